@@ -1,0 +1,107 @@
+"""What a run shows while it runs: a live bar on a terminal, plain lines elsewhere, and a table at the end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Display:
+    """A run's listener.
+
+    Args:
+        experiment: what is run, for the first line.
+        metric: the number to show beside the loss.
+    """
+
+    def __init__(self, experiment: str, metric: str):
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.experiment, self.metric = experiment, metric
+        self._bar: Progress | None = None
+        self._spoke = 0.0
+        self._validation = ""
+
+    def __call__(self, event: str, values: dict[str, Any]) -> None:
+        {"start": self._start, "progress": self._progress, "record": self._record, "end": self._end}[event](values)
+
+    def _start(self, values: dict[str, Any]) -> None:
+        self.console.print(f"{self.experiment} on {values['device']} → {values['folder']}", markup=False)
+        self._began, self._steps = time.perf_counter(), 0.0
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, console=self.console, transient=True)
+            self._task = self._bar.add_task("training", total=None, numbers="")
+            self._bar.start()
+
+    def _progress(self, values: dict[str, Any]) -> None:
+        if self._bar:
+            speed = f" · {_short(self._steps)} steps/s" if self._steps else ""
+            numbers = f"loss {values['loss']:.3f} · {self.metric} {values[self.metric]:.3f}{self._validation}{speed}"
+            self._bar.update(self._task, completed=values["done"], total=values["total"], numbers=numbers)
+            if values["done"] == values["total"]:
+                self._bar.update(self._task, description="testing")
+
+    def _record(self, values: dict[str, Any]) -> None:
+        self._steps = values.get("steps_per_second", self._steps)
+        if values["split"] == "validation":
+            self._validation = f" · held out {values[self.metric]:.3f}"
+        now = time.perf_counter()
+        if self._bar or (values["split"] == "train" and now - self._spoke < _SECONDS_BETWEEN_LINES):
+            return
+        self._spoke = now
+        speed = f"  {_short(self._steps)} steps/s" if values["split"] == "train" else ""
+        line = f"update {values['update']:>6}  {values['split']:<10}  loss {_number(values['loss'])}"
+        self.console.print(f"{line}  {self.metric} {_number(values[self.metric])}{speed}", markup=False)
+
+    def _end(self, values: dict[str, Any]) -> None:
+        del values
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def table(self, run: Any) -> None:
+        """The end of a run: its result, what it cost, and where it is."""
+        summary = run.summary
+        rows = [(run_name.replace("_", " "), _percent(summary[run_name])) for run_name in _results(summary)]
+        rows += [
+            ("trained for", f"{summary['updates']:,} updates in {run.timings['train_seconds']:.1f} s"),
+            ("speed", f"{_short(summary['steps_per_second'])} time steps/s, batches of {run.config['task']['batch_size']}"),
+            ("whole run", f"{summary['wall_seconds']:.1f} s"),
+            ("peak memory", f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB"),
+            ("folder", str(run.folder.path)),
+        ]
+        table = Table(show_header=False, title=f"{self.experiment}: {run.status}", title_justify="left")
+        for name, value in rows:
+            table.add_row(name, value)
+        self.console.print(table, markup=False)
+
+
+def _results(summary: dict[str, Any]) -> list[str]:
+    costs = ("updates", "steps_per_second", "peak_memory_bytes", "wall_seconds")
+    return [name for name in summary if name not in costs]
+
+
+def _percent(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _number(value: float | None) -> str:
+    return "  none" if value is None else f"{value:.4f}"
+
+
+def _short(number: float) -> str:
+    return f"{number / 1000:,.1f} k" if number >= 10_000 else f"{number:,.0f}"

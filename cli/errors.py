@@ -1,0 +1,34 @@
+"""What a person typed wrong, said in one sentence; and the exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class UsageError(Exception):
+    """Wrong usage or config: the message says what, where, what is close to it and what to type."""
+
+
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """" Did you mean 'x'?" with the closest known word, after a prefix that needs no guessing; "" if none is close."""
+    close = get_close_matches(word, list(known), 1, 0.6)
+    return f" Did you mean '{prefix}{close[0]}'?" if close else ""
+
+
+def shorten(text: object, most: int = 80) -> str:
+    """A value as it goes into a message: long ones are cut."""
+    shown = str(text)
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+def complain(message: str, error: BaseException | None, show_traceback: bool) -> None:
+    """Say on stderr what went wrong; with its traceback only if that was asked for."""
+    if error is not None and (show_traceback or os.environ.get("HYDRA_FULL_ERROR") == "1"):
+        traceback.print_exception(error)
+    print(f"tracetorch: {message}", file=sys.stderr)

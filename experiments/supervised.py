@@ -1,0 +1,147 @@
+"""Supervised learning on batches of sequences: run, answer, learn, and test on trials that were never learnt from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
+
+from tracetorch import device as devices
+from tracetorch import runs
+from tracetorch.tasks.evaluate import evaluate, means
+from tracetorch.runs.report import report
+from tracetorch.nn import Sequential
+from tracetorch.rules import Trace
+from tracetorch.runs.health import check_loss
+from tracetorch.tasks import Task
+
+
+def main(
+    run: runs.Run,
+    *,
+    task: Task,
+    network: Callable[[int, int], Sequential],
+    rule: Callable[[Sequential], Trace],
+    loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    optimizer: Callable[..., torch.optim.Optimizer],
+    seed: int,
+    device: str = "auto",
+    updates: int | None = None,
+    passes: float | None = None,
+    learn_every: int | None = None,
+    window: int | None = None,
+    schedule: Literal["none", "cosine"] = "none",
+    log_every: int = 20,
+    eval_every: int | None = None,
+    patience: int | None = None,
+    figures: bool = True,
+) -> None:
+    """Train a network on a task and test it; everything that happens goes into the run.
+
+    Args:
+        run: where it is recorded; entered here, once all parts are built, so that a bad config leaves no folder.
+        task, network, rule, loss, optimizer: the parts, or what makes them.
+        seed: of the initial weights (the task has it too, for trials and spikes).
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        updates, passes: how long to train: batches, or passes over the training data. Just one of the two.
+        learn_every: learn after every so many steps of a sequence; only at its end, if None. Both are O(1) in memory.
+        window: steps at the end that are read as the answer; what the task says, if None.
+        schedule: of the step size: "none", or "cosine" from its start to 0 at the end.
+        log_every, eval_every: updates between two records, and between two evaluations (one pass, or a tenth of the
+            updates, if None).
+        patience: stop after so many evaluations without a better one, and go back to the best; never, if None.
+        figures: whether to draw at the end.
+    Raises: ValueError if the parts do not fit, before anything is written; runs.TrainingError if the network dies.
+    """
+    updates = _count_updates(task, updates, passes)
+    eval_every = eval_every or task.batches_per_pass or max(1, updates // 10)
+    run.device = devices.resolve(device)
+    task.to(run.device)
+    window = window or task.readout_window
+    torch.manual_seed(seed)
+    net = network(task.input_size, task.output_size).to(run.device)
+    learner = rule(net)
+    stepper = optimizer(net.parameters())
+    rate = CosineAnnealingLR(stepper, updates) if schedule == "cosine" else LambdaLR(stepper, lambda update: 1.0)
+    best, waited, log = -math.inf, 0, _Log(task)
+
+    with run:
+        for update in range(1, updates + 1):
+            with run.timed("train_seconds"):
+                batch = task.train_batch(update - 1)
+                learner.begin()
+                for part in batch.xs.split(learn_every or batch.xs.steps):
+                    output = learner.forward(part, reduce="mean", window=min(window or part.steps, part.steps))
+                    value, signal = loss(output, batch.target)
+                    check_loss(float(value), update, net)
+                    learner.backward(signal)
+                    if update == 1 or update % log_every == 0:
+                        runs.check_health(net, output, update)
+                    stepper.step()
+                    stepper.zero_grad()
+                rate.step()
+            log.add(float(value), means(task.judge(output, batch), task.metrics), batch.xs.steps)
+            run.progress(update, updates, **log.averages())
+            if update % log_every == 0 or update == updates:
+                run.record({"update": update, "split": "train", **log.take(run.timings["train_seconds"])})
+            if update % eval_every == 0 or update == updates or run.interrupted:
+                with run.timed("evaluate_seconds"):
+                    held_out = evaluate(learner, task, loss, "validation", window)
+                if held_out:
+                    run.record({"update": update, "split": "validation", **held_out.means})
+                    waited += 1
+                    if held_out.means[task.metrics[0]] > best:
+                        best, waited = held_out.means[task.metrics[0]], 0
+                        runs.save_checkpoint(run.folder.checkpoint("best"), net, stepper, update=update)
+                counters = {"update": update, "best": best, "waited": waited, "schedule": rate.state_dict()["last_epoch"]}
+                runs.save_checkpoint(run.folder.checkpoint("latest"), net, stepper, **counters)
+                if run.interrupted or (patience and waited >= patience):
+                    break
+        run.summary |= {"updates": update, "steps_per_second": log.steps / run.timings["train_seconds"]}
+        if run.interrupted:
+            return
+        if patience and held_out:
+            runs.load_checkpoint(run.folder.checkpoint("best"), net)
+        report(run, learner, task, loss, window, figures=figures)
+
+
+def _count_updates(task: Task, updates: int | None, passes: float | None) -> int:
+    if (updates is None) == (passes is None):
+        raise ValueError("give just one of train.updates and train.passes, and null for the other")
+    if passes is not None:
+        if task.batches_per_pass is None:
+            raise ValueError(f"train.passes: the data of {type(task).__name__} never end; give train.updates instead")
+        updates = round(passes * task.batches_per_pass)
+    if updates < 1:
+        raise ValueError(f"train for at least 1 update, got {updates}")
+    return updates
+
+
+class _Log:
+    """Means since the last record, and the time steps of the whole run."""
+
+    def __init__(self, task: Task):
+        self.names, self.steps, self._steps_before, self._seconds_before = ("loss", *task.metrics), 0, 0, 0.0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._sums, self._count = dict.fromkeys(self.names, 0.0), 0
+
+    def add(self, loss: float, metrics: dict[str, float], steps: int) -> None:
+        for name, value in {"loss": loss, **metrics}.items():
+            self._sums[name] += value
+        self._count, self.steps = self._count + 1, self.steps + steps
+
+    def averages(self) -> dict[str, float]:
+        return {name: total / self._count for name, total in self._sums.items()}
+
+    def take(self, seconds: float) -> dict[str, float]:
+        speed = (self.steps - self._steps_before) / max(seconds - self._seconds_before, 1e-9)
+        values = {**self.averages(), "steps_per_second": speed, "train_seconds": seconds}
+        self._steps_before, self._seconds_before = self.steps, seconds
+        self._clear()
+        return values

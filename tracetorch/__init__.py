@@ -1,0 +1,27 @@
+"""traceTorch: train spiking neural networks online, in constant memory.
+
+import torch, tracetorch as tt
+
+net = tt.nn.Sequential(tt.nn.LIF(784, 256), tt.nn.LIS(256, 10))
+y = net(x)                                          # one step; no graph, no history
+loss, signal = tt.loss.cross_entropy(y, target)
+net.backward(signal)                                # whenever a label or a reward comes; adds to .grad
+
+The submodules load when they are first used, so that the command line can show its help without loading torch.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["constrain", "encode", "functional", "loss", "nn", "plot", "rules", "runs", "tasks"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,105 @@
+"""Constrained parameters: stored as free numbers, read as decays and positive levels.
+
+A decay must stay inside (0, 1) and a threshold above 0 while an optimizer moves them. Each is therefore stored *raw*,
+on the whole real line, and read through a smooth one-to-one map; nothing is ever clamped in a forward pass, so no
+gradient is ever lost at a boundary.
+
+    decay = sigmoid(raw)                  raw = log(decay / (1 − decay))
+    threshold = softplus(raw)             raw = threshold + log(1 − exp(−threshold))
+
+The same leak can be said in three ways; layers take only the first:
+
+    decay β         what is left after one step, in (0, 1)
+    half-life h     β^h = 1/2,   h = −ln 2 / ln β       (in steps, or in the unit of `dt`)
+    time constant τ β^τ = 1/e,   τ = −1 / ln β          (in steps, or in the unit of `dt`)
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+Number = float | Tensor
+
+
+def decay_from_raw(raw: Tensor) -> Tensor:
+    """Read a raw number as a decay in (0, 1): `sigmoid(raw)`."""
+    return torch.sigmoid(raw)
+
+
+def raw_from_decay(decay: Number) -> Tensor:
+    """Store a decay: the inverse of `decay_from_raw`.
+
+    Raises: ValueError if any decay lies outside (0, 1).
+    """
+    decay = _inside(decay, "a decay", 0.0, 1.0)
+    return torch.logit(decay)
+
+
+def positive_from_raw(raw: Tensor) -> Tensor:
+    """Read a raw number as a positive level, such as a threshold: `softplus(raw)`."""
+    return torch.nn.functional.softplus(raw)
+
+
+def raw_from_positive(level: Number) -> Tensor:
+    """Store a positive level: the inverse of `positive_from_raw`.
+
+    Raises: ValueError if any level is not above 0 and finite.
+    """
+    level = _inside(level, "a threshold", 0.0, math.inf)
+    return level + torch.log(-torch.expm1(-level))
+
+
+def decay_from_half_life(half_life: Number, dt: float = 1.0) -> Tensor:
+    """The decay per step that halves a value every `half_life`.
+
+    Args:
+        half_life: in steps, or in the unit of `dt`; above 0.
+        dt: length of one step.
+    Returns: decay per step, in (0, 1), of the same shape.
+    """
+    return torch.exp2(-dt / _inside(half_life, "a half-life", 0.0, math.inf))
+
+
+def half_life_from_decay(decay: Number, dt: float = 1.0) -> Tensor:
+    """How long a value with this decay takes to halve, in steps or in the unit of `dt`."""
+    return -dt / torch.log2(_inside(decay, "a decay", 0.0, 1.0))
+
+
+def decay_from_time_constant(time_constant: Number, dt: float = 1.0) -> Tensor:
+    """The decay per step that leaves 1/e of a value after `time_constant`.
+
+    Args:
+        time_constant: in steps, or in the unit of `dt`; above 0.
+        dt: length of one step.
+    Returns: decay per step, in (0, 1), of the same shape.
+    """
+    return torch.exp(-dt / _inside(time_constant, "a time constant", 0.0, math.inf))
+
+
+def time_constant_from_decay(decay: Number, dt: float = 1.0) -> Tensor:
+    """How long a value with this decay takes to fall to 1/e, in steps or in the unit of `dt`."""
+    return -dt / torch.log(_inside(decay, "a decay", 0.0, 1.0))
+
+
+def spread(low: float, high: float, count: int) -> Tensor:
+    """`count` decays whose half-lives are evenly spaced in the logarithm, from `low` to `high` (both decays).
+
+    A population with many time scales: `LIF(784, 64, decay=spread(.5, .999, 64), trace_decay=.9)`.
+    """
+    if count < 1:
+        raise ValueError(f"spread needs a count of at least 1, got {count}")
+    ends = torch.log(half_life_from_decay(torch.tensor([low, high], dtype=torch.float64)))
+    half_lives = torch.exp(torch.linspace(float(ends[0]), float(ends[1]), count, dtype=torch.float64))
+    return decay_from_half_life(half_lives).to(torch.get_default_dtype())
+
+
+def _inside(value: Number, what: str, low: float, high: float) -> Tensor:
+    tensor = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.get_default_dtype())
+    if not bool(((tensor > low) & (tensor < high)).all()):
+        wanted = f"between {low:g} and {high:g}" if math.isfinite(high) else f"a finite number above {low:g}"
+        shown = tensor.tolist() if tensor.numel() <= 4 else f"values from {tensor.min():g} to {tensor.max():g}"
+        raise ValueError(f"{what} must be {wanted} (both excluded), got {shown}")
+    return tensor

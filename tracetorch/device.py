@@ -1,0 +1,27 @@
+"""Which device a run uses, by name."""
+
+from __future__ import annotations
+
+import torch
+
+
+def resolve(name: str) -> torch.device:
+    """The device that a name stands for.
+
+    Args: name: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N" or "mps".
+    Raises: ValueError, one sentence, if the name is none of these or this machine has no such device.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise ValueError(f"device={name} is no device: use auto, cpu, cuda, cuda:0 (or another number) or mps")
+    if kind == "cuda" and not cuda:
+        build = "a CPU build" if torch.version.cuda is None else f"built for CUDA {torch.version.cuda}"
+        raise ValueError(f"device={name}: torch {torch.__version__} ({build}) sees no CUDA GPU here; use device=cpu")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device={name}: this machine has cuda:0 to cuda:{torch.cuda.device_count() - 1}")
+    if kind == "mps" and not mps:
+        raise ValueError("device=mps: this machine has no Apple GPU that torch can use; use device=cpu")
+    return torch.device(name)

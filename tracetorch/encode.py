@@ -1,0 +1,140 @@
+"""From values to input over time. A `Stream` makes its steps as they are read, so that a long input takes no memory.
+
+    xs = tt.encode.poisson(rates, steps=1_000_000, seed=0)      # rates: (batch, channels); nothing is made yet
+    mean = net.run(xs, reduce="mean")                           # made, used and dropped chunk by chunk
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from tracetorch import kernels
+from tracetorch.kernels.counter import mix_seed
+
+__all__ = ["ENCODERS", "Stream", "constant", "latency", "mix_seed", "poisson"]
+
+
+class Stream:
+    """Input over time that is made chunk by chunk as it is read, and never as a whole.
+
+    Args:
+        make: `make(start, stop)` gives the steps start … stop − 1, shape (stop − start, batch, channels). It must give
+            the same values whenever it is asked, however time is cut.
+        steps: how many steps there are.
+        shape: (batch, channels) of one step.
+    Memory: whatever `make` holds, such as the rates; independent of `steps`.
+    Example:
+        >>> stream = Stream(lambda start, stop: torch.ones(stop - start, 2, 3), steps=10, shape=(2, 3))
+        >>> [tuple(chunk.shape) for chunk in stream.chunks(4)]
+        [(4, 2, 3), (4, 2, 3), (2, 2, 3)]
+    """
+
+    def __init__(self, make: Callable[[int, int], Tensor], steps: int, shape: tuple[int, int]):
+        if steps < 1:
+            raise ValueError(f"a stream needs at least 1 step, got {steps}")
+        self._make, self.steps, self.shape = make, steps, shape
+
+    def chunks(self, size: int) -> Iterator[Tensor]:
+        """The steps in order, `size` at a time: tensors of shape (≤ size, batch, channels)."""
+        for start in range(0, self.steps, size):
+            yield self._make(start, min(start + size, self.steps))
+
+    def split(self, size: int) -> Iterator[Stream]:
+        """The same steps as consecutive streams of `size` steps; the last may be shorter."""
+        for start in range(0, self.steps, size):
+            yield self[start : start + size]
+
+    def dense(self) -> Tensor:
+        """All steps at once, (time, batch, channels): for figures and tests."""
+        return self._make(0, self.steps)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, part: slice) -> Stream:
+        start, stop, stride = part.indices(self.steps)
+        if stride != 1:
+            raise ValueError("a stream can only be cut into consecutive steps, such as stream[10:20]")
+        return Stream(lambda a, b: self._make(start + a, start + b), stop - start, self.shape)
+
+
+def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = None) -> Stream:
+    """Spikes drawn at every step with the given probability (a Bernoulli process, the Poisson process in steps).
+
+    Args:
+        rates: spikes per step in [0, 1], (batch, channels), or (steps, batch, channels) if they change. A rate in Hz
+            times the length of a step in seconds.
+        steps: length in steps.
+        seed: the same seed gives the same spikes on every device and for every chunk size.
+        samples: whole numbers, (batch,): names for the rows, so that a sample keeps its spikes wherever it stands in a
+            batch. The row numbers, if None.
+    Returns: a Stream of 0 and 1 in the dtype of `rates`.
+    Raises: ValueError for rates outside [0, 1].
+    """
+    _check_unit(rates, "rates are spikes per step")
+    varying = rates.ndim == 3
+    if varying and rates.shape[0] != steps:
+        raise ValueError(f"rates of shape {tuple(rates.shape)} change over {rates.shape[0]} steps, but steps={steps}")
+    batch, channels = rates.shape[-2:]
+    names = _names(samples, batch, rates)
+
+    def make(start: int, stop: int) -> Tensor:
+        probability = rates[start:stop] if varying else rates
+        return kernels.draw_below(probability, seed, range(start, stop), names).to(rates.dtype)
+
+    return Stream(make, steps, (batch, channels))
+
+
+def latency(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = None) -> Stream:
+    """One spike for each channel, the earlier the larger its value: at step `round((1 − value)·(steps − 1))`.
+
+    Args:
+        values: in [0, 1], (batch, channels). A value of 0 never fires.
+        steps: length in steps.
+        seed, samples: not used; nothing is drawn.
+    Returns: a Stream of 0 and 1 in the dtype of `values`.
+    Raises: ValueError for values outside [0, 1].
+    """
+    del seed, samples
+    _check_unit(values, "latency codes values")
+    when = torch.round((1 - values) * (steps - 1)).to(torch.int64)
+    when = torch.where(values > 0, when, -1)
+
+    def make(start: int, stop: int) -> Tensor:
+        step = torch.arange(start, stop, device=values.device)[:, None, None]
+        return (when == step).to(values.dtype)
+
+    return Stream(make, steps, (values.shape[0], values.shape[1]))
+
+
+def constant(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = None) -> Stream:
+    """The same current at every step.
+
+    Args:
+        values: any real numbers, (batch, channels).
+        steps: length in steps.
+        seed, samples: not used; nothing is drawn.
+    Returns: a Stream of `values`, over and over.
+    """
+    del seed, samples
+    return Stream(lambda start, stop: values.expand(stop - start, -1, -1), steps, (values.shape[0], values.shape[1]))
+
+
+ENCODERS = {"poisson": poisson, "latency": latency, "constant": constant}
+"""The encoders by the name that a task's `encoding` takes: all `(values, steps, seed, samples) -> Stream`."""
+
+
+def _names(samples: Tensor | None, batch: int, rates: Tensor) -> Tensor:
+    if samples is None:
+        return torch.arange(batch, device=rates.device)
+    if samples.shape != (batch,):
+        raise ValueError(f"samples must name the {batch} rows, got shape {tuple(samples.shape)}")
+    return samples.to(rates.device)
+
+
+def _check_unit(values: Tensor, what: str) -> None:
+    if values.numel() and not bool(((values >= 0) & (values <= 1)).all()):
+        raise ValueError(f"{what} in [0, 1], got values from {values.min():g} to {values.max():g}")

@@ -1,0 +1,87 @@
+"""Random numbers from a counter: a function of (seed, step, sample, channel) and of nothing else.
+
+No generator has a state, so a draw does not depend on what was drawn before it: the same seed gives the same spikes on
+every device, for every chunk size, batch order and number of threads, and a stream can be entered at any step.
+
+    key   = mix64(seed + step·A + sample·B)                  one 64-bit key for a row, mixed as in SplitMix64
+    bits  = mix32(channel·C + low(key), high(key))           one 32-bit word for a channel; its top 24 bits are used
+
+Source: the 64-bit finaliser is that of SplitMix64, Steele, Lea and Flood (2014), doi:10.1145/2660193.2660195; the
+32-bit one has two multiply-xorshift rounds with constants found by C. Wellons' search for low bias (2018).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_BITS = 24
+_MASK64 = (1 << 64) - 1
+
+
+def draw(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
+    """Uniform numbers in [0, 1), multiples of 2⁻²⁴.
+
+    Args:
+        seed: any whole number.
+        steps: which time steps.
+        samples: which samples, whole numbers, (batch,); the draws of a sample do not depend on its place in the batch.
+        channels: how many numbers for each sample at each step.
+    Returns: (time, batch, channels), float32, on the device of `samples`.
+    """
+    return (_bits(seed, steps, samples, channels) + (1 << (_BITS - 1))).to(torch.float32) * 2.0**-_BITS
+
+
+def draw_below(probability: Tensor, seed: int, steps: range, samples: Tensor) -> Tensor:
+    """True with the given probability: `draw(...) < probability`, without making the uniform numbers.
+
+    Args:
+        probability: in [0, 1], (batch, channels) or (time, batch, channels); resolved to 2⁻²⁴.
+        seed, steps, samples: as in `draw`.
+    Returns: (time, batch, channels), bool. Probability 0 is never and 1 is always True.
+    """
+    limit = torch.ceil(probability.to(torch.float64) * (1 << _BITS)).to(torch.int32) - (1 << (_BITS - 1))
+    return _bits(seed, steps, samples, probability.shape[-1]) < limit
+
+
+def _bits(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
+    """Signed 24-bit words, uniform in [−2²³, 2²³), as int32 of shape (time, batch, channels)."""
+    device = samples.device
+    step = torch.arange(steps.start, steps.stop, device=device)
+    key = step[:, None] * _signed(0x9E3779B97F4A7C15, 64) + samples.to(torch.int64) * _signed(0xD1B54A32D192ED03, 64)
+    key = _mix64(key + _signed(mix_seed(seed), 64))
+    low = (key & 0xFFFFFFFF).to(torch.int32)[..., None]
+    high = (key >> 32).to(torch.int32)[..., None]
+    word = torch.arange(channels, device=device, dtype=torch.int32) * _signed(0x9E3779B9, 32) + low
+    word ^= (word >> 16) & 0xFFFF  # `>>` copies the sign bit; the mask makes the shift logical
+    word *= _signed(0x7FEB352D, 32)
+    word ^= high
+    word ^= (word >> 15) & 0x1FFFF
+    word *= _signed(0x846CA68B, 32)
+    word ^= (word >> 16) & 0xFFFF
+    return word >> (32 - _BITS)
+
+
+def mix_seed(*parts: int) -> int:
+    """One 64-bit seed from several whole numbers, such as (seed, epoch); their order matters."""
+    mixed = 0
+    for part in parts:
+        mixed = _mix64_int((mixed * 0x9E3779B97F4A7C15 + part + 0x632BE59BD9B4E019) & _MASK64)
+    return mixed
+
+
+def _mix64(key: Tensor) -> Tensor:
+    key = (key ^ ((key >> 30) & ((1 << 34) - 1))) * _signed(0xBF58476D1CE4E5B9, 64)
+    key = (key ^ ((key >> 27) & ((1 << 37) - 1))) * _signed(0x94D049BB133111EB, 64)
+    return key ^ ((key >> 31) & ((1 << 33) - 1))
+
+
+def _mix64_int(key: int) -> int:
+    key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    key = ((key ^ (key >> 27)) * 0x94D049BB133111EB) & _MASK64
+    return key ^ (key >> 31)
+
+
+def _signed(word: int, bits: int) -> int:
+    """The two's complement reading of an unsigned word: torch multiplies signed integers, with the same low bits."""
+    return word - (1 << bits) if word >> (bits - 1) else word

@@ -1,0 +1,24 @@
+"""Targets as indices or as distributions, read one way."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+
+def as_distribution(target: Tensor, output: Tensor) -> Tensor:
+    """Indices (batch,) become one-hot rows; anything of the output's shape stays what it is.
+
+    Raises: ValueError for any other shape, or an index that names no output.
+    """
+    if target.shape == output.shape and target.is_floating_point():
+        return target.to(output)
+    if target.shape != output.shape[:-1] or target.is_floating_point():
+        rows, outputs = tuple(output.shape[:-1]), output.shape[-1]
+        raise ValueError(
+            f"a target is whole numbers of shape {rows} or values of shape {(*rows, outputs)}, "
+            f"got {target.dtype} of shape {tuple(target.shape)}"
+        )
+    if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < output.shape[-1]:
+        raise ValueError(f"targets name outputs 0 to {output.shape[-1] - 1}, got {int(target.min())} to {int(target.max())}")
+    return one_hot(target.long(), output.shape[-1]).to(output)

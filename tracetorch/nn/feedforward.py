@@ -1,0 +1,32 @@
+"""The usual network, in one call: hidden layers of one kind of neuron, and a readout of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tracetorch.nn.layer import TraceLayer
+from tracetorch.nn.sequential import Sequential
+
+
+def feedforward(
+    in_features: int,
+    out_features: int,
+    *,
+    hidden: Sequence[int],
+    neuron: Callable[[int, int], TraceLayer],
+    readout: Callable[[int, int], TraceLayer],
+) -> Sequential:
+    """Hidden layers and a readout, each connected to all of the one below.
+
+    Args:
+        in_features, out_features: sizes of the input and of the readout.
+        hidden: how many neurons in each hidden layer, from the input up; may be empty.
+        neuron, readout: make a hidden layer and the readout from their sizes, such as `LIF` or `partial(LIS, decay=.99)`.
+    Returns: the network, freshly initialised.
+    Example:
+        >>> feedforward(784, 10, hidden=[256], neuron=tt.nn.LIF, readout=tt.nn.LIS)[0]
+        LIF(784, 256)
+    """
+    sizes = [in_features, *hidden]
+    layers = [neuron(below, above) for below, above in zip(sizes, sizes[1:], strict=False)]
+    return Sequential(*layers, readout(sizes[-1], out_features))

@@ -1,0 +1,52 @@
+"""Leaky integrators: neurons that never spike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from tracetorch import functional as F
+from tracetorch import kernels
+from tracetorch.nn.layer import TraceLayer
+
+
+class LI(TraceLayer):
+    """Leaky integrators; the membrane is the output.
+
+        m ← β·m + W·x + b                                                    (`functional.li_step`)
+        level = (W·ā + b)(1 − βⁿ)/(1 − β)                                    (`functional.li_level`)
+
+    Args:
+        in_features, out_features, decay, trace_decay, bias, learn: see `TraceLayer`.
+    Returns: membranes, any real number, (batch, out_features).
+    Gradient: exact for W and b, for a loss on the present output, if the trace is tied to the membrane: it then equals
+        backpropagation through time. Approximate for decays, which it treats as if the current were steady.
+    Memory: batch × (in_features + out_features), independent of time.
+    """
+
+    state_type = F.LIState
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        decay: float | Tensor = 0.9,
+        trace_decay: float | Tensor | str = "membrane",
+        bias: bool = False,
+        learn: Iterable[str] = ("weight", "bias", "decay"),
+    ):
+        super().__init__(in_features, out_features, decay=decay, trace_decay=trace_decay, bias=bias, learn=learn)
+        self._check_learn()
+
+    def step(self, current: Tensor, state: F.LIState) -> tuple[Tensor, F.LIState]:
+        membrane = F.li_step(current, state.membrane, self.decay)
+        return membrane, state._replace(membrane=membrane)
+
+    def scan(self, currents: Tensor, state: F.LIState) -> tuple[Tensor, F.LIState]:
+        membranes, membrane = kernels.li_scan(currents, state.membrane, self.decay)
+        return membranes, state._replace(membrane=membrane)
+
+    def average_output(self, current: Tensor, steps: Tensor) -> Tensor:
+        return F.li_level(current, self.decay, steps)

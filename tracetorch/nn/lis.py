@@ -1,0 +1,53 @@
+"""Leaky integrators with a softmax: a readout that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from tracetorch import functional as F
+from tracetorch import kernels
+from tracetorch.nn.layer import TraceLayer
+
+
+class LIS(TraceLayer):
+    """Leaky integrators whose softmax over the neurons is the output: a distribution at every step.
+
+        m ← β·m + W·x + b,    p = softmax(m)
+        distribution = softmax((W·ā + b)(1 − βⁿ)/(1 − β))                    (`functional.lis_distribution`)
+
+    Args:
+        in_features, out_features, decay, trace_decay, bias, learn: see `TraceLayer`.
+    Returns: probabilities, each row sums to 1, (batch, out_features).
+    Gradient: as `LI`: exact for W and b, for a loss on the present output, if the trace is tied. For a loss on the mean
+        over a window it takes the softmax where it stands at the end.
+    Memory: batch × (in_features + out_features), independent of time.
+    """
+
+    state_type = F.LIState
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        decay: float | Tensor = 0.9,
+        trace_decay: float | Tensor | str = "membrane",
+        bias: bool = False,
+        learn: Iterable[str] = ("weight", "bias", "decay"),
+    ):
+        super().__init__(in_features, out_features, decay=decay, trace_decay=trace_decay, bias=bias, learn=learn)
+        self._check_learn()
+
+    def step(self, current: Tensor, state: F.LIState) -> tuple[Tensor, F.LIState]:
+        membrane = F.li_step(current, state.membrane, self.decay)
+        return torch.softmax(membrane, dim=-1), state._replace(membrane=membrane)
+
+    def scan(self, currents: Tensor, state: F.LIState) -> tuple[Tensor, F.LIState]:
+        membranes, membrane = kernels.li_scan(currents, state.membrane, self.decay)
+        return torch.softmax(membranes, dim=-1), state._replace(membrane=membrane)
+
+    def average_output(self, current: Tensor, steps: Tensor) -> Tensor:
+        return F.lis_distribution(current, self.decay, steps)

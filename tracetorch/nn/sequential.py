@@ -1,0 +1,100 @@
+"""Layers one after another, with the same interface as a single layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import Module, ModuleList
+
+from tracetorch.encode import Stream
+from tracetorch.nn.layer import TraceLayer
+from tracetorch.nn.running import run_chunks
+
+
+class Sequential(Module):
+    """A chain of layers.
+
+    Args: layers: one or more `TraceLayer`s, each with as many inputs as the one before has neurons.
+    Memory: what its layers hold, independent of time.
+    Example:
+        >>> net = Sequential(tt.nn.LIF(4, 8), tt.nn.LIS(8, 2))
+        >>> net.run(torch.rand(100, 1, 4), reduce="mean").shape
+        torch.Size([1, 2])
+    """
+
+    def __init__(self, *layers: TraceLayer):
+        super().__init__()
+        if not layers:
+            raise ValueError("a network needs at least one layer")
+        for below, above in zip(layers, layers[1:], strict=False):
+            if below.out_features != above.in_features:
+                raise ValueError(f"{below} gives {below.out_features} outputs, but {above} takes {above.in_features}")
+        self.layers = ModuleList(layers)
+        self.in_features, self.out_features = layers[0].in_features, layers[-1].out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One step. Args: x (batch, in_features). Returns: the last layer's output. Builds no graph."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def advance(self, xs: Tensor) -> Tensor:
+        """One chunk, layer by layer. Args: xs (time, batch, in_features). Returns: (time, batch, out_features)."""
+        for layer in self.layers:
+            xs = layer.advance(xs)
+        return xs
+
+    def run(
+        self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None
+    ) -> Tensor:
+        """Many steps: the same dynamics as calling the network on each, however the time is cut into chunks.
+
+        Args:
+            xs: (time, batch, in_features), a tensor or a Stream that is made as it is read.
+            reduce: None for the output of every step; "mean" for the mean output.
+            window: with "mean", how many steps at the end count; all, if None.
+            chunk: steps that go through a layer at once; chosen to stay in cache, if None.
+        Returns: (time, batch, out_features), or (batch, out_features) for "mean".
+        Memory: O(time) without `reduce`, because that is what was asked for; independent of time with it.
+        """
+        width = max(max(layer.in_features, layer.out_features) for layer in self)
+        return run_chunks(self.advance, xs, reduce=reduce, window=window, width=width, chunk=chunk)
+
+    def backward(self, signal: Tensor) -> Tensor:
+        """Learn, from the last layer to the first; at any time, any number of times.
+
+        Args: signal: dL/d average output of the network, (batch, out_features).
+        Returns: dL/d average input of the network, (batch, in_features): the signal for what lies below it.
+        """
+        for layer in reversed(list(self)):
+            signal = layer.backward(signal)
+        return signal
+
+    def reset(self) -> None:
+        """Forget the state of every layer."""
+        for layer in self:
+            layer.reset()
+
+    def save_state(self) -> dict[str, Tensor]:
+        """The states of all layers as named tensors: "0.membrane", "0.trace", …"""
+        return {f"{at}.{name}": value for at, layer in enumerate(self) for name, value in layer.save_state().items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take up what `save_state` gave. Raises: ValueError if it belongs to another network."""
+        strangers = {name for name in state if int(name.split(".")[0]) >= len(self)}
+        if strangers:
+            raise ValueError(f"a network of {len(self)} layers has no place for {', '.join(sorted(strangers))}")
+        for at, layer in enumerate(self):
+            prefix = f"{at}."
+            layer.load_state({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})
+
+    def __iter__(self) -> Iterator[TraceLayer]:
+        return iter(self.layers)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, at: int) -> TraceLayer:
+        return self.layers[at]  # type: ignore[return-value]

@@ -1,0 +1,5 @@
+"""How a network learns: each rule has `begin()`, `forward(xs)` and `backward(signal)` over the same layers."""
+
+from tracetorch.rules.trace import Trace
+
+__all__ = ["Trace"]

@@ -1,0 +1,33 @@
+"""Trace learning: the past is one average per layer."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tracetorch.encode import Stream
+from tracetorch.nn import Sequential
+
+
+class Trace:
+    """Learn from the trace of each layer's input, and from nothing else of the past.
+
+    Args: net: any network of `tt.nn`.
+    Gradient: approximate; see each layer. Equal to backpropagation through time for the weights of a tied `LI` or `LIS`
+        readout and a loss on its present output.
+    Memory: batch × (inputs + neurons) of every layer, independent of time.
+    """
+
+    def __init__(self, net: Sequential):
+        self.net = net
+
+    def begin(self) -> None:
+        """Start a new sequence: forget the state."""
+        self.net.reset()
+
+    def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
+        """Run over a stretch of time; see `Sequential.run`."""
+        return self.net.run(xs, reduce=reduce, window=window)
+
+    def backward(self, signal: Tensor) -> Tensor:
+        """Add to the gradient of every learnable parameter; see `Sequential.backward`."""
+        return self.net.backward(signal)

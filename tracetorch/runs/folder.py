@@ -1,0 +1,100 @@
+"""One folder for one run: reserved for it alone, and never half-written."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tracetorch.runs.files import read_csv, read_jsonl, to_csv, to_json, write_whole
+
+
+class RunFolder:
+    """The files of a run; what each holds is said in docs/run-folder.md.
+
+    Args: path: an existing folder; see `reserve` for a new one.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def reserve(cls, root: Path, experiment: str, identity: str, exactly: Path | None = None) -> RunFolder:
+        """Make a new folder that belongs to nobody else, even if two runs start in the same second.
+
+        Args:
+            root: all runs lie in root/experiment/stamp-identity.
+            exactly: the folder itself, instead.
+        Raises: FileExistsError if `exactly` is there already; OSError if it cannot be made. Nothing is left behind.
+        """
+        if exactly is not None:
+            return cls(_make(exactly))
+        stem = f"{datetime.now():%Y%m%d-%H%M%S}-{identity[:6]}"
+        for attempt in range(1, 1000):
+            try:
+                return cls(_make(root / experiment / (stem if attempt == 1 else f"{stem}-{attempt}")))
+            except FileExistsError:
+                continue
+        raise FileExistsError(f"{root / experiment / stem} and 999 others exist")
+
+    def write_text(self, name: str, content: str) -> None:
+        """Write a file whole."""
+        write_whole(self.path / name, content)
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file whole."""
+        self.write_text(name, to_json(content, indent=2) + "\n")
+
+    def write_table(self, name: str, columns: dict[str, list[Any]]) -> None:
+        """Write columns of equal length as a CSV file."""
+        names = list(columns)
+        rows = zip(*columns.values(), strict=True)
+        self.write_text(name, to_csv([dict(zip(names, row, strict=True)) for row in rows]))
+
+    def append_record(self, record: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(to_json(record) + "\n")
+
+    def records(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl so far."""
+        path = self.path / "metrics.jsonl"
+        return read_jsonl(path) if path.exists() else []
+
+    def table(self, name: str) -> dict[str, list[float]]:
+        """The columns of a CSV file of numbers."""
+        return read_csv(self.path / name)
+
+    def checkpoint(self, name: str) -> Path:
+        """Where the checkpoint with this name, "latest" or "best", lies."""
+        folder = self.path / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name}.pt"
+
+    def plot(self, name: str) -> Path:
+        """Where the figure with this name lies, without its suffix."""
+        folder = self.path / "plots"
+        folder.mkdir(exist_ok=True)
+        return folder / name
+
+
+def _make(path: Path) -> Path:
+    """`mkdir -p` that insists on making the last folder, and takes back the others if it cannot."""
+    missing = [parent for parent in path.parents if not parent.exists()]
+    made: list[Path] = []
+    try:
+        for folder in [*reversed(missing), path]:
+            try:
+                folder.mkdir()
+                made.append(folder)
+            except FileExistsError:
+                if folder == path:
+                    raise
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied", str(path))
+    except OSError:
+        for folder in reversed(made):
+            folder.rmdir()
+        raise
+    return path

@@ -1,0 +1,50 @@
+"""Is the network still alive? A dead or exploded one is told apart from one that merely learns slowly."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tracetorch.nn import LIF, Sequential
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on; its message says which layer, and what to try."""
+
+
+def check_loss(loss: float, update: int, net: Sequential) -> None:
+    """Raises: TrainingError if the loss is no finite number, naming the first parameter that is none either."""
+    if math.isfinite(loss):
+        return
+    for at, layer in enumerate(net):
+        for name, parameter in layer.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                where = f"{name} of layer {at} ({layer}) is no longer finite"
+                raise TrainingError(f"update {update}: the loss is {loss}: {where}; lower optimizer.lr")
+    raise TrainingError(f"update {update}: the loss is {loss}, although all weights are finite; look at the input")
+
+
+def check_health(net: Sequential, output: Tensor, update: int) -> None:
+    """Look for a layer that nothing comes out of, or that nothing is learnt in, after a learning moment.
+
+    Args:
+        output: the network's mean output of the last batch, (batch, out_features).
+        update: the number of the update, for the message. Call it before gradients are cleared.
+    Raises: TrainingError that names the first such layer, from the input up, and what to try.
+    """
+    if not bool((net[0].average_input() != 0).any()):
+        raise TrainingError(f"update {update}: the input is silent: no spike reaches layer 0; look at the task's rates")
+    above = [layer.average_input() for layer in list(net)[1:]] + [output]
+    for at, (layer, gives) in enumerate(zip(net, above, strict=True)):
+        if isinstance(layer, LIF) and not bool((gives != 0).any()):
+            advice = "lower its threshold, raise its decay, or give it a bias"
+            raise TrainingError(f"update {update}: layer {at} ({layer}) is silent: not one spike in the batch; {advice}")
+    for at, layer in enumerate(net):
+        gradients = [p.grad for p in layer.parameters() if p.requires_grad and p.grad is not None]
+        if any(not bool(torch.isfinite(gradient).all()) for gradient in gradients):
+            raise TrainingError(f"update {update}: the gradient of layer {at} ({layer}) is not finite; lower optimizer.lr")
+        if gradients and not any(bool((gradient != 0).any()) for gradient in gradients):
+            advice = "its neurons are all far below or far above threshold; change its threshold, or lower optimizer.lr"
+            raise TrainingError(f"update {update}: layer {at} ({layer}) gets no gradient; {advice}")

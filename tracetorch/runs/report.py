@@ -1,0 +1,79 @@
+"""The end of a run: the test, the summary, the table of trials and the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tracetorch import plot, runs
+from tracetorch.tasks.evaluate import evaluate
+from tracetorch.nn import LIF, Sequential
+from tracetorch.rules import Trace
+from tracetorch.tasks.task import Task, Trials
+
+_DRAWN_STEPS = 2000  # of an example: more than a figure can show
+
+
+def report(
+    run: runs.Run,
+    learner: Trace,
+    task: Task,
+    loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    window: int | None,
+    *,
+    figures: bool,
+) -> None:
+    """Test the network as it is, and leave numbers, trials and figures in the run's folder."""
+    with run.timed("evaluate_seconds"):
+        test = evaluate(learner, task, loss, "test", window)
+    if test is None:
+        raise ValueError(f"{type(task).__name__} has no trials to test on")
+    run.summary |= test.means | task.summary(test.trials)
+    run.record({"update": run.summary["updates"], "split": "test", **test.means})
+    run.folder.write_table("trials.csv", {name: value.tolist() for name, value in test.trials.items()})
+    if figures:
+        with run.timed("plot_seconds"):
+            draw(run.folder, learner.net, task, test.trials)
+
+
+def draw(folder: runs.RunFolder, net: Sequential, task: Task, trials: Trials) -> list[str]:
+    """Draw a run's figures from what its folder holds. Returns: their names."""
+    reference = task.summary(trials).get("ideal_accuracy")
+    figures = {
+        "learning": plot.learning(folder.records(), metric=task.metrics[0], reference=reference),
+        "parameters": plot.distributions(net),
+        **task.figures(trials),
+    }
+    batch, marks = task.example()
+    layers, membrane = _watch(net, batch.xs[: min(batch.xs.steps, _DRAWN_STEPS)].dense())
+    spiking = {name: spikes for name, spikes in layers.items() if bool(((spikes == 0) | (spikes == 1)).all())}
+    if spiking:
+        figures["raster"] = plot.raster(spiking, dt=task.dt, marks=marks)
+    first = net[0]
+    if isinstance(first, LIF):
+        spikes = list(layers.values())[1]
+        figures["membrane"] = plot.membrane(membrane, spikes, first.threshold.detach().cpu(), dt=task.dt)
+    image = task.input_image()
+    if image is not None:
+        figures["receptive_fields"] = plot.receptive_fields(first.weight.detach().cpu(), image)
+    for name, figure in figures.items():
+        plot.save(figure, folder.plot(name))
+    return list(figures)
+
+
+def _watch(net: Sequential, xs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """What every layer gives out in one trial, (time, neurons) each, and the membranes of the first layer."""
+    net.reset()
+    names = ["input", *(f"layer {at} ({type(layer).__name__})" for at, layer in enumerate(net))]
+    seen: list[list[Tensor]] = [[] for _ in names]
+    membranes = []
+    for x in xs:
+        seen[0].append(x[0])
+        for at, layer in enumerate(net, 1):
+            x = layer(x)
+            seen[at].append(x[0])
+        membranes.append(net[0].state.membrane[0])
+    net.reset()
+    return {name: torch.stack(values).cpu() for name, values in zip(names, seen, strict=True)}, torch.stack(membranes).cpu()

@@ -1,0 +1,97 @@
+"""Memorise random pairs: which bits belong to which pattern?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tracetorch import kernels
+from tracetorch.encode import ENCODERS, mix_seed
+from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, choices
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Patterns(Task):
+    """Random input patterns, each with random output bits, to be learnt by heart.
+
+    Every input neuron is on or off in a pattern and fires at `rate` or at `background`; every output is a random bit.
+    There is nothing to generalise to: held-out trials are the same patterns with fresh spikes.
+
+    Args:
+        patterns: how many pairs.
+        inputs, outputs: bits of each.
+        steps: time steps for which a pattern is shown.
+        rate, background: spikes per step of an input that is on, and of one that is off, in [0, 1].
+        encoding: "poisson", "latency" or "constant".
+        batch_size: patterns in a batch, taken in turn.
+        repeats: how often each pattern is shown in the validation and in the test.
+        seed: of patterns and spikes.
+    Raises: ValueError for values that make no pattern.
+    """
+
+    metrics = ("accuracy", "recalled")
+
+    def __init__(
+        self,
+        *,
+        patterns: int = 32,
+        inputs: int = 64,
+        outputs: int = 16,
+        steps: int = 20,
+        rate: float = 0.5,
+        background: float = 0.05,
+        encoding: str = "poisson",
+        batch_size: int = 32,
+        repeats: int = 10,
+        seed: int = 0,
+    ):
+        counts = {"patterns": patterns, "inputs": inputs, "outputs": outputs, "steps": steps}
+        for name, value in (counts | {"batch_size": batch_size, "repeats": repeats}).items():
+            at_least(name, value, 1)
+        if not 0 <= background <= rate <= 1:
+            raise ValueError(f"rates must satisfy 0 ≤ background ≤ rate ≤ 1, got {background:g} and {rate:g}")
+        self.input_size, self.output_size, self.steps, self.batch_size = inputs, outputs, steps, batch_size
+        self.encode = ENCODERS[choices("encoding", encoding, ENCODERS)]
+        self.repeats, self.seed = repeats, seed
+        names = torch.arange(patterns)
+        on = kernels.draw(mix_seed(seed, 0), range(1), names, inputs)[0] < 0.5
+        self.rates = torch.where(on, rate, background)
+        self.bits = (kernels.draw(mix_seed(seed, 1), range(1), names, outputs)[0] < 0.5).to(torch.float32)
+
+    def train_batch(self, number: int) -> Batch:
+        shown = torch.arange(number * self.batch_size, (number + 1) * self.batch_size)
+        return self._batch(shown, mix_seed(self.seed, 2))
+
+    def held_out(self, split: str) -> Iterator[Batch]:
+        check_split(split)
+        for repeat in range(self.repeats):
+            first = repeat * len(self.rates)
+            yield self._batch(torch.arange(first, first + len(self.rates)), mix_seed(self.seed, 3, split == "test"))
+
+    def judge(self, output: Tensor, batch: Batch) -> Trials:
+        """Columns: accuracy, the part of the bits that are right; recalled, 1 if all of them are."""
+        right = (output > 0.5) == (batch.target > 0.5)
+        accuracy = right.to(torch.float32).mean(dim=-1)
+        return batch.conditions | {"accuracy": accuracy, "recalled": right.all(dim=-1).to(torch.float32)}
+
+    def summary(self, trials: Trials) -> dict[str, float]:
+        return {"recalled": float(trials["recalled"].mean())}
+
+    def figures(self, trials: Trials) -> dict[str, Figure]:
+        """How well each pattern is remembered."""
+        from tracetorch import plot
+
+        pattern = trials["pattern"].long()
+        total = torch.zeros(len(self.rates), dtype=torch.float64).index_add_(0, pattern, trials["accuracy"].double())
+        return {"recall": plot.recall(total / torch.bincount(pattern, minlength=len(self.rates)).clamp(min=1))}
+
+    def _batch(self, shown: Tensor, seed: int) -> Batch:
+        pattern = shown % len(self.rates)
+        rates, bits = self.rates[pattern].to(self.device), self.bits[pattern].to(self.device)
+        xs = self.encode(rates, self.steps, seed=seed, samples=shown.to(self.device))
+        return Batch(xs, bits, {"pattern": pattern.to(self.device)})

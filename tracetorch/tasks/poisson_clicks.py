@@ -1,0 +1,217 @@
+"""The Poisson click test: two trains of clicks, which side had the higher rate?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tracetorch import kernels
+from tracetorch.encode import Stream, mix_seed
+from tracetorch.tasks.ideal_observer import choose_right, tie
+from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, choices, classified, slices
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SPLIT_SEEDS = {"train": 0, "validation": 1, "test": 2}
+_CONDITIONS, _CLICKS, _NOISE, _CUE = range(4)  # what a seed is for
+_HELD_OUT_BATCH = 500
+
+
+class PoissonClicks(Task):
+    """Two trains of clicks, left and right; then a delay, then a cue: say which side had more.
+
+        λ_right / λ_left = exp(γ),    λ_right + λ_left = total_rate,    γ of either sign with equal chance
+
+    Stimuli of different durations end together. Clicks fall into steps of `dt`, at most one on each side: each step has
+    one with probability λ·dt. Every click makes all neurons of its side fire.
+
+    Args:
+        gamma: |γ|, difficulty: a list to draw from, or a range such as "0.1..3". Smaller is harder.
+        duration: of the stimulus, seconds: a list or a range.
+        label: "side" asks for the side with the higher *rate* (generative; no one can always be right), "count" for the
+            side with more *clicks* (a tie goes to the side with the higher rate).
+        total_rate: λ_left + λ_right, Hz.
+        stereo_click: whether both sides click in the first step, which tells nothing but that it begins.
+        delay: silence between stimulus and cue, seconds.
+        cue: length of the cue and of the window in which the answer is read, seconds.
+        cue_rate: firing rate of each cue neuron during the cue, Hz.
+        neurons_per_channel: input neurons for left, for right and for the cue.
+        noise: rate at which each left and right neuron also fires by itself, all trial long, Hz.
+        dt: length of a step, seconds.
+        batch_size, validation_trials, test_trials: how many trials.
+        seed: of all trials; held-out ones are drawn apart.
+    Raises: ValueError for values that make no trial.
+    Source: Brunton, Botvinick and Brody (2013), Rats and humans can optimally accumulate evidence for decision-making,
+        doi:10.1126/science.1233912.
+    """
+
+    output_size = 2
+
+    def __init__(
+        self,
+        *,
+        gamma: Sequence[float] | str = (0.25, 0.5, 1.0, 2.0, 3.0),
+        duration: Sequence[float] | str = "0.1..1.2",
+        label: str = "side",
+        total_rate: float = 40.0,
+        stereo_click: bool = False,
+        delay: float = 0.4,
+        cue: float = 0.1,
+        cue_rate: float = 40.0,
+        neurons_per_channel: int = 10,
+        noise: float = 0.0,
+        dt: float = 0.01,
+        batch_size: int = 64,
+        validation_trials: int = 1000,
+        test_trials: int = 5000,
+        seed: int = 0,
+    ):
+        for name, value in {"total_rate": total_rate, "delay": delay, "noise": noise, "cue_rate": cue_rate}.items():
+            at_least(name, value, 0)
+        counts = {"neurons_per_channel": neurons_per_channel, "batch_size": batch_size, "test_trials": test_trials}
+        for name, value in counts.items():
+            at_least(name, value, 1)
+        at_least("validation_trials", validation_trials, 0)
+        if not dt > 0 or max(total_rate, cue_rate, noise) * dt > 1:
+            raise ValueError(f"dt must be above 0 and short enough for at most one click in a step, got {dt:g} s")
+        self.gamma = _Spread("gamma", gamma, 0.0)
+        self.duration = _Spread("duration", duration, dt)
+        self.label = choices("label", label, ("side", "count"))
+        self.total_rate, self.stereo_click, self.cue_rate, self.noise = total_rate, stereo_click, cue_rate, noise
+        self.neurons_per_channel, self.dt, self.batch_size, self.seed = neurons_per_channel, dt, batch_size, seed
+        self.trials = {"validation": validation_trials, "test": test_trials}
+        self.input_size = 3 * neurons_per_channel
+        self.stimulus_steps = round(self.duration.high / dt)
+        self.delay_steps, self.readout_window = round(delay / dt), max(1, round(cue / dt))
+        self.steps = self.stimulus_steps + self.delay_steps + self.readout_window
+
+    def train_batch(self, number: int) -> Batch:
+        first = number * self.batch_size
+        return self._batch("train", torch.arange(first, first + self.batch_size, device=self.device))
+
+    def held_out(self, split: str) -> Iterator[Batch]:
+        check_split(split)
+        for part in slices(self.trials[split], _HELD_OUT_BATCH):
+            yield self._batch(split, torch.arange(part.start, part.stop, device=self.device))
+
+    def judge(self, output: Tensor, batch: Batch) -> Trials:
+        return batch.conditions | classified(output, batch.target)
+
+    def summary(self, trials: Trials) -> dict[str, float]:
+        """The ideal observer's accuracy on these conditions, and how much of it was reached."""
+        ideal = float(self._ideal(trials).mean())
+        return {"ideal_accuracy": ideal, "of_ideal": float(trials["accuracy"].double().mean()) / ideal}
+
+    def ideal_accuracy(self, gamma: Tensor, duration: Tensor) -> Tensor:
+        """How often the best possible observer of the clicks is right, for each |γ| and duration (seconds).
+
+        It counts the clicks on each side and names the larger (a coin decides a tie), which is optimal because the
+        log-likelihood ratio is proportional to the difference. With `noise` it takes for a click what makes all neurons
+        of a side fire; for the label "count" it is given the clicks themselves, so there it bounds from above.
+
+        Args: gamma, duration: broadcast against each other.
+        Returns: probability, 1/2 to 1, float64.
+        """
+        gamma, duration = torch.broadcast_tensors(gamma.double().abs(), duration.double())
+        if self.label == "count":
+            return 1 - tie(*self._click_odds(gamma, duration, heard=False)) / 2
+        return choose_right(*self._click_odds(gamma, duration))
+
+    def figures(self, trials: Trials) -> dict[str, Figure]:
+        """Psychometric curve and accuracy over γ × duration, each beside the ideal observer's."""
+        from tracetorch import plot
+
+        gamma, duration = trials["gamma"], trials["duration"]
+        right = choose_right(*self._click_odds(gamma.double(), duration.double()))
+        chosen = trials["prediction"] == 1
+        return {
+            "psychometric": plot.psychometric(gamma, chosen, ideal=_mean_by(gamma, right)),
+            "accuracy_map": plot.accuracy_map(
+                trials["accuracy"] > 0, gamma.abs(), duration, ideal=self._ideal(trials)
+            ),
+        }
+
+    def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
+        batch, _ = super().example()
+        stop, cue = self.stimulus_steps, self.stimulus_steps + self.delay_steps
+        start = stop - round(float(batch.conditions["duration"]) / self.dt)
+        return batch, {"clicks": (start, stop), "delay": (stop, cue), "cue": (cue, self.steps)}
+
+    def _ideal(self, trials: Trials) -> Tensor:
+        return self.ideal_accuracy(trials["gamma"], trials["duration"])
+
+    def _batch(self, split: str, samples: Tensor) -> Batch:
+        seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(4)]
+        pick, length, coin = kernels.draw(seeds[_CONDITIONS], range(1), samples, 3)[0].unbind(dim=-1)
+        gamma = self.gamma.at(pick) * torch.where(coin < 0.5, -1.0, 1.0)
+        bins = torch.round(self.duration.at(length) / self.dt).clamp(min=1)
+        rates = self.total_rate * torch.sigmoid(torch.stack([-gamma, gamma], dim=-1))
+        first = self.stimulus_steps - bins
+
+        def clicks(start: int, stop: int) -> Tensor:
+            step = torch.arange(start, stop, device=samples.device)[:, None]
+            on = (step >= first) & (step < self.stimulus_steps)
+            probability = rates * self.dt * on[..., None]
+            if self.stereo_click:
+                probability = torch.where((step == first)[..., None], 1.0, probability)
+            return kernels.draw_below(probability, seeds[_CLICKS], range(start, stop), samples)
+
+        def make(start: int, stop: int) -> Tensor:
+            each, batch = self.neurons_per_channel, len(samples)
+            sides = clicks(start, stop).repeat_interleave(each, dim=-1)
+            if self.noise:
+                odds = torch.full((batch, 2 * each), self.noise * self.dt, device=samples.device)
+                sides = sides | kernels.draw_below(odds, seeds[_NOISE], range(start, stop), samples)
+            odds = torch.full((batch, each), self.cue_rate * self.dt, device=samples.device)
+            on = torch.arange(start, stop, device=samples.device) >= self.stimulus_steps + self.delay_steps
+            cue = kernels.draw_below(odds, seeds[_CUE], range(start, stop), samples) & on[:, None, None]
+            return torch.cat([sides, cue], dim=-1).to(torch.float32)
+
+        left, right = clicks(0, self.stimulus_steps).sum(dim=0).unbind(dim=-1)
+        target = (gamma > 0).long()
+        if self.label == "count":
+            target = torch.where(left == right, target, (right > left).long())
+        conditions = {"gamma": gamma, "duration": bins * self.dt, "clicks_left": left, "clicks_right": right}
+        return Batch(Stream(make, self.steps, (len(samples), self.input_size)), target, conditions)
+
+    def _click_odds(self, gamma: Tensor, duration: Tensor, heard: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """Chance of a click in a step, right and left, and the number of steps that tell something."""
+        right, left = (self.total_rate * self.dt * torch.sigmoid(side) for side in (gamma, -gamma))
+        if heard:  # noise that makes all neurons of a side fire at once cannot be told from a click
+            false_click = (self.noise * self.dt) ** self.neurons_per_channel
+            right, left = (odds + (1 - odds) * false_click for odds in (right, left))
+        return right, left, torch.round(duration / self.dt) - float(self.stereo_click)
+
+
+class _Spread:
+    """Values to draw from: those of a list, or all of a range "low..high"."""
+
+    def __init__(self, name: str, given: Sequence[float] | str, least: float):
+        self.listed = None if isinstance(given, str) else [float(value) for value in given]
+        try:
+            ends = [float(end) for end in given.split("..")] if isinstance(given, str) else self.listed
+        except ValueError:
+            ends = None
+        if not ends or (self.listed is None and len(ends) != 2) or not least <= min(ends) <= max(ends) < math.inf:
+            wanted = f"a list of numbers or a range such as 0.1..1.2, none below {least:g}"
+            raise ValueError(f"{name} must be {wanted}, got {given!r}")
+        self.low, self.high = min(ends), max(ends)
+
+    def at(self, uniform: Tensor) -> Tensor:
+        """The values at these places in [0, 1)."""
+        if self.listed is None:
+            return self.low + (self.high - self.low) * uniform
+        listed = torch.tensor(self.listed, device=uniform.device)
+        return listed[(uniform * len(self.listed)).long()]
+
+
+def _mean_by(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct keys, and the mean value of each."""
+    keys, place = torch.unique(key, return_inverse=True)
+    total = torch.zeros(len(keys), dtype=value.dtype).index_add_(0, place, value)
+    return keys, total / torch.bincount(place, minlength=len(keys))
