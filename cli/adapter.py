@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -14,7 +14,6 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 
 GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train", "output")
@@ -47,7 +46,7 @@ def compose(overrides: list[str]) -> Composed:
     try:
         composed = _compose(overrides)
         experiment = composed.hydra.runtime.choices.get("experiment") or "custom"
-        config = OmegaConf.masked_copy(composed, [name for name in composed if name != "hydra"])
+        config = _without_hydra(composed)
     except MissingConfigException as error:
         raise _missing(error) from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -74,7 +73,7 @@ def make(node: dict[str, Any], name: str) -> Any:
     """Make what a part of a config describes.
 
     Returns: the object; for a node with `_partial_`, a function that makes it.
-    Raises: UsageError, now or when that function is called, if the config says something that cannot be.
+    Raises: UsageError, now or when that function is called, if the part with this name says something that cannot be.
     """
 
     def named(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -88,19 +87,27 @@ def make(node: dict[str, Any], name: str) -> Any:
     return partial(named, made) if node.get("_partial_") else made
 
 
+def function(node: dict[str, Any]) -> Callable[..., Any]:
+    """The function that a part of a config with `_partial_` describes, its arguments filled in; errors are its own."""
+    return instantiate(node, _convert_="all")
+
+
 def _resolve(config: DictConfig, experiment: str) -> Composed:
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         raise UsageError(f"{key}: {_first_line(error)}") from error
-    assert isinstance(plain, dict)
-    return Composed(plain, OmegaConf.to_yaml(OmegaConf.create(plain)), experiment)
+    return Composed(cast(dict[str, Any], plain), OmegaConf.to_yaml(OmegaConf.create(plain)), experiment)
 
 
 def _compose(overrides: list[str]) -> DictConfig:
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
         return hydra_compose("config", overrides=overrides, return_hydra_config=True)
+
+
+def _without_hydra(composed: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(composed, [str(name) for name in composed if name != "hydra"])
 
 
 def _parse(override: str) -> Any:
@@ -136,7 +143,7 @@ def _unknown(error: Exception, parsed: list[Any]) -> UsageError:
         if name != key and f"'{name}'" not in str(error) and f" {name}=" not in str(error):
             continue
         chosen = [o.input_line for o in parsed if o.key_or_group in GROUPS and o.value() in options(o.key_or_group)]
-        base = OmegaConf.masked_copy(composed := _compose(chosen), [key for key in composed if key != "hydra"])
+        base = _without_hydra(_compose(chosen))
         if OmegaConf.select(base, name) is not None:
             break
         return UsageError(_no_such_key(name, base))
@@ -167,7 +174,7 @@ def _elsewhere(parts: list[str], base: DictConfig) -> str:
             keys = [str(key) for key in OmegaConf.load(conf_dir() / group / f"{choice}.yaml")]
             if hint := did_you_mean(word, keys, f"{group}."):
                 return f"{hint[:-1]}, which {group}={choice} has?"
-    deeper = [f"{name}.{key}" for name, node in base.items() if isinstance(node, DictConfig) for key in node]
+    deeper = [f"{name!s}.{key!s}" for name, node in base.items() if isinstance(node, DictConfig) for key in node]
     return next((f" Did you mean '{key}'?" for key in deeper if key.rpartition(".")[2] == word), "")
 
 

@@ -12,8 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import tracetorch
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+
+import tracetorch
 
 _NEEDED = ("task", "network", "rule", "loss", "optimizer", "train", "output", "seed", "device")
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
@@ -89,8 +90,9 @@ def _misfit(value: Any, annotation: ast.expr | None) -> list[str]:
             return sides[0] + sides[1] if all(sides) else []
         case ast.Constant(value=None):
             return [] if value is None else ["null"]
-        case ast.Name(id="Tensor"):
-            return ["a tensor"] if isinstance(value, str | bool) or value is None else []
+        case ast.Name(id="Values"):  # nn.parameters: float | Sequence[float] | Tensor
+            numbers = value if isinstance(value, list) else [value]
+            return [] if all(_KINDS["float"][1](number) for number in numbers) else ["a number", "a list of numbers"]
         case ast.Name(id=name) if name in _KINDS:
             words, fits = _KINDS[name]
             return [] if fits(value) else [words]

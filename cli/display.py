@@ -79,7 +79,10 @@ class Display:
         rows = [(run_name.replace("_", " "), _percent(summary[run_name])) for run_name in _results(summary)]
         rows += [
             ("trained for", f"{summary['updates']:,} updates in {run.timings['train_seconds']:.1f} s"),
-            ("speed", f"{_short(summary['steps_per_second'])} time steps/s, batches of {run.config['task']['batch_size']}"),
+            (
+                "speed",
+                f"{_short(summary['steps_per_second'])} time steps/s, batches of {run.config['task']['batch_size']}",
+            ),
             ("whole run", f"{summary['wall_seconds']:.1f} s"),
             ("peak memory", f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB"),
             ("folder", str(run.folder.path)),

@@ -16,7 +16,7 @@ class UsageError(Exception):
 
 
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """" Did you mean 'x'?" with the closest known word, after a prefix that needs no guessing; "" if none is close."""
+    """ " Did you mean 'x'?" with the closest known word, after a prefix that needs no guessing; "" if none is close."""
     close = get_close_matches(word, list(known), 1, 0.6)
     return f" Did you mean '{prefix}{close[0]}'?" if close else ""
 

@@ -9,8 +9,8 @@ def command(traceback: Traceback = False) -> None:
     """Show versions, devices, kernels and caches."""
     import pooch
     import torch
-
     from tracetorch.cli.adapter import conf_dir
+
     from tracetorch.runs import environment
 
     facts = dict(environment.versions())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -18,24 +20,38 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def guarded(verb: Callable[..., None]) -> Callable[..., None]:
+    """The same verb, but what goes wrong in it ends as one sentence and an exit code."""
+
+    @functools.wraps(verb)
+    def guard(*, traceback: bool, **arguments: object) -> None:
+        try:
+            verb(traceback=traceback, **arguments)
+        except UsageError as error:
+            complain(str(error), error, traceback)
+            raise typer.Exit(USAGE) from error
+        except KeyboardInterrupt as error:
+            complain("interrupted", None, traceback)
+            raise typer.Exit(INTERRUPTED) from error
+        except BrokenPipeError as error:  # the reader of our output has gone, as in `tracetorch show | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(FAILED) from error
+        except typer.Exit:
+            raise
+        except Exception as error:
+            name = type(error).__name__
+            complain(f"this should not have happened: {name}: {error} (--traceback shows where)", error, traceback)
+            raise typer.Exit(FAILED) from error
+
+    return guard
+
+
 for verb in (run, list, show, plot, info):
-    app.command(verb.__name__.rpartition(".")[2])(verb.command)
+    app.command(verb.__name__.rpartition(".")[2])(guarded(verb.command))
 
 
 def main() -> None:
-    """The entry point: run the verb, turn what went wrong into one sentence and an exit code."""
-    show_traceback = "--traceback" in sys.argv
-    try:
-        app()
-    except UsageError as error:
-        complain(str(error), error, show_traceback)
-        sys.exit(USAGE)
-    except KeyboardInterrupt:
-        complain("interrupted", None, show_traceback)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has gone, as in `tracetorch show | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
-    except Exception as error:
-        complain(f"this should not have happened: {type(error).__name__}: {error}", error, show_traceback)
-        sys.exit(FAILED)
+    """The entry point of the console script."""
+    app()

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
-
 from tracetorch.cli.arguments import Overrides, Traceback
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain
 
-# The time loop is called, not made: what goes wrong in it is the run's, not that of the key `train`.
 _PARTS = ("task", "network", "rule", "loss", "optimizer")
 
 
@@ -20,25 +18,29 @@ def command(overrides: Overrides = None, traceback: Traceback = False) -> None:
 
 def execute(overrides: list[str], show_traceback: bool) -> int:
     """Compose and run. Returns: the exit code. Raises: UsageError, with nothing left on disk."""
-    from tracetorch.cli.adapter import compose, make
+    from tracetorch.cli.adapter import compose, function, make
     from tracetorch.cli.check import check
 
     composed = compose(overrides)
     check(composed.config)
 
     from tracetorch.cli.display import Display  # from here on it takes a second: torch is loaded
+
     from tracetorch.runs import Run
 
     config, output = composed.config, composed.config["output"]
     parts = {name: make(config[name], name) for name in _PARTS}
-    train = make(config["train"], "train")
+    train = function(config["train"])
     display = Display(composed.experiment, parts["task"].metrics[0])
     run = Run(
         config,
         experiment=composed.experiment,
         root=Path(output["root"]).expanduser(),
         exactly=Path(output["dir"]).expanduser() if output["dir"] else None,
-        files={"config.yaml": composed.yaml, "overrides.yaml": "".join(f"- {_quoted(text)}\n" for text in overrides) or "[]\n"},
+        files={
+            "config.yaml": composed.yaml,
+            "overrides.yaml": "".join(f"- {_quoted(text)}\n" for text in overrides) or "[]\n",
+        },
         listener=display,
     )
     try:

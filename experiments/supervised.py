@@ -12,12 +12,12 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 
 from tracetorch import device as devices
 from tracetorch import runs
-from tracetorch.tasks.evaluate import evaluate, means
-from tracetorch.runs.report import report
 from tracetorch.nn import Sequential
 from tracetorch.rules import Trace
 from tracetorch.runs.health import check_loss
+from tracetorch.runs.report import report
 from tracetorch.tasks import Task
+from tracetorch.tasks.evaluate import evaluate, means
 
 
 def main(
@@ -57,8 +57,8 @@ def main(
         figures: whether to draw at the end.
     Raises: ValueError if the parts do not fit, before anything is written; runs.TrainingError if the network dies.
     """
-    updates = _count_updates(task, updates, passes)
-    eval_every = eval_every or task.batches_per_pass or max(1, updates // 10)
+    total = _count_updates(task, updates, passes)
+    eval_every = eval_every or task.batches_per_pass or max(1, total // 10)
     run.device = devices.resolve(device)
     task.to(run.device)
     window = window or task.readout_window
@@ -66,11 +66,11 @@ def main(
     net = network(task.input_size, task.output_size).to(run.device)
     learner = rule(net)
     stepper = optimizer(net.parameters())
-    rate = CosineAnnealingLR(stepper, updates) if schedule == "cosine" else LambdaLR(stepper, lambda update: 1.0)
+    rate = CosineAnnealingLR(stepper, total) if schedule == "cosine" else LambdaLR(stepper, lambda update: 1.0)
     best, waited, log = -math.inf, 0, _Log(task)
 
     with run:
-        for update in range(1, updates + 1):
+        for update in range(1, total + 1):
             with run.timed("train_seconds"):
                 batch = task.train_batch(update - 1)
                 learner.begin()
@@ -85,10 +85,10 @@ def main(
                     stepper.zero_grad()
                 rate.step()
             log.add(float(value), means(task.judge(output, batch), task.metrics), batch.xs.steps)
-            run.progress(update, updates, **log.averages())
-            if update % log_every == 0 or update == updates:
+            run.progress(update, total, **log.averages())
+            if update % log_every == 0 or update == total:
                 run.record({"update": update, "split": "train", **log.take(run.timings["train_seconds"])})
-            if update % eval_every == 0 or update == updates or run.interrupted:
+            if update % eval_every == 0 or update == total or run.interrupted:
                 with run.timed("evaluate_seconds"):
                     held_out = evaluate(learner, task, loss, "validation", window)
                 if held_out:
@@ -97,7 +97,12 @@ def main(
                     if held_out.means[task.metrics[0]] > best:
                         best, waited = held_out.means[task.metrics[0]], 0
                         runs.save_checkpoint(run.folder.checkpoint("best"), net, stepper, update=update)
-                counters = {"update": update, "best": best, "waited": waited, "schedule": rate.state_dict()["last_epoch"]}
+                counters = {
+                    "update": update,
+                    "best": best,
+                    "waited": waited,
+                    "schedule": rate.state_dict()["last_epoch"],
+                }
                 runs.save_checkpoint(run.folder.checkpoint("latest"), net, stepper, **counters)
                 if run.interrupted or (patience and waited >= patience):
                     break
@@ -110,15 +115,17 @@ def main(
 
 
 def _count_updates(task: Task, updates: int | None, passes: float | None) -> int:
-    if (updates is None) == (passes is None):
-        raise ValueError("give just one of train.updates and train.passes, and null for the other")
-    if passes is not None:
+    if passes is None and updates is not None:
+        total = updates
+    elif updates is None and passes is not None:
         if task.batches_per_pass is None:
             raise ValueError(f"train.passes: the data of {type(task).__name__} never end; give train.updates instead")
-        updates = round(passes * task.batches_per_pass)
-    if updates < 1:
-        raise ValueError(f"train for at least 1 update, got {updates}")
-    return updates
+        total = round(passes * task.batches_per_pass)
+    else:
+        raise ValueError("give just one of train.updates and train.passes, and null for the other")
+    if total < 1:
+        raise ValueError(f"train for at least 1 update, got {total}")
+    return total
 
 
 class _Log:

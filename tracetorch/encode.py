@@ -1,7 +1,7 @@
 """From values to input over time. A `Stream` makes its steps as they are read, so that a long input takes no memory.
 
-    xs = tt.encode.poisson(rates, steps=1_000_000, seed=0)      # rates: (batch, channels); nothing is made yet
-    mean = net.run(xs, reduce="mean")                           # made, used and dropped chunk by chunk
+xs = tt.encode.poisson(rates, steps=1_000_000, seed=0)      # rates: (batch, channels); nothing is made yet
+mean = net.run(xs, reduce="mean")                           # made, used and dropped chunk by chunk
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def lif_rate(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | 
         threshold: θ > 0, a number or per neuron.
         steps: n, steps since the membrane was zero, (batch, 1); None means long ago.
     Returns: spikes per step in (0, 1), the shape of `current`.
-    Gradient: approximate. Against simulated noisy input the line is off by .013 on average at β = .8 and by .004 at .95.
+    Gradient: approximate. Against simulated noisy input the line is off by .013 on average at β = .8, by .004 at .95.
     Source: measured; the identity is derived in docs/how-it-learns.md.
     """
     left_over = (1 - decay) / 2 if steps is None else (1 - decay) / (2 * seen(decay, steps))

@@ -20,5 +20,7 @@ def as_distribution(target: Tensor, output: Tensor) -> Tensor:
             f"got {target.dtype} of shape {tuple(target.shape)}"
         )
     if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < output.shape[-1]:
-        raise ValueError(f"targets name outputs 0 to {output.shape[-1] - 1}, got {int(target.min())} to {int(target.max())}")
+        raise ValueError(
+            f"targets name outputs 0 to {output.shape[-1] - 1}, got {int(target.min())} to {int(target.max())}"
+        )
     return one_hot(target.long(), output.shape[-1]).to(output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.sequential import Sequential
@@ -21,12 +22,12 @@ def feedforward(
     Args:
         in_features, out_features: sizes of the input and of the readout.
         hidden: how many neurons in each hidden layer, from the input up; may be empty.
-        neuron, readout: make a hidden layer and the readout from their sizes, such as `LIF` or `partial(LIS, decay=.99)`.
+        neuron, readout: make one from its sizes, such as `LIF` or `partial(LIS, decay=.99)`.
     Returns: the network, freshly initialised.
     Example:
         >>> feedforward(784, 10, hidden=[256], neuron=tt.nn.LIF, readout=tt.nn.LIS)[0]
         LIF(784, 256)
     """
     sizes = [in_features, *hidden]
-    layers = [neuron(below, above) for below, above in zip(sizes, sizes[1:], strict=False)]
+    layers = [neuron(below, above) for below, above in pairwise(sizes)]
     return Sequential(*layers, readout(sizes[-1], out_features))

@@ -1,28 +1,22 @@
-"""The base of all layers: a synapse, an input trace and a state. A neuron adds what happens in one step and on average."""
+"""The base of all layers: an input trace and a state; a neuron says what happens in a step and on average."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
 from torch.nn.functional import linear
 
-from tracetorch import constrain, kernels
 from tracetorch import functional as F
+from tracetorch import kernels
 from tracetorch.encode import Stream
+from tracetorch.nn.parameters import LayerParameters
 from tracetorch.nn.running import run_chunks
 
-MAX_GROUPS = 16
-"""A tied trace is kept once for each decay; more decays than this is surely a decay per neuron, which needs a free one."""
 
-
-class TraceLayer(Module, ABC):
+class TraceLayer(LayerParameters, ABC):
     """A synapse (weights), the trace of its input, and the state of its neurons.
 
         i = W·x + b,    output, state = step(i, state),    t ← d·t + x        at every step, without a graph
@@ -32,10 +26,10 @@ class TraceLayer(Module, ABC):
 
     Args:
         in_features, out_features: how many inputs and neurons.
-        decay: β of the membrane per step, in (0, 1). A number; or a tensor: one for each neuron (needs a free
+        decay: β of the membrane per step, in (0, 1). A number; or several: one for each neuron (needs a free
             `trace_decay`), or one for each of a few equal groups of neurons.
-        trace_decay: "membrane" ties the trace to the membrane's decay, which is the exact case; a number or a tensor
-            (in_features,) sets it free. Groups of neurons that are tied keep one trace each.
+        trace_decay: "membrane" ties the trace to the membrane's decay, which is the exact case; a number, or one
+            for each input, sets it free. Groups of neurons that are tied keep one trace each.
         bias: whether a steady current is added to each neuron.
         learn: which of the layer's parameters are learnable; the others are fixed. "bias" counts only if there is one.
     Gradient: of the local graph through `average_output`; the state and the trace are facts, held constant.
@@ -44,34 +38,6 @@ class TraceLayer(Module, ABC):
 
     state_type: type[Any]
     state: Any = None
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        decay: float | Tensor,
-        trace_decay: float | Tensor | str,
-        bias: bool,
-        learn: Iterable[str],
-    ):
-        super().__init__()
-        if in_features < 1 or out_features < 1:
-            raise ValueError(f"a layer needs at least 1 input and 1 neuron, got {in_features} and {out_features}")
-        self.in_features, self.out_features = in_features, out_features
-        self._learn = (learn,) if isinstance(learn, str) else tuple(learn)
-        bound = 1 / math.sqrt(in_features)
-        self._store("weight", torch.empty(out_features, in_features).uniform_(-bound, bound))
-        self._store("bias", torch.zeros(out_features) if bias else None)
-        decay = torch.as_tensor(decay, dtype=torch.get_default_dtype())
-        self.tied = isinstance(trace_decay, str)
-        self.groups = self._count_groups(decay, trace_decay)
-        self._store("raw_decay", constrain.raw_from_decay(decay))
-        if self.tied:
-            self.register_parameter("raw_trace_decay", None)
-        else:
-            free = self._per("trace_decay", trace_decay, self.in_features)
-            self._store("raw_trace_decay", constrain.raw_from_decay(free))
 
     # ── what a neuron says ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -102,25 +68,6 @@ class TraceLayer(Module, ABC):
             output, state = self.step(current, state)
             outputs.append(output)
         return torch.stack(outputs), state
-
-    # ── parameters, read constrained ────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def decay(self) -> Tensor:
-        """Decay of the membrane per step, in (0, 1): a number, or (out_features,)."""
-        decay = constrain.decay_from_raw(self.raw_decay)
-        return decay.repeat_interleave(self.out_features // self.groups) if self.groups > 1 else decay
-
-    @property
-    def trace_decay(self) -> Tensor:
-        """Decay of the input trace per step, in (0, 1): a number, (in_features,), or (groups, 1, 1).
-
-        A tied one is read without a gradient: the average input is what was recorded, and moves nothing.
-        """
-        if self.raw_trace_decay is not None:
-            return constrain.decay_from_raw(self.raw_trace_decay)
-        decay = constrain.decay_from_raw(self.raw_decay.detach())
-        return decay[:, None, None] if self.groups > 1 else decay
 
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -215,7 +162,7 @@ class TraceLayer(Module, ABC):
 
     def _initial_state(self, batch: int) -> Any:
         trace = (self.groups, batch, self.in_features) if self.groups > 1 else (batch, self.in_features)
-        shapes = {name: (batch, self.out_features) for name in self.state_type._fields} | {"trace": trace}
+        shapes = dict.fromkeys(self.state_type._fields, (batch, self.out_features)) | {"trace": trace}
         state = self.state_type(**{name: self.weight.new_zeros(shape) for name, shape in shapes.items()})
         return state._replace(steps=torch.zeros(batch, 1, dtype=torch.int64, device=self.weight.device))
 
@@ -229,44 +176,3 @@ class TraceLayer(Module, ABC):
             batch = self.state.steps.shape[0]
             raise ValueError(f"{self} holds a state of batch {batch}, got batch {x.shape[-2]}: call net.reset() first")
         return x.to(self.weight.dtype)
-
-    def _store(self, name: str, value: Tensor | None) -> None:
-        learnable = name.removeprefix("raw_") in self._learn
-        self.register_parameter(name, None if value is None else Parameter(value.clone(), requires_grad=learnable))
-
-    def _check_learn(self) -> None:
-        """Called by a neuron once all its parameters are stored."""
-        names = [name.removeprefix("raw_") for name in self._parameters]
-        for name in self._learn:
-            if name not in names:
-                close = get_close_matches(name, names, 1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
-                raise ValueError(f"learn: a {type(self).__name__} has no {name!r}; {hint}it has {', '.join(names)}")
-        if self.tied and "trace_decay" in self._learn:
-            raise ValueError("learn: a tied trace_decay follows the membrane's; give trace_decay a number to learn it")
-
-    def _per(self, name: str, value: float | Tensor, count: int) -> Tensor:
-        tensor = torch.as_tensor(value, dtype=torch.get_default_dtype())
-        if tensor.ndim > 1 or tensor.numel() not in (1, count):
-            raise ValueError(f"{name} must be a number or {count} of them, got shape {tuple(tensor.shape)}")
-        return tensor
-
-    def _count_groups(self, decay: Tensor, trace_decay: float | Tensor | str) -> int:
-        if isinstance(trace_decay, str) and trace_decay != "membrane":
-            raise ValueError(f'trace_decay must be a number, a tensor or "membrane", got {trace_decay!r}')
-        if not self.tied:
-            self._per("decay", decay, self.out_features)
-            return 1
-        groups = decay.numel()
-        if decay.ndim > 1 or self.out_features % groups:
-            shape = tuple(decay.shape)
-            raise ValueError(f"decay must be a number, or one for each of equal groups of neurons, got shape {shape}")
-        if groups > MAX_GROUPS:
-            raise ValueError(
-                f"{groups} decays tied to the trace would need {groups} traces for every input (at most {MAX_GROUPS}); "
-                "give trace_decay a number for one free trace, or use fewer groups"
-            )
-        return groups
-
-    def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}"

@@ -9,6 +9,7 @@ from torch import Tensor
 from tracetorch import functional as F
 from tracetorch import kernels
 from tracetorch.nn.layer import TraceLayer
+from tracetorch.nn.parameters import Values
 
 
 class LI(TraceLayer):
@@ -32,8 +33,8 @@ class LI(TraceLayer):
         in_features: int,
         out_features: int,
         *,
-        decay: float | Tensor = 0.9,
-        trace_decay: float | Tensor | str = "membrane",
+        decay: Values = 0.9,
+        trace_decay: Values | str = "membrane",
         bias: bool = False,
         learn: Iterable[str] = ("weight", "bias", "decay"),
     ):

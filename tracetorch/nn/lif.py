@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from tracetorch import constrain, kernels
 from tracetorch import functional as F
 from tracetorch.nn.layer import TraceLayer
+from tracetorch.nn.parameters import Values
 
 
 class LIF(TraceLayer):
@@ -33,15 +34,16 @@ class LIF(TraceLayer):
     """
 
     state_type = F.LIFState
+    raw_threshold: Parameter
 
     def __init__(
         self,
         in_features: int,
         out_features: int,
         *,
-        decay: float | Tensor = 0.9,
-        threshold: float | Tensor = 1.0,
-        trace_decay: float | Tensor | str = "membrane",
+        decay: Values = 0.9,
+        threshold: Values = 1.0,
+        trace_decay: Values | str = "membrane",
         bias: bool = False,
         learn: Iterable[str] = ("weight", "bias", "decay", "threshold"),
         rate: str = "line",

@@ -10,7 +10,7 @@ from torch import Tensor
 from tracetorch.encode import Stream
 
 CHUNK_ELEMENTS = 1 << 20
-"""Aim for at most this many numbers in the widest tensor of a chunk: 4 MiB in float32, about a core's share of cache."""
+"""At most this many numbers in the widest tensor of a chunk: 4 MiB in float32, about a core's share of cache."""
 
 
 def run_chunks(

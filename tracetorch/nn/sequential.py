@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import cast
 
-import torch
 from torch import Tensor
 from torch.nn import Module, ModuleList
 
@@ -28,7 +29,7 @@ class Sequential(Module):
         super().__init__()
         if not layers:
             raise ValueError("a network needs at least one layer")
-        for below, above in zip(layers, layers[1:], strict=False):
+        for below, above in pairwise(layers):
             if below.out_features != above.in_features:
                 raise ValueError(f"{below} gives {below.out_features} outputs, but {above} takes {above.in_features}")
         self.layers = ModuleList(layers)
@@ -42,7 +43,7 @@ class Sequential(Module):
 
     def advance(self, xs: Tensor) -> Tensor:
         """One chunk, layer by layer. Args: xs (time, batch, in_features). Returns: (time, batch, out_features)."""
-        for layer in self.layers:
+        for layer in self:
             xs = layer.advance(xs)
         return xs
 
@@ -91,10 +92,10 @@ class Sequential(Module):
             layer.load_state({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})
 
     def __iter__(self) -> Iterator[TraceLayer]:
-        return iter(self.layers)  # type: ignore[arg-type]
+        return cast(Iterator[TraceLayer], iter(self.layers))
 
     def __len__(self) -> int:
         return len(self.layers)
 
     def __getitem__(self, at: int) -> TraceLayer:
-        return self.layers[at]  # type: ignore[return-value]
+        return cast(TraceLayer, self.layers[at])

@@ -61,7 +61,7 @@ def settings() -> dict[str, Any]:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory that was ever in use: what torch allocated on a GPU; else all of this process, Python included."""
+    """The most memory ever in use: what torch allocated on a GPU; else all of this process, Python included."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

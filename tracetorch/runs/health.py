@@ -40,11 +40,15 @@ def check_health(net: Sequential, output: Tensor, update: int) -> None:
     for at, (layer, gives) in enumerate(zip(net, above, strict=True)):
         if isinstance(layer, LIF) and not bool((gives != 0).any()):
             advice = "lower its threshold, raise its decay, or give it a bias"
-            raise TrainingError(f"update {update}: layer {at} ({layer}) is silent: not one spike in the batch; {advice}")
+            raise TrainingError(
+                f"update {update}: layer {at} ({layer}) is silent: not one spike in the batch; {advice}"
+            )
     for at, layer in enumerate(net):
         gradients = [p.grad for p in layer.parameters() if p.requires_grad and p.grad is not None]
         if any(not bool(torch.isfinite(gradient).all()) for gradient in gradients):
-            raise TrainingError(f"update {update}: the gradient of layer {at} ({layer}) is not finite; lower optimizer.lr")
+            raise TrainingError(
+                f"update {update}: the gradient of layer {at} ({layer}) is not finite; lower optimizer.lr"
+            )
         if gradients and not any(bool((gradient != 0).any()) for gradient in gradients):
             advice = "its neurons are all far below or far above threshold; change its threshold, or lower optimizer.lr"
             raise TrainingError(f"update {update}: layer {at} ({layer}) gets no gradient; {advice}")

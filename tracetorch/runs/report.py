@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from tracetorch import plot, runs
-from tracetorch.tasks.evaluate import evaluate
 from tracetorch.nn import LIF, Sequential
 from tracetorch.rules import Trace
+from tracetorch.tasks.evaluate import evaluate
 from tracetorch.tasks.task import Task, Trials
 
 _DRAWN_STEPS = 2000  # of an example: more than a figure can show
@@ -47,6 +47,7 @@ def draw(folder: runs.RunFolder, net: Sequential, task: Task, trials: Trials) ->
         **task.figures(trials),
     }
     batch, marks = task.example()
+    marks = {name: (start * (task.dt or 1), stop * (task.dt or 1)) for name, (start, stop) in marks.items()}
     layers, membrane = _watch(net, batch.xs[: min(batch.xs.steps, _DRAWN_STEPS)].dense())
     spiking = {name: spikes for name, spikes in layers.items() if bool(((spikes == 0) | (spikes == 1)).all())}
     if spiking:
@@ -70,10 +71,13 @@ def _watch(net: Sequential, xs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     seen: list[list[Tensor]] = [[] for _ in names]
     membranes = []
     for x in xs:
-        seen[0].append(x[0])
-        for at, layer in enumerate(net, 1):
-            x = layer(x)
-            seen[at].append(x[0])
+        outputs = [x]
+        for layer in net:
+            outputs.append(layer(outputs[-1]))
+        for values, output in zip(seen, outputs, strict=True):
+            values.append(output[0])
         membranes.append(net[0].state.membrane[0])
     net.reset()
-    return {name: torch.stack(values).cpu() for name, values in zip(names, seen, strict=True)}, torch.stack(membranes).cpu()
+    return {name: torch.stack(values).cpu() for name, values in zip(names, seen, strict=True)}, torch.stack(
+        membranes
+    ).cpu()

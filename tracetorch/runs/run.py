@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from tracetorch.runs import environment
+from tracetorch.runs.files import to_csv
 from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.identity import group_of, id_of
 from tracetorch.runs.interrupt import Interrupt
@@ -122,8 +123,6 @@ class Run:
         """Write run.json, and metrics.csv once the run is over."""
         self.status = status
         if status != "running":
-            from tracetorch.runs.files import to_csv
-
             self.folder.write_text("metrics.csv", to_csv(self.folder.records()))
         facts = {"status": status, **self._facts, "summary": self.summary, "timings": self.timings, "error": error}
         self.folder.write_json("run.json", facts)

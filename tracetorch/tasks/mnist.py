@@ -58,9 +58,13 @@ class MNIST(Task):
         self.image_size = (digits.train_images.shape[1], digits.train_images.shape[2])
         total = len(digits.train_images)
         if not 0 <= validation_digits < total:
-            raise ValueError(f"validation_digits must leave some of the {total:,} training digits, got {validation_digits}")
+            raise ValueError(
+                f"validation_digits must leave some of the {total:,} training digits, got {validation_digits}"
+            )
         if batch_size > total - validation_digits:
-            raise ValueError(f"batch_size is at most the {total - validation_digits:,} training digits, got {batch_size}")
+            raise ValueError(
+                f"batch_size is at most the {total - validation_digits:,} training digits, got {batch_size}"
+            )
         split = total - validation_digits
         self.data = {
             "train": (digits.train_images[:split], digits.train_labels[:split]),

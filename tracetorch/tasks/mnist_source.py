@@ -83,6 +83,8 @@ def _read(folder: Path) -> Digits:
         labels = idx.read(idx.find(folder, f"{split}-labels-idx1-ubyte"))
         if images.ndim != 3 or labels.shape != images.shape[:1] or not len(labels):
             shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
-            raise ValueError(f"{folder}: the {split} images and labels do not belong together, their shapes are {shapes}")
+            raise ValueError(
+                f"{folder}: the {split} images and labels do not belong together, their shapes are {shapes}"
+            )
         parts += [images, labels]
     return Digits(*parts)

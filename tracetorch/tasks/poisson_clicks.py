@@ -51,6 +51,8 @@ class PoissonClicks(Task):
     """
 
     output_size = 2
+    dt: float
+    readout_window: int
 
     def __init__(
         self,
@@ -131,9 +133,7 @@ class PoissonClicks(Task):
         chosen = trials["prediction"] == 1
         return {
             "psychometric": plot.psychometric(gamma, chosen, ideal=_mean_by(gamma, right)),
-            "accuracy_map": plot.accuracy_map(
-                trials["accuracy"] > 0, gamma.abs(), duration, ideal=self._ideal(trials)
-            ),
+            "accuracy_map": plot.accuracy_map(trials["accuracy"] > 0, gamma.abs(), duration, ideal=self._ideal(trials)),
         }
 
     def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:

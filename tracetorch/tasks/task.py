@@ -47,7 +47,7 @@ class Task(ABC):
     dt: float | None = None
     """Length of a step in seconds, if steps have one."""
     metrics: tuple[str, ...] = ("accuracy",)
-    """Which columns of `judge` are averaged and reported; the first decides which network is best (larger is better)."""
+    """Columns of `judge` that are averaged and reported; the first (larger is better) says which network is best."""
     device: torch.device = torch.device("cpu")
     """Where batches are made."""
 
