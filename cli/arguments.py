@@ -8,8 +8,6 @@ import typer
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]…", help="Changes to the config, such as experiment=mnist or optimizer.lr=0.001."
-    ),
+    typer.Argument(metavar="KEY=VALUE", help="Changes to the config, such as experiment=mnist or optimizer.lr=0.001."),
 ]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error came from.")]

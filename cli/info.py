@@ -9,6 +9,7 @@ def command(traceback: Traceback = False) -> None:
     """Show versions, devices, kernels and caches."""
     import pooch
     import torch
+    from tracetorch import kernels
     from tracetorch.cli.adapter import conf_dir
 
     from tracetorch.runs import environment
@@ -20,7 +21,7 @@ def command(traceback: Traceback = False) -> None:
     gpus = [environment.device_name(torch.device("cuda", at)) for at in range(torch.cuda.device_count())]
     facts["devices"] = ", ".join(["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])])
     facts["threads"] = str(torch.get_num_threads())
-    facts["kernels"] = "reference (torch)"
+    facts["kernels"] = ", ".join(f"{kernel} on {device}" for device, kernel in kernels.names().items())
     facts["configs"] = str(conf_dir())
     facts["data cache"] = str(pooch.os_cache("tracetorch"))
     width = max(map(len, facts))

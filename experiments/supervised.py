@@ -57,6 +57,9 @@ def main(
         figures: whether to draw at the end.
     Raises: ValueError if the parts do not fit, before anything is written; runs.TrainingError if the network dies.
     """
+    _check_counts(
+        task, {"learn_every": learn_every, "log_every": log_every, "eval_every": eval_every}, window, patience
+    )
     total = _count_updates(task, updates, passes)
     eval_every = eval_every or task.batches_per_pass or max(1, total // 10)
     run.device = devices.resolve(device)
@@ -67,7 +70,7 @@ def main(
     learner = rule(net)
     stepper = optimizer(net.parameters())
     rate = CosineAnnealingLR(stepper, total) if schedule == "cosine" else LambdaLR(stepper, lambda update: 1.0)
-    best, waited, log = -math.inf, 0, _Log(task)
+    best, waited, log, health = -math.inf, 0, _Log(task), runs.HealthWatch()
 
     with run:
         for update in range(1, total + 1):
@@ -79,8 +82,8 @@ def main(
                     value, signal = loss(output, batch.target)
                     check_loss(float(value), update, net)
                     learner.backward(signal)
-                    if update == 1 or update % log_every == 0:
-                        runs.check_health(net, output, update)
+                    if update % log_every == 0 or update == total:
+                        health.look(net, output, update, last=update == total)
                     stepper.step()
                     stepper.zero_grad()
                 rate.step()
@@ -112,6 +115,16 @@ def main(
         if patience and held_out:
             runs.load_checkpoint(run.folder.checkpoint("best"), net)
         report(run, learner, task, loss, window, figures=figures)
+
+
+def _check_counts(task: Task, every: dict[str, int | None], window: int | None, patience: int | None) -> None:
+    for name, count in {**every, "patience": patience}.items():
+        if count is not None and count < 1:
+            raise ValueError(f"train.{name} must be at least 1, or null, got {count}")
+    if window is not None and not 1 <= window <= task.steps:
+        raise ValueError(f"train.window must lie between 1 and the {task.steps} steps of a trial, got {window}")
+    if patience and next(iter(task.held_out("validation")), None) is None:
+        raise ValueError("train.patience needs trials held out for validation, and the task keeps none")
 
 
 def _count_updates(task: Task, updates: int | None, passes: float | None) -> int:

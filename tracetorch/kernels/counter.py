@@ -19,6 +19,11 @@ _BITS = 24
 _MASK64 = (1 << 64) - 1
 
 
+def limit_of(probability: Tensor) -> Tensor:
+    """The int32 below which a word of `bits` falls with this probability, rounded up to a multiple of 2⁻²⁴."""
+    return torch.ceil(probability.to(torch.float64) * (1 << _BITS)).to(torch.int32) - (1 << (_BITS - 1))
+
+
 def draw(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
     """Uniform numbers in [0, 1), multiples of 2⁻²⁴.
 
@@ -29,35 +34,34 @@ def draw(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
         channels: how many numbers for each sample at each step.
     Returns: (time, batch, channels), float32, on the device of `samples`.
     """
-    return (_bits(seed, steps, samples, channels) + (1 << (_BITS - 1))).to(torch.float32) * 2.0**-_BITS
+    return (bits(seed, steps, samples, channels) + (1 << (_BITS - 1))).to(torch.float32) * 2.0**-_BITS
 
 
-def draw_below(probability: Tensor, seed: int, steps: range, samples: Tensor) -> Tensor:
-    """True with the given probability: `draw(...) < probability`, without making the uniform numbers.
+def draw_below(limit: Tensor, seed: int, steps: range, samples: Tensor) -> Tensor:
+    """Whether each word of `bits` is below its limit.
 
     Args:
-        probability: in [0, 1], (batch, channels) or (time, batch, channels); resolved to 2⁻²⁴.
+        limit: as `limit_of` gives it, int32, (batch, channels) or (time, batch, channels).
         seed, steps, samples: as in `draw`.
-    Returns: (time, batch, channels), bool. Probability 0 is never and 1 is always True.
+    Returns: (time, batch, channels), bool.
     """
-    limit = torch.ceil(probability.to(torch.float64) * (1 << _BITS)).to(torch.int32) - (1 << (_BITS - 1))
-    return _bits(seed, steps, samples, probability.shape[-1]) < limit
+    return bits(seed, steps, samples, limit.shape[-1]) < limit
 
 
-def _bits(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
+def bits(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
     """Signed 24-bit words, uniform in [−2²³, 2²³), as int32 of shape (time, batch, channels)."""
     device = samples.device
     step = torch.arange(steps.start, steps.stop, device=device)
-    key = step[:, None] * _signed(0x9E3779B97F4A7C15, 64) + samples.to(torch.int64) * _signed(0xD1B54A32D192ED03, 64)
-    key = _mix64(key + _signed(mix_seed(seed), 64))
+    key = step[:, None] * signed(0x9E3779B97F4A7C15, 64) + samples.to(torch.int64) * signed(0xD1B54A32D192ED03, 64)
+    key = _mix64(key + signed(mix_seed(seed), 64))
     low = (key & 0xFFFFFFFF).to(torch.int32)[..., None]
     high = (key >> 32).to(torch.int32)[..., None]
-    word = torch.arange(channels, device=device, dtype=torch.int32) * _signed(0x9E3779B9, 32) + low
+    word = torch.arange(channels, device=device, dtype=torch.int32) * signed(0x9E3779B9, 32) + low
     word ^= (word >> 16) & 0xFFFF  # `>>` copies the sign bit; the mask makes the shift logical
-    word *= _signed(0x7FEB352D, 32)
+    word *= signed(0x7FEB352D, 32)
     word ^= high
     word ^= (word >> 15) & 0x1FFFF
-    word *= _signed(0x846CA68B, 32)
+    word *= signed(0x846CA68B, 32)
     word ^= (word >> 16) & 0xFFFF
     return word >> (32 - _BITS)
 
@@ -71,8 +75,8 @@ def mix_seed(*parts: int) -> int:
 
 
 def _mix64(key: Tensor) -> Tensor:
-    key = (key ^ ((key >> 30) & ((1 << 34) - 1))) * _signed(0xBF58476D1CE4E5B9, 64)
-    key = (key ^ ((key >> 27) & ((1 << 37) - 1))) * _signed(0x94D049BB133111EB, 64)
+    key = (key ^ ((key >> 30) & ((1 << 34) - 1))) * signed(0xBF58476D1CE4E5B9, 64)
+    key = (key ^ ((key >> 27) & ((1 << 37) - 1))) * signed(0x94D049BB133111EB, 64)
     return key ^ ((key >> 31) & ((1 << 33) - 1))
 
 
@@ -82,6 +86,6 @@ def _mix64_int(key: int) -> int:
     return key ^ (key >> 31)
 
 
-def _signed(word: int, bits: int) -> int:
+def signed(word: int, bits: int) -> int:
     """The two's complement reading of an unsigned word: torch multiplies signed integers, with the same low bits."""
     return word - (1 << bits) if word >> (bits - 1) else word

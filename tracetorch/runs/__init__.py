@@ -2,11 +2,12 @@
 
 from tracetorch.runs.checkpoint import load_checkpoint, save_checkpoint
 from tracetorch.runs.folder import RunFolder
-from tracetorch.runs.health import TrainingError, check_health
+from tracetorch.runs.health import HealthWatch, TrainingError, check_health
 from tracetorch.runs.identity import group_of, id_of
 from tracetorch.runs.run import Run
 
 __all__ = [
+    "HealthWatch",
     "Run",
     "RunFolder",
     "TrainingError",

@@ -129,10 +129,12 @@ class PoissonClicks(Task):
         from tracetorch import plot
 
         gamma, duration = trials["gamma"], trials["duration"]
-        right = choose_right(*self._click_odds(gamma.double(), duration.double()))
-        chosen = trials["prediction"] == 1
+        curve = torch.linspace(-1, 1, 121, dtype=torch.float64) * float(gamma.abs().max())
+        lengths, count = torch.unique(duration.double(), return_counts=True)
+        right = choose_right(*self._click_odds(*torch.broadcast_tensors(curve[:, None], lengths)))
+        ideal = (right * count).sum(dim=-1) / count.sum()
         return {
-            "psychometric": plot.psychometric(gamma, chosen, ideal=_mean_by(gamma, right)),
+            "psychometric": plot.psychometric(gamma, trials["prediction"] == 1, ideal=(curve, ideal)),
             "accuracy_map": plot.accuracy_map(trials["accuracy"] > 0, gamma.abs(), duration, ideal=self._ideal(trials)),
         }
 
@@ -151,14 +153,14 @@ class PoissonClicks(Task):
         gamma = self.gamma.at(pick) * torch.where(coin < 0.5, -1.0, 1.0)
         bins = torch.round(self.duration.at(length) / self.dt).clamp(min=1)
         rates = self.total_rate * torch.sigmoid(torch.stack([-gamma, gamma], dim=-1))
-        first = self.stimulus_steps - bins
+        begin = self.stimulus_steps - bins
 
         def clicks(start: int, stop: int) -> Tensor:
             step = torch.arange(start, stop, device=samples.device)[:, None]
-            on = (step >= first) & (step < self.stimulus_steps)
+            on = (step >= begin) & (step < self.stimulus_steps)
             probability = rates * self.dt * on[..., None]
             if self.stereo_click:
-                probability = torch.where((step == first)[..., None], 1.0, probability)
+                probability = torch.where((step == begin)[..., None], 1.0, probability)
             return kernels.draw_below(probability, seeds[_CLICKS], range(start, stop), samples)
 
         def make(start: int, stop: int) -> Tensor:
@@ -167,9 +169,11 @@ class PoissonClicks(Task):
             if self.noise:
                 odds = torch.full((batch, 2 * each), self.noise * self.dt, device=samples.device)
                 sides = sides | kernels.draw_below(odds, seeds[_NOISE], range(start, stop), samples)
-            odds = torch.full((batch, each), self.cue_rate * self.dt, device=samples.device)
-            on = torch.arange(start, stop, device=samples.device) >= self.stimulus_steps + self.delay_steps
-            cue = kernels.draw_below(odds, seeds[_CUE], range(start, stop), samples) & on[:, None, None]
+            cue = torch.zeros(stop - start, batch, each, dtype=torch.bool, device=samples.device)
+            first = max(start, self.stimulus_steps + self.delay_steps)
+            if first < stop:
+                odds = torch.full((batch, each), self.cue_rate * self.dt, device=samples.device)
+                cue[first - start :] = kernels.draw_below(odds, seeds[_CUE], range(first, stop), samples)
             return torch.cat([sides, cue], dim=-1).to(torch.float32)
 
         left, right = clicks(0, self.stimulus_steps).sum(dim=0).unbind(dim=-1)
@@ -208,10 +212,3 @@ class _Spread:
             return self.low + (self.high - self.low) * uniform
         listed = torch.tensor(self.listed, device=uniform.device)
         return listed[(uniform * len(self.listed)).long()]
-
-
-def _mean_by(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct keys, and the mean value of each."""
-    keys, place = torch.unique(key, return_inverse=True)
-    total = torch.zeros(len(keys), dtype=value.dtype).index_add_(0, place, value)
-    return keys, total / torch.bincount(place, minlength=len(keys))

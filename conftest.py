@@ -1,0 +1,14 @@
+"""Names that the examples in docstrings may use without importing them."""
+
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _names_for_doctests(doctest_namespace: dict[str, Any]) -> None:
+    import torch
+
+    import tracetorch
+
+    doctest_namespace.update(torch=torch, tt=tracetorch)

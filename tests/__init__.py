@@ -1,0 +1,1 @@
+"""Tests. The table that enrols a newcomer in all generic ones is `common.py`."""

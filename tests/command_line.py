@@ -1,0 +1,21 @@
+"""The command line, called without a process of its own; and overrides that make any run tiny."""
+
+from typing import Any
+
+from tracetorch.cli.main import app
+from typer.testing import CliRunner
+
+TINY = (
+    "train.updates=2",
+    "train.figures=false",
+    "network.hidden=[4]",
+    "task.batch_size=4",
+    "device=cpu",
+)
+CLICKS = (*TINY, "task.test_trials=10", "task.validation_trials=10", "task.duration=[0.2]")
+DIGITS = ("experiment=mnist_sample", *TINY, "train.passes=null", "task.steps=4", "network.hidden=[32]")
+
+
+def tracetorch(*words: str) -> Any:
+    """Run `tracetorch` with these words."""
+    return CliRunner().invoke(app, list(words))

@@ -1,0 +1,183 @@
+"""THE TABLE: one row enrols a newcomer in every generic test. `test_architecture.py` fails while a public name has none.
+
+a layer    LAYERS      test_layers
+a loss     LOSSES      test_loss
+an encoder ENCODERS    test_encode
+a rule     RULES       test_rules
+a task     TASKS       test_tasks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import tracetorch as tt
+from tracetorch.nn import LI, LIF, LIS, Sequential, TraceLayer
+
+IN, OUT, BATCH, STEPS = 6, 4, 3, 24
+"""The sizes of everything in the table: `make()` gives a network of IN inputs and OUT neurons."""
+
+Net = TraceLayer | Sequential
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a table row says.
+
+    name: the name of the test case.
+    of: the public name that it enrols, such as "LIF".
+    make: builds a new one.
+    learned: layers only: names of the parameters, as stored, that `backward` must give a gradient; no others may get one.
+    says: anything else that the tests of its kind ask for.
+    """
+
+    name: str
+    of: str
+    make: Callable[..., Any]
+    learned: tuple[str, ...] = ()
+    says: str = ""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def each(rows: list[Row]) -> pytest.MarkDecorator:
+    """Run a test for every row, as its argument `row`."""
+    return pytest.mark.parametrize("row", rows, ids=str)
+
+
+# ── layers and networks: `make()` → Net; `says`: the values of its output ───────────────────────────────────────────
+
+_LIF, _LI = ("weight", "raw_decay", "raw_threshold"), ("weight", "raw_decay")
+_TWO, _FOUR, _SIX = torch.tensor([0.6, 0.95]), torch.tensor([0.5, 0.7, 0.9, 0.95]), torch.linspace(0.5, 0.95, IN)
+_FREE = ("weight", "decay", "threshold", "trace_decay")
+
+LAYERS = [
+    Row("LIF", "LIF", lambda: LIF(IN, OUT), _LIF, "spikes"),
+    Row("LIF-logistic", "LIF", lambda: LIF(IN, OUT, rate="logistic"), _LIF, "spikes"),
+    Row("LIF-bias", "LIF", lambda: LIF(IN, OUT, bias=True), (*_LIF, "bias"), "spikes"),
+    Row("LIF-groups", "LIF", lambda: LIF(IN, OUT, decay=_TWO), _LIF, "spikes"),
+    Row("LIF-groups-bias", "LIF", lambda: LIF(IN, OUT, decay=_TWO, bias=True), (*_LIF, "bias"), "spikes"),
+    Row("LIF-free-trace", "LIF", lambda: LIF(IN, OUT, trace_decay=0.8), _LIF, "spikes"),
+    Row(
+        "LIF-free-trace-per-input",
+        "LIF",
+        lambda: LIF(IN, OUT, trace_decay=_SIX, learn=_FREE),
+        (*_LIF, "raw_trace_decay"),
+        "spikes",
+    ),
+    Row(
+        "LIF-per-neuron",
+        "LIF",
+        lambda: LIF(IN, OUT, decay=_FOUR, threshold=torch.tensor([0.5, 0.8, 1.0, 1.5]), trace_decay=0.8),
+        _LIF,
+        "spikes",
+    ),
+    Row("LIF-weights-only", "LIF", lambda: LIF(IN, OUT, bias=True, learn="weight"), ("weight",), "spikes"),
+    Row("LIF-frozen", "LIF", lambda: LIF(IN, OUT, bias=True, learn=()), (), "spikes"),
+    Row("LI", "LI", lambda: LI(IN, OUT), _LI, "levels"),
+    Row("LI-bias", "LI", lambda: LI(IN, OUT, bias=True), (*_LI, "bias"), "levels"),
+    Row("LI-groups", "LI", lambda: LI(IN, OUT, decay=_TWO, bias=True), (*_LI, "bias"), "levels"),
+    Row("LI-per-neuron", "LI", lambda: LI(IN, OUT, decay=_FOUR, trace_decay=0.8), _LI, "levels"),
+    Row("LIS", "LIS", lambda: LIS(IN, OUT), _LI, "probabilities"),
+    Row("LIS-groups", "LIS", lambda: LIS(IN, OUT, decay=_TWO, bias=True), (*_LI, "bias"), "probabilities"),
+    Row("LIS-free-trace", "LIS", lambda: LIS(IN, OUT, trace_decay=_SIX), _LI, "probabilities"),
+    Row(
+        "network",
+        "Sequential",
+        lambda: Sequential(LIF(IN, 8), LIF(8, 5, decay=torch.full((5,), 0.9), trace_decay=0.8), LIS(5, OUT)),
+        tuple(f"layers.{at}.{name}" for at, names in enumerate((_LIF, _LIF, _LI)) for name in names),
+        "probabilities",
+    ),
+    Row(
+        "feedforward",
+        "feedforward",
+        lambda: tt.nn.feedforward(IN, OUT, hidden=[7], neuron=LIF, readout=LI),
+        tuple(f"layers.{at}.{name}" for at, names in enumerate((_LIF, _LI)) for name in names),
+        "levels",
+    ),
+]
+
+
+def build(row: Row, seed: int = 0, dtype: torch.dtype = torch.float64) -> Net:
+    """The row's network, in float64, with weights large and positive enough that its neurons fire."""
+    torch.manual_seed(seed)
+    net = row.make().to(dtype)
+    for layer in layers_of(net):
+        layer.weight.data.mul_(2).add_(0.2)
+        if layer.bias is not None:
+            layer.bias.data.uniform_(-0.1, 0.1)
+    return net
+
+
+def layers_of(net: Net) -> Iterator[TraceLayer]:
+    """A network's layers, or a single layer itself."""
+    yield from net if isinstance(net, Sequential) else [net]
+
+
+def spikes(steps: int = STEPS, batch: int = BATCH, seed: int = 0, rate: float = 0.4) -> Tensor:
+    """Input of 0 and 1, (steps, batch, IN), float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(steps, batch, IN, generator=generator) < rate).double()
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normal numbers, float64, the same for the same seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# ── losses: `make(output, target)`; `says`: what its output is ──────────────────────────────────────────────────────
+
+LOSSES = [
+    Row("cross_entropy", "cross_entropy", tt.loss.cross_entropy, says="probabilities"),
+    Row("cross_entropy_with_logits", "cross_entropy_with_logits", tt.loss.cross_entropy_with_logits, says="levels"),
+    Row("mse", "mse", tt.loss.mse, says="levels"),
+]
+
+# ── encoders: `make(values, steps, seed, samples)` → Stream; `says`: whether anything is drawn ──────────────────────
+
+ENCODERS = [
+    Row("poisson", "poisson", tt.encode.poisson, says="drawn"),
+    Row("latency", "latency", tt.encode.latency, says="fixed"),
+    Row("constant", "constant", tt.encode.constant, says="fixed"),
+]
+
+# ── rules: `make(net)` ──────────────────────────────────────────────────────────────────────────────────────────────
+
+RULES = [
+    Row("Trace", "Trace", tt.rules.Trace),
+]
+
+# ── tasks: `make(seed=…)` → a small task; `says`: "fixed" if nothing in its trials is drawn ──────────────────────
+
+
+def _clicks(**changes: Any) -> Callable[..., Any]:
+    small = {"duration": "0.05..0.3", "delay": 0.1, "neurons_per_channel": 3, "batch_size": 4}
+    trials = {"validation_trials": 7, "test_trials": 12}
+    return lambda seed=0: tt.tasks.PoissonClicks(**small | trials | changes, seed=seed)
+
+
+def _digits(**changes: Any) -> Callable[..., Any]:
+    small = {"steps": 6, "batch_size": 8, "validation_digits": 20}
+    return lambda seed=0: tt.tasks.MNIST(**small | changes, seed=seed)
+
+
+def _patterns(**changes: Any) -> Callable[..., Any]:
+    small = {"patterns": 5, "inputs": 9, "outputs": 4, "steps": 7, "batch_size": 3, "repeats": 2}
+    return lambda seed=0: tt.tasks.Patterns(**small | changes, seed=seed)
+
+
+TASKS = [
+    Row("clicks", "PoissonClicks", _clicks()),
+    Row("clicks-count-noise", "PoissonClicks", _clicks(label="count", stereo_click=True, noise=5.0)),
+    Row("mnist", "MNIST", _digits()),
+    Row("mnist-latency", "MNIST", _digits(encoding="latency")),
+    Row("patterns", "Patterns", _patterns()),
+    Row("patterns-constant", "Patterns", _patterns(encoding="constant"), says="fixed"),
+]

@@ -1,0 +1,89 @@
+"""`tracetorch plot`: the same figures of the same network, and nothing that a stranger's config asks for."""
+
+import pytest
+import torch
+import yaml
+
+from tests.command_line import CLICKS, tracetorch
+from tracetorch.runs import report
+
+PLOTS = {"learning", "parameters", "psychometric", "accuracy_map", "raster", "membrane"}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The folder of a finished run with figures."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    result = tracetorch("run", *CLICKS, "train.figures=true", f"output.dir={folder}")
+    assert result.exit_code == 0, result.stderr
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_draws_each_figure_twice_over(drawn):
+    assert files(drawn / "plots") == {f"{name}.{suffix}" for name in PLOTS for suffix in ("png", "svg")}
+    assert all(path.stat().st_size > 1000 for path in (drawn / "plots").iterdir())
+
+
+def test_plot_draws_the_figures_again(drawn):
+    folder = drawn
+    before = files(folder)
+    for path in (folder / "plots").iterdir():
+        path.unlink()
+    result = tracetorch("plot", str(folder))
+    assert result.exit_code == 0, result.stderr
+    assert files(folder) == before
+    assert result.stdout.startswith(f"6 figures in {folder / 'plots'}: ") and all(
+        name in result.stdout for name in PLOTS
+    )
+
+
+def test_plot_draws_the_network_that_was_tested(here, monkeypatch):
+    seen = []
+    monkeypatch.setattr(report, "draw", lambda folder, net, *rest: seen.append(net.state_dict()) or ["x"])
+    words = ("train.updates=30", "train.figures=true", "train.eval_every=1", "train.patience=1", "optimizer.lr=0.1")
+    assert tracetorch("run", *CLICKS, *words, "output.dir=patient").exit_code == 0
+    rounds = {n: torch.load(here / "patient" / "checkpoints" / f"{n}.pt")["update"] for n in ("best", "latest")}
+    assert rounds["best"] < rounds["latest"] < 30
+    assert tracetorch("plot", "patient").exit_code == 0
+    assert len(seen) == 2
+    assert all(map(torch.equal, seen[0].values(), seen[1].values()))
+
+
+def test_plot_of_a_run_without_trials_says_so(here):
+    assert tracetorch("run", *CLICKS, "network.neuron.threshold=1e6", "output.dir=dead").exit_code == 1
+    before = files(here)
+    result = tracetorch("plot", "dead")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("tracetorch: dead cannot be drawn: ") and result.stderr.count("\n") == 1
+    assert files(here) == before and not (here / "dead" / "plots").exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.mkdir",
+        "pathlib.Path.mkdir",
+        "tracetorch.runs.environment.os.mkdir",
+        "torch.nn.parallel.distributed.os.mkdir",
+        "torch.hub.load",
+    ],
+)
+def test_plot_calls_nothing_that_a_strangers_config_names(drawn, here, target):
+    config = yaml.safe_load((drawn / "config.yaml").read_text())
+    config["task"] = {"_target_": target, "_args_": [str(here / "made")]}
+    (here / "evil").mkdir()
+    (here / "evil" / "config.yaml").write_text(yaml.safe_dump(config))
+    result = tracetorch("plot", "evil")
+    assert not (here / "made").exists()
+    assert result.exit_code == 2
+    assert target in result.stderr

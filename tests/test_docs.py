@@ -1,0 +1,103 @@
+"""The documents: what they show runs, what they type composes, what they point at is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from tracetorch.cli.adapter import compose
+from tracetorch.cli.check import check
+
+from tests.command_line import app, tracetorch
+
+ROOT = Path(__file__).parents[1]
+FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+EVERY_FILE = pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
+VERBS = {command.name for command in app.registered_commands}
+
+
+def blocks(path: Path, *languages: str) -> list[str]:
+    """The fenced blocks in these languages, in order."""
+    text = path.read_text(encoding="utf-8")
+    found = re.findall(r"^```(\w*)[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [body for language, body in found if language in languages]
+
+
+def commands(path: Path) -> list[list[str]]:
+    """Every `tracetorch …` that is typed in a shell block or inside of a line, without comments."""
+    lines = "\n".join(blocks(path, "bash", "sh", "console")).replace("\\\n", " ").splitlines()
+    prose = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    lines += re.findall(r"`(tracetorch \w+[^`\n]*)`", prose)
+    lines = [line.strip().removeprefix("$ ") for line in lines]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("tracetorch ")]
+
+
+def links(path: Path) -> list[str]:
+    """What the links and images of a document point at, unless it is elsewhere on the web."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"\]\(([^)\s]+)[^)]*\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    return [target for target in found if not re.match("[a-z]+:", target)]
+
+
+def headings(path: Path) -> set[str]:
+    """The anchors that GitHub gives the headings."""
+    lines = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+def test_the_readme_shows_python_and_commands():
+    assert blocks(ROOT / "README.md", "python")
+    assert blocks(ROOT / "README.md", "bash", "sh")
+    assert ["run"] in commands(ROOT / "README.md")
+
+
+def test_no_placeholder_is_left():
+    for path in FILES:
+        assert not re.search(r"TODO|FIXME|XXX|\| [A-Z]{5,} \|", path.read_text(encoding="utf-8")), path
+
+
+@EVERY_FILE
+def test_python_runs(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    for number, block in enumerate(blocks(path, "python", "py"), 1):
+        exec(compile(block, f"{path.name}, block {number}", "exec"), namespace)
+
+
+@EVERY_FILE
+def test_commands_compose(path):
+    for verb, *words in commands(path):
+        assert verb in VERBS, f"tracetorch {verb}"
+        if verb in ("run", "show"):
+            check(compose(words).config)
+        elif verb == "list":
+            assert tracetorch(verb, *words).exit_code == 0
+
+
+@EVERY_FILE
+def test_shown_answers_are_the_ones_that_come(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(path, "text", "console"):
+        typed, *shown = block.splitlines()
+        if typed.startswith("$ tracetorch "):
+            result = tracetorch(*shlex.split(typed, comments=True)[2:])
+            for line in shown:
+                assert line.removesuffix("…").rstrip() in result.output
+
+
+@EVERY_FILE
+def test_make_targets_are_there(path):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)|`make (\w+)`", path.read_text(encoding="utf-8"), re.MULTILINE):
+        assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
+
+
+@EVERY_FILE
+def test_links_lead_somewhere(path):
+    for target in links(path):
+        place, _, anchor = target.partition("#")
+        there = (path.parent / place).resolve() if place else path
+        assert there.exists(), target
+        assert ROOT in there.parents, target
+        if anchor:
+            assert anchor in headings(there), target

@@ -1,0 +1,204 @@
+"""What people type wrong: every row ends as one sentence that names the culprit, and as nothing on disk."""
+
+import gzip
+import json
+import re
+
+import pytest
+import yaml
+
+from tests.command_line import CLICKS, DIGITS, tracetorch
+from tests.idx_files import NAMES
+
+LONG = "x" * 20_000
+
+# what is typed after the overrides that make a run tiny; the exit code; a pattern that the sentence must match
+CLICK_ROWS = [
+    # keys that there are not
+    ("bogus=1", 2, "bogus: there is no key 'bogus'.* there are task, network, rule"),
+    ("tsk.gamma=[1]", 2, "Did you mean 'task'"),
+    ("task.gama=[1]", 2, "task.gama: there is no key 'gama'. Did you mean 'task.gamma'"),
+    ("network.readout.threshold=1", 2, "network.readout has decay"),
+    ("output.dri=x", 2, "Did you mean 'output.dir'"),
+    ("optimizer.momentum=0.9", 2, "optimizer=sgd has"),
+    ("optimizer.learning_rate=1", 2, "optimizer has lr"),
+    ("task.gamma.low=1", 2, "task.gamma is a value"),
+    ("+task.gamma2=1", 2, "PoissonClicks takes no 'gamma2'. Did you mean 'gamma'"),
+    ("+network.readout.threshold=1", 2, "LIS takes no 'threshold'"),
+    ("+foo=1", 2, "foo"),
+    ("rule.foo=1", 2, r"rule.foo: there is no key 'foo'\.(?! Here rule has \.)"),
+    ("hydra.run.dir=x", 2, "hydra"),
+    # choices that there are not
+    ("task=poison_clicks", 2, "task=poison_clicks: there is no such task. Did you mean 'poisson_clicks'"),
+    ("optimizer=adm", 2, "Did you mean 'adam'.* There are: adam, sgd"),
+    ("rule=nothing", 2, "there is no such rule.*trace"),
+    ("task=", 2, "task=: there is no such task. There are: mnist"),
+    ("task=null", 2, "tracetorch: task=null: "),
+    ("task=1", 2, "tracetorch: task=1: "),
+    ("+experiment=mnist", 2, "experiment=mnist(?!')"),
+    # groups and keys taken away
+    ("~loss", 2, "loss is missing from the config; choose one with loss="),
+    ("~network", 2, "network"),
+    ("~network.neuron", 2, "network: .*missing.*neuron"),
+    ("~task._target_", 2, "task.*_target_"),
+    ("~seed", 2, "seed"),
+    # values of the wrong kind
+    ("seed=abc", 2, "seed must be a whole number, got 'abc'"),
+    ("seed=1.5", 2, "seed must be a whole number, got 1.5"),
+    ("device=3", 2, "device must be a word, got 3"),
+    ("task.delay=soon", 2, "task.delay must be a number, got 'soon'"),
+    ("task.batch_size=true", 2, "task.batch_size must be a whole number, got True"),
+    ("task.stereo_click=1", 2, "task.stereo_click must be true or false, got 1"),
+    ("task.gamma=0.5", 2, "task.gamma must be a list of numbers or a .*range"),
+    ("network.hidden=64", 2, "network.hidden must be a list of whole numbers, got 64"),
+    ("network.neuron.decay=slow", 2, "network.neuron.decay must be a number or a list of numbers, got 'slow'"),
+    ("network.neuron.learn=weight", 2, "network.neuron.learn must be a list of words"),
+    ("network.neuron=3", 2, "network.neuron(?!.*not callable)"),
+    ("network.readout=null", 2, "network.readout(?!.*not callable)"),
+    ("optimizer.lr=abc", 2, "optimizer.lr|optimizer: lr"),
+    ("optimizer.betas=[0.9]", 2, "betas"),
+    ("loss.floor=low", 2, "loss.floor must be a number"),
+    ("train.schedule=cos", 2, "train.schedule must be one of none, cosine, got 'cos'"),
+    ("train.figures=maybe", 2, "train.figures must be true or false, got 'maybe'"),
+    ("output.dir=3", 2, "output.dir must be"),
+    ("output.root=null", 2, "output.root must be"),
+    ("task._target_=3", 2, "task._target_"),
+    ("task._target_=tracetorch.tasks.Nope", 2, "task.*there is no 'tracetorch.tasks.Nope'"),
+    ("train._partial_=false", 2, "train"),
+    # values out of range
+    ("seed=99999999999999999999999", 2, "seed"),
+    ("device=gpu", 2, "device=gpu is no device: use auto, cpu, cuda"),
+    ("device=cuda:99", 2, "device=cuda:99: .*(sees no CUDA GPU|this machine has)"),
+    ("task.delay=-1", 2, "task: delay must be at least 0, got -1"),
+    ("task.delay=inf", 2, "delay must be"),
+    ("task.cue=-1", 2, "cue must be"),
+    ("network.neuron.decay=1", 2, "a decay must be between 0 and 1"),
+    ("network.neuron.threshold=-1", 2, "a threshold must be a finite number above 0"),
+    ("network.neuron.rate=linear", 2, "rate must be one of line, logistic"),
+    ("network.neuron.learn=[wieght]", 2, "did you mean 'weight'"),
+    ("optimizer.lr=-1", 2, "optimizer: .*learning rate: -1"),
+    ("loss.floor=-1", 2, "floor"),
+    ("train.updates=0", 2, "train for at least 1 update, got 0"),
+    ("train.updates=null", 2, "give just one of train.updates and train.passes"),
+    ("train.updates=null train.passes=1", 2, "the data of PoissonClicks never end; give train.updates instead"),
+    ("train.log_every=0", 2, "log_every"),
+    ("train.learn_every=-1", 2, "learn_every"),
+    ("train.window=1000", 2, "window"),
+    # what cannot be read
+    ("seed", 2, "'seed' sets nothing: write key=value, such as seed=1"),
+    ("=1", 2, "tracetorch: '?=1"),
+    ("", 2, "sets nothing"),
+    ("task.gamma=[1,2", 2, "task.gamma: the value .* cannot be read; quote it twice"),
+    ("output.dir=grün", 2, "output.dir: the value 'grün' cannot be read; quote it twice"),
+    ("bo\ngus=1", 2, "bo.*gus"),
+    ("output.dir='\udcff'", 2, "output.dir"),
+    ("seed=${nope}", 2, "seed: .*nope"),
+    ("seed=${seed}", 2, "seed: Recursive"),
+    ("seed=???", 2, "seed: .*[Mm]issing"),
+    (f"{LONG}=1", 2, "there is no key 'xxxx"),
+    (f"task.label={LONG}", 2, "label must be one of side, count"),
+    (f"output.dir={LONG}", 2, "cannot write to .*: File name too long"),
+    # sweeps
+    ("seed=1,2", 2, "'seed=1,2' is a sweep over several values, and a run takes one"),
+    ("seed=range(3)", 2, r"is a sweep over several values(?!.*\[range)"),
+    # places
+    ("output.dir=taken", 2, "output.dir=taken exists already; name another folder, or remove it first"),
+    ("output.dir=taken/precious/x", 2, "cannot write to taken/precious/x: Not a directory; choose another output"),
+    ("output.dir=/dev/null/x", 2, "cannot write to /dev/null/x: Not a directory"),
+    ("output.dir='sp ace'  seed=x", 2, "seed must be"),
+    # training that cannot go on
+    ("network.neuron.threshold=1e6", 1, r"layer 0 \(LIF\(30, 4\)\) is silent: .* lower its threshold"),
+    ("network.hidden=[4,5] optimizer.lr=1e30 train.updates=3 train.log_every=1", 1, r"layer \d \(LIF\(.*lower optim"),
+    ("task.total_rate=0 task.cue_rate=0", 1, "the input is silent: .* look at the task's rates"),
+]
+DIGIT_ROWS = [
+    ("task.source=nowhere", 2, "source=nowhere: there is no such folder; .*source=download or source=sample"),
+    ("task.source=taken", 2, "taken holds no train-images-idx3-ubyte.gz and no train-images-idx3-ubyte"),
+    ("task.source=halves", 2, "halves/train-images-idx3-ubyte.gz is damaged or cut short .*; fetch it again"),
+    ("task.source=null", 2, "task.source must be a word, got None"),
+    (f"task.source={LONG}", 2, "source"),
+    ("task.gamma=[1]", 2, "task=poisson_clicks has"),
+    ("task=patterns", 2, "task.source: tracetorch.tasks.Patterns takes no 'source'"),
+    ("train.updates=null train.passes=nan", 2, "passes"),
+    ("train.updates=null train.passes=inf", 2, "passes"),
+    ("train.updates=null train.passes=0.0001", 2, "train for at least 1 update"),
+    ("optimizer.lr=1e30 train.updates=3 train.log_every=1", 1, r"layer \d \(LI.*lower optimizer.lr"),
+]
+VERB_ROWS = [
+    (("show", "bogus=1"), "bogus: there is no key"),
+    (("show", "task.delay=x"), "task.delay must be a number"),
+    (("list", "expriment"), "there is no group 'expriment'. Did you mean 'experiment'"),
+    (("plot", "nowhere"), "nowhere is no run folder: it has no config.yaml"),
+    (("plot", "taken"), "taken is no run folder"),
+    (("plot", "bare"), "bare cannot be drawn: there is no checkpoint"),
+    (("plot", "broken"), "broken/config.yaml is no YAML"),
+    (("plot", "listed"), "listed/config.yaml holds no config"),
+    (("plot", "evil"), "evil/config.yaml: task wants to call 'os.system', which is not trusted"),
+]
+
+
+@pytest.fixture(scope="module")
+def shown():
+    return yaml.safe_load(tracetorch("show", *CLICKS).stdout)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, shown):
+    """A folder full of traps, and in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "precious").write_text("keep")
+    (tmp_path / "halves").mkdir()
+    for name in NAMES:
+        (tmp_path / "halves" / f"{name}.gz").write_bytes(gzip.compress(bytes(1000))[:20])
+    configs = {"bare": shown, "listed": [1], "evil": {**shown, "task": {"_target_": "os.system", "command": "true"}}}
+    for name, config in configs.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.yaml").write_text("a: [1\nb: }")
+    return tmp_path
+
+
+def everything(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def refused(folder, words, code, phrase):
+    before = everything(folder)
+    result = tracetorch(*words)
+    length, sentence = len(result.stderr), result.stderr[:2000]
+    assert result.exit_code == code, f"{result.exit_code}: {sentence[:300]}"
+    assert length < 600, f"{length} letters: {sentence[:300]}"
+    assert sentence.startswith("tracetorch: ") and sentence.count("\n") == 1 and sentence.endswith("\n"), sentence
+    assert re.search(phrase, sentence), sentence
+    assert not re.search("Traceback|should not have happened|Error:|unexpected keyword", sentence), sentence
+    left = everything(folder) - before
+    if code == 2:
+        assert left == set()
+    else:
+        (told,) = [path for path in left if path.endswith("run.json")]
+        assert json.loads((folder / told).read_text())["status"] == "failed"
+
+
+def named(rows):
+    return pytest.mark.parametrize(("typed", "code", "phrase"), rows, ids=[row[0][:50] or "(empty)" for row in rows])
+
+
+def words(typed):
+    return typed.split("  ") if "  " in typed else typed.split(" ")
+
+
+@named(CLICK_ROWS)
+def test_a_wrong_override_is_told_in_one_sentence(here, typed, code, phrase):
+    refused(here, ("run", *CLICKS, *words(typed)), code, phrase)
+
+
+@named(DIGIT_ROWS)
+def test_a_wrong_override_of_another_task_is_told_too(here, typed, code, phrase):
+    refused(here, ("run", *DIGITS, *words(typed)), code, phrase)
+
+
+@pytest.mark.parametrize(("typed", "phrase"), VERB_ROWS, ids=[" ".join(row[0]) for row in VERB_ROWS])
+def test_the_other_verbs_do_the_same(here, typed, phrase):
+    refused(here, typed, 2, phrase)

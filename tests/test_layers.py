@@ -1,0 +1,238 @@
+"""Every layer of the table runs: the same however time and the batch are cut, without a graph, and with a state to keep."""
+
+from collections.abc import Iterator
+from itertools import cycle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import tracetorch as tt
+from tests.common import BATCH, IN, LAYERS, OUT, STEPS, Net, Row, build, each, layers_of, normal, spikes
+from tracetorch import functional as F
+from tracetorch.nn import LI, LIF, Sequential, TraceLayer
+
+CHUNKS = st.lists(st.integers(1, 9), min_size=1, max_size=8)
+
+
+def same(row: Row, actual: Tensor, wanted: Tensor) -> None:
+    """Equal spikes; levels and probabilities up to the rounding of the matrix product."""
+    if row.says == "spikes":
+        assert torch.equal(actual, wanted)
+    else:
+        torch.testing.assert_close(actual, wanted, rtol=1e-12, atol=1e-12)
+
+
+def same_state(actual: Net, wanted: Net) -> None:
+    assert actual.save_state().keys() == wanted.save_state().keys()
+    for name, value in wanted.save_state().items():
+        torch.testing.assert_close(actual.save_state()[name], value, rtol=1e-12, atol=1e-12)
+
+
+def pieces(xs: Tensor, sizes: list[int]) -> Iterator[Tensor]:
+    """Consecutive parts of these sizes, over and over."""
+    start = 0
+    for size in cycle(sizes):
+        if start >= len(xs):
+            return
+        yield xs[start : start + size]
+        start += size
+
+
+def stepwise(net: Net, xs: Tensor) -> Tensor:
+    return torch.stack([net(x) for x in xs])
+
+
+@each(LAYERS)
+def test_what_comes_out(row):
+    out = build(row).run(spikes())
+    assert out.shape == (STEPS, BATCH, OUT) and out.dtype == torch.float64
+    if row.says == "spikes":
+        assert ((out == 0) | (out == 1)).all() and 0.05 < out.mean() < 0.95
+    elif row.says == "probabilities":
+        assert (out > 0).all()
+        torch.testing.assert_close(out.sum(-1), torch.ones(STEPS, BATCH).double())
+    else:
+        assert out.std() > 0.1
+
+
+@each(LAYERS)
+def test_a_run_is_the_steps_one_after_another(row):
+    ran, stepped, xs = build(row), build(row), spikes()
+    same(row, ran.run(xs), stepwise(stepped, xs))
+    same_state(ran, stepped)
+
+
+@each(LAYERS)
+@settings(max_examples=6)
+@given(chunks=CHUNKS)
+def test_time_may_be_cut_anywhere(row, chunks):
+    whole, cut, xs = build(row), build(row), spikes()
+    wanted = whole.run(xs, chunk=STEPS)
+    same(row, torch.cat([cut.run(part) for part in pieces(xs, chunks)]), wanted)
+    same_state(cut, whole)
+    cut.reset()
+    same(row, cut.run(xs, chunk=chunks[0]), wanted)
+    same_state(cut, whole)
+
+
+@each(LAYERS)
+def test_a_sample_does_not_see_its_batch(row):
+    together, alone, xs = build(row), build(row), spikes()
+    wanted = together.run(xs)
+    signal = normal(BATCH, OUT)
+    below = together.backward(signal)
+    for at in range(BATCH):
+        alone.reset()
+        same(row, alone.run(xs[:, at : at + 1]), wanted[:, at : at + 1])
+        torch.testing.assert_close(alone.backward(signal[at : at + 1]), below[at : at + 1], rtol=1e-11, atol=1e-12)
+
+
+@each(LAYERS)
+@settings(max_examples=6)
+@given(window=st.integers(1, STEPS), chunk=st.integers(1, STEPS))
+def test_the_mean_of_a_window_is_the_mean_of_the_tail(row, window, chunk):
+    net, xs = build(row), spikes()
+    tail = net.run(xs)[-window:].mean(0)
+    net.reset()
+    mean = net.run(xs, reduce="mean", window=window, chunk=chunk)
+    torch.testing.assert_close(mean, tail, rtol=1e-12, atol=1e-12)
+
+
+@each(LAYERS)
+def test_the_mean_of_all_is_the_mean_of_all(row):
+    net, xs = build(row), spikes()
+    wanted = net.run(xs).mean(0)
+    net.reset()
+    torch.testing.assert_close(net.run(xs, reduce="mean", chunk=5), wanted, rtol=1e-12, atol=1e-12)
+
+
+@each(LAYERS)
+def test_a_stream_runs_as_its_dense_tensor(row):
+    streamed, dense = build(row), build(row)
+    stream = tt.encode.poisson(torch.full((BATCH, IN), 0.4).double(), STEPS, seed=4)
+    same(row, streamed.run(stream, chunk=7), dense.run(stream.dense()))
+    same_state(streamed, dense)
+
+
+@each(LAYERS)
+def test_nothing_that_runs_has_a_graph(row):
+    net, xs = build(row), spikes().requires_grad_()
+    outputs = [net(xs[0]), net.run(xs), net.run(xs, reduce="mean")]
+    outputs += net.save_state().values()
+    outputs += [value for layer in layers_of(net) for value in layer.state]
+    outputs.append(net.backward(normal(BATCH, OUT)))
+    assert not any(value.requires_grad or value.grad_fn for value in outputs)
+    assert torch.is_grad_enabled()
+
+
+@each(LAYERS)
+def test_input_of_another_dtype_is_the_same_input(row):
+    wanted = build(row).run(spikes())
+    for dtype in (torch.bool, torch.uint8, torch.float32):
+        same(row, build(row).run(spikes().to(dtype)), wanted)
+    assert build(row, dtype=torch.float32).run(spikes()).dtype == torch.float32
+
+
+# ── state ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@each(LAYERS)
+def test_the_state_is_no_part_of_the_state_dict(row):
+    net, other, xs = build(row), build(row, seed=1), spikes()
+    assert net.state_dict().keys() == dict(net.named_parameters()).keys()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    wanted = net.run(xs)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    other.load_state_dict(net.state_dict())
+    same(row, other.run(xs), wanted)
+
+
+@each(LAYERS)
+def test_a_saved_state_goes_on_identically(row):
+    net, other, xs = build(row), build(row), spikes()
+    net.run(xs[:10])
+    saved = net.save_state()
+    kept = {name: value.clone() for name, value in saved.items()}
+    wanted = net.run(xs[10:])
+    other.load_state(saved)
+    assert torch.equal(other.run(xs[10:]), wanted)
+    assert all(torch.equal(other.save_state()[name], value) for name, value in net.save_state().items())
+    assert all(torch.equal(saved[name], value) for name, value in kept.items())  # saving and loading both copy
+
+
+@each(LAYERS)
+def test_reset_forgets_everything(row):
+    net, xs = build(row), spikes()
+    assert net.save_state() == {}
+    first = net.run(xs)
+    assert not torch.equal(net.run(xs), first)
+    net.reset()
+    assert net.save_state() == {} and all(layer.state is None for layer in layers_of(net))
+    assert torch.equal(net.run(xs), first)
+    net.reset()
+    net.run(xs[:, :1])  # another batch size
+    net.load_state({})
+    assert net.save_state() == {}
+
+
+@each(LAYERS)
+def test_the_state_counts_steps_and_holds_what_its_size_says(row):
+    net = build(row)
+    net.run(spikes(steps=5))
+    for layer in layers_of(net):
+        trace = (layer.groups, BATCH, layer.in_features) if layer.groups > 1 else (BATCH, layer.in_features)
+        assert layer.state._fields == layer.state_type._fields
+        assert layer.state.steps.tolist() == [[5]] * BATCH
+        assert layer.state.trace.shape == trace and layer.state.membrane.shape == (BATCH, layer.out_features)
+
+
+# ── a new neuron is two methods ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Forgetful(TraceLayer):
+    """A neuron of the least kind, without a kernel of its own: the base runs it."""
+
+    state_type = F.LIState
+
+    def __init__(self):
+        super().__init__(IN, OUT, decay=0.9, trace_decay="membrane", bias=True, learn=("weight", "bias", "decay"))
+        self._check_learn()
+
+    def step(self, current, state):
+        membrane = F.li_step(current, state.membrane, self.decay)
+        return membrane, state._replace(membrane=membrane)
+
+    def average_output(self, current, steps):
+        return F.li_level(current, self.decay, steps)
+
+
+def test_a_neuron_without_a_kernel_runs_and_learns_as_the_one_with():
+    plain, fast, xs, signal = Forgetful().double(), LI(IN, OUT, bias=True).double(), spikes(), normal(BATCH, OUT)
+    fast.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(plain.run(xs, chunk=5), fast.run(xs))
+    torch.testing.assert_close(plain.backward(signal), fast.backward(signal))
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(plain.parameters(), fast.parameters(), strict=True))
+
+
+def test_a_network_is_its_layers_in_order():
+    torch.manual_seed(0)
+    first, second = LIF(IN, 5).double(), LI(5, OUT).double()
+    net, xs = Sequential(first, second), spikes()
+    assert list(net) == [first, second] and net[1] is second and len(net) == 2
+    assert (net.in_features, net.out_features, str(first)) == (IN, OUT, "LIF(6, 5)")
+    outputs, signal = net.run(xs), normal(BATCH, OUT)
+    below = net.backward(signal)
+    first.reset(), second.reset()
+    assert torch.equal(second.run(first.run(xs)), outputs)
+    assert torch.equal(first.backward(second.backward(signal)), below)
+
+
+@pytest.mark.parametrize("hidden", [[], [5], [5, 3]], ids=str)
+def test_feedforward_chains_the_sizes(hidden):
+    net = tt.nn.feedforward(IN, OUT, hidden=hidden, neuron=LIF, readout=LI)
+    sizes = [IN, *hidden, OUT]
+    assert [(layer.in_features, layer.out_features) for layer in net] == list(zip(sizes, sizes[1:], strict=False))
+    assert [type(layer) for layer in net] == [LIF] * len(hidden) + [LI]

@@ -1,0 +1,137 @@
+"""The supervised time loop: it learns, it repeats itself to the bit, and it keeps what it should."""
+
+import json
+
+import pytest
+import torch
+from tracetorch.experiments import supervised
+
+from tests.tiny_training import NET, Watched, facts, train
+from tracetorch import loss as losses
+from tracetorch.runs import load_checkpoint
+from tracetorch.tasks import MNIST, PoissonClicks
+from tracetorch.tasks.evaluate import Evaluation
+
+THE_CLOCK = ("_seconds", "_per_second")
+
+
+def kept(run):
+    """What metrics.jsonl holds apart from the clock, as text."""
+    rows = ({k: v for k, v in row.items() if not k.endswith(THE_CLOCK)} for row in run.folder.records())
+    return "\n".join(map(json.dumps, rows))
+
+
+# ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_loss_falls(tmp_path):
+    rows = train(tmp_path, updates=60, log_every=10).folder.records()
+    learnt = [row["loss"] for row in rows if row["split"] == "train"]
+    assert len(learnt) == 6
+    assert learnt[-1] < 0.6 * learnt[0]
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path):
+    one, again, other = (train(tmp_path, seed=s, name=n, log_every=1) for s, n in ((5, "a"), (5, "b"), (6, "c")))
+    assert kept(one) == kept(again)
+    assert kept(one) != kept(other)
+    for name in ("accuracy", "loss", "recalled"):
+        assert one.summary[name] == again.summary[name]
+    assert (one.folder.path / "trials.csv").read_bytes() == (again.folder.path / "trials.csv").read_bytes()
+
+
+def test_the_learning_moments_of_a_sequence_see_its_consecutive_parts(tmp_path):
+    for name, learn_every, parts in (("a", None, [(10, 5)]), ("b", 4, [(4, 4), (4, 4), (2, 2)])):
+        watched = Watched()
+        train(tmp_path, name=name, updates=3, window=5, learn_every=learn_every, eval_every=99, rule=watched.rule)
+        assert watched.taught == 3 * len(parts)
+        assert watched.parts[: len(parts)] == parts
+        # 3 sequences; then 2 batches each of the validation and of the test, and a reset after both
+        assert watched.begun == 3 + 2 * 3
+
+
+def test_the_window_is_the_tasks_unless_it_is_given(tmp_path):
+    clicks = PoissonClicks(duration=[0.2], validation_trials=0, test_trials=3, batch_size=3)
+    for name, window, expected in (("a", None, clicks.readout_window), ("b", 7, 7)):
+        watched = Watched()
+        train(tmp_path, name=name, task=clicks, updates=1, window=window, rule=watched.rule)
+        assert {seen for _, seen in watched.parts} == {expected}
+
+
+@pytest.mark.parametrize(("schedule", "last"), [("none", 0.02), ("cosine", 0.0)])
+def test_the_step_size_follows_its_schedule(tmp_path, schedule, last):
+    watched = Watched()
+    train(tmp_path, updates=4, schedule=schedule, learn_every=5, optimizer=watched.optimizer)
+    assert watched.stepper.param_groups[0]["lr"] == pytest.approx(last, abs=1e-12)
+
+
+def test_passes_are_counted_in_batches(tmp_path):
+    digits = MNIST(batch_size=100, steps=2)
+    run = train(tmp_path, task=digits, loss=losses.cross_entropy_with_logits, updates=None, passes=0.3)
+    assert run.summary["updates"] == 3
+
+
+# ── what is kept ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_records_come_when_they_should_and_the_test_comes_last(tmp_path):
+    rows = train(tmp_path, updates=7, log_every=3, eval_every=2).folder.records()
+    told = [(row["split"], row["update"]) for row in rows]
+    validation = [("validation", update) for update in (2, 4, 6, 7)]
+    assert [row for row in told if row[0] == "train"] == [("train", update) for update in (3, 6, 7)]
+    assert [row for row in told if row[0] == "validation"] == validation
+    assert told[-1] == ("test", 7)
+
+
+def test_the_summary_is_that_of_the_trials_in_the_table(tmp_path):
+    run = train(tmp_path)
+    assert set(run.summary) == {
+        *("updates", "loss", "accuracy", "recalled", "steps_per_second", "peak_memory_bytes", "wall_seconds")
+    }
+    trials = run.folder.table("trials.csv")
+    assert len(trials["accuracy"]) == 8
+    assert run.summary["accuracy"] == pytest.approx(sum(trials["accuracy"]) / 8)
+    assert facts(run)["summary"] == run.summary
+    assert set(facts(run)["timings"]) == {"train_seconds", "evaluate_seconds"}
+    assert not (run.folder.path / "plots").exists()
+
+
+def test_the_last_checkpoint_is_the_network_as_it_ended(tmp_path):
+    watched = Watched()
+    run = train(tmp_path, network=watched.network)
+    torch.manual_seed(99)
+    fresh = NET(12, 3)
+    assert load_checkpoint(run.folder.checkpoint("latest"), fresh)["update"] == 4
+    assert all(map(torch.equal, fresh.state_dict().values(), watched.net.state_dict().values()))
+
+
+def scripted(monkeypatch, accuracies):
+    """Let the evaluations of the validation come out as written."""
+    script, real = iter(accuracies), supervised.evaluate
+
+    def evaluate(learner, task, loss, split, window):
+        if split == "validation":
+            return Evaluation({"loss": 1.0, "accuracy": next(script), "recalled": 0.0}, {})
+        return real(learner, task, loss, split, window)
+
+    monkeypatch.setattr(supervised, "evaluate", evaluate)
+
+
+def test_patience_stops_and_goes_back_to_the_best(tmp_path, monkeypatch):
+    scripted(monkeypatch, [0.2, 0.9, 0.5, 0.9, 1.0])
+    watched = Watched()
+    run = train(tmp_path, updates=50, eval_every=1, patience=2, network=watched.network)
+    assert run.summary["updates"] == 4
+    fresh = NET(12, 3)
+    assert load_checkpoint(run.folder.checkpoint("best"), fresh)["update"] == 2
+    assert all(map(torch.equal, fresh.state_dict().values(), watched.net.state_dict().values()))
+
+
+def test_without_patience_the_last_network_is_tested_and_the_best_is_kept_beside(tmp_path, monkeypatch):
+    scripted(monkeypatch, [0.2, 0.9, 0.5, 0.3])
+    watched = Watched()
+    run = train(tmp_path, updates=4, eval_every=1, network=watched.network)
+    fresh = NET(12, 3)
+    assert load_checkpoint(run.folder.checkpoint("best"), fresh)["update"] == 2
+    assert not torch.equal(fresh[0].weight, watched.net[0].weight)
+    assert run.summary["updates"] == 4

@@ -1,0 +1,70 @@
+"""A training of a network of a few neurons, for tests of the time loop."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tracetorch.experiments import supervised
+
+from tracetorch import loss as losses
+from tracetorch import nn, rules
+from tracetorch.runs import Run
+from tracetorch.tasks import Patterns
+
+NET = partial(nn.feedforward, hidden=[8], neuron=nn.LIF, readout=nn.LI)
+PATTERNS = {"patterns": 4, "inputs": 12, "outputs": 3, "steps": 10, "batch_size": 4, "repeats": 2}
+
+
+def train(tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "run", **changes: Any) -> Run:
+    """A tiny training in tmp_path/name. Returns: the run."""
+    run = Run({"seed": seed}, experiment="tiny", root=tmp_path, exactly=tmp_path / name, listener=listener)
+    given = {
+        "task": Patterns(**PATTERNS, seed=seed),
+        "network": NET,
+        "rule": rules.Trace,
+        "loss": losses.mse,
+        "optimizer": partial(torch.optim.Adam, lr=0.02),
+        "device": "cpu",
+        "updates": 4,
+        "figures": False,
+    }
+    supervised.main(run, **given | changes, seed=seed)
+    return run
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """What run.json says."""
+    return json.loads((run.folder.path / "run.json").read_text())
+
+
+class Watched:
+    """A network factory that keeps what it makes, a rule that counts, an optimizer factory that keeps its own."""
+
+    def __init__(self):
+        self.begun, self.parts, self.taught = 0, [], 0
+        watched = self
+
+        class Rule(rules.Trace):
+            def begin(self):
+                watched.begun += 1
+                super().begin()
+
+            def forward(self, xs, **kwargs):
+                watched.parts.append((xs.steps, kwargs["window"]))
+                return super().forward(xs, **kwargs)
+
+            def backward(self, signal):
+                watched.taught += 1
+                return super().backward(signal)
+
+        self.rule = Rule
+
+    def network(self, inputs, outputs):
+        self.net = NET(inputs, outputs)
+        return self.net
+
+    def optimizer(self, parameters):
+        self.stepper = torch.optim.Adam(parameters, lr=0.02)
+        return self.stepper
