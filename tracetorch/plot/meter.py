@@ -1,0 +1,97 @@
+"""Running averages over several time scales, made by the same traces that the network learns from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from tracetorch import constrain
+from tracetorch import functional as F
+
+HALF_LIVES = (10, 100, 1000)
+"""Half-lives, in values, of the averages that are kept if none are named."""
+
+
+class TraceMeter:
+    """Running averages of one number, such as a loss, over several time scales.
+
+        t ← d·t + value,    average = t·(1 − d) / (1 − dⁿ),    d = 2^(−1/half-life)
+
+    This is `functional.trace_step` and `functional.average_input`: the exact mean of all values so far, in which a
+    value weighs half as much as one that came a half-life later. It is right from the first value on. A value that is
+    not finite is not counted.
+
+    Args: half_lives: in values (one per call of `update`), distinct, above 0.
+    Memory: one number for each half-life, in float64.
+    Raises: ValueError for no half-life, one that is not above 0, one too long to tell from forever, or two alike.
+    Example:
+        >>> meter = TraceMeter(half_lives=(1,))
+        >>> meter.update(0.0)
+        >>> meter.update(3.0)
+        >>> meter.averages
+        {1.0: 2.0}
+    """
+
+    def __init__(self, half_lives: Sequence[float] = HALF_LIVES):
+        self.half_lives = tuple(float(half_life) for half_life in half_lives)
+        if not self.half_lives or len(set(self.half_lives)) < len(self.half_lives):
+            raise ValueError(f"a meter needs one or more half-lives, all different, got {self.half_lives}")
+        self.decay = constrain.decay_from_half_life(torch.tensor(self.half_lives, dtype=torch.float64))
+        if bool((self.decay == 1).any()):
+            raise ValueError(
+                f"a half-life of {max(self.half_lives):g} values is too long for float64 to forget anything"
+            )
+        self.trace = torch.zeros_like(self.decay)
+        self.steps = 0
+
+    def update(self, value: float) -> None:
+        """Count one more value."""
+        if math.isfinite(value):
+            self.trace = F.trace_step(torch.tensor(float(value), dtype=torch.float64), self.trace, self.decay)
+            self.steps += 1
+
+    @property
+    def averages(self) -> dict[float, float]:
+        """The weighted mean for each half-life; NaN before the first update."""
+        return dict(zip(self.half_lives, self._averages(self.trace, torch.tensor(self.steps)).tolist(), strict=True))
+
+    def state(self) -> dict[str, float]:
+        """What `load` needs to go on from here, as plain numbers."""
+        return {"steps": self.steps, **dict(zip(self._names(), self.trace.tolist(), strict=True))}
+
+    def load(self, state: Mapping[str, float]) -> None:
+        """Take up what `state` gave. Raises: ValueError if it is of other half-lives."""
+        wanted = {"steps", *self._names()}
+        if set(state) != wanted:
+            raise ValueError(f"this meter keeps {', '.join(sorted(wanted))}, got {', '.join(sorted(state))}")
+        self.steps = int(state["steps"])
+        self.trace = torch.tensor([state[name] for name in self._names()], dtype=torch.float64)
+
+    def _averages(self, trace: Tensor, steps: Tensor) -> Tensor:
+        return torch.where(steps > 0, F.average_input(trace, self.decay, steps), math.nan)
+
+    def _names(self) -> list[str]:
+        return [f"half_life_{half_life!r}" for half_life in self.half_lives]
+
+
+def running_averages(values: Tensor, half_lives: Sequence[float] = HALF_LIVES) -> Tensor:
+    """What a `TraceMeter` would have shown after each of the values.
+
+    Args:
+        values: (n,).
+        half_lives: in values.
+    Returns: (len(half_lives), n), float64; NaN before the first finite value.
+    Raises: ValueError if `values` has another shape, or as `TraceMeter`.
+    """
+    if values.ndim != 1:
+        raise ValueError(f"values must have shape (n,), got {tuple(values.shape)}")
+    meter = TraceMeter(half_lives)
+    traces, steps = values.new_empty(len(values), len(meter.half_lives), dtype=torch.float64, device="cpu"), []
+    for at, value in enumerate(values.tolist()):
+        meter.update(value)
+        traces[at] = meter.trace
+        steps.append(meter.steps)
+    return meter._averages(traces, torch.tensor(steps, dtype=torch.int64)[:, None]).T
