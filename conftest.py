@@ -3,12 +3,11 @@
 from typing import Any
 
 import pytest
+import torch
+
+import tracetorch as tt
 
 
 @pytest.fixture(autouse=True)
 def _names_for_doctests(doctest_namespace: dict[str, Any]) -> None:
-    import torch
-
-    import tracetorch
-
-    doctest_namespace.update(torch=torch, tt=tracetorch)
+    doctest_namespace.update(torch=torch, tt=tt)

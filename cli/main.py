@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 
 import typer
-
 from tracetorch.cli import info, list, plot, run, show
 from tracetorch.cli.errors import FAILED, INTERRUPTED, USAGE, UsageError, complain
 

@@ -1,4 +1,4 @@
-"""THE TABLE: one row enrols a newcomer in every generic test. `test_architecture.py` fails while a public name has none.
+"""THE TABLE: one row enrols a newcomer in every generic test. `test_architecture.py` fails where one is missing.
 
 a layer    LAYERS      test_layers
 a loss     LOSSES      test_loss
@@ -33,7 +33,7 @@ class Row:
     name: the name of the test case.
     of: the public name that it enrols, such as "LIF".
     make: builds a new one.
-    learned: layers only: names of the parameters, as stored, that `backward` must give a gradient; no others may get one.
+    learned: layers only: the parameters, as stored, that `backward` must give a gradient; no others may get one.
     says: anything else that the tests of its kind ask for.
     """
 

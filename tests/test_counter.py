@@ -74,7 +74,9 @@ def test_every_word_is_that_of_the_algorithm(seed, step, sample, channel):
 # ── a function of (seed, step, sample, channel) and of nothing else ─────────────────────────────────────────────────
 
 
-@given(start=st.integers(0, 10**9), cut=st.integers(1, 11), channels=st.integers(1, 20), order=st.permutations(range(5)))
+@given(
+    start=st.integers(0, 10**9), cut=st.integers(1, 11), channels=st.integers(1, 20), order=st.permutations(range(5))
+)
 def test_no_draw_depends_on_its_company(start, cut, channels, order):
     samples = torch.tensor([3, 9, -4, 2**40, 0])
     whole = draw(7, range(start, start + 12), samples, 20)
@@ -184,6 +186,12 @@ def test_below_is_what_comparing_the_number_gives(probabilities, seed):
     probability = torch.tensor([probabilities], dtype=torch.float64)
     numbers = draw(seed, range(50), torch.arange(1), probability.shape[-1]).double()
     assert torch.equal(draw_below(probability, seed, range(50), torch.arange(1)), numbers < probability)
+
+
+def test_a_probability_between_two_multiples_counts_as_the_upper_one():
+    numbers = draw(0, range(1), ROWS, 64).double()[0]
+    assert not draw_below(numbers, 0, range(1), ROWS).any()
+    assert draw_below(numbers + 2.0**-25, 0, range(1), ROWS).all()
 
 
 def test_probability_0_never_and_1_always():

@@ -135,7 +135,9 @@ def test_a_stream_asks_only_for_what_is_read():
 # ── errors ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("encoder", "what"), [(poisson, "rates are spikes per step"), (latency, "latency codes values")])
+@pytest.mark.parametrize(
+    ("encoder", "what"), [(poisson, "rates are spikes per step"), (latency, "latency codes values")]
+)
 @pytest.mark.parametrize("bad", [-0.1, 1.5, float("nan")])
 def test_values_outside_0_and_1_are_refused(encoder, what, bad):
     with pytest.raises(ValueError, match=rf"{what} in \[0, 1\], got values from"):

@@ -81,7 +81,7 @@ NEURONS = pytest.mark.parametrize("neuron", [LIF, LI, LIS])
 def test_unknown_names_in_learn(neuron):
     with pytest.raises(ValueError, match=f"learn: a {neuron.__name__} has no 'wieght'; did you mean 'weight'"):
         neuron(IN, OUT, learn=("wieght",))
-    with pytest.raises(ValueError, match="learn: .* has no 'zzz'; it has weight, bias, trace_decay, decay"):
+    with pytest.raises(ValueError, match=r"learn: .* has no 'zzz'; it has weight, bias, trace_decay, decay"):
         neuron(IN, OUT, learn="zzz")
     with pytest.raises(ValueError, match="has no 'raw_decay'"):
         neuron(IN, OUT, learn=("weight", "raw_decay"))
@@ -118,7 +118,7 @@ def test_bad_decays(neuron, options, message):
 
 
 def test_a_tied_decay_for_each_of_many_neurons_is_refused_with_the_way_out():
-    with pytest.raises(ValueError, match="17 decays tied .* would need 17 traces .* give trace_decay a number"):
+    with pytest.raises(ValueError, match=r"17 decays tied .* would need 17 traces .* give trace_decay a number"):
         LIF(IN, 17, decay=torch.full((17,), 0.9))
     assert LIF(IN, 16, decay=torch.full((16,), 0.9)).groups == 16
     assert LIF(IN, 17, decay=torch.full((17,), 0.9), trace_decay=0.9).groups == 1

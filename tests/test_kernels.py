@@ -35,7 +35,7 @@ def test_the_largest_shape_is_spread_over_threads_and_the_smallest_is_not():
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("per_neuron", [False, True])
 def test_lif_scan(shape, per_neuron, dtype):
-    currents, membrane = normal(*shape, dtype=dtype), normal(*shape[1:], dtype=dtype)
+    currents, membrane = normal(*shape, dtype=dtype) + 1, normal(*shape[1:], dtype=dtype)
     size = shape[2:] if per_neuron else ()
     decay, threshold = normal(*size, dtype=dtype).sigmoid(), normal(*size, dtype=dtype).exp()
     spikes, after = reference.lif_scan(currents, membrane, decay, threshold)
@@ -104,7 +104,9 @@ def test_without_numba_the_reference_runs_and_one_line_says_so(monkeypatch, capl
     try:
         with caplog.at_level(logging.WARNING, logger="tracetorch"):
             for _ in range(3):
-                spikes, _ = kernels.lif_scan(torch.ones(3, 1, 1), torch.zeros(1, 1), torch.tensor(0.5), torch.tensor(1.6))
+                spikes, _ = kernels.lif_scan(
+                    torch.ones(3, 1, 1), torch.zeros(1, 1), torch.tensor(0.5), torch.tensor(1.6)
+                )
         assert spikes.flatten().tolist() == [0, 0, 1]
         assert kernels.names()["cpu"].startswith("torch")
     finally:

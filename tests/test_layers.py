@@ -1,7 +1,7 @@
-"""Every layer of the table runs: the same however time and the batch are cut, without a graph, and with a state to keep."""
+"""Every layer of the table runs: the same however time and batch are cut, without a graph, with a state to keep."""
 
 from collections.abc import Iterator
-from itertools import cycle
+from itertools import cycle, pairwise
 
 import pytest
 import torch
@@ -234,5 +234,5 @@ def test_a_network_is_its_layers_in_order():
 def test_feedforward_chains_the_sizes(hidden):
     net = tt.nn.feedforward(IN, OUT, hidden=hidden, neuron=LIF, readout=LI)
     sizes = [IN, *hidden, OUT]
-    assert [(layer.in_features, layer.out_features) for layer in net] == list(zip(sizes, sizes[1:], strict=False))
+    assert [(layer.in_features, layer.out_features) for layer in net] == list(pairwise(sizes))
     assert [type(layer) for layer in net] == [LIF] * len(hidden) + [LI]

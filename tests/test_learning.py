@@ -58,7 +58,7 @@ def test_learning_is_linear_in_the_signal(row):
 
 @each([row for row in LAYERS if row.of not in ("Sequential", "feedforward")])
 def test_the_gradient_of_a_layer_is_the_slope_of_its_average_output(row):
-    """Against finite differences of `average_output(W·ā + b)`, the trace held constant: every weight, decay, threshold."""
+    """Against finite differences of `average_output(W·ā + b)`, the trace held constant: every single number."""
     net, signal = build(row), normal(BATCH, OUT)
     net.run(spikes())
     below = net.backward(signal)

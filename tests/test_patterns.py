@@ -30,6 +30,12 @@ def test_patterns_are_taken_in_turn_and_each_keeps_its_bits():
     assert set(task.bits.unique().tolist()) == {0.0, 1.0}
 
 
+def test_another_seed_gives_other_patterns_and_other_bits():
+    one, other = make(seed=1), make(seed=2)
+    assert not torch.equal(one.rates, other.rates)
+    assert not torch.equal(one.bits, other.bits)
+
+
 def test_a_pattern_has_fresh_spikes_whenever_it_is_shown():
     task = make(batch_size=12)
     xs = task.train_batch(0).xs.dense()

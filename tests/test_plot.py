@@ -50,7 +50,7 @@ EXPECTED = {
     "raster": ["time (ms)", "neuron", "input, 146 Hz", "hidden, 0 Hz", "no spikes", "clicks"],
     "membrane": ["time (steps)", "membrane (a.u.)", "θ", "neuron 5, 0.12 spikes per step"],
     "learning_curves": ["updates", "accuracy (fraction correct)", "ideal\nobserver", "a", "b", "validation", "1", "2"],
-    "learning": ["updates", "loss", "accuracy (fraction correct)", "train", "validation", "half-life (values)", "10"],
+    "learning": ["updates", "loss", "accuracy (fraction correct)", "train", "validation", "half-life (updates)", "100"],
     "distributions": ["weight", "decay (per step)", "half-life (steps)", "threshold θ (a.u.)", "layer 0: LIF 12 → 6",
                       "layer 1: LIS 6 → 3", "no threshold", "input trace", "0.90", "share (%)"],
     "receptive_fields": ["weight", "strongest 4 of 6 neurons"],

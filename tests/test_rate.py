@@ -28,7 +28,7 @@ def simulate(currents: torch.Tensor, decay: float, skip: int = 0) -> torch.Tenso
 
 
 def staircase(rate: float, decay: float) -> float:
-    """The steady current i/θ at which a neuron fires at this rate, exactly: FINDINGS §1, the inverse devil's staircase."""
+    """The steady current i/θ at which a neuron fires at exactly this rate: FINDINGS §1, the inverse staircase."""
     if not 0 < rate < 1:
         return -math.inf if rate <= 0 else math.inf
     k = torch.arange(1, 5000, dtype=torch.float64)

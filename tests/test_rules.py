@@ -28,14 +28,15 @@ def test_a_rule_adds_to_every_learnable_gradient_and_to_no_other(row):
     net = build(NET)
     net[0].raw_threshold.requires_grad_(False)
     rule = row.make(net)
-    for times in (1, 2):
+    sums = []
+    for _ in range(2):
         rule.begin()
         rule.forward(spikes())
         rule.backward(normal(BATCH, OUT))
         gradients = {name: value.grad for name, value in net.named_parameters() if value.grad is not None}
         assert set(gradients) == set(NET.learned) - {"layers.0.raw_threshold"}
-        first = {name: value.clone() for name, value in gradients.items()} if times == 1 else first
-    assert all(torch.allclose(value, 2 * first[name]) for name, value in gradients.items())
+        sums.append({name: value.clone() for name, value in gradients.items()})
+    assert all(torch.allclose(value, 2 * sums[0][name]) for name, value in sums[1].items())
 
 
 @each(RULES)

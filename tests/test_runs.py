@@ -10,7 +10,7 @@ import torch
 
 import tracetorch.runs.folder as folder_module
 from tracetorch.runs import Run, RunFolder
-from tracetorch.runs.files import read_jsonl, write_whole
+from tracetorch.runs.records import read_jsonl, write_whole
 
 CONFIG = {"seed": 3, "rule": {"_target_": "tracetorch.rules.Trace"}, "train": {"updates": 2}}
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from tracetorch.kernels import counter
 
-
 _SERIAL = 1 << 15
 """With fewer numbers than this to work on, waking a second thread costs more than it saves."""
 

@@ -76,7 +76,7 @@ def learning(
         records: dicts such as {"update": 20, "split": "train", "loss": 0.5, "accuracy": 0.8}; "validation" and "test"
             become markers. A record without an "update" or a "split" is passed over.
         metric: which key the right panel shows.
-        half_lives: as `learning_curves`; in training records.
+        half_lives: as `learning_curves`, but in updates; one that is shorter than the gap between records is left out.
         reference, reference_label: a level of the metric to compare with, and its name.
     """
     rows = [record for record in records if "update" in record and "split" in record]
@@ -89,23 +89,24 @@ def learning(
                 these = [row for row in rows if row["split"] == split]
                 points[split] = _points(split, [row["update"] for row in these], [row.get(key) for row in these])
             held_out = {split: points.pop(split) for split in list(points) if split in MARKERS}
-            new_names, new_scales = _draw(axes, points, held_out, half_lives)
+            gap = max(((x[-1] - x[0]) / (len(x) - 1) for x, _ in points.values() if len(x) > 1), default=1.0)
+            new_names, new_scales = _draw(axes, points, held_out, half_lives, gap)
             names |= new_names
             scales |= new_scales
             axes.set_xlabel("updates")
             axes.set_ylabel(LABELS.get(key, key.replace("_", " ")))
             if key == metric and reference is not None:
                 label_level(axes, reference, reference_label)
-        _legends(fig, names, scales)
+        _legends(fig, names, scales, "updates")
     return fig
 
 
-def _legends(fig: Figure, names: dict[str, Line2D], scales: dict[float, Line2D]) -> None:
+def _legends(fig: Figure, names: dict[str, Line2D], scales: dict[float, Line2D], unit: str = "values") -> None:
     """Above, what was measured; below, over how long it was averaged."""
     if names:
         legend(fig, list(names.values()))
     if scales:
-        title = Line2D([], [], linestyle="none", label="half-life (values)")
+        title = Line2D([], [], linestyle="none", label=f"half-life ({unit})")
         legend(fig, [title, *(scales[half_life] for half_life in sorted(scales))], where="lower")
 
 
@@ -125,15 +126,16 @@ def _draw(
     series: Mapping[str, tuple[np.ndarray, np.ndarray]],
     held_out: Mapping[str, tuple[np.ndarray, np.ndarray]],
     half_lives: Sequence[float],
+    gap: float = 1.0,
 ) -> tuple[dict[str, Line2D], dict[float, Line2D]]:
-    """Draw into one panel. Returns: what the legends should name, the series and the half-lives."""
+    """Draw into one panel, values standing so far apart in the unit of the half-lives. Returns: what the legends should name, the series and the half-lives."""
     names: dict[str, Line2D] = {}
     scales: dict[float, Line2D] = {}
     for at, (name, (x, y)) in enumerate(series.items()):
         if not len(x):
             continue
         hue, dashes = HUES[at % len(HUES)], DASHES[at % len(DASHES)]
-        kept = sorted(half_life for half_life in half_lives if half_life <= len(x))
+        kept = sorted(half_life for half_life in half_lives if min(1, gap) <= half_life / gap <= len(x))
         few = not kept and len(x) <= 50
         faintness = 1 if not kept else 0.35 if len(series) == 1 else 0.2
         faint = Line2D(
@@ -141,7 +143,7 @@ def _draw(
             markersize=3, zorder=1, rasterized=len(x) > 20_000, label=name,
         )  # fmt: skip
         axes.add_line(faint)
-        averages = running_averages(torch.from_numpy(y), kept or HALF_LIVES).numpy()[: len(kept)]
+        averages = running_averages(torch.from_numpy(y), [h / gap for h in kept] or HALF_LIVES).numpy()[: len(kept)]
         for order, (half_life, average) in enumerate(zip(kept, averages, strict=True)):
             depth = (order + 1) / len(kept)
             look: dict[str, Any] = {"linewidth": 0.5 + 1.2 * depth, "color": tint(hue, 0.4 + 0.6 * depth)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
+
+from tracetorch.files import write_whole
 
 SINGLE, DOUBLE = 3.4, 7.0
 """Widths in inches of one and of two columns of a paper."""
@@ -127,12 +128,7 @@ def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:
             drawn[path.with_name(f"{path.name}.{kind}")] = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
     for target, content in drawn.items():
-        beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            beside.write_bytes(content)
-            beside.replace(target)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_whole(target, content)
     png, svg = drawn
     return png, svg
 

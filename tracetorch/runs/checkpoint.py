@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from tracetorch.files import write_whole
 from tracetorch.nn import Sequential
-from tracetorch.runs.files import write_whole
 
 
 def save_checkpoint(path: Path, net: Sequential, optimizer: torch.optim.Optimizer, **counters: Any) -> None:

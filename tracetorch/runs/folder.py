@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tracetorch.runs.files import read_csv, read_jsonl, to_csv, to_json, write_whole
+from tracetorch.files import write_whole
+from tracetorch.runs.records import read_csv, read_jsonl, to_csv, to_json
 
 
 class RunFolder:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from tracetorch.runs.files import to_json
+from tracetorch.runs.records import to_json
 
 _NOT_THE_EXPERIMENT = ("seed", "device", "output")
 

@@ -50,8 +50,10 @@ def draw(folder: runs.RunFolder, net: Sequential, task: Task, trials: Trials) ->
     marks = {name: (start * (task.dt or 1), stop * (task.dt or 1)) for name, (start, stop) in marks.items()}
     layers, membrane = _watch(net, batch.xs[: min(batch.xs.steps, _DRAWN_STEPS)].dense())
     spiking = {name: spikes for name, spikes in layers.items() if bool(((spikes == 0) | (spikes == 1)).all())}
+    last = list(layers)[-1]
     if spiking:
-        figures["raster"] = plot.raster(spiking, dt=task.dt, marks=marks)
+        readout = None if last in spiking else (last, layers[last])
+        figures["raster"] = plot.raster(spiking, dt=task.dt, marks=marks, readout=readout)
     first = net[0]
     if isinstance(first, LIF):
         spikes = list(layers.values())[1]

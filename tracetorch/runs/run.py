@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from tracetorch.runs import environment
-from tracetorch.runs.files import to_csv
 from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.identity import group_of, id_of
 from tracetorch.runs.interrupt import Interrupt
+from tracetorch.runs.records import to_csv
 
 Listener = Callable[[str, dict[str, Any]], None]
 """Called with what happens ("start", "progress", "record", "end") and its values; the command line shows it."""

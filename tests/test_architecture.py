@@ -1,0 +1,184 @@
+"""The floors of the building: who may import whom, read from the source, and how large a file may grow.
+
+4  cli                       everything
+3  experiments               the library; never cli
+2  plot < tasks < runs       each may import those before it, and floors 1 and 0
+1  nn, loss < rules          nn and loss know neither each other nor the rules
+0  constrain, functional, encode, kernels, device
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import tracetorch as tt
+from tests import common
+
+ROOT = Path(__file__).parents[1]
+
+ZERO = {"constrain", "functional", "encode", "kernels", "device"}
+ONE = {"nn", "loss", "rules"}
+TWO = {"plot", "tasks", "runs"}
+MAY_IMPORT = {
+    **dict.fromkeys(ZERO, ZERO),
+    "nn": ZERO | {"nn"},
+    "loss": ZERO | {"loss"},
+    "rules": ZERO | ONE,
+    "plot": ZERO | ONE | {"plot"},
+    "tasks": ZERO | ONE | {"tasks"},
+    "runs": ZERO | ONE | TWO,
+    "experiments": ZERO | ONE | TWO | {"experiments"},
+    "cli": ZERO | ONE | TWO | {"experiments", "cli"},
+}
+MAY_IMPORT_INSIDE_A_FUNCTION = {"tasks": {"plot"}}
+
+
+class Import(NamedTuple):
+    """One imported name: the module's root, such as "torch"; for our own, the part of it; whether inside a function."""
+
+    root: str
+    part: str
+    lazy: bool
+
+
+def imports(source: str) -> Iterator[Import]:
+    """All imports of a file, wherever they stand; `tracetorch.x` of a plain `import tracetorch` counts as one of x."""
+    todo: list[tuple[ast.AST, bool]] = [(ast.parse(source), False)]
+    while todo:
+        node, lazy = todo.pop()
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tracetorch":
+            names = [f"tracetorch.{node.attr}"]
+        for name in names:
+            root, _, rest = name.partition(".")
+            yield Import(root, rest.split(".")[0] if root == "tracetorch" else "", lazy)
+        inside = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        todo += [(child, inside) for child in ast.iter_child_nodes(node)]
+
+
+def files(*folders: str) -> list[Path]:
+    found = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    assert found, f"no files in {folders}"
+    return found
+
+
+def part_of(path: Path) -> str:
+    folder, *inside = path.relative_to(ROOT).parts
+    return folder if folder != "tracetorch" else inside[0].removesuffix(".py")
+
+
+LIBRARY = [path for path in files("tracetorch") if path != ROOT / "tracetorch" / "__init__.py"]
+SOURCES = LIBRARY + files("experiments", "cli")
+
+
+def read(path: Path) -> list[Import]:
+    return list(imports(path.read_text(encoding="utf-8")))
+
+
+# ── floors ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_counts_as_an_import():
+    source = """
+import torch.nn, tracetorch
+from tracetorch import kernels, functional as F
+from tracetorch.nn.layer import TraceLayer
+if True:
+    import hydra
+def draw(): from tracetorch import plot
+tracetorch.runs
+"""
+    assert set(imports(source)) == {
+        Import("torch", "", False),
+        Import("tracetorch", "", False),
+        Import("tracetorch", "kernels", False),
+        Import("tracetorch", "functional", False),
+        Import("tracetorch", "nn", False),
+        Import("hydra", "", False),
+        Import("tracetorch", "plot", True),
+        Import("tracetorch", "runs", False),
+    }
+
+
+@pytest.mark.parametrize("part", sorted({part_of(path) for path in SOURCES}))
+def test_a_part_imports_only_what_is_below_it(part):
+    assert part in MAY_IMPORT, f"{part} is new: say in MAY_IMPORT, and in DESIGN.md, which floor it is on"
+    wrong = []
+    for path in SOURCES:
+        if part_of(path) != part:
+            continue
+        for found in read(path):
+            allowed = MAY_IMPORT[part] | (MAY_IMPORT_INSIDE_A_FUNCTION.get(part, set()) if found.lazy else set())
+            own = found.root == "tracetorch" and found.part in MAY_IMPORT
+            if (own and found.part not in allowed) or found.root in ("cli", "experiments", "tests"):
+                wrong.append(f"{path.relative_to(ROOT)} imports {found.root}.{found.part}")
+    assert not wrong
+
+
+def test_every_floor_is_where_the_design_says():
+    assert {part_of(path) for path in SOURCES} >= set(MAY_IMPORT)
+
+
+def test_only_the_command_line_knows_hydra_and_terminals():
+    banned = {"hydra", "omegaconf", "typer", "rich"}
+    below = files("tracetorch", "experiments")
+    assert not [f"{path}: {found.root}" for path in below for found in read(path) if found.root in banned]
+    assert banned <= {found.root for path in files("cli") for found in read(path)}
+
+
+def test_the_lower_floors_stand_on_torch_alone_and_experiments_on_the_library():
+    ours = {"torch", "tracetorch"} | set(sys.stdlib_module_names)
+    wrong = []
+    for path in SOURCES:
+        part = part_of(path)
+        if part in ZERO | ONE | {"experiments"}:
+            allowed = ours | ({"numba", "numpy", "triton"} if part == "kernels" else set())
+            wrong += [f"{path}: {found.root}" for found in read(path) if found.root not in allowed]
+    assert not wrong
+
+
+def test_importing_the_package_does_not_load_torch():
+    code = "import sys, tracetorch; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ── sizes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_no_file_is_longer_than_250_lines():
+    everything = files("tracetorch", "cli", "experiments", "tests")
+    counts = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in everything}
+    assert not {path: lines for path, lines in counts.items() if lines > 250}
+
+
+def test_conf_holds_yaml_only():
+    found = [path for path in (ROOT / "conf").rglob("*") if path.is_file()]
+    assert found and not [path for path in found if path.suffix != ".yaml"]
+
+
+# ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("rows", "public"),
+    [
+        (common.LAYERS, set(tt.nn.__all__) - {"TraceLayer"}),
+        (common.LOSSES, set(tt.loss.__all__)),
+        (common.ENCODERS, set(tt.encode.ENCODERS)),
+        (common.RULES, set(tt.rules.__all__)),
+    ],
+    ids=["layers", "losses", "encoders", "rules"],
+)
+def test_every_public_name_has_a_row_in_the_table(rows, public):
+    assert {row.of for row in rows} == public
+    assert len({row.name for row in rows}) == len(rows)

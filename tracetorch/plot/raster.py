@@ -1,0 +1,103 @@
+"""What the neurons of all layers did: spikes over time, and the values of a readout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from tracetorch.plot.check import as_array
+from tracetorch.plot.clock import MANY, Array, Clock, evenly, rate, time_axis, title
+from tracetorch.plot.marks import WIDTH, Marks, name_marks, rows_of, shade, visible
+from tracetorch.plot.style import COLORS, SINGLE, figure, remark, round_ticks
+
+HUES = tuple(COLORS[name] for name in ("vermillion", "blue", "green", "purple", "orange", "sky", "black"))
+MOST_NAMED = 10
+"""More outputs than this have lines, but no numbers."""
+
+
+def raster(
+    layers: Mapping[str, Tensor],
+    *,
+    dt: float | None = 1.0,
+    marks: Marks | None = None,
+    neurons: int = 50,
+    readout: tuple[str, Tensor] | None = None,
+) -> Figure:
+    """Spikes over time, a panel for each layer, from the input (top) to the last; below, the values of a readout.
+
+    Args:
+        layers: a name for each layer's spikes, (time, neurons), whole numbers: 0, 1, or counts.
+        dt: length of a step in seconds; None to count in steps.
+        marks: names of epochs, such as "delay", and where they start and stop: in seconds, or in steps. What lies
+            after the last step is cut off.
+        neurons: at most this many neurons of a layer are drawn, evenly spaced; the rate is that of all.
+        readout: a name and real numbers, (time, outputs), such as a layer's probabilities: a line each, numbered at its
+            end if there are few.
+    Raises: ValueError if a layer is not spikes, times differ in length, or a mark starts before 0 or after it stops.
+    """
+    spikes = {name: as_array(values, f"layer {name!r}", "time", "neurons") for name, values in layers.items()}
+    if not spikes:
+        raise ValueError("raster needs at least one layer, got none")
+    lines = None if readout is None else as_array(readout[1], f"readout {readout[0]!r}", "time", "outputs")
+    lengths = [len(values) for values in [*spikes.values(), *([] if lines is None else [lines])]]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"all layers must last equally long, got {', '.join(map(str, lengths))} steps")
+    for name, values in spikes.items():
+        if not ((values >= 0) & (values == np.round(values))).all():
+            raise ValueError(f"layer {name!r} must hold spikes, whole numbers from 0 on, got other values")
+    clock = Clock.over(lengths[0], dt)
+    heights = [0.35 + 0.018 * min(neurons, values.shape[1]) for values in spikes.values()]
+    heights += [] if lines is None else [0.7]
+    shaded = visible(marks or {}, clock)
+    rows = rows_of(shaded, clock)
+    with figure(SINGLE, sum(heights) + 0.25 * len(heights) + 0.35 + 0.14 * (1 + max(rows.values(), default=-1))) as fig:
+        panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (name, values) in zip(panels, spikes.items(), strict=False):
+            shown = evenly(values.shape[1], neurons)
+            _draw_spikes(axes, values[:, shown], clock)
+            axes.set_yticks([0, len(shown) - 1] if len(shown) > 1 else [0])
+            axes.set_yticklabels([f"{shown[int(at)]}" for at in axes.get_yticks()])
+            axes.set_ylabel("neuron")
+            of = f" ({len(shown)} of {values.shape[1]} neurons)" if len(shown) < values.shape[1] else ""
+            title(axes, f"{name}{of}, {rate(values.mean(), dt)}")
+        if lines is not None and readout is not None:
+            _draw_lines(panels[-1], lines, clock)
+            title(panels[-1], readout[0])
+        for axes in panels:
+            shade(axes, shaded, clock)
+        name_marks(panels[0], shaded, rows, clock)
+        fig.align_ylabels(panels)
+        time_axis(panels[-1], clock)
+    return fig
+
+
+def _draw_spikes(axes: Axes, spikes: Array, clock: Clock) -> None:
+    when, who = np.nonzero(spikes)
+    width = min(3.0, max(0.4, 0.8 * WIDTH / len(spikes)))
+    axes.vlines(
+        clock.centres[when], who - 0.4, who + 0.4, color=COLORS["black"], linewidth=width, rasterized=len(when) > MANY
+    )
+    axes.set_ylim(-0.9, spikes.shape[1] - 0.1)
+    if not len(when):
+        remark(axes, "no spikes")
+
+
+def _draw_lines(axes: Axes, values: Array, clock: Clock) -> None:
+    few = values.shape[1] <= len(HUES)
+    for at in range(values.shape[1]):
+        color = HUES[at] if few else COLORS["blue"]
+        axes.plot(clock.centres, values[:, at], color=color, linewidth=1.0 if few else 0.6, alpha=1.0 if few else 0.7)
+    axes.set_ylabel("output")
+    axes.yaxis.set_major_locator(round_ticks(3))
+    order = np.argsort(values[-1])
+    spots = np.linspace(0.08, 0.92, len(order)) if len(order) > 2 else (0.08, 0.92)
+    for at, spot in zip(order, spots[-len(order) :], strict=False):
+        label = f"{at}" if len(order) <= MOST_NAMED else ""
+        axes.annotate(
+            label, (1, spot), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points", va="center",
+            fontsize=7, color=HUES[at] if few else COLORS["black"], annotation_clip=False,
+        )  # fmt: skip
