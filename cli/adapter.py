@@ -10,11 +10,18 @@ from typing import Any, NamedTuple, cast
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.suggest import has, no_such_key
+
+_ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
+"""What Hydra raises for input that it cannot take: its own errors, and what it forgot to catch."""
+
+_LONGEST_KEY = 200
 
 GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train", "output")
 
@@ -49,10 +56,8 @@ def compose(overrides: list[str]) -> Composed:
         config = _without_hydra(composed)
     except MissingConfigException as error:
         raise _missing(error) from error
-    except (HydraException, OmegaConfBaseException) as error:
+    except _ERRORS as error:
         raise _unknown(error, parsed) from error
-    except ValueError as error:  # Hydra's own, for a group that is set to something other than a name
-        raise UsageError(f"{' '.join(map(shorten, overrides))}: {_first_line(error)}") from error
     return _resolve(config, experiment)
 
 
@@ -94,6 +99,8 @@ def function(node: dict[str, Any]) -> Callable[..., Any]:
 
 def _resolve(config: DictConfig, experiment: str) -> Composed:
     try:
+        for name in {"seed", "device"} & set(config.keys()):
+            _ = config[name]  # first, because other values are taken from it and would be blamed
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
@@ -110,19 +117,33 @@ def _without_hydra(composed: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(composed, [str(name) for name in composed if name != "hydra"])
 
 
-def _parse(override: str) -> Any:
+def _parse(line: str) -> Override:
+    """Read one override, and refuse what no run can take, before Hydra says so in its own words."""
+    key, equals, value = line.partition("=")
     try:
-        parsed = OverridesParser.create().parse_override(override)
+        line.encode()
+        override = OverridesParser.create().parse_override(line)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{shorten(repr(line))} is not UTF-8") from error
     except HydraException as error:
-        if "=" not in override:
-            raise UsageError(f"'{shorten(override)}' sets nothing: write key=value, such as seed=1") from error
-        key, _, value = override.partition("=")
-        advice = f"quote it twice, such as '{key}=\"…\"'" if value else "give it a value"
+        if not equals:
+            raise UsageError(f"'{shorten(line)}' sets nothing: write key=value, such as seed=1") from error
+        advice = f"quote it twice, such as '{shorten(key)}=\"…\"'" if value else "give it a value"
         raise UsageError(f"{shorten(key)}: the value {shorten(value)!r} cannot be read; {advice}") from error
-    if parsed.is_sweep_override():
-        hint = f"for a list, write {parsed.key_or_group}=[{shorten(override.partition('=')[2])}]"
-        raise UsageError(f"'{shorten(override)}' is a sweep over several values, and a run takes one; {hint}")
-    return parsed
+    name = override.key_or_group
+    if not name:
+        raise UsageError(f"'{shorten(line)}' names no key: write key=value, such as seed=1")
+    if len(name) > _LONGEST_KEY:
+        raise UsageError(f"there is no key '{shorten(name)}'")
+    if override.is_sweep_override():
+        raise UsageError(f"'{shorten(line)}' is a sweep over several values, and a run takes one")
+    if name.partition(".")[0] == "hydra":
+        raise UsageError(f"'{shorten(line)}': Hydra's own settings have no effect on a run; leave it out")
+    if name in GROUPS and override.is_add():
+        raise UsageError(f"'{shorten(line)}': there is a choice for {name} already; write {name}={shorten(value)}")
+    if name in GROUPS and not override.is_delete() and not isinstance(override.value(), str):
+        raise UsageError(f"{shorten(line)}: choose by name. There are: {', '.join(options(name))}.")
+    return override
 
 
 def _missing(error: MissingConfigException) -> UsageError:
@@ -134,48 +155,25 @@ def _missing(error: MissingConfigException) -> UsageError:
     return UsageError(f"{group}={shorten(choice)}: there is no such {group}.{did_you_mean(choice, known)} {there}")
 
 
-def _unknown(error: Exception, parsed: list[Any]) -> UsageError:
-    """Find the override that Hydra stumbled over, and say what is close to its key."""
-    cause = error.__cause__ or error
-    key = getattr(cause, "full_key", None)
+def _unknown(error: Exception, parsed: list[Override]) -> UsageError:
+    """Find the override that Hydra stumbled over, by composing each alone, and say what is close to it."""
+    chosen = [str(o.input_line) for o in parsed if o.key_or_group in GROUPS and o.value() in options(o.key_or_group)]
+    base = cast(dict[str, Any], OmegaConf.to_container(_without_hydra(_compose(chosen))))
     for override in parsed:
-        name = override.key_or_group
-        if name != key and f"'{name}'" not in str(error) and f" {name}=" not in str(error):
+        name, line = override.key_or_group, str(override.input_line)
+        if line in chosen:
             continue
-        chosen = [o.input_line for o in parsed if o.key_or_group in GROUPS and o.value() in options(o.key_or_group)]
-        base = _without_hydra(_compose(chosen))
-        if OmegaConf.select(base, name) is not None:
-            break
-        return UsageError(_no_such_key(name, base))
+        if not override.is_add() and not has(base, name):
+            return UsageError(no_such_key(name, base, _keys_of))
+        try:
+            _compose([*chosen, line])
+        except _ERRORS as cause:
+            return UsageError(f"{shorten(line)}: {_first_line(cause.__cause__ or cause)}")
     return UsageError(_first_line(error))
 
 
-def _no_such_key(name: str, base: DictConfig) -> str:
-    parts = name.split(".")
-    node: Any = base
-    depth = 0
-    while depth < len(parts) and isinstance(node, DictConfig) and parts[depth] in node:
-        node, depth = node[parts[depth]], depth + 1
-    where, word = ".".join(parts[:depth]), parts[min(depth, len(parts) - 1)]
-    if not isinstance(node, DictConfig):
-        return f"{shorten(name)}: {where} is a value ({shorten(node)}) and has no parts."
-    known = [str(key) for key in node if not str(key).startswith("_")]
-    inside = f"{where} has {', '.join(known)}" if where else f"there are {', '.join(known)}"
-    prefix = f"{where}." if where else ""
-    hint = did_you_mean(word, known, prefix) or _elsewhere(parts, base)
-    return f"{shorten(name)}: there is no key '{shorten(word)}'.{hint} Here {inside}."
-
-
-def _elsewhere(parts: list[str], base: DictConfig) -> str:
-    """The same word in another choice of the same group, or deeper in the config."""
-    group, word = parts[0], parts[-1]
-    if group in GROUPS and len(parts) == 2:
-        for choice in options(group):
-            keys = [str(key) for key in OmegaConf.load(conf_dir() / group / f"{choice}.yaml")]
-            if hint := did_you_mean(word, keys, f"{group}."):
-                return f"{hint[:-1]}, which {group}={choice} has?"
-    deeper = [f"{name!s}.{key!s}" for name, node in base.items() if isinstance(node, DictConfig) for key in node]
-    return next((f" Did you mean '{key}'?" for key in deeper if key.rpartition(".")[2] == word), "")
+def _keys_of(group: str) -> dict[str, list[str]]:
+    return {name: [str(k) for k in OmegaConf.load(conf_dir() / group / f"{name}.yaml")] for name in options(group)}
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,30 +1,33 @@
-"""Config values held against the signatures that they will meet, which are read from source: nothing is imported.
-
-A config names what it calls in `_target_`. This finds the definition in the package's files, reads the annotations of
-its arguments, and says which value does not fit, before anything slow or lasting happens.
-"""
+"""Config values held against the signatures that they will meet, before anything slow or lasting happens."""
 
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.signatures import definition, is_trusted, signature
 
-import tracetorch
+PARTS = ("task", "network", "rule", "loss", "optimizer", "train")
+"""The keys of a config that describe something to make; all but the task are completed later (`_partial_`)."""
 
-_NEEDED = ("task", "network", "rule", "loss", "optimizer", "train", "output", "seed", "device")
+_PLAIN = {"seed": "int", "device": "str", "output.root": "str", "output.dir": "str | None"}
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
-_TRUSTED = ("tracetorch.", "torch.optim.", "torch.nn.")
 _KINDS = {
     "int": ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
     "float": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
     "bool": ("true or false", lambda v: isinstance(v, bool)),
     "str": ("a word", lambda v: isinstance(v, str)),
     "None": ("null", lambda v: v is None),
+    "Tensor": ("a tensor", lambda v: isinstance(v, int | float | list) and not isinstance(v, bool)),
+}
+_NUMBERS = "Sequence[float]"
+_ALIASES = {  # names that annotations use, and what to say of them
+    "Values": (f"float | {_NUMBERS}", ["a number", "a list of numbers"]),
+    "Spread": (f"{_NUMBERS} | str", ["a list of numbers", "a range such as 0.1..1.2"]),
 }
 _LISTS = ("Sequence", "Iterable", "list", "tuple")
 
@@ -34,35 +37,65 @@ def check(config: dict[str, Any]) -> None:
 
     Raises: UsageError that names the first key that does not fit, and what would.
     """
-    for key in _NEEDED:
-        if key not in config:
-            raise UsageError(f"{key} is missing from the config; choose one with {key}=…")
-    for key, kind in {"seed": "int", "device": "str"}.items():
-        _check_value(key, config.get(key), ast.parse(kind, mode="eval").body)
-    for path, node in _targets(config, ""):
-        signature = _signature(node["_target_"])
-        if signature is None:
+    for key in config:
+        if key not in (*PARTS, *{name.split(".")[0] for name in _PLAIN}):
+            raise UsageError(
+                f"{key}: no config has such a key.{did_you_mean(key, (*PARTS, 'seed', 'device', 'output'))}"
+            )
+    for part in PARTS:
+        _check_part(part, config.get(part))
+    for key, kind in _PLAIN.items():
+        node = config.get("output", {}) if "." in key else config
+        name = key.rpartition(".")[2]
+        if not isinstance(node, dict) or (name not in node and node is config):
+            raise UsageError(f"{key} is missing from the config")
+        if name not in node:  # it has a default
             continue
-        for name, value in node.items():
-            if name in _HYDRA_KEYS:
-                continue
-            if name not in signature:
-                known = ", ".join(signature)
-                hint = did_you_mean(name, signature)
-                raise UsageError(f"{path}.{name}: {node['_target_']} takes no '{name}'.{hint} It takes {known}.")
-            if not (isinstance(value, dict) and "_target_" in value):
-                _check_value(f"{path}.{name}", value, signature[name])
+        _check_value(key, node.get(name), _annotation(kind))
+    if abs(config["seed"]) >= 2**63:
+        raise UsageError(f"seed must fit into 64 bits, got {shorten(config['seed'])}")
+    if config["output"].get("dir") == "":
+        raise UsageError("output.dir is empty: name a folder, or null for one named after the time")
+    for path, node in _targets(config, ""):
+        _check_call(path, node)
 
 
 def check_trusted(config: dict[str, Any], where: Path) -> None:
-    """A config that comes from a folder may make only what is traceTorch's, or torch's optimizers and modules.
+    """A config that comes from a folder may make only what is trusted; see `signatures.is_trusted`.
 
     Raises: UsageError that names the first other target.
     """
     for path, node in _targets(config, ""):
         target = str(node["_target_"])
-        if not target.startswith(_TRUSTED) or ".." in target:
+        if not is_trusted(target):
             raise UsageError(f"{where}: {path} wants to call {shorten(target)!r}, which is not trusted")
+
+
+def _check_part(part: str, node: Any) -> None:
+    if not isinstance(node, dict) or not set(node) - {"_partial_"}:
+        raise UsageError(f"{part} is missing from the config; choose one with {part}=…")
+    if "_target_" not in node:
+        raise UsageError(f"{part} has no _target_, so nothing says what it is; choose one with {part}=…")
+    wanted = part != "task"
+    if node.get("_partial_", False) is not wanted:
+        raise UsageError(f"{part}._partial_ must be {str(wanted).lower()}, got {shorten(node.get('_partial_'))}")
+
+
+def _check_call(path: str, node: dict[str, Any]) -> None:
+    target = node["_target_"]
+    if not isinstance(target, str) or (target.startswith("tracetorch.") and definition(target) is None):
+        raise UsageError(f"{path}._target_: there is no {shorten(repr(target))}")
+    arguments = signature(target)
+    for name, value in node.items() if arguments is not None else ():
+        if name in _HYDRA_KEYS or arguments is None:
+            continue
+        if name not in arguments:
+            known = ", ".join(arguments)
+            raise UsageError(
+                f"{path}.{name}: {target} takes no '{name}'.{did_you_mean(name, arguments)} It takes {known}."
+            )
+        if not (isinstance(value, dict) and "_target_" in value):
+            _check_value(f"{path}.{name}", value, arguments[name])
 
 
 def _targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -90,57 +123,36 @@ def _misfit(value: Any, annotation: ast.expr | None) -> list[str]:
             return sides[0] + sides[1] if all(sides) else []
         case ast.Constant(value=None):
             return [] if value is None else ["null"]
-        case ast.Name(id="Values"):  # nn.parameters: float | Sequence[float] | Tensor
-            numbers = value if isinstance(value, list) else [value]
-            return [] if all(_KINDS["float"][1](number) for number in numbers) else ["a number", "a list of numbers"]
+        case ast.Name(id=name) if name in _ALIASES:
+            meaning, words = _ALIASES[name]
+            return words if _misfit(value, _annotation(meaning)) else []
         case ast.Name(id=name) if name in _KINDS:
-            words, fits = _KINDS[name]
-            return [] if fits(value) else [words]
+            words_of_kind, fits = _KINDS[name]
+            return [] if fits(value) and not (isinstance(value, float) and math.isnan(value)) else [words_of_kind]
         case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Tuple(elts=allowed)):
             names = [element.value for element in allowed if isinstance(element, ast.Constant)]
             return [] if value in names else [f"one of {', '.join(map(str, names))}"]
+        case ast.Subscript(value=ast.Name(id="Callable")):
+            return ["a part with a _target_"]  # one that has it never comes here
         case ast.Subscript(value=ast.Name(id=name), slice=inner) if name in _LISTS:
-            element = inner.elts[0] if isinstance(inner, ast.Tuple) else inner
-            if isinstance(value, list | tuple) and not any(_misfit(v, element) for v in value):
-                return []
-            kind = _misfit(object(), element)
-            return [f"a list of {kind[0].removeprefix('a ')}s" if kind else "a list"]
+            return _misfit_list(value, inner)
     return []
 
 
-@cache
-def _signature(target: str) -> dict[str, ast.expr | None] | None:
-    """Arguments and annotations of a function or class of this package; None for anything else."""
-    if not target.startswith("tracetorch."):
-        return None
-    module, _, name = target.rpartition(".")
-    definition = _find(module, name)
-    if isinstance(definition, ast.ClassDef):
-        definition = next(
-            (f for f in definition.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"), definition
-        )
-    if not isinstance(definition, ast.FunctionDef):
-        raise UsageError(f"_target_: there is no {shorten(target)!r} in traceTorch")
-    arguments = definition.args
-    return {a.arg: a.annotation for a in [*arguments.args, *arguments.kwonlyargs] if a.arg != "self"}
+def _misfit_list(value: Any, inner: ast.expr) -> list[str]:
+    elements = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+    exactly = len(elements) if len(elements) > 1 and not _is_ellipsis(elements[-1]) else None
+    fits = isinstance(value, list | tuple) and (exactly is None or len(value) == exactly)
+    if fits and not any(_misfit(item, elements[0]) for item in value):
+        return []
+    kind = _misfit(object(), elements[0])
+    of = f" of {kind[0].removeprefix('a ')}s" if kind else ""
+    return [f"a list of {exactly}{of.removeprefix(' of')}" if exactly else f"a list{of}"]
 
 
-def _find(module: str, name: str) -> ast.stmt | None:
-    """The definition of a name in a module, followed through re-exports."""
-    path = _source(module)
-    for statement in ast.parse(path.read_text(encoding="utf-8")).body if path else []:
-        if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
-            return statement
-        if isinstance(statement, ast.ImportFrom) and any((a.asname or a.name) == name for a in statement.names):
-            return _find(statement.module or "", next(a.name for a in statement.names if (a.asname or a.name) == name))
-    return None
+def _is_ellipsis(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is Ellipsis
 
 
-def _source(module: str) -> Path | None:
-    parts = module.split(".")[1:]
-    # `experiments/` stands beside `tracetorch/` in a checkout, and inside it once installed
-    for root in (Path(tracetorch.__file__).parent, Path(__file__).parents[1]):
-        for path in (root.joinpath(*parts).with_suffix(".py"), root.joinpath(*parts, "__init__.py")):
-            if path.is_file():
-                return path
-    return None
+def _annotation(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body

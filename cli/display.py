@@ -73,7 +73,7 @@ class Display:
             self._bar.stop()
             self._bar = None
 
-    def table(self, run: Any) -> None:
+    def table(self, run: Any, batch_size: int) -> None:
         """The end of a run: its result, what it cost, and where it is."""
         summary = run.summary
         rows = [(run_name.replace("_", " "), _percent(summary[run_name])) for run_name in _results(summary)]
@@ -81,7 +81,7 @@ class Display:
             ("trained for", f"{summary['updates']:,} updates in {run.timings['train_seconds']:.1f} s"),
             (
                 "speed",
-                f"{_short(summary['steps_per_second'])} time steps/s, batches of {run.config['task']['batch_size']}",
+                f"{_short(summary['steps_per_second'])} time steps/s, batches of {batch_size}",
             ),
             ("whole run", f"{summary['wall_seconds']:.1f} s"),
             ("peak memory", f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB"),
@@ -94,8 +94,8 @@ class Display:
 
 
 def _results(summary: dict[str, Any]) -> list[str]:
-    costs = ("updates", "steps_per_second", "peak_memory_bytes", "wall_seconds")
-    return [name for name in summary if name not in costs]
+    others = ("updates", "tested", "steps_per_second", "peak_memory_bytes", "wall_seconds")
+    return [name for name in summary if name not in others]
 
 
 def _percent(value: float) -> str:

@@ -10,6 +10,8 @@ from difflib import get_close_matches
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
+_LONGEST_WORD = 300  # of a message: longer than any sane path
+
 
 class UsageError(Exception):
     """Wrong usage or config: the message says what, where, what is close to it and what to type."""
@@ -31,4 +33,5 @@ def complain(message: str, error: BaseException | None, show_traceback: bool) ->
     """Say on stderr what went wrong; with its traceback only if that was asked for."""
     if error is not None and (show_traceback or os.environ.get("HYDRA_FULL_ERROR") == "1"):
         traceback.print_exception(error)
-    print(f"tracetorch: {message}", file=sys.stderr)
+    words = (shorten(word, _LONGEST_WORD) for word in message.split())  # one line, whatever was typed
+    print(f"tracetorch: {' '.join(words)}", file=sys.stderr)

@@ -6,12 +6,27 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import typer
+import typer.core
 from tracetorch.cli import info, list, plot, run, show
-from tracetorch.cli.errors import FAILED, INTERRUPTED, USAGE, UsageError, complain
+from tracetorch.cli.errors import FAILED, INTERRUPTED, USAGE, UsageError, complain, shorten
+
+
+class Verbs(typer.core.TyperGroup):
+    """Knows that who writes a change to the config where a verb belongs has left out `run`."""
+
+    def resolve_command(self, ctx: Any, args: Any) -> Any:
+        if args and "=" in args[0]:
+            ctx.fail(
+                f"'{shorten(args[0])}' is a change to the config, and the verb is missing: tracetorch run {args[0]}"
+            )
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
+    cls=Verbs,
     name="tracetorch",
     help="Train spiking neural networks online, in constant memory, from one command.",
     no_args_is_help=True,

@@ -32,7 +32,8 @@ def command(
     run = RunFolder(folder)
     try:
         net = network(task.input_size, task.output_size)
-        load_checkpoint(run.checkpoint("latest"), net)
+        tested = run.facts().get("summary", {}).get("tested")
+        load_checkpoint(run.checkpoint("best" if tested == "best" else "latest"), net)
         trials = {name: torch.tensor(values) for name, values in run.table("trials.csv").items()}
         names = draw(run, net, task, trials)
     except (OSError, ValueError, KeyError) as error:

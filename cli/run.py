@@ -6,9 +6,7 @@ from pathlib import Path
 
 import typer
 from tracetorch.cli.arguments import Overrides, Traceback
-from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain
-
-_PARTS = ("task", "network", "rule", "loss", "optimizer")
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, shorten
 
 
 def command(overrides: Overrides = None, traceback: Traceback = False) -> None:
@@ -19,7 +17,7 @@ def command(overrides: Overrides = None, traceback: Traceback = False) -> None:
 def execute(overrides: list[str], show_traceback: bool) -> int:
     """Compose and run. Returns: the exit code. Raises: UsageError, with nothing left on disk."""
     from tracetorch.cli.adapter import compose, function, make
-    from tracetorch.cli.check import check
+    from tracetorch.cli.check import PARTS, check
 
     composed = compose(overrides)
     check(composed.config)
@@ -29,14 +27,14 @@ def execute(overrides: list[str], show_traceback: bool) -> int:
     from tracetorch.runs import Run
 
     config, output = composed.config, composed.config["output"]
-    parts = {name: make(config[name], name) for name in _PARTS}
+    parts = {name: make(config[name], name) for name in PARTS if name != "train"}
     train = function(config["train"])
     display = Display(composed.experiment, parts["task"].metrics[0])
     run = Run(
         config,
         experiment=composed.experiment,
-        root=Path(output["root"]).expanduser(),
-        exactly=Path(output["dir"]).expanduser() if output["dir"] else None,
+        root=Path(output.get("root", "outputs")).expanduser(),
+        exactly=Path(output["dir"]).expanduser() if output.get("dir") else None,
         files={
             "config.yaml": composed.yaml,
             "overrides.yaml": "".join(f"- {_quoted(text)}\n" for text in overrides) or "[]\n",
@@ -51,17 +49,18 @@ def execute(overrides: list[str], show_traceback: bool) -> int:
         complain(f"{_sentence(error, config)} (see {run.folder.path})", error, show_traceback)
         return FAILED
     if run.status == "interrupted":
-        complain(f"interrupted after {run.summary.get('updates', 0)} updates; all is in {run.folder.path}", None, False)
+        done = run.summary.get("updates", 0)
+        complain(f"interrupted after {done} update{'s' * (done != 1)}; all is in {run.folder.path}", None, False)
         return INTERRUPTED
-    display.table(run)
+    display.table(run, parts["task"].batch_size)
     return DONE
 
 
 def _sentence(error: Exception, config: dict) -> str:
     if isinstance(error, FileExistsError):
-        return f"output.dir={config['output']['dir']} exists already; name another folder, or remove it first"
+        return f"output.dir={shorten(config['output']['dir'])} exists already; name another folder, or remove it first"
     if isinstance(error, OSError) and error.strerror:
-        return f"cannot write to {error.filename}: {error.strerror}; choose another output.dir or output.root"
+        return f"cannot write to {shorten(error.filename)}: {error.strerror}; choose another output.dir or output.root"
     return str(error) or type(error).__name__
 
 

@@ -16,8 +16,11 @@ from tracetorch.nn import Sequential
 from tracetorch.rules import Trace
 from tracetorch.runs.health import check_loss
 from tracetorch.runs.report import report
-from tracetorch.tasks import Task
+from tracetorch.tasks import Batch, Task
 from tracetorch.tasks.evaluate import evaluate, means
+
+Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(output, target) to (loss, signal)."""
 
 
 def main(
@@ -26,7 +29,7 @@ def main(
     task: Task,
     network: Callable[[int, int], Sequential],
     rule: Callable[[Sequential], Trace],
-    loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    loss: Loss,
     optimizer: Callable[..., torch.optim.Optimizer],
     seed: int,
     device: str = "auto",
@@ -70,7 +73,8 @@ def main(
     learner = rule(net)
     stepper = optimizer(net.parameters())
     rate = CosineAnnealingLR(stepper, total) if schedule == "cosine" else LambdaLR(stepper, lambda update: 1.0)
-    best, waited, log, health = -math.inf, 0, _Log(task), runs.HealthWatch()
+    _rehearse(learner, task.train_batch(0), loss, window)
+    best, log, health = _Best(patience), _Log(task), runs.HealthWatch()
 
     with run:
         for update in range(1, total + 1):
@@ -96,25 +100,27 @@ def main(
                     held_out = evaluate(learner, task, loss, "validation", window)
                 if held_out:
                     run.record({"update": update, "split": "validation", **held_out.means})
-                    waited += 1
-                    if held_out.means[task.metrics[0]] > best:
-                        best, waited = held_out.means[task.metrics[0]], 0
+                    if best.is_beaten_by(held_out.means[task.metrics[0]]):
                         runs.save_checkpoint(run.folder.checkpoint("best"), net, stepper, update=update)
-                counters = {
-                    "update": update,
-                    "best": best,
-                    "waited": waited,
-                    "schedule": rate.state_dict()["last_epoch"],
-                }
+                counters = {"update": update, "best": best.score, "waited": best.waited}
                 runs.save_checkpoint(run.folder.checkpoint("latest"), net, stepper, **counters)
-                if run.interrupted or (patience and waited >= patience):
+                if run.interrupted or best.is_final:
                     break
         run.summary |= {"updates": update, "steps_per_second": log.steps / run.timings["train_seconds"]}
         if run.interrupted:
+            run.give_up()
             return
-        if patience and held_out:
+        run.summary["tested"] = "best" if patience else "latest"
+        if patience:
             runs.load_checkpoint(run.folder.checkpoint("best"), net)
         report(run, learner, task, loss, window, figures=figures)
+
+
+def _rehearse(learner: Trace, batch: Batch, loss: Loss, window: int | None) -> None:
+    """One batch without learning, so that parts that do not fit are found before anything is written."""
+    learner.begin()
+    loss(learner.forward(batch.xs, reduce="mean", window=window), batch.target)
+    learner.begin()
 
 
 def _check_counts(task: Task, every: dict[str, int | None], window: int | None, patience: int | None) -> None:
@@ -133,12 +139,32 @@ def _count_updates(task: Task, updates: int | None, passes: float | None) -> int
     elif updates is None and passes is not None:
         if task.batches_per_pass is None:
             raise ValueError(f"train.passes: the data of {type(task).__name__} never end; give train.updates instead")
+        if not 0 < passes < math.inf:
+            raise ValueError(f"train.passes must be above 0 and finite, got {passes:g}")
         total = round(passes * task.batches_per_pass)
     else:
         raise ValueError("give just one of train.updates and train.passes, and null for the other")
     if total < 1:
         raise ValueError(f"train for at least 1 update, got {total}")
     return total
+
+
+class _Best:
+    """The best evaluation so far, and how many there were since."""
+
+    def __init__(self, patience: int | None):
+        self.score, self.waited, self._patience = -math.inf, 0, patience
+
+    def is_beaten_by(self, score: float) -> bool:
+        """Take note of an evaluation. Returns: whether it is the best so far."""
+        better = score > self.score
+        self.score, self.waited = (score, 0) if better else (self.score, self.waited + 1)
+        return better
+
+    @property
+    def is_final(self) -> bool:
+        """Whether patience has run out."""
+        return self._patience is not None and self.waited >= self._patience
 
 
 class _Log:

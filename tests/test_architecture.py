@@ -21,7 +21,7 @@ from tests import common
 
 ROOT = Path(__file__).parents[1]
 
-ZERO = {"constrain", "functional", "encode", "kernels", "device"}
+ZERO = {"constrain", "files", "functional", "encode", "kernels", "device"}
 ONE = {"nn", "loss", "rules"}
 TWO = {"plot", "tasks", "runs"}
 MAY_IMPORT = {

@@ -79,9 +79,7 @@ def test_a_quoted_folder_may_have_spaces_and_any_letters(here):
     assert "run.json" in files(here / "fünf grüne äpfel")
 
 
-@pytest.mark.parametrize(
-    "gone", ["~task.batch_size", "~optimizer.lr", "~train.log_every", "~output.root", "~output.dir"]
-)
+@pytest.mark.parametrize("gone", ["~task.batch_size", "~optimizer.lr", "~train.log_every", "~output.root"])
 def test_a_key_with_a_default_may_be_left_out(here, gone):
     words = [word for word in CLICKS if not word.startswith(gone[1:])]
     result = tracetorch("run", *words, "task.duration=[0.2]", gone)

@@ -1,4 +1,4 @@
-"""Every layer of the table runs: the same however time and batch are cut, without a graph, with a state to keep."""
+"""Every layer of the table runs: the same however time and the batch are cut, and without a graph."""
 
 from collections.abc import Iterator
 from itertools import cycle, pairwise
@@ -129,64 +129,19 @@ def test_nothing_that_runs_has_a_graph(row):
 
 
 @each(LAYERS)
+def test_nor_has_it_where_no_kernel_is_compiled(row):
+    net = build(row, dtype=torch.bfloat16)
+    out = net.run(spikes())
+    assert out.dtype == torch.bfloat16
+    assert not any(value.requires_grad for value in [out, *net.save_state().values()])
+
+
+@each(LAYERS)
 def test_input_of_another_dtype_is_the_same_input(row):
     wanted = build(row).run(spikes())
     for dtype in (torch.bool, torch.uint8, torch.float32):
         same(row, build(row).run(spikes().to(dtype)), wanted)
     assert build(row, dtype=torch.float32).run(spikes()).dtype == torch.float32
-
-
-# ── state ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@each(LAYERS)
-def test_the_state_is_no_part_of_the_state_dict(row):
-    net, other, xs = build(row), build(row, seed=1), spikes()
-    assert net.state_dict().keys() == dict(net.named_parameters()).keys()
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    wanted = net.run(xs)
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    other.load_state_dict(net.state_dict())
-    same(row, other.run(xs), wanted)
-
-
-@each(LAYERS)
-def test_a_saved_state_goes_on_identically(row):
-    net, other, xs = build(row), build(row), spikes()
-    net.run(xs[:10])
-    saved = net.save_state()
-    kept = {name: value.clone() for name, value in saved.items()}
-    wanted = net.run(xs[10:])
-    other.load_state(saved)
-    assert torch.equal(other.run(xs[10:]), wanted)
-    assert all(torch.equal(other.save_state()[name], value) for name, value in net.save_state().items())
-    assert all(torch.equal(saved[name], value) for name, value in kept.items())  # saving and loading both copy
-
-
-@each(LAYERS)
-def test_reset_forgets_everything(row):
-    net, xs = build(row), spikes()
-    assert net.save_state() == {}
-    first = net.run(xs)
-    assert not torch.equal(net.run(xs), first)
-    net.reset()
-    assert net.save_state() == {} and all(layer.state is None for layer in layers_of(net))
-    assert torch.equal(net.run(xs), first)
-    net.reset()
-    net.run(xs[:, :1])  # another batch size
-    net.load_state({})
-    assert net.save_state() == {}
-
-
-@each(LAYERS)
-def test_the_state_counts_steps_and_holds_what_its_size_says(row):
-    net = build(row)
-    net.run(spikes(steps=5))
-    for layer in layers_of(net):
-        trace = (layer.groups, BATCH, layer.in_features) if layer.groups > 1 else (BATCH, layer.in_features)
-        assert layer.state._fields == layer.state_type._fields
-        assert layer.state.steps.tolist() == [[5]] * BATCH
-        assert layer.state.trace.shape == trace and layer.state.membrane.shape == (BATCH, layer.out_features)
 
 
 # ── a new neuron is two methods ─────────────────────────────────────────────────────────────────────────────────────

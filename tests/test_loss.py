@@ -110,6 +110,19 @@ def test_targets_that_do_not_fit_are_refused(row, target, message):
         row.make(output(row), target)
 
 
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_cross_entropy_refuses_what_is_no_probability(requires_grad):
+    levels = torch.tensor([[0.5, -0.25]], requires_grad=requires_grad)
+    with pytest.raises(ValueError, match=r"takes probabilities.*-0\.25; for a LI readout use"):
+        cross_entropy(levels, torch.tensor([0]))
+
+
+@pytest.mark.parametrize("floor", [1.0, -1e-3, math.nan])
+def test_a_floor_below_0_or_not_below_1_is_refused(floor):
+    with pytest.raises(ValueError, match=r"floor must .*, got"):
+        cross_entropy(output(LOSSES[0]), INDICES, floor=floor)
+
+
 # ── values ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -126,7 +139,7 @@ def test_cross_entropy_with_logits_is_the_textbooks():
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits, INDICES))
     torch.testing.assert_close(signal.sum(-1), torch.zeros(BATCH).double(), rtol=0, atol=1e-15)
     plain, _ = cross_entropy(torch.softmax(logits, -1), soft(), floor=0)
-    torch.testing.assert_close(cross_entropy_with_logits(logits, soft())[0], plain)
+    torch.testing.assert_close(cross_entropy_with_logits(logits, soft())[0], plain, rtol=1e-12, atol=0)
 
 
 def test_mse_is_the_textbooks():

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import tracetorch.runs.folder as folder_module
+from tracetorch.files import write_whole
 from tracetorch.runs import Run, RunFolder
-from tracetorch.runs.records import read_jsonl, write_whole
+from tracetorch.runs.records import read_jsonl
 
 CONFIG = {"seed": 3, "rule": {"_target_": "tracetorch.rules.Trace"}, "train": {"updates": 2}}
 

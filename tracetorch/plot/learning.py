@@ -128,14 +128,18 @@ def _draw(
     half_lives: Sequence[float],
     gap: float = 1.0,
 ) -> tuple[dict[str, Line2D], dict[float, Line2D]]:
-    """Draw into one panel, values standing so far apart in the unit of the half-lives. Returns: what the legends should name, the series and the half-lives."""
+    """Draw into one panel.
+
+    Args: gap: between two values, in the unit of the half-lives.
+    Returns: what the legends should name, the series and the half-lives.
+    """
     names: dict[str, Line2D] = {}
     scales: dict[float, Line2D] = {}
     for at, (name, (x, y)) in enumerate(series.items()):
         if not len(x):
             continue
         hue, dashes = HUES[at % len(HUES)], DASHES[at % len(DASHES)]
-        kept = sorted(half_life for half_life in half_lives if min(1, gap) <= half_life / gap <= len(x))
+        kept = sorted(half_life for half_life in half_lives if 1 <= half_life / gap <= len(x))
         few = not kept and len(x) <= 50
         faintness = 1 if not kept else 0.35 if len(series) == 1 else 0.2
         faint = Line2D(

@@ -20,6 +20,7 @@ def save_checkpoint(path: Path, net: Sequential, optimizer: torch.optim.Optimize
     content = {"net": net.state_dict(), "state": net.save_state(), "optimizer": optimizer.state_dict(), **counters}
     buffer = io.BytesIO()
     torch.save(content, buffer)
+    path.parent.mkdir(exist_ok=True)
     write_whole(path, buffer.getvalue())
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
+        self._made: list[Path] = []
 
     @classmethod
     def reserve(cls, root: Path, experiment: str, identity: str, exactly: Path | None = None) -> RunFolder:
@@ -30,14 +33,20 @@ class RunFolder:
         Raises: FileExistsError if `exactly` is there already; OSError if it cannot be made. Nothing is left behind.
         """
         if exactly is not None:
-            return cls(_make(exactly))
+            return cls._new(exactly)
         stem = f"{datetime.now():%Y%m%d-%H%M%S}-{identity[:6]}"
         for attempt in range(1, 1000):
             try:
-                return cls(_make(root / experiment / (stem if attempt == 1 else f"{stem}-{attempt}")))
+                return cls._new(root / experiment / (stem if attempt == 1 else f"{stem}-{attempt}"))
             except FileExistsError:
                 continue
         raise FileExistsError(f"{root / experiment / stem} and 999 others exist")
+
+    @classmethod
+    def _new(cls, path: Path) -> RunFolder:
+        folder = cls(path)
+        folder._made = _make(path)
+        return folder
 
     def write_text(self, name: str, content: str) -> None:
         """Write a file whole."""
@@ -67,21 +76,32 @@ class RunFolder:
         """The columns of a CSV file of numbers."""
         return read_csv(self.path / name)
 
+    def facts(self) -> dict[str, Any]:
+        """What run.json says; nothing if there is none. Raises: ValueError if it is broken."""
+        try:
+            return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise ValueError(f"{self.path / 'run.json'} is broken: {error}") from None
+
     def checkpoint(self, name: str) -> Path:
         """Where the checkpoint with this name, "latest" or "best", lies."""
-        folder = self.path / "checkpoints"
-        folder.mkdir(exist_ok=True)
-        return folder / f"{name}.pt"
+        return self.path / "checkpoints" / f"{name}.pt"
 
     def plot(self, name: str) -> Path:
         """Where the figure with this name lies, without its suffix."""
-        folder = self.path / "plots"
-        folder.mkdir(exist_ok=True)
-        return folder / name
+        return self.path / "plots" / name
+
+    def remove(self) -> None:
+        """Take back a folder that was reserved a moment ago, and those that were made for it."""
+        shutil.rmtree(self.path)
+        for parent in reversed(self._made[:-1]):
+            parent.rmdir()
 
 
-def _make(path: Path) -> Path:
-    """`mkdir -p` that insists on making the last folder, and takes back the others if it cannot."""
+def _make(path: Path) -> list[Path]:
+    """`mkdir -p` that insists on making the last folder, or takes back the others. Returns: all that it made."""
     missing = [parent for parent in path.parents if not parent.exists()]
     made: list[Path] = []
     try:
@@ -98,4 +118,4 @@ def _make(path: Path) -> Path:
         for folder in reversed(made):
             folder.rmdir()
         raise
-    return path
+    return made

@@ -13,27 +13,30 @@ _NOT_THE_EXPERIMENT = ("seed", "device", "output")
 
 
 def group_of(config: Mapping[str, Any]) -> str:
-    """Hash of a resolved config without seed, device and paths: what runs share that differ by chance alone."""
-    return _hash(_without_chance(config))
+    """Hash of a resolved config without seeds, device and paths: what runs share that differ by chance alone."""
+    return _hash(_without_paths(_experiment(config), seeds=False))
 
 
 def id_of(config: Mapping[str, Any]) -> str:
-    """Hash of a resolved config with its seed: what names one run, wherever it lies and on whichever device."""
-    return _hash([_without_chance(config), config.get("seed")])
+    """Hash of a resolved config with its seeds: what names one run, wherever it lies and on whichever device."""
+    return _hash([_without_paths(_experiment(config), seeds=True), config.get("seed")])
 
 
-def _without_chance(config: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in config.items() if name not in _NOT_THE_EXPERIMENT}
-    return _blank(kept)
+def _experiment(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in _NOT_THE_EXPERIMENT}
 
 
-def _blank(value: Any) -> Any:
-    """The same values, with seeds in parts of the config left out and paths made alike."""
+def _without_paths(value: Any, *, seeds: bool) -> Any:
+    """The same values, but paths made alike, with or without the seeds that parts of a config have of their own."""
     if isinstance(value, Mapping):
-        return {name: _blank(inner) for name, inner in value.items() if name != "seed"}
+        return {name: _without_paths(v, seeds=seeds) for name, v in value.items() if seeds or name != "seed"}
     if isinstance(value, list | tuple):
-        return [_blank(inner) for inner in value]
-    return "<path>" if isinstance(value, str) and (os.sep in value or value.startswith(("~", "."))) else value
+        return [_without_paths(inner, seeds=seeds) for inner in value]
+    return "<path>" if isinstance(value, str) and _is_path(value) else value
+
+
+def _is_path(value: str) -> bool:
+    return os.sep in value or value in (".", "..", "~")
 
 
 def _hash(value: Any) -> str:

@@ -31,14 +31,14 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
     Raises: ValueError that names the line, if any other line is broken.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_bytes().rstrip(b"\n").split(b"\n")
     rows = []
     for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # no JSON, or no UTF-8
             if number < len(lines):
-                raise ValueError(f"{path}, line {number}, is no JSON: {error.msg}") from None
+                raise ValueError(f"{path}, line {number}, is no JSON: {error}") from None
     return rows
 
 

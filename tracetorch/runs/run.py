@@ -55,15 +55,31 @@ class Run:
         self.summary: dict[str, Any] = {}
         self.timings: dict[str, float] = {}
         self.status = "new"
+        self._gave_up = False
 
     @property
     def interrupted(self) -> bool:
         """Whether somebody wishes the run to stop; the loop should end after the present update."""
         return self._interrupt.stop
 
+    def give_up(self) -> None:
+        """Say that the run ends early, as was wished; a wish that comes after the last update ends nothing."""
+        self._gave_up = True
+
     def __enter__(self) -> Run:
         identity = id_of(self.config)
         self.folder = RunFolder.reserve(self._root, self.experiment, identity, self._exactly)
+        try:
+            self._begin(identity)
+        except BaseException:
+            self.folder.remove()
+            raise
+        self._interrupt.__enter__()
+        self._listener("start", {"folder": self.folder.path, "device": self._facts["device"]})
+        return self
+
+    def _begin(self, identity: str) -> None:
+        """Write what is known before the first update."""
         self._started = time.perf_counter()
         rule = self.config.get("rule")
         self._facts = {
@@ -82,9 +98,6 @@ class Run:
         for name, content in self._files.items():
             self.folder.write_text(name, content)
         self._settle("running")
-        self._interrupt.__enter__()
-        self._listener("start", {"folder": self.folder.path, "device": self._facts["device"]})
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -93,7 +106,7 @@ class Run:
         self.summary["peak_memory_bytes"] = environment.peak_memory_bytes(self.device)
         self.summary["wall_seconds"] = time.perf_counter() - self._started
         if kind is None:
-            status = "interrupted" if self.interrupted else "completed"
+            status = "interrupted" if self._gave_up else "completed"
         else:
             status = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
         if status == "failed":
@@ -122,7 +135,7 @@ class Run:
     def _settle(self, status: str, error: str | None = None) -> None:
         """Write run.json, and metrics.csv once the run is over."""
         self.status = status
-        if status != "running":
-            self.folder.write_text("metrics.csv", to_csv(self.folder.records()))
         facts = {"status": status, **self._facts, "summary": self.summary, "timings": self.timings, "error": error}
         self.folder.write_json("run.json", facts)
+        if status != "running":
+            self.folder.write_text("metrics.csv", to_csv(self.folder.records()))

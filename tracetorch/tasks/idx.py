@@ -40,4 +40,4 @@ def read(path: Path) -> Tensor:
     body = bytearray(content[4 + 4 * dimensions :])
     if len(body) != math.prod(shape):
         raise ValueError(f"{path} says it holds {math.prod(shape):,} bytes of data, but there are {len(body):,}")
-    return torch.frombuffer(body, dtype=torch.uint8).reshape(shape)
+    return torch.frombuffer(body, dtype=torch.uint8).reshape(shape) if body else torch.empty(shape, dtype=torch.uint8)

@@ -44,9 +44,9 @@ def load(source: str) -> Digits:
     if source == "download":
         return _read(fetch())
     folder = Path(source).expanduser()
-    if not folder.is_dir():
+    if not source or not _is_folder(folder):
         raise FileNotFoundError(
-            f"source={source}: there is no such folder; give a folder with the MNIST files, or use source=download "
+            f"source={source[:200]}: there is no such folder; give a folder with the MNIST files, or use source=download "
             "or source=sample"
         )
     return _read(folder)
@@ -76,15 +76,29 @@ def fetch(mirrors: tuple[str, ...] = MIRRORS, cache: Path | None = None) -> Path
     )
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # such as a name that is too long
+        return False
+
+
 def _read(folder: Path) -> Digits:
     parts = []
     for split in ("train", "t10k"):
         images = idx.read(idx.find(folder, f"{split}-images-idx3-ubyte"))
         labels = idx.read(idx.find(folder, f"{split}-labels-idx1-ubyte"))
-        if images.ndim != 3 or labels.shape != images.shape[:1] or not len(labels):
+        if images.ndim != 3 or labels.shape != images.shape[:1] or not images.numel():
             shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
             raise ValueError(
                 f"{folder}: the {split} images and labels do not belong together, their shapes are {shapes}"
             )
+        if int(labels.max()) > 9:
+            raise ValueError(
+                f"{folder}: the {split} labels must be digits, 0 to 9, but one of them is {int(labels.max())}"
+            )
         parts += [images, labels]
+    if parts[0].shape[1:] != parts[2].shape[1:]:
+        sizes = " and ".join("×".join(map(str, part.shape[1:])) for part in (parts[0], parts[2]))
+        raise ValueError(f"{folder}: training and test images differ in size, {sizes} pixels")
     return Digits(*parts)

@@ -22,6 +22,10 @@ _CONDITIONS, _CLICKS, _NOISE, _CUE = range(4)  # what a seed is for
 _HELD_OUT_BATCH = 500
 
 
+Spread = Sequence[float] | str
+"""Values to draw from: a list of them, or a range such as "0.1..1.2"."""
+
+
 class PoissonClicks(Task):
     """Two trains of clicks, left and right; then a delay, then a cue: say which side had more.
 
@@ -57,8 +61,8 @@ class PoissonClicks(Task):
     def __init__(
         self,
         *,
-        gamma: Sequence[float] | str = (0.25, 0.5, 1.0, 2.0, 3.0),
-        duration: Sequence[float] | str = "0.1..1.2",
+        gamma: Spread = (0.25, 0.5, 1.0, 2.0, 3.0),
+        duration: Spread = "0.1..1.2",
         label: str = "side",
         total_rate: float = 40.0,
         stereo_click: bool = False,
@@ -73,16 +77,17 @@ class PoissonClicks(Task):
         test_trials: int = 5000,
         seed: int = 0,
     ):
-        for name, value in {"total_rate": total_rate, "delay": delay, "noise": noise, "cue_rate": cue_rate}.items():
+        rates = {"total_rate": total_rate, "cue_rate": cue_rate, "noise": noise}
+        for name, value in (rates | {"delay": delay, "cue": cue}).items():
             at_least(name, value, 0)
         counts = {"neurons_per_channel": neurons_per_channel, "batch_size": batch_size, "test_trials": test_trials}
         for name, value in counts.items():
             at_least(name, value, 1)
         at_least("validation_trials", validation_trials, 0)
-        if not dt > 0 or max(total_rate, cue_rate, noise) * dt > 1:
+        if not dt > 0 or max(rates.values()) * dt > 1:
             raise ValueError(f"dt must be above 0 and short enough for at most one click in a step, got {dt:g} s")
-        self.gamma = _Spread("gamma", gamma, 0.0)
-        self.duration = _Spread("duration", duration, dt)
+        self.gamma = _Draws("gamma", gamma, 0.0)
+        self.duration = _Draws("duration", duration, dt)
         self.label = choices("label", label, ("side", "count"))
         self.total_rate, self.stereo_click, self.cue_rate, self.noise = total_rate, stereo_click, cue_rate, noise
         self.neurons_per_channel, self.dt, self.batch_size, self.seed = neurons_per_channel, dt, batch_size, seed
@@ -192,16 +197,16 @@ class PoissonClicks(Task):
         return right, left, torch.round(duration / self.dt) - float(self.stereo_click)
 
 
-class _Spread:
+class _Draws:
     """Values to draw from: those of a list, or all of a range "low..high"."""
 
-    def __init__(self, name: str, given: Sequence[float] | str, least: float):
+    def __init__(self, name: str, given: Spread, least: float):
         self.listed = None if isinstance(given, str) else [float(value) for value in given]
         try:
             ends = [float(end) for end in given.split("..")] if isinstance(given, str) else self.listed
         except ValueError:
             ends = None
-        if not ends or (self.listed is None and len(ends) != 2) or not least <= min(ends) <= max(ends) < math.inf:
+        if not ends or (self.listed is None and len(ends) != 2) or not all(least <= end < math.inf for end in ends):
             wanted = f"a list of numbers or a range such as 0.1..1.2, none below {least:g}"
             raise ValueError(f"{name} must be {wanted}, got {given!r}")
         self.low, self.high = min(ends), max(ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -117,6 +118,8 @@ def choices(name: str, value: str, known: Mapping[str, object] | tuple[str, ...]
 
 
 def at_least(name: str, value: float, least: float) -> None:
-    """Raises: ValueError if the value is below `least`."""
+    """Raises: ValueError if the value is below `least`, or not finite."""
     if not value >= least:
         raise ValueError(f"{name} must be at least {least:g}, got {value:g}")
+    if value == math.inf:
+        raise ValueError(f"{name} must be finite, got {value:g}")

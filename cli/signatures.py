@@ -1,0 +1,73 @@
+"""Signatures read from source, so that a config can be held against them before anything slow is imported."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import tracetorch
+
+Signature = dict[str, ast.expr | None]
+"""Annotations by argument; an argument without one has None."""
+
+_TRUSTED = re.compile(
+    r"tracetorch\.(constrain|encode|loss|nn|rules|tasks)\.[A-Za-z]\w*"
+    r"|tracetorch\.experiments\.[a-z]\w*\.main"
+    r"|torch\.(nn|optim)\.[A-Z]\w*"
+)
+
+
+def is_trusted(target: str) -> bool:
+    """Whether a config from a folder may call this: public parts of traceTorch, torch's modules and optimizers."""
+    return _TRUSTED.fullmatch(target) is not None and definition(target) is not None
+
+
+@cache
+def signature(target: str) -> Signature | None:
+    """Arguments of a function or class, by the dotted name under which it can be imported.
+
+    Returns: None if its source is not to be found, as for anything outside traceTorch and torch.
+    """
+    found = definition(target)
+    if isinstance(found, ast.ClassDef):
+        inits = (f for f in found.body if isinstance(f, ast.FunctionDef) and f.name == "__init__")
+        found = next(inits, None)
+    if not isinstance(found, ast.FunctionDef):
+        return None
+    arguments = found.args
+    return {a.arg: a.annotation for a in [*arguments.args, *arguments.kwonlyargs] if a.arg != "self"}
+
+
+@cache
+def definition(target: str) -> ast.ClassDef | ast.FunctionDef | None:
+    """Where a name is defined, followed through re-exports; None if it is not."""
+    module, _, name = target.rpartition(".")
+    path = _source(module)
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body if path else []:
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
+            return statement
+        if isinstance(statement, ast.ImportFrom) and not statement.level:
+            for alias in statement.names:
+                if (alias.asname or alias.name) == name:
+                    return definition(f"{statement.module}.{alias.name}")
+    return None
+
+
+def _source(module: str) -> Path | None:
+    package, *parts = module.split(".")
+    for root in _roots(package):
+        for path in (root.joinpath(*parts).with_suffix(".py"), root.joinpath(*parts, "__init__.py")):
+            if path.is_file():
+                return path
+    return None
+
+
+@cache
+def _roots(package: str) -> list[Path]:
+    if package == "tracetorch":  # in a checkout, `experiments/` stands beside it, and inside it once installed
+        return [Path(tracetorch.__file__).parent, Path(__file__).parents[1]]
+    spec = find_spec(package) if package == "torch" else None  # which finds it without importing it
+    return [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []

@@ -1,0 +1,57 @@
+"""What was probably meant by a key that is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tracetorch.cli.errors import did_you_mean, shorten
+
+Config = dict[str, Any]
+
+
+def has(config: Config, name: str) -> bool:
+    """Whether a config has a dotted key."""
+    node: Any = config
+    for part in name.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+def no_such_key(name: str, config: Config, keys_of: Callable[[str], dict[str, list[str]]]) -> str:
+    """A sentence about a dotted key that the config does not have.
+
+    Args:
+        name: the key.
+        config: composed without it.
+        keys_of: the keys of each choice of a config group; none for what is no group.
+    """
+    parts = name.split(".")
+    node: Any = config
+    depth = 0
+    while depth < len(parts) and isinstance(node, dict) and parts[depth] in node:
+        node, depth = node[parts[depth]], depth + 1
+    where, word = ".".join(parts[:depth]), parts[min(depth, len(parts) - 1)]
+    if not isinstance(node, dict):
+        return f"{shorten(name)}: {where} is a value ({shorten(node)}) and has no parts."
+    known = [key for key in node if not key.startswith("_")]
+    inside = f"{where} has {', '.join(known) or 'no keys'}" if where else f"there are {', '.join(known)}"
+    prefix = f"{where}." if where else ""
+    hint = did_you_mean(word, known, prefix)
+    if not hint and len(parts) == 2:
+        hint = _in_another_choice(parts[0], word, keys_of(parts[0]))
+    return f"{shorten(name)}: there is no key '{shorten(word)}'.{hint or _deeper(word, config)} Here {inside}."
+
+
+def _in_another_choice(group: str, word: str, keys: dict[str, Iterable[str]] | dict[str, list[str]]) -> str:
+    for choice, known in keys.items():
+        if hint := did_you_mean(word, known, f"{group}."):
+            return f"{hint[:-1]}, which {group}={choice} has?"
+    return ""
+
+
+def _deeper(word: str, config: Config) -> str:
+    keys = [f"{name}.{key}" for name, node in config.items() if isinstance(node, dict) for key in node]
+    return next((f" Did you mean '{key}'?" for key in keys if key.rpartition(".")[2] == word), "")

@@ -1,0 +1,28 @@
+"""What the tests of the figures draw, and the letters that they look for."""
+
+from __future__ import annotations
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+import tracetorch as tt
+
+WEIGHTS = torch.linspace(-1, 1, 6 * 12).reshape(6, 12)
+SPIKES = (torch.arange(40 * 6).reshape(40, 6) % 7 == 0).float()
+CLASSES = torch.tensor([0, 0, 1, 2, 2, 2])
+EVIDENCE = torch.tensor([-1.0, -1, 1, 1, 2, 2])
+RIGHT = torch.tensor([False, True, True, True, True, False])
+RECORDS = [{"update": 20 * i, "split": "train", "loss": 1 / i, "accuracy": 1 - 0.5 / i} for i in range(1, 40)]
+HELD_OUT = [{"update": 200 * i, "split": "validation", "loss": 0.5, "accuracy": 0.7} for i in range(1, 4)]
+
+
+def network() -> tt.nn.Sequential:
+    torch.manual_seed(0)
+    decay, threshold = tt.constrain.spread(0.5, 0.99, 6), torch.linspace(0.5, 1.5, 6)
+    return tt.nn.Sequential(tt.nn.LIF(12, 6, decay=decay, threshold=threshold, trace_decay=0.9), tt.nn.LIS(6, 3))
+
+
+def texts(fig: Figure) -> list[str]:
+    fig.draw_without_rendering()
+    return [text.get_text() for text in fig.findobj(Text) if text.get_text()]

@@ -1,0 +1,80 @@
+"""What is computed for the figures, against hand and brute force: intervals and running averages."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracetorch import plot
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "z", "low", "high"),
+    [
+        (0, 10, 2.0, 0.0, 4 / 14),  # (0 + 2 ± 2·√(0 + 1)) / 14
+        (10, 10, 2.0, 10 / 14, 1.0),
+        (5, 10, 2.0, (7 - math.sqrt(14)) / 14, (7 + math.sqrt(14)) / 14),  # 2·√(2.5 + 1) = √14
+        (0, 0, 1.96, 0.0, 1.0),
+        (81, 263, 1.96, 0.25525, 0.36621),  # Newcombe (1998), Statistics in Medicine 17, table I: .2553 to .3662
+    ],
+)
+def test_wilson_by_hand(k: int, n: int, z: float, low: float, high: float) -> None:
+    found = plot.wilson(torch.tensor(k), torch.tensor(n), z)
+    assert torch.stack(found).tolist() == pytest.approx([low, high], abs=1e-12 if n <= 10 else 5e-5)
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_wilson_ends_solve_its_equation(k: int, failures: int) -> None:
+    n = k + failures
+    low, high = (end.item() for end in plot.wilson(k, n))
+    assert 0 <= low <= high <= 1
+    if n:
+        assert low <= k / n + 1e-12 and k / n <= high + 1e-12
+        for end in (low, high):  # (p̂ − p)² = z²·p(1 − p)/n
+            assert (k / n - end) ** 2 == pytest.approx(1.96**2 * end * (1 - end) / n, abs=1e-12)
+
+
+VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=40)
+HALF_LIVES = st.lists(st.floats(0.1, 1000), min_size=1, max_size=3, unique=True)
+
+
+@settings(deadline=None)
+@given(VALUES, HALF_LIVES)
+def test_the_meter_is_the_weighted_mean(values: list[float], half_lives: list[float]) -> None:
+    meter, curves = (
+        plot.TraceMeter(half_lives),
+        plot.running_averages(torch.tensor(values, dtype=torch.float64), half_lives),
+    )
+    assert curves.shape == (len(half_lives), len(values)) and curves.dtype == torch.float64
+    for n, value in enumerate(values, start=1):
+        meter.update(value)
+        for half_life, curve in zip(half_lives, curves, strict=True):
+            weights = [2 ** (-(n - 1 - at) / half_life) for at in range(n)]
+            mean = sum(w * v for w, v in zip(weights, values, strict=False)) / sum(weights)
+            assert meter.averages[half_life] == pytest.approx(mean, rel=1e-9, abs=1e-9)
+            assert curve[n - 1].item() == pytest.approx(meter.averages[half_life], rel=1e-12)
+
+
+def test_the_meter_goes_on_from_its_state_and_passes_over_what_is_not_finite() -> None:
+    one, other = plot.TraceMeter((2, 5)), plot.TraceMeter((2.0, 5.0))
+    assert all(math.isnan(average) for average in one.averages.values())
+    for value in (1.0, math.nan, 4.0, math.inf):
+        one.update(value)
+    assert one.averages[2] == pytest.approx((4 + 1 * 2**-0.5) / (1 + 2**-0.5))
+    assert all(type(value) in (int, float) for value in one.state().values())
+    other.load(one.state())
+    one.update(7.0)
+    other.update(7.0)
+    assert other.averages == one.averages and other.state() == one.state()
+    with pytest.raises(ValueError, match="this meter keeps"):
+        plot.TraceMeter((3,)).load(one.state())
+
+
+def test_running_averages_start_where_the_values_do() -> None:
+    curve = plot.running_averages(torch.tensor([math.nan, 2.0, math.nan, 4.0]), (1,))[0]
+    assert curve[0].isnan() and curve[1:].tolist() == pytest.approx([2, 2, (4 + 1) / 1.5])
+    assert plot.running_averages(torch.zeros(0)).shape == (3, 0)
