@@ -9,9 +9,9 @@ def command(traceback: Traceback = False) -> None:
     """Show versions, devices, kernels and caches."""
     import pooch
     import torch
-    from tracetorch.cli.adapter import conf_dir
 
     from tracetorch import kernels
+    from tracetorch.cli.adapter import conf_dir
     from tracetorch.runs import environment
 
     facts = dict(environment.versions())

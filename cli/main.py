@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 import typer.core
+
 from tracetorch.cli import info, list, plot, run, show
 from tracetorch.cli.errors import FAILED, INTERRUPTED, USAGE, UsageError, complain, shorten
 

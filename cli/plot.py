@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from tracetorch.cli.arguments import Traceback
 from tracetorch.cli.errors import UsageError
 

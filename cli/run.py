@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
+
 from tracetorch.cli.arguments import Overrides, Traceback
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, shorten
 
@@ -23,7 +24,6 @@ def execute(overrides: list[str], show_traceback: bool) -> int:
     check(composed.config)
 
     from tracetorch.cli.display import Display  # from here on it takes a second: torch is loaded
-
     from tracetorch.runs import Run
 
     config, output = composed.config, composed.config["output"]

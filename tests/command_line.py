@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from tracetorch.cli.main import app
 from typer.testing import CliRunner
+
+from tracetorch.cli.main import app
 
 TINY = (
     "train.updates=2",

@@ -112,7 +112,7 @@ tracetorch.runs
 
 @pytest.mark.parametrize("part", sorted({part_of(path) for path in SOURCES}))
 def test_a_part_imports_only_what_is_below_it(part):
-    assert part in MAY_IMPORT, f"{part} is new: say in MAY_IMPORT, and in DESIGN.md, which floor it is on"
+    assert part in MAY_IMPORT, f"{part} is new: say in MAY_IMPORT, and in CONTRIBUTING.md, which floor it is on"
     wrong = []
     for path in SOURCES:
         if part_of(path) != part:

@@ -10,11 +10,11 @@ import sys
 import pytest
 import torch
 import yaml
-from tracetorch.cli import display
-from tracetorch.cli.adapter import GROUPS, options
 
 from tests.command_line import CLICKS, tracetorch
 from tracetorch import __version__
+from tracetorch.cli import display
+from tracetorch.cli.adapter import GROUPS, options
 
 
 @pytest.fixture(scope="module")

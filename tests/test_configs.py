@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tracetorch.cli.adapter import GROUPS, compose, conf_dir
-from tracetorch.cli.check import check
 
 from tests.command_line import tracetorch
+from tracetorch.cli.adapter import GROUPS, compose, conf_dir
+from tracetorch.cli.check import check
 from tracetorch.runs import RunFolder
 
 FILES = sorted(conf_dir().rglob("*.yaml"))

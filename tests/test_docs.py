@@ -5,10 +5,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from tracetorch.cli.adapter import compose
-from tracetorch.cli.check import check
 
 from tests.command_line import app, tracetorch
+from tracetorch.cli.adapter import compose
+from tracetorch.cli.check import check
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -160,7 +160,7 @@ def test_a_state_of_another_layer_is_refused(theirs):
 
 def test_a_state_with_another_number_of_inputs_or_other_names_is_refused():
     state = run_state(LIF(IN, OUT))
-    with pytest.raises(ValueError, match=r"LIF\(5, 4\) cannot take a trace of 6 inputs"):
+    with pytest.raises(ValueError, match=r"LIF\(5, 4\) cannot take a trace of shape \(3, 6\): it keeps \(3, 5\)"):
         LIF(5, OUT).load_state(state)
     with pytest.raises(ValueError, match=r"LIF\(6, 4\) keeps membrane, trace, steps, got membrane, steps"):
         LIF(IN, OUT).load_state({name: state[name] for name in ("membrane", "steps")})

@@ -1,4 +1,4 @@
-"""The two exact facts of FINDINGS §1, in float64, against backpropagation through a loop written out here."""
+"""The two exact facts, in float64, against backpropagation through a loop written out here."""
 
 import pytest
 import torch

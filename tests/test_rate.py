@@ -28,7 +28,7 @@ def simulate(currents: torch.Tensor, decay: float, skip: int = 0) -> torch.Tenso
 
 
 def staircase(rate: float, decay: float) -> float:
-    """The steady current i/θ at which a neuron fires at exactly this rate: FINDINGS §1, the inverse staircase."""
+    """The steady current i/θ at which a neuron fires at exactly this rate: the inverse of a devil's staircase."""
     if not 0 < rate < 1:
         return -math.inf if rate <= 0 else math.inf
     k = torch.arange(1, 5000, dtype=torch.float64)
@@ -80,7 +80,7 @@ def test_only_the_ratio_of_current_and_threshold_counts(rate, scale):
 def test_the_logistic_at_its_two_points():
     for decay in BETAS:
         ends = F.lif_rate_logistic(torch.tensor([1 - decay, 1.0], dtype=torch.float64), ONE * decay, ONE)
-        assert ends.tolist() == pytest.approx([1 / (1 + math.e**4), 1 / (1 + math.e**-4)])
+        assert ends.tolist() == pytest.approx([1 / (1 + math.e**2.5), 1 / (1 + math.e**-2.5)])
 
 
 def test_a_rate_at_its_middle_and_corners():
@@ -115,15 +115,15 @@ def test_the_rounded_line_against_the_exact_rate_for_steady_current(decay):
     assert error.mean() < MEASURED_STEADY[decay][1]
 
 
-# FINDINGS §1, noisy input, mean / max: the sharp line, and the ramp that it beats.
-FINDINGS_LINE = {
+# Off from the simulated rate for noisy input, mean and max: the sharp line, the ramp that it beats, and our two maps.
+MEASURED_LINE = {
     0.5: (0.028, 0.102),
     0.8: (0.013, 0.054),
     0.9: (0.007, 0.044),
     0.95: (0.004, 0.032),
     0.99: (0.001, 0.013),
 }
-FINDINGS_RAMP = {
+MEASURED_RAMP = {
     0.5: (0.082, 0.246),
     0.8: (0.039, 0.118),
     0.9: (0.022, 0.075),
@@ -138,9 +138,17 @@ MEASURED_ROUNDED = {
     0.99: (0.03, 0.082),
 }
 
+MEASURED_LOGISTIC = {
+    0.5: (0.074, 0.16),
+    0.8: (0.043, 0.085),
+    0.9: (0.036, 0.062),
+    0.95: (0.033, 0.062),
+    0.99: (0.032, 0.076),
+}
+
 
 @pytest.mark.parametrize("decay", BETAS)
-def test_the_error_table_of_the_findings(decay):
+def test_each_map_is_as_close_as_it_was_measured(decay):
     currents = torch.linspace(0, 1.2, 61, dtype=torch.float64)
     noisy = currents + 0.2 * normal(500, 100, 61)
     simulated = simulate(noisy, decay, skip=200).mean(0)
@@ -152,10 +160,11 @@ def test_the_error_table_of_the_findings(decay):
     line, ramp = (currents - (1 - decay) / 2).clamp(0, 1), ((currents - (1 - decay)) / decay).clamp(0, 1)
     rounded, logistic = F.lif_rate(currents, ONE * decay, ONE), F.lif_rate_logistic(currents, ONE * decay, ONE)
     slack = 0.001
-    assert (error(line) <= torch.tensor(FINDINGS_LINE[decay]) + slack).all()
-    assert (error(ramp) <= 1.1 * torch.tensor(FINDINGS_RAMP[decay]) + slack).all()
+    assert (error(line) <= torch.tensor(MEASURED_LINE[decay]) + slack).all()
+    assert (error(ramp) <= 1.1 * torch.tensor(MEASURED_RAMP[decay]) + slack).all()
     assert (error(rounded) <= torch.tensor(MEASURED_ROUNDED[decay])).all()
-    assert (error(line) < error(ramp)).all() and (error(rounded) < error(logistic)).all()
+    assert (error(logistic) <= torch.tensor(MEASURED_LOGISTIC[decay])).all()
+    assert (error(line) < error(ramp)).all()
 
 
 # ── its start ───────────────────────────────────────────────────────────────────────────────────────────────────────

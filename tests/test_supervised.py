@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from tracetorch.experiments import supervised
 
 from tests.tiny_training import NET, Watched, facts, train
 from tracetorch import loss as losses
+from tracetorch.experiments import supervised
 from tracetorch.runs import load_checkpoint
 from tracetorch.tasks import MNIST, PoissonClicks
 from tracetorch.tasks.evaluate import Evaluation
@@ -45,9 +45,10 @@ def test_the_learning_moments_of_a_sequence_see_its_consecutive_parts(tmp_path):
         watched = Watched()
         train(tmp_path, name=name, updates=3, window=5, learn_every=learn_every, eval_every=99, rule=watched.rule)
         assert watched.taught == 3 * len(parts)
-        assert watched.parts[: len(parts)] == parts
-        # 3 sequences; then 2 batches each of the validation and of the test, and a reset after both
-        assert watched.begun == 3 + 2 * 3
+        assert watched.parts[0] == (10, 5)  # the rehearsal, a whole sequence
+        assert watched.parts[1 : 1 + len(parts)] == parts
+        # the rehearsal, before and after; 3 sequences; 2 batches of the validation, of the test, and after both
+        assert watched.begun == 2 + 3 + 2 * 3
 
 
 def test_the_window_is_the_tasks_unless_it_is_given(tmp_path):

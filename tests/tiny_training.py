@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tracetorch.experiments import supervised
 
 from tracetorch import loss as losses
 from tracetorch import nn, rules
+from tracetorch.experiments import supervised
 from tracetorch.runs import Run
 from tracetorch.tasks import Patterns
 

@@ -4,7 +4,7 @@ A decay must stay inside (0, 1) and a threshold above 0 while an optimizer moves
 on the whole real line, and read through a smooth one-to-one map; nothing is ever clamped in a forward pass, so no
 gradient is ever lost at a boundary.
 
-    decay = sigmoid(raw)                  raw = log(decay / (1 − decay))
+    decay = ε + (1 − 2ε)·sigmoid(raw)     raw = the inverse; ε, the rounding of the dtype, keeps it off 0 and 1
     threshold = softplus(raw)             raw = threshold + log(1 − exp(−threshold))
 
 The same leak can be said in three ways; layers take only the first:
@@ -25,17 +25,26 @@ Number = float | Tensor
 
 
 def decay_from_raw(raw: Tensor) -> Tensor:
-    """Read a raw number as a decay in (0, 1): `sigmoid(raw)`."""
-    return torch.sigmoid(raw)
+    """Read a raw number as a decay in (0, 1).
+
+    It is `sigmoid(raw)`, but for a rounding error ε at both ends: a decay that were rounded to 1 would forget nothing,
+    its average would be 0/0, and one such step of an optimizer would end a run.
+    """
+    tiny = torch.finfo(raw.dtype).eps
+    return tiny + (1 - 2 * tiny) * torch.sigmoid(raw)
 
 
 def raw_from_decay(decay: Number) -> Tensor:
     """Store a decay: the inverse of `decay_from_raw`.
 
-    Raises: ValueError if any decay lies outside (0, 1).
+    Raises: ValueError if any decay lies outside (0, 1), or closer to its ends than the dtype can tell.
     """
     decay = _inside(decay, "a decay", 0.0, 1.0)
-    return torch.logit(decay)
+    tiny = torch.finfo(decay.dtype).eps
+    inner = (decay - tiny) / (1 - 2 * tiny)
+    if not bool(((inner > 0) & (inner < 1)).all()):
+        raise ValueError(f"a decay must differ from 0 and from 1 by more than {tiny:g} in {decay.dtype}")
+    return torch.logit(inner)
 
 
 def positive_from_raw(raw: Tensor) -> Tensor:

@@ -39,12 +39,12 @@ class Stream:
 
     def chunks(self, size: int) -> Iterator[Tensor]:
         """The steps in order, `size` at a time: tensors of shape (≤ size, batch, channels)."""
-        for start in range(0, self.steps, size):
+        for start in _starts(self.steps, size):
             yield self._make(start, min(start + size, self.steps))
 
     def split(self, size: int) -> Iterator[Stream]:
         """The same steps as consecutive streams of `size` steps; the last may be shorter."""
-        for start in range(0, self.steps, size):
+        for start in _starts(self.steps, size):
             yield self[start : start + size]
 
     def dense(self) -> Tensor:
@@ -55,7 +55,7 @@ class Stream:
         return self.steps
 
     def __getitem__(self, part: slice) -> Stream:
-        start, stop, stride = part.indices(self.steps)
+        start, stop, stride = part.indices(self.steps) if isinstance(part, slice) else (0, 0, 0)
         if stride != 1:
             raise ValueError("a stream can only be cut into consecutive steps, such as stream[10:20]")
         return Stream(lambda a, b: self._make(start + a, start + b), stop - start, self.shape)
@@ -76,6 +76,7 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
     """
     _check_unit(rates, "rates are spikes per step")
     varying = rates.ndim == 3
+    _check_shape(rates, varying)
     if varying and rates.shape[0] != steps:
         raise ValueError(f"rates of shape {tuple(rates.shape)} change over {rates.shape[0]} steps, but steps={steps}")
     batch, channels = rates.shape[-2:]
@@ -100,6 +101,7 @@ def latency(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = 
     """
     del seed, samples
     _check_unit(values, "latency codes values")
+    _check_shape(values)
     when = torch.round((1 - values) * (steps - 1)).to(torch.int64)
     when = torch.where(values > 0, when, -1)
 
@@ -120,6 +122,7 @@ def constant(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None =
     Returns: a Stream of `values`, over and over.
     """
     del seed, samples
+    _check_shape(values)
     return Stream(lambda start, stop: values.expand(stop - start, -1, -1), steps, (values.shape[0], values.shape[1]))
 
 
@@ -133,6 +136,17 @@ def _names(samples: Tensor | None, batch: int, rates: Tensor) -> Tensor:
     if samples.shape != (batch,):
         raise ValueError(f"samples must name the {batch} rows, got shape {tuple(samples.shape)}")
     return samples.to(rates.device)
+
+
+def _starts(steps: int, size: int) -> range:
+    if size < 1:
+        raise ValueError(f"a chunk needs at least 1 step, got {size}")
+    return range(0, steps, size)
+
+
+def _check_shape(values: Tensor, varying: bool = False) -> None:
+    if values.ndim != 2 and not varying:
+        raise ValueError(f"values to encode have the shape (batch, channels), got {tuple(values.shape)}")
 
 
 def _check_unit(values: Tensor, what: str) -> None:

@@ -3,7 +3,7 @@
 No generator has a state, so a draw does not depend on what was drawn before it: the same seed gives the same spikes on
 every device, for every chunk size, batch order and number of threads, and a stream can be entered at any step.
 
-    key   = mix64(seed + step·A + sample·B)                  one 64-bit key for a row, mixed as in SplitMix64
+    key   = mix64(mix_seed(seed) + step·A + sample·B)        one 64-bit key for a row, mixed as in SplitMix64
     bits  = mix32(channel·C + low(key), high(key))           one 32-bit word for a channel; its top 24 bits are used
 
 Source: the 64-bit finaliser is that of SplitMix64, Steele, Lea and Flood (2014), doi:10.1145/2660193.2660195; the
@@ -50,6 +50,8 @@ def draw_below(limit: Tensor, seed: int, steps: range, samples: Tensor) -> Tenso
 
 def bits(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
     """Signed 24-bit words, uniform in [−2²³, 2²³), as int32 of shape (time, batch, channels)."""
+    if steps.step != 1:
+        raise ValueError(f"draws are made for consecutive steps, got {steps}")
     device = samples.device
     step = torch.arange(steps.start, steps.stop, device=device)
     key = step[:, None] * signed(0x9E3779B97F4A7C15, 64) + samples.to(torch.int64) * signed(0xD1B54A32D192ED03, 64)

@@ -48,6 +48,8 @@ def trace_scan(xs: Tensor, trace: Tensor, decay: Tensor) -> Tensor:
 
 def draw_below(limit: Tensor, seed: int, steps: range, samples: Tensor) -> Tensor:
     """See `counter.draw_below`."""
+    if steps.step != 1:
+        raise ValueError(f"draws are made for consecutive steps, got {steps}")
     limits = limit.expand(len(steps), -1, -1)
     below = torch.empty(limits.shape, dtype=torch.bool)
     first = torch.tensor([counter.signed(counter.mix_seed(seed), 64), steps.start])

@@ -18,14 +18,14 @@ def cross_entropy(output: Tensor, target: Tensor, *, floor: float = 1e-3) -> tup
         target: class indices (batch,), or distributions q (batch, classes).
         floor: ε, what keeps the signal finite for a class that the network holds impossible: at most 1/ε.
     Returns: loss, a number in nats, 0 for a perfect answer; signal, (batch, classes).
-    Raises: ValueError for outputs below 0, which are no probabilities, or a floor outside [0, 1).
+    Raises: ValueError for outputs below 0, which are no probabilities, or a floor outside (0, 1).
     Gradient: exact.
     """
-    if not 0 <= floor < 1:
-        raise ValueError(f"floor must be at least 0 and below 1, got {floor:g}")
+    if not 0 < floor < 1:
+        raise ValueError(f"floor must lie between 0 and 1 (both excluded), got {floor:g}")
     if bool((output < 0).any()):
         raise ValueError(
-            f"cross_entropy takes probabilities, such as a LIS readout gives, got {float(output.min()):g}; "
+            f"cross_entropy takes probabilities, such as a LIS readout gives, got {float(output.detach().min()):g}; "
             "for a LI readout use cross_entropy_with_logits"
         )
     q = as_distribution(target, output)

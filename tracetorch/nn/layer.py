@@ -153,8 +153,12 @@ class TraceLayer(LayerParameters, ABC):
         """Take up a state that `save_state` gave. Raises: ValueError if it is not one of this layer's."""
         if state and set(state) != set(self.state_type._fields):
             raise ValueError(f"{self} keeps {', '.join(self.state_type._fields)}, got {', '.join(state)}")
-        if state and state["trace"].shape[-1] != self.in_features:
-            raise ValueError(f"{self} cannot take a trace of {state['trace'].shape[-1]} inputs")
+        if state:
+            wanted = self._initial_state(state["steps"].shape[0])
+            for name, value in state.items():
+                shape = tuple(getattr(wanted, name).shape)
+                if value.shape != shape:
+                    raise ValueError(f"{self} cannot take a {name} of shape {tuple(value.shape)}: it keeps {shape}")
         weight = self.weight
         dtypes = {name: value.dtype if name == "steps" else weight.dtype for name, value in state.items()}
         moved = {name: value.to(weight.device, dtypes[name], copy=True) for name, value in state.items()}

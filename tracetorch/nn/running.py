@@ -12,6 +12,9 @@ from tracetorch.encode import Stream
 CHUNK_ELEMENTS = 1 << 20
 """At most this many numbers in the widest tensor of a chunk: 4 MiB in float32, about a core's share of cache."""
 
+MAX_CHUNK = 512
+"""At most this many steps in a chunk, however small the network: more would only take memory."""
+
 
 def run_chunks(
     advance: Callable[[Tensor], Tensor],
@@ -39,7 +42,7 @@ def run_chunks(
         raise ValueError(f'reduce must be None (all outputs) or "mean", got {reduce!r}')
     if window is not None and (reduce is None or not 1 <= window <= stream.steps):
         raise ValueError(f'window={window} needs reduce="mean" and lies between 1 and the {stream.steps} steps of xs')
-    size = chunk or max(1, CHUNK_ELEMENTS // max(1, stream.shape[0] * width))
+    size = min(MAX_CHUNK, max(1, CHUNK_ELEMENTS // max(1, stream.shape[0] * width))) if chunk is None else chunk
     outputs, total, start = [], torch.zeros(()), 0
     first = stream.steps - (window or stream.steps)
     for part in stream.chunks(size):

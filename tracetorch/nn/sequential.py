@@ -84,7 +84,8 @@ class Sequential(Module):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take up what `save_state` gave. Raises: ValueError if it belongs to another network."""
-        strangers = {name for name in state if int(name.split(".")[0]) >= len(self)}
+        known = {str(at) for at in range(len(self))}
+        strangers = {name for name in state if name.split(".")[0] not in known}
         if strangers:
             raise ValueError(f"a network of {len(self)} layers has no place for {', '.join(sorted(strangers))}")
         for at, layer in enumerate(self):

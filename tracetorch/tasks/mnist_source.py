@@ -46,8 +46,8 @@ def load(source: str) -> Digits:
     folder = Path(source).expanduser()
     if not source or not _is_folder(folder):
         raise FileNotFoundError(
-            f"source={source[:200]}: there is no such folder; give a folder with the MNIST files, or use source=download "
-            "or source=sample"
+            f"source={source[:200]}: there is no such folder; give one with the MNIST files, or use source=download or "
+            "source=sample"
         )
     return _read(folder)
 
