@@ -152,7 +152,7 @@ def broken_cases():
         ),
         "missing-folder": (
             shutil.rmtree,
-            "there is no such folder; give a folder with the MNIST files, or use source=download or source=sample",
+            "there is no such folder; give one with the MNIST files, or use source=download or source=sample",
             FileNotFoundError,
         ),
     }
