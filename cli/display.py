@@ -76,7 +76,7 @@ class Display:
     def table(self, run: Any, batch_size: int) -> None:
         """The end of a run: its result, what it cost, and where it is."""
         summary = run.summary
-        rows = [(run_name.replace("_", " "), _percent(summary[run_name])) for run_name in _results(summary)]
+        rows = [(name.replace("_", " "), _number(summary[name])) for name in _results(summary)]
         rows += [
             ("trained for", f"{summary['updates']:,} updates in {run.timings['train_seconds']:.1f} s"),
             (
@@ -96,10 +96,6 @@ class Display:
 def _results(summary: dict[str, Any]) -> list[str]:
     others = ("updates", "tested", "steps_per_second", "peak_memory_bytes", "wall_seconds")
     return [name for name in summary if name not in others]
-
-
-def _percent(value: float) -> str:
-    return f"{value:.4f}"
 
 
 def _number(value: float | None) -> str:

@@ -13,6 +13,7 @@ import torch
 import tracetorch as tt
 from tests.common import BATCH, IN, LAYERS, OUT, Net, Row, build, each, spikes
 from tracetorch.nn import LIF, LIS, Sequential
+from tracetorch.nn.running import MAX_CHUNK
 
 
 @pytest.fixture(autouse=True)
@@ -66,11 +67,9 @@ def test_a_stream_holds_nothing_of_what_it_made():
 
 SETTINGS = {
     # Kept whole, 100,000 steps of 8 channels would take 3 MiB for the input, and 3 for each layer.
-    "100_and_100_000_steps": {"batch": 1, "steps": (100, 100_000), "chunk": 100},
-    # All of it fits into one chunk, whose three or four tensors of 8 × 10,000 numbers take 1.5 MiB.
-    "100_and_10_000_steps_with_the_default_chunk": {"batch": 1, "steps": (100, 10_000), "chunk": None},
-    # Kept whole, seven more chunks of 2048 steps and batch 64 would take 28 MiB for the input, and 28 for each layer.
-    "three_and_ten_full_chunks": {"batch": 64, "steps": (3 * 2048, 10 * 2048), "chunk": None},
+    "100_and_100_000_steps": {"batch": 1, "steps": (100, 100_000)},
+    # Kept whole, 17 more chunks of 512 steps and batch 64 would take 17 MiB for the input, and 17 for each layer.
+    "three_and_twenty_full_chunks": {"batch": 64, "steps": (3 * MAX_CHUNK, 20 * MAX_CHUNK)},
 }
 """In the order of their peaks, so that each one shows above those before it."""
 
@@ -80,14 +79,14 @@ from pathlib import Path
 import torch, tracetorch as tt
 torch.set_num_threads(1)
 net = tt.nn.Sequential(tt.nn.LIF(8, 8), tt.nn.LIS(8, 8))
-def run(steps, batch, chunk):
+def run(steps, batch):
     net.reset()
-    mean = net.run(tt.encode.poisson(torch.full((batch, 8), .3), steps), reduce="mean", chunk=chunk)
+    mean = net.run(tt.encode.poisson(torch.full((batch, 8), .3), steps), reduce="mean")
     net.backward(torch.ones_like(mean))
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-run(2, 1, None)
+run(2, 1)
 for setting in eval(sys.argv[1]):
-    short, long = (run(steps, setting["batch"], setting["chunk"]) for steps in setting["steps"])
+    short, long = (run(steps, setting["batch"]) for steps in setting["steps"])
     print((long - short) / 1024)
 """
 
@@ -109,4 +108,4 @@ def growths() -> dict[str, float]:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_same_peak_for(setting, growths):
-    assert growths[setting] < (3 if "default" in setting else 1)
+    assert growths[setting] < 1
