@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,8 +15,8 @@ from tracetorch.plot.marks import WIDTH, Marks, name_marks, rows_of, shade, visi
 from tracetorch.plot.style import COLORS, SINGLE, figure, remark, round_ticks
 
 HUES = tuple(COLORS[name] for name in ("vermillion", "blue", "green", "purple", "orange", "sky", "black"))
-MOST_NAMED = 10
-"""More outputs than this have lines, but no numbers."""
+LABEL_SPACE = 0.16
+"""Height of a name at the end of a line, as a part of its panel; from the first that would cover another on, they are left out."""
 
 
 def raster(
@@ -26,6 +26,7 @@ def raster(
     marks: Marks | None = None,
     neurons: int = 50,
     readout: tuple[str, Tensor] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Figure:
     """Spikes over time, a panel for each layer, from the input (top) to the last; below, the values of a readout.
 
@@ -35,8 +36,8 @@ def raster(
         marks: names of epochs, such as "delay", and where they start and stop: in seconds, or in steps. What lies
             after the last step is cut off.
         neurons: at most this many neurons of a layer are drawn, evenly spaced; the rate is that of all.
-        readout: a name and real numbers, (time, outputs), such as a layer's probabilities: a line each, numbered at its
-            end if there are few.
+        readout: a name and real numbers, (time, outputs), such as a layer's probabilities: a line each.
+        names: of the outputs, at the ends of their lines where there is room; their numbers, if None.
     Raises: ValueError if a layer is not spikes, times differ in length, or a mark starts before 0 or after it stops.
     """
     spikes = {name: as_array(values, f"layer {name!r}", "time", "neurons") for name, values in layers.items()}
@@ -65,7 +66,7 @@ def raster(
             of = f" ({len(shown)} of {values.shape[1]} neurons)" if len(shown) < values.shape[1] else ""
             title(axes, f"{name}{of}, {rate(values.mean(), dt)}")
         if lines is not None and readout is not None:
-            _draw_lines(panels[-1], lines, clock)
+            _draw_lines(panels[-1], lines, clock, names or [str(at) for at in range(lines.shape[1])])
             title(panels[-1], readout[0])
         for axes in panels:
             shade(axes, shaded, clock)
@@ -86,18 +87,20 @@ def _draw_spikes(axes: Axes, spikes: Array, clock: Clock) -> None:
         remark(axes, "no spikes")
 
 
-def _draw_lines(axes: Axes, values: Array, clock: Clock) -> None:
+def _draw_lines(axes: Axes, values: Array, clock: Clock, names: Sequence[str]) -> None:
     few = values.shape[1] <= len(HUES)
     for at in range(values.shape[1]):
         color = HUES[at] if few else COLORS["blue"]
         axes.plot(clock.centres, values[:, at], color=color, linewidth=1.0 if few else 0.6, alpha=1.0 if few else 0.7)
     axes.set_ylabel("output")
     axes.yaxis.set_major_locator(round_ticks(3))
-    order = np.argsort(values[-1])
-    spots = np.linspace(0.08, 0.92, len(order)) if len(order) > 2 else (0.08, 0.92)
-    for at, spot in zip(order, spots[-len(order) :], strict=False):
-        label = f"{at}" if len(order) <= MOST_NAMED else ""
+    low, high = axes.get_ylim()
+    free = np.inf
+    for at in np.argsort(-values[-1]):
+        if free - values[-1, at] < LABEL_SPACE * (high - low):
+            break  # its name would cover the one above, and those below say less
+        free = values[-1, at]
         axes.annotate(
-            label, (1, spot), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points", va="center",
-            fontsize=7, color=HUES[at] if few else COLORS["black"], annotation_clip=False,
+            names[at], (1, free), xycoords=axes.get_yaxis_transform(), xytext=(4, 0), textcoords="offset points",
+            va="center", fontsize=7, color=HUES[at] if few else COLORS["black"], annotation_clip=False,
         )  # fmt: skip

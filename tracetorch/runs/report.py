@@ -53,7 +53,7 @@ def draw(folder: runs.RunFolder, net: Sequential, task: Task, trials: Trials) ->
     last = list(layers)[-1]
     if spiking:
         readout = None if last in spiking else (last, layers[last])
-        figures["raster"] = plot.raster(spiking, dt=task.dt, marks=marks, readout=readout)
+        figures["raster"] = plot.raster(spiking, dt=task.dt, marks=marks, readout=readout, names=task.output_names)
     first = net[0]
     if isinstance(first, LIF):
         spikes = list(layers.values())[1]
@@ -69,7 +69,7 @@ def draw(folder: runs.RunFolder, net: Sequential, task: Task, trials: Trials) ->
 def _watch(net: Sequential, xs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """What every layer gives out in one trial, (time, neurons) each, and the membranes of the first layer."""
     net.reset()
-    names = ["input", *(f"layer {at} ({type(layer).__name__})" for at, layer in enumerate(net))]
+    names = ["input", *(f"layer {at}, {type(layer).__name__}" for at, layer in enumerate(net))]
     seen: list[list[Tensor]] = [[] for _ in names]
     membranes = []
     for x in xs:

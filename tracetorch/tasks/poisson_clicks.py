@@ -55,6 +55,7 @@ class PoissonClicks(Task):
     """
 
     output_size = 2
+    output_names = ("left", "right")
     dt: float
     readout_window: int
 

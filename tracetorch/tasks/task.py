@@ -45,6 +45,8 @@ class Task(ABC):
     """How many steps at the end of a trial are read as the answer; all, if None."""
     batches_per_pass: int | None = None
     """Batches in one pass over the training data; None if data never end."""
+    output_names: tuple[str, ...] | None = None
+    """What each output stands for, for figures; their numbers, if None."""
     dt: float | None = None
     """Length of a step in seconds, if steps have one."""
     metrics: tuple[str, ...] = ("accuracy",)
