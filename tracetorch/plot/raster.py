@@ -16,7 +16,7 @@ from tracetorch.plot.style import COLORS, SINGLE, figure, remark, round_ticks
 
 HUES = tuple(COLORS[name] for name in ("vermillion", "blue", "green", "purple", "orange", "sky", "black"))
 LABEL_SPACE = 0.16
-"""Height of a name at the end of a line, as a part of its panel; from the first that would cover another on, they are left out."""
+"""Height of a name at the end of a line, as a part of its panel; names that would cover another are left out."""
 
 
 def raster(
