@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: run test lint docs clean
+.PHONY: run test lint clean
 
 run: $(READY)
 	$(VENV)/bin/tracetorch run

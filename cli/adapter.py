@@ -35,6 +35,12 @@ class Composed(NamedTuple):
     experiment: str  # which preset it is
 
 
+def _name(parsed: list[Override], choices: Any) -> str:
+    """What to call a run: its preset; but where another task was chosen, that task, for it is no longer the preset."""
+    tasks = [str(override.value()) for override in parsed if override.key_or_group == "task"]
+    return tasks[-1] if tasks else str(choices.get("experiment") or choices.get("task"))
+
+
 def conf_dir() -> Path:
     """Where the YAML files lie: beside `cli/`, in a checkout as in an installed package."""
     return Path(__file__).parents[1] / "conf"
@@ -53,7 +59,7 @@ def compose(overrides: list[str]) -> Composed:
     parsed = [_parse(override) for override in overrides]
     try:
         composed = _compose(overrides)
-        experiment = composed.hydra.runtime.choices.get("experiment") or "custom"
+        experiment = _name(parsed, composed.hydra.runtime.choices)
         config = _without_hydra(composed)
     except MissingConfigException as error:
         raise _missing(error) from error

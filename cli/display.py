@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -38,22 +40,22 @@ class Display:
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[numbers]}"),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
             )
-            self._bar = Progress(*columns, console=self.console, transient=True)
-            self._task = self._bar.add_task("training", total=None, numbers="")
-            self._bar.start()
+            self._bar = Progress(*columns)
+            self._task = self._bar.add_task("training", total=None)
+            self._live = Live(console=self.console, transient=True, refresh_per_second=8)
+            self._live.start()
 
     def _progress(self, values: dict[str, Any]) -> None:
         if self._bar:
             speed = f" · {_short(self._steps)} steps/s" if self._steps else ""
             numbers = f"loss {values['loss']:.3f} · {self.metric} {values[self.metric]:.3f}{self._validation}{speed}"
-            self._bar.update(self._task, completed=values["done"], total=values["total"], numbers=numbers)
-            if values["done"] == values["total"]:
-                self._bar.update(self._task, description="testing")
+            description = "testing" if values["done"] == values["total"] else "training"
+            self._bar.update(self._task, completed=values["done"], total=values["total"], description=description)
+            self._live.update(Group(self._bar, Text(numbers)))  # two rows, so that both fit into 80 columns
 
     def _record(self, values: dict[str, Any]) -> None:
         self._steps = values.get("steps_per_second", self._steps)
@@ -62,7 +64,8 @@ class Display:
         now = time.perf_counter()
         if self._bar or (values["split"] == "train" and now - self._spoke < _SECONDS_BETWEEN_LINES):
             return
-        self._spoke = now
+        if values["split"] == "train":
+            self._spoke = now
         speed = f"  {_short(self._steps)} steps/s" if values["split"] == "train" else ""
         line = f"update {values['update']:>6}  {values['split']:<10}  loss {_number(values['loss'])}"
         self.console.print(f"{line}  {self.metric} {_number(values[self.metric])}{speed}", markup=False)
@@ -70,7 +73,7 @@ class Display:
     def _end(self, values: dict[str, Any]) -> None:
         del values
         if self._bar:
-            self._bar.stop()
+            self._live.stop()
             self._bar = None
 
     def table(self, run: Any, batch_size: int) -> None:

@@ -26,10 +26,13 @@ class Verbs(typer.core.TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+EXAMPLES = "`tracetorch list` says what there is; `tracetorch run experiment=mnist_sample seed=1` is an example."
+
 app = typer.Typer(
     cls=Verbs,
     name="tracetorch",
     help="Train spiking neural networks online, in constant memory, from one command.",
+    epilog=EXAMPLES,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -63,8 +66,16 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
     return guard
 
 
-for verb in (run, list, show, plot, info):
-    app.command(verb.__name__.rpartition(".")[2])(guarded(verb.command))
+SUMMARIES = {
+    run: "Train, test, record; the click test by default.",
+    list: "List experiments, tasks, networks, rules, …",
+    show: "Show a composed config; run nothing.",
+    plot: "Draw a run's figures again.",
+    info: "Show versions, devices, kernels, caches.",
+}
+for verb, summary in SUMMARIES.items():
+    name = verb.__name__.rpartition(".")[2]
+    app.command(name, short_help=summary, epilog=EXAMPLES)(guarded(verb.command))
 
 
 def main() -> None:

@@ -35,8 +35,12 @@ def command(
         net = network(task.input_size, task.output_size)
         tested = run.facts().get("summary", {}).get("tested")
         load_checkpoint(run.checkpoint("best" if tested == "best" else "latest"), net)
-        trials = {name: torch.tensor(values) for name, values in run.table("trials.csv").items()}
+        trials = None
+        if (folder / "trials.csv").is_file():
+            trials = {name: torch.tensor(values) for name, values in run.table("trials.csv").items()}
         names = draw(run, net, task, trials)
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{folder} cannot be drawn: {error}") from error
+    if trials is None:
+        print("this run never came to its test: there is nothing to draw of its trials")
     print(f"{len(names)} figures in {folder / 'plots'}: {', '.join(names)}")

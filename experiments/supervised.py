@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -51,7 +51,8 @@ def main(
         seed: of the initial weights (the task has it too, for trials and spikes).
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         updates, passes: how long to train: batches, or passes over the training data. Just one of the two.
-        learn_every: learn after every so many steps of a sequence; only at its end, if None. Both are O(1) in memory.
+        learn_every: learn after every so many steps of a sequence; only at its end, if None. The label is told, and the
+            optimizer steps, after each such part; what is logged is the last. Memory is the same.
         window: steps at the end that are read as the answer; what the task says, if None.
         schedule: of the step size: "none", or "cosine" from its start to 0 at the end.
         log_every, eval_every: updates between two records, and between two evaluations (one pass, or a tenth of the
@@ -71,7 +72,7 @@ def main(
     torch.manual_seed(seed)
     net = network(task.input_size, task.output_size).to(run.device)
     learner = rule(net)
-    stepper = optimizer(net.parameters())
+    stepper = optimizer(_parameter_groups(net))
     rate = CosineAnnealingLR(stepper, total) if schedule == "cosine" else LambdaLR(stepper, lambda update: 1.0)
     _rehearse(learner, task.train_batch(0), loss, window)
     best, log, health = _Best(patience), _Log(task), runs.HealthWatch()
@@ -82,15 +83,15 @@ def main(
                 batch = task.train_batch(update - 1)
                 learner.begin()
                 for part in batch.xs.split(learn_every or batch.xs.steps):
+                    stepper.zero_grad()
                     output = learner.forward(part, reduce="mean", window=min(window or part.steps, part.steps))
                     value, signal = loss(output, batch.target)
                     check_loss(float(value), update, net)
                     learner.backward(signal)
-                    if update % log_every == 0 or update == total:
-                        health.look(net, output, update, last=update == total)
                     stepper.step()
-                    stepper.zero_grad()
                 rate.step()
+            if update % log_every == 0 or update == total:
+                health.look(net, output, update, last=update == total)
             log.add(float(value), means(task.judge(output, batch), task.metrics), batch.xs.steps)
             run.progress(update, total, **log.averages())
             if update % log_every == 0 or update == total:
@@ -114,6 +115,21 @@ def main(
         if patience:
             runs.load_checkpoint(run.folder.checkpoint("best"), net)
         report(run, learner, task, loss, window, figures=figures)
+
+
+def _parameter_groups(net: Sequential) -> list[dict[str, Any]]:
+    """Weights, which an optimizer's weight decay may shrink; and the rest, which it may not.
+
+    Thresholds and decays are stored raw, where 0 stands for nothing in particular: shrinking them would be a force of
+    its own, towards a threshold of .69 and a decay of .5.
+    """
+    named = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
+    if not named:
+        raise ValueError("nothing can be learnt: name parameters in network.neuron.learn or network.readout.learn")
+    weights = [parameter for name, parameter in named if name.endswith("weight")]
+    others = [parameter for name, parameter in named if not name.endswith("weight")]
+    groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
 
 
 def _rehearse(learner: Trace, batch: Batch, loss: Loss, window: int | None) -> None:
@@ -143,9 +159,9 @@ def _count_updates(task: Task, updates: int | None, passes: float | None) -> int
             raise ValueError(f"train.passes must be above 0 and finite, got {passes:g}")
         total = round(passes * task.batches_per_pass)
     else:
-        raise ValueError("give just one of train.updates and train.passes, and null for the other")
+        raise ValueError("give just one of train.updates and train.passes, and null for the other: train.updates=null")
     if total < 1:
-        raise ValueError(f"train for at least 1 update, got {total}")
+        raise ValueError(f"train.updates or train.passes must make at least 1 update, got {total}")
     return total
 
 

@@ -213,3 +213,21 @@ def test_the_signal_below_an_integrator_written_out():
         layer(torch.ones(2, IN).double())
     signal, beta = normal(2, OUT), layer.decay.item()
     close(layer.backward(signal), signal @ layer.weight.detach() * (1 - beta**5) / (1 - beta))
+
+
+@pytest.mark.parametrize("steps", [5, 40])
+def test_the_gradient_of_a_free_trace_decay_knows_only_the_scale(steps):
+    """A known limit: for input that came early, the true gradient of the average is positive, and the layer's is not."""
+    layer = LI(1, 1, decay=0.9, trace_decay=0.9, learn="trace_decay").double()
+    layer.weight.data.fill_(1.0)
+    early = torch.zeros(steps, 1, 1, dtype=torch.float64)
+    early[0] = 1.0
+    layer.run(early)
+    layer.backward(torch.ones(1, 1, dtype=torch.float64))
+    assert float(layer.raw_trace_decay.grad) < 0
+
+    def average(decay: float) -> float:
+        weights = torch.tensor([decay**age for age in range(steps - 1, -1, -1)], dtype=torch.float64)
+        return float(weights[0] / weights.sum())
+
+    assert average(0.9 + 1e-6) > average(0.9 - 1e-6)

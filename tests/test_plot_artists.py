@@ -15,11 +15,12 @@ from tracetorch import plot
 
 def test_raster_draws_each_spike_of_the_neurons_it_shows_at_its_time() -> None:
     spikes = torch.zeros(10, 100)
-    spikes[3, 0] = spikes[4, 99] = spikes[5, 1] = 1  # of 11 shown neurons 1 is none
+    spikes[3, 0] = spikes[4, 99] = spikes[5, 1] = 1
+    # of 11 shown, 3 fire; the other places go to 91 to 98
     fig = plot.raster({"x": spikes}, dt=0.5, neurons=11)
     (lines,) = fig.axes[0].collections
     where = [(segment[0, 0], segment[:, 1].mean()) for segment in lines.get_segments()]
-    assert where == [(1.75, 0), (2.25, 10)]
+    assert where == [(1.75, 0), (2.25, 10), (2.75, 1)]
     assert "x (11 of 100 neurons), 0.006 Hz" in texts(fig)
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["0", "99"]
 

@@ -177,3 +177,9 @@ def test_values_that_make_no_trial_are_refused(given, phrase):
 
 def test_no_validation_trials_are_fine():
     assert list(PoissonClicks(validation_trials=0).held_out("validation")) == []
+
+
+@pytest.mark.parametrize("label", ["side", "count"])
+def test_where_both_sides_are_equally_fast_each_is_right_half_of_the_time(label):
+    _, batch, _ = trials(2000, gamma=[0.0], label=label)
+    assert float(batch.target.double().mean()) == pytest.approx(0.5, abs=4 * 0.5 / 2000**0.5)

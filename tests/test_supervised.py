@@ -1,6 +1,7 @@
 """The supervised time loop: it learns, it repeats itself to the bit, and it keeps what it should."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from tests.tiny_training import NET, Watched, facts, train
 from tracetorch import loss as losses
 from tracetorch.experiments import supervised
+from tracetorch.nn import LI, LIF, feedforward
 from tracetorch.runs import load_checkpoint
 from tracetorch.tasks import MNIST, PoissonClicks
 from tracetorch.tasks.evaluate import Evaluation
@@ -136,3 +138,25 @@ def test_without_patience_the_last_network_is_tested_and_the_best_is_kept_beside
     assert load_checkpoint(run.folder.checkpoint("best"), fresh)["update"] == 2
     assert not torch.equal(fresh[0].weight, watched.net[0].weight)
     assert run.summary["updates"] == 4
+
+
+def test_learning_within_a_sequence_does_not_take_its_silent_start_for_death(tmp_path):
+    clicks = PoissonClicks(duration=[0.1, 0.5], validation_trials=0, test_trials=3, batch_size=2)
+    run = train(tmp_path, task=clicks, updates=6, learn_every=1, log_every=1)
+    assert run.status == "completed"
+
+
+def test_weight_decay_is_for_weights_alone(tmp_path):
+    watched = Watched()
+    train(tmp_path, updates=1, network=watched.network, optimizer=watched.optimizer)
+    weights, others = watched.stepper.param_groups
+    assert {id(p) for p in weights["params"]} == {id(layer.weight) for layer in watched.net}
+    assert others["weight_decay"] == 0
+    assert id(watched.net[0].raw_threshold) in {id(p) for p in others["params"]}
+
+
+def test_a_network_in_which_nothing_can_be_learnt_is_refused(tmp_path):
+    frozen = partial(feedforward, hidden=[4], neuron=partial(LIF, learn=()), readout=partial(LI, learn=()))
+    with pytest.raises(ValueError, match="nothing can be learnt"):
+        train(tmp_path, network=frozen)
+    assert not list(tmp_path.iterdir())

@@ -37,6 +37,8 @@ class TraceLayer(LayerParameters, ABC):
     """
 
     state_type: type[Any]
+    spiking: bool = False
+    """Whether the outputs are spikes, so that none at all means that the layer is dead."""
     state: Any = None
 
     # ── what a neuron says ──────────────────────────────────────────────────────────────────────────────────────────

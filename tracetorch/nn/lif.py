@@ -34,6 +34,7 @@ class LIF(TraceLayer):
     """
 
     state_type = F.LIFState
+    spiking = True
     raw_threshold: Parameter
 
     def __init__(

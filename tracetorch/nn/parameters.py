@@ -43,7 +43,7 @@ class LayerParameters(Module):
         if in_features < 1 or out_features < 1:
             raise ValueError(f"a layer needs at least 1 input and 1 neuron, got {in_features} and {out_features}")
         if isinstance(trace_decay, str) and trace_decay != "membrane":
-            raise ValueError(f'trace_decay must be a number, a tensor or "membrane", got {trace_decay!r}')
+            raise ValueError(f'trace_decay must be a number, one for each input, or "membrane", got {trace_decay!r}')
         self.in_features, self.out_features = in_features, out_features
         self._learn = (learn,) if isinstance(learn, str) else tuple(learn)
         bound = 1 / math.sqrt(in_features)

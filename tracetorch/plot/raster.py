@@ -35,7 +35,8 @@ def raster(
         dt: length of a step in seconds; None to count in steps.
         marks: names of epochs, such as "delay", and where they start and stop: in seconds, or in steps. What lies
             after the last step is cut off.
-        neurons: at most this many neurons of a layer are drawn, evenly spaced; the rate is that of all.
+        neurons: at most this many neurons of a layer are drawn, evenly from the quietest that fires to the busiest; the
+            rate is that of all.
         readout: a name and real numbers, (time, outputs), such as a layer's probabilities: a line each.
         names: of the outputs, at the ends of their lines where there is room; their numbers, if None.
     Raises: ValueError if a layer is not spikes, times differ in length, or a mark starts before 0 or after it stops.
@@ -58,7 +59,7 @@ def raster(
     with figure(SINGLE, sum(heights) + 0.25 * len(heights) + 0.35 + 0.14 * (1 + max(rows.values(), default=-1))) as fig:
         panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (name, values) in zip(panels, spikes.items(), strict=False):
-            shown = evenly(values.shape[1], neurons)
+            shown = _spread_by_rate(values, neurons)
             _draw_spikes(axes, values[:, shown], clock)
             axes.set_yticks([0, len(shown) - 1] if len(shown) > 1 else [0])
             axes.set_yticklabels([f"{shown[int(at)]}" for at in axes.get_yticks()])
@@ -74,6 +75,15 @@ def raster(
         fig.align_ylabels(panels)
         time_axis(panels[-1], clock)
     return fig
+
+
+def _spread_by_rate(spikes: Array, most: int) -> list[int]:
+    """At most so many neurons, in their order, taken evenly over the ranks of those that fire (of all, if few do)."""
+    rates = spikes.sum(axis=0)
+    ranked = np.argsort(rates, kind="stable")
+    firing = ranked[rates[ranked] > 0]
+    pool = firing if len(firing) >= most else ranked[-max(most, len(firing)) :]
+    return sorted(int(pool[at]) for at in evenly(len(pool), most))
 
 
 def _draw_spikes(axes: Axes, spikes: Array, clock: Clock) -> None:

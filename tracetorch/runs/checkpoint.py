@@ -1,4 +1,7 @@
-"""Checkpoints: everything that a run needs to go on, in tensors and plain numbers."""
+"""Checkpoints: weights, states, optimizer and counters, in tensors and plain numbers.
+
+What is not in them is a function of the config and the number of the update: trials, spikes, the schedule's step size.
+"""
 
 from __future__ import annotations
 

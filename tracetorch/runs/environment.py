@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 import tracetorch
+from tracetorch import kernels
 
-_PACKAGES = ("torch", "hydra-core", "omegaconf", "numpy", "matplotlib")
+_PACKAGES = ("torch", "numba", "numpy", "hydra-core", "omegaconf", "matplotlib")
 
 
 def versions() -> dict[str, str]:
@@ -54,6 +55,7 @@ def settings() -> dict[str, Any]:
     """Threads and determinism: what else can change the last bits of a result."""
     return {
         "threads": torch.get_num_threads(),
+        "kernels": kernels.names(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
         "cpus": os.cpu_count(),
@@ -65,7 +67,8 @@ def peak_memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
-    if status.exists():  # on Linux, `ru_maxrss` of a process starts at the peak of the one that started it
-        return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
+    own = status.read_text().partition("VmHWM:")[2].split() if status.exists() else []
+    if own:  # on Linux, `ru_maxrss` of a process starts at the peak of the one that started it
+        return 1024 * int(own[0])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # the others count in KiB

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,8 @@ class RunFolder:
         """Take back a folder that was reserved a moment ago, and those that were made for it."""
         shutil.rmtree(self.path)
         for parent in reversed(self._made[:-1]):
-            parent.rmdir()
+            with suppress(OSError):  # another run may live there by now
+                parent.rmdir()
 
 
 def _make(path: Path) -> list[Path]:
@@ -116,6 +118,7 @@ def _make(path: Path) -> list[Path]:
             raise PermissionError(13, "Permission denied", str(path))
     except OSError:
         for folder in reversed(made):
-            folder.rmdir()
+            with suppress(OSError):
+                folder.rmdir()
         raise
     return made

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tracetorch.nn import LIF, Sequential
+from tracetorch.nn import Sequential
 
 
 class TrainingError(RuntimeError):
@@ -65,7 +65,7 @@ def check_health(net: Sequential, output: Tensor, update: int) -> None:
         )
     above = [layer.average_input() for layer in list(net)[1:]] + [output]
     for at, (layer, gives) in enumerate(zip(net, above, strict=True)):
-        if isinstance(layer, LIF) and not bool((gives != 0).any()):
+        if layer.spiking and not bool((gives != 0).any()):
             advice = "lower its threshold, raise its decay, or give it a bias"
             raise DeadNetworkError(
                 f"update {update}: layer {at} ({layer}) is silent: not one spike in the batch; {advice}"

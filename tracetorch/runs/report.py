@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tracetorch import plot, runs
-from tracetorch.nn import LIF, Sequential
+from tracetorch.nn import Sequential
 from tracetorch.rules import Trace
 from tracetorch.tasks.evaluate import evaluate
 from tracetorch.tasks.task import Task, Trials
@@ -38,26 +38,30 @@ def report(
             draw(run.folder, learner.net, task, test.trials)
 
 
-def draw(folder: runs.RunFolder, net: Sequential, task: Task, trials: Trials) -> list[str]:
-    """Draw a run's figures from what its folder holds. Returns: their names."""
-    reference = task.summary(trials).get("ideal_accuracy")
+def draw(folder: runs.RunFolder, net: Sequential, task: Task, trials: Trials | None) -> list[str]:
+    """Draw a run's figures from what its folder holds.
+
+    Args: trials: of the test; None if the run never came so far, and then their figures are left out.
+    Returns: the names of the figures.
+    """
+    reference = None if trials is None else task.summary(trials).get("ideal_accuracy")
     figures = {
         "learning": plot.learning(folder.records(), metric=task.metrics[0], reference=reference),
         "parameters": plot.distributions(net),
-        **task.figures(trials),
+        **({} if trials is None else task.figures(trials)),
     }
     batch, marks = task.example()
     marks = {name: (start * (task.dt or 1), stop * (task.dt or 1)) for name, (start, stop) in marks.items()}
     layers, membrane = _watch(net, batch.xs[: min(batch.xs.steps, _DRAWN_STEPS)].dense())
-    spiking = {name: spikes for name, spikes in layers.items() if bool(((spikes == 0) | (spikes == 1)).all())}
+    spikes = {name: values for name, values in layers.items() if bool(((values == 0) | (values == 1)).all())}
     last = list(layers)[-1]
-    if spiking:
-        readout = None if last in spiking else (last, layers[last])
-        figures["raster"] = plot.raster(spiking, dt=task.dt, marks=marks, readout=readout, names=task.output_names)
+    if spikes:
+        readout = None if last in spikes else (last, layers[last])
+        figures["raster"] = plot.raster(spikes, dt=task.dt, marks=marks, readout=readout, names=task.output_names)
     first = net[0]
-    if isinstance(first, LIF):
-        spikes = list(layers.values())[1]
-        figures["membrane"] = plot.membrane(membrane, spikes, first.threshold.detach().cpu(), dt=task.dt)
+    threshold = getattr(first, "threshold", None)
+    if threshold is not None:
+        figures["membrane"] = plot.membrane(membrane, list(layers.values())[1], threshold.detach().cpu(), dt=task.dt)
     image = task.input_image()
     if image is not None:
         figures["receptive_fields"] = plot.receptive_fields(first.weight.detach().cpu(), image)

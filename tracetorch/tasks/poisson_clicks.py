@@ -156,7 +156,8 @@ class PoissonClicks(Task):
     def _batch(self, split: str, samples: Tensor) -> Batch:
         seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(4)]
         pick, length, coin = kernels.draw(seeds[_CONDITIONS], range(1), samples, 3)[0].unbind(dim=-1)
-        gamma = self.gamma.at(pick) * torch.where(coin < 0.5, -1.0, 1.0)
+        right_is_faster = coin >= 0.5  # which side, also where γ = 0 and both are equally fast
+        gamma = self.gamma.at(pick) * torch.where(right_is_faster, 1.0, -1.0)
         bins = torch.round(self.duration.at(length) / self.dt).clamp(min=1)
         rates = self.total_rate * torch.sigmoid(torch.stack([-gamma, gamma], dim=-1))
         begin = self.stimulus_steps - bins
@@ -183,7 +184,7 @@ class PoissonClicks(Task):
             return torch.cat([sides, cue], dim=-1).to(torch.float32)
 
         left, right = clicks(0, self.stimulus_steps).sum(dim=0).unbind(dim=-1)
-        target = (gamma > 0).long()
+        target = right_is_faster.long()
         if self.label == "count":
             target = torch.where(left == right, target, (right > left).long())
         conditions = {"gamma": gamma, "duration": bins * self.dt, "clicks_left": left, "clicks_right": right}
