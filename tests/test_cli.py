@@ -136,7 +136,7 @@ def test_list_names_every_choice_of_every_group():
 
 def test_list_of_one_group_names_only_its_choices():
     result = tracetorch("list", "optimizer")
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["optimizer", "adam", "sgd"]
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["optimizer", "adam", "adamw", "sgd"]
 
 
 def test_show_prints_the_config_and_runs_nothing(here):

@@ -217,7 +217,7 @@ def test_the_signal_below_an_integrator_written_out():
 
 @pytest.mark.parametrize("steps", [5, 40])
 def test_the_gradient_of_a_free_trace_decay_knows_only_the_scale(steps):
-    """A known limit: for input that came early, the true gradient of the average is positive, and the layer's is not."""
+    """A known limit: for input that came early, the true gradient of the average is positive; the layer's is not."""
     layer = LI(1, 1, decay=0.9, trace_decay=0.9, learn="trace_decay").double()
     layer.weight.data.fill_(1.0)
     early = torch.zeros(steps, 1, 1, dtype=torch.float64)

@@ -79,7 +79,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_spoils_the_weights(tmp_
         ({"passes": 2}, "give just one of train.updates and train.passes"),
         ({"updates": None}, "give just one of train.updates and train.passes"),
         ({"updates": None, "passes": 1}, "train.passes: the data of Patterns never end; give train.updates instead"),
-        ({"updates": 0}, "train for at least 1 update, got 0"),
+        ({"updates": 0}, "must make at least 1 update, got 0"),
         ({"device": "gpu"}, "device=gpu is no device"),
         ({"log_every": 0}, "log_every"),
         ({"eval_every": 0}, "eval_every"),
