@@ -102,7 +102,10 @@ def test_an_integrator_has_no_threshold(neuron):
         ({"decay": 1.0}, r"a decay must be between 0 and 1 \(both excluded\), got 1.0"),
         ({"decay": torch.tensor([0.5, -0.1])}, "a decay must be between 0 and 1"),
         ({"trace_decay": 0.0}, "a decay must be between 0 and 1"),
-        ({"trace_decay": "membrain"}, "trace_decay must be a number, a tensor or \"membrane\", got 'membrain'"),
+        (
+            {"trace_decay": "membrain"},
+            'trace_decay must be a number, one for each input, or "membrane", got .membrain.',
+        ),
         ({"trace_decay": torch.full((OUT,), 0.5)}, r"trace_decay must be a number or 6 of them, got shape \(4,\)"),
         (
             {"trace_decay": 0.5, "decay": torch.full((3,), 0.5)},
