@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 SHARPNESS = 8.0
-"""How sharp the rounded corners of the LIF rate are; 8 trained best on MNIST among 4, 8, 16 and 32."""
+"""How sharp the rounded corners of the LIF rate are; on MNIST 4 trained as well as 8 (98.2 % each, one seed)."""
 
 
 class LIFState(NamedTuple):
@@ -139,7 +139,7 @@ def lif_rate_logistic(current: Tensor, decay: Tensor, threshold: Tensor, steps: 
         rate = σ(2.5·(2·(i − θ(1 − β)) / (θβ) − 1))
 
     A steady current below θ(1 − β) never fires the neuron, one above θ fires it at every step; the logistic is .08 at
-    the first and .92 at the second. Of the factors 2, 2.5, 3 and 4, 2.5 came closest to simulated rates for β ≥ .9.
+    the first and .92 at the second. Of the factors 2, 2.5, 3 and 4, 2.5 came closest to simulated rates for β ≥ .95.
 
     Args, Returns: as `lif_rate`. `steps` is not used: this map knows no start-up.
     Gradient: approximate: no closer than the rounded line, and further off for short memories (β = .5).
