@@ -1,5 +1,6 @@
 """The command line, called without a process of its own; and overrides that make any run tiny."""
 
+from pathlib import Path
 from typing import Any
 
 from typer.testing import CliRunner
@@ -20,3 +21,8 @@ DIGITS = ("experiment=mnist_sample", *TINY, "train.passes=null", "task.steps=4",
 def tracetorch(*words: str) -> Any:
     """Run `tracetorch` with these words."""
     return CliRunner().invoke(app, list(words))
+
+
+def files(folder: Path) -> set[str]:
+    """All files below a folder, by their paths from there."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

@@ -3,6 +3,7 @@
 The tensors here are tiny, and a second thread on a busy machine only waits: `softmax` of 12 numbers then takes 4 ms.
 """
 
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
@@ -16,3 +17,10 @@ settings.register_profile(
 )
 settings.load_profile("tracetorch")
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder, and the working directory for as long as the test lasts."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from tests.command_line import CLICKS, tracetorch
+from tests.command_line import CLICKS, files, tracetorch
 from tracetorch import __version__
 from tracetorch.cli import display
 from tracetorch.cli.adapter import GROUPS, options
@@ -22,16 +22,6 @@ def finished(tmp_path_factory):
     """A finished run: (its folder, what the command said)."""
     folder = tmp_path_factory.mktemp("cli") / "run"
     return folder, tracetorch("run", *CLICKS, f"output.dir={folder}")
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def files(folder):
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 # ── run ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 
-from tests.command_line import CLICKS, tracetorch
+from tests.command_line import CLICKS, files, tracetorch
 from tracetorch.runs import report
 
 PLOTS = {"learning", "parameters", "psychometric", "accuracy_map", "raster", "membrane"}
@@ -17,16 +17,6 @@ def drawn(tmp_path_factory):
     result = tracetorch("run", *CLICKS, "train.figures=true", f"output.dir={folder}")
     assert result.exit_code == 0, result.stderr
     return folder
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def files(folder):
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_run_draws_each_figure_twice_over(drawn):
