@@ -1,5 +1,6 @@
 """Every layer of the table learns: gradients go where they should, add up, are right, and keep parameters usable."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,15 +75,15 @@ def test_the_gradient_of_a_layer_is_the_slope_of_its_average_output(row):
         return float((output * signal).sum())
 
     for name, gradient in gradients.items():
-        data = net.get_parameter(name).data.view(-1)
-        for at in range(len(data)):
+        data = net.get_parameter(name).data
+        for at in np.ndindex(*data.shape):
             kept = data[at].clone()
             ends = []
             for shift in (1e-6, -1e-6):
                 data[at] = kept + shift
                 ends.append(level())
             data[at] = kept
-            assert float(gradient.view(-1)[at]) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-5, abs=1e-7)
+            assert float(gradient[at]) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-5, abs=1e-7)
     for row_at in range(BATCH):
         at = (..., row_at, 2)
         assert float(below[row_at, 2]) == pytest.approx((level(1e-6, at) - level(-1e-6, at)) / 2e-6, rel=1e-5, abs=1e-7)

@@ -1,6 +1,9 @@
-"""Which device a run uses, by name."""
+"""Which device a run uses, by name; and how large its cache is."""
 
 from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -25,3 +28,23 @@ def resolve(name: str) -> torch.device:
     if kind == "mps" and not mps:
         raise ValueError("device=mps: this machine has no Apple GPU that torch can use; use device=cpu")
     return torch.device(name)
+
+
+def cache_bytes(device: torch.device) -> int:
+    """How much a device keeps close at hand: the second-level caches of the cores in use, or that of the GPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).L2_cache_size)
+    return _core_cache() * torch.get_num_threads() if device.type == "cpu" else _USUAL_CACHE
+
+
+_USUAL_CACHE = 1 << 20
+
+
+@cache
+def _core_cache() -> int:
+    """Of one core, as Linux tells it; 1 MiB, a usual size, where it does not."""
+    try:
+        size = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        return int(size.removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return _USUAL_CACHE

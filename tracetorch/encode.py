@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tracetorch import kernels
+from tracetorch.kernels import Draws
 from tracetorch.kernels.counter import mix_seed
 
 __all__ = ["ENCODERS", "Stream", "constant", "latency", "mix_seed", "poisson"]
@@ -21,8 +22,8 @@ class Stream:
     """Input over time that is made chunk by chunk as it is read, and never as a whole.
 
     Args:
-        make: `make(start, stop)` gives the steps start … stop − 1, shape (stop − start, batch, channels). It must give
-            the same values whenever it is asked, however time is cut.
+        make: `make(start, stop)` gives the steps start … stop − 1: a tensor (stop − start, batch, channels), or `Draws`
+            that name them. It must give the same values whenever it is asked, however time is cut.
         steps: how many steps there are.
         shape: (batch, channels) of one step.
     Memory: whatever `make` holds, such as the rates; independent of `steps`.
@@ -32,13 +33,17 @@ class Stream:
         [(4, 2, 3), (4, 2, 3), (2, 2, 3)]
     """
 
-    def __init__(self, make: Callable[[int, int], Tensor], steps: int, shape: tuple[int, int]):
+    def __init__(self, make: Callable[[int, int], Tensor | Draws], steps: int, shape: tuple[int, int]):
         if steps < 1:
             raise ValueError(f"a stream needs at least 1 step, got {steps}")
         self._make, self.steps, self.shape = make, steps, shape
 
     def chunks(self, size: int) -> Iterator[Tensor]:
         """The steps in order, `size` at a time: tensors of shape (≤ size, batch, channels)."""
+        return (_drawn(part) for part in self.parts(size))
+
+    def parts(self, size: int) -> Iterator[Tensor | Draws]:
+        """`chunks` for a network, which would rather draw spikes itself while it adds them to its traces."""
         for start in _starts(self.steps, size):
             yield self._make(start, min(start + size, self.steps))
 
@@ -49,7 +54,7 @@ class Stream:
 
     def dense(self) -> Tensor:
         """All steps at once, (time, batch, channels): for figures and tests."""
-        return self._make(0, self.steps)
+        return _drawn(self._make(0, self.steps))
 
     def __len__(self) -> int:
         return self.steps
@@ -82,9 +87,11 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
     batch, channels = rates.shape[-2:]
     names = _names(samples, batch, rates)
 
-    def make(start: int, stop: int) -> Tensor:
-        probability = rates[start:stop] if varying else rates
-        return kernels.draw_below(probability, seed, range(start, stop), names).to(rates.dtype)
+    limit, share = None if varying else kernels.limit_of(rates), float(rates.mean())
+
+    def make(start: int, stop: int) -> Draws:
+        part = kernels.limit_of(rates[start:stop]) if limit is None else limit
+        return Draws(part, seed, range(start, stop), names, rates.dtype, share)
 
     return Stream(make, steps, (batch, channels))
 
@@ -128,6 +135,10 @@ def constant(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None =
 
 ENCODERS = {"poisson": poisson, "latency": latency, "constant": constant}
 """The encoders by the name that a task's `encoding` takes: all `(values, steps, seed, samples) -> Stream`."""
+
+
+def _drawn(part: Tensor | Draws) -> Tensor:
+    return kernels.spikes(part) if isinstance(part, Draws) else part
 
 
 def _names(samples: Tensor | None, batch: int, rates: Tensor) -> Tensor:

@@ -1,37 +1,64 @@
 """The inner loops over time, and the draws. Everything else calls these functions, and knows no device.
 
-Each has a reference in plain torch, which runs on any device and in any dtype, and a compiled version for CPUs that
-gives the same numbers, to the bit. Which one runs is decided here, by the device of the tensors.
+Each has a reference in plain torch, which runs on any device and in any dtype, and a compiled version for CPUs and for
+CUDA that gives the same numbers, to the bit where it can. Which one runs is decided here, by device and dtype.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tracetorch.kernels import counter, reference
-from tracetorch.kernels.counter import draw
+from tracetorch.kernels.counter import Draws, draw, limit_of
+from tracetorch.kernels.drive import Drive
+from tracetorch.kernels.sink import Sink
 
-__all__ = ["draw", "draw_below", "li_scan", "lif_scan", "names", "trace_scan"]
+if TYPE_CHECKING:
+    from tracetorch.kernels.cpu.step import Stepper
 
-
-def lif_scan(currents: Tensor, membrane: Tensor, decay: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """Leaky integrate-and-fire neurons over a chunk of time; see `reference.lif_scan`."""
-    return _scans(currents).lif_scan(currents, membrane, decay, threshold)
-
-
-def li_scan(currents: Tensor, membrane: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
-    """Leaky integrators over a chunk of time; see `reference.li_scan`."""
-    return _scans(currents).li_scan(currents, membrane, decay)
+__all__ = [
+    "Draws", "Drive", "Sink", "currents", "draw", "draw_below", "limit_of", "names", "scan", "spike_dtype", "spikes",
+    "stepper",
+]  # fmt: skip
 
 
-def trace_scan(xs: Tensor, trace: Tensor, decay: Tensor) -> Tensor:
-    """Input traces over a chunk of time; see `reference.trace_scan`."""
-    return _scans(xs).trace_scan(xs, trace, decay)
+def scan(neuron: str, drive: Drive, membrane: Tensor, constants: tuple[Tensor, ...], sink: Sink) -> None:
+    """A layer over a chunk of time, its membrane and traces in place.
+
+    Args:
+        neuron: "lif", "li" or "lis"; see `reference.lif_scan` and its neighbours.
+        constants: decay, and for "lif" the threshold.
+    """
+    getattr(_kernels(membrane), f"{neuron}_scan")(drive, membrane, *constants, sink)
+
+
+def stepper(
+    neuron: str,
+    weight: Tensor,
+    bias: Tensor | None,
+    raw: list[Tensor],
+    constants: Callable[[], tuple[tuple[Tensor, ...], Tensor]],
+) -> Stepper | None:
+    """One step of a layer as one compiled call, if there is such a kernel for it; see `cpu.step.Stepper`."""
+    kernels = _kernels(weight)
+    return None if kernels is reference else kernels.stepper(neuron, weight, bias, raw, constants)
+
+
+def currents(drive: Drive) -> Tensor:
+    """Currents for a neuron without a kernel, (time, batch, neurons); see `reference.currents`."""
+    return _kernels(drive.weight).currents(drive)
+
+
+def spikes(draws: Draws) -> Tensor:
+    """Spikes as a tensor, (time, batch, channels); see `reference.spikes`."""
+    return (_of(draws.samples.device) or reference).spikes(draws)
 
 
 def draw_below(probability: Tensor, seed: int, steps: range, samples: Tensor) -> Tensor:
@@ -42,25 +69,49 @@ def draw_below(probability: Tensor, seed: int, steps: range, samples: Tensor) ->
         seed, steps, samples: as in `draw`.
     Returns: (time, batch, channels), bool. Probability 0 is never and 1 is always True.
     """
-    compiled = _compiled() if samples.device.type == "cpu" else None
-    return (compiled or counter).draw_below(counter.limit_of(probability), seed, steps, samples)
+    return spikes(Draws(limit_of(probability), seed, steps, samples, torch.bool))
+
+
+def spike_dtype(weight: Tensor, precision: torch.dtype) -> torch.dtype:
+    """In which dtype a layer best hands its spikes on to one with this weight, whose product has this precision."""
+    return torch.bool if weight.device.type == "cpu" and _kernels(weight) is not reference else precision
 
 
 def names() -> dict[str, str]:
     """Which kernels run on which device, in words."""
-    return {"cpu": "numba" if _compiled() else "torch (install numba for speed)", "other devices": "torch"}
+    found = {"cpu": "numba" if _numba() else "torch (install numba for speed)"}
+    if torch.cuda.is_available():
+        found["cuda"] = "triton" if _triton() else "torch (install triton for speed)"
+    return found | {"other devices": "torch"}
 
 
-def _scans(xs: Tensor) -> ModuleType:
-    fits = xs.device.type == "cpu" and xs.dtype in (torch.float32, torch.float64)
-    return (_compiled() if fits else None) or reference
+def _kernels(tensor: Tensor) -> ModuleType:
+    if tensor.dtype not in (torch.float32, torch.float64):
+        return reference
+    return _of(tensor.device) or reference
+
+
+def _of(device: torch.device) -> ModuleType | None:
+    return _numba() if device.type == "cpu" else _triton() if device.type == "cuda" else None
 
 
 @cache
-def _compiled() -> ModuleType | None:
+def _numba() -> ModuleType | None:
     try:
         from tracetorch.kernels import cpu  # noqa: PLC0415 (numba takes half a second to load)
     except ImportError as error:
-        logging.getLogger("tracetorch").warning("numba is missing (%s): the slower torch kernels run instead", error)
-        return None
+        return _missing("numba", error)
     return cpu
+
+
+@cache
+def _triton() -> ModuleType | None:
+    try:
+        from tracetorch.kernels import cuda  # noqa: PLC0415 (it is there only beside CUDA)
+    except ImportError as error:
+        return _missing("triton", error)
+    return cuda
+
+
+def _missing(name: str, error: ImportError) -> None:
+    logging.getLogger("tracetorch").warning("%s is missing (%s): the slower torch kernels run instead", name, error)

@@ -3,8 +3,13 @@
 No generator has a state, so a draw does not depend on what was drawn before it: the same seed gives the same spikes on
 every device, for every chunk size, batch order and number of threads, and a stream can be entered at any step.
 
-    key   = mix64(mix_seed(seed) + step·A + sample·B)        one 64-bit key for a row, mixed as in SplitMix64
-    bits  = mix32(channel·C + low(key), high(key))           one 32-bit word for a channel; its top 24 bits are used
+    key    = mix64(mix_seed(seed) + step·A + sample·B)              one 64-bit key for a row, mixed as in SplitMix64
+    head   = byte (channel mod 4) of mix32((channel div 4)·C + low(key), high(key))          one word for 4 channels
+    tail   = upper half of mix32(channel·C + high(key), low(key))                            one word for each
+    number = head·2¹⁶ + tail                                                                 in [0, 2²⁴)
+
+Whether a number lies below a limit is settled by its head alone, but for one time in 256; so a kernel that only wants to
+know that (a spike with a given probability) mixes a quarter of a word for each channel, and a tail hardly ever.
 
 Source: the 64-bit finaliser is that of SplitMix64, Steele, Lea and Flood (2014), doi:10.1145/2660193.2660195; the
 32-bit one has two multiply-xorshift rounds with constants found by C. Wellons' search for low bias (2018).
@@ -12,16 +17,35 @@ Source: the 64-bit finaliser is that of SplitMix64, Steele, Lea and Flood (2014)
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-_BITS = 24
+BITS = 24
+TAIL_BITS = 16
 _MASK64 = (1 << 64) - 1
 
 
+class Draws(NamedTuple):
+    """Spikes over a chunk of time that are named, and not yet drawn; `kernels.spikes` draws them."""
+
+    limit: Tensor  # int32, (batch, channels) or (time, batch, channels), as `limit_of` gives it
+    seed: int
+    steps: range
+    samples: Tensor  # int64, (batch,)
+    dtype: torch.dtype  # of the spikes
+    share: float = 1.0  # about how many of all will fire, in [0, 1]; a hint, on which no number depends
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(time, batch, channels)."""
+        return len(self.steps), *self.limit.shape[-2:]
+
+
 def limit_of(probability: Tensor) -> Tensor:
-    """The int32 below which a word of `bits` falls with this probability, rounded up to a multiple of 2⁻²⁴."""
-    return torch.ceil(probability.to(torch.float64) * (1 << _BITS)).to(torch.int32) - (1 << (_BITS - 1))
+    """The int32 below which a `number` falls with this probability, rounded up to a multiple of 2⁻²⁴."""
+    return torch.ceil(probability.to(torch.float64) * (1 << BITS)).to(torch.int32)
 
 
 def draw(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
@@ -29,27 +53,21 @@ def draw(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
 
     Args:
         seed: any whole number.
-        steps: which time steps.
+        steps: which time steps, one after another.
         samples: which samples, whole numbers, (batch,); the draws of a sample do not depend on its place in the batch.
         channels: how many numbers for each sample at each step.
     Returns: (time, batch, channels), float32, on the device of `samples`.
     """
-    return (bits(seed, steps, samples, channels) + (1 << (_BITS - 1))).to(torch.float32) * 2.0**-_BITS
+    return numbers(seed, steps, samples, channels).to(torch.float32) * 2.0**-BITS
 
 
-def draw_below(limit: Tensor, seed: int, steps: range, samples: Tensor) -> Tensor:
-    """Whether each word of `bits` is below its limit.
-
-    Args:
-        limit: as `limit_of` gives it, int32, (batch, channels) or (time, batch, channels).
-        seed, steps, samples: as in `draw`.
-    Returns: (time, batch, channels), bool.
-    """
-    return bits(seed, steps, samples, limit.shape[-1]) < limit
+def draw_below(draws: Draws) -> Tensor:
+    """Whether each number is below its limit: (time, batch, channels), bool."""
+    return numbers(draws.seed, draws.steps, draws.samples, draws.limit.shape[-1]) < draws.limit
 
 
-def bits(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
-    """Signed 24-bit words, uniform in [−2²³, 2²³), as int32 of shape (time, batch, channels)."""
+def numbers(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
+    """24-bit numbers, uniform in [0, 2²⁴), as int32 of shape (time, batch, channels)."""
     if steps.step != 1:
         raise ValueError(f"draws are made for consecutive steps, got {steps}")
     device = samples.device
@@ -58,14 +76,10 @@ def bits(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
     key = _mix64(key + signed(mix_seed(seed), 64))
     low = (key & 0xFFFFFFFF).to(torch.int32)[..., None]
     high = (key >> 32).to(torch.int32)[..., None]
-    word = torch.arange(channels, device=device, dtype=torch.int32) * signed(0x9E3779B9, 32) + low
-    word ^= (word >> 16) & 0xFFFF  # `>>` copies the sign bit; the mask makes the shift logical
-    word *= signed(0x7FEB352D, 32)
-    word ^= high
-    word ^= (word >> 15) & 0x1FFFF
-    word *= signed(0x846CA68B, 32)
-    word ^= (word >> 16) & 0xFFFF
-    return word >> (32 - _BITS)
+    channel = torch.arange(channels, device=device, dtype=torch.int32)
+    head = _mix32(channel // 4, low, high) >> (8 * (channel % 4))
+    tail = _mix32(channel, high, low) >> (32 - TAIL_BITS)
+    return ((head & 0xFF) << TAIL_BITS) + (tail & 0xFFFF)
 
 
 def mix_seed(*parts: int) -> int:
@@ -74,6 +88,16 @@ def mix_seed(*parts: int) -> int:
     for part in parts:
         mixed = _mix64_int((mixed * 0x9E3779B97F4A7C15 + part + 0x632BE59BD9B4E019) & _MASK64)
     return mixed
+
+
+def _mix32(count: Tensor, start: Tensor, key: Tensor) -> Tensor:
+    word = count * signed(0x9E3779B9, 32) + start
+    word ^= (word >> 16) & 0xFFFF  # `>>` copies the sign bit; the mask makes the shift logical
+    word *= signed(0x7FEB352D, 32)
+    word ^= key
+    word ^= (word >> 15) & 0x1FFFF
+    word *= signed(0x846CA68B, 32)
+    return word ^ ((word >> 16) & 0xFFFF)
 
 
 def _mix64(key: Tensor) -> Tensor:

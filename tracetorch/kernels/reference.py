@@ -1,50 +1,78 @@
-"""The reference scans: the steps of `functional`, one after another, over a chunk of time."""
+"""The reference in plain torch, on any device and in any dtype: the steps of `functional`, one after another.
+
+Every state is updated in place: it belongs to whoever calls.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from tracetorch import functional as F
+from tracetorch.kernels import counter
+from tracetorch.kernels.counter import Draws
+from tracetorch.kernels.drive import Drive
+from tracetorch.kernels.sink import Sink
 
 
-def lif_scan(currents: Tensor, membrane: Tensor, decay: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+def lif_scan(drive: Drive, membrane: Tensor, decay: Tensor, threshold: Tensor, sink: Sink) -> None:
     """`functional.lif_step` over a chunk.
 
     Args:
-        currents: (time, batch, features).
-        membrane: (batch, features), before the chunk.
+        drive: what the currents come from.
+        membrane: (batch, features), before the chunk; after it, on return.
         decay, threshold: a number or (features,).
-    Returns: spikes (time, batch, features) and the membrane after the chunk.
+        sink: takes the spikes.
     """
-    spikes = torch.empty_like(currents)
-    for step, current in enumerate(currents):
-        spikes[step], membrane = F.lif_step(current, membrane, decay, threshold)
-    return spikes, membrane
+    for step, current in enumerate(currents(drive)):
+        spikes, after = F.lif_step(current, membrane, decay, threshold)
+        membrane.copy_(after)
+        sink.take(step, spikes)
 
 
-def li_scan(currents: Tensor, membrane: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
-    """`functional.li_step` over a chunk.
-
-    Args: as `lif_scan`, without a threshold.
-    Returns: membranes after every step (time, batch, features), and the last of them.
-    """
-    membranes = torch.empty_like(currents)
-    for step, current in enumerate(currents):
-        membrane = F.li_step(current, membrane, decay)
-        membranes[step] = membrane
-    return membranes, membrane
+def li_scan(drive: Drive, membrane: Tensor, decay: Tensor, sink: Sink) -> None:
+    """`functional.li_step` over a chunk; `sink` takes the membranes. Args: as `lif_scan`."""
+    for step, current in enumerate(currents(drive)):
+        membrane.copy_(F.li_step(current, membrane, decay))
+        sink.take(step, membrane)
 
 
-def trace_scan(xs: Tensor, trace: Tensor, decay: Tensor) -> Tensor:
-    """`functional.trace_step` over a chunk; only the last trace is kept.
+def lis_scan(drive: Drive, membrane: Tensor, decay: Tensor, sink: Sink) -> None:
+    """`functional.li_step` over a chunk; `sink` takes the softmax of the membranes. Args: as `lif_scan`."""
+    for step, current in enumerate(currents(drive)):
+        membrane.copy_(F.li_step(current, membrane, decay))
+        sink.take(step, torch.softmax(membrane, dim=-1))
 
-    Args:
-        xs: (time, batch, features).
-        trace: (batch, features), or (groups, batch, features) with a decay for each group.
-        decay: a number, (features,) or (groups, 1, 1).
-    Returns: the trace after the chunk, the shape of `trace`.
-    """
+
+def currents(drive: Drive) -> Tensor:
+    """The input added to its trace, if that is still to be done, and weighed: (time, batch, neurons)."""
+    xs = spikes(drive.xs) if isinstance(drive.xs, Draws) else drive.xs
+    if drive.trace is not None and drive.trace_decay is not None:
+        trace_scan(xs, drive.trace, drive.trace_decay)
+    return weigh(xs, drive)
+
+
+def trace_scan(xs: Tensor, trace: Tensor, decay: Tensor) -> None:
+    """`functional.trace_step` over a chunk. Args: as in `Drive`; the trace is updated."""
     for x in xs:
-        trace = F.trace_step(x, trace, decay)
-    return trace
+        trace.copy_(F.trace_step(x, trace, decay))
+
+
+def spikes(draws: Draws) -> Tensor:
+    """Draw them: 0 and 1, (time, batch, channels)."""
+    return counter.draw_below(draws).to(draws.dtype)
+
+
+def weigh(xs: Tensor, drive: Drive) -> Tensor:
+    """Currents of `xs` through the synapse of `drive`: one matrix product over time × batch rows."""
+    weight, bias, precision = drive.weight, drive.bias, drive.precision
+    if precision == weight.dtype:
+        return linear(xs.to(precision), weight, bias)
+    rows, columns = xs.flatten(0, 1).to(precision), weight.to(precision).t()
+    if xs.device.type == "cuda":
+        product = torch.mm(rows, columns, out_dtype=torch.float32)
+    else:
+        product = torch.mm(rows, columns)
+    product = product.to(weight.dtype).view(*xs.shape[:2], -1)
+    return product if bias is None else product.add_(bias)

@@ -7,16 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from tracetorch import functional as F
 from tracetorch import kernels
 from tracetorch.encode import Stream
-from tracetorch.nn.parameters import LayerParameters
+from tracetorch.kernels import Draws, Drive, Sink
+from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.running import run_chunks
+from tracetorch.nn.state import LayerState
 
 
-class TraceLayer(LayerParameters, ABC):
+class TraceLayer(LayerState, ABC):
     """A synapse (weights), the trace of its input, and the state of its neurons.
 
         i = W·x + b,    output, state = step(i, state),    t ← d·t + x        at every step, without a graph
@@ -36,10 +37,13 @@ class TraceLayer(LayerParameters, ABC):
     Memory: batch × (groups·in_features + out_features), independent of time.
     """
 
-    state_type: type[Any]
     spiking: bool = False
-    """Whether the outputs are spikes, so that none at all means that the layer is dead."""
-    state: Any = None
+    """Whether the outputs are spikes: 0 and 1, so that none at all means that the layer is dead."""
+
+    precision: torch.dtype | None = None
+    """Dtype of the factors of the forward matrix product, such as torch.bfloat16; that of the weights, if None.
+
+    Spikes are exact in bfloat16 and weights are rounded; membranes, traces and learning stay in the weights' dtype."""
 
     # ── what a neuron says ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -63,42 +67,102 @@ class TraceLayer(LayerParameters, ABC):
         Returns: (batch, out_features).
         """
 
-    def scan(self, currents: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """`step` over a chunk (time, batch, out_features); a neuron with a kernel overrides it."""
-        outputs = []
-        for current in currents:
-            output, state = self.step(current, state)
-            outputs.append(output)
-        return torch.stack(outputs), state
+    _stepper: Any = None
+    _graph: StepGraph | None = None
+
+    kernel: str | None = None
+    """Name of the compiled neuron that does what `step` does: "lif", "li" or "lis"; only `step` does it, if None."""
+
+    @property
+    def constants(self) -> tuple[Tensor, ...]:
+        """What the compiled neuron needs to know: its decay, and what else it takes."""
+        return (self.decay,)
+
+    def scan(self, drive: Drive, state: Any, sink: Sink) -> None:
+        """`step` over a chunk of time.
+
+        Args:
+            drive: what the currents come from; `kernels.currents(drive)` makes them, (time, batch, out_features).
+            state: before the chunk; its tensors, without `trace` and `steps`, are overwritten with those after it.
+            sink: takes the output of every step.
+        """
+        if self.kernel:
+            kernels.scan(self.kernel, drive, state.membrane, self.constants, sink)
+            return
+        after = state
+        for step, current in enumerate(kernels.currents(drive)):
+            output, after = self.step(current, after)
+            sink.take(step, output)
+        for before, value in zip(state, after, strict=True):
+            before.copy_(value)
 
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """One step. Args: x (batch, in_features). Returns: output (batch, out_features). Builds no graph."""
-        x = self._accept(x, "a step", 2)
-        state = self.state if self.state is not None else self._initial_state(x.shape[0])
-        output, state = self.step(linear(x, self.weight, self.bias), state)
-        trace = F.trace_step(x, state.trace, self.trace_decay)
-        self.state = state._replace(trace=trace, steps=state.steps + 1)
-        return output
+        if x.ndim != 2 or x.shape[1] != self.in_features:
+            raise ValueError(f"{self} expects a step of shape (batch, {self.in_features}), got {tuple(x.shape)}")
+        if self.weight.is_cuda:
+            self._graph = self._graph or StepGraph(self, [self])
+            return self._graph(x)
+        if self.kernel and self.precision is None:
+            if self._stepper is None or not self._stepper.is_fresh():
+                self._stepper = kernels.stepper(self.kernel, self.weight, self.bias, self._raw(), self._constants_now)
+            if self._stepper is not None and self._stepper.takes(x):
+                return self._stepper(x, self._own_state(len(x)))
+        output = self.weight.new_empty(1, x.shape[0], self.out_features)
+        self.advance(x[None], Sink(outputs=output))
+        return output[0]
+
+    def _raw(self) -> list[Tensor]:
+        return [value for name, value in self.named_parameters(recurse=False) if name.startswith("raw_")]
+
+    def _constants_now(self) -> tuple[tuple[Tensor, ...], Tensor]:
+        return self.constants, self.trace_decay
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what holds addresses of this layer's memory: a copy finds its own."""
+        return self.__dict__ | {"_stepper": None, "_graph": None}
 
     @torch.no_grad()
-    def advance(self, xs: Tensor) -> Tensor:
-        """One chunk. Args: xs (time, batch, in_features). Returns: (time, batch, out_features). Builds no graph."""
-        xs = self._accept(xs, "a chunk", 3)
-        state = self.state if self.state is not None else self._initial_state(xs.shape[1])
-        outputs, state = self.scan(linear(xs, self.weight, self.bias), state)
-        trace = kernels.trace_scan(xs, state.trace, self.trace_decay)
-        self.state = state._replace(trace=trace, steps=state.steps + len(xs))
-        return outputs
+    def advance(self, xs: Tensor | Draws, sink: Sink) -> None:
+        """One chunk, (time, batch, in_features); `sink` takes the outputs. Builds no graph."""
+        self.emit(self.driven_by(xs), sink)
+
+    def driven_by(self, xs: Tensor | Draws) -> Drive:
+        """Input from outside, (time, batch, in_features), on its way in: through the trace and the weights."""
+        size = xs.size if isinstance(xs, Draws) else tuple(xs.shape)
+        if len(size) != 3 or size[2] != self.in_features:
+            raise ValueError(f"{self} expects a chunk of shape (time, batch, {self.in_features}), got {tuple(size)}")
+        state = self._own_state(size[1])
+        xs = xs.to(self.weight.dtype) if isinstance(xs, Tensor) else xs
+        return Drive(xs, self.weight, self.bias, self._product_dtype, state.trace, self.trace_decay)
+
+    def emit(self, drive: Drive, sink: Sink) -> None:
+        """Everything that the layer does with a chunk: trace, currents, membranes, and outputs into the sink."""
+        steps, batch, _ = drive.size
+        state = self._own_state(batch)
+        self.scan(drive, state, sink)
+        state.steps.add_(steps)
+
+    def emit_to(self, above: TraceLayer, drive: Drive) -> Drive:
+        """`emit` to the layer above, whose input trace takes the outputs in the same pass. Returns: what drives it."""
+        steps, batch, _ = drive.size
+        dtype = kernels.spike_dtype(above.weight, above._product_dtype) if self.spiking else self.weight.dtype
+        outputs = torch.empty(steps, batch, self.out_features, dtype=dtype, device=self.weight.device)
+        sink = Sink(outputs=outputs, trace=above._own_state(batch).trace, trace_decay=above.trace_decay)
+        self.emit(drive, sink)
+        return Drive(outputs, above.weight, above.bias, above._product_dtype, fired=sink.fired)
 
     def run(
         self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None
     ) -> Tensor:
         """Many steps; see `Sequential.run`."""
-        width = max(self.in_features, self.out_features)
-        return run_chunks(self.advance, xs, reduce=reduce, window=window, width=width, chunk=chunk)
+        return run_chunks([self], self.advance, xs, reduce=reduce, window=window, chunk=chunk)
+
+    @property
+    def _product_dtype(self) -> torch.dtype:
+        return self.precision or self.weight.dtype
 
     # ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -107,9 +171,9 @@ class TraceLayer(LayerParameters, ABC):
 
         Raises: RuntimeError before the first step.
         """
-        if self.state is None:
+        if self._state is None:
             raise RuntimeError(f"{self} has seen no input: call net(x) or net.run(xs) before net.backward(signal)")
-        return F.average_input(self.state.trace, self.trace_decay, self.state.steps)
+        return F.average_input(self._state.trace, self.trace_decay, self._state.steps)
 
     @torch.enable_grad()
     def backward(self, signal: Tensor) -> Tensor:
@@ -124,7 +188,7 @@ class TraceLayer(LayerParameters, ABC):
             raise ValueError(f"{self} expects a signal of shape {wanted}, got {tuple(signal.shape)}")
         if not average.requires_grad:
             average.requires_grad_()
-        output = self.average_output(self._average_current(average), self.state.steps)
+        output = self.average_output(self._average_current(average), self._state.steps)
         learnable = [parameter for parameter in self.parameters() if parameter.requires_grad]
         below, *gradients = torch.autograd.grad(
             output, [average, *learnable], signal.to(output.dtype), allow_unused=True
@@ -136,49 +200,9 @@ class TraceLayer(LayerParameters, ABC):
 
     def _average_current(self, average: Tensor) -> Tensor:
         if self.groups == 1:
-            return linear(average, self.weight, self.bias)
-        weight = self.weight.view(self.groups, -1, self.in_features)
-        current = torch.einsum("gbi,goi->bgo", average, weight).flatten(1)
+            # Not `linear`: this way the weight's gradient is laid out as the weight is, and the optimizer's pass is short.
+            current = average @ self.weight.t()
+        else:
+            weight = self.weight.view(self.groups, -1, self.in_features)
+            current = torch.einsum("gbi,goi->bgo", average, weight).flatten(1)
         return current if self.bias is None else current + self.bias
-
-    # ── state ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def reset(self) -> None:
-        """Forget: membrane, trace and the number of steps seen."""
-        self.state = None
-
-    def save_state(self) -> dict[str, Tensor]:
-        """The state as named tensors (copies); empty before the first step. It is no part of `state_dict`."""
-        return {} if self.state is None else {name: value.clone() for name, value in self.state._asdict().items()}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take up a state that `save_state` gave. Raises: ValueError if it is not one of this layer's."""
-        if state and set(state) != set(self.state_type._fields):
-            raise ValueError(f"{self} keeps {', '.join(self.state_type._fields)}, got {', '.join(state)}")
-        if state:
-            wanted = self._initial_state(state["steps"].shape[0])
-            for name, value in state.items():
-                shape = tuple(getattr(wanted, name).shape)
-                if value.shape != shape:
-                    raise ValueError(f"{self} cannot take a {name} of shape {tuple(value.shape)}: it keeps {shape}")
-        weight = self.weight
-        dtypes = {name: value.dtype if name == "steps" else weight.dtype for name, value in state.items()}
-        moved = {name: value.to(weight.device, dtypes[name], copy=True) for name, value in state.items()}
-        self.state = self.state_type(**moved) if state else None
-
-    def _initial_state(self, batch: int) -> Any:
-        trace = (self.groups, batch, self.in_features) if self.groups > 1 else (batch, self.in_features)
-        shapes = dict.fromkeys(self.state_type._fields, (batch, self.out_features)) | {"trace": trace}
-        state = self.state_type(**{name: self.weight.new_zeros(shape) for name, shape in shapes.items()})
-        return state._replace(steps=torch.zeros(batch, 1, dtype=torch.int64, device=self.weight.device))
-
-    # ── checks ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _accept(self, x: Tensor, what: str, ndim: int) -> Tensor:
-        if x.ndim != ndim or x.shape[-1] != self.in_features:
-            axes = ", ".join((["time"] if ndim == 3 else []) + ["batch", str(self.in_features)])
-            raise ValueError(f"{self} expects {what} of shape ({axes}), got {tuple(x.shape)}")
-        if self.state is not None and self.state.steps.shape[0] != x.shape[-2]:
-            batch = self.state.steps.shape[0]
-            raise ValueError(f"{self} holds a state of batch {batch}, got batch {x.shape[-2]}: call net.reset() first")
-        return x.to(self.weight.dtype)

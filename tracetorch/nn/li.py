@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from tracetorch import functional as F
-from tracetorch import kernels
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.parameters import Values
 
@@ -27,6 +26,7 @@ class LI(TraceLayer):
     """
 
     state_type = F.LIState
+    kernel = "li"
 
     def __init__(
         self,
@@ -44,10 +44,6 @@ class LI(TraceLayer):
     def step(self, current: Tensor, state: F.LIState) -> tuple[Tensor, F.LIState]:
         membrane = F.li_step(current, state.membrane, self.decay)
         return membrane, state._replace(membrane=membrane)
-
-    def scan(self, currents: Tensor, state: F.LIState) -> tuple[Tensor, F.LIState]:
-        membranes, membrane = kernels.li_scan(currents, state.membrane, self.decay)
-        return membranes, state._replace(membrane=membrane)
 
     def average_output(self, current: Tensor, steps: Tensor) -> Tensor:
         return F.li_level(current, self.decay, steps)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor
 from torch.nn import Parameter
 
-from tracetorch import constrain, kernels
+from tracetorch import constrain
 from tracetorch import functional as F
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.parameters import Values
@@ -34,6 +34,7 @@ class LIF(TraceLayer):
     """
 
     state_type = F.LIFState
+    kernel = "lif"
     spiking = True
     raw_threshold: Parameter
 
@@ -61,12 +62,12 @@ class LIF(TraceLayer):
         """The level that a membrane must surpass to fire: a number, or (out_features,)."""
         return constrain.positive_from_raw(self.raw_threshold)
 
+    @property
+    def constants(self) -> tuple[Tensor, ...]:
+        return self.decay, self.threshold
+
     def step(self, current: Tensor, state: F.LIFState) -> tuple[Tensor, F.LIFState]:
         spikes, membrane = F.lif_step(current, state.membrane, self.decay, self.threshold)
-        return spikes, state._replace(membrane=membrane)
-
-    def scan(self, currents: Tensor, state: F.LIFState) -> tuple[Tensor, F.LIFState]:
-        spikes, membrane = kernels.lif_scan(currents, state.membrane, self.decay, self.threshold)
         return spikes, state._replace(membrane=membrane)
 
     def average_output(self, current: Tensor, steps: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from tracetorch import functional as F
-from tracetorch import kernels
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.parameters import Values
 
@@ -28,6 +27,7 @@ class LIS(TraceLayer):
     """
 
     state_type = F.LIState
+    kernel = "lis"
 
     def __init__(
         self,
@@ -45,10 +45,6 @@ class LIS(TraceLayer):
     def step(self, current: Tensor, state: F.LIState) -> tuple[Tensor, F.LIState]:
         membrane = F.li_step(current, state.membrane, self.decay)
         return torch.softmax(membrane, dim=-1), state._replace(membrane=membrane)
-
-    def scan(self, currents: Tensor, state: F.LIState) -> tuple[Tensor, F.LIState]:
-        membranes, membrane = kernels.li_scan(currents, state.membrane, self.decay)
-        return torch.softmax(membranes, dim=-1), state._replace(membrane=membrane)
 
     def average_output(self, current: Tensor, steps: Tensor) -> Tensor:
         return F.lis_distribution(current, self.decay, steps)

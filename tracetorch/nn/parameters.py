@@ -47,7 +47,9 @@ class LayerParameters(Module):
         self.in_features, self.out_features = in_features, out_features
         self._learn = (learn,) if isinstance(learn, str) else tuple(learn)
         bound = 1 / math.sqrt(in_features)
-        self._store("weight", torch.empty(out_features, in_features).uniform_(-bound, bound))
+        weight = torch.empty(out_features, in_features).uniform_(-bound, bound)
+        # Kept input by input, though its shape is the usual one: the weights that a spike touches lie side by side.
+        self._store("weight", weight.t().contiguous().t())
         self._store("bias", torch.zeros(out_features) if bias else None)
         if isinstance(trace_decay, str):
             decay = torch.as_tensor(decay, dtype=torch.get_default_dtype())

@@ -1,38 +1,42 @@
-"""How anything with `advance(chunk)` runs over a stretch of time: cut it into chunks, keep all or only a mean."""
+"""How layers run over a stretch of time: cut it into chunks, keep all outputs or only their mean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from tracetorch import device as devices
 from tracetorch.encode import Stream
+from tracetorch.kernels import Draws, Sink
 
-CHUNK_ELEMENTS = 1 << 20
-"""At most this many numbers in the widest tensor of a chunk: 4 MiB in float32, about a core's share of cache."""
+if TYPE_CHECKING:
+    from tracetorch.nn.layer import TraceLayer
 
-MAX_CHUNK = 512
+MAX_CHUNK = 1024
 """At most this many steps in a chunk, however small the network: more would only take memory."""
 
 
+@torch.no_grad()
 def run_chunks(
-    advance: Callable[[Tensor], Tensor],
+    layers: Iterable[TraceLayer],
+    advance: Callable[[Tensor | Draws, Sink], None],
     xs: Tensor | Stream,
     *,
     reduce: str | None,
     window: int | None,
-    width: int,
     chunk: int | None,
 ) -> Tensor:
     """Feed `xs` to `advance` chunk by chunk.
 
     Args:
-        advance: takes (k, batch, in) and gives (k, batch, out), remembering its state in between.
+        layers: those that run, from the first to the last.
+        advance: takes a chunk, (k, batch, in), and puts k outputs into a sink.
         xs: (time, batch, in), a tensor or a Stream.
         reduce: None for all outputs, "mean" for their mean over the last `window` steps.
         window: how many steps at the end count, for "mean"; all, if None.
-        width: features of the widest layer, to choose a chunk that stays in cache.
         chunk: steps in a chunk, if you want to say.
     Returns: (time, batch, out), or (batch, out) for "mean".
     Memory: O(time) for all outputs; independent of time for "mean".
@@ -42,17 +46,33 @@ def run_chunks(
         raise ValueError(f'reduce must be None (all outputs) or "mean", got {reduce!r}')
     if window is not None and (reduce is None or not 1 <= window <= stream.steps):
         raise ValueError(f'window={window} needs reduce="mean" and lies between 1 and the {stream.steps} steps of xs')
-    size = min(MAX_CHUNK, max(1, CHUNK_ELEMENTS // max(1, stream.shape[0] * width))) if chunk is None else chunk
-    outputs, total, start = [], torch.zeros(()), 0
-    first = stream.steps - (window or stream.steps)
-    for part in stream.chunks(size):
-        output = advance(part)
-        if reduce is None:
-            outputs.append(output)
-        elif start + len(part) > first:
-            total = total.to(output.device) + output[max(0, first - start) :].sum(dim=0)
-        start += len(part)
-    return torch.cat(outputs) if reduce is None else total / (stream.steps - first)
+    layers, batch = list(layers), stream.shape[0]
+    weight, features = layers[-1].weight, layers[-1].out_features
+    start, first = 0, stream.steps - (window or stream.steps)
+    keep = weight.new_empty(stream.steps, batch, features) if reduce is None else None
+    total = None if reduce is None else torch.zeros(batch, features, dtype=_sum_dtype(weight), device=weight.device)
+    for part in stream.parts(chunk or chunk_steps(layers, batch)):
+        steps = part.size[0] if isinstance(part, Draws) else len(part)
+        outputs = None if keep is None else keep[start : start + steps]
+        advance(part, Sink(outputs=outputs, total=total, first=max(0, first - start)))
+        start += steps
+    return keep if total is None else (total / (stream.steps - first)).to(weight.dtype)  # type: ignore[return-value]
+
+
+def chunk_steps(layers: list[TraceLayer], batch: int) -> int:
+    """How many steps go through a layer at once: as many as leave its currents in the cache.
+
+    A chunk is large enough for one matrix product over its time × batch rows to be worth while, and small enough for
+    the scan that follows to find the currents where the product left them.
+    """
+    weight = layers[0].weight
+    row = max(layer.out_features for layer in layers) * max(1, batch) * weight.element_size()
+    return min(MAX_CHUNK, max(1, devices.cache_bytes(weight.device) // row))
+
+
+def _sum_dtype(weight: Tensor) -> torch.dtype:
+    """Of a sum over any number of steps: a float32 would stop counting spikes at 2²⁴ of them."""
+    return torch.float32 if weight.device.type == "mps" else torch.float64
 
 
 def _stream(xs: Tensor) -> Stream:

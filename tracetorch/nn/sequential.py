@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 from torch.nn import Module, ModuleList
 
 from tracetorch.encode import Stream
+from tracetorch.kernels import Draws, Sink
+from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.running import run_chunks
 
@@ -25,6 +28,8 @@ class Sequential(Module):
         torch.Size([1, 2])
     """
 
+    _graph: StepGraph | None = None
+
     def __init__(self, *layers: TraceLayer):
         super().__init__()
         if not layers:
@@ -35,17 +40,36 @@ class Sequential(Module):
         self.layers = ModuleList(layers)
         self.in_features, self.out_features = layers[0].in_features, layers[-1].out_features
 
+    @property
+    def precision(self) -> torch.dtype | None:
+        """Dtype of the factors of every layer's forward matrix product; see `TraceLayer.precision`."""
+        return self[0].precision
+
+    @precision.setter
+    def precision(self, dtype: torch.dtype | None) -> None:
+        for layer in self:
+            layer.precision = dtype
+
     def forward(self, x: Tensor) -> Tensor:
         """One step. Args: x (batch, in_features). Returns: the last layer's output. Builds no graph."""
+        if self[0].weight.is_cuda:
+            self._graph = self._graph or StepGraph(self, self)
+            return self._graph(x)
         for layer in self.layers:
             x = layer(x)
         return x
 
-    def advance(self, xs: Tensor) -> Tensor:
-        """One chunk, layer by layer. Args: xs (time, batch, in_features). Returns: (time, batch, out_features)."""
-        for layer in self:
-            xs = layer.advance(xs)
-        return xs
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what holds addresses of this network's memory: a copy finds its own."""
+        return self.__dict__ | {"_graph": None}
+
+    @torch.no_grad()
+    def advance(self, xs: Tensor | Draws, sink: Sink) -> None:
+        """One chunk, (time, batch, in_features), layer by layer; `sink` takes the outputs. Builds no graph."""
+        drive = self[0].driven_by(xs)
+        for below, above in pairwise(self):
+            drive = below.emit_to(above, drive)
+        self[-1].emit(drive, sink)
 
     def run(
         self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None
@@ -60,8 +84,7 @@ class Sequential(Module):
         Returns: (time, batch, out_features), or (batch, out_features) for "mean".
         Memory: O(time) without `reduce`, because that is what was asked for; independent of time with it.
         """
-        width = max(max(layer.in_features, layer.out_features) for layer in self)
-        return run_chunks(self.advance, xs, reduce=reduce, window=window, width=width, chunk=chunk)
+        return run_chunks(self, self.advance, xs, reduce=reduce, window=window, chunk=chunk)
 
     def backward(self, signal: Tensor) -> Tensor:
         """Learn, from the last layer to the first; at any time, any number of times.

@@ -1,0 +1,246 @@
+"""The benchmarks run, write what their README says, and compare equal networks. Nothing is timed here."""
+
+import importlib
+import json
+import runpy
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+import tracetorch as tt
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+OWN = ["--contender", "ours", "--contender", "floor"]
+MACHINE = {"command", "cpu", "cores", "instructions", "memory_bytes", "threads", "device", "system", "python"}
+SPREAD = {"median", "min", "n", "all"}
+
+
+@pytest.fixture(autouse=True)
+def _on_the_path(monkeypatch):
+    """What `python benchmarks/….py` does: siblings can be imported. They are forgotten at the end."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    yield
+    for name, module in list(sys.modules.items()):
+        if BENCHMARKS in Path(getattr(module, "__file__", None) or "/").parents:
+            del sys.modules[name]
+
+
+def start(monkeypatch, script: str, *words: str) -> int:
+    """Run a script in this process, as from the command line; its exit code."""
+    monkeypatch.setattr(sys, "argv", [script, *words])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
+    return ended.value.code or 0
+
+
+def run(monkeypatch, script: str, *words: str) -> dict:
+    """Run it with `--quick --json`; what it wrote."""
+    assert start(monkeypatch, script, "--quick", "--threads", "1", "--json", "out/new.json", *words) == 0
+    written = json.loads(Path("out/new.json").read_text(encoding="utf-8"))
+    assert written["benchmark"] == script.removesuffix(".py")
+    assert set(written["environment"]) >= MACHINE
+    assert written["environment"]["versions"]["torch"]
+    return written
+
+
+# ── every script ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_train_step(here, monkeypatch, capsys):
+    rows = run(monkeypatch, "train_step.py", *OWN)["rows"]
+    assert [row["contender"] for row in rows] == ["ours", "floor"]
+    for row in rows:
+        assert {"input", "network", "batch", "steps", "gain", "activity", "detail", "skipped"} < row.keys()
+        assert set(row["seconds"]) == SPREAD
+        assert row["to_ours"] == pytest.approx(row["seconds"]["median"] / rows[0]["seconds"]["median"])
+        assert row["to_floor"] == pytest.approx(row["seconds"]["median"] / rows[1]["seconds"]["median"])
+    assert "12-8-4, batch 2, T = 4, uniform input" in capsys.readouterr().out
+
+
+def test_train_step_on_digits(here, monkeypatch):
+    words = ["--input", "mnist", "--network", "784-8-10", "--steps", "2", "--steps", "3"]
+    rows = run(monkeypatch, "train_step.py", *OWN, *words)["rows"]
+    assert [(row["steps"], row["contender"]) for row in rows] == [(2, "ours"), (2, "floor"), (3, "ours"), (3, "floor")]
+
+
+def test_a_cell_over_the_budget_is_left_out_with_the_reason(here, monkeypatch, capsys):
+    rows = run(monkeypatch, "train_step.py", *OWN, "--budget-seconds", "0")["rows"]
+    assert all("the budget is 0 s" in row["skipped"] and "seconds" not in row for row in rows)
+    assert "the budget is 0 s" in capsys.readouterr().out
+
+
+WRONG = {"--network 784x10": "784x10", "--contender nobody": "nobody", "--input mnist": "12-8-4"}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_a_wrong_option_is_named(words, here, monkeypatch, capsys):
+    assert start(monkeypatch, "train_step.py", "--quick", "--threads", "1", *words.split()) == 2
+    error = capsys.readouterr().err
+    assert WRONG[words] in error
+    assert "Traceback" not in error
+
+
+def test_stream(here, monkeypatch):
+    names = ["ours, chunks", "ours, steps"]
+    rows = run(monkeypatch, "stream.py", *(word for name in names for word in ("--contender", name)))["rows"]
+    assert [row["contender"] for row in rows] == names
+    for row in rows:
+        assert set(row["steps_per_second"]) == SPREAD | {"max"}
+        assert row["steps"] >= 1
+        assert row["network"] == "12-8-4"
+
+
+def test_memory_and_its_figure(here, monkeypatch):
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the peak memory of a process is read from /proc")
+    written = run(monkeypatch, "memory.py", "--contender", "ours", "--steps", "2")
+    assert written["environment"]["memory_limit_bytes"] > 0
+    (row,) = written["rows"]
+    assert {key: row[key] for key in ("contender", "network", "batch", "steps", "skipped")} == {
+        "contender": "ours", "network": "12-8-4", "batch": 2, "steps": 2, "skipped": ""
+    }  # fmt: skip
+    assert row["seconds"] > 0
+    assert row["extra_bytes"] >= 0
+    stopped = row | {"steps": 20, "skipped": "would take 9 GiB", "forecast": {"seconds": 1.0, "extra_bytes": 9 * 2**30}}
+    written["rows"] = [row | {"extra_bytes": 4096}, stopped]
+    Path("memory.json").write_text(json.dumps(written), encoding="utf-8")
+    assert start(monkeypatch, "figure.py", "memory.json", "figures/memory.png") == 0
+    assert Path("figures/memory.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_startup(here, monkeypatch):
+    (row,) = run(monkeypatch, "startup.py")["rows"]
+    assert row["command"] == "tracetorch --help"
+    assert set(row["warm"]) == set(row["cold"]) == SPREAD
+
+
+def test_results_become_tables(here, monkeypatch, capsys):
+    run(monkeypatch, "train_step.py", *OWN)
+    capsys.readouterr()
+    assert start(monkeypatch, "results.py", "out/new.json") == 0
+    printed = capsys.readouterr().out
+    assert "|  | T = 4: ms | × floor | × ours |" in printed
+    assert "| floor | " in printed
+
+
+# ── what they share ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_everyone_runs_in_every_round_and_takes_turns_to_begin():
+    rounds, order = importlib.import_module("rounds"), []
+    works = {name: partial(lambda name, number: order.append((number, name)), name) for name in "abc"}
+    seconds = rounds.turns(works, 4, torch.device("cpu"), most={"c": 2})
+    assert order == [(number, name) for number, names in enumerate(["abc", "bca", "ab", "ab"]) for name in names]
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 4, "b": 4, "c": 2}
+
+
+def test_a_forecast_follows_what_was_seen():
+    forecast = importlib.import_module("rounds").Forecast(budget=10.0)
+    forecast.note(10, 1.0, 1000)
+    assert forecast.memory(20) == 2000
+    forecast.note(20, 2.0, 1000)
+    assert forecast.memory(2000) == 1000
+    assert forecast.seconds(40) == 4.0
+    assert forecast.refusal(40, runs=2, room=1000) == ""
+    assert "GiB" in forecast.refusal(40, runs=2, room=999)
+    assert "the budget is 10 s" in forecast.refusal(60, runs=2, room=None)
+
+
+def test_a_full_memory_is_told_from_other_errors():
+    with pytest.raises(RuntimeError) as full:
+        torch.empty(1 << 50)
+    out_of_memory = importlib.import_module("rounds").out_of_memory
+    assert out_of_memory(full.value) and not out_of_memory(RuntimeError("shapes cannot be multiplied"))
+
+
+def test_a_missing_library_is_named_with_what_to_type(monkeypatch):
+    monkeypatch.setitem(sys.modules, "snntorch", None)  # as if it were not installed
+    contenders = importlib.import_module("contenders")
+    assert contenders.present(contenders.TRAINERS, ["ours", "floor"]) == (["ours", "floor"], "")
+    there, line = contenders.present(contenders.TRAINERS, ["ours", "snntorch"])
+    assert there == ["ours"]
+    assert "left out: snntorch" in line
+    assert "pip install --no-deps -r benchmarks/requirements.txt" in line
+
+
+# ── equal networks, where the peers are installed ───────────────────────────────────────────────────────────────────
+
+SIZES = (200, 80, 60, 5)
+STEPS, BATCH, RATE = 60, 8, 0.1
+GAIN = 1.8
+"""Makes both hidden layers fire, and leaves no membrane above twice its threshold, where snnTorch's reset differs."""
+
+
+@pytest.fixture(params=["snntorch", "spikingjelly", "norse"])
+def peer(request):
+    """A peer's network with freshly drawn weights."""
+    pytest.importorskip(request.param)
+    contenders = importlib.import_module("contenders")
+    return contenders.build(contenders.TRAINERS[request.param], SIZES, torch.device("cpu"))
+
+
+def ours_like(peer) -> tt.nn.Sequential:
+    """Our network, and its weights in the peer's."""
+    torch.manual_seed(3)
+    first, *hidden, last = SIZES
+    net = tt.nn.feedforward(first, last, hidden=hidden, neuron=tt.nn.LIF, readout=tt.nn.LIS)
+    with torch.no_grad():
+        for layer in net:
+            layer.weight.mul_(GAIN)
+    peer.load([layer.weight for layer in net])
+    return net
+
+
+def hidden_spikes(peer, run) -> list[torch.Tensor]:
+    """How often each hidden neuron fires while `run` runs, for each layer: (batch, width), seen by a forward hook."""
+    counts = [torch.zeros(BATCH, width) for width in SIZES[1:-1]]
+
+    def count(at, module, args, output):
+        spikes = output[0] if isinstance(output, tuple) else output
+        counts[at] += spikes.detach().reshape(-1, *counts[at].shape).sum(dim=0)
+
+    handles = [module.register_forward_hook(partial(count, at)) for at, module in enumerate(peer.spiking)]
+    run()
+    for handle in handles:
+        handle.remove()
+    return counts
+
+
+def test_a_peer_has_the_same_spikes_and_the_same_answer(peer):
+    net = ours_like(peer)
+    xs = tt.encode.poisson(torch.full((BATCH, SIZES[0]), RATE), STEPS, seed=1).dense()
+    wanted, below = [], xs
+    for layer in list(net)[:-1]:
+        below = torch.stack([layer(x) for x in below])
+        wanted.append(below.sum(dim=0))
+    answer = torch.stack([net[-1](x) for x in below]).mean(dim=0)
+    means: list[torch.Tensor] = []
+    found = hidden_spikes(peer, lambda: means.append(peer.mean(xs)))
+    assert all(counts.sum() > 100 for counts in wanted)  # it is alive
+    for ours, theirs in zip(wanted, found, strict=True):
+        assert torch.equal(ours, theirs)
+    torch.testing.assert_close(means[0], answer, atol=1e-6, rtol=0)
+    peer.rest()
+    steps = torch.stack([peer.step(x) for x in xs]).mean(dim=0)
+    torch.testing.assert_close(steps, answer, atol=1e-6, rtol=0)
+
+
+def test_a_peer_has_the_same_loss_and_learns(peer):
+    base = importlib.import_module("contenders.base")
+    mean, target = torch.softmax(torch.randn(BATCH, SIZES[-1]), dim=-1), torch.arange(BATCH) % SIZES[-1]
+    torch.testing.assert_close(base.surprise(mean, target), tt.loss.cross_entropy(mean, target)[0])
+    ours_like(peer)
+    before = [synapse.weight.detach().clone() for synapse in peer.synapses]
+    peer.train_step(torch.full((BATCH, SIZES[0]), RATE), STEPS, 0, target)
+    assert all(not torch.equal(old, synapse.weight) for old, synapse in zip(before, peer.synapses, strict=True))
+    peer.rest()
+    peer.stream(torch.full((1, SIZES[0]), RATE), 5, 0)
+
+
+def test_a_peer_draws_the_rates_it_is_given(peer):
+    rates = torch.tensor([[0.0, 0.1, 0.5, 1.0]])
+    mean = torch.stack(list(peer.encode(rates, 2000))).mean(dim=0)
+    torch.testing.assert_close(mean, rates, atol=0.05, rtol=0)

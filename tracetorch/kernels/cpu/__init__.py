@@ -1,0 +1,19 @@
+"""The kernels for a CPU, compiled by numba and kept in its cache on disk."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tracetorch.kernels.counter import Draws
+from tracetorch.kernels.cpu.draw import draw_spikes
+from tracetorch.kernels.cpu.scan import currents, li_scan, lif_scan, lis_scan
+from tracetorch.kernels.cpu.step import stepper
+from tracetorch.kernels.cpu.arrays import grouped
+
+__all__ = ["currents", "li_scan", "lif_scan", "lis_scan", "spikes", "stepper"]
+
+
+def spikes(draws: Draws) -> Tensor:
+    """See `reference.spikes`."""
+    return draw_spikes(draws, *grouped(None, None, torch.float32), draws.dtype)

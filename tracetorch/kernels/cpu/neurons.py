@@ -1,0 +1,99 @@
+"""What neurons do with a chunk of currents, one sample at a time: its membranes, and its outputs into the sink.
+
+Every float operation is rounded by itself and in the order of the reference (no fast-math): the same numbers, to the
+bit; but for the softmax, whose exponential differs in the last place.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+LIF, LI, LIS = 0, 1, 2
+KINDS = {"lif": LIF, "li": LI, "lis": LIS}
+
+
+class Neurons(NamedTuple):
+    """A layer's neurons as the compiled code takes them."""
+
+    kind: int  # LIF, LI or LIS
+    membrane: np.ndarray  # (batch, neurons); updated
+    decay: np.ndarray  # (neurons,)
+    threshold: np.ndarray  # (neurons,); not read but by LIF
+
+
+class Outlet(NamedTuple):
+    """A `Sink` as the compiled code takes it: what is not asked for is empty."""
+
+    outputs: np.ndarray  # (time, batch, neurons)
+    total: np.ndarray  # (batch, neurons)
+    first: int
+    traces: np.ndarray  # (groups, batch, neurons)
+    decays: np.ndarray  # (groups, neurons)
+
+
+@njit(cache=True, nogil=True)
+def run(neurons, currents, sample, output, outlet):  # type: ignore[no-untyped-def]
+    """All steps of one sample. `currents`: (time, neurons); `output`: room for one step. Returns: spikes counted."""
+    membrane = neurons.membrane[sample]
+    fired = 0
+    for step in range(currents.shape[0]):
+        if neurons.kind == LIF:
+            fired += _fire(currents[step], membrane, neurons.decay, neurons.threshold, output)
+        else:
+            _leak(currents[step], membrane, neurons.decay)
+            if neurons.kind == LIS:
+                softmax(membrane, output)
+            else:
+                output[:] = membrane
+        _deliver(output, step, sample, outlet)
+    return fired
+
+
+@njit(cache=True, nogil=True)
+def _fire(current, membrane, decay, threshold, output):  # type: ignore[no-untyped-def]
+    for neuron in range(membrane.shape[0]):
+        raised = decay[neuron] * membrane[neuron] + current[neuron]
+        fires = raised > threshold[neuron]
+        output[neuron] = fires
+        membrane[neuron] = raised - threshold[neuron] if fires else raised
+    spikes = output[0] - output[0]
+    for neuron in range(membrane.shape[0]):
+        spikes += output[neuron]
+    return int(spikes)
+
+
+@njit(cache=True, nogil=True)
+def _leak(current, membrane, decay):  # type: ignore[no-untyped-def]
+    for neuron in range(membrane.shape[0]):
+        membrane[neuron] = decay[neuron] * membrane[neuron] + current[neuron]
+
+
+@njit(cache=True, nogil=True)
+def softmax(membrane, output):  # type: ignore[no-untyped-def]
+    """Softmax of one row of membranes into `output`."""
+    highest, whole = membrane[0], membrane[0] - membrane[0]
+    for neuron in range(membrane.shape[0]):
+        highest = max(highest, membrane[neuron])
+    for neuron in range(membrane.shape[0]):
+        output[neuron] = np.exp(membrane[neuron] - highest)
+        whole += output[neuron]
+    for neuron in range(membrane.shape[0]):
+        output[neuron] /= whole
+
+
+@njit(cache=True, nogil=True)
+def _deliver(output, step, sample, outlet):  # type: ignore[no-untyped-def]
+    """What `Sink.take` does, for one sample."""
+    if outlet.outputs.shape[0]:
+        for neuron in range(output.shape[0]):
+            outlet.outputs[step, sample, neuron] = output[neuron]
+    if outlet.total.shape[0] and step >= outlet.first:
+        for neuron in range(output.shape[0]):
+            outlet.total[sample, neuron] += output[neuron]
+    for group in range(outlet.traces.shape[0]):
+        for neuron in range(output.shape[0]):
+            kept = outlet.decays[group, neuron] * outlet.traces[group, sample, neuron]
+            outlet.traces[group, sample, neuron] = kept + output[neuron]

@@ -1,0 +1,150 @@
+"""A layer over a chunk of time on a CPU, in one pass: input, trace, currents, membranes, outputs; sample by sample.
+
+Where few channels fire, a sample's spikes are drawn (or listed), added to the trace and weighed by touching only the
+weights of who fired; its currents go straight into its neurons, and never leave the cache. Where many do, one dense
+matrix product makes the currents, and the pass begins after it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from tracetorch.kernels import reference
+from tracetorch.kernels.counter import Draws
+from tracetorch.kernels.cpu.arrays import grouped, per
+from tracetorch.kernels.cpu.draw import add_events, draw_events, draw_spikes, source_of
+from tracetorch.kernels.cpu.gather import gather, list_events
+from tracetorch.kernels.cpu.neurons import LI, LIF, LIS, Neurons, Outlet, run
+from tracetorch.kernels.cpu.threads import spread
+from tracetorch.kernels.drive import Drive
+from tracetorch.kernels.sink import Sink
+
+_DENSE_FROM = {torch.float32: 0.25, torch.float64: 0.25, torch.bfloat16: 0.05}
+"""From which share of active inputs on a dense product is faster than adding up the weights of who fired, by the dtype
+of the product; measured by benchmarks/sparsity.py."""
+
+
+def lif_scan(drive: Drive, membrane: Tensor, decay: Tensor, threshold: Tensor, sink: Sink) -> None:
+    """See `reference.lif_scan`."""
+    sink.fired = sum(_scan(drive, LIF, membrane, decay, threshold, sink))
+
+
+def li_scan(drive: Drive, membrane: Tensor, decay: Tensor, sink: Sink) -> None:
+    """See `reference.li_scan`."""
+    _scan(drive, LI, membrane, decay, decay, sink)
+
+
+def lis_scan(drive: Drive, membrane: Tensor, decay: Tensor, sink: Sink) -> None:
+    """See `reference.lis_scan`."""
+    _scan(drive, LIS, membrane, decay, decay, sink)
+
+
+def currents(drive: Drive) -> Tensor:
+    """See `reference.currents`."""
+    xs = drive.xs
+    traces, decays = grouped(drive.trace, drive.trace_decay, drive.weight.dtype)
+    if isinstance(xs, Draws):
+        xs = draw_spikes(xs, traces, decays, drive.precision)
+    elif drive.trace is not None:
+        spread(_trace, xs.shape[1], xs.numel(), xs.contiguous(), traces, decays)
+    return reference.weigh(xs, drive)
+
+
+def _scan(drive: Drive, kind: int, membrane: Tensor, decay: Tensor, threshold: Tensor, sink: Sink) -> list[int]:
+    size, dtype, xs = drive.size, drive.weight.dtype, drive.xs
+    neurons = Neurons(kind, membrane.numpy(), per(decay, size[2]), per(threshold, size[2]))
+    outputs = torch.empty(0, 0, 0, dtype=dtype) if sink.outputs is None else sink.outputs
+    total = torch.empty(0, 0, dtype=torch.float64) if sink.total is None else sink.total
+    outlet = Outlet(outputs.numpy(), total.numpy(), sink.first, *grouped(sink.trace, sink.trace_decay, dtype))
+    if _share(drive) > _DENSE_FROM[drive.precision]:
+        made = currents(drive)
+        return spread(_from_currents, size[1], made.numel(), made, neurons, outlet)
+    # Weights are laid out input by input (see `nn.parameters`), so this transposition moves nothing.
+    weight = drive.weight.detach().t().contiguous()
+    rows = (weight if drive.precision == dtype else weight.to(drive.precision).to(dtype)).numpy()
+    bias = np.zeros(size[2], rows.dtype) if drive.bias is None else drive.bias.detach().contiguous().numpy()
+    rest = (*grouped(drive.trace, drive.trace_decay, dtype), rows, bias, neurons, outlet)
+    work = size[0] * size[1] * len(rows)
+    if isinstance(xs, Draws):
+        return spread(_from_draws, size[1], work, source_of(xs), size[0], *rest)
+    return spread(_from_spikes, size[1], work, xs.contiguous(), *rest)
+
+
+def _share(drive: Drive) -> float:
+    """Which share of the input fires; infinite, if it is no spikes."""
+    xs = drive.xs
+    if isinstance(xs, Draws):
+        return xs.share
+    fired = drive.fired
+    if fired is None:
+        counts = spread(_count, xs.shape[1], xs.numel(), xs.contiguous())
+        fired = -1 if min(counts) < 0 else sum(counts)
+    return fired / max(1, xs.numel()) if fired >= 0 else math.inf
+
+
+@njit(cache=True, nogil=True)
+def _from_draws(first, last, source, steps, traces, decays, rows, bias, neurons, outlet):  # type: ignore[no-untyped-def]
+    # One event more than all: who may fire is written before it is known whether it does.
+    events, ends = np.empty(steps * rows.shape[0] + 1, np.uint32), np.empty(steps, np.uint64)
+    currents, output = np.empty((steps, rows.shape[1]), rows.dtype), np.empty_like(bias)
+    fired = 0
+    for sample in range(first, last):
+        draw_events(source, sample, events, ends)
+        add_events(traces, decays, sample, events, ends)
+        gather(rows, bias, events, ends, currents)
+        fired += run(neurons, currents, sample, output, outlet)
+    return fired
+
+
+@njit(cache=True, nogil=True)
+def _from_spikes(first, last, spikes, traces, decays, rows, bias, neurons, outlet):  # type: ignore[no-untyped-def]
+    steps = spikes.shape[0]
+    events, ends = np.empty(steps * rows.shape[0] + 1, np.uint32), np.empty(steps, np.uint64)
+    currents, output = np.empty((steps, rows.shape[1]), rows.dtype), np.empty_like(bias)
+    fired = 0
+    for sample in range(first, last):
+        list_events(spikes, sample, events, ends)
+        add_events(traces, decays, sample, events, ends)
+        gather(rows, bias, events, ends, currents)
+        fired += run(neurons, currents, sample, output, outlet)
+    return fired
+
+
+@njit(cache=True, nogil=True)
+def _from_currents(first, last, currents, neurons, outlet):  # type: ignore[no-untyped-def]
+    output = np.empty_like(neurons.membrane[0])
+    fired = 0
+    for sample in range(first, last):
+        fired += run(neurons, currents[:, sample], sample, output, outlet)
+    return fired
+
+
+@njit(cache=True, nogil=True)
+def _trace(first, last, xs, traces, decays):  # type: ignore[no-untyped-def]
+    for group in range(traces.shape[0]):
+        for sample in range(first, last):
+            for step in range(xs.shape[0]):
+                for channel in range(xs.shape[2]):
+                    kept = decays[group, channel] * traces[group, sample, channel]
+                    traces[group, sample, channel] = kept + xs[step, sample, channel]
+
+
+@njit(cache=True, nogil=True)
+def _count(first, last, xs):  # type: ignore[no-untyped-def]
+    """How many are 1; or −1, if anything is neither 0 nor 1."""
+    count = 0
+    for step in range(xs.shape[0]):
+        for sample in range(first, last):
+            odd = 0
+            for channel in range(xs.shape[2]):
+                x = xs[step, sample, channel]
+                count += x == 1
+                odd += (x != 0) & (x != 1)
+            if odd:
+                return -1
+    return count

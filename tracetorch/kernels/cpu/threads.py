@@ -1,0 +1,99 @@
+"""One compiled kernel, spread over the batch, in the very threads in which torch spreads its own operations.
+
+An OpenMP thread waits for its next work in a busy loop, for milliseconds. Threads of our own would share a processor
+with one that waits; on two cores that made every kernel after a torch operation take twice its time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SERIAL = 1 << 15
+"""With fewer numbers than this to work on, a second thread costs more than it saves."""
+
+_Body = Callable[[int], None]
+
+
+def spread(kernel: Callable[..., Any], batch: int, work: int, *arguments: Any) -> list[Any]:
+    """Call `kernel(first, last, *arguments)` for samples first … last − 1: here, or in several threads if there is much.
+
+    Args:
+        kernel: compiled, and free of the interpreter's lock.
+        batch: how many samples there are; each thread gets its own, and there are as many threads as torch may use.
+        work: how many numbers there are to work on.
+        arguments: what the kernel takes; tensors become arrays. Those that it writes must be contiguous.
+    Returns: what each call returned.
+    Raises: what the kernel raised.
+    """
+    plain = [argument.detach().numpy() if isinstance(argument, Tensor) else argument for argument in arguments]
+    parts = 1 if work < SERIAL else min(torch.get_num_threads(), batch)
+    if parts == 1:
+        return [kernel(0, batch, *plain)]
+    results: list[Any] = [None] * parts
+    errors: list[BaseException] = []
+
+    def body(part: int) -> None:
+        try:
+            results[part] = kernel(part * batch // parts, (part + 1) * batch // parts, *plain)
+        except BaseException as error:  # noqa: BLE001 (an exception cannot cross a foreign thread)
+            errors.append(error)
+
+    (_openmp() or _own_threads)(body, parts)
+    if errors:
+        raise errors[0]
+    return results
+
+
+@cache
+def _openmp() -> Callable[[_Body, int], None] | None:
+    """A parallel region of the OpenMP library that torch has loaded; None where there is no such library."""
+    library = _openmp_library()
+    if library is None:
+        return None
+    callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    library.GOMP_parallel.argtypes = [callback, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    library.GOMP_parallel.restype = None
+
+    def region(body: _Body, parts: int) -> None:
+        def member(_: int | None) -> None:
+            # A team may be smaller than was asked for; then its members take more than one part.
+            for part in range(library.omp_get_thread_num(), parts, library.omp_get_num_threads()):
+                body(part)
+
+        library.GOMP_parallel(callback(member), None, parts, 0)
+
+    return region
+
+
+def _openmp_library() -> ctypes.CDLL | None:
+    try:
+        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "omp" in line}
+    except OSError:
+        return None
+    home = str(Path(torch.__file__).parent.parent)  # torch's own, beside it or within, before any other that is loaded
+    for path in sorted(mapped, key=lambda path: not path.startswith(home)):
+        if Path(path).name.startswith(("libgomp", "libiomp5", "libomp")):
+            library = ctypes.CDLL(path)
+            if hasattr(library, "GOMP_parallel"):
+                return library
+    return None
+
+
+def _own_threads(body: _Body, parts: int) -> None:
+    waiting = [_pool(parts - 1).submit(body, part) for part in range(1, parts)]
+    body(0)
+    for part in waiting:
+        part.result()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="tracetorch")

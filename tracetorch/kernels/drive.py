@@ -1,0 +1,37 @@
+"""What drives a layer over a chunk of time: its input, and the synapse that it passes. Nothing is computed yet."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tracetorch.kernels.counter import Draws
+
+
+class Drive(NamedTuple):
+    """A chunk of input and the weights that it meets; a scan makes currents `W·x + b` of it, as it likes best.
+
+    xs: (time, batch, inputs), or spikes yet to be drawn. bool means spikes.
+    weight, bias: (neurons, inputs); (neurons,) or None.
+    precision: dtype of the factors of the product. bfloat16 holds spikes exactly and rounds the weights; products are
+        summed in float32, and the sum is rounded to bfloat16 where the device cannot give it otherwise.
+    trace, trace_decay: the layer's input trace, (batch, inputs) or (groups, batch, inputs), which the input is added
+        to, in place, and its decay: a number, (inputs,) or (groups, 1, 1). None if whoever made the input did that.
+    fired: how many of `xs` are 1, if they are spikes and were counted.
+    """
+
+    xs: Tensor | Draws
+    weight: Tensor
+    bias: Tensor | None
+    precision: torch.dtype
+    trace: Tensor | None = None
+    trace_decay: Tensor | None = None
+    fired: int | None = None
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(time, batch, neurons)."""
+        steps, batch = self.xs.size[:2] if isinstance(self.xs, Draws) else self.xs.shape[:2]
+        return steps, batch, self.weight.shape[0]

@@ -1,0 +1,36 @@
+"""Where the outputs of a scan go: to the layer above, to the reader, or to a sum; and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Sink:
+    """What is done with every output as soon as it is there, so that no more than is asked for is kept.
+
+    outputs: (time, batch, features); each step is written here. bool if they are spikes for the layer above.
+    total: (batch, features), float64 where the device has it; every step from `first` on is added.
+    trace, trace_decay: the input trace of the layer above, (batch, features) or (groups, batch, features), and its
+        decay; `t ← d·t + x` for every step.
+    fired: afterwards, how many spikes there were, if the kernel counted them.
+    """
+
+    outputs: Tensor | None = None
+    total: Tensor | None = None
+    first: int = 0
+    trace: Tensor | None = None
+    trace_decay: Tensor | None = None
+    fired: int | None = None
+
+    def take(self, step: int, output: Tensor) -> None:
+        """Take one step's output, (batch, features)."""
+        if self.outputs is not None:
+            self.outputs[step] = output
+        if self.total is not None and step >= self.first:
+            self.total += output
+        if self.trace is not None and self.trace_decay is not None:
+            torch.add(self.trace_decay * self.trace, output, out=self.trace)

@@ -1,0 +1,71 @@
+"""One step on a CUDA device, recorded once and replayed: launching kernels one by one takes longer than they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tracetorch.kernels import Draws, Sink
+
+if TYPE_CHECKING:
+    from tracetorch.nn.layer import TraceLayer
+
+
+class Advances(Protocol):
+    """A layer or a network."""
+
+    def advance(self, xs: Tensor | Draws, sink: Sink) -> None: ...
+
+
+class StepGraph:
+    """`net(x)` as a CUDA graph: input, output, states and parameters at fixed addresses.
+
+    It is recorded again when one of those moves: another batch, a state that was forgotten or handed out, a parameter
+    that was replaced. Numbers may change as they like, those of decays and thresholds too.
+
+    Args:
+        net: what advances.
+        layers: its layers, from the first to the last.
+    """
+
+    def __init__(self, net: Advances, layers: Iterable[TraceLayer]):
+        self._net, self._layers = net, list(layers)
+        self._recorded: list[Any] | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Args: x (batch, in_features). Returns: output (batch, out_features)."""
+        states = [layer._own_state(len(x)) for layer in self._layers]
+        dtype = self._layers[0].weight.dtype
+        now = [(*map(torch.Tensor.data_ptr, (*state, *layer.parameters())), layer.precision)
+               for layer, state in zip(self._layers, states, strict=True)]  # fmt: skip
+        if now != self._recorded:
+            self._record(x.to(dtype), states)
+            self._recorded = now
+        self._input.copy_(x)
+        self._graph.replay()
+        return self._output[0].clone()
+
+    def _record(self, x: Tensor, states: list[Any]) -> None:
+        """Record one step. The steps that it takes to warm up leave the states as they were."""
+        self._input = x.clone()
+        weight = self._layers[-1].weight
+        self._output = weight.new_empty(1, len(x), self._layers[-1].out_features)
+        before = [[value.clone() for value in state] for state in states]
+        side = torch.cuda.Stream(weight.device)
+        side.wait_stream(torch.cuda.current_stream(weight.device))
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                self._step()
+        torch.cuda.current_stream(weight.device).wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._step()
+        for state, kept in zip(states, before, strict=True):
+            for value, old in zip(state, kept, strict=True):
+                value.copy_(old)
+
+    def _step(self) -> None:
+        self._net.advance(self._input[None], Sink(outputs=self._output))

@@ -1,0 +1,77 @@
+"""What a layer remembers: a NamedTuple of tensors that is updated in place, and that nobody else sees change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tracetorch.nn.parameters import LayerParameters
+
+
+class LayerState(LayerParameters):
+    """The state of a layer; see `TraceLayer` for what it is, and for the arguments.
+
+    Kernels write into the tensors of a state. Whoever reads `layer.state` may keep what it got: the layer goes on with
+    copies of its own.
+    """
+
+    state_type: type[Any]
+    _state: Any = None
+    _lent = False
+
+    @property
+    def state(self) -> Any:
+        """The state, or None before the first step and after `reset`: a `state_type` of tensors, without a graph."""
+        self._lent = True
+        return self._state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._state, self._lent = state, True
+
+    def reset(self) -> None:
+        """Forget: membrane, trace and the number of steps seen."""
+        self._state = None
+
+    def save_state(self) -> dict[str, Tensor]:
+        """The state as named tensors (copies); empty before the first step. It is no part of `state_dict`."""
+        return {} if self._state is None else {name: value.clone() for name, value in self._state._asdict().items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take up a state that `save_state` gave. Raises: ValueError if it is not one of this layer's."""
+        if state and set(state) != set(self.state_type._fields):
+            raise ValueError(f"{self} keeps {', '.join(self.state_type._fields)}, got {', '.join(state)}")
+        if state:
+            wanted = self._initial_state(state["steps"].shape[0])
+            for name, value in state.items():
+                shape = tuple(getattr(wanted, name).shape)
+                if value.shape != shape:
+                    raise ValueError(f"{self} cannot take a {name} of shape {tuple(value.shape)}: it keeps {shape}")
+        weight = self.weight
+        dtypes = {name: value.dtype if name == "steps" else weight.dtype for name, value in state.items()}
+        moved = {name: value.to(weight.device, dtypes[name], copy=True) for name, value in state.items()}
+        self.state = self.state_type(**moved) if state else None
+
+    def _own_state(self, batch: int) -> Any:
+        """The state to write into: a new one, or a copy if the present one was handed out.
+
+        Raises: ValueError if it is that of another batch.
+        """
+        state = self._state
+        if state is None:
+            self._state = state = self._initial_state(batch)
+        elif state.steps.shape[0] != batch:
+            held = state.steps.shape[0]
+            raise ValueError(f"{self} holds a state of batch {held}, got batch {batch}: call net.reset() first")
+        elif self._lent:
+            self._state = state = self.state_type(*(value.clone() for value in state))
+        self._lent = False
+        return state
+
+    def _initial_state(self, batch: int) -> Any:
+        trace = (self.groups, batch, self.in_features) if self.groups > 1 else (batch, self.in_features)
+        shapes = dict.fromkeys(self.state_type._fields, (batch, self.out_features)) | {"trace": trace}
+        state = self.state_type(**{name: self.weight.new_zeros(shape) for name, shape in shapes.items()})
+        return state._replace(steps=torch.zeros(batch, 1, dtype=torch.int64, device=self.weight.device))
