@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tracetorch.cli.signatures import definition, is_trusted, signature
 PARTS = ("task", "network", "rule", "loss", "optimizer", "train")
 """The keys of a config that describe something to make; all but the task are completed later (`_partial_`)."""
 
-_PLAIN = {"seed": "int", "device": "str", "output.root": "str", "output.dir": "str | None"}
+_PLAIN = {"seed": "int", "device": "str", "threads": "int | None", "output.root": "str", "output.dir": "str | None"}
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 _KINDS = {
     "int": ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
@@ -40,7 +41,7 @@ def check(config: dict[str, Any]) -> None:
     for key in config:
         if key not in (*PARTS, *{name.split(".")[0] for name in _PLAIN}):
             raise UsageError(
-                f"{key}: no config has such a key.{did_you_mean(key, (*PARTS, 'seed', 'device', 'output'))}"
+                f"{key}: no config has such a key.{did_you_mean(key, (*PARTS, 'seed', 'device', 'threads', 'output'))}"
             )
     for part in PARTS:
         _check_part(part, config.get(part))
@@ -54,6 +55,9 @@ def check(config: dict[str, Any]) -> None:
         _check_value(key, node.get(name), _annotation(kind))
     if abs(config["seed"]) >= 2**63:
         raise UsageError(f"seed must fit into 64 bits, got {shorten(config['seed'])}")
+    cores = os.cpu_count() or 1
+    if config["threads"] is not None and not 1 <= config["threads"] <= cores:
+        raise UsageError(f"threads must lie between 1 and the {cores} of this machine, or be null, got {config['threads']}")
     if config["output"].get("dir") == "":
         raise UsageError("output.dir is empty: name a folder, or null for one named after the time")
     for path, node in _targets(config, ""):

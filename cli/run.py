@@ -23,10 +23,12 @@ def execute(overrides: list[str], show_traceback: bool) -> int:
     composed = compose(overrides)
     check(composed.config)
 
-    from tracetorch.cli.display import Display  # from here on it takes a second: torch is loaded
+    from tracetorch import device  # from here on it takes a second: torch is loaded
+    from tracetorch.cli.display import Display
     from tracetorch.runs import Run
 
     config, output = composed.config, composed.config["output"]
+    device.use_threads(config["threads"])
     parts = {name: make(config[name], name) for name in PARTS if name != "train"}
     train = function(config["train"])
     display = Display(composed.experiment, parts["task"].metrics[0])

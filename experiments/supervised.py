@@ -38,6 +38,7 @@ def main(
     learn_every: int | None = None,
     window: int | None = None,
     schedule: Literal["none", "cosine"] = "none",
+    precision: Literal["float32", "bfloat16"] = "float32",
     log_every: int = 20,
     eval_every: int | None = None,
     patience: int | None = None,
@@ -55,6 +56,7 @@ def main(
             optimizer steps, after each such part; what is logged is the last. Memory is the same.
         window: steps at the end that are read as the answer; what the task says, if None.
         schedule: of the step size: "none", or "cosine" from its start to 0 at the end.
+        precision: of the factors of the forward matrix products; see `TraceLayer.precision`. All else is float32.
         log_every, eval_every: updates between two records, and between two evaluations (one pass, or a tenth of the
             updates, if None).
         patience: stop after so many evaluations without a better one, and go back to the best; never, if None.
@@ -71,6 +73,7 @@ def main(
     window = window or task.readout_window
     torch.manual_seed(seed)
     net = network(task.input_size, task.output_size).to(run.device)
+    net.precision = torch.bfloat16 if precision == "bfloat16" else None
     learner = rule(net)
     stepper = optimizer(_parameter_groups(net))
     rate = CosineAnnealingLR(stepper, total) if schedule == "cosine" else LambdaLR(stepper, lambda update: 1.0)

@@ -9,6 +9,7 @@ from tracetorch.runs import group_of, id_of
 CONFIG = {
     "seed": 0,
     "device": "auto",
+    "threads": None,
     "output": {"root": "outputs", "dir": None},
     "task": {"_target_": "tracetorch.tasks.MNIST", "source": "/data/mnist", "seed": 0, "duration": "0.1..1.2"},
     "network": {"hidden": [64], "neuron": {"decay": 0.9, "learn": ["weight"]}},
@@ -35,6 +36,7 @@ def same(config):
     ("path", "value"),
     [
         ("device", "cuda:1"),
+        ("threads", 1),
         ("output.root", "elsewhere"),
         ("output.dir", "here"),
         ("task.source", "/mnt/other/mnist"),

@@ -30,6 +30,16 @@ def resolve(name: str) -> torch.device:
     return torch.device(name)
 
 
+def use_threads(count: int | None) -> None:
+    """How many threads torch and the compiled kernels use on the CPU; as many as torch found at first, if None."""
+    torch.set_num_threads(count or _threads_at_first())
+
+
+@cache
+def _threads_at_first() -> int:
+    return torch.get_num_threads()
+
+
 def cache_bytes(device: torch.device) -> int:
     """How much a device keeps close at hand: the second-level caches of the cores in use, or that of the GPU."""
     if device.type == "cuda":

@@ -9,11 +9,11 @@ from typing import Any
 
 from tracetorch.runs.records import to_json
 
-_NOT_THE_EXPERIMENT = ("seed", "device", "output")
+_NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output")
 
 
 def group_of(config: Mapping[str, Any]) -> str:
-    """Hash of a resolved config without seeds, device and paths: what runs share that differ by chance alone."""
+    """Hash of a resolved config without seeds, device, threads and paths: what runs share that differ by chance alone."""
     return _hash(_without_paths(_experiment(config), seeds=False))
 
 
