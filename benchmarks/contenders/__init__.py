@@ -1,0 +1,79 @@
+"""Who takes part, by name. A library that is not installed is left out with one line that says what to type."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from contenders.base import Contender
+
+INSTALL = "pip install --no-deps -r benchmarks/requirements.txt"
+logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # SpikingJelly asks for Triton on a CPU too
+
+OWN = {"ours", "floor"}
+"""Modules that need nothing but traceTorch: that one of these cannot be imported is an error."""
+
+
+class Entry(NamedTuple):
+    """Where a contender is to be found, loaded only if it takes part."""
+
+    module: str
+    kind: str
+    options: dict[str, Any] = {}  # noqa: RUF012  # read, never written
+
+
+TRAINERS = {
+    "floor": Entry("floor", "Floor"),
+    "ours": Entry("ours", "Ours"),
+    "ours-bfloat16": Entry("ours", "Ours", {"precision": torch.bfloat16}),
+    "snntorch": Entry("snntorch", "SnnTorch"),
+    "spikingjelly": Entry("spikingjelly", "SpikingJelly"),
+    "norse": Entry("norse", "Norse"),
+}
+"""Who trains, and the floor."""
+
+STREAMERS = {
+    "ours, chunks": Entry("ours", "Ours", {"chunked": True}),
+    "ours, steps": Entry("ours", "Ours"),
+    "snntorch": Entry("snntorch", "SnnTorch"),
+    "spikingjelly, chunks": Entry("spikingjelly", "SpikingJelly", {"chunked": True}),
+    "spikingjelly, steps": Entry("spikingjelly", "SpikingJelly"),
+    "norse": Entry("norse", "Norse"),
+}
+"""Who follows a stream: one step at a time, or in chunks."""
+
+
+def present(entries: dict[str, Entry], names: Sequence[str]) -> tuple[list[str], str]:
+    """Those of the names whose library can be imported.
+
+    Returns: their names; a line about the others, "" if there are none.
+    Raises: ValueError for a name that stands for nobody; ImportError if traceTorch itself cannot be imported.
+    """
+    strangers = [name for name in names if name not in entries]
+    if strangers:
+        raise ValueError(f"there is no contender {', '.join(strangers)}; there are {', '.join(entries)}")
+    modules: dict[str, str] = {}
+    for name in names:
+        try:
+            importlib.import_module(f"contenders.{entries[name].module}")
+        except ModuleNotFoundError as error:
+            if entries[name].module in OWN:
+                raise
+            modules[name] = str(error.name)
+    if not modules:
+        return list(names), ""
+    line = f"left out: {'; '.join(modules)} (not installed: {', '.join(dict.fromkeys(modules.values()))}). {INSTALL}"
+    return [name for name in names if name not in modules], line
+
+
+def build(entry: Entry, sizes: Sequence[int], device: torch.device, gain: float = 1.0) -> Contender:
+    """A fresh contender with freshly drawn weights, uniform within ± gain / √inputs."""
+    torch.manual_seed(0)
+    kind = getattr(importlib.import_module(f"contenders.{entry.module}"), entry.kind)
+    made: Contender = kind(sizes, device, **entry.options)
+    made.amplify(gain)
+    return made

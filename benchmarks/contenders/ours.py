@@ -1,0 +1,73 @@
+"""traceTorch: time goes by without a graph, and every layer learns from its trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+import tracetorch as tt
+from contenders.base import BLOCK, LEARNING_RATE, Contender
+
+
+class Ours(Contender):
+    """As its README shows it; decays and thresholds learn too, as they do by default.
+
+    Args:
+        precision: of the matrix products.
+        chunked: whether a stream is read chunk by chunk (`net.run`), or one step at a time (`net(x)`).
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        device: torch.device,
+        *,
+        precision: torch.dtype = torch.float32,
+        chunked: bool = False,
+    ):
+        super().__init__(sizes, device)
+        first, *hidden, last = sizes
+        net = tt.nn.feedforward(first, last, hidden=hidden, neuron=tt.nn.LIF, readout=tt.nn.LIS)
+        self.net, self.chunked = net.to(device), chunked
+        self.net.precision = precision
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=LEARNING_RATE)
+        self.detail = str(precision).removeprefix("torch.")
+
+    @torch.no_grad()
+    def amplify(self, gain: float) -> None:
+        for layer in self.net:
+            layer.weight.mul_(gain)
+
+    @torch.no_grad()
+    def activity(self, rates: Tensor, steps: int = 50) -> list[float]:
+        """Spikes per neuron and step in each hidden layer, in the first steps from rest."""
+        xs, found = tt.encode.poisson(rates, steps).dense(), []
+        self.net.reset()
+        for layer in list(self.net)[:-1]:
+            xs = layer.run(xs)
+            found.append(float(xs.mean()))
+        self.net.reset()
+        return found
+
+    def train_step(self, rates: Tensor, steps: int, seed: int, target: Tensor) -> None:
+        self.net.reset()
+        mean = self.net.run(tt.encode.poisson(rates, steps, seed), reduce="mean")
+        _, signal = tt.loss.cross_entropy(mean, target)
+        self.net.backward(signal)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def rest(self) -> None:
+        self.net.reset()
+
+    @torch.no_grad()
+    def stream(self, rates: Tensor, steps: int, seed: int) -> None:
+        xs = tt.encode.poisson(rates, steps, seed)
+        if self.chunked:
+            self.net.run(xs, reduce="mean")
+        else:
+            for block in xs.chunks(BLOCK):
+                for x in block:
+                    self.net(x)

@@ -1,0 +1,108 @@
+"""The tables of the README from what the benchmarks wrote.
+
+python benchmarks/results.py train_step.json memory.json stream.json startup.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from common import describe, milliseconds
+
+Row = dict[str, Any]
+Paths = Annotated[list[Path], typer.Argument(help="JSON that the benchmarks wrote.")]
+
+
+def main(paths: Paths) -> None:
+    """Print Markdown: a heading, the command, the machine and the tables of each file."""
+    for path in paths:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        machine = written["environment"]
+        typer.echo(f"### {written['benchmark']}\n\n`python benchmarks/{machine['command']}`\n\n{describe(machine)}\n")
+        typer.echo("\n\n".join(TABLES[written["benchmark"]](written["rows"])) + "\n")
+
+
+def train_step(rows: Sequence[Row]) -> list[str]:
+    """A table for each network, batch and input; three columns for each length."""
+
+    def cells(row: Row) -> list[str]:
+        if row["skipped"]:
+            return [row["skipped"], "", ""]
+        return [_milliseconds(row["seconds"]), _times(row, "to_floor"), _times(row, "to_ours")]
+
+    def heads(steps: Any) -> list[str]:
+        return [f"T = {steps:,}: ms", "× floor", "× ours"]
+
+    tables = []
+    for kind in dict.fromkeys((row["network"], row["batch"], row["input"]) for row in rows):
+        mine = [row for row in rows if (row["network"], row["batch"], row["input"]) == kind]
+        title = f"**{kind[0]}, batch {kind[1]}, {kind[2]} input**"
+        tables.append(f"{title}\n\n{_grid(mine, 'contender', 'steps', heads, cells)}")
+    return tables
+
+
+def memory(rows: Sequence[Row]) -> list[str]:
+    """A row for each contender, a column for each length."""
+
+    def cells(row: Row) -> list[str]:
+        return [row["skipped"] or f"{row['extra_bytes'] / 2**20:,.1f} MiB, {row['seconds']:,.3g} s"]
+
+    return [_grid(rows, "contender", "steps", lambda steps: [f"T = {steps:,}"], cells)]
+
+
+def stream(rows: Sequence[Row]) -> list[str]:
+    """A row for each contender, two columns for each network."""
+
+    def cells(row: Row) -> list[str]:
+        return [f"{row['steps_per_second']['median']:,.0f}", _times(row, "to_snntorch")]
+
+    return [_grid(rows, "contender", "network", lambda network: [f"{network}: steps/s", "× snntorch"], cells)]
+
+
+def startup(rows: Sequence[Row]) -> list[str]:
+    """A row for each command."""
+    lines = [[f"`{row['command']}`", _milliseconds(row["warm"]), _milliseconds(row["cold"])] for row in rows]
+    return [_markdown(["", "warm: ms", "cold: ms"], lines)]
+
+
+TABLES: dict[str, Callable[[Sequence[Row]], list[str]]] = {
+    "train_step": train_step,
+    "memory": memory,
+    "stream": stream,
+    "startup": startup,
+}
+
+
+def _grid(
+    rows: Sequence[Row], down: str, along: str, heads: Callable[[Any], list[str]], cells: Callable[[Row], list[str]]
+) -> str:
+    """Rows and columns from two keys of each measurement; what was not measured stays empty."""
+    columns, names = (list(dict.fromkeys(row[key] for row in rows)) for key in (along, down))
+    found = {(row[down], row[along]): cells(row) for row in rows}
+    empty = [""] * len(heads(columns[0]))
+    lines = [[name, *(text for column in columns for text in found.get((name, column), empty))] for name in names]
+    return _markdown(["", *(text for column in columns for text in heads(column))], lines)
+
+
+def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *lines])
+
+
+def _milliseconds(seconds: Row) -> str:
+    """Median, and minimum in brackets."""
+    return f"{milliseconds(seconds['median'])} ({milliseconds(seconds['min'])})"
+
+
+def _times(row: Row, key: str) -> str:
+    """A ratio with three digits; empty if there is none."""
+    return f"{row[key]:.3g}" if key in row else ""
+
+
+if __name__ == "__main__":
+    typer.run(main)
