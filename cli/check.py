@@ -57,7 +57,9 @@ def check(config: dict[str, Any]) -> None:
         raise UsageError(f"seed must fit into 64 bits, got {shorten(config['seed'])}")
     cores = os.cpu_count() or 1
     if config["threads"] is not None and not 1 <= config["threads"] <= cores:
-        raise UsageError(f"threads must lie between 1 and the {cores} of this machine, or be null, got {config['threads']}")
+        raise UsageError(
+            f"threads must lie between 1 and the {cores} of this machine, or be null, got {config['threads']}"
+        )
     if config["output"].get("dir") == "":
         raise UsageError("output.dir is empty: name a folder, or null for one named after the time")
     for path, node in _targets(config, ""):

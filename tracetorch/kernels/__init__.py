@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tracetorch.kernels import counter, reference
+from tracetorch.kernels import reference
 from tracetorch.kernels.counter import Draws, draw, limit_of
 from tracetorch.kernels.drive import Drive
 from tracetorch.kernels.sink import Sink
@@ -100,7 +100,8 @@ def _numba() -> ModuleType | None:
     try:
         from tracetorch.kernels import cpu  # noqa: PLC0415 (numba takes half a second to load)
     except ImportError as error:
-        return _missing("numba", error)
+        _missing("numba", error)
+        return None
     return cpu
 
 
@@ -109,7 +110,8 @@ def _triton() -> ModuleType | None:
     try:
         from tracetorch.kernels import cuda  # noqa: PLC0415 (it is there only beside CUDA)
     except ImportError as error:
-        return _missing("triton", error)
+        _missing("triton", error)
+        return None
     return cuda
 
 

@@ -8,8 +8,8 @@ every device, for every chunk size, batch order and number of threads, and a str
     tail   = upper half of mix32(channel·C + high(key), low(key))                            one word for each
     number = head·2¹⁶ + tail                                                                 in [0, 2²⁴)
 
-Whether a number lies below a limit is settled by its head alone, but for one time in 256; so a kernel that only wants to
-know that (a spike with a given probability) mixes a quarter of a word for each channel, and a tail hardly ever.
+Whether a number lies below a limit is settled by its head alone, but for one time in 256; so a kernel that only wants
+to know that (a spike with a given probability) mixes a quarter of a word for each channel, and a tail hardly ever.
 
 Source: the 64-bit finaliser is that of SplitMix64, Steele, Lea and Flood (2014), doi:10.1145/2660193.2660195; the
 32-bit one has two multiply-xorshift rounds with constants found by C. Wellons' search for low bias (2018).

@@ -70,9 +70,7 @@ def weigh(xs: Tensor, drive: Drive) -> Tensor:
     if precision == weight.dtype:
         return linear(xs.to(precision), weight, bias)
     rows, columns = xs.flatten(0, 1).to(precision), weight.to(precision).t()
-    if xs.device.type == "cuda":
-        product = torch.mm(rows, columns, out_dtype=torch.float32)
-    else:
-        product = torch.mm(rows, columns)
+    on_gpu = xs.device.type == "cuda"  # where the sums can be had as they are
+    product = torch.mm(rows, columns, torch.float32) if on_gpu else torch.mm(rows, columns)
     product = product.to(weight.dtype).view(*xs.shape[:2], -1)
     return product if bias is None else product.add_(bias)

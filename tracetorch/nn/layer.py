@@ -200,7 +200,7 @@ class TraceLayer(LayerState, ABC):
 
     def _average_current(self, average: Tensor) -> Tensor:
         if self.groups == 1:
-            # Not `linear`: this way the weight's gradient is laid out as the weight is, and the optimizer's pass is short.
+            # Not `linear`: this way the gradient is laid out as the weight is, and the optimizer need not jump.
             current = average @ self.weight.t()
         else:
             weight = self.weight.view(self.groups, -1, self.in_features)

@@ -13,7 +13,7 @@ _NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output")
 
 
 def group_of(config: Mapping[str, Any]) -> str:
-    """Hash of a resolved config without seeds, device, threads and paths: what runs share that differ by chance alone."""
+    """Hash of a resolved config without seeds, machine and paths: what runs share that differ by chance alone."""
     return _hash(_without_paths(_experiment(config), seeds=False))
 
 

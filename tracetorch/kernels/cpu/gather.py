@@ -42,5 +42,3 @@ def gather(rows, bias, events, ends, currents):  # type: ignore[no-untyped-def]
                 for neuron in range(left, right):
                     currents[step, neuron] += rows[a, neuron]
                 at += uint64(1)
-
-

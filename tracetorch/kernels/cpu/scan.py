@@ -24,7 +24,7 @@ from tracetorch.kernels.cpu.threads import spread
 from tracetorch.kernels.drive import Drive
 from tracetorch.kernels.sink import Sink
 
-_DENSE_FROM = {torch.float32: 0.25, torch.float64: 0.25, torch.bfloat16: 0.05}
+DENSE_FROM = {torch.float32: 0.25, torch.float64: 0.25, torch.bfloat16: 0.1}
 """From which share of active inputs on a dense product is faster than adding up the weights of who fired, by the dtype
 of the product; measured by benchmarks/sparsity.py."""
 
@@ -61,7 +61,7 @@ def _scan(drive: Drive, kind: int, membrane: Tensor, decay: Tensor, threshold: T
     outputs = torch.empty(0, 0, 0, dtype=dtype) if sink.outputs is None else sink.outputs
     total = torch.empty(0, 0, dtype=torch.float64) if sink.total is None else sink.total
     outlet = Outlet(outputs.numpy(), total.numpy(), sink.first, *grouped(sink.trace, sink.trace_decay, dtype))
-    if _share(drive) > _DENSE_FROM[drive.precision]:
+    if _share(drive) > DENSE_FROM[drive.precision]:
         made = currents(drive)
         return spread(_from_currents, size[1], made.numel(), made, neurons, outlet)
     # Weights are laid out input by input (see `nn.parameters`), so this transposition moves nothing.

@@ -64,9 +64,7 @@ class Stepper:
 
     def takes(self, x: Tensor) -> bool:
         """Whether this is the better way for such an input."""
-        return (
-            x.dtype is self._dtype and len(x) <= self._most and not x.requires_grad and x.device.type == "cpu"
-        )
+        return x.dtype is self._dtype and len(x) <= self._most and not x.requires_grad and x.device.type == "cpu"
 
     def __call__(self, x: Tensor, state: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Args: x (batch, inputs); state (membrane, trace, steps), updated. Returns: output (batch, neurons)."""

@@ -23,7 +23,7 @@ _Body = Callable[[int], None]
 
 
 def spread(kernel: Callable[..., Any], batch: int, work: int, *arguments: Any) -> list[Any]:
-    """Call `kernel(first, last, *arguments)` for samples first … last − 1: here, or in several threads if there is much.
+    """Call `kernel(first, last, *arguments)` for samples first … last − 1: here, or in several threads.
 
     Args:
         kernel: compiled, and free of the interpreter's lock.
@@ -43,7 +43,7 @@ def spread(kernel: Callable[..., Any], batch: int, work: int, *arguments: Any) -
     def body(part: int) -> None:
         try:
             results[part] = kernel(part * batch // parts, (part + 1) * batch // parts, *plain)
-        except BaseException as error:  # noqa: BLE001 (an exception cannot cross a foreign thread)
+        except BaseException as error:  # an exception cannot cross a foreign thread
             errors.append(error)
 
     (_openmp() or _own_threads)(body, parts)

@@ -1,0 +1,87 @@
+"""From which share of active inputs on a dense product is faster than adding up the weights of who fired, on a CPU.
+
+python benchmarks/sparsity.py
+python benchmarks/sparsity.py --network 784-1024-10 --batch 1
+python benchmarks/sparsity.py --quick
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from functools import partial
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor
+
+import common
+import tracetorch as tt
+from rounds import turns
+from tracetorch.kernels.cpu import scan
+
+SHARES = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+
+Batch = Annotated[int, typer.Option(min=1, help="Sequences at once.")]
+Steps = Annotated[int, typer.Option(min=1, help="Length of each.")]
+
+
+def main(
+    *,
+    network: Annotated[str, typer.Option(help="Widths, such as 784-256-10.")] = "784-256-10",
+    batch: Batch = 128,
+    steps: Steps = 100,
+    rounds: common.Rounds = 7,
+    threads: common.Threads = 2,
+    quick: common.Quick = False,
+    json: common.JSON = None,
+) -> None:
+    """Forward passes on both roads, at every share of active inputs; medians of interleaved rounds."""
+    with common.plain_errors():
+        device, widths = common.start("cpu", threads), common.widths("12-8-4" if quick else network)
+    batch, steps, rounds = (2, 3, 1) if quick else (batch, steps, rounds)
+    machine, rows = common.environment(device), list[common.Row]()
+    common.console.print(common.describe(machine), "\n", markup=False)
+    torch.manual_seed(0)
+    net = tt.nn.feedforward(widths[0], widths[-1], hidden=list(widths[1:-1]), neuron=tt.nn.LIF, readout=tt.nn.LIS)
+    usual = dict(scan.DENSE_FROM)
+    for name, precision in PRECISIONS.items():
+        for share in SHARES:
+            rates = torch.full((batch, widths[0]), share)
+            net.precision = precision
+            works = {road: partial(_pass, net, rates, steps, road) for road in ("sparse", "dense")}
+            turns(works, 1, device)
+            seconds = {road: statistics.median(taken) for road, taken in turns(works, rounds, device).items()}
+            rows.append({"precision": name, "share": share, **seconds, "dense_from": usual[precision or torch.float32]})
+            common.write(json, "sparsity", machine, rows)
+    common.table(
+        f"forward pass, {'-'.join(map(str, widths))}, batch {batch}, T = {steps}",
+        ["precision", "share that fires", "sparse: ms", "dense: ms", "sparse / dense", "chosen"],
+        [
+            [
+                row["precision"],
+                f"{row['share']:.0%}",
+                common.milliseconds(row["sparse"]),
+                common.milliseconds(row["dense"]),
+                f"{row['sparse'] / row['dense']:.2f}",
+                "sparse" if row["share"] <= row["dense_from"] else "dense",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _pass(net: tt.nn.Sequential, rates: Tensor, steps: int, road: str, number: int) -> None:
+    usual = dict(scan.DENSE_FROM)
+    scan.DENSE_FROM |= dict.fromkeys(usual, math.inf if road == "sparse" else -1.0)
+    try:
+        net.reset()
+        net.run(tt.encode.poisson(rates, steps, number), reduce="mean")
+    finally:
+        scan.DENSE_FROM |= usual
+
+
+if __name__ == "__main__":
+    typer.run(main)

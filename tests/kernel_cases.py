@@ -1,0 +1,226 @@
+"""The kernels that this machine has, and what they are given: a drive and a sink for every way to use them.
+
+Weights and real-valued input are multiples of 1/8, so that every sum of them is exact: whoever adds in another order
+still has to give the same bits.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.common import normal
+from tracetorch.kernels import Draws, Drive, Sink, cpu, limit_of, reference
+
+STEPS, BATCH, IN, OUT = 5, 2, 6, 5
+GPU = torch.device("cuda")
+FLOATS = (torch.float32, torch.float64)
+NEURONS = {"lif": 2, "li": 1, "lis": 1}
+"""Neurons with a kernel, and how many constants each has."""
+
+
+class Kernels(NamedTuple):
+    """One module of kernels, and the device whose tensors it takes; None, and why, if it is not there."""
+
+    module: Any
+    device: torch.device = torch.device("cpu")
+    why: str = ""
+
+
+def _triton() -> Kernels:
+    """Those for CUDA; in Triton's interpreter, on tensors of the CPU, where there is no GPU."""
+    try:
+        if torch.cuda.is_available():
+            return Kernels(importlib.import_module("tracetorch.kernels.cuda"), GPU)
+        if "triton" in sys.modules:
+            return Kernels(None, why="Triton was loaded before its interpreter could be asked for")
+        # Triton looks when its functions are made, some of them at the first launch; nobody else may see the variable.
+        with mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"}):
+            cuda = importlib.import_module("tracetorch.kernels.cuda")
+            cuda.trace_scan(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.tensor(0.5))
+        return Kernels(cuda)
+    except ImportError as error:
+        return Kernels(None, why=f"no Triton: {error}")
+
+
+NUMBA, TRITON = Kernels(cpu), _triton()
+_MARKS = [
+    *[pytest.mark.gpu] * (TRITON.device == GPU),
+    pytest.mark.skipif(TRITON.module is None, reason=TRITON.why or "it is there"),
+]
+KERNELS = pytest.mark.parametrize(
+    "kernels", [pytest.param(NUMBA, id="numba"), pytest.param(TRITON, id="triton", marks=_MARKS)]
+)
+"""Run a test with every module of kernels."""
+
+
+def over(**values: Iterable[Any]) -> pytest.MarkDecorator:
+    """`KERNELS`, each with every combination of these values; the interpreter, which is slow, with one in eleven."""
+    every = list(itertools.product(*values.values()))
+    some = every if TRITON.device == GPU else every[::11]
+    runs = [(NUMBA, "numba", (), one) for one in every] + [(TRITON, "triton", _MARKS, one) for one in some]
+    cases = [
+        pytest.param(module, *one, id="-".join([name, *map(str, one)]).replace("torch.", ""), marks=marks)
+        for module, name, marks, one in runs
+    ]
+    return pytest.mark.parametrize(("kernels", *values), cases)
+
+
+# ── numbers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def eighths(*shape: int, seed: int = 0) -> Tensor:
+    """Multiples of 1/8 from −1 to 1, float64."""
+    return (normal(*shape, seed=seed) * 4).round().clamp(-8, 8) / 8
+
+
+def binary(*shape: int, rate: float = 0.3) -> Tensor:
+    """0 and 1, float64, at a rate that lies beyond where the dense product begins."""
+    return (torch.rand(*shape, generator=torch.Generator().manual_seed(3)) < rate).double()
+
+
+def drawn(
+    steps: int = STEPS, batch: int = BATCH, channels: int = IN, varying: bool = False, rate: float = 0.1
+) -> Draws:
+    """Spikes to be drawn: channel 0 never fires, channel 1 always does."""
+    probability = torch.full((*[steps] * varying, batch, channels), rate, dtype=torch.float64)
+    probability *= 1 + normal(*probability.shape, seed=8).tanh()
+    probability[..., 0], probability[..., 1:2] = 0, 1
+    names = torch.arange(batch) * 10**12 - 5
+    return Draws(limit_of(probability), 7, range(1_000, 1_000 + steps), names, torch.float32, rate)
+
+
+INPUTS = {
+    "draws": lambda *size: drawn(*size),
+    "varying-draws": lambda *size: drawn(*size, varying=True),
+    "dense-draws": lambda *size: drawn(*size, rate=0.6),
+    "few-spikes": lambda *size: binary(*size, rate=0.08).bool(),
+    "many-spikes": lambda *size: binary(*size, rate=0.7).bool(),
+    "float-spikes": lambda *size: binary(*size, rate=0.08),
+    "real": lambda *size: eighths(*size, seed=9),
+}
+"""(time, batch, channels) → input: each of the roads that it may take."""
+
+TRACES = {
+    "no-trace": lambda batch, features: (None, None),
+    "one": lambda batch, features: (eighths(batch, features, seed=5), torch.tensor(0.9).double()),
+    "per-input": lambda batch, features: (eighths(batch, features, seed=5), normal(features, seed=6).sigmoid()),
+    "groups": lambda batch, features: (eighths(3, batch, features, seed=5), normal(3, 1, 1, seed=6).sigmoid()),
+}
+"""(batch, features) → a trace and its decay."""
+
+
+class Setup(NamedTuple):
+    """How a layer may be used; `names` of what its sink is given."""
+
+    trace: str
+    bias: bool
+    sink: tuple[str, ...]
+    above: str = "no-trace"
+
+
+SETUPS = {
+    "outputs": Setup("no-trace", False, ("outputs",)),
+    "total": Setup("one", True, ("total",)),
+    "trace-above": Setup("per-input", False, (), "one"),
+    "layer-above": Setup("groups", True, ("outputs",), "per-input"),
+    "groups-above": Setup("no-trace", True, (), "groups"),
+    "all": Setup("groups", False, ("outputs", "total"), "groups"),
+    "nothing": Setup("one", True, ()),
+}
+
+
+def to(thing: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """The same on a device, in a dtype if it is a real number; a copy."""
+    if isinstance(thing, Tensor):
+        return thing.to(device, dtype if thing.is_floating_point() else thing.dtype, copy=True)
+    if isinstance(thing, Draws):
+        return thing._replace(limit=thing.limit.to(device), samples=thing.samples.to(device), dtype=dtype)
+    return thing
+
+
+class Case(NamedTuple):
+    """A layer over a chunk, everything it reads and everything it writes."""
+
+    neuron: str
+    drive: Drive
+    membrane: Tensor
+    constants: tuple[Tensor, ...]
+    sink: Sink
+
+    def written(self) -> dict[str, Tensor]:
+        """What the scan has changed, by name."""
+        sink = {"outputs": self.sink.outputs, "total": self.sink.total, "above": self.sink.trace}
+        both = {"membrane": self.membrane, "trace": self.drive.trace} | sink
+        return {name: value.cpu() for name, value in both.items() if value is not None}
+
+
+def case(
+    neuron: str,
+    xs: Tensor | Draws,
+    setup: Setup,
+    dtype: torch.dtype,
+    *,
+    device: torch.device = torch.device("cpu"),
+    precision: torch.dtype | None = None,
+    neurons: int = OUT,
+    fired: int | None = None,
+    weight: Tensor | None = None,
+) -> Case:
+    """A new case, the same numbers each time; per-neuron constants where the layer has a trace for each input."""
+    size = xs.size if isinstance(xs, Draws) else tuple(xs.shape)
+    steps, batch, channels = size
+    own = slice(None) if setup.trace in ("per-input", "groups") else 0
+    above, above_decay = TRACES[setup.above](batch, neurons)
+    total = torch.ones(batch, neurons, dtype=torch.float64, device=device) if "total" in setup.sink else None
+    spike = torch.bool if neuron == "lif" and setup.above != "no-trace" else dtype
+    outputs = torch.empty(steps, batch, neurons, dtype=spike, device=device) if "outputs" in setup.sink else None
+
+    def moved(value: Any) -> Any:
+        return to(value, dtype, device)
+
+    synapse = eighths(neurons, channels, seed=1) if weight is None else weight
+    drive = Drive(
+        moved(xs),
+        moved(synapse).t().contiguous().t(),
+        moved(eighths(neurons, seed=2)) if setup.bias else None,
+        precision or dtype,
+        *map(moved, TRACES[setup.trace](batch, channels)),
+        fired=fired,
+    )
+    constants = (normal(neurons, seed=3).sigmoid()[own], normal(neurons, seed=4).abs()[own] / 2 + 0.2)
+    first = min(2, steps - 1)
+    sink = Sink(outputs, total, first, moved(above), moved(above_decay))
+    return Case(
+        neuron, drive, moved(eighths(batch, neurons, seed=7)), tuple(map(moved, constants[: NEURONS[neuron]])), sink
+    )
+
+
+def scanned(module: Any, one: Case) -> dict[str, Tensor]:
+    """Run it; what it has written."""
+    getattr(module, f"{one.neuron}_scan")(one.drive, one.membrane, *one.constants, one.sink)
+    return one.written()
+
+
+def expected(*args: Any, **options: Any) -> dict[str, Tensor]:
+    """What the reference writes, on the CPU."""
+    return scanned(reference, case(*args, **options))
+
+
+def same(actual: dict[str, Tensor], wanted: dict[str, Tensor], close: tuple[str, ...] = ()) -> None:
+    """The same bits; for the names in `close`, the same to within the last few."""
+    assert actual.keys() == wanted.keys()
+    for name, value in wanted.items():
+        if name in close:
+            torch.testing.assert_close(actual[name], value, msg=lambda text, name=name: f"{name}: {text}")
+        else:
+            assert torch.equal(actual[name], value), name
