@@ -22,7 +22,7 @@ from tests.common import normal
 from tracetorch.kernels import Draws, Drive, Sink, cpu, limit_of, reference
 
 STEPS, BATCH, IN, OUT = 5, 2, 6, 5
-GPU = torch.device("cuda")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 FLOATS = (torch.float32, torch.float64)
 NEURONS = {"lif": 2, "li": 1, "lis": 1}
 """Neurons with a kernel, and how many constants each has."""
@@ -32,7 +32,7 @@ class Kernels(NamedTuple):
     """One module of kernels, and the device whose tensors it takes; None, and why, if it is not there."""
 
     module: Any
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     why: str = ""
 
 
@@ -100,7 +100,7 @@ def drawn(
 
 
 INPUTS = {
-    "draws": lambda *size: drawn(*size),
+    "draws": drawn,
     "varying-draws": lambda *size: drawn(*size, varying=True),
     "dense-draws": lambda *size: drawn(*size, rate=0.6),
     "few-spikes": lambda *size: binary(*size, rate=0.08).bool(),
@@ -170,7 +170,7 @@ def case(
     setup: Setup,
     dtype: torch.dtype,
     *,
-    device: torch.device = torch.device("cpu"),
+    device: torch.device = CPU,
     precision: torch.dtype | None = None,
     neurons: int = OUT,
     fired: int | None = None,

@@ -1,4 +1,4 @@
-"""Every compiled kernel gives what its reference gives, to the bit; and nothing breaks where numba is missing."""
+"""Draws and currents are the same on every kernel; and nothing breaks where a kernel is missing."""
 
 from __future__ import annotations
 
@@ -8,109 +8,158 @@ import logging
 import pytest
 import torch
 
-from tracetorch import kernels
-from tracetorch.kernels import counter, cpu, reference
+from tests.kernel_cases import BATCH, FLOATS, IN, INPUTS, KERNELS, SETUPS, STEPS, TRACES, case, drawn, expected, over
+from tracetorch import kernels as dispatch
+from tracetorch.kernels import Draws, Drive, Sink, counter, cpu, reference
 
-SHAPES = [(1, 1, 1), (7, 3, 5), (40, 32, 64)]
-"""(time, batch, features): the last is large enough to be spread over threads."""
-
-
-@pytest.fixture(params=[torch.float32, torch.float64], ids=str)
-def dtype(request):
-    return request.param
+SIZE = (STEPS, BATCH, IN)
 
 
-def normal(*shape, dtype):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+# ── draws ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def same(some, others):
-    return all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
+def spikes_of(kernels, draws: Draws) -> torch.Tensor:
+    moved = draws._replace(limit=draws.limit.to(kernels.device), samples=draws.samples.to(kernels.device))
+    return kernels.module.spikes(moved).cpu()
 
 
-def test_the_largest_shape_is_spread_over_threads_and_the_smallest_is_not():
-    assert torch.Size(SHAPES[-1]).numel() > cpu._SERIAL > torch.Size(SHAPES[0]).numel()
+@over(
+    size=[(1, 1, 1), (5, 2, 6), (3, 2, 131)],
+    seed=[0, 7, -3, 2**63 + 11],
+    varying=[False, True],
+    dtype=[torch.bool, torch.float32, torch.float64, torch.bfloat16],
+)
+def test_draws(kernels, size, seed, varying, dtype):
+    draws = drawn(*size, varying=varying, rate=0.4)._replace(seed=seed, dtype=dtype)
+    spikes = spikes_of(kernels, draws)
+    assert spikes.shape == size and spikes.dtype == dtype
+    assert torch.equal(spikes, reference.spikes(draws))
+    assert size == (1, 1, 1) or 0.1 < spikes.double().mean() < 0.9
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("per_neuron", [False, True])
-def test_lif_scan(shape, per_neuron, dtype):
-    currents, membrane = normal(*shape, dtype=dtype) + 1, normal(*shape[1:], dtype=dtype)
-    size = shape[2:] if per_neuron else ()
-    decay, threshold = normal(*size, dtype=dtype).sigmoid(), normal(*size, dtype=dtype).exp()
-    spikes, after = reference.lif_scan(currents, membrane, decay, threshold)
-    assert shape == (1, 1, 1) or 0 < spikes.mean() < 1
-    assert same((spikes, after), cpu.lif_scan(currents, membrane, decay, threshold))
+@KERNELS
+@pytest.mark.parametrize("off", [-1, 0, 1])
+def test_a_limit_next_to_its_number_is_settled_by_the_tail(kernels, off):
+    """The number, its head alone, and the first with the next head: where a shortcut by heads could go wrong."""
+    samples, channels = torch.arange(4), 21
+    numbers = counter.numbers(3, range(2), samples, channels)
+    for near in (numbers, numbers >> 16 << 16, (numbers >> 16) + 1 << 16):
+        limit = (near + off).clamp(0, 1 << 24)
+        draws = Draws(limit, 3, range(2), samples, torch.bool)
+        assert torch.equal(spikes_of(kernels, draws), numbers < limit)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_li_scan(shape, dtype):
-    currents, membrane = normal(*shape, dtype=dtype), normal(*shape[1:], dtype=dtype)
-    decay = torch.tensor(0.9, dtype=dtype)
-    assert same(reference.li_scan(currents, membrane, decay), cpu.li_scan(currents, membrane, decay))
+@KERNELS
+def test_only_steps_that_follow_one_another_are_drawn(kernels):
+    with pytest.raises(ValueError, match="consecutive"):
+        spikes_of(kernels, drawn()._replace(steps=range(0, 2 * STEPS, 2)))
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("groups", [0, 3])
-def test_trace_scan(shape, groups, dtype):
-    xs, trace = normal(*shape, dtype=dtype), normal(*(groups,) * bool(groups), *shape[1:], dtype=dtype)
-    decay = normal(groups, 1, 1, dtype=dtype).sigmoid() if groups else normal(shape[2], dtype=dtype).sigmoid()
-    assert torch.equal(reference.trace_scan(xs, trace, decay), cpu.trace_scan(xs, trace, decay))
+@KERNELS
+def test_draws_leave_their_limits_and_names_as_they_were(kernels):
+    draws, same = drawn(varying=True), drawn(varying=True)
+    spikes_of(kernels, draws)
+    assert torch.equal(draws.limit, same.limit) and torch.equal(draws.samples, same.samples)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("seed", [0, 7, -3, 2**63 + 11])
-@pytest.mark.parametrize("varying", [False, True])
-def test_draws(shape, seed, varying):
-    limit = counter.limit_of(normal(*shape[0 if varying else 1 :], dtype=torch.float64).sigmoid())
-    samples, steps = torch.arange(shape[1]) * 10**9 - 5, range(1_000, 1_000 + shape[0])
-    expected = counter.draw_below(limit, seed, steps, samples)
-    assert torch.equal(expected, cpu.draw_below(limit, seed, steps, samples))
+# ── currents, for a neuron without a kernel ─────────────────────────────────────────────────────────────────────────
 
 
-def test_arguments_are_left_as_they_were():
-    currents, membrane, decay = normal(9, 4, 5, dtype=torch.float32), torch.ones(4, 5), torch.tensor(0.5)
-    before = currents.clone()
-    cpu.lif_scan(currents, membrane, decay, decay)
-    cpu.li_scan(currents, membrane, decay)
-    cpu.trace_scan(currents, membrane, decay)
-    assert torch.equal(currents, before)
-    assert torch.equal(membrane, torch.ones(4, 5))
+@over(kind=INPUTS, trace=TRACES, precision=[None, torch.bfloat16], dtype=FLOATS)
+def test_currents_and_the_trace_they_leave(kernels, kind, trace, precision, dtype):
+    how = SETUPS["total"]._replace(trace=trace, bias=trace == "one")
+    theirs = case("li", INPUTS[kind](*SIZE), how, dtype).drive
+    mine = case("li", INPUTS[kind](*SIZE), how, dtype, device=kernels.device, precision=precision).drive
+    made, wanted = kernels.module.currents(mine).cpu(), reference.currents(theirs)
+    assert made.dtype == dtype and torch.equal(made, wanted)
+    assert trace == "no-trace" or torch.equal(mine.trace.cpu(), theirs.trace)
 
 
-def test_views_that_are_not_contiguous():
-    currents = normal(5, 6, 4, dtype=torch.float32).transpose(0, 1)
-    state, decay = torch.zeros(5, 4), torch.tensor(0.9)
-    assert same(reference.lif_scan(currents, state, decay, decay), cpu.lif_scan(currents, state, decay, decay))
+@KERNELS
+def test_more_neurons_than_a_softmax_in_one_program_can_hold(kernels):
+    size, options = (2, 1, 3), {"neurons": 4097}
+    wanted = expected("lis", INPUTS["real"](*size), SETUPS["outputs"], torch.float32, **options)
+    mine = case("lis", INPUTS["real"](*size), SETUPS["outputs"], torch.float32, device=kernels.device, **options)
+    kernels.module.lis_scan(mine.drive, mine.membrane, *mine.constants, mine.sink)
+    for name, value in mine.written().items():
+        torch.testing.assert_close(value, wanted[name])
+
+
+# ── which kernel runs ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run(dtype: torch.dtype = torch.float32) -> list[float]:
+    """Spikes of one neuron with steady input 1, decay .5 and threshold 1.6, through the dispatch."""
+    one, half, threshold = (torch.tensor(value, dtype=dtype) for value in (1.0, 0.5, 1.6))
+    sink = Sink(outputs=torch.empty(3, 1, 1, dtype=dtype))
+    drive = Drive(one.expand(3, 1, 1), one.expand(1, 1), None, dtype, one.expand(1, 1).clone(), half)
+    dispatch.scan("lif", drive, torch.zeros(1, 1, dtype=dtype), (half, threshold), sink)
+    assert float(drive.trace) == 1.875
+    return sink.outputs.flatten().tolist()
 
 
 def test_a_dtype_without_a_kernel_takes_the_reference():
-    xs = torch.ones(3, 2, 4, dtype=torch.bfloat16)
-    trace = kernels.trace_scan(xs, torch.zeros(2, 4, dtype=torch.bfloat16), torch.tensor(0.5, dtype=torch.bfloat16))
-    assert trace.dtype == torch.bfloat16
-    assert bool((trace == 1.75).all())
+    assert run() == run(torch.bfloat16) == [0, 0, 1]
+    weight = torch.ones(2, 3)
+    assert dispatch._kernels(weight) is cpu and dispatch._kernels(weight.bfloat16()) is reference
+    assert dispatch.stepper("lif", weight.bfloat16(), None, [], lambda: ((), weight)) is None
 
 
-def test_without_numba_the_reference_runs_and_one_line_says_so(monkeypatch, caplog):
-    real_import = builtins.__import__
+def test_spikes_travel_as_bool_to_a_kernel_that_lists_them_and_else_ready_for_the_product():
+    weight = torch.ones(2, 3)
+    assert dispatch.spike_dtype(weight, torch.bfloat16) == torch.bool
+    assert dispatch.spike_dtype(weight.bfloat16(), torch.bfloat16) == torch.bfloat16
+    assert dispatch.spike_dtype(weight.to("meta"), torch.float32) == torch.float32
 
-    def no_numba(name, *args, **kwargs):
-        if name == "tracetorch.kernels" and "cpu" in (args[2] or ()):
-            raise ImportError("no numba here")
-        return real_import(name, *args, **kwargs)
 
-    kernels._compiled.cache_clear()
-    monkeypatch.setattr(builtins, "__import__", no_numba)
-    try:
-        with caplog.at_level(logging.WARNING, logger="tracetorch"):
-            for _ in range(3):
-                spikes, _ = kernels.lif_scan(
-                    torch.ones(3, 1, 1), torch.zeros(1, 1), torch.tensor(0.5), torch.tensor(1.6)
-                )
-        assert spikes.flatten().tolist() == [0, 0, 1]
-        assert kernels.names()["cpu"].startswith("torch")
-    finally:
-        kernels._compiled.cache_clear()
-    assert [record.message for record in caplog.records] == [
-        "numba is missing (no numba here): the slower torch kernels run instead"
-    ]
+@pytest.fixture
+def without(monkeypatch, caplog):
+    """A function that makes one module of kernels impossible to import, for as long as the test lasts."""
+    finders, real_import = (dispatch._numba, dispatch._triton), builtins.__import__
+
+    def forget():
+        for finder in finders:
+            finder.cache_clear()
+
+    def make_missing(missing):
+        def fails(name, *args, **kwargs):
+            if name == "tracetorch.kernels" and missing in (args[2] or ()):
+                raise ImportError(f"no {missing} here")
+            return real_import(name, *args, **kwargs)
+
+        monkeypatch.setattr(builtins, "__import__", fails)
+
+    forget()
+    with caplog.at_level(logging.WARNING, logger="tracetorch"):
+        yield make_missing
+    monkeypatch.undo()
+    forget()
+
+
+def test_without_numba_the_reference_runs_and_one_line_says_so(without, caplog):
+    without("cpu")
+    for _ in range(3):
+        assert run() == [0, 0, 1]
+        assert torch.equal(dispatch.spikes(drawn()), reference.spikes(drawn()))
+    assert dispatch.names()["cpu"].startswith("torch")
+    assert dispatch.spike_dtype(torch.ones(2, 3), torch.float32) == torch.float32
+    assert dispatch.stepper("lif", torch.ones(2, 3), None, [], lambda: ((), torch.ones(1))) is None
+    wanted = "numba is missing (no cpu here): the slower torch kernels run instead"
+    assert [record.message for record in caplog.records] == [wanted]
+
+
+def test_without_triton_the_reference_runs_on_a_gpu_and_one_line_says_so(without, caplog, monkeypatch):
+    without("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for _ in range(3):
+        assert dispatch._of(torch.device("cuda")) is None
+    assert dispatch.names() == {
+        "cpu": "numba", "cuda": "torch (install triton for speed)", "other devices": "torch"
+    }  # fmt: skip
+    wanted = "triton is missing (no cuda here): the slower torch kernels run instead"
+    assert [record.message for record in caplog.records] == [wanted]
+
+
+def test_no_kernel_is_known_for_another_device():
+    assert dispatch._of(torch.device("meta")) is None and dispatch._of(torch.device("cpu")) is cpu
+    assert dispatch.names()["cpu"] == "numba"

@@ -1,13 +1,29 @@
-"""Every kernel does with a chunk what its reference does: spikes, membranes and traces to the bit, the softmax nearly."""
+"""Every kernel does with a chunk what its reference does: the same bits, but for the softmax, which is close."""
 
 import pytest
 import torch
 
 from tests.common import normal
 from tests.kernel_cases import (
-    BATCH, FLOATS, IN, INPUTS, KERNELS, NEURONS, OUT, SETUPS, STEPS,
-    Case, Setup, binary, case, drawn, eighths, expected, over, same, scanned,
-)  # fmt: skip
+    BATCH,
+    FLOATS,
+    IN,
+    INPUTS,
+    KERNELS,
+    NEURONS,
+    OUT,
+    SETUPS,
+    STEPS,
+    Case,
+    Setup,
+    binary,
+    case,
+    drawn,
+    expected,
+    over,
+    same,
+    scanned,
+)
 from tracetorch.kernels import Draws, Sink, cpu
 from tracetorch.kernels.cpu import scan as cpu_scan
 
@@ -116,13 +132,11 @@ def test_views_that_are_not_contiguous(kernels, neuron, kind):
     wanted = expected(neuron, INPUTS[kind](*SIZE), SETUPS["total"], torch.float32)
     mine = case(neuron, INPUTS[kind](*SIZE), SETUPS["total"], torch.float32, device=kernels.device)
     xs, weight, bias = mine.drive.xs, strided(mine.drive.weight), strided(mine.drive.bias)
-    if isinstance(xs, Draws):
-        xs = xs._replace(limit=strided(xs.limit), samples=strided(xs.samples))
-    else:
-        xs = strided(xs)
+    named = isinstance(xs, Draws)
+    xs = xs._replace(limit=strided(xs.limit), samples=strided(xs.samples)) if named else strided(xs)
     assert not weight.is_contiguous() and not weight.t().is_contiguous() and not bias.is_contiguous()
-    same(scanned(kernels.module, mine._replace(drive=mine.drive._replace(xs=xs, weight=weight, bias=bias))), wanted,
-         CLOSE[neuron])  # fmt: skip
+    mine = mine._replace(drive=mine.drive._replace(xs=xs, weight=weight, bias=bias))
+    same(scanned(kernels.module, mine), wanted, CLOSE[neuron])
 
 
 # ── roads: the weights of who fired, or a dense product ─────────────────────────────────────────────────────────────
