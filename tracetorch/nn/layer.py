@@ -40,11 +40,6 @@ class TraceLayer(LayerState, ABC):
     spiking: bool = False
     """Whether the outputs are spikes: 0 and 1, so that none at all means that the layer is dead."""
 
-    precision: torch.dtype | None = None
-    """Dtype of the factors of the forward matrix product, such as torch.bfloat16; that of the weights, if None.
-
-    Spikes are exact in bfloat16 and weights are rounded; membranes, traces and learning stay in the weights' dtype."""
-
     # ── what a neuron says ──────────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
@@ -67,6 +62,7 @@ class TraceLayer(LayerState, ABC):
         Returns: (batch, out_features).
         """
 
+    _precision: torch.dtype | None = None
     _stepper: Any = None
     _graph: StepGraph | None = None
 
@@ -161,8 +157,22 @@ class TraceLayer(LayerState, ABC):
         return run_chunks([self], self.advance, xs, reduce=reduce, window=window, chunk=chunk)
 
     @property
+    def precision(self) -> torch.dtype | None:
+        """Dtype of the factors of the forward matrix product; that of the weights, if None.
+
+        In torch.bfloat16 spikes are exact and weights are rounded; membranes, traces and learning stay as they are.
+        """
+        return self._precision
+
+    @precision.setter
+    def precision(self, dtype: torch.dtype | None) -> None:
+        if dtype not in (None, torch.float32, torch.float64, torch.bfloat16):
+            raise ValueError(f"precision must be torch.bfloat16, torch.float32, torch.float64 or None, got {dtype!r}")
+        self._precision = dtype
+
+    @property
     def _product_dtype(self) -> torch.dtype:
-        return self.precision or self.weight.dtype
+        return self._precision or self.weight.dtype
 
     # ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────
 
