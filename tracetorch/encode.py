@@ -87,7 +87,8 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
     batch, channels = rates.shape[-2:]
     names = _names(samples, batch, rates)
 
-    limit, share = None if varying else kernels.limit_of(rates), float(rates.mean())
+    limit = None if varying else kernels.limit_of(rates)
+    share = float((rates if varying else torch.minimum(rates, 1 - rates)).mean())
 
     def make(start: int, stop: int) -> Draws:
         part = kernels.limit_of(rates[start:stop]) if limit is None else limit

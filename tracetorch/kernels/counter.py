@@ -35,7 +35,7 @@ class Draws(NamedTuple):
     steps: range
     samples: Tensor  # int64, (batch,)
     dtype: torch.dtype  # of the spikes
-    share: float = 1.0  # about how many of all will fire, in [0, 1]; a hint, on which no number depends
+    share: float = 1.0  # of channels that will do the unusual at a step, about; a hint, on which no spike depends
 
     @property
     def size(self) -> tuple[int, int, int]:

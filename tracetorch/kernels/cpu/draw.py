@@ -10,11 +10,12 @@ from numba import int32, njit, uint8, uint32, uint64
 from torch import Tensor
 
 from tracetorch.kernels import counter
-from tracetorch.kernels.counter import TAIL_BITS, Draws
+from tracetorch.kernels.counter import BITS, TAIL_BITS, Draws
 from tracetorch.kernels.cpu.arrays import bits_of
+from tracetorch.kernels.cpu.events import add_events, room
 from tracetorch.kernels.cpu.threads import spread
 
-_HIGHEST = np.uint32(255)
+_HIGHEST, _TAIL = np.uint32(255), np.uint32((1 << TAIL_BITS) - 1)
 
 
 class Source(NamedTuple):
@@ -44,67 +45,84 @@ def draw_spikes(draws: Draws, traces: np.ndarray, decays: np.ndarray, dtype: tor
         dtype: of the spikes.
     Returns: 0 and 1, (time, batch, channels).
     """
-    spikes = torch.zeros(draws.size, dtype=dtype)
-    one = bits_of(torch.ones(1, dtype=dtype))
-    spread(_spikes, draws.size[1], spikes.numel(), source_of(draws), traces, decays, one, bits_of(spikes))
+    spikes = torch.empty(draws.size, dtype=dtype)
+    values = bits_of(torch.tensor([0, 1], dtype=dtype))
+    spread(_spikes, draws.size[1], spikes.numel(), source_of(draws), traces, decays, values, bits_of(spikes))
     return spikes
 
 
 @njit(cache=True, nogil=True)
-def _spikes(first, last, source, traces, decays, one, spikes):  # type: ignore[no-untyped-def]
+def _spikes(first, last, source, traces, decays, values, spikes):  # type: ignore[no-untyped-def]
     steps, channels = spikes.shape[0], spikes.shape[2]
-    events, ends = np.empty(steps * channels + 1, np.uint32), np.empty(steps, np.uint64)
+    events, ends, usual = room(steps, channels)
     for sample in range(first, last):
-        draw_events(source, sample, events, ends)
-        add_events(traces, decays, sample, events, ends)
+        draw_events(source, sample, events, ends, usual)
+        add_events(traces, decays, sample, events, ends, usual)
         at = uint64(0)
         for step in range(steps):
-            for place in range(at, ends[step]):
-                spikes[step, sample, events[place]] = one[0]
-            at = ends[step]
+            for channel in range(channels):
+                spikes[step, sample, channel] = values[usual[channel]]
+            for place in range(at, ends[step, 1]):
+                spikes[step, sample, events[place]] = values[1 - usual[events[place]]]
+            at = ends[step, 1]
 
 
 @njit(cache=True, nogil=True)
-def draw_events(source, sample, events, ends):  # type: ignore[no-untyped-def]
-    """The channels of one sample that fire, step after step; `ends` says where those of each step end."""
+def draw_events(source, sample, events, ends, usual):  # type: ignore[no-untyped-def]
+    """What is unusual about one sample, step after step; see `events.room` for what is written."""
     channels = source.limits.shape[2]
-    words = np.empty((channels + 3) // 4, np.uint32)
+    words, masks = np.empty((channels + 3) // 4, np.uint32), np.zeros((channels + 3) // 4, np.uint32)
     heads = words.view(np.uint8)
     bound, rest = np.empty(channels, np.uint8), np.empty(channels, np.uint32)
     live = np.empty(channels + 1, np.uint32)
-    living, at = 0, uint64(0)
+    rare, living, at = 0, 0, uint64(0)
+    folds = source.limits.shape[0] == 1
     for step in range(ends.shape[0]):
         if step < source.limits.shape[0]:
-            living = _split(source.limits[step, sample], bound, rest, live)
+            rare, living = _split(source.limits[step, sample], folds, bound, rest, live, usual, masks.view(np.uint8))
         low, high = _row_key(source.seed, source.start + step, source.samples[sample])
-        _fill(words, low, high)
-        to = _candidates(heads, bound, live[:living], events, at)
-        ends[step] = at = _settle(heads, bound, rest, low, high, events, at, to)
+        _fill(words, masks, low, high)
+        to = _candidates(heads, bound, live[:rare], events, at)
+        ends[step, 0] = at = _settle(heads, bound, rest, low, high, usual, events, at, to)
+        to = _candidates(heads, bound, live[rare:living], events, at)
+        ends[step, 1] = at = _settle(heads, bound, rest, low, high, usual, events, at, to)
 
 
 @njit(cache=True, nogil=True)
-def _split(limits, bound, rest, live):  # type: ignore[no-untyped-def]
-    """Each limit as a bound for the head and one for the tail; and who can fire at all."""
+def _split(limits, folds, bound, rest, live, usual, masks):  # type: ignore[no-untyped-def]
+    """Each limit as a bound for the head and one for the tail; and who can do the unusual at all.
+
+    A channel that fires more often than not is drawn upside down, if it `folds`: all bits of its number turned, and
+    what is left of the limit. It is then unusual for it to be silent.
+    """
+    rare, living = 0, 0
     for channel in range(limits.shape[0]):
-        head = min(uint32(limits[channel]) >> uint32(TAIL_BITS), _HIGHEST)
+        often = folds and limits[channel] > int32(1 << (BITS - 1))
+        limit = uint32((1 << BITS) - limits[channel] if often else limits[channel])
+        head = min(limit >> uint32(TAIL_BITS), _HIGHEST)
         bound[channel] = uint8(head)
-        rest[channel] = uint32(limits[channel]) - (head << uint32(TAIL_BITS))
-    living = 0
+        rest[channel] = limit - (head << uint32(TAIL_BITS))
+        usual[channel] = often
+        masks[channel] = 255 if often else 0
+    for channel in range(limits.shape[0]):
+        live[rare] = channel
+        rare += (limits[channel] > int32(0)) & (usual[channel] == 0)
+    living = rare
     for channel in range(limits.shape[0]):
         live[living] = channel
-        living += limits[channel] > int32(0)
-    return living
+        living += (limits[channel] < int32(1 << BITS)) & (usual[channel] == 1)
+    return rare, living
 
 
 @njit(cache=True, nogil=True)
-def _fill(words, low, high):  # type: ignore[no-untyped-def]
+def _fill(words, masks, low, high):  # type: ignore[no-untyped-def]
     for group in range(words.shape[0]):
-        words[group] = _mix32(uint32(group), low, high)
+        words[group] = _mix32(uint32(group), low, high) ^ masks[group]
 
 
 @njit(cache=True, nogil=True)
 def _candidates(heads, bound, live, events, at):  # type: ignore[no-untyped-def]
-    """Whoever may fire is written, and stays if it does: no branch for the processor to guess wrong."""
+    """Whoever may is written, and stays if its head allows it: no branch for the processor to guess wrong."""
     for place in range(live.shape[0]):
         channel = live[place]
         events[at] = channel
@@ -113,30 +131,18 @@ def _candidates(heads, bound, live, events, at):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _settle(heads, bound, rest, low, high, events, start, stop):  # type: ignore[no-untyped-def]
+def _settle(heads, bound, rest, low, high, usual, events, start, stop):  # type: ignore[no-untyped-def]
     """Those whose head equals its bound stay if the tail is below its own."""
     kept = start
     for place in range(start, stop):
         channel = events[place]
         events[kept] = channel
-        fires = True
+        stays = True
         if heads[channel] == bound[channel]:
-            fires = (_mix32(channel, high, low) >> uint32(32 - TAIL_BITS)) < rest[channel]
-        kept += uint64(fires)
+            tail = _mix32(channel, high, low) >> uint32(32 - TAIL_BITS)
+            stays = (tail ^ (_TAIL if usual[channel] else uint32(0))) < rest[channel]
+        kept += uint64(stays)
     return kept
-
-
-@njit(cache=True, nogil=True)
-def add_events(traces, decays, sample, events, ends):  # type: ignore[no-untyped-def]
-    """A chunk of spikes into the traces of one sample: at every step `t ← d·t + x`."""
-    for group in range(traces.shape[0]):
-        at = uint64(0)
-        for step in range(ends.shape[0]):
-            for channel in range(traces.shape[2]):
-                traces[group, sample, channel] *= decays[group, channel]
-            for place in range(at, ends[step]):
-                traces[group, sample, events[place]] += 1
-            at = ends[step]
 
 
 @njit(cache=True, nogil=True, inline="always")

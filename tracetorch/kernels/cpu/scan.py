@@ -17,8 +17,8 @@ from torch import Tensor
 from tracetorch.kernels import reference
 from tracetorch.kernels.counter import Draws
 from tracetorch.kernels.cpu.arrays import grouped, per
-from tracetorch.kernels.cpu.draw import add_events, draw_events, draw_spikes, source_of
-from tracetorch.kernels.cpu.gather import gather, list_events
+from tracetorch.kernels.cpu.draw import draw_events, draw_spikes, source_of
+from tracetorch.kernels.cpu.events import add_events, gather, list_events, room
 from tracetorch.kernels.cpu.neurons import LI, LIF, LIS, Neurons, Outlet, run
 from tracetorch.kernels.cpu.threads import spread
 from tracetorch.kernels.drive import Drive
@@ -90,13 +90,13 @@ def _share(drive: Drive) -> float:
 @njit(cache=True, nogil=True)
 def _from_draws(first, last, source, steps, traces, decays, rows, bias, neurons, outlet):  # type: ignore[no-untyped-def]
     # One event more than all: who may fire is written before it is known whether it does.
-    events, ends = np.empty(steps * rows.shape[0] + 1, np.uint32), np.empty(steps, np.uint64)
-    currents, output = np.empty((steps, rows.shape[1]), rows.dtype), np.empty_like(bias)
+    events, ends, usual = room(steps, rows.shape[0])
+    currents, start, output = np.empty((steps, rows.shape[1]), rows.dtype), np.empty_like(bias), np.empty_like(bias)
     fired = 0
     for sample in range(first, last):
-        draw_events(source, sample, events, ends)
-        add_events(traces, decays, sample, events, ends)
-        gather(rows, bias, events, ends, currents)
+        draw_events(source, sample, events, ends, usual)
+        add_events(traces, decays, sample, events, ends, usual)
+        gather(rows, bias, events, ends, usual, start, currents)
         fired += run(neurons, currents, sample, output, outlet)
     return fired
 
@@ -104,13 +104,13 @@ def _from_draws(first, last, source, steps, traces, decays, rows, bias, neurons,
 @njit(cache=True, nogil=True)
 def _from_spikes(first, last, spikes, traces, decays, rows, bias, neurons, outlet):  # type: ignore[no-untyped-def]
     steps = spikes.shape[0]
-    events, ends = np.empty(steps * rows.shape[0] + 1, np.uint32), np.empty(steps, np.uint64)
-    currents, output = np.empty((steps, rows.shape[1]), rows.dtype), np.empty_like(bias)
+    events, ends, usual = room(steps, rows.shape[0])
+    currents, start, output = np.empty((steps, rows.shape[1]), rows.dtype), np.empty_like(bias), np.empty_like(bias)
     fired = 0
     for sample in range(first, last):
         list_events(spikes, sample, events, ends)
-        add_events(traces, decays, sample, events, ends)
-        gather(rows, bias, events, ends, currents)
+        add_events(traces, decays, sample, events, ends, usual)
+        gather(rows, bias, events, ends, usual, start, currents)
         fired += run(neurons, currents, sample, output, outlet)
     return fired
 
