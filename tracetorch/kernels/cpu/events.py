@@ -1,6 +1,6 @@
 """What is unusual in a chunk of spikes, as a list; and what follows from it for traces and currents.
 
-Most channels are silent at most steps, and some, such as the ink of a digit, fire at nearly all. A list names, step after
+Most channels are silent at most steps, and some, such as the ink of a digit, fire at nearly all. A list names, step by
 step, who did what it usually does not: fired, or stayed silent. Traces and currents then start from the usual.
 """
 
