@@ -61,6 +61,7 @@ KERNELS = pytest.mark.parametrize(
     "kernels", [pytest.param(NUMBA, id="numba"), pytest.param(TRITON, id="triton", marks=_MARKS)]
 )
 """Run a test with every module of kernels."""
+ONLY_TRITON = pytest.mark.parametrize("kernels", [pytest.param(TRITON, id="triton", marks=_MARKS)])
 
 
 def over(**values: Iterable[Any]) -> pytest.MarkDecorator:
@@ -91,10 +92,10 @@ def binary(*shape: int, rate: float = 0.3) -> Tensor:
 def drawn(
     steps: int = STEPS, batch: int = BATCH, channels: int = IN, varying: bool = False, rate: float = 0.1
 ) -> Draws:
-    """Spikes to be drawn: channel 0 never fires, channel 1 always does."""
+    """Spikes to be drawn: channel 0 never fires, channel 1 always, channel 2 mostly."""
     probability = torch.full((*[steps] * varying, batch, channels), rate, dtype=torch.float64)
     probability *= 1 + normal(*probability.shape, seed=8).tanh()
-    probability[..., 0], probability[..., 1:2] = 0, 1
+    probability[..., 0], probability[..., 1:2], probability[..., 2:3] = 0, 1, 0.7
     names = torch.arange(batch) * 10**12 - 5
     return Draws(limit_of(probability), 7, range(1_000, 1_000 + steps), names, torch.float32, rate)
 

@@ -8,7 +8,21 @@ import logging
 import pytest
 import torch
 
-from tests.kernel_cases import BATCH, FLOATS, IN, INPUTS, KERNELS, SETUPS, STEPS, TRACES, case, drawn, expected, over
+from tests.kernel_cases import (
+    BATCH,
+    FLOATS,
+    IN,
+    INPUTS,
+    KERNELS,
+    ONLY_TRITON,
+    SETUPS,
+    STEPS,
+    TRACES,
+    case,
+    drawn,
+    expected,
+    over,
+)
 from tracetorch import kernels as dispatch
 from tracetorch.kernels import Draws, Drive, Sink, counter, cpu, reference
 
@@ -45,8 +59,9 @@ def test_a_limit_next_to_its_number_is_settled_by_the_tail(kernels, off):
     numbers = counter.numbers(3, range(2), samples, channels)
     for near in (numbers, numbers >> 16 << 16, (numbers >> 16) + 1 << 16):
         limit = (near + off).clamp(0, 1 << 24)
-        draws = Draws(limit, 3, range(2), samples, torch.bool)
-        assert torch.equal(spikes_of(kernels, draws), numbers < limit)
+        for limits, steps in ((limit, 2), (limit[0], 1)):  # those that change, and those that stay
+            draws = Draws(limits, 3, range(steps), samples, torch.bool)
+            assert torch.equal(spikes_of(kernels, draws), (numbers < limit)[:steps])
 
 
 @KERNELS
@@ -83,6 +98,27 @@ def test_more_neurons_than_a_softmax_in_one_program_can_hold(kernels):
     kernels.module.lis_scan(mine.drive, mine.membrane, *mine.constants, mine.sink)
     for name, value in mine.written().items():
         torch.testing.assert_close(value, wanted[name])
+
+
+@ONLY_TRITON
+def test_no_launch_lets_triton_fuse_a_product_and_a_sum(kernels, monkeypatch):
+    """The interpreter would not; on a GPU the bits would be others. What it compiles to is in test_triton.py."""
+    launches = []
+
+    class Spy:
+        def __init__(self, name):
+            self.name, self.kernel = name, getattr(kernels.module, name)
+
+        def __getitem__(self, grid):
+            return lambda *args, **options: (launches.append((self.name, options)), self.kernel[grid](*args, **options))
+
+    names = {"_trace_kernel", "_draw_kernel", "_scan_kernel"}
+    for name in names:
+        monkeypatch.setattr(kernels.module, name, Spy(name))
+    mine = case("lif", drawn(), SETUPS["all"], torch.float32, device=kernels.device)
+    kernels.module.lif_scan(mine.drive, mine.membrane, *mine.constants, mine.sink)
+    assert {name for name, _ in launches} == names
+    assert all(options == {"enable_fp_fusion": False} for _, options in launches)
 
 
 # ── which kernel runs ───────────────────────────────────────────────────────────────────────────────────────────────

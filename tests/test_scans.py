@@ -103,6 +103,18 @@ def test_time_may_be_cut_anywhere(kernels, neuron, kind):
         same(mine.written(), wanted)
 
 
+@KERNELS
+def test_a_membrane_exactly_at_its_threshold_does_not_fire(kernels):
+    """Its decay is 1/2 and its threshold 1: it comes to 1/2, 1, 1, and at last to 9/8."""
+    mine = case("lif", torch.ones(4, 1, 1), SETUPS["outputs"], torch.float32, device=kernels.device, neurons=1)
+    xs = torch.tensor([0.5, 0.75, 0.5, 0.625], device=kernels.device)[:, None, None]
+    one = torch.ones((), device=kernels.device)
+    drive = mine.drive._replace(xs=xs, weight=torch.ones_like(mine.drive.weight))
+    scanned(kernels.module, mine._replace(drive=drive, membrane=mine.membrane.zero_(), constants=(one / 2, one)))
+    assert mine.sink.outputs.flatten().tolist() == [0, 0, 0, 1]
+    assert mine.membrane.tolist() == [[0.125]]
+
+
 # ── arguments ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -55,6 +55,6 @@ def _core_cache() -> int:
     """Of one core, as Linux tells it; 1 MiB, a usual size, where it does not."""
     try:
         size = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
-        return int(size.removesuffix("K")) << 10
-    except (OSError, ValueError):
+        return int(size[:-1]) << {"K": 10, "M": 20}[size[-1]]
+    except (OSError, ValueError, KeyError, IndexError):
         return _USUAL_CACHE

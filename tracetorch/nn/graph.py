@@ -26,33 +26,39 @@ class StepGraph:
     It is recorded again when one of those moves: another batch, a state that was forgotten or handed out, a parameter
     that was replaced. Numbers may change as they like, those of decays and thresholds too.
 
-    Args:
-        net: what advances.
-        layers: its layers, from the first to the last.
+    Args: net: what advances.
     """
 
-    def __init__(self, net: Advances, layers: Iterable[TraceLayer]):
-        self._net, self._layers = net, list(layers)
+    def __init__(self, net: Advances):
+        self._net = net
         self._recorded: list[Any] | None = None
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Args: x (batch, in_features). Returns: output (batch, out_features)."""
-        states = [layer._own_state(len(x)) for layer in self._layers]
-        dtype = self._layers[0].weight.dtype
-        now = [(*map(torch.Tensor.data_ptr, (*state, *layer.parameters())), layer.precision)
-               for layer, state in zip(self._layers, states, strict=True)]  # fmt: skip
+    @torch.no_grad()
+    def __call__(self, x: Tensor, layers: Iterable[TraceLayer]) -> Tensor:
+        """One step.
+
+        Args:
+            x: (batch, in_features).
+            layers: of the network as it is now, from the first to the last.
+        Returns: output (batch, out_features).
+        """
+        layers = list(layers)
+        layers[0].check_step(x)
+        states = [layer._own_state(len(x)) for layer in layers]
+                now = [(*map(torch.Tensor.data_ptr, (*state, *layer.parameters())), layer.precision)
+               for layer, state in zip(layers, states, strict=True)]  # fmt: skip
         if now != self._recorded:
-            self._record(x.to(dtype), states)
+            self._record(x.to(layers[0].weight.dtype), layers[-1], states)
             self._recorded = now
         self._input.copy_(x)
         self._graph.replay()
         return self._output[0].clone()
 
-    def _record(self, x: Tensor, states: list[Any]) -> None:
+    def _record(self, x: Tensor, last: TraceLayer, states: list[Any]) -> None:
         """Record one step. The steps that it takes to warm up leave the states as they were."""
         self._input = x.clone()
-        weight = self._layers[-1].weight
-        self._output = weight.new_empty(1, len(x), self._layers[-1].out_features)
+        weight = last.weight
+        self._output = weight.new_empty(1, len(x), last.out_features)
         before = [[value.clone() for value in state] for state in states]
         side = torch.cuda.Stream(weight.device)
         side.wait_stream(torch.cuda.current_stream(weight.device))

@@ -67,7 +67,9 @@ class TraceLayer(LayerState, ABC):
     _graph: StepGraph | None = None
 
     kernel: str | None = None
-    """Name of the compiled neuron that does what `step` does: "lif", "li" or "lis"; only `step` does it, if None."""
+    """Name of the compiled neuron that does what `step` does: "lif", "li" or "lis"; only `step` does it, if None.
+
+    Its constants then come from parameters whose names begin with `raw_`, so that a change in them is noticed."""
 
     @property
     def constants(self) -> tuple[Tensor, ...]:
@@ -96,19 +98,23 @@ class TraceLayer(LayerState, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """One step. Args: x (batch, in_features). Returns: output (batch, out_features). Builds no graph."""
-        if x.ndim != 2 or x.shape[1] != self.in_features:
-            raise ValueError(f"{self} expects a step of shape (batch, {self.in_features}), got {tuple(x.shape)}")
         if self.weight.is_cuda:
-            self._graph = self._graph or StepGraph(self, [self])
-            return self._graph(x)
+            self._graph = self._graph or StepGraph(self)
+            return self._graph(x, [self])
+        self.check_step(x)
         if self.kernel and self.precision is None:
-            if self._stepper is None or not self._stepper.is_fresh():
+            if self._stepper is None or not self._stepper.is_fresh(self._parameters.values()):
                 self._stepper = kernels.stepper(self.kernel, self.weight, self.bias, self._raw(), self._constants_now)
             if self._stepper is not None and self._stepper.takes(x):
                 return self._stepper(x, self._own_state(len(x)))
         output = self.weight.new_empty(1, x.shape[0], self.out_features)
         self.advance(x[None], Sink(outputs=output))
         return output[0]
+
+    def check_step(self, x: Tensor) -> None:
+        """Raises: ValueError unless x has the shape of one step."""
+        if x.ndim != 2 or x.shape[1] != self.in_features:
+            raise ValueError(f"{self} expects a step of shape (batch, {self.in_features}), got {tuple(x.shape)}")
 
     def _raw(self) -> list[Tensor]:
         return [value for name, value in self.named_parameters(recurse=False) if name.startswith("raw_")]

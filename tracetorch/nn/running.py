@@ -57,7 +57,7 @@ def run_chunks(
     start, first = 0, stream.steps - (window or stream.steps)
     keep = weight.new_empty(stream.steps, batch, features) if reduce is None else None
     total = None if reduce is None else torch.zeros(batch, features, dtype=_sum_dtype(weight), device=weight.device)
-    for part in stream.parts(chunk or chunk_steps(layers, batch)):
+    for part in stream.parts(chunk_steps(layers, batch) if chunk is None else chunk):
         steps = part.size[0] if isinstance(part, Draws) else len(part)
         outputs = None if keep is None else keep[start : start + steps]
         advance(part, Sink(outputs=outputs, total=total, first=max(0, first - start)))

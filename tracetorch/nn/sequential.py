@@ -53,8 +53,8 @@ class Sequential(Module):
     def forward(self, x: Tensor) -> Tensor:
         """One step. Args: x (batch, in_features). Returns: the last layer's output. Builds no graph."""
         if self[0].weight.is_cuda:
-            self._graph = self._graph or StepGraph(self, self)
-            return self._graph(x)
+            self._graph = self._graph or StepGraph(self)
+            return self._graph(x, self)
         for layer in self.layers:
             x = layer(x)
         return x

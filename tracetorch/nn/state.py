@@ -65,6 +65,9 @@ class LayerState(LayerParameters):
         elif state.steps.shape[0] != batch:
             held = state.steps.shape[0]
             raise ValueError(f"{self} holds a state of batch {held}, got batch {batch}: call net.reset() first")
+        elif state.trace.dtype != self.weight.dtype or state.trace.device != self.weight.device:
+            self.load_state(state._asdict())
+            state = self._state
         elif self._lent:
             self._state = state = self.state_type(*(value.clone() for value in state))
         self._lent = False

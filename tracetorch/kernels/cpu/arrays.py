@@ -25,5 +25,5 @@ def grouped(trace: Tensor | None, decay: Tensor | None, dtype: torch.dtype) -> t
 
 
 def bits_of(tensor: Tensor) -> Tensor:
-    """The same memory in a dtype that the compiler knows: bfloat16 as the whole numbers of its bits."""
-    return tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+    """The same memory in a dtype that the compiler knows: bfloat16 and float16 as the whole numbers of their bits."""
+    return tensor.view(torch.int16) if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

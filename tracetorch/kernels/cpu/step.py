@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ class Stepper:
     ):
         self._kind, self._dtype, self._constants = KINDS[neuron], weight.dtype, constants
         self._held = [tensor for tensor in (weight, bias, *raw) if tensor is not None]
+        self._known = {id(tensor) for tensor in self._held}  # held, so nothing new can take the place of one
         self._addresses = [tensor.data_ptr() for tensor in self._held]
         self._raw = [tensor.detach().numpy() for tensor in raw]
         self._raw_bytes: list[bytes] = []
@@ -58,13 +59,20 @@ class Stepper:
         self._state: tuple[Tensor, ...] | None = None
         self._most = max(1, MOST // weight.numel())
 
-    def is_fresh(self) -> bool:
-        """Whether the layer still keeps its parameters where they were."""
-        return [tensor.data_ptr() for tensor in self._held] == self._addresses
+    def is_fresh(self, parameters: Iterable[Tensor | None]) -> bool:
+        """Whether these, all of the layer's, are the very tensors that they were, and lie where they lay."""
+        known = {id(parameter) for parameter in parameters if parameter is not None} == self._known
+        return known and [tensor.data_ptr() for tensor in self._held] == self._addresses
 
     def takes(self, x: Tensor) -> bool:
         """Whether this is the better way for such an input."""
-        return x.dtype is self._dtype and len(x) <= self._most and not x.requires_grad and x.device.type == "cpu"
+        return (
+            x.dtype is self._dtype
+            and len(x) <= self._most
+            and not x.requires_grad
+            and not x.is_neg()
+            and x.device.type == "cpu"
+        )
 
     def __call__(self, x: Tensor, state: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Args: x (batch, inputs); state (membrane, trace, steps), updated. Returns: output (batch, neurons)."""

@@ -1,0 +1,36 @@
+"""Compiled code that is kept on disk is that of the sources: a change in any file of the kernels reaches it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import tracetorch
+
+SPIKES = """
+import numpy as np
+from tracetorch.kernels.cpu.neurons import LIF, Neurons, Outlet
+from tracetorch.kernels.cpu.scan import _from_currents
+one, nothing, flat = np.ones(1), np.zeros((0, 0, 0)), np.zeros((0, 0))
+outlet = Outlet(nothing, flat, 0, nothing, flat)
+print(_from_currents(0, 1, np.ones((1, 1, 1)), Neurons(LIF, np.zeros((1, 1)), one, one), outlet))
+"""
+"""A membrane exactly at its threshold, which does not fire. The neuron and the loop that calls it lie in two files."""
+
+
+def test_a_changed_neuron_is_compiled_anew_into_the_loop_that_calls_it(tmp_path):
+    package = tmp_path / "tracetorch"
+    shutil.copytree(Path(tracetorch.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def spikes() -> str:
+        command = [sys.executable, "-c", SPIKES]
+        return subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    neurons = package / "kernels" / "cpu" / "neurons.py"
+    source = neurons.read_text(encoding="utf-8")
+    assert source.count("raised > threshold[neuron]") == 1
+    assert spikes() == "0\n"
+    neurons.write_text(source.replace("raised > threshold[neuron]", "raised >= threshold[neuron]"), encoding="utf-8")
+    assert spikes() == "1\n"

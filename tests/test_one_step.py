@@ -1,0 +1,250 @@
+"""One step at a time, as a live stream needs it: the compiled step is the plain one, whatever happens in between."""
+
+import copy
+import io
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from tests.common import IN, LAYERS, OUT, Net, Row, build, each, layers_of, normal, spikes
+from tests.test_layers import Forgetful
+from tracetorch import kernels
+from tracetorch.kernels.cpu import step as compiled
+from tracetorch.nn import LI, LIF, LIS, Sequential
+
+LIVE = 6  # steps before something happens to a network, and after it
+
+
+def plain(monkeypatch) -> None:
+    """From here on no step is compiled: every one is a chunk of its own."""
+    monkeypatch.setattr(kernels, "stepper", lambda *_: None)
+
+
+def compiled_calls(monkeypatch) -> list[int]:
+    """How many steps are taken by the compiled kernel from here on: one item each, the size of its batch."""
+    calls, real = [], compiled.Stepper.__call__
+
+    def counting(stepper, x, state):
+        calls.append(len(x))
+        return real(stepper, x, state)
+
+    monkeypatch.setattr(compiled.Stepper, "__call__", counting)
+    return calls
+
+
+def stepwise(net: Net, xs: Tensor) -> Tensor:
+    return torch.stack([net(x) for x in xs])
+
+
+def same(row: Row, actual: Tensor, wanted: Tensor) -> None:
+    assert actual.dtype == wanted.dtype
+    if row.says == "spikes":
+        assert torch.equal(actual, wanted)
+    else:
+        torch.testing.assert_close(actual, wanted)
+
+
+def same_state(actual: Net, wanted: Net) -> None:
+    saved = actual.save_state()
+    for name, value in wanted.save_state().items():
+        torch.testing.assert_close(saved[name], value, rtol=1e-5, atol=1e-6)
+        assert "steps" not in name or torch.equal(saved[name], value)
+
+
+# ── step by step, and as a whole ────────────────────────────────────────────────────────────────────────────────────
+
+
+@each(LAYERS)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_steps_are_a_run(row, batch, dtype, monkeypatch):
+    calls, xs = compiled_calls(monkeypatch), spikes(batch=batch).to(dtype)
+    stepped, ran = build(row, dtype=dtype), build(row, dtype=dtype)
+    same(row, stepwise(stepped, xs), ran.run(xs))
+    same_state(stepped, ran)
+    assert calls == [batch] * len(xs) * len(list(layers_of(stepped)))
+
+
+@each(LAYERS)
+def test_real_valued_steps_are_a_run(row):
+    stepped, ran, xs = build(row), build(row), normal(24, 3, IN)
+    same(row, stepwise(stepped, xs), ran.run(xs))
+    same_state(stepped, ran)
+
+
+@each(LAYERS)
+def test_a_batch_too_large_for_the_compiled_step_takes_the_plain_road(row, monkeypatch):
+    calls, xs, net = compiled_calls(monkeypatch), spikes(), build(row)
+    monkeypatch.setattr(compiled, "MOST", 2 * min(layer.weight.numel() for layer in layers_of(net)))
+    same(row, stepwise(net, xs), build(row).run(xs))
+    assert not calls
+    net.reset()
+    same(row, stepwise(net, xs[:, :1]), build(row).run(xs[:, :1]))
+    assert calls == [1] * len(xs) * len(list(layers_of(net)))
+
+
+def test_a_neuron_without_a_kernel_steps_as_it_runs(monkeypatch):
+    calls, xs = compiled_calls(monkeypatch), spikes()
+    torch.manual_seed(0)
+    stepped = Forgetful().double()
+    ran, known = copy.deepcopy(stepped), LI(IN, OUT, bias=True).double()
+    known.load_state_dict(stepped.state_dict())
+    outputs = stepwise(stepped, xs)
+    torch.testing.assert_close(outputs, ran.run(xs))
+    assert not calls
+    torch.testing.assert_close(outputs, stepwise(known, xs))
+    assert len(calls) == len(xs)
+    between = Sequential(LIF(IN, IN).double(), stepped, LIS(OUT, 2).double())
+    between.reset()
+    whole = copy.deepcopy(between)
+    torch.testing.assert_close(stepwise(between, xs), whole.run(xs, chunk=5))
+
+
+# ── what happens to a network while it runs ─────────────────────────────────────────────────────────────────────────
+
+
+def optimizer_step(net: Net) -> Net:
+    optimizer = torch.optim.SGD([parameter for parameter in net.parameters() if parameter.requires_grad], lr=0.3)
+    net.backward(torch.ones(3, OUT))
+    optimizer.step()
+    return net
+
+
+def write_in_place(net: Net) -> Net:
+    for parameter in net.parameters():
+        parameter.data.mul_(0.8).add_(0.05)
+    return net
+
+
+def new_data(net: Net) -> Net:
+    for parameter in net.parameters():
+        parameter.data = parameter.data * 0.8 + 0.05
+    return net
+
+
+def new_data_by_rows(net: Net) -> Net:
+    """The weights laid out otherwise than a layer lays them out."""
+    for parameter in net.parameters():
+        parameter.data = (parameter.data * 0.8 + 0.05).contiguous()
+    return net
+
+
+def new_parameters(net: Net) -> Net:
+    for layer in layers_of(net):
+        for name, parameter in list(layer.named_parameters(recurse=False)):
+            setattr(layer, name, Parameter(parameter.detach() * 0.8 + 0.05))
+    return net
+
+
+def new_decays(net: Net) -> Net:
+    for layer in layers_of(net):
+        layer.raw_decay = Parameter(layer.raw_decay.detach() - 1)
+    return net
+
+
+def load(net: Net) -> Net:
+    net.load_state_dict({name: value * 0.8 + 0.05 for name, value in net.state_dict().items()})
+    return net
+
+
+def assign(net: Net) -> Net:
+    net.load_state_dict({name: value * 0.8 + 0.05 for name, value in net.state_dict().items()}, assign=True)
+    return net
+
+
+def bfloat16(net: Net) -> Net:
+    for layer in layers_of(net):
+        layer.precision = torch.bfloat16
+    return net
+
+
+def bfloat16_and_back(net: Net) -> Net:
+    stepwise(bfloat16(net), spikes(steps=2).float())
+    for layer in layers_of(net):
+        layer.precision = None
+    return net
+
+
+def copied_and_changed(net: Net) -> Net:
+    other = copy.deepcopy(net)
+    write_in_place(net)
+    stepwise(net, spikes(steps=2).float())
+    return other
+
+
+def pickled(net: Net) -> Net:
+    file = io.BytesIO()
+    torch.save(net, file)
+    return torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+
+
+def new_state(net: Net) -> Net:
+    net.load_state({name: value * 2 for name, value in net.save_state().items()})
+    return net
+
+
+def chunk_between(net: Net) -> Net:
+    net.run(spikes(steps=3).float())
+    return net
+
+
+EVENTS: list[Callable[[Net], Net]] = [
+    optimizer_step, write_in_place, new_data, new_data_by_rows, new_parameters, new_decays, load, assign, bfloat16,
+    bfloat16_and_back, copied_and_changed, pickled, new_state, chunk_between, torch.nn.Module.double,
+]  # fmt: skip
+
+SOME = ("LIF-groups-bias", "LIF-weights-only", "LI-per-neuron", "LIS-free-trace", "network")
+
+
+@each([row for row in LAYERS if row.name in SOME])
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__name__)
+def test_steps_go_on_as_on_the_plain_road_after(row, event, monkeypatch):
+    def live(net: Net) -> tuple[Net, Tensor]:
+        xs = spikes().float()
+        stepwise(net, xs[:LIVE])
+        net = event(net)
+        return net, stepwise(net, xs[LIVE : 2 * LIVE].to(next(layers_of(net)).weight.dtype))
+
+    net, outputs = live(build(row, dtype=torch.float32))
+    plain(monkeypatch)
+    other, wanted = live(build(row, dtype=torch.float32))
+    same(row, outputs, wanted)
+    same_state(net, other)
+
+
+@each([row for row in LAYERS if row.name in SOME])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.clone().requires_grad_(),
+        lambda x: x.bool(),
+        lambda x: x.to(torch.uint8),
+        lambda x: x.float(),
+        lambda x: torch.stack([x, x + 1], -1)[..., 0],
+        lambda x: x.t().contiguous().t(),
+        lambda x: x[:1].expand(3, -1),
+    ],
+    ids=["requires_grad", "bool", "uint8", "float32", "strided", "by-columns", "expanded"],
+)
+def test_any_input_is_taken_as_on_the_plain_road(row, change, monkeypatch):
+    xs = spikes(steps=8)
+    mine, theirs = build(row), build(row)
+    outputs = [mine(change(x)) for x in xs]
+    plain(monkeypatch)
+    wanted = [theirs(change(x)) for x in xs]
+    assert not any(output.requires_grad for output in outputs)
+    same(row, torch.stack(outputs), torch.stack(wanted))
+    same_state(mine, theirs)
+
+
+@each(LAYERS)
+def test_an_output_stays_as_it_was_given(row):
+    net, xs = build(row), spikes(steps=5)
+    outputs = [net(x) for x in xs]
+    kept = [output.clone() for output in outputs]
+    net(xs[0])
+    assert all(map(torch.equal, outputs, kept))
+    assert len({output.data_ptr() for output in outputs}) == len(outputs)

@@ -1,0 +1,164 @@
+"""Time in chunks: how many steps each has, and that means, windows and kept outputs do not depend on it."""
+
+import pytest
+import torch
+
+import tracetorch as tt
+from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, each, layers_of, spikes
+from tracetorch import device
+from tracetorch.kernels import Draws
+from tracetorch.nn import LI, LIF, LIS, Sequential, running
+from tracetorch.nn.running import MAX_CHUNK, chunk_steps
+
+CHUNKS = [1, 5, 8, STEPS, None]
+
+
+# ── how many steps ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def steps_for(monkeypatch, *, inputs=64, width=64, batch=64, cache=1 << 20, dtype=torch.float32) -> int:
+    monkeypatch.setattr(device, "cache_bytes", lambda _: cache)
+    return chunk_steps([LIF(inputs, width).to(dtype), LI(width, 2).to(dtype)], batch)
+
+
+@pytest.mark.parametrize(
+    "larger",
+    [{"width": 256}, {"inputs": 256}, {"batch": 256}, {"cache": 1 << 18}, {"dtype": torch.float64}],
+    ids=lambda larger: next(iter(larger)),
+)
+def test_wider_networks_larger_batches_and_smaller_caches_make_shorter_chunks(larger, monkeypatch):
+    usual, shorter = steps_for(monkeypatch), steps_for(monkeypatch, **larger)
+    assert 1 < shorter < usual < MAX_CHUNK
+    factor = 2 if "dtype" in larger else 4
+    assert shorter == pytest.approx(usual / factor, abs=1)
+
+
+def test_a_chunk_has_at_least_1_step_and_at_most_max_chunk(monkeypatch):
+    assert steps_for(monkeypatch, cache=1) == 1
+    assert steps_for(monkeypatch, cache=0) == 1
+    assert steps_for(monkeypatch, width=5000, batch=5000, cache=1 << 10) == 1
+    assert steps_for(monkeypatch, inputs=1, width=1, batch=1, cache=1 << 40) == MAX_CHUNK
+    assert steps_for(monkeypatch, batch=0) >= 1
+
+
+def test_the_cache_is_that_of_the_threads_in_use(monkeypatch):
+    cpu, threads = torch.device("cpu"), torch.get_num_threads()
+    one = device.cache_bytes(cpu)
+    assert one >= 1 << 16
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3 * threads)
+    assert device.cache_bytes(cpu) == 3 * one
+    assert device.cache_bytes(torch.device("meta")) > 0
+
+
+@pytest.mark.parametrize(("told", "wanted"), [("2048K\n", 2048 << 10), ("512K", 512 << 10), ("much", 1 << 20)])
+def test_the_cache_of_a_core_is_what_linux_tells_or_a_usual_one(told, wanted, monkeypatch):
+    monkeypatch.setattr(device.Path, "read_text", lambda _: told)
+    assert device._core_cache.__wrapped__() == wanted
+
+
+def test_and_a_usual_one_where_nothing_is_told(monkeypatch):
+    def fails(_):
+        raise OSError("no such file")
+
+    monkeypatch.setattr(device.Path, "read_text", fails)
+    assert device._core_cache.__wrapped__() == 1 << 20
+
+
+def test_a_run_asks_for_the_chunks_it_was_told_or_its_own(monkeypatch):
+    seen = []
+    stream = tt.encode.Stream(lambda a, b: seen.append(b - a) or torch.zeros(b - a, 1, IN), STEPS, (1, IN))
+    monkeypatch.setattr(running, "chunk_steps", lambda layers, batch: 7)
+    LI(IN, OUT).run(stream)
+    assert seen == [7, 7, 7, 3]
+    seen.clear()
+    LI(IN, OUT).run(stream, chunk=10)
+    assert seen == [10, 10, 4]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_the_cache_of_a_gpu_is_its_second_level():
+    assert device.cache_bytes(torch.device("cuda")) == torch.cuda.get_device_properties(0).L2_cache_size > 0
+
+
+# ── the mean of a window ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@each(LAYERS)
+@pytest.mark.parametrize("window", [1, 8, 9, None])
+def test_a_mean_is_that_of_the_outputs_added_one_by_one(row, window):
+    """To the bit, in whatever chunks, also where a window begins or ends with one."""
+    net, xs = build(row, dtype=torch.float32), spikes().float()
+    for chunk in CHUNKS:
+        net.reset()
+        outputs = net.run(xs, chunk=chunk)
+        net.reset()
+        total = torch.zeros(BATCH, OUT, dtype=torch.float64)
+        for output in outputs[-(window or STEPS) :]:
+            total += output
+        mean = net.run(xs, reduce="mean", window=window, chunk=chunk)
+        assert mean.dtype == torch.float32 and torch.equal(mean, (total / (window or STEPS)).float())
+
+
+def test_the_sum_goes_on_where_float32_would_stop_counting():
+    layer = LI(1, 1, decay=1e-6)
+    layer.weight.data.fill_(1)
+    xs = torch.ones(9, 1, 1)
+    xs[0] = 2**24
+    outputs = layer.run(xs)
+    assert float(outputs.cumsum(0)[-1]) < float(outputs.double().sum())
+    layer.reset()
+    mean = float(layer.run(xs, reduce="mean", chunk=2))
+    assert mean == float((outputs.double().sum() / 9).float()) > 2**24 / 9
+
+
+def sinks_of(net, monkeypatch) -> list:
+    """The sinks that chunks of this network are given from here on."""
+    sinks, kind = [], type(net)
+    advance = kind.advance
+    monkeypatch.setattr(kind, "advance", lambda self, xs, sink: (sinks.append(sink), advance(self, xs, sink))[1])
+    return sinks
+
+
+@each([row for row in LAYERS if row.name in ("LIF", "LIS", "network")])
+def test_all_outputs_are_written_where_they_are_kept(row, monkeypatch):
+    net = build(row, dtype=torch.float32)
+    sinks = sinks_of(net, monkeypatch)
+    kept = net.run(spikes().float(), chunk=7)
+    assert len(sinks) == 4 and {sink.total for sink in sinks} == {None}
+    at = kept.data_ptr()
+    for sink in sinks:
+        assert sink.outputs.data_ptr() == at
+        at += sink.outputs.nbytes
+    assert at == kept.data_ptr() + kept.nbytes == kept.data_ptr() + kept.untyped_storage().nbytes()
+
+
+@each([row for row in LAYERS if row.name in ("LIF", "LIS", "network")])
+def test_for_a_mean_no_output_is_kept_and_the_sum_is_float64(row, monkeypatch):
+    net = build(row, dtype=torch.float32)
+    sinks = sinks_of(net, monkeypatch)
+    net.run(spikes().float(), reduce="mean", window=10, chunk=7)
+    assert {sink.outputs for sink in sinks} == {None} and len({id(sink.total) for sink in sinks}) == 1
+    assert sinks[0].total.dtype == torch.float64
+    assert [min(7, sink.first) for sink in sinks] == [7, 7, 0, 0]
+
+
+# ── what is handed from layer to layer ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_draws_stay_draws_until_the_first_layer(monkeypatch):
+    net = Sequential(LIF(IN, 5), LIS(5, OUT))
+    taken, driven_by = [], LIF.driven_by
+    monkeypatch.setattr(LIF, "driven_by", lambda self, xs: taken.append(xs) or driven_by(self, xs))
+    stream = tt.encode.poisson(torch.full((BATCH, IN), 0.3), 10)
+    mean = net.run(stream, reduce="mean", chunk=4)
+    assert [type(xs) for xs in taken] == [Draws] * 3 and [len(xs.steps) for xs in taken] == [4, 4, 2]
+    net.reset()
+    torch.testing.assert_close(net.run(stream.dense(), reduce="mean"), mean)
+
+
+def test_a_chunk_counts_for_every_layer():
+    net = build(next(row for row in LAYERS if row.name == "network"))
+    net.run(spikes(), chunk=5)
+    for layer in layers_of(net):
+        assert layer.state.steps.tolist() == [[STEPS]] * BATCH
