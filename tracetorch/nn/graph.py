@@ -45,7 +45,7 @@ class StepGraph:
         layers = list(layers)
         layers[0].check_step(x)
         states = [layer._own_state(len(x)) for layer in layers]
-                now = [(*map(torch.Tensor.data_ptr, (*state, *layer.parameters())), layer.precision)
+        now = [(*map(torch.Tensor.data_ptr, (*state, *layer.parameters())), layer.precision)
                for layer, state in zip(layers, states, strict=True)]  # fmt: skip
         if now != self._recorded:
             self._record(x.to(layers[0].weight.dtype), layers[-1], states)
