@@ -27,9 +27,9 @@ def compiled_calls(monkeypatch) -> list[int]:
     """How many steps are taken by the compiled kernel from here on: one item each, the size of its batch."""
     calls, real = [], compiled.Stepper.__call__
 
-    def counting(stepper, x, state):
+    def counting(stepper, x):
         calls.append(len(x))
-        return real(stepper, x, state)
+        return real(stepper, x)
 
     monkeypatch.setattr(compiled.Stepper, "__call__", counting)
     return calls

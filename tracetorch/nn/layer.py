@@ -98,15 +98,26 @@ class TraceLayer(LayerState, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """One step. Args: x (batch, in_features). Returns: output (batch, out_features). Builds no graph."""
+        stepper = self._stepper
+        if stepper is not None and stepper.takes(x) and stepper.is_fresh(self._parameters.values()):
+            state = self._state
+            if self._lent or state is None or state is not stepper.state or state.steps.shape[0] != x.shape[0]:
+                stepper.bind(self._own_state(x.shape[0]))
+            return stepper(x)
+        return self._step_anew(x)
+
+    def _step_anew(self, x: Tensor) -> Tensor:
+        """A step without anything looked up before; what can be is, for the next."""
         if self.weight.is_cuda:
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, [self])
         self.check_step(x)
-        if self.kernel and self.precision is None:
+        if self.kernel and self._product_dtype == self.weight.dtype:
             if self._stepper is None or not self._stepper.is_fresh(self._parameters.values()):
                 self._stepper = kernels.stepper(self.kernel, self.weight, self.bias, self._raw(), self._constants_now)
             if self._stepper is not None and self._stepper.takes(x):
-                return self._stepper(x, self._own_state(len(x)))
+                self._stepper.bind(self._own_state(x.shape[0]))
+                return self._stepper(x)
         output = self.weight.new_empty(1, x.shape[0], self.out_features)
         self.advance(x[None], Sink(outputs=output))
         return output[0]
@@ -174,7 +185,7 @@ class TraceLayer(LayerState, ABC):
     def precision(self, dtype: torch.dtype | None) -> None:
         if dtype not in (None, torch.float32, torch.float64, torch.bfloat16):
             raise ValueError(f"precision must be torch.bfloat16, torch.float32, torch.float64 or None, got {dtype!r}")
-        self._precision = dtype
+        self._precision, self._stepper = dtype, None
 
     @property
     def _product_dtype(self) -> torch.dtype:

@@ -52,7 +52,8 @@ class Sequential(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """One step. Args: x (batch, in_features). Returns: the last layer's output. Builds no graph."""
-        if self[0].weight.is_cuda:
+        first = next(iter(self.layers))
+        if first._parameters["weight"].is_cuda:  # the short way to a parameter: an agent comes by at every step
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, self)
         for layer in self.layers:

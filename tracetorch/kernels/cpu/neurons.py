@@ -54,15 +54,14 @@ def run(neurons, currents, sample, output, outlet):  # type: ignore[no-untyped-d
 
 @njit(cache=True, nogil=True)
 def _fire(current, membrane, decay, threshold, output):  # type: ignore[no-untyped-def]
+    spikes = 0
     for neuron in range(membrane.shape[0]):
         raised = decay[neuron] * membrane[neuron] + current[neuron]
         fires = raised > threshold[neuron]
+        spikes += fires
         output[neuron] = fires
         membrane[neuron] = raised - threshold[neuron] if fires else raised
-    spikes = output[0] - output[0]
-    for neuron in range(membrane.shape[0]):
-        spikes += output[neuron]
-    return int(spikes)
+    return spikes
 
 
 @njit(cache=True, nogil=True)

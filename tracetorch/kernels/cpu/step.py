@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from tracetorch.kernels.cpu.neurons import KINDS, Neurons, Outlet, run
 
 MOST = 1 << 21
 """Products `batch × inputs × neurons` beyond which torch's threads are worth their call."""
+
+_NOBODY = {id(None)}
+_address = Tensor.data_ptr
 
 
 def stepper(
@@ -52,53 +56,51 @@ class Stepper:
         self._raw = [tensor.detach().numpy() for tensor in raw]
         self._raw_bytes: list[bytes] = []
         self._rows = weight.detach().t().numpy()
-        neurons = weight.shape[0]
-        start = weight.new_zeros(neurons) if bias is None else bias
-        self._room = (np.empty((1, neurons), self._rows.dtype), np.empty(neurons, self._rows.dtype))
+        self._neurons, self._inputs = weight.shape
+        start = weight.new_zeros(self._neurons) if bias is None else bias
+        self._room = (np.empty((1, self._neurons), self._rows.dtype), np.empty(self._neurons, self._rows.dtype))
         self._bias = start.detach().numpy()
-        self._state: tuple[Tensor, ...] | None = None
+        self.state: Any = None
         self._most = max(1, MOST // weight.numel())
 
     def is_fresh(self, parameters: Iterable[Tensor | None]) -> bool:
         """Whether these, all of the layer's, are the very tensors that they were, and lie where they lay."""
-        known = {id(parameter) for parameter in parameters if parameter is not None} == self._known
-        return known and [tensor.data_ptr() for tensor in self._held] == self._addresses
+        return {*map(id, parameters)} - _NOBODY == self._known and [*map(_address, self._held)] == self._addresses
 
     def takes(self, x: Tensor) -> bool:
         """Whether this is the better way for such an input."""
         return (
             x.dtype is self._dtype
-            and len(x) <= self._most
-            and not x.requires_grad
-            and not x.is_neg()
+            and x.ndim == 2
+            and x.shape[1] == self._inputs
+            and x.shape[0] <= self._most
+            and not (x.requires_grad or x.is_neg())
             and x.device.type == "cpu"
         )
 
-    def __call__(self, x: Tensor, state: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Args: x (batch, inputs); state (membrane, trace, steps), updated. Returns: output (batch, neurons)."""
-        raw = [values.tobytes() for values in self._raw]
-        if state is not self._state or raw != self._raw_bytes:
-            self._look_up(state, raw)
-        outputs = np.empty((1, len(x), self._rows.shape[1]), self._rows.dtype)
+    def __call__(self, x: Tensor) -> Tensor:
+        """One step of the state that was bound. Args: x (batch, inputs). Returns: output (batch, neurons)."""
+        if [raw.tobytes() for raw in self._raw] != self._raw_bytes:
+            self.bind(self.state)
+        outputs = np.empty((x.shape[0], self._neurons), self._rows.dtype)
         _step(x.numpy(), self._rows, self._bias, self._kind, *self._arrays, outputs, *self._room)
-        return torch.from_numpy(outputs[0])
+        return torch.from_numpy(outputs)
 
-    def _look_up(self, state: tuple[Tensor, Tensor, Tensor], raw: list[bytes]) -> None:
-        membrane, trace, steps = state
+    def bind(self, state: tuple[Tensor, Tensor, Tensor]) -> None:
+        """Look up where a state (membrane, trace, steps) lies, which the next steps update; and the constants."""
+        membrane, trace, steps = self.state = state
         with torch.no_grad():
             (decay, *threshold), trace_decay = self._constants()
-        neurons = self._rows.shape[1]
-        constants = (per(decay, neurons), per(threshold[0] if threshold else decay, neurons))
-        traces = grouped(trace, trace_decay, self._dtype)
-        self._arrays = (membrane.numpy(), *constants, *traces, steps.numpy())
-        self._state, self._raw_bytes = state, raw
+        constants = (per(decay, self._neurons), per(threshold[0] if threshold else decay, self._neurons))
+        self._raw_bytes = [raw.tobytes() for raw in self._raw]
+        self._arrays = (membrane.numpy(), *constants, *grouped(trace, trace_decay, self._dtype), steps.numpy())
 
 
 @njit(cache=True, nogil=True)
 def _step(x, rows, bias, kind, membrane, decay, threshold, traces, decays, steps, outputs, current, output):  # type: ignore[no-untyped-def]
     neurons = Neurons(kind, membrane, decay, threshold)
     nothing = np.empty((0, 0, 0), rows.dtype)
-    outlet = Outlet(outputs, nothing[0:0, 0], 0, nothing, nothing[0:0, 0])
+    outlet = Outlet(outputs.reshape((1, *outputs.shape)), nothing[0:0, 0], 0, nothing, nothing[0:0, 0])
     for sample in range(x.shape[0]):
         current[0, :] = bias
         for channel in range(x.shape[1]):
