@@ -52,8 +52,8 @@ class Sequential(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """One step. Args: x (batch, in_features). Returns: the last layer's output. Builds no graph."""
-        first = next(iter(self.layers))
-        if first._parameters["weight"].is_cuda:  # the short way to a parameter: an agent comes by at every step
+        first: TraceLayer = next(iter(self))
+        if first.weight.is_cuda:
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, self)
         for layer in self.layers:
