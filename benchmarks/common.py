@@ -43,7 +43,9 @@ def plain_errors() -> Iterator[None]:
     """A wrong option ends as one sentence, not as a traceback."""
     try:
         yield
-    except ValueError as error:
+    except KeyError as error:
+        raise typer.BadParameter(f"there is no entry {error} in the file: which benchmark wrote it?") from error
+    except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from common import describe, milliseconds
+from common import describe, milliseconds, plain_errors
 
 Row = dict[str, Any]
 Paths = Annotated[list[Path], typer.Argument(help="JSON that the benchmarks wrote.")]
@@ -21,10 +21,11 @@ Paths = Annotated[list[Path], typer.Argument(help="JSON that the benchmarks wrot
 def main(paths: Paths) -> None:
     """Print Markdown: a heading, the command, the machine and the tables of each file."""
     for path in paths:
-        written = json.loads(path.read_text(encoding="utf-8"))
-        machine = written["environment"]
+        with plain_errors():
+            written = json.loads(path.read_text(encoding="utf-8"))
+            machine, tables = written["environment"], TABLES[written["benchmark"]](written["rows"])
         typer.echo(f"### {written['benchmark']}\n\n`python benchmarks/{machine['command']}`\n\n{describe(machine)}\n")
-        typer.echo("\n\n".join(TABLES[written["benchmark"]](written["rows"])) + "\n")
+        typer.echo("\n\n".join(tables) + "\n")
 
 
 def train_step(rows: Sequence[Row]) -> list[str]:
@@ -70,11 +71,22 @@ def startup(rows: Sequence[Row]) -> list[str]:
     return [_markdown(["", "warm: ms", "cold: ms"], lines)]
 
 
+def sparsity(rows: Sequence[Row]) -> list[str]:
+    """A row for each share, the quotient of the two roads for each precision."""
+
+    def cells(row: Row) -> list[str]:
+        return [f"{row['sparse'] / row['dense']:.2f}"]
+
+    named = [row | {"share": f"{row['share']:.0%}"} for row in rows]
+    return [_grid(named, "share", "precision", lambda precision: [f"{precision}: sparse / dense"], cells)]
+
+
 TABLES: dict[str, Callable[[Sequence[Row]], list[str]]] = {
     "train_step": train_step,
     "memory": memory,
     "stream": stream,
     "startup": startup,
+    "sparsity": sparsity,
 }
 
 

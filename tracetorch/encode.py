@@ -88,7 +88,7 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
     names = _names(samples, batch, rates)
 
     limit = None if varying else kernels.limit_of(rates)
-    share = float((rates if varying else torch.minimum(rates, 1 - rates)).mean())
+    share = _share(rates, varying) if rates.device.type == "cpu" else 1.0  # elsewhere nobody asks, and it would wait
 
     def make(start: int, stop: int) -> Draws:
         part = kernels.limit_of(rates[start:stop]) if limit is None else limit
@@ -136,6 +136,11 @@ def constant(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None =
 
 ENCODERS = {"poisson": poisson, "latency": latency, "constant": constant}
 """The encoders by the name that a task's `encoding` takes: all `(values, steps, seed, samples) -> Stream`."""
+
+
+def _share(rates: Tensor, varying: bool) -> float:
+    odds = rates.to(torch.float32)
+    return float((odds if varying else torch.minimum(odds, 1 - odds)).mean())
 
 
 def _drawn(part: Tensor | Draws) -> Tensor:

@@ -99,7 +99,7 @@ def _of(device: torch.device) -> ModuleType | None:
 def _numba() -> ModuleType | None:
     try:
         from tracetorch.kernels import cpu  # noqa: PLC0415 (numba takes half a second to load)
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # RuntimeError: no folder in which numba may keep what it compiles
         _missing("numba", error)
         return None
     return cpu
@@ -109,11 +109,15 @@ def _numba() -> ModuleType | None:
 def _triton() -> ModuleType | None:
     try:
         from tracetorch.kernels import cuda  # noqa: PLC0415 (it is there only beside CUDA)
-    except ImportError as error:
+
+        cuda.probe()
+    except Exception as error:  # whatever a compiler, a driver or a GPU that is too old may come up with
         _missing("triton", error)
         return None
     return cuda
 
 
-def _missing(name: str, error: ImportError) -> None:
-    logging.getLogger("tracetorch").warning("%s is missing (%s): the slower torch kernels run instead", name, error)
+def _missing(name: str, error: Exception) -> None:
+    why, lines = "is missing" if isinstance(error, ImportError) else "does not work here", str(error).splitlines()
+    message = "%s %s (%s): the slower torch kernels run instead"
+    logging.getLogger("tracetorch").warning(message, name, why, lines[0] if lines else type(error).__name__)

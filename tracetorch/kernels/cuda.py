@@ -65,6 +65,16 @@ def spikes(draws: Draws) -> Tensor:
     return _draw(draws, draws.dtype, None, None)
 
 
+def probe() -> None:
+    """Draw one spike, to see whether kernels can be compiled and run here. Raises: whatever speaks against it."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    limit, samples = (
+        torch.zeros(1, 1, dtype=torch.int32, device=device),
+        torch.zeros(1, dtype=torch.int64, device=device),
+    )
+    spikes(Draws(limit, 0, range(1), samples, torch.float32))
+
+
 def stepper(*_: object) -> None:
     """None: on this device one step is a CUDA graph, see `nn.graph`."""
     return

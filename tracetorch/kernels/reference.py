@@ -70,7 +70,8 @@ def weigh(xs: Tensor, drive: Drive) -> Tensor:
     if precision == weight.dtype:
         return linear(xs.to(precision), weight, bias)
     rows, columns = xs.flatten(0, 1).to(precision), weight.to(precision).t()
-    on_gpu = xs.device.type == "cuda"  # where the sums can be had as they are
-    product = torch.mm(rows, columns, torch.float32) if on_gpu else torch.mm(rows, columns)
+    # On a GPU the float32 sums of bfloat16 factors can be had as they are.
+    as_summed = xs.device.type == "cuda" and precision == torch.bfloat16
+    product = torch.mm(rows, columns, torch.float32) if as_summed else torch.mm(rows, columns)
     product = product.to(weight.dtype).view(*xs.shape[:2], -1)
     return product if bias is None else product.add_(bias)

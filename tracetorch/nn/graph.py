@@ -47,7 +47,9 @@ class StepGraph:
         states = [layer._own_state(len(x)) for layer in layers]
         now = [(*map(torch.Tensor.data_ptr, (*state, *layer.parameters())), layer.precision)
                for layer, state in zip(layers, states, strict=True)]  # fmt: skip
+        now.append((tuple(x.shape), layers[0].weight.dtype))
         if now != self._recorded:
+            self._recorded = None
             self._record(x.to(layers[0].weight.dtype), layers[-1], states)
             self._recorded = now
         self._input.copy_(x)
@@ -60,18 +62,21 @@ class StepGraph:
         weight = last.weight
         self._output = weight.new_empty(1, len(x), last.out_features)
         before = [[value.clone() for value in state] for state in states]
-        side = torch.cuda.Stream(weight.device)
-        side.wait_stream(torch.cuda.current_stream(weight.device))
-        with torch.cuda.stream(side):
-            for _ in range(2):
-                self._step()
-        torch.cuda.current_stream(weight.device).wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._step()
-        for state, kept in zip(states, before, strict=True):
-            for value, old in zip(state, kept, strict=True):
-                value.copy_(old)
+        try:
+            with torch.cuda.device(weight.device):
+                side = torch.cuda.Stream(weight.device)
+                side.wait_stream(torch.cuda.current_stream(weight.device))
+                with torch.cuda.stream(side):
+                    for _ in range(2):
+                        self._step()
+                torch.cuda.current_stream(weight.device).wait_stream(side)
+                self._graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(self._graph, stream=side):
+                    self._step()
+        finally:
+            for state, kept in zip(states, before, strict=True):
+                for value, old in zip(state, kept, strict=True):
+                    value.copy_(old)
 
     def _step(self) -> None:
         self._net.advance(self._input[None], Sink(outputs=self._output))

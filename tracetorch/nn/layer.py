@@ -91,7 +91,8 @@ class TraceLayer(LayerState, ABC):
         for step, current in enumerate(kernels.currents(drive)):
             output, after = self.step(current, after)
             sink.take(step, output)
-        for before, value in zip(state, after, strict=True):
+        # Copied first, because a neuron may keep an old tensor under a new name.
+        for before, value in zip(state, [value.clone() for value in after], strict=True):
             before.copy_(value)
 
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -108,10 +109,10 @@ class TraceLayer(LayerState, ABC):
 
     def _step_anew(self, x: Tensor) -> Tensor:
         """A step without anything looked up before; what can be is, for the next."""
-        if self.weight.is_cuda:
+        self.check_step(x)
+        if self.weight.is_cuda and self.kernel:
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, [self])
-        self.check_step(x)
         if self.kernel and self._product_dtype == self.weight.dtype:
             if self._stepper is None or not self._stepper.is_fresh(self._parameters.values()):
                 self._stepper = kernels.stepper(self.kernel, self.weight, self.bias, self._raw(), self._constants_now)
@@ -123,9 +124,17 @@ class TraceLayer(LayerState, ABC):
         return output[0]
 
     def check_step(self, x: Tensor) -> None:
-        """Raises: ValueError unless x has the shape of one step."""
+        """Raises: ValueError unless x has the shape of one step, and lies where the weights do."""
         if x.ndim != 2 or x.shape[1] != self.in_features:
             raise ValueError(f"{self} expects a step of shape (batch, {self.in_features}), got {tuple(x.shape)}")
+        self._check_place(x.device)
+
+    def _check_place(self, device: torch.device) -> None:
+        shape = tuple(self.weight.shape)
+        if shape != (self.out_features, self.in_features):
+            raise ValueError(f"{self} needs a weight of shape {(self.out_features, self.in_features)}, got {shape}")
+        if device != self.weight.device:
+            raise ValueError(f"{self} is on {self.weight.device}, and its input on {device}: move one of them with .to")
 
     def _raw(self) -> list[Tensor]:
         return [value for name, value in self.named_parameters(recurse=False) if name.startswith("raw_")]
@@ -147,6 +156,7 @@ class TraceLayer(LayerState, ABC):
         size = xs.size if isinstance(xs, Draws) else tuple(xs.shape)
         if len(size) != 3 or size[2] != self.in_features:
             raise ValueError(f"{self} expects a chunk of shape (time, batch, {self.in_features}), got {tuple(size)}")
+        self._check_place(xs.samples.device if isinstance(xs, Draws) else xs.device)
         state = self._own_state(size[1])
         xs = xs.to(self.weight.dtype) if isinstance(xs, Tensor) else xs
         return Drive(xs, self.weight, self.bias, self._product_dtype, state.trace, self.trace_decay)
@@ -160,7 +170,10 @@ class TraceLayer(LayerState, ABC):
 
     def emit_to(self, above: TraceLayer, drive: Drive) -> Drive:
         """`emit` to the layer above, whose input trace takes the outputs in the same pass. Returns: what drives it."""
-        steps, batch, _ = drive.size
+        steps, batch, features = drive.size
+        if above.in_features != features:
+            raise ValueError(f"{self} gives {features} outputs, but {above} takes {above.in_features}")
+        above._check_place(self.weight.device)
         dtype = kernels.spike_dtype(above.weight, above._product_dtype) if self.spiking else self.weight.dtype
         outputs = torch.empty(steps, batch, self.out_features, dtype=dtype, device=self.weight.device)
         sink = Sink(outputs=outputs, trace=above._own_state(batch).trace, trace_decay=above.trace_decay)
@@ -177,7 +190,8 @@ class TraceLayer(LayerState, ABC):
     def precision(self) -> torch.dtype | None:
         """Dtype of the factors of the forward matrix product; that of the weights, if None.
 
-        In torch.bfloat16 spikes are exact and weights are rounded; membranes, traces and learning stay as they are.
+        In torch.bfloat16 spikes are exact and weights are rounded; membranes, traces and learning stay as they are. A
+        dense product on a CPU also rounds each current, once, because it cannot give its float32 sums otherwise.
         """
         return self._precision
 

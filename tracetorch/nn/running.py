@@ -21,6 +21,9 @@ MAX_CHUNK = 1024
 _CACHES = 8
 """Size of a chunk's widest tensor, in caches: on 784-256-10 with batch 128, half and twice as much took longer."""
 
+_MOST_BYTES = 1 << 25
+"""Of a chunk's widest tensor, however large the cache: so that short sequences take as much memory as long ones."""
+
 _SMALL_BATCH = 16
 """A smaller batch does not make chunks longer: each sample's currents shall stay in the cache of its core."""
 
@@ -74,7 +77,8 @@ def chunk_steps(layers: list[TraceLayer], batch: int) -> int:
     weight = layers[0].weight
     widest = max(max(layer.in_features, layer.out_features) for layer in layers)
     row = max(batch, _SMALL_BATCH) * widest * weight.element_size()
-    return min(MAX_CHUNK, max(1, _CACHES * devices.cache_bytes(weight.device) // row))
+    room = min(_MOST_BYTES, _CACHES * devices.cache_bytes(weight.device))
+    return min(MAX_CHUNK, max(1, room // row))
 
 
 def _sum_dtype(weight: Tensor) -> torch.dtype:

@@ -53,7 +53,7 @@ class Sequential(Module):
     def forward(self, x: Tensor) -> Tensor:
         """One step. Args: x (batch, in_features). Returns: the last layer's output. Builds no graph."""
         first: TraceLayer = next(iter(self))
-        if first.weight.is_cuda:
+        if first.weight.is_cuda and all(layer.kernel for layer in self):
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, self)
         for layer in self.layers:

@@ -19,6 +19,7 @@ class LayerState(LayerParameters):
 
     state_type: type[Any]
     _state: Any = None
+    _spare: Any = None
     _lent = False
 
     @property
@@ -29,10 +30,14 @@ class LayerState(LayerParameters):
 
     @state.setter
     def state(self, state: Any) -> None:
+        if state is not None:
+            self._check_state(state._asdict())
         self._state, self._lent = state, True
 
     def reset(self) -> None:
         """Forget: membrane, trace and the number of steps seen."""
+        if self._state is not None and not self._lent:
+            self._spare = self._state  # its memory serves the next state, and what was looked up in it stays right
         self._state = None
 
     def save_state(self) -> dict[str, Tensor]:
@@ -41,18 +46,14 @@ class LayerState(LayerParameters):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take up a state that `save_state` gave. Raises: ValueError if it is not one of this layer's."""
-        if state and set(state) != set(self.state_type._fields):
-            raise ValueError(f"{self} keeps {', '.join(self.state_type._fields)}, got {', '.join(state)}")
-        if state:
-            wanted = self._initial_state(state["steps"].shape[0])
-            for name, value in state.items():
-                shape = tuple(getattr(wanted, name).shape)
-                if value.shape != shape:
-                    raise ValueError(f"{self} cannot take a {name} of shape {tuple(value.shape)}: it keeps {shape}")
+        if not state:
+            self.state = None
+            return
+        self._check_state(state)
         weight = self.weight
         dtypes = {name: value.dtype if name == "steps" else weight.dtype for name, value in state.items()}
-        moved = {name: value.to(weight.device, dtypes[name], copy=True) for name, value in state.items()}
-        self.state = self.state_type(**moved) if state else None
+        moved = {name: _copy(value.to(weight.device, dtypes[name])) for name, value in state.items()}
+        self.state = self.state_type(**moved)
 
     def _own_state(self, batch: int) -> Any:
         """The state to write into: a new one, or a copy if the present one was handed out.
@@ -61,7 +62,7 @@ class LayerState(LayerParameters):
         """
         state = self._state
         if state is None:
-            self._state = state = self._initial_state(batch)
+            self._state = state = self._blank_state(batch)
         elif state.steps.shape[0] != batch:
             held = state.steps.shape[0]
             raise ValueError(f"{self} holds a state of batch {held}, got batch {batch}: call net.reset() first")
@@ -69,12 +70,38 @@ class LayerState(LayerParameters):
             self.load_state(state._asdict())
             state = self._state
         elif self._lent:
-            self._state = state = self.state_type(*(value.clone() for value in state))
+            self._state = state = self.state_type(*map(_copy, state))
         self._lent = False
         return state
+
+    def _blank_state(self, batch: int) -> Any:
+        """All zeros, in the memory of the state that was forgotten last if that fits."""
+        spare, weight = self._spare, self.weight
+        self._spare = None
+        fits = spare is not None and spare.steps.shape[0] == batch
+        if not fits or spare.trace.dtype != weight.dtype or spare.trace.device != weight.device:
+            return self._initial_state(batch)
+        for value in spare:
+            value.zero_()
+        return spare
+
+    def _check_state(self, state: dict[str, Tensor]) -> None:
+        """Raises: ValueError unless these are what the layer keeps, in the shapes in which it does."""
+        if set(state) != set(self.state_type._fields):
+            raise ValueError(f"{self} keeps {', '.join(self.state_type._fields)}, got {', '.join(state)}")
+        wanted = self._initial_state(state["steps"].shape[0])
+        for name, value in state.items():
+            shape = tuple(getattr(wanted, name).shape)
+            if value.shape != shape:
+                raise ValueError(f"{self} cannot take a {name} of shape {tuple(value.shape)}: it keeps {shape}")
 
     def _initial_state(self, batch: int) -> Any:
         trace = (self.groups, batch, self.in_features) if self.groups > 1 else (batch, self.in_features)
         shapes = dict.fromkeys(self.state_type._fields, (batch, self.out_features)) | {"trace": trace}
         state = self.state_type(**{name: self.weight.new_zeros(shape) for name, shape in shapes.items()})
         return state._replace(steps=torch.zeros(batch, 1, dtype=torch.int64, device=self.weight.device))
+
+
+def _copy(value: Tensor) -> Tensor:
+    """In the order in which kernels read it, whatever that of the original is."""
+    return value.clone(memory_format=torch.contiguous_format)

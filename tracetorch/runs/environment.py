@@ -16,7 +16,7 @@ import torch
 import tracetorch
 from tracetorch import kernels
 
-_PACKAGES = ("torch", "numba", "numpy", "hydra-core", "omegaconf", "matplotlib")
+_PACKAGES = ("torch", "numba", "triton", "numpy", "hydra-core", "omegaconf", "matplotlib")
 
 
 def versions() -> dict[str, str]:

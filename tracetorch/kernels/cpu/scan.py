@@ -24,7 +24,7 @@ from tracetorch.kernels.cpu.threads import spread
 from tracetorch.kernels.drive import Drive
 from tracetorch.kernels.sink import Sink
 
-DENSE_FROM = {torch.float32: 0.25, torch.float64: 0.25, torch.bfloat16: 0.1}
+DENSE_FROM = {torch.float32: 0.27, torch.float64: 0.27, torch.bfloat16: 0.12}
 """From which share of active inputs on a dense product is faster than adding up the weights of who fired, by the dtype
 of the product; measured by benchmarks/sparsity.py."""
 

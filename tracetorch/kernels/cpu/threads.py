@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def spread(kernel: Callable[..., Any], batch: int, work: int, *arguments: Any) -
     parts = 1 if work < SERIAL else min(torch.get_num_threads(), batch)
     if parts == 1:
         return [kernel(0, batch, *plain)]
-    results: list[Any] = [None] * parts
+    results: dict[int, Any] = {}
     errors: list[BaseException] = []
 
     def body(part: int) -> None:
@@ -49,7 +50,9 @@ def spread(kernel: Callable[..., Any], batch: int, work: int, *arguments: Any) -
     (_openmp() or _own_threads)(body, parts)
     if errors:
         raise errors[0]
-    return results
+    if len(results) < parts:  # interrupted between two parts, where nobody could be told
+        raise KeyboardInterrupt
+    return [results[part] for part in range(parts)]
 
 
 @cache
@@ -75,15 +78,17 @@ def _openmp() -> Callable[[_Body, int], None] | None:
 
 def _openmp_library() -> ctypes.CDLL | None:
     try:
-        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "omp" in line}
+        lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
         return None
+    mapped = {line.split(maxsplit=5)[-1] for line in lines if "omp" in line}
     home = str(Path(torch.__file__).parent.parent)  # torch's own, beside it or within, before any other that is loaded
     for path in sorted(mapped, key=lambda path: not path.startswith(home)):
         if Path(path).name.startswith(("libgomp", "libiomp5", "libomp")):
-            library = ctypes.CDLL(path)
-            if hasattr(library, "GOMP_parallel"):
-                return library
+            with suppress(OSError):
+                library = ctypes.CDLL(path)
+                if hasattr(library, "GOMP_parallel"):
+                    return library
     return None
 
 
