@@ -50,7 +50,7 @@ def recorder(monkeypatch):
     recording, step = [], StepGraph._step
 
     @contextlib.contextmanager
-    def graph(recorded):
+    def graph(recorded, stream):
         recording.append(recorded)
         yield
         recording.pop()
@@ -61,7 +61,7 @@ def recorder(monkeypatch):
     stream = SimpleNamespace(wait_stream=lambda _: None)
     for name, fake in {
         "CUDAGraph": Recorder, "graph": graph, "Stream": lambda *_: stream, "current_stream": lambda *_: stream,
-        "stream": lambda _: contextlib.nullcontext(),
+        "stream": lambda _: contextlib.nullcontext(), "device": lambda _: contextlib.nullcontext(),
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, fake)
     monkeypatch.setattr(StepGraph, "_step", step_or_record)
@@ -154,8 +154,8 @@ def save(net: Net) -> None:
     net.save_state()
 
 
-MOVES = [hand_out, replace_parameters, new_data, load_state, reset, bfloat16]
-STAYS = [write_in_place, run_a_chunk, learn, save]
+MOVES = [hand_out, replace_parameters, new_data, load_state, bfloat16]
+STAYS = [write_in_place, run_a_chunk, learn, save, reset]
 SOME = [row for row in LAYERS if row.name in ("LIF-groups-bias", "LI-per-neuron", "LIS-free-trace", "network")]
 
 
