@@ -15,8 +15,8 @@ from contenders import TRAINERS, build
 from inputs import Inputs
 from rounds import Peak, out_of_memory, timed
 
-WARM_UP = (8, 16)
-"""Steps of the runs before, which compile and load whatever a first and a second run need."""
+WARM_UP = (100, 200)
+"""Steps of the runs before: more than a chunk, so that all that is compiled, loaded or set up once is there."""
 
 
 def main(*, contender: str, network: str, batch: int, steps: int, device: str, threads: int) -> None:
