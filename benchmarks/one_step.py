@@ -15,8 +15,8 @@ from contenders import TRAINERS, build
 from inputs import Inputs
 from rounds import Peak, out_of_memory, timed
 
-WARM_UP = (100, 200)
-"""Steps of the runs before: more than a chunk, so that all that is compiled, loaded or set up once is there."""
+WARM_UP = 10 * (200,)
+"""Steps of the runs before: more than a chunk, and often enough that allocators hold what they are going to hold."""
 
 
 def main(*, contender: str, network: str, batch: int, steps: int, device: str, threads: int) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.kernels.counter import Draws
-from tracetorch.kernels.cpu import freshness
+from tracetorch.kernels.cpu import freshness, waiting
 from tracetorch.kernels.cpu.arrays import grouped
 from tracetorch.kernels.cpu.draw import draw_spikes
 from tracetorch.kernels.cpu.scan import currents, li_scan, lif_scan, lis_scan
@@ -15,6 +15,7 @@ from tracetorch.kernels.cpu.step import stepper
 __all__ = ["currents", "li_scan", "lif_scan", "lis_scan", "spikes", "stepper"]
 
 freshness.stamp()
+waiting.start()
 
 
 def spikes(draws: Draws) -> Tensor:

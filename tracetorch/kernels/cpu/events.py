@@ -62,7 +62,8 @@ def gather(rows, bias, events, ends, usual, start, currents):  # type: ignore[no
 
     `start`: room for (neurons,): the bias, and the rows of those that mostly fire.
     """
-    start[:] = bias
+    for neuron in range(start.shape[0]):  # a slice assigned would be compiled with all the texts of its error: 4 s
+        start[neuron] = bias[neuron]
     for channel in range(usual.shape[0]):
         if usual[channel]:
             for neuron in range(start.shape[0]):

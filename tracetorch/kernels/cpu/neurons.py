@@ -47,7 +47,8 @@ def run(neurons, currents, sample, output, outlet):  # type: ignore[no-untyped-d
             if neurons.kind == LIS:
                 softmax(membrane, output)
             else:
-                output[:] = membrane
+                for neuron in range(membrane.shape[0]):
+                    output[neuron] = membrane[neuron]
         _deliver(output, step, sample, outlet)
     return fired
 

@@ -102,7 +102,8 @@ def _step(x, rows, bias, kind, membrane, decay, threshold, traces, decays, steps
     nothing = np.empty((0, 0, 0), rows.dtype)
     outlet = Outlet(outputs.reshape((1, *outputs.shape)), nothing[0:0, 0], 0, nothing, nothing[0:0, 0])
     for sample in range(x.shape[0]):
-        current[0, :] = bias
+        for neuron in range(rows.shape[1]):
+            current[0, neuron] = bias[neuron]
         for channel in range(x.shape[1]):
             value = x[sample, channel]
             if value != 0:
