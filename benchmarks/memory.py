@@ -30,8 +30,10 @@ TRAINING = [name for name in TRAINERS if name != "floor"]
 Network = Annotated[str, typer.Option(help="Widths.")]
 Batch = Annotated[int, typer.Option(min=1, help="Rows in a batch.")]
 Steps = Annotated[list[int] | None, typer.Option("--steps", min=1, help="Time steps; repeatable.")]
-Limit = Annotated[float | None, typer.Option(help="GiB that a step may take. 70 % of what is free, if not given.")]
-Budget = Annotated[float, typer.Option(help="Seconds that one step may take.")]
+Limit = Annotated[
+    float | None, typer.Option(min=0, help="GiB that a step may take. 70 % of what is free, if not given.")
+]
+Budget = Annotated[float, typer.Option(min=0, help="Seconds that one step may take.")]
 
 
 def main(

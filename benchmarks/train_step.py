@@ -33,7 +33,7 @@ Steps = Annotated[list[int] | None, typer.Option("--steps", min=1, help="Time st
 Kinds = Annotated[list[str] | None, typer.Option("--input", help="uniform or mnist; repeatable.")]
 Source = Annotated[str, typer.Option(help="Of the digits: sample, download, or a folder with the IDX files.")]
 Gain = Annotated[float, typer.Option(help="Multiplies all weights; 1 as layers are made, about 2 for lively spiking.")]
-Budget = Annotated[float, typer.Option(help="Seconds that one contender may take in one cell.")]
+Budget = Annotated[float, typer.Option(min=0, help="Seconds that one contender may take in one cell.")]
 Share = Annotated[float, typer.Option(help="Share of the free memory that one contender may take.")]
 
 

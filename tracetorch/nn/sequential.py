@@ -42,8 +42,14 @@ class Sequential(Module):
 
     @property
     def precision(self) -> torch.dtype | None:
-        """Dtype of the factors of every layer's forward matrix product; see `TraceLayer.precision`."""
-        return self[0].precision
+        """Dtype of the factors of every layer's forward matrix product; see `TraceLayer.precision`.
+
+        Raises: ValueError on reading, if the layers were given different ones.
+        """
+        found = {layer.precision for layer in self}
+        if len(found) > 1:
+            raise ValueError(f"the layers have different precisions, {found}: ask each layer for its own")
+        return found.pop()
 
     @precision.setter
     def precision(self, dtype: torch.dtype | None) -> None:
