@@ -11,3 +11,6 @@ Overrides = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Changes to the config, such as experiment=mnist or optimizer.lr=0.001."),
 ]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error came from.")]
+Multirun = Annotated[
+    bool, typer.Option("--multirun", "-m", help="A sweep: KEY=A,B,C stands for one run with each of the values.")
+]

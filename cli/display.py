@@ -17,14 +17,15 @@ _SECONDS_BETWEEN_LINES = 5.0
 class Display:
     """A run's listener.
 
-    Args:
-        experiment: what is run, for the first line.
-        metric: the number to show beside the loss.
+    Args: experiment: what is run, for the first line.
     """
 
-    def __init__(self, experiment: str, metric: str):
+    metric = "loss"
+    """The number to show beside the loss."""
+
+    def __init__(self, experiment: str):
         self.console = Console(highlight=False, soft_wrap=True)
-        self.experiment, self.metric = experiment, metric
+        self.experiment = experiment
         self._bar: Progress | None = None
         self._spoke = 0.0
         self._validation = ""
@@ -33,7 +34,8 @@ class Display:
         {"start": self._start, "progress": self._progress, "record": self._record, "end": self._end}[event](values)
 
     def _start(self, values: dict[str, Any]) -> None:
-        self.console.print(f"{self.experiment} on {values['device']} → {values['folder']}", markup=False)
+        again = " goes on" if values["again"] else ""
+        self.console.print(f"{self.experiment}{again} on {values['device']} → {values['folder']}", markup=False)
         self._began, self._steps = time.perf_counter(), 0.0
         if self.console.is_terminal:
             columns = (

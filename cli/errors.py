@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, USAGE, PARTLY, INTERRUPTED = 0, 1, 2, 3, 130
 
 _LONGEST_WORD = 300  # of a message: longer than any sane path
 

@@ -1,15 +1,47 @@
-"""`tracetorch show`: the composed config; runs nothing."""
+"""`tracetorch show`: the composed config, or a sweep's plan; runs nothing."""
 
 from __future__ import annotations
 
-from tracetorch.cli.arguments import Overrides, Traceback
+import json
+from pathlib import Path
+
+from tracetorch.cli.arguments import Multirun, Overrides, Traceback
 
 
-def command(overrides: Overrides = None, traceback: Traceback = False) -> None:
-    """Show the config that these overrides compose to; run nothing."""
+def command(overrides: Overrides = None, multirun: Multirun = False, traceback: Traceback = False) -> None:
+    """Show the config that these overrides compose to, or with -m the jobs of a sweep; run nothing."""
+    if multirun:
+        _plan(overrides or [])
+        return
     from tracetorch.cli.adapter import compose
     from tracetorch.cli.check import check
 
     composed = compose(overrides or [])
     check(composed.config)
     print(f"# experiment: {composed.experiment}\n{composed.yaml}", end="")
+
+
+def _plan(typed: list[str]) -> None:
+    """Jobs, the folders that they would get, and where the same run lies already."""
+    from tracetorch.cli.sweep import plan
+
+    planned = plan(typed)
+    folder = planned.exactly or planned.root / planned.experiment / "sweeps" / "<time>-<id>"
+    done = _completed(planned.root / planned.experiment)
+    width = max(len(job.name) for job in planned.jobs)
+    print(f"# {planned.experiment}: {len(planned.jobs)} jobs → {folder}")
+    for job in planned.jobs:
+        print(f"{job.name:<{width}}  {f'done in {done[job.id]}' if job.id in done else 'to do'}")
+
+
+def _completed(root: Path) -> dict[str, Path]:
+    """Completed runs below a folder, by their id."""
+    found = {}
+    for path in [*root.glob("*/run.json"), *root.glob("sweeps/*/*/run.json")]:
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(facts, dict) and facts.get("status") == "completed":
+            found[str(facts.get("id"))] = path.parent
+    return found

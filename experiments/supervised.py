@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -15,9 +16,10 @@ from tracetorch import runs
 from tracetorch.nn import Sequential
 from tracetorch.rules import Trace
 from tracetorch.runs.health import check_loss
+from tracetorch.runs.progress import Best, Log
 from tracetorch.runs.report import report
 from tracetorch.tasks import Batch, Task
-from tracetorch.tasks.evaluate import evaluate, means
+from tracetorch.tasks.evaluate import Evaluation, evaluate, means
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(output, target) to (loss, signal)."""
@@ -41,6 +43,7 @@ def main(
     precision: Literal["float32", "bfloat16"] = "float32",
     log_every: int = 20,
     eval_every: int | None = None,
+    checkpoint_seconds: float = 30.0,
     patience: int | None = None,
     figures: bool = True,
 ) -> None:
@@ -59,13 +62,14 @@ def main(
         precision: of the factors of the forward matrix products; see `TraceLayer.precision`. All else is float32.
         log_every, eval_every: updates between two records, and between two evaluations (one pass, or a tenth of the
             updates, if None).
+        checkpoint_seconds: a checkpoint is written with every evaluation, and when the last one is older than this;
+            a run that was killed goes on from the latest.
         patience: stop after so many evaluations without a better one, and go back to the best; never, if None.
         figures: whether to draw at the end.
     Raises: ValueError if the parts do not fit, before anything is written; runs.TrainingError if the network dies.
     """
-    _check_counts(
-        task, {"learn_every": learn_every, "log_every": log_every, "eval_every": eval_every}, window, patience
-    )
+    counts = {"learn_every": learn_every, "log_every": log_every, "eval_every": eval_every, "patience": patience}
+    _check_counts(task, counts, window, checkpoint_seconds)
     total = _count_updates(task, updates, passes)
     eval_every = eval_every or task.batches_per_pass or max(1, total // 10)
     run.device = devices.resolve(device)
@@ -78,10 +82,14 @@ def main(
     stepper = optimizer(_parameter_groups(net))
     rate = CosineAnnealingLR(stepper, total) if schedule == "cosine" else LambdaLR(stepper, lambda update: 1.0)
     _rehearse(learner, task.train_batch(0), loss, window)
-    best, log, health = _Best(patience), _Log(task), runs.HealthWatch()
+    best, log, health = Best(patience), Log(["loss", *task.metrics]), runs.HealthWatch()
+    parts = {"schedule": rate, "best": best, "log": log, "health": health}
+    run.planned_updates, update = total, run.restore(net, stepper, **parts)
 
     with run:
-        for update in range(1, total + 1):
+        while update < total and not best.is_final and not run.interrupted:
+            update += 1
+            is_last = update == total
             with run.timed("train_seconds"):
                 batch = task.train_batch(update - 1)
                 learner.begin()
@@ -93,31 +101,34 @@ def main(
                     learner.backward(signal)
                     stepper.step()
                 rate.step()
-            if update % log_every == 0 or update == total:
-                health.look(net, output, update, last=update == total)
-            log.add(float(value), means(task.judge(output, batch), task.metrics), batch.xs.steps)
+            log.add({"loss": float(value), **means(task.judge(output, batch), task.metrics)}, batch.xs.steps)
             run.progress(update, total, **log.averages())
-            if update % log_every == 0 or update == total:
+            if is_last or update % log_every == 0:
+                health.look(net, output, update, last=is_last)
                 run.record({"update": update, "split": "train", **log.take(run.timings["train_seconds"])})
-            if update % eval_every == 0 or update == total or run.interrupted:
-                with run.timed("evaluate_seconds"):
-                    held_out = evaluate(learner, task, loss, "validation", window)
-                if held_out:
-                    run.record({"update": update, "split": "validation", **held_out.means})
-                    if best.is_beaten_by(held_out.means[task.metrics[0]]):
-                        runs.save_checkpoint(run.folder.checkpoint("best"), net, stepper, update=update)
-                counters = {"update": update, "best": best.score, "waited": best.waited}
-                runs.save_checkpoint(run.folder.checkpoint("latest"), net, stepper, **counters)
-                if run.interrupted or best.is_final:
-                    break
-        run.summary |= {"updates": update, "steps_per_second": log.steps / run.timings["train_seconds"]}
-        if run.interrupted:
+            is_due = is_last or update % eval_every == 0
+            score = _validate(run, update, partial(evaluate, learner, task, loss, window=window)) if is_due else None
+            if score is not None and best.is_beaten_by(score[task.metrics[0]]):
+                run.save("best", net, stepper, update, **parts)
+            if is_due or run.interrupted or run.seconds_since_save() > checkpoint_seconds:
+                run.save("latest", net, stepper, update, **parts)
+        run.summary |= {"updates": update, "steps_per_second": log.steps / run.timings.get("train_seconds", 1.0)}
+        if update < total and not best.is_final:
             run.give_up()
             return
         run.summary["tested"] = "best" if patience else "latest"
         if patience:
             runs.load_checkpoint(run.folder.checkpoint("best"), net)
         report(run, learner, task, loss, window, figures=figures)
+
+
+def _validate(run: runs.Run, update: int, test: Callable[..., Evaluation | None]) -> dict[str, float] | None:
+    """Test on what is held out for validation, and record it. Returns: None if nothing is held out."""
+    with run.timed("evaluate_seconds"):
+        held_out = test(split="validation")
+    if held_out is not None:
+        run.record({"update": update, "split": "validation", **held_out.means})
+    return held_out and held_out.means
 
 
 def _parameter_groups(net: Sequential) -> list[dict[str, Any]]:
@@ -142,13 +153,15 @@ def _rehearse(learner: Trace, batch: Batch, loss: Loss, window: int | None) -> N
     learner.begin()
 
 
-def _check_counts(task: Task, every: dict[str, int | None], window: int | None, patience: int | None) -> None:
-    for name, count in {**every, "patience": patience}.items():
+def _check_counts(task: Task, counts: dict[str, int | None], window: int | None, checkpoint_seconds: float) -> None:
+    for name, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"train.{name} must be at least 1, or null, got {count}")
+    if checkpoint_seconds < 0:
+        raise ValueError(f"train.checkpoint_seconds must be at least 0, got {checkpoint_seconds:g}")
     if window is not None and not 1 <= window <= task.steps:
         raise ValueError(f"train.window must lie between 1 and the {task.steps} steps of a trial, got {window}")
-    if patience and next(iter(task.held_out("validation")), None) is None:
+    if counts["patience"] and next(iter(task.held_out("validation")), None) is None:
         raise ValueError("train.patience needs trials held out for validation, and the task keeps none")
 
 
@@ -166,47 +179,3 @@ def _count_updates(task: Task, updates: int | None, passes: float | None) -> int
     if total < 1:
         raise ValueError(f"train.updates or train.passes must make at least 1 update, got {total}")
     return total
-
-
-class _Best:
-    """The best evaluation so far, and how many there were since."""
-
-    def __init__(self, patience: int | None):
-        self.score, self.waited, self._patience = -math.inf, 0, patience
-
-    def is_beaten_by(self, score: float) -> bool:
-        """Take note of an evaluation. Returns: whether it is the best so far."""
-        better = score > self.score
-        self.score, self.waited = (score, 0) if better else (self.score, self.waited + 1)
-        return better
-
-    @property
-    def is_final(self) -> bool:
-        """Whether patience has run out."""
-        return self._patience is not None and self.waited >= self._patience
-
-
-class _Log:
-    """Means since the last record, and the time steps of the whole run."""
-
-    def __init__(self, task: Task):
-        self.names, self.steps, self._steps_before, self._seconds_before = ("loss", *task.metrics), 0, 0, 0.0
-        self._clear()
-
-    def _clear(self) -> None:
-        self._sums, self._count = dict.fromkeys(self.names, 0.0), 0
-
-    def add(self, loss: float, metrics: dict[str, float], steps: int) -> None:
-        for name, value in {"loss": loss, **metrics}.items():
-            self._sums[name] += value
-        self._count, self.steps = self._count + 1, self.steps + steps
-
-    def averages(self) -> dict[str, float]:
-        return {name: total / self._count for name, total in self._sums.items()}
-
-    def take(self, seconds: float) -> dict[str, float]:
-        speed = (self.steps - self._steps_before) / max(seconds - self._seconds_before, 1e-9)
-        values = {**self.averages(), "steps_per_second": speed, "train_seconds": seconds}
-        self._steps_before, self._seconds_before = self.steps, seconds
-        self._clear()
-        return values

@@ -42,7 +42,7 @@ def test_run_trains_and_says_where_and_how_well(finished):
 def test_run_leaves_the_files_that_the_design_names(finished):
     folder, _ = finished
     assert files(folder) == {
-        *("run.json", "config.yaml", "overrides.yaml", "metrics.jsonl", "metrics.csv", "trials.csv"),
+        *("run.json", "config.yaml", "overrides.yaml", "metrics.jsonl", "metrics.csv", "trials.csv", ".lock"),
         *("checkpoints/latest.pt", "checkpoints/best.pt"),
     }
 

@@ -103,7 +103,7 @@ CLICK_ROWS = [
     (f"task.label={LONG}", 2, "label must be one of side, count"),
     (f"output.dir={LONG}", 2, "cannot write to .*: File name too long"),
     # sweeps
-    ("seed=1,2", 2, "'seed=1,2' is a sweep over several values, and a run takes one"),
+    ("seed=1,2", 2, "'seed=1,2' is a sweep over several values: tracetorch run -m seed=1,2"),
     ("seed=range(3)", 2, r"is a sweep over several values(?!.*\[range)"),
     # places
     ("output.dir=taken", 2, "output.dir=taken exists already; name another folder, or remove it first"),

@@ -17,9 +17,12 @@ NET = partial(nn.feedforward, hidden=[8], neuron=nn.LIF, readout=nn.LI)
 PATTERNS = {"patterns": 4, "inputs": 12, "outputs": 3, "steps": 10, "batch_size": 4, "repeats": 2}
 
 
-def train(tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "run", **changes: Any) -> Run:
-    """A tiny training in tmp_path/name. Returns: the run."""
-    run = Run({"seed": seed}, experiment="tiny", root=tmp_path, exactly=tmp_path / name, listener=listener)
+def train(
+    tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "run", again: Any = None, **changes: Any
+) -> Run:
+    """A tiny training in tmp_path/name, or going `again` there. Returns: the run."""
+    where = {"again": again} if again else {"exactly": tmp_path / name}
+    run = Run({"seed": seed}, experiment="tiny", root=tmp_path, listener=listener, **where)
     given = {
         "task": Patterns(**PATTERNS, seed=seed),
         "network": NET,

@@ -1,28 +1,23 @@
-"""The only module that touches Hydra: composing configs, and making what they describe."""
+"""Configs, composed from the files in `conf/` or read from a run's folder; and what is wrong with them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, InstantiationException, MissingConfigException
-from hydra.utils import instantiate
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tracetorch.cli.adapter.overrides import parse
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.suggest import has, no_such_key
 
-_ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
+ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
 """What Hydra raises for input that it cannot take: its own errors, and what it forgot to catch."""
-
-_LONGEST_KEY = 200
 
 GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train", "output")
 
@@ -35,7 +30,7 @@ class Composed(NamedTuple):
     experiment: str  # which preset it is
 
 
-def _name(parsed: list[Override], choices: Any) -> str:
+def name_of(parsed: list[Override], choices: Any) -> str:
     """What to call a run: its preset; but where another task was chosen, that task, for it is no longer the preset."""
     tasks = [str(override.value()) for override in parsed if override.key_or_group == "task"]
     return tasks[-1] if tasks else str(choices.get("experiment") or choices.get("task"))
@@ -43,7 +38,7 @@ def _name(parsed: list[Override], choices: Any) -> str:
 
 def conf_dir() -> Path:
     """Where the YAML files lie: beside `cli/`, in a checkout as in an installed package."""
-    return Path(__file__).parents[1] / "conf"
+    return Path(__file__).parents[2] / "conf"
 
 
 def options(group: str) -> list[str]:
@@ -56,16 +51,18 @@ def compose(overrides: list[str]) -> Composed:
 
     Raises: UsageError, one sentence, for anything that Hydra or OmegaConf cannot make sense of.
     """
-    parsed = [_parse(override) for override in overrides]
+    parsed = [parse(override) for override in overrides]
+    for override in parsed:
+        check_choice(override)
     try:
         composed = _compose(overrides)
-        experiment = _name(parsed, composed.hydra.runtime.choices)
+        experiment = name_of(parsed, composed.hydra.runtime.choices)
         config = _without_hydra(composed)
     except MissingConfigException as error:
-        raise _missing(error) from error
-    except _ERRORS as error:
+        raise missing(error) from error
+    except ERRORS as error:
         raise _unknown(error, parsed) from error
-    return _resolve(config, experiment)
+    return resolve(config, experiment)
 
 
 def load(path: Path) -> Composed:
@@ -78,33 +75,28 @@ def load(path: Path) -> Composed:
         raise UsageError(f"{path} is no YAML: {shorten(' '.join(str(error).split()))}") from error
     if not isinstance(config, DictConfig):
         raise UsageError(f"{path} holds no config")
-    return _resolve(config, "")
+    return resolve(config, "")
 
 
-def make(node: dict[str, Any], name: str) -> Any:
-    """Make what a part of a config describes.
+def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
+    """Change values of a config that is complete already, such as that of a run.
 
-    Returns: the object; for a node with `_partial_`, a function that makes it.
-    Raises: UsageError, now or when that function is called, if the part with this name says something that cannot be.
+    Raises: UsageError if a key is not there, or if something else than a value is to be changed.
     """
-
-    def named(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        try:
-            return call(*args, **kwargs)
-        except (InstantiationException, TypeError, ValueError) as error:
-            cause = error.__cause__ if isinstance(error, InstantiationException) else error
-            raise UsageError(f"{name}: {' '.join(str(cause or error).split())}") from error
-
-    made = named(instantiate, node, _convert_="all")
-    return partial(named, made) if node.get("_partial_") else made
-
-
-def function(node: dict[str, Any]) -> Callable[..., Any]:
-    """The function that a part of a config with `_partial_` describes, its arguments filled in; errors are its own."""
-    return instantiate(node, _convert_="all")
+    changed = OmegaConf.create(config)
+    for override in [parse(line) for line in overrides]:
+        name, line = override.key_or_group, shorten(str(override.input_line))
+        if override.is_add() or override.is_delete():
+            raise UsageError(f"'{line}': values can be changed here, not added or removed; write key=value")
+        if not has(config, name):
+            raise UsageError(no_such_key(name, config, lambda group: {}))
+        if isinstance(OmegaConf.select(changed, name), DictConfig):
+            raise UsageError(f"'{line}': {name} was chosen when the run began; change single values, such as {name}.…")
+        OmegaConf.update(changed, name, override.value())
+    return resolve(changed, "")
 
 
-def _resolve(config: DictConfig, experiment: str) -> Composed:
+def resolve(config: DictConfig, experiment: str) -> Composed:
     try:
         for name in {"seed", "device"} & set(config.keys()):
             _ = config[name]  # first, because other values are taken from it and would be blamed
@@ -124,36 +116,19 @@ def _without_hydra(composed: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(composed, [str(name) for name in composed if name != "hydra"])
 
 
-def _parse(line: str) -> Override:
-    """Read one override, and refuse what no run can take, before Hydra says so in its own words."""
-    key, equals, value = line.partition("=")
-    try:
-        line.encode()
-        override = OverridesParser.create().parse_override(line)
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{shorten(repr(line))} is not UTF-8") from error
-    except HydraException as error:
-        if not equals:
-            raise UsageError(f"'{shorten(line)}' sets nothing: write key=value, such as seed=1") from error
-        advice = f"quote it twice, such as '{shorten(key)}=\"…\"'" if value else "give it a value"
-        raise UsageError(f"{shorten(key)}: the value {shorten(value)!r} cannot be read; {advice}") from error
-    name = override.key_or_group
-    if not name:
-        raise UsageError(f"'{shorten(line)}' names no key: write key=value, such as seed=1")
-    if len(name) > _LONGEST_KEY:
-        raise UsageError(f"there is no key '{shorten(name)}'")
-    if override.is_sweep_override():
-        raise UsageError(f"'{shorten(line)}' is a sweep over several values, and a run takes one")
-    if name.partition(".")[0] == "hydra":
-        raise UsageError(f"'{shorten(line)}': Hydra's own settings have no effect on a run; leave it out")
-    if name in GROUPS and override.is_add():
+def check_choice(override: Override) -> None:
+    """Raises: UsageError if something is chosen from a group otherwise than by its name."""
+    name, line = override.key_or_group, str(override.input_line)
+    if name not in GROUPS or override.is_sweep_override():
+        return
+    if override.is_add():
+        value = line.partition("=")[2]
         raise UsageError(f"'{shorten(line)}': there is a choice for {name} already; write {name}={shorten(value)}")
-    if name in GROUPS and not override.is_delete() and not isinstance(override.value(), str):
+    if not override.is_delete() and not isinstance(override.value(), str):
         raise UsageError(f"{shorten(line)}: choose by name. There are: {', '.join(options(name))}.")
-    return override
 
 
-def _missing(error: MissingConfigException) -> UsageError:
+def missing(error: MissingConfigException) -> UsageError:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     known = options(group)
     if not known:
@@ -174,7 +149,7 @@ def _unknown(error: Exception, parsed: list[Override]) -> UsageError:
             return UsageError(no_such_key(name, base, _keys_of))
         try:
             _compose([*chosen, line])
-        except _ERRORS as cause:
+        except ERRORS as cause:
             return UsageError(f"{shorten(line)}: {_first_line(cause.__cause__ or cause)}")
     return UsageError(_first_line(error))
 

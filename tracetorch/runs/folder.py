@@ -68,6 +68,16 @@ class RunFolder:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(to_json(record) + "\n")
 
+    def keep_records(self, count: int) -> None:
+        """Forget all lines of metrics.jsonl after so many. Raises: ValueError if there are fewer."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        kept = lines[:count]
+        if len(kept) < count or not all(line.endswith(b"\n") for line in kept):
+            raise ValueError(f"{path} has lost lines: the checkpoint was written after {count}, there are {len(lines)}")
+        if path.exists():
+            write_whole(path, b"".join(kept))
+
     def records(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl so far."""
         path = self.path / "metrics.jsonl"

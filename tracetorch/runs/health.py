@@ -37,6 +37,14 @@ class HealthWatch:
             if last or self._found >= self.patience:
                 raise
 
+    def state_dict(self) -> dict[str, int]:
+        """Plain numbers, for a checkpoint."""
+        return {"found": self._found}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from there."""
+        self._found = state["found"]
+
 
 def check_loss(loss: float, update: int, net: Sequential) -> None:
     """Raises: TrainingError if the loss is no finite number, naming the first parameter that is none either."""

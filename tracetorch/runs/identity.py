@@ -14,12 +14,23 @@ _NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output")
 
 def group_of(config: Mapping[str, Any]) -> str:
     """Hash of a resolved config without seeds, machine and paths: what runs share that differ by chance alone."""
-    return _hash(_without_paths(_experiment(config), seeds=False))
+    return hash_of(_without_paths(_experiment(config), seeds=False))
 
 
 def id_of(config: Mapping[str, Any]) -> str:
     """Hash of a resolved config with its seeds: what names one run, wherever it lies and on whichever device."""
-    return _hash([_without_paths(_experiment(config), seeds=True), config.get("seed")])
+    return hash_of([_without_paths(_experiment(config), seeds=True), config.get("seed")])
+
+
+def facts_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json says of a run that follows from its config alone."""
+    rule = config.get("rule")
+    return {
+        "id": id_of(config),
+        "group": group_of(config),
+        "seed": config.get("seed"),
+        "rule": rule.get("_target_", "").rpartition(".")[2].lower() if isinstance(rule, dict) else rule,
+    }
 
 
 def _experiment(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +50,8 @@ def _is_path(value: str) -> bool:
     return os.sep in value or value in (".", "..", "~")
 
 
-def _hash(value: Any) -> str:
+def hash_of(value: Any) -> str:
+    """A short hash of plain values, in whatever order a mapping has them."""
     ordered = to_json(_sorted(value))
     return hashlib.sha256(ordered.encode()).hexdigest()[:12]
 

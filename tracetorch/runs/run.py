@@ -6,22 +6,32 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
+from tracetorch.nn import Sequential
 from tracetorch.runs import environment
+from tracetorch.runs.checkpoint import load_checkpoint, restore_random, save_checkpoint
 from tracetorch.runs.folder import RunFolder
-from tracetorch.runs.identity import group_of, id_of
+from tracetorch.runs.identity import facts_of
 from tracetorch.runs.interrupt import Interrupt
+from tracetorch.runs.lock import Lock
 from tracetorch.runs.records import to_csv
 
 Listener = Callable[[str, dict[str, Any]], None]
 """Called with what happens ("start", "progress", "record", "end") and its values; the command line shows it."""
+
+
+class Resumable(Protocol):
+    """What a time loop keeps, and a checkpoint with it; torch's optimizers and schedules are such."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
 class Run:
@@ -31,8 +41,10 @@ class Run:
         config: the resolved config, plain dicts and lists.
         files: further files for the folder, by name, such as {"config.yaml": …}.
         root, exactly: see `RunFolder.reserve`.
+        again: go on in this folder, from its latest checkpoint, instead of in a new one.
         experiment: its name, for the folder and for run.json.
         listener: told of everything that happens.
+    Raises: BusyError if another process is at work in the folder `again`.
     Example: `with run: run.record({"update": 1, "loss": .7}); run.summary["accuracy"] = .98`
     """
 
@@ -45,17 +57,21 @@ class Run:
         experiment: str,
         root: Path,
         exactly: Path | None = None,
+        again: RunFolder | None = None,
         files: dict[str, str] | None = None,
         listener: Listener | None = None,
     ):
         self.config, self.experiment, self._files = config, experiment, files or {}
         self._root, self._exactly, self._listener = root, exactly, listener or (lambda event, values: None)
+        self._again, self._lock = again, Lock(again.path) if again else None
         self._interrupt = Interrupt()
         self.device = torch.device("cpu")
         self.summary: dict[str, Any] = {}
         self.timings: dict[str, float] = {}
+        self.planned_updates: int | None = None
         self.status = "new"
         self._gave_up = False
+        self._kept_records, self._wall_before = 0, 0.0
 
     @property
     def interrupted(self) -> bool:
@@ -66,37 +82,88 @@ class Run:
         """Say that the run ends early, as was wished; a wish that comes after the last update ends nothing."""
         self._gave_up = True
 
-    def __enter__(self) -> Run:
-        identity = id_of(self.config)
-        self.folder = RunFolder.reserve(self._root, self.experiment, identity, self._exactly)
+    def restore(self, net: Sequential, optimizer: torch.optim.Optimizer, **parts: Resumable) -> int:
+        """Go back to the latest checkpoint, if this run goes on in a folder that has one. To be called before entering.
+
+        Args: parts: as they were given to `save`.
+        Returns: how many updates were done by then; 0 for a new run.
+        Raises: ValueError if the checkpoint is damaged or of another network.
+        """
+        path = self._again.checkpoint("latest") if self._again else None
+        if path is None or not path.exists():
+            return 0
+        found = load_checkpoint(path, net, optimizer)
         try:
-            self._begin(identity)
-        except BaseException:
-            self.folder.remove()
-            raise
+            for name, part in parts.items():
+                part.load_state_dict(found["parts"][name])
+            restore_random(found["random"])
+            self.timings, self._wall_before = dict(found["timings"]), found["wall_seconds"]
+            self._kept_records = found["records"]
+            return int(found["update"])
+        except KeyError as error:
+            raise ValueError(f"{path} belongs to another kind of run: it has no {error}") from error
+
+    def save(
+        self, name: str, net: Sequential, optimizer: torch.optim.Optimizer, update: int, **parts: Resumable
+    ) -> None:
+        """Write a checkpoint: "latest", from which `restore` goes on, or "best"."""
+        states = {part: value.state_dict() for part, value in parts.items()}
+        counters = {"update": update, "records": self._kept_records, "parts": states}
+        clock = {"timings": dict(self.timings), "wall_seconds": self._wall_seconds()}
+        save_checkpoint(self.folder.checkpoint(name), net, optimizer, **counters, **clock)
+        self._saved = time.perf_counter()
+
+    def seconds_since_save(self) -> float:
+        """How much of the work would be lost by now."""
+        return time.perf_counter() - self._saved
+
+    def __enter__(self) -> Run:
+        self._started = self._saved = time.perf_counter()
+        if self._again:
+            self.folder = self._again
+            self.folder.keep_records(self._kept_records)
+            for name, content in self._files.items():  # it may have been stopped before they were there
+                if not (self.folder.path / name).exists():
+                    self.folder.write_text(name, content)
+            (self.folder.path / "error.txt").unlink(missing_ok=True)
+            self._begin()
+        else:
+            self._reserve()
         self._interrupt.__enter__()
-        self._listener("start", {"folder": self.folder.path, "device": self._facts["device"]})
+        where = {"folder": self.folder.path, "device": self._facts["device"]}
+        self._listener("start", {**where, "again": self._again is not None})
         return self
 
-    def _begin(self, identity: str) -> None:
+    def _reserve(self) -> None:
+        self.folder = RunFolder.reserve(self._root, self.experiment, facts_of(self.config)["id"], self._exactly)
+        try:
+            self._lock = Lock(self.folder.path)
+            for name, content in self._files.items():
+                self.folder.write_text(name, content)
+            self._begin()
+        except BaseException:
+            self._let_go()
+            self.folder.remove()
+            raise
+
+    def _begin(self) -> None:
         """Write what is known before the first update."""
-        self._started = time.perf_counter()
-        rule = self.config.get("rule")
+        before = {}
+        if self._again:
+            with suppress(ValueError):  # a broken run.json is written anew
+                before = self.folder.facts()
         self._facts = {
             "experiment": self.experiment,
-            "id": identity,
-            "group": group_of(self.config),
-            "seed": self.config.get("seed"),
+            **facts_of(self.config),
             "device": environment.device_name(self.device),
-            "rule": rule.get("_target_", "").rpartition(".")[2].lower() if isinstance(rule, dict) else rule,
-            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "planned_updates": self.planned_updates,
+            "started": before.get("started") or environment.now(),
+            "resumed": [*(before.get("resumed") or []), *([environment.now()] if self._again else [])],
             "pid": os.getpid(),
             "versions": environment.versions(),
             "git": environment.git_revision(),
             "settings": environment.settings(),
         }
-        for name, content in self._files.items():
-            self.folder.write_text(name, content)
         self._settle("running")
 
     def __exit__(
@@ -104,15 +171,26 @@ class Run:
     ) -> None:
         self._interrupt.__exit__()
         self.summary["peak_memory_bytes"] = environment.peak_memory_bytes(self.device)
-        self.summary["wall_seconds"] = time.perf_counter() - self._started
-        if kind is None:
-            status = "interrupted" if self._gave_up else "completed"
-        else:
-            status = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
-        if status == "failed":
-            self.folder.write_text("error.txt", "".join(traceback.format_exception(kind, error, trace)))
-        self._settle(status, None if kind is None or status != "failed" else f"{kind.__name__}: {error}")
-        self._listener("end", {"status": status})
+        self.summary["wall_seconds"] = self._wall_seconds()
+        try:
+            if kind is None:
+                self._settle("interrupted" if self._gave_up else "completed")
+                return
+            self.status = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
+            with suppress(OSError):  # where nothing can be written any more, the first error is the one to tell
+                if self.status == "failed":
+                    self.folder.write_text("error.txt", "".join(traceback.format_exception(kind, error, trace)))
+                self._settle(self.status, None if self.status != "failed" else f"{kind.__name__}: {error}")
+        except OSError:
+            self.status = "failed"
+            raise
+        finally:
+            self._let_go()
+            self._listener("end", {"status": self.status})
+
+    def _let_go(self) -> None:
+        if self._lock:
+            self._lock.release()
 
     def progress(self, done: int, total: int, **values: float) -> None:
         """Say how far the run is; shown, not kept."""
@@ -121,6 +199,7 @@ class Run:
     def record(self, values: dict[str, Any]) -> None:
         """Keep one line of numbers, and show it."""
         self.folder.append_record(values)
+        self._kept_records += 1
         self._listener("record", values)
 
     @contextmanager
@@ -131,6 +210,9 @@ class Run:
             yield
         finally:
             self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+    def _wall_seconds(self) -> float:
+        return self._wall_before + time.perf_counter() - self._started
 
     def _settle(self, status: str, error: str | None = None) -> None:
         """Write run.json, and metrics.csv once the run is over."""

@@ -1,0 +1,6 @@
+"""The only package that touches Hydra: composing configs, making what they describe, launching the jobs of a sweep."""
+
+from tracetorch.cli.adapter.composing import GROUPS, Composed, amend, compose, conf_dir, load, options
+from tracetorch.cli.adapter.making import function, make
+
+__all__ = ["GROUPS", "Composed", "amend", "compose", "conf_dir", "function", "load", "make", "options"]

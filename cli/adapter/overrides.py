@@ -1,0 +1,49 @@
+"""What was typed, override by override, and what is wrong with it."""
+
+from __future__ import annotations
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from tracetorch.cli.errors import UsageError, shorten
+
+_LONGEST_KEY = 200
+_OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher.", "hydra.sweeper.")
+"""How a sweep is launched is up to Hydra's plugins; where its runs go is not."""
+
+
+def parse(line: str, *, sweep: bool = False) -> Override:
+    """Read one override, and refuse what no run can take, before Hydra says so in its own words.
+
+    Args: sweep: whether several values, and settings of Hydra's launchers, are allowed.
+    Raises: UsageError, one sentence.
+    """
+    key, equals, value = line.partition("=")
+    try:
+        line.encode()
+        override = OverridesParser.create().parse_override(line)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{shorten(repr(line))} is not UTF-8") from error
+    except HydraException as error:
+        if not equals:
+            raise UsageError(f"'{shorten(line)}' sets nothing: write key=value, such as seed=1") from error
+        advice = f"quote it twice, such as '{shorten(key)}=\"…\"'" if value else "give it a value"
+        raise UsageError(f"{shorten(key)}: the value {shorten(value)!r} cannot be read; {advice}") from error
+    name = override.key_or_group
+    if not name:
+        raise UsageError(f"'{shorten(line)}' names no key: write key=value, such as seed=1")
+    if len(name) > _LONGEST_KEY:
+        raise UsageError(f"there is no key '{shorten(name)}'")
+    if override.is_sweep_override() and not sweep:
+        raise UsageError(f"'{shorten(line)}' is a sweep over several values: tracetorch run -m {shorten(line)}")
+    if of_hydra(override) and not (sweep and name.startswith(_OF_SWEEPS)):
+        use = "only hydra/launcher, hydra/sweeper and their settings" if sweep else "Hydra's own settings"
+        effect = "have an effect on a sweep" if sweep else "have no effect on a run"
+        raise UsageError(f"'{shorten(line)}': {use} {effect}; leave it out")
+    return override
+
+
+def of_hydra(override: Override) -> bool:
+    """Whether it is for Hydra and not for the config."""
+    return override.key_or_group.replace("/", ".").partition(".")[0] == "hydra"

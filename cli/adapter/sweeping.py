@@ -1,0 +1,144 @@
+"""Sweeps: what jobs they consist of, by one of Hydra's sweepers; and how they are launched, by one of its launchers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks  # Hydra's launchers want them, and nothing public makes them
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
+
+from tracetorch.cli.adapter.composing import ERRORS, Composed, check_choice, conf_dir, name_of, resolve
+from tracetorch.cli.adapter.overrides import of_hydra, parse
+from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+
+_EXTRAS = {"joblib": "parallel", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+"""Launchers that are packages of their own, and the extra that brings them."""
+
+_QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null", "hydra.job.chdir=false")
+
+Work = Callable[[int, Composed, list[str]], Any]
+"""What a job does, given its place among those launched, its config and what that is composed of."""
+
+
+def split(overrides: list[str]) -> tuple[list[str], list[str]]:
+    """Overrides of a sweep, into those for its runs and those for Hydra's sweeper and launcher. Raises: UsageError."""
+    parsed = [(line, parse(line, sweep=True)) for line in overrides]
+    for _, override in parsed:
+        check_choice(override)
+    settings = [line for line, override in parsed if of_hydra(override)]
+    return [line for line, override in parsed if not of_hydra(override)], settings
+
+
+def expand(overrides: list[str], settings: list[str]) -> list[list[str]]:
+    """The jobs of a sweep in the order of its sweeper, each as the overrides of one run.
+
+    Raises: UsageError if the settings do not fit, or if the sweeper cannot tell its jobs before it has seen results.
+    """
+    jobs: list[list[str]] = []
+
+    class Recorder(Launcher):
+        """Takes note of the jobs, and launches nothing."""
+
+        def setup(self, *, hydra_context: HydraContext, task_function: Any, config: DictConfig) -> None: ...
+
+        def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+            jobs.extend(list(map(str, job)) for job in job_overrides)
+            return []
+
+    with (
+        tempfile.TemporaryDirectory(prefix="tracetorch-") as folder,
+        _hydra(settings, Path(folder)) as (config, context),
+    ):
+        sweeper: Any = Plugins.instance().instantiate_sweeper(config=config, hydra_context=context, task_function=len)
+        sweeper.launcher = Recorder()
+        sweeper.validate_batch_is_legal = lambda batch: None  # each is composed later, by us, with better words
+        try:
+            sweeper.sweep(arguments=overrides)
+        except ERRORS as error:
+            raise UsageError(f"this sweep has no jobs: {shorten(str(error).splitlines()[0], 200)}") from error
+        except Exception as error:
+            kind = type(sweeper).__name__
+            raise UsageError(
+                f"{kind} chooses its jobs by the results of others; use hydra/sweeper=basic, or tracetorch tune"
+            ) from error
+    if not jobs:
+        raise UsageError(f"this sweep has no jobs: {shorten(' '.join(overrides))}")
+    return jobs
+
+
+def launch(jobs: list[list[str]], settings: list[str], folder: Path, work: Work) -> None:
+    """Run jobs through the launcher that the settings name; by default one after another, in this process.
+
+    Args:
+        jobs: the overrides of each.
+        folder: where the launcher may keep what it needs.
+        work: called for each, perhaps in another process, to which it is pickled. What it returns is not kept.
+    Raises: whatever the launcher raises where a process was killed; KeyboardInterrupt.
+    """
+    with _hydra(settings, folder) as (config, context):
+        launcher = Plugins.instance().instantiate_launcher(
+            config=config, hydra_context=context, task_function=_Task(work)
+        )
+        launcher.launch(jobs, initial_job_idx=0)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A job function as Hydra calls it."""
+
+    work: Work
+
+    def __call__(self, config: DictConfig) -> Any:
+        hydra = HydraConfig.get()
+        overrides = list(map(str, hydra.overrides.task))
+        experiment = name_of([parse(line) for line in overrides], hydra.runtime.choices)
+        return self.work(int(hydra.job.num), resolve(config, experiment), overrides)
+
+
+@contextmanager
+def _hydra(settings: list[str], folder: Path) -> Iterator[tuple[DictConfig, HydraContext]]:
+    """Hydra's own config for a sweep, as `@hydra.main` makes it."""
+    where = [f"hydra.sweep.dir={_quoted(str(folder))}", "hydra.sweep.subdir=."]
+    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3", job_name="tracetorch"):
+        hydra: Any = GlobalHydra.instance().hydra
+        try:
+            config = hydra.compose_config(
+                "config", [*settings, *where, *_QUIET], run_mode=RunMode.MULTIRUN, with_log_configuration=False
+            )
+        except ERRORS as error:
+            raise _wrong_setting(error, settings, hydra.config_loader) from error
+        yield config, HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
+
+
+def _wrong_setting(error: Exception, settings: list[str], loader: ConfigLoader) -> UsageError:
+    """Which setting Hydra stumbled over, and what there is instead."""
+    for line in settings:
+        group, _, choice = line.partition("=")
+        known = loader.get_group_options(group) if "/" in group else []
+        if "/" not in group or choice in known:
+            continue
+        if choice in _EXTRAS:
+            extra = _EXTRAS[choice]
+            return UsageError(f"{line} needs the extra '{extra}': pip install -c constraints.txt -e '.[{extra}]'")
+        there = f"There are: {', '.join(known)}."
+        return UsageError(f"{shorten(line)}: there is no such {group}.{did_you_mean(choice, known)} {there}")
+    return UsageError(f"{shorten(' '.join(settings))}: {shorten(str(error).splitlines()[0], 200)}")
+
+
+def _quoted(text: str) -> str:
+    """A value that Hydra reads as this very text."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    return f"'{escaped}'"

@@ -1,0 +1,102 @@
+"""One run, from its config to its outcome: made, trained, recorded. For `run`, `resume`, and the jobs of a sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracetorch.cli.adapter import Composed, function, make
+from tracetorch.cli.check import PARTS, check
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, shorten
+
+if TYPE_CHECKING:
+    from tracetorch.cli.display import Display
+    from tracetorch.runs import Run, RunFolder
+
+
+@dataclass
+class Outcome:
+    """How a run ended: its exit code, and a sentence where that is not 0."""
+
+    code: int
+    message: str
+    run: Run
+    batch_size: int
+    error: BaseException | None = None
+
+
+def execute(
+    composed: Composed,
+    overrides: list[str],
+    *,
+    exactly: Path | None = None,
+    again: RunFolder | None = None,
+    display: Display | None = None,
+) -> Outcome:
+    """Train what a config describes.
+
+    Args:
+        overrides: what was typed, for the folder.
+        exactly: the folder; what the config says, if None.
+        again: go on in this folder.
+        display: shows how it goes.
+    Raises: UsageError, with nothing left on disk or changed there.
+    """
+    config, output = composed.config, composed.config["output"]
+    check(config)
+
+    from tracetorch import device  # from here on it takes a second: torch is loaded
+    from tracetorch.runs import BusyError, Run
+
+    device.use_threads(config["threads"])
+    parts = {name: make(config[name], name) for name in PARTS if name != "train"}
+    train = function(config["train"])
+    if display is not None:
+        display.metric = parts["task"].metrics[0]
+    typed = Path(output["dir"]).expanduser() if output.get("dir") else None
+    try:
+        run = Run(
+            config,
+            experiment=composed.experiment,
+            root=Path(output.get("root", "outputs")).expanduser(),
+            exactly=exactly or typed,
+            again=again,
+            files={
+                "config.yaml": composed.yaml,
+                "overrides.yaml": "".join(f"- {_quoted(text)}\n" for text in overrides) or "[]\n",
+            },
+            listener=display,
+        )
+    except BusyError as error:
+        raise UsageError(f"{error}; wait for it, or stop it first") from error
+    batch_size = parts["task"].batch_size
+    try:
+        train(run, **parts, seed=config["seed"], device=config["device"])
+    except Exception as error:
+        if run.status == "new":  # it failed before it had a folder: the config is at fault, or the place to write
+            raise UsageError(_sentence(error, run, config)) from error
+        return Outcome(FAILED, f"{_sentence(error, run, config)} (see {run.folder.path})", run, batch_size, error)
+    if run.status == "interrupted":
+        done = run.summary.get("updates", 0)
+        went_on = f"tracetorch resume {run.folder.path} goes on"
+        message = f"interrupted after {done} update{'s' * (done != 1)}; all is in {run.folder.path}: {went_on}"
+        return Outcome(INTERRUPTED, message, run, batch_size)
+    return Outcome(DONE, "", run, batch_size)
+
+
+def _sentence(error: Exception, run: Run, config: dict[str, Any]) -> str:
+    if isinstance(error, FileExistsError):
+        return f"output.dir={shorten(config['output']['dir'])} exists already; name another folder, or remove it first"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"cannot write to {shorten(error.filename or 'the disk')}: {error.strerror}"
+        if run.status == "new":
+            return f"{where}; choose another output.dir or output.root"
+        if not run.folder.path.is_dir():
+            return f"{run.folder.path} was removed while the run was at work in it"
+        return f"{where}; once there is room, tracetorch resume {run.folder.path} goes on"
+    return str(error) or type(error).__name__
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

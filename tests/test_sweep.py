@@ -1,0 +1,183 @@
+"""Sweeps: what they consist of, that no job harms another, and that what is left undone can be done."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import CLICKS, tracetorch
+from tracetorch.runs.state import state_of
+
+SMALL = (*CLICKS, "train.log_every=1")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def statuses(folder: Path) -> dict[str, str]:
+    return {path.name: state_of(path).status for path in sorted(folder.iterdir()) if path.is_dir()}
+
+
+def sweep(*words):
+    return tracetorch("run", "-m", *SMALL, "output.dir=sweep", *words)
+
+
+def test_every_combination_gets_a_folder_that_says_what_varies(here):
+    ended = sweep("seed=0,1", "optimizer.lr=0.01,0.02")
+    assert ended.exit_code == 0, ended.output
+    assert statuses(here / "sweep") == {
+        "000_seed=0,lr=0.01": "completed",
+        "001_seed=0,lr=0.02": "completed",
+        "002_seed=1,lr=0.01": "completed",
+        "003_seed=1,lr=0.02": "completed",
+    }
+    assert "4 of 4 completed" in ended.stdout and "tracetorch compare sweep" in ended.stdout
+    facts = [json.loads((path / "run.json").read_text()) for path in sorted((here / "sweep").glob("0*"))]
+    assert [row["seed"] for row in facts] == [0, 0, 1, 1]
+    assert facts[0]["group"] == facts[2]["group"] != facts[1]["group"]
+    assert {path.name for path in (here / "sweep").iterdir() if path.is_file()} == {"sweep.json", ".lock"}
+
+
+def test_a_job_is_the_very_run_that_its_overrides_would_give_alone(here):
+    assert sweep("seed=1,2").exit_code == 0
+    assert tracetorch("run", *SMALL, "seed=2", "output.dir=alone").exit_code == 0
+    left, right = ((here / name / "trials.csv").read_text() for name in ("sweep/001_seed=2", "alone"))
+    assert left == right
+
+
+def test_a_folder_of_its_own_below_those_of_its_experiment(here):
+    assert tracetorch("run", "-m", *SMALL, "seed=3,4").exit_code == 0
+    (found,) = (here / "outputs" / "poisson_clicks" / "sweeps").iterdir()
+    assert list(statuses(found)) == ["000_seed=3", "001_seed=4"]
+
+
+def test_a_job_that_fails_stops_no_other_and_is_told_at_once_and_at_the_end(here):
+    ended = sweep("optimizer.lr=0.01,1e30,0.02", "train.updates=6")
+    assert ended.exit_code == 3
+    assert list(statuses(here / "sweep").values()) == ["completed", "failed", "completed"]
+    (failed,) = (here / "sweep").glob("001_*")
+    assert (failed / "error.txt").exists()
+    lines = ended.stdout.splitlines()
+    at = next(at for at, line in enumerate(lines) if line.startswith(f"{failed.name}  failed: "))
+    assert at < next(at for at, line in enumerate(lines) if line.startswith("002_lr=0.02  completed"))
+    assert "1 of 3 jobs are not completed: tracetorch resume sweep" in ended.stderr
+
+
+def test_a_part_that_refuses_its_values_fails_in_a_folder_of_its_own(here):
+    ended = sweep("network.neuron.decay=0.9,1.5")
+    assert ended.exit_code == 3
+    assert "decay" in (here / "sweep" / "001_decay=1.5" / "error.txt").read_text()
+    assert json.loads((here / "sweep" / "001_decay=1.5" / "run.json").read_text())["status"] == "failed"
+
+
+def test_fail_fast_starts_nothing_more_and_resume_does(here):
+    ended = sweep("--fail-fast", "optimizer.lr=1e30,0.01,0.02", "train.updates=6")
+    assert ended.exit_code == 3
+    assert list(statuses(here / "sweep").values()) == ["failed"]
+    ended = tracetorch("resume", "sweep")
+    assert ended.exit_code == 3
+    assert list(statuses(here / "sweep").values()) == ["failed", "completed", "completed"]
+
+
+def test_resume_runs_what_is_missing_and_nothing_else(here):
+    import shutil
+
+    assert sweep("seed=0,1,2").exit_code == 0
+    shutil.rmtree(here / "sweep" / "001_seed=1")
+    before = (here / "sweep" / "000_seed=0" / "run.json").stat().st_mtime_ns
+    ended = tracetorch("resume", "sweep")
+    assert ended.exit_code == 0, ended.output
+    assert "2 of them done before" in ended.stdout
+    assert (here / "sweep" / "000_seed=0" / "run.json").stat().st_mtime_ns == before
+    assert set(statuses(here / "sweep").values()) == {"completed"}
+    ended = tracetorch("resume", "sweep")
+    assert ended.exit_code == 0 and "all 3 jobs of sweep are completed" in ended.stdout
+
+
+def test_the_plan_is_shown_and_nothing_run(here):
+    assert tracetorch("run", *SMALL, "seed=1").exit_code == 0
+    (done,) = (here / "outputs" / "poisson_clicks").iterdir()
+    ended = tracetorch("show", "-m", *SMALL, "seed=0,1")
+    assert ended.exit_code == 0, ended.output
+    first, *jobs = ended.stdout.splitlines()
+    assert first == f"# poisson_clicks: 2 jobs → {Path('outputs/poisson_clicks/sweeps/<time>-<id>')}"
+    assert jobs == ["000_seed=0  to do", f"001_seed=1  done in {done.relative_to(here)}"]
+    assert list((here / "outputs" / "poisson_clicks").iterdir()) == [done]
+
+
+def test_groups_of_the_config_can_be_swept_too(here):
+    words = ("task=patterns,poisson_clicks", "train.updates=1", "train.figures=false", "loss=mse", "network=lif_li")
+    ended = tracetorch("show", "-m", *words)
+    assert ended.exit_code == 0, ended.output
+    assert ended.stdout.splitlines()[1:] == ["000_task=patterns        to do", "001_task=poisson_clicks  to do"]
+    assert ended.stdout.startswith("# several: 2 jobs")
+
+
+WRONG = [
+    (("seed=0,1", "optimizer.lrr=0.1"), "Did you mean 'optimizer.lr'?"),
+    (("optimizer.lr=0.1,fast",), "job 1 of 2 (optimizer.lr=fast): optimizer.lr must be a number"),
+    (("optimizer=adam,admaw",), "Did you mean 'adamw'?"),
+    (("seed=0,1", "output.dir=a,b"), "output.root and output.dir say where the whole sweep goes"),
+    (("seed=0,1", "hydra/launcher=jobllib"), "hydra/launcher=jobllib: there is no such"),
+    (("seed=0,1", "hydra.sweep.dir=/tmp/x"), "only hydra/launcher, hydra/sweeper and their settings"),
+    (("seed=range(0,0)",), "no jobs"),
+    (("seed=interval(0,1)",), "no jobs"),
+    (("seed=0,1", "hydra.launcher.n_jobs=2"), "hydra.launcher.n_jobs=2"),
+    (("seed=0,[",), "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(
+    ("typed", "phrase"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_a_wrong_sweep_is_told_before_any_job_begins(here, typed, phrase):
+    ended = tracetorch("run", "-m", *typed)
+    assert ended.exit_code == 2, ended.output
+    assert phrase in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert list(here.iterdir()) == []
+
+
+def test_several_values_without_the_option_are_told_what_to_type(here):
+    ended = tracetorch("run", "seed=0,1")
+    assert ended.exit_code == 2 and "tracetorch run -m seed=0,1" in ended.stderr
+
+
+def test_a_folder_that_exists_is_not_written_into(here):
+    (here / "sweep").mkdir()
+    ended = sweep("seed=0,1")
+    assert ended.exit_code == 2 and "tracetorch resume sweep" in ended.stderr
+    assert list((here / "sweep").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "phrase"),
+    [
+        ("{", "sweep.json is broken"),
+        ('{"jobs": 3}', "sweep.json is broken"),
+        (
+            '{"experiment": "x", "typed": [], "settings": [], '
+            '"jobs": [{"name": "../../x", "varies": "", "overrides": [], "id": ""}]}',
+            "would lie outside",
+        ),
+    ],
+)
+def test_a_broken_plan_is_refused(here, content, phrase):
+    (here / "sweep").mkdir()
+    (here / "sweep" / "sweep.json").write_text(content)
+    ended = tracetorch("resume", "sweep")
+    assert ended.exit_code == 2 and phrase in ended.stderr
+
+
+def test_names_of_folders_are_plain_whatever_varies(here):
+    (here / "a b").mkdir()
+    ended = tracetorch("show", "-m", *SMALL, "task.delay=0.1,0.2", "+experiment=")
+    assert ended.exit_code == 2
+    from tracetorch.cli.sweep.plan import _name
+
+    assert _name(7, "root=/a b/ü, lr=1") == "007_root=-a-b-ü,lr=1"
+    assert len(_name(0, "x=" + "é" * 500).encode()) < 120
+    assert _name(1, "") == "001"

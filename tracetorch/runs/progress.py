@@ -1,0 +1,75 @@
+"""What a time loop keeps beside the network: the best so far, and means for the log. Both go into checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+class Best:
+    """The best evaluation so far, and how many there were since.
+
+    Args: patience: how many without a better one are enough; None for never.
+    """
+
+    def __init__(self, patience: int | None):
+        self.score, self.waited, self._patience = -math.inf, 0, patience
+
+    def is_beaten_by(self, score: float) -> bool:
+        """Take note of an evaluation. Returns: whether it is the best so far."""
+        better = score > self.score
+        self.score, self.waited = (score, 0) if better else (self.score, self.waited + 1)
+        return better
+
+    @property
+    def is_final(self) -> bool:
+        """Whether patience has run out."""
+        return self._patience is not None and self.waited >= self._patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers, for a checkpoint."""
+        return {"score": self.score, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.score, self.waited = state["score"], state["waited"]
+
+
+class Log:
+    """Means since the last record, and the time steps of the whole run.
+
+    Args: names: what is averaged, such as ["loss", "accuracy"].
+    """
+
+    def __init__(self, names: Iterable[str]):
+        self.steps = 0
+        self._steps_before, self._seconds_before = 0, 0.0
+        self._sums, self._count = dict.fromkeys(names, 0.0), 0
+
+    def add(self, values: dict[str, float], steps: int) -> None:
+        """Take note of one update, and of how many time steps it went through."""
+        for name in self._sums:
+            self._sums[name] += values[name]
+        self._count, self.steps = self._count + 1, self.steps + steps
+
+    def averages(self) -> dict[str, float]:
+        """Means since the last record."""
+        return {name: total / self._count for name, total in self._sums.items()}
+
+    def take(self, seconds: float) -> dict[str, float]:
+        """The means for a record, and the speed; they start anew. Args: seconds: of training since its beginning."""
+        speed = (self.steps - self._steps_before) / max(seconds - self._seconds_before, 1e-9)
+        values = {**self.averages(), "steps_per_second": speed, "train_seconds": seconds}
+        self._steps_before, self._seconds_before = self.steps, seconds
+        self._sums, self._count = dict.fromkeys(self._sums, 0.0), 0
+        return values
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers, for a checkpoint."""
+        return {name.lstrip("_"): value for name, value in vars(self).items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.steps, self._steps_before, self._count = state["steps"], state["steps_before"], state["count"]
+        self._seconds_before, self._sums = state["seconds_before"], dict(state["sums"])
