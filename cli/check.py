@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +66,21 @@ def check(config: dict[str, Any]) -> None:
         _check_call(path, node)
 
 
-def check_trusted(config: dict[str, Any], where: Path) -> None:
+def check_trusted(config: dict[str, Any], where: Path, packages: Iterable[str] = ()) -> None:
     """A config that comes from a folder may make only what is trusted; see `signatures.is_trusted`.
 
+    Args: packages: further ones that may be called.
     Raises: UsageError that names the first other target.
     """
+    named = tuple(f"{package}." for package in packages)
     for path, node in _targets(config, ""):
         target = str(node["_target_"])
-        if not is_trusted(target):
-            raise UsageError(f"{where}: {path} wants to call {shorten(target)!r}, which is not trusted")
+        if not is_trusted(target) and not target.startswith(named):
+            package = shorten(target.partition(".")[0])
+            advice = (
+                f"if you know it, --trust {package}" if package not in ("tracetorch", "torch") else "it is not public"
+            )
+            raise UsageError(f"{where}: {path} wants to call {shorten(target)!r}, which is not trusted; {advice}")
 
 
 def _check_part(part: str, node: Any) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from tracetorch.cli.errors import DONE, complain
+
+if TYPE_CHECKING:
+    from tracetorch.cli.execute import Outcome
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -78,28 +83,33 @@ class Display:
             self._live.stop()
             self._bar = None
 
-    def table(self, run: Any, batch_size: int) -> None:
-        """The end of a run: its result, what it cost, and where it is."""
-        summary = run.summary
+    def conclude(self, outcome: Outcome, show_traceback: bool) -> int:
+        """The end of a run: its result, what it cost, and where it is; or why there is none. Returns: the exit code."""
+        if outcome.code != DONE:
+            complain(outcome.message, outcome.error, show_traceback)
+            return outcome.code
+        run, summary = outcome.run, outcome.run.summary
         rows = [(name.replace("_", " "), _number(summary[name])) for name in _results(summary)]
+        if "steps_per_second" in summary:
+            trained = f"{summary['updates']:,} updates in {run.timings.get('train_seconds', 0.0):.1f} s"
+            rows += [
+                ("trained for", trained),
+                ("speed", f"{_short(summary['steps_per_second'])} time steps/s, batches of {outcome.batch_size}"),
+            ]
         rows += [
-            ("trained for", f"{summary['updates']:,} updates in {run.timings['train_seconds']:.1f} s"),
-            (
-                "speed",
-                f"{_short(summary['steps_per_second'])} time steps/s, batches of {batch_size}",
-            ),
             ("whole run", f"{summary['wall_seconds']:.1f} s"),
             ("peak memory", f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB"),
             ("folder", str(run.folder.path)),
         ]
         table = Table(show_header=False, title=f"{self.experiment}: {run.status}", title_justify="left")
         for name, value in rows:
-            table.add_row(name, value)
+            table.add_row(name, Text(value))
         self.console.print(table, markup=False)
+        return DONE
 
 
 def _results(summary: dict[str, Any]) -> list[str]:
-    others = ("updates", "tested", "steps_per_second", "peak_memory_bytes", "wall_seconds")
+    others = ("updates", "tested", "checkpoint", "steps_per_second", "peak_memory_bytes", "wall_seconds")
     return [name for name in summary if name not in others]
 
 

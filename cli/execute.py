@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tracetorch.cli.adapter import Composed, function, make
 from tracetorch.cli.check import PARTS, check
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, shorten
 
 if TYPE_CHECKING:
-    from tracetorch.cli.display import Display
     from tracetorch.runs import Run, RunFolder
+
+
+class Follower(Protocol):
+    """A run's listener that is told which metric to speak of."""
+
+    metric: str
+
+    def __call__(self, event: str, values: dict[str, Any]) -> None: ...
 
 
 @dataclass
@@ -32,7 +41,7 @@ def execute(
     *,
     exactly: Path | None = None,
     again: RunFolder | None = None,
-    display: Display | None = None,
+    display: Follower | None = None,
 ) -> Outcome:
     """Train what a config describes.
 
@@ -47,36 +56,59 @@ def execute(
     check(config)
 
     from tracetorch import device  # from here on it takes a second: torch is loaded
-    from tracetorch.runs import BusyError, Run
+    from tracetorch.runs import Run
 
     device.use_threads(config["threads"])
-    parts = {name: make(config[name], name) for name in PARTS if name != "train"}
+    parts = make_parts(config)
     train = function(config["train"])
     if display is not None:
         display.metric = parts["task"].metrics[0]
     typed = Path(output["dir"]).expanduser() if output.get("dir") else None
-    try:
+    with refusing():
         run = Run(
             config,
             experiment=composed.experiment,
             root=Path(output.get("root", "outputs")).expanduser(),
             exactly=exactly or typed,
             again=again,
-            files={
-                "config.yaml": composed.yaml,
-                "overrides.yaml": "".join(f"- {_quoted(text)}\n" for text in overrides) or "[]\n",
-            },
+            files=files_of(composed, overrides),
             listener=display,
         )
+    return conclude(
+        run, parts["task"].batch_size, lambda: train(run, **parts, seed=config["seed"], device=config["device"])
+    )
+
+
+def make_parts(config: dict[str, Any]) -> dict[str, Any]:
+    """The parts that a time loop is given. Raises: UsageError if one refuses what it is given."""
+    return {name: make(config[name], name) for name in PARTS if name != "train"}
+
+
+def files_of(composed: Composed, overrides: list[str]) -> dict[str, str]:
+    """What a run's folder says of its config."""
+    typed = "".join(f"- {_quoted(text)}\n" for text in overrides) or "[]\n"
+    return {"config.yaml": composed.yaml, "overrides.yaml": typed}
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """What says that a folder is in use becomes a UsageError."""
+    from tracetorch.runs import BusyError
+
+    try:
+        yield
     except BusyError as error:
         raise UsageError(f"{error}; wait for it, or stop it first") from error
-    batch_size = parts["task"].batch_size
+
+
+def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> Outcome:
+    """Do the work of a run, and say how it ended. Raises: UsageError if it failed before it had a folder."""
     try:
-        train(run, **parts, seed=config["seed"], device=config["device"])
+        loop()
     except Exception as error:
-        if run.status == "new":  # it failed before it had a folder: the config is at fault, or the place to write
-            raise UsageError(_sentence(error, run, config)) from error
-        return Outcome(FAILED, f"{_sentence(error, run, config)} (see {run.folder.path})", run, batch_size, error)
+        if run.status == "new":  # the config is at fault, or the place to write
+            raise UsageError(_sentence(error, run)) from error
+        return Outcome(FAILED, f"{_sentence(error, run)} (see {run.folder.path})", run, batch_size, error)
     if run.status == "interrupted":
         done = run.summary.get("updates", 0)
         went_on = f"tracetorch resume {run.folder.path} goes on"
@@ -85,9 +117,9 @@ def execute(
     return Outcome(DONE, "", run, batch_size)
 
 
-def _sentence(error: Exception, run: Run, config: dict[str, Any]) -> str:
+def _sentence(error: Exception, run: Run) -> str:
     if isinstance(error, FileExistsError):
-        return f"output.dir={shorten(config['output']['dir'])} exists already; name another folder, or remove it first"
+        return f"output.dir={shorten(error.filename)} exists already; name another folder, or remove it first"
     if isinstance(error, OSError) and error.strerror:
         where = f"cannot write to {shorten(error.filename or 'the disk')}: {error.strerror}"
         if run.status == "new":

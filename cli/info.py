@@ -1,12 +1,63 @@
-"""`tracetorch info`: what this installation can do."""
+"""`tracetorch info`: what this installation can do; or what a run was, on what, and how it ended."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
 from tracetorch.cli.arguments import Traceback
+from tracetorch.cli.errors import UsageError, shorten
+
+Folder = Annotated[Path | None, typer.Argument(metavar="[DIR]", help="The folder of a run or of a sweep.")]
 
 
-def command(traceback: Traceback = False) -> None:
-    """Show versions, devices, kernels and caches."""
+def command(folder: Folder = None, traceback: Traceback = False) -> None:
+    """Show versions, devices, kernels and caches; with DIR, what that run's folder says of it."""
+    rows = list(_of_folder(folder) if folder else _of_installation())
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+
+
+def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
+    from tracetorch.cli.sweep.plan import FILE, read
+    from tracetorch.runs.state import state_of
+
+    if (folder / FILE).is_file():
+        plan = read(folder)
+        counts = Counter(state_of(folder / job.name).status for job in plan.jobs)
+        yield "sweep", plan.experiment
+        yield "typed", _plain(" ".join([*plan.typed]))
+        yield "jobs", ", ".join(f"{n} {'not run' if status == 'absent' else status}" for status, n in counts.items())
+        return
+    if not (folder / "run.json").exists():
+        raise UsageError(f"{folder} is no folder of a run or a sweep: it has neither run.json nor sweep.json")
+    state = state_of(folder)
+    if state.status == "broken":
+        raise UsageError(state.error)
+    yield "status", f"{state.status}: {_plain(state.error)}" if state.error else state.status
+    yield from _flat({name: value for name, value in state.facts.items() if name not in ("status", "error")})
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Facts within facts, each on a line of its own, by its dotted name."""
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{_plain(name)}.")
+        elif value not in (None, [], ""):
+            yield f"{prefix}{_plain(name)}", _plain(", ".join(map(str, value)) if isinstance(value, list) else value)
+
+
+def _plain(value: Any) -> str:
+    """A value on one line, without anything that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else " " for letter in shorten(value, 300))
+
+
+def _of_installation() -> Iterator[tuple[str, str]]:
     import pooch
     import torch
 
@@ -24,6 +75,4 @@ def command(traceback: Traceback = False) -> None:
     facts["kernels"] = ", ".join(f"{kernel} on {device}" for device, kernel in kernels.names().items())
     facts["configs"] = str(conf_dir())
     facts["data cache"] = str(pooch.os_cache("tracetorch"))
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        print(f"{name:<{width}}  {value}")
+    yield from facts.items()

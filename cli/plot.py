@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from tracetorch.cli.arguments import Traceback
+from tracetorch.cli.arguments import Folder, Traceback, Trust
 from tracetorch.cli.errors import UsageError
 
 
-def command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")], traceback: Traceback = False
-) -> None:
+def command(folder: Folder, trust: Trust = None, traceback: Traceback = False) -> None:
     """Draw the figures of a run again, from the numbers and weights in its folder."""
-    from tracetorch.cli.adapter import load, make
-    from tracetorch.cli.check import check, check_trusted
+    from tracetorch.cli.adapter import make
+    from tracetorch.cli.folders import find_run, tested_checkpoint
 
-    if not (folder / "config.yaml").is_file():
-        raise UsageError(f"{folder} is no run folder: it has no config.yaml")
-    config = load(folder / "config.yaml").config
-    check_trusted(config, folder / "config.yaml")
-    check(config)
+    found = find_run(folder, trust or ())
+    checkpoint = tested_checkpoint(found)
 
     import torch
 
-    from tracetorch.runs import RunFolder, load_checkpoint
+    from tracetorch.runs import load_checkpoint
     from tracetorch.runs.report import draw
 
+    config, run = found.composed.config, found.folder
     task, network = make(config["task"], "task"), make(config["network"], "network")
-    run = RunFolder(folder)
     try:
         net = network(task.input_size, task.output_size)
-        tested = run.facts().get("summary", {}).get("tested")
-        load_checkpoint(run.checkpoint("best" if tested == "best" else "latest"), net)
+        load_checkpoint(checkpoint, net)
         trials = None
         if (folder / "trials.csv").is_file():
             trials = {name: torch.tensor(values) for name, values in run.table("trials.csv").items()}

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import Multirun, Overrides, Traceback
-from tracetorch.cli.errors import DONE, UsageError, complain
+from tracetorch.cli.arguments import Multirun, Overrides, Traceback, Trust
+from tracetorch.cli.errors import UsageError
 
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="In a sweep: start nothing more after a failure.")]
 
+From = Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Run the same as there again, and compare.")]
+
 
 def command(
-    overrides: Overrides = None, multirun: Multirun = False, fail_fast: FailFast = False, traceback: Traceback = False
+    overrides: Overrides = None,
+    *,
+    multirun: Multirun = False,
+    fail_fast: FailFast = False,
+    source: From = None,
+    trust: Trust = None,
+    traceback: Traceback = False,
 ) -> None:
     """Train a network and record everything; with no arguments, on the Poisson click test."""
+    if source is not None and multirun:
+        raise UsageError("--from runs one run again, and -m makes many: leave one of them out")
+    if source is not None:
+        from tracetorch.cli.again import repeat
+
+        raise typer.Exit(repeat(source, overrides or [], trust or [], traceback))
+    if trust:
+        raise UsageError("--trust is for configs from a folder: tracetorch run --from DIR --trust PACKAGE")
     if fail_fast and not multirun:
         raise UsageError("--fail-fast is for sweeps: tracetorch run -m --fail-fast seed=0,1,2")
     if multirun:
@@ -34,8 +51,4 @@ def _single(overrides: list[str], show_traceback: bool) -> int:
     composed = compose(overrides)
     display = Display(composed.experiment)
     outcome = execute(composed, overrides, display=display)
-    if outcome.code != DONE:
-        complain(outcome.message, outcome.error, show_traceback)
-    else:
-        display.table(outcome.run, outcome.batch_size)
-    return outcome.code
+    return display.conclude(outcome, show_traceback)

@@ -41,6 +41,7 @@ class Run:
         config: the resolved config, plain dicts and lists.
         files: further files for the folder, by name, such as {"config.yaml": …}.
         root, exactly: see `RunFolder.reserve`.
+        below: the folder in `root` that it goes to; that of its experiment, if None.
         again: go on in this folder, from its latest checkpoint, instead of in a new one.
         experiment: its name, for the folder and for run.json.
         listener: told of everything that happens.
@@ -56,13 +57,15 @@ class Run:
         *,
         experiment: str,
         root: Path,
+        below: str | None = None,
         exactly: Path | None = None,
         again: RunFolder | None = None,
         files: dict[str, str] | None = None,
         listener: Listener | None = None,
     ):
         self.config, self.experiment, self._files = config, experiment, files or {}
-        self._root, self._exactly, self._listener = root, exactly, listener or (lambda event, values: None)
+        self._root, self._below, self._exactly = root, below or experiment, exactly
+        self._listener = listener or (lambda event, values: None)
         self._again, self._lock = again, Lock(again.path) if again else None
         self._interrupt = Interrupt()
         self.device = torch.device("cpu")
@@ -135,7 +138,7 @@ class Run:
         return self
 
     def _reserve(self) -> None:
-        self.folder = RunFolder.reserve(self._root, self.experiment, facts_of(self.config)["id"], self._exactly)
+        self.folder = RunFolder.reserve(self._root, self._below, facts_of(self.config)["id"], self._exactly)
         try:
             self._lock = Lock(self.folder.path)
             for name, content in self._files.items():

@@ -1,0 +1,69 @@
+"""`tracetorch clean`: remove failed or old runs; says what it would do, unless told to do it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tracetorch.cli.arguments import Traceback
+from tracetorch.cli.errors import FAILED, UsageError, complain
+
+_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Only runs below this folder.")]
+Failed = Annotated[bool, typer.Option("--failed", help="Runs that failed, or whose files are broken.")]
+Unfinished = Annotated[bool, typer.Option("--unfinished", help="Runs that were interrupted or killed.")]
+Older = Annotated[str | None, typer.Option("--older-than", metavar="AGE", help="Runs that ended before, such as 7d.")]
+Keep = Annotated[int, typer.Option("--keep-best", metavar="N", min=0, help="Spare the N best of each experiment.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it.")]
+
+
+def command(
+    *,
+    root: Root = Path("outputs"),
+    failed: Failed = False,
+    unfinished: Unfinished = False,
+    older_than: Older = None,
+    keep_best: Keep = 0,
+    yes: Yes = False,
+    traceback: Traceback = False,
+) -> None:
+    """Remove runs that failed, or that are old, or both; without --yes, only say which."""
+    if not (failed or unfinished or older_than):
+        raise UsageError("say which runs: --failed, --unfinished, --older-than 7d, or several of them")
+    age = None if older_than is None else _seconds(older_than)
+    if not root.is_dir():
+        raise UsageError(f"there is no folder {root}; runs lie in output.root, which --root names")
+
+    from tracetorch.runs.rubbish import choose, remove
+
+    chosen = choose(root, failed=failed, unfinished=unfinished, older_than_seconds=age, keep_best=keep_best)
+    if not chosen:
+        print(f"nothing to remove in {root}")
+        return
+    done, trouble = 0, ""
+    for run in chosen:
+        print(f"{'remove' if yes else 'would remove'}  {run.path}  ({run.status}, {run.age}, {run.mebibytes:,.1f} MiB)")
+        if yes:
+            try:
+                done += remove(run.path, root)
+            except OSError as error:
+                trouble = trouble or f"{error.filename}: {error.strerror}"
+    size = sum(run.mebibytes for run in chosen)
+    if not yes:
+        print(f"{len(chosen)} runs, {size:,.1f} MiB; add --yes to remove them")
+        return
+    print(f"{done} of {len(chosen)} runs removed")
+    if trouble:
+        complain(f"not all could be removed: {trouble}", None, False)
+        raise typer.Exit(FAILED)
+
+
+def _seconds(age: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", age)
+    if not found:
+        raise UsageError(f"--older-than {age}: write a number and a unit, m, h, d or w, such as 7d or 12h")
+    return float(found[1]) * _UNITS[found[2]]

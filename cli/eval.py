@@ -1,0 +1,60 @@
+"""`tracetorch eval`: test a run's network again, perhaps under other circumstances."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from tracetorch.cli.arguments import Folder, Overrides, Traceback, Trust
+from tracetorch.cli.errors import UsageError
+
+Checkpoint = Annotated[
+    Literal["latest", "best"] | None,
+    typer.Option(help="Which weights; those that the run itself tested, if not given."),
+]
+
+
+def command(
+    folder: Folder,
+    overrides: Overrides = None,
+    checkpoint: Checkpoint = None,
+    trust: Trust = None,
+    traceback: Traceback = False,
+) -> None:
+    """Test a run's network, with changes such as task.steps=50 or device=cpu; the result goes into DIR/eval."""
+    from tracetorch.cli.folders import find_run, tested_checkpoint
+
+    typed = overrides or []
+    wrong = [line for line in typed if line.partition("=")[0].partition(".")[0] == "output"]
+    if wrong:
+        raise UsageError(f"'{wrong[0]}': an evaluation goes into the folder of its run; leave it out")
+    found = find_run(folder, trust or (), typed)
+    weights = tested_checkpoint(found, checkpoint)
+
+    from tracetorch import device
+    from tracetorch.cli.display import Display
+    from tracetorch.cli.execute import conclude, files_of, make_parts
+    from tracetorch.experiments import evaluation
+    from tracetorch.runs import Run
+
+    config = found.composed.config
+    device.use_threads(config["threads"])
+    parts = make_parts({**config})
+    del parts["optimizer"]
+    display = Display(found.composed.experiment)
+    display.metric = parts["task"].metrics[0]
+    run = Run(
+        config,
+        experiment=found.composed.experiment,
+        root=folder,
+        below="eval",
+        files=files_of(found.composed, typed),
+        listener=display,
+    )
+    settings = {name: config["train"][name] for name in ("window", "precision", "figures") if name in config["train"]}
+
+    def test() -> None:
+        evaluation.main(run, **parts, **settings, checkpoint=weights, device=config["device"])
+
+    raise typer.Exit(display.conclude(conclude(run, parts["task"].batch_size, test), traceback))

@@ -1,0 +1,67 @@
+"""Folders that runs left behind, read with care: somebody else may have made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tracetorch.cli.adapter import Composed, amend, load
+from tracetorch.cli.check import check, check_trusted
+from tracetorch.cli.errors import UsageError, shorten
+
+if TYPE_CHECKING:
+    from tracetorch.runs import RunFolder
+    from tracetorch.runs.state import State
+
+
+class Found(NamedTuple):
+    """A run that was found in a folder."""
+
+    folder: RunFolder
+    composed: Composed
+    state: State
+
+
+def find_run(path: Path, trust: Iterable[str] = (), overrides: Iterable[str] = ()) -> Found:
+    """The run in a folder, its config checked: what it would call is trusted, and takes what it is given.
+
+    Args:
+        trust: packages whose parts the config may name, beside those of traceTorch and torch.
+        overrides: changes to single values of its config.
+    Raises: UsageError, one sentence.
+    """
+    if not path.exists():
+        raise UsageError(f"there is no folder {path}")
+    if not (path / "config.yaml").is_file():
+        raise UsageError(f"{path} is no run folder: it has no config.yaml")
+    composed = load(path / "config.yaml")
+    check_trusted(composed.config, path / "config.yaml", trust)
+    changes = list(overrides)
+    if changes:
+        composed = amend(composed.config, changes)
+        check_trusted(composed.config, path / "config.yaml", trust)  # a change may name something to call as well
+    check(composed.config)
+
+    from tracetorch.runs import RunFolder
+    from tracetorch.runs.state import state_of
+
+    state = state_of(path)
+    experiment = state.facts.get("experiment")
+    name = experiment if isinstance(experiment, str) else path.resolve().parent.name
+    return Found(RunFolder(path), composed._replace(experiment=shorten(name, 100)), state)
+
+
+def tested_checkpoint(found: Found, name: str | None = None) -> Path:
+    """The checkpoint that was tested, or would be; or the one with this name.
+
+    Raises: UsageError if there is none, or if it lies elsewhere.
+    """
+    summary = found.state.facts.get("summary")
+    tested = summary.get("tested") if isinstance(summary, dict) else None
+    path = found.folder.checkpoint(name or ("best" if tested == "best" else "latest"))
+    if not path.exists():
+        raise UsageError(f"there is no checkpoint {path}" + ("" if name else "; the run has written none yet"))
+    if not path.resolve().is_relative_to(found.folder.path.resolve()):
+        raise UsageError(f"{path} leads out of its run's folder")
+    return path

@@ -1,0 +1,54 @@
+"""Testing a network that was trained before: no learning, only the test and what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tracetorch import device as devices
+from tracetorch import runs
+from tracetorch.nn import Sequential
+from tracetorch.rules import Trace
+from tracetorch.runs.report import report
+from tracetorch.tasks import Task
+
+
+def main(
+    run: runs.Run,
+    *,
+    task: Task,
+    network: Callable[[int, int], Sequential],
+    rule: Callable[[Sequential], Trace],
+    loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    checkpoint: Path,
+    device: str = "auto",
+    window: int | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    figures: bool = True,
+) -> None:
+    """Test a checkpoint's network on a task; what comes of it goes into the run.
+
+    Args:
+        run: where it is recorded; entered here, once all parts are built, so that a bad config leaves no folder.
+        task, network, rule, loss: the parts, or what makes them.
+        checkpoint: with the weights.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        window: steps at the end that are read as the answer; what the task says, if None.
+        precision: of the factors of the forward matrix products.
+        figures: whether to draw.
+    Raises: ValueError if the checkpoint is damaged, or the task has become another's size, before anything is written.
+    """
+    if window is not None and not 1 <= window <= task.steps:
+        raise ValueError(f"train.window must lie between 1 and the {task.steps} steps of a trial, got {window}")
+    run.device = devices.resolve(device)
+    task.to(run.device)
+    net = network(task.input_size, task.output_size).to(run.device)
+    counters = runs.load_checkpoint(checkpoint, net)
+    net.precision = torch.bfloat16 if precision == "bfloat16" else None
+    with run:
+        run.summary |= {"updates": counters["update"], "checkpoint": checkpoint.stem}
+        report(run, rule(net), task, loss, window or task.readout_window, figures=figures)

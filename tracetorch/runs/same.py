@@ -1,0 +1,60 @@
+"""Whether two runs gave the same: every number that does not depend on the clock, and every weight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tracetorch.runs.folder import RunFolder
+
+
+def difference(one: RunFolder, other: RunFolder) -> str:
+    """Where two runs first differ, in words; "" if they do not.
+
+    Raises: ValueError if the files of one of them are broken.
+    """
+    records, others = ([_timeless(record) for record in folder.records()] for folder in (one, other))
+    for left, right in zip(records, others, strict=False):
+        for name in {**left, **right}:
+            if left.get(name) != right.get(name):
+                where = f"update {left.get('update')}, {left.get('split')}"
+                return f"{where}: {name} is {left.get(name)} in {one.path} and {right.get(name)} in {other.path}"
+    if len(records) != len(others):
+        return f"{one.path} has {len(records)} records, {other.path} has {len(others)}"
+    weights, their = _weights(one.checkpoint("latest")), _weights(other.checkpoint("latest"))
+    if weights.keys() != their.keys():
+        return "their networks have different parameters"
+    for name, value in weights.items():
+        if value.shape != their[name].shape or not torch.equal(value, their[name]):
+            return f"all records agree, but the weights do not: {name}"
+    return ""
+
+
+def circumstances(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
+    """What else is not the same: versions, revision, device, threads; from what run.json says of two runs."""
+    said = []
+    for group in ("versions", "settings", "git", "device"):
+        left, right = (_named(group, found.get(group)) for found in (facts, others))
+        for name in {**left, **right}:
+            if left.get(name) != right.get(name):
+                said.append(f"{name}: {left.get(name)} then, {right.get(name)} now")
+    return said
+
+
+def _named(group: str, value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {group: value}
+
+
+def _timeless(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if not name.endswith(("_seconds", "_per_second"))}
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)["net"]
+        return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    except Exception as error:  # torch raises whatever its unpickler meets
+        raise ValueError(f"{path} is missing or damaged ({type(error).__name__})") from error
