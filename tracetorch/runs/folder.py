@@ -89,12 +89,16 @@ class RunFolder:
 
     def facts(self) -> dict[str, Any]:
         """What run.json says; nothing if there is none. Raises: ValueError if it is broken."""
+        path = self.path / "run.json"
         try:
-            return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+            facts = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except ValueError as error:
-            raise ValueError(f"{self.path / 'run.json'} is broken: {error}") from None
+            raise ValueError(f"{path} is broken: {error}") from None
+        if not isinstance(facts, dict):
+            raise ValueError(f"{path} is broken: it holds no object")
+        return facts
 
     def checkpoint(self, name: str) -> Path:
         """Where the checkpoint with this name, "latest" or "best", lies."""

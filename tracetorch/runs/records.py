@@ -35,10 +35,14 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError as error:  # no JSON, or no UTF-8
             if number < len(lines):
                 raise ValueError(f"{path}, line {number}, is no JSON: {error}") from None
+            continue
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number}, is no object")
+        rows.append(row)
     return rows
 
 
