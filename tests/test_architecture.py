@@ -2,7 +2,7 @@
 
 4  cli                       everything
 3  experiments               the library; never cli
-2  plot < tasks < runs       each may import those before it, and floors 1 and 0
+2  plot < tasks < runs < compare   each may import those before it, and floors 1 and 0
 1  nn, loss < rules          nn and loss know neither each other nor the rules
 0  constrain, functional, encode, kernels, device
 """
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 ZERO = {"constrain", "files", "functional", "encode", "kernels", "device"}
 ONE = {"nn", "loss", "rules"}
-TWO = {"plot", "tasks", "runs"}
+TWO = {"plot", "tasks", "runs", "compare"}
 MAY_IMPORT = {
     **dict.fromkeys(ZERO, ZERO),
     "nn": ZERO | {"nn"},
@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "rules": ZERO | ONE,
     "plot": ZERO | ONE | {"plot"},
     "tasks": ZERO | ONE | {"tasks"},
-    "runs": ZERO | ONE | TWO,
+    "runs": ZERO | ONE | {"plot", "tasks", "runs"},
+    "compare": ZERO | ONE | {"plot", "runs", "compare"},
     "experiments": ZERO | ONE | TWO | {"experiments"},
     "cli": ZERO | ONE | TWO | {"experiments", "cli"},
 }

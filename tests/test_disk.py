@@ -186,7 +186,7 @@ def test_a_metric_that_is_no_number_is_no_obstacle(tmp_path):
             judged = super().judge(output, batch)
             return judged | {"accuracy": judged["accuracy"].double() * math.nan}
 
-    run = train(tmp_path, task=Blind(**PATTERNS, seed=0), patience=3, figures=True)
+    run = train(tmp_path, task=Blind(**PATTERNS, seed=0), patience=3)
     assert run.status == "completed"
     assert last_record(run.folder.path)["accuracy"] is None
     assert json.loads((run.folder.path / "run.json").read_text())["summary"]["accuracy"] is None

@@ -1,0 +1,196 @@
+"""`tracetorch compare`: what it prints, what it leaves, and what it says of a mistake."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.command_line import files, tracetorch
+from tests.run_folders import run_folder, sweep
+from tracetorch.compare import output
+from tracetorch.compare.output import FILES
+from tracetorch.runs.lock import Lock
+
+VALUES = {0.1: [0.7, 0.8, 0.75], 0.2: [0.9, 0.91, 0.92]}
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_is_compared_into_its_own_folder(here):
+    sweep(here / "sweep", VALUES)
+    result = tracetorch("compare", "sweep")
+    assert result.exit_code == 0, result.stderr
+    assert files(here / "sweep" / "compare") == set(FILES)
+    for line in (
+        "poisson_clicks: 6 runs in 2 groups",
+        "comparison.html, .png, .svg, .csv and runs.csv in sweep/compare",
+    ):
+        assert line in result.stdout
+    for words in (
+        ["A", "lr=0.1", "3", "0.75", "±", "0.12"],
+        ["optimizer.lr", "0.1", "0.2"],
+        ["B", "−", "A", "+0.1600"],
+    ):
+        assert any(line.split()[: len(words)] == words for line in result.stdout.splitlines()), words
+    assert "left out" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_the_tables_hold_every_number(here):
+    sweep(here / "sweep", VALUES)
+    run_folder(here / "sweep" / "zz", status="failed", seed=9, facts={"error": "TrainingError: dead"})
+    assert tracetorch("compare", "sweep", "--out", "there").exit_code == 0
+    assert files(here / "there") == set(FILES) and not (here / "sweep" / "compare").exists()
+    first, second = rows(here / "there" / "comparison.csv")
+    assert (first["group"], first["label"], first["metric"], first["runs"], first["seeds"]) == (
+        "A", "lr=0.1", "accuracy", "3", "3",
+    )  # fmt: skip
+    assert float(first["mean"]) == pytest.approx(0.75) and float(first["sd"]) == pytest.approx(0.05)
+    assert float(first["ci_high"]) - float(first["mean"]) == pytest.approx(0.124207, abs=1e-6)
+    assert (first["min"], first["max"], first["config.optimizer.lr"]) == ("0.7", "0.8", "0.1")
+    assert float(second["wall_seconds"]) == pytest.approx(20.91) and second["config.optimizer.lr"] == "0.2"
+    runs = rows(here / "there" / "runs.csv")
+    assert [row["value"] for row in runs] == ["0.7", "0.8", "0.75", "0.9", "0.91", "0.92", ""]
+    assert runs[0]["folder"] == "sweep/000_lr=0.1,seed=0" and runs[0]["seed"] == "0" and runs[0]["group"] == "A"
+    assert runs[-1]["left_out"] == "it failed: TrainingError: dead" and runs[-1]["status"] == "failed"
+
+
+def test_runs_that_cannot_be_compared_are_listed(here):
+    sweep(here / "sweep", VALUES)
+    running = run_folder(here / "sweep" / "y1", status="running", seed=9)
+    run_folder(here / "sweep" / "y2", status="running", seed=9)
+    run_folder(here / "sweep" / "y3", status="interrupted", seed=9)
+    (run_folder(here / "sweep" / "y4", seed=9) / "run.json").write_text('{"status": "compl')
+    (run_folder(here / "sweep" / "y5", 0.75, lr=0.1, seed=9) / "config.yaml").unlink()
+    lock = Lock(running)
+    result = tracetorch("compare", "sweep")
+    lock.release()
+    assert result.exit_code == 0, result.stderr
+    for line in (
+        "left out: sweep/y1, because it is still running",
+        "left out: sweep/y2, because its process ended without a word; it may have been killed",
+        "left out: sweep/y3, because it was interrupted after 60 updates",
+        "left out: sweep/y4, because run.json is broken: Unterminated string",
+        "compared, although: sweep/y5: config.yaml is missing",
+    ):
+        assert line in result.stdout
+    assert "7 runs in 2 groups" in result.stdout
+
+
+@pytest.mark.parametrize("given", [["a"], ["a", "b"], ["a", "a"]])
+def test_single_runs_are_compared_into_a_folder_of_their_own(here, given):
+    run_folder(here / "a", 0.7)
+    run_folder(here / "b", 0.8, seed=1)
+    for _ in range(2):
+        assert tracetorch("compare", *given).exit_code == 0
+    folders = list((here / "outputs" / "compare").iterdir())
+    assert len(folders) == 2 and all(files(folder) == set(FILES) for folder in folders)
+    assert f"{len(set(given))} run" in (folders[0] / "comparison.html").read_text()
+
+
+def test_options_reach_the_comparison(here):
+    sweep(here / "sweep", VALUES)
+    result = tracetorch("compare", "sweep", "--by", "rule", "--by", "optimizer.lr", "--metric", "loss", "--out", "o")
+    assert result.exit_code == 0, result.stderr
+    assert [row["label"] for row in rows(here / "o" / "comparison.csv")] == [
+        "rule=trace, optimizer.lr=0.1",
+        "rule=trace, optimizer.lr=0.2",
+    ]
+    assert float(rows(here / "o" / "runs.csv")[0]["value"]) == pytest.approx(0.5)
+    page = (here / "o" / "comparison.html").read_text()
+    assert "tracetorch compare sweep --by=rule --by=optimizer.lr --metric=loss --out=o" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere is no folder; give folders of runs or sweeps, such as outputs"),
+        (["sweep", "nowhere"], "nowhere is no folder"),
+        (["file"], "file is no folder"),
+        (["empty"], "nothing to compare in empty: no run.json lies there or below; `tracetorch run` makes a run"),
+        (["failed"], "no run there can be compared: failed, because it failed: it does not say why"),
+        (
+            ["sweep", "--metric", "acuracy"],
+            "--metric acuracy: no run has it. Did you mean 'accuracy'? There are: steps",
+        ),
+        (["sweep", "--by", "optimizer.lrr"], "--by optimizer.lrr: there is no key 'lrr'. Did you mean 'optimizer.lr'?"),
+        (["sweep", "--by", "lr"], "--by lr: there is no key 'lr'. Did you mean 'optimizer.lr'?"),
+        (["sweep", "--by", "rul"], "--by rul: there is no key 'rul'. Did you mean 'rule'?"),
+        (["sweep", "--by", "seed.x"], "--by seed.x: seed is a value"),
+        (
+            ["sweep", "--by", "output"],
+            "that is a part of the config, not a value. Name one of output.root, output.dir.",
+        ),
+        (["sweep", "--by", ""], "--by : there is no key ''"),
+        (["sweep", "--out", "file"], "file is no folder; choose another --out"),
+        (["sweep", "--out", "file/x"], "cannot write to file/x: Not a directory; choose another --out"),
+    ],
+)
+def test_a_mistake_is_one_sentence(here, words, message):
+    sweep(here / "sweep", VALUES)
+    run_folder(here / "failed", status="failed")
+    (here / "empty").mkdir()
+    (here / "file").write_text("x")
+    before = files(here)
+    result = tracetorch("compare", *words)
+    assert result.exit_code == 2
+    assert message in result.stderr and result.stderr.count("\n") == 1
+    assert files(here) == before
+
+
+def test_a_full_disk_leaves_what_was_there(here, monkeypatch):
+    sweep(here / "sweep", VALUES)
+    assert tracetorch("compare", "sweep").exit_code == 0
+    before = {name: (here / "sweep" / "compare" / name).read_bytes() for name in FILES}
+
+    def full(path, content):
+        if path.name == "comparison.html":
+            raise OSError(28, os.strerror(28), str(path))
+        path.write_bytes(content.encode())
+
+    monkeypatch.setattr(output, "write_whole", full)
+    for words in (["--metric", "loss"], ["--out", "new"], ["sweep"]):
+        result = (
+            tracetorch("compare", "sweep", *words)
+            if words != ["sweep"]
+            else tracetorch("compare", "sweep/000_lr=0.1,seed=0")
+        )
+        assert result.exit_code == 2 and "No space left on device; choose another --out" in result.stderr
+    assert before == {name: (here / "sweep" / "compare" / name).read_bytes() for name in FILES}
+    assert files(here / "sweep" / "compare") == set(FILES)
+    assert not (here / "new").exists() and not (here / "outputs").exists()
+
+
+def test_names_from_outside_cannot_write_to_the_terminal(here):
+    name = "a\x1b[31m[bold]\nred"
+    run_folder(here / name, facts={"experiment": "\x1b]0;title\x07[red]"})
+    run_folder(here / "b", lr=7, extra="\x1b[2J[64]")
+    result = tracetorch("compare", ".")
+    assert result.exit_code == 0, result.stderr
+    assert "\x1b" not in result.stdout and "[64]" in result.stdout and "[red]" in result.stdout
+    assert json.dumps(name)[1:-1] not in (here / "compare" / "comparison.html").read_text()
+
+
+def test_a_name_that_is_no_text_can_be_compared(here):
+    run_folder(here / "a")
+    (here / "a").rename(os.fsdecode(b"a\xff"))
+    assert tracetorch("compare", ".").exit_code == 0
+
+
+def test_many_groups_are_cut_on_the_terminal_and_whole_on_the_page(here):
+    sweep(here / "sweep", {at / 100: [0.5] for at in range(1, 46)})
+    result = tracetorch("compare", "sweep")
+    assert result.exit_code == 0, result.stderr
+    assert "and 5 more, in comparison.html" in result.stdout
+    assert "lr=0.45" not in result.stdout and "lr=0.45" in (here / "sweep" / "compare" / "comparison.html").read_text()
+
+
+def test_reading_runs_needs_no_torch(here):
+    code = "import sys, tracetorch.compare.comparison; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
