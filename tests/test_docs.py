@@ -5,9 +5,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from tests.command_line import app, tracetorch
 from tracetorch.cli.adapter import compose
+from tracetorch.cli.adapter.sweeping import expand, split
 from tracetorch.cli.check import check
 
 ROOT = Path(__file__).parents[1]
@@ -68,10 +70,14 @@ def test_python_runs(path, tmp_path, monkeypatch):
 def test_commands_compose(path):
     for verb, *words in commands(path):
         assert verb in VERBS, f"tracetorch {verb}"
-        if verb in ("run", "show"):
-            check(compose(words).config)
-        elif verb == "list":
+        given = get_command(app).commands[verb].make_context(verb, list(words)).params
+        if verb == "list":
             assert tracetorch(verb, *words).exit_code == 0
+        if verb not in ("run", "show") or given.get("source") or given.get("config_dir"):
+            continue
+        overrides, _ = split(list(given["overrides"] or ()))
+        for job in expand(overrides, []) if given["multirun"] else [overrides]:
+            check(compose(job).config)
 
 
 @EVERY_FILE

@@ -1,0 +1,21 @@
+"""`tracetorch completion`: what makes a shell complete verbs, options, folders, config keys and their values."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tracetorch.cli.arguments import Traceback
+from tracetorch.cli.completion.scripts import SCRIPTS
+from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+
+Shell = Annotated[str, typer.Argument(metavar="SHELL", help=f"One of {', '.join(SCRIPTS)}.")]
+
+
+def command(shell: Shell, traceback: Traceback = False) -> None:
+    """Print a script that makes a shell complete what you type; its first lines say where it belongs."""
+    if shell not in SCRIPTS:
+        known = ", ".join(SCRIPTS)
+        raise UsageError(f"no completion for '{shorten(shell)}'.{did_you_mean(shell, SCRIPTS)} There is: {known}.")
+    print(SCRIPTS[shell], end="")

@@ -1,0 +1,71 @@
+"""What can be typed for an argument or an option, told by the name that the help gives it.
+
+So a new verb with a DIR completes folders without a word about it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tracetorch.cli.completion.offer import Offer
+
+Helper = Callable[[Any, Any, str], Iterable[Offer]]
+"""Offers words for a parameter, given it, click's context (which knows what has been typed) and the incomplete word."""
+
+
+def helper(param: Any) -> Helper | None:
+    """What offers words for a parameter of a verb; None where click knows better, or nobody does."""
+    return _HELPERS.get(_named(param))
+
+
+def _named(param: Any) -> str:
+    return (param.metavar or param.name.upper()).rstrip(".")
+
+
+def _changes(param: Any, context: Any, incomplete: str) -> Iterable[Offer]:
+    from tracetorch.cli.adapter import GROUPS, load
+    from tracetorch.cli.completion.changes import changes, chosen
+
+    if folder := _folder(context):  # of a run, whose parts were chosen when it began
+        return changes(incomplete, lambda: load(folder / "config.yaml").config, (), False)
+    sweep = bool(context.params.get("multirun"))
+    return changes(incomplete, lambda: chosen(context.params.get(param.name) or (), sweep), GROUPS, sweep)
+
+
+def _keys(param: Any, context: Any, incomplete: str) -> Iterable[Offer]:
+    from tracetorch.cli.completion.changes import chosen, keys
+
+    return keys(incomplete, chosen((), False), ending="")
+
+
+def _folders(param: Any, context: Any, incomplete: str) -> Iterable[Offer]:
+    return [Offer("folder", incomplete)]
+
+
+def _groups(param: Any, context: Any, incomplete: str) -> Iterable[Offer]:
+    from tracetorch.cli.adapter import GROUPS
+
+    return [Offer("word", group) for group in GROUPS]
+
+
+def _shells(param: Any, context: Any, incomplete: str) -> Iterable[Offer]:
+    from tracetorch.cli.completion.scripts import SCRIPTS
+
+    return [Offer("word", shell) for shell in SCRIPTS]
+
+
+def _folder(context: Any) -> Path | None:
+    """The folder that was typed for the DIR of a verb."""
+    typed = [context.params.get(param.name) for param in context.command.params if _named(param) == "DIR"]
+    return next((Path(folder).expanduser() for folder in typed if isinstance(folder, str | Path)), None)
+
+
+_HELPERS: dict[str, Helper] = {
+    "KEY=VALUE": _changes,
+    "KEY": _keys,
+    "DIR": _folders,
+    "GROUP": _groups,
+    "SHELL": _shells,
+}

@@ -1,0 +1,243 @@
+"""What could be typed next, below the shells: a line goes into the environment, offers come out on stdout."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.command_line import app, tracetorch
+from tracetorch.cli.adapter import GROUPS, compose, options
+from tracetorch.cli.check import check
+from tracetorch.cli.completion.answer import lead, split
+from tracetorch.cli.completion.changes import changes, keys
+from tracetorch.cli.main import main
+
+VERBS = [command.name for command in app.registered_commands]
+
+
+@pytest.fixture
+def ask(monkeypatch, capsys):
+    """Call with a line up to the cursor, without the program; returns the fields of each line of the answer."""
+
+    def answered(line, word=None):
+        with monkeypatch.context() as patch:
+            patch.setenv("_TRACETORCH_COMPLETE", "complete")
+            patch.setenv("_TRACETORCH_COMPLETE_LINE", f"tracetorch {line}")
+            if word is not None:
+                patch.setenv("_TRACETORCH_COMPLETE_WORD", word)
+            main()
+        said = capsys.readouterr()
+        assert said.err == ""
+        return [tuple(row.split("\x1f")) for row in said.out.splitlines()]
+
+    return answered
+
+
+# ── verbs, options, arguments ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_verbs_are_offered_with_what_they_do(ask):
+    rows = ask("")
+    assert [value for _, value, _ in rows] == VERBS
+    assert all(kind == "word" and len(remark) > 10 for kind, _, remark in rows)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_options_of_every_verb_come_from_its_help(ask, verb):
+    offered = {value for _, value, _ in ask(f"{verb} --")}
+    assert {"--help", "--traceback"} <= offered
+    help_text = tracetorch(verb, "--help").output
+    assert all(option in help_text for option in offered)
+
+
+@pytest.mark.parametrize(
+    ("line", "offers"),
+    [
+        ("ru", "run"),
+        ("--he", "--help"),
+        ("list opt", "optimizer"),
+        ("list task ", ""),
+        ("completion ", "bash zsh fish"),
+        ("run --mul", "--multirun"),
+        ("run -m --mul", ""),  # it cannot be given twice
+        ("show experiment=mnist", "experiment=mnist experiment=mnist_sample"),
+        ("eval --checkpoint ", "latest best"),
+        ("eval --checkpoint=la", "--checkpoint=latest"),
+        ("compare x --by optimizer.l", "optimizer.lr"),
+        # choices of a group
+        ("run experiment=mn", "experiment=mnist experiment=mnist_sample"),
+        ("run loss=ms", "loss=mse"),
+        ("run -m task=patterns,", "task=patterns,mnist task=patterns,poisson_clicks"),
+        ("run -m task=patterns,mn", "task=patterns,mnist"),
+        ("run --multirun optimizer=sgd,adam,", "optimizer=sgd,adam,adamw"),
+        ("run task=patterns,mn", ""),  # several values are for sweeps
+        # keys
+        ("run exp", "experiment="),
+        ("run opt", "optimizer= optimizer."),
+        ("run optimizer.l", "optimizer.lr="),
+        ("run optimizer=sgd optimizer.mom", "optimizer.momentum="),
+        ("run optimizer.mom", ""),
+        ("run experiment=mnist task.enc", "task.encoding="),
+        ("run -m experiment=mnist,patterns seed=0,1,2 task.enc", "task.encoding="),
+        ("run network.n", "network.neuron."),
+        ("run network.neuron.thr", "network.neuron.threshold="),
+        ("run rule.", ""),  # it has no settings
+        ("run ~optimizer.l", "~optimizer.lr"),
+        ("run ++optimizer.l", "++optimizer.lr="),
+        ("run optimizer.lr.", ""),
+        # values
+        ("run train.schedule=", "train.schedule=none train.schedule=cosine"),
+        ("run train.schedule=c", "train.schedule=cosine"),
+        ("run -m train.schedule=none,", "train.schedule=none,cosine"),
+        ("run network.neuron.bias=", "network.neuron.bias=true network.neuron.bias=false"),
+        ("run +optimizer.amsgrad=", "+optimizer.amsgrad=true +optimizer.amsgrad=false"),
+        ("run device=", "device=auto device=cpu device=cuda device=mps"),
+        ("run optimizer.lr=", ""),
+        ("run train.patience=", ""),  # a number or null
+        # quotes, and mistakes before the word
+        ("run 'network.hidden=[1, 2]' device=a", "device=auto"),
+        ("run 'device=a", "device=auto"),
+        ('run "device=a', "device=auto"),
+        ("run dev\\ice=a", "device=auto"),
+        ("run bogus=1 =x seed= device=a", "device=auto"),
+        ("run experiment=nope optimizer.l", ""),
+        ("run {device=a", ""),
+        ("experiment=mnist ", ""),
+        ("nope ", ""),
+        ("run --nope=", ""),
+        ("run --multirun=", ""),
+    ],
+    ids=str,
+)
+def test_what_is_offered(ask, line, offers):
+    assert {value for _, value, _ in ask(line)} == set(offers.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "before"),
+    [
+        ("plot outp", "outp", ""),
+        ("resume ", "", ""),
+        ("compare a b", "b", ""),
+        ("compare --out ", "", ""),
+        ("compare --out=a/b", "a/b", "--out="),
+        ("run output.root=my\\ runs/x", "my runs/x", "output.root="),
+        ("run output.dir=", "", "output.dir="),
+        ("run bogus=1 'output.dir=my ru", "my ru", "output.dir="),
+    ],
+)
+def test_folders_are_left_to_the_shell(ask, line, path, before):
+    assert ask(line) == [("folder", path, before)]
+
+
+def test_a_run_offers_its_own_keys_and_no_choices(ask, here):
+    (here / "config.yaml").write_text(tracetorch("show", "experiment=mnist_sample").stdout)
+    assert [value for _, value, _ in ask("eval . task.enc")] == ["task.encoding="]
+    assert [value for _, value, _ in ask("eval . network.neuron.bias=t")] == ["network.neuron.bias=true"]
+    assert ask("eval . task=") == ask("eval . exp") == ask("eval nowhere task.enc") == []
+
+
+def test_a_config_from_elsewhere_puts_nothing_harmful_on_the_line(ask, here):
+    (here / "config.yaml").write_text('{"$(touch x)": 1, "a b": 1, ";": {"x": 1}, fine: "\\e[2J\\n\\x1fx", 1: 2}')
+    assert ask("eval . ") == [("key", "fine=", "[2J x")]
+
+
+# ── in general ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_all_keys_of_a_config_are_offered_level_by_level(experiment):
+    config = compose([f"experiment={experiment}"]).config
+
+    def leaves(node, stem):
+        for name, value in node.items():
+            if not name.startswith("_"):
+                yield from leaves(value, f"{stem}{name}.") if isinstance(value, dict) else (f"{stem}{name}=",)
+
+    def offered(stem):
+        for offer in keys(stem, config):
+            yield from offered(offer.value) if offer.value.endswith(".") else (offer.value,)
+
+    assert list(offered("")) == list(leaves(config, ""))
+
+
+def test_values_that_are_offered_are_values_that_fit():
+    config = compose([]).config
+
+    def below(stem):
+        for offer in keys(stem, config):
+            if offer.value.endswith("."):
+                yield from below(offer.value)
+            else:
+                values = list(changes(offer.value, lambda: config, (), False))
+                yield [value.value for value in values if value.kind == "word"]
+
+    offered = [values for values in below("") if values]
+    assert {"device=cpu", "train.figures=true", "train.schedule=cosine"} < {word for words in offered for word in words}
+    for at in (0, -1):
+        check(compose([values[at] for values in offered]).config)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_choices_of_every_group_are_offered_with_what_they_are(ask, group):
+    rows = ask(f"run {group}=")
+    assert [value for _, value, _ in rows] == [f"{group}={choice}" for choice in options(group)]
+    assert all(len(remark) > 15 for _, _, remark in rows)
+
+
+def test_what_is_asked_for_decides_and_not_what_is_typed_behind_it(ask):
+    assert ask("run device=a", "a") == [("lead", "device=", ""), ("word", "device=auto", "")]
+
+
+@pytest.mark.parametrize(
+    ("incomplete", "word", "kept"),
+    [
+        ("experiment=mn", "mn", "experiment="),
+        ("experiment=", "", "experiment="),
+        ("device=cuda:0", "0", "device=cuda:"),
+        ("experiment=mn", "experiment=mn", ""),
+        ("output.dir=my runs", "my\\ runs", "output.dir="),
+        ("output.dir=my runs", "output.dir=my runs", ""),  # readline's word inside of quotes
+        ("a", "b", ""),
+    ],
+)
+def test_readline_replaces_only_the_end_of_a_word(incomplete, word, kept):
+    assert lead(incomplete, word) == kept
+
+
+@pytest.mark.parametrize(
+    ("line", "typed", "incomplete"),
+    [
+        ("tracetorch run a", ["run"], "a"),
+        ("tracetorch run a ", ["run", "a"], ""),
+        ("tracetorch", [], "tracetorch"),
+        ("", [], ""),
+        ("A=1 B=2 tracetorch run a", ["run"], "a"),
+        ("bin/tracetorch run a", ["run"], "a"),
+        ("tracetorch run 'a b' \"c d", ["run", "a b"], "c d"),
+        ("tracetorch run a\\ b\\", ["run"], "a b"),
+        ("tracetorch run # a", ["run", "#"], "a"),
+    ],
+)
+def test_words_of_a_line(line, typed, incomplete):
+    assert split(line) == (typed, incomplete)
+
+
+def test_completing_loads_no_torch_and_writes_nothing(here):
+    lines = ["", "run optimizer.", "run train.schedule=", "run +optimizer.amsgrad=", "plot ", "run output.root=a"]
+    script = (
+        "import os, sys\n"
+        "from tracetorch.cli.main import main\n"
+        "os.environ['_TRACETORCH_COMPLETE'] = 'complete'\n"
+        "for line in sys.argv[1:]:\n"
+        "    os.environ['_TRACETORCH_COMPLETE_LINE'] = f'tracetorch {line}'\n"
+        "    main()\n"
+        "    print('-')\n"
+        "assert not {'torch', 'numba', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+    )
+    words = [sys.executable, "-c", script, *lines]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    answers = done.stdout.split("-\n")
+    assert len(answers) == len(lines) + 1 and all(answers[:-1])
+    assert list(here.iterdir()) == []
