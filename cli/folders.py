@@ -35,6 +35,7 @@ def find_run(path: Path, trust: Iterable[str] = (), overrides: Iterable[str] = (
         raise UsageError(f"there is no folder {path}")
     if not (path / "config.yaml").is_file():
         raise UsageError(f"{path} is no run folder: it has no config.yaml")
+    _check_links(path)
     composed = load(path / "config.yaml")
     check_trusted(composed.config, path / "config.yaml", trust)
     changes = list(overrides)
@@ -55,13 +56,19 @@ def find_run(path: Path, trust: Iterable[str] = (), overrides: Iterable[str] = (
 def tested_checkpoint(found: Found, name: str | None = None) -> Path:
     """The checkpoint that was tested, or would be; or the one with this name.
 
-    Raises: UsageError if there is none, or if it lies elsewhere.
+    Raises: UsageError if there is none.
     """
     summary = found.state.facts.get("summary")
     tested = summary.get("tested") if isinstance(summary, dict) else None
     path = found.folder.checkpoint(name or ("best" if tested == "best" else "latest"))
     if not path.exists():
         raise UsageError(f"there is no checkpoint {path}" + ("" if name else "; the run has written none yet"))
-    if not path.resolve().is_relative_to(found.folder.path.resolve()):
-        raise UsageError(f"{path} leads out of its run's folder")
     return path
+
+
+def _check_links(folder: Path) -> None:
+    """Nothing in a run's folder may lead out of it: else what is read or written here would lie elsewhere."""
+    inside = folder.resolve()
+    for path in [*folder.iterdir(), *(folder / "checkpoints").glob("*"), *(folder / "plots").glob("*")]:
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise UsageError(f"{path} is a link that leads out of its run's folder; remove it first")

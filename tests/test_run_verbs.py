@@ -127,13 +127,20 @@ def test_who_trusts_a_package_says_so(mine, monkeypatch, tmp_path):
     assert tracetorch("eval", "it", "--trust", "mypackage").exit_code == 0
 
 
-def test_a_checkpoint_that_is_a_way_out_of_the_folder_is_not_followed(mine):
-    path = mine / "checkpoints" / "latest.pt"
-    path.rename(mine.parent / "elsewhere.pt")
-    path.symlink_to(mine.parent / "elsewhere.pt")
-    for verb in ("eval", "plot"):
+@pytest.mark.parametrize(
+    "name", ["checkpoints/latest.pt", "checkpoints", "plots", "metrics.jsonl", "config.yaml", "eval"]
+)
+def test_a_link_out_of_the_folder_is_not_followed(mine, name):
+    path, outside = mine / name, mine.parent / "elsewhere"
+    if path.exists():
+        path.rename(outside)
+    else:
+        outside.mkdir()
+    path.symlink_to(outside)
+    for verb in ("eval", "plot", "resume"):
         ended = tracetorch(verb, "it")
-        assert ended.exit_code == 2 and "leads out of its run's folder" in ended.stderr
+        assert ended.exit_code == 2 and f"it/{name} is a link that leads out" in ended.stderr
+    assert not outside.is_dir() or name == "checkpoints" or list(outside.iterdir()) == []
 
 
 def test_info_of_a_run_says_on_what_it_ran_and_how_it_ended(mine):
