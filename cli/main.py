@@ -11,7 +11,8 @@ from typing import Any
 import typer
 import typer.core
 
-from tracetorch.cli import info, list, plot, run, show
+from tracetorch.cli import clean, compare, completion, eval, info, list, plot, resume, run, show
+from tracetorch.cli.completion.answer import VARIABLE, answer
 from tracetorch.cli.errors import FAILED, INTERRUPTED, USAGE, UsageError, complain, shorten
 
 
@@ -70,8 +71,13 @@ SUMMARIES = {
     run: "Train, test, record; the click test by default.",
     list: "List experiments, tasks, networks, rules, …",
     show: "Show a composed config; run nothing.",
+    resume: "Go on with a run or a sweep.",
+    eval: "Test a run's network again.",
+    compare: "Compare runs and sweeps: tables, figure, page.",
     plot: "Draw a run's figures again.",
-    info: "Show versions, devices, kernels, caches.",
+    info: "Show versions, devices, caches; or a run.",
+    clean: "Remove failed or old runs.",
+    completion: "Make a shell complete what you type.",
 }
 for verb, summary in SUMMARIES.items():
     name = verb.__name__.rpartition(".")[2]
@@ -80,4 +86,7 @@ for verb, summary in SUMMARIES.items():
 
 def main() -> None:
     """The entry point of the console script."""
-    app()
+    if os.environ.get(VARIABLE):
+        answer(app)
+    else:
+        app()

@@ -94,7 +94,7 @@ class RunFolder:
             facts = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is broken: {error}") from None
         if not isinstance(facts, dict):
             raise ValueError(f"{path} is broken: it holds no object")

@@ -9,7 +9,7 @@ from typing import Any
 
 from tracetorch.runs.records import to_json
 
-_NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output")
+NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output")
 
 
 def group_of(config: Mapping[str, Any]) -> str:
@@ -34,7 +34,7 @@ def facts_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _experiment(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name not in _NOT_THE_EXPERIMENT}
+    return {name: value for name, value in config.items() if name not in NOT_THE_EXPERIMENT}
 
 
 def _without_paths(value: Any, *, seeds: bool) -> Any:
@@ -43,10 +43,11 @@ def _without_paths(value: Any, *, seeds: bool) -> Any:
         return {name: _without_paths(v, seeds=seeds) for name, v in value.items() if seeds or name != "seed"}
     if isinstance(value, list | tuple):
         return [_without_paths(inner, seeds=seeds) for inner in value]
-    return "<path>" if isinstance(value, str) and _is_path(value) else value
+    return "<path>" if isinstance(value, str) and is_path(value) else value
 
 
-def _is_path(value: str) -> bool:
+def is_path(value: str) -> bool:
+    """Whether a value of a config names a place rather than a thing."""
     return os.sep in value or value in (".", "..", "~")
 
 

@@ -13,6 +13,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupt:
     """Turns the first Ctrl-C or SIGTERM into a wish that the loop reads; a second one stops at once.
 
+    One inside of another, such as that of a run in a search for better settings, lets the outer one know.
+
     Example: `with Interrupt() as wish: … if wish.stop: break`
     """
 
@@ -30,6 +32,9 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _wish(self, number: int, frame: FrameType | None) -> None:
+        outer = getattr(self._before.get(signal.Signals(number)), "__self__", None)
+        if isinstance(outer, Interrupt):
+            outer._wish(number, frame)
         if self.stop:
             raise KeyboardInterrupt
         self.stop = True

@@ -22,8 +22,11 @@ from tracetorch.runs.interrupt import Interrupt
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.records import to_csv
 
-Listener = Callable[[str, dict[str, Any]], None]
-"""Called with what happens ("start", "progress", "record", "end") and its values; the command line shows it."""
+Listener = Callable[[str, dict[str, Any]], str | None]
+"""Called with what happens ("start", "progress", "record", "end") and its values; the command line shows it.
+
+What it answers to a "record", if anything, is why the run should end early: after the present update, as interrupted.
+"""
 
 
 class Resumable(Protocol):
@@ -73,13 +76,13 @@ class Run:
         self.timings: dict[str, float] = {}
         self.planned_updates: int | None = None
         self.status = "new"
-        self._gave_up = False
+        self._gave_up, self._unwanted = False, ""
         self._kept_records, self._wall_before = 0, 0.0
 
     @property
     def interrupted(self) -> bool:
         """Whether somebody wishes the run to stop; the loop should end after the present update."""
-        return self._interrupt.stop
+        return self._interrupt.stop or bool(self._unwanted)
 
     def give_up(self) -> None:
         """Say that the run ends early, as was wished; a wish that comes after the last update ends nothing."""
@@ -177,7 +180,7 @@ class Run:
         self.summary["wall_seconds"] = self._wall_seconds()
         try:
             if kind is None:
-                self._settle("interrupted" if self._gave_up else "completed")
+                self._settle(*(("interrupted", self._unwanted or None) if self._gave_up else ("completed",)))
                 return
             self.status = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
             with suppress(OSError):  # where nothing can be written any more, the first error is the one to tell
@@ -203,7 +206,7 @@ class Run:
         """Keep one line of numbers, and show it."""
         self.folder.append_record(values)
         self._kept_records += 1
-        self._listener("record", values)
+        self._unwanted = self._listener("record", values) or self._unwanted
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

@@ -1,0 +1,149 @@
+"""`tracetorch compare`: runs beside each other, in tables, a figure and a page."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tracetorch.cli.arguments import Traceback
+from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.suggest import has, no_such_key
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tracetorch.compare import tables
+    from tracetorch.compare.comparison import Comparison
+
+_MOST_ROWS, _MOST_COLUMNS, _MOST_LINES = 40, 9, 20
+
+
+def command(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders of runs, of sweeps, or any that hold some.")
+    ],
+    by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Group by rule, or by a key of the config such as optimizer.lr."),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The number to compare; by default the task's first.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write; by default DIR/compare, or outputs/compare.")
+    ] = None,
+    traceback: Traceback = False,
+) -> None:
+    """Compare runs: means and intervals over seeds, differences, learning curves; as tables, figure and page."""
+    from rich.console import Console  # here, because every verb loads this file
+
+    found = _compare(folders, by or [], metric)
+    words = [*map(str, folders), *(f"--by={key}" for key in by or []), *([f"--metric={metric}"] if metric else [])]
+    typed = shlex.join(["tracetorch", "compare", *words, *([f"--out={out}"] if out else [])])
+    where = _write(found, _default(folders) if out is None else out, typed)
+    console = Console(highlight=False)
+    _show(console, found)
+    console.print(f"comparison.html, .png, .svg, .csv and runs.csv in {where}", markup=False, soft_wrap=True)
+
+
+def _compare(folders: list[Path], by: list[str], metric: str | None) -> Comparison:
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is no folder; give folders of runs or sweeps, such as outputs")
+    from tracetorch.compare.comparison import NothingToCompareError, compare
+    from tracetorch.compare.groups import UnknownNameError
+
+    try:
+        return compare(folders, by=by, metric=metric)
+    except NothingToCompareError as error:
+        where = ", ".join(map(str, folders[:3])) + ", …" * (len(folders) > 3)
+        raise UsageError(f"nothing to compare in {where}: {error}; `tracetorch run` makes a run") from error
+    except UnknownNameError as error:
+        if error.name == metric and error.name not in by:
+            close = did_you_mean(error.name, error.known)
+            there = ", ".join(map(shorten, error.known)) or "none"
+            raise UsageError(f"--metric {shorten(metric)}: no run has it.{close} There are: {there}.") from error
+        raise UsageError(f"--by {_no_such_key(error.name, error.known)}") from error
+
+
+def _no_such_key(name: str, known: list[str]) -> str:
+    nested: dict[str, Any] = {}
+    for key in known:
+        *parts, last = key.split(".")
+        node = nested
+        for part in parts:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                break
+        else:
+            node.setdefault(last, {} if any(other.startswith(f"{key}.") for other in known) else "a value")
+    if has(nested, name):
+        inside = [key for key in known if key.startswith(f"{name}.")]
+        return f"{shorten(name)}: that is a part of the config, not a value. Name one of {', '.join(inside[:8])}."
+    return no_such_key(name, nested, lambda group: {})
+
+
+def _show(console: Console, found: Comparison) -> None:
+    from tracetorch.compare import tables
+
+    groups = len(found.groups)
+    title = f"{', '.join(found.experiments)}: {len(found.runs)} runs in {groups} group{'s' * (groups != 1)}"
+    console.print(shorten(title, 200), markup=False, soft_wrap=True)
+    several = [tables.of_differences(found), tables.of_pairs(found)] if groups > 1 else []
+    for content in [tables.of_groups(found), *several]:
+        _print(console, content)
+    for kind, lines in (("compared, although", tables.remarks(found)), ("left out", tables.left_out(found))):
+        for line in tables.first_lines(lines, _MOST_LINES):
+            console.print(f"{kind}: {line}", markup=False, soft_wrap=True)
+
+
+def _print(console: Console, content: tables.Table) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    console.print(content.title, style="bold", markup=False)
+    if content.rows and len(content.head) <= _MOST_COLUMNS:
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        for at, name in enumerate(content.head):
+            is_word = at < content.words
+            table.add_column(Text(name), justify="left" if is_word else "right", no_wrap=not is_word, overflow="fold")
+        for row in content.rows[:_MOST_ROWS]:
+            table.add_row(*map(Text, row))  # as Text, for a value such as [64] is no markup
+        console.print(table)
+        if len(content.rows) > _MOST_ROWS:
+            console.print(f"and {len(content.rows) - _MOST_ROWS} more, in comparison.html", markup=False)
+    elif content.rows:
+        console.print(f"{len(content.head) - 1} keys for {len(content.rows)} groups: see comparison.html", markup=False)
+    console.print(f"{content.note}\n", markup=False, style="dim")
+
+
+def _default(folders: list[Path]) -> Path | None:
+    """Inside the one folder that holds all; None where there is none such."""
+    return None if len(folders) > 1 or (folders[0] / "run.json").exists() else folders[0] / "compare"
+
+
+def _write(found: Comparison, folder: Path | None, typed: str) -> Path:
+    from tracetorch.compare.output import write  # from here on it takes a second: torch is loaded, for its figures
+    from tracetorch.runs.folder import RunFolder
+    from tracetorch.runs.identity import hash_of
+
+    try:
+        if folder is not None:
+            write(found, folder, typed)
+            return folder
+        reserved = RunFolder.reserve(Path("outputs"), "compare", hash_of([run.run.name for run in found.runs]))
+        try:
+            write(found, reserved.path, typed)
+        except BaseException:
+            reserved.remove()
+            raise
+        return reserved.path
+    except FileExistsError as error:
+        raise UsageError(f"{error.filename} is no folder; choose another --out") from error
+    except OSError as error:
+        where = shorten(error.filename or folder or "outputs/compare")
+        raise UsageError(f"cannot write to {where}: {error.strerror}; choose another --out") from error

@@ -1,0 +1,204 @@
+"""Finding and reading runs: each once, and none that raises, whatever lies in its folder."""
+
+import os
+
+import pytest
+
+from tests.run_folders import records, run_folder, usual_summary
+from tracetorch.compare.collect import LeftOut, find, flatten, read, read_config
+from tracetorch.compare.comparison import NothingToCompareError, compare
+from tracetorch.compare.values import Measured, default_metric, known_metrics, measure
+
+
+def names(folders, root):
+    found, unreadable = find(folders)
+    assert not unreadable
+    return [path.relative_to(root).as_posix() for path in found]
+
+
+# ── finding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_runs_are_found_wherever_they_lie_below(tmp_path):
+    for name in ("b/sweeps/s/001", "b/sweeps/s/000", "a", "b/c"):
+        run_folder(tmp_path / name)
+    assert names([tmp_path], tmp_path) == ["a", "b/c", "b/sweeps/s/000", "b/sweeps/s/001"]
+    assert names([tmp_path / "b" / "c"], tmp_path) == ["b/c"]
+
+
+def test_each_is_found_once(tmp_path):
+    run_folder(tmp_path / "a" / "run")
+    given = [tmp_path / "a", tmp_path, tmp_path / "a" / "run", tmp_path / "a" / ".." / "a"]
+    assert names(given, tmp_path) == ["a/run"]
+
+
+def test_what_lies_in_a_run_is_not_a_run_but_another_run_is(tmp_path):
+    for name in ("run", "run/eval/first", "run/plots/x", "run/inner", "eval/run"):
+        run_folder(tmp_path / name)
+    assert names([tmp_path], tmp_path) == ["eval/run", "run", "run/inner"]
+
+
+def test_links_are_not_followed_out_of_the_folder(tmp_path):
+    run_folder(tmp_path / "elsewhere" / "run")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "here" / "loop").symlink_to(tmp_path / "here")
+    assert names([tmp_path / "here"], tmp_path) == []
+    assert names([tmp_path / "here" / "link"], tmp_path) == ["here/link/run"]
+
+
+def test_no_pipe_is_waited_for(tmp_path):
+    folder = tmp_path / "pipe"
+    folder.mkdir()
+    os.mkfifo(folder / "run.json")
+    assert find([tmp_path])[1] == [LeftOut(str(folder), "broken", "", "run.json is no plain file")]
+    for seed, name in enumerate(("config.yaml", "metrics.jsonl")):
+        folder = run_folder(tmp_path / name, seed=seed)
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+    assert [run.remark for run in compare([tmp_path]).runs] == [
+        "config.yaml cannot be read (it is no plain file)",
+        "metrics.jsonl is missing: no curve",
+    ]
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ('{"status": "completed", "summ', "broken"),
+        ("", "broken"),
+        ("[1]", "run.json"),
+        ("7", "run.json"),
+        ('{"status": "elated"}', "status"),
+        ('{"status": ["completed"]}', "status"),
+        ("[" * 100_000, "run.json"),
+        (b"\xff\xfe\x00", "broken"),
+        ('{"status": "running"}', "without a word"),
+        ('{"status": "failed"}', "it does not say why"),
+        ('{"status": "failed", "error": {"a": [1]}}', "it failed: {'a': [1]}"),
+        ('{"status": "failed", "error": "TrainingError: a\\nb"}', "it failed: TrainingError: a b"),
+        ('{"status": "interrupted", "summary": {"updates": 40}}', "it was interrupted after 40 updates"),
+        ('{"status": "interrupted", "summary": [1]}', "it was interrupted after 0 updates"),
+    ],
+)
+def test_a_run_that_did_not_end_well_is_left_out(tmp_path, content, why):
+    folder = run_folder(tmp_path / "run")
+    (folder / "run.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = read(folder)
+    assert isinstance(found, LeftOut) and why in found.why and found.name == str(folder)
+    assert "\n" not in found.why
+    with pytest.raises(NothingToCompareError, match="no run there can be compared"):
+        compare([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a: [",
+        "",
+        "7",
+        "- a",
+        "a: &x [*x]",
+        "a: &x {k: [1]}\nb: [*x, *x]",
+        "? {a: b}\n: c",
+        "a: !!int ''",
+        "a: !!python/object/apply:os.mkdir [made]",
+        "[" * 5000,
+        "a: *x",
+        b"\xff\xfe",
+        "x: " + "y" * 1_000_001,
+    ],
+)
+def test_a_broken_config_is_remarked_upon(tmp_path, content, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = run_folder(tmp_path / "run")
+    (folder / "config.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = read(folder)
+    assert found.config is None and found.remark.startswith("config.yaml cannot be read (")
+    assert not (tmp_path / "made").exists()
+    assert compare([tmp_path]).groups[0].summary.mean == 0.9
+
+
+def test_a_config_comes_out_as_it_would_be_typed(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "a: {b: [64, 32.5, [x]], c: null, d: }\nd: true\ne: {}\nf: 1e-05\ng: 0.30000000000000004\nh: 1.0\n2: 'x  y'\n"
+        'i: "\\e[31m"\nj: 20261122-075732-ee2576\nk: [{l: 1}]\n'
+    )
+    assert flatten(read_config(path)) == {
+        "a.b": "[64,32.5,[x]]",
+        "a.c": "null",
+        "a.d": "null",
+        "d": "true",
+        "e": "{}",
+        "f": "1e-05",
+        "g": "0.3",
+        "h": "1.0",
+        "2": "x y",
+        "i": "\N{REPLACEMENT CHARACTER}[31m",
+        "j": "20261122-075732-ee2576",
+        "k": "[{'l': '1'}]",
+    }
+
+
+# ── values ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_usual_metric_is_the_tasks_first(tmp_path):
+    run = read(run_folder(tmp_path / "a"))
+    assert default_metric([run]) == "accuracy"
+    assert default_metric([read(run_folder(tmp_path / "b", lines=[]))]) == "accuracy"
+    bare = read(run_folder(tmp_path / "c", lines=[], summary={"updates": 3, "return": 7.0}))
+    assert default_metric([bare, bare, run]) == "return"
+    assert default_metric([read(run_folder(tmp_path / "d", lines=[], summary={}))]) == "loss"
+    assert known_metrics([bare]) == ["return"]
+    assert {"loss", "of_ideal", "train_seconds"} <= set(known_metrics([run]))
+
+
+@pytest.mark.parametrize(
+    ("summary", "splits", "value", "remark"),
+    [
+        (usual_summary(0.8), ("train", "validation", "test"), 0.8, ""),
+        ({}, ("train", "validation", "test"), 0.9, ""),
+        ("nonsense", ("train", "validation", "test"), 0.9, ""),
+        ({}, ("train", "validation"), 0.8926, "no test: its accuracy is the last of validation"),
+        ({}, ("train",), 0.8926, "no test: its accuracy is the last of train"),
+        ({}, (), None, "it has no accuracy"),
+        ({"accuracy": None}, ("test",), None, "its accuracy is no finite number"),
+        ({"accuracy": "high"}, ("test",), None, "its accuracy is no finite number"),
+        ({"accuracy": True}, ("test",), None, "its accuracy is no finite number"),
+        ({"accuracy": 10**400}, ("test",), None, "its accuracy is no finite number"),
+        ({"accuracy": float("nan")}, ("test",), None, "its accuracy is no finite number"),
+    ],
+)
+def test_where_a_value_is_taken_from(tmp_path, summary, splits, value, remark):
+    lines = [row for row in records(0.9) if row["split"] in splits]
+    found = measure(read(run_folder(tmp_path / "run", summary=summary, lines=lines)), "accuracy", "accuracy")
+    if value is None:
+        assert isinstance(found, LeftOut) and found.why == remark
+    else:
+        assert isinstance(found, Measured) and found.value == pytest.approx(value, abs=1e-3) and found.remark == remark
+
+
+@pytest.mark.parametrize(
+    ("spoil", "points", "remark"),
+    [
+        (lambda text: text[:-20], 10, ""),
+        (lambda text: text + '{"update": 7', 10, ""),
+        (lambda text: "garbage\n" + text, 0, "metrics.jsonl is broken in line 1: no curve"),
+        (lambda text: "\x00\n" * 3 + text, 0, "metrics.jsonl is broken in line 1: no curve"),
+        (lambda text: "7\nnull\n[]\n{}\n" + '{"split": 5}\n{"split": "validation"}\n' + text, 10, ""),
+        (lambda text: '{"split": "validation", "update": "x", "accuracy": 1}\n' + text, 10, ""),
+        (lambda text: '{"split": "validation", "update": 3, "accuracy": NaN}\n' + text, 10, ""),
+        (lambda text: "", 0, ""),
+    ],
+)
+def test_spoilt_metrics_cost_a_curve_at_most(tmp_path, spoil, points, remark):
+    folder = run_folder(tmp_path / "run")
+    (folder / "metrics.jsonl").write_text(spoil((folder / "metrics.jsonl").read_text()))
+    found = measure(read(folder), "accuracy", "accuracy")
+    assert (found.value, found.remark) == (0.9, remark)
+    assert len(found.curves.get(("accuracy", "validation"), [])) == points

@@ -1,0 +1,206 @@
+"""Which runs belong together, what sets groups apart, and what they are called."""
+
+import pytest
+
+from tests.run_folders import NOTHING, run_folder, sweep
+from tracetorch.compare.comparison import NothingToCompareError, compare
+from tracetorch.compare.differences import differing, labels, show
+from tracetorch.compare.groups import UnknownNameError, letters
+from tracetorch.compare.tables import of_differences, of_groups, of_pairs
+
+
+def runs_of(found):
+    """The labels of the groups, and the folders in each."""
+    return {group.label: sorted(run.run.folder.name for run in group.runs) for group in found.groups}
+
+
+def test_runs_that_differ_by_seed_alone_are_a_group(tmp_path):
+    found = compare([sweep(tmp_path, {0.1: [0.7, 0.8], 0.02: [0.9, 0.91, 0.92]})])
+    assert [group.label for group in found.groups] == ["lr=0.02", "lr=0.1"]  # by size, not by name or folder
+    assert [group.key for group in found.groups] == ["A", "B"]
+    assert [group.summary.n for group in found.groups] == [3, 2]
+    assert found.groups[0].summary.mean == pytest.approx(0.91)
+    assert found.groups[0].mean_of("wall_seconds") == pytest.approx(20.91)
+    assert found.groups[0].mean_of("peak_memory_bytes") == 300 * 2**20
+    assert found.groups[0].mean_of("nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ([{"lr": 0.1}, {"lr": 0.02}], ["lr=0.02", "lr=0.1"]),
+        ([{"hidden": (128, 64)}, {"hidden": (64,)}], ["hidden=[64]", "hidden=[128,64]"]),
+        ([{"lr": 0.1, "hidden": (8,)}, {"lr": 0.2}], ["hidden=[8], lr=0.1", "hidden=[64], lr=0.2"]),
+        ([{"rule": "trace"}, {"rule": "bptt"}], ["rule=bptt", "rule=trace"]),
+        ([{"seed": 1}, {"seed": 2}], ["poisson_clicks"]),
+        ([{"device": "cpu"}, {"device": "cuda", "seed": 1, "threads": 2}], ["poisson_clicks"]),
+        ([{"extra": "/a/b"}, {"extra": "/c/d", "seed": 1}], ["poisson_clicks"]),
+        ([{"extra": "/a/b", "lr": 0.1}, {"extra": "/c/d", "lr": 0.2}], ["lr=0.1", "lr=0.2"]),
+        ([{"extra": 1}, {}], ["extra=–", "extra=1"]),
+        ([{"a": {"x": 1}, "b": {"x": 1}}, {"a": {"x": 2}, "b": {"x": 3}}], ["a.x=1, b.x=1", "a.x=2, b.x=3"]),
+    ],
+)
+def test_a_label_says_what_differs_and_nothing_else(tmp_path, settings, expected):
+    for at, changes in enumerate(settings):
+        run_folder(tmp_path / str(at), **changes)
+    found = [group.label for group in compare([tmp_path]).groups]
+    assert [label.partition(" (")[0] for label in found] == expected
+
+
+def test_what_follows_from_a_choice_is_in_the_table_and_not_in_the_label(tmp_path):
+    run_folder(tmp_path / "a")
+    run_folder(tmp_path / "b", optimizer={"_target_": "torch.optim.SGD", "lr": 0.002, "momentum": 0.9})
+    found = compare([tmp_path])
+    assert [group.label for group in found.groups] == ["optimizer=adam", "optimizer=sgd"]
+    assert of_differences(found).rows == [
+        ["optimizer", "adam", "sgd"],
+        ["optimizer.betas", "[0.9,0.999]", "–"],
+        ["optimizer.momentum", "–", "0.9"],
+    ]
+
+
+def test_where_much_differs_a_label_has_what_tells_the_groups_apart(tmp_path):
+    many = {f"x{at}": 1 for at in range(9)}
+    for at in range(3):
+        run_folder(tmp_path / f"{at}", lr=at + 1, **many)
+        run_folder(tmp_path / f"{at} other", lr=at + 1, rule="bptt", **dict.fromkeys(many, 2))
+    found = compare([tmp_path])
+    expected = [f"rule={rule}, lr={lr}" for rule in ("bptt", "trace") for lr in (1, 2, 3)]
+    assert [group.label for group in found.groups] == expected
+    assert len(of_differences(found).rows) == 11
+
+
+def test_groups_by_a_key(tmp_path):
+    for at, (lr, hidden) in enumerate([(0.1, (8,)), (0.1, (64,)), (0.2, (8,)), (0.2, (64,)), (0.2, (9,))]):
+        run_folder(tmp_path / str(at), lr=lr, hidden=hidden, seed=at)
+    found = compare([tmp_path], by=["optimizer.lr"])
+    assert runs_of(found) == {"optimizer.lr=0.1": ["0", "1"], "optimizer.lr=0.2": ["2", "3", "4"]}
+    assert of_differences(found).rows == [
+        ["network.hidden", "[8], [64]", "[8], [9], [64]"],
+        ["optimizer.lr", "0.1", "0.2"],
+    ]
+    both = compare([tmp_path], by=["optimizer.lr", "network.hidden"])
+    assert len(both.groups) == 5
+    assert both.groups[0].label == "optimizer.lr=0.1, network.hidden=[8]"
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("rule", ["rule=eprop", "rule=trace"]),
+        ("optimizer", ["optimizer=adam"]),
+        ("seed", ["seed=0", "seed=1"]),
+        ("experiment", ["experiment=poisson_clicks"]),
+        ("extra", ["extra=1", "extra=–"]),
+        ("device", ["device=auto"]),
+    ],
+)
+def test_what_one_can_group_by(tmp_path, key, expected):
+    run_folder(tmp_path / "a", rule="eprop", extra=1)
+    run_folder(tmp_path / "b", seed=1)
+    assert [group.label for group in compare([tmp_path], by=[key]).groups] == expected
+
+
+@pytest.mark.parametrize("key", ["optimizer.lrr", "lr", "network.neuron", "", ".", "train.updates.x"])
+def test_a_key_that_no_run_has(tmp_path, key):
+    run_folder(tmp_path / "a")
+    if key == "network.neuron":  # a part, but one that was chosen
+        assert compare([tmp_path], by=[key]).groups[0].label == "network.neuron=lif"
+        return
+    with pytest.raises(UnknownNameError) as caught:
+        compare([tmp_path], by=[key])
+    assert caught.value.name == key and {"rule", "optimizer.lr", "network.hidden"} <= set(caught.value.known)
+
+
+def test_a_metric_that_no_run_has(tmp_path):
+    run_folder(tmp_path / "a")
+    with pytest.raises(UnknownNameError) as caught:
+        compare([tmp_path], metric="acuracy")
+    assert {"accuracy", "loss", "of_ideal", "train_seconds"} <= set(caught.value.known)
+
+
+@pytest.mark.parametrize("newer", ["a", "b"])
+def test_the_same_run_twice_counts_once(tmp_path, newer):
+    for name in "ab":
+        day = 2 if name == newer else 1
+        run_folder(tmp_path / name, facts={"started": f"2026-01-0{day}T10:00:00+00:00"})
+    run_folder(tmp_path / "other", seed=1)
+    found = compare([tmp_path])
+    assert runs_of(found) == {"poisson_clicks": [newer, "other"]}
+    assert [line.why for line in found.left_out] == [f"{tmp_path / newer} is the same run, made anew"]
+
+
+def test_runs_without_a_config_stay_in_their_group_but_for_by(tmp_path):
+    run_folder(tmp_path / "a", seed=1)
+    (run_folder(tmp_path / "b", seed=2) / "config.yaml").unlink()
+    found = compare([tmp_path])
+    assert runs_of(found) == {"poisson_clicks": ["a", "b"]}
+    assert compare([tmp_path], by=["rule"]).groups[0].summary.n == 2
+    found = compare([tmp_path], by=["optimizer.lr"])
+    assert runs_of(found) == {"optimizer.lr=0.002": ["a"]}
+    assert [line.why for line in found.left_out] == ["config.yaml is missing"]
+
+
+def test_groups_whose_configs_cannot_be_read_have_names_still(tmp_path):
+    for at, lr in enumerate((0.1, 0.2)):
+        (run_folder(tmp_path / str(at), lr=lr) / "config.yaml").write_text("[")
+    found = compare([tmp_path])
+    assert all(group.label.startswith("poisson_clicks (") for group in found.groups)
+    assert len({group.label for group in found.groups}) == 2
+    assert "could not be read" in of_differences(found).note
+
+
+def test_a_run_that_names_no_group_is_left_out(tmp_path):
+    run_folder(tmp_path / "a", facts={"group": NOTHING})
+    with pytest.raises(NothingToCompareError, match=r"run\.json names no group"):
+        compare([tmp_path])
+
+
+def test_groups_of_different_tasks_are_compared_by_what_they_share(tmp_path):
+    run_folder(tmp_path / "a")
+    run_folder(tmp_path / "b", seed=1)
+    run_folder(tmp_path / "c", lr=1, lines=[], summary={"return": 100.0, "loss": 0.5})
+    found = compare([tmp_path])
+    assert (found.metric, [line.why for line in found.left_out]) == ("accuracy", ["it has no accuracy"])
+    assert [group.summary.n for group in compare([tmp_path], metric="loss").groups] == [2, 1]
+
+
+def test_up_to_eight_groups_are_compared_in_pairs_and_more_with_the_best(tmp_path):
+    folder = sweep(tmp_path, {lr / 10: [0.5 + lr / 100] for lr in range(1, 9)})
+    assert len(compare([folder]).pairs()) == 28
+    run_folder(folder / "x", 0.1, lr=5)
+    found = compare([folder])
+    assert [first.label for first, _, _ in found.pairs()] == ["lr=0.8"] * 8
+    assert "Each against H alone, lr=0.8, whose mean is the highest" in of_pairs(found).note
+    found = compare([folder], metric="loss")
+    assert found.best.label == "lr=0.8" and "the lowest" in of_pairs(found).note
+
+
+def test_a_group_with_one_run_says_that_it_has_no_interval(tmp_path):
+    found = compare([sweep(tmp_path, {0.1: [0.7], 0.2: [0.8, 0.9]})])
+    table = of_groups(found)
+    assert table.rows[0][2:5] == ["1", "0.7000", "0.7000"]
+    assert "one run alone has none" in table.note
+    assert of_pairs(found).rows == [["B − A", "+0.1500", "one run alone has no interval", ""]]
+
+
+# ── the parts ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_values_that_vary_within_a_group_are_short():
+    assert [show(()), show(("1",)), show(("0.01", "0.1"))] == ["–", "1", "0.01, 0.1"]
+    assert show(tuple("1234567")) == "1, 2, 3, 4, … (7)"
+
+
+def test_two_classes_of_one_name_are_told_apart_by_where_they_are_from():
+    found = differing([[{"rule._target_": "a.Trace"}], [{"rule._target_": "b.Trace"}]])
+    assert found == {"rule._target_": [("a.Trace",), ("b.Trace",)]}
+
+
+def test_groups_that_nothing_tells_apart_have_no_label():
+    assert labels({}, 2) == ["", ""]
+    assert labels({"a": [("1",), ("1",), ("2",)]}, 3) == ["", "", "a=2"]
+
+
+def test_letters():
+    assert [letters(at) for at in (0, 25, 26, 51, 52, 701, 702)] == ["A", "Z", "AA", "AZ", "BA", "ZZ", "AAA"]

@@ -1,0 +1,152 @@
+"""The page: it holds everything, needs nothing, fits any screen, and nothing that was read can act in it."""
+
+import html
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.run_folders import run_folder, sweep
+from tracetorch.compare.comparison import compare
+from tracetorch.compare.output import FILES, write
+
+IMAGE = "<img src=x onerror=\"document.title='EVIL'\">"  # without a slash, which would make it a path
+EVIL = f"<script>document.title='EVIL'</script>{IMAGE}"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed to open the page in")
+
+MEASURE = """<script>
+addEventListener("load", () => {
+  const page = document.documentElement;
+  const boxes = [...document.querySelectorAll(".scroll")].map((box) => box.scrollWidth > box.clientWidth);
+  const measured = [innerWidth, page.scrollWidth, boxes.some(Boolean), document.title];
+  parent.postMessage(JSON.stringify(measured), "*");
+});
+</script>"""
+FRAME = """<!doctype html><title>none</title><body><script>
+addEventListener("message", (event) => { document.body.append("measured:" + event.data + ":"); });
+</script><iframe src="copy.html" width="WIDTH" height="800" frameborder="0"></iframe>"""
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A page about runs whose every word is hostile, in many groups."""
+    root = tmp_path_factory.mktemp("page")
+    for at in range(12):
+        text = f"{IMAGE}{at}" + "long" * 60
+        facts = {"experiment": EVIL}
+        run_folder(root / "runs" / f"{at}", 0.5 + at / 100, lr=at, facts=facts, label=text, **{f"key{EVIL}": text})
+    run_folder(root / "runs" / "failed", status="failed", facts={"error": EVIL, "seed": EVIL})
+    (root / "runs" / "<b>link.yaml").mkdir()
+    (root / "runs" / "<b>link.yaml" / "run.json").write_text(EVIL)
+    write(compare([root / "runs"]), root / "out", f"tracetorch compare {EVIL}")
+    return root / "out"
+
+
+def page(tmp_path, values=None, **options):
+    found = compare([sweep(tmp_path / "runs", values or {0.1: [0.7, 0.8], 0.2: [0.9, 0.91]})], **options)
+    write(found, tmp_path / "out", "tracetorch compare runs")
+    return (tmp_path / "out" / "comparison.html").read_text()
+
+
+def opened(page_html: str, folder: Path, width: int) -> list:
+    """What a browser measures in a copy of the page, in a frame of this width."""
+    without_policy = re.sub(r"<meta http-equiv[^>]*>", "", page_html)  # which would stop our script too
+    (folder / "copy.html").write_text(without_policy.replace("</body>", MEASURE + "</body>"))
+    (folder / "frame.html").write_text(FRAME.replace("WIDTH", str(width)))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
+    where = [f"--user-data-dir={folder / 'profile'}", (folder / "frame.html").as_uri()]
+    dom = subprocess.run([CHROMIUM, *options, *where], capture_output=True, text=True, timeout=120, check=True).stdout
+    found = re.search(r"measured:\[(\d+),(\d+),(true|false),(.*)\]:", dom)
+    assert found, dom[-2000:]
+    return [int(found[1]), int(found[2]), found[3] == "true", html.unescape(found[4])]
+
+
+# ── what it holds ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_all_files_are_there_and_nothing_else(tmp_path):
+    page(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
+    assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_holds_figure_tables_runs_and_command(tmp_path):
+    run_folder(tmp_path / "runs" / "zz", status="interrupted", seed=7)
+    text = page(tmp_path)
+    plain = html.unescape(re.sub(r"<svg.*?</svg>|<style.*?</style>|<[^>]+>", " ", text, flags=re.DOTALL))
+    plain = " ".join(plain.split())
+    for part in (
+        "4 runs in 2 groups, compared by accuracy . The runs of a group differ by chance alone",
+        "1 more was left out.",
+        "A lr=0.1 2 0.75 ± 0.64 0.7000–0.8000 20.8 s 300 MiB",
+        "optimizer.lr 0.1 0.2",
+        "B − A +0.1550 −0.4168 to +0.7268 paired by seed",
+        f"{tmp_path / 'runs' / '001_lr=0.1,seed=0'} A 0 completed 0.7000",
+        "zz, because it was interrupted after 60 updates",
+        "tracetorch compare runs",
+    ):
+        assert part in plain
+    assert text.count("<svg") == text.count("</svg>") == 1
+    assert re.search(r"Made by traceTorch on \d{4}-\d\d-\d\d \d\d:\d\d", plain)
+
+
+def test_a_single_group_has_nothing_to_be_compared_with(tmp_path):
+    text = page(tmp_path, {0.1: [0.7, 0.8]})
+    assert "2 runs in 1 group," in text and "What differs" not in text
+
+
+def test_the_page_says_what_groups_were_made_by(tmp_path):
+    assert "share optimizer.lr and rule." in page(tmp_path, by=["optimizer.lr", "rule"])
+
+
+def test_nothing_is_fetched(tmp_path, hostile):
+    for text in (page(tmp_path), (hostile / "comparison.html").read_text()):
+        assert "default-src 'none'" in text
+        attributes = re.findall(r"<[a-zA-Z][^>]*?\s(?:src|href|xlink:href)=[\"']?([^\"'\s>]*)", text)
+        assert not [target for target in attributes if not target.startswith("#")]
+        assert not re.findall(r"url\((?!#)|@import", text)
+
+
+def test_the_same_comparison_draws_the_same_bytes(tmp_path):
+    page(tmp_path)
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in FILES[:4]}
+    write(compare([tmp_path / "runs"]), tmp_path / "out", "x")
+    assert before == {name: (tmp_path / "out" / name).read_bytes() for name in FILES[:4]}
+
+
+# ── hostile words ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_words_are_words(hostile):
+    text = (hostile / "comparison.html").read_text()
+    assert text.count("&lt;script&gt;") >= 4 and text.count("&lt;img") > 30
+    for tag in ("<script", "<img", "<b>link"):
+        assert tag not in text
+
+
+@needs_chromium
+def test_no_script_runs_even_without_the_policy(hostile, tmp_path):
+    width, _, _, title = opened((hostile / "comparison.html").read_text(), tmp_path, 390)
+    assert width == 390 and "compared" in title and "<script>document.title='EVIL'</script>" in title
+
+
+@needs_chromium
+def test_a_script_that_is_no_word_would_be_seen(hostile, tmp_path):
+    text = (hostile / "comparison.html").read_text().replace("<footer>", f"{EVIL}<footer>")
+    assert opened(text, tmp_path, 390)[3] == '"EVIL"'
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_never_scrolls_sideways_but_its_tables_do(hostile, tmp_path, width):
+    found = opened((hostile / "comparison.html").read_text(), tmp_path, width)
+    assert found[0] == width and found[1] <= width and found[2]
+
+
+@needs_chromium
+def test_a_page_that_is_too_wide_would_be_seen(hostile, tmp_path):
+    wide = (hostile / "comparison.html").read_text().replace("<footer>", "<div style='width:500px'>x</div><footer>")
+    assert opened(wide, tmp_path, 390)[1] > 390

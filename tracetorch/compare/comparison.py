@@ -1,0 +1,126 @@
+"""A comparison of runs: read, grouped, measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from tracetorch.compare.collect import LeftOut, Run, find, read
+from tracetorch.compare.differences import Values
+from tracetorch.compare.groups import Group, UnknownNameError, group_by, name_groups, without_repetitions
+from tracetorch.compare.statistics import Difference, difference
+from tracetorch.compare.values import Measured, default_metric, known_metrics, measure
+
+MOST_PAIRED = 8
+"""Groups of which every two are compared; if there are more, each is compared with the best alone."""
+
+
+class NothingToCompareError(ValueError):
+    """No run is left; the message says why."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What there is to tell."""
+
+    metric: str
+    by: tuple[str, ...]
+    groups: list[Group]
+    apart: dict[str, list[Values]]  # what sets the groups' configs apart, in the order of the groups
+    left_out: list[LeftOut]
+    course_of: tuple[str, str]  # the metric and the split of the learning curves
+
+    @property
+    def runs(self) -> list[Measured]:
+        """All that were compared."""
+        return [run for group in self.groups for run in group.runs]
+
+    @property
+    def experiments(self) -> list[str]:
+        """Their names."""
+        return list(dict.fromkeys(run.run.fact("experiment") or "unnamed" for run in self.runs))
+
+    @property
+    def best(self) -> Group:
+        """The group with the best mean."""
+        return (min if lower_is_better(self.metric) else max)(self.groups, key=lambda group: group.summary.mean)
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether every two groups are compared; else each with the best."""
+        return len(self.groups) <= MOST_PAIRED
+
+    def pairs(self) -> list[tuple[Group, Group, Difference]]:
+        """Two groups, and how much more the second has."""
+        best = self.best
+        if self.is_paired:
+            chosen = list(combinations(self.groups, 2))
+        else:
+            chosen = [(best, group) for group in self.groups if group is not best]
+        return [(first, second, difference(first.pairs(), second.pairs())) for first, second in chosen]
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric is a cost."""
+    return metric.rpartition("_")[2] in ("loss", "error", "seconds", "bytes")
+
+
+def compare(folders: Sequence[Path], *, by: Sequence[str] = (), metric: str | None = None) -> Comparison:
+    """Compare the runs in and below some folders.
+
+    Args:
+        by: keys of the config, or "rule", that make the groups; if none, runs that differ by chance alone are a group.
+        metric: the number to compare; the task's first, if None.
+    Raises: UnknownNameError for a key or a metric that no run has; NothingToCompareError.
+    """
+    found, left_out = find(folders)
+    runs = []
+    for folder in found:
+        run = read(folder)
+        if isinstance(run, Run):
+            runs.append(run)
+        else:
+            left_out.append(run)
+    if not runs:
+        raise NothingToCompareError(_nothing(left_out))
+    usual = default_metric(runs)
+    chosen = metric or usual
+    members, without_group = group_by(runs, by)
+    left_out += without_group
+    measured = []
+    for had, these in members.items():
+        kept, repeated = without_repetitions(these)
+        left_out += repeated
+        results = [measure(run, chosen, usual) for run in kept]
+        left_out += [result for result in results if isinstance(result, LeftOut)]
+        good = [result for result in results if isinstance(result, Measured)]
+        if good:
+            measured.append((had, good))
+    if not measured:
+        known = known_metrics(runs)
+        if metric is not None and metric not in known:
+            raise UnknownNameError(metric, known)
+        raise NothingToCompareError(_nothing(left_out))
+    groups, apart = name_groups(measured, by)
+    course_of = _course_of([run for _, good in measured for run in good], chosen, usual)
+    return Comparison(chosen, tuple(by), groups, apart, left_out, course_of)
+
+
+def _course_of(runs: Sequence[Measured], metric: str, usual: str) -> tuple[str, str]:
+    """Which metric's curves to draw: the usual one's if it was not recorded; of the split that most runs have."""
+    counts = Counter(key for run in runs for key in run.curves)
+    for name in (metric, usual):
+        if counts[name, "validation"] or counts[name, "train"]:
+            return name, max(("validation", "train"), key=lambda split: counts[name, split])
+    return metric, "validation"
+
+
+def _nothing(left_out: Sequence[LeftOut]) -> str:
+    if not left_out:
+        return "no run.json lies there or below"
+    first, *others = left_out
+    more = f" (and {len(others)} more)" if others else ""
+    return f"no run there can be compared: {first.name}, because {first.why}{more}"

@@ -1,0 +1,89 @@
+"""Means and differences with 95 % intervals, by Student's t."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from scipy.special import stdtrit
+
+LEVEL = 0.95
+
+
+class Summary(NamedTuple):
+    """Values of one group."""
+
+    n: int
+    mean: float
+    low: float  # of the interval of the mean; NaN for one value, which has none
+    high: float
+    sd: float  # NaN for one value
+    least: float
+    most: float
+
+
+class Difference(NamedTuple):
+    """The mean of one group less that of another."""
+
+    mean: float
+    low: float  # NaN where one run is too little to tell
+    high: float
+    how: str
+
+
+def half_width(sd: float, n: float, freedom: float) -> float:
+    """Half of the interval of a mean of n values; NaN without freedom."""
+    return float(stdtrit(freedom, (1 + LEVEL) / 2)) * sd / math.sqrt(n) if freedom > 0 else math.nan
+
+
+def summarize(values: Sequence[float]) -> Summary:
+    """Mean, interval and range of one or more values.
+
+        mean ± t(n − 1) · s / √n
+
+    Example:
+        >>> summarize([1.0, 2.0, 3.0]).mean
+        2.0
+    """
+    n, mean = len(values), statistics.fmean(values)
+    sd = statistics.stdev(values) if n > 1 else math.nan
+    half = half_width(sd, n, n - 1)
+    return Summary(n, mean, mean - half, mean + half, sd, min(values), max(values))
+
+
+def difference(first: Sequence[tuple[str, float]], second: Sequence[tuple[str, float]]) -> Difference:
+    """How much more the second group has than the first.
+
+    Paired where both groups consist of the same seeds, each once: a seed then gives both the same weights and trials,
+    and what it does to both falls out. Else by Welch, for variances that may differ.
+
+    Args: first, second: the seed and the value of each run.
+    """
+    one, other = _by_seed(first), _by_seed(second)
+    if one is not None and other is not None and len(one) > 1 and one.keys() == other.keys():
+        found = summarize([other[seed] - value for seed, value in one.items()])
+        return Difference(found.mean, found.low, found.high, "paired by seed")
+    a, b = (summarize([value for _, value in group]) for group in (first, second))
+    mean = b.mean - a.mean
+    if min(a.n, b.n) == 1:
+        return Difference(mean, math.nan, math.nan, "one run alone has no interval")
+    half = _welch(a, b)
+    return Difference(mean, mean - half, mean + half, "Welch")
+
+
+def _welch(a: Summary, b: Summary) -> float:
+    """Half of the interval of the difference of two means."""
+    of_a, of_b = a.sd * a.sd / a.n, b.sd * b.sd / b.n
+    if of_a + of_b == 0:
+        return 0.0
+    share = of_a / (of_a + of_b)
+    freedom = 1 / (share * share / (a.n - 1) + (1 - share) * (1 - share) / (b.n - 1))
+    return half_width(math.sqrt(of_a + of_b), 1, freedom)
+
+
+def _by_seed(group: Sequence[tuple[str, float]]) -> Mapping[str, float] | None:
+    """The values by seed; None if a seed is unknown, or there twice."""
+    found = dict(group)
+    return found if len(found) == len(group) and "" not in found else None

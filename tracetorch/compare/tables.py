@@ -1,0 +1,144 @@
+"""What a comparison has to tell, as tables of text: for the terminal, for the page, and as CSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from tracetorch.compare.comparison import Comparison, lower_is_better
+from tracetorch.compare.differences import show
+from tracetorch.compare.groups import Group
+from tracetorch.compare.text import mebibytes, number, plain, seconds, span, with_error
+from tracetorch.compare.values import plain_words
+
+
+class Table(NamedTuple):
+    """Rows of text."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    words: int  # how many columns, from the left, are words; the rest are numbers
+    note: str = ""
+
+
+def of_groups(found: Comparison) -> Table:
+    """Each group, and its numbers."""
+    words = plain(plain_words(found.metric))
+    head = ["", "group", "n", f"{words}, mean", "min to max", "time", "memory"]
+    rows = []
+    for group in found.groups:
+        summary = group.summary
+        rows.append(
+            [
+                group.key,
+                group.label,
+                str(summary.n),
+                with_error(summary.mean, summary.high - summary.mean),
+                span(summary.least, summary.most) if summary.n > 1 else number(summary.least),
+                seconds(group.mean_of("wall_seconds")),
+                mebibytes(group.mean_of("peak_memory_bytes")),
+            ]
+        )
+    note = "n: runs. ±: 95 % interval of the mean, by Student's t{}. Time and memory: means over the runs."
+    alone = any(group.summary.n == 1 for group in found.groups)
+    note = note.format("; one run alone has none" if alone else "")
+    return Table("Groups", head, rows, 2, note)
+
+
+def of_differences(found: Comparison) -> Table:
+    """The keys that differ, and what they are in each group."""
+    note = "Only what differs; seeds, device, threads and paths aside."
+    if not found.apart:
+        known = len({run.run.fact("group") for run in found.runs}) > 1
+        note = "The configs of these groups could not be read." if known else "Nothing: all runs have the same config."
+        return Table("What differs", ["key"], [], 1, note)
+    keys = [plain(key) for key in found.apart]
+    columns = [[show(values) for values in found.apart[key]] for key in found.apart]
+    if found.is_paired:
+        head = ["key", *(group.key for group in found.groups)]
+        return Table("What differs", head, [[key, *cells] for key, cells in zip(keys, columns, strict=True)], 99, note)
+    rows = [[group.key, *cells] for group, *cells in zip(found.groups, *columns, strict=True)]
+    return Table("What differs", ["", *keys], rows, 99, note)
+
+
+def of_pairs(found: Comparison) -> Table:
+    """Differences between groups."""
+    rows = []
+    for first, second, much in found.pairs():
+        interval = much.how if math.isnan(much.low) else span(much.low, much.high, "+")
+        rows.append([f"{second.key} − {first.key}", number(much.mean, "+"), interval, _kind(much.how, much.low)])
+    note = "An interval that holds 0 is no evidence of a difference. None is widened for how many there are."
+    if not found.is_paired:
+        which = "lowest" if lower_is_better(found.metric) else "highest"
+        best = found.best
+        note = f"Each against {best.key} alone, {plain(best.label, 80)}, whose mean is the {which}. {note}"
+    return Table("Differences", ["groups", "difference", "95 % interval", "by"], rows, 1, note)
+
+
+def of_runs(found: Comparison) -> Table:
+    """The runs that were compared."""
+    rows = [
+        [run.run.name, group.key, run.seed, "completed", number(run.value)]
+        for group in found.groups
+        for run in group.runs
+    ]
+    head = ["folder", "group", "seed", "status", plain(plain_words(found.metric))]
+    return Table("Runs", head, rows, 4)
+
+
+def remarks(found: Comparison) -> list[str]:
+    """A line for each run that was compared though something is wrong with it."""
+    return [f"{run.run.name}: {run.remark}" for run in found.runs if run.remark]
+
+
+def left_out(found: Comparison) -> list[str]:
+    """A line for each run that was not compared."""
+    return [f"{run.name}, because {run.why}" for run in found.left_out]
+
+
+def group_rows(found: Comparison) -> list[dict[str, Any]]:
+    """A row for each group, with all its numbers and what sets it apart."""
+    rows = []
+    for at, group in enumerate(found.groups):
+        n, mean, low, high, sd, least, most = group.summary
+        row = {"group": group.key, "label": group.label, "metric": found.metric, "runs": n}
+        row |= {"seeds": len({run.seed for run in group.runs}), "mean": mean, "ci_low": low, "ci_high": high}
+        row |= {"sd": sd, "min": least, "max": most}
+        row |= {name: group.mean_of(name) for name in ("wall_seconds", "peak_memory_bytes")}
+        row |= {f"config.{key}": show(values[at]) if values[at] else None for key, values in found.apart.items()}
+        rows.append(_without_nan(row))
+    return rows
+
+
+def run_rows(found: Comparison) -> list[dict[str, Any]]:
+    """A row for each run, compared or not."""
+    rows: list[dict[str, Any]] = [_run_row(found, group, run) for group in found.groups for run in group.runs]
+    columns = ("folder", "experiment", "group", "seed", "status", "metric", "value", "left_out")
+    rows += [
+        dict.fromkeys(columns) | {"folder": run.name, "seed": run.seed, "status": run.status, "left_out": run.why}
+        for run in found.left_out
+    ]
+    return rows
+
+
+def _run_row(found: Comparison, group: Group, run: Any) -> dict[str, Any]:
+    row = {"folder": run.run.name, "experiment": run.run.fact("experiment"), "group": group.key, "seed": run.seed}
+    row |= {"status": "completed", "metric": found.metric, "value": run.value, "left_out": None}
+    return row | {name: run.run.summary.get(name) for name in ("wall_seconds", "peak_memory_bytes")}
+
+
+def _kind(how: str, low: float) -> str:
+    return "" if math.isnan(low) else how
+
+
+def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+
+
+def first_lines(lines: Iterable[str], most: int) -> list[str]:
+    """The first few, and how many more there are."""
+    everything = list(lines)
+    more = len(everything) - most
+    return everything if more <= 0 else [*everything[:most], f"and {more} more"]

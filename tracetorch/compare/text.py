@@ -1,0 +1,79 @@
+"""Numbers and names as people read them; whatever lies in a folder, one printable line comes out."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+MISSING = "–"
+
+
+def plain(value: object, most: int = 300) -> str:
+    """A value as one line that can be printed, drawn and encoded; long ones are cut."""
+    line = " ".join(str(value).split())
+    if not line.isprintable():
+        line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def setting(value: Any) -> str:
+    """A value of a config, as it would be typed."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return plain(f"[{','.join(map(setting, value))}]")
+    return plain(value)
+
+
+def number(value: float | None, sign: str = "") -> str:
+    """Four digits of a number, such as "0.9130". Args: sign: "+" to show it always."""
+    if value is None or math.isnan(value):
+        return MISSING
+    return f"{value:{sign}#.4g}".removesuffix(".").replace("-", "−")
+
+
+def span(low: float, high: float, sign: str = "") -> str:
+    """A range, such as "0.91–0.95", or "−0.10 to +0.20"."""
+    between = " to " if sign or low < 0 else "–"
+    return f"{number(low, sign)}{between}{number(high, sign)}"
+
+
+def with_error(value: float, half: float) -> str:
+    """A value and half of its interval, as many digits as are known: "0.913 ± 0.012". Alone, if that is NaN."""
+    if math.isnan(half):
+        return number(value)
+    decimals = 1 - math.floor(math.log10(half)) if half > 0 else 99
+    if decimals > 6 or abs(value) >= 1e6:
+        return f"{number(value)} ± {half:.2g}"
+    return f"{value:.{max(0, decimals)}f} ± {half:.{max(0, decimals)}f}".replace("-", "−")
+
+
+def seconds(value: float | None) -> str:
+    """A duration, such as "4.2 s", "3 min 20 s" or "2 h 05 min"."""
+    if value is None:
+        return MISSING
+    if value < 60:
+        return f"{value:.3g} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def mebibytes(value: float | None) -> str:
+    """An amount of memory."""
+    return MISSING if value is None else f"{value / 2**20:,.0f} MiB"
+
+
+def in_order(text: str) -> list[tuple[int, float, str]]:
+    """To sort by: numbers by size, before words; in [64,32] too."""
+    return [_in_order(word) for word in re.split(r"[\[\],]+", text)]
+
+
+def _in_order(word: str) -> tuple[int, float, str]:
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    return (1, 0.0, word) if math.isnan(value) else (0, value, word)

@@ -1,0 +1,135 @@
+"""The numbers of a run: what came of it, and how it got there."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tracetorch.compare.collect import LeftOut, Run
+from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.state import last_record, metric_of
+
+_SPLITS = ("test", "validation", "train")  # from what says most about a run to what says least
+_NO_METRIC = ("update", "updates")
+_LARGEST = 1e100  # beyond it squares overflow, and nothing was measured
+
+Points = list[tuple[float, float]]
+"""Updates, and the metric then."""
+
+
+class Measured(NamedTuple):
+    """A run and its value."""
+
+    run: Run
+    value: float
+    curves: dict[tuple[str, str], Points]  # by metric and split
+    remark: str
+
+    @property
+    def seed(self) -> str:
+        """Of the run, as text."""
+        return self.run.fact("seed")
+
+
+def as_number(value: Any) -> float | None:
+    """A finite number, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) <= _LARGEST else None
+
+
+def default_metric(runs: Iterable[Run]) -> str:
+    """The first metric of the task, such as "accuracy"; of most runs, if they differ."""
+    names: Counter[str] = Counter()
+    for run in runs:
+        last = last_record(run.folder) if (run.folder / "metrics.jsonl").is_file() else {}
+        summary = {name: value for name, value in run.summary.items() if name not in (*_NO_METRIC, "peak_memory_bytes")}
+        found = _first_metric(last) or _first_metric(summary)
+        if found:
+            names[found] += 1
+    return names.most_common(1)[0][0] if names else "loss"
+
+
+def known_metrics(runs: Iterable[Run]) -> list[str]:
+    """Every number that a run has in its summary or in its records."""
+    names: dict[str, None] = {}
+    for run in runs:
+        for source in (run.summary, *_records(run)[0]):
+            names |= dict.fromkeys(name for name, value in source.items() if as_number(value) is not None)
+    return [name for name in names if name not in _NO_METRIC]
+
+
+def measure(run: Run, metric: str, second: str) -> Measured | LeftOut:
+    """The value of a metric for a run, and its course.
+
+    The value stands in the summary, else in the last record of the test, of validation, of training.
+
+    Args: second: another metric, whose course is wanted too.
+    """
+    records, remark = _records(run)
+    last = {record["split"]: record for record in records if metric in record}
+    source = next((split for split in _SPLITS if split in last), "")
+    if metric in run.summary:
+        value, source = run.summary[metric], "summary"
+    elif source:
+        value = last[source][metric]
+    else:
+        return _left_out(run, f"it has no {plain_words(metric)}")
+    finite = as_number(value)
+    if finite is None:
+        return _left_out(run, f"its {plain_words(metric)} is no finite number")
+    if source in ("validation", "train"):
+        remark = f"{remark}; " * bool(remark) + f"no test: its {plain_words(metric)} is the last of {source}"
+    curves = {}
+    for name in dict.fromkeys((metric, second)):
+        for split in ("validation", "train"):
+            points = _points((record for record in records if record["split"] == split), name)
+            if points:
+                curves[name, split] = points
+    return Measured(run, finite, curves, "; ".join(filter(None, (run.remark, remark))))
+
+
+def plain_words(metric: str) -> str:
+    """A metric's name in words."""
+    return metric.replace("_", " ")
+
+
+def _first_metric(record: Mapping[str, Any]) -> str | None:
+    found = metric_of(dict(record))
+    return found[0] if found else None
+
+
+def _records(run: Run) -> tuple[list[dict[str, Any]], str]:
+    """The records that are such, and what is wrong with the rest."""
+    if not (run.folder / "metrics.jsonl").is_file():
+        return [], "metrics.jsonl is missing: no curve"
+    try:
+        rows = _read(run.folder)
+    except (OSError, ValueError, RecursionError) as error:
+        line = str(error).partition(", line ")[2].partition(",")[0]
+        return [], f"metrics.jsonl is broken{f' in line {line}' * bool(line)}: no curve"
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("split"), str)], ""
+
+
+def _read(folder: Path) -> list[Any]:
+    """All lines at once, which is twice as fast; where that fails, one by one, to see which is broken.
+
+    Raises: ValueError that names the line.
+    """
+    try:
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").rstrip("\n").split("\n")
+        return json.loads(f"[{','.join(lines)}]")
+    except ValueError:
+        return RunFolder(folder).records()
+
+
+def _points(records: Iterable[Mapping[str, Any]], name: str) -> Points:
+    pairs = ((as_number(record.get("update")), as_number(record.get(name))) for record in records)
+    return [(update, value) for update, value in pairs if update is not None and value is not None]
+
+
+def _left_out(run: Run, why: str) -> LeftOut:
+    return LeftOut(run.name, "completed", run.fact("seed"), why)
