@@ -12,7 +12,7 @@ from torch import Tensor
 from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.nn import Sequential
-from tracetorch.rules import Trace
+from tracetorch.rules.rule import Rule
 from tracetorch.runs.report import report
 from tracetorch.tasks import Task
 
@@ -22,7 +22,7 @@ def main(
     *,
     task: Task,
     network: Callable[[int, int], Sequential],
-    rule: Callable[[Sequential], Trace],
+    rule: Callable[[Sequential], Rule],
     loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     checkpoint: Path,
     device: str = "auto",

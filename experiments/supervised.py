@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.nn import Sequential
-from tracetorch.rules import Trace
+from tracetorch.rules.rule import Rule
 from tracetorch.runs.health import check_loss
 from tracetorch.runs.progress import Best, Log
 from tracetorch.runs.report import report
@@ -30,7 +30,7 @@ def main(
     *,
     task: Task,
     network: Callable[[int, int], Sequential],
-    rule: Callable[[Sequential], Trace],
+    rule: Callable[[Sequential], Rule],
     loss: Loss,
     optimizer: Callable[..., torch.optim.Optimizer],
     seed: int,
@@ -146,7 +146,7 @@ def _parameter_groups(net: Sequential) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def _rehearse(learner: Trace, batch: Batch, loss: Loss, window: int | None) -> None:
+def _rehearse(learner: Rule, batch: Batch, loss: Loss, window: int | None) -> None:
     """One batch without learning, so that parts that do not fit are found before anything is written."""
     learner.begin()
     loss(learner.forward(batch.xs, reduce="mean", window=window), batch.target)

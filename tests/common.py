@@ -152,6 +152,8 @@ ENCODERS = [
 
 RULES = [
     Row("Trace", "Trace", tt.rules.Trace),
+    Row("BPTT", "BPTT", tt.rules.BPTT),
+    Row("TruncatedBPTT", "TruncatedBPTT", lambda net: tt.rules.TruncatedBPTT(net, k=5)),
 ]
 
 # ── tasks: `make(seed=…)` → a small task; `says`: "fixed" if nothing in its trials is drawn ──────────────────────

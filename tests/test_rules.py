@@ -15,7 +15,7 @@ def test_a_rule_runs_the_networks_own_dynamics(row):
     net, plain, xs = build(NET), build(NET), spikes()
     rule = row.make(net)
     rule.begin()
-    assert torch.equal(rule.forward(xs), plain.run(xs))
+    torch.testing.assert_close(rule.forward(xs), plain.run(xs), rtol=1e-12, atol=1e-12)
     rule.begin()
     plain.reset()
     for _ in range(2):  # the state goes on from one stretch to the next
@@ -37,6 +37,34 @@ def test_a_rule_adds_to_every_learnable_gradient_and_to_no_other(row):
         assert set(gradients) == set(NET.learned) - {"layers.0.raw_threshold"}
         sums.append({name: value.clone() for name, value in gradients.items()})
     assert all(torch.allclose(value, 2 * sums[0][name]) for name, value in sums[1].items())
+
+
+@each(RULES)
+def test_without_a_graph_it_is_the_networks_own_run_to_the_bit(row):
+    net, plain, xs = build(NET), build(NET), spikes()
+    rule = row.make(net)
+    with torch.no_grad():
+        assert torch.equal(rule.forward(xs, reduce="mean"), plain.run(xs, reduce="mean"))
+    assert torch.equal(net[1].state.membrane, plain[1].state.membrane)
+
+
+@each(RULES)
+def test_what_a_rule_gives_has_no_graph_and_the_state_neither(row):
+    net = build(NET)
+    rule = row.make(net)
+    rule.begin()
+    assert not rule.forward(spikes()).requires_grad
+    assert not any(value.requires_grad for layer in net for value in layer.state)
+
+
+@each(RULES)
+def test_the_state_after_it_is_the_networks_own(row):
+    net, plain, xs = build(NET), build(NET), spikes()
+    row.make(net).forward(xs)
+    plain.run(xs)
+    for layer, other in zip(net, plain, strict=True):
+        for value, wanted in zip(layer.state, other.state, strict=True):
+            torch.testing.assert_close(value, wanted, rtol=1e-12, atol=1e-12)
 
 
 @each(RULES)

@@ -40,6 +40,8 @@ class TraceLayer(LayerState, ABC):
     spiking: bool = False
     """Whether the outputs are spikes: 0 and 1, so that none at all means that the layer is dead."""
 
+    surrogate: F.Surrogate | None = None  # for `functional.lif_step`; set by rules that go back through time
+
     # ── what a neuron says ──────────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
@@ -65,7 +67,6 @@ class TraceLayer(LayerState, ABC):
     _precision: torch.dtype | None = None
     _stepper: Any = None
     _graph: StepGraph | None = None
-
     kernel: str | None = None
     """Name of the compiled neuron that does what `step` does: "lif", "li" or "lis"; only `step` does it, if None.
 

@@ -67,7 +67,7 @@ class LIF(TraceLayer):
         return self.decay, self.threshold
 
     def step(self, current: Tensor, state: F.LIFState) -> tuple[Tensor, F.LIFState]:
-        spikes, membrane = F.lif_step(current, state.membrane, self.decay, self.threshold)
+        spikes, membrane = F.lif_step(current, state.membrane, self.decay, self.threshold, self.surrogate)
         return spikes, state._replace(membrane=membrane)
 
     def average_output(self, current: Tensor, steps: Tensor) -> Tensor:

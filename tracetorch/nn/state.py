@@ -34,6 +34,13 @@ class LayerState(LayerParameters):
             self._check_state(state._asdict())
         self._state, self._lent = state, True
 
+    def copy_state(self, batch: int) -> Any:
+        """A copy of the state, or zeros before the first step: for who runs the neurons otherwise than the layer does.
+
+        Raises: ValueError if the state is that of another batch.
+        """
+        return self.state_type(*map(_copy, self._own_state(batch)))
+
     def reset(self) -> None:
         """Forget: membrane, trace and the number of steps seen."""
         if self._state is not None and not self._lent:

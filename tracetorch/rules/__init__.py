@@ -1,5 +1,7 @@
 """How a network learns: each rule has `begin()`, `forward(xs)` and `backward(signal)` over the same layers."""
 
+from tracetorch.rules.bptt import BPTT
+from tracetorch.rules.tbptt import TruncatedBPTT
 from tracetorch.rules.trace import Trace
 
-__all__ = ["Trace"]
+__all__ = ["BPTT", "Trace", "TruncatedBPTT"]

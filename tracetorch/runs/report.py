@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tracetorch import plot, runs
 from tracetorch.nn import Sequential
-from tracetorch.rules import Trace
+from tracetorch.rules.rule import Rule
 from tracetorch.tasks.evaluate import evaluate
 from tracetorch.tasks.task import Task, Trials
 
@@ -18,7 +18,7 @@ _DRAWN_STEPS = 2000  # of an example: more than a figure can show
 
 def report(
     run: runs.Run,
-    learner: Trace,
+    learner: Rule,
     task: Task,
     loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     window: int | None,

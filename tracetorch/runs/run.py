@@ -180,7 +180,10 @@ class Run:
         self.summary["wall_seconds"] = self._wall_seconds()
         try:
             if kind is None:
-                self._settle(*(("interrupted", self._unwanted or None) if self._gave_up else ("completed",)))
+                if self._gave_up:
+                    self._settle("interrupted", self._unwanted or None)
+                else:
+                    self._settle("completed")
                 return
             self.status = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
             with suppress(OSError):  # where nothing can be written any more, the first error is the one to tell

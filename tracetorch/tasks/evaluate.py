@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tracetorch.rules import Trace
+from tracetorch.rules.rule import Rule
 from tracetorch.tasks.task import Task, Trials
 
 
@@ -19,8 +19,9 @@ class Evaluation(NamedTuple):
     trials: Trials  # one value for each trial, on the CPU
 
 
+@torch.no_grad()
 def evaluate(
-    learner: Trace,
+    learner: Rule,
     task: Task,
     loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     split: str,

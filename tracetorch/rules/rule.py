@@ -1,0 +1,25 @@
+"""What all rules have in common, so that a time loop need not know which one it is given."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from tracetorch.encode import Stream
+from tracetorch.nn import Sequential
+
+
+class Rule(Protocol):
+    """A way to learn. Made from a network; the same layers, weights and spikes whichever it is."""
+
+    net: Sequential
+
+    def begin(self) -> None:
+        """Start a new sequence: forget the state."""
+
+    def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
+        """Run over a stretch of time; see `Sequential.run`. Returns: what came out, without a graph."""
+
+    def backward(self, signal: Tensor) -> Any:
+        """Learn: add to the gradient of every learnable parameter. Args: signal: dL/d what `forward` gave."""

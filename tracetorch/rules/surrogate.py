@@ -1,0 +1,120 @@
+"""Stand-ins for the derivative of a spike, for rules that go back through time.
+
+A spike is 1 where its membrane surpasses the threshold and 0 elsewhere; its derivative is 0 almost everywhere, and
+teaches nothing. A surrogate keeps the spike and takes the derivative of a smooth function instead, which is `value`
+here. All are functions of x = (m − θ)/θ: how far the membrane is above its threshold, in thresholds.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Surrogate(ABC):
+    """A spike whose derivative is that of a smooth function.
+
+    Args:
+        through_reset: whether the gradient also flows through the reset of the membrane. It mostly does harm, and is
+            left out by default, as in snnTorch and e-prop.
+    Returns: when called with a membrane and a threshold: spikes, 1 where the membrane surpasses the threshold, else 0.
+    Gradient: approximate: `derivative(x)` with respect to x = (m − θ)/θ.
+    """
+
+    through_reset: bool = False
+
+    @abstractmethod
+    def value(self, x: Tensor) -> Tensor:
+        """The smooth function."""
+
+    @abstractmethod
+    def derivative(self, x: Tensor) -> Tensor:
+        """Its derivative, the shape of x."""
+
+    def __call__(self, membrane: Tensor, threshold: Tensor) -> Tensor:
+        return _Spike.apply((membrane - threshold) / threshold, self)
+
+
+class _Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, surrogate: Surrogate) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.surrogate = surrogate
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return signal * ctx.surrogate.derivative(x), None
+
+
+@dataclass(frozen=True)
+class FastSigmoid(Surrogate):
+    """The derivative of a fast sigmoid: `1 / (1 + k·|x|)²`.
+
+    Args: slope: k > 0; the larger, the narrower.
+    Source: Zenke, Ganguli (2018), SuperSpike, doi:10.1162/neco_a_01086.
+    """
+
+    slope: float = 10.0
+
+    def value(self, x: Tensor) -> Tensor:
+        return x / (1 + self.slope * x.abs())
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return (1 + self.slope * x.abs()).pow(-2)
+
+
+@dataclass(frozen=True)
+class Arctan(Surrogate):
+    """The derivative of an arctangent: `α/2 / (1 + (π/2·α·x)²)`.
+
+    Args: alpha: α > 0; the larger, the higher and narrower.
+    Source: Fang, Yu, Chen, Masquelier, Huang, Tian (2021), doi:10.1109/ICCV48922.2021.00266.
+    """
+
+    alpha: float = 2.0
+
+    def value(self, x: Tensor) -> Tensor:
+        return torch.arctan(math.pi / 2 * self.alpha * x) / math.pi + 0.5
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return self.alpha / 2 / (1 + (math.pi / 2 * self.alpha * x).square())
+
+
+@dataclass(frozen=True)
+class Triangle(Surrogate):
+    """A triangle: `γ·max(0, 1 − |x|)`, the pseudo-derivative of e-prop.
+
+    Args: height: γ > 0.
+    Source: Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein, Maass (2020), doi:10.1038/s41467-020-17236-y.
+    """
+
+    height: float = 0.3
+
+    def value(self, x: Tensor) -> Tensor:
+        inside = x.clamp(-1, 1)
+        return self.height * (0.5 + inside - inside * inside.abs() / 2)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return self.height * (1 - x.abs()).clamp(min=0)
+
+
+SURROGATES: dict[str, Callable[..., Surrogate]] = {"fast_sigmoid": FastSigmoid, "arctan": Arctan, "triangle": Triangle}
+"""The surrogates by the name that a rule's `surrogate` takes."""
+
+
+def surrogate_of(surrogate: Surrogate | str, *, through_reset: bool = False) -> Surrogate:
+    """A surrogate by its name. Raises: ValueError for a name that there is not."""
+    if isinstance(surrogate, Surrogate):
+        return surrogate
+    if surrogate not in SURROGATES:
+        raise ValueError(f"surrogate must be one of {', '.join(SURROGATES)}, got {surrogate!r}")
+    return SURROGATES[surrogate](through_reset=through_reset)

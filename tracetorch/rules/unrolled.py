@@ -1,0 +1,109 @@
+"""Running layers with a graph: what rules that go back through time share. The same neurons, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from tracetorch.encode import Stream
+from tracetorch.nn import Sequential
+from tracetorch.nn.layer import TraceLayer
+from tracetorch.rules.surrogate import Surrogate
+
+
+def run_unrolled(
+    net: Sequential,
+    xs: Tensor | Stream,
+    surrogate: Surrogate,
+    *,
+    reach: int | None,
+    reduce: str | None,
+    window: int | None,
+) -> Tensor:
+    """`Sequential.run` with the graph of the last steps.
+
+    Args:
+        net: its states go on from where they are; what led to them is a fact, and no gradient reaches it.
+        xs, reduce, window: as for `Sequential.run`.
+        surrogate: stands for the derivative of spikes.
+        reach: how many steps at the end have a graph; all, if None.
+    Returns: as `Sequential.run`, with the graph.
+    Memory: O(reach): every membrane and every spike.
+    """
+    count = len(xs)
+    before = max(0, count - (reach or count))
+    if not before:
+        outputs = _unroll(net, xs, surrogate)
+        return outputs if reduce is None else outputs[-(window or count) :].mean(dim=0)
+    if reduce is None:
+        return torch.cat([net.run(xs[:before]), _unroll(net, xs[before:], surrogate)])
+    counted = window or count
+    early_counted = max(0, counted - (count - before))  # of the steps without a graph, those that count in the mean
+    early = net.run(xs[:before], reduce="mean", window=max(1, early_counted))
+    late = _unroll(net, xs[before:], surrogate)[-counted:].sum(dim=0)
+    return (late + early * early_counted) / counted
+
+
+def learn(net: Sequential, output: Tensor | None, signal: Tensor) -> None:
+    """Add the gradient to every learnable parameter's `.grad`, through the graph that led to an output.
+
+    Args: signal: dL/d output, or dL/d its last step. Raises: RuntimeError if there is no output.
+    """
+    if output is None:
+        raise RuntimeError("nothing was run since the last learning moment: call rule.forward(xs) before rule.backward")
+    if signal.ndim < output.ndim:
+        output = output[-1]
+    if signal.shape != output.shape:
+        raise ValueError(f"expected a signal of shape {tuple(output.shape)}, got {tuple(signal.shape)}")
+    learnable = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(output, learnable, signal.to(output.dtype), allow_unused=True)
+    for parameter, gradient in zip(learnable, gradients, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+
+def _unroll(net: Sequential, xs: Tensor | Stream, surrogate: Surrogate) -> Tensor:
+    """All outputs, (time, batch, out_features), with the graph that leads to them."""
+    values = xs.dense() if isinstance(xs, Stream) else xs
+    for layer in net:
+        with _surrogate(layer, surrogate):
+            values = _unroll_layer(layer, values.to(layer.weight.dtype))
+    return values
+
+
+def _unroll_layer(layer: TraceLayer, xs: Tensor) -> Tensor:
+    """One layer over the whole stretch: one matrix product, then its neurons step by step."""
+    layer.check_step(xs[0])
+    currents = torch.nn.functional.linear(xs, layer.weight, layer.bias)
+    start = layer.copy_state(xs.shape[1])
+    outputs, now = [], start
+    for current in currents:
+        output, now = layer.step(current, now)
+        outputs.append(output)
+    with torch.no_grad():
+        trace, steps = _trace_after(layer, xs.detach(), start.trace), start.steps + len(xs)
+        layer.state = type(now)(*(value.detach() for value in now))._replace(trace=trace, steps=steps)
+    return torch.stack(outputs)
+
+
+def _trace_after(layer: TraceLayer, xs: Tensor, trace: Tensor) -> Tensor:
+    """The input trace at the end, for whoever looks at it: `dᵏ·t + Σ d^(k−1−s)·x_s`."""
+    decay = layer.trace_decay
+    ages = torch.arange(len(xs) - 1, -1, -1, device=xs.device, dtype=xs.dtype)
+    if layer.groups > 1:
+        weights = decay.reshape(-1, 1) ** ages  # (groups, time)
+        return decay ** len(xs) * trace + torch.einsum("gt,tbi->gbi", weights, xs)
+    weights = decay ** ages[:, None] if decay.ndim else (decay**ages)[:, None]  # (time, inputs or 1)
+    return decay ** len(xs) * trace + torch.einsum("ti,tbi->bi", weights.expand(-1, xs.shape[2]), xs)
+
+
+@contextmanager
+def _surrogate(layer: TraceLayer, surrogate: Surrogate) -> Iterator[None]:
+    layer.surrogate = surrogate
+    try:
+        yield
+    finally:
+        layer.surrogate = None
