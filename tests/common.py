@@ -153,6 +153,7 @@ ENCODERS = [
 RULES = [
     Row("Trace", "Trace", tt.rules.Trace),
     Row("BPTT", "BPTT", tt.rules.BPTT),
+    Row("OTTT", "OTTT", tt.rules.OTTT),
     Row("TruncatedBPTT", "TruncatedBPTT", lambda net: tt.rules.TruncatedBPTT(net, k=5)),
 ]
 

@@ -69,7 +69,7 @@ def _unroll(net: Sequential, xs: Tensor | Stream, surrogate: Surrogate) -> Tenso
     """All outputs, (time, batch, out_features), with the graph that leads to them."""
     values = xs.dense() if isinstance(xs, Stream) else xs
     for layer in net:
-        with _surrogate(layer, surrogate):
+        with using(layer, surrogate):
             values = _unroll_layer(layer, values.to(layer.weight.dtype))
     return values
 
@@ -101,7 +101,8 @@ def _trace_after(layer: TraceLayer, xs: Tensor, trace: Tensor) -> Tensor:
 
 
 @contextmanager
-def _surrogate(layer: TraceLayer, surrogate: Surrogate) -> Iterator[None]:
+def using(layer: TraceLayer, surrogate: Surrogate) -> Iterator[None]:
+    """Let a layer's spikes have a derivative."""
     layer.surrogate = surrogate
     try:
         yield
