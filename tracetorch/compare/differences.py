@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tracetorch.compare.text import MISSING, in_order
-from tracetorch.runs.identity import NOT_THE_EXPERIMENT, is_path
+from tracetorch.runs.identity import NOT_THE_EXPERIMENT, is_path, name_of
 
 _TARGET = "._target_"
 _MOST_VALUES = 4  # to show of a key that varies within a group
@@ -66,11 +66,6 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return {key: short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)}
 
 
-def choice(target: str) -> str:
-    """What a `_target_` is called: "adam" of "torch.optim.Adam"."""
-    return target.rpartition(".")[2].lower()
-
-
 def _counts(key: str) -> bool:
     first, last = key.partition(".")[0], key.rpartition(".")[2]
     return first not in NOT_THE_EXPERIMENT and last not in ("seed", "_partial_")
@@ -86,7 +81,7 @@ def _named(found: dict[str, list[Values]]) -> dict[str, list[Values]]:
     named = {}
     for key, values in found.items():
         part = key.removesuffix(_TARGET)
-        short = [tuple(choice(value) for value in some) for some in values]
+        short = [tuple(name_of(value) for value in some) for some in values]
         tells = len({name for some in short for name in some}) == len({value for some in values for value in some})
         if part != key and part not in found and tells:
             named[part] = short

@@ -11,6 +11,7 @@ from tracetorch.compare.collect import LeftOut, Run
 from tracetorch.compare.statistics import Summary, summarize
 from tracetorch.compare.text import MISSING, in_order
 from tracetorch.compare.values import Measured, as_number
+from tracetorch.runs.identity import name_of
 
 _FACTS = ("rule", "experiment")  # of run.json, by which runs can be grouped like by a key of the config
 
@@ -132,7 +133,7 @@ def _value(run: Run, key: str) -> str | None:
         return run.fact(key)
     config = run.config or {}
     target = config.get(f"{key}._target_")
-    return differences.choice(target) if target else config.get(key)
+    return name_of(target) if target else config.get(key)
 
 
 def _known(runs: Sequence[Run]) -> list[str]:

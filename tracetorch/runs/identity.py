@@ -11,6 +11,9 @@ from tracetorch.runs.records import to_json
 
 NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output")
 
+_SHORT = {"truncatedbptt": "tbptt"}
+"""Rules whose class is not named as they are."""
+
 
 def group_of(config: Mapping[str, Any]) -> str:
     """Hash of a resolved config without seeds, machine and paths: what runs share that differ by chance alone."""
@@ -25,12 +28,19 @@ def id_of(config: Mapping[str, Any]) -> str:
 def facts_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """What run.json says of a run that follows from its config alone."""
     rule = config.get("rule")
+    name = name_of(str(rule.get("_target_", ""))) if isinstance(rule, dict) else rule
     return {
         "id": id_of(config),
         "group": group_of(config),
         "seed": config.get("seed"),
-        "rule": rule.get("_target_", "").rpartition(".")[2].lower() if isinstance(rule, dict) else rule,
+        "rule": name,
     }
+
+
+def name_of(target: str) -> str:
+    """What is made at a `_target_`, in a word: "adam" of "torch.optim.Adam"."""
+    name = target.rpartition(".")[2].lower()
+    return _SHORT.get(name, name)
 
 
 def _experiment(config: Mapping[str, Any]) -> dict[str, Any]:
