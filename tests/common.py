@@ -153,6 +153,8 @@ ENCODERS = [
 RULES = [
     Row("Trace", "Trace", tt.rules.Trace),
     Row("BPTT", "BPTT", tt.rules.BPTT),
+    Row("EProp", "EProp", tt.rules.EProp),
+    Row("EProp-random", "EProp", lambda net: tt.rules.EProp(net, feedback="random")),
     Row("OTTT", "OTTT", tt.rules.OTTT),
     Row("TruncatedBPTT", "TruncatedBPTT", lambda net: tt.rules.TruncatedBPTT(net, k=5)),
 ]

@@ -1,8 +1,9 @@
 """How a network learns: each rule has `begin()`, `forward(xs)` and `backward(signal)` over the same layers."""
 
 from tracetorch.rules.bptt import BPTT
+from tracetorch.rules.eprop import EProp
 from tracetorch.rules.ottt import OTTT
 from tracetorch.rules.tbptt import TruncatedBPTT
 from tracetorch.rules.trace import Trace
 
-__all__ = ["BPTT", "OTTT", "Trace", "TruncatedBPTT"]
+__all__ = ["BPTT", "OTTT", "EProp", "Trace", "TruncatedBPTT"]

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
-from tracetorch.nn.layer import TraceLayer
-from tracetorch.rules.replayed import Recording, add_gradient, local_step, record, steps
+from tracetorch.rules.replayed import Recording, add_gradient, add_traced, local_step, record, steps
 from tracetorch.rules.surrogate import Surrogate, surrogate_of
 from tracetorch.rules.unrolled import using
 
@@ -69,22 +68,8 @@ class OTTT:
             delta = signal * share
             for layer, local in zip(reversed(list(self.net)), reversed(locals_), strict=True):
                 at_current, others = local.pull(layer, delta)
-                _add(layer, at_current, local.state)
+                add_traced(layer, at_current, local)
                 for name, gradient in others.items():
                     add_gradient(layer, name, gradient)
                 delta = at_current @ layer.weight
         self._recording = None
-
-
-@torch.no_grad()
-def _add(layer: TraceLayer, delta: Tensor, state: object) -> None:
-    """`δ·â` for weights, and the same for a bias, whose input is always 1."""
-    trace, count = state.trace, state.steps  # type: ignore[attr-defined]
-    if layer.groups == 1:
-        add_gradient(layer, "weight", delta.t() @ trace)
-    else:
-        parts = delta.view(len(delta), layer.groups, -1)
-        add_gradient(layer, "weight", torch.einsum("bgo,gbi->goi", parts, trace).flatten(0, 1))
-    if layer.bias is not None:
-        ones = (1 - layer.decay**count) / (1 - layer.decay)
-        add_gradient(layer, "bias", (delta * ones).sum(dim=0))

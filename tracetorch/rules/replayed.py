@@ -65,6 +65,22 @@ class Local(NamedTuple):
         at_current, *rest = torch.autograd.grad(self.output, wanted, signal, allow_unused=True)
         return at_current, {name: value for name, value in zip(named, rest, strict=True) if value is not None}
 
+    def slope(self) -> Tensor:
+        """What each output does for a change of its own current, (batch, out_features): of a spike, the surrogate."""
+        ones = torch.ones_like(self.output)
+        return torch.autograd.grad(self.output, self.current, ones, retain_graph=True)[0]
+
+    def input_trace(self, layer: TraceLayer) -> Tensor:
+        """The trace of the input, for each neuron: (batch, out_features or 1, in_features)."""
+        if layer.groups == 1:
+            return self.state.trace[:, None]
+        return self.state.trace.transpose(0, 1).repeat_interleave(layer.out_features // layer.groups, dim=1)
+
+    @torch.no_grad()
+    def ones_trace(self, layer: TraceLayer) -> Tensor:
+        """The trace of an input that is always 1, as that of a bias: (batch, 1), or (batch, out_features)."""
+        return (1 - layer.decay**self.state.steps) / (1 - layer.decay)
+
 
 def local_step(layer: TraceLayer, x: Tensor, state: Any) -> Local:
     """One step of a layer; what came before it is a fact."""
@@ -83,3 +99,16 @@ def add_gradient(layer: TraceLayer, name: str, value: Tensor) -> None:
     parameter = getattr(layer, name)
     if parameter is not None and parameter.requires_grad:
         parameter.grad = value if parameter.grad is None else parameter.grad + value
+
+
+@torch.no_grad()
+def add_traced(layer: TraceLayer, delta: Tensor, local: Local) -> None:
+    """Add `δ·â` to the gradient of the weights, and the same to that of the bias. Args: delta: (batch, neurons)."""
+    trace = local.state.trace
+    if layer.groups == 1:
+        add_gradient(layer, "weight", delta.t() @ trace)
+    else:
+        parts = delta.view(len(delta), layer.groups, -1)
+        add_gradient(layer, "weight", torch.einsum("bgo,gbi->goi", parts, trace).flatten(0, 1))
+    if layer.bias is not None:
+        add_gradient(layer, "bias", (delta * local.ones_trace(layer)).sum(dim=0))
