@@ -178,7 +178,13 @@ def _patterns(**changes: Any) -> Callable[..., Any]:
     return lambda seed=0: tt.tasks.Patterns(**small | changes, seed=seed)
 
 
+def _cues(seed: int = 0) -> Any:
+    small = {"cues": 5, "cue": 0.004, "interval": 0.006, "delay": 0.02, "recall": 0.01, "neurons_per_channel": 3}
+    return tt.tasks.CueAccumulation(**small, rate=300.0, batch_size=4, validation_trials=7, test_trials=12, seed=seed)
+
+
 TASKS = [
+    Row("cues", "CueAccumulation", _cues),
     Row("clicks", "PoissonClicks", _clicks()),
     Row("clicks-count-noise", "PoissonClicks", _clicks(label="count", stereo_click=True, noise=5.0)),
     Row("mnist", "MNIST", _digits()),

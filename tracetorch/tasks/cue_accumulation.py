@@ -1,0 +1,149 @@
+"""Cue accumulation: cues left and right along a corridor, a long delay, and then: on which side were there more?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tracetorch import kernels
+from tracetorch.encode import Stream, mix_seed
+from tracetorch.kernels import Draws, limit_of
+from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, classified, slices
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SPLIT_SEEDS = {"train": 0, "validation": 1, "test": 2}
+_CUES, _SPIKES = range(2)  # what a seed is for
+_HELD_OUT_BATCH = 250
+
+
+class CueAccumulation(Task):
+    """Several cues, each on one side; after a delay a recall signal asks on which side there were more.
+
+    A side is drawn for each trial, and each of its cues falls there with probability `bias`. Four populations of equal
+    size fire: left and right during their cues, one during recall, one as noise all the time.
+
+    Args:
+        cues: how many, an odd number.
+        cue, interval: length of a cue, and time from one to the next, seconds.
+        delay, recall: silence after the last interval, and the stretch in which the answer is read, seconds.
+        bias: probability that a cue falls on the trial's side.
+        rate, noise: firing rates of an active population and of the noisy one, Hz.
+        neurons_per_channel: neurons of each population.
+        dt: length of a step, seconds.
+        batch_size, validation_trials, test_trials: how many trials.
+        seed: of all trials; held-out ones are drawn apart.
+    Raises: ValueError for values that make no trial.
+    Source: Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein, Maass (2020), A solution to the learning dilemma for
+        recurrent networks of spiking neurons, doi:10.1038/s41467-020-17236-y; after Morcos and Harvey (2016).
+    """
+
+    output_size = 2
+    output_names = ("left", "right")
+    dt: float
+    readout_window: int
+
+    def __init__(
+        self,
+        *,
+        cues: int = 7,
+        cue: float = 0.1,
+        interval: float = 0.15,
+        delay: float = 1.05,
+        recall: float = 0.15,
+        bias: float = 0.7,
+        rate: float = 40.0,
+        noise: float = 10.0,
+        neurons_per_channel: int = 10,
+        dt: float = 0.001,
+        batch_size: int = 64,
+        validation_trials: int = 250,
+        test_trials: int = 1000,
+        seed: int = 0,
+    ):
+        counts = {"neurons_per_channel": neurons_per_channel, "batch_size": batch_size, "test_trials": test_trials}
+        for name, value in counts.items():
+            at_least(name, value, 1)
+        for name, value in {
+            "delay": delay,
+            "rate": rate,
+            "noise": noise,
+            "validation_trials": validation_trials,
+        }.items():
+            at_least(name, value, 0)
+        if cues < 1 or cues % 2 == 0:
+            raise ValueError(f"cues must be an odd number, or no side need have more, got {cues}")
+        if not 0.5 <= bias <= 1:
+            raise ValueError(f"bias is the probability of a cue on the trial's side, 0.5 to 1, got {bias:g}")
+        if not dt > 0 or max(rate, noise) * dt > 1:
+            raise ValueError(f"dt must be above 0 and short enough for at most one spike in a step, got {dt:g} s")
+        if not dt <= cue <= interval:
+            raise ValueError(f"a cue lasts at least a step and at most the interval of {interval:g} s, got {cue:g} s")
+        self.cues, self.bias, self.rate, self.noise = cues, bias, rate, noise
+        self.neurons_per_channel, self.dt, self.batch_size, self.seed = neurons_per_channel, dt, batch_size, seed
+        self.trials = {"validation": validation_trials, "test": test_trials}
+        self.input_size = 4 * neurons_per_channel
+        self.cue_steps, self.interval_steps = round(cue / dt), round(interval / dt)
+        self.delay_steps, self.readout_window = round(delay / dt), max(1, round(recall / dt))
+        self.recall_from = cues * self.interval_steps + self.delay_steps
+        self.steps = self.recall_from + self.readout_window
+
+    def train_batch(self, number: int) -> Batch:
+        first = number * self.batch_size
+        return self._batch("train", torch.arange(first, first + self.batch_size, device=self.device))
+
+    def held_out(self, split: str) -> Iterator[Batch]:
+        check_split(split)
+        for part in slices(self.trials[split], _HELD_OUT_BATCH):
+            yield self._batch(split, torch.arange(part.start, part.stop, device=self.device))
+
+    def judge(self, output: Tensor, batch: Batch) -> Trials:
+        return batch.conditions | classified(output, batch.target)
+
+    def summary(self, trials: Trials) -> dict[str, float]:
+        """What shortcuts would reach on these trials: to name the last cue's side, or that of most of the last 3."""
+        return {name: float(trials[name].double().mean()) for name in ("last_cue_accuracy", "last_three_accuracy")}
+
+    def figures(self, trials: Trials) -> dict[str, Figure]:
+        """How often right was chosen, by how many more cues there were on the right."""
+        from tracetorch import plot
+
+        return {"psychometric": plot.psychometric(trials["surplus"], trials["prediction"] == 1)}
+
+    def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
+        batch, _ = super().example()
+        told = self.cues * self.interval_steps
+        return batch, {"cues": (0, told), "delay": (told, self.recall_from), "recall": (self.recall_from, self.steps)}
+
+    def _batch(self, split: str, samples: Tensor) -> Batch:
+        seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(2)]
+        drawn = kernels.draw(seeds[_CUES], range(1), samples, self.cues + 1)[0]
+        on_side = drawn[:, 1:] < self.bias
+        right = torch.where(drawn[:, :1] < 0.5, on_side, ~on_side)  # (batch, cues): whether a cue is on the right
+        odds = torch.tensor([self.rate, self.noise], device=samples.device) * self.dt
+
+        def make(start: int, stop: int) -> Draws:
+            step = torch.arange(start, stop, device=samples.device)
+            number = (step // self.interval_steps).clamp(max=self.cues - 1)
+            shown = (step % self.interval_steps < self.cue_steps) & (step < self.cues * self.interval_steps)
+            side = right[:, number].t()  # (time, batch)
+            recall = (step >= self.recall_from)[:, None].expand_as(side)
+            active = torch.stack([~side & shown[:, None], side & shown[:, None], recall], dim=-1)
+            rates = torch.where(active, odds[0], 0.0)
+            rates = torch.cat([rates, odds[1].expand(*side.shape, 1)], dim=-1)
+            limits = limit_of(rates.repeat_interleave(self.neurons_per_channel, dim=-1))
+            return Draws(limits, seeds[_SPIKES], range(start, stop), samples, torch.float32)
+
+        count = right.sum(dim=-1)
+        target = (2 * count > self.cues).long()
+        last_three = (2 * right[:, -3:].sum(dim=-1) > min(3, self.cues)).long()
+        conditions = {
+            "surplus": (2 * count - self.cues).to(torch.float32),
+            "last_cue_accuracy": (right[:, -1].long() == target).to(torch.float32),
+            "last_three_accuracy": (last_three == target).to(torch.float32),
+        }
+        return Batch(Stream(make, self.steps, (len(samples), self.input_size)), target, conditions)
