@@ -13,7 +13,7 @@ from tracetorch.rules.rule import Rule
 from tracetorch.tasks.evaluate import evaluate
 from tracetorch.tasks.task import Task, Trials
 
-_DRAWN_STEPS = 2000  # of an example: more than a figure can show
+_DRAWN_STEPS = 4000  # of an example: more than a figure can show
 
 
 def report(
