@@ -66,8 +66,8 @@ class CueAccumulation(Task):
         seed: int = 0,
     ):
         counts = {"neurons_per_channel": neurons_per_channel, "batch_size": batch_size, "test_trials": test_trials}
-        for name, value in counts.items():
-            at_least(name, value, 1)
+        for name, count in counts.items():
+            at_least(name, count, 1)
         for name, value in {
             "delay": delay,
             "rate": rate,
