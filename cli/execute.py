@@ -21,7 +21,7 @@ class Follower(Protocol):
 
     metric: str
 
-    def __call__(self, event: str, values: dict[str, Any]) -> None: ...
+    def __call__(self, event: str, values: dict[str, Any]) -> str | None: ...
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 import typer.core
 
-from tracetorch.cli import clean, compare, completion, eval, info, list, plot, resume, run, show
+from tracetorch.cli import clean, compare, completion, eval, info, list, plot, resume, run, show, tune
 from tracetorch.cli.completion.answer import VARIABLE, answer
 from tracetorch.cli.errors import FAILED, INTERRUPTED, USAGE, UsageError, complain, shorten
 
@@ -73,6 +73,7 @@ SUMMARIES = {
     show: "Show a composed config; run nothing.",
     resume: "Go on with a run or a sweep.",
     eval: "Test a run's network again.",
+    tune: "Search for better settings.",
     compare: "Compare runs and sweeps: tables, figure, page.",
     plot: "Draw a run's figures again.",
     info: "Show versions, devices, caches; or a run.",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import Multirun, Overrides, Traceback, Trust
+from tracetorch.cli.arguments import ConfigDir, Multirun, Overrides, Traceback, Trust
 from tracetorch.cli.errors import UsageError
 
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="In a sweep: start nothing more after a failure.")]
@@ -21,17 +21,20 @@ def command(
     multirun: Multirun = False,
     fail_fast: FailFast = False,
     source: From = None,
+    config_dir: ConfigDir = None,
     trust: Trust = None,
     traceback: Traceback = False,
 ) -> None:
     """Train a network and record everything; with no arguments, on the Poisson click test."""
     if source is not None and multirun:
         raise UsageError("--from runs one run again, and -m makes many: leave one of them out")
+    if config_dir is not None and (multirun or source is not None):
+        raise UsageError(f"--config-dir is for one run: leave out {'-m' if multirun else '--from'}")
     if source is not None:
         from tracetorch.cli.again import repeat
 
         raise typer.Exit(repeat(source, overrides or [], trust or [], traceback))
-    if trust:
+    if trust and config_dir is None:
         raise UsageError("--trust is for configs from a folder: tracetorch run --from DIR --trust PACKAGE")
     if fail_fast and not multirun:
         raise UsageError("--fail-fast is for sweeps: tracetorch run -m --fail-fast seed=0,1,2")
@@ -39,16 +42,19 @@ def command(
         from tracetorch.cli.sweep import run_sweep
 
         raise typer.Exit(run_sweep(overrides or [], fail_fast=fail_fast))
-    raise typer.Exit(_single(overrides or [], traceback))
+    raise typer.Exit(_single(overrides or [], config_dir, trust or [], traceback))
 
 
-def _single(overrides: list[str], show_traceback: bool) -> int:
+def _single(overrides: list[str], config_dir: Path | None, trust: list[str], show_traceback: bool) -> int:
     """One run. Returns: the exit code. Raises: UsageError, with nothing left on disk."""
     from tracetorch.cli.adapter import compose
+    from tracetorch.cli.check import check_trusted
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import execute
 
-    composed = compose(overrides)
+    composed = compose(overrides, config_dir)
+    if config_dir is not None:
+        check_trusted(composed.config, config_dir, trust)
     display = Display(composed.experiment)
     outcome = execute(composed, overrides, display=display)
     return display.conclude(outcome, show_traceback)

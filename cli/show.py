@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tracetorch.cli.arguments import Multirun, Overrides, Traceback
+from tracetorch.cli.arguments import ConfigDir, Multirun, Overrides, Traceback
+from tracetorch.cli.errors import UsageError
 
 
-def command(overrides: Overrides = None, multirun: Multirun = False, traceback: Traceback = False) -> None:
+def command(
+    *,
+    overrides: Overrides = None,
+    multirun: Multirun = False,
+    config_dir: ConfigDir = None,
+    traceback: Traceback = False,
+) -> None:
     """Show the config that these overrides compose to, or with -m the jobs of a sweep; run nothing."""
+    if multirun and config_dir is not None:
+        raise UsageError("--config-dir is for one run: leave out -m")
     if multirun:
         _plan(overrides or [])
         return
     from tracetorch.cli.adapter import compose
     from tracetorch.cli.check import check
 
-    composed = compose(overrides or [])
+    composed = compose(overrides or [], config_dir)
     check(composed.config)
     print(f"# experiment: {composed.experiment}\n{composed.yaml}", end="")
 

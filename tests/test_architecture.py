@@ -131,7 +131,7 @@ def test_every_floor_is_where_the_design_says():
 
 
 def test_only_the_command_line_knows_hydra_and_terminals():
-    banned = {"hydra", "omegaconf", "typer", "rich"}
+    banned = {"hydra", "omegaconf", "optuna", "typer", "rich"}
     below = files("tracetorch", "experiments")
     assert not [f"{path}: {found.root}" for path in below for found in read(path) if found.root in banned]
     assert banned <= {found.root for path in files("cli") for found in read(path)}

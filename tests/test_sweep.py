@@ -172,6 +172,42 @@ def test_a_broken_plan_is_refused(here, content, phrase):
     assert ended.exit_code == 2 and phrase in ended.stderr
 
 
+def hostile(here, *, settings=(), overrides=("seed=1",), name="000"):
+    content = {"experiment": "x", "typed": [], "settings": list(settings)}
+    job = {"name": name, "varies": "", "overrides": list(overrides), "id": ""}
+    (here / "sweep").mkdir()
+    (here / "sweep" / "sweep.json").write_text(json.dumps(content | {"jobs": [job]}))
+
+
+@pytest.mark.parametrize(
+    ("plan", "phrase"),
+    [
+        ({"overrides": ["rule._target_=os.system"]}, "'os.system', which is not trusted"),
+        ({"overrides": ["+task.x._target_=builtins.eval"]}, "takes no 'x'"),
+        ({"overrides": ["network.neuron._target_=builtins.exec"]}, "not trusted"),
+        ({"settings": ["hydra/launcher=submitit_slurm", "hydra.launcher.setup=[touch harmed]"]}, "might run commands"),
+        ({"settings": ["hydra.launcher._target_=os.system"]}, "might run commands"),
+        ({"settings": ["hydra/launcher=mine"]}, "might run commands"),
+        ({"settings": ["hydra/sweeper=mine"]}, "might run commands"),
+        ({"name": "../../x"}, "would lie outside"),
+        ({"name": "/tmp/x"}, "would lie outside"),
+    ],
+    ids=str,
+)
+def test_a_plan_from_a_stranger_runs_nothing_of_theirs(here, plan, phrase):
+    hostile(here, **plan)
+    ended = tracetorch("resume", "sweep")
+    assert ended.exit_code == 2, ended.output
+    assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert [path.name for path in (here / "sweep").iterdir()] == ["sweep.json"] and not (here / "harmed").exists()
+
+
+def test_what_a_run_is_resumed_with_cannot_be_changed(here):
+    assert tracetorch("run", *SMALL, "output.dir=it").exit_code == 0
+    ended = tracetorch("resume", "it", "seed=3")
+    assert ended.exit_code == 2 and "a run goes on as it was begun" in ended.stderr
+
+
 def test_names_of_folders_are_plain_whatever_varies(here):
     (here / "a b").mkdir()
     ended = tracetorch("show", "-m", *SMALL, "task.delay=0.1,0.2", "+experiment=")

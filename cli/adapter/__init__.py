@@ -2,5 +2,18 @@
 
 from tracetorch.cli.adapter.composing import GROUPS, Composed, amend, compose, conf_dir, load, options
 from tracetorch.cli.adapter.making import function, make
+from tracetorch.cli.adapter.overrides import parse, written
 
-__all__ = ["GROUPS", "Composed", "amend", "compose", "conf_dir", "function", "load", "make", "options"]
+__all__ = [
+    "GROUPS",
+    "Composed",
+    "amend",
+    "compose",
+    "conf_dir",
+    "function",
+    "load",
+    "make",
+    "options",
+    "parse",
+    "written",
+]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from hydra import compose as hydra_compose
@@ -11,8 +13,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from tracetorch.cli.adapter.overrides import parse
+from tracetorch.cli.adapter.overrides import parse, written
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.suggest import has, no_such_key
 
@@ -28,6 +31,7 @@ class Composed(NamedTuple):
     config: dict[str, Any]
     yaml: str
     experiment: str  # which preset it is
+    choices: Mapping[str, str] = MappingProxyType({})  # what was chosen from each group, where that is known
 
 
 def name_of(parsed: list[Override], choices: Any) -> str:
@@ -41,28 +45,35 @@ def conf_dir() -> Path:
     return Path(__file__).parents[2] / "conf"
 
 
-def options(group: str) -> list[str]:
-    """The choices of a config group, by name."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+def options(group: str, config_dir: Path | None = None) -> list[str]:
+    """The choices of a config group, by name; see `compose`."""
+    return sorted({path.stem for folder in _places(config_dir) for path in (folder / group).glob("*.yaml")})
 
 
-def compose(overrides: list[str]) -> Composed:
+def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
     """Compose the config that these overrides describe.
 
+    Args: config_dir: a folder with further choices; where it has one of the same name, that of `conf/` is taken.
     Raises: UsageError, one sentence, for anything that Hydra or OmegaConf cannot make sense of.
     """
+    if config_dir is not None and not config_dir.is_dir():
+        raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
     parsed = [parse(override) for override in overrides]
     for override in parsed:
-        check_choice(override)
+        check_choice(override, config_dir)
     try:
-        composed = _compose(overrides)
-        experiment = name_of(parsed, composed.hydra.runtime.choices)
+        composed = _compose(overrides, config_dir)
+        choices = composed.hydra.runtime.choices
+        experiment = name_of(parsed, choices)
         config = _without_hydra(composed)
     except MissingConfigException as error:
-        raise missing(error) from error
+        raise missing(error, config_dir) from error
+    except YAMLError as error:
+        raise UsageError(f"a file in {config_dir} is no YAML: {shorten(' '.join(str(error).split()), 300)}") from error
     except ERRORS as error:
-        raise _unknown(error, parsed) from error
-    return resolve(config, experiment)
+        raise _unknown(error, parsed, config_dir) from error
+    chosen = {str(group): str(choice) for group, choice in choices.items() if group in GROUPS}
+    return resolve(config, experiment)._replace(choices=chosen)
 
 
 def load(path: Path) -> Composed:
@@ -107,16 +118,22 @@ def resolve(config: DictConfig, experiment: str) -> Composed:
     return Composed(cast(dict[str, Any], plain), OmegaConf.to_yaml(OmegaConf.create(plain)), experiment)
 
 
-def _compose(overrides: list[str]) -> DictConfig:
+def _places(config_dir: Path | None) -> list[Path]:
+    """Where choices may lie, the first before the second."""
+    return [conf_dir(), *([config_dir] if config_dir else [])]
+
+
+def _compose(overrides: list[str], config_dir: Path | None) -> DictConfig:
+    further = [f"hydra.searchpath=[{written(f'file://{config_dir.resolve()}')}]"] if config_dir else []
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        return hydra_compose("config", overrides=overrides, return_hydra_config=True)
+        return hydra_compose("config", overrides=[*overrides, *further], return_hydra_config=True)
 
 
 def _without_hydra(composed: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(composed, [str(name) for name in composed if name != "hydra"])
 
 
-def check_choice(override: Override) -> None:
+def check_choice(override: Override, config_dir: Path | None = None) -> None:
     """Raises: UsageError if something is chosen from a group otherwise than by its name."""
     name, line = override.key_or_group, str(override.input_line)
     if name not in GROUPS or override.is_sweep_override():
@@ -125,22 +142,26 @@ def check_choice(override: Override) -> None:
         value = line.partition("=")[2]
         raise UsageError(f"'{shorten(line)}': there is a choice for {name} already; write {name}={shorten(value)}")
     if not override.is_delete() and not isinstance(override.value(), str):
-        raise UsageError(f"{shorten(line)}: choose by name. There are: {', '.join(options(name))}.")
+        raise UsageError(f"{shorten(line)}: choose by name. There are: {', '.join(options(name, config_dir))}.")
 
 
-def missing(error: MissingConfigException) -> UsageError:
+def missing(error: MissingConfigException, config_dir: Path | None = None) -> UsageError:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-    known = options(group)
+    known = options(group, config_dir)
     if not known:
         return UsageError(_first_line(error))
     there = f"There are: {', '.join(known)}."
     return UsageError(f"{group}={shorten(choice)}: there is no such {group}.{did_you_mean(choice, known)} {there}")
 
 
-def _unknown(error: Exception, parsed: list[Override]) -> UsageError:
+def _unknown(error: Exception, parsed: list[Override], config_dir: Path | None) -> UsageError:
     """Find the override that Hydra stumbled over, by composing each alone, and say what is close to it."""
-    chosen = [str(o.input_line) for o in parsed if o.key_or_group in GROUPS and o.value() in options(o.key_or_group)]
-    base = cast(dict[str, Any], OmegaConf.to_container(_without_hydra(_compose(chosen))))
+    known = {group: options(group, config_dir) for group in GROUPS}
+    chosen = [str(o.input_line) for o in parsed if o.value() in known.get(o.key_or_group, [])]
+    try:
+        base = cast(dict[str, Any], OmegaConf.to_container(_without_hydra(_compose(chosen, config_dir))))
+    except ERRORS as cause:  # what was chosen is at fault itself
+        return UsageError(f"{shorten(' '.join(chosen))}: {_first_line(cause.__cause__ or cause)}")
     for override in parsed:
         name, line = override.key_or_group, str(override.input_line)
         if line in chosen:
@@ -148,7 +169,7 @@ def _unknown(error: Exception, parsed: list[Override]) -> UsageError:
         if not override.is_add() and not has(base, name):
             return UsageError(no_such_key(name, base, _keys_of))
         try:
-            _compose([*chosen, line])
+            _compose([*chosen, line], config_dir)
         except ERRORS as cause:
             return UsageError(f"{shorten(line)}: {_first_line(cause.__cause__ or cause)}")
     return UsageError(_first_line(error))

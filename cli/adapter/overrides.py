@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from tracetorch.cli.errors import UsageError, shorten
 
 _LONGEST_KEY = 200
+_NO_WORDS = ("null", "true", "false", "nan", "inf")  # without quotes, they are something else
 _OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher.", "hydra.sweeper.")
 """How a sweep is launched is up to Hydra's plugins; where its runs go is not."""
 
@@ -47,3 +51,21 @@ def parse(line: str, *, sweep: bool = False) -> Override:
 def of_hydra(override: Override) -> bool:
     """Whether it is for Hydra and not for the config."""
     return override.key_or_group.replace("/", ".").partition(".")[0] == "hydra"
+
+
+def written(value: Any) -> str:
+    """A plain value as it is typed behind `key=`: read again, it is the same."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case str() if re.fullmatch(r"[A-Za-z]\w*", value) and value.lower() not in _NO_WORDS:
+            return value
+        case str():
+            return QuotedString(value.replace("${", "\\${"), Quote.single).with_quotes()
+        case dict():
+            return "{" + ",".join(f"{name}:{written(inner)}" for name, inner in value.items()) + "}"
+        case list() | tuple():
+            return f"[{','.join(map(written, value))}]"
+    return repr(value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
@@ -79,20 +81,64 @@ def expand(overrides: list[str], settings: list[str]) -> list[list[str]]:
     return jobs
 
 
-def launch(jobs: list[list[str]], settings: list[str], folder: Path, work: Work) -> None:
+def launcher_of(settings: list[str]) -> str:
+    """The name of the launcher that the settings choose."""
+    chosen = [line.partition("=")[2] for line in settings if line.partition("=")[0] == "hydra/launcher"]
+    return chosen[-1] if chosen else "basic"
+
+
+def change_launcher(settings: list[str], changes: list[str]) -> list[str]:
+    """Settings with another launcher, or with other settings of the same.
+
+    Raises: UsageError if something else than the launcher is to be changed.
+    """
+    others, changes = split(changes)
+    others += [line for line in changes if not line.startswith(("hydra/launcher=", "hydra.launcher."))]
+    if others:
+        raise UsageError(f"'{shorten(others[0])}': of a sweep that has begun only the launcher can be changed")
+    if any(line.startswith("hydra/launcher=") for line in changes):
+        settings = [line for line in settings if not line.startswith(("hydra/launcher", "hydra.launcher."))]
+    return [*settings, *changes]
+
+
+def launch(jobs: list[list[str]], settings: list[str], folder: Path, work: Work) -> list[str]:
     """Run jobs through the launcher that the settings name; by default one after another, in this process.
 
     Args:
         jobs: the overrides of each.
         folder: where the launcher may keep what it needs.
-        work: called for each, perhaps in another process, to which it is pickled. What it returns is not kept.
+        work: called for each, perhaps in another process, to which it is pickled.
+    Returns: what it returned, or the exception that it raised, in words.
     Raises: whatever the launcher raises where a process was killed; KeyboardInterrupt.
     """
-    with _hydra(settings, folder) as (config, context):
+    with _hydra(settings, folder) as (config, context), _silence():
         launcher = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=context, task_function=_Task(work)
         )
-        launcher.launch(jobs, initial_job_idx=0)
+        returned = launcher.launch(jobs, initial_job_idx=0)
+    return [_words(one) for one in returned]
+
+
+def _words(returned: JobReturn) -> str:
+    value = returned._return_value  # `return_value` raises what a job raised, and prints
+    return str(value) or ("" if returned.status == JobStatus.COMPLETED else type(value).__name__)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Launchers that tell of themselves are not heard: what they say of jobs is in the jobs' folders."""
+    logger = logging.getLogger("submitit")
+    logger.addFilter(_nothing)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"joblib|submitit|hydra_plugins")
+            yield
+    finally:
+        logger.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 @dataclass(frozen=True)

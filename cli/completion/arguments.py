@@ -57,8 +57,9 @@ def _shells(param: Any, context: Any, incomplete: str) -> Iterable[Offer]:
 
 
 def _folder(context: Any) -> Path | None:
-    """The folder that was typed for the DIR of a verb."""
-    typed = [context.params.get(param.name) for param in context.command.params if _named(param) == "DIR"]
+    """The folder of a run that was typed for the DIR of a verb; options name other folders, but for --from."""
+    asking = [p for p in context.command.params if p.param_type_name == "argument" or "--from" in p.opts]
+    typed = [context.params.get(param.name) for param in asking if _named(param) == "DIR"]
     return next((Path(folder).expanduser() for folder in typed if isinstance(folder, str | Path)), None)
 
 

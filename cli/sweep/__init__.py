@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tracetorch.cli.adapter.sweeping import launch
+from tracetorch.cli.adapter.sweeping import change_launcher, launcher_of
 from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, shorten
-from tracetorch.cli.sweep.job import STOP, Worker, stop
+from tracetorch.cli.sweep.job import Worker, tidy
+from tracetorch.cli.sweep.launching import Launched, carry_out
 from tracetorch.cli.sweep.plan import FILE, Job, Plan, plan, read
+from tracetorch.cli.sweep.queue import Queue
+from tracetorch.cli.sweep.stopping import Attention, Owner, go_on, stop_now
+from tracetorch.cli.sweep.trust import check_plan
 
 __all__ = ["FILE", "plan", "read", "resume_sweep", "run_sweep"]
 
@@ -44,12 +48,21 @@ def run_sweep(typed: list[str], *, fail_fast: bool) -> int:
     return _go(planned, folder.path, planned.jobs, fail_fast)
 
 
-def resume_sweep(folder: Path, *, fail_fast: bool = False) -> int:
-    """Run what is not completed. Returns: the exit code. Raises: UsageError if the folder is broken, or in use."""
+def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fast: bool = False) -> int:
+    """Run what is not completed.
+
+    Args:
+        changes: another launcher than that with which the sweep was begun, or other settings for it.
+        trust: packages whose parts the jobs' configs may name.
+    Returns: the exit code.
+    Raises: UsageError if the folder is broken, or in use.
+    """
     from tracetorch.runs.state import state_of
 
     planned = read(folder)
-    (folder / STOP).unlink(missing_ok=True)
+    check_plan(planned, folder, changes, trust)
+    queue = Queue(launcher_of(planned.settings), folder, [], before=True)
+    planned = replace(planned, settings=change_launcher(planned.settings, changes))
     left = []
     for job in planned.jobs:
         state = state_of(folder / job.name)
@@ -58,6 +71,9 @@ def resume_sweep(folder: Path, *, fail_fast: bool = False) -> int:
     if not left:
         print(f"all {len(planned.jobs)} jobs of {folder} are completed: tracetorch compare {folder}")
         return DONE
+    if numbers := queue.left():
+        ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
+        raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or take them back with scancel {ids}")
     return _go(planned, folder, left, fail_fast)
 
 
@@ -73,46 +89,51 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
     before = len(planned.jobs) - len(jobs)
     again = f", {before} of them done before" if before else ""
     console.print(f"{planned.experiment}: {len(planned.jobs)} jobs{again} → {folder}", markup=False)
-    worker = Worker(str(folder.resolve()), tuple(job.name for job in jobs), os.getpid(), fail_fast)
-    interrupted, trouble = False, ""
+    names = [job.name for job in jobs]
+    queue = Queue(launcher_of(planned.settings), folder.resolve(), names)
+    worker = Worker(str(folder.resolve()), tuple(names), Owner(), fail_fast)
     try:
-        with Watch(console, folder, planned.jobs):
-            try:
-                launch([job.overrides for job in jobs], planned.settings, folder.resolve(), worker)
-            except Exception as error:  # a launcher whose process was killed; what the jobs did is in their folders
-                trouble = f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 200)}"
+        go_on(folder)
+        with Watch(console, folder, planned.jobs, queue.has), Attention(folder, console.print) as attention:
+            overrides = [job.overrides for job in jobs]
+            ended = carry_out(overrides, planned.settings, worker, queue=queue, attention=attention)
     except KeyboardInterrupt:
-        interrupted = True
+        ended = Launched(interrupted=True)
         with suppress(OSError):
-            stop(folder)  # for jobs that a launcher has in other processes
+            stop_now(folder)  # for jobs that a launcher has in other processes
     finally:
         lock.release()
-    return _conclude(console, planned, folder, interrupted, trouble)
+        tidy(folder)
+    return _conclude(console, planned, folder, ended, dict(zip(names, ended.messages, strict=False)))
 
 
-def _conclude(console: Console, planned: Plan, folder: Path, interrupted: bool, trouble: str) -> int:
+def _conclude(console: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
     """The table at the end, and what to do next. Returns: the exit code."""
     from tracetorch.runs.state import last_record, metric_of, state_of
 
     states = [(job, state_of(folder / job.name)) for job in planned.jobs]
+    for at, (job, state) in enumerate(states):
+        if said.get(job.name) and state.status in ("absent", "killed"):  # where a disk is full, a folder cannot say it
+            states[at] = job, state._replace(status="failed")
     done = sum(state.status == "completed" for _, state in states)
     table = Table("job", "varies", "status", "result", title_justify="left")
     table.title = f"{planned.experiment}: {done} of {len(states)} completed"
     ordered = sorted(states, key=lambda pair: _ORDER.index(pair[1].status)) if len(states) > _MOST_ROWS else states
     for job, state in ordered[:_MOST_ROWS]:
         found = metric_of(last_record(folder / job.name)) if state.status == "completed" else None
-        result = f"{found[0]} {found[1]:.4f}" if found else shorten(" ".join(state.error.split()), 100)
+        why = "" if state.status == "interrupted" else said.get(job.name) or state.error
+        result = f"{found[0]} {found[1]:.4f}" if found else shorten(" ".join(why.split()), 100)
         status = "not run" if state.status == "absent" else state.status
         table.add_row(job.name.partition("_")[0], Text(job.varies), status, Text(result))
     console.print(table)
     if len(ordered) > _MOST_ROWS:
         console.print(f"and {len(ordered) - _MOST_ROWS} more, in {folder}", markup=False)
-    if trouble:
-        complain(f"the launcher stopped: {trouble}", None, False)
+    if ended.trouble:
+        complain(f"the launcher stopped: {ended.trouble}", None, False)
     quoted = shlex.quote(str(folder))
     if done == len(states):
         console.print(f"tracetorch compare {quoted}", markup=False)
         return DONE
     left = f"{len(states) - done} of {len(states)} jobs are not completed: tracetorch resume {quoted} goes on with them"
-    complain(f"interrupted; {left}" if interrupted else left, None, False)
-    return INTERRUPTED if interrupted else PARTLY
+    complain(f"interrupted; {left}" if ended.interrupted else left, None, False)
+    return INTERRUPTED if ended.interrupted else PARTLY

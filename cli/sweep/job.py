@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tracetorch.cli.adapter import Composed
-from tracetorch.cli.errors import DONE, INTERRUPTED, UsageError
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError
+from tracetorch.cli.sweep.stopping import Ear, Owner, is_stopped, stop
 
-STOP = "stop"
-"""A file of this name in a sweep's folder lets no further job begin."""
+OUTPUT = ".output"
+"""The folder inside a sweep's for what jobs in other processes print."""
 
 
 @dataclass(frozen=True)
@@ -26,31 +29,40 @@ class Worker:
 
     folder: str
     names: tuple[str, ...]
-    owner: int
+    owner: Owner
     fail_fast: bool
 
     def __call__(self, at: int, composed: Composed, overrides: list[str]) -> str:
         """Run it. Returns: why it failed, in a sentence; "" if it did not. Raises: KeyboardInterrupt in the owner."""
         sweep, folder = Path(self.folder), Path(self.folder) / self.names[at]
-        if (sweep / STOP).exists():
+        self._end_with_owner()
+        if is_stopped(sweep):
             return ""
-        try:
-            code, message = _run(folder, composed, overrides)
-        except Exception as error:
-            code, message = 1, str(error) or type(error).__name__
-        if code == INTERRUPTED and os.getpid() == self.owner:
-            raise KeyboardInterrupt
-        if code != DONE and self.fail_fast:
+        if not self.owner.is_here():
+            _redirect(sweep / OUTPUT / f"{self.names[at]}.txt")
+        with Ear(sweep, self.owner) as ear:
+            try:
+                code, message = _run(folder, composed, overrides, ear)
+            except Exception as error:
+                code, message = FAILED, str(error) or type(error).__name__
+            except KeyboardInterrupt:  # it was told twice; a pool that runs other jobs is not to die of it
+                code, message = INTERRUPTED, ""
+        self._end_with_owner()
+        if code == INTERRUPTED:
+            if self.owner.is_here():
+                raise KeyboardInterrupt
+            ear.pass_on()
+        elif code != DONE and self.fail_fast:
             stop(sweep)
         return message
 
+    def _end_with_owner(self) -> None:
+        """End this process if its sweep's was killed: one of a pool would wait for more, and nobody gives it."""
+        if self.owner.is_gone():
+            os._exit(FAILED)
 
-def stop(sweep: Path) -> None:
-    """Let no further job begin."""
-    (sweep / STOP).touch()
 
-
-def _run(folder: Path, composed: Composed, overrides: list[str]) -> tuple[int, str]:
+def _run(folder: Path, composed: Composed, overrides: list[str], ear: Ear) -> tuple[int, str]:
     from tracetorch.cli.execute import execute
     from tracetorch.runs import RunFolder
     from tracetorch.runs.state import state_of
@@ -59,7 +71,7 @@ def _run(folder: Path, composed: Composed, overrides: list[str]) -> tuple[int, s
     if again and state_of(folder).status == "completed":
         return DONE, ""
     try:
-        outcome = execute(composed, overrides, exactly=folder, again=again)
+        outcome = execute(composed, overrides, exactly=folder, again=again, display=ear)
     except UsageError as error:
         if again is None and not folder.exists():
             _refuse(folder, composed, str(error))
@@ -68,12 +80,37 @@ def _run(folder: Path, composed: Composed, overrides: list[str]) -> tuple[int, s
 
 
 def _refuse(folder: Path, composed: Composed, why: str) -> None:
-    """Leave a folder for a run that could not begin, so that its sweep can tell."""
+    """Leave a folder for a run that could not begin, so that its sweep can tell; none where the disk is full."""
     from tracetorch.runs.folder import RunFolder
     from tracetorch.runs.identity import facts_of
 
-    refused = RunFolder.reserve(folder.parent, composed.experiment, "", folder)
-    refused.write_text("config.yaml", composed.yaml)
-    refused.write_text("error.txt", f"{why}\n")
-    facts = {"status": "failed", "experiment": composed.experiment, **facts_of(composed.config)}
-    refused.write_json("run.json", facts | {"summary": {}, "timings": {}, "error": why})
+    with suppress(OSError):
+        refused = RunFolder.reserve(folder.parent, composed.experiment, "", folder)
+        try:
+            refused.write_text("config.yaml", composed.yaml)
+            refused.write_text("error.txt", f"{why}\n")
+            facts = {"status": "failed", "experiment": composed.experiment, **facts_of(composed.config)}
+            refused.write_json("run.json", facts | {"summary": {}, "timings": {}, "error": why})
+        except OSError:
+            refused.remove()
+
+
+def _redirect(path: Path) -> None:
+    """What this process prints goes into a file: the terminal has the table of the sweep. submitit sees to its own."""
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        return
+    with suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            for number, stream in enumerate((sys.stdout, sys.stderr), 1):
+                stream.flush()
+                os.dup2(file.fileno(), number)
+
+
+def tidy(sweep: Path) -> None:
+    """Remove the files of those that printed nothing."""
+    for path in (sweep / OUTPUT).glob("*.txt"):
+        if path.stat().st_size == 0:
+            path.unlink()
+    with suppress(OSError):
+        (sweep / OUTPUT).rmdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +19,8 @@ from tracetorch.runs.state import State, last_record, metric_of, state_of
 
 _SECONDS = 0.5
 _MOST_ROWS = 20
+_COLUMNS = ("job", "varies", "status", "update", "metric so far")
+_OTHER_ROWS = 4  # of a terminal: the line of names, that of counts, and room for the prompt
 COLOURS = {"completed": "green", "failed": "red", "killed": "red", "broken": "red", "running": "cyan"}
 
 
@@ -27,14 +30,16 @@ class Watch:
     Args:
         folder: of the sweep.
         jobs: all of them, also those that were done before.
+        is_queued: whether a launcher still has the job of this name, for all that can be seen of it here.
     Example: `with Watch(folder, jobs): launch(…)`
     """
 
-    def __init__(self, console: Console, folder: Path, jobs: list[Job]):
-        self._console, self._folder, self._jobs = console, folder, jobs
+    def __init__(self, console: Console, folder: Path, jobs: list[Job], is_queued: Callable[[str], bool]):
+        self._console, self._folder, self._jobs, self._is_queued = console, folder, jobs, is_queued
         self._before = {job.name: state_of(folder / job.name) for job in jobs}
         self._states = dict(self._before)
-        self._told = {name for name, state in self._before.items() if state.status == "completed"}
+        self._told = {name: "completed" for name, state in self._before.items() if state.status == "completed"}
+        self._doubted: set[str] = set()
         self._began, self._done_before = time.perf_counter(), self._fraction()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -51,7 +56,7 @@ class Watch:
     ) -> None:
         self._over.set()
         self._thread.join()
-        self._look()
+        self._look(last=True)
         if self._live:
             self._live.stop()
 
@@ -61,15 +66,28 @@ class Watch:
             if self._live:
                 self._live.update(self._picture(), refresh=True)
 
-    def _look(self) -> None:
-        """Read what is not over yet, and tell of what has ended since the last look."""
+    def _look(self, *, last: bool = False) -> None:
+        """Read what is not completed yet, and tell of what has ended since the last look."""
         for job in self._jobs:
-            if job.name in self._told:
+            if self._told.get(job.name) == "completed":
                 continue
-            state = self._states[job.name] = state_of(self._folder / job.name)
-            if state.is_over and state != self._before[job.name]:
-                self._told.add(job.name)
+            state = self._read(job.name, last)
+            self._states[job.name] = state
+            if not state.is_over:
+                self._told.pop(job.name, None)  # a cluster may submit an interrupted job again
+            elif state != self._before[job.name] and self._told.get(job.name) != state.status:
+                self._told[job.name] = state.status
                 self._tell(job, state)
+
+    def _read(self, name: str, last: bool) -> State:
+        """How a job stands; that it was killed is believed when it is seen twice, and the launcher lets go of it."""
+        state = state_of(self._folder / name)
+        if state.status != "killed" or state == self._before[name]:
+            self._doubted.discard(name)
+        elif not last and (name not in self._doubted or self._is_queued(name)):
+            self._doubted.add(name)  # it may be between making its folder and locking it, or locked unseen
+            return state._replace(status="running", error="")
+        return state
 
     def _tell(self, job: Job, state: State) -> None:
         why = f": {shorten(' '.join(state.error.split()), 200)}" if state.error else ""
@@ -91,24 +109,33 @@ class Watch:
         return done
 
     def _picture(self) -> Group:
+        """Those at work and the next, a line each, as many as the terminal has room for; below, how many there are."""
+        waiting = [job for job in self._jobs if self._state(job) == "absent"]
+        shown = [job for job in self._jobs if self._state(job) == "running"] + waiting
+        rows = [self._row(job) for job in shown[: max(1, min(_MOST_ROWS, self._console.height - _OTHER_ROWS))]]
+        widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+        room = (
+            self._console.width - sum(widths) + widths[1] - 2 * (len(widths) - 1)
+        )  # for what varies, which may be long
         table = Table(box=None, pad_edge=False)
-        for name in ("job", "varies", "status", "update", "metric so far"):
-            table.add_column(name, no_wrap=name == "status")
-        running = [job for job in self._jobs if self._state(job) == "running"]
-        others = [job for job in self._jobs if job not in running]
-        shown = [*running, *[job for job in others if self._state(job) == "absent"]][:_MOST_ROWS]
-        for job in shown:
-            record = last_record(self._folder / job.name)
-            found, status = metric_of(record), self._state(job)
-            metric = f"{found[0]} {found[1]:.4f}" if found else ""
-            words = Text("waiting" if status == "absent" else status, COLOURS.get(status, "dim"))
-            table.add_row(job.name.partition("_")[0], job.varies, words, str(record.get("update", "")), metric)
+        for name in _COLUMNS:
+            table.add_column(name, justify="right" if name == "update" else "left")
+        for number, varies, status, *numbers in rows:
+            words = Text(status, COLOURS.get(status, "dim"))
+            table.add_row(number, Text(shorten(varies, max(1, room))), words, *numbers)
         counts = dict.fromkeys(("completed", "failed", "running"), 0)
         for job in self._jobs:
             counts[self._state(job)] = counts.get(self._state(job), 0) + 1
         said = [f"{count} {status}" for status, count in counts.items() if count and status != "absent"]
-        said += [f"{counts['absent']} waiting"] if counts.get("absent") else []
+        said += [f"{len(waiting)} waiting"] if waiting else []
         return Group(table, Text(f"{' · '.join(said)} of {len(self._jobs)}{self._left()}"))
+
+    def _row(self, job: Job) -> tuple[str, ...]:
+        record, state = last_record(self._folder / job.name), self._states[job.name]
+        found, planned = metric_of(record), state.facts.get("planned_updates")
+        update = f"{record['update']}/{planned}" if "update" in record else ""
+        status = "waiting" if self._state(job) == "absent" else state.status
+        return job.name.partition("_")[0], job.varies, status, update, f"{found[0]} {found[1]:.4f}" if found else ""
 
     def _state(self, job: Job) -> str:
         """Its status; one that was stopped before and will be taken up again is still to come."""

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from tracetorch.plot.parameters import distributions, receptive_fields
     from tracetorch.plot.raster import raster
     from tracetorch.plot.recall import recall
+    from tracetorch.plot.search import Axis, Tried, search
     from tracetorch.plot.style import COLORS, STYLE, figure, save
 
 __all__ = [
     "COLORS",
     "STYLE",
+    "Axis",
     "Curve",
     "Entry",
     "TraceMeter",
+    "Tried",
     "accuracy_map",
     "comparison",
     "confusion",
@@ -39,6 +42,7 @@ __all__ = [
     "receptive_fields",
     "running_averages",
     "save",
+    "search",
     "wilson",
 ]
 
@@ -51,6 +55,7 @@ _NAMES = {
     "parameters": ("distributions", "receptive_fields"),
     "raster": ("raster",),
     "recall": ("recall",),
+    "search": ("Axis", "Tried", "search"),
     "style": ("COLORS", "STYLE", "figure", "save"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}

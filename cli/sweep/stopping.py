@@ -1,0 +1,173 @@
+"""How the jobs of a sweep stop, in whichever processes and on whichever machines they run: by files in its folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+STOP = "stop"
+"""A file of this name in a sweep's folder lets no further job begin."""
+NOW = "stop-now"
+"""And this lets those that run end after their present update."""
+
+_SECONDS = 1.0
+_OF_CLUSTERS = ("SIGUSR1", "SIGUSR2")
+
+
+def stop(sweep: Path) -> None:
+    """Let no further job begin."""
+    (sweep / STOP).touch()
+
+
+def stop_now(sweep: Path) -> None:
+    """Let no further job begin, and those that run end after their present update."""
+    (sweep / NOW).touch()
+
+
+def go_on(sweep: Path) -> None:
+    """Take both back."""
+    for name in (STOP, NOW):
+        (sweep / name).unlink(missing_ok=True)
+
+
+def is_stopped(sweep: Path) -> bool:
+    """Whether no further job is to begin."""
+    return (sweep / STOP).exists() or (sweep / NOW).exists()
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that a sweep was started in. Equal numbers on two machines are two processes."""
+
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+
+    def is_here(self) -> bool:
+        """Whether this is that process."""
+        return (self.host, self.pid) == (socket.gethostname(), os.getpid())
+
+    def is_gone(self) -> bool:
+        """Whether it has ended, as far as can be told from this machine."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+            with suppress(
+                FileNotFoundError
+            ):  # without a /proc, one whose remains nobody has taken away counts as alive
+                return Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return False
+
+
+class Ear:
+    """A run's listener: between two updates it hears whether the run is to stop.
+
+    That is when its sweep is stopped, when the process of its sweep is gone, or when a cluster announces that the time
+    is up: by a signal for which submitit has a handler. It gets the signal when the run is on disk, and may submit it
+    again.
+    """
+
+    metric = "loss"
+
+    def __init__(self, sweep: Path, owner: Owner):
+        self._sweep, self._owner = sweep, owner
+        self._looked, self._asked, self._heard = 0.0, False, 0
+        self._before: dict[int, Callable[..., Any]] = {}
+
+    def __call__(self, event: str, values: dict[str, Any]) -> None:
+        if (
+            event == "progress"
+            and not self._asked
+            and self._is_to_stop()
+            and callable(signal.getsignal(signal.SIGTERM))
+        ):
+            self._asked = True
+            signal.raise_signal(signal.SIGTERM)  # for the run, which waits for it
+
+    def _is_to_stop(self) -> bool:
+        if self._heard:
+            return True
+        if time.monotonic() - self._looked < _SECONDS:
+            return False
+        self._looked = time.monotonic()
+        return (self._sweep / NOW).exists() or self._owner.is_gone()
+
+    def __enter__(self) -> Ear:
+        if threading.current_thread() is threading.main_thread():
+            numbers = [number for name in _OF_CLUSTERS if (number := getattr(signal, name, None))]
+            self._before = {number: old for number in numbers if callable(old := signal.getsignal(number))}
+            for number in self._before:
+                signal.signal(number, self._hear)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: Any) -> None:
+        self._heard = number
+
+    def pass_on(self) -> None:
+        """Give the signal, if there was one, to whom it was meant for."""
+        if self._heard:
+            self._before[self._heard](self._heard, None)
+
+
+class Attention:
+    """Ctrl-C or SIGTERM for a whole sweep: after the first the jobs finish their updates, the second stops at once.
+
+    Args: sweep: its folder. say: called with a sentence at the first.
+    """
+
+    def __init__(self, sweep: Path, say: Callable[[str], None]):
+        self.heard = False
+        self._sweep, self._say = sweep, say
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Attention:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: Any) -> None:
+        if self.heard:
+            raise KeyboardInterrupt
+        self.heard = True
+        with suppress(OSError):
+            stop_now(self._sweep)
+        self._say("stopping: each job finishes its update and writes; once more stops at once")
+
+
+@contextmanager
+def sheltered() -> Iterator[None]:
+    """Processes that this thread starts do not hear the terminal's Ctrl-C: it is for their sweep, which tells them.
+
+    Another thread must be there to hear it. (joblib's processes would die of it before they have begun, and submitit's
+    kill their jobs a second later.)
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # joblib needs it, and it lifts the block as it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,35 @@
+"""`tracetorch tune`: search for better settings."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tracetorch.cli.arguments import Overrides, Traceback, Trust
+from tracetorch.cli.errors import UsageError
+
+Trials = Annotated[int | None, typer.Option("--trials", metavar="N", min=1, help="Of the whole study.")]
+StudyFolder = Annotated[
+    Path | None, typer.Option("--study", metavar="DIR", help="Its folder: a new one, or one to go on with or join.")
+]
+
+
+def command(
+    *,
+    overrides: Overrides = None,
+    trials: Trials = None,
+    study: StudyFolder = None,
+    trust: Trust = None,
+    traceback: Traceback = False,
+) -> None:
+    """Search for better settings: search=NAME says which may change; each trial is a run in a folder of its own."""
+    if find_spec("optuna") is None:
+        raise UsageError("a search needs the extra 'tune': pip install -c constraints.txt -e '.[tune]'")
+    if trust and study is None:
+        raise UsageError("--trust is for studies that are there: tracetorch tune --study DIR --trust PACKAGE")
+    from tracetorch.cli.tuning import tune
+
+    raise typer.Exit(tune(overrides or [], trials=trials, folder=study, trust=trust or []))

@@ -1,0 +1,148 @@
+"""Searches for better settings: trial after trial, each a run of its own, until there were enough."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain
+from tracetorch.cli.tuning.place import Begun, read, reserve
+from tracetorch.cli.tuning.ready import Composer, ready
+from tracetorch.cli.tuning.search import read as read_search
+from tracetorch.cli.tuning.search import split
+
+if TYPE_CHECKING:
+    from tracetorch.cli.tuning.study import Study
+    from tracetorch.cli.tuning.table import Table
+
+__all__ = ["tune"]
+
+_HOPELESS = 5  # failures in a row, while no trial has come to anything
+
+
+def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: list[str]) -> int:
+    """Begin a study, go on with one, or join one.
+
+    Args:
+        typed: overrides, those of the search among them; none to go on with a study.
+        trials: of the whole study; what the search says, if None.
+        folder: of the study; a new one named after the time, if None.
+        trust: packages that the config of a study that is there may call.
+    Returns: the exit code.
+    Raises: UsageError, with nothing left on disk.
+    """
+    if folder is None or not folder.exists():
+        try:
+            return _begin(typed, trials, folder)
+        except FileExistsError:  # another process was quicker
+            assert folder is not None
+    begun = read(folder)
+    if typed and typed != begun.typed:
+        raise UsageError(f"{folder} is a study of {begun.is_of}: {_goes_on(folder)}; for another, name another folder")
+    composer = Composer(begun.overrides, folder / "study.json", trust)
+    search, composed = ready(begun.search, composer)
+    return _go(begun._replace(search=search), composer, int(composed.config["seed"]), folder, trials)
+
+
+def _begin(typed: list[str], trials: int | None, folder: Path | None) -> int:
+    if not typed and folder is not None:
+        raise UsageError(f"there is no study {folder}; tracetorch tune search=… --study {folder} begins one")
+    about, overrides = split(typed)
+    composer = Composer(overrides, None, [])
+    search, composed = ready(read_search(about), composer)
+    root = Path(composed.config["output"].get("root", "outputs")).expanduser()
+    begun = Begun(composed.experiment, typed, overrides, search)
+    place = reserve(begun, root, folder)
+    return _go(begun, composer, int(composed.config["seed"]), place, trials)
+
+
+def _go(begun: Begun, composer: Composer, seed: int, folder: Path, trials: int | None) -> int:
+    from tracetorch.cli.tuning.study import Study
+    from tracetorch.cli.tuning.table import Table
+
+    most = trials or begun.search.trials
+    table = Table(begun.search.metric)
+    try:
+        study = Study(folder, begun.search, seed)
+        before = study.begun()
+        again = f", {before} of them begun before" if before else ""
+        table.console.print(f"{begun.experiment}: {most} trials{again} → {folder}", markup=False)
+        with study:
+            interrupted, trouble = _try(study, table, composer, folder, most)
+        return _conclude(study, table, folder, interrupted, trouble)
+    except OSError as error:
+        what = f"cannot write to {error.filename or folder}: {error.strerror}"
+        complain(f"{what}; once it can, {_goes_on(folder)}", error, False)
+        return FAILED
+
+
+def _try(study: Study, table: Table, composer: Composer, folder: Path, most: int) -> tuple[bool, str]:
+    """Run trials until there are enough. Returns: whether it was interrupted; what makes going on useless."""
+    from optuna.trial import TrialState
+
+    from tracetorch.cli.tuning.preset import write_preset
+    from tracetorch.cli.tuning.trial import Ear, Ended, folder_name, run_trial, varies
+    from tracetorch.runs.interrupt import Interrupt
+
+    states = {"completed": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    space, failures = study.search.space, 0
+    with Interrupt() as wish, table:
+        while not wish.stop and failures < _HOPELESS:
+            trial = study.next(most)
+            if trial is None:
+                return False, ""
+            params = trial.params
+            name = folder_name(trial.number, params, space)
+            table.begin(folder / name)
+            try:
+                composed, overrides = composer([f"{key}={one.typed(params[key])}" for key, one in space.items()])
+                ended = run_trial(composed, overrides, folder / name, Ear(trial, study.search, table.show))
+            except UsageError as error:  # values that do not go together
+                ended = Ended("failed", error=str(error))
+            if ended.status in states:
+                value = ended.value if ended.status == "completed" else None
+                study.tell(trial, states[ended.status], value, ended.error)
+            with study.alone():
+                best = study.best()
+                if best is not None and best.number == trial.number:
+                    write_preset(folder, composed, f"{study.search.metric} {best.value:.4f} in trial {trial.number}")
+            table.end(trial.number, varies(params, space), ended, best.value if best else None)
+            failures = 0 if ended.status != "failed" or best else failures + 1
+            if ended.status == "interrupted":
+                return True, ""
+    if failures == _HOPELESS:
+        return False, f"{_HOPELESS} trials failed, and none has come to anything"
+    return True, ""
+
+
+def _conclude(study: Study, table: Table, folder: Path, interrupted: bool, trouble: str) -> int:
+    """The best trial, the figure, and what to do next. Returns: the exit code."""
+    from tracetorch.cli.tuning.figure import draw
+    from tracetorch.cli.tuning.preset import command
+    from tracetorch.cli.tuning.trial import folder_name, varies
+
+    best, space = study.best(), study.search.space
+    if best is not None:
+        where = folder / folder_name(best.number, best.params, space)
+        lines = [
+            f"best: {study.search.metric} {best.value:.4f}, trial {best.number}, {varies(best.params, space)}",
+            f"its run: {where}",
+            f"run it again, here with another seed: {command(folder)} seed=1",
+        ]
+        table.console.print("\n".join(lines), markup=False)
+    if drawn := draw(study, folder):
+        table.console.print(f"figure: {drawn}", markup=False)
+    if interrupted or trouble:
+        complain(f"{'interrupted' if interrupted else trouble}; {_goes_on(folder)}", None, False)
+        return INTERRUPTED if interrupted else FAILED
+    if others := study.at_work():
+        table.console.print(f"other processes are at work on {others} trial{'s' * (others != 1)}", markup=False)
+    elif best is None:
+        complain(f"no trial is completed: see error.txt in the folders of {folder}", None, False)
+        return FAILED
+    return DONE
+
+
+def _goes_on(folder: Path) -> str:
+    return f"tracetorch tune --study {shlex.quote(str(folder))} goes on"

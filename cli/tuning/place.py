@@ -1,0 +1,71 @@
+"""A study's folder: the file that says what the study is, written once and read with care."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.tuning.search import Search, made
+
+FILE = "study.json"
+_PATIENCE = 2.0  # of a process that joins another, which has made the folder a moment ago
+
+
+class Begun(NamedTuple):
+    """What a study was begun with."""
+
+    experiment: str
+    typed: list[str]
+    overrides: list[str]  # of what was typed, what is about the runs
+    search: Search
+
+    @property
+    def is_of(self) -> str:
+        """What was typed, in a line."""
+        return shorten(" ".join(self.typed), 200)
+
+
+def reserve(begun: Begun, root: Path, exactly: Path | None) -> Path:
+    """A new folder for a study, with its file in it.
+
+    Raises: FileExistsError if it is there already; UsageError if nothing can be written.
+    """
+    from tracetorch.runs.folder import RunFolder
+    from tracetorch.runs.identity import hash_of
+
+    content = {**begun._asdict(), "search": begun.search.content()}
+    try:
+        folder = RunFolder.reserve(root, f"{begun.experiment}/studies", hash_of(content), exactly)
+        try:
+            folder.write_json(FILE, content)
+        except OSError:
+            folder.remove()
+            raise
+    except FileExistsError:
+        raise
+    except OSError as error:
+        where = shorten(error.filename or "the disk")
+        raise UsageError(f"cannot write to {where}: {error.strerror}; choose another --study or output.root") from error
+    return folder.path
+
+
+def read(folder: Path) -> Begun:
+    """The study in a folder. Raises: UsageError if there is none, or if its file is broken."""
+    path, until = folder / FILE, time.monotonic() + _PATIENCE
+    while folder.is_dir() and not any(folder.iterdir()) and time.monotonic() < until:
+        time.sleep(0.05)
+    if not path.is_file():
+        raise UsageError(f"{folder} is no folder of a study: it has no {FILE}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        experiment, typed, overrides = (content[name] for name in ("experiment", "typed", "overrides"))
+        if not all(isinstance(text, str) for text in (experiment, *typed, *overrides)):
+            raise TypeError
+        return Begun(shorten(experiment, 100), typed, overrides, made(content["search"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is broken ({type(error).__name__}): begin a new study") from error
+    except UsageError as error:
+        raise UsageError(f"{path} is broken: {error}") from error

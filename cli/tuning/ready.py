@@ -1,0 +1,134 @@
+"""Whether a search can be: everything that its trials would stumble over, found before the first of them begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracetorch.cli.adapter import Composed, compose, make
+from tracetorch.cli.check import PARTS, check, check_trusted
+from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.suggest import has
+from tracetorch.cli.tuning.search import Search
+from tracetorch.cli.tuning.space import Parameter, Range, Space
+
+if TYPE_CHECKING:
+    from tracetorch.tasks import Task
+
+
+class Composer:
+    """Makes the configs of trials.
+
+    Args:
+        overrides: what is typed for all of them.
+        origin: the file that they come from, if they were not typed just now; then they may call only what is trusted.
+        trust: packages that are trusted beside traceTorch and torch.
+    """
+
+    def __init__(self, overrides: list[str], origin: Path | None, trust: list[str]):
+        self._overrides, self._origin, self._trust = overrides, origin, trust
+
+    def __call__(self, changes: list[str]) -> tuple[Composed, list[str]]:
+        """The config of a trial, checked, and the overrides that describe it. Raises: UsageError."""
+        overrides = [*self._overrides, *changes]
+        composed = compose(overrides)
+        if self._origin is not None:
+            check_trusted(composed.config, self._origin, self._trust)
+        check(composed.config)
+        return composed, overrides
+
+
+def ready(search: Search, composer: Composer) -> tuple[Search, Composed]:
+    """Compose the config without changes, and with each end of each range and each choice; make the parts of all.
+
+    Returns: the search, which now knows which numbers are whole; the config without changes.
+    Raises: UsageError that names the first that cannot be.
+    """
+    composed, _ = composer([])
+    if composed.config["output"].get("dir"):
+        where = shorten(composed.config["output"]["dir"])
+        raise UsageError(f"output.dir is for one run; the folder of a study is named by --study {where}")
+    for key in search.space:
+        _check_key(key)
+    whole = {key: _whole(key, search.space, composed, composer) for key in search.space}
+    search = replace(search, space=whole)
+    configs = {
+        f"search.space.{key}.{name}": (key, _compose(f"search.space.{key}.{name}", changes, composer))
+        for key in search.space
+        for name, changes in _ends(key, search.space)
+    }
+    task = _rehearse(composed.config, None)
+    known = ("loss", *task.metrics)
+    if search.metric not in known:
+        hint, there = did_you_mean(search.metric, known), ", ".join(known)
+        raise UsageError(f"search.metric={shorten(search.metric)}: the task does not tell it.{hint} It tells {there}.")
+    for name, (key, changed) in configs.items():
+        try:
+            _rehearse(changed.config, None if key.partition(".")[0] == "task" else task)
+        except UsageError as error:
+            raise UsageError(f"{name}: {error}") from error
+    return search, composed
+
+
+def _check_key(key: str) -> None:
+    root = key.partition(".")[0]
+    if root not in PARTS:
+        hint = did_you_mean(root, PARTS, "search.space.")
+        there = f"A search changes {', '.join(PARTS)}, and what is in them."
+        raise UsageError(f"search.space.{shorten(key)}: '{shorten(root)}' cannot be searched.{hint} {there}")
+
+
+def _ends(key: str, space: Space) -> Iterator[tuple[str, list[str]]]:
+    """What to try of one key: a name for it, and the changes; with a choice from a group, the keys that go with it."""
+    beside = []
+    if key in PARTS:
+        others = {name: next(iter(one.ends().values())) for name, one in space.items() if name.startswith(f"{key}.")}
+        beside = [f"{name}={value}" for name, value in others.items()]
+    elif (group := key.partition(".")[0]) in space:
+        beside = [f"{group}={next(iter(space[group].ends().values()))}"]
+    for name, value in space[key].ends().items():
+        yield name, [f"{key}={value}", *beside]
+
+
+def _whole(key: str, space: Space, composed: Composed, composer: Composer) -> Parameter:
+    """The same; a range of whole numbers, if the key has a whole number now or takes no other."""
+    one = space[key]
+    if not isinstance(one, Range) or not all(isinstance(n, int) for n in (one.low, one.high, one.step or 1)):
+        return one
+    now: Any = composed.config
+    for part in key.split(".") if has(composed.config, key) else ():
+        now = now[part]
+    if isinstance(now, int) and not isinstance(now, bool):
+        return replace(one, whole=True)
+    try:
+        composer([f"{key}={one.low + 0.5}", *next(_ends(key, space))[1][1:]])
+    except UsageError:
+        return replace(one, whole=True)
+    return one
+
+
+def _compose(name: str, changes: list[str], composer: Composer) -> Composed:
+    try:
+        return composer(changes)[0]
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
+def _rehearse(config: dict[str, Any], task: Task | None) -> Task:
+    """Make the parts, for they refuse what no signature tells. Args: task: made already, if it is the same."""
+    if task is None:
+        task = make(config["task"], "task")
+        _check_validation(task, config["task"])
+    net = make(config["network"], "network")(task.input_size, task.output_size)
+    make(config["rule"], "rule")(net)
+    make(config["optimizer"], "optimizer")(net.parameters())
+    return task
+
+
+def _check_validation(task: Task, config: dict[str, Any]) -> None:
+    if next(iter(task.held_out("validation")), None) is None:
+        keys = [f"task.{name}" for name in config if name.startswith("validation")]
+        advice = f"; set {' or '.join(keys)} above 0" if keys else ""
+        raise UsageError(f"the task keeps no trials for validation, and a search must not look at the test{advice}")

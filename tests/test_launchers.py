@@ -1,0 +1,215 @@
+"""Sweeps under each launcher: a job that fails, finds the disk full or is killed stops no other; all can be mended."""
+
+import os
+import signal
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.command_line import tracetorch
+from tests.sweeps import (
+    cluster,
+    faulty,
+    finish,
+    full_disk,
+    is_alive,
+    is_at_work,
+    job,
+    lacks_slurm,
+    numbers,
+    process_of,
+    start,
+    statuses,
+    wait_until,
+)
+
+RAISES, FULL, KILLED, COUNT = 2, 5, 7, 12
+
+
+class Launcher(NamedTuple):
+    """What to choose, and what a job that is killed takes along."""
+
+    settings: tuple[str, ...]
+    package: str = "hydra"
+    ends_with_a_job: bool = False  # it, or the processes in which it runs the others
+
+
+LAUNCHERS = {
+    "basic": Launcher((), ends_with_a_job=True),
+    "joblib": Launcher(
+        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+        "hydra_plugins.hydra_joblib_launcher",
+        ends_with_a_job=True,
+    ),
+    "submitit_local": Launcher(("hydra/launcher=submitit_local",), "hydra_plugins.hydra_submitit_launcher"),
+    "submitit_slurm": Launcher(
+        ("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=10"), "hydra_plugins.hydra_submitit_launcher"
+    ),
+}
+MARKS = {"submitit_slurm": [pytest.mark.slurm]}
+
+
+def every(*names):
+    """For each of these launchers, by name."""
+    rows = [pytest.param(LAUNCHERS[name], id=name, marks=[pytest.mark.slow, *MARKS.get(name, [])]) for name in names]
+    return pytest.mark.parametrize("launcher", rows)
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    if reason := lacks_slurm():
+        pytest.skip(reason)
+    with cluster(tmp_path_factory.mktemp("slurm") / "cluster") as conf:
+        yield conf
+
+
+@pytest.fixture(autouse=True)
+def _ready(request, monkeypatch, here):
+    """Skip what cannot be tried here; bring up the cluster where it is needed."""
+    del here
+    launcher = request.node.callspec.params.get("launcher") if hasattr(request.node, "callspec") else None
+    if launcher and find_spec(launcher.package.partition(".")[0]) and not _has(launcher.package):
+        pytest.skip(f"{launcher.package} is not installed")
+    if request.node.get_closest_marker("slurm"):
+        monkeypatch.setenv("SLURM_CONF", request.getfixturevalue("slurm"))
+
+
+def _has(package):
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A sweep in which nothing happens."""
+    where = tmp_path_factory.mktemp("undisturbed")
+    (where / "faults").mkdir()
+    words = (*faulty(where / "faults"), f"seed=range({COUNT})", f"output.dir={where / 'sweep'}")
+    assert tracetorch("run", "-m", *words).exit_code == 0
+    return where / "sweep"
+
+
+@pytest.fixture
+def faults(here):
+    (here / "faults").mkdir()
+    return here / "faults"
+
+
+def slow_down(faults: Path, *seeds: int) -> None:
+    for seed in seeds:
+        (faults / f"slow-{seed}").touch()
+
+
+def clear(faults: Path) -> None:
+    for path in faults.iterdir():
+        path.unlink()
+
+
+def assert_all_is_well(sweep: Path, undisturbed: Path, seeds: range) -> None:
+    assert statuses(sweep) == {job(sweep, seed).name: "completed" for seed in seeds}
+    for seed in seeds:
+        assert numbers(job(sweep, seed)) == numbers(job(undisturbed, seed)), seed
+
+
+def can_mount() -> bool:
+    return os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], check=False).returncode == 0
+
+
+@every(*LAUNCHERS)
+def test_twelve_jobs_of_which_three_meet_with_something(here, faults, undisturbed, launcher):
+    if not can_mount():
+        pytest.skip("to fill a disk takes root")
+    sweep = here / "sweep"
+    (faults / f"raise-{RAISES}").touch()
+    slow_down(faults, KILLED)
+    updates = "train.updates=4"
+    with full_disk(job(sweep, FULL), (sweep / "sweep.json").exists) as make_room:
+        words = (*faulty(faults), updates, f"seed=range({COUNT})", "output.dir=sweep")
+        process = start("run", "-m", *words, *launcher.settings)
+        wait_until(lambda: is_at_work(job(sweep, KILLED)))
+        os.kill(process_of(job(sweep, KILLED)), signal.SIGKILL)
+        ended = finish(process)
+        found = statuses(sweep)
+        assert found[job(sweep, KILLED).name] == "killed", (found, ended)
+        assert found[job(sweep, RAISES).name] == "failed", (found, ended)
+        assert found[job(sweep, FULL).name] in ("failed", "killed"), (found, ended)
+        others = set(range(COUNT)) - {RAISES, FULL, KILLED}
+        if launcher.settings:
+            assert ended.returncode == 3, ended
+            assert "tracetorch resume sweep goes on" in ended.stderr and "Traceback" not in ended.stderr
+            assert len(ended.stderr.splitlines()) == 1 + launcher.ends_with_a_job
+        else:
+            assert ended.returncode == -signal.SIGKILL
+        if not launcher.ends_with_a_job:
+            assert {found[job(sweep, seed).name] for seed in others} == {"completed"}, (found, ended)
+        clear(faults)
+        make_room()
+        ended = finish(start("resume", "sweep", "--trust", "tests"))
+        assert ended.returncode == 0 and ended.stderr == "", ended
+        assert "12 of 12 completed" in ended.stdout
+        assert_all_is_well(sweep, undisturbed, range(COUNT))
+
+
+@every(*LAUNCHERS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_when_a_sweep_is_interrupted_its_jobs_write_and_stop(here, faults, undisturbed, launcher, number):
+    sweep, seeds = here / "sweep", range(4)
+    slow_down(faults, *seeds)
+    words = (*faulty(faults), "train.updates=4000", "seed=range(4)", "output.dir=sweep")
+    process = start("run", "-m", *words, *launcher.settings)
+    wait_until(lambda: any(is_at_work(path) for path in sweep.glob("[0-9]*")))
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does it
+    else:
+        process.send_signal(number)
+    ended = finish(process)
+    assert ended.returncode == 130, ended
+    assert "interrupted; 4 of 4 jobs are not completed" in ended.stderr
+    found = set(statuses(sweep).values())
+    assert "interrupted" in found and found <= {"interrupted", "absent"}, (found, ended)
+    assert not [path for path in sweep.glob("[0-9]*/run.json") if is_alive(process_of(path.parent))]
+
+
+@every("basic", "joblib")
+def test_a_sweep_that_was_interrupted_goes_on_to_the_same_numbers(here, faults, undisturbed, launcher):
+    sweep, seeds = here / "sweep", range(4)
+    slow_down(faults, *seeds)
+    process = start("run", "-m", *faulty(faults), "seed=range(4)", "output.dir=sweep", *launcher.settings)
+    wait_until(lambda: any(is_at_work(path) for path in sweep.glob("[0-9]*")))
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).returncode in (130, 0)
+    clear(faults)
+    assert finish(start("resume", "sweep", "--trust", "tests")).returncode == 0
+    assert_all_is_well(sweep, undisturbed, seeds)
+
+
+@every("joblib", "submitit_local")
+def test_jobs_do_not_outlive_the_sweep_whose_process_was_killed(here, faults, launcher):
+    sweep = here / "sweep"
+    slow_down(faults, 0, 1)
+    words = (*faulty(faults), "train.updates=4000", "seed=0,1", "output.dir=sweep")
+    process = start("run", "-m", *words, *launcher.settings)
+    wait_until(lambda: all(is_at_work(job(sweep, seed)) for seed in (0, 1)))
+    processes = [process_of(job(sweep, seed)) for seed in (0, 1)]
+    process.kill()
+    finish(process)  # which is when the last process that can write to its terminal has ended
+    assert set(statuses(sweep).values()) == {"interrupted"}
+    assert not any(map(is_alive, processes))
+
+
+@every("submitit_local")
+def test_a_job_that_a_cluster_takes_back_is_submitted_again_and_goes_on(here, faults, undisturbed, launcher):
+    sweep = here / "sweep"
+    slow_down(faults, 0)
+    process = start("run", "-m", *faulty(faults), "seed=0,1", "output.dir=sweep", *launcher.settings)
+    wait_until(lambda: is_at_work(job(sweep, 0)))
+    os.kill(process_of(job(sweep, 0)), signal.SIGUSR2)
+    ended = finish(process)
+    assert ended.returncode == 0, ended
+    assert "interrupted" in ended.stdout
+    assert_all_is_well(sweep, undisturbed, range(2))

@@ -1,0 +1,129 @@
+"""The parts of a sweep that look after its jobs: the launcher's settings, Slurm's queue, how a job hears."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.command_line import CLICKS, tracetorch
+from tracetorch.cli.adapter.sweeping import change_launcher, launcher_of
+from tracetorch.cli.errors import UsageError
+from tracetorch.cli.sweep import queue
+from tracetorch.cli.sweep.queue import FOLDER, Queue
+from tracetorch.cli.sweep.stopping import Ear, Owner, go_on, is_stopped, stop, stop_now
+from tracetorch.runs.interrupt import Interrupt
+
+JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "after"),
+    [
+        ([], JOBLIB),
+        (["hydra.launcher.n_jobs=4"], [*JOBLIB, "hydra.launcher.n_jobs=4"]),
+        (["hydra/launcher=basic"], ["hydra/launcher=basic"]),
+    ],
+)
+def test_a_launcher_can_be_changed(changes, after):
+    assert change_launcher(JOBLIB, changes) == after
+    assert launcher_of(after) == ("basic" if "hydra/launcher=basic" in after else "joblib")
+
+
+@pytest.mark.parametrize("change", ["seed=3", "hydra/sweeper=basic"])
+def test_nothing_else_of_a_sweep_that_has_begun_can(change):
+    with pytest.raises(UsageError, match="only the launcher"):
+        change_launcher(JOBLIB, [change])
+
+
+@pytest.fixture
+def slurm(monkeypatch):
+    """What Slurm is asked, and what it answers."""
+    calls = []
+    calls.append("11_0\n11_1\n99\n")
+
+    def answer(command):
+        calls.append(command)
+        return calls[0]
+
+    monkeypatch.setattr(queue, "_call", answer)
+    return calls
+
+
+def submit(sweep, *numbers):
+    for number in numbers:
+        (sweep / FOLDER / number).mkdir(parents=True)
+        (sweep / FOLDER / number / f"{number}_submitted.pkl").touch()
+
+
+def test_slurm_s_queue_is_that_of_this_launch(here, slurm):
+    submit(here, "10_0", "10_1")
+    line = Queue("submitit_slurm", here, ["a", "b", "c"])
+    assert not line.left() and not line.is_complete()
+    submit(here, "11_0", "11_1", "11_2")
+    assert line.is_complete() and line.left() == {"11_0", "11_1"}
+    assert line.has("a") and not line.has("c")
+    line.cancel(running=False)
+    assert slurm[-1] == ["scancel", "--quiet", "--state=PENDING", "11"]
+
+
+def test_what_slurm_said_last_holds_while_it_does_not_answer(here, slurm, monkeypatch):
+    line = Queue("submitit_slurm", here, ["a"])
+    submit(here, "11_0")
+    assert line.left() == {"11_0"}
+    monkeypatch.setattr(queue, "_SECONDS", 0.0)
+    slurm[0] = None
+    assert line.left() == {"11_0"}
+
+
+def test_a_sweep_of_which_slurm_still_has_jobs_is_not_resumed(here, slurm):
+    assert tracetorch("run", "-m", *CLICKS, "seed=0,1", "output.dir=sweep").exit_code == 0
+    (here / "sweep" / "001_seed=1" / "run.json").unlink()
+    submit(here / "sweep", "11_1")
+    path = here / "sweep" / "sweep.json"
+    path.write_text(path.read_text().replace('"settings": []', '"settings": ["hydra/launcher=submitit_slurm"]'))
+    ended = tracetorch("resume", "sweep")
+    assert ended.exit_code == 2 and "scancel 11" in ended.stderr
+
+
+def test_an_owner_is_gone_when_its_process_is_even_if_nobody_has_noticed(here):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    owner = Owner(pid=child.pid)
+    assert not owner.is_gone() and not owner.is_here() and Owner().is_here()
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert owner.is_gone()
+    child.communicate()
+    assert owner.is_gone() and not Owner(host="another", pid=child.pid).is_gone()
+
+
+def test_a_run_hears_between_two_updates_that_its_sweep_stops(here):
+    ear = Ear(here, Owner())
+    with Interrupt() as wish, ear:
+        stop(here)
+        ear("progress", {})
+        assert is_stopped(here) and not wish.stop
+        stop_now(here)
+        ear._looked = -1e9
+        ear("record", {})
+        assert not wish.stop
+        ear("progress", {})
+        assert wish.stop
+        ear("progress", {})  # a second wish would be an exception
+    go_on(here)
+    assert not is_stopped(here)
+
+
+def test_a_signal_of_a_cluster_ends_the_run_and_then_goes_to_whom_it_was_meant_for(here):
+    heard = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: heard.append(number))
+    try:
+        with Ear(here, Owner()) as ear, Interrupt() as wish:
+            signal.raise_signal(signal.SIGUSR2)
+            ear("progress", {})
+            assert wish.stop and not heard
+        ear.pass_on()
+        assert heard == [signal.SIGUSR2]
+    finally:
+        signal.signal(signal.SIGUSR2, before)

@@ -1,0 +1,97 @@
+"""The figure of a search: what is where, and that anything can be drawn."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from matplotlib.colors import same_color
+
+from tests.drawings import texts
+from tracetorch.plot import COLORS, Axis, Tried, save, search
+
+LR = Axis("optimizer.lr", (1e-4, 0.1), log=True)
+HIDDEN = Axis("network.hidden", (0, 2), names=("[32]", "[64]", "[64,64]"))
+TRIED = [
+    Tried(0, None, "failed", [0.1, 0]),
+    Tried(1, 0.5, "completed", [0.001, 1]),
+    Tried(2, 0.4, "pruned", [0.002, 2]),
+    Tried(4, 0.8, "completed", [0.01, 1]),
+    Tried(5, 0.7, "completed", [0.02, 0]),
+]
+
+
+def points(panel, marker):
+    """Where the markers of a kind lie, by x and y."""
+    (found,) = [line for line in panel.lines if line.get_marker() == marker and line.get_linestyle() == "None"]
+    return list(zip(found.get_xdata(), found.get_ydata(), strict=True))
+
+
+def test_every_trial_is_where_it_belongs():
+    top, left, right = search(TRIED, [LR, HIDDEN], metric="accuracy").axes
+    assert points(top, "o") == [(1, 0.5), (4, 0.8), (5, 0.7)]
+    assert points(left, "o") == [(0.001, 0.5), (0.01, 0.8), (0.02, 0.7)]
+    assert points(top, "v") == [(2, 0.4)] and points(left, "v") == [(0.002, 0.4)]
+    assert [x for x, _ in points(top, "x")] == [0] and [x for x, _ in points(left, "x")] == [0.1]
+    assert points(top, "D") == [(4, 0.8)] and points(left, "D") == [(0.01, 0.8)]
+    assert [round(x) for x, _ in points(right, "o")] == [1, 1, 0]
+    assert (top.get_xscale(), left.get_xscale(), right.get_xscale()) == ("linear", "log", "linear")
+
+
+@pytest.mark.parametrize(("maximize", "expected"), [(True, [0.5, 0.8, 0.8]), (False, [0.5, 0.5])])
+def test_the_best_so_far_is_a_line_in_steps(maximize, expected):
+    top = search(TRIED, [LR], metric="loss", maximize=maximize).axes[0]
+    (line,) = [line for line in top.lines if line.get_drawstyle() == "steps-post"]
+    assert line.get_ydata().tolist() == expected and line.get_xdata()[-1] == 5
+    assert same_color(line.get_color(), COLORS["vermillion"])
+
+
+def test_everything_is_named():
+    shown = texts(search(TRIED, [LR, HIDDEN], metric="accuracy (validation)"))
+    for text in ("trial", "optimizer.lr", "network.hidden", "[64,64]", "accuracy (validation)"):
+        assert text in shown
+    assert {"completed", "pruned", "failed", "best so far"} <= set(shown)
+    assert "failed" not in texts(search(TRIED[1:], [LR, HIDDEN], metric="x"))
+
+
+def test_whole_numbers_have_whole_ticks():
+    fig = search([Tried(0, 0.5, "completed", [3])], [Axis("train.updates", (1, 4), whole=True)], metric="x")
+    fig.draw_without_rendering()
+    assert all(tick == round(tick) for tick in fig.axes[1].get_xticks())
+
+
+def test_a_panel_for_each_parameter_four_in_a_row():
+    fig = search([Tried(0, 0.5, "completed", [0.5] * 9)], [Axis(f"a.b{at}", (0, 1)) for at in range(9)], metric="x")
+    assert len(fig.axes) == 10
+    rows = [round(panel.get_position().y0, 2) for panel in fig.axes[1:]]
+    assert [rows.count(row) for row in dict.fromkeys(rows)] == [4, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("tried", "axes"),
+    [
+        ([Tried(0, None, "failed", [0.5])], [Axis("a", (0, 1))]),
+        ([Tried(0, None, "failed", [])], []),
+        ([Tried(7, math.nan, "completed", [0.5])], [Axis("a", (0, 1))]),
+        ([Tried(0, 0.5, "completed", [None])], [Axis("a", (0, 1))]),
+        ([Tried(0, 0.5, "completed", [1.0])], [Axis("a", (1, 1), log=True)]),
+        ([Tried(0, 0.5, "completed", [1.0])], [Axis("a", (1, 1))]),
+        ([Tried(0, 0.5, "completed", [1e-30])], [Axis("$x$ 語", (1e-100, 1e100), log=True)]),
+        ([Tried(0, 1e300, "completed", [0]), Tried(1, -1e300, "pruned", [0])], [Axis("", (0, 0), names=("$x\n語",))]),
+        ([Tried(at, at / 7, "completed", [at % 30]) for at in range(900)], [Axis("a", (0, 29), names=["x" * 99] * 30)]),
+    ],
+)  # fmt: skip
+def test_anything_can_be_drawn(tmp_path, tried, axes):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save(search(tried, axes, metric="$"), tmp_path / "search")
+
+
+def test_what_is_not_finite_counts_as_failed():
+    fig = search([Tried(0, math.inf, "completed", [0.5]), *TRIED[1:]], [Axis("a", (0, 1))], metric="x")
+    assert np.isfinite(fig.axes[0].get_ylim()).all() and [x for x, _ in points(fig.axes[0], "x")] == [0]
+
+
+def test_nothing_cannot_be_drawn():
+    with pytest.raises(ValueError, match="at least one trial"):
+        search([], [LR], metric="x")

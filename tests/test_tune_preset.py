@@ -1,0 +1,137 @@
+"""The best of a study as a preset, and `--config-dir`, which finds it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.command_line import CLICKS, tracetorch
+from tests.test_tune import journal, tune
+from tracetorch.cli.adapter import compose
+from tracetorch.runs import RunFolder
+from tracetorch.runs.same import difference
+
+
+@pytest.fixture
+def presets(tmp_path, monkeypatch):
+    """A folder with an experiment of one's own, and other files."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "it's mine"
+    (folder / "experiment").mkdir(parents=True)
+    (folder / "optimizer").mkdir()
+    good = "# @package _global_\ndefaults:\n  - override /optimizer: slow\ntrain: {updates: 7}\n"
+    (folder / "experiment" / "mine.yaml").write_text(good)
+    (folder / "optimizer" / "slow.yaml").write_text("_target_: torch.optim.SGD\n_partial_: true\nlr: 0.001\n")
+    (folder / "optimizer" / "adam.yaml").write_text("_target_: os.system\n")
+    return folder
+
+
+# ── the preset ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_best_run_again_gives_the_very_numbers(here):
+    words = ("seed=5", "optimizer=sgd", "network=lif_li", "loss=cross_entropy_with_logits", "task.gamma=0.1..3")
+    assert tune(*words, "search.space={optimizer.momentum: {low: 0, high: 0.9}}", trials=3).exit_code == 0
+    best = max(journal(), key=lambda trial: (trial.value, -trial.number))
+    (first,) = (here / "study").glob(f"{best.number:04d}_*")
+    where = ("--config-dir", "study/presets", "experiment=best")
+    ended = tracetorch("run", *where, "seed=5", "device=cpu", "output.dir=again")
+    assert ended.exit_code == 0, ended.output
+    assert difference(RunFolder(first), RunFolder(Path("again"))) == ""
+    ids = [json.loads((folder / "run.json").read_text())["id"] for folder in (first, Path("again"))]
+    assert ids[0] == ids[1]
+    assert tracetorch("run", *where, "seed=6", "device=cpu", "output.dir=other").exit_code == 0
+    assert difference(RunFolder(first), RunFolder(Path("other"))) != ""
+    assert yaml.safe_load(Path("other/config.yaml").read_text())["task"]["seed"] == 6
+
+
+def test_the_preset_says_what_it_is_and_holds_nothing_of_one_run(here):
+    assert tune("seed=5", trials=1).exit_code == 0
+    text = (here / "study/presets/experiment/best.yaml").read_text()
+    first, what, run, override = text.splitlines()[:4]
+    assert first == "# @package _global_"
+    assert what.startswith("# Best: accuracy 0.") and "in trial 0, of study (poisson_clicks)." in what
+    assert run == "# Run:       tracetorch run --config-dir study/presets experiment=best"
+    assert override.endswith("experiment=best seed=6")
+    held = yaml.safe_load(text)
+    assert {"seed", "device", "threads", "output"}.isdisjoint(held) and "seed" not in held["task"]
+    assert {"override /network": "lif_lis"} in held["defaults"]
+    assert compose(["experiment=best"], Path("study/presets")).experiment == "best"
+
+
+def test_the_preset_is_that_of_the_best_and_of_no_later_one(here):
+    assert tune(trials=4).exit_code == 0
+    best = max(journal(), key=lambda trial: (trial.value, -trial.number))
+    held = yaml.safe_load((here / "study/presets/experiment/best.yaml").read_text())
+    assert held["optimizer"]["lr"] == best.params["optimizer.lr"]
+
+
+# ── --config-dir ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_choices_from_a_folder_of_ones_own_compose(presets):
+    shown = tracetorch("show", "--config-dir", str(presets), "experiment=mine", "optimizer.lr=0.5")
+    assert shown.exit_code == 0, shown.output
+    config = yaml.safe_load(shown.stdout)
+    assert (config["train"]["updates"], config["optimizer"]["lr"]) == (7, 0.5)
+    assert shown.stdout.startswith("# experiment: mine\n")
+    ended = tracetorch("run", "--config-dir", presets.name, "experiment=mine", *CLICKS, "output.dir=run")
+    assert ended.exit_code == 0, ended.output
+
+
+def test_a_choice_of_the_same_name_does_not_take_the_place_of_ours(presets):
+    assert compose(["optimizer=adam"], presets).config["optimizer"]["_target_"] == "torch.optim.Adam"
+
+
+def test_without_it_nobody_looks_there(presets):
+    ended = tracetorch("show", "experiment=mine")
+    assert ended.exit_code == 2 and "there is no such experiment" in ended.stderr
+
+
+BROKEN = {
+    "open": ("a: [", "is no YAML: while parsing"),
+    "tab": ("\ta: 1\n", "is no YAML"),
+    "number": ("3\n", "experiment=number: "),
+    "nobody": ("# @package _global_\ndefaults:\n  - override /optimizer: slwo\n", "Did you mean 'slow'?"),
+    "lost": ("# @package _global_\ntrain: {updates: '${nope}'}\n", "train.updates: "),
+    "more": ("# @package _global_\nbogus: 1\n", "bogus: no config has such a key"),
+    "evil": ("# @package _global_\ntask: {_target_: os.system}\n", "'os.system', which is not trusted"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_there_is_told_in_a_sentence(presets, name):
+    text, phrase = BROKEN[name]
+    (presets / "experiment" / f"{name}.yaml").write_text(text)
+    ended = tracetorch("run", "--config-dir", str(presets), f"experiment={name}")
+    assert ended.exit_code == 2, ended.output
+    assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize("verb", ["run", "show"])
+@pytest.mark.parametrize(
+    ("words", "phrase"),
+    [
+        (("--config-dir", "nowhere"), "--config-dir nowhere: there is no such folder"),
+        (("--config-dir", "it's mine", "experiment=mien"), "Did you mean 'mine'? There are: "),
+        (("--config-dir", "it's mine", "optimizer=slwo"), "Did you mean 'slow'? There are: "),
+        (("--config-dir", "it's mine", "experiment=mine", "optimizer.lrr=1"), "Did you mean 'optimizer.lr'?"),
+        (("--config-dir", "it's mine", "experiment=3"), "choose by name. There are: "),
+        (("-m", "--config-dir", "it's mine", "seed=1,2"), "--config-dir is for one run"),
+    ],
+)
+def test_what_is_wrong_with_it(presets, verb, words, phrase):
+    ended = tracetorch(verb, *words)
+    assert ended.exit_code == 2, ended.output
+    assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
+
+
+def test_what_is_not_public_is_trusted_by_name(presets):
+    (presets / "experiment" / "evil.yaml").write_text("# @package _global_\nloss: {_target_: tests.common.nothing}\n")
+    words = ("run", "--config-dir", str(presets), "experiment=evil")
+    ended = tracetorch(*words)
+    assert ended.exit_code == 2 and "if you know it, --trust tests" in ended.stderr
+    ended = tracetorch(*words, "--trust", "tests", *CLICKS)
+    assert "not trusted" not in ended.stderr

@@ -1,0 +1,244 @@
+"""What can be searched: the files in `conf/search/`, changes to them, and everything that can be wrong with either."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.command_line import CLICKS, TINY, tracetorch
+from tests.test_docs import ROOT, commands
+from tracetorch.cli.adapter import compose, conf_dir
+from tracetorch.cli.errors import UsageError
+from tracetorch.cli.tuning.ready import Composer, ready
+from tracetorch.cli.tuning.search import made, read, split
+from tracetorch.cli.tuning.space import Choices, Range, parameter
+
+FILES = sorted((conf_dir() / "search").glob("*.yaml"))
+EVERY_FILE = pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+
+
+def header(path: Path) -> list[str]:
+    return [line[1:].strip() for line in path.read_text(encoding="utf-8").split("\n") if line.startswith("#")]
+
+
+def typed(line: str, name: str) -> list[str]:
+    words = shlex.split(line.removeprefix(f"{name}:"))
+    assert words[:2] == ["tracetorch", "tune"]
+    return words[2:]
+
+
+def prepared(*words: str):
+    about, overrides = split([*CLICKS, *words])
+    return ready(read(about), Composer(overrides, None, []))
+
+
+# ── the files ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@EVERY_FILE
+def test_the_header_says_what_it_is_how_to_run_it_and_what_to_try(path):
+    what, run, override = header(path)[:3]
+    assert len(what) > 15 and re.search("[.:?]", what)
+    assert typed(run, "Run") == [f"search={path.stem}"]
+    assert len(typed(override, "Override")) > 1
+
+
+@EVERY_FILE
+def test_what_the_header_types_is_a_search_that_can_be(path):
+    for line, name in zip(header(path)[1:3], ("Run", "Override"), strict=True):
+        search, composed = prepared(*typed(line, name))
+        assert composed.experiment == "poisson_clicks" and search.space
+
+
+@EVERY_FILE
+def test_what_it_searches_is_said_in_a_file_of_its_own_too(path, here):
+    (here / "mine.yaml").write_text(path.read_text(encoding="utf-8"))
+    assert read(["search=mine.yaml"]) == read([f"search={path.stem}"])
+
+
+def test_the_document_types_searches_that_can_be():
+    found = [words for verb, *words in commands(ROOT / "docs" / "tune.md") if verb == "tune"]
+    named = [words for words in found if any(word.startswith("search=") for word in words)]
+    assert len(named) > 2
+    for words in named:
+        plain = [word for word in words if "=" in word and not word.startswith("-")]
+        if "search=mine.yaml" not in plain:
+            prepared(*plain)
+
+
+def test_the_yaml_in_the_document_is_a_search():
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "tune.md").read_text(), re.MULTILINE | re.DOTALL)
+    ready(made(yaml.safe_load(block)), Composer(list(TINY), None, []))
+
+
+# ── values ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, 3, -2, 1e-05, 0.1, 1e30, "adam", "null", "True", "0.1..1.2", "it's", "a\\b", "${x}", "", [1, [2.5]],
+     {"a": 1, "b": "c d"}, ["x", None]],
+)  # fmt: skip
+def test_what_is_typed_for_a_value_is_read_as_that_value(value):
+    from tracetorch.cli.adapter import parse, written
+
+    read_again = parse(f"key={written(value)}").value()
+    if value == "${x}":
+        value = "\\${x}"  # OmegaConf takes the backslash off
+    assert read_again == value and type(read_again) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ([], Range(1e-4, 0.3, log=True)),
+        (["search.space.optimizer.lr.high=1"], Range(1e-4, 1, log=True)),
+        (["search.space.optimizer.lr.log=false"], Range(1e-4, 0.3)),
+        (["search.space.optimizer.lr={low: 0.1, high: 0.5, step: 0.1}"], Range(0.1, 0.5, step=0.1)),
+        (["search.space.optimizer.lr={choices: [0.1, 0.2]}"], Choices((0.1, 0.2))),
+    ],
+)
+def test_a_change_to_a_range(changes, expected):
+    assert read(["search=learning_rate", *changes]).space == {"optimizer.lr": expected}
+
+
+def test_other_changes_and_keys_that_come_and_go():
+    found = read(
+        ["search=learning_rate", "search.trials=3", "search.metric=loss", "search.direction=minimize",
+         "search.pruner=none", "search.space.train.learn_every={low: 1, high: 9}", "~search.space.optimizer.lr"]
+    )  # fmt: skip
+    assert (found.trials, found.metric, found.direction, found.pruner) == (3, "loss", "minimize", "none")
+    assert list(found.space) == ["train.learn_every"]
+    assert made(json.loads(json.dumps(found.content()))) == found
+
+
+@pytest.mark.parametrize(
+    ("key", "entry", "whole"),
+    [
+        ("train.updates", {"low": 1, "high": 4}, True),
+        ("train.patience", {"low": 1, "high": 4}, True),  # null now, and takes no fractions
+        ("optimizer.lr", {"low": 1, "high": 4}, False),
+        ("network.neuron.decay", {"low": 0, "high": 1}, False),
+        ("task.delay", {"low": 0.1, "high": 0.2}, False),
+    ],
+)
+def test_whole_numbers_are_searched_where_the_key_takes_no_others(key, entry, whole):
+    if key == "network.neuron.decay":
+        entry = {"low": 0.5, "high": 0.9}
+    overrides = [*CLICKS, *([] if key != "task.delay" else ["task.delay=0.1"])]
+    search, _ = ready(made({"space": {key: entry}}), Composer(overrides, None, []))
+    assert search.space[key].whole is whole
+    assert search.space[key].typed(entry["low"]) == (str(entry["low"]) if whole else repr(float(entry["low"])))
+
+
+def test_a_group_can_be_searched_beside_the_keys_of_what_is_chosen():
+    search, _ = prepared("search=network")
+    assert search.space["optimizer"].ends() == {"choices[0]=adam": "adam", "choices[1]=adamw": "adamw"}
+    assert compose(["optimizer=adamw", "optimizer.lr=0.5"]).config["optimizer"]["lr"] == 0.5
+
+
+@pytest.mark.parametrize("choices", ["[sgd]", "[sgd, {}]"])
+def test_keys_of_a_group_must_be_there_whichever_is_chosen(choices):
+    words = [f"search.space.optimizer={{choices: {choices.format('adam')}}}", "~search.space.optimizer.lr"]
+    words += ["search.space.optimizer.momentum={low: 0, high: 0.9}"]
+    if choices == "[sgd]":
+        assert list(prepared("search=learning_rate", *words)[0].space) == ["optimizer", "optimizer.momentum"]
+    else:
+        with pytest.raises(UsageError, match=r"optimizer\.choices\[1\]=adam: optimizer\.momentum: there is no key"):
+            prepared("search=learning_rate", *words)
+
+
+# ── what is wrong ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+RATE = "search=learning_rate"
+WRONG = [
+    # the search
+    ([], "choose a search: tracetorch tune search=decays"),
+    (["search=learning_rte"], "Did you mean 'learning_rate'? There are: decays"),
+    (["search=mine.yaml"], "search=mine.yaml: there is no such file"),
+    ([RATE, "search.trails=3"], "a search has no 'trails'. Did you mean 'search.trials'?"),
+    ([RATE, "search.trials=0"], "search.trials must be a whole number above 0, got 0"),
+    ([RATE, "search.trials=many"], "search.trials must be a whole number"),
+    ([RATE, "search.direction=up"], "search.direction must be maximize or minimize, got 'up'"),
+    ([RATE, "search.pruner=mean"], "search.pruner must be median or none"),
+    ([RATE, "search.metric=acuracy"], "does not tell it. Did you mean 'accuracy'? It tells loss, acc"),
+    ([RATE, "~search.space.optimizer.lr"], "search.space is empty"),
+    ([RATE, "search.space.optimizer.rl.high=1"], "it has no optimizer.rl. Did you mean 'optimizer.lr'"),
+    ([RATE, "search.space.optimizer.lr=1"], "write optimizer.lr.low=…"),
+    # its keys
+    ([RATE, "search.space.optimizer.lrr={low: 0, high: 1}"], "Did you mean 'optimizer.lr'?"),
+    ([RATE, "search.space.optimizer.momentum={low: 0, high: 1}"], "It belongs to optimizer=sgd"),
+    ([RATE, "search.space.seed={low: 0, high: 9}"], "'seed' cannot be searched. A search changes task"),
+    ([RATE, "search.space.optimzer.lr={low: 0, high: 9}"], "Did you mean 'search.space.optimizer'?"),
+    ([RATE, "search.space.optimizer={choices: [adam, admw]}"], "Did you mean 'adamw'"),
+    ([RATE, "search.space.optimizer={low: 1, high: 2}"], "optimizer=1: choose by name"),
+    # its values
+    ([RATE, "search.space.optimizer.lr.low=0.5"], "low=0.5 is above high=0.3"),
+    ([RATE, "search.space.optimizer.lr.low=0"], "a logarithmic scale begins above 0, and low=0"),
+    ([RATE, "search.space.optimizer.lr.low=fast"], "lr.low must be a number, got 'fast'"),
+    ([RATE, "search.space.optimizer.lr.log=maybe"], "lr.log must be true or false, got 'maybe'"),
+    ([RATE, "search.space.optimizer.lr.step=0.1"], "a logarithmic scale has no steps"),
+    ([RATE, "search.space.optimizer.lr.choices=[1]"], "either choices, or low and high; not both"),
+    ([RATE, "search.space.optimizer.lr={choices: []}"], "must be a list of at least one value"),
+    ([RATE, "search.space.optimizer.lr={choices: [1, 1]}"], "names a value twice"),
+    ([RATE, "search.space.optimizer.lr={low: 1}"], "has no high: give low and high, or choices"),
+    ([RATE, "search.space.optimizer.lr={lo: 1}"], "there is no 'lo'. Did you mean 'low'?"),
+    ([RATE, "search.space.optimizer.lr={low: 0, high: 1, step: 0.3}"], "the last is at 0.9"),
+    ([RATE, "search.space.train.updates={low: 1.5, high: 3}"], "low=1.5: train.updates must be a whole"),
+    ([RATE, "search.space.network.neuron.decay={low: 0.5, high: 1.5}"], "decay.high=1.5: "),
+    ([RATE, "search.space.optimizer.lr={low: -1, high: 1}"], "optimizer.lr.low=-1: optimizer: "),
+    ([RATE, "search.space.task.batch_size={low: 0, high: 4}"], "task.batch_size.low=0: task: "),
+    # the rest
+    ([RATE, "optimizer.lrr=1"], "Did you mean 'optimizer.lr'?"),
+    ([RATE, "seed=0,1"], "is a sweep over several values"),
+    ([RATE, "output.dir=x"], "the folder of a study is named by --study x"),
+    ([RATE, "task.validation_trials=0"], "set task.validation_trials above 0"),
+    ([RATE, "experiment=mnist_sample"], "set task.validation_digits above 0"),
+    (["--trust", "os", RATE], "--trust is for studies that are there"),
+    (["--study", "nowhere"], "there is no study nowhere"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "phrase"), WRONG, ids=[" ".join(words) or "nothing" for words, _ in WRONG])
+def test_what_is_wrong_is_said_before_anything_is_run(here, words, phrase):
+    ended = tracetorch("tune", *words)
+    assert ended.exit_code == 2, ended.output
+    assert phrase in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("space: [", "is no YAML"),
+        ("- a\n", "holds no config"),
+        ("space: 3\n", "space must name keys, got 3"),
+        ("space: {}\n", "search.space is empty"),
+        ("space: {optimizer: {lr: {low: 1, high: 2}}}\n", "search.space.optimizer: there is no 'lr'"),
+        ("sapce: {}\n", "a search has no 'sapce'. Did you mean 'search.space'?"),
+        ('space: {optimizer.lr: {low: 1e-4, high: "${nope}"}}\n', "nope"),
+    ],
+)
+def test_a_file_of_ones_own_with_a_mistake(here, text, phrase):
+    (here / "mine.yaml").write_text(text)
+    ended = tracetorch("tune", "search=mine.yaml")
+    assert ended.exit_code == 2 and phrase in ended.stderr and len(ended.stderr.splitlines()) == 1, ended.output
+
+
+def test_a_file_may_write_numbers_as_people_do(here):
+    (here / "mine.yaml").write_text("space: {optimizer.lr: {low: 1e-4, high: 1e-1, log: true}}\n")
+    assert read(["search=mine.yaml"]).space == {"optimizer.lr": Range(1e-4, 0.1, log=True)}
+
+
+def test_without_the_extra_it_is_said_what_to_install(here, monkeypatch):
+    monkeypatch.setattr("tracetorch.cli.tune.find_spec", lambda name: None)
+    ended = tracetorch("tune", "search=learning_rate")
+    assert ended.exit_code == 2 and "pip install -c constraints.txt -e '.[tune]'" in ended.stderr
+
+
+def test_steps_that_do_not_meet_the_end_by_rounding_alone_are_taken():
+    assert parameter("x", {"low": 0.1, "high": 0.7, "step": 0.1}).step == 0.1

@@ -1,0 +1,239 @@
+"""Studies that are stopped, killed, shared or damaged; and those of strangers."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import CLICKS, tracetorch
+from tests.kill_often import start
+from tests.test_tune import journal, statuses, tune
+from tracetorch.runs.state import state_of
+
+TAME = ("network.hidden=[16]", "search.space.optimizer.lr.high=0.0003")  # which kills no neurons
+LONG = ("tune", "search=learning_rate", *CLICKS, *TAME, "train.eval_every=50", "search.pruner=none", "threads=1")
+
+
+def wait_for(found, seconds=60.0):
+    """What `found` finds, once it finds something."""
+    until = time.monotonic() + seconds
+    while not (there := found()):
+        assert time.monotonic() < until, "it takes too long"
+        time.sleep(0.02)
+    return there
+
+
+def begin(updates: int, trials: int) -> int:
+    return start(*LONG, f"train.updates={updates}", f"search.trials={trials}", "--study", "study")
+
+
+def at_work(number: int) -> Path:
+    """The folder of a trial, once its run has recorded something."""
+    return wait_for(lambda: next(Path("study").glob(f"{number:04d}_*/metrics.jsonl"), None)).parent
+
+
+def code(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def states() -> list[str]:
+    return [trial.state.name for trial in journal()]
+
+
+# ── stopped and killed ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_run_in_order_and_what_it_tried_is_tried_again(here, number):
+    child = begin(updates=100_000, trials=3)
+    folder = at_work(0)
+    os.kill(child, number)
+    assert code(child) == 130
+    assert state_of(folder).status == "interrupted" and (folder / "checkpoints" / "latest.pt").exists()
+    assert states() == ["RUNNING"]
+    begun = json.loads((here / "study" / "study.json").read_text())
+    begun["overrides"].append("train.updates=2")
+    (here / "study" / "study.json").write_text(json.dumps(begun))
+    ended = tracetorch("tune", "--study", "study")
+    assert ended.exit_code == 0, ended.output
+    assert states() == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+    assert journal()[1].params == journal()[0].params
+    assert statuses(here / "study") == ["interrupted", "completed", "completed", "completed"]
+
+
+def test_what_was_killed_is_tried_again(here):
+    child = begin(updates=400, trials=3)
+    folder = at_work(1)
+    os.kill(child, signal.SIGKILL)
+    assert code(child) == -signal.SIGKILL
+    assert state_of(folder).status == "killed"
+    ended = tracetorch("tune", "--study", "study")
+    assert ended.exit_code == 0, ended.output
+    assert states() == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert journal()[2].params == journal()[1].params
+    assert "3 trials, 2 of them begun before" in ended.stdout
+
+
+# ── shared ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_several_processes_share_a_study(here):
+    """They begin it at the same moment: one of them makes the folder, the others join it."""
+    children = [begin(updates=60, trials=9) for _ in range(3)]
+    assert [code(child) for child in children] == [0, 0, 0]
+    found = journal()
+    assert [trial.state.name for trial in found] == ["COMPLETE"] * 9
+    assert len({trial.params["optimizer.lr"] for trial in found}) == 9
+    assert len({trial.user_attrs["worker"] for trial in found}) > 1
+    assert statuses(here / "study") == ["completed"] * 9
+    best = max(found, key=lambda trial: (trial.value, -trial.number))
+    assert f"in trial {best.number}" in (here / "study/presets/experiment/best.yaml").read_text()
+    assert not (here / "study" / ".workers").exists()
+
+
+def test_nobody_takes_what_another_is_at_work_on(here):
+    child = begin(updates=100_000, trials=2)
+    at_work(0)
+    try:
+        begun = json.loads((here / "study" / "study.json").read_text())
+        begun["overrides"].append("train.updates=2")
+        (here / "study" / "study.json").write_text(json.dumps(begun))
+        ended = tracetorch("tune", "--study", "study")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        code(child)
+    assert ended.exit_code == 0, ended.output
+    assert states() == ["RUNNING", "COMPLETE"] and "other processes are at work on 1 trial" in ended.stdout
+
+
+def test_a_study_of_something_else_is_not_joined(here):
+    assert tune(trials=1).exit_code == 0
+    for words in (("search=decays",), ("search=learning_rate", "seed=3")):
+        ended = tracetorch("tune", *words, "--study", "study")
+        assert ended.exit_code == 2 and "study is a study of search=learning_rate" in ended.stderr
+        assert "tracetorch tune --study study goes on" in ended.stderr
+    assert tune(trials=1).exit_code == 0  # the very same
+
+
+# ── damaged ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_journal_that_was_cut_short_is_mended(here):
+    assert tune(trials=2).exit_code == 0
+    with (here / "study" / "study.jsonl").open("a") as file:
+        file.write('{"op_code":4,"worker_id":"')
+    ended = tracetorch("tune", "--study", "study", "--trials", "3")
+    assert ended.exit_code == 0, ended.output
+    assert states() == ["COMPLETE"] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "phrase"),
+    [
+        ("study.jsonl", "{}\n", "study.jsonl is broken"),
+        ("study.jsonl", "[1]\n{\n{}\n", "study.jsonl is broken"),
+        ("study.jsonl", b"\xff\xfe\n\n\n", "study.jsonl is broken"),
+        ("study.json", "{", "study.json is broken"),
+        ("study.json", "[]", "study.json is broken"),
+        ("study.json", '{"experiment": "x", "typed": 3, "overrides": [], "search": {}}', "study.json is broken"),
+        ("study.json", '{"experiment": "x", "typed": [], "overrides": [], "search": {}}', "search.space is empty"),
+        ("study.json", None, "is no folder of a study"),
+    ],
+)
+def test_a_damaged_study_is_refused(here, name, content, phrase):
+    assert tune(trials=1).exit_code == 0
+    path = here / "study" / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    ended = tracetorch("tune", "--study", "study")
+    assert ended.exit_code == 2, ended.output
+    assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
+
+
+def test_a_folder_that_is_no_study_is_left_alone(here):
+    (here / "study").mkdir()
+    (here / "study" / "mine.txt").write_text("mine")
+    ended = tune()
+    assert ended.exit_code == 2 and "is no folder of a study" in ended.stderr
+    assert [path.name for path in (here / "study").iterdir()] == ["mine.txt"]
+
+
+def test_where_nothing_can_be_written_nothing_is_left(here, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device", "study/study.json")
+
+    monkeypatch.setattr("tracetorch.runs.folder.write_whole", full)
+    ended = tune()
+    assert ended.exit_code == 2 and "No space left on device" in ended.stderr
+    assert list(here.iterdir()) == []
+
+
+def test_a_disk_that_is_full_later_is_told(here, monkeypatch):
+    from tracetorch.cli.tuning import preset
+
+    def full(*args):
+        raise OSError(28, "No space left on device", "best.yaml")
+
+    monkeypatch.setattr(preset, "write_whole", full)
+    ended = tune()
+    assert ended.exit_code == 1 and len(ended.stderr.splitlines()) == 1
+    assert "No space left on device; once it can, tracetorch tune --study study goes on" in ended.stderr
+
+
+# ── of strangers ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+EVIL = "os.system"
+
+
+def spoil(how) -> None:
+    path = Path("study/study.json")
+    content = json.loads(path.read_text())
+    how(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda content: content["overrides"].append(f"task._target_={EVIL}"),
+        lambda content: content["search"]["space"].update({"task._target_": {"choices": [EVIL]}}),
+        lambda content: content["search"]["space"].update({"rule": {"choices": [{"_target_": EVIL}]}}),
+        lambda content: content["overrides"].append(f"+task.hook={{_target_: {EVIL}}}"),
+    ],
+)
+def test_a_study_from_elsewhere_calls_only_what_is_trusted(here, how):
+    assert tune(trials=1).exit_code == 0
+    spoil(how)
+    ended = tracetorch("tune", "--study", "study", "--trials", "2")
+    assert ended.exit_code == 2, ended.output
+    assert len(ended.stderr.splitlines()) == 1 and len(journal()) == 1
+    assert f"'{EVIL}', which is not trusted" in ended.stderr or "choose by name" in ended.stderr
+
+
+def test_a_journal_from_elsewhere_must_be_of_the_search(here):
+    assert tune("search.space={optimizer: {choices: [adam, sgd]}}", trials=1).exit_code == 0
+    path = here / "study" / "study.jsonl"
+    text = path.read_text()
+    distribution = r"\"choices\": [\"adam\", \"sgd\"]"
+    assert distribution in text
+    path.write_text(text.replace(distribution, r"\"choices\": [\"../../x\", \"\\u001b[31m\"]"))
+    ended = tracetorch("tune", "--study", "study", "--trials", "2")
+    assert ended.exit_code == 2 and "is of another search than study.json" in ended.stderr
+    assert "\x1b" not in ended.output and "../.." not in ended.output
+
+
+def test_the_worker_in_a_journal_from_elsewhere_is_no_path(here):
+    """A trial that says that it is at work, and is not."""
+    assert tune(trials=2).exit_code == 0
+    path = here / "study" / "study.jsonl"
+    lines = [line for line in path.read_text().splitlines() if not ('"state":1' in line and '"trial_id":1' in line)]
+    path.write_text("\n".join(lines).replace('"worker":"', '"worker":"../../../') + "\n")
+    assert states() == ["COMPLETE", "RUNNING"]
+    ended = tracetorch("tune", "--study", "study")
+    assert ended.exit_code == 0, ended.output
+    assert states() == ["COMPLETE", "FAIL", "COMPLETE"]
