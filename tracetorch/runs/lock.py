@@ -32,9 +32,11 @@ class Lock:
             return
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self.release()
             raise BusyError(f"another process is at work in {folder}") from error
+        except OSError:  # a file system without locks: then nobody can be told
+            return
 
     def release(self) -> None:
         """Let others have it."""
