@@ -34,14 +34,19 @@ def repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback:
     code = display.conclude(outcome, show_traceback)
     if code != DONE:
         return code
+    ended = found.state.status == "completed"
     try:
-        differs = difference(found.folder, outcome.run.folder)
+        differs = difference(found.folder, outcome.run.folder, as_far_as_it_came=not ended)
     except (OSError, ValueError) as error:
         complain(f"it cannot be compared with the first run: {error}", error, show_traceback)
         return FAILED
     others = circumstances(found.state.facts, outcome.run.folder.facts())
     if not differs:
-        print(f"identical to {folder}: all {len(found.folder.records())} records, and all weights")
+        count = len(found.folder.records())
+        whole = (
+            f"all {count} records, and all weights" if ended else f"{count} records; it was {found.state.status} then"
+        )
+        print(f"identical to {folder}{'' if ended else ', as far as that came'}: {whole}")
         return DONE
     because = f" Not the same: {'; '.join(others)}." if others else " Versions, device and threads are the same."
     complain(f"not identical: {differs}.{because}", None, False)

@@ -23,3 +23,4 @@ Trust = Annotated[
 ConfigDir = Annotated[
     Path | None, typer.Option("--config-dir", metavar="DIR", help="A folder with further choices, such as presets.")
 ]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="In a sweep: start nothing more after a failure.")]

@@ -16,7 +16,9 @@ _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Only runs below this folder.")]
 Failed = Annotated[bool, typer.Option("--failed", help="Runs that failed, or whose files are broken.")]
 Unfinished = Annotated[bool, typer.Option("--unfinished", help="Runs that were interrupted or killed.")]
-Older = Annotated[str | None, typer.Option("--older-than", metavar="AGE", help="Runs that ended before, such as 7d.")]
+Older = Annotated[
+    str | None, typer.Option("--older-than", metavar="AGE", help="Only those that ended before, such as 7d.")
+]
 Keep = Annotated[int, typer.Option("--keep-best", metavar="N", min=0, help="Spare the N best of each experiment.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it.")]
 
@@ -31,7 +33,7 @@ def command(
     yes: Yes = False,
     traceback: Traceback = False,
 ) -> None:
-    """Remove runs that failed, or that are old, or both; without --yes, only say which."""
+    """Remove runs that failed, or that are old; without --yes, only say which."""
     if not (failed or unfinished or older_than):
         raise UsageError("say which runs: --failed, --unfinished, --older-than 7d, or several of them")
     age = None if older_than is None else _seconds(older_than)

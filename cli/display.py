@@ -101,7 +101,7 @@ class Display:
             ("peak memory", f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB"),
             ("folder", str(run.folder.path)),
         ]
-        table = Table(show_header=False, title=f"{self.experiment}: {run.status}", title_justify="left")
+        table = Table(show_header=False, title=Text(f"{self.experiment}: {run.status}"), title_justify="left")
         for name, value in rows:
             table.add_row(name, Text(value))
         self.console.print(table, markup=False)

@@ -25,7 +25,7 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 def shorten(text: object, most: int = 80) -> str:
     """A value as it goes into a message: long ones are cut."""
-    shown = str(text)
+    shown = "".join(letter if letter.isprintable() else " " for letter in str(text))  # nothing a terminal would obey
     return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 

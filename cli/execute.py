@@ -57,6 +57,7 @@ def execute(
 
     from tracetorch import device  # from here on it takes a second: torch is loaded
     from tracetorch.runs import Run
+    from tracetorch.runs.state import state_of
 
     device.use_threads(config["threads"])
     parts = make_parts(config)
@@ -74,6 +75,9 @@ def execute(
             files=files_of(composed, overrides),
             listener=display,
         )
+    if again is not None and state_of(again.path).status == "completed":  # by another process, a moment ago
+        run.release()
+        raise UsageError(f"{again.path} is completed: there is nothing to go on with")
     return conclude(
         run, parts["task"].batch_size, lambda: train(run, **parts, seed=config["seed"], device=config["device"])
     )

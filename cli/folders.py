@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracetorch.cli.adapter import Composed, amend, load
 from tracetorch.cli.check import check, check_trusted
-from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from tracetorch.runs import RunFolder
     from tracetorch.runs.state import State
+
+_NAME = re.compile(r"\w[\w.+-]{0,99}")
 
 
 class Found(NamedTuple):
@@ -35,7 +38,7 @@ def find_run(path: Path, trust: Iterable[str] = (), overrides: Iterable[str] = (
         raise UsageError(f"there is no folder {path}")
     if not (path / "config.yaml").is_file():
         raise UsageError(f"{path} is no run folder: it has no config.yaml")
-    _check_links(path)
+    check_links(path)
     composed = load(path / "config.yaml")
     check_trusted(composed.config, path / "config.yaml", trust)
     changes = list(overrides)
@@ -48,9 +51,12 @@ def find_run(path: Path, trust: Iterable[str] = (), overrides: Iterable[str] = (
     from tracetorch.runs.state import state_of
 
     state = state_of(path)
-    experiment = state.facts.get("experiment")
-    name = experiment if isinstance(experiment, str) else path.resolve().parent.name
-    return Found(RunFolder(path), composed._replace(experiment=shorten(name, 100)), state)
+    return Found(RunFolder(path), composed._replace(experiment=plain_name(state.facts.get("experiment"))), state)
+
+
+def plain_name(experiment: Any) -> str:
+    """The name of an experiment as a file says it, if it may name a folder; "run" if not."""
+    return experiment if isinstance(experiment, str) and _NAME.fullmatch(experiment) else "run"
 
 
 def tested_checkpoint(found: Found, name: str | None = None) -> Path:
@@ -66,9 +72,12 @@ def tested_checkpoint(found: Found, name: str | None = None) -> Path:
     return path
 
 
-def _check_links(folder: Path) -> None:
-    """Nothing in a run's folder may lead out of it: else what is read or written here would lie elsewhere."""
+def check_links(folder: Path) -> None:
+    """Nothing in the folder of a run, or of several, may lead out of it: what is read or written would lie elsewhere.
+
+    Raises: UsageError that names the link.
+    """
     inside = folder.resolve()
     for path in [*folder.iterdir(), *(folder / "checkpoints").glob("*"), *(folder / "plots").glob("*")]:
         if path.is_symlink() and not path.resolve().is_relative_to(inside):
-            raise UsageError(f"{path} is a link that leads out of its run's folder; remove it first")
+            raise UsageError(f"{path} is a link that leads out of {folder}; remove it first")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import Traceback, Trust
+from tracetorch.cli.arguments import FailFast, Traceback, Trust
 from tracetorch.cli.errors import DONE, UsageError, shorten
 
 Changes = Annotated[
@@ -17,14 +17,21 @@ Changes = Annotated[
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run or of a sweep.")]
 
 
-def command(folder: Folder, changes: Changes = None, trust: Trust = None, traceback: Traceback = False) -> None:
+def command(
+    folder: Folder,
+    changes: Changes = None,
+    *,
+    fail_fast: FailFast = False,
+    trust: Trust = None,
+    traceback: Traceback = False,
+) -> None:
     """Go on from the latest checkpoint, as if nothing had happened; in a sweep, run what is not completed."""
     from tracetorch.cli.sweep.plan import FILE
 
     if (folder / FILE).is_file():
         from tracetorch.cli.sweep import resume_sweep
 
-        raise typer.Exit(resume_sweep(folder, changes or [], trust or []))
+        raise typer.Exit(resume_sweep(folder, changes or [], trust or [], fail_fast=fail_fast))
     if changes:
         raise UsageError(f"'{shorten(changes[0])}': a run goes on as it was begun; tracetorch run starts another")
     raise typer.Exit(_resume_run(folder, trust or [], traceback))

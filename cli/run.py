@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import ConfigDir, Multirun, Overrides, Traceback, Trust
+from tracetorch.cli.arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust
 from tracetorch.cli.errors import UsageError
-
-FailFast = Annotated[bool, typer.Option("--fail-fast", help="In a sweep: start nothing more after a failure.")]
 
 From = Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Run the same as there again, and compare.")]
 

@@ -36,17 +36,18 @@ def _plan(typed: list[str]) -> None:
 
     planned = plan(typed)
     folder = planned.exactly or planned.root / planned.experiment / "sweeps" / "<time>-<id>"
-    done = _completed(planned.root / planned.experiment)
+    done = _completed([planned.root, *([planned.exactly] if planned.exactly else [])])
     width = max(len(job.name) for job in planned.jobs)
     print(f"# {planned.experiment}: {len(planned.jobs)} jobs → {folder}")
     for job in planned.jobs:
         print(f"{job.name:<{width}}  {f'done in {done[job.id]}' if job.id in done else 'to do'}")
 
 
-def _completed(root: Path) -> dict[str, Path]:
-    """Completed runs below a folder, by their id."""
+def _completed(roots: list[Path]) -> dict[str, Path]:
+    """Completed runs below some folders, by their id."""
     found = {}
-    for path in [*root.glob("*/run.json"), *root.glob("sweeps/*/*/run.json")]:
+    patterns = ("*/run.json", "*/*/run.json", "*/sweeps/*/*/run.json")
+    for path in (path for root in roots for pattern in patterns for path in root.glob(pattern)):
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -23,6 +23,7 @@ def run(outputs, name, status, *, accuracy=None, days=0.0, experiment="clicks"):
     folder = outputs / experiment / name
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({"status": status, "experiment": experiment}))
+    (folder / "config.yaml").write_text("seed: 0\n")
     if accuracy is not None:
         (folder / "metrics.jsonl").write_text(json.dumps({"update": 1, "split": "test", "accuracy": accuracy}) + "\n")
     for path in (*folder.iterdir(), folder):
@@ -53,7 +54,8 @@ CASES = [
     (("--unfinished",), {"interrupted", "killed"}),
     (("--older-than", "7d"), {"good", "better", "failed-long-ago", "other"}),
     (("--older-than", "7d", "--keep-best", "1"), {"good", "failed-long-ago"}),
-    (("--failed", "--older-than", "7d", "--keep-best", "3"), {"failed", "failed-long-ago", "broken"}),
+    (("--failed", "--older-than", "7d", "--keep-best", "3"), {"failed-long-ago"}),
+    (("--failed", "--unfinished"), {"failed", "failed-long-ago", "broken", "interrupted", "killed"}),
     (
         ("--older-than", "12h"),
         {"good", "better", "failed", "failed-long-ago", "interrupted", "killed", "other"},
@@ -125,3 +127,21 @@ def test_what_cannot_be_is_told(outputs, words, phrase):
 def test_nothing_to_do_is_said(outputs):
     outputs.mkdir()
     assert "nothing to remove" in tracetorch("clean", "--failed").stdout
+
+
+def test_what_is_no_run_or_holds_others_is_left_alone(outputs):
+    other = run(outputs, "project", "failed")
+    (other / "config.yaml").unlink()
+    outer = run(outputs, "outer", "failed")
+    (outer / "good").mkdir()
+    for name in ("run.json", "config.yaml"):
+        (outer / "good" / name).write_text((outer / name).read_text().replace("failed", "completed"))
+    assert "nothing to remove" in tracetorch("clean", "--failed", "--yes").stdout
+
+
+def test_the_runs_of_a_sweep_at_work_are_spared(outputs):
+    run(outputs, "one", "failed")
+    lock = Lock(outputs / "clicks")
+    assert "nothing to remove" in tracetorch("clean", "--failed", "--yes").stdout
+    lock.release()
+    assert "1 of 1 runs removed" in tracetorch("clean", "--failed", "--yes").stdout

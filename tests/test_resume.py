@@ -138,6 +138,15 @@ def test_a_run_with_nothing_written_but_its_folder_starts_from_the_beginning(tmp
     assert_same(again(tmp_path), whole)
 
 
+def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path):
+    train(tmp_path, listener=stopping(5, "wish"), **LONG)
+    remains = [tmp_path / "run" / ".run.json.123", tmp_path / "run" / "checkpoints" / ".latest.pt.77"]
+    for path in remains:
+        path.write_bytes(b"half")
+    again(tmp_path)
+    assert not any(path.exists() for path in remains)
+
+
 def test_one_folder_takes_one_process_at_a_time(tmp_path):
     train(tmp_path, listener=stopping(5, "wish"), **LONG)
     lock = Lock(tmp_path / "run")

@@ -139,7 +139,7 @@ def test_a_link_out_of_the_folder_is_not_followed(mine, name):
     path.symlink_to(outside)
     for verb in ("eval", "plot", "resume"):
         ended = tracetorch(verb, "it")
-        assert ended.exit_code == 2 and f"it/{name} is a link that leads out" in ended.stderr
+        assert ended.exit_code == 2 and f"it/{name} is a link that leads out of" in ended.stderr
     assert not outside.is_dir() or name == "checkpoints" or list(outside.iterdir()) == []
 
 
@@ -168,6 +168,42 @@ def test_the_same_again_is_identical_and_says_so(finished, here):
     assert ended.exit_code == 0, ended.output
     assert f"identical to {finished}" in " ".join(ended.stdout.split())
     assert state_of(here / "again").status == "completed"
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "..", "", 7, "[/x]\x1b[31m"])
+def test_a_name_that_is_none_leads_nowhere_else(mine, here, name):
+    facts = json.loads((mine / "run.json").read_text())
+    (mine / "run.json").write_text(json.dumps(facts | {"experiment": name, "resumed": 5}))
+    ended = tracetorch("run", "--from", "it")
+    assert ended.exit_code == 0, ended.output
+    assert {path.name for path in here.iterdir()} == {"it", "outputs"}
+    assert len(list((here / "outputs" / "run").iterdir())) == 1
+    assert tracetorch("eval", "it").exit_code == 0 and "\x1b" not in ended.output
+
+
+def test_an_interrupted_run_is_compared_as_far_as_it_came(mine):
+    facts = json.loads((mine / "run.json").read_text())
+    (mine / "run.json").write_text(json.dumps(facts | {"status": "interrupted"}))
+    lines = (mine / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (mine / "metrics.jsonl").write_text("".join(lines[:1]))
+    ended = tracetorch("run", "--from", "it", "output.dir=again")
+    assert ended.exit_code == 0 and "as far as that came: 1 records; it was interrupted then" in ended.stdout
+
+
+def test_a_config_that_unfolds_to_gigabytes_and_a_pipe_are_refused(mine):
+    import os
+
+    config = mine / "config.yaml"
+    nested = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12))]
+    config.write_text("\n".join(nested) + "\n")
+    ended = tracetorch("plot", "it")
+    assert ended.exit_code == 2 and "has aliases" in ended.stderr
+    config.unlink()
+    config.write_bytes(b"seed: 0\n")
+    (mine / "run.json").unlink()
+    os.mkfifo(mine / "run.json")
+    ended = tracetorch("info", "it")
+    assert ended.exit_code == 2 and "no plain file" in ended.stderr
 
 
 def test_it_goes_where_runs_go_and_not_where_the_file_says(mine, here):

@@ -125,8 +125,9 @@ WRONG = [
     (("seed=0,1", "hydra.sweep.dir=/tmp/x"), "only hydra/launcher, hydra/sweeper and their settings"),
     (("seed=range(0,0)",), "no jobs"),
     (("seed=interval(0,1)",), "no jobs"),
-    (("seed=0,1", "hydra.launcher.n_jobs=2"), "hydra.launcher.n_jobs=2"),
+    (("seed=0,1", "hydra.launcher.n_jobs=2"), "hydra.launcher.n_jobs=2: without a launcher"),
     (("seed=0,[",), "cannot be read"),
+    (("seed=0,",), "a value is missing beside a comma"),
 ]
 
 
@@ -149,8 +150,36 @@ def test_several_values_without_the_option_are_told_what_to_type(here):
 def test_a_folder_that_exists_is_not_written_into(here):
     (here / "sweep").mkdir()
     ended = sweep("seed=0,1")
-    assert ended.exit_code == 2 and "tracetorch resume sweep" in ended.stderr
+    assert ended.exit_code == 2 and "exists already; name another folder" in ended.stderr
     assert list((here / "sweep").iterdir()) == []
+    (here / "sweep" / "sweep.json").touch()
+    ended = sweep("seed=0,1")
+    assert ended.exit_code == 2 and "tracetorch resume sweep" in ended.stderr
+
+
+def test_links_out_of_a_sweep_are_not_followed(here):
+    assert sweep("seed=0,1").exit_code == 0
+    victim = here / "victim"
+    (here / "sweep" / "001_seed=1").rename(victim)
+    facts = json.loads((victim / "run.json").read_text())
+    (victim / "run.json").write_text(json.dumps(facts | {"status": "interrupted"}))
+    before = {path: path.read_bytes() for path in victim.rglob("*") if path.is_file()}
+    for link, target in (("001_seed=1", victim), (".output", victim), ("stop", here / "nowhere")):
+        (here / "sweep" / link).symlink_to(target)
+        ended = tracetorch("resume", "sweep")
+        assert ended.exit_code == 2 and f"{link} is a link that leads out of sweep" in ended.stderr
+        (here / "sweep" / link).unlink()
+    assert {path: path.read_bytes() for path in victim.rglob("*") if path.is_file()} == before
+    assert not (here / "nowhere").exists()
+
+
+def test_odd_facts_in_a_job_block_no_sweep(here):
+    assert sweep("seed=0,1").exit_code == 0
+    path = here / "sweep" / "001_seed=1" / "run.json"
+    facts = json.loads(path.read_text()) | {"status": "failed", "planned_updates": "a", "resumed": 5, "error": ["x"]}
+    path.write_text(json.dumps(facts))
+    assert tracetorch("resume", "sweep").exit_code == 0
+    assert set(statuses(here / "sweep").values()) == {"completed"}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.types import Override
@@ -19,6 +20,7 @@ from tracetorch.cli.adapter.overrides import parse, written
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.suggest import has, no_such_key
 
+_LARGEST_CONFIG = 1 << 20  # bytes
 ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
 """What Hydra raises for input that it cannot take: its own errors, and what it forgot to catch."""
 
@@ -79,7 +81,10 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
 def load(path: Path) -> Composed:
     """Read a config that a run left behind. Raises: UsageError if it is not there or broken."""
     try:
+        _check_plain(path)
         config = OmegaConf.load(path)
+    except UsageError:
+        raise
     except (OSError, OmegaConfBaseException, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {type(error).__name__}") from error
     except Exception as error:  # PyYAML has errors of its own, which name no base class that is public here
@@ -87,6 +92,18 @@ def load(path: Path) -> Composed:
     if not isinstance(config, DictConfig):
         raise UsageError(f"{path} holds no config")
     return resolve(config, "")
+
+
+def _check_plain(path: Path) -> None:
+    """A file of a stranger may be a pipe, or a few lines that unfold to gigabytes.
+
+    Raises: OSError or UsageError if it is.
+    """
+    if path.exists() and (not path.is_file() or path.stat().st_size > _LARGEST_CONFIG):
+        raise UsageError(f"{path} is no config: no plain file, or too large")
+    for event in yaml.parse(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent):
+            raise UsageError(f"{path} has aliases, which no run writes")
 
 
 def amend(config: dict[str, Any], overrides: list[str]) -> Composed:

@@ -32,6 +32,8 @@ def parse(line: str, *, sweep: bool = False) -> Override:
     except HydraException as error:
         if not equals:
             raise UsageError(f"'{shorten(line)}' sets nothing: write key=value, such as seed=1") from error
+        if sweep and any(not part.strip() for part in value.split(",")):
+            raise UsageError(f"'{shorten(line)}': a value is missing beside a comma") from error
         advice = f"quote it twice, such as '{shorten(key)}=\"…\"'" if value else "give it a value"
         raise UsageError(f"{shorten(key)}: the value {shorten(value)!r} cannot be read; {advice}") from error
     name = override.key_or_group

@@ -181,6 +181,9 @@ def _wrong_setting(error: Exception, settings: list[str], loader: ConfigLoader) 
             return UsageError(f"{line} needs the extra '{extra}': pip install -c constraints.txt -e '.[{extra}]'")
         there = f"There are: {', '.join(known)}."
         return UsageError(f"{shorten(line)}: there is no such {group}.{did_you_mean(choice, known)} {there}")
+    own = [line for line in settings if line.lstrip("+").startswith("hydra.launcher.")]
+    if own and not any(line.startswith("hydra/launcher=") for line in settings):
+        return UsageError(f"{shorten(own[0])}: without a launcher that has such a setting; add hydra/launcher=joblib")
     return UsageError(f"{shorten(' '.join(settings))}: {shorten(str(error).splitlines()[0], 200)}")
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from tracetorch.cli.adapter.sweeping import change_launcher, launcher_of
 from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, shorten
+from tracetorch.cli.folders import check_links
 from tracetorch.cli.sweep.job import Worker, tidy
 from tracetorch.cli.sweep.launching import Launched, carry_out
 from tracetorch.cli.sweep.plan import FILE, Job, Plan, plan, read
@@ -37,7 +38,9 @@ def run_sweep(typed: list[str], *, fail_fast: bool) -> int:
         folder = RunFolder.reserve(planned.root, f"{planned.experiment}/sweeps", identity, planned.exactly)
     except FileExistsError as error:
         where = planned.exactly
-        raise UsageError(f"{where} exists already; tracetorch resume {where} goes on with it") from error
+        is_sweep = planned.exactly is not None and (planned.exactly / FILE).exists()
+        advice = f"tracetorch resume {where} goes on with it" if is_sweep else "name another folder"
+        raise UsageError(f"{where} exists already; {advice}") from error
     except OSError as error:
         raise UsageError(f"cannot write to {error.filename}: {error.strerror}; choose another output.root") from error
     try:
@@ -60,6 +63,9 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     from tracetorch.runs.state import state_of
 
     planned = read(folder)
+    for path in (folder, *(folder / job.name for job in planned.jobs)):
+        if path.is_dir():
+            check_links(path)
     check_plan(planned, folder, changes, trust)
     queue = Queue(launcher_of(planned.settings), folder, [], before=True)
     planned = replace(planned, settings=change_launcher(planned.settings, changes))
@@ -117,14 +123,14 @@ def _conclude(console: Console, planned: Plan, folder: Path, ended: Launched, sa
             states[at] = job, state._replace(status="failed")
     done = sum(state.status == "completed" for _, state in states)
     table = Table("job", "varies", "status", "result", title_justify="left")
-    table.title = f"{planned.experiment}: {done} of {len(states)} completed"
+    table.title = Text(f"{planned.experiment}: {done} of {len(states)} completed")
     ordered = sorted(states, key=lambda pair: _ORDER.index(pair[1].status)) if len(states) > _MOST_ROWS else states
     for job, state in ordered[:_MOST_ROWS]:
         found = metric_of(last_record(folder / job.name)) if state.status == "completed" else None
         why = "" if state.status == "interrupted" else said.get(job.name) or state.error
         result = f"{found[0]} {found[1]:.4f}" if found else shorten(" ".join(why.split()), 100)
         status = "not run" if state.status == "absent" else state.status
-        table.add_row(job.name.partition("_")[0], Text(job.varies), status, Text(result))
+        table.add_row(Text(job.name.partition("_")[0]), Text(job.varies), status, Text(result))
     console.print(table)
     if len(ordered) > _MOST_ROWS:
         console.print(f"and {len(ordered) - _MOST_ROWS} more, in {folder}", markup=False)

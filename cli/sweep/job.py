@@ -64,10 +64,13 @@ class Worker:
 
 def _run(folder: Path, composed: Composed, overrides: list[str], ear: Ear) -> tuple[int, str]:
     from tracetorch.cli.execute import execute
+    from tracetorch.cli.folders import check_links
     from tracetorch.runs import RunFolder
     from tracetorch.runs.state import state_of
 
     again = RunFolder(folder) if folder.exists() else None
+    if again:
+        check_links(folder)
     if again and state_of(folder).status == "completed":
         return DONE, ""
     try:

@@ -12,6 +12,7 @@ from tracetorch.cli.adapter import Composed, compose
 from tracetorch.cli.adapter.sweeping import expand, split
 from tracetorch.cli.check import check
 from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.folders import plain_name
 
 FILE = "sweep.json"
 _LONGEST_NAME = 100  # bytes, of 255 that a file system allows
@@ -77,11 +78,13 @@ def read(folder: Path) -> Plan:
     """The plan that a sweep left in its folder. Raises: UsageError if it is broken."""
     path = folder / FILE
     try:
+        if not path.is_file():
+            raise OSError
         content = json.loads(path.read_text(encoding="utf-8"))
         jobs = [Job(**job) for job in content["jobs"]]
-        found = Plan(content["experiment"], content["typed"], content["settings"], jobs, folder, folder)
+        found = Plan(plain_name(content["experiment"]), content["typed"], content["settings"], jobs, folder, folder)
         texts = [*found.typed, *found.settings, *(text for job in jobs for text in (job.name, *job.overrides))]
-        sound = all(isinstance(text, str) for text in texts)
+        sound = all(isinstance(text, str) and text.isprintable() for text in (*texts, *(job.varies for job in jobs)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is broken ({type(error).__name__}): start the sweep again") from error
     for job in jobs:

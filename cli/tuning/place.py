@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.folders import check_links, plain_name
 from tracetorch.cli.tuning.search import Search, made
 
 FILE = "study.json"
@@ -64,7 +65,8 @@ def read(folder: Path) -> Begun:
         experiment, typed, overrides = (content[name] for name in ("experiment", "typed", "overrides"))
         if not all(isinstance(text, str) for text in (experiment, *typed, *overrides)):
             raise TypeError
-        return Begun(shorten(experiment, 100), typed, overrides, made(content["search"]))
+        check_links(folder)
+        return Begun(plain_name(experiment), typed, overrides, made(content["search"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is broken ({type(error).__name__}): begin a new study") from error
     except UsageError as error:

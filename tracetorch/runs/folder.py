@@ -35,6 +35,8 @@ class RunFolder:
         """
         if exactly is not None:
             return cls._new(exactly)
+        if not (root / experiment).resolve().is_relative_to(root.resolve()):
+            raise ValueError(f"a run of {experiment!r} would lie outside of {root}")
         stem = f"{datetime.now():%Y%m%d-%H%M%S}-{identity[:6]}"
         for attempt in range(1, 1000):
             try:
@@ -74,7 +76,10 @@ class RunFolder:
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         kept = lines[:count]
         if len(kept) < count or not all(line.endswith(b"\n") for line in kept):
-            raise ValueError(f"{path} has lost lines: the checkpoint was written after {count}, there are {len(lines)}")
+            raise ValueError(
+                f"{path} has lost lines: the checkpoint was written after {count}, there are {len(lines)}; "
+                f"tracetorch run --from {self.path} begins anew"
+            )
         if path.exists():
             write_whole(path, b"".join(kept))
 
@@ -90,6 +95,8 @@ class RunFolder:
     def facts(self) -> dict[str, Any]:
         """What run.json says; nothing if there is none. Raises: ValueError if it is broken."""
         path = self.path / "run.json"
+        if path.exists() and not path.is_file():  # such as a pipe, from which one would wait for ever
+            raise ValueError(f"{path} is broken: it is no plain file")
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:

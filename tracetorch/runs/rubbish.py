@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -10,8 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tracetorch.runs.lock import BusyError, Lock
+from tracetorch.runs.lock import BusyError, Lock, is_locked
 from tracetorch.runs.state import State, last_record, metric_of, state_of
+
+_FAILED, _UNFINISHED = ("failed", "broken"), ("interrupted", "killed")
 
 
 class Rubbish(NamedTuple):
@@ -32,26 +35,25 @@ class Rubbish(NamedTuple):
 def choose(
     root: Path, *, failed: bool, unfinished: bool, older_than_seconds: float | None, keep_best: int
 ) -> list[Rubbish]:
-    """Runs below a folder that any of these asks for.
+    """Runs below a folder that are asked for.
 
     Args:
         failed: those that failed, or whose run.json is broken.
-        unfinished: those that were interrupted or killed.
-        older_than_seconds: those, however they ended, to which nothing was written since.
+        unfinished: those that were interrupted or killed. With neither, all that have ended.
+        older_than_seconds: of these, only those to which nothing was written for so long.
         keep_best: how many completed runs of each experiment to spare, the best by their test.
-    Returns: in the order of their paths. None that is at work, and none that a symbolic link leads to.
+    Returns: in the order of their paths. None that is at work or belongs to a sweep that is, and none that a symbolic
+        link leads to, that holds other runs, or that has no config and so may be something else.
     """
     found = {path: state_of(path) for path in _runs(root)}
     spared = _best(found, keep_best)
     chosen = []
     for path, state in sorted(found.items()):
         age = time.time() - _last_written(path)
-        asked = (
-            (failed and state.status in ("failed", "broken"))
-            or (unfinished and state.status in ("interrupted", "killed"))
-            or (older_than_seconds is not None and age > older_than_seconds)
-        )
-        if asked and state.is_over and path not in spared:
+        wanted = _FAILED * failed + _UNFINISHED * unfinished
+        asked = state.status in wanted if wanted else state.is_over
+        old = older_than_seconds is None or age > older_than_seconds
+        if asked and old and path not in spared and not is_locked(path.parent):
             chosen.append(Rubbish(path, state.status, age, _size(path) / 2**20))
     return chosen
 
@@ -81,23 +83,27 @@ def remove(path: Path, root: Path) -> bool:
 
 
 def _runs(root: Path) -> list[Path]:
-    """Folders with a run.json; not those inside of them, such as evaluations."""
+    """Folders with a run.json and a config.yaml, in which no other run lies but evaluations."""
     found = []
     for folder, names, files in os.walk(root, followlinks=False):
-        if "run.json" in files and Path(folder) != root:
-            found.append(Path(folder))
+        path = Path(folder)
+        if path == root or not {"run.json", "config.yaml"} <= set(files):
+            continue
+        others = (other.relative_to(path).parts[0] for other in path.rglob("run.json"))
+        if not set(others) - {"run.json", "eval"}:
+            found.append(path)
             names.clear()
     return found
 
 
 def _best(found: dict[Path, State], count: int) -> set[Path]:
-    """The best completed runs of each experiment; the loss is better low, all else high."""
-    scores: dict[str, list[tuple[float, Path]]] = defaultdict(list)
+    """The best completed runs of each experiment and metric; the loss is better low, all else high."""
+    scores: dict[tuple[str, str], list[tuple[float, Path]]] = defaultdict(list)
     for path, state in found.items():
         metric = metric_of(last_record(path)) if state.status == "completed" and count else None
-        if metric:
+        if metric and math.isfinite(metric[1]):
             name, value = metric
-            scores[str(state.facts.get("experiment"))].append((-value if name == "loss" else value, path))
+            scores[str(state.facts.get("experiment")), name].append((-value if name == "loss" else value, path))
     return {path for rows in scores.values() for _, path in sorted(rows, reverse=True)[:count]}
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from tracetorch.files import remove_remains
 from tracetorch.nn import Sequential
 from tracetorch.runs import environment
 from tracetorch.runs.checkpoint import load_checkpoint, restore_random, save_checkpoint
@@ -21,6 +22,7 @@ from tracetorch.runs.identity import facts_of
 from tracetorch.runs.interrupt import Interrupt
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.records import to_csv
+from tracetorch.runs.state import state_of
 
 Listener = Callable[[str, dict[str, Any]], str | None]
 """Called with what happens ("start", "progress", "record", "end") and its values; the command line shows it.
@@ -128,6 +130,8 @@ class Run:
         if self._again:
             self.folder = self._again
             self.folder.keep_records(self._kept_records)
+            remove_remains(self.folder.path)
+            remove_remains(self.folder.checkpoint("latest").parent)
             for name, content in self._files.items():  # it may have been stopped before they were there
                 if not (self.folder.path / name).exists():
                     self.folder.write_text(name, content)
@@ -148,7 +152,7 @@ class Run:
                 self.folder.write_text(name, content)
             self._begin()
         except BaseException:
-            self._let_go()
+            self.release()
             self.folder.remove()
             raise
 
@@ -156,8 +160,7 @@ class Run:
         """Write what is known before the first update."""
         before = {}
         if self._again:
-            with suppress(ValueError):  # a broken run.json is written anew
-                before = self.folder.facts()
+            before = state_of(self.folder.path).facts  # of a broken run.json nothing: it is written anew
         self._facts = {
             "experiment": self.experiment,
             **facts_of(self.config),
@@ -194,10 +197,11 @@ class Run:
             self.status = "failed"
             raise
         finally:
-            self._let_go()
+            self.release()
             self._listener("end", {"status": self.status})
 
-    def _let_go(self) -> None:
+    def release(self) -> None:
+        """Let other processes have the folder. To be called by who does not enter a run that goes on."""
         if self._lock:
             self._lock.release()
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from tracetorch.runs.folder import RunFolder
 
 
-def difference(one: RunFolder, other: RunFolder) -> str:
+def difference(one: RunFolder, other: RunFolder, *, as_far_as_it_came: bool = False) -> str:
     """Where two runs first differ, in words; "" if they do not.
 
+    Args: as_far_as_it_came: whether the first did not come to its end, so that only its records can be compared.
     Raises: ValueError if the files of one of them are broken.
     """
     records, others = ([_timeless(record) for record in folder.records()] for folder in (one, other))
@@ -22,6 +23,8 @@ def difference(one: RunFolder, other: RunFolder) -> str:
             if left.get(name) != right.get(name):
                 where = f"update {left.get('update')}, {left.get('split')}"
                 return f"{where}: {name} is {left.get(name)} in {one.path} and {right.get(name)} in {other.path}"
+    if as_far_as_it_came and len(records) <= len(others):
+        return ""
     if len(records) != len(others):
         return f"{one.path} has {len(records)} records, {other.path} has {len(others)}"
     weights, their = _weights(one.checkpoint("latest")), _weights(other.checkpoint("latest"))

@@ -12,6 +12,11 @@ from tracetorch.runs.lock import is_locked
 
 _TAIL_BYTES = 8192
 _NO_METRICS = ("update", "split", "loss")
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("summary", "timings", "versions", "settings"), dict),
+    **{"planned_updates": int, "resumed": list, "error": str},
+}
+"""What else would stand there was written by somebody else, and is not believed."""
 
 
 class State(NamedTuple):
@@ -36,6 +41,7 @@ def state_of(folder: Path) -> State:
     if not facts:
         return State("running" if is_locked(folder) else "killed" if folder.is_dir() else "absent", {}, "")
     status = facts.get("status")
+    facts = {name: value for name, value in facts.items() if isinstance(value, _KINDS.get(name, object))}
     if status not in ("running", "completed", "failed", "interrupted"):
         return State("broken", {}, f"{folder / 'run.json'} says nothing of a status that there is")
     if status == "running" and not is_locked(folder):
@@ -45,8 +51,11 @@ def state_of(folder: Path) -> State:
 
 def last_record(folder: Path) -> dict[str, Any]:
     """The last whole line of metrics.jsonl; empty if there is none."""
+    path = folder / "metrics.jsonl"
     try:
-        with (folder / "metrics.jsonl").open("rb") as file:
+        if not path.is_file():
+            return {}
+        with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             lines = file.read().splitlines()
     except OSError:
@@ -56,7 +65,7 @@ def last_record(folder: Path) -> dict[str, Any]:
             record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(record, dict):
+        if isinstance(record, dict) and isinstance(record.get("update", 0), int | float):
             return record
     return {}
 
