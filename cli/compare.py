@@ -60,7 +60,9 @@ def _compare(folders: list[Path], by: list[str], metric: str | None) -> Comparis
         return compare(folders, by=by, metric=metric)
     except NothingToCompareError as error:
         where = ", ".join(map(str, folders[:3])) + ", …" * (len(folders) > 3)
-        raise UsageError(f"nothing to compare in {where}: {error}; `tracetorch run` makes a run") from error
+        raise UsageError(
+            f"nothing to compare in {where}: {error}; `tracetorch run` makes a run, `tracetorch resume` finishes one"
+        ) from error
     except UnknownNameError as error:
         if error.name == metric and error.name not in by:
             close = did_you_mean(error.name, error.known)

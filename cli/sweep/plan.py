@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tracetorch.cli.errors import UsageError, shorten
 from tracetorch.cli.folders import plain_name
 
 FILE = "sweep.json"
+_MANY = 20
 _LONGEST_NAME = 100  # bytes, of 255 that a file system allows
 
 
@@ -58,6 +60,8 @@ def plan(typed: list[str]) -> Plan:
 
     overrides, settings = split(typed)
     expanded = expand(overrides, settings)
+    if len(expanded) > _MANY:  # each takes a fifth of a second
+        print(f"checking {len(expanded)} jobs …", file=sys.stderr)
     composed = [_compose(job, at, len(expanded)) for at, job in enumerate(expanded)]
     varying = _varying(expanded)
     jobs = []
