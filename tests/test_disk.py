@@ -101,9 +101,7 @@ def test_a_folder_that_is_removed_under_a_run_ends_it_with_a_sentence(here, monk
     assert not Path("it").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["a b c", "ünïcödé 実験", "quote's", 'double"quote', "dollar$HOME", "semi;colon", "-dash"]
-)
+@pytest.mark.parametrize("name", ["a b ünïcödé 実験", 'quote\'s "$HOME";', "-dash"])
 def test_folders_may_have_any_name(here, name):
     quoted = name.replace("\\", "\\\\").replace("'", "\\'")
     ended = tracetorch("run", *CLICKS, f"output.dir='{quoted}/run'")

@@ -106,6 +106,7 @@ def test_the_same_search_tries_the_same_and_another_seed_another(there):
     assert all(left[0] != right[0] for left, right in zip(tried[0], tried[2], strict=True))
 
 
+@pytest.mark.slow
 def test_what_goes_on_tries_what_it_would_have_tried(there):
     assert tune(trials=12, study="whole").exit_code == 0
     assert tune("--trials", "5", trials=12).exit_code == 0
@@ -196,6 +197,7 @@ def test_a_trial_that_is_done_is_not_ended_early(there, monkeypatch):
     assert [trial.state.name for trial in journal()] == ["COMPLETE"]
 
 
+@pytest.mark.slow
 def test_the_median_of_five_trials_decides(there):
     ended = tune("search.pruner=median", "train.updates=20", "optimizer=sgd", "train.eval_every=5", trials=14)
     assert ended.exit_code == 0, ended.output

@@ -64,6 +64,7 @@ def test_ctrl_c_ends_the_run_in_order_and_what_it_tried_is_tried_again(here, num
     assert statuses(here / "study") == ["interrupted", "completed", "completed", "completed"]
 
 
+@pytest.mark.slow
 def test_what_was_killed_is_tried_again(here):
     child = begin(updates=400, trials=3)
     folder = at_work(1)
