@@ -125,6 +125,7 @@ def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
 
 
 def resolve(config: DictConfig, experiment: str) -> Composed:
+    """A config with every reference in it followed. Raises: UsageError that names the first that leads nowhere."""
     try:
         for name in {"seed", "device"} & set(config.keys()):
             _ = config[name]  # first, because other values are taken from it and would be blamed
@@ -163,6 +164,7 @@ def check_choice(override: Override, config_dir: Path | None = None) -> None:
 
 
 def missing(error: MissingConfigException, config_dir: Path | None = None) -> UsageError:
+    """A sentence for a choice that there is not: which there are, and what is close."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     known = options(group, config_dir)
     if not known:
