@@ -78,7 +78,7 @@ def test_no_pipe_is_waited_for(tmp_path):
         (b"\xff\xfe\x00", "broken"),
         ('{"status": "running"}', "without a word"),
         ('{"status": "failed"}', "it does not say why"),
-        ('{"status": "failed", "error": {"a": [1]}}', "it failed: {'a': [1]}"),
+        ('{"status": "failed", "error": {"a": [1]}}', "it failed: it does not say why"),
         ('{"status": "failed", "error": "TrainingError: a\\nb"}', "it failed: TrainingError: a b"),
         ('{"status": "interrupted", "summary": {"updates": 40}}', "it was interrupted after 40 updates"),
         ('{"status": "interrupted", "summary": [1]}', "it was interrupted after 0 updates"),
