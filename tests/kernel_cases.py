@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tests.common import normal
-from tracetorch.kernels import Draws, Drive, Sink, cpu, limit_of, reference
+from tracetorch.kernels import Draws, Drive, Sink, Trace, cpu, limit_of, reference
 
 STEPS, BATCH, IN, OUT = 5, 2, 6, 5
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -46,7 +46,7 @@ def _triton() -> Kernels:
         # Triton looks when its functions are made, some of them at the first launch; nobody else may see the variable.
         with mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"}):
             cuda = importlib.import_module("tracetorch.kernels.cuda")
-            cuda.trace_scan(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.tensor(0.5))
+            cuda.trace_scan(torch.zeros(1, 1, 1), Trace(torch.zeros(1, 1), torch.tensor(0.5)))
         return Kernels(cuda)
     except ImportError as error:
         return Kernels(None, why=f"no Triton: {error}")
@@ -111,13 +111,26 @@ INPUTS = {
 }
 """(time, batch, channels) → input: each of the roads that it may take."""
 
+
+def traced(*shape: int, decay: Tensor, seconds: Tensor | None = None) -> Trace:
+    """A trace of this shape with these decays, and traces of it with those."""
+    second = None if seconds is None else eighths(len(seconds), *shape[-2:], seed=4)
+    return Trace(eighths(*shape, seed=5), decay, second, seconds)
+
+
 TRACES = {
-    "no-trace": lambda batch, features: (None, None),
-    "one": lambda batch, features: (eighths(batch, features, seed=5), torch.tensor(0.9).double()),
-    "per-input": lambda batch, features: (eighths(batch, features, seed=5), normal(features, seed=6).sigmoid()),
-    "groups": lambda batch, features: (eighths(3, batch, features, seed=5), normal(3, 1, 1, seed=6).sigmoid()),
+    "no-trace": lambda batch, features: None,
+    "one": lambda batch, features: traced(batch, features, decay=torch.tensor(0.9).double()),
+    "per-input": lambda batch, features: traced(batch, features, decay=normal(features, seed=6).sigmoid()),
+    "groups": lambda batch, features: traced(3, batch, features, decay=normal(3, 1, 1, seed=6).sigmoid()),
+    "second": lambda batch, features: traced(
+        batch, features, decay=torch.tensor(0.9).double(), seconds=normal(2, 1, 1, seed=8).sigmoid()
+    ),
+    "seconds-of-groups": lambda batch, features: traced(
+        2, batch, features, decay=normal(2, 1, 1, seed=6).sigmoid(), seconds=normal(3, 1, features, seed=8).sigmoid()
+    ),
 }
-"""(batch, features) → a trace and its decay."""
+"""(batch, features) → a trace and its decay, and traces of it."""
 
 
 class Setup(NamedTuple):
@@ -136,6 +149,8 @@ SETUPS = {
     "layer-above": Setup("groups", True, ("outputs",), "per-input"),
     "groups-above": Setup("no-trace", True, (), "groups"),
     "all": Setup("groups", False, ("outputs", "total"), "groups"),
+    "seconds": Setup("second", False, (), "seconds-of-groups"),
+    "seconds-above": Setup("seconds-of-groups", True, ("outputs",), "second"),
     "nothing": Setup("one", True, ()),
 }
 
@@ -144,6 +159,8 @@ def to(thing: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """The same on a device, in a dtype if it is a real number; a copy."""
     if isinstance(thing, Tensor):
         return thing.to(device, dtype if thing.is_floating_point() else thing.dtype, copy=True)
+    if isinstance(thing, Trace):
+        return Trace(*(to(value, dtype, device) for value in thing))
     if isinstance(thing, Draws):
         return thing._replace(limit=thing.limit.to(device), samples=thing.samples.to(device), dtype=dtype)
     return thing
@@ -160,9 +177,11 @@ class Case(NamedTuple):
 
     def written(self) -> dict[str, Tensor]:
         """What the scan has changed, by name."""
-        sink = {"outputs": self.sink.outputs, "total": self.sink.total, "above": self.sink.trace}
-        both = {"membrane": self.membrane, "trace": self.drive.trace} | sink
-        return {name: value.cpu() for name, value in both.items() if value is not None}
+        found = {"membrane": self.membrane, "outputs": self.sink.outputs, "total": self.sink.total}
+        for name, trace in (("trace", self.drive.trace), ("above", self.sink.trace)):
+            if trace is not None:
+                found |= {name: trace.values, f"{name}, of it": trace.second}
+        return {name: value.cpu() for name, value in found.items() if value is not None}
 
 
 def case(
@@ -180,8 +199,7 @@ def case(
     """A new case, the same numbers each time; per-neuron constants where the layer has a trace for each input."""
     size = xs.size if isinstance(xs, Draws) else tuple(xs.shape)
     steps, batch, channels = size
-    own = slice(None) if setup.trace in ("per-input", "groups") else 0
-    above, above_decay = TRACES[setup.above](batch, neurons)
+    own = 0 if setup.trace in ("no-trace", "one", "second") else slice(None)
     total = torch.ones(batch, neurons, dtype=torch.float64, device=device) if "total" in setup.sink else None
     spike = torch.bool if neuron == "lif" and setup.above != "no-trace" else dtype
     outputs = torch.empty(steps, batch, neurons, dtype=spike, device=device) if "outputs" in setup.sink else None
@@ -195,12 +213,12 @@ def case(
         moved(synapse).t().contiguous().t(),
         moved(eighths(neurons, seed=2)) if setup.bias else None,
         precision or dtype,
-        *map(moved, TRACES[setup.trace](batch, channels)),
+        moved(TRACES[setup.trace](batch, channels)),
         fired=fired,
     )
     constants = (normal(neurons, seed=3).sigmoid()[own], normal(neurons, seed=4).abs()[own] / 2 + 0.2)
     first = min(2, steps - 1)
-    sink = Sink(outputs, total, first, moved(above), moved(above_decay))
+    sink = Sink(outputs, total, first, moved(TRACES[setup.above](batch, neurons)))
     return Case(
         neuron, drive, moved(eighths(batch, neurons, seed=7)), tuple(map(moved, constants[: NEURONS[neuron]])), sink
     )

@@ -9,6 +9,7 @@ from tests.common import spikes as random_spikes
 from tracetorch import functional as F
 from tracetorch import loss as losses
 from tracetorch.nn import LI, LIF, LIS, Sequential
+from tracetorch.nn.learning import average_current
 
 TWO = torch.tensor([0.6, 0.95])
 MOMENTS = (0, 1, 5, 16, 39)
@@ -159,7 +160,7 @@ def test_the_output_that_learning_assumes_is_the_present_output(name):
     layer, _ = readout(name)
     for x in normal(12, 3, IN, seed=8):
         present = layer(x)
-        current = layer._average_current(layer.average_input())
+        current = average_current(layer, layer.average_input())
         close(layer.average_output(current, layer.state.steps), present)
 
 
@@ -213,21 +214,3 @@ def test_the_signal_below_an_integrator_written_out():
         layer(torch.ones(2, IN).double())
     signal, beta = normal(2, OUT), layer.decay.item()
     close(layer.backward(signal), signal @ layer.weight.detach() * (1 - beta**5) / (1 - beta))
-
-
-@pytest.mark.parametrize("steps", [5, 40])
-def test_the_gradient_of_a_free_trace_decay_knows_only_the_scale(steps):
-    """A known limit: for input that came early, the true gradient of the average is positive; the layer's is not."""
-    layer = LI(1, 1, decay=0.9, trace_decay=0.9, learn="trace_decay").double()
-    layer.weight.data.fill_(1.0)
-    early = torch.zeros(steps, 1, 1, dtype=torch.float64)
-    early[0] = 1.0
-    layer.run(early)
-    layer.backward(torch.ones(1, 1, dtype=torch.float64))
-    assert float(layer.raw_trace_decay.grad) < 0
-
-    def average(decay: float) -> float:
-        weights = torch.tensor([decay**age for age in range(steps - 1, -1, -1)], dtype=torch.float64)
-        return float(weights[0] / weights.sum())
-
-    assert average(0.9 + 1e-6) > average(0.9 - 1e-6)

@@ -22,9 +22,10 @@ from tests.kernel_cases import (
     drawn,
     expected,
     over,
+    same,
 )
 from tracetorch import kernels as dispatch
-from tracetorch.kernels import Draws, Drive, Sink, counter, cpu, reference
+from tracetorch.kernels import Draws, Drive, Sink, Trace, counter, cpu, reference
 
 SIZE = (STEPS, BATCH, IN)
 
@@ -72,9 +73,9 @@ def test_only_steps_that_follow_one_another_are_drawn(kernels):
 
 @KERNELS
 def test_draws_leave_their_limits_and_names_as_they_were(kernels):
-    draws, same = drawn(varying=True), drawn(varying=True)
+    draws, kept = drawn(varying=True), drawn(varying=True)
     spikes_of(kernels, draws)
-    assert torch.equal(draws.limit, same.limit) and torch.equal(draws.samples, same.samples)
+    assert torch.equal(draws.limit, kept.limit) and torch.equal(draws.samples, kept.samples)
 
 
 # ── currents, for a neuron without a kernel ─────────────────────────────────────────────────────────────────────────
@@ -83,11 +84,11 @@ def test_draws_leave_their_limits_and_names_as_they_were(kernels):
 @over(kind=INPUTS, trace=TRACES, precision=[None, torch.bfloat16], dtype=FLOATS)
 def test_currents_and_the_trace_they_leave(kernels, kind, trace, precision, dtype):
     how = SETUPS["total"]._replace(trace=trace, bias=trace == "one")
-    theirs = case("li", INPUTS[kind](*SIZE), how, dtype).drive
-    mine = case("li", INPUTS[kind](*SIZE), how, dtype, device=kernels.device, precision=precision).drive
-    made, wanted = kernels.module.currents(mine).cpu(), reference.currents(theirs)
+    theirs = case("li", INPUTS[kind](*SIZE), how, dtype)
+    mine = case("li", INPUTS[kind](*SIZE), how, dtype, device=kernels.device, precision=precision)
+    made, wanted = kernels.module.currents(mine.drive).cpu(), reference.currents(theirs.drive)
     assert made.dtype == dtype and torch.equal(made, wanted)
-    assert trace == "no-trace" or torch.equal(mine.trace.cpu(), theirs.trace)
+    same(mine.written(), theirs.written())
 
 
 @KERNELS
@@ -112,7 +113,7 @@ def test_no_launch_lets_triton_fuse_a_product_and_a_sum(kernels, monkeypatch):
         def __getitem__(self, grid):
             return lambda *args, **options: (launches.append((self.name, options)), self.kernel[grid](*args, **options))
 
-    names = {"_trace_kernel", "_draw_kernel", "_scan_kernel"}
+    names = {"trace_kernel", "draw_kernel", "scan_kernel"}
     for name in names:
         monkeypatch.setattr(kernels.module, name, Spy(name))
     mine = case("lif", drawn(), SETUPS["all"], torch.float32, device=kernels.device)
@@ -128,9 +129,9 @@ def run(dtype: torch.dtype = torch.float32) -> list[float]:
     """Spikes of one neuron with steady input 1, decay .5 and threshold 1.6, through the dispatch."""
     one, half, threshold = (torch.tensor(value, dtype=dtype) for value in (1.0, 0.5, 1.6))
     sink = Sink(outputs=torch.empty(3, 1, 1, dtype=dtype))
-    drive = Drive(one.expand(3, 1, 1), one.expand(1, 1), None, dtype, one.expand(1, 1).clone(), half)
+    drive = Drive(one.expand(3, 1, 1), one.expand(1, 1), None, dtype, Trace(one.expand(1, 1).clone(), half))
     dispatch.scan("lif", drive, torch.zeros(1, 1, dtype=dtype), (half, threshold), sink)
-    assert float(drive.trace) == 1.875
+    assert float(drive.trace.values) == 1.875
     return sink.outputs.flatten().tolist()
 
 

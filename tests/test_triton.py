@@ -36,23 +36,26 @@ def compiled(kernel, pointers, whole, constants):
 
 sizes = ["steps", "batch", "channels"]
 for real, xs in [("*fp32", "*i8"), ("*fp32", "*bf16"), ("*fp32", "*fp32"), ("*fp64", "*i8"), ("*fp64", "*fp64")]:
-    compiled(cuda._trace_kernel, {"xs": xs, "trace": real, "decays": real}, sizes, {"BLOCK": 128})
+    pointers = {"xs": xs} | dict.fromkeys(("trace", "decays"), real)
+    compiled(cuda.trace_kernel, pointers, sizes, {"BLOCK": 128})
+    pointers |= dict.fromkeys(("second", "second_decays"), real)
+    compiled(cuda.second_kernel, pointers, [*sizes, "traces"], {"BLOCK": 128})
 for drawn, varying, trace in [
     ("*fp32", False, "*fp32"), ("*bf16", True, "*fp32"), ("*fp64", True, "*fp64"), ("*i8", False, None),
 ]:
     pointers = {"limits": "*i32", "samples": "*i64", "first": "*i64", "drawn": drawn}
     pointers |= dict.fromkeys(("trace", "decays"), trace or "*i32")
-    compiled(cuda._draw_kernel, pointers, sizes, {"VARYING": varying, "TRACE": trace is not None, "BLOCK": 128})
+    compiled(cuda.draw_kernel, pointers, sizes, {"VARYING": varying, "TRACE": trace is not None, "BLOCK": 128})
 for real, (kind, outputs) in itertools.product(
     ("*fp32", "*fp64"), [(0, None), (0, "*i8"), (0, "*bf16"), (0, "same"), (1, "same"), (2, "same")]
 ):
     pointers = {name: real for name in ("currents", "membrane", "decays", "thresholds", "trace", "trace_decays")}
     pointers |= {"outputs": real if outputs in (None, "same") else outputs, "total": "*fp64" if outputs else real}
     flags = dict.fromkeys(("OUTPUTS", "TOTAL", "TRACE"), outputs is not None) | {"KIND": kind, "BLOCK": 128}
-    compiled(cuda._scan_kernel, pointers, ["steps", "batch", "neurons", "first"], flags)
+    compiled(cuda.scan_kernel, pointers, ["steps", "batch", "neurons", "first"], flags)
 """
 
-KERNELS = {"_trace_kernel": 5, "_draw_kernel": 4, "_scan_kernel": 12}
+KERNELS = {"trace_kernel": 5, "second_kernel": 5, "draw_kernel": 4, "scan_kernel": 12}
 
 
 @pytest.fixture(scope="module")

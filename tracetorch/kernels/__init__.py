@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,13 +19,14 @@ from tracetorch.kernels import reference
 from tracetorch.kernels.counter import Draws, draw, limit_of
 from tracetorch.kernels.drive import Drive
 from tracetorch.kernels.sink import Sink
+from tracetorch.kernels.trace import Trace
 
 if TYPE_CHECKING:
     from tracetorch.kernels.cpu.step import Stepper
 
 __all__ = [
-    "Draws", "Drive", "Sink", "currents", "draw", "draw_below", "limit_of", "names", "scan", "spike_dtype", "spikes",
-    "stepper",
+    "Draws", "Drive", "Sink", "Trace", "currents", "draw", "draw_below", "limit_of", "names", "scan", "spike_dtype",
+    "spikes", "stepper", "trace_scan",
 ]  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def stepper(
     weight: Tensor,
     bias: Tensor | None,
     raw: list[Tensor],
-    constants: Callable[[], tuple[tuple[Tensor, ...], Tensor]],
+    constants: Callable[[Any], tuple[tuple[Tensor, ...], Trace]],
 ) -> Stepper | None:
     """One step of a layer as one compiled call, if there is such a kernel for it; see `cpu.step.Stepper`."""
     kernels = _kernels(weight)
@@ -54,6 +55,11 @@ def stepper(
 def currents(drive: Drive) -> Tensor:
     """Currents for a neuron without a kernel, (time, batch, neurons); see `reference.currents`."""
     return _kernels(drive.weight).currents(drive)
+
+
+def trace_scan(xs: Tensor, trace: Trace) -> None:
+    """A chunk of input, (time, batch, inputs), into its trace alone; see `reference.trace_scan`."""
+    _kernels(trace.values).trace_scan(xs, trace)
 
 
 def spikes(draws: Draws) -> Tensor:

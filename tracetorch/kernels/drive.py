@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.kernels.counter import Draws
+from tracetorch.kernels.trace import Trace
 
 
 class Drive(NamedTuple):
@@ -17,8 +18,7 @@ class Drive(NamedTuple):
     weight, bias: (neurons, inputs); (neurons,) or None.
     precision: dtype of the factors of the product. bfloat16 holds spikes exactly and rounds the weights; products are
         summed in float32, and the sum is rounded to bfloat16 where the device cannot give it otherwise.
-    trace, trace_decay: the layer's input trace, (batch, inputs) or (groups, batch, inputs), which the input is added
-        to, in place, and its decay: a number, (inputs,) or (groups, 1, 1). None if whoever made the input did that.
+    trace: the layer's input trace, which the input is added to; None if whoever made the input did that.
     fired: how many of `xs` are 1, if they are spikes and were counted.
     """
 
@@ -26,8 +26,7 @@ class Drive(NamedTuple):
     weight: Tensor
     bias: Tensor | None
     precision: torch.dtype
-    trace: Tensor | None = None
-    trace_decay: Tensor | None = None
+    trace: Trace | None = None
     fired: int | None = None
 
     @property

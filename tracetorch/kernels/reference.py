@@ -14,6 +14,7 @@ from tracetorch.kernels import counter
 from tracetorch.kernels.counter import Draws
 from tracetorch.kernels.drive import Drive
 from tracetorch.kernels.sink import Sink
+from tracetorch.kernels.trace import Trace
 
 
 def lif_scan(drive: Drive, membrane: Tensor, decay: Tensor, threshold: Tensor, sink: Sink) -> None:
@@ -48,15 +49,15 @@ def lis_scan(drive: Drive, membrane: Tensor, decay: Tensor, sink: Sink) -> None:
 def currents(drive: Drive) -> Tensor:
     """The input added to its trace, if that is still to be done, and weighed: (time, batch, neurons)."""
     xs = spikes(drive.xs) if isinstance(drive.xs, Draws) else drive.xs
-    if drive.trace is not None and drive.trace_decay is not None:
-        trace_scan(xs, drive.trace, drive.trace_decay)
+    if drive.trace is not None:
+        trace_scan(xs, drive.trace)
     return weigh(xs, drive)
 
 
-def trace_scan(xs: Tensor, trace: Tensor, decay: Tensor) -> None:
-    """`functional.trace_step` over a chunk. Args: as in `Drive`; the trace is updated."""
+def trace_scan(xs: Tensor, trace: Trace) -> None:
+    """`functional.trace_step` over a chunk, (time, batch, inputs); the trace is updated."""
     for x in xs:
-        trace.copy_(F.trace_step(x, trace, decay))
+        trace.take(x)
 
 
 def spikes(draws: Draws) -> Tensor:

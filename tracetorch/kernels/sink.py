@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from tracetorch.kernels.trace import Trace
 
 
 @dataclass
@@ -14,16 +15,14 @@ class Sink:
 
     outputs: (time, batch, features); each step is written here. bool if they are spikes for the layer above.
     total: (batch, features), float64 where the device has it; every step from `first` on is added.
-    trace, trace_decay: the input trace of the layer above, (batch, features) or (groups, batch, features), and its
-        decay; `t ← d·t + x` for every step.
+    trace: the input trace of the layer above, which takes every step.
     fired: afterwards, how many spikes there were, if the kernel counted them.
     """
 
     outputs: Tensor | None = None
     total: Tensor | None = None
     first: int = 0
-    trace: Tensor | None = None
-    trace_decay: Tensor | None = None
+    trace: Trace | None = None
     fired: int | None = None
 
     def take(self, step: int, output: Tensor) -> None:
@@ -32,5 +31,5 @@ class Sink:
             self.outputs[step] = output
         if self.total is not None and step >= self.first:
             self.total += output
-        if self.trace is not None and self.trace_decay is not None:
-            torch.add(self.trace_decay * self.trace, output, out=self.trace)
+        if self.trace is not None:
+            self.trace.take(output)

@@ -11,7 +11,8 @@ from torch import Tensor
 from tracetorch import functional as F
 from tracetorch import kernels
 from tracetorch.encode import Stream
-from tracetorch.kernels import Draws, Drive, Sink
+from tracetorch.kernels import Draws, Drive, Sink, Trace
+from tracetorch.nn import learning
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.running import run_chunks
 from tracetorch.nn.state import LayerState
@@ -33,8 +34,13 @@ class TraceLayer(LayerState, ABC):
             for each input, sets it free. Groups of neurons that are tied keep one trace each.
         bias: whether a steady current is added to each neuron.
         learn: which of the layer's parameters are learnable; the others are fixed. "bias" counts only if there is one.
-    Gradient: of the local graph through `average_output`; the state and the trace are facts, held constant.
-    Memory: batch × (groups·in_features + out_features), independent of time.
+        decay_gradient: "exact" lets the decay that the trace follows learn from how the trace depends on it, which a
+            trace of the trace accumulates, `e ← d·e + t`; "stationary" takes the trace for a fact.
+        bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.bank` for what a layer learns from them.
+    Gradient: of the local graph through `average_output`; the state is a fact, held constant, and so is the trace, but
+        for its dependence on its decay. A membrane's decay to which no trace is tied has a stationary gradient.
+    Memory: batch × (groups·in_features + out_features), independent of time; twice the traces if their decays learn,
+        and another batch × in_features for each in the bank.
     """
 
     spiking: bool = False
@@ -50,7 +56,7 @@ class TraceLayer(LayerState, ABC):
 
         Args:
             current: (batch, out_features).
-            state: this neuron's NamedTuple; leave `trace` and `steps` as they are.
+            state: this neuron's NamedTuple; leave `trace`, `second` and `steps` as they are.
         Returns: output (batch, out_features) and the next state.
         """
 
@@ -82,7 +88,7 @@ class TraceLayer(LayerState, ABC):
 
         Args:
             drive: what the currents come from; `kernels.currents(drive)` makes them, (time, batch, out_features).
-            state: before the chunk; its tensors, without `trace` and `steps`, are overwritten with those after it.
+            state: before the chunk; its tensors, without the traces and `steps`, are overwritten with those after it.
             sink: takes the output of every step.
         """
         if self.kernel:
@@ -116,7 +122,7 @@ class TraceLayer(LayerState, ABC):
             return self._graph(x, [self])
         if self.kernel and self._product_dtype == self.weight.dtype:
             if self._stepper is None or not self._stepper.is_fresh(self._parameters.values()):
-                self._stepper = kernels.stepper(self.kernel, self.weight, self.bias, self._raw(), self._constants_now)
+                self._stepper = kernels.stepper(self.kernel, self.weight, self.bias, self._raw(), self._constants_of)
             if self._stepper is not None and self._stepper.takes(x):
                 self._stepper.bind(self._own_state(x.shape[0]))
                 return self._stepper(x)
@@ -140,8 +146,8 @@ class TraceLayer(LayerState, ABC):
     def _raw(self) -> list[Tensor]:
         return [value for name, value in self.named_parameters(recurse=False) if name.startswith("raw_")]
 
-    def _constants_now(self) -> tuple[tuple[Tensor, ...], Tensor]:
-        return self.constants, self.trace_decay
+    def _constants_of(self, state: Any) -> tuple[tuple[Tensor, ...], Trace]:
+        return self.constants, self.trace_of(state)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what holds addresses of this layer's memory: a copy finds its own."""
@@ -160,7 +166,7 @@ class TraceLayer(LayerState, ABC):
         self._check_place(xs.samples.device if isinstance(xs, Draws) else xs.device)
         state = self._own_state(size[1])
         xs = xs.to(self.weight.dtype) if isinstance(xs, Tensor) else xs
-        return Drive(xs, self.weight, self.bias, self._product_dtype, state.trace, self.trace_decay)
+        return Drive(xs, self.weight, self.bias, self._product_dtype, self.trace_of(state))
 
     def emit(self, drive: Drive, sink: Sink) -> None:
         """Everything that the layer does with a chunk: trace, currents, membranes, and outputs into the sink."""
@@ -177,7 +183,7 @@ class TraceLayer(LayerState, ABC):
         above._check_place(self.weight.device)
         dtype = kernels.spike_dtype(above.weight, above._product_dtype) if self.spiking else self.weight.dtype
         outputs = torch.empty(steps, batch, self.out_features, dtype=dtype, device=self.weight.device)
-        sink = Sink(outputs=outputs, trace=above._own_state(batch).trace, trace_decay=above.trace_decay)
+        sink = Sink(outputs=outputs, trace=above.trace_of(above._own_state(batch)))
         self.emit(drive, sink)
         return Drive(outputs, above.weight, above.bias, above._product_dtype, fired=sink.fired)
 
@@ -213,38 +219,16 @@ class TraceLayer(LayerState, ABC):
 
         Raises: RuntimeError before the first step.
         """
-        if self._state is None:
-            raise RuntimeError(f"{self} has seen no input: call net(x) or net.run(xs) before net.backward(signal)")
-        return F.average_input(self._state.trace, self.trace_decay, self._state.steps)
+        return learning.average_input(self, self._state)
 
-    @torch.enable_grad()
-    def backward(self, signal: Tensor) -> Tensor:
+    def backward(self, signal: Tensor, above: TraceLayer | None = None) -> Tensor:
         """Learn: add the gradient to every learnable parameter's `.grad`.
 
-        Args: signal: dL/d average output, (batch, out_features).
-        Returns: dL/d average input, (batch, in_features): the learning signal for what lies below.
+        Args:
+            signal: dL/d average output, (batch, out_features); or (bank, batch, out_features), for each stretch of the
+                past in the bank of the layer above.
+            above: the layer that the signal came from; None if it came from a loss.
+        Returns: dL/d average input, (batch, in_features), the learning signal for what lies below; with a bank,
+            (bank, batch, in_features).
         """
-        average = self.average_input()
-        if signal.shape != (average.shape[-2], self.out_features):
-            wanted = (average.shape[-2], self.out_features)
-            raise ValueError(f"{self} expects a signal of shape {wanted}, got {tuple(signal.shape)}")
-        if not average.requires_grad:
-            average.requires_grad_()
-        output = self.average_output(self._average_current(average), self._state.steps)
-        learnable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        below, *gradients = torch.autograd.grad(
-            output, [average, *learnable], signal.to(output.dtype), allow_unused=True
-        )
-        for parameter, gradient in zip(learnable, gradients, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        return below if self.groups == 1 else below.sum(dim=0)
-
-    def _average_current(self, average: Tensor) -> Tensor:
-        if self.groups == 1:
-            # Not `linear`: this way the gradient is laid out as the weight is, and the optimizer need not jump.
-            current = average @ self.weight.t()
-        else:
-            weight = self.weight.view(self.groups, -1, self.in_features)
-            current = torch.einsum("gbi,goi->bgo", average, weight).flatten(1)
-        return current if self.bias is None else current + self.bias
+        return learning.backward(self, self._state, signal, above)

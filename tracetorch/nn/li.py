@@ -18,7 +18,7 @@ class LI(TraceLayer):
         level = (W·ā + b)(1 − βⁿ)/(1 − β)                                    (`functional.li_level`)
 
     Args:
-        in_features, out_features, decay, trace_decay, bias, learn: see `TraceLayer`.
+        in_features, out_features, decay, trace_decay, bias, learn, decay_gradient: see `TraceLayer`.
     Returns: membranes, any real number, (batch, out_features).
     Gradient: exact for W and b, for a loss on the present output, if the trace is tied to the membrane: it then equals
         backpropagation through time. Approximate for decays, which it treats as if the current were steady.
@@ -37,8 +37,17 @@ class LI(TraceLayer):
         trace_decay: Values | str = "membrane",
         bias: bool = False,
         learn: Iterable[str] = ("weight", "bias", "decay"),
+        decay_gradient: str = "exact",
     ):
-        super().__init__(in_features, out_features, decay=decay, trace_decay=trace_decay, bias=bias, learn=learn)
+        super().__init__(
+            in_features,
+            out_features,
+            decay=decay,
+            trace_decay=trace_decay,
+            bias=bias,
+            learn=learn,
+            decay_gradient=decay_gradient,
+        )
         self._check_learn()
 
     def step(self, current: Tensor, state: F.LIState) -> tuple[Tensor, F.LIState]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 from torch.nn import Parameter
@@ -20,7 +20,7 @@ class LIF(TraceLayer):
         rate = a line in i = W·ā + b, its corners rounded                    (`functional.lif_rate`)
 
     Args:
-        in_features, out_features, decay, trace_decay, bias, learn: see `TraceLayer`.
+        in_features, out_features, decay, trace_decay, bias, learn, decay_gradient, bank: see `TraceLayer`.
         threshold: θ > 0, a number or one for each neuron.
         rate: the steady-state map, "line" or "logistic".
     Returns: spikes, 0 or 1, (batch, out_features).
@@ -48,9 +48,20 @@ class LIF(TraceLayer):
         trace_decay: Values | str = "membrane",
         bias: bool = False,
         learn: Iterable[str] = ("weight", "bias", "decay", "threshold"),
+        decay_gradient: str = "exact",
+        bank: Sequence[float] = (),
         rate: str = "line",
     ):
-        super().__init__(in_features, out_features, decay=decay, trace_decay=trace_decay, bias=bias, learn=learn)
+        super().__init__(
+            in_features,
+            out_features,
+            decay=decay,
+            trace_decay=trace_decay,
+            bias=bias,
+            learn=learn,
+            decay_gradient=decay_gradient,
+            bank=bank,
+        )
         self._store("raw_threshold", constrain.raw_from_positive(self._per("threshold", threshold, out_features)))
         if rate not in F.RATE_MAPS:
             raise ValueError(f"rate must be one of {', '.join(F.RATE_MAPS)}, got {rate!r}")

@@ -19,7 +19,7 @@ class LIS(TraceLayer):
         distribution = softmax((W·ā + b)(1 − βⁿ)/(1 − β))                    (`functional.lis_distribution`)
 
     Args:
-        in_features, out_features, decay, trace_decay, bias, learn: see `TraceLayer`.
+        in_features, out_features, decay, trace_decay, bias, learn, decay_gradient: see `TraceLayer`.
     Returns: probabilities, each row sums to 1, (batch, out_features).
     Gradient: as `LI`: exact for W and b, for a loss on the present output, if the trace is tied. For a loss on the mean
         over a window it takes the softmax where it stands at the end.
@@ -38,8 +38,17 @@ class LIS(TraceLayer):
         trace_decay: Values | str = "membrane",
         bias: bool = False,
         learn: Iterable[str] = ("weight", "bias", "decay"),
+        decay_gradient: str = "exact",
     ):
-        super().__init__(in_features, out_features, decay=decay, trace_decay=trace_decay, bias=bias, learn=learn)
+        super().__init__(
+            in_features,
+            out_features,
+            decay=decay,
+            trace_decay=trace_decay,
+            bias=bias,
+            learn=learn,
+            decay_gradient=decay_gradient,
+        )
         self._check_learn()
 
     def step(self, current: Tensor, state: F.LIState) -> tuple[Tensor, F.LIState]:

@@ -18,6 +18,10 @@ MAX_GROUPS = 16
 """A tied trace is kept once for each decay; more than this is surely a decay per neuron, which needs a free trace."""
 
 
+DECAY_GRADIENTS = ("exact", "stationary")
+"""What a trace's decay learns from: how the trace depends on it, or how a steady state would."""
+
+
 class LayerParameters(Module):
     """Weights, bias and decays of a layer; see `TraceLayer` for what they mean and for the arguments.
 
@@ -26,6 +30,7 @@ class LayerParameters(Module):
 
     weight: Parameter
     bias: Parameter | None
+    bank: Tensor
     raw_decay: Parameter
     raw_trace_decay: Parameter | None
 
@@ -38,13 +43,17 @@ class LayerParameters(Module):
         trace_decay: Values | str,
         bias: bool,
         learn: Iterable[str],
+        decay_gradient: str = "exact",
+        bank: Sequence[float] = (),
     ):
         super().__init__()
         if in_features < 1 or out_features < 1:
             raise ValueError(f"a layer needs at least 1 input and 1 neuron, got {in_features} and {out_features}")
         if isinstance(trace_decay, str) and trace_decay != "membrane":
             raise ValueError(f'trace_decay must be a number, one for each input, or "membrane", got {trace_decay!r}')
-        self.in_features, self.out_features = in_features, out_features
+        if decay_gradient not in DECAY_GRADIENTS:
+            raise ValueError(f"decay_gradient must be one of {', '.join(DECAY_GRADIENTS)}, got {decay_gradient!r}")
+        self.in_features, self.out_features, self.decay_gradient = in_features, out_features, decay_gradient
         self._learn = (learn,) if isinstance(learn, str) else tuple(learn)
         bound = 1 / math.sqrt(in_features)
         weight = torch.empty(out_features, in_features).uniform_(-bound, bound)
@@ -61,11 +70,29 @@ class LayerParameters(Module):
             free = self._per("trace_decay", trace_decay, in_features)
             self._store("raw_trace_decay", constrain.raw_from_decay(free))
         self._store("raw_decay", constrain.raw_from_decay(decay))
+        self.register_buffer("bank", self._check_bank(bank), persistent=False)
 
     @property
     def tied(self) -> bool:
         """Whether the trace decays with the membrane, which is the exact case."""
         return self.raw_trace_decay is None
+
+    @property
+    def keeps_slope(self) -> bool:
+        """Whether ∂trace/∂decay is kept beside the trace: if a decay that the trace follows learns by it."""
+        return self.decay_gradient == "exact" and ("decay" if self.tied else "trace_decay") in self._learn
+
+    @property
+    def seconds(self) -> int:
+        """How many traces of the trace there are."""
+        return self.groups * self.keeps_slope + len(self.bank)
+
+    @property
+    def second_decay(self) -> Tensor:
+        """Their decays, (seconds, 1, in_features): the trace's own, for the slopes; then those of the bank."""
+        own = self.trace_decay.detach().expand(self.groups, 1, self.in_features)
+        bank = self.bank[:, None, None].expand(-1, 1, self.in_features)
+        return torch.cat([own, bank]) if self.keeps_slope else bank
 
     @property
     def decay(self) -> Tensor:
@@ -79,9 +106,14 @@ class LayerParameters(Module):
 
         A tied one is read without a gradient: the average input is what was recorded, and moves nothing.
         """
-        if self.raw_trace_decay is not None:
-            return constrain.decay_from_raw(self.raw_trace_decay)
-        decay = constrain.decay_from_raw(self.raw_decay.detach())
+        decay = self.learnable_trace_decay
+        return decay.detach() if self.tied else decay
+
+    @property
+    def learnable_trace_decay(self) -> Tensor:
+        """`trace_decay`, with a gradient for the membrane's decay too where the two are tied."""
+        raw = self.raw_decay if self.raw_trace_decay is None else self.raw_trace_decay
+        decay = constrain.decay_from_raw(raw)
         return decay[:, None, None] if self.groups > 1 else decay
 
     def _store(self, name: str, value: Tensor | None) -> None:
@@ -98,6 +130,14 @@ class LayerParameters(Module):
                 raise ValueError(f"learn: a {type(self).__name__} has no {name!r}; {hint}it has {', '.join(names)}")
         if self.tied and "trace_decay" in self._learn:
             raise ValueError("learn: a tied trace_decay follows the membrane's; give trace_decay a number to learn it")
+
+    def _check_bank(self, bank: Sequence[float]) -> Tensor:
+        decays = torch.tensor(sorted(bank), dtype=torch.get_default_dtype())
+        if not bool(((decays > 0) & (decays < 1)).all()) or len(decays.unique()) < len(decays):
+            raise ValueError(f"bank lists different decays between 0 and 1 (both excluded), got {list(bank)}")
+        if len(decays) and self.groups > 1:
+            raise ValueError("a bank follows a single trace: give decay one number, or leave the bank empty")
+        return decays
 
     def _per(self, name: str, value: Values, count: int) -> Tensor:
         tensor = torch.as_tensor(value, dtype=torch.get_default_dtype())

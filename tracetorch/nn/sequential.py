@@ -99,9 +99,10 @@ class Sequential(Module):
         Args: signal: dL/d average output of the network, (batch, out_features).
         Returns: dL/d average input of the network, (batch, in_features): the signal for what lies below it.
         """
+        above = None
         for layer in reversed(list(self)):
-            signal = layer.backward(signal)
-        return signal
+            signal, above = layer.backward(signal, above), layer
+        return signal if signal.ndim == 2 else signal.sum(dim=0)
 
     def reset(self) -> None:
         """Forget the state of every layer."""

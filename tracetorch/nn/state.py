@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tracetorch.kernels import Trace
 from tracetorch.nn.parameters import LayerParameters
 
 
@@ -81,6 +82,11 @@ class LayerState(LayerParameters):
         self._lent = False
         return state
 
+    def trace_of(self, state: Any) -> Trace:
+        """The trace of the input as the kernels take it, in the very memory of this state."""
+        second = (state.second, self.second_decay) if self.seconds else (None, None)
+        return Trace(state.trace, self.trace_decay, *second)
+
     def _blank_state(self, batch: int) -> Any:
         """All zeros, in the memory of the state that was forgotten last if that fits."""
         spare, weight = self._spare, self.weight
@@ -104,7 +110,8 @@ class LayerState(LayerParameters):
 
     def _initial_state(self, batch: int) -> Any:
         trace = (self.groups, batch, self.in_features) if self.groups > 1 else (batch, self.in_features)
-        shapes = dict.fromkeys(self.state_type._fields, (batch, self.out_features)) | {"trace": trace}
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(self.state_type._fields, (batch, self.out_features))
+        shapes |= {"trace": trace, "second": (self.seconds, batch, self.in_features)}
         state = self.state_type(**{name: self.weight.new_zeros(shape) for name, shape in shapes.items()})
         return state._replace(steps=torch.zeros(batch, 1, dtype=torch.int64, device=self.weight.device))
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
-from tracetorch.rules.replayed import Local, Recording, add_gradient, add_traced, local_step, record, steps
+from tracetorch.nn.layer import TraceLayer
+from tracetorch.rules.passage import Passage, add_gradient, by_group, go_through
+from tracetorch.rules.replayed import Recording, chunks, record
 from tracetorch.rules.surrogate import Surrogate, surrogate_of
-from tracetorch.rules.unrolled import using
 
 
 class EProp:
@@ -32,9 +33,11 @@ class EProp:
         tied readout and, if feedback is symmetric, of the tied hidden layer next to it: without recurrence, nothing is
         dropped there. Approximate for layers further down, whose spikes act through those above, and for random
         feedback. Decays and thresholds get that of each step alone.
-    Memory: batch × inputs × neurons of every hidden layer, for the eligibilities; independent of time.
-    Time: the signal comes at the end here, so the sequence is run twice, and each step touches every eligibility:
-        O(time × batch × weights).
+    Memory: of the chunk of 64 steps that is at hand, inputs and neurons of every layer. Of a stretch longer than that,
+        also batch × inputs × neurons of every hidden layer, for the eligibilities. Independent of time.
+    Time: the signal comes at the end here, so the stretch is run twice: O(time × batch × weights). Within a chunk no
+        eligibility is formed: what is still to come of the signal, Σ_{t' ≥ t} κ^(t' − t)·L(t'), meets ψ(t)·x̂(t)ᵀ in one
+        matrix product over time × batch. Each chunk but the last is then folded into the eligibilities.
     Source: Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein, Maass (2020), doi:10.1038/s41467-020-17236-y.
     """
 
@@ -81,34 +84,32 @@ class EProp:
             raise RuntimeError(
                 "nothing was run since the last learning moment: call rule.forward(xs) before rule.backward"
             )
-        states, feedback = list(self._recording.states), self.feedback_weights()
-        hidden, readout = list(self.net)[:-1], self.net[len(self.net) - 1]
+        xs, first, share, before, between = self._recording
+        (*hidden, readout), states, above = self.net, list(before), between[-1]
         kept = 0.0 if readout.spiking else float(readout.decay.detach())
-        batch = len(signal)
-        eligible = [layer.weight.new_zeros(batch, layer.out_features, layer.in_features) for layer in hidden]
-        eligible_bias = [layer.weight.new_zeros(batch, layer.out_features) for layer in hidden]
-        for x, share in steps(self._recording):
-            value, locals_ = x.to(readout.weight.dtype), list[Local]()
-            for at, layer in enumerate(self.net):
-                with using(layer, self.surrogate):
-                    locals_.append(local_step(layer, value, states[at]))
-                states[at], value = locals_[at].state, locals_[at].output.detach()
+        feedback, eligibilities = self.feedback_weights(), [_Eligibility(layer, kept) for layer in hidden]
+        for start, part in chunks(xs):
+            passages, value = list[Passage](), part.to(readout.weight.dtype)
             for at, layer in enumerate(hidden):
-                slope, input_trace = locals_[at].slope(), locals_[at].input_trace(layer)
-                eligible[at].mul_(kept).addcmul_(slope[:, :, None], input_trace)
-                eligible_bias[at].mul_(kept).add_(slope * locals_[at].ones_trace(layer))
-            if not share:
-                continue
-            delta, others = locals_[-1].pull(readout, signal * share)
-            add_traced(readout, delta, locals_[-1])
-            for name, gradient in others.items():
-                add_gradient(readout, name, gradient)
-            for at, layer in enumerate(hidden):
-                told = delta @ feedback[at]
-                add_gradient(layer, "weight", torch.einsum("bo,boi->oi", told, eligible[at]))
-                add_gradient(layer, "bias", (told * eligible_bias[at]).sum(dim=0))
-                for name, gradient in locals_[at].pull(layer, told)[1].items():
-                    add_gradient(layer, name, gradient)
+                passages.append(go_through(layer, value, states[at], self.surrogate))
+                states[at], value = passages[at].after, passages[at].outputs
+            slopes, stop = [passage.slope() for passage in passages], start + len(part)
+            told = list(zip(passages, slopes, eligibilities, feedback, strict=True))
+            if stop > first:
+                counting = value[max(0, first - start) :]
+                top = go_through(readout, counting, above, self.surrogate)
+                above, delta = top.after, top.pull((signal * share).repeat(len(counting), 1))
+                top.learn(delta)
+                deltas = delta.new_zeros(*value.shape[:2], delta.shape[1])
+                deltas[-len(counting) :] = delta.view(*counting.shape[:2], -1)
+                coming = _still_to_come(deltas, kept)
+                for passage, slope, eligibility, sent in told:
+                    passage.pull((deltas @ sent).flatten(0, 1))
+                    passage.learn((coming @ sent).flatten(0, 1) * slope)
+                    eligibility.learn(kept * coming[0] @ sent)
+            if stop < len(xs) and kept:
+                for passage, slope, eligibility, _ in told:
+                    eligibility.fold(passage, slope)
         self._recording = None
 
     @torch.no_grad()
@@ -122,3 +123,46 @@ class EProp:
             above = above @ layer.weight
             found.append(above)
         return found[::-1]
+
+
+def _still_to_come(deltas: Tensor, kept: float) -> Tensor:
+    """Of a signal, at every step of a chunk: Σ_{t' ≥ t} κ^(t' − t)·δ(t'), the shape of δ."""
+    steps = torch.arange(len(deltas), dtype=deltas.dtype, device=deltas.device)
+    weights = (kept ** (steps - steps[:, None]).clamp(min=0)).triu()
+    return (weights @ deltas.flatten(1)).view_as(deltas)
+
+
+class _Eligibility:
+    """ē of every synapse and bias of a layer, after the chunks that were folded into it; nothing before the first."""
+
+    def __init__(self, layer: TraceLayer, kept: float):
+        self.layer, self.kept = layer, kept
+        self.weight: Tensor | None = None  # (groups × batch, neurons of the group, in_features)
+        self.bias: Tensor | None = None  # (batch, out_features)
+
+    @torch.no_grad()
+    def fold(self, passage: Passage, slope: Tensor) -> None:
+        """Take in a chunk of k steps: ē ← κᵏ·ē + Σ_t κ^(k − t)·ψ(t)·x̂(t)ᵀ. Args: slope: ψ, (rows, out_features)."""
+        steps = len(passage.steps)
+        ages = torch.arange(steps - 1, -1, -1, dtype=slope.dtype, device=slope.device)
+        left = slope.unflatten(0, (steps, -1)) * (self.kept**ages)[:, None, None]
+        slopes, traces = by_group(self.layer, left).permute(0, 2, 3, 1), passage.trace.transpose(1, 2)
+        factors = slopes.flatten(0, 1), traces.flatten(0, 1)  # (groups × batch, …, time) and (groups × batch, time, …)
+        if self.weight is None:
+            self.weight = torch.bmm(*factors)
+        else:
+            self.weight.baddbmm_(*factors, beta=self.kept**steps)
+        if self.layer.bias is not None:
+            new = (left * passage.ones_trace()).sum(dim=0)
+            self.bias = new if self.bias is None else self.kept**steps * self.bias + new
+
+    @torch.no_grad()
+    def learn(self, told: Tensor) -> None:
+        """Add `Σ L·ē` to the gradients. Args: told: L, (batch, out_features)."""
+        if self.weight is None:
+            return
+        parts = by_group(self.layer, told)
+        found = torch.einsum("gbo,gboi->goi", parts, self.weight.unflatten(0, parts.shape[:2]))
+        add_gradient(self.layer, "weight", found.flatten(0, 1))
+        if self.bias is not None:
+            add_gradient(self.layer, "bias", (told * self.bias).sum(dim=0))

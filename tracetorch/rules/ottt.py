@@ -7,9 +7,9 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
-from tracetorch.rules.replayed import Recording, add_gradient, add_traced, local_step, record, steps
+from tracetorch.rules.passage import Passage, go_through
+from tracetorch.rules.replayed import Recording, chunks, record
 from tracetorch.rules.surrogate import Surrogate, surrogate_of
-from tracetorch.rules.unrolled import using
 
 
 class OTTT:
@@ -24,8 +24,8 @@ class OTTT:
     Gradient: approximate: it lacks what reaches the output later than the step itself, through the membranes above.
         Equal to backpropagation through time for W and b of a tied `LI` or `LIS` readout. Decays and thresholds get
         that of each step alone, the membrane before it a fact.
-    Memory: batch × (inputs + neurons) of every layer, independent of time.
-    Time: the signal comes at the end here, so the sequence is run twice; O(time × batch × weights) each.
+    Memory: of the chunk of 64 steps that is at hand, inputs and neurons of every layer; independent of time.
+    Time: the signal comes at the end here, so the steps that count are run twice; O(time × batch × weights).
     Source: Xiao, Meng, Zhang, He, Lin (2022), doi:10.48550/arXiv.2210.04195.
     """
 
@@ -55,21 +55,16 @@ class OTTT:
             raise RuntimeError(
                 "nothing was run since the last learning moment: call rule.forward(xs) before rule.backward"
             )
-        states = list(self._recording.states)
-        for x, share in steps(self._recording):
-            value, locals_ = x.to(self.net[0].weight.dtype), []
+        xs, first, share, _, between = self._recording
+        states = list(between)
+        for _, part in chunks(xs[first:]):
+            passages, value = list[Passage](), part.to(self.net[0].weight.dtype)
             for at, layer in enumerate(self.net):
-                with using(layer, self.surrogate):
-                    local = local_step(layer, value, states[at])
-                states[at], value = local.state, local.output.detach()
-                locals_.append(local)
-            if not share:
-                continue
-            delta = signal * share
-            for layer, local in zip(reversed(list(self.net)), reversed(locals_), strict=True):
-                at_current, others = local.pull(layer, delta)
-                add_traced(layer, at_current, local)
-                for name, gradient in others.items():
-                    add_gradient(layer, name, gradient)
-                delta = at_current @ layer.weight
+                passages.append(go_through(layer, value, states[at], self.surrogate))
+                states[at], value = passages[at].after, passages[at].outputs
+            delta = (signal * share).repeat(len(part), 1)
+            for passage in reversed(passages):
+                delta = passage.pull(delta)
+                passage.learn(delta)
+                delta = delta @ passage.layer.weight.detach()
         self._recording = None

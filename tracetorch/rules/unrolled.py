@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from tracetorch import kernels
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
 from tracetorch.nn.layer import TraceLayer
@@ -84,20 +85,10 @@ def _unroll_layer(layer: TraceLayer, xs: Tensor) -> Tensor:
         output, now = layer.step(current, now)
         outputs.append(output)
     with torch.no_grad():
-        trace, steps = _trace_after(layer, xs.detach(), start.trace), start.steps + len(xs)
-        layer.state = type(now)(*(value.detach() for value in now))._replace(trace=trace, steps=steps)
+        # Into the memory of the state at the start, which the steps handed on.
+        kernels.trace_scan(xs.detach(), layer.trace_of(start))
+        layer.state = type(now)(*(value.detach() for value in now))._replace(steps=start.steps + len(xs))
     return torch.stack(outputs)
-
-
-def _trace_after(layer: TraceLayer, xs: Tensor, trace: Tensor) -> Tensor:
-    """The input trace at the end, for whoever looks at it: `dᵏ·t + Σ d^(k−1−s)·x_s`."""
-    decay = layer.trace_decay
-    ages = torch.arange(len(xs) - 1, -1, -1, device=xs.device, dtype=xs.dtype)
-    if layer.groups > 1:
-        weights = decay.reshape(-1, 1) ** ages  # (groups, time)
-        return decay ** len(xs) * trace + torch.einsum("gt,tbi->gbi", weights, xs)
-    weights = decay ** ages[:, None] if decay.ndim else (decay**ages)[:, None]  # (time, inputs or 1)
-    return decay ** len(xs) * trace + torch.einsum("ti,tbi->bi", weights.expand(-1, xs.shape[2]), xs)
 
 
 @contextmanager

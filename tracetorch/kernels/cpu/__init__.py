@@ -7,12 +7,12 @@ from torch import Tensor
 
 from tracetorch.kernels.counter import Draws
 from tracetorch.kernels.cpu import freshness, waiting
-from tracetorch.kernels.cpu.arrays import grouped
+from tracetorch.kernels.cpu.arrays import traces_of
 from tracetorch.kernels.cpu.draw import draw_spikes
-from tracetorch.kernels.cpu.scan import currents, li_scan, lif_scan, lis_scan
+from tracetorch.kernels.cpu.scan import currents, li_scan, lif_scan, lis_scan, trace_scan
 from tracetorch.kernels.cpu.step import stepper
 
-__all__ = ["currents", "li_scan", "lif_scan", "lis_scan", "spikes", "stepper"]
+__all__ = ["currents", "li_scan", "lif_scan", "lis_scan", "spikes", "stepper", "trace_scan"]
 
 freshness.stamp()
 waiting.start()
@@ -20,4 +20,4 @@ waiting.start()
 
 def spikes(draws: Draws) -> Tensor:
     """See `reference.spikes`."""
-    return draw_spikes(draws, *grouped(None, None, torch.float32), draws.dtype)
+    return draw_spikes(draws, traces_of(None, torch.float32), draws.dtype)

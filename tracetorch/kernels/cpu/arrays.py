@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
+
+from tracetorch.kernels.trace import Trace
 
 
 def per(value: Tensor, count: int) -> np.ndarray:
@@ -12,16 +16,28 @@ def per(value: Tensor, count: int) -> np.ndarray:
     return value.detach().expand(count).contiguous().numpy()
 
 
-def grouped(trace: Tensor | None, decay: Tensor | None, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """A trace as (groups, batch, features), the same memory, and its decays as (groups, features).
+class Traces(NamedTuple):
+    """A `Trace` as the compiled code takes it, the same memory; without one, loops over none do nothing."""
 
-    Without a trace there are no groups, and the compiled loop over them does nothing.
-    """
-    if trace is None or decay is None:
-        return torch.empty(0, 0, 0, dtype=dtype).numpy(), torch.empty(0, 0, dtype=dtype).numpy()
-    traces = trace if trace.ndim == 3 else trace[None]
-    decays = decay.detach().reshape(-1, 1) if trace.ndim == 3 else decay.detach()[None]
-    return traces.numpy(), decays.expand(len(traces), trace.shape[-1]).contiguous().numpy()
+    values: np.ndarray  # (traces, batch, features)
+    decays: np.ndarray  # (traces, features)
+    seconds: np.ndarray  # (seconds, batch, features)
+    second_decays: np.ndarray  # (seconds, features)
+
+
+def traces_of(trace: Trace | None, dtype: torch.dtype) -> Traces:
+    """Args: dtype: of the empty arrays, if there is no trace."""
+    none = torch.empty(0, 0, 0, dtype=dtype), torch.empty(0, 0, dtype=dtype)
+    first, second = none, none
+    if trace is not None:
+        first = _rows(trace.values if trace.values.ndim == 3 else trace.values[None], trace.decay)
+        if trace.second is not None and trace.second_decay is not None:
+            second = _rows(trace.second, trace.second_decay)
+    return Traces(*(tensor.numpy() for tensor in (*first, *second)))
+
+
+def _rows(values: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
+    return values, decay.detach().expand(len(values), 1, values.shape[2])[:, 0].contiguous()
 
 
 def bits_of(tensor: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tracetorch.kernels import counter
 from tracetorch.kernels.counter import BITS, TAIL_BITS, Draws
-from tracetorch.kernels.cpu.arrays import bits_of
+from tracetorch.kernels.cpu.arrays import Traces, bits_of
 from tracetorch.kernels.cpu.events import add_events, room
 from tracetorch.kernels.cpu.threads import spread
 
@@ -40,28 +40,28 @@ def source_of(draws: Draws) -> Source:
     return Source(limits, samples, counter.signed(counter.mix_seed(draws.seed), 64), draws.steps.start)
 
 
-def draw_spikes(draws: Draws, traces: np.ndarray, decays: np.ndarray, dtype: torch.dtype) -> Tensor:
+def draw_spikes(draws: Draws, traces: Traces, dtype: torch.dtype) -> Tensor:
     """Draw a chunk of spikes, and add them to the input trace while each row is at hand.
 
     Args:
         draws: what to draw.
-        traces, decays: as `threads.grouped` gives them; without groups, if there is no trace to keep.
+        traces: as `arrays.traces_of` gives them.
         dtype: of the spikes.
     Returns: 0 and 1, (time, batch, channels).
     """
     spikes = torch.empty(draws.size, dtype=dtype)
     values = bits_of(torch.tensor([0, 1], dtype=dtype))
-    spread(_spikes, draws.size[1], spikes.numel(), source_of(draws), traces, decays, values, bits_of(spikes))
+    spread(_spikes, draws.size[1], spikes.numel(), source_of(draws), traces, values, bits_of(spikes))
     return spikes
 
 
 @njit(cache=True, nogil=True)
-def _spikes(first, last, source, traces, decays, values, spikes):  # type: ignore[no-untyped-def]
+def _spikes(first, last, source, traces, values, spikes):  # type: ignore[no-untyped-def]
     steps, channels = spikes.shape[0], spikes.shape[2]
     events, ends, usual = room(steps, channels)
     for sample in range(first, last):
         draw_events(source, sample, events, ends, usual)
-        add_events(traces, decays, sample, events, ends, usual)
+        add_events(traces, sample, events, ends, usual)
         at = uint64(0)
         for step in range(steps):
             for channel in range(channels):

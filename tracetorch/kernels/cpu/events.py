@@ -38,22 +38,42 @@ def list_events(spikes, sample, events, ends):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def add_events(traces, decays, sample, events, ends, usual):  # type: ignore[no-untyped-def]
-    """A chunk of spikes into the traces of one sample: at every step `t ← d·t + x`."""
-    x, unusual = usual.astype(traces.dtype), np.empty(usual.shape[0], traces.dtype)
-    for group in range(traces.shape[0]):
+def add_events(traces, sample, events, ends, usual):  # type: ignore[no-untyped-def]
+    """A chunk of spikes into the traces of one sample, and into theirs: at every step `e ← c·e + t`, `t ← d·t + x`."""
+    x, unusual = usual.astype(traces.values.dtype), np.empty(usual.shape[0], traces.values.dtype)
+    for which in range(traces.values.shape[0]):
+        values, decays = traces.values[which, sample], traces.decays[which]
         at = uint64(0)
         for step in range(ends.shape[0]):
+            follow(traces, which, sample)
             for place in range(at, ends[step, 1]):
                 channel = events[place]
-                kept = decays[group, channel] * traces[group, sample, channel]
-                unusual[place - at] = kept + (1 - x[channel])
-            for channel in range(traces.shape[2]):
-                kept = decays[group, channel] * traces[group, sample, channel]
-                traces[group, sample, channel] = kept + x[channel]
+                unusual[place - at] = decays[channel] * values[channel] + (1 - x[channel])
+            for channel in range(values.shape[0]):
+                values[channel] = decays[channel] * values[channel] + x[channel]
             for place in range(at, ends[step, 1]):
-                traces[group, sample, events[place]] = unusual[place - at]
+                values[events[place]] = unusual[place - at]
             at = ends[step, 1]
+
+
+@njit(cache=True, nogil=True)
+def follow(traces, which, sample):  # type: ignore[no-untyped-def]
+    """The traces of one trace take it as it was before the step."""
+    values = traces.values[which, sample]
+    for second in range(which, traces.seconds.shape[0], traces.values.shape[0]):
+        kept, decays = traces.seconds[second, sample], traces.second_decays[second]
+        for channel in range(values.shape[0]):
+            kept[channel] = decays[channel] * kept[channel] + values[channel]
+
+
+@njit(cache=True, nogil=True)
+def add_step(traces, sample, x):  # type: ignore[no-untyped-def]
+    """One step of any input, (features,), into the traces of one sample."""
+    for which in range(traces.values.shape[0]):
+        follow(traces, which, sample)
+        values, decays = traces.values[which, sample], traces.decays[which]
+        for channel in range(values.shape[0]):
+            values[channel] = decays[channel] * values[channel] + x[channel]
 
 
 @njit(cache=True, nogil=True)

@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from tracetorch.kernels.cpu.arrays import Traces
+from tracetorch.kernels.cpu.events import add_step
+
 LIF, LI, LIS = 0, 1, 2
 KINDS = {"lif": LIF, "li": LI, "lis": LIS}
 
@@ -30,8 +33,7 @@ class Outlet(NamedTuple):
     outputs: np.ndarray  # (time, batch, neurons)
     total: np.ndarray  # (batch, neurons)
     first: int
-    traces: np.ndarray  # (groups, batch, neurons)
-    decays: np.ndarray  # (groups, neurons)
+    traces: Traces
 
 
 @njit(cache=True, nogil=True)
@@ -93,7 +95,4 @@ def _deliver(output, step, sample, outlet):  # type: ignore[no-untyped-def]
     if outlet.total.shape[0] and step >= outlet.first:
         for neuron in range(output.shape[0]):
             outlet.total[sample, neuron] += output[neuron]
-    for group in range(outlet.traces.shape[0]):
-        for neuron in range(output.shape[0]):
-            kept = outlet.decays[group, neuron] * outlet.traces[group, sample, neuron]
-            outlet.traces[group, sample, neuron] = kept + output[neuron]
+    add_step(outlet.traces, sample, output)

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from tracetorch.kernels import reference
 from tracetorch.kernels.counter import Draws
-from tracetorch.kernels.cpu.arrays import grouped, per
+from tracetorch.kernels.cpu.arrays import per, traces_of
 from tracetorch.kernels.cpu.draw import draw_events, draw_spikes, source_of
-from tracetorch.kernels.cpu.events import add_events, gather, list_events, room
+from tracetorch.kernels.cpu.events import add_events, add_step, gather, list_events, room
 from tracetorch.kernels.cpu.neurons import LI, LIF, LIS, Neurons, Outlet, run
 from tracetorch.kernels.cpu.threads import spread
 from tracetorch.kernels.drive import Drive
 from tracetorch.kernels.sink import Sink
+from tracetorch.kernels.trace import Trace
 
 DENSE_FROM = {torch.float32: 0.27, torch.float64: 0.27, torch.bfloat16: 0.12}
 """From which share of active inputs on a dense product is faster than adding up the weights of who fired, by the dtype
@@ -47,12 +48,16 @@ def lis_scan(drive: Drive, membrane: Tensor, decay: Tensor, sink: Sink) -> None:
 def currents(drive: Drive) -> Tensor:
     """See `reference.currents`."""
     xs = drive.xs
-    traces, decays = grouped(drive.trace, drive.trace_decay, drive.weight.dtype)
     if isinstance(xs, Draws):
-        xs = draw_spikes(xs, traces, decays, drive.precision)
+        xs = draw_spikes(xs, traces_of(drive.trace, drive.weight.dtype), drive.precision)
     elif drive.trace is not None:
-        spread(_trace, xs.shape[1], xs.numel(), xs.contiguous(), traces, decays)
+        trace_scan(xs, drive.trace)
     return reference.weigh(xs, drive)
+
+
+def trace_scan(xs: Tensor, trace: Trace) -> None:
+    """See `reference.trace_scan`."""
+    spread(_trace, xs.shape[1], xs.numel(), xs.contiguous(), traces_of(trace, trace.values.dtype))
 
 
 def _scan(drive: Drive, kind: int, membrane: Tensor, decay: Tensor, threshold: Tensor, sink: Sink) -> list[int]:
@@ -60,7 +65,7 @@ def _scan(drive: Drive, kind: int, membrane: Tensor, decay: Tensor, threshold: T
     neurons = Neurons(kind, membrane.numpy(), per(decay, size[2]), per(threshold, size[2]))
     outputs = torch.empty(0, 0, 0, dtype=dtype) if sink.outputs is None else sink.outputs
     total = torch.empty(0, 0, dtype=torch.float64) if sink.total is None else sink.total
-    outlet = Outlet(outputs.numpy(), total.numpy(), sink.first, *grouped(sink.trace, sink.trace_decay, dtype))
+    outlet = Outlet(outputs.numpy(), total.numpy(), sink.first, traces_of(sink.trace, dtype))
     if _share(drive) > DENSE_FROM[drive.precision]:
         made = currents(drive)
         return spread(_from_currents, size[1], made.numel(), made, neurons, outlet)
@@ -68,7 +73,7 @@ def _scan(drive: Drive, kind: int, membrane: Tensor, decay: Tensor, threshold: T
     weight = drive.weight.detach().t().contiguous()
     rows = (weight if drive.precision == dtype else weight.to(drive.precision).to(dtype)).numpy()
     bias = np.zeros(size[2], rows.dtype) if drive.bias is None else drive.bias.detach().contiguous().numpy()
-    rest = (*grouped(drive.trace, drive.trace_decay, dtype), rows, bias, neurons, outlet)
+    rest = (traces_of(drive.trace, dtype), rows, bias, neurons, outlet)
     work = size[0] * size[1] * len(rows)
     if isinstance(xs, Draws):
         return spread(_from_draws, size[1], work, source_of(xs), size[0], *rest)
@@ -88,28 +93,28 @@ def _share(drive: Drive) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _from_draws(first, last, source, steps, traces, decays, rows, bias, neurons, outlet):  # type: ignore[no-untyped-def]
+def _from_draws(first, last, source, steps, traces, rows, bias, neurons, outlet):  # type: ignore[no-untyped-def]
     # One event more than all: who may fire is written before it is known whether it does.
     events, ends, usual = room(steps, rows.shape[0])
     currents, start, output = np.empty((steps, rows.shape[1]), rows.dtype), np.empty_like(bias), np.empty_like(bias)
     fired = 0
     for sample in range(first, last):
         draw_events(source, sample, events, ends, usual)
-        add_events(traces, decays, sample, events, ends, usual)
+        add_events(traces, sample, events, ends, usual)
         gather(rows, bias, events, ends, usual, start, currents)
         fired += run(neurons, currents, sample, output, outlet)
     return fired
 
 
 @njit(cache=True, nogil=True)
-def _from_spikes(first, last, spikes, traces, decays, rows, bias, neurons, outlet):  # type: ignore[no-untyped-def]
+def _from_spikes(first, last, spikes, traces, rows, bias, neurons, outlet):  # type: ignore[no-untyped-def]
     steps = spikes.shape[0]
     events, ends, usual = room(steps, rows.shape[0])
     currents, start, output = np.empty((steps, rows.shape[1]), rows.dtype), np.empty_like(bias), np.empty_like(bias)
     fired = 0
     for sample in range(first, last):
         list_events(spikes, sample, events, ends)
-        add_events(traces, decays, sample, events, ends, usual)
+        add_events(traces, sample, events, ends, usual)
         gather(rows, bias, events, ends, usual, start, currents)
         fired += run(neurons, currents, sample, output, outlet)
     return fired
@@ -125,13 +130,10 @@ def _from_currents(first, last, currents, neurons, outlet):  # type: ignore[no-u
 
 
 @njit(cache=True, nogil=True)
-def _trace(first, last, xs, traces, decays):  # type: ignore[no-untyped-def]
-    for group in range(traces.shape[0]):
-        for sample in range(first, last):
-            for step in range(xs.shape[0]):
-                for channel in range(xs.shape[2]):
-                    kept = decays[group, channel] * traces[group, sample, channel]
-                    traces[group, sample, channel] = kept + xs[step, sample, channel]
+def _trace(first, last, xs, traces):  # type: ignore[no-untyped-def]
+    for sample in range(first, last):
+        for step in range(xs.shape[0]):
+            add_step(traces, sample, xs[step, sample])
 
 
 @njit(cache=True, nogil=True)

@@ -10,8 +10,10 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from tracetorch.kernels.cpu.arrays import grouped, per
+from tracetorch.kernels.cpu.arrays import Traces, per, traces_of
+from tracetorch.kernels.cpu.events import add_step
 from tracetorch.kernels.cpu.neurons import KINDS, Neurons, Outlet, run
+from tracetorch.kernels.trace import Trace
 
 MOST = 1 << 21
 """Products `batch × inputs × neurons` beyond which torch's threads are worth their call."""
@@ -25,7 +27,7 @@ def stepper(
     weight: Tensor,
     bias: Tensor | None,
     raw: Sequence[Tensor],
-    constants: Callable[[], tuple[tuple[Tensor, ...], Tensor]],
+    constants: Callable[[Any], tuple[tuple[Tensor, ...], Trace]],
 ) -> Stepper | None:
     """A `Stepper` for the layer; None if its weights lie otherwise than a layer lays them out."""
     return Stepper(neuron, weight, bias, raw, constants) if weight.t().is_contiguous() else None
@@ -38,7 +40,7 @@ class Stepper:
         neuron: "lif", "li" or "lis".
         weight, bias: of the layer.
         raw: the tensors that its decays and threshold are computed from; when a number in them changes, so do those.
-        constants: computes the neuron's constants and the decay of its input trace, as in `Drive`.
+        constants: gives, for a state, the neuron's constants and its input trace.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Stepper:
         weight: Tensor,
         bias: Tensor | None,
         raw: Sequence[Tensor],
-        constants: Callable[[], tuple[tuple[Tensor, ...], Tensor]],
+        constants: Callable[[Any], tuple[tuple[Tensor, ...], Trace]],
     ):
         self._kind, self._dtype, self._constants = KINDS[neuron], weight.dtype, constants
         self._held = [tensor for tensor in (weight, bias, *raw) if tensor is not None]
@@ -86,21 +88,22 @@ class Stepper:
         _step(x.numpy(), self._rows, self._bias, self._kind, *self._arrays, outputs, *self._room)
         return torch.from_numpy(outputs)
 
-    def bind(self, state: tuple[Tensor, Tensor, Tensor]) -> None:
-        """Look up where a state (membrane, trace, steps) lies, which the next steps update; and the constants."""
-        membrane, trace, steps = self.state = state
+    def bind(self, state: Any) -> None:
+        """Look up where a state lies, which the next steps update; and the constants."""
+        self.state = state
         with torch.no_grad():
-            (decay, *threshold), trace_decay = self._constants()
+            (decay, *threshold), trace = self._constants(state)
         constants = (per(decay, self._neurons), per(threshold[0] if threshold else decay, self._neurons))
         self._raw_bytes = [raw.tobytes() for raw in self._raw]
-        self._arrays = (membrane.numpy(), *constants, *grouped(trace, trace_decay, self._dtype), steps.numpy())
+        self._arrays = (state.membrane.numpy(), *constants, traces_of(trace, self._dtype), state.steps.numpy())
 
 
 @njit(cache=True, nogil=True)
-def _step(x, rows, bias, kind, membrane, decay, threshold, traces, decays, steps, outputs, current, output):  # type: ignore[no-untyped-def]
+def _step(x, rows, bias, kind, membrane, decay, threshold, traces, steps, outputs, current, output):  # type: ignore[no-untyped-def]
     neurons = Neurons(kind, membrane, decay, threshold)
     nothing = np.empty((0, 0, 0), rows.dtype)
-    outlet = Outlet(outputs.reshape((1, *outputs.shape)), nothing[0:0, 0], 0, nothing, nothing[0:0, 0])
+    nobody = Traces(nothing, nothing[0:0, 0], nothing, nothing[0:0, 0])
+    outlet = Outlet(outputs.reshape((1, *outputs.shape)), nothing[0:0, 0], 0, nobody)
     for sample in range(x.shape[0]):
         for neuron in range(rows.shape[1]):
             current[0, neuron] = bias[neuron]
@@ -109,9 +112,6 @@ def _step(x, rows, bias, kind, membrane, decay, threshold, traces, decays, steps
             if value != 0:
                 for neuron in range(rows.shape[1]):
                     current[0, neuron] += value * rows[channel, neuron]
-        for group in range(traces.shape[0]):
-            for channel in range(x.shape[1]):
-                kept = decays[group, channel] * traces[group, sample, channel]
-                traces[group, sample, channel] = kept + x[sample, channel]
+        add_step(traces, sample, x[sample])
         run(neurons, current, sample, output, outlet)
         steps[sample, 0] += 1
