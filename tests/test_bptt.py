@@ -1,9 +1,10 @@
-"""Backpropagation through time, whole and truncated, against ordinary autograd through a loop written out here."""
+"""Backpropagation through time, whole and truncated, against ordinary autograd through the oracle's plain loop."""
 
 import pytest
 import torch
 
 from tests.common import BATCH, IN, OUT, normal, spikes
+from tracetorch._testing import unrolled
 from tracetorch.encode import poisson
 from tracetorch.nn import LI, LIF, LIS, Sequential
 from tracetorch.rules import BPTT, TruncatedBPTT
@@ -31,28 +32,10 @@ def lively(name):
 
 
 def loop(net, xs, surrogate, *, detach_before=0):
-    """All outputs by ordinary autograd: each spike is the smooth value, shifted to be 0 or 1."""
-    membranes = [torch.zeros(xs.shape[1], layer.out_features, dtype=xs.dtype) for layer in net]
-    outputs, fired = [], 0.0
-    for step, value in enumerate(xs):
-        x = value
-        if step == detach_before:
-            membranes = [membrane.detach() for membrane in membranes]
-        for at, layer in enumerate(net):
-            current = x @ layer.weight.T + (0 if layer.bias is None else layer.bias)
-            membrane = layer.decay * membranes[at] + current
-            if isinstance(layer, LIF):
-                above = (membrane - layer.threshold) / layer.threshold
-                smooth = surrogate.value(above)
-                x = smooth + ((above > 0).double() - smooth).detach()
-                fired += float(x.detach().sum())
-                membrane = membrane - layer.threshold * (x if surrogate.through_reset else x.detach())
-            else:
-                x = torch.softmax(membrane, dim=-1) if isinstance(layer, LIS) else membrane
-            membranes[at] = membrane
-        outputs.append(x if step >= detach_before else x.detach())
-    assert fired > 10, "a network that does not fire proves nothing"
-    return torch.stack(outputs)
+    """All outputs by ordinary autograd; what came before a step is a fact."""
+    assert unrolled(Sequential(net[0]), xs, surrogate).sum() > 10, "a network that does not fire proves nothing"
+    outputs = unrolled(net, xs, surrogate, forget_before=(detach_before,))
+    return torch.cat([outputs[:detach_before].detach(), outputs[detach_before:]])
 
 
 def gradients(net):

@@ -7,7 +7,7 @@ from tests.common import BATCH, IN, OUT, normal, spikes
 from tests.test_bptt import gradients, lively
 from tracetorch.encode import poisson
 from tracetorch.nn import LI, LIF, LIS, Sequential
-from tracetorch.rules import BPTT, EProp
+from tracetorch.rules import BPTT, EProp, eprop, replayed
 from tracetorch.rules.surrogate import Triangle
 
 
@@ -39,6 +39,14 @@ def definition(net, xs, signal, window, surrogate, feedback):
     return sums
 
 
+@pytest.fixture(params=[64, 5])
+def chunk(request, monkeypatch):
+    """All 24 steps at once; or 4, and then 5 at a time."""
+    monkeypatch.setattr(replayed, "CHUNK", request.param)
+    return request.param
+
+
+@pytest.mark.usefixtures("chunk")
 @pytest.mark.parametrize("feedback", ["symmetric", "random"])
 @pytest.mark.parametrize("window", [1, 7, 24])
 @pytest.mark.parametrize("readout", [LI, LIS])
@@ -69,6 +77,7 @@ def both(net, reference, *, reduce, **options):
     return gradients(net), gradients(reference)
 
 
+@pytest.mark.usefixtures("chunk")
 @pytest.mark.parametrize("reduce", [None, "mean"])
 @pytest.mark.parametrize(
     ("hidden", "readout"),
@@ -91,6 +100,36 @@ def test_next_to_the_readout_nothing_is_dropped(hidden, readout, reduce):
         torch.testing.assert_close(found[name], wanted[name], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("reduce", [None, "mean"])
+def test_however_time_is_cut_into_chunks_it_is_the_same_gradient(reduce, monkeypatch):
+    """Down to single steps; with groups, free traces, biases, and a sequence that is under way already."""
+    found = []
+    for size in (1, 5, 23, 64):
+        monkeypatch.setattr(replayed, "CHUNK", size)
+        net = lively("LIF-LIF-LIS")
+        net[2].bias = torch.nn.Parameter(torch.full((OUT,), 0.1).double())
+        rule = EProp(net, surrogate="arctan")
+        rule.begin()
+        rule.forward(spikes()[:3])
+        rule.forward(spikes()[3:], reduce=reduce)
+        rule.backward(normal(BATCH, OUT))
+        found.append(gradients(net))
+    assert len(found[0]) == 10 and all(value.abs().max() > 0 for value in found[0].values())
+    for other in found[1:]:
+        for name, value in found[0].items():
+            torch.testing.assert_close(other[name], value, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("above", [LI, LIF])
+def test_eligibilities_are_kept_only_if_a_signal_may_meet_them_later(chunk, above, monkeypatch):
+    folds, fold = [], eprop._Eligibility.fold
+    monkeypatch.setattr(eprop._Eligibility, "fold", lambda self, *what: folds.append(self) or fold(self, *what))
+    rule = EProp(Sequential(lively("LIF-LI")[0], above(5, OUT).double()))
+    rule.forward(spikes(), reduce="mean")
+    rule.backward(normal(BATCH, OUT))
+    assert len(folds) == (4 if chunk == 5 and above is LI else 0)
+
+
 @pytest.mark.parametrize("options", [{}, {"feedback": "random"}], ids=str)
 def test_known_limit_further_down_and_with_random_feedback_it_is_another_gradient(options):
     found, wanted = both(lively("LIF-LIF-LIS"), lively("LIF-LIF-LIS"), reduce="mean", **options)
@@ -99,6 +138,7 @@ def test_known_limit_further_down_and_with_random_feedback_it_is_another_gradien
     assert abs(agreement) < 0.95, agreement
 
 
+@pytest.mark.usefixtures("chunk")
 def test_a_network_that_fires_to_the_end_has_no_filter():
     found, wanted = both(lively("LIF"), lively("LIF"), reduce="mean")
     torch.testing.assert_close(found["layers.0.weight"], wanted["layers.0.weight"], rtol=1e-9, atol=1e-9)

@@ -70,6 +70,9 @@ SETTINGS = {
     "100_and_100_000_steps": {"batch": 1, "steps": (100, 100_000)},
     # Kept whole, 17 more chunks of 1,024 steps and batch 64 would take 34 MiB for the input, and 34 for each layer.
     "three_and_twenty_full_chunks": {"batch": 64, "steps": (3 * MAX_CHUNK, 20 * MAX_CHUNK)},
+    # Kept whole, 45 more chunks of 64 steps and batch 64 would take 6 MiB for the input, and 6 for each layer.
+    "five_and_fifty_chunks_of_OTTT": {"batch": 64, "steps": (320, 3200), "rule": "OTTT"},
+    "five_and_fifty_chunks_of_EProp": {"batch": 64, "steps": (320, 3200), "rule": "EProp"},
 }
 """In the order of their peaks, so that each one shows above those before it."""
 
@@ -79,15 +82,17 @@ from pathlib import Path
 import torch, tracetorch as tt
 torch.set_num_threads(1)
 net = tt.nn.Sequential(tt.nn.LIF(8, 8), tt.nn.LIS(8, 8))
-def run(steps, batch):
-    net.reset()
-    mean = net.run(tt.encode.poisson(torch.full((batch, 8), .3), steps), reduce="mean")
-    net.backward(torch.ones_like(mean))
+def run(steps, batch, rule="Trace"):
+    learner = getattr(tt.rules, rule)(net)
+    learner.begin()
+    mean = learner.forward(tt.encode.poisson(torch.full((batch, 8), .3), steps), reduce="mean")
+    learner.backward(torch.ones_like(mean))
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 run(2, 1)
 for setting in eval(sys.argv[1]):
-    run(setting["steps"][0], setting["batch"])  # what is allocated once is there after the first run
-    short, long = (run(steps, setting["batch"]) for steps in setting["steps"])
+    lengths = setting.pop("steps")
+    run(lengths[0], **setting)  # what is allocated once is there after the first run
+    short, long = (run(steps, **setting) for steps in lengths)
     print((long - short) / 1024)
 """
 

@@ -7,7 +7,7 @@ from tests.common import BATCH, IN, OUT, normal, spikes
 from tests.test_bptt import gradients, lively
 from tracetorch.encode import poisson
 from tracetorch.nn import LI, LIS, Sequential
-from tracetorch.rules import BPTT, OTTT
+from tracetorch.rules import BPTT, OTTT, replayed
 from tracetorch.rules.surrogate import Arctan, Triangle
 
 
@@ -36,11 +36,13 @@ def formula(net, xs, signal, window, surrogate):
     return sums
 
 
+@pytest.mark.parametrize("chunk", [5, 64])
 @pytest.mark.parametrize("window", [1, 7, 24])
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("readout", [LI, LIS])
 @pytest.mark.parametrize("surrogate", [Arctan(), Triangle(height=1.0)], ids=repr)
-def test_its_weight_gradient_is_the_trace_formula(window, streamed, readout, surrogate):
+def test_its_weight_gradient_is_the_trace_formula(chunk, window, streamed, readout, surrogate, monkeypatch):
+    monkeypatch.setattr(replayed, "CHUNK", chunk)
     net = Sequential(lively("LIF-LI")[0], readout(5, OUT, decay=0.9).double())
     stream = poisson(torch.full((BATCH, IN), 0.4, dtype=torch.float64), 24, seed=2)
     signal = normal(BATCH, OUT)
