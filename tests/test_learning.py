@@ -94,6 +94,16 @@ def test_the_gradient_of_a_layer_is_the_slope_of_its_average_output(row):
         assert float(below[row_at, 2]) == pytest.approx((level(1e-6, at) - level(-1e-6, at)) / 2e-6, rel=1e-5, abs=1e-7)
 
 
+@each(LAYERS)
+def test_whether_anything_below_asks_changes_no_gradient(row):
+    asked, alone, signal = build(row), build(row), normal(BATCH, OUT)
+    for net, below in ((asked, True), (alone, False)):
+        net.run(spikes())
+        assert (net.backward(signal, below=below) is None) is not below
+    for name in row.learned:
+        assert torch.equal(asked.get_parameter(name).grad, alone.get_parameter(name).grad)
+
+
 def test_the_gradient_of_a_network_chains_its_average_outputs():
     torch.manual_seed(1)
     net, signal = Sequential(LIF(IN, 5), LIS(5, OUT)).double(), normal(BATCH, OUT)

@@ -221,14 +221,15 @@ class TraceLayer(LayerState, ABC):
         """
         return learning.average_input(self, self._state)
 
-    def backward(self, signal: Tensor, above: TraceLayer | None = None) -> Tensor:
+    def backward(self, signal: Tensor, above: TraceLayer | None = None, *, below: bool = True) -> Tensor | None:
         """Learn: add the gradient to every learnable parameter's `.grad`.
 
         Args:
             signal: dL/d average output, (batch, out_features); or (bank, batch, out_features), for each stretch of the
                 past in the bank of the layer above.
             above: the layer that the signal came from; None if it came from a loss.
+            below: whether anything below is to learn; if not, a third of the work is saved.
         Returns: dL/d average input, (batch, in_features), the learning signal for what lies below; with a bank,
-            (bank, batch, in_features).
+            (bank, batch, in_features). None if nobody asks.
         """
-        return learning.backward(self, self._state, signal, above)
+        return learning.backward(self, self._state, signal, above, below=below)

@@ -33,38 +33,41 @@ def average_input(layer: TraceLayer, state: Any) -> Tensor:
 
 
 @torch.enable_grad()
-def backward(layer: TraceLayer, state: Any, signal: Tensor, above: TraceLayer | None) -> Tensor:
+def backward(
+    layer: TraceLayer, state: Any, signal: Tensor, above: TraceLayer | None, *, below: bool = True
+) -> Tensor | None:
     """Add the gradient to every learnable parameter's `.grad`. Args and Returns: as `TraceLayer.backward`."""
     average = average_input(layer, state)
     _check_signal(layer, signal, average.shape[-2], above)
     learnable = {name: parameter for name, parameter in layer.named_parameters() if parameter.requires_grad}
+    whole = signal if signal.ndim == 2 else signal.sum(dim=0)
     if not len(layer.bank):
-        below = _pull(layer, average, state.steps, signal if signal.ndim == 2 else signal.sum(dim=0), learnable)
-        return below if layer.groups == 1 else below.sum(dim=0)
+        told = _pull(layer, average, state.steps, whole, learnable, below=below)
+        return told if told is None or layer.groups == 1 else told.sum(dim=0)
     # Decays learn from the layer's own trace: for each in the bank they would need a slope more.
     decays = {name: learnable.pop(name) for name in list(learnable) if name in ("raw_decay", "raw_trace_decay")}
-    if decays:
-        _pull(layer, average, state.steps, signal if signal.ndim == 2 else signal.sum(dim=0), decays)
+    _pull(layer, average, state.steps, whole, decays, below=False)
     if signal.ndim == 2 or above is None or not torch.equal(above.bank, layer.bank):
-        signal = (signal if signal.ndim == 2 else signal.sum(dim=0)) * bank.shares(
-            _reader(layer, above), state.steps, layer.bank
-        )
+        signal = whole * bank.shares(_reader(layer, above), state.steps, layer.bank)
     averages = bank.average_inputs(state.trace, layer.trace_decay.detach(), state, layer.bank)
-    return _pull(layer, averages, state.steps, signal, learnable)
+    return _pull(layer, averages, state.steps, signal, learnable, below=below)
 
 
-def _pull(layer: TraceLayer, average: Tensor, steps: Tensor, signal: Tensor, learnable: dict[str, Parameter]) -> Tensor:
+def _pull(
+    layer: TraceLayer, average: Tensor, steps: Tensor, signal: Tensor, learnable: dict[str, Parameter], *, below: bool
+) -> Tensor | None:
     """Through the average output of one average input, or of several: to the parameters, and to the average input."""
-    if not average.requires_grad:
+    if below and not average.requires_grad:
         average.requires_grad_()
+    sources = [*learnable.values(), average] if below else [*learnable.values()]
+    if not sources:
+        return None
     output = layer.average_output(average_current(layer, average), steps)
-    below, *gradients = torch.autograd.grad(
-        output, [average, *learnable.values()], signal.to(output.dtype), allow_unused=True
-    )
-    for parameter, gradient in zip(learnable.values(), gradients, strict=True):
+    gradients = torch.autograd.grad(output, sources, signal.to(output.dtype), allow_unused=True)
+    for parameter, gradient in zip(learnable.values(), gradients, strict=False):
         if gradient is not None:
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-    return below
+    return gradients[-1] if below else None
 
 
 def _reader(layer: TraceLayer, above: TraceLayer | None) -> Tensor:

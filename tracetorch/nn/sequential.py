@@ -93,16 +93,19 @@ class Sequential(Module):
         """
         return run_chunks(self, self.advance, xs, reduce=reduce, window=window, chunk=chunk)
 
-    def backward(self, signal: Tensor) -> Tensor:
+    def backward(self, signal: Tensor, *, below: bool = True) -> Tensor | None:
         """Learn, from the last layer to the first; at any time, any number of times.
 
-        Args: signal: dL/d average output of the network, (batch, out_features).
-        Returns: dL/d average input of the network, (batch, in_features): the signal for what lies below it.
+        Args:
+            signal: dL/d average output of the network, (batch, out_features).
+            below: whether anything below the network is to learn.
+        Returns: dL/d average input of the network, (batch, in_features): the signal for what lies below it, if asked.
         """
-        above = None
-        for layer in reversed(list(self)):
-            signal, above = layer.backward(signal, above), layer
-        return signal if signal.ndim == 2 else signal.sum(dim=0)
+        above, told = None, signal
+        for layer in reversed(list(self)[1:]):
+            told, above = cast(Tensor, layer.backward(told, above)), layer
+        last = self[0].backward(told, above, below=below)
+        return last if last is None or last.ndim == 2 else last.sum(dim=0)
 
     def reset(self) -> None:
         """Forget the state of every layer."""

@@ -28,6 +28,6 @@ class Trace:
         """Run over a stretch of time; see `Sequential.run`."""
         return self.net.run(xs, reduce=reduce, window=window)
 
-    def backward(self, signal: Tensor) -> Tensor:
+    def backward(self, signal: Tensor) -> None:
         """Add to the gradient of every learnable parameter; see `Sequential.backward`."""
-        return self.net.backward(signal)
+        self.net.backward(signal, below=False)

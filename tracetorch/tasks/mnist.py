@@ -112,7 +112,7 @@ class MNIST(Task):
         return self._order[1]
 
     def _batch(self, split: str, chosen: Tensor, seed: int) -> Batch:
-        images, labels = (data[chosen] for data in self.data[split])
+        images, labels = (data.index_select(0, chosen) for data in self.data[split])
         rates = images.flatten(1).to(torch.float32) * (self.max_rate / 255)
         xs = self.encode(rates, self.steps, seed=seed, samples=chosen)
         return Batch(xs, labels.long(), {"digit": chosen})
