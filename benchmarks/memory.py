@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 import common
-from contenders import TRAINERS
+from contenders import TRAINERS, USUAL
 from rounds import Forecast
 
 STEPS = (100, 1_000, 10_000, 100_000, 1_000_000)
@@ -25,7 +25,7 @@ ONE_STEP = Path(__file__).with_name("one_step.py")
 OWN_PAGES = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 """For glibc: what is larger gets pages of its own, which go back when it is freed. As it is, it keeps freed memory, the
 more the longer a process runs, and the peak says more of its habits than of what is needed."""
-TRAINING = [name for name in TRAINERS if name != "floor"]
+TRAINING = [name for name in USUAL if name != "floor"]
 
 Network = Annotated[str, typer.Option(help="Widths.")]
 Batch = Annotated[int, typer.Option(min=1, help="Rows in a batch.")]

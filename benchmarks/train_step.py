@@ -2,6 +2,7 @@
 
 python benchmarks/train_step.py                                                            # all cells: an hour
 python benchmarks/train_step.py --network 784-256-10 --batch 128 --steps 200 --json t.json # the headline: a minute
+python benchmarks/train_step.py --network 784-256-10 --batch 128 --contender "ours, bptt" # our other rules
 python benchmarks/train_step.py --quick                                                    # does it run at all?
 """
 
@@ -16,7 +17,7 @@ from typing import Annotated
 import typer
 
 import common
-from contenders import TRAINERS, build
+from contenders import TRAINERS, USUAL, build
 from contenders.base import Contender
 from contenders.ours import Ours
 from inputs import INPUTS, Inputs
@@ -57,7 +58,7 @@ def main(
     """One training step: median and minimum of interleaved rounds, against the floor and against ours."""
     with common.plain_errors():
         where = common.start(device, threads)
-        names = common.taking_part(TRAINERS, contender)
+        names = common.taking_part(TRAINERS, contender or USUAL)
         kinds = [common.widths(text) for text in network or (["12-8-4"] if quick else NETWORKS)]
         shown = input or (["uniform"] if quick else INPUTS)
         sets = {

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
+import tracetorch as tt
 from contenders.base import Contender
 
 INSTALL = "pip install --no-deps -r benchmarks/requirements.txt"
@@ -33,8 +35,17 @@ TRAINERS = {
     "snntorch": Entry("snntorch", "SnnTorch"),
     "spikingjelly": Entry("spikingjelly", "SpikingJelly"),
     "norse": Entry("norse", "Norse"),
+    "ours, decays": Entry("ours", "Ours", {"learn": ("weight", "decay", "threshold")}),
+    "ours, bank": Entry("ours", "Ours", {"bank": (0.9,)}),
+    "ours, bptt": Entry("ours", "Ours", {"rule": tt.rules.BPTT}),
+    "ours, tbptt": Entry("ours", "Ours", {"rule": partial(tt.rules.TruncatedBPTT, k=5)}),
+    "ours, ottt": Entry("ours", "Ours", {"rule": tt.rules.OTTT}),
+    "ours, eprop": Entry("ours", "Ours", {"rule": tt.rules.EProp}),
 }
 """Who trains, and the floor."""
+
+USUAL = ("floor", "ours", "ours-bfloat16", "snntorch", "spikingjelly", "norse")
+"""Those of them that are compared if nobody is named; the others are what our options and our other rules cost."""
 
 STREAMERS = {
     "ours, chunks": Entry("ours", "Ours", {"chunked": True}),

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 import tracetorch as tt
 from contenders.base import BLOCK, LEARNING_RATE, Contender
+from tracetorch.rules.rule import Rule
 
 
 class Ours(Contender):
-    """As its README shows it; decays and thresholds learn too, as they do by default.
+    """As its README shows it; only weights learn, as the peers do it.
 
     Args:
         precision: of the matrix products.
         chunked: whether a stream is read chunk by chunk (`net.run`), or one step at a time (`net(x)`).
+        rule: how it learns.
+        learn: what learns; a readout has no threshold.
+        bank: of the hidden layers.
     """
 
     def __init__(
@@ -26,11 +31,17 @@ class Ours(Contender):
         *,
         precision: torch.dtype = torch.float32,
         chunked: bool = False,
+        rule: Callable[[tt.nn.Sequential], Rule] = tt.rules.Trace,
+        learn: Sequence[str] = ("weight",),
+        bank: Sequence[float] = (),
     ):
         super().__init__(sizes, device)
         first, *hidden, last = sizes
-        net = tt.nn.feedforward(first, last, hidden=hidden, neuron=tt.nn.LIF, readout=tt.nn.LIS)
+        neuron = partial(tt.nn.LIF, learn=learn, bank=bank)
+        readout = partial(tt.nn.LIS, learn=[name for name in learn if name != "threshold"])
+        net = tt.nn.feedforward(first, last, hidden=hidden, neuron=neuron, readout=readout)
         self.net, self.chunked = net.to(device), chunked
+        self.rule = rule(self.net)
         self.net.precision = precision
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=LEARNING_RATE)
         self.detail = str(precision).removeprefix("torch.")
@@ -52,10 +63,10 @@ class Ours(Contender):
         return found
 
     def train_step(self, rates: Tensor, steps: int, seed: int, target: Tensor) -> None:
-        self.net.reset()
-        mean = self.net.run(tt.encode.poisson(rates, steps, seed), reduce="mean")
+        self.rule.begin()
+        mean = self.rule.forward(tt.encode.poisson(rates, steps, seed), reduce="mean")
         _, signal = tt.loss.cross_entropy(mean, target)
-        self.net.backward(signal)
+        self.rule.backward(signal)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
