@@ -15,6 +15,9 @@ from tracetorch.cli.signatures import definition, is_trusted, signature
 PARTS = ("task", "network", "rule", "loss", "optimizer", "train")
 """The keys of a config that describe something to make; all but the task are completed later (`_partial_`)."""
 
+BESIDE = ("diagnostics",)
+"""The same, but no part of the experiment: a config may lack them, for those from before there were any do."""
+
 _PLAIN = {"seed": "int", "device": "str", "threads": "int | None", "output.root": "str", "output.dir": "str | None"}
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 _KINDS = {
@@ -39,11 +42,10 @@ def check(config: dict[str, Any]) -> None:
     Raises: UsageError that names the first key that does not fit, and what would.
     """
     for key in config:
-        if key not in (*PARTS, *{name.split(".")[0] for name in _PLAIN}):
-            raise UsageError(
-                f"{key}: no config has such a key.{did_you_mean(key, (*PARTS, 'seed', 'device', 'threads', 'output'))}"
-            )
-    for part in PARTS:
+        known = (*PARTS, *BESIDE, *dict.fromkeys(name.split(".")[0] for name in _PLAIN))
+        if key not in known:
+            raise UsageError(f"{key}: no config has such a key.{did_you_mean(key, known)}")
+    for part in (*PARTS, *(name for name in BESIDE if name in config)):
         _check_part(part, config.get(part))
     for key, kind in _PLAIN.items():
         node = config.get("output", {}) if "." in key else config

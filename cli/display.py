@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tracetorch.cli.execute import Outcome
 
 _SECONDS_BETWEEN_LINES = 5.0
+_COSTS = ("_seconds", "_per_second", "_bytes")  # endings of numbers that have rows of their own
 
 
 class Display:
@@ -73,6 +74,10 @@ class Display:
             return
         if values["split"] == "train":
             self._spoke = now
+        if values["split"] == "gradient":
+            cosines = [_number(value) for name, value in values.items() if name.endswith(".weight.cosine")]
+            self.console.print(f"update {values['update']:>6}  gradient    cosine {' '.join(cosines)}", markup=False)
+            return
         speed = f"  {_short(self._steps)} steps/s" if values["split"] == "train" else ""
         line = f"update {values['update']:>6}  {values['split']:<10}  loss {_number(values['loss'])}"
         self.console.print(f"{line}  {self.metric} {_number(values[self.metric])}{speed}", markup=False)
@@ -91,14 +96,15 @@ class Display:
         run, summary = outcome.run, outcome.run.summary
         rows = [(name.replace("_", " "), _number(summary[name])) for name in _results(summary)]
         if "steps_per_second" in summary:
-            trained = f"{summary['updates']:,} updates in {run.timings.get('train_seconds', 0.0):.1f} s"
+            each = f", {1000 * summary['update_seconds']:,.1f} ms each" if "update_seconds" in summary else ""
+            trained = f"{summary['updates']:,} updates in {run.timings.get('train_seconds', 0.0):.1f} s{each}"
             rows += [
                 ("trained for", trained),
                 ("speed", f"{_short(summary['steps_per_second'])} time steps/s, batches of {outcome.batch_size}"),
             ]
         rows += [
             ("whole run", f"{summary['wall_seconds']:.1f} s"),
-            ("peak memory", f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB"),
+            ("memory", _memory(summary)),
             ("folder", str(run.folder.path)),
         ]
         table = Table(show_header=False, title=Text(f"{self.experiment}: {run.status}"), title_justify="left")
@@ -109,8 +115,15 @@ class Display:
 
 
 def _results(summary: dict[str, Any]) -> list[str]:
-    others = ("updates", "tested", "checkpoint", "steps_per_second", "peak_memory_bytes", "wall_seconds")
-    return [name for name in summary if name not in others]
+    others = ("updates", "tested", "checkpoint")
+    return [name for name in summary if name not in others and not name.endswith(_COSTS)]
+
+
+def _memory(summary: dict[str, Any]) -> str:
+    """What all took, and what of it training took, where that is known."""
+    training = summary.get("training_memory_bytes")
+    of_it = "" if training is None else f"; training took {training / 2**20:,.1f} MiB"
+    return f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at most{of_it}"
 
 
 def _number(value: float | None) -> str:

@@ -33,6 +33,7 @@ def command(
     weights = tested_checkpoint(found, checkpoint)
 
     from tracetorch import device
+    from tracetorch.cli.check import BESIDE
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import conclude, files_of, make_parts
     from tracetorch.experiments import evaluation
@@ -40,8 +41,7 @@ def command(
 
     config = found.composed.config
     device.use_threads(config["threads"])
-    parts = make_parts({**config})
-    del parts["optimizer"]
+    parts = {name: part for name, part in make_parts(config).items() if name not in ("optimizer", *BESIDE)}
     display = Display(found.composed.experiment)
     display.metric = parts["task"].metrics[0]
     run = Run(

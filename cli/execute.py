@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tracetorch.cli.adapter import Composed, function, make
-from tracetorch.cli.check import PARTS, check
+from tracetorch.cli.check import BESIDE, PARTS, check
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, shorten
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def execute(
     from tracetorch.runs.state import state_of
 
     device.use_threads(config["threads"])
-    parts = make_parts(config)
     train = function(config["train"])
+    parts = _for(train, config, make_parts(config))
     if display is not None:
         display.metric = parts["task"].metrics[0]
     typed = Path(output["dir"]).expanduser() if output.get("dir") else None
@@ -85,7 +86,19 @@ def execute(
 
 def make_parts(config: dict[str, Any]) -> dict[str, Any]:
     """The parts that a time loop is given. Raises: UsageError if one refuses what it is given."""
-    return {name: make(config[name], name) for name in PARTS if name != "train"}
+    return {name: make(config[name], name) for name in (*PARTS, *BESIDE) if name != "train" and name in config}
+
+
+def _for(train: Callable[..., None], config: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+    """The parts that this time loop takes. Raises: UsageError if something was chosen that it does not."""
+    arguments = inspect.signature(train).parameters.values()
+    takes = {argument.name for argument in arguments}
+    if any(argument.kind is argument.VAR_KEYWORD for argument in arguments):
+        takes |= parts.keys()
+    for name in set(BESIDE) & parts.keys() - takes:
+        if not str(config[name]["_target_"]).endswith(".Nothing"):
+            raise UsageError(f"{name}: {config['train']['_target_']} takes none; leave it at {name}=none")
+    return {name: part for name, part in parts.items() if name in takes or name not in BESIDE}
 
 
 def files_of(composed: Composed, overrides: list[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ Signature = dict[str, ast.expr | None]
 """Annotations by argument; an argument without one has None."""
 
 _TRUSTED = re.compile(
-    r"tracetorch\.(constrain|encode|loss|nn|rules|tasks)\.[A-Za-z]\w*"
+    r"tracetorch\.(constrain|diagnostics|encode|loss|nn|rules|tasks)\.[A-Za-z]\w*"
     r"|tracetorch\.experiments\.[a-z]\w*\.main"
     r"|torch\.(nn|optim)\.[A-Z]\w*"
 )

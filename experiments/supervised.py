@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 
 from tracetorch import device as devices
 from tracetorch import runs
+from tracetorch.diagnostics import Diagnostic, Nothing
 from tracetorch.nn import Sequential
 from tracetorch.rules.rule import Rule
 from tracetorch.runs.health import check_loss
@@ -46,6 +47,7 @@ def main(
     checkpoint_seconds: float = 30.0,
     patience: int | None = None,
     figures: bool = True,
+    diagnostics: Callable[..., Diagnostic] = Nothing,
 ) -> None:
     """Train a network on a task and test it; everything that happens goes into the run.
 
@@ -66,21 +68,21 @@ def main(
             a run that was killed goes on from the latest.
         patience: stop after so many evaluations without a better one, and go back to the best; never, if None.
         figures: whether to draw at the end.
+        diagnostics: makes what looks at the run after each update, and changes nothing in it.
     Raises: ValueError if the parts do not fit, before anything is written; runs.TrainingError if the network dies.
     """
     counts = {"learn_every": learn_every, "log_every": log_every, "eval_every": eval_every, "patience": patience}
     _check_counts(task, counts, window, checkpoint_seconds)
     total = _count_updates(task, updates, passes)
-    eval_every = eval_every or task.batches_per_pass or max(1, total // 10)
+    eval_every, window = eval_every or task.batches_per_pass or max(1, total // 10), window or task.readout_window
     run.device = devices.resolve(device)
     task.to(run.device)
-    window = window or task.readout_window
     torch.manual_seed(seed)
     net = network(task.input_size, task.output_size).to(run.device)
     net.precision = torch.bfloat16 if precision == "bfloat16" else None
-    learner = rule(net)
-    stepper = optimizer(_parameter_groups(net))
+    learner, stepper = rule(net), optimizer(parameter_groups(net))
     rate = CosineAnnealingLR(stepper, total) if schedule == "cosine" else LambdaLR(stepper, lambda update: 1.0)
+    diagnostic = diagnostics(learner, task, loss, window=window, learn_every=learn_every)
     _rehearse(learner, task.train_batch(0), loss, window)
     best, log, health = Best(patience), Log(["loss", *task.metrics]), runs.HealthWatch()
     parts = {"schedule": rate, "best": best, "log": log, "health": health}
@@ -90,7 +92,7 @@ def main(
         while update < total and not best.is_final and not run.interrupted:
             update += 1
             is_last = update == total
-            with run.timed("train_seconds"):
+            with run.training():
                 batch = task.train_batch(update - 1)
                 learner.begin()
                 for part in batch.xs.split(learn_every or batch.xs.steps):
@@ -106,6 +108,7 @@ def main(
             if is_last or update % log_every == 0:
                 health.look(net, output, update, last=is_last)
                 run.record({"update": update, "split": "train", **log.take(run.timings["train_seconds"])})
+            diagnostic.look(run, update, last=is_last)
             is_due = is_last or update % eval_every == 0
             score = _validate(run, update, partial(evaluate, learner, task, loss, window=window)) if is_due else None
             if score is not None and best.is_beaten_by(score[task.metrics[0]]):
@@ -131,7 +134,7 @@ def _validate(run: runs.Run, update: int, test: Callable[..., Evaluation | None]
     return held_out and held_out.means
 
 
-def _parameter_groups(net: Sequential) -> list[dict[str, Any]]:
+def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
     """Weights, which an optimizer's weight decay may shrink; and the rest, which it may not.
 
     Thresholds and decays are stored raw, where 0 stands for nothing in particular: shrinking them would be a force of
@@ -154,6 +157,8 @@ def _rehearse(learner: Rule, batch: Batch, loss: Loss, window: int | None) -> No
 
 
 def _check_counts(task: Task, counts: dict[str, int | None], window: int | None, checkpoint_seconds: float) -> None:
+    if not isinstance(task, Task):
+        raise ValueError(f"{type(task).__name__} answers with rewards and tells no labels: choose train=reinforcement")
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"train.{name} must be at least 1, or null, got {count}")

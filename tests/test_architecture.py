@@ -2,9 +2,11 @@
 
 4  cli                       everything
 3  experiments               the library; never cli
-2  plot < tasks < runs < compare   each may import those before it, and floors 1 and 0
+2  plot < tasks < runs < compare   each may import those before it, and floors 1 and 0; diagnostics as compare
 1  nn, loss < rules          nn and loss know neither each other nor the rules
 0  constrain, functional, encode, kernels, device
+
+_testing stands on floor 1, and nothing but tests imports it.
 """
 
 import ast
@@ -18,12 +20,13 @@ import pytest
 
 import tracetorch as tt
 from tests import common
+from tests.common_environments import ENVIRONMENTS
 
 ROOT = Path(__file__).parents[1]
 
 ZERO = {"constrain", "files", "functional", "encode", "kernels", "device"}
 ONE = {"nn", "loss", "rules"}
-TWO = {"plot", "tasks", "runs", "compare"}
+TWO = {"plot", "tasks", "runs", "compare", "diagnostics"}
 MAY_IMPORT = {
     **dict.fromkeys(ZERO, ZERO),
     "nn": ZERO | {"nn"},
@@ -33,6 +36,8 @@ MAY_IMPORT = {
     "tasks": ZERO | ONE | {"tasks"},
     "runs": ZERO | ONE | {"plot", "tasks", "runs"},
     "compare": ZERO | ONE | {"plot", "runs", "compare"},
+    "diagnostics": ZERO | ONE | {"tasks", "runs", "diagnostics"},
+    "_testing": ZERO | ONE,
     "experiments": ZERO | ONE | TWO | {"experiments"},
     "cli": ZERO | ONE | TWO | {"experiments", "cli"},
 }
@@ -170,15 +175,27 @@ def test_conf_holds_yaml_only():
 # ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+TOLD_OF_REWARDS = {"ActorCritic", "Reflect", "ThreeFactor"}
+"""They take no targets: test_actor_critic, test_reflect, test_three_factor; all forms of them in test_reinforcement."""
+
+
+def kinds_of(base: type) -> set[str]:
+    """The public names of `tasks` that are a kind of `base`, without it."""
+    found = {name: getattr(tt.tasks, name) for name in tt.tasks.__all__}
+    return {name for name, kind in found.items() if issubclass(kind, base) and kind is not base}
+
+
 @pytest.mark.parametrize(
     ("rows", "public"),
     [
         (common.LAYERS, set(tt.nn.__all__) - {"TraceLayer"}),
-        (common.LOSSES, set(tt.loss.__all__)),
+        (common.LOSSES, set(tt.loss.__all__) - TOLD_OF_REWARDS),
         (common.ENCODERS, set(tt.encode.ENCODERS)),
-        (common.RULES, set(tt.rules.__all__)),
+        (common.RULES, set(tt.rules.__all__) - TOLD_OF_REWARDS),
+        (common.TASKS, kinds_of(tt.tasks.Task)),
+        (ENVIRONMENTS, kinds_of(tt.tasks.Environment)),
     ],
-    ids=["layers", "losses", "encoders", "rules"],
+    ids=["layers", "losses", "encoders", "rules", "tasks", "environments"],
 )
 def test_every_public_name_has_a_row_in_the_table(rows, public):
     assert {row.of for row in rows} == public

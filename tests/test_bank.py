@@ -138,6 +138,21 @@ def test_bad_decays(decays, options):
         LIF(IN, OUT, bank=decays, **options)
 
 
-def test_groups_have_a_trace_each_and_no_bank():
-    with pytest.raises(ValueError, match="a bank follows a single trace"):
-        LIF(IN, OUT, decay=[0.5, 0.9], bank=BANK)
+@pytest.mark.parametrize("learn", [("weight",), ("weight", "decay")], ids=["no-slope", "slope"])
+def test_groups_have_a_bank_each(learn):
+    """As if each group of neurons were a layer."""
+    both, signal, xs = made(decay=[0.5, 0.9], learn=learn), normal(BATCH, OUT), spikes()
+    both.run(xs)
+    below = both.backward(signal)
+    alone, half = 0, OUT // 2
+    for at, decay in enumerate((0.5, 0.9)):
+        one = LIF(IN, half, decay=decay, bank=BANK, learn=learn).double()
+        neurons = slice(at * half, (at + 1) * half)
+        one.weight.data.copy_(both.weight.data[neurons])
+        one.run(xs)
+        # From a loss, the reader is taken to remember as the layer does: on average over its groups.
+        reader = LIS(half, 2, decay=0.7).double()
+        reader.run(spikes()[..., :half])
+        alone = alone + one.backward(signal[:, neurons], reader)
+        close(both.weight.grad[neurons], one.weight.grad)
+    close(below, alone)

@@ -39,6 +39,7 @@ def same(config):
         ("threads", 1),
         ("output.root", "elsewhere"),
         ("output.dir", "here"),
+        ("diagnostics", {"_target_": "tracetorch.diagnostics.Gradient", "every": 5}),
         ("task.source", "/mnt/other/mnist"),
         ("task.source", "~/mnist"),
         ("task.source", "./mnist"),

@@ -14,7 +14,7 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["constrain", "encode", "functional", "loss", "nn", "plot", "rules", "runs", "tasks"]
+__all__ = ["constrain", "diagnostics", "encode", "functional", "loss", "nn", "plot", "rules", "runs", "tasks"]
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,11 @@ _LARGEST_CONFIG = 1 << 20  # bytes
 ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
 """What Hydra raises for input that it cannot take: its own errors, and what it forgot to catch."""
 
-GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train", "output")
+GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train", "diagnostics", "output")
+
+
+PRESETS = ("sweep", "search")
+"""Further groups, of presets for sweeps and for searches: no part of any config."""
 
 
 class Composed(NamedTuple):
@@ -80,6 +84,15 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
 
 def load(path: Path) -> Composed:
     """Read a config that a run left behind. Raises: UsageError if it is not there or broken."""
+    return resolve(_read(path), "")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a file of keys, references left as they are. Raises: UsageError if it is not there or broken."""
+    return cast(dict[str, Any], OmegaConf.to_container(_read(path), resolve=False))
+
+
+def _read(path: Path) -> DictConfig:
     try:
         _check_plain(path)
         config = OmegaConf.load(path)
@@ -91,7 +104,7 @@ def load(path: Path) -> Composed:
         raise UsageError(f"{path} is no YAML: {shorten(' '.join(str(error).split()))}") from error
     if not isinstance(config, DictConfig):
         raise UsageError(f"{path} holds no config")
-    return resolve(config, "")
+    return config
 
 
 def _check_plain(path: Path) -> None:

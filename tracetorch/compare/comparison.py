@@ -12,7 +12,7 @@ from tracetorch.compare.collect import LeftOut, Run, find, read
 from tracetorch.compare.differences import Values
 from tracetorch.compare.groups import Group, UnknownNameError, group_by, name_groups, without_repetitions
 from tracetorch.compare.statistics import Difference, difference
-from tracetorch.compare.values import Measured, default_metric, known_metrics, measure
+from tracetorch.compare.values import COURSES, Measured, default_metric, known_metrics, measure
 
 MOST_PAIRED = 8
 """Groups of which every two are compared; if there are more, each is compared with the best alone."""
@@ -113,8 +113,8 @@ def _course_of(runs: Sequence[Measured], metric: str, usual: str) -> tuple[str, 
     """Which metric's curves to draw: the usual one's if it was not recorded; of the split that most runs have."""
     counts = Counter(key for run in runs for key in run.curves)
     for name in (metric, usual):
-        if counts[name, "validation"] or counts[name, "train"]:
-            return name, max(("validation", "train"), key=lambda split: counts[name, split])
+        if any(counts[name, split] for split in COURSES):
+            return name, max(COURSES, key=lambda split: counts[name, split])
     return metric, "validation"
 
 

@@ -28,7 +28,7 @@ def differing(groups: Sequence[Sequence[Config]]) -> dict[str, list[Values]]:
     keys = dict.fromkeys(key for group in groups for config in group for key in config)
     found = {}
     for key in keys:
-        if not _counts(key):
+        if not counts(key):
             continue
         values = [_values(key, group) for group in groups]
         if len({values[at] for at, group in enumerate(groups) if group}) > 1:
@@ -66,7 +66,8 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return {key: short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)}
 
 
-def _counts(key: str) -> bool:
+def counts(key: str) -> bool:
+    """Whether a key is a part of the experiment: seeds, devices, threads and paths are not."""
     first, last = key.partition(".")[0], key.rpartition(".")[2]
     return first not in NOT_THE_EXPERIMENT and last not in ("seed", "_partial_")
 

@@ -61,7 +61,7 @@ def group_by(runs: Sequence[Run], keys: Sequence[str]) -> tuple[dict[tuple[str, 
     Raises: UnknownNameError for a key that no run has.
     """
     for key in keys:
-        if not any(_value(run, key) for run in runs):
+        if not any(value_of(run, key) for run in runs):
             raise UnknownNameError(key, _known(runs))
     groups: dict[tuple[str, ...], list[Run]] = {}
     left_out = []
@@ -71,7 +71,7 @@ def group_by(runs: Sequence[Run], keys: Sequence[str]) -> tuple[dict[tuple[str, 
         elif not keys and not run.fact("group"):
             left_out.append(LeftOut(run.name, "completed", run.fact("seed"), "run.json names no group"))
         else:
-            values = tuple(_value(run, key) or MISSING for key in keys) if keys else (run.fact("group"),)
+            values = tuple(value_of(run, key) or MISSING for key in keys) if keys else (run.fact("group"),)
             groups.setdefault(values, []).append(run)
     if keys:
         groups = {values: groups[values] for values in sorted(groups, key=lambda all_: [*map(in_order, all_)])}
@@ -127,7 +127,7 @@ def letters(number: int) -> str:
     return (letters(rest - 1) if rest else "") + chr(ord("A") + last)
 
 
-def _value(run: Run, key: str) -> str | None:
+def value_of(run: Run, key: str) -> str | None:
     """What a run has for a key; of a part of the config, which one was chosen."""
     if key in _FACTS and run.fact(key):
         return run.fact(key)

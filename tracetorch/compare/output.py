@@ -25,7 +25,7 @@ FILES = ("comparison.csv", "runs.csv", "comparison.png", "comparison.svg", "comp
 MOST_DRAWN = 32
 """Groups that a figure can hold; the best, if there are more."""
 
-_OF_SPLIT = {"validation": "validation", "train": "training"}
+_OF_SPLIT = {"validation": "validation", "train": "training", "gradient": "probe"}
 
 
 def write(found: Comparison, folder: Path, command: str) -> list[Path]:

@@ -33,7 +33,7 @@ def page(found: Comparison, svg: str, command: str) -> str:
         tables=[tables.of_groups(found), *_if_several(found)],
         list=tables.of_runs(found),
         remarks=tables.remarks(found),
-        left_out=tables.left_out(found),
+        left_out=tables.left_out(found.left_out),
         command=plain(command, 2000),
         date=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
     )

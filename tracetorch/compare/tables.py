@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from tracetorch.compare.collect import LeftOut
 from tracetorch.compare.comparison import Comparison, lower_is_better
 from tracetorch.compare.differences import show
 from tracetorch.compare.groups import Group
@@ -93,9 +94,9 @@ def remarks(found: Comparison) -> list[str]:
     return [f"{run.run.name}: {run.remark}" for run in found.runs if run.remark]
 
 
-def left_out(found: Comparison) -> list[str]:
+def left_out(runs: Iterable[LeftOut]) -> list[str]:
     """A line for each run that was not compared."""
-    return [f"{run.name}, because {run.why}" for run in found.left_out]
+    return [f"{run.name}, because {run.why}" for run in runs]
 
 
 def group_rows(found: Comparison) -> list[dict[str, Any]]:

@@ -12,7 +12,10 @@ from tracetorch.compare.collect import LeftOut, Run
 from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.state import last_record, metric_of
 
-_SPLITS = ("test", "validation", "train")  # from what says most about a run to what says least
+COURSES = ("validation", "train", "gradient")
+"""Splits of the records that make a curve over updates."""
+
+_SPLITS = ("test", *COURSES)  # from what says most about a run to what says least
 _NO_METRIC = ("update", "updates")
 _LARGEST = 1e100  # beyond it squares overflow, and nothing was measured
 
@@ -46,11 +49,15 @@ def default_metric(runs: Iterable[Run]) -> str:
     names: Counter[str] = Counter()
     for run in runs:
         last = last_record(run.folder) if (run.folder / "metrics.jsonl").is_file() else {}
-        summary = {name: value for name, value in run.summary.items() if name not in (*_NO_METRIC, "peak_memory_bytes")}
+        summary = {name: value for name, value in run.summary.items() if not _is_cost(name)}
         found = _first_metric(last) or _first_metric(summary)
         if found:
             names[found] += 1
     return names.most_common(1)[0][0] if names else "loss"
+
+
+def _is_cost(name: str) -> bool:
+    return name in _NO_METRIC or name.endswith("_bytes")
 
 
 def known_metrics(runs: Iterable[Run]) -> list[str]:
@@ -65,18 +72,15 @@ def known_metrics(runs: Iterable[Run]) -> list[str]:
 def measure(run: Run, metric: str, second: str) -> Measured | LeftOut:
     """The value of a metric for a run, and its course.
 
-    The value stands in the summary, else in the last record of the test, of validation, of training.
+    The value stands in the summary, else in the last record of the test, of validation, of training, of diagnostics.
 
     Args: second: another metric, whose course is wanted too.
     """
     records, remark = _records(run)
-    last = {record["split"]: record for record in records if metric in record}
-    source = next((split for split in _SPLITS if split in last), "")
+    value, source = _last(records, metric)
     if metric in run.summary:
         value, source = run.summary[metric], "summary"
-    elif source:
-        value = last[source][metric]
-    else:
+    elif not source:
         return _left_out(run, f"it has no {plain_words(metric)}")
     finite = as_number(value)
     if finite is None:
@@ -85,11 +89,23 @@ def measure(run: Run, metric: str, second: str) -> Measured | LeftOut:
         remark = f"{remark}; " * bool(remark) + f"no test: its {plain_words(metric)} is the last of {source}"
     curves = {}
     for name in dict.fromkeys((metric, second)):
-        for split in ("validation", "train"):
+        for split in COURSES:
             points = _points((record for record in records if record["split"] == split), name)
             if points:
                 curves[name, split] = points
     return Measured(run, finite, curves, "; ".join(filter(None, (run.remark, remark))))
+
+
+def last_of(run: Run, name: str) -> float | None:
+    """A number in the last record that has it: of the test, of validation, of training, of diagnostics."""
+    return as_number(_last(_records(run)[0], name)[0])
+
+
+def _last(records: Iterable[Mapping[str, Any]], name: str) -> tuple[Any, str]:
+    """The same, whatever it is, and the split of that record; "" if there is none."""
+    last = {record["split"]: record[name] for record in records if name in record}
+    source = next((split for split in _SPLITS if split in last), "")
+    return last.get(source), source
 
 
 def plain_words(metric: str) -> str:

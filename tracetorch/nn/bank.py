@@ -24,10 +24,13 @@ from tracetorch import functional as F
 def average_inputs(trace: Tensor, trace_decay: Tensor, state: Any, bank: Tensor) -> Tensor:
     """The average input in each stretch of the past, as the membrane felt it: (bank, batch, in_features).
 
-    Args: trace, state, bank: of the layer; the last of `state.second` are those of the bank.
+    With groups of neurons, (bank, groups, batch, in_features).
+
+    Args: trace, trace_decay, state, bank: of the layer; the last of `state.second` are those of the bank.
     """
-    decays = bank[:, None, None]
-    kept = decays * state.second[len(state.second) - len(bank) :] + trace  # the present step too
+    decays = bank.view(-1, *[1] * trace.ndim)
+    followers = state.second[len(state.second) - len(bank) * trace[..., 0, 0].numel() :]
+    kept = decays * followers.view(len(bank), *trace.shape) + trace  # the present step too
     length = windows(decays, state.steps)
     return (1 - trace_decay) * _beyond(kept) / length.clamp(min=torch.finfo(trace.dtype).eps)
 

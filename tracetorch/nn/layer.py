@@ -40,7 +40,7 @@ class TraceLayer(LayerState, ABC):
     Gradient: of the local graph through `average_output`; the state is a fact, held constant, and so is the trace, but
         for its dependence on its decay. A membrane's decay to which no trace is tied has a stationary gradient.
     Memory: batch × (groups·in_features + out_features), independent of time; twice the traces if their decays learn,
-        and another batch × in_features for each in the bank.
+        and as much again for each decay in the bank.
     """
 
     spiking: bool = False

@@ -43,14 +43,18 @@ def backward(
     whole = signal if signal.ndim == 2 else signal.sum(dim=0)
     if not len(layer.bank):
         told = _pull(layer, average, state.steps, whole, learnable, below=below)
-        return told if told is None or layer.groups == 1 else told.sum(dim=0)
+        return _over_groups(layer, told)
     # Decays learn from the layer's own trace: for each in the bank they would need a slope more.
     decays = {name: learnable.pop(name) for name in list(learnable) if name in ("raw_decay", "raw_trace_decay")}
     _pull(layer, average, state.steps, whole, decays, below=False)
     if signal.ndim == 2 or above is None or not torch.equal(above.bank, layer.bank):
         signal = whole * bank.shares(_reader(layer, above), state.steps, layer.bank)
     averages = bank.average_inputs(state.trace, layer.trace_decay.detach(), state, layer.bank)
-    return _pull(layer, averages, state.steps, signal, learnable, below=below)
+    return _over_groups(layer, _pull(layer, averages, state.steps, signal, learnable, below=below))
+
+
+def _over_groups(layer: TraceLayer, below: Tensor | None) -> Tensor | None:
+    return below if below is None or layer.groups == 1 else below.sum(dim=-3)
 
 
 def _pull(
@@ -86,7 +90,7 @@ def average_current(layer: TraceLayer, average: Tensor) -> Tensor:
         current = average @ layer.weight.t()
     else:
         weight = layer.weight.view(layer.groups, -1, layer.in_features)
-        current = torch.einsum("gbi,goi->bgo", average, weight).flatten(1)
+        current = torch.einsum("...gbi,goi->...bgo", average, weight).flatten(-2)
     return current if layer.bias is None else current + layer.bias
 
 

@@ -85,13 +85,13 @@ class LayerParameters(Module):
     @property
     def seconds(self) -> int:
         """How many traces of the trace there are."""
-        return self.groups * self.keeps_slope + len(self.bank)
+        return self.groups * (self.keeps_slope + len(self.bank))
 
     @property
     def second_decay(self) -> Tensor:
-        """Their decays, (seconds, 1, in_features): the trace's own, for the slopes; then those of the bank."""
+        """Their decays, (seconds, 1, in_features): those of the traces, for the slopes; then the bank's."""
         own = self.trace_decay.detach().expand(self.groups, 1, self.in_features)
-        bank = self.bank[:, None, None].expand(-1, 1, self.in_features)
+        bank = self.bank.repeat_interleave(self.groups)[:, None, None].expand(-1, 1, self.in_features)
         return torch.cat([own, bank]) if self.keeps_slope else bank
 
     @property
@@ -135,8 +135,6 @@ class LayerParameters(Module):
         decays = torch.tensor(sorted(bank), dtype=torch.get_default_dtype())
         if not bool(((decays > 0) & (decays < 1)).all()) or len(decays.unique()) < len(decays):
             raise ValueError(f"bank lists different decays between 0 and 1 (both excluded), got {list(bank)}")
-        if len(decays) and self.groups > 1:
-            raise ValueError("a bank follows a single trace: give decay one number, or leave the bank empty")
         return decays
 
     def _per(self, name: str, value: Values, count: int) -> Tensor:

@@ -1,12 +1,10 @@
-"""What a run ran on: versions, revision, device, threads, memory."""
+"""What a run ran on: versions, revision, device, threads."""
 
 from __future__ import annotations
 
 import os
 import platform
-import resource
 import subprocess
-import sys
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -66,15 +64,3 @@ def settings() -> dict[str, Any]:
         "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
         "cpus": os.cpu_count(),
     }
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory ever in use: what torch allocated on a GPU; else all of this process, Python included."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    own = status.read_text().partition("VmHWM:")[2].split() if status.exists() else []
-    if own:  # on Linux, `ru_maxrss` of a process starts at the peak of the one that started it
-        return 1024 * int(own[0])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # the others count in KiB

@@ -9,14 +9,17 @@ from typing import Any
 
 from tracetorch.runs.records import to_json
 
-NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output")
+NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output", "diagnostics")
 
 _SHORT = {"truncatedbptt": "tbptt"}
 """Rules whose class is not named as they are."""
 
 
 def group_of(config: Mapping[str, Any]) -> str:
-    """Hash of a resolved config without seeds, machine and paths: what runs share that differ by chance alone."""
+    """Hash of a resolved config without seeds, machine and paths: what runs share that differ by chance alone.
+
+    Diagnostics change no number of a run but what it costs, as the machine does.
+    """
     return hash_of(_without_paths(_experiment(config), seeds=False))
 
 

@@ -10,8 +10,11 @@ from torch import Tensor
 from tracetorch import plot, runs
 from tracetorch.nn import Sequential
 from tracetorch.rules.rule import Rule
-from tracetorch.tasks.evaluate import evaluate
-from tracetorch.tasks.task import Task, Trials
+from tracetorch.runs.learnt import decays, guessing
+from tracetorch.tasks.environment import Environment
+from tracetorch.tasks.evaluate import evaluate, means
+from tracetorch.tasks.play import play
+from tracetorch.tasks.task import Batch, Task, Trials
 
 _DRAWN_STEPS = 4000  # of an example: more than a figure can show
 
@@ -30,7 +33,7 @@ def report(
         test = evaluate(learner, task, loss, "test", window)
     if test is None:
         raise ValueError(f"{type(task).__name__} has no trials to test on")
-    run.summary |= test.means | task.summary(test.trials)
+    run.summary |= test.means | task.summary(test.trials) | guessing(test.trials) | decays(learner.net, task.dt)
     run.record({"update": run.summary["updates"], "split": "test", **test.means})
     run.folder.write_table("trials.csv", {name: value.tolist() for name, value in test.trials.items()})
     if figures:
@@ -38,21 +41,48 @@ def report(
             draw(run.folder, learner.net, task, test.trials)
 
 
-def draw(folder: runs.RunFolder, net: Sequential, task: Task, trials: Trials | None) -> list[str]:
+def report_play(
+    run: runs.Run,
+    net: Sequential,
+    environment: Environment,
+    policy: Callable[[Tensor], Tensor],
+    window: int | None,
+    *,
+    figures: bool,
+) -> None:
+    """Play the episodes of the test with the network as it is; what is left is as `report` leaves it."""
+    with run.timed("evaluate_seconds"):
+        played = play(net, environment, policy, "test", window)
+    if not played:
+        raise ValueError(f"{type(environment).__name__} has no episodes to test on")
+    found = means(played, environment.metrics)
+    run.summary |= found | environment.summary(played) | decays(net, environment.dt)
+    run.record({"update": run.summary["updates"], "split": "test", "loss": None, **found})
+    run.folder.write_table("trials.csv", {name: value.tolist() for name, value in played.items()})
+    if figures:
+        with run.timed("plot_seconds"):
+            draw(run.folder, net, environment, played)
+
+
+def draw(folder: runs.RunFolder, net: Sequential, task: Task | Environment, trials: Trials | None) -> list[str]:
     """Draw a run's figures from what its folder holds.
 
     Args: trials: of the test; None if the run never came so far, and then their figures are left out.
     Returns: the names of the figures.
     """
     reference = None if trials is None else task.summary(trials).get("ideal_accuracy")
+    records = folder.records()
     figures = {
-        "learning": plot.learning(folder.records(), metric=task.metrics[0], reference=reference),
+        "learning": plot.learning(records, metric=task.metrics[0], reference=reference),
         "parameters": plot.distributions(net),
         **({} if trials is None else task.figures(trials)),
     }
-    batch, marks = task.example()
+    if any(record.get("split") == "gradient" for record in records):
+        figures["gradient"] = plot.gradient(records)
+    shown, marks = task.example()
+    xs = shown.xs if isinstance(shown, Batch) else shown
     marks = {name: (start * (task.dt or 1), stop * (task.dt or 1)) for name, (start, stop) in marks.items()}
-    layers, membrane = _watch(net, batch.xs[: min(batch.xs.steps, _DRAWN_STEPS)].dense())
+    layers, membrane = _watch(net, xs[: min(xs.steps, _DRAWN_STEPS)].dense())
     spikes = {name: values for name, values in layers.items() if bool(((values == 0) | (values == 1)).all())}
     last = list(layers)[-1]
     if spikes:

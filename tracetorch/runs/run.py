@@ -21,6 +21,7 @@ from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.identity import facts_of
 from tracetorch.runs.interrupt import Interrupt
 from tracetorch.runs.lock import Lock
+from tracetorch.runs.memory import TrainingMemory, costs, peak_memory_bytes
 from tracetorch.runs.records import to_csv
 from tracetorch.runs.state import state_of
 
@@ -80,6 +81,7 @@ class Run:
         self.status = "new"
         self._gave_up, self._unwanted = False, ""
         self._kept_records, self._wall_before = 0, 0.0
+        self._memory: TrainingMemory | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -179,7 +181,8 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._interrupt.__exit__()
-        self.summary["peak_memory_bytes"] = environment.peak_memory_bytes(self.device)
+        training = costs(self.summary.get("updates"), self.timings.get("train_seconds"), self._memory)
+        self.summary |= {**training, "peak_memory_bytes": peak_memory_bytes(self.device)}
         self.summary["wall_seconds"] = self._wall_seconds()
         try:
             if kind is None:
@@ -223,6 +226,13 @@ class Run:
             yield
         finally:
             self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Around an update: its time goes into `timings["train_seconds"]`, what memory it takes into the summary."""
+        self._memory = self._memory or TrainingMemory(self.device)
+        with self._memory, self.timed("train_seconds"):
+            yield
 
     def _wall_seconds(self) -> float:
         return self._wall_before + time.perf_counter() - self._started

@@ -1,0 +1,240 @@
+"""An oracle for gradients, for tests: what the gradient is, whether a network is live, and whether a check can fail.
+
+`full_gradients` is one plain autograd graph through every step, written out here and sharing no code with the rules.
+Where the loss is smooth, `central_differences` has the same answer from the network's own run and no derivative at all.
+Use float64 throughout. A new rule or neuron is held against both like this:
+
+    lesson = Lesson(xs, target, loss, window=3, learn_every=8)
+    assert_oracle(net, MyRule, lesson, {"layers.1.weight": EXACT, "layers.0.weight": Bounds(cosine=(0.6, 1.0))},
+                  surrogate=FastSigmoid())
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tracetorch.encode import Stream
+from tracetorch.nn import LI, LIF, LIS, Sequential
+from tracetorch.rules.agreement import Gradients, Lesson, agreement, gradient_by_rule
+from tracetorch.rules.rule import Rule
+from tracetorch.rules.surrogate import Surrogate
+
+
+class Bounds(NamedTuple):
+    """From where to where the gradient of one parameter may lie."""
+
+    cosine: tuple[float, float] = (-1.0, 1.0)
+    norm_ratio: tuple[float, float] = (0.0, math.inf)
+    distance: float = math.inf  # at most, ‖found − wanted‖ / ‖wanted‖
+
+
+EXACT = Bounds(distance=1e-9)
+
+
+# ── what the gradient is ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def unrolled(
+    net: Sequential, xs: Tensor, surrogate: Surrogate | None = None, *, forget_before: tuple[int, ...] = ()
+) -> Tensor:
+    """All outputs of a network from its blank state, (time, batch, out_features), in one graph.
+
+    Args:
+        surrogate: gives a spike its derivative; in the forward pass it stays 0 or 1.
+        forget_before: steps before which everything becomes a fact.
+    Raises: ValueError for a layer that spikes, if there is no surrogate; for neurons whose steps are not written here.
+    """
+    membranes = [torch.zeros(xs.shape[1], layer.out_features, dtype=xs.dtype) for layer in net]
+    outputs = []
+    for step, x in enumerate(xs):
+        if step in forget_before:
+            membranes = [membrane.detach() for membrane in membranes]
+        value = x
+        for at, layer in enumerate(net):
+            current = value @ layer.weight.T + (0 if layer.bias is None else layer.bias)
+            membranes[at] = value = layer.decay * membranes[at] + current
+            if isinstance(layer, LIF):
+                value = _spikes(value, layer.threshold, surrogate)
+                reset = value if surrogate is not None and surrogate.through_reset else value.detach()
+                membranes[at] = membranes[at] - layer.threshold * reset
+            elif isinstance(layer, LIS):
+                value = torch.softmax(value, dim=-1)
+            elif not isinstance(layer, LI):
+                raise ValueError(f"the oracle does not know the steps of a {type(layer).__name__}: write them here")
+        outputs.append(value)
+    return torch.stack(outputs)
+
+
+def _spikes(membrane: Tensor, threshold: Tensor, surrogate: Surrogate | None) -> Tensor:
+    """The smooth value, shifted to 0 or 1."""
+    if surrogate is None:
+        raise ValueError("the derivative of a spike is 0 almost everywhere: name a surrogate for it")
+    above = (membrane - threshold) / threshold
+    smooth = surrogate.value(above)
+    return smooth + ((above > 0).to(smooth.dtype) - smooth).detach()
+
+
+def full_gradients(
+    net: Sequential, lesson: Lesson, *, surrogate: Surrogate | None = None, forget: bool = False
+) -> Gradients:
+    """The gradient of the sum of all losses of a lesson, through everything that led to each.
+
+    Args: forget: whether a learning moment makes what came before it a fact, as it does to `rules.BPTT`.
+    Returns: of every learnable parameter; zero where none of the losses depends on it.
+    """
+    outputs = unrolled(net, _dense(lesson.xs), surrogate, forget_before=_moments(lesson) if forget else ())
+    total = torch.stack([lesson.loss(answer, lesson.target)[0] for answer in _answers(lesson, outputs)]).sum()
+    named = {name: value for name, value in net.named_parameters() if value.requires_grad}
+    found = torch.autograd.grad(total, list(named.values()), allow_unused=True)
+    pairs = zip(named.items(), found, strict=True)
+    return {name: torch.zeros_like(value) if gradient is None else gradient for (name, value), gradient in pairs}
+
+
+def central_differences(net: Sequential, lesson: Lesson, name: str, *, change: float = 1e-6) -> Tensor:
+    """(L(p + h) − L(p − h)) / 2h for every number p of a parameter, each loss from the network's own run.
+
+    Args: name: such as "layers.1.weight".
+    Raises: ValueError if a layer that spikes lies between the parameter and the loss: the loss is then a staircase,
+        whose differences are 0, or the height of a step over 2h, and say nothing about any gradient.
+    """
+    spiking = [at for at, layer in enumerate(net) if layer.spiking and at >= int(name.split(".")[1])]
+    if spiking:
+        raise ValueError(
+            f"the loss is a staircase in {name}, because layer {spiking[0]} spikes: differences say nothing"
+        )
+    parameter = net.get_parameter(name)
+    found = torch.zeros_like(parameter)
+    with torch.no_grad():
+        for place in (tuple(index) for index in torch.ones_like(parameter).nonzero().tolist()):
+            here = parameter[place].clone()
+            losses = []
+            for shift in (change, -change):
+                parameter[place] = here + shift
+                losses.append(_loss(net, lesson))
+            parameter[place] = here
+            found[place] = (losses[0] - losses[1]) / (2 * change)
+    return found
+
+
+def _dense(xs: Tensor | Stream) -> Tensor:
+    return xs.dense() if isinstance(xs, Stream) else xs
+
+
+def _moments(lesson: Lesson) -> tuple[int, ...]:
+    """After how many steps there is something to learn."""
+    steps = len(lesson.xs)
+    every = lesson.learn_every or steps
+    return (*range(every, steps, every), steps)
+
+
+def _answers(lesson: Lesson, outputs: Tensor) -> list[Tensor]:
+    """What is read as the answer at each learning moment: a mean of outputs, (batch, out_features)."""
+    moments = _moments(lesson)
+    since = [outputs[start:stop] for start, stop in pairwise((0, *moments))]
+    return [part[-(lesson.window or len(part)) :].mean(dim=0) for part in since]
+
+
+def _loss(net: Sequential, lesson: Lesson) -> float:
+    net.reset()
+    answers = _answers(lesson, net.run(lesson.xs))
+    net.reset()
+    return sum(float(lesson.loss(answer, lesson.target)[0]) for answer in answers)
+
+
+# ── whether a comparison proves anything ────────────────────────────────────────────────────────────────────────────
+
+
+def assert_live(net: Sequential, lesson: Lesson, gradients: Gradients) -> None:
+    """The network does something, is told something and has something to learn; else an agreement is an empty one.
+
+    In a layer that spikes, at least half of the neurons fire at some steps and not at others, and together at 2 to 98 %
+    of them; the signal of each learning moment, and each gradient, is finite and not zero.
+    """
+    net.reset()
+    values = _dense(lesson.xs)
+    for at, layer in enumerate(net):
+        values = layer.run(values)
+        rates = values.mean(dim=(0, 1))
+        if layer.spiking:
+            alive, mean = float(((rates > 0) & (rates < 1)).double().mean()), float(rates.mean())
+            assert alive >= 0.5 and 0.02 <= mean <= 0.98, (
+                f"layer {at} proves nothing: it fires at {100 * mean:.1f} % of the steps, {100 * alive:.0f} % of its "
+                "neurons at some and not at others"
+            )
+    net.reset()
+    signals = [lesson.loss(answer, lesson.target)[1] for answer in _answers(lesson, values)]
+    for moment, signal in zip(_moments(lesson), signals, strict=True):
+        assert _is_something(signal), f"the learning moment after step {moment} proves nothing: its signal is zero"
+    empty = [name for name, gradient in gradients.items() if not _is_something(gradient)]
+    assert not empty, f"a gradient that is zero or not finite proves nothing: {', '.join(empty)}"
+
+
+def _is_something(value: Tensor) -> bool:
+    return bool(value.isfinite().all()) and bool((value != 0).any())
+
+
+def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], bounds: Mapping[str, Bounds]) -> dict[str, str]:
+    """The parameters whose gradients lie outside of their bounds, and in words where they lie."""
+    said = {}
+    for name, allowed in bounds.items():
+        cosine, ratio = agreement(found[name], wanted[name])
+        distance = float((found[name] - wanted[name]).norm() / wanted[name].norm())
+        within = (
+            allowed.cosine[0] <= cosine <= allowed.cosine[1]
+            and allowed.norm_ratio[0] <= ratio <= allowed.norm_ratio[1]
+            and distance <= allowed.distance
+        )
+        if not within:
+            said[name] = (
+                f"{name}: cosine {cosine:.6f}, norm ratio {ratio:.4g}, off by {distance:.3g}, outside {allowed}"
+            )
+    return said
+
+
+def others(lesson: Lesson) -> dict[str, Lesson]:
+    """Lessons that are wrong, and that a comparison must therefore tell from the right one."""
+
+    def mistold(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        value, signal = lesson.loss(output, target)
+        return value, signal.roll(1, dims=-1)
+
+    return {
+        "the targets of other samples": lesson._replace(target=lesson.target.roll(1, dims=0)),
+        "the inputs of other channels": lesson._replace(xs=_dense(lesson.xs).roll(1, dims=-1)),
+        "the signals of other neurons": lesson._replace(loss=mistold),
+    }
+
+
+def assert_oracle(
+    net: Sequential,
+    rule: Callable[[Sequential], Rule],
+    lesson: Lesson,
+    bounds: Mapping[str, Bounds],
+    *,
+    surrogate: Surrogate | None = None,
+    forget: bool = False,
+) -> None:
+    """Hold a rule's gradient against the oracle's: live, within bounds, and by a comparison that can fail.
+
+    Args:
+        net: float64; left as it is.
+        bounds: of the parameters to compare, by name.
+        surrogate, forget: of `full_gradients`.
+    Raises: AssertionError that names what is wrong; also if, for some parameter, the gradients of all wrong lessons
+        lie within its bounds as well.
+    """
+    net = copy.deepcopy(net)
+    wanted = full_gradients(net, lesson, surrogate=surrogate, forget=forget)
+    assert_live(net, lesson, {name: wanted[name] for name in bounds})
+    said = misfits(gradient_by_rule(rule(net), lesson), wanted, bounds)
+    assert not said, "\n".join(said.values())
+    refused = [misfits(gradient_by_rule(rule(net), other), wanted, bounds) for other in others(lesson).values()]
+    blind = [name for name in bounds if not any(name in some for some in refused)]
+    assert not blind, f"a comparison that cannot fail: {', '.join(blind)} fits {', fits '.join(others(lesson))} too"

@@ -1,0 +1,160 @@
+"""What a relation leaves: a table, the same as CSV, and a figure."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from tracetorch.compare.comparison import lower_is_better
+from tracetorch.compare.relation import Line, Point, Relation
+from tracetorch.compare.statistics import Summary
+from tracetorch.compare.tables import Table
+from tracetorch.compare.text import number, plain, span, with_error
+from tracetorch.compare.values import plain_words
+from tracetorch.files import write_whole
+from tracetorch.plot import save
+from tracetorch.plot.relation import Mark, Panel, Series, relation
+from tracetorch.runs.records import to_csv
+
+MOST_DRAWN = 32
+"""Lines that a figure can hold; the best, if there are more."""
+
+
+def write(found: Relation, folder: Path) -> list[Path]:
+    """Write figure and table, or neither: they are made aside, and take their places together.
+
+    Args: folder: made if it is not there. Files of an earlier one of the same name are replaced.
+    Returns: what was written.
+    Raises: OSError if something cannot be.
+    """
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as name:
+            aside = Path(name)
+            made = [*save(draw(found), aside / found.stem), aside / f"{found.stem}.csv"]
+            write_whole(made[-1], to_csv(rows(found)))
+            return [path.replace(folder / path.name) for path in made]
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def draw(found: Relation) -> Figure:
+    """The figure of a relation."""
+    chosen = _drawn(found)
+    panels = [
+        Panel(
+            panel.name if len(found.panels) > 1 else "",
+            [Series(line.label, [_mark(point, found) for point in line.points]) for line in panel.lines
+             if line.label in chosen],
+            None if panel.chance is None else panel.chance / _unit(found.metric),
+        )
+        for panel in found.panels
+    ]  # fmt: skip
+    panels = [panel for panel in panels if panel.series]
+    values = [point.y.most for line in _every(found) for point in line.points]
+    return relation(
+        panels,
+        of_x=_words(found.key),
+        of_y=_words(found.metric),
+        connected=found.is_set,
+        share=max(values) <= 1 and not lower_is_better(found.metric),
+        note=_note(found, len(chosen)),
+    )
+
+
+def table(found: Relation) -> Table:
+    """Each point, and its numbers."""
+    of_x, of_y = plain(_words(found.key)), plain(_words(found.metric))
+    several, unit = len(found.panels) > 1, _unit(found.metric)
+    made = []
+    for panel in found.panels:
+        for line in panel.lines:
+            for point in line.points:
+                x = f"{point.x.mean:g}" if found.is_set else number(point.x.mean / _unit(found.key))
+                mean, half = point.y.mean / unit, (point.y.high - point.y.mean) / unit
+                least, most = point.y.least / unit, point.y.most / unit
+                extent = span(least, most) if point.y.n > 1 else number(least)
+                names = [panel.name, line.label] if several else [line.label]
+                made.append([*names, x, str(point.y.n), with_error(mean, half), extent])
+    note = "n: runs. ±: 95 % interval of the mean, by Student's t; one run alone has none."
+    note += "" if found.is_set else f" A point is made of runs that differ by chance alone; {of_x}: their mean."
+    head = [*(["experiment"] if several else []), "group", of_x, "n", f"{of_y}, mean", "min to max"]
+    return Table(f"{of_y} against {of_x}", head, made, 1 + several, note)
+
+
+def rows(found: Relation) -> list[dict[str, Any]]:
+    """A row for each point, with all its numbers."""
+    made = []
+    for panel in found.panels:
+        for line in panel.lines:
+            for point in line.points:
+                row: dict[str, Any] = {"experiment": panel.name, "group": line.label, "against": found.key}
+                row |= {"x": point.x.mean, "x_ci_low": point.x.low, "x_ci_high": point.x.high}
+                row |= {"metric": found.metric, "runs": point.y.n, "seeds": len({one.run.seed for one in point.runs})}
+                row |= {"mean": point.y.mean, "ci_low": point.y.low, "ci_high": point.y.high, "sd": point.y.sd}
+                row |= {"min": point.y.least, "max": point.y.most, "chance": panel.chance}
+                made.append({k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
+    return made
+
+
+def _drawn(found: Relation) -> list[str]:
+    """The lines in the figure, by their labels: all, or those whose mean is best."""
+    means: dict[str, list[float]] = {}
+    for line in _every(found):
+        means.setdefault(line.label, []).extend(point.y.mean for point in line.points)
+    labels = sorted(
+        means, key=lambda label: sum(means[label]) / len(means[label]), reverse=not lower_is_better(found.metric)
+    )
+    return labels[:MOST_DRAWN]
+
+
+def _every(found: Relation) -> list[Line]:
+    return [line for panel in found.panels for line in panel.lines]
+
+
+def _mark(point: Point, found: Relation) -> Mark:
+    of_x, of_y = _unit(found.key), _unit(found.metric)
+    runs = [(one.x / of_x, one.run.value / of_y) for one in point.runs]
+    return Mark(point.x.mean / of_x, point.y.mean / of_y, _bar(point.x, of_x), _bar(point.y, of_y), runs)
+
+
+def _bar(of: Summary, unit: float) -> tuple[float, float] | None:
+    """The interval; of two runs, where that says little, from one to the other."""
+    if of.n == 1 or of.least == of.most:
+        return None
+    low, high = (of.least, of.most) if of.n == 2 else (of.low, of.high)
+    return low / unit, high / unit
+
+
+def _unit(name: str) -> float:
+    """What to divide by."""
+    return 2.0**20 if name.endswith("_bytes") else 1.0
+
+
+def _words(name: str) -> str:
+    """A name, and its unit where that is another than it says."""
+    return f"{plain_words(name.removesuffix('_bytes'))} (MiB)" if name.endswith("_bytes") else plain_words(name)
+
+
+def _note(found: Relation, drawn: int) -> str:
+    sizes = {point.y.n for line in _every(found) for point in line.points}
+    notes = []
+    if max(sizes) > 1:
+        notes.append("Points: means over runs, which are the small ones")
+    if max(sizes) > 2:
+        notes.append("Bars: 95 % interval of the mean (Student's t)")
+        notes[-1] += "; where n=2, from one run to the other" if 2 in sizes else ""
+    elif 2 in sizes:
+        notes.append("Bars: from one run to the other (n=2)")
+    if drawn < len({line.label for line in _every(found)}):
+        notes.append(f"Only the best {drawn} groups are drawn")
+    return "".join(f"{note}. " for note in notes)

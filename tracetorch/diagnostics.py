@@ -1,0 +1,98 @@
+"""What a run is watched for while it learns, besides how well it does: the config group `diagnostics`."""
+
+from __future__ import annotations
+
+import copy
+from typing import Protocol
+
+import torch
+
+from tracetorch.encode import Stream
+from tracetorch.rules import BPTT
+from tracetorch.rules.agreement import Agreement, Lesson, Loss, agreements, gradient_by_rule, gradient_through_time
+from tracetorch.rules.rule import Rule
+from tracetorch.rules.surrogate import surrogate_of
+from tracetorch.runs import Run
+from tracetorch.tasks import Task
+
+_CHUNK = 64  # steps of the stream that are made at a time
+
+
+class Diagnostic(Protocol):
+    """Something that looks at a run after each update, records what it sees, and changes nothing."""
+
+    def look(self, run: Run, update: int, *, last: bool) -> None:
+        """Look, if it is time to. Args: update: how many were done; last: whether none will follow."""
+
+
+class Nothing:
+    """Looks at nothing.
+
+    Args: as `Gradient`; none of them is used.
+    """
+
+    def __init__(self, learner: Rule, task: Task, loss: Loss, *, window: int | None, learn_every: int | None):
+        del learner, task, loss, window, learn_every
+
+    def look(self, run: Run, update: int, *, last: bool) -> None:
+        """Leave it at that."""
+
+
+class Gradient:
+    """Now and then: how close the rule's gradient comes to that of backpropagation through time.
+
+    Both are computed for one batch that stays the same, the first trials that are held out for validation (of the
+    training, if none are), with the weights as they are then, as often within a trial as the run learns. A record with
+    the split "gradient" has the cosine and the ratio of norms for each learnable parameter.
+
+    Args:
+        learner, task, loss, window, learn_every: of the run. The learner is copied each time, so that its network's
+            states and gradients stay as they are.
+        every: updates between two looks; there is one after the last update too.
+        trials: how many, at most.
+        surrogate, through_reset: of `rules.BPTT`.
+    Raises: ValueError for counts below 1, or a surrogate that there is not.
+    Memory: O(time × trials × (inputs + neurons)) for as long as a look takes, and time × trials × inputs throughout: it
+        grows with the length of a trial, whatever the rule.
+    """
+
+    def __init__(
+        self,
+        learner: Rule,
+        task: Task,
+        loss: Loss,
+        *,
+        window: int | None,
+        learn_every: int | None,
+        every: int = 20,
+        trials: int = 32,
+        surrogate: str = "fast_sigmoid",
+        through_reset: bool = False,
+    ):
+        if not isinstance(task, Task):
+            raise ValueError(f"{type(task).__name__} tells no labels to compare gradients by: choose diagnostics=none")
+        for name, count in {"every": every, "trials": trials}.items():
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
+        self._learner, self._every = learner, every
+        self._surrogate = surrogate_of(surrogate, through_reset=through_reset)
+        batch = next(task.held_out("validation"), None) or task.train_batch(0)
+        xs = torch.cat([chunk[:, :trials].clone() for chunk in batch.xs.chunks(_CHUNK)])
+        stream = Stream(lambda start, stop: xs[start:stop], len(xs), (xs.shape[1], xs.shape[2]))
+        self._lesson = Lesson(stream, batch.target[:trials], loss, window, learn_every)
+
+    def look(self, run: Run, update: int, *, last: bool) -> None:
+        """Compare the two gradients, and record what came of it."""
+        if not last and update % self._every:
+            return
+        with run.timed("diagnose_seconds"):
+            found = self.compare()
+        numbers = {f"{name}.{kind}": value for name, one in found.items() for kind, value in one._asdict().items()}
+        run.record({"update": update, "split": "gradient", **numbers})
+
+    def compare(self) -> dict[str, Agreement]:
+        """The agreement of the rule's gradient with that through time, now, by the name of the parameter."""
+        learner = copy.deepcopy(self._learner)
+        learner.net.precision = None  # rounded weights would give other spikes: it is the rule that is looked at
+        wanted = gradient_through_time(BPTT(learner.net, surrogate=self._surrogate), self._lesson)
+        return agreements(gradient_by_rule(learner, self._lesson), wanted)

@@ -1,0 +1,59 @@
+"""How much reward there was: of each episode that ended, and of late."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LATE = 5000
+"""So many of the last rewards make the mean that a run ends with."""
+
+
+class Episodes:
+    """Returns of the episodes that ended since the last record, and the rewards of late, over all lanes.
+
+    Args: lanes: how many there are.
+    Memory: `LATE`/lanes numbers, and one for each lane; independent of time.
+    """
+
+    def __init__(self, lanes: int):
+        self.count, self._mean, self._sum, self._ended = 0, 0.0, 0.0, 0
+        self._open = torch.zeros(lanes, dtype=torch.float64)
+        self._late = torch.zeros(max(1, LATE // lanes), dtype=torch.float64)
+        self._acts = 0
+
+    def add(self, reward: Tensor, over: Tensor) -> None:
+        """Take note of an action in each lane. Args: reward, over (whether the episode is): (lanes,)."""
+        reward, over = reward.cpu().double(), over.cpu()
+        self._late[self._acts % len(self._late)] = reward.mean()
+        self._acts += 1
+        self._open += reward
+        self._sum, self._ended = self._sum + float(self._open[over].sum()), self._ended + int(over.sum())
+        self.count += int(over.sum())
+        self._open.masked_fill_(over, 0)
+
+    @property
+    def mean(self) -> float:
+        """Mean return of the episodes that ended since `take`; if none did, what it was before; 0 at the start."""
+        return self._sum / self._ended if self._ended else self._mean
+
+    @property
+    def late(self) -> float:
+        """Mean of the last rewards, `LATE` of them once there were so many."""
+        return float(self._late[: max(1, self._acts)].mean())
+
+    def take(self) -> dict[str, float]:
+        """For a record: the mean return, and how many episodes ended in all; the mean starts anew."""
+        self._mean, self._sum, self._ended = self.mean, 0.0, 0
+        return {"return": self._mean, "episodes": self.count}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers and tensors, for a checkpoint."""
+        return {name: v.clone() if isinstance(v, Tensor) else v for name, v in vars(self).items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        for name in vars(self):
+            setattr(self, name, state[name])

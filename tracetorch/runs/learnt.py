@@ -1,0 +1,37 @@
+"""What a run's summary says besides the test: the decays that were learnt, and what guessing would reach."""
+
+from __future__ import annotations
+
+import torch
+
+from tracetorch import constrain
+from tracetorch.nn import Sequential
+from tracetorch.tasks.task import Trials
+
+
+def decays(net: Sequential, dt: float | None) -> dict[str, float]:
+    """The decays that could be learnt, by layer: the mean over neurons (of a trace's, over inputs), and how long it is.
+
+    Args: dt: length of a step in seconds, if steps have one.
+    Returns: such as {"decay_1": .97, "time_constant_1": .328}; a time constant is in seconds, and only where dt is
+        known. Nothing of decays that are fixed.
+    """
+    found = {}
+    for at, layer in enumerate(net):
+        for name in ("decay", "trace_decay"):
+            raw = getattr(layer, f"raw_{name}")
+            if raw is None or not raw.requires_grad:
+                continue
+            mean = constrain.decay_from_raw(raw.detach()).double().mean()
+            found[f"{name}_{at}"] = float(mean)
+            if name == "decay" and dt is not None:
+                found[f"time_constant_{at}"] = float(constrain.time_constant_from_decay(mean, dt))
+    return found
+
+
+def guessing(trials: Trials) -> dict[str, float]:
+    """What the best constant answer would reach, of trials with an answer each: how frequent the commonest is."""
+    if not {"target", "prediction", "accuracy"} <= trials.keys():
+        return {}
+    counts = torch.unique(trials["target"], return_counts=True)[1]
+    return {"chance_accuracy": float(counts.max()) / len(trials["target"])}

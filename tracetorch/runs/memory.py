@@ -1,0 +1,114 @@
+"""How much memory a process has taken in all, and how much of it training took."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+_STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_SLACK = 2**20  # bytes: what a process takes and gives back between two updates anyway
+_before_resets: dict[torch.device, int] = {}  # the highest peaks that were reset
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory ever in use: what torch allocated on a GPU; else all of this process, Python included."""
+    return max(_peak(device), _before_resets.get(device, 0))
+
+
+class TrainingMemory:
+    """The most memory that training takes above what there is before its first update: of the process; on a GPU, of
+    torch's allocations there.
+
+    It is to be entered for each update, and left before anything else is done, such as a test. What is free and was
+    kept for later use is given back to the system first (glibc's `malloc_trim`): else an update would find there what
+    it needs, and seem to need nothing.
+
+    Args: device: where the network is.
+    Example: `with memory: train(batch)`, for each batch; then `memory.most`, None where the system does not tell.
+    """
+
+    def __init__(self, device: torch.device):
+        self.most: int | None = None
+        self._device = device
+        gc.collect()
+        _give_back()
+        self._before = self._after = _now(device)
+
+    def __enter__(self) -> TrainingMemory:
+        if self._before is None or self._after is None:
+            return self
+        if (_now(self._device) or 0) > self._after + _SLACK:  # something else was done since
+            _give_back()
+        if not _reset_peak(self._device):
+            self._before = None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._before is None:
+            return
+        self.most = max(self.most or 0, _peak(self._device) - self._before)
+        self._after = _now(self._device)
+
+
+def costs(updates: int | None, seconds: float | None, memory: TrainingMemory | None) -> dict[str, float]:
+    """What training took: of time for each update, of memory at most; what is not known is left out."""
+    known: dict[str, float] = {}
+    if updates and seconds is not None:
+        known["update_seconds"] = seconds / updates
+    if memory is not None and memory.most is not None:
+        known["training_memory_bytes"] = memory.most
+    return known
+
+
+def _now(device: torch.device) -> int | None:
+    """What is in use; None where the system does not tell, or cannot forget a peak."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return _entry("VmRSS") if _REFERENCES.exists() else None
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    own = _entry("VmHWM")
+    if own is not None:  # on Linux, `ru_maxrss` of a process starts at the peak of the one that started it
+        return own
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # the others count in KiB
+
+
+def _reset_peak(device: torch.device) -> bool:
+    """Let the peak start anew from what is in use; that of all times is remembered. Returns: whether it may."""
+    _before_resets[device] = max(_peak(device), _before_resets.get(device, 0))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:
+        _REFERENCES.write_bytes(b"5")
+    except OSError:
+        return False
+    return True
+
+
+def _give_back() -> None:
+    """Free pages go back to the system, where the allocator is glibc's."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _entry(name: str) -> int | None:
+    """An entry of Linux's table of a process' memory, in bytes."""
+    try:
+        found = _STATUS.read_bytes().partition(f"{name}:".encode())[2].split(maxsplit=1)
+    except OSError:
+        return None
+    return 1024 * int(found[0]) if found else None
