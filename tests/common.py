@@ -5,6 +5,7 @@ a loss     LOSSES      test_loss
 an encoder ENCODERS    test_encode
 a rule     RULES       test_rules
 a task     TASKS       test_tasks
+a task with rewards has its row in ENVIRONMENTS of common_environments.py
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ LAYERS = [
     Row("LIF-weights-only", "LIF", lambda: LIF(IN, OUT, bias=True, learn="weight"), ("weight",), "spikes"),
     Row("LIF-stationary", "LIF", lambda: LIF(IN, OUT, decay_gradient="stationary"), _LIF, "spikes"),
     Row("LIF-bank", "LIF", lambda: LIF(IN, OUT, bank=[0.7, 0.95]), _LIF, "spikes"),
+    Row("LIF-groups-bank", "LIF", lambda: LIF(IN, OUT, decay=_TWO, bank=[0.8]), _LIF, "spikes"),
     Row("LIF-frozen", "LIF", lambda: LIF(IN, OUT, bias=True, learn=()), (), "spikes"),
     Row("LI", "LI", lambda: LI(IN, OUT), _LI, "levels"),
     Row("LI-bias", "LI", lambda: LI(IN, OUT, bias=True), (*_LI, "bias"), "levels"),
@@ -186,12 +188,35 @@ def _cues(seed: int = 0) -> Any:
     return tt.tasks.CueAccumulation(**small, rate=300.0, batch_size=4, validation_trials=7, test_trials=12, seed=seed)
 
 
+def _store(**changes: Any) -> Callable[..., Any]:
+    small = {"intervals": 5, "distractors": "0..3", "interval": 0.006, "rate": 300.0, "neurons_per_channel": 3}
+    trials = {"batch_size": 4, "validation_trials": 7, "test_trials": 12}
+    return lambda seed=0: tt.tasks.StoreRecall(**small | trials | changes, seed=seed)
+
+
+def _parts(**changes: Any) -> Callable[..., Any]:
+    small = {"steps_per_part": 2, "batch_size": 8, "validation_digits": 20}
+    return lambda seed=0: tt.tasks.SequentialMNIST(**small | changes, seed=seed)
+
+
+def _blocks(seed: int = 0) -> Any:
+    return tt.tasks.Blocks(_digits(steps=3)(seed), classes=3, every=2, seed=seed)
+
+
 TASKS = [
+    Row("blocks", "Blocks", _blocks),
     Row("cues", "CueAccumulation", _cues),
+    Row("store-recall", "StoreRecall", _store()),
+    Row("store-recall-noise", "StoreRecall", _store(noise=20.0, distractors=[0, 2])),
     Row("clicks", "PoissonClicks", _clicks()),
     Row("clicks-count-noise", "PoissonClicks", _clicks(label="count", stereo_click=True, noise=5.0)),
+    Row("clicks-delayed", "PoissonClicks", _clicks(delay="0.1..0.8")),
+    Row("clicks-delayed-noise", "PoissonClicks", _clicks(delay=[0.0, 0.5], noise=5.0)),
     Row("mnist", "MNIST", _digits()),
     Row("mnist-latency", "MNIST", _digits(encoding="latency")),
+    Row("rows", "SequentialMNIST", _parts()),
+    Row("rows-levels-constant", "SequentialMNIST", _parts(encoding="constant", levels=3)),
+    Row("pixels-permuted", "SequentialMNIST", _parts(by="pixels", order="permuted", levels=4, steps_per_part=1)),
     Row("patterns", "Patterns", _patterns()),
     Row("patterns-constant", "Patterns", _patterns(encoding="constant"), says="fixed"),
 ]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from matplotlib.text import Text
 
-from tests.drawings import CLASSES, EVIDENCE, HELD_OUT, RECORDS, RIGHT, SPIKES, WEIGHTS, network, texts
+from tests.drawings import CLASSES, EVIDENCE, GRADIENTS, HELD_OUT, RECORDS, RIGHT, SPIKES, WEIGHTS, network, texts
 from tracetorch import plot
 
 EVERY = {
@@ -21,10 +21,12 @@ EVERY = {
         [20, 40], {"a": [1, 2], "b": [math.nan, 1]}, half_lives=(1, 2), reference=3, validation=([40], [1.5])
     ),
     "learning": lambda: plot.learning(RECORDS + HELD_OUT, reference=0.99),
+    "gradient": lambda: plot.gradient(RECORDS + GRADIENTS),
     "distributions": lambda: plot.distributions(network()),
     "receptive_fields": lambda: plot.receptive_fields(WEIGHTS, (3, 4), count=4),
     "confusion": lambda: plot.confusion(CLASSES, CLASSES.flip(0), ["zero", "one", "two"]),
     "psychometric": lambda: plot.psychometric(EVIDENCE, RIGHT, ideal=(EVIDENCE, torch.sigmoid(EVIDENCE))),
+    "accuracy_curve": lambda: plot.accuracy_curve(EVIDENCE.abs(), RIGHT, ideal=EVIDENCE.abs() / 2, xlabel="delay (s)"),
     "accuracy_map": lambda: plot.accuracy_map(RIGHT, EVIDENCE, EVIDENCE.abs(), ideal=torch.sigmoid(EVIDENCE.abs())),
 }
 EXPECTED = {
@@ -32,11 +34,14 @@ EXPECTED = {
     "membrane": ["time (steps)", "membrane (a.u.)", "θ", "neuron 5, 0.12 spikes per step"],
     "learning_curves": ["updates", "accuracy (fraction correct)", "ideal\nobserver", "a", "b", "validation", "1", "2"],
     "learning": ["updates", "loss", "accuracy (fraction correct)", "train", "validation", "half-life (updates)", "100"],
+    "gradient": ["updates", "cosine with BPTT's gradient", "norm, relative to BPTT's gradient", "chance",
+                 "layer 0, weight", "layer 0, decay (right sign: 33 %)", "layer 1, bias", "the same\nlength"],
     "distributions": ["weight", "decay (per step)", "half-life (steps)", "threshold θ (a.u.)", "layer 0: LIF 12 → 6",
                       "layer 1: LIS 6 → 3", "no threshold", "input trace", "0.90", "share (%)"],
     "receptive_fields": ["weight", "strongest 4 of 6 neurons"],
     "confusion": ["true class", "predicted class", "share of true class (%)", "two", "0.0 % correct (n = 6)", "2"],
     "psychometric": ["log rate ratio γ", "P(choose right)", "network (n = 6, 95 % interval)", "ideal observer"],
+    "accuracy_curve": ["delay (s)", "correct (%)", "chance", "network (n = 6, 95 % interval)", "ideal observer"],
     "accuracy_map": ["duration (s)", "|log rate ratio γ|", "correct (%)", "network: 66.7 %", "ideal observer: 78.1 %"],
 }  # fmt: skip
 
@@ -100,12 +105,15 @@ WRONG = {
     "no series": (lambda: plot.learning_curves([], {}), "at least one series"),
     "lengths": (lambda: plot.learning_curves([1, 2], {"x": [1]}), "one value for each step"),
     "validation": (lambda: plot.learning_curves([1], {"x": [1]}, validation=([1], [])), "'validation'"),
+    "no gradients": (lambda: plot.gradient(RECORDS), "split .gradient. and keys"),
     "no network": (lambda: plot.distributions(torch.nn.Linear(2, 2)), "got a Linear"),
     "fields": (lambda: plot.receptive_fields(WEIGHTS, (3, 5)), r"\(neurons, 15\)"),
     "trials": (lambda: plot.psychometric(EVIDENCE, RIGHT[1:]), "same trials"),
     "infinite": (lambda: plot.psychometric(EVIDENCE / 0, RIGHT), "finite"),
     "label": (lambda: plot.confusion(CLASSES, CLASSES, ["a", "b"]), "classes must be 0 to 1"),
     "map": (lambda: plot.accuracy_map(RIGHT, EVIDENCE, EVIDENCE, ideal=EVIDENCE[1:]), "same trials"),
+    "curve": (lambda: plot.accuracy_curve(EVIDENCE, RIGHT[1:], xlabel="x"), "same trials"),
+    "curve without end": (lambda: plot.accuracy_curve(EVIDENCE / 0, RIGHT, xlabel="x"), "finite"),
     "wilson": (lambda: plot.wilson(3, 2), "successes"),
     "values": (lambda: plot.running_averages(torch.zeros(2, 2)), r"\(n,\)"),
     "no half-life": (lambda: plot.TraceMeter(()), "one or more half-lives"),

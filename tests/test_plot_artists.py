@@ -126,6 +126,20 @@ def test_psychometric_has_a_point_for_each_value_and_bins_for_many() -> None:
     texts(plot.psychometric(torch.tensor([0.3]), torch.tensor([True])))
 
 
+def test_accuracy_curve_has_a_point_for_each_value_and_a_log_axis_for_a_decade() -> None:
+    value, right = torch.tensor([1.0, 1, 10, 10, 10, 10]), torch.tensor([True, True, True, False, False, True])
+    axes = plot.accuracy_curve(value, right, ideal=torch.linspace(0.5, 1, 6), chance=0.1, xlabel="x").axes[0]
+    points, _, (bars,) = axes.containers[0].lines
+    assert points.get_xdata().tolist() == [1, 10] and points.get_ydata().tolist() == [1, 0.5]
+    low, high = plot.wilson(2, 4)
+    assert bars.get_segments()[1][:, 1].tolist() == pytest.approx([low.item(), high.item()])
+    (best,) = [line for line in axes.lines if line.get_label() == "ideal observer"]
+    assert best.get_ydata().tolist() == pytest.approx([0.55, 0.85])
+    assert axes.get_xscale() == "log" and axes.get_ylim()[0] < 0.1
+    for narrow in (value.clamp(max=9), value - 1):
+        assert plot.accuracy_curve(narrow, right, xlabel="x").axes[0].get_xscale() == "linear"
+
+
 def test_accuracy_map_means_each_cell_on_one_scale() -> None:
     gamma, duration = torch.tensor([1.0, -1, 2, 2]), torch.tensor([0.1, 0.1, 0.1, 0.5])
     correct, ideal = torch.tensor([True, False, True, True]), torch.tensor([0.6, 0.8, 0.9, 1.0])

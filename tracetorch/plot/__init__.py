@@ -9,8 +9,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tracetorch.plot.accuracy import accuracy_curve
     from tracetorch.plot.choice import accuracy_map, confusion, psychometric, wilson
     from tracetorch.plot.comparison import Curve, Entry, comparison
+    from tracetorch.plot.gradient import gradient
     from tracetorch.plot.learning import learning, learning_curves
     from tracetorch.plot.membrane import membrane
     from tracetorch.plot.meter import TraceMeter, running_averages
@@ -28,11 +30,13 @@ __all__ = [
     "Entry",
     "TraceMeter",
     "Tried",
+    "accuracy_curve",
     "accuracy_map",
     "comparison",
     "confusion",
     "distributions",
     "figure",
+    "gradient",
     "learning",
     "learning_curves",
     "membrane",
@@ -47,8 +51,10 @@ __all__ = [
 ]
 
 _NAMES = {
+    "accuracy": ("accuracy_curve",),
     "choice": ("accuracy_map", "confusion", "psychometric", "wilson"),
     "comparison": ("Curve", "Entry", "comparison"),
+    "gradient": ("gradient",),
     "learning": ("learning", "learning_curves"),
     "membrane": ("membrane",),
     "meter": ("TraceMeter", "running_averages"),

@@ -59,26 +59,26 @@ def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note
     names = [_wrapped(entry) for entry in entries]
     needed = np.array([_LINE_INCHES * (1 + name.count("\n")) + _GAP_INCHES for name in names])
     heights = needed * max(1.0, _LEAST_INCHES / needed.sum())
-    notes = textwrap.wrap(_drawable(note), 128)
+    notes = textwrap.wrap(drawable(note), 128)
     with figure(DOUBLE, heights.sum() + 0.45 + 0.14 * len(notes)) as fig:
         left, right = fig.subplots(1, 2, width_ratios=(1.15, 1))
         for at, entry in enumerate(entries):
             if entry.curve is not None:
-                _draw_curve(left, entry.curve, 0.15 if len(entries) <= 4 else 0.08, **_look(at))
+                _draw_curve(left, entry.curve, 0.15 if len(entries) <= 4 else 0.08, **look_of(at))
         _finish_curves(left, [entry.curve.mean for entry in entries if entry.curve is not None])
         left.set_xlabel("updates")
-        left.set_ylabel(_drawable(of_curves), parse_math=False)
+        left.set_ylabel(drawable(of_curves), parse_math=False)
         rows = np.cumsum(heights) - heights / 2  # a name of two lines takes more room than one of one
         for at, (entry, row) in enumerate(zip(entries, rows, strict=True)):
-            _draw_values(right, entry, float(row), _look(at))
+            _draw_values(right, entry, float(row), look_of(at))
         _finish_values(right, names, rows, heights.sum())
-        right.set_xlabel(_drawable(of_values), parse_math=False)
+        right.set_xlabel(drawable(of_values), parse_math=False)
         if notes:
             fig.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7, color=COLORS["grey"], parse_math=False)
     return fig
 
 
-def _look(at: int) -> dict[str, Any]:
+def look_of(at: int) -> dict[str, Any]:
     """How a group looks in both panels."""
     rounds = at // len(_HUES)
     return {
@@ -143,7 +143,7 @@ def _finish_values(axes: Axes, names: Sequence[str], rows: Array, height: float)
 
 def _wrapped(entry: Entry) -> str:
     """A name and its n, in two lines at most; of a long one, the beginning."""
-    name, n = " ".join(_drawable(entry.name).split()), f" (n={len(entry.values)})"
+    name, n = " ".join(drawable(entry.name).split()), f" (n={len(entry.values)})"
     lines = textwrap.wrap(name + n, _LETTERS_IN_A_LINE)
     if len(lines) <= _LINES:
         return "\n".join(lines)
@@ -152,7 +152,7 @@ def _wrapped(entry: Entry) -> str:
     return f"{first}\n{rest[: _LETTERS_IN_A_LINE - len(n) - 1]}…{n}"
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """The same text; what the font does not have becomes a question mark, for matplotlib would warn of each."""
     known = get_font(findfont("DejaVu Sans")).get_charmap()
     return "".join(letter if ord(letter) in known else "?" for letter in text)

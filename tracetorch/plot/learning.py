@@ -74,12 +74,12 @@ def learning(
 
     Args:
         records: dicts such as {"update": 20, "split": "train", "loss": 0.5, "accuracy": 0.8}; "validation" and "test"
-            become markers. A record without an "update" or a "split" is passed over.
+            become markers. A record without an "update" or a "split", or with neither number, is passed over.
         metric: which key the right panel shows.
         half_lives: as `learning_curves`, but in updates; one that is shorter than the gap between records is left out.
         reference, reference_label: a level of the metric to compare with, and its name.
     """
-    rows = [record for record in records if "update" in record and "split" in record]
+    rows = [row for row in records if "update" in row and "split" in row and ("loss" in row or metric in row)]
     with figure(DOUBLE, 2.5) as fig:
         names: dict[str, Line2D] = {}
         scales: dict[float, Line2D] = {}

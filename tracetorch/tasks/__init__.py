@@ -1,9 +1,19 @@
 """The data: what a network sees, what is asked of it, and how its answers are judged."""
 
+from tracetorch.tasks.blocks import Blocks
 from tracetorch.tasks.cue_accumulation import CueAccumulation
+from tracetorch.tasks.environment import Environment, Outcome
+from tracetorch.tasks.gym import Gym
 from tracetorch.tasks.mnist import MNIST
 from tracetorch.tasks.patterns import Patterns
 from tracetorch.tasks.poisson_clicks import PoissonClicks
+from tracetorch.tasks.rewarded import RewardedTask
+from tracetorch.tasks.sequential_mnist import SequentialMNIST
+from tracetorch.tasks.store_recall import StoreRecall
+from tracetorch.tasks.switching import Switching
 from tracetorch.tasks.task import Batch, Task
 
-__all__ = ["MNIST", "Batch", "CueAccumulation", "Patterns", "PoissonClicks", "Task"]
+__all__ = [
+    "MNIST", "Batch", "Blocks", "CueAccumulation", "Environment", "Gym", "Outcome", "Patterns", "PoissonClicks",
+    "RewardedTask", "SequentialMNIST", "StoreRecall", "Switching", "Task",
+]  # fmt: skip

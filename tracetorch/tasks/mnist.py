@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tracetorch.encode import ENCODERS, mix_seed
-from tracetorch.tasks import mnist_source
-from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, choices, classified, slices
+from tracetorch.encode import ENCODERS
+from tracetorch.tasks.digits import Deck, Shown, confusion
+from tracetorch.tasks.task import Batch, Task, Trials, at_least, choices, classified
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_HELD_OUT_BATCH = 500
 
 
 class MNIST(Task):
@@ -50,69 +48,36 @@ class MNIST(Task):
         seed: int = 0,
     ):
         at_least("steps", steps, 1)
-        at_least("batch_size", batch_size, 1)
         if not 0 < max_rate <= 1:
             raise ValueError(f"max_rate must be above 0 and at most 1 spike per step, got {max_rate:g}")
         self.encode = ENCODERS[choices("encoding", encoding, ENCODERS)]
-        digits = mnist_source.load(source)
-        self.image_size = (digits.train_images.shape[1], digits.train_images.shape[2])
-        total = len(digits.train_images)
-        if not 0 <= validation_digits < total:
-            raise ValueError(
-                f"validation_digits must leave some of the {total:,} training digits, got {validation_digits}"
-            )
-        if batch_size > total - validation_digits:
-            raise ValueError(
-                f"batch_size is at most the {total - validation_digits:,} training digits, got {batch_size}"
-            )
-        split = total - validation_digits
-        self.data = {
-            "train": (digits.train_images[:split], digits.train_labels[:split]),
-            "validation": (digits.train_images[split:], digits.train_labels[split:]),
-            "test": (digits.test_images, digits.test_labels),
-        }
-        self.input_size = self.image_size[0] * self.image_size[1]
-        self.steps, self.max_rate, self.batch_size, self.seed = steps, max_rate, batch_size, seed
-        self.batches_per_pass: int = split // batch_size
-        self._order: tuple[int, Tensor] | None = None
+        self.deck = Deck(source, batch_size, validation_digits, seed)
+        self.input_size = self.deck.image_size[0] * self.deck.image_size[1]
+        self.steps, self.max_rate, self.batch_size = steps, max_rate, batch_size
+        self.batches_per_pass: int = self.deck.batches_per_pass
 
     def to(self, device: torch.device) -> MNIST:
-        self.data = {name: (images.to(device), labels.to(device)) for name, (images, labels) in self.data.items()}
+        self.deck.to(device)
         self.device = device
         return self
 
     def train_batch(self, number: int) -> Batch:
-        epoch, at = divmod(number, self.batches_per_pass)
-        chosen = self._shuffled(epoch)[at * self.batch_size : (at + 1) * self.batch_size]
-        return self._batch("train", chosen.to(self.device), mix_seed(self.seed, 0, epoch))
+        return self._batch(self.deck.train(number))
 
     def held_out(self, split: str) -> Iterator[Batch]:
-        check_split(split)
-        for part in slices(len(self.data[split][0]), _HELD_OUT_BATCH):
-            chosen = torch.arange(part.start, part.stop, device=self.device)
-            yield self._batch(split, chosen, mix_seed(self.seed, 1 + (split == "test")))
+        return map(self._batch, self.deck.held_out(split))
 
     def judge(self, output: Tensor, batch: Batch) -> Trials:
         return batch.conditions | classified(output, batch.target)
 
     def figures(self, trials: Trials) -> dict[str, Figure]:
         """The confusion matrix."""
-        from tracetorch import plot
-
-        labels = [str(digit) for digit in range(10)]
-        return {"confusion": plot.confusion(trials["target"].long(), trials["prediction"].long(), labels)}
+        return {"confusion": confusion(trials)}
 
     def input_image(self) -> tuple[int, int]:
-        return self.image_size
+        return self.deck.image_size
 
-    def _shuffled(self, epoch: int) -> Tensor:
-        if self._order is None or self._order[0] != epoch:
-            generator = torch.Generator().manual_seed(mix_seed(self.seed, 3, epoch) >> 1)
-            self._order = epoch, torch.randperm(len(self.data["train"][0]), generator=generator)
-        return self._order[1]
-
-    def _batch(self, split: str, chosen: Tensor, seed: int) -> Batch:
-        images, labels = (data.index_select(0, chosen) for data in self.data[split])
-        rates = images.flatten(1).to(torch.float32) * (self.max_rate / 255)
-        xs = self.encode(rates, self.steps, seed=seed, samples=chosen)
-        return Batch(xs, labels.long(), {"digit": chosen})
+    def _batch(self, shown: Shown) -> Batch:
+        rates = shown.images.flatten(1).to(torch.float32) * (self.max_rate / 255)
+        xs = self.encode(rates, self.steps, seed=shown.seed, samples=shown.names)
+        return Batch(xs, shown.labels, {"digit": shown.names})

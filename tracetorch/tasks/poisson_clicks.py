@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from tracetorch import kernels
 from tracetorch.encode import Stream, mix_seed
 from tracetorch.tasks.ideal_observer import choose_right, tie
+from tracetorch.tasks.spread import Pool, Spread
 from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, choices, classified, slices
 
 if TYPE_CHECKING:
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 _SPLIT_SEEDS = {"train": 0, "validation": 1, "test": 2}
 _CONDITIONS, _CLICKS, _NOISE, _CUE = range(4)  # what a seed is for
 _HELD_OUT_BATCH = 500
-
-
-Spread = Sequence[float] | str
-"""Values to draw from: a list of them, or a range such as "0.1..1.2"."""
+_COUNTED_STEPS = 1024  # at a time, so that counting a trial's clicks takes no memory that grows with its length
 
 
 class PoissonClicks(Task):
@@ -31,8 +28,9 @@ class PoissonClicks(Task):
 
         λ_right / λ_left = exp(γ),    λ_right + λ_left = total_rate,    γ of either sign with equal chance
 
-    Stimuli of different durations end together. Clicks fall into steps of `dt`, at most one on each side: each step has
-    one with probability λ·dt. Every click makes all neurons of its side fire.
+    The cue comes at the same time in all trials, and the stimulus ends a delay before: stimuli of different durations
+    and equal delays end together. Clicks fall into steps of `dt`, at most one on each side: each step has one with
+    probability λ·dt. Every click makes all neurons of its side fire.
 
     Args:
         gamma: |γ|, difficulty: a list to draw from, or a range such as "0.1..3". Smaller is harder.
@@ -41,7 +39,7 @@ class PoissonClicks(Task):
             side with more *clicks* (a tie goes to the side with the higher rate).
         total_rate: λ_left + λ_right, Hz.
         stereo_click: whether both sides click in the first step, which tells nothing but that it begins.
-        delay: silence between stimulus and cue, seconds.
+        delay: silence between stimulus and cue, seconds: a number, a list to draw from, or a range such as "1..100".
         cue: length of the cue and of the window in which the answer is read, seconds.
         cue_rate: firing rate of each cue neuron during the cue, Hz.
         neurons_per_channel: input neurons for left, for right and for the cue.
@@ -67,7 +65,7 @@ class PoissonClicks(Task):
         label: str = "side",
         total_rate: float = 40.0,
         stereo_click: bool = False,
-        delay: float = 0.4,
+        delay: float | Spread = 0.4,
         cue: float = 0.1,
         cue_rate: float = 40.0,
         neurons_per_channel: int = 10,
@@ -79,7 +77,8 @@ class PoissonClicks(Task):
         seed: int = 0,
     ):
         rates = {"total_rate": total_rate, "cue_rate": cue_rate, "noise": noise}
-        for name, value in (rates | {"delay": delay, "cue": cue}).items():
+        lengths = {"cue": cue} if isinstance(delay, Sequence) else {"delay": delay, "cue": cue}
+        for name, value in (rates | lengths).items():
             at_least(name, value, 0)
         counts = {"neurons_per_channel": neurons_per_channel, "batch_size": batch_size, "test_trials": test_trials}
         for name, value in counts.items():
@@ -87,16 +86,19 @@ class PoissonClicks(Task):
         at_least("validation_trials", validation_trials, 0)
         if not dt > 0 or max(rates.values()) * dt > 1:
             raise ValueError(f"dt must be above 0 and short enough for at most one click in a step, got {dt:g} s")
-        self.gamma = _Draws("gamma", gamma, 0.0)
-        self.duration = _Draws("duration", duration, dt)
+        self.gamma = Pool("gamma", gamma, 0.0)
+        self.duration = Pool("duration", duration, dt)
+        self.delay = Pool("delay", delay if isinstance(delay, Sequence) else [delay], 0.0)
         self.label = choices("label", label, ("side", "count"))
         self.total_rate, self.stereo_click, self.cue_rate, self.noise = total_rate, stereo_click, cue_rate, noise
         self.neurons_per_channel, self.dt, self.batch_size, self.seed = neurons_per_channel, dt, batch_size, seed
         self.trials = {"validation": validation_trials, "test": test_trials}
         self.input_size = 3 * neurons_per_channel
         self.stimulus_steps = round(self.duration.high / dt)
-        self.delay_steps, self.readout_window = round(delay / dt), max(1, round(cue / dt))
-        self.steps = self.stimulus_steps + self.delay_steps + self.readout_window
+        self.delay_steps, self.readout_window = round(self.delay.high / dt), max(1, round(cue / dt))
+        self.cue_from = self.stimulus_steps + self.delay_steps
+        self.silent_from = self.cue_from - round(self.delay.low / dt)  # the last stimulus of all is over by then
+        self.steps = self.cue_from + self.readout_window
 
     def train_batch(self, number: int) -> Batch:
         first = number * self.batch_size
@@ -131,7 +133,7 @@ class PoissonClicks(Task):
         return choose_right(*self._click_odds(gamma, duration))
 
     def figures(self, trials: Trials) -> dict[str, Figure]:
-        """Psychometric curve and accuracy over γ × duration, each beside the ideal observer's."""
+        """Psychometric curve, accuracy over γ × duration, and over delays if they differ; each beside the ideal's."""
         from tracetorch import plot
 
         gamma, duration = trials["gamma"], trials["duration"]
@@ -139,32 +141,40 @@ class PoissonClicks(Task):
         lengths, count = torch.unique(duration.double(), return_counts=True)
         right = choose_right(*self._click_odds(*torch.broadcast_tensors(curve[:, None], lengths)))
         ideal = (right * count).sum(dim=-1) / count.sum()
-        return {
+        correct, best = trials["accuracy"] > 0, self._ideal(trials)
+        figures = {
             "psychometric": plot.psychometric(gamma, trials["prediction"] == 1, ideal=(curve, ideal)),
-            "accuracy_map": plot.accuracy_map(trials["accuracy"] > 0, gamma.abs(), duration, ideal=self._ideal(trials)),
+            "accuracy_map": plot.accuracy_map(correct, gamma.abs(), duration, ideal=best),
         }
+        if self.delay.low < self.delay.high:
+            figures["delay"] = plot.accuracy_curve(trials["delay"], correct, ideal=best, xlabel="delay (s)")
+        return figures
 
     def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
         batch, _ = super().example()
-        stop, cue = self.stimulus_steps, self.stimulus_steps + self.delay_steps
-        start = stop - round(float(batch.conditions["duration"]) / self.dt)
-        return batch, {"clicks": (start, stop), "delay": (stop, cue), "cue": (cue, self.steps)}
+        length, delay = (round(float(batch.conditions[name]) / self.dt) for name in ("duration", "delay"))
+        stop = self.cue_from - delay
+        marks = {"clicks": (stop - length, stop), "delay": (stop, self.cue_from), "cue": (self.cue_from, self.steps)}
+        return batch, {name: (start, end) for name, (start, end) in marks.items() if start < end}
 
     def _ideal(self, trials: Trials) -> Tensor:
         return self.ideal_accuracy(trials["gamma"], trials["duration"])
 
     def _batch(self, split: str, samples: Tensor) -> Batch:
         seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(4)]
-        pick, length, coin = kernels.draw(seeds[_CONDITIONS], range(1), samples, 3)[0].unbind(dim=-1)
+        pick, length, coin, wait = kernels.draw(seeds[_CONDITIONS], range(1), samples, 4)[0].unbind(dim=-1)
         right_is_faster = coin >= 0.5  # which side, also where γ = 0 and both are equally fast
         gamma = self.gamma.at(pick) * torch.where(right_is_faster, 1.0, -1.0)
         bins = torch.round(self.duration.at(length) / self.dt).clamp(min=1)
         rates = self.total_rate * torch.sigmoid(torch.stack([-gamma, gamma], dim=-1))
-        begin = self.stimulus_steps - bins
+        shortest, longest = self.cue_from - self.silent_from, self.delay_steps
+        pause = torch.round(self.delay.at(wait) / self.dt).clamp(shortest, longest)
+        end = self.cue_from - pause
+        begin = end - bins
 
         def clicks(start: int, stop: int) -> Tensor:
             step = torch.arange(start, stop, device=samples.device)[:, None]
-            on = (step >= begin) & (step < self.stimulus_steps)
+            on = (step >= begin) & (step < end)
             probability = rates * self.dt * on[..., None]
             if self.stereo_click:
                 probability = torch.where((step == begin)[..., None], 1.0, probability)
@@ -172,22 +182,28 @@ class PoissonClicks(Task):
 
         def make(start: int, stop: int) -> Tensor:
             each, batch = self.neurons_per_channel, len(samples)
+            if self.silent_from <= start and stop <= self.cue_from and not self.noise:
+                return torch.zeros(stop - start, batch, self.input_size, device=samples.device)
             sides = clicks(start, stop).repeat_interleave(each, dim=-1)
             if self.noise:
                 odds = torch.full((batch, 2 * each), self.noise * self.dt, device=samples.device)
                 sides = sides | kernels.draw_below(odds, seeds[_NOISE], range(start, stop), samples)
             cue = torch.zeros(stop - start, batch, each, dtype=torch.bool, device=samples.device)
-            first = max(start, self.stimulus_steps + self.delay_steps)
+            first = max(start, self.cue_from)
             if first < stop:
                 odds = torch.full((batch, each), self.cue_rate * self.dt, device=samples.device)
                 cue[first - start :] = kernels.draw_below(odds, seeds[_CUE], range(first, stop), samples)
             return torch.cat([sides, cue], dim=-1).to(torch.float32)
 
-        left, right = clicks(0, self.stimulus_steps).sum(dim=0).unbind(dim=-1)
+        counts = torch.zeros(len(samples), 2, dtype=torch.int64, device=samples.device)
+        for part in slices(self.silent_from, _COUNTED_STEPS):
+            counts += clicks(part.start, part.stop).sum(dim=0)
+        left, right = counts.unbind(dim=-1)
         target = right_is_faster.long()
         if self.label == "count":
             target = torch.where(left == right, target, (right > left).long())
-        conditions = {"gamma": gamma, "duration": bins * self.dt, "clicks_left": left, "clicks_right": right}
+        told = {"gamma": gamma, "duration": bins * self.dt, "delay": pause * self.dt}
+        conditions = told | {"clicks_left": left, "clicks_right": right}
         return Batch(Stream(make, self.steps, (len(samples), self.input_size)), target, conditions)
 
     def _click_odds(self, gamma: Tensor, duration: Tensor, heard: bool = True) -> tuple[Tensor, Tensor, Tensor]:
@@ -197,25 +213,3 @@ class PoissonClicks(Task):
             false_click = (self.noise * self.dt) ** self.neurons_per_channel
             right, left = (odds + (1 - odds) * false_click for odds in (right, left))
         return right, left, torch.round(duration / self.dt) - float(self.stereo_click)
-
-
-class _Draws:
-    """Values to draw from: those of a list, or all of a range "low..high"."""
-
-    def __init__(self, name: str, given: Spread, least: float):
-        self.listed = None if isinstance(given, str) else [float(value) for value in given]
-        try:
-            ends = [float(end) for end in given.split("..")] if isinstance(given, str) else self.listed
-        except ValueError:
-            ends = None
-        if not ends or (self.listed is None and len(ends) != 2) or not all(least <= end < math.inf for end in ends):
-            wanted = f"a list of numbers or a range such as 0.1..1.2, none below {least:g}"
-            raise ValueError(f"{name} must be {wanted}, got {given!r}")
-        self.low, self.high = min(ends), max(ends)
-
-    def at(self, uniform: Tensor) -> Tensor:
-        """The values at these places in [0, 1)."""
-        if self.listed is None:
-            return self.low + (self.high - self.low) * uniform
-        listed = torch.tensor(self.listed, device=uniform.device)
-        return listed[(uniform * len(self.listed)).long()]

@@ -1,0 +1,151 @@
+"""How one quantity goes with another: lines of points with intervals, a panel for each experiment."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from tracetorch.plot.comparison import drawable, look_of
+from tracetorch.plot.style import COLORS, DOUBLE, figure, label_level, legend, round_ticks, tint
+
+_COLUMNS = 3
+_PANEL_INCHES = 2.1
+_LETTERS, _LETTERS_IN_TITLE = 60, 34  # of a name in the legend, and of one above a panel
+_DECADE = 10.0
+_MOST_DECADES = 1e30
+_MOST_TICKS = 5
+_ROOM = 0.35  # of the range of the runs, for intervals that reach further
+
+Bar = tuple[float, float]
+
+
+class Mark(NamedTuple):
+    """A point: the mean of some runs."""
+
+    x: float
+    y: float
+    x_bar: Bar | None  # from where to where; None for one run, or where all have the same
+    y_bar: Bar | None
+    runs: Sequence[tuple[float, float]]  # x and y of each
+
+
+class Series(NamedTuple):
+    """One group."""
+
+    name: str  # "" for one that needs no name
+    marks: Sequence[Mark]
+
+
+class Panel(NamedTuple):
+    """One experiment."""
+
+    title: str
+    series: Sequence[Series]
+    chance: float | None
+
+
+def relation(
+    panels: Sequence[Panel], *, of_x: str, of_y: str, connected: bool, share: bool = False, note: str = ""
+) -> Figure:
+    """Points with intervals, a colour and a marker for each name, the same in every panel.
+
+    Axes are the same in all panels, and logarithmic where values span more than a decade.
+
+    Args:
+        panels: at least one.
+        of_x, of_y: what is drawn, with units.
+        connected: whether a line leads from point to point, and a few values of x are ticks themselves.
+        share: whether y is one, such as an accuracy: its axis is never logarithmic.
+        note: what points and bars are; below the panels.
+    Raises: ValueError for no panel, or for one without a mark.
+    """
+    if not panels or not all(any(series.marks for series in panel.series) for panel in panels):
+        raise ValueError("relation needs at least one panel, and a mark in each")
+    names = list(dict.fromkeys(series.name for panel in panels for series in panel.series))
+    runs = [run for panel in panels for series in panel.series for mark in series.marks for run in mark.runs]
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    notes = textwrap.wrap(drawable(note), 128 if columns > 1 else 84)
+    with figure(DOUBLE if columns > 1 else DOUBLE * 0.66, _PANEL_INCHES * rows + 0.4 + 0.14 * len(notes)) as fig:
+        grid = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            for series in panel.series:
+                _draw(axes, series, names.index(series.name), connected=connected)
+            if panel.chance is not None:
+                label_level(axes, panel.chance, "chance")
+            axes.set_title(textwrap.shorten(drawable(panel.title), _LETTERS_IN_TITLE), parse_math=False)
+        for axes in list(grid.flat)[len(panels) :]:
+            axes.set_visible(False)
+        _scale(grid[0, 0], "x", [x for x, _ in runs], log=True, at_values=connected)
+        levels = [panel.chance for panel in panels if panel.chance is not None]
+        _scale(grid[0, 0], "y", [y for _, y in runs] + levels, log=not share)
+        for at, axes in enumerate(list(grid.flat)[: len(panels)]):
+            if at % columns == 0:
+                axes.set_ylabel(drawable(of_y), parse_math=False)
+            if at + columns >= len(panels):
+                axes.set_xlabel(drawable(of_x), parse_math=False)
+                axes.tick_params(labelbottom=True)
+        if any(names):
+            legend(fig, [_handle(name, at, panels, connected=connected) for at, name in enumerate(names)])
+        if notes:
+            fig.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7, color=COLORS["grey"], parse_math=False)
+    return fig
+
+
+def _draw(axes: Axes, series: Series, at: int, *, connected: bool) -> None:
+    """The means, their intervals, and the runs behind them."""
+    look = look_of(at)
+    color = look["color"]
+    for mark in series.marks:
+        if len(mark.runs) > 1:
+            axes.plot(*zip(*mark.runs, strict=True), "o", color=tint(color, 0.5), markersize=2, markeredgewidth=0)
+        if mark.y_bar is not None:
+            axes.plot((mark.x, mark.x), mark.y_bar, color=color, linewidth=1.2, zorder=3)
+        if mark.x_bar is not None:
+            axes.plot(mark.x_bar, (mark.y, mark.y), color=color, linewidth=1.2, zorder=3)
+    axes.plot(
+        [mark.x for mark in series.marks], [mark.y for mark in series.marks], color=color, marker=look["marker"],
+        linestyle=look["linestyle"] if connected else "none", markersize=4.8, markeredgecolor="white",
+        markeredgewidth=0.5, zorder=4,
+    )  # fmt: skip
+
+
+def _handle(name: str, at: int, panels: Sequence[Panel], *, connected: bool) -> Line2D:
+    """Its name, and how many runs stand behind a point."""
+    counts = [len(m.runs) for panel in panels for series in panel.series if series.name == name for m in series.marks]
+    shown = " ".join(drawable(name).split())
+    shown = shown if len(shown) <= _LETTERS else f"{shown[: _LETTERS - 1]}…"
+    n = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
+    label = f"{shown} (n={n})".replace("$", r"\$").lstrip("_ ")
+    look = look_of(at) | ({} if connected else {"linestyle": "none"})
+    return Line2D([], [], **look, markersize=4.8, markeredgecolor="white", markeredgewidth=0.5, label=label)
+
+
+def _scale(axes: Axes, name: str, values: Sequence[float], *, log: bool, at_values: bool = False) -> None:
+    """Scale, ticks and limits, by the runs: the interval of a few that disagree would squeeze all else to a line."""
+    axis, low, high = getattr(axes, f"{name}axis"), min(values), max(values)
+    get_limits, set_limits = getattr(axes, f"get_{name}lim"), getattr(axes, f"set_{name}lim")
+    is_log = log and low > 0 and _DECADE < high / low < _MOST_DECADES
+    if is_log:
+        getattr(axes, f"set_{name}scale")("log")
+        axis.set_major_locator(LogLocator(10, subs=(1.0,) if high / low > _DECADE**2 else (1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, at: f"{value:,.10g}"))
+        axis.set_minor_formatter(NullFormatter())
+        room = (high / low) ** 0.08
+        set_limits(low / room, high * room)
+    else:
+        axis.set_major_locator(round_ticks(5))
+        room = _ROOM * (high - low)
+        if room > 0 and math.isfinite(room):
+            set_limits(max(get_limits()[0], low - room), min(get_limits()[1], high + room))
+    if at_values and len(set(values)) <= _MOST_TICKS:
+        axis.set_major_locator(FixedLocator(sorted(set(values))))
+        axis.set_major_formatter(FuncFormatter(lambda value, at: f"{value:,.6g}"))
+        axis.set_minor_locator(NullLocator())

@@ -1,0 +1,144 @@
+"""What every task says that answers with rewards: what is seen, what may be done, and what came of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tracetorch.encode import Stream
+from tracetorch.tasks.task import Trials
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Choose = Callable[[Stream, Tensor], Tensor]
+"""`choose(xs, begins)` gives the action in each lane, (lanes,), for what is to be seen there.
+
+`begins`, (lanes,), bool, says where an episode begins, so that what was seen before is to be forgotten. Where it begins
+everywhere, there may be another number of lanes than before.
+"""
+
+
+class Outcome(NamedTuple):
+    """What came of an action, in each lane."""
+
+    reward: Tensor  # (lanes,), any real number
+    terminated: Tensor  # (lanes,), bool: the episode is over, and nothing is to be expected from it
+    truncated: Tensor  # (lanes,), bool: the episode was cut off, though it would have gone on
+    final: Stream | None = None
+    """Where an episode was cut off, the last that was to be seen of it; elsewhere as `observe`. None if none was."""
+
+
+class Environment(ABC):
+    """Several lanes, independent of each other and side by side: in each, something is seen, done and rewarded.
+
+    What happens is a function of the environment's seed and of the actions. A lane whose episode is over begins the
+    next one by itself: what `observe` gives then belongs to it. No label and no right answer is in what `observe` and
+    `act` give.
+
+    A final subclass sets the first four attributes below and writes `begin`, `observe`, `act` and `test`; the rest has
+    defaults.
+    """
+
+    input_size: int
+    output_size: int
+    """How many actions there are."""
+    lanes: int
+    steps: int
+    """Time steps for which the network looks at one observation before it acts."""
+    readout_window: int | None = None
+    """How many of these steps, the last ones, are read as the answer; all, if None."""
+    actions_per_pass: int | None = None
+    """How often to act in one pass over the training data; None if they never end."""
+    output_names: tuple[str, ...] | None = None
+    """What each action is called, in figures; their numbers, if None."""
+    dt: float | None = None
+    """Length of a step in seconds, if steps have one."""
+    metrics: tuple[str, ...] = ("return",)
+    """Columns of `test` that are averaged and reported; the first (larger is better) says which network is best."""
+    device: torch.device = torch.device("cpu")
+    """Where observations are made."""
+
+    @property
+    def batch_size(self) -> int:
+        """How many lanes there are, by the name that `Task` has for it."""
+        return self.lanes
+
+    def to(self, device: torch.device) -> Environment:
+        """Make observations on this device from now on. Returns: the environment itself."""
+        self.device = device
+        return self
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Start all lanes anew, as after construction."""
+
+    @abstractmethod
+    def observe(self) -> Stream:
+        """What is to be seen now, (steps, lanes, input_size); the same however often it is asked."""
+
+    @abstractmethod
+    def act(self, action: Tensor) -> Outcome:
+        """Do something in each lane, and go on to what is to be seen next.
+
+        Args: action: whole numbers from 0 to `output_size − 1`, (lanes,).
+        Raises: ValueError for anything else.
+        """
+
+    @abstractmethod
+    def test(self, choose: Choose, split: str = "test") -> Trials:
+        """Play episodes that are never learnt from; nothing of the lanes that are learnt from changes by it.
+
+        Args:
+            choose: who acts; see `Choose`.
+            split: "validation" or "test".
+        Returns: a value for each episode under each name, in a fixed order: "return", the sum of its rewards, and
+            whatever `summary` and `figures` need. No columns at all if nothing is held out in this split.
+        """
+
+    def summary(self, trials: Trials) -> dict[str, float]:
+        """Further numbers for the summary of a run, from the episodes of the test; none by default."""
+        del trials
+        return {}
+
+    def figures(self, trials: Trials) -> dict[str, Figure]:
+        """Figures of the episodes of the test, by file name; none by default."""
+        del trials
+        return {}
+
+    def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
+        """One observation to draw, (steps, 1, input_size), and its named stretches of time (start, stop, in steps)."""
+        xs = self.observe()
+        return Stream(lambda a, b: xs[a:b].dense()[:, :1], xs.steps, (1, self.input_size)), {}
+
+    def input_image(self) -> tuple[int, int] | None:
+        """Height and width, if the input is an image: then receptive fields are drawn."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where all lanes are, and what was learnt of the observations, in tensors and plain values.
+
+        Loaded into an environment that was made alike, `load_state_dict` lets it go on as this one does, to the bit.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there. Raises: ValueError if it is of another environment."""
+        del state
+
+
+def check_actions(action: Tensor, lanes: int, actions: int) -> Tensor:
+    """The actions, on the CPU. Raises: ValueError if they are not one whole number for each lane, 0 … actions − 1."""
+    if action.shape != (lanes,) or action.is_floating_point() or action.dtype == torch.bool:
+        kind = f"{str(action.dtype).removeprefix('torch.')} of shape {tuple(action.shape)}"
+        raise ValueError(f"act takes a whole number for each of the {lanes} lanes, got {kind}")
+    action = action.detach().cpu()
+    if not 0 <= int(action.min()) <= int(action.max()) < actions:
+        raise ValueError(
+            f"actions are numbered 0 to {actions - 1}, got one of {int(action.min())} to {int(action.max())}"
+        )
+    return action

@@ -1,0 +1,228 @@
+"""Any environment of Gymnasium with discrete actions, its observations as spikes or currents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tracetorch.encode import ENCODERS, Stream, mix_seed, population, two_sided
+from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
+from tracetorch.tasks.gym_lane import Lane, features_of, is_discrete, make, stacked
+from tracetorch.tasks.moments import Moments
+from tracetorch.tasks.task import Trials, at_least, check_split, choices
+
+_SPLITS = {"train": 0, "validation": 1, "test": 2}
+_EPISODES, _SPIKES, _FINAL = range(3)  # what a seed is for
+_SEED_BITS = 31  # some environments take no longer one
+
+
+class Gym(Environment):
+    """Any Gymnasium environment with discrete actions, by its id, in several lanes.
+
+    An observation is brought to mean 0 and deviation 1 by the mean and variance of all that were seen so far in any
+    lane (the only thing that lanes share), cut off at ±`limit`, divided by it, and spread over several neurons:
+
+        two_sided     max(x, 0) and max(−x, 0)                                        2 neurons for each number
+        population    exp(−(x − c_k)²/2σ²), c_k evenly in [−1, 1], σ their distance   `neurons` for each number
+
+    times `max_rate`, for `steps` steps as `encoding` says. A discrete observation has one neuron for each value.
+    Terminated and truncated are as Gymnasium defines them (what is both is terminated); the last observation of an
+    episode that was cut off is in `Outcome.final`. Each episode is seeded by its own number, so that those held out are
+    never learnt from.
+
+    Args:
+        id: such as CartPole-v1.
+        lanes: copies that are played side by side.
+        steps: time steps for which an observation is shown.
+        code: "two_sided" or "population".
+        neurons: of a population, for each number of the observation.
+        encoding: "constant" (a steady current), "poisson" (a new draw at every step) or "latency".
+        max_rate: of a neuron at the limit: the current; or spikes per step, and then at most 1.
+        limit: where observations are cut off; in standard deviations, if `normalize`.
+        normalize: whether the running mean and variance are used; if not, observations are taken as they are.
+        validation_episodes, test_episodes: how many are played to validate and to test; 0 for no validation.
+        max_episode_steps: after which an episode is cut off; what the environment says, if None.
+        options: further arguments of `gymnasium.make`, such as {"is_slippery": False}.
+        seed: of episodes and spikes.
+    Raises: ValueError if Gymnasium or the environment cannot be had, for actions that are not discrete, observations
+        other than Box and Discrete, episodes without an end, and other values that make no environment.
+    Memory: the environments, and 4 bytes for each action of the present episode of each lane: a checkpoint holds those,
+        and an environment is brought back by playing them again.
+    Source: Towers et al. (2024), Gymnasium: a standard interface for reinforcement learning environments,
+        arXiv:2407.17032.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str = "CartPole-v1",
+        lanes: int = 32,
+        steps: int = 16,
+        code: str = "two_sided",
+        neurons: int = 8,
+        encoding: str = "constant",
+        max_rate: float = 1.0,
+        limit: float = 3.0,
+        normalize: bool = True,
+        validation_episodes: int = 32,
+        test_episodes: int = 100,
+        max_episode_steps: int | None = None,
+        options: dict[str, Any] | None = None,
+        seed: int = 0,
+    ):
+        counts = {"lanes": lanes, "steps": steps, "test_episodes": test_episodes}
+        for name, count in counts.items():
+            at_least(name, count, 1)
+        at_least("validation_episodes", validation_episodes, 0)
+        at_least("neurons", neurons, 2)
+        if max_episode_steps is not None:
+            at_least("max_episode_steps", max_episode_steps, 1)
+        self.encode = ENCODERS[choices("encoding", encoding, ENCODERS)]
+        self.code = choices("code", code, ("two_sided", "population"))
+        highest = float("inf") if encoding == "constant" else 1.0
+        for name, value, most in (("max_rate", max_rate, highest), ("limit", limit, float("inf"))):
+            if not 0 < value <= most or value == float("inf"):
+                bound = "above 0 and at most 1 spike per step" if most == 1 else "above 0 and finite"
+                raise ValueError(f"{name} must be {bound}, got {value:g}")
+        self._make = lambda: make(id, max_episode_steps, dict(options or {}))
+        self.id, self.lanes, self.steps, self.seed = id, lanes, steps, seed
+        self.neurons, self.max_rate, self.limit = neurons, max_rate, limit
+        self.episodes = {"validation": validation_episodes, "test": test_episodes}
+        copies = [self._make() for _ in range(lanes)]
+        self.discrete = is_discrete(copies[0].observation_space)
+        self.output_size, features = int(copies[0].action_space.n), features_of(copies[0])
+        each = 1 if self.discrete else 2 if code == "two_sided" else neurons
+        self.input_size = features * each
+        self.moments = Moments(features) if normalize and not self.discrete else None
+        self._copies = [Lane(env, self._seed_of("train"), lane) for lane, env in enumerate(copies)]
+        self._shown = torch.empty(0)
+        self.begin()
+
+    def to(self, device: torch.device) -> Gym:
+        self.device, self._shown = device, self._shown.to(device)
+        return self
+
+    def begin(self) -> None:
+        self._acts = 0
+        for number, lane in enumerate(self._copies):
+            lane.begin(number)
+        if self.moments is not None:
+            self.moments = Moments(len(self.moments.mean))
+        self._look()
+
+    def observe(self) -> Stream:
+        return self._encoded(self._shown, "train", self._acts)
+
+    def act(self, action: Tensor) -> Outcome:
+        """As `Environment.act`. Raises: ValueError also if an observation is not finite."""
+        chosen = check_actions(action, self.lanes, self.output_size).tolist()
+        self._acts += 1
+        came = [lane.act(number) for lane, number in zip(self._copies, chosen, strict=True)]
+        reward, terminated, truncated = (torch.tensor(values, device=self.device) for values in zip(*came, strict=True))
+        last = [lane.seen for lane in self._copies]
+        for lane, (_, ended, cut) in zip(self._copies, came, strict=True):
+            if ended or cut:
+                lane.begin(lane.episode + self.lanes)
+        self._look()
+        cut_off = truncated & ~terminated
+        final = None
+        if bool(cut_off.any()):
+            rates = torch.where(cut_off[:, None], self._rates(stacked(last, self.id)), self._shown)
+            final = self._encoded(rates, "train", self._acts, _FINAL)
+        return Outcome(reward.to(torch.float32), terminated, cut_off, final)
+
+    def test(self, choose: Choose, split: str = "test") -> Trials:
+        """As `Environment.test`: columns return, length (decisions) and truncated (1 if it was cut off)."""
+        check_split(split)
+        total = self.episodes[split]
+        count = min(self.lanes, total)
+        lanes = [Lane(self._make(), self._seed_of(split), number) for number in range(count)]
+        rows = {name: torch.zeros(total) for name in ("return", "length", "truncated")} if total else {}
+        begins, acts = torch.ones(count, dtype=torch.bool), 0
+        while any(lane.episode < total for lane in lanes):
+            rates = self._rates(stacked([lane.seen for lane in lanes], self.id))
+            action = choose(self._encoded(rates, split, acts), begins.to(self.device))
+            chosen = check_actions(action, count, self.output_size).tolist()
+            begins, acts = torch.zeros(count, dtype=torch.bool), acts + 1
+            for at, (lane, number) in enumerate(zip(lanes, chosen, strict=True)):
+                reward, terminated, truncated = lane.act(number)
+                if lane.episode < total:  # one that has played all its episodes plays on until the others have, too
+                    rows["return"][lane.episode] += reward
+                    rows["length"][lane.episode] += 1
+                    rows["truncated"][lane.episode] = float(truncated and not terminated)
+                if terminated or truncated:
+                    lane.begin(lane.episode + count)
+                    begins[at] = True
+        for lane in lanes:
+            lane.env.close()
+        return rows
+
+    def summary(self, trials: Trials) -> dict[str, float]:
+        """How long an episode lasted, in decisions, on average; and the worst return."""
+        return {
+            "episode_length": float(trials["length"].double().mean()),
+            "worst_return": float(trials["return"].min()),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "acts": self._acts,
+            "episodes": torch.tensor([lane.episode for lane in self._copies]),
+            "lengths": torch.tensor([len(lane.actions) for lane in self._copies]),
+            "actions": torch.tensor([action for lane in self._copies for action in lane.actions], dtype=torch.int32),
+            "seen": stacked([lane.seen for lane in self._copies], self.id),
+            "moments": self.moments.state_dict() if self.moments else {},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there. Raises: ValueError if it is of another environment, or does not repeat itself."""
+        try:
+            fits = state["id"] == self.id and len(state["lengths"]) == self.lanes
+            fits = (
+                fits
+                and state["seen"].shape[1] == len(self._copies[0].seen)
+                and bool(state["moments"]) == bool(self.moments)
+            )
+            if not fits:
+                raise ValueError(
+                    f"the state is of {len(state['lengths'])} lanes of {state['id']}, or was made otherwise"
+                )
+            played = state["actions"].split(state["lengths"].tolist())
+            for lane, episode, actions, seen in zip(
+                self._copies, state["episodes"].tolist(), played, state["seen"], strict=True
+            ):
+                lane.replay(episode, actions.tolist(), seen.numpy())
+            if self.moments:
+                self.moments.load_state_dict(state["moments"])
+            self._acts = int(state["acts"])
+        except KeyError as error:
+            raise ValueError(f"the state is of another environment: it has no {error}") from error
+        self._shown = self._rates(state["seen"])
+
+    def _seed_of(self, split: str) -> Any:
+        place = _SPLITS[split]  # in the last two bits, so that no two splits share an episode
+        return lambda episode: (mix_seed(self.seed, _EPISODES, place, episode) >> (64 - _SEED_BITS + 2)) * 4 + place
+
+    def _look(self) -> None:
+        """Take in what is to be seen now in all lanes."""
+        seen = stacked([lane.seen for lane in self._copies], self.id)
+        if self.moments is not None:
+            self.moments.update(seen)
+        self._shown = self._rates(seen)
+
+    def _rates(self, seen: Tensor) -> Tensor:
+        """Observations, (lanes, features), as the activity of neurons, (lanes, input_size)."""
+        if self.discrete:
+            active = seen.to(torch.float32)
+        else:
+            values = seen.to(torch.float32) if self.moments is None else self.moments.standardize(seen)
+            values = values.clamp(-self.limit, self.limit) / self.limit
+            active = two_sided(values) if self.code == "two_sided" else population(values, self.neurons)
+        return (active * self.max_rate).to(self.device)
+
+    def _encoded(self, rates: Tensor, split: str, acts: int, purpose: int = _SPIKES) -> Stream:
+        names = torch.arange(len(rates), device=self.device)
+        return self.encode(rates, self.steps, mix_seed(self.seed, purpose, _SPLITS[split], acts), names)

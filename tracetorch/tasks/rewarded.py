@@ -1,0 +1,107 @@
+"""Learning a choice from reward alone: the trials of any task, and never their labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from tracetorch.encode import Stream
+from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
+from tracetorch.tasks.task import Batch, Task, Trials
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class RewardedTask(Environment):
+    """A task with one right choice in each trial, of which only this is told: 1 if it was taken, 0 if not.
+
+    Each lane is a trial of the task's batch, and an episode is one decision. Trials come in the order of the task's
+    training batches; after a pass over its data the next one begins.
+
+    Args: task: whose target is one of its outputs, such as `MNIST` or `PoissonClicks`.
+    Raises: ValueError for a task that wants numbers or several bits.
+    Memory: one batch of the task.
+    Example:
+        >>> digits = tt.tasks.RewardedTask(tt.tasks.MNIST(batch_size=16))
+        >>> digits.observe().shape
+        (16, 784)
+        >>> digits.act(torch.zeros(16, dtype=torch.long)).reward.sum() <= 16
+        tensor(True)
+    """
+
+    def __init__(self, task: Task):
+        if not isinstance(task, Task):
+            raise ValueError(f"task must be a task with labels, such as MNIST, got {type(task).__name__}")
+        self.task, self.device = task, task.device
+        self.input_size, self.output_size, self.lanes = task.input_size, task.output_size, task.batch_size
+        self.steps, self.readout_window, self.dt = task.steps, task.readout_window, task.dt
+        self.actions_per_pass, self.output_names = task.batches_per_pass, task.output_names
+        self._number = 0
+        self._batch: Batch | None = None
+        target = self._present().target
+        if target.is_floating_point() or target.ndim != 1:
+            raise ValueError(
+                f"{type(task).__name__} asks for several numbers at once; a reward needs a task with one right choice "
+                "in each trial, such as MNIST or PoissonClicks"
+            )
+
+    def to(self, device: torch.device) -> RewardedTask:
+        self.task.to(device)
+        self.device, self._batch = device, None
+        return self
+
+    def begin(self) -> None:
+        self._number, self._batch = 0, None
+
+    def observe(self) -> Stream:
+        return self._present().xs
+
+    def act(self, action: Tensor) -> Outcome:
+        check_actions(action, self.lanes, self.output_size)
+        right = action.to(self.device) == self._present().target
+        self._number, self._batch = self._number + 1, None
+        over = torch.ones_like(right)
+        return Outcome(right.to(torch.float32), over, ~over)
+
+    def test(self, choose: Choose, split: str = "test") -> Trials:
+        """As `Environment.test`: each held-out trial once, with the columns that the task's own test has."""
+        columns: list[Trials] = []
+        for batch in self.task.held_out(split):
+            rows = len(batch.target)
+            action = choose(batch.xs, torch.ones(rows, dtype=torch.bool, device=batch.target.device))
+            check_actions(action, rows, self.output_size)
+            action = action.to(batch.target.device)
+            chosen = torch.nn.functional.one_hot(action.long(), self.output_size).to(torch.float32)
+            reward = (action == batch.target).to(torch.float32)
+            columns.append({"return": reward} | self.task.judge(chosen, batch))
+        return {name: torch.cat([part[name] for part in columns]).cpu() for name in (columns[0] if columns else ())}
+
+    def summary(self, trials: Trials) -> dict[str, float]:
+        return self.task.summary(trials)
+
+    def figures(self, trials: Trials) -> dict[str, Figure]:
+        return self.task.figures(trials)
+
+    def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
+        batch, marks = self.task.example()
+        return batch.xs, marks
+
+    def input_image(self) -> tuple[int, int] | None:
+        return self.task.input_image()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"number": self._number}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        number = state.get("number")
+        if not isinstance(number, int) or number < 0:
+            raise ValueError(f"the state of a rewarded task is the number of its batch, got {sorted(state)}")
+        self._number, self._batch = number, None
+
+    def _present(self) -> Batch:
+        if self._batch is None:
+            self._batch = self.task.train_batch(self._number)
+        return self._batch

@@ -1,0 +1,128 @@
+"""Handwritten digits, a row or a pixel at a time: what was seen must be remembered, and where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tracetorch import kernels
+from tracetorch.encode import Stream
+from tracetorch.kernels import Draws, limit_of
+from tracetorch.tasks.digits import Deck, Shown, confusion
+from tracetorch.tasks.task import Batch, Task, Trials, at_least, choices, classified
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PERMUTATION = 0
+"""The seed of the order of permuted pixels: the same in every run, or they would not be the same task."""
+
+
+class SequentialMNIST(Task):
+    """Which digit is it? It is shown part by part, from the top; the answer is read while the last part is shown.
+
+    All parts come through the same input neurons, so that only their order tells what was where: here order matters,
+    and a network that remembers no more than how much came in on each neuron sees the sums of the columns, or, pixel by
+    pixel, the amount of ink.
+
+    Args:
+        source: "sample" (1,000 + 500 real digits, shipped with the package), "download" (all 70,000, through pooch,
+            kept in a cache), or a folder with the IDX files, gzipped or not.
+        by: "rows" (28 parts of 28 pixels) or "pixels" (784 parts of one).
+        steps_per_part: time steps for which a row or a pixel is shown.
+        levels: input neurons for each pixel of a part. One fires the more, the brighter the pixel. Of several each
+            prefers a brightness, at equal distances from black to white, and fires the less, the further away the
+            pixel's is: 1 − distance in units of theirs, or nothing; so that darkness is told as well as light.
+        order: "fixed" (as they lie in the image) or "permuted" (all pixels change places before the image is cut into
+            parts, in the same way for every digit, in every run).
+        encoding: "poisson" (a new draw at every step) or "constant" (a steady current).
+        max_rate: of a white pixel, or of one as bright as preferred: spikes per step, or the current, in (0, 1].
+        batch_size: digits in a training batch.
+        validation_digits: how many of the training digits, the last ones, are held out for validation; 0 for none.
+        seed: of the order of the digits and of the spikes. Every pass has a new order and new spikes.
+    Raises: FileNotFoundError, ValueError or OSError if the digits cannot be had; ValueError for other bad values.
+    Source: Le, Jaitly and Hinton (2015), A simple way to initialize recurrent networks of rectified linear units,
+        arXiv:1504.00941, for pixels and permuted pixels.
+    """
+
+    output_size = 10
+    readout_window: int
+
+    def __init__(
+        self,
+        *,
+        source: str = "sample",
+        by: str = "rows",
+        steps_per_part: int = 4,
+        levels: int = 1,
+        order: str = "fixed",
+        encoding: str = "poisson",
+        max_rate: float = 1.0,
+        batch_size: int = 128,
+        validation_digits: int = 0,
+        seed: int = 0,
+    ):
+        at_least("steps_per_part", steps_per_part, 1)
+        at_least("levels", levels, 1)
+        if not 0 < max_rate <= 1:
+            raise ValueError(f"max_rate must be above 0 and at most 1 spike per step, got {max_rate:g}")
+        by, order = choices("by", by, ("rows", "pixels")), choices("order", order, ("fixed", "permuted"))
+        self.encoding = choices("encoding", encoding, ("poisson", "constant"))
+        self.deck = Deck(source, batch_size, validation_digits, seed)
+        height, width = self.deck.image_size
+        self.parts, self.pixels_per_part = (height, width) if by == "rows" else (height * width, 1)
+        drawn = kernels.draw(_PERMUTATION, range(1), torch.zeros(1, dtype=torch.int64), height * width)[0, 0]
+        self.order = drawn.argsort(stable=True) if order == "permuted" else None
+        self.levels, self.max_rate, self.batch_size = levels, max_rate, batch_size
+        self.input_size = self.pixels_per_part * levels
+        self.readout_window = self.steps_per_part = steps_per_part
+        self.steps = self.parts * steps_per_part
+        self.batches_per_pass: int = self.deck.batches_per_pass
+
+    def to(self, device: torch.device) -> SequentialMNIST:
+        self.deck.to(device)
+        self.device = device
+        return self
+
+    def train_batch(self, number: int) -> Batch:
+        return self._batch(self.deck.train(number))
+
+    def held_out(self, split: str) -> Iterator[Batch]:
+        return map(self._batch, self.deck.held_out(split))
+
+    def judge(self, output: Tensor, batch: Batch) -> Trials:
+        return batch.conditions | classified(output, batch.target)
+
+    def figures(self, trials: Trials) -> dict[str, Figure]:
+        """The confusion matrix."""
+        return {"confusion": confusion(trials)}
+
+    def _batch(self, shown: Shown) -> Batch:
+        pixels = shown.images.flatten(1)
+        if self.order is not None:
+            pixels = pixels[:, self.order.to(pixels.device)]
+        parts = pixels.view(len(pixels), self.parts, self.pixels_per_part).transpose(0, 1)
+
+        def make(start: int, stop: int) -> Tensor | Draws:
+            first, last = start // self.steps_per_part, (stop - 1) // self.steps_per_part
+            rates = self._rates(parts[first : last + 1])
+            number = torch.arange(start, stop, device=pixels.device) // self.steps_per_part - first
+            if self.encoding == "constant":
+                return rates[number]
+            share = float(rates.mean()) if rates.device.type == "cpu" else 1.0
+            return Draws(limit_of(rates)[number], shown.seed, range(start, stop), shown.names, torch.float32, share)
+
+        xs = Stream(make, self.steps, (len(pixels), self.input_size))
+        return Batch(xs, shown.labels, {"digit": shown.names})
+
+    def _rates(self, parts: Tensor) -> Tensor:
+        """Rates of all input neurons, (parts, batch, pixels × levels), for pixels from 0 to 255."""
+        brightness = parts.to(torch.float32) / 255
+        if self.levels > 1:
+            preferred = torch.arange(self.levels, device=parts.device)
+            distance = (brightness[..., None] * (self.levels - 1) - preferred).abs()
+            brightness = (1 - distance).clamp(min=0).flatten(2)
+        return brightness * self.max_rate

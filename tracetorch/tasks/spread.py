@@ -1,0 +1,55 @@
+"""Values to draw from: those of a list, or all of a range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Spread = Sequence[float] | str
+"""Values to draw from: a list of them, or a range such as "0.1..1.2"."""
+
+
+class Pool:
+    """What a value of each trial is drawn from: one of a list, each as often; or anything in a range, evenly.
+
+    Args:
+        name: of the argument, for errors.
+        given: the list, or the range.
+        least: no value may be below.
+    Raises: ValueError if it is neither, or holds such a value, or one that is not finite.
+    """
+
+    def __init__(self, name: str, given: Spread, least: float):
+        self.listed = None if isinstance(given, str) else [float(value) for value in given]
+        try:
+            ends = [float(end) for end in given.split("..")] if isinstance(given, str) else self.listed
+        except ValueError:
+            ends = None
+        if not ends or (self.listed is None and len(ends) != 2) or not all(least <= end < math.inf for end in ends):
+            wanted = f"a list of numbers or a range such as 0.1..1.2, none below {least:g}"
+            raise ValueError(f"{name} must be {wanted}, got {given!r}")
+        self.low, self.high = min(ends), max(ends)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the values of the list, or the ends of the range, are whole numbers."""
+        return all(value.is_integer() for value in self.listed or (self.low, self.high))
+
+    def at(self, uniform: Tensor) -> Tensor:
+        """The values at these places in [0, 1)."""
+        if self.listed is None:
+            return self.low + (self.high - self.low) * uniform
+        return self._of_list(uniform)
+
+    def whole_at(self, uniform: Tensor) -> Tensor:
+        """The whole numbers at these places in [0, 1), int64; both ends of a range are among them."""
+        if self.listed is None:
+            return (self.low + ((self.high - self.low + 1) * uniform).floor()).long()
+        return self._of_list(uniform).long()
+
+    def _of_list(self, uniform: Tensor) -> Tensor:
+        listed = torch.tensor(self.listed, device=uniform.device)
+        return listed[(uniform * len(listed)).long()]

@@ -1,0 +1,155 @@
+"""Store and recall: keep the one value that came with the store command, whatever else is shown, until it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tracetorch import kernels
+from tracetorch.encode import Stream, mix_seed
+from tracetorch.kernels import Draws, limit_of
+from tracetorch.tasks.spread import Pool, Spread
+from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, classified, slices
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SPLIT_SEEDS = {"train": 0, "validation": 1, "test": 2}
+_VALUES, _SPIKES = range(2)  # what a seed is for
+_HELD_OUT_BATCH = 250
+_SHORTCUTS = ("last_value_accuracy", "majority_accuracy")
+
+
+class StoreRecall(Task):
+    """A value, 0 or 1, in every interval; one of them comes with the command to store it, and the last interval asks.
+
+    Four populations of equal size fire: one for each value, one for store, one for recall. Each interval but the last
+    has a value of its own, drawn afresh; in one of them the store population fires beside it. The last interval is
+    recall alone, and the answer is read while it lasts. What was shown before store and after it distracts: only who
+    notices that value and command came together can be right, for the value alone, and the command alone, tell nothing.
+
+    Args:
+        intervals: how many in a trial, that of recall included; at least 2.
+        distractors: how many of them lie between store and recall: a list to draw from, or a range such as "0..6";
+            whole numbers, at most intervals − 2.
+        interval: length of each, seconds.
+        rate, noise: firing rates of a neuron whose population is active, and of one whose is not, Hz.
+        neurons_per_channel: neurons of each population.
+        dt: length of a step, seconds.
+        batch_size, validation_trials, test_trials: how many trials.
+        seed: of all trials; held-out ones are drawn apart.
+    Raises: ValueError for values that make no trial.
+    Source: Bellec, Salaj, Subramoney, Legenstein, Maass (2018), Long short-term memory and learning-to-learn in
+        networks of spiking neurons, arXiv:1803.09574, whose code has the task; Salaj, Subramoney, Kraisnikovic, Bellec,
+        Legenstein, Maass (2021), Spike frequency adaptation supports network computations on temporally dispersed
+        information, doi:10.7554/eLife.65459. There commands come at any time, several to a trial; here one of each.
+    """
+
+    output_size = 2
+    output_names = ("0", "1")
+    dt: float
+    readout_window: int
+
+    def __init__(
+        self,
+        *,
+        intervals: int = 8,
+        distractors: Spread = "0..6",
+        interval: float = 0.2,
+        rate: float = 50.0,
+        noise: float = 0.0,
+        neurons_per_channel: int = 10,
+        dt: float = 0.001,
+        batch_size: int = 64,
+        validation_trials: int = 250,
+        test_trials: int = 1000,
+        seed: int = 0,
+    ):
+        at_least("intervals", intervals, 2)
+        counts = {"neurons_per_channel": neurons_per_channel, "batch_size": batch_size, "test_trials": test_trials}
+        for name, count in counts.items():
+            at_least(name, count, 1)
+        for name, value in {"rate": rate, "noise": noise, "validation_trials": validation_trials}.items():
+            at_least(name, value, 0)
+        if not dt > 0 or max(rate, noise) * dt > 1:
+            raise ValueError(f"dt must be above 0 and short enough for at most one spike in a step, got {dt:g} s")
+        if not dt <= interval < float("inf"):
+            raise ValueError(f"interval must be finite, and at least a step of {dt:g} s, got {interval:g} s")
+        self.distractors = Pool("distractors", distractors, 0.0)
+        if not self.distractors.is_whole or self.distractors.high > intervals - 2:
+            raise ValueError(
+                f"distractors are whole numbers, at most {intervals - 2}, because one of the {intervals} intervals is "
+                f"for store and one for recall, got {distractors!r}"
+            )
+        self.intervals, self.rate, self.noise = intervals, rate, noise
+        self.neurons_per_channel, self.dt, self.batch_size, self.seed = neurons_per_channel, dt, batch_size, seed
+        self.trials = {"validation": validation_trials, "test": test_trials}
+        self.input_size = 4 * neurons_per_channel
+        self.readout_window = self.interval_steps = round(interval / dt)
+        self.steps = intervals * self.interval_steps
+
+    def train_batch(self, number: int) -> Batch:
+        first = number * self.batch_size
+        return self._batch("train", torch.arange(first, first + self.batch_size, device=self.device))
+
+    def held_out(self, split: str) -> Iterator[Batch]:
+        check_split(split)
+        for part in slices(self.trials[split], _HELD_OUT_BATCH):
+            yield self._batch(split, torch.arange(part.start, part.stop, device=self.device))
+
+    def judge(self, output: Tensor, batch: Batch) -> Trials:
+        return batch.conditions | classified(output, batch.target)
+
+    def summary(self, trials: Trials) -> dict[str, float]:
+        """What shortcuts would reach on these trials: to name the last value, or what most of all values were."""
+        return {name: float(trials[name].double().mean()) for name in _SHORTCUTS}
+
+    def figures(self, trials: Trials) -> dict[str, Figure]:
+        """Accuracy over the number of intervals between store and recall."""
+        from tracetorch import plot
+
+        between, correct = trials["distractors"], trials["accuracy"] > 0
+        return {"distractors": plot.accuracy_curve(between, correct, xlabel="intervals between store and recall")}
+
+    def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
+        batch, _ = super().example()
+        store = self.intervals - 2 - int(batch.conditions["distractors"])
+        turns = {"store": store, "recall": self.intervals - 1}
+        return batch, {name: (n * self.interval_steps, (n + 1) * self.interval_steps) for name, n in turns.items()}
+
+    def _batch(self, split: str, samples: Tensor) -> Batch:
+        seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(2)]
+        shown = self.intervals - 1
+        drawn = kernels.draw(seeds[_VALUES], range(1), samples, shown + 1)[0]
+        ones = drawn[:, :shown] < 0.5  # (batch, intervals): whether the value is 1
+        distractors = self.distractors.whole_at(drawn[:, shown])
+        stored = shown - 1 - distractors  # when
+        odds = torch.tensor([self.noise, self.rate], device=samples.device) * self.dt
+
+        def make(start: int, stop: int) -> Draws:
+            first, last = start // self.interval_steps, (stop - 1) // self.interval_steps
+            number = torch.arange(first, last + 1, device=samples.device)[:, None]
+            one = ones[:, number[:, 0].clamp(max=shown - 1)].t()  # (intervals of this chunk, batch)
+            recall = (number == shown).expand_as(one)
+            active = torch.stack([~one & ~recall, one & ~recall, number == stored, recall], dim=-1)
+            limits = limit_of(odds[active.long()].repeat_interleave(self.neurons_per_channel, dim=-1))
+            limits = limits[torch.arange(start, stop, device=samples.device) // self.interval_steps - first]
+            return Draws(limits, seeds[_SPIKES], range(start, stop), samples, torch.float32, self._share)
+
+        target = ones.gather(1, stored[:, None])[:, 0]
+        surplus = 2 * ones.sum(dim=-1) - shown
+        majority = torch.where(surplus == 0, 0.5, ((surplus > 0) == target).to(torch.float32))  # a coin decides a tie
+        conditions = {
+            "distractors": distractors,
+            "last_value_accuracy": (ones[:, -1] == target).to(torch.float32),
+            "majority_accuracy": majority,
+        }
+        return Batch(Stream(make, self.steps, (len(samples), self.input_size)), target.long(), conditions)
+
+    @property
+    def _share(self) -> float:
+        """Of neurons that fire in a step, about: two populations of four are active at most."""
+        return (self.rate + 3 * self.noise) / 4 * self.dt
