@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tracetorch.compare import tables
+    from tracetorch.compare.collect import LeftOut
     from tracetorch.compare.comparison import Comparison
 
 _MOST_ROWS, _MOST_COLUMNS, _MOST_LINES = 40, 9, 20
@@ -32,6 +34,11 @@ def command(
     metric: Annotated[
         str | None, typer.Option(metavar="NAME", help="The number to compare; by default the task's first.")
     ] = None,
+    *,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Draw it against this number, such as training_memory_bytes or task.delay."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to write; by default DIR/compare, or outputs/compare.")
     ] = None,
@@ -40,16 +47,26 @@ def command(
     """Compare runs: means and intervals over seeds, differences, learning curves; as tables, figure and page."""
     from rich.console import Console  # here, because every verb loads this file
 
-    found = _compare(folders, by or [], metric)
+    found = compare_folders(folders, by or [], metric)
+    console, where = Console(highlight=False), _default(folders) if out is None else out
+    if against is not None:
+        _relate(console, found, against, where)
+        return
     words = [*map(str, folders), *(f"--by={key}" for key in by or []), *([f"--metric={metric}"] if metric else [])]
     typed = shlex.join(["tracetorch", "compare", *words, *([f"--out={out}"] if out else [])])
-    where = _write(found, _default(folders) if out is None else out, typed)
-    console = Console(highlight=False)
+
+    def leave(folder: Path) -> None:
+        from tracetorch.compare.output import write  # from here on it takes a second: torch is loaded, for its figures
+
+        write(found, folder, typed)
+
+    where = write_into(where, [run.run.name for run in found.runs], leave)
     _show(console, found)
     console.print(f"comparison.html, .png, .svg, .csv and runs.csv in {where}", markup=False, soft_wrap=True)
 
 
-def _compare(folders: list[Path], by: list[str], metric: str | None) -> Comparison:
+def compare_folders(folders: list[Path], by: list[str], metric: str | None) -> Comparison:
+    """Compare the runs in and below folders. Raises: UsageError, one sentence, if there is nothing to compare."""
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"{folder} is no folder; give folders of runs or sweeps, such as outputs")
@@ -97,12 +114,31 @@ def _show(console: Console, found: Comparison) -> None:
     several = [tables.of_differences(found), tables.of_pairs(found)] if groups > 1 else []
     for content in [tables.of_groups(found), *several]:
         _print(console, content)
-    for kind, lines in (("compared, although", tables.remarks(found)), ("left out", tables.left_out(found))):
+    _remark(console, found, found.left_out)
+
+
+def _remark(console: Console, found: Comparison, left_out: Sequence[LeftOut]) -> None:
+    """What is to be said of single runs."""
+    from tracetorch.compare import tables
+
+    for kind, lines in (("compared, although", tables.remarks(found)), ("left out", tables.left_out(left_out))):
         for line in tables.first_lines(lines, _MOST_LINES):
             console.print(f"{kind}: {line}", markup=False, soft_wrap=True)
 
 
-def _print(console: Console, content: tables.Table) -> None:
+def _relate(console: Console, found: Comparison, key: str, folder: Path | None) -> None:
+    from tracetorch.cli.against import names_of, relate
+
+    related = relate(found, key)
+    from tracetorch.compare.related import table, write
+
+    where = write_into(folder, [run.run.name for run in found.runs], lambda there: write(related, there))
+    _print(console, table(related), f"{related.stem}.csv")
+    _remark(console, found, related.left_out)
+    console.print(f"{names_of(related)} in {where}", markup=False, soft_wrap=True)
+
+
+def _print(console: Console, content: tables.Table, whole: str = "comparison.html") -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -117,9 +153,9 @@ def _print(console: Console, content: tables.Table) -> None:
             table.add_row(*map(Text, row))  # as Text, for a value such as [64] is no markup
         console.print(table)
         if len(content.rows) > _MOST_ROWS:
-            console.print(f"and {len(content.rows) - _MOST_ROWS} more, in comparison.html", markup=False)
+            console.print(f"and {len(content.rows) - _MOST_ROWS} more, in {whole}", markup=False)
     elif content.rows:
-        console.print(f"{len(content.head) - 1} keys for {len(content.rows)} groups: see comparison.html", markup=False)
+        console.print(f"{len(content.head) - 1} keys for {len(content.rows)} groups: see {whole}", markup=False)
     console.print(f"{content.note}\n", markup=False, style="dim")
 
 
@@ -128,18 +164,21 @@ def _default(folders: list[Path]) -> Path | None:
     return None if len(folders) > 1 or (folders[0] / "run.json").exists() else folders[0] / "compare"
 
 
-def _write(found: Comparison, folder: Path | None, typed: str) -> Path:
-    from tracetorch.compare.output import write  # from here on it takes a second: torch is loaded, for its figures
+def write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any]) -> Path:
+    """Let files be left in a folder; in a new one below outputs, if None, which is named after the runs.
+
+    Returns: the folder. Raises: UsageError if they cannot be written.
+    """
     from tracetorch.runs.folder import RunFolder
     from tracetorch.runs.identity import hash_of
 
     try:
         if folder is not None:
-            write(found, folder, typed)
+            leave(folder)
             return folder
-        reserved = RunFolder.reserve(Path("outputs"), "compare", hash_of([run.run.name for run in found.runs]))
+        reserved = RunFolder.reserve(Path("outputs"), "compare", hash_of(runs))
         try:
-            write(found, reserved.path, typed)
+            leave(reserved.path)
         except BaseException:
             reserved.remove()
             raise

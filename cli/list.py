@@ -15,12 +15,13 @@ def command(
     group: Annotated[str | None, typer.Argument(help="Only this config group, such as experiment.")] = None,
     traceback: Traceback = False,
 ) -> None:
-    """List the experiments, tasks, networks, rules and losses there are, a line each."""
-    from tracetorch.cli.adapter import GROUPS, conf_dir, options
+    """List the experiments, tasks, networks, rules, losses, sweeps and searches there are, a line each."""
+    from tracetorch.cli.adapter import GROUPS, PRESETS, conf_dir, options
 
-    if group is not None and group not in GROUPS:
-        raise UsageError(f"there is no group '{group}'.{did_you_mean(group, GROUPS)} There are: {', '.join(GROUPS)}.")
-    for name in [group] if group else GROUPS:
+    known = (*GROUPS, *PRESETS)
+    if group is not None and group not in known:
+        raise UsageError(f"there is no group '{group}'.{did_you_mean(group, known)} There are: {', '.join(known)}.")
+    for name in [group] if group else known:
         choices = options(name)
         width = max(map(len, choices))
         print(f"{name}")

@@ -16,13 +16,14 @@ def command(folder: Folder, trust: Trust = None, traceback: Traceback = False) -
 
     import torch
 
+    from tracetorch.experiments.evaluation import build
     from tracetorch.runs import load_checkpoint
     from tracetorch.runs.report import draw
 
     config, run = found.composed.config, found.folder
-    task, network = make(config["task"], "task"), make(config["network"], "network")
+    task, network, loss = (make(config[name], name) for name in ("task", "network", "loss"))
     try:
-        net = network(task.input_size, task.output_size)
+        net, _ = build(task, network, loss)
         load_checkpoint(checkpoint, net)
         trials = None
         if (folder / "trials.csv").is_file():

@@ -26,20 +26,20 @@ def command(
     """Train a network and record everything; with no arguments, on the Poisson click test."""
     if source is not None and multirun:
         raise UsageError("--from runs one run again, and -m makes many: leave one of them out")
-    if config_dir is not None and (multirun or source is not None):
-        raise UsageError(f"--config-dir is for one run: leave out {'-m' if multirun else '--from'}")
+    if config_dir is not None and source is not None:
+        raise UsageError("--config-dir is for a run of its own: leave out --from")
     if source is not None:
         from tracetorch.cli.again import repeat
 
         raise typer.Exit(repeat(source, overrides or [], trust or [], traceback))
-    if trust and config_dir is None:
+    if trust and config_dir is None and not multirun:
         raise UsageError("--trust is for configs from a folder: tracetorch run --from DIR --trust PACKAGE")
     if fail_fast and not multirun:
         raise UsageError("--fail-fast is for sweeps: tracetorch run -m --fail-fast seed=0,1,2")
     if multirun:
         from tracetorch.cli.sweep import run_sweep
 
-        raise typer.Exit(run_sweep(overrides or [], fail_fast=fail_fast))
+        raise typer.Exit(run_sweep(overrides or [], config_dir, trust or [], fail_fast=fail_fast))
     raise typer.Exit(_single(overrides or [], config_dir, trust or [], traceback))
 
 

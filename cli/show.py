@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 from tracetorch.cli.arguments import ConfigDir, Multirun, Overrides, Traceback
-from tracetorch.cli.errors import UsageError
 
 
 def command(
@@ -17,10 +16,8 @@ def command(
     traceback: Traceback = False,
 ) -> None:
     """Show the config that these overrides compose to, or with -m the jobs of a sweep; run nothing."""
-    if multirun and config_dir is not None:
-        raise UsageError("--config-dir is for one run: leave out -m")
     if multirun:
-        _plan(overrides or [])
+        _plan(overrides or [], config_dir)
         return
     from tracetorch.cli.adapter import compose
     from tracetorch.cli.check import check
@@ -30,11 +27,11 @@ def command(
     print(f"# experiment: {composed.experiment}\n{composed.yaml}", end="")
 
 
-def _plan(typed: list[str]) -> None:
+def _plan(typed: list[str], config_dir: Path | None) -> None:
     """Jobs, the folders that they would get, and where the same run lies already."""
     from tracetorch.cli.sweep import plan
 
-    planned = plan(typed)
+    planned = plan(typed, config_dir)
     folder = planned.exactly or planned.root / planned.experiment / "sweeps" / "<time>-<id>"
     done = _completed([planned.root, *([planned.exactly] if planned.exactly else [])])
     width = max(len(job.name) for job in planned.jobs)

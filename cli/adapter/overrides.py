@@ -41,6 +41,8 @@ def parse(line: str, *, sweep: bool = False) -> Override:
         raise UsageError(f"'{shorten(line)}' names no key: write key=value, such as seed=1")
     if len(name) > _LONGEST_KEY:
         raise UsageError(f"there is no key '{shorten(name)}'")
+    if name.partition(".")[0] == "sweep" and not sweep:
+        raise UsageError(f"'{shorten(line)}' makes many runs: tracetorch run -m {shorten(line)}")
     if override.is_sweep_override() and not sweep:
         raise UsageError(f"'{shorten(line)}' is a sweep over several values: tracetorch run -m {shorten(line)}")
     if of_hydra(override) and not (sweep and name.startswith(_OF_SWEEPS)):

@@ -31,7 +31,8 @@ def _changes(param: Any, context: Any, incomplete: str) -> Iterable[Offer]:
     if folder := _folder(context):  # of a run, whose parts were chosen when it began
         return changes(incomplete, lambda: load(folder / "config.yaml").config, (), False)
     sweep = bool(context.params.get("multirun"))
-    return changes(incomplete, lambda: chosen(context.params.get(param.name) or (), sweep), GROUPS, sweep)
+    groups = (*GROUPS, "sweep") if sweep else GROUPS
+    return changes(incomplete, lambda: chosen(context.params.get(param.name) or (), sweep), groups, sweep)
 
 
 def _keys(param: Any, context: Any, incomplete: str) -> Iterable[Offer]:
@@ -45,9 +46,9 @@ def _folders(param: Any, context: Any, incomplete: str) -> Iterable[Offer]:
 
 
 def _groups(param: Any, context: Any, incomplete: str) -> Iterable[Offer]:
-    from tracetorch.cli.adapter import GROUPS
+    from tracetorch.cli.adapter import GROUPS, PRESETS
 
-    return [Offer("word", group) for group in GROUPS]
+    return [Offer("word", group) for group in (*GROUPS, *PRESETS)]
 
 
 def _shells(param: Any, context: Any, incomplete: str) -> Iterable[Offer]:

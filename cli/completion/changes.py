@@ -82,7 +82,7 @@ def keys(name: str, config: Config, groups: Sequence[str] = (), mark: str = "", 
 
 def _values(name: str, config: Callable[[], Config], groups: Sequence[str]) -> dict[str, str]:
     """The values that a key takes, each with a remark; none if there is no end of them."""
-    if name in GROUPS:
+    if name in GROUPS or name in groups:
         return {one: purpose(conf_dir() / name / f"{one}.yaml") for one in options(name) if name in groups}
     if name == "device":
         return dict.fromkeys(_DEVICES, "")

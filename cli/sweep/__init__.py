@@ -14,6 +14,7 @@ from rich.text import Text
 from tracetorch.cli.adapter.sweeping import change_launcher, launcher_of
 from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, shorten
 from tracetorch.cli.folders import check_links
+from tracetorch.cli.sweep.figures import draw_all
 from tracetorch.cli.sweep.job import Worker, tidy
 from tracetorch.cli.sweep.launching import Launched, carry_out
 from tracetorch.cli.sweep.plan import FILE, Job, Plan, plan, read
@@ -27,12 +28,15 @@ _MOST_ROWS = 40
 _ORDER = ("failed", "killed", "broken", "interrupted", "absent", "running", "completed")
 
 
-def run_sweep(typed: list[str], *, fail_fast: bool) -> int:
-    """Plan, reserve a folder, run all. Returns: the exit code. Raises: UsageError with nothing left on disk."""
+def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fail_fast: bool) -> int:
+    """Plan, reserve a folder, run all. Args: see `plan`.
+
+    Returns: the exit code. Raises: UsageError with nothing left on disk.
+    """
     from tracetorch.runs.folder import RunFolder
     from tracetorch.runs.identity import hash_of
 
-    planned = plan(typed)
+    planned = plan(typed, config_dir, trust)
     identity = hash_of([job.id for job in planned.jobs])
     try:
         folder = RunFolder.reserve(planned.root, f"{planned.experiment}/sweeps", identity, planned.exactly)
@@ -75,6 +79,7 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
         if state.status != "completed" or state.facts.get("id") != job.id:
             left.append(job)
     if not left:
+        draw_all(Console(highlight=False, soft_wrap=True), planned, folder)
         print(f"all {len(planned.jobs)} jobs of {folder} are completed: tracetorch compare {folder}")
         return DONE
     if numbers := queue.left():
@@ -136,6 +141,8 @@ def _conclude(console: Console, planned: Plan, folder: Path, ended: Launched, sa
         console.print(f"and {len(ordered) - _MOST_ROWS} more, in {folder}", markup=False)
     if ended.trouble:
         complain(f"the launcher stopped: {ended.trouble}", None, False)
+    if done and not ended.interrupted:
+        draw_all(console, planned, folder)
     quoted = shlex.quote(str(folder))
     if done == len(states):
         console.print(f"tracetorch compare {quoted}", markup=False)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tracetorch.cli.adapter import Composed, compose
 from tracetorch.cli.adapter.sweeping import expand, split
-from tracetorch.cli.check import check
+from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.errors import UsageError, shorten
 from tracetorch.cli.folders import plain_name
+from tracetorch.cli.sweep.preset import Figure, figures, unfold
 
 FILE = "sweep.json"
 _MANY = 20
@@ -40,6 +42,7 @@ class Plan:
     jobs: list[Job]
     root: Path
     exactly: Path | None
+    figures: list[Figure] = field(default_factory=list)  # to be drawn at the end
 
     def content(self) -> dict[str, Any]:
         """What `sweep.json` holds."""
@@ -48,21 +51,31 @@ class Plan:
             "typed": self.typed,
             "settings": self.settings,
             "jobs": [asdict(job) for job in self.jobs],
+            "figures": [asdict(figure) for figure in self.figures],
         }
 
 
-def plan(typed: list[str]) -> Plan:
+def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] = ()) -> Plan:
     """Compose and check every job, so that a mistake in the last is found before the first begins.
 
+    Args:
+        typed: with sweep=NAME, what that preset says is in its place.
+        config_dir: a folder with further presets of sweeps.
+        trust: packages whose parts a preset from elsewhere may name.
     Raises: UsageError that names the job, for a config that cannot be.
     """
     from tracetorch.runs.identity import id_of
 
-    overrides, settings = split(typed)
+    preset = unfold(typed, config_dir)
+    if trust and preset.origin is None:
+        raise UsageError("--trust, in a sweep, is for a preset of another place: tracetorch run -m sweep=mine.yaml …")
+    overrides, settings = split(preset.overrides)
     expanded = expand(overrides, settings)
     if len(expanded) > _MANY:  # each takes a fifth of a second
         print(f"checking {len(expanded)} jobs …", file=sys.stderr)
     composed = [_compose(job, at, len(expanded)) for at, job in enumerate(expanded)]
+    for made in composed if preset.origin else ():
+        check_trusted(made.config, preset.origin, trust)
     varying = _varying(expanded)
     jobs = []
     for at, (job, made) in enumerate(zip(expanded, composed, strict=True)):
@@ -75,7 +88,7 @@ def plan(typed: list[str]) -> Plan:
     root, exactly = outputs.pop()
     experiment = names.pop() if len(names) == 1 else "several"
     where = Path(exactly).expanduser() if exactly else None
-    return Plan(experiment, typed, settings, jobs, Path(root).expanduser(), where)
+    return Plan(experiment, typed, settings, jobs, Path(root).expanduser(), where, preset.figures)
 
 
 def read(folder: Path) -> Plan:
@@ -86,10 +99,12 @@ def read(folder: Path) -> Plan:
             raise OSError
         content = json.loads(path.read_text(encoding="utf-8"))
         jobs = [Job(**job) for job in content["jobs"]]
-        found = Plan(plain_name(content["experiment"]), content["typed"], content["settings"], jobs, folder, folder)
+        drawn = figures(content.get("figures"), "it")
+        experiment = plain_name(content["experiment"])
+        found = Plan(experiment, content["typed"], content["settings"], jobs, folder, folder, drawn)
         texts = [*found.typed, *found.settings, *(text for job in jobs for text in (job.name, *job.overrides))]
         sound = all(isinstance(text, str) and text.isprintable() for text in (*texts, *(job.varies for job in jobs)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
         raise UsageError(f"{path} is broken ({type(error).__name__}): start the sweep again") from error
     for job in jobs:
         if not sound or Path(job.name).name != job.name or job.name in ("", ".", ".."):

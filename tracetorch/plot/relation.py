@@ -144,7 +144,7 @@ def _scale(axes: Axes, name: str, values: Sequence[float], *, log: bool, at_valu
         axis.set_major_locator(round_ticks(5))
         room = _ROOM * (high - low)
         if room > 0 and math.isfinite(room):
-            set_limits(max(get_limits()[0], low - room), min(get_limits()[1], high + room))
+            set_limits(max(min(get_limits()[0], low - room / 7), low - room), min(get_limits()[1], high + room))
     if at_values and len(set(values)) <= _MOST_TICKS:
         axis.set_major_locator(FixedLocator(sorted(set(values))))
         axis.set_major_formatter(FuncFormatter(lambda value, at: f"{value:,.6g}"))

@@ -1,0 +1,53 @@
+"""One number against another: what `tracetorch compare --against` shows and leaves, and a sweep at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+
+if TYPE_CHECKING:
+    from tracetorch.compare.comparison import Comparison
+    from tracetorch.compare.relation import Relation
+
+_MOST_NAMED = 40
+
+
+def relate(found: Comparison, key: str) -> Relation:
+    """Place the runs of a comparison by a quantity. Raises: UsageError if they do not have it, or it is no number."""
+    from tracetorch.compare import relation
+    from tracetorch.compare.groups import UnknownNameError
+
+    try:
+        return relation.relate(found, key)
+    except relation.NoNumberError as error:
+        words = shorten(", ".join(error.values[:8]))
+        advice = f"--by {shorten(key)} makes groups of it"
+        raise UsageError(f"--against {shorten(key)}: its values are no numbers ({words}); {advice}") from error
+    except UnknownNameError as error:
+        last = {name.rpartition(".")[2]: name for name in error.known}
+        close = did_you_mean(key, error.known)
+        if not close and (name := last.get(key.rpartition(".")[2])):
+            close = f" Did you mean '{name}'?"
+        there = ", ".join(map(shorten, error.known[:_MOST_NAMED])) + ", …" * (len(error.known) > _MOST_NAMED)
+        raise UsageError(f"--against {shorten(key)}: no run has it.{close} There are: {there or 'none'}.") from error
+
+
+def names_of(found: Relation) -> str:
+    """The files that are left, in short."""
+    return f"{found.stem}.png, .svg and .csv"
+
+
+def draw(folder: Path, by: list[str], metric: str | None, key: str) -> str:
+    """Draw the runs of a folder into its folder `compare`.
+
+    Returns: what was written, in a sentence.
+    Raises: UsageError if nothing can be.
+    """
+    from tracetorch.cli.compare import compare_folders, write_into
+    from tracetorch.compare.related import write
+
+    related = relate(compare_folders([folder], by, metric), key)
+    where = write_into(folder / "compare", [], lambda there: write(related, there))
+    return f"{names_of(related)} in {where}"

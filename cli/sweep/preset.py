@@ -1,0 +1,121 @@
+"""What `sweep=NAME` stands for: parameters as one would type them, and figures to draw at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tracetorch.cli.adapter import conf_dir, options, read_yaml, written
+from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+
+_PARTS = ("params", "figures")
+_FIELDS = ("against", "metric", "by")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number against another; see `tracetorch compare --against`."""
+
+    against: str
+    metric: str | None = None  # the task's first, if None
+    by: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a sweep's file says, and what was typed beside it."""
+
+    overrides: list[str]
+    figures: list[Figure] = field(default_factory=list)
+    origin: Path | None = None  # its file, if that is not one of ours: then its runs may call only what is trusted
+
+
+def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
+    """Put what a preset says in the place of `sweep=NAME`; of a key that is typed too, what is typed counts.
+
+    Args: config_dir: a folder with further presets, in its folder `sweep`.
+    Raises: UsageError, one sentence.
+    """
+    about = [line for line in typed if _key(line).partition(".")[0] == "sweep"]
+    if not about:
+        if config_dir is not None:
+            raise UsageError("--config-dir, in a sweep, is where its preset lies: add sweep=NAME, or leave it out")
+        return Preset(typed)
+    first, *others = about
+    if not first.startswith("sweep="):
+        advice = "what a preset says is changed by typing the key itself, such as seed=0,1"
+        raise UsageError(f"'{shorten(first)}': {advice}")
+    if others or "," in first:
+        raise UsageError(f"{shorten(' '.join(about))}: one preset at a time")
+    path = _path(first.partition("=")[2], config_dir)
+    origin = None if path.parent == conf_dir() / "sweep" else path
+    where = shorten(path if origin else first)
+    content = read_yaml(path)
+    for name in content:
+        if name not in _PARTS:
+            hint = did_you_mean(str(name), _PARTS)
+            raise UsageError(f"{where}: a sweep has no '{shorten(name)}'.{hint} It has {', '.join(_PARTS)}.")
+    rest = [line for line in typed if line is not first]
+    given = {_key(line) for line in rest}
+    params = [line for line in _params(where, content.get("params")) if _key(line) not in given]
+    return Preset([*params, *rest], figures(content.get("figures"), where), origin)
+
+
+def figures(given: Any, where: str) -> list[Figure]:
+    """Figures from plain values. Args: where: for messages. Raises: UsageError for the first that cannot be."""
+    if given is not None and not isinstance(given, list):
+        raise UsageError(f"{where}: figures must be a list such as [{{against: task.delay}}], got {shorten(given)}")
+    return [_figure(one, f"{where}: figures[{at}]") for at, one in enumerate(given or [])]
+
+
+def _figure(given: Any, where: str) -> Figure:
+    if not isinstance(given, dict):
+        raise UsageError(f"{where} must be such as {{against: task.delay}}, got {shorten(given)}")
+    for name in given:
+        if name not in _FIELDS:
+            hint = did_you_mean(str(name), _FIELDS)
+            raise UsageError(f"{where} has no '{shorten(name)}'.{hint} There are: {', '.join(_FIELDS)}.")
+    against, metric, by = (given.get(name) for name in _FIELDS)
+    by = [by] if isinstance(by, str) else by or []
+    if not isinstance(against, str) or not _is_word(against):
+        raise UsageError(f"{where}.against must name a number, such as task.delay, got {shorten(repr(against))}")
+    if metric is not None and not _is_word(metric):
+        raise UsageError(f"{where}.metric must be a word, or left out, got {shorten(repr(metric))}")
+    if not isinstance(by, list) or not all(map(_is_word, by)):
+        raise UsageError(f"{where}.by must be a key or a list of keys, got {shorten(repr(by))}")
+    return Figure(against, metric, by)
+
+
+def _params(where: str, given: Any) -> list[str]:
+    if not isinstance(given, dict) or not given:
+        raise UsageError(f"{where}: params must name keys and their values, such as seed: 0,1,2; got {shorten(given)}")
+    for key in given:
+        if _key(str(key)).replace("/", ".").partition(".")[0] in ("hydra", "sweep"):
+            raise UsageError(f"{where}: params.{shorten(key)} says how runs are launched, and is to be typed")
+    return [f"{key}={value if isinstance(value, str) else written(value)}" for key, value in given.items()]
+
+
+def _path(name: str, config_dir: Path | None) -> Path:
+    if config_dir is not None and not config_dir.is_dir():
+        raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise UsageError(f"sweep={shorten(name)}: there is no such file")
+        return path
+    known = options("sweep", config_dir)
+    if name not in known:
+        there = f"There are: {', '.join(known)}; or give a file, such as sweep=mine.yaml."
+        raise UsageError(f"sweep={shorten(name)}: there is no such sweep.{did_you_mean(name, known)} {there}")
+    folders: Sequence[Path] = [conf_dir(), *([config_dir] if config_dir else [])]
+    return next(path for folder in folders if (path := folder / "sweep" / f"{name}.yaml").exists())
+
+
+def _key(line: str) -> str:
+    return line.lstrip("+~").partition("=")[0]
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
