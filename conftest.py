@@ -8,7 +8,8 @@ import torch
 
 import tracetorch as tt
 
-collect_ignore = [] if find_spec("triton") else ["tracetorch/kernels/cuda.py"]
+_NEEDS = {"tracetorch/kernels/cuda.py": "triton", "tests/gym_worlds.py": "gymnasium"}
+collect_ignore = [path for path, package in _NEEDS.items() if not find_spec(package)]
 
 
 @pytest.fixture(autouse=True)

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.nn import Sequential
 from tracetorch.rules.rule import Rule
-from tracetorch.runs.report import report
-from tracetorch.tasks import Task
+from tracetorch.runs.report import report, report_play
+from tracetorch.tasks import Environment, Task
 
 
 def main(
     run: runs.Run,
     *,
-    task: Task,
+    task: Task | Environment,
     network: Callable[[int, int], Sequential],
     rule: Callable[[Sequential], Rule],
-    loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    loss: Callable[..., Any],
     checkpoint: Path,
     device: str = "auto",
     window: int | None = None,
@@ -46,9 +45,21 @@ def main(
         raise ValueError(f"train.window must lie between 1 and the {task.steps} steps of a trial, got {window}")
     run.device = devices.resolve(device)
     task.to(run.device)
-    net = network(task.input_size, task.output_size).to(run.device)
+    net, told = build(task, network, loss)
+    net.to(run.device)
     counters = runs.load_checkpoint(checkpoint, net)
     net.precision = torch.bfloat16 if precision == "bfloat16" else None
     with run:
         run.summary |= {"updates": counters["update"], "checkpoint": checkpoint.stem}
-        report(run, rule(net), task, loss, window or task.readout_window, figures=figures)
+        if isinstance(task, Environment):
+            report_play(run, net, task, told.policy, window or task.readout_window, figures=figures)
+        else:
+            report(run, rule(net), task, told, window or task.readout_window, figures=figures)
+
+
+def build(
+    task: Task | Environment, network: Callable[[int, int], Sequential], loss: Callable[..., Any]
+) -> tuple[Sequential, Any]:
+    """A network of the size that a task and a loss ask for; and the loss, which for rewards has yet to be made."""
+    told = loss() if isinstance(task, Environment) else loss
+    return network(task.input_size, task.output_size + getattr(told, "values", 0)), told

@@ -14,7 +14,7 @@ import yaml
 from tests.command_line import CLICKS, files, tracetorch
 from tracetorch import __version__
 from tracetorch.cli import display
-from tracetorch.cli.adapter import GROUPS, options
+from tracetorch.cli.adapter import GROUPS, PRESETS, options
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,8 @@ def test_list_names_every_choice_of_every_group():
     result = tracetorch("list")
     assert result.exit_code == 0
     words = {line.split()[0] for line in result.stdout.splitlines()}
-    assert words == {*GROUPS, *(choice for group in GROUPS for choice in options(group))}
+    groups = (*GROUPS, *PRESETS)
+    assert words == {*groups, *(choice for group in groups for choice in options(group))}
     assert all(len(line.split()) > 3 for line in result.stdout.splitlines() if line.startswith("  "))
 
 

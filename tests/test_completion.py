@@ -86,6 +86,12 @@ def test_options_of_every_verb_come_from_its_help(ask, verb):
         ("run ++optimizer.l", "++optimizer.lr="),
         ("run optimizer.lr.", ""),
         # values
+        ("run -m swee", "sweep="),
+        ("run swee", ""),
+        ("run -m sweep=r", "sweep=rules"),
+        ("run sweep=r", ""),
+        ("list swee", "sweep"),
+        ("compare x --against task.del", "task.delay"),
         ("run train.schedule=", "train.schedule=none train.schedule=cosine"),
         ("run train.schedule=c", "train.schedule=cosine"),
         ("run -m train.schedule=none,", "train.schedule=none,cosine"),

@@ -11,6 +11,7 @@ from tests.command_line import app, tracetorch
 from tracetorch.cli.adapter import compose
 from tracetorch.cli.adapter.sweeping import expand, split
 from tracetorch.cli.check import check
+from tracetorch.cli.sweep.preset import unfold
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -77,7 +78,7 @@ def test_commands_compose(path):
             assert tracetorch(verb, *words).exit_code == 0
         if verb not in ("run", "show") or given.get("source") or given.get("config_dir"):
             continue
-        overrides, _ = split(list(given["overrides"] or ()))
+        overrides, _ = split(unfold(list(given["overrides"] or ())).overrides)
         for job in expand(overrides, []) if given["multirun"] else [overrides]:
             check(compose(job).config)
 

@@ -89,7 +89,8 @@ def test_records_come_when_they_should_and_the_test_comes_last(tmp_path):
 def test_the_summary_is_that_of_the_trials_in_the_table(tmp_path):
     run = train(tmp_path)
     assert set(run.summary) == {
-        *("updates", "loss", "accuracy", "recalled", "steps_per_second", "peak_memory_bytes", "wall_seconds", "tested")
+        *("updates", "loss", "accuracy", "recalled", "steps_per_second", "peak_memory_bytes", "wall_seconds", "tested"),
+        *("update_seconds", "training_memory_bytes", "decay_0", "decay_1"),
     }
     trials = run.folder.table("trials.csv")
     assert len(trials["accuracy"]) == 8

@@ -119,7 +119,7 @@ def test_a_broken_file_there_is_told_in_a_sentence(presets, name):
         (("--config-dir", "it's mine", "optimizer=slwo"), "Did you mean 'slow'? There are: "),
         (("--config-dir", "it's mine", "experiment=mine", "optimizer.lrr=1"), "Did you mean 'optimizer.lr'?"),
         (("--config-dir", "it's mine", "experiment=3"), "choose by name. There are: "),
-        (("-m", "--config-dir", "it's mine", "seed=1,2"), "--config-dir is for one run"),
+        (("-m", "--config-dir", "it's mine", "seed=1,2"), "--config-dir, in a sweep, is where its preset lies"),
     ],
 )
 def test_what_is_wrong_with_it(presets, verb, words, phrase):

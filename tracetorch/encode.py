@@ -15,7 +15,7 @@ from tracetorch import kernels
 from tracetorch.kernels import Draws
 from tracetorch.kernels.counter import mix_seed
 
-__all__ = ["ENCODERS", "Stream", "constant", "latency", "mix_seed", "poisson"]
+__all__ = ["ENCODERS", "Stream", "constant", "latency", "mix_seed", "poisson", "population", "two_sided"]
 
 
 class Stream:
@@ -136,6 +136,41 @@ def constant(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None =
 
 ENCODERS = {"poisson": poisson, "latency": latency, "constant": constant}
 """The encoders by the name that a task's `encoding` takes: all `(values, steps, seed, samples) -> Stream`."""
+
+
+def population(values: Tensor, neurons: int, low: float = -1.0, high: float = 1.0) -> Tensor:
+    """Each value as the activity of several neurons, each of which prefers another value: Gaussian receptive fields.
+
+        r_k = exp(−(x − c_k)² / 2σ²),    c_k evenly from `low` to `high`,    σ the distance between two of them
+
+    Args:
+        values: real numbers, (…, channels); beyond `low` and `high` they count as these.
+        neurons: for each value, at least 2.
+    Returns: activities in (0, 1], (…, channels·neurons), those of a channel beside each other; for an encoder.
+    Raises: ValueError for fewer neurons, or a range that is none.
+    Source: Bohte, La Poutré and Kok (2002), Unsupervised clustering with spiking neurons by sparse temporal coding and
+        multilayer RBF networks, doi:10.1109/72.991428.
+    Example:
+        >>> population(torch.tensor([[-1.0, 0.0]]), neurons=3).round(decimals=2).tolist()
+        [[1.0, 0.6100000143051147, 0.14000000059604645, 0.6100000143051147, 1.0, 0.6100000143051147]]
+    """
+    if neurons < 2 or not low < high:
+        raise ValueError(f"a population needs 2 neurons and low < high, got {neurons} neurons, {low:g} and {high:g}")
+    centres = torch.linspace(low, high, neurons, dtype=values.dtype, device=values.device)
+    away = (values.clamp(low, high)[..., None] - centres) * ((neurons - 1) / (high - low))
+    return torch.exp(-(away**2) / 2).flatten(-2)
+
+
+def two_sided(values: Tensor) -> Tensor:
+    """Each value as the activity of two neurons: one for what lies above zero, one for what lies below.
+
+    Args: values: real numbers, (…, channels).
+    Returns: max(x, 0) of all channels, then max(−x, 0) of all: (…, 2·channels); for an encoder.
+    Example:
+        >>> two_sided(torch.tensor([[0.5, -2.0]])).tolist()
+        [[0.5, 0.0, 0.0, 2.0]]
+    """
+    return torch.cat([values.clamp(min=0), (-values).clamp(min=0)], dim=-1)
 
 
 def _share(rates: Tensor, varying: bool) -> float:

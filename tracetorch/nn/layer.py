@@ -14,6 +14,7 @@ from tracetorch.encode import Stream
 from tracetorch.kernels import Draws, Drive, Sink, Trace
 from tracetorch.nn import learning
 from tracetorch.nn.graph import StepGraph
+from tracetorch.nn.learning import At
 from tracetorch.nn.running import run_chunks
 from tracetorch.nn.state import LayerState
 
@@ -69,6 +70,10 @@ class TraceLayer(LayerState, ABC):
             steps: how long it has been steady, (batch, 1).
         Returns: (batch, out_features).
         """
+
+    def average_logits(self, current: Tensor, steps: Tensor) -> Tensor:
+        """What the average output is the softmax of, where it is one; as `average_output`."""
+        raise ValueError(f"{self} has no logits: give it a signal at its output")
 
     _precision: torch.dtype | None = None
     _stepper: Any = None
@@ -221,15 +226,18 @@ class TraceLayer(LayerState, ABC):
         """
         return learning.average_input(self, self._state)
 
-    def backward(self, signal: Tensor, above: TraceLayer | None = None, *, below: bool = True) -> Tensor | None:
+    def backward(
+        self, signal: Tensor, above: TraceLayer | None = None, *, at: At = "output", below: bool = True
+    ) -> Tensor | None:
         """Learn: add the gradient to every learnable parameter's `.grad`.
 
         Args:
             signal: dL/d average output, (batch, out_features); or (bank, batch, out_features), for each stretch of the
                 past in the bank of the layer above.
             above: the layer that the signal came from; None if it came from a loss.
+            at: "logits" if the signal is dL/d that of which the average output is the softmax.
             below: whether anything below is to learn; if not, a third of the work is saved.
         Returns: dL/d average input, (batch, in_features), the learning signal for what lies below; with a bank,
             (bank, batch, in_features). None if nobody asks.
         """
-        return learning.backward(self, self._state, signal, above, below=below)
+        return learning.backward(self, self._state, signal, above, at=at, below=below)

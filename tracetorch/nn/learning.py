@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from tracetorch.nn import bank
 
 if TYPE_CHECKING:
     from tracetorch.nn.layer import TraceLayer
+
+At = Literal["output", "logits"]
+"""What a signal is the derivative by: the average output, or that of which it is the softmax."""
 
 
 def average_input(layer: TraceLayer, state: Any) -> Tensor:
@@ -34,31 +38,54 @@ def average_input(layer: TraceLayer, state: Any) -> Tensor:
 
 @torch.enable_grad()
 def backward(
-    layer: TraceLayer, state: Any, signal: Tensor, above: TraceLayer | None, *, below: bool = True
+    layer: TraceLayer,
+    state: Any,
+    signal: Tensor,
+    above: TraceLayer | None,
+    *,
+    at: At = "output",
+    below: bool = True,
 ) -> Tensor | None:
     """Add the gradient to every learnable parameter's `.grad`. Args and Returns: as `TraceLayer.backward`."""
     average = average_input(layer, state)
     _check_signal(layer, signal, average.shape[-2], above)
     learnable = {name: parameter for name, parameter in layer.named_parameters() if parameter.requires_grad}
-    whole = signal if signal.ndim == 2 else signal.sum(dim=0)
+    whole, of_current = signal if signal.ndim == 2 else signal.sum(dim=0), steady_map(layer, state.steps, at)
+
+    def gives(average: Tensor) -> Tensor:
+        return of_current(average_current(layer, average))
+
     if not len(layer.bank):
-        told = _pull(layer, average, state.steps, whole, learnable, below=below)
+        told = _pull(gives, average, whole, learnable, below=below)
         return _over_groups(layer, told)
     # Decays learn from the layer's own trace: for each in the bank they would need a slope more.
     decays = {name: learnable.pop(name) for name in list(learnable) if name in ("raw_decay", "raw_trace_decay")}
-    _pull(layer, average, state.steps, whole, decays, below=False)
+    _pull(gives, average, whole, decays, below=False)
     if signal.ndim == 2 or above is None or not torch.equal(above.bank, layer.bank):
         signal = whole * bank.shares(_reader(layer, above), state.steps, layer.bank)
     averages = bank.average_inputs(state.trace, layer.trace_decay.detach(), state, layer.bank)
-    return _over_groups(layer, _pull(layer, averages, state.steps, signal, learnable, below=below))
+    return _over_groups(layer, _pull(gives, averages, signal, learnable, below=below))
 
 
 def _over_groups(layer: TraceLayer, below: Tensor | None) -> Tensor | None:
     return below if below is None or layer.groups == 1 else below.sum(dim=-3)
 
 
+def steady_map(layer: TraceLayer, steps: Tensor, at: At) -> Callable[[Tensor], Tensor]:
+    """From an average current to the average output, or to the logits of that."""
+    if at not in ("output", "logits"):
+        raise ValueError(f'a signal is one at the "output" or at the "logits", got {at!r}')
+    through = layer.average_output if at == "output" else layer.average_logits
+    return lambda current: through(current, steps)
+
+
 def _pull(
-    layer: TraceLayer, average: Tensor, steps: Tensor, signal: Tensor, learnable: dict[str, Parameter], *, below: bool
+    gives: Callable[[Tensor], Tensor],
+    average: Tensor,
+    signal: Tensor,
+    learnable: dict[str, Parameter],
+    *,
+    below: bool,
 ) -> Tensor | None:
     """Through the average output of one average input, or of several: to the parameters, and to the average input."""
     if below and not average.requires_grad:
@@ -66,7 +93,7 @@ def _pull(
     sources = [*learnable.values(), average] if below else [*learnable.values()]
     if not sources:
         return None
-    output = layer.average_output(average_current(layer, average), steps)
+    output = gives(average)
     gradients = torch.autograd.grad(output, sources, signal.to(output.dtype), allow_unused=True)
     for parameter, gradient in zip(learnable.values(), gradients, strict=False):
         if gradient is not None:

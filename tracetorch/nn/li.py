@@ -56,3 +56,5 @@ class LI(TraceLayer):
 
     def average_output(self, current: Tensor, steps: Tensor) -> Tensor:
         return F.li_level(current, self.decay, steps)
+
+    average_logits = average_output  # for a loss that takes its softmax

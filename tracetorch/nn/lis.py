@@ -57,3 +57,6 @@ class LIS(TraceLayer):
 
     def average_output(self, current: Tensor, steps: Tensor) -> Tensor:
         return F.lis_distribution(current, self.decay, steps)
+
+    def average_logits(self, current: Tensor, steps: Tensor) -> Tensor:
+        return F.li_level(current, self.decay, steps)

@@ -14,6 +14,7 @@ from tracetorch.encode import Stream
 from tracetorch.kernels import Draws, Sink
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import TraceLayer
+from tracetorch.nn.learning import At
 from tracetorch.nn.running import run_chunks
 
 
@@ -93,24 +94,25 @@ class Sequential(Module):
         """
         return run_chunks(self, self.advance, xs, reduce=reduce, window=window, chunk=chunk)
 
-    def backward(self, signal: Tensor, *, below: bool = True) -> Tensor | None:
+    def backward(self, signal: Tensor, *, at: At = "output", below: bool = True) -> Tensor | None:
         """Learn, from the last layer to the first; at any time, any number of times.
 
         Args:
             signal: dL/d average output of the network, (batch, out_features).
+            at: "logits" if it is dL/d that of which this is the softmax: then its derivative is not applied again.
             below: whether anything below the network is to learn.
         Returns: dL/d average input of the network, (batch, in_features): the signal for what lies below it, if asked.
         """
         above, told = None, signal
         for layer in reversed(list(self)[1:]):
-            told, above = cast(Tensor, layer.backward(told, above)), layer
-        last = self[0].backward(told, above, below=below)
+            told, above, at = cast(Tensor, layer.backward(told, above, at=at)), layer, "output"
+        last = self[0].backward(told, above, at=at, below=below)
         return last if last is None or last.ndim == 2 else last.sum(dim=0)
 
-    def reset(self) -> None:
-        """Forget the state of every layer."""
+    def reset(self, lanes: Tensor | None = None) -> None:
+        """Forget the state of every layer. Args: lanes: of which samples alone, bool (batch,); of all, if None."""
         for layer in self:
-            layer.reset()
+            layer.reset(lanes)
 
     def save_state(self) -> dict[str, Tensor]:
         """The states of all layers as named tensors: "0.membrane", "0.trace", …"""

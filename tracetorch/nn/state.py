@@ -42,11 +42,30 @@ class LayerState(LayerParameters):
         """
         return self.state_type(*map(_copy, self._own_state(batch)))
 
-    def reset(self) -> None:
-        """Forget: membrane, trace and the number of steps seen."""
+    def reset(self, lanes: Tensor | None = None) -> None:
+        """Forget: membrane, trace and the number of steps seen.
+
+        Args: lanes: of which samples alone, bool (batch,); of all, and how many they were, if None.
+        Raises: ValueError if they are not as many as the state is of.
+        """
+        if lanes is not None:
+            self._forget(lanes)
+            return
         if self._state is not None and not self._lent:
             self._spare = self._state  # its memory serves the next state, and what was looked up in it stays right
         self._state = None
+
+    def _forget(self, lanes: Tensor) -> None:
+        if self._state is None:
+            return
+        batch = self._state.steps.shape[0]
+        if lanes.dtype != torch.bool or lanes.shape != (batch,):
+            got = f"{lanes.dtype} of shape {tuple(lanes.shape)}"
+            raise ValueError(
+                f"{self} holds a state of batch {batch}: lanes are torch.bool of shape ({batch},), got {got}"
+            )
+        for value in self._own_state(batch):
+            value.masked_fill_(lanes[:, None], 0)
 
     def save_state(self) -> dict[str, Tensor]:
         """The state as named tensors (copies); empty before the first step. It is no part of `state_dict`."""

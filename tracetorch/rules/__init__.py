@@ -4,6 +4,7 @@ from tracetorch.rules.bptt import BPTT
 from tracetorch.rules.eprop import EProp
 from tracetorch.rules.ottt import OTTT
 from tracetorch.rules.tbptt import TruncatedBPTT
+from tracetorch.rules.three_factor import ThreeFactor
 from tracetorch.rules.trace import Trace
 
-__all__ = ["BPTT", "OTTT", "EProp", "Trace", "TruncatedBPTT"]
+__all__ = ["BPTT", "OTTT", "EProp", "ThreeFactor", "Trace", "TruncatedBPTT"]

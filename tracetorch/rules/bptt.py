@@ -30,9 +30,9 @@ class BPTT:
         self.net, self.surrogate = net, surrogate_of(surrogate, through_reset=through_reset)
         self._output: Tensor | None = None
 
-    def begin(self) -> None:
+    def begin(self, lanes: Tensor | None = None) -> None:
         """Start a new sequence: forget the state, and what led to it."""
-        self.net.reset()
+        self.net.reset(lanes)
         self._output = None
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:

@@ -62,9 +62,9 @@ class EProp:
         ]
         self._recording: Recording | None = None
 
-    def begin(self) -> None:
+    def begin(self, lanes: Tensor | None = None) -> None:
         """Start a new sequence: forget the state, and the eligibilities with it."""
-        self.net.reset()
+        self.net.reset(lanes)
         self._recording = None
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:

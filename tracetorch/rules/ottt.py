@@ -33,9 +33,9 @@ class OTTT:
         self.net, self.surrogate = net, surrogate_of(surrogate)
         self._recording: Recording | None = None
 
-    def begin(self) -> None:
+    def begin(self, lanes: Tensor | None = None) -> None:
         """Start a new sequence: forget the state."""
-        self.net.reset()
+        self.net.reset(lanes)
         self._recording = None
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:

@@ -15,8 +15,8 @@ class Rule(Protocol):
 
     net: Sequential
 
-    def begin(self) -> None:
-        """Start a new sequence: forget the state."""
+    def begin(self, lanes: Tensor | None = None) -> None:
+        """Start a new sequence: forget the state; of some samples alone, if `lanes`, bool (batch,), says which."""
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`. Returns: what came out, without a graph."""

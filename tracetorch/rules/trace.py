@@ -6,6 +6,7 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
+from tracetorch.nn.learning import At
 
 
 class Trace:
@@ -20,14 +21,14 @@ class Trace:
     def __init__(self, net: Sequential):
         self.net = net
 
-    def begin(self) -> None:
-        """Start a new sequence: forget the state."""
-        self.net.reset()
+    def begin(self, lanes: Tensor | None = None) -> None:
+        """Start a new sequence: forget the state; of some samples alone, if `lanes`, bool (batch,), says which."""
+        self.net.reset(lanes)
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`."""
         return self.net.run(xs, reduce=reduce, window=window)
 
-    def backward(self, signal: Tensor) -> None:
+    def backward(self, signal: Tensor, *, at: At = "output") -> None:
         """Add to the gradient of every learnable parameter; see `Sequential.backward`."""
-        self.net.backward(signal, below=False)
+        self.net.backward(signal, at=at, below=False)

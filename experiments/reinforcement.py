@@ -1,0 +1,236 @@
+"""Learning from rewards: look, act, be rewarded, learn; and play episodes that were never learnt from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
+
+from tracetorch import device as devices
+from tracetorch import kernels, runs
+from tracetorch.diagnostics import Diagnostic, Nothing
+from tracetorch.encode import mix_seed
+from tracetorch.experiments.evaluation import build
+from tracetorch.experiments.supervised import parameter_groups
+from tracetorch.loss import ActorCritic, Reflect
+from tracetorch.nn import Sequential
+from tracetorch.rules import ThreeFactor, Trace
+from tracetorch.rules.rule import Rule
+from tracetorch.runs.episodes import Episodes
+from tracetorch.runs.health import check_loss
+from tracetorch.runs.progress import Best, Log
+from tracetorch.runs.report import report_play
+from tracetorch.tasks import Environment
+from tracetorch.tasks.evaluate import means
+from tracetorch.tasks.play import look_ahead, play
+
+_ACTIONS = 1  # what the seed is for, beside the weights
+
+
+def main(
+    run: runs.Run,
+    *,
+    task: Environment,
+    network: Callable[[int, int], Sequential],
+    rule: Callable[[Sequential], Rule],
+    loss: Callable[[], Reflect | ActorCritic],
+    optimizer: Callable[..., torch.optim.Optimizer],
+    seed: int,
+    device: str = "auto",
+    updates: int | None = None,
+    passes: float | None = None,
+    window: int | None = None,
+    schedule: Literal["none", "linear", "cosine"] = "none",
+    precision: Literal["float32", "bfloat16"] = "float32",
+    log_every: int = 100,
+    eval_every: int | None = None,
+    checkpoint_seconds: float = 30.0,
+    patience: int | None = None,
+    figures: bool = True,
+    diagnostics: Callable[..., Diagnostic] = Nothing,
+) -> None:
+    """Let a network act in an environment, and learn from its rewards; everything that happens goes into the run.
+
+    An update is one action in each lane, and what is learnt from its reward. Actions are drawn; in evaluations the
+    likeliest is taken. A lane whose episode is over is forgotten, alone. The network that did best in the episodes held
+    out for validation, if there are any, is the one that is tested.
+
+    Args:
+        run: where it is recorded; entered here, once all parts are built, so that a bad config leaves no folder.
+        task, network, rule, loss, optimizer: the parts, or what makes them.
+        seed: of the initial weights and of the actions (the task has it too, for episodes and spikes).
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        updates, passes: how long to learn: actions, or passes over the training data. Just one of the two.
+        window: steps at the end of an observation that are read as the answer; what the task says, if None.
+        schedule: of the step size: "none", or from its start to 0 at the end, "linear" or "cosine".
+        precision: of the factors of the forward matrix products; see `TraceLayer.precision`. All else is float32.
+        log_every, eval_every: updates between two records, and between two evaluations (a tenth of all, if None).
+        checkpoint_seconds: a checkpoint is written with every evaluation, and when the last one is older than this;
+            a run that was killed goes on from the latest.
+        patience: stop after so many evaluations without a better one; never, if None.
+        figures: whether to draw at the end.
+        diagnostics: makes what looks at the run after each update, and changes nothing in it.
+    Raises: ValueError if the parts do not fit, before anything is written; runs.TrainingError if the network explodes.
+    """
+    counts = {"log_every": log_every, "eval_every": eval_every, "patience": patience}
+    _check(task, counts, window, checkpoint_seconds)
+    total = _count_updates(task, updates, passes)
+    eval_every, window = eval_every or max(1, total // 10), window or task.readout_window
+    run.device = devices.resolve(device)
+    task.to(run.device)
+    torch.manual_seed(seed)
+    net, judge = build(task, network, loss)
+    net.to(run.device)
+    net.precision = torch.bfloat16 if precision == "bfloat16" else None
+    learner, stepper = rule(net), optimizer(parameter_groups(net))
+    rate = _schedule(stepper, schedule, total)
+    diagnostic = diagnostics(learner, task, judge, window=window, learn_every=None)
+    _rehearse(learner, task, judge, window)
+    test = partial(play, net, task, judge.policy, window=window)
+    best, log, episodes = Best(patience), Log(["loss", "reward"]), Episodes(task.lanes)
+    parts = {"schedule": rate, "best": best, "log": log, "episodes": episodes, "loss": judge, "task": task}
+    parts |= {"rule": learner} if isinstance(learner, ThreeFactor) else {}
+    run.planned_updates, update = total, run.restore(net, stepper, **parts)
+
+    with run:
+        while update < total and not best.is_final and not run.interrupted:
+            update += 1
+            is_last = update == total
+            with run.training():
+                value, reward, over = _act_and_learn(task, learner, judge, stepper, window, seed=seed, update=update)
+                check_loss(value, update, net)
+                rate.step()
+            episodes.add(reward, over)
+            log.add({"loss": value, "reward": float(reward.mean())}, task.steps)
+            run.progress(update, total, **log.averages(), **{"return": episodes.mean})
+            if is_last or update % log_every == 0:
+                kept = {**log.take(run.timings["train_seconds"]), **episodes.take()}
+                run.record({"update": update, "split": "train", **kept})
+            diagnostic.look(run, update, last=is_last)
+            is_due = is_last or update % eval_every == 0
+            score = _validate(run, task, test, update) if is_due else None
+            if score is not None and best.is_beaten_by(score):
+                run.save("best", net, stepper, update, **parts)
+            if is_due or run.interrupted or run.seconds_since_save() > checkpoint_seconds:
+                run.save("latest", net, stepper, update, **parts)
+        run.summary |= {"updates": update, "episodes": episodes.count, "late_reward": episodes.late}
+        run.summary["steps_per_second"] = log.steps / run.timings.get("train_seconds", 1.0)
+        if update < total and not best.is_final:
+            run.give_up()
+            return
+        run.summary["tested"] = "best" if best.score > -math.inf else "latest"
+        runs.load_checkpoint(run.folder.checkpoint(run.summary["tested"]), net)
+        report_play(run, net, task, judge.policy, window, figures=figures)
+
+
+def _act_and_learn(
+    task: Environment,
+    learner: Rule,
+    judge: Reflect | ActorCritic,
+    stepper: torch.optim.Optimizer,
+    window: int | None,
+    *,
+    seed: int,
+    update: int,
+) -> tuple[float, Tensor, Tensor]:
+    """One action in each lane, and what it teaches. Returns: loss; rewards, and whose episode is over, (lanes,)."""
+    output = learner.forward(task.observe(), reduce="mean", window=window)
+    action = _draw(judge.policy(output), mix_seed(seed, _ACTIONS), update)
+    judge.observe(output, action)
+    outcome = task.act(action)
+    over = outcome.terminated | outcome.truncated
+    if isinstance(judge, ActorCritic):
+        upcoming = look_ahead(learner.net, outcome.final or task.observe(), window)
+        value, signal = judge(outcome.reward, outcome.terminated, upcoming)
+    else:
+        value, signal = judge(outcome.reward, over)
+    stepper.zero_grad()
+    _learn(learner, judge, signal)
+    stepper.step()
+    if bool(over.any()):
+        learner.begin(None if bool(over.all()) else over)
+    return float(value), outcome.reward, over
+
+
+def _schedule(stepper: torch.optim.Optimizer, schedule: str, total: int) -> LRScheduler:
+    if schedule == "cosine":
+        return CosineAnnealingLR(stepper, total)
+    return LambdaLR(stepper, lambda update: 1 - update / total if schedule == "linear" else 1.0)
+
+
+def _learn(learner: Rule, judge: Reflect | ActorCritic, signal: Tensor) -> None:
+    """Each rule is told what it knows how to use."""
+    if isinstance(learner, ThreeFactor):
+        learner.observe(judge.score, at=judge.at)
+        learner.backward(judge.modulation)
+        if judge.entropy:
+            learner.net.backward(judge.bonus, at=judge.at, below=False)
+    elif judge.at == "logits":
+        learner.backward(signal, at="logits")  # type: ignore[call-arg]
+    else:
+        learner.backward(signal)
+
+
+def _draw(p: Tensor, seed: int, update: int) -> Tensor:
+    """An action in each lane, with the probabilities p, (lanes, actions)."""
+    lanes = torch.arange(len(p), device=p.device)
+    chance = kernels.draw(seed, range(update, update + 1), lanes, 1)[0].to(p.dtype)
+    return (chance * p.sum(dim=-1, keepdim=True) >= p.cumsum(dim=-1)).sum(dim=-1).clamp(max=p.shape[-1] - 1)
+
+
+def _validate(run: runs.Run, task: Environment, test: Callable[..., dict[str, Tensor]], update: int) -> float | None:
+    """Play what is held out for validation, and record it. Returns: the first metric; None if nothing is held out."""
+    with run.timed("evaluate_seconds"):
+        played = test(split="validation")
+    if not played:
+        return None
+    found = means(played, task.metrics)
+    run.record({"update": update, "split": "validation", "loss": None, **found})
+    return found[task.metrics[0]]
+
+
+def _rehearse(learner: Rule, task: Environment, judge: Reflect | ActorCritic, window: int | None) -> None:
+    """Look once without acting, so that parts that do not fit are found before anything is written."""
+    by_synapse, name = isinstance(learner, ThreeFactor), type(learner).__name__
+    if judge.at == "logits" and not by_synapse and not isinstance(learner, Trace):
+        raise ValueError(
+            f"{name} takes signals at the output: choose rule=trace or rule=three_factor, or loss.at=output"
+        )
+    if judge.values and not bool(getattr(learner.net[len(learner.net) - 1], "kernel", "") == "li"):
+        raise ValueError(f"{type(judge).__name__} wants numbers, and takes the softmax itself: choose network=lif_li")
+    learner.begin()
+    judge.policy(learner.forward(task.observe(), reduce="mean", window=window))
+    learner.begin()
+
+
+def _check(task: Environment, counts: dict[str, int | None], window: int | None, checkpoint_seconds: float) -> None:
+    if not isinstance(task, Environment):
+        raise ValueError(f"{type(task).__name__} has labels and gives no rewards: choose train=supervised")
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"train.{name} must be at least 1, or null, got {count}")
+    if not checkpoint_seconds >= 0:
+        raise ValueError(f"train.checkpoint_seconds must be at least 0, got {checkpoint_seconds:g}")
+    if window is not None and not 1 <= window <= task.steps:
+        raise ValueError(f"train.window must lie between 1 and the {task.steps} steps of an observation, got {window}")
+
+
+def _count_updates(task: Environment, updates: int | None, passes: float | None) -> int:
+    if passes is None and updates is not None:
+        total = updates
+    elif updates is None and passes is not None:
+        if task.actions_per_pass is None:
+            raise ValueError(f"train.passes: the data of {type(task).__name__} never end; give train.updates instead")
+        if not 0 < passes < math.inf:
+            raise ValueError(f"train.passes must be above 0 and finite, got {passes:g}")
+        total = round(passes * task.actions_per_pass)
+    else:
+        raise ValueError("give just one of train.updates and train.passes, and null for the other: train.updates=null")
+    if total < 1:
+        raise ValueError(f"train.updates or train.passes must make at least 1 update, got {total}")
+    return total

@@ -1,0 +1,239 @@
+"""Gymnasium's environments: episodes that end and are cut off, by hand; what is seen, and in which units; errors."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from tracetorch.tasks import Gym
+
+gymnasium = pytest.importorskip("gymnasium", reason="the extra rl is not installed")
+
+from tests.gym_worlds import LIMIT, register  # noqa: E402
+
+register()
+
+
+def counter(**changes):
+    given = {"id": "Counter-v0", "lanes": 2, "steps": 3, "normalize": False, "limit": 10.0, "max_rate": 10.0}
+    options = {name: changes.pop(name) for name in ("kind", "acts", "forgetful", "ends_at") if name in changes}
+    return Gym(**given | changes, options=options)
+
+
+def seen(environment, lane=0):
+    """The numbers that are shown in a lane, in units of the environment; two-sided code, steady current."""
+    dense = environment.observe().dense()
+    assert bool((dense == dense[0]).all())
+    positive, negative = dense[0, lane].chunk(2)
+    return (positive - negative).tolist()
+
+
+def acts(*actions):
+    return torch.tensor(actions)
+
+
+# ── episodes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_episode_that_terminates_is_followed_by_the_next_at_once():
+    environment = counter()
+    own = seen(environment)[1]
+    environment.act(acts(0, 0))
+    assert seen(environment)[:2] == [1.0, own]
+    outcome = environment.act(acts(1, 0))  # which Gymnasium calls 3 here
+    assert outcome.reward.tolist() == [10.0, 1.0]
+    assert (outcome.terminated.tolist(), outcome.truncated.tolist()) == ([True, False], [False, False])
+    assert outcome.final is None
+    assert seen(environment)[0] == 0.0 and seen(environment)[1] != own
+    assert seen(environment, lane=1)[0] == 2.0
+
+
+def test_an_episode_that_is_cut_off_shows_its_last_observation_and_goes_on_with_the_next():
+    environment = counter()
+    environment.act(acts(0, 1))
+    for _ in range(LIMIT - 2):
+        assert not bool(environment.act(acts(0, 0)).truncated.any())
+    last = seen(environment)
+    outcome = environment.act(acts(2, 0))
+    assert (outcome.terminated.tolist(), outcome.truncated.tolist()) == ([False, False], [True, False])
+    final = outcome.final.dense()[0]
+    assert torch.equal(final[1], environment.observe().dense()[0, 1])
+    assert float(final[0, 0]) == LIMIT and (final[0].chunk(2)[0] - final[0].chunk(2)[1])[1].item() == last[1]
+    assert seen(environment)[0] == 0.0 and seen(environment, lane=1)[0] == LIMIT - 1
+
+
+def test_what_ends_at_the_limit_by_itself_has_terminated():
+    environment = counter(ends_at=LIMIT)
+    outcomes = [environment.act(acts(0, 0)) for _ in range(LIMIT)]
+    assert bool(outcomes[-1].terminated.all()) and not bool(outcomes[-1].truncated.any())
+    assert outcomes[-1].final is None
+
+
+def test_cartpole_is_gymnasiums_own():
+    environment = Gym(lanes=1, steps=1, normalize=False, limit=100.0, max_rate=100.0)
+    alone = gymnasium.make("CartPole-v1")
+    for episode in range(3):
+        observation, _ = alone.reset(seed=environment._seed_of("train")(episode))
+        over, number = False, 0
+        while not over:
+            assert torch.allclose(torch.tensor(seen(environment)), torch.from_numpy(observation), rtol=1e-5)
+            action = (number // 3) % 2
+            observation, reward, terminated, truncated, _ = alone.step(action)
+            outcome = environment.act(acts(action))
+            assert (float(outcome.reward), bool(outcome.terminated)) == (reward, terminated)
+            over, number = terminated or truncated, number + 1
+
+
+def test_every_episode_of_a_test_is_played_once_and_to_its_end():
+    environment = counter(lanes=3, test_episodes=7, validation_episodes=0)
+
+    def choose(xs, begins):
+        at = xs.dense()[0, :, 0].tolist()  # a lane ends its episode in its third step, but for the first lane
+        return torch.tensor([int(lane > 0 and step == 2) for lane, step in enumerate(at)])
+
+    trials = environment.test(choose)
+    first = torch.arange(7) % 3 == 0
+    assert torch.equal(trials["length"], torch.where(first, float(LIMIT), 3.0))
+    assert torch.equal(trials["return"], torch.where(first, float(LIMIT), 12.0))
+    assert torch.equal(trials["truncated"], first.float())
+    assert environment.summary(trials) == {"episode_length": (3 * LIMIT + 12) / 7, "worst_return": float(LIMIT)}
+    assert environment.test(choose, "validation") == {}
+
+
+def test_no_two_splits_share_an_episode():
+    environment = counter()
+    seeds = {split: {environment._seed_of(split)(n) for n in range(2000)} for split in ("train", "validation", "test")}
+    assert all(len(found) > 1990 and max(found) < 2**31 for found in seeds.values())
+    assert [{seed % 4 for seed in found} for found in seeds.values()] == [{0}, {1}, {2}]
+
+
+# ── what is seen ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_observations_are_standardized_by_everything_that_was_seen_in_any_lane():
+    raw, scaled = counter(lanes=3), counter(lanes=3, normalize=True)
+    shown = [[seen(raw, lane) for lane in range(3)]]
+    for number in range(25):
+        action = torch.tensor([number % 3, 0, (number + 1) % 2])
+        raw.act(action)
+        scaled.act(action)
+        shown.append([seen(raw, lane) for lane in range(3)])
+    rows = np.array(shown).reshape(-1, 3)
+    assert scaled.moments.count == len(rows)
+    assert np.allclose(scaled.moments.mean, rows.mean(axis=0))
+    assert np.allclose(scaled.moments.deviation[:2], rows.std(axis=0)[:2], rtol=1e-5)
+    expected = (rows[-3:] - rows.mean(axis=0)) / np.where([True, True, False], rows.std(axis=0), np.inf)
+    assert np.allclose([seen(scaled, lane) for lane in range(3)], expected, atol=1e-4)
+
+
+def test_a_value_beyond_the_limit_counts_as_the_limit():
+    environment = counter(limit=2.0, max_rate=0.5)
+    for expected in (0.0, 0.25, 0.5, 0.5):
+        assert seen(environment)[0] == expected
+        environment.act(acts(0, 0))
+
+
+def test_a_discrete_observation_has_a_neuron_for_each_value():
+    environment = counter(kind="discrete", normalize=True)
+    assert environment.input_size == LIMIT + 1
+    for number in range(3):
+        dense = environment.observe().dense()[:, 0]
+        assert torch.equal(dense, 10.0 * torch.eye(LIMIT + 1)[number].expand(3, -1))
+        environment.act(acts(0, 0))
+
+
+def test_a_population_has_so_many_neurons_for_each_number():
+    environment = counter(code="population", neurons=5, max_rate=1.0)
+    dense = environment.observe().dense()[0, 0]
+    assert environment.input_size == 15 and dense.shape == (15,)
+    assert float(dense[2]) == 1.0 and int(dense[:5].argmax()) == 2  # 0 steps: the middle one
+    for _ in range(LIMIT - 1):
+        environment.act(acts(0, 0))
+    assert int(environment.observe().dense()[0, 0, :5].argmax()) == 3  # 5 steps, in the middle between 0 and the limit
+
+
+def test_poisson_spikes_come_as_often_as_the_current_would_be_strong():
+    environment = counter(encoding="poisson", steps=4000, max_rate=0.5)
+    for _ in range(4):
+        environment.act(acts(0, 0))
+    spikes = environment.observe().dense()
+    assert set(spikes.unique().tolist()) == {0.0, 1.0}
+    assert float(spikes[:, 0, 0].mean()) == pytest.approx(0.2, abs=4 * (0.2 * 0.8 / 4000) ** 0.5)
+    assert not torch.equal(spikes[:, 0, 0], spikes[:, 1, 0])
+
+
+# ── checkpoints ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_remembered_is_bounded_by_the_length_of_an_episode():
+    environment = counter()
+    for _ in range(200):
+        environment.act(acts(0, 2))
+    assert len(environment.state_dict()["actions"]) < 2 * LIMIT
+
+
+def test_an_environment_that_does_not_repeat_itself_is_not_brought_back_in_silence():
+    environment = counter(forgetful=True)
+    environment.act(acts(0, 0))
+    with pytest.raises(ValueError, match="Counter-v0 went another way when its episode was played again"):
+        counter(forgetful=True).load_state_dict(environment.state_dict())
+
+
+@pytest.mark.parametrize("changes", [{"lanes": 3}, {"normalize": True}, {"kind": "discrete"}], ids=str)
+def test_the_state_of_one_that_was_made_otherwise_is_refused(changes):
+    with pytest.raises(ValueError, match="the state is of 2 lanes of Counter-v0, or was made otherwise"):
+        counter(**changes).load_state_dict(counter().state_dict())
+
+
+# ── errors ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("given", "phrase"),
+    [
+        ({"id": "Cartpole-v1"}, "id=Cartpole-v1: Gymnasium knows no such environment. Did you mean CartPole-v1?"),
+        ({"id": "os:CartPole-v1"}, "Gymnasium knows no such environment"),
+        ({"id": ""}, "Gymnasium knows no such environment"),
+        ({"id": "Pendulum-v1"}, "Pendulum-v1 takes continuous actions, .*; only discrete ones are learnt here"),
+        ({"id": "Endless-v0"}, "Endless-v0 sets no end to an episode: give max_episode_steps, such as 500"),
+        ({"options": {"acts": "several"}}, "takes actions of the kind MultiDiscrete; only Discrete ones"),
+        ({"options": {"kind": "tuple"}}, "gives observations of the kind Tuple; only Box and Discrete ones"),
+        ({"options": {"speed": 3}}, "Counter-v0 cannot be made: .*speed"),
+        ({"lanes": 0}, "lanes must be at least 1, got 0"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"neurons": 1}, "neurons must be at least 2, got 1"),
+        ({"code": "one_sided"}, "code must be one of two_sided, population, got 'one_sided'"),
+        ({"encoding": "poison"}, "encoding must be one of poisson, latency, constant, got 'poison'"),
+        ({"max_rate": 0.0}, "max_rate must be above 0 and finite, got 0"),
+        ({"max_rate": float("inf")}, "max_rate must be above 0 and finite"),
+        ({"max_rate": 1.1, "encoding": "poisson"}, "max_rate must be above 0 and at most 1 spike per step, got 1.1"),
+        ({"limit": float("nan")}, "limit must be above 0 and finite, got nan"),
+        ({"test_episodes": 0}, "test_episodes must be at least 1, got 0"),
+        ({"validation_episodes": -1}, "validation_episodes must be at least 0, got -1"),
+        ({"max_episode_steps": 0}, "max_episode_steps must be at least 1, got 0"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_played_is_told_in_one_sentence(given, phrase):
+    with pytest.raises(ValueError, match=phrase) as caught:
+        Gym(**{"id": "Counter-v0"} | given)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_end_that_is_given_takes_the_place_of_one_that_is_missing():
+    environment = Gym(id="Endless-v0", lanes=1, max_episode_steps=2)
+    assert [bool(environment.act(acts(0)).truncated) for _ in range(4)] == [False, True, False, True]
+
+
+def test_an_observation_that_is_not_finite_is_not_learnt_from():
+    environment = counter(kind="nan")
+    environment.act(acts(0, 0))
+    with pytest.raises(ValueError, match="Counter-v0 gave an observation that is not finite"):
+        environment.act(acts(0, 0))
+
+
+def test_without_gymnasium_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(ValueError, match=r"Gymnasium is missing: pip install -c constraints.txt -e '.\[rl\]'"):
+        Gym()

@@ -1,0 +1,139 @@
+"""The loop over rewards: it learns, records, can be stopped and go on to the bit; parts that do not fit are refused."""
+
+import json
+import signal
+from functools import partial
+
+import pytest
+import torch
+
+from tests.tiny_world import CRITIC, NET, Lights, facts, play
+from tracetorch import loss, rules
+from tracetorch.experiments.reinforcement import _draw
+from tracetorch.runs import RunFolder, load_checkpoint
+from tracetorch.tasks import Patterns
+from tracetorch.tasks.play import look_ahead
+from tracetorch.tasks.play import play as play_episodes
+
+FORMS = {
+    "reflect": {"loss": partial(loss.Reflect, decay=[0.0, 0.5], mixture_rate=0.1, entropy=0.01)},
+    "by synapse": {"loss": partial(loss.Reflect, entropy=0.01), "rule": partial(rules.ThreeFactor, decay=0.5)},
+    "critic": CRITIC,
+    "critic by synapse": CRITIC | {"rule": partial(rules.ThreeFactor, decay=0.5, layers="last")},
+    "cut off": CRITIC | {"task": lambda: Lights(cut=True), "loss": partial(loss.ActorCritic, discount=0.5)},
+    "through time": {"rule": rules.BPTT, "loss": partial(loss.Reflect, at="output")},
+}
+EACH = pytest.mark.parametrize("form", FORMS, ids=list(FORMS))
+LONG = {"updates": 12, "log_every": 5, "eval_every": 4, "schedule": "cosine"}
+
+
+class Killed(BaseException):
+    """Ends a run as nothing that it expects would."""
+
+
+def given(form: str) -> dict:
+    return {name: part() if name == "task" else part for name, part in FORMS[form].items()}
+
+
+def timeless(run):
+    rows = [json.loads(line) for line in (run.folder.path / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.endswith(("_seconds", "_per_second"))} for row in rows]
+
+
+@EACH
+def test_it_learns_which_arm_pays(form, tmp_path):
+    run = play(tmp_path, updates=200, log_every=40, optimizer=partial(torch.optim.Adam, lr=0.04), **given(form))
+    assert facts(run)["summary"]["return"] == 1.0
+    late = [row["reward"] for row in timeless(run) if row["split"] == "train"]
+    assert late[0] < 0.9 < late[-1]
+
+
+@EACH
+@pytest.mark.parametrize(("at", "how"), [(3, "wish"), (7, "kill")])
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(form, at, how, tmp_path):
+    def stop(event, values):
+        if event == "progress" and values["done"] == at:
+            if how == "kill":
+                raise Killed
+            signal.raise_signal(signal.SIGINT)
+
+    whole = play(tmp_path, name="whole", **LONG, **given(form))
+    if how == "kill":
+        with pytest.raises(Killed):
+            play(tmp_path, listener=stop, **LONG, **given(form))
+    else:
+        assert play(tmp_path, listener=stop, **LONG, **given(form)).status == "interrupted"
+    run = play(tmp_path, again=RunFolder(tmp_path / "run"), **LONG, **given(form))
+    assert timeless(run) == timeless(whole)
+    ends = [torch.load(one.folder.checkpoint("latest"), weights_only=True) for one in (run, whole)]
+    for part in ("net", "state", "optimizer"):
+        assert str(ends[0][part]) == str(ends[1][part])
+    assert all(end["parts"].pop("log") for end in ends)  # it knows how long all took
+    assert str(ends[0]["parts"]) == str(ends[1]["parts"])
+
+
+def test_what_is_recorded(tmp_path):
+    run = play(tmp_path, updates=6, log_every=3, eval_every=4)
+    rows = timeless(run)
+    assert [(row["split"], row["update"]) for row in rows] == [
+        ("train", 3), ("validation", 4), ("train", 6), ("validation", 6), ("test", 6)]  # fmt: skip
+    assert set(rows[0]) == {"update", "split", "loss", "reward", "return", "episodes"}
+    assert rows[2]["episodes"] == 2 * (6 + 3 + 2)  # lanes with episodes of 1, 2 and 3 decisions
+    summary = facts(run)["summary"]
+    assert summary["tested"] == "best" and summary["late_reward"] == pytest.approx(
+        (rows[0]["reward"] + rows[2]["reward"]) / 2
+    )
+
+
+def test_playing_leaves_the_lanes_as_they_are():
+    torch.manual_seed(0)
+    net, world = NET(2, 2), Lights()
+    net.run(world.observe())
+    before = {name: value.clone() for name, value in net.save_state().items()}
+    play_episodes(net, world, lambda output: output, "test", 2)
+    ahead = look_ahead(net, world.observe(), 2)
+    assert all(torch.equal(value, before[name]) for name, value in net.save_state().items())
+    assert torch.equal(net.run(world.observe(), reduce="mean", window=2), ahead)
+
+
+def test_the_best_is_what_is_tested(tmp_path):
+    """The first evaluation is the best: from then on the step size is that of a wrecker."""
+    run = play(tmp_path, updates=40, eval_every=1, optimizer=partial(torch.optim.SGD, lr=50.0))
+    scores = [row["return"] for row in timeless(run) if row["split"] == "validation"]
+    first = scores.index(max(scores)) + 1
+    assert load_checkpoint(run.folder.checkpoint("best"), NET(2, 2))["update"] == first
+
+
+def test_actions_have_the_frequencies_of_their_probabilities():
+    p = torch.tensor([[0.1, 0.0, 0.6, 0.3]]).expand(2000, -1)
+    counts = torch.stack([_draw(p, 7, update).bincount(minlength=4) for update in range(1, 11)]).sum(dim=0) / 20_000
+    torch.testing.assert_close(counts, p[0], rtol=0, atol=0.015)
+    assert counts[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rule": rules.BPTT}, "BPTT takes signals at the output: .*loss.at=output"),
+        ({"loss": loss.ActorCritic}, "choose network=lif_li"),
+        ({"network": CRITIC["network"]}, "Reflect takes probabilities"),
+        ({"task": Patterns()}, "Patterns has labels and gives no rewards: choose train=supervised"),
+        ({"updates": None}, "just one of train.updates and train.passes"),
+        ({"log_every": 0}, "train.log_every must be at least 1"),
+        ({"window": 9}, "train.window must lie between 1 and the 4 steps"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_before_anything_is_written(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        play(tmp_path, **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_pass_is_as_long_as_the_world_says(tmp_path):
+    assert facts(play(tmp_path, updates=None, passes=0.2))["summary"]["updates"] == 6
+
+
+def test_without_validation_the_latest_is_tested(tmp_path):
+    run = play(tmp_path, task=Lights(held_out=0))
+    assert facts(run)["summary"]["tested"] == "latest"
+    assert not run.folder.checkpoint("best").exists()

@@ -1,0 +1,85 @@
+"""A small world with rewards: two lights, two arms, and the arm of the light that is on pays; for tests of the loop."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tracetorch import loss, nn, rules
+from tracetorch.encode import Stream, constant, mix_seed
+from tracetorch.experiments import reinforcement
+from tracetorch.kernels import draw
+from tracetorch.runs import Run
+from tracetorch.tasks.environment import Environment, Outcome, check_actions
+
+
+class Lights(Environment):
+    """In lane k an episode is 1 + k mod 3 decisions long; if `cut`, it is cut off there instead of ending."""
+
+    input_size, output_size, steps, readout_window, actions_per_pass = 2, 2, 4, 2, 30
+
+    def __init__(self, lanes: int = 6, *, held_out: int = 8, cut: bool = False, seed: int = 0):
+        self.lanes, self.held_out, self.cut, self.seed = lanes, held_out, cut, seed
+        self.begin()
+
+    def begin(self) -> None:
+        self.acts, self.ages = 0, torch.zeros(self.lanes, dtype=torch.int64)
+
+    def lights(self, acts: int | None = None) -> Tensor:
+        chance = draw(self.seed, range(1), torch.arange(self.lanes) + (self.acts if acts is None else acts) * 1000, 1)
+        return (chance[0, :, 0] < 0.5).long()
+
+    def observe(self) -> Stream:
+        return constant(torch.nn.functional.one_hot(self.lights(), 2).float(), self.steps)
+
+    def act(self, action: Tensor) -> Outcome:
+        reward = (check_actions(action, self.lanes, 2) == self.lights()).float()
+        self.acts, self.ages = self.acts + 1, self.ages + 1
+        over = self.ages > torch.arange(self.lanes) % 3
+        self.ages[over] = 0
+        never, final = torch.zeros_like(over), self.observe() if self.cut and bool(over.any()) else None
+        return Outcome(reward, never if self.cut else over, over if self.cut else never, final)
+
+    def test(self, choose, split="test"):
+        count = self.held_out if split == "validation" else 10
+        if not count:
+            return {}
+        light = torch.arange(count) % 2
+        action = choose(constant(torch.nn.functional.one_hot(light, 2).float(), self.steps), torch.ones(count).bool())
+        return {"return": (action == light).float()}
+
+    def state_dict(self):
+        return {"acts": self.acts, "ages": self.ages.clone()}
+
+    def load_state_dict(self, state):
+        self.acts, self.ages = state["acts"], state["ages"]
+
+
+NET = partial(nn.feedforward, hidden=[8], neuron=partial(nn.LIF, bias=True), readout=nn.LIS)
+CRITIC = {"network": partial(NET, readout=nn.LI), "loss": loss.ActorCritic}
+
+
+def play(tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "run", again: Any = None, **changes: Any):
+    """A tiny run in tmp_path/name, or going `again` there. Returns: the run."""
+    where = {"again": again} if again else {"exactly": tmp_path / name}
+    run = Run({"seed": seed}, experiment="lights", root=tmp_path, listener=listener, **where)
+    given = {
+        "task": Lights(seed=mix_seed(seed, 5)),
+        "network": NET,
+        "rule": rules.Trace,
+        "loss": loss.Reflect,
+        "optimizer": partial(torch.optim.Adam, lr=0.02),
+        "device": "cpu",
+        "updates": 6,
+        "figures": False,
+    }
+    reinforcement.main(run, **given | changes, seed=seed)
+    return run
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """What run.json says."""
+    return json.loads((run.folder.path / "run.json").read_text())

@@ -1,0 +1,98 @@
+"""An actor and its critic: the reward is judged by what the network itself expected of the moment."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tracetorch.loss.policy import entropy_of, log_of, score_of
+
+
+class ActorCritic:
+    """TD learning: an output beside those of the actions says what is still to come.
+
+        (z, y) = output,    p = softmax(z),    V = u·y
+        δ = reward + γ·V' − V                       V of what was seen, V' of what is seen next; 0 once all is over
+        signal at (z, y) = −δ·(onehot(action) − p, v) / batch − c·(dH/dz, 0) / batch
+
+    so that δ teaches the actor how good the action was, and the critic what was to be expected. An episode that was
+    cut off is not over: what was last to be seen of it is what is seen next.
+
+    Args:
+        discount: γ per action, in [0, 1].
+        unit: u > 0, the value that an output of 1 stands for: an output is as slow to grow as weights are.
+        critic: v ≥ 0, how strongly the critic learns beside the actor.
+        entropy: c, in reward per nat, as in `Reflect`.
+    Returns: of a call: loss, mean of ½·δ² − δ·log p(action) − c·H; and signal, (batch, actions + 1), for
+        `net.backward(signal, at="logits")` of a network whose readout is `LI`, still where it acted. `score` is
+        (onehot − p, v), `modulation` −δ/batch and `bonus` the rest: for `rules.ThreeFactor`, and then it is TD(λ/γ).
+    Raises: RuntimeError if it is called before anything was done.
+    Gradient: that of REINFORCE with δ for the return, unbiased if V is right; the semi-gradient of TD, in units of u.
+    Memory: a few numbers for each output and sample, independent of time.
+    Source: Sutton (1988), doi:10.1007/BF00115009; Barto, Sutton, Anderson (1983), doi:10.1109/TSMC.1983.6313077; of
+        what is cut off, Pardo et al. (2018), doi:10.48550/arXiv.1712.00378.
+    """
+
+    values: int = 1
+    """How many outputs the network needs beside those for the actions."""
+    at: Literal["logits", "output"] = "logits"
+
+    def __init__(self, *, discount: float = 0.99, unit: float = 10.0, critic: float = 0.5, entropy: float = 0.02):
+        if not 0 <= discount <= 1:
+            raise ValueError(f"discount must lie between 0 and 1, got {discount:g}")
+        if not unit > 0:
+            raise ValueError(f"unit must be above 0, got {unit:g}")
+        if not (critic >= 0 and entropy >= 0):
+            raise ValueError(f"critic and entropy must be at least 0, got {critic:g} and {entropy:g}")
+        self.discount, self.unit, self.critic, self.entropy = discount, unit, critic, entropy
+        self._value = self._log = self._entropy = torch.zeros(0)
+        self.score = self.bonus = self.modulation = torch.zeros(0)
+
+    def policy(self, output: Tensor) -> Tensor:
+        """The distribution from which an action is to be drawn, (batch, actions)."""
+        return torch.softmax(output[:, :-1], dim=-1)
+
+    def value(self, output: Tensor) -> Tensor:
+        """V, what is still to come, in units of the reward, (batch,)."""
+        return self.unit * output[:, -1]
+
+    @torch.no_grad()
+    def observe(self, output: Tensor, action: Tensor) -> None:
+        """Take note of an action.
+
+        Args:
+            output: of the network, any real numbers, (batch, actions + 1), such as `LI` gives.
+            action: whole numbers, (batch,).
+        """
+        p, critic = self.policy(output), output.new_full((len(output), 1), self.critic)
+        self.score = torch.cat([score_of(p, action, "logits"), critic], dim=1)
+        self._entropy, rise = entropy_of(p, "logits")
+        self.bonus = torch.cat([-self.entropy * rise / len(p), torch.zeros_like(critic)], dim=1)
+        self._value, self._log = self.value(output), log_of(p, action)
+
+    @torch.no_grad()
+    def __call__(self, reward: Tensor, terminated: Tensor, upcoming: Tensor) -> tuple[Tensor, Tensor]:
+        """Judge the last action.
+
+        Args:
+            reward: any real numbers, (batch,).
+            terminated: for whom all is over, bool (batch,).
+            upcoming: output of the network for what is seen next, (batch, actions + 1); anything where all is over.
+        """
+        if not len(self._value):
+            raise RuntimeError("nothing was done: call loss.observe(output, action) before a reward is judged")
+        to_come = self.value(upcoming).masked_fill(terminated, 0)
+        error = reward.to(to_come) + self.discount * to_come - self._value
+        self.modulation = -error / len(error)
+        loss = (error.square() / 2 - error * self._log - self.entropy * self._entropy).mean()
+        return loss, self.modulation[:, None] * self.score + self.bonus
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: what was done is judged before anything else is."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        del state

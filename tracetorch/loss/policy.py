@@ -1,0 +1,47 @@
+"""What a choice says about the distribution that it was drawn from: its score, and the entropy of the distribution."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tracetorch.loss.target import as_distribution
+
+At = Literal["output", "logits"]
+_FLOOR = 1e-3  # what keeps a score at the output finite, as in `cross_entropy`
+
+
+def score_of(probabilities: Tensor, action: Tensor, at: At) -> Tensor:
+    """What would make the action likelier: d log p(action), by the logits `onehot − p`, by p `onehot/(p + ε)`.
+
+    Args:
+        probabilities: p, (batch, actions).
+        action: whole numbers, (batch,).
+        at: "logits" or "output".
+    Returns: (batch, actions).
+    """
+    chosen = as_distribution(action, probabilities)
+    return chosen - probabilities if at == "logits" else chosen / (probabilities + _FLOOR)
+
+
+def entropy_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
+    """H = −Σ p·log p in nats, (batch,); and what would raise it: dH/d logits = −p·(log p + H), dH/dp = −log p − 1."""
+    logs = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
+    entropy = -(probabilities * logs).sum(dim=-1)
+    if at == "logits":
+        return entropy, -probabilities * (logs + entropy[:, None])
+    return entropy, -(probabilities + _FLOOR).log() - 1
+
+
+def check_at(at: str) -> None:
+    """Raises: ValueError if there is no such place for a signal."""
+    if at not in ("logits", "output"):
+        raise ValueError(f'at must be "logits" or "output", got {at!r}')
+
+
+def log_of(probabilities: Tensor, action: Tensor) -> Tensor:
+    """log p(action), (batch,)."""
+    chosen = probabilities.gather(1, action[:, None].long())[:, 0]
+    return chosen.clamp(min=torch.finfo(probabilities.dtype).tiny).log()

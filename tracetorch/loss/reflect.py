@@ -1,0 +1,158 @@
+"""Learning from rewards: a trace of what was done, and, when a reward comes, more or less of the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tracetorch.loss.expectation import Expectation, scales
+from tracetorch.loss.policy import check_at, entropy_of, log_of, score_of
+
+
+class Reflect:
+    """The trace alternative to REINFORCE: watch each action, and judge what was done when a reward comes.
+
+        e_k ← λ_k·e_k + score,    score = d log p(action)/dz = onehot − p       when `observe` is told of an action
+        signal = −(reward − b)·Σ_k w_k·e_k / batch − c·dH/dz / batch            when it is called with a reward
+
+    z are the logits, p their softmax, H its entropy at the last action, b what was to be expected (`Expectation`).
+
+    Args:
+        decay: λ per action, in [0, 1): for how long an action answers for what comes. One, or several time scales.
+        mixture: w, how much each time scale counts; equally much, and 1 in all, if None.
+        mixture_rate: how fast the mixtures learn, w and that of the baseline; 0 leaves them as they are.
+        baseline: β per reward, in [0, 1), of the rewards to be expected; one or several, or none at all: [].
+        per_sample: whether each sample expects what itself got, rather than what all got.
+        entropy: c, in reward per nat: what it is worth not to have made up one's mind.
+        at: "logits": signals are for `net.backward(signal, at="logits")`. "output": they are dL/dp, and the score is
+            onehot/(p + .001): for rules that know of no logits.
+    Returns: of a call: loss, −mean of (reward − b)·Σ_k w_k·(trace of log p(action)) − c·H; and signal,
+        (batch, actions), its derivative if past outputs all move as one.
+    Raises: RuntimeError if it is called before anything was done.
+    Gradient: without a bonus, signals add up to that of REINFORCE with discounted eligibility,
+        −Σ_t d log p(action)·Σ_{s ≥ t} λ^(s − t)·(reward − b)(s), exactly, where the output depends on the parameters in
+        the same way at every action: where always the same is seen, or, at λ = 0, for a tied `LI` or `LIS` readout and
+        actions drawn from its present output. Otherwise it is approximate: score and input are averaged apart, and what
+        went with what is lost; `rules.ThreeFactor` keeps it. A baseline of past rewards adds no bias.
+        w ascends how well what a time scale taught last agrees with what is taught now: a hypergradient at the output.
+    Memory: batch × actions for each time scale, independent of time.
+    Source: Williams (1992), doi:10.1007/BF00992696; of w, Baydin et al. (2018), doi:10.48550/arXiv.1703.04782.
+    Example:
+        >>> reflect = Reflect(decay=0.9)
+        >>> reflect.observe(torch.tensor([[0.5, 0.5]]), torch.tensor([1]))
+        >>> reflect(torch.tensor([1.0]))[1]
+        tensor([[ 0.5000, -0.5000]])
+    """
+
+    values: int = 0
+    """How many outputs the network needs beside those for the actions."""
+
+    def __init__(
+        self,
+        *,
+        decay: float | Sequence[float] = 0.0,
+        mixture: Sequence[float] | None = None,
+        mixture_rate: float = 0.0,
+        baseline: float | Sequence[float] = 0.99,
+        per_sample: bool = False,
+        entropy: float = 0.0,
+        at: Literal["logits", "output"] = "logits",
+    ):
+        check_at(at)
+        if not (entropy >= 0 and mixture_rate >= 0):
+            raise ValueError(f"entropy and mixture_rate must be at least 0, got {entropy:g} and {mixture_rate:g}")
+        self.at, self.entropy, self.mixture_rate = at, entropy, mixture_rate
+        self.expect = Expectation(baseline, per_sample=per_sample, rate=mixture_rate)
+        self._decays = scales("decay", decay)
+        count = len(self._decays)
+        weights = torch.full((count,), 1 / max(1, count)) if mixture is None else torch.tensor(list(mixture))
+        if len(weights) != count or not count or not bool((weights > 0).all()):
+            raise ValueError(f"mixture needs a weight above 0 for each of {count} decays, got {mixture}")
+        self._sum, self._raw = weights.sum(), weights.log()
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was done; not what is expected."""
+        self._scores = self._logs = self._entropy = self._taught = torch.zeros(0)
+        self.score = self.bonus = self.modulation = torch.zeros(0)
+
+    @property
+    def mixture(self) -> Tensor:
+        """w, one for each time scale."""
+        return self._sum * torch.softmax(self._raw, dim=0)
+
+    def policy(self, output: Tensor) -> Tensor:
+        """The distribution from which an action is to be drawn: the output itself.
+
+        Raises: ValueError if it is none.
+        """
+        if bool((output < 0).any()):
+            lowest = float(output.min())
+            raise ValueError(f"Reflect takes probabilities, such as a LIS readout gives, got {lowest:g}")
+        return output
+
+    @torch.no_grad()
+    def observe(self, output: Tensor, action: Tensor) -> None:
+        """Take note of an action. Afterwards `score` is its score, and `bonus` the signal of the entropy alone.
+
+        Args:
+            output: p, from which the action was drawn, (batch, actions); a mean over steps is such, too.
+            action: whole numbers, (batch,).
+        """
+        self.score = score_of(output, action, self.at)
+        self._entropy, rise = entropy_of(output, self.at)
+        self.bonus = -self.entropy * rise / len(output)
+        if not len(self._scores):
+            self._scores = output.new_zeros(len(self._decays), *output.shape)
+            self._logs = output.new_zeros(len(self._decays), len(output))
+        decays = self._decays.to(output)[:, None]
+        self._scores = decays[..., None] * self._scores + self.score
+        self._logs = decays * self._logs + log_of(output, action)
+
+    @torch.no_grad()
+    def __call__(self, reward: Tensor, over: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Judge what was done. Afterwards `modulation`, (batch,), is the factor of the reward alone, dL/d log p.
+
+        Args:
+            reward: any real numbers, (batch,).
+            over: whose episode ends here, bool (batch,): what they did has nothing to do with what comes next.
+        """
+        if not len(self._scores):
+            raise RuntimeError("nothing was done: call reflect.observe(output, action) before reflect(reward)")
+        reward = reward.to(self._scores)
+        self.modulation = -(reward - self.expect(reward)) / len(reward)
+        weights = self.mixture.to(reward)
+        taught = self.modulation[:, None] * self._scores
+        signal = torch.tensordot(weights, taught, 1)
+        if self.mixture_rate:
+            self._mix(signal)
+            self._taught = taught
+        loss = self.modulation @ (weights @ self._logs) - self.entropy * self._entropy.mean()
+        if over is not None:
+            self._scores = self._scores.masked_fill(over[:, None], 0)
+            self._logs = self._logs.masked_fill(over, 0)
+        return loss, signal + self.bonus
+
+    def _mix(self, signal: Tensor) -> None:
+        """Let a time scale count for more if what it taught last agrees with this."""
+        if not len(self._taught):
+            return
+        share, length = torch.softmax(self._raw, dim=0), signal.norm() * self._taught.flatten(1).norm(dim=1).max()
+        agrees = ((self._taught * signal).sum(dim=(1, 2)) / length.clamp(min=1e-12)).to(share)
+        self._raw = self._raw + self.mixture_rate * share * (agrees - share @ agrees)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, for a checkpoint."""
+        return {name: getattr(self, f"_{name}") for name in _STATE} | {"expect": self.expect.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        for name in _STATE:
+            setattr(self, f"_{name}", state[name])
+        self.expect.load_state_dict(state["expect"])
+
+
+_STATE = ("scores", "logs", "taught", "raw")

@@ -1,0 +1,136 @@
+"""Three factors: what came in, what it made likelier, and, perhaps much later, how good that was."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from tracetorch.encode import Stream
+from tracetorch.nn import Sequential
+from tracetorch.nn.layer import TraceLayer
+from tracetorch.nn.learning import At, average_current, steady_map
+from tracetorch.rules.passage import add_gradient, by_group
+
+
+class ThreeFactor:
+    """Learn from an eligibility of every synapse, once it is known how good it was what they did.
+
+        e ← λ·e + δ·āᵀ,    δ = ∂(score·output)/∂current        at every action, when `observe` is told its score
+        dL/dW = Σ over the samples of modulation·e             at every reward, when `backward` is told its worth
+
+    ā is the layer's average input at the time. `Trace` keeps one average of the scores and one of the inputs, and
+    forgets which went with which; here they meet while both are there. That matters where the right action depends on
+    what is seen just then, and where the reward is judged after the next thing was seen.
+
+    Args:
+        net: any network of `tt.nn`; a bank in it is not used.
+        decay: λ per action, in [0, 1): for how long an action answers for what comes. At 0 only for the next reward.
+        layers: "all"; or "last": the readout alone has eligibilities, and the layers below it learn as with `Trace`,
+            from their inputs at the reward and the trace of the score.
+    Gradient: of W and b; decays and thresholds get none. For a tied `LI` or `LIS` readout and the score of its present
+        output, e is the exact λ-discounted sum of what backpropagation through time gives, so that the gradient is that
+        of REINFORCE with discounted eligibility. Approximate for what lies below, action by action, as `Trace` is.
+    Memory: batch × synapses, of all layers or of the last one; independent of time.
+    Source: Williams (1992), doi:10.1007/BF00992696; Gerstner, Lehmann, Liakoni, Corneil, Brea (2018),
+        doi:10.3389/fncir.2018.00053.
+    """
+
+    def __init__(self, net: Sequential, *, decay: float = 0.0, layers: Literal["all", "last"] = "all"):
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be at least 0 and below 1, got {decay:g}")
+        if layers not in ("all", "last"):
+            raise ValueError(f'layers must be "all" or "last", got {layers!r}')
+        self.net, self.decay, self.layers = net, decay, layers
+        self._kept: dict[
+            str, Tensor
+        ] = {}  # "1.weight": (batch, out, in), "1.bias": (batch, out), "score": (batch, out)
+        self._new: Tensor | None = None  # which samples have begun a new sequence since the last action
+
+    def begin(self, lanes: Tensor | None = None) -> None:
+        """Start a new sequence: forget the state; and, at the next action, the eligibilities.
+
+        Args: lanes: of which samples alone, bool (batch,); of all, if None.
+        """
+        self.net.reset(lanes)
+        if lanes is None:
+            self._kept, self._new = {}, None
+        else:
+            self._new = lanes if self._new is None else self._new | lanes
+
+    def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
+        """Run over a stretch of time; see `Sequential.run`."""
+        return self.net.run(xs, reduce=reduce, window=window)
+
+    @torch.no_grad()
+    def observe(self, score: Tensor, *, at: At = "logits") -> None:
+        """Take note of an action, at the state in which it was chosen.
+
+        Args:
+            score: what makes it likelier, such as d log p(action)/d logits, (batch, out_features).
+            at: what it is a derivative by; see `TraceLayer.backward`.
+        """
+        layers = list(enumerate(self.net))
+        if self.layers == "last":
+            self._at = at
+            self._keep("score", score)
+            layers = layers[-1:]
+        for number, layer in reversed(layers):
+            average, delta, below = _pull(layer, score, at)
+            by_sample = by_group(layer, delta).unsqueeze(-1) * average.view(layer.groups, len(score), 1, -1)
+            self._keep(f"{number}.weight", by_sample.transpose(0, 1).flatten(1, 2))
+            if layer.bias is not None:
+                self._keep(f"{number}.bias", delta)
+            score, at = below, "output"
+        self._new = None
+
+    @torch.no_grad()
+    def backward(self, modulation: Tensor) -> None:
+        """Add to the gradient of weights and biases; at any time, any number of times.
+
+        Args: modulation: what the actions were worth, as dL/d score: (batch,).
+        Raises: RuntimeError before the first action.
+        """
+        if not self._kept:
+            raise RuntimeError("nothing was done since the beginning: call rule.observe(score) before rule.backward")
+        for name, kept in self._kept.items():
+            number, _, parameter = name.partition(".")
+            if parameter:
+                add_gradient(self.net[int(number)], parameter, torch.tensordot(modulation.to(kept), kept, 1))
+        if self.layers == "last":
+            readout, score = self.net[len(self.net) - 1], self._kept["score"]
+            _, _, told = _pull(readout, modulation.to(score)[:, None] * score, self._at)
+            above = readout
+            for layer in list(self.net)[-2::-1]:
+                told, above = cast(Tensor, layer.backward(told, above)), layer
+
+    def state_dict(self) -> dict[str, Any]:
+        """The eligibilities, for a checkpoint."""
+        return {"kept": {n: v.clone() for n, v in self._kept.items()}, "new": self._new, "at": getattr(self, "_at", "")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        where = self.net[0].weight.device
+        self._kept = {name: value.to(where) for name, value in state["kept"].items()}
+        self._new, self._at = None if state["new"] is None else state["new"].to(where), state["at"]
+
+    def _keep(self, name: str, value: Tensor) -> None:
+        kept = self._kept.get(name)
+        if kept is None:
+            self._kept[name] = value.clone(memory_format=torch.contiguous_format)
+            return
+        if self._new is not None:
+            kept[self._new] = 0
+        kept.mul_(self.decay).add_(value)
+
+
+def _pull(layer: TraceLayer, signal: Tensor, at: At) -> tuple[Tensor, Tensor, Tensor]:
+    """The average input; and what a signal at the average output is at the current, and at what comes from below."""
+    average = layer.average_input().detach()
+    current = average_current(layer, average).requires_grad_()
+    with torch.enable_grad():
+        output = steady_map(layer, layer.state.steps, at)(current)
+    (delta,) = torch.autograd.grad(output, current, signal.to(output.dtype))
+    weight = layer.weight.view(layer.groups, -1, layer.in_features)
+    return average, delta, torch.bmm(by_group(layer, delta), weight).sum(dim=0)
