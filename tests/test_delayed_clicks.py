@@ -124,8 +124,8 @@ def test_the_example_is_marked_with_its_own_delay():
 @pytest.mark.parametrize(
     ("delay", "phrase"),
     [
-        ("1..", "delay must be a list of numbers or a range such as .*, none below 0, got '1..'"),
-        ("long", "delay must be a list of numbers or a range such as"),
+        ("1..", "delay must be a number, a list of numbers or a range such as .*, none below 0, got '1..'"),
+        ("long", "delay must be a number, a list of numbers or a range such as"),
         ([], "delay must be a list"),
         ([1.0, -1.0], "delay must be .* none below 0"),
         ([math.nan], "delay must be"),

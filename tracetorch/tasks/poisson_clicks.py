@@ -88,7 +88,7 @@ class PoissonClicks(Task):
             raise ValueError(f"dt must be above 0 and short enough for at most one click in a step, got {dt:g} s")
         self.gamma = Pool("gamma", gamma, 0.0)
         self.duration = Pool("duration", duration, dt)
-        self.delay = Pool("delay", delay if isinstance(delay, Sequence) else [delay], 0.0)
+        self.delay = Pool("delay", delay, 0.0, number=True)
         self.label = choices("label", label, ("side", "count"))
         self.total_rate, self.stereo_click, self.cue_rate, self.noise = total_rate, stereo_click, cue_rate, noise
         self.neurons_per_channel, self.dt, self.batch_size, self.seed = neurons_per_channel, dt, batch_size, seed

@@ -17,19 +17,23 @@ class Pool:
 
     Args:
         name: of the argument, for errors.
-        given: the list, or the range.
+        given: the list, or the range; or a number that all trials have.
         least: no value may be below.
+        number: whether a number alone is one of the things that may be given, for errors.
     Raises: ValueError if it is neither, or holds such a value, or one that is not finite.
     """
 
-    def __init__(self, name: str, given: Spread, least: float):
+    def __init__(self, name: str, given: Spread | float, least: float, *, number: bool = False):
+        given = [given] if isinstance(given, float | int) else given
         self.listed = None if isinstance(given, str) else [float(value) for value in given]
         try:
             ends = [float(end) for end in given.split("..")] if isinstance(given, str) else self.listed
         except ValueError:
             ends = None
         if not ends or (self.listed is None and len(ends) != 2) or not all(least <= end < math.inf for end in ends):
-            wanted = f"a list of numbers or a range such as 0.1..1.2, none below {least:g}"
+            wanted = (
+                f"{'a number, ' if number else ''}a list of numbers or a range such as 0.1..1.2, none below {least:g}"
+            )
             raise ValueError(f"{name} must be {wanted}, got {given!r}")
         self.low, self.high = min(ends), max(ends)
 
