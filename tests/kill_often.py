@@ -68,7 +68,7 @@ def kill_often(folder: Path, kills: int, seed: int) -> list[int]:
         child = start(*words)
         if chance.random() < 0.8:  # else it may be while the run is still being put together
             wait_for_work(folder, child)
-        time.sleep(chance.uniform(0.0, 0.3))
+        time.sleep(chance.uniform(0.0, 0.8))
         os.kill(child, signal.SIGKILL)
         code = finish(child)
         if code == 0:  # it was done before the signal came

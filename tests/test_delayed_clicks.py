@@ -126,7 +126,7 @@ def test_the_example_is_marked_with_its_own_delay():
     [
         ("1..", "delay must be a number, a list of numbers or a range such as .*, none below 0, got '1..'"),
         ("long", "delay must be a number, a list of numbers or a range such as"),
-        ([], "delay must be a list"),
+        ([], "delay must be a number, a list"),
         ([1.0, -1.0], "delay must be .* none below 0"),
         ([math.nan], "delay must be"),
         ("1..inf", "delay must be"),

@@ -130,7 +130,7 @@ DIGIT_ROWS = [
 ]
 VERB_ROWS = [
     (("show", "bogus=1"), "bogus: there is no key"),
-    (("show", "task.delay=x"), "task.delay must be a number"),
+    (("show", "task.cue=x"), "task.cue must be a number"),
     (("list", "expriment"), "there is no group 'expriment'. Did you mean 'experiment'"),
     (("plot", "nowhere"), "there is no folder nowhere"),
     (("plot", "taken"), "taken is no run folder"),

@@ -13,10 +13,11 @@ import tracetorch
 
 SPIKES = """
 import numpy as np
+from tracetorch.kernels.cpu.arrays import Traces
 from tracetorch.kernels.cpu.neurons import LIF, Neurons, Outlet
 from tracetorch.kernels.cpu.scan import _from_currents
 one, nothing, flat = np.ones(1), np.zeros((0, 0, 0)), np.zeros((0, 0))
-outlet = Outlet(nothing, flat, 0, nothing, flat)
+outlet = Outlet(nothing, flat, 0, Traces(nothing, flat, nothing, flat))
 print(_from_currents(0, 1, np.ones((1, 1, 1)), Neurons(LIF, np.zeros((1, 1)), one, one), outlet))
 """
 """A membrane exactly at its threshold, which does not fire. The neuron and the loop that calls it lie in two files."""
