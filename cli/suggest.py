@@ -46,9 +46,10 @@ def no_such_key(name: str, config: Config, keys_of: Callable[[str], dict[str, li
 
 
 def _in_another_choice(group: str, word: str, keys: dict[str, Iterable[str]] | dict[str, list[str]]) -> str:
+    having = [f"{group}={choice}" for choice, known in keys.items() if word in known]
+    if having:
+        return f" It belongs to {' and '.join(filter(None, (', '.join(having[:-1]), having[-1])))}."
     for choice, known in keys.items():
-        if word in known:
-            return f" It belongs to {group}={choice}."
         if hint := did_you_mean(word, known, f"{group}."):
             return f"{hint[:-1]}, which {group}={choice} has?"
     return ""

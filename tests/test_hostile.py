@@ -121,7 +121,7 @@ DIGIT_ROWS = [
     ("task.source=halves", 2, "halves/train-images-idx3-ubyte.gz is damaged or cut short .*; fetch it again"),
     ("task.source=null", 2, "task.source must be a word, got None"),
     (f"task.source={LONG}", 2, "source"),
-    ("task.gamma=[1]", 2, "It belongs to task=poisson_clicks"),
+    ("task.gamma=[1]", 2, "It belongs to task=delayed_clicks and task=poisson_clicks"),
     ("task=patterns", 2, "task.source: tracetorch.tasks.Patterns takes no 'source'"),
     ("train.updates=null train.passes=nan", 2, "passes"),
     ("train.updates=null train.passes=inf", 2, "passes"),
