@@ -13,6 +13,7 @@ _LIF, _LI, _LIS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
 @triton.jit
 def trace_kernel(xs, trace, decays, steps, batch, channels, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """`reference.trace_scan`, without traces of the trace."""
     row = tl.program_id(0)  # trace × batch + sample
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < channels
@@ -62,6 +63,7 @@ def draw_kernel(  # type: ignore[no-untyped-def]
     limits, samples, first, drawn, trace, decays, steps, batch, channels,
     VARYING: tl.constexpr, TRACE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
+    """`reference.spikes`, and their trace."""
     sample = tl.program_id(0)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < channels
@@ -99,6 +101,7 @@ def scan_kernel(  # type: ignore[no-untyped-def]
     currents, membrane, decays, thresholds, outputs, total, trace, trace_decays, steps, batch, neurons, first,
     KIND: tl.constexpr, OUTPUTS: tl.constexpr, TOTAL: tl.constexpr, TRACE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
+    """`reference.lif_scan`, `li_scan` or `lis_scan`, from currents on."""
     sample = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside, mine = at < neurons, sample * neurons + at
