@@ -7,7 +7,7 @@ from tests.common import BATCH, IN, OUT, normal, spikes
 from tests.test_bptt import gradients, lively
 from tracetorch.encode import poisson
 from tracetorch.nn import LI, LIF, LIS, Sequential
-from tracetorch.rules import BPTT, EProp, eprop, replayed
+from tracetorch.rules import BPTT, EProp, replayed
 from tracetorch.rules.surrogate import Triangle
 
 
@@ -120,14 +120,38 @@ def test_however_time_is_cut_into_chunks_it_is_the_same_gradient(reduce, monkeyp
             torch.testing.assert_close(other[name], value, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.usefixtures("chunk")
+@pytest.mark.parametrize("learnt", ["every", "last"])
+def test_stretch_by_stretch_it_remembers_what_came_before(learnt):
+    """Three stretches of a sequence, learnt from at each end or at the last; in the latter a sample begins anew."""
+    found = []
+    for parts in ([6, 9, 9], [24]):
+        net, xs = lively("LIF-LI"), spikes()
+        if learnt == "last" and len(parts) == 1:
+            xs[:6, 1] = 0  # what a sample that begins anew after 6 steps has not seen
+        rule = EProp(net)
+        rule.begin()
+        for at, part in enumerate(xs.split(parts)):
+            rule.forward(part, reduce="mean", window=3)
+            if learnt == "every" or at == len(parts) - 1:
+                net.zero_grad()
+                rule.backward(normal(BATCH, OUT))
+            if at == 0 and len(parts) > 1 and learnt == "last":
+                rule.begin(torch.tensor([False, True, False]))
+        found.append(gradients(net))
+    for name in ("layers.0.weight", "layers.1.weight"):
+        assert found[0][name].abs().max() > 0
+        torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("above", [LI, LIF])
-def test_eligibilities_are_kept_only_if_a_signal_may_meet_them_later(chunk, above, monkeypatch):
-    folds, fold = [], eprop._Eligibility.fold
-    monkeypatch.setattr(eprop._Eligibility, "fold", lambda self, *what: folds.append(self) or fold(self, *what))
+def test_eligibilities_are_formed_only_if_a_signal_may_meet_them(chunk, above):
     rule = EProp(Sequential(lively("LIF-LI")[0], above(5, OUT).double()))
-    rule.forward(spikes(), reduce="mean")
-    rule.backward(normal(BATCH, OUT))
-    assert len(folds) == (4 if chunk == 5 and above is LI else 0)
+    for stretch in (1, 2):
+        rule.forward(spikes(), reduce="mean")
+        rule.backward(normal(BATCH, OUT))
+        (eligibility,) = rule._eligibilities
+        assert (eligibility.weight is not None) is (above is LI and (chunk == 5 or stretch == 2))
 
 
 @pytest.mark.parametrize("options", [{}, {"feedback": "random"}], ids=str)

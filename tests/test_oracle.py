@@ -209,8 +209,8 @@ def test_eprop_and_ottt_are_exact_for_a_tied_readout_at_every_moment(readout, mo
 
 
 @each_readout
-@pytest.mark.parametrize("moments", [m for m in MOMENTS if "learn_every" not in m], ids=str)
-def test_eprop_is_exact_next_to_a_tied_readout(readout, moments):
+@each_moments
+def test_eprop_is_exact_next_to_a_tied_readout_at_every_moment(readout, moments):
     rule = partial(EProp, surrogate=TRIANGLE)
     given = lesson(readout=readout, **moments)
     assert_oracle(network(readout), rule, given, HIDDEN | READOUT, surrogate=TRIANGLE)

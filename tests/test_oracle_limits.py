@@ -9,7 +9,7 @@ from tests.common import normal
 from tests.test_oracle import TRIANGLE, each_readout, lesson, network
 from tracetorch._testing import EXACT, Bounds, assert_oracle, full_gradients
 from tracetorch.nn import LI, Sequential
-from tracetorch.rules import BPTT, OTTT, EProp, Trace, TruncatedBPTT
+from tracetorch.rules import BPTT, OTTT, Trace, TruncatedBPTT
 from tracetorch.rules.agreement import agreement, gradient_by_rule
 from tracetorch.rules.surrogate import FastSigmoid, Triangle
 
@@ -105,12 +105,6 @@ def test_bptt_forgets_what_came_before_the_last_learning_moment():
     assert_oracle(net, BPTT, given, {"layers.0.weight": EXACT}, forget=True)
     found, wanted = both(BPTT, net, given)
     assert (found - wanted).norm() > 0.1 * wanted.norm()
-
-
-def test_eprop_begins_its_eligibilities_anew_at_each_learning_moment():
-    given = lesson(readout=LI, window=1, learn_every=8)
-    close = agreement(*both(partial(EProp, surrogate=TRIANGLE), network(LI, decay=0.95), given, TRIANGLE))
-    assert close.cosine > 0.99 and close.norm_ratio < 0.5, close
 
 
 def test_ottt_lacks_what_reaches_the_output_later_than_the_step_itself():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,7 +37,8 @@ class EProp:
         also batch × inputs × neurons of every hidden layer, for the eligibilities. Independent of time.
     Time: the signal comes at the end here, so the stretch is run twice: O(time × batch × weights). Within a chunk no
         eligibility is formed: what is still to come of the signal, Σ_{t' ≥ t} κ^(t' − t)·L(t'), meets ψ(t)·x̂(t)ᵀ in one
-        matrix product over time × batch. Each chunk but the last is then folded into the eligibilities.
+        matrix product over time × batch. A chunk is folded into the eligibilities once there is another after it, in
+        the same stretch or, if the sequence goes on, in the next.
     Source: Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein, Maass (2020), doi:10.1038/s41467-020-17236-y.
     """
 
@@ -61,16 +62,25 @@ class EProp:
             torch.randn(out, layer.out_features, generator=generator) / out**0.5 for layer in list(net)[:-1]
         ]
         self._recording: Recording | None = None
+        self._eligibilities = self._none_yet()
 
     def begin(self, lanes: Tensor | None = None) -> None:
-        """Start a new sequence: forget the state, and the eligibilities with it."""
-        self.net.reset(lanes)
+        """Start a new sequence: forget the state, and the eligibilities with it; of some samples alone, if `lanes`."""
+        if lanes is None:
+            self._eligibilities = self._none_yet()
+        else:
+            self._remember_unlearnt()
+            for eligibility in self._eligibilities:
+                eligibility.forget(lanes)
         self._recording = None
+        self.net.reset(lanes)
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
-        """Run over a stretch of time; see `Sequential.run`."""
+        """Run over a stretch of time; see `Sequential.run`. Under `torch.no_grad` no eligibilities are kept."""
         if not torch.is_grad_enabled():
+            self._eligibilities = self._none_yet()
             return self.net.run(xs, reduce=reduce, window=window)
+        self._remember_unlearnt()
         output, self._recording = record(self.net, xs, reduce, window)
         return output
 
@@ -84,18 +94,28 @@ class EProp:
             raise RuntimeError(
                 "nothing was run since the last learning moment: call rule.forward(xs) before rule.backward"
             )
-        xs, first, share, before, between = self._recording
+        self._replay(self._recording, signal)
+        self._recording = None
+
+    def _remember_unlearnt(self) -> None:
+        """A stretch that nothing was said about has its eligibilities all the same."""
+        if self._recording is not None:
+            self._replay(self._recording, None)
+
+    def _replay(self, recording: Recording, signal: Tensor | None) -> None:
+        """Run a stretch again, for its eligibilities; and learn, if there is a signal."""
+        xs, first, share, before, between = recording
         (*hidden, readout), states, above = self.net, list(before), between[-1]
-        kept = 0.0 if readout.spiking else float(readout.decay.detach())
-        feedback, eligibilities = self.feedback_weights(), [_Eligibility(layer, kept) for layer in hidden]
+        kept, feedback, eligibilities = self._kept(), self.feedback_weights(), self._eligibilities
         for start, part in chunks(xs):
             passages, value = list[Passage](), part.to(readout.weight.dtype)
             for at, layer in enumerate(hidden):
                 passages.append(go_through(layer, value, states[at], self.surrogate))
                 states[at], value = passages[at].after, passages[at].outputs
             slopes, stop = [passage.slope() for passage in passages], start + len(part)
-            told = list(zip(passages, slopes, eligibilities, feedback, strict=True))
-            if stop > first:
+            for eligibility in eligibilities:
+                eligibility.fold(kept)
+            if signal is not None and stop > first:
                 counting = value[max(0, first - start) :]
                 top = go_through(readout, counting, above, self.surrogate)
                 above, delta = top.after, top.pull((signal * share).repeat(len(counting), 1))
@@ -103,14 +123,20 @@ class EProp:
                 deltas = delta.new_zeros(*value.shape[:2], delta.shape[1])
                 deltas[-len(counting) :] = delta.view(*counting.shape[:2], -1)
                 coming = _still_to_come(deltas, kept)
-                for passage, slope, eligibility, sent in told:
+                for passage, slope, eligibility, sent in zip(passages, slopes, eligibilities, feedback, strict=True):
                     passage.pull((deltas @ sent).flatten(0, 1))
                     passage.learn((coming @ sent).flatten(0, 1) * slope)
                     eligibility.learn(kept * coming[0] @ sent)
-            if stop < len(xs) and kept:
-                for passage, slope, eligibility, _ in told:
-                    eligibility.fold(passage, slope)
-        self._recording = None
+            for eligibility, passage, slope in zip(eligibilities, passages, slopes, strict=True):
+                eligibility.last = _Chunk(passage.trace, passage.ones_trace(), slope)
+
+    def _none_yet(self) -> list[_Eligibility]:
+        return [_Eligibility(layer) for layer in list(self.net)[:-1]]
+
+    def _kept(self) -> float:
+        """κ. A readout that fires filters nothing."""
+        readout = self.net[len(self.net) - 1]
+        return 0.0 if readout.spiking else float(readout.decay.detach())
 
     @torch.no_grad()
     def feedback_weights(self) -> list[Tensor]:
@@ -132,29 +158,51 @@ def _still_to_come(deltas: Tensor, kept: float) -> Tensor:
     return (weights @ deltas.flatten(1)).view_as(deltas)
 
 
+class _Chunk(NamedTuple):
+    """What is left of a passage, to be folded."""
+
+    trace: Tensor  # (groups, time, batch, in_features)
+    ones_trace: Tensor  # (time, batch, 1 or out_features)
+    slope: Tensor  # ψ, (rows, out_features)
+
+
 class _Eligibility:
     """ē of every synapse and bias of a layer, after the chunks that were folded into it; nothing before the first."""
 
-    def __init__(self, layer: TraceLayer, kept: float):
-        self.layer, self.kept = layer, kept
+    def __init__(self, layer: TraceLayer):
+        self.layer = layer
+        self.last: _Chunk | None = None  # gone through, and not folded yet: there may be no signal after it
         self.weight: Tensor | None = None  # (groups × batch, neurons of the group, in_features)
         self.bias: Tensor | None = None  # (batch, out_features)
 
     @torch.no_grad()
-    def fold(self, passage: Passage, slope: Tensor) -> None:
-        """Take in a chunk of k steps: ē ← κᵏ·ē + Σ_t κ^(k − t)·ψ(t)·x̂(t)ᵀ. Args: slope: ψ, (rows, out_features)."""
-        steps = len(passage.steps)
+    def fold(self, kept: float) -> None:
+        """Take in the last chunk, of k steps: ē ← κᵏ·ē + Σ_t κ^(k − t)·ψ(t)·x̂(t)ᵀ. Args: kept: κ."""
+        if self.last is None or not kept:
+            return
+        (trace, ones_trace, slope), self.last = self.last, None
+        steps = len(ones_trace)
         ages = torch.arange(steps - 1, -1, -1, dtype=slope.dtype, device=slope.device)
-        left = slope.unflatten(0, (steps, -1)) * (self.kept**ages)[:, None, None]
-        slopes, traces = by_group(self.layer, left).permute(0, 2, 3, 1), passage.trace.transpose(1, 2)
+        left = slope.unflatten(0, (steps, -1)) * (kept**ages)[:, None, None]
+        slopes, traces = by_group(self.layer, left).permute(0, 2, 3, 1), trace.transpose(1, 2)
         factors = slopes.flatten(0, 1), traces.flatten(0, 1)  # (groups × batch, …, time) and (groups × batch, time, …)
         if self.weight is None:
             self.weight = torch.bmm(*factors)
         else:
-            self.weight.baddbmm_(*factors, beta=self.kept**steps)
+            self.weight.baddbmm_(*factors, beta=kept**steps)
         if self.layer.bias is not None:
-            new = (left * passage.ones_trace()).sum(dim=0)
-            self.bias = new if self.bias is None else self.kept**steps * self.bias + new
+            new = (left * ones_trace).sum(dim=0)
+            self.bias = new if self.bias is None else kept**steps * self.bias + new
+
+    @torch.no_grad()
+    def forget(self, lanes: Tensor) -> None:
+        """Begin anew for some samples, bool (batch,)."""
+        if self.last is not None:
+            self.last.slope.view(-1, *lanes.shape, self.layer.out_features)[:, lanes] = 0
+        if self.weight is not None:
+            self.weight.unflatten(0, (-1, len(lanes)))[:, lanes] = 0
+        if self.bias is not None:
+            self.bias[lanes] = 0
 
     @torch.no_grad()
     def learn(self, told: Tensor) -> None:
