@@ -14,6 +14,7 @@ import random
 import signal
 import tempfile
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from tracetorch.runs import RunFolder
 from tracetorch.runs.same import difference
 from tracetorch.runs.state import last_record
 
-SETTINGS = (*CLICKS, "threads=1", "train.updates=800", "train.log_every=7", "train.eval_every=500")
+UPDATES = 800
+SETTINGS = (*CLICKS, "threads=1", f"train.updates={UPDATES}", "train.log_every=7", "train.eval_every=500")
 OFTEN = ("train.checkpoint_seconds=0.02",)
 
 
@@ -52,12 +54,15 @@ def finish(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def wait_for_work(folder: Path, child: int) -> None:
-    """Until the run says that this process is at work."""
-    while RunFolder(folder).facts().get("pid") != child and not os.waitid(
-        os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT
-    ):
-        time.sleep(0.01)
+def wait_until(done: Callable[[], bool], child: int) -> None:
+    """Or until the process has ended."""
+    while not done() and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        time.sleep(0.002)
+
+
+def on_record(folder: Path) -> int:
+    """The last update that the run has recorded."""
+    return int(last_record(folder).get("update", 0))
 
 
 def kill_often(folder: Path, kills: int, seed: int) -> list[int]:
@@ -65,16 +70,20 @@ def kill_often(folder: Path, kills: int, seed: int) -> list[int]:
     chance, moments = random.Random(seed), list[int]()
     words = ("run", *SETTINGS, *OFTEN, f"output.dir={folder}")
     while len(moments) < kills:
-        child = start(*words)
+        child, until = start(*words), on_record(folder) + chance.uniform(0, 1.2 * UPDATES / kills)
         if chance.random() < 0.8:  # else it may be while the run is still being put together
-            wait_for_work(folder, child)
-        time.sleep(chance.uniform(0.0, 0.8))
+            # So many updates, and no time: a machine that has much else to do kills it at the same moments.
+            wait_until(lambda child=child: RunFolder(folder).facts().get("pid") == child, child)
+            wait_until(lambda until=until: on_record(folder) >= until, child)
+            time.sleep(chance.uniform(0, 0.03))
+        else:
+            time.sleep(chance.uniform(0, 0.8))
         os.kill(child, signal.SIGKILL)
         code = finish(child)
         if code == 0:  # it was done before the signal came
             break
         assert code == -signal.SIGKILL, f"it ended by itself with {code}"
-        moments.append(int(last_record(folder).get("update", 0)))
+        moments.append(on_record(folder))
         words = ("resume", str(folder)) if (folder / "config.yaml").exists() else words
         if words[0] == "run" and folder.exists():  # killed before it had written its config: begin again
             for path in folder.iterdir():

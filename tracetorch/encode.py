@@ -202,5 +202,8 @@ def _check_shape(values: Tensor, varying: bool = False) -> None:
 
 
 def _check_unit(values: Tensor, what: str) -> None:
-    if values.numel() and not bool(((values >= 0) & (values <= 1)).all()):
-        raise ValueError(f"{what} in [0, 1], got values from {values.min():g} to {values.max():g}")
+    if not values.numel():
+        return
+    low, high = values.aminmax()
+    if not bool((low >= 0) & (high <= 1)):  # nor if any is NaN
+        raise ValueError(f"{what} in [0, 1], got values from {low:g} to {high:g}")

@@ -45,7 +45,10 @@ class Draws(NamedTuple):
 
 def limit_of(probability: Tensor) -> Tensor:
     """The int32 below which a `number` falls with this probability, rounded up to a multiple of 2⁻²⁴."""
-    return torch.ceil(probability.to(torch.float64) * (1 << BITS)).to(torch.int32)
+    exact = (
+        probability if probability.dtype == torch.float32 else probability.to(torch.float64)
+    )  # a power of 2 is a shift
+    return torch.ceil(exact * (1 << BITS)).to(torch.int32)
 
 
 def draw(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:

@@ -78,7 +78,7 @@ def add_step(traces, sample, x):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def gather(rows, bias, events, ends, usual, start, currents):  # type: ignore[no-untyped-def]
-    """Currents of one sample, (time, neurons), from the rows (inputs, neurons) of who was unusual.
+    """Currents of one sample, (time, 1, neurons), from the rows (inputs, neurons) of who was unusual.
 
     `start`: room for (neurons,): the bias, and the rows of those that mostly fire.
     """
@@ -95,7 +95,7 @@ def gather(rows, bias, events, ends, usual, start, currents):  # type: ignore[no
         at = uint64(0)
         for step in range(ends.shape[0]):
             for neuron in range(left, right):
-                currents[step, neuron] = start[neuron]
+                currents[step, 0, neuron] = start[neuron]
             # Eight at a time, because the sum is then loaded and stored an eighth as often.
             while at + uint64(8) <= ends[step, 0]:
                 a, b, c, d = events[at], events[at + uint64(1)], events[at + uint64(2)], events[at + uint64(3)]
@@ -108,15 +108,15 @@ def gather(rows, bias, events, ends, usual, start, currents):  # type: ignore[no
                 for neuron in range(left, right):
                     first = (rows[a, neuron] + rows[b, neuron]) + (rows[c, neuron] + rows[d, neuron])
                     second = (rows[e, neuron] + rows[f, neuron]) + (rows[g, neuron] + rows[h, neuron])
-                    currents[step, neuron] += first + second
+                    currents[step, 0, neuron] += first + second
                 at += uint64(8)
             while at < ends[step, 0]:
                 a = events[at]
                 for neuron in range(left, right):
-                    currents[step, neuron] += rows[a, neuron]
+                    currents[step, 0, neuron] += rows[a, neuron]
                 at += uint64(1)
             while at < ends[step, 1]:
                 a = events[at]
                 for neuron in range(left, right):
-                    currents[step, neuron] -= rows[a, neuron]
+                    currents[step, 0, neuron] -= rows[a, neuron]
                 at += uint64(1)

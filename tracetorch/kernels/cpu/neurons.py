@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import int32, njit
 
 from tracetorch.kernels.cpu.arrays import Traces
 from tracetorch.kernels.cpu.events import add_step
@@ -37,15 +37,22 @@ class Outlet(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def run(neurons, currents, sample, output, outlet):  # type: ignore[no-untyped-def]
-    """All steps of one sample. `currents`: (time, neurons); `output`: room for one step. Returns: spikes counted."""
-    membrane = neurons.membrane[sample]
+def run(neurons, currents, row, sample, output, outlet):  # type: ignore[no-untyped-def]
+    """All steps of one sample.
+
+    Args:
+        currents: (time, rows, neurons), laid out so; which row is this sample's. The row alone, `currents[:, row]`,
+            would be compiled for neurons that might lie apart, and take three times as long.
+        output: room for one step.
+    Returns: spikes counted.
+    """
+    membrane, decay, threshold = neurons.membrane[sample], neurons.decay, neurons.threshold
     fired = 0
     for step in range(currents.shape[0]):
         if neurons.kind == LIF:
-            fired += _fire(currents[step], membrane, neurons.decay, neurons.threshold, output)
+            fired += _fire(currents[step, row], membrane, decay, threshold, output)
         else:
-            _leak(currents[step], membrane, neurons.decay)
+            _leak(currents[step, row], membrane, decay)
             if neurons.kind == LIS:
                 softmax(membrane, output)
             else:
@@ -57,13 +64,16 @@ def run(neurons, currents, sample, output, outlet):  # type: ignore[no-untyped-d
 
 @njit(cache=True, nogil=True)
 def _fire(current, membrane, decay, threshold, output):  # type: ignore[no-untyped-def]
-    spikes = 0
     for neuron in range(membrane.shape[0]):
         raised = decay[neuron] * membrane[neuron] + current[neuron]
         fires = raised > threshold[neuron]
-        spikes += fires
         output[neuron] = fires
         membrane[neuron] = raised - threshold[neuron] if fires else raised
+    spikes = int32(
+        0
+    )  # on its own, and no wider than the floats: a sum of 64 bits would keep the loop above from its lanes
+    for neuron in range(membrane.shape[0]):
+        spikes += int32(output[neuron] != 0)
     return spikes
 
 
@@ -90,9 +100,11 @@ def softmax(membrane, output):  # type: ignore[no-untyped-def]
 def _deliver(output, step, sample, outlet):  # type: ignore[no-untyped-def]
     """What `Sink.take` does, for one sample."""
     if outlet.outputs.shape[0]:
+        outputs = outlet.outputs[step, sample]
         for neuron in range(output.shape[0]):
-            outlet.outputs[step, sample, neuron] = output[neuron]
+            outputs[neuron] = output[neuron]
     if outlet.total.shape[0] and step >= outlet.first:
+        total = outlet.total[sample]
         for neuron in range(output.shape[0]):
-            outlet.total[sample, neuron] += output[neuron]
+            total[neuron] += output[neuron]
     add_step(outlet.traces, sample, output)

@@ -96,13 +96,13 @@ def _share(drive: Drive) -> float:
 def _from_draws(first, last, source, steps, traces, rows, bias, neurons, outlet):  # type: ignore[no-untyped-def]
     # One event more than all: who may fire is written before it is known whether it does.
     events, ends, usual = room(steps, rows.shape[0])
-    currents, start, output = np.empty((steps, rows.shape[1]), rows.dtype), np.empty_like(bias), np.empty_like(bias)
+    currents, start, output = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty_like(bias), np.empty_like(bias)
     fired = 0
     for sample in range(first, last):
         draw_events(source, sample, events, ends, usual)
         add_events(traces, sample, events, ends, usual)
         gather(rows, bias, events, ends, usual, start, currents)
-        fired += run(neurons, currents, sample, output, outlet)
+        fired += run(neurons, currents, 0, sample, output, outlet)
     return fired
 
 
@@ -110,13 +110,13 @@ def _from_draws(first, last, source, steps, traces, rows, bias, neurons, outlet)
 def _from_spikes(first, last, spikes, traces, rows, bias, neurons, outlet):  # type: ignore[no-untyped-def]
     steps = spikes.shape[0]
     events, ends, usual = room(steps, rows.shape[0])
-    currents, start, output = np.empty((steps, rows.shape[1]), rows.dtype), np.empty_like(bias), np.empty_like(bias)
+    currents, start, output = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty_like(bias), np.empty_like(bias)
     fired = 0
     for sample in range(first, last):
         list_events(spikes, sample, events, ends)
         add_events(traces, sample, events, ends, usual)
         gather(rows, bias, events, ends, usual, start, currents)
-        fired += run(neurons, currents, sample, output, outlet)
+        fired += run(neurons, currents, 0, sample, output, outlet)
     return fired
 
 
@@ -125,7 +125,7 @@ def _from_currents(first, last, currents, neurons, outlet):  # type: ignore[no-u
     output = np.empty_like(neurons.membrane[0])
     fired = 0
     for sample in range(first, last):
-        fired += run(neurons, currents[:, sample], sample, output, outlet)
+        fired += run(neurons, currents, sample, sample, output, outlet)
     return fired
 
 

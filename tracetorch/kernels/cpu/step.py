@@ -60,7 +60,7 @@ class Stepper:
         self._rows = weight.detach().t().numpy()
         self._neurons, self._inputs = weight.shape
         start = weight.new_zeros(self._neurons) if bias is None else bias
-        self._room = (np.empty((1, self._neurons), self._rows.dtype), np.empty(self._neurons, self._rows.dtype))
+        self._room = (np.empty((1, 1, self._neurons), self._rows.dtype), np.empty(self._neurons, self._rows.dtype))
         self._bias = start.detach().numpy()
         self.state: Any = None
         self._most = max(1, MOST // weight.numel())
@@ -106,12 +106,12 @@ def _step(x, rows, bias, kind, membrane, decay, threshold, traces, steps, output
     outlet = Outlet(outputs.reshape((1, *outputs.shape)), nothing[0:0, 0], 0, nobody)
     for sample in range(x.shape[0]):
         for neuron in range(rows.shape[1]):
-            current[0, neuron] = bias[neuron]
+            current[0, 0, neuron] = bias[neuron]
         for channel in range(x.shape[1]):
             value = x[sample, channel]
             if value != 0:
                 for neuron in range(rows.shape[1]):
-                    current[0, neuron] += value * rows[channel, neuron]
+                    current[0, 0, neuron] += value * rows[channel, neuron]
         add_step(traces, sample, x[sample])
-        run(neurons, current, sample, output, outlet)
+        run(neurons, current, 0, sample, output, outlet)
         steps[sample, 0] += 1
