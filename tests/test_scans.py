@@ -161,6 +161,7 @@ def test_views_that_are_not_contiguous(kernels, neuron, kind):
 @pytest.mark.parametrize("kind", ["draws", "spikes", "float-spikes"])
 def test_the_share_that_fires_decides_the_road_and_both_give_the_same(monkeypatch, kind, given, precision, dtype):
     taken, dense, results = roads(monkeypatch), "_from_currents", []
+    monkeypatch.setattr(cpu_scan, "WIDE", 1)
     sparse = "_from_draws" if kind == "draws" else "_from_spikes"
     spikes = binary(20, 3, IN, rate=0.2)
     share = float(spikes.mean())
@@ -174,6 +175,18 @@ def test_the_share_that_fires_decides_the_road_and_both_give_the_same(monkeypatc
         assert taken[-1] == road
         assert ("_count" in taken) == (kind != "draws" and not given)
     same(*results)
+
+
+@pytest.mark.parametrize("kind", ["draws", "spikes"])
+def test_the_fewer_neurons_the_sooner_it_is_the_dense_road_but_for_draws(monkeypatch, kind):
+    taken, spikes = roads(monkeypatch), binary(20, 3, IN, rate=0.2).bool()
+    mine = case("lif", drawn(20, rate=0.2) if kind == "draws" else spikes, SETUPS["all"], torch.float32)
+    share, neurons = float(spikes.float().mean()), mine.drive.weight.shape[0]
+    monkeypatch.setitem(cpu_scan.DENSE_FROM, torch.float32, 1.01 * share)
+    for wide, road in ((neurons, "sparse"), (2 * neurons, "sparse" if kind == "draws" else "dense")):
+        monkeypatch.setattr(cpu_scan, "WIDE", wide)
+        scanned(cpu, mine)
+        assert (taken[-1] == "_from_currents") is (road == "dense")
 
 
 def test_real_valued_input_takes_the_dense_road_however_little_of_it_is_not_zero(monkeypatch):

@@ -174,7 +174,7 @@ def two_sided(values: Tensor) -> Tensor:
 
 
 def _share(rates: Tensor, varying: bool) -> float:
-    odds = rates.to(torch.float32)
+    odds = rates[..., ::8, :].to(torch.float32)  # a hint: of every eighth sample it is as good
     return float((odds if varying else torch.minimum(odds, 1 - odds)).mean())
 
 

@@ -56,7 +56,7 @@ def add_events(traces, sample, events, ends, usual):  # type: ignore[no-untyped-
             at = ends[step, 1]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def follow(traces, which, sample):  # type: ignore[no-untyped-def]
     """The traces of one trace take it as it was before the step."""
     values = traces.values[which, sample]
@@ -66,7 +66,7 @@ def follow(traces, which, sample):  # type: ignore[no-untyped-def]
             kept[channel] = decays[channel] * kept[channel] + values[channel]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def add_step(traces, sample, x):  # type: ignore[no-untyped-def]
     """One step of any input, (features,), into the traces of one sample."""
     for which in range(traces.values.shape[0]):

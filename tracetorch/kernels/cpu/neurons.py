@@ -62,7 +62,7 @@ def run(neurons, currents, row, sample, output, outlet):  # type: ignore[no-unty
     return fired
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _fire(current, membrane, decay, threshold, output):  # type: ignore[no-untyped-def]
     for neuron in range(membrane.shape[0]):
         raised = decay[neuron] * membrane[neuron] + current[neuron]
@@ -77,7 +77,7 @@ def _fire(current, membrane, decay, threshold, output):  # type: ignore[no-untyp
     return spikes
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _leak(current, membrane, decay):  # type: ignore[no-untyped-def]
     for neuron in range(membrane.shape[0]):
         membrane[neuron] = decay[neuron] * membrane[neuron] + current[neuron]
@@ -96,7 +96,7 @@ def softmax(membrane, output):  # type: ignore[no-untyped-def]
         output[neuron] /= whole
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _deliver(output, step, sample, outlet):  # type: ignore[no-untyped-def]
     """What `Sink.take` does, for one sample."""
     if outlet.outputs.shape[0]:

@@ -29,6 +29,10 @@ DENSE_FROM = {torch.float32: 0.27, torch.float64: 0.27, torch.bfloat16: 0.12}
 """From which share of active inputs on a dense product is faster than adding up the weights of who fired, by the dtype
 of the product; measured by benchmarks/sparsity.py."""
 
+WIDE = 192
+"""With fewer neurons than this it is sooner: to list who fired costs the same, however few weights are then added up.
+Not so for spikes that are yet to be drawn: drawing lists them anyway."""
+
 
 def lif_scan(drive: Drive, membrane: Tensor, decay: Tensor, threshold: Tensor, sink: Sink) -> None:
     """See `reference.lif_scan`."""
@@ -66,7 +70,8 @@ def _scan(drive: Drive, kind: int, membrane: Tensor, decay: Tensor, threshold: T
     outputs = torch.empty(0, 0, 0, dtype=dtype) if sink.outputs is None else sink.outputs
     total = torch.empty(0, 0, dtype=torch.float64) if sink.total is None else sink.total
     outlet = Outlet(outputs.numpy(), total.numpy(), sink.first, traces_of(sink.trace, dtype))
-    if _share(drive) > DENSE_FROM[drive.precision]:
+    narrow = 1.0 if isinstance(xs, Draws) else min(1.0, size[2] / WIDE)
+    if _share(drive) > DENSE_FROM[drive.precision] * narrow:
         made = currents(drive)
         return spread(_from_currents, size[1], made.numel(), made, neurons, outlet)
     # Weights are laid out input by input (see `nn.parameters`), so this transposition moves nothing.
