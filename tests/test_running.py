@@ -162,3 +162,18 @@ def test_a_chunk_counts_for_every_layer():
     net.run(spikes(), chunk=5)
     for layer in layers_of(net):
         assert layer.state.steps.tolist() == [[STEPS]] * BATCH
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_decays_in_silence_ends_at_zero_and_not_at_the_least_number_there_is(threads):
+    """Traces and membranes of a stream that falls silent: numbers too small to be normal would be slow for ever."""
+    torch.manual_seed(0)
+    net, before = Sequential(LIF(64, 32), LIF(32, 16)), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        net.run(torch.rand(50, 32, 64))
+        assert net[0].state.trace.all()
+        net.run(torch.zeros(1200, 32, 64), reduce="mean")
+    finally:
+        torch.set_num_threads(before)
+    assert not any(layer.state.trace.any() or layer.state.membrane.any() for layer in net)
