@@ -15,6 +15,7 @@ from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
 from tracetorch.nn import Sequential
+from tracetorch.rules import ThreeFactor, Trace
 from tracetorch.rules.rule import Rule
 from tracetorch.runs.health import check_loss
 from tracetorch.runs.progress import Best, Log
@@ -79,8 +80,8 @@ def main(
     task.to(run.device)
     torch.manual_seed(seed)
     net = network(task.input_size, task.output_size).to(run.device)
-    net.precision = torch.bfloat16 if precision == "bfloat16" else None
     learner, stepper = rule(net), optimizer(parameter_groups(net))
+    set_precision(learner, precision)
     rate = CosineAnnealingLR(stepper, total) if schedule == "cosine" else LambdaLR(stepper, lambda update: 1.0)
     diagnostic = diagnostics(learner, task, loss, window=window, learn_every=learn_every)
     _rehearse(learner, task.train_batch(0), loss, window)
@@ -147,6 +148,16 @@ def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
     others = [parameter for name, parameter in named if not name.endswith("weight")]
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def set_precision(learner: Rule, precision: str) -> None:
+    """Raises: ValueError if the rule would learn from other spikes than those of the rounded weights."""
+    if precision == "float32":
+        return
+    if not isinstance(learner, Trace | ThreeFactor):
+        name = type(learner).__name__
+        raise ValueError(f"train.precision={precision} needs rule=trace: {name} learns from products in float32")
+    learner.net.precision = torch.bfloat16
 
 
 def _rehearse(learner: Rule, batch: Batch, loss: Loss, window: int | None) -> None:

@@ -148,5 +148,5 @@ def test_wrong_arguments_are_told():
     net = lively("LIF-LI")
     with pytest.raises(ValueError, match="surrogate must be one of fast_sigmoid, arctan, triangle, got 'sigmoid'"):
         BPTT(net, surrogate="sigmoid")
-    with pytest.raises(ValueError, match="k must be at least 1 step, got 0"):
+    with pytest.raises(ValueError, match="k must be a whole number of steps, at least 1, got 0"):
         TruncatedBPTT(net, k=0)

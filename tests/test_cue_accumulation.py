@@ -65,6 +65,9 @@ def test_the_shortcuts_reach_what_probability_says():
     [
         ({"cues": 6}, "cues must be an odd number"),
         ({"cues": -1}, "cues must be an odd number"),
+        ({"recall": -1}, "recall must be at least 0, got -1"),
+        ({"recall": 0.0001}, "the recall lasts at least a step of 0.001 s, got 0.0001 s"),
+        ({"interval": float("inf")}, "interval must be finite"),
         ({"bias": 0.3}, "bias"),
         ({"cue": 0.2}, "at most the interval"),
         ({"cue": 0.0}, "at least a step"),

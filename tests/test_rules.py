@@ -1,11 +1,15 @@
 """Every rule of the table has `begin`, `forward` and `backward`; `Trace` is the network's own run and backward."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from tests.common import BATCH, IN, LAYERS, OUT, RULES, build, each, normal, spikes
+from tests.tiny_training import PATTERNS, train
 from tracetorch.encode import poisson
 from tracetorch.rules import Trace
+from tracetorch.tasks import Patterns
 
 NET = next(row for row in LAYERS if row.name == "network")
 
@@ -91,3 +95,30 @@ def test_trace_is_run_and_backward(streamed):
         assert rule.backward(signal) is None and plain.backward(signal).shape == (BATCH, IN)
     assert all(torch.equal(net.get_parameter(name).grad, plain.get_parameter(name).grad) for name in NET.learned)
     assert rule.net is net
+
+
+def test_one_seed_gives_every_rule_the_same_weights_spikes_and_without_learning_the_same_outputs(tmp_path):
+    """Through the whole loop: of the same run with every rule, at a step size of 0."""
+    ends, records = [], []
+    for row in RULES:
+        seen = []
+
+        class Seen(Patterns):
+            def train_batch(self, number, seen=seen):
+                batch = super().train_batch(number)
+                seen.append(batch.xs.dense())
+                return batch
+
+        still = partial(torch.optim.SGD, lr=0.0)
+        task = Seen(**PATTERNS, seed=3)
+        run = train(tmp_path, name=row.name, seed=3, task=task, rule=row.make, optimizer=still, log_every=1)
+        checkpoint = torch.load(run.folder.checkpoint("latest"), weights_only=True)
+        ends.append((checkpoint["net"], torch.stack(seen)))
+        kept = ("update", "loss", *task.metrics)
+        records.append([{name: line[name] for name in kept if name in line} for line in run.folder.records()])
+    for (net, seen), found in zip(ends, records, strict=True):
+        assert seen.any() and torch.equal(seen, ends[0][1])
+        assert all(torch.equal(value, ends[0][0][name]) for name, value in net.items())
+        assert len(found) == len(records[0]) >= 4
+        for line, wanted in zip(found, records[0], strict=True):
+            assert line == pytest.approx(wanted, rel=1e-6)

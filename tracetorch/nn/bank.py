@@ -9,6 +9,9 @@ follows the trace, `e ← c·e + t`, with several decays c₁ < c₂ < … < c_K
 is the trace over one stretch of the past, the next further back. Each has an average current of its own, and its own
 place on the steady-state map. The signal from above, dL/d Σ_s rˢ·output(s)/Σ_s rˢ for a reader with decay r, falls to a
 stretch as its share of what the reader remembers, Σ_s rˢ·w_k(s)/c_Kˢ.
+
+Approximate: within a stretch the input counts as steady, and order is lost there. Memory: batch × inputs for each
+decay, independent of time. The construction is ours; docs/how-it-learns.md.
 """
 
 from __future__ import annotations

@@ -20,9 +20,10 @@ class LI(TraceLayer):
     Args:
         in_features, out_features, decay, trace_decay, bias, learn, decay_gradient: see `TraceLayer`.
     Returns: membranes, any real number, (batch, out_features).
-    Gradient: exact for W and b, for a loss on the present output, if the trace is tied to the membrane: it then equals
-        backpropagation through time. Approximate for decays, which it treats as if the current were steady.
-    Memory: batch × (in_features + out_features), independent of time.
+    Gradient: exact for W, b and the decay, for a loss on the present output, if the trace is tied to the membrane: it
+        then equals backpropagation through time. With `decay_gradient="stationary"` it treats the decay as if the
+        current were steady.
+    Memory: batch × (in_features + out_features), and as many inputs again if the decay learns; independent of time.
     """
 
     state_type = F.LIState

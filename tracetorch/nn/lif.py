@@ -26,7 +26,9 @@ class LIF(TraceLayer):
     Returns: spikes, 0 or 1, (batch, out_features).
     Gradient: approximate: the spikes of a stretch of time are replaced by their average rate, so order within it is
         lost; closest when the input is steady and the trace is tied to the membrane.
-    Memory: batch × (in_features + out_features), independent of time.
+    Memory: batch × (in_features + out_features), and as many inputs again if the decay learns, and for each decay in
+        the bank; independent of time.
+    Source: docs/how-it-learns.md derives the map.
     Example:
         >>> layer = LIF(3, 2)
         >>> layer(torch.ones(1, 3)).shape

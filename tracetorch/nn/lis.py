@@ -21,9 +21,9 @@ class LIS(TraceLayer):
     Args:
         in_features, out_features, decay, trace_decay, bias, learn, decay_gradient: see `TraceLayer`.
     Returns: probabilities, each row sums to 1, (batch, out_features).
-    Gradient: as `LI`: exact for W and b, for a loss on the present output, if the trace is tied. For a loss on the mean
-        over a window it takes the softmax where it stands at the end.
-    Memory: batch × (in_features + out_features), independent of time.
+    Gradient: as `LI`: exact for W, b and the decay, for a loss on the present output, if the trace is tied. For a loss
+        on the mean over a window it takes the softmax where it stands at the end.
+    Memory: as `LI`.
     """
 
     state_type = F.LIState

@@ -132,6 +132,8 @@ class LayerParameters(Module):
             raise ValueError("learn: a tied trace_decay follows the membrane's; give trace_decay a number to learn it")
 
     def _check_bank(self, bank: Sequence[float]) -> Tensor:
+        if isinstance(bank, str | int | float) or any(isinstance(decay, str) for decay in bank):
+            raise ValueError(f"bank is a list of decays, such as [0.97], got {bank!r}")
         decays = torch.tensor(sorted(bank), dtype=torch.get_default_dtype())
         if not bool(((decays > 0) & (decays < 1)).all()) or len(decays.unique()) < len(decays):
             raise ValueError(f"bank lists different decays between 0 and 1 (both excluded), got {list(bank)}")

@@ -12,14 +12,14 @@ from tracetorch.rules.unrolled import learn, run_unrolled
 
 
 class BPTT:
-    """Learn from everything that happened since the last learning moment, or since the sequence began.
+    """Learn from everything that happened in the last `forward`.
 
     Args:
         net: any network of `tt.nn`.
         surrogate: what stands for the derivative of a spike: "fast_sigmoid", "arctan", "triangle", or a `Surrogate`.
         through_reset: whether the gradient flows through the reset as well.
     Gradient: exact, but for the surrogate: that of ordinary autograd through every step. What lies before the last
-        learning moment of the same sequence is a fact to it.
+        `forward` of the same sequence is a fact to it, whether it was learnt from or not.
     Memory: O(time × batch × (inputs + neurons)): every spike and membrane, until `backward`.
     Time: forward and backward through every step, O(time × batch × weights) each.
     Source: Werbos (1990), doi:10.1109/5.58337; with surrogates, Neftci, Mostafa, Zenke (2019),
@@ -38,6 +38,7 @@ class BPTT:
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`. Under `torch.no_grad` that is all; else a graph is kept."""
         if not torch.is_grad_enabled():
+            self._output = None
             return self.net.run(xs, reduce=reduce, window=window)
         self._output = run_unrolled(self.net, xs, self.surrogate, reach=None, reduce=reduce, window=window)
         return self._output.detach()

@@ -8,7 +8,7 @@ from torch import Tensor
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
 from tracetorch.rules.passage import Passage, go_through
-from tracetorch.rules.replayed import Recording, chunks, record
+from tracetorch.rules.replayed import Recording, check_signal, chunks, record
 from tracetorch.rules.surrogate import Surrogate, surrogate_of
 
 
@@ -39,8 +39,9 @@ class OTTT:
         self._recording = None
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
-        """Run over a stretch of time; see `Sequential.run`."""
+        """Run over a stretch of time; see `Sequential.run`. `xs` is read again by `backward`."""
         if not torch.is_grad_enabled():
+            self._recording = None
             return self.net.run(xs, reduce=reduce, window=window)
         output, self._recording = record(self.net, xs, reduce, window)
         return output
@@ -48,14 +49,11 @@ class OTTT:
     def backward(self, signal: Tensor) -> None:
         """Add to the gradient of every learnable parameter, once for each `forward`.
 
-        Args: signal: dL/d the mean that `forward` gave; or, if that was every step's output, dL/d the last one.
-        Raises: RuntimeError if nothing was run since.
+        Args: signal: dL/d the mean that `forward` gave; or, if that was every step's output, dL/d the last one:
+            (batch, out_features).
+        Raises: RuntimeError if nothing was run since; ValueError for a signal of another shape.
         """
-        if self._recording is None:
-            raise RuntimeError(
-                "nothing was run since the last learning moment: call rule.forward(xs) before rule.backward"
-            )
-        xs, first, share, _, between = self._recording
+        xs, first, share, _, between = check_signal(self.net, self._recording, signal)
         states = list(between)
         for _, part in chunks(xs[first:]):
             passages, value = list[Passage](), part.to(self.net[0].weight.dtype)

@@ -45,6 +45,16 @@ def record(net: Sequential, xs: Tensor | Stream, reduce: str | None, window: int
     return output, Recording(xs, first, 1 / (count - first), before, between)
 
 
+def check_signal(net: Sequential, recording: Recording | None, signal: Tensor) -> Recording:
+    """Returns: what is to be learnt from. Raises: RuntimeError if nothing was run; ValueError for an odd signal."""
+    if recording is None:
+        raise RuntimeError("nothing was run since the last learning moment: call rule.forward(xs) before rule.backward")
+    wanted = (len(recording.before[0].steps), net.out_features)
+    if signal.shape != wanted:
+        raise ValueError(f"expected a signal of shape {wanted}, got {tuple(signal.shape)}")
+    return recording
+
+
 def chunks(xs: Tensor | Stream) -> Iterator[tuple[int, Tensor]]:
     """The steps in order, `CHUNK` at a time, and the number of the first of them. It is the first chunk that is short.
 

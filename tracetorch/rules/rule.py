@@ -22,4 +22,8 @@ class Rule(Protocol):
         """Run over a stretch of time; see `Sequential.run`. Returns: what came out, without a graph."""
 
     def backward(self, signal: Tensor) -> Any:
-        """Learn: add to the gradient of every learnable parameter. Args: signal: dL/d what `forward` gave."""
+        """Learn: add to the gradient of every learnable parameter.
+
+        Args: signal: dL/d the mean that `forward` gave, (batch, out_features); if it gave every step's output, dL/d the
+            last of them. Rules that go back through time take one for every step, too: (time, batch, out_features).
+        """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -29,6 +29,11 @@ class Surrogate(ABC):
     """
 
     through_reset: bool = False
+
+    def __post_init__(self) -> None:
+        for field in fields(self)[1:]:  # those of the shape
+            if not 0 < getattr(self, field.name) < math.inf:
+                raise ValueError(f"{field.name} must be above 0 and finite, got {getattr(self, field.name):g}")
 
     @abstractmethod
     def value(self, x: Tensor) -> Tensor:
@@ -112,9 +117,9 @@ SURROGATES: dict[str, Callable[..., Surrogate]] = {"fast_sigmoid": FastSigmoid, 
 
 
 def surrogate_of(surrogate: Surrogate | str, *, through_reset: bool = False) -> Surrogate:
-    """A surrogate by its name. Raises: ValueError for a name that there is not."""
+    """A surrogate by its name, or as it is. Raises: ValueError for a name that there is not."""
     if isinstance(surrogate, Surrogate):
-        return surrogate
-    if surrogate not in SURROGATES:
+        return replace(surrogate, through_reset=surrogate.through_reset or through_reset)
+    if not isinstance(surrogate, str) or surrogate not in SURROGATES:
         raise ValueError(f"surrogate must be one of {', '.join(SURROGATES)}, got {surrogate!r}")
     return SURROGATES[surrogate](through_reset=through_reset)

@@ -13,9 +13,14 @@ class Trace:
     """Learn from the trace of each layer's input, and from nothing else of the past.
 
     Args: net: any network of `tt.nn`.
-    Gradient: approximate; see each layer. Equal to backpropagation through time for the weights of a tied `LI` or `LIS`
-        readout and a loss on its present output.
-    Memory: batch × (inputs + neurons) of every layer, independent of time.
+    Gradient: approximate; see each layer. Equal to backpropagation through time for weights, bias and decay of a tied
+        `LI` or `LIS` readout and a loss on its present output. Dropped: the order of what came in, within a trace's
+        time scale; spikes, for their average rate; of a mean over a window, all but where it stands at its end.
+    Memory: batch × (inputs + neurons) of every layer, independent of time; see `TraceLayer` for what decays that learn
+        and a bank add.
+    Time: O(T × batch × weights) forward for a stretch of T steps; a learning moment O(batch × weights).
+    Source: docs/how-it-learns.md; decays by forward accumulation, as real-time recurrent learning does it, Williams,
+        Zipser (1989), doi:10.1162/neco.1989.1.2.270.
     """
 
     def __init__(self, net: Sequential):

@@ -69,7 +69,9 @@ class CueAccumulation(Task):
         for name, count in counts.items():
             at_least(name, count, 1)
         for name, value in {
+            "interval": interval,
             "delay": delay,
+            "recall": recall,
             "rate": rate,
             "noise": noise,
             "validation_trials": validation_trials,
@@ -83,6 +85,8 @@ class CueAccumulation(Task):
             raise ValueError(f"dt must be above 0 and short enough for at most one spike in a step, got {dt:g} s")
         if not dt <= cue <= interval:
             raise ValueError(f"a cue lasts at least a step and at most the interval of {interval:g} s, got {cue:g} s")
+        if recall < dt:
+            raise ValueError(f"the recall lasts at least a step of {dt:g} s, got {recall:g} s")
         self.cues, self.bias, self.rate, self.noise = cues, bias, rate, noise
         self.neurons_per_channel, self.dt, self.batch_size, self.seed = neurons_per_channel, dt, batch_size, seed
         self.trials = {"validation": validation_trials, "test": test_trials}

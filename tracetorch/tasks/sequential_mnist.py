@@ -45,7 +45,7 @@ class SequentialMNIST(Task):
         seed: of the order of the digits and of the spikes. Every pass has a new order and new spikes.
     Raises: FileNotFoundError, ValueError or OSError if the digits cannot be had; ValueError for other bad values.
     Source: Le, Jaitly and Hinton (2015), A simple way to initialize recurrent networks of rectified linear units,
-        arXiv:1504.00941, for pixels and permuted pixels.
+        doi:10.48550/arXiv.1504.00941, for pixels and permuted pixels.
     """
 
     output_size = 10

@@ -43,9 +43,10 @@ class StoreRecall(Task):
         seed: of all trials; held-out ones are drawn apart.
     Raises: ValueError for values that make no trial.
     Source: Bellec, Salaj, Subramoney, Legenstein, Maass (2018), Long short-term memory and learning-to-learn in
-        networks of spiking neurons, arXiv:1803.09574, whose code has the task; Salaj, Subramoney, Kraisnikovic, Bellec,
-        Legenstein, Maass (2021), Spike frequency adaptation supports network computations on temporally dispersed
-        information, doi:10.7554/eLife.65459. There commands come at any time, several to a trial; here one of each.
+        networks of spiking neurons, doi:10.48550/arXiv.1803.09574, whose code has the task; Salaj, Subramoney,
+        Kraisnikovic, Bellec, Legenstein, Maass (2021), Spike frequency adaptation supports network computations on
+        temporally dispersed information, doi:10.7554/eLife.65459. There commands come at any time, several to a trial;
+        here one of each.
     """
 
     output_size = 2

@@ -60,8 +60,8 @@ def spread(kernel: Callable[..., Any], batch: int, work: int, *arguments: Any) -
 def flush() -> None:
     """Let this thread take numbers too small to be normal (below 1e-38) for 0, as GPUs may.
 
-    What decays would reach them after long silence, and stay there for good, since .9 times the least of them is rounded
-    to itself; and a processor takes ten times as long with such.
+    What decays would reach them after long silence, and stay there for good, since .9 times the least of them rounds to
+    itself; and a processor takes ten times as long with such.
     """
     torch.set_flush_denormal(True)
 
