@@ -138,7 +138,7 @@ def test_the_table_has_a_row_for_each_point(tmp_path):
         ["trace", "10", "3", "0.920 ± 0.025", "0.9100–0.9300"],
     ]
     memory = relate(compare([tmp_path], by=["rule"], metric="training_memory_bytes"), "task.delay")
-    assert table(memory).title == "training memory (MiB) against task.delay"
+    assert table(memory).title == "training memory (MiB) against task.delay (s)"
     assert table(memory).rows[0][1:] == ["1", "3", "2.0 ± 2.5", "1.000–3.000"]
     first = rows(found)[0]
     assert (first["x"], first["x_ci_low"], first["runs"], first["seeds"], first["chance"]) == (1, 1, 3, 3, 0.501)
@@ -152,7 +152,7 @@ def drawn(found) -> tuple[Figure, list[str]]:
 def test_the_figure_says_what_it_shows(tmp_path):
     runs(runs(runs(tmp_path), "bptt", seeds=2), experiment="cues", lr=0.5)
     figure, shown = drawn(relate(compare([tmp_path], by=["rule"]), "task.delay"))
-    for text in ("task.delay", "accuracy", "clicks", "cues", "chance", "trace (n=3)", "bptt (n=2)", "1", "10"):
+    for text in ("task.delay (s)", "accuracy", "clicks", "cues", "chance", "trace (n=3)", "bptt (n=2)", "1", "10"):
         assert text in shown
     assert "Bars: 95 % interval of the mean (Student's t); where n=2, from one run to the other." in " ".join(shown)
     assert figure.get_figwidth() <= 7

@@ -135,6 +135,10 @@ def _bar(of: Summary, unit: float) -> tuple[float, float] | None:
     return low / unit, high / unit
 
 
+_SECONDS = ("task.delay", "task.duration", "task.cue", "task.dt", "task.interval", "task.recall")
+"""Keys of tasks that are times, whose names do not say so."""
+
+
 def _unit(name: str) -> float:
     """What to divide by."""
     return 2.0**20 if name.endswith("_bytes") else 1.0
@@ -142,7 +146,10 @@ def _unit(name: str) -> float:
 
 def _words(name: str) -> str:
     """A name, and its unit where that is another than it says."""
-    return f"{plain_words(name.removesuffix('_bytes'))} (MiB)" if name.endswith("_bytes") else plain_words(name)
+    if name.endswith("_bytes"):
+        return f"{plain_words(name.removesuffix('_bytes'))} (MiB)"
+    seconds = name in _SECONDS or name.startswith("time_constant_")
+    return plain_words(name) + (" (s)" if seconds else "")
 
 
 def _note(found: Relation, drawn: int) -> str:

@@ -85,7 +85,7 @@ def relation(
             axes.set_visible(False)
         _scale(grid[0, 0], "x", [x for x, _ in runs], log=True, at_values=connected)
         levels = [panel.chance for panel in panels if panel.chance is not None]
-        _scale(grid[0, 0], "y", [y for _, y in runs] + levels, log=not share)
+        _scale(grid[0, 0], "y", [y for _, y in runs] + levels, log=not share, whole=1.0 if share else math.inf)
         for at, axes in enumerate(list(grid.flat)[: len(panels)]):
             if at % columns == 0:
                 axes.set_ylabel(drawable(of_y), parse_math=False)
@@ -128,8 +128,13 @@ def _handle(name: str, at: int, panels: Sequence[Panel], *, connected: bool) -> 
     return Line2D([], [], **look, markersize=4.8, markeredgecolor="white", markeredgewidth=0.5, label=label)
 
 
-def _scale(axes: Axes, name: str, values: Sequence[float], *, log: bool, at_values: bool = False) -> None:
-    """Scale, ticks and limits, by the runs: the interval of a few that disagree would squeeze all else to a line."""
+def _scale(
+    axes: Axes, name: str, values: Sequence[float], *, log: bool, at_values: bool = False, whole: float = math.inf
+) -> None:
+    """Scale, ticks and limits, by the runs: the interval of a few that disagree would squeeze all else to a line.
+
+    Args: whole: what no value surpasses; intervals that do so are cut off a little above.
+    """
     axis, low, high = getattr(axes, f"{name}axis"), min(values), max(values)
     get_limits, set_limits = getattr(axes, f"get_{name}lim"), getattr(axes, f"set_{name}lim")
     is_log = log and low > 0 and _DECADE < high / low < _MOST_DECADES
@@ -144,7 +149,10 @@ def _scale(axes: Axes, name: str, values: Sequence[float], *, log: bool, at_valu
         axis.set_major_locator(round_ticks(5))
         room = _ROOM * (high - low)
         if room > 0 and math.isfinite(room):
-            set_limits(max(min(get_limits()[0], low - room / 7), low - room), min(get_limits()[1], high + room))
+            set_limits(
+                max(min(get_limits()[0], low - room / 7), low - room),
+                min(get_limits()[1], high + room, max(high, whole) + room / 7),
+            )
     if at_values and len(set(values)) <= _MOST_TICKS:
         axis.set_major_locator(FixedLocator(sorted(set(values))))
         axis.set_major_formatter(FuncFormatter(lambda value, at: f"{value:,.6g}"))
