@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tracetorch.rules import replayed
+
 settings.register_profile(
     "tracetorch",
     deadline=None,
@@ -24,3 +26,10 @@ def here(tmp_path, monkeypatch):
     """An empty folder, and the working directory for as long as the test lasts."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(params=[64, 5])
+def chunk(request, monkeypatch):
+    """Rules that run a sequence again take all 24 steps at once; or 4, and then 5 at a time."""
+    monkeypatch.setattr(replayed, "CHUNK", request.param)
+    return request.param
