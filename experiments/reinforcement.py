@@ -16,10 +16,10 @@ from tracetorch import kernels, runs
 from tracetorch.diagnostics import Diagnostic, Nothing
 from tracetorch.encode import mix_seed
 from tracetorch.experiments.evaluation import build
-from tracetorch.experiments.supervised import parameter_groups
+from tracetorch.experiments.supervised import parameter_groups, set_precision
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.nn import Sequential
-from tracetorch.rules import ThreeFactor, Trace
+from tracetorch.rules import EProp, ThreeFactor, Trace
 from tracetorch.rules.rule import Rule
 from tracetorch.runs.episodes import Episodes
 from tracetorch.runs.health import check_loss
@@ -86,15 +86,15 @@ def main(
     torch.manual_seed(seed)
     net, judge = build(task, network, loss)
     net.to(run.device)
-    net.precision = torch.bfloat16 if precision == "bfloat16" else None
     learner, stepper = rule(net), optimizer(parameter_groups(net))
+    set_precision(learner, precision)
     rate = _schedule(stepper, schedule, total)
     diagnostic = diagnostics(learner, task, judge, window=window, learn_every=None)
     _rehearse(learner, task, judge, window)
     test = partial(play, net, task, judge.policy, window=window)
     best, log, episodes = Best(patience), Log(["loss", "reward"]), Episodes(task.lanes)
     parts = {"schedule": rate, "best": best, "log": log, "episodes": episodes, "loss": judge, "task": task}
-    parts |= {"rule": learner} if isinstance(learner, ThreeFactor) else {}
+    parts |= {"rule": learner} if isinstance(learner, EProp | ThreeFactor) else {}  # those that have eligibilities
     run.planned_updates, update = total, run.restore(net, stepper, **parts)
 
     with run:

@@ -24,6 +24,7 @@ FORMS = {
     "through time": {"rule": rules.BPTT, "loss": partial(loss.Reflect, at="output")},
 }
 EACH = pytest.mark.parametrize("form", FORMS, ids=list(FORMS))
+E_PROP = {"rule": rules.EProp, "loss": partial(loss.Reflect, at="output")}  # keeps eligibilities, and learns this late
 LONG = {"updates": 12, "log_every": 5, "eval_every": 4, "schedule": "cosine"}
 
 
@@ -32,7 +33,8 @@ class Killed(BaseException):
 
 
 def given(form: str) -> dict:
-    return {name: part() if name == "task" else part for name, part in FORMS[form].items()}
+    parts = E_PROP if form == "e-prop" else FORMS[form]
+    return {name: part() if name == "task" else part for name, part in parts.items()}
 
 
 def timeless(run):
@@ -48,7 +50,7 @@ def test_it_learns_which_arm_pays(form, tmp_path):
     assert late[0] < 0.9 < late[-1]
 
 
-@EACH
+@pytest.mark.parametrize("form", [*FORMS, "e-prop"])
 @pytest.mark.parametrize(("at", "how"), [(3, "wish"), (7, "kill")])
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(form, at, how, tmp_path):
     def stop(event, values):
