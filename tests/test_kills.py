@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(kills):
     command = [sys.executable, "-m", "tests.kill_often", "--kills", str(kills), "--seed", "1"]
     surroundings = os.environ | {"OMP_NUM_THREADS": "1"}

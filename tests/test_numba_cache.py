@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import tracetorch
 
 SPIKES = """
@@ -23,6 +25,7 @@ print(_from_currents(0, 1, np.ones((1, 1, 1)), Neurons(LIF, np.zeros((1, 1)), on
 """A membrane exactly at its threshold, which does not fire. The neuron and the loop that calls it lie in two files."""
 
 
+@pytest.mark.slow
 def test_a_changed_neuron_is_compiled_anew_into_the_loop_that_calls_it(tmp_path):
     package = tmp_path / "tracetorch"
     shutil.copytree(Path(tracetorch.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
