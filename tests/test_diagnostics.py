@@ -111,12 +111,11 @@ def test_every_parameter_has_its_two_keys_in_every_record_and_in_the_table(tmp_p
     assert [name for name in header if name in keys] == keys
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("surrogate", ["fast_sigmoid", "triangle"])
-def test_bptt_agrees_with_itself(tmp_path, surrogate, precision):
+def test_bptt_agrees_with_itself(tmp_path, surrogate):
     options = {"surrogate": surrogate, "through_reset": True}
     given = {"rule": partial(rules.BPTT, **options), "diagnostics": partial(Gradient, every=1, **options)}
-    for row in gradients(train(tmp_path, precision=precision, **given)):
+    for row in gradients(train(tmp_path, **given)):
         for name in NAMES:
             assert row[f"{name}.cosine"] == pytest.approx(1, abs=1e-5)
             assert row[f"{name}.norm_ratio"] == pytest.approx(1, abs=1e-5)

@@ -177,3 +177,5 @@ def test_what_decays_in_silence_ends_at_zero_and_not_at_the_least_number_there_i
     finally:
         torch.set_num_threads(before)
     assert not any(layer.state.trace.any() or layer.state.membrane.any() for layer in net)
+    least = 5e-324
+    assert least * 1.0 > 0, "and elsewhere such numbers are what they were"

@@ -13,7 +13,7 @@ from torch import Tensor
 from tracetorch.kernels.cpu.arrays import Traces, per, traces_of
 from tracetorch.kernels.cpu.events import add_step
 from tracetorch.kernels.cpu.neurons import KINDS, Neurons, Outlet, run
-from tracetorch.kernels.cpu.threads import flush
+from tracetorch.kernels.cpu.threads import flushed
 from tracetorch.kernels.trace import Trace
 
 MOST = 1 << 21
@@ -85,9 +85,8 @@ class Stepper:
         """One step of the state that was bound. Args: x (batch, inputs). Returns: output (batch, neurons)."""
         if [raw.tobytes() for raw in self._raw] != self._raw_bytes:
             self.bind(self.state)
-        flush()
         outputs = np.empty((x.shape[0], self._neurons), self._rows.dtype)
-        _step(x.numpy(), self._rows, self._bias, self._kind, *self._arrays, outputs, *self._room)
+        flushed(_step, x.numpy(), self._rows, self._bias, self._kind, *self._arrays, outputs, *self._room)
         return torch.from_numpy(outputs)
 
     def bind(self, state: Any) -> None:

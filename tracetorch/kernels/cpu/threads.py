@@ -21,6 +21,7 @@ SERIAL = 1 << 15
 """With fewer numbers than this to work on, a second thread costs more than it saves."""
 
 _Body = Callable[[int], None]
+_LEAST = 5e-324
 
 
 def spread(kernel: Callable[..., Any], batch: int, work: int, *arguments: Any) -> list[Any]:
@@ -34,18 +35,16 @@ def spread(kernel: Callable[..., Any], batch: int, work: int, *arguments: Any) -
     Returns: what each call returned.
     Raises: what the kernel raised.
     """
-    flush()
     plain = [argument.detach().numpy() if isinstance(argument, Tensor) else argument for argument in arguments]
     parts = 1 if work < SERIAL else min(torch.get_num_threads(), batch)
     if parts == 1:
-        return [kernel(0, batch, *plain)]
+        return [flushed(kernel, 0, batch, *plain)]
     results: dict[int, Any] = {}
     errors: list[BaseException] = []
 
     def body(part: int) -> None:
-        flush()
         try:
-            results[part] = kernel(part * batch // parts, (part + 1) * batch // parts, *plain)
+            results[part] = flushed(kernel, part * batch // parts, (part + 1) * batch // parts, *plain)
         except BaseException as error:  # an exception cannot cross a foreign thread
             errors.append(error)
 
@@ -57,13 +56,19 @@ def spread(kernel: Callable[..., Any], batch: int, work: int, *arguments: Any) -
     return [results[part] for part in range(parts)]
 
 
-def flush() -> None:
-    """Let this thread take numbers too small to be normal (below 1e-38) for 0, as GPUs may.
+def flushed(kernel: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a kernel, and for as long as it runs take numbers too small to be normal (below 1e-38) for 0 in this thread.
 
     What decays would reach them after long silence, and stay there for good, since .9 times the least of them rounds to
     itself; and a processor takes ten times as long with such.
     """
+    if _LEAST * 1.0 == 0.0:  # somebody wants it so already
+        return kernel(*arguments)
     torch.set_flush_denormal(True)
+    try:
+        return kernel(*arguments)
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @cache
