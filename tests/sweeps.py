@@ -134,4 +134,4 @@ def full_disk(folder: Path, when: Callable[[], object]) -> Iterator[Callable[[],
         yield lambda: mount("-o", "remount,size=16m")
     finally:
         thread.join()
-        subprocess.run(["umount", str(folder)], check=False)
+        subprocess.run(["umount", "-l", str(folder)], check=False)  # lazily: a job that was killed may hold it yet
