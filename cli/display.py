@@ -78,6 +78,11 @@ class Display:
             cosines = [_number(value) for name, value in values.items() if name.endswith(".weight.cosine")]
             self.console.print(f"update {values['update']:>6}  gradient    cosine {' '.join(cosines)}", markup=False)
             return
+        if values["split"] == "switch":
+            took = values["recovery_decisions"]
+            again = "not learnt again" if took is None else f"learnt again after {took:,} decisions"
+            self.console.print(f"update {values['update']:>6}  switch {values['switch']:<3}  {again}", markup=False)
+            return
         speed = f"  {_short(self._steps)} steps/s" if values["split"] == "train" else ""
         line = f"update {values['update']:>6}  {values['split']:<10}  loss {_number(values['loss'])}"
         self.console.print(f"{line}  {self.metric} {_number(values[self.metric])}{speed}", markup=False)
@@ -123,10 +128,18 @@ def _memory(summary: dict[str, Any]) -> str:
     """What all took, and what of it training took, where that is known."""
     training = summary.get("training_memory_bytes")
     of_it = "" if training is None else f"; training took {training / 2**20:,.1f} MiB"
-    return f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at most{of_it}"
+    ends = [
+        f"{summary[f'memory_{end}_bytes'] / 2**20:,.0f}"
+        for end in ("first", "last")
+        if f"memory_{end}_bytes" in summary
+    ]
+    through = f"; {' MiB at first, '.join(ends)} MiB at last" if ends else ""
+    return f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at most{of_it}{through}"
 
 
 def _number(value: float | None) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
     return "  none" if value is None else f"{value:.4f}"
 
 

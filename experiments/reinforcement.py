@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
 from tracetorch import device as devices
-from tracetorch import kernels, runs
+from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
-from tracetorch.encode import mix_seed
+from tracetorch.experiments.acting import act, check, learn, rehearse
 from tracetorch.experiments.evaluation import build
 from tracetorch.experiments.supervised import parameter_groups, set_precision
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.nn import Sequential
-from tracetorch.rules import EProp, ThreeFactor, Trace
+from tracetorch.rules import EProp, ThreeFactor
 from tracetorch.rules.rule import Rule
 from tracetorch.runs.episodes import Episodes
 from tracetorch.runs.health import check_loss
@@ -28,8 +28,6 @@ from tracetorch.runs.report import report_play
 from tracetorch.tasks import Environment
 from tracetorch.tasks.evaluate import means
 from tracetorch.tasks.play import look_ahead, play
-
-_ACTIONS = 1  # what the seed is for, beside the weights
 
 
 def main(
@@ -78,7 +76,7 @@ def main(
     Raises: ValueError if the parts do not fit, before anything is written; runs.TrainingError if the network explodes.
     """
     counts = {"log_every": log_every, "eval_every": eval_every, "patience": patience}
-    _check(task, counts, window, checkpoint_seconds)
+    check(task, counts, window, checkpoint_seconds)
     total = _count_updates(task, updates, passes)
     eval_every, window = eval_every or max(1, total // 10), window or task.readout_window
     run.device = devices.resolve(device)
@@ -90,7 +88,7 @@ def main(
     set_precision(learner, precision)
     rate = _schedule(stepper, schedule, total)
     diagnostic = diagnostics(learner, task, judge, window=window, learn_every=None)
-    _rehearse(learner, task, judge, window)
+    rehearse(learner, task, judge, window)
     test = partial(play, net, task, judge.policy, window=window)
     best, log, episodes = Best(patience), Log(["loss", "reward"]), Episodes(task.lanes)
     parts = {"schedule": rate, "best": best, "log": log, "episodes": episodes, "loss": judge, "task": task}
@@ -139,10 +137,7 @@ def _act_and_learn(
     update: int,
 ) -> tuple[float, Tensor, Tensor]:
     """One action in each lane, and what it teaches. Returns: loss; rewards, and whose episode is over, (lanes,)."""
-    output = learner.forward(task.observe(), reduce="mean", window=window)
-    action = _draw(judge.policy(output), mix_seed(seed, _ACTIONS), update)
-    judge.observe(output, action)
-    outcome = task.act(action)
+    outcome = act(task, learner, judge, window, seed=seed, update=update).outcome
     over = outcome.terminated | outcome.truncated
     if isinstance(judge, ActorCritic):
         upcoming = look_ahead(learner.net, outcome.final or task.observe(), window)
@@ -150,7 +145,7 @@ def _act_and_learn(
     else:
         value, signal = judge(outcome.reward, over)
     stepper.zero_grad()
-    _learn(learner, judge, signal)
+    learn(learner, judge, signal)
     stepper.step()
     if bool(over.any()):
         learner.begin(None if bool(over.all()) else over)
@@ -163,26 +158,6 @@ def _schedule(stepper: torch.optim.Optimizer, schedule: str, total: int) -> LRSc
     return LambdaLR(stepper, lambda update: 1 - update / total if schedule == "linear" else 1.0)
 
 
-def _learn(learner: Rule, judge: Reflect | ActorCritic, signal: Tensor) -> None:
-    """Each rule is told what it knows how to use."""
-    if isinstance(learner, ThreeFactor):
-        learner.observe(judge.score, at=judge.at)
-        learner.backward(judge.modulation)
-        if judge.entropy:
-            learner.net.backward(judge.bonus, at=judge.at, below=False)
-    elif judge.at == "logits":
-        learner.backward(signal, at="logits")  # type: ignore[call-arg]
-    else:
-        learner.backward(signal)
-
-
-def _draw(p: Tensor, seed: int, update: int) -> Tensor:
-    """An action in each lane, with the probabilities p, (lanes, actions)."""
-    lanes = torch.arange(len(p), device=p.device)
-    chance = kernels.draw(seed, range(update, update + 1), lanes, 1)[0].to(p.dtype)
-    return (chance * p.sum(dim=-1, keepdim=True) >= p.cumsum(dim=-1)).sum(dim=-1).clamp(max=p.shape[-1] - 1)
-
-
 def _validate(run: runs.Run, task: Environment, test: Callable[..., dict[str, Tensor]], update: int) -> float | None:
     """Play what is held out for validation, and record it. Returns: the first metric; None if nothing is held out."""
     with run.timed("evaluate_seconds"):
@@ -192,32 +167,6 @@ def _validate(run: runs.Run, task: Environment, test: Callable[..., dict[str, Te
     found = means(played, task.metrics)
     run.record({"update": update, "split": "validation", "loss": None, **found})
     return found[task.metrics[0]]
-
-
-def _rehearse(learner: Rule, task: Environment, judge: Reflect | ActorCritic, window: int | None) -> None:
-    """Look once without acting, so that parts that do not fit are found before anything is written."""
-    by_synapse, name = isinstance(learner, ThreeFactor), type(learner).__name__
-    if judge.at == "logits" and not by_synapse and not isinstance(learner, Trace):
-        raise ValueError(
-            f"{name} takes signals at the output: choose rule=trace or rule=three_factor, or loss.at=output"
-        )
-    if judge.values and not bool(getattr(learner.net[len(learner.net) - 1], "kernel", "") == "li"):
-        raise ValueError(f"{type(judge).__name__} wants numbers, and takes the softmax itself: choose network=lif_li")
-    learner.begin()
-    judge.policy(learner.forward(task.observe(), reduce="mean", window=window))
-    learner.begin()
-
-
-def _check(task: Environment, counts: dict[str, int | None], window: int | None, checkpoint_seconds: float) -> None:
-    if not isinstance(task, Environment):
-        raise ValueError(f"{type(task).__name__} has labels and gives no rewards: choose train=supervised")
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ValueError(f"train.{name} must be at least 1, or null, got {count}")
-    if not checkpoint_seconds >= 0:
-        raise ValueError(f"train.checkpoint_seconds must be at least 0, got {checkpoint_seconds:g}")
-    if window is not None and not 1 <= window <= task.steps:
-        raise ValueError(f"train.window must lie between 1 and the {task.steps} steps of an observation, got {window}")
 
 
 def _count_updates(task: Environment, updates: int | None, passes: float | None) -> int:

@@ -23,6 +23,21 @@ GRADIENTS = [
 HELD_OUT = [{"update": 200 * i, "split": "validation", "loss": 0.5, "accuracy": 0.7} for i in range(1, 4)]
 
 
+def _lived(update, reward, mebibytes):
+    averages = {"average_50": reward, "average_500": reward / 2, "switches": 1, "memory_bytes": mebibytes * 2**20}
+    return {"update": update, "split": "train", "loss": None, "reward": reward, "steps": 70 * update} | averages
+
+
+LIFE = [
+    _lived(100, 0.5, 500) | {"last_switch": 0, "taken_0": 1.0, "paid_0": 1.0, "taken_1": 0.0, "paid_1": None},
+    _lived(200, 0.9, 510) | {"last_switch": 150, "taken_0": 0.0, "paid_0": None, "taken_1": 1.0, "paid_1": 0.0},
+    {"update": 260, "split": "switch", "switch": 1, "at": 150, "before": 0.9, "lowest": 0.3, "forgetting": 0.6,
+     "recovery_decisions": 110},
+    {"update": 400, "split": "switch", "switch": 2, "at": 300, "before": 0.8, "lowest": 0.2, "forgetting": 0.6,
+     "recovery_decisions": None},
+]  # fmt: skip
+
+
 def network() -> tt.nn.Sequential:
     torch.manual_seed(0)
     decay, threshold = tt.constrain.spread(0.5, 0.99, 6), torch.linspace(0.5, 1.5, 6)

@@ -72,7 +72,8 @@ def test_a_chain_is_learnt_to_its_discounted_value():
     [
         ({"discount": 1.1}, "discount must lie between 0 and 1"),
         ({"unit": 0.0}, "unit must be above 0"),
-        ({"critic": -1.0}, "critic and entropy must be at least 0"),
+        ({"critic": -1.0}, "critic must be at least 0"),
+        ({"entropy": -1.0}, "entropy and uniform must be at least 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):

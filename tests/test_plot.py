@@ -11,7 +11,7 @@ import pytest
 import torch
 from matplotlib.text import Text
 
-from tests.drawings import CLASSES, EVIDENCE, GRADIENTS, HELD_OUT, RECORDS, RIGHT, SPIKES, WEIGHTS, network, texts
+from tests.drawings import CLASSES, EVIDENCE, GRADIENTS, HELD_OUT, LIFE, RECORDS, RIGHT, SPIKES, WEIGHTS, network, texts
 from tracetorch import plot
 
 EVERY = {
@@ -22,6 +22,9 @@ EVERY = {
     ),
     "learning": lambda: plot.learning(RECORDS + HELD_OUT, reference=0.99),
     "gradient": lambda: plot.gradient(RECORDS + GRADIENTS),
+    "lifetime": lambda: plot.lifetime(LIFE),
+    "policy": lambda: plot.policy(LIFE, names=["left", "right"]),
+    "recovery": lambda: plot.recovery(LIFE),
     "distributions": lambda: plot.distributions(network()),
     "receptive_fields": lambda: plot.receptive_fields(WEIGHTS, (3, 4), count=4),
     "confusion": lambda: plot.confusion(CLASSES, CLASSES.flip(0), ["zero", "one", "two"]),
@@ -30,6 +33,9 @@ EVERY = {
     "accuracy_map": lambda: plot.accuracy_map(RIGHT, EVIDENCE, EVIDENCE.abs(), ideal=torch.sigmoid(EVIDENCE.abs())),
 }
 EXPECTED = {
+    "lifetime": ["reward (running average)", "memory (MiB)", "decisions, of 70 time steps each", "the world changes"],
+    "policy": ["left", "right", "action", "reward 1", "reward 0", "the world changes"],
+    "recovery": ["time to recover (decisions)", "reward (fastest average)", "recovered", "before the change"],
     "raster": ["time (ms)", "neuron", "input, 146 Hz", "hidden, 0 Hz", "no spikes", "clicks"],
     "membrane": ["time (steps)", "membrane (a.u.)", "θ", "neuron 5, 0.12 spikes per step"],
     "learning_curves": ["updates", "accuracy (fraction correct)", "ideal\nobserver", "a", "b", "validation", "1", "2"],

@@ -1,4 +1,4 @@
-"""Reflect: REINFORCE to rounding where it says so, the policy gradient on average, and what it forgets and expects."""
+"""Reflect: REINFORCE to rounding where it says so, and what it forgets and expects."""
 
 import pytest
 import torch
@@ -65,35 +65,31 @@ def test_for_a_tied_readout_and_its_present_output_it_is_reinforce_through_time(
     torch.testing.assert_close([layer.weight.grad, layer.bias.grad], list(wanted), rtol=0, atol=1e-9)
 
 
-def test_on_average_it_is_the_policy_gradient_of_a_bandit():
-    pays, samples = torch.tensor([0.2, 0.5, 0.9, -0.3]).double(), 200_000
-    logits = torch.tensor([0.3, -0.2, 0.5, 0.0]).double()
-    p = torch.softmax(logits, 0)
-    generator = torch.Generator().manual_seed(0)
-    action = torch.multinomial(p, samples, replacement=True, generator=generator)
-    reward = pays[action] + torch.randn(samples, generator=generator, dtype=torch.float64)
-    reflect = Reflect(baseline=[])
-    reflect.observe(p.expand(samples, -1), action)
-    signals = reflect(reward)[1] * samples
-    error = signals.std(dim=0) / samples**0.5
-    wanted = -p * (pays - p @ pays)
-    assert ((signals.mean(dim=0) - wanted).abs() < 3 * error).all()
-    assert (wanted.abs() > 10 * error).sum() >= 3  # a wrong sign, or a signal of 0, would be seen
-
-
 @pytest.mark.parametrize("at", ["logits", "output"])
-def test_the_bonus_is_the_slope_of_the_entropy(at):
+@pytest.mark.parametrize("bonus", ["entropy", "uniform"])
+def test_the_bonus_is_the_slope_of_what_exploring_is_worth(bonus, at):
     logits = normal(BATCH, ACTIONS).requires_grad_()
     p = torch.softmax(logits, -1)
-    entropy = -(p * p.log()).sum(-1).mean()
-    reflect = Reflect(entropy=0.3, baseline=[], at=at)
+    worth = {"entropy": -(p * p.log()).sum(-1).mean(), "uniform": (ACTIONS * p).log().mean()}[bonus]
+    reflect = Reflect(**{bonus: 0.3}, baseline=[], at=at)
     reflect.observe(p.detach(), draws(BATCH))
     loss, signal = reflect(torch.zeros(BATCH))
-    wanted = torch.autograd.grad(-0.3 * entropy, logits, retain_graph=True)[0]
+    wanted = torch.autograd.grad(-0.3 * worth, logits, retain_graph=True)[0]
     found = signal if at == "logits" else torch.autograd.grad(p, logits, signal)[0]
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12 if at == "logits" else 2e-3)
     assert torch.equal(signal, reflect.bonus)
-    torch.testing.assert_close(loss, -0.3 * entropy.detach())
+    torch.testing.assert_close(loss, -0.3 * worth.detach())
+
+
+def test_only_the_pull_to_the_uniform_is_left_where_a_policy_has_settled():
+    p = torch.softmax(torch.tensor([[0.0, 60.0]], dtype=torch.float64), -1)
+    pull = {}
+    for bonus in ("entropy", "uniform"):
+        reflect = Reflect(**{bonus: 1.0})
+        reflect.observe(p, torch.tensor([1]))
+        pull[bonus] = reflect.bonus[0]
+    assert pull["entropy"].abs().max() < 1e-20
+    torch.testing.assert_close(pull["uniform"], torch.tensor([-0.5, 0.5], dtype=torch.float64))
 
 
 @AT
@@ -207,7 +203,8 @@ def test_nothing_is_kept_that_grows():
         ({"decay": [0.5, 0.9], "mixture": [1.0]}, "a weight above 0 for each of 2 decays"),
         ({"decay": []}, "a weight above 0 for each of 0 decays"),
         ({"mixture": [0.0]}, "a weight above 0"),
-        ({"entropy": -1}, "entropy and mixture_rate must be at least 0"),
+        ({"uniform": -1}, "entropy and uniform must be at least 0"),
+        ({"mixture_rate": -1}, "mixture_rate must be at least 0"),
         ({"at": "membrane"}, 'at must be "logits" or "output"'),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 
 from tests.tiny_world import CRITIC, NET, Lights, facts, play
 from tracetorch import loss, rules
-from tracetorch.experiments.reinforcement import _draw
+from tracetorch.experiments.acting import draw
 from tracetorch.runs import RunFolder, load_checkpoint
 from tracetorch.tasks import Patterns
 from tracetorch.tasks.play import look_ahead
@@ -108,7 +108,7 @@ def test_the_best_is_what_is_tested(tmp_path):
 
 def test_actions_have_the_frequencies_of_their_probabilities():
     p = torch.tensor([[0.1, 0.0, 0.6, 0.3]]).expand(2000, -1)
-    counts = torch.stack([_draw(p, 7, update).bincount(minlength=4) for update in range(1, 11)]).sum(dim=0) / 20_000
+    counts = torch.stack([draw(p, 7, update).bincount(minlength=4) for update in range(1, 11)]).sum(dim=0) / 20_000
     torch.testing.assert_close(counts, p[0], rtol=0, atol=0.015)
     assert counts[1] == 0
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from tracetorch import loss, nn, rules
 from tracetorch.encode import Stream, constant, mix_seed
-from tracetorch.experiments import reinforcement
+from tracetorch.experiments import lifetime, reinforcement
 from tracetorch.kernels import draw
 from tracetorch.runs import Run
+from tracetorch.tasks import Switching
 from tracetorch.tasks.environment import Environment, Outcome, check_actions
 
 
@@ -77,6 +78,25 @@ def play(tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "ru
         "figures": False,
     }
     reinforcement.main(run, **given | changes, seed=seed)
+    return run
+
+
+def live(tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "life", again: Any = None, **changes: Any):
+    """A tiny lifetime in tmp_path/name, or going `again` there, in a world that switches. Returns: the run."""
+    where = {"again": again} if again else {"exactly": tmp_path / name}
+    run = Run({"seed": seed}, experiment="lights", root=tmp_path, listener=listener, **where)
+    given = {
+        "task": Switching(Lights(seed=mix_seed(seed, 5)), every=150, seed=seed),
+        "network": NET,
+        "rule": rules.Trace,
+        "loss": partial(loss.Reflect, baseline=0.9, uniform=0.1),
+        "optimizer": partial(torch.optim.Adam, lr=0.05),
+        "device": "cpu",
+        "updates": 6,
+        "averages": (5, 50),
+        "figures": False,
+    }
+    lifetime.main(run, **given | changes, seed=seed)
     return run
 
 

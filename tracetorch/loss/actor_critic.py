@@ -7,7 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tracetorch.loss.policy import entropy_of, log_of, score_of
+from tracetorch.loss.exploration import Exploration
+from tracetorch.loss.policy import log_of, score_of
 
 
 class ActorCritic:
@@ -15,7 +16,7 @@ class ActorCritic:
 
         (z, y) = output,    p = softmax(z),    V = u·y
         δ = reward + γ·V' − V                       V of what was seen, V' of what is seen next; 0 once all is over
-        signal at (z, y) = −δ·(onehot(action) − p, v) / batch − c·(dH/dz, 0) / batch
+        signal at (z, y) = −δ·(onehot(action) − p, v) / batch − (d worth/dz, 0) / batch
 
     so that δ teaches the actor how good the action was, and the critic what was to be expected. An episode that was
     cut off is not over: what was last to be seen of it is what is seen next.
@@ -24,8 +25,8 @@ class ActorCritic:
         discount: γ per action, in [0, 1].
         unit: u > 0, the value that an output of 1 stands for: an output is as slow to grow as weights are.
         critic: v ≥ 0, how strongly the critic learns beside the actor.
-        entropy: c, in reward per nat, as in `Reflect`.
-    Returns: of a call: loss, mean of ½·δ² − δ·log p(action) − c·H; and signal, (batch, actions + 1), for
+        entropy, uniform: c and k, in reward per nat, as in `Reflect`.
+    Returns: of a call: loss, mean of ½·δ² − δ·log p(action) − worth; and signal, (batch, actions + 1), for
         `net.backward(signal, at="logits")` of a network whose readout is `LI`, still where it acted. `score` is
         (onehot − p, v), `modulation` −δ/batch and `bonus` the rest: for `rules.ThreeFactor`, and then it is TD(λ/γ).
     Raises: RuntimeError if it is called before anything was done.
@@ -39,15 +40,23 @@ class ActorCritic:
     """How many outputs the network needs beside those for the actions."""
     at: Literal["logits", "output"] = "logits"
 
-    def __init__(self, *, discount: float = 0.99, unit: float = 10.0, critic: float = 0.5, entropy: float = 0.02):
+    def __init__(
+        self,
+        *,
+        discount: float = 0.99,
+        unit: float = 10.0,
+        critic: float = 0.5,
+        entropy: float = 0.02,
+        uniform: float = 0.0,
+    ):
         if not 0 <= discount <= 1:
             raise ValueError(f"discount must lie between 0 and 1, got {discount:g}")
         if not unit > 0:
             raise ValueError(f"unit must be above 0, got {unit:g}")
-        if not (critic >= 0 and entropy >= 0):
-            raise ValueError(f"critic and entropy must be at least 0, got {critic:g} and {entropy:g}")
-        self.discount, self.unit, self.critic, self.entropy = discount, unit, critic, entropy
-        self._value = self._log = self._entropy = torch.zeros(0)
+        if not critic >= 0:
+            raise ValueError(f"critic must be at least 0, got {critic:g}")
+        self.discount, self.unit, self.critic, self.explore = discount, unit, critic, Exploration(entropy, uniform)
+        self._value = self._log = self._worth = torch.zeros(0)
         self.score = self.bonus = self.modulation = torch.zeros(0)
 
     def policy(self, output: Tensor) -> Tensor:
@@ -68,8 +77,8 @@ class ActorCritic:
         """
         p, critic = self.policy(output), output.new_full((len(output), 1), self.critic)
         self.score = torch.cat([score_of(p, action, "logits"), critic], dim=1)
-        self._entropy, rise = entropy_of(p, "logits")
-        self.bonus = torch.cat([-self.entropy * rise / len(p), torch.zeros_like(critic)], dim=1)
+        self._worth, bonus = self.explore(p, "logits")
+        self.bonus = torch.cat([bonus, torch.zeros_like(critic)], dim=1)
         self._value, self._log = self.value(output), log_of(p, action)
 
     @torch.no_grad()
@@ -86,7 +95,7 @@ class ActorCritic:
         to_come = self.value(upcoming).masked_fill(terminated, 0)
         error = reward.to(to_come) + self.discount * to_come - self._value
         self.modulation = -error / len(error)
-        loss = (error.square() / 2 - error * self._log - self.entropy * self._entropy).mean()
+        loss = (error.square() / 2 - error * self._log - self._worth).mean()
         return loss, self.modulation[:, None] * self.score + self.bonus
 
     def state_dict(self) -> dict[str, Any]:

@@ -35,6 +35,17 @@ def entropy_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
     return entropy, -(probabilities + _FLOOR).log() - 1
 
 
+def evenness_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
+    """−KL(uniform ‖ p) = (1/n)·Σ log(n·p) in nats, (batch,); and what would raise it: by logits 1/n − p, by p 1/(n·p).
+
+    In the value, p is at least as large as float32 can tell from 0; in the slope by p, .001 larger than it is.
+    """
+    n = probabilities.shape[-1]
+    logs = (n * probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny)).log()
+    slope = 1 / n - probabilities if at == "logits" else 1 / (n * (probabilities + _FLOOR))
+    return logs.mean(dim=-1), slope
+
+
 def check_at(at: str) -> None:
     """Raises: ValueError if there is no such place for a signal."""
     if at not in ("logits", "output"):

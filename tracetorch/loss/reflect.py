@@ -9,16 +9,18 @@ import torch
 from torch import Tensor
 
 from tracetorch.loss.expectation import Expectation, scales
-from tracetorch.loss.policy import check_at, entropy_of, log_of, score_of
+from tracetorch.loss.exploration import Exploration
+from tracetorch.loss.policy import check_at, log_of, score_of
 
 
 class Reflect:
     """The trace alternative to REINFORCE: watch each action, and judge what was done when a reward comes.
 
         e_k ← λ_k·e_k + score,    score = d log p(action)/dz = onehot − p       when `observe` is told of an action
-        signal = −(reward − b)·Σ_k w_k·e_k / batch − c·dH/dz / batch            when it is called with a reward
+        signal = −(reward − b)·Σ_k w_k·e_k / batch − d worth/dz / batch        when it is called with a reward
 
-    z are the logits, p their softmax, H its entropy at the last action, b what was to be expected (`Expectation`).
+    z are the logits, p their softmax, b what was to be expected (`Expectation`), and worth what the
+    distribution of the last action is worth by itself (`Exploration`).
 
     Args:
         decay: λ per action, in [0, 1): for how long an action answers for what comes. One, or several time scales.
@@ -27,16 +29,19 @@ class Reflect:
         baseline: β per reward, in [0, 1), of the rewards to be expected; one or several, or none at all: [].
         per_sample: whether each sample expects what itself got, rather than what all got.
         entropy: c, in reward per nat: what it is worth not to have made up one's mind.
+        uniform: k, in reward per nat: what it costs to leave an action no chance; see `Exploration`. It pulls where a
+            policy has settled, as the entropy does not: for worlds that change.
         at: "logits": signals are for `net.backward(signal, at="logits")`. "output": they are dL/dp, and the score is
             onehot/(p + .001): for rules that know of no logits.
-    Returns: of a call: loss, −mean of (reward − b)·Σ_k w_k·(trace of log p(action)) − c·H; and signal,
+    Returns: of a call: loss, −mean of (reward − b)·Σ_k w_k·(trace of log p(action)) − worth; and signal,
         (batch, actions), its derivative if past outputs all move as one.
     Raises: RuntimeError if it is called before anything was done.
     Gradient: without a bonus, signals add up to that of REINFORCE with discounted eligibility,
         −Σ_t d log p(action)·Σ_{s ≥ t} λ^(s − t)·(reward − b)(s), exactly, where the output depends on the parameters in
         the same way at every action: where always the same is seen, or, at λ = 0, for a tied `LI` or `LIS` readout and
         actions drawn from its present output. Otherwise it is approximate: score and input are averaged apart, and what
-        went with what is lost; `rules.ThreeFactor` keeps it. A baseline of past rewards adds no bias.
+        went with what is lost; `rules.ThreeFactor` keeps it. A baseline of past rewards adds no bias at λ = 0. At λ > 0
+        some were for actions that are still in the trace: it takes part of them away, 1/batch of it if all share it.
         w ascends how well what a time scale taught last agrees with what is taught now: a hypergradient at the output.
     Memory: batch × actions for each time scale, independent of time.
     Source: Williams (1992), doi:10.1007/BF00992696; of w, Baydin et al. (2018), doi:10.48550/arXiv.1703.04782.
@@ -59,12 +64,13 @@ class Reflect:
         baseline: float | Sequence[float] = 0.99,
         per_sample: bool = False,
         entropy: float = 0.0,
+        uniform: float = 0.0,
         at: Literal["logits", "output"] = "logits",
     ):
         check_at(at)
-        if not (entropy >= 0 and mixture_rate >= 0):
-            raise ValueError(f"entropy and mixture_rate must be at least 0, got {entropy:g} and {mixture_rate:g}")
-        self.at, self.entropy, self.mixture_rate = at, entropy, mixture_rate
+        if not mixture_rate >= 0:
+            raise ValueError(f"mixture_rate must be at least 0, got {mixture_rate:g}")
+        self.at, self.mixture_rate, self.explore = at, mixture_rate, Exploration(entropy, uniform)
         self.expect = Expectation(baseline, per_sample=per_sample, rate=mixture_rate)
         self._decays = scales("decay", decay)
         count = len(self._decays)
@@ -76,7 +82,7 @@ class Reflect:
 
     def begin(self) -> None:
         """Forget what was done; not what is expected."""
-        self._scores = self._logs = self._entropy = self._taught = torch.zeros(0)
+        self._scores = self._logs = self._worth = self._taught = torch.zeros(0)
         self.score = self.bonus = self.modulation = torch.zeros(0)
 
     @property
@@ -96,15 +102,14 @@ class Reflect:
 
     @torch.no_grad()
     def observe(self, output: Tensor, action: Tensor) -> None:
-        """Take note of an action. Afterwards `score` is its score, and `bonus` the signal of the entropy alone.
+        """Take note of an action. Afterwards `score` is its score, and `bonus` the signal of `Exploration` alone.
 
         Args:
             output: p, from which the action was drawn, (batch, actions); a mean over steps is such, too.
             action: whole numbers, (batch,).
         """
         self.score = score_of(output, action, self.at)
-        self._entropy, rise = entropy_of(output, self.at)
-        self.bonus = -self.entropy * rise / len(output)
+        self._worth, self.bonus = self.explore(output, self.at)
         if not len(self._scores):
             self._scores = output.new_zeros(len(self._decays), *output.shape)
             self._logs = output.new_zeros(len(self._decays), len(output))
@@ -130,7 +135,7 @@ class Reflect:
         if self.mixture_rate:
             self._mix(signal)
             self._taught = taught
-        loss = self.modulation @ (weights @ self._logs) - self.entropy * self._entropy.mean()
+        loss = self.modulation @ (weights @ self._logs) - self._worth.mean()
         if over is not None:
             self._scores = self._scores.masked_fill(over[:, None], 0)
             self._logs = self._logs.masked_fill(over, 0)

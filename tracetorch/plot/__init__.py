@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tracetorch.plot.comparison import Curve, Entry, comparison
     from tracetorch.plot.gradient import gradient
     from tracetorch.plot.learning import learning, learning_curves
+    from tracetorch.plot.lifetime import lifetime, policy, recovery
     from tracetorch.plot.membrane import membrane
     from tracetorch.plot.meter import TraceMeter, running_averages
     from tracetorch.plot.parameters import distributions, receptive_fields
@@ -39,11 +40,14 @@ __all__ = [
     "gradient",
     "learning",
     "learning_curves",
+    "lifetime",
     "membrane",
+    "policy",
     "psychometric",
     "raster",
     "recall",
     "receptive_fields",
+    "recovery",
     "running_averages",
     "save",
     "search",
@@ -56,6 +60,7 @@ _NAMES = {
     "comparison": ("Curve", "Entry", "comparison"),
     "gradient": ("gradient",),
     "learning": ("learning", "learning_curves"),
+    "lifetime": ("lifetime", "policy", "recovery"),
     "membrane": ("membrane",),
     "meter": ("TraceMeter", "running_averages"),
     "parameters": ("distributions", "receptive_fields"),

@@ -6,9 +6,11 @@ import ctypes
 import gc
 import resource
 import sys
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 
@@ -57,6 +59,19 @@ class TrainingMemory:
             return
         self.most = max(self.most or 0, _peak(self._device) - self._before)
         self._after = _now(self._device)
+
+
+def memory_bytes(device: torch.device) -> int | None:
+    """What is in use now: of the process, Python included; on a GPU, by torch. None where the system does not tell."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _entry("VmRSS")
+
+
+def memory_through(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """First, last and most of the "memory_bytes" of records as in `metrics.jsonl`; nothing if there are none."""
+    used = [record["memory_bytes"] for record in records if record.get("memory_bytes") is not None]
+    if not used:
+        return {}
+    return {"memory_first_bytes": used[0], "memory_last_bytes": used[-1], "memory_most_bytes": max(used)}
 
 
 def costs(updates: int | None, seconds: float | None, memory: TrainingMemory | None) -> dict[str, float]:

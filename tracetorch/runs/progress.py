@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -45,31 +45,40 @@ class Log:
     def __init__(self, names: Iterable[str]):
         self.steps = 0
         self._steps_before, self._seconds_before = 0, 0.0
-        self._sums, self._count = dict.fromkeys(names, 0.0), 0
+        self._sums = dict.fromkeys(names, 0.0)
+        self._counts = dict.fromkeys(self._sums, 0)
 
-    def add(self, values: dict[str, float], steps: int) -> None:
-        """Take note of one update, and of how many time steps it went through."""
+    def add(self, values: Mapping[str, float | None], steps: int) -> None:
+        """Take note of one update, and of how many time steps it went through; what is None was not there this time."""
         for name in self._sums:
-            self._sums[name] += values[name]
-        self._count, self.steps = self._count + 1, self.steps + steps
+            value = values[name]
+            if value is not None:
+                self._sums[name], self._counts[name] = self._sums[name] + value, self._counts[name] + 1
+        self.steps += steps
 
     def averages(self) -> dict[str, float]:
-        """Means since the last record."""
-        return {name: total / self._count for name, total in self._sums.items()}
+        """Means since the last record; NaN of what was never there."""
+        return {
+            name: total / self._counts[name] if self._counts[name] else math.nan for name, total in self._sums.items()
+        }
 
     def take(self, seconds: float) -> dict[str, float]:
         """The means for a record, and the speed; they start anew. Args: seconds: of training since its beginning."""
         speed = (self.steps - self._steps_before) / max(seconds - self._seconds_before, 1e-9)
         values = {**self.averages(), "steps_per_second": speed, "train_seconds": seconds}
         self._steps_before, self._seconds_before = self.steps, seconds
-        self._sums, self._count = dict.fromkeys(self._sums, 0.0), 0
+        self._sums, self._counts = dict.fromkeys(self._sums, 0.0), dict.fromkeys(self._sums, 0)
         return values
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers, for a checkpoint."""
-        return {name.lstrip("_"): value for name, value in vars(self).items()}
+        return {name.lstrip("_"): dict(v) if isinstance(v, dict) else v for name, v in vars(self).items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.steps, self._steps_before, self._count = state["steps"], state["steps_before"], state["count"]
-        self._seconds_before, self._sums = state["seconds_before"], dict(state["sums"])
+        self.steps, self._steps_before = state["steps"], state["steps_before"]
+        self._seconds_before, self._sums, self._counts = (
+            state["seconds_before"],
+            dict(state["sums"]),
+            dict(state["counts"]),
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.evaluate import evaluate, means
 from tracetorch.tasks.play import play
 from tracetorch.tasks.task import Batch, Task, Trials
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _DRAWN_STEPS = 4000  # of an example: more than a figure can show
 
@@ -79,6 +83,7 @@ def draw(folder: runs.RunFolder, net: Sequential, task: Task | Environment, tria
     }
     if any(record.get("split") == "gradient" for record in records):
         figures["gradient"] = plot.gradient(records)
+    figures |= figures_of_life(records, task.output_names)
     shown, marks = task.example()
     xs = shown.xs if isinstance(shown, Batch) else shown
     marks = {name: (start * (task.dt or 1), stop * (task.dt or 1)) for name, (start, stop) in marks.items()}
@@ -98,6 +103,27 @@ def draw(folder: runs.RunFolder, net: Sequential, task: Task | Environment, tria
     for name, figure in figures.items():
         plot.save(figure, folder.plot(name))
     return list(figures)
+
+
+def draw_life(folder: runs.RunFolder, names: Sequence[str] | None) -> None:
+    """Draw what `figures_of_life` gives for a run in its folder."""
+    for name, figure in figures_of_life(folder.records(), names).items():
+        plot.save(figure, folder.plot(name))
+
+
+def figures_of_life(records: list[dict[str, Any]], names: Sequence[str] | None) -> dict[str, Figure]:
+    """The figures of a lifetime by file name, from records as in `metrics.jsonl`; none if they are of another run.
+
+    Args: names: what the actions are called; their numbers, if None.
+    """
+    figures = {}
+    if any("switches" in record for record in records):
+        figures["lifetime"] = plot.lifetime(records)
+    if any("taken_0" in record for record in records):
+        figures["policy"] = plot.policy(records, names=names)
+    if any(record.get("split") == "switch" for record in records):
+        figures["recovery"] = plot.recovery(records)
+    return figures
 
 
 def _watch(net: Sequential, xs: Tensor) -> tuple[dict[str, Tensor], Tensor]:

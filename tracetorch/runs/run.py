@@ -208,8 +208,8 @@ class Run:
         if self._lock:
             self._lock.release()
 
-    def progress(self, done: int, total: int, **values: float) -> None:
-        """Say how far the run is; shown, not kept."""
+    def progress(self, done: int, total: int | None, **values: float) -> None:
+        """Say how far the run is, `total` being None if it has no end; shown, not kept."""
         self._listener("progress", {"done": done, "total": total, **values})
 
     def record(self, values: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ def _named(group: str, value: Any) -> dict[str, Any]:
 
 
 def _timeless(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if not name.endswith(("_seconds", "_per_second"))}
+    return {name: v for name, v in record.items() if not name.endswith(("_seconds", "_per_second", "_bytes"))}
 
 
 def _weights(path: Path) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ def last_record(folder: Path) -> dict[str, Any]:
 
 def metric_of(record: dict[str, Any]) -> tuple[str, float] | None:
     """The first metric of a record, such as ("accuracy", .98); the loss if it has no other. A diagnostic's has none."""
-    if record.get("split") == "gradient":
+    if record.get("split") in ("gradient", "switch"):
         return None
     for name, value in record.items():
         if (

@@ -54,6 +54,9 @@ class Blocks(Task):
         """The numbers of the batches with which a block began, the first excepted, up to and with this one."""
         return self.schedule.switches(batches)
 
+    def phase(self, number: int) -> int:
+        return self.schedule.phase(number)
+
     def shown(self, number: int) -> list[int]:
         """The classes that come in the training batch with this number."""
         around, at = divmod(self.schedule.phase(number), self._in_a_round)

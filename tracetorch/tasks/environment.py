@@ -64,6 +64,11 @@ class Environment(ABC):
     """Where observations are made."""
 
     @property
+    def phase(self) -> int:
+        """How often the world has changed so far without telling anybody; for who keeps records, not for who learns."""
+        return 0
+
+    @property
     def batch_size(self) -> int:
         """How many lanes there are, by the name that `Task` has for it."""
         return self.lanes

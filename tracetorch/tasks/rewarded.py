@@ -48,6 +48,10 @@ class RewardedTask(Environment):
                 "in each trial, such as MNIST or PoissonClicks"
             )
 
+    @property
+    def phase(self) -> int:
+        return self.task.phase(self._number)
+
     def to(self, device: torch.device) -> RewardedTask:
         self.task.to(device)
         self.device, self._batch = device, None

@@ -56,6 +56,10 @@ class Switching(Environment):
         """How many actions had been taken in each lane at each switch so far."""
         return self.schedule.switches(self._acts)
 
+    @property
+    def phase(self) -> int:
+        return self._phase + self.environment.phase
+
     def to(self, device: torch.device) -> Switching:
         self.environment.to(device)
         self.device = device

@@ -74,6 +74,11 @@ class Task(ABC):
         Args: output: the network's mean output over the readout window, (batch, output_size).
         """
 
+    def phase(self, number: int) -> int:
+        """How often what is asked has changed by the training batch with this number; never, by default."""
+        del number
+        return 0
+
     def summary(self, trials: Trials) -> dict[str, float]:
         """Further numbers for the summary of a run, from the trials of the test; none by default."""
         del trials

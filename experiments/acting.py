@@ -1,0 +1,91 @@
+"""What all loops over rewards share: look and act, tell the rule what came of it, and whether the parts fit at all."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tracetorch import kernels
+from tracetorch.encode import mix_seed
+from tracetorch.loss import ActorCritic, Reflect
+from tracetorch.rules import ThreeFactor, Trace
+from tracetorch.rules.rule import Rule
+from tracetorch.tasks import Environment, Task
+from tracetorch.tasks.environment import Outcome
+
+_ACTIONS = 1  # what the seed is for, beside the weights
+
+
+class Act(NamedTuple):
+    """An action in each lane, and what came of it."""
+
+    output: Tensor  # of the network, before it acted, (lanes, outputs)
+    action: Tensor  # (lanes,)
+    outcome: Outcome
+
+
+def act(
+    task: Environment, learner: Rule, judge: Reflect | ActorCritic, window: int | None, *, seed: int, update: int
+) -> Act:
+    """One action in each lane, of which the loss and, if it wants to, the rule take note; nothing is learnt yet."""
+    output = learner.forward(task.observe(), reduce="mean", window=window)
+    action = draw(judge.policy(output), mix_seed(seed, _ACTIONS), update)
+    judge.observe(output, action)
+    if isinstance(learner, ThreeFactor):
+        learner.observe(judge.score, at=judge.at)
+    return Act(output, action, task.act(action))
+
+
+def draw(p: Tensor, seed: int, update: int) -> Tensor:
+    """An action in each lane, with the probabilities p, (lanes, actions)."""
+    lanes = torch.arange(len(p), device=p.device)
+    chance = kernels.draw(seed, range(update, update + 1), lanes, 1)[0].to(p.dtype)
+    return (chance * p.sum(dim=-1, keepdim=True) >= p.cumsum(dim=-1)).sum(dim=-1).clamp(max=p.shape[-1] - 1)
+
+
+def learn(learner: Rule, judge: Reflect | ActorCritic, signal: Tensor) -> None:
+    """Each rule is told what it knows how to use."""
+    if isinstance(learner, ThreeFactor):
+        learner.backward(judge.modulation)
+        if judge.explore:
+            learner.net.backward(judge.bonus, at=judge.at, below=False)
+    elif judge.at == "logits":
+        learner.backward(signal, at="logits")  # type: ignore[call-arg]
+    else:
+        learner.backward(signal)
+
+
+def rehearse(learner: Rule, task: Environment, judge: Reflect | ActorCritic, window: int | None) -> None:
+    """Look once without acting, so that parts that do not fit are found before anything is written."""
+    by_synapse, name = isinstance(learner, ThreeFactor), type(learner).__name__
+    if judge.at == "logits" and not by_synapse and not isinstance(learner, Trace):
+        raise ValueError(
+            f"{name} takes signals at the output: choose rule=trace or rule=three_factor, or loss.at=output"
+        )
+    if judge.values and not bool(getattr(learner.net[len(learner.net) - 1], "kernel", "") == "li"):
+        raise ValueError(f"{type(judge).__name__} wants numbers, and takes the softmax itself: choose network=lif_li")
+    learner.begin()
+    judge.policy(learner.forward(task.observe(), reduce="mean", window=window))
+    learner.begin()
+
+
+def check(task: Environment, counts: dict[str, int | None], window: int | None, checkpoint_seconds: float) -> None:
+    """Raises: ValueError for a task without rewards, and for options of `train` that make no sense."""
+    if not isinstance(task, Environment):
+        raise ValueError(f"{type(task).__name__} has labels and gives no rewards: choose train=supervised")
+    check_counts(counts, task, window, checkpoint_seconds)
+
+
+def check_counts(
+    counts: dict[str, int | None], task: Task | Environment, window: int | None, checkpoint_seconds: float
+) -> None:
+    """Raises: ValueError for options of `train` that make no sense."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"train.{name} must be at least 1, or null, got {count}")
+    if not checkpoint_seconds >= 0:
+        raise ValueError(f"train.checkpoint_seconds must be at least 0, got {checkpoint_seconds:g}")
+    if window is not None and not 1 <= window <= task.steps:
+        raise ValueError(f"train.window must lie between 1 and the {task.steps} steps of an observation, got {window}")

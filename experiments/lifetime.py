@@ -1,0 +1,144 @@
+"""A lifetime: one endless stream of decisions, and now and then a reward or a label; nothing is ever begun anew."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+
+from tracetorch import device as devices
+from tracetorch import runs
+from tracetorch.diagnostics import Diagnostic, Nothing
+from tracetorch.experiments.acting import check_counts
+from tracetorch.experiments.evaluation import build
+from tracetorch.experiments.supervised import parameter_groups, set_precision
+from tracetorch.experiments.teachers import Labelling, Rewarding, Teacher
+from tracetorch.nn import Sequential
+from tracetorch.rules.rule import Rule
+from tracetorch.runs.health import check_loss
+from tracetorch.runs.lifetime import Life
+from tracetorch.runs.memory import memory_bytes, memory_through
+from tracetorch.runs.moments import Moments
+from tracetorch.runs.progress import Log
+from tracetorch.runs.report import draw_life, report, report_play
+from tracetorch.tasks import Environment, Task
+
+
+def main(
+    run: runs.Run,
+    *,
+    task: Task | Environment,
+    network: Callable[[int, int], Sequential],
+    rule: Callable[[Sequential], Rule],
+    loss: Callable[..., Any],
+    optimizer: Callable[..., torch.optim.Optimizer],
+    seed: int,
+    device: str = "auto",
+    updates: int | None = None,
+    steps: int | None = None,
+    teach_every: float = 1.0,
+    averages: Sequence[int] = (50, 500, 5000),
+    recovered_at: float = 0.9,
+    window: int | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    log_every: int = 100,
+    checkpoint_seconds: float = 30.0,
+    figures: bool = True,
+    diagnostics: Callable[..., Diagnostic] = Nothing,
+) -> None:
+    """Let a network live: see, decide, and learn whenever it is told something, until it is stopped.
+
+    An update is one decision in each lane. Neither the network's states and traces, nor what the loss expects, nor the
+    optimizer is ever reset: where a trial or an episode ends, the stream goes on. For rewards actions are drawn; with
+    labels the largest output is the answer. Only a life that was to end is tested, at its end, on what is held out.
+
+    Args:
+        run: where it is recorded; entered here, once all parts are built, so that a bad config leaves no folder.
+        task, network, rule, loss, optimizer: the parts, or what makes them; a task with rewards or one with labels.
+        seed: of the weights, of the actions and of when something is told (the task has it too).
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        updates, steps: how long to live at most: decisions in each lane, and time steps of the network; the shorter of
+            the two ends it. None: as long as it is let.
+        teach_every: decisions from one moment at which something is told to the next, on average; see `Moments`.
+        averages: half-lives of the running averages of the reward or the accuracy, in decisions.
+        recovered_at: which share of the best before any change of the world counts as having learnt it again.
+        window: steps at the end of an observation that are read as the answer; what the task says, if None.
+        precision: of the factors of the forward matrix products; see `TraceLayer.precision`. All else is float32.
+        log_every: updates between two records.
+        checkpoint_seconds: a checkpoint is written when the last one is older than this, and when the life is stopped.
+        figures: whether to draw at the end, and when it is stopped.
+        diagnostics: makes what looks at the run after each update, and changes nothing in it.
+    Raises: ValueError if the parts do not fit, before anything is written; runs.TrainingError if the network explodes.
+    Memory: independent of how long it lives; metrics.jsonl, on disk, grows by a line for every `log_every` decisions.
+    """
+    check_counts({"updates": updates, "steps": steps, "log_every": log_every}, task, window, checkpoint_seconds)
+    total, window = _length(task, updates, steps), window or task.readout_window
+    run.device = devices.resolve(device)
+    task.to(run.device)
+    torch.manual_seed(seed)
+    net, told = build(task, network, loss)
+    net.to(run.device)
+    learner, stepper = rule(net), optimizer(parameter_groups(net))
+    set_precision(learner, precision)
+    teacher = _teacher(task, learner, told, stepper, Moments(teach_every, seed), window=window, seed=seed)
+    life = Life(averages, recovered_at, task.output_size)
+    diagnostic = diagnostics(learner, task, told, window=window, learn_every=None)
+    teacher.rehearse()
+    log = Log(["loss", teacher.merit])
+    parts = {"log": log, "life": life, **teacher.parts}
+    run.planned_updates, update = total, run.restore(net, stepper, **parts)
+
+    with run:
+        while (total is None or update < total) and not run.interrupted:
+            update += 1
+            is_last = update == total
+            with run.training():
+                did = teacher.live(update)
+                if did.loss is not None:
+                    check_loss(did.loss, update, net)
+            log.add({"loss": did.loss, teacher.merit: float(did.merit.mean())}, task.steps)
+            switched = life.add(update, did.action, did.merit, teacher.phase)
+            run.progress(update, total, **log.averages())
+            if switched is not None:
+                run.record(switched)
+            if is_last or update % log_every == 0:
+                kept = {**log.take(run.timings["train_seconds"]), "steps": log.steps, **teacher.take(), **life.take()}
+                run.record({"update": update, "split": "train", **kept, "memory_bytes": memory_bytes(run.device)})
+            diagnostic.look(run, update, last=is_last)
+            if is_last or run.interrupted or run.seconds_since_save() > checkpoint_seconds:
+                run.save("latest", net, stepper, update, **parts)
+        run.summary |= {"updates": update, "steps": log.steps, **life.summary()}
+        run.summary |= memory_through(run.folder.records())
+        run.summary["steps_per_second"] = log.steps / run.timings.get("train_seconds", 1.0)
+        if total is None or update < total:
+            run.give_up()
+            if figures:
+                draw_life(run.folder, task.output_names)
+            return
+        run.summary["tested"] = "latest"
+        if isinstance(task, Environment):
+            report_play(run, net, task, told.policy, window, figures=figures)
+        else:
+            report(run, learner, task, told, window, figures=figures)
+
+
+def _teacher(
+    task: Task | Environment,
+    learner: Rule,
+    told: Any,
+    stepper: torch.optim.Optimizer,
+    moments: Moments,
+    *,
+    window: int | None,
+    seed: int,
+) -> Teacher:
+    if isinstance(task, Environment):
+        return Rewarding(task, learner, told, stepper, moments, window=window, seed=seed)
+    return Labelling(task, learner, told, stepper, moments, window=window)
+
+
+def _length(task: Task | Environment, updates: int | None, steps: int | None) -> int | None:
+    lengths = [updates, None if steps is None else math.ceil(steps / task.steps)]
+    return min((length for length in lengths if length is not None), default=None)

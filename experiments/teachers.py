@@ -1,0 +1,167 @@
+"""What a network is told of its life, and when: rewards for what it did, or labels of what it should have done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from tracetorch.experiments.acting import act, learn, rehearse
+from tracetorch.loss import ActorCritic, Reflect
+from tracetorch.rules import ThreeFactor, Trace
+from tracetorch.rules.rule import Rule
+from tracetorch.runs.episodes import Episodes
+from tracetorch.runs.moments import Moments, PutBy
+from tracetorch.tasks import Environment, Task
+from tracetorch.tasks.play import look_ahead
+
+Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(output, target) to (loss, signal)."""
+
+
+class Decision(NamedTuple):
+    """What was decided in each lane, and what came of it."""
+
+    action: Tensor  # (lanes,)
+    merit: Tensor  # (lanes,): the reward, or whether the answer was right; told or not
+    loss: float | None  # of what was learnt; None if nothing was told
+    output: Tensor  # of the network, (lanes, outputs)
+
+
+class Teacher(Protocol):
+    """One who shows the world to a network, sees what it does, and now and then tells it something."""
+
+    merit: str
+    """What the merit of a decision is called: "reward", or the task's metric."""
+    parts: dict[str, Any]
+    """What a checkpoint holds, besides the network."""
+
+    @property
+    def phase(self) -> int:
+        """How often the world has changed so far without notice."""
+
+    def rehearse(self) -> None:
+        """Look once and learn nothing. Raises: ValueError if the parts do not fit."""
+
+    def live(self, number: int) -> Decision:
+        """One decision in each lane; its number counts from 1. Afterwards gradients are those of what was learnt."""
+
+    def take(self) -> dict[str, float]:
+        """For a record: what else there is to say since the last one."""
+
+
+class Rewarding:
+    """Tells rewards: of an `Environment`, through a loss such as `Reflect`: the mean of those not yet told."""
+
+    merit = "reward"
+
+    def __init__(
+        self,
+        task: Environment,
+        learner: Rule,
+        judge: Reflect | ActorCritic,
+        stepper: torch.optim.Optimizer,
+        moments: Moments,
+        *,
+        window: int | None,
+        seed: int,
+    ):
+        if not isinstance(learner, Trace | ThreeFactor):
+            raise ValueError(
+                f"{type(learner).__name__} remembers a sequence that begins and ends, and a lifetime never does: "
+                "choose rule=trace or rule=three_factor"
+            )
+        if isinstance(judge, ActorCritic) and moments.every != 1:
+            raise ValueError(
+                "ActorCritic judges each action by what is seen next: train.teach_every must be 1, got "
+                f"{moments.every:g}; choose loss=reflect for rewards that come late"
+            )
+        self.task, self.learner, self.judge, self.stepper = task, learner, judge, stepper
+        self.moments, self.window, self.seed = moments, window, seed
+        self.put_by, self.episodes = PutBy(task.lanes), Episodes(task.lanes)
+        self.parts: dict[str, Any] = {"loss": judge, "task": task, "put_by": self.put_by, "episodes": self.episodes}
+        self.parts |= {"rule": learner} if isinstance(learner, ThreeFactor) else {}
+
+    @property
+    def phase(self) -> int:
+        return self.task.phase
+
+    def rehearse(self) -> None:
+        rehearse(self.learner, self.task, self.judge, self.window)
+
+    def live(self, number: int) -> Decision:
+        did = act(self.task, self.learner, self.judge, self.window, seed=self.seed, update=number)
+        self.put_by.add(did.outcome.reward)
+        self.episodes.add(did.outcome.reward, did.outcome.terminated | did.outcome.truncated)
+        loss = self._learn(self.put_by.take()) if self.moments.comes(number) else None
+        return Decision(did.action, did.outcome.reward, loss, did.output)
+
+    def take(self) -> dict[str, float]:
+        return self.episodes.take()
+
+    def _learn(self, reward: Tensor) -> float:
+        """The end of an episode is none, for what was done before may still bear fruit."""
+        if isinstance(self.judge, ActorCritic):
+            never = torch.zeros_like(reward, dtype=torch.bool)
+            upcoming = look_ahead(self.learner.net, self.task.observe(), self.window)
+            value, signal = self.judge(reward, never, upcoming)
+        else:
+            value, signal = self.judge(reward)
+        self.stepper.zero_grad()
+        learn(self.learner, self.judge, signal)
+        self.stepper.step()
+        return float(value)
+
+
+class Labelling:
+    """Tells labels: of a `Task`, through a loss such as `cross_entropy`, of the trial that was just answered."""
+
+    def __init__(
+        self,
+        task: Task,
+        learner: Rule,
+        loss: Loss,
+        stepper: torch.optim.Optimizer,
+        moments: Moments,
+        *,
+        window: int | None,
+    ):
+        if not isinstance(learner, Trace):
+            raise ValueError(
+                f"{type(learner).__name__} remembers a sequence that begins and ends, or wants rewards, and a lifetime "
+                "with labels has neither: choose rule=trace"
+            )
+        if isinstance(loss, Reflect | ActorCritic) or getattr(loss, "func", loss) in (Reflect, ActorCritic):
+            raise ValueError(f"{type(task).__name__} tells labels and no rewards: choose loss=cross_entropy")
+        self.task, self.learner, self.loss, self.stepper = task, learner, loss, stepper
+        self.moments, self.window, self.merit = moments, window, task.metrics[0]
+        self.parts: dict[str, Any] = {}
+        self._number = 0
+
+    @property
+    def phase(self) -> int:
+        return self.task.phase(self._number)
+
+    def rehearse(self) -> None:
+        batch = self.task.train_batch(0)
+        self.learner.begin()
+        self.loss(self.learner.forward(batch.xs, reduce="mean", window=self.window), batch.target)
+        self.learner.begin()
+
+    def live(self, number: int) -> Decision:
+        batch, loss = self.task.train_batch(number - 1), None
+        output = self.learner.forward(batch.xs, reduce="mean", window=self.window)
+        merit = self.task.judge(output, batch)[self.merit]
+        if self.moments.comes(number):
+            value, signal = self.loss(output, batch.target)
+            self.stepper.zero_grad()
+            self.learner.backward(signal)
+            self.stepper.step()
+            loss = float(value)
+        self._number = number
+        return Decision(output.argmax(dim=-1), merit, loss, output)
+
+    def take(self) -> dict[str, float]:
+        return {}

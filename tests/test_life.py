@@ -1,0 +1,104 @@
+"""What is remembered of a life: averages, changes, recovery; and when something is told."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracetorch.runs.lifetime import Life
+from tracetorch.runs.memory import memory_through
+from tracetorch.runs.moments import Moments, PutBy
+
+
+def lived(merits, switches, *, averages=(1,), share=0.9):
+    """What a life records of these merits, each of one lane that took action 0, changing after these decisions."""
+    life = Life(averages, share, 2)
+    found = []
+    for number, merit in enumerate(merits, 1):
+        phase = sum(number >= switch for switch in switches)
+        found.append(life.add(number, torch.tensor([0]), torch.tensor([merit]), phase))
+    return life, [record for record in found if record]
+
+
+def test_recovery_takes_from_the_change_until_the_average_is_back():
+    merits = [1.0] * 50 + [0.0] * 10 + [1.0] * 40
+    life, (record,) = lived(merits, [50])
+    # after k ones the average of half-life 1 is about 1 − 2^−k: at .9 after four
+    assert record == {
+        "update": 64, "split": "switch", "switch": 1, "at": 50, "before": pytest.approx(1.0),
+        "lowest": pytest.approx(0.0, abs=1e-3), "forgetting": pytest.approx(1.0, abs=1e-3), "recovery_decisions": 14,
+    }  # fmt: skip
+    assert life.summary() == {
+        "switches": 1, "recovered": 1, "recovery_decisions": 14, "forgetting": record["forgetting"],
+        "average_1": pytest.approx(1.0),
+    }  # fmt: skip
+
+
+def test_a_change_that_nobody_minds_takes_no_time():
+    _, (record,) = lived([1.0] * 60, [20, 40])
+    assert (record["recovery_decisions"], record["forgetting"]) == (0, 0.0)
+
+
+def test_what_has_given_up_does_not_recover():
+    """After the first change it is never better than half as good; that it stays so after the second is no recovery."""
+    _, records = lived([1.0] * 20 + [0.0, 1.0] * 20 + [0.0] * 5, [20, 40, 60])
+    assert [record["recovery_decisions"] for record in records] == [None, None]
+
+
+def test_rewards_may_be_negative():
+    _, (record,) = lived([-1.0] * 20 + [-2.0] * 10 + [-1.05] * 20, [20])
+    # the level is −1.1: after k of −1.05 the average is −1.05 − .95·2^−k, at the level after five
+    assert record["recovery_decisions"] == 15 and record["forgetting"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_actions_are_counted_since_the_last_record():
+    life = Life([10], 0.9, 3)
+    life.add(1, torch.tensor([0, 0, 2, 0]), torch.tensor([1.0, 0.0, 1.0, 0.5]), 0)
+    taken = life.take()
+    assert [taken[f"taken_{at}"] for at in range(3)] == [0.75, 0.0, 0.25]
+    assert (taken["paid_0"], taken["paid_2"]) == (0.5, 1.0) and math.isnan(taken["paid_1"])
+    life.add(2, torch.tensor([1]), torch.tensor([0.0]), 0)
+    assert life.take()["taken_1"] == 1.0
+
+
+def test_many_actions_are_not_recorded_one_by_one():
+    life = Life([10], 0.9, 100)
+    life.add(1, torch.tensor([99]), torch.tensor([1.0]), 0)
+    assert not [name for name in life.take() if name.startswith("taken")]
+
+
+@given(every=st.floats(1.0, 20.0), seed=st.integers(0, 99))
+def test_moments_come_as_often_as_was_said(every, seed):
+    moments = Moments(every, seed)
+    came = sum(moments.comes(number) for number in range(1, 401))
+    assert abs(came - 400 / every) <= 5 * math.sqrt(400 / every * (1 - 1 / every)) + 1e-9
+
+
+def test_moments_are_of_their_seed_and_number_alone():
+    first, second, other = ([Moments(3.0, seed).comes(n) for n in range(1, 60)] for seed in (1, 1, 2))
+    assert first == second != other
+
+
+@pytest.mark.parametrize("every", [0.5, math.inf, math.nan, -1.0])
+def test_moments_that_make_no_sense_are_refused(every):
+    with pytest.raises(ValueError, match=r"train\.teach_every must be at least 1 and finite"):
+        Moments(every, 0)
+
+
+def test_what_was_put_by_is_told_as_a_mean_and_once():
+    put_by = PutBy(2)
+    put_by.add(torch.tensor([1.0, 0.0]))
+    put_by.add(torch.tensor([0.0, 0.0]))
+    other = PutBy(2)
+    other.load_state_dict(put_by.state_dict())
+    assert put_by.take().tolist() == [0.5, 0.0]
+    put_by.add(torch.tensor([3.0, 1.0]))
+    assert put_by.take().tolist() == [3.0, 1.0] and other.take().tolist() == [0.5, 0.0]
+
+
+def test_memory_through_a_life():
+    records = [{"memory_bytes": 5}, {"update": 1}, {"memory_bytes": None}, {"memory_bytes": 9}, {"memory_bytes": 7}]
+    assert memory_through(records) == {"memory_first_bytes": 5, "memory_last_bytes": 7, "memory_most_bytes": 9}
+    assert memory_through([{"update": 1}]) == {}

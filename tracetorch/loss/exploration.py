@@ -1,0 +1,43 @@
+"""What it is worth not to have made up one's mind: without it a policy settles, and then learns nothing any more."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tracetorch.loss.policy import entropy_of, evenness_of
+
+
+class Exploration:
+    """A bonus, in reward, for a distribution over actions that still tries what it thinks is worse.
+
+        worth = c·H(p) − k·KL(u ‖ p),    H = −Σ p·log p,    KL(u ‖ p) = −(1/n)·Σ log(n·p),    u: uniform over n actions
+        d worth/dz = −c·p·(log p + H) − k·(p − 1/n)    at the logits z
+
+    At the logits the pull of a reward and that of H both vanish where p is settled, for they are multiplied by p: what
+    has become certain can not be learnt anew once the world has changed. That of the second term does not vanish. With
+    rewards 0 and 1 and two actions, the better one is taken with probability about 1 − k/2.
+
+    Args: entropy: c ≥ 0, in reward per nat; uniform: k ≥ 0, the same.
+    Raises: ValueError if one is below 0.
+    Source: of H, Williams, Peng (1991), doi:10.1080/09540099108946587.
+    """
+
+    def __init__(self, entropy: float, uniform: float):
+        if not (entropy >= 0 and uniform >= 0):
+            raise ValueError(f"entropy and uniform must be at least 0, got {entropy:g} and {uniform:g}")
+        self.entropy, self.uniform = entropy, uniform
+
+    def __bool__(self) -> bool:
+        return self.entropy > 0 or self.uniform > 0
+
+    def __call__(self, p: Tensor, at: Literal["logits", "output"]) -> tuple[Tensor, Tensor]:
+        """What p is worth, (batch,); and the signal for it, (batch, actions): −d worth/batch, by logits or by p."""
+        worth, rise = torch.zeros_like(p[:, 0]), torch.zeros_like(p)
+        for weight, measure in ((self.entropy, entropy_of), (self.uniform, evenness_of)):
+            if weight:
+                value, slope = measure(p, at)
+                worth, rise = worth + weight * value, rise + weight * slope
+        return worth, -rise / len(p)

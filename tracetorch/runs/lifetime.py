@@ -1,0 +1,128 @@
+"""One life: running averages of how good it was, and how long it took to be so again each time the world changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tracetorch.plot import TraceMeter
+
+_MOST_ACTIONS = 16
+"""Of so many actions at most it is recorded how often each was taken."""
+
+
+class Life:
+    """What is remembered of a life, in a few numbers.
+
+        level = b − (1 − share)·|b|,    b: the fastest running average of the merit at its best before a change
+
+    The merit of a decision is its reward, or whether the answer was right. The world is learnt again once that average,
+    having fallen below the level, is back at it; that took no decision if it never fell so far. If the world changes
+    again before, it was not learnt again: a life that has once given up does not seem to recover at once. An average
+    takes a few half-lives to fall and to rise, so what is learnt faster than that seems to take so long.
+
+    Args:
+        averages: half-lives of the running averages, in decisions, whole and distinct; the shortest is the fastest.
+        share: of the best merit before a change that counts as being back, in (0, 1].
+        actions: how many there are.
+    Raises: ValueError for half-lives below 1 or none, or a share outside.
+    Memory: a few numbers for each average and action; independent of time, and of how often the world changes.
+    """
+
+    def __init__(self, averages: Sequence[int], share: float, actions: int):
+        if not averages or len(set(averages)) < len(averages) or any(half_life < 1 for half_life in averages):
+            raise ValueError(
+                f"train.averages must be one or more half-lives of at least 1 decision, all different, got {averages}"
+            )
+        if not 0 < share <= 1:
+            raise ValueError(f"train.recovered_at must be above 0 and at most 1, got {share:g}")
+        self._meter, self._fastest, self._share = TraceMeter(averages), min(averages), share
+        self._actions = actions
+        self._count, self._total = (torch.zeros(actions, dtype=torch.float64) for _ in range(2))
+        self.switches, self._last_switch, self._best = 0, 0, -math.inf
+        self._judged, self._recovered, self._decisions, self._fall = 0, 0, 0, 0.0
+        self._open: dict[str, Any] = {}
+
+    @property
+    def averages(self) -> dict[str, float]:
+        """The running averages of the merit, such as {"average_100": .8}."""
+        return {f"average_{half_life:.0f}": value for half_life, value in self._meter.averages.items()}
+
+    def add(self, update: int, action: Tensor, merit: Tensor, phase: int) -> dict[str, Any] | None:
+        """Take note of a decision in each lane.
+
+        Args:
+            update: how many decisions there were, this one included.
+            action, merit: (lanes,).
+            phase: how often the world had changed once the decision was made.
+        Returns: a record of the last change, once it is known what came of it; mostly None.
+        """
+        action, merit = action.cpu(), merit.cpu().double()
+        self._count += torch.bincount(action, minlength=self._actions)
+        self._total.index_add_(0, action, merit)
+        self._meter.update(float(merit.mean()))
+        return self._follow(update, self._meter.averages[self._fastest], phase)
+
+    def _follow(self, update: int, now: float, phase: int) -> dict[str, Any] | None:
+        was, found = self._open, None
+        if was:
+            level = self._best - (1 - self._share) * abs(self._best)
+            was["lowest"], was["fell"] = min(was["lowest"], now), was["fell"] or now < level
+            if was["fell"] and now >= level:
+                found = self._close(update, update - was["at"])
+        if phase > self.switches:
+            if self._open:
+                found = self._close(update, None if was["fell"] else 0)
+            self.switches, self._last_switch = phase, update
+            self._best = max(self._best, now)
+            self._open = {"switch": phase, "at": update, "before": now, "lowest": now, "fell": False}
+        return found
+
+    def _close(self, update: int, decisions: int | None) -> dict[str, Any]:
+        was, self._open = self._open, {}
+        fall = was["before"] - was["lowest"]
+        self._judged, self._fall = self._judged + 1, self._fall + fall
+        if decisions is not None:
+            self._recovered, self._decisions = self._recovered + 1, self._decisions + decisions
+        said = {name: was[name] for name in ("switch", "at", "before", "lowest")}
+        return {"update": update, "split": "switch", **said, "forgetting": fall, "recovery_decisions": decisions}
+
+    def take(self) -> dict[str, float]:
+        """For a record: averages, changes so far; since the last, how often each action was taken, with what merit."""
+        values = {**self.averages, "switches": self.switches, "last_switch": self._last_switch}
+        if self._actions <= _MOST_ACTIONS:
+            share = self._count / self._count.sum().clamp(min=1)
+            paid = self._total / self._count  # not a number where it was never taken: null in the record
+            for at in range(self._actions):
+                values |= {f"taken_{at}": float(share[at]), f"paid_{at}": float(paid[at])}
+        self._count, self._total = torch.zeros_like(self._count), torch.zeros_like(self._total)
+        return values
+
+    def summary(self) -> dict[str, float]:
+        """How often the world changed and was learnt again; means of how long that took, and of how far it fell."""
+        found: dict[str, float] = {"switches": self.switches, "recovered": self._recovered}
+        if self._recovered:
+            found["recovery_decisions"] = self._decisions / self._recovered
+        if self._judged:
+            found["forgetting"] = self._fall / self._judged
+        return found | self.averages
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers and tensors, for a checkpoint."""
+        kept = {name: getattr(self, name) for name in _KEPT}
+        tensors = {"count": self._count.clone(), "total": self._total.clone()}
+        return {"meter": self._meter.state(), "open": dict(self._open), **kept, **tensors}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._meter.load(state["meter"])
+        self._open, self._count, self._total = dict(state["open"]), state["count"].clone(), state["total"].clone()
+        for name in _KEPT:
+            setattr(self, name, state[name])
+
+
+_KEPT = ("switches", "_last_switch", "_best", "_judged", "_recovered", "_decisions", "_fall")
