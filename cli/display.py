@@ -49,11 +49,11 @@ class Display:
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TextColumn("left"),
+                TextColumn("{task.fields[left]}"),
                 TimeRemainingColumn(),
             )
             self._bar = Progress(*columns)
-            self._task = self._bar.add_task("training", total=None)
+            self._task = self._bar.add_task("training", total=None, left="")
             self._live = Live(console=self.console, transient=True, refresh_per_second=8)
             self._live.start()
 
@@ -62,7 +62,10 @@ class Display:
             speed = f" · {_short(self._steps)} steps/s" if self._steps else ""
             numbers = f"loss {values['loss']:.3f} · {self.metric} {values[self.metric]:.3f}{self._validation}{speed}"
             description = "testing" if values["done"] == values["total"] else "training"
-            self._bar.update(self._task, completed=values["done"], total=values["total"], description=description)
+            left = "so far" if values["total"] is None else "left"  # what has no end has nothing left
+            self._bar.update(
+                self._task, completed=values["done"], total=values["total"], description=description, left=left
+            )
             self._live.update(Group(self._bar, Text(numbers)))  # two rows, so that both fit into 80 columns
 
     def _record(self, values: dict[str, Any]) -> None:

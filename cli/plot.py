@@ -16,19 +16,19 @@ def command(folder: Folder, trust: Trust = None, traceback: Traceback = False) -
 
     import torch
 
-    from tracetorch.experiments.evaluation import build
-    from tracetorch.runs import load_checkpoint
+    from tracetorch.experiments.evaluation import build, load_tested
     from tracetorch.runs.report import draw
 
     config, run = found.composed.config, found.folder
     task, network, loss = (make(config[name], name) for name in ("task", "network", "loss"))
     try:
-        net, _ = build(task, network, loss)
-        load_checkpoint(checkpoint, net)
+        net, told = build(task, network, loss)
+        load_tested(checkpoint, net, task)
         trials = None
         if (folder / "trials.csv").is_file():
             trials = {name: torch.tensor(values) for name, values in run.table("trials.csv").items()}
-        names = draw(run, net, task, trials)
+        window = config["train"].get("window") or task.readout_window
+        names = draw(run, net, task, trials, policy=getattr(told, "policy", None), window=window)
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{folder} cannot be drawn: {error}") from error
     if trials is None:

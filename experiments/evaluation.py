@@ -47,7 +47,7 @@ def main(
     task.to(run.device)
     net, told = build(task, network, loss)
     net.to(run.device)
-    counters = runs.load_checkpoint(checkpoint, net)
+    counters = load_tested(checkpoint, net, task)
     net.precision = torch.bfloat16 if precision == "bfloat16" else None
     with run:
         run.summary |= {"updates": counters["update"], "checkpoint": checkpoint.stem}
@@ -55,6 +55,18 @@ def main(
             report_play(run, net, task, told.policy, window or task.readout_window, figures=figures)
         else:
             report(run, rule(net), task, told, window or task.readout_window, figures=figures)
+
+
+def load_tested(checkpoint: Path, net: Sequential, task: Task | Environment) -> dict[str, Any]:
+    """Put a checkpoint's weights into a network, and into an environment what it had become by then.
+
+    Returns: the rest of the checkpoint.
+    Raises: FileNotFoundError, ValueError as `runs.load_checkpoint`.
+    """
+    counters = runs.load_checkpoint(checkpoint, net)
+    if isinstance(task, Environment):
+        task.load_for_test(counters["parts"]["task"])
+    return counters
 
 
 def build(

@@ -13,6 +13,7 @@ from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
 from tracetorch.experiments.acting import check_counts
 from tracetorch.experiments.evaluation import build
+from tracetorch.experiments.schedule import Schedule, schedule_of
 from tracetorch.experiments.supervised import parameter_groups, set_precision
 from tracetorch.experiments.teachers import Labelling, Rewarding, Teacher
 from tracetorch.nn import Sequential
@@ -42,6 +43,7 @@ def main(
     averages: Sequence[int] = (50, 500, 5000),
     recovered_at: float = 0.9,
     window: int | None = None,
+    schedule: Schedule = "none",
     precision: Literal["float32", "bfloat16"] = "float32",
     log_every: int = 100,
     checkpoint_seconds: float = 30.0,
@@ -65,6 +67,7 @@ def main(
         averages: half-lives of the running averages of the reward or the accuracy, in decisions.
         recovered_at: which share of the best before any change of the world counts as having learnt it again.
         window: steps at the end of an observation that are read as the answer; what the task says, if None.
+        schedule: of the step size: "none", or from its start to 0 at the end, "linear" or "cosine", if there is one.
         precision: of the factors of the forward matrix products; see `TraceLayer.precision`. All else is float32.
         log_every: updates between two records.
         checkpoint_seconds: a checkpoint is written when the last one is older than this, and when the life is stopped.
@@ -86,8 +89,9 @@ def main(
     life = Life(averages, recovered_at, task.output_size)
     diagnostic = diagnostics(learner, task, told, window=window, learn_every=None)
     teacher.rehearse()
-    log = Log(["loss", teacher.merit])
-    parts = {"log": log, "life": life, **teacher.parts}
+    rate = schedule_of(stepper, schedule, total)
+    log, health = Log(["loss", teacher.merit]), runs.HealthWatch(rewarded=isinstance(task, Environment))
+    parts = {"log": log, "life": life, "health": health, "schedule": rate, **teacher.parts}
     run.planned_updates, update = total, run.restore(net, stepper, **parts)
 
     with run:
@@ -98,30 +102,47 @@ def main(
                 did = teacher.live(update)
                 if did.loss is not None:
                     check_loss(did.loss, update, net)
+                if did.loss is not None or rate.last_epoch:  # from the first moment on at which something was told
+                    rate.step()
             log.add({"loss": did.loss, teacher.merit: float(did.merit.mean())}, task.steps)
             switched = life.add(update, did.action, did.merit, teacher.phase)
             run.progress(update, total, **log.averages())
             if switched is not None:
                 run.record(switched)
             if is_last or update % log_every == 0:
+                health.look(net, did.output, update, last=is_last)
                 kept = {**log.take(run.timings["train_seconds"]), "steps": log.steps, **teacher.take(), **life.take()}
                 run.record({"update": update, "split": "train", **kept, "memory_bytes": memory_bytes(run.device)})
             diagnostic.look(run, update, last=is_last)
             if is_last or run.interrupted or run.seconds_since_save() > checkpoint_seconds:
                 run.save("latest", net, stepper, update, **parts)
-        run.summary |= {"updates": update, "steps": log.steps, **life.summary()}
-        run.summary |= memory_through(run.folder.records())
+        run.summary |= {"updates": update, "steps": log.steps, **life.summary()} | memory_through(run.folder.records())
         run.summary["steps_per_second"] = log.steps / run.timings.get("train_seconds", 1.0)
-        if total is None or update < total:
-            run.give_up()
-            if figures:
-                draw_life(run.folder, task.output_names)
-            return
-        run.summary["tested"] = "latest"
-        if isinstance(task, Environment):
-            report_play(run, net, task, told.policy, window, figures=figures)
-        else:
-            report(run, learner, task, told, window, figures=figures)
+        _end(run, net, task, told, learner, window=window, figures=figures, stopped=total is None or update < total)
+
+
+def _end(
+    run: runs.Run,
+    net: Sequential,
+    task: Task | Environment,
+    told: Any,
+    learner: Rule,
+    *,
+    window: int | None,
+    figures: bool,
+    stopped: bool,
+) -> None:
+    """A life that was stopped is drawn; one that is over is tested, too."""
+    if stopped:
+        run.give_up()
+        if figures:
+            draw_life(run.folder, task.output_names)
+        return
+    run.summary["tested"] = "latest"
+    if isinstance(task, Environment):
+        report_play(run, net, task, told.policy, window, figures=figures)
+    else:
+        report(run, learner, task, told, window, figures=figures)
 
 
 def _teacher(

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
 from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
 from tracetorch.experiments.acting import act, check, learn, rehearse
-from tracetorch.experiments.evaluation import build
+from tracetorch.experiments.evaluation import build, load_tested
+from tracetorch.experiments.schedule import Schedule, schedule_of
 from tracetorch.experiments.supervised import parameter_groups, set_precision
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.nn import Sequential
@@ -43,7 +43,7 @@ def main(
     updates: int | None = None,
     passes: float | None = None,
     window: int | None = None,
-    schedule: Literal["none", "linear", "cosine"] = "none",
+    schedule: Schedule = "none",
     precision: Literal["float32", "bfloat16"] = "float32",
     log_every: int = 100,
     eval_every: int | None = None,
@@ -86,13 +86,14 @@ def main(
     net.to(run.device)
     learner, stepper = rule(net), optimizer(parameter_groups(net))
     set_precision(learner, precision)
-    rate = _schedule(stepper, schedule, total)
+    rate = schedule_of(stepper, schedule, total)
     diagnostic = diagnostics(learner, task, judge, window=window, learn_every=None)
     rehearse(learner, task, judge, window)
     test = partial(play, net, task, judge.policy, window=window)
     best, log, episodes = Best(patience), Log(["loss", "reward"]), Episodes(task.lanes)
-    parts = {"schedule": rate, "best": best, "log": log, "episodes": episodes, "loss": judge, "task": task}
-    parts |= {"rule": learner} if isinstance(learner, EProp | ThreeFactor) else {}  # those that have eligibilities
+    health = runs.HealthWatch(rewarded=True)
+    parts: dict[str, Any] = {"schedule": rate, "best": best, "log": log, "episodes": episodes, "health": health}
+    parts |= {"loss": judge, "task": task} | ({"rule": learner} if isinstance(learner, EProp | ThreeFactor) else {})
     run.planned_updates, update = total, run.restore(net, stepper, **parts)
 
     with run:
@@ -102,6 +103,9 @@ def main(
             with run.training():
                 value, reward, over = _act_and_learn(task, learner, judge, stepper, window, seed=seed, update=update)
                 check_loss(value, update, net)
+                if is_last or update % log_every == 0:
+                    health.look(net, None, update, last=is_last)  # before anything is forgotten
+                _forget(learner, over)
                 rate.step()
             episodes.add(reward, over)
             log.add({"loss": value, "reward": float(reward.mean())}, task.steps)
@@ -121,9 +125,7 @@ def main(
         if update < total and not best.is_final:
             run.give_up()
             return
-        run.summary["tested"] = "best" if best.score > -math.inf else "latest"
-        runs.load_checkpoint(run.folder.checkpoint(run.summary["tested"]), net)
-        report_play(run, net, task, judge.policy, window, figures=figures)
+        _report_best(run, net, task, judge, best, window=window, figures=figures)
 
 
 def _act_and_learn(
@@ -147,15 +149,29 @@ def _act_and_learn(
     stepper.zero_grad()
     learn(learner, judge, signal)
     stepper.step()
-    if bool(over.any()):
-        learner.begin(None if bool(over.all()) else over)
     return float(value), outcome.reward, over
 
 
-def _schedule(stepper: torch.optim.Optimizer, schedule: str, total: int) -> LRScheduler:
-    if schedule == "cosine":
-        return CosineAnnealingLR(stepper, total)
-    return LambdaLR(stepper, lambda update: 1 - update / total if schedule == "linear" else 1.0)
+def _forget(learner: Rule, over: Tensor) -> None:
+    """What is over, in some lanes or all, is not remembered."""
+    if bool(over.any()):
+        learner.begin(None if bool(over.all()) else over)
+
+
+def _report_best(
+    run: runs.Run,
+    net: Sequential,
+    task: Environment,
+    judge: Reflect | ActorCritic,
+    best: Best,
+    *,
+    window: int | None,
+    figures: bool,
+) -> None:
+    """Test the network that did best in validation, if there was one, with what it had seen by then."""
+    run.summary["tested"] = "best" if best.score > -math.inf else "latest"
+    load_tested(run.folder.checkpoint(run.summary["tested"]), net, task)
+    report_play(run, net, task, judge.policy, window, figures=figures)
 
 
 def _validate(run: runs.Run, task: Environment, test: Callable[..., dict[str, Tensor]], update: int) -> float | None:

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 
 from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
+from tracetorch.experiments.schedule import Schedule, schedule_of
 from tracetorch.nn import Sequential
 from tracetorch.rules import ThreeFactor, Trace
 from tracetorch.rules.rule import Rule
@@ -41,7 +41,7 @@ def main(
     passes: float | None = None,
     learn_every: int | None = None,
     window: int | None = None,
-    schedule: Literal["none", "cosine"] = "none",
+    schedule: Schedule = "none",
     precision: Literal["float32", "bfloat16"] = "float32",
     log_every: int = 20,
     eval_every: int | None = None,
@@ -82,7 +82,7 @@ def main(
     net = network(task.input_size, task.output_size).to(run.device)
     learner, stepper = rule(net), optimizer(parameter_groups(net))
     set_precision(learner, precision)
-    rate = CosineAnnealingLR(stepper, total) if schedule == "cosine" else LambdaLR(stepper, lambda update: 1.0)
+    rate = schedule_of(stepper, schedule, total)
     diagnostic = diagnostics(learner, task, loss, window=window, learn_every=learn_every)
     _rehearse(learner, task.train_batch(0), loss, window)
     best, log, health = Best(patience), Log(["loss", *task.metrics]), runs.HealthWatch()

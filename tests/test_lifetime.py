@@ -169,6 +169,7 @@ def test_the_shorter_of_decisions_and_steps_ends_it(tmp_path):
         ({"averages": (5, 5)}, "all different"),
         ({"recovered_at": 0.0}, "train.recovered_at must be above 0"),
         ({"steps": 0}, "train.steps must be at least 1"),
+        ({"updates": None, "schedule": "cosine"}, "lowers the step size towards the end, and there is none"),
         ({"window": 9}, "train.window must lie between 1 and the 4 steps"),
     ],
 )

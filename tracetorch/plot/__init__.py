@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tracetorch.plot.accuracy import accuracy_curve
     from tracetorch.plot.choice import accuracy_map, confusion, psychometric, wilson
     from tracetorch.plot.comparison import Curve, Entry, comparison
+    from tracetorch.plot.episode import episode
     from tracetorch.plot.gradient import gradient
     from tracetorch.plot.learning import learning, learning_curves
     from tracetorch.plot.lifetime import lifetime, policy, recovery
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tracetorch.plot.parameters import distributions, receptive_fields
     from tracetorch.plot.raster import raster
     from tracetorch.plot.recall import recall
+    from tracetorch.plot.returns import returns
     from tracetorch.plot.search import Axis, Tried, search
     from tracetorch.plot.style import COLORS, STYLE, figure, save
 
@@ -36,6 +38,7 @@ __all__ = [
     "comparison",
     "confusion",
     "distributions",
+    "episode",
     "figure",
     "gradient",
     "learning",
@@ -48,6 +51,7 @@ __all__ = [
     "recall",
     "receptive_fields",
     "recovery",
+    "returns",
     "running_averages",
     "save",
     "search",
@@ -58,6 +62,7 @@ _NAMES = {
     "accuracy": ("accuracy_curve",),
     "choice": ("accuracy_map", "confusion", "psychometric", "wilson"),
     "comparison": ("Curve", "Entry", "comparison"),
+    "episode": ("episode",),
     "gradient": ("gradient",),
     "learning": ("learning", "learning_curves"),
     "lifetime": ("lifetime", "policy", "recovery"),
@@ -66,6 +71,7 @@ _NAMES = {
     "parameters": ("distributions", "receptive_fields"),
     "raster": ("raster",),
     "recall": ("recall",),
+    "returns": ("returns",),
     "search": ("Axis", "Tried", "search"),
     "style": ("COLORS", "STYLE", "figure", "save"),
 }

@@ -59,8 +59,8 @@ def raster(
     with figure(SINGLE, sum(heights) + 0.25 * len(heights) + 0.35 + 0.14 * (1 + max(rows.values(), default=-1))) as fig:
         panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (name, values) in zip(panels, spikes.items(), strict=False):
-            shown = _spread_by_rate(values, neurons)
-            _draw_spikes(axes, values[:, shown], clock)
+            shown = spread_by_rate(values, neurons)
+            draw_spikes(axes, values[:, shown], clock)
             axes.set_yticks([0, len(shown) - 1] if len(shown) > 1 else [0])
             axes.set_yticklabels([f"{shown[int(at)]}" for at in axes.get_yticks()])
             axes.set_ylabel("neuron")
@@ -77,7 +77,7 @@ def raster(
     return fig
 
 
-def _spread_by_rate(spikes: Array, most: int) -> list[int]:
+def spread_by_rate(spikes: Array, most: int) -> list[int]:
     """At most so many neurons, in their order, taken evenly over the ranks of those that fire (of all, if few do)."""
     rates = spikes.sum(axis=0)
     ranked = np.argsort(rates, kind="stable")
@@ -86,7 +86,8 @@ def _spread_by_rate(spikes: Array, most: int) -> list[int]:
     return sorted(int(pool[at]) for at in evenly(len(pool), most))
 
 
-def _draw_spikes(axes: Axes, spikes: Array, clock: Clock) -> None:
+def draw_spikes(axes: Axes, spikes: Array, clock: Clock) -> None:
+    """A tick for each spike, (time, neurons)."""
     when, who = np.nonzero(spikes)
     width = min(3.0, max(0.4, 0.8 * WIDTH / len(spikes)))
     axes.vlines(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,29 +22,33 @@ class DeadNetworkError(TrainingError):
 class HealthWatch:
     """Looks at a network now and then, and gives a dead one some time to wake up: a silent neuron still has a gradient.
 
-    Args: patience: how many times in a row it must be found dead.
+    Args:
+        patience: how many times in a row it must be found dead.
+        rewarded: whether it learns from rewards; see `check_health`. There a moment may be a single observation: what
+            was well before is not given up for one silence, were it at the very end.
     """
 
-    def __init__(self, patience: int = 3):
-        self.patience, self._found = patience, 0
+    def __init__(self, patience: int = 3, *, rewarded: bool = False):
+        self.patience, self.rewarded = patience, rewarded
+        self._found, self._was_well = 0, False
 
-    def look(self, net: Sequential, output: Tensor, update: int, *, last: bool) -> None:
-        """`check_health`, forgiving the first few times; not at the last update. Raises: TrainingError."""
+    def look(self, net: Sequential, output: Tensor | None, update: int, *, last: bool) -> None:
+        """`check_health`, forgiving the first few times; at the last update only as said. Raises: TrainingError."""
         try:
-            check_health(net, output, update)
-            self._found = 0
+            check_health(net, output, update, rewarded=self.rewarded)
+            self._found, self._was_well = 0, True
         except DeadNetworkError:
             self._found += 1
-            if last or self._found >= self.patience:
+            if self._found >= self.patience or (last and not (self.rewarded and self._was_well)):
                 raise
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, int | bool]:
         """Plain numbers, for a checkpoint."""
-        return {"found": self._found}
+        return {"found": self._found, "was_well": self._was_well}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self._found = state["found"]
+        self._found, self._was_well = state["found"], bool(state.get("was_well"))
 
 
 def check_loss(loss: float, update: int, net: Sequential) -> None:
@@ -58,12 +63,15 @@ def check_loss(loss: float, update: int, net: Sequential) -> None:
     raise TrainingError(f"update {update}: the loss is {loss}, although all weights are finite; look at the input")
 
 
-def check_health(net: Sequential, output: Tensor, update: int) -> None:
+def check_health(net: Sequential, output: Tensor | None, update: int, *, rewarded: bool = False) -> None:
     """Look for a layer that nothing comes out of, or that nothing is learnt in, after a learning moment.
 
     Args:
-        output: the network's mean output of the last batch, (batch, out_features).
-        update: the number of the update, for the message. Call it before gradients are cleared.
+        output: the network's mean output of the last batch, (batch, out_features); None leaves out the last layer.
+        update: the number of the update, for the message. Call it before gradients are cleared, and before the network
+            is reset.
+        rewarded: whether it learns from rewards. A reward that was expected teaches nothing, and no reward for a long
+            time is no illness: a layer without a gradient then counts only if another layer has one.
     Raises: DeadNetworkError that names the first such layer, from the input up, and what to try; TrainingError for a
         gradient that is not finite.
     """
@@ -71,19 +79,21 @@ def check_health(net: Sequential, output: Tensor, update: int) -> None:
         raise DeadNetworkError(
             f"update {update}: the input is silent: no spike reaches layer 0; look at the task's rates"
         )
-    above = [layer.average_input() for layer in list(net)[1:]] + [output]
+    above = [*(layer.average_input() for layer in list(net)[1:]), output]
     for at, (layer, gives) in enumerate(zip(net, above, strict=True)):
-        if layer.spiking and not bool((gives != 0).any()):
+        if layer.spiking and gives is not None and not bool((gives != 0).any()):
             advice = "lower its threshold, raise its decay, or give it a bias"
             raise DeadNetworkError(
                 f"update {update}: layer {at} ({layer}) is silent: not one spike in the batch; {advice}"
             )
-    for at, layer in enumerate(net):
-        gradients = [p.grad for p in layer.parameters() if p.requires_grad and p.grad is not None]
+    found = [[p.grad for p in layer.parameters() if p.requires_grad and p.grad is not None] for layer in net]
+    is_taught = any(bool((gradient != 0).any()) for gradients in found for gradient in gradients)
+    for at, (layer, gradients) in enumerate(zip(net, found, strict=True)):
         if any(not bool(torch.isfinite(gradient).all()) for gradient in gradients):
             raise TrainingError(
                 f"update {update}: the gradient of layer {at} ({layer}) is not finite; lower optimizer.lr"
             )
-        if gradients and not any(bool((gradient != 0).any()) for gradient in gradients):
+        is_idle = bool(gradients) and not any(bool((gradient != 0).any()) for gradient in gradients)
+        if is_idle and (is_taught or not rewarded):
             advice = "its neurons are all far below or far above threshold; change its threshold, or lower optimizer.lr"
             raise DeadNetworkError(f"update {update}: layer {at} ({layer}) gets no gradient; {advice}")

@@ -16,11 +16,12 @@ from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.evaluate import evaluate, means
 from tracetorch.tasks.play import play
 from tracetorch.tasks.task import Batch, Task, Trials
+from tracetorch.tasks.watch import watch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_DRAWN_STEPS = 4000  # of an example: more than a figure can show
+_DRAWN_STEPS, _DRAWN_DECISIONS = 4000, 50  # of an example, of an episode: more than a figure can show
 
 
 def report(
@@ -65,13 +66,23 @@ def report_play(
     run.folder.write_table("trials.csv", {name: value.tolist() for name, value in played.items()})
     if figures:
         with run.timed("plot_seconds"):
-            draw(run.folder, net, environment, played)
+            draw(run.folder, net, environment, played, policy=policy, window=window)
 
 
-def draw(folder: runs.RunFolder, net: Sequential, task: Task | Environment, trials: Trials | None) -> list[str]:
+def draw(
+    folder: runs.RunFolder,
+    net: Sequential,
+    task: Task | Environment,
+    trials: Trials | None,
+    *,
+    policy: Callable[[Tensor], Tensor] | None = None,
+    window: int | None = None,
+) -> list[str]:
     """Draw a run's figures from what its folder holds.
 
-    Args: trials: of the test; None if the run never came so far, and then their figures are left out.
+    Args:
+        trials: of the test; None if the run never came so far, and then their figures are left out.
+        policy, window: as `watch` takes them, for an episode of an environment; without the first none is drawn.
     Returns: the names of the figures.
     """
     reference = None if trials is None else task.summary(trials).get("ideal_accuracy")
@@ -84,6 +95,10 @@ def draw(folder: runs.RunFolder, net: Sequential, task: Task | Environment, tria
     if any(record.get("split") == "gradient" for record in records):
         figures["gradient"] = plot.gradient(records)
     figures |= figures_of_life(records, task.output_names)
+    if isinstance(task, Environment) and has_long_episodes(records, task.lanes):
+        figures["returns"] = plot.returns(records)
+        if policy is not None:
+            figures["episode"] = _episode(net, task, policy, window)
     shown, marks = task.example()
     xs = shown.xs if isinstance(shown, Batch) else shown
     marks = {name: (start * (task.dt or 1), stop * (task.dt or 1)) for name, (start, stop) in marks.items()}
@@ -103,6 +118,23 @@ def draw(folder: runs.RunFolder, net: Sequential, task: Task | Environment, tria
     for name, figure in figures.items():
         plot.save(figure, folder.plot(name))
     return list(figures)
+
+
+def _episode(
+    net: Sequential, environment: Environment, policy: Callable[[Tensor], Tensor], window: int | None
+) -> Figure:
+    decisions = max(1, min(_DRAWN_DECISIONS, _DRAWN_STEPS // environment.steps))
+    seen = watch(net, environment, policy, window, decisions=decisions)
+    below = dict(list(seen.layers.items())[:-1])  # of the readout the policy is what counts
+    threshold, names = getattr(net[0], "threshold", None), environment.output_names
+    done = (seen.policy, seen.action)
+    return plot.episode(below, seen.membrane, threshold, *done, dt=environment.dt, names=names, whole=seen.ended)
+
+
+def has_long_episodes(records: list[dict[str, Any]], lanes: int) -> bool:
+    """Whether episodes last more than one decision; else their returns are what `learning` shows already."""
+    last = next((record for record in reversed(records) if "episodes" in record), None)
+    return last is not None and 0 < last["episodes"] < last["update"] * lanes
 
 
 def draw_life(folder: runs.RunFolder, names: Sequence[str] | None) -> None:

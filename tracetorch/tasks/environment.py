@@ -135,6 +135,13 @@ class Environment(ABC):
         """Go on from there. Raises: ValueError if it is of another environment."""
         del state
 
+    def load_for_test(self, state: dict[str, Any]) -> None:
+        """Be, for `test`, what another one was that gave this `state_dict`; where its lanes were does not matter.
+
+        That is what was learnt of the observations, and what actions mean by now. Nothing, by default.
+        """
+        del state
+
 
 def check_actions(action: Tensor, lanes: int, actions: int) -> Tensor:
     """The actions, on the CPU. Raises: ValueError if they are not one whole number for each lane, 0 … actions − 1."""

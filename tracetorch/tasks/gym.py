@@ -51,7 +51,7 @@ class Gym(Environment):
     Memory: the environments, and 4 bytes for each action of the present episode of each lane: a checkpoint holds those,
         and an environment is brought back by playing them again.
     Source: Towers et al. (2024), Gymnasium: a standard interface for reinforcement learning environments,
-        arXiv:2407.17032.
+        doi:10.48550/arXiv.2407.17032.
     """
 
     def __init__(
@@ -176,6 +176,10 @@ class Gym(Environment):
             "seen": stacked([lane.seen for lane in self._copies], self.id),
             "moments": self.moments.state_dict() if self.moments else {},
         }
+
+    def load_for_test(self, state: dict[str, Any]) -> None:
+        if self.moments:
+            self.moments.load_state_dict(state["moments"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there. Raises: ValueError if it is of another environment, or does not repeat itself."""

@@ -21,7 +21,7 @@ class Moments:
     Memory: two float64 numbers for each feature.
     Source: Welford (1962), Note on a method for calculating corrected sums of squares and products,
         doi:10.1080/00401706.1962.10490022; several rows at once: Chan, Golub and LeVeque (1983), Algorithms for
-        computing the sample variance, doi:10.1080/00031305.1983.10483115.
+        computing the sample variance: analysis and recommendations, doi:10.1080/00031305.1983.10483115.
     Example:
         >>> moments = Moments(1)
         >>> moments.update(torch.tensor([[1.0], [3.0]]))

@@ -97,6 +97,10 @@ class Switching(Environment):
     def state_dict(self) -> dict[str, Any]:
         return {"acts": self._acts, "environment": self.environment.state_dict()}
 
+    def load_for_test(self, state: dict[str, Any]) -> None:
+        self.environment.load_for_test(state["environment"])
+        self._go_to(int(state["acts"]))
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state.keys() != {"acts", "environment"}:
             raise ValueError(f"the state is not that of a switching environment: it has {', '.join(map(str, state))}")

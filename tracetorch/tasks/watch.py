@@ -1,0 +1,83 @@
+"""One held-out episode as a network lives it: what comes in, spikes, membranes, and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tracetorch.encode import Stream
+from tracetorch.nn import Sequential
+from tracetorch.tasks.environment import Environment
+
+
+class Episode(NamedTuple):
+    """What was seen, thought and done in one lane; steps are those of the network, several for each decision."""
+
+    layers: dict[str, Tensor]  # "input" and what every layer gave out, (steps, neurons) each, from the input up
+    membrane: Tensor  # of the first layer, (steps, neurons)
+    policy: Tensor  # the probabilities of the actions, (decisions, actions)
+    action: Tensor  # (decisions,)
+    ended: bool  # whether it came to its end, rather than to that of watching
+
+
+class _Enough(Exception):  # noqa: N818 — no error, but the end
+    """All is seen that was wanted."""
+
+
+@torch.no_grad()
+def watch(
+    net: Sequential,
+    environment: Environment,
+    policy: Callable[[Tensor], Tensor],
+    window: int | None,
+    *,
+    decisions: int,
+) -> Episode:
+    """Play the first episode of the test greedily, and keep what happens in the network.
+
+    Args:
+        net: what it remembers of its own lanes is put aside, and taken up again at the end.
+        policy: the probabilities of the actions, of the network's mean output.
+        window: steps at the end of an observation that are read as the answer; all, if None.
+        decisions: at most this many are watched.
+    Memory: decisions × steps × (inputs + neurons).
+    """
+    before = net.save_state()
+    names = ["input", *(f"layer {at}, {type(layer).__name__}" for at, layer in enumerate(net))]
+    seen: dict[str, list[Tensor]] = {name: [] for name in names}
+    membranes, policies, actions, ended = list[Tensor](), list[Tensor](), list[Tensor](), False
+
+    def choose(xs: Stream, begins: Tensor) -> Tensor:
+        nonlocal ended
+        ended = bool(begins[0]) and bool(actions)
+        if ended or len(actions) == decisions:
+            raise _Enough
+        net.reset(None if bool(begins.all()) else begins)
+        outputs = []
+        for x in xs.dense():
+            values = [x]
+            for layer in net:
+                values.append(layer(values[-1]))
+            for name, value in zip(names, values, strict=True):
+                seen[name].append(value[0].cpu())
+            membranes.append(net[0].state.membrane[0].cpu())
+            outputs.append(values[-1])
+        p = policy(torch.stack(outputs[-(window or len(outputs)) :]).mean(dim=0))
+        action = p.argmax(dim=-1)
+        policies.append(p[0].cpu())
+        actions.append(action[0].cpu())
+        return action
+
+    net.reset()
+    try:
+        environment.test(choose)
+        ended = True  # it was the last of all, so nobody was asked again
+    except _Enough:
+        pass
+    finally:
+        net.load_state(before)
+    layers = {name: torch.stack(values) for name, values in seen.items()}
+    return Episode(layers, torch.stack(membranes), torch.stack(policies), torch.stack(actions), ended)
