@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import runpy
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,29 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.benchmark_scripts import BENCHMARKS, on_the_path  # noqa: F401 (a fixture)
+from tests.benchmark_scripts import on_the_path, run, start  # noqa: F401 (a fixture)
 
 OWN = ["--contender", "ours", "--contender", "floor"]
-MACHINE = {"command", "cpu", "cores", "instructions", "memory_bytes", "threads", "device", "system", "python"}
 SPREAD = {"median", "min", "n", "all"}
-
-
-def start(monkeypatch, script: str, *words: str) -> int:
-    """Run a script in this process, as from the command line; its exit code."""
-    monkeypatch.setattr(sys, "argv", [script, *words])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
-    return ended.value.code or 0
-
-
-def run(monkeypatch, script: str, *words: str) -> dict:
-    """Run it with `--quick --json`; what it wrote."""
-    assert start(monkeypatch, script, "--quick", "--threads", "1", "--json", "out/new.json", *words) == 0
-    written = json.loads(Path("out/new.json").read_text(encoding="utf-8"))
-    assert written["benchmark"] == script.removesuffix(".py")
-    assert set(written["environment"]) >= MACHINE
-    assert written["environment"]["versions"]["torch"]
-    return written
 
 
 # ── every script ────────────────────────────────────────────────────────────────────────────────────────────────────

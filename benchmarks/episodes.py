@@ -1,0 +1,98 @@
+"""Learning curves against episodes: how long those lasted in which a network learnt, run by run.
+
+python benchmarks/episodes.py docs/figures/cartpole.png "a title=outputs/one" "another title=outputs/other"
+
+Each folder is a panel; each folder in it is a colour, by its name; each run below that is a line.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from omegaconf import OmegaConf
+
+from common import plain_errors
+from tracetorch.files import write_whole
+from tracetorch.plot.style import COLORS, DOUBLE, figure, legend, save
+from tracetorch.runs.records import read_jsonl
+
+Curve = tuple[list[int], list[float]]
+"""Episodes that had ended in all lanes; and how many actions those lasted that ended since the point before."""
+
+Target = Annotated[Path, typer.Argument(help="The PNG to write.")]
+Panels = Annotated[list[str], typer.Argument(help="TITLE=FOLDER of folders, one for each colour, of runs.")]
+
+
+def main(target: Target, panels: Panels) -> None:
+    """Draw."""
+    with plain_errors():
+        found = {title: gather(Path(folder)) for title, _, folder in (panel.partition("=") for panel in panels)}
+    with tempfile.TemporaryDirectory() as folder:
+        png, _ = save(draw(found), Path(folder) / "figure")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, png.read_bytes())
+
+
+def gather(folder: Path) -> dict[str, list[Curve]]:
+    """The curves of all runs, by the folder of this one that they are in. Raises: ValueError if there are none."""
+    runs = sorted(folder.glob("*/**/metrics.jsonl")) if folder.name else []
+    if not runs:
+        raise ValueError(f"there are no runs in the folders of {str(folder)!r}: a panel is written as TITLE=FOLDER")
+    groups: dict[str, list[Curve]] = {}
+    for path in runs:
+        lanes = int(OmegaConf.load(path.with_name("config.yaml")).task.lanes)
+        groups.setdefault(path.relative_to(folder).parts[0], []).append(curve(read_jsonl(path), lanes))
+    return groups
+
+
+def curve(records: Sequence[dict[str, Any]], lanes: int) -> Curve:
+    """From records of the training: actions in all lanes over episodes that ended, point by point.
+
+    A point is a stretch of records in which at least two episodes for each lane have ended: lanes that all stand to the
+    limit end together, and between two such moments hardly any do.
+    """
+    ended, lengths, update, count = list[int](), list[float](), 0, 0
+    for row in records:
+        if row["split"] == "train" and row["episodes"] - count >= 2 * lanes:
+            ended.append(row["episodes"])
+            lengths.append(lanes * (row["update"] - update) / (row["episodes"] - count))
+            update, count = row["update"], row["episodes"]
+    return ended, lengths
+
+
+def draw(panels: dict[str, dict[str, list[Curve]]]) -> Figure:
+    """A panel for each title, a colour for each name, a line for each curve; episodes on a logarithmic axis."""
+    names = list(dict.fromkeys(name for groups in panels.values() for name in groups))
+    colors = dict(zip(names, COLORS.values(), strict=False))
+    with figure(DOUBLE, 2.5) as fig:
+        many = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (title, groups) in zip(many, panels.items(), strict=True):
+            _lines(axes, groups, colors)
+            axes.set_title(title)
+            axes.set_xlabel("episodes")
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+            axes.xaxis.set_minor_locator(NullLocator())
+        many[0].set_ylabel("actions per episode")
+        many[0].set_ylim(bottom=0)
+        legend(fig, [Line2D([], [], color=colors[name], label=name.replace("_", " ")) for name in names])
+    return fig
+
+
+def _lines(axes: Axes, groups: dict[str, list[Curve]], colors: dict[str, str]) -> None:
+    for name, curves in groups.items():
+        for ended, lengths in curves:
+            axes.plot(ended, lengths, color=colors[name], linewidth=0.8)
+
+
+if __name__ == "__main__":
+    typer.run(main)
