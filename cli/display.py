@@ -83,7 +83,8 @@ class Display:
             return
         if values["split"] == "switch":
             took = values["recovery_decisions"]
-            again = "not learnt again" if took is None else f"learnt again after {took:,} decisions"
+            again = f"learnt again after {took:,} decisions" if took is not None else "not learnt again"
+            again = again if values["fell"] else "nothing was lost"
             self.console.print(f"update {values['update']:>6}  switch {values['switch']:<3}  {again}", markup=False)
             return
         speed = f"  {_short(self._steps)} steps/s" if values["split"] == "train" else ""

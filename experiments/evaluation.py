@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import torch
 
 from tracetorch import device as devices
 from tracetorch import runs
+from tracetorch.loss import cross_entropy, cross_entropy_with_logits, mse
 from tracetorch.nn import Sequential
 from tracetorch.rules.rule import Rule
 from tracetorch.runs.report import report, report_play
@@ -73,5 +75,18 @@ def build(
     task: Task | Environment, network: Callable[[int, int], Sequential], loss: Callable[..., Any]
 ) -> tuple[Sequential, Any]:
     """A network of the size that a task and a loss ask for; and the loss, which for rewards has yet to be made."""
+    made, name = made_by(loss), type(task).__name__
+    rewarded = hasattr(made, "observe")
+    if isinstance(task, Environment) and made in (cross_entropy, cross_entropy_with_logits, mse):
+        raise ValueError(f"{name} gives rewards and tells no labels: choose loss=reflect or loss=actor_critic")
+    if rewarded and not isinstance(task, Environment):
+        raise ValueError(f"{name} tells labels and gives no rewards: choose loss=cross_entropy, or loss=mse")
     told = loss() if isinstance(task, Environment) else loss
     return network(task.input_size, task.output_size + getattr(told, "values", 0)), told
+
+
+def made_by(part: Callable[..., Any]) -> Callable[..., Any]:
+    """The class or function within a part of which some arguments are already known."""
+    while isinstance(part, partial):
+        part = part.args[0] if part.args and callable(part.args[0]) else part.func
+    return part

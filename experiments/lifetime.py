@@ -67,14 +67,16 @@ def main(
         averages: half-lives of the running averages of the reward or the accuracy, in decisions.
         recovered_at: which share of the best before any change of the world counts as having learnt it again.
         window: steps at the end of an observation that are read as the answer; what the task says, if None.
-        schedule: of the step size: "none", or from its start to 0 at the end, "linear" or "cosine", if there is one.
+        schedule: of the step size: "none", or from its start to 0 at the end, "linear" or "cosine", if there is
+            one; it begins with the first moment at which something is told.
         precision: of the factors of the forward matrix products; see `TraceLayer.precision`. All else is float32.
         log_every: updates between two records.
         checkpoint_seconds: a checkpoint is written when the last one is older than this, and when the life is stopped.
         figures: whether to draw at the end, and when it is stopped.
         diagnostics: makes what looks at the run after each update, and changes nothing in it.
     Raises: ValueError if the parts do not fit, before anything is written; runs.TrainingError if the network explodes.
-    Memory: independent of how long it lives; metrics.jsonl, on disk, grows by a line for every `log_every` decisions.
+    Memory: independent of how long it lives. metrics.jsonl, on disk, grows by a line every `log_every` decisions, and
+        is read as a whole once, at the end, for the figures: some 500 bytes for each line.
     """
     check_counts({"updates": updates, "steps": steps, "log_every": log_every}, task, window, checkpoint_seconds)
     total, window = _length(task, updates, steps), window or task.readout_window
@@ -86,7 +88,8 @@ def main(
     learner, stepper = rule(net), optimizer(parameter_groups(net))
     set_precision(learner, precision)
     teacher = _teacher(task, learner, told, stepper, Moments(teach_every, seed), window=window, seed=seed)
-    life = Life(averages, recovered_at, task.output_size)
+    guessing, lanes = teacher.guessing, task.batch_size
+    life = Life(averages, recovered_at, task.output_size, guessing=guessing, lanes=lanes)
     diagnostic = diagnostics(learner, task, told, window=window, learn_every=None)
     teacher.rehearse()
     rate = schedule_of(stepper, schedule, total)

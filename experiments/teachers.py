@@ -14,7 +14,8 @@ from tracetorch.rules import ThreeFactor, Trace
 from tracetorch.rules.rule import Rule
 from tracetorch.runs.episodes import Episodes
 from tracetorch.runs.moments import Moments, PutBy
-from tracetorch.tasks import Environment, Task
+from tracetorch.tasks import Environment, RewardedTask, Switching, Task
+from tracetorch.tasks.environment import Outcome
 from tracetorch.tasks.play import look_ahead
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -41,6 +42,10 @@ class Teacher(Protocol):
     @property
     def phase(self) -> int:
         """How often the world has changed so far without notice."""
+
+    @property
+    def guessing(self) -> float | None:
+        """The merit of one who guesses, if decisions are right or wrong; None if nobody knows."""
 
     def rehearse(self) -> None:
         """Look once and learn nothing. Raises: ValueError if the parts do not fit."""
@@ -88,6 +93,11 @@ class Rewarding:
     def phase(self) -> int:
         return self.task.phase
 
+    @property
+    def guessing(self) -> float | None:
+        world = self.task.environment if isinstance(self.task, Switching) else self.task
+        return 1 / world.output_size if isinstance(world, RewardedTask) else None
+
     def rehearse(self) -> None:
         rehearse(self.learner, self.task, self.judge, self.window)
 
@@ -95,18 +105,17 @@ class Rewarding:
         did = act(self.task, self.learner, self.judge, self.window, seed=self.seed, update=number)
         self.put_by.add(did.outcome.reward)
         self.episodes.add(did.outcome.reward, did.outcome.terminated | did.outcome.truncated)
-        loss = self._learn(self.put_by.take()) if self.moments.comes(number) else None
+        loss = self._learn(self.put_by.take(), did.outcome) if self.moments.comes(number) else None
         return Decision(did.action, did.outcome.reward, loss, did.output)
 
     def take(self) -> dict[str, float]:
         return self.episodes.take()
 
-    def _learn(self, reward: Tensor) -> float:
-        """The end of an episode is none, for what was done before may still bear fruit."""
+    def _learn(self, reward: Tensor, outcome: Outcome) -> float:
+        """Where an episode ends nothing is forgotten; but of what has terminated a critic expects nothing more."""
         if isinstance(self.judge, ActorCritic):
-            never = torch.zeros_like(reward, dtype=torch.bool)
-            upcoming = look_ahead(self.learner.net, self.task.observe(), self.window)
-            value, signal = self.judge(reward, never, upcoming)
+            upcoming = look_ahead(self.learner.net, outcome.final or self.task.observe(), self.window)
+            value, signal = self.judge(reward, outcome.terminated, upcoming)
         else:
             value, signal = self.judge(reward)
         self.stepper.zero_grad()
@@ -128,13 +137,15 @@ class Labelling:
         *,
         window: int | None,
     ):
+        if isinstance(learner, ThreeFactor):
+            raise ValueError(
+                f"ThreeFactor learns from rewards, and {type(task).__name__} tells labels: choose rule=trace"
+            )
         if not isinstance(learner, Trace):
             raise ValueError(
-                f"{type(learner).__name__} remembers a sequence that begins and ends, or wants rewards, and a lifetime "
-                "with labels has neither: choose rule=trace"
+                f"{type(learner).__name__} remembers a sequence that begins and ends, and a lifetime never does: "
+                "choose rule=trace"
             )
-        if isinstance(loss, Reflect | ActorCritic) or getattr(loss, "func", loss) in (Reflect, ActorCritic):
-            raise ValueError(f"{type(task).__name__} tells labels and no rewards: choose loss=cross_entropy")
         self.task, self.learner, self.loss, self.stepper = task, learner, loss, stepper
         self.moments, self.window, self.merit = moments, window, task.metrics[0]
         self.parts: dict[str, Any] = {}
@@ -143,6 +154,10 @@ class Labelling:
     @property
     def phase(self) -> int:
         return self.task.phase(self._number)
+
+    @property
+    def guessing(self) -> float | None:
+        return 1 / self.task.output_size if self.merit == "accuracy" else None
 
     def rehearse(self) -> None:
         batch = self.task.train_batch(0)

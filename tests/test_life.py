@@ -12,9 +12,9 @@ from tracetorch.runs.memory import memory_through
 from tracetorch.runs.moments import Moments, PutBy
 
 
-def lived(merits, switches, *, averages=(1,), share=0.9):
+def lived(merits, switches, *, averages=(1,), share=0.9, guessing=None):
     """What a life records of these merits, each of one lane that took action 0, changing after these decisions."""
-    life = Life(averages, share, 2)
+    life = Life(averages, share, 2, guessing=guessing)
     found = []
     for number, merit in enumerate(merits, 1):
         phase = sum(number >= switch for switch in switches)
@@ -28,17 +28,29 @@ def test_recovery_takes_from_the_change_until_the_average_is_back():
     # after k ones the average of half-life 1 is about 1 − 2^−k: at .9 after four
     assert record == {
         "update": 64, "split": "switch", "switch": 1, "at": 50, "before": pytest.approx(1.0),
-        "lowest": pytest.approx(0.0, abs=1e-3), "forgetting": pytest.approx(1.0, abs=1e-3), "recovery_decisions": 14,
+        "lowest": pytest.approx(0.0, abs=1e-3), "fell": True, "best": pytest.approx(1.0),
+        "forgetting": pytest.approx(1.0, abs=1e-3), "recovery_decisions": 14,
     }  # fmt: skip
     assert life.summary() == {
-        "switches": 1, "recovered": 1, "recovery_decisions": 14, "forgetting": record["forgetting"],
+        "switches": 1, "fell": 1, "recovered": 1, "recovery_decisions": 14, "forgetting": record["forgetting"],
         "average_1": pytest.approx(1.0),
     }  # fmt: skip
 
 
-def test_a_change_that_nobody_minds_takes_no_time():
-    _, (record,) = lived([1.0] * 60, [20, 40])
-    assert (record["recovery_decisions"], record["forgetting"]) == (0, 0.0)
+def test_a_change_by_which_nothing_is_lost_is_not_learnt_again():
+    life, (record,) = lived([1.0] * 60, [20, 40])
+    assert (record["fell"], record["recovery_decisions"], record["forgetting"]) == (False, None, 0.0)
+    assert life.summary() == {"switches": 2, "fell": 0, "recovered": 0, "average_1": 1.0}
+
+
+def test_luck_is_nothing_that_could_be_lost_or_learnt_again():
+    """One who guesses is above and below any average of his again and again."""
+    merits = (torch.rand(4000, generator=torch.Generator().manual_seed(0)) < 0.5).float().tolist()
+    switches = list(range(100, 4000, 100))
+    life, _ = lived(merits, switches, averages=(50,), guessing=0.5)
+    assert life.summary()["switches"] == 39 and life.summary()["recovered"] == life.summary()["fell"] == 0
+    fooled, _ = lived(merits, switches, averages=(50,))
+    assert fooled.summary()["recovered"] > 3
 
 
 def test_what_has_given_up_does_not_recover():

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 
+from tests.command_line import tracetorch
 from tests.tiny_world import CRITIC, NET, Lights, facts, live
 from tracetorch import loss, rules
 from tracetorch.runs import RunFolder
@@ -48,7 +49,7 @@ def test_it_learns_anew_each_time_the_world_has_changed(tmp_path):
     run = live(tmp_path, updates=750, log_every=50)
     summary, switches = facts(run)["summary"], Schedule(150, 0.2, 0).switches(750)
     assert summary["switches"] == len(switches) and summary["recovered"] == len(switches)
-    assert 0 < summary["recovery_decisions"] < 80 and summary["forgetting"] > 0.3
+    assert summary["fell"] == len(switches) and 0 < summary["recovery_decisions"] < 80 and summary["forgetting"] > 0.3
     assert summary["average_50"] > 0.7
     told = [row for row in rows_of(run) if row["split"] == "switch"]
     assert [row["switch"] for row in told] == list(range(1, len(told) + 1))
@@ -162,7 +163,9 @@ def test_the_shorter_of_decisions_and_steps_ends_it(tmp_path):
     [
         ({"rule": rules.BPTT}, "BPTT remembers a sequence that begins and ends.*rule=trace or rule=three_factor"),
         ({**LABELS, "rule": rules.EProp}, "choose rule=trace"),
-        ({**LABELS, "loss": loss.Reflect}, "tells labels and no rewards: choose loss=cross_entropy"),
+        ({**LABELS, "rule": rules.ThreeFactor}, "ThreeFactor learns from rewards, and Blocks tells labels"),
+        ({**LABELS, "loss": loss.Reflect}, "Blocks tells labels and gives no rewards: choose loss=cross_entropy"),
+        ({"loss": loss.cross_entropy}, "Switching gives rewards and tells no labels: choose loss=reflect"),
         (CRITIC | {"teach_every": 2.0}, "train.teach_every must be 1, got 2"),
         ({"teach_every": 0.5}, "train.teach_every must be at least 1"),
         ({"averages": ()}, "train.averages must be one or more half-lives"),
@@ -177,6 +180,20 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_written(changes, m
     changes = {name: part() if name == "task" else part for name, part in changes.items()}
     with pytest.raises(ValueError, match=message):
         live(tmp_path, **changes)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("task=mnist_blocks", "loss=reflect"), "Blocks tells labels and gives no rewards: choose loss=cross_entropy"),
+        (("task=clicks_switching",), "Switching gives rewards and tells no labels: choose loss=reflect"),
+    ],
+)
+def test_a_loss_that_does_not_fit_is_one_sentence_on_the_command_line(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = tracetorch("run", *words, "train=lifetime")
+    assert ended.exit_code == 2 and message in ended.stderr and len(ended.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 

@@ -45,6 +45,11 @@ def test_recovery_tells_apart_what_was_not_learnt_again():
     assert {"not before the next change", "time to recover (decisions)"} <= set(texts(fig))
 
 
+def test_a_change_by_which_nothing_was_lost_has_no_time_to_recover():
+    rows = [{**row, "fell": row["recovery_decisions"] is not None} if "switch" in row else row for row in LIFE]
+    assert points(plot.recovery(rows).axes[0]) == [[[1, 110]], []]
+
+
 def test_a_policy_is_coloured_by_what_was_taken_and_whether_it_paid():
     fig = plot.policy(LIFE, names=["left", "right"])
     colors = fig.axes[0].collections[0].get_array()  # (actions, records, rgb)

@@ -1,5 +1,7 @@
 """Reflect: REINFORCE to rounding where it says so, and what it forgets and expects."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -204,6 +206,7 @@ def test_nothing_is_kept_that_grows():
         ({"decay": []}, "a weight above 0 for each of 0 decays"),
         ({"mixture": [0.0]}, "a weight above 0"),
         ({"uniform": -1}, "entropy and uniform must be at least 0"),
+        ({"entropy": float("inf")}, "entropy and uniform must be at least 0 and finite"),
         ({"mixture_rate": -1}, "mixture_rate must be at least 0"),
         ({"at": "membrane"}, 'at must be "logits" or "output"'),
     ],
@@ -216,3 +219,13 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
 def test_a_reward_for_nothing_is_refused():
     with pytest.raises(RuntimeError, match=r"call reflect\.observe"):
         Reflect()(torch.ones(1))
+
+
+def test_rewards_and_outputs_that_make_no_sense_are_refused():
+    reflect = Reflect(decay=0.5)
+    reflect.observe(torch.tensor([[0.5, 0.5]]), torch.tensor([1]))
+    for reward in (torch.tensor([math.nan]), torch.tensor([1.0, 2.0])):
+        with pytest.raises(ValueError, match="a reward must be a finite number for each of 1 samples"):
+            reflect(reward)
+    with pytest.raises(ValueError, match=r"output was \(1, 2\) before and is \(3, 2\): call reflect\.begin"):
+        reflect.observe(torch.full((3, 2), 0.5), torch.tensor([1, 0, 1]))

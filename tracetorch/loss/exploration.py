@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -18,23 +19,26 @@ class Exploration:
 
     At the logits the pull of a reward and that of H both vanish where p is settled, for they are multiplied by p: what
     has become certain can not be learnt anew once the world has changed. That of the second term does not vanish. With
-    rewards 0 and 1 and two actions, the better one is taken with probability about 1 − k/2.
+    rewards 0 and 1 and two actions, the better one is taken with probability ½·(1 − k + √(1 + k²)), about 1 − k/2.
 
     Args: entropy: c ≥ 0, in reward per nat; uniform: k ≥ 0, the same.
-    Raises: ValueError if one is below 0.
+    Raises: ValueError if one is below 0 or not finite.
     Source: of H, Williams, Peng (1991), doi:10.1080/09540099108946587.
     """
 
     def __init__(self, entropy: float, uniform: float):
-        if not (entropy >= 0 and uniform >= 0):
-            raise ValueError(f"entropy and uniform must be at least 0, got {entropy:g} and {uniform:g}")
+        if not (0 <= entropy < math.inf and 0 <= uniform < math.inf):
+            raise ValueError(f"entropy and uniform must be at least 0 and finite, got {entropy:g} and {uniform:g}")
         self.entropy, self.uniform = entropy, uniform
 
     def __bool__(self) -> bool:
         return self.entropy > 0 or self.uniform > 0
 
     def __call__(self, p: Tensor, at: Literal["logits", "output"]) -> tuple[Tensor, Tensor]:
-        """What p is worth, (batch,); and the signal for it, (batch, actions): −d worth/batch, by logits or by p."""
+        """What p is worth, (batch,); and the signal for it, (batch, actions): −d worth/batch, by logits or by p.
+
+        The signal by p is that of a p larger by .001, which keeps it finite.
+        """
         worth, rise = torch.zeros_like(p[:, 0]), torch.zeros_like(p)
         for weight, measure in ((self.entropy, entropy_of), (self.uniform, evenness_of)):
             if weight:

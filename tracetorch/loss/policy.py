@@ -27,7 +27,7 @@ def score_of(probabilities: Tensor, action: Tensor, at: At) -> Tensor:
 
 
 def entropy_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
-    """H = −Σ p·log p in nats, (batch,); and what would raise it: dH/d logits = −p·(log p + H), dH/dp = −log p − 1."""
+    """H = −Σ p·log p in nats, (batch,); and what would raise it: by logits −p·(log p + H), by p −log(p + .001) − 1."""
     logs = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
     entropy = -(probabilities * logs).sum(dim=-1)
     if at == "logits":

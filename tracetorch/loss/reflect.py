@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -68,8 +69,8 @@ class Reflect:
         at: Literal["logits", "output"] = "logits",
     ):
         check_at(at)
-        if not mixture_rate >= 0:
-            raise ValueError(f"mixture_rate must be at least 0, got {mixture_rate:g}")
+        if not 0 <= mixture_rate < math.inf:
+            raise ValueError(f"mixture_rate must be at least 0 and finite, got {mixture_rate:g}")
         self.at, self.mixture_rate, self.explore = at, mixture_rate, Exploration(entropy, uniform)
         self.expect = Expectation(baseline, per_sample=per_sample, rate=mixture_rate)
         self._decays = scales("decay", decay)
@@ -97,7 +98,9 @@ class Reflect:
         """
         if bool((output < 0).any()):
             lowest = float(output.min())
-            raise ValueError(f"Reflect takes probabilities, such as a LIS readout gives, got {lowest:g}")
+            raise ValueError(
+                f"Reflect takes probabilities, such as a LIS readout gives (network=lif_lis), got {lowest:g}"
+            )
         return output
 
     @torch.no_grad()
@@ -113,20 +116,30 @@ class Reflect:
         if not len(self._scores):
             self._scores = output.new_zeros(len(self._decays), *output.shape)
             self._logs = output.new_zeros(len(self._decays), len(output))
+        if self._scores.shape[1:] != output.shape:
+            was = tuple(self._scores.shape[1:])
+            raise ValueError(f"output was {was} before and is {tuple(output.shape)}: call reflect.begin() in between")
         decays = self._decays.to(output)[:, None]
         self._scores = decays[..., None] * self._scores + self.score
         self._logs = decays * self._logs + log_of(output, action)
 
     @torch.no_grad()
     def __call__(self, reward: Tensor, over: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Judge what was done. Afterwards `modulation`, (batch,), is the factor of the reward alone, dL/d log p.
+        """Judge what was done; the bonus is in each judgement anew.
+
+        Afterwards `modulation`, (batch,), is the factor of the reward alone, dL/d log p.
 
         Args:
-            reward: any real numbers, (batch,).
+            reward: any finite numbers, (batch,).
             over: whose episode ends here, bool (batch,): what they did has nothing to do with what comes next.
         """
         if not len(self._scores):
             raise RuntimeError("nothing was done: call reflect.observe(output, action) before reflect(reward)")
+        if reward.shape != self._worth.shape or not bool(torch.isfinite(reward).all()):
+            count, shape = len(self._worth), tuple(reward.shape)
+            raise ValueError(
+                f"a reward must be a finite number for each of {count} samples, got {reward} of shape {shape}"
+            )
         reward = reward.to(self._scores)
         self.modulation = -(reward - self.expect(reward)) / len(reward)
         weights = self.mixture.to(reward)

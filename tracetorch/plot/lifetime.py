@@ -64,8 +64,8 @@ def lifetime(records: Records) -> Figure:
 def recovery(records: Records) -> Figure:
     """For each change of the world: how long it took to be good again, and how far the reward or accuracy fell.
 
-    Args: records: as in `metrics.jsonl`; those with the split "switch" count. Where nothing was learnt again before the
-        next change, a hollow marker stands at how long there was.
+    Args: records: as in `metrics.jsonl`; those with the split "switch" count. Where it had fallen and was not back
+        before the next change, a hollow marker stands at how long there was.
     Raises: ValueError if there is none of them.
     """
     records = list(records)
@@ -78,7 +78,8 @@ def recovery(records: Records) -> Figure:
     with figure(DOUBLE, 2.3) as fig:
         left, right = fig.subplots(1, 2)
         known = [(n, t) for n, t in zip(number, taken, strict=True) if t is not None]
-        never = [(n, t) for n, t, took in zip(number, lasted, taken, strict=True) if took is None]
+        fell = [row.get("fell", True) for row in rows]
+        never = [(n, t) for n, t, took, lost in zip(number, lasted, taken, fell, strict=True) if lost and took is None]
         size, fall = 3.5 if len(rows) <= 60 else 1.5, COLORS["vermillion"]
         left.plot([n for n, _ in known], [t for _, t in known], "o", color=COLORS["blue"], markersize=size)
         left.plot([n for n, _ in never], [t for _, t in never], "o", color=COLORS["blue"], mfc="white", markersize=size)

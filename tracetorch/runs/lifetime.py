@@ -18,22 +18,27 @@ _MOST_ACTIONS = 16
 class Life:
     """What is remembered of a life, in a few numbers.
 
-        level = b − (1 − share)·|b|,    b: the fastest running average of the merit at its best before a change
+        level = b − (1 − share)·|b|,    b: the fastest running average of the merit, at its best before a change
 
     The merit of a decision is its reward, or whether the answer was right. The world is learnt again once that average,
-    having fallen below the level, is back at it; that took no decision if it never fell so far. If the world changes
-    again before, it was not learnt again: a life that has once given up does not seem to recover at once. An average
-    takes a few half-lives to fall and to rise, so what is learnt faster than that seems to take so long.
+    having fallen below the level, is back at it. If it never falls so far, or the world changes again before it is
+    back, nothing was learnt again; and as long as b is no more than what luck gives to one who guesses (three standard
+    errors above `guessing`), nothing was learnt that could fall. An average takes a few half-lives to fall and to rise,
+    so what is learnt faster than that seems to take so long.
 
     Args:
         averages: half-lives of the running averages, in decisions, whole and distinct; the shortest is the fastest.
         share: of the best merit before a change that counts as being back, in (0, 1].
         actions: how many there are.
+        guessing: what one who guesses gets on average, if decisions are right or wrong; None if nobody knows.
+        lanes: how many decisions are averaged each time.
     Raises: ValueError for half-lives below 1 or none, or a share outside.
     Memory: a few numbers for each average and action; independent of time, and of how often the world changes.
     """
 
-    def __init__(self, averages: Sequence[int], share: float, actions: int):
+    def __init__(
+        self, averages: Sequence[int], share: float, actions: int, *, guessing: float | None = None, lanes: int = 1
+    ):
         if not averages or len(set(averages)) < len(averages) or any(half_life < 1 for half_life in averages):
             raise ValueError(
                 f"train.averages must be one or more half-lives of at least 1 decision, all different, got {averages}"
@@ -41,10 +46,13 @@ class Life:
         if not 0 < share <= 1:
             raise ValueError(f"train.recovered_at must be above 0 and at most 1, got {share:g}")
         self._meter, self._fastest, self._share = TraceMeter(averages), min(averages), share
-        self._actions = actions
+        self._actions, self._sure = actions, -math.inf
+        if guessing is not None:  # the variance of an average is that of a decision, times (1 − d)/(1 + d)
+            d = 2 ** (-1 / self._fastest)
+            self._sure = guessing + 3 * math.sqrt(guessing * (1 - guessing) * (1 - d) / (1 + d) / lanes)
         self._count, self._total = (torch.zeros(actions, dtype=torch.float64) for _ in range(2))
         self.switches, self._last_switch, self._best = 0, 0, -math.inf
-        self._judged, self._recovered, self._decisions, self._fall = 0, 0, 0, 0.0
+        self._felt, self._recovered, self._decisions, self._fall = 0, 0, 0, 0.0
         self._open: dict[str, Any] = {}
 
     @property
@@ -69,14 +77,14 @@ class Life:
 
     def _follow(self, update: int, now: float, phase: int) -> dict[str, Any] | None:
         was, found = self._open, None
-        if was:
+        if was and self._best > self._sure:
             level = self._best - (1 - self._share) * abs(self._best)
             was["lowest"], was["fell"] = min(was["lowest"], now), was["fell"] or now < level
             if was["fell"] and now >= level:
                 found = self._close(update, update - was["at"])
         if phase > self.switches:
             if self._open:
-                found = self._close(update, None if was["fell"] else 0)
+                found = self._close(update, None)
             self.switches, self._last_switch = phase, update
             self._best = max(self._best, now)
             self._open = {"switch": phase, "at": update, "before": now, "lowest": now, "fell": False}
@@ -85,11 +93,12 @@ class Life:
     def _close(self, update: int, decisions: int | None) -> dict[str, Any]:
         was, self._open = self._open, {}
         fall = was["before"] - was["lowest"]
-        self._judged, self._fall = self._judged + 1, self._fall + fall
+        if was["fell"]:
+            self._felt, self._fall = self._felt + 1, self._fall + fall
         if decisions is not None:
             self._recovered, self._decisions = self._recovered + 1, self._decisions + decisions
-        said = {name: was[name] for name in ("switch", "at", "before", "lowest")}
-        return {"update": update, "split": "switch", **said, "forgetting": fall, "recovery_decisions": decisions}
+        found = {"update": update, "split": "switch", **was, "best": self._best, "forgetting": fall}
+        return found | {"recovery_decisions": decisions}
 
     def take(self) -> dict[str, float]:
         """For a record: averages, changes so far; since the last, how often each action was taken, with what merit."""
@@ -103,12 +112,12 @@ class Life:
         return values
 
     def summary(self) -> dict[str, float]:
-        """How often the world changed and was learnt again; means of how long that took, and of how far it fell."""
-        found: dict[str, float] = {"switches": self.switches, "recovered": self._recovered}
+        """Changes, after how many the merit fell and was back; means of how long that took, and of how far it fell."""
+        found: dict[str, float] = {"switches": self.switches, "fell": self._felt, "recovered": self._recovered}
         if self._recovered:
             found["recovery_decisions"] = self._decisions / self._recovered
-        if self._judged:
-            found["forgetting"] = self._fall / self._judged
+        if self._felt:
+            found["forgetting"] = self._fall / self._felt
         return found | self.averages
 
     def state_dict(self) -> dict[str, Any]:
@@ -125,4 +134,4 @@ class Life:
             setattr(self, name, state[name])
 
 
-_KEPT = ("switches", "_last_switch", "_best", "_judged", "_recovered", "_decisions", "_fall")
+_KEPT = ("switches", "_last_switch", "_best", "_felt", "_recovered", "_decisions", "_fall")

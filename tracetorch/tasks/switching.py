@@ -109,9 +109,10 @@ class Switching(Environment):
 
     def _go_to(self, acts: int) -> None:
         self._acts, phase = acts, self.schedule.phase(acts)
-        if phase != self._phase:
-            turns = [self._turn(each) for each in range(1, phase + 1)]
-            self._phase, self._offset = phase, sum(turns) % self.output_size
+        if phase < self._phase:
+            self._phase, self._offset = 0, 0
+        for each in range(self._phase + 1, phase + 1):
+            self._phase, self._offset = each, (self._offset + self._turn(each)) % self.output_size
 
     def _turn(self, phase: int) -> int:
         """By how much the meaning of all actions moves on at the beginning of this phase: 1 … n − 1."""
