@@ -13,7 +13,7 @@ from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
 from tracetorch.experiments.acting import check_counts
 from tracetorch.experiments.evaluation import build
-from tracetorch.experiments.schedule import Schedule, schedule_of
+from tracetorch.experiments.schedule import schedule_of
 from tracetorch.experiments.supervised import parameter_groups, set_precision
 from tracetorch.experiments.teachers import Labelling, Rewarding, Teacher
 from tracetorch.nn import Sequential
@@ -43,7 +43,7 @@ def main(
     averages: Sequence[int] = (50, 500, 5000),
     recovered_at: float = 0.9,
     window: int | None = None,
-    schedule: Schedule = "none",
+    schedule: Literal["none", "linear", "cosine"] = "none",
     precision: Literal["float32", "bfloat16"] = "float32",
     log_every: int = 100,
     checkpoint_seconds: float = 30.0,

@@ -15,7 +15,7 @@ from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
 from tracetorch.experiments.acting import act, check, learn, rehearse
 from tracetorch.experiments.evaluation import build, load_tested
-from tracetorch.experiments.schedule import Schedule, schedule_of
+from tracetorch.experiments.schedule import schedule_of
 from tracetorch.experiments.supervised import parameter_groups, set_precision
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.nn import Sequential
@@ -43,7 +43,7 @@ def main(
     updates: int | None = None,
     passes: float | None = None,
     window: int | None = None,
-    schedule: Schedule = "none",
+    schedule: Literal["none", "linear", "cosine"] = "none",
     precision: Literal["float32", "bfloat16"] = "float32",
     log_every: int = 100,
     eval_every: int | None = None,

@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
-Schedule = Literal["none", "linear", "cosine"]
 
-
-def schedule_of(stepper: torch.optim.Optimizer, schedule: Schedule, total: int | None) -> LRScheduler:
+def schedule_of(
+    stepper: torch.optim.Optimizer, schedule: Literal["none", "linear", "cosine"], total: int | None
+) -> LRScheduler:
     """From the step size that an optimizer starts with to 0 at the end, along a line or half a cosine; or no change.
 
     Args: total: updates in all; None if there is no end.

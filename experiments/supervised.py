@@ -13,7 +13,7 @@ from torch import Tensor
 from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
-from tracetorch.experiments.schedule import Schedule, schedule_of
+from tracetorch.experiments.schedule import schedule_of
 from tracetorch.nn import Sequential
 from tracetorch.rules import ThreeFactor, Trace
 from tracetorch.rules.rule import Rule
@@ -41,7 +41,7 @@ def main(
     passes: float | None = None,
     learn_every: int | None = None,
     window: int | None = None,
-    schedule: Schedule = "none",
+    schedule: Literal["none", "linear", "cosine"] = "none",
     precision: Literal["float32", "bfloat16"] = "float32",
     log_every: int = 20,
     eval_every: int | None = None,
@@ -61,7 +61,7 @@ def main(
         learn_every: learn after every so many steps of a sequence; only at its end, if None. The label is told, and the
             optimizer steps, after each such part; what is logged is the last. Memory is the same.
         window: steps at the end that are read as the answer; what the task says, if None.
-        schedule: of the step size: "none", or "cosine" from its start to 0 at the end.
+        schedule: of the step size: "none", or from its start to 0 at the end, "linear" or "cosine".
         precision: of the factors of the forward matrix products; see `TraceLayer.precision`. All else is float32.
         log_every, eval_every: updates between two records, and between two evaluations (one pass, or a tenth of the
             updates, if None).

@@ -69,7 +69,7 @@ def test_options_of_every_verb_come_from_its_help(ask, verb):
         ("run loss=ms", "loss=mse"),
         ("run -m task=patterns,s", "task=patterns,sequential_mnist task=patterns,store_recall"),
         ("run -m output=folder,", ""),
-        ("run -m task=patterns,mn", "task=patterns,mnist"),
+        ("run -m task=patterns,mn", "task=patterns,mnist task=patterns,mnist_blocks"),
         ("run --multirun optimizer=sgd,adam,", "optimizer=sgd,adam,adamw"),
         ("run task=patterns,mn", ""),  # several values are for sweeps
         # keys
@@ -93,9 +93,9 @@ def test_options_of_every_verb_come_from_its_help(ask, verb):
         ("run sweep=r", ""),
         ("list swee", "sweep"),
         ("compare x --against task.del", "task.delay"),
-        ("run train.schedule=", "train.schedule=none train.schedule=cosine"),
+        ("run train.schedule=", "train.schedule=none train.schedule=linear train.schedule=cosine"),
         ("run train.schedule=c", "train.schedule=cosine"),
-        ("run -m train.schedule=none,", "train.schedule=none,cosine"),
+        ("run -m train.schedule=none,", "train.schedule=none,linear train.schedule=none,cosine"),
         ("run network.neuron.bias=", "network.neuron.bias=true network.neuron.bias=false"),
         ("run +optimizer.amsgrad=", "+optimizer.amsgrad=true +optimizer.amsgrad=false"),
         ("run device=", "device=auto device=cpu device=cuda device=mps"),
