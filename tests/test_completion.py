@@ -69,7 +69,7 @@ def test_options_of_every_verb_come_from_its_help(ask, verb):
         ("run loss=ms", "loss=mse"),
         ("run -m task=patterns,s", "task=patterns,sequential_mnist task=patterns,store_recall"),
         ("run -m output=folder,", ""),
-        ("run -m task=patterns,mn", "task=patterns,mnist task=patterns,mnist_blocks"),
+        ("run -m task=patterns,mn", "task=patterns,mnist"),
         ("run --multirun optimizer=sgd,adam,", "optimizer=sgd,adam,adamw"),
         ("run task=patterns,mn", ""),  # several values are for sweeps
         # keys

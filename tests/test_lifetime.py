@@ -186,7 +186,10 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_written(changes, m
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("task=mnist_blocks", "loss=reflect"), "Blocks tells labels and gives no rewards: choose loss=cross_entropy"),
+        (
+            ("task=labelled_blocks", "loss=reflect"),
+            "Blocks tells labels and gives no rewards: choose loss=cross_entropy",
+        ),
         (("task=clicks_switching",), "Switching gives rewards and tells no labels: choose loss=reflect"),
     ],
 )
