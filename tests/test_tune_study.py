@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from tests.command_line import CLICKS, tracetorch
 from tests.kill_often import start
 from tests.test_tune import journal, statuses, tune
+from tracetorch.cli.tuning.place import read
+from tracetorch.files import write_whole
 from tracetorch.runs.state import state_of
 
 TAME = ("network.hidden=[16]", "search.space.optimizer.lr.high=0.0003")  # which kills no neurons
@@ -93,6 +96,20 @@ def test_several_processes_share_a_study(here):
     best = max(found, key=lambda trial: (trial.value, -trial.number))
     assert f"in trial {best.number}" in (here / "study/presets/experiment/best.yaml").read_text()
     assert not (here / "study" / ".workers").exists()
+
+
+@pytest.mark.parametrize("there", [(), (".study.json.4711",)])
+def test_who_joins_waits_for_a_study_that_is_being_begun(here, there):
+    """The folder is made first; then its file is written beside, and renamed."""
+    assert tune(trials=1).exit_code == 0
+    young = here / "young"
+    young.mkdir()
+    for name in there:
+        (young / name).write_text("half of i")
+    late = threading.Timer(0.3, write_whole, (young / "study.json", (here / "study" / "study.json").read_bytes()))
+    late.start()
+    assert read(young) == read(here / "study")
+    late.join()
 
 
 def test_nobody_takes_what_another_is_at_work_on(here):

@@ -12,7 +12,7 @@ from tracetorch.cli.folders import check_links, plain_name
 from tracetorch.cli.tuning.search import Search, made
 
 FILE = "study.json"
-_PATIENCE = 2.0  # of a process that joins another, which has made the folder a moment ago
+_PATIENCE = 5.0  # of a process that joins another, which has made the folder a moment ago
 
 
 class Begun(NamedTuple):
@@ -56,7 +56,7 @@ def reserve(begun: Begun, root: Path, exactly: Path | None) -> Path:
 def read(folder: Path) -> Begun:
     """The study in a folder. Raises: UsageError if there is none, or if its file is broken."""
     path, until = folder / FILE, time.monotonic() + _PATIENCE
-    while folder.is_dir() and not any(folder.iterdir()) and time.monotonic() < until:
+    while _is_being_begun(folder) and time.monotonic() < until:
         time.sleep(0.05)
     if not path.is_file():
         raise UsageError(f"{folder} is no folder of a study: it has no {FILE}")
@@ -71,3 +71,8 @@ def read(folder: Path) -> Begun:
         raise UsageError(f"{path} is broken ({type(error).__name__}): begin a new study") from error
     except UsageError as error:
         raise UsageError(f"{path} is broken: {error}") from error
+
+
+def _is_being_begun(folder: Path) -> bool:
+    """Whether a folder holds nothing yet but, perhaps, what another process is writing there; see `write_whole`."""
+    return folder.is_dir() and all(path.name.startswith(f".{FILE}.") for path in folder.iterdir())
