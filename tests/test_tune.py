@@ -39,6 +39,10 @@ def journal(study: str = "study") -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name="tune", storage=optuna.storages.JournalStorage(backend)).trials
 
 
+def states() -> list[str]:
+    return [trial.state.name for trial in journal()]
+
+
 # ── what it leaves and tells ────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -1,0 +1,132 @@
+"""Studies that are stopped, killed, or shared by several processes."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import CLICKS, tracetorch
+from tests.kill_often import start
+from tests.test_tune import journal, states, statuses, tune
+from tracetorch.cli.tuning.place import read
+from tracetorch.files import write_whole
+from tracetorch.runs.state import state_of
+
+TAME = ("network.hidden=[16]", "search.space.optimizer.lr.high=0.0003")  # which kills no neurons
+LONG = ("tune", "search=learning_rate", *CLICKS, *TAME, "train.eval_every=50", "search.pruner=none", "threads=1")
+
+
+def wait_for(found, seconds=60.0):
+    """What `found` finds, once it finds something."""
+    until = time.monotonic() + seconds
+    while not (there := found()):
+        assert time.monotonic() < until, "it takes too long"
+        time.sleep(0.02)
+    return there
+
+
+def begin(updates: int, trials: int) -> int:
+    return start(*LONG, f"train.updates={updates}", f"search.trials={trials}", "--study", "study")
+
+
+def at_work(number: int) -> Path:
+    """The folder of a trial, once its run has recorded something."""
+    return wait_for(lambda: next(Path("study").glob(f"{number:04d}_*/metrics.jsonl"), None)).parent
+
+
+def code(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+# ── stopped and killed ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_run_in_order_and_what_it_tried_is_tried_again(here, number):
+    child = begin(updates=100_000, trials=3)
+    folder = at_work(0)
+    os.kill(child, number)
+    assert code(child) == 130
+    assert state_of(folder).status == "interrupted" and (folder / "checkpoints" / "latest.pt").exists()
+    assert states() == ["RUNNING"]
+    begun = json.loads((here / "study" / "study.json").read_text())
+    begun["overrides"].append("train.updates=2")
+    (here / "study" / "study.json").write_text(json.dumps(begun))
+    ended = tracetorch("tune", "--study", "study")
+    assert ended.exit_code == 0, ended.output
+    assert states() == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+    assert journal()[1].params == journal()[0].params
+    assert statuses(here / "study") == ["interrupted", "completed", "completed", "completed"]
+
+
+@pytest.mark.slow
+def test_what_was_killed_is_tried_again(here):
+    child = begin(updates=400, trials=3)
+    folder = at_work(1)
+    os.kill(child, signal.SIGKILL)
+    assert code(child) == -signal.SIGKILL
+    assert state_of(folder).status == "killed"
+    ended = tracetorch("tune", "--study", "study")
+    assert ended.exit_code == 0, ended.output
+    assert states() == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert journal()[2].params == journal()[1].params
+    assert "3 trials, 2 of them begun before" in ended.stdout
+
+
+# ── shared ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_several_processes_share_a_study(here):
+    """They begin it at the same moment: one of them makes the folder, the others join it."""
+    children = [begin(updates=60, trials=9) for _ in range(3)]
+    assert [code(child) for child in children] == [0, 0, 0]
+    found = journal()
+    assert [trial.state.name for trial in found] == ["COMPLETE"] * 9
+    assert len({trial.params["optimizer.lr"] for trial in found}) == 9
+    assert len({trial.user_attrs["worker"] for trial in found}) > 1
+    assert statuses(here / "study") == ["completed"] * 9
+    best = max(found, key=lambda trial: (trial.value, -trial.number))
+    assert f"in trial {best.number}" in (here / "study/presets/experiment/best.yaml").read_text()
+    assert not (here / "study" / ".workers").exists()
+
+
+@pytest.mark.parametrize("there", [(), (".study.json.4711",)])
+def test_who_joins_waits_for_a_study_that_is_being_begun(here, there):
+    """The folder is made first; then its file is written beside, and renamed."""
+    assert tune(trials=1).exit_code == 0
+    young = here / "young"
+    young.mkdir()
+    for name in there:
+        (young / name).write_text("half of i")
+    late = threading.Timer(0.3, write_whole, (young / "study.json", (here / "study" / "study.json").read_bytes()))
+    late.start()
+    assert read(young) == read(here / "study")
+    late.join()
+
+
+def test_nobody_takes_what_another_is_at_work_on(here):
+    child = begin(updates=100_000, trials=2)
+    at_work(0)
+    try:
+        begun = json.loads((here / "study" / "study.json").read_text())
+        begun["overrides"].append("train.updates=2")
+        (here / "study" / "study.json").write_text(json.dumps(begun))
+        ended = tracetorch("tune", "--study", "study")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        code(child)
+    assert ended.exit_code == 0, ended.output
+    assert states() == ["RUNNING", "COMPLETE"] and "other processes are at work on 1 trial" in ended.stdout
+
+
+def test_a_study_of_something_else_is_not_joined(here):
+    assert tune(trials=1).exit_code == 0
+    for words in (("search=decays",), ("search=learning_rate", "seed=3")):
+        ended = tracetorch("tune", *words, "--study", "study")
+        assert ended.exit_code == 2 and "study is a study of search=learning_rate" in ended.stderr
+        assert "tracetorch tune --study study goes on" in ended.stderr
+    assert tune(trials=1).exit_code == 0  # the very same
