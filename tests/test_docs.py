@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,11 @@ def test_python_runs(path, tmp_path, monkeypatch):
         exec(compile(block, f"{path.name}, block {number}", "exec"), namespace)
 
 
+@cache  # several commands of a document lead to the same
+def check_job(*overrides):
+    check(compose(list(overrides)).config)
+
+
 @EVERY_FILE
 def test_commands_compose(path):
     for verb, *words in commands(path):
@@ -78,9 +84,10 @@ def test_commands_compose(path):
             assert tracetorch(verb, *words).exit_code == 0
         if verb not in ("run", "show") or given.get("source") or given.get("config_dir"):
             continue
-        overrides, _ = split(unfold(list(given["overrides"] or ())).overrides)
-        for job in expand(overrides, []) if given["multirun"] else [overrides]:
-            check(compose(job).config)
+        for part in unfold(list(given["overrides"] or ())).sweeps:
+            overrides, _ = split(part)
+            for job in expand(overrides, []) if given["multirun"] else [overrides]:
+                check_job(*job)
 
 
 @EVERY_FILE

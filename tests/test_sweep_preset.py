@@ -29,9 +29,13 @@ def write(path, content):
 
 
 def first_values(path):
-    """Changes that leave one job of a preset."""
-    params = yaml.safe_load(path.read_text())["params"]
-    return [f"{key}={value.partition(',')[0]}" for key, value in params.items() if "," in str(value)]
+    """Changes that leave as little of a preset as possible: of every key one value, but for what all parts have."""
+    content = yaml.safe_load(path.read_text())
+    parts = content.get("parts", [{}])
+    told = {**content["params"], **{key: value for part in parts for key, value in part.items()}}
+    common = set.intersection(*map(set, parts))
+    several = {key: value for key, value in told.items() if "," in str(value) and key not in common}
+    return [f"{key}={value.partition(',')[0]}" for key, value in several.items()]
 
 
 # ── the files ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -49,7 +53,7 @@ def test_the_header_says_what_it_is_how_to_run_it_and_what_to_try(path):
 def test_what_the_header_types_is_a_sweep_that_can_be_and_is_not_too_large(path):
     tried = plan(shlex.split(header(path)[2])[4:])
     assert 1 < len(tried.jobs) <= 20 and tried.figures
-    assert len(plan([f"sweep={path.stem}", *first_values(path)]).jobs) == 1
+    assert len(plan([f"sweep={path.stem}", *first_values(path)]).jobs) <= 4
 
 
 @EVERY_FILE
@@ -61,10 +65,10 @@ def test_what_it_draws_is_a_number_that_its_runs_will_have(path, here):
     assert len(list((here / "sweep" / "compare").glob("*.png"))) == len(unfold([f"sweep={path.stem}"]).figures)
 
 
-def test_the_yaml_in_the_document_is_a_preset(here):
-    (block,) = blocks(ROOT / "docs" / "sweeps.md", "yaml")
-    write(here / "mine.yaml", block)
-    assert len(plan(["sweep=mine.yaml"]).jobs) == 9
+@pytest.mark.parametrize(("at", "jobs"), [(0, 9), (1, 24)])
+def test_the_yaml_in_the_document_is_a_preset(here, at, jobs):
+    write(here / "mine.yaml", blocks(ROOT / "docs" / "sweeps.md", "yaml")[at])
+    assert len(plan(["sweep=mine.yaml"]).jobs) == jobs
 
 
 # ── what is typed beside them ───────────────────────────────────────────────────────────────────────────────────────
@@ -73,13 +77,58 @@ def test_the_yaml_in_the_document_is_a_preset(here):
 def test_what_is_typed_counts_and_the_rest_is_as_the_file_says(here):
     write(here / "mine.yaml", MINE | {"params": MINE["params"] | {"train.updates": 3, "network.hidden": [8, 4]}})
     found = unfold(["seed=5", "sweep=mine.yaml", "++train.updates=2", "task.delay=0.2,0.4"])
-    assert found.overrides == [
-        *("optimizer.lr=0.01", "network.hidden=[8,4]"),
-        *("seed=5", "++train.updates=2", "task.delay=0.2,0.4"),
+    assert found.sweeps == [
+        [
+            *("optimizer.lr=0.01", "network.hidden=[8,4]"),
+            *("seed=5", "++train.updates=2", "task.delay=0.2,0.4"),
+        ]
     ]
     assert found.figures == [Figure("task.delay", None, ["optimizer.lr"])]
     assert found.origin == Path("mine.yaml")
-    assert unfold(["seed=5"]).overrides == ["seed=5"]
+    assert unfold(["seed=5"]).sweeps == [["seed=5"]]
+
+
+PARTS = {
+    "params": {"seed": "0,1", "train.updates": 2},
+    "parts": [{"experiment": "poisson_clicks,cue_accumulation"}, {"experiment": "delayed_clicks", "task.delay": "1,2"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("typed", "sweeps"),
+    [
+        ([], ["seed=0,1 train.updates=2 experiment=poisson_clicks,cue_accumulation",
+              "seed=0,1 train.updates=2 experiment=delayed_clicks task.delay=1,2"]),
+        (["seed=5"], ["train.updates=2 experiment=poisson_clicks,cue_accumulation seed=5",
+                      "train.updates=2 experiment=delayed_clicks task.delay=1,2 seed=5"]),
+        (["task.delay=3"], ["seed=0,1 train.updates=2 experiment=poisson_clicks,cue_accumulation",
+                            "seed=0,1 train.updates=2 experiment=delayed_clicks task.delay=3"]),
+        (["experiment=store_recall"], ["seed=0,1 train.updates=2 experiment=store_recall"]),
+    ],
+    ids=["as it is", "what all share", "what some have", "what sets them apart"],
+)  # fmt: skip
+def test_parts_are_sweeps_one_after_another(here, typed, sweeps):
+    write(here / "mine.yaml", PARTS)
+    assert unfold(["sweep=mine.yaml", *typed]).sweeps == [line.split(" ") for line in sweeps]
+
+
+def test_a_part_has_its_own_word_on_what_the_others_share(here):
+    write(here / "mine.yaml", {"params": {"seed": 0}, "parts": [{"rule": "trace"}, {"rule": "bptt", "seed": "1,2"}]})
+    assert unfold(["sweep=mine.yaml"]).sweeps == [["seed=0", "rule=trace"], ["rule=bptt", "seed=1,2"]]
+    assert unfold(["sweep=mine.yaml", "seed=7"]).sweeps == [["rule=trace", "seed=7"], ["rule=bptt", "seed=7"]]
+    write(here / "mine.yaml", {"parts": [{"seed": "0,1"}]})
+    assert unfold(["sweep=mine.yaml"]).sweeps == [["seed=0,1"]]
+
+
+def test_the_parts_of_a_sweep_lie_in_one_folder_and_say_what_they_are(here):
+    write(here / "mine.yaml", {"parts": [{"seed": "0,1"}, {"seed": 5, "optimizer.lr": 0.01}]})
+    ended = tracetorch("run", "-m", "sweep=mine.yaml", *CLICKS, "output.dir=sweep")
+    assert ended.exit_code == 0, ended.output
+    assert {path.name for path in (here / "sweep").glob("0*")} == {"000_seed=0", "001_seed=1", "002_seed=5,lr=0.01"}
+    shutil.rmtree(here / "sweep" / "002_seed=5,lr=0.01")
+    assert tracetorch("resume", "sweep").exit_code == 0
+    config = yaml.safe_load((here / "sweep" / "002_seed=5,lr=0.01" / "config.yaml").read_text())
+    assert (config["seed"], config["optimizer"]["lr"]) == (5, 0.01)
 
 
 def test_a_file_of_one_s_own_is_found_by_its_folder_and_ours_comes_first(here):
@@ -121,7 +170,11 @@ WRONG = [
     ("sweep=it.yaml", "a: &a [1]\nb: *a\n", "has aliases"),
     ("sweep=it.yaml", {}, "params must name keys and their values"),
     ("sweep=it.yaml", {"params": [1]}, "params must name keys and their values"),
-    ("sweep=it.yaml", {"param": {"seed": 1}}, "Did you mean 'params'? It has params, figures."),
+    ("sweep=it.yaml", {"param": {"seed": 1}}, "Did you mean 'params'? It has params, parts, figures."),
+    ("sweep=it.yaml", MINE | {"parts": {"seed": 1}}, "parts must be a list"),
+    ("sweep=it.yaml", MINE | {"parts": []}, "parts must be a list"),
+    ("sweep=it.yaml", MINE | {"parts": [{"seed": 1}, 3]}, "parts[1] must name keys and their values"),
+    ("sweep=it.yaml", {"parts": [{"sweep": "rules"}]}, "parts[0].sweep says how runs are launched"),
     ("sweep=it.yaml", {"params": {"optimizer.lrr": "1,2"}}, "Did you mean 'optimizer.lr'?"),
     ("sweep=it.yaml", {"params": {"seed": "0,"}}, "a value is missing beside a comma"),
     ("sweep=it.yaml", {"params": {"hydra/launcher": "joblib"}}, "how runs are launched, and is to be typed"),

@@ -69,8 +69,9 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     preset = unfold(typed, config_dir)
     if trust and preset.origin is None:
         raise UsageError("--trust, in a sweep, is for a preset of another place: tracetorch run -m sweep=mine.yaml …")
-    overrides, settings = split(preset.overrides)
-    expanded = expand(overrides, settings)
+    parts = [split(one) for one in preset.sweeps]
+    settings = parts[0][1]  # typed, and so the same for all
+    expanded = [job for overrides, _ in parts for job in expand(overrides, settings)]
     if len(expanded) > _MANY:  # each takes a fifth of a second
         print(f"checking {len(expanded)} jobs …", file=sys.stderr)
     composed = [_compose(job, at, len(expanded)) for at, job in enumerate(expanded)]
@@ -79,7 +80,8 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     varying = _varying(expanded)
     jobs = []
     for at, (job, made) in enumerate(zip(expanded, composed, strict=True)):
-        varies = ", ".join(f"{short}={_value(job, key)}" for key, short in varying.items())
+        told = {short: _value(job, key) for key, short in varying.items()}
+        varies = ", ".join(f"{short}={value}" for short, value in told.items() if value is not None)
         jobs.append(Job(_name(at, varies), varies, job, id_of(made.config)))
     names = {made.experiment for made in composed}
     outputs = {(made.config["output"].get("root", "outputs"), made.config["output"].get("dir")) for made in composed}
@@ -129,8 +131,8 @@ def _varying(jobs: list[list[str]]) -> dict[str, str]:
     return {key: short if last.count(short) == 1 else key for key, short in zip(varying, last, strict=True)}
 
 
-def _value(job: list[str], key: str) -> str:
-    return next((line.partition("=")[2] for line in job if line.partition("=")[0] == key), "")
+def _value(job: list[str], key: str) -> str | None:
+    return next((line.partition("=")[2] for line in job if line.partition("=")[0] == key), None)
 
 
 def _name(at: int, varies: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from tracetorch.cli.adapter import conf_dir, options, read_yaml, written
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 
-_PARTS = ("params", "figures")
+_CONTENT = ("params", "parts", "figures")
 _FIELDS = ("against", "metric", "by")
 
 
@@ -27,13 +27,16 @@ class Figure:
 class Preset:
     """What a sweep's file says, and what was typed beside it."""
 
-    overrides: list[str]
+    sweeps: list[list[str]]  # one after another, each as one would type it
     figures: list[Figure] = field(default_factory=list)
     origin: Path | None = None  # its file, if that is not one of ours: then its runs may call only what is trusted
 
 
 def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
     """Put what a preset says in the place of `sweep=NAME`; of a key that is typed too, what is typed counts.
+
+    Where only some of the parts say something of a key, what is typed of it is for those. Where all do, nothing that is
+    typed in its place sets them apart any more: there is one sweep, of what they share.
 
     Args: config_dir: a folder with further presets, in its folder `sweep`.
     Raises: UsageError, one sentence.
@@ -42,7 +45,7 @@ def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
     if not about:
         if config_dir is not None:
             raise UsageError("--config-dir, in a sweep, is where its preset lies: add sweep=NAME, or leave it out")
-        return Preset(typed)
+        return Preset([typed])
     first, *others = about
     if not first.startswith("sweep="):
         advice = "what a preset says is changed by typing the key itself, such as seed=0,1"
@@ -54,13 +57,35 @@ def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
     where = shorten(path if origin else first)
     content = read_yaml(path)
     for name in content:
-        if name not in _PARTS:
-            hint = did_you_mean(str(name), _PARTS)
-            raise UsageError(f"{where}: a sweep has no '{shorten(name)}'.{hint} It has {', '.join(_PARTS)}.")
+        if name not in _CONTENT:
+            hint = did_you_mean(str(name), _CONTENT)
+            raise UsageError(f"{where}: a sweep has no '{shorten(name)}'.{hint} It has {', '.join(_CONTENT)}.")
     rest = [line for line in typed if line is not first]
-    given = {_key(line) for line in rest}
-    params = [line for line in _params(where, content.get("params")) if _key(line) not in given]
-    return Preset([*params, *rest], figures(content.get("figures"), where), origin)
+    sweeps = _sweeps(*_told(content, where), typed=rest)
+    return Preset(sweeps, figures(content.get("figures"), where), origin)
+
+
+def _told(content: Any, where: str) -> tuple[list[str], list[list[str]]]:
+    """What is the same in all parts of a preset, and what each says."""
+    parts = content.get("parts", [])
+    if "parts" in content and not (isinstance(parts, list) and parts):
+        raise UsageError(f"{where}: parts must be a list such as [{{experiment: mnist}}], got {shorten(parts)}")
+    told = [_params(f"{where}: parts[{at}]", part) for at, part in enumerate(parts)]
+    return [] if told and "params" not in content else _params(f"{where}: params", content.get("params")), told
+
+
+def _sweeps(shared: list[str], parts: list[list[str]], *, typed: list[str]) -> list[list[str]]:
+    """What each part comes to."""
+    given, keys = set(map(_key, typed)), [set(map(_key, part)) for part in parts]
+    if parts and given & set.intersection(*keys):
+        parts, keys = [], []
+    theirs = set().union(*keys).difference(map(_key, shared))
+    sweeps = []
+    for part, own in zip(parts or [[]], keys or [set()], strict=True):
+        kept = [line for line in shared if _key(line) not in own] + part
+        wanted = [line for line in typed if _key(line) not in theirs - own]
+        sweeps.append([*(line for line in kept if _key(line) not in given), *wanted])
+    return sweeps
 
 
 def figures(given: Any, where: str) -> list[Figure]:
@@ -90,10 +115,10 @@ def _figure(given: Any, where: str) -> Figure:
 
 def _params(where: str, given: Any) -> list[str]:
     if not isinstance(given, dict) or not given:
-        raise UsageError(f"{where}: params must name keys and their values, such as seed: 0,1,2; got {shorten(given)}")
+        raise UsageError(f"{where} must name keys and their values, such as seed: 0,1,2; got {shorten(given)}")
     for key in given:
         if _key(str(key)).replace("/", ".").partition(".")[0] in ("hydra", "sweep"):
-            raise UsageError(f"{where}: params.{shorten(key)} says how runs are launched, and is to be typed")
+            raise UsageError(f"{where}.{shorten(key)} says how runs are launched, and is to be typed")
     return [f"{key}={value if isinstance(value, str) else written(value)}" for key, value in given.items()]
 
 
