@@ -9,7 +9,7 @@ from tests.common import normal
 from tests.test_oracle import TRIANGLE, each_readout, lesson, network
 from tracetorch._testing import EXACT, Bounds, assert_oracle, full_gradients
 from tracetorch.nn import LI, Sequential
-from tracetorch.rules import BPTT, OTTT, Trace, TruncatedBPTT
+from tracetorch.rules import BPTT, OTTT, EProp, Trace, TruncatedBPTT
 from tracetorch.rules.agreement import agreement, gradient_by_rule
 from tracetorch.rules.surrogate import FastSigmoid, Triangle
 
@@ -111,3 +111,15 @@ def test_ottt_lacks_what_reaches_the_output_later_than_the_step_itself():
     given = lesson(readout=LI, window=1)
     close = agreement(*both(partial(OTTT, surrogate=TRIANGLE), network(LI, decay=0.95), given, TRIANGLE))
     assert close.norm_ratio < 0.3, close
+
+
+@pytest.mark.parametrize("rule", [EProp, OTTT])
+def test_eprop_and_ottt_give_decays_and_thresholds_the_gradient_of_each_step_alone(rule):
+    """With one step that counts, that of truncation after one; how long a membrane remembers does not come into it."""
+    net, given = network(LI), lesson(readout=LI, window=1)
+    found = gradient_by_rule(rule(net, surrogate=TRIANGLE), given)
+    alone = gradient_by_rule(TruncatedBPTT(net, k=1, surrogate=TRIANGLE), given)
+    full = full_gradients(net, given, surrogate=TRIANGLE)
+    for name in ("layers.0.raw_decay", "layers.0.raw_threshold", "layers.1.raw_decay"):
+        torch.testing.assert_close(found[name], alone[name], rtol=1e-9, atol=1e-12)
+        assert 0.01 < agreement(found[name], full[name]).norm_ratio < 0.3, name
