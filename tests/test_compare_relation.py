@@ -113,6 +113,16 @@ def test_runs_without_the_number_are_left_out_and_listed(tmp_path):
     ]
 
 
+def test_an_experiment_in_which_what_was_set_does_not_vary_is_left_out(tmp_path):
+    runs(runs(tmp_path), experiment="cues", delays=(3,), seeds=2)
+    found = relate(compare([tmp_path], by=["rule"]), "task.delay")
+    assert [panel.name for panel in found.panels] == ["clicks"]
+    assert [run.why for run in found.left_out] == ["task.delay is the same in all runs of cues"] * 2
+    measured = relate(compare([tmp_path], by=["rule"]), "training_memory_bytes")
+    assert [panel.name for panel in measured.panels] == ["clicks", "cues"] and not measured.left_out
+    assert relate(compare([runs(tmp_path / "x", delays=(3,))], by=["rule"]), "task.delay").panels
+
+
 def test_chance_levels_that_differ_are_none(tmp_path):
     for seed, chance in enumerate((0.5, 0.1)):
         run_folder(tmp_path / str(seed), seed=seed, summary=usual_summary(0.9) | {"chance_accuracy": chance})
@@ -172,6 +182,12 @@ def test_an_axis_is_logarithmic_where_values_span_more_than_a_decade(tmp_path, d
     found = compare([runs(tmp_path, delays=delays, memory=20)], metric=metric)
     axes = drawn(relate(found, "task.delay"))[0].axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == scales
+
+
+@pytest.mark.parametrize(("delays", "shown"), [((1, 3, 10), {1, 3, 10}), ((1, 1.05, 10), {2, 4, 6, 8, 10})])
+def test_the_values_are_ticks_where_there_is_room_for_them(tmp_path, delays, shown):
+    found = relate(compare([runs(tmp_path, delays=delays)]), "task.delay")
+    assert shown <= set(drawn(found)[0].axes[0].get_xticks())
 
 
 def test_points_and_bars_are_where_the_numbers_are(tmp_path):

@@ -77,9 +77,9 @@ def _told(content: Any, where: str) -> tuple[list[str], list[list[str]]]:
 def _sweeps(shared: list[str], parts: list[list[str]], *, typed: list[str]) -> list[list[str]]:
     """What each part comes to."""
     given, keys = set(map(_key, typed)), [set(map(_key, part)) for part in parts]
-    if parts and given & set.intersection(*keys):
+    if parts and given.intersection(*keys):
         parts, keys = [], []
-    theirs = set().union(*keys).difference(map(_key, shared))
+    theirs = set[str]().union(*keys).difference(map(_key, shared))
     sweeps = []
     for part, own in zip(parts or [[]], keys or [set()], strict=True):
         kept = [line for line in shared if _key(line) not in own] + part

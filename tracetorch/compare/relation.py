@@ -84,7 +84,8 @@ def relate(found: Comparison, key: str) -> Relation:
     Args:
         found: its groups are the lines if they were made by keys; else a line holds the runs whose configs differ in
             seeds and in this key alone.
-        key: of a number in the summary of run.json, its timings or the last records, or of the config.
+        key: of a number in the summary of run.json, its timings or the last records, or of the config; then, if it
+            varies in some experiments, those in which it does not are left out.
     Raises: UnknownNameError for a key that no run has; NoNumberError.
     """
     placed, left_out, sources = [], [], set()
@@ -104,7 +105,16 @@ def relate(found: Comparison, key: str) -> Relation:
     names = dict.fromkeys(_experiment(one, found.by) for one in placed)
     panels = [_panel(name, [one for one in placed if _experiment(one, found.by) == name], found, key, is_set)
               for name in names]  # fmt: skip
-    return Relation(found.metric, key, is_set, panels, [*found.left_out, *left_out])
+    varied = [panel for panel in panels if not is_set or len({one.x for one in _placed(panel)}) > 1] or panels
+    for panel in panels:
+        if panel not in varied:
+            why = f"{key} is the same in all runs of {panel.name}"
+            left_out += [LeftOut(one.run.run.name, "completed", one.run.seed, why) for one in _placed(panel)]
+    return Relation(found.metric, key, is_set, varied, [*found.left_out, *left_out])
+
+
+def _placed(panel: Panel) -> list[Placed]:
+    return [one for line in panel.lines for point in line.points for one in point.runs]
 
 
 def _panel(name: str, placed: Sequence[Placed], found: Comparison, key: str, is_set: bool) -> Panel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -21,6 +22,7 @@ _LETTERS, _LETTERS_IN_TITLE = 60, 34  # of a name in the legend, and of one abov
 _DECADE = 10.0
 _MOST_DECADES = 1e30
 _MOST_TICKS = 5
+_NUMBER = 0.06  # of an axis, what a number below it takes
 _ROOM = 0.35  # of the range of the runs, for intervals that reach further
 
 Bar = tuple[float, float]
@@ -153,7 +155,13 @@ def _scale(
                 max(min(get_limits()[0], low - room / 7), low - room),
                 min(get_limits()[1], high + room, max(high, whole) + room / 7),
             )
-    if at_values and len(set(values)) <= _MOST_TICKS:
+    if at_values and len(set(values)) <= _MOST_TICKS and _are_apart(values, is_log=is_log):
         axis.set_major_locator(FixedLocator(sorted(set(values))))
         axis.set_major_formatter(FuncFormatter(lambda value, at: f"{value:,.6g}"))
         axis.set_minor_locator(NullLocator())
+
+
+def _are_apart(values: Sequence[float], *, is_log: bool) -> bool:
+    """Whether there is room for a number below each value."""
+    places = sorted({math.log(value) if is_log else value for value in values})
+    return all(right - left > _NUMBER * (places[-1] - places[0]) for left, right in pairwise(places))
