@@ -52,7 +52,7 @@ def draw(found: Relation) -> Figure:
     chosen = _drawn(found)
     panels = [
         Panel(
-            panel.name if len(found.panels) > 1 else "",
+            panel.name if len(found.panels) > 1 or found.left_out else "",
             [Series(line.label, [_mark(point, found) for point in line.points]) for line in panel.lines
              if line.label in chosen],
             None if panel.chance is None else panel.chance / _unit(found.metric),
