@@ -88,49 +88,6 @@ def test_what_is_typed_counts_and_the_rest_is_as_the_file_says(here):
     assert unfold(["seed=5"]).sweeps == [["seed=5"]]
 
 
-PARTS = {
-    "params": {"seed": "0,1", "train.updates": 2},
-    "parts": [{"experiment": "poisson_clicks,cue_accumulation"}, {"experiment": "delayed_clicks", "task.delay": "1,2"}],
-}
-
-
-@pytest.mark.parametrize(
-    ("typed", "sweeps"),
-    [
-        ([], ["seed=0,1 train.updates=2 experiment=poisson_clicks,cue_accumulation",
-              "seed=0,1 train.updates=2 experiment=delayed_clicks task.delay=1,2"]),
-        (["seed=5"], ["train.updates=2 experiment=poisson_clicks,cue_accumulation seed=5",
-                      "train.updates=2 experiment=delayed_clicks task.delay=1,2 seed=5"]),
-        (["task.delay=3"], ["seed=0,1 train.updates=2 experiment=poisson_clicks,cue_accumulation",
-                            "seed=0,1 train.updates=2 experiment=delayed_clicks task.delay=3"]),
-        (["experiment=store_recall"], ["seed=0,1 train.updates=2 experiment=store_recall"]),
-    ],
-    ids=["as it is", "what all share", "what some have", "what sets them apart"],
-)  # fmt: skip
-def test_parts_are_sweeps_one_after_another(here, typed, sweeps):
-    write(here / "mine.yaml", PARTS)
-    assert unfold(["sweep=mine.yaml", *typed]).sweeps == [line.split(" ") for line in sweeps]
-
-
-def test_a_part_has_its_own_word_on_what_the_others_share(here):
-    write(here / "mine.yaml", {"params": {"seed": 0}, "parts": [{"rule": "trace"}, {"rule": "bptt", "seed": "1,2"}]})
-    assert unfold(["sweep=mine.yaml"]).sweeps == [["seed=0", "rule=trace"], ["rule=bptt", "seed=1,2"]]
-    assert unfold(["sweep=mine.yaml", "seed=7"]).sweeps == [["rule=trace", "seed=7"], ["rule=bptt", "seed=7"]]
-    write(here / "mine.yaml", {"parts": [{"seed": "0,1"}]})
-    assert unfold(["sweep=mine.yaml"]).sweeps == [["seed=0,1"]]
-
-
-def test_the_parts_of_a_sweep_lie_in_one_folder_and_say_what_they_are(here):
-    write(here / "mine.yaml", {"parts": [{"seed": "0,1"}, {"seed": 5, "optimizer.lr": 0.01}]})
-    ended = tracetorch("run", "-m", "sweep=mine.yaml", *CLICKS, "output.dir=sweep")
-    assert ended.exit_code == 0, ended.output
-    assert {path.name for path in (here / "sweep").glob("0*")} == {"000_seed=0", "001_seed=1", "002_seed=5,lr=0.01"}
-    shutil.rmtree(here / "sweep" / "002_seed=5,lr=0.01")
-    assert tracetorch("resume", "sweep").exit_code == 0
-    config = yaml.safe_load((here / "sweep" / "002_seed=5,lr=0.01" / "config.yaml").read_text())
-    assert (config["seed"], config["optimizer"]["lr"]) == (5, 0.01)
-
-
 def test_a_file_of_one_s_own_is_found_by_its_folder_and_ours_comes_first(here):
     write(here / "own" / "sweep" / "mine.yaml", MINE)
     write(here / "own" / "sweep" / "rules.yaml", MINE)
@@ -174,6 +131,13 @@ WRONG = [
     ("sweep=it.yaml", MINE | {"parts": {"seed": 1}}, "parts must be a list"),
     ("sweep=it.yaml", MINE | {"parts": []}, "parts must be a list"),
     ("sweep=it.yaml", MINE | {"parts": [{"seed": 1}, 3]}, "parts[1] must name keys and their values"),
+    (
+        "seed=0 rule=bptt sweep=it.yaml",
+        {"parts": [{"seed": 0, "rule": "trace"}, {"seed": 1, "rule": "bptt"}]},
+        "none of its parts has all of seed=0 rule=bptt",
+    ),
+    ("sweep=it.yaml", {"parts": [{"seed": 1}, {3: 1}]}, "parts[1]: 3 is no key of a config"),
+    ("sweep=it.yaml", {"params": {"é": 1}}, "params: 'é' is no key of a config"),
     ("sweep=it.yaml", {"parts": [{"sweep": "rules"}]}, "parts[0].sweep says how runs are launched"),
     ("sweep=it.yaml", {"params": {"optimizer.lrr": "1,2"}}, "Did you mean 'optimizer.lr'?"),
     ("sweep=it.yaml", {"params": {"seed": "0,"}}, "a value is missing beside a comma"),

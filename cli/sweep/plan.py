@@ -71,7 +71,11 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         raise UsageError("--trust, in a sweep, is for a preset of another place: tracetorch run -m sweep=mine.yaml …")
     parts = [split(one) for one in preset.sweeps]
     settings = parts[0][1]  # typed, and so the same for all
-    expanded = [job for overrides, _ in parts for job in expand(overrides, settings)]
+    different: dict[frozenset[str], list[str]] = {}
+    for overrides, _ in parts:
+        for job in expand(overrides, settings):
+            different.setdefault(frozenset(job), job)  # what two parts have in common is run once
+    expanded = list(different.values())
     if len(expanded) > _MANY:  # each takes a fifth of a second
         print(f"checking {len(expanded)} jobs …", file=sys.stderr)
     composed = [_compose(job, at, len(expanded)) for at, job in enumerate(expanded)]
@@ -80,8 +84,8 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     varying = _varying(expanded)
     jobs = []
     for at, (job, made) in enumerate(zip(expanded, composed, strict=True)):
-        told = {short: _value(job, key) for key, short in varying.items()}
-        varies = ", ".join(f"{short}={value}" for short, value in told.items() if value is not None)
+        values = {short: _value(job, key) for key, short in varying.items()}
+        varies = ", ".join(f"{short}={value}" for short, value in values.items() if value is not None)
         jobs.append(Job(_name(at, varies), varies, job, id_of(made.config)))
     names = {made.experiment for made in composed}
     outputs = {(made.config["output"].get("root", "outputs"), made.config["output"].get("dir")) for made in composed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 from tracetorch.cli.adapter import conf_dir, options, read_yaml, written
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.sweep.parts import key_of, share_out
 
 _CONTENT = ("params", "parts", "figures")
+_NAME = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*", re.ASCII)
 _FIELDS = ("against", "metric", "by")
 
 
@@ -35,13 +38,10 @@ class Preset:
 def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
     """Put what a preset says in the place of `sweep=NAME`; of a key that is typed too, what is typed counts.
 
-    Where only some of the parts say something of a key, what is typed of it is for those. Where all do, nothing that is
-    typed in its place sets them apart any more: there is one sweep, of what they share.
-
     Args: config_dir: a folder with further presets, in its folder `sweep`.
     Raises: UsageError, one sentence.
     """
-    about = [line for line in typed if _key(line).partition(".")[0] == "sweep"]
+    about = [line for line in typed if key_of(line).partition(".")[0] == "sweep"]
     if not about:
         if config_dir is not None:
             raise UsageError("--config-dir, in a sweep, is where its preset lies: add sweep=NAME, or leave it out")
@@ -61,31 +61,19 @@ def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
             hint = did_you_mean(str(name), _CONTENT)
             raise UsageError(f"{where}: a sweep has no '{shorten(name)}'.{hint} It has {', '.join(_CONTENT)}.")
     rest = [line for line in typed if line is not first]
-    sweeps = _sweeps(*_told(content, where), typed=rest)
+    sweeps = share_out(*_told(content, where), rest)
+    if not sweeps:
+        raise UsageError(f"{where}: none of its parts has all of {shorten(' '.join(rest))}")
     return Preset(sweeps, figures(content.get("figures"), where), origin)
 
 
 def _told(content: Any, where: str) -> tuple[list[str], list[list[str]]]:
     """What is the same in all parts of a preset, and what each says."""
-    parts = content.get("parts", [])
+    parts, shared = content.get("parts", []), content.get("params")
     if "parts" in content and not (isinstance(parts, list) and parts):
         raise UsageError(f"{where}: parts must be a list such as [{{experiment: mnist}}], got {shorten(parts)}")
     told = [_params(f"{where}: parts[{at}]", part) for at, part in enumerate(parts)]
-    return [] if told and "params" not in content else _params(f"{where}: params", content.get("params")), told
-
-
-def _sweeps(shared: list[str], parts: list[list[str]], *, typed: list[str]) -> list[list[str]]:
-    """What each part comes to."""
-    given, keys = set(map(_key, typed)), [set(map(_key, part)) for part in parts]
-    if parts and given.intersection(*keys):
-        parts, keys = [], []
-    theirs = set[str]().union(*keys).difference(map(_key, shared))
-    sweeps = []
-    for part, own in zip(parts or [[]], keys or [set()], strict=True):
-        kept = [line for line in shared if _key(line) not in own] + part
-        wanted = [line for line in typed if _key(line) not in theirs - own]
-        sweeps.append([*(line for line in kept if _key(line) not in given), *wanted])
-    return sweeps
+    return [] if told and shared in (None, {}) else _params(f"{where}: params", shared), told
 
 
 def figures(given: Any, where: str) -> list[Figure]:
@@ -117,7 +105,9 @@ def _params(where: str, given: Any) -> list[str]:
     if not isinstance(given, dict) or not given:
         raise UsageError(f"{where} must name keys and their values, such as seed: 0,1,2; got {shorten(given)}")
     for key in given:
-        if _key(str(key)).replace("/", ".").partition(".")[0] in ("hydra", "sweep"):
+        if not _NAME.fullmatch(str(key)):
+            raise UsageError(f"{where}: {shorten(repr(key))} is no key of a config, such as seed or task.delay")
+        if key_of(str(key)).replace("/", ".").partition(".")[0] in ("hydra", "sweep"):
             raise UsageError(f"{where}.{shorten(key)} says how runs are launched, and is to be typed")
     return [f"{key}={value if isinstance(value, str) else written(value)}" for key, value in given.items()]
 
@@ -136,10 +126,6 @@ def _path(name: str, config_dir: Path | None) -> Path:
         raise UsageError(f"sweep={shorten(name)}: there is no such sweep.{did_you_mean(name, known)} {there}")
     folders: Sequence[Path] = [conf_dir(), *([config_dir] if config_dir else [])]
     return next(path for folder in folders if (path := folder / "sweep" / f"{name}.yaml").exists())
-
-
-def _key(line: str) -> str:
-    return line.lstrip("+~").partition("=")[0]
 
 
 def _is_word(value: Any) -> bool:

@@ -75,4 +75,7 @@ def read(folder: Path) -> Begun:
 
 def _is_being_begun(folder: Path) -> bool:
     """Whether a folder holds nothing yet but, perhaps, what another process is writing there; see `write_whole`."""
-    return folder.is_dir() and all(path.name.startswith(f".{FILE}.") for path in folder.iterdir())
+    try:
+        return all(path.name.startswith(f".{FILE}.") for path in folder.iterdir())
+    except OSError:  # it was taken back, or is no folder
+        return False
