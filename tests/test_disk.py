@@ -101,9 +101,9 @@ def test_a_folder_that_is_removed_under_a_run_ends_it_with_a_sentence(here, monk
     assert not Path("it").exists()
 
 
-@pytest.mark.parametrize("name", ["a b ünïcödé 実験", 'quote\'s "$HOME";', "-dash"])
-def test_folders_may_have_any_name(here, name):
-    quoted = name.replace("\\", "\\\\").replace("'", "\\'")
+def test_folders_may_have_any_name(here):
+    name = 'a b ünïcödé 実験/quote\'s "$HOME";/-dash'
+    quoted = name.replace("'", "\\'")
     ended = tracetorch("run", *CLICKS, f"output.dir='{quoted}/run'")
     assert ended.exit_code == 0, ended.output
     folder = here / name / "run"

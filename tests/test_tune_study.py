@@ -1,23 +1,39 @@
 """Studies that are damaged, and those of strangers."""
 
 import json
-from pathlib import Path
+import shutil
+from contextlib import chdir
 
 import pytest
 
 from tests.command_line import tracetorch
 from tests.test_tune import journal, states, tune
 
+
+@pytest.fixture(scope="module")
+def one_trial(tmp_path_factory):
+    """A study of one trial, made once."""
+    folder = tmp_path_factory.mktemp("tuned")
+    with chdir(folder):
+        assert tune(trials=1).exit_code == 0
+    return folder / "study"
+
+
+@pytest.fixture
+def study(here, one_trial):
+    """A copy of it, in the working directory."""
+    return shutil.copytree(one_trial, here / "study")
+
+
 # ── damaged ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_journal_that_was_cut_short_is_mended(here):
-    assert tune(trials=2).exit_code == 0
-    with (here / "study" / "study.jsonl").open("a") as file:
+def test_a_journal_that_was_cut_short_is_mended(study):
+    with (study / "study.jsonl").open("a") as file:
         file.write('{"op_code":4,"worker_id":"')
-    ended = tracetorch("tune", "--study", "study", "--trials", "3")
+    ended = tracetorch("tune", "--study", "study", "--trials", "2")
     assert ended.exit_code == 0, ended.output
-    assert states() == ["COMPLETE"] * 3
+    assert states() == ["COMPLETE"] * 2
 
 
 @pytest.mark.parametrize(
@@ -33,9 +49,8 @@ def test_a_journal_that_was_cut_short_is_mended(here):
         ("study.json", None, "is no folder of a study"),
     ],
 )
-def test_a_damaged_study_is_refused(here, name, content, phrase):
-    assert tune(trials=1).exit_code == 0
-    path = here / "study" / name
+def test_a_damaged_study_is_refused(study, name, content, phrase):
+    path = study / name
     if content is None:
         path.unlink()
     else:
@@ -80,13 +95,6 @@ def test_a_disk_that_is_full_later_is_told(here, monkeypatch):
 EVIL = "os.system"
 
 
-def spoil(how) -> None:
-    path = Path("study/study.json")
-    content = json.loads(path.read_text())
-    how(content)
-    path.write_text(json.dumps(content))
-
-
 @pytest.mark.parametrize(
     "how",
     [
@@ -96,9 +104,11 @@ def spoil(how) -> None:
         lambda content: content["overrides"].append(f"+task.hook={{_target_: {EVIL}}}"),
     ],
 )
-def test_a_study_from_elsewhere_calls_only_what_is_trusted(here, how):
-    assert tune(trials=1).exit_code == 0
-    spoil(how)
+def test_a_study_from_elsewhere_calls_only_what_is_trusted(study, how):
+    path = study / "study.json"
+    content = json.loads(path.read_text())
+    how(content)
+    path.write_text(json.dumps(content))
     ended = tracetorch("tune", "--study", "study", "--trials", "2")
     assert ended.exit_code == 2, ended.output
     assert len(ended.stderr.splitlines()) == 1 and len(journal()) == 1
