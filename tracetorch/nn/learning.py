@@ -96,9 +96,22 @@ def _pull(
     output = gives(average)
     gradients = torch.autograd.grad(output, sources, signal.to(output.dtype), allow_unused=True)
     for parameter, gradient in zip(learnable.values(), gradients, strict=False):
-        if gradient is not None:
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        accumulate(parameter, gradient)
     return gradients[-1] if below else None
+
+
+@torch.no_grad()
+def accumulate(parameter: Parameter, gradient: Tensor | None) -> None:
+    """Add to a parameter's `.grad`, if there is anything to add.
+
+    It lies in memory as the parameter does: torch's fused optimizers go through both side by side, and do not look.
+    """
+    if gradient is None:
+        return
+    if parameter.grad is not None:
+        gradient = parameter.grad + gradient
+    is_alike = gradient.stride() == parameter.stride()
+    parameter.grad = gradient if is_alike else torch.empty_like(parameter).copy_(gradient)
 
 
 def _reader(layer: TraceLayer, above: TraceLayer | None) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.nn.layer import TraceLayer
+from tracetorch.nn.learning import accumulate
 from tracetorch.rules.surrogate import Surrogate
 from tracetorch.rules.unrolled import using
 
@@ -94,8 +95,8 @@ def by_group(layer: TraceLayer, values: Tensor) -> Tensor:
 def add_gradient(layer: TraceLayer, name: str, value: Tensor | None) -> None:
     """Add to a parameter's `.grad`, if it is learnable and there is anything to add."""
     parameter = getattr(layer, name)
-    if value is not None and parameter is not None and parameter.requires_grad:
-        parameter.grad = value if parameter.grad is None else parameter.grad + value
+    if parameter is not None and parameter.requires_grad:
+        accumulate(parameter, value)
 
 
 def _states(layer: TraceLayer, currents: Tensor, state: Any) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ from tracetorch import kernels
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
 from tracetorch.nn.layer import TraceLayer
+from tracetorch.nn.learning import accumulate
 from tracetorch.rules.surrogate import Surrogate
 
 
@@ -62,8 +63,7 @@ def learn(net: Sequential, output: Tensor | None, signal: Tensor) -> None:
     learnable = [parameter for parameter in net.parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad(output, learnable, signal.to(output.dtype), allow_unused=True)
     for parameter, gradient in zip(learnable, gradients, strict=True):
-        if gradient is not None:
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        accumulate(parameter, gradient)
 
 
 def _unroll(net: Sequential, xs: Tensor | Stream, surrogate: Surrogate) -> Tensor:
