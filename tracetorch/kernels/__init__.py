@@ -18,15 +18,15 @@ from torch import Tensor
 from tracetorch.kernels import reference
 from tracetorch.kernels.counter import Draws, draw, limit_of
 from tracetorch.kernels.drive import Drive
-from tracetorch.kernels.sink import Sink
+from tracetorch.kernels.sink import Onward, Sink
 from tracetorch.kernels.trace import Trace
 
 if TYPE_CHECKING:
     from tracetorch.kernels.cpu.step import Stepper
 
 __all__ = [
-    "Draws", "Drive", "Sink", "Trace", "currents", "draw", "draw_below", "limit_of", "names", "scan", "spike_dtype",
-    "spikes", "stepper", "trace_scan",
+    "Draws", "Drive", "Onward", "Sink", "Trace", "currents", "draw", "draw_below", "goes_on", "limit_of", "names",
+    "scan", "spike_dtype", "spikes", "stepper", "trace_scan",
 ]  # fmt: skip
 
 
@@ -81,6 +81,17 @@ def draw_below(probability: Tensor, seed: int, steps: range, samples: Tensor) ->
 def spike_dtype(weight: Tensor, precision: torch.dtype) -> torch.dtype:
     """In which dtype a layer best hands its spikes on to one with this weight, whose product has this precision."""
     return torch.bool if weight.device.type == "cpu" and _kernels(weight) is not reference else precision
+
+
+def goes_on(below: Tensor, above: Tensor, precision: torch.dtype) -> bool:
+    """Whether the scan of a layer best goes on through the one above, `Sink.onward`, whose input then is nowhere kept.
+
+    Args:
+        below, above: weights of the two layers, (neurons, inputs).
+        precision: of the product above.
+    """
+    kernels = _kernels(below)
+    return precision == below.dtype == above.dtype and hasattr(kernels, "goes_on") and kernels.goes_on(below, above)
 
 
 def names() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -16,6 +17,7 @@ class Sink:
     outputs: (time, batch, features); each step is written here. bool if they are spikes for the layer above.
     total: (batch, features), float64 where the device has it; every step from `first` on is added.
     trace: the input trace of the layer above, which takes every step.
+    onward: a layer that every output goes on to in the same scan; for kernels that can, see `kernels.goes_on`.
     fired: afterwards, how many spikes there were, if the kernel counted them.
     """
 
@@ -23,6 +25,7 @@ class Sink:
     total: Tensor | None = None
     first: int = 0
     trace: Trace | None = None
+    onward: Onward | None = None
     fired: int | None = None
 
     def take(self, step: int, output: Tensor) -> None:
@@ -33,3 +36,21 @@ class Sink:
             self.total += output
         if self.trace is not None:
             self.trace.take(output)
+
+
+class Onward(NamedTuple):
+    """The layer above, for a scan that goes through both.
+
+    neuron: "lif", "li" or "lis".
+    weight, bias: (neurons, features); (neurons,) or None.
+    membrane: (batch, neurons); updated.
+    constants: decay, and for "lif" the threshold.
+    sink: takes its outputs.
+    """
+
+    neuron: str
+    weight: Tensor
+    bias: Tensor | None
+    membrane: Tensor
+    constants: tuple[Tensor, ...]
+    sink: Sink

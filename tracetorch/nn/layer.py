@@ -11,7 +11,7 @@ from torch import Tensor
 from tracetorch import functional as F
 from tracetorch import kernels
 from tracetorch.encode import Stream
-from tracetorch.kernels import Draws, Drive, Sink, Trace
+from tracetorch.kernels import Draws, Drive, Onward, Sink, Trace
 from tracetorch.nn import learning
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.learning import At
@@ -184,15 +184,34 @@ class TraceLayer(LayerState, ABC):
 
     def emit_to(self, above: TraceLayer, drive: Drive) -> Drive:
         """`emit` to the layer above, whose input trace takes the outputs in the same pass. Returns: what drives it."""
-        steps, batch, features = drive.size
-        if above.in_features != features:
-            raise ValueError(f"{self} gives {features} outputs, but {above} takes {above.in_features}")
-        above._check_place(self.weight.device)
+        self._check_above(above)
+        steps, batch, _ = drive.size
         dtype = kernels.spike_dtype(above.weight, above._product_dtype) if self.spiking else self.weight.dtype
         outputs = torch.empty(steps, batch, self.out_features, dtype=dtype, device=self.weight.device)
         sink = Sink(outputs=outputs, trace=above.trace_of(above._own_state(batch)))
         self.emit(drive, sink)
         return Drive(outputs, above.weight, above.bias, above._product_dtype, fired=sink.fired)
+
+    def emit_through(self, above: TraceLayer, drive: Drive, sink: Sink) -> None:
+        """`emit_to` the layer above, and `emit` from there: in one scan where that is faster."""
+        self._check_above(above)
+        if not self._goes_on(above):
+            above.emit(self.emit_to(above, drive), sink)
+            return
+        steps, batch, _ = drive.size
+        state = above._own_state(batch)
+        onward = Onward(str(above.kernel), above.weight, above.bias, state.membrane, above.constants, sink)
+        self.emit(drive, Sink(trace=above.trace_of(state), onward=onward))
+        state.steps.add_(steps)
+
+    def _goes_on(self, above: TraceLayer) -> bool:
+        compiled = all(layer.kernel and type(layer).scan is TraceLayer.scan for layer in (self, above))
+        return compiled and kernels.goes_on(self.weight, above.weight, above._product_dtype)
+
+    def _check_above(self, above: TraceLayer) -> None:
+        if above.in_features != self.out_features:
+            raise ValueError(f"{self} gives {self.out_features} outputs, but {above} takes {above.in_features}")
+        above._check_place(self.weight.device)
 
     def run(
         self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None

@@ -74,10 +74,14 @@ class Sequential(Module):
     @torch.no_grad()
     def advance(self, xs: Tensor | Draws, sink: Sink) -> None:
         """One chunk, (time, batch, in_features), layer by layer; `sink` takes the outputs. Builds no graph."""
+        *below, last = self
         drive = self[0].driven_by(xs)
-        for below, above in pairwise(self):
-            drive = below.emit_to(above, drive)
-        self[-1].emit(drive, sink)
+        for lower, upper in pairwise(below):
+            drive = lower.emit_to(upper, drive)
+        if below:
+            below[-1].emit_through(last, drive, sink)
+        else:
+            last.emit(drive, sink)
 
     def run(
         self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None

@@ -45,7 +45,7 @@ def add_events(traces, sample, events, ends, usual):  # type: ignore[no-untyped-
         values, decays = traces.values[which, sample], traces.decays[which]
         at = uint64(0)
         for step in range(ends.shape[0]):
-            follow(traces, which, sample)
+            _follow(traces.values, traces.seconds, traces.second_decays, which, sample)
             for place in range(at, ends[step, 1]):
                 channel = events[place]
                 unusual[place - at] = decays[channel] * values[channel] + (1 - x[channel])
@@ -57,23 +57,22 @@ def add_events(traces, sample, events, ends, usual):  # type: ignore[no-untyped-
 
 
 @njit(cache=True, nogil=True, inline="always")
-def follow(traces, which, sample):  # type: ignore[no-untyped-def]
+def _follow(values, seconds, second_decays, which, sample):  # type: ignore[no-untyped-def]
     """The traces of one trace take it as it was before the step."""
-    values = traces.values[which, sample]
-    for second in range(which, traces.seconds.shape[0], traces.values.shape[0]):
-        kept, decays = traces.seconds[second, sample], traces.second_decays[second]
-        for channel in range(values.shape[0]):
-            kept[channel] = decays[channel] * kept[channel] + values[channel]
+    for second in range(which, seconds.shape[0], values.shape[0]):
+        for channel in range(values.shape[2]):
+            kept = second_decays[second, channel] * seconds[second, sample, channel]
+            seconds[second, sample, channel] = kept + values[which, sample, channel]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def add_step(traces, sample, x):  # type: ignore[no-untyped-def]
-    """One step of any input, (features,), into the traces of one sample."""
-    for which in range(traces.values.shape[0]):
-        follow(traces, which, sample)
-        values, decays = traces.values[which, sample], traces.decays[which]
-        for channel in range(values.shape[0]):
-            values[channel] = decays[channel] * values[channel] + x[channel]
+def add_step(values, decays, seconds, second_decays, sample, xs, step, row):  # type: ignore[no-untyped-def]
+    """One step of any input, (time, rows, features), into the traces of one sample; `Traces`, taken apart."""
+    for which in range(values.shape[0]):
+        _follow(values, seconds, second_decays, which, sample)
+        for channel in range(values.shape[2]):
+            kept = decays[which, channel] * values[which, sample, channel]
+            values[which, sample, channel] = kept + xs[step, row, channel]
 
 
 @njit(cache=True, nogil=True)

@@ -1,13 +1,15 @@
 """Compiled code that is kept on disk must be that of the sources, and of all of them.
 
 numba uses what it kept for a function as long as the file of that function is the same. The functions that it calls in
-turn lie in other files here; without this, a change in one of those would never reach a kernel compiled before.
+turn lie in other files here; without this, a change in one of those would never reach a kernel compiled before. And its
+list of what it kept names the types of arguments: one that is gone from the sources would end every call.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +30,14 @@ def stamp() -> None:
                 file: Any = getattr(getattr(value, "_cache", None), "_cache_file", None)
                 if file is not None:
                     file._source_stamp = everything
+                    file._load_index = _or_nothing(file._load_index)
+
+
+def _or_nothing(load: Callable[[], dict[Any, Any]]) -> Callable[[], dict[Any, Any]]:
+    def found() -> dict[Any, Any]:
+        try:
+            return load()
+        except (AttributeError, ImportError, TypeError):  # what unpickling says of a class that is gone, or is another
+            return {}
+
+    return found

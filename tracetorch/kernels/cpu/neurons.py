@@ -12,7 +12,6 @@ import numpy as np
 from numba import int32, njit
 
 from tracetorch.kernels.cpu.arrays import Traces
-from tracetorch.kernels.cpu.events import add_step
 
 LIF, LI, LIS = 0, 1, 2
 KINDS = {"lif": LIF, "li": LI, "lis": LIS}
@@ -36,75 +35,99 @@ class Outlet(NamedTuple):
     traces: Traces
 
 
-@njit(cache=True, nogil=True)
-def run(neurons, currents, row, sample, output, outlet):  # type: ignore[no-untyped-def]
-    """All steps of one sample.
+class Onward(NamedTuple):
+    """A `sink.Onward` as the compiled code takes it; `weights` without a row, if there is none."""
 
-    Args:
-        currents: (time, rows, neurons), laid out so; which row is this sample's. The row alone, `currents[:, row]`,
-            would be compiled for neurons that might lie apart, and take three times as long.
-        output: room for one step.
-    Returns: spikes counted.
-    """
-    membrane, decay, threshold = neurons.membrane[sample], neurons.decay, neurons.threshold
-    fired = 0
-    for step in range(currents.shape[0]):
-        if neurons.kind == LIF:
-            fired += _fire(currents[step, row], membrane, decay, threshold, output)
-        else:
-            _leak(currents[step, row], membrane, decay)
-            if neurons.kind == LIS:
-                softmax(membrane, output)
-            else:
-                for neuron in range(membrane.shape[0]):
-                    output[neuron] = membrane[neuron]
-        _deliver(output, step, sample, outlet)
+    weights: np.ndarray  # (neurons above, neurons)
+    bias: np.ndarray  # (neurons above,)
+    neurons: Neurons
+    outlet: Outlet
+
+
+@njit(cache=True, nogil=True)
+def run_through(neurons, currents, row, sample, outlet, onward):  # type: ignore[no-untyped-def]
+    """`run` one sample; and the layer above if it goes on there, on outputs that never leave the cache."""
+    if onward.weights.shape[0] == 0:
+        return run(neurons, currents, row, sample, outlet, sample)
+    steps, weights, bias = currents.shape[0], onward.weights, onward.bias
+    kept = np.empty((steps, 1, weights.shape[1]), bias.dtype)
+    above = np.empty((steps, 1, weights.shape[0]), bias.dtype)
+    fired = run(neurons, currents, row, sample, Outlet(kept, outlet.total, outlet.first, outlet.traces), 0)
+    _weigh(kept, weights, bias, above)
+    run(onward.neurons, above, 0, sample, onward.outlet, sample)
     return fired
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _fire(current, membrane, decay, threshold, output):  # type: ignore[no-untyped-def]
-    for neuron in range(membrane.shape[0]):
-        raised = decay[neuron] * membrane[neuron] + current[neuron]
-        fires = raised > threshold[neuron]
-        output[neuron] = fires
-        membrane[neuron] = raised - threshold[neuron] if fires else raised
-    spikes = int32(
-        0
-    )  # on its own, and no wider than the floats: a sum of 64 bits would keep the loop above from its lanes
-    for neuron in range(membrane.shape[0]):
-        spikes += int32(output[neuron] != 0)
-    return spikes
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _leak(current, membrane, decay):  # type: ignore[no-untyped-def]
-    for neuron in range(membrane.shape[0]):
-        membrane[neuron] = decay[neuron] * membrane[neuron] + current[neuron]
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _weigh(kept, weights, bias, above):  # type: ignore[no-untyped-def]
+    """A product whose sums are in no order in particular, as in any other: so that the compiler makes lanes of them."""
+    for step in range(kept.shape[0]):
+        for neuron in range(weights.shape[0]):
+            whole = bias[neuron]
+            for channel in range(weights.shape[1]):
+                whole += weights[neuron, channel] * kept[step, 0, channel]
+            above[step, 0, neuron] = whole
 
 
 @njit(cache=True, nogil=True)
-def softmax(membrane, output):  # type: ignore[no-untyped-def]
-    """Softmax of one row of membranes into `output`."""
-    highest, whole = membrane[0], membrane[0] - membrane[0]
-    for neuron in range(membrane.shape[0]):
-        highest = max(highest, membrane[neuron])
-    for neuron in range(membrane.shape[0]):
-        output[neuron] = np.exp(membrane[neuron] - highest)
+def run(neurons, currents, row, sample, outlet, place):  # type: ignore[no-untyped-def]
+    """All steps of one sample.
+
+    It is one function, which takes its arrays out of their tuples once and names rows by their numbers: whatever looks
+    up, cuts out or hands on an array counts it as in use, and in the loop over time that took longer than the neurons.
+
+    Args:
+        currents: (time, rows, neurons), laid out so; which row is this sample's.
+        place: where in the outlet's `outputs` this sample is.
+    Returns: spikes counted.
+    """
+    kind, membrane, decay, threshold = neurons
+    outputs, total, first, (traces, trace_decays, seconds, second_decays) = outlet
+    count, fired = membrane.shape[1], 0
+    output = np.empty(count, currents.dtype)
+    for step in range(currents.shape[0]):
+        if kind == LIF:
+            for neuron in range(count):
+                raised = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
+                fires = raised > threshold[neuron]
+                output[neuron] = fires
+                membrane[sample, neuron] = raised - threshold[neuron] if fires else raised
+            spikes = int32(0)  # on its own, and no wider than the floats: else the loop above would lose its lanes
+            for neuron in range(count):
+                spikes += int32(output[neuron] != 0)
+            fired += spikes
+        else:
+            for neuron in range(count):
+                membrane[sample, neuron] = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
+                output[neuron] = membrane[sample, neuron]
+            if kind == LIS:
+                _softmax(output)
+        # What `Sink.take` does.
+        if outputs.shape[0]:
+            for neuron in range(count):
+                outputs[step, place, neuron] = output[neuron]
+        if total.shape[0] and step >= first:
+            for neuron in range(count):
+                total[sample, neuron] += output[neuron]
+        for which in range(traces.shape[0]):
+            for second in range(which, seconds.shape[0], traces.shape[0]):
+                for neuron in range(count):
+                    kept = second_decays[second, neuron] * seconds[second, sample, neuron]
+                    seconds[second, sample, neuron] = kept + traces[which, sample, neuron]
+            for neuron in range(count):
+                kept = trace_decays[which, neuron] * traces[which, sample, neuron]
+                traces[which, sample, neuron] = kept + output[neuron]
+    return fired
+
+
+@njit(cache=True, nogil=True)
+def _softmax(output):  # type: ignore[no-untyped-def]
+    """Softmax of membranes, (neurons,), in their place."""
+    highest, whole = output[0], output[0] - output[0]
+    for neuron in range(output.shape[0]):
+        highest = max(highest, output[neuron])
+    for neuron in range(output.shape[0]):
+        output[neuron] = np.exp(output[neuron] - highest)
         whole += output[neuron]
-    for neuron in range(membrane.shape[0]):
+    for neuron in range(output.shape[0]):
         output[neuron] /= whole
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _deliver(output, step, sample, outlet):  # type: ignore[no-untyped-def]
-    """What `Sink.take` does, for one sample."""
-    if outlet.outputs.shape[0]:
-        outputs = outlet.outputs[step, sample]
-        for neuron in range(output.shape[0]):
-            outputs[neuron] = output[neuron]
-    if outlet.total.shape[0] and step >= outlet.first:
-        total = outlet.total[sample]
-        for neuron in range(output.shape[0]):
-            total[neuron] += output[neuron]
-    add_step(outlet.traces, sample, output)

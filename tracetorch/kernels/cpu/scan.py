@@ -15,11 +15,12 @@ from numba import njit
 from torch import Tensor
 
 from tracetorch.kernels import reference
+from tracetorch.kernels import sink as sinks
 from tracetorch.kernels.counter import Draws
 from tracetorch.kernels.cpu.arrays import per, traces_of
 from tracetorch.kernels.cpu.draw import draw_events, draw_spikes, source_of
 from tracetorch.kernels.cpu.events import add_events, add_step, gather, list_events, room
-from tracetorch.kernels.cpu.neurons import LI, LIF, LIS, Neurons, Outlet, run
+from tracetorch.kernels.cpu.neurons import KINDS, LI, LIF, LIS, Neurons, Onward, Outlet, run_through
 from tracetorch.kernels.cpu.threads import spread
 from tracetorch.kernels.drive import Drive
 from tracetorch.kernels.sink import Sink
@@ -32,6 +33,10 @@ of the product; measured by benchmarks/sparsity.py."""
 WIDE = 192
 """With fewer neurons than this it is sooner: to list who fired costs the same, however few weights are then added up.
 Not so for spikes that are yet to be drawn: drawing lists them anyway."""
+
+FEW = 32
+"""Neurons of a readout that `WIDE` or more neurons drive within their own scan. Between two scans their spikes would
+go as floats from the cache of one core to that of the other, which takes longer than the readout."""
 
 
 def lif_scan(drive: Drive, membrane: Tensor, decay: Tensor, threshold: Tensor, sink: Sink) -> None:
@@ -59,6 +64,11 @@ def currents(drive: Drive) -> Tensor:
     return reference.weigh(xs, drive)
 
 
+def goes_on(below: Tensor, above: Tensor) -> bool:
+    """See `kernels.goes_on`."""
+    return above.shape[0] <= FEW and below.shape[0] >= WIDE
+
+
 def trace_scan(xs: Tensor, trace: Trace) -> None:
     """See `reference.trace_scan`."""
     spread(_trace, xs.shape[1], xs.numel(), xs.contiguous(), traces_of(trace, trace.values.dtype))
@@ -67,22 +77,38 @@ def trace_scan(xs: Tensor, trace: Trace) -> None:
 def _scan(drive: Drive, kind: int, membrane: Tensor, decay: Tensor, threshold: Tensor, sink: Sink) -> list[int]:
     size, dtype, xs = drive.size, drive.weight.dtype, drive.xs
     neurons = Neurons(kind, membrane.numpy(), per(decay, size[2]), per(threshold, size[2]))
-    outputs = torch.empty(0, 0, 0, dtype=dtype) if sink.outputs is None else sink.outputs
-    total = torch.empty(0, 0, dtype=torch.float64) if sink.total is None else sink.total
-    outlet = Outlet(outputs.numpy(), total.numpy(), sink.first, traces_of(sink.trace, dtype))
+    ends = (neurons, _outlet(sink, dtype), _onward(sink.onward, dtype))
     narrow = 1.0 if isinstance(xs, Draws) else min(1.0, size[2] / WIDE)
     if _share(drive) > DENSE_FROM[drive.precision] * narrow:
         made = currents(drive)
-        return spread(_from_currents, size[1], made.numel(), made, neurons, outlet)
+        return spread(_from_currents, size[1], made.numel(), made, *ends)
     # Weights are laid out input by input (see `nn.parameters`), so this transposition moves nothing.
     weight = drive.weight.detach().t().contiguous()
     rows = (weight if drive.precision == dtype else weight.to(drive.precision).to(dtype)).numpy()
     bias = np.zeros(size[2], rows.dtype) if drive.bias is None else drive.bias.detach().contiguous().numpy()
-    rest = (traces_of(drive.trace, dtype), rows, bias, neurons, outlet)
+    rest = (traces_of(drive.trace, dtype), rows, bias, *ends)
     work = size[0] * size[1] * len(rows)
     if isinstance(xs, Draws):
         return spread(_from_draws, size[1], work, source_of(xs), size[0], *rest)
     return spread(_from_spikes, size[1], work, xs.contiguous(), *rest)
+
+
+def _outlet(sink: Sink, dtype: torch.dtype) -> Outlet:
+    outputs = torch.empty(0, 0, 0, dtype=dtype) if sink.outputs is None else sink.outputs
+    total = torch.empty(0, 0, dtype=torch.float64) if sink.total is None else sink.total
+    return Outlet(outputs.numpy(), total.numpy(), sink.first, traces_of(sink.trace, dtype))
+
+
+def _onward(onward: sinks.Onward | None, dtype: torch.dtype) -> Onward:
+    if onward is None:
+        flat = torch.empty(0, dtype=dtype)
+        onward = sinks.Onward("li", torch.empty(0, 0, dtype=dtype), flat, flat[None], (flat,), Sink())
+    neuron, weight, bias, membrane, (decay, *threshold), sink = onward
+    constants = per(decay, len(weight)), per(threshold[0] if threshold else decay, len(weight))
+    start = weight.new_zeros(len(weight)) if bias is None else bias
+    neurons = Neurons(KINDS[neuron], membrane.numpy(), *constants)
+    weights = weight.detach().contiguous().numpy()
+    return Onward(weights, start.detach().contiguous().numpy(), neurons, _outlet(sink, dtype))
 
 
 def _share(drive: Drive) -> float:
@@ -98,47 +124,47 @@ def _share(drive: Drive) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _from_draws(first, last, source, steps, traces, rows, bias, neurons, outlet):  # type: ignore[no-untyped-def]
+def _from_draws(first, last, source, steps, traces, rows, bias, neurons, outlet, onward):  # type: ignore[no-untyped-def]
     # One event more than all: who may fire is written before it is known whether it does.
     events, ends, usual = room(steps, rows.shape[0])
-    currents, start, output = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty_like(bias), np.empty_like(bias)
+    currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty_like(bias)
     fired = 0
     for sample in range(first, last):
         draw_events(source, sample, events, ends, usual)
         add_events(traces, sample, events, ends, usual)
         gather(rows, bias, events, ends, usual, start, currents)
-        fired += run(neurons, currents, 0, sample, output, outlet)
+        fired += run_through(neurons, currents, 0, sample, outlet, onward)
     return fired
 
 
 @njit(cache=True, nogil=True)
-def _from_spikes(first, last, spikes, traces, rows, bias, neurons, outlet):  # type: ignore[no-untyped-def]
+def _from_spikes(first, last, spikes, traces, rows, bias, neurons, outlet, onward):  # type: ignore[no-untyped-def]
     steps = spikes.shape[0]
     events, ends, usual = room(steps, rows.shape[0])
-    currents, start, output = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty_like(bias), np.empty_like(bias)
+    currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty_like(bias)
     fired = 0
     for sample in range(first, last):
         list_events(spikes, sample, events, ends)
         add_events(traces, sample, events, ends, usual)
         gather(rows, bias, events, ends, usual, start, currents)
-        fired += run(neurons, currents, 0, sample, output, outlet)
+        fired += run_through(neurons, currents, 0, sample, outlet, onward)
     return fired
 
 
 @njit(cache=True, nogil=True)
-def _from_currents(first, last, currents, neurons, outlet):  # type: ignore[no-untyped-def]
-    output = np.empty_like(neurons.membrane[0])
+def _from_currents(first, last, currents, neurons, outlet, onward):  # type: ignore[no-untyped-def]
     fired = 0
     for sample in range(first, last):
-        fired += run(neurons, currents, sample, sample, output, outlet)
+        fired += run_through(neurons, currents, sample, sample, outlet, onward)
     return fired
 
 
 @njit(cache=True, nogil=True)
 def _trace(first, last, xs, traces):  # type: ignore[no-untyped-def]
+    values, decays, seconds, second_decays = traces
     for sample in range(first, last):
         for step in range(xs.shape[0]):
-            add_step(traces, sample, xs[step, sample])
+            add_step(values, decays, seconds, second_decays, sample, xs, step, sample)
 
 
 @njit(cache=True, nogil=True)

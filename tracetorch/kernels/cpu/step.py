@@ -61,7 +61,7 @@ class Stepper:
         self._rows = weight.detach().t().numpy()
         self._neurons, self._inputs = weight.shape
         start = weight.new_zeros(self._neurons) if bias is None else bias
-        self._room = (np.empty((1, 1, self._neurons), self._rows.dtype), np.empty(self._neurons, self._rows.dtype))
+        self._room = np.empty((1, 1, self._neurons), self._rows.dtype)
         self._bias = start.detach().numpy()
         self.state: Any = None
         self._most = max(1, MOST // weight.numel())
@@ -85,9 +85,9 @@ class Stepper:
         """One step of the state that was bound. Args: x (batch, inputs). Returns: output (batch, neurons)."""
         if [raw.tobytes() for raw in self._raw] != self._raw_bytes:
             self.bind(self.state)
-        outputs = np.empty((x.shape[0], self._neurons), self._rows.dtype)
-        flushed(_step, x.numpy(), self._rows, self._bias, self._kind, *self._arrays, outputs, *self._room)
-        return torch.from_numpy(outputs)
+        outputs = np.empty((1, x.shape[0], self._neurons), self._rows.dtype)
+        flushed(_step, x.numpy()[None], self._rows, self._bias, self._kind, *self._arrays, outputs, self._room)
+        return torch.from_numpy(outputs[0])
 
     def bind(self, state: Any) -> None:
         """Look up where a state lies, which the next steps update; and the constants."""
@@ -100,19 +100,18 @@ class Stepper:
 
 
 @njit(cache=True, nogil=True)
-def _step(x, rows, bias, kind, membrane, decay, threshold, traces, steps, outputs, current, output):  # type: ignore[no-untyped-def]
-    neurons = Neurons(kind, membrane, decay, threshold)
-    nothing = np.empty((0, 0, 0), rows.dtype)
-    nobody = Traces(nothing, nothing[0:0, 0], nothing, nothing[0:0, 0])
-    outlet = Outlet(outputs.reshape((1, *outputs.shape)), nothing[0:0, 0], 0, nobody)
-    for sample in range(x.shape[0]):
+def _step(xs, rows, bias, kind, membrane, decay, threshold, traces, steps, outputs, current):  # type: ignore[no-untyped-def]
+    values, decays, seconds, second_decays = traces
+    neurons, nothing = Neurons(kind, membrane, decay, threshold), np.empty((0, 0, 0), rows.dtype)
+    outlet = Outlet(outputs, nothing[0:0, 0], 0, Traces(nothing, nothing[0:0, 0], nothing, nothing[0:0, 0]))
+    for sample in range(xs.shape[1]):
         for neuron in range(rows.shape[1]):
             current[0, 0, neuron] = bias[neuron]
-        for channel in range(x.shape[1]):
-            value = x[sample, channel]
+        for channel in range(xs.shape[2]):
+            value = xs[0, sample, channel]
             if value != 0:
                 for neuron in range(rows.shape[1]):
                     current[0, 0, neuron] += value * rows[channel, neuron]
-        add_step(traces, sample, x[sample])
-        run(neurons, current, 0, sample, output, outlet)
+        add_step(values, decays, seconds, second_decays, sample, xs, 0, sample)
+        run(neurons, current, 0, sample, outlet, sample)
         steps[sample, 0] += 1

@@ -1,0 +1,142 @@
+"""A scan that goes on through the layer above writes what two scans write, and is taken where it is faster."""
+
+import pytest
+import torch
+
+import tracetorch as tt
+from tests.common import normal
+from tests.kernel_cases import BATCH, FLOATS, IN, INPUTS, NEURONS, OUT, STEPS, Setup, case, same, scanned
+from tracetorch import kernels
+from tracetorch.kernels import Onward, cpu, reference
+from tracetorch.kernels.cpu.scan import FEW, WIDE
+
+BELOW = {"one": Setup("one", True, (), "one"), "groups": Setup("groups", False, (), "seconds-of-groups")}
+ABOVE = {
+    "outputs": Setup("no-trace", False, ("outputs",)),
+    "total": Setup("no-trace", True, ("total",)),
+    "traced": Setup("no-trace", True, ("outputs", "total"), "seconds-of-groups"),
+}
+
+
+def cases(neuron, above, kind, below, how, dtype):
+    """The two layers; what drives the one above is made by the one below."""
+    nothing = torch.zeros(STEPS, BATCH, OUT)
+    lower = case(neuron, INPUTS[kind](STEPS, BATCH, IN), BELOW[below], dtype)
+    return lower, case(above, nothing, ABOVE[how], dtype, neurons=3)
+
+
+def written(lower, upper):
+    """What both have written, but for the outputs between them."""
+    lower.sink.outputs = None
+    return lower.written() | {f"{name}, above": value for name, value in upper.written().items()}
+
+
+def expected(*how):
+    """What the reference writes, in two scans."""
+    lower, upper = cases(*how)
+    lower.sink.outputs = torch.empty(STEPS, BATCH, OUT, dtype=lower.membrane.dtype)
+    scanned(reference, lower)
+    scanned(reference, upper._replace(drive=upper.drive._replace(xs=lower.sink.outputs)))
+    return written(lower, upper)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("how", ABOVE)
+@pytest.mark.parametrize("below", BELOW)
+@pytest.mark.parametrize("kind", ["draws", "few-spikes", "real"])
+@pytest.mark.parametrize("above", NEURONS)
+@pytest.mark.parametrize("neuron", ["lif", "li"])
+def test_one_scan_of_two_layers_writes_what_two_write(neuron, above, kind, below, how, dtype):
+    lower, upper = cases(neuron, above, kind, below, how, dtype)
+    lower.sink.onward = Onward(above, *upper.drive[1:3], upper.membrane, upper.constants, upper.sink)
+    scanned(cpu, lower)
+    actual, wanted = written(lower, upper), expected(neuron, above, kind, below, how, dtype)
+    # Spikes times eighths can be added in any order; sums of other outputs, and exponentials, differ in the last place.
+    close = [name for name in wanted if name.endswith(", above") and (neuron != "lif" or above == "lis")]
+    torch.testing.assert_close(
+        [actual.pop(name).to(dtype) for name in close], [wanted.pop(name).to(dtype) for name in close]
+    )
+    same(actual, wanted)
+
+
+def layers(width=WIDE, readout=FEW, **settings):
+    torch.manual_seed(0)
+    return tt.nn.LIF(7, width, bias=True, **settings), tt.nn.LIS(width, readout, bias=True, decay=0.8)
+
+
+def taken(monkeypatch):
+    """How often, from here on, a scan goes on."""
+    seen, scan = [], kernels.scan
+    monkeypatch.setattr(kernels, "scan", lambda *how: (seen.append(how[-1].onward is not None), scan(*how)))
+    return seen
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("chunk", [None, 1, 4])
+def test_a_network_that_goes_on_does_what_its_layers_do_one_by_one(chunk, dtype, monkeypatch):
+    lower, upper = (layer.to(dtype) for layer in layers())
+    with torch.no_grad():
+        upper.bias.copy_(normal(FEW))
+    xs = (normal(11, 5, 7, seed=2) > 0.3).to(dtype) * 0.7
+    outputs = upper.run(lower.run(xs))
+    wanted = [layer.save_state() for layer in (lower, upper)]
+    net, went = tt.nn.Sequential(lower, upper), taken(monkeypatch)
+    net.reset()
+    torch.testing.assert_close(net.run(xs, chunk=chunk), outputs)
+    torch.testing.assert_close([layer.save_state() for layer in (lower, upper)], wanted)
+    net.reset()
+    torch.testing.assert_close(net.run(xs, reduce="mean", window=3, chunk=chunk), outputs[-3:].mean(dim=0))
+    assert went
+    assert all(went)
+
+
+def test_what_learns_is_the_same(monkeypatch):
+    net, xs = tt.nn.Sequential(*layers()), normal(9, 5, 7, seed=2)
+
+    def gradients():
+        net.reset()
+        net.zero_grad()
+        net.backward(net.run(xs, reduce="mean"), below=False)
+        return [parameter.grad for parameter in net.parameters()]
+
+    at_once = gradients()
+    monkeypatch.setattr(cpu, "goes_on", lambda below, above: False)
+    torch.testing.assert_close(gradients(), at_once)
+
+
+def test_a_sample_is_not_touched_by_the_others_beside_it():
+    net, xs = tt.nn.Sequential(*layers()), normal(9, 5, 7, seed=2)
+    whole = net.run(xs)
+    net.reset()
+    assert torch.equal(net.run(xs[:, 2:4].contiguous()), whole[:, 2:4])
+
+
+def test_it_goes_on_only_from_a_wide_layer_to_a_narrow_one_of_the_same_precision():
+    def goes(width=WIDE, readout=FEW, precision=torch.float32, dtype=torch.float32):
+        return kernels.goes_on(torch.empty(width, 7, dtype=dtype), torch.empty(readout, width), precision)
+
+    assert goes()
+    assert not goes(width=WIDE - 1)
+    assert not goes(readout=FEW + 1)
+    assert not goes(precision=torch.bfloat16)
+    assert not goes(dtype=torch.float64)
+
+
+def test_a_layer_that_scans_in_its_own_way_does_so(monkeypatch):
+    class Own(tt.nn.LIS):
+        def scan(self, drive, state, sink):
+            scans.append(drive.size)
+            super().scan(drive, state, sink)
+
+    scans, went = [], taken(monkeypatch)
+    net = tt.nn.Sequential(layers()[0], Own(WIDE, 3))
+    net.run(normal(4, 2, 7), chunk=4)
+    assert scans == [(4, 2, 3)]
+    assert not any(went)
+
+
+def test_a_readout_of_another_width_is_refused():
+    lower, _ = layers()
+    drive = lower.driven_by(torch.zeros(2, 3, 7))
+    with pytest.raises(ValueError, match="LIF\\(7, 192\\) gives 192 outputs, but LIS\\(9, 2\\) takes 9"):
+        lower.emit_through(tt.nn.LIS(9, 2), drive, kernels.Sink())
