@@ -35,8 +35,8 @@ WIDE = 192
 Not so for spikes that are yet to be drawn: drawing lists them anyway."""
 
 FEW = 32
-"""Neurons of a readout that `WIDE` or more neurons drive within their own scan. Between two scans their spikes would
-go as floats from the cache of one core to that of the other, which takes longer than the readout."""
+"""At most so many neurons are driven within the scan of the layer below, if that has `WIDE` or more. Between two scans
+its spikes would go as floats from the cache of one core to that of the other, which takes longer than the readout."""
 
 
 def lif_scan(drive: Drive, membrane: Tensor, decay: Tensor, threshold: Tensor, sink: Sink) -> None:
