@@ -17,7 +17,8 @@ class Sink:
     outputs: (time, batch, features); each step is written here. bool if they are spikes for the layer above.
     total: (batch, features), float64 where the device has it; every step from `first` on is added.
     trace: the input trace of the layer above, which takes every step.
-    onward: a layer that every output goes on to in the same scan; for kernels that can, see `kernels.goes_on`.
+    onward: a layer that every output goes on to in the same scan, and is not kept; for kernels that can, see
+        `kernels.goes_on`.
     fired: afterwards, how many spikes there were, if the kernel counted them.
     """
 
