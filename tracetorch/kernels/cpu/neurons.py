@@ -1,7 +1,7 @@
 """What neurons do with a chunk of currents, one sample at a time: its membranes, and its outputs into the sink.
 
 Every float operation is rounded by itself and in the order of the reference (no fast-math): the same numbers, to the
-bit; but for the softmax, whose exponential differs in the last place, and for a sum over the neurons of the layer below.
+bit; but for the softmax, whose exponential differs in the last place, and for sums over the outputs of the layer below.
 """
 
 from __future__ import annotations
