@@ -95,7 +95,7 @@ def test_warming_up_leaves_a_live_state_as_it_was(recorder):
     net.run(spikes())
     before = net.save_state()
     graph = StepGraph(net)
-    graph._record(spikes()[0], list(layers_of(net))[-1], [layer._own_state(BATCH) for layer in layers_of(net)])
+    graph._record(spikes()[0], list(layers_of(net))[-1], [layer.own_state(BATCH) for layer in layers_of(net)])
     assert before.keys() == net.save_state().keys()
     assert all(torch.equal(net.save_state()[name], value) for name, value in before.items())
 

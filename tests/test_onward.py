@@ -9,6 +9,7 @@ from tests.kernel_cases import BATCH, FLOATS, IN, INPUTS, NEURONS, OUT, STEPS, S
 from tracetorch import kernels
 from tracetorch.kernels import Onward, cpu, reference
 from tracetorch.kernels.cpu.scan import FEW, WIDE
+from tracetorch.nn import passing
 
 BELOW = {"one": Setup("one", True, (), "one"), "groups": Setup("groups", False, (), "seconds-of-groups")}
 ABOVE = {
@@ -136,7 +137,7 @@ def test_a_layer_that_scans_in_its_own_way_does_so(monkeypatch):
 
 
 def test_a_readout_of_another_width_is_refused():
-    lower, _ = layers()
+    lower, upper = layers()[0], tt.nn.LIS(9, 2)
     drive = lower.driven_by(torch.zeros(2, 3, 7))
     with pytest.raises(ValueError, match="LIF\\(7, 192\\) gives 192 outputs, but LIS\\(9, 2\\) takes 9"):
-        lower.emit_through(tt.nn.LIS(9, 2), drive, kernels.Sink())
+        passing.pass_up([lower, upper], drive, kernels.Sink())

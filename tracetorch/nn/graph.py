@@ -44,7 +44,7 @@ class StepGraph:
         """
         layers = list(layers)
         layers[0].check_step(x)
-        states = [layer._own_state(len(x)) for layer in layers]
+        states = [layer.own_state(len(x)) for layer in layers]
         now: list[Any] = [(*map(torch.Tensor.data_ptr, (*state, *layer.parameters())), layer.precision)
                for layer, state in zip(layers, states, strict=True)]  # fmt: skip
         now.append((tuple(x.shape), layers[0].weight.dtype))

@@ -11,7 +11,7 @@ from torch import Tensor
 from tracetorch import functional as F
 from tracetorch import kernels
 from tracetorch.encode import Stream
-from tracetorch.kernels import Draws, Drive, Onward, Sink, Trace
+from tracetorch.kernels import Draws, Drive, Sink, Trace
 from tracetorch.nn import learning
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.learning import At
@@ -109,6 +109,11 @@ class TraceLayer(LayerState, ABC):
         for before, value in zip(state, [value.clone() for value in after], strict=True):
             before.copy_(value)
 
+    @property
+    def scans_as_usual(self) -> bool:
+        """Whether a compiled neuron does all that `scan` does, so that another scan may take its part."""
+        return self.kernel is not None and type(self).scan is TraceLayer.scan
+
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,7 +122,7 @@ class TraceLayer(LayerState, ABC):
         if stepper is not None and stepper.takes(x) and stepper.is_fresh(self._parameters.values()):
             state = self._state
             if self._lent or state is None or state is not stepper.state or state.steps.shape[0] != x.shape[0]:
-                stepper.bind(self._own_state(x.shape[0]))
+                stepper.bind(self.own_state(x.shape[0]))
             return stepper(x)
         return self._step_anew(x)
 
@@ -127,11 +132,11 @@ class TraceLayer(LayerState, ABC):
         if self.weight.is_cuda and self.kernel:
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, [self])
-        if self.kernel and self._product_dtype == self.weight.dtype:
+        if self.kernel and self.product_dtype == self.weight.dtype:
             if self._stepper is None or not self._stepper.is_fresh(self._parameters.values()):
                 self._stepper = kernels.stepper(self.kernel, self.weight, self.bias, self._raw(), self._constants_of)
             if self._stepper is not None and self._stepper.takes(x):
-                self._stepper.bind(self._own_state(x.shape[0]))
+                self._stepper.bind(self.own_state(x.shape[0]))
                 return self._stepper(x)
         output = self.weight.new_empty(1, x.shape[0], self.out_features)
         self.advance(x[None], Sink(outputs=output))
@@ -141,9 +146,9 @@ class TraceLayer(LayerState, ABC):
         """Raises: ValueError unless x has the shape of one step, and lies where the weights do."""
         if x.ndim != 2 or x.shape[1] != self.in_features:
             raise ValueError(f"{self} expects a step of shape (batch, {self.in_features}), got {tuple(x.shape)}")
-        self._check_place(x.device)
+        self.check_place(x.device)
 
-    def _check_place(self, device: torch.device) -> None:
+    def check_place(self, device: torch.device) -> None:
         shape = tuple(self.weight.shape)
         if shape != (self.out_features, self.in_features):
             raise ValueError(f"{self} needs a weight of shape {(self.out_features, self.in_features)}, got {shape}")
@@ -170,48 +175,17 @@ class TraceLayer(LayerState, ABC):
         size = xs.size if isinstance(xs, Draws) else tuple(xs.shape)
         if len(size) != 3 or size[2] != self.in_features:
             raise ValueError(f"{self} expects a chunk of shape (time, batch, {self.in_features}), got {tuple(size)}")
-        self._check_place(xs.samples.device if isinstance(xs, Draws) else xs.device)
-        state = self._own_state(size[1])
+        self.check_place(xs.samples.device if isinstance(xs, Draws) else xs.device)
+        state = self.own_state(size[1])
         xs = xs.to(self.weight.dtype) if isinstance(xs, Tensor) else xs
-        return Drive(xs, self.weight, self.bias, self._product_dtype, self.trace_of(state))
+        return Drive(xs, self.weight, self.bias, self.product_dtype, self.trace_of(state))
 
     def emit(self, drive: Drive, sink: Sink) -> None:
         """Everything that the layer does with a chunk: trace, currents, membranes, and outputs into the sink."""
         steps, batch, _ = drive.size
-        state = self._own_state(batch)
+        state = self.own_state(batch)
         self.scan(drive, state, sink)
         state.steps.add_(steps)
-
-    def emit_to(self, above: TraceLayer, drive: Drive) -> Drive:
-        """`emit` to the layer above, whose input trace takes the outputs in the same pass. Returns: what drives it."""
-        self._check_above(above)
-        steps, batch, _ = drive.size
-        dtype = kernels.spike_dtype(above.weight, above._product_dtype) if self.spiking else self.weight.dtype
-        outputs = torch.empty(steps, batch, self.out_features, dtype=dtype, device=self.weight.device)
-        sink = Sink(outputs=outputs, trace=above.trace_of(above._own_state(batch)))
-        self.emit(drive, sink)
-        return Drive(outputs, above.weight, above.bias, above._product_dtype, fired=sink.fired)
-
-    def emit_through(self, above: TraceLayer, drive: Drive, sink: Sink) -> None:
-        """`emit_to` the layer above, and `emit` from there: in one scan where that is faster."""
-        self._check_above(above)
-        if not self._goes_on(above):
-            above.emit(self.emit_to(above, drive), sink)
-            return
-        steps, batch, _ = drive.size
-        state = above._own_state(batch)
-        onward = Onward(str(above.kernel), above.weight, above.bias, state.membrane, above.constants, sink)
-        self.emit(drive, Sink(trace=above.trace_of(state), onward=onward))
-        state.steps.add_(steps)
-
-    def _goes_on(self, above: TraceLayer) -> bool:
-        compiled = all(layer.kernel and type(layer).scan is TraceLayer.scan for layer in (self, above))
-        return compiled and kernels.goes_on(self.weight, above.weight, above._product_dtype)
-
-    def _check_above(self, above: TraceLayer) -> None:
-        if above.in_features != self.out_features:
-            raise ValueError(f"{self} gives {self.out_features} outputs, but {above} takes {above.in_features}")
-        above._check_place(self.weight.device)
 
     def run(
         self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None
@@ -235,7 +209,7 @@ class TraceLayer(LayerState, ABC):
         self._precision, self._stepper = dtype, None
 
     @property
-    def _product_dtype(self) -> torch.dtype:
+    def product_dtype(self) -> torch.dtype:
         return self._precision or self.weight.dtype
 
     # ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────

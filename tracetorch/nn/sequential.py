@@ -15,6 +15,7 @@ from tracetorch.kernels import Draws, Sink
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.learning import At
+from tracetorch.nn.passing import pass_up
 from tracetorch.nn.running import run_chunks
 
 
@@ -74,14 +75,7 @@ class Sequential(Module):
     @torch.no_grad()
     def advance(self, xs: Tensor | Draws, sink: Sink) -> None:
         """One chunk, (time, batch, in_features), layer by layer; `sink` takes the outputs. Builds no graph."""
-        *below, last = self
-        drive = self[0].driven_by(xs)
-        for lower, upper in pairwise(below):
-            drive = lower.emit_to(upper, drive)
-        if below:
-            below[-1].emit_through(last, drive, sink)
-        else:
-            last.emit(drive, sink)
+        pass_up(list(self), self[0].driven_by(xs), sink)
 
     def run(
         self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None

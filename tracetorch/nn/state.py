@@ -40,7 +40,7 @@ class LayerState(LayerParameters):
 
         Raises: ValueError if the state is that of another batch.
         """
-        return self.state_type(*map(_copy, self._own_state(batch)))
+        return self.state_type(*map(_copy, self.own_state(batch)))
 
     def reset(self, lanes: Tensor | None = None) -> None:
         """Forget: membrane, trace and the number of steps seen.
@@ -64,7 +64,7 @@ class LayerState(LayerParameters):
             raise ValueError(
                 f"{self} holds a state of batch {batch}: lanes are torch.bool of shape ({batch},), got {got}"
             )
-        for value in self._own_state(batch):
+        for value in self.own_state(batch):
             value.masked_fill_(lanes[:, None], 0)
 
     def save_state(self) -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ class LayerState(LayerParameters):
         moved = {name: _copy(value.to(weight.device, dtypes[name])) for name, value in state.items()}
         self.state = self.state_type(**moved)
 
-    def _own_state(self, batch: int) -> Any:
+    def own_state(self, batch: int) -> Any:
         """The state to write into: a new one, or a copy if the present one was handed out.
 
         Raises: ValueError if it is that of another batch.
