@@ -23,7 +23,7 @@ def cross_entropy(output: Tensor, target: Tensor, *, floor: float = 1e-3) -> tup
     """
     if not 0 < floor < 1:
         raise ValueError(f"floor must lie between 0 and 1 (both excluded), got {floor:g}")
-    if bool((output < 0).any()):
+    if output.numel() and float(output.detach().min()) < 0:
         raise ValueError(
             f"cross_entropy takes probabilities, such as a LIS readout gives, got {float(output.detach().min()):g}; "
             "for a LI readout use cross_entropy_with_logits"

@@ -77,6 +77,13 @@ class TraceLayer(LayerState, ABC):
         """What the average output is the softmax of, where it is one; as `average_output`."""
         raise ValueError(f"{self} has no logits: give it a signal at its output")
 
+    def tangent(self, current: Tensor, steps: Tensor) -> Tensor:
+        """Whatever has the derivatives of `average_output`; a neuron may know something that is sooner made.
+
+        Learning differentiates this, and never asks what it is.
+        """
+        return self.average_output(current, steps)
+
     _precision: torch.dtype | None = None
     _stepper: Any = None
     _graph: StepGraph | None = None
@@ -163,7 +170,7 @@ class TraceLayer(LayerState, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what holds addresses of this layer's memory: a copy finds its own."""
-        return self.__dict__ | {"_stepper": None, "_graph": None}
+        return self.__dict__ | {"_stepper": None, "_graph": None, "record": None}
 
     @torch.no_grad()
     def advance(self, xs: Tensor | Draws, sink: Sink) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from tracetorch import functional as F
-from tracetorch.nn import bank
+from tracetorch.nn import bank, recorded
 
 if TYPE_CHECKING:
     from tracetorch.nn.layer import TraceLayer
@@ -47,10 +47,14 @@ def backward(
     below: bool = True,
 ) -> Tensor | None:
     """Add the gradient to every learnable parameter's `.grad`. Args and Returns: as `TraceLayer.backward`."""
-    average = average_input(layer, state)
-    _check_signal(layer, signal, average.shape[-2], above)
-    learnable = {name: parameter for name, parameter in layer.named_parameters() if parameter.requires_grad}
+    if state is None:
+        raise RuntimeError(f"{layer} has seen no input: call net(x) or net.run(xs) before net.backward(signal)")
+    _check_signal(layer, signal, state.trace.shape[-2], above)
+    learnable = {name: parameter for name, parameter in _parameters(layer) if parameter.requires_grad}
     whole, of_current = signal if signal.ndim == 2 else signal.sum(dim=0), steady_map(layer, state.steps, at)
+    if layer.groups == 1 and not len(layer.bank) and not layer.learns_trace_decay:
+        return _by_products(layer, state, whole, above, learnable, at=at, below=below)
+    average = average_input(layer, state)
 
     def gives(average: Tensor) -> Tensor:
         return of_current(average_current(layer, average))
@@ -67,15 +71,56 @@ def backward(
     return _over_groups(layer, _pull(gives, averages, signal, learnable, below=below))
 
 
+def _parameters(layer: TraceLayer) -> Iterable[tuple[str, Parameter]]:
+    """`named_parameters`, which takes its time to look for modules within, where there are none."""
+    if layer._modules:
+        return layer.named_parameters()
+    return ((name, parameter) for name, parameter in layer._parameters.items() if parameter is not None)
+
+
+@torch.no_grad()
+def _by_products(
+    layer: TraceLayer,
+    state: Any,
+    signal: Tensor,
+    above: TraceLayer | None,
+    learnable: dict[str, Parameter],
+    *,
+    at: At,
+    below: bool,
+) -> Tensor | None:
+    """The usual case, an average input that is a fact: the graph ends at the current, and below it are two products.
+
+    Autograd would make the same two, to the bit, but would not know of a current on record.
+    """
+    if not learnable and not below:
+        return None
+    record = recorded.current(layer, above)
+    if record is None:
+        average = average_input(layer, state)
+        current, scale = average_current(layer, average), None
+    else:
+        current, scale = record
+        average = state.trace  # but for the scale, which is sooner applied to what it is multiplied with
+    of_map = {name: parameter for name, parameter in learnable.items() if name not in ("weight", "bias")}
+    with torch.enable_grad():
+        delta = cast(Tensor, _pull(steady_map(layer, state.steps, at), current, signal, of_map, below=True))
+    if "weight" in learnable:
+        accumulate(layer.weight, (average.t() @ (delta if scale is None else delta * scale)).t())
+    if "bias" in learnable:
+        accumulate(learnable["bias"], delta.sum(dim=0))
+    return delta @ layer.weight if below else None
+
+
 def _over_groups(layer: TraceLayer, below: Tensor | None) -> Tensor | None:
     return below if below is None or layer.groups == 1 else below.sum(dim=-3)
 
 
 def steady_map(layer: TraceLayer, steps: Tensor, at: At) -> Callable[[Tensor], Tensor]:
-    """From an average current to the average output, or to the logits of that."""
+    """From an average current to the average output, or to the logits of that; for their derivatives alone."""
     if at not in ("output", "logits"):
         raise ValueError(f'a signal is one at the "output" or at the "logits", got {at!r}')
-    through = layer.average_output if at == "output" else layer.average_logits
+    through = layer.tangent if at == "output" else layer.average_logits
     return lambda current: through(current, steps)
 
 
@@ -87,7 +132,10 @@ def _pull(
     *,
     below: bool,
 ) -> Tensor | None:
-    """Through the average output of one average input, or of several: to the parameters, and to the average input."""
+    """Through the average output of one average input, or of several: to the parameters, and to the average input.
+
+    Or, if `gives` begins at the current, to that.
+    """
     if below and not average.requires_grad:
         average.requires_grad_()
     sources = [*learnable.values(), average] if below else [*learnable.values()]

@@ -73,7 +73,7 @@ class LIF(TraceLayer):
     @property
     def threshold(self) -> Tensor:
         """The level that a membrane must surpass to fire: a number, or (out_features,)."""
-        return constrain.positive_from_raw(self.raw_threshold)
+        return self._read("raw_threshold", constrain.positive_from_raw)
 
     @property
     def constants(self) -> tuple[Tensor, ...]:
@@ -85,3 +85,8 @@ class LIF(TraceLayer):
 
     def average_output(self, current: Tensor, steps: Tensor) -> Tensor:
         return F.RATE_MAPS[self.rate](current, self.decay, self.threshold, steps)
+
+    def tangent(self, current: Tensor, steps: Tensor) -> Tensor:
+        if self.rate != "line":
+            return self.average_output(current, steps)
+        return F.lif_rate_tangent(current, self.decay, self.threshold, steps)

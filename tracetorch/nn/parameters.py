@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 
 import torch
@@ -53,6 +53,7 @@ class LayerParameters(Module):
             raise ValueError(f'trace_decay must be a number, one for each input, or "membrane", got {trace_decay!r}')
         if decay_gradient not in DECAY_GRADIENTS:
             raise ValueError(f"decay_gradient must be one of {', '.join(DECAY_GRADIENTS)}, got {decay_gradient!r}")
+        self._known: dict[str, tuple[tuple[torch.dtype, bytes], Tensor]] = {}
         self.in_features, self.out_features, self.decay_gradient = in_features, out_features, decay_gradient
         self._learn = (learn,) if isinstance(learn, str) else tuple(learn)
         bound = 1 / math.sqrt(in_features)
@@ -83,6 +84,11 @@ class LayerParameters(Module):
         return self.decay_gradient == "exact" and ("decay" if self.tied else "trace_decay") in self._learn
 
     @property
+    def learns_trace_decay(self) -> bool:
+        """Whether the average input moves with a decay that learns."""
+        return self.keeps_slope or (self.raw_trace_decay is not None and self.raw_trace_decay.requires_grad)
+
+    @property
     def seconds(self) -> int:
         """How many traces of the trace there are."""
         return self.groups * (self.keeps_slope + len(self.bank))
@@ -97,7 +103,7 @@ class LayerParameters(Module):
     @property
     def decay(self) -> Tensor:
         """Decay of the membrane per step, in (0, 1): a number, or (out_features,)."""
-        decay = constrain.decay_from_raw(self.raw_decay)
+        decay = self._read("raw_decay", constrain.decay_from_raw)
         return decay.repeat_interleave(self.out_features // self.groups) if self.groups > 1 else decay
 
     @property
@@ -112,13 +118,25 @@ class LayerParameters(Module):
     @property
     def learnable_trace_decay(self) -> Tensor:
         """`trace_decay`, with a gradient for the membrane's decay too where the two are tied."""
-        raw = self.raw_decay if self.raw_trace_decay is None else self.raw_trace_decay
-        decay = constrain.decay_from_raw(raw)
+        decay = self._read("raw_decay" if self.tied else "raw_trace_decay", constrain.decay_from_raw)
         return decay[:, None, None] if self.groups > 1 else decay
 
     def _store(self, name: str, value: Tensor | None) -> None:
         learnable = name.removeprefix("raw_") in self._learn
         self.register_parameter(name, None if value is None else Parameter(value.clone(), requires_grad=learnable))
+
+    def _read(self, name: str, constrained: Callable[[Tensor], Tensor]) -> Tensor:
+        """A raw parameter through what constrains it; a fixed one not anew, as long as its numbers stay."""
+        raw = self._parameters[name]
+        assert raw is not None
+        may_be_kept = not raw.requires_grad and not torch.is_inference_mode_enabled()
+        if not may_be_kept or raw.device.type != "cpu" or raw.dtype not in (torch.float32, torch.float64):
+            return constrained(raw)
+        numbers = raw.dtype, raw.numpy().tobytes()
+        known = self._known.get(name)
+        if known is None or known[0] != numbers:
+            self._known[name] = known = numbers, constrained(raw)
+        return known[1]
 
     def _check_learn(self) -> None:
         """Raises: ValueError if `learn` names what there is not; called once all parameters are stored."""

@@ -12,6 +12,7 @@ from torch.nn import Module, ModuleList
 
 from tracetorch.encode import Stream
 from tracetorch.kernels import Draws, Sink
+from tracetorch.nn import recorded
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.learning import At
@@ -90,7 +91,11 @@ class Sequential(Module):
         Returns: (time, batch, out_features), or (batch, out_features) for "mean".
         Memory: O(time) without `reduce`, because that is what was asked for; independent of time with it.
         """
-        return run_chunks(self, self.advance, xs, reduce=reduce, window=window, chunk=chunk)
+        from_rest = all(layer.present is None for layer in self)
+        outputs = run_chunks(self, self.advance, xs, reduce=reduce, window=window, chunk=chunk)
+        if from_rest:
+            recorded.put(self, len(xs))
+        return outputs
 
     def backward(self, signal: Tensor, *, at: At = "output", below: bool = True) -> Tensor | None:
         """Learn, from the last layer to the first; at any time, any number of times.
@@ -127,7 +132,7 @@ class Sequential(Module):
             layer.load_state({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})
 
     def __iter__(self) -> Iterator[TraceLayer]:
-        return cast(Iterator[TraceLayer], iter(self.layers))
+        return iter(self.layers._modules.values())  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.layers)

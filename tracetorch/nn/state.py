@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tracetorch.kernels import Trace
 from tracetorch.nn.parameters import LayerParameters
+from tracetorch.nn.recorded import Record
 
 
 class LayerState(LayerParameters):
@@ -22,6 +23,8 @@ class LayerState(LayerParameters):
     _state: Any = None
     _spare: Any = None
     _lent = False
+    record: Record | None = None
+    """Of the last run, if its average current is on record; see `nn.recorded`."""
 
     @property
     def state(self) -> Any:
@@ -34,6 +37,11 @@ class LayerState(LayerParameters):
         if state is not None:
             self._check_state(state._asdict())
         self._state, self._lent = state, True
+
+    @property
+    def present(self) -> Any:
+        """The state itself, for who reads it now and writes nothing."""
+        return self._state
 
     def copy_state(self, batch: int) -> Any:
         """A copy of the state, or zeros before the first step: for who runs the neurons otherwise than the layer does.
@@ -51,9 +59,13 @@ class LayerState(LayerParameters):
         if lanes is not None:
             self._forget(lanes)
             return
-        if self._state is not None and not self._lent:
-            self._spare = self._state  # its memory serves the next state, and what was looked up in it stays right
-        self._state = None
+        # Its memory serves the next state, and what was looked up in it stays right.
+        spare = self._spare if self._state is None or self._lent else self._state
+        self._put(_state=None, _spare=spare)
+
+    def _put(self, **values: Any) -> None:
+        """Set what is no parameter and no module: `Module` would first look whether it is one, and takes its time."""
+        self.__dict__.update(values)
 
     def _forget(self, lanes: Tensor) -> None:
         if self._state is None:
@@ -89,7 +101,8 @@ class LayerState(LayerParameters):
         """
         state = self._state
         if state is None:
-            self._state = state = self._blank_state(batch)
+            state = self._blank_state(batch)
+            self._put(_state=state)
         elif state.steps.shape[0] != batch:
             held = state.steps.shape[0]
             raise ValueError(f"{self} holds a state of batch {held}, got batch {batch}: call net.reset() first")
@@ -97,8 +110,9 @@ class LayerState(LayerParameters):
             self.load_state(state._asdict())
             state = self._state
         elif self._lent:
-            self._state = state = self.state_type(*map(_copy, state))
-        self._lent = False
+            state = self.state_type(*map(_copy, state))
+            self._put(_state=state)
+        self._put(_lent=False)
         return state
 
     def trace_of(self, state: Any) -> Trace:
@@ -109,7 +123,7 @@ class LayerState(LayerParameters):
     def _blank_state(self, batch: int) -> Any:
         """All zeros, in the memory of the state that was forgotten last if that fits."""
         spare, weight = self._spare, self.weight
-        self._spare = None
+        self._put(_spare=None)
         fits = spare is not None and spare.steps.shape[0] == batch
         if not fits or spare.trace.dtype != weight.dtype or spare.trace.device != weight.device:
             return self._initial_state(batch)

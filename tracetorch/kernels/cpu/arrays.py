@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ from tracetorch.kernels.trace import Trace
 
 def per(value: Tensor, count: int) -> np.ndarray:
     """A number for each of so many neurons."""
+    if value.ndim == 0:
+        return np.full(count, value.detach().numpy())
     return value.detach().expand(count).contiguous().numpy()
 
 
@@ -27,17 +30,24 @@ class Traces(NamedTuple):
 
 def traces_of(trace: Trace | None, dtype: torch.dtype) -> Traces:
     """Args: dtype: of the empty arrays, if there is no trace."""
-    none = torch.empty(0, 0, 0, dtype=dtype), torch.empty(0, 0, dtype=dtype)
-    first, second = none, none
-    if trace is not None:
-        first = _rows(trace.values if trace.values.ndim == 3 else trace.values[None], trace.decay)
-        if trace.second is not None and trace.second_decay is not None:
-            second = _rows(trace.second, trace.second_decay)
-    return Traces(*(tensor.numpy() for tensor in (*first, *second)))
+    if trace is None:
+        return Traces(*nothing(dtype), *nothing(dtype))
+    first = _rows(trace.values if trace.values.ndim == 3 else trace.values[None], trace.decay)
+    if trace.second is None or trace.second_decay is None:
+        return Traces(*first, *nothing(dtype))
+    return Traces(*first, *_rows(trace.second, trace.second_decay))
 
 
-def _rows(values: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
-    return values, decay.detach().expand(len(values), 1, values.shape[2])[:, 0].contiguous()
+@cache
+def nothing(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Where there is none: empty arrays of three dimensions and of two."""
+    return torch.empty(0, 0, 0, dtype=dtype).numpy(), torch.empty(0, 0, dtype=dtype).numpy()
+
+
+def _rows(values: Tensor, decay: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    if decay.ndim == 0:
+        return values.numpy(), np.full((len(values), values.shape[2]), decay.detach().numpy())
+    return values.numpy(), decay.detach().expand(len(values), 1, values.shape[2])[:, 0].contiguous().numpy()
 
 
 def bits_of(tensor: Tensor) -> Tensor:

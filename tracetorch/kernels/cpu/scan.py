@@ -17,7 +17,7 @@ from torch import Tensor
 from tracetorch.kernels import reference
 from tracetorch.kernels import sink as sinks
 from tracetorch.kernels.counter import Draws
-from tracetorch.kernels.cpu.arrays import per, traces_of
+from tracetorch.kernels.cpu.arrays import nothing, per, traces_of
 from tracetorch.kernels.cpu.draw import draw_events, draw_spikes, source_of
 from tracetorch.kernels.cpu.events import add_events, add_step, gather, list_events, room
 from tracetorch.kernels.cpu.neurons import KINDS, LI, LIF, LIS, Neurons, Onward, Outlet, run_through
@@ -94,9 +94,9 @@ def _scan(drive: Drive, kind: int, membrane: Tensor, decay: Tensor, threshold: T
 
 
 def _outlet(sink: Sink, dtype: torch.dtype) -> Outlet:
-    outputs = torch.empty(0, 0, 0, dtype=dtype) if sink.outputs is None else sink.outputs
-    total = torch.empty(0, 0, dtype=torch.float64) if sink.total is None else sink.total
-    return Outlet(outputs.numpy(), total.numpy(), sink.first, traces_of(sink.trace, dtype))
+    outputs = nothing(dtype)[0] if sink.outputs is None else sink.outputs.numpy()
+    total = nothing(torch.float64)[1] if sink.total is None else sink.total.numpy()
+    return Outlet(outputs, total, sink.first, traces_of(sink.trace, dtype))
 
 
 def _onward(onward: sinks.Onward | None, dtype: torch.dtype) -> Onward:
