@@ -34,6 +34,7 @@ Steps = Annotated[list[int] | None, typer.Option("--steps", min=1, help="Time st
 Kinds = Annotated[list[str] | None, typer.Option("--input", help="uniform or mnist; repeatable.")]
 Source = Annotated[str, typer.Option(help="Of the digits: sample, download, or a folder with the IDX files.")]
 Gain = Annotated[float, typer.Option(help="Multiplies all weights; 1 as layers are made, about 2 for lively spiking.")]
+InARow = Annotated[int, typer.Option(min=1, help="Steps that one contender makes before it is the next one's turn.")]
 Budget = Annotated[float, typer.Option(min=0, help="Seconds that one contender may take in one cell.")]
 Share = Annotated[float, typer.Option(help="Share of the free memory that one contender may take.")]
 
@@ -48,6 +49,7 @@ def main(
     source: Source = "sample",
     gain: Gain = 1.0,
     rounds: common.Rounds = 7,
+    in_a_row: InARow = 1,
     budget_seconds: Budget = 120.0,
     memory_share: Share = 0.7,
     device: common.Device = "auto",
@@ -71,10 +73,10 @@ def main(
     for (kind, sizes, size), inputs in sets.items():
         own = build(TRAINERS["ours"], sizes, where, gain)
         activity = own.activity(inputs(0)[0]) if isinstance(own, Ours) else []
-        race = Race(names, inputs, gain, 1 if quick else rounds, budget_seconds, memory_share)
+        race = Race(names, inputs, gain, 1 if quick else rounds, in_a_row, budget_seconds, memory_share)
         for length in sorted(steps or ([4] if quick else STEPS)):
             cell = {"input": kind, "network": "-".join(map(str, sizes)), "batch": size, "steps": length}
-            cell |= {"gain": gain, "activity": activity}
+            cell |= {"in_a_row": in_a_row, "gain": gain, "activity": activity}
             found = race(length)
             rows += [cell | row for row in found]
             common.write(json, "train_step", machine, rows)
@@ -89,6 +91,7 @@ class Race:
     inputs: Inputs
     gain: float
     rounds: int
+    in_a_row: int
     budget: float
     share: float
 
@@ -108,7 +111,8 @@ class Race:
             rows.append({"contender": name, "detail": made.detail, "skipped": skipped})
         times = {name: self.forecasts[name].seconds(steps) for name in works}
         most = {name: max(1, int(self.budget / seconds) - 1) for name, seconds in times.items()}
-        taken = turns(works, self.rounds, self.inputs.device, most)
+        rows_taken = turns(works, self.rounds, self.inputs.device, most)
+        taken = {name: [seconds / self.in_a_row for seconds in of] for name, of in rows_taken.items()}
         for row in rows:
             if row["contender"] in taken:
                 row["seconds"] = common.spread(taken[row["contender"]])
@@ -139,8 +143,9 @@ class Race:
         forecast.note(steps, runs[-1], peak.read())
 
     def _work(self, made: Contender, steps: int, number: int) -> None:
-        rates, target = self.batches[number]
-        made.train_step(rates, steps, number, target)
+        for at in range(number, number + self.in_a_row):
+            rates, target = self.batches[at % len(self.batches)]
+            made.train_step(rates, steps, at, target)
 
 
 def _print(cell: common.Row, rows: list[common.Row]) -> None:

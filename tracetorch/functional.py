@@ -10,6 +10,7 @@ they are smooth, and the learning rule differentiates them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -148,22 +149,24 @@ def lif_rate(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | 
         at β = .95; its rounding adds about .03, most of it at the two corners (tests/test_rate.py).
     Source: the identity is derived in docs/how-it-learns.md.
     """
-    return _RoundedLine.apply(_along(current, decay, threshold, steps))
+    return _RoundedLine.apply(current / threshold - _left_over(decay, steps))
 
 
-def lif_rate_tangent(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | None = None) -> Tensor:
-    """Something with the first derivatives of `lif_rate`, to the bit, in half the time: its slope there times z.
+def lif_rate_pull(
+    signal: Tensor, current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | None = None
+) -> tuple[Tensor, Callable[[], Tensor]]:
+    """What autograd finds in `lif_rate`, to the bit and in half the time: there is no graph, and no rate is made.
 
-    Args: as for `lif_rate`. Returns: the shape of `current`; it is no rate.
+    Args: signal: dL/d rate, the shape of `current`; the others as for `lif_rate`.
+    Returns: dL/d current; and what gives dL/d threshold, for who wants that too.
     """
-    z = _along(current, decay, threshold, steps)
-    return _slope(z.detach())[0] * z
+    relative = current / threshold
+    pulled = signal * _slope(relative - _left_over(decay, steps))[0]
+    return pulled / threshold, lambda: (-pulled * (relative / threshold)).sum_to_size(threshold.shape)
 
 
-def _along(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | None) -> Tensor:
-    """Where on the line a current is: z."""
-    left_over = (1 - decay) / 2 if steps is None else (1 - decay) / (2 * seen(decay, steps))
-    return current / threshold - left_over
+def _left_over(decay: Tensor, steps: Tensor | None) -> Tensor:
+    return (1 - decay) / 2 if steps is None else (1 - decay) / (2 * seen(decay, steps))
 
 
 class _RoundedLine(torch.autograd.Function):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Set
 from typing import Any
 
 import torch
@@ -77,12 +78,13 @@ class TraceLayer(LayerState, ABC):
         """What the average output is the softmax of, where it is one; as `average_output`."""
         raise ValueError(f"{self} has no logits: give it a signal at its output")
 
-    def tangent(self, current: Tensor, steps: Tensor) -> Tensor:
-        """Whatever has the derivatives of `average_output`; a neuron may know something that is sooner made.
+    def pull(self, signal: Tensor, current: Tensor, steps: Tensor, names: Set[str]) -> dict[str, Tensor] | None:
+        """A formula for what autograd finds in `average_output`, if a neuron has one that is sooner done.
 
-        Learning differentiates this, and never asks what it is.
+        Args: signal: dL/d average output; current, steps: as for `average_output`; names: parameters that learn by it.
+        Returns: dL/d current as "current", and the gradients of those parameters; None leaves it to autograd.
         """
-        return self.average_output(current, steps)
+        return None
 
     _precision: torch.dtype | None = None
     _stepper: Any = None

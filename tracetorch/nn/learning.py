@@ -103,8 +103,14 @@ def _by_products(
         current, scale = record
         average = state.trace  # but for the scale, which is sooner applied to what it is multiplied with
     of_map = {name: parameter for name, parameter in learnable.items() if name not in ("weight", "bias")}
-    with torch.enable_grad():
-        delta = cast(Tensor, _pull(steady_map(layer, state.steps, at), current, signal, of_map, below=True))
+    pulled = layer.pull(signal.to(current.dtype), current, state.steps, of_map.keys()) if at == "output" else None
+    if pulled is None:
+        with torch.enable_grad():
+            delta = cast(Tensor, _pull(steady_map(layer, state.steps, at), current, signal, of_map, below=True))
+    else:
+        delta = pulled["current"]
+        for name, parameter in of_map.items():
+            accumulate(parameter, pulled[name])
     if "weight" in learnable:
         accumulate(layer.weight, (average.t() @ (delta if scale is None else delta * scale)).t())
     if "bias" in learnable:
@@ -117,10 +123,10 @@ def _over_groups(layer: TraceLayer, below: Tensor | None) -> Tensor | None:
 
 
 def steady_map(layer: TraceLayer, steps: Tensor, at: At) -> Callable[[Tensor], Tensor]:
-    """From an average current to the average output, or to the logits of that; for their derivatives alone."""
+    """From an average current to the average output, or to the logits of that."""
     if at not in ("output", "logits"):
         raise ValueError(f'a signal is one at the "output" or at the "logits", got {at!r}')
-    through = layer.tangent if at == "output" else layer.average_logits
+    through = layer.average_output if at == "output" else layer.average_logits
     return lambda current: through(current, steps)
 
 

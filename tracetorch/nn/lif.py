@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -86,7 +87,13 @@ class LIF(TraceLayer):
     def average_output(self, current: Tensor, steps: Tensor) -> Tensor:
         return F.RATE_MAPS[self.rate](current, self.decay, self.threshold, steps)
 
-    def tangent(self, current: Tensor, steps: Tensor) -> Tensor:
-        if self.rate != "line":
-            return self.average_output(current, steps)
-        return F.lif_rate_tangent(current, self.decay, self.threshold, steps)
+    @torch.no_grad()
+    def pull(self, signal: Tensor, current: Tensor, steps: Tensor, names: Set[str]) -> dict[str, Tensor] | None:
+        if self.rate != "line" or names - {"raw_threshold"}:
+            return None
+        of_current, of_threshold = F.lif_rate_pull(signal, current, self.decay, self.threshold, steps)
+        if not names:
+            return {"current": of_current}
+        with torch.enable_grad():
+            (of_raw,) = torch.autograd.grad(self.threshold, self.raw_threshold, of_threshold())
+        return {"current": of_current, "raw_threshold": of_raw}

@@ -41,7 +41,7 @@ class Record(NamedTuple):
 
 
 def put(layers: Iterable[TraceLayer], steps: int) -> None:
-    """On record: a run from rest, of so many steps, in which the outputs of each layer and no others went to the next."""
+    """On record, after a run from rest in which the outputs of each layer, and no others, went to the next."""
     for below, above in pairwise(layers):
         if _is_worth_it(below) and _remembers_alike(below, above):
             below.record = Record(above, (below.present, above.present), steps, _versions(below, above))
@@ -68,7 +68,10 @@ def current(layer: TraceLayer, above: TraceLayer | None) -> tuple[Tensor, float]
 
 def _is_worth_it(layer: TraceLayer) -> bool:
     weight = layer.weight
-    return weight.device.type == "cpu" and weight.numel() >= MANY and layer.product_dtype == weight.dtype
+    if weight.numel() < MANY or weight.device.type != "cpu" or layer.product_dtype != weight.dtype:
+        return False
+    # Tensors of an inference have no version; and where the trace's decay learns, the graph needs the product.
+    return not layer.present.membrane.is_inference() and not layer.learns_trace_decay and not len(layer.bank)
 
 
 def _remembers_alike(below: TraceLayer, above: TraceLayer) -> bool:

@@ -61,7 +61,7 @@ class LayerState(LayerParameters):
             return
         # Its memory serves the next state, and what was looked up in it stays right.
         spare = self._spare if self._state is None or self._lent else self._state
-        self._put(_state=None, _spare=spare)
+        self._put(_state=None, _spare=spare, record=None)
 
     def _put(self, **values: Any) -> None:
         """Set what is no parameter and no module: `Module` would first look whether it is one, and takes its time."""

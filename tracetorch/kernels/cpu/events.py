@@ -79,22 +79,23 @@ def add_step(values, decays, seconds, second_decays, sample, xs, step, row):  # 
 def gather(rows, bias, events, ends, usual, start, currents):  # type: ignore[no-untyped-def]
     """Currents of one sample, (time, 1, neurons), from the rows (inputs, neurons) of who was unusual.
 
-    `start`: room for (neurons,): the bias, and the rows of those that mostly fire.
+    `start`: room for (1, 1, neurons): the bias, and the rows of those that mostly fire.
     """
-    for neuron in range(start.shape[0]):  # a slice assigned would be compiled with all the texts of its error: 4 s
-        start[neuron] = bias[neuron]
+    often, count = np.empty(usual.shape[0] + 1, events.dtype), uint64(0)
     for channel in range(usual.shape[0]):
-        if usual[channel]:
-            for neuron in range(start.shape[0]):
-                start[neuron] += rows[channel, neuron]
+        often[count] = channel
+        count += uint64(usual[channel])
     # Unsigned all over, because a signed index might count from the end, and that would cost the vector units.
     neurons = uint64(rows.shape[1])
+    for neuron in range(neurons):  # a slice assigned would be compiled with all the texts of its error: 4 s
+        start[0, 0, neuron] = bias[neuron]
+    _one_by_one(start, uint64(0), rows, 1, often, uint64(0), count, uint64(0), neurons)
     for left in range(uint64(0), neurons, uint64(COLUMNS)):
         right = min(left + uint64(COLUMNS), neurons)
         at = uint64(0)
         for step in range(ends.shape[0]):
             for neuron in range(left, right):
-                currents[step, 0, neuron] = start[neuron]
+                currents[step, 0, neuron] = start[0, 0, neuron]
             # Eight at a time, because the sum is then loaded and stored an eighth as often.
             while at + uint64(8) <= ends[step, 0]:
                 a, b, c, d = events[at], events[at + uint64(1)], events[at + uint64(2)], events[at + uint64(3)]
@@ -109,13 +110,32 @@ def gather(rows, bias, events, ends, usual, start, currents):  # type: ignore[no
                     second = (rows[e, neuron] + rows[f, neuron]) + (rows[g, neuron] + rows[h, neuron])
                     currents[step, 0, neuron] += first + second
                 at += uint64(8)
-            while at < ends[step, 0]:
-                a = events[at]
-                for neuron in range(left, right):
-                    currents[step, 0, neuron] += rows[a, neuron]
-                at += uint64(1)
-            while at < ends[step, 1]:
-                a = events[at]
-                for neuron in range(left, right):
-                    currents[step, 0, neuron] -= rows[a, neuron]
-                at += uint64(1)
+            at = _one_by_one(currents, step, rows, 1, events, at, ends[step, 0], left, right)
+            at = _one_by_one(currents, step, rows, -1, events, at, ends[step, 1], left, right)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _one_by_one(sums, step, rows, sign, events, at, stop, left, right):  # type: ignore[no-untyped-def]
+    """Rows onto a sum, or off it, rounded after each of them; but several while the sum is at hand. Returns: `stop`."""
+    one = rows.dtype.type(sign)
+    while at + uint64(8) <= stop:
+        a, b, c, d = events[at], events[at + uint64(1)], events[at + uint64(2)], events[at + uint64(3)]
+        e, f, g, h = events[at + uint64(4)], events[at + uint64(5)], events[at + uint64(6)], events[at + uint64(7)]
+        for neuron in range(left, right):
+            whole = (sums[step, 0, neuron] + one * rows[a, neuron]) + one * rows[b, neuron]
+            whole = (whole + one * rows[c, neuron]) + one * rows[d, neuron]
+            whole = (whole + one * rows[e, neuron]) + one * rows[f, neuron]
+            sums[step, 0, neuron] = (whole + one * rows[g, neuron]) + one * rows[h, neuron]
+        at += uint64(8)
+    while at + uint64(3) <= stop:
+        a, b, c = events[at], events[at + uint64(1)], events[at + uint64(2)]
+        for neuron in range(left, right):
+            whole = (sums[step, 0, neuron] + one * rows[a, neuron]) + one * rows[b, neuron]
+            sums[step, 0, neuron] = whole + one * rows[c, neuron]
+        at += uint64(3)
+    while at < stop:
+        a = events[at]
+        for neuron in range(left, right):
+            sums[step, 0, neuron] += one * rows[a, neuron]
+        at += uint64(1)
+    return at

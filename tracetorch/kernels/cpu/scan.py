@@ -127,7 +127,7 @@ def _share(drive: Drive) -> float:
 def _from_draws(first, last, source, steps, traces, rows, bias, neurons, outlet, onward):  # type: ignore[no-untyped-def]
     # One event more than all: who may fire is written before it is known whether it does.
     events, ends, usual = room(steps, rows.shape[0])
-    currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty_like(bias)
+    currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty((1, 1, rows.shape[1]), rows.dtype)
     fired = 0
     for sample in range(first, last):
         draw_events(source, sample, events, ends, usual)
@@ -141,7 +141,7 @@ def _from_draws(first, last, source, steps, traces, rows, bias, neurons, outlet,
 def _from_spikes(first, last, spikes, traces, rows, bias, neurons, outlet, onward):  # type: ignore[no-untyped-def]
     steps = spikes.shape[0]
     events, ends, usual = room(steps, rows.shape[0])
-    currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty_like(bias)
+    currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty((1, 1, rows.shape[1]), rows.dtype)
     fired = 0
     for sample in range(first, last):
         list_events(spikes, sample, events, ends)
