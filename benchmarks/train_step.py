@@ -34,7 +34,7 @@ Steps = Annotated[list[int] | None, typer.Option("--steps", min=1, help="Time st
 Kinds = Annotated[list[str] | None, typer.Option("--input", help="uniform or mnist; repeatable.")]
 Source = Annotated[str, typer.Option(help="Of the digits: sample, download, or a folder with the IDX files.")]
 Gain = Annotated[float, typer.Option(help="Multiplies all weights; 1 as layers are made, about 2 for lively spiking.")]
-InARow = Annotated[int, typer.Option(min=1, help="Steps that one contender makes before it is the next one's turn.")]
+InARow = Annotated[int, typer.Option(min=1, help="Training steps at each turn; told is the time of one.")]
 Budget = Annotated[float, typer.Option(min=0, help="Seconds that one contender may take in one cell.")]
 Share = Annotated[float, typer.Option(help="Share of the free memory that one contender may take.")]
 
@@ -143,7 +143,8 @@ class Race:
         forecast.note(steps, runs[-1], peak.read())
 
     def _work(self, made: Contender, steps: int, number: int) -> None:
-        for at in range(number, number + self.in_a_row):
+        first = number * self.in_a_row
+        for at in range(first, first + self.in_a_row):
             rates, target = self.batches[at % len(self.batches)]
             made.train_step(rates, steps, at, target)
 

@@ -4,7 +4,7 @@
 3  experiments               the library; never cli
 2  plot < tasks < runs < compare   each may import those before it, and floors 1 and 0; diagnostics as compare
 1  nn, loss < rules          nn and loss know neither each other nor the rules
-0  constrain, functional, encode, kernels, device
+0  constrain, functional, rounded, encode, kernels, device
 
 _testing stands on floor 1, and nothing but tests imports it.
 """
@@ -24,7 +24,7 @@ from tests.common_environments import ENVIRONMENTS
 
 ROOT = Path(__file__).parents[1]
 
-ZERO = {"constrain", "files", "functional", "encode", "kernels", "device"}
+ZERO = {"constrain", "files", "functional", "rounded", "encode", "kernels", "device"}
 ONE = {"nn", "loss", "rules"}
 TWO = {"plot", "tasks", "runs", "compare", "diagnostics"}
 MAY_IMPORT = {

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from tests.common import BATCH, IN, LAYERS, OUT, build, each, layers_of, normal, spikes
-from tracetorch import constrain
 from tracetorch import functional as F
 from tracetorch.nn import LIF, LIS, Sequential
 from tracetorch.nn.learning import average_current
@@ -195,50 +194,3 @@ def test_the_values_given_are_the_values_read():
     torch.testing.assert_close(groups.trace_decay, torch.tensor([0.6, 0.9]).view(2, 1, 1))
     assert groups.groups == 2 and groups.tied and not layer.tied
     assert LIF(IN, OUT).weight.abs().max() <= IN**-0.5 and LIF(IN, OUT, bias=True).bias.tolist() == [0] * OUT
-
-
-@each([row for row in LAYERS if not row.name.startswith(("network", "feedforward"))])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("names", [[], ["raw_threshold"], ["raw_decay", "raw_threshold"]])
-def test_a_formula_gives_what_autograd_gives_to_the_bit(row, names, dtype):
-    layer, steps = build(row, dtype=dtype), torch.tensor([[1], [7], [10_000]])
-    current, signal = (2 * normal(BATCH, OUT)).to(dtype), normal(BATCH, OUT, seed=3).to(dtype)
-    for name in names if isinstance(layer, LIF) else []:
-        layer.get_parameter(name).requires_grad_()
-    found = layer.pull(signal, current, steps, set(names))
-    assert (found is not None) == (isinstance(layer, LIF) and layer.rate == "line" and "raw_decay" not in names)
-    if found:
-        sources = {"current": current.requires_grad_()} | {name: layer.get_parameter(name) for name in names}
-        wanted = torch.autograd.grad(layer.average_output(current, steps), list(sources.values()), signal)
-        assert all(torch.equal(found[name], gradient) for name, gradient in zip(sources, wanted, strict=True))
-
-
-@each([row for row in LAYERS if "stationary" in row.name or row.name in ("LIF-weights-only", "LIF-frozen")])
-def test_what_layers_learn_by_products_is_what_autograd_learns_to_the_bit(row):
-    layer, signal = build(row), normal(BATCH, OUT, seed=2)
-    assert not layer.learns_trace_decay
-    layer.run(spikes())
-    average = layer.average_input().requires_grad_()
-    learnable = [value for value in layer.parameters() if value.requires_grad]
-    output = layer.average_output(average_current(layer, average), layer.state.steps)
-    *wanted, below = torch.autograd.grad(output, [*learnable, average], signal, allow_unused=True)
-    assert torch.equal(layer.backward(signal), below)
-    assert all(torch.equal(value.grad, gradient) for value, gradient in zip(learnable, wanted, strict=True))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_fixed_decays_and_thresholds_are_read_anew_once_they_change(dtype):
-    layer = LIF(IN, OUT, learn="weight", decay=0.8, threshold=0.5).to(dtype)
-    changes = [
-        lambda: layer.raw_decay.data.fill_(1.0),
-        lambda: layer.raw_decay.detach().numpy().fill(2.0) if dtype != torch.bfloat16 else None,
-        lambda: layer.load_state_dict(LIF(IN, OUT, decay=0.7, threshold=2.0).state_dict()),
-        lambda: layer.to(torch.float64),
-        lambda: layer.raw_threshold.requires_grad_(True),
-    ]
-    for change in (lambda: None, *changes):
-        change()
-        assert torch.equal(layer.decay, constrain.decay_from_raw(layer.raw_decay))
-        assert torch.equal(layer.threshold, constrain.positive_from_raw(layer.raw_threshold))
-        assert layer.trace_decay == layer.decay
-    assert layer.threshold.requires_grad and not layer.decay.requires_grad

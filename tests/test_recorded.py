@@ -34,6 +34,7 @@ def made(readout=LIS, dtype=torch.float64, above=None, **neuron):
 
 
 def is_on_record(net, at=0):
+    """Whether it is; to ask takes it off."""
     return recorded.current(net[at], net[at + 1]) is not None
 
 
@@ -82,8 +83,8 @@ def test_it_saves_the_product(monkeypatch):
     net.run(spikes(), reduce="mean")
     net.backward(normal(BATCH, OUT))
     assert taken == [net[2]]
-    net.backward(normal(BATCH, OUT))  # a second time it still is what it was
-    assert taken == [net[2], net[2]]
+    net.backward(normal(BATCH, OUT))  # weights may have been written to past torch's back
+    assert taken == [net[2], net[2], net[1], net[0]]
 
 
 def _optimizer(net, **options):
@@ -92,19 +93,26 @@ def _optimizer(net, **options):
 
 
 def _again(net):
-    net.reset()
-    net.run(spikes(STEPS, seed=1))
-    recorded_then = net[0].record
+    old = net[0].record
     net.reset()
     for x in spikes(STEPS):
         net(x)
-    net[0].record = recorded_then
+    net[0].record = old
+
+
+@torch.no_grad()
+def _by_hand(net):
+    net.backward(normal(BATCH, OUT))
+    for parameter in net.parameters():
+        if parameter.grad is not None:
+            parameter.data -= 0.1 * parameter.grad
 
 
 CHANGES = {
     "an optimizer's step": _optimizer,
     "a fused optimizer's step": partial(_optimizer, fused=True),
     "a weight": lambda net: net[0].weight.detach().add_(0.1),
+    "steps by hand": _by_hand,
     "another weight": lambda net: setattr(net[0].weight, "data", net[0].weight.data.clone()),
     "a threshold": lambda net: net[0].raw_threshold.detach().add_(0.1),
     "a step more": lambda net: net(spikes()[0]),
@@ -113,6 +121,9 @@ CHANGES = {
     "a run of the one above alone": lambda net: net[1].run(normal(STEPS, BATCH, HIDDEN)),
     "a state given": lambda net: net.load_state(net.save_state()),
     "a state written to": lambda net: net[0].state.membrane.zero_(),
+    "a trace written to": lambda net: net[0].state.trace.mul_(2),
+    "the trace above written to": lambda net: net[1].state.trace.mul_(2),
+    "the steps of a lane": lambda net: net[0].state.steps[1:].fill_(1),
     "some lanes forgotten": lambda net: net.reset(torch.tensor([True] + [False] * (BATCH - 1))),
     "all lanes forgotten": lambda net: net.reset(torch.ones(BATCH, dtype=torch.bool)),
     "reset, then step by step": lambda net: (net.reset(), [net(x) for x in spikes()]),
@@ -122,12 +133,13 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_once_anything_changed_it_is_void(change):
-    net = made()
+    net, signal = made(), normal(BATCH, OUT)
     net.run(spikes())
-    assert is_on_record(net)
+    assert net[0].record
     change(net)
+    kept = net[0].record
     assert not is_on_record(net)
-    signal = normal(BATCH, OUT)
+    net[0].record = kept
     found = gradients(net, signal)
     torch.testing.assert_close(found, without_records(net, signal), rtol=1e-9, atol=1e-12)
 
@@ -176,13 +188,32 @@ def test_what_was_inferred_is_no_record_and_does_no_harm():
     with torch.inference_mode():
         net.run(spikes())
     assert not is_on_record(net)
+    net[1].reset()
+    with torch.inference_mode():
+        net[1].run(normal(STEPS, BATCH, HIDDEN))
+    net.reset()
+    net.run(spikes())
+    found, wanted = gradients(net, normal(BATCH, OUT)), gradients(made_and_run(), normal(BATCH, OUT))
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+
+
+def made_and_run():
+    net = made()
+    net.run(spikes())
+    return net
+
+
+def test_nobody_and_no_time_leave_no_record():
+    net = made()
+    net.run(torch.zeros(STEPS, 0, IN, dtype=torch.float64))
+    assert not net[0].record
 
 
 def test_a_copy_has_no_record_of_the_other_network():
     net = made()
     net.run(spikes())
     other = copy.deepcopy(net)
-    assert is_on_record(net) and not is_on_record(other)
+    assert net[0].record and not other[0].record
 
 
 def test_small_layers_are_not_asked(monkeypatch):
@@ -192,15 +223,16 @@ def test_small_layers_are_not_asked(monkeypatch):
     assert not is_on_record(net)
 
 
-def test_training_with_records_is_training():
+def test_training_with_records_is_training(monkeypatch):
     losses = []
     for many in (1, 10**9):
-        recorded.MANY = many
+        monkeypatch.setattr(recorded, "MANY", many)
         net, rates = made(dtype=torch.float32), torch.rand(BATCH, IN, generator=torch.Generator().manual_seed(3))
         rule, optimizer = tt.rules.Trace(net), torch.optim.Adam(net.parameters(), 0.01)
         for update in range(20):
             rule.begin()
             mean = rule.forward(tt.encode.poisson(rates, STEPS, update), reduce="mean")
+            assert (net[0].record is not None) == (many == 1)
             loss, signal = tt.loss.cross_entropy(mean, torch.arange(BATCH) % OUT)
             rule.backward(signal)
             optimizer.step()

@@ -9,20 +9,13 @@ they are smooth, and the learning rule differentiates them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-SHARPNESS = 8.0
-"""How sharp the rounded corners of the LIF rate are; on MNIST 4 trained as well as 8 (98.2 % each, one seed)."""
-
-
-_FLAT = 1e-12  # a slope of the LIF rate below this is none
-_FAR = -70.0
-_OTHER = math.exp(-SHARPNESS)  # of the far corner, what exponentials are of the near one
+from tracetorch.rounded import RoundedLine, slope
 
 
 class Surrogate(Protocol):
@@ -149,7 +142,7 @@ def lif_rate(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | 
         at β = .95; its rounding adds about .03, most of it at the two corners (tests/test_rate.py).
     Source: the identity is derived in docs/how-it-learns.md.
     """
-    return _RoundedLine.apply(current / threshold - _left_over(decay, steps))
+    return RoundedLine.apply(current / threshold - _left_over(decay, steps))
 
 
 def lif_rate_pull(
@@ -161,45 +154,12 @@ def lif_rate_pull(
     Returns: dL/d current; and what gives dL/d threshold, for who wants that too.
     """
     relative = current / threshold
-    pulled = signal * _slope(relative - _left_over(decay, steps))[0]
+    pulled = signal * slope(relative - _left_over(decay, steps))[0]
     return pulled / threshold, lambda: (-pulled * (relative / threshold)).sum_to_size(threshold.shape)
 
 
 def _left_over(decay: Tensor, steps: Tensor | None) -> Tensor:
     return (1 - decay) / 2 if steps is None else (1 - decay) / (2 * seen(decay, steps))
-
-
-class _RoundedLine(torch.autograd.Function):
-    """From 0 to 1 along z, its corners rounded: `(softplus(k·z) − softplus(k·(z − 1))) / k`."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
-        slope, near, far, side = _slope(z)
-        ctx.save_for_backward(z, slope)
-        # It is symmetric, rate(z) = 1 − rate(1 − z), and where z is large the difference of two softplus would cancel.
-        half = near.div_(far).log_().mul_(-1 / SHARPNESS).add_(0.5)
-        return torch.copysign(half, side, out=half).add_(0.5)
-
-    @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> Tensor:
-        z, slope = ctx.saved_tensors
-        # Only who differentiates once more pays for the slope as a function of z.
-        return signal * (_slope(z)[0] if torch.is_grad_enabled() else slope)
-
-
-def _slope(z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The slope of the rounded line.
-
-    Returns: the slope; 1 + e and 1 + e·exp(−k), where e is the exponential of how far z is from the nearer corner,
-        inwards, in units of the rounding; and z − 1/2. All the shape of `z`.
-    """
-    side = z - 0.5
-    # No further out than makes a difference: beyond, exponentials are too small to be normal numbers, and processors
-    # take ten times as long with such.
-    grown = torch.exp(torch.rsub(side.abs(), SHARPNESS / 2, alpha=SHARPNESS).clamp(min=_FAR))
-    near, far = 1 + grown, 1 + _OTHER * grown
-    slope = torch.threshold((1 - _OTHER) * grown / (near * far), _FLAT, 0.0)  # less teaches nothing
-    return slope, near, far, side
 
 
 def lif_rate_logistic(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | None = None) -> Tensor:
@@ -235,6 +195,11 @@ def li_level(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Ten
     return level if steps is None else level * seen(decay, steps)
 
 
+def li_level_pull(signal: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:
+    """What autograd finds in `li_level`, to the bit. Args: signal: dL/d level. Returns: dL/d current, its shape."""
+    return (signal if steps is None else signal * seen(decay, steps)) / (1 - decay)
+
+
 def lis_distribution(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:
     """Softmax over the neurons of `li_level`: what a leaky-integrate-softmax layer gives out on average.
 
@@ -244,6 +209,15 @@ def lis_distribution(current: Tensor, decay: Tensor, steps: Tensor | None = None
         softmax at the last one.
     """
     return torch.softmax(li_level(current, decay, steps), dim=-1)
+
+
+def lis_distribution_pull(signal: Tensor, current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:
+    """What autograd finds in `lis_distribution`, to the bit: by the operator that it uses itself.
+
+    Args: signal: dL/d distribution, the shape of `current`; the others as for `li_level`. Returns: dL/d current.
+    """
+    p = lis_distribution(current, decay, steps)
+    return li_level_pull(torch.ops.aten._softmax_backward_data(signal, p, -1, p.dtype), decay, steps)
 
 
 RATE_MAPS = {"line": lif_rate, "logistic": lif_rate_logistic}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 
 def as_distribution(target: Tensor, output: Tensor) -> Tensor:
@@ -19,8 +19,7 @@ def as_distribution(target: Tensor, output: Tensor) -> Tensor:
             f"a target is whole numbers of shape {rows} or values of shape {(*rows, outputs)}, "
             f"got {target.dtype} of shape {tuple(target.shape)}"
         )
-    if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < output.shape[-1]:
-        raise ValueError(
-            f"targets name outputs 0 to {output.shape[-1] - 1}, got {int(target.min())} to {int(target.max())}"
-        )
-    return one_hot(target.long(), output.shape[-1]).to(output)
+    low, high = (int(end) for end in target.aminmax()) if target.numel() else (0, 0)
+    if not 0 <= low <= high < output.shape[-1]:
+        raise ValueError(f"targets name outputs 0 to {output.shape[-1] - 1}, got {low} to {high}")
+    return torch.zeros_like(output).scatter_(-1, target.long().unsqueeze(-1), 1.0)

@@ -24,7 +24,7 @@ class TraceLayer(LayerState, ABC):
     """A synapse (weights), the trace of its input, and the state of its neurons.
 
         i = W·x + b,    output, state = step(i, state),    t ← d·t + x        at every step, without a graph
-        ā = t(1 − d)/(1 − dⁿ),  average_output(W·ā + b, n)                    at a learning moment, with one
+        ā = t(1 − d)/(1 − dⁿ),  average_output(W·ā + b, n)                    at a learning moment, differentiated
 
     A neuron is a final subclass with `state_type`, `step` and `average_output`; it may override `scan` with a kernel.
 
@@ -66,7 +66,7 @@ class TraceLayer(LayerState, ABC):
 
     @abstractmethod
     def average_output(self, current: Tensor, steps: Tensor) -> Tensor:
-        """What comes out on average if the current were steady; differentiable.
+        """What comes out on average if the current were steady; differentiable, and not by way of weight or bias.
 
         Args:
             current: average current, (batch, out_features).
@@ -240,7 +240,7 @@ class TraceLayer(LayerState, ABC):
                 past in the bank of the layer above.
             above: the layer that the signal came from; None if it came from a loss.
             at: "logits" if the signal is dL/d that of which the average output is the softmax.
-            below: whether anything below is to learn; if not, a third of the work is saved.
+            below: whether anything below is to learn; if not, a product is saved.
         Returns: dL/d average input, (batch, in_features), the learning signal for what lies below; with a bank,
             (bank, batch, in_features). None if nobody asks.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -52,7 +53,7 @@ def backward(
     _check_signal(layer, signal, state.trace.shape[-2], above)
     learnable = {name: parameter for name, parameter in _parameters(layer) if parameter.requires_grad}
     whole, of_current = signal if signal.ndim == 2 else signal.sum(dim=0), steady_map(layer, state.steps, at)
-    if layer.groups == 1 and not len(layer.bank) and not layer.learns_trace_decay:
+    if layer.learns_by_products:
         return _by_products(layer, state, whole, above, learnable, at=at, below=below)
     average = average_input(layer, state)
 
@@ -76,6 +77,13 @@ def _parameters(layer: TraceLayer) -> Iterable[tuple[str, Parameter]]:
     if layer._modules:
         return layer.named_parameters()
     return ((name, parameter) for name, parameter in layer._parameters.items() if parameter is not None)
+
+
+@cache
+def _has_formula(neuron: type) -> bool:
+    """Whether its `pull` is of its `average_output`, and not of one that it has overridden since."""
+    first = next(kind for kind in neuron.__mro__ if "pull" in vars(kind) or "average_output" in vars(kind))
+    return "pull" in vars(first)
 
 
 @torch.no_grad()
@@ -103,7 +111,8 @@ def _by_products(
         current, scale = record
         average = state.trace  # but for the scale, which is sooner applied to what it is multiplied with
     of_map = {name: parameter for name, parameter in learnable.items() if name not in ("weight", "bias")}
-    pulled = layer.pull(signal.to(current.dtype), current, state.steps, of_map.keys()) if at == "output" else None
+    asks = at == "output" and _has_formula(type(layer))
+    pulled = layer.pull(signal.to(current.dtype), current, state.steps, of_map.keys()) if asks else None
     if pulled is None:
         with torch.enable_grad():
             delta = cast(Tensor, _pull(steady_map(layer, state.steps, at), current, signal, of_map, below=True))
@@ -138,10 +147,7 @@ def _pull(
     *,
     below: bool,
 ) -> Tensor | None:
-    """Through the average output of one average input, or of several: to the parameters, and to the average input.
-
-    Or, if `gives` begins at the current, to that.
-    """
+    """Back through `gives`: to the parameters, and to where it begins, an average input, several of them, or a current."""
     if below and not average.requires_grad:
         average.requires_grad_()
     sources = [*learnable.values(), average] if below else [*learnable.values()]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
+import torch
 from torch import Tensor
 
 from tracetorch import functional as F
@@ -57,5 +58,9 @@ class LI(TraceLayer):
 
     def average_output(self, current: Tensor, steps: Tensor) -> Tensor:
         return F.li_level(current, self.decay, steps)
+
+    @torch.no_grad()
+    def pull(self, signal: Tensor, current: Tensor, steps: Tensor, names: Set[str]) -> dict[str, Tensor] | None:
+        return None if names else {"current": F.li_level_pull(signal, self.decay, steps)}
 
     average_logits = average_output  # for a loss that takes its softmax

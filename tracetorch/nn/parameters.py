@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ class LayerParameters(Module):
             raise ValueError(f'trace_decay must be a number, one for each input, or "membrane", got {trace_decay!r}')
         if decay_gradient not in DECAY_GRADIENTS:
             raise ValueError(f"decay_gradient must be one of {', '.join(DECAY_GRADIENTS)}, got {decay_gradient!r}")
-        self._known: dict[str, tuple[tuple[torch.dtype, bytes], Tensor]] = {}
+        self._known: dict[str, tuple[tuple[Any, ...], Tensor]] = {}
         self.in_features, self.out_features, self.decay_gradient = in_features, out_features, decay_gradient
         self._learn = (learn,) if isinstance(learn, str) else tuple(learn)
         bound = 1 / math.sqrt(in_features)
@@ -87,6 +88,13 @@ class LayerParameters(Module):
     def learns_trace_decay(self) -> bool:
         """Whether the average input moves with a decay that learns."""
         return self.keeps_slope or (self.raw_trace_decay is not None and self.raw_trace_decay.requires_grad)
+
+    @property
+    def learns_by_products(self) -> bool:
+        """Whether the current is all that a graph is needed for; a weight that is made of others needs one too."""
+        plain = not self._modules and "weight" in self._parameters and "bias" in self._parameters
+        usual = self.groups == 1 and not len(self.bank) and not self.learns_trace_decay
+        return plain and usual and not torch.is_autocast_enabled(self.weight.device.type)
 
     @property
     def seconds(self) -> int:
@@ -132,10 +140,10 @@ class LayerParameters(Module):
         may_be_kept = not raw.requires_grad and not torch.is_inference_mode_enabled()
         if not may_be_kept or raw.device.type != "cpu" or raw.dtype not in (torch.float32, torch.float64):
             return constrained(raw)
-        numbers = raw.dtype, raw.numpy().tobytes()
+        numbers = raw.dtype, raw.shape, raw.numpy().tobytes()
         known = self._known.get(name)
-        if known is None or known[0] != numbers:
-            self._known[name] = known = numbers, constrained(raw)
+        if known is None or known[0] != numbers or known[1]._version or known[1].requires_grad:
+            self._known[name] = known = numbers, constrained(raw).clone()
         return known[1]
 
     def _check_learn(self) -> None:

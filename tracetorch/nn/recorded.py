@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 MANY = 1 << 17
 """With fewer weights than this a product takes little longer than to see whether it may be left out."""
 
-_updates = [0]  # of all optimizers: torch's fused ones change weights without telling their `_version`
+_updates = [0]
 
 
 @register_optimizer_step_post_hook
 def _updated(*_: Any) -> None:
+    """After each step of any optimizer in this process: torch's fused ones leave the `_version` of a weight alone."""
     _updates[0] += 1
 
 
@@ -43,23 +44,24 @@ class Record(NamedTuple):
 def put(layers: Iterable[TraceLayer], steps: int) -> None:
     """On record, after a run from rest in which the outputs of each layer, and no others, went to the next."""
     for below, above in pairwise(layers):
-        if _is_worth_it(below) and _remembers_alike(below, above):
-            below.record = Record(above, (below.present, above.present), steps, _versions(below, above))
+        versions = _versions(below, above) if _is_worth_it(below) and _remember_alike(below, above) else None
+        if versions:
+            below.record = Record(above, (below.present, above.present), steps, versions)
 
 
 def current(layer: TraceLayer, above: TraceLayer | None) -> tuple[Tensor, float] | None:
-    """The average current.
+    """The average current; once: whoever writes to weights past torch's back does it after a learning moment.
 
-    Returns: what `learning.average_current` gives, up to rounding, (batch, out_features), and by what to multiply a
-        trace to have its average; None if it is not on record.
+    Returns: what `learning.average_current` gives, up to rounding, (batch, out_features), and by what to multiply the
+        trace of the layer's input to have its average; None if they are not on record.
     """
-    record = layer.record
-    if record is None or above is None or above is not record.above:
+    record = layer.take_record()
+    if record is None or above is not record.above or above is None:
         return None
     state, state_above = record.states
     if layer.present is not state or above.present is not state_above or _versions(layer, above) != record.versions:
         return None
-    if not int(state.steps[0]) == int(state_above.steps[0]) == record.steps:
+    if not int(state.steps[0]) == int(state_above.steps[0]) == record.steps:  # kernels leave versions alone
         return None
     decay, threshold = (constant.detach() for constant in layer.constants)
     scale = (1 - float(decay)) / -math.expm1(record.steps * math.log(float(decay)))
@@ -68,20 +70,23 @@ def current(layer: TraceLayer, above: TraceLayer | None) -> tuple[Tensor, float]
 
 def _is_worth_it(layer: TraceLayer) -> bool:
     weight = layer.weight
-    if weight.numel() < MANY or weight.device.type != "cpu" or layer.product_dtype != weight.dtype:
-        return False
-    # Tensors of an inference have no version; and where the trace's decay learns, the graph needs the product.
-    return not layer.present.membrane.is_inference() and not layer.learns_trace_decay and not len(layer.bank)
+    return weight.numel() >= MANY and weight.device.type == "cpu" and layer.product_dtype == weight.dtype
 
 
-def _remembers_alike(below: TraceLayer, above: TraceLayer) -> bool:
-    """Whether input, membrane and spikes of a layer are remembered with one and the same decay."""
-    alone = below.kernel == "lif" and below.scans_as_usual and below.groups == above.groups == 1
-    return alone and below.tied and above.tied and torch.equal(below.raw_decay, above.raw_decay)
+def _remember_alike(below: TraceLayer, above: TraceLayer) -> bool:
+    """Whether input, membrane and spikes of a layer are remembered with one and the same decay, which is a fact."""
+    fires = below.kernel == "lif" and below.scans_as_usual and below.learns_by_products
+    return fires and below.tied and above.tied and above.groups == 1 and torch.equal(below.raw_decay, above.raw_decay)
 
 
-def _versions(below: TraceLayer, above: TraceLayer) -> tuple[int, ...]:
-    """Numbers of which one at least is another as soon as a parameter, or what the record is in, was written to."""
-    values = [value for layer in (below, above) for value in layer._parameters.values() if value is not None]
-    values += [below.present.membrane, above.present.trace]
+def _versions(below: TraceLayer, above: TraceLayer) -> tuple[int, ...] | None:
+    """Numbers of which one at least is another once a parameter or a state was written to; None if there are none."""
+    if below.present is None or above.present is None or not below.present.steps.numel():
+        return None
+    values: list[Tensor] = [below.present.membrane]
+    for layer in (below, above):
+        values += [layer.present.trace, layer.present.steps]
+        values += [parameter for parameter in layer._parameters.values() if parameter is not None]
+    if any(value.is_inference() for value in values):
+        return None
     return (_updates[0], *(number for value in values for number in (value._version, value.data_ptr())))

@@ -40,8 +40,14 @@ class LayerState(LayerParameters):
 
     @property
     def present(self) -> Any:
-        """The state itself, for who reads it now and writes nothing."""
+        """The state itself, which goes on changing; for who writes nothing."""
         return self._state
+
+    def take_record(self) -> Record | None:
+        """The record, which then is none any more."""
+        record = self.record
+        self._put(record=None)
+        return record
 
     def copy_state(self, batch: int) -> Any:
         """A copy of the state, or zeros before the first step: for who runs the neurons otherwise than the layer does.
@@ -125,6 +131,7 @@ class LayerState(LayerParameters):
         spare, weight = self._spare, self.weight
         self._put(_spare=None)
         fits = spare is not None and spare.steps.shape[0] == batch
+        fits = fits and (not spare.trace.is_inference() or torch.is_inference_mode_enabled())
         if not fits or spare.trace.dtype != weight.dtype or spare.trace.device != weight.device:
             return self._initial_state(batch)
         for value in spare:
