@@ -147,7 +147,7 @@ def _pull(
     *,
     below: bool,
 ) -> Tensor | None:
-    """Back through `gives`: to the parameters, and to where it begins, an average input, several of them, or a current."""
+    """Back through `gives`: to the parameters, and to where it begins: an average input, several of them, a current."""
     if below and not average.requires_grad:
         average.requires_grad_()
     sources = [*learnable.values(), average] if below else [*learnable.values()]
