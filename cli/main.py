@@ -27,6 +27,7 @@ class Verbs(typer.core.TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+SPINS = "3000"
 EXAMPLES = "`tracetorch list` says what there is; `tracetorch run experiment=mnist_sample seed=1` is an example."
 
 app = typer.Typer(
@@ -85,8 +86,20 @@ for verb, summary in SUMMARIES.items():
     app.command(name, short_help=summary, epilog=EXAMPLES)(guarded(verb.command))
 
 
+def share_processors() -> None:
+    """Let OpenMP's threads wait for work in a busy loop for microseconds only, unless the environment says how long.
+
+    They do so for milliseconds by themselves. Where two runs share processors, each then waits for a thread that the
+    other's waiting keeps from its work, and both take many times as long (`benchmarks/side_by_side.py`). To be called
+    before torch is loaded: its library reads this once.
+    """
+    if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
+        os.environ["GOMP_SPINCOUNT"] = SPINS
+
+
 def main() -> None:
     """The entry point of the console script."""
+    share_processors()
     if os.environ.get(VARIABLE):
         answer(app)
     else:

@@ -15,6 +15,7 @@ Signature = dict[str, ast.expr | None]
 
 _TRUSTED = re.compile(
     r"tracetorch\.(constrain|diagnostics|encode|loss|nn|rules|tasks)\.[A-Za-z]\w*"
+    r"|tracetorch\.rules\.surrogate\.[A-Z]\w*"
     r"|tracetorch\.experiments\.[a-z]\w*\.main"
     r"|torch\.(nn|optim)\.[A-Z]\w*"
 )

@@ -13,6 +13,7 @@ from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.loss import cross_entropy, cross_entropy_with_logits, mse
 from tracetorch.nn import Sequential
+from tracetorch.rules import ThreeFactor
 from tracetorch.rules.rule import Rule
 from tracetorch.runs.report import report, report_play
 from tracetorch.tasks import Environment, Task
@@ -83,6 +84,12 @@ def build(
         raise ValueError(f"{name} tells labels and gives no rewards: choose loss=cross_entropy, or loss=mse")
     told = loss() if isinstance(task, Environment) else loss
     return network(task.input_size, task.output_size + getattr(told, "values", 0)), told
+
+
+def check_labels(learner: Rule, task: Task) -> None:
+    """Raises: ValueError if the rule cannot learn from labels."""
+    if isinstance(learner, ThreeFactor):
+        raise ValueError(f"ThreeFactor learns from rewards, and {type(task).__name__} tells labels: choose rule=trace")
 
 
 def made_by(part: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
+from tracetorch.experiments.evaluation import check_labels
 from tracetorch.experiments.schedule import schedule_of
 from tracetorch.nn import Sequential
 from tracetorch.rules import ThreeFactor, Trace
@@ -20,7 +21,7 @@ from tracetorch.rules.rule import Rule
 from tracetorch.runs.health import check_loss
 from tracetorch.runs.progress import Best, Log
 from tracetorch.runs.report import report
-from tracetorch.tasks import Batch, Task
+from tracetorch.tasks import Task
 from tracetorch.tasks.evaluate import Evaluation, evaluate, means
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -84,7 +85,7 @@ def main(
     set_precision(learner, precision)
     rate = schedule_of(stepper, schedule, total)
     diagnostic = diagnostics(learner, task, loss, window=window, learn_every=learn_every)
-    _rehearse(learner, task.train_batch(0), loss, window)
+    _rehearse(learner, task, loss, window)
     best, log, health = Best(patience), Log(["loss", *task.metrics]), runs.HealthWatch()
     parts = {"schedule": rate, "best": best, "log": log, "health": health}
     run.planned_updates, update = total, run.restore(net, stepper, **parts)
@@ -160,8 +161,10 @@ def set_precision(learner: Rule, precision: str) -> None:
     learner.net.precision = torch.bfloat16
 
 
-def _rehearse(learner: Rule, batch: Batch, loss: Loss, window: int | None) -> None:
+def _rehearse(learner: Rule, task: Task, loss: Loss, window: int | None) -> None:
     """One batch without learning, so that parts that do not fit are found before anything is written."""
+    check_labels(learner, task)
+    batch = task.train_batch(0)
     learner.begin()
     loss(learner.forward(batch.xs, reduce="mean", window=window), batch.target)
     learner.begin()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.experiments.acting import act, learn, rehearse
+from tracetorch.experiments.evaluation import check_labels
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.rules import ThreeFactor, Trace
 from tracetorch.rules.rule import Rule
@@ -137,10 +138,7 @@ class Labelling:
         *,
         window: int | None,
     ):
-        if isinstance(learner, ThreeFactor):
-            raise ValueError(
-                f"ThreeFactor learns from rewards, and {type(task).__name__} tells labels: choose rule=trace"
-            )
+        check_labels(learner, task)
         if not isinstance(learner, Trace):
             raise ValueError(
                 f"{type(learner).__name__} remembers a sequence that begins and ends, and a lifetime never does: "

@@ -208,3 +208,23 @@ def test_a_reader_who_leaves_early_sees_no_traceback():
         done = subprocess.run(words, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode != 0
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch brings another OpenMP library")
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ({}, "GOMP_SPINCOUNT = '3000'"),
+        ({"GOMP_SPINCOUNT": "77"}, "GOMP_SPINCOUNT = '77'"),
+        ({"OMP_WAIT_POLICY": "active"}, "OMP_WAIT_POLICY = 'ACTIVE'"),
+    ],
+    ids=str,
+)
+def test_threads_that_wait_give_way_soon_unless_told_otherwise(said, heard):
+    script = "from tracetorch.cli.main import main; import sys; sys.argv[1:] = ['info']; main()"
+    silent = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    surroundings = silent | said | {"OMP_DISPLAY_ENV": "verbose"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=surroundings, check=False)
+    assert done.returncode == 0, done.stderr
+    assert heard in done.stderr
+    assert ("GOMP_SPINCOUNT = '3000'" in done.stderr) is (not said)

@@ -158,3 +158,15 @@ def test_a_time_loop_of_ones_own_need_not_know_of_it(here, monkeypatch, choice):
 def test_a_config_may_leave_it_out(here):
     assert tracetorch("run", *CLICKS, "~diagnostics", "output.dir=it").exit_code == 0
     assert "diagnostics" not in yaml.safe_load((here / "it" / "config.yaml").read_text())
+
+
+def test_a_surrogate_of_another_shape_can_be_gone_on_with_tested_drawn_and_repeated(here):
+    shape = "{_target_: tracetorch.rules.surrogate.FastSigmoid, slope: 25}"
+    words = ("rule=bptt", f"rule.surrogate={shape}", *GRADIENT, f"diagnostics.surrogate={shape}", "output.dir=it")
+    ended = tracetorch("run", *words)
+    assert ended.exit_code == 0, ended.output
+    told = json.loads((here / "it" / "run.json").read_text())
+    (here / "it" / "run.json").write_text(json.dumps(told | {"status": "interrupted"}))
+    for again in (("resume", "it"), ("eval", "it"), ("plot", "it"), ("run", "--from", "it")):
+        ended = tracetorch(*again)
+        assert ended.exit_code == 0, (again, ended.output)

@@ -11,7 +11,7 @@ from typer.main import get_command
 from tests.command_line import app, tracetorch
 from tracetorch.cli.adapter import compose
 from tracetorch.cli.adapter.sweeping import expand, split
-from tracetorch.cli.check import check
+from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.sweep.preset import unfold
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +71,9 @@ def test_python_runs(path, tmp_path, monkeypatch):
 
 @cache  # several commands of a document lead to the same
 def check_job(*overrides):
-    check(compose(list(overrides)).config)
+    config = compose(list(overrides)).config
+    check(config)
+    check_trusted(config, Path("config.yaml"))  # or nobody could resume it
 
 
 def with_something_new(jobs):

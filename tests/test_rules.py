@@ -1,5 +1,6 @@
 """Every rule of the table has `begin`, `forward` and `backward`; `Trace` is the network's own run and backward."""
 
+import re
 from functools import partial
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 from tests.common import BATCH, IN, LAYERS, OUT, RULES, build, each, normal, spikes
 from tests.tiny_training import PATTERNS, train
 from tracetorch.encode import poisson
-from tracetorch.rules import Trace
+from tracetorch.rules import OTTT, EProp, Trace, TruncatedBPTT
+from tracetorch.rules.surrogate import Triangle
 from tracetorch.tasks import Patterns
 
 NET = next(row for row in LAYERS if row.name == "network")
@@ -122,3 +124,51 @@ def test_one_seed_gives_every_rule_the_same_weights_spikes_and_without_learning_
         assert len(found) == len(records[0]) >= 4
         for line, wanted in zip(found, records[0], strict=True):
             assert line == pytest.approx(wanted, rel=1e-6)
+
+
+@each(RULES)
+@pytest.mark.parametrize("graph", [True, False])
+@pytest.mark.parametrize(
+    ("reading", "phrase"),
+    [
+        ({"reduce": "sum"}, "reduce must be None (all outputs) or \"mean\", got 'sum'"),
+        ({"reduce": "mean", "window": 0}, "window=0 needs"),
+        ({"reduce": "mean", "window": 1000}, "window=1000 needs"),
+        ({"window": 3}, "window=3 needs"),
+    ],
+    ids=str,
+)
+def test_a_rule_refuses_what_the_networks_own_run_refuses(row, graph, reading, phrase):
+    rule = row.make(build(NET))
+    with torch.set_grad_enabled(graph), pytest.raises(ValueError, match=re.escape(phrase)):
+        rule.forward(spikes(), **reading)
+
+
+@each(RULES)
+def test_a_rule_refuses_what_has_no_steps_or_no_batch(row):
+    rule = row.make(build(NET))
+    with pytest.raises(ValueError, match="at least 1 step"):
+        rule.forward(spikes()[:0])
+    with pytest.raises(ValueError, match="expects \\(time, batch, features\\)"):
+        rule.forward(spikes()[:, 0])
+
+
+@each(RULES)
+def test_a_network_in_which_nothing_can_be_learnt_stays_as_it_is(row):
+    net = build(NET).requires_grad_(False)
+    rule = row.make(net)
+    rule.forward(spikes())
+    rule.backward(normal(BATCH, OUT))
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("make", [EProp, OTTT])
+def test_a_rule_of_single_steps_refuses_a_surrogate_through_resets(make):
+    with pytest.raises(ValueError, match="through_reset=True is for BPTT"):
+        make(build(NET), surrogate=Triangle(through_reset=True))
+
+
+def test_a_whole_number_of_steps_may_come_as_a_float():
+    net, plain, xs = build(NET), build(NET), spikes()
+    whole, same = TruncatedBPTT(net, k=5.0), TruncatedBPTT(plain, k=5)
+    assert torch.equal(whole.forward(xs), same.forward(xs))

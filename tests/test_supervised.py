@@ -10,6 +10,7 @@ from tests.tiny_training import NET, Watched, facts, train
 from tracetorch import loss as losses
 from tracetorch.experiments import supervised
 from tracetorch.nn import LI, LIF, feedforward
+from tracetorch.rules import ThreeFactor
 from tracetorch.runs import load_checkpoint
 from tracetorch.tasks import MNIST, PoissonClicks
 from tracetorch.tasks.evaluate import Evaluation
@@ -160,4 +161,10 @@ def test_a_network_in_which_nothing_can_be_learnt_is_refused(tmp_path):
     frozen = partial(feedforward, hidden=[4], neuron=partial(LIF, learn=()), readout=partial(LI, learn=()))
     with pytest.raises(ValueError, match="nothing can be learnt"):
         train(tmp_path, network=frozen)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rule_that_learns_from_rewards_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="ThreeFactor learns from rewards, and Patterns tells labels"):
+        train(tmp_path, rule=ThreeFactor)
     assert not list(tmp_path.iterdir())

@@ -50,11 +50,7 @@ def run_chunks(
     Returns: (time, batch, out), or (batch, out) for "mean".
     Memory: O(time) for all outputs; independent of time for "mean".
     """
-    stream = xs if isinstance(xs, Stream) else _stream(xs)
-    if reduce not in (None, "mean"):
-        raise ValueError(f'reduce must be None (all outputs) or "mean", got {reduce!r}')
-    if window is not None and (reduce is None or not 1 <= window <= stream.steps):
-        raise ValueError(f'window={window} needs reduce="mean" and lies between 1 and the {stream.steps} steps of xs')
+    stream = as_stream(xs, reduce, window)
     layers, batch = list(layers), stream.shape[0]
     weight, features = layers[-1].weight, layers[-1].out_features
     start, first = 0, stream.steps - (window or stream.steps)
@@ -86,7 +82,15 @@ def _sum_dtype(weight: Tensor) -> torch.dtype:
     return torch.float32 if weight.device.type == "mps" else torch.float64
 
 
-def _stream(xs: Tensor) -> Stream:
-    if xs.ndim != 3:
-        raise ValueError(f"run expects (time, batch, features), got shape {tuple(xs.shape)}")
-    return Stream(lambda start, stop: xs[start:stop], xs.shape[0], (xs.shape[1], xs.shape[2]))
+def as_stream(xs: Tensor | Stream, reduce: str | None, window: int | None) -> Stream:
+    """What is to be run, as a stream. Raises: ValueError if it has another shape, or cannot be reduced like that."""
+    if not isinstance(xs, Stream):
+        if xs.ndim != 3:
+            raise ValueError(f"run expects (time, batch, features), got shape {tuple(xs.shape)}")
+        tensor = xs
+        xs = Stream(lambda start, stop: tensor[start:stop], len(tensor), (tensor.shape[1], tensor.shape[2]))
+    if reduce not in (None, "mean"):
+        raise ValueError(f'reduce must be None (all outputs) or "mean", got {reduce!r}')
+    if window is not None and (reduce is None or not 1 <= window <= xs.steps):
+        raise ValueError(f'window={window} needs reduce="mean" and lies between 1 and the {xs.steps} steps of xs')
+    return xs

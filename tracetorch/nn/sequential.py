@@ -90,6 +90,9 @@ class Sequential(Module):
             chunk: steps that go through a layer at once; chosen to stay in cache, if None.
         Returns: (time, batch, out_features), or (batch, out_features) for "mean".
         Memory: O(time) without `reduce`, because that is what was asked for; independent of time with it.
+        Note: whoever changes a parameter between this and `backward` writes to the parameter itself. What is written
+            through `.data` or NumPy is not noticed, and a layer of 131,072 weights or more may keep its average current
+            from here (docs/speed.md, "Currents on record").
         """
         from_rest = all(layer.present is None for layer in self)
         outputs = run_chunks(self, self.advance, xs, reduce=reduce, window=window, chunk=chunk)

@@ -12,7 +12,7 @@ from tracetorch.nn import Sequential
 from tracetorch.rules.eligibility import Eligibility
 from tracetorch.rules.passage import Passage, go_through
 from tracetorch.rules.replayed import Recording, check_signal, chunks, record
-from tracetorch.rules.surrogate import Surrogate, surrogate_of
+from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
 
 
 class EProp:
@@ -28,7 +28,7 @@ class EProp:
         net: hidden layers below a readout (`LI` or `LIS`; with spikes instead, κ is 0).
         feedback: "symmetric" takes for B the weights above, multiplied through; "random" takes fixed random ones.
         seed: of the random feedback.
-        surrogate: as in `BPTT`.
+        surrogate: as in `BPTT`; none that goes through the reset.
     Gradient: equal to backpropagation through time (with the same surrogate, not through the reset) for W and b of a
         tied readout and, if feedback is symmetric, of the tied hidden layer next to it: without recurrence, nothing is
         dropped there, back to the beginning of the sequence and across all learning moments in it. Approximate for
@@ -62,7 +62,7 @@ class EProp:
                 "e-prop filters its eligibilities with the readout's decay, and needs a single one, got "
                 f"{readout.raw_decay.numel()}: give network.readout.decay one number, or take rule=trace"
             )
-        self.net, self.feedback, self.surrogate = net, feedback, surrogate_of(surrogate)
+        self.net, self.feedback, self.surrogate = net, feedback, surrogate_of_step(surrogate)
         generator = torch.Generator().manual_seed(seed)
         out = readout.out_features
         self._random = [

@@ -9,7 +9,7 @@ from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
 from tracetorch.rules.passage import Passage, go_through
 from tracetorch.rules.replayed import Recording, check_signal, chunks, record
-from tracetorch.rules.surrogate import Surrogate, surrogate_of
+from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
 
 
 class OTTT:
@@ -20,7 +20,7 @@ class OTTT:
 
     Args:
         net: any network of `tt.nn`.
-        surrogate: as in `BPTT`.
+        surrogate: as in `BPTT`; none that goes through the reset.
     Gradient: approximate: it lacks what reaches the output later than the step itself, through the membranes above.
         Equal to backpropagation through time for W and b of a tied `LI` or `LIS` readout. Decays and thresholds get
         that of each step alone, the membrane before it a fact.
@@ -30,7 +30,7 @@ class OTTT:
     """
 
     def __init__(self, net: Sequential, *, surrogate: Surrogate | str = "fast_sigmoid"):
-        self.net, self.surrogate = net, surrogate_of(surrogate)
+        self.net, self.surrogate = net, surrogate_of_step(surrogate)
         self._recording: Recording | None = None
 
     def begin(self, lanes: Tensor | None = None) -> None:

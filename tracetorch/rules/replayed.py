@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
+from tracetorch.nn.running import as_stream
 
 CHUNK = 64
 """Steps that go through a layer at once: enough for matrix products over time × batch rows, and no more memory."""
@@ -32,11 +33,12 @@ class Recording(NamedTuple):
 def record(net: Sequential, xs: Tensor | Stream, reduce: str | None, window: int | None) -> tuple[Tensor, Recording]:
     """Run over a stretch of time. Returns: its output, as `Sequential.run` gives it, and what it takes to run it again.
 
-    Where every step's output is given, it is the last that counts.
+    Where every step's output is given, it is the last that counts. Raises: as `Sequential.run`.
     """
-    before, count = _states(net, xs), len(xs)
+    count = as_stream(xs, reduce, window).steps
+    before = _states(net, xs)
     first = count - (1 if reduce is None else window or count)
-    if first <= 0 or (reduce is None and window is not None):  # the latter is for `run` to refuse
+    if first <= 0:
         return net.run(xs, reduce=reduce, window=window), Recording(xs, 0, 1 / count, before, before)
     early = net.run(xs[:first], reduce=reduce, window=None if reduce is None else 1)
     between = _states(net, xs)

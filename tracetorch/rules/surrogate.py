@@ -123,3 +123,16 @@ def surrogate_of(surrogate: Surrogate | str, *, through_reset: bool = False) -> 
     if not isinstance(surrogate, str) or surrogate not in SURROGATES:
         raise ValueError(f"surrogate must be one of {', '.join(SURROGATES)}, got {surrogate!r}")
     return SURROGATES[surrogate](through_reset=through_reset)
+
+
+def surrogate_of_step(surrogate: Surrogate | str) -> Surrogate:
+    """As `surrogate_of`, for rules that take the derivative of each step alone.
+
+    Raises: ValueError also for one that goes through the reset.
+    """
+    found = surrogate_of(surrogate)
+    if found.through_reset:
+        raise ValueError(
+            "through_reset=True is for BPTT and truncated BPTT: no other rule goes back through the reset of a membrane"
+        )
+    return found

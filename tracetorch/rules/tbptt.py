@@ -31,7 +31,7 @@ class TruncatedBPTT:
     ):
         if k != int(k) or k < 1:
             raise ValueError(f"k must be a whole number of steps, at least 1, got {k}")
-        self.net, self.k, self.surrogate = net, k, surrogate_of(surrogate, through_reset=through_reset)
+        self.net, self.k, self.surrogate = net, int(k), surrogate_of(surrogate, through_reset=through_reset)
         self._output: Tensor | None = None
 
     def begin(self, lanes: Tensor | None = None) -> None:

@@ -13,6 +13,7 @@ from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.learning import accumulate
+from tracetorch.nn.running import as_stream
 from tracetorch.rules.surrogate import Surrogate
 
 
@@ -33,9 +34,10 @@ def run_unrolled(
         surrogate: stands for the derivative of spikes.
         reach: how many steps at the end have a graph; all, if None.
     Returns: as `Sequential.run`, with the graph.
+    Raises: as `Sequential.run`.
     Memory: O(reach): every membrane and every spike.
     """
-    count = len(xs)
+    count = as_stream(xs, reduce, window).steps
     before = max(0, count - (reach or count))
     if not before:
         outputs = _unroll(net, xs, surrogate)
@@ -61,6 +63,8 @@ def learn(net: Sequential, output: Tensor | None, signal: Tensor) -> None:
     if signal.shape != output.shape:
         raise ValueError(f"expected a signal of shape {tuple(output.shape)}, got {tuple(signal.shape)}")
     learnable = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    if not learnable:
+        return
     gradients = torch.autograd.grad(output, learnable, signal.to(output.dtype), allow_unused=True)
     for parameter, gradient in zip(learnable, gradients, strict=True):
         accumulate(parameter, gradient)

@@ -1,0 +1,85 @@
+"""Several runs at once on the same processors: what an update takes, by how long a waiting thread spins.
+
+python benchmarks/side_by_side.py --json side_by_side.json
+
+Each run uses as many threads as `--threads` says, so that two runs of two threads share two processors. 300,000 turns
+of an empty loop are what libgomp, the OpenMP library of torch on Linux, takes if nobody says otherwise; 3,000 are what
+`tracetorch` asks for.
+"""
+
+from __future__ import annotations
+
+import json as text
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import common
+
+RUN = ["run", "experiment=mnist_sample", "task.batch_size=128", "train.passes=null", "train.figures=false"]
+
+Spins = Annotated[list[int] | None, typer.Option("--spins", min=0, help="How long to spin; repeatable.")]
+AtOnce = Annotated[list[int] | None, typer.Option("--at-once", min=1, help="How many runs at once; repeatable.")]
+Rules = Annotated[list[str] | None, typer.Option("--rule", help="Which rules; repeatable.")]
+Updates = Annotated[int, typer.Option(min=1, help="Updates of each run.")]
+
+
+def main(
+    *,
+    rule: Rules = None,
+    at_once: AtOnce = None,
+    spins: Spins = None,
+    updates: Updates = 200,
+    rounds: common.Rounds = 3,
+    threads: common.Threads = 2,
+    quick: common.Quick = False,
+    json: common.JSON = None,
+) -> None:
+    """Milliseconds of an update, median over all runs of all rounds."""
+    machine = common.environment(common.start("cpu", threads))
+    common.console.print(common.describe(machine), "\n", markup=False)
+    rules, counts, waits = rule or ["trace", "bptt"], at_once or [1, 2], spins or [300_000, 3_000]
+    if quick:
+        rules, counts, waits, updates, rounds = rules[:1], counts[-1:], waits[-1:], 2, 1
+    combinations = [(name, count, wait) for name in rules for count in counts for wait in waits]
+    seconds: dict[tuple[str, int, int], list[float]] = {combination: [] for combination in combinations}
+    for _ in range(rounds):
+        for name, count, wait in combinations:
+            seconds[name, count, wait] += _run([f"rule={name}", f"train.updates={updates}"], count, wait, threads)
+    rows = [
+        {"rule": name, "at_once": count, "spins": wait, "seconds": common.spread(found)}
+        for (name, count, wait), found in seconds.items()
+    ]
+    common.write(json, "side_by_side", machine, rows)
+    lines = []
+    for row in rows:
+        times = [common.milliseconds(row["seconds"][key]) for key in ("median", "min")]
+        lines.append([row["rule"], str(row["at_once"]), f"{row['spins']:,}", *times])
+    common.table("an update, beside other runs", ["rule", "runs at once", "spins", "median ms", "min ms"], lines)
+
+
+def _run(overrides: list[str], count: int, spins: int, threads: int) -> list[float]:
+    """Seconds that an update took in each of so many runs at once."""
+    program = str(Path(sys.executable).with_name("tracetorch"))
+    surroundings = os.environ | {"GOMP_SPINCOUNT": str(spins)}
+    with tempfile.TemporaryDirectory(prefix="side-by-side-") as here:
+        places = [Path(here, str(number)) for number in range(count)]
+        commands = [[program, *RUN, *overrides, f"threads={threads}", f"output.dir={place}"] for place in places]
+        started = [
+            subprocess.Popen(command, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            for command in commands
+        ]
+        for command, run in zip(commands, started, strict=True):
+            _, said = run.communicate()
+            if run.returncode:
+                raise RuntimeError(f"{' '.join(command)} failed:\n{said.strip()}")
+        return [text.loads((place / "run.json").read_text())["summary"]["update_seconds"] for place in places]
+
+
+if __name__ == "__main__":
+    typer.run(main)
