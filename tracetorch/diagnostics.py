@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.rules import BPTT
-from tracetorch.rules.agreement import Agreement, Lesson, Loss, agreements, gradient_by_rule, gradient_through_time
+from tracetorch.rules.agreement import Agreement, Lesson, agreements, gradient_by_rule, gradient_through_time
 from tracetorch.rules.rule import Rule
+from tracetorch.rules.scored import lesson_of_scores
 from tracetorch.rules.surrogate import surrogate_of
 from tracetorch.runs import Run
-from tracetorch.tasks import Task
+from tracetorch.tasks import Environment, Task
 
 _CHUNK = 64  # steps of the stream that are made at a time
 
@@ -31,7 +33,9 @@ class Nothing:
     Args: as `Gradient`; none of them is used.
     """
 
-    def __init__(self, learner: Rule, task: Task, loss: Loss, *, window: int | None, learn_every: int | None):
+    def __init__(
+        self, learner: Rule, task: Task | Environment, loss: Any, *, window: int | None, learn_every: int | None
+    ):
         del learner, task, loss, window, learn_every
 
     def look(self, run: Run, update: int, *, last: bool) -> None:
@@ -42,14 +46,16 @@ class Gradient:
     """Now and then: how close the rule's gradient comes to that of backpropagation through time.
 
     Both are computed for one batch that stays the same, the first trials that are held out for validation (of the
-    training, if none are), with the weights as they are then, as often within a trial as the run learns. A record with
-    the split "gradient" has the cosine and the ratio of norms for each learnable parameter.
+    training, if none are), with the weights as they are then, as often within a trial as the run learns. With rewards
+    it is what the lanes show first, an action drawn for each, and the gradient of what would make these likelier (see
+    `rules.scored.lesson_of_scores`). A record with the split "gradient" has the cosine and the ratio of norms for each
+    learnable parameter.
 
     Args:
         learner, task, loss, window, learn_every: of the run. The learner is copied each time, so that its network's
             states and gradients stay as they are.
         every: updates between two looks; there is one after the last update too.
-        trials: how many, at most.
+        trials: how many, or lanes, at most.
         surrogate, through_reset: of `rules.BPTT`.
     Raises: ValueError for counts below 1, or a surrogate that there is not.
     Memory: O(time × trials × (inputs + neurons)) for as long as a look takes, and time × trials × inputs throughout: it
@@ -59,8 +65,8 @@ class Gradient:
     def __init__(
         self,
         learner: Rule,
-        task: Task,
-        loss: Loss,
+        task: Task | Environment,
+        loss: Any,
         *,
         window: int | None,
         learn_every: int | None,
@@ -69,17 +75,17 @@ class Gradient:
         surrogate: str = "fast_sigmoid",
         through_reset: bool = False,
     ):
-        if not isinstance(task, Task):
-            raise ValueError(f"{type(task).__name__} tells no labels to compare gradients by: choose diagnostics=none")
         for name, count in {"every": every, "trials": trials}.items():
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}")
         self._learner, self._every = learner, every
         self._surrogate = surrogate_of(surrogate, through_reset=through_reset)
-        batch = next(task.held_out("validation"), None) or task.train_batch(0)
-        xs = torch.cat([chunk[:, :trials].clone() for chunk in batch.xs.chunks(_CHUNK)])
-        stream = Stream(lambda start, stop: xs[start:stop], len(xs), (xs.shape[1], xs.shape[2]))
-        self._lesson = Lesson(stream, batch.target[:trials], loss, window, learn_every)
+        if isinstance(task, Environment):
+            seen, reads = _first(task.observe(), trials), window or task.readout_window
+            self._lesson = lesson_of_scores(seen, _actions(task, seen.shape[0]), loss, reads)
+        else:
+            batch = next(task.held_out("validation"), None) or task.train_batch(0)
+            self._lesson = Lesson(_first(batch.xs, trials), batch.target[:trials], loss, window, learn_every)
 
     def look(self, run: Run, update: int, *, last: bool) -> None:
         """Compare the two gradients, and record what came of it."""
@@ -96,3 +102,15 @@ class Gradient:
         learner.net.precision = None  # rounded weights would give other spikes: it is the rule that is looked at
         wanted = gradient_through_time(BPTT(learner.net, surrogate=self._surrogate), self._lesson)
         return agreements(gradient_by_rule(learner, self._lesson), wanted)
+
+
+def _first(stream: Stream, trials: int) -> Stream:
+    """The first so many trials, kept."""
+    xs = torch.cat([chunk[:, :trials].clone() for chunk in stream.chunks(_CHUNK)])
+    return Stream(lambda start, stop: xs[start:stop], len(xs), (xs.shape[1], xs.shape[2]))
+
+
+def _actions(task: Environment, count: int) -> Tensor:
+    """An action for each lane, each as likely as any other; always the same."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(task.output_size, (count,), generator=generator).to(task.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from tracetorch.rules.rule import Rule
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(output, target) to (loss, signal)."""
+
+Teach = Callable[[Any, Tensor, Tensor], None]
+"""(rule, output, target): tell the rule, in its own way."""
 
 Gradients = dict[str, Tensor]
 """By the name of the parameter, such as "layers.0.weight"; of every learnable one, zero where nothing reached it."""
@@ -65,6 +68,7 @@ class Lesson(NamedTuple):
     loss: Loss
     window: int | None = None  # steps before each learning moment that are read as the answer; all since the last one
     learn_every: int | None = None  # steps from one learning moment to the next; one moment, at the end, if None
+    teach: Teach | None = None  # by the loss' signal, if None
 
     def stretches(self) -> list[tuple[int, int, int]]:
         """For each learning moment: where the steps since the last one begin, which are read, and where they end."""
@@ -83,7 +87,10 @@ def gradient_by_rule(rule: Rule, lesson: Lesson) -> Gradients:
     rule.begin()
     for start, first, stop in lesson.stretches():
         output = rule.forward(lesson.xs[start:stop], reduce="mean", window=stop - first)
-        rule.backward(lesson.loss(output, lesson.target)[1])
+        if lesson.teach is None:
+            rule.backward(lesson.loss(output, lesson.target)[1])
+        else:
+            lesson.teach(rule, output, lesson.target)
     return _gradients_of(rule.net)
 
 

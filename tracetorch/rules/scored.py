@@ -1,0 +1,57 @@
+"""A lesson without labels: what would make each of some actions likelier, however a rule is told so."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tracetorch.encode import Stream
+from tracetorch.loss import ActorCritic, Reflect
+from tracetorch.loss.policy import log_of
+from tracetorch.rules.agreement import Lesson
+from tracetorch.rules.three_factor import ThreeFactor
+
+
+def lesson_of_scores(
+    xs: Tensor | Stream, action: Tensor, judge: Reflect | ActorCritic, window: int | None = None
+) -> Lesson:
+    """A lesson in which each action brought a reward of 1 where 0 was expected.
+
+        L = −mean over the samples of log p(action)
+
+    What a reward teaches is this gradient, sample by sample, times what it was more than expected. Left out: what a
+    critic learns, and what a distribution is worth by itself.
+
+    Args:
+        xs: what is seen, (time, batch, in_features).
+        action: whole numbers, (batch,).
+        judge: whose policy it is; it stays as it is.
+        window: steps at the end that are read as the answer; all, if None.
+    """
+    judge = copy.deepcopy(judge)
+    floor = 1e-3 if judge.at == "output" else 0.0  # as its own score has it, which would not be finite else
+
+    def loss(output: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = output.detach().requires_grad_()
+            value = -log_of(judge.policy(leaf) + floor, action).mean()
+        return value.detach(), torch.autograd.grad(value, leaf)[0]
+
+    def teach(rule: Any, output: Tensor, action: Tensor) -> None:
+        if isinstance(judge, Reflect):
+            judge.begin()
+        judge.observe(output, action)
+        score = judge.score.clone()
+        score[:, score.shape[1] - judge.values :] = 0
+        if isinstance(rule, ThreeFactor):
+            rule.observe(score, at=judge.at)
+            rule.backward(torch.full_like(score[:, 0], -1 / len(score)))
+        elif judge.at == "logits":
+            rule.backward(-score / len(score), at="logits")
+        else:
+            rule.backward(-score / len(score))
+
+    return Lesson(xs, action, loss, window, teach=teach)
