@@ -1,6 +1,6 @@
 """The tables of the README from what the benchmarks wrote.
 
-python benchmarks/results.py train_step.json memory.json stream.json startup.json
+python benchmarks/results.py train_step.json memory.json stream.json sparsity.json startup.json side_by_side.json
 """
 
 from __future__ import annotations
@@ -71,6 +71,16 @@ def startup(rows: Sequence[Row]) -> list[str]:
     return [_markdown(["", "warm: ms", "cold: ms"], lines)]
 
 
+def side_by_side(rows: Sequence[Row]) -> list[str]:
+    """A row for each rule and number of runs at once, a column for each time to spin."""
+
+    def cells(row: Row) -> list[str]:
+        return [_milliseconds(row["seconds"])]
+
+    named = [row | {"runs": f"{row['rule']}, {row['at_once']} at once"} for row in rows]
+    return [_grid(named, "runs", "spins", lambda spins: [f"{spins:,} spins: ms"], cells)]
+
+
 def sparsity(rows: Sequence[Row]) -> list[str]:
     """A row for each share, the quotient of the two roads for each precision."""
 
@@ -86,6 +96,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], list[str]]] = {
     "memory": memory,
     "stream": stream,
     "startup": startup,
+    "side_by_side": side_by_side,
     "sparsity": sparsity,
 }
 

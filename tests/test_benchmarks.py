@@ -96,6 +96,12 @@ def test_startup(here, monkeypatch):
     assert set(row["warm"]) == set(row["cold"]) == SPREAD
 
 
+def test_side_by_side(here, monkeypatch):
+    (row,) = run(monkeypatch, "side_by_side.py")["rows"]
+    assert (row["rule"], row["at_once"], row["spins"]) == ("trace", 2, 3_000)
+    assert row["seconds"]["n"] == 2 and row["seconds"]["min"] > 0
+
+
 def test_results_become_tables(here, monkeypatch, capsys):
     run(monkeypatch, "train_step.py", *OWN)
     capsys.readouterr()
