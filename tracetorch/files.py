@@ -1,26 +1,155 @@
-"""Files that are whole or not there: written beside and renamed."""
+"""The one reader of files that another program may have written, and the one writer of files that are whole or absent.
+
+A reader takes regular files only and bounds size, depth and element count before anything is allocated. It raises
+`ValueError` for content that no run writes, and `OSError` where the system cannot read the file at the moment.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import stat
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, BinaryIO
+
+MOST_BYTES = 64 << 20
+"""Bound for a file of records."""
+
+MOST_CONFIG_BYTES = 1 << 20
+"""Bound for a YAML file."""
+
+DEEPEST = 64
+"""Bound for lists and objects within each other; a config has 5."""
+
+MOST_ELEMENTS = 1_000_000
+"""Bound for the values of one JSON text: an empty list takes 2 bytes in a file and 56 in memory."""
+
+_OPENING = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
+_LONGEST_INTEGER = 20  # characters: 64 bits and a sign
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; a named pipe or a device is never waited for.
+
+    Raises: OSError as `open`; ValueError if it is anything but a regular file.
+    """
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise ValueError(f"{path} is not a regular file")
+        return os.fdopen(number, "rb")
+    except BaseException:
+        os.close(number)
+        raise
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The content of a regular file. Raises: OSError; ValueError if it is no regular file, or larger than `most`."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(most + 1) if size <= most else b""
+    if size > most or len(content) > most:
+        raise ValueError(f"{path} is larger than {most:,} bytes")
+    return content
+
+
+def read_text(path: Path, most: int = MOST_BYTES) -> str:
+    """The UTF-8 text of a regular file. Raises: as `read_bytes`; UnicodeDecodeError (a ValueError)."""
+    return read_bytes(path, most).decode("utf-8")
+
+
+def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+    """The value in a JSON file. Raises: OSError; ValueError that names the file, as `read_bytes` and `parse_json`."""
+    content = read_bytes(path, most)
+    try:
+        return parse_json(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is broken: {error}") from None
+
+
+def parse_json(content: bytes) -> Any:
+    """The value that a JSON text stands for. An integer of more than 64 bits becomes a float, possibly infinite.
+
+    Raises: ValueError if it is no JSON in UTF-8, nested too deep, or has too many elements.
+    """
+    brackets = content.count(b"[") + content.count(b"{")
+    if brackets + content.count(b",") > MOST_ELEMENTS:
+        raise ValueError(f"more than {MOST_ELEMENTS:,} elements")
+    if brackets > DEEPEST and _depth(content) > DEEPEST:
+        raise ValueError(f"nested more than {DEEPEST} deep")
+    return json.loads(content.decode("utf-8"), parse_int=_integer)
+
+
+def _integer(text: str) -> int | float:
+    return int(text) if len(text) <= _LONGEST_INTEGER else float(text)
+
+
+def _depth(content: bytes) -> int:
+    depth = deepest = 0
+    for found in _OPENING.finditer(content):
+        letter = found[0]
+        if letter in (b"[", b"{"):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif letter in (b"]", b"}"):
+            depth -= 1
+    return deepest
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it."""
+    """Write a file so that a reader sees the old one or the new one, never half of it, and a power cut loses neither.
+
+    A link with this name is replaced, not followed.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with suppress(FileNotFoundError):
+        beside.unlink()
     try:
-        with beside.open("wb") as file:
+        with open(os.open(beside, _NEW, 0o666), "wb") as file:  # noqa: PTH123
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())  # else a power cut may leave the new name without its content
         beside.replace(path)
+        sync_folder(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def append(path: Path, content: str | bytes) -> None:
+    """Add to the end of a regular file, made if it does not exist; not synced, see `sync_file`.
+
+    Raises: OSError, also if the name is a link, a pipe or a device.
+    """
+    with open(os.open(path, _APPEND, 0o666), "ab") as file:  # noqa: PTH123
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(f"{path} is not a regular file")
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the content of a file is on the disk. A missing file is no error."""
+    with suppress(FileNotFoundError), open_regular(path) as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can say so."""
+    with suppress(OSError):  # Windows opens no folders, and some file systems sync none
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
 def remove_remains(folder: Path) -> None:
-    """Remove what processes that were killed had begun to write; to be called by the only one at work in a folder."""
+    """Remove what killed processes had begun to write. The caller must be the only process at work in the folder."""
     for path in folder.glob(".*.*"):
         if path.suffix[1:].isdigit() and path.is_file():
             path.unlink()

@@ -6,15 +6,9 @@ import math
 import re
 from typing import Any
 
+from tracetorch.printable import printable as plain
+
 MISSING = "–"
-
-
-def plain(value: object, most: int = 300) -> str:
-    """A value as one line that can be printed, drawn and encoded; long ones are cut."""
-    line = " ".join(str(value).split())
-    if not line.isprintable():
-        line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
-    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def setting(value: Any) -> str:

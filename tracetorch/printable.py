@@ -1,0 +1,28 @@
+"""The one function that cleans text of unknown origin before it is printed, drawn, or written into a table."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def printable(value: object, most: int = 300) -> str:
+    """A value as one line without control characters, so that no terminal obeys it; long lines are cut.
+
+    Args: most: longest line, in characters.
+    """
+    line = " ".join(str(value)[: 20 * most].split())
+    if not line.isprintable():
+        line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def cell(value: object) -> object:
+    """A value as a cell of a CSV file: text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    with suppress(ValueError):
+        float(value)
+        return value
+    return f"'{value}"
