@@ -37,7 +37,7 @@ def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
     if not (folder / "run.json").exists():
         raise UsageError(f"{folder} is no folder of a run or a sweep: it has neither run.json nor sweep.json")
     state = state_of(folder)
-    if state.status == "broken":
+    if state.status in ("broken", "unreadable"):
         raise UsageError(state.error)
     yield "status", f"{state.status}: {_plain(state.error)}" if state.error else state.status
     yield from _flat({name: value for name, value in state.facts.items() if name not in ("status", "error")})

@@ -6,6 +6,7 @@ A reader takes regular files only and bounds size, depth and element count befor
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -79,11 +80,14 @@ def parse_json(content: bytes) -> Any:
         raise ValueError(f"more than {MOST_ELEMENTS:,} elements")
     if brackets > DEEPEST and _depth(content) > DEEPEST:
         raise ValueError(f"nested more than {DEEPEST} deep")
-    return json.loads(content.decode("utf-8"), parse_int=_integer)
+    return _DECODER.decode(content.decode("utf-8"))
 
 
 def _integer(text: str) -> int | float:
     return int(text) if len(text) <= _LONGEST_INTEGER else float(text)
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer)
 
 
 def _depth(content: bytes) -> int:
@@ -118,18 +122,44 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_APPEND = (
+    os.O_WRONLY
+    | os.O_CREAT
+    | os.O_APPEND
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+)
 
 
-def append(path: Path, content: str | bytes) -> None:
-    """Add to the end of a regular file, made if it does not exist; not synced, see `sync_file`.
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a regular file at its end, made if it does not exist; a link with this name is not followed.
 
     Raises: OSError, also if the name is a link, a pipe or a device.
     """
-    with open(os.open(path, _APPEND, 0o666), "ab") as file:  # noqa: PTH123
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(f"{path} is not a regular file")
+    try:
+        number = os.open(path, _APPEND, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a pipe that no process reads
+            raise _not_regular(path) from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise _not_regular(path)
+        return os.fdopen(number, "ab")
+    except BaseException:
+        os.close(number)
+        raise
+
+
+def append(path: Path, content: str | bytes) -> None:
+    """Add to the end of a regular file, as `open_to_append` opens it; not synced, see `sync_file`. Raises: OSError."""
+    with open_to_append(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def _not_regular(path: Path) -> OSError:
+    return OSError(errno.EINVAL, "not a regular file; remove it first", str(path))
 
 
 def sync_file(path: Path) -> None:

@@ -25,7 +25,7 @@ from tracetorch.cli.sweep.trust import check_plan
 __all__ = ["FILE", "plan", "read", "resume_sweep", "run_sweep"]
 
 _MOST_ROWS = 40
-_ORDER = ("failed", "killed", "broken", "interrupted", "absent", "running", "completed")
+_ORDER = ("failed", "killed", "broken", "unreadable", "interrupted", "absent", "running", "completed")
 
 
 def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fail_fast: bool) -> int:

@@ -21,7 +21,10 @@ _SECONDS = 0.5
 _MOST_ROWS = 20
 _COLUMNS = ("job", "varies", "status", "update", "metric so far")
 _OTHER_ROWS = 4  # of a terminal: the line of names, that of counts, and room for the prompt
-COLOURS = {"completed": "green", "failed": "red", "killed": "red", "broken": "red", "running": "cyan"}
+COLOURS = {
+    **{"completed": "green", "running": "cyan"},
+    **dict.fromkeys(("failed", "killed", "broken", "unreadable"), "red"),
+}
 
 
 class Watch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from contextlib import suppress
@@ -10,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tracetorch.files import write_whole
+from tracetorch.files import append, read_json, write_whole
 from tracetorch.runs.records import read_csv, read_jsonl, to_csv, to_json
 
 
@@ -67,8 +66,7 @@ class RunFolder:
 
     def append_record(self, record: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(to_json(record) + "\n")
+        append(self.path / "metrics.jsonl", to_json(record) + "\n")
 
     def keep_records(self, count: int) -> None:
         """Forget all lines of metrics.jsonl after so many. Raises: ValueError if there are fewer."""
@@ -84,25 +82,23 @@ class RunFolder:
             write_whole(path, b"".join(kept))
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl so far."""
-        path = self.path / "metrics.jsonl"
-        return read_jsonl(path) if path.exists() else []
+        """The lines of metrics.jsonl so far. Raises: OSError, ValueError as `read_jsonl`."""
+        try:
+            return read_jsonl(self.path / "metrics.jsonl")
+        except FileNotFoundError:
+            return []
 
     def table(self, name: str) -> dict[str, list[float]]:
         """The columns of a CSV file of numbers."""
         return read_csv(self.path / name)
 
     def facts(self) -> dict[str, Any]:
-        """What run.json says; nothing if there is none. Raises: ValueError if it is broken."""
+        """What run.json says; nothing if there is none. Raises: OSError; ValueError if it is broken."""
         path = self.path / "run.json"
-        if path.exists() and not path.is_file():  # such as a pipe, from which one would wait for ever
-            raise ValueError(f"{path} is broken: it is no plain file")
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
+            facts = read_json(path)
         except FileNotFoundError:
             return {}
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is broken: {error}") from None
         if not isinstance(facts, dict):
             raise ValueError(f"{path} is broken: it holds no object")
         return facts

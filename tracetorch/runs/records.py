@@ -6,11 +6,22 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tracetorch.files import MOST_ELEMENTS, open_regular, parse_json, read_text
 from tracetorch.printable import cell
+
+MOST_LINE_BYTES = 1 << 20
+"""Bound for a record."""
+
+MOST_TABLE_BYTES = 512 << 20
+"""Bound for a table of numbers."""
+
+_BYTES_FOR_AN_ELEMENT = 8  # of a record, at least: its name, its value and what separates them
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -31,27 +42,37 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The objects of a file with one in each line. A last line that was cut short is left out.
 
-    Raises: ValueError that names the line, if any other line is broken.
+    Memory: a small multiple of the file's size, whatever the file holds.
+    Raises: OSError; ValueError that names the line, if any other line is broken.
     """
-    lines = path.read_bytes().rstrip(b"\n").split(b"\n")
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:  # no JSON, or no UTF-8
-            if number < len(lines):
-                raise ValueError(f"{path}, line {number}, is no JSON: {error}") from None
-            continue
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}, is no object")
-        rows.append(row)
+    rows, elements = [], 0
+    with open_regular(path) as file:
+        room = MOST_ELEMENTS + os.fstat(file.fileno()).st_size // _BYTES_FOR_AN_ELEMENT
+        for number, line in enumerate(iter(partial(file.readline, MOST_LINE_BYTES), b""), 1):
+            elements += 1 + line.count(b",") + line.count(b"[") + line.count(b"{")
+            if elements > room:
+                raise ValueError(f"{path}, line {number}, has more elements than a run writes")
+            try:
+                row = parse_json(line)
+            except ValueError as error:  # no JSON, or no UTF-8
+                if len(line) == MOST_LINE_BYTES or file.read(1):
+                    raise ValueError(f"{path}, line {number}, is no JSON: {error}") from None
+                break
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}, line {number}, is no object")
+            rows.append(row)
     return rows
 
 
 def read_csv(path: Path) -> dict[str, list[float]]:
-    """A CSV of numbers, column by column. Raises: ValueError that names the file, if it holds anything else."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+    """A CSV of numbers, column by column.
+
+    Raises: OSError; ValueError that names the file, if it holds anything else.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(path, MOST_TABLE_BYTES), newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{path} is no table: {error}") from None
     if not rows or any(len(row) != len(rows[0]) for row in rows):
         raise ValueError(f"{path} is no table: its rows differ in length")
     try:
