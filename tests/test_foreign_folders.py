@@ -1,14 +1,19 @@
 """Run folders that another program wrote, or that cannot be read: a state, never an error, and nothing waited for."""
 
 import errno
+import fcntl
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.run_folders import run_folder
-from tracetorch.runs import RunFolder
+from tracetorch.files import open_to_append
+from tracetorch.runs import BusyError, RunFolder
 from tracetorch.runs import folder as folder_module
+from tracetorch.runs import lock as lock_module
+from tracetorch.runs.lock import Lock, is_locked
 from tracetorch.runs.records import read_csv, read_jsonl
 from tracetorch.runs.state import last_record, metric_of, state_of
 
@@ -97,3 +102,56 @@ def test_a_cell_that_is_no_csv_is_named(tmp_path):
     (tmp_path / "trials.csv").write_text("a\n" + "x" * 200_000 + "\n")
     with pytest.raises(ValueError, match=r"trials\.csv is no table"):
         read_csv(tmp_path / "trials.csv")
+
+
+# ── locks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path.parent / "outside")])
+def test_a_link_or_a_pipe_in_the_place_of_a_lock_is_refused(tmp_path, make):
+    make(tmp_path / ".lock")
+    assert not is_locked(tmp_path)
+    with pytest.raises(OSError, match="not a regular file; remove it first"):
+        Lock(tmp_path)
+    assert not (tmp_path / "outside").exists()
+
+
+def test_a_run_that_starts_while_a_reader_looks_is_not_refused(tmp_path, monkeypatch):
+    reader = (tmp_path / ".lock").open("w")
+    fcntl.flock(reader, fcntl.LOCK_SH)
+    monkeypatch.setattr(lock_module.time, "sleep", lambda seconds: reader.close())
+    lock = Lock(tmp_path)
+    assert is_locked(tmp_path)
+    monkeypatch.setattr(lock_module, "_PATIENCE_SECONDS", 0)
+    with pytest.raises(BusyError):
+        Lock(tmp_path)
+    lock.release()
+    assert not is_locked(tmp_path)
+
+
+def test_a_lock_on_a_file_that_was_removed_is_no_lock(tmp_path, monkeypatch):
+    """Else a run that waited for `clean` would go on in the folder that is no longer there."""
+    place = tmp_path / "r"
+    place.mkdir()
+
+    def open_and_remove(path):
+        file = open_to_append(path)
+        shutil.rmtree(place)
+        return file
+
+    monkeypatch.setattr(lock_module, "open_to_append", open_and_remove)
+    with pytest.raises(FileNotFoundError):
+        Lock(place)
+
+
+def test_any_number_of_runs_may_start_in_one_second(tmp_path, monkeypatch):
+    class Stopped(folder_module.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2030, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr(folder_module, "datetime", Stopped)
+    first = RunFolder.reserve(tmp_path, "tiny", "abcdef").path
+    for number in range(2, 1201):
+        first.with_name(f"{first.name}-{number}").mkdir()
+    assert RunFolder.reserve(tmp_path, "tiny", "abcdef").path == first.with_name(f"{first.name}-1201")

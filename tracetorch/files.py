@@ -31,12 +31,14 @@ _OPENING = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
 _LONGEST_INTEGER = 20  # characters: 64 bits and a sign
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
     """Open a regular file for reading; a named pipe or a device is never waited for.
 
+    Args: follow: whether the name may be a link; else that is an OSError.
     Raises: OSError as `open`; ValueError if it is anything but a regular file.
     """
-    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    number = os.open(path, flags | (0 if follow else getattr(os, "O_NOFOLLOW", 0)))
     try:
         if not stat.S_ISREG(os.fstat(number).st_mode):
             raise ValueError(f"{path} is not a regular file")

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tracetorch.files import append, read_json, write_whole
+from tracetorch.files import append, read_json, sync_folder, write_whole
 from tracetorch.runs.records import read_csv, read_jsonl, to_csv, to_json
 
 
@@ -25,7 +25,7 @@ class RunFolder:
 
     @classmethod
     def reserve(cls, root: Path, experiment: str, identity: str, exactly: Path | None = None) -> RunFolder:
-        """Make a new folder that belongs to nobody else, even if two runs start in the same second.
+        """Make a new folder that belongs to this run alone, however many start in the same second.
 
         Args:
             root: all runs lie in root/experiment/stamp-identity.
@@ -37,12 +37,12 @@ class RunFolder:
         if not (root / experiment).resolve().is_relative_to(root.resolve()):
             raise ValueError(f"a run of {experiment!r} would lie outside of {root}")
         stem = f"{datetime.now():%Y%m%d-%H%M%S}-{identity[:6]}"
-        for attempt in range(1, 1000):
-            try:
-                return cls._new(root / experiment / (stem if attempt == 1 else f"{stem}-{attempt}"))
-            except FileExistsError:
-                continue
-        raise FileExistsError(f"{root / experiment / stem} and 999 others exist")
+        path, others = root / experiment / stem, 0
+        while True:
+            with suppress(FileExistsError):
+                return cls._new(path)
+            others += 1
+            path = root / experiment / f"{stem}-{others + 1}"
 
     @classmethod
     def _new(cls, path: Path) -> RunFolder:
@@ -128,6 +128,7 @@ def _make(path: Path) -> list[Path]:
             try:
                 folder.mkdir()
                 made.append(folder)
+                sync_folder(folder.parent)  # a power cut may take a folder away of which only the content was synced
             except FileExistsError:
                 if folder == path:
                     raise
