@@ -42,6 +42,11 @@ class Display:
     def _start(self, values: dict[str, Any]) -> None:
         again = " goes on" if values["again"] else ""
         self.console.print(f"{self.experiment}{again} on {values['device']} → {values['folder']}", markup=False)
+        if lost := values.get("lost"):
+            span = f"updates {lost['from_update']} to {lost['update']}"
+            self.console.print(
+                f"{lost['records']} records of {span} are lost; metrics.jsonl marks the gap", markup=False
+            )
         self._began, self._steps = time.perf_counter(), 0.0
         if self.console.is_terminal:
             columns = (

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.run_folders import run_folder
+from tests.tiny_training import train
 from tracetorch.files import open_to_append
 from tracetorch.runs import BusyError, RunFolder
+from tracetorch.runs import checkpoint as checkpoint_module
 from tracetorch.runs import folder as folder_module
 from tracetorch.runs import lock as lock_module
 from tracetorch.runs.lock import Lock, is_locked
@@ -155,3 +158,61 @@ def test_any_number_of_runs_may_start_in_one_second(tmp_path, monkeypatch):
     for number in range(2, 1201):
         first.with_name(f"{first.name}-{number}").mkdir()
     assert RunFolder.reserve(tmp_path, "tiny", "abcdef").path == first.with_name(f"{first.name}-1201")
+
+
+# ── records that a checkpoint counts ────────────────────────────────────────────────────────────────────────────────
+
+LINES = [json.dumps({"update": update, "split": "train"}).encode() + b"\n" for update in (10, 20, 30, 40)]
+TEST, LATER = b'{"update": 40, "split": "test"}\n', b'{"update": 50, "split": "train"}\n'
+HOLE = bytes(len(LINES[0]))
+
+
+@pytest.mark.parametrize(
+    ("lines", "lost"),
+    [
+        ([*LINES], None),
+        ([*LINES, TEST, LATER], None),
+        (LINES[:3], (3, 1, 30, 40)),
+        ([*LINES[:3], LINES[3][:-1]], (3, 1, 30, 40)),
+        ([], (0, 4, 0, 40)),
+        ([LINES[0], HOLE + HOLE + LINES[3]], (1, 3, 10, 40)),
+        ([LINES[0], HOLE + HOLE[:-1] + b"\n", LINES[3]], (1, 2, 10, 40)),
+        ([LINES[0], b"[" * 5000 + b"\n", *LINES[2:], TEST], (1, 1, 10, 30)),
+        ([*LINES[:2], HOLE + HOLE + b"\n", TEST, LATER], (2, 2, 20, 40)),
+    ],
+)
+def test_what_a_checkpoint_counts_is_kept_and_a_gap_is_marked_once(tmp_path, lines, lost):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"".join(lines))
+    mark = RunFolder(tmp_path).keep_records(4, 40)
+    records = RunFolder(tmp_path).records()
+    if lost is None:
+        assert (path.read_bytes(), mark) == (b"".join(LINES), None)
+    else:
+        at, count, first, last = lost
+        assert mark == {"update": last, "split": "lost", "records": count, "from_update": first}
+        assert records[at] == mark and len(records) == 4 - count + 1
+        assert [row["update"] for row in records] == sorted(row["update"] for row in records)
+        assert all(row["split"] != "test" and row["update"] <= 40 for row in records)
+    before = path.read_bytes()
+    assert RunFolder(tmp_path).keep_records(4, 40) is None  # killed before the next checkpoint, and gone on with again
+    assert path.read_bytes() == before
+
+
+def test_a_checkpoint_is_written_after_what_it_counts_is_on_the_disk(tmp_path, monkeypatch):
+    heard = []
+
+    def hear(call, name):
+        def heard_call(path, *args):
+            heard.append((name, path.name))
+            return call(path, *args)
+
+        return heard_call
+
+    monkeypatch.setattr(folder_module, "sync_file", hear(folder_module.sync_file, "sync"))
+    monkeypatch.setattr(folder_module, "sync_folder", hear(folder_module.sync_folder, "names"))
+    monkeypatch.setattr(checkpoint_module, "write_whole", hear(checkpoint_module.write_whole, "write"))
+    run = train(tmp_path, updates=1, log_every=1, eval_every=1, figures=False)
+    outer = [path.name for path in (tmp_path, run.folder.path) if ("names", path.name) in heard]
+    assert outer == [tmp_path.name, "run"]
+    assert heard[-3:] == [("sync", "metrics.jsonl"), ("names", "run"), ("write", "latest.pt")]

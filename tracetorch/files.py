@@ -49,13 +49,15 @@ def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The content of a regular file. Raises: OSError; ValueError if it is no regular file, or larger than `most`."""
+    """The content of a regular file as long as it was when it was opened.
+
+    Raises: OSError; ValueError if it is no regular file, or larger than `most`.
+    """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(most + 1) if size <= most else b""
-    if size > most or len(content) > most:
-        raise ValueError(f"{path} is larger than {most:,} bytes")
-    return content
+        if size > most:
+            raise ValueError(f"{path} is larger than {most:,} bytes")
+        return file.read(size)
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:

@@ -6,11 +6,12 @@ import os
 import shutil
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tracetorch.files import append, read_json, sync_folder, write_whole
-from tracetorch.runs.records import read_csv, read_jsonl, to_csv, to_json
+from tracetorch.files import append, open_regular, read_json, sync_file, sync_folder, write_whole
+from tracetorch.runs.records import MOST_LINE_BYTES, keep, read_csv, read_jsonl, to_csv, to_json
 
 
 class RunFolder:
@@ -68,18 +69,27 @@ class RunFolder:
         """Add a line to metrics.jsonl."""
         append(self.path / "metrics.jsonl", to_json(record) + "\n")
 
-    def keep_records(self, count: int) -> None:
-        """Forget all lines of metrics.jsonl after so many. Raises: ValueError if there are fewer."""
+    def sync_records(self) -> None:
+        """Wait until metrics.jsonl is on the disk, so that a checkpoint may count its records."""
+        sync_file(self.path / "metrics.jsonl")
+        sync_folder(self.path)
+
+    def keep_records(self, count: int, update: int = 0) -> dict[str, Any] | None:
+        """Remove the records after those that a checkpoint counts, and put a mark where some of those are missing.
+
+        Args: count, update: how many records there were when the checkpoint was written, and after which update.
+        Returns: the mark, a record of the split "lost"; None if nothing is missing.
+        Raises: OSError; ValueError if metrics.jsonl is not a regular file.
+        """
         path = self.path / "metrics.jsonl"
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        kept = lines[:count]
-        if len(kept) < count or not all(line.endswith(b"\n") for line in kept):
-            raise ValueError(
-                f"{path} has lost lines: the checkpoint was written after {count}, there are {len(lines)}; "
-                f"tracetorch run --from {self.path} begins anew"
-            )
-        if path.exists():
+        try:
+            with open_regular(path) as file:
+                kept, mark = keep(iter(partial(file.readline, MOST_LINE_BYTES), b""), count, update)
+        except FileNotFoundError:
+            kept, mark = keep((), count, update)
+        if kept or path.exists():
             write_whole(path, b"".join(kept))
+        return mark
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl so far. Raises: OSError, ValueError as `read_jsonl`."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.nn import Sequential
+from tracetorch.runs.progress import check_alike
 
 
 class TrainingError(RuntimeError):
@@ -47,7 +48,8 @@ class HealthWatch:
         return {"found": self._found, "was_well": self._was_well}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
+        check_alike(self.state_dict(), state)
         self._found, self._was_well = state["found"], bool(state.get("was_well"))
 
 

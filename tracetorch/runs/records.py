@@ -21,6 +21,9 @@ MOST_LINE_BYTES = 1 << 20
 MOST_TABLE_BYTES = 512 << 20
 """Bound for a table of numbers."""
 
+LOST = "lost"
+"""Split of a record that marks a gap: `records` records of the updates `from_update` to `update` are lost."""
+
 _BYTES_FOR_AN_ELEMENT = 8  # of a record, at least: its name, its value and what separates them
 
 
@@ -62,6 +65,65 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
                 raise ValueError(f"{path}, line {number}, is no object")
             rows.append(row)
     return rows
+
+
+def keep(lines: Iterable[bytes], count: int, update: int) -> tuple[list[bytes], dict[str, Any] | None]:
+    """The first lines of a file of records, with a mark where some are missing.
+
+    A power cut may cut a file short, or leave zeros in it, which hide where lines end. Then records are kept that are
+    whole and no later than the checkpoint; a test comes after the last one. The mark is a record of the split "lost"
+    that counts as the `records` that it stands for, so that the count of a checkpoint is the same before and after.
+
+    Args: count, update: how many records there were when a checkpoint was written, and after which update.
+    Returns: the lines; the mark, if it was put among them now.
+    """
+    kept: list[bytes] = []
+    missing, at = count, 0
+    gap: tuple[int, int] | None = None  # so many lines are kept before it, and the last is of this update
+    after: int | None = None  # update of the first line after it
+    for line in lines:
+        if not missing or len(line) == MOST_LINE_BYTES:  # what follows a hole of that size is left out
+            break
+        record = _whole(line)
+        weight = _weight(record)
+        if not 0 < weight <= missing:
+            gap, after = gap or (len(kept), at), None
+            continue
+        if gap and (_update(record, at) > update or record.get("split") == "test"):
+            continue
+        at = _update(record, at)
+        after = at if after is None else after
+        missing -= weight
+        kept.append(line)
+    if not missing:
+        return kept, None
+    place, before = gap or (len(kept), at)
+    end = update if gap is None or after is None else after
+    mark = {"update": max(before, end), "split": LOST, "records": missing, "from_update": before}
+    kept.insert(place, to_json(mark).encode() + b"\n")
+    return kept, mark
+
+
+def _whole(line: bytes) -> dict[str, Any]:
+    """The record in a line; empty if it is not whole."""
+    try:
+        record = parse_json(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _weight(record: Mapping[str, Any]) -> int:
+    """How many records a line stands for."""
+    if not record:
+        return 0
+    found = record.get("records") if record.get("split") == LOST else 1
+    return found if isinstance(found, int) else 0
+
+
+def _update(record: Mapping[str, Any], before: int) -> int:
+    found = record.get("update")
+    return found if isinstance(found, int) else before
 
 
 def read_csv(path: Path) -> dict[str, list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -80,7 +81,8 @@ class Run:
         self.planned_updates: int | None = None
         self.status = "new"
         self._gave_up, self._unwanted = False, ""
-        self._kept_records, self._wall_before = 0, 0.0
+        self._kept_records, self._restored, self._wall_before = 0, 0, 0.0
+        self._run_id: str | None = None
         self._memory: TrainingMemory | None = None
 
     @property
@@ -108,10 +110,13 @@ class Run:
                 part.load_state_dict(found["parts"][name])
             restore_random(found["random"])
             self.timings, self._wall_before = dict(found["timings"]), found["wall_seconds"]
-            self._kept_records = found["records"]
-            return int(found["update"])
+            self._kept_records, self._restored, self._run_id = found["records"], found["update"], found.get("run_id")
         except KeyError as error:
             raise ValueError(f"{path} belongs to another kind of run: it has no {error}") from error
+        except Exception as error:  # a part raises whatever a state of another kind makes it raise
+            why = str(error) if isinstance(error, ValueError) else type(error).__name__
+            raise ValueError(f"{path} belongs to another kind of run ({why})") from error
+        return self._restored
 
     def save(
         self, name: str, net: Sequential, optimizer: torch.optim.Optimizer, update: int, **parts: Resumable
@@ -120,6 +125,8 @@ class Run:
         states = {part: value.state_dict() for part, value in parts.items()}
         counters = {"update": update, "records": self._kept_records, "parts": states}
         clock = {"timings": dict(self.timings), "wall_seconds": self._wall_seconds()}
+        counters["run_id"] = self._facts["run_id"]
+        self.folder.sync_records()  # a checkpoint that survives a power cut counts on the records before it
         save_checkpoint(self.folder.checkpoint(name), net, optimizer, **counters, **clock)
         self._saved = time.perf_counter()
 
@@ -129,9 +136,10 @@ class Run:
 
     def __enter__(self) -> Run:
         self._started = self._saved = time.perf_counter()
+        lost = None
         if self._again:
             self.folder = self._again
-            self.folder.keep_records(self._kept_records)
+            lost = self.folder.keep_records(self._kept_records, self._restored)
             remove_remains(self.folder.path)
             remove_remains(self.folder.checkpoint("latest").parent)
             for name, content in self._files.items():  # it may have been stopped before they were there
@@ -142,7 +150,7 @@ class Run:
         else:
             self._reserve()
         self._interrupt.__enter__()
-        where = {"folder": self.folder.path, "device": self._facts["device"]}
+        where = {"folder": self.folder.path, "device": self._facts["device"], **({"lost": lost} if lost else {})}
         self._listener("start", {**where, "again": self._again is not None})
         return self
 
@@ -166,6 +174,7 @@ class Run:
         self._facts = {
             "experiment": self.experiment,
             **facts_of(self.config),
+            "run_id": before.get("run_id") or self._run_id or secrets.token_hex(8),
             "device": environment.device_name(self.device),
             "planned_updates": self.planned_updates,
             "started": before.get("started") or environment.now(),

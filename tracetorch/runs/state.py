@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 from tracetorch.files import open_regular, parse_json
 from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.lock import is_locked
+from tracetorch.runs.records import LOST
 
 _TAIL_BYTES = 32768
 _NO_METRICS = ("update", "split", "loss")
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(("summary", "timings", "versions", "settings"), dict),
-    **{"planned_updates": int, "resumed": list, "lost_records": list, "error": str, "run_id": str},
+    **{"planned_updates": int, "resumed": list, "error": str, "run_id": str},
 }
 """A value of another type was not written by a run, and is left out."""
 
@@ -76,7 +77,7 @@ def last_record(folder: Path) -> dict[str, Any]:
 
 def metric_of(record: dict[str, Any]) -> tuple[str, float] | None:
     """The first metric of a record, such as ("accuracy", .98); the loss if it has no other. A diagnostic's has none."""
-    if record.get("split") in ("gradient", "switch"):
+    if record.get("split") in ("gradient", "switch", LOST):
         return None
     for name, value in record.items():
         number = _number(value)
