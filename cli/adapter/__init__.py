@@ -9,16 +9,18 @@ from tracetorch.cli.adapter.composing import (
     conf_dir,
     load,
     options,
-    read_yaml,
 )
 from tracetorch.cli.adapter.making import function, make
-from tracetorch.cli.adapter.overrides import parse, written
+from tracetorch.cli.adapter.overrides import check_foreign, parse, written
+from tracetorch.cli.adapter.reading import check_plain, read_yaml
 
 __all__ = [
     "GROUPS",
     "PRESETS",
     "Composed",
     "amend",
+    "check_foreign",
+    "check_plain",
     "compose",
     "conf_dir",
     "function",
