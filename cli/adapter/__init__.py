@@ -12,7 +12,7 @@ from tracetorch.cli.adapter.composing import (
 )
 from tracetorch.cli.adapter.making import function, make
 from tracetorch.cli.adapter.overrides import check_foreign, parse, written
-from tracetorch.cli.adapter.reading import check_plain, read_yaml
+from tracetorch.cli.adapter.reading import check_plain, portable, read_yaml, restored
 
 __all__ = [
     "GROUPS",
@@ -28,6 +28,8 @@ __all__ = [
     "make",
     "options",
     "parse",
+    "portable",
     "read_yaml",
+    "restored",
     "written",
 ]

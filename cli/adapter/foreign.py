@@ -44,7 +44,7 @@ class Presets(ConfigSource):
         content = parse_yaml(text, path, references=True)
         for line in _texts(content.get("defaults")):
             if not _CHOICE.fullmatch(line) or re.search(r"\bhydra\b", line):
-                raise UsageError(f"{path}: defaults: {shorten(repr(line))} is no choice such as 'override /task: mnist'")
+                raise UsageError(f"{path}: defaults: {shorten(repr(line))} is no choice such as override /task: mnist")
         try:
             header = self._get_header_dict(text)
         except ValueError as error:

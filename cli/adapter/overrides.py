@@ -56,9 +56,9 @@ def parse(line: str, *, sweep: bool = False) -> Override:
 
 
 def check_foreign(lines: Iterable[str], where: object) -> None:
-    """Changes that were read from a file hold plain values, name other values of the config, and choose by name.
+    r"""Changes that were read from a file hold plain values, name other values of the config, and choose by name.
 
-    They are held against what they mean, because `$\\{oc.env:TOKEN\\}` and the like mean more than they look.
+    They are held against what they mean, because `$\{oc.env:TOKEN\}` is a reference as well.
     Raises: UsageError that names the first that does more.
     """
     for line in lines:
