@@ -4,11 +4,14 @@ from tracetorch.cli.adapter.composing import (
     GROUPS,
     PRESETS,
     Composed,
+    Template,
     amend,
     compose,
     conf_dir,
+    fill,
     load,
     options,
+    template,
 )
 from tracetorch.cli.adapter.making import function, make
 from tracetorch.cli.adapter.overrides import check_foreign, parse, written
@@ -18,11 +21,13 @@ __all__ = [
     "GROUPS",
     "PRESETS",
     "Composed",
+    "Template",
     "amend",
     "check_foreign",
     "check_plain",
     "compose",
     "conf_dir",
+    "fill",
     "function",
     "load",
     "make",
@@ -31,5 +36,6 @@ __all__ = [
     "portable",
     "read_yaml",
     "restored",
+    "template",
     "written",
 ]

@@ -19,7 +19,7 @@ from yaml import YAMLError
 
 from tracetorch.cli.adapter.foreign import searched
 from tracetorch.cli.adapter.overrides import parse
-from tracetorch.cli.adapter.reading import check_plain, read_yaml, to_yaml
+from tracetorch.cli.adapter.reading import check_plain, is_plain, read_yaml, to_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.suggest import has, no_such_key
 
@@ -46,6 +46,14 @@ class Composed(NamedTuple):
         return to_yaml(self.config)
 
 
+class Template(NamedTuple):
+    """A composed config before its references are followed, so that what refers to a value follows a change of it."""
+
+    config: dict[str, Any]  # plain values, and references to others of them; see `check_plain`
+    experiment: str
+    choices: Mapping[str, str] = MappingProxyType({})
+
+
 def name_of(parsed: list[Override], choices: Any) -> str:
     """What to call a run: its preset; but where another task was chosen, that task, for it is no longer the preset."""
     tasks = [str(override.value()) for override in parsed if override.key_or_group == "task"]
@@ -69,6 +77,41 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
     Args: config_dir: a folder with further choices; where it has one of the same name, that of `conf/` is taken.
     Raises: UsageError, one sentence, for anything that Hydra or OmegaConf cannot make sense of.
     """
+    config, experiment, choices = _composed(overrides, config_dir)
+    return resolve(config, experiment)._replace(choices=choices)
+
+
+def template(overrides: list[str]) -> Template:
+    """As `compose`, without following references within the config; what calls a function is called now."""
+    config, experiment, choices = _composed(overrides, None)
+    resolved = resolve(config, experiment).config
+    unresolved = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    return Template(_without_calls(unresolved, resolved), experiment, choices)
+
+
+def fill(base: Template, changes: list[str]) -> Composed:
+    """The config of a template in which some values are others. Raises: UsageError."""
+    config = OmegaConf.create(base.config)
+    for override in [parse(line) for line in changes]:
+        key, value = override.key_or_group, override.value()
+        if not has(base.config, key):
+            raise UsageError(no_such_key(key, base.config, _keys_of))
+        check_plain(value, key=key)
+        OmegaConf.update(config, key, value, merge=True)
+    return resolve(config, base.experiment)._replace(choices=base.choices)
+
+
+def _without_calls(node: Any, resolved: Any) -> Any:
+    """References that name values as they are; others, and what is an object of OmegaConf's, as they were resolved."""
+    if isinstance(node, dict) and isinstance(resolved, dict):
+        return {name: _without_calls(inner, resolved[name]) for name, inner in node.items()}
+    if isinstance(node, list) and isinstance(resolved, list):
+        return [_without_calls(*both) for both in zip(node, resolved, strict=True)]
+    return node if is_plain(node) else resolved
+
+
+def _composed(overrides: list[str], config_dir: Path | None) -> tuple[DictConfig, str, dict[str, str]]:
+    """The config as Hydra composes it, what to call its run, and what is chosen from each group."""
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
     parsed = [parse(override) for override in overrides]
@@ -85,8 +128,7 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
         raise UsageError(f"a file in {config_dir} is no YAML: {shorten(' '.join(str(error).split()), 300)}") from error
     except ERRORS as error:
         raise _unknown(error, parsed, config_dir) from error
-    chosen = {str(group): str(choice) for group, choice in choices.items() if group in GROUPS}
-    return resolve(config, experiment)._replace(choices=chosen)
+    return config, experiment, {str(group): str(choice) for group, choice in choices.items() if group in GROUPS}
 
 
 def load(path: Path) -> Composed:

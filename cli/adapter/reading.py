@@ -159,12 +159,14 @@ def check_plain(value: Any, where: object = "", key: str = "", *, references: bo
             check_plain(inner, where, f"{key}[{number}]", references=references)
     elif not isinstance(value, str | int | float | None):
         raise UsageError(f"{at} is of the kind {type(value).__name__}, which no config holds")
-    elif isinstance(value, str) and "${" in value and not (references and _only_names(value)):
+    elif isinstance(value, str) and "${" in value and not (references and is_plain(value)):
         what = "calls a function" if references else "refers to something else"
         found = shorten(repr(value[value.index("${") :]), 60)
         raise UsageError(f"{at} holds {found}, which {what}, and is not followed here: write the value itself")
 
 
-def _only_names(text: str) -> bool:
-    """Whether all references in a word name other values, and none is hidden from the first reader by a backslash."""
-    return "\\" not in text and "${" not in _REFERENCE.sub("", text)
+def is_plain(value: Any) -> bool:
+    """Whether all references in a word name other values, and none is hidden from its first reader by a backslash."""
+    return (
+        not isinstance(value, str) or "${" not in value or ("\\" not in value and "${" not in _REFERENCE.sub("", value))
+    )
