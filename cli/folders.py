@@ -88,7 +88,8 @@ def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
     if not isinstance(before, dict):
         return
     free = set(NOT_THE_EXPERIMENT) - {"seed"}
-    found = difference(*({name: part for name, part in one.items() if name not in free} for one in (before, now)))
+    before, now = ({name: part for name, part in one.items() if name not in free} for one in (before, now))
+    found = difference(before, now)
     if found:
         was, is_now = (shorten(repr(value), 40) for value in (found.one, found.other))
         raise UsageError(

@@ -28,14 +28,14 @@ def make(node: dict[str, Any], name: str) -> Any:
         try:
             return call(*args, **kwargs)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"{name}: {' '.join(str(error).split())}") from error
+            raise UsageError(f"{name}: {_words(error)}") from error
 
     try:
         made = named(_made, node)
     except UsageError:
         raise
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{name}: {_words(error)}") from error
     return partial(named, made) if node.get("_partial_") else made
 
 
@@ -44,8 +44,14 @@ def function(node: dict[str, Any]) -> Callable[..., Any]:
     try:
         made: Callable[..., Any] = _made(node)
     except (ImportError, ValueError) as error:
-        raise UsageError(f"{node.get('_target_')}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{node.get('_target_')}: {_words(error)}") from error
     return made
+
+
+def _words(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    says_little = isinstance(error, LookupError | SystemExit) or not text  # such as KeyError: 'subject'
+    return f"{type(error).__name__}: {text}" if says_little else text
 
 
 def _made(value: Any) -> Any:

@@ -167,6 +167,6 @@ def check_plain(value: Any, where: object = "", key: str = "", *, references: bo
 
 def is_plain(value: Any) -> bool:
     """Whether all references in a word name other values, and none is hidden from its first reader by a backslash."""
-    return (
-        not isinstance(value, str) or "${" not in value or ("\\" not in value and "${" not in _REFERENCE.sub("", value))
-    )
+    if not isinstance(value, str) or "${" not in value:
+        return True
+    return "\\" not in value and "${" not in _REFERENCE.sub("", value)

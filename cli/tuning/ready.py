@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tracetorch.cli.adapter import (
     Composed,
@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from tracetorch.tasks import Task
 
 
+_BASE = "base"
+"""What a study's file calls the config without any choice of the search."""
+
+
 class Composer:
-    """Makes the configs of trials, all of the same presets: what those say is composed once for each choice from a group.
+    """Makes the configs of trials, all of the same presets: these are composed once for each choice from a group.
 
     Args:
         overrides: what is typed for all of them.
@@ -46,24 +50,23 @@ class Composer:
         self._templates: dict[str, Template] = {}
         if origin is not None and self._may_compose:
             check_foreign(overrides, origin)
-        for choice, node in _items(templates, origin) if templates is not None else ():
-            config, experiment, choices = (node.get(name) for name in Template._fields)
-            check_plain(restored(config), origin, choice or "config", references=True)
+        for choice, node in _items(templates or {}, origin):
+            config, experiment, choices = (dict(_items(node, origin)).get(name) for name in Template._fields)
+            check_plain(config, origin, choice, references=True)
             known = {name: one for name, one in _items(choices, origin) if isinstance(one, str)}
             self._templates[choice] = Template(dict(_items(restored(config), origin)), plain_name(experiment), known)
 
     def content(self) -> dict[str, Any]:
         """What was composed, for the study's file."""
-        return {
-            choice: portable({**one._asdict(), "choices": dict(one.choices)}) for choice, one in self._templates.items()
-        }
+        plain = {choice: {**one._asdict(), "choices": dict(one.choices)} for choice, one in self._templates.items()}
+        return cast(dict[str, Any], portable(plain))
 
     def __call__(self, changes: list[str]) -> tuple[Composed, list[str]]:
         """The config of a trial, checked, and the overrides that describe it. Raises: UsageError."""
         chosen = [line for line in changes if line.partition("=")[0] in PARTS]
         if self._origin is not None:
             check_foreign(changes, self._origin)
-        base = self._template("")
+        base = self._template(_BASE)
         for line in chosen:
             part, other = line.partition("=")[0], self._template(line)
             experiment = other.experiment if part == "task" else base.experiment
@@ -78,8 +81,8 @@ class Composer:
     def _template(self, choice: str) -> Template:
         if choice not in self._templates:
             if not self._may_compose:
-                raise UsageError(f"{self._origin} holds no config for {shorten(choice) or 'its trials'}")
-            self._templates[choice] = template([*self._overrides, *([choice] if choice else [])])
+                raise UsageError(f"{self._origin} holds no config for {shorten(choice)}")
+            self._templates[choice] = template([*self._overrides, *([choice] if choice != _BASE else [])])
         return self._templates[choice]
 
 
