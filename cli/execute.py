@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tracetorch.cli.adapter import Composed, function, make
 from tracetorch.cli.check import BESIDE, PARTS, check
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, shorten
+from tracetorch.cli.folders import check_unchanged
 
 if TYPE_CHECKING:
     from tracetorch.runs import Run, RunFolder
@@ -55,6 +56,8 @@ def execute(
     """
     config, output = composed.config, composed.config["output"]
     check(config)
+    if again is not None:
+        check_unchanged(again, config)
 
     from tracetorch import device  # from here on it takes a second: torch is loaded
     from tracetorch.runs import Run

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracetorch.cli.adapter import Composed, amend, load
 from tracetorch.cli.check import check, check_trusted
-from tracetorch.cli.errors import UsageError
+from tracetorch.cli.errors import UsageError, shorten
 
 if TYPE_CHECKING:
     from tracetorch.runs import RunFolder
@@ -26,7 +27,7 @@ class Found(NamedTuple):
     state: State
 
 
-def find_run(path: Path, trust: Iterable[str] = (), overrides: Iterable[str] = ()) -> Found:
+def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] = ()) -> Found:
     """The run in a folder, its config checked: what it would call is trusted, and takes what it is given.
 
     Args:
@@ -52,6 +53,49 @@ def find_run(path: Path, trust: Iterable[str] = (), overrides: Iterable[str] = (
 
     state = state_of(path)
     return Found(RunFolder(path), composed._replace(experiment=plain_name(state.facts.get("experiment"))), state)
+
+
+class Difference(NamedTuple):
+    """Where two configs differ first."""
+
+    key: str
+    one: Any  # None, too, where there is no such key
+    other: Any
+
+
+def difference(one: Any, other: Any, key: str = "") -> Difference | None:
+    """Where two plain values differ first; None if they are equal. 1 and 1.0 are, 1 and true are not."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        pairs = ((f"{key}.{name}" if key else str(name), one.get(name), other.get(name)) for name in {**one, **other})
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = ((f"{key}[{at}]", *pair) for at, pair in enumerate(zip(one, other, strict=True)))
+    else:
+        same = one == other and isinstance(one, bool) == isinstance(other, bool)
+        return None if same or one is other else Difference(key, one, other)
+    return next((found for name, a, b in pairs if (found := difference(a, b, name))), None)
+
+
+def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
+    """A run goes on with the config that it was begun with, but for where and on what it runs.
+
+    Raises: UsageError that names the first key that says something else now.
+    """
+    from tracetorch.runs.identity import NOT_THE_EXPERIMENT
+    from tracetorch.runs.records import to_json
+    from tracetorch.runs.state import state_of
+
+    before, now = state_of(folder.path).facts.get("config"), json.loads(to_json(config))
+    if not isinstance(before, dict):
+        return
+    free = set(NOT_THE_EXPERIMENT) - {"seed"}
+    before, now = ({name: part for name, part in one.items() if name not in free} for one in (before, now))
+    found = difference(before, now)
+    if found:
+        was, is_now = (shorten(repr(value), 40) for value in (found.one, found.other))
+        raise UsageError(
+            f"{folder.path / 'config.yaml'}: {shorten(found.key)} is {is_now}, and the run was begun with {was}; "
+            f"put it back, or start another run with tracetorch run"
+        )
 
 
 def plain_name(experiment: Any) -> str:

@@ -40,7 +40,7 @@ def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
     if state.status in ("broken", "unreadable"):
         raise UsageError(state.error)
     yield "status", f"{state.status}: {_plain(state.error)}" if state.error else state.status
-    yield from _flat({name: value for name, value in state.facts.items() if name not in ("status", "error")})
+    yield from _flat({name: value for name, value in state.facts.items() if name not in ("status", "error", "config")})
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

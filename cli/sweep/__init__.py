@@ -17,10 +17,10 @@ from tracetorch.cli.folders import check_links
 from tracetorch.cli.sweep.figures import draw_all
 from tracetorch.cli.sweep.job import Worker, tidy
 from tracetorch.cli.sweep.launching import Launched, carry_out
-from tracetorch.cli.sweep.plan import FILE, Job, Plan, plan, read
+from tracetorch.cli.sweep.plan import FILE, Job, Plan, plan, read, write
 from tracetorch.cli.sweep.queue import Queue
 from tracetorch.cli.sweep.stopping import Attention, Owner, go_on, stop_now
-from tracetorch.cli.sweep.trust import check_plan
+from tracetorch.cli.sweep.trust import changed_since, check_plan
 
 __all__ = ["FILE", "plan", "read", "resume_sweep", "run_sweep"]
 
@@ -48,7 +48,7 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
     except OSError as error:
         raise UsageError(f"cannot write to {error.filename}: {error.strerror}; choose another output.root") from error
     try:
-        folder.write_json(FILE, planned.content())
+        planned = write(planned, folder.path)
     except OSError as error:
         folder.remove()
         raise UsageError(f"cannot write to {folder.path}: {error.strerror}") from error
@@ -70,7 +70,7 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     for path in (folder, *(folder / job.name for job in planned.jobs)):
         if path.is_dir():
             check_links(path)
-    check_plan(planned, folder, changes, trust)
+    planned = check_plan(planned, folder, changes, trust)
     queue = Queue(launcher_of(planned.settings), folder, [], before=True)
     planned = replace(planned, settings=change_launcher(planned.settings, changes))
     left = []
@@ -85,6 +85,8 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     if numbers := queue.left():
         ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
         raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or take them back with scancel {ids}")
+    if key := changed_since(left):
+        print(f"the presets say something else by now of {key}; the sweep goes on with what it was begun with")
     return _go(planned, folder, left, fail_fast)
 
 
@@ -97,12 +99,14 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
         lock = Lock(folder)
     except BusyError as error:
         raise UsageError(f"{error}; wait for it, or stop it first") from error
+    if not planned.seal:  # it was begun by an older version
+        planned = write(planned, folder)
     before = len(planned.jobs) - len(jobs)
     again = f", {before} of them done before" if before else ""
     console.print(f"{planned.experiment}: {len(planned.jobs)} jobs{again} → {folder}", markup=False)
     names = [job.name for job in jobs]
     queue = Queue(launcher_of(planned.settings), folder.resolve(), names)
-    worker = Worker(str(folder.resolve()), tuple(names), Owner(), fail_fast)
+    worker = Worker(str(folder.resolve()), planned.seal, tuple(names), Owner(), fail_fast)
     try:
         go_on(folder)
         with Watch(console, folder, planned.jobs, queue.has), Attention(folder, console.print) as attention:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain
-from tracetorch.cli.tuning.place import Begun, read, reserve
+from tracetorch.cli.tuning.place import FILE, Begun, read, reserve
 from tracetorch.cli.tuning.ready import Composer, ready
 from tracetorch.cli.tuning.search import read as read_search
 from tracetorch.cli.tuning.search import split
@@ -40,7 +40,7 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
     begun = read(folder)
     if typed and typed != begun.typed:
         raise UsageError(f"{folder} is a study of {begun.is_of}: {_goes_on(folder)}; for another, name another folder")
-    composer = Composer(begun.overrides, folder / "study.json", trust)
+    composer = Composer(begun.overrides, folder / FILE, trust, begun.configs)
     search, composed = ready(begun.search, composer)
     return _go(begun._replace(search=search), composer, int(composed.config["seed"]), folder, trials)
 
@@ -52,7 +52,7 @@ def _begin(typed: list[str], trials: int | None, folder: Path | None) -> int:
     composer = Composer(overrides, None, [])
     search, composed = ready(read_search(about), composer)
     root = Path(composed.config["output"].get("root", "outputs")).expanduser()
-    begun = Begun(composed.experiment, typed, overrides, search)
+    begun = Begun(composed.experiment, typed, overrides, search, composer.content())
     place = reserve(begun, root, folder)
     return _go(begun, composer, int(composed.config["seed"]), place, trials)
 

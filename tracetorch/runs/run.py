@@ -183,6 +183,7 @@ class Run:
             "versions": environment.versions(),
             "git": environment.git_revision(),
             "settings": environment.settings(),
+            "config": self.config,  # what the checkpoints are of, whatever becomes of config.yaml
         }
         self._settle("running")
 
