@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tracetorch.files import append, read_json, sync_folder, write_whole
+from tracetorch.files import append, leads_out, read_json, sync_folder, write_whole
 from tracetorch.runs.records import read_csv, read_jsonl, to_csv, to_json
 
 
@@ -34,7 +34,7 @@ class RunFolder:
         """
         if exactly is not None:
             return cls._new(exactly)
-        if not (root / experiment).resolve().is_relative_to(root.resolve()):
+        if leads_out(root / experiment, root):
             raise ValueError(f"a run of {experiment!r} would lie outside of {root}")
         stem = f"{datetime.now():%Y%m%d-%H%M%S}-{identity[:6]}"
         path, others = root / experiment / stem, 0
