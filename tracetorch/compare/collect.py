@@ -106,9 +106,14 @@ def read(folder: Path) -> Run | LeftOut:
         flat = flatten(config)
         return Run(folder, name, state.facts, flat, "", group_of(config, data), id_of(config, data))
     except Exception as error:  # a stranger's YAML makes the parser raise many things
-        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({plain(error, 120)})"
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({_sentence(error)})"
         run = Run(folder, name, state.facts, None, f"config.yaml {reason}", "", "")
         return run._replace(group=run.fact("group"), id=run.fact("id"))
+
+
+def _sentence(error: Exception) -> str:
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return plain(words.partition("config.yaml ")[2] or words, 120)
 
 
 def _data(state: State) -> dict[str, str]:
@@ -136,10 +141,12 @@ def settle(runs: Sequence[Run]) -> list[Run]:
         if made and run.config is not None:
             path = names[made]
             run.config[key] = f"{path} ({made[:6]})" if len(content[path]) > 1 else path
-    return [
-        run if run.config is not None else run._replace(group=groups.get(run.group, run.group), id=ids.get(run.id, run.id))
-        for run in runs
-    ]
+    settled = []
+    for run in runs:
+        if run.config is None:
+            run = run._replace(group=groups.get(run.group, run.group), id=ids.get(run.id, run.id))  # noqa: PLW2901
+        settled.append(run)
+    return settled
 
 
 def _sources(runs: Sequence[Run]) -> list[tuple[Run, str, str]]:

@@ -37,7 +37,6 @@ def write(found: Comparison, folder: Path, command: str) -> list[Path]:
     Raises: OSError if something cannot be.
     """
 
-
     def make(hidden: Path) -> list[Path]:
         svg = save(draw(found), hidden / "comparison")[1].read_text(encoding="utf-8")
         write_whole(hidden / "comparison.csv", to_csv(tables.group_rows(found)))

@@ -32,7 +32,6 @@ def write(found: Relation, folder: Path) -> list[Path]:
     Raises: OSError if something cannot be.
     """
 
-
     def make(hidden: Path) -> list[Path]:
         made = [*save(draw(found), hidden / found.stem), hidden / f"{found.stem}.csv"]
         write_whole(made[-1], to_csv(rows(found)))

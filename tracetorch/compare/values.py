@@ -138,8 +138,8 @@ def _read(folder: Path) -> list[Any]:
 
     Raises: OSError; ValueError that names the line.
     """
-    content = read_bytes(folder / "metrics.jsonl")
     try:
+        content = read_bytes(folder / "metrics.jsonl")
         return list(parse_json(b"[" + content.rstrip(b"\n").replace(b"\n", b",") + b"]"))
     except ValueError:
         return RunFolder(folder).records()

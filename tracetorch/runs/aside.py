@@ -1,4 +1,4 @@
-"""Hidden folders for what must not be seen half done: locked while their process lives, removed by the next if it died."""
+"""Hidden folders for what is half done: locked while their process lives; the next removes what a killed one left."""
 
 from __future__ import annotations
 

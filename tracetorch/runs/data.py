@@ -1,4 +1,4 @@
-"""Which data a config names, by a hash of their content: the same data in two places are the same, other data are not."""
+"""Which data a config names, by a hash of their content, wherever they lie."""
 
 from __future__ import annotations
 

@@ -91,10 +91,7 @@ def remove(path: Path, root: Path) -> bool:
     """
     if leads_out(path, root) or real(path) == real(root):
         raise ValueError(f"{path} does not lie below {root}")
-    if path.name.startswith(REMOVING):
-        removed = remove_abandoned(path)
-    else:
-        removed = _remove_run(path)
+    removed = remove_abandoned(path) if path.name.startswith(REMOVING) else _remove_run(path)
     for parent in path.parents if removed else ():
         if real(parent) == real(root):
             break
