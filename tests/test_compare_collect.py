@@ -70,11 +70,8 @@ def test_what_the_system_cannot_read_keeps_nothing_from_the_other_runs(tmp_path,
     (bad / name).unlink()
     (bad / name).symlink_to(name)  # which no user can open, not even root
     found = compare([tmp_path])
-    said = [
-        *(f"{one.name}: {one.why}" for one in found.left_out),
-        *(f"{run.run.name}: {run.remark}" for run in found.runs if run.remark),
-    ]
-    assert len(said) == 1 and said[0].startswith(f"{bad}: ") and "symbolic links" in said[0]
+    said = [*left_out(found.left_out), *remarks(found)]
+    assert len(said) == 1 and said[0].startswith(str(bad)) and "symbolic links" in said[0]
 
 
 @pytest.mark.parametrize(
@@ -87,9 +84,8 @@ def test_what_no_run_writes_keeps_nothing_from_the_other_runs(tmp_path, file, va
     metric = f'"accuracy": {value}, "loss": {value}, "wall_seconds": {value}, "update": {value}'
     with (bad / file).open("w") as out:
         if file == "run.json":
-            out.write(
-                f'{{"status": "completed", "started": {value}, "data": {value}, "id": {value}, "summary": {{{metric}}}}}'
-            )
+            facts = "".join(f'"{name}": {value}, ' for name in ("started", "data", "id", "seed", "rule"))
+            out.write(f'{{"status": "completed", {facts} "summary": {{{metric}}}}}')
         else:
             out.write(f'{{"split": "test", {metric}}}\n{{"split": {value}, {metric}}}\n')
     found = compare([tmp_path])

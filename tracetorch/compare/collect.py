@@ -83,7 +83,8 @@ def find(folders: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
             try:
                 is_file = stat.S_ISREG((folder / "run.json").stat().st_mode)
             except OSError as error:
-                complain(error)
+                why = f"run.json cannot be read: {plain(error.strerror)}"
+                unreadable.append(LeftOut(plain(folder), "unreadable", "", why))
                 continue
             if is_file:
                 found.setdefault(real(folder), folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -72,13 +71,11 @@ def _taken(path: Path) -> Lock | None:
 def _remove(path: Path, lock: Lock, *, ignore_errors: bool = False) -> None:
     """The lock's file goes last: until then other processes see that this one is at work."""
     try:
-        for inside in os.scandir(path):
-            if inside.name == NAME:
-                continue
-            if inside.is_dir(follow_symlinks=False):
-                shutil.rmtree(inside.path, ignore_errors=ignore_errors)
-            else:
-                Path(inside.path).unlink(missing_ok=True)
+        for inside in list(path.iterdir()):
+            if inside.is_dir() and not inside.is_symlink():
+                shutil.rmtree(inside, ignore_errors=ignore_errors)
+            elif inside.name != NAME:
+                inside.unlink(missing_ok=True)
         (path / NAME).unlink(missing_ok=True)
         path.rmdir()
     except OSError:
