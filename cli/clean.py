@@ -42,7 +42,9 @@ def command(
 
     from tracetorch.runs.rubbish import choose, remove
 
-    chosen = choose(root, failed=failed, unfinished=unfinished, older_than_seconds=age, keep_best=keep_best)
+    chosen, unread = choose(root, failed=failed, unfinished=unfinished, older_than_seconds=age, keep_best=keep_best)
+    for folder in unread:
+        print(f"left alone  {folder.path}  ({folder.why})")
     if not chosen:
         print(f"nothing to remove in {root}")
         return
@@ -53,7 +55,7 @@ def command(
             try:
                 done += remove(run.path, root)
             except OSError as error:
-                trouble = trouble or f"{error.filename}: {error.strerror}"
+                trouble = trouble or f"{error.filename or run.path}: {error.strerror or error}"
     size = sum(run.mebibytes for run in chosen)
     if not yes:
         print(f"{len(chosen)} runs, {size:,.1f} MiB; add --yes to remove them")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,7 @@ import typer
 from tracetorch.cli.arguments import Traceback
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.suggest import has, no_such_key
+from tracetorch.files import leads_out
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -161,7 +164,15 @@ def _print(console: Console, content: tables.Table, whole: str = "comparison.htm
 
 def _default(folders: list[Path]) -> Path | None:
     """Inside the one folder that holds all; None where there is none such."""
-    return None if len(folders) > 1 or (folders[0] / "run.json").exists() else folders[0] / "compare"
+    return None if len(folders) > 1 or os.path.lexists(folders[0] / "run.json") else place_in(folders[0])
+
+
+def place_in(folder: Path) -> Path:
+    """Where the comparison of a folder's runs is written. Raises: UsageError if it is a link that leads out of it."""
+    place = folder / "compare"
+    if leads_out(place, folder):
+        raise UsageError(f"{place} is a link that leads out of {folder}; remove it, or name a folder with --out")
+    return place
 
 
 def write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any]) -> Path:
@@ -169,6 +180,7 @@ def write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any
 
     Returns: the folder. Raises: UsageError if they cannot be written.
     """
+    from tracetorch.runs.aside import WRITING, remove_all_abandoned
     from tracetorch.runs.folder import RunFolder
     from tracetorch.runs.identity import hash_of
 
@@ -176,6 +188,11 @@ def write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any
         if folder is not None:
             leave(folder)
             return folder
+        place_in(Path("outputs"))
+        for earlier in Path("outputs").glob("compare/*"):
+            if remove_all_abandoned(earlier, WRITING):
+                with suppress(OSError):  # it holds a comparison
+                    earlier.rmdir()
         reserved = RunFolder.reserve(Path("outputs"), "compare", hash_of(runs))
         try:
             leave(reserved.path)

@@ -61,6 +61,8 @@ def execute(
 
     from tracetorch import device  # from here on it takes a second: torch is loaded
     from tracetorch.runs import Run
+    from tracetorch.runs.identity import facts_of
+    from tracetorch.runs.same import other_data
     from tracetorch.runs.state import state_of
 
     device.use_threads(config["threads"])
@@ -82,6 +84,12 @@ def execute(
     if again is not None and state_of(again.path).status == "completed":  # by another process, a moment ago
         run.release()
         raise UsageError(f"{again.path} is completed: there is nothing to go on with")
+    if again is not None and (other := other_data(state_of(again.path).facts, facts_of(config))):
+        run.release()
+        raise UsageError(
+            f"{other[0]} names data with another content than when {again.path} was begun: put those back, or start "
+            "a run of its own"
+        )
     return conclude(
         run, parts["task"].batch_size, lambda: train(run, **parts, seed=config["seed"], device=config["device"])
     )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import errno
+import os
+import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracetorch.cli.adapter import Composed, amend, load
 from tracetorch.cli.check import check, check_trusted
-from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.errors import shorten, UsageError
+from tracetorch.files import leads_out
 
 if TYPE_CHECKING:
     from tracetorch.runs import RunFolder
@@ -35,9 +39,9 @@ def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] =
         overrides: changes to single values of its config.
     Raises: UsageError, one sentence.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         raise UsageError(f"there is no folder {path}")
-    if not (path / "config.yaml").is_file():
+    if not holds(path, "config.yaml"):
         raise UsageError(f"{path} is no run folder: it has no config.yaml")
     check_links(path)
     composed = load(path / "config.yaml")
@@ -111,7 +115,7 @@ def tested_checkpoint(found: Found, name: str | None = None) -> Path:
     summary = found.state.facts.get("summary")
     tested = summary.get("tested") if isinstance(summary, dict) else None
     path = found.folder.checkpoint(name or ("best" if tested == "best" else "latest"))
-    if not path.exists():
+    if not holds(path.parent, path.name):
         raise UsageError(f"there is no checkpoint {path}" + ("" if name else "; the run has written none yet"))
     return path
 
@@ -121,7 +125,19 @@ def check_links(folder: Path) -> None:
 
     Raises: UsageError that names the link.
     """
-    inside = folder.resolve()
-    for path in [*folder.iterdir(), *(folder / "checkpoints").glob("*"), *(folder / "plots").glob("*")]:
-        if path.is_symlink() and not path.resolve().is_relative_to(inside):
-            raise UsageError(f"{path} is a link that leads out of {folder}; remove it first")
+    try:
+        for path in [*folder.iterdir(), *(folder / "checkpoints").glob("*"), *(folder / "plots").glob("*")]:
+            if path.is_symlink() and leads_out(path, folder):
+                raise UsageError(f"{path} is a link that leads out of {folder}; remove it first")
+    except OSError as error:
+        raise UsageError(f"{error.filename or folder} cannot be read: {error.strerror}") from error
+
+
+def holds(folder: Path, name: str) -> bool:
+    """Whether a folder has a file with this name. Raises: UsageError if the system does not say."""
+    try:
+        return stat.S_ISREG((folder / name).stat().st_mode)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise UsageError(f"{folder / name} cannot be read: {error.strerror}") from error

@@ -24,17 +24,18 @@ def command(folder: Folder = None, traceback: Traceback = False) -> None:
 
 
 def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
+    from tracetorch.cli.folders import holds
     from tracetorch.cli.sweep.plan import FILE, read
     from tracetorch.runs.state import state_of
 
-    if (folder / FILE).is_file():
+    if holds(folder, FILE):
         plan = read(folder)
         counts = Counter(state_of(folder / job.name).status for job in plan.jobs)
         yield "sweep", plan.experiment
         yield "typed", _plain(" ".join([*plan.typed]))
         yield "jobs", ", ".join(f"{n} {'not run' if status == 'absent' else status}" for status, n in counts.items())
         return
-    if not (folder / "run.json").exists():
+    if not holds(folder, "run.json"):
         raise UsageError(f"{folder} is no folder of a run or a sweep: it has neither run.json nor sweep.json")
     state = state_of(folder)
     if state.status in ("broken", "unreadable"):

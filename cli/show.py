@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tracetorch.cli.arguments import ConfigDir, Multirun, Overrides, Traceback
+from tracetorch.files import read_json
 
 
 def command(
@@ -42,11 +42,15 @@ def _plan(typed: list[str], config_dir: Path | None) -> None:
 
 def _completed(roots: list[Path]) -> dict[str, Path]:
     """Completed runs below some folders, by their id."""
+    from tracetorch.runs.aside import REMOVING
+
     found = {}
     patterns = ("*/run.json", "*/*/run.json", "*/sweeps/*/*/run.json")
     for path in (path for root in roots for pattern in patterns for path in root.glob(pattern)):
+        if any(part.startswith(REMOVING) for part in path.parts):
+            continue
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
+            facts = read_json(path)
         except (OSError, ValueError):
             continue
         if isinstance(facts, dict) and facts.get("status") == "completed":

@@ -21,6 +21,9 @@ MOST_BYTES = 64 << 20
 MOST_CONFIG_BYTES = 1 << 20
 """Bound for a YAML file."""
 
+MOST_DATA_BYTES = 2 << 30
+"""Bound for a file of data, unfolded."""
+
 DEEPEST = 64
 """Bound for lists and objects within each other; a config has 5."""
 
@@ -180,6 +183,16 @@ def sync_folder(path: Path) -> None:
             os.fsync(number)
         finally:
             os.close(number)
+
+
+def real(path: Path) -> Path:
+    """Where a path leads, links followed. A link to itself leads nowhere: it stays as it is, and nothing is raised."""
+    return Path(os.path.realpath(path))
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether a path, links followed, lies outside of a folder."""
+    return not real(path).is_relative_to(real(folder))
 
 
 def remove_remains(folder: Path) -> None:

@@ -50,9 +50,9 @@ def of_groups(found: Comparison) -> Table:
 
 def of_differences(found: Comparison) -> Table:
     """The keys that differ, and what they are in each group."""
-    note = "Only what differs; seeds, device, threads and paths aside."
+    note = "Only what differs; seeds, device, threads and outputs aside."
     if not found.apart:
-        known = len({run.run.fact("group") for run in found.runs}) > 1
+        known = len({run.run.group for run in found.runs}) > 1
         note = "The configs of these groups could not be read." if known else "Nothing: all runs have the same config."
         return Table("What differs", ["key"], [], 1, note)
     keys = [plain(key) for key in found.apart]

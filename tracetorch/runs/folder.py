@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tracetorch.files import append, open_regular, read_json, sync_file, sync_folder, write_whole
-from tracetorch.runs.records import MOST_LINE_BYTES, keep, read_csv, read_jsonl, to_csv, to_json
+from tracetorch.files import append, leads_out, open_regular, read_json, sync_file, sync_folder, write_whole
+from tracetorch.runs.records import keep, MOST_LINE_BYTES, read_csv, read_jsonl, to_csv, to_json
 
 
 class RunFolder:
@@ -35,7 +35,7 @@ class RunFolder:
         """
         if exactly is not None:
             return cls._new(exactly)
-        if not (root / experiment).resolve().is_relative_to(root.resolve()):
+        if leads_out(root / experiment, root):
             raise ValueError(f"a run of {experiment!r} would lie outside of {root}")
         stem = f"{datetime.now():%Y%m%d-%H%M%S}-{identity[:6]}"
         path, others = root / experiment / stem, 0

@@ -37,7 +37,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({name: cell(name) for name in columns})
     writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 

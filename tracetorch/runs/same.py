@@ -47,7 +47,14 @@ def circumstances(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
         for name in {**left, **right}:
             if left.get(name) != right.get(name):
                 said.append(f"{name}: {left.get(name)} then, {right.get(name)} now")
+    said += [f"the data of {key} had another content" for key in other_data(facts, others)]
     return said
+
+
+def other_data(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
+    """The keys that named data of one content in one run, and of another content in the other, as far as both say."""
+    left, right = (_named("data", found.get("data")) for found in (facts, others))
+    return [name for name in left if left[name] and right.get(name) and left[name] != right[name]]
 
 
 def _named(group: str, value: Any) -> dict[str, Any]:
