@@ -13,6 +13,7 @@ from tracetorch import functional as F
 from tracetorch import kernels
 from tracetorch.encode import Stream
 from tracetorch.kernels import Draws, Drive, Sink, Trace
+from tracetorch.modes import unaffected
 from tracetorch.nn import learning
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.learning import At
@@ -135,6 +136,7 @@ class TraceLayer(LayerState, ABC):
             return stepper(x)
         return self._step_anew(x)
 
+    @unaffected
     def _step_anew(self, x: Tensor) -> Tensor:
         """A step without anything looked up before; what can be is, for the next."""
         self.check_step(x)
@@ -171,8 +173,14 @@ class TraceLayer(LayerState, ABC):
         return self.constants, self.trace_of(state)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what holds addresses of this layer's memory: a copy finds its own."""
-        return self.__dict__ | {"_stepper": None, "_graph": None, "record": None}
+        """With a copy of the state, and without what holds addresses of this layer's memory: a copy finds its own.
+
+        A tensor that goes to another process is shared with it, not sent: of parameters, torch's users expect that; a
+        state that two processes update would be the state of neither.
+        """
+        state = self._state and self.copy_state(len(self._state.steps))
+        own = {"_state": state, "_lent": False, "_spare": None, "_known": {}}
+        return self.__dict__ | own | {"_stepper": None, "_graph": None, "record": None}
 
     @torch.no_grad()
     def advance(self, xs: Tensor | Draws, sink: Sink) -> None:
@@ -200,7 +208,7 @@ class TraceLayer(LayerState, ABC):
         self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None
     ) -> Tensor:
         """Many steps; see `Sequential.run`."""
-        return run_chunks([self], self.advance, xs, reduce=reduce, window=window, chunk=chunk)
+        return run_chunks([self], self, xs, reduce=reduce, window=window, chunk=chunk)
 
     @property
     def precision(self) -> torch.dtype | None:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
+from tracetorch.modes import unaffected
 from tracetorch.nn import Sequential
+from tracetorch.nn.gradients import whole_gradients
 from tracetorch.rules.eligibility import Eligibility
 from tracetorch.rules.passage import Passage, go_through
 from tracetorch.rules.replayed import Recording, check_signal, chunks, record
@@ -120,6 +122,8 @@ class EProp:
         if recording is not None and self._kept():
             self._replay(recording, None)
 
+    @unaffected
+    @whole_gradients()
     def _replay(self, recording: Recording, signal: Tensor | None) -> None:
         """Run a stretch again, for its eligibilities; and learn, if there is a signal."""
         xs, first, share, before, between = recording
