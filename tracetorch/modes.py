@@ -1,13 +1,14 @@
-"""The library's own maths is the same in whatever mode of torch its caller is: autocast, or inference mode."""
+"""What the library's maths asks of its caller: tensors; and what it does not depend on: the modes of torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 
 P, T = ParamSpec("P"), TypeVar("T")
 
@@ -37,3 +38,10 @@ def unaffected(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
 
     return outside
+
+
+def check_tensor(value: Any, name: str) -> None:
+    """Raises: TypeError for an array or a list where a tensor is meant."""
+    if not isinstance(value, Tensor):
+        kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}".removeprefix("builtins.")
+        raise TypeError(f"{name}: expected a torch tensor, got {kind}; torch.as_tensor(value) makes one")

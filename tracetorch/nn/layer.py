@@ -13,7 +13,7 @@ from tracetorch import functional as F
 from tracetorch import kernels
 from tracetorch.encode import Stream
 from tracetorch.kernels import Draws, Drive, Sink, Trace
-from tracetorch.modes import unaffected
+from tracetorch.modes import check_tensor, unaffected
 from tracetorch.nn import learning
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.learning import At
@@ -155,6 +155,7 @@ class TraceLayer(LayerState, ABC):
 
     def check_step(self, x: Tensor) -> None:
         """Raises: ValueError unless x has the shape of one step, and lies where the weights do."""
+        check_tensor(x, str(self))
         if x.ndim != 2 or x.shape[1] != self.in_features:
             raise ValueError(f"{self} expects a step of shape (batch, {self.in_features}), got {tuple(x.shape)}")
         self.check_place(x.device)
@@ -173,14 +174,14 @@ class TraceLayer(LayerState, ABC):
         return self.constants, self.trace_of(state)
 
     def __getstate__(self) -> dict[str, Any]:
-        """With a copy of the state, and without what holds addresses of this layer's memory: a copy finds its own.
+        """Without what holds addresses of this layer's memory: a copy finds its own.
 
-        A tensor that goes to another process is shared with it, not sent: of parameters, torch's users expect that; a
-        state that two processes update would be the state of neither.
+        The state is lent to the copy, so that either goes on with one of its own: torch sends a tensor to another
+        process by sharing its memory. Parameters are shared there, as those of any module.
         """
-        state = self._state and self.copy_state(len(self._state.steps))
-        own = {"_state": state, "_lent": False, "_spare": None, "_known": {}}
-        return self.__dict__ | own | {"_stepper": None, "_graph": None, "record": None}
+        self._put(_lent=True)
+        own = {"_stepper": None, "_graph": None, "record": None, "_spare": None, "_known": {}}
+        return self.__dict__ | own
 
     @torch.no_grad()
     def advance(self, xs: Tensor | Draws, sink: Sink) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tracetorch import device as devices
 from tracetorch.encode import Stream
 from tracetorch.kernels import Draws, Sink
-from tracetorch.modes import unaffected
+from tracetorch.modes import check_tensor, unaffected
 from tracetorch.nn.hooks import advance_with_hooks
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def run_chunks(
     weight, features = layers[-1].weight, layers[-1].out_features
     start, first = 0, stream.steps - (window or stream.steps)
     keep = weight.new_empty(stream.steps, batch, features) if reduce is None else None
-    total = None if reduce is None else torch.zeros(batch, features, dtype=_sum_dtype(weight), device=weight.device)
+    wide = devices.widest_float(weight.device)  # a sum in float32 would stop counting spikes at 2²⁴ of them
+    total = None if reduce is None else torch.zeros(batch, features, dtype=wide, device=weight.device)
     for part in stream.parts(chunk_steps(layers, batch) if chunk is None else chunk):
         steps = part.size[0] if isinstance(part, Draws) else len(part)
         outputs = None if keep is None else keep[start : start + steps]
@@ -81,14 +82,10 @@ def chunk_steps(layers: list[TraceLayer], batch: int) -> int:
     return min(MAX_CHUNK, max(1, room // row))
 
 
-def _sum_dtype(weight: Tensor) -> torch.dtype:
-    """Of a sum over any number of steps: a float32 would stop counting spikes at 2²⁴ of them."""
-    return torch.float32 if weight.device.type == "mps" else torch.float64
-
-
 def as_stream(xs: Tensor | Stream, reduce: str | None, window: int | None) -> Stream:
     """What is to be run, as a stream. Raises: ValueError if it has another shape, or cannot be reduced like that."""
     if not isinstance(xs, Stream):
+        check_tensor(xs, "run")
         if xs.ndim != 3:
             raise ValueError(f"run expects (time, batch, features), got shape {tuple(xs.shape)}")
         tensor = xs

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
+from tracetorch.kernels.counter import whole
 from tracetorch.modes import unaffected
 from tracetorch.nn import Sequential
 from tracetorch.nn.gradients import whole_gradients
@@ -65,7 +66,7 @@ class EProp:
                 f"{readout.raw_decay.numel()}: give network.readout.decay one number, or take rule=trace"
             )
         self.net, self.feedback, self.surrogate = net, feedback, surrogate_of_step(surrogate)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(whole(seed, "seed"))
         out = readout.out_features
         self._random = [
             torch.randn(out, layer.out_features, generator=generator) / out**0.5 for layer in list(net)[:-1]
