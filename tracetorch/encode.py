@@ -94,7 +94,8 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
     seed = whole(seed, "seed")
     kept = rates.clone() if varying else kernels.limit_of(rates)
     share = _share(rates, varying) if rates.device.type == "cpu" else 1.0  # elsewhere nobody asks, and it would wait
-    return Stream(partial(_poisson, kept, seed, names, rates.dtype, share), steps, (batch, channels))
+    make = partial(_poisson, kept=kept, seed=seed, names=names, dtype=rates.dtype, share=share)
+    return Stream(make, steps, (batch, channels))
 
 
 def latency(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = None) -> Stream:
@@ -177,7 +178,7 @@ def _shifted(make: Callable[[int, int], Tensor | Draws], by: int, start: int, st
 
 
 def _poisson(
-    kept: Tensor, seed: int, names: Tensor, dtype: torch.dtype, share: float, start: int, stop: int
+    start: int, stop: int, *, kept: Tensor, seed: int, names: Tensor, dtype: torch.dtype, share: float
 ) -> Draws:
     limit = kernels.limit_of(kept[start:stop]) if kept.ndim == 3 else kept
     return Draws(limit, seed, range(start, stop), names, dtype, share)

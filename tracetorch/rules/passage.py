@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.gradients import accumulate, gradients
+from tracetorch.nn.layer import TraceLayer
 from tracetorch.rules.surrogate import Surrogate
 from tracetorch.rules.unrolled import using
 

@@ -13,9 +13,9 @@ from tracetorch import kernels
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
 from tracetorch.nn import Sequential
+from tracetorch.nn.gradients import accumulate, gradients, whole_gradients
 from tracetorch.nn.hooks import call_with_hooks
 from tracetorch.nn.layer import TraceLayer
-from tracetorch.nn.gradients import accumulate, gradients, whole_gradients
 from tracetorch.nn.running import as_stream
 from tracetorch.rules.surrogate import Surrogate
 
