@@ -112,7 +112,8 @@ def main(
                 run.record({"update": update, "split": "train", **log.take(run.timings["train_seconds"])})
             diagnostic.look(run, update, last=is_last)
             is_due = is_last or update % eval_every == 0
-            score = _validate(run, update, partial(evaluate, learner, task, loss, window=window)) if is_due else None
+            test = partial(evaluate, learner, task, loss, window=window)
+            score = _validate(run, health, net, update, test) if is_due else None
             if score is not None and best.is_beaten_by(score[task.metrics[0]]):
                 run.save("best", net, stepper, update, **parts)
             if is_due or run.interrupted or run.seconds_since_save() > checkpoint_seconds:
@@ -127,12 +128,15 @@ def main(
         report(run, learner, task, loss, window, figures=figures)
 
 
-def _validate(run: runs.Run, update: int, test: Callable[..., Evaluation | None]) -> dict[str, float] | None:
+def _validate(
+    run: runs.Run, health: runs.HealthWatch, net: Sequential, update: int, test: Callable[..., Evaluation | None]
+) -> dict[str, float] | None:
     """Test on what is held out for validation, and record it. Returns: None if nothing is held out."""
     with run.timed("evaluate_seconds"):
         held_out = test(split="validation")
     if held_out is not None:
         run.record({"update": update, "split": "validation", **held_out.means})
+        health.compare(net, held_out.means["loss"], update)
     return held_out and held_out.means
 
 
