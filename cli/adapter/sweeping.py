@@ -101,20 +101,25 @@ def change_launcher(settings: list[str], changes: list[str]) -> list[str]:
     return [*settings, *changes]
 
 
-def launch(jobs: list[list[str]], settings: list[str], folder: Path, work: Work) -> list[str]:
+def launch(
+    jobs: list[list[str]], settings: list[str], folder: Path, work: Work, begin: Callable[[], None] | None = None
+) -> list[str]:
     """Run jobs through the launcher that the settings name; by default one after another, in this process.
 
     Args:
         jobs: the overrides of each; what they compose to is known already, so that Hydra composes nothing again.
         folder: where the launcher may keep what it needs.
         work: called for each, perhaps in another process, to which it is pickled.
+        begin: called once in each process of joblib's pool, before its first job.
     Returns: what it returned, or the exception that it raised, in words.
     Raises: whatever the launcher raises where a process was killed; KeyboardInterrupt.
     """
     with _hydra(settings, folder, name=None) as (config, context), _silence():
-        launcher = Plugins.instance().instantiate_launcher(
+        launcher: Any = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=context, task_function=_Task(work)
         )
+        if begin is not None and launcher_of(settings) == "joblib":
+            launcher.joblib |= {"initializer": begin}
         returned = launcher.launch([[] for _ in jobs], initial_job_idx=0)
     return [_words(one) for one in returned]
 

@@ -38,19 +38,17 @@ class Worker:
     def __call__(self, at: int) -> str:
         """Run it. Returns: why it failed, in a sentence; "" if it did not. Raises: KeyboardInterrupt in the owner."""
         sweep, folder = Path(self.folder), Path(self.folder) / self.names[at]
-        self._end_with_owner()
         if is_stopped(sweep):
             return ""
         if not self.owner.is_here():
             _redirect(sweep / OUTPUT / f"{self.names[at]}.txt")
-        with Ear(sweep, self.owner) as ear:
+        with self.owner.busy(), Ear(sweep, self.owner) as ear:
             try:
                 code, message = _run(folder, sealed(sweep, self.seal)[self.names[at]], ear)
             except Exception as error:
                 code, message = FAILED, str(error) or type(error).__name__
             except KeyboardInterrupt:  # it was told twice; a pool that runs other jobs is not to die of it
                 code, message = INTERRUPTED, ""
-        self._end_with_owner()
         if code == INTERRUPTED:
             if self.owner.is_here():
                 raise KeyboardInterrupt
@@ -58,11 +56,6 @@ class Worker:
         elif code != DONE and self.fail_fast:
             stop(sweep)
         return message
-
-    def _end_with_owner(self) -> None:
-        """End this process if its sweep's was killed: one of a pool would wait for more, and nobody gives it."""
-        if self.owner.is_gone():
-            os._exit(FAILED)
 
 
 def _run(folder: Path, job: Job, ear: Ear) -> tuple[int, str]:
