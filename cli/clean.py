@@ -10,6 +10,7 @@ import typer
 
 from tracetorch.cli.arguments import Traceback
 from tracetorch.cli.errors import FAILED, UsageError, complain
+from tracetorch.cli.terminal import say
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -44,11 +45,11 @@ def command(
 
     chosen = choose(root, failed=failed, unfinished=unfinished, older_than_seconds=age, keep_best=keep_best)
     if not chosen:
-        print(f"nothing to remove in {root}")
+        say(f"nothing to remove in {root}")
         return
     done, trouble = 0, ""
     for run in chosen:
-        print(f"{'remove' if yes else 'would remove'}  {run.path}  ({run.status}, {run.age}, {run.mebibytes:,.1f} MiB)")
+        say(f"{'remove' if yes else 'would remove'}  {run.path}  ({run.status}, {run.age}, {run.mebibytes:,.1f} MiB)")
         if yes:
             try:
                 done += remove(run.path, root)
@@ -56,9 +57,9 @@ def command(
                 trouble = trouble or f"{error.filename}: {error.strerror}"
     size = sum(run.mebibytes for run in chosen)
     if not yes:
-        print(f"{len(chosen)} runs, {size:,.1f} MiB; add --yes to remove them")
+        say(f"{len(chosen)} runs, {size:,.1f} MiB; add --yes to remove them")
         return
-    print(f"{done} of {len(chosen)} runs removed")
+    say(f"{done} of {len(chosen)} runs removed")
     if trouble:
         complain(f"not all could be removed: {trouble}", None, False)
         raise typer.Exit(FAILED)

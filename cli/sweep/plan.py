@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.errors import UsageError, shorten
 from tracetorch.cli.folders import plain_name
 from tracetorch.cli.sweep.preset import Figure, figures, unfold
+from tracetorch.cli.terminal import say
 
 FILE = "sweep.json"
 _MANY = 20
@@ -77,7 +77,7 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
             different.setdefault(frozenset(job), job)  # what two parts have in common is run once
     expanded = list(different.values())
     if len(expanded) > _MANY:  # each takes a fifth of a second
-        print(f"checking {len(expanded)} jobs …", file=sys.stderr)
+        say(f"checking {len(expanded)} jobs …", error=True)
     composed = [_compose(job, at, len(expanded)) for at, job in enumerate(expanded)]
     for made in composed if preset.origin else ():
         check_trusted(made.config, preset.origin, trust)
