@@ -29,7 +29,7 @@ class Display:
     """
 
     metric = "loss"
-    """The number to show beside the loss."""
+    """The number to show beside the loss: the task's first metric."""
 
     def __init__(self, experiment: str):
         self.console = console()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 from collections.abc import Callable
@@ -75,7 +76,8 @@ def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
             complain(f"this should not have happened: {name}: {error} (--traceback shows where)", error, traceback)
             code = FAILED
         if why := lost():
-            complain(f"the standard output cannot be written: {why}", None, traceback)
+            if why.errno != errno.EPIPE:  # of a reader that has gone, as in `tracetorch show | head`, nothing is said
+                complain(f"the standard output cannot be written: {why.strerror}", None, traceback)
             code = FAILED if prints and code == DONE else code
         raise typer.Exit(code)
 

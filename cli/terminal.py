@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import select
@@ -89,12 +88,11 @@ def _raw(stream: Any) -> Any:
     return getattr(buffer, "raw", buffer)
 
 
-def lost() -> str:
-    """Why some of what was printed is not where it was to go; "" if all is, or if its reader went away."""
+def lost() -> OSError | None:
+    """Why some of what was printed could not be written; None if all was."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
-    error = getattr(_raw(sys.stdout), "error", None)
-    return "" if error is None or error.errno == errno.EPIPE else str(error.strerror)
+    return getattr(_raw(sys.stdout), "error", None)
 
 
 def say(*lines: object, error: bool = False) -> None:
@@ -107,7 +105,10 @@ def say(*lines: object, error: bool = False) -> None:
 
 def console() -> Console:
     """A console of rich on stdout that prints text as it is: nothing in it is markup, an emoji, or a command."""
-    return _kind()(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    made = _kind()(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    if made.width < 1 or made.height < 1:  # a terminal that does not know its size
+        made.size = (80, 25)  # type: ignore[assignment]
+    return made
 
 
 @cache
