@@ -107,7 +107,7 @@ def console() -> Console:
     """A console of rich on stdout that prints text as it is: nothing in it is markup, an emoji, or a command."""
     made = _kind()(markup=False, emoji=False, highlight=False, soft_wrap=True)
     if made.width < 1 or made.height < 1:  # a terminal that does not know its size
-        made.size = (80, 25)  # type: ignore[assignment]
+        made.size = (80, 25)
     return made
 
 

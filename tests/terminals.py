@@ -12,15 +12,15 @@ from tracetorch.cli.main import app
 
 
 @contextmanager
-def terminal(monkeypatch) -> Iterator[io.StringIO]:
-    """Let stdout be a terminal inside; what was shown is in the text that it gives, at its end."""
+def terminal(monkeypatch) -> Iterator[io.BytesIO]:
+    """Let stdout be a terminal inside; afterwards what it was sent is in the buffer that it gives."""
     ours, theirs = pty.openpty()
-    shown = io.StringIO()
+    shown = io.BytesIO()
 
     def read() -> None:
         try:
             while data := os.read(ours, 2**16):
-                shown.write(data.decode())
+                shown.write(data)
         except OSError:  # its other end is closed
             return
 
@@ -39,4 +39,4 @@ def tracetorch_in_terminal(monkeypatch, *words: str) -> tuple[int, str]:
     """Run `tracetorch` with these words in a terminal. Returns: its exit code, and what the terminal got."""
     with terminal(monkeypatch) as shown:
         code = app(list(words), standalone_mode=False)
-    return code, shown.getvalue()
+    return code, shown.getvalue().decode()

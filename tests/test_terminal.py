@@ -184,6 +184,6 @@ def test_a_display_needs_no_metric_and_no_good_terminal(surroundings, monkeypatc
         display.metric = "accuracy"
         for event, values in EVENTS:
             display(event, values)
-    assert "clicks on cpu → f" in shown.getvalue()
-    assert "owned\x07" not in shown.getvalue() and "\x1b[2J" not in shown.getvalue()
-    assert ("accuracy words" in shown.getvalue()) is (surroundings.get("TERM") == "dumb")  # it gets lines, as a file
+    text = shown.getvalue().decode()
+    assert "clicks on cpu → f" in text and "owned\x07" not in text and "\x1b[2J" not in text
+    assert ("accuracy words" in text) is (surroundings.get("TERM") == "dumb")  # it gets lines, as a file
