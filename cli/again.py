@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tracetorch.cli.errors import DONE, FAILED, UsageError, complain, shorten
+from tracetorch.cli.terminal import say
 
 _MAY_CHANGE = ("output", "device", "threads")
 
@@ -46,7 +47,7 @@ def repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback:
         whole = (
             f"all {count} records, and all weights" if ended else f"{count} records; it was {found.state.status} then"
         )
-        print(f"identical to {folder}{'' if ended else ', as far as that came'}: {whole}")
+        say(f"identical to {folder}{'' if ended else ', as far as that came'}: {whole}")
         return DONE
     because = f" Not the same: {'; '.join(others)}." if others else " Versions, device and threads are the same."
     complain(f"not identical: {differs}.{because}", None, False)

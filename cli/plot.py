@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tracetorch.cli.arguments import Folder, Traceback, Trust
 from tracetorch.cli.errors import UsageError
+from tracetorch.cli.terminal import say
 
 
 def command(folder: Folder, trust: Trust = None, traceback: Traceback = False) -> None:
@@ -32,5 +33,5 @@ def command(folder: Folder, trust: Trust = None, traceback: Traceback = False) -
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{folder} cannot be drawn: {error}") from error
     if trials is None:
-        print("this run never came to its test: there is nothing to draw of its trials")
-    print(f"{len(names)} figures in {folder / 'plots'}: {', '.join(names)}")
+        say("this run never came to its test: there is nothing to draw of its trials")
+    say(f"{len(names)} figures in {folder / 'plots'}: {', '.join(names)}")

@@ -9,6 +9,7 @@ import typer
 
 from tracetorch.cli.arguments import FailFast, Traceback, Trust
 from tracetorch.cli.errors import DONE, UsageError, shorten
+from tracetorch.cli.terminal import say
 
 Changes = Annotated[
     list[str] | None,
@@ -45,7 +46,7 @@ def _resume_run(folder: Path, trust: list[str], show_traceback: bool) -> int:
         raise UsageError(f"{folder} is no folder of a run or a sweep: it has neither config.yaml nor sweep.json")
     found = find_run(folder, trust)
     if found.state.status == "completed":
-        print(f"{folder} is completed: there is nothing to go on with; tracetorch plot {folder} draws it again")
+        say(f"{folder} is completed: there is nothing to go on with; tracetorch plot {folder} draws it again")
         return DONE
 
     from tracetorch.cli.display import Display

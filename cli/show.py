@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tracetorch.cli.arguments import ConfigDir, Multirun, Overrides, Traceback
 from tracetorch.files import read_json
+from tracetorch.cli.terminal import say
 
 
 def command(
@@ -24,7 +25,7 @@ def command(
 
     composed = compose(overrides or [], config_dir)
     check(composed.config)
-    print(f"# experiment: {composed.experiment}\n{composed.yaml}", end="")
+    say(f"# experiment: {composed.experiment}", *composed.yaml.removesuffix("\n").split("\n"))
 
 
 def _plan(typed: list[str], config_dir: Path | None) -> None:
@@ -35,9 +36,9 @@ def _plan(typed: list[str], config_dir: Path | None) -> None:
     folder = planned.exactly or planned.root / planned.experiment / "sweeps" / "<time>-<id>"
     done = _completed([planned.root, *([planned.exactly] if planned.exactly else [])])
     width = max(len(job.name) for job in planned.jobs)
-    print(f"# {planned.experiment}: {len(planned.jobs)} jobs → {folder}")
+    say(f"# {planned.experiment}: {len(planned.jobs)} jobs → {folder}")
     for job in planned.jobs:
-        print(f"{job.name:<{width}}  {f'done in {done[job.id]}' if job.id in done else 'to do'}")
+        say(f"{job.name:<{width}}  {f'done in {done[job.id]}' if job.id in done else 'to do'}")
 
 
 def _completed(roots: list[Path]) -> dict[str, Path]:

@@ -109,7 +109,7 @@ def main(
                     rate.step()
             log.add({"loss": did.loss, teacher.merit: float(did.merit.mean())}, task.steps)
             switched = life.add(update, did.action, did.merit, teacher.phase)
-            run.progress(update, total, **log.averages())
+            run.progress(update, total, **log.averages(), **teacher.so_far())
             if switched is not None:
                 run.record(switched)
             if is_last or update % log_every == 0:

@@ -21,6 +21,7 @@ from tracetorch.cli.sweep.plan import FILE, Job, Plan, plan, read, write
 from tracetorch.cli.sweep.queue import Queue
 from tracetorch.cli.sweep.stopping import Attention, Owner, go_on, stop_now
 from tracetorch.cli.sweep.trust import changed_since, check_plan
+from tracetorch.cli.terminal import console, say
 
 __all__ = ["FILE", "plan", "read", "resume_sweep", "run_sweep"]
 
@@ -79,8 +80,8 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
         if state.status != "completed" or state.facts.get("id") != job.id:
             left.append(job)
     if not left:
-        draw_all(Console(highlight=False, soft_wrap=True), planned, folder)
-        print(f"all {len(planned.jobs)} jobs of {folder} are completed: tracetorch compare {folder}")
+        draw_all(planned, folder)
+        say(f"all {len(planned.jobs)} jobs of {folder} are completed: tracetorch compare {folder}")
         return DONE
     if numbers := queue.left():
         ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
@@ -94,7 +95,7 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
     from tracetorch.cli.sweep.watch import Watch
     from tracetorch.runs.lock import BusyError, Lock
 
-    console = Console(highlight=False, soft_wrap=True)
+    screen = console()
     try:
         lock = Lock(folder)
     except BusyError as error:
@@ -103,13 +104,13 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
         planned = write(planned, folder)
     before = len(planned.jobs) - len(jobs)
     again = f", {before} of them done before" if before else ""
-    console.print(f"{planned.experiment}: {len(planned.jobs)} jobs{again} → {folder}", markup=False)
+    say(f"{planned.experiment}: {len(planned.jobs)} jobs{again} → {folder}")
     names = [job.name for job in jobs]
     queue = Queue(launcher_of(planned.settings), folder.resolve(), names)
     worker = Worker(str(folder.resolve()), planned.seal, tuple(names), Owner(), fail_fast)
     try:
         go_on(folder)
-        with Watch(console, folder, planned.jobs, queue.has), Attention(folder, console.print) as attention:
+        with Watch(screen, folder, planned.jobs, queue.has), Attention(folder, screen.print) as attention:
             overrides = [job.overrides for job in jobs]
             ended = carry_out(overrides, planned.settings, worker, queue=queue, attention=attention)
     except KeyboardInterrupt:
@@ -119,10 +120,10 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
     finally:
         lock.release()
         tidy(folder)
-    return _conclude(console, planned, folder, ended, dict(zip(names, ended.messages, strict=False)))
+    return _conclude(screen, planned, folder, ended, dict(zip(names, ended.messages, strict=False)))
 
 
-def _conclude(console: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
+def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
     """The table at the end, and what to do next. Returns: the exit code."""
     from tracetorch.runs.state import last_record, metric_of, state_of
 
@@ -140,16 +141,16 @@ def _conclude(console: Console, planned: Plan, folder: Path, ended: Launched, sa
         result = f"{found[0]} {found[1]:.4f}" if found else shorten(" ".join(why.split()), 100)
         status = "not run" if state.status == "absent" else state.status
         table.add_row(Text(job.name.partition("_")[0]), Text(job.varies), status, Text(result))
-    console.print(table)
+    screen.print(table)
     if len(ordered) > _MOST_ROWS:
-        console.print(f"and {len(ordered) - _MOST_ROWS} more, in {folder}", markup=False)
+        say(f"and {len(ordered) - _MOST_ROWS} more, in {folder}")
     if ended.trouble:
         complain(f"the launcher stopped: {ended.trouble}", None, False)
     if done and not ended.interrupted:
-        draw_all(console, planned, folder)
+        draw_all(planned, folder)
     quoted = shlex.quote(str(folder))
     if done == len(states):
-        console.print(f"tracetorch compare {quoted}", markup=False)
+        say(f"tracetorch compare {quoted}")
         return DONE
     left = f"{len(states) - done} of {len(states)} jobs are not completed: tracetorch resume {quoted} goes on with them"
     complain(f"interrupted; {left}" if ended.interrupted else left, None, False)

@@ -12,6 +12,7 @@ from tracetorch.cli.adapter import Composed
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError
 from tracetorch.cli.sweep.plan import Job, sealed
 from tracetorch.cli.sweep.stopping import Ear, Owner, is_stopped, stop
+from tracetorch.cli.terminal import prepare
 
 OUTPUT = ".output"
 """The folder inside a sweep's for what jobs in other processes print."""
@@ -96,6 +97,7 @@ def _refuse(folder: Path, composed: Composed, why: str) -> None:
 
 def _redirect(path: Path) -> None:
     """What this process prints goes into a file: the terminal has the table of the sweep. submitit sees to its own."""
+    prepare()
     if "SUBMITIT_EXECUTOR" in os.environ:
         return
     with suppress(OSError):

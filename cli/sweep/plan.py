@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -19,6 +18,7 @@ from tracetorch.cli.errors import UsageError, shorten
 from tracetorch.cli.folders import plain_name
 from tracetorch.cli.sweep.parts import key_of
 from tracetorch.cli.sweep.preset import Figure, figures, unfold
+from tracetorch.cli.terminal import say
 
 FILE = "sweep.json"
 _MANY = 20
@@ -96,7 +96,7 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         for job in expanded:
             check_foreign((line for line in job if key_of(line) not in own), preset.origin)
     if len(expanded) > _MANY:  # each takes a fifth of a second
-        print(f"checking {len(expanded)} jobs …", file=sys.stderr)
+        say(f"checking {len(expanded)} jobs …", error=True)
     composed = [_compose(job, at, len(expanded)) for at, job in enumerate(expanded)]
     for made in composed if preset.origin else ():
         check_trusted(made.config, preset.origin, trust)

@@ -46,7 +46,7 @@ class Watch:
         self._began, self._done_before = time.perf_counter(), self._fraction()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
+        self._live = Live(console=console, transient=True, auto_refresh=False) if console.is_interactive else None
 
     def __enter__(self) -> Watch:
         if self._live:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain
-from tracetorch.cli.tuning.place import FILE, Begun, read, reserve
+from tracetorch.cli.tuning.place import Begun, FILE, read, reserve
+from tracetorch.cli.terminal import say
 from tracetorch.cli.tuning.ready import Composer, ready
 from tracetorch.cli.tuning.search import read as read_search
 from tracetorch.cli.tuning.search import split
@@ -71,7 +72,7 @@ def _go(begun: Begun, composer: Composer, seed: int, folder: Path, trials: int |
         study = Study(folder, begun.search, seed)
         before = study.begun()
         again = f", {before} of them begun before" if before else ""
-        table.console.print(f"{begun.experiment}: {most} trials{again} → {folder}", markup=False)
+        say(f"{begun.experiment}: {most} trials{again} → {folder}")
         with study:
             interrupted, trouble = _try(study, table, composer, folder, most)
         return _conclude(study, table, folder, interrupted, trouble)
@@ -150,14 +151,14 @@ def _conclude(study: Study, table: Table, folder: Path, interrupted: bool, troub
             f"its run: {where}",
             f"run it again, here with another seed: {command(folder)} seed=1",
         ]
-        table.console.print("\n".join(lines), markup=False)
+        say(*lines)
     if drawn := draw(study, folder):
-        table.console.print(f"figure: {drawn}", markup=False)
+        say(f"figure: {drawn}")
     if interrupted or trouble:
         complain(f"{'interrupted' if interrupted else trouble}; {_goes_on(folder)}", None, False)
         return INTERRUPTED if interrupted else FAILED
     if others := study.at_work():
-        table.console.print(f"other processes are at work on {others} trial{'s' * (others != 1)}", markup=False)
+        say(f"other processes are at work on {others} trial{'s' * (others != 1)}")
     elif best is None:
         complain(f"no trial is completed: see error.txt in the folders of {folder}", None, False)
         return FAILED
