@@ -114,7 +114,7 @@ class Display:
         rows += [
             ("whole run", f"{summary['wall_seconds']:.1f} s"),
             ("memory", _memory(summary)),
-            ("folder", str(run.folder.path)),
+            ("folder", str(run.shown)),
         ]
         table = Table(show_header=False, title=Text(f"{self.experiment}: {run.status}"), title_justify="left")
         for name, value in rows:
@@ -141,10 +141,10 @@ def _memory(summary: dict[str, Any]) -> str:
     return f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at most{of_it}{through}"
 
 
-def _number(value: float | None) -> str:
+def _number(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
-    return "  none" if value is None else f"{value:.4f}"
+    return "  none" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _short(number: float) -> str:

@@ -12,6 +12,7 @@ from tracetorch.encode import mix_seed
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.rules import ThreeFactor, Trace
 from tracetorch.rules.rule import Rule
+from tracetorch.runs.records import check_metrics
 from tracetorch.tasks import Environment, Task
 from tracetorch.tasks.environment import Outcome
 
@@ -81,7 +82,8 @@ def check(task: Environment, counts: dict[str, int | None], window: int | None, 
 def check_counts(
     counts: dict[str, int | None], task: Task | Environment, window: int | None, checkpoint_seconds: float
 ) -> None:
-    """Raises: ValueError for options of `train` that make no sense."""
+    """Raises: ValueError for options of `train` that make no sense, and for a metric with a name that is taken."""
+    check_metrics(task)
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"train.{name} must be at least 1, or null, got {count}")

@@ -139,13 +139,14 @@ def _end(
     if stopped:
         run.give_up()
         if figures:
-            draw_life(run.folder, task.output_names)
+            draw_life(run, task.output_names)
         return
     run.summary["tested"] = "latest"
-    if isinstance(task, Environment):
-        report_play(run, net, task, told.policy, window, figures=figures)
-    else:
-        report(run, learner, task, told, window, figures=figures)
+    with run.repeatable():
+        if isinstance(task, Environment):
+            report_play(run, net, task, told.policy, window, figures=figures)
+        else:
+            report(run, learner, task, told, window, figures=figures)
 
 
 def _teacher(

@@ -125,7 +125,8 @@ def main(
         if update < total and not best.is_final:
             run.give_up()
             return
-        _report_best(run, net, task, judge, best, window=window, figures=figures)
+        with run.repeatable():
+            _report_best(run, net, task, judge, best, window=window, figures=figures)
 
 
 def _act_and_learn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from contextlib import suppress
 from datetime import datetime
@@ -12,6 +13,8 @@ from typing import Any
 
 from tracetorch.files import write_whole
 from tracetorch.runs.records import read_csv, read_jsonl, to_csv, to_json
+
+_FIGURE = re.compile(r"\w[\w .,=+()-]{0,99}")
 
 
 class RunFolder:
@@ -112,7 +115,9 @@ class RunFolder:
         return self.path / "checkpoints" / f"{name}.pt"
 
     def plot(self, name: str) -> Path:
-        """Where the figure with this name lies, without its suffix."""
+        """Where the figure with this name lies, without its suffix. Raises: ValueError if it would lie elsewhere."""
+        if not _FIGURE.fullmatch(name):
+            raise ValueError(f"a figure has a plain name such as 'confusion', got {name!r}")
         return self.path / "plots" / name
 
     def remove(self) -> None:
