@@ -54,7 +54,7 @@ def main(
     net.to(run.device)
     counters = load_tested(checkpoint, net, task)
     net.precision = torch.bfloat16 if precision == "bfloat16" else None
-    with run, run.repeatable():
+    with run:
         run.summary |= {"updates": counters["update"], "checkpoint": checkpoint.stem}
         if isinstance(task, Environment):
             report_play(run, net, task, told.policy, window or task.readout_window, figures=figures)

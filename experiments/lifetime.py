@@ -142,11 +142,10 @@ def _end(
             draw_life(run, task.output_names)
         return
     run.summary["tested"] = "latest"
-    with run.repeatable():
-        if isinstance(task, Environment):
-            report_play(run, net, task, told.policy, window, figures=figures)
-        else:
-            report(run, learner, task, told, window, figures=figures)
+    if isinstance(task, Environment):
+        report_play(run, net, task, told.policy, window, figures=figures)
+    else:
+        report(run, learner, task, told, window, figures=figures)
 
 
 def _teacher(

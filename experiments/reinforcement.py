@@ -125,8 +125,7 @@ def main(
         if update < total and not best.is_final:
             run.give_up()
             return
-        with run.repeatable():
-            _report_best(run, net, task, judge, best, window=window, figures=figures)
+        _report_best(run, net, task, judge, best, window=window, figures=figures)
 
 
 def _act_and_learn(

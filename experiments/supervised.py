@@ -122,11 +122,10 @@ def main(
         if update < total and not best.is_final:
             run.give_up()
             return
-        with run.repeatable():
-            run.summary["tested"] = "best" if patience else "latest"
-            if patience:
-                runs.load_checkpoint(run.folder.checkpoint("best"), net)
-            report(run, learner, task, loss, window, figures=figures)
+        run.summary["tested"] = "best" if patience else "latest"
+        if patience:
+            runs.load_checkpoint(run.folder.checkpoint("best"), net)
+        report(run, learner, task, loss, window, figures=figures)
 
 
 def _validate(run: runs.Run, update: int, test: Callable[..., Evaluation | None]) -> dict[str, float] | None:

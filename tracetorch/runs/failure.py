@@ -25,7 +25,7 @@ def named(error: BaseException) -> str:
 
 
 def sentence(error: BaseException) -> str:
-    """An error as one reads it: a message of the project as it is; any other with its kind, and the part that raised it.
+    """An error in words: a message of the project as it is; any other with its kind, and the part that raised it.
 
     Example: "KeyError: 'subject' in Mine.train_batch (mine.py, line 17)"
     """

@@ -37,17 +37,22 @@ def report(
     *,
     figures: bool,
 ) -> None:
-    """Test the network as it is, and leave numbers, trials and figures in the run's folder."""
-    with run.timed("evaluate_seconds"):
-        test = evaluate(learner, task, loss, "test", window)
-    if test is None:
-        raise ValueError(f"{type(task).__name__} has no trials to test on")
-    kept = test.means | guessing(test.trials) | decays(learner.net, task.dt)
-    run.summary = task.summary(test.trials) | run.summary | kept
-    run.record({"update": run.summary["updates"], "split": "test", **test.means})
-    run.folder.write_table("trials.csv", {name: value.tolist() for name, value in test.trials.items()})
-    if figures:
-        _draw_or_warn(run, learner.net, task, test.trials)
+    """Test the network as it is, and leave numbers, trials and figures in the run's folder.
+
+    Of equal names in a summary, the run's own count, and not those of `Task.summary`.
+    """
+    with run.repeatable():
+        with run.timed("evaluate_seconds"):
+            test = evaluate(learner, task, loss, "test", window)
+        if test is None:
+            raise ValueError(f"{type(task).__name__} has no trials to test on")
+        own = run.summary | test.means
+        found = task.summary(test.trials) | guessing(test.trials) | decays(learner.net, task.dt)
+        run.summary = own | found | own
+        run.record({"update": run.summary["updates"], "split": "test", **test.means})
+        run.folder.write_table("trials.csv", {name: value.tolist() for name, value in test.trials.items()})
+        if figures:
+            _draw_or_warn(run, learner.net, task, test.trials)
 
 
 def report_play(
@@ -60,16 +65,18 @@ def report_play(
     figures: bool,
 ) -> None:
     """Play the episodes of the test with the network as it is; what is left is as `report` leaves it."""
-    with run.timed("evaluate_seconds"):
-        played = play(net, environment, policy, "test", window)
-    if not played:
-        raise ValueError(f"{type(environment).__name__} has no episodes to test on")
-    found = means(played, environment.metrics)
-    run.summary = environment.summary(played) | run.summary | found | decays(net, environment.dt)
-    run.record({"update": run.summary["updates"], "split": "test", "loss": None, **found})
-    run.folder.write_table("trials.csv", {name: value.tolist() for name, value in played.items()})
-    if figures:
-        _draw_or_warn(run, net, environment, played, policy=policy, window=window)
+    with run.repeatable():
+        with run.timed("evaluate_seconds"):
+            played = play(net, environment, policy, "test", window)
+        if not played:
+            raise ValueError(f"{type(environment).__name__} has no episodes to test on")
+        found = means(played, environment.metrics)
+        own = run.summary | found
+        run.summary = own | environment.summary(played) | decays(net, environment.dt) | own
+        run.record({"update": run.summary["updates"], "split": "test", "loss": None, **found})
+        run.folder.write_table("trials.csv", {name: value.tolist() for name, value in played.items()})
+        if figures:
+            _draw_or_warn(run, net, environment, played, policy=policy, window=window)
 
 
 def _draw_or_warn(run: runs.Run, *what: Any, **how: Any) -> None:

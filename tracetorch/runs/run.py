@@ -128,7 +128,7 @@ class Run:
 
     @contextmanager
     def repeatable(self) -> Iterator[None]:
-        """Around what follows the last checkpoint: a signal ends it at once, as interrupted, and `resume` repeats it."""
+        """Around what follows the last checkpoint: a signal ends it at once, and `resume` repeats it."""
         with self._interrupt.at_once():
             yield
 
