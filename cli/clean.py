@@ -45,7 +45,7 @@ def command(
 
     chosen, unread = choose(root, failed=failed, unfinished=unfinished, older_than_seconds=age, keep_best=keep_best)
     for folder in unread:
-        print(f"left alone  {folder.path}  ({folder.why})")
+        say(f"left alone  {folder.path}  ({folder.why})")
     if not chosen:
         say(f"nothing to remove in {root}")
         return

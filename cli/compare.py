@@ -14,8 +14,8 @@ import typer
 from tracetorch.cli.arguments import Traceback
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.suggest import has, no_such_key
-from tracetorch.files import leads_out
 from tracetorch.cli.terminal import console, say
+from tracetorch.files import leads_out
 
 if TYPE_CHECKING:
     from tracetorch.compare import tables

@@ -123,7 +123,7 @@ class Display:
         rows += [
             ("whole run", f"{summary['wall_seconds']:.1f} s"),
             ("memory", _memory(summary)),
-            ("folder", str(run.folder.path)),
+            ("folder", str(run.shown)),
         ]
         table = Table(show_header=False, title=Text(f"{self.experiment}: {run.status}"), title_justify="left")
         for name, value in rows:

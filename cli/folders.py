@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import re
 import errno
+import json
 import os
+import re
 import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracetorch.cli.adapter import Composed, amend, load
 from tracetorch.cli.check import check, check_trusted
-from tracetorch.cli.errors import shorten, UsageError
-from tracetorch.files import leads_out
+from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.files import leads_out, read_text
 
 if TYPE_CHECKING:
     from tracetorch.runs import RunFolder
     from tracetorch.runs.state import State
+
+NAME_LINE = "# experiment: "
+"""How config.yaml begins: with what its run is called."""
 
 _NAME = re.compile(r"\w[\w.+-]{0,99}")
 
@@ -56,7 +59,22 @@ def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] =
     from tracetorch.runs.state import state_of
 
     state = state_of(path)
-    return Found(RunFolder(path), composed._replace(experiment=plain_name(state.facts.get("experiment"))), state)
+    name = plain_name(state.facts.get("experiment") or _name_in(path / "config.yaml"))
+    return Found(RunFolder(path), composed._replace(experiment=name), state)
+
+
+def _name_in(config: Path) -> str:
+    """What a run's config is named in its first line: it is there before run.json."""
+    line = read_text(config).partition("\n")[0]
+    return line.removeprefix(NAME_LINE) if line.startswith(NAME_LINE) else ""
+
+
+def check_training(found: Found) -> None:
+    """Raises: UsageError if the folder is that of an evaluation: a network would be trained there."""
+    path, kind = found.folder.path.absolute(), found.state.facts.get("kind")
+    run = path.parent.parent
+    if kind == "evaluation" or (kind is None and path.parent.name == "eval" and (run / "config.yaml").is_file()):
+        raise UsageError(f"{found.folder.path} is an evaluation: tracetorch eval {run} begins another")
 
 
 class Difference(NamedTuple):

@@ -118,6 +118,7 @@ def main() -> None:
     """The entry point of the console script."""
     prepare()
     share_processors()
+    os.environ["MPLBACKEND"] = "agg"  # figures go into files, and a notebook's backend may not be installed here
     if os.environ.get(VARIABLE):
         answer(app)
     else:

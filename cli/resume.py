@@ -40,11 +40,12 @@ def command(
 
 
 def _resume_run(folder: Path, trust: list[str], show_traceback: bool) -> int:
-    from tracetorch.cli.folders import find_run, holds
+    from tracetorch.cli.folders import check_training, find_run, holds
 
     if folder.is_dir() and not holds(folder, "config.yaml"):
         raise UsageError(f"{folder} is no folder of a run or a sweep: it has neither config.yaml nor sweep.json")
     found = find_run(folder, trust)
+    check_training(found)
     if found.state.status == "completed":
         say(f"{folder} is completed: there is nothing to go on with; tracetorch plot {folder} draws it again")
         return DONE

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tracetorch.cli.arguments import ConfigDir, Multirun, Overrides, Traceback
-from tracetorch.files import read_json
 from tracetorch.cli.terminal import say
+from tracetorch.files import read_json
 
 
 def command(

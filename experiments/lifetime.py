@@ -139,7 +139,7 @@ def _end(
     if stopped:
         run.give_up()
         if figures:
-            draw_life(run.folder, task.output_names)
+            draw_life(run, task.output_names)
         return
     run.summary["tested"] = "latest"
     if isinstance(task, Environment):

@@ -20,6 +20,7 @@ from tracetorch.rules import ThreeFactor, Trace
 from tracetorch.rules.rule import Rule
 from tracetorch.runs.health import check_loss
 from tracetorch.runs.progress import Best, Log
+from tracetorch.runs.records import check_metrics
 from tracetorch.runs.report import report
 from tracetorch.tasks import Task
 from tracetorch.tasks.evaluate import Evaluation, evaluate, means
@@ -177,6 +178,7 @@ def _rehearse(learner: Rule, task: Task, loss: Loss, window: int | None) -> None
 def _check_counts(task: Task, counts: dict[str, int | None], window: int | None, checkpoint_seconds: float) -> None:
     if not isinstance(task, Task):
         raise ValueError(f"{type(task).__name__} answers with rewards and tells no labels: choose train=reinforcement")
+    check_metrics(task)
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"train.{name} must be at least 1, or null, got {count}")

@@ -183,7 +183,11 @@ def test_what_was_run_in_inference_mode_goes_on_and_learns():
         one(XS[1])
         one.backward(SIGNAL)
         one.run(XS)
-    assert all(torch.equal(a.grad, b.grad) for a, b in zip(net.parameters(), wanted.parameters(), strict=True) if a.requires_grad)
+    assert all(
+        torch.equal(a.grad, b.grad)
+        for a, b in zip(net.parameters(), wanted.parameters(), strict=True)
+        if a.requires_grad
+    )
 
 
 @pytest.mark.parametrize("seed", [3, 2**40 + 5, -7, 2**62])

@@ -11,7 +11,8 @@ import json
 import os
 import re
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -109,23 +110,46 @@ def _depth(content: bytes) -> int:
     return deepest
 
 
+class WriteError(OSError):
+    """The project cannot write a file or a folder of its own; an OSError of a user's part is never one."""
+
+
+@contextmanager
+def writing(path: Path | None = None) -> Iterator[None]:
+    """The body writes files of the project: an OSError in it becomes a WriteError.
+
+    Args: path: the file to name, if it is another one than the system names, such as a temporary one.
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise WriteError(str(error)) from error
+        raise WriteError(error.errno, error.strerror, str(path or error.filename or "the disk")) from error
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, never half of it, and a power cut loses neither.
 
     A link with this name is replaced, not followed.
+
+    Raises: WriteError.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with suppress(FileNotFoundError):
-        beside.unlink()
-    try:
-        with open(os.open(beside, _NEW, 0o666), "wb") as file:  # noqa: PTH123
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the new name without its content
-        beside.replace(path)
-        sync_folder(path.parent)
-    finally:
-        beside.unlink(missing_ok=True)
+    with writing(path):
+        with suppress(FileNotFoundError):
+            beside.unlink()
+        try:
+            with open(os.open(beside, _NEW, 0o666), "wb") as file:  # noqa: PTH123
+                file.write(_encode(content))
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut may leave the new name without its content
+            beside.replace(path)
+            sync_folder(path.parent)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -142,27 +166,33 @@ _APPEND = (
 def open_to_append(path: Path) -> BinaryIO:
     """Open a regular file at its end, made if it does not exist; a link with this name is not followed.
 
-    Raises: OSError, also if the name is a link, a pipe or a device.
+    Raises: WriteError, also if the name is a link, a pipe or a device.
     """
-    try:
-        number = os.open(path, _APPEND, 0o666)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a pipe that no process reads
-            raise _not_regular(path) from None
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            raise _not_regular(path)
-        return os.fdopen(number, "ab")
-    except BaseException:
-        os.close(number)
-        raise
+    with writing(path):
+        try:
+            number = os.open(path, _APPEND, 0o666)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a pipe that no process reads
+                raise _not_regular(path) from None
+            raise
+        try:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                raise _not_regular(path)
+            return os.fdopen(number, "ab")
+        except BaseException:
+            os.close(number)
+            raise
 
 
 def append(path: Path, content: str | bytes) -> None:
-    """Add to the end of a regular file, as `open_to_append` opens it; not synced, see `sync_file`. Raises: OSError."""
-    with open_to_append(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+    """Add to the end of a regular file, as `open_to_append` opens it; not synced: see `sync_file`. Raises: WriteError"""
+    with writing(path), open_to_append(path) as file:
+        file.write(_encode(content))
+
+
+def _encode(content: str | bytes) -> bytes:
+    """UTF-8. A file name that is not UTF-8 is in a text as lone surrogates; they become escapes, as JSON has them."""
+    return content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
 
 
 def _not_regular(path: Path) -> OSError:

@@ -87,7 +87,7 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
         ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
         raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or take them back with scancel {ids}")
     if key := changed_since(left):
-        print(f"the presets say something else by now of {key}; the sweep goes on with what it was begun with")
+        say(f"the presets say something else by now of {key}; the sweep goes on with what it was begun with")
     return _go(planned, folder, left, fail_fast)
 
 

@@ -46,7 +46,7 @@ class Worker:
         with self.owner.busy(), Ear(sweep, self.owner) as ear:
             try:
                 code, message = _run(folder, sealed(sweep, self.seal)[self.names[at]], ear)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 code, message = FAILED, str(error) or type(error).__name__
             except KeyboardInterrupt:  # it was told twice; a pool that runs other jobs is not to die of it
                 code, message = INTERRUPTED, ""
@@ -76,7 +76,7 @@ def _run(folder: Path, job: Job, ear: Ear) -> tuple[int, str]:
         if again is None and not folder.exists():
             _refuse(folder, job.composed, str(error))
         raise
-    return outcome.code, outcome.message
+    return INTERRUPTED if outcome.run.asked_to_stop else outcome.code, outcome.message
 
 
 def _refuse(folder: Path, composed: Composed, why: str) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain
-from tracetorch.cli.tuning.place import Begun, FILE, read, reserve
 from tracetorch.cli.terminal import say
+from tracetorch.cli.tuning.place import FILE, Begun, read, reserve
 from tracetorch.cli.tuning.ready import Composer, ready
 from tracetorch.cli.tuning.search import read as read_search
 from tracetorch.cli.tuning.search import split

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from contextlib import suppress
 from datetime import datetime
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch.files import append, leads_out, open_regular, read_json, sync_file, sync_folder, write_whole
-from tracetorch.runs.records import keep, MOST_LINE_BYTES, read_csv, read_jsonl, to_csv, to_json
+from tracetorch.runs.records import MOST_LINE_BYTES, keep, read_csv, read_jsonl, to_csv, to_json
+
+_FIGURE = re.compile(r"\w[\w .,=+()-]{0,99}")
 
 
 class RunFolder:
@@ -118,7 +121,9 @@ class RunFolder:
         return self.path / "checkpoints" / f"{name}.pt"
 
     def plot(self, name: str) -> Path:
-        """Where the figure with this name lies, without its suffix."""
+        """Where the figure with this name lies, without its suffix. Raises: ValueError if it would lie elsewhere."""
+        if not _FIGURE.fullmatch(name):
+            raise ValueError(f"a figure has a plain name such as 'confusion', got {name!r}")
         return self.path / "plots" / name
 
     def remove(self) -> None:

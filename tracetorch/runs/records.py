@@ -7,12 +7,13 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from tracetorch.files import MOST_ELEMENTS, open_regular, parse_json, read_text
+from tracetorch.files import DEEPEST, MOST_ELEMENTS, open_regular, parse_json, read_text
 from tracetorch.printable import cell
 
 MOST_LINE_BYTES = 1 << 20
@@ -26,10 +27,41 @@ LOST = "lost"
 
 _BYTES_FOR_AN_ELEMENT = 8  # of a record, at least: its name, its value and what separates them
 
+RESERVED = (
+    "update",
+    "split",
+    "loss",
+    "steps_per_second",
+    "train_seconds",
+    "memory_bytes",
+    "steps",
+    "episodes",
+    "switch",
+    "switches",
+)
+"""Fields of a record that are the project's own: no metric of a task is called so."""
+
+COSTS = ("_seconds", "_per_second", "_bytes")
+"""Endings of what depends on the machine, and is never compared."""
+
+
+class Measured(Protocol):
+    """A task, or an environment."""
+
+    metrics: tuple[str, ...]
+
+
+def check_metrics(task: Measured) -> None:
+    """Raises: ValueError for a metric that would replace another field of a record, or be taken for a cost."""
+    for name in task.metrics:
+        if name in RESERVED or name.endswith(COSTS):
+            why = "is a field of every record" if name in RESERVED else f"has an ending of costs ({', '.join(COSTS)})"
+            raise ValueError(f"{type(task).__name__}.metrics: {name!r} {why}; give the metric another name")
+
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """JSON that every reader takes: a number that is not finite becomes null."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False, ensure_ascii=False)
+    return json.dumps(plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -143,11 +175,24 @@ def read_csv(path: Path) -> dict[str, list[float]]:
         raise ValueError(f"{path} holds something that is no number: {error}") from None
 
 
-def _finite(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON has it: numbers and arrays of NumPy and torch become numbers and lists, what is not finite None.
+
+    Anything else, such as an object, becomes the text that it shows itself as.
+    """
+    return _plain(value, ())
+
+
+def _plain(value: Any, within: tuple[int, ...]) -> Any:
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if id(value) in within or len(within) == DEEPEST or isinstance(value, bytes | bytearray):
+        return repr(value)
+    within = (*within, id(value))
     if isinstance(value, Mapping):
-        return {str(name): _finite(inner) for name, inner in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_finite(inner) for inner in value]
-    return value
+        return {str(name): _plain(inner, within) for name, inner in value.items()}
+    with suppress(Exception):
+        return _plain(value.tolist(), within)  # of NumPy and torch
+    return [_plain(inner, within) for inner in value] if isinstance(value, Collection) else repr(value)
