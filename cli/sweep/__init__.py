@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tracetorch.cli.adapter import conf_dir
 from tracetorch.cli.adapter.sweeping import change_launcher, launcher_of
 from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, shorten
 from tracetorch.cli.folders import check_links
@@ -122,6 +123,11 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
     return _conclude(console, planned, folder, ended, dict(zip(names, ended.messages, strict=False)))
 
 
+def _is_older_than_presets(path: Path) -> bool:
+    made = path.stat().st_mtime
+    return any(preset.stat().st_mtime > made for preset in conf_dir().rglob("*.yaml"))
+
+
 def _conclude(console: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
     """The table at the end, and what to do next. Returns: the exit code."""
     from tracetorch.runs.state import last_record, metric_of, state_of
@@ -147,6 +153,8 @@ def _conclude(console: Console, planned: Plan, folder: Path, ended: Launched, sa
         complain(f"the launcher stopped: {ended.trouble}", None, False)
     if done and not ended.interrupted:
         draw_all(console, planned, folder)
+    if _is_older_than_presets(folder / FILE) and (key := changed_since(planned.jobs)):
+        console.print(f"the presets were edited meanwhile, in {key}; the jobs ran what they were before", markup=False)
     quoted = shlex.quote(str(folder))
     if done == len(states):
         console.print(f"tracetorch compare {quoted}", markup=False)
