@@ -100,23 +100,26 @@ def difference(one: Any, other: Any, key: str = "") -> Difference | None:
 def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
     """A run goes on with the config that it was begun with, but for where and on what it runs.
 
-    Raises: UsageError that names the first key that says something else now.
+    The same data may lie elsewhere by now. A folder of an older version does not say what its run was begun with.
+    Raises: UsageError that names the first key that says something else.
     """
-    from tracetorch.runs.identity import NOT_THE_EXPERIMENT
+    from tracetorch.runs.identity import NOT_THE_EXPERIMENT, id_of
     from tracetorch.runs.records import to_json
     from tracetorch.runs.state import state_of
 
-    before, now = state_of(folder.path).facts.get("config"), json.loads(to_json(config))
-    if not isinstance(before, dict):
+    facts = state_of(folder.path).facts
+    begun = facts.get("config")
+    if not isinstance(begun, dict) or facts.get("id") == id_of(config):
         return
     free = set(NOT_THE_EXPERIMENT) - {"seed"}
-    before, now = ({name: part for name, part in one.items() if name not in free} for one in (before, now))
-    found = difference(before, now)
+    now = json.loads(to_json(config))
+    before, after = ({name: part for name, part in one.items() if name not in free} for one in (begun, now))
+    found = difference(before, after)
     if found:
         was, is_now = (shorten(repr(value), 40) for value in (found.one, found.other))
         raise UsageError(
             f"{folder.path / 'config.yaml'}: {shorten(found.key)} is {is_now}, and the run was begun with {was}; "
-            f"put it back, or start another run with tracetorch run"
+            "put it back, or start another run with tracetorch run"
         )
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tracetorch.cli.adapter import conf_dir
 from tracetorch.cli.adapter.sweeping import change_launcher, launcher_of
 from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, shorten
 from tracetorch.cli.folders import check_links
@@ -123,6 +124,11 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
     return _conclude(screen, planned, folder, ended, dict(zip(names, ended.messages, strict=False)))
 
 
+def _is_older_than_presets(path: Path) -> bool:
+    made = path.stat().st_mtime
+    return any(preset.stat().st_mtime > made for preset in conf_dir().rglob("*.yaml"))
+
+
 def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
     """The table at the end, and what to do next. Returns: the exit code."""
     from tracetorch.runs.state import last_record, metric_of, state_of
@@ -148,6 +154,8 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
         complain(f"the launcher stopped: {ended.trouble}", None, False)
     if done and not ended.interrupted:
         draw_all(planned, folder)
+    if _is_older_than_presets(folder / FILE) and (key := changed_since(planned.jobs)):
+        say(f"the presets were edited during the sweep, in {key}; the jobs ran with the config of the sweep's start")
     quoted = shlex.quote(str(folder))
     if done == len(states):
         say(f"tracetorch compare {quoted}")
