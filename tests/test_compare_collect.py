@@ -63,6 +63,15 @@ def test_no_pipe_is_waited_for(tmp_path):
     ]
 
 
+def test_keys_that_are_no_words_are_keys_like_any_other(tmp_path):
+    for at, value in enumerate((1, 2)):
+        folder = run_folder(tmp_path / str(at))
+        config = (folder / "config.yaml").read_text()
+        (folder / "config.yaml").write_text(f"{config}1: {value}\n1.5: {{true: {value}, null: 3}}\n")
+    assert [group.label for group in compare([tmp_path]).groups] == ["1=1, true=1", "1=2, true=2"]
+    assert [group.label for group in compare([tmp_path], by=["1.5.true"]).groups] == ["1.5.true=1", "1.5.true=2"]
+
+
 @pytest.mark.parametrize("name", ["run.json", "config.yaml", "metrics.jsonl"])
 def test_what_the_system_cannot_read_keeps_nothing_from_the_other_runs(tmp_path, name):
     run_folder(tmp_path / "good")

@@ -1,11 +1,17 @@
 """Verbs that take the folder of a run: eval, info, plot, and run --from."""
 
+import gzip
 import json
+from importlib import resources
 
 import pytest
 import torch
 
-from tests.command_line import CLICKS, files, tracetorch
+from tests.command_line import CLICKS, DIGITS, files, tracetorch
+from tests.idx_files import NAMES, write_folder
+from tracetorch.cli.adapter import compose
+from tracetorch.runs.identity import facts_of
+from tracetorch.runs.same import circumstances
 from tracetorch.runs.state import state_of
 
 
@@ -247,3 +253,19 @@ def test_what_is_not_the_same_is_told(mine, what):
 def test_what_does_not_go_with_it(mine, words, phrase):
     ended = tracetorch("run", *words)
     assert ended.exit_code == 2 and phrase in ended.stderr
+
+
+def test_a_run_does_not_go_on_with_other_data(here):
+    sample = resources.files("tracetorch.tasks") / "mnist_sample"
+    write_folder(here / "data", lambda name: (sample / f"{name}.gz").read_bytes(), suffix=".gz")
+    made = compose([*DIGITS, "task.source=data"])
+    begun = facts_of(made.config)
+    (here / "run").mkdir()
+    (here / "run" / "config.yaml").write_text(made.yaml)
+    (here / "run" / "run.json").write_text(json.dumps({"status": "interrupted", **begun}))
+    labels = here / "data" / f"{NAMES[1]}.gz"
+    labels.write_bytes(gzip.compress(gzip.decompress(labels.read_bytes()), mtime=1))
+    ended = tracetorch("resume", "run")
+    assert ended.exit_code == 2 and "task.source names data that have changed since run was started" in ended.stderr
+    assert circumstances(begun, facts_of(made.config)) == ["the data of task.source had another content"]
+    assert circumstances({}, begun) == circumstances(begun, begun) == []

@@ -6,6 +6,7 @@ Which runs share a config is decided here, from the configs: folders of all vers
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -20,7 +21,7 @@ import yaml
 from tracetorch.compare.text import plain, setting
 from tracetorch.files import MOST_CONFIG_BYTES, read_text, real
 from tracetorch.runs.aside import REMOVING
-from tracetorch.runs.identity import group_of, id_of
+from tracetorch.runs.identity import experiment_of
 from tracetorch.runs.state import State, state_of
 
 _NOT_RUNS = {"eval", "checkpoints", "plots"}  # inside the folder of a run
@@ -38,8 +39,8 @@ class Run(NamedTuple):
     facts: dict[str, Any]  # what run.json says
     config: dict[str, str] | None  # dotted keys; None if it cannot be read
     remark: str  # what is wrong with it, though it can be compared
-    group: str  # what it shares with runs that differ from it by chance alone; "" if that is unknown
-    id: str  # what it shares with repetitions of itself alone
+    group: str  # the same for runs that differ by chance alone, and for no others; "" if it is unknown
+    id: str  # the same for repetitions of this run, and for no others; "" if it is unknown
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -105,7 +106,8 @@ def read(folder: Path) -> Run | LeftOut:
     try:
         config, data = read_config(folder / "config.yaml"), _data(state)
         flat = flatten(config)
-        return Run(folder, name, state.facts, flat, "", group_of(config, data), id_of(config, data))
+        group, own = (json.dumps(experiment_of(config, data, seeds=seeds), sort_keys=True) for seeds in (False, True))
+        return Run(folder, name, state.facts, flat, "", group, f"{own}{flat.get('seed')}")
     except Exception as error:  # a stranger's YAML makes the parser raise many things
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({_sentence(error)})"
         run = Run(folder, name, state.facts, None, f"config.yaml {reason}", "", "")

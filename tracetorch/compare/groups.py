@@ -126,8 +126,8 @@ def name_groups(
         order = sorted(range(len(members)), key=lambda at: [[*map(in_order, values[at])] for values in apart.values()])
     groups = []
     for place, at in enumerate(order):
-        had, runs = members[at]
-        groups.append(Group(letters(place), labels[at] or _fallback(runs, had, alone=len(members) == 1), runs))
+        runs = members[at][1]
+        groups.append(Group(letters(place), labels[at] or _fallback(runs, alone=len(members) == 1), runs))
     return groups, {key: [values[at] for at in order] for key, values in apart.items()}
 
 
@@ -152,7 +152,7 @@ def _known(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys([*facts, *(key.removesuffix("._target_") for key in keys)]))
 
 
-def _fallback(runs: Sequence[Measured], had: tuple[str, ...], *, alone: bool) -> str:
+def _fallback(runs: Sequence[Measured], *, alone: bool) -> str:
     """For a group that nothing tells from the others, because its configs cannot be read."""
     experiment = runs[0].run.fact("experiment") or "runs"
-    return experiment if alone else f"{experiment} ({had[0][:6]})"
+    return experiment if alone else f"{experiment} ({runs[0].run.fact('group')[:6]})"

@@ -23,7 +23,7 @@ def group_of(config: Mapping[str, Any], data: Mapping[str, str] | None = None) -
 
     Args: data: hashes of the data by dotted key, as `data_of` gives them; read now, if None.
     """
-    return hash_of(_experiment(config, data, seeds=False))
+    return hash_of(experiment_of(config, data, seeds=False))
 
 
 def id_of(config: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:
@@ -31,7 +31,7 @@ def id_of(config: Mapping[str, Any], data: Mapping[str, str] | None = None) -> s
 
     Args: data: as of `group_of`.
     """
-    return hash_of([_experiment(config, data, seeds=True), config.get("seed")])
+    return hash_of([experiment_of(config, data, seeds=True), config.get("seed")])
 
 
 def facts_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,7 +54,11 @@ def name_of(target: str) -> str:
     return _SHORT.get(name, name)
 
 
-def _experiment(config: Mapping[str, Any], data: Mapping[str, str] | None, *, seeds: bool) -> dict[str, Any]:
+def experiment_of(config: Mapping[str, Any], data: Mapping[str, str] | None, *, seeds: bool) -> dict[str, Any]:
+    """What of a config belongs to the experiment, with data by their hash, and with or without the seeds of its parts.
+
+    Args: data: as of `group_of`.
+    """
     hashes = data_of(config) if data is None else data
     inside = {name: value for name, value in config.items() if name not in NOT_THE_EXPERIMENT}
     return {name: _identified(value, hashes, name, seeds) for name, value in inside.items()}
