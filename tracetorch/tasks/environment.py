@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
-from tracetorch.tasks.task import Trials
+from tracetorch.tasks.task import Trials, first_sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

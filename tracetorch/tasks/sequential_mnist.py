@@ -106,9 +106,10 @@ class SequentialMNIST(Task):
         if self.order is not None:
             pixels = pixels[:, self.order.to(pixels.device)]
         parts = pixels.view(len(pixels), self.parts, self.pixels_per_part).transpose(0, 1)
-        how = {"each": self.steps_per_part, "levels": self.levels, "max_rate": self.max_rate}
         drawn = None if self.encoding == "constant" else (shown.seed, shown.names)
-        make = partial(_shown, parts=parts, drawn=drawn, **how)
+        make = partial(
+            _shown, parts=parts, drawn=drawn, each=self.steps_per_part, levels=self.levels, peak=self.max_rate
+        )
         xs = Stream(make, self.steps, (len(pixels), self.input_size))
         return Batch(xs, shown.labels, {"digit": shown.names})
 
@@ -121,11 +122,11 @@ def _shown(
     drawn: tuple[int, Tensor] | None,
     each: int,
     levels: int,
-    max_rate: float,
+    peak: float,
 ) -> Tensor | Draws:
-    """Some steps. Args: drawn: seed and names of the samples, for spikes; each: how many steps a part is shown."""
+    """Some steps. Args: drawn: seed and names of the samples, for spikes; each: how many steps a part is shown; peak: the rate of white."""
     first, last = start // each, (stop - 1) // each
-    rates = _rates(parts[first : last + 1], levels) * max_rate
+    rates = _rates(parts[first : last + 1], levels) * peak
     number = torch.arange(start, stop, device=parts.device) // each - first
     if drawn is None:
         return rates[number]
