@@ -107,9 +107,8 @@ class SequentialMNIST(Task):
             pixels = pixels[:, self.order.to(pixels.device)]
         parts = pixels.view(len(pixels), self.parts, self.pixels_per_part).transpose(0, 1)
         drawn = None if self.encoding == "constant" else (shown.seed, shown.names)
-        make = partial(
-            _shown, parts=parts, drawn=drawn, each=self.steps_per_part, levels=self.levels, peak=self.max_rate
-        )
+        each, peak = self.steps_per_part, self.max_rate
+        make = partial(_shown, parts=parts, drawn=drawn, each=each, levels=self.levels, peak=peak)
         xs = Stream(make, self.steps, (len(pixels), self.input_size))
         return Batch(xs, shown.labels, {"digit": shown.names})
 
@@ -124,7 +123,13 @@ def _shown(
     levels: int,
     peak: float,
 ) -> Tensor | Draws:
-    """Some steps. Args: drawn: seed and names of the samples, for spikes; each: how many steps a part is shown; peak: the rate of white."""
+    """Some steps.
+
+    Args:
+        drawn: seed and names of the samples, for spikes.
+        each: how many steps a part is shown.
+        peak: the rate of white.
+    """
     first, last = start // each, (stop - 1) // each
     rates = _rates(parts[first : last + 1], levels) * peak
     number = torch.arange(start, stop, device=parts.device) // each - first
