@@ -84,7 +84,7 @@ def main(
     net = network(task.input_size, task.output_size).to(run.device)
     learner, stepper = rule(net), optimizer(parameter_groups(net))
     set_precision(learner, precision)
-    rate = schedule_of(stepper, schedule, total)
+    rate, test = schedule_of(stepper, schedule, total), partial(evaluate, learner, task, loss, window=window)
     diagnostic = diagnostics(learner, task, loss, window=window, learn_every=learn_every)
     _rehearse(learner, task, loss, window)
     best, log, health = Best(patience), Log(["loss", *task.metrics]), runs.HealthWatch()
@@ -113,8 +113,7 @@ def main(
                 run.record({"update": update, "split": "train", **log.take(run.timings["train_seconds"])})
             diagnostic.look(run, update, last=is_last)
             is_due = is_last or update % eval_every == 0
-            test = partial(evaluate, learner, task, loss, window=window)
-            score = _validate(run, health, net, update, test) if is_due else None
+            score = _validate(run, update, test, partial(health.compare, net)) if is_due else None
             if score is not None and best.is_beaten_by(score[task.metrics[0]]):
                 run.save("best", net, stepper, update, **parts)
             if is_due or run.interrupted or run.seconds_since_save() > checkpoint_seconds:
@@ -130,14 +129,14 @@ def main(
 
 
 def _validate(
-    run: runs.Run, health: runs.HealthWatch, net: Sequential, update: int, test: Callable[..., Evaluation | None]
+    run: runs.Run, update: int, test: Callable[..., Evaluation | None], compare: Callable[[float, int], None]
 ) -> dict[str, float] | None:
     """Test on what is held out for validation, and record it. Returns: None if nothing is held out."""
     with run.timed("evaluate_seconds"):
         held_out = test(split="validation")
     if held_out is not None:
         run.record({"update": update, "split": "validation", **held_out.means})
-        health.compare(net, held_out.means["loss"], update)
+        compare(held_out.means["loss"], update)
     return held_out and held_out.means
 
 

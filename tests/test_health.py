@@ -88,7 +88,9 @@ def test_a_gradient_that_is_not_finite_is_named():
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), -float("inf")])
 def test_a_loss_that_is_no_number_is_traced_to_the_first_broken_parameter(loss):
     net, _ = learnt(*lively())
-    with pytest.raises(TrainingError, match=f"update 7: the loss is {loss}, although all weights are finite; look at"):
+    with pytest.raises(
+        TrainingError, match=f"update 7: the loss is {loss}, although the input and all weights are finite; look at"
+    ):
         check_loss(loss, 7, net)
     net[1].raw_threshold.data.fill_(torch.nan)
     net[2].weight.data.fill_(torch.inf)

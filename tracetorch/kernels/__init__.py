@@ -115,9 +115,9 @@ def _of(device: torch.device) -> ModuleType | None:
 @cache
 def _numba() -> ModuleType | None:
     try:
-        import numba  # noqa: PLC0415
+        from numba.core import config  # noqa: PLC0415
 
-        if numba.config.DISABLE_JIT:  # uncompiled they take minutes, and NumPy's integers overflow in them
+        if getattr(config, "DISABLE_JIT", False):  # uncompiled they take minutes, and NumPy's integers overflow in them
             raise RuntimeError("NUMBA_DISABLE_JIT is set")
         from tracetorch.kernels import cpu  # noqa: PLC0415 (numba takes half a second to load)
     except (

@@ -180,7 +180,7 @@ class TraceLayer(LayerState, ABC):
         process by sharing its memory. Parameters are shared there, as those of any module.
         """
         self._put(_lent=True)
-        own = {"_stepper": None, "_graph": None, "record": None, "_spare": None, "_known": {}}
+        own: dict[str, Any] = {"_stepper": None, "_graph": None, "record": None, "_spare": None, "_known": {}}
         return self.__dict__ | own
 
     @torch.no_grad()

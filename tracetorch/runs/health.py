@@ -34,7 +34,8 @@ class HealthWatch:
     def __init__(self, patience: int = 3, *, rewarded: bool = False):
         self.patience, self.rewarded = patience, rewarded
         self._found, self._was_well = 0, False
-        self._loss, self._same = math.nan, 0
+        self._loss: float | None = None
+        self._same = 0
 
     def look(self, net: Sequential, output: Tensor | None, update: int, *, last: bool) -> None:
         """`check_health`, forgiving the first few times; at the last update only as said. Raises: TrainingError."""
@@ -56,7 +57,7 @@ class HealthWatch:
             message = "update %d: the loss was %.6g at each of the last %d evaluations: %s"
             logging.getLogger("tracetorch").warning(message, update, loss, self._same, _why_nothing_is_learnt(net))
 
-    def state_dict(self) -> dict[str, int | bool | float]:
+    def state_dict(self) -> dict[str, int | bool | float | None]:
         """Plain numbers, for a checkpoint."""
         return {"found": self._found, "was_well": self._was_well, "loss": self._loss, "same": self._same}
 
@@ -64,7 +65,7 @@ class HealthWatch:
         """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
         check_alike(self.state_dict(), state)
         self._found, self._was_well = state["found"], bool(state.get("was_well"))
-        self._loss, self._same = state.get("loss", math.nan), state.get("same", 0)
+        self._loss, self._same = state.get("loss"), state.get("same", 0)
 
 
 def check_loss(loss: float, update: int, net: Sequential) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -111,10 +112,12 @@ def _joined(parts: list[tuple[Batch, Tensor]]) -> Batch:
     conditions = {name: torch.cat([batch.conditions[name][rows] for batch, rows in parts]) for name in names}
     first = parts[0][0].xs
 
-    def make(start: int, stop: int) -> Tensor:
-        return torch.cat([_rows(batch.xs[start:stop], rows) for batch, rows in parts], dim=1)
-
+    make = partial(_rows_of_all, [(batch.xs, rows) for batch, rows in parts])
     return Batch(Stream(make, first.steps, (len(target), first.shape[1])), target, conditions)
+
+
+def _rows_of_all(parts: list[tuple[Stream, Tensor]], start: int, stop: int) -> Tensor:
+    return torch.cat([_rows(xs[start:stop], rows) for xs, rows in parts], dim=1)
 
 
 def _rows(xs: Stream, rows: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -128,20 +129,6 @@ class CueAccumulation(Task):
         drawn = kernels.draw(seeds[_CUES], range(1), samples, self.cues + 1)[0]
         on_side = drawn[:, 1:] < self.bias
         right = torch.where(drawn[:, :1] < 0.5, on_side, ~on_side)  # (batch, cues): whether a cue is on the right
-        odds = torch.tensor([self.rate, self.noise], device=samples.device) * self.dt
-
-        def make(start: int, stop: int) -> Draws:
-            step = torch.arange(start, stop, device=samples.device)
-            number = (step // self.interval_steps).clamp(max=self.cues - 1)
-            shown = (step % self.interval_steps < self.cue_steps) & (step < self.cues * self.interval_steps)
-            side = right[:, number].t()  # (time, batch)
-            recall = (step >= self.recall_from)[:, None].expand_as(side)
-            active = torch.stack([~side & shown[:, None], side & shown[:, None], recall], dim=-1)
-            rates = torch.where(active, odds[0], 0.0)
-            rates = torch.cat([rates, odds[1].expand(*side.shape, 1)], dim=-1)
-            limits = limit_of(rates.repeat_interleave(self.neurons_per_channel, dim=-1))
-            return Draws(limits, seeds[_SPIKES], range(start, stop), samples, torch.float32)
-
         count = right.sum(dim=-1)
         target = (2 * count > self.cues).long()
         last_three = (2 * right[:, -3:].sum(dim=-1) > min(3, self.cues)).long()
@@ -150,4 +137,18 @@ class CueAccumulation(Task):
             "last_cue_accuracy": (right[:, -1].long() == target).to(torch.float32),
             "last_three_accuracy": (last_three == target).to(torch.float32),
         }
+        make = partial(self._spikes, right=right, seed=seeds[_SPIKES], samples=samples)
         return Batch(Stream(make, self.steps, (len(samples), self.input_size)), target, conditions)
+
+    def _spikes(self, start: int, stop: int, *, right: Tensor, seed: int, samples: Tensor) -> Draws:
+        odds = torch.tensor([self.rate, self.noise], device=samples.device) * self.dt
+        step = torch.arange(start, stop, device=samples.device)
+        number = (step // self.interval_steps).clamp(max=self.cues - 1)
+        shown = (step % self.interval_steps < self.cue_steps) & (step < self.cues * self.interval_steps)
+        side = right[:, number].t()  # (time, batch)
+        recall = (step >= self.recall_from)[:, None].expand_as(side)
+        active = torch.stack([~side & shown[:, None], side & shown[:, None], recall], dim=-1)
+        rates = torch.where(active, odds[0], 0.0)
+        rates = torch.cat([rates, odds[1].expand(*side.shape, 1)], dim=-1)
+        limits = limit_of(rates.repeat_interleave(self.neurons_per_channel, dim=-1))
+        return Draws(limits, seed, range(start, stop), samples, torch.float32)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
-from tracetorch.tasks.task import Trials
+from tracetorch.tasks.task import Trials, first_sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,8 +117,7 @@ class Environment(ABC):
 
     def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
         """One observation to draw, (steps, 1, input_size), and its named stretches of time (start, stop, in steps)."""
-        xs = self.observe()
-        return Stream(lambda a, b: xs[a:b].dense()[:, :1], xs.steps, (1, self.input_size)), {}
+        return first_sample(self.observe()), {}
 
     def input_image(self) -> tuple[int, int] | None:
         """Height and width, if the input is an image: then receptive fields are drawn."""

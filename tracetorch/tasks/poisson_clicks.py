@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -172,29 +173,7 @@ class PoissonClicks(Task):
         end = self.cue_from - pause
         begin = end - bins
 
-        def clicks(start: int, stop: int) -> Tensor:
-            step = torch.arange(start, stop, device=samples.device)[:, None]
-            on = (step >= begin) & (step < end)
-            probability = rates * self.dt * on[..., None]
-            if self.stereo_click:
-                probability = torch.where((step == begin)[..., None], 1.0, probability)
-            return kernels.draw_below(probability, seeds[_CLICKS], range(start, stop), samples)
-
-        def make(start: int, stop: int) -> Tensor:
-            each, batch = self.neurons_per_channel, len(samples)
-            if self.silent_from <= start and stop <= self.cue_from and not self.noise:
-                return torch.zeros(stop - start, batch, self.input_size, device=samples.device)
-            sides = clicks(start, stop).repeat_interleave(each, dim=-1)
-            if self.noise:
-                odds = torch.full((batch, 2 * each), self.noise * self.dt, device=samples.device)
-                sides = sides | kernels.draw_below(odds, seeds[_NOISE], range(start, stop), samples)
-            cue = torch.zeros(stop - start, batch, each, dtype=torch.bool, device=samples.device)
-            first = max(start, self.cue_from)
-            if first < stop:
-                odds = torch.full((batch, each), self.cue_rate * self.dt, device=samples.device)
-                cue[first - start :] = kernels.draw_below(odds, seeds[_CUE], range(first, stop), samples)
-            return torch.cat([sides, cue], dim=-1).to(torch.float32)
-
+        clicks = partial(self._clicks, rates=rates, begin=begin, end=end, seed=seeds[_CLICKS], samples=samples)
         counts = torch.zeros(len(samples), 2, dtype=torch.int64, device=samples.device)
         for part in slices(self.silent_from, _COUNTED_STEPS):
             counts += clicks(part.start, part.stop).sum(dim=0)
@@ -204,7 +183,35 @@ class PoissonClicks(Task):
             target = torch.where(left == right, target, (right > left).long())
         told = {"gamma": gamma, "duration": bins * self.dt, "delay": pause * self.dt}
         conditions = told | {"clicks_left": left, "clicks_right": right}
+        make = partial(self._spikes, clicks=clicks, seeds=seeds, samples=samples)
         return Batch(Stream(make, self.steps, (len(samples), self.input_size)), target, conditions)
+
+    def _clicks(
+        self, start: int, stop: int, *, rates: Tensor, begin: Tensor, end: Tensor, seed: int, samples: Tensor
+    ) -> Tensor:
+        step = torch.arange(start, stop, device=samples.device)[:, None]
+        on = (step >= begin) & (step < end)
+        probability = rates * self.dt * on[..., None]
+        if self.stereo_click:
+            probability = torch.where((step == begin)[..., None], 1.0, probability)
+        return kernels.draw_below(probability, seed, range(start, stop), samples)
+
+    def _spikes(
+        self, start: int, stop: int, *, clicks: Callable[[int, int], Tensor], seeds: list[int], samples: Tensor
+    ) -> Tensor:
+        each, batch = self.neurons_per_channel, len(samples)
+        if self.silent_from <= start and stop <= self.cue_from and not self.noise:
+            return torch.zeros(stop - start, batch, self.input_size, device=samples.device)
+        sides = clicks(start, stop).repeat_interleave(each, dim=-1)
+        if self.noise:
+            odds = torch.full((batch, 2 * each), self.noise * self.dt, device=samples.device)
+            sides = sides | kernels.draw_below(odds, seeds[_NOISE], range(start, stop), samples)
+        cue = torch.zeros(stop - start, batch, each, dtype=torch.bool, device=samples.device)
+        first = max(start, self.cue_from)
+        if first < stop:
+            odds = torch.full((batch, each), self.cue_rate * self.dt, device=samples.device)
+            cue[first - start :] = kernels.draw_below(odds, seeds[_CUE], range(first, stop), samples)
+        return torch.cat([sides, cue], dim=-1).to(torch.float32)
 
     def _click_odds(self, gamma: Tensor, duration: Tensor, heard: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """Chance of a click in a step, right and left, and the number of steps that tell something."""

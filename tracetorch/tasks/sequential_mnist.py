@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -105,24 +106,43 @@ class SequentialMNIST(Task):
         if self.order is not None:
             pixels = pixels[:, self.order.to(pixels.device)]
         parts = pixels.view(len(pixels), self.parts, self.pixels_per_part).transpose(0, 1)
-
-        def make(start: int, stop: int) -> Tensor | Draws:
-            first, last = start // self.steps_per_part, (stop - 1) // self.steps_per_part
-            rates = self._rates(parts[first : last + 1])
-            number = torch.arange(start, stop, device=pixels.device) // self.steps_per_part - first
-            if self.encoding == "constant":
-                return rates[number]
-            share = float(rates.mean()) if rates.device.type == "cpu" else 1.0
-            return Draws(limit_of(rates)[number], shown.seed, range(start, stop), shown.names, torch.float32, share)
-
+        drawn = None if self.encoding == "constant" else (shown.seed, shown.names)
+        each, peak = self.steps_per_part, self.max_rate
+        make = partial(_shown, parts=parts, drawn=drawn, each=each, levels=self.levels, peak=peak)
         xs = Stream(make, self.steps, (len(pixels), self.input_size))
         return Batch(xs, shown.labels, {"digit": shown.names})
 
-    def _rates(self, parts: Tensor) -> Tensor:
-        """Rates of all input neurons, (parts, batch, pixels × levels), for pixels from 0 to 255."""
-        brightness = parts.to(torch.float32) / 255
-        if self.levels > 1:
-            preferred = torch.arange(self.levels, device=parts.device)
-            distance = (brightness[..., None] * (self.levels - 1) - preferred).abs()
-            brightness = (1 - distance).clamp(min=0).flatten(2)
-        return brightness * self.max_rate
+
+def _shown(
+    start: int,
+    stop: int,
+    *,
+    parts: Tensor,
+    drawn: tuple[int, Tensor] | None,
+    each: int,
+    levels: int,
+    peak: float,
+) -> Tensor | Draws:
+    """Some steps.
+
+    Args:
+        drawn: seed and names of the samples, for spikes.
+        each: how many steps a part is shown.
+        peak: the rate of white.
+    """
+    first, last = start // each, (stop - 1) // each
+    rates = _rates(parts[first : last + 1], levels) * peak
+    number = torch.arange(start, stop, device=parts.device) // each - first
+    if drawn is None:
+        return rates[number]
+    (seed, names), share = drawn, float(rates.mean()) if rates.device.type == "cpu" else 1.0
+    return Draws(limit_of(rates)[number], seed, range(start, stop), names, torch.float32, share)
+
+
+def _rates(parts: Tensor, levels: int) -> Tensor:
+    """How active all input neurons are, (parts, batch, pixels × levels), for pixels from 0 to 255."""
+    brightness = parts.to(torch.float32) / 255
+    if levels == 1:
+        return brightness
+    distance = (brightness[..., None] * (levels - 1) - torch.arange(levels, device=parts.device)).abs()
+    return (1 - distance).clamp(min=0).flatten(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -128,18 +129,6 @@ class StoreRecall(Task):
         ones = drawn[:, :shown] < 0.5  # (batch, intervals): whether the value is 1
         distractors = self.distractors.whole_at(drawn[:, shown])
         stored = shown - 1 - distractors  # when
-        odds = torch.tensor([self.noise, self.rate], device=samples.device) * self.dt
-
-        def make(start: int, stop: int) -> Draws:
-            first, last = start // self.interval_steps, (stop - 1) // self.interval_steps
-            number = torch.arange(first, last + 1, device=samples.device)[:, None]
-            one = ones[:, number[:, 0].clamp(max=shown - 1)].t()  # (intervals of this chunk, batch)
-            recall = (number == shown).expand_as(one)
-            active = torch.stack([~one & ~recall, one & ~recall, number == stored, recall], dim=-1)
-            limits = limit_of(odds[active.long()].repeat_interleave(self.neurons_per_channel, dim=-1))
-            limits = limits[torch.arange(start, stop, device=samples.device) // self.interval_steps - first]
-            return Draws(limits, seeds[_SPIKES], range(start, stop), samples, torch.float32, self._share)
-
         target = ones.gather(1, stored[:, None])[:, 0]
         surplus = 2 * ones.sum(dim=-1) - shown
         majority = torch.where(surplus == 0, 0.5, ((surplus > 0) == target).to(torch.float32))  # a coin decides a tie
@@ -148,7 +137,19 @@ class StoreRecall(Task):
             "last_value_accuracy": (ones[:, -1] == target).to(torch.float32),
             "majority_accuracy": majority,
         }
+        make = partial(self._spikes, ones=ones, stored=stored, seed=seeds[_SPIKES], samples=samples)
         return Batch(Stream(make, self.steps, (len(samples), self.input_size)), target.long(), conditions)
+
+    def _spikes(self, start: int, stop: int, *, ones: Tensor, stored: Tensor, seed: int, samples: Tensor) -> Draws:
+        odds = torch.tensor([self.noise, self.rate], device=samples.device) * self.dt
+        shown, first, last = self.intervals - 1, start // self.interval_steps, (stop - 1) // self.interval_steps
+        number = torch.arange(first, last + 1, device=samples.device)[:, None]
+        one = ones[:, number[:, 0].clamp(max=shown - 1)].t()  # (intervals of this chunk, batch)
+        recall = (number == shown).expand_as(one)
+        active = torch.stack([~one & ~recall, one & ~recall, number == stored, recall], dim=-1)
+        limits = limit_of(odds[active.long()].repeat_interleave(self.neurons_per_channel, dim=-1))
+        limits = limits[torch.arange(start, stop, device=samples.device) // self.interval_steps - first]
+        return Draws(limits, seed, range(start, stop), samples, torch.float32, self._share)
 
     @property
     def _share(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -92,8 +93,9 @@ class Task(ABC):
     def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
         """A batch of one trial to draw, and its named stretches of time (start, stop, in steps)."""
         batch = next(self.held_out("test"))
-        xs = Stream(lambda a, b: batch.xs[a:b].dense()[:, :1], batch.xs.steps, (1, self.input_size))
-        return Batch(xs, batch.target[:1], {name: value[:1] for name, value in batch.conditions.items()}), {}
+        return Batch(
+            first_sample(batch.xs), batch.target[:1], {name: value[:1] for name, value in batch.conditions.items()}
+        ), {}
 
     def input_image(self) -> tuple[int, int] | None:
         """Height and width, if the input is an image: then receptive fields are drawn."""
@@ -130,3 +132,12 @@ def at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name} must be at least {least:g}, got {value:g}")
     if value == math.inf:
         raise ValueError(f"{name} must be finite, got {value:g}")
+
+
+def first_sample(xs: Stream) -> Stream:
+    """A stream of the first sample of a batch alone, (steps, 1, channels)."""
+    return Stream(partial(_first_sample, xs), xs.steps, (1, xs.shape[1]))
+
+
+def _first_sample(xs: Stream, start: int, stop: int) -> Tensor:
+    return xs[start:stop].dense()[:, :1]
