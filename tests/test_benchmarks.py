@@ -149,3 +149,23 @@ def test_a_missing_library_is_named_with_what_to_type(monkeypatch):
     assert there == ["ours"]
     assert "left out: snntorch" in line
     assert "pip install --no-deps -r benchmarks/requirements.txt" in line
+
+
+def test_what_a_gpu_has_shown_is_kept_when_a_later_part_fails_or_never_ends(tmp_path):
+    gpu_check = importlib.import_module("gpu_check")
+    check = gpu_check.Check(tmp_path, "cpu", seconds=1000.0)
+
+    def good(check):
+        check.found = {"printed": check.call(sys.executable, "-c", "print(3)").strip()}
+
+    def bad(check):
+        check.call(sys.executable, "-c", "import sys; sys.exit(7)")
+
+    def endless(check):
+        check.limit = 0.0
+        check.call(sys.executable, "-c", "while True: pass")
+
+    rows = [check.part(work, 0.5) for work in (good, bad, endless)]
+    assert [(row["status"], row["exit"]) for row in rows] == [("passed", 0), ("failed", 7), ("timed out", 124)]
+    assert json.loads((tmp_path / "good.json").read_text())["found"] == {"printed": "3"}
+    assert json.loads((tmp_path / "bad.json").read_text())["exit"] == 7
