@@ -108,8 +108,9 @@ for name, make in (*STREAMS.items(), ("latin-1", lambda: os.open("said.txt", os.
     done = subprocess.run(
         [sys.executable, "-c", script, *words], stderr=subprocess.PIPE, text=True, env=surroundings, check=False
     )
-    assert done.stderr == "tracetorch: the standard output cannot be written: No space left on device\n"
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if not line.startswith("compiling kernels")]
+    assert said == ["tracetorch: the standard output cannot be written: No space left on device"]
     for name in (*STREAMS, "latin-1"):
         assert json.loads((here / name / "run.json").read_text())["status"] == "completed", name
     assert "poisson_clicks on cpu ? latin-1" in (here / "said.txt").read_text()
