@@ -49,7 +49,7 @@ def part(error):
 @pytest.mark.parametrize(
     ("error", "phrase"),
     [
-        (SystemExit(0), "part (test_endings.py, line 47) called sys.exit(0)"),
+        (SystemExit(0), " called sys.exit(0), which ends no run"),
         (SystemExit("bye"), "called sys.exit('bye')"),
         (GeneratorExit(), "GeneratorExit in part"),
         (MemoryError(), "MemoryError in part"),
@@ -316,7 +316,7 @@ def test_a_full_disk_is_told_as_what_it_is_and_leaves_no_folder(here, monkeypatc
 
     monkeypatch.setattr(folder_module, "write_whole", full)
     with pytest.raises(UsageError, match=r"cannot write to .*run\.json: No space left on device; ") as refused:
-        conclude(run := make(kind=kind), 1, lambda: run.__enter__())
+        conclude(run := make(kind=kind), 1, run.__enter__)
     assert ("make room" in str(refused.value)) == (kind == "evaluation")
     assert list(here.iterdir()) == []
 
@@ -324,4 +324,4 @@ def test_a_full_disk_is_told_as_what_it_is_and_leaves_no_folder(here, monkeypatc
 def test_an_output_folder_that_exists_is_named(here):
     Path("r").mkdir()
     with pytest.raises(UsageError, match=r"output\.dir=.*r exists already; name another folder"):
-        conclude(run := make(), 1, lambda: run.__enter__())
+        conclude(run := make(), 1, run.__enter__)
