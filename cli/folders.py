@@ -59,7 +59,7 @@ def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] =
     from tracetorch.runs.state import state_of
 
     state = state_of(path)
-    name = plain_name(state.facts.get("experiment") or _name_in(path / "config.yaml"))
+    name = plain_name(state.facts.get("experiment", _name_in(path / "config.yaml")))
     return Found(RunFolder(path), composed._replace(experiment=name), state)
 
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from tracetorch.files import write_whole
+from tracetorch.files import write_whole, writing
 
 SINGLE, DOUBLE = 3.4, 7.0
 """Widths in inches of one and of two columns of a paper."""
@@ -118,6 +118,7 @@ def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:
 
     Args: path: without a suffix; a dot in the name is kept. Missing folders are made.
     Returns: the two paths.
+    Raises: files.WriteError.
     """
     path = Path(path)
     drawn = {}
@@ -126,9 +127,10 @@ def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:
             buffer = io.BytesIO()
             fig.savefig(buffer, format=kind, dpi=STYLE["savefig.dpi"], metadata=metadata)
             drawn[path.with_name(f"{path.name}.{kind}")] = buffer.getvalue()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for target, content in drawn.items():
-        write_whole(target, content)
+    with writing():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for target, content in drawn.items():
+            write_whole(target, content)
     png, svg = drawn
     return png, svg
 
