@@ -1,0 +1,77 @@
+"""A disk that fails at one operation: for each verb, at each one until the verb passes.
+
+    python -m tests.faults errors --count 0
+
+An operation fails once with EIO, or with ENOSPC together with all later ones that take room, as on a full disk; or a
+file cannot be read at the moment (EIO).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tests.faults import cases
+from tests.faults.cases import Case, Stage
+from tests.faults.child import tracetorch
+from tests.faults.disk import Fault
+
+
+class Try(NamedTuple):
+    """One operation of one case, and how it fails."""
+
+    case: Case
+    at: int
+    error: int
+    lasting: bool = False
+    reads: bool = False
+
+    def __str__(self) -> str:
+        kind = "reads" if self.reads else "lasting" if self.lasting else "once"
+        return f"{self.case} at {self.at} {errno.errorcode[self.error]} {kind}"
+
+
+def every(stage: Stage, chosen: list[Case]) -> Iterator[Try]:
+    """All that there are."""
+    for case in chosen:
+        for at in range(1, len(stage.reference(case)[0]) + 1):
+            yield Try(case, at, errno.EIO)
+            yield Try(case, at, errno.ENOSPC, lasting=True)
+        for at in range(1, len(stage.reference(case, reads=True)[0]) + 1):
+            yield Try(case, at, errno.EIO, reads=True)
+
+
+def check(stage: Stage, one: Try) -> str:
+    """Returns: what is wrong, "" if nothing is."""
+    case, expected = one.case, stage.reference(one.case, one.reads)[1]
+    place = stage.set(case)
+    before, whole = cases.contents(place), cases.completed(place)
+    already = cases.half_made(place)
+    ended = tracetorch(*case.words, where=place, fault=Fault(one.at, one.error, one.lasting, one.reads))
+    if one.at > len(ended.operations):
+        return ""  # it came to fewer operations than the undisturbed one
+    failed = ended.operations[one.at - 1]
+    wrong = cases.spoken(ended)
+    said = ended.out + ended.err
+    if not wrong and ended.code and os.strerror(one.error) not in said:
+        wrong = f"exit code {ended.code} without the reason: {said[-300:]}"
+    if not wrong and not ended.code and not ended.err:
+        wrong = cases.difference(expected, place) and f"exit code 0, but {cases.difference(expected, place)}"
+    wrong = wrong or cases.lost(before, place, case)
+    after = cases.contents(place)
+    gone = [name for name, digest in whole.items() if after.get(name) != digest]
+    wrong = wrong or (f"{gone[0]} of a completed run is lost" if gone else "")
+    left = [name for name in cases.half_made(place) if name not in already]
+    if not wrong and left and not failed.startswith(("remove", "rmdir")):
+        wrong = f"left over: {left}"
+    if not wrong and (ended.code or ended.err):
+        for next_ended in cases.done(case, place):
+            if next_ended.code:
+                wrong = f"then {next_ended}"
+                break
+        else:
+            wrong = cases.difference(expected, place)
+            wrong = wrong and f"after it has gone on, {wrong}"
+    return wrong and f"{failed}: {wrong}"
