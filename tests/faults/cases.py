@@ -1,4 +1,4 @@
-"""What is killed, starved and misled: each verb and each training loop, as small as it goes; and what must come of it."""
+"""The verbs and training loops that are disturbed, as small as they go; and what must come of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,10 +36,17 @@ LIFETIME: Words = (
     *(f"task.environment.task.{one}" for one in ("duration=[0.1]", "delay=0.1")),
 )
 CARTPOLE: Words = (
-    *("experiment=cartpole", "train.updates=4", *_ANY, *_EVERY),
-    *("network.hidden=[8]", "task.lanes=4", "task.steps=4", "task.test_episodes=2", "task.validation_episodes=1", "task.max_episode_steps=9"),
+    *("experiment=cartpole", "rule=three_factor", "rule.decay=0.8", "train.updates=4", *_ANY, *_EVERY),
+    *(
+        "network.hidden=[8]",
+        "task.lanes=4",
+        "task.steps=4",
+        "task.test_episodes=2",
+        "task.validation_episodes=1",
+        "task.max_episode_steps=9",
+    ),
 )
-SEARCH: Words = ("search=learning_rate", "search.trials=3", *CLICKS)
+SEARCH: Words = ("search=learning_rate", *CLICKS)
 SWEEP: Words = ("run", "-m", *CLICKS, "seed=0,1")
 GYM = find_spec("gymnasium") is not None
 WARM: tuple[Words, ...] = (
@@ -48,10 +54,8 @@ WARM: tuple[Words, ...] = (
     ("run", *REWARD, "output.dir=reward"),
     ("run", *LIFETIME, "output.dir=lifetime"),
     *((("run", *CARTPOLE, "output.dir=cartpole"),) if GYM else ()),
-    (*SWEEP, "output.dir=sweep"),
-    ("eval", "run"),
     ("compare", "run", "reward", "--out", "compared"),
-    ("tune", *SEARCH, "--study", "study"),
+    ("tune", *SEARCH, "search.trials=1", "--study", "study"),
 )
 
 
@@ -99,8 +103,9 @@ def _evaluated(place: Path) -> list[Words]:
 _DONE = _run(*CLICKS, name="done")
 _OTHER = _run(*CLICKS, "seed=1", "optimizer.lr=0.01", name="other")
 _FAILS = _run(*CLICKS, "network.neuron.threshold=1e6", name="failed")
-_TUNE: Words = ("tune", *SEARCH, "--study", "it")
+_TUNE: Words = ("tune", *SEARCH, "search.trials=3", "--study", "it")
 _SWEEP: Words = (*SWEEP, "output.dir=it")
+_FROM: Words = ("run", "--from", "done", "output.dir=it")
 _CLEAN: Words = ("clean", "--failed", "--unfinished", "--yes", "--root", ".")
 
 CASES: list[Case] = [
@@ -109,7 +114,7 @@ CASES: list[Case] = [
     _same("run-lifetime", _run(*LIFETIME)),
     *([_same("run-cartpole", _run(*CARTPOLE))] if GYM else []),
     _same("run-figures", _run(*CLICKS, "train.figures=true")),
-    Case("run-from", ("run", "--from", "done", "output.dir=it"), (_DONE,)),
+    Case("run-from", _FROM, (_DONE,), again=_resume(_FROM)),
     Case("resume", ("resume", "it"), (_run(*CLICKS),), halfway=True, may_change="it/"),
     Case("resume-reward", ("resume", "it"), (_run(*REWARD),), halfway=True, may_change="it/"),
     Case("resume-lifetime", ("resume", "it"), (_run(*LIFETIME),), halfway=True, may_change="it/"),
@@ -120,13 +125,21 @@ CASES: list[Case] = [
     Case("clean", _CLEAN, (_DONE, _FAILS, _run(*CLICKS)), halfway=True, may_change="failed/|it/"),
     Case("sweep", _SWEEP, again=_resume(_SWEEP, file="sweep.json")),
     Case("resume-sweep", ("resume", "it"), (_SWEEP,), halfway=True, may_change="it/"),
-    Case("tune", _TUNE, again=lambda place: [("tune", "--study", "it") if (place / "it/study.json").exists() else _TUNE]),
+    Case(
+        "tune", _TUNE, again=lambda place: [("tune", "--study", "it") if (place / "it/study.json").exists() else _TUNE]
+    ),
     Case("tune-again", ("tune", "--study", "it"), (_TUNE,), halfway=True, may_change="it/"),
 ]
-# `run --from` begins again like any run, and is refused where something is there
-CASES = [
-    Case(one.name, one.words, one.before, again=_resume(one.words)) if one.name == "run-from" else one for one in CASES
-]
+JOBLIB = Case(
+    "sweep-joblib",
+    (*_SWEEP, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+    again=lambda place: [
+        ("resume", "it", "hydra/launcher=basic") if (place / "it/sweep.json").exists() else JOBLIB.words,
+    ],
+)
+"""Its jobs run in processes of their own: it is only killed."""
+if find_spec("hydra_plugins.hydra_joblib_launcher") is not None:
+    CASES.append(JOBLIB)
 
 
 class Stage:
@@ -136,15 +149,22 @@ class Stage:
     """
 
     def __init__(self, place: Path):
-        self._place, self._number = place, 0
+        self._place, self._job, self._number = place, 0, 0
+        self._folders: dict[tuple[tuple[Words, ...], bool], Path] = {}
         self._references: dict[str, tuple[list[str], dict[str, Any]]] = {}
 
+    def of_job(self, job: int) -> Stage:
+        """The same for another process, with what is made already."""
+        self._job = job + 1
+        return self
+
     def set(self, case: Case) -> Path:
-        """A new folder with what the case needs."""
+        """A new folder with what the case needs; that of before is removed."""
         made = self._made(case.before, case.halfway)
         self._number += 1
-        shutil.rmtree(self._place / "now", ignore_errors=True)
-        folder = self._place / "now" / f"{self._number:05d}"
+        now = self._place / f"now{self._job}"
+        shutil.rmtree(now, ignore_errors=True)
+        folder = now / f"{self._number:05d}"
         shutil.copytree(made, folder, symlinks=True)
         return folder
 
@@ -165,14 +185,15 @@ class Stage:
         assert tracetorch(*case.words, where=folder).code == 0
         return measure(folder) - before
 
-    @cache  # noqa: B019: a stage lives as long as the driver
     def _made(self, before: tuple[Words, ...], halfway: bool) -> Path:
-        folder = self._place / f"made{len(list(self._place.iterdir()))}"
+        if (before, halfway) in self._folders:
+            return self._folders[before, halfway]
+        folder = self._folders[before, halfway] = self._place / f"made{self._job}.{len(self._folders)}"
         folder.mkdir()
         for at, words in enumerate(before):
             fault = Fault()
             if halfway and at == len(before) - 1:
-                whole = self._place / "whole"
+                whole = folder.with_name(f"{folder.name}.whole")
                 shutil.copytree(folder, whole)
                 fault = Fault(len(tracetorch(*words, where=whole).operations) // 2, KILL)
                 shutil.rmtree(whole)
@@ -186,7 +207,7 @@ class Stage:
 DOCUMENTED = (0, 1, 2, 3, 130)
 _STAMP = re.compile(r"\d{8}-\d{6}-([0-9a-f]{6})(-\d+)?")
 _CLOCK = re.compile(r"(_seconds|_per_second|_bytes)$")
-_HIDDEN = re.compile(r"(^|/)\.(?!lock$)")
+_HIDDEN = re.compile(r"(^|/)\.(?!lock$|output)")
 
 
 def spoken(ended: Ended) -> str:
@@ -259,7 +280,7 @@ def outcome(place: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(place.rglob("*")):
         name = _STAMP.sub(r"STAMP-\1", path.relative_to(place).as_posix())
-        if path.name == ".lock" or not path.is_file():
+        if path.name == ".lock" or ".output/" in name or not path.is_file():
             continue
         while name in found:
             name += "+"

@@ -56,15 +56,15 @@ def prepare() -> None:
     import torch
 
     import tracetorch.cli
-    from tracetorch.cli.main import app
-    from typer.testing import CliRunner
+    from tests import command_line
 
     torch.set_num_threads(1)  # a fork of a process whose threads have been at work waits for them and never ends
     for found in pkgutil.walk_packages(tracetorch.cli.__path__, "tracetorch.cli."):
         importlib.import_module(found.name)
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    Figure.savefig = _save  # type: ignore[method-assign]
+    Figure.savefig, ConstrainedLayoutEngine.execute = _save, lambda self, fig: None  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory(prefix="tracetorch-faults-") as place:
         from tests.faults.cases import WARM
 
@@ -72,7 +72,7 @@ def prepare() -> None:
         os.chdir(place)
         try:
             for words in WARM:
-                ended = CliRunner().invoke(app, list(words))
+                ended = command_line.tracetorch(*words)
                 assert ended.exit_code == 0, ended.output
         finally:
             os.chdir(before)

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 KILL = 0
@@ -100,13 +101,14 @@ class Disk:
     def path_of(self, file: Any) -> str | None:
         """Where a file lies, by its name or number; None outside of the folder."""
         try:
-            path = os.readlink(f"/proc/self/fd/{file}") if isinstance(file, int) else os.path.abspath(os.fsdecode(file))
+            path = f"/proc/self/fd/{file}" if isinstance(file, int) else ""
+            path = os.readlink(path) if path else os.path.abspath(os.fsdecode(file))  # noqa: PTH100, PTH115
         except (OSError, TypeError, ValueError):
             return None
         return path[len(self._place) :] if path.startswith(self._place) else None
 
     def happens(self, kind: str, path: str | None, half: Any = None) -> None:
-        """An operation is about to begin. Args: half: does a part of it, so many bytes. Raises: OSError, if it fails."""
+        """An operation begins. Args: half: does a part of it, so many bytes. Raises: OSError, if it fails."""
         fault = self._fault
         if path is None or (kind == "read") != fault.reads:
             return
@@ -140,13 +142,13 @@ class Disk:
         path = self.path_of(file)
         if flags & _WRITING:
             self.happens("create", path)
-        elif path is not None and os.path.isfile(file):
+        elif path is not None and Path(os.fsdecode(file)).is_file():
             self.happens("read", path)
 
     def _names(self, kind: str, path: Any, *others: Any) -> None:
         if kind == "symlink":
             path = others[0]
         folders = [one for one in others if isinstance(one, int) and one >= 0]
-        if kind in ("remove", "rmdir") and folders and not os.path.isabs(path):
-            path = f"{os.readlink(f'/proc/self/fd/{folders[0]}')}/{os.fsdecode(path)}"
+        if kind in ("remove", "rmdir") and folders and not os.fsdecode(path).startswith("/"):
+            path = f"{Path(f'/proc/self/fd/{folders[0]}').readlink()}/{os.fsdecode(path)}"
         self.happens(kind, self.path_of(path))

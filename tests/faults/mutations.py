@@ -39,14 +39,14 @@ ALL = Case(
         ("run", *LIFETIME, "output.dir=life"),
         ("eval", "done"),
         (*SWEEP, "output.dir=sweep"),
-        ("tune", *SEARCH, "--study", "study"),
+        ("tune", *SEARCH, "search.trials=3", "--study", "study"),
         ("run", *CLICKS, "seed=2", "output.dir=it"),
     ),
     halfway=True,
 )
 """A folder with one of each; the last is a run that was killed."""
 
-_ANY: tuple[Words, ...] = (
+_TREE: tuple[Words, ...] = (
     ("compare", ".", "--out", "compared"),
     ("clean", "--failed", "--unfinished", "--root", "."),
     ("clean", "--failed", "--unfinished", "--yes", "--root", "."),
@@ -57,20 +57,20 @@ _ANY: tuple[Words, ...] = (
 def _of_run(name: str) -> tuple[Words, ...]:
     return (
         *(("info", name), ("eval", name), ("plot", name), ("resume", name)),
-        *(("run", "--from", name, "output.dir=again"), ("compare", name, "keep", "--out", "compared"), *_ANY),
+        *(("run", "--from", name, "output.dir=again"), ("compare", name, "keep", "--out", "compared")),
     )
 
 
+_BEST: Words = ("run", "--config-dir", "study/presets", "experiment=best", "output.dir=again")
 VERBS: dict[str, tuple[Words, ...]] = {
     "done": _of_run("done"),
     "life": _of_run("life"),
-    "it": (*_of_run("it"), ("resume", "it"), ("resume", "it")),
-    "sweep": (("resume", "sweep"), ("compare", "sweep"), ("info", "sweep"), *_ANY),
-    "study": (
-        *(("tune", "--study", "study", "--trials", "4"), ("compare", "study"), ("info", "study"), *_ANY),
-        ("run", "--config-dir", "study/presets", "experiment=best", "output.dir=again"),
-    ),
+    "it": (("resume", "it"), *_of_run("it")),
+    "sweep": (("resume", "sweep"), ("resume", "sweep"), ("compare", "sweep"), ("info", "sweep")),
+    "study": (("tune", "--study", "study", "--trials", "4"), ("compare", "study"), _BEST),
 }
+"""For each folder, what reads it; there are those in `_TREE`, too, which read all folders."""
+
 _OF_RUN = (
     *("config.yaml", "config.yaml", "config.yaml", "run.json", "run.json", "metrics.jsonl", "metrics.jsonl"),
     *("checkpoints/latest.pt", "checkpoints/latest.pt", "checkpoints/best.pt"),
@@ -89,18 +89,33 @@ FILES: dict[str, tuple[str, ...]] = {
 CREATE = f"${{oc.create:{{_target_:os.mkdir,path:{MARK}}}}}"
 VALUES: tuple[Any, ...] = (
     *(None, True, False, -1, 0, 10**400, 1e308, float("inf"), float("nan"), 2**63, "", "x" * 200_000, [], {}),
-    *("\x1b]0;title\x07\x1b[2J", "\u202egpj.exe", "a\nb", "=cmd|' /C calc'!A0", "1", "[1, 2", "../../outside", "/etc/passwd"),
-    {"a": {1: 2, 1.5: 3, True: 4}},
+    *(
+        "\x1b]0;title\x07\x1b[2J",
+        "\u202egpj.exe",
+        "a\nb",
+        "=cmd|' /C calc'!A0",
+        "1",
+        "[1, 2",
+        "../outside",
+        "/etc/passwd",
+    ),
+    {"a": {0: 2, 1.5: 3, True: 4}},
     [[[[[[[[[[0]]]]]]]]]],
     list(range(3000)),
 )
 """Each stands for something that a file can say, and that no run says."""
 
 HOSTILE: tuple[Any, ...] = (
-    *("${oc.env:SECRET}", "\\${oc.env:SECRET}", "${oc.decode:'${oc.env:SECRET}'}", "${hydra:runtime.cwd}", "${nowhere}"),
-    *(CREATE, f"\\{CREATE}", f"\\\\{CREATE}", f"${{oc.decode:\"{{_target_: os.mkdir, path: {MARK}}}\"}}"),
+    *(
+        "${oc.env:SECRET}",
+        "\\${oc.env:SECRET}",
+        "${oc.decode:'${oc.env:SECRET}'}",
+        "${hydra:runtime.cwd}",
+        "${nowhere}",
+    ),
+    *(CREATE, f"\\{CREATE}", f"\\\\{CREATE}", f'${{oc.decode:"{{_target_: os.mkdir, path: {MARK}}}"}}'),
     *(f"task.gamma='{CREATE}'", f"task.gamma='\\{CREATE}'", f"+task._target_=os.mkdir +task.path={MARK}"),
-    *("output.dir=../../outside", "hydra.run.dir=../../outside", "task._target_=os.abort", "seed=${oc.env:SECRET}"),
+    *("output.dir=../outside", "hydra.run.dir=../outside", "task._target_=os.abort", "seed=${oc.env:SECRET}"),
     {"_target_": "os.mkdir", "path": MARK},
     {"_target_": "os.mkdir", "_partial_": True, "path": MARK},
     {"_target_": "os.system", "command": f"mkdir {MARK}"},
@@ -139,7 +154,9 @@ def change_value(content: Any, chance: random.Random) -> Any:
     elif what < 0.8:
         del holder[key]
     elif isinstance(holder, dict):
-        new = chance.choice(("_target_", "_args_", "_partial_", "_convert_", "_recursive_", "\x1b[31mred", "split", "1", ""))
+        new = chance.choice(
+            ("_target_", "_args_", "_partial_", "_convert_", "_recursive_", "\x1b[31mred", "split", "1", "")
+        )
         holder[new] = chance.choice(VALUES) if what < 0.9 else holder.pop(key)
     else:
         holder.append(chance.choice(VALUES))
@@ -271,7 +288,11 @@ def _damaged(path: Path, chance: random.Random) -> str:
 
 def _nested(path: Path, chance: random.Random) -> str:
     deep = chance.choice((70, 5000, 200_000))
-    path.write_text(chance.choice(("[" * deep + "]" * deep, '{"a":' * deep + "1" + "}" * deep, '{"a": [' + "[]," * 2_000_000 + "1]}")))
+    path.write_text(
+        chance.choice(
+            ("[" * deep + "]" * deep, '{"a":' * deep + "1" + "}" * deep, '{"a": [' + "[]," * 2_000_000 + "1]}")
+        )
+    )
     return "nested"
 
 
@@ -282,7 +303,9 @@ def _large(path: Path, chance: random.Random) -> str:
 
 def _no_file(path: Path, chance: random.Random) -> str:
     """Puts something else in its place."""
-    what = chance.choice(("pipe", "loop", "dangling", "outside", "device", "another", "folder", "gone", "gone", "not mine"))
+    what = chance.choice(
+        ("pipe", "loop", "dangling", "outside", "device", "another", "folder", "gone", "gone", "not mine")
+    )
     if what == "not mine":
         path.chmod(0)
         return what
@@ -295,9 +318,11 @@ def _no_file(path: Path, chance: random.Random) -> str:
     elif what == "loop":
         path.symlink_to(path.name)
     elif what == "dangling":
-        path.symlink_to(chance.choice(("nowhere", "../../outside/new")))
+        path.symlink_to(chance.choice((Path("nowhere"), Path("../outside/new").resolve())))
     elif what == "outside":
-        path.symlink_to(chance.choice(("../../outside", "../../outside/precious", "/etc/passwd")))
+        path.symlink_to(
+            chance.choice((Path("../outside").resolve(), Path("../outside/precious").resolve(), "/etc/passwd"))
+        )
     elif what == "device":
         path.symlink_to("/dev/zero")
     elif what == "another":
@@ -342,7 +367,9 @@ def mutate(place: Path, chance: random.Random) -> tuple[str, str, str]:
 
 
 def _renamed(folder: Path, chance: random.Random) -> str:
-    name = chance.choice(("\x1b[31mred\x1b]0;x\x07", "=1+1", "a\nb", "-rf", "b\udcffd", "[bold]", "${oc.env:SECRET}", "c" * 200))
+    name = chance.choice(
+        ("\x1b[31mred\x1b]0;x\x07", "=1+1", "a\nb", "-rf", "b\udcffd", "[bold]", "${oc.env:SECRET}", "c" * 200)
+    )
     folder.rename(folder.with_name(name))
     return f"renamed {name!r}"
 
@@ -350,31 +377,41 @@ def _renamed(folder: Path, chance: random.Random) -> str:
 # ── what must come of it ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def check(stage: Stage, number: object, verbs: int = 2) -> tuple[str, str]:
-    """Returns: what was done; what is wrong, "" if nothing is. Args: verbs: how many are tried, one after another."""
+def check(stage: Stage, number: object) -> tuple[int, str]:
+    """Returns: how many verbs read it; what is wrong, "" if nothing is."""
     chance = cases.chance("mutation", number)
     place = stage.set(ALL)
-    outside = place.parents[1] / "outside"
+    outside = place.parent / "outside"
     outside.mkdir(exist_ok=True)
     (outside / "precious").write_text("keep this\n")
     folder, name, what = mutate(place, chance)
     done = f"{folder}/{name}: {what}"
-    for words in chance.sample(_ANY if not name else VERBS[folder], verbs):
+    near = [_BEST] if "best.yaml" in name else [one for one in VERBS[folder] if one != _BEST]
+    chosen = chance.sample(_TREE, 2) if not name else [chance.choice(near), chance.choice([*near, *_TREE])]
+    for words in chosen:
         before, already = _kept(place, folder, words), cases.half_made(place)
         ended = tracetorch(*words, where=place)
         done += f"; {' '.join(words)} → {ended.code} {ended.err.strip()[:160]}"
         if wrong := _wrong(ended, place, before, already, words):
-            return done, f"{' '.join(words)}: {wrong}"
+            return 1, f"{done}: {wrong}"
         if {path.name: path.read_text() for path in outside.iterdir()} != {"precious": "keep this\n"}:
-            return done, f"{' '.join(words)}: it wrote outside: {list(outside.iterdir())}"
-    return done, ""
+            return 1, f"{done}: it wrote outside: {list(outside.iterdir())}"
+    return len(chosen), ""
 
 
 def _kept(place: Path, folder: str, words: Words) -> dict[str, str]:
     """What the verb may not touch."""
     if words[0] == "clean":
         return {name: digest for name, digest in _contents(place).items() if name.startswith(("keep/", "life/config"))}
-    target = f"{folder}/" if words[0] in ("resume", "tune") else f"{folder}/plots" if words[0] == "plot" else None
+    target = (
+        "compared"
+        if words[0] == "compare"
+        else f"{folder}/"
+        if words[0] in ("resume", "tune")
+        else f"{folder}/plots"
+        if words[0] == "plot"
+        else None
+    )
     return {name: digest for name, digest in _contents(place).items() if target is None or not name.startswith(target)}
 
 
@@ -395,9 +432,9 @@ def _wrong(ended: Ended, place: Path, before: dict[str, str], already: list[str]
         return f"left over: {left}"
     for name in after.keys() - before.keys():
         path = place / name
-        if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 24:
-            if b"TheSecretOfThisUser" in path.read_bytes():
-                return f"{name} holds the secret"
+        is_small = path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 24
+        if is_small and b"TheSecretOfThisUser" in path.read_bytes():
+            return f"{name} holds the secret"
     if ended.code == 2 and words[0] in ("eval", "run", "info") and (new := after.keys() - before.keys()):
         return f"refused, but left {sorted(new)[:3]}"
     return ""

@@ -1,6 +1,6 @@
 """A disk that is full: each verb on a small one, of each size from that of what it begins with until it passes.
 
-    python -m tests.faults room --count 0      # as root: it mounts the disk
+python -m tests.faults room --count 0      # as root: it mounts the disk
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def every(stage: Stage, chosen: list[Case]) -> Iterator[tuple[Case, int]]:
                 yield case, pages
 
 
-def check(stage: Stage, case: Case, pages: int) -> str:
-    """Returns: what is wrong, "" if nothing is."""
+def check(stage: Stage, case: Case, pages: int) -> tuple[int, str]:
+    """Returns: whether there was too little room; what is wrong, "" if nothing is."""
     expected = stage.reference(case)[1]
     made = stage.set(case)
     place = made.with_name("disk")
@@ -74,12 +74,12 @@ def check(stage: Stage, case: Case, pages: int) -> str:
         wrong = wrong or (f"{gone[0]} of a completed run is lost" if gone else f"left over: {left}" if left else "")
         resize(place, _ENOUGH)
         if wrong or not (ended.code or ended.err):
-            return wrong
+            return bool(ended.code or ended.err), wrong
         for next_ended in cases.done(case, place):
             if next_ended.code:
-                return f"then {next_ended}"
+                return 1, f"then {next_ended}"
         wrong = cases.difference(expected, place)
-        return wrong and f"after it has gone on, {wrong}"
+        return 1, wrong and f"after it has gone on, {wrong}"
 
 
 def _used(place: Path) -> int:
