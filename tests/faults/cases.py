@@ -1,0 +1,369 @@
+"""The verbs and training loops that are disturbed, as small as they go; and what must come of them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import random
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.faults.child import Ended, tracetorch
+from tests.faults.disk import KILL, Fault
+
+Words = tuple[str, ...]
+
+_ANY = ("train.figures=false", "network.hidden=[4]", "device=cpu", "threads=1", "train.checkpoint_seconds=0")
+_TRIALS = ("test_trials=6", "validation_trials=4", "duration=[0.1]", "delay=0.1", "batch_size=2")
+_EVERY = ("train.log_every=1", "train.eval_every=2")
+CLICKS: Words = (*_ANY, *_EVERY, "train.updates=4", *(f"task.{one}" for one in _TRIALS))
+REWARD: Words = (
+    *("experiment=clicks_reward", "train.updates=4"),
+    *(*_ANY, *_EVERY),
+    *(f"task.task.{one}" for one in _TRIALS),
+)
+LIFETIME: Words = (
+    *("experiment=clicks_lifetime", "train.updates=4", "train.steps=null", "train.log_every=1", "task.every=2"),
+    *_ANY,
+    *(f"task.environment.task.{one}" for one in ("duration=[0.1]", "delay=0.1")),
+)
+CARTPOLE: Words = (
+    *("experiment=cartpole", "rule=three_factor", "rule.decay=0.8", "train.updates=4", *_ANY, *_EVERY),
+    *(
+        "network.hidden=[8]",
+        "task.lanes=4",
+        "task.steps=4",
+        "task.test_episodes=2",
+        "task.validation_episodes=1",
+        "task.max_episode_steps=9",
+    ),
+)
+SEARCH: Words = ("search=learning_rate", *CLICKS)
+SWEEP: Words = ("run", "-m", *CLICKS, "seed=0,1")
+GYM = find_spec("gymnasium") is not None
+WARM: tuple[Words, ...] = (
+    ("run", *CLICKS, "train.figures=true", "output.dir=run"),
+    ("run", *REWARD, "output.dir=reward"),
+    ("run", *LIFETIME, "output.dir=lifetime"),
+    *((("run", *CARTPOLE, "output.dir=cartpole"),) if GYM else ()),
+    ("compare", "run", "reward", "--out", "compared"),
+    ("tune", *SEARCH, "search.trials=1", "--study", "study"),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command to be disturbed.
+
+    Args:
+        before: commands that make what it needs; the last one is killed halfway, if `halfway`.
+        again: what a person types after it was disturbed, until it is done; from the folder in which all lies.
+        may_change: the files of `before` that the command is there to change or remove.
+    """
+
+    name: str
+    words: Words
+    before: tuple[Words, ...] = ()
+    halfway: bool = False
+    again: Callable[[Path], list[Words]] | None = None
+    may_change: str = ""
+
+    def __str__(self) -> str:
+        return self.name
+
+    def goes_on(self, place: Path) -> list[Words]:
+        """What is typed next."""
+        return [self.words] if self.again is None else self.again(place)
+
+
+def _run(*words: str, name: str = "it") -> Words:
+    return ("run", *words, f"output.dir={name}")
+
+
+def _resume(words: Words, name: str = "it", file: str = "config.yaml") -> Callable[[Path], list[Words]]:
+    return lambda place: [("resume", name) if (place / name / file).exists() else words]
+
+
+def _same(name: str, words: Words) -> Case:
+    return Case(name, words, again=_resume(words))
+
+
+def _evaluated(place: Path) -> list[Words]:
+    return [("clean", "--failed", "--unfinished", "--yes", "--root", "done/eval"), ("eval", "done")]
+
+
+_DONE = _run(*CLICKS, name="done")
+_OTHER = _run(*CLICKS, "seed=1", "optimizer.lr=0.01", name="other")
+_FAILS = _run(*CLICKS, "network.neuron.threshold=1e6", name="failed")
+_TUNE: Words = ("tune", *SEARCH, "search.trials=3", "--study", "it")
+_SWEEP: Words = (*SWEEP, "output.dir=it")
+_FROM: Words = ("run", "--from", "done", "output.dir=it")
+_CLEAN: Words = ("clean", "--failed", "--unfinished", "--yes", "--root", ".")
+
+CASES: list[Case] = [
+    _same("run", _run(*CLICKS)),
+    _same("run-reward", _run(*REWARD)),
+    _same("run-lifetime", _run(*LIFETIME)),
+    *([_same("run-cartpole", _run(*CARTPOLE))] if GYM else []),
+    _same("run-figures", _run(*CLICKS, "train.figures=true")),
+    Case("run-from", _FROM, (_DONE,), again=_resume(_FROM)),
+    Case("resume", ("resume", "it"), (_run(*CLICKS),), halfway=True, may_change="it/"),
+    Case("resume-reward", ("resume", "it"), (_run(*REWARD),), halfway=True, may_change="it/"),
+    Case("resume-lifetime", ("resume", "it"), (_run(*LIFETIME),), halfway=True, may_change="it/"),
+    Case("eval", ("eval", "done"), (_DONE,), again=_evaluated),
+    Case("plot", ("plot", "done"), (_DONE,)),
+    Case("compare", ("compare", "done", "other", "--out", "compared"), (_DONE, _OTHER)),
+    Case("compare-below", ("compare", "."), (_DONE, _OTHER)),
+    Case("clean", _CLEAN, (_DONE, _FAILS, _run(*CLICKS)), halfway=True, may_change="failed/|it/"),
+    Case("sweep", _SWEEP, again=_resume(_SWEEP, file="sweep.json")),
+    Case("resume-sweep", ("resume", "it"), (_SWEEP,), halfway=True, may_change="it/"),
+    Case(
+        "tune", _TUNE, again=lambda place: [("tune", "--study", "it") if (place / "it/study.json").exists() else _TUNE]
+    ),
+    Case("tune-again", ("tune", "--study", "it"), (_TUNE,), halfway=True, may_change="it/"),
+]
+JOBLIB = Case(
+    "sweep-joblib",
+    (*_SWEEP, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+    again=lambda place: [
+        ("resume", "it", "hydra/launcher=basic") if (place / "it/sweep.json").exists() else JOBLIB.words,
+    ],
+)
+"""Its jobs run in processes of their own: it is only killed."""
+if find_spec("hydra_plugins.hydra_joblib_launcher") is not None:
+    CASES.append(JOBLIB)
+
+
+class Stage:
+    """Folders in which a case can be played again and again.
+
+    Args: place: an empty folder, for all.
+    """
+
+    def __init__(self, place: Path):
+        self._place, self._job, self._number = place, 0, 0
+        self._folders: dict[tuple[tuple[Words, ...], bool], Path] = {}
+        self._references: dict[str, tuple[list[str], dict[str, Any]]] = {}
+
+    def of_job(self, job: int) -> Stage:
+        """The same for another process, with what is made already."""
+        self._job = job + 1
+        return self
+
+    def set(self, case: Case) -> Path:
+        """A new folder with what the case needs; that of before is removed."""
+        made = self._made(case.before, case.halfway)
+        self._number += 1
+        now = self._place / f"now{self._job}"
+        shutil.rmtree(now, ignore_errors=True)
+        folder = now / f"{self._number:05d}"
+        shutil.copytree(made, folder, symlinks=True)
+        return folder
+
+    def reference(self, case: Case, reads: bool = False) -> tuple[list[str], dict[str, Any]]:
+        """The operations of the undisturbed command, and what it leaves."""
+        key = f"{case.name}{reads}"
+        if key not in self._references:
+            folder = self.set(case)
+            ended = tracetorch(*case.words, where=folder, fault=Fault(reads=reads))
+            assert ended.code == 0, ended
+            self._references[key] = ended.operations, outcome(folder)
+        return self._references[key]
+
+    def room(self, case: Case, measure: Callable[[Path], int]) -> int:
+        """How much larger the undisturbed command makes its folder."""
+        folder = self.set(case)
+        before = measure(folder)
+        assert tracetorch(*case.words, where=folder).code == 0
+        return measure(folder) - before
+
+    def _made(self, before: tuple[Words, ...], halfway: bool) -> Path:
+        if (before, halfway) in self._folders:
+            return self._folders[before, halfway]
+        folder = self._folders[before, halfway] = self._place / f"made{self._job}.{len(self._folders)}"
+        folder.mkdir()
+        for at, words in enumerate(before):
+            fault = Fault()
+            if halfway and at == len(before) - 1:
+                whole = folder.with_name(f"{folder.name}.whole")
+                shutil.copytree(folder, whole)
+                fault = Fault(len(tracetorch(*words, where=whole).operations) // 2, KILL)
+                shutil.rmtree(whole)
+            ended = tracetorch(*words, where=folder, fault=fault)
+            assert ended.code in (0, 1) or ended.is_killed, ended
+        return folder
+
+
+# ── what must come of it ────────────────────────────────────────────────────────────────────────────────────────────
+
+DOCUMENTED = (0, 1, 2, 3, 130)
+_STAMP = re.compile(r"\d{8}-\d{6}-([0-9a-f]{6})(-\d+)?")
+_CLOCK = re.compile(r"(_seconds|_per_second|_bytes)$")
+_HIDDEN = re.compile(r"(^|/)\.(?!lock$|output)")
+
+
+def spoken(ended: Ended) -> str:
+    """What is wrong with how a command ended and what it said; "" if nothing is."""
+    if ended.code not in DOCUMENTED:
+        return f"exit code {ended.code}: {ended.err[-300:]}"
+    said = ended.out + ended.err
+    for phrase in ("Traceback", "should not have happened", "TheSecretOfThisUser"):
+        if phrase in said:
+            return f"it says {phrase}: {said[max(0, said.find(phrase) - 100) :][:400]}"
+    if odd := {letter for letter in said if not letter.isprintable() and letter != "\n"}:
+        return f"control characters {odd} in {said[-300:]!r}"
+    lines = ended.err.count("\n")
+    if ended.code in (1, 2) and not (1 <= lines <= 2):
+        return f"exit code {ended.code} with {lines} lines on stderr: {ended.err[-300:]}"
+    if ended.alerts:
+        return f"it started {ended.alerts}"
+    return ""
+
+
+def contents(place: Path) -> dict[str, str]:
+    """A digest of each file below a folder; of a link, where it leads."""
+    found = {}
+    for path in sorted(place.rglob("*")):
+        name = path.relative_to(place).as_posix()
+        if path.is_symlink():
+            found[name] = f"link to {path.readlink()}"
+        elif path.is_file():
+            found[name] = digest(path)
+    return found
+
+
+def digest(path: Path) -> str:
+    """Of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def lost(before: dict[str, str], place: Path, case: Case) -> str:
+    """The first file that is no longer what it was, though the command is not there to change it."""
+    free = re.compile(case.may_change) if case.may_change else None
+    after = contents(place)
+    for name, content in before.items():
+        if name.endswith(".lock") or (free and free.match(name)) or name.startswith("done/plots/"):
+            continue
+        if after.get(name) != content:
+            return f"{name} is {'gone' if name not in after else 'another'}"
+    return ""
+
+
+def completed(place: Path) -> dict[str, str]:
+    """What may not change any more: the records and weights of completed runs, by their files."""
+    found = {}
+    for path in place.rglob("run.json"):
+        if path.is_file() and not path.is_symlink() and '"status": "completed"' in path.read_text():
+            for file in ("run.json", "config.yaml", "metrics.jsonl", "trials.csv", "checkpoints/latest.pt"):
+                one = path.parent / file
+                if one.is_file():
+                    found[one.relative_to(place).as_posix()] = digest(one)
+    return found
+
+
+def half_made(place: Path) -> list[str]:
+    """Files and folders that are left of something that was being written or removed."""
+    names = [path.relative_to(place).as_posix() for path in place.rglob("*")]
+    return sorted(name for name in names if _HIDDEN.search(name))
+
+
+def outcome(place: Path) -> dict[str, Any]:
+    """All that is below a folder, by names without dates, and without what depends on the clock."""
+    found: dict[str, Any] = {}
+    for path in sorted(place.rglob("*")):
+        name = _STAMP.sub(r"STAMP-\1", path.relative_to(place).as_posix())
+        if path.name == ".lock" or ".output/" in name or not path.is_file():
+            continue
+        while name in found:
+            name += "+"
+        found[name] = _said(path)
+    return found
+
+
+def difference(expected: dict[str, Any], place: Path) -> str:
+    """Where a folder differs from what was expected, in words; "" if it does not."""
+    found = outcome(place)
+    if missing := sorted(expected.keys() - found.keys()):
+        return f"missing: {', '.join(missing[:5])}"
+    if more := sorted(found.keys() - expected.keys()):
+        return f"left over: {', '.join(more[:5])}"
+    for name, value in expected.items():
+        if found[name] != value:
+            return f"{name} is another: {_first(value, found[name])}"
+    return ""
+
+
+def _first(one: Any, other: Any) -> str:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in {**one, **other}:
+            if one.get(name) != other.get(name):
+                return f"{name}: {_first(one.get(name), other.get(name))}"
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for at, (left, right) in enumerate(zip(one, other, strict=True)):
+            if left != right:
+                return f"{at}: {_first(left, right)}"
+    return f"{str(one)[:120]} → {str(other)[:120]}"
+
+
+def _said(path: Path) -> Any:
+    if path.name == "run.json":
+        facts = json.loads(path.read_text())
+        kept = {name: facts.get(name) for name in ("status", "experiment", "id", "group", "error", "planned_updates")}
+        return kept | {"summary": _timeless(facts.get("summary") or {})}
+    if path.name == "metrics.jsonl":
+        return [_timeless(json.loads(line)) for line in path.read_text().splitlines()]
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            rows = [_timeless(row) for row in csv.DictReader(file)]
+        return [{name: _STAMP.sub("STAMP", str(value)) for name, value in row.items()} for row in rows]
+    if path.suffix == ".pt":
+        return _weights(path)
+    if path.suffix in (".png", ".svg", ".html", ".jsonl"):
+        return "exists"
+    return _STAMP.sub("STAMP", path.read_text(errors="replace"))
+
+
+def _timeless(row: dict[str, Any]) -> dict[str, Any]:
+    free = ("started", "run", "age", "resumed")
+    return {name: value for name, value in row.items() if not (_CLOCK.search(name) or name in free)}
+
+
+def _weights(path: Path) -> str:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    state = hashlib.sha256()
+    for name in ("net", "state", "optimizer", "random"):
+        _feed(state, content.get(name))
+    return f"{state.hexdigest()}, update {content.get('update')}"
+
+
+def _feed(state: Any, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        state.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    elif isinstance(value, dict):
+        for name in value:
+            state.update(repr(name).encode())
+            _feed(state, value[name])
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _feed(state, inner)
+    else:
+        state.update(repr(value).encode())
+
+
+def done(case: Case, place: Path) -> Iterator[Ended]:
+    """Type what a person types next, until it is done."""
+    for words in case.goes_on(place):
+        yield tracetorch(*words, where=place)
+
+
+def chance(*seed: object) -> random.Random:
+    """Random numbers that are the same for the same seed, on any machine."""
+    return random.Random(repr(seed))

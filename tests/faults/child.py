@@ -1,0 +1,188 @@
+"""`tracetorch` in a fork of this process, in which everything is loaded already: with a fault, and within bounds."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import pkgutil
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tests.faults.disk import Disk, Fault
+
+CPU_SECONDS = 60
+WALL_SECONDS = 300.0
+"""Of a machine that has much else to do: what waits for ever is ended by it, and nothing else."""
+MORE_BYTES = 2 << 30
+"""Of addresses, beyond those of this process."""
+WAITED, CRASHED = -100, -101
+"""Instead of an exit code: it did not end in time, or by an exception that nothing caught."""
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    words: tuple[str, ...]
+    code: int
+    out: str
+    err: str
+    operations: list[str]
+    cpu_seconds: float
+    peak_bytes: int  # beyond what this process has
+    alerts: list[str]  # programs that it started, and the like
+
+    @property
+    def is_killed(self) -> bool:
+        """By a signal."""
+        return self.code == -signal.SIGKILL
+
+    def __str__(self) -> str:
+        said = (self.err or self.out).strip()[-600:]
+        return f"tracetorch {' '.join(self.words)!r} ended with {self.code}: {said}"
+
+
+def prepare() -> None:
+    """Load what any verb may load, and compile the kernels."""
+    import torch
+
+    import tracetorch.cli
+    from tests import command_line
+
+    torch.set_num_threads(1)  # a fork of a process whose threads have been at work waits for them and never ends
+    for found in pkgutil.walk_packages(tracetorch.cli.__path__, "tracetorch.cli."):
+        importlib.import_module(found.name)
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    Figure.savefig, ConstrainedLayoutEngine.execute = _save, lambda self, fig: None  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory(prefix="tracetorch-faults-") as place:
+        from tests.faults.cases import WARM
+
+        before = Path.cwd()
+        os.chdir(place)
+        try:
+            for words in WARM:
+                ended = command_line.tracetorch(*words)
+                assert ended.exit_code == 0, ended.output
+        finally:
+            os.chdir(before)
+    gc.collect()
+    gc.freeze()
+
+
+def _save(self: Any, buffer: Any, *, format: str = "png", **others: Any) -> None:
+    """In place of a figure's own: drawing takes a second each, and the content is tested elsewhere."""
+    content = b"\x89PNG figure" if format == "png" else b"<svg/>"
+    if hasattr(buffer, "write"):
+        buffer.write(content)
+    else:
+        Path(buffer).write_bytes(content)
+
+
+def tracetorch(*words: str, where: Path, fault: Fault | None = None) -> Ended:
+    """Run it in a folder."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as seen:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child = os.fork()
+        if not child:
+            _run(words, where, fault or Fault(), out, err, seen)
+        code, used = _wait(child)
+        texts = [_content(file) for file in (out, err, seen)]
+    operations, _, alerts = texts[2].partition("\0")
+    peak = used.ru_maxrss * 1024 - _resident()
+    return Ended(words, code, *texts[:2], operations.splitlines(), used.ru_utime + used.ru_stime, peak, alerts.split())
+
+
+def _run(words: tuple[str, ...], where: Path, fault: Fault, out: BinaryIO, err: BinaryIO, seen: BinaryIO) -> None:
+    code, alerts = CRASHED, list[str]()
+
+    def report() -> None:
+        with suppress(OSError):
+            seen.write(("\n".join(fault.seen) + "\0" + " ".join(alerts)).encode(errors="replace"))
+            seen.flush()
+
+    try:
+        os.setpgid(0, 0)
+        os.chdir(where)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, file in ((1, out), (2, err)):
+            os.dup2(file.fileno(), number)
+        bounds = {resource.RLIMIT_CPU: CPU_SECONDS, resource.RLIMIT_CORE: 0, resource.RLIMIT_AS: _addresses()}
+        for kind, bound in bounds.items():
+            resource.setrlimit(kind, (bound, bound))
+        os.environ |= {"COLUMNS": "120", "SECRET": "TheSecretOfThisUser"}
+        sys.argv = ["tracetorch", *words]
+        _watch(alerts)
+        Disk(str(where), fault, report).install()
+        from tracetorch.cli.main import main
+
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        with suppress(Exception):
+            err.write(traceback.format_exc().encode())
+            err.flush()
+    finally:
+        report()
+        os._exit(code & 0xFF if code >= 0 else 255)
+
+
+def _watch(alerts: list[str]) -> None:
+    """Note programs that are started: git is the one that a run asks."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("os.system", "os.exec", "os.posix_spawn", "socket.connect") or (
+            event == "subprocess.Popen" and "git" not in str(arguments[:2])
+        ):
+            alerts.append(event)
+
+    sys.addaudithook(hook)
+
+
+def _wait(child: int) -> tuple[int, Any]:
+    end = time.monotonic() + WALL_SECONDS
+    pause = 0.002
+    while True:
+        found, status, used = os.wait4(child, os.WNOHANG)
+        if found:
+            code = os.waitstatus_to_exitcode(status)
+            break
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+            _, _, used = os.wait4(child, 0)
+            code = WAITED
+            break
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # what it has started and left
+    return (CRASHED if code == 255 else code), used
+
+
+def _content(file: BinaryIO) -> str:
+    file.seek(0)
+    return file.read(1 << 20).decode(errors="replace")
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _addresses() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + MORE_BYTES
