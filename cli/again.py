@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tracetorch.cli.errors import DONE, FAILED, UsageError, complain, shorten
+from tracetorch.cli.terminal import say
 
 _MAY_CHANGE = ("output", "device", "threads")
 
@@ -14,7 +15,7 @@ def repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback:
 
     Raises: UsageError if the folder is no run's, or if more is to be changed than where and on what it runs.
     """
-    from tracetorch.cli.folders import find_run
+    from tracetorch.cli.folders import check_training, find_run
 
     for line in overrides:
         if line.lstrip("+~").partition("=")[0].partition(".")[0] not in _MAY_CHANGE:
@@ -24,6 +25,7 @@ def repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback:
     asked = [line for line in overrides if not line.startswith("output.root=")]
     where = [] if any(line.startswith("output.dir=") for line in asked) else ["output.dir=null"]
     found = find_run(folder, trust, [asked_root, *where, *asked])  # a file may not say where to write
+    check_training(found)
 
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import execute
@@ -46,7 +48,7 @@ def repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback:
         whole = (
             f"all {count} records, and all weights" if ended else f"{count} records; it was {found.state.status} then"
         )
-        print(f"identical to {folder}{'' if ended else ', as far as that came'}: {whole}")
+        say(f"identical to {folder}{'' if ended else ', as far as that came'}: {whole}")
         return DONE
     because = f" Not the same: {'; '.join(others)}." if others else " Versions, device and threads are the same."
     complain(f"not identical: {differs}.{because}", None, False)

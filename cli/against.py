@@ -45,9 +45,9 @@ def draw(folder: Path, by: list[str], metric: str | None, key: str) -> str:
     Returns: what was written, in a sentence.
     Raises: UsageError if nothing can be.
     """
-    from tracetorch.cli.compare import compare_folders, write_into
+    from tracetorch.cli.compare import compare_folders, place_in, write_into
     from tracetorch.compare.related import write
 
     related = relate(compare_folders([folder], by, metric), key)
-    where = write_into(folder / "compare", [], lambda there: write(related, there))
+    where = write_into(place_in(folder), [], lambda there: write(related, there))
     return f"{names_of(related)} in {where}"

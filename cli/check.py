@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,13 @@ PARTS = ("task", "network", "rule", "loss", "optimizer", "train")
 BESIDE = ("diagnostics",)
 """The same, but no part of the experiment: a config may lack them, for those from before there were any do."""
 
+KEYS = (*PARTS, *BESIDE, "output", "seed", "device", "threads")
+"""All keys of a config, in the order of its file."""
+
 _PLAIN = {"seed": "int", "device": "str", "threads": "int | None", "output.root": "str", "output.dir": "str | None"}
-_HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+SPECIAL = ("_target_", "_partial_", "_args_", "_convert_")
+"""Keys of a part that are no arguments. Lists and mappings are always plain, so `_convert_` says nothing more."""
+
 _KINDS = {
     "int": ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
     "float": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
@@ -42,9 +47,8 @@ def check(config: dict[str, Any]) -> None:
     Raises: UsageError that names the first key that does not fit, and what would.
     """
     for key in config:
-        known = (*PARTS, *BESIDE, *dict.fromkeys(name.split(".")[0] for name in _PLAIN))
-        if key not in known:
-            raise UsageError(f"{key}: no config has such a key.{did_you_mean(key, known)}")
+        if key not in KEYS:
+            raise UsageError(f"{shorten(key)}: no config has such a key.{did_you_mean(key, KEYS)}")
     for part in (*PARTS, *(name for name in BESIDE if name in config)):
         _check_part(part, config.get(part))
     for key, kind in _PLAIN.items():
@@ -68,21 +72,38 @@ def check(config: dict[str, Any]) -> None:
         _check_call(path, node)
 
 
-def check_trusted(config: dict[str, Any], where: Path, packages: Iterable[str] = ()) -> None:
+def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str] = ()) -> None:
     """A config that comes from a folder may make only what is trusted; see `signatures.is_trusted`.
 
-    Args: packages: further ones that may be called.
+    Args: packages: further ones, of which all that they define may be called.
     Raises: UsageError that names the first other target.
     """
-    named = tuple(f"{package}." for package in packages)
     for path, node in _targets(config, ""):
         target = str(node["_target_"])
-        if not is_trusted(target) and not target.startswith(named):
+        if is_trusted(target):
+            continue
+        trusted = next((package for package in packages if target.startswith(f"{package}.")), None)
+        if trusted is not None:
+            _check_defined(f"{where}: {path}", target, trusted)
+        else:
             package = shorten(target.partition(".")[0])
             advice = (
                 f"if you know it, --trust {package}" if package not in ("tracetorch", "torch") else "it is not public"
             )
             raise UsageError(f"{where}: {path} wants to call {shorten(target)!r}, which is not trusted; {advice}")
+
+
+def _check_defined(path: str, target: str, package: str) -> None:
+    """Raises: UsageError if a trusted package has only imported what is named, or if it does not exist."""
+    from tracetorch.cli.adapter.making import is_defined_in
+
+    try:
+        own = is_defined_in(target, package)
+    except Exception as error:  # whatever the package raises when it is imported
+        raise UsageError(f"{path}._target_: {' '.join(str(error).split()) or type(error).__name__}") from error
+    if not own:
+        advice = f"{package} does not define it"
+        raise UsageError(f"{path} wants to call {shorten(target)!r}, which is not trusted: {advice}")
 
 
 def _check_part(part: str, node: Any) -> None:
@@ -101,7 +122,7 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
         raise UsageError(f"{path}._target_: there is no {shorten(repr(target))}")
     arguments = signature(target)
     for name, value in node.items() if arguments is not None else ():
-        if name in _HYDRA_KEYS or arguments is None:
+        if name in SPECIAL or arguments is None:
             continue
         if name not in arguments:
             known = ", ".join(arguments)

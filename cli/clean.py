@@ -10,6 +10,7 @@ import typer
 
 from tracetorch.cli.arguments import Traceback
 from tracetorch.cli.errors import FAILED, UsageError, complain
+from tracetorch.cli.terminal import say
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -42,23 +43,25 @@ def command(
 
     from tracetorch.runs.rubbish import choose, remove
 
-    chosen = choose(root, failed=failed, unfinished=unfinished, older_than_seconds=age, keep_best=keep_best)
+    chosen, unread = choose(root, failed=failed, unfinished=unfinished, older_than_seconds=age, keep_best=keep_best)
+    for folder in unread:
+        say(f"left alone  {folder.path}  ({folder.why})")
     if not chosen:
-        print(f"nothing to remove in {root}")
+        say(f"nothing to remove in {root}")
         return
     done, trouble = 0, ""
     for run in chosen:
-        print(f"{'remove' if yes else 'would remove'}  {run.path}  ({run.status}, {run.age}, {run.mebibytes:,.1f} MiB)")
+        say(f"{'remove' if yes else 'would remove'}  {run.path}  ({run.status}, {run.age}, {run.mebibytes:,.1f} MiB)")
         if yes:
             try:
                 done += remove(run.path, root)
             except OSError as error:
-                trouble = trouble or f"{error.filename}: {error.strerror}"
+                trouble = trouble or f"{error.filename or run.path}: {error.strerror or error}"
     size = sum(run.mebibytes for run in chosen)
     if not yes:
-        print(f"{len(chosen)} runs, {size:,.1f} MiB; add --yes to remove them")
+        say(f"{len(chosen)} runs, {size:,.1f} MiB; add --yes to remove them")
         return
-    print(f"{done} of {len(chosen)} runs removed")
+    say(f"{done} of {len(chosen)} runs removed")
     if trouble:
         complain(f"not all could be removed: {trouble}", None, False)
         raise typer.Exit(FAILED)

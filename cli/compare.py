@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +14,10 @@ import typer
 from tracetorch.cli.arguments import Traceback
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.suggest import has, no_such_key
+from tracetorch.cli.terminal import console, say
+from tracetorch.files import leads_out
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tracetorch.compare import tables
     from tracetorch.compare.collect import LeftOut
     from tracetorch.compare.comparison import Comparison
@@ -45,12 +47,10 @@ def command(
     traceback: Traceback = False,
 ) -> None:
     """Compare runs: means and intervals over seeds, differences, learning curves; as tables, figure and page."""
-    from rich.console import Console  # here, because every verb loads this file
-
     found = compare_folders(folders, by or [], metric)
-    console, where = Console(highlight=False), _default(folders) if out is None else out
+    where = _default(folders) if out is None else out
     if against is not None:
-        _relate(console, found, against, where)
+        _relate(found, against, where)
         return
     words = [*map(str, folders), *(f"--by={key}" for key in by or []), *([f"--metric={metric}"] if metric else [])]
     typed = shlex.join(["tracetorch", "compare", *words, *([f"--out={out}"] if out else [])])
@@ -61,8 +61,8 @@ def command(
         write(found, folder, typed)
 
     where = write_into(where, [run.run.name for run in found.runs], leave)
-    _show(console, found)
-    console.print(f"comparison.html, .png, .svg, .csv and runs.csv in {where}", markup=False, soft_wrap=True)
+    _show(found)
+    say(f"comparison.html, .png, .svg, .csv and runs.csv in {where}")
 
 
 def compare_folders(folders: list[Path], by: list[str], metric: str | None) -> Comparison:
@@ -105,45 +105,46 @@ def _no_such_key(name: str, known: list[str]) -> str:
     return no_such_key(name, nested, lambda group: {})
 
 
-def _show(console: Console, found: Comparison) -> None:
+def _show(found: Comparison) -> None:
     from tracetorch.compare import tables
 
     groups = len(found.groups)
     title = f"{', '.join(found.experiments)}: {len(found.runs)} runs in {groups} group{'s' * (groups != 1)}"
-    console.print(shorten(title, 200), markup=False, soft_wrap=True)
+    say(shorten(title, 200))
     several = [tables.of_differences(found), tables.of_pairs(found)] if groups > 1 else []
     for content in [tables.of_groups(found), *several]:
-        _print(console, content)
-    _remark(console, found, found.left_out)
+        _print(content)
+    _remark(found, found.left_out)
 
 
-def _remark(console: Console, found: Comparison, left_out: Sequence[LeftOut]) -> None:
+def _remark(found: Comparison, left_out: Sequence[LeftOut]) -> None:
     """What is to be said of single runs."""
     from tracetorch.compare import tables
 
     for kind, lines in (("compared, although", tables.remarks(found)), ("left out", tables.left_out(left_out))):
         for line in tables.first_lines(lines, _MOST_LINES):
-            console.print(f"{kind}: {line}", markup=False, soft_wrap=True)
+            say(f"{kind}: {line}")
 
 
-def _relate(console: Console, found: Comparison, key: str, folder: Path | None) -> None:
+def _relate(found: Comparison, key: str, folder: Path | None) -> None:
     from tracetorch.cli.against import names_of, relate
 
     related = relate(found, key)
     from tracetorch.compare.related import table, write
 
     where = write_into(folder, [run.run.name for run in found.runs], lambda there: write(related, there))
-    _print(console, table(related), f"{related.stem}.csv")
-    _remark(console, found, related.left_out)
-    console.print(f"{names_of(related)} in {where}", markup=False, soft_wrap=True)
+    _print(table(related), f"{related.stem}.csv")
+    _remark(found, related.left_out)
+    say(f"{names_of(related)} in {where}")
 
 
-def _print(console: Console, content: tables.Table, whole: str = "comparison.html") -> None:
+def _print(content: tables.Table, whole: str = "comparison.html") -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    console.print(content.title, style="bold", markup=False)
+    screen = console()
+    screen.print(content.title, style="bold", soft_wrap=False)
     if content.rows and len(content.head) <= _MOST_COLUMNS:
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
         for at, name in enumerate(content.head):
@@ -151,17 +152,25 @@ def _print(console: Console, content: tables.Table, whole: str = "comparison.htm
             table.add_column(Text(name), justify="left" if is_word else "right", no_wrap=not is_word, overflow="fold")
         for row in content.rows[:_MOST_ROWS]:
             table.add_row(*map(Text, row))  # as Text, for a value such as [64] is no markup
-        console.print(table)
+        screen.print(table, soft_wrap=False)
         if len(content.rows) > _MOST_ROWS:
-            console.print(f"and {len(content.rows) - _MOST_ROWS} more, in {whole}", markup=False)
+            say(f"and {len(content.rows) - _MOST_ROWS} more, in {whole}")
     elif content.rows:
-        console.print(f"{len(content.head) - 1} keys for {len(content.rows)} groups: see {whole}", markup=False)
-    console.print(f"{content.note}\n", markup=False, style="dim")
+        say(f"{len(content.head) - 1} keys for {len(content.rows)} groups: see {whole}")
+    screen.print(f"{content.note}\n", style="dim", soft_wrap=False)
 
 
 def _default(folders: list[Path]) -> Path | None:
     """Inside the one folder that holds all; None where there is none such."""
-    return None if len(folders) > 1 or (folders[0] / "run.json").exists() else folders[0] / "compare"
+    return None if len(folders) > 1 or os.path.lexists(folders[0] / "run.json") else place_in(folders[0])
+
+
+def place_in(folder: Path) -> Path:
+    """Where the comparison of a folder's runs is written. Raises: UsageError if it is a link that leads out of it."""
+    place = folder / "compare"
+    if leads_out(place, folder):
+        raise UsageError(f"{place} is a link that leads out of {folder}; remove it, or name a folder with --out")
+    return place
 
 
 def write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any]) -> Path:
@@ -169,6 +178,7 @@ def write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any
 
     Returns: the folder. Raises: UsageError if they cannot be written.
     """
+    from tracetorch.runs.aside import WRITING, remove_all_abandoned
     from tracetorch.runs.folder import RunFolder
     from tracetorch.runs.identity import hash_of
 
@@ -176,6 +186,11 @@ def write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any
         if folder is not None:
             leave(folder)
             return folder
+        place_in(Path("outputs"))
+        for earlier in Path("outputs").glob("compare/*"):
+            if remove_all_abandoned(earlier, WRITING):
+                with suppress(OSError):  # it holds a comparison
+                    earlier.rmdir()
         reserved = RunFolder.reserve(Path("outputs"), "compare", hash_of(runs))
         try:
             leave(reserved.path)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from tracetorch.cli.errors import DONE, complain
+from tracetorch.cli.terminal import console
+from tracetorch.printable import printable
 
 if TYPE_CHECKING:
     from tracetorch.cli.execute import Outcome
@@ -27,10 +29,10 @@ class Display:
     """
 
     metric = "loss"
-    """The number to show beside the loss."""
+    """The number to show beside the loss: the task's first metric."""
 
     def __init__(self, experiment: str):
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = console()
         self.experiment = experiment
         self._bar: Progress | None = None
         self._spoke = 0.0
@@ -41,9 +43,12 @@ class Display:
 
     def _start(self, values: dict[str, Any]) -> None:
         again = " goes on" if values["again"] else ""
-        self.console.print(f"{self.experiment}{again} on {values['device']} → {values['folder']}", markup=False)
+        self.console.print(f"{self.experiment}{again} on {values['device']} → {values['folder']}")
+        if lost := values.get("lost"):
+            span = f"updates {lost['from_update']} to {lost['update']}"
+            self.console.print(f"{lost['records']} records of {span} are lost; metrics.jsonl marks the gap")
         self._began, self._steps = time.perf_counter(), 0.0
-        if self.console.is_terminal:
+        if self.console.is_interactive:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
@@ -60,7 +65,7 @@ class Display:
     def _progress(self, values: dict[str, Any]) -> None:
         if self._bar:
             speed = f" · {_short(self._steps)} steps/s" if self._steps else ""
-            numbers = f"loss {values['loss']:.3f} · {self.metric} {values[self.metric]:.3f}{self._validation}{speed}"
+            numbers = f"{' · '.join(self._found(values))}{self._validation}{speed}"
             description = "testing" if values["done"] == values["total"] else "training"
             left = "so far" if values["total"] is None else "left"  # what has no end has nothing left
             self._bar.update(
@@ -70,8 +75,8 @@ class Display:
 
     def _record(self, values: dict[str, Any]) -> None:
         self._steps = values.get("steps_per_second", self._steps)
-        if values["split"] == "validation":
-            self._validation = f" · held out {values[self.metric]:.3f}"
+        if values["split"] == "validation" and self.metric in values:
+            self._validation = f" · held out {_number(values[self.metric])}"
         now = time.perf_counter()
         if self._bar or (values["split"] == "train" and now - self._spoke < _SECONDS_BETWEEN_LINES):
             return
@@ -79,17 +84,21 @@ class Display:
             self._spoke = now
         if values["split"] == "gradient":
             cosines = [_number(value) for name, value in values.items() if name.endswith(".weight.cosine")]
-            self.console.print(f"update {values['update']:>6}  gradient    cosine {' '.join(cosines)}", markup=False)
+            self.console.print(f"update {values['update']:>6}  gradient    cosine {' '.join(cosines)}")
             return
         if values["split"] == "switch":
             took = values["recovery_decisions"]
             again = f"learnt again after {took:,} decisions" if took is not None else "not learnt again"
             again = again if values["fell"] else "nothing was lost"
-            self.console.print(f"update {values['update']:>6}  switch {values['switch']:<3}  {again}", markup=False)
+            self.console.print(f"update {values['update']:>6}  switch {values['switch']:<3}  {again}")
             return
         speed = f"  {_short(self._steps)} steps/s" if values["split"] == "train" else ""
-        line = f"update {values['update']:>6}  {values['split']:<10}  loss {_number(values['loss'])}"
-        self.console.print(f"{line}  {self.metric} {_number(values[self.metric])}{speed}", markup=False)
+        found = "  ".join(self._found(values))
+        self.console.print(f"update {values['update']:>6}  {values['split']:<10}  {found}{speed}")
+
+    def _found(self, values: dict[str, Any]) -> list[str]:
+        """The loss and the metric, as far as they are known: not every loop knows both at any time."""
+        return [f"{printable(name)} {_number(values[name])}" for name in ("loss", self.metric) if name in values]
 
     def _end(self, values: dict[str, Any]) -> None:
         del values
@@ -114,12 +123,12 @@ class Display:
         rows += [
             ("whole run", f"{summary['wall_seconds']:.1f} s"),
             ("memory", _memory(summary)),
-            ("folder", str(run.folder.path)),
+            ("folder", str(run.shown)),
         ]
         table = Table(show_header=False, title=Text(f"{self.experiment}: {run.status}"), title_justify="left")
         for name, value in rows:
             table.add_row(name, Text(value))
-        self.console.print(table, markup=False)
+        self.console.print(table)
         return DONE
 
 
@@ -141,10 +150,12 @@ def _memory(summary: dict[str, Any]) -> str:
     return f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at most{of_it}{through}"
 
 
-def _number(value: float | None) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
-    return "  none" if value is None else f"{value:.4f}"
+def _number(value: object) -> str:
+    if value is None:
+        return "  none"
+    if isinstance(value, int | float):
+        return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+    return printable(value)  # a part may have found words, or a list
 
 
 def _short(number: float) -> str:

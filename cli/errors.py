@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+from tracetorch.cli.terminal import say
+from tracetorch.printable import printable
 
 DONE, FAILED, USAGE, PARTLY, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -24,14 +26,13 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def shorten(text: object, most: int = 80) -> str:
-    """A value as it goes into a message: long ones are cut."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in str(text))  # nothing a terminal would obey
-    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+    """A value as it goes into a message: one line, and long ones are cut."""
+    return printable(text, most)
 
 
 def complain(message: str, error: BaseException | None, show_traceback: bool) -> None:
     """Say on stderr what went wrong; with its traceback only if that was asked for."""
     if error is not None and (show_traceback or os.environ.get("HYDRA_FULL_ERROR") == "1"):
-        traceback.print_exception(error)
+        say(*"".join(traceback.format_exception(error)).rstrip("\n").split("\n"), error=True)
     words = (shorten(word, _LONGEST_WORD) for word in message.split())  # one line, whatever was typed
-    print(f"tracetorch: {' '.join(words)}", file=sys.stderr)
+    say(f"tracetorch: {' '.join(words)}", error=True)

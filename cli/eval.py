@@ -35,26 +35,31 @@ def command(
     from tracetorch import device
     from tracetorch.cli.check import BESIDE
     from tracetorch.cli.display import Display
-    from tracetorch.cli.execute import conclude, files_of, make_parts
+    from tracetorch.cli.execute import conclude, contained, files_of, make_parts, refusing
     from tracetorch.experiments import evaluation
     from tracetorch.runs import Run
 
     config = found.composed.config
     device.use_threads(config["threads"])
-    parts = {name: part for name, part in make_parts(config).items() if name not in ("optimizer", *BESIDE)}
-    display = Display(found.composed.experiment)
-    display.metric = parts["task"].metrics[0]
-    run = Run(
-        config,
-        experiment=found.composed.experiment,
-        root=folder,
-        below="eval",
-        files=files_of(found.composed, typed),
-        listener=display,
-    )
     settings = {name: config["train"][name] for name in ("window", "precision", "figures") if name in config["train"]}
+    with contained() as base:
+        parts = {name: part for name, part in make_parts(config).items() if name not in ("optimizer", *BESIDE)}
+        display = Display(found.composed.experiment)
+        display.metric = parts["task"].metrics[0]
+        with refusing():
+            run = Run(
+                config,
+                experiment=found.composed.experiment,
+                root=folder,
+                below="eval",
+                base=base,
+                files=files_of(found.composed, typed),
+                kind="evaluation",
+                listener=display,
+            )
 
-    def test() -> None:
-        evaluation.main(run, **parts, **settings, checkpoint=weights, device=config["device"])
+        def test() -> None:
+            evaluation.main(run, **parts, **settings, checkpoint=base / weights, device=config["device"])
 
-    raise typer.Exit(display.conclude(conclude(run, parts["task"].batch_size, test), traceback))
+        outcome = conclude(run, parts["task"].batch_size, test)
+    raise typer.Exit(display.conclude(outcome, traceback))

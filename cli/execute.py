@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tracetorch.cli.adapter import Composed, function, make
 from tracetorch.cli.check import BESIDE, PARTS, check
-from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, shorten
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, shorten
+from tracetorch.cli.folders import NAME_LINE, check_unchanged
 
 if TYPE_CHECKING:
     from tracetorch.runs import Run, RunFolder
@@ -27,7 +30,7 @@ class Follower(Protocol):
 
 @dataclass
 class Outcome:
-    """How a run ended: its exit code, and a sentence where that is not 0."""
+    """How a run ended: its exit code, a sentence where that is not 0, and what else a person should know."""
 
     code: int
     message: str
@@ -54,39 +57,85 @@ def execute(
     Raises: UsageError, with nothing left on disk or changed there.
     """
     config, output = composed.config, composed.config["output"]
-    check(config)
+    with contained() as base:
+        with parts_at_work():
+            check(config)
+        if again is not None:
+            check_unchanged(again, config)
 
-    from tracetorch import device  # from here on it takes a second: torch is loaded
-    from tracetorch.runs import Run
-    from tracetorch.runs.state import state_of
+        from tracetorch import device  # from here on it takes a second: torch is loaded
+        from tracetorch.runs import Run
+        from tracetorch.runs.identity import facts_of
+        from tracetorch.runs.same import other_data
+        from tracetorch.runs.state import state_of
 
-    device.use_threads(config["threads"])
-    train = function(config["train"])
-    parts = _for(train, config, make_parts(config))
-    if display is not None:
-        display.metric = parts["task"].metrics[0]
-    typed = Path(output["dir"]).expanduser() if output.get("dir") else None
-    with refusing():
-        run = Run(
-            config,
-            experiment=composed.experiment,
-            root=Path(output.get("root", "outputs")).expanduser(),
-            exactly=exactly or typed,
-            again=again,
-            files=files_of(composed, overrides),
-            listener=display,
+        device.use_threads(config["threads"])
+        train = function(config["train"])
+        parts = _for(train, config, make_parts(config))
+        if display is not None:
+            display.metric = parts["task"].metrics[0]
+        typed = Path(output["dir"]).expanduser() if output.get("dir") else None
+        with refusing():
+            run = Run(
+                config,
+                experiment=composed.experiment,
+                root=Path(output.get("root", "outputs")).expanduser(),
+                exactly=exactly or typed,
+                again=again,
+                base=base,
+                files=files_of(composed, overrides),
+                listener=display,
+            )
+        if again is not None and state_of(base / again.path).status == "completed":  # by another process, just now
+            run.release()
+            raise UsageError(f"{again.path} is completed: there is nothing to go on with")
+        if again is not None and (other := other_data(state_of(base / again.path).facts, facts_of(config))):
+            run.release()
+            raise UsageError(
+                f"{other[0]} names data that have changed since {again.path} was started: restore the data, or start "
+                "a new run"
+            )
+        return conclude(
+            run, parts["task"].batch_size, lambda: train(run, **parts, seed=config["seed"], device=config["device"])
         )
-    if again is not None and state_of(again.path).status == "completed":  # by another process, a moment ago
-        run.release()
-        raise UsageError(f"{again.path} is completed: there is nothing to go on with")
-    return conclude(
-        run, parts["task"].batch_size, lambda: train(run, **parts, seed=config["seed"], device=config["device"])
-    )
+
+
+@contextmanager
+def contained() -> Iterator[Path]:
+    """What parts do in the body to the working directory ends with it. Yields: the working directory.
+
+    Raises: UsageError if that no longer exists.
+    """
+    try:
+        base = Path.cwd()
+    except OSError as error:
+        raise UsageError("the working directory no longer exists; change to another") from error
+    try:
+        yield base
+    finally:
+        with suppress(OSError):
+            os.chdir(base)
+
+
+@contextmanager
+def parts_at_work(name: str = "") -> Iterator[None]:
+    """A part that ends the process before its run has begun is refused. Raises: UsageError. Args: name: of the part."""
+    try:
+        yield
+    except (SystemExit, GeneratorExit) as error:
+        from tracetorch.runs.failure import sentence
+
+        raise UsageError(f"{name}: {sentence(error)}" if name else sentence(error)) from error
 
 
 def make_parts(config: dict[str, Any]) -> dict[str, Any]:
     """The parts that a time loop is given. Raises: UsageError if one refuses what it is given."""
-    return {name: make(config[name], name) for name in (*PARTS, *BESIDE) if name != "train" and name in config}
+    parts = {}
+    for name in (*PARTS, *BESIDE):
+        if name != "train" and name in config:
+            with parts_at_work(name):
+                parts[name] = make(config[name], name)
+    return parts
 
 
 def _for(train: Callable[..., None], config: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
@@ -102,49 +151,74 @@ def _for(train: Callable[..., None], config: dict[str, Any], parts: dict[str, An
 
 
 def files_of(composed: Composed, overrides: list[str]) -> dict[str, str]:
-    """What a run's folder says of its config."""
+    """What a run's folder says of its config; config.yaml is the last, for with it the run can be gone on with."""
     typed = "".join(f"- {_quoted(text)}\n" for text in overrides) or "[]\n"
-    return {"config.yaml": composed.yaml, "overrides.yaml": typed}
+    return {"overrides.yaml": typed, "config.yaml": f"{NAME_LINE}{composed.experiment}\n{composed.yaml}"}
 
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """What says that a folder is in use becomes a UsageError."""
+    """What says that a folder is in use, or cannot be written, becomes a UsageError."""
+    from tracetorch.files import WriteError
     from tracetorch.runs import BusyError
 
     try:
         yield
     except BusyError as error:
         raise UsageError(f"{error}; wait for it, or stop it first") from error
+    except WriteError as error:
+        raise UsageError(_unwritten(error)) from error
 
 
 def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> Outcome:
-    """Do the work of a run, and say how it ended. Raises: UsageError if it failed before it had a folder."""
+    """Do the work of a run, and say how it ended, whatever was raised in it.
+
+    Raises: UsageError if it failed before it had a folder; KeyboardInterrupt.
+    """
     try:
         loop()
-    except Exception as error:
-        if run.status == "new":  # the config is at fault, or the place to write
+    except KeyboardInterrupt:
+        run.release()
+        raise
+    except BaseException as error:
+        run.release()
+        if run.status == "new":  # the config is at fault, a part, or the place to write
             raise UsageError(_sentence(error, run)) from error
-        return Outcome(FAILED, f"{_sentence(error, run)} (see {run.folder.path})", run, batch_size, error)
+        return Outcome(FAILED, f"{_sentence(error, run)} (see {run.shown})", run, batch_size, error)
+    for warning in run.warnings:
+        complain(f"{warning}; tracetorch plot {run.shown} draws again", None, False)
     if run.status == "interrupted":
-        done = run.summary.get("updates", 0)
-        went_on = f"tracetorch resume {run.folder.path} goes on"
-        message = f"interrupted after {done} update{'s' * (done != 1)}; all is in {run.folder.path}: {went_on}"
-        return Outcome(INTERRUPTED, message, run, batch_size)
+        return Outcome(INTERRUPTED, _interrupted(run), run, batch_size)
     return Outcome(DONE, "", run, batch_size)
 
 
-def _sentence(error: Exception, run: Run) -> str:
-    if isinstance(error, FileExistsError):
+def _interrupted(run: Run) -> str:
+    if run.kind == "evaluation":
+        return f"interrupted; tracetorch eval {run.shown.parent.parent} begins again"
+    done = run.summary.get("updates", 0)
+    went_on = f"tracetorch resume {run.shown} goes on"
+    return f"interrupted after {done} update{'s' * (done != 1)}; all is in {run.shown}: {went_on}"
+
+
+def _sentence(error: BaseException, run: Run) -> str:
+    from tracetorch.files import WriteError
+    from tracetorch.runs.failure import sentence
+
+    if run.status != "new" and not run.folder.path.is_dir():
+        return f"{run.shown} was removed while the run was at work in it"
+    if not isinstance(error, WriteError):
+        return sentence(error)
+    if run.status != "new" and run.kind == "training":
+        return f"{_unwritten(error)}; once there is room, tracetorch resume {run.shown} goes on"
+    if run.kind == "evaluation" or run.is_resumed:
+        return f"{_unwritten(error)}; make room, and try again"
+    if error.errno == errno.EEXIST:
         return f"output.dir={shorten(error.filename)} exists already; name another folder, or remove it first"
-    if isinstance(error, OSError) and error.strerror:
-        where = f"cannot write to {shorten(error.filename or 'the disk')}: {error.strerror}"
-        if run.status == "new":
-            return f"{where}; choose another output.dir or output.root"
-        if not run.folder.path.is_dir():
-            return f"{run.folder.path} was removed while the run was at work in it"
-        return f"{where}; once there is room, tracetorch resume {run.folder.path} goes on"
-    return str(error) or type(error).__name__
+    return f"{_unwritten(error)}; choose another output.dir or output.root"
+
+
+def _unwritten(error: OSError) -> str:
+    return f"cannot write to {shorten(error.filename or 'the disk')}: {error.strerror or error}"
 
 
 def _quoted(text: str) -> str:

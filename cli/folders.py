@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import re
-from collections.abc import Iterable
+import stat
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracetorch.cli.adapter import Composed, amend, load
 from tracetorch.cli.check import check, check_trusted
-from tracetorch.cli.errors import UsageError
+from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.files import leads_out, read_text
 
 if TYPE_CHECKING:
     from tracetorch.runs import RunFolder
     from tracetorch.runs.state import State
+
+NAME_LINE = "# experiment: "
+"""How config.yaml begins: with what its run is called."""
 
 _NAME = re.compile(r"\w[\w.+-]{0,99}")
 
@@ -26,7 +34,7 @@ class Found(NamedTuple):
     state: State
 
 
-def find_run(path: Path, trust: Iterable[str] = (), overrides: Iterable[str] = ()) -> Found:
+def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] = ()) -> Found:
     """The run in a folder, its config checked: what it would call is trusted, and takes what it is given.
 
     Args:
@@ -34,9 +42,9 @@ def find_run(path: Path, trust: Iterable[str] = (), overrides: Iterable[str] = (
         overrides: changes to single values of its config.
     Raises: UsageError, one sentence.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         raise UsageError(f"there is no folder {path}")
-    if not (path / "config.yaml").is_file():
+    if not holds(path, "config.yaml"):
         raise UsageError(f"{path} is no run folder: it has no config.yaml")
     check_links(path)
     composed = load(path / "config.yaml")
@@ -51,7 +59,65 @@ def find_run(path: Path, trust: Iterable[str] = (), overrides: Iterable[str] = (
     from tracetorch.runs.state import state_of
 
     state = state_of(path)
-    return Found(RunFolder(path), composed._replace(experiment=plain_name(state.facts.get("experiment"))), state)
+    name = plain_name(state.facts.get("experiment") or _name_in(path / "config.yaml"))
+    return Found(RunFolder(path), composed._replace(experiment=name), state)
+
+
+def _name_in(config: Path) -> str:
+    """What a run's config is named in its first line: it is there before run.json."""
+    line = read_text(config).partition("\n")[0]
+    return line.removeprefix(NAME_LINE) if line.startswith(NAME_LINE) else ""
+
+
+def check_training(found: Found) -> None:
+    """Raises: UsageError if the folder is that of an evaluation: a network would be trained there."""
+    path, kind = found.folder.path.absolute(), found.state.facts.get("kind")
+    run = path.parent.parent
+    if kind == "evaluation" or (kind is None and path.parent.name == "eval" and (run / "config.yaml").is_file()):
+        raise UsageError(f"{found.folder.path} is an evaluation: tracetorch eval {run} begins another")
+
+
+class Difference(NamedTuple):
+    """Where two configs differ first."""
+
+    key: str
+    one: Any  # None, too, where there is no such key
+    other: Any
+
+
+def difference(one: Any, other: Any, key: str = "") -> Difference | None:
+    """Where two plain values differ first; None if they are equal. 1 and 1.0 are, 1 and true are not."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        pairs = ((f"{key}.{name}" if key else str(name), one.get(name), other.get(name)) for name in {**one, **other})
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = ((f"{key}[{at}]", *pair) for at, pair in enumerate(zip(one, other, strict=True)))
+    else:
+        same = one == other and isinstance(one, bool) == isinstance(other, bool)
+        return None if same or one is other else Difference(key, one, other)
+    return next((found for name, a, b in pairs if (found := difference(a, b, name))), None)
+
+
+def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
+    """A run goes on with the config that it was begun with, but for where and on what it runs.
+
+    Raises: UsageError that names the first key that says something else now.
+    """
+    from tracetorch.runs.identity import NOT_THE_EXPERIMENT
+    from tracetorch.runs.records import to_json
+    from tracetorch.runs.state import state_of
+
+    before, now = state_of(folder.path).facts.get("config"), json.loads(to_json(config))
+    if not isinstance(before, dict):
+        return
+    free = set(NOT_THE_EXPERIMENT) - {"seed"}
+    before, now = ({name: part for name, part in one.items() if name not in free} for one in (before, now))
+    found = difference(before, now)
+    if found:
+        was, is_now = (shorten(repr(value), 40) for value in (found.one, found.other))
+        raise UsageError(
+            f"{folder.path / 'config.yaml'}: {shorten(found.key)} is {is_now}, and the run was begun with {was}; "
+            f"put it back, or start another run with tracetorch run"
+        )
 
 
 def plain_name(experiment: Any) -> str:
@@ -67,7 +133,7 @@ def tested_checkpoint(found: Found, name: str | None = None) -> Path:
     summary = found.state.facts.get("summary")
     tested = summary.get("tested") if isinstance(summary, dict) else None
     path = found.folder.checkpoint(name or ("best" if tested == "best" else "latest"))
-    if not path.exists():
+    if not holds(path.parent, path.name):
         raise UsageError(f"there is no checkpoint {path}" + ("" if name else "; the run has written none yet"))
     return path
 
@@ -77,7 +143,19 @@ def check_links(folder: Path) -> None:
 
     Raises: UsageError that names the link.
     """
-    inside = folder.resolve()
-    for path in [*folder.iterdir(), *(folder / "checkpoints").glob("*"), *(folder / "plots").glob("*")]:
-        if path.is_symlink() and not path.resolve().is_relative_to(inside):
-            raise UsageError(f"{path} is a link that leads out of {folder}; remove it first")
+    try:
+        for path in [*folder.iterdir(), *(folder / "checkpoints").glob("*"), *(folder / "plots").glob("*")]:
+            if path.is_symlink() and leads_out(path, folder):
+                raise UsageError(f"{path} is a link that leads out of {folder}; remove it first")
+    except OSError as error:
+        raise UsageError(f"{error.filename or folder} cannot be read: {error.strerror}") from error
+
+
+def holds(folder: Path, name: str) -> bool:
+    """Whether a folder has a file with this name. Raises: UsageError if the system does not say."""
+    try:
+        return stat.S_ISREG((folder / name).stat().st_mode)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise UsageError(f"{folder / name} cannot be read: {error.strerror}") from error

@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from tracetorch.cli.arguments import Traceback
-from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.errors import UsageError
+from tracetorch.cli.terminal import say
+from tracetorch.printable import printable
 
 Folder = Annotated[Path | None, typer.Argument(metavar="[DIR]", help="The folder of a run or of a sweep.")]
 
@@ -20,41 +22,38 @@ def command(folder: Folder = None, traceback: Traceback = False) -> None:
     rows = list(_of_folder(folder) if folder else _of_installation())
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
 
 
 def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
+    from tracetorch.cli.folders import holds
     from tracetorch.cli.sweep.plan import FILE, read
     from tracetorch.runs.state import state_of
 
-    if (folder / FILE).is_file():
+    if holds(folder, FILE):
         plan = read(folder)
         counts = Counter(state_of(folder / job.name).status for job in plan.jobs)
         yield "sweep", plan.experiment
-        yield "typed", _plain(" ".join([*plan.typed]))
+        yield "typed", printable(" ".join([*plan.typed]))
         yield "jobs", ", ".join(f"{n} {'not run' if status == 'absent' else status}" for status, n in counts.items())
         return
-    if not (folder / "run.json").exists():
+    if not holds(folder, "run.json"):
         raise UsageError(f"{folder} is no folder of a run or a sweep: it has neither run.json nor sweep.json")
     state = state_of(folder)
-    if state.status == "broken":
+    if state.status in ("broken", "unreadable"):
         raise UsageError(state.error)
-    yield "status", f"{state.status}: {_plain(state.error)}" if state.error else state.status
-    yield from _flat({name: value for name, value in state.facts.items() if name not in ("status", "error")})
+    yield "status", f"{state.status}: {printable(state.error)}" if state.error else state.status
+    yield from _flat({name: value for name, value in state.facts.items() if name not in ("status", "error", "config")})
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Facts within facts, each on a line of its own, by its dotted name."""
     for name, value in facts.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{_plain(name)}.")
+            yield from _flat(value, f"{prefix}{printable(name)}.")
         elif value not in (None, [], ""):
-            yield f"{prefix}{_plain(name)}", _plain(", ".join(map(str, value)) if isinstance(value, list) else value)
-
-
-def _plain(value: Any) -> str:
-    """A value on one line, without anything that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else " " for letter in shorten(value, 300))
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            yield f"{prefix}{printable(name)}", printable(shown)
 
 
 def _of_installation() -> Iterator[tuple[str, str]]:

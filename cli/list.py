@@ -9,6 +9,7 @@ import typer
 
 from tracetorch.cli.arguments import Traceback
 from tracetorch.cli.errors import UsageError, did_you_mean
+from tracetorch.cli.terminal import say
 
 
 def command(
@@ -24,9 +25,9 @@ def command(
     for name in [group] if group else known:
         choices = options(name)
         width = max(map(len, choices))
-        print(f"{name}")
+        say(name)
         for choice in choices:
-            print(f"  {choice:<{width}}  {purpose(conf_dir() / name / f'{choice}.yaml')}")
+            say(f"  {choice:<{width}}  {purpose(conf_dir() / name / f'{choice}.yaml')}")
 
 
 def purpose(path: Path) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +13,21 @@ import typer.core
 
 from tracetorch.cli import clean, compare, completion, eval, info, list, plot, resume, run, show, tune
 from tracetorch.cli.completion.answer import VARIABLE, answer
-from tracetorch.cli.errors import FAILED, INTERRUPTED, USAGE, UsageError, complain, shorten
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, USAGE, UsageError, complain, shorten
+from tracetorch.cli.terminal import lost, prepare
+from tracetorch.printable import printable
 
 
 class Verbs(typer.core.TyperGroup):
-    """Knows that who writes a change to the config where a verb belongs has left out `run`."""
+    """Takes a change to the config in the place of a verb for a command without `run`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:  # of Typer, about a word that was typed, or that a pattern such as * stood for
+            if hasattr(error, "format_message"):
+                error.message = printable(error.message)  # type: ignore[attr-defined]
+            raise
 
     def resolve_command(self, ctx: Any, args: Any) -> Any:
         if args and "=" in args[0]:
@@ -42,28 +52,34 @@ app = typer.Typer(
 )
 
 
-def guarded(verb: Callable[..., None]) -> Callable[..., None]:
-    """The same verb, but what goes wrong in it ends as one sentence and an exit code."""
+def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
+    """The same verb, but what goes wrong in it ends as one sentence and an exit code.
+
+    Args: prints: whether what it prints is all that it does; then it fails if that cannot be written.
+    """
 
     @functools.wraps(verb)
     def guard(*, traceback: bool, **arguments: object) -> None:
+        code = DONE
         try:
             verb(traceback=traceback, **arguments)
+        except typer.Exit as ended:
+            code = ended.exit_code
         except UsageError as error:
             complain(str(error), error, traceback)
-            raise typer.Exit(USAGE) from error
-        except KeyboardInterrupt as error:
+            code = USAGE
+        except KeyboardInterrupt:
             complain("interrupted", None, traceback)
-            raise typer.Exit(INTERRUPTED) from error
-        except BrokenPipeError as error:  # the reader of our output has gone, as in `tracetorch show | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(FAILED) from error
-        except typer.Exit:
-            raise
+            code = INTERRUPTED
         except Exception as error:
             name = type(error).__name__
             complain(f"this should not have happened: {name}: {error} (--traceback shows where)", error, traceback)
-            raise typer.Exit(FAILED) from error
+            code = FAILED
+        if why := lost():
+            if why.errno != errno.EPIPE:  # of a reader that has gone, as in `tracetorch show | head`, nothing is said
+                complain(f"the standard output cannot be written: {why.strerror}", None, traceback)
+            code = FAILED if prints and code == DONE else code
+        raise typer.Exit(code)
 
     return guard
 
@@ -81,9 +97,10 @@ SUMMARIES = {
     clean: "Remove failed or old runs.",
     completion: "Make a shell complete what you type.",
 }
+PRINTING = (list, show, info, completion)
 for verb, summary in SUMMARIES.items():
     name = verb.__name__.rpartition(".")[2]
-    app.command(name, short_help=summary, epilog=EXAMPLES)(guarded(verb.command))
+    app.command(name, short_help=summary, epilog=EXAMPLES)(guarded(verb.command, prints=verb in PRINTING))
 
 
 def share_processors() -> None:
@@ -99,8 +116,14 @@ def share_processors() -> None:
 
 def main() -> None:
     """The entry point of the console script."""
+    prepare()
     share_processors()
+    os.environ["MPLBACKEND"] = "agg"  # figures go into files, and a notebook's backend may not be installed here
     if os.environ.get(VARIABLE):
         answer(app)
     else:
         app()
+
+
+if __name__ == "__main__":
+    main()

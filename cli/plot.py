@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import typer
+
 from tracetorch.cli.arguments import Folder, Traceback, Trust
-from tracetorch.cli.errors import UsageError
+from tracetorch.cli.errors import FAILED, UsageError, complain
+from tracetorch.cli.terminal import say
 
 
 def command(folder: Folder, trust: Trust = None, traceback: Traceback = False) -> None:
     """Draw the figures of a run again, from the numbers and weights in its folder."""
     from tracetorch.cli.adapter import make
+    from tracetorch.cli.execute import contained
     from tracetorch.cli.folders import find_run, tested_checkpoint
 
     found = find_run(folder, trust or ())
@@ -17,20 +21,27 @@ def command(folder: Folder, trust: Trust = None, traceback: Traceback = False) -
     import torch
 
     from tracetorch.experiments.evaluation import build, load_tested
+    from tracetorch.runs import RunFolder
     from tracetorch.runs.report import draw
 
-    config, run = found.composed.config, found.folder
-    task, network, loss = (make(config[name], name) for name in ("task", "network", "loss"))
-    try:
-        net, told = build(task, network, loss)
-        load_tested(checkpoint, net, task)
-        trials = None
-        if (folder / "trials.csv").is_file():
-            trials = {name: torch.tensor(values) for name, values in run.table("trials.csv").items()}
-        window = config["train"].get("window") or task.readout_window
-        names = draw(run, net, task, trials, policy=getattr(told, "policy", None), window=window)
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{folder} cannot be drawn: {error}") from error
+    config = found.composed.config
+    with contained() as base:
+        run = RunFolder(base / folder)
+        task, network, loss = (make(config[name], name) for name in ("task", "network", "loss"))
+        try:
+            net, told = build(task, network, loss)
+            load_tested(base / checkpoint, net, task)
+            trials = None
+            if (run.path / "trials.csv").is_file():
+                trials = {name: torch.tensor(values) for name, values in run.table("trials.csv").items()}
+            window = config["train"].get("window") or task.readout_window
+            drawn = draw(run, net, task, trials, policy=getattr(told, "policy", None), window=window)
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(f"{folder} cannot be drawn: {error}") from error
     if trials is None:
-        print("this run never came to its test: there is nothing to draw of its trials")
-    print(f"{len(names)} figures in {folder / 'plots'}: {', '.join(names)}")
+        say("this run never came to its test: there is nothing to draw of its trials")
+    say(f"{len(drawn.names)} figures in {folder / 'plots'}: {', '.join(drawn.names)}")
+    for name, why in drawn.failed.items():
+        complain(f"no figure {name}: {why}", None, traceback)
+    if drawn.failed:
+        raise typer.Exit(FAILED)

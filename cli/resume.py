@@ -9,6 +9,7 @@ import typer
 
 from tracetorch.cli.arguments import FailFast, Traceback, Trust
 from tracetorch.cli.errors import DONE, UsageError, shorten
+from tracetorch.cli.terminal import say
 
 Changes = Annotated[
     list[str] | None,
@@ -26,9 +27,10 @@ def command(
     traceback: Traceback = False,
 ) -> None:
     """Go on from the latest checkpoint, as if nothing had happened; in a sweep, run what is not completed."""
+    from tracetorch.cli.folders import holds
     from tracetorch.cli.sweep.plan import FILE
 
-    if (folder / FILE).is_file():
+    if holds(folder, FILE):
         from tracetorch.cli.sweep import resume_sweep
 
         raise typer.Exit(resume_sweep(folder, changes or [], trust or [], fail_fast=fail_fast))
@@ -38,13 +40,14 @@ def command(
 
 
 def _resume_run(folder: Path, trust: list[str], show_traceback: bool) -> int:
-    from tracetorch.cli.folders import find_run
+    from tracetorch.cli.folders import check_training, find_run, holds
 
-    if folder.is_dir() and not (folder / "config.yaml").is_file():
+    if folder.is_dir() and not holds(folder, "config.yaml"):
         raise UsageError(f"{folder} is no folder of a run or a sweep: it has neither config.yaml nor sweep.json")
     found = find_run(folder, trust)
+    check_training(found)
     if found.state.status == "completed":
-        print(f"{folder} is completed: there is nothing to go on with; tracetorch plot {folder} draws it again")
+        say(f"{folder} is completed: there is nothing to go on with; tracetorch plot {folder} draws it again")
         return DONE
 
     from tracetorch.cli.display import Display

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tracetorch.cli.arguments import ConfigDir, Multirun, Overrides, Traceback
+from tracetorch.cli.terminal import say
+from tracetorch.files import read_json
 
 
 def command(
@@ -24,7 +25,7 @@ def command(
 
     composed = compose(overrides or [], config_dir)
     check(composed.config)
-    print(f"# experiment: {composed.experiment}\n{composed.yaml}", end="")
+    say(f"# experiment: {composed.experiment}", *composed.yaml.removesuffix("\n").split("\n"))
 
 
 def _plan(typed: list[str], config_dir: Path | None) -> None:
@@ -35,18 +36,22 @@ def _plan(typed: list[str], config_dir: Path | None) -> None:
     folder = planned.exactly or planned.root / planned.experiment / "sweeps" / "<time>-<id>"
     done = _completed([planned.root, *([planned.exactly] if planned.exactly else [])])
     width = max(len(job.name) for job in planned.jobs)
-    print(f"# {planned.experiment}: {len(planned.jobs)} jobs → {folder}")
+    say(f"# {planned.experiment}: {len(planned.jobs)} jobs → {folder}")
     for job in planned.jobs:
-        print(f"{job.name:<{width}}  {f'done in {done[job.id]}' if job.id in done else 'to do'}")
+        say(f"{job.name:<{width}}  {f'done in {done[job.id]}' if job.id in done else 'to do'}")
 
 
 def _completed(roots: list[Path]) -> dict[str, Path]:
     """Completed runs below some folders, by their id."""
+    from tracetorch.runs.aside import REMOVING
+
     found = {}
     patterns = ("*/run.json", "*/*/run.json", "*/sweeps/*/*/run.json")
     for path in (path for root in roots for pattern in patterns for path in root.glob(pattern)):
+        if any(part.startswith(REMOVING) for part in path.parts):
+            continue
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
+            facts = read_json(path)
         except (OSError, ValueError):
             continue
         if isinstance(facts, dict) and facts.get("status") == "completed":

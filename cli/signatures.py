@@ -44,17 +44,24 @@ def signature(target: str) -> Signature | None:
 
 @cache
 def definition(target: str) -> ast.ClassDef | ast.FunctionDef | None:
-    """Where a name is defined, followed through re-exports; None if it is not."""
+    """Where a name is defined, followed through re-exports within its package; None if it is not.
+
+    What a package has imported from another is no part of it.
+    """
     module, _, name = target.rpartition(".")
     path = _source(module)
     for statement in ast.parse(path.read_text(encoding="utf-8")).body if path else []:
         if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
             return statement
-        if isinstance(statement, ast.ImportFrom) and not statement.level:
+        if isinstance(statement, ast.ImportFrom) and not statement.level and _root(statement.module) == _root(module):
             for alias in statement.names:
                 if (alias.asname or alias.name) == name:
                     return definition(f"{statement.module}.{alias.name}")
     return None
+
+
+def _root(module: str | None) -> str:
+    return (module or "").partition(".")[0]
 
 
 def _source(module: str) -> Path | None:

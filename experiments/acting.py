@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,8 @@ from tracetorch.encode import mix_seed
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.rules import ThreeFactor, Trace
 from tracetorch.rules.rule import Rule
+from tracetorch.runs.health import TrainingError
+from tracetorch.runs.records import check_metrics
 from tracetorch.tasks import Environment, Task
 from tracetorch.tasks.environment import Outcome
 
@@ -29,13 +32,21 @@ class Act(NamedTuple):
 def act(
     task: Environment, learner: Rule, judge: Reflect | ActorCritic, window: int | None, *, seed: int, update: int
 ) -> Act:
-    """One action in each lane, of which the loss and, if it wants to, the rule take note; nothing is learnt yet."""
+    """One action in each lane, of which the loss and, if it wants to, the rule take note; nothing is learnt yet.
+
+    Raises: TrainingError for a reward that is not finite.
+    """
     output = learner.forward(task.observe(), reduce="mean", window=window)
     action = draw(judge.policy(output), mix_seed(seed, _ACTIONS), update)
     judge.observe(output, action)
     if isinstance(learner, ThreeFactor):
         learner.observe(judge.score, at=judge.at)
-    return Act(output, action, task.act(action))
+    outcome = task.act(action)
+    if not bool(outcome.reward.isfinite().all()):
+        name, given = type(task).__name__, outcome.reward.flatten().tolist()
+        at = next(at for at, reward in enumerate(given) if not math.isfinite(reward))
+        raise TrainingError(f"update {update}: the reward of {name} in lane {at} is {given[at]}; look at its rewards")
+    return Act(output, action, outcome)
 
 
 def draw(p: Tensor, seed: int, update: int) -> Tensor:
@@ -81,7 +92,8 @@ def check(task: Environment, counts: dict[str, int | None], window: int | None, 
 def check_counts(
     counts: dict[str, int | None], task: Task | Environment, window: int | None, checkpoint_seconds: float
 ) -> None:
-    """Raises: ValueError for options of `train` that make no sense."""
+    """Raises: ValueError for options of `train` that make no sense, and for a metric with a name that is taken."""
+    check_metrics(task)
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"train.{name} must be at least 1, or null, got {count}")

@@ -15,6 +15,7 @@ from tracetorch.loss import cross_entropy, cross_entropy_with_logits, mse
 from tracetorch.nn import Sequential
 from tracetorch.rules import ThreeFactor
 from tracetorch.rules.rule import Rule
+from tracetorch.runs.records import check_metrics
 from tracetorch.runs.report import report, report_play
 from tracetorch.tasks import Environment, Task
 
@@ -46,6 +47,7 @@ def main(
     """
     if window is not None and not 1 <= window <= task.steps:
         raise ValueError(f"train.window must lie between 1 and the {task.steps} steps of a trial, got {window}")
+    check_metrics(task)
     run.device = devices.resolve(device)
     task.to(run.device)
     net, told = build(task, network, loss)

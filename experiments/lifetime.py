@@ -109,7 +109,7 @@ def main(
                     rate.step()
             log.add({"loss": did.loss, teacher.merit: float(did.merit.mean())}, task.steps)
             switched = life.add(update, did.action, did.merit, teacher.phase)
-            run.progress(update, total, **log.averages())
+            run.progress(update, total, **log.averages(), **teacher.so_far())
             if switched is not None:
                 run.record(switched)
             if is_last or update % log_every == 0:
@@ -139,7 +139,7 @@ def _end(
     if stopped:
         run.give_up()
         if figures:
-            draw_life(run.folder, task.output_names)
+            draw_life(run, task.output_names)
         return
     run.summary["tested"] = "latest"
     if isinstance(task, Environment):

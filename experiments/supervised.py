@@ -20,6 +20,7 @@ from tracetorch.rules import ThreeFactor, Trace
 from tracetorch.rules.rule import Rule
 from tracetorch.runs.health import check_loss
 from tracetorch.runs.progress import Best, Log
+from tracetorch.runs.records import check_metrics
 from tracetorch.runs.report import report
 from tracetorch.tasks import Task
 from tracetorch.tasks.evaluate import Evaluation, evaluate, means
@@ -112,7 +113,8 @@ def main(
                 run.record({"update": update, "split": "train", **log.take(run.timings["train_seconds"])})
             diagnostic.look(run, update, last=is_last)
             is_due = is_last or update % eval_every == 0
-            score = _validate(run, update, partial(evaluate, learner, task, loss, window=window)) if is_due else None
+            test = partial(evaluate, learner, task, loss, window=window)
+            score = _validate(run, health, net, update, test) if is_due else None
             if score is not None and best.is_beaten_by(score[task.metrics[0]]):
                 run.save("best", net, stepper, update, **parts)
             if is_due or run.interrupted or run.seconds_since_save() > checkpoint_seconds:
@@ -127,12 +129,15 @@ def main(
         report(run, learner, task, loss, window, figures=figures)
 
 
-def _validate(run: runs.Run, update: int, test: Callable[..., Evaluation | None]) -> dict[str, float] | None:
+def _validate(
+    run: runs.Run, health: runs.HealthWatch, net: Sequential, update: int, test: Callable[..., Evaluation | None]
+) -> dict[str, float] | None:
     """Test on what is held out for validation, and record it. Returns: None if nothing is held out."""
     with run.timed("evaluate_seconds"):
         held_out = test(split="validation")
     if held_out is not None:
         run.record({"update": update, "split": "validation", **held_out.means})
+        health.compare(net, held_out.means["loss"], update)
     return held_out and held_out.means
 
 
@@ -173,6 +178,7 @@ def _rehearse(learner: Rule, task: Task, loss: Loss, window: int | None) -> None
 def _check_counts(task: Task, counts: dict[str, int | None], window: int | None, checkpoint_seconds: float) -> None:
     if not isinstance(task, Task):
         raise ValueError(f"{type(task).__name__} answers with rewards and tells no labels: choose train=reinforcement")
+    check_metrics(task)
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"train.{name} must be at least 1, or null, got {count}")

@@ -54,6 +54,9 @@ class Teacher(Protocol):
     def live(self, number: int) -> Decision:
         """One decision in each lane; its number counts from 1. Afterwards gradients are those of what was learnt."""
 
+    def so_far(self) -> dict[str, float]:
+        """What else there is to show, such as the first metric of an environment; a record of it is not due yet."""
+
     def take(self) -> dict[str, float]:
         """For a record: what else there is to say since the last one."""
 
@@ -108,6 +111,9 @@ class Rewarding:
         self.episodes.add(did.outcome.reward, did.outcome.terminated | did.outcome.truncated)
         loss = self._learn(self.put_by.take(), did.outcome) if self.moments.comes(number) else None
         return Decision(did.action, did.outcome.reward, loss, did.output)
+
+    def so_far(self) -> dict[str, float]:
+        return {"return": self.episodes.mean}
 
     def take(self) -> dict[str, float]:
         return self.episodes.take()
@@ -175,6 +181,9 @@ class Labelling:
             loss = float(value)
         self._number = number
         return Decision(output.argmax(dim=-1), merit, loss, output)
+
+    def so_far(self) -> dict[str, float]:
+        return {}
 
     def take(self) -> dict[str, float]:
         return {}

@@ -84,3 +84,10 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
 def test_a_reward_for_nothing_is_refused():
     with pytest.raises(RuntimeError, match=r"call loss\.observe"):
         ActorCritic()(REWARD, OVER, normal(BATCH, ACTIONS + 1))
+
+
+def test_a_reward_that_is_not_finite_is_refused():
+    loss = ActorCritic()
+    loss.observe(torch.zeros(2, 3), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="a reward must be a finite number for each of 2 samples"):
+        loss(torch.tensor([0.0, torch.nan]), torch.zeros(2, dtype=torch.bool), torch.zeros(2, 3))

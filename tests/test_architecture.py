@@ -10,6 +10,7 @@ _testing stands on floor 1, and nothing but tests imports it.
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,7 +84,8 @@ def part_of(path: Path) -> str:
     return folder if folder != "tracetorch" else inside[0].removesuffix(".py")
 
 
-LIBRARY = [path for path in files("tracetorch") if path != ROOT / "tracetorch" / "__init__.py"]
+ENTRIES = {ROOT / "tracetorch" / name for name in ("__init__.py", "__main__.py")}
+LIBRARY = [path for path in files("tracetorch") if path not in ENTRIES]
 SOURCES = LIBRARY + files("experiments", "cli")
 
 
@@ -140,6 +142,12 @@ def test_only_the_command_line_knows_hydra_and_terminals():
     below = files("tracetorch", "experiments")
     assert not [f"{path}: {found.root}" for path in below for found in read(path) if found.root in banned]
     assert banned <= {found.root for path in files("cli") for found in read(path)}
+
+
+def test_the_command_line_prints_through_one_module():
+    prints = re.compile(r"(?<![\w.])print\(|\bConsole\(|\becho\(")
+    found = {path.name for path in files("cli") if prints.search(path.read_text(encoding="utf-8"))}
+    assert found == {"terminal.py"}
 
 
 def test_the_lower_floors_stand_on_torch_alone_and_experiments_on_the_library():

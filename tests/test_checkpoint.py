@@ -1,12 +1,18 @@
 """Checkpoints: what is put away comes back to the bit, and what cannot is refused in one sentence."""
 
 import copy
+import math
+import pickle
+import resource
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 
 from tracetorch.nn import LIF, LIS, Sequential
-from tracetorch.runs import load_checkpoint, save_checkpoint
+from tracetorch.runs import checkpoint, load_checkpoint, save_checkpoint
+from tracetorch.runs.stored import read_stored
 
 
 def trained(updates=3, seed=0, hidden=5):
@@ -98,3 +104,163 @@ def test_a_broken_or_foreign_checkpoint_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match=rf"latest\.pt {why}") as caught:
         load_checkpoint(path, *trained())
     assert "\n" not in str(caught.value)
+
+
+# ── files from others ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def repack(path, change, *, compression=zipfile.ZIP_STORED):
+    """Write a checkpoint's zip again, each entry changed by `change(name, content)`."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, change(name, content))
+
+
+def sealed(path, **changes):
+    """Change a checkpoint's content and give it a checksum that is right."""
+    content = torch.load(path, weights_only=True) | changes
+    del content["checksum"]
+    torch.save(content | {"checksum": checkpoint._checksum(content)}, path)
+
+
+def pickled(*parts):
+    """Put a pickle of one's own into a checkpoint."""
+    data = b"".join(parts)
+    return lambda path: repack(path, lambda name, content: data if name.endswith("data.pkl") else content)
+
+
+def crafted(shape, stride, count=4):
+    """A checkpoint with a tensor as the file describes it, whatever its storage holds."""
+
+    def write(path):
+        torch.save({"a": torch.zeros(4)}, path)
+        head = b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n("
+        storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
+        storage += pickle.dumps(count, protocol=2)[2:-1] + b"tQ"
+        spread = b"".join(pickle.dumps(part, protocol=2)[2:-1] for part in (0, shape, stride))
+        pickled(head, storage, spread, b"\x89N}t", b"Rs.")(path)
+
+    return write
+
+
+def nested(path):
+    """Lists within lists, each ten times, ten deep: 10¹⁰ values in 100 bytes."""
+    value = []
+    for _ in range(10):
+        value = [value] * 10
+    sealed_value = pickle.dumps({"a": value}, protocol=2)
+    pickled(sealed_value)(path)
+
+
+BOMBS = {
+    "compressed": lambda path: repack(path, lambda name, content: content, compression=zipfile.ZIP_DEFLATED),
+    "unfolds-to-4-GB": crafted((1 << 30,), (0,)),
+    "larger-than-its-storage": crafted((1 << 30,), (1,)),
+    "storage-larger-than-its-entry": crafted((4,), (1,), count=1 << 30),
+    "negative-stride": crafted((4,), (-1,)),
+    "no-numbers": crafted(("a",), (1,)),
+    "values-without-end": nested,
+    "key-that-is-deep": pickled(b"\x80\x02}", b")", b"\x85" * 1_000_000, b"Ns."),
+    "deep": pickled(b"\x80\x02", b"]" * 5000, b"a" * 4999, b"."),
+    "memo": pickled(b"\x80\x02}r\xff\xff\xff\x7f."),
+    "attribute": pickled(b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x01\x00\x00\x00aK\x01sb."),
+    "call": pickled(b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_checkpoint_that_would_unfold_is_refused_before_anything_is_allocated(tmp_path, name):
+    path = tmp_path / "latest.pt"
+    save_checkpoint(path, *trained(), update=3)
+    BOMBS[name](path)
+    assert path.stat().st_size < 2 << 20
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), limit[1]))
+    try:
+        with pytest.raises(ValueError, match=r"latest\.pt is damaged") as caught:
+            load_checkpoint(path, *trained())
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limit)
+    assert not isinstance(caught.value.__cause__, MemoryError)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.arange(12).reshape(3, 4).t(),
+        torch.zeros(0, 3),
+        torch.tensor(2.5, dtype=torch.bfloat16),
+        torch.ones(1).expand(1000),
+        torch.arange(10.0)[2::3],
+        torch.tensor([1, 2], dtype=torch.uint16),
+        {"a": [None, True, -(2**70), 0.1, "ü", b"\xff", (1,)], 3: torch.Size([2]), "t": torch.float16},
+        torch.nn.Linear(2, 3).state_dict(),
+    ],
+    ids=["strided", "empty", "scalar", "expanded", "sliced", "new-type", "plain", "module"],
+)
+def test_what_torch_writes_is_read_as_torch_reads_it(tmp_path, value):
+    torch.save({"a": value, "b": value}, tmp_path / "a.pt")
+    mine, theirs = read_stored(tmp_path / "a.pt"), torch.load(tmp_path / "a.pt", weights_only=True)
+    assert repr(mine) == repr(theirs) and checkpoint._checksum(mine) == checkpoint._checksum(theirs)
+    if isinstance(value, torch.Tensor):
+        assert [(mine[n].stride(), mine[n].storage_offset()) for n in "ab"] == [
+            (theirs[n].stride(), theirs[n].storage_offset()) for n in "ab"
+        ]
+    assert getattr(mine["a"], "_metadata", None) == getattr(theirs["a"], "_metadata", None)
+
+
+@pytest.mark.parametrize(
+    "counter",
+    [
+        {"update": [3]},
+        {"update": -1},
+        {"update": True},
+        {"records": -5},
+        {"records": 1.5},
+        {"wall_seconds": "x"},
+        {"wall_seconds": math.nan},
+        {"timings": {"train_seconds": None}},
+        {"timings": 3},
+        {"parts": [1]},
+        {"random": {"cpu": 1, "cuda": []}},
+        {"run_id": 3},
+    ],
+    ids=repr,
+)
+def test_a_counter_of_the_wrong_type_is_named(tmp_path, counter):
+    path = tmp_path / "latest.pt"
+    save_checkpoint(path, *trained(), update=3, records=2)
+    sealed(path, **counter)
+    with pytest.raises(ValueError, match=rf"latest\.pt is damaged: '{next(iter(counter))}' is not [^\n]+$"):
+        load_checkpoint(path, *trained())
+
+
+def test_weights_and_states_that_are_not_finite_are_refused(tmp_path):
+    path = tmp_path / "latest.pt"
+    net, optimizer = trained()
+    for group, name, value in (("net", "layers.0.weight", math.inf), ("state", "0.membrane", math.nan)):
+        save_checkpoint(path, net, optimizer)
+        content = torch.load(path, weights_only=True)
+        content[group][name] = torch.full_like(content[group][name], value)
+        sealed(path, **{group: content[group]})
+        before = copy.deepcopy(net.state_dict())
+        with pytest.raises(ValueError, match=rf"latest\.pt cannot be used: .*{name} is not finite"):
+            load_checkpoint(path, net)
+        assert all(map(torch.equal, net.state_dict().values(), before.values()))
+
+
+@pytest.mark.parametrize("facts", ['{"run_id": "mine"}', '{"run_id": "other"}', "{}", "[", None])
+def test_the_checkpoint_of_another_run_is_refused(tmp_path, facts):
+    path = tmp_path / "checkpoints" / "latest.pt"
+    path.parent.mkdir()
+    save_checkpoint(path, *trained(), run_id="mine")
+    if facts is not None:
+        (tmp_path / "run.json").write_text(facts)
+    if facts == '{"run_id": "other"}':
+        with pytest.raises(ValueError, match=r"latest\.pt is the checkpoint of another run than .*"):
+            load_checkpoint(path, *trained())
+    else:  # run.json is broken or of a version that wrote no id
+        assert load_checkpoint(path, *trained())["run_id"] == "mine"

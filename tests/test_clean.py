@@ -1,5 +1,6 @@
 """Removing runs: only those that were asked for, only below the root, and only when told to."""
 
+import errno
 import json
 import os
 import time
@@ -7,6 +8,7 @@ import time
 import pytest
 
 from tests.command_line import tracetorch
+from tracetorch.compare.collect import find
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.rubbish import remove
 
@@ -145,3 +147,48 @@ def test_the_runs_of_a_sweep_at_work_are_spared(outputs):
     assert "nothing to remove" in tracetorch("clean", "--failed", "--yes").stdout
     lock.release()
     assert "1 of 1 runs removed" in tracetorch("clean", "--failed", "--yes").stdout
+
+
+def test_a_run_that_cannot_be_read_now_is_named_and_spared(many):
+    (many / "clicks" / "good" / "run.json").unlink()
+    (many / "clicks" / "good" / "run.json").symlink_to("run.json")  # which no user can open, not even root
+    (many / "clicks" / "better" / "metrics.jsonl").unlink()
+    (many / "clicks" / "better" / "metrics.jsonl").symlink_to("metrics.jsonl")
+    before = left(many) | {"good"}
+    for words in (("--failed",), ("--older-than", "1d", "--keep-best", "1")):
+        ended = tracetorch("clean", *words, "--yes")
+        assert ended.exit_code == 0 and "left alone  outputs/clicks/good" in ended.stdout
+    assert "left alone  outputs/clicks/better" in ended.stdout
+    assert (many / "clicks" / "good" / "config.yaml").exists() and (many / "clicks" / "better").exists()
+    assert "failed" in before - left(many)
+
+
+def test_a_run_in_which_an_evaluation_is_at_work_is_spared(outputs):
+    folder = run(outputs, "one", "failed")
+    (folder / "eval" / "x").mkdir(parents=True)
+    lock = Lock(folder / "eval" / "x")
+    assert "nothing to remove" in tracetorch("clean", "--failed", "--yes").stdout
+    assert not remove(folder, outputs) and folder.exists()
+    lock.release()
+    assert "1 of 1 runs removed" in tracetorch("clean", "--failed", "--yes").stdout
+
+
+def test_a_removal_that_was_cut_short_leaves_nothing_that_passes_for_a_run(outputs, monkeypatch):
+    folder = run(outputs, "one", "failed")
+    (folder / "plots").mkdir()
+
+    def cannot(path, **_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", cannot)
+        ended = tracetorch("clean", "--failed", "--yes")
+    assert ended.exit_code == 1 and "not all could be removed" in ended.stderr
+    assert not folder.exists() and find([outputs]) == ([], [])
+    (half,) = folder.parent.iterdir()
+    lock = Lock(half)
+    assert "nothing to remove" in tracetorch("clean", "--unfinished").stdout  # its process is at work
+    lock.release()
+    assert f"{half.name}  (half removed" in tracetorch("clean", "--unfinished").stdout
+    assert "1 of 1 runs removed" in tracetorch("clean", "--unfinished", "--yes").stdout
+    assert list(outputs.iterdir()) == []

@@ -194,3 +194,47 @@ def test_many_groups_are_cut_on_the_terminal_and_whole_on_the_page(here):
 def test_reading_runs_needs_no_torch(here):
     code = "import sys, tracetorch.compare.comparison; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("words", [(), ("--against", "optimizer.lr")])
+def test_nothing_is_written_through_a_link_out_of_the_folder(here, words):
+    sweep(here / "sweep", VALUES)
+    (here / "elsewhere").mkdir()
+    (here / "elsewhere" / "comparison.csv").write_text("mine")
+    (here / "sweep" / "compare").symlink_to(here / "elsewhere")
+    result = tracetorch("compare", "sweep", *words)
+    assert result.exit_code == 2 and "sweep/compare is a link that leads out of sweep" in result.stderr
+    assert files(here / "elsewhere") == {"comparison.csv"}
+    assert tracetorch("compare", "sweep", *words, "--out", "sweep/compare").exit_code == 0  # which was asked for
+
+
+def test_what_a_killed_comparison_left_is_removed_by_the_next(here):
+    sweep(here / "sweep", VALUES)
+    for name in (".writing-dead", ".writing-alive"):
+        (here / "sweep" / "compare" / name).mkdir(parents=True)
+        (here / "sweep" / "compare" / name / "comparison.csv").write_text("half")
+    lock = Lock(here / "sweep" / "compare" / ".writing-alive")
+    assert tracetorch("compare", "sweep").exit_code == 0
+    assert {path.name for path in (here / "sweep" / "compare").iterdir()} == {*FILES, ".writing-alive"}
+    lock.release()
+
+
+def test_no_cell_is_a_formula(here):
+    sweep(here / "sweep", VALUES)
+    run_folder(here / "sweep" / "zz", lr=0.3, facts={"experiment": "=1+1"}, **{"=key": "=2+2"})
+    assert tracetorch("compare", "sweep").exit_code == 0
+    assert tracetorch("compare", "sweep", "--against", "optimizer.lr").exit_code == 0
+    tables = [path.read_text() for path in (here / "sweep" / "compare").glob("*.csv")]
+    cells = [cell for text in tables for row in csv.reader(text.splitlines()) for cell in row]
+    assert len(tables) == 3 and "'=1+1" in cells and not [cell for cell in cells if cell.startswith("=")]
+
+
+@pytest.mark.parametrize("verb", ["eval", "resume", "plot", "info", "compare", "clean"])
+def test_a_link_to_itself_is_no_surprise(here, verb):
+    folder = run_folder(here / "outputs" / "run")
+    for name in ("loop", "eval", "error.txt"):
+        (folder / name).symlink_to(name)
+    (here / "outputs" / "loop").symlink_to("loop")
+    words = {"compare": ["outputs"], "clean": ["--failed", "--unfinished"]}.get(verb, ["outputs/run"])
+    result = tracetorch(verb, *words)
+    assert result.exit_code in (0, 2) and "should not have happened" not in result.stderr

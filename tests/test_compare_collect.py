@@ -7,6 +7,7 @@ import pytest
 from tests.run_folders import records, run_folder, usual_summary
 from tracetorch.compare.collect import LeftOut, find, flatten, read, read_config
 from tracetorch.compare.comparison import NothingToCompareError, compare
+from tracetorch.compare.tables import left_out, remarks
 from tracetorch.compare.values import Measured, default_metric, known_metrics, measure
 
 
@@ -57,9 +58,39 @@ def test_no_pipe_is_waited_for(tmp_path):
         (folder / name).unlink()
         os.mkfifo(folder / name)
     assert [run.remark for run in compare([tmp_path]).runs] == [
-        "config.yaml cannot be read (it is no plain file)",
-        "metrics.jsonl is missing: no curve",
+        "config.yaml cannot be read (is not a regular file)",
+        "metrics.jsonl is broken: no curve",
     ]
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", "metrics.jsonl"])
+def test_what_the_system_cannot_read_keeps_nothing_from_the_other_runs(tmp_path, name):
+    run_folder(tmp_path / "good")
+    bad = run_folder(tmp_path / "bad", seed=1)
+    (bad / name).unlink()
+    (bad / name).symlink_to(name)  # which no user can open, not even root
+    found = compare([tmp_path])
+    said = [*left_out(found.left_out), *remarks(found)]
+    assert len(said) == 1 and said[0].startswith(str(bad)) and "symbolic links" in said[0]
+
+
+@pytest.mark.parametrize(
+    "value", ["1" + "0" * 400, "[" * 2000 + "]" * 2000, "[1]", '{"a": {}}', '"\\u001b[31m"', "true", "NaN"]
+)
+@pytest.mark.parametrize("file", ["run.json", "metrics.jsonl"])
+def test_what_no_run_writes_keeps_nothing_from_the_other_runs(tmp_path, file, value):
+    run_folder(tmp_path / "good")
+    bad = run_folder(tmp_path / "bad", seed=1)
+    metric = f'"accuracy": {value}, "loss": {value}, "wall_seconds": {value}, "update": {value}'
+    with (bad / file).open("w") as out:
+        if file == "run.json":
+            facts = "".join(f'"{name}": {value}, ' for name in ("started", "data", "id", "seed", "rule"))
+            out.write(f'{{"status": "completed", {facts} "summary": {{{metric}}}}}')
+        else:
+            out.write(f'{{"split": "test", {metric}}}\n{{"split": {value}, {metric}}}\n')
+    found = compare([tmp_path])
+    assert str(tmp_path / "good") in [run.run.name for run in found.runs]
+    assert not [line for line in (*left_out(found.left_out), *remarks(found)) if not line.isprintable()]
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -109,7 +140,7 @@ def test_a_run_that_did_not_end_well_is_left_out(tmp_path, content, why):
         "[" * 5000,
         "a: *x",
         b"\xff\xfe",
-        "x: " + "y" * 1_000_001,
+        "x: " + "y" * (1 << 20),
     ],
 )
 def test_a_broken_config_is_remarked_upon(tmp_path, content, monkeypatch):
@@ -136,7 +167,7 @@ def test_a_config_comes_out_as_it_would_be_typed(tmp_path):
         "e": "{}",
         "f": "1e-05",
         "g": "0.3",
-        "h": "1.0",
+        "h": "1",
         "2": "x y",
         "i": "\N{REPLACEMENT CHARACTER}[31m",
         "j": "20261122-075732-ee2576",

@@ -122,7 +122,7 @@ def test_any_number_of_groups_can_be_drawn_and_told_apart(tmp_path, groups):
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])  # the loss of these runs falls as their accuracy rises
 def test_the_best_are_drawn_where_there_are_too_many(tmp_path, metric):
     found = compare([sweep(tmp_path, {at / 10: [0.5 + at / 1000] for at in range(1, MOST_DRAWN + 4)})], metric=metric)
-    assert [group.label for group in drawn(found)] == [f"lr={at / 10}" for at in range(4, MOST_DRAWN + 4)]
+    assert [group.label for group in drawn(found)] == [f"lr={at / 10:g}" for at in range(4, MOST_DRAWN + 4)]
 
 
 def test_the_names_beside_the_rows_do_not_overlap(tmp_path):

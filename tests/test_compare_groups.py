@@ -1,6 +1,9 @@
 """Which runs belong together, what sets groups apart, and what they are called."""
 
+import json
+
 import pytest
+import yaml
 
 from tests.run_folders import NOTHING, run_folder, sweep
 from tracetorch.compare.comparison import NothingToCompareError, compare
@@ -34,8 +37,10 @@ def test_runs_that_differ_by_seed_alone_are_a_group(tmp_path):
         ([{"rule": "trace"}, {"rule": "bptt"}], ["rule=bptt", "rule=trace"]),
         ([{"seed": 1}, {"seed": 2}], ["poisson_clicks"]),
         ([{"device": "cpu"}, {"device": "cuda", "seed": 1, "threads": 2}], ["poisson_clicks"]),
-        ([{"extra": "/a/b"}, {"extra": "/c/d", "seed": 1}], ["poisson_clicks"]),
-        ([{"extra": "/a/b", "lr": 0.1}, {"extra": "/c/d", "lr": 0.2}], ["lr=0.1", "lr=0.2"]),
+        ([{"extra": "/a/b"}, {"extra": "/c/d", "seed": 1}], ["extra=/a/b", "extra=/c/d"]),
+        ([{"extra": 1}, {"extra": 1.0, "seed": 1}], ["poisson_clicks"]),
+        ([{"extra": [0.5, 1]}, {"extra": [0.5, 1.0], "seed": 1}], ["poisson_clicks"]),
+        ([{"extra": "1"}, {"extra": 1, "seed": 1}], ["extra=1", "extra='1'"]),
         ([{"extra": 1}, {}], ["extra=–", "extra=1"]),
         ([{"a": {"x": 1}, "b": {"x": 1}}, {"a": {"x": 2}, "b": {"x": 3}}], ["a.x=1, b.x=1", "a.x=2, b.x=3"]),
     ],
@@ -130,6 +135,36 @@ def test_the_same_run_twice_counts_once(tmp_path, newer):
     assert [line.why for line in found.left_out] == [f"{tmp_path / newer} is the same run, made anew"]
 
 
+def test_the_newest_is_the_newest_in_whichever_time_zone(tmp_path):
+    run_folder(tmp_path / "a", facts={"started": "2026-01-02T01:00:00+14:00"})
+    run_folder(tmp_path / "b", facts={"started": "2026-01-01T01:00:00-11:00"})
+    run_folder(tmp_path / "c", facts={"started": "yesterday"})
+    assert runs_of(compare([tmp_path])) == {"poisson_clicks": ["b"]}
+
+
+def test_data_are_told_apart_by_their_content_and_not_by_their_place(tmp_path):
+    def digits(source, made, seed=0):
+        folder = run_folder(tmp_path / f"{len(list(tmp_path.iterdir()))}", seed=seed)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["task"] = {"_target_": "tracetorch.tasks.MNIST", "source": source, "seed": seed}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        facts = json.loads((folder / "run.json").read_text()) | ({"data": {"task.source": made}} if made else {})
+        (folder / "run.json").write_text(json.dumps(facts))
+
+    digits("/x/A", "aaaaaaaaaaaa")
+    digits("/y/A", "aaaaaaaaaaaa", seed=1)  # the same in another place
+    digits("/x/B", "bbbbbbbbbbbb")
+    assert runs_of(compare([tmp_path])) == {"source=/x/A": ["0", "1"], "source=/x/B": ["2"]}
+    digits("/x/B", "cccccccccccc")  # other data in the same place
+    digits("/x/A", "")  # of an earlier version, which kept no hash
+    assert runs_of(compare([tmp_path])) == {
+        "source=/x/A": ["4"],
+        "source=/x/A (aaaaaa)": ["0", "1"],
+        "source=/x/B (bbbbbb)": ["2"],
+        "source=/x/B (cccccc)": ["3"],
+    }
+
+
 def test_runs_without_a_config_stay_in_their_group_but_for_by(tmp_path):
     run_folder(tmp_path / "a", seed=1)
     (run_folder(tmp_path / "b", seed=2) / "config.yaml").unlink()
@@ -151,7 +186,7 @@ def test_groups_whose_configs_cannot_be_read_have_names_still(tmp_path):
 
 
 def test_a_run_that_names_no_group_is_left_out(tmp_path):
-    run_folder(tmp_path / "a", facts={"group": NOTHING})
+    (run_folder(tmp_path / "a", facts={"group": NOTHING}) / "config.yaml").unlink()
     with pytest.raises(NothingToCompareError, match=r"run\.json names no group"):
         compare([tmp_path])
 

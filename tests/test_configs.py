@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.command_line import tracetorch
+from tests.terminals import tracetorch_in_terminal
 from tracetorch.cli.adapter import GROUPS, PRESETS, compose, conf_dir
 from tracetorch.cli.check import check
 from tracetorch.runs import RunFolder
@@ -68,7 +68,7 @@ def test_the_override_to_try_composes(path):
 
 
 @EVERY_FILE
-def test_the_run_command_chooses_it_and_trains_to_a_completed_run(path, tmp_path, monkeypatch):
+def test_the_run_command_chooses_it_and_trains_to_a_completed_run_in_a_terminal(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = command(path, "Run")
     task = compose(words).config["task"]
@@ -76,8 +76,11 @@ def test_the_run_command_chooses_it_and_trains_to_a_completed_run(path, tmp_path
         pytest.importorskip("gymnasium", reason="the extra rl is not installed")
     small = [f"{where}.{key}={value}" for where, part in parts_of(task) for key, value in SMALL.items() if key in part]
     endless = "passes" not in compose(words).config["train"]
-    result = tracetorch("run", *words, *TINY, *(() if endless else ("train.passes=null",)), *small)
-    assert result.exit_code == 0, result.stderr
+    passes = () if endless else ("train.passes=null",)
+    code, shown = tracetorch_in_terminal(monkeypatch, "run", *words, *TINY, *passes, *small)
+    assert code == 0, shown
+    metric = "return" if "return" in RunFolder(next(tmp_path.rglob("run.json")).parent).records()[-1] else "accuracy"
+    assert re.search(rf"loss +\S+ · {metric} +\S", shown)
     (folder,) = (found.parent for found in tmp_path.rglob("run.json"))
     told = json.loads((folder / "run.json").read_text())
     assert (told["status"], told["summary"]["updates"]) == ("completed", 2)

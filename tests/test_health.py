@@ -120,3 +120,55 @@ def test_a_gradient_that_is_not_finite_never_heals():
     net[1].weight.grad[0, 0] = torch.inf
     with pytest.raises(TrainingError, match="not finite"):
         HealthWatch().look(net, output, 7, last=False)
+
+
+# ── what came in, and what stays the same ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_an_input_that_is_not_finite_is_named_though_the_loss_is(value):
+    torch.manual_seed(0)
+    net, xs = Sequential(*lively()), torch.ones(20, 2, 6)
+    xs[3, 1, 4] = value
+    output = net.run(xs, reduce="mean")
+    message = r"update 7: the input is not finite: input 4 of sample 1 is or was; look at the task's data"
+    assert output.isfinite().all()
+    with pytest.raises(TrainingError, match=message):
+        check_loss(0.5, 7, net)
+    net.backward(torch.ones(2, 3))
+    with pytest.raises(TrainingError, match=message):
+        check_health(net, output, 7)
+
+
+def test_a_weight_that_is_not_finite_is_named_though_the_loss_is():
+    net, _ = learnt(*lively())
+    net.reset()
+    net[0].weight.data.fill_(torch.nan)
+    net.run(torch.ones(3, 2, 6))
+    with pytest.raises(TrainingError, match=r"weight of layer 0 \(LIF\(6, 5\)\) is no longer finite"):
+        check_loss(0.5, 7, net)
+
+
+@pytest.mark.parametrize(
+    ("layers", "signal", "words"),
+    [
+        (lively(), 0.0, r"the gradient of layer 0 \(LIF\(6, 5\)\) is zero, the gradient of layer 1"),
+        ((LIF(6, 5, threshold=1e6), LIS(5, 3)), 1.0, r"layer 0 \(LIF\(6, 5\)\) is silent"),
+        (lively(), 1e-30, r"the gradient of layer 2 \(LIS\(4, 3\)\) is .*e-.*change the scale"),
+        (lively(), 1.0, r"no layer is silent and no gradient is zero; raise optimizer\.lr"),
+    ],
+)
+def test_a_loss_that_stays_the_same_is_reported_once_with_the_reason(layers, signal, words, caplog):
+    net, _ = learnt(*layers, signal=signal)
+    watch, resumed = HealthWatch(), HealthWatch()
+    watch.compare(net, 0.5, 1)
+    for update in (2, 3):
+        watch.compare(net, 0.7, update)
+    resumed.load_state_dict(watch.state_dict())
+    assert not caplog.records
+    for update in (4, 5):
+        resumed.compare(net, 0.7, update)
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert message.startswith("update 4: the loss was 0.7 at each of the last 3 evaluations: ")
+    assert re.search(words, message)

@@ -1,10 +1,16 @@
 """Which runs are the same experiment (`group`) and which are the same run (`id`)."""
 
 import copy
+import inspect
+import os
 
 import pytest
 
+from tests.idx_files import NAMES, write_folder
+from tracetorch import tasks
 from tracetorch.runs import group_of, id_of
+from tracetorch.runs.data import DIGITS, READERS, data_of
+from tracetorch.runs.identity import facts_of
 
 CONFIG = {
     "seed": 0,
@@ -40,9 +46,6 @@ def same(config):
         ("output.root", "elsewhere"),
         ("output.dir", "here"),
         ("diagnostics", {"_target_": "tracetorch.diagnostics.Gradient", "every": 5}),
-        ("task.source", "/mnt/other/mnist"),
-        ("task.source", "~/mnist"),
-        ("task.source", "./mnist"),
     ],
 )
 def test_where_a_run_is_and_what_it_runs_on_change_nothing(path, value):
@@ -64,6 +67,8 @@ def test_a_seed_of_the_task_alone_is_another_run_too():
     [
         ("task._target_", "tracetorch.tasks.Patterns"),
         ("task.source", "sample"),
+        ("task.source", "/mnt/other/mnist"),
+        ("task.environment", "ALE/Pong-v5"),
         ("task.duration", "0.1..1.3"),
         ("network.hidden", [64, 64]),
         ("network.hidden", [65]),
@@ -84,6 +89,40 @@ def test_a_range_that_begins_with_a_point_is_no_path():
     one, other = changed("task.duration", ".1..1.2"), changed("task.duration", ".5..2")
     assert group_of(one) != group_of(other)
     assert id_of(one) != id_of(other)
+
+
+def test_hashes_stay_what_they_were():
+    config = changed("task.source", "sample")
+    config["network"]["neuron"]["threshold"] = 1.0
+    config["train"]["checkpoint_seconds"] = 30
+    assert (group_of(config), id_of(config)) == ("7403d79a78b7", "32c5a953d6c9")
+
+
+def test_data_are_what_is_in_their_files_wherever_they_lie(tmp_path):
+    for name in ("a", "b", "c"):
+        write_folder(tmp_path / name, lambda file: file.encode())
+    (tmp_path / "c" / NAMES[1]).write_bytes(b"another")
+    configs = [changed("task.source", str(tmp_path / name)) for name in ("a", "b", "c", "absent")]
+    assert group_of(configs[0]) == group_of(configs[1]) and id_of(configs[0]) == id_of(configs[1])
+    assert len(set(map(group_of, configs))) == len(set(map(id_of, configs))) == 3
+    data = facts_of(configs[0])["data"]
+    assert data.keys() == {"task.source"} and data != facts_of(configs[2])["data"]
+    assert "data" not in facts_of(configs[3]) and "data" not in facts_of(changed("task.source", "sample"))
+    (tmp_path / "a" / NAMES[0]).write_bytes(b"replaced")
+    assert facts_of(configs[0])["data"] != data
+    assert data_of({"task": {"_target_": "my.Blocks", "task": configs[1]["task"]}}).keys() == {"task.task.source"}
+
+
+def test_no_pipe_in_place_of_data_is_waited_for(tmp_path):
+    write_folder(tmp_path / "a", lambda file: file.encode())
+    (tmp_path / "a" / NAMES[2]).unlink()
+    os.mkfifo(tmp_path / "a" / NAMES[2])
+    assert data_of(changed("task.source", str(tmp_path / "a"))) == {}
+
+
+def test_every_task_that_reads_files_is_known():
+    sources = {name for name in tasks.__all__ if "source" in inspect.signature(getattr(tasks, name)).parameters}
+    assert sources == READERS.keys() and DIGITS == NAMES
 
 
 def test_the_order_of_keys_does_not_matter():

@@ -1,7 +1,9 @@
 """MNIST: the shipped sample, the order of the digits, folders of IDX files whole and broken."""
 
 import gzip
+import os
 import shutil
+import tracemalloc
 from importlib.resources import files
 
 import pytest
@@ -173,6 +175,37 @@ def test_an_idx_file_is_read_into_the_shape_that_it_says(tmp_path):
     (tmp_path / "some").write_bytes(as_idx(expected))
     assert torch.equal(idx.read(tmp_path / "some"), expected)
     assert idx.find(tmp_path, "some") == tmp_path / "some"
+
+
+@pytest.mark.parametrize(
+    ("shape", "body", "phrase"),
+    [
+        ((10, 28, 28), 50 << 20, "says it holds 7,840 bytes of data, but there are more"),
+        ((60_000, 28, 28), 7840, r"says it holds 47,040,000 bytes of data, but there are at most \d"),
+        ((281, 28), 7840, "says it holds 7,868 bytes of data, but there are 7,840"),
+        ((0, *[2**32 - 1] * 40), 0, "more than 2,147,483,648 bytes are not read"),
+    ],
+)
+def test_memory_is_bounded_by_what_a_file_holds(tmp_path, shape, body, phrase):
+    header = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(header + bytes(body)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=phrase):
+            idx.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_pipe_in_place_of_a_file_is_waited_for(folder):
+    (folder / f"{NAMES[0]}.gz").unlink()
+    os.mkfifo(folder / f"{NAMES[0]}.gz")
+    with pytest.raises(FileNotFoundError, match="holds no train-images"):
+        MNIST(source=str(folder))
+    with pytest.raises(ValueError, match="is not a regular file"):
+        idx.read(folder / f"{NAMES[0]}.gz")
 
 
 # ── values ──────────────────────────────────────────────────────────────────────────────────────────────────────────

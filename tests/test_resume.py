@@ -180,12 +180,21 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_is_touched(tmp_path):
     assert {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()} == before
 
 
-def test_metrics_that_have_lost_lines_are_refused(tmp_path):
+def test_records_that_a_power_cut_took_leave_a_marked_gap(tmp_path):
+    whole = train(tmp_path, name="whole", **LONG)
     train(tmp_path, listener=stopping(9, "wish"), **LONG)
     path = tmp_path / "run" / "metrics.jsonl"
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(ValueError, match="lost lines"):
-        again(tmp_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]) + lines[2][:9] + bytes(40))
+    heard = []
+    run = again(tmp_path, listener=lambda event, values: heard.append(values) if event == "start" else None)
+    records = path.read_bytes().splitlines(keepends=True)
+    before = json.loads(lines[1])["update"]
+    mark = {"update": 9, "split": "lost", "records": len(lines) - 2, "from_update": before}
+    assert records[:2] == lines[:2] and json.loads(records[2]) == mark == heard[0]["lost"]
+    assert run.status == "completed"
+    untouched = timeless(whole.folder)
+    assert timeless(run.folder)[3:] == untouched[len(lines) :]
 
 
 # ── the verb ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -228,7 +237,6 @@ def test_resume_goes_on_and_says_so(interrupted):
             ),
             "'os.system', which is not trusted",
         ),
-        (lambda folder: (folder / "metrics.jsonl").write_text(""), "has lost lines"),
     ],
 )
 def test_a_spoilt_folder_is_told_in_a_sentence(interrupted, spoil, phrase):

@@ -1,18 +1,24 @@
 """Studies that are stopped, killed, or shared by several processes."""
 
+import itertools
 import json
 import os
 import signal
 import threading
 import time
+from contextlib import chdir
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
 
 from tests.command_line import CLICKS, tracetorch
 from tests.kill_often import start
-from tests.test_tune import journal, states, statuses, tune
+from tests.test_tune import SMALL, journal, states, statuses, tune
+from tracetorch.cli.tuning import preset, trial
 from tracetorch.cli.tuning.place import read
+from tracetorch.cli.tuning.study import Study
 from tracetorch.files import write_whole
 from tracetorch.runs.state import state_of
 
@@ -46,35 +52,64 @@ def code(child: int) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_the_run_in_order_and_what_it_tried_is_tried_again(here, number):
-    child = begin(updates=100_000, trials=3)
+def test_ctrl_c_ends_the_run_in_order_and_the_trial_goes_on(here, number):
+    child = begin(updates=1_000, trials=2)
     folder = at_work(0)
     os.kill(child, number)
     assert code(child) == 130
     assert state_of(folder).status == "interrupted" and (folder / "checkpoints" / "latest.pt").exists()
     assert states() == ["RUNNING"]
-    begun = json.loads((here / "study" / "study.json").read_text())
-    begun["overrides"].append("train.updates=2")
-    (here / "study" / "study.json").write_text(json.dumps(begun))
     ended = tracetorch("tune", "--study", "study")
     assert ended.exit_code == 0, ended.output
-    assert states() == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
-    assert journal()[1].params == journal()[0].params
-    assert statuses(here / "study") == ["interrupted", "completed", "completed", "completed"]
+    assert states() == ["COMPLETE"] * 2 and statuses(here / "study") == ["completed"] * 2
+    assert len(state_of(folder).facts["resumed"]) == 1
 
 
-@pytest.mark.slow
-def test_what_was_killed_is_tried_again(here):
-    child = begin(updates=400, trials=3)
-    folder = at_work(1)
-    os.kill(child, signal.SIGKILL)
-    assert code(child) == -signal.SIGKILL
-    assert state_of(folder).status == "killed"
+SPACE = "search.space={optimizer.lr: {low: 1e-4, high: 1e-2, log: true}, network.hidden: {choices: [[4], [5], [6]]}}"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with chdir(folder):
+        assert tune(SPACE).exit_code == 0
+        return journal(), preset_of(folder)
+
+
+def preset_of(folder: Path) -> str:
+    return (folder / "study/presets/experiment/best.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "count"),
+    [
+        pytest.param(JournalStorage, "set_trial_param", 4, id="between two values"),
+        pytest.param(trial, "run_trial", 2, id="before its run"),
+        pytest.param(optuna.Trial, "report", 4, id="in its run"),
+        pytest.param(Study, "tell", 2, id="after its run"),
+        pytest.param(preset, "write_preset", 1, id="before its preset"),
+    ],
+)
+def test_a_study_that_was_killed_tries_what_it_would_have_tried(here, undisturbed, monkeypatch, place, name, count):
+    before, calls = getattr(place, name), itertools.count(1)
+
+    def call(*words, **options):
+        if next(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return before(*words, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, call)
+        words = ("tune", "search=learning_rate", *SMALL, "search.trials=3", "--study", "study", SPACE)
+        assert code(start(*words)) == -signal.SIGKILL
     ended = tracetorch("tune", "--study", "study")
-    assert ended.exit_code == 0, ended.output
-    assert states() == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
-    assert journal()[2].params == journal()[1].params
-    assert "3 trials, 2 of them begun before" in ended.stdout
+    assert ended.exit_code == 0 and "3 trials" in ended.stdout, ended.output
+    wanted, wanted_preset = undisturbed
+    assert [(one.state, one.params, one.value) for one in journal()] == [
+        (one.state, one.params, one.value) for one in wanted
+    ]
+    assert preset_of(here) == wanted_preset
+    assert statuses(here / "study") == ["completed"] * 3 and not (here / "study" / ".workers").exists()
 
 
 # ── shared ──────────────────────────────────────────────────────────────────────────────────────────────────────────

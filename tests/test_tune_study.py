@@ -1,6 +1,8 @@
 """Studies that are damaged, and those of strangers."""
 
 import json
+import os
+import re
 import shutil
 from contextlib import chdir
 
@@ -8,6 +10,7 @@ import pytest
 
 from tests.command_line import tracetorch
 from tests.test_tune import journal, states, tune
+from tracetorch.runs import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,9 @@ def test_a_journal_that_was_cut_short_is_mended(study):
         ("study.jsonl", "{}\n", "study.jsonl is broken"),
         ("study.jsonl", "[1]\n{\n{}\n", "study.jsonl is broken"),
         ("study.jsonl", b"\xff\xfe\n\n\n", "study.jsonl is broken"),
+        ("study.jsonl", "[" * 5_000 + "]" * 5_000 + "\n", "study.jsonl is broken (nested more than 64 deep)"),
+        ("study.jsonl", os.mkfifo, "is not a regular file"),
+        ("study.jsonl", lambda path: path.touch() or os.truncate(path, 65 << 20), "is larger than 67,108,864 bytes"),
         ("study.json", "{", "study.json is broken"),
         ("study.json", "[]", "study.json is broken"),
         ("study.json", '{"experiment": "x", "typed": 3, "overrides": [], "search": {}}', "study.json is broken"),
@@ -51,9 +57,10 @@ def test_a_journal_that_was_cut_short_is_mended(study):
 )
 def test_a_damaged_study_is_refused(study, name, content, phrase):
     path = study / name
-    if content is None:
-        path.unlink()
-    else:
+    path.unlink()
+    if callable(content):
+        content(path)
+    elif content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     ended = tracetorch("tune", "--study", "study")
     assert ended.exit_code == 2, ended.output
@@ -66,6 +73,16 @@ def test_a_folder_that_is_no_study_is_left_alone(here):
     ended = tune()
     assert ended.exit_code == 2 and "is no folder of a study" in ended.stderr
     assert [path.name for path in (here / "study").iterdir()] == ["mine.txt"]
+
+
+def test_optunas_lock_of_a_study_that_was_moved_keeps_nothing_waiting(study):
+    (study / "study.jsonl.lock").symlink_to("/nowhere/study.jsonl")
+    ended = tracetorch("tune", "--study", "study", "--trials", "2")
+    assert ended.exit_code == 2 and "study.jsonl.lock is a link that leads out of study" in ended.stderr
+    (study / "study.jsonl.lock").unlink()
+    (study / "study.jsonl.lock").symlink_to("nowhere")
+    ended = tracetorch("tune", "--study", "study", "--trials", "2")
+    assert ended.exit_code == 0 and states() == ["COMPLETE"] * 2
 
 
 def test_where_nothing_can_be_written_nothing_is_left(here, monkeypatch):
@@ -88,6 +105,27 @@ def test_a_disk_that_is_full_later_is_told(here, monkeypatch):
     ended = tune()
     assert ended.exit_code == 1 and len(ended.stderr.splitlines()) == 1
     assert "No space left on device; once it can, tracetorch tune --study study goes on" in ended.stderr
+
+
+@pytest.mark.parametrize("when", ["in the run", "before it"])
+def test_a_full_disk_is_not_the_fault_of_what_was_tried(here, monkeypatch, when):
+    """The trial is taken up again when there is room."""
+
+    def full(*args, **options):
+        raise OSError(28, "No space left on device", "study/0000/metrics.jsonl")
+
+    place = "tracetorch.runs.Run.record" if when == "in the run" else "tracetorch.runs.RunFolder.reserve"
+    with monkeypatch.context() as patched:
+        before = RunFolder.reserve
+        patched.setattr(
+            place, full if when == "in the run" else lambda *words: full() if "0000" in str(words) else before(*words)
+        )
+        ended = tune()
+    assert ended.exit_code == 1 and len(ended.stderr.splitlines()) == 1, ended.output
+    assert "metrics.jsonl: No space left on device; once it can, tracetorch tune --study study goes on" in ended.stderr
+    assert states() == ["RUNNING"]
+    assert tracetorch("tune", "--study", "study").exit_code == 0
+    assert states() == ["COMPLETE"] * 3
 
 
 # ── of strangers ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -127,13 +165,22 @@ def test_a_journal_from_elsewhere_must_be_of_the_search(here):
     assert "\x1b" not in ended.output and "../.." not in ended.output
 
 
+def test_values_in_a_journal_from_elsewhere_must_lie_in_the_space(study):
+    path = study / "study.jsonl"
+    text = re.sub(r'"param_value_internal":[^,}]+', '"param_value_internal":1e300', path.read_text())
+    path.write_text(text.replace('"state":1', '"state":0'))
+    ended = tracetorch("tune", "--study", "study", "--trials", "2")
+    assert ended.exit_code == 2 and "is of another search than study.json" in ended.stderr
+
+
 def test_the_worker_in_a_journal_from_elsewhere_is_no_path(here):
-    """A trial that says that it is at work, and is not."""
+    """A trial that says that it is at work, and is not: it is taken up again."""
     assert tune(trials=2).exit_code == 0
     path = here / "study" / "study.jsonl"
     lines = [line for line in path.read_text().splitlines() if not ('"state":1' in line and '"trial_id":1' in line)]
     path.write_text("\n".join(lines).replace('"worker":"', '"worker":"../../../') + "\n")
+    before = journal()[1]
     assert states() == ["COMPLETE", "RUNNING"]
     ended = tracetorch("tune", "--study", "study")
     assert ended.exit_code == 0, ended.output
-    assert states() == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert states() == ["COMPLETE", "COMPLETE"] and journal()[1].params == before.params

@@ -5,7 +5,7 @@ on the whole real line, and read through a smooth one-to-one map; nothing is eve
 gradient is ever lost at a boundary.
 
     decay = ε + (1 − 2ε)·sigmoid(raw)     raw = the inverse; ε, the rounding of the dtype, keeps it off 0 and 1
-    threshold = softplus(raw)             raw = threshold + log(1 − exp(−threshold))
+    threshold = δ + softplus(raw)         raw = the inverse; δ, far below any rounding of 1, keeps gradients finite
 
 The same leak can be said in three ways; layers take only the first:
 
@@ -48,16 +48,24 @@ def raw_from_decay(decay: Number) -> Tensor:
 
 
 def positive_from_raw(raw: Tensor) -> Tensor:
-    """Read a raw number as a positive level, such as a threshold: `softplus(raw)`."""
-    return torch.nn.functional.softplus(raw)
+    """Read a raw number as a positive level, such as a threshold.
+
+    It is `softplus(raw)`, but for a level δ (3e-10 in float32) that nothing falls below: gradients are divided by the
+    square of a threshold, and one of 1e-20 would make them infinite, or NaN where they are 0.
+    """
+    return _least(raw.dtype) + torch.nn.functional.softplus(raw)
 
 
 def raw_from_positive(level: Number) -> Tensor:
     """Store a positive level: the inverse of `positive_from_raw`.
 
-    Raises: ValueError if any level is not above 0 and finite.
+    Raises: ValueError if any level is not finite, or not above the least that there is in its dtype.
     """
     level = _inside(level, "a threshold", 0.0, math.inf)
+    least = _least(level.dtype)
+    if not bool((level > least).all()):
+        raise ValueError(f"a threshold must be above {least:.1g} in {level.dtype}, got {float(level.min()):g}")
+    level = level - least
     return level + torch.log(-torch.expm1(-level))
 
 
@@ -103,6 +111,11 @@ def spread(low: float, high: float, count: int) -> Tensor:
     ends = torch.log(half_life_from_decay(torch.tensor([low, high], dtype=torch.float64)))
     half_lives = torch.exp(torch.linspace(float(ends[0]), float(ends[1]), count, dtype=torch.float64))
     return decay_from_half_life(half_lives).to(torch.get_default_dtype())
+
+
+def _least(dtype: torch.dtype) -> float:
+    numbers = torch.finfo(dtype)
+    return min(numbers.tiny**0.25, numbers.eps)
 
 
 def _inside(value: Number, what: str, low: float, high: float) -> Tensor:

@@ -40,6 +40,11 @@ def _threads_at_first() -> int:
     return torch.get_num_threads()
 
 
+def widest_float(device: torch.device) -> torch.dtype:
+    """The widest floating-point numbers that a device has: float64, but for Apple's GPUs."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def cache_bytes(device: torch.device) -> int:
     """How much a device keeps close at hand: the second-level caches of the cores in use, or that of the GPU."""
     if device.type == "cuda":

@@ -7,13 +7,16 @@ mean = net.run(xs, reduce="mean")                           # made, used and dro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from tracetorch import device as devices
 from tracetorch import kernels
 from tracetorch.kernels import Draws
-from tracetorch.kernels.counter import mix_seed
+from tracetorch.kernels.counter import mix_seed, whole
+from tracetorch.modes import check_tensor
 
 __all__ = ["ENCODERS", "Stream", "constant", "latency", "mix_seed", "poisson", "population", "two_sided"]
 
@@ -23,7 +26,8 @@ class Stream:
 
     Args:
         make: `make(start, stop)` gives the steps start … stop − 1: a tensor (stop − start, batch, channels), or `Draws`
-            that name them. It must give the same values whenever it is asked, however time is cut.
+            that name them. It must give the same values whenever it is asked, however time is cut. A stream can be
+            pickled, and sent by a DataLoader's worker, if `make` can: a function of a module, a `functools.partial`.
         steps: how many steps there are.
         shape: (batch, channels) of one step.
     Memory: whatever `make` holds, such as the rates; independent of `steps`.
@@ -63,7 +67,7 @@ class Stream:
         start, stop, stride = part.indices(self.steps) if isinstance(part, slice) else (0, 0, 0)
         if stride != 1:
             raise ValueError("a stream can only be cut into consecutive steps, such as stream[10:20]")
-        return Stream(lambda a, b: self._make(start + a, start + b), stop - start, self.shape)
+        return Stream(partial(_shifted, self._make, start), stop - start, self.shape)
 
 
 def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = None) -> Stream:
@@ -76,7 +80,7 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
         seed: the same seed gives the same spikes on every device and for every chunk size.
         samples: whole numbers, (batch,): names for the rows, so that a sample keeps its spikes wherever it stands in a
             batch. The row numbers, if None.
-    Returns: a Stream of 0 and 1 in the dtype of `rates`.
+    Returns: a Stream of 0 and 1 in the dtype of `rates`, which may change afterwards: the stream has a copy.
     Raises: ValueError for rates outside [0, 1].
     """
     _check_unit(rates, "rates are spikes per step")
@@ -87,13 +91,10 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
     batch, channels = rates.shape[-2:]
     names = _names(samples, batch, rates)
 
-    limit = None if varying else kernels.limit_of(rates)
+    seed = whole(seed, "seed")
+    kept = rates.clone() if varying else kernels.limit_of(rates)
     share = _share(rates, varying) if rates.device.type == "cpu" else 1.0  # elsewhere nobody asks, and it would wait
-
-    def make(start: int, stop: int) -> Draws:
-        part = kernels.limit_of(rates[start:stop]) if limit is None else limit
-        return Draws(part, seed, range(start, stop), names, rates.dtype, share)
-
+    make = partial(_poisson, kept=kept, seed=seed, names=names, dtype=rates.dtype, share=share)
     return Stream(make, steps, (batch, channels))
 
 
@@ -110,14 +111,10 @@ def latency(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = 
     del seed, samples
     _check_unit(values, "latency codes values")
     _check_shape(values)
-    when = torch.round((1 - values) * (steps - 1)).to(torch.int64)
+    exact = values.to(devices.widest_float(values.device))  # half precision cannot count to more than a few hundred
+    when = torch.round((1 - exact) * (steps - 1)).to(torch.int64).clamp(0, steps - 1)
     when = torch.where(values > 0, when, -1)
-
-    def make(start: int, stop: int) -> Tensor:
-        step = torch.arange(start, stop, device=values.device)[:, None, None]
-        return (when == step).to(values.dtype)
-
-    return Stream(make, steps, (values.shape[0], values.shape[1]))
+    return Stream(partial(_latency, when, values.dtype), steps, (values.shape[0], values.shape[1]))
 
 
 def constant(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = None) -> Stream:
@@ -127,11 +124,11 @@ def constant(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None =
         values: any real numbers, (batch, channels).
         steps: length in steps.
         seed, samples: not used; nothing is drawn.
-    Returns: a Stream of `values`, over and over.
+    Returns: a Stream of a copy of `values`, over and over.
     """
     del seed, samples
     _check_shape(values)
-    return Stream(lambda start, stop: values.expand(stop - start, -1, -1), steps, (values.shape[0], values.shape[1]))
+    return Stream(partial(_constant, values.clone()), steps, (values.shape[0], values.shape[1]))
 
 
 ENCODERS = {"poisson": poisson, "latency": latency, "constant": constant}
@@ -173,6 +170,28 @@ def two_sided(values: Tensor) -> Tensor:
     return torch.cat([values.clamp(min=0), (-values).clamp(min=0)], dim=-1)
 
 
+# ── what streams are made by: functions of this module, so that a stream can be pickled ─────────────────────────────
+
+
+def _shifted(make: Callable[[int, int], Tensor | Draws], by: int, start: int, stop: int) -> Tensor | Draws:
+    return make(by + start, by + stop)
+
+
+def _poisson(
+    start: int, stop: int, *, kept: Tensor, seed: int, names: Tensor, dtype: torch.dtype, share: float
+) -> Draws:
+    limit = kernels.limit_of(kept[start:stop]) if kept.ndim == 3 else kept
+    return Draws(limit, seed, range(start, stop), names, dtype, share)
+
+
+def _latency(when: Tensor, dtype: torch.dtype, start: int, stop: int) -> Tensor:
+    return (when == torch.arange(start, stop, device=when.device)[:, None, None]).to(dtype)
+
+
+def _constant(values: Tensor, start: int, stop: int) -> Tensor:
+    return values.expand(stop - start, -1, -1)
+
+
 def _share(rates: Tensor, varying: bool) -> float:
     odds = rates[..., ::8, :].to(torch.float32)  # a hint: of every eighth sample it is as good
     return float((odds if varying else torch.minimum(odds, 1 - odds)).mean())
@@ -187,7 +206,7 @@ def _names(samples: Tensor | None, batch: int, rates: Tensor) -> Tensor:
         return torch.arange(batch, device=rates.device)
     if samples.shape != (batch,):
         raise ValueError(f"samples must name the {batch} rows, got shape {tuple(samples.shape)}")
-    return samples.to(rates.device)
+    return samples.to(rates.device, copy=True)
 
 
 def _starts(steps: int, size: int) -> range:
@@ -197,11 +216,13 @@ def _starts(steps: int, size: int) -> range:
 
 
 def _check_shape(values: Tensor, varying: bool = False) -> None:
+    check_tensor(values, "values to encode")
     if values.ndim != 2 and not varying:
         raise ValueError(f"values to encode have the shape (batch, channels), got {tuple(values.shape)}")
 
 
 def _check_unit(values: Tensor, what: str) -> None:
+    check_tensor(values, "values to encode")
     if not values.numel():
         return
     low, high = values.aminmax()

@@ -6,11 +6,13 @@ A reader takes regular files only and bounds size, depth and element count befor
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +21,9 @@ MOST_BYTES = 64 << 20
 
 MOST_CONFIG_BYTES = 1 << 20
 """Bound for a YAML file."""
+
+MOST_DATA_BYTES = 2 << 30
+"""Bound for a file of data, unfolded."""
 
 DEEPEST = 64
 """Bound for lists and objects within each other; a config has 5."""
@@ -30,12 +35,14 @@ _OPENING = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
 _LONGEST_INTEGER = 20  # characters: 64 bits and a sign
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
     """Open a regular file for reading; a named pipe or a device is never waited for.
 
+    Args: follow: whether the name may be a link; else that is an OSError.
     Raises: OSError as `open`; ValueError if it is anything but a regular file.
     """
-    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    number = os.open(path, flags | (0 if follow else getattr(os, "O_NOFOLLOW", 0)))
     try:
         if not stat.S_ISREG(os.fstat(number).st_mode):
             raise ValueError(f"{path} is not a regular file")
@@ -46,13 +53,15 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The content of a regular file. Raises: OSError; ValueError if it is no regular file, or larger than `most`."""
+    """The content of a regular file as long as it was when it was opened.
+
+    Raises: OSError; ValueError if it is no regular file, or larger than `most`.
+    """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(most + 1) if size <= most else b""
-    if size > most or len(content) > most:
-        raise ValueError(f"{path} is larger than {most:,} bytes")
-    return content
+        if size > most:
+            raise ValueError(f"{path} is larger than {most:,} bytes")
+        return file.read(size)
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
@@ -79,11 +88,14 @@ def parse_json(content: bytes) -> Any:
         raise ValueError(f"more than {MOST_ELEMENTS:,} elements")
     if brackets > DEEPEST and _depth(content) > DEEPEST:
         raise ValueError(f"nested more than {DEEPEST} deep")
-    return json.loads(content.decode("utf-8"), parse_int=_integer)
+    return _DECODER.decode(content.decode("utf-8"))
 
 
 def _integer(text: str) -> int | float:
     return int(text) if len(text) <= _LONGEST_INTEGER else float(text)
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer)
 
 
 def _depth(content: bytes) -> int:
@@ -98,38 +110,93 @@ def _depth(content: bytes) -> int:
     return deepest
 
 
+class WriteError(OSError):
+    """The project cannot write a file or a folder of its own; an OSError of a user's part is never one."""
+
+
+@contextmanager
+def writing(path: Path | None = None) -> Iterator[None]:
+    """The body writes files of the project: an OSError in it becomes a WriteError.
+
+    Args: path: the file to name, if it is another one than the system names, such as a temporary one.
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise WriteError(str(error)) from error
+        raise WriteError(error.errno, error.strerror, str(path or error.filename or "the disk")) from error
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, never half of it, and a power cut loses neither.
 
     A link with this name is replaced, not followed.
+
+    Raises: WriteError.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with suppress(FileNotFoundError):
-        beside.unlink()
-    try:
-        with open(os.open(beside, _NEW, 0o666), "wb") as file:  # noqa: PTH123
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the new name without its content
-        beside.replace(path)
-        sync_folder(path.parent)
-    finally:
-        beside.unlink(missing_ok=True)
+    with writing(path):
+        with suppress(FileNotFoundError):
+            beside.unlink()
+        try:
+            with open(os.open(beside, _NEW, 0o666), "wb") as file:  # noqa: PTH123
+                file.write(_encode(content))
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut may leave the new name without its content
+            beside.replace(path)
+            sync_folder(path.parent)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_APPEND = (
+    os.O_WRONLY
+    | os.O_CREAT
+    | os.O_APPEND
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+)
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a regular file at its end, made if it does not exist; a link with this name is not followed.
+
+    Raises: WriteError, also if the name is a link, a pipe or a device.
+    """
+    with writing(path):
+        try:
+            number = os.open(path, _APPEND, 0o666)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a pipe that no process reads
+                raise _not_regular(path) from None
+            raise
+        try:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                raise _not_regular(path)
+            return os.fdopen(number, "ab")
+        except BaseException:
+            os.close(number)
+            raise
 
 
 def append(path: Path, content: str | bytes) -> None:
-    """Add to the end of a regular file, made if it does not exist; not synced, see `sync_file`.
+    """Add to the end of a regular file, as `open_to_append` opens it; not synced: see `sync_file`. Raises: WriteError"""
+    with writing(path), open_to_append(path) as file:
+        file.write(_encode(content))
 
-    Raises: OSError, also if the name is a link, a pipe or a device.
-    """
-    with open(os.open(path, _APPEND, 0o666), "ab") as file:  # noqa: PTH123
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(f"{path} is not a regular file")
-        file.write(content.encode() if isinstance(content, str) else content)
+
+def _encode(content: str | bytes) -> bytes:
+    """UTF-8. A file name that is not UTF-8 is in a text as lone surrogates; they become escapes, as JSON has them."""
+    return content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+
+
+def _not_regular(path: Path) -> OSError:
+    return OSError(errno.EINVAL, "not a regular file; remove it first", str(path))
 
 
 def sync_file(path: Path) -> None:
@@ -146,6 +213,16 @@ def sync_folder(path: Path) -> None:
             os.fsync(number)
         finally:
             os.close(number)
+
+
+def real(path: Path) -> Path:
+    """Where a path leads, links followed. A link to itself leads nowhere: it stays as it is, and nothing is raised."""
+    return Path(os.path.realpath(path))
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether a path, links followed, lies outside of a folder."""
+    return not real(path).is_relative_to(real(folder))
 
 
 def remove_remains(folder: Path) -> None:

@@ -7,14 +7,25 @@ from contextlib import suppress
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+def visible(text: str, keep: str = "") -> str:
+    """The same text, each control character replaced, so that no terminal obeys it; spaces stay.
+
+    Args: keep: characters that stay as they are, such as the end of a line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in keep else " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
+    )
+
+
 def printable(value: object, most: int = 300) -> str:
     """A value as one line without control characters, so that no terminal obeys it; long lines are cut.
 
     Args: most: longest line, in characters.
     """
-    line = " ".join(str(value)[: 20 * most].split())
-    if not line.isprintable():
-        line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+    line = visible(" ".join(str(value)[: 20 * most].split()))
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 

@@ -4,28 +4,38 @@ from tracetorch.cli.adapter.composing import (
     GROUPS,
     PRESETS,
     Composed,
+    Template,
     amend,
     compose,
     conf_dir,
+    fill,
     load,
     options,
-    read_yaml,
+    template,
 )
 from tracetorch.cli.adapter.making import function, make
-from tracetorch.cli.adapter.overrides import parse, written
+from tracetorch.cli.adapter.overrides import check_foreign, parse, written
+from tracetorch.cli.adapter.reading import check_plain, portable, read_yaml, restored
 
 __all__ = [
     "GROUPS",
     "PRESETS",
     "Composed",
+    "Template",
     "amend",
+    "check_foreign",
+    "check_plain",
     "compose",
     "conf_dir",
+    "fill",
     "function",
     "load",
     "make",
     "options",
     "parse",
+    "portable",
     "read_yaml",
+    "restored",
+    "template",
     "written",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
-import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.types import Override
@@ -16,11 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from tracetorch.cli.adapter.overrides import parse, written
+from tracetorch.cli.adapter.foreign import searched
+from tracetorch.cli.adapter.overrides import parse
+from tracetorch.cli.adapter.reading import check_plain, is_plain, read_yaml, to_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.suggest import has, no_such_key
 
-_LARGEST_CONFIG = 1 << 20  # bytes
 ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
 """What Hydra raises for input that it cannot take: its own errors, and what it forgot to catch."""
 
@@ -32,12 +34,24 @@ PRESETS = ("sweep", "search")
 
 
 class Composed(NamedTuple):
-    """A config, complete and resolved."""
+    """A config, complete and resolved: plain values, in which nothing is left to follow."""
 
     config: dict[str, Any]
-    yaml: str
     experiment: str  # which preset it is
     choices: Mapping[str, str] = MappingProxyType({})  # what was chosen from each group, where that is known
+
+    @property
+    def yaml(self) -> str:
+        """What its file holds."""
+        return to_yaml(self.config)
+
+
+class Template(NamedTuple):
+    """A composed config before its references are followed, so that what refers to a value follows a change of it."""
+
+    config: dict[str, Any]  # plain values, and references to others of them; see `check_plain`
+    experiment: str
+    choices: Mapping[str, str] = MappingProxyType({})
 
 
 def name_of(parsed: list[Override], choices: Any) -> str:
@@ -53,7 +67,8 @@ def conf_dir() -> Path:
 
 def options(group: str, config_dir: Path | None = None) -> list[str]:
     """The choices of a config group, by name; see `compose`."""
-    return sorted({path.stem for folder in _places(config_dir) for path in (folder / group).glob("*.yaml")})
+    found = (path for folder in _places(config_dir) for path in (folder / group).glob("*.yaml"))
+    return sorted({path.stem for path in found if path.is_file()})
 
 
 def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
@@ -62,6 +77,41 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
     Args: config_dir: a folder with further choices; where it has one of the same name, that of `conf/` is taken.
     Raises: UsageError, one sentence, for anything that Hydra or OmegaConf cannot make sense of.
     """
+    config, experiment, choices = _composed(overrides, config_dir)
+    return resolve(config, experiment)._replace(choices=choices)
+
+
+def template(overrides: list[str]) -> Template:
+    """As `compose`, without following references within the config; what calls a function is called now."""
+    config, experiment, choices = _composed(overrides, None)
+    resolved = resolve(config, experiment).config
+    unresolved = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    return Template(_without_calls(unresolved, resolved), experiment, choices)
+
+
+def fill(base: Template, changes: list[str]) -> Composed:
+    """The config of a template in which some values are others. Raises: UsageError."""
+    config = OmegaConf.create(base.config)
+    for override in [parse(line) for line in changes]:
+        key, value = override.key_or_group, override.value()
+        if not has(base.config, key):
+            raise UsageError(no_such_key(key, base.config, _keys_of))
+        check_plain(value, key=key)
+        OmegaConf.update(config, key, value, merge=True)
+    return resolve(config, base.experiment)._replace(choices=base.choices)
+
+
+def _without_calls(node: Any, resolved: Any) -> Any:
+    """References that name values as they are; others, and what is an object of OmegaConf's, as they were resolved."""
+    if isinstance(node, dict) and isinstance(resolved, dict):
+        return {name: _without_calls(inner, resolved[name]) for name, inner in node.items()}
+    if isinstance(node, list) and isinstance(resolved, list):
+        return [_without_calls(*both) for both in zip(node, resolved, strict=True)]
+    return node if is_plain(node) else resolved
+
+
+def _composed(overrides: list[str], config_dir: Path | None) -> tuple[DictConfig, str, dict[str, str]]:
+    """The config as Hydra composes it, what to call its run, and what is chosen from each group."""
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
     parsed = [parse(override) for override in overrides]
@@ -78,67 +128,43 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
         raise UsageError(f"a file in {config_dir} is no YAML: {shorten(' '.join(str(error).split()), 300)}") from error
     except ERRORS as error:
         raise _unknown(error, parsed, config_dir) from error
-    chosen = {str(group): str(choice) for group, choice in choices.items() if group in GROUPS}
-    return resolve(config, experiment)._replace(choices=chosen)
+    return config, experiment, {str(group): str(choice) for group, choice in choices.items() if group in GROUPS}
 
 
 def load(path: Path) -> Composed:
-    """Read a config that a run left behind. Raises: UsageError if it is not there or broken."""
-    return resolve(_read(path), "")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a file of keys, references left as they are. Raises: UsageError if it is not there or broken."""
-    return cast(dict[str, Any], OmegaConf.to_container(_read(path), resolve=False))
-
-
-def _read(path: Path) -> DictConfig:
-    try:
-        _check_plain(path)
-        config = OmegaConf.load(path)
-    except UsageError:
-        raise
-    except (OSError, OmegaConfBaseException, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {type(error).__name__}") from error
-    except Exception as error:  # PyYAML has errors of its own, which name no base class that is public here
-        raise UsageError(f"{path} is no YAML: {shorten(' '.join(str(error).split()))}") from error
-    if not isinstance(config, DictConfig):
-        raise UsageError(f"{path} holds no config")
-    return config
-
-
-def _check_plain(path: Path) -> None:
-    """A file of a stranger may be a pipe, or a few lines that unfold to gigabytes.
-
-    Raises: OSError or UsageError if it is.
-    """
-    if path.exists() and (not path.is_file() or path.stat().st_size > _LARGEST_CONFIG):
-        raise UsageError(f"{path} is no config: no plain file, or too large")
-    for event in yaml.parse(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        if isinstance(event, yaml.AliasEvent):
-            raise UsageError(f"{path} has aliases, which no run writes")
+    """Read a config that a run left behind. Raises: UsageError if it is not there, or no config that a run writes."""
+    return Composed(read_yaml(path), "")
 
 
 def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
-    """Change values of a config that is complete already, such as that of a run.
+    """Change values of a config that is complete already, such as that of a run; they are taken as they are typed.
 
     Raises: UsageError if a key is not there, or if something else than a value is to be changed.
     """
-    changed = OmegaConf.create(config)
+    changed = deepcopy(config)
     for override in [parse(line) for line in overrides]:
         name, line = override.key_or_group, shorten(str(override.input_line))
         if override.is_add() or override.is_delete():
             raise UsageError(f"'{line}': values can be changed here, not added or removed; write key=value")
         if not has(config, name):
             raise UsageError(no_such_key(name, config, lambda group: {}))
-        if isinstance(OmegaConf.select(changed, name), DictConfig):
+        *parents, last = name.split(".")
+        node: Any = changed
+        for parent in parents:
+            node = node[parent]
+        if isinstance(node[last], dict):
             raise UsageError(f"'{line}': {name} was chosen when the run began; change single values, such as {name}.…")
-        OmegaConf.update(changed, name, override.value())
-    return resolve(changed, "")
+        value = override.value()
+        check_plain(value, key=name)
+        node[last] = value
+    return Composed(changed, "")
 
 
 def resolve(config: DictConfig, experiment: str) -> Composed:
-    """A config with every reference in it followed. Raises: UsageError that names the first that leads nowhere."""
+    """A config with every reference in it followed, once. Raises: UsageError that names the first that leads nowhere.
+
+    A word that would be followed once more by the next reader is refused: of a resolved config nothing is left to say.
+    """
     try:
         for name in {"seed", "device"} & set(config.keys()):
             _ = config[name]  # first, because other values are taken from it and would be blamed
@@ -146,7 +172,8 @@ def resolve(config: DictConfig, experiment: str) -> Composed:
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         raise UsageError(f"{key}: {_first_line(error)}") from error
-    return Composed(cast(dict[str, Any], plain), OmegaConf.to_yaml(OmegaConf.create(plain)), experiment)
+    check_plain(plain)
+    return Composed(cast(dict[str, Any], plain), experiment)
 
 
 def _places(config_dir: Path | None) -> list[Path]:
@@ -155,7 +182,7 @@ def _places(config_dir: Path | None) -> list[Path]:
 
 
 def _compose(overrides: list[str], config_dir: Path | None) -> DictConfig:
-    further = [f"hydra.searchpath=[{written(f'file://{config_dir.resolve()}')}]"] if config_dir else []
+    further = [f"hydra.searchpath=['{searched(config_dir)}']"] if config_dir else []
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
         return hydra_compose("config", overrides=[*overrides, *further], return_hydra_config=True)
 
@@ -179,6 +206,10 @@ def check_choice(override: Override, config_dir: Path | None = None) -> None:
 def missing(error: MissingConfigException, config_dir: Path | None = None) -> UsageError:
     """A sentence for a choice that there is not: which there are, and what is close."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    for folder in _places(config_dir):
+        for path in (folder / group / f"{choice}.{ending}" for ending in ("yaml", "yml")):
+            if os.path.lexists(path):  # and yet it is no choice
+                return UsageError(f"{group}={shorten(choice)}: {path} {_unfit(path)}")
     known = options(group, config_dir)
     if not known:
         return UsageError(_first_line(error))
@@ -186,25 +217,35 @@ def missing(error: MissingConfigException, config_dir: Path | None = None) -> Us
     return UsageError(f"{group}={shorten(choice)}: there is no such {group}.{did_you_mean(choice, known)} {there}")
 
 
+def _unfit(path: Path) -> str:
+    if path.suffix == ".yml":
+        return "is not read, because of its ending: rename it to .yaml"
+    return "is not a regular file" if path.exists() else "is a link that leads nowhere"
+
+
 def _unknown(error: Exception, parsed: list[Override], config_dir: Path | None) -> UsageError:
-    """Find the override that Hydra stumbled over, by composing each alone, and say what is close to it."""
+    """Find the override that Hydra stumbled over, and say what is close to it."""
     known = {group: options(group, config_dir) for group in GROUPS}
     chosen = [str(o.input_line) for o in parsed if o.value() in known.get(o.key_or_group, [])]
     try:
         base = cast(dict[str, Any], OmegaConf.to_container(_without_hydra(_compose(chosen, config_dir))))
     except ERRORS as cause:  # what was chosen is at fault itself
         return UsageError(f"{shorten(' '.join(chosen))}: {_first_line(cause.__cause__ or cause)}")
-    for override in parsed:
-        name, line = override.key_or_group, str(override.input_line)
-        if line in chosen:
-            continue
-        if not override.is_add() and not has(base, name):
-            return UsageError(no_such_key(name, base, _keys_of))
+    others = [override for override in parsed if str(override.input_line) not in chosen]
+    for override in others:
+        if not override.is_add() and not has(base, override.key_or_group):
+            return UsageError(no_such_key(override.key_or_group, base, _keys_of))
+    lines = [str(override.input_line) for override in others]
+    sound, wrong = 0, len(lines) + 1  # how many of them compose, and how many do not
+    while wrong - sound > 1:
+        middle = (sound + wrong) // 2
         try:
-            _compose([*chosen, line], config_dir)
+            _compose([*chosen, *lines[:middle]], config_dir)
+            sound = middle
         except ERRORS as cause:
-            return UsageError(f"{shorten(line)}: {_first_line(cause.__cause__ or cause)}")
-    return UsageError(_first_line(error))
+            error, wrong = cause, middle
+    why = _first_line(error.__cause__ or error)
+    return UsageError(f"{shorten(lines[wrong - 1])}: {why}" if wrong <= len(lines) else why)
 
 
 def _keys_of(group: str) -> dict[str, list[str]]:

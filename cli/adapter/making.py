@@ -1,15 +1,20 @@
-"""Making what the parts of a config describe."""
+"""Making what the parts of a config describe.
+
+The parts are plain values, and are taken as they are: no word in them is interpreted a second time. So what
+`cli.check` has seen is what is made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-
-from tracetorch.cli.errors import UsageError
+from tracetorch.cli.check import SPECIAL
+from tracetorch.cli.errors import UsageError, shorten
 
 
 def make(node: dict[str, Any], name: str) -> Any:
@@ -22,14 +27,86 @@ def make(node: dict[str, Any], name: str) -> Any:
     def named(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
-        except (InstantiationException, TypeError, ValueError) as error:
-            cause = error.__cause__ if isinstance(error, InstantiationException) else error
-            raise UsageError(f"{name}: {' '.join(str(cause or error).split())}") from error
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{name}: {_words(error)}") from error
 
-    made = named(instantiate, node, _convert_="all")
+    try:
+        made = named(_made, node)
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{name}: {_words(error)}") from error
     return partial(named, made) if node.get("_partial_") else made
 
 
 def function(node: dict[str, Any]) -> Callable[..., Any]:
     """The function that a part of a config with `_partial_` describes, its arguments filled in; errors are its own."""
-    return instantiate(node, _convert_="all")
+    try:
+        made: Callable[..., Any] = _made(node)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"{node.get('_target_')}: {_words(error)}") from error
+    return made
+
+
+def _words(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    says_little = isinstance(error, LookupError | SystemExit) or not text  # such as KeyError: 'subject'
+    return f"{type(error).__name__}: {text}" if says_little else text
+
+
+def _made(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_made(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    if "_target_" not in value:
+        return {name: _made(inner) for name, inner in value.items()}
+    called = locate(value["_target_"])
+    if not callable(called):
+        raise ValueError(f"{value['_target_']} cannot be called")
+    args = _made(value.get("_args_", []))
+    if not isinstance(args, list):
+        raise ValueError(f"_args_ must be a list, got {shorten(args)}")
+    kwargs = {name: _made(inner) for name, inner in value.items() if name not in SPECIAL}
+    return partial(called, *args, **kwargs) if value.get("_partial_") else called(*args, **kwargs)
+
+
+def locate(target: Any) -> Any:
+    """What has this dotted name: modules are imported, and only public names lead on.
+
+    Raises: ValueError if there is none; whatever a module raises that is imported.
+    """
+    *_, (_, found) = _way(target)
+    return found
+
+
+def is_defined_in(target: str, package: str) -> bool:
+    """Whether a dotted name leads to something of a package, and not through it to what it has imported itself.
+
+    Raises: as `locate`.
+    """
+    for name, found in _way(target):
+        if isinstance(found, ModuleType) and found.__name__ != name:
+            return False
+    return f"{getattr(found, '__module__', '')}.".startswith(f"{package}.")
+
+
+def _way(target: Any) -> list[tuple[str, Any]]:
+    names = target.split(".") if isinstance(target, str) else []
+    if len(names) < 2 or not all(name.isidentifier() and not name.startswith("_") for name in names):
+        raise ValueError(f"{shorten(repr(target))} is no public name such as torch.optim.Adam")
+    at, found = names[0], import_module(names[0])
+    way: list[tuple[str, Any]] = [(at, found)]
+    for name in names[1:]:
+        inner = f"{at}.{name}"
+        if not hasattr(found, name) and isinstance(found, ModuleType) and _is_module(found, inner):
+            import_module(inner)
+        if not hasattr(found, name):
+            raise ValueError(f"{at} has no {name}")
+        at, found = inner, getattr(found, name)
+        way.append((at, found))
+    return way
+
+
+def _is_module(package: ModuleType, name: str) -> bool:
+    return hasattr(package, "__path__") and find_spec(name) is not None

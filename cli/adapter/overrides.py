@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from tracetorch.cli.adapter.reading import check_plain
 from tracetorch.cli.errors import UsageError, shorten
 
+_KEY = re.compile(r"[A-Za-z_][\w./@:-]*", re.ASCII)
 _LONGEST_KEY = 200
 _NO_WORDS = ("null", "true", "false", "nan", "inf")  # without quotes, they are something else
 _OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher.", "hydra.sweeper.")
@@ -50,6 +53,22 @@ def parse(line: str, *, sweep: bool = False) -> Override:
         effect = "have an effect on a sweep" if sweep else "have no effect on a run"
         raise UsageError(f"'{shorten(line)}': {use} {effect}; leave it out")
     return override
+
+
+def check_foreign(lines: Iterable[str], where: object) -> None:
+    r"""Changes that were read from a file hold plain values, name other values of the config, and choose by name.
+
+    They are held against what they mean, because `$\{oc.env:TOKEN\}` is a reference as well.
+    Raises: UsageError that names the first that does more.
+    """
+    for line in lines:
+        override = parse(line)
+        key, value = override.key_or_group, None if override.is_delete() else override.value()
+        if not _KEY.fullmatch(f"{key}@{override.package}" if override.package else key):
+            raise UsageError(f"{where}: {shorten(repr(key))} is no key of a config, such as seed or task.delay")
+        check_plain(value, where, key, references=True)
+        if "." not in key and ".." in str(value).split("/"):
+            raise UsageError(f"{where}: {shorten(line)} would read a file of another folder; choose by name")
 
 
 def of_hydra(override: Override) -> bool:

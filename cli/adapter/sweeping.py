@@ -22,7 +22,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from tracetorch.cli.adapter.composing import ERRORS, Composed, check_choice, conf_dir, name_of, resolve
+from tracetorch.cli.adapter.composing import ERRORS, check_choice, conf_dir
 from tracetorch.cli.adapter.overrides import of_hydra, parse
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 
@@ -31,8 +31,8 @@ _EXTRAS = {"joblib": "parallel", "submitit_local": "slurm", "submitit_slurm": "s
 
 _QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null", "hydra.job.chdir=false")
 
-Work = Callable[[int, Composed, list[str]], Any]
-"""What a job does, given its place among those launched, its config and what that is composed of."""
+Work = Callable[[int], Any]
+"""What a job does, given its place among those launched."""
 
 
 def split(overrides: list[str]) -> tuple[list[str], list[str]]:
@@ -101,21 +101,26 @@ def change_launcher(settings: list[str], changes: list[str]) -> list[str]:
     return [*settings, *changes]
 
 
-def launch(jobs: list[list[str]], settings: list[str], folder: Path, work: Work) -> list[str]:
+def launch(
+    jobs: list[list[str]], settings: list[str], folder: Path, work: Work, begin: Callable[[], None] | None = None
+) -> list[str]:
     """Run jobs through the launcher that the settings name; by default one after another, in this process.
 
     Args:
-        jobs: the overrides of each.
+        jobs: the overrides of each; what they compose to is known already, so that Hydra composes nothing again.
         folder: where the launcher may keep what it needs.
         work: called for each, perhaps in another process, to which it is pickled.
+        begin: called once in each process of joblib's pool, before its first job.
     Returns: what it returned, or the exception that it raised, in words.
     Raises: whatever the launcher raises where a process was killed; KeyboardInterrupt.
     """
-    with _hydra(settings, folder) as (config, context), _silence():
-        launcher = Plugins.instance().instantiate_launcher(
+    with _hydra(settings, folder, name=None) as (config, context), _silence():
+        launcher: Any = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=context, task_function=_Task(work)
         )
-        returned = launcher.launch(jobs, initial_job_idx=0)
+        if begin is not None and launcher_of(settings) == "joblib":
+            launcher.joblib |= {"initializer": begin}
+        returned = launcher.launch([[] for _ in jobs], initial_job_idx=0)
     return [_words(one) for one in returned]
 
 
@@ -148,21 +153,18 @@ class _Task:
     work: Work
 
     def __call__(self, config: DictConfig) -> Any:
-        hydra = HydraConfig.get()
-        overrides = list(map(str, hydra.overrides.task))
-        experiment = name_of([parse(line) for line in overrides], hydra.runtime.choices)
-        return self.work(int(hydra.job.num), resolve(config, experiment), overrides)
+        return self.work(int(HydraConfig.get().job.num))
 
 
 @contextmanager
-def _hydra(settings: list[str], folder: Path) -> Iterator[tuple[DictConfig, HydraContext]]:
-    """Hydra's own config for a sweep, as `@hydra.main` makes it."""
+def _hydra(settings: list[str], folder: Path, name: str | None = "config") -> Iterator[tuple[DictConfig, HydraContext]]:
+    """Hydra's own config for a sweep, as `@hydra.main` makes it. Args: name: of the config of its jobs, if any."""
     where = [f"hydra.sweep.dir={_quoted(str(folder))}", "hydra.sweep.subdir=."]
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3", job_name="tracetorch"):
         hydra: Any = GlobalHydra.instance().hydra
         try:
             config = hydra.compose_config(
-                "config", [*settings, *where, *_QUIET], run_mode=RunMode.MULTIRUN, with_log_configuration=False
+                name, [*settings, *where, *_QUIET], run_mode=RunMode.MULTIRUN, with_log_configuration=False
             )
         except ERRORS as error:
             raise _wrong_setting(error, settings, hydra.config_loader) from error

@@ -9,6 +9,7 @@ import typer
 from tracetorch.cli.arguments import Traceback
 from tracetorch.cli.completion.scripts import SCRIPTS
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.terminal import say
 
 Shell = Annotated[str, typer.Argument(metavar="SHELL", help=f"One of {', '.join(SCRIPTS)}.")]
 
@@ -18,4 +19,4 @@ def command(shell: Shell, traceback: Traceback = False) -> None:
     if shell not in SCRIPTS:
         known = ", ".join(SCRIPTS)
         raise UsageError(f"no completion for '{shorten(shell)}'.{did_you_mean(shell, SCRIPTS)} There is: {known}.")
-    print(SCRIPTS[shell], end="")
+    say(*SCRIPTS[shell].removesuffix("\n").split("\n"))

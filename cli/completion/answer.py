@@ -15,6 +15,7 @@ from typer._completion_classes import BashComplete  # click's, which some releas
 
 from tracetorch.cli.completion.arguments import Helper, helper
 from tracetorch.cli.completion.offer import Offer
+from tracetorch.printable import printable
 
 VARIABLE = "_TRACETORCH_COMPLETE"
 """Set to anything if a shell asks; with _LINE, the line up to the cursor, and bash's _WORD, what it will replace."""
@@ -86,5 +87,4 @@ def _offers(found: Helper, param: Any, context: Any, incomplete: str) -> list[Of
 def _tidy(offer: Offer, glued: str) -> Offer:
     if offer.kind == "folder":
         return offer._replace(remark=glued + offer.remark)
-    printable = "".join(letter if letter.isprintable() else " " for letter in offer.remark)
-    return offer._replace(value=glued + offer.value, remark=" ".join(printable.split()))
+    return offer._replace(value=glued + offer.value, remark=printable(offer.remark))

@@ -17,15 +17,16 @@ from tracetorch.cli.folders import check_links
 from tracetorch.cli.sweep.figures import draw_all
 from tracetorch.cli.sweep.job import Worker, tidy
 from tracetorch.cli.sweep.launching import Launched, carry_out
-from tracetorch.cli.sweep.plan import FILE, Job, Plan, plan, read
+from tracetorch.cli.sweep.plan import FILE, Job, Plan, plan, read, write
 from tracetorch.cli.sweep.queue import Queue
 from tracetorch.cli.sweep.stopping import Attention, Owner, go_on, stop_now
-from tracetorch.cli.sweep.trust import check_plan
+from tracetorch.cli.sweep.trust import changed_since, check_plan
+from tracetorch.cli.terminal import console, say
 
 __all__ = ["FILE", "plan", "read", "resume_sweep", "run_sweep"]
 
 _MOST_ROWS = 40
-_ORDER = ("failed", "killed", "broken", "interrupted", "absent", "running", "completed")
+_ORDER = ("failed", "killed", "broken", "unreadable", "interrupted", "absent", "running", "completed")
 
 
 def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fail_fast: bool) -> int:
@@ -48,7 +49,7 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
     except OSError as error:
         raise UsageError(f"cannot write to {error.filename}: {error.strerror}; choose another output.root") from error
     try:
-        folder.write_json(FILE, planned.content())
+        planned = write(planned, folder.path)
     except OSError as error:
         folder.remove()
         raise UsageError(f"cannot write to {folder.path}: {error.strerror}") from error
@@ -70,7 +71,7 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     for path in (folder, *(folder / job.name for job in planned.jobs)):
         if path.is_dir():
             check_links(path)
-    check_plan(planned, folder, changes, trust)
+    planned = check_plan(planned, folder, changes, trust)
     queue = Queue(launcher_of(planned.settings), folder, [], before=True)
     planned = replace(planned, settings=change_launcher(planned.settings, changes))
     left = []
@@ -79,12 +80,14 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
         if state.status != "completed" or state.facts.get("id") != job.id:
             left.append(job)
     if not left:
-        draw_all(Console(highlight=False, soft_wrap=True), planned, folder)
-        print(f"all {len(planned.jobs)} jobs of {folder} are completed: tracetorch compare {folder}")
+        draw_all(planned, folder)
+        say(f"all {len(planned.jobs)} jobs of {folder} are completed: tracetorch compare {folder}")
         return DONE
     if numbers := queue.left():
         ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
         raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or take them back with scancel {ids}")
+    if key := changed_since(left):
+        say(f"the presets say something else by now of {key}; the sweep goes on with what it was begun with")
     return _go(planned, folder, left, fail_fast)
 
 
@@ -92,20 +95,22 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
     from tracetorch.cli.sweep.watch import Watch
     from tracetorch.runs.lock import BusyError, Lock
 
-    console = Console(highlight=False, soft_wrap=True)
+    screen = console()
     try:
         lock = Lock(folder)
     except BusyError as error:
         raise UsageError(f"{error}; wait for it, or stop it first") from error
+    if not planned.seal:  # it was begun by an older version
+        planned = write(planned, folder)
     before = len(planned.jobs) - len(jobs)
     again = f", {before} of them done before" if before else ""
-    console.print(f"{planned.experiment}: {len(planned.jobs)} jobs{again} → {folder}", markup=False)
+    say(f"{planned.experiment}: {len(planned.jobs)} jobs{again} → {folder}")
     names = [job.name for job in jobs]
     queue = Queue(launcher_of(planned.settings), folder.resolve(), names)
-    worker = Worker(str(folder.resolve()), tuple(names), Owner(), fail_fast)
+    worker = Worker(str(folder.resolve()), planned.seal, tuple(names), Owner(), fail_fast)
     try:
         go_on(folder)
-        with Watch(console, folder, planned.jobs, queue.has), Attention(folder, console.print) as attention:
+        with Watch(screen, folder, planned.jobs, queue.has), Attention(folder, screen.print) as attention:
             overrides = [job.overrides for job in jobs]
             ended = carry_out(overrides, planned.settings, worker, queue=queue, attention=attention)
     except KeyboardInterrupt:
@@ -115,10 +120,10 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
     finally:
         lock.release()
         tidy(folder)
-    return _conclude(console, planned, folder, ended, dict(zip(names, ended.messages, strict=False)))
+    return _conclude(screen, planned, folder, ended, dict(zip(names, ended.messages, strict=False)))
 
 
-def _conclude(console: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
+def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
     """The table at the end, and what to do next. Returns: the exit code."""
     from tracetorch.runs.state import last_record, metric_of, state_of
 
@@ -136,16 +141,16 @@ def _conclude(console: Console, planned: Plan, folder: Path, ended: Launched, sa
         result = f"{found[0]} {found[1]:.4f}" if found else shorten(" ".join(why.split()), 100)
         status = "not run" if state.status == "absent" else state.status
         table.add_row(Text(job.name.partition("_")[0]), Text(job.varies), status, Text(result))
-    console.print(table)
+    screen.print(table)
     if len(ordered) > _MOST_ROWS:
-        console.print(f"and {len(ordered) - _MOST_ROWS} more, in {folder}", markup=False)
+        say(f"and {len(ordered) - _MOST_ROWS} more, in {folder}")
     if ended.trouble:
         complain(f"the launcher stopped: {ended.trouble}", None, False)
     if done and not ended.interrupted:
-        draw_all(console, planned, folder)
+        draw_all(planned, folder)
     quoted = shlex.quote(str(folder))
     if done == len(states):
-        console.print(f"tracetorch compare {quoted}", markup=False)
+        say(f"tracetorch compare {quoted}")
         return DONE
     left = f"{len(states) - done} of {len(states)} jobs are not completed: tracetorch resume {quoted} goes on with them"
     complain(f"interrupted; {left}" if ended.interrupted else left, None, False)

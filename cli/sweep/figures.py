@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
 from tracetorch.cli.against import draw
 from tracetorch.cli.errors import UsageError
 from tracetorch.cli.sweep.plan import Plan
+from tracetorch.cli.terminal import say
 
 
-def draw_all(console: Console, planned: Plan, folder: Path) -> None:
+def draw_all(planned: Plan, folder: Path) -> None:
     """Draw what there is of the sweep in a folder. What cannot be drawn is told, and does no harm."""
     for figure in planned.figures:
         try:
             said = draw(folder, figure.by, figure.metric, figure.against)
         except UsageError as error:
             said = f"{figure.metric or 'result'} against {figure.against} is not drawn: {error}"
-        console.print(said, markup=False)
+        say(said)

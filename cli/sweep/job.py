@@ -10,7 +10,9 @@ from pathlib import Path
 
 from tracetorch.cli.adapter import Composed
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError
+from tracetorch.cli.sweep.plan import Job, sealed
 from tracetorch.cli.sweep.stopping import Ear, Owner, is_stopped, stop
+from tracetorch.cli.terminal import prepare
 
 OUTPUT = ".output"
 """The folder inside a sweep's for what jobs in other processes print."""
@@ -22,32 +24,32 @@ class Worker:
 
     Args:
         folder: of the sweep.
+        seal: of its plan, which says what the jobs are; see `plan.sealed`.
         names: of the jobs' folders, in the order in which they were given to the launcher.
         owner: the process that a Ctrl-C is meant for: in it, an interrupted job ends the sweep.
         fail_fast: a failure lets no further job begin.
     """
 
     folder: str
+    seal: str
     names: tuple[str, ...]
     owner: Owner
     fail_fast: bool
 
-    def __call__(self, at: int, composed: Composed, overrides: list[str]) -> str:
+    def __call__(self, at: int) -> str:
         """Run it. Returns: why it failed, in a sentence; "" if it did not. Raises: KeyboardInterrupt in the owner."""
         sweep, folder = Path(self.folder), Path(self.folder) / self.names[at]
-        self._end_with_owner()
         if is_stopped(sweep):
             return ""
         if not self.owner.is_here():
             _redirect(sweep / OUTPUT / f"{self.names[at]}.txt")
-        with Ear(sweep, self.owner) as ear:
+        with self.owner.busy(), Ear(sweep, self.owner) as ear:
             try:
-                code, message = _run(folder, composed, overrides, ear)
-            except Exception as error:
+                code, message = _run(folder, sealed(sweep, self.seal)[self.names[at]], ear)
+            except (Exception, SystemExit) as error:
                 code, message = FAILED, str(error) or type(error).__name__
             except KeyboardInterrupt:  # it was told twice; a pool that runs other jobs is not to die of it
                 code, message = INTERRUPTED, ""
-        self._end_with_owner()
         if code == INTERRUPTED:
             if self.owner.is_here():
                 raise KeyboardInterrupt
@@ -56,13 +58,8 @@ class Worker:
             stop(sweep)
         return message
 
-    def _end_with_owner(self) -> None:
-        """End this process if its sweep's was killed: one of a pool would wait for more, and nobody gives it."""
-        if self.owner.is_gone():
-            os._exit(FAILED)
 
-
-def _run(folder: Path, composed: Composed, overrides: list[str], ear: Ear) -> tuple[int, str]:
+def _run(folder: Path, job: Job, ear: Ear) -> tuple[int, str]:
     from tracetorch.cli.execute import execute
     from tracetorch.cli.folders import check_links
     from tracetorch.runs import RunFolder
@@ -74,12 +71,12 @@ def _run(folder: Path, composed: Composed, overrides: list[str], ear: Ear) -> tu
     if again and state_of(folder).status == "completed":
         return DONE, ""
     try:
-        outcome = execute(composed, overrides, exactly=folder, again=again, display=ear)
+        outcome = execute(job.composed, job.overrides, exactly=folder, again=again, display=ear)
     except UsageError as error:
         if again is None and not folder.exists():
-            _refuse(folder, composed, str(error))
+            _refuse(folder, job.composed, str(error))
         raise
-    return outcome.code, outcome.message
+    return INTERRUPTED if outcome.run.asked_to_stop else outcome.code, outcome.message
 
 
 def _refuse(folder: Path, composed: Composed, why: str) -> None:
@@ -100,6 +97,7 @@ def _refuse(folder: Path, composed: Composed, why: str) -> None:
 
 def _redirect(path: Path) -> None:
     """What this process prints goes into a file: the terminal has the table of the sweep. submitit sees to its own."""
+    prepare()
     if "SUBMITIT_EXECUTOR" in os.environ:
         return
     with suppress(OSError):

@@ -62,14 +62,14 @@ class _Call:
     """A call of the launcher, in whichever thread."""
 
     def __init__(self, jobs: list[list[str]], settings: list[str], folder: Path, worker: Worker):
-        self._arguments = jobs, settings, folder, worker
+        self._arguments, self._owner = (jobs, settings, folder, worker), worker.owner
         self.messages: list[str] = []
         self.error: Exception | None = None
 
     def run(self, *, shelter: bool = True) -> None:
         try:
             with sheltered() if shelter else nullcontext():
-                self.messages = launch(*self._arguments)
+                self.messages = launch(*self._arguments, begin=self._owner.watch)
         except Exception as error:  # a process was killed, or could not be started; the jobs' folders say more
             self.error = error
 

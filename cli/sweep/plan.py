@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tracetorch.cli.adapter import Composed, compose
+from tracetorch import files
+from tracetorch.cli.adapter import Composed, check_foreign, check_plain, compose, portable, restored
 from tracetorch.cli.adapter.sweeping import expand, split
-from tracetorch.cli.check import check, check_trusted
+from tracetorch.cli.check import KEYS, check, check_trusted
 from tracetorch.cli.errors import UsageError, shorten
 from tracetorch.cli.folders import plain_name
+from tracetorch.cli.sweep.parts import key_of
 from tracetorch.cli.sweep.preset import Figure, figures, unfold
+from tracetorch.cli.terminal import say
 
 FILE = "sweep.json"
 _MANY = 20
@@ -30,6 +33,13 @@ class Job:
     varies: str  # what sets it apart, such as "seed=1"
     overrides: list[str]
     id: str  # of the run; see `runs.id_of`
+    experiment: str = ""
+    config: dict[str, Any] = field(default_factory=dict)  # composed; empty in a plan of an older version
+
+    @property
+    def composed(self) -> Composed:
+        """What is run, whatever has become of the presets since."""
+        return Composed(self.config, self.experiment)
 
 
 @dataclass(frozen=True)
@@ -43,14 +53,19 @@ class Plan:
     root: Path
     exactly: Path | None
     figures: list[Figure] = field(default_factory=list)  # to be drawn at the end
+    seal: str = ""  # of the file that holds it; none, if it has yet to be written
 
     def content(self) -> dict[str, Any]:
-        """What `sweep.json` holds."""
+        """What `sweep.json` holds: of the jobs' configs, first what they have in common, then what each has besides."""
+        texts = [{name: repr(part) for name, part in job.config.items()} for job in self.jobs]
+        first = self.jobs[0].config
+        common = [name for name in first if all(text.get(name) == texts[0][name] for text in texts)]
         return {
             "experiment": self.experiment,
             "typed": self.typed,
             "settings": self.settings,
-            "jobs": [asdict(job) for job in self.jobs],
+            "config": {name: portable(first[name]) for name in common},
+            "jobs": [{**vars(job), "config": _portable_without(common, job.config)} for job in self.jobs],
             "figures": [asdict(figure) for figure in self.figures],
         }
 
@@ -76,8 +91,12 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         for job in expand(overrides, settings):
             different.setdefault(frozenset(job), job)  # what two parts have in common is run once
     expanded = list(different.values())
+    if preset.origin:
+        own = set(map(key_of, typed))
+        for job in expanded:
+            check_foreign((line for line in job if key_of(line) not in own), preset.origin)
     if len(expanded) > _MANY:  # each takes a fifth of a second
-        print(f"checking {len(expanded)} jobs …", file=sys.stderr)
+        say(f"checking {len(expanded)} jobs …", error=True)
     composed = [_compose(job, at, len(expanded)) for at, job in enumerate(expanded)]
     for made in composed if preset.origin else ():
         check_trusted(made.config, preset.origin, trust)
@@ -86,7 +105,7 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     for at, (job, made) in enumerate(zip(expanded, composed, strict=True)):
         values = {short: _value(job, key) for key, short in varying.items()}
         varies = ", ".join(f"{short}={value}" for short, value in values.items() if value is not None)
-        jobs.append(Job(_name(at, varies), varies, job, id_of(made.config)))
+        jobs.append(Job(_name(at, varies), varies, job, id_of(made.config), made.experiment, made.config))
     names = {made.experiment for made in composed}
     outputs = {(made.config["output"].get("root", "outputs"), made.config["output"].get("dir")) for made in composed}
     if len(outputs) > 1:
@@ -101,21 +120,54 @@ def read(folder: Path) -> Plan:
     """The plan that a sweep left in its folder. Raises: UsageError if it is broken."""
     path = folder / FILE
     try:
-        if not path.is_file():
-            raise OSError
-        content = json.loads(path.read_text(encoding="utf-8"))
-        jobs = [Job(**job) for job in content["jobs"]]
+        text = files.read_bytes(path)
+        content = files.parse_json(text)
+        common = content.get("config", {})
+        jobs = [Job(**job | {"config": _joined(common, job.get("config", {}))}) for job in content["jobs"]]
         drawn = figures(content.get("figures"), "it")
         experiment = plain_name(content["experiment"])
-        found = Plan(experiment, content["typed"], content["settings"], jobs, folder, folder, drawn)
-        texts = [*found.typed, *found.settings, *(text for job in jobs for text in (job.name, *job.overrides))]
+        typed, settings, seal = content["typed"], content["settings"], hashlib.sha256(text).hexdigest()
+        found = Plan(experiment, typed, settings, jobs, folder, folder, drawn, seal)
+        texts = [*typed, *settings, *(text for job in jobs for text in (job.name, *job.overrides))]
         sound = all(isinstance(text, str) and text.isprintable() for text in (*texts, *(job.varies for job in jobs)))
-    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         raise UsageError(f"{path} is broken ({type(error).__name__}): start the sweep again") from error
-    for job in jobs:
+    for number, job in enumerate(jobs):
+        check_plain(job.config, path, f"jobs[{number}].config")
         if not sound or Path(job.name).name != job.name or job.name in ("", ".", ".."):
             raise UsageError(f"{path}: the job {shorten(repr(job.name))} would lie outside of the sweep's folder")
     return found
+
+
+def write(planned: Plan, folder: Path) -> Plan:
+    """Write a plan into the folder of its sweep. Returns: the same, with its seal. Raises: OSError."""
+    from tracetorch.runs.records import to_json
+
+    text = f"{to_json(planned.content(), indent=2)}\n".encode()
+    files.write_whole(folder / FILE, text)
+    return replace(planned, seal=hashlib.sha256(text).hexdigest())
+
+
+@lru_cache(maxsize=1)
+def sealed(folder: Path, seal: str) -> dict[str, Job]:
+    """The jobs of a plan that was checked, by their names; read once in each process.
+
+    Raises: UsageError if the file is another one by now, which nobody has checked.
+    """
+    found = read(folder)
+    if found.seal != seal:
+        raise UsageError(f"{folder / FILE} was changed while the sweep was at work: tracetorch resume {folder}")
+    return {job.name: job for job in found.jobs}
+
+
+def _portable_without(common: list[str], config: dict[str, Any]) -> dict[str, Any]:
+    return {name: portable(part) for name, part in config.items() if name not in common}
+
+
+def _joined(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """A job's config, in the order of a config's file."""
+    both = {**common, **own}
+    return {name: restored(both[name]) for name in (*KEYS, *both) if name in both}
 
 
 def _compose(job: list[str], at: int, count: int) -> Composed:

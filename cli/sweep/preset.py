@@ -55,7 +55,7 @@ def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
     path = _path(first.partition("=")[2], config_dir)
     origin = None if path.parent == conf_dir() / "sweep" else path
     where = shorten(path if origin else first)
-    content = read_yaml(path)
+    content = read_yaml(path, references=True)
     for name in content:
         if name not in _CONTENT:
             hint = did_you_mean(str(name), _CONTENT)

@@ -14,6 +14,8 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
+from tracetorch.cli.errors import FAILED
+
 STOP = "stop"
 """A file of this name in a sweep's folder lets no further job begin."""
 NOW = "stop-now"
@@ -70,6 +72,35 @@ class Owner:
         except OSError:
             return False
         return False
+
+    def watch(self) -> None:
+        """End this process, which is one of a pool, when the owner is gone and no job is at work here.
+
+        Such a process waits for jobs, and none comes. A thread looks, for the process itself sleeps.
+        """
+
+        def look() -> None:
+            while True:
+                if not _at_work.locked():
+                    self._end_if_gone()
+                time.sleep(_SECONDS)
+
+        threading.Thread(target=look, daemon=True).start()
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """A job is at work in this process, which ends before or after the job if the owner is gone."""
+        self._end_if_gone()
+        with _at_work:
+            yield
+        self._end_if_gone()
+
+    def _end_if_gone(self) -> None:
+        if self.is_gone():
+            os._exit(FAILED)
+
+
+_at_work = threading.Lock()
 
 
 class Ear:

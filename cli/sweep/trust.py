@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from tracetorch.cli.adapter import compose
+from tracetorch.cli.adapter import GROUPS, check_foreign, compose
 from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.errors import UsageError, shorten
-from tracetorch.cli.sweep.plan import FILE, Plan
+from tracetorch.cli.folders import difference
+from tracetorch.cli.sweep.plan import FILE, Job, Plan
 
+_MOST_COMPOSED = 20  # each takes a fifth of a second
 _LAUNCHERS = ("basic", "joblib", "submitit_local", "submitit_slurm")
 _SETTINGS = (
     *(
@@ -36,12 +40,17 @@ _SETTINGS = (
 """Settings of launchers that say how much, where and how long. Others, such as `setup`, run commands."""
 
 
-def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Iterable[str] = ()) -> None:
+_VALUE = re.compile(r"[\w.,:/@%+-]*", re.ASCII)
+"""A setting's value that is nothing but a word or a number: Hydra's launchers interpret what they are given."""
+
+
+def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Collection[str] = ()) -> Plan:
     """A plan from a folder may launch its jobs by known means, and its configs may call only what is trusted.
 
     Args:
         changes: settings that were typed now; they are whoever's who types them, and take the place of the plan's.
         trust: packages whose parts the configs may name, beside those of traceTorch and torch.
+    Returns: the plan; one of an older version has no configs, and they are composed now.
     Raises: UsageError that names the first setting, or the first part of a config, that may not.
     """
     path, typed = folder / FILE, {line.lstrip("+").partition("=")[0] for line in changes}
@@ -52,13 +61,42 @@ def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Ite
         known = (
             value in _LAUNCHERS if key == "hydra/launcher" else key in [f"hydra.launcher.{name}" for name in _SETTINGS]
         )
-        if not known or "_target_" in line:
+        if not known or not _VALUE.fullmatch(value):
             advice = f"if it is yours, type it: tracetorch resume {folder} '{shorten(line)}'"
             raise UsageError(f"{path} sets {shorten(line)!r}, which might run commands of whoever wrote it; {advice}")
-    for job in plan.jobs:
+    jobs = [job if job.config else _composed(job, path) for job in plan.jobs]
+    for job in jobs:
         try:
-            config = compose(job.overrides).config
-            check(config)
+            check(job.config)
         except UsageError as error:
             raise UsageError(f"{path}, job {shorten(job.name)}: {error}") from error
-        check_trusted(config, path, trust)
+        check_trusted(job.config, path, trust)
+    return plan if jobs == plan.jobs else replace(plan, jobs=jobs, seal="")
+
+
+def _composed(job: Job, path: Path) -> Job:
+    from tracetorch.runs.identity import id_of
+
+    check_foreign(job.overrides, path)
+    try:
+        made = compose(job.overrides)
+    except UsageError as error:
+        raise UsageError(f"{path}, job {shorten(job.name)}: {error}") from error
+    return replace(job, id=id_of(made.config), experiment=made.experiment, config=made.config)
+
+
+def changed_since(jobs: Iterable[Job]) -> str:
+    """Which key the presets say otherwise by now than when a sweep was planned; "" if they say the same.
+
+    Of jobs that make the same choices one is composed.
+    """
+    by_choice = {tuple(line for line in job.overrides if line.partition("=")[0] in GROUPS): job for job in jobs}
+    for job in list(by_choice.values())[:_MOST_COMPOSED]:
+        try:
+            check_foreign(job.overrides, FILE)
+            now = compose(job.overrides).config
+        except UsageError as error:
+            return f"they no longer compose ({error})"
+        if found := difference(job.config, now):
+            return found.key
+    return ""

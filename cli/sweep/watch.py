@@ -21,7 +21,10 @@ _SECONDS = 0.5
 _MOST_ROWS = 20
 _COLUMNS = ("job", "varies", "status", "update", "metric so far")
 _OTHER_ROWS = 4  # of a terminal: the line of names, that of counts, and room for the prompt
-COLOURS = {"completed": "green", "failed": "red", "killed": "red", "broken": "red", "running": "cyan"}
+COLOURS = {
+    **{"completed": "green", "running": "cyan"},
+    **dict.fromkeys(("failed", "killed", "broken", "unreadable"), "red"),
+}
 
 
 class Watch:
@@ -43,7 +46,7 @@ class Watch:
         self._began, self._done_before = time.perf_counter(), self._fraction()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
+        self._live = Live(console=console, transient=True, auto_refresh=False) if console.is_interactive else None
 
     def __enter__(self) -> Watch:
         if self._live:

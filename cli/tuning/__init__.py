@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain
-from tracetorch.cli.tuning.place import Begun, read, reserve
+from tracetorch.cli.terminal import say
+from tracetorch.cli.tuning.place import FILE, Begun, read, reserve
 from tracetorch.cli.tuning.ready import Composer, ready
 from tracetorch.cli.tuning.search import read as read_search
 from tracetorch.cli.tuning.search import split
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from tracetorch.cli.tuning.space import Space
     from tracetorch.cli.tuning.study import Study
     from tracetorch.cli.tuning.table import Table
 
@@ -40,7 +45,7 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
     begun = read(folder)
     if typed and typed != begun.typed:
         raise UsageError(f"{folder} is a study of {begun.is_of}: {_goes_on(folder)}; for another, name another folder")
-    composer = Composer(begun.overrides, folder / "study.json", trust)
+    composer = Composer(begun.overrides, folder / FILE, trust, begun.configs)
     search, composed = ready(begun.search, composer)
     return _go(begun._replace(search=search), composer, int(composed.config["seed"]), folder, trials)
 
@@ -52,7 +57,7 @@ def _begin(typed: list[str], trials: int | None, folder: Path | None) -> int:
     composer = Composer(overrides, None, [])
     search, composed = ready(read_search(about), composer)
     root = Path(composed.config["output"].get("root", "outputs")).expanduser()
-    begun = Begun(composed.experiment, typed, overrides, search)
+    begun = Begun(composed.experiment, typed, overrides, search, composer.content())
     place = reserve(begun, root, folder)
     return _go(begun, composer, int(composed.config["seed"]), place, trials)
 
@@ -67,7 +72,7 @@ def _go(begun: Begun, composer: Composer, seed: int, folder: Path, trials: int |
         study = Study(folder, begun.search, seed)
         before = study.begun()
         again = f", {before} of them begun before" if before else ""
-        table.console.print(f"{begun.experiment}: {most} trials{again} → {folder}", markup=False)
+        say(f"{begun.experiment}: {most} trials{again} → {folder}")
         with study:
             interrupted, trouble = _try(study, table, composer, folder, most)
         return _conclude(study, table, folder, interrupted, trouble)
@@ -81,12 +86,12 @@ def _try(study: Study, table: Table, composer: Composer, folder: Path, most: int
     """Run trials until there are enough. Returns: whether it was interrupted; what makes going on useless."""
     from optuna.trial import TrialState
 
-    from tracetorch.cli.tuning.preset import write_preset
     from tracetorch.cli.tuning.trial import Ear, Ended, folder_name, run_trial, varies
     from tracetorch.runs.interrupt import Interrupt
 
     states = {"completed": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
     space, failures = study.search.space, 0
+    _keep_best(study, composer, folder)
     with Interrupt() as wish, table:
         while not wish.stop and failures < _HOPELESS:
             trial = study.next(most)
@@ -96,17 +101,15 @@ def _try(study: Study, table: Table, composer: Composer, folder: Path, most: int
             name = folder_name(trial.number, params, space)
             table.begin(folder / name)
             try:
-                composed, overrides = composer([f"{key}={one.typed(params[key])}" for key, one in space.items()])
-                ended = run_trial(composed, overrides, folder / name, Ear(trial, study.search, table.show))
+                composed, overrides = composer(_changes(params, space))
+                ear = Ear(trial, study.search, table.show, study.reported(trial))
+                ended = run_trial(composed, overrides, folder / name, ear)
             except UsageError as error:  # values that do not go together
                 ended = Ended("failed", error=str(error))
             if ended.status in states:
                 value = ended.value if ended.status == "completed" else None
                 study.tell(trial, states[ended.status], value, ended.error)
-            with study.alone():
-                best = study.best()
-                if best is not None and best.number == trial.number:
-                    write_preset(folder, composed, f"{study.search.metric} {best.value:.4f} in trial {trial.number}")
+            best = _keep_best(study, composer, folder)
             table.end(trial.number, varies(params, space), ended, best.value if best else None)
             failures = 0 if ended.status != "failed" or best else failures + 1
             if ended.status == "interrupted":
@@ -114,6 +117,24 @@ def _try(study: Study, table: Table, composer: Composer, folder: Path, most: int
     if failures == _HOPELESS:
         return False, f"{_HOPELESS} trials failed, and none has come to anything"
     return True, ""
+
+
+def _keep_best(study: Study, composer: Composer, folder: Path) -> FrozenTrial | None:
+    """The best trial; its preset is written unless it is there, for a kill may have come between result and preset."""
+    from tracetorch.cli.tuning.preset import is_of, write_preset
+
+    with study.alone():
+        best = study.best()
+        if best is not None:
+            found = f"{study.search.metric} {best.value:.4f} in trial {best.number}"
+            if not is_of(folder, found):
+                write_preset(folder, composer(_changes(best.params, study.search.space))[0], found)
+    return best
+
+
+def _changes(params: Mapping[str, Any], space: Space) -> list[str]:
+    """What to type for a trial's values."""
+    return [f"{key}={one.typed(params[key])}" for key, one in space.items()]
 
 
 def _conclude(study: Study, table: Table, folder: Path, interrupted: bool, trouble: str) -> int:
@@ -130,14 +151,14 @@ def _conclude(study: Study, table: Table, folder: Path, interrupted: bool, troub
             f"its run: {where}",
             f"run it again, here with another seed: {command(folder)} seed=1",
         ]
-        table.console.print("\n".join(lines), markup=False)
+        say(*lines)
     if drawn := draw(study, folder):
-        table.console.print(f"figure: {drawn}", markup=False)
+        say(f"figure: {drawn}")
     if interrupted or trouble:
         complain(f"{'interrupted' if interrupted else trouble}; {_goes_on(folder)}", None, False)
         return INTERRUPTED if interrupted else FAILED
     if others := study.at_work():
-        table.console.print(f"other processes are at work on {others} trial{'s' * (others != 1)}", markup=False)
+        say(f"other processes are at work on {others} trial{'s' * (others != 1)}")
     elif best is None:
         complain(f"no trial is completed: see error.txt in the folders of {folder}", None, False)
         return FAILED

@@ -19,11 +19,11 @@ def draw(study: Study, folder: Path) -> Path | None:
     from tracetorch.plot import Tried, save, search
 
     names = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-    repeated, space = study.repeated(), study.search.space
+    space = study.search.space
     tried = [
         Tried(one.number, one.value, names[one.state], [_place(space[key], one.params.get(key)) for key in space])
         for one in study.trials()
-        if one.state in names and one.number not in repeated
+        if one.state in names
     ]
     if not tried:
         return None

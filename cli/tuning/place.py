@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tracetorch import files
 from tracetorch.cli.errors import UsageError, shorten
 from tracetorch.cli.folders import check_links, plain_name
 from tracetorch.cli.tuning.search import Search, made
@@ -22,6 +22,7 @@ class Begun(NamedTuple):
     typed: list[str]
     overrides: list[str]  # of what was typed, what is about the runs
     search: Search
+    configs: dict[str, Any] | None  # composed when it was begun, see `Composer`; an older version kept none
 
     @property
     def is_of(self) -> str:
@@ -58,15 +59,15 @@ def read(folder: Path) -> Begun:
     path, until = folder / FILE, time.monotonic() + _PATIENCE
     while _is_being_begun(folder) and time.monotonic() < until:
         time.sleep(0.05)
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"{folder} is no folder of a study: it has no {FILE}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = files.read_json(path)
         experiment, typed, overrides = (content[name] for name in ("experiment", "typed", "overrides"))
         if not all(isinstance(text, str) for text in (experiment, *typed, *overrides)):
             raise TypeError
         check_links(folder)
-        return Begun(plain_name(experiment), typed, overrides, made(content["search"]))
+        return Begun(plain_name(experiment), typed, overrides, made(content["search"]), content.get("configs"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is broken ({type(error).__name__}): begin a new study") from error
     except UsageError as error:

@@ -10,7 +10,7 @@ import yaml
 
 from tracetorch.cli.adapter import Composed
 from tracetorch.cli.check import PARTS
-from tracetorch.files import write_whole
+from tracetorch.files import read_text, write_whole
 
 FOLDER = "presets"
 
@@ -18,6 +18,14 @@ FOLDER = "presets"
 def command(study: Path) -> str:
     """What to type to run the best."""
     return f"tracetorch run --config-dir {shlex.quote(str(study / FOLDER))} experiment=best"
+
+
+def is_of(study: Path, found: str) -> bool:
+    """Whether the preset is that of this trial. Args: found: see `write_preset`."""
+    try:
+        return f"# Best: {found}, of " in read_text(study / FOLDER / "experiment" / "best.yaml")
+    except (OSError, ValueError):
+        return False
 
 
 def write_preset(study: Path, composed: Composed, found: str) -> None:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from tracetorch.cli.adapter import Composed, compose, make
+from tracetorch.cli.adapter import (
+    Composed,
+    Template,
+    check_foreign,
+    check_plain,
+    fill,
+    make,
+    portable,
+    restored,
+    template,
+)
 from tracetorch.cli.check import PARTS, check, check_trusted
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.folders import plain_name
 from tracetorch.cli.suggest import has
 from tracetorch.cli.tuning.search import Search
 from tracetorch.cli.tuning.space import Parameter, Range, Space
@@ -18,26 +29,67 @@ if TYPE_CHECKING:
     from tracetorch.tasks import Task
 
 
+_BASE = "base"
+"""What a study's file calls the config without any choice of the search."""
+
+
 class Composer:
-    """Makes the configs of trials.
+    """Makes the configs of trials, all of the same presets: these are composed once for each choice from a group.
 
     Args:
         overrides: what is typed for all of them.
         origin: the file that they come from, if they were not typed just now; then they may call only what is trusted.
         trust: packages that are trusted beside traceTorch and torch.
+        templates: what was composed when the study began, as `content` gives it; composed now, if None.
+    Raises: UsageError if those hold anything but configs.
     """
 
-    def __init__(self, overrides: list[str], origin: Path | None, trust: list[str]):
+    def __init__(self, overrides: list[str], origin: Path | None, trust: list[str], templates: Any = None):
         self._overrides, self._origin, self._trust = overrides, origin, trust
+        self._may_compose = templates is None
+        self._templates: dict[str, Template] = {}
+        if origin is not None and self._may_compose:
+            check_foreign(overrides, origin)
+        for choice, node in _items(templates or {}, origin):
+            config, experiment, choices = (dict(_items(node, origin)).get(name) for name in Template._fields)
+            check_plain(config, origin, choice, references=True)
+            known = {name: one for name, one in _items(choices, origin) if isinstance(one, str)}
+            self._templates[choice] = Template(dict(_items(restored(config), origin)), plain_name(experiment), known)
+
+    def content(self) -> dict[str, Any]:
+        """What was composed, for the study's file."""
+        plain = {choice: {**one._asdict(), "choices": dict(one.choices)} for choice, one in self._templates.items()}
+        return cast(dict[str, Any], portable(plain))
 
     def __call__(self, changes: list[str]) -> tuple[Composed, list[str]]:
         """The config of a trial, checked, and the overrides that describe it. Raises: UsageError."""
-        overrides = [*self._overrides, *changes]
-        composed = compose(overrides)
+        chosen = [line for line in changes if line.partition("=")[0] in PARTS]
+        if self._origin is not None:
+            check_foreign(changes, self._origin)
+        base = self._template(_BASE)
+        for line in chosen:
+            part, other = line.partition("=")[0], self._template(line)
+            experiment = other.experiment if part == "task" else base.experiment
+            choices = {**base.choices, **({part: other.choices[part]} if part in other.choices else {})}
+            base = Template({**base.config, part: other.config.get(part)}, experiment, choices)
+        composed = fill(base, [line for line in changes if line not in chosen])
         if self._origin is not None:
             check_trusted(composed.config, self._origin, self._trust)
         check(composed.config)
-        return composed, overrides
+        return composed, [*self._overrides, *changes]
+
+    def _template(self, choice: str) -> Template:
+        if choice not in self._templates:
+            if not self._may_compose:
+                raise UsageError(f"{self._origin} holds no config for {shorten(choice)}")
+            self._templates[choice] = template([*self._overrides, *([choice] if choice != _BASE else [])])
+        return self._templates[choice]
+
+
+def _items(value: Any, origin: Path | None) -> Iterable[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{origin} is broken: a config must have keys, got {shorten(repr(value))}")
+    return value.items()
 
 
 def ready(search: Search, composer: Composer) -> tuple[Search, Composed]:

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 
 class SeededSampler(BaseSampler):
-    """A TPE sampler that begins anew with every trial, from the study's seed and the trial's number.
+    """A TPE sampler whose draws follow from the study's seed, the trial's number and the results so far.
 
-    So a study that was interrupted goes on as it would have, and several processes never draw alike. (TPE itself
-    remembers nothing: it looks at the trials that there are. Those still at work count as bad ones, so that no other
-    process tries what is beside them.)
+    So a study that was interrupted goes on as it would have, also where a process was killed between two values of one
+    trial, and several processes never draw alike. (TPE itself remembers nothing: it looks at the trials that exist.
+    Those at work count as bad ones, so that no other process tries what is close to them.)
     """
 
     def __init__(self, seed: int):
         self._seed = seed
-        self._tpe = TPESampler(seed=0)
+        self._tpe = self._seeded()
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        digest = hashlib.sha256(f"{self._seed} {trial.number}".encode()).digest()
-        self._tpe = TPESampler(seed=int.from_bytes(digest[:4], "big"), constant_liar=True)
-        self._tpe.before_trial(study, trial)
+        self._tpe = self._seeded(trial.number)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._tpe.infer_relative_search_space(study, trial)
@@ -40,7 +37,9 @@ class SeededSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
+        tpe = self._seeded(trial.number, param_name)
+        return tpe.sample_independent(study, trial, param_name, param_distribution)
 
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._tpe.after_trial(study, trial, state, values)
+    def _seeded(self, *of: object) -> TPESampler:
+        digest = hashlib.sha256(" ".join(map(str, (self._seed, *of))).encode()).digest()
+        return TPESampler(seed=int.from_bytes(digest[:4], "big"), constant_liar=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracetorch.cli.adapter import conf_dir, load, parse
+from tracetorch.cli.adapter import conf_dir, parse, read_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.tuning.space import FIELDS, Parameter, Space, parameter
 
@@ -52,7 +52,7 @@ def read(about: list[str]) -> Search:
     named = [line.partition("=")[2] for line in about if line.startswith("search=")]
     if not named:
         raise UsageError(f"choose a search: tracetorch tune search={names()[0]}. There are: {', '.join(names())}.")
-    content = load(_path(named[-1])).config
+    content = read_yaml(_path(named[-1]))
     if not isinstance(content.get("space", {}), dict):
         raise UsageError(f"search={shorten(named[-1])}: space must name keys, got {shorten(content['space'])}")
     for line in about:

@@ -6,8 +6,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import optuna
@@ -17,7 +17,8 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.storages.journal._file import BaseJournalFileLock  # no public name leads there
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tracetorch.cli.errors import UsageError
@@ -25,13 +26,14 @@ from tracetorch.cli.tuning.place import FILE
 from tracetorch.cli.tuning.sampler import SeededSampler
 from tracetorch.cli.tuning.search import Search
 from tracetorch.cli.tuning.space import Choices, Parameter
+from tracetorch.files import parse_json, read_bytes
 from tracetorch.runs.lock import BusyError, Lock, is_locked
 
 JOURNAL = "study.jsonl"
 WORKERS = ".workers"
 """A folder with one for each process that is at work, locked for as long as it lives."""
 
-_WORKER, _AGAIN, _ERROR = "worker", "again", "error"  # what a trial is marked with
+_WORKER, _ERROR = "worker", "error"  # what a trial is marked with
 _PATIENCE = 60.0
 _STARTUP = 5  # completed trials before one is ended early
 
@@ -49,13 +51,15 @@ class Study:
         self.folder, self.search = folder.resolve(), search  # a relative path in optuna's lock would lead nowhere
         self._distributions = {key: _distribution(one) for key, one in search.space.items()}
         self._worker = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._alone = 0
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             with self.alone():
-                _mend(self.folder / JOURNAL)
+                _check_journal(self.folder / JOURNAL)
+                file = JournalFileBackend(str(self.folder / JOURNAL), _JournalLock(self.alone))
                 self._study = optuna.create_study(
                     study_name="tune",
-                    storage=JournalStorage(JournalFileBackend(str(self.folder / JOURNAL))),
+                    storage=JournalStorage(file),
                     direction=search.direction,
                     sampler=SeededSampler(seed),
                     pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP)
@@ -66,8 +70,9 @@ class Study:
                 self._check()
         except (OSError, UsageError):
             raise
-        except Exception as error:  # whatever a damaged line makes optuna stumble over
-            raise UsageError(f"{folder / JOURNAL} is broken ({type(error).__name__}): begin a new study") from error
+        except Exception as error:  # what a line that no study writes makes optuna raise
+            why = str(error) if isinstance(error, _BrokenError) else type(error).__name__
+            raise UsageError(f"{folder / JOURNAL} is broken ({why}): begin a new study") from error
 
     def __enter__(self) -> Study:
         place = self.folder / WORKERS / self._worker
@@ -79,24 +84,30 @@ class Study:
     def __exit__(self, *error: object) -> None:
         self._lock.release()
         with suppress(OSError), self.alone():
-            shutil.rmtree(self.folder / WORKERS / self._worker)
-            (self.folder / WORKERS).rmdir()  # unless others are there
+            for place in (self.folder / WORKERS).iterdir():  # killed processes leave theirs
+                if not is_locked(place):
+                    shutil.rmtree(place)
+            (self.folder / WORKERS).rmdir()  # unless others are at work
 
     def next(self, most: int) -> Trial | None:
         """What to try next; None if so many trials are done or at work.
 
-        A trial whose process is gone counts as failed, and what it tried is tried again.
+        A trial whose process is gone comes first: it goes on under its number, with its values.
         """
         with self.alone():
-            self._recover()
-            if self.begun() >= most:
+            begun = self.trials()
+            left = [one for one in begun if one.state == TrialState.RUNNING and not self._is_alive(one)]
+            if len(begun) - len(left) >= most:
                 return None
-            try:
-                trial = self._study.ask(self._distributions)
-            except ValueError as error:  # what is to be tried again is none of the choices
-                raise UsageError(f"{self.folder / JOURNAL} is of another search: begin a new study") from error
+            trial = Trial(self._study, left[0]._trial_id) if left else self._study.ask()
+            for name, distribution in self._distributions.items():
+                trial._suggest(name, distribution)  # as `ask` does; values that the trial has already stay
             trial.set_user_attr(_WORKER, self._worker)
             return trial
+
+    def reported(self, trial: Trial) -> dict[int, float]:
+        """What a trial that goes on has reported already: its value at each update."""
+        return dict(self._study.get_trials(deepcopy=False)[trial.number].intermediate_values)
 
     def tell(self, trial: Trial, state: TrialState, value: float | None = None, error: str = "") -> None:
         """How a trial ended."""
@@ -117,13 +128,8 @@ class Study:
             return None
 
     def begun(self) -> int:
-        """How many trials are done or at work, without those that are tried again."""
-        return len({one.number for one in self.trials()} - self.repeated())
-
-    def repeated(self) -> set[int]:
-        """Trials that came to no end, and are tried again under another number."""
-        marks = [one.user_attrs.get(_AGAIN) for one in self._study.get_trials(deepcopy=False)]
-        return {mark for mark in marks if isinstance(mark, int)}
+        """How many trials are done, at work, or to be gone on with."""
+        return len(self.trials())
 
     def at_work(self) -> int:
         """How many trials other processes are at work on."""
@@ -131,14 +137,10 @@ class Study:
 
     def _check(self) -> None:
         for one in self.trials():
-            if any(self._distributions.get(key) != found for key, found in one.distributions.items()):
-                raise UsageError(f"{self.folder / JOURNAL} is of another search than {FILE}: begin a new study")
-
-    def _recover(self) -> None:
-        for one in self.trials():
-            if one.state == TrialState.RUNNING and not self._is_alive(one):
-                self._study.enqueue_trial(one.params, user_attrs={_AGAIN: one.number})
-                self._study.tell(one.number, state=TrialState.FAIL)
+            for key, found in one.distributions.items():
+                mine = self._distributions.get(key)
+                if mine != found or not mine._contains(mine.to_internal_repr(one.params[key])):
+                    raise UsageError(f"{self.folder / JOURNAL} is of another search than {FILE}: begin a new study")
 
     def _is_alive(self, trial: FrozenTrial) -> bool:
         name = trial.user_attrs.get(_WORKER)
@@ -148,7 +150,10 @@ class Study:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """One process at a time asks and tells, so that none is asked for more than there is to do."""
+        """One process at a time asks, tells and writes, so that none is asked for more than there is to do."""
+        if self._alone:
+            yield
+            return
         until = time.monotonic() + _PATIENCE
         while True:
             try:
@@ -158,9 +163,11 @@ class Study:
                 if time.monotonic() > until:
                     raise UsageError(f"another process has not let go of {self.folder} for a minute") from None
                 time.sleep(0.05)
+        self._alone += 1
         try:
             yield
         finally:
+            self._alone -= 1
             lock.release()
 
 
@@ -177,15 +184,38 @@ def _distribution(one: Parameter) -> BaseDistribution:
     return FloatDistribution(one.low, one.high, log=one.log, step=one.step)
 
 
-def _mend(path: Path) -> None:
-    """Take off a last line that was cut short, as on a full disk: optuna would stumble over it for ever."""
-    if not path.exists():
-        return
-    lock = JournalFileSymlinkLock(str(path))
-    lock.acquire()
+class _JournalLock(BaseJournalFileLock):
+    """For optuna: the study's own lock, which ends with its process. optuna's is a link that a kill leaves behind."""
+
+    def __init__(self, alone: Callable[[], AbstractContextManager[None]]):
+        self._alone, self._held = alone, ExitStack()
+
+    def acquire(self) -> bool:
+        self._held.enter_context(self._alone())
+        return True
+
+    def release(self) -> None:
+        self._held.close()
+
+
+class _BrokenError(ValueError):
+    """What no study writes."""
+
+
+def _check_journal(path: Path) -> None:
+    """Whether optuna may read a journal. A last line that was cut short, as by a kill or a full disk, is taken off.
+
+    Raises: _BrokenError; OSError if the file cannot be read.
+    """
     try:
-        content = path.read_bytes()
-        if content and not content.endswith(b"\n"):
-            os.truncate(path, content.rfind(b"\n") + 1)
-    finally:
-        lock.release()
+        content = read_bytes(path)
+        whole, _, rest = content.rpartition(b"\n")
+        for number, line in enumerate(whole.split(b"\n") if whole else [], 1):
+            if not isinstance(parse_json(line), dict):
+                raise ValueError(f"line {number} is no object")
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise _BrokenError(str(error)) from error
+    if rest:
+        os.truncate(path, len(content) - len(rest))

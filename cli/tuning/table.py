@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
 from tracetorch.cli.errors import shorten
+from tracetorch.cli.terminal import console
 from tracetorch.cli.tuning.trial import Ended
 
 _COLOURS = {"completed": "green", "pruned": "yellow", "failed": "red", "interrupted": "red"}
@@ -22,12 +22,12 @@ class Table:
     """
 
     def __init__(self, metric: str):
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = console()
         self._metric, self._status = metric, Status("", console=self.console)
         self._present, self._rows = "", 0
 
     def __enter__(self) -> Table:
-        if self.console.is_terminal:
+        if self.console.is_interactive:
             self._status.start()
         return self
 

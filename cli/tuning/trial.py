@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -17,8 +18,14 @@ from tracetorch.cli.tuning.space import Space
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
+    from tracetorch.runs import RunFolder
+    from tracetorch.runs.state import State
+
 _LONGEST_NAME = 100  # bytes, of 255 that a file system allows
 _UNDISTURBED = 0.25  # of a run, before it may be ended early
+_PRUNED = "pruned at update "
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""What an error of the disk says: it is not the fault of a trial's values."""
 
 
 class Ended(NamedTuple):
@@ -32,13 +39,21 @@ class Ended(NamedTuple):
 class Ear:
     """A trial's listener: reports its validation records, and ends its run early if those of others were better.
 
-    Args: show: told how it goes: updates done, updates planned, the last value.
+    Args:
+        show: told how it goes: updates done, updates planned, the last value.
+        reported: what the trial has reported before, if it goes on: its value at each update.
     """
 
     metric = "loss"  # which the task tells first; a search has its own
 
-    def __init__(self, trial: Trial, search: Search, show: Callable[[int, int, float | None], None]):
-        self._trial, self.search, self._show = trial, search, show
+    def __init__(
+        self,
+        trial: Trial,
+        search: Search,
+        show: Callable[[int, int, float | None], None],
+        reported: Mapping[int, float],
+    ):
+        self._trial, self.search, self._show, self._reported = trial, search, show, reported
         self._done = self._total = 0
         self.values: list[float] = []
         self.pruned = ""
@@ -47,15 +62,30 @@ class Ear:
         if event == "progress":
             self._done, self._total = values["done"], values["total"]
             self._show(self._done, self._total, self.values[-1] if self.values else None)
-        if event != "record" or values.get("split") != "validation" or self.search.metric not in values:
+        if event != "record" or not self._hear(values):
             return None
-        self.values.append(float(values[self.search.metric]))
         if math.isfinite(self.values[-1]):
-            self._trial.report(self.values[-1], values["update"])
+            update = values["update"]
+            if update not in self._reported:
+                self._trial.report(self.values[-1], update)
             is_ripe = self._total * _UNDISTURBED <= self._done < self._total
-            if is_ripe and not self.pruned and self._trial.should_prune():
-                self.pruned = f"pruned at update {values['update']}"
+            is_latest = update >= max(self._reported, default=0)  # before it, the trial was not pruned
+            if is_ripe and is_latest and not self.pruned and self._trial.should_prune():
+                self.pruned = f"{_PRUNED}{update}"
         return self.pruned or None
+
+    def recall(self, folder: RunFolder, state: State) -> None:
+        """Take note of what its run has recorded before."""
+        for record in folder.records():
+            self._hear(record)
+        self.pruned = state.error if state.status == "interrupted" and state.error.startswith(_PRUNED) else ""
+
+    def _hear(self, record: Mapping[str, Any]) -> bool:
+        if record.get("split") != "validation" or self.search.metric not in record:
+            return False
+        value = record[self.search.metric]
+        self.values.append(float(value) if isinstance(value, int | float) else math.nan)  # in a file, NaN is null
+        return True
 
     def value(self, patience: int | None) -> float | None:
         """The last value; the best one, where the run goes back to the best at its end."""
@@ -66,19 +96,59 @@ class Ear:
 
 
 def run_trial(composed: Composed, overrides: list[str], folder: Path, ear: Ear) -> Ended:
-    """Run it. Whatever goes wrong in it is told, not raised, but for a KeyboardInterrupt."""
+    """Run it, or go on with it. Raises: OSError if the disk is full or broken; KeyboardInterrupt."""
     from tracetorch.cli.execute import execute
 
+    again = None
     try:
-        outcome = execute(composed, overrides, exactly=folder, display=ear)
+        if folder.exists():
+            again = _begun(composed, folder, ear)
+            if again is None:
+                return _ended(composed, ear)
+            if ear.pruned:
+                return Ended("pruned", ear.values[-1])
+        outcome = execute(composed, overrides, exactly=folder, again=again, display=ear)
     except UsageError as error:
+        _raise_of_disk(error.__cause__)
         if not folder.exists():
             _refuse(folder, composed, str(error))
         return Ended("failed", error=str(error))
+    _raise_of_disk(outcome.error)
     if outcome.code == INTERRUPTED:
         return Ended("pruned", ear.values[-1]) if ear.pruned else Ended("interrupted")
     if outcome.code != DONE:
         return Ended("failed", error=outcome.message)
+    return _ended(composed, ear)
+
+
+def _begun(composed: Composed, folder: Path, ear: Ear) -> RunFolder | None:
+    """The run that a killed process has left in a folder; None if it is completed.
+
+    Raises: UsageError if it is another run, or broken.
+    """
+    from tracetorch.cli.folders import check_links
+    from tracetorch.runs import RunFolder
+    from tracetorch.runs.identity import facts_of
+    from tracetorch.runs.state import state_of
+
+    check_links(folder)
+    found, state = RunFolder(folder), state_of(folder)
+    if state.facts and state.facts.get("id") != facts_of(composed.config)["id"]:
+        raise UsageError(f"{folder} holds a run with another config, which cannot be gone on with")
+    try:
+        ear.recall(found, state)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return None if state.status == "completed" else found
+
+
+def _raise_of_disk(error: BaseException | None) -> None:
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        raise error
+
+
+def _ended(composed: Composed, ear: Ear) -> Ended:
+    """What a completed run has come to."""
     value = ear.value(composed.config["train"].get("patience"))
     if value is None or not math.isfinite(value):
         what = "came to no number" if ear.values else "was never measured in a validation"

@@ -1,10 +1,16 @@
-"""Finding runs and reading them, whatever lies in their folders."""
+"""Finding runs and reading them, whatever lies in their folders.
+
+Which runs share a config is decided here, from the configs: folders of all versions of traceTorch then agree, and 1 and
+1.0 are one value. What run.json says of it is for runs whose config cannot be read.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+import re
+import stat
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +18,15 @@ from typing import Any, NamedTuple
 import yaml
 
 from tracetorch.compare.text import plain, setting
+from tracetorch.files import MOST_CONFIG_BYTES, read_text, real
+from tracetorch.runs.aside import REMOVING
+from tracetorch.runs.identity import group_of, id_of
 from tracetorch.runs.state import State, state_of
 
 _NOT_RUNS = {"eval", "checkpoints", "plots"}  # inside the folder of a run
-_LARGEST_CONFIG = 1_000_000
+_NUMBER = re.compile(r"[-+]?(?:\d+(?P<fraction>\.\d*)?|(?P<point>\.\d+))(?P<power>e[-+]?\d+)?", re.IGNORECASE)
+_LONGEST_NUMBER = 40  # characters
+_WORDS = ("null", "true", "false", "~", "")  # that a config holds in quotes only where they are text
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 
@@ -27,6 +38,8 @@ class Run(NamedTuple):
     facts: dict[str, Any]  # what run.json says
     config: dict[str, str] | None  # dotted keys; None if it cannot be read
     remark: str  # what is wrong with it, though it can be compared
+    group: str  # what it shares with runs that differ from it by chance alone; "" if that is unknown
+    id: str  # what it shares with repetitions of itself alone
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -62,13 +75,19 @@ def find(folders: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
 
     for given in folders:
         for here, below, files in os.walk(given, onerror=complain):
-            below.sort()
+            below[:] = sorted(name for name in below if not name.startswith(REMOVING))
             if "run.json" not in files:
                 continue
             below[:] = [name for name in below if name not in _NOT_RUNS]
             folder = Path(here)
-            if (folder / "run.json").is_file():
-                found.setdefault(folder.resolve(), folder)
+            try:
+                is_file = stat.S_ISREG((folder / "run.json").stat().st_mode)
+            except OSError as error:
+                why = f"run.json cannot be read: {plain(error.strerror)}"
+                unreadable.append(LeftOut(plain(folder), "unreadable", "", why))
+                continue
+            if is_file:
+                found.setdefault(real(folder), folder)
             else:
                 unreadable.append(LeftOut(plain(folder), "broken", "", "run.json is no plain file"))
     return list(found.values()), unreadable
@@ -84,22 +103,66 @@ def read(folder: Path) -> Run | LeftOut:
     if state.status != "completed":
         return LeftOut(name, state.status, plain(state.facts.get("seed", "")), _why(state, folder))
     try:
-        return Run(folder, name, state.facts, flatten(read_config(folder / "config.yaml")), "")
+        config, data = read_config(folder / "config.yaml"), _data(state)
+        flat = flatten(config)
+        return Run(folder, name, state.facts, flat, "", group_of(config, data), id_of(config, data))
     except Exception as error:  # a stranger's YAML makes the parser raise many things
-        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({plain(error, 120)})"
-        return Run(folder, name, state.facts, None, f"config.yaml {reason}")
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({_sentence(error)})"
+        run = Run(folder, name, state.facts, None, f"config.yaml {reason}", "", "")
+        return run._replace(group=run.fact("group"), id=run.fact("id"))
+
+
+def _sentence(error: Exception) -> str:
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return plain(words.partition("config.yaml ")[2] or words, 120)
+
+
+def _data(state: State) -> dict[str, str]:
+    """The hashes of the data that a run read, by the dotted keys of its config that name them."""
+    data = state.facts.get("data")
+    return {str(key): plain(made) for key, made in data.items()} if isinstance(data, dict) else {}
+
+
+def settle(runs: Sequence[Run]) -> list[Run]:
+    """The same runs, those without a config in the group and with the id that run.json gives them.
+
+    Data have one name each from here on: the first path at which a run read them; with a part of their hash where
+    other data lay there too.
+    """
+    groups, ids = ({run.fact(name): getattr(run, name) for run in runs if run.config is not None}
+                   for name in ("group", "id"))  # fmt: skip
+    names: dict[str, str] = {}
+    content: defaultdict[str, set[str]] = defaultdict(set)
+    for run, key, made in _sources(runs):
+        path = (run.config or {})[key]
+        content[path].add(made)
+        if made:
+            names.setdefault(made, path)
+    for run, key, made in _sources(runs):
+        if made and run.config is not None:
+            path = names[made]
+            run.config[key] = f"{path} ({made[:6]})" if len(content[path]) > 1 else path
+    settled = []
+    for run in runs:
+        if run.config is None:
+            run = run._replace(group=groups.get(run.group, run.group), id=ids.get(run.id, run.id))  # noqa: PLW2901
+        settled.append(run)
+    return settled
+
+
+def _sources(runs: Sequence[Run]) -> list[tuple[Run, str, str]]:
+    """Runs, the keys of their configs that name data in some run, and the hash of these data; "" if it is unknown."""
+    known = [(run, _data(State("", run.facts, ""))) for run in runs if run.config is not None]
+    keys = dict.fromkeys(key for _, data in known for key in data)
+    return [(run, key, data.get(key, "")) for run, data in known for key in keys if key in (run.config or {})]
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The keys of a YAML file as nested dicts and lists of words; what kind of value a word is, nobody asks.
+    """The keys of a YAML file as nested dicts and lists of words.
 
     Raises: OSError, ValueError or YAMLError if it is no config.
     """
-    if path.exists() and not path.is_file():
-        raise ValueError("it is no plain file")
-    if path.stat().st_size > _LARGEST_CONFIG:
-        raise ValueError("it is too large to be a config")
-    events = iter(yaml.parse(path.read_text(encoding="utf-8"), _LOADER))
+    events = iter(yaml.parse(read_text(path, MOST_CONFIG_BYTES), _LOADER))
     first = next(event for event in events if not isinstance(event, yaml.StreamStartEvent | yaml.DocumentStartEvent))
     config = _build(first, events) if isinstance(first, yaml.MappingStartEvent) else None
     if not config:
@@ -112,7 +175,7 @@ def _build(event: Any, events: Iterator[Any]) -> Any:
     if isinstance(event, yaml.AliasEvent) or event.tag:  # a few aliases unfold to gigabytes, and tags call functions
         raise ValueError("it has aliases or tags, which no run writes")
     if isinstance(event, yaml.ScalarEvent):
-        return _word(event.value)
+        return _word(event.value, quoted=event.style in ("'", '"'))
     if isinstance(event, yaml.SequenceStartEvent):
         inside = takewhile(lambda inner: not isinstance(inner, yaml.SequenceEndEvent), events)
         return [_build(inner, events) for inner in inside]
@@ -134,18 +197,32 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, dict) and value:
             flat |= flatten(value, f"{name}.")
         else:
-            flat[name] = setting(value)
+            flat[name] = setting(_rounded(value))
     return flat
 
 
-def _word(text: str) -> str:
-    """A value as it would be typed: 0.30000000000000004 is what 3 * 0.1 is."""
+def _word(text: str, *, quoted: bool) -> str:
+    """A value as one word for each: 1, 1.0 and 1e0 are one number."""
+    found = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
+    if quoted:
+        return f"'{text}'" if found or text in _WORDS else text
     if text in ("", "~"):
         return "null"
-    if len(text) > 12 and text[0] in "-0123456789.":
-        with suppress(ValueError):
-            return f"{float(text):.10g}"
-    return text
+    if not found:
+        return text
+    value = float(text)
+    if not any(found.groups()):
+        return str(int(text))
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+
+
+def _rounded(value: Any) -> Any:
+    """A value as it is shown: 0.30000000000000004 is what 3 * 0.1 is."""
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    if isinstance(value, str) and 12 < len(value) <= _LONGEST_NUMBER and "." in value and _NUMBER.fullmatch(value):
+        return f"{float(value):.10g}"
+    return value
 
 
 def _why(state: State, folder: Path) -> str:

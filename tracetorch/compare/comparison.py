@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from tracetorch.compare.collect import LeftOut, Run, find, read
+from tracetorch.compare.collect import LeftOut, Run, find, read, settle
 from tracetorch.compare.differences import Values
 from tracetorch.compare.groups import Group, UnknownNameError, group_by, name_groups, without_repetitions
 from tracetorch.compare.statistics import Difference, difference
@@ -86,6 +86,7 @@ def compare(folders: Sequence[Path], *, by: Sequence[str] = (), metric: str | No
             left_out.append(run)
     if not runs:
         raise NothingToCompareError(_nothing(left_out))
+    runs = settle(runs)
     usual = default_metric(runs)
     chosen = metric or usual
     members, without_group = group_by(runs, by)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tracetorch.compare.text import MISSING, in_order
-from tracetorch.runs.identity import NOT_THE_EXPERIMENT, is_path, name_of
+from tracetorch.runs.identity import NOT_THE_EXPERIMENT, name_of
 
 _TARGET = "._target_"
 _MOST_VALUES = 4  # to show of a key that varies within a group
@@ -21,7 +21,7 @@ Values = tuple[str, ...]
 def differing(groups: Sequence[Sequence[Config]]) -> dict[str, list[Values]]:
     """The keys that have other values in one group than in another, and what they have in each.
 
-    Seeds, devices, threads and paths are no part of the experiment and never count.
+    Seeds, devices, threads and outputs are no part of the experiment and never count.
 
     Args: groups: the configs of each.
     """
@@ -67,13 +67,13 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def counts(key: str) -> bool:
-    """Whether a key is a part of the experiment: seeds, devices, threads and paths are not."""
+    """Whether a key is a part of the experiment: seeds, devices, threads and outputs are not."""
     first, last = key.partition(".")[0], key.rpartition(".")[2]
     return first not in NOT_THE_EXPERIMENT and last not in ("seed", "_partial_")
 
 
 def _values(key: str, group: Sequence[Config]) -> Values:
-    found = {"<path>" if is_path(value) else value for value in {config[key] for config in group if key in config}}
+    found = {config[key] for config in group if key in config}
     return tuple(sorted(found, key=in_order) if len(found) > 1 else found)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 
 from tracetorch.compare import differences
@@ -68,10 +70,10 @@ def group_by(runs: Sequence[Run], keys: Sequence[str]) -> tuple[dict[tuple[str, 
     for run in runs:
         if keys and run.config is None and any(key not in _FACTS for key in keys):
             left_out.append(LeftOut(run.name, "completed", run.fact("seed"), run.remark))
-        elif not keys and not run.fact("group"):
+        elif not keys and not run.group:
             left_out.append(LeftOut(run.name, "completed", run.fact("seed"), "run.json names no group"))
         else:
-            values = tuple(value_of(run, key) or MISSING for key in keys) if keys else (run.fact("group"),)
+            values = tuple(value_of(run, key) or MISSING for key in keys) if keys else (run.group,)
             groups.setdefault(values, []).append(run)
     if keys:
         groups = {values: groups[values] for values in sorted(groups, key=lambda all_: [*map(in_order, all_)])}
@@ -82,18 +84,26 @@ def without_repetitions(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
     """The newest of runs with the same config and seed: the same numbers twice would pass for two measurements."""
     newest: dict[str, Run] = {}
     for run in runs:
-        identity = run.fact("id") or run.name
-        if identity not in newest or run.fact("started") >= newest[identity].fact("started"):
+        identity = run.id or run.name
+        if identity not in newest or _instant(run) >= _instant(newest[identity]):
             newest[identity] = run
     kept, repeated = [], []
     for run in runs:
-        other = newest[run.fact("id") or run.name]
+        other = newest[run.id or run.name]
         if other is run:
             kept.append(run)
         else:
             why = f"{other.name} is the same run, made anew"
             repeated.append(LeftOut(run.name, "completed", run.fact("seed"), why))
     return kept, repeated
+
+
+def _instant(run: Run) -> float:
+    """When a run began, in whichever time zone; before all others, if it does not say."""
+    try:
+        return datetime.fromisoformat(run.fact("started")).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return -math.inf
 
 
 def name_groups(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -13,6 +11,7 @@ from tracetorch.compare import tables
 from tracetorch.compare.comparison import Comparison, lower_is_better
 from tracetorch.compare.curves import course
 from tracetorch.compare.groups import Group
+from tracetorch.compare.leaving import leave
 from tracetorch.compare.page import page
 from tracetorch.compare.values import plain_words
 from tracetorch.files import write_whole
@@ -29,31 +28,23 @@ _OF_SPLIT = {"validation": "validation", "train": "training", "gradient": "probe
 
 
 def write(found: Comparison, folder: Path, command: str) -> list[Path]:
-    """Write all files of a comparison, or none: they are made aside, and take their places together.
+    """Write all files of a comparison, or none.
 
     Args:
-        folder: made if it is not there. Files of an earlier comparison are replaced.
+        folder: made if it does not exist. Files of an earlier comparison are replaced.
         command: what was typed, for the foot of the page.
     Returns: what was written.
     Raises: OSError if something cannot be.
     """
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as name:
-            aside = Path(name)
-            svg = save(draw(found), aside / "comparison")[1].read_text(encoding="utf-8")
-            write_whole(aside / "comparison.csv", to_csv(tables.group_rows(found)))
-            write_whole(aside / "runs.csv", to_csv(tables.run_rows(found)))
-            write_whole(aside / "comparison.html", page(found, svg, command))
-            for file in FILES:
-                (aside / file).replace(folder / file)
-    except BaseException:
-        if is_new:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
-    return [folder / file for file in FILES]
+
+    def make(hidden: Path) -> list[Path]:
+        svg = save(draw(found), hidden / "comparison")[1].read_text(encoding="utf-8")
+        write_whole(hidden / "comparison.csv", to_csv(tables.group_rows(found)))
+        write_whole(hidden / "runs.csv", to_csv(tables.run_rows(found)))
+        write_whole(hidden / "comparison.html", page(found, svg, command))
+        return [hidden / file for file in FILES]
+
+    return leave(folder, make)
 
 
 def draw(found: Comparison) -> Figure:

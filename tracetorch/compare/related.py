@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from tracetorch.compare.comparison import lower_is_better
+from tracetorch.compare.leaving import leave
 from tracetorch.compare.relation import Line, Point, Relation
 from tracetorch.compare.statistics import Summary
 from tracetorch.compare.tables import Table
@@ -26,25 +25,19 @@ MOST_DRAWN = 32
 
 
 def write(found: Relation, folder: Path) -> list[Path]:
-    """Write figure and table, or neither: they are made aside, and take their places together.
+    """Write figure and table, or neither.
 
-    Args: folder: made if it is not there. Files of an earlier one of the same name are replaced.
+    Args: folder: made if it does not exist. Files of an earlier one of the same name are replaced.
     Returns: what was written.
     Raises: OSError if something cannot be.
     """
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as name:
-            aside = Path(name)
-            made = [*save(draw(found), aside / found.stem), aside / f"{found.stem}.csv"]
-            write_whole(made[-1], to_csv(rows(found)))
-            return [path.replace(folder / path.name) for path in made]
-    except BaseException:
-        if is_new:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
+
+    def make(hidden: Path) -> list[Path]:
+        made = [*save(draw(found), hidden / found.stem), hidden / f"{found.stem}.csv"]
+        write_whole(made[-1], to_csv(rows(found)))
+        return made
+
+    return leave(folder, make)
 
 
 def draw(found: Relation) -> Figure:

@@ -149,15 +149,15 @@ def _without(run: Measured, key: str) -> Hashable:
     """What sets a run apart, but for chance and this key."""
     config = run.run.config
     if config is None:
-        return run.run.fact("group")
+        return run.run.group
     return frozenset((name, value) for name, value in config.items() if name != key and differences.counts(name))
 
 
 def _points(placed: Iterable[Placed], is_set: bool) -> list[Point]:
     together: dict[Hashable, list[Placed]] = {}
     for one in placed:
-        facts = one.run.run
-        together.setdefault(one.x if is_set else facts.fact("group") or facts.name, []).append(one)
+        run = one.run.run
+        together.setdefault(one.x if is_set else run.group or run.name, []).append(one)
     points = [
         Point(summarize([one.x for one in those]), summarize([one.run.value for one in those]), those)
         for those in together.values()

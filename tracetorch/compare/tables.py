@@ -52,7 +52,7 @@ def of_differences(found: Comparison) -> Table:
     """The keys that differ, and what they are in each group."""
     note = "Keys whose values differ; seeds, device, threads and output folders are ignored."
     if not found.apart:
-        known = len({run.run.fact("group") for run in found.runs}) > 1
+        known = len({run.run.group for run in found.runs}) > 1
         note = "The configs of these groups could not be read." if known else "No key: all runs have the same config."
         return Table("What differs", ["key"], [], 1, note)
     keys = [plain(key) for key in found.apart]

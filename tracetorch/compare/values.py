@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tracetorch.compare.collect import LeftOut, Run
+from tracetorch.compare.text import plain
+from tracetorch.files import parse_json, read_bytes
 from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.state import last_record, metric_of
 
@@ -48,7 +49,7 @@ def default_metric(runs: Iterable[Run]) -> str:
     """The first metric of the task, such as "accuracy"; of most runs, if they differ."""
     names: Counter[str] = Counter()
     for run in runs:
-        last = last_record(run.folder) if (run.folder / "metrics.jsonl").is_file() else {}
+        last = last_record(run.folder)
         summary = {name: value for name, value in run.summary.items() if not _is_cost(name)}
         found = _first_metric(last) or _first_metric(summary)
         if found:
@@ -109,8 +110,8 @@ def _last(records: Iterable[Mapping[str, Any]], name: str) -> tuple[Any, str]:
 
 
 def plain_words(metric: str) -> str:
-    """A metric's name in words."""
-    return metric.replace("_", " ")
+    """A metric's name in words, as a line that can be shown."""
+    return plain(metric.replace("_", " "))
 
 
 def _first_metric(record: Mapping[str, Any]) -> str | None:
@@ -120,11 +121,13 @@ def _first_metric(record: Mapping[str, Any]) -> str | None:
 
 def _records(run: Run) -> tuple[list[dict[str, Any]], str]:
     """The records that are such, and what is wrong with the rest."""
-    if not (run.folder / "metrics.jsonl").is_file():
-        return [], "metrics.jsonl is missing: no curve"
     try:
         rows = _read(run.folder)
-    except (OSError, ValueError, RecursionError) as error:
+    except FileNotFoundError:
+        return [], "metrics.jsonl is missing: no curve"
+    except OSError as error:
+        return [], f"metrics.jsonl cannot be read ({plain(error.strerror)}): no curve"
+    except ValueError as error:
         line = str(error).partition(", line ")[2].partition(",")[0]
         return [], f"metrics.jsonl is broken{f' in line {line}' * bool(line)}: no curve"
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("split"), str)], ""
@@ -133,11 +136,11 @@ def _records(run: Run) -> tuple[list[dict[str, Any]], str]:
 def _read(folder: Path) -> list[Any]:
     """All lines at once, which is twice as fast; where that fails, one by one, to see which is broken.
 
-    Raises: ValueError that names the line.
+    Raises: OSError; ValueError that names the line.
     """
     try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").rstrip("\n").split("\n")
-        return json.loads(f"[{','.join(lines)}]")
+        content = read_bytes(folder / "metrics.jsonl")
+        return list(parse_json(b"[" + content.rstrip(b"\n").replace(b"\n", b",") + b"]"))
     except ValueError:
         return RunFolder(folder).records()
 

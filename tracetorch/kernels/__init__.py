@@ -115,8 +115,15 @@ def _of(device: torch.device) -> ModuleType | None:
 @cache
 def _numba() -> ModuleType | None:
     try:
+        import numba  # noqa: PLC0415
+
+        if numba.config.DISABLE_JIT:  # uncompiled they take minutes, and NumPy's integers overflow in them
+            raise RuntimeError("NUMBA_DISABLE_JIT is set")
         from tracetorch.kernels import cpu  # noqa: PLC0415 (numba takes half a second to load)
-    except (ImportError, RuntimeError) as error:  # RuntimeError: no folder in which numba may keep what it compiles
+    except (
+        ImportError,
+        RuntimeError,
+    ) as error:  # RuntimeError also: no folder in which numba may keep what it compiles
         _missing("numba", error)
         return None
     return cpu

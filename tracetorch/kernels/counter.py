@@ -17,7 +17,8 @@ Source: the 64-bit finaliser is that of SplitMix64, Steele, Lea and Flood (2014)
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import operator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -86,11 +87,25 @@ def numbers(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
 
 
 def mix_seed(*parts: int) -> int:
-    """One 64-bit seed from several whole numbers, such as (seed, epoch); their order matters."""
+    """One 64-bit seed from several whole numbers, such as (seed, epoch); their order matters.
+
+    Raises: TypeError for what is not a whole number.
+    """
     mixed = 0
     for part in parts:
-        mixed = _mix64_int((mixed * 0x9E3779B97F4A7C15 + part + 0x632BE59BD9B4E019) & _MASK64)
+        mixed = _mix64_int((mixed * 0x9E3779B97F4A7C15 + whole(part, "seed") + 0x632BE59BD9B4E019) & _MASK64)
     return mixed
+
+
+def whole(value: Any, name: str) -> int:
+    """A whole number as Python's own, which is as long as it needs to be, whether it was NumPy's or a tensor.
+
+    Raises: TypeError for what is not a whole number.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
 
 
 def _mix32(count: Tensor, start: Tensor, key: Tensor) -> Tensor:

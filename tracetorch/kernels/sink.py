@@ -38,6 +38,11 @@ class Sink:
         if self.trace is not None:
             self.trace.take(output)
 
+    def take_chunk(self, outputs: Tensor) -> None:
+        """Take the outputs of several steps, (time, batch, features)."""
+        for step, output in enumerate(outputs):
+            self.take(step, output)
+
 
 class Onward(NamedTuple):
     """The layer above, for a scan that goes through both.

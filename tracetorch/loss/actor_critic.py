@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.loss.exploration import Exploration
-from tracetorch.loss.policy import log_of, score_of
+from tracetorch.loss.policy import check_reward, log_of, score_of
 
 
 class ActorCritic:
@@ -29,7 +29,7 @@ class ActorCritic:
     Returns: of a call: loss, mean of ½·δ² − δ·log p(action) − worth; and signal, (batch, actions + 1), for
         `net.backward(signal, at="logits")` of a network whose readout is `LI`, still where it acted. `score` is
         (onehot − p, v), `modulation` −δ/batch and `bonus` the rest: for `rules.ThreeFactor`, and then it is TD(λ/γ).
-    Raises: RuntimeError if it is called before anything was done.
+    Raises: RuntimeError if it is called before anything was done; ValueError for a reward that is not finite.
     Gradient: that of REINFORCE with δ for the return, unbiased if V is right; the semi-gradient of TD, in units of u.
     Memory: a few numbers for each output and sample, independent of time.
     Source: Sutton (1988), doi:10.1007/BF00115009; Barto, Sutton, Anderson (1983), doi:10.1109/TSMC.1983.6313077; of
@@ -86,12 +86,13 @@ class ActorCritic:
         """Judge the last action.
 
         Args:
-            reward: any real numbers, (batch,).
+            reward: any finite numbers, (batch,).
             terminated: for whom all is over, bool (batch,).
             upcoming: output of the network for what is seen next, (batch, actions + 1); anything where all is over.
         """
         if not len(self._value):
             raise RuntimeError("nothing was done: call loss.observe(output, action) before a reward is judged")
+        check_reward(reward, len(self._value))
         to_come = self.value(upcoming).masked_fill(terminated, 0)
         error = reward.to(to_come) + self.discount * to_come - self._value
         self.modulation = -error / len(error)

@@ -23,12 +23,12 @@ def cross_entropy(output: Tensor, target: Tensor, *, floor: float = 1e-3) -> tup
     """
     if not 0 < floor < 1:
         raise ValueError(f"floor must lie between 0 and 1 (both excluded), got {floor:g}")
+    q = as_distribution(target, output)
     if bool((output < 0).any()):
         raise ValueError(
             f"cross_entropy takes probabilities, such as a LIS readout gives, got {float(output.detach().min()):g}; "
             "for a LI readout use cross_entropy_with_logits"
         )
-    q = as_distribution(target, output)
     raised = output + floor
     loss = -(q * torch.log(raised / (1 + floor))).sum(dim=-1).mean()
     return loss, -q / raised / _rows(output)

@@ -52,6 +52,14 @@ def check_at(at: str) -> None:
         raise ValueError(f'at must be "logits" or "output", got {at!r}')
 
 
+def check_reward(reward: Tensor, count: int) -> None:
+    """Raises: ValueError unless there is a finite reward for each sample."""
+    if reward.shape != (count,) or not bool(torch.isfinite(reward).all()):
+        raise ValueError(
+            f"a reward must be a finite number for each of {count} samples, got {reward} of shape {(*reward.shape,)}"
+        )
+
+
 def log_of(probabilities: Tensor, action: Tensor) -> Tensor:
     """log p(action), (batch,)."""
     chosen = probabilities.gather(1, action[:, None].long())[:, 0]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tracetorch.loss.expectation import Expectation, scales
 from tracetorch.loss.exploration import Exploration
-from tracetorch.loss.policy import check_at, log_of, score_of
+from tracetorch.loss.policy import check_at, check_reward, log_of, score_of
 
 
 class Reflect:
@@ -135,11 +135,7 @@ class Reflect:
         """
         if not len(self._scores):
             raise RuntimeError("nothing was done: call reflect.observe(output, action) before reflect(reward)")
-        if reward.shape != self._worth.shape or not bool(torch.isfinite(reward).all()):
-            count, shape = len(self._worth), tuple(reward.shape)
-            raise ValueError(
-                f"a reward must be a finite number for each of {count} samples, got {reward} of shape {shape}"
-            )
+        check_reward(reward, len(self._worth))
         reward = reward.to(self._scores)
         self.modulation = -(reward - self.expect(reward)) / len(reward)
         weights = self.mixture.to(reward)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tracetorch.modes import check_tensor
+
 
 def as_distribution(target: Tensor, output: Tensor) -> Tensor:
     """Indices (batch,) become one-hot rows; anything of the output's shape stays what it is.
 
-    Raises: ValueError for any other shape, or an index that names no output.
+    Raises: TypeError for what is not a tensor; ValueError for any other shape, or an index that names no output.
     """
+    check_tensor(output, "a loss")
+    check_tensor(target, "a loss")
     if target.shape == output.shape and target.is_floating_point():
         return target.to(output)
     if target.shape != output.shape[:-1] or target.is_floating_point():

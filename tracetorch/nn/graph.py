@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.kernels import Draws, Sink
+from tracetorch.modes import unaffected
 
 if TYPE_CHECKING:
     from tracetorch.nn.layer import TraceLayer
@@ -33,6 +34,7 @@ class StepGraph:
         self._net = net
         self._recorded: list[Any] | None = None
 
+    @unaffected
     @torch.no_grad()
     def __call__(self, x: Tensor, layers: Iterable[TraceLayer]) -> Tensor:
         """One step.

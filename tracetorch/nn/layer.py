@@ -13,6 +13,7 @@ from tracetorch import functional as F
 from tracetorch import kernels
 from tracetorch.encode import Stream
 from tracetorch.kernels import Draws, Drive, Sink, Trace
+from tracetorch.modes import check_tensor, unaffected
 from tracetorch.nn import learning
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.learning import At
@@ -135,6 +136,7 @@ class TraceLayer(LayerState, ABC):
             return stepper(x)
         return self._step_anew(x)
 
+    @unaffected
     def _step_anew(self, x: Tensor) -> Tensor:
         """A step without anything looked up before; what can be is, for the next."""
         self.check_step(x)
@@ -153,6 +155,7 @@ class TraceLayer(LayerState, ABC):
 
     def check_step(self, x: Tensor) -> None:
         """Raises: ValueError unless x has the shape of one step, and lies where the weights do."""
+        check_tensor(x, str(self))
         if x.ndim != 2 or x.shape[1] != self.in_features:
             raise ValueError(f"{self} expects a step of shape (batch, {self.in_features}), got {tuple(x.shape)}")
         self.check_place(x.device)
@@ -171,8 +174,14 @@ class TraceLayer(LayerState, ABC):
         return self.constants, self.trace_of(state)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what holds addresses of this layer's memory: a copy finds its own."""
-        return self.__dict__ | {"_stepper": None, "_graph": None, "record": None}
+        """Without what holds addresses of this layer's memory: a copy finds its own.
+
+        The state is lent to the copy, so that either goes on with one of its own: torch sends a tensor to another
+        process by sharing its memory. Parameters are shared there, as those of any module.
+        """
+        self._put(_lent=True)
+        own = {"_stepper": None, "_graph": None, "record": None, "_spare": None, "_known": {}}
+        return self.__dict__ | own
 
     @torch.no_grad()
     def advance(self, xs: Tensor | Draws, sink: Sink) -> None:
@@ -200,7 +209,7 @@ class TraceLayer(LayerState, ABC):
         self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None
     ) -> Tensor:
         """Many steps; see `Sequential.run`."""
-        return run_chunks([self], self.advance, xs, reduce=reduce, window=window, chunk=chunk)
+        return run_chunks([self], self, xs, reduce=reduce, window=window, chunk=chunk)
 
     @property
     def precision(self) -> torch.dtype | None:

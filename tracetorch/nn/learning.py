@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tracetorch import functional as F
+from tracetorch.modes import unaffected
 from tracetorch.nn import bank, recorded
+from tracetorch.nn.gradients import accumulate, gradients, whole_gradients
 
 if TYPE_CHECKING:
     from tracetorch.nn.layer import TraceLayer
@@ -20,6 +22,7 @@ At = Literal["output", "logits"]
 """What a signal is the derivative by: the average output, or that of which it is the softmax."""
 
 
+@unaffected
 def average_input(layer: TraceLayer, state: Any) -> Tensor:
     """The weighted mean of all input since the last reset, recent steps weighing more: (…, batch, in_features).
 
@@ -37,7 +40,9 @@ def average_input(layer: TraceLayer, state: Any) -> Tensor:
     return F.average_input(trace, decay, state.steps)
 
 
+@unaffected
 @torch.enable_grad()
+@whole_gradients()
 def backward(
     layer: TraceLayer,
     state: Any,
@@ -154,24 +159,10 @@ def _pull(
     if not sources:
         return None
     output = gives(average)
-    gradients = torch.autograd.grad(output, sources, signal.to(output.dtype), allow_unused=True)
-    for parameter, gradient in zip(learnable.values(), gradients, strict=False):
+    found = gradients(output, sources, signal.to(output.dtype))
+    for parameter, gradient in zip(learnable.values(), found, strict=False):
         accumulate(parameter, gradient)
-    return gradients[-1] if below else None
-
-
-@torch.no_grad()
-def accumulate(parameter: Parameter, gradient: Tensor | None) -> None:
-    """Add to a parameter's `.grad`, if there is anything to add.
-
-    It lies in memory as the parameter does: torch's fused optimizers go through both side by side, and do not look.
-    """
-    if gradient is None:
-        return
-    if parameter.grad is not None:
-        gradient = parameter.grad + gradient
-    is_alike = gradient.stride() == parameter.stride()
-    parameter.grad = gradient if is_alike else torch.empty_like(parameter).copy_(gradient)
+    return found[-1] if below else None
 
 
 def _reader(layer: TraceLayer, above: TraceLayer | None) -> Tensor:

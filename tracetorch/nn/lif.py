@@ -10,6 +10,7 @@ from torch.nn import Parameter
 
 from tracetorch import constrain
 from tracetorch import functional as F
+from tracetorch.nn.gradients import gradients
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.parameters import Values
 
@@ -95,5 +96,6 @@ class LIF(TraceLayer):
         if not names:
             return {"current": of_current}
         with torch.enable_grad():
-            (of_raw,) = torch.autograd.grad(self.threshold, self.raw_threshold, of_threshold())
+            (of_raw,) = gradients(self.threshold, [self.raw_threshold], of_threshold())
+        assert of_raw is not None
         return {"current": of_current, "raw_threshold": of_raw}

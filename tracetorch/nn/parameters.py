@@ -93,8 +93,7 @@ class LayerParameters(Module):
     def learns_by_products(self) -> bool:
         """Whether the current is all that a graph is needed for; a weight that is made of others needs one too."""
         plain = not self._modules and "weight" in self._parameters and "bias" in self._parameters
-        usual = self.groups == 1 and not len(self.bank) and not self.learns_trace_decay
-        return plain and usual and not torch.is_autocast_enabled(self.weight.device.type)
+        return plain and self.groups == 1 and not len(self.bank) and not self.learns_trace_decay
 
     @property
     def seconds(self) -> int:

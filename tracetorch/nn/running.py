@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,9 +11,12 @@ from torch import Tensor
 from tracetorch import device as devices
 from tracetorch.encode import Stream
 from tracetorch.kernels import Draws, Sink
+from tracetorch.modes import check_tensor, unaffected
+from tracetorch.nn.hooks import advance_with_hooks
 
 if TYPE_CHECKING:
     from tracetorch.nn.layer import TraceLayer
+    from tracetorch.nn.sequential import Sequential
 
 MAX_CHUNK = 1024
 """At most this many steps in a chunk, however small the network: more would only take memory."""
@@ -28,21 +31,22 @@ _SMALL_BATCH = 16
 """A smaller batch does not make chunks longer: each sample's currents shall stay in the cache of its core."""
 
 
+@unaffected
 @torch.no_grad()
 def run_chunks(
     layers: Iterable[TraceLayer],
-    advance: Callable[[Tensor | Draws, Sink], None],
+    module: TraceLayer | Sequential,
     xs: Tensor | Stream,
     *,
     reduce: str | None,
     window: int | None,
     chunk: int | None,
 ) -> Tensor:
-    """Feed `xs` to `advance` chunk by chunk.
+    """Feed `xs` to a layer or a network chunk by chunk.
 
     Args:
         layers: those that run, from the first to the last.
-        advance: takes a chunk, (k, batch, in), and puts k outputs into a sink.
+        module: that layer, or the network of these layers.
         xs: (time, batch, in), a tensor or a Stream.
         reduce: None for all outputs, "mean" for their mean over the last `window` steps.
         window: how many steps at the end count, for "mean"; all, if None.
@@ -55,11 +59,12 @@ def run_chunks(
     weight, features = layers[-1].weight, layers[-1].out_features
     start, first = 0, stream.steps - (window or stream.steps)
     keep = weight.new_empty(stream.steps, batch, features) if reduce is None else None
-    total = None if reduce is None else torch.zeros(batch, features, dtype=_sum_dtype(weight), device=weight.device)
+    wide = devices.widest_float(weight.device)  # a sum in float32 would stop counting spikes at 2²⁴ of them
+    total = None if reduce is None else torch.zeros(batch, features, dtype=wide, device=weight.device)
     for part in stream.parts(chunk_steps(layers, batch) if chunk is None else chunk):
         steps = part.size[0] if isinstance(part, Draws) else len(part)
         outputs = None if keep is None else keep[start : start + steps]
-        advance(part, Sink(outputs=outputs, total=total, first=max(0, first - start)))
+        advance_with_hooks(module, part, Sink(outputs=outputs, total=total, first=max(0, first - start)))
         start += steps
     return keep if total is None else (total / (stream.steps - first)).to(weight.dtype)  # type: ignore[return-value]
 
@@ -77,14 +82,10 @@ def chunk_steps(layers: list[TraceLayer], batch: int) -> int:
     return min(MAX_CHUNK, max(1, room // row))
 
 
-def _sum_dtype(weight: Tensor) -> torch.dtype:
-    """Of a sum over any number of steps: a float32 would stop counting spikes at 2²⁴ of them."""
-    return torch.float32 if weight.device.type == "mps" else torch.float64
-
-
 def as_stream(xs: Tensor | Stream, reduce: str | None, window: int | None) -> Stream:
     """What is to be run, as a stream. Raises: ValueError if it has another shape, or cannot be reduced like that."""
     if not isinstance(xs, Stream):
+        check_tensor(xs, "run")
         if xs.ndim != 3:
             raise ValueError(f"run expects (time, batch, features), got shape {tuple(xs.shape)}")
         tensor = xs

@@ -12,8 +12,11 @@ from torch.nn import Module, ModuleList
 
 from tracetorch.encode import Stream
 from tracetorch.kernels import Draws, Sink
+from tracetorch.modes import unaffected
 from tracetorch.nn import recorded
+from tracetorch.nn.gradients import whole_gradients
 from tracetorch.nn.graph import StepGraph
+from tracetorch.nn.hooks import has_hooks, pass_on
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.learning import At
 from tracetorch.nn.passing import pass_up
@@ -37,6 +40,9 @@ class Sequential(Module):
         super().__init__()
         if not layers:
             raise ValueError("a network needs at least one layer")
+        twice = [layer for at, layer in enumerate(layers) if any(layer is other for other in layers[:at])]
+        if twice:
+            raise ValueError(f"{twice[0]} is in the network twice: it has one state, and would count each step twice")
         for below, above in pairwise(layers):
             if below.out_features != above.in_features:
                 raise ValueError(f"{below} gives {below.out_features} outputs, but {above} takes {above.in_features}")
@@ -62,7 +68,7 @@ class Sequential(Module):
     def forward(self, x: Tensor) -> Tensor:
         """One step. Args: x (batch, in_features). Returns: the last layer's output. Builds no graph."""
         first: TraceLayer = next(iter(self))
-        if first.weight.is_cuda and all(layer.kernel for layer in self):
+        if first.weight.is_cuda and all(layer.kernel and not has_hooks(layer) for layer in self):
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, self)
         for layer in self.layers:
@@ -76,7 +82,12 @@ class Sequential(Module):
     @torch.no_grad()
     def advance(self, xs: Tensor | Draws, sink: Sink) -> None:
         """One chunk, (time, batch, in_features), layer by layer; `sink` takes the outputs. Builds no graph."""
-        pass_up(list(self), self[0].driven_by(xs), sink)
+        if any(map(has_hooks, self)):
+            for layer in self:
+                xs = pass_on(layer, xs)
+            sink.take_chunk(cast(Tensor, xs))
+        else:
+            pass_up(list(self), self[0].driven_by(xs), sink)
 
     def run(
         self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None
@@ -90,16 +101,21 @@ class Sequential(Module):
             chunk: steps that go through a layer at once; chosen to stay in cache, if None.
         Returns: (time, batch, out_features), or (batch, out_features) for "mean".
         Memory: O(time) without `reduce`, because that is what was asked for; independent of time with it.
+        Hooks: forward hooks and pre-hooks of the network and of its layers are called once a chunk, with input and
+            output of all its steps, (time, batch, features). What they return takes the place of these, except where
+            `EProp` and `OTTT` run a stretch again to learn from it: they call none. `BPTT` takes all for one chunk.
         Note: whoever changes a parameter between this and `backward` writes to the parameter itself. What is written
             through `.data` or NumPy is not noticed, and a layer of 131,072 weights or more may keep its average current
             from here (docs/speed.md, "Currents on record").
         """
-        from_rest = all(layer.present is None for layer in self)
-        outputs = run_chunks(self, self.advance, xs, reduce=reduce, window=window, chunk=chunk)
+        from_rest = all(layer.present is None and not has_hooks(layer) for layer in self) and not has_hooks(self)
+        outputs = run_chunks(self, self, xs, reduce=reduce, window=window, chunk=chunk)
         if from_rest:
             recorded.put(self, len(xs))
         return outputs
 
+    @unaffected
+    @whole_gradients()
     def backward(self, signal: Tensor, *, at: At = "output", below: bool = True) -> Tensor | None:
         """Learn, from the last layer to the first; at any time, any number of times.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.kernels import Trace
+from tracetorch.modes import unaffected
 from tracetorch.nn.parameters import LayerParameters
 from tracetorch.nn.recorded import Record
 
@@ -89,6 +90,7 @@ class LayerState(LayerParameters):
         """The state as named tensors (copies); empty before the first step. It is no part of `state_dict`."""
         return {} if self._state is None else {name: value.clone() for name, value in self._state._asdict().items()}
 
+    @unaffected
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take up a state that `save_state` gave. Raises: ValueError if it is not one of this layer's."""
         if not state:
@@ -100,6 +102,7 @@ class LayerState(LayerParameters):
         moved = {name: _copy(value.to(weight.device, dtypes[name])) for name, value in state.items()}
         self.state = self.state_type(**moved)
 
+    @unaffected
     def own_state(self, batch: int) -> Any:
         """The state to write into: a new one, or a copy if the present one was handed out.
 
@@ -131,7 +134,6 @@ class LayerState(LayerParameters):
         spare, weight = self._spare, self.weight
         self._put(_spare=None)
         fits = spare is not None and spare.steps.shape[0] == batch
-        fits = fits and (not spare.trace.is_inference() or torch.is_inference_mode_enabled())
         if not fits or spare.trace.dtype != weight.dtype or spare.trace.device != weight.device:
             return self._initial_state(batch)
         for value in spare:

@@ -43,6 +43,7 @@ STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same everywhere; its digits align
     "font.size": 8,
     "mathtext.fontset": "dejavusans",
+    "text.usetex": False,  # LaTeX may not be installed, and would make other bytes
     "axes.labelsize": 8,
     "axes.titlesize": 8,
     "axes.titlelocation": "left",

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
+from tracetorch.kernels.counter import whole
+from tracetorch.modes import unaffected
 from tracetorch.nn import Sequential
+from tracetorch.nn.gradients import whole_gradients
 from tracetorch.rules.eligibility import Eligibility
 from tracetorch.rules.passage import Passage, go_through
 from tracetorch.rules.replayed import Recording, check_signal, chunks, record
@@ -63,7 +66,7 @@ class EProp:
                 f"{readout.raw_decay.numel()}: give network.readout.decay one number, or take rule=trace"
             )
         self.net, self.feedback, self.surrogate = net, feedback, surrogate_of_step(surrogate)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(whole(seed, "seed"))
         out = readout.out_features
         self._random = [
             torch.randn(out, layer.out_features, generator=generator) / out**0.5 for layer in list(net)[:-1]
@@ -120,6 +123,8 @@ class EProp:
         if recording is not None and self._kept():
             self._replay(recording, None)
 
+    @unaffected
+    @whole_gradients()
     def _replay(self, recording: Recording, signal: Tensor | None) -> None:
         """Run a stretch again, for its eligibilities; and learn, if there is a signal."""
         xs, first, share, before, between = recording

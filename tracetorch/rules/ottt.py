@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
+from tracetorch.modes import unaffected
 from tracetorch.nn import Sequential
+from tracetorch.nn.gradients import whole_gradients
 from tracetorch.rules.passage import Passage, go_through
 from tracetorch.rules.replayed import Recording, check_signal, chunks, record
 from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
@@ -46,6 +48,8 @@ class OTTT:
         output, self._recording = record(self.net, xs, reduce, window)
         return output
 
+    @unaffected
+    @whole_gradients()
     def backward(self, signal: Tensor) -> None:
         """Add to the gradient of every learnable parameter, once for each `forward`.
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tracetorch.nn.gradients import accumulate, gradients
 from tracetorch.nn.layer import TraceLayer
-from tracetorch.nn.learning import accumulate
 from tracetorch.rules.surrogate import Surrogate
 from tracetorch.rules.unrolled import using
 
@@ -44,7 +44,8 @@ class Passage(NamedTuple):
         """
         raw = {n: p for n, p in self.layer.named_parameters() if p.requires_grad and n.startswith("raw_")}
         wanted = [self.current, *raw.values()]
-        at_current, *rest = torch.autograd.grad(self.output, wanted, signal, retain_graph=True, allow_unused=True)
+        at_current, *rest = gradients(self.output, wanted, signal, retain_graph=True)
+        assert at_current is not None
         for name, value in zip(raw, rest, strict=True):
             add_gradient(self.layer, name, value)
         return at_current

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
+from tracetorch.modes import unaffected
 from tracetorch.nn import Sequential
 from tracetorch.nn.running import as_stream
 
@@ -30,6 +31,7 @@ class Recording(NamedTuple):
     between: list[Any]  # and before the first step that counts
 
 
+@unaffected
 def record(net: Sequential, xs: Tensor | Stream, reduce: str | None, window: int | None) -> tuple[Tensor, Recording]:
     """Run over a stretch of time. Returns: its output, as `Sequential.run` gives it, and what it takes to run it again.
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
+from tracetorch.modes import unaffected
 from tracetorch.nn import Sequential
+from tracetorch.nn.gradients import whole_gradients
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.learning import At, average_current, steady_map
 from tracetorch.rules.passage import add_gradient, by_group
@@ -63,6 +65,7 @@ class ThreeFactor:
         """Run over a stretch of time; see `Sequential.run`."""
         return self.net.run(xs, reduce=reduce, window=window)
 
+    @unaffected
     @torch.no_grad()
     def observe(self, score: Tensor, *, at: At = "logits") -> None:
         """Take note of an action, at the state in which it was chosen.
@@ -85,7 +88,9 @@ class ThreeFactor:
             score, at = below, "output"
         self._new = None
 
+    @unaffected
     @torch.no_grad()
+    @whole_gradients()
     def backward(self, modulation: Tensor) -> None:
         """Add to the gradient of weights and biases; at any time, any number of times.
 

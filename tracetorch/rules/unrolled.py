@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from tracetorch import kernels
 from tracetorch.encode import Stream
+from tracetorch.modes import unaffected
 from tracetorch.nn import Sequential
+from tracetorch.nn.gradients import accumulate, gradients, whole_gradients
+from tracetorch.nn.hooks import call_with_hooks
 from tracetorch.nn.layer import TraceLayer
-from tracetorch.nn.learning import accumulate
 from tracetorch.nn.running import as_stream
 from tracetorch.rules.surrogate import Surrogate
 
 
+@unaffected
 def run_unrolled(
     net: Sequential,
     xs: Tensor | Stream,
@@ -51,6 +55,8 @@ def run_unrolled(
     return (late + early * early_counted) / counted
 
 
+@unaffected
+@whole_gradients()
 def learn(net: Sequential, output: Tensor | None, signal: Tensor) -> None:
     """Add the gradient to every learnable parameter's `.grad`, through the graph that led to an output.
 
@@ -65,22 +71,26 @@ def learn(net: Sequential, output: Tensor | None, signal: Tensor) -> None:
     learnable = [parameter for parameter in net.parameters() if parameter.requires_grad]
     if not learnable:
         return
-    gradients = torch.autograd.grad(output, learnable, signal.to(output.dtype), allow_unused=True)
-    for parameter, gradient in zip(learnable, gradients, strict=True):
+    found = gradients(output, learnable, signal.to(output.dtype))
+    for parameter, gradient in zip(learnable, found, strict=True):
         accumulate(parameter, gradient)
 
 
 def _unroll(net: Sequential, xs: Tensor | Stream, surrogate: Surrogate) -> Tensor:
     """All outputs, (time, batch, out_features), with the graph that leads to them."""
-    values = xs.dense() if isinstance(xs, Stream) else xs
-    for layer in net:
-        with using(layer, surrogate):
-            values = _unroll_layer(layer, values.to(layer.weight.dtype))
-    return values
+
+    def through(values: Tensor) -> Tensor:
+        for layer in net:
+            with using(layer, surrogate):
+                values = call_with_hooks(layer, partial(_unroll_layer, layer), values)
+        return values
+
+    return call_with_hooks(net, through, xs.dense() if isinstance(xs, Stream) else xs)
 
 
 def _unroll_layer(layer: TraceLayer, xs: Tensor) -> Tensor:
     """One layer over the whole stretch: one matrix product, then its neurons step by step."""
+    xs = xs.to(layer.weight.dtype)
     layer.check_step(xs[0])
     currents = torch.nn.functional.linear(xs, layer.weight, layer.bias)
     start = layer.copy_state(xs.shape[1])

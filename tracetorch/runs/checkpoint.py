@@ -5,17 +5,20 @@ What is not in them is a function of the config and the number of the update: tr
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tracetorch.files import write_whole
+from tracetorch.files import read_json, sync_folder, write_whole
 from tracetorch.nn import Sequential
+from tracetorch.runs.stored import read_stored
 
 
 def save_checkpoint(path: Path, net: Sequential, optimizer: torch.optim.Optimizer, **counters: Any) -> None:
@@ -32,7 +35,9 @@ def save_checkpoint(path: Path, net: Sequential, optimizer: torch.optim.Optimize
     }
     buffer = io.BytesIO()
     torch.save({**content, "checksum": _checksum(content)}, buffer)
-    path.parent.mkdir(exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(exist_ok=True)
+        sync_folder(path.parent.parent)
     write_whole(path, buffer.getvalue())
 
 
@@ -40,27 +45,104 @@ def load_checkpoint(path: Path, net: Sequential, optimizer: torch.optim.Optimize
     """Put a checkpoint's weights and states into a network; its optimizer's state into an optimizer, if there is one.
 
     Returns: the rest of it, such as {"update": 120, "random": …}.
-    Raises: FileNotFoundError if there is none; ValueError, one sentence, if it is broken or of another network.
+    Raises: FileNotFoundError, ValueError as `read_checkpoint`; ValueError, one sentence, if it is of another network or
+        its weights are not finite.
+    """
+    content = read_checkpoint(path)
+    try:
+        wrong = _first_not_finite(net, content["net"], content["state"])
+        if not wrong:
+            net.load_state_dict(content.pop("net"))
+            net.load_state(content.pop("state"))
+            settled = content.pop("optimizer")
+            if optimizer is not None:
+                optimizer.load_state_dict(settled)
+    except Exception as error:
+        raise ValueError(f"{path} belongs to another network or optimizer ({type(error).__name__})") from error
+    if wrong:
+        raise ValueError(f"{path} cannot be used: {wrong} is not finite in it")
+    return content
+
+
+def _first_not_finite(net: Sequential, weights: Mapping[str, Tensor], states: Mapping[str, Tensor]) -> str:
+    """The name of a weight that is not finite, though that of the network before is; or of a state that is NaN."""
+    own = net.state_dict()
+    for name, value in weights.items():
+        if not bool(torch.isfinite(value).all()) and (name not in own or bool(torch.isfinite(own[name]).all())):
+            return name
+    return next((f"the state {name}" for name, value in states.items() if bool(torch.isnan(value).any())), "")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """All that a checkpoint holds, on the CPU, checked: its checksum, its run, the type of what counts.
+
+    Memory: a small multiple of the file's size, whatever the file says.
+    Raises: FileNotFoundError if there is none; ValueError, one sentence, if it is broken, cannot be read, or is that of
+        another run than the folder that it lies in.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_stored(path)
         checksum = content.pop("checksum")
         whole = checksum == _checksum(content)
-    except Exception as error:  # torch raises whatever its unpickler meets; none of it should reach the user as it is
+    except Exception as error:  # what the parsers of a foreign file raise is of no use to the user as it is
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a place before the file's beginning
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from error
         raise ValueError(f"{path} is damaged ({type(error).__name__})") from error
     if not whole:
         raise ValueError(f"{path} is damaged: its content is not what was written")
-    try:
-        net.load_state_dict(content.pop("net"))
-        net.load_state(content.pop("state"))
-        settled = content.pop("optimizer")
-        if optimizer is not None:
-            optimizer.load_state_dict(settled)
-    except Exception as error:
-        raise ValueError(f"{path} belongs to another network or optimizer ({type(error).__name__})") from error
+    for name, (fits, meaning) in _COUNTERS.items():
+        if name in content and not fits(content[name]):
+            raise ValueError(f"{path} is damaged: {name!r} is not {meaning}")
+    run_id, own = content.get("run_id"), _run_beside(path)
+    if run_id is not None and own is not None and run_id != own:
+        raise ValueError(f"{path} is the checkpoint of another run than {path.parent.parent}")
     return content
+
+
+def _run_beside(path: Path) -> str | None:
+    """The run in whose folder a checkpoint lies. None if it lies elsewhere, or run.json does not say."""
+    try:
+        facts = read_json(path.parent.parent / "run.json")
+    except (OSError, ValueError):
+        return None
+    found = facts.get("run_id") if isinstance(facts, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 62
+
+
+def _is_seconds(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf
+
+
+def _are_seconds(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_seconds, value.values()))
+
+
+def _are_states(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(state, dict) for state in value.values())
+
+
+def _are_random(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("cuda"), list):
+        return False
+    return all(isinstance(state, Tensor) and state.dtype == torch.uint8 for state in (value.get("cpu"), *value["cuda"]))
+
+
+_COUNTERS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "update": (_is_count, "a whole number from 0 up"),
+    "records": (_is_count, "a whole number from 0 up"),
+    "wall_seconds": (_is_seconds, "a number from 0 up"),
+    "timings": (_are_seconds, "seconds by name"),
+    "parts": (_are_states, "states by name"),
+    "random": (_are_random, "torch's random numbers"),
+    "run_id": (lambda value: isinstance(value, str), "text"),
+}
+"""What a checkpoint may hold beside the network and its optimizer, and how that looks."""
 
 
 def restore_random(states: Mapping[str, Any]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tracetorch.runs.progress import check_alike
+
 LATE = 5000
 """So many of the last rewards make the mean that a run ends with."""
 
@@ -54,6 +56,7 @@ class Episodes:
         return {name: v.clone() if isinstance(v, Tensor) else v for name, v in vars(self).items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
+        check_alike(self.state_dict(), state)
         for name in vars(self):
             setattr(self, name, state[name])

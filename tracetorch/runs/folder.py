@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tracetorch.files import write_whole
-from tracetorch.runs.records import read_csv, read_jsonl, to_csv, to_json
+from tracetorch.files import append, leads_out, open_regular, read_json, sync_file, sync_folder, write_whole
+from tracetorch.runs.records import MOST_LINE_BYTES, keep, read_csv, read_jsonl, to_csv, to_json
+
+_FIGURE = re.compile(r"\w[\w .,=+()-]{0,99}")
 
 
 class RunFolder:
@@ -26,7 +29,7 @@ class RunFolder:
 
     @classmethod
     def reserve(cls, root: Path, experiment: str, identity: str, exactly: Path | None = None) -> RunFolder:
-        """Make a new folder that belongs to nobody else, even if two runs start in the same second.
+        """Make a new folder that belongs to this run alone, however many start in the same second.
 
         Args:
             root: all runs lie in root/experiment/stamp-identity.
@@ -35,15 +38,15 @@ class RunFolder:
         """
         if exactly is not None:
             return cls._new(exactly)
-        if not (root / experiment).resolve().is_relative_to(root.resolve()):
+        if leads_out(root / experiment, root):
             raise ValueError(f"a run of {experiment!r} would lie outside of {root}")
         stem = f"{datetime.now():%Y%m%d-%H%M%S}-{identity[:6]}"
-        for attempt in range(1, 1000):
-            try:
-                return cls._new(root / experiment / (stem if attempt == 1 else f"{stem}-{attempt}"))
-            except FileExistsError:
-                continue
-        raise FileExistsError(f"{root / experiment / stem} and 999 others exist")
+        path, others = root / experiment / stem, 0
+        while True:
+            with suppress(FileExistsError):
+                return cls._new(path)
+            others += 1
+            path = root / experiment / f"{stem}-{others + 1}"
 
     @classmethod
     def _new(cls, path: Path) -> RunFolder:
@@ -67,42 +70,48 @@ class RunFolder:
 
     def append_record(self, record: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(to_json(record) + "\n")
+        append(self.path / "metrics.jsonl", to_json(record) + "\n")
 
-    def keep_records(self, count: int) -> None:
-        """Forget all lines of metrics.jsonl after so many. Raises: ValueError if there are fewer."""
+    def sync_records(self) -> None:
+        """Wait until metrics.jsonl is on the disk, so that a checkpoint may count its records."""
+        sync_file(self.path / "metrics.jsonl")
+        sync_folder(self.path)
+
+    def keep_records(self, count: int, update: int = 0) -> dict[str, Any] | None:
+        """Remove the records after those that a checkpoint counts, and put a mark where some of those are missing.
+
+        Args: count, update: how many records there were when the checkpoint was written, and after which update.
+        Returns: the mark, a record of the split "lost"; None if nothing is missing.
+        Raises: OSError; ValueError if metrics.jsonl is not a regular file.
+        """
         path = self.path / "metrics.jsonl"
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        kept = lines[:count]
-        if len(kept) < count or not all(line.endswith(b"\n") for line in kept):
-            raise ValueError(
-                f"{path} has lost lines: the checkpoint was written after {count}, there are {len(lines)}; "
-                f"tracetorch run --from {self.path} begins anew"
-            )
-        if path.exists():
+        try:
+            with open_regular(path) as file:
+                kept, mark = keep(iter(partial(file.readline, MOST_LINE_BYTES), b""), count, update)
+        except FileNotFoundError:
+            kept, mark = keep((), count, update)
+        if kept or path.exists():
             write_whole(path, b"".join(kept))
+        return mark
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl so far."""
-        path = self.path / "metrics.jsonl"
-        return read_jsonl(path) if path.exists() else []
+        """The lines of metrics.jsonl so far. Raises: OSError, ValueError as `read_jsonl`."""
+        try:
+            return read_jsonl(self.path / "metrics.jsonl")
+        except FileNotFoundError:
+            return []
 
     def table(self, name: str) -> dict[str, list[float]]:
         """The columns of a CSV file of numbers."""
         return read_csv(self.path / name)
 
     def facts(self) -> dict[str, Any]:
-        """What run.json says; nothing if there is none. Raises: ValueError if it is broken."""
+        """What run.json says; nothing if there is none. Raises: OSError; ValueError if it is broken."""
         path = self.path / "run.json"
-        if path.exists() and not path.is_file():  # such as a pipe, from which one would wait for ever
-            raise ValueError(f"{path} is broken: it is no plain file")
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
+            facts = read_json(path)
         except FileNotFoundError:
             return {}
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is broken: {error}") from None
         if not isinstance(facts, dict):
             raise ValueError(f"{path} is broken: it holds no object")
         return facts
@@ -112,7 +121,9 @@ class RunFolder:
         return self.path / "checkpoints" / f"{name}.pt"
 
     def plot(self, name: str) -> Path:
-        """Where the figure with this name lies, without its suffix."""
+        """Where the figure with this name lies, without its suffix. Raises: ValueError if it would lie elsewhere."""
+        if not _FIGURE.fullmatch(name):
+            raise ValueError(f"a figure has a plain name such as 'confusion', got {name!r}")
         return self.path / "plots" / name
 
     def remove(self) -> None:
@@ -132,6 +143,7 @@ def _make(path: Path) -> list[Path]:
             try:
                 folder.mkdir()
                 made.append(folder)
+                sync_folder(folder.parent)  # a power cut may take a folder away of which only the content was synced
             except FileExistsError:
                 if folder == path:
                     raise

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tracetorch.nn import Sequential
+from tracetorch.runs.progress import check_alike
 
 
 class TrainingError(RuntimeError):
@@ -31,6 +34,7 @@ class HealthWatch:
     def __init__(self, patience: int = 3, *, rewarded: bool = False):
         self.patience, self.rewarded = patience, rewarded
         self._found, self._was_well = 0, False
+        self._loss, self._same = math.nan, 0
 
     def look(self, net: Sequential, output: Tensor | None, update: int, *, last: bool) -> None:
         """`check_health`, forgiving the first few times; at the last update only as said. Raises: TrainingError."""
@@ -42,25 +46,59 @@ class HealthWatch:
             if self._found >= self.patience or (last and not (self.rewarded and self._was_well)):
                 raise
 
-    def state_dict(self) -> dict[str, int | bool]:
+    def compare(self, net: Sequential, loss: float, update: int) -> None:
+        """Warn, once, of a loss on the same trials that stays the same to the last digit: nothing is learnt.
+
+        Args: loss: of an evaluation. Call it before gradients are cleared.
+        """
+        self._loss, self._same = loss, self._same + 1 if loss == self._loss else 1
+        if self._same == self.patience:
+            message = "update %d: the loss was %.6g at each of the last %d evaluations: %s"
+            logging.getLogger("tracetorch").warning(message, update, loss, self._same, _why_nothing_is_learnt(net))
+
+    def state_dict(self) -> dict[str, int | bool | float]:
         """Plain numbers, for a checkpoint."""
-        return {"found": self._found, "was_well": self._was_well}
+        return {"found": self._found, "was_well": self._was_well, "loss": self._loss, "same": self._same}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
+        check_alike(self.state_dict(), state)
         self._found, self._was_well = state["found"], bool(state.get("was_well"))
+        self._loss, self._same = state.get("loss", math.nan), state.get("same", 0)
 
 
 def check_loss(loss: float, update: int, net: Sequential) -> None:
-    """Raises: TrainingError if the loss is no finite number, naming the first parameter that is none either."""
-    if math.isfinite(loss):
+    """Look, after each update, whether all is finite: the loss, and what came in.
+
+    A membrane that is NaN never fires, so an input that is not finite may leave the loss what it was. It reaches every
+    neuron of the first layer: one neuron is enough to look at.
+
+    Raises: TrainingError that names the input, or the first parameter, that is not finite.
+    """
+    membrane = getattr(net[0].present, "membrane", None)
+    is_finite = math.isfinite(loss)
+    if is_finite and (membrane is None or math.isfinite(float(membrane[:, 0].sum()))):
         return
+    check_input(net, update)
     for at, layer in enumerate(net):
         for name, parameter in layer.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
                 where = f"{name} of layer {at} ({layer}) is no longer finite"
                 raise TrainingError(f"update {update}: the loss is {loss}: {where}; lower optimizer.lr")
-    raise TrainingError(f"update {update}: the loss is {loss}, although all weights are finite; look at the input")
+    if not is_finite:
+        why = "although the input and all weights are finite; look at the targets, and at what the neurons give out"
+        raise TrainingError(f"update {update}: the loss is {loss}, {why}")
+
+
+def check_input(net: Sequential, update: int) -> None:
+    """Raises: TrainingError if anything that came in since the last reset was not finite: it names the first."""
+    state = net[0].present
+    trace = None if state is None else state.trace.flatten(0, -2)  # (groups × batch, inputs)
+    if trace is None or bool(torch.isfinite(trace).all()):
+        return
+    row, channel = (~torch.isfinite(trace)).nonzero()[0].tolist()
+    where = f"input {channel} of sample {row % len(state.steps)}"
+    raise TrainingError(f"update {update}: the input is not finite: {where} is or was; look at the task's data")
 
 
 def check_health(net: Sequential, output: Tensor | None, update: int, *, rewarded: bool = False) -> None:
@@ -72,9 +110,10 @@ def check_health(net: Sequential, output: Tensor | None, update: int, *, rewarde
             is reset.
         rewarded: whether it learns from rewards. A reward that was expected teaches nothing, and no reward for a long
             time is no illness: a layer without a gradient then counts only if another layer has one.
-    Raises: DeadNetworkError that names the first such layer, from the input up, and what to try; TrainingError for a
-        gradient that is not finite.
+    Raises: DeadNetworkError that names the first such layer, from the input up, and what to try; TrainingError for an
+        input or a gradient that is not finite.
     """
+    check_input(net, update)
     if not bool((net[0].average_input() != 0).any()):
         raise DeadNetworkError(
             f"update {update}: the input is silent: no spike reaches layer 0; look at the task's rates"
@@ -97,3 +136,21 @@ def check_health(net: Sequential, output: Tensor | None, update: int, *, rewarde
         if is_idle and (is_taught or not rewarded):
             advice = "its neurons are all far below or far above threshold; change its threshold, or lower optimizer.lr"
             raise DeadNetworkError(f"update {update}: layer {at} ({layer}) gets no gradient; {advice}")
+
+
+def _why_nothing_is_learnt(net: Sequential) -> str:
+    """Which layers are silent, and whose gradients are zero, or so small that no optimizer makes anything of them."""
+    silent = [
+        f"layer {at} ({below}) is silent"
+        for at, (below, above) in enumerate(pairwise(net))
+        if above.present is not None and not bool((above.present.trace != 0).any())
+    ]
+    idle = []
+    for at, layer in enumerate(net):
+        found = [p.grad for p in layer.parameters() if p.requires_grad and p.grad is not None]
+        largest = max((float(gradient.abs().max()) for gradient in found), default=math.nan)
+        if largest < math.sqrt(torch.finfo(layer.weight.dtype).tiny):
+            idle.append(f"the gradient of layer {at} ({layer}) is {'zero' if largest == 0 else f'{largest:.1g}'}")
+    if not silent + idle:
+        return "no layer is silent and no gradient is zero; raise optimizer.lr"
+    return f"{', '.join(silent + idle)}; change the scale of its inputs or weights, or its threshold"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from typing import Any
 
+from tracetorch.runs.data import data_of
 from tracetorch.runs.records import to_json
 
 NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output", "diagnostics")
@@ -15,28 +15,36 @@ _SHORT = {"truncatedbptt": "tbptt"}
 """Rules whose class is not named as they are."""
 
 
-def group_of(config: Mapping[str, Any]) -> str:
-    """Hash of a resolved config without seeds, machine and paths: what runs share that differ by chance alone.
+def group_of(config: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:
+    """Hash of a resolved config without seeds, machine and outputs: what runs share that differ by chance alone.
 
-    Diagnostics change no number of a run but what it costs, as the machine does.
+    Data count by their content, wherever they lie. Diagnostics change no number of a run but what it costs, as the
+    machine does.
+
+    Args: data: hashes of the data by dotted key, as `data_of` gives them; read now, if None.
     """
-    return hash_of(_without_paths(_experiment(config), seeds=False))
+    return hash_of(_experiment(config, data, seeds=False))
 
 
-def id_of(config: Mapping[str, Any]) -> str:
-    """Hash of a resolved config with its seeds: what names one run, wherever it lies and on whichever device."""
-    return hash_of([_without_paths(_experiment(config), seeds=True), config.get("seed")])
+def id_of(config: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:
+    """Hash of a resolved config with its seeds: what names one run, wherever it lies and on whichever device.
+
+    Args: data: as of `group_of`.
+    """
+    return hash_of([_experiment(config, data, seeds=True), config.get("seed")])
 
 
 def facts_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says of a run that follows from its config alone."""
+    """What run.json says of a run that follows from its config, and from the data that the config names."""
     rule = config.get("rule")
     name = name_of(str(rule.get("_target_", ""))) if isinstance(rule, dict) else rule
+    data = data_of(config)
     return {
-        "id": id_of(config),
-        "group": group_of(config),
+        "id": id_of(config, data),
+        "group": group_of(config, data),
         "seed": config.get("seed"),
         "rule": name,
+        **({"data": data} if data else {}),
     }
 
 
@@ -46,22 +54,20 @@ def name_of(target: str) -> str:
     return _SHORT.get(name, name)
 
 
-def _experiment(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name not in NOT_THE_EXPERIMENT}
+def _experiment(config: Mapping[str, Any], data: Mapping[str, str] | None, *, seeds: bool) -> dict[str, Any]:
+    hashes = data_of(config) if data is None else data
+    inside = {name: value for name, value in config.items() if name not in NOT_THE_EXPERIMENT}
+    return {name: _identified(value, hashes, name, seeds) for name, value in inside.items()}
 
 
-def _without_paths(value: Any, *, seeds: bool) -> Any:
-    """The same values, but paths made alike, with or without the seeds that parts of a config have of their own."""
+def _identified(value: Any, data: Mapping[str, str], path: str, seeds: bool) -> Any:
+    """The same values, with data by their hash, and with or without the seeds that parts have of their own."""
     if isinstance(value, Mapping):
-        return {name: _without_paths(v, seeds=seeds) for name, v in value.items() if seeds or name != "seed"}
+        kept = {name: inner for name, inner in value.items() if seeds or name != "seed"}
+        return {name: _identified(inner, data, f"{path}.{name}", seeds) for name, inner in kept.items()}
     if isinstance(value, list | tuple):
-        return [_without_paths(inner, seeds=seeds) for inner in value]
-    return "<path>" if isinstance(value, str) and is_path(value) else value
-
-
-def is_path(value: str) -> bool:
-    """Whether a value of a config names a place rather than a thing."""
-    return os.sep in value or value in (".", "..", "~")
+        return [_identified(inner, data, f"{path}.{at}", seeds) for at, inner in enumerate(value)]
+    return {"data": data[path]} if path in data else value
 
 
 def hash_of(value: Any) -> str:

@@ -4,37 +4,63 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_HANG_UP = getattr(signal, "SIGHUP", None)  # Windows has none
+_SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, _HANG_UP) if number is not None)
+
+
+class Stopped(KeyboardInterrupt):
+    """Ends the body of `Interrupt.at_once`."""
 
 
 class Interrupt:
     """Turns the first Ctrl-C or SIGTERM into a wish that the loop reads; a second one stops at once.
 
-    One inside of another, such as that of a run in a search for better settings, lets the outer one know.
+    A terminal that hangs up (SIGHUP) is such a wish, too, but never the second: it may be reported several times. Where
+    hang-ups are ignored, as under nohup, they stay so. One inside of another, such as that of a run in a search for
+    better settings, lets the outer one know.
 
     Example: `with Interrupt() as wish: … if wish.stop: break`
     """
 
     def __init__(self) -> None:
         self.stop = False
+        self._asked = self._ends_at_once = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._wish) for number in _SIGNALS}
+            for number in _SIGNALS:
+                if number != _HANG_UP or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._wish)
         return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """A wish ends the body where it is; one from before, as it begins. Raises: Stopped."""
+        self._ends_at_once = True
+        try:
+            if self.stop:
+                raise Stopped
+            yield
+        finally:
+            self._ends_at_once = False
+
     def _wish(self, number: int, frame: FrameType | None) -> None:
         outer = getattr(self._before.get(signal.Signals(number)), "__self__", None)
         if isinstance(outer, Interrupt):
             outer._wish(number, frame)
-        if self.stop:
+        if self._asked and number != _HANG_UP:
             raise KeyboardInterrupt
-        self.stop = True
+        self.stop, self._asked = True, self._asked or number != _HANG_UP
+        if self._ends_at_once:
+            self._ends_at_once = False
+            raise Stopped

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.plot import TraceMeter
+from tracetorch.runs.progress import check_alike
 
 _MOST_ACTIONS = 16
 """Of so many actions at most it is recorded how often each was taken."""
@@ -127,7 +128,8 @@ class Life:
         return {"meter": self._meter.state(), "open": dict(self._open), **kept, **tensors}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
+        check_alike(self.state_dict(), state)
         self._meter.load(state["meter"])
         self._open, self._count, self._total = dict(state["open"]), state["count"].clone(), state["total"].clone()
         for name in _KEPT:

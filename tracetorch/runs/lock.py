@@ -1,16 +1,28 @@
-"""Who is at work in a folder: a lock that the system takes back when its process ends, however that ends."""
+"""Which folders a process is at work in: a lock that the system takes back when the process ends, however it ends."""
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
+
+from tracetorch.files import open_regular, open_to_append
 
 try:
     import fcntl
-except ImportError:  # not on Windows; there, nobody ever seems to be at work
+except ImportError:  # Windows, where no folder is ever seen as locked
     fcntl = None  # type: ignore[assignment]
 
 NAME = ".lock"
+
+_PATIENCE_SECONDS = 0.5
+"""How long a lock that is taken is tried again.
+
+`is_locked` must take a shared lock to see whether the exclusive one is held, and holds it for some microseconds. Only
+the locks of `fcntl.F_OFD_SETLK` can be asked for without being taken. They exist on Linux alone, and do not exclude
+`flock`, which earlier versions of traceTorch hold.
+"""
 
 
 class BusyError(RuntimeError):
@@ -21,22 +33,34 @@ class Lock:
     """A folder, for one process at a time.
 
     Args: folder: it gets a file `.lock`.
-    Raises: BusyError if another process, or another `Lock` of this one, has it; OSError where nothing can be written.
+    Raises: BusyError if another process, or another `Lock` of this one, has it; OSError where nothing can be written,
+        or if the lock's name is a link, a pipe or a device.
     """
 
-    _file: IO[str] | None = None
+    _file: BinaryIO | None = None
 
     def __init__(self, folder: Path):
-        self._file = (folder / NAME).open("a", encoding="ascii")
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while not self._take(folder / NAME):
+            if time.monotonic() > until:
+                raise BusyError(f"another process is at work in {folder}")
+            time.sleep(0.002)
+
+    def _take(self, path: Path) -> bool:
+        self._file = open_to_append(path)
         if fcntl is None:
-            return
+            return True
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        except BlockingIOError:
             self.release()
-            raise BusyError(f"another process is at work in {folder}") from error
-        except OSError:  # a file system without locks: then nobody can be told
-            return
+            return False
+        except OSError:  # a file system without locks
+            return True
+        if _is_at(self._file, path):
+            return True
+        self.release()  # the process that held the lock has removed the file, or the folder
+        return False
 
     def release(self) -> None:
         """Let others have it."""
@@ -49,16 +73,21 @@ class Lock:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process is at work there."""
+    """Whether a process is at work in a folder. A link, a pipe or a device with the lock's name is not a lock."""
     if fcntl is None:
         return False
     try:
-        with (folder / NAME).open(encoding="ascii") as file:
+        with open_regular(folder / NAME, follow=False) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
     except BlockingIOError:
         return True
-    except OSError:  # a file system without locks cannot tell
+    except (OSError, ValueError):  # there is no lock; or the file system has none
         return False
     return False
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat(follow_symlinks=False))
+    except OSError:
+        return False

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tracetorch import kernels
 from tracetorch.encode import mix_seed
+from tracetorch.runs.progress import check_alike
 
 _TOLD = 2  # what the seed is for, beside the weights (0) and the actions (1)
 
@@ -61,5 +62,6 @@ class PutBy:
         return {"sum": self._sum.clone(), "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
+        check_alike(self.state_dict(), state)
         self._sum, self._count = state["sum"].clone(), state["count"]

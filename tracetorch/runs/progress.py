@@ -6,6 +6,23 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torch import Tensor
+
+
+def check_alike(own: Any, found: Any, name: str = "state") -> None:
+    """Raises: ValueError if a state from a checkpoint has a value of another kind than one's own."""
+    if isinstance(own, Mapping) and isinstance(found, Mapping):
+        for key in own.keys() & found.keys():
+            check_alike(own[key], found[key], str(key))
+        return
+    shapes = [value.shape if isinstance(value, Tensor) else None for value in (own, found)]
+    kinds = [
+        next((kind for kind in ((int, float), Tensor, Mapping, list) if isinstance(value, kind)), type(value))
+        for value in (own, found)
+    ]
+    if kinds[0] != kinds[1] or shapes[0] != shapes[1]:
+        raise ValueError(f"{name!r} is {type(found).__name__}, not {type(own).__name__}")
+
 
 class Best:
     """The best evaluation so far, and how many there were since.
@@ -32,7 +49,8 @@ class Best:
         return {"score": self.score, "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
+        check_alike(self.state_dict(), state)
         self.score, self.waited = state["score"], state["waited"]
 
 
@@ -75,7 +93,8 @@ class Log:
         return {name.lstrip("_"): dict(v) if isinstance(v, dict) else v for name, v in vars(self).items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
+        check_alike(self.state_dict(), state)
         self.steps, self._steps_before = state["steps"], state["steps_before"]
         self._seconds_before, self._sums, self._counts = (
             state["seconds_before"],

@@ -6,16 +6,62 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from tracetorch.files import DEEPEST, MOST_ELEMENTS, open_regular, parse_json, read_text
 from tracetorch.printable import cell
+
+MOST_LINE_BYTES = 1 << 20
+"""Bound for a record."""
+
+MOST_TABLE_BYTES = 512 << 20
+"""Bound for a table of numbers."""
+
+LOST = "lost"
+"""Split of a record that marks a gap: `records` records of the updates `from_update` to `update` are lost."""
+
+_BYTES_FOR_AN_ELEMENT = 8  # of a record, at least: its name, its value and what separates them
+
+RESERVED = (
+    "update",
+    "split",
+    "loss",
+    "steps_per_second",
+    "train_seconds",
+    "memory_bytes",
+    "steps",
+    "episodes",
+    "switch",
+    "switches",
+)
+"""Fields of a record that are the project's own: no metric of a task is called so."""
+
+COSTS = ("_seconds", "_per_second", "_bytes")
+"""Endings of what depends on the machine, and is never compared."""
+
+
+class Measured(Protocol):
+    """A task, or an environment."""
+
+    metrics: tuple[str, ...]
+
+
+def check_metrics(task: Measured) -> None:
+    """Raises: ValueError for a metric that would replace another field of a record, or be taken for a cost."""
+    for name in task.metrics:
+        if name in RESERVED or name.endswith(COSTS):
+            why = "is a field of every record" if name in RESERVED else f"has an ending of costs ({', '.join(COSTS)})"
+            raise ValueError(f"{type(task).__name__}.metrics: {name!r} {why}; give the metric another name")
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """JSON that every reader takes: a number that is not finite becomes null."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False, ensure_ascii=False)
+    return json.dumps(plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -23,7 +69,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({name: cell(name) for name in columns})
     writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
@@ -31,27 +77,96 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The objects of a file with one in each line. A last line that was cut short is left out.
 
-    Raises: ValueError that names the line, if any other line is broken.
+    Memory: a small multiple of the file's size, whatever the file holds.
+    Raises: OSError; ValueError that names the line, if any other line is broken.
     """
-    lines = path.read_bytes().rstrip(b"\n").split(b"\n")
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:  # no JSON, or no UTF-8
-            if number < len(lines):
-                raise ValueError(f"{path}, line {number}, is no JSON: {error}") from None
-            continue
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}, is no object")
-        rows.append(row)
+    rows, elements = [], 0
+    with open_regular(path) as file:
+        room = MOST_ELEMENTS + os.fstat(file.fileno()).st_size // _BYTES_FOR_AN_ELEMENT
+        for number, line in enumerate(iter(partial(file.readline, MOST_LINE_BYTES), b""), 1):
+            elements += 1 + line.count(b",") + line.count(b"[") + line.count(b"{")
+            if elements > room:
+                raise ValueError(f"{path}, line {number}, has more elements than a run writes")
+            try:
+                row = parse_json(line)
+            except ValueError as error:  # no JSON, or no UTF-8
+                if len(line) == MOST_LINE_BYTES or file.read(1):
+                    raise ValueError(f"{path}, line {number}, is no JSON: {error}") from None
+                break
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}, line {number}, is no object")
+            rows.append(row)
     return rows
 
 
+def keep(lines: Iterable[bytes], count: int, update: int) -> tuple[list[bytes], dict[str, Any] | None]:
+    """The first lines of a file of records, with a mark where some are missing.
+
+    A power cut may cut a file short, or leave zeros in it, which hide where lines end. Then records are kept that are
+    whole and no later than the checkpoint; a test comes after the last one. The mark is a record of the split "lost"
+    that counts as the `records` that it stands for, so that the count of a checkpoint is the same before and after.
+
+    Args: count, update: how many records there were when a checkpoint was written, and after which update.
+    Returns: the lines; the mark, if it was put among them now.
+    """
+    kept: list[bytes] = []
+    missing, at = count, 0
+    gap: tuple[int, int] | None = None  # so many lines are kept before it, and the last is of this update
+    after: int | None = None  # update of the first line after it
+    for line in lines:
+        if not missing or len(line) == MOST_LINE_BYTES:  # what follows a hole of that size is left out
+            break
+        record = _whole(line)
+        weight = _weight(record)
+        if not 0 < weight <= missing:
+            gap, after = gap or (len(kept), at), None
+            continue
+        if gap and (_update(record, at) > update or record.get("split") == "test"):
+            continue
+        at = _update(record, at)
+        after = at if after is None else after
+        missing -= weight
+        kept.append(line)
+    if not missing:
+        return kept, None
+    place, before = gap or (len(kept), at)
+    end = update if gap is None or after is None else after
+    mark = {"update": max(before, end), "split": LOST, "records": missing, "from_update": before}
+    kept.insert(place, to_json(mark).encode() + b"\n")
+    return kept, mark
+
+
+def _whole(line: bytes) -> dict[str, Any]:
+    """The record in a line; empty if it is not whole."""
+    try:
+        record = parse_json(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _weight(record: Mapping[str, Any]) -> int:
+    """How many records a line stands for."""
+    if not record:
+        return 0
+    found = record.get("records") if record.get("split") == LOST else 1
+    return found if isinstance(found, int) else 0
+
+
+def _update(record: Mapping[str, Any], before: int) -> int:
+    found = record.get("update")
+    return found if isinstance(found, int) else before
+
+
 def read_csv(path: Path) -> dict[str, list[float]]:
-    """A CSV of numbers, column by column. Raises: ValueError that names the file, if it holds anything else."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+    """A CSV of numbers, column by column.
+
+    Raises: OSError; ValueError that names the file, if it holds anything else.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(path, MOST_TABLE_BYTES), newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{path} is no table: {error}") from None
     if not rows or any(len(row) != len(rows[0]) for row in rows):
         raise ValueError(f"{path} is no table: its rows differ in length")
     try:
@@ -60,11 +175,24 @@ def read_csv(path: Path) -> dict[str, list[float]]:
         raise ValueError(f"{path} holds something that is no number: {error}") from None
 
 
-def _finite(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON has it: numbers and arrays of NumPy and torch become numbers and lists, what is not finite None.
+
+    Anything else, such as an object, becomes the text that it shows itself as.
+    """
+    return _plain(value, ())
+
+
+def _plain(value: Any, within: tuple[int, ...]) -> Any:
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if id(value) in within or len(within) == DEEPEST or isinstance(value, bytes | bytearray):
+        return repr(value)
+    within = (*within, id(value))
     if isinstance(value, Mapping):
-        return {str(name): _finite(inner) for name, inner in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_finite(inner) for inner in value]
-    return value
+        return {str(name): _plain(inner, within) for name, inner in value.items()}
+    with suppress(Exception):
+        return _plain(value.tolist(), within)  # of NumPy and torch
+    return [_plain(inner, within) for inner in value] if isinstance(value, Collection) else repr(value)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tracetorch import plot, runs
+from tracetorch.files import WriteError
 from tracetorch.nn import Sequential
+from tracetorch.printable import printable
 from tracetorch.rules.rule import Rule
+from tracetorch.runs.failure import sentence
 from tracetorch.runs.learnt import decays, guessing
 from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.evaluate import evaluate, means
@@ -33,17 +37,22 @@ def report(
     *,
     figures: bool,
 ) -> None:
-    """Test the network as it is, and leave numbers, trials and figures in the run's folder."""
-    with run.timed("evaluate_seconds"):
-        test = evaluate(learner, task, loss, "test", window)
-    if test is None:
-        raise ValueError(f"{type(task).__name__} has no trials to test on")
-    run.summary |= test.means | task.summary(test.trials) | guessing(test.trials) | decays(learner.net, task.dt)
-    run.record({"update": run.summary["updates"], "split": "test", **test.means})
-    run.folder.write_table("trials.csv", {name: value.tolist() for name, value in test.trials.items()})
-    if figures:
-        with run.timed("plot_seconds"):
-            draw(run.folder, learner.net, task, test.trials)
+    """Test the network as it is, and leave numbers, trials and figures in the run's folder.
+
+    Of equal names in a summary, the run's own count, and not those of `Task.summary`.
+    """
+    with run.repeatable():
+        with run.timed("evaluate_seconds"):
+            test = evaluate(learner, task, loss, "test", window)
+        if test is None:
+            raise ValueError(f"{type(task).__name__} has no trials to test on")
+        own = run.summary | test.means
+        found = task.summary(test.trials) | guessing(test.trials) | decays(learner.net, task.dt)
+        run.summary = own | found | own
+        run.record({"update": run.summary["updates"], "split": "test", **test.means})
+        run.folder.write_table("trials.csv", {name: value.tolist() for name, value in test.trials.items()})
+        if figures:
+            _draw_or_warn(run, learner.net, task, test.trials)
 
 
 def report_play(
@@ -56,17 +65,32 @@ def report_play(
     figures: bool,
 ) -> None:
     """Play the episodes of the test with the network as it is; what is left is as `report` leaves it."""
-    with run.timed("evaluate_seconds"):
-        played = play(net, environment, policy, "test", window)
-    if not played:
-        raise ValueError(f"{type(environment).__name__} has no episodes to test on")
-    found = means(played, environment.metrics)
-    run.summary |= found | environment.summary(played) | decays(net, environment.dt)
-    run.record({"update": run.summary["updates"], "split": "test", "loss": None, **found})
-    run.folder.write_table("trials.csv", {name: value.tolist() for name, value in played.items()})
-    if figures:
-        with run.timed("plot_seconds"):
-            draw(run.folder, net, environment, played, policy=policy, window=window)
+    with run.repeatable():
+        with run.timed("evaluate_seconds"):
+            played = play(net, environment, policy, "test", window)
+        if not played:
+            raise ValueError(f"{type(environment).__name__} has no episodes to test on")
+        found = means(played, environment.metrics)
+        own = run.summary | found
+        run.summary = own | environment.summary(played) | decays(net, environment.dt) | own
+        run.record({"update": run.summary["updates"], "split": "test", "loss": None, **found})
+        run.folder.write_table("trials.csv", {name: value.tolist() for name, value in played.items()})
+        if figures:
+            _draw_or_warn(run, net, environment, played, policy=policy, window=window)
+
+
+def _draw_or_warn(run: runs.Run, *what: Any, **how: Any) -> None:
+    """A run that is trained and tested does not fail for a figure."""
+    with run.timed("plot_seconds"):
+        for name, why in draw(run.folder, *what, **how).failed.items():
+            run.warn(f"no figure {name}: {why}")
+
+
+class Drawn(NamedTuple):
+    """What came of the figures of a run."""
+
+    names: list[str]
+    failed: dict[str, str]  # why, by the name of a figure or of several
 
 
 def draw(
@@ -77,28 +101,75 @@ def draw(
     *,
     policy: Callable[[Tensor], Tensor] | None = None,
     window: int | None = None,
-) -> list[str]:
-    """Draw a run's figures from what its folder holds.
+) -> Drawn:
+    """Draw a run's figures from what its folder holds; one that cannot be drawn keeps no other from it.
 
     Args:
         trials: of the test; None if the run never came so far, and then their figures are left out.
         policy, window: as `watch` takes them, for an episode of an environment; without the first none is drawn.
-    Returns: the names of the figures.
+    Raises: WriteError if a figure is drawn and cannot be written.
     """
-    reference = None if trials is None else task.summary(trials).get("ideal_accuracy")
     records = folder.records()
-    figures = {
-        "learning": plot.learning(records, metric=task.metrics[0], reference=reference),
-        "parameters": plot.distributions(net),
-        **({} if trials is None else task.figures(trials)),
+    groups = {
+        "learning": lambda: _of_records(records, task, trials),
+        "parameters": lambda: {"parameters": plot.distributions(net)},
+        f"of {type(task).__name__}": lambda: {} if trials is None else task.figures(trials),
+        "lifetime": lambda: figures_of_life(records, task.output_names),
+        "returns": lambda: _of_episodes(records, net, task, policy, window),
+        "raster": lambda: _of_example(net, task),
+        "receptive_fields": lambda: _of_weights(net, task),
     }
+    return _save(folder, groups)
+
+
+def _save(folder: runs.RunFolder, groups: dict[str, Callable[[], dict[str, Figure]]]) -> Drawn:
+    """Draw groups of figures, each in a function, and save them: the last of a name counts."""
+    figures: dict[str, Figure] = {}
+    failed: dict[str, str] = {}
+    for name, make in groups.items():
+        with _noting(failed, name):
+            figures |= make()
+    drawn = []
+    for name, figure in figures.items():
+        with _noting(failed, name):
+            plot.save(figure, folder.plot(name))
+            drawn.append(name)
+    return Drawn(drawn, failed)
+
+
+@contextmanager
+def _noting(failed: dict[str, str], name: str) -> Iterator[None]:
+    try:
+        yield
+    except WriteError:
+        raise
+    except (Exception, SystemExit) as error:
+        failed[printable(name)] = sentence(error)
+
+
+def _of_records(records: list[dict[str, Any]], task: Task | Environment, trials: Trials | None) -> dict[str, Figure]:
+    reference = None if trials is None else task.summary(trials).get("ideal_accuracy")
+    figures = {"learning": plot.learning(records, metric=task.metrics[0], reference=reference)}
     if any(record.get("split") == "gradient" for record in records):
         figures["gradient"] = plot.gradient(records)
-    figures |= figures_of_life(records, task.output_names)
-    if isinstance(task, Environment) and has_long_episodes(records, task.lanes):
-        figures["returns"] = plot.returns(records)
-        if policy is not None:
-            figures["episode"] = _episode(net, task, policy, window)
+    return figures
+
+
+def _of_episodes(
+    records: list[dict[str, Any]],
+    net: Sequential,
+    task: Task | Environment,
+    policy: Callable[[Tensor], Tensor] | None,
+    window: int | None,
+) -> dict[str, Figure]:
+    if not isinstance(task, Environment) or not has_long_episodes(records, task.lanes):
+        return {}
+    figures = {"returns": plot.returns(records)}
+    return figures if policy is None else {**figures, "episode": _episode(net, task, policy, window)}
+
+
+def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
+    figures = {}
     shown, marks = task.example()
     xs = shown.xs if isinstance(shown, Batch) else shown
     marks = {name: (start * (task.dt or 1), stop * (task.dt or 1)) for name, (start, stop) in marks.items()}
@@ -108,16 +179,15 @@ def draw(
     if spikes:
         readout = None if last in spikes else (last, layers[last])
         figures["raster"] = plot.raster(spikes, dt=task.dt, marks=marks, readout=readout, names=task.output_names)
-    first = net[0]
-    threshold = getattr(first, "threshold", None)
+    threshold = getattr(net[0], "threshold", None)
     if threshold is not None:
         figures["membrane"] = plot.membrane(membrane, list(layers.values())[1], threshold.detach().cpu(), dt=task.dt)
+    return figures
+
+
+def _of_weights(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
     image = task.input_image()
-    if image is not None:
-        figures["receptive_fields"] = plot.receptive_fields(first.weight.detach().cpu(), image)
-    for name, figure in figures.items():
-        plot.save(figure, folder.plot(name))
-    return list(figures)
+    return {} if image is None else {"receptive_fields": plot.receptive_fields(net[0].weight.detach().cpu(), image)}
 
 
 def _episode(
@@ -137,10 +207,12 @@ def has_long_episodes(records: list[dict[str, Any]], lanes: int) -> bool:
     return last is not None and 0 < last["episodes"] < last["update"] * lanes
 
 
-def draw_life(folder: runs.RunFolder, names: Sequence[str] | None) -> None:
-    """Draw what `figures_of_life` gives for a run in its folder."""
-    for name, figure in figures_of_life(folder.records(), names).items():
-        plot.save(figure, folder.plot(name))
+def draw_life(run: runs.Run, names: Sequence[str] | None) -> None:
+    """Draw what `figures_of_life` gives for a run; what cannot be drawn is a warning."""
+    for name, why in _save(
+        run.folder, {"lifetime": lambda: figures_of_life(run.folder.records(), names)}
+    ).failed.items():
+        run.warn(f"no figure {name}: {why}")
 
 
 def figures_of_life(records: list[dict[str, Any]], names: Sequence[str] | None) -> dict[str, Figure]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from tracetorch.files import leads_out, open_regular, real
+from tracetorch.runs.aside import REMOVING, aside, remove_abandoned
 from tracetorch.runs.lock import BusyError, Lock, is_locked
 from tracetorch.runs.state import State, last_record, metric_of, state_of
 
+_HALF = "half removed"
 _FAILED, _UNFINISHED = ("failed", "broken"), ("interrupted", "killed")
 
 
@@ -32,68 +34,136 @@ class Rubbish(NamedTuple):
         return f"{days:.0f} days old" if days >= 2 else f"{hours:.0f} hours old" if hours >= 2 else "new"
 
 
+class Unread(NamedTuple):
+    """A folder of which nothing can be said at the moment, and which is left alone."""
+
+    path: Path
+    why: str
+
+
 def choose(
     root: Path, *, failed: bool, unfinished: bool, older_than_seconds: float | None, keep_best: int
-) -> list[Rubbish]:
-    """Runs below a folder that are asked for.
+) -> tuple[list[Rubbish], list[Unread]]:
+    """Runs below a folder that are asked for, and what killed removals left.
 
     Args:
         failed: those that failed, or whose run.json is broken.
         unfinished: those that were interrupted or killed. With neither, all that have ended.
         older_than_seconds: of these, only those to which nothing was written for so long.
         keep_best: how many completed runs of each experiment to spare, the best by their test.
-    Returns: in the order of their paths. None that is at work or belongs to a sweep that is, and none that a symbolic
-        link leads to, that holds other runs, or that has no config and so may be something else.
+    Returns: in the order of their paths, the runs, and the folders that the system cannot read now. None that is at
+        work, is evaluated, or belongs to a sweep that is at work, and none that a symbolic link leads to, that holds
+        other runs, or that has no config and so may be something else.
     """
-    found = {path: state_of(path) for path in _runs(root)}
+    paths, halves, unread = _runs(root)
+    found = {path: state_of(path) for path in paths}
+    for path, state in list(found.items()):
+        if why := state.error if state.status == "unreadable" else _unread_records(path) if keep_best else "":
+            unread.append(Unread(path, why))
+            del found[path]
     spared = _best(found, keep_best)
     chosen = []
-    for path, state in sorted(found.items()):
-        age = time.time() - _last_written(path)
+    for path, state in found.items():
+        try:
+            age = time.time() - _last_written(path)
+        except OSError as error:  # it went a moment ago, or cannot be looked at
+            unread.append(Unread(path, _reason(error)))
+            continue
         wanted = _FAILED * failed + _UNFINISHED * unfinished
         asked = state.status in wanted if wanted else state.is_over
         old = older_than_seconds is None or age > older_than_seconds
-        if asked and old and path not in spared and not is_locked(path.parent):
+        if asked and old and path not in spared and not _in_use(path) and not is_locked(path.parent):
             chosen.append(Rubbish(path, state.status, age, _size(path) / 2**20))
-    return chosen
+    for path in halves:
+        if not is_locked(path):
+            chosen.append(Rubbish(path, _HALF, time.time() - _last_written(path), _size(path) / 2**20))
+    return sorted(chosen), sorted(unread)
 
 
 def remove(path: Path, root: Path) -> bool:
     """Remove a run's folder, and those that are empty without it, up to `root`.
 
+    It first goes into a hidden folder next to it: if this process is killed, no verb takes the rest for a run, and the
+    next `choose` lists it.
+
     Returns: False if it has come into use.
     Raises: OSError for what cannot be removed; ValueError if it does not lie below `root`.
     """
-    if not path.resolve().is_relative_to(root.resolve()) or path.resolve() == root.resolve():
+    if leads_out(path, root) or real(path) == real(root):
         raise ValueError(f"{path} does not lie below {root}")
-    try:
-        lock = Lock(path)
-    except BusyError:
-        return False
-    try:
-        shutil.rmtree(path)
-    finally:
-        lock.release()
-    for parent in path.parents:
-        if parent.resolve() == root.resolve():
+    removed = remove_abandoned(path) if path.name.startswith(REMOVING) else _remove_run(path)
+    for parent in path.parents if removed else ():
+        if real(parent) == real(root):
             break
         with suppress(OSError):  # it is not empty: other runs live there
             parent.rmdir()
+    return removed
+
+
+def _remove_run(path: Path) -> bool:
+    locks: list[Lock] = []
+    try:
+        for folder in (path, *_evaluations(path)):
+            locks.append(Lock(folder))
+        with aside(path.parent, REMOVING) as hidden:
+            path.rename(hidden / path.name)
+    except BusyError:
+        return False
+    finally:
+        for lock in locks:
+            lock.release()
     return True
 
 
-def _runs(root: Path) -> list[Path]:
-    """Folders with a run.json and a config.yaml, in which no other run lies but evaluations."""
-    found = []
-    for folder, names, files in os.walk(root, followlinks=False):
+def _in_use(path: Path) -> bool:
+    return is_locked(path) or any(is_locked(folder) for folder in _evaluations(path))
+
+
+def _evaluations(path: Path) -> list[Path]:
+    """Folders in which evaluations of a run may be at work, as many as can be seen."""
+    with suppress(OSError):
+        return [Path(entry) for entry in os.scandir(path / "eval") if entry.is_dir(follow_symlinks=False)]
+    return []
+
+
+def _runs(root: Path) -> tuple[list[Path], list[Path], list[Unread]]:
+    """Folders with a run.json and a config.yaml, in which no other run lies but evaluations.
+
+    Returns: these; folders that a killed removal left; folders that cannot be listed.
+    """
+    found, halves = [], []
+    unread: list[Unread] = []
+
+    def complain(error: OSError) -> None:
+        unread.append(Unread(Path(error.filename), _reason(error)))
+
+    for folder, names, files in os.walk(root, onerror=complain, followlinks=False):
         path = Path(folder)
+        halves += [path / name for name in names if name.startswith(REMOVING) and not (path / name).is_symlink()]
+        names[:] = [name for name in names if not name.startswith(REMOVING)]
         if path == root or not {"run.json", "config.yaml"} <= set(files):
             continue
         others = (other.relative_to(path).parts[0] for other in path.rglob("run.json"))
         if not set(others) - {"run.json", "eval"}:
             found.append(path)
             names.clear()
-    return found
+    return found, halves, unread
+
+
+def _unread_records(path: Path) -> str:
+    """Why the system cannot read the records of a run now; "" if it can, or if there are none."""
+    try:
+        with open_regular(path / "metrics.jsonl") as file:
+            file.read(1)
+    except (FileNotFoundError, ValueError):
+        return ""
+    except OSError as error:
+        return f"{path / 'metrics.jsonl'} cannot be read: {_reason(error)}"
+    return ""
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
 
 
 def _best(found: dict[Path, State], count: int) -> set[Path]:

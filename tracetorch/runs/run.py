@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
-from tracetorch.files import remove_remains
+from tracetorch.files import remove_remains, writing
 from tracetorch.nn import Sequential
 from tracetorch.runs import environment
 from tracetorch.runs.checkpoint import load_checkpoint, restore_random, save_checkpoint
+from tracetorch.runs.failure import named
 from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.identity import facts_of
-from tracetorch.runs.interrupt import Interrupt
+from tracetorch.runs.interrupt import Interrupt, Stopped
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.memory import TrainingMemory, costs, peak_memory_bytes
-from tracetorch.runs.records import to_csv
+from tracetorch.runs.records import plain, to_csv
 from tracetorch.runs.state import state_of
 
 Listener = Callable[[str, dict[str, Any]], str | None]
 """Called with what happens ("start", "progress", "record", "end") and its values; the command line shows it.
 
-What it answers to a "record", if anything, is why the run should end early: after the present update, as interrupted.
+What it answers to a "record", if anything, is why the run should end early: after the present update, as interrupted. A
+listener that fails is not called again, but for the "end": a run needs none.
 """
 
 
@@ -43,15 +46,20 @@ class Resumable(Protocol):
 class Run:
     """A run: not on disk until it is entered, whole on disk whenever it ends.
 
+    It begins in `_begin` and ends in `_end`, each a sequence of steps that can be repeated: a run that was killed
+    between two of them is gone on with as any other. However it ends, run.json is the last file to say so.
+
     Args:
         config: the resolved config, plain dicts and lists.
-        files: further files for the folder, by name, such as {"config.yaml": …}.
+        files: further files for the folder, by name, such as {"config.yaml": …}, in the order in which to write them.
         root, exactly: see `RunFolder.reserve`.
         below: the folder in `root` that it goes to; that of its experiment, if None.
         again: go on in this folder, from its latest checkpoint, instead of in a new one.
+        base: what relative paths start from; the working directory, if None. A part may change that later.
         experiment: its name, for the folder and for run.json.
+        kind: "training" can be resumed; "evaluation" is done again instead.
         listener: told of everything that happens.
-    Raises: BusyError if another process is at work in the folder `again`.
+    Raises: BusyError if another process is at work in the folder `again`; files.WriteError if its lock cannot be had.
     Example: `with run: run.record({"update": 1, "loss": .7}); run.summary["accuracy"] = .98`
     """
 
@@ -66,31 +74,66 @@ class Run:
         below: str | None = None,
         exactly: Path | None = None,
         again: RunFolder | None = None,
+        base: Path | None = None,
         files: dict[str, str] | None = None,
+        kind: Literal["training", "evaluation"] = "training",
         listener: Listener | None = None,
     ):
-        self.config, self.experiment, self._files = config, experiment, files or {}
-        self._root, self._below, self._exactly = root, below or experiment, exactly
-        self._listener = listener or (lambda event, values: None)
-        self._again, self._lock = again, Lock(again.path) if again else None
+        self.config, self.experiment, self.kind, self._files = config, experiment, kind, files or {}
+        typed = again.path if again else exactly or root
+        self._base = base or Path.cwd()
+        self._is_relative = not typed.is_absolute()
+        self._root, self._below = self._base / root, below or experiment
+        self._exactly = self._base / exactly if exactly else None
+        self._again = RunFolder(self._base / again.path) if again else None
+        self._lock = None
+        if self._again:
+            with writing():
+                self._lock = Lock(self._again.path)
+        self._listener, self._is_heard = listener, listener is not None
         self._interrupt = Interrupt()
         self.device = torch.device("cpu")
         self.summary: dict[str, Any] = {}
         self.timings: dict[str, float] = {}
+        self.warnings: list[str] = []
         self.planned_updates: int | None = None
         self.status = "new"
         self._gave_up, self._unwanted = False, ""
-        self._kept_records, self._wall_before = 0, 0.0
+        self._kept_records, self._kept_bytes, self._restored, self._wall_before = 0, 0, 0, 0.0
+        self._run_id: str | None = None
+        self._lost: dict[str, Any] | None = None
         self._memory: TrainingMemory | None = None
 
     @property
+    def shown(self) -> Path:
+        """The run's folder as it was typed: relative to where the run began, if that was."""
+        path = self.folder.path
+        return path.relative_to(self._base) if self._is_relative and path.is_relative_to(self._base) else path
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether it goes on in the folder of an earlier one."""
+        return self._again is not None
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether a signal asked for the run's end, in time or not."""
+        return self._interrupt.stop
+
+    @property
     def interrupted(self) -> bool:
-        """Whether somebody wishes the run to stop; the loop should end after the present update."""
-        return self._interrupt.stop or bool(self._unwanted)
+        """Whether the run is to stop, by a signal or by its listener; the loop ends after the present update."""
+        return self.asked_to_stop or bool(self._unwanted)
 
     def give_up(self) -> None:
-        """Say that the run ends early, as was wished; a wish that comes after the last update ends nothing."""
+        """Say that the run ends before all updates are done, as was wished."""
         self._gave_up = True
+
+    @contextmanager
+    def repeatable(self) -> Iterator[None]:
+        """Around what follows the last checkpoint: a signal ends it at once, and `resume` repeats it."""
+        with self._interrupt.at_once():
+            yield
 
     def restore(self, net: Sequential, optimizer: torch.optim.Optimizer, **parts: Resumable) -> int:
         """Go back to the latest checkpoint, if this run goes on in a folder that has one. To be called before entering.
@@ -108,10 +151,13 @@ class Run:
                 part.load_state_dict(found["parts"][name])
             restore_random(found["random"])
             self.timings, self._wall_before = dict(found["timings"]), found["wall_seconds"]
-            self._kept_records = found["records"]
-            return int(found["update"])
+            self._kept_records, self._restored, self._run_id = found["records"], found["update"], found.get("run_id")
         except KeyError as error:
             raise ValueError(f"{path} belongs to another kind of run: it has no {error}") from error
+        except Exception as error:  # a part raises whatever a state of another kind makes it raise
+            why = str(error) if isinstance(error, ValueError) else type(error).__name__
+            raise ValueError(f"{path} belongs to another kind of run ({why})") from error
+        return self._restored
 
     def save(
         self, name: str, net: Sequential, optimizer: torch.optim.Optimizer, update: int, **parts: Resumable
@@ -120,7 +166,10 @@ class Run:
         states = {part: value.state_dict() for part, value in parts.items()}
         counters = {"update": update, "records": self._kept_records, "parts": states}
         clock = {"timings": dict(self.timings), "wall_seconds": self._wall_seconds()}
-        save_checkpoint(self.folder.checkpoint(name), net, optimizer, **counters, **clock)
+        counters["run_id"] = self._facts["run_id"]
+        with writing():
+            self.folder.sync_records()  # a checkpoint that survives a power cut counts on the records before it
+            save_checkpoint(self.folder.checkpoint(name), net, optimizer, **counters, **clock)
         self._saved = time.perf_counter()
 
     def seconds_since_save(self) -> float:
@@ -129,43 +178,125 @@ class Run:
 
     def __enter__(self) -> Run:
         self._started = self._saved = time.perf_counter()
-        if self._again:
-            self.folder = self._again
-            self.folder.keep_records(self._kept_records)
-            remove_remains(self.folder.path)
-            remove_remains(self.folder.checkpoint("latest").parent)
-            for name, content in self._files.items():  # it may have been stopped before they were there
-                if not (self.folder.path / name).exists():
-                    self.folder.write_text(name, content)
-            (self.folder.path / "error.txt").unlink(missing_ok=True)
-            self._begin()
-        else:
-            self._reserve()
         self._interrupt.__enter__()
-        where = {"folder": self.folder.path, "device": self._facts["device"]}
-        self._listener("start", {**where, "again": self._again is not None})
+        try:
+            self._begin()
+            where = {"folder": self.shown, "device": self._facts["device"], "lost": self._lost}
+            self._tell("start", {**where, "again": self.is_resumed})
+        except BaseException as error:
+            if self.status == "running":
+                self.__exit__(type(error), error, error.__traceback__)
+            else:
+                self.release()
+                self._interrupt.__exit__()
+            raise
         return self
 
-    def _reserve(self) -> None:
-        self.folder = RunFolder.reserve(self._root, self._below, facts_of(self.config)["id"], self._exactly)
+    def _begin(self) -> None:
+        """From the folder to run.json; of a new run that comes no further, nothing is left."""
+        if self._again:
+            self.folder = self._again
+            with writing():
+                self._forget()
+                self._write_missing()
+                self._write_facts("running")
+            return
+        with writing():
+            self.folder = RunFolder.reserve(self._root, self._below, facts_of(self.config)["id"], self._exactly)
         try:
-            self._lock = Lock(self.folder.path)
-            for name, content in self._files.items():
-                self.folder.write_text(name, content)
-            self._begin()
+            with writing():
+                self._lock = Lock(self.folder.path)
+                self._write_missing()
+                self._write_facts("running")
         except BaseException:
             self.release()
-            self.folder.remove()
+            with suppress(OSError):
+                self.folder.remove()
             raise
 
-    def _begin(self) -> None:
-        """Write what is known before the first update."""
-        before = {}
-        if self._again:
-            before = state_of(self.folder.path).facts  # of a broken run.json nothing: it is written anew
-        self._facts = {
+    def _forget(self) -> None:
+        """Remove what lies in the folder from after the checkpoint, and what a killed process had begun to write."""
+        self._lost = self.folder.keep_records(self._kept_records, self._restored)
+        self._kept_bytes = self._bytes_of_records()
+        remove_remains(self.folder.path)
+        remove_remains(self.folder.checkpoint("latest").parent)
+        (self.folder.path / "error.txt").unlink(missing_ok=True)
+
+    def _write_missing(self) -> None:
+        for name, content in self._files.items():
+            if not (self.folder.path / name).exists():
+                self.folder.write_text(name, content)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """End the run, whatever was raised; a signal that ended `repeatable` goes no further."""
+        try:
+            if error is not None and not isinstance(error, KeyboardInterrupt):
+                self._fail(error)
+            elif error is not None or self._gave_up:
+                self._end("interrupted", self._unwanted or None)
+            else:
+                self._end("completed")
+        finally:
+            self.release()
+            self._interrupt.__exit__()
+            self._tell("end", {"status": self.status})
+        return isinstance(error, Stopped)
+
+    def _end(self, status: str, reason: str | None = None) -> None:
+        """Write what a run leaves. Raises: what keeps it from that, after which the run is a failed one."""
+        try:
+            if status == "completed":  # one that was interrupted may be in the middle of a record
+                self._check_records()
+            self._measure()
+            self._write_missing()
+            self._write_table()
+            self._write_facts(status, reason)
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        """The same with the traceback, as far as it can be written: the first error is the one to report."""
+        self.status = "failed"
+        with suppress(Exception):
+            self.folder.write_text("error.txt", "".join(traceback.format_exception(error)))
+        with suppress(Exception):
+            self._measure()
+        with suppress(Exception):
+            self._write_table()
+        with suppress(Exception):
+            self._write_facts("failed", named(error))
+
+    def release(self) -> None:
+        """Let other processes have the folder. To be called for a run that goes on, and is not entered."""
+        if self._lock:
+            self._lock.release()
+
+    def _measure(self) -> None:
+        training = costs(self.summary.get("updates"), self.timings.get("train_seconds"), self._memory)
+        self.summary |= {**training, "peak_memory_bytes": peak_memory_bytes(self.device)}
+        self.summary = plain(self.summary | {"wall_seconds": self._wall_seconds()})
+
+    def _write_table(self) -> None:
+        self.folder.write_text("metrics.csv", to_csv(self.folder.records()))
+
+    def _write_facts(self, status: str, error: str | None = None) -> None:
+        """Write run.json; what does not change in a run is looked up once."""
+        if self.status == "new":
+            self._facts = self._first_facts()
+        later = {"summary": self.summary, "timings": self.timings, "warnings": self.warnings, "error": error}
+        self.folder.write_json("run.json", {"status": status, **self._facts, **later})
+        self.status = status
+
+    def _first_facts(self) -> dict[str, Any]:
+        before = state_of(self.folder.path).facts if self._again else {}  # nothing, if run.json is broken
+        return {
+            "kind": self.kind,
             "experiment": self.experiment,
             **facts_of(self.config),
+            "run_id": before.get("run_id") or self._run_id or secrets.token_hex(8),
             "device": environment.device_name(self.device),
             "planned_updates": self.planned_updates,
             "started": before.get("started") or environment.now(),
@@ -174,49 +305,45 @@ class Run:
             "versions": environment.versions(),
             "git": environment.git_revision(),
             "settings": environment.settings(),
+            "config": self.config,  # what the checkpoints are of, whatever becomes of config.yaml
         }
-        self._settle("running")
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._interrupt.__exit__()
-        training = costs(self.summary.get("updates"), self.timings.get("train_seconds"), self._memory)
-        self.summary |= {**training, "peak_memory_bytes": peak_memory_bytes(self.device)}
-        self.summary["wall_seconds"] = self._wall_seconds()
-        try:
-            if kind is None:
-                if self._gave_up:
-                    self._settle("interrupted", self._unwanted or None)
-                else:
-                    self._settle("completed")
-                return
-            self.status = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
-            with suppress(OSError):  # where nothing can be written any more, the first error is the one to tell
-                if self.status == "failed":
-                    self.folder.write_text("error.txt", "".join(traceback.format_exception(kind, error, trace)))
-                self._settle(self.status, None if self.status != "failed" else f"{kind.__name__}: {error}")
-        except OSError:
-            self.status = "failed"
-            raise
-        finally:
-            self.release()
-            self._listener("end", {"status": self.status})
-
-    def release(self) -> None:
-        """Let other processes have the folder. To be called by who does not enter a run that goes on."""
-        if self._lock:
-            self._lock.release()
 
     def progress(self, done: int, total: int | None, **values: float) -> None:
         """Say how far the run is, `total` being None if it has no end; shown, not kept."""
-        self._listener("progress", {"done": done, "total": total, **values})
+        self._tell("progress", {"done": done, "total": total, **values})
 
     def record(self, values: dict[str, Any]) -> None:
-        """Keep one line of numbers, and show it."""
+        """Keep one line of numbers, and show it. Raises: RuntimeError if earlier ones have gone."""
+        self._check_records()
         self.folder.append_record(values)
-        self._kept_records += 1
-        self._unwanted = self._listener("record", values) or self._unwanted
+        self._kept_records, self._kept_bytes = self._kept_records + 1, self._bytes_of_records()
+        self._unwanted = self._tell("record", values) or self._unwanted
+
+    def _check_records(self) -> None:
+        size = self._bytes_of_records()
+        if size != self._kept_bytes:
+            path = self.folder.path / "metrics.jsonl"
+            raise RuntimeError(f"{path} was changed during the run: it has {size} bytes instead of {self._kept_bytes}")
+
+    def _bytes_of_records(self) -> int:
+        try:
+            return (self.folder.path / "metrics.jsonl").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def warn(self, sentence: str) -> None:
+        """Note what went wrong without harm to the run: it goes into run.json."""
+        self.warnings.append(sentence)
+
+    def _tell(self, event: str, values: dict[str, Any]) -> str | None:
+        """Returns: what the listener answers."""
+        if self._listener is None or not (self._is_heard or event == "end"):
+            return None
+        try:
+            return self._listener(event, values)
+        except (Exception, SystemExit):  # such as a closed pipe behind stdout, for which rich exits
+            self._is_heard = False
+            return None
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -236,11 +363,3 @@ class Run:
 
     def _wall_seconds(self) -> float:
         return self._wall_before + time.perf_counter() - self._started
-
-    def _settle(self, status: str, error: str | None = None) -> None:
-        """Write run.json, and metrics.csv once the run is over."""
-        self.status = status
-        facts = {"status": status, **self._facts, "summary": self.summary, "timings": self.timings, "error": error}
-        self.folder.write_json("run.json", facts)
-        if status != "running":
-            self.folder.write_text("metrics.csv", to_csv(self.folder.records()))

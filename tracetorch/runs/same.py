@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tracetorch.runs.checkpoint import read_checkpoint
 from tracetorch.runs.folder import RunFolder
 
 
@@ -31,7 +32,9 @@ def difference(one: RunFolder, other: RunFolder, *, as_far_as_it_came: bool = Fa
     if weights.keys() != their.keys():
         return "their networks have different parameters"
     for name, value in weights.items():
-        if value.shape != their[name].shape or not torch.equal(value, their[name]):
+        other_value = their[name]
+        alike = (value.shape, value.dtype) == (other_value.shape, other_value.dtype)
+        if not alike or not torch.equal(value, other_value):
             return f"all records agree, but the weights do not: {name}"
     return ""
 
@@ -44,7 +47,14 @@ def circumstances(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
         for name in {**left, **right}:
             if left.get(name) != right.get(name):
                 said.append(f"{name}: {left.get(name)} then, {right.get(name)} now")
+    said += [f"the data of {key} had another content" for key in other_data(facts, others)]
     return said
+
+
+def other_data(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
+    """The keys that named data of one content in one run, and of another content in the other, as far as both say."""
+    left, right = (_named("data", found.get("data")) for found in (facts, others))
+    return [name for name in left if left[name] and right.get(name) and left[name] != right[name]]
 
 
 def _named(group: str, value: Any) -> dict[str, Any]:
@@ -56,8 +66,7 @@ def _timeless(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)["net"]
-        return {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    except Exception as error:  # torch raises whatever its unpickler meets
-        raise ValueError(f"{path} is missing or damaged ({type(error).__name__})") from error
+    weights = read_checkpoint(path).get("net")
+    if not isinstance(weights, dict):
+        raise ValueError(f"{path} is damaged: it has no weights")
+    return {name: value for name, value in weights.items() if isinstance(value, Tensor)}

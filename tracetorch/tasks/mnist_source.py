@@ -86,13 +86,14 @@ def _is_folder(path: Path) -> bool:
 def _read(folder: Path) -> Digits:
     parts = []
     for split in ("train", "t10k"):
-        images = idx.read(idx.find(folder, f"{split}-images-idx3-ubyte"))
-        labels = idx.read(idx.find(folder, f"{split}-labels-idx1-ubyte"))
-        if images.ndim != 3 or labels.shape != images.shape[:1] or not images.numel():
-            shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
+        paths = [idx.find(folder, f"{split}-{name}-ubyte") for name in ("images-idx3", "labels-idx1")]
+        of_images, of_labels = map(idx.shape_of, paths)  # before anything is unfolded
+        if len(of_images) != 3 or of_labels != of_images[:1] or 0 in of_images:
             raise ValueError(
-                f"{folder}: the {split} images and labels do not belong together, their shapes are {shapes}"
+                f"{folder}: the {split} images and labels do not belong together, their shapes are "
+                f"{of_images} and {of_labels}"
             )
+        images, labels = map(idx.read, paths)
         if int(labels.max()) > 9:
             raise ValueError(
                 f"{folder}: the {split} labels must be digits, 0 to 9, but one of them is {int(labels.max())}"

@@ -1,0 +1,172 @@
+"""Configs as files and as plain values, read with care: nothing in them is followed, called, unfolded or waited for."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tracetorch import files
+from tracetorch.cli.errors import UsageError, shorten
+
+_REFERENCE = re.compile(r"\$\{[A-Za-z_.][\w.]*\}", re.ASCII)
+"""Names another value of the same config; anything else between the braces calls a function."""
+
+_FLOAT = re.compile(
+    r"""[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
+       |[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+
+       |[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?
+       |[-+]?\.(?:inf|Inf|INF)
+       |\.(?:nan|NaN|NAN)""",
+    re.VERBOSE,
+)
+_NOT_FINITE = {".inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
+_NUMBER, _DATE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
+
+
+def _numbers_as_typed(resolver: Any) -> Any:
+    """A loader or dumper of PyYAML for which 1e-4 is a number, and a date is a word."""
+    kinds = {
+        first: [(tag, pattern) for tag, pattern in known if tag not in (_NUMBER, _DATE)]
+        for first, known in resolver.yaml_implicit_resolvers.items()
+    }
+    resolver.yaml_implicit_resolvers = kinds
+    resolver.add_implicit_resolver(_NUMBER, re.compile(f"(?:{_FLOAT.pattern})$", re.VERBOSE), list("-+0123456789."))
+    return resolver
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """The C loader is ten times as fast, where PyYAML was built with it."""
+
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(problem=f"the key {shorten(key.value)!r} occurs twice")
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        return dict(super().construct_mapping(node, deep=deep))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what the loader reads back as the same values; the same list in two places is written twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_numbers_as_typed(_Loader)
+_numbers_as_typed(_Dumper)
+
+
+def to_yaml(config: dict[str, Any]) -> str:
+    """A config as its file holds it."""
+    return str(yaml.dump(config, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False))
+
+
+def portable(value: Any) -> Any:
+    """Plain values as JSON holds them, which knows no infinite numbers: as YAML writes those, in a word."""
+    if isinstance(value, dict):
+        return {name: portable(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [portable(inner) for inner in value]
+    words = (word for word, number in _NOT_FINITE.items() if repr(number) == repr(value))
+    return next(words, value) if isinstance(value, float) else value
+
+
+def restored(value: Any) -> Any:
+    """The values that `portable` was given."""
+    if isinstance(value, dict):
+        return {name: restored(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [restored(inner) for inner in value]
+    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def read_yaml(path: Path, *, references: bool = False) -> dict[str, Any]:
+    """The config in a YAML file, as plain values.
+
+    Args: references: whether a value may name another one, as `${seed}` does; they are left as they are.
+    Raises: UsageError if there is none, or if it holds anything else than plain values: see `parse_yaml`.
+    """
+    return parse_yaml(read_text(path), path, references=references)
+
+
+def read_text(path: Path) -> str:
+    """The text of a config's file, without a byte order mark. Raises: UsageError."""
+    try:
+        return files.read_text(path, files.MOST_CONFIG_BYTES).removeprefix("\ufeff")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or type(error).__name__}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no YAML: it is not UTF-8") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is no config: {str(error).removeprefix(f'{path} is ')}") from error
+
+
+def parse_yaml(text: str, where: Path, *, references: bool = False) -> dict[str, Any]:
+    """The config in a YAML text, as plain values.
+
+    Raises: UsageError, one sentence, for anchors and aliases (a few lines of which unfold to gigabytes), tags (which
+        call functions), depth, keys that are no words, and whatever `check_plain` refuses.
+    """
+    try:
+        _check_events(text, where)
+        content = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{where} is no YAML: {shorten(' '.join(str(error).split()), 300)}") from error
+    if content is None and references:  # a preset may say nothing
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"{where} holds no config")
+    check_plain(content, where, references=references)
+    return content
+
+
+def _check_events(text: str, where: Path) -> None:
+    depth = 0
+    for event in yaml.parse(io.StringIO(text), _Loader):
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise UsageError(f"{where} has aliases, which are not taken: write the value out")
+        if getattr(event, "tag", None):
+            raise UsageError(f"{where} is no YAML of plain values: it has the tag {shorten(str(event.tag))}")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > files.DEEPEST:
+            raise UsageError(f"{where} is no config: nested more than {files.DEEPEST} deep")
+
+
+def check_plain(value: Any, where: object = "", key: str = "", *, references: bool = False) -> None:
+    """Hold values against what a config may hold: words, numbers, lists, and keys that are words.
+
+    A config that a run wrote holds no references; in a preset they name other values, and call nothing.
+
+    Args:
+        where: the file, for messages.
+        key: that holds the value.
+    Raises: UsageError that names the first key that holds anything else.
+    """
+    at = f"{where}: {key}" if where and key else f"{where}{key}"
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if not isinstance(name, str) or "${" in name:
+                raise UsageError(f"{at}: {shorten(repr(name))} is no key of a config")
+            check_plain(inner, where, f"{key}.{shorten(name)}" if key else shorten(name), references=references)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            check_plain(inner, where, f"{key}[{number}]", references=references)
+    elif not isinstance(value, str | int | float | None):
+        raise UsageError(f"{at} is of the kind {type(value).__name__}, which no config holds")
+    elif isinstance(value, str) and "${" in value and not (references and is_plain(value)):
+        what = "calls a function" if references else "refers to something else"
+        found = shorten(repr(value[value.index("${") :]), 60)
+        raise UsageError(f"{at} holds {found}, which {what}, and is not followed here: write the value itself")
+
+
+def is_plain(value: Any) -> bool:
+    """Whether all references in a word name other values, and none is hidden from its first reader by a backslash."""
+    if not isinstance(value, str) or "${" not in value:
+        return True
+    return "\\" not in value and "${" not in _REFERENCE.sub("", value)

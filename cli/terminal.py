@@ -1,0 +1,124 @@
+"""The one way in which the command line prints: no stream raises, and no terminal obeys what a name contains."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from tracetorch.printable import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+_TOTAL = ("replace", "backslashreplace", "xmlcharrefreplace", "namereplace", "ignore")
+"""The error handlers that encode any text."""
+
+
+class _Descriptor(io.FileIO):
+    """A file descriptor to which every write succeeds: what cannot be written is dropped."""
+
+    def __init__(self, number: int):
+        super().__init__(number, "wb", closefd=False)
+        self.error: OSError | None = None  # the first one
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while rest:
+                written = super().write(rest)
+                if written is None:  # a reader who is slow, and a descriptor that does not wait
+                    select.select([], [self.fileno()], [])
+                rest = rest[written or 0 :]
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+
+class _Stream(io.TextIOWrapper):
+    """A standard stream that no part of an experiment can close."""
+
+    def close(self) -> None:
+        self.flush()
+
+
+def prepare() -> None:
+    """Make the standard streams of this process ones that never raise. To be called first; again changes nothing.
+
+    A reader that goes away, a full disk behind the output, or a letter that its encoding lacks are no reason for a
+    training to end. A stream that was closed before the process began leads nowhere; else the next file that is opened
+    would get its number, and with it all that is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free: this one
+        if number > 0:
+            setattr(sys, name, _safe(getattr(sys, name), number))
+
+
+def _safe(stream: Any, number: int) -> Any:
+    if stream is None:
+        return _Stream(io.BufferedWriter(_Descriptor(number)), "utf-8", "replace")
+    errors = stream.errors if stream.errors in _TOTAL else "replace"
+    if type(_raw(stream)) is not io.FileIO:  # ours already, a console of Windows, or no file at all
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=errors)
+        return stream
+    with suppress(OSError):
+        stream.flush()
+    is_buffered = stream.buffer is not _raw(stream)  # it is not with python -u
+    raw: Any = _Descriptor(number)
+    buffer = io.BufferedWriter(raw) if is_buffered else raw
+    how = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+    return _Stream(buffer, stream.encoding, errors, **how)
+
+
+def _raw(stream: Any) -> Any:
+    buffer = getattr(stream, "buffer", None)
+    return getattr(buffer, "raw", buffer)
+
+
+def lost() -> OSError | None:
+    """Why some of what was printed could not be written; None if all was."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    return getattr(_raw(sys.stdout), "error", None)
+
+
+def say(*lines: object, error: bool = False) -> None:
+    """Print lines, whatever the texts contain: a control character, or the end of a line inside of one, is replaced.
+
+    Args: error: on stderr.
+    """
+    print(*(visible(str(line)) for line in lines), sep="\n", file=sys.stderr if error else sys.stdout)
+
+
+def console() -> Console:
+    """A console of rich on stdout that prints text as it is: nothing in it is markup, an emoji, or a command."""
+    made = _kind()(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    if made.width < 1 or made.height < 1:  # a terminal that does not know its size
+        made.size = (80, 25)
+    return made
+
+
+@cache
+def _kind() -> type[Console]:
+    from rich.console import Console  # here, because every verb loads this file
+    from rich.segment import Segment
+
+    class Cleaning(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else Segment(visible(segment.text, keep="\n"), segment.style)
+
+    return Cleaning

@@ -1,0 +1,327 @@
+"""How runs end and begin: one place says how it ended, whatever was raised, and each step can be repeated."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+
+import tracetorch.runs.folder as folder_module
+import tracetorch.runs.report as report_module
+from tests.command_line import CLICKS, tracetorch
+from tests.test_resume import LONG, assert_same
+from tests.tiny_training import PATTERNS, facts, train
+from tests.tiny_world import Lights, play
+from tracetorch import plot
+from tracetorch.cli.errors import FAILED, INTERRUPTED, UsageError
+from tracetorch.cli.execute import conclude, contained
+from tracetorch.files import WriteError, write_whole
+from tracetorch.runs import Run, RunFolder, TrainingError
+from tracetorch.runs.interrupt import Interrupt
+from tracetorch.runs.records import plain, to_json
+from tracetorch.tasks import Patterns
+
+NOT_UTF8 = os.fsdecode(b"caf\xe9.npz")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make(**changes):
+    return Run({"seed": 3}, **{"experiment": "tiny", "root": Path("outputs"), "exactly": Path("r")} | changes)
+
+
+def part(error):
+    """What a user's part does."""
+    raise error
+
+
+# ── what parts raise ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("error", "phrase"),
+    [
+        (SystemExit(0), "part (test_endings.py, line 47) called sys.exit(0)"),
+        (SystemExit("bye"), "called sys.exit('bye')"),
+        (GeneratorExit(), "GeneratorExit in part"),
+        (MemoryError(), "MemoryError in part"),
+        (KeyError("subject"), "KeyError: 'subject' in part (test_endings.py"),
+        (FileNotFoundError(2, "No such file or directory", "data.npz"), "FileNotFoundError: [Errno 2]"),
+        (FileExistsError(17, "File exists", "/"), "FileExistsError: [Errno 17]"),
+        (OSError(28, "No space left on device", "data.npz"), "OSError: [Errno 28]"),
+        (RuntimeError(NOT_UTF8), "RuntimeError: caf"),
+        (ValueError(), "ValueError in part"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_whatever_a_part_raises_the_run_has_failed_and_says_where(here, error, phrase):
+    def loop():
+        with run:
+            run.record({"update": 1})
+            part(error)
+
+    run = make()
+    outcome = conclude(run, 1, loop)
+    assert outcome.code == FAILED and phrase in outcome.message and outcome.message.endswith("(see r)")
+    assert (facts(run)["status"], run.status) == ("failed", "failed")
+    assert facts(run)["error"].startswith(type(error).__name__)
+    assert "in part\n" in (here / "r" / "error.txt").read_text()
+    assert (here / "r" / "metrics.csv").read_text() == "update\n1\n"
+    with pytest.raises(UsageError) as refused:  # the same before the run has begun
+        conclude(make(exactly=Path("q")), 1, lambda: part(error))
+    assert phrase in str(refused.value) and not Path("q").exists()
+
+
+def test_a_part_that_changes_the_working_directory_changes_it_for_its_run_alone(here, tmp_path_factory):
+    with contained() as base, make() as run:
+        os.chdir(tmp_path_factory.mktemp("elsewhere"))
+        run.record({"update": 1})
+    assert Path.cwd() == base == here
+    assert facts(run)["status"] == "completed" and str(run.shown) == "r" and run.folder.path == here / "r"
+
+
+def test_a_listener_that_fails_is_asked_no_more_but_told_of_the_end(here):
+    heard = []
+
+    def listen(event, values):
+        heard.append(event)
+        raise SystemExit(1) if event == "record" else ValueError(event)
+
+    with make(listener=listen) as run:
+        run.record({"update": 1})
+    assert facts(run)["status"] == "completed" and heard == ["start", "end"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.float32(1), 1.0),
+        (np.int64(2), 2),
+        (np.bool_(True), True),
+        (torch.tensor(1.5, requires_grad=True), 1.5),
+        (np.array([1.0, np.inf]), [1.0, None]),
+        ("word", "word"),
+        ([1, None, (2.0,)], [1, None, [2.0]]),
+        ({1: {"a": torch.tensor(3)}}, {"1": {"a": 3}}),
+        (b"bytes", "b'bytes'"),
+        (1 + 2j, "(1+2j)"),
+        (float("nan"), None),
+    ],
+)
+def test_a_summary_of_any_kind_is_written_with_its_plain_meaning(value, expected):
+    assert plain(value) == expected and type(plain(value)) is type(expected)
+    assert json.loads(to_json({"mine": value})) == {"mine": expected}
+
+
+def test_a_value_that_holds_itself_is_written_too():
+    value = []
+    value += [value, value]
+    assert plain(value) == ["[[...], [...]]", "[[...], [...]]"]
+
+
+def test_a_summary_does_not_replace_what_the_run_itself_counted(tmp_path):
+    class Mine(Patterns):
+        def summary(self, trials):
+            return {"updates": "many", "mine": np.float32(0.5)}
+
+    found = facts(train(tmp_path, task=Mine(**PATTERNS), updates=2))
+    assert found["summary"]["updates"] == 2 and found["summary"]["mine"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["update", "split", "loss", "steps_per_second", "my_seconds"])
+def test_a_metric_with_a_name_that_is_taken_is_refused_before_anything_is_written(tmp_path, name):
+    class Mine(Patterns):
+        metrics = (name,)
+
+    with pytest.raises(ValueError, match=f"Mine.metrics: '{name}' .* give the metric another name"):
+        train(tmp_path, task=Mine(**PATTERNS))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reward_that_is_no_number_is_called_one(tmp_path):
+    class Broken(Lights):
+        def act(self, action):
+            outcome = super().act(action)
+            return outcome._replace(reward=outcome.reward.index_fill(0, torch.tensor([2]), torch.nan))
+
+    with pytest.raises(TrainingError, match="update 1: the reward of Broken in lane 2 is nan"):
+        play(tmp_path, task=Broken())
+
+
+# ── signals ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("during", ["the last update", "the test", "the record of the test", "the figures"])
+def test_ctrl_c_after_training_leaves_an_interrupted_run_whose_test_is_repeated(tmp_path, monkeypatch, during):
+    def ringing(function):
+        def ring(*args, **kwargs):
+            signal.raise_signal(signal.SIGINT)
+            return function(*args, **kwargs)
+
+        return ring
+
+    def listen(event, values):
+        if during == "the last update" and event == "progress" and values["done"] == values["total"]:
+            signal.raise_signal(signal.SIGINT)
+        if during == "the record of the test" and event == "record" and values["split"] == "test":
+            signal.raise_signal(signal.SIGINT)
+
+    whole = train(tmp_path, name="whole", **LONG)
+    with monkeypatch.context() as patch:
+        if during == "the test":
+            patch.setattr(report_module, "evaluate", ringing(report_module.evaluate))
+        if during == "the figures":
+            patch.setattr(report_module, "draw", ringing(report_module.draw))
+        run = train(tmp_path, listener=listen, **LONG | {"figures": during == "the figures"})
+    assert (facts(run)["status"], run.asked_to_stop) == ("interrupted", True)
+    assert_same(train(tmp_path, again=RunFolder(tmp_path / "run"), **LONG), whole)
+
+
+def test_a_job_that_was_completed_in_spite_of_a_signal_lets_no_other_begin(tmp_path, monkeypatch):
+    import tracetorch.cli.execute as execute_module
+    from tracetorch.cli.sweep import job
+
+    def execute(*args, **kwargs):
+        run = make(exactly=tmp_path / "r")
+        return conclude(run, 1, run.__enter__.__exit__(None, None, None) or run._interrupt._wish(2, None))
+
+    monkeypatch.setattr(execute_module, "execute", execute)
+    assert job._run(tmp_path / "r", None, [], None)[0] == INTERRUPTED
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_terminal_that_hangs_up_is_a_wish_as_often_as_it_says_so_and_none_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as wish:
+            signal.raise_signal(signal.SIGHUP)
+        assert not wish.stop and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with Interrupt() as wish:
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
+            assert wish.stop
+            signal.raise_signal(signal.SIGTERM)  # the first of its kind
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+# ── figures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Drawing(Patterns):
+    def figures(self, trials):
+        with plot.figure() as fig:
+            fig.subplots().plot([0, 1])
+        return {"../../x": fig, "mine": fig} if self.seed else {}["subject"]
+
+
+@pytest.mark.parametrize(
+    ("seed", "phrases"), [(0, ["no figure of Drawing: KeyError: 'subject' in Drawing.figures"]), (1, ["'../../x'"])]
+)
+def test_a_figure_that_cannot_be_drawn_is_a_warning_and_none_lies_outside_of_plots(tmp_path, seed, phrases):
+    run = train(tmp_path, task=Drawing(**PATTERNS, seed=seed), updates=2, figures=True)
+    found = facts(run)
+    assert found["status"] == "completed" and len(found["warnings"]) == len(phrases)
+    assert all(phrase in warning for phrase, warning in zip(phrases, found["warnings"], strict=True))
+    drawn = {path.stem for path in run.folder.plot("x").parent.iterdir()}
+    assert {"learning", "raster"} <= drawn and ("mine" in drawn) == bool(seed)
+    assert not list(tmp_path.glob("x*")) and {path.name for path in tmp_path.iterdir()} == {"run"}
+
+
+def test_a_figure_needs_no_latex_whatever_a_person_has_set(tmp_path):
+    with matplotlib.rc_context({"text.usetex": True}), plot.figure() as fig:
+        fig.subplots().plot([0, 1])
+    with matplotlib.rc_context({"text.usetex": True}):
+        assert all(path.exists() for path in plot.save(fig, tmp_path / "it"))
+
+
+def test_a_disk_that_is_full_when_figures_are_drawn_is_no_fault_of_a_figure(tmp_path, monkeypatch):
+    def full(path, content):
+        raise WriteError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("tracetorch.plot.style.write_whole", full)
+    with pytest.raises(WriteError):
+        train(tmp_path, updates=2, figures=True)
+
+
+# ── steps that can be repeated ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_last_file_of_each_end_says_that_the_others_are_there(here, monkeypatch):
+    names = []
+
+    def note(path, content):
+        names.append(path.name)
+        write_whole(path, content)
+
+    monkeypatch.setattr(folder_module, "write_whole", note)
+    with make(files={"overrides.yaml": "[]\n", "config.yaml": "seed: 3\n"}) as run:
+        assert names == ["overrides.yaml", "config.yaml", "run.json"]
+        (run.folder.path / "config.yaml").unlink()
+    assert names[3:] == ["config.yaml", "metrics.csv", "run.json"]
+
+
+def test_a_run_without_run_json_goes_on_under_its_name_and_an_evaluation_does_not(here):
+    assert tracetorch("run", *CLICKS, "output.dir=it").exit_code == 0
+    name = json.loads(Path("it/run.json").read_text())["experiment"]
+    for path in ("it/run.json", "it/metrics.csv"):
+        Path(path).unlink()
+    assert tracetorch("resume", "it").exit_code == 0
+    assert json.loads(Path("it/run.json").read_text())["experiment"] == name != "run"
+    assert Path("it/metrics.csv").exists()
+
+    assert tracetorch("eval", "it").exit_code == 0
+    (folder,) = Path("it/eval").iterdir()
+    assert json.loads((folder / "run.json").read_text())["kind"] == "evaluation"
+    for _ in range(2):  # the second time as an old one, or one that was killed early
+        for words in (("resume", str(folder)), ("run", "--from", str(folder))):
+            ended = tracetorch(*words)
+            assert ended.exit_code == 2 and "is an evaluation: tracetorch eval" in ended.stderr
+        (folder / "run.json").unlink(missing_ok=True)
+    assert not (folder / "checkpoints").exists()
+
+
+def test_records_that_vanish_under_a_run_end_it_as_failed(here):
+    def loop(when):
+        with run:
+            run.record({"update": 1})
+            (run.folder.path / "metrics.jsonl").unlink()
+            if when == "in between":
+                run.record({"update": 2})
+
+    for when in ("in between", "at the end"):
+        run = make(exactly=Path(when.replace(" ", "")))
+        outcome = conclude(run, 1, lambda when=when: loop(when))
+        assert outcome.code == FAILED and "metrics.jsonl was changed during the run" in outcome.message
+        assert facts(run)["status"] == "failed"
+
+
+@pytest.mark.parametrize("kind", ["training", "evaluation"])
+def test_a_full_disk_is_told_as_what_it_is_and_leaves_no_folder(here, monkeypatch, kind):
+    def full(path, content):
+        if path.name == "run.json":
+            raise WriteError(28, "No space left on device", str(path))
+        write_whole(path, content)
+
+    monkeypatch.setattr(folder_module, "write_whole", full)
+    with pytest.raises(UsageError, match=r"cannot write to .*run\.json: No space left on device; ") as refused:
+        conclude(run := make(kind=kind), 1, run.__enter__)
+    assert ("make room" in str(refused.value)) == (kind == "evaluation")
+    assert list(here.iterdir()) == []
+
+
+def test_an_output_folder_that_exists_is_named(here):
+    Path("r").mkdir()
+    with pytest.raises(UsageError, match=r"output\.dir=.*r exists already; name another folder"):
+        conclude(run := make(), 1, run.__enter__)

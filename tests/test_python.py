@@ -1,0 +1,243 @@
+"""What users of the library do to a network from outside: hooks, other processes, modes of torch, seeds and arrays."""
+
+import pickle
+import subprocess
+import sys
+from multiprocessing.reduction import ForkingPickler
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import tracetorch as tt
+from tracetorch.nn import LI, LIF, LIS, Sequential
+
+XS = (torch.rand(70, 3, 6, generator=torch.Generator().manual_seed(0)) < 0.4).float()  # more than one chunk of e-prop
+SIGNAL = torch.tensor([[0.5, -0.5], [-0.2, 0.2], [0.1, -0.1]])
+RULES = {rule: getattr(tt.rules, rule) for rule in ("Trace", "BPTT", "EProp", "OTTT", "ThreeFactor")}
+
+
+def network(learn=("weight", "threshold")):
+    torch.manual_seed(0)
+    return Sequential(LIF(6, 5, learn=learn), LIS(5, 2, learn=["weight"]))
+
+
+def learnt(net, make):
+    """The gradients that a rule finds, after one `forward` and one `backward`."""
+    rule = make(net)
+    rule.begin()
+    rule.forward(XS, reduce="mean")
+    if isinstance(rule, tt.rules.ThreeFactor):
+        rule.observe(SIGNAL)
+        rule.backward(torch.ones(3))
+    else:
+        rule.backward(SIGNAL)
+    return [parameter.grad for parameter in net.parameters() if parameter.requires_grad]
+
+
+# ── hooks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("decays", [False, True])
+@pytest.mark.parametrize("rule", RULES)
+def test_each_hook_of_a_parameter_is_called_once_with_the_whole_gradient(rule, decays):
+    if decays and rule != "Trace" and rule != "BPTT":
+        pytest.skip("decays learn from each step alone")
+    learn = ("weight", "decay", "threshold") if decays else ("weight", "threshold")
+    wanted = learnt(network(learn), RULES[rule])
+    net, seen, used = network(learn), {}, []
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    for at, parameter in enumerate(parameters):
+        parameter.register_hook(lambda g, at=at: (seen.setdefault(at, []).append(g.clone()), 2 * g)[1])
+        parameter.register_post_accumulate_grad_hook(lambda p: used.append(p.grad.clone()))
+    found = learnt(net, RULES[rule])
+    for at, gradient in enumerate(wanted):
+        if gradient is None:
+            assert found[at] is None and at not in seen
+            continue
+        assert len(seen[at]) == 1
+        torch.testing.assert_close((seen[at][0], found[at]), (gradient, 2 * gradient))
+        assert found[at].stride() == parameters[at].stride()
+    assert len(used) == len(seen) and all(any(torch.equal(a, b) for b in used) for a in found if a is not None)
+
+
+def test_an_optimizer_may_step_in_a_hook_without_changing_what_is_learnt_below():
+    wanted = learnt(network(), RULES["Trace"])
+    net = network()
+    for parameter in net.parameters():
+        if parameter.requires_grad:
+            optimizer = torch.optim.SGD([parameter], lr=1.0)
+            parameter.register_post_accumulate_grad_hook(lambda p, optimizer=optimizer: optimizer.step())
+    torch.testing.assert_close(learnt(net, RULES["Trace"]), wanted)
+
+
+def test_forward_hooks_are_called_once_a_chunk_and_may_change_what_goes_on():
+    net, seen = network(), []
+    plain = net.run(XS, chunk=30)
+    net.reset()
+    net.register_forward_hook(lambda module, given, got: seen.append((module, given[0], got)))
+    net[0].register_forward_hook(lambda module, given, got: seen.append((module, given[0], got)))
+    torch.testing.assert_close(net.run(XS, chunk=30), plain, rtol=0, atol=1e-6)
+    assert [module for module, _, _ in seen] == [net[0], net] * 3
+    assert torch.equal(torch.cat([given for module, given, _ in seen if module is net]), XS)
+    assert seen[0][2].shape == (30, 3, 5)
+    net[0].register_forward_pre_hook(lambda module, given: torch.zeros_like(given[0]))
+    net.reset()
+    mean = net.run(tt.encode.poisson(XS[0], steps=70), reduce="mean")
+    torch.testing.assert_close(mean, torch.full((3, 2), 0.5))
+    assert not net[0].state.trace.any()
+
+
+# ── copies and other processes ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_network_in_another_process_has_a_state_of_its_own():
+    net = network()
+    net.run(XS)
+    sent = pickle.loads(ForkingPickler.dumps(net))  # through shared memory, as a process that is spawned gets it
+    before = net.save_state()
+    for other in (sent, net):
+        other(XS[0])
+        other.run(XS)
+    assert int(net[0].state.steps[0]) == int(sent[0].state.steps[0]) == 2 * len(XS) + 1
+    before["0.steps"] += len(XS) + 1
+    assert torch.equal(net.save_state()["0.steps"], before["0.steps"])
+
+
+def test_a_layer_has_one_place_in_a_network():
+    layer = LIF(3, 3)
+    with pytest.raises(ValueError, match=r"LIF\(3, 3\) is in the network twice"):
+        Sequential(layer, LI(3, 3), layer)
+
+
+STREAMS = {
+    "constant": lambda values: tt.encode.constant(values, steps=9),
+    "latency": lambda values: tt.encode.latency(values, steps=9),
+    "poisson": lambda values: tt.encode.poisson(values, steps=9, seed=1),
+    "poisson in time": lambda values: tt.encode.poisson(values.expand(9, -1, -1), steps=9, seed=1)[2:7],
+}
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_stream_keeps_what_it_was_made_of_and_can_be_pickled(stream):
+    values = torch.rand(2, 40, generator=torch.Generator().manual_seed(3))
+    made = STREAMS[stream](values)
+    before = made.dense().clone()
+    values.zero_()
+    assert torch.equal(made.dense(), before)
+    assert torch.equal(pickle.loads(pickle.dumps(made)).dense(), before)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        tt.tasks.PoissonClicks, tt.tasks.CueAccumulation, tt.tasks.StoreRecall, tt.tasks.SequentialMNIST,
+        lambda: tt.tasks.Blocks(tt.tasks.StoreRecall(), classes=1, length=2),
+    ],
+)  # fmt: skip
+def test_a_batch_of_a_task_can_be_pickled(task):
+    xs = task().train_batch(0).xs[:20]
+    assert torch.equal(pickle.loads(pickle.dumps(xs)).dense(), xs.dense())
+
+
+class Streams(torch.utils.data.Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, at):
+        return tt.encode.poisson(torch.full((1, 40), 0.5), steps=9, seed=at)
+
+
+def test_a_stream_passes_a_worker_of_a_data_loader():
+    found = list(DataLoader(Streams(), batch_size=None, num_workers=1))
+    assert [torch.equal(xs.dense(), Streams()[at].dense()) for at, xs in enumerate(found)] == [True, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_no_latency_is_lost_in_half_precision(dtype):
+    values = torch.linspace(0.001, 1, 41)[None].to(dtype)
+    made, wanted = (tt.encode.latency(of, steps=4096).dense()[:, 0] for of in (values, values.double()))
+    assert torch.equal(made.double(), wanted) and bool((made.sum(dim=0) == 1).all())
+
+
+# ── modes, seeds, numbers ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_autocast_changes_nothing(rule):
+    wanted = learnt(network(), RULES[rule])
+    with torch.autocast("cpu"):
+        found = learnt(network(), RULES[rule])
+    for a, b in zip(found, wanted, strict=True):
+        assert (a is None and b is None) or torch.equal(a, b)
+
+
+def test_what_was_run_in_inference_mode_goes_on_and_learns():
+    wanted, net = network(("weight", "decay")), network(("weight", "decay"))
+    for one, mode in ((wanted, torch.no_grad), (net, torch.inference_mode)):
+        with mode():
+            one.run(XS)
+            one(XS[0])
+            one.reset(torch.tensor([True, False, False]))
+        one(XS[1])
+        one.backward(SIGNAL)
+        one.run(XS)
+    assert all(
+        torch.equal(a.grad, b.grad)
+        for a, b in zip(net.parameters(), wanted.parameters(), strict=True)
+        if a.requires_grad
+    )
+
+
+@pytest.mark.parametrize("seed", [3, 2**40 + 5, -7, 2**62])
+@pytest.mark.parametrize("kind", [np.int64, torch.tensor], ids=["numpy", "torch"])
+def test_a_seed_is_any_whole_number(kind, seed):
+    rates = torch.full((2, 50), 0.3)
+    one, other = (tt.encode.poisson(rates, steps=9, seed=of).dense() for of in (seed, kind(seed)))
+    assert torch.equal(one, other)
+    assert tt.encode.mix_seed(kind(seed), 1) == tt.encode.mix_seed(seed, 1)
+    a, b = (tt.rules.EProp(network(), feedback="random", seed=of % 1000) for of in (seed, kind(seed)))
+    assert torch.equal(a.feedback_weights()[0], b.feedback_weights()[0])
+
+
+def test_a_seed_that_is_not_whole_is_refused():
+    with pytest.raises(TypeError, match=r"seed must be a whole number, got 0\.5"):
+        tt.encode.poisson(torch.rand(2, 3), steps=5, seed=0.5)
+
+
+@pytest.mark.parametrize("rate", ["line", "logistic"])
+@pytest.mark.parametrize("rule", ["Trace", "BPTT", "EProp"])
+def test_gradients_stay_finite_however_small_a_threshold_becomes(rule, rate):
+    torch.manual_seed(0)
+    net = Sequential(LIF(6, 5, learn=["weight", "threshold"], rate=rate), LIS(5, 2))
+    with torch.no_grad():
+        net[0].raw_threshold.fill_(-1e3)
+    assert all(bool(gradient.isfinite().all()) for gradient in learnt(net, RULES[rule]) if gradient is not None)
+
+
+def test_without_a_compiler_the_kernels_in_torch_run():
+    code = (
+        "import torch, tracetorch as tt\n"
+        "net = tt.nn.LIF(5, 8)\n"
+        "net.run(tt.encode.poisson(torch.full((2, 5), .3), steps=4), reduce='mean')\n"
+        "print(net(torch.rand(2, 5)).shape)"
+    )
+    environment = {"NUMBA_DISABLE_JIT": "1", "PATH": ""}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "torch.Size([2, 8])" in ended.stdout and "NUMBA_DISABLE_JIT" in ended.stderr
+
+
+CALLS = {
+    "step": lambda x: LIF(4, 3)(x[0]),
+    "run": lambda x: LIF(4, 3).run(x),
+    "poisson": lambda x: tt.encode.poisson(x[0], steps=3),
+    "constant": lambda x: tt.encode.constant(x[0], steps=3),
+    "loss": lambda x: tt.loss.cross_entropy(torch.full((2, 3), 1 / 3), np.array([0, 1])),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_array_where_a_tensor_is_meant_is_named(call):
+    with pytest.raises(TypeError, match=r"expected a torch tensor, got numpy\.ndarray; torch\.as_tensor"):
+        CALLS[call](np.zeros((5, 2, 4), np.float32))
