@@ -9,18 +9,16 @@ import typer
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Changes to the config, such as experiment=mnist or optimizer.lr=0.001."),
+    typer.Argument(metavar="KEY=VALUE", help="Config keys to change, such as experiment=mnist or optimizer.lr=0.001."),
 ]
-Traceback = Annotated[bool, typer.Option("--traceback", help="Show where in the code an error came from.")]
-Multirun = Annotated[
-    bool, typer.Option("--multirun", "-m", help="A sweep: KEY=A,B,C stands for one run with each of the values.")
-]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show the Python traceback of an error.")]
+Multirun = Annotated[bool, typer.Option("--multirun", "-m", help="Sweep: KEY=A,B,C makes one run for each value.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
 Trust = Annotated[
     list[str] | None,
-    typer.Option("--trust", metavar="PACKAGE", help="Its config may call parts of this package too; repeatable."),
+    typer.Option("--trust", metavar="PACKAGE", help="Allow the config to call this package as well (repeatable)."),
 ]
 ConfigDir = Annotated[
-    Path | None, typer.Option("--config-dir", metavar="DIR", help="A folder with further choices, such as presets.")
+    Path | None, typer.Option("--config-dir", metavar="DIR", help="Folder with further presets, laid out like conf/.")
 ]
-FailFast = Annotated[bool, typer.Option("--fail-fast", help="In a sweep: start nothing more after a failure.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="In a sweep: start no further job after a failure.")]

@@ -1,4 +1,4 @@
-"""`tracetorch clean`: remove failed or old runs; says what it would do, unless told to do it."""
+"""`tracetorch clean`: list failed or old runs; with --yes, remove them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tracetorch.cli.terminal import say
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Only runs below this folder.")]
-Failed = Annotated[bool, typer.Option("--failed", help="Runs that failed, or whose files are broken.")]
+Failed = Annotated[bool, typer.Option("--failed", help="Runs that failed, or whose run.json is damaged.")]
 Unfinished = Annotated[bool, typer.Option("--unfinished", help="Runs that were interrupted or killed.")]
 Older = Annotated[
-    str | None, typer.Option("--older-than", metavar="AGE", help="Only those that ended before, such as 7d.")
+    str | None, typer.Option("--older-than", metavar="AGE", help="Only runs older than AGE, such as 7d or 12h.")
 ]
-Keep = Annotated[int, typer.Option("--keep-best", metavar="N", min=0, help="Spare the N best of each experiment.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it.")]
+Keep = Annotated[int, typer.Option("--keep-best", metavar="N", min=0, help="Keep the N best of each experiment.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Remove them; without it, only list them.")]
 
 
 def command(
@@ -34,7 +34,7 @@ def command(
     yes: Yes = False,
     traceback: Traceback = False,
 ) -> None:
-    """Remove runs that failed, or that are old; without --yes, only say which."""
+    """Remove failed or old runs. Without --yes, only list them."""
     if not (failed or unfinished or older_than):
         raise UsageError("say which runs: --failed, --unfinished, --older-than 7d, or several of them")
     age = None if older_than is None else _seconds(older_than)

@@ -1,4 +1,4 @@
-"""`tracetorch compare`: runs beside each other, in tables, a figure and a page."""
+"""`tracetorch compare`: comparison of runs in tables, a figure and a page."""
 
 from __future__ import annotations
 
@@ -27,26 +27,30 @@ _MOST_ROWS, _MOST_COLUMNS, _MOST_LINES = 40, 9, 20
 
 def command(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Folders of runs, of sweeps, or any that hold some.")
+        list[Path], typer.Argument(metavar="DIR...", help="Folders of runs or sweeps, or folders that contain some.")
     ],
     by: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY", help="Group by rule, or by a key of the config such as optimizer.lr."),
+        typer.Option(metavar="KEY", help="Group by config key (repeatable). Default: runs that differ only by seed."),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The number to compare; by default the task's first.")
+        str | None, typer.Option(metavar="NAME", help="Number to compare. Default: the task's first metric.")
     ] = None,
     *,
     against: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="Draw it against this number, such as training_memory_bytes or task.delay."),
+        typer.Option(metavar="KEY", help="Plot it against this number, such as training_memory_bytes or task.delay."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to write; by default DIR/compare, or outputs/compare.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Output folder. Default: DIR/compare, or a new one in outputs/compare.",
+        ),
     ] = None,
     traceback: Traceback = False,
 ) -> None:
-    """Compare runs: means and intervals over seeds, differences, learning curves; as tables, figure and page."""
+    """Compare runs: means and intervals over seeds, differences, learning curves; tables, figure and page."""
     found = compare_folders(folders, by or [], metric)
     where = _default(folders) if out is None else out
     if against is not None:

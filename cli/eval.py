@@ -11,7 +11,7 @@ from tracetorch.cli.errors import UsageError
 
 Checkpoint = Annotated[
     Literal["latest", "best"] | None,
-    typer.Option(help="Which weights; those that the run itself tested, if not given."),
+    typer.Option(help="Weights to test. Default: those that the run tested."),
 ]
 
 
@@ -22,7 +22,7 @@ def command(
     trust: Trust = None,
     traceback: Traceback = False,
 ) -> None:
-    """Test a run's network, with changes such as task.steps=50 or device=cpu; the result goes into DIR/eval."""
+    """Test a run's network, also with changed keys such as task.steps=50 or device=cpu. Results go into DIR/eval."""
     from tracetorch.cli.folders import find_run, tested_checkpoint
 
     typed = overrides or []

@@ -1,4 +1,4 @@
-"""`tracetorch info`: what this installation can do; or what a run was, on what, and how it ended."""
+"""`tracetorch info`: facts of this installation, or of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Folder = Annotated[Path | None, typer.Argument(metavar="[DIR]", help="The folder
 
 
 def command(folder: Folder = None, traceback: Traceback = False) -> None:
-    """Show versions, devices, kernels and caches; with DIR, what that run's folder says of it."""
+    """Show versions, devices, kernels and caches; with DIR, the facts of that run or sweep."""
     rows = list(_of_folder(folder) if folder else _of_installation())
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

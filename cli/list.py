@@ -1,36 +1,69 @@
-"""`tracetorch list`: what there is to choose from."""
+"""`tracetorch list`: the choices of every config group."""
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import Traceback
-from tracetorch.cli.errors import UsageError, did_you_mean
+from tracetorch.cli.arguments import ConfigDir, Traceback
+from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.terminal import say
+from tracetorch.files import MOST_CONFIG_BYTES, read_text
+
+_HOW = {"sweep": "tracetorch run -m sweep=NAME", "search": "tracetorch tune search=NAME"}
 
 
 def command(
-    group: Annotated[str | None, typer.Argument(help="Only this config group, such as experiment.")] = None,
+    group: Annotated[str | None, typer.Argument(help="Only this group, such as experiment.")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")] = False,
+    config_dir: ConfigDir = None,
     traceback: Traceback = False,
 ) -> None:
-    """List the experiments, tasks, networks, rules, losses, sweeps and searches there are, a line each."""
-    from tracetorch.cli.adapter import GROUPS, PRESETS, conf_dir, options
+    """List all choices of each config group with one line each; GROUP=NAME on the command line selects one."""
+    from tracetorch.cli.adapter import GROUPS, PRESETS, options
 
     known = (*GROUPS, *PRESETS)
     if group is not None and group not in known:
-        raise UsageError(f"there is no group '{group}'.{did_you_mean(group, known)} There are: {', '.join(known)}.")
-    for name in [group] if group else known:
-        choices = options(name)
-        width = max(map(len, choices))
-        say(name)
-        for choice in choices:
-            say(f"  {choice:<{width}}  {purpose(conf_dir() / name / f'{choice}.yaml')}")
+        raise UsageError(f"unknown group '{shorten(group)}'.{did_you_mean(group, known)} Groups: {', '.join(known)}.")
+    found = {
+        name: {choice: purpose(path_of(name, choice, config_dir)) for choice in options(name, config_dir)}
+        for name in ([group] if group else known)
+    }
+    if as_json:
+        import json
+
+        say(*json.dumps(found, indent=2, ensure_ascii=False).split("\n"))
+        return
+    for name, choices in found.items():
+        say(f"{name}{f'  ({_HOW[name]})' if name in _HOW else ''}")
+        width = max(map(len, choices), default=0)
+        for choice, text in choices.items():
+            say(*_wrapped(f"  {choice:<{width}}  ", text))
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    """A description with a hanging indent, as wide as the terminal; on one line where the output is not a terminal."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    if width < len(head) + 20:
+        return [f"{head}{text}"]
+    return textwrap.wrap(text, width, initial_indent=head, subsequent_indent=" " * len(head)) or [head.rstrip()]
+
+
+def path_of(group: str, choice: str, config_dir: Path | None) -> Path:
+    """The YAML file of a choice; that of the package has precedence."""
+    from tracetorch.cli.adapter import conf_dir
+
+    own = conf_dir() / group / f"{choice}.yaml"
+    return own if config_dir is None or own.exists() else config_dir / group / f"{choice}.yaml"
 
 
 def purpose(path: Path) -> str:
-    """What a YAML file says it is: its first comment that is no directive."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    """The description in a YAML file: its first comment that is not a directive; "" if it has none."""
+    lines = read_text(path, MOST_CONFIG_BYTES).removeprefix("\ufeff").splitlines()
     return next((line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line), "")

@@ -1,4 +1,4 @@
-"""`tracetorch`: the verbs, and what happens to an error that nobody caught."""
+"""`tracetorch`: the verbs, their help, and the end of every error as one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -6,20 +6,67 @@ import errno
 import functools
 import os
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
+from typing import Annotated, Any
 
 import typer
 import typer.core
 
+import tracetorch
 from tracetorch.cli import clean, compare, completion, eval, info, list, plot, resume, run, show, tune
 from tracetorch.cli.completion.answer import VARIABLE, answer
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, USAGE, UsageError, complain, shorten
-from tracetorch.cli.terminal import lost, prepare
+from tracetorch.cli.terminal import lost, prepare, say
 from tracetorch.printable import printable
+
+GROUPS = {
+    "Train": {
+        run: ("Train a network, test it, record everything.", "run", "run experiment=mnist_sample seed=1"),
+        resume: (
+            "Continue a run or a sweep.",
+            "resume outputs/poisson_clicks/20260101-000000-abcdef",
+            "resume outputs/poisson_clicks/sweeps/20260101-000000-abcdef hydra/launcher=joblib",
+        ),
+        tune: (
+            "Search for better settings.",
+            "tune search=learning_rate",
+            "tune search=decays --trials 60 experiment=delayed_clicks",
+        ),
+    },
+    "Look": {
+        list: ("List experiments, tasks, networks, rules, losses, …", "list", "list experiment"),
+        show: ("Show a composed config or a sweep's plan.", "show experiment=mnist", "show -m sweep=rules"),
+        info: (
+            "Show versions, devices and caches, or a run's facts.",
+            "info",
+            "info outputs/poisson_clicks/20260101-000000-abcdef",
+        ),
+        plot: (
+            "Draw a run's figures again.",
+            "plot outputs/poisson_clicks/20260101-000000-abcdef",
+            "plot outputs/mine/20260101-000000-abcdef --trust mypackage",
+        ),
+        compare: (
+            "Compare runs and sweeps: tables, figure, page.",
+            "compare outputs/poisson_clicks",
+            "compare outputs --by rule --against training_memory_bytes",
+        ),
+        eval: (
+            "Test a trained network again, also under other settings.",
+            "eval outputs/poisson_clicks/20260101-000000-abcdef",
+            "eval outputs/poisson_clicks/20260101-000000-abcdef task.delay=4",
+        ),
+    },
+    "Tidy": {
+        clean: ("Remove failed or old runs.", "clean --failed", "clean --older-than 30d --keep-best 3 --yes"),
+        completion: ("Install shell completion.", "completion bash", "completion zsh"),
+    },
+}
+"""The verbs by purpose; for each, its line in the list and two examples."""
 
 
 class Verbs(typer.core.TyperGroup):
-    """Takes a change to the config in the place of a verb for a command without `run`."""
+    """Lists the verbs by purpose. Reports a config change in the place of a verb as a missing `run`."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -36,15 +83,36 @@ class Verbs(typer.core.TyperGroup):
             )
         return super().resolve_command(ctx, args)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for title, verbs in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name_of(verb), summary) for verb, (summary, *_) in verbs.items()], col_max=10)
+
+
+def name_of(verb: ModuleType) -> str:
+    """The name of a verb, which is that of its module."""
+    return verb.__name__.rpartition(".")[2]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        say(f"tracetorch {tracetorch.__version__}")
+        raise typer.Exit
+
+
+def _examples(*commands: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  tracetorch {command}" for command in commands)
+
 
 SPINS = "3000"
-EXAMPLES = "`tracetorch list` says what there is; `tracetorch run experiment=mnist_sample seed=1` is an example."
+HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     cls=Verbs,
     name="tracetorch",
     help="Train spiking neural networks online, in constant memory, from one command.",
-    epilog=EXAMPLES,
+    epilog=_examples("run", "list", "run experiment=mnist_sample seed=1"),
+    context_settings=HELP,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -52,10 +120,19 @@ app = typer.Typer(
 )
 
 
-def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
-    """The same verb, but what goes wrong in it ends as one sentence and an exit code.
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Train spiking neural networks online, in constant memory, from one command."""
 
-    Args: prints: whether what it prints is all that it does; then it fails if that cannot be written.
+
+def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
+    """The same verb; its errors end as one sentence and an exit code.
+
+    Args: prints: whether printing is all that the verb does; it then fails if its output cannot be written.
     """
 
     @functools.wraps(verb)
@@ -84,23 +161,10 @@ def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
     return guard
 
 
-SUMMARIES = {
-    run: "Train, test, record; the click test by default.",
-    list: "List experiments, tasks, networks, rules, …",
-    show: "Show a composed config; run nothing.",
-    resume: "Go on with a run or a sweep.",
-    eval: "Test a run's network again.",
-    tune: "Search for better settings.",
-    compare: "Compare runs and sweeps: tables, figure, page.",
-    plot: "Draw a run's figures again.",
-    info: "Show versions, devices, caches; or a run.",
-    clean: "Remove failed or old runs.",
-    completion: "Make a shell complete what you type.",
-}
 PRINTING = (list, show, info, completion)
-for verb, summary in SUMMARIES.items():
-    name = verb.__name__.rpartition(".")[2]
-    app.command(name, short_help=summary, epilog=EXAMPLES)(guarded(verb.command, prints=verb in PRINTING))
+for verb, (summary, *commands) in (row for verbs in GROUPS.values() for row in verbs.items()):
+    register = app.command(name_of(verb), short_help=summary, epilog=_examples(*commands), context_settings=HELP)
+    register(guarded(verb.command, prints=verb in PRINTING))
 
 
 def share_processors() -> None:

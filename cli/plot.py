@@ -10,7 +10,7 @@ from tracetorch.cli.terminal import say
 
 
 def command(folder: Folder, trust: Trust = None, traceback: Traceback = False) -> None:
-    """Draw the figures of a run again, from the numbers and weights in its folder."""
+    """Draw a run's figures again, from the records and weights in its folder."""
     from tracetorch.cli.adapter import make
     from tracetorch.cli.execute import contained
     from tracetorch.cli.folders import find_run, tested_checkpoint

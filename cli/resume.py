@@ -13,7 +13,7 @@ from tracetorch.cli.terminal import say
 
 Changes = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="For a sweep: another launcher, such as hydra/launcher=joblib."),
+    typer.Argument(metavar="KEY=VALUE", help="Sweeps only: another launcher, such as hydra/launcher=joblib."),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run or of a sweep.")]
 
@@ -26,7 +26,7 @@ def command(
     trust: Trust = None,
     traceback: Traceback = False,
 ) -> None:
-    """Go on from the latest checkpoint, as if nothing had happened; in a sweep, run what is not completed."""
+    """Continue a run from its latest checkpoint, exactly; in a sweep, run every job that is not completed."""
     from tracetorch.cli.folders import holds
     from tracetorch.cli.sweep.plan import FILE
 

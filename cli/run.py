@@ -10,7 +10,7 @@ import typer
 from tracetorch.cli.arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust
 from tracetorch.cli.errors import UsageError
 
-From = Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Run the same as there again, and compare.")]
+From = Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Repeat a run and report any difference.")]
 
 
 def command(
@@ -23,7 +23,7 @@ def command(
     trust: Trust = None,
     traceback: Traceback = False,
 ) -> None:
-    """Train a network and record everything; with no arguments, on the Poisson click test."""
+    """Train a network, test it and record everything. Default experiment: Poisson clicks."""
     if source is not None and multirun:
         raise UsageError("--from runs one run again, and -m makes many: leave one of them out")
     if config_dir is not None and source is not None:

@@ -16,7 +16,7 @@ def command(
     config_dir: ConfigDir = None,
     traceback: Traceback = False,
 ) -> None:
-    """Show the config that these overrides compose to, or with -m the jobs of a sweep; run nothing."""
+    """Show the composed config or, with -m, the jobs of a sweep. Trains nothing."""
     if multirun:
         _plan(overrides or [], config_dir)
         return

@@ -11,9 +11,10 @@ import typer
 from tracetorch.cli.arguments import Overrides, Traceback, Trust
 from tracetorch.cli.errors import UsageError
 
-Trials = Annotated[int | None, typer.Option("--trials", metavar="N", min=1, help="Of the whole study.")]
+Trials = Annotated[int | None, typer.Option("--trials", metavar="N", min=1, help="Trials of the whole study.")]
 StudyFolder = Annotated[
-    Path | None, typer.Option("--study", metavar="DIR", help="Its folder: a new one, or one to go on with or join.")
+    Path | None,
+    typer.Option("--study", metavar="DIR", help="Folder of a study, new or to continue."),
 ]
 
 
@@ -25,11 +26,11 @@ def command(
     trust: Trust = None,
     traceback: Traceback = False,
 ) -> None:
-    """Search for better settings: search=NAME says which may change; each trial is a run in a folder of its own."""
+    """Search for better settings. search=NAME chooses the keys and their ranges; each trial is a run."""
     if find_spec("optuna") is None:
         raise UsageError("a search needs the extra 'tune': pip install -c constraints.txt -e '.[tune]'")
     if trust and study is None:
-        raise UsageError("--trust is for studies that are there: tracetorch tune --study DIR --trust PACKAGE")
+        raise UsageError("--trust applies to an existing study: tracetorch tune --study DIR --trust PACKAGE")
     from tracetorch.cli.tuning import tune
 
     raise typer.Exit(tune(overrides or [], trials=trials, folder=study, trust=trust or []))

@@ -68,8 +68,8 @@ def test_a_row_for_each_group_says_its_n(tmp_path):
         assert label in [" ".join(text.split()) for text in shown]
     note = " ".join(" ".join(shown).split())
     assert "Lines: means over runs. Bands" in note
-    assert "95 % interval of the mean (Student's t); where n=2, from one run to the other." in note
-    assert "One run alone has no interval." in note
+    assert "95 % interval of the mean (Student's t); for n=2, the range of the two runs." in note
+    assert "A single run has no interval." in note
 
 
 def test_the_line_is_dotted_where_some_runs_have_stopped(tmp_path):

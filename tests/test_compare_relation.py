@@ -164,7 +164,7 @@ def test_the_figure_says_what_it_shows(tmp_path):
     figure, shown = drawn(relate(compare([tmp_path], by=["rule"]), "task.delay"))
     for text in ("task.delay (s)", "accuracy", "clicks", "cues", "chance", "trace (n=3)", "bptt (n=2)", "1", "10"):
         assert text in shown
-    assert "Bars: 95 % interval of the mean (Student's t); where n=2, from one run to the other." in " ".join(shown)
+    assert "Bars: 95 % interval of the mean (Student's t); for n=2, the range of the two runs." in " ".join(shown)
     assert figure.get_figwidth() <= 7
 
 

@@ -1,4 +1,4 @@
-"""A life goes on and on, learns when it is told, learns anew when the world changes, and can be stopped anywhere."""
+"""A life goes on and on, learns when it is told, learns anew when reversal, and can be stopped anywhere."""
 
 import json
 import signal

@@ -33,9 +33,9 @@ EVERY = {
     "accuracy_map": lambda: plot.accuracy_map(RIGHT, EVIDENCE, EVIDENCE.abs(), ideal=torch.sigmoid(EVIDENCE.abs())),
 }
 EXPECTED = {
-    "lifetime": ["reward (running average)", "memory (MiB)", "decisions, of 70 time steps each", "the world changes"],
-    "policy": ["left", "right", "action", "reward 1", "reward 0", "the world changes"],
-    "recovery": ["time to recover (decisions)", "reward (fastest average)", "recovered", "before the change"],
+    "lifetime": ["reward (running average)", "memory (MiB)", "decisions, of 70 time steps each", "reversal"],
+    "policy": ["left", "right", "action", "reward 1", "reward 0", "reversal"],
+    "recovery": ["time to recover (decisions)", "reward (fastest average)", "recovered", "before the reversal"],
     "raster": ["time (ms)", "neuron", "input, 146 Hz", "hidden, 0 Hz", "no spikes", "clicks"],
     "membrane": ["time (steps)", "membrane (a.u.)", "θ", "neuron 5, 0.12 spikes per step"],
     "learning_curves": ["updates", "accuracy (fraction correct)", "ideal\nobserver", "a", "b", "validation", "1", "2"],

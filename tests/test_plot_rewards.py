@@ -36,8 +36,8 @@ def drawn(**changes):
 
 EVERY = {"returns": lambda: plot.returns(REWARDS), "episode": drawn}
 EXPECTED = {
-    "returns": ["episodes, in 40 actions of each lane", "return (mean over episodes)",
-                "while learning", "validation, greedy", "test, greedy"],
+    "returns": ["episodes, in 40 actions per environment", "return (mean over episodes)",
+                "during training", "validation, greedy", "test, greedy"],
     "episode": ["time (steps): a whole episode, 4 actions of 10 steps each", "membrane\n(a.u.)", "θ", "p(action)",
                 "action", "action 0", "action 1", "layer 0, LIF, 0.15 spikes per step", "neuron", "channel",
                 "neurons 0 (purple), 2 (orange), 5 (light blue)", "input, from 0 (white) to 2 (black)"],

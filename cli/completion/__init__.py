@@ -15,7 +15,7 @@ Shell = Annotated[str, typer.Argument(metavar="SHELL", help=f"One of {', '.join(
 
 
 def command(shell: Shell, traceback: Traceback = False) -> None:
-    """Print a script that makes a shell complete what you type; its first lines say where it belongs."""
+    """Print the completion script for a shell; its first lines say where to put it."""
     if shell not in SCRIPTS:
         known = ", ".join(SCRIPTS)
         raise UsageError(f"no completion for '{shorten(shell)}'.{did_you_mean(shell, SCRIPTS)} There is: {known}.")

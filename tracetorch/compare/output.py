@@ -72,16 +72,16 @@ def _note(found: Comparison, entries: Sequence[Entry]) -> str:
     sizes = {len(entry.values) for entry in entries}
     notes = ["Lines: means over runs" if max(sizes) > 1 else "Lines: runs"]
     if any(entry.curve is not None and not entry.curve.whole.all() for entry in entries):
-        notes[0] += ", dotted where some have stopped"
+        notes[0] += ", dotted where some runs have ended"
     if max(sizes) > 2:
         notes.append("Bands and bars: 95 % interval of the mean (Student's t)")
-        notes[-1] += "; where n=2, from one run to the other" if 2 in sizes else ""
+        notes[-1] += "; for n=2, the range of the two runs" if 2 in sizes else ""
     elif 2 in sizes:
-        notes.append("Bands and bars: from one run to the other (n=2)")
+        notes.append("Bands and bars: range of the two runs (n=2)")
     if max(sizes) > 1:
         notes.append("Small points: runs")
     if 1 in sizes:
-        notes.append("One run alone has no interval")
+        notes.append("A single run has no interval")
     if len(entries) < len(found.groups):
         notes.append(f"Only the best {len(entries)} of {len(found.groups)} groups are drawn")
     return "".join(f"{note}. " for note in notes)

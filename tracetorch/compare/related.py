@@ -78,7 +78,7 @@ def table(found: Relation) -> Table:
                 extent = span(least, most) if point.y.n > 1 else number(least)
                 names = [panel.name, line.label] if several else [line.label]
                 made.append([*names, x, str(point.y.n), with_error(mean, half), extent])
-    note = "n: runs. ±: 95 % interval of the mean, by Student's t; one run alone has none."
+    note = "n: runs. ±: 95 % interval of the mean, by Student's t; a single run has none."
     note += "" if found.is_set else f" A point is made of runs that differ by chance alone; {of_x}: their mean."
     head = [*(["experiment"] if several else []), "group", of_x, "n", f"{of_y}, mean", "min to max"]
     return Table(f"{of_y} against {of_x}", head, made, 1 + several, note)

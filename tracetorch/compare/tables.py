@@ -44,16 +44,16 @@ def of_groups(found: Comparison) -> Table:
         )
     note = "n: runs. ±: 95 % interval of the mean, by Student's t{}. Time and memory: means over the runs."
     alone = any(group.summary.n == 1 for group in found.groups)
-    note = note.format("; one run alone has none" if alone else "")
+    note = note.format("; a single run has none" if alone else "")
     return Table("Groups", head, rows, 2, note)
 
 
 def of_differences(found: Comparison) -> Table:
     """The keys that differ, and what they are in each group."""
-    note = "Only what differs; seeds, device, threads and outputs aside."
+    note = "Keys whose values differ; seeds, device, threads and output folders are ignored."
     if not found.apart:
         known = len({run.run.group for run in found.runs}) > 1
-        note = "The configs of these groups could not be read." if known else "Nothing: all runs have the same config."
+        note = "The configs of these groups could not be read." if known else "No key: all runs have the same config."
         return Table("What differs", ["key"], [], 1, note)
     keys = [plain(key) for key in found.apart]
     columns = [[show(values) for values in found.apart[key]] for key in found.apart]
@@ -70,11 +70,11 @@ def of_pairs(found: Comparison) -> Table:
     for first, second, much in found.pairs():
         interval = much.how if math.isnan(much.low) else span(much.low, much.high, "+")
         rows.append([f"{second.key} − {first.key}", number(much.mean, "+"), interval, _kind(much.how, much.low)])
-    note = "An interval that holds 0 is no evidence of a difference. None is widened for how many there are."
+    note = "An interval that contains 0 shows no difference. Not corrected for multiple comparisons."
     if not found.is_paired:
         which = "lowest" if lower_is_better(found.metric) else "highest"
         best = found.best
-        note = f"Each against {best.key} alone, {plain(best.label, 80)}, whose mean is the {which}. {note}"
+        note = f"Each against {best.key}, {plain(best.label, 80)}, whose mean is the {which}. {note}"
     return Table("Differences", ["groups", "difference", "95 % interval", "by"], rows, 1, note)
 
 

@@ -47,7 +47,7 @@ def lifetime(records: Records) -> Figure:
         for at, scale in enumerate(scales):
             look: dict[str, Any] = {"color": _HUES[at % len(_HUES)], "linewidth": 0.6 + 0.5 * at}
             panels[0].plot(*_points(rows, f"average_{scale}"), **look, zorder=2 + 0.1 * at)
-            handles.append(Line2D([], [], **look, label=f"half-life of {scale:,} decisions"))
+            handles.append(Line2D([], [], **look, label=f"half-life {scale:,} decisions"))
         panels[0].set_ylabel(f"{_merit(rows)} (running average)")
         if used[0]:
             panels[1].plot(used[0], [value / _MIB for value in used[1]], color=COLORS["vermillion"])
@@ -91,7 +91,7 @@ def recovery(records: Records) -> Figure:
         right.plot(number, lowest, "v", color=fall, markersize=size)
         right.set_ylabel(f"{_merit(_of(records, 'train'))} (fastest average)")
         for axes in (left, right):
-            axes.set_xlabel("change of the world (number)")
+            axes.set_xlabel("reversal (number)")
             axes.xaxis.set_major_locator(round_ticks(6, integer=True, min_n_ticks=1))
             axes.yaxis.set_major_locator(round_ticks(6))
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
@@ -101,8 +101,8 @@ def recovery(records: Records) -> Figure:
         if never:
             label = "not before the next change"
             handles.append(Line2D([], [], marker="o", color=COLORS["blue"], mfc="white", label=label, **marker))
-        handles.append(Line2D([], [], marker="o", color=COLORS["black"], label="before the change", **marker))
-        handles.append(Line2D([], [], marker="v", color=fall, label="lowest after it", **marker))
+        handles.append(Line2D([], [], marker="o", color=COLORS["black"], label="before the reversal", **marker))
+        handles.append(Line2D([], [], marker="v", color=fall, label="minimum after it", **marker))
         legend(fig, handles)
     return fig
 
@@ -146,7 +146,7 @@ def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
             Patch(color=COLORS["blue"], label=f"{merit} {high:g}"),
             Patch(color=COLORS["vermillion"], label=f"{merit} {low:g}"),
         ]
-        legend(fig, [*ends, Patch(color=tint(COLORS["blue"], 0.2), label="seldom taken"), *lines])
+        legend(fig, [*ends, Patch(color=tint(COLORS["blue"], 0.2), label="rarely chosen"), *lines])
     return fig
 
 
@@ -186,7 +186,7 @@ def _mark_switches(panels: Sequence[Axes], switches: Sequence[int]) -> list[Line
     for axes in panels:
         for at in switches:
             axes.axvline(at, **look, zorder=1.5)
-    return [Line2D([], [], **look, label="the world changes")]
+    return [Line2D([], [], **look, label="reversal")]
 
 
 def _over_decisions(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from tracetorch.plot.style import COLORS, SINGLE, figure, label_level, round_tic
 
 
 def recall(accuracy: Tensor, *, chance: float = 0.5) -> Figure:
-    """The share of bits that are right, pattern by pattern, from the worst to the best.
+    """The share of bits that are right, pattern by pattern (sorted by score).
 
     Args:
         accuracy: of each pattern, 0 to 1, (patterns,).
@@ -28,6 +28,6 @@ def recall(accuracy: Tensor, *, chance: float = 0.5) -> Figure:
         axes.set_ylim(min(chance, values.min()) - 0.05, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=None))
         axes.xaxis.set_major_locator(round_ticks(6, integer=True, min_n_ticks=1))
-        axes.set_xlabel("pattern, from the worst to the best")
-        axes.set_ylabel("bits right (%)")
+        axes.set_xlabel("pattern (sorted by score)")
+        axes.set_ylabel("correct bits (%)")
     return fig

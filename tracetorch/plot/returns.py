@@ -38,7 +38,7 @@ def returns(records: Iterable[Mapping[str, Any]]) -> Figure:
         thin: dict[str, Any] = {"color": tint(blue, 0.45), "linewidth": 0.7} if is_long else {"color": blue}
         thin["marker"] = "." if len(rows) == 1 else ""
         axes.plot(ended, brought, **thin)
-        handles = [Line2D([], [], **thin, label="while learning")]
+        handles = [Line2D([], [], **thin, label="during training")]
         if is_long:
             average = running_averages(torch.tensor(brought, dtype=torch.float64), (_HALF_LIFE,))[0]
             axes.plot(ended, average.numpy(), color=blue, linewidth=1.6)
@@ -51,7 +51,7 @@ def returns(records: Iterable[Mapping[str, Any]]) -> Figure:
                 look: dict[str, Any] = {"color": hue, "marker": marker, "markersize": 3.5, "linestyle": "none"}
                 axes.plot(at, [row["return"] for row in held], **look, clip_on=False)
                 handles.append(Line2D([], [], **look, label=f"{split}, greedy"))
-        axes.set_xlabel(f"episodes, in {updates[-1]:,.0f} actions of each lane")
+        axes.set_xlabel(f"episodes, in {updates[-1]:,.0f} actions per environment")
         axes.set_ylabel("return (mean over episodes)")
         axes.set_xlim(0, max(ended))
         for axis in (axes.xaxis, axes.yaxis):

@@ -1,0 +1,47 @@
+"""Texts that users read avoid words that earlier versions used and readers had to translate."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXTS = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "benchmarks/*.md", "conf/**/*.yaml", "cli/**/*.py", "tracetorch/compare/*.j2")
+    for path in ROOT.glob(pattern)
+)
+
+AVOIDED = {
+    r"whoever|nobody|somebody|one who|for who\b": "things and programs are not people",
+    r"anew|begun anew": "write again, or new",
+    r"for ever": "write without end, or endless",
+    r"made up (one's|its) mind": "write deterministic policy",
+    r"is told|are told|was told|told of|tells? of": "write gets, receives, reports; feedback, reward, label",
+    r"(?<!there )(?:is|are|was|were) no (?!longer|more)\w+": "write is not a …",
+    r"learnt": "one spelling: learned",
+    r"by heart": "write memorise",
+    r"side by side|beside (each|one) other": "write in parallel, or compared",
+    r"sooner": "write faster, or earlier",
+    r"goes? on with": "write continues",
+    r"to the bit": "write exactly, or byte for byte",
+}
+"""Pattern of a phrase, and what to write instead."""
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=[str(path.relative_to(ROOT)) for path in TEXTS])
+def test_a_text_avoids_these_words(path):
+    found = []
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        text = re.sub(r"`[^`]*`", lambda code: re.sub(r"[^\n]", "_", code[0]), text)
+    for number, line in enumerate(text.splitlines(), 1):
+        for pattern, instead in AVOIDED.items():
+            if match := re.search(rf"\b(?:{pattern})\b", line, re.IGNORECASE):
+                found.append(f"line {number}: {match[0]!r}: {instead}")
+    assert not found, "\n".join(found)
+
+
+def test_the_list_finds_what_it_names():
+    line = "a policy that has settled is told of nothing, and nobody has made up its mind"
+    assert sum(bool(re.search(rf"\b(?:{pattern})\b", line)) for pattern in AVOIDED) >= 3
