@@ -185,7 +185,7 @@ def open_to_append(path: Path) -> BinaryIO:
 
 
 def append(path: Path, content: str | bytes) -> None:
-    """Add to the end of a regular file, as `open_to_append` opens it; not synced: see `sync_file`. Raises: WriteError"""
+    """Add to the end of a regular file, as `open_to_append` opens it. The caller syncs it. Raises: WriteError."""
     with writing(path), open_to_append(path) as file:
         file.write(_encode(content))
 
