@@ -145,7 +145,7 @@ def test_a_run_offers_its_own_keys_and_no_choices(ask, here):
 
 
 def test_a_config_from_elsewhere_puts_nothing_harmful_on_the_line(ask, here):
-    (here / "config.yaml").write_text('{"$(touch x)": 1, "a b": 1, ";": {"x": 1}, fine: "\\e[2J\\n\\x1fx", 1: 2}')
+    (here / "config.yaml").write_text('{"$(touch x)": 1, "a b": 1, ";": {"x": 1}, fine: "\\e[2J\\n\\x1fx"}')
     assert ask("eval . ") == [("key", "fine=", "\N{REPLACEMENT CHARACTER}[2J x")]
 
 

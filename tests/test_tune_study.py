@@ -133,13 +133,20 @@ def test_a_full_disk_is_not_the_fault_of_what_was_tried(here, monkeypatch, when)
 EVIL = "os.system"
 
 
+def older(content):
+    """A study of an older version: it holds no configs, and its overrides are composed."""
+    del content["configs"]
+    return content
+
+
 @pytest.mark.parametrize(
     "how",
     [
-        lambda content: content["overrides"].append(f"task._target_={EVIL}"),
+        lambda content: older(content)["overrides"].append(f"task._target_={EVIL}"),
         lambda content: content["search"]["space"].update({"task._target_": {"choices": [EVIL]}}),
-        lambda content: content["search"]["space"].update({"rule": {"choices": [{"_target_": EVIL}]}}),
-        lambda content: content["overrides"].append(f"+task.hook={{_target_: {EVIL}}}"),
+        lambda content: older(content)["search"]["space"].update({"rule": {"choices": [{"_target_": EVIL}]}}),
+        lambda content: older(content)["overrides"].append(f"+task.hook={{_target_: {EVIL}}}"),
+        lambda content: content["configs"]["base"]["config"]["task"].update(_target_=EVIL),
     ],
 )
 def test_a_study_from_elsewhere_calls_only_what_is_trusted(study, how):

@@ -102,7 +102,11 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
     except BusyError as error:
         raise UsageError(f"{error}; wait for it, or stop it first") from error
     if not planned.seal:  # it was begun by an older version
-        planned = write(planned, folder)
+        try:
+            planned = write(planned, folder)
+        except OSError as error:
+            lock.release()
+            raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
     before = len(planned.jobs) - len(jobs)
     again = f", {before} of them done before" if before else ""
     say(f"{planned.experiment}: {len(planned.jobs)} jobs{again} → {folder}")
@@ -125,8 +129,11 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
 
 
 def _is_older_than_presets(path: Path) -> bool:
-    made = path.stat().st_mtime
-    return any(preset.stat().st_mtime > made for preset in conf_dir().rglob("*.yaml"))
+    try:
+        made = path.stat().st_mtime
+        return any(preset.stat().st_mtime > made for preset in conf_dir().rglob("*.yaml"))
+    except OSError:
+        return False
 
 
 def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
