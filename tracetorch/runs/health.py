@@ -34,8 +34,7 @@ class HealthWatch:
     def __init__(self, patience: int = 3, *, rewarded: bool = False):
         self.patience, self.rewarded = patience, rewarded
         self._found, self._was_well = 0, False
-        self._loss: float | None = None
-        self._same = 0
+        self._loss, self._same = 0.0, 0  # of the last evaluation, and how many in a row gave just that
 
     def look(self, net: Sequential, output: Tensor | None, update: int, *, last: bool) -> None:
         """`check_health`, forgiving the first few times; at the last update only as said. Raises: TrainingError."""
@@ -52,12 +51,12 @@ class HealthWatch:
 
         Args: loss: of an evaluation. Call it before gradients are cleared.
         """
-        self._loss, self._same = loss, self._same + 1 if loss == self._loss else 1
+        self._loss, self._same = loss, self._same + 1 if self._same and loss == self._loss else 1
         if self._same == self.patience:
             message = "update %d: the loss was %.6g at each of the last %d evaluations: %s"
             logging.getLogger("tracetorch").warning(message, update, loss, self._same, _why_nothing_is_learnt(net))
 
-    def state_dict(self) -> dict[str, int | bool | float | None]:
+    def state_dict(self) -> dict[str, int | bool | float]:
         """Plain numbers, for a checkpoint."""
         return {"found": self._found, "was_well": self._was_well, "loss": self._loss, "same": self._same}
 
@@ -65,7 +64,7 @@ class HealthWatch:
         """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
         check_alike(self.state_dict(), state)
         self._found, self._was_well = state["found"], bool(state.get("was_well"))
-        self._loss, self._same = state.get("loss"), state.get("same", 0)
+        self._loss, self._same = state.get("loss", 0.0), state.get("same", 0)
 
 
 def check_loss(loss: float, update: int, net: Sequential) -> None:
