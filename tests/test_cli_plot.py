@@ -8,6 +8,7 @@ from tests.command_line import CLICKS, files, tracetorch
 from tracetorch.runs import report
 
 PLOTS = {"learning", "parameters", "psychometric", "accuracy_map", "raster", "membrane"}
+DRAWN = report.Drawn(["x"], {})
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_plot_draws_the_figures_again(drawn):
 
 def test_plot_draws_the_network_that_was_tested(here, monkeypatch):
     seen = []
-    monkeypatch.setattr(report, "draw", lambda folder, net, *rest, **more: seen.append(net.state_dict()) or ["x"])
+    monkeypatch.setattr(report, "draw", lambda folder, net, *rest, **more: seen.append(net.state_dict()) or DRAWN)
     words = ("train.updates=30", "train.figures=true", "train.eval_every=1", "train.patience=1", "optimizer.lr=0.1")
     assert tracetorch("run", *CLICKS, *words, "output.dir=patient").exit_code == 0
     rounds = {n: torch.load(here / "patient" / "checkpoints" / f"{n}.pt")["update"] for n in ("best", "latest")}
