@@ -61,7 +61,7 @@ def check(stage: Stage, case: Case, seed: object) -> tuple[int, str]:
             return kills, f"{'; '.join(moments)}: then {' '.join(reader)}: {wrong}"
         if kills == 3 or chance.random() < 0.5:
             break
-        words = case.goes_on(place)[-1]
+        words = case.goes_on(place)[-1]  # and this is killed as well
     for ended in cases.done(case, place) if kills else ():
         if ended.code:
             return kills, f"{'; '.join(moments)}: {ended}"
