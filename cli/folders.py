@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -155,9 +154,13 @@ def check_links(folder: Path) -> None:
 
 
 def holds(folder: Path, name: str) -> bool:
-    """Whether a folder has a file with this name. Raises: UsageError if the system does not say."""
+    """Whether there is anything of this name in a folder; its reader refuses what is not a regular file.
+
+    Raises: UsageError if the system does not say.
+    """
     try:
-        return stat.S_ISREG((folder / name).stat().st_mode)
+        (folder / name).stat()
+        return True
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return False
