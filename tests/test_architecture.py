@@ -25,7 +25,7 @@ from tests.common_environments import ENVIRONMENTS
 
 ROOT = Path(__file__).parents[1]
 
-ZERO = {"constrain", "files", "functional", "printable", "rounded", "encode", "kernels", "device"}
+ZERO = {"constrain", "files", "functional", "modes", "printable", "rounded", "encode", "kernels", "device"}
 ONE = {"nn", "loss", "rules"}
 TWO = {"plot", "tasks", "runs", "compare", "diagnostics"}
 MAY_IMPORT = {
