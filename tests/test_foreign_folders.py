@@ -143,7 +143,7 @@ def test_a_lock_on_a_file_that_was_removed_is_no_lock(tmp_path, monkeypatch):
         return file
 
     monkeypatch.setattr(lock_module, "open_to_append", open_and_remove)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(OSError, match="No such file"):
         Lock(place)
 
 

@@ -10,6 +10,7 @@ import torch
 from tests.command_line import CLICKS, DIGITS, files, tracetorch
 from tests.idx_files import NAMES, write_folder
 from tracetorch.cli.adapter import compose
+from tracetorch.runs import checkpoint
 from tracetorch.runs.identity import facts_of
 from tracetorch.runs.same import circumstances
 from tracetorch.runs.state import state_of
@@ -176,7 +177,7 @@ def test_the_same_again_is_identical_and_says_so(finished, here):
     assert state_of(here / "again").status == "completed"
 
 
-@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "..", "", 7, "[/x]\x1b[31m"])
+@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "..", 7, "[/x]\x1b[31m"])
 def test_a_name_that_is_none_leads_nowhere_else(mine, here, name):
     facts = json.loads((mine / "run.json").read_text())
     (mine / "run.json").write_text(json.dumps(facts | {"experiment": name, "resumed": 5}))
@@ -209,7 +210,11 @@ def test_a_config_that_unfolds_to_gigabytes_and_a_pipe_are_refused(mine):
     (mine / "run.json").unlink()
     os.mkfifo(mine / "run.json")
     ended = tracetorch("info", "it")
+<<<<<<< HEAD
     assert ended.exit_code == 2 and "is not a regular file" in ended.stderr
+=======
+    assert ended.exit_code == 2 and "it has neither run.json" in ended.stderr
+>>>>>>> durable
 
 
 def test_it_goes_where_runs_go_and_not_where_the_file_says(mine, here):
@@ -231,7 +236,8 @@ def test_what_is_not_the_same_is_told(mine, what):
         path = mine / "checkpoints" / "latest.pt"
         content = torch.load(path, weights_only=True)
         next(iter(content["net"].values())).add_(1.0)
-        torch.save(content, path)
+        del content["checksum"]
+        torch.save(content | {"checksum": checkpoint._checksum(content)}, path)
     (mine / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     facts = json.loads((mine / "run.json").read_text())
     (mine / "run.json").write_text(json.dumps(facts | {"versions": facts["versions"] | {"torch": "1.0"}}))

@@ -129,7 +129,7 @@ def test_the_listener_hears_everything_in_order(tmp_path):
         run.progress(1, 2, loss=0.5)
         run.record({"update": 1})
     assert [event for event, _ in heard] == ["start", "progress", "record", "end"]
-    assert heard[0][1] == {"folder": run.folder.path, "device": "cpu", "again": False}
+    assert heard[0][1] == {"folder": run.folder.path, "device": "cpu", "lost": None, "again": False}
     assert [values for _, values in heard[1:]] == [
         {"done": 1, "total": 2, "loss": 0.5},
         {"update": 1},
