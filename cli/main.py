@@ -153,7 +153,7 @@ def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
             complain(f"this should not have happened: {name}: {error} (--traceback shows where)", error, traceback)
             code = FAILED
         if why := lost():
-            if why.errno != errno.EPIPE:  # of a reader that has gone, as in `tracetorch show | head`, nothing is said
+            if why.errno != errno.EPIPE:  # a reader that has closed, as in `tracetorch show | head`, needs no message
                 complain(f"the standard output cannot be written: {why.strerror}", None, traceback)
             code = FAILED if prints and code == DONE else code
         raise typer.Exit(code)

@@ -1,4 +1,4 @@
-"""What was probably meant by a key that is not there."""
+"""Suggestions for a key that does not exist."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def no_such_key(name: str, config: Config, keys_of: Callable[[str], dict[str, li
     Args:
         name: the key.
         config: composed without it.
-        keys_of: the keys of each choice of a config group; none for what is no group.
+        keys_of: the keys of each choice of a config group; empty for anything else.
     """
     parts = name.split(".")
     node: Any = config

@@ -45,9 +45,9 @@ CLICK_ROWS = [
     # values of the wrong kind
     ("seed=abc", 2, "seed must be a whole number, got 'abc'"),
     ("seed=1.5", 2, "seed must be a whole number, got 1.5"),
-    ("device=3", 2, "device must be a word, got 3"),
-    ("threads=0", 2, "threads must lie between 1 and the .*, or be null, got 0"),
-    ("threads=1000000", 2, "threads must lie between 1 and the .* of this machine"),
+    ("device=3", 2, "device must be a string, got 3"),
+    ("threads=0", 2, "threads must be null or between 1 and the .*, got 0"),
+    ("threads=1000000", 2, "threads must be null or between 1 and the .* of this machine"),
     ("threads=many", 2, "threads must be a whole number or null, got 'many'"),
     ("train.precision=float16", 2, "train.precision must be .*float32.*bfloat16"),
     ("train.precision=bfloat16 rule=bptt", 2, "train.precision=bfloat16 needs rule=trace: BPTT learns"),
@@ -127,7 +127,7 @@ DIGIT_ROWS = [
     ("task.source=nowhere", 2, "source=nowhere: there is no such folder; .*source=download or source=sample"),
     ("task.source=taken", 2, "taken holds no train-images-idx3-ubyte.gz and no train-images-idx3-ubyte"),
     ("task.source=halves", 2, "halves/train-images-idx3-ubyte.gz is damaged or cut short .*; fetch it again"),
-    ("task.source=null", 2, "task.source must be a word, got None"),
+    ("task.source=null", 2, "task.source must be a string, got None"),
     (f"task.source={LONG}", 2, "source"),
     ("task.gamma=[1]", 2, "It belongs to task=delayed_clicks and task=poisson_clicks"),
     ("task=patterns", 2, "task.source: tracetorch.tasks.Patterns takes no 'source'"),
@@ -139,13 +139,13 @@ DIGIT_ROWS = [
 VERB_ROWS = [
     (("show", "bogus=1"), "bogus: there is no key"),
     (("show", "task.cue=x"), "task.cue must be a number"),
-    (("list", "expriment"), "there is no group 'expriment'. Did you mean 'experiment'"),
+    (("list", "expriment"), "unknown group 'expriment'. Did you mean 'experiment'"),
     (("plot", "nowhere"), "there is no folder nowhere"),
-    (("plot", "taken"), "taken is no run folder"),
+    (("plot", "taken"), "taken is not a run folder"),
     (("plot", "bare"), "there is no checkpoint bare"),
-    (("plot", "broken"), "broken/config.yaml is no YAML"),
+    (("plot", "broken"), "broken/config.yaml is not valid YAML"),
     (("plot", "listed"), "listed/config.yaml holds no config"),
-    (("plot", "evil"), "evil/config.yaml: task wants to call 'os.system', which is not trusted"),
+    (("plot", "evil"), "evil/config.yaml: task calls 'os.system', which is not trusted"),
 ]
 
 
