@@ -74,7 +74,7 @@ def test_runs_that_cannot_be_compared_are_listed(here):
     assert result.exit_code == 0, result.stderr
     for line in (
         "left out: sweep/y1, because it is still running",
-        "left out: sweep/y2, because its process ended without a word; it may have been killed",
+        "left out: sweep/y2, because its process ended without recording why; it may have been killed",
         "left out: sweep/y3, because it was interrupted after 60 updates",
         "left out: sweep/y4, because run.json is broken: Unterminated string",
         "compared, with a remark: sweep/y5: config.yaml is missing",

@@ -49,7 +49,7 @@ def part(error):
 @pytest.mark.parametrize(
     ("error", "phrase"),
     [
-        (SystemExit(0), " called sys.exit(0), which ends no run"),
+        (SystemExit(0), " called sys.exit(0): the run counts as failed"),
         (SystemExit("bye"), "called sys.exit('bye')"),
         (GeneratorExit(), "GeneratorExit in part"),
         (MemoryError(), "MemoryError in part"),
@@ -152,7 +152,7 @@ def test_a_reward_that_is_no_number_is_called_one(tmp_path):
             outcome = super().act(action)
             return outcome._replace(reward=outcome.reward.index_fill(0, torch.tensor([2]), torch.nan))
 
-    with pytest.raises(TrainingError, match="update 1: the reward of Broken in lane 2 is nan"):
+    with pytest.raises(TrainingError, match="update 1: the reward of Broken in environment 2 is nan"):
         play(tmp_path, task=Broken())
 
 

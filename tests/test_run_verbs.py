@@ -209,7 +209,7 @@ def test_a_config_that_unfolds_to_gigabytes_and_a_pipe_are_refused(mine):
     (mine / "run.json").unlink()
     os.mkfifo(mine / "run.json")
     ended = tracetorch("info", "it")
-    assert ended.exit_code == 2 and "no plain file" in ended.stderr
+    assert ended.exit_code == 2 and "not a regular file" in ended.stderr
 
 
 def test_it_goes_where_runs_go_and_not_where_the_file_says(mine, here):
@@ -267,5 +267,5 @@ def test_a_run_does_not_go_on_with_other_data(here):
     labels.write_bytes(gzip.compress(gzip.decompress(labels.read_bytes()), mtime=1))
     ended = tracetorch("resume", "run")
     assert ended.exit_code == 2 and "task.source names data that have changed since run was started" in ended.stderr
-    assert circumstances(begun, facts_of(made.config)) == ["the data of task.source had another content"]
+    assert circumstances(begun, facts_of(made.config)) == ["the data of task.source had different content"]
     assert circumstances({}, begun) == circumstances(begun, begun) == []
