@@ -1,4 +1,4 @@
-"""`tracetorch run --from DIR`: the same run again, and whether the result is the same."""
+"""`tracetorch run --from DIR`: repeats a run and reports whether the results are identical."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _MAY_CHANGE = ("output", "device", "threads")
 
 
 def repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback: bool) -> int:
-    """Run again what a folder holds, in a new one, and compare. Returns: the exit code; 1 if the results differ.
+    """Repeat the run of a folder in a new folder, and compare both. Returns: the exit code; 1 if the results differ.
 
-    Raises: UsageError if the folder is no run's, or if more is to be changed than where and on what it runs.
+    Raises: UsageError if the folder is not a run folder, or if more than output, device and threads is changed.
     """
     from tracetorch.cli.folders import check_training, find_run
 
     for line in overrides:
         if line.lstrip("+~").partition("=")[0].partition(".")[0] not in _MAY_CHANGE:
-            advice = "to change anything but output, device and threads, start a run of its own"
-            raise UsageError(f"'{shorten(line)}': --from runs the same again; {advice}")
+            advice = "only output, device and threads can change; to change other keys, start a new run"
+            raise UsageError(f"'{shorten(line)}': --from repeats a run: {advice}")
     asked_root = next((line for line in overrides if line.startswith("output.root=")), "output.root=outputs")
     asked = [line for line in overrides if not line.startswith("output.root=")]
     where = [] if any(line.startswith("output.dir=") for line in asked) else ["output.dir=null"]
-    found = find_run(folder, trust, [asked_root, *where, *asked])  # a file may not say where to write
+    found = find_run(folder, trust, [asked_root, *where, *asked])  # a file may not choose where to write
     check_training(found)
 
     from tracetorch.cli.display import Display
@@ -40,16 +40,18 @@ def repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback:
     try:
         differs = difference(found.folder, outcome.run.folder, as_far_as_it_came=not ended)
     except (OSError, ValueError) as error:
-        complain(f"it cannot be compared with the first run: {error}", error, show_traceback)
+        complain(f"the two runs cannot be compared: {error}", error, show_traceback)
         return FAILED
     others = circumstances(found.state.facts, outcome.run.folder.facts())
     if not differs:
         count = len(found.folder.records())
         whole = (
-            f"all {count} records, and all weights" if ended else f"{count} records; it was {found.state.status} then"
+            f"all {count} records and all weights"
+            if ended
+            else f"{count} records; the first run was {found.state.status}"
         )
-        say(f"identical to {folder}{'' if ended else ', as far as that came'}: {whole}")
+        say(f"identical to {folder}{'' if ended else ', as far as it ran'}: {whole}")
         return DONE
-    because = f" Not the same: {'; '.join(others)}." if others else " Versions, device and threads are the same."
+    because = f" Different: {'; '.join(others)}." if others else " Versions, device and threads are the same."
     complain(f"not identical: {differs}.{because}", None, False)
     return FAILED

@@ -1,4 +1,4 @@
-"""One number against another: what `tracetorch compare --against` shows and leaves, and a sweep at its end."""
+"""Plots one number against another, for `tracetorch compare --against` and at the end of a sweep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_NAMED = 40
 
 
 def relate(found: Comparison, key: str) -> Relation:
-    """Place the runs of a comparison by a quantity. Raises: UsageError if they do not have it, or it is no number."""
+    """Place the runs of a comparison by a quantity. Raises: UsageError if no run has it, or if it is not a number."""
     from tracetorch.compare import relation
     from tracetorch.compare.groups import UnknownNameError
 
@@ -23,8 +23,8 @@ def relate(found: Comparison, key: str) -> Relation:
         return relation.relate(found, key)
     except relation.NoNumberError as error:
         words = shorten(", ".join(error.values[:8]))
-        advice = f"--by {shorten(key)} makes groups of it"
-        raise UsageError(f"--against {shorten(key)}: its values are no numbers ({words}); {advice}") from error
+        advice = f"to group by it: --by {shorten(key)}"
+        raise UsageError(f"--against {shorten(key)}: its values are not numbers ({words}); {advice}") from error
     except UnknownNameError as error:
         last = {name.rpartition(".")[2]: name for name in error.known}
         close = did_you_mean(key, error.known)
@@ -35,7 +35,7 @@ def relate(found: Comparison, key: str) -> Relation:
 
 
 def names_of(found: Relation) -> str:
-    """The files that are left, in short."""
+    """The names of the written files, in short."""
     return f"{found.stem}.png, .svg and .csv"
 
 
@@ -43,7 +43,7 @@ def draw(folder: Path, by: list[str], metric: str | None, key: str) -> str:
     """Draw the runs of a folder into its folder `compare`.
 
     Returns: what was written, in a sentence.
-    Raises: UsageError if nothing can be.
+    Raises: UsageError if nothing can be drawn.
     """
     from tracetorch.cli.compare import compare_folders, place_in, write_into
     from tracetorch.compare.related import write

@@ -1,4 +1,4 @@
-"""Config values held against the signatures that they will meet, before anything slow or lasting happens."""
+"""Checks of config values against the signatures of their targets, before anything slow or permanent happens."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ PARTS = ("task", "network", "rule", "loss", "optimizer", "train")
 """The keys of a config that describe something to make; all but the task are completed later (`_partial_`)."""
 
 BESIDE = ("diagnostics",)
-"""The same, but no part of the experiment: a config may lack them, for those from before there were any do."""
+"""Further parts, which are optional: configs of older versions lack them."""
 
 KEYS = (*PARTS, *BESIDE, "output", "seed", "device", "threads")
 """All keys of a config, in the order of its file."""
 
 _PLAIN = {"seed": "int", "device": "str", "threads": "int | None", "output.root": "str", "output.dir": "str | None"}
 SPECIAL = ("_target_", "_partial_", "_args_", "_convert_")
-"""Keys of a part that are no arguments. Lists and mappings are always plain, so `_convert_` says nothing more."""
+"""Keys of a part that are not arguments. Lists and mappings are always plain, so `_convert_` has no effect."""
 
 _KINDS = {
     "int": ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
     "float": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
     "bool": ("true or false", lambda v: isinstance(v, bool)),
-    "str": ("a word", lambda v: isinstance(v, str)),
+    "str": ("a string", lambda v: isinstance(v, str)),
     "None": ("null", lambda v: v is None),
     "Tensor": ("a tensor", lambda v: isinstance(v, int | float | list) and not isinstance(v, bool)),
 }
 _NUMBERS = "Sequence[float]"
-_ALIASES = {  # names that annotations use, and what to say of them
+_ALIASES = {  # names that annotations use, and their description
     "Values": (f"float | {_NUMBERS}", ["a number", "a list of numbers"]),
     "Spread": (f"{_NUMBERS} | str", ["a list of numbers", "a range such as 0.1..1.2"]),
 }
@@ -42,13 +42,13 @@ _LISTS = ("Sequence", "Iterable", "list", "tuple")
 
 
 def check(config: dict[str, Any]) -> None:
-    """Hold every part of a config against the signature of its `_target_`, and the plain keys against their kinds.
+    """Check every part of a config against the signature of its `_target_`, and the plain keys against their types.
 
-    Raises: UsageError that names the first key that does not fit, and what would.
+    Raises: UsageError that names the first key that does not fit, and what fits.
     """
     for key in config:
         if key not in KEYS:
-            raise UsageError(f"{shorten(key)}: no config has such a key.{did_you_mean(key, KEYS)}")
+            raise UsageError(f"{shorten(key)}: a config has no such key.{did_you_mean(key, KEYS)}")
     for part in (*PARTS, *(name for name in BESIDE if name in config)):
         _check_part(part, config.get(part))
     for key, kind in _PLAIN.items():
@@ -64,19 +64,19 @@ def check(config: dict[str, Any]) -> None:
     cores = os.cpu_count() or 1
     if config["threads"] is not None and not 1 <= config["threads"] <= cores:
         raise UsageError(
-            f"threads must lie between 1 and the {cores} of this machine, or be null, got {config['threads']}"
+            f"threads must be null or between 1 and the {cores} processors of this machine, got {config['threads']}"
         )
     if config["output"].get("dir") == "":
-        raise UsageError("output.dir is empty: name a folder, or null for one named after the time")
+        raise UsageError("output.dir is empty: give a folder, or null for a new folder named after the time")
     for path, node in _targets(config, ""):
         _check_call(path, node)
 
 
 def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str] = ()) -> None:
-    """A config that comes from a folder may make only what is trusted; see `signatures.is_trusted`.
+    """A config from a folder may only call trusted targets; see `signatures.is_trusted`.
 
-    Args: packages: further ones, of which all that they define may be called.
-    Raises: UsageError that names the first other target.
+    Args: packages: further packages; everything that they define may be called.
+    Raises: UsageError that names the first target that is not trusted.
     """
     for path, node in _targets(config, ""):
         target = str(node["_target_"])
@@ -88,13 +88,15 @@ def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str]
         else:
             package = shorten(target.partition(".")[0])
             advice = (
-                f"if you know it, --trust {package}" if package not in ("tracetorch", "torch") else "it is not public"
+                f"if you trust it, add --trust {package}"
+                if package not in ("tracetorch", "torch")
+                else "it is not a public name"
             )
-            raise UsageError(f"{where}: {path} wants to call {shorten(target)!r}, which is not trusted; {advice}")
+            raise UsageError(f"{where}: {path} calls {shorten(target)!r}, which is not trusted; {advice}")
 
 
 def _check_defined(path: str, target: str, package: str) -> None:
-    """Raises: UsageError if a trusted package has only imported what is named, or if it does not exist."""
+    """Raises: UsageError if the target does not exist, or if the package imports it instead of defining it."""
     from tracetorch.cli.adapter.making import is_defined_in
 
     try:
@@ -103,14 +105,14 @@ def _check_defined(path: str, target: str, package: str) -> None:
         raise UsageError(f"{path}._target_: {' '.join(str(error).split()) or type(error).__name__}") from error
     if not own:
         advice = f"{package} does not define it"
-        raise UsageError(f"{path} wants to call {shorten(target)!r}, which is not trusted: {advice}")
+        raise UsageError(f"{path} calls {shorten(target)!r}, which is not trusted: {advice}")
 
 
 def _check_part(part: str, node: Any) -> None:
     if not isinstance(node, dict) or not set(node) - {"_partial_"}:
         raise UsageError(f"{part} is missing from the config; choose one with {part}=…")
     if "_target_" not in node:
-        raise UsageError(f"{part} has no _target_, so nothing says what it is; choose one with {part}=…")
+        raise UsageError(f"{part} has no _target_; choose one with {part}=…")
     wanted = part != "task"
     if node.get("_partial_", False) is not wanted:
         raise UsageError(f"{part}._partial_ must be {str(wanted).lower()}, got {shorten(node.get('_partial_'))}")
@@ -151,7 +153,7 @@ def _check_value(path: str, value: Any, annotation: ast.expr | None) -> None:
 
 
 def _misfit(value: Any, annotation: ast.expr | None) -> list[str]:
-    """What would have fitted; empty if the value does, or if the annotation says nothing that can be checked."""
+    """Descriptions of valid values; empty if the value is valid, or if the annotation cannot be checked."""
     match annotation:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             sides = _misfit(value, left), _misfit(value, right)

@@ -39,13 +39,13 @@ def command(
         raise UsageError("say which runs: --failed, --unfinished, --older-than 7d, or several of them")
     age = None if older_than is None else _seconds(older_than)
     if not root.is_dir():
-        raise UsageError(f"there is no folder {root}; runs lie in output.root, which --root names")
+        raise UsageError(f"there is no folder {root}; give the folder of your runs (output.root) with --root")
 
     from tracetorch.runs.rubbish import choose, remove
 
     chosen, unread = choose(root, failed=failed, unfinished=unfinished, older_than_seconds=age, keep_best=keep_best)
     for folder in unread:
-        say(f"left alone  {folder.path}  ({folder.why})")
+        say(f"skipped  {folder.path}  ({folder.why})")
     if not chosen:
         say(f"nothing to remove in {root}")
         return
@@ -63,7 +63,7 @@ def command(
         return
     say(f"{done} of {len(chosen)} runs removed")
     if trouble:
-        complain(f"not all could be removed: {trouble}", None, False)
+        complain(f"some runs could not be removed: {trouble}", None, False)
         raise typer.Exit(FAILED)
 
 

@@ -73,7 +73,7 @@ def compare_folders(folders: list[Path], by: list[str], metric: str | None) -> C
     """Compare the runs in and below folders. Raises: UsageError, one sentence, if there is nothing to compare."""
     for folder in folders:
         if not folder.is_dir():
-            raise UsageError(f"{folder} is no folder; give folders of runs or sweeps, such as outputs")
+            raise UsageError(f"{folder} is not a folder; give folders of runs or sweeps, such as outputs")
     from tracetorch.compare.comparison import NothingToCompareError, compare
     from tracetorch.compare.groups import UnknownNameError
 
@@ -122,10 +122,10 @@ def _show(found: Comparison) -> None:
 
 
 def _remark(found: Comparison, left_out: Sequence[LeftOut]) -> None:
-    """What is to be said of single runs."""
+    """Print remarks on single runs."""
     from tracetorch.compare import tables
 
-    for kind, lines in (("compared, although", tables.remarks(found)), ("left out", tables.left_out(left_out))):
+    for kind, lines in (("compared, with a remark", tables.remarks(found)), ("left out", tables.left_out(left_out))):
         for line in tables.first_lines(lines, _MOST_LINES):
             say(f"{kind}: {line}")
 
@@ -155,7 +155,7 @@ def _print(content: tables.Table, whole: str = "comparison.html") -> None:
             is_word = at < content.words
             table.add_column(Text(name), justify="left" if is_word else "right", no_wrap=not is_word, overflow="fold")
         for row in content.rows[:_MOST_ROWS]:
-            table.add_row(*map(Text, row))  # as Text, for a value such as [64] is no markup
+            table.add_row(*map(Text, row))  # as Text, so that a value such as [64] is not read as markup
         screen.print(table, soft_wrap=False)
         if len(content.rows) > _MOST_ROWS:
             say(f"and {len(content.rows) - _MOST_ROWS} more, in {whole}")
@@ -165,7 +165,7 @@ def _print(content: tables.Table, whole: str = "comparison.html") -> None:
 
 
 def _default(folders: list[Path]) -> Path | None:
-    """Inside the one folder that holds all; None where there is none such."""
+    """Inside the given folder; None if there are several folders, or if it is that of a run."""
     return None if len(folders) > 1 or os.path.lexists(folders[0] / "run.json") else place_in(folders[0])
 
 
@@ -178,7 +178,7 @@ def place_in(folder: Path) -> Path:
 
 
 def write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any]) -> Path:
-    """Let files be left in a folder; in a new one below outputs, if None, which is named after the runs.
+    """Write files into a folder; if None, into a new folder below outputs that is named after the runs.
 
     Returns: the folder. Raises: UsageError if they cannot be written.
     """
@@ -203,7 +203,7 @@ def write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any
             raise
         return reserved.path
     except FileExistsError as error:
-        raise UsageError(f"{error.filename} is no folder; choose another --out") from error
+        raise UsageError(f"{error.filename} is not a folder; choose another --out") from error
     except OSError as error:
         where = shorten(error.filename or folder or "outputs/compare")
         raise UsageError(f"cannot write to {where}: {error.strerror}; choose another --out") from error

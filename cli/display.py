@@ -29,7 +29,7 @@ class Display:
     """
 
     metric = "loss"
-    """The number to show beside the loss: the task's first metric."""
+    """The number to show next to the loss: the task's first metric."""
 
     def __init__(self, experiment: str):
         self.console = console()
@@ -42,7 +42,7 @@ class Display:
         {"start": self._start, "progress": self._progress, "record": self._record, "end": self._end}[event](values)
 
     def _start(self, values: dict[str, Any]) -> None:
-        again = " goes on" if values["again"] else ""
+        again = " continues" if values["again"] else ""
         self.console.print(f"{self.experiment}{again} on {values['device']} → {values['folder']}")
         if lost := values.get("lost"):
             span = f"updates {lost['from_update']} to {lost['update']}"
@@ -67,7 +67,7 @@ class Display:
             speed = f" · {_short(self._steps)} steps/s" if self._steps else ""
             numbers = f"{' · '.join(self._found(values))}{self._validation}{speed}"
             description = "testing" if values["done"] == values["total"] else "training"
-            left = "so far" if values["total"] is None else "left"  # what has no end has nothing left
+            left = "so far" if values["total"] is None else "left"  # a run without an end has no remaining time
             self._bar.update(
                 self._task, completed=values["done"], total=values["total"], description=description, left=left
             )
@@ -76,7 +76,7 @@ class Display:
     def _record(self, values: dict[str, Any]) -> None:
         self._steps = values.get("steps_per_second", self._steps)
         if values["split"] == "validation" and self.metric in values:
-            self._validation = f" · held out {_number(values[self.metric])}"
+            self._validation = f" · validation {_number(values[self.metric])}"
         now = time.perf_counter()
         if self._bar or (values["split"] == "train" and now - self._spoke < _SECONDS_BETWEEN_LINES):
             return
@@ -88,8 +88,8 @@ class Display:
             return
         if values["split"] == "switch":
             took = values["recovery_decisions"]
-            again = f"learnt again after {took:,} decisions" if took is not None else "not learnt again"
-            again = again if values["fell"] else "nothing was lost"
+            again = f"recovered after {took:,} decisions" if took is not None else "not recovered"
+            again = again if values["fell"] else "no loss of performance"
             self.console.print(f"update {values['update']:>6}  switch {values['switch']:<3}  {again}")
             return
         speed = f"  {_short(self._steps)} steps/s" if values["split"] == "train" else ""
@@ -97,7 +97,7 @@ class Display:
         self.console.print(f"update {values['update']:>6}  {values['split']:<10}  {found}{speed}")
 
     def _found(self, values: dict[str, Any]) -> list[str]:
-        """The loss and the metric, as far as they are known: not every loop knows both at any time."""
+        """The loss and the metric, where they are among the values: not every training loop reports both."""
         return [f"{printable(name)} {_number(values[name])}" for name in ("loss", self.metric) if name in values]
 
     def _end(self, values: dict[str, Any]) -> None:
@@ -107,7 +107,7 @@ class Display:
             self._bar = None
 
     def conclude(self, outcome: Outcome, show_traceback: bool) -> int:
-        """The end of a run: its result, what it cost, and where it is; or why there is none. Returns: the exit code."""
+        """Print the end of a run: result, cost and folder; or why it has no result. Returns: the exit code."""
         if outcome.code != DONE:
             complain(outcome.message, outcome.error, show_traceback)
             return outcome.code
@@ -138,16 +138,16 @@ def _results(summary: dict[str, Any]) -> list[str]:
 
 
 def _memory(summary: dict[str, Any]) -> str:
-    """What all took, and what of it training took, where that is known."""
+    """Peak memory of the process, and that of training where it is known."""
     training = summary.get("training_memory_bytes")
-    of_it = "" if training is None else f"; training took {training / 2**20:,.1f} MiB"
+    of_it = "" if training is None else f"; training {training / 2**20:,.1f} MiB"
     ends = [
         f"{summary[f'memory_{end}_bytes'] / 2**20:,.0f}"
         for end in ("first", "last")
         if f"memory_{end}_bytes" in summary
     ]
-    through = f"; {' MiB at first, '.join(ends)} MiB at last" if ends else ""
-    return f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at most{of_it}{through}"
+    through = f"; {' MiB at the start, '.join(ends)} MiB at the end" if ends else ""
+    return f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB peak{of_it}{through}"
 
 
 def _number(value: object) -> str:
@@ -155,7 +155,7 @@ def _number(value: object) -> str:
         return "  none"
     if isinstance(value, int | float):
         return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-    return printable(value)  # a part may have found words, or a list
+    return printable(value)  # a part may report text or a list
 
 
 def _short(number: float) -> str:

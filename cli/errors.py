@@ -1,4 +1,4 @@
-"""What a person typed wrong, said in one sentence; and the exit codes."""
+"""User errors as one sentence, and the exit codes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def shorten(text: object, most: int = 80) -> str:
-    """A value as it goes into a message: one line, and long ones are cut."""
+    """A value for a message: one line, cut if it is long."""
     return printable(text, most)
 
 
 def complain(message: str, error: BaseException | None, show_traceback: bool) -> None:
-    """Say on stderr what went wrong; with its traceback only if that was asked for."""
+    """Print an error on stderr; with its traceback only on request."""
     if error is not None and (show_traceback or os.environ.get("HYDRA_FULL_ERROR") == "1"):
         say(*"".join(traceback.format_exception(error)).rstrip("\n").split("\n"), error=True)
     words = (shorten(word, _LONGEST_WORD) for word in message.split())  # one line, whatever was typed

@@ -1,4 +1,4 @@
-"""`tracetorch eval`: test a run's network again, perhaps under other circumstances."""
+"""`tracetorch eval`: test a run's network again, also under other settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def command(
     typed = overrides or []
     wrong = [line for line in typed if line.partition("=")[0].partition(".")[0] == "output"]
     if wrong:
-        raise UsageError(f"'{wrong[0]}': an evaluation goes into the folder of its run; leave it out")
+        raise UsageError(f"'{wrong[0]}': an evaluation is written into the folder of its run; leave out this key")
     found = find_run(folder, trust or (), typed)
     weights = tested_checkpoint(found, checkpoint)
 

@@ -1,4 +1,4 @@
-"""One run, from its config to its outcome: made, trained, recorded. For `run`, `resume`, and the jobs of a sweep."""
+"""One run, from its config to its outcome. For `run`, `resume`, and the jobs of a sweep."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Follower(Protocol):
-    """A run's listener that is told which metric to speak of."""
+    """A run's listener; it has the name of the metric to show."""
 
     metric: str
 
@@ -30,7 +30,7 @@ class Follower(Protocol):
 
 @dataclass
 class Outcome:
-    """How a run ended: its exit code, a sentence where that is not 0, and what else a person should know."""
+    """How a run ended: its exit code, an error message where that is not 0, the run and the error."""
 
     code: int
     message: str
@@ -50,10 +50,10 @@ def execute(
     """Train what a config describes.
 
     Args:
-        overrides: what was typed, for the folder.
-        exactly: the folder; what the config says, if None.
-        again: go on in this folder.
-        display: shows how it goes.
+        overrides: as typed; recorded in the folder.
+        exactly: the run's folder; if None, as the config says.
+        again: continue in this folder.
+        display: shows progress.
     Raises: UsageError, with nothing left on disk or changed there.
     """
     config, output = composed.config, composed.config["output"]
@@ -88,7 +88,7 @@ def execute(
             )
         if again is not None and state_of(base / again.path).status == "completed":  # by another process, just now
             run.release()
-            raise UsageError(f"{again.path} is completed: there is nothing to go on with")
+            raise UsageError(f"{again.path} is completed: there is nothing to continue")
         if again is not None and (other := other_data(state_of(base / again.path).facts, facts_of(config))):
             run.release()
             raise UsageError(
@@ -102,7 +102,7 @@ def execute(
 
 @contextmanager
 def contained() -> Iterator[Path]:
-    """What parts do in the body to the working directory ends with it. Yields: the working directory.
+    """Restore the working directory after the body, whatever parts did to it. Yields: the working directory.
 
     Raises: UsageError if that no longer exists.
     """
@@ -119,7 +119,7 @@ def contained() -> Iterator[Path]:
 
 @contextmanager
 def parts_at_work(name: str = "") -> Iterator[None]:
-    """A part that ends the process before its run has begun is refused. Raises: UsageError. Args: name: of the part."""
+    """Refuse a part that exits the process before its run has begun. Raises: UsageError. Args: name: of the part."""
     try:
         yield
     except (SystemExit, GeneratorExit) as error:
@@ -129,7 +129,7 @@ def parts_at_work(name: str = "") -> Iterator[None]:
 
 
 def make_parts(config: dict[str, Any]) -> dict[str, Any]:
-    """The parts that a time loop is given. Raises: UsageError if one refuses what it is given."""
+    """The parts for a training loop. Raises: UsageError if one refuses its arguments."""
     parts = {}
     for name in (*PARTS, *BESIDE):
         if name != "train" and name in config:
@@ -139,26 +139,26 @@ def make_parts(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _for(train: Callable[..., None], config: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-    """The parts that this time loop takes. Raises: UsageError if something was chosen that it does not."""
+    """The parts that this training loop takes. Raises: UsageError for a chosen part that it does not take."""
     arguments = inspect.signature(train).parameters.values()
     takes = {argument.name for argument in arguments}
     if any(argument.kind is argument.VAR_KEYWORD for argument in arguments):
         takes |= parts.keys()
     for name in set(BESIDE) & parts.keys() - takes:
         if not str(config[name]["_target_"]).endswith(".Nothing"):
-            raise UsageError(f"{name}: {config['train']['_target_']} takes none; leave it at {name}=none")
+            raise UsageError(f"{config['train']['_target_']} does not take {name}: use {name}=none")
     return {name: part for name, part in parts.items() if name in takes or name not in BESIDE}
 
 
 def files_of(composed: Composed, overrides: list[str]) -> dict[str, str]:
-    """What a run's folder says of its config; config.yaml is the last, for with it the run can be gone on with."""
+    """The files that record the config; config.yaml is the last, because with it the run can be continued."""
     typed = "".join(f"- {_quoted(text)}\n" for text in overrides) or "[]\n"
     return {"overrides.yaml": typed, "config.yaml": f"{NAME_LINE}{composed.experiment}\n{composed.yaml}"}
 
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """What says that a folder is in use, or cannot be written, becomes a UsageError."""
+    """Turn errors of a folder that is in use or cannot be written into a UsageError."""
     from tracetorch.files import WriteError
     from tracetorch.runs import BusyError
 
@@ -186,7 +186,7 @@ def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> Outcome:
             raise UsageError(_sentence(error, run)) from error
         return Outcome(FAILED, f"{_sentence(error, run)} (see {run.shown})", run, batch_size, error)
     for warning in run.warnings:
-        complain(f"{warning}; tracetorch plot {run.shown} draws again", None, False)
+        complain(f"{warning}; to draw again: tracetorch plot {run.shown}", None, False)
     if run.status == "interrupted":
         return Outcome(INTERRUPTED, _interrupted(run), run, batch_size)
     return Outcome(DONE, "", run, batch_size)
@@ -194,10 +194,10 @@ def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> Outcome:
 
 def _interrupted(run: Run) -> str:
     if run.kind == "evaluation":
-        return f"interrupted; tracetorch eval {run.shown.parent.parent} begins again"
+        return f"interrupted; to start again: tracetorch eval {run.shown.parent.parent}"
     done = run.summary.get("updates", 0)
-    went_on = f"tracetorch resume {run.shown} goes on"
-    return f"interrupted after {done} update{'s' * (done != 1)}; all is in {run.shown}: {went_on}"
+    count = f"{done} update{'s' * (done != 1)}"
+    return f"interrupted after {count}; all is saved; to continue: tracetorch resume {run.shown}"
 
 
 def _sentence(error: BaseException, run: Run) -> str:
@@ -205,13 +205,13 @@ def _sentence(error: BaseException, run: Run) -> str:
     from tracetorch.runs.failure import sentence
 
     if run.status != "new" and not run.folder.path.is_dir():
-        return f"{run.shown} was removed while the run was at work in it"
+        return f"{run.shown} was removed during the run"
     if not isinstance(error, WriteError):
         return sentence(error)
     if run.status != "new" and run.kind == "training":
-        return f"{_unwritten(error)}; once there is room, tracetorch resume {run.shown} goes on"
+        return f"{_unwritten(error)}; once it is writable, continue: tracetorch resume {run.shown}"
     if run.kind == "evaluation" or run.is_resumed:
-        return f"{_unwritten(error)}; make room, and try again"
+        return f"{_unwritten(error)}; free some space, then try again"
     if error.errno == errno.EEXIST:
         return f"output.dir={shorten(error.filename)} exists already; name another folder, or remove it first"
     return f"{_unwritten(error)}; choose another output.dir or output.root"

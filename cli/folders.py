@@ -1,4 +1,4 @@
-"""Folders that runs left behind, read with care: somebody else may have made them."""
+"""Reads the folders of runs, which may come from elsewhere and are not trusted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tracetorch.runs.state import State
 
 NAME_LINE = "# experiment: "
-"""How config.yaml begins: with what its run is called."""
+"""The start of config.yaml; the experiment's name follows."""
 
 _NAME = re.compile(r"\w[\w.+-]{0,99}")
 
@@ -34,17 +34,17 @@ class Found(NamedTuple):
 
 
 def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] = ()) -> Found:
-    """The run in a folder, its config checked: what it would call is trusted, and takes what it is given.
+    """The run in a folder, its config checked: all that it calls is trusted and takes its arguments.
 
     Args:
-        trust: packages whose parts the config may name, beside those of traceTorch and torch.
+        trust: packages whose parts the config may name, in addition to those of traceTorch and torch.
         overrides: changes to single values of its config.
     Raises: UsageError, one sentence.
     """
     if not os.path.lexists(path):
         raise UsageError(f"there is no folder {path}")
     if not holds(path, "config.yaml"):
-        raise UsageError(f"{path} is no run folder: it has no config.yaml")
+        raise UsageError(f"{path} is not a run folder: it has no config.yaml")
     check_links(path)
     composed = load(path / "config.yaml")
     check_trusted(composed.config, path / "config.yaml", trust)
@@ -63,7 +63,7 @@ def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] =
 
 
 def _name_in(config: Path) -> str:
-    """What a run's config is named in its first line: it is there before run.json."""
+    """The experiment's name in the first line of config.yaml, which is written before run.json."""
     line = read_text(config).partition("\n")[0]
     return line.removeprefix(NAME_LINE) if line.startswith(NAME_LINE) else ""
 
@@ -73,7 +73,7 @@ def check_training(found: Found) -> None:
     path, kind = found.folder.path.absolute(), found.state.facts.get("kind")
     run = path.parent.parent
     if kind == "evaluation" or (kind is None and path.parent.name == "eval" and (run / "config.yaml").is_file()):
-        raise UsageError(f"{found.folder.path} is an evaluation: tracetorch eval {run} begins another")
+        raise UsageError(f"{found.folder.path} is an evaluation; to start another: tracetorch eval {run}")
 
 
 class Difference(NamedTuple):
@@ -97,10 +97,10 @@ def difference(one: Any, other: Any, key: str = "") -> Difference | None:
 
 
 def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
-    """A run goes on with the config that it was begun with, but for where and on what it runs.
+    """A run continues with the config of its start; only output, device and threads may differ.
 
-    The same data may lie elsewhere by now. A folder of an older version does not say what its run was begun with.
-    Raises: UsageError that names the first key that says something else.
+    The same data may be in another place now. A folder of an older version does not record the config of its start.
+    Raises: UsageError that names the first key that differs.
     """
     from tracetorch.runs.identity import NOT_THE_EXPERIMENT, id_of
     from tracetorch.runs.records import to_json
@@ -117,13 +117,13 @@ def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
     if found:
         was, is_now = (shorten(repr(value), 40) for value in (found.one, found.other))
         raise UsageError(
-            f"{folder.path / 'config.yaml'}: {shorten(found.key)} is {is_now}, and the run was begun with {was}; "
-            "put it back, or start another run with tracetorch run"
+            f"{folder.path / 'config.yaml'}: {shorten(found.key)} is {is_now}, but the run started with {was}; "
+            "restore it, or start a new run with tracetorch run"
         )
 
 
 def plain_name(experiment: Any) -> str:
-    """The name of an experiment as a file says it, if it may name a folder; "run" if not."""
+    """An experiment's name from a file, if it can name a folder; otherwise "run"."""
     return experiment if isinstance(experiment, str) and _NAME.fullmatch(experiment) else "run"
 
 
@@ -141,7 +141,7 @@ def tested_checkpoint(found: Found, name: str | None = None) -> Path:
 
 
 def check_links(folder: Path) -> None:
-    """Nothing in the folder of a run, or of several, may lead out of it: what is read or written would lie elsewhere.
+    """Nothing in the folder of a run, or of several, may link to the outside: files there would be read or written.
 
     Raises: UsageError that names the link.
     """

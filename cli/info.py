@@ -38,7 +38,7 @@ def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
         yield "jobs", ", ".join(f"{n} {'not run' if status == 'absent' else status}" for status, n in counts.items())
         return
     if not holds(folder, "run.json"):
-        raise UsageError(f"{folder} is no folder of a run or a sweep: it has neither run.json nor sweep.json")
+        raise UsageError(f"{folder} is not the folder of a run or a sweep: it has neither run.json nor sweep.json")
     state = state_of(folder)
     if state.status in ("broken", "unreadable"):
         raise UsageError(state.error)
@@ -47,7 +47,7 @@ def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Facts within facts, each on a line of its own, by its dotted name."""
+    """Nested facts, one line each, with dotted names."""
     for name, value in facts.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{printable(name)}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ import typer.core
 
 import tracetorch
 from tracetorch.cli import clean, compare, completion, eval, info, list, plot, resume, run, show, tune
+from tracetorch.cli.check import KEYS
 from tracetorch.cli.completion.answer import VARIABLE, answer
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, USAGE, UsageError, complain, shorten
 from tracetorch.cli.terminal import lost, prepare, say
@@ -69,11 +70,15 @@ class Verbs(typer.core.TyperGroup):
     """Lists the verbs by purpose. Reports a config change in the place of a verb as a missing `run`."""
 
     def invoke(self, ctx: Any) -> Any:
+        typed = [*ctx.args]
         try:
             return super().invoke(ctx)
         except Exception as error:  # of Typer, about a word that was typed, or that a pattern such as * stood for
             if hasattr(error, "format_message"):
                 error.message = printable(error.message)  # type: ignore[attr-defined]
+            if hint := _as_key(getattr(error, "option_name", None), typed):
+                error.message += hint  # type: ignore[attr-defined]
+                error.possibilities = None  # type: ignore[attr-defined]
             raise
 
     def resolve_command(self, ctx: Any, args: Any) -> Any:
@@ -87,6 +92,19 @@ class Verbs(typer.core.TyperGroup):
         for title, verbs in GROUPS.items():
             with formatter.section(title):
                 formatter.write_dl([(name_of(verb), summary) for verb, (summary, *_) in verbs.items()], col_max=10)
+
+
+def _as_key(option: str | None, typed: Sequence[str]) -> str:
+    """The advice for a config key that was typed as an option, such as --seed 1; "" for any other option."""
+    name = (option or "").lstrip("-")
+    if name.partition(".")[0] not in KEYS:
+        return ""
+    value = "…"
+    for word, following in zip(typed, [*typed[1:], "…"], strict=True):
+        key, equals, glued = word.partition("=")
+        if key == option:
+            value = glued if equals else following
+    return f". Config keys have no dashes: write {name}={shorten(value)}"
 
 
 def name_of(verb: ModuleType) -> str:
@@ -153,7 +171,7 @@ def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
             complain(f"this should not have happened: {name}: {error} (--traceback shows where)", error, traceback)
             code = FAILED
         if why := lost():
-            if why.errno != errno.EPIPE:  # of a reader that has gone, as in `tracetorch show | head`, nothing is said
+            if why.errno != errno.EPIPE:  # a reader that has closed, as in `tracetorch show | head`, needs no message
                 complain(f"the standard output cannot be written: {why.strerror}", None, traceback)
             code = FAILED if prints and code == DONE else code
         raise typer.Exit(code)

@@ -39,7 +39,7 @@ def command(folder: Folder, trust: Trust = None, traceback: Traceback = False) -
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"{folder} cannot be drawn: {error}") from error
     if trials is None:
-        say("this run never came to its test: there is nothing to draw of its trials")
+        say("this run was not tested: the figures of test trials are left out")
     say(f"{len(drawn.names)} figures in {folder / 'plots'}: {', '.join(drawn.names)}")
     for name, why in drawn.failed.items():
         complain(f"no figure {name}: {why}", None, traceback)

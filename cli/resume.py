@@ -1,4 +1,4 @@
-"""`tracetorch resume`: go on with an interrupted run, or with what a sweep left undone."""
+"""`tracetorch resume`: continue an interrupted run, or the unfinished jobs of a sweep."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def command(
 
         raise typer.Exit(resume_sweep(folder, changes or [], trust or [], fail_fast=fail_fast))
     if changes:
-        raise UsageError(f"'{shorten(changes[0])}': a run goes on as it was begun; tracetorch run starts another")
+        raise UsageError(
+            f"'{shorten(changes[0])}': a run continues with its own config; for another, use tracetorch run"
+        )
     raise typer.Exit(_resume_run(folder, trust or [], traceback))
 
 
@@ -43,11 +45,11 @@ def _resume_run(folder: Path, trust: list[str], show_traceback: bool) -> int:
     from tracetorch.cli.folders import check_training, find_run, holds
 
     if folder.is_dir() and not holds(folder, "config.yaml"):
-        raise UsageError(f"{folder} is no folder of a run or a sweep: it has neither config.yaml nor sweep.json")
+        raise UsageError(f"{folder} is not the folder of a run or a sweep: it has neither config.yaml nor sweep.json")
     found = find_run(folder, trust)
     check_training(found)
     if found.state.status == "completed":
-        say(f"{folder} is completed: there is nothing to go on with; tracetorch plot {folder} draws it again")
+        say(f"{folder} is completed: there is nothing to continue; to draw its figures again: tracetorch plot {folder}")
         return DONE
 
     from tracetorch.cli.display import Display

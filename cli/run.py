@@ -25,9 +25,9 @@ def command(
 ) -> None:
     """Train a network, test it and record everything. Default experiment: Poisson clicks."""
     if source is not None and multirun:
-        raise UsageError("--from runs one run again, and -m makes many: leave one of them out")
+        raise UsageError("--from repeats one run and -m makes many: leave one of them out")
     if config_dir is not None and source is not None:
-        raise UsageError("--config-dir is for a run of its own: leave out --from")
+        raise UsageError("--config-dir does not apply to --from: leave one of them out")
     if source is not None:
         from tracetorch.cli.again import repeat
 

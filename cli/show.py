@@ -29,7 +29,7 @@ def command(
 
 
 def _plan(typed: list[str], config_dir: Path | None) -> None:
-    """Jobs, the folders that they would get, and where the same run lies already."""
+    """Print the jobs, their future folders, and where the same run exists already."""
     from tracetorch.cli.sweep import plan
 
     planned = plan(typed, config_dir)

@@ -1,4 +1,4 @@
-"""Signatures read from source, so that a config can be held against them before anything slow is imported."""
+"""Signatures read from source, so that a config can be checked against them before anything slow is imported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def is_trusted(target: str) -> bool:
 def signature(target: str) -> Signature | None:
     """Arguments of a function or class, by the dotted name under which it can be imported.
 
-    Returns: None if its source is not to be found, as for anything outside traceTorch and torch.
+    Returns: None if its source cannot be found, as for anything outside traceTorch and torch.
     """
     found = definition(target)
     if isinstance(found, ast.ClassDef):
@@ -46,7 +46,7 @@ def signature(target: str) -> Signature | None:
 def definition(target: str) -> ast.ClassDef | ast.FunctionDef | None:
     """Where a name is defined, followed through re-exports within its package; None if it is not.
 
-    What a package has imported from another is no part of it.
+    What a package imports from another does not count.
     """
     module, _, name = target.rpartition(".")
     path = _source(module)
@@ -75,7 +75,7 @@ def _source(module: str) -> Path | None:
 
 @cache
 def _roots(package: str) -> list[Path]:
-    if package == "tracetorch":  # in a checkout, `experiments/` stands beside it, and inside it once installed
+    if package == "tracetorch":  # in a checkout, `experiments/` is next to it, and inside it once installed
         return [Path(tracetorch.__file__).parent, Path(__file__).parents[1]]
     spec = find_spec(package) if package == "torch" else None  # which finds it without importing it
     return [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []

@@ -1,4 +1,4 @@
-"""What was probably meant by a key that is not there."""
+"""Suggestions for a key that does not exist."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from typing import Any
 from tracetorch.cli.errors import did_you_mean, shorten
 
 Config = dict[str, Any]
+
+_SYNONYMS = {
+    **dict.fromkeys(("epoch", "epochs", "num_epochs", "max_epochs"), "passes"),
+    **dict.fromkeys(("layers", "layer_sizes", "hidden_size", "hidden_sizes"), "hidden"),
+    "learning_rate": "lr",
+}
+"""Names that other programs give to our keys."""
 
 
 def has(config: Config, name: str) -> bool:
@@ -26,7 +33,7 @@ def no_such_key(name: str, config: Config, keys_of: Callable[[str], dict[str, li
     Args:
         name: the key.
         config: composed without it.
-        keys_of: the keys of each choice of a config group; none for what is no group.
+        keys_of: the keys of each choice of a config group; empty for anything else.
     """
     parts = name.split(".")
     node: Any = config
@@ -39,7 +46,8 @@ def no_such_key(name: str, config: Config, keys_of: Callable[[str], dict[str, li
     known = [key for key in node if not key.startswith("_")]
     inside = f"{where} has {', '.join(known) or 'no keys'}" if where else f"there are {', '.join(known)}"
     prefix = f"{where}." if where else ""
-    hint = did_you_mean(word, known, prefix)
+    hint = f" Did you mean '{prefix}{_SYNONYMS[word]}'?" if _SYNONYMS.get(word) in known else ""
+    hint = hint or did_you_mean(word, known, prefix)
     if not hint and len(parts) == 2:
         hint = _in_another_choice(parts[0], word, keys_of(parts[0]))
     return f"{shorten(name)}: there is no key '{shorten(word)}'.{hint or _deeper(word, config)} Here {inside}."
@@ -57,4 +65,5 @@ def _in_another_choice(group: str, word: str, keys: dict[str, Iterable[str]] | d
 
 def _deeper(word: str, config: Config) -> str:
     keys = [f"{name}.{key}" for name, node in config.items() if isinstance(node, dict) for key in node]
-    return next((f" Did you mean '{key}'?" for key in keys if key.rpartition(".")[2] == word), "")
+    wanted = (word, _SYNONYMS.get(word))
+    return next((f" Did you mean '{key}'?" for key in keys if key.rpartition(".")[2] in wanted), "")

@@ -1,4 +1,4 @@
-"""The one way in which the command line prints: no stream raises, and no terminal obeys what a name contains."""
+"""The command line's output: no stream raises, and no control character in a name reaches the terminal."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Descriptor(io.FileIO):
         try:
             while rest:
                 written = super().write(rest)
-                if written is None:  # a reader who is slow, and a descriptor that does not wait
+                if written is None:  # a slow reader, and a descriptor that does not block
                     select.select([], [self.fileno()], [])
                 rest = rest[written or 0 :]
         except OSError as error:
@@ -53,8 +53,8 @@ class _Stream(io.TextIOWrapper):
 def prepare() -> None:
     """Make the standard streams of this process ones that never raise. To be called first; again changes nothing.
 
-    A reader that goes away, a full disk behind the output, or a letter that its encoding lacks are no reason for a
-    training to end. A stream that was closed before the process began leads nowhere; else the next file that is opened
+    A reader that goes away, a full disk behind the output, or a letter that its encoding lacks must not end a
+    training. A stream that was closed before the process began leads nowhere; else the next file that is opened
     would get its number, and with it all that is printed.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):

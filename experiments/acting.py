@@ -45,7 +45,9 @@ def act(
     if not bool(outcome.reward.isfinite().all()):
         name, given = type(task).__name__, outcome.reward.flatten().tolist()
         at = next(at for at, reward in enumerate(given) if not math.isfinite(reward))
-        raise TrainingError(f"update {update}: the reward of {name} in lane {at} is {given[at]}; look at its rewards")
+        raise TrainingError(
+            f"update {update}: the reward of {name} in environment {at} is {given[at]}; check its rewards"
+        )
     return Act(output, action, outcome)
 
 
@@ -76,7 +78,9 @@ def rehearse(learner: Rule, task: Environment, judge: Reflect | ActorCritic, win
             f"{name} takes signals at the output: choose rule=trace or rule=three_factor, or loss.at=output"
         )
     if judge.values and not bool(getattr(learner.net[len(learner.net) - 1], "kernel", "") == "li"):
-        raise ValueError(f"{type(judge).__name__} wants numbers, and takes the softmax itself: choose network=lif_li")
+        raise ValueError(
+            f"{type(judge).__name__} needs logits, because it applies the softmax itself: choose network=lif_li"
+        )
     learner.begin()
     judge.policy(learner.forward(task.observe(), reduce="mean", window=window))
     learner.begin()
@@ -85,7 +89,7 @@ def rehearse(learner: Rule, task: Environment, judge: Reflect | ActorCritic, win
 def check(task: Environment, counts: dict[str, int | None], window: int | None, checkpoint_seconds: float) -> None:
     """Raises: ValueError for a task without rewards, and for options of `train` that make no sense."""
     if not isinstance(task, Environment):
-        raise ValueError(f"{type(task).__name__} has labels and gives no rewards: choose train=supervised")
+        raise ValueError(f"{type(task).__name__} gives labels, not rewards: choose train=supervised")
     check_counts(counts, task, window, checkpoint_seconds)
 
 

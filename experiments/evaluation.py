@@ -81,9 +81,9 @@ def build(
     made, name = made_by(loss), type(task).__name__
     rewarded = hasattr(made, "observe")
     if isinstance(task, Environment) and made in (cross_entropy, cross_entropy_with_logits, mse):
-        raise ValueError(f"{name} gives rewards and tells no labels: choose loss=reflect or loss=actor_critic")
+        raise ValueError(f"{name} gives rewards, not labels: choose loss=reflect or loss=actor_critic")
     if rewarded and not isinstance(task, Environment):
-        raise ValueError(f"{name} tells labels and gives no rewards: choose loss=cross_entropy, or loss=mse")
+        raise ValueError(f"{name} gives labels, not rewards: choose loss=cross_entropy or loss=mse")
     told = loss() if isinstance(task, Environment) else loss
     return network(task.input_size, task.output_size + getattr(told, "values", 0)), told
 
@@ -91,7 +91,7 @@ def build(
 def check_labels(learner: Rule, task: Task) -> None:
     """Raises: ValueError if the rule cannot learn from labels."""
     if isinstance(learner, ThreeFactor):
-        raise ValueError(f"ThreeFactor learns from rewards, and {type(task).__name__} tells labels: choose rule=trace")
+        raise ValueError(f"ThreeFactor learns from rewards, and {type(task).__name__} gives labels: choose rule=trace")
 
 
 def made_by(part: Callable[..., Any]) -> Callable[..., Any]:

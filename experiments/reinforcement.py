@@ -15,7 +15,7 @@ from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
 from tracetorch.experiments.acting import act, check, learn, rehearse
 from tracetorch.experiments.evaluation import build, load_tested
-from tracetorch.experiments.schedule import schedule_of
+from tracetorch.experiments.schedule import count_updates, schedule_of
 from tracetorch.experiments.supervised import parameter_groups, set_precision
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.nn import Sequential
@@ -77,7 +77,7 @@ def main(
     """
     counts = {"log_every": log_every, "eval_every": eval_every, "patience": patience}
     check(task, counts, window, checkpoint_seconds)
-    total = _count_updates(task, updates, passes)
+    total = count_updates(task, task.actions_per_pass, updates, passes)
     eval_every, window = eval_every or max(1, total // 10), window or task.readout_window
     run.device = devices.resolve(device)
     task.to(run.device)
@@ -183,19 +183,3 @@ def _validate(run: runs.Run, task: Environment, test: Callable[..., dict[str, Te
     found = means(played, task.metrics)
     run.record({"update": update, "split": "validation", "loss": None, **found})
     return found[task.metrics[0]]
-
-
-def _count_updates(task: Environment, updates: int | None, passes: float | None) -> int:
-    if passes is None and updates is not None:
-        total = updates
-    elif updates is None and passes is not None:
-        if task.actions_per_pass is None:
-            raise ValueError(f"train.passes: the data of {type(task).__name__} never end; give train.updates instead")
-        if not 0 < passes < math.inf:
-            raise ValueError(f"train.passes must be above 0 and finite, got {passes:g}")
-        total = round(passes * task.actions_per_pass)
-    else:
-        raise ValueError("give just one of train.updates and train.passes, and null for the other: train.updates=null")
-    if total < 1:
-        raise ValueError(f"train.updates or train.passes must make at least 1 update, got {total}")
-    return total

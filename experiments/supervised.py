@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
 from tracetorch.experiments.evaluation import check_labels
-from tracetorch.experiments.schedule import schedule_of
+from tracetorch.experiments.schedule import count_updates, schedule_of
 from tracetorch.nn import Sequential
 from tracetorch.rules import ThreeFactor, Trace
 from tracetorch.rules.rule import Rule
@@ -76,7 +75,7 @@ def main(
     """
     counts = {"learn_every": learn_every, "log_every": log_every, "eval_every": eval_every, "patience": patience}
     _check_counts(task, counts, window, checkpoint_seconds)
-    total = _count_updates(task, updates, passes)
+    total = count_updates(task, task.batches_per_pass, updates, passes)
     eval_every, window = eval_every or task.batches_per_pass or max(1, total // 10), window or task.readout_window
     run.device = devices.resolve(device)
     task.to(run.device)
@@ -148,7 +147,9 @@ def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
     """
     named = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
     if not named:
-        raise ValueError("nothing can be learnt: name parameters in network.neuron.learn or network.readout.learn")
+        raise ValueError(
+            "the network has no trainable parameters: name some in network.neuron.learn or network.readout.learn"
+        )
     weights = [parameter for name, parameter in named if name.endswith("weight")]
     others = [parameter for name, parameter in named if not name.endswith("weight")]
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
@@ -161,7 +162,7 @@ def set_precision(learner: Rule, precision: str) -> None:
         return
     if not isinstance(learner, Trace | ThreeFactor):
         name = type(learner).__name__
-        raise ValueError(f"train.precision={precision} needs rule=trace: {name} learns from products in float32")
+        raise ValueError(f"train.precision={precision} needs rule=trace: {name} computes in float32")
     learner.net.precision = torch.bfloat16
 
 
@@ -176,7 +177,7 @@ def _rehearse(learner: Rule, task: Task, loss: Loss, window: int | None) -> None
 
 def _check_counts(task: Task, counts: dict[str, int | None], window: int | None, checkpoint_seconds: float) -> None:
     if not isinstance(task, Task):
-        raise ValueError(f"{type(task).__name__} answers with rewards and tells no labels: choose train=reinforcement")
+        raise ValueError(f"{type(task).__name__} gives rewards, not labels: choose train=reinforcement")
     check_metrics(task)
     for name, count in counts.items():
         if count is not None and count < 1:
@@ -186,20 +187,4 @@ def _check_counts(task: Task, counts: dict[str, int | None], window: int | None,
     if window is not None and not 1 <= window <= task.steps:
         raise ValueError(f"train.window must lie between 1 and the {task.steps} steps of a trial, got {window}")
     if counts["patience"] and next(iter(task.held_out("validation")), None) is None:
-        raise ValueError("train.patience needs trials held out for validation, and the task keeps none")
-
-
-def _count_updates(task: Task, updates: int | None, passes: float | None) -> int:
-    if passes is None and updates is not None:
-        total = updates
-    elif updates is None and passes is not None:
-        if task.batches_per_pass is None:
-            raise ValueError(f"train.passes: the data of {type(task).__name__} never end; give train.updates instead")
-        if not 0 < passes < math.inf:
-            raise ValueError(f"train.passes must be above 0 and finite, got {passes:g}")
-        total = round(passes * task.batches_per_pass)
-    else:
-        raise ValueError("give just one of train.updates and train.passes, and null for the other: train.updates=null")
-    if total < 1:
-        raise ValueError(f"train.updates or train.passes must make at least 1 update, got {total}")
-    return total
+        raise ValueError("train.patience needs validation trials, and the task has none")

@@ -79,13 +79,13 @@ class Rewarding:
     ):
         if not isinstance(learner, Trace | ThreeFactor):
             raise ValueError(
-                f"{type(learner).__name__} remembers a sequence that begins and ends, and a lifetime never does: "
+                f"{type(learner).__name__} needs sequences with an end, and a lifetime has none: "
                 "choose rule=trace or rule=three_factor"
             )
         if isinstance(judge, ActorCritic) and moments.every != 1:
             raise ValueError(
-                "ActorCritic judges each action by what is seen next: train.teach_every must be 1, got "
-                f"{moments.every:g}; choose loss=reflect for rewards that come late"
+                "ActorCritic judges each action by the next observation: train.teach_every must be 1, got "
+                f"{moments.every:g}; choose loss=reflect for delayed rewards"
             )
         self.task, self.learner, self.judge, self.stepper = task, learner, judge, stepper
         self.moments, self.window, self.seed = moments, window, seed
@@ -147,8 +147,7 @@ class Labelling:
         check_labels(learner, task)
         if not isinstance(learner, Trace):
             raise ValueError(
-                f"{type(learner).__name__} remembers a sequence that begins and ends, and a lifetime never does: "
-                "choose rule=trace"
+                f"{type(learner).__name__} needs sequences with an end, and a lifetime has none: choose rule=trace"
             )
         self.task, self.learner, self.loss, self.stepper = task, learner, loss, stepper
         self.moments, self.window, self.merit = moments, window, task.metrics[0]

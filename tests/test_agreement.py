@@ -39,7 +39,7 @@ def test_what_is_not_defined_is_no_number():
 def test_gradients_of_other_things_are_refused():
     with pytest.raises(ValueError, match=r"one shape, got \(2,\) and \(3,\)"):
         agreement(torch.ones(2), torch.ones(3))
-    with pytest.raises(ValueError, match="other parameters: a and b"):
+    with pytest.raises(ValueError, match="different parameters: a and b"):
         agreements({"a": torch.ones(1)}, {"b": torch.ones(1)})
 
 

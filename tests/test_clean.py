@@ -157,8 +157,8 @@ def test_a_run_that_cannot_be_read_now_is_named_and_spared(many):
     before = left(many) | {"good"}
     for words in (("--failed",), ("--older-than", "1d", "--keep-best", "1")):
         ended = tracetorch("clean", *words, "--yes")
-        assert ended.exit_code == 0 and "left alone  outputs/clicks/good" in ended.stdout
-    assert "left alone  outputs/clicks/better" in ended.stdout
+        assert ended.exit_code == 0 and "skipped  outputs/clicks/good" in ended.stdout
+    assert "skipped  outputs/clicks/better" in ended.stdout
     assert (many / "clicks" / "good" / "config.yaml").exists() and (many / "clicks" / "better").exists()
     assert "failed" in before - left(many)
 
@@ -183,7 +183,7 @@ def test_a_removal_that_was_cut_short_leaves_nothing_that_passes_for_a_run(outpu
     with monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", cannot)
         ended = tracetorch("clean", "--failed", "--yes")
-    assert ended.exit_code == 1 and "not all could be removed" in ended.stderr
+    assert ended.exit_code == 1 and "some runs could not be removed" in ended.stderr
     assert not folder.exists() and find([outputs]) == ([], [])
     (half,) = folder.parent.iterdir()
     lock = Lock(half)

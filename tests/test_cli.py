@@ -173,6 +173,8 @@ def test_help_is_there(words, phrase):
     [
         (["rnu"], "No such command 'rnu'. Did you mean 'run'?"),
         (["run", "--nope"], "No such option: --nope"),
+        (["run", "--seed", "1"], "No such option: --seed. Config keys have no dashes: write seed=1"),
+        (["run", "--optimizer.lr=0.1"], "write optimizer.lr=0.1"),
         (["plot"], "Missing argument"),
         (["list", "task", "rule"], "unexpected extra argument"),
     ],

@@ -74,10 +74,10 @@ def test_runs_that_cannot_be_compared_are_listed(here):
     assert result.exit_code == 0, result.stderr
     for line in (
         "left out: sweep/y1, because it is still running",
-        "left out: sweep/y2, because its process ended without a word; it may have been killed",
+        "left out: sweep/y2, because its process ended without recording why; it may have been killed",
         "left out: sweep/y3, because it was interrupted after 60 updates",
         "left out: sweep/y4, because run.json is broken: Unterminated string",
-        "compared, although: sweep/y5: config.yaml is missing",
+        "compared, with a remark: sweep/y5: config.yaml is missing",
     ):
         assert line in result.stdout
     assert "7 runs in 2 groups" in result.stdout
@@ -110,9 +110,9 @@ def test_options_reach_the_comparison(here):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere"], "nowhere is no folder; give folders of runs or sweeps, such as outputs"),
-        (["sweep", "nowhere"], "nowhere is no folder"),
-        (["file"], "file is no folder"),
+        (["nowhere"], "nowhere is not a folder; give folders of runs or sweeps, such as outputs"),
+        (["sweep", "nowhere"], "nowhere is not a folder"),
+        (["file"], "file is not a folder"),
         (["empty"], "nothing to compare in empty: no run.json lies there or below; `tracetorch run` makes a run"),
         (["failed"], "no run there can be compared: failed, because it failed: it does not say why"),
         (
@@ -128,7 +128,7 @@ def test_options_reach_the_comparison(here):
             "that is a part of the config, not a value. Name one of output.root, output.dir.",
         ),
         (["sweep", "--by", ""], "--by : there is no key ''"),
-        (["sweep", "--out", "file"], "file is no folder; choose another --out"),
+        (["sweep", "--out", "file"], "file is not a folder; choose another --out"),
         (["sweep", "--out", "file/x"], "cannot write to file/x: Not a directory; choose another --out"),
     ],
 )

@@ -150,7 +150,7 @@ def test_a_time_loop_of_ones_own_need_not_know_of_it(here, monkeypatch, choice):
     if choice == "none":
         assert plain.exit_code == 0, plain.output
     else:
-        assert plain.exit_code == 2 and "myloops.plain takes none; leave it at diagnostics=none" in plain.stderr
+        assert plain.exit_code == 2 and "myloops.plain does not take diagnostics: use diagnostics=none" in plain.stderr
     assert tracetorch("run", *given, "train._target_=myloops.open_to_all", "output.dir=b").exit_code == 0
     assert ("gradient" in (here / "b" / "metrics.jsonl").read_text()) is (choice == "gradient")
 

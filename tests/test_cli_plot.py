@@ -54,7 +54,7 @@ def test_plot_of_a_run_without_trials_says_so(here):
     assert tracetorch("run", *CLICKS, "network.neuron.threshold=1e6", "output.dir=dead").exit_code == 1
     result = tracetorch("plot", "dead")
     assert result.exit_code == 0, result.stderr
-    assert "this run never came to its test" in result.stdout
+    assert "this run was not tested" in result.stdout
     assert (here / "dead" / "plots" / "parameters.png").exists()
     assert not (here / "dead" / "plots" / "psychometric.png").exists()
 

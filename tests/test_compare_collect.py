@@ -52,7 +52,7 @@ def test_no_pipe_is_waited_for(tmp_path):
     folder = tmp_path / "pipe"
     folder.mkdir()
     os.mkfifo(folder / "run.json")
-    assert find([tmp_path])[1] == [LeftOut(str(folder), "broken", "", "run.json is no plain file")]
+    assert find([tmp_path])[1] == [LeftOut(str(folder), "broken", "", "run.json is not a regular file")]
     for seed, name in enumerate(("config.yaml", "metrics.jsonl")):
         folder = run_folder(tmp_path / name, seed=seed)
         (folder / name).unlink()
@@ -116,7 +116,7 @@ def test_what_no_run_writes_keeps_nothing_from_the_other_runs(tmp_path, file, va
         ('{"status": ["completed"]}', "status"),
         ("[" * 100_000, "run.json"),
         (b"\xff\xfe\x00", "broken"),
-        ('{"status": "running"}', "without a word"),
+        ('{"status": "running"}', "without recording why"),
         ('{"status": "failed"}', "it does not say why"),
         ('{"status": "failed", "error": {"a": [1]}}', "it failed: it does not say why"),
         ('{"status": "failed", "error": "TrainingError: a\\nb"}', "it failed: TrainingError: a b"),
@@ -207,11 +207,11 @@ def test_the_usual_metric_is_the_tasks_first(tmp_path):
         ({}, ("train", "validation"), 0.8926, "no test: its accuracy is the last of validation"),
         ({}, ("train",), 0.8926, "no test: its accuracy is the last of train"),
         ({}, (), None, "it has no accuracy"),
-        ({"accuracy": None}, ("test",), None, "its accuracy is no finite number"),
-        ({"accuracy": "high"}, ("test",), None, "its accuracy is no finite number"),
-        ({"accuracy": True}, ("test",), None, "its accuracy is no finite number"),
-        ({"accuracy": 10**400}, ("test",), None, "its accuracy is no finite number"),
-        ({"accuracy": float("nan")}, ("test",), None, "its accuracy is no finite number"),
+        ({"accuracy": None}, ("test",), None, "its accuracy is not a finite number"),
+        ({"accuracy": "high"}, ("test",), None, "its accuracy is not a finite number"),
+        ({"accuracy": True}, ("test",), None, "its accuracy is not a finite number"),
+        ({"accuracy": 10**400}, ("test",), None, "its accuracy is not a finite number"),
+        ({"accuracy": float("nan")}, ("test",), None, "its accuracy is not a finite number"),
     ],
 )
 def test_where_a_value_is_taken_from(tmp_path, summary, splits, value, remark):

@@ -132,7 +132,7 @@ def test_the_same_run_twice_counts_once(tmp_path, newer):
     run_folder(tmp_path / "other", seed=1)
     found = compare([tmp_path])
     assert runs_of(found) == {"poisson_clicks": [newer, "other"]}
-    assert [line.why for line in found.left_out] == [f"{tmp_path / newer} is the same run, made anew"]
+    assert [line.why for line in found.left_out] == [f"{tmp_path / newer} is a newer run with the same config and seed"]
 
 
 def test_the_newest_is_the_newest_in_whichever_time_zone(tmp_path):

@@ -139,4 +139,4 @@ def test_a_script_says_where_it_belongs_and_is_well_formed(shell, tmp_path):
 def test_an_unknown_shell_ends_with_2_and_what_is_close():
     result = tracetorch("completion", "zhs")
     assert result.exit_code == 2
-    assert result.stderr == "tracetorch: no completion for 'zhs'. Did you mean 'zsh'? There is: bash, zsh, fish.\n"
+    assert result.stderr == "tracetorch: no completion for 'zhs'. Did you mean 'zsh'? There are: bash, zsh, fish.\n"

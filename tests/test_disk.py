@@ -96,7 +96,7 @@ def test_a_folder_that_is_removed_under_a_run_ends_it_with_a_sentence(here, monk
     monkeypatch.setattr(Display, "_progress", listen)
     ended = tracetorch("run", *CLICKS, "train.updates=4", "train.log_every=1", "output.dir=it")
     assert ended.exit_code == 1, ended.output
-    assert "it was removed while the run was at work in it" in ended.stderr
+    assert "it was removed during the run" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert not Path("it").exists()
 

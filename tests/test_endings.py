@@ -49,7 +49,7 @@ def part(error):
 @pytest.mark.parametrize(
     ("error", "phrase"),
     [
-        (SystemExit(0), " called sys.exit(0), which ends no run"),
+        (SystemExit(0), " called sys.exit(0): the run counts as failed"),
         (SystemExit("bye"), "called sys.exit('bye')"),
         (GeneratorExit(), "GeneratorExit in part"),
         (MemoryError(), "MemoryError in part"),
@@ -152,7 +152,7 @@ def test_a_reward_that_is_no_number_is_called_one(tmp_path):
             outcome = super().act(action)
             return outcome._replace(reward=outcome.reward.index_fill(0, torch.tensor([2]), torch.nan))
 
-    with pytest.raises(TrainingError, match="update 1: the reward of Broken in lane 2 is nan"):
+    with pytest.raises(TrainingError, match="update 1: the reward of Broken in environment 2 is nan"):
         play(tmp_path, task=Broken())
 
 
@@ -287,7 +287,7 @@ def test_a_run_without_run_json_goes_on_under_its_name_and_an_evaluation_does_no
     for _ in range(2):  # the second time as an old one, or one that was killed early
         for words in (("resume", str(folder)), ("run", "--from", str(folder))):
             ended = tracetorch(*words)
-            assert ended.exit_code == 2 and "is an evaluation: tracetorch eval" in ended.stderr
+            assert ended.exit_code == 2 and "is an evaluation; to start another: tracetorch eval" in ended.stderr
         (folder / "run.json").unlink(missing_ok=True)
     assert not (folder / "checkpoints").exists()
 
@@ -317,7 +317,7 @@ def test_a_full_disk_is_told_as_what_it_is_and_leaves_no_folder(here, monkeypatc
     monkeypatch.setattr(folder_module, "write_whole", full)
     with pytest.raises(UsageError, match=r"cannot write to .*run\.json: No space left on device; ") as refused:
         conclude(run := make(kind=kind), 1, run.__enter__)
-    assert ("make room" in str(refused.value)) == (kind == "evaluation")
+    assert ("free some space" in str(refused.value)) == (kind == "evaluation")
     assert list(here.iterdir()) == []
 
 

@@ -89,7 +89,7 @@ def sparse(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "why"),
     [
-        (sparse, "line 1, is no JSON"),
+        (sparse, "line 1, is not valid JSON"),
         (lambda path: path.write_text('{"a": ' + "[" * 5000 + "]" * 5000 + "}\n{}\n"), "line 1, .*deep"),
         (lambda path: path.write_text(("[" + "[],[]," * 170_000 + "[]]\n") * 4), "line 1, "),
         (lambda path: path.write_text(('{"a": [' + "0," * 500_000 + "0]}\n") * 5), "line 4, has more elements"),
@@ -103,7 +103,7 @@ def test_records_that_would_unfold_are_refused(tmp_path, write, why):
 
 def test_a_cell_that_is_no_csv_is_named(tmp_path):
     (tmp_path / "trials.csv").write_text("a\n" + "x" * 200_000 + "\n")
-    with pytest.raises(ValueError, match=r"trials\.csv is no table"):
+    with pytest.raises(ValueError, match=r"trials\.csv is not a table"):
         read_csv(tmp_path / "trials.csv")
 
 

@@ -141,7 +141,7 @@ def test_twelve_jobs_of_which_three_meet_with_something(here, faults, undisturbe
         others = set(range(COUNT)) - {RAISES, FULL, KILLED}
         if launcher.settings:
             assert ended.returncode == 3, ended
-            assert "tracetorch resume sweep goes on" in ended.stderr and "Traceback" not in ended.stderr
+            assert "to continue: tracetorch resume sweep" in ended.stderr and "Traceback" not in ended.stderr
             assert len(ended.stderr.splitlines()) == 1 + launcher.ends_with_a_job
         else:
             assert ended.returncode == -signal.SIGKILL

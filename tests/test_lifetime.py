@@ -161,18 +161,18 @@ def test_the_shorter_of_decisions_and_steps_ends_it(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rule": rules.BPTT}, "BPTT remembers a sequence that begins and ends.*rule=trace or rule=three_factor"),
+        ({"rule": rules.BPTT}, "BPTT needs sequences with an end.*rule=trace or rule=three_factor"),
         ({**LABELS, "rule": rules.EProp}, "choose rule=trace"),
-        ({**LABELS, "rule": rules.ThreeFactor}, "ThreeFactor learns from rewards, and Blocks tells labels"),
-        ({**LABELS, "loss": loss.Reflect}, "Blocks tells labels and gives no rewards: choose loss=cross_entropy"),
-        ({"loss": loss.cross_entropy}, "Switching gives rewards and tells no labels: choose loss=reflect"),
+        ({**LABELS, "rule": rules.ThreeFactor}, "ThreeFactor learns from rewards, and Blocks gives labels"),
+        ({**LABELS, "loss": loss.Reflect}, "Blocks gives labels, not rewards: choose loss=cross_entropy"),
+        ({"loss": loss.cross_entropy}, "Switching gives rewards, not labels: choose loss=reflect"),
         (CRITIC | {"teach_every": 2.0}, "train.teach_every must be 1, got 2"),
         ({"teach_every": 0.5}, "train.teach_every must be at least 1"),
         ({"averages": ()}, "train.averages must be one or more half-lives"),
         ({"averages": (5, 5)}, "all different"),
         ({"recovered_at": 0.0}, "train.recovered_at must be above 0"),
         ({"steps": 0}, "train.steps must be at least 1"),
-        ({"updates": None, "schedule": "cosine"}, "lowers the step size towards the end, and there is none"),
+        ({"updates": None, "schedule": "cosine"}, "lowers the step size until the end, and this run has none"),
         ({"window": 9}, "train.window must lie between 1 and the 4 steps"),
     ],
 )
@@ -188,9 +188,9 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_written(changes, m
     [
         (
             ("task=labelled_blocks", "loss=reflect"),
-            "Blocks tells labels and gives no rewards: choose loss=cross_entropy",
+            "Blocks gives labels, not rewards: choose loss=cross_entropy",
         ),
-        (("task=clicks_switching",), "Switching gives rewards and tells no labels: choose loss=reflect"),
+        (("task=clicks_switching",), "Switching gives rewards, not labels: choose loss=reflect"),
     ],
 )
 def test_a_loss_that_does_not_fit_is_one_sentence_on_the_command_line(words, message, tmp_path, monkeypatch):

@@ -75,7 +75,7 @@ def test_where_there_are_no_logits_a_signal_at_them_is_refused():
     net.run(torch.ones(TIME, BATCH, IN))
     with pytest.raises(ValueError, match=r"LIF\(5, 4\) has no logits: give it a signal at its output"):
         net.backward(torch.ones(BATCH, OUT), at="logits")
-    with pytest.raises(ValueError, match='at the "output" or at the "logits", got \'membrane\''):
+    with pytest.raises(ValueError, match='at must be "output" or "logits", got \'membrane\''):
         net.backward(torch.ones(BATCH, OUT), at="membrane")
     with pytest.raises(TypeError):
         BPTT(net).backward(torch.ones(BATCH, OUT), at="logits")

@@ -121,9 +121,9 @@ def broken_cases():
             "says it holds 1,000 bytes of data, but there are 1,002$",
             ValueError,
         ),
-        "empty-file": (lambda f: (f / labels).write_bytes(b""), "is no IDX file of bytes", ValueError),
-        "wrong-magic": (lambda f: (f / images).write_bytes(b"PK\3\4" * 9), "is no IDX file of bytes", ValueError),
-        "not-bytes": (lambda f: (f / labels).write_bytes(b"\0\0\x0d\1\0\0\0\1\0\0\0\0"), "is no IDX file", ValueError),
+        "empty-file": (lambda f: (f / labels).write_bytes(b""), "is not an IDX file of bytes", ValueError),
+        "wrong-magic": (lambda f: (f / images).write_bytes(b"PK\3\4" * 9), "is not an IDX file of bytes", ValueError),
+        "not-bytes": (lambda f: (f / labels).write_bytes(b"\0\0\x0d\1\0\0\0\1\0\0\0\0"), "not an IDX file", ValueError),
         "no-digits": (
             lambda f: [
                 (f / f"{n}.gz").write_bytes(as_idx(torch.zeros(s, dtype=torch.uint8)))

@@ -218,7 +218,7 @@ def interrupted(tmp_path, monkeypatch):
 def test_resume_goes_on_and_says_so(interrupted):
     ended = tracetorch("resume", "it")
     assert ended.exit_code == 0, ended.output
-    assert "poisson_clicks goes on" in ended.stdout and "completed" in ended.stdout
+    assert "poisson_clicks continues" in ended.stdout and "completed" in ended.stdout
     assert tracetorch("run", *CLICKS, "train.updates=6", "train.log_every=2", "output.dir=whole").exit_code == 0
     assert timeless(RunFolder(interrupted)) == timeless(RunFolder(interrupted.parent / "whole"))
     ended = tracetorch("resume", "it")
@@ -229,7 +229,7 @@ def test_resume_goes_on_and_says_so(interrupted):
     ("spoil", "phrase"),
     [
         (lambda folder: (folder / "config.yaml").unlink(), "neither config.yaml nor sweep.json"),
-        (lambda folder: (folder / "config.yaml").write_text("a: [b"), "is no YAML"),
+        (lambda folder: (folder / "config.yaml").write_text("a: [b"), "is not valid YAML"),
         (lambda folder: (folder / "checkpoints" / "latest.pt").write_bytes(b"no zip"), "is damaged"),
         (
             lambda folder: (folder / "config.yaml").write_text(

@@ -97,9 +97,7 @@ def test_the_click_test_from_reward_has_the_ideal_observer_beside_it():
 
 
 def test_a_task_without_one_right_choice_is_refused():
-    with pytest.raises(
-        ValueError, match="Patterns asks for several numbers at once; a reward needs a task with one right"
-    ):
+    with pytest.raises(ValueError, match="Patterns has targets that are not a single class; a reward needs"):
         RewardedTask(Patterns())
     with pytest.raises(ValueError, match="task must be a task with labels, such as MNIST, got RewardedTask"):
         RewardedTask(RewardedTask(digits()))
@@ -110,7 +108,7 @@ def test_a_task_without_one_right_choice_is_refused():
 def test_rewards_are_not_learnt_from_as_if_they_were_labels(here):
     result = tracetorch("run", "task=clicks_reward", "task.task.batch_size=4")
     assert result.exit_code == 2
-    assert "RewardedTask answers with rewards and tells no labels: choose train=reinforcement" in result.stderr
+    assert "RewardedTask gives rewards, not labels: choose train=reinforcement" in result.stderr
     assert list(here.iterdir()) == []
 
 

@@ -72,7 +72,7 @@ def test_eval_under_other_circumstances_leaves_the_run_as_it_was(mine):
         (("task=patterns",), "task was chosen when the run began"),
         (("+task.x=1",), "values can be changed here, not added or removed"),
         (("~task.seed",), "values can be changed here, not added or removed"),
-        (("output.dir=x",), "an evaluation goes into the folder of its run"),
+        (("output.dir=x",), "an evaluation is written into the folder of its run"),
         (("network.hidden=[5]",), "belongs to another network"),
         (("task.duration=[-1]",), "duration"),
         (("train.window=100000",), "train.window must lie between 1 and"),
@@ -93,10 +93,10 @@ def test_eval_refuses_what_cannot_be_and_leaves_nothing(mine, words, phrase):
     ("spoil", "phrase"),
     [
         (None, "no folder"),
-        ("empty", "no folder of a run|no run folder"),
+        ("empty", "not the folder of a run|not a run folder"),
         ("system", "not trusted"),
         ("eval", "not trusted"),
-        ("yaml", "is no YAML"),
+        ("yaml", "is not valid YAML"),
     ],
 )
 def test_a_folder_that_is_no_run_or_a_hostile_one_harms_nothing(mine, verb, spoil, phrase):
@@ -194,7 +194,7 @@ def test_an_interrupted_run_is_compared_as_far_as_it_came(mine):
     lines = (mine / "metrics.jsonl").read_text().splitlines(keepends=True)
     (mine / "metrics.jsonl").write_text("".join(lines[:1]))
     ended = tracetorch("run", "--from", "it", "output.dir=again")
-    assert ended.exit_code == 0 and "as far as that came: 1 records; it was interrupted then" in ended.stdout
+    assert ended.exit_code == 0 and "as far as it ran: 1 records; the first run was interrupted" in ended.stdout
 
 
 def test_a_config_that_unfolds_to_gigabytes_and_a_pipe_are_refused(mine):
@@ -210,7 +210,11 @@ def test_a_config_that_unfolds_to_gigabytes_and_a_pipe_are_refused(mine):
     (mine / "run.json").unlink()
     os.mkfifo(mine / "run.json")
     ended = tracetorch("info", "it")
+<<<<<<< HEAD
     assert ended.exit_code == 2 and "is not a regular file" in ended.stderr
+=======
+    assert ended.exit_code == 2 and "not a regular file" in ended.stderr
+>>>>>>> messages
 
 
 def test_it_goes_where_runs_go_and_not_where_the_file_says(mine, here):
@@ -246,8 +250,8 @@ def test_what_is_not_the_same_is_told(mine, what):
 @pytest.mark.parametrize(
     ("words", "phrase"),
     [
-        (("--from", "it", "seed=3"), "--from runs the same again"),
-        (("--from", "it", "-m"), "--from runs one run again, and -m makes many"),
+        (("--from", "it", "seed=3"), "--from repeats a run"),
+        (("--from", "it", "-m"), "--from repeats one run, and -m makes many"),
         (("--trust", "x"), "--trust is for configs from a folder"),
         (("--from", "it", "output.dir=it"), "exists already"),
     ],
@@ -269,5 +273,5 @@ def test_a_run_does_not_go_on_with_other_data(here):
     labels.write_bytes(gzip.compress(gzip.decompress(labels.read_bytes()), mtime=1))
     ended = tracetorch("resume", "run")
     assert ended.exit_code == 2 and "task.source names data that have changed since run was started" in ended.stderr
-    assert circumstances(begun, facts_of(made.config)) == ["the data of task.source had another content"]
+    assert circumstances(begun, facts_of(made.config)) == ["the data of task.source had different content"]
     assert circumstances({}, begun) == circumstances(begun, begun) == []

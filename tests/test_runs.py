@@ -184,7 +184,7 @@ def test_a_table_is_read_as_it_was_written_and_a_broken_one_is_named(tmp_path):
     columns = {"a": [1.0, 2.5], "b": [0.1, -3.0]}
     folder.write_table("t.csv", columns)
     assert folder.table("t.csv") == columns
-    for broken, phrase in (("a,b\n1\n", "rows differ in length"), ("a\nx\n", "no number"), ("", "no table")):
+    for broken, phrase in (("a,b\n1\n", "rows differ in length"), ("a\nx\n", "not a number"), ("", "not a table")):
         folder.write_text("t.csv", broken)
         with pytest.raises(ValueError, match=rf"t\.csv .*{phrase}"):
             folder.table("t.csv")
@@ -206,7 +206,7 @@ def test_a_line_cut_inside_of_a_letter_is_left_out_too(tmp_path):
 def test_a_broken_line_in_the_middle_is_named(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"a": 1}\n{"a": \n{"a": 3}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2, is no JSON"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2, is not valid JSON"):
         read_jsonl(path)
 
 

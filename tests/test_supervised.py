@@ -159,12 +159,12 @@ def test_weight_decay_is_for_weights_alone(tmp_path):
 
 def test_a_network_in_which_nothing_can_be_learnt_is_refused(tmp_path):
     frozen = partial(feedforward, hidden=[4], neuron=partial(LIF, learn=()), readout=partial(LI, learn=()))
-    with pytest.raises(ValueError, match="nothing can be learnt"):
+    with pytest.raises(ValueError, match="the network has no trainable parameters"):
         train(tmp_path, network=frozen)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_rule_that_learns_from_rewards_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="ThreeFactor learns from rewards, and Patterns tells labels"):
+    with pytest.raises(ValueError, match="ThreeFactor learns from rewards, and Patterns gives labels"):
         train(tmp_path, rule=ThreeFactor)
     assert not list(tmp_path.iterdir())

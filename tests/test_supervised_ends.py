@@ -68,11 +68,11 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_spoils_the_weights(tmp_
 @pytest.mark.parametrize(
     ("changes", "phrase"),
     [
-        ({"passes": 2}, "give just one of train.updates and train.passes"),
-        ({"updates": None}, "give just one of train.updates and train.passes"),
-        ({"updates": None, "passes": 1}, "train.passes: the data of Patterns never end; give train.updates instead"),
+        ({"passes": 2}, "the data of Patterns never end; give train.updates, and train.passes=null"),
+        ({"updates": None}, "train.updates and train.passes are both null"),
+        ({"updates": None, "passes": 1}, "the data of Patterns never end; give train.updates, and train.passes=null"),
         ({"updates": 0}, "must make at least 1 update, got 0"),
-        ({"device": "gpu"}, "device=gpu is no device"),
+        ({"device": "gpu"}, "device=gpu is not a device"),
         ({"log_every": 0}, "log_every"),
         ({"eval_every": 0}, "eval_every"),
         ({"eval_every": -1}, "eval_every"),

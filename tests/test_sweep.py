@@ -63,7 +63,7 @@ def test_a_job_that_fails_stops_no_other_and_is_told_at_once_and_at_the_end(here
     lines = ended.stdout.splitlines()
     at = next(at for at, line in enumerate(lines) if line.startswith(f"{failed.name}  failed: "))
     assert at < next(at for at, line in enumerate(lines) if line.startswith("002_lr=0.02  completed"))
-    assert "1 of 3 jobs are not completed: tracetorch resume sweep" in ended.stderr
+    assert "1 of 3 jobs are not completed; to continue: tracetorch resume sweep" in ended.stderr
 
 
 def test_a_part_that_refuses_its_values_fails_in_a_folder_of_its_own(here):
@@ -90,7 +90,7 @@ def test_resume_runs_what_is_missing_and_nothing_else(here):
     before = (here / "sweep" / "000_seed=0" / "run.json").stat().st_mtime_ns
     ended = tracetorch("resume", "sweep")
     assert ended.exit_code == 0, ended.output
-    assert "2 of them done before" in ended.stdout
+    assert "2 already completed" in ended.stdout
     assert (here / "sweep" / "000_seed=0" / "run.json").stat().st_mtime_ns == before
     assert set(statuses(here / "sweep").values()) == {"completed"}
     ended = tracetorch("resume", "sweep")
@@ -120,14 +120,14 @@ WRONG = [
     (("seed=0,1", "optimizer.lrr=0.1"), "Did you mean 'optimizer.lr'?"),
     (("optimizer.lr=0.1,fast",), "job 1 of 2 (optimizer.lr=fast): optimizer.lr must be a number"),
     (("optimizer=adam,admaw",), "Did you mean 'adamw'?"),
-    (("seed=0,1", "output.dir=a,b"), "output.root and output.dir say where the whole sweep goes"),
+    (("seed=0,1", "output.dir=a,b"), "output.root and output.dir apply to the whole sweep"),
     (("seed=0,1", "hydra/launcher=jobllib"), "hydra/launcher=jobllib: there is no such"),
     (("seed=0,1", "hydra.sweep.dir=/tmp/x"), "only hydra/launcher, hydra/sweeper and their settings"),
     (("seed=range(0,0)",), "no jobs"),
     (("seed=interval(0,1)",), "no jobs"),
-    (("seed=0,1", "hydra.launcher.n_jobs=2"), "hydra.launcher.n_jobs=2: without a launcher"),
+    (("seed=0,1", "hydra.launcher.n_jobs=2"), "hydra.launcher.n_jobs=2: the basic launcher"),
     (("seed=0,[",), "cannot be read"),
-    (("seed=0,",), "a value is missing beside a comma"),
+    (("seed=0,",), "a value is missing before or after a comma"),
 ]
 
 
@@ -214,10 +214,10 @@ def hostile(here, *, settings=(), overrides=("seed=1",), name="000"):
         ({"overrides": ["rule._target_=os.system"]}, "'os.system', which is not trusted"),
         ({"overrides": ["+task.x._target_=builtins.eval"]}, "takes no 'x'"),
         ({"overrides": ["network.neuron._target_=builtins.exec"]}, "not trusted"),
-        ({"settings": ["hydra/launcher=submitit_slurm", "hydra.launcher.setup=[touch harmed]"]}, "might run commands"),
-        ({"settings": ["hydra.launcher._target_=os.system"]}, "might run commands"),
-        ({"settings": ["hydra/launcher=mine"]}, "might run commands"),
-        ({"settings": ["hydra/sweeper=mine"]}, "might run commands"),
+        ({"settings": ["hydra/launcher=submitit_slurm", "hydra.launcher.setup=[touch harmed]"]}, "may run commands"),
+        ({"settings": ["hydra.launcher._target_=os.system"]}, "may run commands"),
+        ({"settings": ["hydra/launcher=mine"]}, "may run commands"),
+        ({"settings": ["hydra/sweeper=mine"]}, "may run commands"),
         ({"name": "../../x"}, "would lie outside"),
         ({"name": "/tmp/x"}, "would lie outside"),
     ],
@@ -234,7 +234,7 @@ def test_a_plan_from_a_stranger_runs_nothing_of_theirs(here, plan, phrase):
 def test_what_a_run_is_resumed_with_cannot_be_changed(here):
     assert tracetorch("run", *SMALL, "output.dir=it").exit_code == 0
     ended = tracetorch("resume", "it", "seed=3")
-    assert ended.exit_code == 2 and "a run goes on as it was begun" in ended.stderr
+    assert ended.exit_code == 2 and "a run continues with its own config" in ended.stderr
 
 
 def test_names_of_folders_are_plain_whatever_varies(here):

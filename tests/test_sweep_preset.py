@@ -120,10 +120,10 @@ WRONG = [
     ("sweep=nowhere.yaml", {}, "there is no such file"),
     ("sweep=rules,delays", {}, "one preset at a time"),
     ("sweep=rules sweep=delays", {}, "one preset at a time"),
-    ("sweep.params.seed=1", {}, "typing the key itself"),
-    ("~sweep", {}, "typing the key itself"),
+    ("sweep.params.seed=1", {}, "type the key itself"),
+    ("~sweep", {}, "type the key itself"),
     ("sweep=it.yaml", "[1, 2]", "holds no config"),
-    ("sweep=it.yaml", "{", "is no YAML"),
+    ("sweep=it.yaml", "{", "is not valid YAML"),
     ("sweep=it.yaml", "a: &a [1]\nb: *a\n", "has aliases"),
     ("sweep=it.yaml", {}, "params must name keys and their values"),
     ("sweep=it.yaml", {"params": [1]}, "params must name keys and their values"),
@@ -136,22 +136,26 @@ WRONG = [
         {"parts": [{"seed": 0, "rule": "trace"}, {"seed": 1, "rule": "bptt"}]},
         "none of its parts has all of seed=0 rule=bptt",
     ),
-    ("sweep=it.yaml", {"parts": [{"seed": 1}, {3: 1}]}, "parts[1]: 3 is no key of a config"),
-    ("sweep=it.yaml", {"params": {"é": 1}}, "params: 'é' is no key of a config"),
-    ("sweep=it.yaml", {"parts": [{"sweep": "rules"}]}, "parts[0].sweep says how runs are launched"),
+    ("sweep=it.yaml", {"parts": [{"seed": 1}, {3: 1}]}, "parts[1]: 3 is not a key of a config"),
+    ("sweep=it.yaml", {"params": {"é": 1}}, "params: 'é' is not a key of a config"),
+    ("sweep=it.yaml", {"parts": [{"sweep": "rules"}]}, "parts[0].sweep chooses how runs are launched"),
     ("sweep=it.yaml", {"params": {"optimizer.lrr": "1,2"}}, "Did you mean 'optimizer.lr'?"),
-    ("sweep=it.yaml", {"params": {"seed": "0,"}}, "a value is missing beside a comma"),
-    ("sweep=it.yaml", {"params": {"hydra/launcher": "joblib"}}, "how runs are launched, and is to be typed"),
-    ("sweep=it.yaml", {"params": {"hydra.launcher.setup": ["touch harmed"]}}, "and is to be typed"),
-    ("sweep=it.yaml", {"params": {"sweep": "rules"}}, "and is to be typed"),
+    ("sweep=it.yaml", {"params": {"seed": "0,"}}, "a value is missing before or after a comma"),
+    ("sweep=it.yaml", {"params": {"hydra/launcher": "joblib"}}, "how runs are launched: type it on the command line"),
+    ("sweep=it.yaml", {"params": {"hydra.launcher.setup": ["touch harmed"]}}, "type it on the command line"),
+    ("sweep=it.yaml", {"params": {"sweep": "rules"}}, "type it on the command line"),
     ("sweep=it.yaml", EVIL, "not trusted"),
     ("sweep=it.yaml", MINE | {"figures": "task.delay"}, "figures must be a list"),
-    ("sweep=it.yaml", MINE | {"figures": ["task.delay"]}, "figures[0] must be such as {against: task.delay}"),
+    ("sweep=it.yaml", MINE | {"figures": ["task.delay"]}, "figures[0] must be a mapping such as {against: task.delay}"),
     ("sweep=it.yaml", MINE | {"figures": [{"aginst": "x"}]}, "figures[0] has no 'aginst'. Did you mean 'against'?"),
     ("sweep=it.yaml", MINE | {"figures": [{"metric": "loss"}]}, "figures[0].against must name a number"),
-    ("sweep=it.yaml", MINE | {"figures": [{"against": "x", "metric": 3}]}, "figures[0].metric must be a word"),
+    (
+        "sweep=it.yaml",
+        MINE | {"figures": [{"against": "x", "metric": 3}]},
+        "figures[0].metric must be a string or null",
+    ),
     ("sweep=it.yaml", MINE | {"figures": [{"against": "x", "by": [3]}]}, "figures[0].by must be a key"),
-    ("--trust math seed=0,1", {}, "--trust, in a sweep, is for a preset of another place"),
+    ("--trust math seed=0,1", {}, "--trust in a sweep applies to a preset of your own"),
     ("--config-dir nowhere sweep=rules", {}, "--config-dir nowhere: there is no such folder"),
 ]
 
@@ -175,7 +179,7 @@ def test_figures_come_when_all_is_done_also_after_resume(here):
     said = " ".join(ended.stdout.split())
     assert "accuracy_against_task.delay.png, .svg and .csv in sweep/compare" in said
     assert "result against nothing is not drawn: --against nothing: no run has it" in said
-    assert "result against rule is not drawn: --against rule: its values are no numbers (trace)" in said
+    assert "result against rule is not drawn: --against rule: its values are not numbers (trace)" in said
     shutil.rmtree(here / "sweep" / "compare")
     assert tracetorch("resume", "sweep").exit_code == 0
     shutil.rmtree(here / "sweep" / "001_seed=1")
@@ -200,5 +204,5 @@ def test_an_odd_plan_is_refused(here):
 
 
 def test_unfolding_raises_what_the_command_line_shows(here):
-    with pytest.raises(UsageError, match="add sweep=NAME, or leave it out"):
+    with pytest.raises(UsageError, match="add sweep=NAME, or leave out --config-dir"):
         unfold(["seed=0,1"], here)

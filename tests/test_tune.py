@@ -115,10 +115,10 @@ def test_what_goes_on_tries_what_it_would_have_tried(there):
     assert tune(trials=12, study="whole").exit_code == 0
     assert tune("--trials", "5", trials=12).exit_code == 0
     ended = tracetorch("tune", "--study", "study")
-    assert ended.exit_code == 0 and "12 trials, 5 of them begun before" in ended.stdout
+    assert ended.exit_code == 0 and "12 trials, 5 already started" in ended.stdout
     assert [trial.params for trial in journal()] == [trial.params for trial in journal("whole")]  # 10 are random
     again = tracetorch("tune", "--study", "study")
-    assert again.exit_code == 0 and "12 of them begun before" in again.stdout and len(journal()) == 12
+    assert again.exit_code == 0 and "12 already started" in again.stdout and len(journal()) == 12
 
 
 # ── the objective ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -169,7 +169,7 @@ def test_a_trial_that_fails_stops_no_other(there):
 def test_a_search_in_which_everything_fails_gives_up(there):
     ended = tune("search.space={optimizer.lr: {choices: [1e30, 1e31]}}", "train.updates=6", trials=9)
     assert ended.exit_code == 1
-    assert len(journal()) == 5 and "5 trials failed, and none has come to anything" in ended.stderr
+    assert len(journal()) == 5 and "5 trials in a row failed, and none has completed" in ended.stderr
     assert not (there / "study" / "presets").exists()
 
 

@@ -90,12 +90,12 @@ def test_without_it_nobody_looks_there(presets):
 
 
 BROKEN = {
-    "open": ("a: [", "is no YAML: while parsing"),
-    "tab": ("\ta: 1\n", "is no YAML"),
+    "open": ("a: [", "is not valid YAML: while parsing"),
+    "tab": ("\ta: 1\n", "is not valid YAML"),
     "number": ("3\n", "number.yaml holds no config"),
     "nobody": ("# @package _global_\ndefaults:\n  - override /optimizer: slwo\n", "Did you mean 'slow'?"),
     "lost": ("# @package _global_\ntrain: {updates: '${nope}'}\n", "train.updates: "),
-    "more": ("# @package _global_\nbogus: 1\n", "bogus: no config has such a key"),
+    "more": ("# @package _global_\nbogus: 1\n", "bogus: a config has no such key"),
     "evil": ("# @package _global_\ntask: {_target_: os.system}\n", "'os.system', which is not trusted"),
 }
 
@@ -119,7 +119,7 @@ def test_a_broken_file_there_is_told_in_a_sentence(presets, name):
         (("--config-dir", "it's mine", "optimizer=slwo"), "Did you mean 'slow'? There are: "),
         (("--config-dir", "it's mine", "experiment=mine", "optimizer.lrr=1"), "Did you mean 'optimizer.lr'?"),
         (("--config-dir", "it's mine", "experiment=3"), "choose by name. There are: "),
-        (("-m", "--config-dir", "it's mine", "seed=1,2"), "--config-dir, in a sweep, is where its preset lies"),
+        (("-m", "--config-dir", "it's mine", "seed=1,2"), "--config-dir in a sweep is the folder of its preset"),
     ],
 )
 def test_what_is_wrong_with_it(presets, verb, words, phrase):
@@ -132,6 +132,6 @@ def test_what_is_not_public_is_trusted_by_name(presets):
     (presets / "experiment" / "evil.yaml").write_text("# @package _global_\nloss: {_target_: tests.common.nothing}\n")
     words = ("run", "--config-dir", str(presets), "experiment=evil")
     ended = tracetorch(*words)
-    assert ended.exit_code == 2 and "if you know it, --trust tests" in ended.stderr
+    assert ended.exit_code == 2 and "if you trust it, add --trust tests" in ended.stderr
     ended = tracetorch(*words, "--trust", "tests", *CLICKS)
     assert "not trusted" not in ended.stderr

@@ -164,7 +164,7 @@ WRONG = [
     ([RATE, "search.trials=many"], "search.trials must be a whole number"),
     ([RATE, "search.direction=up"], "search.direction must be maximize or minimize, got 'up'"),
     ([RATE, "search.pruner=mean"], "search.pruner must be median or none"),
-    ([RATE, "search.metric=acuracy"], "does not tell it. Did you mean 'accuracy'? It tells loss, acc"),
+    ([RATE, "search.metric=acuracy"], "does not report it. Did you mean 'accuracy'? It reports loss, acc"),
     ([RATE, "~search.space.optimizer.lr"], "search.space is empty"),
     ([RATE, "search.space.optimizer.rl.high=1"], "it has no optimizer.rl. Did you mean 'optimizer.lr'"),
     ([RATE, "search.space.optimizer.lr=1"], "write optimizer.lr.low=…"),
@@ -214,7 +214,7 @@ def test_what_is_wrong_is_said_before_anything_is_run(here, words, phrase):
 @pytest.mark.parametrize(
     ("text", "phrase"),
     [
-        ("space: [", "is no YAML"),
+        ("space: [", "is not valid YAML"),
         ("- a\n", "holds no config"),
         ("space: 3\n", "space must name keys, got 3"),
         ("space: {}\n", "search.space is empty"),

@@ -52,7 +52,7 @@ def test_a_journal_that_was_cut_short_is_mended(study):
         ("study.json", "[]", "study.json is broken"),
         ("study.json", '{"experiment": "x", "typed": 3, "overrides": [], "search": {}}', "study.json is broken"),
         ("study.json", '{"experiment": "x", "typed": [], "overrides": [], "search": {}}', "search.space is empty"),
-        ("study.json", None, "is no folder of a study"),
+        ("study.json", None, "is not the folder of a study"),
     ],
 )
 def test_a_damaged_study_is_refused(study, name, content, phrase):
@@ -71,7 +71,7 @@ def test_a_folder_that_is_no_study_is_left_alone(here):
     (here / "study").mkdir()
     (here / "study" / "mine.txt").write_text("mine")
     ended = tune()
-    assert ended.exit_code == 2 and "is no folder of a study" in ended.stderr
+    assert ended.exit_code == 2 and "is not the folder of a study" in ended.stderr
     assert [path.name for path in (here / "study").iterdir()] == ["mine.txt"]
 
 
@@ -104,7 +104,7 @@ def test_a_disk_that_is_full_later_is_told(here, monkeypatch):
     monkeypatch.setattr(preset, "write_whole", full)
     ended = tune()
     assert ended.exit_code == 1 and len(ended.stderr.splitlines()) == 1
-    assert "No space left on device; once it can, tracetorch tune --study study goes on" in ended.stderr
+    assert "No space left on device; once it is writable, to continue: tracetorch tune --study study" in ended.stderr
 
 
 @pytest.mark.parametrize("when", ["in the run", "before it"])
@@ -122,7 +122,10 @@ def test_a_full_disk_is_not_the_fault_of_what_was_tried(here, monkeypatch, when)
         )
         ended = tune()
     assert ended.exit_code == 1 and len(ended.stderr.splitlines()) == 1, ended.output
-    assert "metrics.jsonl: No space left on device; once it can, tracetorch tune --study study goes on" in ended.stderr
+    assert (
+        "metrics.jsonl: No space left on device; once it is writable, to continue: tracetorch tune --study study"
+        in ended.stderr
+    )
     assert states() == ["RUNNING"]
     assert tracetorch("tune", "--study", "study").exit_code == 0
     assert states() == ["COMPLETE"] * 3
@@ -168,7 +171,7 @@ def test_a_journal_from_elsewhere_must_be_of_the_search(here):
     assert distribution in text
     path.write_text(text.replace(distribution, r"\"choices\": [\"../../x\", \"\\u001b[31m\"]"))
     ended = tracetorch("tune", "--study", "study", "--trials", "2")
-    assert ended.exit_code == 2 and "is of another search than study.json" in ended.stderr
+    assert ended.exit_code == 2 and "belongs to another search than study.json" in ended.stderr
     assert "\x1b" not in ended.output and "../.." not in ended.output
 
 
@@ -177,7 +180,7 @@ def test_values_in_a_journal_from_elsewhere_must_lie_in_the_space(study):
     text = re.sub(r'"param_value_internal":[^,}]+', '"param_value_internal":1e300', path.read_text())
     path.write_text(text.replace('"state":1', '"state":0'))
     ended = tracetorch("tune", "--study", "study", "--trials", "2")
-    assert ended.exit_code == 2 and "is of another search than study.json" in ended.stderr
+    assert ended.exit_code == 2 and "belongs to another search than study.json" in ended.stderr
 
 
 def test_the_worker_in_a_journal_from_elsewhere_is_no_path(here):

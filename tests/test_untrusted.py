@@ -77,7 +77,7 @@ def refused(before, here, *words):
 def test_nothing_in_the_config_of_a_run_is_followed(here, config, word, place):
     task = {"value": {"label": word}, "list": {"gamma": [word]}, "part": {"x": {"y": word}}, "key": {word: 1}}[place]
     (here / "config.yaml").write_text(yaml.safe_dump({**config, "task": {**config["task"], **task}}))
-    with pytest.raises(UsageError, match=r"is not followed here|is no key of a config"):
+    with pytest.raises(UsageError, match=r"is not resolved here|is not a key of a config"):
         load(here / "config.yaml")
 
 
@@ -95,10 +95,10 @@ def test_every_verb_refuses_it(here, config, verb):
         ("a: &a [1]\nb: [*a, *a]", "has aliases"),
         ("a: !!python/object/apply:os.system ['true']", "has the tag"),
         (f"a: {'[' * 5000}", "nested more than"),
-        ("1: a", "1 is no key of a config"),
-        ("true: a", "True is no key of a config"),
+        ("1: a", "1 is not a key of a config"),
+        ("true: a", "True is not a key of a config"),
         ("a: 1\na: 2", "'a' occurs twice"),
-        ("a: [", "is no YAML"),
+        ("a: [", "is not valid YAML"),
         ("- a", "holds no config"),
         ("", "holds no config"),
     ],
@@ -196,8 +196,8 @@ PRESETS = {
     "headless": ("seed: 3\n", "begin it with '# @package _global_'"),
     "empty": ("", "begin it with '# @package _global_'"),
     "items": ("- a\n", "items.yaml holds no config"),
-    "outside": (f"{GLOBAL}defaults: [override /task: ../../secret]", "is no choice such as"),
-    "launcher": (f"{GLOBAL}defaults: [override /hydra/launcher: joblib]", "is no choice such as"),
+    "outside": (f"{GLOBAL}defaults: [override /task: ../../secret]", "is not a choice such as"),
+    "launcher": (f"{GLOBAL}defaults: [override /hydra/launcher: joblib]", "is not a choice such as"),
     "hydra": (f"{GLOBAL}hydra: {{run: {{dir: x}}}}", "has settings of Hydra"),
 }  # fmt: skip
 
@@ -262,7 +262,7 @@ def test_a_plan_holds_the_config_of_every_job(here, config):
     assert repr([list(job.config) for job in found.jobs]) == repr([list(one) for one in configs])
     assert (here / "sweep.json").stat().st_size < 1000 * len(json.dumps(config)) / 2
     write(replace(found, typed=["seed=1"]), here)
-    with pytest.raises(UsageError, match="was changed while the sweep was at work"):
+    with pytest.raises(UsageError, match="was changed while the sweep was running"):
         sealed(here, written.seal)
 
 
@@ -301,7 +301,7 @@ def test_presets_that_are_edited_change_no_job_of_a_sweep(here, presets, monkeyp
         Path("s/sweep.json").write_text(json.dumps({**content, "jobs": jobs}))
     ended = tracetorch("resume", "s")
     assert ended.exit_code == 3 and ran[2:] == ([0.2, 0.2] if older else [0.4, 0.4])
-    told = "the presets say something else by now of task.delay; the sweep goes on with what it was begun with"
+    told = "the presets have changed since the start of the sweep (task.delay); it continues with its own config"
     assert (told in ended.output) is not older
 
 
@@ -319,8 +319,8 @@ def test_presets_that_are_edited_change_no_job_of_a_sweep(here, presets, monkeyp
         (lambda plan: old(plan)["overrides"].append("task.label='${oc.env:TOKEN}'"), "task.label holds"),
         (lambda plan: old(plan)["overrides"].append(r"task.label=$\{oc.env:TOKEN\}"), "task.label holds"),
         (lambda plan: old(plan)["overrides"].append("task=../../secret"), "file of another folder"),
-        (lambda plan: plan["settings"].append(f"hydra.launcher.partition='{CALLS['escaped']}'"), "might run commands"),
-        (lambda plan: plan["settings"].append("hydra.launcher.partition={_target_: os.system}"), "might run commands"),
+        (lambda plan: plan["settings"].append(f"hydra.launcher.partition='{CALLS['escaped']}'"), "may run commands"),
+        (lambda plan: plan["settings"].append("hydra.launcher.partition={_target_: os.system}"), "may run commands"),
     ],
 )
 def test_a_plan_of_another_calls_nothing(here, config, spoil, phrase):
@@ -356,7 +356,7 @@ def test_a_config_that_was_edited_is_refused_by_its_key(here, config, part, key,
     edited = {**config, part: {**config[part], key: value}} if part else {**config, key: value}
     (here / "it" / "config.yaml").write_text(to_yaml(edited))
     said = refused(files(here), here, "resume", "it")
-    assert f"config.yaml: {part}{'.' * bool(part)}{key} is {value}, and the run was begun with" in said
+    assert f"config.yaml: {part}{'.' * bool(part)}{key} is {value}, but the run started with" in said
 
 
 def test_where_and_on_what_a_run_goes_on_may_change(here, config):

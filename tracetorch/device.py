@@ -19,7 +19,7 @@ def resolve(name: str) -> torch.device:
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
-        raise ValueError(f"device={name} is no device: use auto, cpu, cuda, cuda:0 (or another number) or mps")
+        raise ValueError(f"device={name} is not a device: use auto, cpu, cuda, cuda:0 (or another number) or mps")
     if kind == "cuda" and not cuda:
         build = "a CPU build" if torch.version.cuda is None else f"built for CUDA {torch.version.cuda}"
         raise ValueError(f"device={name}: torch {torch.__version__} ({build}) sees no CUDA GPU here; use device=cpu")

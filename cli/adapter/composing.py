@@ -1,4 +1,4 @@
-"""Configs, composed from the files in `conf/` or read from a run's folder; and what is wrong with them."""
+"""Configs, composed from the files in `conf/` or read from a run's folder; and their errors."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.suggest import has, no_such_key
 
 ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
-"""What Hydra raises for input that it cannot take: its own errors, and what it forgot to catch."""
+"""What Hydra raises for invalid input: its own errors, and those that it does not catch."""
 
 GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train", "diagnostics", "output")
 
 
 PRESETS = ("sweep", "search")
-"""Further groups, of presets for sweeps and for searches: no part of any config."""
+"""Further groups, of presets for sweeps and for searches; a config does not contain them."""
 
 
 class Composed(NamedTuple):
-    """A config, complete and resolved: plain values, in which nothing is left to follow."""
+    """A complete config: plain values, all references resolved."""
 
     config: dict[str, Any]
     experiment: str  # which preset it is
-    choices: Mapping[str, str] = MappingProxyType({})  # what was chosen from each group, where that is known
+    choices: Mapping[str, str] = MappingProxyType({})  # the choice from each group, where that is known
 
     @property
     def yaml(self) -> str:
@@ -47,7 +47,7 @@ class Composed(NamedTuple):
 
 
 class Template(NamedTuple):
-    """A composed config before its references are followed, so that what refers to a value follows a change of it."""
+    """A composed config before its references are resolved, so that they follow a changed value."""
 
     config: dict[str, Any]  # plain values, and references to others of them; see `check_plain`
     experiment: str
@@ -55,13 +55,13 @@ class Template(NamedTuple):
 
 
 def name_of(parsed: list[Override], choices: Any) -> str:
-    """What to call a run: its preset; but where another task was chosen, that task, for it is no longer the preset."""
+    """The name of a run: its preset; if another task was chosen, that task, for it is no longer the preset."""
     tasks = [str(override.value()) for override in parsed if override.key_or_group == "task"]
     return tasks[-1] if tasks else str(choices.get("experiment") or choices.get("task"))
 
 
 def conf_dir() -> Path:
-    """Where the YAML files lie: beside `cli/`, in a checkout as in an installed package."""
+    """Where the YAML files lie: next to `cli/`, in a checkout as in an installed package."""
     return Path(__file__).parents[2] / "conf"
 
 
@@ -75,7 +75,7 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
     """Compose the config that these overrides describe.
 
     Args: config_dir: a folder with further choices; where it has one of the same name, that of `conf/` is taken.
-    Raises: UsageError, one sentence, for anything that Hydra or OmegaConf cannot make sense of.
+    Raises: UsageError, one sentence, for any override that cannot be composed.
     """
     config, experiment, choices = _composed(overrides, config_dir)
     return resolve(config, experiment)._replace(choices=choices)
@@ -125,21 +125,23 @@ def _composed(overrides: list[str], config_dir: Path | None) -> tuple[DictConfig
     except MissingConfigException as error:
         raise missing(error, config_dir) from error
     except YAMLError as error:
-        raise UsageError(f"a file in {config_dir} is no YAML: {shorten(' '.join(str(error).split()), 300)}") from error
+        raise UsageError(
+            f"a file in {config_dir} is not valid YAML: {shorten(' '.join(str(error).split()), 300)}"
+        ) from error
     except ERRORS as error:
         raise _unknown(error, parsed, config_dir) from error
     return config, experiment, {str(group): str(choice) for group, choice in choices.items() if group in GROUPS}
 
 
 def load(path: Path) -> Composed:
-    """Read a config that a run left behind. Raises: UsageError if it is not there, or no config that a run writes."""
+    """Read the config of a run. Raises: UsageError if it does not exist, or if no run writes such a file."""
     return Composed(read_yaml(path), "")
 
 
 def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
     """Change values of a config that is complete already, such as that of a run; they are taken as they are typed.
 
-    Raises: UsageError if a key is not there, or if something else than a value is to be changed.
+    Raises: UsageError if a key does not exist, or if an override changes anything but a value.
     """
     changed = deepcopy(config)
     for override in [parse(line) for line in overrides]:
@@ -161,9 +163,9 @@ def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
 
 
 def resolve(config: DictConfig, experiment: str) -> Composed:
-    """A config with every reference in it followed, once. Raises: UsageError that names the first that leads nowhere.
+    """A config with every reference resolved, once. Raises: UsageError that names the first that leads nowhere.
 
-    A word that would be followed once more by the next reader is refused: of a resolved config nothing is left to say.
+    A string that the next reader would resolve again is refused.
     """
     try:
         for name in {"seed", "device"} & set(config.keys()):
@@ -192,7 +194,7 @@ def _without_hydra(composed: DictConfig) -> DictConfig:
 
 
 def check_choice(override: Override, config_dir: Path | None = None) -> None:
-    """Raises: UsageError if something is chosen from a group otherwise than by its name."""
+    """Raises: UsageError if a choice from a group is not a name."""
     name, line = override.key_or_group, str(override.input_line)
     if name not in GROUPS or override.is_sweep_override():
         return
@@ -204,11 +206,11 @@ def check_choice(override: Override, config_dir: Path | None = None) -> None:
 
 
 def missing(error: MissingConfigException, config_dir: Path | None = None) -> UsageError:
-    """A sentence for a choice that there is not: which there are, and what is close."""
+    """The error for a choice that does not exist: the choices that exist, and a close one."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     for folder in _places(config_dir):
         for path in (folder / group / f"{choice}.{ending}" for ending in ("yaml", "yml")):
-            if os.path.lexists(path):  # and yet it is no choice
+            if os.path.lexists(path):  # it exists, but it is not a preset
                 return UsageError(f"{group}={shorten(choice)}: {path} {_unfit(path)}")
     known = options(group, config_dir)
     if not known:
@@ -224,12 +226,12 @@ def _unfit(path: Path) -> str:
 
 
 def _unknown(error: Exception, parsed: list[Override], config_dir: Path | None) -> UsageError:
-    """Find the override that Hydra stumbled over, and say what is close to it."""
+    """Find the override that Hydra refuses, and suggest a close one."""
     known = {group: options(group, config_dir) for group in GROUPS}
     chosen = [str(o.input_line) for o in parsed if o.value() in known.get(o.key_or_group, [])]
     try:
         base = cast(dict[str, Any], OmegaConf.to_container(_without_hydra(_compose(chosen, config_dir))))
-    except ERRORS as cause:  # what was chosen is at fault itself
+    except ERRORS as cause:  # a chosen preset is at fault
         return UsageError(f"{shorten(' '.join(chosen))}: {_first_line(cause.__cause__ or cause)}")
     others = [override for override in parsed if str(override.input_line) not in chosen]
     for override in others:

@@ -1,4 +1,4 @@
-"""A folder of presets that is not our own, as Hydra reads it: through our reader, and from inside the folder alone."""
+"""Hydra's access to a user's folder of presets: through our reader, and only inside the folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def searched(folder: Path) -> str:
 
 
 class Presets(ConfigSource):
-    """Reads the presets of a folder that somebody else may have filled.
+    """Reads the presets of a folder that may come from elsewhere.
 
     Its files hold plain values and references to other values of the same config, and choose by name; see `read_yaml`.
     """
@@ -44,7 +44,9 @@ class Presets(ConfigSource):
         content = parse_yaml(text, path, references=True)
         for line in _texts(content.get("defaults")):
             if not _CHOICE.fullmatch(line) or re.search(r"\bhydra\b", line):
-                raise UsageError(f"{path}: defaults: {shorten(repr(line))} is no choice such as override /task: mnist")
+                raise UsageError(
+                    f"{path}: defaults: {shorten(repr(line))} is not a choice such as override /task: mnist"
+                )
         try:
             header = self._get_header_dict(text)
         except ValueError as error:

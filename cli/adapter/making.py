@@ -1,7 +1,7 @@
 """Making what the parts of a config describe.
 
-The parts are plain values, and are taken as they are: no word in them is interpreted a second time. So what
-`cli.check` has seen is what is made.
+The parts are plain values, and are taken as they are: no string in them is interpreted again. So what
+`cli.check` has checked is what is made.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def make(node: dict[str, Any], name: str) -> Any:
     """Make what a part of a config describes.
 
     Returns: the object; for a node with `_partial_`, a function that makes it.
-    Raises: UsageError, now or when that function is called, if the part with this name says something that cannot be.
+    Raises: UsageError, now or when that function is called, if a value of this part is invalid.
     """
 
     def named(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -94,7 +94,7 @@ def is_defined_in(target: str, package: str) -> bool:
 def _way(target: Any) -> list[tuple[str, Any]]:
     names = target.split(".") if isinstance(target, str) else []
     if len(names) < 2 or not all(name.isidentifier() and not name.startswith("_") for name in names):
-        raise ValueError(f"{shorten(repr(target))} is no public name such as torch.optim.Adam")
+        raise ValueError(f"{shorten(repr(target))} is not a public name such as torch.optim.Adam")
     at, found = names[0], import_module(names[0])
     way: list[tuple[str, Any]] = [(at, found)]
     for name in names[1:]:

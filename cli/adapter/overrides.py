@@ -21,7 +21,7 @@ _OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher.", "hydra.sweep
 
 
 def parse(line: str, *, sweep: bool = False) -> Override:
-    """Read one override, and refuse what no run can take, before Hydra says so in its own words.
+    """Read one override, and refuse what no run can take.
 
     Args: sweep: whether several values, and settings of Hydra's launchers, are allowed.
     Raises: UsageError, one sentence.
@@ -36,7 +36,7 @@ def parse(line: str, *, sweep: bool = False) -> Override:
         if not equals:
             raise UsageError(f"'{shorten(line)}' sets nothing: write key=value, such as seed=1") from error
         if sweep and any(not part.strip() for part in value.split(",")):
-            raise UsageError(f"'{shorten(line)}': a value is missing beside a comma") from error
+            raise UsageError(f"'{shorten(line)}': a value is missing before or after a comma") from error
         advice = f"quote it twice, such as '{shorten(key)}=\"…\"'" if value else "give it a value"
         raise UsageError(f"{shorten(key)}: the value {shorten(value)!r} cannot be read; {advice}") from error
     name = override.key_or_group
@@ -58,14 +58,14 @@ def parse(line: str, *, sweep: bool = False) -> Override:
 def check_foreign(lines: Iterable[str], where: object) -> None:
     r"""Changes that were read from a file hold plain values, name other values of the config, and choose by name.
 
-    They are held against what they mean, because `$\{oc.env:TOKEN\}` is a reference as well.
+    They are checked after parsing, because `$\{oc.env:TOKEN\}` is a reference as well.
     Raises: UsageError that names the first that does more.
     """
     for line in lines:
         override = parse(line)
         key, value = override.key_or_group, None if override.is_delete() else override.value()
         if not _KEY.fullmatch(f"{key}@{override.package}" if override.package else key):
-            raise UsageError(f"{where}: {shorten(repr(key))} is no key of a config, such as seed or task.delay")
+            raise UsageError(f"{where}: {shorten(repr(key))} is not a key of a config, such as seed or task.delay")
         check_plain(value, where, key, references=True)
         if "." not in key and ".." in str(value).split("/"):
             raise UsageError(f"{where}: {shorten(line)} would read a file of another folder; choose by name")

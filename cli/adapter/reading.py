@@ -29,7 +29,7 @@ _NUMBER, _DATE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
 
 
 def _numbers_as_typed(resolver: Any) -> Any:
-    """A loader or dumper of PyYAML for which 1e-4 is a number, and a date is a word."""
+    """A loader or dumper of PyYAML for which 1e-4 is a number, and a date is a string."""
     kinds = {
         first: [(tag, pattern) for tag, pattern in known if tag not in (_NUMBER, _DATE)]
         for first, known in resolver.yaml_implicit_resolvers.items()
@@ -68,7 +68,7 @@ def to_yaml(config: dict[str, Any]) -> str:
 
 
 def portable(value: Any) -> Any:
-    """Plain values as JSON holds them, which knows no infinite numbers: as YAML writes those, in a word."""
+    """Plain values for JSON, which has no infinite numbers: they become strings, as YAML writes them."""
     if isinstance(value, dict):
         return {name: portable(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -102,26 +102,26 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or type(error).__name__}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no YAML: it is not UTF-8") from error
+        raise UsageError(f"{path} is not valid YAML: it is not UTF-8") from error
     except ValueError as error:
-        raise UsageError(f"{path} is no config: {str(error).removeprefix(f'{path} is ')}") from error
+        raise UsageError(f"{path} is not a config: {str(error).removeprefix(f'{path} is ')}") from error
 
 
 def parse_yaml(text: str, where: Path, *, references: bool = False) -> dict[str, Any]:
     """The config in a YAML text, as plain values.
 
     Raises: UsageError, one sentence, for anchors and aliases (a few lines of which unfold to gigabytes), tags (which
-        call functions), depth, keys that are no words, and whatever `check_plain` refuses.
+        call functions), depth, keys that are not strings, and whatever `check_plain` refuses.
     """
     try:
         _check_events(text, where)
         content = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is no YAML: {shorten(' '.join(str(error).split()), 300)}") from error
+        raise UsageError(f"{where} is not valid YAML: {shorten(' '.join(str(error).split()), 300)}") from error
     if content is None and references:  # a preset may say nothing
         return {}
     if not isinstance(content, dict):
-        raise UsageError(f"{where} holds no config")
+        raise UsageError(f"{where} is not a config: it has no keys")
     check_plain(content, where, references=references)
     return content
 
@@ -130,16 +130,18 @@ def _check_events(text: str, where: Path) -> None:
     depth = 0
     for event in yaml.parse(io.StringIO(text), _Loader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise UsageError(f"{where} has aliases, which are not taken: write the value out")
+            raise UsageError(f"{where} has aliases, which are not supported: write the value itself")
         if getattr(event, "tag", None):
-            raise UsageError(f"{where} is no YAML of plain values: it has the tag {shorten(str(event.tag))}")
+            raise UsageError(
+                f"{where} has the tag {shorten(str(event.tag))}, which is not supported: write a plain value"
+            )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > files.DEEPEST:
-            raise UsageError(f"{where} is no config: nested more than {files.DEEPEST} deep")
+            raise UsageError(f"{where} is not a config: it is nested more than {files.DEEPEST} deep")
 
 
 def check_plain(value: Any, where: object = "", key: str = "", *, references: bool = False) -> None:
-    """Hold values against what a config may hold: words, numbers, lists, and keys that are words.
+    """Check that values are what a config may hold: strings, numbers, lists, and keys that are strings.
 
     A config that a run wrote holds no references; in a preset they name other values, and call nothing.
 
@@ -152,21 +154,21 @@ def check_plain(value: Any, where: object = "", key: str = "", *, references: bo
     if isinstance(value, dict):
         for name, inner in value.items():
             if not isinstance(name, str) or "${" in name:
-                raise UsageError(f"{at}: {shorten(repr(name))} is no key of a config")
+                raise UsageError(f"{at}: {shorten(repr(name))} is not a key of a config")
             check_plain(inner, where, f"{key}.{shorten(name)}" if key else shorten(name), references=references)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             check_plain(inner, where, f"{key}[{number}]", references=references)
     elif not isinstance(value, str | int | float | None):
-        raise UsageError(f"{at} is of the kind {type(value).__name__}, which no config holds")
+        raise UsageError(f"{at} is of the type {type(value).__name__}, which a config cannot hold")
     elif isinstance(value, str) and "${" in value and not (references and is_plain(value)):
         what = "calls a function" if references else "refers to something else"
         found = shorten(repr(value[value.index("${") :]), 60)
-        raise UsageError(f"{at} holds {found}, which {what}, and is not followed here: write the value itself")
+        raise UsageError(f"{at} contains {found}, which {what} and is not resolved here: write the value itself")
 
 
 def is_plain(value: Any) -> bool:
-    """Whether all references in a word name other values, and none is hidden from its first reader by a backslash."""
+    """Whether all references in a string name other values, and no backslash hides one from its first reader."""
     if not isinstance(value, str) or "${" not in value:
         return True
     return "\\" not in value and "${" not in _REFERENCE.sub("", value)

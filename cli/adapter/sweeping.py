@@ -47,7 +47,7 @@ def split(overrides: list[str]) -> tuple[list[str], list[str]]:
 def expand(overrides: list[str], settings: list[str]) -> list[list[str]]:
     """The jobs of a sweep in the order of its sweeper, each as the overrides of one run.
 
-    Raises: UsageError if the settings do not fit, or if the sweeper cannot tell its jobs before it has seen results.
+    Raises: UsageError if the settings do not fit, or if the sweeper needs results to choose its jobs.
     """
     jobs: list[list[str]] = []
 
@@ -90,12 +90,12 @@ def launcher_of(settings: list[str]) -> str:
 def change_launcher(settings: list[str], changes: list[str]) -> list[str]:
     """Settings with another launcher, or with other settings of the same.
 
-    Raises: UsageError if something else than the launcher is to be changed.
+    Raises: UsageError if a change concerns anything but the launcher.
     """
     others, changes = split(changes)
     others += [line for line in changes if not line.startswith(("hydra/launcher=", "hydra.launcher."))]
     if others:
-        raise UsageError(f"'{shorten(others[0])}': of a sweep that has begun only the launcher can be changed")
+        raise UsageError(f"'{shorten(others[0])}': of a sweep that has started, only the launcher can be changed")
     if any(line.startswith("hydra/launcher=") for line in changes):
         settings = [line for line in settings if not line.startswith(("hydra/launcher", "hydra.launcher."))]
     return [*settings, *changes]
@@ -131,7 +131,7 @@ def _words(returned: JobReturn) -> str:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Launchers that tell of themselves are not heard: what they say of jobs is in the jobs' folders."""
+    """Suppress the launchers' own messages: what concerns a job is in its folder."""
     logger = logging.getLogger("submitit")
     logger.addFilter(_nothing)
     try:
@@ -172,7 +172,7 @@ def _hydra(settings: list[str], folder: Path, name: str | None = "config") -> It
 
 
 def _wrong_setting(error: Exception, settings: list[str], loader: ConfigLoader) -> UsageError:
-    """Which setting Hydra stumbled over, and what there is instead."""
+    """The error for the setting that Hydra refuses, with the choices that exist."""
     for line in settings:
         group, _, choice = line.partition("=")
         known = loader.get_group_options(group) if "/" in group else []
@@ -185,7 +185,7 @@ def _wrong_setting(error: Exception, settings: list[str], loader: ConfigLoader) 
         return UsageError(f"{shorten(line)}: there is no such {group}.{did_you_mean(choice, known)} {there}")
     own = [line for line in settings if line.lstrip("+").startswith("hydra.launcher.")]
     if own and not any(line.startswith("hydra/launcher=") for line in settings):
-        return UsageError(f"{shorten(own[0])}: without a launcher that has such a setting; add hydra/launcher=joblib")
+        return UsageError(f"{shorten(own[0])}: the basic launcher has no such setting; add hydra/launcher=joblib")
     return UsageError(f"{shorten(' '.join(settings))}: {shorten(str(error).splitlines()[0], 200)}")
 
 

@@ -18,5 +18,5 @@ def command(shell: Shell, traceback: Traceback = False) -> None:
     """Print the completion script for a shell; its first lines say where to put it."""
     if shell not in SCRIPTS:
         known = ", ".join(SCRIPTS)
-        raise UsageError(f"no completion for '{shorten(shell)}'.{did_you_mean(shell, SCRIPTS)} There is: {known}.")
+        raise UsageError(f"no completion for '{shorten(shell)}'.{did_you_mean(shell, SCRIPTS)} There are: {known}.")
     say(*SCRIPTS[shell].removesuffix("\n").split("\n"))

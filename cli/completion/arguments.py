@@ -1,4 +1,4 @@
-"""What can be typed for an argument or an option, told by the name that the help gives it.
+"""Completions for an argument or an option, chosen by its name in the help.
 
 So a new verb with a DIR completes folders without a word about it here.
 """
@@ -16,7 +16,7 @@ Helper = Callable[[Any, Any, str], Iterable[Offer]]
 
 
 def helper(param: Any) -> Helper | None:
-    """What offers words for a parameter of a verb; None where click knows better, or nobody does."""
+    """What offers words for a parameter of a verb; None where click completes it, or where nothing can."""
     return _HELPERS.get(_named(param))
 
 

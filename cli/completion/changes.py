@@ -19,7 +19,7 @@ _DEVICES = ("auto", "cpu", "cuda", "mps")
 _FOLDERS = ("output.root", "output.dir")
 _MARKS = ("++", "+", "~")
 """What Hydra takes before a key: to set it whether it is there or not, to add it, to leave it out."""
-_WIDEST = 40  # of a remark: it stands beside a key, and is not to push the others off the screen
+_WIDEST = 40  # of a remark: it stands next to a key, and must not push the others off the screen
 
 
 def chosen(typed: Sequence[str], sweep: bool) -> Config:

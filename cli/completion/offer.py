@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 
 
 class Offer(NamedTuple):
-    """One way to go on."""
+    """One completion."""
 
     kind: Literal["word", "key", "folder"]  # a space follows; none does; the shell itself completes a path
     value: str  # the whole word; of a folder, the path as far as it is typed
-    remark: str = ""  # what zsh and fish show beside it; of a folder, what stands before the path, such as output.dir=
+    remark: str = ""  # what zsh and fish show next to it; of a folder, what stands before the path, such as output.dir=

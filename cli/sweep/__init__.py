@@ -1,4 +1,4 @@
-"""Sweeps: planned as a whole, launched by Hydra, watched through their folders, taken up again where they stopped."""
+"""Sweeps: planned as a whole, launched by Hydra, watched through their folders, continued where they stopped."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
     except FileExistsError as error:
         where = planned.exactly
         is_sweep = planned.exactly is not None and (planned.exactly / FILE).exists()
-        advice = f"tracetorch resume {where} goes on with it" if is_sweep else "name another folder"
+        advice = f"to continue it: tracetorch resume {where}" if is_sweep else "name another folder"
         raise UsageError(f"{where} exists already; {advice}") from error
     except OSError as error:
         raise UsageError(f"cannot write to {error.filename}: {error.strerror}; choose another output.root") from error
@@ -61,7 +61,7 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     """Run what is not completed.
 
     Args:
-        changes: another launcher than that with which the sweep was begun, or other settings for it.
+        changes: another launcher than at the start of the sweep, or other settings for it.
         trust: packages whose parts the jobs' configs may name.
     Returns: the exit code.
     Raises: UsageError if the folder is broken, or in use.
@@ -82,13 +82,13 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
             left.append(job)
     if not left:
         draw_all(planned, folder)
-        say(f"all {len(planned.jobs)} jobs of {folder} are completed: tracetorch compare {folder}")
+        say(f"all {len(planned.jobs)} jobs of {folder} are completed; to compare them: tracetorch compare {folder}")
         return DONE
     if numbers := queue.left():
         ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
-        raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or take them back with scancel {ids}")
+        raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or cancel them: scancel {ids}")
     if key := changed_since(left):
-        say(f"the presets say something else by now of {key}; the sweep goes on with what it was begun with")
+        say(f"the presets have changed since the start of the sweep ({key}); it continues with its own config")
     return _go(planned, folder, left, fail_fast)
 
 
@@ -101,14 +101,19 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
         lock = Lock(folder)
     except BusyError as error:
         raise UsageError(f"{error}; wait for it, or stop it first") from error
+<<<<<<< HEAD
     if not planned.seal:  # it was begun by an older version
         try:
             planned = write(planned, folder)
         except OSError as error:
             lock.release()
             raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
+=======
+    if not planned.seal:  # an older version started it
+        planned = write(planned, folder)
+>>>>>>> messages
     before = len(planned.jobs) - len(jobs)
-    again = f", {before} of them done before" if before else ""
+    again = f", {before} already completed" if before else ""
     say(f"{planned.experiment}: {len(planned.jobs)} jobs{again} → {folder}")
     names = [job.name for job in jobs]
     queue = Queue(launcher_of(planned.settings), folder.resolve(), names)
@@ -142,7 +147,7 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
 
     states = [(job, state_of(folder / job.name)) for job in planned.jobs]
     for at, (job, state) in enumerate(states):
-        if said.get(job.name) and state.status in ("absent", "killed"):  # where a disk is full, a folder cannot say it
+        if said.get(job.name) and state.status in ("absent", "killed"):  # a folder on a full disk cannot record it
             states[at] = job, state._replace(status="failed")
     done = sum(state.status == "completed" for _, state in states)
     table = Table("job", "varies", "status", "result", title_justify="left")
@@ -162,11 +167,11 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
     if done and not ended.interrupted:
         draw_all(planned, folder)
     if _is_older_than_presets(folder / FILE) and (key := changed_since(planned.jobs)):
-        say(f"the presets were edited during the sweep, in {key}; the jobs ran with the config of the sweep's start")
+        say(f"the presets were edited during the sweep ({key}); all jobs ran with the config from its start")
     quoted = shlex.quote(str(folder))
     if done == len(states):
-        say(f"tracetorch compare {quoted}")
+        say(f"to compare the jobs: tracetorch compare {quoted}")
         return DONE
-    left = f"{len(states) - done} of {len(states)} jobs are not completed: tracetorch resume {quoted} goes on with them"
+    left = f"{len(states) - done} of {len(states)} jobs are not completed; to continue: tracetorch resume {quoted}"
     complain(f"interrupted; {left}" if ended.interrupted else left, None, False)
     return INTERRUPTED if ended.interrupted else PARTLY

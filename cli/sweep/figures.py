@@ -11,7 +11,7 @@ from tracetorch.cli.terminal import say
 
 
 def draw_all(planned: Plan, folder: Path) -> None:
-    """Draw what there is of the sweep in a folder. What cannot be drawn is told, and does no harm."""
+    """Draw what there is of the sweep in a folder. A figure that cannot be drawn is reported, and is not an error."""
     for figure in planned.figures:
         try:
             said = draw(folder, figure.by, figure.metric, figure.against)

@@ -1,4 +1,4 @@
-"""One job of a sweep, in whichever process a launcher calls it. Whatever happens to it stops no other."""
+"""One job of a sweep, in the process where a launcher calls it. Its failure does not stop other jobs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Worker:
                 code, message = _run(folder, sealed(sweep, self.seal)[self.names[at]], ear)
             except (Exception, SystemExit) as error:
                 code, message = FAILED, str(error) or type(error).__name__
-            except KeyboardInterrupt:  # it was told twice; a pool that runs other jobs is not to die of it
+            except KeyboardInterrupt:  # a second signal; a pool that runs other jobs must survive it
                 code, message = INTERRUPTED, ""
         if code == INTERRUPTED:
             if self.owner.is_here():
@@ -80,7 +80,7 @@ def _run(folder: Path, job: Job, ear: Ear) -> tuple[int, str]:
 
 
 def _refuse(folder: Path, composed: Composed, why: str) -> None:
-    """Leave a folder for a run that could not begin, so that its sweep can tell; none where the disk is full."""
+    """Leave a folder for a run that could not begin, so that its sweep can report it; none if the disk is full."""
     from tracetorch.runs.folder import RunFolder
     from tracetorch.runs.identity import facts_of
 
@@ -96,7 +96,7 @@ def _refuse(folder: Path, composed: Composed, why: str) -> None:
 
 
 def _redirect(path: Path) -> None:
-    """What this process prints goes into a file: the terminal has the table of the sweep. submitit sees to its own."""
+    """What this process prints goes into a file: the terminal shows the sweep's table. submitit redirects its own."""
     prepare()
     if "SUBMITIT_EXECUTOR" in os.environ:
         return
@@ -109,7 +109,7 @@ def _redirect(path: Path) -> None:
 
 
 def tidy(sweep: Path) -> None:
-    """Remove the files of those that printed nothing."""
+    """Remove the output files of jobs that printed nothing."""
     for path in (sweep / OUTPUT).glob("*.txt"):
         if path.stat().st_size == 0:
             path.unlink()

@@ -1,4 +1,4 @@
-"""What a sweep consists of: its jobs, their names, and the file that says so."""
+"""The plan of a sweep: its jobs, their names, and its file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Job:
 
     @property
     def composed(self) -> Composed:
-        """What is run, whatever has become of the presets since."""
+        """The config to run; later changes of the presets have no effect."""
         return Composed(self.config, self.experiment)
 
 
@@ -77,13 +77,15 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         typed: with sweep=NAME, what that preset says is in its place.
         config_dir: a folder with further presets of sweeps.
         trust: packages whose parts a preset from elsewhere may name.
-    Raises: UsageError that names the job, for a config that cannot be.
+    Raises: UsageError that names the job with an invalid config.
     """
     from tracetorch.runs.identity import id_of
 
     preset = unfold(typed, config_dir)
     if trust and preset.origin is None:
-        raise UsageError("--trust, in a sweep, is for a preset of another place: tracetorch run -m sweep=mine.yaml …")
+        raise UsageError(
+            "--trust in a sweep applies to a preset of your own: tracetorch run -m sweep=mine.yaml --trust PACKAGE"
+        )
     parts = [split(one) for one in preset.sweeps]
     settings = parts[0][1]  # typed, and so the same for all
     different: dict[frozenset[str], list[str]] = {}
@@ -109,7 +111,7 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     names = {made.experiment for made in composed}
     outputs = {(made.config["output"].get("root", "outputs"), made.config["output"].get("dir")) for made in composed}
     if len(outputs) > 1:
-        raise UsageError("output.root and output.dir say where the whole sweep goes: give them one value each")
+        raise UsageError("output.root and output.dir apply to the whole sweep: give each a single value")
     root, exactly = outputs.pop()
     experiment = names.pop() if len(names) == 1 else "several"
     where = Path(exactly).expanduser() if exactly else None
@@ -152,11 +154,13 @@ def write(planned: Plan, folder: Path) -> Plan:
 def sealed(folder: Path, seal: str) -> dict[str, Job]:
     """The jobs of a plan that was checked, by their names; read once in each process.
 
-    Raises: UsageError if the file is another one by now, which nobody has checked.
+    Raises: UsageError if the file has changed since it was checked.
     """
     found = read(folder)
     if found.seal != seal:
-        raise UsageError(f"{folder / FILE} was changed while the sweep was at work: tracetorch resume {folder}")
+        raise UsageError(
+            f"{folder / FILE} was changed while the sweep was running; to continue: tracetorch resume {folder}"
+        )
     return {job.name: job for job in found.jobs}
 
 

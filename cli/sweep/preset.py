@@ -28,7 +28,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Preset:
-    """What a sweep's file says, and what was typed beside it."""
+    """A sweep's file, combined with what was typed."""
 
     sweeps: list[list[str]]  # one after another, each as one would type it
     figures: list[Figure] = field(default_factory=list)
@@ -44,14 +44,16 @@ def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
     about = [line for line in typed if key_of(line).partition(".")[0] == "sweep"]
     if not about:
         if config_dir is not None:
-            raise UsageError("--config-dir, in a sweep, is where its preset lies: add sweep=NAME, or leave it out")
+            raise UsageError(
+                "--config-dir in a sweep is the folder of its preset: add sweep=NAME, or leave out --config-dir"
+            )
         return Preset([typed])
     first, *others = about
     if not first.startswith("sweep="):
-        advice = "what a preset says is changed by typing the key itself, such as seed=0,1"
+        advice = "to change a value of a preset, type the key itself, such as seed=0,1"
         raise UsageError(f"'{shorten(first)}': {advice}")
     if others or "," in first:
-        raise UsageError(f"{shorten(' '.join(about))}: one preset at a time")
+        raise UsageError(f"{shorten(' '.join(about))}: give one preset at a time")
     path = _path(first.partition("=")[2], config_dir)
     origin = None if path.parent == conf_dir() / "sweep" else path
     where = shorten(path if origin else first)
@@ -77,7 +79,7 @@ def _told(content: Any, where: str) -> tuple[list[str], list[list[str]]]:
 
 
 def figures(given: Any, where: str) -> list[Figure]:
-    """Figures from plain values. Args: where: for messages. Raises: UsageError for the first that cannot be."""
+    """Figures from plain values. Args: where: for messages. Raises: UsageError for the first invalid one."""
     if given is not None and not isinstance(given, list):
         raise UsageError(f"{where}: figures must be a list such as [{{against: task.delay}}], got {shorten(given)}")
     return [_figure(one, f"{where}: figures[{at}]") for at, one in enumerate(given or [])]
@@ -85,7 +87,7 @@ def figures(given: Any, where: str) -> list[Figure]:
 
 def _figure(given: Any, where: str) -> Figure:
     if not isinstance(given, dict):
-        raise UsageError(f"{where} must be such as {{against: task.delay}}, got {shorten(given)}")
+        raise UsageError(f"{where} must be a mapping such as {{against: task.delay}}, got {shorten(given)}")
     for name in given:
         if name not in _FIELDS:
             hint = did_you_mean(str(name), _FIELDS)
@@ -95,7 +97,7 @@ def _figure(given: Any, where: str) -> Figure:
     if not isinstance(against, str) or not _is_word(against):
         raise UsageError(f"{where}.against must name a number, such as task.delay, got {shorten(repr(against))}")
     if metric is not None and not _is_word(metric):
-        raise UsageError(f"{where}.metric must be a word, or left out, got {shorten(repr(metric))}")
+        raise UsageError(f"{where}.metric must be a string or null, got {shorten(repr(metric))}")
     if not isinstance(by, list) or not all(map(_is_word, by)):
         raise UsageError(f"{where}.by must be a key or a list of keys, got {shorten(repr(by))}")
     return Figure(against, metric, by)
@@ -106,9 +108,11 @@ def _params(where: str, given: Any) -> list[str]:
         raise UsageError(f"{where} must name keys and their values, such as seed: 0,1,2; got {shorten(given)}")
     for key in given:
         if not _NAME.fullmatch(str(key)):
-            raise UsageError(f"{where}: {shorten(repr(key))} is no key of a config, such as seed or task.delay")
+            raise UsageError(f"{where}: {shorten(repr(key))} is not a key of a config, such as seed or task.delay")
         if key_of(str(key)).replace("/", ".").partition(".")[0] in ("hydra", "sweep"):
-            raise UsageError(f"{where}.{shorten(key)} says how runs are launched, and is to be typed")
+            raise UsageError(
+                f"{where}.{shorten(key)} chooses how runs are launched: type it on the command line instead"
+            )
     return [f"{key}={value if isinstance(value, str) else written(value)}" for key, value in given.items()]
 
 

@@ -1,4 +1,4 @@
-"""What submitit has submitted for a sweep, and what of it still waits or works: as processes here, or with Slurm."""
+"""The jobs that submitit has submitted for a sweep, and which still wait or run: as processes here, or in Slurm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 FOLDER = ".submitit"
 """Where hydra-submitit-launcher keeps, inside a sweep's folder, one for each job, named after its number."""
 
-_SECONDS = 10.0  # between two questions to Slurm, which has others to answer
+_SECONDS = 10.0  # between two queries to Slurm, which serves other users too
 _PATIENCE = 60.0
 
 
@@ -37,7 +37,7 @@ class Queue:
         return len(self._submitted()) >= len(self._names)
 
     def left(self) -> set[str]:
-        """Those that wait or work."""
+        """The jobs that wait or run."""
         if self._launcher == "submitit_local":
             return {number for number in self._submitted() if _is_our_child(int(number))}
         if self._launcher == "submitit_slurm" and self._submitted():
@@ -54,12 +54,12 @@ class Queue:
         return any(number.endswith(last) or "_" not in number for number in self.left())
 
     def cancel(self, *, running: bool) -> None:
-        """Take back what waits, or what is at work too."""
+        """Cancel the jobs that wait, or also those that run."""
         numbers = self.left()
         if self._launcher == "submitit_local" and running:
             for number in numbers:
                 with suppress(OSError):
-                    os.kill(int(number), signal.SIGTERM)  # which it hands on to its job
+                    os.kill(int(number), signal.SIGTERM)  # which the process passes to its job
         elif self._launcher == "submitit_slurm" and numbers:
             states = [] if running else ["--state=PENDING"]
             _call(["scancel", "--quiet", *states, *sorted({number.partition("_")[0] for number in numbers})])
@@ -78,7 +78,7 @@ def _is_our_child(process: int) -> bool:
 
 
 def _ask_slurm(before: set[str]) -> set[str]:
-    """The numbers of all jobs of this person; what was known before, if Slurm does not answer."""
+    """The numbers of all jobs of this user; the previous answer if Slurm does not answer."""
     answer = _call(["squeue", "--me", "--array", "--noheader", "--format=%i"])
     return before if answer is None else set(answer.split())
 

@@ -36,7 +36,7 @@ def stop_now(sweep: Path) -> None:
 
 
 def go_on(sweep: Path) -> None:
-    """Take both back."""
+    """Remove both files."""
     for name in (STOP, NOW):
         (sweep / name).unlink(missing_ok=True)
 
@@ -58,14 +58,12 @@ class Owner:
         return (self.host, self.pid) == (socket.gethostname(), os.getpid())
 
     def is_gone(self) -> bool:
-        """Whether it has ended, as far as can be told from this machine."""
+        """Whether it has ended, as far as this machine can see."""
         if self.host != socket.gethostname():
             return False
         try:
             os.kill(self.pid, 0)
-            with suppress(
-                FileNotFoundError
-            ):  # without a /proc, one whose remains nobody has taken away counts as alive
+            with suppress(FileNotFoundError):  # without /proc, a zombie process counts as alive
                 return Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
         except ProcessLookupError:
             return True
@@ -104,7 +102,7 @@ _at_work = threading.Lock()
 
 
 class Ear:
-    """A run's listener: between two updates it hears whether the run is to stop.
+    """A run's listener: between two updates it checks whether the run is to stop.
 
     That is when its sweep is stopped, when the process of its sweep is gone, or when a cluster announces that the time
     is up: by a signal for which submitit has a handler. It gets the signal when the run is on disk, and may submit it
@@ -152,7 +150,7 @@ class Ear:
         self._heard = number
 
     def pass_on(self) -> None:
-        """Give the signal, if there was one, to whom it was meant for."""
+        """Pass a signal that arrived to its original handler."""
         if self._heard:
             self._before[self._heard](self._heard, None)
 
@@ -183,14 +181,14 @@ class Attention:
         self.heard = True
         with suppress(OSError):
             stop_now(self._sweep)
-        self._say("stopping: each job finishes its update and writes; once more stops at once")
+        self._say("stopping: each job finishes its update and saves; a second Ctrl-C stops at once")
 
 
 @contextmanager
 def sheltered() -> Iterator[None]:
-    """Processes that this thread starts do not hear the terminal's Ctrl-C: it is for their sweep, which tells them.
+    """Processes that this thread starts do not receive the terminal's Ctrl-C: it is for their sweep, which stops them.
 
-    Another thread must be there to hear it. (joblib's processes would die of it before they have begun, and submitit's
+    Another thread must receive it. (joblib's processes would die of it before they have begun, and submitit's
     kill their jobs a second later.)
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows

@@ -1,4 +1,4 @@
-"""What a plan that was read from a folder may ask for: somebody else may have written it."""
+"""Checks of a plan that was read from a folder, which may come from elsewhere."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Col
     """A plan from a folder may launch its jobs by known means, and its configs may call only what is trusted.
 
     Args:
-        changes: settings that were typed now; they are whoever's who types them, and take the place of the plan's.
-        trust: packages whose parts the configs may name, beside those of traceTorch and torch.
+        changes: settings from this command line; trusted, and they replace the plan's.
+        trust: packages whose parts the configs may name, in addition to those of traceTorch and torch.
     Returns: the plan; one of an older version has no configs, and they are composed now.
-    Raises: UsageError that names the first setting, or the first part of a config, that may not.
+    Raises: UsageError that names the first setting, or the first part of a config, that is not allowed.
     """
     path, typed = folder / FILE, {line.lstrip("+").partition("=")[0] for line in changes}
     for line in plan.settings:
@@ -62,8 +62,8 @@ def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Col
             value in _LAUNCHERS if key == "hydra/launcher" else key in [f"hydra.launcher.{name}" for name in _SETTINGS]
         )
         if not known or not _VALUE.fullmatch(value):
-            advice = f"if it is yours, type it: tracetorch resume {folder} '{shorten(line)}'"
-            raise UsageError(f"{path} sets {shorten(line)!r}, which might run commands of whoever wrote it; {advice}")
+            advice = f"if you trust it, type it: tracetorch resume {folder} '{shorten(line)}'"
+            raise UsageError(f"{path} sets {shorten(line)!r}, which may run commands; {advice}")
     jobs = [job if job.config else _composed(job, path) for job in plan.jobs]
     for job in jobs:
         try:
@@ -86,7 +86,7 @@ def _composed(job: Job, path: Path) -> Job:
 
 
 def changed_since(jobs: Iterable[Job]) -> str:
-    """Which key the presets say otherwise by now than when a sweep was planned; "" if they say the same.
+    """The first key that the presets have changed since a sweep was planned; "" if there is none.
 
     Of jobs that make the same choices one is composed.
     """

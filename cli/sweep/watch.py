@@ -33,7 +33,7 @@ class Watch:
     Args:
         folder: of the sweep.
         jobs: all of them, also those that were done before.
-        is_queued: whether a launcher still has the job of this name, for all that can be seen of it here.
+        is_queued: whether a launcher still has the job of this name.
     Example: `with Watch(folder, jobs): launch(…)`
     """
 
@@ -70,7 +70,7 @@ class Watch:
                 self._live.update(self._picture(), refresh=True)
 
     def _look(self, *, last: bool = False) -> None:
-        """Read what is not completed yet, and tell of what has ended since the last look."""
+        """Read what is not completed yet, and report what has ended since the last look."""
         for job in self._jobs:
             if self._told.get(job.name) == "completed":
                 continue
@@ -83,7 +83,7 @@ class Watch:
                 self._tell(job, state)
 
     def _read(self, name: str, last: bool) -> State:
-        """How a job stands; that it was killed is believed when it is seen twice, and the launcher lets go of it."""
+        """The state of a job; a kill is reported once it is seen twice and the launcher no longer has the job."""
         state = state_of(self._folder / name)
         if state.status != "killed" or state == self._before[name]:
             self._doubted.discard(name)

@@ -1,4 +1,4 @@
-"""Searches for better settings: trial after trial, each a run of its own, until there were enough."""
+"""Searches for better settings: trial after trial, each a run, until the study has enough."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["tune"]
 
-_HOPELESS = 5  # failures in a row, while no trial has come to anything
+_HOPELESS = 5  # failures in a row, while no trial has completed
 
 
 def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: list[str]) -> int:
-    """Begin a study, go on with one, or join one.
+    """Start a study, continue one, or join one.
 
     Args:
-        typed: overrides, those of the search among them; none to go on with a study.
-        trials: of the whole study; what the search says, if None.
+        typed: overrides, those of the search among them; none to continue a study.
+        trials: of the whole study; if None, as the search says.
         folder: of the study; a new one named after the time, if None.
         trust: packages that the config of a study that is there may call.
     Returns: the exit code.
@@ -44,7 +44,9 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
             assert folder is not None
     begun = read(folder)
     if typed and typed != begun.typed:
-        raise UsageError(f"{folder} is a study of {begun.is_of}: {_goes_on(folder)}; for another, name another folder")
+        raise UsageError(
+            f"{folder} is a study of {begun.is_of}; {_goes_on(folder)}; for another study, name another folder"
+        )
     composer = Composer(begun.overrides, folder / FILE, trust, begun.configs)
     search, composed = ready(begun.search, composer)
     return _go(begun._replace(search=search), composer, int(composed.config["seed"]), folder, trials)
@@ -52,7 +54,7 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
 
 def _begin(typed: list[str], trials: int | None, folder: Path | None) -> int:
     if not typed and folder is not None:
-        raise UsageError(f"there is no study {folder}; tracetorch tune search=… --study {folder} begins one")
+        raise UsageError(f"there is no study {folder}; to start one: tracetorch tune search=… --study {folder}")
     about, overrides = split(typed)
     composer = Composer(overrides, None, [])
     search, composed = ready(read_search(about), composer)
@@ -71,19 +73,19 @@ def _go(begun: Begun, composer: Composer, seed: int, folder: Path, trials: int |
     try:
         study = Study(folder, begun.search, seed)
         before = study.begun()
-        again = f", {before} of them begun before" if before else ""
+        again = f", {before} already started" if before else ""
         say(f"{begun.experiment}: {most} trials{again} → {folder}")
         with study:
             interrupted, trouble = _try(study, table, composer, folder, most)
         return _conclude(study, table, folder, interrupted, trouble)
     except OSError as error:
         what = f"cannot write to {error.filename or folder}: {error.strerror}"
-        complain(f"{what}; once it can, {_goes_on(folder)}", error, False)
+        complain(f"{what}; once it is writable, {_goes_on(folder)}", error, False)
         return FAILED
 
 
 def _try(study: Study, table: Table, composer: Composer, folder: Path, most: int) -> tuple[bool, str]:
-    """Run trials until there are enough. Returns: whether it was interrupted; what makes going on useless."""
+    """Run trials until there are enough. Returns: whether it was interrupted; why continuing is useless."""
     from optuna.trial import TrialState
 
     from tracetorch.cli.tuning.trial import Ear, Ended, folder_name, run_trial, varies
@@ -115,7 +117,7 @@ def _try(study: Study, table: Table, composer: Composer, folder: Path, most: int
             if ended.status == "interrupted":
                 return True, ""
     if failures == _HOPELESS:
-        return False, f"{_HOPELESS} trials failed, and none has come to anything"
+        return False, f"{_HOPELESS} trials in a row failed, and none has completed"
     return True, ""
 
 
@@ -149,7 +151,7 @@ def _conclude(study: Study, table: Table, folder: Path, interrupted: bool, troub
         lines = [
             f"best: {study.search.metric} {best.value:.4f}, trial {best.number}, {varies(best.params, space)}",
             f"its run: {where}",
-            f"run it again, here with another seed: {command(folder)} seed=1",
+            f"to run it with another seed: {command(folder)} seed=1",
         ]
         say(*lines)
     if drawn := draw(study, folder):
@@ -158,7 +160,7 @@ def _conclude(study: Study, table: Table, folder: Path, interrupted: bool, troub
         complain(f"{'interrupted' if interrupted else trouble}; {_goes_on(folder)}", None, False)
         return INTERRUPTED if interrupted else FAILED
     if others := study.at_work():
-        say(f"other processes are at work on {others} trial{'s' * (others != 1)}")
+        say(f"other processes still run {others} trial{'s' * (others != 1)}")
     elif best is None:
         complain(f"no trial is completed: see error.txt in the folders of {folder}", None, False)
         return FAILED
@@ -166,4 +168,4 @@ def _conclude(study: Study, table: Table, folder: Path, interrupted: bool, troub
 
 
 def _goes_on(folder: Path) -> str:
-    return f"tracetorch tune --study {shlex.quote(str(folder))} goes on"
+    return f"to continue: tracetorch tune --study {shlex.quote(str(folder))}"

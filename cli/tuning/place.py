@@ -60,7 +60,7 @@ def read(folder: Path) -> Begun:
     while _is_being_begun(folder) and time.monotonic() < until:
         time.sleep(0.05)
     if not path.exists():
-        raise UsageError(f"{folder} is no folder of a study: it has no {FILE}")
+        raise UsageError(f"{folder} is not the folder of a study: it has no {FILE}")
     try:
         content = files.read_json(path)
         experiment, typed, overrides = (content[name] for name in ("experiment", "typed", "overrides"))
@@ -78,5 +78,5 @@ def _is_being_begun(folder: Path) -> bool:
     """Whether a folder holds nothing yet but, perhaps, what another process is writing there; see `write_whole`."""
     try:
         return all(path.name.startswith(f".{FILE}.") for path in folder.iterdir())
-    except OSError:  # it was taken back, or is no folder
+    except OSError:  # it was removed, or is not a folder
         return False

@@ -1,4 +1,4 @@
-"""Whether a search can be: everything that its trials would stumble over, found before the first of them begins."""
+"""Checks of a search: errors of its trials are found before the first of them begins."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Composer:
     Args:
         overrides: what is typed for all of them.
         origin: the file that they come from, if they were not typed just now; then they may call only what is trusted.
-        trust: packages that are trusted beside traceTorch and torch.
+        trust: packages that are trusted in addition to traceTorch and torch.
         templates: what was composed when the study began, as `content` gives it; composed now, if None.
     Raises: UsageError if those hold anything but configs.
     """
@@ -96,7 +96,7 @@ def ready(search: Search, composer: Composer) -> tuple[Search, Composed]:
     """Compose the config without changes, and with each end of each range and each choice; make the parts of all.
 
     Returns: the search, which now knows which numbers are whole; the config without changes.
-    Raises: UsageError that names the first that cannot be.
+    Raises: UsageError that names the first invalid one.
     """
     composed, _ = composer([])
     if composed.config["output"].get("dir"):
@@ -115,7 +115,9 @@ def ready(search: Search, composer: Composer) -> tuple[Search, Composed]:
     known = ("loss", *task.metrics)
     if search.metric not in known:
         hint, there = did_you_mean(search.metric, known), ", ".join(known)
-        raise UsageError(f"search.metric={shorten(search.metric)}: the task does not tell it.{hint} It tells {there}.")
+        raise UsageError(
+            f"search.metric={shorten(search.metric)}: the task does not report it.{hint} It reports {there}."
+        )
     for name, (key, changed) in configs.items():
         try:
             _rehearse(changed.config, None if key.partition(".")[0] == "task" else task)
@@ -169,7 +171,7 @@ def _compose(name: str, changes: list[str], composer: Composer) -> Composed:
 
 
 def _rehearse(config: dict[str, Any], task: Task | None) -> Task:
-    """Make the parts, for they refuse what no signature tells. Args: task: made already, if it is the same."""
+    """Make the parts: they refuse values that the signatures allow. Args: task: made already, if it is the same."""
     if task is None:
         task = make(config["task"], "task")
         _check_validation(task, config["task"])
@@ -183,4 +185,4 @@ def _check_validation(task: Task, config: dict[str, Any]) -> None:
     if next(iter(task.held_out("validation")), None) is None:
         keys = [f"task.{name}" for name in config if name.startswith("validation")]
         advice = f"; set {' or '.join(keys)} above 0" if keys else ""
-        raise UsageError(f"the task keeps no trials for validation, and a search must not look at the test{advice}")
+        raise UsageError(f"the task has no validation trials, and a search must not use the test{advice}")

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 class SeededSampler(BaseSampler):
     """A TPE sampler whose draws follow from the study's seed, the trial's number and the results so far.
 
-    So a study that was interrupted goes on as it would have, also where a process was killed between two values of one
+    So an interrupted study continues as it would have, also where a process was killed between two values of one
     trial, and several processes never draw alike. (TPE itself remembers nothing: it looks at the trials that exist.
     Those at work count as bad ones, so that no other process tries what is close to them.)
     """

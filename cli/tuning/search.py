@@ -62,7 +62,7 @@ def read(about: list[str]) -> Search:
 
 
 def made(content: Any) -> Search:
-    """A search from plain values. Raises: UsageError, one sentence, for the first that cannot be."""
+    """A search from plain values. Raises: UsageError, one sentence, for the first invalid one."""
     if not isinstance(content, dict):
         raise UsageError(f"a search has {', '.join(_DEFAULTS)}; got {shorten(content)}")
     for name in content:
@@ -70,7 +70,7 @@ def made(content: Any) -> Search:
             raise UsageError(_no_such(name))
     metric, direction, trials, pruner, space = ({**_DEFAULTS, **content}[name] for name in _DEFAULTS)
     if not isinstance(metric, str) or not metric:
-        raise UsageError(f"search.metric must be a word, got {shorten(repr(metric))}")
+        raise UsageError(f"search.metric must be a string, got {shorten(repr(metric))}")
     if direction not in ("maximize", "minimize"):
         raise UsageError(f"search.direction must be maximize or minimize, got {shorten(repr(direction))}")
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:

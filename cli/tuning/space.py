@@ -58,7 +58,7 @@ class Choices:
     def typed(self, value: Any) -> str:
         """What to type for a label. Raises: UsageError for one of another search."""
         if value not in self.labels:
-            raise UsageError(f"the study has tried {shorten(value)!r}, which is none of its choices")
+            raise UsageError(f"the study has tried {shorten(value)!r}, which is not one of its choices")
         return str(value)
 
     def shown(self, value: Any) -> str:

@@ -39,7 +39,7 @@ _STARTUP = 5  # completed trials before one is ended early
 
 
 class Study:
-    """A study, as one of perhaps several processes sees it. To be entered, which makes it known as being at work.
+    """A study, as one of perhaps several processes sees it. Enter it to mark this process as at work.
 
     Args:
         folder: of the study, which is there.
@@ -92,7 +92,7 @@ class Study:
     def next(self, most: int) -> Trial | None:
         """What to try next; None if so many trials are done or at work.
 
-        A trial whose process is gone comes first: it goes on under its number, with its values.
+        A trial whose process is gone comes first: it continues under its number, with its values.
         """
         with self.alone():
             begun = self.trials()
@@ -106,7 +106,7 @@ class Study:
             return trial
 
     def reported(self, trial: Trial) -> dict[int, float]:
-        """What a trial that goes on has reported already: its value at each update."""
+        """What a continued trial has reported already: its value at each update."""
         return dict(self._study.get_trials(deepcopy=False)[trial.number].intermediate_values)
 
     def tell(self, trial: Trial, state: TrialState, value: float | None = None, error: str = "") -> None:
@@ -128,7 +128,7 @@ class Study:
             return None
 
     def begun(self) -> int:
-        """How many trials are done, at work, or to be gone on with."""
+        """How many trials are done, at work, or to be continued."""
         return len(self.trials())
 
     def at_work(self) -> int:
@@ -140,7 +140,9 @@ class Study:
             for key, found in one.distributions.items():
                 mine = self._distributions.get(key)
                 if mine != found or not mine._contains(mine.to_internal_repr(one.params[key])):
-                    raise UsageError(f"{self.folder / JOURNAL} is of another search than {FILE}: begin a new study")
+                    raise UsageError(
+                        f"{self.folder / JOURNAL} belongs to another search than {FILE}: begin a new study"
+                    )
 
     def _is_alive(self, trial: FrozenTrial) -> bool:
         name = trial.user_attrs.get(_WORKER)
@@ -150,7 +152,7 @@ class Study:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """One process at a time asks, tells and writes, so that none is asked for more than there is to do."""
+        """One process at a time asks, tells and writes, so that no trial is given out twice."""
         if self._alone:
             yield
             return
@@ -161,7 +163,9 @@ class Study:
                 break
             except BusyError:
                 if time.monotonic() > until:
-                    raise UsageError(f"another process has not let go of {self.folder} for a minute") from None
+                    raise UsageError(
+                        f"another process has locked {self.folder} for a minute: wait for it, or stop it"
+                    ) from None
                 time.sleep(0.05)
         self._alone += 1
         try:
@@ -199,7 +203,7 @@ class _JournalLock(BaseJournalFileLock):
 
 
 class _BrokenError(ValueError):
-    """What no study writes."""
+    """Content that no study writes."""
 
 
 def _check_journal(path: Path) -> None:
@@ -212,7 +216,7 @@ def _check_journal(path: Path) -> None:
         whole, _, rest = content.rpartition(b"\n")
         for number, line in enumerate(whole.split(b"\n") if whole else [], 1):
             if not isinstance(parse_json(line), dict):
-                raise ValueError(f"line {number} is no object")
+                raise ValueError(f"line {number} is not a JSON object")
     except FileNotFoundError:
         return
     except ValueError as error:

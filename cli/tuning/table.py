@@ -1,4 +1,4 @@
-"""What a search shows while it goes on: a row for each trial that ends; on a terminal also how the present one does."""
+"""The table of a search: a row for each trial that ends; on a terminal also the progress of the present one."""
 
 from __future__ import annotations
 

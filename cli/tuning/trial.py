@@ -40,11 +40,11 @@ class Ear:
     """A trial's listener: reports its validation records, and ends its run early if those of others were better.
 
     Args:
-        show: told how it goes: updates done, updates planned, the last value.
-        reported: what the trial has reported before, if it goes on: its value at each update.
+        show: called with the updates done, the updates planned, and the last value.
+        reported: what the trial has reported before, if it continues: its value at each update.
     """
 
-    metric = "loss"  # which the task tells first; a search has its own
+    metric = "loss"  # of the task; a search has its own
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Ear:
         return self.pruned or None
 
     def recall(self, folder: RunFolder, state: State) -> None:
-        """Take note of what its run has recorded before."""
+        """Read what its run has recorded before."""
         for record in folder.records():
             self._hear(record)
         self.pruned = state.error if state.status == "interrupted" and state.error.startswith(_PRUNED) else ""
@@ -96,7 +96,7 @@ class Ear:
 
 
 def run_trial(composed: Composed, overrides: list[str], folder: Path, ear: Ear) -> Ended:
-    """Run it, or go on with it. Raises: OSError if the disk is full or broken; KeyboardInterrupt."""
+    """Run it, or continue it. Raises: OSError if the disk is full or broken; KeyboardInterrupt."""
     from tracetorch.cli.execute import execute
 
     again = None
@@ -134,7 +134,7 @@ def _begun(composed: Composed, folder: Path, ear: Ear) -> RunFolder | None:
     check_links(folder)
     found, state = RunFolder(folder), state_of(folder)
     if state.facts and state.facts.get("id") != facts_of(composed.config)["id"]:
-        raise UsageError(f"{folder} holds a run with another config, which cannot be gone on with")
+        raise UsageError(f"{folder} holds a run with another config, which cannot be continued")
     try:
         ear.recall(found, state)
     except ValueError as error:
@@ -148,10 +148,10 @@ def _raise_of_disk(error: BaseException | None) -> None:
 
 
 def _ended(composed: Composed, ear: Ear) -> Ended:
-    """What a completed run has come to."""
+    """The result of a completed run."""
     value = ear.value(composed.config["train"].get("patience"))
     if value is None or not math.isfinite(value):
-        what = "came to no number" if ear.values else "was never measured in a validation"
+        what = "is not a finite number" if ear.values else "was never measured on validation trials"
         return Ended("failed", error=f"{ear.search.metric} {what}")
     return Ended("completed", value)
 

@@ -90,7 +90,7 @@ def find(folders: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
             if is_file:
                 found.setdefault(real(folder), folder)
             else:
-                unreadable.append(LeftOut(plain(folder), "broken", "", "run.json is no plain file"))
+                unreadable.append(LeftOut(plain(folder), "broken", "", "run.json is not a regular file"))
     return list(found.values()), unreadable
 
 
@@ -100,7 +100,7 @@ def read(folder: Path) -> Run | LeftOut:
     try:
         state = state_of(folder)
     except (AttributeError, TypeError, RecursionError):  # JSON, but nothing that a run has written
-        state = State("broken", {}, "run.json holds no facts")
+        state = State("broken", {}, "run.json is not what a run writes")
     if state.status != "completed":
         return LeftOut(name, state.status, plain(state.facts.get("seed", "")), _why(state, folder))
     try:
@@ -186,7 +186,7 @@ def _build(event: Any, events: Iterator[Any]) -> Any:
         if isinstance(key, yaml.MappingEndEvent):
             break
         if not isinstance(key, yaml.ScalarEvent):
-            raise ValueError("it has a key that is no word")
+            raise ValueError("it has a key that is not a string")
         found[key.value] = _build(next(events), events)
     return found
 

@@ -93,7 +93,7 @@ def without_repetitions(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
         if other is run:
             kept.append(run)
         else:
-            why = f"{other.name} is the same run, made anew"
+            why = f"{other.name} is a newer run with the same config and seed"
             repeated.append(LeftOut(run.name, "completed", run.fact("seed"), why))
     return kept, repeated
 

@@ -79,7 +79,7 @@ def table(found: Relation) -> Table:
                 names = [panel.name, line.label] if several else [line.label]
                 made.append([*names, x, str(point.y.n), with_error(mean, half), extent])
     note = "n: runs. ±: 95 % interval of the mean, by Student's t; a single run has none."
-    note += "" if found.is_set else f" A point is made of runs that differ by chance alone; {of_x}: their mean."
+    note += "" if found.is_set else f" Each point: runs that differ only by chance; {of_x}: their mean."
     head = [*(["experiment"] if several else []), "group", of_x, "n", f"{of_y}, mean", "min to max"]
     return Table(f"{of_y} against {of_x}", head, made, 1 + several, note)
 
@@ -149,12 +149,12 @@ def _note(found: Relation, drawn: int) -> str:
     sizes = {point.y.n for line in _every(found) for point in line.points}
     notes = []
     if max(sizes) > 1:
-        notes.append("Points: means over runs, which are the small ones")
+        notes.append("Large points: means over runs; small points: runs")
     if max(sizes) > 2:
         notes.append("Bars: 95 % interval of the mean (Student's t)")
-        notes[-1] += "; where n=2, from one run to the other" if 2 in sizes else ""
+        notes[-1] += "; for n=2, the range of the two runs" if 2 in sizes else ""
     elif 2 in sizes:
-        notes.append("Bars: from one run to the other (n=2)")
+        notes.append("Bars: range of the two runs (n=2)")
     if drawn < len({line.label for line in _every(found)}):
         notes.append(f"Only the best {drawn} groups are drawn")
     return "".join(f"{note}. " for note in notes)

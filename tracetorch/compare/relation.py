@@ -27,7 +27,7 @@ class NoNumberError(ValueError):
     """
 
     def __init__(self, name: str, values: Sequence[str]):
-        super().__init__(f"{name!r} is no number")
+        super().__init__(f"{name!r} is not a number")
         self.name, self.values = name, list(values)
 
 

@@ -85,7 +85,7 @@ def measure(run: Run, metric: str, second: str) -> Measured | LeftOut:
         return _left_out(run, f"it has no {plain_words(metric)}")
     finite = as_number(value)
     if finite is None:
-        return _left_out(run, f"its {plain_words(metric)} is no finite number")
+        return _left_out(run, f"its {plain_words(metric)} is not a finite number")
     if source in ("validation", "train"):
         remark = f"{remark}; " * bool(remark) + f"no test: its {plain_words(metric)} is the last of {source}"
     curves = {}

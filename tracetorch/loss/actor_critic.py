@@ -91,7 +91,7 @@ class ActorCritic:
             upcoming: output of the network for what is seen next, (batch, actions + 1); anything where all is over.
         """
         if not len(self._value):
-            raise RuntimeError("nothing was done: call loss.observe(output, action) before a reward is judged")
+            raise RuntimeError("no action was observed: call loss.observe(output, action) before the reward")
         check_reward(reward, len(self._value))
         to_come = self.value(upcoming).masked_fill(terminated, 0)
         error = reward.to(to_come) + self.discount * to_come - self._value

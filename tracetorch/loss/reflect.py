@@ -134,7 +134,7 @@ class Reflect:
             over: whose episode ends here, bool (batch,): what they did has nothing to do with what comes next.
         """
         if not len(self._scores):
-            raise RuntimeError("nothing was done: call reflect.observe(output, action) before reflect(reward)")
+            raise RuntimeError("no action was observed: call reflect.observe(output, action) before reflect(reward)")
         check_reward(reward, len(self._worth))
         reward = reward.to(self._scores)
         self.modulation = -(reward - self.expect(reward)) / len(reward)

@@ -139,7 +139,7 @@ def _over_groups(layer: TraceLayer, below: Tensor | None) -> Tensor | None:
 def steady_map(layer: TraceLayer, steps: Tensor, at: At) -> Callable[[Tensor], Tensor]:
     """From an average current to the average output, or to the logits of that."""
     if at not in ("output", "logits"):
-        raise ValueError(f'a signal is one at the "output" or at the "logits", got {at!r}')
+        raise ValueError(f'at must be "output" or "logits", got {at!r}')
     through = layer.average_output if at == "output" else layer.average_logits
     return lambda current: through(current, steps)
 

@@ -56,7 +56,7 @@ def agreement(found: Tensor, wanted: Tensor) -> Agreement:
 def agreements(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Agreement]:
     """Compare parameter by parameter. Raises: ValueError unless both are of the same parameters."""
     if found.keys() != wanted.keys():
-        raise ValueError(f"gradients of other parameters: {', '.join(found)} and {', '.join(wanted)}")
+        raise ValueError(f"the gradients belong to different parameters: {', '.join(found)} and {', '.join(wanted)}")
     return {name: agreement(found[name], gradient) for name, gradient in wanted.items()}
 
 

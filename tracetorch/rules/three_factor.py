@@ -98,7 +98,7 @@ class ThreeFactor:
         Raises: RuntimeError before the first action.
         """
         if not self._kept:
-            raise RuntimeError("nothing was done since the beginning: call rule.observe(score) before rule.backward")
+            raise RuntimeError("no score was observed since the start: call rule.observe(score) before rule.backward")
         for name, kept in self._kept.items():
             number, _, parameter = name.partition(".")
             if parameter:

@@ -30,7 +30,7 @@ def sentence(error: BaseException) -> str:
     Example: "KeyError: 'subject' in Mine.train_batch (mine.py, line 17)"
     """
     if isinstance(error, SystemExit):
-        return f"{where(error) or 'a part'} called sys.exit({_text(error)}), which ends no run but as failed"
+        return f"{where(error) or 'a part'} called sys.exit({_text(error)}): the run counts as failed"
     text = _text(error)
     if text and _is_own(error):
         return text

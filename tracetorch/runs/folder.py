@@ -113,7 +113,7 @@ class RunFolder:
         except FileNotFoundError:
             return {}
         if not isinstance(facts, dict):
-            raise ValueError(f"{path} is broken: it holds no object")
+            raise ValueError(f"{path} is broken: it is not a JSON object")
         return facts
 
     def checkpoint(self, name: str) -> Path:

@@ -86,7 +86,7 @@ def check_loss(loss: float, update: int, net: Sequential) -> None:
                 where = f"{name} of layer {at} ({layer}) is no longer finite"
                 raise TrainingError(f"update {update}: the loss is {loss}: {where}; lower optimizer.lr")
     if not is_finite:
-        why = "although the input and all weights are finite; look at the targets, and at what the neurons give out"
+        why = "although the input and all weights are finite; look at the targets and at the neurons' output"
         raise TrainingError(f"update {update}: the loss is {loss}, {why}")
 
 

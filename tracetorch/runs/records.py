@@ -91,10 +91,10 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
                 row = parse_json(line)
             except ValueError as error:  # no JSON, or no UTF-8
                 if len(line) == MOST_LINE_BYTES or file.read(1):
-                    raise ValueError(f"{path}, line {number}, is no JSON: {error}") from None
+                    raise ValueError(f"{path}, line {number}, is not valid JSON: {error}") from None
                 break
             if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number}, is no object")
+                raise ValueError(f"{path}, line {number}, is not a JSON object")
             rows.append(row)
     return rows
 
@@ -166,13 +166,13 @@ def read_csv(path: Path) -> dict[str, list[float]]:
     try:
         rows = list(csv.reader(io.StringIO(read_text(path, MOST_TABLE_BYTES), newline="")))
     except csv.Error as error:
-        raise ValueError(f"{path} is no table: {error}") from None
+        raise ValueError(f"{path} is not a table: {error}") from None
     if not rows or any(len(row) != len(rows[0]) for row in rows):
-        raise ValueError(f"{path} is no table: its rows differ in length")
+        raise ValueError(f"{path} is not a table: its rows differ in length")
     try:
         return {name: [float(row[at]) for row in rows[1:]] for at, name in enumerate(rows[0])}
     except ValueError as error:
-        raise ValueError(f"{path} holds something that is no number: {error}") from None
+        raise ValueError(f"{path} holds something that is not a number: {error}") from None
 
 
 def plain(value: Any) -> Any:

@@ -47,7 +47,7 @@ def circumstances(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
         for name in {**left, **right}:
             if left.get(name) != right.get(name):
                 said.append(f"{name}: {left.get(name)} then, {right.get(name)} now")
-    said += [f"the data of {key} had another content" for key in other_data(facts, others)]
+    said += [f"the data of {key} had different content" for key in other_data(facts, others)]
     return said
 
 

@@ -51,9 +51,9 @@ def state_of(folder: Path) -> State:
     status = facts.get("status")
     facts = {name: value for name, value in facts.items() if isinstance(value, _KINDS.get(name, object))}
     if status not in ("running", "completed", "failed", "interrupted"):
-        return State("broken", {}, f"{folder / 'run.json'} says nothing of a status that there is")
+        return State("broken", {}, f"{folder / 'run.json'} has no valid status")
     if status == "running" and not is_locked(folder):
-        return State("killed", facts, "its process ended without a word; it may have been killed")
+        return State("killed", facts, "its process ended without recording why; it may have been killed")
     return State(status, facts, facts.get("error") or "")
 
 

@@ -89,7 +89,7 @@ class _Reader:
 
     def read(self) -> Any:
         if self._entries[f"{self._prefix}data.pkl"].file_size > _MOST_PLAIN_BYTES:
-            raise ValueError(f"it has more than {_MOST_PLAIN_BYTES:,} bytes beside its tensors")
+            raise ValueError(f"it has more than {_MOST_PLAIN_BYTES:,} bytes in addition to its tensors")
         if f"{self._prefix}byteorder" in self._entries and self._bytes("byteorder") != sys.byteorder.encode():
             raise ValueError("it was written on a machine with another order of bytes")
         return self._made(_Unpickler(self._bytes("data.pkl"), self._storage).load(), 0)

@@ -146,7 +146,7 @@ def check_actions(action: Tensor, lanes: int, actions: int) -> Tensor:
     """The actions, on the CPU. Raises: ValueError if they are not one whole number for each lane, 0 … actions − 1."""
     if action.shape != (lanes,) or action.is_floating_point() or action.dtype == torch.bool:
         kind = f"{str(action.dtype).removeprefix('torch.')} of shape {tuple(action.shape)}"
-        raise ValueError(f"act takes a whole number for each of the {lanes} lanes, got {kind}")
+        raise ValueError(f"act takes a whole number for each of the {lanes} environments, got {kind}")
     action = action.detach().cpu()
     if not 0 <= int(action.min()) <= int(action.max()) < actions:
         raise ValueError(

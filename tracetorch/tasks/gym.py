@@ -192,7 +192,7 @@ class Gym(Environment):
             )
             if not fits:
                 raise ValueError(
-                    f"the state is of {len(state['lengths'])} lanes of {state['id']}, or was made otherwise"
+                    f"the state belongs to {len(state['lengths'])} environments of {state['id']}, or to other settings"
                 )
             played = state["actions"].split(state["lengths"].tolist())
             for lane, episode, actions, seen in zip(

@@ -54,8 +54,8 @@ class Lane:
             self.act(action)
         if not np.allclose(self.seen, expected, rtol=1e-4, atol=1e-6):
             raise ValueError(
-                f"{self.env.spec.id} went another way when its episode was played again with the same seed and "
-                "actions; it cannot go on from where it was"
+                f"{self.env.spec.id} is not deterministic: with the same seed and actions its episode differs; "
+                "the run cannot continue from here"
             )
 
     def _see(self, observation: Any) -> None:
@@ -69,7 +69,7 @@ def stacked(seen: list[np.ndarray], name: str) -> Tensor:
     """What is seen in each lane, as one tensor, (lanes, features), float64. Raises: ValueError if it is not finite."""
     rows = np.stack(seen)
     if not np.isfinite(rows).all():
-        raise ValueError(f"{name} gave an observation that is not finite, of which nothing can be learnt")
+        raise ValueError(f"{name} gave an observation that is not finite")
     return torch.from_numpy(rows)
 
 
@@ -113,12 +113,12 @@ def features_of(env: Any) -> int:
 def _check(env: Any, spaces: Any) -> None:
     name, seen, done = env.spec.id, env.observation_space, env.action_space
     if isinstance(done, spaces.Box):
-        raise ValueError(f"{name} takes continuous actions, {done}; only discrete ones are learnt here")
+        raise ValueError(f"{name} takes continuous actions, {done}; only discrete ones are supported")
     if not isinstance(done, spaces.Discrete):
-        raise ValueError(f"{name} takes actions of the kind {type(done).__name__}; only Discrete ones are learnt here")
+        raise ValueError(f"{name} takes actions of the type {type(done).__name__}; only Discrete ones are supported")
     if not isinstance(seen, spaces.Box | spaces.Discrete) or not features_of(env):
         raise ValueError(
-            f"{name} gives observations of the kind {type(seen).__name__}; only Box and Discrete ones are encoded here"
+            f"{name} gives observations of the type {type(seen).__name__}; only Box and Discrete ones are supported"
         )
     if env.spec.max_episode_steps is None:
         raise ValueError(f"{name} sets no end to an episode: give max_episode_steps, such as 500")

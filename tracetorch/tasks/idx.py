@@ -76,7 +76,7 @@ def _shape(path: Path, file: BinaryIO, stored: int, factor: int) -> tuple[int, .
     start = file.read(4)
     sizes = file.read(4 * start[3]) if len(start) == 4 else b""
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] != _UNSIGNED_BYTE or len(sizes) < 4 * start[3]:
-        raise ValueError(f"{path} is no IDX file of bytes, such as MNIST's")
+        raise ValueError(f"{path} is not an IDX file of bytes, such as MNIST's")
     shape = tuple(int.from_bytes(sizes[at : at + 4], "big") for at in range(0, len(sizes), 4))
     claimed, there = math.prod(shape), stored if factor > 1 else stored - 4 - len(sizes)
     if claimed > there * factor or (factor == 1 and claimed != there):

@@ -44,8 +44,8 @@ class RewardedTask(Environment):
         target = self._present().target
         if target.is_floating_point() or target.ndim != 1:
             raise ValueError(
-                f"{type(task).__name__} asks for several numbers at once; a reward needs a task with one right choice "
-                "in each trial, such as MNIST or PoissonClicks"
+                f"{type(task).__name__} has targets that are not a single class; a reward needs a task with one right "
+                "choice in each trial, such as MNIST or PoissonClicks"
             )
 
     @property

@@ -39,7 +39,7 @@ class Switching(Environment):
                 f"environment must answer with rewards, got {type(environment).__name__}; wrap a task in RewardedTask"
             )
         if environment.output_size < 2:
-            raise ValueError("a switch needs at least two actions that can change their meaning, and here is one")
+            raise ValueError("a switch needs at least two actions to swap, and this environment has one")
         self.environment, self.device, self.schedule = environment, environment.device, Schedule(every, jitter, seed)
         self.input_size, self.output_size, self.lanes = (
             environment.input_size,
