@@ -210,11 +210,7 @@ def test_a_config_that_unfolds_to_gigabytes_and_a_pipe_are_refused(mine):
     (mine / "run.json").unlink()
     os.mkfifo(mine / "run.json")
     ended = tracetorch("info", "it")
-<<<<<<< HEAD
     assert ended.exit_code == 2 and "is not a regular file" in ended.stderr
-=======
-    assert ended.exit_code == 2 and "not a regular file" in ended.stderr
->>>>>>> messages
 
 
 def test_it_goes_where_runs_go_and_not_where_the_file_says(mine, here):

@@ -101,17 +101,12 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
         lock = Lock(folder)
     except BusyError as error:
         raise UsageError(f"{error}; wait for it, or stop it first") from error
-<<<<<<< HEAD
-    if not planned.seal:  # it was begun by an older version
+    if not planned.seal:  # an older version started it
         try:
             planned = write(planned, folder)
         except OSError as error:
             lock.release()
             raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
-=======
-    if not planned.seal:  # an older version started it
-        planned = write(planned, folder)
->>>>>>> messages
     before = len(planned.jobs) - len(jobs)
     again = f", {before} already completed" if before else ""
     say(f"{planned.experiment}: {len(planned.jobs)} jobs{again} → {folder}")
