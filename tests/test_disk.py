@@ -140,7 +140,7 @@ BROKEN = [
     ("run.json", lambda path: path.write_bytes(b"\xff\xfe\x00"), "info", 2, "run.json is broken"),
     ("config.yaml", half, "eval", 2, "config"),
     ("config.yaml", lambda path: path.write_bytes(b"\xff\xfe\x00"), "eval", 2, "config.yaml"),
-    ("config.yaml", lambda path: path.write_text("- a\n- b\n"), "eval", 2, "holds no config"),
+    ("config.yaml", lambda path: path.write_text("- a\n- b\n"), "eval", 2, "is not a config"),
     ("config.yaml", lambda path: path.write_text("seed: ${seed}\n"), "eval", 2, "seed"),
     ("config.yaml", lambda path: path.write_text("a: &a [*a]\n"), "eval", 2, "config.yaml"),
     ("metrics.jsonl", half, "plot", 0, ""),

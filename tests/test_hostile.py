@@ -151,7 +151,7 @@ VERB_ROWS = [
     (("plot", "taken"), "taken is not a run folder"),
     (("plot", "bare"), "there is no checkpoint bare"),
     (("plot", "broken"), "broken/config.yaml is not valid YAML"),
-    (("plot", "listed"), "listed/config.yaml holds no config"),
+    (("plot", "listed"), "listed/config.yaml is not a config"),
     (("plot", "evil"), "evil/config.yaml: task calls 'os.system', which is not trusted"),
 ]
 

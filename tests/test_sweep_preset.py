@@ -122,7 +122,7 @@ WRONG = [
     ("sweep=rules sweep=delays", {}, "one preset at a time"),
     ("sweep.params.seed=1", {}, "type the key itself"),
     ("~sweep", {}, "type the key itself"),
-    ("sweep=it.yaml", "[1, 2]", "holds no config"),
+    ("sweep=it.yaml", "[1, 2]", "is not a config"),
     ("sweep=it.yaml", "{", "is not valid YAML"),
     ("sweep=it.yaml", "a: &a [1]\nb: *a\n", "has aliases"),
     ("sweep=it.yaml", {}, "params must name keys and their values"),

@@ -92,7 +92,7 @@ def test_without_it_nobody_looks_there(presets):
 BROKEN = {
     "open": ("a: [", "is not valid YAML: while parsing"),
     "tab": ("\ta: 1\n", "is not valid YAML"),
-    "number": ("3\n", "number.yaml holds no config"),
+    "number": ("3\n", "number.yaml is not a config"),
     "nobody": ("# @package _global_\ndefaults:\n  - override /optimizer: slwo\n", "Did you mean 'slow'?"),
     "lost": ("# @package _global_\ntrain: {updates: '${nope}'}\n", "train.updates: "),
     "more": ("# @package _global_\nbogus: 1\n", "bogus: a config has no such key"),

@@ -215,7 +215,7 @@ def test_what_is_wrong_is_said_before_anything_is_run(here, words, phrase):
     ("text", "phrase"),
     [
         ("space: [", "is not valid YAML"),
-        ("- a\n", "holds no config"),
+        ("- a\n", "is not a config"),
         ("space: 3\n", "space must name keys, got 3"),
         ("space: {}\n", "search.space is empty"),
         ("space: {optimizer: {lr: {low: 1, high: 2}}}\n", "search.space.optimizer: there is no 'lr'"),

@@ -99,8 +99,8 @@ def test_every_verb_refuses_it(here, config, verb):
         ("true: a", "True is not a key of a config"),
         ("a: 1\na: 2", "'a' occurs twice"),
         ("a: [", "is not valid YAML"),
-        ("- a", "holds no config"),
-        ("", "holds no config"),
+        ("- a", "is not a config"),
+        ("", "is not a config"),
     ],
 )
 def test_yaml_that_is_no_plain_config(text, phrase):
@@ -195,7 +195,7 @@ PRESETS = {
     "alias": (f"{GLOBAL}a: &a [1]\nb: *a", "has aliases"),
     "headless": ("seed: 3\n", "begin it with '# @package _global_'"),
     "empty": ("", "begin it with '# @package _global_'"),
-    "items": ("- a\n", "items.yaml holds no config"),
+    "items": ("- a\n", "items.yaml is not a config"),
     "outside": (f"{GLOBAL}defaults: [override /task: ../../secret]", "is not a choice such as"),
     "launcher": (f"{GLOBAL}defaults: [override /hydra/launcher: joblib]", "is not a choice such as"),
     "hydra": (f"{GLOBAL}hydra: {{run: {{dir: x}}}}", "has settings of Hydra"),
