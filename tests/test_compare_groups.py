@@ -206,7 +206,7 @@ def test_up_to_eight_groups_are_compared_in_pairs_and_more_with_the_best(tmp_pat
     run_folder(folder / "x", 0.1, lr=5)
     found = compare([folder])
     assert [first.label for first, _, _ in found.pairs()] == ["lr=0.8"] * 8
-    assert "Each against H alone, lr=0.8, whose mean is the highest" in of_pairs(found).note
+    assert "Each against H, lr=0.8, whose mean is the highest" in of_pairs(found).note
     found = compare([folder], metric="loss")
     assert found.best.label == "lr=0.8" and "the lowest" in of_pairs(found).note
 
@@ -215,7 +215,7 @@ def test_a_group_with_one_run_says_that_it_has_no_interval(tmp_path):
     found = compare([sweep(tmp_path, {0.1: [0.7], 0.2: [0.8, 0.9]})])
     table = of_groups(found)
     assert table.rows[0][2:5] == ["1", "0.7000", "0.7000"]
-    assert "one run alone has none" in table.note
+    assert "a single run has none" in table.note
     assert of_pairs(found).rows == [["B − A", "+0.1500", "one run alone has no interval", ""]]
 
 

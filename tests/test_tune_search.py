@@ -197,7 +197,7 @@ WRONG = [
     ([RATE, "output.dir=x"], "the folder of a study is named by --study x"),
     ([RATE, "task.validation_trials=0"], "set task.validation_trials above 0"),
     ([RATE, "experiment=mnist_sample"], "set task.validation_digits above 0"),
-    (["--trust", "os", RATE], "--trust is for studies that are there"),
+    (["--trust", "os", RATE], "--trust applies to an existing study"),
     (["--study", "nowhere"], "there is no study nowhere"),
 ]  # fmt: skip
 
