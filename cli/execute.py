@@ -213,12 +213,20 @@ def _sentence(error: BaseException, run: Run) -> str:
     if run.kind == "evaluation" or run.is_resumed:
         return f"{_unwritten(error)}; free some space, then try again"
     if error.errno == errno.EEXIST:
-        return f"output.dir={shorten(error.filename)} exists already; name another folder, or remove it first"
+        return f"output.dir={_near(error.filename)} exists already; name another folder, or remove it first"
     return f"{_unwritten(error)}; choose another output.dir or output.root"
 
 
 def _unwritten(error: OSError) -> str:
-    return f"cannot write to {shorten(error.filename or 'the disk')}: {error.strerror or error}"
+    return f"cannot write to {_near(error.filename or 'the disk')}: {error.strerror or error}"
+
+
+def _near(path: object) -> str:
+    """A path as a person would type it here: relative to the working directory, if it lies below it."""
+    try:
+        return shorten(Path(str(path)).relative_to(Path.cwd()))
+    except (OSError, ValueError):
+        return shorten(path)
 
 
 def _quoted(text: str) -> str:

@@ -79,8 +79,8 @@ def test_the_page_holds_figure_tables_runs_and_command(tmp_path):
     plain = html.unescape(re.sub(r"<svg.*?</svg>|<style.*?</style>|<[^>]+>", " ", text, flags=re.DOTALL))
     plain = " ".join(plain.split())
     for part in (
-        "4 runs in 2 groups, compared by accuracy . The runs of a group differ by chance alone",
-        "1 more was left out.",
+        "4 runs in 2 groups, compared by accuracy . The runs of a group have the same config except for the seed",
+        "1 run left out.",
         "A lr=0.1 2 0.75 ± 0.64 0.7000–0.8000 20.8 s 300 MiB",
         "optimizer.lr 0.1 0.2",
         "B − A +0.1550 −0.4168 to +0.7268 paired by seed",
@@ -99,7 +99,7 @@ def test_a_single_group_has_nothing_to_be_compared_with(tmp_path):
 
 
 def test_the_page_says_what_groups_were_made_by(tmp_path):
-    assert "share optimizer.lr and rule." in page(tmp_path, by=["optimizer.lr", "rule"])
+    assert "with the same optimizer.lr and rule." in page(tmp_path, by=["optimizer.lr", "rule"])
 
 
 def test_nothing_is_fetched(tmp_path, hostile):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -191,10 +192,10 @@ def test_a_job_that_was_completed_in_spite_of_a_signal_lets_no_other_begin(tmp_p
 
     def execute(*args, **kwargs):
         run = make(exactly=tmp_path / "r")
-        return conclude(run, 1, run.__enter__.__exit__(None, None, None) or run._interrupt._wish(2, None))
+        return conclude(run, 1, lambda: run.__enter__().__exit__(None, None, None) or run._interrupt._wish(2, None))
 
     monkeypatch.setattr(execute_module, "execute", execute)
-    assert job._run(tmp_path / "r", None, [], None)[0] == INTERRUPTED
+    assert job._run(tmp_path / "r", SimpleNamespace(composed=None, overrides=[]), None)[0] == INTERRUPTED
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
@@ -325,3 +326,19 @@ def test_an_output_folder_that_exists_is_named(here):
     Path("r").mkdir()
     with pytest.raises(UsageError, match=r"output\.dir=.*r exists already; name another folder"):
         conclude(run := make(), 1, run.__enter__)
+
+
+def test_a_folder_of_a_run_that_was_killed_before_its_config_is_taken_again(here):
+    (here / "r").mkdir()
+    for name in (".lock", "overrides.yaml", ".config.yaml.123"):
+        (here / "r" / name).write_text("")
+    with make(exactly=Path("r"), files={"overrides.yaml": "- a=1\n", "config.yaml": "a: 1\n"}) as run:
+        run.record({"update": 1, "split": "train", "loss": 0.5})
+    assert {path.name for path in (here / "r").iterdir()} >= {"run.json", "config.yaml", "overrides.yaml"}
+    assert (here / "r" / "overrides.yaml").read_text() == "- a=1\n" and not (here / "r" / ".config.yaml.123").exists()
+    (here / "s").mkdir()
+    (here / "s" / ".lock").write_text("")
+    (here / "s" / "mine.txt").write_text("mine")
+    with pytest.raises(OSError), make(exactly=Path("s")):
+        pass
+    assert (here / "s" / "mine.txt").read_text() == "mine"

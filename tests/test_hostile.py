@@ -169,7 +169,9 @@ def here(tmp_path, monkeypatch, shown):
     (tmp_path / "taken" / "precious").write_text("keep")
     (tmp_path / "halves").mkdir()
     for name in NAMES:
-        (tmp_path / "halves" / f"{name}.gz").write_bytes(gzip.compress(bytes(1000))[:20])
+        sizes = [250] if "labels" in name else [250, 1, 1]
+        whole = bytes([0, 0, 8, len(sizes)]) + b"".join(n.to_bytes(4, "big") for n in sizes) + bytes(range(250))
+        (tmp_path / "halves" / f"{name}.gz").write_bytes(gzip.compress(whole)[:60])
     configs = {"bare": shown, "listed": [1], "evil": {**shown, "task": {"_target_": "os.system", "command": "true"}}}
     for name, config in configs.items():
         (tmp_path / name).mkdir()

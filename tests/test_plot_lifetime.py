@@ -18,7 +18,7 @@ def test_a_life_has_a_line_for_each_average_and_one_of_memory():
     assert [[100, 0.5], [200, 0.9]] in points(above) and [[100, 0.25], [200, 0.45]] in points(above)
     assert points(below)[0] == [[100, 500], [200, 510]]
     found = texts(fig)
-    assert {"half-life of 50 decisions", "half-life of 500 decisions", "reversal", "memory (MiB)",
+    assert {"half-life 50 decisions", "half-life 500 decisions", "reversal", "memory (MiB)",
             "reward (running average)", "decisions, of 70 time steps each"} <= set(found)  # fmt: skip
     marks = {line.get_xdata()[0] for line in above.get_lines() if len(set(line.get_xdata())) == 1}
     assert marks == {150, 300}

@@ -92,11 +92,11 @@ def test_eval_refuses_what_cannot_be_and_leaves_nothing(mine, words, phrase):
 @pytest.mark.parametrize(
     ("spoil", "phrase"),
     [
-        (None, "no folder"),
+        (None, "no folder|not the folder"),
         ("empty", "not the folder of a run|not a run folder"),
         ("system", "not trusted"),
         ("eval", "not trusted"),
-        ("yaml", "is not valid YAML"),
+        ("yaml", "has the tag .*os.system"),
     ],
 )
 def test_a_folder_that_is_no_run_or_a_hostile_one_harms_nothing(mine, verb, spoil, phrase):
@@ -247,7 +247,7 @@ def test_what_is_not_the_same_is_told(mine, what):
     ("words", "phrase"),
     [
         (("--from", "it", "seed=3"), "--from repeats a run"),
-        (("--from", "it", "-m"), "--from repeats one run, and -m makes many"),
+        (("--from", "it", "-m"), "--from repeats one run and -m makes many"),
         (("--trust", "x"), "--trust is for configs from a folder"),
         (("--from", "it", "output.dir=it"), "exists already"),
     ],

@@ -148,7 +148,8 @@ def test_nobody_takes_what_another_is_at_work_on(here):
     at_work(0)
     try:
         begun = json.loads((here / "study" / "study.json").read_text())
-        begun["overrides"].append("train.updates=2")
+        for template in begun["configs"].values():
+            template["config"]["train"]["updates"] = 2
         (here / "study" / "study.json").write_text(json.dumps(begun))
         ended = tracetorch("tune", "--study", "study")
     finally:

@@ -86,7 +86,7 @@ def test_every_verb_refuses_it(here, config, verb):
     for number, word in enumerate([CALLS["escaped"], CALLS["environment"]]):
         evil = {**config, "output": {"root": word, "dir": None}}
         run_folder(here / f"it{number}", evil)
-        assert "output.root holds" in refused(files(here), here, *verb.split(), f"it{number}")
+        assert "output.root contains" in refused(files(here), here, *verb.split(), f"it{number}")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_what_is_written_is_read_back_the_same():
 
 @pytest.mark.parametrize("typed", ["output.root='${oc.env:TOKEN}'", "output.root=$\\{seed\\}", "output.root='\\${x}'"])
 def test_what_is_typed_for_a_config_that_stands_is_no_reference(here, config, typed):
-    with pytest.raises(UsageError, match=r"output.root holds .*write the value itself"):
+    with pytest.raises(UsageError, match=r"output.root contains .*write the value itself"):
         amend(config, [typed])
     assert amend(config, ["output.root=a"]).config == {**config, "output": {**config["output"], "root": "a"}}
 
@@ -136,7 +136,7 @@ def test_what_is_typed_for_a_config_that_stands_is_no_reference(here, config, ty
 def test_a_composed_config_has_nothing_left_to_follow(monkeypatch):
     monkeypatch.setenv("TOKEN", "7")
     assert compose(["seed='${oc.decode:${oc.env:TOKEN}}'"]).config["seed"] == 7  # what is typed may call what it likes
-    with pytest.raises(UsageError, match=r"task\.label holds"):
+    with pytest.raises(UsageError, match=r"task\.label contains"):
         compose([r"task.label='\${seed}'"])
 
 
@@ -190,7 +190,7 @@ def test_a_trusted_package_may_call_only_what_it_defines(here, monkeypatch, conf
 
 GLOBAL = "# @package _global_\n"
 PRESETS = {
-    **{name: (f"{GLOBAL}task: {{label: '{word.replace(chr(39), chr(39) * 2)}'}}", "task.label holds")
+    **{name: (f"{GLOBAL}task: {{label: '{word.replace(chr(39), chr(39) * 2)}'}}", "task.label contains")
        for name, word in CALLS.items()},
     "alias": (f"{GLOBAL}a: &a [1]\nb: *a", "has aliases"),
     "headless": ("seed: 3\n", "begin it with '# @package _global_'"),
@@ -308,7 +308,7 @@ def test_presets_that_are_edited_change_no_job_of_a_sweep(here, presets, monkeyp
 @pytest.mark.parametrize(
     ("spoil", "phrase"),
     [
-        (lambda plan: plan["config"]["task"].update(label=CALLS["escaped"]), "task.label holds"),
+        (lambda plan: plan["config"]["task"].update(label=CALLS["escaped"]), "task.label contains"),
         (
             lambda plan: plan["jobs"][1]["config"].update(loss={"_target_": "os.system", "_partial_": True}),
             "not trusted",
@@ -316,8 +316,8 @@ def test_presets_that_are_edited_change_no_job_of_a_sweep(here, presets, monkeyp
         (lambda plan: plan.update(config=[1]), "is broken"),
         (lambda plan: plan["jobs"][1].update(config=3), "is broken"),
         (lambda plan: plan["jobs"][1].update(more=3), "is broken"),
-        (lambda plan: old(plan)["overrides"].append("task.label='${oc.env:TOKEN}'"), "task.label holds"),
-        (lambda plan: old(plan)["overrides"].append(r"task.label=$\{oc.env:TOKEN\}"), "task.label holds"),
+        (lambda plan: old(plan)["overrides"].append("task.label='${oc.env:TOKEN}'"), "task.label contains"),
+        (lambda plan: old(plan)["overrides"].append(r"task.label=$\{oc.env:TOKEN\}"), "task.label contains"),
         (lambda plan: old(plan)["overrides"].append("task=../../secret"), "file of another folder"),
         (lambda plan: plan["settings"].append(f"hydra.launcher.partition='{CALLS['escaped']}'"), "may run commands"),
         (lambda plan: plan["settings"].append("hydra.launcher.partition={_target_: os.system}"), "may run commands"),

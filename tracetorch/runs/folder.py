@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch.files import append, leads_out, open_regular, read_json, sync_file, sync_folder, write_whole
+from tracetorch.runs.lock import NAME, is_locked
 from tracetorch.runs.records import MOST_LINE_BYTES, keep, read_csv, read_jsonl, to_csv, to_json
 
 _FIGURE = re.compile(r"\w[\w .,=+()-]{0,99}")
+_BEFORE_CONFIG = re.compile(r"\.lock|overrides\.yaml|\.(overrides\.yaml|config\.yaml)\.\d+")
 
 
 class RunFolder:
@@ -33,11 +35,11 @@ class RunFolder:
 
         Args:
             root: all runs lie in root/experiment/stamp-identity.
-            exactly: the folder itself, instead.
+            exactly: the folder itself, instead; one that a run left behind which was killed as it began is taken again.
         Raises: FileExistsError if `exactly` is there already; OSError if it cannot be made. Nothing is left behind.
         """
         if exactly is not None:
-            return cls._new(exactly)
+            return cls(exactly) if _is_abandoned(exactly) else cls._new(exactly)
         if leads_out(root / experiment, root):
             raise ValueError(f"a run of {experiment!r} would lie outside of {root}")
         stem = f"{datetime.now():%Y%m%d-%H%M%S}-{identity[:6]}"
@@ -132,6 +134,15 @@ class RunFolder:
         for parent in reversed(self._made[:-1]):
             with suppress(OSError):  # another run may live there by now
                 parent.rmdir()
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether a folder holds only what a run leaves that is killed before its config.yaml is written."""
+    try:
+        names = {found.name for found in path.iterdir()}
+    except OSError:
+        return False
+    return NAME in names and all(_BEFORE_CONFIG.fullmatch(name) for name in names) and not is_locked(path)
 
 
 def _make(path: Path) -> list[Path]:
