@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,10 +22,11 @@ from tests.tiny_world import Lights, play
 from tracetorch import plot
 from tracetorch.cli.errors import FAILED, INTERRUPTED, UsageError
 from tracetorch.cli.execute import conclude, contained
-from tracetorch.files import WriteError, write_whole
+from tracetorch.files import WriteError, remove_remains, write_whole
 from tracetorch.runs import Run, RunFolder, TrainingError
 from tracetorch.runs.interrupt import Interrupt
 from tracetorch.runs.records import plain, to_json
+from tracetorch.runs.rubbish import choose
 from tracetorch.tasks import Patterns
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9.npz")
@@ -342,3 +345,28 @@ def test_a_folder_of_a_run_that_was_killed_before_its_config_is_taken_again(here
     with pytest.raises(OSError), make(exactly=Path("s")):
         pass
     assert (here / "s" / "mine.txt").read_text() == "mine"
+
+
+def test_what_a_killed_process_had_begun_to_write_goes_and_what_a_living_one_writes_stays(here):
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    dead, alive = here / f".a.png.{ended.stdout.decode().strip()}", here / f".a.png.{os.getppid()}"
+    for path in (dead, alive, here / ".hidden.txt"):
+        path.write_text("")
+    remove_remains(here)
+    assert not dead.exists() and alive.exists() and (here / ".hidden.txt").exists()
+
+
+def test_an_evaluation_removes_the_beginnings_of_killed_ones_and_clean_lists_those_of_runs(here):
+    for name in ("eval/killed", "eval/other", "runs/killed"):
+        (here / name).mkdir(parents=True)
+        for file in (".lock", "overrides.yaml", ".config.yaml.4194304"):
+            (here / name / file).write_text("")
+    (here / "eval" / "other" / "mine").write_text("")
+    (here / "eval" / "later").mkdir()
+    (here / "eval" / "later" / "run.json").write_text('{"status": "running"}')
+    with make(root=here, below="eval", exactly=None, kind="evaluation") as run:
+        run.record({"update": 1, "split": "test", "loss": 0.5})
+    assert not any((here / "eval" / name).exists() for name in ("killed", "later"))
+    assert (here / "eval" / "other" / "mine").exists()
+    chosen, unread = choose(here / "runs", failed=False, unfinished=True, older_than_seconds=None, keep_best=0)
+    assert [(one.path.name, one.status) for one in chosen] == [("killed", "killed")] and not unread

@@ -226,7 +226,18 @@ def leads_out(path: Path, folder: Path) -> bool:
 
 
 def remove_remains(folder: Path) -> None:
-    """Remove what killed processes had begun to write. The caller must be the only process at work in the folder."""
+    """Remove what killed processes had begun to write, as far as this machine can tell that they have ended."""
     for path in folder.glob(".*.*"):
-        if path.suffix[1:].isdigit() and path.is_file():
-            path.unlink()
+        number = path.suffix[1:]
+        if number.isdigit() and path.is_file() and (int(number) == os.getpid() or not _is_alive(int(number))):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True

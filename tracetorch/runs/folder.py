@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -16,7 +17,7 @@ from tracetorch.runs.lock import NAME, is_locked
 from tracetorch.runs.records import MOST_LINE_BYTES, keep, read_csv, read_jsonl, to_csv, to_json
 
 _FIGURE = re.compile(r"\w[\w .,=+()-]{0,99}")
-_BEFORE_CONFIG = re.compile(r"\.lock|overrides\.yaml|\.(overrides\.yaml|config\.yaml)\.\d+")
+_BEGINNING = re.compile(r"\.lock|overrides\.yaml|config\.yaml|\.(overrides\.yaml|config\.yaml|run\.json)\.\d+")
 
 
 class RunFolder:
@@ -136,13 +137,18 @@ class RunFolder:
                 parent.rmdir()
 
 
+def is_beginning(names: Collection[str]) -> bool:
+    """Whether these files are all that a run leaves that is killed before its run.json is written."""
+    return NAME in names and all(_BEGINNING.fullmatch(name) for name in names)
+
+
 def _is_abandoned(path: Path) -> bool:
-    """Whether a folder holds only what a run leaves that is killed before its config.yaml is written."""
+    """Whether a folder holds a beginning that no process continues, without a config to resume from."""
     try:
         names = {found.name for found in path.iterdir()}
     except OSError:
         return False
-    return NAME in names and all(_BEFORE_CONFIG.fullmatch(name) for name in names) and not is_locked(path)
+    return is_beginning(names) and "config.yaml" not in names and not is_locked(path)
 
 
 def _make(path: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tracetorch.files import leads_out, open_regular, real
 from tracetorch.runs.aside import REMOVING, aside, remove_abandoned
+from tracetorch.runs.folder import is_beginning
 from tracetorch.runs.lock import BusyError, Lock, is_locked
 from tracetorch.runs.state import State, last_record, metric_of, state_of
 
@@ -100,6 +101,15 @@ def remove(path: Path, root: Path) -> bool:
     return removed
 
 
+def remove_killed_evaluations(folder: Path) -> None:
+    """Remove the evaluations in a run's folder `eval` that were killed: they cannot be resumed, only started again."""
+    with suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            names = {found.name for found in path.iterdir()}
+            if is_beginning(names) or ("run.json" in names and state_of(path).status == "killed"):
+                _remove_run(path)
+
+
 def _remove_run(path: Path) -> bool:
     locks: list[Lock] = []
     try:
@@ -127,7 +137,7 @@ def _evaluations(path: Path) -> list[Path]:
 
 
 def _runs(root: Path) -> tuple[list[Path], list[Path], list[Unread]]:
-    """Folders with a run.json and a config.yaml, in which no other run lies but evaluations.
+    """Folders with a run.json and a config.yaml, in which no other run lies but evaluations; and beginnings of runs.
 
     Returns: these; folders that a killed removal left; folders that cannot be listed.
     """
@@ -141,7 +151,7 @@ def _runs(root: Path) -> tuple[list[Path], list[Path], list[Unread]]:
         path = Path(folder)
         halves += [path / name for name in names if name.startswith(REMOVING) and not (path / name).is_symlink()]
         names[:] = [name for name in names if not name.startswith(REMOVING)]
-        if path == root or not {"run.json", "config.yaml"} <= set(files):
+        if path == root or not ({"run.json", "config.yaml"} <= set(files) or (is_beginning(files) and not names)):
             continue
         others = (other.relative_to(path).parts[0] for other in path.rglob("run.json"))
         if not set(others) - {"run.json", "eval"}:
