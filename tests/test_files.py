@@ -79,3 +79,10 @@ def test_nothing_printed_is_obeyed():
     assert printable("a\x1b[2J\u202eb\n c") == "a\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}b c"
     assert len(printable("x" * 10**7, 80)) == 80
     assert [cell(one) for one in ("=1+1", "-0.5", "+x", 3, "a")] == ["'=1+1", "-0.5", "'+x", 3, "a"]
+
+
+def test_a_write_removes_what_killed_processes_had_written_of_the_same_file(tmp_path):
+    for name in (".a.csv.4194304", ".b.csv.4194304"):  # no process has so high a number
+        (tmp_path / name).write_text("half")
+    files.write_whole(tmp_path / "a.csv", "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.csv.4194304", "a.csv"]

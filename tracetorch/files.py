@@ -133,12 +133,13 @@ def writing(path: Path | None = None) -> Iterator[None]:
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, never half of it, and a power cut loses neither.
 
-    A link with this name is replaced, not followed.
+    A link with this name is replaced, not followed. What killed processes had written of it is removed.
 
     Raises: WriteError.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
+        remove_remains(path.parent, path.name)
         with suppress(FileNotFoundError):
             beside.unlink()
         try:
@@ -225,10 +226,15 @@ def leads_out(path: Path, folder: Path) -> bool:
     return not real(path).is_relative_to(real(folder))
 
 
-def remove_remains(folder: Path) -> None:
-    """Remove what killed processes had begun to write, as far as this machine can tell that they have ended."""
+def remove_remains(folder: Path, name: str = "") -> None:
+    """Remove what killed processes had begun to write, as far as this machine can tell that they have ended.
+
+    Args: name: of the one file; all files in the folder, if empty.
+    """
     for path in folder.glob(".*.*"):
         number = path.suffix[1:]
+        if name and path.stem != f".{name}":
+            continue
         if number.isdigit() and path.is_file() and (int(number) == os.getpid() or not _is_alive(int(number))):
             path.unlink(missing_ok=True)
 

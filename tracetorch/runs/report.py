@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tracetorch import plot, runs
-from tracetorch.files import WriteError, remove_remains
+from tracetorch.files import WriteError
 from tracetorch.nn import Sequential
 from tracetorch.printable import printable
 from tracetorch.rules.rule import Rule
@@ -124,7 +124,6 @@ def draw(
 
 def _save(folder: runs.RunFolder, groups: dict[str, Callable[[], dict[str, Figure]]]) -> Drawn:
     """Draw groups of figures, each in a function, and save them: the last of a name counts."""
-    remove_remains(folder.path / "plots")
     figures: dict[str, Figure] = {}
     failed: dict[str, str] = {}
     for name, make in groups.items():
