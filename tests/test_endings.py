@@ -352,8 +352,10 @@ def test_what_a_killed_process_had_begun_to_write_goes_and_what_a_living_one_wri
     dead, alive = here / f".a.png.{ended.stdout.decode().strip()}", here / f".a.png.{os.getppid()}"
     for path in (dead, alive, here / ".hidden.txt"):
         path.write_text("")
-    remove_remains(here)
+    remove_remains(here, "a.png")
     assert not dead.exists() and alive.exists() and (here / ".hidden.txt").exists()
+    remove_remains(here)
+    assert not alive.exists() and (here / ".hidden.txt").exists()
 
 
 def test_an_evaluation_removes_the_beginnings_of_killed_ones_and_clean_lists_those_of_runs(here):

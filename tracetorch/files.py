@@ -227,16 +227,21 @@ def leads_out(path: Path, folder: Path) -> bool:
 
 
 def remove_remains(folder: Path, name: str = "") -> None:
-    """Remove what killed processes had begun to write, as far as this machine can tell that they have ended.
+    """Remove what killed processes had begun to write.
 
-    Args: name: of the one file; all files in the folder, if empty.
+    Args: name: of one file, of which other processes may be writing now: what they write stays. If empty, all files go;
+        the caller must then be the only process at work in the folder.
     """
     for path in folder.glob(".*.*"):
         number = path.suffix[1:]
-        if name and path.stem != f".{name}":
-            continue
-        if number.isdigit() and path.is_file() and (int(number) == os.getpid() or not _is_alive(int(number))):
+        is_this = path.stem == f".{name}" if name else True
+        if number.isdigit() and is_this and path.is_file() and not (name and _is_another(int(number))):
             path.unlink(missing_ok=True)
+
+
+def _is_another(process: int) -> bool:
+    """Whether a process other than this one has this number."""
+    return process != os.getpid() and _is_alive(process)
 
 
 def _is_alive(process: int) -> bool:

@@ -46,7 +46,9 @@ def where(error: BaseException) -> str:
         place = f"{code.co_qualname} ({path.name}, line {line})"
         if _is_ours(frame):
             own = own or place
-        elif not (set(_LIBRARIES) & set(path.parts) or path.is_relative_to(_STANDARD) or path.name.startswith("<frozen")):
+        elif not (
+            set(_LIBRARIES) & set(path.parts) or path.is_relative_to(_STANDARD) or path.name.startswith("<frozen")
+        ):
             return place
     return own
 
