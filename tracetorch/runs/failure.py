@@ -53,6 +53,10 @@ def where(error: BaseException) -> str:
     return own
 
 
+def _is_library(path: Path) -> bool:
+    return bool(set(_LIBRARIES) & set(path.parts)) or path.is_relative_to(_STANDARD)
+
+
 def _is_own(error: BaseException) -> bool:
     if type(error).__module__.partition(".")[0] == _OWN:
         return True
