@@ -18,6 +18,7 @@ from tracetorch.cli.check import KEYS
 from tracetorch.cli.completion.answer import VARIABLE, answer
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, USAGE, UsageError, complain, shorten
 from tracetorch.cli.terminal import lost, prepare, say
+from tracetorch.files import WriteError
 from tracetorch.printable import printable
 
 GROUPS = {
@@ -166,6 +167,9 @@ def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
         except KeyboardInterrupt:
             complain("interrupted", None, traceback)
             code = INTERRUPTED
+        except WriteError as error:
+            complain(f"cannot write to {error.filename}: {error.strerror}", error, traceback)
+            code = FAILED
         except Exception as error:
             name = type(error).__name__
             complain(f"this should not have happened: {name}: {error} (--traceback shows where)", error, traceback)

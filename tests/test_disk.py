@@ -11,6 +11,7 @@ import pytest
 
 from tests.command_line import CLICKS, files, tracetorch
 from tests.tiny_training import PATTERNS, train
+from tracetorch.files import WriteError
 from tracetorch.runs.progress import Best
 from tracetorch.runs.state import last_record, state_of
 from tracetorch.tasks import Patterns
@@ -188,3 +189,16 @@ def test_a_metric_that_is_no_number_is_no_obstacle(tmp_path):
     assert run.status == "completed"
     assert last_record(run.folder.path)["accuracy"] is None
     assert json.loads((run.folder.path / "run.json").read_text())["summary"]["accuracy"] is None
+
+
+def test_a_sweep_that_cannot_be_continued_says_what_cannot_be_written(here, monkeypatch):
+    assert tracetorch("run", "-m", *CLICKS, "seed=0", "output.dir=sweep").exit_code == 0
+    (here / "sweep" / "000" / "run.json").unlink()
+
+    def full(path):
+        raise WriteError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("tracetorch.runs.lock.open_to_append", full)
+    ended = tracetorch("resume", "sweep")
+    assert ended.exit_code == 1
+    assert ended.stderr.endswith("cannot write to sweep/.lock: No space left on device\n")

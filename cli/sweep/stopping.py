@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch.cli.errors import FAILED
+from tracetorch.files import writing
 
 STOP = "stop"
 """A file of this name in a sweep's folder lets no further job begin."""
@@ -38,7 +39,8 @@ def stop_now(sweep: Path) -> None:
 def go_on(sweep: Path) -> None:
     """Remove both files."""
     for name in (STOP, NOW):
-        (sweep / name).unlink(missing_ok=True)
+        with writing(sweep / name):
+            (sweep / name).unlink(missing_ok=True)
 
 
 def is_stopped(sweep: Path) -> bool:
