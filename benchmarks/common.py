@@ -119,7 +119,7 @@ def memory(name: str, path: str = "/proc/self/status") -> int | None:
 
 
 def memory_room(device: torch.device, share: float = 0.7) -> int | None:
-    """Bytes that a measurement may take: this share of what is free now; None if nobody knows."""
+    """Bytes that a measurement may take: this share of what is free now; None if unknown."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory("MemAvailable", "/proc/meminfo")
     return None if free is None else int(share * free)
 

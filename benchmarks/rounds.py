@@ -103,7 +103,7 @@ class Peak:
         else:
             try:
                 with open("/proc/self/clear_refs", "w", encoding="ascii") as refs:  # noqa: PTH123  # no file to replace
-                    refs.write("5")  # the peak of the resident memory starts anew from what there is
+                    refs.write("5")  # resets the peak of the resident memory to its present value
             except OSError:
                 return
             self._before = memory("VmRSS") or 0

@@ -3,7 +3,7 @@
 python benchmarks/side_by_side.py --json side_by_side.json
 
 Each run uses as many threads as `--threads` says, so that two runs of two threads share two processors. 300,000 turns
-of an empty loop are what libgomp, the OpenMP library of torch on Linux, takes if nobody says otherwise; 3,000 are what
+of an empty loop are what libgomp, the OpenMP library of torch on Linux, takes by default; 3,000 are what
 `tracetorch` asks for.
 """
 

@@ -1,4 +1,4 @@
-"""A lifetime: one endless stream of decisions, and now and then a reward or a label; nothing is ever begun anew."""
+"""A lifetime: one endless stream of decisions without resets, with sparse rewards or labels."""
 
 from __future__ import annotations
 

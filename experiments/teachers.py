@@ -33,7 +33,7 @@ class Decision(NamedTuple):
 
 
 class Teacher(Protocol):
-    """One who shows the world to a network, sees what it does, and now and then tells it something."""
+    """Presents inputs, scores the network's decisions, and sometimes gives feedback (a reward or a label)."""
 
     merit: str
     """What the merit of a decision is called: "reward", or the task's metric."""
@@ -46,7 +46,7 @@ class Teacher(Protocol):
 
     @property
     def guessing(self) -> float | None:
-        """The merit of one who guesses, if decisions are right or wrong; None if nobody knows."""
+        """The score of guessing, if decisions are right or wrong; None if unknown."""
 
     def rehearse(self) -> None:
         """Look once and learn nothing. Raises: ValueError if the parts do not fit."""

@@ -45,7 +45,7 @@ TRAINERS = {
 """Who trains, and the floor."""
 
 USUAL = ("floor", "ours", "ours-bfloat16", "snntorch", "spikingjelly", "norse")
-"""Those of them that are compared if nobody is named; the others are what our options and our other rules cost."""
+"""Contenders that are compared by default; the others measure our options and our other rules."""
 
 STREAMERS = {
     "ours, chunks": Entry("ours", "Ours", {"chunked": True}),
@@ -62,7 +62,7 @@ def present(entries: dict[str, Entry], names: Sequence[str]) -> tuple[list[str],
     """Those of the names whose library can be imported.
 
     Returns: their names; a line about the others, "" if there are none.
-    Raises: ValueError for a name that stands for nobody; ImportError if traceTorch itself cannot be imported.
+    Raises: ValueError for an unknown name; ImportError if traceTorch itself cannot be imported.
     """
     strangers = [name for name in names if name not in entries]
     if strangers:

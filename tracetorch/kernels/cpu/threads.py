@@ -51,7 +51,7 @@ def spread(kernel: Callable[..., Any], batch: int, work: int, *arguments: Any) -
     (_openmp() or _own_threads)(body, parts)
     if errors:
         raise errors[0]
-    if len(results) < parts:  # interrupted between two parts, where nobody could be told
+    if len(results) < parts:  # interrupted between two parts, where no handler could raise
         raise KeyboardInterrupt
     return [results[part] for part in range(parts)]
 
