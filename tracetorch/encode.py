@@ -93,7 +93,9 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
 
     seed = whole(seed, "seed")
     kept = rates.clone() if varying else kernels.limit_of(rates)
-    share = _share(rates, varying) if rates.device.type == "cpu" else 1.0  # only the CPU's kernels use it, and a GPU would wait
+    share = (
+        _share(rates, varying) if rates.device.type == "cpu" else 1.0
+    )  # only the CPU's kernels use it, and a GPU would wait
     make = partial(_poisson, kept=kept, seed=seed, names=names, dtype=rates.dtype, share=share)
     return Stream(make, steps, (batch, channels))
 
