@@ -5,29 +5,9 @@ import torch
 
 from tests.common import BATCH, IN, LAYERS, OUT, build, each, normal, spikes
 from tracetorch import constrain
-from tracetorch import functional as F
 from tracetorch.kernels.cpu.events import gather
 from tracetorch.nn import LIF
 from tracetorch.nn.learning import average_current
-
-
-@each([row for row in LAYERS if not row.name.startswith(("network", "feedforward"))])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("names", [[], ["raw_threshold"], ["raw_decay", "raw_threshold"]])
-def test_a_formula_gives_what_autograd_gives_to_the_bit(row, names, dtype):
-    layer, steps = build(row, dtype=dtype), torch.tensor([[1], [7], [10_000]])
-    current, signal = (2 * normal(BATCH, OUT)).to(dtype), normal(BATCH, OUT, seed=3).to(dtype)
-    for name in names if isinstance(layer, LIF) else []:
-        layer.get_parameter(name).requires_grad_()
-    found = layer.pull(signal, current, steps, set(names))
-    if isinstance(layer, LIF):
-        assert (found is not None) == (layer.rate == "line" and "raw_decay" not in names)
-    else:
-        assert (found is not None) == (not names)
-    if found:
-        sources = {"current": current.requires_grad_()} | {name: layer.get_parameter(name) for name in names}
-        wanted = torch.autograd.grad(layer.average_output(current, steps), list(sources.values()), signal)
-        assert all(torch.equal(found[name], gradient) for name, gradient in zip(sources, wanted, strict=True))
 
 
 @each([row for row in LAYERS if "stationary" in row.name or row.name in ("LIF-weights-only", "LIF-frozen")])
@@ -78,18 +58,6 @@ def test_a_weight_that_is_made_of_others_teaches_those():
     layer = torch.nn.utils.parametrizations.weight_norm(LIF(IN, OUT, learn="weight").double())
     found = gradients(layer)
     assert len(found) == 2 and all(gradient.abs().sum() > 0 for gradient in found)
-
-
-def test_whoever_overrides_the_map_does_not_learn_by_the_formula_of_another():
-    class Blunt(LIF):
-        def average_output(self, current, steps):
-            return F.lif_rate_logistic(current, self.decay, self.threshold)
-
-    made = []
-    for neuron in (Blunt, lambda *sizes, **kwargs: LIF(*sizes, rate="logistic", **kwargs)):
-        torch.manual_seed(0)
-        made.append(neuron(IN, OUT, learn="weight").double())
-    assert torch.equal(*(gradients(layer)[0] for layer in made))
 
 
 def test_autocast_changes_no_gradient_s_dtype():

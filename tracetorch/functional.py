@@ -9,13 +9,12 @@ they are smooth, and the learning rule differentiates them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from tracetorch.rounded import RoundedLine, slope
+from tracetorch.rounded import rounded_line
 
 
 class Surrogate(Protocol):
@@ -142,20 +141,7 @@ def lif_rate(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | 
         at β = .95; its rounding adds about .03, most of it at the two corners (tests/test_rate.py).
     Source: the identity is derived in docs/how-it-learns.md.
     """
-    return RoundedLine.apply(current / threshold - _left_over(decay, steps))
-
-
-def lif_rate_pull(
-    signal: Tensor, current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | None = None
-) -> tuple[Tensor, Callable[[], Tensor]]:
-    """What autograd finds in `lif_rate`, to the bit and in half the time: there is no graph, and no rate is made.
-
-    Args: signal: dL/d rate, the shape of `current`; the others as for `lif_rate`.
-    Returns: dL/d current; and what gives dL/d threshold, for who wants that too.
-    """
-    relative = current / threshold
-    pulled = signal * slope(relative - _left_over(decay, steps))[0]
-    return pulled / threshold, lambda: (-pulled * (relative / threshold)).sum_to_size(threshold.shape)
+    return rounded_line(current / threshold - _left_over(decay, steps))
 
 
 def _left_over(decay: Tensor, steps: Tensor | None) -> Tensor:
@@ -195,11 +181,6 @@ def li_level(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Ten
     return level if steps is None else level * seen(decay, steps)
 
 
-def li_level_pull(signal: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:
-    """What autograd finds in `li_level`, to the bit. Args: signal: dL/d level. Returns: dL/d current, its shape."""
-    return (signal if steps is None else signal * seen(decay, steps)) / (1 - decay)
-
-
 def lis_distribution(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:
     """Softmax over the neurons of `li_level`: what a leaky-integrate-softmax layer gives out on average.
 
@@ -209,15 +190,6 @@ def lis_distribution(current: Tensor, decay: Tensor, steps: Tensor | None = None
         softmax at the last one.
     """
     return torch.softmax(li_level(current, decay, steps), dim=-1)
-
-
-def lis_distribution_pull(signal: Tensor, current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:
-    """What autograd finds in `lis_distribution`, to the bit: by the operator that it uses itself.
-
-    Args: signal: dL/d distribution, the shape of `current`; the others as for `li_level`. Returns: dL/d current.
-    """
-    p = lis_distribution(current, decay, steps)
-    return li_level_pull(torch.ops.aten._softmax_backward_data(signal, p, -1, p.dtype), decay, steps)
 
 
 RATE_MAPS = {"line": lif_rate, "logistic": lif_rate_logistic}

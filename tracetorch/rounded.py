@@ -17,22 +17,38 @@ _FAR = -70.0
 _OTHER = math.exp(-SHARPNESS)  # of the far corner, what exponentials are of the near one
 
 
-class RoundedLine(torch.autograd.Function):
-    """From 0 to 1 along z, its corners rounded: `(softplus(k·z) − softplus(k·(z − 1))) / k`."""
+def rounded_line(z: Tensor) -> Tensor:
+    """From 0 to 1 along z, its corners rounded: `(softplus(k·z) − softplus(k·(z − 1))) / k`; works under torch.func."""
+    return _RoundedLine.apply(z)[0]
+
+
+class _RoundedLine(torch.autograd.Function):
+    """The line, and its slope, which the backward pass needs and the forward pass gives at little cost."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
+    def forward(z: Tensor) -> tuple[Tensor, Tensor]:
         steepness, near, far, side = slope(z)
-        ctx.save_for_backward(z, steepness)
         # It is symmetric, rate(z) = 1 − rate(1 − z), and where z is large the difference of two softplus would cancel.
         half = near.div_(far).log_().mul_(-1 / SHARPNESS).add_(0.5)
-        return torch.copysign(half, side, out=half).add_(0.5)
+        return torch.copysign(half, side).add_(0.5), steepness
 
     @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> Tensor:
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(inputs[0], output[1])
+        ctx.save_for_forward(inputs[0], output[1])
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor, _: Tensor) -> Tensor:
         z, steepness = ctx.saved_tensors
-        # Only who differentiates once more pays for the slope as a function of z.
+        # Only a second derivative needs the slope as a function of z.
         return signal * (slope(z)[0] if torch.is_grad_enabled() else steepness)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> tuple[Tensor, None]:
+        return tangent * ctx.saved_tensors[1], None
 
 
 def slope(z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -28,7 +28,8 @@ def call_with_hooks(module: Module, forward: Callable[[Tensor], Tensor], xs: Ten
         return forward(xs)
     vars(module)["forward"] = forward  # found before the method, so that torch itself calls every kind of hook
     try:
-        return cast(Tensor, module(xs))
+        with torch.enable_grad():  # a hook may compute a weight from parameters that learn, as pruning does
+            return cast(Tensor, module(xs)).detach()
     finally:
         del vars(module)["forward"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Set
 from typing import Any
 
 import torch
@@ -78,14 +77,6 @@ class TraceLayer(LayerState, ABC):
     def average_logits(self, current: Tensor, steps: Tensor) -> Tensor:
         """What the average output is the softmax of, where it is one; as `average_output`."""
         raise ValueError(f"{self} has no logits: give it a signal at its output")
-
-    def pull(self, signal: Tensor, current: Tensor, steps: Tensor, names: Set[str]) -> dict[str, Tensor] | None:
-        """A formula for what autograd finds in `average_output`, if a neuron has one that is sooner done.
-
-        Args: signal: dL/d average output; current, steps: as for `average_output`; names: parameters that learn by it.
-        Returns: dL/d current as "current", and the gradients of those parameters; None leaves it to autograd.
-        """
-        return None
 
     _precision: torch.dtype | None = None
     _stepper: Any = None
@@ -180,7 +171,7 @@ class TraceLayer(LayerState, ABC):
         process by sharing its memory. Parameters are shared there, as those of any module.
         """
         self._put(_lent=True)
-        own: dict[str, Any] = {"_stepper": None, "_graph": None, "record": None, "_spare": None, "_known": {}}
+        own: dict[str, Any] = {"_stepper": None, "_graph": None, "_spare": None}
         return self.__dict__ | own
 
     @torch.no_grad()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.nn.functional import linear
 
 from tracetorch import functional as F
 from tracetorch.modes import unaffected
-from tracetorch.nn import bank, recorded
+from tracetorch.nn import bank
 from tracetorch.nn.gradients import accumulate, gradients, whole_gradients
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def backward(
     learnable = {name: parameter for name, parameter in _parameters(layer) if parameter.requires_grad}
     whole, of_current = signal if signal.ndim == 2 else signal.sum(dim=0), steady_map(layer, state.steps, at)
     if layer.learns_by_products:
-        return _by_products(layer, state, whole, above, learnable, at=at, below=below)
+        return _by_products(layer, state, whole, learnable, at=at, below=below)
     average = average_input(layer, state)
 
     def gives(average: Tensor) -> Tensor:
@@ -84,49 +84,29 @@ def _parameters(layer: TraceLayer) -> Iterable[tuple[str, Parameter]]:
     return ((name, parameter) for name, parameter in layer._parameters.items() if parameter is not None)
 
 
-@cache
-def _has_formula(neuron: type) -> bool:
-    """Whether its `pull` is of its `average_output`, and not of one that it has overridden since."""
-    first = next(kind for kind in neuron.__mro__ if "pull" in vars(kind) or "average_output" in vars(kind))
-    return "pull" in vars(first)
-
-
 @torch.no_grad()
 def _by_products(
     layer: TraceLayer,
     state: Any,
     signal: Tensor,
-    above: TraceLayer | None,
     learnable: dict[str, Parameter],
     *,
     at: At,
     below: bool,
 ) -> Tensor | None:
-    """The usual case, an average input that is a fact: the graph ends at the current, and below it are two products.
+    """The usual case, a constant average input: autograd goes back to the current; two products do the rest.
 
-    Autograd would make the same two, to the bit, but would not know of a current on record.
+    The gradient of the weights is computed in their layout, and no graph holds the product.
     """
     if not learnable and not below:
         return None
-    record = recorded.current(layer, above)
-    if record is None:
-        average = average_input(layer, state)
-        current, scale = average_current(layer, average), None
-    else:
-        current, scale = record
-        average = state.trace  # but for the scale, which is sooner applied to what it is multiplied with
+    average = average_input(layer, state)
+    current = average_current(layer, average)
     of_map = {name: parameter for name, parameter in learnable.items() if name not in ("weight", "bias")}
-    asks = at == "output" and _has_formula(type(layer))
-    pulled = layer.pull(signal.to(current.dtype), current, state.steps, of_map.keys()) if asks else None
-    if pulled is None:
-        with torch.enable_grad():
-            delta = cast(Tensor, _pull(steady_map(layer, state.steps, at), current, signal, of_map, below=True))
-    else:
-        delta = pulled["current"]
-        for name, parameter in of_map.items():
-            accumulate(parameter, pulled[name])
+    with torch.enable_grad():
+        delta = cast(Tensor, _pull(steady_map(layer, state.steps, at), current, signal, of_map, below=True))
     if "weight" in learnable:
-        accumulate(layer.weight, (average.t() @ (delta if scale is None else delta * scale)).t())
+        accumulate(layer.weight, delta.t() @ average)
     if "bias" in learnable:
         accumulate(learnable["bias"], delta.sum(dim=0))
     return delta @ layer.weight if below else None
@@ -159,7 +139,8 @@ def _pull(
     if not sources:
         return None
     output = gives(average)
-    found = gradients(output, sources, signal.to(output.dtype))
+    # Retained, because a weight that is computed from others has a graph that later moments need.
+    found = gradients(output, sources, signal.to(output.dtype), retain_graph=True)
     for parameter, gradient in zip(learnable.values(), found, strict=False):
         accumulate(parameter, gradient)
     return found[-1] if below else None
@@ -177,11 +158,9 @@ def _reader(layer: TraceLayer, above: TraceLayer | None) -> Tensor:
 def average_current(layer: TraceLayer, average: Tensor) -> Tensor:
     """What current an average input makes, (…, batch, out_features); each group of neurons has its own average."""
     if layer.groups == 1:
-        # Not `linear`: this way the gradient is laid out as the weight is, and the optimizer need not jump.
-        current = average @ layer.weight.t()
-    else:
-        weight = layer.weight.view(layer.groups, -1, layer.in_features)
-        current = torch.einsum("...gbi,goi->...bgo", average, weight).flatten(-2)
+        return linear(average, layer.weight, layer.bias)
+    weight = layer.weight.view(layer.groups, -1, layer.in_features)
+    current = torch.einsum("...gbi,goi->...bgo", average, weight).flatten(-2)
     return current if layer.bias is None else current + layer.bias
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 
-import torch
 from torch import Tensor
 
 from tracetorch import functional as F
@@ -58,9 +57,5 @@ class LI(TraceLayer):
 
     def average_output(self, current: Tensor, steps: Tensor) -> Tensor:
         return F.li_level(current, self.decay, steps)
-
-    @torch.no_grad()
-    def pull(self, signal: Tensor, current: Tensor, steps: Tensor, names: Set[str]) -> dict[str, Tensor] | None:
-        return None if names else {"current": F.li_level_pull(signal, self.decay, steps)}
 
     average_logits = average_output  # for a loss that takes its softmax

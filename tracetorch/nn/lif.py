@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 
-import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from tracetorch import constrain
 from tracetorch import functional as F
-from tracetorch.nn.gradients import gradients
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.parameters import Values
 
@@ -87,15 +85,3 @@ class LIF(TraceLayer):
 
     def average_output(self, current: Tensor, steps: Tensor) -> Tensor:
         return F.RATE_MAPS[self.rate](current, self.decay, self.threshold, steps)
-
-    @torch.no_grad()
-    def pull(self, signal: Tensor, current: Tensor, steps: Tensor, names: Set[str]) -> dict[str, Tensor] | None:
-        if self.rate != "line" or names - {"raw_threshold"}:
-            return None
-        of_current, of_threshold = F.lif_rate_pull(signal, current, self.decay, self.threshold, steps)
-        if not names:
-            return {"current": of_current}
-        with torch.enable_grad():
-            (of_raw,) = gradients(self.threshold, [self.raw_threshold], of_threshold())
-        assert of_raw is not None
-        return {"current": of_current, "raw_threshold": of_raw}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -57,10 +57,6 @@ class LIS(TraceLayer):
 
     def average_output(self, current: Tensor, steps: Tensor) -> Tensor:
         return F.lis_distribution(current, self.decay, steps)
-
-    @torch.no_grad()
-    def pull(self, signal: Tensor, current: Tensor, steps: Tensor, names: Set[str]) -> dict[str, Tensor] | None:
-        return None if names else {"current": F.lis_distribution_pull(signal, current, self.decay, steps)}
 
     def average_logits(self, current: Tensor, steps: Tensor) -> Tensor:
         return F.li_level(current, self.decay, steps)

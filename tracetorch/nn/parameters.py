@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,13 +53,11 @@ class LayerParameters(Module):
             raise ValueError(f'trace_decay must be a number, one for each input, or "membrane", got {trace_decay!r}')
         if decay_gradient not in DECAY_GRADIENTS:
             raise ValueError(f"decay_gradient must be one of {', '.join(DECAY_GRADIENTS)}, got {decay_gradient!r}")
-        self._known: dict[str, tuple[tuple[Any, ...], Tensor]] = {}
         self.in_features, self.out_features, self.decay_gradient = in_features, out_features, decay_gradient
         self._learn = (learn,) if isinstance(learn, str) else tuple(learn)
         bound = 1 / math.sqrt(in_features)
         weight = torch.empty(out_features, in_features).uniform_(-bound, bound)
-        # Kept input by input, though its shape is the usual one: the weights that a spike touches lie side by side.
-        self._store("weight", weight.t().contiguous().t())
+        self._store("weight", weight)
         self._store("bias", torch.zeros(out_features) if bias else None)
         if isinstance(trace_decay, str):
             decay = torch.as_tensor(decay, dtype=torch.get_default_dtype())
@@ -133,17 +130,9 @@ class LayerParameters(Module):
         self.register_parameter(name, None if value is None else Parameter(value.clone(), requires_grad=learnable))
 
     def _read(self, name: str, constrained: Callable[[Tensor], Tensor]) -> Tensor:
-        """A raw parameter through what constrains it; a fixed one not anew, as long as its numbers stay."""
         raw = self._parameters[name]
         assert raw is not None
-        may_be_kept = not raw.requires_grad and not torch.is_inference_mode_enabled()
-        if not may_be_kept or raw.device.type != "cpu" or raw.dtype not in (torch.float32, torch.float64):
-            return constrained(raw)
-        numbers = raw.dtype, raw.shape, raw.numpy().tobytes()
-        known = self._known.get(name)
-        if known is None or known[0] != numbers or known[1]._version or known[1].requires_grad:
-            self._known[name] = known = numbers, constrained(raw).clone()
-        return known[1]
+        return constrained(raw)
 
     def _check_learn(self) -> None:
         """Raises: ValueError if `learn` names what there is not; called once all parameters are stored."""

@@ -13,7 +13,6 @@ from torch.nn import Module, ModuleList
 from tracetorch.encode import Stream
 from tracetorch.kernels import Draws, Sink
 from tracetorch.modes import unaffected
-from tracetorch.nn import recorded
 from tracetorch.nn.gradients import whole_gradients
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.hooks import has_hooks, pass_on
@@ -104,15 +103,8 @@ class Sequential(Module):
         Hooks: forward hooks and pre-hooks of the network and of its layers are called once a chunk, with input and
             output of all its steps, (time, batch, features). What they return takes the place of these, except where
             `EProp` and `OTTT` run a stretch again to learn from it: they call none. `BPTT` takes all for one chunk.
-        Note: whoever changes a parameter between this and `backward` writes to the parameter itself. What is written
-            through `.data` or NumPy is not noticed, and a layer of 131,072 weights or more may keep its average current
-            from here (docs/speed.md, "Currents on record").
         """
-        from_rest = all(layer.present is None and not has_hooks(layer) for layer in self) and not has_hooks(self)
-        outputs = run_chunks(self, self, xs, reduce=reduce, window=window, chunk=chunk)
-        if from_rest:
-            recorded.put(self, len(xs))
-        return outputs
+        return run_chunks(self, self, xs, reduce=reduce, window=window, chunk=chunk)
 
     @unaffected
     @whole_gradients()

@@ -10,7 +10,6 @@ from torch import Tensor
 from tracetorch.kernels import Trace
 from tracetorch.modes import unaffected
 from tracetorch.nn.parameters import LayerParameters
-from tracetorch.nn.recorded import Record
 
 
 class LayerState(LayerParameters):
@@ -24,8 +23,6 @@ class LayerState(LayerParameters):
     _state: Any = None
     _spare: Any = None
     _lent = False
-    record: Record | None = None
-    """Of the last run, if its average current is on record; see `nn.recorded`."""
 
     @property
     def state(self) -> Any:
@@ -43,12 +40,6 @@ class LayerState(LayerParameters):
     def present(self) -> Any:
         """The state itself, which goes on changing; for who writes nothing."""
         return self._state
-
-    def take_record(self) -> Record | None:
-        """The record, which then is none any more."""
-        record = self.record
-        self._put(record=None)
-        return record
 
     def copy_state(self, batch: int) -> Any:
         """A copy of the state, or zeros before the first step: for who runs the neurons otherwise than the layer does.
@@ -68,7 +59,7 @@ class LayerState(LayerParameters):
             return
         # Its memory serves the next state, and what was looked up in it stays right.
         spare = self._spare if self._state is None or self._lent else self._state
-        self._put(_state=None, _spare=spare, record=None)
+        self._put(_state=None, _spare=spare)
 
     def _put(self, **values: Any) -> None:
         """Set what is no parameter and no module: `Module` would first look whether it is one, and takes its time."""

@@ -82,7 +82,7 @@ def _scan(drive: Drive, kind: int, membrane: Tensor, decay: Tensor, threshold: T
     if _share(drive) > DENSE_FROM[drive.precision] * narrow:
         made = currents(drive)
         return spread(_from_currents, size[1], made.numel(), made, *ends)
-    # Weights are laid out input by input (see `nn.parameters`), so this transposition moves nothing.
+    # The weights of one input next to each other: .1 ms for 784 × 256, once a chunk.
     weight = drive.weight.detach().t().contiguous()
     rows = (weight if drive.precision == dtype else weight.to(drive.precision).to(dtype)).numpy()
     bias = np.zeros(size[2], rows.dtype) if drive.bias is None else drive.bias.detach().contiguous().numpy()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tracetorch.kernels.cpu.arrays import Traces, per, traces_of
 from tracetorch.kernels.cpu.events import add_step
@@ -18,6 +19,18 @@ from tracetorch.kernels.trace import Trace
 
 MOST = 1 << 21
 """Products `batch × inputs × neurons` beyond which torch's threads are worth their call."""
+
+FEW_WEIGHTS = 1 << 12
+"""At most this many weights are transposed at every step, which takes 1 µs."""
+
+_optimizer_steps = [0]
+
+
+@register_optimizer_step_post_hook
+def _count(*_: Any) -> None:
+    """Counts the steps of all optimizers: torch's fused ones change a weight without changing its `_version`."""
+    _optimizer_steps[0] += 1
+
 
 _NOBODY = {id(None)}
 _address = Tensor.data_ptr
@@ -30,12 +43,16 @@ def stepper(
     raw: Sequence[Tensor],
     constants: Callable[[Any], tuple[tuple[Tensor, ...], Trace]],
 ) -> Stepper | None:
-    """A `Stepper` for the layer; None if its weights lie otherwise than a layer lays them out."""
-    return Stepper(neuron, weight, bias, raw, constants) if weight.t().is_contiguous() else None
+    """A `Stepper` for the layer."""
+    return Stepper(neuron, weight, bias, raw, constants)
 
 
 class Stepper:
     """One step of a layer: everything that does not change from step to step is looked up once.
+
+    The weights of one input lie next to each other in a transposed copy, so that a step adds those of active inputs
+    only. The copy is made again after a change that torch counts, after an optimizer's step, and when a state is bound
+    (`reset`). A layer of more than `FEW_WEIGHTS` weights does not see a write through `weight.data` or NumPy before.
 
     Args:
         neuron: "lif", "li" or "lis".
@@ -58,7 +75,9 @@ class Stepper:
         self._addresses = [tensor.data_ptr() for tensor in self._held]
         self._raw = [tensor.detach().numpy() for tensor in raw]
         self._raw_bytes: list[bytes] = []
-        self._rows = weight.detach().t().numpy()
+        self._weight = weight.detach()
+        self._rows = np.empty((weight.shape[1], weight.shape[0]), self._weight.numpy().dtype)
+        self._copied: Any = None
         self._neurons, self._inputs = weight.shape
         start = weight.new_zeros(self._neurons) if bias is None else bias
         self._room = np.empty((1, 1, self._neurons), self._rows.dtype)
@@ -85,13 +104,23 @@ class Stepper:
         """One step of the state that was bound. Args: x (batch, inputs). Returns: output (batch, neurons)."""
         if [raw.tobytes() for raw in self._raw] != self._raw_bytes:
             self.bind(self.state)
+        self._transpose()
         outputs = np.empty((1, x.shape[0], self._neurons), self._rows.dtype)
         flushed(_step, x.numpy()[None], self._rows, self._bias, self._kind, *self._arrays, outputs, self._room)
         return torch.from_numpy(outputs[0])
 
+    def _transpose(self) -> None:
+        if self._weight.numel() <= FEW_WEIGHTS:
+            np.copyto(self._rows, self._weight.numpy().T)
+            return
+        version = None if self._weight.is_inference() else (self._weight._version, _optimizer_steps[0])
+        if version is None or version != self._copied:
+            torch.from_numpy(self._rows).copy_(self._weight.t())
+            self._copied = version
+
     def bind(self, state: Any) -> None:
         """Look up where a state lies, which the next steps update; and the constants."""
-        self.state = state
+        self.state, self._copied = state, None
         with torch.no_grad():
             (decay, *threshold), trace = self._constants(state)
         constants = (per(decay, self._neurons), per(threshold[0] if threshold else decay, self._neurons))
