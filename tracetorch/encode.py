@@ -30,6 +30,8 @@ class Stream:
             pickled, and sent by a DataLoader's worker, if `make` can: a function of a module, a `functools.partial`.
         steps: how many steps there are.
         shape: (batch, channels) of one step.
+        source: what the steps were made from, if that is to get the gradient of the average input: (batch, channels),
+            or (steps, batch, channels).
     Memory: whatever `make` holds, such as the rates; independent of `steps`.
     Example:
         >>> stream = Stream(lambda start, stop: torch.ones(stop - start, 2, 3), steps=10, shape=(2, 3))
@@ -37,10 +39,16 @@ class Stream:
         [(4, 2, 3), (4, 2, 3), (2, 2, 3)]
     """
 
-    def __init__(self, make: Callable[[int, int], Tensor | Draws], steps: int, shape: tuple[int, int]):
+    def __init__(
+        self,
+        make: Callable[[int, int], Tensor | Draws],
+        steps: int,
+        shape: tuple[int, int],
+        source: Tensor | None = None,
+    ):
         if steps < 1:
             raise ValueError(f"a stream needs at least 1 step, got {steps}")
-        self._make, self.steps, self.shape = make, steps, shape
+        self._make, self.steps, self.shape, self.source = make, steps, shape, source
 
     def chunks(self, size: int) -> Iterator[Tensor]:
         """The steps in order, `size` at a time: tensors of shape (≤ size, batch, channels)."""
@@ -67,7 +75,8 @@ class Stream:
         start, stop, stride = part.indices(self.steps) if isinstance(part, slice) else (0, 0, 0)
         if stride != 1:
             raise ValueError("a stream can only be cut into consecutive steps, such as stream[10:20]")
-        return Stream(partial(_shifted, self._make, start), stop - start, self.shape)
+        source = self.source[start:stop] if self.source is not None and self.source.ndim == 3 else self.source
+        return Stream(partial(_shifted, self._make, start), stop - start, self.shape, source)
 
 
 def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = None) -> Stream:
@@ -81,6 +90,7 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
         samples: whole numbers, (batch,): names for the rows, so that a sample keeps its spikes wherever it stands in a
             batch. The row numbers, if None.
     Returns: a Stream of 0 and 1 in the dtype of `rates`, which may change afterwards: the stream has a copy.
+    Gradient: of the expected input, which is the rate: `net.run(stream)` gives `rates` a gradient if it requires one.
     Raises: ValueError for rates outside [0, 1].
     """
     _check_unit(rates, "rates are spikes per step")
@@ -92,12 +102,14 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
     names = _names(samples, batch, rates)
 
     seed = whole(seed, "seed")
+    source = rates if rates.requires_grad else None
+    rates = rates.detach()
     kept = rates.clone() if varying else kernels.limit_of(rates)
     share = (
         _share(rates, varying) if rates.device.type == "cpu" else 1.0
     )  # only the CPU's kernels use it, and a GPU would wait
     make = partial(_poisson, kept=kept, seed=seed, names=names, dtype=rates.dtype, share=share)
-    return Stream(make, steps, (batch, channels))
+    return Stream(make, steps, (batch, channels), source)
 
 
 def latency(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = None) -> Stream:
@@ -108,9 +120,12 @@ def latency(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = 
         steps: length in steps.
         seed, samples: not used; nothing is drawn.
     Returns: a Stream of 0 and 1 in the dtype of `values`.
-    Raises: ValueError for values outside [0, 1].
+    Raises: ValueError for values outside [0, 1], or that require a gradient: the time of a spike has none here.
     """
     del seed, samples
+    check_tensor(values, "values to encode")
+    if values.requires_grad:
+        raise ValueError("latency gives its values no gradient: use poisson or constant, or give it values.detach()")
     _check_unit(values, "latency codes values")
     _check_shape(values)
     exact = values.to(devices.widest_float(values.device))  # half precision cannot count to more than a few hundred
@@ -130,7 +145,8 @@ def constant(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None =
     """
     del seed, samples
     _check_shape(values)
-    return Stream(partial(_constant, values.clone()), steps, (values.shape[0], values.shape[1]))
+    source = values if values.requires_grad else None
+    return Stream(partial(_constant, values.detach().clone()), steps, (values.shape[0], values.shape[1]), source)
 
 
 ENCODERS = {"poisson": poisson, "latency": latency, "constant": constant}

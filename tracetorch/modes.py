@@ -44,5 +44,11 @@ def unaffected(function: Callable[P, T]) -> Callable[P, T]:
 def check_tensor(value: Any, name: str) -> None:
     """Raises: TypeError for an array or a list where a tensor is meant."""
     if not isinstance(value, Tensor):
-        kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}".removeprefix("builtins.")
-        raise TypeError(f"{name}: expected a torch tensor, got {kind}; torch.as_tensor(value) makes one")
+        raise TypeError(f"{name}: expected a torch tensor, got {kind_of(value)}; torch.as_tensor(value) makes one")
+
+
+def kind_of(value: Any) -> str:
+    """What something is, for a message: "numpy.ndarray", "list", "the class LIF"."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}".removeprefix("builtins.")

@@ -31,7 +31,7 @@ def cross_entropy(output: Tensor, target: Tensor, *, floor: float = 1e-3) -> tup
         )
     raised = output + floor
     loss = -(q * torch.log(raised / (1 + floor))).sum(dim=-1).mean()
-    return loss, -q / raised / _rows(output)
+    return loss, -q / raised.detach() / _rows(output)
 
 
 def cross_entropy_with_logits(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +47,7 @@ def cross_entropy_with_logits(output: Tensor, target: Tensor) -> tuple[Tensor, T
     """
     q = as_distribution(target, output)
     loss = -(q * torch.log_softmax(output, dim=-1)).sum(dim=-1).mean()
-    signal = torch.softmax(output, dim=-1) * q.sum(dim=-1, keepdim=True) - q
+    signal = torch.softmax(output.detach(), dim=-1) * q.sum(dim=-1, keepdim=True) - q
     return loss, signal / _rows(output)
 
 

@@ -19,4 +19,4 @@ def mse(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     Gradient: exact.
     """
     error = output - as_distribution(target, output)
-    return error.square().mean(), 2 * error / max(1, error.numel())
+    return error.square().mean(), 2 * error.detach() / max(1, error.numel())

@@ -41,8 +41,14 @@ def whole_gradients() -> Iterator[None]:
         parameter.backward(gradient)  # torch calls the hooks, and adds to `.grad` in between
 
 
+def accumulate(found: dict[Parameter, Tensor]) -> None:
+    """Add gradients to the `.grad` of their parameters."""
+    for parameter, gradient in found.items():
+        add(parameter, gradient)
+
+
 @torch.no_grad()
-def accumulate(parameter: Parameter, gradient: Tensor | None) -> None:
+def add(parameter: Parameter, gradient: Tensor | None) -> None:
     """Add to a parameter's `.grad`, if there is anything to add.
 
     It lies in memory as the parameter does: torch's fused optimizers go through both side by side, and do not look.

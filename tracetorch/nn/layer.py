@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,9 +16,11 @@ from tracetorch.encode import Stream
 from tracetorch.kernels import Draws, Drive, Sink, Trace
 from tracetorch.modes import check_tensor, unaffected
 from tracetorch.nn import learning
+from tracetorch.nn.autograd import with_gradient
+from tracetorch.nn.gradients import accumulate
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.learning import At
-from tracetorch.nn.running import run_chunks
+from tracetorch.nn.running import run_chunks, source_of
 from tracetorch.nn.state import LayerState
 
 
@@ -118,7 +122,15 @@ class TraceLayer(LayerState, ABC):
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def forward(self, x: Tensor) -> Tensor:
-        """One step. Args: x (batch, in_features). Returns: output (batch, out_features). Builds no graph."""
+        """One step. Args: x (batch, in_features). Returns: output (batch, out_features), with one node of autograd.
+
+        The node's backward pass is the local gradient: see `nn.autograd`. No node under `torch.no_grad()`.
+        """
+        if torch.is_grad_enabled():
+            return with_gradient(self, partial(self._step, x.detach() if isinstance(x, Tensor) else x), x)
+        return self._step(x)
+
+    def _step(self, x: Tensor) -> Tensor:
         stepper = self._stepper
         if stepper is not None and stepper.takes(x) and stepper.is_fresh(self._parameters.values()):
             state = self._state
@@ -143,6 +155,15 @@ class TraceLayer(LayerState, ABC):
         output = self.weight.new_empty(1, x.shape[0], self.out_features)
         self.advance(x[None], Sink(outputs=output))
         return output[0]
+
+    @property
+    def chain(self) -> list[TraceLayer]:
+        """This layer, as the only one of a network."""
+        return [self]
+
+    def own_parameters(self) -> Iterable[torch.nn.Parameter]:
+        """All parameters; faster than `parameters()` where no module lies within."""
+        return (value for _, value in learning.parameters_of(self))
 
     def check_step(self, x: Tensor) -> None:
         """Raises: ValueError unless x has the shape of one step, and lies where the weights do."""
@@ -200,7 +221,8 @@ class TraceLayer(LayerState, ABC):
         self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None
     ) -> Tensor:
         """Many steps; see `Sequential.run`."""
-        return run_chunks([self], self, xs, reduce=reduce, window=window, chunk=chunk)
+        run = partial(run_chunks, [self], self, xs, reduce=reduce, window=window, chunk=chunk)
+        return with_gradient(self, run, source_of(xs))
 
     @property
     def precision(self) -> torch.dtype | None:
@@ -244,4 +266,11 @@ class TraceLayer(LayerState, ABC):
         Returns: dL/d average input, (batch, in_features), the learning signal for what lies below; with a bank,
             (bank, batch, in_features). None if nobody asks.
         """
-        return learning.backward(self, self._state, signal, above, at=at, below=below)
+        found, told = learning.local_gradients(self, self._state, signal.detach(), above, at=at, below=below)
+        accumulate(found)
+        return told
+
+    def local_gradients(self, signal: Tensor, *, below: bool = True) -> tuple[learning.Gradients, Tensor | None]:
+        """The gradient of each parameter, and dL/d average input, (batch, in_features); leaves `.grad` alone."""
+        found, told = learning.local_gradients(self, self._state, signal, None, below=below)
+        return found, told if told is None or told.ndim == 2 else told.sum(dim=0)  # over the stretches of a bank

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.nn.functional import linear
 from tracetorch import functional as F
 from tracetorch.modes import unaffected
 from tracetorch.nn import bank
-from tracetorch.nn.gradients import accumulate, gradients, whole_gradients
+from tracetorch.nn.gradients import gradients
 
 if TYPE_CHECKING:
     from tracetorch.nn.layer import TraceLayer
@@ -40,10 +40,12 @@ def average_input(layer: TraceLayer, state: Any) -> Tensor:
     return F.average_input(trace, decay, state.steps)
 
 
+Gradients = dict[Parameter, Tensor]
+
+
 @unaffected
 @torch.enable_grad()
-@whole_gradients()
-def backward(
+def local_gradients(
     layer: TraceLayer,
     state: Any,
     signal: Tensor,
@@ -51,12 +53,15 @@ def backward(
     *,
     at: At = "output",
     below: bool = True,
-) -> Tensor | None:
-    """Add the gradient to every learnable parameter's `.grad`. Args and Returns: as `TraceLayer.backward`."""
+) -> tuple[Gradients, Tensor | None]:
+    """The gradients of a learning moment. Args: as `TraceLayer.backward`.
+
+    Returns: the gradient of each learnable parameter that has one; and what `TraceLayer.backward` returns.
+    """
     if state is None:
         raise RuntimeError(f"{layer} has seen no input: call net(x) or net.run(xs) before net.backward(signal)")
     _check_signal(layer, signal, state.trace.shape[-2], above)
-    learnable = {name: parameter for name, parameter in _parameters(layer) if parameter.requires_grad}
+    learnable = {name: parameter for name, parameter in parameters_of(layer) if parameter.requires_grad}
     whole, of_current = signal if signal.ndim == 2 else signal.sum(dim=0), steady_map(layer, state.steps, at)
     if layer.learns_by_products:
         return _by_products(layer, state, whole, learnable, at=at, below=below)
@@ -66,18 +71,19 @@ def backward(
         return of_current(average_current(layer, average))
 
     if not len(layer.bank):
-        told = _pull(gives, average, whole, learnable, below=below)
-        return _over_groups(layer, told)
+        found, told = _vjp(gives, average, whole, learnable, below=below)
+        return found, _over_groups(layer, told)
     # Decays learn from the layer's own trace: for each in the bank they would need a slope more.
     decays = {name: learnable.pop(name) for name in list(learnable) if name in ("raw_decay", "raw_trace_decay")}
-    _pull(gives, average, whole, decays, below=False)
+    of_decays, _ = _vjp(gives, average, whole, decays, below=False)
     if signal.ndim == 2 or above is None or not torch.equal(above.bank, layer.bank):
         signal = whole * bank.shares(_reader(layer, above), state.steps, layer.bank)
     averages = bank.average_inputs(state.trace, layer.trace_decay.detach(), state, layer.bank)
-    return _over_groups(layer, _pull(gives, averages, signal, learnable, below=below))
+    found, told = _vjp(gives, averages, signal, learnable, below=below)
+    return of_decays | found, _over_groups(layer, told)
 
 
-def _parameters(layer: TraceLayer) -> Iterable[tuple[str, Parameter]]:
+def parameters_of(layer: TraceLayer) -> Iterable[tuple[str, Parameter]]:
     """`named_parameters`, which takes its time to look for modules within, where there are none."""
     if layer._modules:
         return layer.named_parameters()
@@ -86,30 +92,25 @@ def _parameters(layer: TraceLayer) -> Iterable[tuple[str, Parameter]]:
 
 @torch.no_grad()
 def _by_products(
-    layer: TraceLayer,
-    state: Any,
-    signal: Tensor,
-    learnable: dict[str, Parameter],
-    *,
-    at: At,
-    below: bool,
-) -> Tensor | None:
+    layer: TraceLayer, state: Any, signal: Tensor, learnable: dict[str, Parameter], *, at: At, below: bool
+) -> tuple[Gradients, Tensor | None]:
     """The usual case, a constant average input: autograd goes back to the current; two products do the rest.
 
     The gradient of the weights is computed in their layout, and no graph holds the product.
     """
     if not learnable and not below:
-        return None
+        return {}, None
     average = average_input(layer, state)
     current = average_current(layer, average)
     of_map = {name: parameter for name, parameter in learnable.items() if name not in ("weight", "bias")}
     with torch.enable_grad():
-        delta = cast(Tensor, _pull(steady_map(layer, state.steps, at), current, signal, of_map, below=True))
+        found, delta = _vjp(steady_map(layer, state.steps, at), current, signal, of_map, below=True)
+    assert delta is not None
     if "weight" in learnable:
-        accumulate(layer.weight, delta.t() @ average)
+        found[layer.weight] = delta.t() @ average
     if "bias" in learnable:
-        accumulate(learnable["bias"], delta.sum(dim=0))
-    return delta @ layer.weight if below else None
+        found[learnable["bias"]] = delta.sum(dim=0)
+    return found, delta @ layer.weight if below else None
 
 
 def _over_groups(layer: TraceLayer, below: Tensor | None) -> Tensor | None:
@@ -124,26 +125,25 @@ def steady_map(layer: TraceLayer, steps: Tensor, at: At) -> Callable[[Tensor], T
     return lambda current: through(current, steps)
 
 
-def _pull(
+def _vjp(
     gives: Callable[[Tensor], Tensor],
     average: Tensor,
     signal: Tensor,
     learnable: dict[str, Parameter],
     *,
     below: bool,
-) -> Tensor | None:
+) -> tuple[Gradients, Tensor | None]:
     """Back through `gives`: to the parameters, and to where it begins: an average input, several of them, a current."""
     if below and not average.requires_grad:
         average.requires_grad_()
     sources = [*learnable.values(), average] if below else [*learnable.values()]
     if not sources:
-        return None
+        return {}, None
     output = gives(average)
     # Retained, because a weight that is computed from others has a graph that later moments need.
     found = gradients(output, sources, signal.to(output.dtype), retain_graph=True)
-    for parameter, gradient in zip(learnable.values(), found, strict=False):
-        accumulate(parameter, gradient)
-    return found[-1] if below else None
+    of_parameters = zip(learnable.values(), found, strict=False)
+    return {parameter: one for parameter, one in of_parameters if one is not None}, found[-1] if below else None
 
 
 def _reader(layer: TraceLayer, above: TraceLayer | None) -> Tensor:

@@ -69,6 +69,11 @@ def run_chunks(
     return keep if total is None else (total / (stream.steps - first)).to(weight.dtype)  # type: ignore[return-value]
 
 
+def source_of(xs: Tensor | Stream) -> Tensor | None:
+    """What an input over time was made from, if that is to get a gradient."""
+    return xs.source if isinstance(xs, Stream) else xs if isinstance(xs, Tensor) else None
+
+
 def chunk_steps(layers: list[TraceLayer], batch: int) -> int:
     """How many steps go through a layer at once.
 
@@ -88,7 +93,7 @@ def as_stream(xs: Tensor | Stream, reduce: str | None, window: int | None) -> St
         check_tensor(xs, "run")
         if xs.ndim != 3:
             raise ValueError(f"run expects (time, batch, features), got shape {tuple(xs.shape)}")
-        tensor = xs
+        tensor = xs.detach()
         xs = Stream(lambda start, stop: tensor[start:stop], len(tensor), (tensor.shape[1], tensor.shape[2]))
     if reduce not in (None, "mean"):
         raise ValueError(f'reduce must be None (all outputs) or "mean", got {reduce!r}')

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor
@@ -12,14 +13,15 @@ from torch.nn import Module, ModuleList
 
 from tracetorch.encode import Stream
 from tracetorch.kernels import Draws, Sink
-from tracetorch.modes import unaffected
-from tracetorch.nn.gradients import whole_gradients
+from tracetorch.modes import kind_of
+from tracetorch.nn.autograd import with_gradient
+from tracetorch.nn.gradients import accumulate
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.hooks import has_hooks, pass_on
 from tracetorch.nn.layer import TraceLayer
-from tracetorch.nn.learning import At
+from tracetorch.nn.learning import At, Gradients, local_gradients
 from tracetorch.nn.passing import pass_up
-from tracetorch.nn.running import run_chunks
+from tracetorch.nn.running import run_chunks, source_of
 
 
 class Sequential(Module):
@@ -39,6 +41,12 @@ class Sequential(Module):
         super().__init__()
         if not layers:
             raise ValueError("a network needs at least one layer")
+        for layer in layers:
+            if not isinstance(layer, TraceLayer):
+                raise TypeError(
+                    f"tt.nn.Sequential takes layers of tt.nn, got {kind_of(layer)}; torch.nn.Sequential joins a "
+                    "network with modules of any kind"
+                )
         twice = [layer for at, layer in enumerate(layers) if any(layer is other for other in layers[:at])]
         if twice:
             raise ValueError(f"{twice[0]} is in the network twice: it has one state, and would count each step twice")
@@ -65,7 +73,15 @@ class Sequential(Module):
             layer.precision = dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        """One step. Args: x (batch, in_features). Returns: the last layer's output. Builds no graph."""
+        """One step. Args: x (batch, in_features). Returns: the last layer's output, with one node of autograd.
+
+        The node's backward pass is that of `backward`: see `nn.autograd`. No node under `torch.no_grad()`.
+        """
+        if torch.is_grad_enabled():
+            return with_gradient(self, partial(self._step, x.detach() if isinstance(x, Tensor) else x), x)
+        return self._step(x)
+
+    def _step(self, x: Tensor) -> Tensor:
         first: TraceLayer = next(iter(self))
         if first.weight.is_cuda and all(layer.kernel and not has_hooks(layer) for layer in self):
             self._graph = self._graph or StepGraph(self)
@@ -104,10 +120,9 @@ class Sequential(Module):
             output of all its steps, (time, batch, features). What they return takes the place of these, except where
             `EProp` and `OTTT` run a stretch again to learn from it: they call none. `BPTT` takes all for one chunk.
         """
-        return run_chunks(self, self, xs, reduce=reduce, window=window, chunk=chunk)
+        run = partial(run_chunks, self, self, xs, reduce=reduce, window=window, chunk=chunk)
+        return with_gradient(self, run, source_of(xs))
 
-    @unaffected
-    @whole_gradients()
     def backward(self, signal: Tensor, *, at: At = "output", below: bool = True) -> Tensor | None:
         """Learn, from the last layer to the first; at any time, any number of times.
 
@@ -117,11 +132,23 @@ class Sequential(Module):
             below: whether anything below the network is to learn.
         Returns: dL/d average input of the network, (batch, in_features): the signal for what lies below it, if asked.
         """
-        above, told = None, signal
-        for layer in reversed(list(self)[1:]):
-            told, above, at = cast(Tensor, layer.backward(told, above, at=at)), layer, "output"
-        last = self[0].backward(told, above, at=at, below=below)
-        return last if last is None or last.ndim == 2 else last.sum(dim=0)
+        found, told = self.local_gradients(signal, at=at, below=below)
+        accumulate(found)
+        return told
+
+    def local_gradients(
+        self, signal: Tensor, *, at: At = "output", below: bool = True
+    ) -> tuple[Gradients, Tensor | None]:
+        """As `backward`, but gives the gradients and leaves `.grad` alone."""
+        above, told, found = None, cast("Tensor | None", signal.detach()), Gradients()
+        for layer in reversed(self.chain):
+            asks = below or layer is not self.chain[0]
+            assert told is not None
+            of_layer, told = local_gradients(layer, layer.present, told, above, at=at, below=asks)
+            for parameter, gradient in of_layer.items():  # two layers may share a parameter
+                found[parameter] = found[parameter] + gradient if parameter in found else gradient
+            above, at = layer, "output"
+        return found, told if told is None or told.ndim == 2 else told.sum(dim=0)
 
     def reset(self, lanes: Tensor | None = None) -> None:
         """Forget the state of every layer. Args: lanes: of which samples alone, bool (batch,); of all, if None."""
@@ -142,11 +169,23 @@ class Sequential(Module):
             prefix = f"{at}."
             layer.load_state({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})
 
+    @property
+    def chain(self) -> list[TraceLayer]:
+        """The layers, from the first to the last."""
+        return list(self)
+
     def __iter__(self) -> Iterator[TraceLayer]:
         return iter(self.layers._modules.values())  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __getitem__(self, at: int) -> TraceLayer:
-        return cast(TraceLayer, self.layers[at])
+    @overload
+    def __getitem__(self, at: int) -> TraceLayer: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequential: ...
+    def __getitem__(self, at: int | slice) -> TraceLayer | Sequential:
+        """A layer; or, for a slice, the network of these layers, which shares them."""
+        if isinstance(at, slice):
+            return Sequential(*self.chain[at])
+        return cast("TraceLayer", self.layers[at])

@@ -23,6 +23,8 @@ class LayerState(LayerParameters):
     _state: Any = None
     _spare: Any = None
     _lent = False
+    state_changes = 0
+    """How often the state was forgotten or replaced: with its number of steps, what an output of it is valid for."""
 
     @property
     def state(self) -> Any:
@@ -34,7 +36,7 @@ class LayerState(LayerParameters):
     def state(self, state: Any) -> None:
         if state is not None:
             self._check_state(state._asdict())
-        self._state, self._lent = state, True
+        self._put(_state=state, _lent=True, state_changes=self.state_changes + 1)
 
     @property
     def present(self) -> Any:
@@ -59,7 +61,7 @@ class LayerState(LayerParameters):
             return
         # Its memory serves the next state, and what was looked up in it stays right.
         spare = self._spare if self._state is None or self._lent else self._state
-        self._put(_state=None, _spare=spare)
+        self._put(_state=None, _spare=spare, state_changes=self.state_changes + 1)
 
     def _put(self, **values: Any) -> None:
         """Set what is no parameter and no module: `Module` would first look whether it is one, and takes its time."""
@@ -76,6 +78,7 @@ class LayerState(LayerParameters):
             )
         for value in self.own_state(batch):
             value.masked_fill_(lanes[:, None], 0)
+        self._put(state_changes=self.state_changes + 1)
 
     def save_state(self) -> dict[str, Tensor]:
         """The state as named tensors (copies); empty before the first step. It is no part of `state_dict`."""

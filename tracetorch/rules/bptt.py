@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
+from tracetorch.rules.rule import network_of
 from tracetorch.rules.surrogate import Surrogate, surrogate_of
 from tracetorch.rules.unrolled import learn, run_unrolled
 
@@ -27,7 +28,7 @@ class BPTT:
     """
 
     def __init__(self, net: Sequential, *, surrogate: Surrogate | str = "fast_sigmoid", through_reset: bool = False):
-        self.net, self.surrogate = net, surrogate_of(surrogate, through_reset=through_reset)
+        self.net, self.surrogate = network_of(net), surrogate_of(surrogate, through_reset=through_reset)
         self._output: Tensor | None = None
 
     def begin(self, lanes: Tensor | None = None) -> None:

@@ -15,6 +15,7 @@ from tracetorch.nn.gradients import whole_gradients
 from tracetorch.rules.eligibility import Eligibility
 from tracetorch.rules.passage import Passage, go_through
 from tracetorch.rules.replayed import Recording, check_signal, chunks, record
+from tracetorch.rules.rule import network_of
 from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
 
 
@@ -59,13 +60,13 @@ class EProp:
     ):
         if feedback not in ("symmetric", "random"):
             raise ValueError(f"feedback must be symmetric or random, got {feedback!r}")
-        readout = net[len(net) - 1]
+        readout = network_of(net)[len(net) - 1]
         if not readout.spiking and readout.raw_decay.numel() > 1:
             raise ValueError(
                 "e-prop filters its eligibilities with the readout's decay, and needs a single one, got "
                 f"{readout.raw_decay.numel()}: give network.readout.decay one number, or take rule=trace"
             )
-        self.net, self.feedback, self.surrogate = net, feedback, surrogate_of_step(surrogate)
+        self.net, self.feedback, self.surrogate = network_of(net), feedback, surrogate_of_step(surrogate)
         generator = torch.Generator().manual_seed(whole(seed, "seed"))
         out = readout.out_features
         self._random = [

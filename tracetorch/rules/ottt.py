@@ -11,6 +11,7 @@ from tracetorch.nn import Sequential
 from tracetorch.nn.gradients import whole_gradients
 from tracetorch.rules.passage import Passage, go_through
 from tracetorch.rules.replayed import Recording, check_signal, chunks, record
+from tracetorch.rules.rule import network_of
 from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
 
 
@@ -32,7 +33,7 @@ class OTTT:
     """
 
     def __init__(self, net: Sequential, *, surrogate: Surrogate | str = "fast_sigmoid"):
-        self.net, self.surrogate = net, surrogate_of_step(surrogate)
+        self.net, self.surrogate = network_of(net), surrogate_of_step(surrogate)
         self._recording: Recording | None = None
 
     def begin(self, lanes: Tensor | None = None) -> None:

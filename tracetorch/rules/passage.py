@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tracetorch.nn.gradients import accumulate, gradients
+from tracetorch.nn.gradients import add, gradients
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.rules.surrogate import Surrogate
 from tracetorch.rules.unrolled import using
@@ -97,7 +97,7 @@ def add_gradient(layer: TraceLayer, name: str, value: Tensor | None) -> None:
     """Add to a parameter's `.grad`, if it is learnable and there is anything to add."""
     parameter = getattr(layer, name)
     if parameter is not None and parameter.requires_grad:
-        accumulate(parameter, value)
+        add(parameter, value)
 
 
 def _states(layer: TraceLayer, currents: Tensor, state: Any) -> tuple[Any, Any]:

@@ -32,6 +32,7 @@ class Recording(NamedTuple):
 
 
 @unaffected
+@torch.no_grad()
 def record(net: Sequential, xs: Tensor | Stream, reduce: str | None, window: int | None) -> tuple[Tensor, Recording]:
     """Run over a stretch of time. Returns: its output, as `Sequential.run` gives it, and what it takes to run it again.
 

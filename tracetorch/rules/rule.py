@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from tracetorch.encode import Stream
+from tracetorch.modes import kind_of
 from tracetorch.nn import Sequential
 
 
@@ -27,3 +28,10 @@ class Rule(Protocol):
         Args: signal: dL/d the mean that `forward` gave, (batch, out_features); if it gave every step's output, dL/d the
             last of them. Rules that go back through time take one for every step, too: (time, batch, out_features).
         """
+
+
+def network_of(net: Any) -> Sequential:
+    """Raises: TypeError for what is not a network of `tt.nn`, which no rule could train."""
+    if not isinstance(net, Sequential):
+        raise TypeError(f"a rule takes a network of tt.nn, got {kind_of(net)}: tt.nn.Sequential makes one of layers")
+    return net

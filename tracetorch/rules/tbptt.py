@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
+from tracetorch.rules.rule import network_of
 from tracetorch.rules.surrogate import Surrogate, surrogate_of
 from tracetorch.rules.unrolled import learn, run_unrolled
 
@@ -31,7 +32,7 @@ class TruncatedBPTT:
     ):
         if k != int(k) or k < 1:
             raise ValueError(f"k must be a whole number of steps, at least 1, got {k}")
-        self.net, self.k, self.surrogate = net, int(k), surrogate_of(surrogate, through_reset=through_reset)
+        self.net, self.k, self.surrogate = network_of(net), int(k), surrogate_of(surrogate, through_reset=through_reset)
         self._output: Tensor | None = None
 
     def begin(self, lanes: Tensor | None = None) -> None:

@@ -14,6 +14,7 @@ from tracetorch.nn.gradients import whole_gradients
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.learning import At, average_current, steady_map
 from tracetorch.rules.passage import add_gradient, by_group
+from tracetorch.rules.rule import network_of
 
 
 class ThreeFactor:
@@ -44,7 +45,7 @@ class ThreeFactor:
             raise ValueError(f"decay must be at least 0 and below 1, got {decay:g}")
         if layers not in ("all", "last"):
             raise ValueError(f'layers must be "all" or "last", got {layers!r}')
-        self.net, self.decay, self.layers = net, decay, layers
+        self.net, self.decay, self.layers = network_of(net), decay, layers
         self._kept: dict[
             str, Tensor
         ] = {}  # "1.weight": (batch, out, in), "1.bias": (batch, out), "score": (batch, out)
@@ -61,6 +62,7 @@ class ThreeFactor:
         else:
             self._new = lanes if self._new is None else self._new | lanes
 
+    @torch.no_grad()
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`."""
         return self.net.run(xs, reduce=reduce, window=window)

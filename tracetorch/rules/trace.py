@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
 from tracetorch.nn.learning import At
+from tracetorch.rules.rule import network_of
 
 
 class Trace:
@@ -24,12 +26,13 @@ class Trace:
     """
 
     def __init__(self, net: Sequential):
-        self.net = net
+        self.net = network_of(net)
 
     def begin(self, lanes: Tensor | None = None) -> None:
         """Start a new sequence: forget the state; of some samples alone, if `lanes`, bool (batch,), says which."""
         self.net.reset(lanes)
 
+    @torch.no_grad()
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`."""
         return self.net.run(xs, reduce=reduce, window=window)

@@ -13,7 +13,7 @@ from tracetorch import kernels
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
 from tracetorch.nn import Sequential
-from tracetorch.nn.gradients import accumulate, gradients, whole_gradients
+from tracetorch.nn.gradients import add, gradients, whole_gradients
 from tracetorch.nn.hooks import call_with_hooks
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.running import as_stream
@@ -46,11 +46,12 @@ def run_unrolled(
     if not before:
         outputs = _unroll(net, xs, surrogate)
         return outputs if reduce is None else outputs[-(window or count) :].mean(dim=0)
-    if reduce is None:
-        return torch.cat([net.run(xs[:before]), _unroll(net, xs[before:], surrogate)])
     counted = window or count
     early_counted = max(0, counted - (count - before))  # of the steps without a graph, those that count in the mean
-    early = net.run(xs[:before], reduce="mean", window=max(1, early_counted))
+    with torch.no_grad():
+        early = net.run(xs[:before], reduce=reduce, window=None if reduce is None else max(1, early_counted))
+    if reduce is None:
+        return torch.cat([early, _unroll(net, xs[before:], surrogate)])
     late = _unroll(net, xs[before:], surrogate)[-counted:].sum(dim=0)
     return (late + early * early_counted) / counted
 
@@ -73,7 +74,7 @@ def learn(net: Sequential, output: Tensor | None, signal: Tensor) -> None:
         return
     found = gradients(output, learnable, signal.to(output.dtype))
     for parameter, gradient in zip(learnable, found, strict=True):
-        accumulate(parameter, gradient)
+        add(parameter, gradient)
 
 
 def _unroll(net: Sequential, xs: Tensor | Stream, surrogate: Surrogate) -> Tensor:
