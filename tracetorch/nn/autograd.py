@@ -49,7 +49,7 @@ class _LocalGradient(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     @unaffected
     def backward(ctx: Any, signal: Tensor) -> tuple[Tensor | None, ...]:
         _check_moment(ctx.module, ctx.moment)
