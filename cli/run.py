@@ -10,7 +10,10 @@ import typer
 from tracetorch.cli.arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust
 from tracetorch.cli.errors import UsageError
 
-From = Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Repeat a run and report any difference.")]
+From = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="DIR", help="Repeat the run in DIR in a new folder and report any difference."),
+]
 
 
 def command(
