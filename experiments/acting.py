@@ -11,8 +11,7 @@ from torch import Tensor
 from tracetorch import kernels
 from tracetorch.encode import mix_seed
 from tracetorch.loss import ActorCritic, Reflect
-from tracetorch.rules import ThreeFactor, Trace
-from tracetorch.rules.rule import Rule
+from tracetorch.rules import Rule
 from tracetorch.runs.health import TrainingError
 from tracetorch.runs.records import check_metrics
 from tracetorch.tasks import Environment, Task
@@ -39,8 +38,7 @@ def act(
     output = learner.forward(task.observe(), reduce="mean", window=window)
     action = draw(judge.policy(output), mix_seed(seed, _ACTIONS), update)
     judge.observe(output, action)
-    if isinstance(learner, ThreeFactor):
-        learner.observe(judge.score, at=judge.at)
+    learner.observe(judge.score, at=judge.at)
     outcome = task.act(action)
     if not bool(outcome.reward.isfinite().all()):
         name, given = type(task).__name__, outcome.reward.flatten().tolist()
@@ -59,21 +57,15 @@ def draw(p: Tensor, seed: int, update: int) -> Tensor:
 
 
 def learn(learner: Rule, judge: Reflect | ActorCritic, signal: Tensor) -> None:
-    """Each rule is told what it knows how to use."""
-    if isinstance(learner, ThreeFactor):
-        learner.backward(judge.modulation)
-        if judge.explore:
-            learner.net.backward(judge.bonus, at=judge.at, below=False)
-    elif judge.at == "logits":
-        learner.backward(signal, at="logits")  # type: ignore[call-arg]
-    else:
-        learner.backward(signal)
+    """Add the gradients of a reward."""
+    bonus = judge.bonus if judge.explore else None
+    learner.backward_reward(signal, modulation=judge.modulation, bonus=bonus, at=judge.at)
 
 
 def rehearse(learner: Rule, task: Environment, judge: Reflect | ActorCritic, window: int | None) -> None:
     """Look once without acting, so that parts that do not fit are found before anything is written."""
-    by_synapse, name = isinstance(learner, ThreeFactor), type(learner).__name__
-    if judge.at == "logits" and not by_synapse and not isinstance(learner, Trace):
+    if judge.at == "logits" and not learner.takes_logits:
+        name = type(learner).__name__
         raise ValueError(
             f"{name} takes signals at the output: choose rule=trace or rule=three_factor, or loss.at=output"
         )

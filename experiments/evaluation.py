@@ -13,8 +13,7 @@ from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.loss import cross_entropy, cross_entropy_with_logits, mse
 from tracetorch.nn import Sequential
-from tracetorch.rules import ThreeFactor
-from tracetorch.rules.rule import Rule
+from tracetorch.rules import Rule
 from tracetorch.runs.records import check_metrics
 from tracetorch.runs.report import report, report_play
 from tracetorch.tasks import Environment, Task
@@ -90,8 +89,10 @@ def build(
 
 def check_labels(learner: Rule, task: Task) -> None:
     """Raises: ValueError if the rule cannot learn from labels."""
-    if isinstance(learner, ThreeFactor):
-        raise ValueError(f"ThreeFactor learns from rewards, and {type(task).__name__} gives labels: choose rule=trace")
+    if learner.learns_from == "rewards":
+        raise ValueError(
+            f"{type(learner).__name__} learns from rewards, and {type(task).__name__} gives labels: choose rule=trace"
+        )
 
 
 def made_by(part: Callable[..., Any]) -> Callable[..., Any]:

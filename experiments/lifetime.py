@@ -17,7 +17,7 @@ from tracetorch.experiments.schedule import schedule_of
 from tracetorch.experiments.supervised import parameter_groups, set_precision
 from tracetorch.experiments.teachers import Labelling, Rewarding, Teacher
 from tracetorch.nn import Sequential
-from tracetorch.rules.rule import Rule
+from tracetorch.rules.base import Rule
 from tracetorch.runs.health import check_loss
 from tracetorch.runs.lifetime import Life
 from tracetorch.runs.memory import memory_bytes, memory_through

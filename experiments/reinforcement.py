@@ -19,8 +19,7 @@ from tracetorch.experiments.schedule import count_updates, schedule_of
 from tracetorch.experiments.supervised import parameter_groups, set_precision
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.nn import Sequential
-from tracetorch.rules import EProp, ThreeFactor
-from tracetorch.rules.rule import Rule
+from tracetorch.rules import Rule
 from tracetorch.runs.episodes import Episodes
 from tracetorch.runs.health import check_loss
 from tracetorch.runs.progress import Best, Log
@@ -93,7 +92,7 @@ def main(
     best, log, episodes = Best(patience), Log(["loss", "reward"]), Episodes(task.lanes)
     health = runs.HealthWatch(rewarded=True)
     parts: dict[str, Any] = {"schedule": rate, "best": best, "log": log, "episodes": episodes, "health": health}
-    parts |= {"loss": judge, "task": task} | ({"rule": learner} if isinstance(learner, EProp | ThreeFactor) else {})
+    parts |= {"loss": judge, "task": task, "rule": learner}
     run.planned_updates, update = total, run.restore(net, stepper, **parts)
 
     with run:

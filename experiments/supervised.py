@@ -15,8 +15,7 @@ from tracetorch.diagnostics import Diagnostic, Nothing
 from tracetorch.experiments.evaluation import check_labels
 from tracetorch.experiments.schedule import count_updates, schedule_of
 from tracetorch.nn import Sequential
-from tracetorch.rules import ThreeFactor, Trace
-from tracetorch.rules.rule import Rule
+from tracetorch.rules import Rule
 from tracetorch.runs.health import check_loss
 from tracetorch.runs.progress import Best, Log
 from tracetorch.runs.records import check_metrics
@@ -87,7 +86,7 @@ def main(
     diagnostic = diagnostics(learner, task, loss, window=window, learn_every=learn_every)
     _rehearse(learner, task, loss, window)
     best, log, health = Best(patience), Log(["loss", *task.metrics]), runs.HealthWatch()
-    parts = {"schedule": rate, "best": best, "log": log, "health": health}
+    parts = {"schedule": rate, "best": best, "log": log, "health": health, "rule": learner}
     run.planned_updates, update = total, run.restore(net, stepper, **parts)
 
     with run:
@@ -160,7 +159,7 @@ def set_precision(learner: Rule, precision: str) -> None:
     """Raises: ValueError if the rule would learn from other spikes than those of the rounded weights."""
     if precision == "float32":
         return
-    if not isinstance(learner, Trace | ThreeFactor):
+    if not learner.takes_precision:
         name = type(learner).__name__
         raise ValueError(f"train.precision={precision} needs rule=trace: {name} computes in float32")
     learner.net.precision = torch.bfloat16

@@ -11,8 +11,7 @@ from torch import Tensor
 from tracetorch.experiments.acting import act, learn, rehearse
 from tracetorch.experiments.evaluation import check_labels
 from tracetorch.loss import ActorCritic, Reflect
-from tracetorch.rules import ThreeFactor, Trace
-from tracetorch.rules.rule import Rule
+from tracetorch.rules import Rule
 from tracetorch.runs.episodes import Episodes
 from tracetorch.runs.moments import Moments, PutBy
 from tracetorch.tasks import Environment, RewardedTask, Switching, Task
@@ -77,7 +76,7 @@ class Rewarding:
         window: int | None,
         seed: int,
     ):
-        if not isinstance(learner, Trace | ThreeFactor):
+        if not learner.is_online:
             raise ValueError(
                 f"{type(learner).__name__} needs sequences with an end, and a lifetime has none: "
                 "choose rule=trace or rule=three_factor"
@@ -91,7 +90,7 @@ class Rewarding:
         self.moments, self.window, self.seed = moments, window, seed
         self.put_by, self.episodes = PutBy(task.lanes), Episodes(task.lanes)
         self.parts: dict[str, Any] = {"loss": judge, "task": task, "put_by": self.put_by, "episodes": self.episodes}
-        self.parts |= {"rule": learner} if isinstance(learner, ThreeFactor) else {}
+        self.parts["rule"] = learner
 
     @property
     def phase(self) -> int:
@@ -145,13 +144,13 @@ class Labelling:
         window: int | None,
     ):
         check_labels(learner, task)
-        if not isinstance(learner, Trace):
+        if not learner.is_online:
             raise ValueError(
                 f"{type(learner).__name__} needs sequences with an end, and a lifetime has none: choose rule=trace"
             )
         self.task, self.learner, self.loss, self.stepper = task, learner, loss, stepper
         self.moments, self.window, self.merit = moments, window, task.metrics[0]
-        self.parts: dict[str, Any] = {}
+        self.parts: dict[str, Any] = {"rule": learner}
         self._number = 0
 
     @property

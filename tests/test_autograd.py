@@ -122,7 +122,7 @@ def test_a_layer_in_front_of_an_ordinary_module_learns_patterns():
 
 
 def reconstruction(*, learns: bool) -> float:
-    """An encoder gives rates, a spiking network reconstructs what was encoded. Returns: the loss over the last updates."""
+    """An encoder gives rates; a spiking network reconstructs what it encoded. Returns: the last updates' mean loss."""
     torch.manual_seed(0)
     values = torch.rand(32, 8)
     encoder, net = nn.Sequential(nn.Linear(8, 3), nn.Sigmoid()), Sequential(LIF(3, 64), LI(64, 8, decay=0.8))

@@ -53,7 +53,7 @@ def test_fact_1_says_how_a_membrane_depends_on_its_decay_spikes_held_constant(de
     trace, slope = (torch.zeros(3, OUT, dtype=torch.float64) for _ in range(2))
     xs, d = random_spikes(60), layer.decay
     for x in xs:
-        spikes = layer(x)
+        spikes = layer(x).detach()
         after = d * after + x @ layer.weight.T - layer.threshold * spikes
         slope, trace = F.trace_step(trace, slope, d.detach()), F.trace_step(spikes, trace, d.detach())
     close(after.detach(), layer.state.membrane)

@@ -25,7 +25,7 @@ def test_batches_of_unequal_size_are_averaged_by_trial():
     outputs, targets = [], []
     for batch in task.held_out("validation"):
         rule.net.reset()
-        outputs.append(rule.net.run(batch.xs, reduce="mean"))
+        outputs.append(rule.net.run(batch.xs, reduce="mean").detach())
         targets.append(batch.target)
     output, target = torch.cat(outputs), torch.cat(targets)
     assert found.means["loss"] == pytest.approx(float(loss.cross_entropy(output, target)[0]), rel=1e-5)

@@ -235,7 +235,6 @@ def test_any_input_is_taken_as_on_the_plain_road(row, change, monkeypatch):
     outputs = [mine(change(x)) for x in xs]
     plain(monkeypatch)
     wanted = [theirs(change(x)) for x in xs]
-    assert not any(output.requires_grad for output in outputs)
     same(row, torch.stack(outputs), torch.stack(wanted))
     same_state(mine, theirs)
 

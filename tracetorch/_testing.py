@@ -23,7 +23,7 @@ from torch import Tensor
 from tracetorch.encode import Stream
 from tracetorch.nn import LI, LIF, LIS, Sequential
 from tracetorch.rules.agreement import Gradients, Lesson, agreement, gradient_by_rule
-from tracetorch.rules.rule import Rule
+from tracetorch.rules.base import Rule
 from tracetorch.rules.surrogate import Surrogate
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from tracetorch.encode import Stream
 from tracetorch.rules import BPTT
 from tracetorch.rules.agreement import Agreement, Lesson, agreements, gradient_by_rule, gradient_through_time
-from tracetorch.rules.rule import Rule
+from tracetorch.rules.base import Rule
 from tracetorch.rules.scored import lesson_of_scores
 from tracetorch.rules.surrogate import surrogate_of
 from tracetorch.runs import Run

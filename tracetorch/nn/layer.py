@@ -54,6 +54,9 @@ class TraceLayer(LayerState, ABC):
     spiking: bool = False
     """Whether the outputs are spikes: 0 and 1, so that none at all means that the layer is dead."""
 
+    decays_alone = False
+    """Whether a step passes on to the next only the membrane, times `decay`, less what a spike takes from it."""
+
     surrogate: F.Surrogate | None = None  # for `functional.lif_step`; set by rules that go back through time
 
     # ── what a neuron says ──────────────────────────────────────────────────────────────────────────────────────────

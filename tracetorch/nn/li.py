@@ -28,6 +28,7 @@ class LI(TraceLayer):
 
     state_type = F.LIState
     kernel = "li"
+    decays_alone = True
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class LIF(TraceLayer):
     state_type = F.LIFState
     kernel = "lif"
     spiking = True
+    decays_alone = True
     raw_threshold: Parameter
 
     def __init__(

@@ -28,6 +28,7 @@ class LIS(TraceLayer):
 
     state_type = F.LIState
     kernel = "lis"
+    decays_alone = True
 
     def __init__(
         self,

@@ -1,10 +1,10 @@
 """How a network learns: each rule has `begin()`, `forward(xs)` and `backward(signal)` over the same layers."""
 
-from tracetorch.rules.bptt import BPTT
+from tracetorch.rules.base import Rule
+from tracetorch.rules.bptt import BPTT, TruncatedBPTT
 from tracetorch.rules.eprop import EProp
 from tracetorch.rules.ottt import OTTT
-from tracetorch.rules.tbptt import TruncatedBPTT
 from tracetorch.rules.three_factor import ThreeFactor
 from tracetorch.rules.trace import Trace
 
-__all__ = ["BPTT", "OTTT", "EProp", "ThreeFactor", "Trace", "TruncatedBPTT"]
+__all__ = ["BPTT", "OTTT", "EProp", "Rule", "ThreeFactor", "Trace", "TruncatedBPTT"]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
+from tracetorch.rules.base import Rule
 from tracetorch.rules.bptt import BPTT
-from tracetorch.rules.rule import Rule
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(output, target) to (loss, signal)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -10,16 +11,17 @@ from torch import Tensor
 from tracetorch.encode import Stream
 from tracetorch.kernels.counter import whole
 from tracetorch.modes import unaffected
-from tracetorch.nn import Sequential
+from tracetorch.nn import Sequential, TraceLayer
 from tracetorch.nn.gradients import whole_gradients
+from tracetorch.nn.learning import At
+from tracetorch.rules.base import Rule, check_at, needs_decay_alone, run_only
 from tracetorch.rules.eligibility import Eligibility
 from tracetorch.rules.passage import Passage, go_through
 from tracetorch.rules.replayed import Recording, check_signal, chunks, record
-from tracetorch.rules.rule import network_of
 from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
 
 
-class EProp:
+class EProp(Rule):
     """Learn from eligibility traces and a signal that the readout broadcasts.
 
         e = ψ·x̂ᵀ,    x̂ ← β·x̂ + x,    ē ← κ·ē + e          for every synapse of a hidden layer
@@ -60,13 +62,14 @@ class EProp:
     ):
         if feedback not in ("symmetric", "random"):
             raise ValueError(f"feedback must be symmetric or random, got {feedback!r}")
-        readout = network_of(net)[len(net) - 1]
+        super().__init__(net)
+        readout = net[len(net) - 1]
         if not readout.spiking and readout.raw_decay.numel() > 1:
             raise ValueError(
                 "e-prop filters its eligibilities with the readout's decay, and needs a single one, got "
                 f"{readout.raw_decay.numel()}: give network.readout.decay one number, or take rule=trace"
             )
-        self.net, self.feedback, self.surrogate = network_of(net), feedback, surrogate_of_step(surrogate)
+        self.feedback, self.surrogate = feedback, surrogate_of_step(surrogate)
         generator = torch.Generator().manual_seed(whole(seed, "seed"))
         out = readout.out_features
         self._random = [
@@ -75,9 +78,12 @@ class EProp:
         self._recording: Recording | None = None
         self._eligibilities = self._none_yet()
 
+    def supports(self, layer: TraceLayer) -> str:
+        return needs_decay_alone(layer)
+
     def begin(self, lanes: Tensor | None = None) -> None:
         """Start a new sequence: forget the state, and the eligibilities with it; of some samples alone, if `lanes`."""
-        self.net.reset(lanes)
+        super().begin(lanes)
         if lanes is None:
             self._recording, self._eligibilities = None, self._none_yet()
             return
@@ -93,18 +99,19 @@ class EProp:
         """
         if not torch.is_grad_enabled():
             self._recording, self._eligibilities = None, self._none_yet()
-            return self.net.run(xs, reduce=reduce, window=window)
+            return run_only(self, xs, reduce, window)
         self._remember_unlearnt()
         output, self._recording = record(self.net, xs, reduce, window)
         return output
 
-    def backward(self, signal: Tensor) -> None:
+    def backward(self, signal: Tensor, *, at: At = "output") -> None:
         """Add to the gradient of every learnable parameter, once for each `forward`.
 
         Args: signal: dL/d the mean that `forward` gave; or, if that was every step's output, dL/d the last one:
             (batch, out_features).
         Raises: RuntimeError if nothing was run since; ValueError for a signal of another shape.
         """
+        check_at(self, at)
         recording = check_signal(self.net, self._recording, signal)
         self._recording = None
         self._replay(recording, signal)
@@ -113,9 +120,9 @@ class EProp:
         """The eligibilities, for a checkpoint; to be written right after a learning moment."""
         return {"eligibilities": [eligibility.state_dict() for eligibility in self._eligibilities]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
-        for eligibility, found in zip(self._eligibilities, state["eligibilities"], strict=True):
+        for eligibility, found in zip(self._eligibilities, state.get("eligibilities", ()), strict=True):
             eligibility.load_state_dict(found)
 
     def _remember_unlearnt(self) -> None:

@@ -7,15 +7,16 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
-from tracetorch.nn import Sequential
+from tracetorch.nn import Sequential, TraceLayer
 from tracetorch.nn.gradients import whole_gradients
+from tracetorch.nn.learning import At
+from tracetorch.rules.base import Rule, check_at, needs_decay_alone, run_only
 from tracetorch.rules.passage import Passage, go_through
 from tracetorch.rules.replayed import Recording, check_signal, chunks, record
-from tracetorch.rules.rule import network_of
 from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
 
 
-class OTTT:
+class OTTT(Rule):
     """Learn at every step, from the signal at that step and the traces of what came in.
 
         δ of the last layer: dL/d output through that step; below: δ ← (δ·W) through the surrogate of that step
@@ -33,38 +34,43 @@ class OTTT:
     """
 
     def __init__(self, net: Sequential, *, surrogate: Surrogate | str = "fast_sigmoid"):
-        self.net, self.surrogate = network_of(net), surrogate_of_step(surrogate)
+        super().__init__(net)
+        self.surrogate = surrogate_of_step(surrogate)
         self._recording: Recording | None = None
+
+    def supports(self, layer: TraceLayer) -> str:
+        return needs_decay_alone(layer)
 
     def begin(self, lanes: Tensor | None = None) -> None:
         """Start a new sequence: forget the state."""
-        self.net.reset(lanes)
+        super().begin(lanes)
         self._recording = None
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`. `xs` is read again by `backward`."""
         if not torch.is_grad_enabled():
             self._recording = None
-            return self.net.run(xs, reduce=reduce, window=window)
+            return run_only(self, xs, reduce, window)
         output, self._recording = record(self.net, xs, reduce, window)
         return output
 
     @unaffected
     @whole_gradients()
-    def backward(self, signal: Tensor) -> None:
+    def backward(self, signal: Tensor, *, at: At = "output") -> None:
         """Add to the gradient of every learnable parameter, once for each `forward`.
 
         Args: signal: dL/d the mean that `forward` gave; or, if that was every step's output, dL/d the last one:
             (batch, out_features).
         Raises: RuntimeError if nothing was run since; ValueError for a signal of another shape.
         """
+        check_at(self, at)
         xs, first, share, _, between = check_signal(self.net, self._recording, signal)
         states = list(between)
         for _, part in chunks(xs[first:]):
             passages, value = list[Passage](), part.to(self.net[0].weight.dtype)
-            for at, layer in enumerate(self.net):
-                passages.append(go_through(layer, value, states[at], self.surrogate))
-                states[at], value = passages[at].after, passages[at].outputs
+            for number, layer in enumerate(self.net):
+                passages.append(go_through(layer, value, states[number], self.surrogate))
+                states[number], value = passages[number].after, passages[number].outputs
             delta = (signal * share).repeat(len(part), 1)
             for passage in reversed(passages):
                 delta = passage.pull(delta)

@@ -12,7 +12,6 @@ from tracetorch.encode import Stream
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.loss.policy import log_of
 from tracetorch.rules.agreement import Lesson
-from tracetorch.rules.three_factor import ThreeFactor
 
 
 def lesson_of_scores(
@@ -46,12 +45,8 @@ def lesson_of_scores(
         judge.observe(output, action)
         score = judge.score.clone()
         score[:, score.shape[1] - judge.values :] = 0
-        if isinstance(rule, ThreeFactor):
-            rule.observe(score, at=judge.at)
-            rule.backward(torch.full_like(score[:, 0], -1 / len(score)))
-        elif judge.at == "logits":
-            rule.backward(-score / len(score), at="logits")
-        else:
-            rule.backward(-score / len(score))
+        rule.observe(score, at=judge.at)
+        modulation = torch.full_like(score[:, 0], -1 / len(score))
+        rule.backward_reward(-score / len(score), modulation=modulation, bonus=None, at=judge.at)
 
     return Lesson(xs, action, loss, window, teach=teach)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import torch
@@ -13,11 +14,11 @@ from tracetorch.nn import Sequential
 from tracetorch.nn.gradients import whole_gradients
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.learning import At, average_current, steady_map
+from tracetorch.rules.base import Rule
 from tracetorch.rules.passage import add_gradient, by_group
-from tracetorch.rules.rule import network_of
 
 
-class ThreeFactor:
+class ThreeFactor(Rule):
     """Learn from an eligibility of every synapse, once it is known how good it was what they did.
 
         e ← λ·e + δ·āᵀ,    δ = ∂(score·output)/∂current        at every action, when `observe` is told its score
@@ -40,12 +41,16 @@ class ThreeFactor:
         doi:10.3389/fncir.2018.00053.
     """
 
+    takes_logits = is_online = takes_precision = True
+    learns_from = "rewards"
+
     def __init__(self, net: Sequential, *, decay: float = 0.0, layers: Literal["all", "last"] = "all"):
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be at least 0 and below 1, got {decay:g}")
         if layers not in ("all", "last"):
             raise ValueError(f'layers must be "all" or "last", got {layers!r}')
-        self.net, self.decay, self.layers = network_of(net), decay, layers
+        super().__init__(net)
+        self.decay, self.layers = decay, layers
         self._kept: dict[
             str, Tensor
         ] = {}  # "1.weight": (batch, out, in), "1.bias": (batch, out), "score": (batch, out)
@@ -56,7 +61,7 @@ class ThreeFactor:
 
         Args: lanes: of which samples alone, bool (batch,); of all, if None.
         """
-        self.net.reset(lanes)
+        super().begin(lanes)
         if lanes is None:
             self._kept, self._new = {}, None
         else:
@@ -93,12 +98,15 @@ class ThreeFactor:
     @unaffected
     @torch.no_grad()
     @whole_gradients()
-    def backward(self, modulation: Tensor) -> None:
+    def backward(self, modulation: Tensor, *, at: At = "output") -> None:
         """Add to the gradient of weights and biases; at any time, any number of times.
 
-        Args: modulation: what the actions were worth, as dL/d score: (batch,).
+        Args:
+            modulation: the factor that the reward gives each sample's scores, dL/d log p, (batch,).
+            at: not used: `observe` was told at what a score is a derivative.
         Raises: RuntimeError before the first action.
         """
+        del at
         if not self._kept:
             raise RuntimeError("no score was observed since the start: call rule.observe(score) before rule.backward")
         for name, kept in self._kept.items():
@@ -112,12 +120,20 @@ class ThreeFactor:
             for layer in list(self.net)[-2::-1]:
                 told, above = cast(Tensor, layer.backward(told, above)), layer
 
+    def backward_reward(self, signal: Tensor, *, modulation: Tensor, bonus: Tensor | None, at: At) -> None:
+        del signal
+        self.backward(modulation)
+        if bonus is not None:
+            self.net.backward(bonus, at=at, below=False)
+
     def state_dict(self) -> dict[str, Any]:
         """The eligibilities, for a checkpoint."""
         return {"kept": {n: v.clone() for n, v in self._kept.items()}, "new": self._new, "at": getattr(self, "_at", "")}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
+        if not state:
+            return
         where = self.net[0].weight.device
         self._kept = {name: value.to(where) for name, value in state["kept"].items()}
         self._new, self._at = None if state["new"] is None else state["new"].to(where), state["at"]

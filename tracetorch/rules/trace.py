@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
-from tracetorch.nn import Sequential
 from tracetorch.nn.learning import At
-from tracetorch.rules.rule import network_of
+from tracetorch.rules.base import Rule
 
 
-class Trace:
+class Trace(Rule):
     """Learn from the trace of each layer's input, and from nothing else of the past.
 
     Args: net: any network of `tt.nn`.
@@ -25,12 +24,7 @@ class Trace:
         Zipser (1989), doi:10.1162/neco.1989.1.2.270.
     """
 
-    def __init__(self, net: Sequential):
-        self.net = network_of(net)
-
-    def begin(self, lanes: Tensor | None = None) -> None:
-        """Start a new sequence: forget the state; of some samples alone, if `lanes`, bool (batch,), says which."""
-        self.net.reset(lanes)
+    takes_logits = is_online = takes_precision = True
 
     @torch.no_grad()
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
@@ -38,5 +32,5 @@ class Trace:
         return self.net.run(xs, reduce=reduce, window=window)
 
     def backward(self, signal: Tensor, *, at: At = "output") -> None:
-        """Add to the gradient of every learnable parameter; see `Sequential.backward`."""
+        """Add to the gradient of every trainable parameter; see `Sequential.backward`."""
         self.net.backward(signal, at=at, below=False)

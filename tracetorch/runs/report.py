@@ -13,7 +13,7 @@ from tracetorch import plot, runs
 from tracetorch.files import WriteError
 from tracetorch.nn import Sequential
 from tracetorch.printable import printable
-from tracetorch.rules.rule import Rule
+from tracetorch.rules.base import Rule
 from tracetorch.runs.failure import sentence
 from tracetorch.runs.learnt import decays, guessing
 from tracetorch.tasks.environment import Environment

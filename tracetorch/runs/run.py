@@ -44,6 +44,10 @@ class Resumable(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
+_WITHOUT_STATE_ONCE = {"rule"}
+"""Parts that earlier versions saved only if they had a state."""
+
+
 class Run:
     """A run: not on disk until it is entered, whole on disk whenever it ends.
 
@@ -149,7 +153,8 @@ class Run:
         found = load_checkpoint(path, net, optimizer)
         try:
             for name, part in parts.items():
-                part.load_state_dict(found["parts"][name])
+                if name in found["parts"] or name not in _WITHOUT_STATE_ONCE:
+                    part.load_state_dict(found["parts"][name])
             restore_random(found["random"])
             self.timings, self._wall_before = dict(found["timings"]), found["wall_seconds"]
             self._kept_records, self._restored, self._run_id = found["records"], found["update"], found.get("run_id")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tracetorch.rules.rule import Rule
+from tracetorch.rules.base import Rule
 from tracetorch.tasks.task import Task, Trials
 
 

@@ -1,0 +1,116 @@
+"""What a learning rule is: all that a training loop may ask of one, so that no loop knows which rule it runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tracetorch.encode import Stream
+from tracetorch.modes import kind_of
+from tracetorch.nn import Sequential, TraceLayer
+from tracetorch.nn.learning import At
+
+
+class Rule(ABC):
+    """Computes the gradients of a network. All rules train the same layers, from the same weights and spikes.
+
+    A rule of one's own is a subclass with `forward` and `backward`. If it has a state besides the network's, it
+    overrides `begin`, `state_dict` and `load_state_dict`, too: then a run with it can be resumed exactly.
+
+    Args: net: any network of `tt.nn` whose layers the rule supports.
+    Raises: TypeError for anything but a network; ValueError for a layer that the rule would train wrongly.
+    """
+
+    takes_logits = False
+    """Whether `backward` takes signals at the logits, `at="logits"`."""
+    is_online = False
+    """Whether it learns at any time from a stream without an end. Other rules need sequences with an end."""
+    takes_precision = False
+    """Whether it learns from the spikes of rounded weights (`net.precision`)."""
+    learns_from = "labels and rewards"
+    """"labels and rewards", or "rewards" alone."""
+
+    def __init__(self, net: Sequential):
+        if not isinstance(net, Sequential):
+            raise TypeError(
+                f"a rule takes a network of tt.nn, got {kind_of(net)}: tt.nn.Sequential makes one of layers"
+            )
+        for layer in net:
+            if reason := self.supports(layer):
+                raise ValueError(f"{type(self).__name__} would train {layer} wrongly: {reason}")
+        self.net = net
+
+    def supports(self, layer: TraceLayer) -> str:
+        """Why the rule would train a layer wrongly; "" if it trains it as its docstring says."""
+        del layer
+        return ""
+
+    def begin(self, lanes: Tensor | None = None) -> None:
+        """Start a new sequence: forget the state; of some samples alone, if `lanes`, bool (batch,), says which."""
+        self.net.reset(lanes)
+
+    @abstractmethod
+    def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
+        """Run over a stretch of time; see `Sequential.run`. Returns: the output, without a graph."""
+
+    @abstractmethod
+    def backward(self, signal: Tensor, *, at: At = "output") -> None:
+        """Add to the gradient of every trainable parameter.
+
+        Args:
+            signal: dL/d the mean that `forward` gave, (batch, out_features); if it gave every step's output, dL/d the
+                last of them. Rules that go back through time also take one for every step, (time, batch, out_features).
+            at: what the signal is the derivative with respect to: "output", or "logits" if `takes_logits`.
+        """
+
+    def observe(self, score: Tensor, *, at: At) -> None:  # noqa: B027 (an option, not a duty)
+        """Take note of an action when it is chosen. Rules that keep no record of actions do nothing.
+
+        Args: score: d log p(action)/d output, or /d logits as `at` says, (batch, out_features).
+        """
+
+    def backward_reward(self, signal: Tensor, *, modulation: Tensor, bonus: Tensor | None, at: At) -> None:
+        """Add to the gradients after a reward.
+
+        Args:
+            signal: what the loss for rewards makes of it, bonus included, (batch, out_features).
+            modulation: the factor that the reward gives each sample's scores, (batch,).
+            bonus: the part of the signal that does not depend on the reward, such as an entropy bonus; None if none.
+            at: what signal and bonus are derivatives with respect to.
+        """
+        del modulation, bonus
+        self.backward(signal, at=at)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the rule remembers besides the network's state, for a checkpoint."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        del state
+
+
+def check_at(rule: Rule, at: At) -> None:
+    """Raises: ValueError for a signal at the logits, if the rule takes none."""
+    if at != "output" and not rule.takes_logits:
+        raise ValueError(f'{type(rule).__name__} takes signals at the output, got at="{at}"')
+
+
+def needs_decay_alone(layer: TraceLayer) -> str:
+    """Why a rule that carries effects over time by the membrane's decay cannot train a layer; "" if it can."""
+    if layer.decays_alone:
+        return ""
+    return (
+        "it takes the membrane's decay for all that one step passes on to the next (a neuron of which that is true "
+        "says so by `decays_alone = True`); choose rule=trace or rule=bptt"
+    )
+
+
+@torch.no_grad()
+def run_only(rule: Rule, xs: Tensor | Stream, reduce: str | None, window: int | None) -> Tensor:
+    """The network's output, of which the rule keeps nothing."""
+    return rule.net.run(xs, reduce=reduce, window=window)
