@@ -327,8 +327,63 @@ def test_a_full_disk_is_told_as_what_it_is_and_leaves_no_folder(here, monkeypatc
 
 def test_an_output_folder_that_exists_is_named(here):
     Path("r").mkdir()
-    with pytest.raises(UsageError, match=r"output\.dir=.*r exists already; name another folder"):
+    Path("r/mine").write_text("mine")
+    Path("empty").mkdir()
+    Path("link").symlink_to("empty")
+    for name in ("r", "link"):
+        with pytest.raises(UsageError, match=rf"output\.dir=.*{name} exists already; name another folder"):
+            conclude(run := make(exactly=Path(name)), 1, run.__enter__)
+    assert sorted(path.name for path in here.rglob("*")) == ["empty", "link", "mine", "r"]
+
+
+def test_an_empty_folder_is_taken_and_given_back_empty(here):
+    """A run that is killed between making its folder and locking it leaves one."""
+    Path("r").mkdir()
+    with pytest.raises(TypeError), make(files={"overrides.yaml": "", "config.yaml": None}):
+        pass
+    assert list(here.iterdir()) == [here / "r"] and list(Path("r").iterdir()) == []
+    with make() as run:
+        pass
+    assert facts(run)["status"] == "completed"
+
+
+@pytest.mark.parametrize("when", ["at work", "done"])
+def test_of_two_runs_that_find_the_same_empty_folder_one_gets_it(here, monkeypatch, when):
+    Path("r").mkdir()
+    reserve, others = RunFolder.reserve, []
+
+    def late(*words):
+        folder = reserve(*words)
+        if not others:
+            others.append(make())
+            others[0].__enter__()
+            others[0].record({"update": 1})
+            if when == "done":
+                others[0].__exit__(None, None, None)
+        return folder
+
+    monkeypatch.setattr(RunFolder, "reserve", late)
+    phrase = "another process is at work in" if when == "at work" else "exists already; name another folder"
+    with pytest.raises(UsageError, match=phrase):
         conclude(run := make(), 1, run.__enter__)
+    if when == "at work":
+        others[0].__exit__(None, None, None)
+    assert facts(others[0])["status"] == "completed" and others[0].folder.records() == [{"update": 1}]
+
+
+@pytest.mark.parametrize(("name", "left"), [("sweep", ".sweep.json.4711"), ("study", ".study.json.4711")])
+@pytest.mark.parametrize("moment", ["made", "locked", "half written"])
+def test_a_sweep_or_study_that_was_killed_before_its_file_is_begun_again(here, name, left, moment):
+    words = ("run", "-m", *CLICKS, "seed=0", "output.dir=sweep")
+    if name == "study":
+        pytest.importorskip("optuna", reason="the extra tune is not installed")
+        words = ("tune", "search=learning_rate", *CLICKS, "--trials", "1", "--study", "study")
+    Path(name).mkdir()
+    for file in {"made": (), "locked": (".lock",), "half written": (".lock", left)}[moment]:
+        Path(name, file).write_text("")
+    ended = tracetorch(*words)
+    assert ended.exit_code == 0, ended.output
+    assert Path(name, f"{name}.json").exists() and not Path(name, left).exists()
 
 
 def test_a_folder_of_a_run_that_was_killed_before_its_config_is_taken_again(here):

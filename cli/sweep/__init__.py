@@ -37,11 +37,15 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
     """
     from tracetorch.runs.folder import RunFolder
     from tracetorch.runs.identity import hash_of
+    from tracetorch.runs.lock import BusyError
 
     planned = plan(typed, config_dir, trust)
     identity = hash_of([job.id for job in planned.jobs])
     try:
         folder = RunFolder.reserve(planned.root, f"{planned.experiment}/sweeps", identity, planned.exactly)
+        lock = folder.take()
+    except BusyError as error:
+        raise UsageError(f"{error}; wait for it, or stop it first") from error
     except FileExistsError as error:
         where = planned.exactly
         is_sweep = planned.exactly is not None and (planned.exactly / FILE).exists()
@@ -54,6 +58,8 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
     except OSError as error:
         folder.remove()
         raise UsageError(f"cannot write to {folder.path}: {error.strerror}") from error
+    finally:
+        lock.release()
     return _go(planned, folder.path, planned.jobs, fail_fast)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain
 from tracetorch.cli.terminal import say
-from tracetorch.cli.tuning.place import FILE, Begun, read, reserve
+from tracetorch.cli.tuning.place import FILE, Begun, is_being_begun, read, reserve
 from tracetorch.cli.tuning.ready import Composer, ready
 from tracetorch.cli.tuning.search import read as read_search
 from tracetorch.cli.tuning.search import split
@@ -37,7 +37,7 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
     Returns: the exit code.
     Raises: UsageError, with nothing left on disk.
     """
-    if folder is None or not folder.exists():
+    if folder is None or not folder.exists() or (typed and is_being_begun(folder)):
         try:
             return _begin(typed, trials, folder)
         except FileExistsError:  # another process was quicker

@@ -22,7 +22,7 @@ from tracetorch.runs.failure import named
 from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.identity import facts_of
 from tracetorch.runs.interrupt import Interrupt, Stopped
-from tracetorch.runs.lock import BusyError, Lock
+from tracetorch.runs.lock import Lock
 from tracetorch.runs.memory import TrainingMemory, costs, peak_memory_bytes
 from tracetorch.runs.records import plain, to_csv
 from tracetorch.runs.rubbish import remove_killed_evaluations
@@ -206,16 +206,11 @@ class Run:
             remove_killed_evaluations(self._root / self._below)
         with writing():
             self.folder = RunFolder.reserve(self._root, self._below, facts_of(self.config)["id"], self._exactly)
+            self._lock = self.folder.take()
         try:
             with writing():
-                self._lock = Lock(self.folder.path)
-                remove_remains(self.folder.path)
-                for name in self._files:
-                    (self.folder.path / name).unlink(missing_ok=True)
                 self._write_missing()
                 self._write_facts("running")
-        except BusyError:  # another process has taken the same abandoned folder: it stays
-            raise
         except BaseException:
             self.release()
             with suppress(OSError):
