@@ -58,8 +58,7 @@ def execute(
     """
     config, output = composed.config, composed.config["output"]
     with contained() as base:
-        with parts_at_work():
-            check(config)
+        check(config)
         if again is not None:
             check_unchanged(again, config)
 
@@ -117,24 +116,12 @@ def contained() -> Iterator[Path]:
             os.chdir(base)
 
 
-@contextmanager
-def parts_at_work(name: str = "") -> Iterator[None]:
-    """Refuse a part that exits the process before its run has begun. Raises: UsageError. Args: name: of the part."""
-    try:
-        yield
-    except (SystemExit, GeneratorExit) as error:
-        from tracetorch.runs.failure import sentence
-
-        raise UsageError(f"{name}: {sentence(error)}" if name else sentence(error)) from error
-
-
 def make_parts(config: dict[str, Any]) -> dict[str, Any]:
     """The parts for a training loop. Raises: UsageError if one refuses its arguments."""
     parts = {}
     for name in (*PARTS, *BESIDE):
         if name != "train" and name in config:
-            with parts_at_work(name):
-                parts[name] = make(config[name], name)
+            parts[name] = make(config[name], name)
     return parts
 
 

@@ -58,13 +58,16 @@ def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] =
     from tracetorch.runs.state import state_of
 
     state = state_of(path)
-    name = plain_name(state.facts.get("experiment", _name_in(path / "config.yaml")))
+    name = plain_name(state.facts["experiment"] if "experiment" in state.facts else _name_in(path / "config.yaml"))
     return Found(RunFolder(path), composed._replace(experiment=name), state)
 
 
 def _name_in(config: Path) -> str:
-    """The experiment's name in the first line of config.yaml, which is written before run.json."""
-    line = read_text(config).partition("\n")[0]
+    """The experiment's name in the first line of config.yaml, which is written before run.json. Raises: UsageError."""
+    try:
+        line = read_text(config).partition("\n")[0]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{config} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     return line.removeprefix(NAME_LINE) if line.startswith(NAME_LINE) else ""
 
 

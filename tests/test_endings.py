@@ -20,11 +20,13 @@ from tests.test_resume import LONG, assert_same
 from tests.tiny_training import PATTERNS, facts, train
 from tests.tiny_world import Lights, play
 from tracetorch import plot
+from tracetorch.cli.adapter import compose
 from tracetorch.cli.errors import FAILED, INTERRUPTED, UsageError
 from tracetorch.cli.execute import conclude, contained
 from tracetorch.files import WriteError, remove_remains, write_whole
 from tracetorch.runs import Run, RunFolder, TrainingError
 from tracetorch.runs.interrupt import Interrupt
+from tracetorch.runs.lock import Lock
 from tracetorch.runs.records import plain, to_json
 from tracetorch.runs.rubbish import choose
 from tracetorch.tasks import Patterns
@@ -296,6 +298,22 @@ def test_a_run_without_run_json_goes_on_under_its_name_and_an_evaluation_does_no
     assert not (folder / "checkpoints").exists()
 
 
+def test_a_config_that_can_be_read_only_once_is_named(here, monkeypatch):
+    import tracetorch.cli.folders as folders
+
+    def broken(path):
+        raise OSError(5, "Input/output error", str(path))
+
+    Path("it").mkdir()
+    Path("it/config.yaml").write_text(compose([]).yaml)
+    Path("it/run.json").write_text('{"status": "failed", "experiment": "mine"}')
+    monkeypatch.setattr(folders, "read_text", broken)
+    assert folders.find_run(Path("it")).composed.experiment == "mine"
+    Path("it/run.json").unlink()
+    with pytest.raises(UsageError, match=r"it/config\.yaml cannot be read: Input/output error"):
+        folders.find_run(Path("it"))
+
+
 def test_records_that_vanish_under_a_run_end_it_as_failed(here):
     def loop(when):
         with run:
@@ -413,17 +431,24 @@ def test_what_a_killed_process_had_begun_to_write_goes_and_what_a_living_one_wri
     assert not alive.exists() and (here / ".hidden.txt").exists()
 
 
-def test_an_evaluation_removes_the_beginnings_of_killed_ones_and_clean_lists_those_of_runs(here):
+def test_an_evaluation_removes_those_that_are_not_complete_and_clean_lists_those_of_runs(here):
     for name in ("eval/killed", "eval/other", "runs/killed"):
         (here / name).mkdir(parents=True)
         for file in (".lock", "overrides.yaml", ".config.yaml.4194304"):
             (here / name / file).write_text("")
     (here / "eval" / "other" / "mine").write_text("")
-    (here / "eval" / "later").mkdir()
-    (here / "eval" / "later" / "run.json").write_text('{"status": "running"}')
+    (here / "eval" / "a-file").write_text("")
+    for status in ("running", "failed", "interrupted", "completed", "at work"):
+        (here / "eval" / status).mkdir()
+        (here / "eval" / status / "run.json").write_text(json.dumps({"status": status.replace("at work", "running")}))
+    lock = Lock(here / "eval" / "at work")
+    (here / "eval" / ".removing-x" / "half").mkdir(parents=True)
+    (here / "eval" / "link").symlink_to(here / "eval" / "failed")
     with make(root=here, below="eval", exactly=None, kind="evaluation") as run:
         run.record({"update": 1, "split": "test", "loss": 0.5})
-    assert not any((here / "eval" / name).exists() for name in ("killed", "later"))
+    lock.release()
+    left = {path.name for path in (here / "eval").iterdir()}
+    assert left == {"a-file", "at work", "completed", "link", "other", run.folder.path.name}
     assert (here / "eval" / "other" / "mine").exists()
     chosen, unread = choose(here / "runs", failed=False, unfinished=True, older_than_seconds=None, keep_best=0)
     assert [(one.path.name, one.status) for one in chosen] == [("killed", "killed")] and not unread

@@ -169,6 +169,32 @@ def test_a_mistake_is_one_sentence_and_nothing_is_run(here, typed, content, phra
     assert files(here) == {"it.yaml"}
 
 
+@pytest.mark.parametrize(
+    ("module", "phrase"),
+    [
+        ("import sys\nsys.exit(3)\n", "SystemExit: a part called sys.exit(3)"),
+        ("class Odd(BaseException): ...\nraise Odd('strange')\n", "Odd: strange"),
+    ],
+)
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "run -m sweep=it.yaml --trust rude_module",
+        "run task._target_=rude_module.Task",
+        "run train._target_=rude_module.main",
+    ],
+)
+def test_a_module_that_exits_as_it_is_imported_is_one_sentence(here, monkeypatch, module, phrase, typed):
+    write(here / "it.yaml", {"params": {"task._target_": "rude_module.Task", "seed": "0,1"}})
+    write(here / "rude_module.py", module)
+    monkeypatch.syspath_prepend(str(here))
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    ended = tracetorch(*typed.split())
+    assert ended.exit_code == 2, ended.output
+    assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert files(here) == {"it.yaml", "rude_module.py"}
+
+
 # ── what they draw ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tracetorch.cli.check import SPECIAL
 from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.runs.failure import named
 
 
 def make(node: dict[str, Any], name: str) -> Any:
@@ -24,34 +25,40 @@ def make(node: dict[str, Any], name: str) -> Any:
     Raises: UsageError, now or when that function is called, if a value of this part is invalid.
     """
 
-    def named(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def checked(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"{name}: {_words(error)}") from error
+            raise UsageError(f"{name}: {words(error)}") from error
 
     try:
-        made = named(_made, node)
-    except UsageError:
+        made = checked(_made, node)
+    except (UsageError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"{name}: {_words(error)}") from error
-    return partial(named, made) if node.get("_partial_") else made
+    except BaseException as error:  # of a part, which may also call sys.exit
+        raise UsageError(f"{name}: {words(error)}") from error
+    return partial(checked, made) if node.get("_partial_") else made
 
 
 def function(node: dict[str, Any]) -> Callable[..., Any]:
-    """The function that a part of a config with `_partial_` describes, its arguments filled in; errors are its own."""
+    """The function that a part of a config with `_partial_` describes, its arguments filled in; errors are its own.
+
+    Raises: UsageError if there is no such function, or if it cannot be imported.
+    """
     try:
         made: Callable[..., Any] = _made(node)
-    except (ImportError, ValueError) as error:
-        raise UsageError(f"{node.get('_target_')}: {_words(error)}") from error
+    except (UsageError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise UsageError(f"{node.get('_target_')}: {words(error)}") from error
     return made
 
 
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
+    """What a part has raised, in a line; with its kind where the message says little, as in KeyError: 'subject'."""
     text = " ".join(str(error).split())
-    says_little = isinstance(error, LookupError | SystemExit) or not text  # such as KeyError: 'subject'
-    return f"{type(error).__name__}: {text}" if says_little else text
+    says_little = isinstance(error, LookupError) or not isinstance(error, Exception) or not text
+    return " ".join(named(error).split()) if says_little else text
 
 
 def _made(value: Any) -> Any:

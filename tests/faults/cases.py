@@ -98,8 +98,7 @@ def _same(name: str, words: Words) -> Case:
 
 def _evaluated(place: Path) -> list[Words]:
     is_done = any('"completed"' in path.read_text() for path in place.glob("done/eval/*/run.json"))
-    tidy = ("clean", "--failed", "--unfinished", "--yes", "--root", ".")
-    return [tidy] if is_done else [tidy, ("eval", "done")]
+    return [] if is_done else [("eval", "done")]
 
 
 _DONE = _run(*CLICKS, name="done")

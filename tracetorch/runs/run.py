@@ -25,7 +25,7 @@ from tracetorch.runs.interrupt import Interrupt, Stopped
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.memory import TrainingMemory, costs, peak_memory_bytes
 from tracetorch.runs.records import plain, to_csv
-from tracetorch.runs.rubbish import remove_killed_evaluations
+from tracetorch.runs.rubbish import remove_unfinished_evaluations
 from tracetorch.runs.state import state_of
 
 Listener = Callable[[str, dict[str, Any]], str | None]
@@ -203,7 +203,7 @@ class Run:
                 self._write_facts("running")
             return
         if self.kind == "evaluation":
-            remove_killed_evaluations(self._root / self._below)
+            remove_unfinished_evaluations(self._root)
         with writing():
             self.folder = RunFolder.reserve(self._root, self._below, facts_of(self.config)["id"], self._exactly)
             self._lock = self.folder.take()
