@@ -28,8 +28,8 @@ def found(*words):
 
 @needs_fork
 def test_a_few_disturbances_lose_nothing():
-    tries = found("kills", "errors", "mutations", "--count", "3")
-    assert all(count >= 3 for count in tries.values()) and len(tries) == 3
+    tries = found("kills", "errors", "mutations", "--count", "5")  # kills: each training loop
+    assert all(count >= 5 for count in tries.values()) and len(tries) == 3
 
 
 @needs_fork
