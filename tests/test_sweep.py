@@ -149,9 +149,10 @@ def test_several_values_without_the_option_are_told_what_to_type(here):
 
 def test_a_folder_that_exists_is_not_written_into(here):
     (here / "sweep").mkdir()
+    (here / "sweep" / "mine").touch()
     ended = sweep("seed=0,1")
     assert ended.exit_code == 2 and "exists already; name another folder" in ended.stderr
-    assert list((here / "sweep").iterdir()) == []
+    assert [path.name for path in (here / "sweep").iterdir()] == ["mine"]
     (here / "sweep" / "sweep.json").touch()
     ended = sweep("seed=0,1")
     assert ended.exit_code == 2 and "tracetorch resume sweep" in ended.stderr
