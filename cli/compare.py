@@ -15,7 +15,7 @@ from tracetorch.cli.arguments import Traceback
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.suggest import has, no_such_key
 from tracetorch.cli.terminal import console, say
-from tracetorch.files import leads_out
+from tracetorch.files import expanded, leads_out
 
 if TYPE_CHECKING:
     from tracetorch.compare import tables
@@ -27,7 +27,10 @@ _MOST_ROWS, _MOST_COLUMNS, _MOST_LINES = 40, 9, 20
 
 def command(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Folders of runs or sweeps, or folders that contain some.")
+        list[Path],
+        typer.Argument(
+            metavar="DIR...", parser=expanded, help="Folders of runs or sweeps, or folders that contain some."
+        ),
     ],
     by: Annotated[
         list[str] | None,
@@ -45,6 +48,7 @@ def command(
         Path | None,
         typer.Option(
             metavar="DIR",
+            parser=expanded,
             help="Output folder. Default: DIR/compare, or a new one in outputs/compare.",
         ),
     ] = None,

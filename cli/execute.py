@@ -15,6 +15,7 @@ from tracetorch.cli.adapter import Composed, function, make
 from tracetorch.cli.check import BESIDE, PARTS, check
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, shorten
 from tracetorch.cli.folders import NAME_LINE, check_unchanged
+from tracetorch.files import expanded
 
 if TYPE_CHECKING:
     from tracetorch.runs import Run, RunFolder
@@ -74,12 +75,12 @@ def execute(
         parts = _for(train, config, make_parts(config))
         if display is not None:
             display.metric = parts["task"].metrics[0]
-        typed = Path(output["dir"]).expanduser() if output.get("dir") else None
+        typed = expanded(output["dir"]) if output.get("dir") else None
         with refusing():
             run = Run(
                 config,
                 experiment=composed.experiment,
-                root=Path(output.get("root", "outputs")).expanduser(),
+                root=expanded(output.get("root", "outputs")),
                 exactly=exactly or typed,
                 again=again,
                 base=base,

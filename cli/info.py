@@ -12,9 +12,12 @@ import typer
 from tracetorch.cli.arguments import Traceback
 from tracetorch.cli.errors import UsageError
 from tracetorch.cli.terminal import say
+from tracetorch.files import expanded
 from tracetorch.printable import printable
 
-Folder = Annotated[Path | None, typer.Argument(metavar="[DIR]", help="The folder of a run or of a sweep.")]
+Folder = Annotated[
+    Path | None, typer.Argument(metavar="[DIR]", parser=expanded, help="The folder of a run or of a sweep.")
+]
 
 
 def command(folder: Folder = None, traceback: Traceback = False) -> None:

@@ -10,12 +10,13 @@ import typer
 from tracetorch.cli.arguments import FailFast, Traceback, Trust
 from tracetorch.cli.errors import DONE, UsageError, shorten
 from tracetorch.cli.terminal import say
+from tracetorch.files import expanded
 
 Changes = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Sweeps only: another launcher, such as hydra/launcher=joblib."),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run or of a sweep.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=expanded, help="The folder of a run or of a sweep.")]
 
 
 def command(

@@ -9,8 +9,11 @@ import typer
 
 from tracetorch.cli.arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust
 from tracetorch.cli.errors import UsageError
+from tracetorch.files import expanded
 
-From = Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Repeat a run and report any difference.")]
+From = Annotated[
+    Path | None, typer.Option("--from", metavar="DIR", parser=expanded, help="Repeat a run and report any difference.")
+]
 
 
 def command(

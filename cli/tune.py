@@ -10,11 +10,12 @@ import typer
 
 from tracetorch.cli.arguments import Overrides, Traceback, Trust
 from tracetorch.cli.errors import UsageError
+from tracetorch.files import expanded
 
 Trials = Annotated[int | None, typer.Option("--trials", metavar="N", min=1, help="Trials of the whole study.")]
 StudyFolder = Annotated[
     Path | None,
-    typer.Option("--study", metavar="DIR", help="Folder of a study, new or to continue."),
+    typer.Option("--study", metavar="DIR", parser=expanded, help="Folder of a study, new or to continue."),
 ]
 
 

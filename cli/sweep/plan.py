@@ -114,8 +114,8 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         raise UsageError("output.root and output.dir apply to the whole sweep: give each a single value")
     root, exactly = outputs.pop()
     experiment = names.pop() if len(names) == 1 else "several"
-    where = Path(exactly).expanduser() if exactly else None
-    return Plan(experiment, typed, settings, jobs, Path(root).expanduser(), where, preset.figures)
+    where = files.expanded(exactly) if exactly else None
+    return Plan(experiment, typed, settings, jobs, files.expanded(root), where, preset.figures)
 
 
 def read(folder: Path) -> Plan:

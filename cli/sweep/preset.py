@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch.cli.adapter import conf_dir, options, read_yaml, written
+from tracetorch.cli.arguments import with_home
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.sweep.parts import key_of, share_out
+from tracetorch.files import expanded
 
 _CONTENT = ("params", "parts", "figures")
 _NAME = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*", re.ASCII)
@@ -113,14 +115,14 @@ def _params(where: str, given: Any) -> list[str]:
             raise UsageError(
                 f"{where}.{shorten(key)} chooses how runs are launched: type it on the command line instead"
             )
-    return [f"{key}={value if isinstance(value, str) else written(value)}" for key, value in given.items()]
+    return [with_home(f"{key}={value if isinstance(value, str) else written(value)}") for key, value in given.items()]
 
 
 def _path(name: str, config_dir: Path | None) -> Path:
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
     if name.endswith((".yaml", ".yml")) or "/" in name:
-        path = Path(name).expanduser()
+        path = expanded(name)
         if not path.is_file():
             raise UsageError(f"sweep={shorten(name)}: there is no such file")
         return path

@@ -13,6 +13,7 @@ from tracetorch.cli.tuning.place import FILE, Begun, read, reserve
 from tracetorch.cli.tuning.ready import Composer, ready
 from tracetorch.cli.tuning.search import read as read_search
 from tracetorch.cli.tuning.search import split
+from tracetorch.files import expanded
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -58,7 +59,7 @@ def _begin(typed: list[str], trials: int | None, folder: Path | None) -> int:
     about, overrides = split(typed)
     composer = Composer(overrides, None, [])
     search, composed = ready(read_search(about), composer)
-    root = Path(composed.config["output"].get("root", "outputs")).expanduser()
+    root = expanded(composed.config["output"].get("root", "outputs"))
     begun = Begun(composed.experiment, typed, overrides, search, composer.content())
     place = reserve(begun, root, folder)
     return _go(begun, composer, int(composed.config["seed"]), place, trials)
