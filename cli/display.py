@@ -147,7 +147,8 @@ def _memory(summary: dict[str, Any]) -> str:
         if f"memory_{end}_bytes" in summary
     ]
     through = f"; {' MiB at the start, '.join(ends)} MiB at the end" if ends else ""
-    return f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB peak{of_it}{through}"
+    peak = summary["peak_memory_bytes"]
+    return f"{'unknown' if peak is None else f'{peak / 2**20:,.0f} MiB'} peak{of_it}{through}"
 
 
 def _number(value: object) -> str:

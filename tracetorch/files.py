@@ -250,6 +250,8 @@ def _is_another(process: int) -> bool:
 
 
 def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # there, signal 0 is Ctrl-C
+        return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
