@@ -87,7 +87,7 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     if numbers := queue.left():
         ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
         raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or cancel them: scancel {ids}")
-    if key := changed_since(left):
+    if key := changed_since(planned, left):
         say(f"the presets have changed since the start of the sweep ({key}); it continues with its own config")
     return _go(planned, folder, left, fail_fast)
 
@@ -161,7 +161,7 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
         complain(f"the launcher stopped: {ended.trouble}", None, False)
     if done and not ended.interrupted:
         draw_all(planned, folder)
-    if _is_older_than_presets(folder / FILE) and (key := changed_since(planned.jobs)):
+    if _is_older_than_presets(folder / FILE) and (key := changed_since(planned, planned.jobs)):
         say(f"the presets were edited during the sweep ({key}); all jobs ran with the config from its start")
     quoted = shlex.quote(str(folder))
     if done == len(states):

@@ -45,10 +45,6 @@ def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
     """
     about = [line for line in typed if key_of(line).partition(".")[0] == "sweep"]
     if not about:
-        if config_dir is not None:
-            raise UsageError(
-                "--config-dir in a sweep is the folder of its preset: add sweep=NAME, or leave out --config-dir"
-            )
         return Preset([typed])
     first, *others = about
     if not first.startswith("sweep="):

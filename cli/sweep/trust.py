@@ -85,11 +85,13 @@ def _composed(job: Job, path: Path) -> Job:
     return replace(job, id=id_of(made.config), experiment=made.experiment, config=made.config)
 
 
-def changed_since(jobs: Iterable[Job]) -> str:
+def changed_since(plan: Plan, jobs: Iterable[Job]) -> str:
     """The first key that the presets have changed since a sweep was planned; "" if there is none.
 
-    Of jobs that make the same choices one is composed.
+    Of jobs that make the same choices one is composed; none, if presets of another folder took part.
     """
+    if plan.config_dir:
+        return ""
     by_choice = {tuple(line for line in job.overrides if line.partition("=")[0] in GROUPS): job for job in jobs}
     for job in list(by_choice.values())[:_MOST_COMPOSED]:
         try:
