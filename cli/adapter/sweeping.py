@@ -14,6 +14,7 @@ from typing import Any
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks  # Hydra's launchers want them, and nothing public makes them
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathElement
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -173,7 +174,8 @@ def _hydra(
         hydra: Any = GlobalHydra.instance().hydra
         if config_dir is not None:
             places = hydra.config_loader.get_search_path()
-            places.append("presets", searched(config_dir))
+            element = SearchPathElement("presets", searched(config_dir))
+            places.get_path().insert(-1, element)  # after ours; the last is Hydra's own
             hydra.config_loader.repository.initialize_sources(places)
         try:
             config = hydra.compose_config(
