@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -28,6 +29,11 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
 def shorten(text: object, most: int = 80) -> str:
     """A value for a message: one line, cut if it is long."""
     return printable(text, most)
+
+
+def quote(word: object) -> str:
+    """A word of a suggested command, as a shell takes it: in quotes if it has to be."""
+    return shlex.quote(str(word))
 
 
 def complain(message: str, error: BaseException | None, show_traceback: bool) -> None:
