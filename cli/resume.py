@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tracetorch.cli.arguments import FailFast, Traceback, Trust
-from tracetorch.cli.errors import DONE, UsageError, shorten
+from tracetorch.cli.errors import DONE, UsageError, quote, shorten
 from tracetorch.cli.terminal import say
 from tracetorch.files import expanded
 
@@ -45,6 +45,8 @@ def command(
 def _resume_run(folder: Path, trust: list[str], show_traceback: bool) -> int:
     from tracetorch.cli.folders import check_training, find_run, holds
 
+    if holds(folder, "study.json"):
+        raise UsageError(f"{folder} is a study; to continue it: tracetorch tune --study {quote(folder)}")
     if folder.is_dir() and not holds(folder, "config.yaml"):
         raise UsageError(f"{folder} is not the folder of a run or a sweep: it has neither config.yaml nor sweep.json")
     found = find_run(folder, trust)
