@@ -16,7 +16,7 @@ import tracetorch
 from tracetorch.cli import clean, compare, completion, eval, info, list, plot, resume, run, show, tune
 from tracetorch.cli.check import KEYS
 from tracetorch.cli.completion.answer import VARIABLE, answer
-from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, USAGE, UsageError, complain, shorten
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, USAGE, UsageError, complain, quote, shorten
 from tracetorch.cli.terminal import lost, prepare, say
 from tracetorch.files import WriteError
 from tracetorch.printable import printable
@@ -84,9 +84,8 @@ class Verbs(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: Any) -> Any:
         if args and "=" in args[0]:
-            ctx.fail(
-                f"'{shorten(args[0])}' is a change to the config, and the verb is missing: tracetorch run {args[0]}"
-            )
+            change = shorten(args[0])
+            ctx.fail(f"'{change}' is a change to the config, and the verb is missing: tracetorch run {quote(change)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -21,8 +21,8 @@ def command(folder: Folder, moved: Data = None, trust: Trust = None, traceback: 
     """Draw a run's figures again, from the records and weights in its folder."""
     typed = moved or []
     for line in typed:
-        first, *_, last = line.partition("=")[0].split(".")
-        if (first, last) != ("task", "source"):
+        parts = line.partition("=")[0].split(".")
+        if (parts[0], parts[-1]) != ("task", "source"):
             advice = f"for other settings: tracetorch eval {quote(folder)} {quote(line)}"
             raise UsageError(f"'{shorten(line)}': only the place of the data can change here, task.source=…; {advice}")
     from tracetorch.cli.adapter import make

@@ -52,7 +52,8 @@ def _resume_run(folder: Path, trust: list[str], show_traceback: bool) -> int:
     found = find_run(folder, trust)
     check_training(found)
     if found.state.status == "completed":
-        say(f"{folder} is completed: there is nothing to continue; to draw its figures again: tracetorch plot {folder}")
+        done = f"{folder} is completed: there is nothing to continue"
+        say(f"{done}; to draw its figures again: tracetorch plot {quote(folder)}")
         return DONE
 
     from tracetorch.cli.display import Display

@@ -1,5 +1,6 @@
 """Paths, wherever they are typed: in the home folder, and with names that a shell or a config would interpret."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,56 @@ def test_a_run_in_the_home_folder_is_found_there_by_the_other_verbs(home):
         assert result.exit_code == 0, result.output
     assert (home / "c" / "comparison.html").exists()
     assert [path.name for path in Path().iterdir()] == ["home"]
+
+
+# ── names that a shell, a config or a terminal would interpret ──────────────────────────────────────────────────────
+
+NAME = 'it\'s  ${x} :x: "q" $HOME'
+
+
+def suggested(text: str) -> list[str]:
+    """The words of the command at the end of a text, as a shell splits them."""
+    return shlex.split(text[text.rindex("tracetorch ") :].strip())
+
+
+@pytest.fixture(scope="module")
+def oddly_named(tmp_path_factory):
+    """A folder with a strange name, and a run in it."""
+    folder = tmp_path_factory.mktemp("odd")
+    assert tracetorch("run", *CLICKS, f"output.dir='{folder}/r'").exit_code == 0
+    (folder / NAME).mkdir()
+    (folder / "r").rename(folder / NAME / "r")
+    return folder
+
+
+def test_every_verb_takes_a_folder_of_any_name(oddly_named, monkeypatch):
+    monkeypatch.chdir(oddly_named)
+    run = f"{NAME}/r"
+    for words in (["info", run], ["eval", run], ["compare", NAME, "--out", f"{NAME}/c"], ["run", "--from", run]):
+        result = tracetorch(*words)
+        assert result.exit_code == 0, (words, result.output)
+    assert (oddly_named / NAME / "c" / "comparison.html").exists()
+
+
+def test_a_suggested_command_is_quoted_for_the_shell(oddly_named, monkeypatch):
+    monkeypatch.chdir(oddly_named)
+    run = f"{NAME}/r"
+    assert suggested(tracetorch("resume", run).stdout) == ["tracetorch", "plot", run]
+    assert tracetorch("eval", run).exit_code == 0
+    evaluation = next(Path(run, "eval").iterdir())
+    refused = tracetorch("resume", str(evaluation))
+    assert refused.exit_code == 2 and suggested(refused.stderr)[-1] == str(oddly_named / run)
+    moved = tracetorch("plot", run, "seed=1")
+    assert suggested(moved.stderr) == ["tracetorch", "eval", run, "seed=1"]
+    swept = tracetorch("run", "seed=1,2")
+    assert suggested(swept.stderr) == ["tracetorch", "run", "-m", "seed=1,2"]
+
+
+def test_a_run_may_be_written_to_a_folder_with_a_reference_in_its_name(here):
+    words = ("run", *CLICKS)
+    wrong = tracetorch(*words, "output.dir='r${x}'")
+    assert wrong.exit_code == 2 and "in the name of a folder, write \\${ in quotes" in wrong.stderr
+    assert tracetorch(*words, "output.dir='r\\${x}'").exit_code == 0
+    for other in (["info", "r${x}"], ["eval", "r${x}"], ["resume", "r${x}"]):
+        result = tracetorch(*other)
+        assert result.exit_code == 0, (other, result.output)

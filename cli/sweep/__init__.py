@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from tracetorch.cli.adapter import conf_dir
 from tracetorch.cli.adapter.sweeping import change_launcher, launcher_of
-from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, shorten
+from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, quote, shorten
 from tracetorch.cli.folders import check_links
 from tracetorch.cli.sweep.figures import draw_all
 from tracetorch.cli.sweep.job import Worker, tidy
@@ -45,7 +44,7 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
     except FileExistsError as error:
         where = planned.exactly
         is_sweep = planned.exactly is not None and (planned.exactly / FILE).exists()
-        advice = f"to continue it: tracetorch resume {where}" if is_sweep else "name another folder"
+        advice = f"to continue it: tracetorch resume {quote(where)}" if is_sweep else "name another folder"
         raise UsageError(f"{where} exists already; {advice}") from error
     except OSError as error:
         raise UsageError(f"cannot write to {error.filename}: {error.strerror}; choose another output.root") from error
@@ -82,7 +81,8 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
             left.append(job)
     if not left:
         draw_all(planned, folder)
-        say(f"all {len(planned.jobs)} jobs of {folder} are completed; to compare them: tracetorch compare {folder}")
+        done = f"all {len(planned.jobs)} jobs of {folder} are completed"
+        say(f"{done}; to compare them: tracetorch compare {quote(folder)}")
         return DONE
     if numbers := queue.left():
         ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
@@ -163,7 +163,7 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
         draw_all(planned, folder)
     if _is_older_than_presets(folder / FILE) and (key := changed_since(planned, planned.jobs)):
         say(f"the presets were edited during the sweep ({key}); all jobs ran with the config from its start")
-    quoted = shlex.quote(str(folder))
+    quoted = quote(folder)
     if done == len(states):
         say(f"to compare the jobs: tracetorch compare {quoted}")
         return DONE

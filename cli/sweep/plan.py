@@ -14,7 +14,7 @@ from tracetorch import files
 from tracetorch.cli.adapter import Composed, check_foreign, check_plain, compose, portable, restored
 from tracetorch.cli.adapter.sweeping import expand, split
 from tracetorch.cli.check import KEYS, check, check_trusted
-from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.folders import plain_name
 from tracetorch.cli.sweep.parts import key_of
 from tracetorch.cli.sweep.preset import Figure, figures, unfold
@@ -164,7 +164,7 @@ def sealed(folder: Path, seal: str) -> dict[str, Job]:
     found = read(folder)
     if found.seal != seal:
         raise UsageError(
-            f"{folder / FILE} was changed while the sweep was running; to continue: tracetorch resume {folder}"
+            f"{folder / FILE} was changed while the sweep was running; to continue: tracetorch resume {quote(folder)}"
         )
     return {job.name: job for job in found.jobs}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tracetorch.cli.adapter import GROUPS, check_foreign, compose
 from tracetorch.cli.check import check, check_trusted
-from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.folders import difference
 from tracetorch.cli.sweep.plan import FILE, Job, Plan
 
@@ -62,7 +62,7 @@ def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Col
             value in _LAUNCHERS if key == "hydra/launcher" else key in [f"hydra.launcher.{name}" for name in _SETTINGS]
         )
         if not known or not _VALUE.fullmatch(value):
-            advice = f"if you trust it, type it: tracetorch resume {folder} '{shorten(line)}'"
+            advice = f"if you trust it, type it: tracetorch resume {quote(folder)} {quote(shorten(line))}"
             raise UsageError(f"{path} sets {shorten(line)!r}, which may run commands; {advice}")
     jobs = [job if job.config else _composed(job, path) for job in plan.jobs]
     for job in jobs:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote
 from tracetorch.cli.terminal import say
 from tracetorch.cli.tuning.place import FILE, Begun, read, reserve
 from tracetorch.cli.tuning.ready import Composer, ready
@@ -55,7 +54,7 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
 
 def _begin(typed: list[str], trials: int | None, folder: Path | None) -> int:
     if not typed and folder is not None:
-        raise UsageError(f"there is no study {folder}; to start one: tracetorch tune search=… --study {folder}")
+        raise UsageError(f"there is no study {folder}; to start one: tracetorch tune search=… --study {quote(folder)}")
     about, overrides = split(typed)
     composer = Composer(overrides, None, [])
     search, composed = ready(read_search(about), composer)
@@ -169,4 +168,4 @@ def _conclude(study: Study, table: Table, folder: Path, interrupted: bool, troub
 
 
 def _goes_on(folder: Path) -> str:
-    return f"to continue: tracetorch tune --study {shlex.quote(str(folder))}"
+    return f"to continue: tracetorch tune --study {quote(folder)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import yaml
 
 from tracetorch.cli.adapter import Composed
 from tracetorch.cli.check import PARTS
+from tracetorch.cli.errors import quote
 from tracetorch.files import read_text, write_whole
 
 FOLDER = "presets"
@@ -17,7 +17,7 @@ FOLDER = "presets"
 
 def command(study: Path) -> str:
     """What to type to run the best."""
-    return f"tracetorch run --config-dir {shlex.quote(str(study / FOLDER))} experiment=best"
+    return f"tracetorch run --config-dir {quote(study / FOLDER)} experiment=best"
 
 
 def is_of(study: Path, found: str) -> bool:
@@ -48,7 +48,7 @@ def write_preset(study: Path, composed: Composed, found: str) -> None:
     choices = {name: composed.choices[name] for name in PARTS if name in composed.choices}
     lines = [
         "# @package _global_",
-        f"# Best: {found}, of {shlex.quote(str(study))} ({composed.experiment}).",
+        f"# Best: {found}, of {quote(study)} ({composed.experiment}).",
         f"# Run:       {command(study)}",
         f"# Override:  {command(study)} seed={seed + 1}",
     ]
