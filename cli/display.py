@@ -126,9 +126,11 @@ class Display:
             ("folder", str(run.shown)),
         ]
         table = Table(show_header=False, title=Text(f"{self.experiment}: {run.status}"), title_justify="left")
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
         for name, value in rows:
             table.add_row(name, Text(value))
-        self.console.print(table)
+        self.console.print(table, soft_wrap=not self.console.is_terminal)
         return DONE
 
 

@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from tracetorch.cli import clean, compare, completion, eval, info, list, plot, r
 from tracetorch.cli.check import KEYS
 from tracetorch.cli.completion.answer import VARIABLE, answer
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, USAGE, UsageError, complain, quote, shorten
-from tracetorch.cli.terminal import lost, prepare, say
+from tracetorch.cli.terminal import lost, prepare, quieten, say
 from tracetorch.files import WriteError
 from tracetorch.printable import printable
 
@@ -157,6 +158,7 @@ def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
     def guard(*, traceback: bool, **arguments: object) -> None:
         code = DONE
         try:
+            check_here()
             verb(traceback=traceback, **arguments)
         except typer.Exit as ended:
             code = ended.exit_code
@@ -182,6 +184,14 @@ def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
     return guard
 
 
+def check_here() -> None:
+    """Raises: UsageError if the working directory was removed: most libraries need it, each with words of its own."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError("the working directory no longer exists; change to another") from error
+
+
 PRINTING = (list, show, info, completion)
 for verb, (summary, *commands) in (row for verbs in GROUPS.values() for row in verbs.items()):
     register = app.command(name_of(verb), short_help=summary, epilog=_examples(*commands), context_settings=HELP)
@@ -202,6 +212,7 @@ def share_processors() -> None:
 def main() -> None:
     """The entry point of the console script."""
     prepare()
+    quieten()
     share_processors()
     os.environ["MPLBACKEND"] = "agg"  # figures go into files, and a notebook's backend may not be installed here
     if os.environ.get(VARIABLE):

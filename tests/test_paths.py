@@ -1,5 +1,6 @@
 """Paths, wherever they are typed: in the home folder, and with names that a shell or a config would interpret."""
 
+import os
 import shlex
 from pathlib import Path
 
@@ -124,3 +125,20 @@ def test_a_run_may_be_written_to_a_folder_with_a_reference_in_its_name(here):
     for other in (["info", "r${x}"], ["eval", "r${x}"], ["resume", "r${x}"]):
         result = tracetorch(*other)
         assert result.exit_code == 0, (other, result.output)
+
+
+# ── a working directory that is gone ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("verb", typer.main.get_command(app).commands)
+def test_without_a_working_directory_a_verb_ends_with_a_sentence(verb, here):
+    (here / "gone").mkdir()
+    os.chdir(here / "gone")
+    (here / "gone").rmdir()
+    words = {"completion": ["bash"]}.get(verb, ["x"] if verb in ("resume", "plot", "compare", "eval", "info") else [])
+    result = tracetorch(verb, *words)
+    os.chdir(here)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "tracetorch: the working directory no longer exists; change to another\n",
+    )

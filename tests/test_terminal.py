@@ -152,6 +152,16 @@ def test_the_command_is_a_module_too(module, here):
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("rule\n")
 
 
+def test_warnings_of_libraries_are_not_printed_and_those_of_a_part_are_a_line(here):
+    (here / "mine.py").write_text("import warnings\nwarnings.warn('of\\nmine', UserWarning)\n")
+    script = (
+        "import numpy, warnings, sys; from tracetorch.cli.terminal import quieten; quieten();"
+        "numpy.mean([]); sys.path.insert(0, '.'); import mine"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr == f"tracetorch: warning: of mine ({here / 'mine.py'}:2)\n"
+
+
 # ── terminals ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 EVENTS = [

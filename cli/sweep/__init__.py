@@ -145,7 +145,9 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
         if said.get(job.name) and state.status in ("absent", "killed"):  # a folder on a full disk cannot record it
             states[at] = job, state._replace(status="failed")
     done = sum(state.status == "completed" for _, state in states)
-    table = Table("job", "varies", "status", "result", title_justify="left")
+    table = Table(title_justify="left")
+    for name in ("job", "varies", "status", "result"):
+        table.add_column(name, no_wrap=name in ("job", "status"), overflow="fold")
     table.title = Text(f"{planned.experiment}: {done} of {len(states)} completed")
     ordered = sorted(states, key=lambda pair: _ORDER.index(pair[1].status)) if len(states) > _MOST_ROWS else states
     for job, state in ordered[:_MOST_ROWS]:
@@ -154,7 +156,7 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
         result = f"{found[0]} {found[1]:.4f}" if found else shorten(" ".join(why.split()), 100)
         status = "not run" if state.status == "absent" else state.status
         table.add_row(Text(job.name.partition("_")[0]), Text(job.varies), status, Text(result))
-    screen.print(table)
+    screen.print(table, soft_wrap=not screen.is_terminal)
     if len(ordered) > _MOST_ROWS:
         say(f"and {len(ordered) - _MOST_ROWS} more, in {folder}")
     if ended.trouble:
