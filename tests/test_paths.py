@@ -117,16 +117,6 @@ def test_a_suggested_command_is_quoted_for_the_shell(oddly_named, monkeypatch):
     assert suggested(swept.stderr) == ["tracetorch", "run", "-m", "seed=1,2"]
 
 
-def test_a_run_may_be_written_to_a_folder_with_a_reference_in_its_name(here):
-    words = ("run", *CLICKS)
-    wrong = tracetorch(*words, "output.dir='r${x}'")
-    assert wrong.exit_code == 2 and "in the name of a folder, write \\${ in quotes" in wrong.stderr
-    assert tracetorch(*words, "output.dir='r\\${x}'").exit_code == 0
-    for other in (["info", "r${x}"], ["eval", "r${x}"], ["resume", "r${x}"]):
-        result = tracetorch(*other)
-        assert result.exit_code == 0, (other, result.output)
-
-
 # ── a working directory that is gone ────────────────────────────────────────────────────────────────────────────────
 
 

@@ -173,8 +173,7 @@ def resolve(config: DictConfig, experiment: str) -> Composed:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
-        advice = "; in the name of a folder, write \\${ in quotes" if str(key).startswith("output.") else ""
-        raise UsageError(f"{key}: {_first_line(error)}{advice}") from error
+        raise UsageError(f"{key}: {_first_line(error)}") from error
     check_plain(plain)
     return Composed(cast(dict[str, Any], plain), experiment)
 

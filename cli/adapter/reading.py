@@ -16,9 +16,6 @@ from tracetorch.cli.errors import UsageError, shorten
 _REFERENCE = re.compile(r"\$\{[A-Za-z_.][\w.]*\}", re.ASCII)
 """Names another value of the same config; anything else between the braces calls a function."""
 
-_PATHS = ("output.dir", "output.root", ".source")
-"""Keys that name folders."""
-
 _FLOAT = re.compile(
     r"""[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
        |[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+
@@ -164,8 +161,6 @@ def check_plain(value: Any, where: object = "", key: str = "", *, references: bo
             check_plain(inner, where, f"{key}[{number}]", references=references)
     elif not isinstance(value, str | int | float | None):
         raise UsageError(f"{at} is of the type {type(value).__name__}, which a config cannot hold")
-    elif key.endswith(_PATHS) and not references:  # a folder may have any name; no reader resolves it
-        return
     elif isinstance(value, str) and "${" in value and not (references and is_plain(value)):
         what = "calls a function" if references else "refers to something else"
         found = shorten(repr(value[value.index("${") :]), 60)
