@@ -36,16 +36,24 @@ Overrides = Annotated[
     ),
 ]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show the Python traceback of an error.")]
-Multirun = Annotated[bool, typer.Option("--multirun", "-m", help="Sweep: KEY=A,B,C makes one run for each value.")]
+Multirun = Annotated[
+    bool,
+    typer.Option("--multirun", "-m", help="Sweep: KEY=A,B,C makes one run for each value; sweep=NAME runs a preset."),
+]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=expanded, help="The folder of a run.")]
 Trust = Annotated[
     list[str] | None,
-    typer.Option("--trust", metavar="PACKAGE", help="Allow the config to call this package as well (repeatable)."),
+    typer.Option(
+        "--trust", metavar="PACKAGE", help="Let a config that comes from a folder call this package, too (repeatable)."
+    ),
 ]
 ConfigDir = Annotated[
     Path | None,
     typer.Option(
-        "--config-dir", metavar="DIR", parser=expanded, help="Folder with further presets, laid out like conf/."
+        "--config-dir",
+        metavar="DIR",
+        parser=expanded,
+        help="Folder with your own presets: DIR/experiment/NAME.yaml, DIR/task/NAME.yaml, …",
     ),
 ]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="In a sweep: start no further job after a failure.")]

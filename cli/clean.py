@@ -35,7 +35,7 @@ def command(
     yes: Yes = False,
     traceback: Traceback = False,
 ) -> None:
-    """Remove failed or old runs. Without --yes, only list them."""
+    """List failed or old runs; with --yes, remove them."""
     if not (failed or unfinished or older_than):
         raise UsageError("say which runs: --failed, --unfinished, --older-than 7d, or several of them")
     age = None if older_than is None else _seconds(older_than)

@@ -37,7 +37,9 @@ def command(
     ],
     by: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY", help="Group by config key (repeatable). Default: runs that differ only by seed."),
+        typer.Option(
+            metavar="KEY", help="Group runs by this config key (repeatable). Default: one config over its seeds."
+        ),
     ] = None,
     metric: Annotated[
         str | None, typer.Option(metavar="NAME", help="Number to compare. Default: the task's first metric.")
@@ -45,7 +47,9 @@ def command(
     *,
     against: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="Plot it against this number, such as training_memory_bytes or task.delay."),
+        typer.Option(
+            metavar="KEY", help="Plot the metric against this number, such as training_memory_bytes or task.delay."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -57,7 +61,7 @@ def command(
     ] = None,
     traceback: Traceback = False,
 ) -> None:
-    """Compare runs: means and intervals over seeds, differences, learning curves; tables, figure and page."""
+    """Compare runs: means and intervals over seeds, differences, learning curves. Tables, a figure, a page."""
     found = compare_folders(folders, by or [], metric)
     where = _default(folders) if out is None else out
     if against is not None:

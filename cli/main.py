@@ -50,7 +50,7 @@ GROUPS = {
             "plot outputs/mine/20260101-000000-abcdef --trust mypackage",
         ),
         compare: (
-            "Compare runs and sweeps: tables, figure, page.",
+            "Compare runs and sweeps: tables, a figure, an HTML page.",
             "compare outputs/poisson_clicks",
             "compare outputs --by rule --against training_memory_bytes",
         ),
@@ -61,7 +61,11 @@ GROUPS = {
         ),
     },
     "Tidy": {
-        clean: ("Remove failed or old runs.", "clean --failed", "clean --older-than 30d --keep-best 3 --yes"),
+        clean: (
+            "List failed or old runs; with --yes, remove them.",
+            "clean --failed",
+            "clean --older-than 30d --keep-best 3 --yes",
+        ),
         completion: ("Install shell completion.", "completion bash", "completion zsh"),
     },
 }

@@ -12,7 +12,13 @@ from tracetorch.cli.errors import UsageError
 from tracetorch.files import expanded
 
 From = Annotated[
-    Path | None, typer.Option("--from", metavar="DIR", parser=expanded, help="Repeat a run and report any difference.")
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="DIR",
+        parser=expanded,
+        help="Repeat the run in DIR in a new folder and report any difference.",
+    ),
 ]
 
 

@@ -12,7 +12,12 @@ from tracetorch.cli.arguments import Overrides, Traceback, Trust
 from tracetorch.cli.errors import UsageError
 from tracetorch.files import expanded
 
-Trials = Annotated[int | None, typer.Option("--trials", metavar="N", min=1, help="Trials of the whole study.")]
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        "--trials", metavar="N", min=1, help="Number of trials in all, earlier ones included. Default: the search's."
+    ),
+]
 StudyFolder = Annotated[
     Path | None,
     typer.Option("--study", metavar="DIR", parser=expanded, help="Folder of a study, new or to continue."),
@@ -27,7 +32,10 @@ def command(
     trust: Trust = None,
     traceback: Traceback = False,
 ) -> None:
-    """Search for better settings. search=NAME chooses the keys and their ranges; each trial is a run."""
+    """Search for better settings: a study is a series of runs (trials) whose settings Optuna chooses.
+
+    search=NAME sets the keys and their ranges. Needs the extra tune: pip install -e '.[tune]'.
+    """
     if find_spec("optuna") is None:
         raise UsageError("a search needs the extra 'tune': pip install -c constraints.txt -e '.[tune]'")
     if trust and study is None:
