@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
     from tracetorch.cli.execute import Outcome
 
 _SECONDS_BETWEEN_LINES = 5.0
+_NARROW = 60  # columns, below which there is no room for a bar
 _COSTS = ("_seconds", "_per_second", "_bytes")  # endings of numbers that have rows of their own
+
+
+class _Left(ProgressColumn):
+    """How long a run may still take; a run without an end has no such time."""
+
+    def render(self, task: Task) -> Text:
+        left = task.time_remaining
+        return Text("" if left is None else f"{timedelta(seconds=int(left))} left", "progress.remaining")
 
 
 class Display:
@@ -49,34 +59,26 @@ class Display:
             self.console.print(f"{lost['records']} records of {span} are lost; metrics.jsonl marks the gap")
         self._began, self._steps = time.perf_counter(), 0.0
         if self.console.is_interactive:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[left]}"),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns)
-            self._task = self._bar.add_task("training", total=None, left="")
+            self._is_narrow = self.console.width < _NARROW
+            wide = () if self._is_narrow else (BarColumn(bar_width=None), TimeElapsedColumn())
+            self._bar = Progress(TextColumn("{task.description}"), *wide[:1], MofNCompleteColumn(), *wide[1:], _Left())
+            self._task = self._bar.add_task("training", total=None)
             self._live = Live(console=self.console, transient=True, refresh_per_second=8)
             self._live.start()
 
     def _progress(self, values: dict[str, Any]) -> None:
         if self._bar:
-            speed = f" · {_short(self._steps)} steps/s" if self._steps else ""
-            numbers = f"{' · '.join(self._found(values))}{self._validation}{speed}"
+            speed = [f"{_short(self._steps)} steps/s"] if self._steps else []
+            numbers = [*self._found(values), *([self._validation] if self._validation else []), *speed]
             description = "testing" if values["done"] == values["total"] else "training"
-            left = "so far" if values["total"] is None else "left"  # a run without an end has no remaining time
-            self._bar.update(
-                self._task, completed=values["done"], total=values["total"], description=description, left=left
-            )
-            self._live.update(Group(self._bar, Text(numbers)))  # two rows, so that both fit into 80 columns
+            self._bar.update(self._task, completed=values["done"], total=values["total"], description=description)
+            below = ("\n" if self._is_narrow else " · ").join(numbers)
+            self._live.update(Group(self._bar, Text(below)))  # below the bar, so that both fit into 80 columns
 
     def _record(self, values: dict[str, Any]) -> None:
         self._steps = values.get("steps_per_second", self._steps)
         if values["split"] == "validation" and self.metric in values:
-            self._validation = f" · validation {_number(values[self.metric])}"
+            self._validation = f"validation {_number(values[self.metric])}"
         now = time.perf_counter()
         if self._bar or (values["split"] == "train" and now - self._spoke < _SECONDS_BETWEEN_LINES):
             return
@@ -126,9 +128,11 @@ class Display:
             ("folder", str(run.shown)),
         ]
         table = Table(show_header=False, title=Text(f"{self.experiment}: {run.status}"), title_justify="left")
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
         for name, value in rows:
             table.add_row(name, Text(value))
-        self.console.print(table)
+        self.console.print(table, soft_wrap=not self.console.is_terminal)
         return DONE
 
 
@@ -147,7 +151,8 @@ def _memory(summary: dict[str, Any]) -> str:
         if f"memory_{end}_bytes" in summary
     ]
     through = f"; {' MiB at the start, '.join(ends)} MiB at the end" if ends else ""
-    return f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB peak{of_it}{through}"
+    peak = summary["peak_memory_bytes"]
+    return f"{'unknown' if peak is None else f'{peak / 2**20:,.0f} MiB'} peak{of_it}{through}"
 
 
 def _number(value: object) -> str:

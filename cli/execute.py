@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tracetorch.cli.adapter import Composed, function, make
 from tracetorch.cli.check import BESIDE, PARTS, check
-from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, shorten
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote, shorten
 from tracetorch.cli.folders import NAME_LINE, check_unchanged
+from tracetorch.files import expanded
 
 if TYPE_CHECKING:
     from tracetorch.runs import Run, RunFolder
@@ -73,12 +74,12 @@ def execute(
         parts = _for(train, config, make_parts(config))
         if display is not None:
             display.metric = parts["task"].metrics[0]
-        typed = Path(output["dir"]).expanduser() if output.get("dir") else None
+        typed = expanded(output["dir"]) if output.get("dir") else None
         with refusing():
             run = Run(
                 config,
                 experiment=composed.experiment,
-                root=Path(output.get("root", "outputs")).expanduser(),
+                root=expanded(output.get("root", "outputs")),
                 exactly=exactly or typed,
                 again=again,
                 base=base,
@@ -173,7 +174,7 @@ def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> Outcome:
             raise UsageError(_sentence(error, run)) from error
         return Outcome(FAILED, f"{_sentence(error, run)} (see {run.shown})", run, batch_size, error)
     for warning in run.warnings:
-        complain(f"{warning}; to draw again: tracetorch plot {run.shown}", None, False)
+        complain(f"{warning}; to draw again: tracetorch plot {quote(run.shown)}", None, False)
     if run.status == "interrupted":
         return Outcome(INTERRUPTED, _interrupted(run), run, batch_size)
     return Outcome(DONE, "", run, batch_size)
@@ -181,10 +182,10 @@ def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> Outcome:
 
 def _interrupted(run: Run) -> str:
     if run.kind == "evaluation":
-        return f"interrupted; to start again: tracetorch eval {run.shown.parent.parent}"
+        return f"interrupted; to start again: tracetorch eval {quote(run.shown.parent.parent)}"
     done = run.summary.get("updates", 0)
     count = f"{done} update{'s' * (done != 1)}"
-    return f"interrupted after {count}; all is saved; to continue: tracetorch resume {run.shown}"
+    return f"interrupted after {count}; all is saved; to continue: tracetorch resume {quote(run.shown)}"
 
 
 def _sentence(error: BaseException, run: Run) -> str:
@@ -196,7 +197,7 @@ def _sentence(error: BaseException, run: Run) -> str:
     if not isinstance(error, WriteError):
         return sentence(error)
     if run.status != "new" and run.kind == "training":
-        return f"{_unwritten(error)}; once it is writable, continue: tracetorch resume {run.shown}"
+        return f"{_unwritten(error)}; once it is writable, continue: tracetorch resume {quote(run.shown)}"
     if run.kind == "evaluation" or run.is_resumed:
         return f"{_unwritten(error)}; free some space, then try again"
     if error.errno == errno.EEXIST:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracetorch.cli.adapter import Composed, amend, load
 from tracetorch.cli.check import check, check_trusted
-from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.files import leads_out, read_text
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def check_training(found: Found) -> None:
     path, kind = found.folder.path.absolute(), found.state.facts.get("kind")
     run = path.parent.parent
     if kind == "evaluation" or (kind is None and path.parent.name == "eval" and (run / "config.yaml").is_file()):
-        raise UsageError(f"{found.folder.path} is an evaluation; to start another: tracetorch eval {run}")
+        raise UsageError(f"{found.folder.path} is an evaluation; to start another: tracetorch eval {quote(run)}")
 
 
 class Difference(NamedTuple):

@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -16,8 +17,8 @@ import tracetorch
 from tracetorch.cli import clean, compare, completion, eval, info, list, plot, resume, run, show, tune
 from tracetorch.cli.check import KEYS
 from tracetorch.cli.completion.answer import VARIABLE, answer
-from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, USAGE, UsageError, complain, shorten
-from tracetorch.cli.terminal import lost, prepare, say
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, USAGE, UsageError, complain, quote, shorten
+from tracetorch.cli.terminal import lost, prepare, quieten, say
 from tracetorch.files import WriteError
 from tracetorch.printable import printable
 
@@ -88,9 +89,8 @@ class Verbs(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: Any) -> Any:
         if args and "=" in args[0]:
-            ctx.fail(
-                f"'{shorten(args[0])}' is a change to the config, and the verb is missing: tracetorch run {args[0]}"
-            )
+            change = shorten(args[0])
+            ctx.fail(f"'{change}' is a change to the config, and the verb is missing: tracetorch run {quote(change)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -162,6 +162,7 @@ def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
     def guard(*, traceback: bool, **arguments: object) -> None:
         code = DONE
         try:
+            check_here()
             verb(traceback=traceback, **arguments)
         except typer.Exit as ended:
             code = ended.exit_code
@@ -187,6 +188,14 @@ def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
     return guard
 
 
+def check_here() -> None:
+    """Raises: UsageError if the working directory was removed: most libraries need it, each with words of its own."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError("the working directory no longer exists; change to another") from error
+
+
 PRINTING = (list, show, info, completion)
 for verb, (summary, *commands) in (row for verbs in GROUPS.values() for row in verbs.items()):
     register = app.command(name_of(verb), short_help=summary, epilog=_examples(*commands), context_settings=HELP)
@@ -207,6 +216,7 @@ def share_processors() -> None:
 def main() -> None:
     """The entry point of the console script."""
     prepare()
+    quieten()
     share_processors()
     os.environ["MPLBACKEND"] = "agg"  # figures go into files, and a notebook's backend may not be installed here
     if os.environ.get(VARIABLE):

@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from tracetorch.cli.arguments import FailFast, Traceback, Trust
-from tracetorch.cli.errors import DONE, UsageError, shorten
+from tracetorch.cli.errors import DONE, UsageError, quote, shorten
 from tracetorch.cli.terminal import say
+from tracetorch.files import expanded
 
 Changes = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Sweeps only: another launcher, such as hydra/launcher=joblib."),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run or of a sweep.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=expanded, help="The folder of a run or of a sweep.")]
 
 
 def command(
@@ -44,12 +45,15 @@ def command(
 def _resume_run(folder: Path, trust: list[str], show_traceback: bool) -> int:
     from tracetorch.cli.folders import check_training, find_run, holds
 
+    if holds(folder, "study.json"):
+        raise UsageError(f"{folder} is a study; to continue it: tracetorch tune --study {quote(folder)}")
     if folder.is_dir() and not holds(folder, "config.yaml"):
         raise UsageError(f"{folder} is not the folder of a run or a sweep: it has neither config.yaml nor sweep.json")
     found = find_run(folder, trust)
     check_training(found)
     if found.state.status == "completed":
-        say(f"{folder} is completed: there is nothing to continue; to draw its figures again: tracetorch plot {folder}")
+        done = f"{folder} is completed: there is nothing to continue"
+        say(f"{done}; to draw its figures again: tracetorch plot {quote(folder)}")
         return DONE
 
     from tracetorch.cli.display import Display

@@ -9,10 +9,16 @@ import typer
 
 from tracetorch.cli.arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust
 from tracetorch.cli.errors import UsageError
+from tracetorch.files import expanded
 
 From = Annotated[
     Path | None,
-    typer.Option("--from", metavar="DIR", help="Repeat the run in DIR in a new folder and report any difference."),
+    typer.Option(
+        "--from",
+        metavar="DIR",
+        parser=expanded,
+        help="Repeat the run in DIR in a new folder and report any difference.",
+    ),
 ]
 
 

@@ -6,11 +6,14 @@ import io
 import os
 import select
 import sys
+import sysconfig
+import warnings
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracetorch.printable import visible
+from tracetorch.printable import printable, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,6 +89,23 @@ def _safe(stream: Any, number: int) -> Any:
 def _raw(stream: Any) -> Any:
     buffer = getattr(stream, "buffer", None)
     return getattr(buffer, "raw", buffer)
+
+
+def quieten() -> None:
+    """Print no warnings of libraries; those of a user's own parts are one line each.
+
+    Python's option -W, and PYTHONWARNINGS, have precedence.
+    """
+    if sys.warnoptions:
+        return
+    paths = sysconfig.get_paths()
+    libraries = (*(paths[name] for name in ("stdlib", "purelib", "platlib")), str(Path(__file__).parents[1]))
+
+    def show(message: object, category: type, filename: str, lineno: int, *rest: object) -> None:
+        if not filename.startswith((*libraries, "<")) and "site-packages" not in filename:
+            say(f"tracetorch: warning: {printable(message)} ({filename}:{lineno})", error=True)
+
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 def lost() -> OSError | None:

@@ -10,6 +10,7 @@ import typer
 
 from tracetorch.cli.arguments import Overrides, Traceback, Trust
 from tracetorch.cli.errors import UsageError
+from tracetorch.files import expanded
 
 Trials = Annotated[
     int | None,
@@ -19,7 +20,7 @@ Trials = Annotated[
 ]
 StudyFolder = Annotated[
     Path | None,
-    typer.Option("--study", metavar="DIR", help="Folder of a study, new or to continue."),
+    typer.Option("--study", metavar="DIR", parser=expanded, help="Folder of a study, new or to continue."),
 ]
 
 

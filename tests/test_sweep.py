@@ -247,3 +247,14 @@ def test_names_of_folders_are_plain_whatever_varies(here):
     assert _name(7, "root=/a b/ü, lr=1") == "007_root=-a-b-ü,lr=1"
     assert len(_name(0, "x=" + "é" * 500).encode()) < 120
     assert _name(1, "") == "001"
+
+
+def test_info_says_what_a_sweep_is_and_how_it_stands(here):
+    assert tracetorch("run", "-m", "seed=0,1", *CLICKS, "output.dir=it is").exit_code == 0
+    shown = tracetorch("info", "it is").stdout
+    assert shown.startswith("sweep       poisson_clicks\n") and "\nstatus      completed\n" in shown
+    assert "\nto compare  tracetorch compare 'it is'\n" in shown
+    (here / "it is" / "001_seed=1" / "run.json").unlink()
+    shown = tracetorch("info", "it is").stdout
+    assert "\nstatus       not completed\njobs         1 completed, 1 killed\n" in shown
+    assert "\nto continue  tracetorch resume 'it is'\n" in shown

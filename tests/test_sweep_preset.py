@@ -13,7 +13,6 @@ from tests.command_line import CLICKS, files, tracetorch
 from tests.test_docs import ROOT, blocks
 from tests.test_tune_search import header
 from tracetorch.cli.adapter import conf_dir
-from tracetorch.cli.errors import UsageError
 from tracetorch.cli.sweep.plan import plan
 from tracetorch.cli.sweep.preset import Figure, unfold
 
@@ -227,8 +226,3 @@ def test_an_odd_plan_is_refused(here):
     del content["figures"]  # as from a sweep before there were any
     path.write_text(json.dumps(content))
     assert tracetorch("resume", "sweep").exit_code == 0
-
-
-def test_unfolding_raises_what_the_command_line_shows(here):
-    with pytest.raises(UsageError, match="add sweep=NAME, or leave out --config-dir"):
-        unfold(["seed=0,1"], here)

@@ -152,6 +152,16 @@ def test_the_command_is_a_module_too(module, here):
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("rule\n")
 
 
+def test_warnings_of_libraries_are_not_printed_and_those_of_a_part_are_a_line(here):
+    (here / "mine.py").write_text("import warnings\nwarnings.warn('of\\nmine', UserWarning)\n")
+    script = (
+        "import numpy, warnings, sys; from tracetorch.cli.terminal import quieten; quieten();"
+        "numpy.mean([]); sys.path.insert(0, '.'); import mine"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr == f"tracetorch: warning: of mine ({here / 'mine.py'}:2)\n"
+
+
 # ── terminals ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 EVENTS = [
@@ -188,3 +198,20 @@ def test_a_display_needs_no_metric_and_no_good_terminal(surroundings, monkeypatc
     text = shown.getvalue().decode()
     assert "clicks on cpu → f" in text and "owned\x07" not in text and "\x1b[2J" not in text
     assert ("accuracy words" in text) is (surroundings.get("TERM") == "dumb")  # it gets lines, as a file
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_progress_is_whole_on_a_narrow_terminal_too(columns, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with terminal(monkeypatch) as shown:
+        display = Display("clicks")
+        display.metric = "accuracy"
+        display("start", {"again": False, "device": "cpu", "folder": "a"})
+        display("record", {"split": "validation", "update": 1, "accuracy": 0.5, "steps_per_second": 12345.0})
+        display("progress", {"done": 150, "total": 30000, "loss": 0.25, "accuracy": 0.5})
+        display("end", {"status": "completed"})
+    text = shown.getvalue().decode()
+    for part in ("150/30000", "loss 0.2500", "accuracy 0.5000", "validation 0.5000", "12.3 k steps/s"):
+        assert part in text, (part, text)
+    assert "…" not in text

@@ -119,7 +119,7 @@ def test_a_broken_file_there_is_told_in_a_sentence(presets, name):
         (("--config-dir", "it's mine", "optimizer=slwo"), "Did you mean 'slow'? There are: "),
         (("--config-dir", "it's mine", "experiment=mine", "optimizer.lrr=1"), "Did you mean 'optimizer.lr'?"),
         (("--config-dir", "it's mine", "experiment=3"), "choose by name. There are: "),
-        (("-m", "--config-dir", "it's mine", "seed=1,2"), "--config-dir in a sweep is the folder of its preset"),
+        (("-m", "--config-dir", "it's mine", "experiment=mien", "seed=1,2"), "Did you mean 'mine'? There are: "),
     ],
 )
 def test_what_is_wrong_with_it(presets, verb, words, phrase):
@@ -135,3 +135,40 @@ def test_what_is_not_public_is_trusted_by_name(presets):
     assert ended.exit_code == 2 and "if you trust it, add --trust tests" in ended.stderr
     ended = tracetorch(*words, "--trust", "tests", *CLICKS)
     assert "not trusted" not in ended.stderr
+
+
+def test_show_checks_what_run_would_trust(presets):
+    (presets / "experiment" / "evil.yaml").write_text("# @package _global_\nloss: {_target_: tests.common.nothing}\n")
+    words = ("show", "--config-dir", str(presets), "experiment=evil")
+    assert tracetorch(*words, "--trust", "tests").exit_code == 2  # it does not exist
+    ended = tracetorch(*words, "--trust", "other")
+    assert ended.exit_code == 2 and "if you trust it, add --trust tests" in ended.stderr
+    ended = tracetorch("show", "--trust", "tests")
+    assert ended.exit_code == 2 and "tracetorch show --config-dir DIR --trust PACKAGE" in ended.stderr
+
+
+def test_choices_from_a_folder_of_ones_own_are_swept(presets):
+    where = ("-m", "--config-dir", presets.name, "experiment=mine", "seed=0,1")
+    shown = tracetorch("show", *where)
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.startswith("# mine: 2 jobs")
+    ended = tracetorch("run", *where, *CLICKS, "output.dir=sweep")
+    assert ended.exit_code == 0, ended.output
+    assert yaml.safe_load(Path("sweep/001_seed=1/config.yaml").read_text())["optimizer"]["lr"] == 0.001
+    (presets / "experiment" / "mine.yaml").unlink()
+    Path("sweep/001_seed=1/run.json").unlink()
+    ended = tracetorch("resume", "sweep")
+    assert ended.exit_code == 0 and "no longer compose" not in ended.output, ended.output
+
+
+def test_a_pattern_in_a_sweep_finds_choices_of_ones_own(presets):
+    shown = tracetorch("show", "-m", "--config-dir", presets.name, "optimizer=glob(s*)")
+    assert shown.exit_code == 0, shown.output
+    assert "optimizer=slow" in shown.stdout
+
+
+def test_a_sweep_of_ones_own_presets_calls_what_is_trusted(presets):
+    (presets / "experiment" / "evil.yaml").write_text("# @package _global_\nloss: {_target_: tests.common.nothing}\n")
+    ended = tracetorch("run", "-m", "--config-dir", str(presets), "experiment=evil", "seed=0,1")
+    assert ended.exit_code == 2 and "if you trust it, add --trust tests" in ended.stderr
+    assert not Path("outputs").exists()

@@ -216,6 +216,11 @@ def sync_folder(path: Path) -> None:
             os.close(number)
 
 
+def expanded(path: str | Path) -> Path:
+    """A path as it was typed, with ~ for the home folder; as it is, where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser raises for a user that does not exist
+
+
 def real(path: Path) -> Path:
     """Where a path leads, links followed. A link to itself leads nowhere: it stays as it is, and nothing is raised."""
     return Path(os.path.realpath(path))
@@ -245,6 +250,8 @@ def _is_another(process: int) -> bool:
 
 
 def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # there, signal 0 is Ctrl-C
+        return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from tracetorch.cli.adapter.reading import check_plain
-from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.errors import UsageError, quote, shorten
 
 _KEY = re.compile(r"[A-Za-z_][\w./@:-]*", re.ASCII)
 _LONGEST_KEY = 200
@@ -45,9 +45,9 @@ def parse(line: str, *, sweep: bool = False) -> Override:
     if len(name) > _LONGEST_KEY:
         raise UsageError(f"there is no key '{shorten(name)}'")
     if name.partition(".")[0] == "sweep" and not sweep:
-        raise UsageError(f"'{shorten(line)}' makes many runs: tracetorch run -m {shorten(line)}")
+        raise UsageError(f"'{shorten(line)}' makes many runs: tracetorch run -m {quote(shorten(line))}")
     if override.is_sweep_override() and not sweep:
-        raise UsageError(f"'{shorten(line)}' is a sweep over several values: tracetorch run -m {shorten(line)}")
+        raise UsageError(f"'{shorten(line)}' is a sweep over several values: tracetorch run -m {quote(shorten(line))}")
     if of_hydra(override) and not (sweep and name.startswith(_OF_SWEEPS)):
         use = "only hydra/launcher, hydra/sweeper and their settings" if sweep else "Hydra's own settings"
         effect = "have an effect on a sweep" if sweep else "have no effect on a run"

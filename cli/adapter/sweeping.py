@@ -14,6 +14,7 @@ from typing import Any
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks  # Hydra's launchers want them, and nothing public makes them
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathElement
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -23,6 +24,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from tracetorch.cli.adapter.composing import ERRORS, check_choice, conf_dir
+from tracetorch.cli.adapter.foreign import searched
 from tracetorch.cli.adapter.overrides import of_hydra, parse
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 
@@ -35,18 +37,19 @@ Work = Callable[[int], Any]
 """What a job does, given its place among those launched."""
 
 
-def split(overrides: list[str]) -> tuple[list[str], list[str]]:
+def split(overrides: list[str], config_dir: Path | None = None) -> tuple[list[str], list[str]]:
     """Overrides of a sweep, into those for its runs and those for Hydra's sweeper and launcher. Raises: UsageError."""
     parsed = [(line, parse(line, sweep=True)) for line in overrides]
     for _, override in parsed:
-        check_choice(override)
+        check_choice(override, config_dir)
     settings = [line for line, override in parsed if of_hydra(override)]
     return [line for line, override in parsed if not of_hydra(override)], settings
 
 
-def expand(overrides: list[str], settings: list[str]) -> list[list[str]]:
+def expand(overrides: list[str], settings: list[str], config_dir: Path | None = None) -> list[list[str]]:
     """The jobs of a sweep in the order of its sweeper, each as the overrides of one run.
 
+    Args: config_dir: a folder with further choices, see `compose`.
     Raises: UsageError if the settings do not fit, or if the sweeper needs results to choose its jobs.
     """
     jobs: list[list[str]] = []
@@ -62,7 +65,7 @@ def expand(overrides: list[str], settings: list[str]) -> list[list[str]]:
 
     with (
         tempfile.TemporaryDirectory(prefix="tracetorch-") as folder,
-        _hydra(settings, Path(folder)) as (config, context),
+        _hydra(settings, Path(folder), config_dir=config_dir) as (config, context),
     ):
         sweeper: Any = Plugins.instance().instantiate_sweeper(config=config, hydra_context=context, task_function=len)
         sweeper.launcher = Recorder()
@@ -157,11 +160,23 @@ class _Task:
 
 
 @contextmanager
-def _hydra(settings: list[str], folder: Path, name: str | None = "config") -> Iterator[tuple[DictConfig, HydraContext]]:
-    """Hydra's own config for a sweep, as `@hydra.main` makes it. Args: name: of the config of its jobs, if any."""
+def _hydra(
+    settings: list[str], folder: Path, name: str | None = "config", config_dir: Path | None = None
+) -> Iterator[tuple[DictConfig, HydraContext]]:
+    """Hydra's own config for a sweep, as `@hydra.main` makes it.
+
+    Args:
+        name: of the config of its jobs, if any.
+        config_dir: a folder whose choices patterns such as glob(*) find as well.
+    """
     where = [f"hydra.sweep.dir={_quoted(str(folder))}", "hydra.sweep.subdir=."]
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3", job_name="tracetorch"):
         hydra: Any = GlobalHydra.instance().hydra
+        if config_dir is not None:
+            places = hydra.config_loader.get_search_path()
+            element = SearchPathElement("presets", searched(config_dir))
+            places.get_path().insert(-1, element)  # after ours; the last is Hydra's own
+            hydra.config_loader.repository.initialize_sources(places)
         try:
             config = hydra.compose_config(
                 name, [*settings, *where, *_QUIET], run_mode=RunMode.MULTIRUN, with_log_configuration=False

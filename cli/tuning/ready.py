@@ -19,7 +19,7 @@ from tracetorch.cli.adapter import (
     template,
 )
 from tracetorch.cli.check import PARTS, check, check_trusted
-from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
 from tracetorch.cli.folders import plain_name
 from tracetorch.cli.suggest import has
 from tracetorch.cli.tuning.search import Search
@@ -101,7 +101,7 @@ def ready(search: Search, composer: Composer) -> tuple[Search, Composed]:
     composed, _ = composer([])
     if composed.config["output"].get("dir"):
         where = shorten(composed.config["output"]["dir"])
-        raise UsageError(f"output.dir is for one run; the folder of a study is named by --study {where}")
+        raise UsageError(f"output.dir is for one run; the folder of a study is named by --study {quote(where)}")
     for key in search.space:
         _check_key(key)
     whole = {key: _whole(key, search.space, composed, composer) for key in search.space}

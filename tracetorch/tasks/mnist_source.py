@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from tracetorch.files import expanded
 from tracetorch.tasks import idx
 
 MIRRORS = (
@@ -43,7 +44,7 @@ def load(source: str) -> Digits:
             return _read(folder)
     if source == "download":
         return _read(fetch())
-    folder = Path(source).expanduser()
+    folder = expanded(source)
     if not source or not _is_folder(folder):
         raise FileNotFoundError(
             f"source={source[:200]}: there is no such folder; give one with the MNIST files, or use source=download or "
