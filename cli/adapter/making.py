@@ -35,7 +35,7 @@ def make(node: dict[str, Any], name: str) -> Any:
     except UsageError:
         raise
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{name}: {_words(error)}") from error
+        raise UsageError(f"{name}: {_words(error)}{_place(error)}") from error
     return partial(named, made) if node.get("_partial_") else made
 
 
@@ -46,6 +46,14 @@ def function(node: dict[str, Any]) -> Callable[..., Any]:
     except (ImportError, ValueError) as error:
         raise UsageError(f"{node.get('_target_')}: {_words(error)}") from error
     return made
+
+
+def _place(error: BaseException) -> str:
+    """Where in a user's part an error was raised, behind what it says."""
+    from tracetorch.runs.failure import where
+
+    place = "" if isinstance(error, ImportError) else where(error, ours=False)
+    return f" in {place}" if place else ""
 
 
 def _words(error: BaseException) -> str:

@@ -340,7 +340,7 @@ class Run:
             return 0
 
     def warn(self, sentence: str) -> None:
-        """Note what went wrong without harm to the run: it goes into run.json."""
+        """Note what a user has to know of a run that goes on: it goes into run.json, and is shown at the end."""
         self.warnings.append(sentence)
 
     def _tell(self, event: str, values: dict[str, Any]) -> str | None:
