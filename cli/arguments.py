@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,5 +20,9 @@ Trust = Annotated[
 ]
 ConfigDir = Annotated[
     Path | None, typer.Option("--config-dir", metavar="DIR", help="Folder with further presets, laid out like conf/.")
+]
+Checkpoint = Annotated[
+    Literal["latest", "best"] | None,
+    typer.Option(help="Weights to use. Default: those that the run tested."),
 ]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="In a sweep: start no further job after a failure.")]

@@ -110,12 +110,12 @@ def _check_module(path: str, node: dict[str, Any], where: Path, packages: Collec
 
 def _check_defined(path: str, target: str, package: str) -> None:
     """Raises: UsageError if the target does not exist, or if the package imports it instead of defining it."""
-    from tracetorch.cli.adapter.making import is_defined_in
+    from tracetorch.cli.adapter.making import is_defined_in, place_of, words_of
 
     try:
         own = is_defined_in(target, package)
     except Exception as error:  # whatever the package raises when it is imported
-        raise UsageError(f"{path}._target_: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise UsageError(f"{path}._target_: {words_of(error)}{place_of(error)}") from error
     if not own:
         advice = f"{package} does not define it"
         raise UsageError(f"{path} calls {shorten(target)!r}, which is not trusted: {advice}")

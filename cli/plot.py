@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from tracetorch.cli.arguments import Folder, Traceback, Trust
+from tracetorch.cli.arguments import Checkpoint, Folder, Traceback, Trust
 from tracetorch.cli.errors import FAILED, UsageError, complain
 from tracetorch.cli.terminal import say
 
 
-def command(folder: Folder, trust: Trust = None, traceback: Traceback = False) -> None:
+def command(folder: Folder, checkpoint: Checkpoint = None, trust: Trust = None, traceback: Traceback = False) -> None:
     """Draw a run's figures again, from the records and weights in its folder."""
     from tracetorch.cli.adapter import make
     from tracetorch.cli.execute import contained
-    from tracetorch.cli.folders import find_run, tested_checkpoint
+    from tracetorch.cli.folders import find_run, naming_the_other, tested_checkpoint
 
     found = find_run(folder, trust or ())
-    checkpoint = tested_checkpoint(found)
+    weights = tested_checkpoint(found, checkpoint)
 
     import torch
 
@@ -25,12 +25,12 @@ def command(folder: Folder, trust: Trust = None, traceback: Traceback = False) -
     from tracetorch.runs.report import draw
 
     config = found.composed.config
-    with contained() as base:
+    with naming_the_other(found.folder, "plot"), contained() as base:
         run = RunFolder(base / folder)
         task, network, loss = (make(config[name], name) for name in ("task", "network", "loss"))
         try:
             net, told = build(task, network, loss)
-            load_tested(base / checkpoint, net, task)
+            load_tested(base / weights, net, task)
             trials = None
             if (run.path / "trials.csv").is_file():
                 trials = {name: torch.tensor(values) for name, values in run.table("trials.csv").items()}

@@ -50,7 +50,7 @@ def _how(changes: list[str]) -> str | None:
 
 
 def _resume_run(folder: Path, changes: list[str], trust: list[str], show_traceback: bool) -> int:
-    from tracetorch.cli.folders import check_training, find_run, holds
+    from tracetorch.cli.folders import check_training, find_run, holds, naming_the_other
 
     if folder.is_dir() and not holds(folder, "config.yaml"):
         raise UsageError(f"{folder} is not the folder of a run or a sweep: it has neither config.yaml nor sweep.json")
@@ -67,5 +67,6 @@ def _resume_run(folder: Path, changes: list[str], trust: list[str], show_traceba
     if how is not None:  # configs of older versions lack the key
         found.composed.config["task"]["resume"] = how
     display = Display(found.composed.experiment)
-    outcome = execute(found.composed, [], again=found.folder, display=display)
+    with naming_the_other(found.folder, "resume"):
+        outcome = execute(found.composed, [], again=found.folder, display=display)
     return display.conclude(outcome, show_traceback)

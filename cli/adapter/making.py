@@ -6,6 +6,8 @@ The parts are plain values, and are taken as they are: no string in them is inte
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -28,14 +30,14 @@ def make(node: dict[str, Any], name: str) -> Any:
         try:
             return call(*args, **kwargs)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"{name}: {_words(error)}") from error
+            raise UsageError(f"{name}: {words_of(error)}") from error
 
     try:
         made = named(_made, node)
     except UsageError:
         raise
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{name}: {_words(error)}{_place(error)}") from error
+        raise UsageError(f"{name}: {words_of(error)}{place_of(error)}") from error
     return partial(named, made) if node.get("_partial_") else made
 
 
@@ -44,11 +46,11 @@ def function(node: dict[str, Any]) -> Callable[..., Any]:
     try:
         made: Callable[..., Any] = _made(node)
     except (ImportError, ValueError) as error:
-        raise UsageError(f"{node.get('_target_')}: {_words(error)}") from error
+        raise UsageError(f"{node.get('_target_')}: {words_of(error)}") from error
     return made
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """Where in a user's part an error was raised, behind what it says."""
     from tracetorch.runs.failure import where
 
@@ -56,10 +58,15 @@ def _place(error: BaseException) -> str:
     return f" in {place}" if place else ""
 
 
-def _words(error: BaseException) -> str:
+def words_of(error: BaseException) -> str:
+    """What an error of a part says, in one line; for a missing module, where Python looks for it."""
     text = " ".join(str(error).split())
-    says_little = isinstance(error, LookupError | SystemExit) or not text  # such as KeyError: 'subject'
-    return f"{type(error).__name__}: {text}" if says_little else text
+    if isinstance(error, ModuleNotFoundError):
+        searches = {os.path.realpath(place) for place in sys.path}
+        here = "" if os.path.realpath("") in searches else "; the current folder is not searched without PYTHONPATH=."
+        return f"{text}: install it with pip, or name its folder in the variable PYTHONPATH{here}"
+    says_enough = isinstance(error, TypeError | ValueError | RuntimeError | ImportError | OSError) and text
+    return text if says_enough else f"{type(error).__name__}: {text}"
 
 
 def _made(value: Any) -> Any:

@@ -21,6 +21,10 @@ from tracetorch.nn import Sequential
 from tracetorch.runs.stored import read_stored
 
 
+class DamagedError(ValueError):
+    """A checkpoint whose content is not what was written."""
+
+
 def save_checkpoint(path: str | Path, net: Sequential, optimizer: torch.optim.Optimizer, **counters: Any) -> None:
     """Write weights, states, optimizer, torch's random numbers and counters, whole, with a checksum over all of it.
 
@@ -93,12 +97,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # what the parsers of a foreign file raise is of no use to the user as it is
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a place before the file's beginning
             raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-        raise ValueError(f"{path} is damaged ({type(error).__name__})") from error
+        raise DamagedError(f"{path} is damaged ({type(error).__name__})") from error
     if not whole:
-        raise ValueError(f"{path} is damaged: its content is not what was written")
+        raise DamagedError(f"{path} is damaged: its content is not what was written")
     for name, (fits, meaning) in _COUNTERS.items():
         if name in content and not fits(content[name]):
-            raise ValueError(f"{path} is damaged: {name!r} is not {meaning}")
+            raise DamagedError(f"{path} is damaged: {name!r} is not {meaning}")
     run_id, own = content.get("run_id"), _run_beside(path)
     if run_id is not None and own is not None and run_id != own:
         raise ValueError(f"{path} is the checkpoint of another run than {path.parent.parent}")
