@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -55,5 +55,9 @@ ConfigDir = Annotated[
         parser=expanded,
         help="Folder with your own presets: DIR/experiment/NAME.yaml, DIR/task/NAME.yaml, …",
     ),
+]
+Checkpoint = Annotated[
+    Literal["latest", "best"] | None,
+    typer.Option(help="Weights to use. Default: those that the run tested."),
 ]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="In a sweep: start no further job after a failure.")]

@@ -38,6 +38,7 @@ _ALIASES = {  # names that annotations use, and their description
     "Values": (f"float | {_NUMBERS}", ["a number", "a list of numbers"]),
     "Spread": (f"{_NUMBERS} | str", ["a list of numbers", "a range such as 0.1..1.2"]),
 }
+_GYM = "tracetorch.tasks.Gym"
 _LISTS = ("Sequence", "Iterable", "list", "tuple")
 
 
@@ -81,6 +82,7 @@ def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str]
     for path, node in _targets(config, ""):
         target = str(node["_target_"])
         if is_trusted(target):
+            _check_module(path, node, where, packages)
             continue
         trusted = next((package for package in packages if target.startswith(f"{package}.")), None)
         if trusted is not None:
@@ -95,16 +97,27 @@ def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str]
             raise UsageError(f"{where}: {path} calls {shorten(target)!r}, which is not trusted; {advice}")
 
 
+def _check_module(path: str, node: dict[str, Any], where: Path, packages: Collection[str]) -> None:
+    """Raises: UsageError if a Gymnasium id names a module to import that is not trusted."""
+    module, colon, _ = str(node.get("id", "")).rpartition(":")
+    if node["_target_"] != _GYM or not colon:
+        return
+    if not any(f"{module}.".startswith(f"{package}.") for package in packages):
+        imports = f"{path}.id={shorten(node['id'])} imports {shorten(module)!r}, which is not trusted"
+        advice = f"if you trust it, add --trust {shorten(module.partition('.')[0])}"
+        raise UsageError(f"{where}: {imports}; {advice}")
+
+
 def _check_defined(path: str, target: str, package: str) -> None:
     """Raises: UsageError if the target does not exist, or if the package imports it instead of defining it."""
-    from tracetorch.cli.adapter.making import is_defined_in, words
+    from tracetorch.cli.adapter.making import is_defined_in, place_of, words_of
 
     try:
         own = is_defined_in(target, package)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever the package raises when it is imported
-        raise UsageError(f"{path}._target_: {words(error)}") from error
+        raise UsageError(f"{path}._target_: {words_of(error)}{place_of(error)}") from error
     if not own:
         advice = f"{package} does not define it"
         raise UsageError(f"{path} calls {shorten(target)!r}, which is not trusted: {advice}")

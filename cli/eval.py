@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import typer
 
-from tracetorch.cli.arguments import Folder, Overrides, Traceback, Trust
+from tracetorch.cli.arguments import Checkpoint, Folder, Overrides, Traceback, Trust
 from tracetorch.cli.errors import UsageError
-
-Checkpoint = Annotated[
-    Literal["latest", "best"] | None,
-    typer.Option(help="Weights to test. Default: those that the run tested."),
-]
 
 
 def command(
@@ -23,7 +16,7 @@ def command(
     traceback: Traceback = False,
 ) -> None:
     """Test a run's network, also with changed keys such as task.steps=50 or device=cpu. Results go into DIR/eval."""
-    from tracetorch.cli.folders import find_run, tested_checkpoint
+    from tracetorch.cli.folders import find_run, naming_the_other, tested_checkpoint
 
     typed = overrides or []
     wrong = [line for line in typed if line.partition("=")[0].partition(".")[0] == "output"]
@@ -61,5 +54,6 @@ def command(
         def test() -> None:
             evaluation.main(run, **parts, **settings, checkpoint=base / weights, device=config["device"])
 
-        outcome = conclude(run, parts["task"].batch_size, test)
+        with naming_the_other(found.folder, "eval"):
+            outcome = conclude(run, parts["task"].batch_size, test)
     raise typer.Exit(display.conclude(outcome, traceback))

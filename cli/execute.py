@@ -174,7 +174,8 @@ def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> Outcome:
             raise UsageError(_sentence(error, run)) from error
         return Outcome(FAILED, f"{_sentence(error, run)} (see {run.shown})", run, batch_size, error)
     for warning in run.warnings:
-        complain(f"{warning}; to draw again: tracetorch plot {quote(run.shown)}", None, False)
+        advice = f"; to draw again: tracetorch plot {quote(run.shown)}" if warning.startswith("no figure") else ""
+        complain(f"{warning}{advice}", None, False)
     if run.status == "interrupted":
         return Outcome(INTERRUPTED, _interrupted(run), run, batch_size)
     return Outcome(DONE, "", run, batch_size)

@@ -6,7 +6,8 @@ import errno
 import json
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -139,8 +140,40 @@ def tested_checkpoint(found: Found, name: str | None = None) -> Path:
     tested = summary.get("tested") if isinstance(summary, dict) else None
     path = found.folder.checkpoint(name or ("best" if tested == "best" else "latest"))
     if not holds(path.parent, path.name):
-        raise UsageError(f"there is no checkpoint {path}" + ("" if name else "; the run has written none yet"))
+        others = [other for other in ("best", "latest") if holds(path.parent, f"{other}.pt")]
+        advice = f"; there is another: --checkpoint {others[0]}" if others else "; the run has written none yet"
+        raise UsageError(f"there is no checkpoint {path}{advice}")
     return path
+
+
+@contextmanager
+def naming_the_other(folder: RunFolder, verb: str) -> Iterator[None]:
+    """Where a checkpoint is damaged and the run's other one is not, say what to type to use that. Args: verb: at work.
+
+    Raises: UsageError, as the body does.
+    """
+    try:
+        yield
+    except UsageError as error:
+        from tracetorch.runs.checkpoint import DamagedError, read_checkpoint
+
+        if not isinstance(error.__cause__, DamagedError):
+            raise
+        for name, other in (("latest", "best"), ("best", "latest")):
+            path = folder.checkpoint(other)
+            if f"{name}.pt is damaged" not in str(error):
+                continue
+            try:
+                update = read_checkpoint(path).get("update")
+            except (OSError, ValueError):
+                continue
+            typed = f"tracetorch {verb} {folder.path}"
+            whole = f"{path.name}, of update {update}, is whole"
+            if verb != "resume":
+                raise UsageError(f"{error}; {whole}: {typed} --checkpoint {other}") from error
+            copied = f"cp {path} {folder.checkpoint(name)}"
+            raise UsageError(f"{error}; {whole}; to continue from there: {copied}, then {typed}") from error
+        raise
 
 
 def check_links(folder: Path) -> None:

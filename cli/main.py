@@ -102,6 +102,8 @@ class Verbs(typer.core.TyperGroup):
 def _as_key(option: str | None, typed: Sequence[str]) -> str:
     """The advice for a config key that was typed as an option, such as --seed 1; "" for any other option."""
     name = (option or "").lstrip("-")
+    key_of = {"lr": "optimizer.lr", **dict.fromkeys(("epoch", "epochs"), "train.passes")}
+    name = key_of.get(name, name)
     if name.partition(".")[0] not in KEYS:
         return ""
     value = "…"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tracetorch.cli.arguments import Folder, Traceback, Trust, with_home
+from tracetorch.cli.arguments import Checkpoint, Folder, Traceback, Trust, with_home
 from tracetorch.cli.errors import FAILED, UsageError, complain, quote, shorten
 from tracetorch.cli.terminal import say
 
@@ -17,7 +17,13 @@ Data = Annotated[
 ]
 
 
-def command(folder: Folder, moved: Data = None, trust: Trust = None, traceback: Traceback = False) -> None:
+def command(
+    folder: Folder,
+    moved: Data = None,
+    checkpoint: Checkpoint = None,
+    trust: Trust = None,
+    traceback: Traceback = False,
+) -> None:
     """Draw a run's figures again, from the records and weights in its folder."""
     typed = moved or []
     for line in typed:
@@ -27,10 +33,10 @@ def command(folder: Folder, moved: Data = None, trust: Trust = None, traceback: 
             raise UsageError(f"'{shorten(line)}': only the place of the data can change here, task.source=…; {advice}")
     from tracetorch.cli.adapter import make
     from tracetorch.cli.execute import contained
-    from tracetorch.cli.folders import find_run, tested_checkpoint
+    from tracetorch.cli.folders import find_run, naming_the_other, tested_checkpoint
 
     found = find_run(folder, trust or (), typed)
-    checkpoint = tested_checkpoint(found)
+    weights = tested_checkpoint(found, checkpoint)
 
     import torch
 
@@ -39,7 +45,7 @@ def command(folder: Folder, moved: Data = None, trust: Trust = None, traceback: 
     from tracetorch.runs.report import draw, draw_without_task
 
     config = found.composed.config
-    with contained() as base:
+    with naming_the_other(found.folder, "plot"), contained() as base:
         run = RunFolder(base / folder)
         network, loss = (make(config[name], name) for name in ("network", "loss"))
         task, lacking = _task(config, found.state.facts)
@@ -48,10 +54,10 @@ def command(folder: Folder, moved: Data = None, trust: Trust = None, traceback: 
             if (run.path / "trials.csv").is_file():
                 trials = {name: torch.tensor(values) for name, values in run.table("trials.csv").items()}
             if task is None:
-                drawn = draw_without_task(run, of_checkpoint(base / checkpoint, network))
+                drawn = draw_without_task(run, of_checkpoint(base / weights, network))
             else:
                 net, told = build(task, network, loss)
-                load_tested(base / checkpoint, net, task)
+                load_tested(base / weights, net, task)
                 window = config["train"].get("window") or task.readout_window
                 drawn = draw(run, net, task, trials, policy=getattr(told, "policy", None), window=window)
         except (OSError, ValueError, KeyError) as error:

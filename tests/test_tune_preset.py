@@ -1,6 +1,7 @@
 """The best of a study as a preset, and `--config-dir`, which finds it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,44 @@ def test_a_broken_file_there_is_told_in_a_sentence(presets, name):
     assert ended.exit_code == 2, ended.output
     assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
     assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize("verb", ["run", "show"])
+def test_keys_where_a_name_is_wanted_belong_into_a_file_and_that_works_as_typed(tmp_path, monkeypatch, verb):
+    monkeypatch.chdir(tmp_path)
+    for sign in ("", "+"):
+        ended = tracetorch(verb, sign + "task={_target_: mine.Louder, seed: 3}")
+        assert ended.exit_code == 2
+        typed = "task=louder --config-dir FOLDER --trust mine"
+        assert f"write these keys into FOLDER/task/louder.yaml, and type {typed}" in ended.stderr
+    ended = tracetorch(verb, "task={_target_: tracetorch.tasks.Patterns, seed: 3}")
+    assert ended.stderr.endswith("FOLDER/task/patterns.yaml, and type task=patterns --config-dir FOLDER\n")
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "patterns.yaml").write_text("_target_: tracetorch.tasks.Patterns\nseed: 3\nbatch_size: 4\n")
+    tiny = ("network.hidden=[4]", "train.updates=1", "train.figures=false", "device=cpu", "output.dir=it")
+    ended = tracetorch(verb, "task=patterns", "--config-dir", ".", *tiny)
+    assert ended.exit_code == 0, ended.output
+
+
+def test_a_module_that_is_not_found_is_told_with_where_modules_are_searched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "louder.yaml").write_text("_target_: mine_of_louder.Louder\n")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    words = ("run", "task=louder", "--config-dir", ".", "--trust", "mine_of_louder")
+    ended = tracetorch(*words)
+    assert ended.exit_code == 2
+    assert "No module named 'mine_of_louder': install it with pip, or name its folder in the variable" in ended.stderr
+    assert "the current folder is not searched without PYTHONPATH=." in ended.stderr
+    (tmp_path / "mine_of_louder.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    ended = tracetorch(*words)
+    assert "ZeroDivisionError: division by zero in <module> (mine_of_louder.py, line 1)" in ended.stderr
+
+
+def test_a_task_that_was_named_by_its_class_gives_the_run_its_name():
+    ended = tracetorch("show", "~task", "+task._target_=tracetorch.tasks.Patterns", "+task.seed=0")
+    assert ended.stdout.startswith("# experiment: Patterns\n")
 
 
 @pytest.mark.parametrize("verb", ["run", "show"])

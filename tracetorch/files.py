@@ -110,6 +110,18 @@ def _depth(content: bytes) -> int:
     return deepest
 
 
+def find_idx(folder: Path, name: str) -> Path | None:
+    """A file of MNIST in a folder, gzipped or not, in the layouts of its distributors; None if there is none.
+
+    Args: name: such as "train-images-idx3-ubyte". Kaggle writes ".idx3" for "-idx3", and puts each file into a folder
+        of its name; torchvision puts all into MNIST/raw.
+    """
+    dotted = name.replace("-idx", ".idx")
+    names = (f"{name}.gz", name, f"{dotted}.gz", dotted, f"{name}/{name}", f"{dotted}/{dotted}")
+    paths = (folder / inside / known for inside in ("", "MNIST/raw", "raw") for known in names)
+    return next((path for path in paths if path.is_file()), None)
+
+
 class WriteError(OSError):
     """The project cannot write a file or a folder of its own; an OSError of a user's part is never one."""
 

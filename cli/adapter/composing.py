@@ -21,6 +21,7 @@ from tracetorch.cli.adapter.foreign import searched
 from tracetorch.cli.adapter.overrides import parse
 from tracetorch.cli.adapter.reading import check_plain, is_plain, read_yaml, to_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.signatures import is_trusted
 from tracetorch.cli.suggest import has, no_such_key
 
 ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
@@ -56,7 +57,11 @@ class Template(NamedTuple):
 
 def name_of(parsed: list[Override], choices: Any) -> str:
     """The name of a run: its preset; if another task was chosen, that task, for it is no longer the preset."""
-    tasks = [str(override.value()) for override in parsed if override.key_or_group == "task"]
+    tasks = [
+        str(override.value()).rpartition(".")[2]
+        for override in parsed
+        if override.key_or_group in ("task", "task._target_") and not override.is_delete()
+    ]
     return tasks[-1] if tasks else str(choices.get("experiment") or choices.get("task"))
 
 
@@ -198,11 +203,25 @@ def check_choice(override: Override, config_dir: Path | None = None) -> None:
     name, line = override.key_or_group, str(override.input_line)
     if name not in GROUPS or override.is_sweep_override():
         return
+    if not override.is_delete() and isinstance(override.value(), dict) and name != "experiment":
+        raise UsageError(_as_file(name, line, cast(dict[str, Any], override.value())))
     if override.is_add():
         value = line.partition("=")[2]
         raise UsageError(f"'{shorten(line)}': there is a choice for {name} already; write {name}={shorten(value)}")
     if not override.is_delete() and not isinstance(override.value(), str):
         raise UsageError(f"{shorten(line)}: choose by name. There are: {', '.join(options(name, config_dir))}.")
+
+
+def _as_file(group: str, line: str, keys: dict[str, Any]) -> str:
+    """The advice for a part whose keys were typed where a name is wanted: they belong into a file of its own."""
+    target = str(keys.get("_target_", ""))
+    name = target.rpartition(".")[2].lower() or "mine"
+    trust = "" if not target or is_trusted(target) else f" --trust {shorten(target.partition('.')[0])}"
+    typed = f"{group}={shorten(name)} --config-dir FOLDER{trust}"
+    return (
+        f"{shorten(line)}: a {group} is chosen by name; write these keys into FOLDER/{group}/{shorten(name)}.yaml, "
+        f"and type {typed}"
+    )
 
 
 def missing(error: MissingConfigException, config_dir: Path | None = None) -> UsageError:

@@ -6,6 +6,8 @@ The parts are plain values, and are taken as they are: no string in them is inte
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -15,7 +17,7 @@ from typing import Any
 
 from tracetorch.cli.check import SPECIAL
 from tracetorch.cli.errors import UsageError, shorten
-from tracetorch.runs.failure import named
+from tracetorch.runs.failure import named, where
 
 
 def make(node: dict[str, Any], name: str) -> Any:
@@ -29,14 +31,14 @@ def make(node: dict[str, Any], name: str) -> Any:
         try:
             return call(*args, **kwargs)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"{name}: {words(error)}") from error
+            raise UsageError(f"{name}: {words_of(error)}") from error
 
     try:
         made = checked(_made, node)
     except (UsageError, KeyboardInterrupt):
         raise
     except BaseException as error:  # of a part, which may also call sys.exit
-        raise UsageError(f"{name}: {words(error)}") from error
+        raise UsageError(f"{name}: {words_of(error)}{place_of(error)}") from error
     return partial(checked, made) if node.get("_partial_") else made
 
 
@@ -50,15 +52,25 @@ def function(node: dict[str, Any]) -> Callable[..., Any]:
     except (UsageError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise UsageError(f"{node.get('_target_')}: {words(error)}") from error
+        raise UsageError(f"{node.get('_target_')}: {words_of(error)}") from error
     return made
 
 
-def words(error: BaseException) -> str:
-    """What a part has raised, in a line; with its kind where the message says little, as in KeyError: 'subject'."""
+def place_of(error: BaseException) -> str:
+    """Where in a user's part an error was raised, behind what it says."""
+    place = "" if isinstance(error, ImportError) else where(error, ours=False)
+    return f" in {place}" if place else ""
+
+
+def words_of(error: BaseException) -> str:
+    """What an error of a part says, in one line; for a missing module, where Python looks for it."""
     text = " ".join(str(error).split())
-    says_little = isinstance(error, LookupError) or not isinstance(error, Exception) or not text
-    return " ".join(named(error).split()) if says_little else text
+    if isinstance(error, ModuleNotFoundError):
+        searches = {os.path.realpath(place) for place in sys.path}
+        here = "" if os.path.realpath("") in searches else "; the current folder is not searched without PYTHONPATH=."
+        return f"{text}: install it with pip, or name its folder in the variable PYTHONPATH{here}"
+    says_enough = isinstance(error, TypeError | ValueError | RuntimeError | ImportError | OSError) and text
+    return text if says_enough else " ".join(named(error).split())
 
 
 def _made(value: Any) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 
 from tracetorch import constrain
+from tracetorch.modes import numbers, whole
 
 Values = float | Sequence[float] | Tensor
 
@@ -48,12 +49,17 @@ class LayerParameters(Module):
         bank: Sequence[float] = (),
     ):
         super().__init__()
+        in_features, out_features = whole(in_features, "in_features"), whole(out_features, "out_features")
         if in_features < 1 or out_features < 1:
             raise ValueError(f"a layer needs at least 1 input and 1 neuron, got {in_features} and {out_features}")
         if isinstance(trace_decay, str) and trace_decay != "membrane":
             raise ValueError(f'trace_decay must be a number, one for each input, or "membrane", got {trace_decay!r}')
         if decay_gradient not in DECAY_GRADIENTS:
             raise ValueError(f"decay_gradient must be one of {', '.join(DECAY_GRADIENTS)}, got {decay_gradient!r}")
+        if not isinstance(bias, bool):
+            raise TypeError(f"bias must be True or False, got {bias!r}")
+        if not isinstance(learn, Iterable):
+            raise TypeError(f"learn is a list of parameters, such as ['weight'] or [], got {learn!r}")
         self._known: dict[str, tuple[tuple[Any, ...], Tensor]] = {}
         self.in_features, self.out_features, self.decay_gradient = in_features, out_features, decay_gradient
         self._learn = (learn,) if isinstance(learn, str) else tuple(learn)
@@ -63,7 +69,7 @@ class LayerParameters(Module):
         self._store("weight", weight.t().contiguous().t())
         self._store("bias", torch.zeros(out_features) if bias else None)
         if isinstance(trace_decay, str):
-            decay = torch.as_tensor(decay, dtype=torch.get_default_dtype())
+            decay = numbers(decay, "decay")
             self.groups = self._count_groups(decay)
             self._store("raw_trace_decay", None)
         else:
@@ -139,10 +145,10 @@ class LayerParameters(Module):
         may_be_kept = not raw.requires_grad and not torch.is_inference_mode_enabled()
         if not may_be_kept or raw.device.type != "cpu" or raw.dtype not in (torch.float32, torch.float64):
             return constrained(raw)
-        numbers = raw.dtype, raw.shape, raw.numpy().tobytes()
+        present = raw.dtype, raw.shape, raw.numpy().tobytes()
         known = self._known.get(name)
-        if known is None or known[0] != numbers or known[1]._version or known[1].requires_grad:
-            self._known[name] = known = numbers, constrained(raw).clone()
+        if known is None or known[0] != present or known[1]._version or known[1].requires_grad:
+            self._known[name] = known = present, constrained(raw).clone()
         return known[1]
 
     def _check_learn(self) -> None:
@@ -157,7 +163,7 @@ class LayerParameters(Module):
             raise ValueError("learn: a tied trace_decay follows the membrane's; give trace_decay a number to learn it")
 
     def _check_bank(self, bank: Sequence[float]) -> Tensor:
-        if isinstance(bank, str | int | float) or any(isinstance(decay, str) for decay in bank):
+        if isinstance(bank, str) or not isinstance(bank, Iterable) or any(isinstance(decay, str) for decay in bank):
             raise ValueError(f"bank is a list of decays, such as [0.97], got {bank!r}")
         decays = torch.tensor(sorted(bank), dtype=torch.get_default_dtype())
         if not bool(((decays > 0) & (decays < 1)).all()) or len(decays.unique()) < len(decays):
@@ -165,7 +171,7 @@ class LayerParameters(Module):
         return decays
 
     def _per(self, name: str, value: Values, count: int) -> Tensor:
-        tensor = torch.as_tensor(value, dtype=torch.get_default_dtype())
+        tensor = numbers(value, name)
         if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) != count):
             raise ValueError(f"{name} must be a number or {count} of them, got shape {tuple(tensor.shape)}")
         return tensor

@@ -21,6 +21,7 @@ from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.learning import At
 from tracetorch.nn.passing import pass_up
 from tracetorch.nn.running import run_chunks
+from tracetorch.nn.state import check_saved
 
 
 class Sequential(Module):
@@ -40,6 +41,8 @@ class Sequential(Module):
         super().__init__()
         if not layers:
             raise ValueError("a network needs at least one layer")
+        for layer in layers:
+            _check_layer(layer)
         twice = [layer for at, layer in enumerate(layers) if any(layer is other for other in layers[:at])]
         if twice:
             raise ValueError(f"{twice[0]} is in the network twice: it has one state, and would count each step twice")
@@ -142,6 +145,7 @@ class Sequential(Module):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take up what `save_state` gave. Raises: ValueError if it belongs to another network."""
+        check_saved(state)
         known = {str(at) for at in range(len(self))}
         strangers = {name for name in state if name.split(".")[0] not in known}
         if strangers:
@@ -158,3 +162,17 @@ class Sequential(Module):
 
     def __getitem__(self, at: int) -> TraceLayer:
         return cast(TraceLayer, self.layers[at])
+
+
+def _check_layer(layer: object) -> None:
+    """Raises: TypeError, with what to write instead, for what is not a layer."""
+    if isinstance(layer, TraceLayer):
+        return
+    got = f"{type(layer).__module__.partition('.')[0]}.{type(layer).__name__}".removeprefix("builtins.")
+    if isinstance(layer, type):
+        got, advice = f"the class {layer.__name__}", f"make a layer of it: {layer.__name__}(inputs, neurons)"
+    elif isinstance(layer, list | tuple | Sequential):
+        advice = "unpack it: Sequential(*layers)"
+    else:
+        advice = "a layer is made by tracetorch.nn, such as LIF(784, 256)"
+    raise TypeError(f"a network is made of layers, got {got}; {advice}")

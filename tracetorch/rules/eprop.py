@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
-from tracetorch.kernels.counter import whole
-from tracetorch.modes import unaffected
+from tracetorch.modes import unaffected, whole
 from tracetorch.nn import Sequential
 from tracetorch.nn.gradients import whole_gradients
 from tracetorch.rules.eligibility import Eligibility

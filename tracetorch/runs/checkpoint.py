@@ -21,11 +21,16 @@ from tracetorch.nn import Sequential
 from tracetorch.runs.stored import read_stored
 
 
-def save_checkpoint(path: Path, net: Sequential, optimizer: torch.optim.Optimizer, **counters: Any) -> None:
+class DamagedError(ValueError):
+    """A checkpoint whose content is not what was written."""
+
+
+def save_checkpoint(path: str | Path, net: Sequential, optimizer: torch.optim.Optimizer, **counters: Any) -> None:
     """Write weights, states, optimizer, torch's random numbers and counters, whole, with a checksum over all of it.
 
     Args: counters: plain values and tensors, such as update=120; data and spikes are functions of them and the seed.
     """
+    path = Path(path)
     content = {
         "net": net.state_dict(),
         "state": net.save_state(),
@@ -41,7 +46,9 @@ def save_checkpoint(path: Path, net: Sequential, optimizer: torch.optim.Optimize
     write_whole(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path, net: Sequential, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
+def load_checkpoint(
+    path: str | Path, net: Sequential, optimizer: torch.optim.Optimizer | None = None
+) -> dict[str, Any]:
     """Put a checkpoint's weights and states into a network; its optimizer's state into an optimizer, if there is one.
 
     Returns: the rest of it, such as {"update": 120, "random": …}.
@@ -73,13 +80,14 @@ def _first_not_finite(net: Sequential, weights: Mapping[str, Tensor], states: Ma
     return next((f"the state {name}" for name, value in states.items() if bool(torch.isnan(value).any())), "")
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """All that a checkpoint holds, on the CPU, checked: its checksum, its run, the type of what counts.
 
     Memory: a small multiple of the file's size, whatever the file says.
     Raises: FileNotFoundError if there is none; ValueError, one sentence, if it is broken, cannot be read, or is that of
         another run than the folder that it lies in.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     try:
@@ -89,12 +97,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # what the parsers of a foreign file raise is of no use to the user as it is
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a place before the file's beginning
             raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-        raise ValueError(f"{path} is damaged ({type(error).__name__})") from error
+        raise DamagedError(f"{path} is damaged ({type(error).__name__})") from error
     if not whole:
-        raise ValueError(f"{path} is damaged: its content is not what was written")
+        raise DamagedError(f"{path} is damaged: its content is not what was written")
     for name, (fits, meaning) in _COUNTERS.items():
         if name in content and not fits(content[name]):
-            raise ValueError(f"{path} is damaged: {name!r} is not {meaning}")
+            raise DamagedError(f"{path} is damaged: {name!r} is not {meaning}")
     run_id, own = content.get("run_id"), _run_beside(path)
     if run_id is not None and own is not None and run_id != own:
         raise ValueError(f"{path} is the checkpoint of another run than {path.parent.parent}")

@@ -38,14 +38,17 @@ def sentence(error: BaseException) -> str:
     return f"{named(error)}{' in ' if place else ''}{place}"
 
 
-def where(error: BaseException) -> str:
-    """The function that an error comes from: that of a user's part if one was at work, else the project's own."""
+def where(error: BaseException, *, ours: bool = True) -> str:
+    """The function that an error comes from: that of a user's part if one was at work, else the project's own.
+
+    Args: ours: whether the project's own counts; if not, "".
+    """
     own = ""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         path, code = Path(frame.f_code.co_filename), frame.f_code
         place = f"{code.co_qualname} ({path.name}, line {line})"
         if _is_ours(frame):
-            own = own or place
+            own = own or (place if ours else "")
         elif not (
             set(_LIBRARIES) & set(path.parts) or path.is_relative_to(_STANDARD) or path.name.startswith("<frozen")
         ):

@@ -29,8 +29,8 @@ class RunFolder:
     Args: path: an existing folder; see `reserve` for a new one.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
         self._made: list[Path] = []
 
     @classmethod

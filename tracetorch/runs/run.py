@@ -71,18 +71,18 @@ class Run:
         config: dict[str, Any],
         *,
         experiment: str,
-        root: Path,
+        root: str | Path,
         below: str | None = None,
-        exactly: Path | None = None,
+        exactly: str | Path | None = None,
         again: RunFolder | None = None,
-        base: Path | None = None,
+        base: str | Path | None = None,
         files: dict[str, str] | None = None,
         kind: Literal["training", "evaluation"] = "training",
         listener: Listener | None = None,
     ):
         self.config, self.experiment, self.kind, self._files = config, experiment, kind, files or {}
-        typed = again.path if again else exactly or root
-        self._base = base or Path.cwd()
+        typed = again.path if again else Path(exactly or root)
+        self._base = Path(base or Path.cwd())
         self._is_relative = not typed.is_absolute()
         self._root, self._below = self._base / root, below or experiment
         self._exactly = self._base / exactly if exactly else None
@@ -335,7 +335,7 @@ class Run:
             return 0
 
     def warn(self, sentence: str) -> None:
-        """Note what went wrong without harm to the run: it goes into run.json."""
+        """Note what a user has to know of a run that goes on: it goes into run.json, and is shown at the end."""
         self.warnings.append(sentence)
 
     def _tell(self, event: str, values: dict[str, Any]) -> str | None:
