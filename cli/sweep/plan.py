@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch import files
-from tracetorch.cli.adapter import Composed, check_foreign, check_plain, compose, portable, restored
+from tracetorch.cli.adapter import Composed, check_foreign, check_plain, compose, note_of, portable, restored
 from tracetorch.cli.adapter.sweeping import expand, split
-from tracetorch.cli.check import KEYS, check, check_trusted
+from tracetorch.cli.check import KEYS, check, check_loss, check_trusted
 from tracetorch.cli.errors import UsageError, shorten
 from tracetorch.cli.folders import plain_name
 from tracetorch.cli.sweep.parts import key_of
@@ -54,6 +54,7 @@ class Plan:
     exactly: Path | None
     figures: list[Figure] = field(default_factory=list)  # to be drawn at the end
     seal: str = ""  # of the file that holds it; none, if it has yet to be written
+    notes: list[str] = field(default_factory=list)  # to show at the start; see `note_of`
 
     def content(self) -> dict[str, Any]:
         """What `sweep.json` holds: of the jobs' configs, first what they have in common, then what each has besides."""
@@ -115,7 +116,8 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     root, exactly = outputs.pop()
     experiment = names.pop() if len(names) == 1 else "several"
     where = Path(exactly).expanduser() if exactly else None
-    return Plan(experiment, typed, settings, jobs, Path(root).expanduser(), where, preset.figures)
+    notes = [note for note in dict.fromkeys(note_of(made.choices) for made in composed) if note]
+    return Plan(experiment, typed, settings, jobs, Path(root).expanduser(), where, preset.figures, notes=notes)
 
 
 def read(folder: Path) -> Plan:
@@ -178,6 +180,7 @@ def _compose(job: list[str], at: int, count: int) -> Composed:
     try:
         composed = compose(job)
         check(composed.config)
+        check_loss(composed.config)
     except UsageError as error:
         raise UsageError(f"job {at} of {count} ({shorten(' '.join(job))}): {error}") from error
     return composed
