@@ -6,9 +6,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from tracetorch.cli.arguments import Folder, Overrides, Traceback, Trust
+from tracetorch.cli.arguments import Folder, Traceback, Trust
 from tracetorch.cli.errors import UsageError
 
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Values of the run's config to change, such as task.delay=4."),
+]
 Checkpoint = Annotated[
     Literal["latest", "best"] | None,
     typer.Option(help="Weights to test. Default: those that the run tested."),
@@ -17,12 +21,12 @@ Checkpoint = Annotated[
 
 def command(
     folder: Folder,
-    overrides: Overrides = None,
+    overrides: Changes = None,
     checkpoint: Checkpoint = None,
     trust: Trust = None,
     traceback: Traceback = False,
 ) -> None:
-    """Test a run's network, also with changed keys such as task.steps=50 or device=cpu. Results go into DIR/eval."""
+    """Test a run's network, also with changed keys such as task.delay=4 or device=cpu. Results go into DIR/eval."""
     from tracetorch.cli.folders import find_run, tested_checkpoint
 
     typed = overrides or []
