@@ -49,7 +49,7 @@ def command(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Output folder. Default: DIR/compare, or a new one in outputs/compare.",
+            help="Output folder. Default: DIR/compare; for one run or several folders, a new one in outputs/compare.",
         ),
     ] = None,
     traceback: Traceback = False,

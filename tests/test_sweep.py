@@ -113,7 +113,7 @@ def test_groups_of_the_config_can_be_swept_too(here):
     ended = tracetorch("show", "-m", *words)
     assert ended.exit_code == 0, ended.output
     assert ended.stdout.splitlines()[1:] == ["000_task=patterns        to do", "001_task=poisson_clicks  to do"]
-    assert ended.stdout.startswith("# several: 2 jobs")
+    assert "\n# several: 2 jobs" in ended.stdout
 
 
 WRONG = [
