@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.signatures import definition, is_trusted, signature
@@ -24,6 +24,28 @@ KEYS = (*PARTS, *BESIDE, "output", "seed", "device", "threads")
 _PLAIN = {"seed": "int", "device": "str", "threads": "int | None", "output.root": "str", "output.dir": "str | None"}
 SPECIAL = ("_target_", "_partial_", "_args_", "_convert_")
 """Keys of a part that are not arguments. Lists and mappings are always plain, so `_convert_` has no effect."""
+
+
+class _Output(NamedTuple):
+    """What a readout gives, the loss for labels that fits, and the network that has such a readout."""
+
+    kind: str
+    loss: str
+    network: str
+
+
+_GIVES = {
+    "tracetorch.nn.LIS": _Output("probabilities", "cross_entropy", "lif_lis"),
+    "tracetorch.nn.LI": _Output("logits", "cross_entropy_with_logits", "lif_li"),
+    "tracetorch.nn.LIF": _Output("firing rates", "mse", "lif_lif"),
+}
+_TAKES = {
+    "tracetorch.loss.cross_entropy": ["tracetorch.nn.LIS"],
+    "tracetorch.loss.cross_entropy_with_logits": ["tracetorch.nn.LI", "tracetorch.nn.LIF", "tracetorch.nn.LIS"],
+    "tracetorch.loss.Reflect": ["tracetorch.nn.LIS"],
+    "tracetorch.loss.ActorCritic": ["tracetorch.nn.LI"],
+}
+"""Readouts whose output a loss can use; a loss or a readout that is not here is not checked."""
 
 _KINDS = {
     "int": ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
@@ -71,6 +93,28 @@ def check(config: dict[str, Any]) -> None:
         raise UsageError("output.dir is empty: give a folder, or null for a new folder named after the time")
     for path, node in _targets(config, ""):
         _check_call(path, node)
+
+
+def check_loss(config: dict[str, Any]) -> None:
+    """Refuse a loss that cannot use what the readout gives; for new runs, so that older ones can be continued.
+
+    Cross-entropy on firing rates, for example, has a signal at the right output only: it never lowers a wrong rate.
+    Raises: UsageError that names what to choose.
+    """
+    nodes = [config.get("loss"), config.get("network")]
+    loss, network = (node if isinstance(node, dict) else {} for node in nodes)
+    readout = network.get("readout")
+    given = readout.get("_target_") if isinstance(readout, dict) else None
+    takes = _TAKES.get(str(loss.get("_target_")))
+    if takes is None or given not in _GIVES or given in takes:
+        return
+    name, fits = str(loss["_target_"]).rpartition(".")[2], _GIVES[given]
+    kinds = " or ".join(_GIVES[kind].kind for kind in takes)
+    other = f"choose loss={fits.loss}, or" if name.startswith("cross_entropy") else "choose"
+    raise UsageError(
+        f"loss: {name} needs {kinds}, and a readout {given.rpartition('.')[2]} gives {fits.kind}: "
+        f"{other} network={_GIVES[takes[0]].network}"
+    )
 
 
 def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str] = ()) -> None:

@@ -56,7 +56,7 @@ def command(
         typer.Option(
             metavar="DIR",
             parser=expanded,
-            help="Output folder. Default: DIR/compare, or a new one in outputs/compare.",
+            help="Output folder. Default: DIR/compare; for one run or several folders, a new one in outputs/compare.",
         ),
     ] = None,
     traceback: Traceback = False,

@@ -35,15 +35,17 @@ class _Left(ProgressColumn):
 class Display:
     """A run's listener.
 
-    Args: experiment: what is run, for the first line.
+    Args:
+        experiment: what is run, for the first line.
+        note: a line before that; "" for none.
     """
 
     metric = "loss"
     """The number to show next to the loss: the task's first metric."""
 
-    def __init__(self, experiment: str):
+    def __init__(self, experiment: str, note: str = ""):
         self.console = console()
-        self.experiment = experiment
+        self.experiment, self.note = experiment, note
         self._bar: Progress | None = None
         self._spoke = 0.0
         self._validation = ""
@@ -52,6 +54,8 @@ class Display:
         {"start": self._start, "progress": self._progress, "record": self._record, "end": self._end}[event](values)
 
     def _start(self, values: dict[str, Any]) -> None:
+        if self.note:
+            self.console.print(self.note)
         again = " continues" if values["again"] else ""
         self.console.print(f"{self.experiment}{again} on {values['device']} → {values['folder']}")
         if lost := values.get("lost"):

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from tracetorch.cli.arguments import Checkpoint, Folder, Overrides, Traceback, Trust
+from tracetorch.cli.arguments import Checkpoint, Folder, Traceback, Trust, with_home
 from tracetorch.cli.errors import UsageError
+
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE", parser=with_home, help="Values of the run's config to change, such as task.delay=4."
+    ),
+]
 
 
 def command(
     folder: Folder,
-    overrides: Overrides = None,
+    overrides: Changes = None,
     checkpoint: Checkpoint = None,
     trust: Trust = None,
     traceback: Traceback = False,
 ) -> None:
-    """Test a run's network, also with changed keys such as task.steps=50 or device=cpu. Results go into DIR/eval."""
+    """Test a run's network, also with changed keys such as task.delay=4 or device=cpu. Results go into DIR/eval."""
     from tracetorch.cli.folders import find_run, naming_the_other, tested_checkpoint
 
     typed = overrides or []

@@ -38,7 +38,11 @@ GROUPS = {
     },
     "Look": {
         list: ("List experiments, tasks, networks, rules, losses, …", "list", "list experiment"),
-        show: ("Show a composed config or a sweep's plan.", "show experiment=mnist", "show -m sweep=rules"),
+        show: (
+            "Show a composed config or a sweep's plan.",
+            "show experiment=mnist",
+            "show -m sweep=learned_decays seed=0",
+        ),
         info: (
             "Show versions, devices and caches, or a run's facts.",
             "info",

@@ -22,8 +22,8 @@ def command(
     if multirun:
         _plan(overrides or [], config_dir, trust or [])
         return
-    from tracetorch.cli.adapter import compose
-    from tracetorch.cli.check import check, check_trusted
+    from tracetorch.cli.adapter import compose, note_of
+    from tracetorch.cli.check import check, check_loss, check_trusted
 
     composed = compose(overrides or [], config_dir)
     if trust:
@@ -31,7 +31,13 @@ def command(
             raise UsageError("--trust is for configs from a folder: tracetorch show --config-dir DIR --trust PACKAGE")
         check_trusted(composed.config, config_dir, trust)
     check(composed.config)
-    say(f"# experiment: {composed.experiment}", *composed.yaml.removesuffix("\n").split("\n"))
+    check_loss(composed.config)
+    note = note_of(composed.choices, config_dir)
+    say(
+        f"# experiment: {composed.experiment}",
+        *([f"# {note}"] if note else []),
+        *composed.yaml.removesuffix("\n").split("\n"),
+    )
 
 
 def _plan(typed: list[str], config_dir: Path | None, trust: list[str]) -> None:
@@ -42,7 +48,7 @@ def _plan(typed: list[str], config_dir: Path | None, trust: list[str]) -> None:
     folder = planned.exactly or planned.root / planned.experiment / "sweeps" / "<time>-<id>"
     done = _completed([planned.root, *([planned.exactly] if planned.exactly else [])])
     width = max(len(job.name) for job in planned.jobs)
-    say(f"# {planned.experiment}: {len(planned.jobs)} jobs → {folder}")
+    say(*(f"# {note}" for note in planned.notes), f"# {planned.experiment}: {len(planned.jobs)} jobs → {folder}")
     for job in planned.jobs:
         say(f"{job.name:<{width}}  {f'done in {done[job.id]}' if job.id in done else 'to do'}")
 

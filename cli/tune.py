@@ -8,10 +8,14 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import Overrides, Traceback, Trust
+from tracetorch.cli.arguments import Traceback, Trust
 from tracetorch.cli.errors import UsageError
 from tracetorch.files import expanded
 
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="search=NAME, unless --study continues one; config keys for all trials."),
+]
 Trials = Annotated[
     int | None,
     typer.Option(
@@ -26,7 +30,7 @@ StudyFolder = Annotated[
 
 def command(
     *,
-    overrides: Overrides = None,
+    overrides: Changes = None,
     trials: Trials = None,
     study: StudyFolder = None,
     trust: Trust = None,

@@ -13,6 +13,7 @@ from tests.command_line import CLICKS, files, tracetorch
 from tests.test_docs import ROOT, blocks
 from tests.test_tune_search import header
 from tracetorch.cli.adapter import conf_dir
+from tracetorch.cli.sweep.parts import key_of
 from tracetorch.cli.sweep.plan import plan
 from tracetorch.cli.sweep.preset import Figure, unfold
 
@@ -56,9 +57,14 @@ def test_what_the_header_types_is_a_sweep_that_can_be_and_is_not_too_large(path)
 
 
 @EVERY_FILE
-def test_what_it_draws_is_a_number_that_its_runs_will_have(path, here):
+@pytest.mark.parametrize("line", [1, 2], ids=["Run", "Override"])
+def test_what_the_header_types_runs_and_draws_what_its_runs_have(path, line, here):
+    words = [word.partition(",")[0] for word in shlex.split(header(path)[line])[4:]]
+    keys = {key_of(word) for word in words}
+    words += [word for word in first_values(path) if key_of(word) not in keys]
     typed = ["task.batch_size=4", "train.updates=1", "task.test_trials=8", "task.validation_trials=8"]
-    ended = tracetorch("run", "-m", f"sweep={path.stem}", *first_values(path), *typed, "output.dir=sweep")
+    typed = [word for word in words if not word.startswith("train.updates=")] + typed
+    ended = tracetorch("run", "-m", *typed, "output.dir=sweep")
     assert ended.exit_code == 0, ended.output
     assert "is not drawn" not in ended.stdout
     assert len(list((here / "sweep" / "compare").glob("*.png"))) == len(unfold([f"sweep={path.stem}"]).figures)

@@ -19,6 +19,7 @@ from yaml import YAMLError
 
 from tracetorch.cli.adapter.foreign import searched
 from tracetorch.cli.adapter.overrides import parse
+from tracetorch.cli.adapter.presets import conf_dir, name_of, options, places
 from tracetorch.cli.adapter.reading import check_plain, is_plain, read_yaml, to_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.signatures import is_trusted
@@ -38,7 +39,7 @@ class Composed(NamedTuple):
     """A complete config: plain values, all references resolved."""
 
     config: dict[str, Any]
-    experiment: str  # which preset it is
+    experiment: str  # its name; see `name_of`
     choices: Mapping[str, str] = MappingProxyType({})  # the choice from each group, where that is known
 
     @property
@@ -53,27 +54,6 @@ class Template(NamedTuple):
     config: dict[str, Any]  # plain values, and references to others of them; see `check_plain`
     experiment: str
     choices: Mapping[str, str] = MappingProxyType({})
-
-
-def name_of(parsed: list[Override], choices: Any) -> str:
-    """The name of a run: its preset; if another task was chosen, that task, for it is no longer the preset."""
-    tasks = [
-        str(override.value()).rpartition(".")[2]
-        for override in parsed
-        if override.key_or_group in ("task", "task._target_") and not override.is_delete()
-    ]
-    return tasks[-1] if tasks else str(choices.get("experiment") or choices.get("task"))
-
-
-def conf_dir() -> Path:
-    """Where the YAML files lie: next to `cli/`, in a checkout as in an installed package."""
-    return Path(__file__).parents[2] / "conf"
-
-
-def options(group: str, config_dir: Path | None = None) -> list[str]:
-    """The choices of a config group, by name; see `compose`."""
-    found = (path for folder in _places(config_dir) for path in (folder / group).glob("*.yaml"))
-    return sorted({path.stem for path in found if path.is_file()})
 
 
 def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
@@ -125,7 +105,7 @@ def _composed(overrides: list[str], config_dir: Path | None) -> tuple[DictConfig
     try:
         composed = _compose(overrides, config_dir)
         choices = composed.hydra.runtime.choices
-        experiment = name_of(parsed, choices)
+        experiment = name_of(choices, config_dir)
         config = _without_hydra(composed)
     except MissingConfigException as error:
         raise missing(error, config_dir) from error
@@ -183,11 +163,6 @@ def resolve(config: DictConfig, experiment: str) -> Composed:
     return Composed(cast(dict[str, Any], plain), experiment)
 
 
-def _places(config_dir: Path | None) -> list[Path]:
-    """Where choices may lie, the first before the second."""
-    return [conf_dir(), *([config_dir] if config_dir else [])]
-
-
 def _compose(overrides: list[str], config_dir: Path | None) -> DictConfig:
     further = [f"hydra.searchpath=['{searched(config_dir)}']"] if config_dir else []
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
@@ -227,7 +202,7 @@ def _as_file(group: str, line: str, keys: dict[str, Any]) -> str:
 def missing(error: MissingConfigException, config_dir: Path | None = None) -> UsageError:
     """The error for a choice that does not exist: the choices that exist, and a close one."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-    for folder in _places(config_dir):
+    for folder in places(config_dir):
         for path in (folder / group / f"{choice}.{ending}" for ending in ("yaml", "yml")):
             if os.path.lexists(path):  # it exists, but it is not a preset
                 return UsageError(f"{group}={shorten(choice)}: {path} {_unfit(path)}")

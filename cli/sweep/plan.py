@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch import files
-from tracetorch.cli.adapter import Composed, check_foreign, check_plain, compose, portable, restored
+from tracetorch.cli.adapter import Composed, check_foreign, check_plain, compose, note_of, portable, restored
 from tracetorch.cli.adapter.sweeping import expand, split
-from tracetorch.cli.check import KEYS, check, check_trusted
+from tracetorch.cli.check import KEYS, check, check_loss, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.folders import plain_name
 from tracetorch.cli.sweep.parts import key_of
@@ -55,6 +55,7 @@ class Plan:
     figures: list[Figure] = field(default_factory=list)  # to be drawn at the end
     config_dir: str = ""  # a folder with further presets, of which the jobs are composed
     seal: str = ""  # of the file that holds it; none, if it has yet to be written
+    notes: list[str] = field(default_factory=list)  # to show at the start; see `note_of`
 
     def content(self) -> dict[str, Any]:
         """What `sweep.json` holds: of the jobs' configs, first what they have in common, then what each has besides."""
@@ -119,7 +120,8 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     experiment = names.pop() if len(names) == 1 else "several"
     where = files.expanded(exactly) if exactly else None
     from_dir = str(config_dir) if config_dir is not None else ""
-    return Plan(experiment, typed, settings, jobs, files.expanded(root), where, preset.figures, from_dir)
+    notes = [note for note in dict.fromkeys(note_of(made.choices, config_dir) for made in composed) if note]
+    return Plan(experiment, typed, settings, jobs, files.expanded(root), where, preset.figures, from_dir, notes=notes)
 
 
 def read(folder: Path) -> Plan:
@@ -183,6 +185,7 @@ def _compose(job: list[str], at: int, count: int, config_dir: Path | None) -> Co
     try:
         composed = compose(job, config_dir)
         check(composed.config)
+        check_loss(composed.config)
     except UsageError as error:
         raise UsageError(f"job {at} of {count} ({shorten(' '.join(job))}): {error}") from error
     return composed

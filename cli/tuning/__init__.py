@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracetorch.cli.adapter import note_of
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote
 from tracetorch.cli.terminal import say
 from tracetorch.cli.tuning.place import FILE, Begun, is_being_begun, read, reserve
@@ -61,6 +62,8 @@ def _begin(typed: list[str], trials: int | None, folder: Path | None) -> int:
     root = expanded(composed.config["output"].get("root", "outputs"))
     begun = Begun(composed.experiment, typed, overrides, search, composer.content())
     place = reserve(begun, root, folder)
+    if note := note_of(composed.choices):
+        say(note)
     return _go(begun, composer, int(composed.config["seed"]), place, trials)
 
 

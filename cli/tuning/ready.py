@@ -18,7 +18,7 @@ from tracetorch.cli.adapter import (
     restored,
     template,
 )
-from tracetorch.cli.check import PARTS, check, check_trusted
+from tracetorch.cli.check import PARTS, check, check_loss, check_trusted
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
 from tracetorch.cli.folders import plain_name
 from tracetorch.cli.suggest import has
@@ -75,6 +75,8 @@ class Composer:
         composed = fill(base, [line for line in changes if line not in chosen])
         if self._origin is not None:
             check_trusted(composed.config, self._origin, self._trust)
+        else:
+            check_loss(composed.config)
         check(composed.config)
         return composed, [*self._overrides, *changes]
 
