@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch import files
-from tracetorch.cli.adapter import Composed, check_foreign, check_plain, compose, portable, restored
+from tracetorch.cli.adapter import Bases, Composed, check_foreign, check_plain, compose, portable, restored
 from tracetorch.cli.adapter.sweeping import expand, split
 from tracetorch.cli.check import KEYS, check, check_trusted
 from tracetorch.cli.errors import UsageError, shorten
@@ -21,7 +21,7 @@ from tracetorch.cli.sweep.preset import Figure, figures, unfold
 from tracetorch.cli.terminal import say
 
 FILE = "sweep.json"
-_MANY = 20
+_MANY = 200
 _LONGEST_NAME = 100  # bytes, of 255 that a file system allows
 
 
@@ -97,9 +97,10 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         own = set(map(key_of, typed))
         for job in expanded:
             check_foreign((line for line in job if key_of(line) not in own), preset.origin)
-    if len(expanded) > _MANY:  # each takes a fifth of a second
+    if len(expanded) > _MANY:  # each takes some milliseconds
         say(f"checking {len(expanded)} jobs …", error=True)
-    composed = [_compose(job, at, len(expanded)) for at, job in enumerate(expanded)]
+    bases: Bases = {}
+    composed = [_compose(job, at, len(expanded), bases) for at, job in enumerate(expanded)]
     for made in composed if preset.origin else ():
         check_trusted(made.config, preset.origin, trust)
     varying = _varying(expanded)
@@ -174,9 +175,9 @@ def _joined(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return {name: restored(both[name]) for name in (*KEYS, *both) if name in both}
 
 
-def _compose(job: list[str], at: int, count: int) -> Composed:
+def _compose(job: list[str], at: int, count: int, bases: Bases) -> Composed:
     try:
-        composed = compose(job)
+        composed = compose(job, bases=bases)
         check(composed.config)
     except UsageError as error:
         raise UsageError(f"job {at} of {count} ({shorten(' '.join(job))}): {error}") from error
