@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +28,18 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 5.0
 _COSTS = ("_seconds", "_per_second", "_bytes")  # endings of numbers that have rows of their own
+_PHASES = {"evaluate_seconds": "testing", "plot_seconds": "drawing figures"}
+
+
+class _Left(ProgressColumn):
+    """Counts down to the time at which the run is expected to be tested."""
+
+    def render(self, task: Task) -> Text:
+        end: float | None = task.fields["end"]
+        if end is None:
+            return Text("")
+        seconds = max(0, round(end - time.perf_counter()))
+        return Text(f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left")
 
 
 class Display:
@@ -36,10 +56,16 @@ class Display:
         self.experiment = experiment
         self._bar: Progress | None = None
         self._spoke = 0.0
-        self._validation = ""
+        self._validation, self._numbers = "", ""
 
     def __call__(self, event: str, values: dict[str, Any]) -> None:
-        {"start": self._start, "progress": self._progress, "record": self._record, "end": self._end}[event](values)
+        {
+            "start": self._start,
+            "progress": self._progress,
+            "phase": self._phase,
+            "record": self._record,
+            "end": self._end,
+        }[event](values)
 
     def _start(self, values: dict[str, Any]) -> None:
         again = " continues" if values["again"] else ""
@@ -54,24 +80,32 @@ class Display:
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[left]}"),
-                TimeRemainingColumn(),
+                _Left(),
             )
             self._bar = Progress(*columns)
-            self._task = self._bar.add_task("training", total=None, left="")
+            self._task = self._bar.add_task("training", total=None, end=None)
             self._live = Live(console=self.console, transient=True, refresh_per_second=8)
             self._live.start()
 
     def _progress(self, values: dict[str, Any]) -> None:
         if self._bar:
             speed = f" · {_short(self._steps)} steps/s" if self._steps else ""
-            numbers = f"{' · '.join(self._found(values))}{self._validation}{speed}"
-            description = "testing" if values["done"] == values["total"] else "training"
-            left = "so far" if values["total"] is None else "left"  # a run without an end has no remaining time
-            self._bar.update(
-                self._task, completed=values["done"], total=values["total"], description=description, left=left
-            )
-            self._live.update(Group(self._bar, Text(numbers)))  # two rows, so that both fit into 80 columns
+            self._numbers = f"{' · '.join(self._found(values))}{self._validation}{speed}"
+            left = values["left"]
+            end = None if left is None else time.perf_counter() + left
+            self._show(completed=values["done"], total=values["total"], description="training", end=end)
+
+    def _phase(self, values: dict[str, Any]) -> None:
+        """Show what the run does between and after updates."""
+        if self._bar:
+            name = values["name"]
+            without = {"end": None} if name == "plot_seconds" else {}  # how long drawing takes is not known
+            self._show(description=_PHASES.get(name, "training"), **without)
+
+    def _show(self, **changes: Any) -> None:
+        assert self._bar
+        self._bar.update(self._task, **changes)
+        self._live.update(Group(self._bar, Text(self._numbers)))  # two rows, so that both fit into 80 columns
 
     def _record(self, values: dict[str, Any]) -> None:
         self._steps = values.get("steps_per_second", self._steps)
