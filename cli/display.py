@@ -22,14 +22,18 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 5.0
 _NARROW = 60  # columns, below which there is no room for a bar
 _COSTS = ("_seconds", "_per_second", "_bytes")  # endings of numbers that have rows of their own
+_PHASES = {"evaluate_seconds": "testing", "plot_seconds": "drawing figures"}
 
 
 class _Left(ProgressColumn):
-    """How long a run may still take; a run without an end has no such time."""
+    """Counts down to the time at which the run is expected to be tested."""
 
     def render(self, task: Task) -> Text:
-        left = task.time_remaining
-        return Text("" if left is None else f"{timedelta(seconds=int(left))} left", "progress.remaining")
+        end: float | None = task.fields["end"]
+        if end is None:
+            return Text("")
+        seconds = max(0, round(end - time.perf_counter()))
+        return Text(f"{timedelta(seconds=seconds)} left", "progress.remaining")
 
 
 class Display:
@@ -48,10 +52,16 @@ class Display:
         self.experiment, self.note = experiment, note
         self._bar: Progress | None = None
         self._spoke = 0.0
-        self._validation = ""
+        self._validation, self._numbers = "", ""
 
     def __call__(self, event: str, values: dict[str, Any]) -> None:
-        {"start": self._start, "progress": self._progress, "record": self._record, "end": self._end}[event](values)
+        {
+            "start": self._start,
+            "progress": self._progress,
+            "phase": self._phase,
+            "record": self._record,
+            "end": self._end,
+        }[event](values)
 
     def _start(self, values: dict[str, Any]) -> None:
         if self.note:
@@ -66,7 +76,7 @@ class Display:
             self._is_narrow = self.console.width < _NARROW
             wide = () if self._is_narrow else (BarColumn(bar_width=None), TimeElapsedColumn())
             self._bar = Progress(TextColumn("{task.description}"), *wide[:1], MofNCompleteColumn(), *wide[1:], _Left())
-            self._task = self._bar.add_task("training", total=None)
+            self._task = self._bar.add_task("training", total=None, end=None)
             self._live = Live(console=self.console, transient=True, refresh_per_second=8)
             self._live.start()
 
@@ -74,10 +84,22 @@ class Display:
         if self._bar:
             speed = [f"{_short(self._steps)} steps/s"] if self._steps else []
             numbers = [*self._found(values), *([self._validation] if self._validation else []), *speed]
-            description = "testing" if values["done"] == values["total"] else "training"
-            self._bar.update(self._task, completed=values["done"], total=values["total"], description=description)
-            below = ("\n" if self._is_narrow else " · ").join(numbers)
-            self._live.update(Group(self._bar, Text(below)))  # below the bar, so that both fit into 80 columns
+            self._numbers = ("\n" if self._is_narrow else " · ").join(numbers)
+            left = values["left"]
+            end = None if left is None else time.perf_counter() + left
+            self._show(completed=values["done"], total=values["total"], description="training", end=end)
+
+    def _phase(self, values: dict[str, Any]) -> None:
+        """Show what the run does between and after updates."""
+        if self._bar:
+            name = values["name"]
+            without = {"end": None} if name == "plot_seconds" else {}  # how long drawing takes is not known
+            self._show(description=_PHASES.get(name, "training"), **without)
+
+    def _show(self, **changes: Any) -> None:
+        assert self._bar
+        self._bar.update(self._task, **changes)
+        self._live.update(Group(self._bar, Text(self._numbers)))  # below the bar, so that both fit into 80 columns
 
     def _record(self, values: dict[str, Any]) -> None:
         self._steps = values.get("steps_per_second", self._steps)

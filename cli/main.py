@@ -18,7 +18,7 @@ from tracetorch.cli import clean, compare, completion, eval, info, list, plot, r
 from tracetorch.cli.check import KEYS
 from tracetorch.cli.completion.answer import VARIABLE, answer
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, USAGE, UsageError, complain, quote, shorten
-from tracetorch.cli.terminal import lost, prepare, quieten, say
+from tracetorch.cli.terminal import lost, prepare, quieten, say, say_starting
 from tracetorch.files import WriteError
 from tracetorch.printable import printable
 
@@ -158,15 +158,19 @@ def options(
     """Train spiking neural networks online, in constant memory, from one command."""
 
 
-def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
+def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable[..., None]:
     """The same verb; its errors end as one sentence and an exit code.
 
-    Args: prints: whether printing is all that the verb does; it then fails if its output cannot be written.
+    Args:
+        prints: whether printing is all that the verb does; it then fails if its output cannot be written.
+        loads: whether the verb loads torch, which takes seconds.
     """
 
     @functools.wraps(verb)
     def guard(*, traceback: bool, **arguments: object) -> None:
         code = DONE
+        if loads:
+            say_starting()
         try:
             check_here()
             verb(traceback=traceback, **arguments)
@@ -203,9 +207,10 @@ def check_here() -> None:
 
 
 PRINTING = (list, show, info, completion)
+LOADING = (run, resume, tune, plot, compare, eval)
 for verb, (summary, *commands) in (row for verbs in GROUPS.values() for row in verbs.items()):
     register = app.command(name_of(verb), short_help=summary, epilog=_examples(*commands), context_settings=HELP)
-    register(guarded(verb.command, prints=verb in PRINTING))
+    register(guarded(verb.command, prints=verb in PRINTING, loads=verb in LOADING))
 
 
 def share_processors() -> None:

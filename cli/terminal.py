@@ -123,6 +123,12 @@ def say(*lines: object, error: bool = False) -> None:
     print(*(visible(str(line)) for line in lines), sep="\n", file=sys.stderr if error else sys.stdout)
 
 
+def say_starting() -> None:
+    """Show on a terminal that a verb has begun: loading torch takes seconds. The next line is printed over it."""
+    if sys.stdout.isatty():
+        print("starting …", end="\r", flush=True)
+
+
 def console() -> Console:
     """A console of rich on stdout that prints text as it is: nothing in it is markup, an emoji, or a command."""
     made = _kind()(markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -94,7 +94,7 @@ def main(
     health = runs.HealthWatch(rewarded=True)
     parts: dict[str, Any] = {"schedule": rate, "best": best, "log": log, "episodes": episodes, "health": health}
     parts |= {"loss": judge, "task": task} | ({"rule": learner} if isinstance(learner, EProp | ThreeFactor) else {})
-    run.planned_updates, update = total, restore(run, learner, stepper, parts, forget=True)
+    run.planned_updates, run.eval_every, update = total, eval_every, restore(run, learner, stepper, parts, forget=True)
 
     with run:
         while update < total and not best.is_final and not run.interrupted:

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import CLICKS, tracetorch
+from tracetorch.cli.adapter import compose, composing
+from tracetorch.cli.errors import UsageError
+from tracetorch.cli.sweep.plan import plan
 from tracetorch.runs.state import state_of
 
 SMALL = (*CLICKS, "train.log_every=1")
@@ -114,6 +117,18 @@ def test_groups_of_the_config_can_be_swept_too(here):
     assert ended.exit_code == 0, ended.output
     assert ended.stdout.splitlines()[2:] == ["000_task=patterns        to do", "001_task=poisson_clicks  to do"]
     assert "\n# several: 2 jobs" in ended.stdout
+
+
+def test_jobs_that_make_the_same_choices_are_composed_once_and_each_is_as_it_would_be_alone(monkeypatch):
+    made, original = [], composing._compose
+    monkeypatch.setattr(composing, "_compose", lambda *args: made.append(args[0]) or original(*args))
+    words = ("experiment=poisson_clicks,mnist_sample", "rule=trace,bptt", "network.hidden=[3],[4,5]", "++task.seed=7")
+    jobs = plan([*words, "seed=0,1"]).jobs
+    assert len(jobs) == 16 and len(made) == 4
+    alone = [compose(job.overrides) for job in jobs]
+    assert [(job.config, job.experiment) for job in jobs] == [(one.config, one.experiment) for one in alone]
+    with pytest.raises(UsageError, match=r"job 1 of 2 \(task=poisson_clicks task.source=sample\): task.source: "):
+        plan(["task=mnist,poisson_clicks", "task.source=sample"])
 
 
 WRONG = [

@@ -11,7 +11,7 @@ import pytest
 
 from tests.command_line import CLICKS, tracetorch
 from tests.run_folders import run_folder
-from tests.terminals import terminal
+from tests.terminals import terminal, tracetorch_in_terminal
 from tracetorch.cli import terminal as printing
 from tracetorch.cli.display import Display
 from tracetorch.cli.sweep import job
@@ -166,13 +166,42 @@ def test_warnings_of_libraries_are_not_printed_and_those_of_a_part_are_a_line(he
 
 EVENTS = [
     ("start", {"again": False, "device": "cpu", "folder": f"f{EVIL}"}),
-    ("progress", {"done": 1, "total": None, "loss": 0.5}),
-    ("progress", {"done": 1, "total": 2, "loss": float("nan"), "accuracy": 1.0}),
+    ("progress", {"done": 1, "total": None, "left": None, "loss": 0.5}),
+    ("progress", {"done": 1, "total": 2, "left": 9.5, "loss": float("nan"), "accuracy": 1.0}),
+    ("phase", {"name": "evaluate_seconds"}),
     ("record", {"split": "train", "update": 1, "loss": 0.5, "reward": 1.0, "steps_per_second": 1e9}),
     ("record", {"split": "validation", "update": 1, "loss": None, "accuracy": None}),
     ("record", {"split": "test", "update": 2, "accuracy": f"words{EVIL}"}),
     ("end", {"status": "completed"}),
 ]
+
+
+def test_a_terminal_shows_testing_and_drawing_as_phases_of_their_own(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    events = [
+        EVENTS[0],
+        ("progress", {"done": 2, "total": 2, "left": 7200.0, "loss": 0.5}),
+        ("phase", {"name": "evaluate_seconds"}),
+        ("phase", {"name": "plot_seconds"}),
+    ]
+    with terminal(monkeypatch) as shown:
+        display = Display("clicks")
+        for event, values in events:
+            display(event, values)
+            display._live.refresh()
+        display("end", {})
+    text = shown.getvalue().decode()
+    training, testing, drawing = (text.index(word) for word in ("training", "testing", "drawing figures"))
+    assert training < testing < drawing
+    assert " left" in text[testing:drawing] and " left" not in text[drawing:]
+
+
+@pytest.mark.parametrize("verb", ["run", "resume", "tune", "plot", "compare", "eval"])
+def test_a_verb_that_loads_torch_first_shows_on_a_terminal_that_it_has_begun(verb, here, monkeypatch):
+    code, shown = tracetorch_in_terminal(monkeypatch, verb, "nothing")
+    assert code == 2 and shown == "starting …\r"  # without the end of a line: what comes next takes its place
+    assert "starting" not in tracetorch(verb, "nothing").output
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,9 @@ def test_a_wrong_key_among_many_is_found_without_composing_each(monkeypatch):
         compose([*many, "bogus=1"])
     with pytest.raises(UsageError, match=r"task\.label=\$\{nope:1\}|task.label"):
         compose([*many, "task.label=${nope:1}", *many])
-    assert len(composed) < 12
+    with pytest.raises(UsageError, match=r"^\+seed=1: Could not append to config"):
+        compose([*many, "+seed=1", *many])
+    assert len(composed) == 5  # once each, and once more to find a key that cannot be changed
 
 
 # ── sweeps ──────────────────────────────────────────────────────────────────────────────────────────────────────────

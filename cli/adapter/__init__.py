@@ -3,6 +3,7 @@
 from tracetorch.cli.adapter.composing import (
     GROUPS,
     PRESETS,
+    Bases,
     Composed,
     Template,
     amend,
@@ -19,6 +20,7 @@ from tracetorch.cli.adapter.reading import check_plain, portable, read_yaml, res
 __all__ = [
     "GROUPS",
     "PRESETS",
+    "Bases",
     "Composed",
     "Template",
     "amend",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl  # nothing public changes values as Hydra itself does
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
@@ -48,6 +49,10 @@ class Composed(NamedTuple):
         return to_yaml(self.config)
 
 
+Bases = dict[tuple[str, ...], tuple[DictConfig, str]]
+"""What choices from the groups compose to, by these choices: for the jobs of a sweep, which share them."""
+
+
 class Template(NamedTuple):
     """A composed config before its references are resolved, so that they follow a changed value."""
 
@@ -56,19 +61,21 @@ class Template(NamedTuple):
     choices: Mapping[str, str] = MappingProxyType({})
 
 
-def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
+def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases | None = None) -> Composed:
     """Compose the config that these overrides describe.
 
-    Args: config_dir: a folder with further choices; where it has one of the same name, that of `conf/` is taken.
+    Args:
+        config_dir: a folder with further choices; where it has one of the same name, that of `conf/` is taken.
+        bases: what was composed for others, which is not composed again; this call may add to it.
     Raises: UsageError, one sentence, for any override that cannot be composed.
     """
-    config, experiment, choices = _composed(overrides, config_dir)
+    config, experiment, choices = _composed(overrides, config_dir, {} if bases is None else bases)
     return resolve(config, experiment)._replace(choices=choices)
 
 
 def template(overrides: list[str]) -> Template:
     """As `compose`, without following references within the config; what calls a function is called now."""
-    config, experiment, choices = _composed(overrides, None)
+    config, experiment, choices = _composed(overrides, None, {})
     resolved = resolve(config, experiment).config
     unresolved = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     return Template(_without_calls(unresolved, resolved), experiment, choices)
@@ -95,18 +102,21 @@ def _without_calls(node: Any, resolved: Any) -> Any:
     return node if is_plain(node) else resolved
 
 
-def _composed(overrides: list[str], config_dir: Path | None) -> tuple[DictConfig, str, dict[str, str]]:
+def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tuple[DictConfig, str, dict[str, str]]:
     """The config as Hydra composes it, what to call its run, and what is chosen from each group."""
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
     parsed = [parse(override) for override in overrides]
     for override in parsed:
         check_choice(override, config_dir)
+    made = tuple(str(override.input_line) for override in parsed if _is_choice(override, config_dir))
     try:
-        composed = _compose(overrides, config_dir)
-        choices = composed.hydra.runtime.choices
-        experiment = name_of(choices, config_dir)
-        config = _without_hydra(composed)
+        if made not in bases:
+            base = _compose(made, config_dir)
+            bases[made] = base, name_of(base.hydra.runtime.choices, config_dir)
+        base, experiment = bases[made]
+        choices, config = base.hydra.runtime.choices, _without_hydra(base)
+        _change(config, [override for override in parsed if not _is_choice(override, config_dir)])
     except MissingConfigException as error:
         raise missing(error, config_dir) from error
     except YAMLError as error:
@@ -163,7 +173,20 @@ def resolve(config: DictConfig, experiment: str) -> Composed:
     return Composed(cast(dict[str, Any], plain), experiment)
 
 
-def _compose(overrides: list[str], config_dir: Path | None) -> DictConfig:
+def _is_choice(override: Override, config_dir: Path | None) -> bool:
+    """Whether it chooses from a group, as Hydra decides it; any other changes a value of the composed choices."""
+    group = override.key_or_group
+    return not isinstance(override.value(), dict) and any((place / group).is_dir() for place in places(config_dir))
+
+
+def _change(config: DictConfig, changes: list[Override]) -> None:
+    """Change values as Hydra does, one after another. Raises: one of `ERRORS` for a key that does not exist."""
+    OmegaConf.set_struct(config, True)
+    ConfigLoaderImpl._apply_overrides_to_config(changes, config)
+    OmegaConf.set_struct(config, None)
+
+
+def _compose(overrides: Iterable[str], config_dir: Path | None) -> DictConfig:
     further = [f"hydra.searchpath=['{searched(config_dir)}']"] if config_dir else []
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
         return hydra_compose("config", overrides=[*overrides, *further], return_hydra_config=True)
@@ -224,24 +247,20 @@ def _unknown(error: Exception, parsed: list[Override], config_dir: Path | None) 
     known = {group: options(group, config_dir) for group in GROUPS}
     chosen = [str(o.input_line) for o in parsed if o.value() in known.get(o.key_or_group, [])]
     try:
-        base = cast(dict[str, Any], OmegaConf.to_container(_without_hydra(_compose(chosen, config_dir))))
+        config = _without_hydra(_compose(chosen, config_dir))
+        base = cast(dict[str, Any], OmegaConf.to_container(config))
     except ERRORS as cause:  # a chosen preset is at fault
         return UsageError(f"{shorten(' '.join(chosen))}: {_first_line(cause.__cause__ or cause)}")
     others = [override for override in parsed if str(override.input_line) not in chosen]
     for override in others:
         if not override.is_add() and not has(base, override.key_or_group):
             return UsageError(no_such_key(override.key_or_group, base, _keys_of))
-    lines = [str(override.input_line) for override in others]
-    sound, wrong = 0, len(lines) + 1  # how many of them compose, and how many do not
-    while wrong - sound > 1:
-        middle = (sound + wrong) // 2
+    for override in others:
         try:
-            _compose([*chosen, *lines[:middle]], config_dir)
-            sound = middle
+            _change(config, [override])
         except ERRORS as cause:
-            error, wrong = cause, middle
-    why = _first_line(error.__cause__ or error)
-    return UsageError(f"{shorten(lines[wrong - 1])}: {why}" if wrong <= len(lines) else why)
+            return UsageError(f"{shorten(str(override.input_line))}: {_first_line(cause.__cause__ or cause)}")
+    return UsageError(_first_line(error.__cause__ or error))
 
 
 def _keys_of(group: str) -> dict[str, list[str]]:

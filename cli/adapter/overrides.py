@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,6 +21,7 @@ _OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher.", "hydra.sweep
 """How a sweep is launched is up to Hydra's plugins; where its runs go is not."""
 
 
+@lru_cache(maxsize=1024)  # the jobs of a sweep have most of their lines in common
 def parse(line: str, *, sweep: bool = False) -> Override:
     """Read one override, and refuse what no run can take.
 

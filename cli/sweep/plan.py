@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch import files
-from tracetorch.cli.adapter import Composed, check_foreign, check_plain, compose, note_of, portable, restored
+from tracetorch.cli.adapter import Bases, Composed, check_foreign, check_plain, compose, note_of, portable, restored
 from tracetorch.cli.adapter.sweeping import expand, split
 from tracetorch.cli.check import KEYS, check, check_loss, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
@@ -21,7 +21,7 @@ from tracetorch.cli.sweep.preset import Figure, figures, unfold
 from tracetorch.cli.terminal import say
 
 FILE = "sweep.json"
-_MANY = 20
+_MANY = 200
 _LONGEST_NAME = 100  # bytes, of 255 that a file system allows
 
 
@@ -100,9 +100,10 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         own = set(map(key_of, typed))
         for job in expanded:
             check_foreign((line for line in job if key_of(line) not in own), preset.origin)
-    if len(expanded) > _MANY:  # each takes a fifth of a second
+    if len(expanded) > _MANY:  # each takes some milliseconds
         say(f"checking {len(expanded)} jobs …", error=True)
-    composed = [_compose(job, at, len(expanded), config_dir) for at, job in enumerate(expanded)]
+    bases: Bases = {}
+    composed = [_compose(job, at, len(expanded), config_dir, bases) for at, job in enumerate(expanded)]
     if foreign := preset.origin or config_dir:
         for made in composed:
             check_trusted(made.config, foreign, trust)
@@ -120,7 +121,8 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     experiment = names.pop() if len(names) == 1 else "several"
     where = files.expanded(exactly) if exactly else None
     from_dir = str(config_dir) if config_dir is not None else ""
-    notes = [note for note in dict.fromkeys(note_of(made.choices, config_dir) for made in composed) if note]
+    chosen = {(made.choices.get("experiment"), made.choices.get("task")): made.choices for made in composed}
+    notes = [note for choices in chosen.values() if (note := note_of(choices, config_dir))]
     return Plan(experiment, typed, settings, jobs, files.expanded(root), where, preset.figures, from_dir, notes=notes)
 
 
@@ -181,9 +183,9 @@ def _joined(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return {name: restored(both[name]) for name in (*KEYS, *both) if name in both}
 
 
-def _compose(job: list[str], at: int, count: int, config_dir: Path | None) -> Composed:
+def _compose(job: list[str], at: int, count: int, config_dir: Path | None, bases: Bases) -> Composed:
     try:
-        composed = compose(job, config_dir)
+        composed = compose(job, config_dir, bases)
         check(composed.config)
         check_loss(composed.config)
     except UsageError as error:

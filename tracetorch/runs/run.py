@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import time
@@ -29,7 +30,7 @@ from tracetorch.runs.rubbish import remove_unfinished_evaluations
 from tracetorch.runs.state import state_of
 
 Listener = Callable[[str, dict[str, Any]], str | None]
-"""Called with what happens ("start", "progress", "record", "end") and its values; the command line shows it.
+"""Called with what happens ("start", "progress", "phase", "record", "end") and its values; the command line shows it.
 
 What it answers to a "record", if anything, is why the run should end early: after the present update, as interrupted. A
 listener that fails is not called again, but for the "end": a run needs none.
@@ -98,6 +99,7 @@ class Run:
         self.timings: dict[str, float] = {}
         self.warnings: list[str] = []
         self.planned_updates: int | None = None
+        self.eval_every: int | None = None  # updates between two evaluations, for the time that is left
         self.status = "new"
         self._gave_up, self._unwanted = False, ""
         self._kept_records, self._kept_bytes, self._restored, self._wall_before = 0, 0, 0, 0.0
@@ -313,7 +315,18 @@ class Run:
 
     def progress(self, done: int, total: int | None, **values: float) -> None:
         """Say how far the run is, `total` being None if it has no end; shown, not kept."""
-        self._tell("progress", {"done": done, "total": total, **values})
+        self._tell("progress", {"done": done, "total": total, "left": self._seconds_left(done, total), **values})
+
+    def _seconds_left(self, done: int, total: int | None) -> float | None:
+        """Until the run is tested, at its speed so far; None without an end. The test counts as one more evaluation."""
+        if total is None:
+            return None
+        evaluating = self.timings.get("evaluate_seconds", 0.0)
+        training = (self._wall_seconds() - evaluating) / done * (total - done)
+        before = (done - 1) // self.eval_every if self.eval_every else 0
+        if not self.eval_every or not before:
+            return training
+        return training + evaluating / before * (math.ceil(total / self.eval_every) - before + 1)
 
     def record(self, values: dict[str, Any]) -> None:
         """Keep one line of numbers, and show it. Raises: RuntimeError if earlier ones have gone."""
@@ -350,7 +363,9 @@ class Run:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add the time that the body takes to `timings[name]`, in seconds."""
+        """Add the time that the body takes to `timings[name]`, in seconds. The listener hears what begins."""
+        if name != "train_seconds":  # which "progress" tells
+            self._tell("phase", {"name": name})
         start = time.perf_counter()
         try:
             yield
