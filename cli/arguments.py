@@ -44,7 +44,9 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=expanded, help="Th
 Trust = Annotated[
     list[str] | None,
     typer.Option(
-        "--trust", metavar="PACKAGE", help="Let a config that comes from a folder call this package, too (repeatable)."
+        "--trust",
+        metavar="PACKAGE",
+        help="Allow this Python package, too, in a config that is read from a folder (repeatable).",
     ),
 ]
 ConfigDir = Annotated[

@@ -38,7 +38,7 @@ def command(
     by: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY", help="Group runs by this config key (repeatable). Default: one config over its seeds."
+            metavar="KEY", help="Group runs by this config key (repeatable). Default: by everything but the seed."
         ),
     ] = None,
     metric: Annotated[
@@ -56,7 +56,7 @@ def command(
         typer.Option(
             metavar="DIR",
             parser=expanded,
-            help="Output folder. Default: DIR/compare; for one run or several folders, a new one in outputs/compare.",
+            help="Output folder. Default: DIR/compare; if DIR is one run, or for several: a new folder in outputs/compare.",
         ),
     ] = None,
     traceback: Traceback = False,

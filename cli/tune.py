@@ -19,7 +19,10 @@ Changes = Annotated[
 Trials = Annotated[
     int | None,
     typer.Option(
-        "--trials", metavar="N", min=1, help="Number of trials in all, earlier ones included. Default: the search's."
+        "--trials",
+        metavar="N",
+        min=1,
+        help="Number of trials in all, earlier ones included. Default: trials of the search.",
     ),
 ]
 StudyFolder = Annotated[
