@@ -56,7 +56,7 @@ def command(
         typer.Option(
             metavar="DIR",
             parser=expanded,
-            help="Output folder. Default: DIR/compare; if DIR is one run, or for several: a new folder in outputs/compare.",
+            help="Output folder. Default: DIR/compare; for one run, or several DIRs: a new one in outputs/compare.",
         ),
     ] = None,
     traceback: Traceback = False,

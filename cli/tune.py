@@ -14,7 +14,9 @@ from tracetorch.files import expanded
 
 Changes = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="search=NAME, unless --study continues one; config keys for all trials."),
+    typer.Argument(
+        metavar="KEY=VALUE", help="search=NAME (not with --study, which continues a study); config keys for all trials."
+    ),
 ]
 Trials = Annotated[
     int | None,
@@ -22,7 +24,7 @@ Trials = Annotated[
         "--trials",
         metavar="N",
         min=1,
-        help="Number of trials in all, earlier ones included. Default: trials of the search.",
+        help="Number of trials in all, earlier ones included. Default: those of the search.",
     ),
 ]
 StudyFolder = Annotated[
