@@ -230,6 +230,39 @@ def test_files_there_that_are_no_presets_are_named(here):
     assert compose(["experiment=marked"], Path("a${x}b")).config["task"]["seed"] == 3
 
 
+def doubling(start, more):
+    """Ten values, each of which names the one before nine times."""
+    return {"l0": start} | {f"l{at}": more(f"${{l{at - 1}}}") for at in range(1, 10)}
+
+
+BOMBS = {
+    "text": (doubling("x" * 16, lambda name: name * 9), "l6 unfolds to more than 1,048,576 characters"),
+    "lists": (doubling([1, 2], lambda name: [name] * 9), "l6 unfolds to more than"),
+    "relative": (doubling("x", lambda name: {"a": [name.replace("l", "...l")] * 9}), "unfolds to more than"),
+    "often": ({"l0": "x" * 4000, "l1": ["${l0}"] * 1000}, "l1 unfolds to more than"),
+    "deep": ({"l0": 1} | {f"l{at}": [f"${{l{at - 1}}}"] for at in range(1, 400)}, "lists and references lie within"),
+    "deep, seen from above": (
+        {f"l{at}": [f"${{l{at - 1}}}"] for at in range(400, 0, -1)},
+        "128 lists and references lie within",
+    ),
+    "through another": (
+        {"l0": {"x": "y" * 9}, "l1": "${l0}", "l2": "${l1.x}"},
+        "${l1.x} passes through another reference, ${l0}: name the value itself",
+    ),
+    "a circle": ({"l0": "${l1}${l1}", "l1": "${l0}${l0}"}, "Recursive interpolation detected"),
+}
+"""Presets of a few lines that unfold to gigabytes, or for ever."""
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_preset_that_would_unfold_is_refused_before_anything_is_resolved(here, name):
+    content, phrase = BOMBS[name]
+    Path("there/experiment").mkdir(parents=True)
+    body = yaml.safe_dump({"defaults": [{"override /task": "patterns"}], **content}, sort_keys=False)
+    Path("there/experiment/it.yaml").write_text(f"{GLOBAL}{body}")
+    assert phrase in refused(files(here), here, "show", "--config-dir", "there", "experiment=it")
+
+
 @pytest.mark.parametrize("word", ["'${oc.env:TOKEN}'", r"'\${x}'", r"$\{oc.env:TOKEN\}", "{a: '${oc.env:TOKEN}'}"])
 def test_the_file_of_a_sweep_calls_nothing(here, word):
     Path("it.yaml").write_text(yaml.safe_dump({"params": {"seed": "0,1", "task.label": word}}))
