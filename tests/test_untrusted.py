@@ -271,6 +271,28 @@ def test_the_file_of_a_sweep_calls_nothing(here, word):
     assert "would read a file of another folder" in refused(files(here), here, "run", "-m", "sweep=it.yaml")
 
 
+MANY = {
+    "range": ({"seed": "range(0,20000000)"}, "this sweep has 20,000,000 jobs, and a sweep can have 10,000"),
+    "infinite": ({"seed": "range(0,inf)"}, "this sweep has 100,000,000 or more jobs"),
+    "shuffled": ({"seed": "shuffle(range(0,1e18,1e-18))"}, "this sweep has 100,000,000 or more jobs"),
+    "product": ({f"task.{at}": ",".join(map(str, range(60))) for at in "abcdefgh"}, "100,000,000 or more jobs"),
+    "patterns": (
+        {group: "glob(*)" for group in ("experiment", "task", "rule", "optimizer", "loss")},
+        " jobs, and a sw",
+    ),
+    "digits": ({"seed": f"range(0,{'9' * 5000})"}, "seed: the value 'range(0,999"),
+}
+"""Sweeps of one line that have more jobs than there is memory."""
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_the_jobs_of_a_sweep_are_counted_before_any_is_made(here, monkeypatch, name):
+    params, phrase = MANY[name]
+    Path("it.yaml").write_text(yaml.safe_dump({"params": params}))
+    monkeypatch.setattr(sweeping, "_hydra", None)  # what asks Hydra for the jobs
+    assert phrase in refused(files(here), here, "run", "-m", "sweep=it.yaml")
+
+
 def test_a_wrong_key_among_many_is_found_without_composing_each(monkeypatch):
     composed, original = [], composing._compose
     monkeypatch.setattr(composing, "_compose", lambda *args: composed.append(1) or original(*args))
