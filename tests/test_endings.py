@@ -23,7 +23,7 @@ from tracetorch import plot
 from tracetorch.cli.adapter import compose
 from tracetorch.cli.errors import FAILED, INTERRUPTED, UsageError
 from tracetorch.cli.execute import conclude, contained
-from tracetorch.files import WriteError, remove_remains, write_whole
+from tracetorch.files import WriteError, remove_remains, remove_remains_of, write_whole
 from tracetorch.runs import Run, RunFolder, TrainingError
 from tracetorch.runs.interrupt import Interrupt
 from tracetorch.runs.lock import Lock
@@ -425,7 +425,7 @@ def test_what_a_killed_process_had_begun_to_write_goes_and_what_a_living_one_wri
     dead, alive = here / f".a.png.{ended.stdout.decode().strip()}", here / f".a.png.{os.getppid()}"
     for path in (dead, alive, here / ".hidden.txt"):
         path.write_text("")
-    remove_remains(here, "a.png")
+    remove_remains_of(here / "a.png")
     assert not dead.exists() and alive.exists() and (here / ".hidden.txt").exists()
     remove_remains(here)
     assert not alive.exists() and (here / ".hidden.txt").exists()

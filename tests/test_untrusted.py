@@ -277,7 +277,7 @@ MANY = {
     "shuffled": ({"seed": "shuffle(range(0,1e18,1e-18))"}, "this sweep has 100,000,000 or more jobs"),
     "product": ({f"task.{at}": ",".join(map(str, range(60))) for at in "abcdefgh"}, "100,000,000 or more jobs"),
     "patterns": (
-        {group: "glob(*)" for group in ("experiment", "task", "rule", "optimizer", "loss")},
+        dict.fromkeys(("experiment", "task", "rule", "optimizer", "loss"), "glob(*)"),
         " jobs, and a sw",
     ),
     "digits": ({"seed": f"range(0,{'9' * 5000})"}, "seed: the value 'range(0,999"),
