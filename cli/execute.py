@@ -195,6 +195,8 @@ def _sentence(error: BaseException, run: Run) -> str:
 
     if run.status != "new" and not run.folder.path.is_dir():
         return f"{run.shown} was removed during the run"
+    if isinstance(error, SystemExit) and run.status != "new":
+        return f"{sentence(error)}: the run counts as failed"
     if not isinstance(error, WriteError):
         return sentence(error)
     if run.status != "new" and run.kind == "training":
