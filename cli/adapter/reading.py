@@ -178,7 +178,7 @@ def is_plain(value: Any) -> bool:
 
 
 def check_unfolded(config: dict[str, Any]) -> None:
-    """Check that a config is no larger than its file may be once its references are resolved.
+    """Check that a config fits into its file once its references are resolved.
 
     Ten lines of nine references each would unfold to gigabytes. Sizes are added up here, each once; nothing unfolds. A
     reference that leads nowhere, or to itself, adds nothing: it is refused when it is resolved.

@@ -107,7 +107,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, settled: dict[str, Any]) -
 
 
 def _kind(value: Any) -> str:
-    """What sort of setting it is. A tensor of one number is a number; so is no NaN."""
+    """What sort of setting it is. A tensor of one number is a number; NaN is not."""
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if isinstance(value, list | tuple):
