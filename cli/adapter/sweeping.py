@@ -75,7 +75,8 @@ def _values(override: Override, config_dir: Path | None) -> int:
     if not isinstance(value, RangeSweep):
         return 1
     try:
-        return max(0, math.ceil((Fraction(value.stop) - Fraction(value.start)) / Fraction(value.step)))
+        start, stop, step = (Fraction(number or 0) for number in (value.start, value.stop, value.step))
+        return max(0, math.ceil((stop - start) / step))
     except ZeroDivisionError:
         return 0
     except (OverflowError, ValueError):  # of an infinite number
