@@ -37,7 +37,7 @@ def command(
     from tracetorch import device
     from tracetorch.cli.check import BESIDE
     from tracetorch.cli.display import Display
-    from tracetorch.cli.execute import conclude, contained, files_of, make_parts, refusing
+    from tracetorch.cli.execute import conclude, contained, described, files_of, make_parts, refusing
     from tracetorch.experiments import evaluation
     from tracetorch.runs import Run
 
@@ -47,7 +47,8 @@ def command(
     with contained() as base:
         parts = {name: part for name, part in make_parts(config).items() if name not in ("optimizer", *BESIDE)}
         display = Display(found.composed.experiment)
-        display.metric = parts["task"].metrics[0]
+        metrics, batch_size = described(parts["task"])
+        display.metric = metrics[0]
         with refusing():
             run = Run(
                 config,
@@ -64,5 +65,5 @@ def command(
             evaluation.main(run, **parts, **settings, checkpoint=base / weights, device=config["device"])
 
         with naming_the_other(found.folder, "eval"):
-            outcome = conclude(run, parts["task"].batch_size, test)
+            outcome = conclude(run, batch_size, test)
     raise typer.Exit(display.conclude(outcome, traceback))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tracetorch.cli.adapter import Composed, amend, load
 from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
-from tracetorch.files import leads_out, read_text
+from tracetorch.files import leads_out, read_text, real
 
 if TYPE_CHECKING:
     from tracetorch.runs import RunFolder
@@ -74,10 +74,13 @@ def _name_in(config: Path) -> str:
 
 def check_training(found: Found) -> None:
     """Raises: UsageError if the folder is that of an evaluation: a network would be trained there."""
-    path, kind = found.folder.path.absolute(), found.state.facts.get("kind")
-    run = path.parent.parent
-    if kind == "evaluation" or (kind is None and path.parent.name == "eval" and (run / "config.yaml").is_file()):
-        raise UsageError(f"{found.folder.path} is an evaluation; to start another: tracetorch eval {quote(run)}")
+    path, kind = found.folder.path, found.state.facts.get("kind")
+    places = [real(path), path.absolute()]  # the second if "eval" itself is a link
+    runs = [place.parent.parent for place in places if place.parent.name == "eval"]
+    of = next((one for one in runs if (one / "config.yaml").is_file()), None)
+    if kind == "evaluation" or (kind is None and of):
+        run = of or places[0].parent.parent
+        raise UsageError(f"{path} is an evaluation; to start another: tracetorch eval {quote(run)}")
 
 
 class Difference(NamedTuple):

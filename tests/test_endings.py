@@ -15,7 +15,7 @@ import torch
 
 import tracetorch.runs.folder as folder_module
 import tracetorch.runs.report as report_module
-from tests.command_line import CLICKS, tracetorch
+from tests.command_line import CLICKS, TINY, tracetorch
 from tests.test_resume import LONG, assert_same
 from tests.tiny_training import PATTERNS, facts, train
 from tests.tiny_world import Lights, play
@@ -23,7 +23,7 @@ from tracetorch import plot
 from tracetorch.cli.adapter import compose
 from tracetorch.cli.errors import FAILED, INTERRUPTED, UsageError
 from tracetorch.cli.execute import conclude, contained
-from tracetorch.files import WriteError, remove_remains, write_whole
+from tracetorch.files import WriteError, remove_remains, remove_remains_of, write_whole
 from tracetorch.runs import Run, RunFolder, TrainingError
 from tracetorch.runs.interrupt import Interrupt
 from tracetorch.runs.lock import Lock
@@ -83,7 +83,62 @@ def test_whatever_a_part_raises_the_run_has_failed_and_says_where(here, error, p
     assert (here / "r" / "metrics.csv").read_text() == "update\n1\n"
     with pytest.raises(UsageError) as refused:  # the same before the run has begun
         conclude(make(exactly=Path("q")), 1, lambda: part(error))
-    assert phrase in str(refused.value) and not Path("q").exists()
+    before = phrase.removesuffix(": the run counts as failed")  # there is no run
+    assert before in str(refused.value) and "counts as failed" not in str(refused.value) and not Path("q").exists()
+
+
+PART = """
+import sys
+from tracetorch.tasks import Patterns
+
+class Metricless(Patterns):
+    metrics = ()
+
+class Untyped(Patterns):
+    metrics = None
+
+class Batchless(Patterns):
+    batch_size = property(lambda self: {}["subject"], lambda self, value: None)
+
+class Worded(Patterns):
+    batch_size = property(lambda self: "many", lambda self, value: None)
+
+class Quitter(Patterns):
+    batch_size = property(lambda self: sys.exit(0), lambda self, value: None)
+
+class Sizeless(Patterns):
+    input_size = property(lambda self: {}["subject"], lambda self, value: None)
+"""
+SAID = {
+    "Metricless": "task: Metricless.metrics must be names such as ('accuracy',), at least one; it is ()",
+    "Untyped": "task: Untyped.metrics must be names such as ('accuracy',), at least one; it is None",
+    "Batchless": "task: KeyError: 'subject' in Batchless.<lambda> (endings_part.py, line 12)",
+    "Worded": "task: Worded.batch_size must be a whole number; it is 'many'",
+    "Quitter": "task: Quitter.<lambda> (endings_part.py, line 18) called sys.exit(0)",
+}
+
+
+@pytest.fixture
+def user_part(here, monkeypatch):
+    (here / "endings_part.py").write_text(PART)
+    monkeypatch.syspath_prepend(str(here))
+    yield
+    sys.modules.pop("endings_part", None)
+
+
+@pytest.mark.parametrize("kind", SAID)
+def test_a_part_that_fails_between_its_making_and_the_run_is_named(here, user_part, kind):
+    words = ("experiment=patterns", f"task._target_=endings_part.{kind}", *TINY)
+    ended = tracetorch("run", *words)
+    assert (ended.exit_code, ended.stderr) == (2, f"tracetorch: {SAID[kind]}\n") and not Path("outputs").exists()
+
+
+def test_a_study_names_a_part_that_fails_too(here, user_part):
+    words = ("experiment=patterns", "search=learning_rate", *TINY)
+    for kind in ("Metricless", "Sizeless"):
+        ended = tracetorch("tune", *words, f"task._target_=endings_part.{kind}")
+        said = SAID.get(kind, "task: KeyError: 'subject' in Sizeless.<lambda> (endings_part.py, line 21)")
+        assert (ended.exit_code, ended.stderr) == (2, f"tracetorch: {said}\n")
 
 
 def test_a_part_that_changes_the_working_directory_changes_it_for_its_run_alone(here, tmp_path_factory):
@@ -290,8 +345,10 @@ def test_a_run_without_run_json_goes_on_under_its_name_and_an_evaluation_does_no
     assert tracetorch("eval", "it").exit_code == 0
     (folder,) = Path("it/eval").iterdir()
     assert json.loads((folder / "run.json").read_text())["kind"] == "evaluation"
+    Path("link").symlink_to(folder)
+    around = f"{folder}/../{folder.name}"
     for _ in range(2):  # the second time as an old one, or one that was killed early
-        for words in (("resume", str(folder)), ("run", "--from", str(folder))):
+        for words in (("resume", str(folder)), ("run", "--from", str(folder)), ("resume", "link"), ("resume", around)):
             ended = tracetorch(*words)
             assert ended.exit_code == 2 and "is an evaluation; to start another: tracetorch eval" in ended.stderr
         (folder / "run.json").unlink(missing_ok=True)
@@ -425,7 +482,7 @@ def test_what_a_killed_process_had_begun_to_write_goes_and_what_a_living_one_wri
     dead, alive = here / f".a.png.{ended.stdout.decode().strip()}", here / f".a.png.{os.getppid()}"
     for path in (dead, alive, here / ".hidden.txt"):
         path.write_text("")
-    remove_remains(here, "a.png")
+    remove_remains_of(here / "a.png")
     assert not dead.exists() and alive.exists() and (here / ".hidden.txt").exists()
     remove_remains(here)
     assert not alive.exists() and (here / ".hidden.txt").exists()

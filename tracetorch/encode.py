@@ -106,9 +106,8 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
 
     steps, seed = whole(steps, "steps"), whole(seed, "seed")
     kept = rates.clone() if varying else kernels.limit_of(rates)
-    share = (
-        _share(rates, varying) if rates.device.type == "cpu" else 1.0
-    )  # only the CPU's kernels use it, and a GPU would wait
+    # only the CPU's kernels use the share, and a GPU would wait for it
+    share = _share(rates, varying) if rates.device.type == "cpu" else 1.0
     make = partial(_poisson, kept=kept, seed=seed, names=names, dtype=rates.dtype, share=share)
     return Stream(make, steps, (batch, channels))
 

@@ -151,7 +151,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
-        remove_remains(path.parent, path.name)
+        remove_remains_of(path)
         with suppress(FileNotFoundError):
             beside.unlink()
         try:
@@ -243,17 +243,24 @@ def leads_out(path: Path, folder: Path) -> bool:
     return not real(path).is_relative_to(real(folder))
 
 
-def remove_remains(folder: Path, name: str = "") -> None:
-    """Remove what killed processes had begun to write.
+def remove_remains(folder: Path) -> None:
+    """Remove what killed processes had begun to write in a folder; the caller is the only process at work there."""
+    for path, _ in _begun(folder):
+        path.unlink(missing_ok=True)
 
-    Args: name: of one file, of which other processes may be writing now: what they write stays. If empty, all files go;
-        the caller must then be the only process at work in the folder.
-    """
-    for path in folder.glob(".*.*"):
-        number = path.suffix[1:]
-        is_this = path.stem == f".{name}" if name else True
-        if number.isdigit() and is_this and path.is_file() and not (name and _is_another(int(number))):
+
+def remove_remains_of(file: Path) -> None:
+    """Remove what killed processes had begun to write of one file; what other processes are writing now stays."""
+    for path, process in _begun(file.parent):
+        if path.stem == f".{file.name}" and not _is_another(process):
             path.unlink(missing_ok=True)
+
+
+def _begun(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Files that `write_whole` has begun, with the number of the process that did."""
+    for path in folder.glob(".*.*"):
+        if path.suffix[1:].isdecimal() and path.is_file():
+            yield path, int(path.suffix[1:])
 
 
 def _is_another(process: int) -> bool:

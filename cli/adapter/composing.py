@@ -21,7 +21,7 @@ from yaml import YAMLError
 from tracetorch.cli.adapter.foreign import searched
 from tracetorch.cli.adapter.overrides import parse
 from tracetorch.cli.adapter.presets import conf_dir, name_of, options, places
-from tracetorch.cli.adapter.reading import check_plain, is_plain, read_yaml, to_yaml
+from tracetorch.cli.adapter.reading import check_plain, check_unfolded, is_plain, read_yaml, to_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.signatures import is_trusted
 from tracetorch.cli.suggest import has, no_such_key
@@ -160,8 +160,9 @@ def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
 def resolve(config: DictConfig, experiment: str) -> Composed:
     """A config with every reference resolved, once. Raises: UsageError that names the first that leads nowhere.
 
-    A string that the next reader would resolve again is refused.
+    A string that the next reader would resolve again is refused, and so is a config that would unfold.
     """
+    check_unfolded(cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)))
     try:
         for name in {"seed", "device"} & set(config.keys()):
             _ = config[name]  # first, because other values are taken from it and would be blamed

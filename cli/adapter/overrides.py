@@ -34,7 +34,7 @@ def parse(line: str, *, sweep: bool = False) -> Override:
         override = OverridesParser.create().parse_override(line)
     except UnicodeEncodeError as error:
         raise UsageError(f"{shorten(repr(line))} is not UTF-8") from error
-    except HydraException as error:
+    except (HydraException, ValueError) as error:  # the second of a number of more than 4,300 digits
         if not equals:
             raise UsageError(f"'{shorten(line)}' sets nothing: write key=value, such as seed=1") from error
         if sweep and any(not part.strip() for part in value.split(",")):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathElement
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -26,10 +29,14 @@ from omegaconf import DictConfig
 from tracetorch.cli.adapter.composing import ERRORS, check_choice, conf_dir
 from tracetorch.cli.adapter.foreign import searched
 from tracetorch.cli.adapter.overrides import of_hydra, parse
+from tracetorch.cli.adapter.presets import options
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 
 _EXTRAS = {"joblib": "parallel", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 """Launchers that are packages of their own, and the extra that brings them."""
+
+_MOST_JOBS = 10_000
+"""Bound for the jobs of a sweep, so that its plan can be read again; see `files.MOST_ELEMENTS`."""
 
 _QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null", "hydra.job.chdir=false")
 
@@ -44,6 +51,36 @@ def split(overrides: list[str], config_dir: Path | None = None) -> tuple[list[st
         check_choice(override, config_dir)
     settings = [line for line, override in parsed if of_hydra(override)]
     return [line for line, override in parsed if not of_hydra(override)], settings
+
+
+def check_number(sweeps: Iterable[list[str]], config_dir: Path | None = None) -> None:
+    """Check that sweeps, each the overrides of its runs, have no more jobs than a plan can hold; none is made.
+
+    Args: config_dir: a folder with further choices, see `compose`.
+    Raises: UsageError.
+    """
+    count = sum(math.prod(_values(parse(line, sweep=True), config_dir) for line in overrides) for overrides in sweeps)
+    if count > _MOST_JOBS:
+        how_many = f"{count:,}" if count < _MOST_JOBS**2 else f"{_MOST_JOBS**2:,} or more"
+        raise UsageError(f"this sweep has {how_many} jobs, and a sweep can have {_MOST_JOBS:,}: give fewer values")
+
+
+def _values(override: Override, config_dir: Path | None) -> int:
+    """How many values a line of a sweep has, at most."""
+    value = override.value()
+    if isinstance(value, Glob):
+        return len(options(override.key_or_group, config_dir))
+    if isinstance(value, ChoiceSweep):
+        return len(value.list)
+    if not isinstance(value, RangeSweep):
+        return 1
+    try:
+        start, stop, step = (Fraction(number or 0) for number in (value.start, value.stop, value.step))
+        return max(0, math.ceil((stop - start) / step))
+    except ZeroDivisionError:
+        return 0
+    except (OverflowError, ValueError):  # of an infinite number
+        return _MOST_JOBS**2
 
 
 def expand(overrides: list[str], settings: list[str], config_dir: Path | None = None) -> list[list[str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tracetorch import files
 from tracetorch.cli.adapter import Bases, Composed, check_foreign, check_plain, compose, note_of, portable, restored
-from tracetorch.cli.adapter.sweeping import expand, split
+from tracetorch.cli.adapter.sweeping import check_number, expand, split
 from tracetorch.cli.check import KEYS, check, check_loss, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.folders import plain_name
@@ -90,6 +90,7 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
             "--trust in a sweep applies to presets of your own: sweep=mine.yaml, or those of a --config-dir"
         )
     parts = [split(one, config_dir) for one in preset.sweeps]
+    check_number((overrides for overrides, _ in parts), config_dir)
     settings = parts[0][1]  # typed, and so the same for all
     different: dict[frozenset[str], list[str]] = {}
     for overrides, _ in parts:

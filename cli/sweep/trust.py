@@ -16,26 +16,22 @@ from tracetorch.cli.sweep.plan import FILE, Job, Plan
 _MOST_COMPOSED = 20  # each takes a fifth of a second
 _LAUNCHERS = ("basic", "joblib", "submitit_local", "submitit_slurm")
 _SETTINGS = (
-    *(
-        "n_jobs",
-        "timeout_min",
-        "cpus_per_task",
-        "gpus_per_node",
-        "tasks_per_node",
-        "nodes",
-        "mem_gb",
-        "array_parallelism",
-    ),
-    *(
-        "partition",
-        "account",
-        "qos",
-        "constraint",
-        "max_num_timeout",
-        "signal_delay_s",
-        "cpus_per_gpu",
-        "gpus_per_task",
-    ),
+    "n_jobs",
+    "timeout_min",
+    "cpus_per_task",
+    "gpus_per_node",
+    "tasks_per_node",
+    "nodes",
+    "mem_gb",
+    "array_parallelism",
+    "partition",
+    "account",
+    "qos",
+    "constraint",
+    "max_num_timeout",
+    "signal_delay_s",
+    "cpus_per_gpu",
+    "gpus_per_task",
 )
 """Settings of launchers that say how much, where and how long. Others, such as `setup`, run commands."""
 

@@ -20,6 +20,7 @@ from tracetorch.cli.adapter import (
 )
 from tracetorch.cli.check import PARTS, check, check_loss, check_trusted
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
+from tracetorch.cli.execute import described, naming
 from tracetorch.cli.folders import plain_name
 from tracetorch.cli.suggest import has
 from tracetorch.cli.tuning.search import Search
@@ -114,7 +115,7 @@ def ready(search: Search, composer: Composer) -> tuple[Search, Composed]:
         for name, changes in _ends(key, search.space)
     }
     task = _rehearse(composed.config, None)
-    known = ("loss", *task.metrics)
+    known = ("loss", *described(task)[0])
     if search.metric not in known:
         hint, there = did_you_mean(search.metric, known), ", ".join(known)
         raise UsageError(
@@ -174,12 +175,17 @@ def _compose(name: str, changes: list[str], composer: Composer) -> Composed:
 
 def _rehearse(config: dict[str, Any], task: Task | None) -> Task:
     """Make the parts: they refuse values that the signatures allow. Args: task: made already, if it is the same."""
-    if task is None:
-        task = make(config["task"], "task")
-        _check_validation(task, config["task"])
-    net = make(config["network"], "network")(task.input_size, task.output_size)
-    make(config["rule"], "rule")(net)
-    make(config["optimizer"], "optimizer")(net.parameters())
+    with naming("task"):
+        if task is None:
+            task = make(config["task"], "task")
+            _check_validation(task, config["task"])
+        sizes = task.input_size, task.output_size
+    with naming("network"):
+        net = make(config["network"], "network")(*sizes)
+    with naming("rule"):
+        make(config["rule"], "rule")(net)
+    with naming("optimizer"):
+        make(config["optimizer"], "optimizer")(net.parameters())
     return task
 
 

@@ -107,6 +107,7 @@ class Sequential(Module):
         Hooks: forward hooks and pre-hooks of the network and of its layers are called once a chunk, with input and
             output of all its steps, (time, batch, features). What they return takes the place of these, except where
             `EProp` and `OTTT` run a stretch again to learn from it: they call none. `BPTT` takes all for one chunk.
+            Backward hooks, and torch's global forward hooks of all modules, are not called.
         Note: whoever changes a parameter between this and `backward` writes to the parameter itself. What is written
             through `.data` or NumPy is not noticed, and a layer of 131,072 weights or more may keep its average current
             from here (docs/speed.md, "Currents on record").
@@ -127,6 +128,7 @@ class Sequential(Module):
             at: "logits" if it is dL/d that of which this is the softmax: then its derivative is not applied again.
             below: whether anything below the network is to learn.
         Returns: dL/d average input of the network, (batch, in_features): the signal for what lies below it, if asked.
+        Hooks: autograd takes no part, so backward hooks of the network and of its layers are not called.
         """
         above, told = None, signal
         for layer in reversed(list(self)[1:]):

@@ -30,7 +30,7 @@ def sentence(error: BaseException) -> str:
     Example: "KeyError: 'subject' in Mine.train_batch (mine.py, line 17)"
     """
     if isinstance(error, SystemExit):
-        return f"{where(error) or 'a part'} called sys.exit({_text(error)}): the run counts as failed"
+        return f"{where(error) or 'a part'} called sys.exit({_text(error)})"
     text = _text(error)
     if text and _is_own(error):
         return text
@@ -49,15 +49,14 @@ def where(error: BaseException, *, ours: bool = True) -> str:
         place = f"{code.co_qualname} ({path.name}, line {line})"
         if _is_ours(frame):
             own = own or (place if ours else "")
-        elif not (
-            set(_LIBRARIES) & set(path.parts) or path.is_relative_to(_STANDARD) or path.name.startswith("<frozen")
-        ):
+        elif not _is_library(path):
             return place
     return own
 
 
 def _is_library(path: Path) -> bool:
-    return bool(set(_LIBRARIES) & set(path.parts)) or path.is_relative_to(_STANDARD)
+    inside = set(_LIBRARIES) & set(path.parts)
+    return bool(inside) or path.is_relative_to(_STANDARD) or path.name.startswith("<frozen")
 
 
 def _is_own(error: BaseException) -> bool:

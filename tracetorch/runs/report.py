@@ -232,9 +232,8 @@ def has_long_episodes(records: list[dict[str, Any]], lanes: int) -> bool:
 
 def draw_life(run: runs.Run, names: Sequence[str] | None) -> None:
     """Draw what `figures_of_life` gives for a run; what cannot be drawn is a warning."""
-    for name, why in _save(
-        run.folder, {"lifetime": lambda: figures_of_life(run.folder.records(), names)}
-    ).failed.items():
+    drawn = _save(run.folder, {"lifetime": lambda: figures_of_life(run.folder.records(), names)})
+    for name, why in drawn.failed.items():
         run.warn(f"no figure {name}: {why}")
 
 

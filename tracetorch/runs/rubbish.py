@@ -59,7 +59,12 @@ def choose(
     paths, halves, unread = _runs(root)
     found = {path: state_of(path) for path in paths}
     for path, state in list(found.items()):
-        if why := state.error if state.status == "unreadable" else _unread_records(path) if keep_best else "":
+        why = ""
+        if state.status == "unreadable":
+            why = state.error
+        elif keep_best:
+            why = _unread_records(path)
+        if why:
             unread.append(Unread(path, why))
             del found[path]
     spared = _best(found, keep_best)

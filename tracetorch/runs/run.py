@@ -166,13 +166,17 @@ class Run:
         self, name: str, net: Sequential, optimizer: torch.optim.Optimizer, update: int, **parts: Resumable
     ) -> None:
         """Write a checkpoint: "latest", from which `restore` goes on, or "best"."""
-        states = {part: value.state_dict() for part, value in parts.items()}
-        counters = {"update": update, "records": self._kept_records, "parts": states}
-        clock = {"timings": dict(self.timings), "wall_seconds": self._wall_seconds()}
-        counters["run_id"] = self._facts["run_id"]
+        counters = {
+            "update": update,
+            "records": self._kept_records,
+            "parts": {part: value.state_dict() for part, value in parts.items()},
+            "run_id": self._facts["run_id"],
+            "timings": dict(self.timings),
+            "wall_seconds": self._wall_seconds(),
+        }
         with writing():
             self.folder.sync_records()  # a checkpoint that survives a power cut counts on the records before it
-            save_checkpoint(self.folder.checkpoint(name), net, optimizer, **counters, **clock)
+            save_checkpoint(self.folder.checkpoint(name), net, optimizer, **counters)
         self._saved = time.perf_counter()
 
     def seconds_since_save(self) -> float:
