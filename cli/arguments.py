@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from tracetorch.files import expanded
+
+_HOME = re.compile(r"(?<=[=,])~[^,]*")
+"""A path in the home folder, among the values of a change."""
+
+
+def with_home(change: str) -> str:
+    """A change KEY=VALUE with the home folder for ~, which no shell expands there, and which Hydra reads as a mark.
+
+    A value with quotes or brackets stays as it is; so do the files of a sweep and of a search, which are not values.
+    """
+    key, _, value = change.partition("=")
+    if "~" not in value or any(mark in value for mark in "'\"[{(") or key in ("sweep", "search"):
+        return change
+    from tracetorch.cli.adapter import written
+
+    return key + _HOME.sub(lambda found: written(str(expanded(found[0]))), f"={value}")
+
+
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Config keys to change, such as experiment=mnist or optimizer.lr=0.001."),
+    typer.Argument(
+        metavar="KEY=VALUE",
+        parser=with_home,
+        help="Config keys to change, such as experiment=mnist or optimizer.lr=0.001.",
+    ),
 ]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show the Python traceback of an error.")]
 Multirun = Annotated[
     bool,
     typer.Option("--multirun", "-m", help="Sweep: KEY=A,B,C makes one run for each value; sweep=NAME runs a preset."),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=expanded, help="The folder of a run.")]
 Trust = Annotated[
     list[str] | None,
     typer.Option(
-        "--trust", metavar="PACKAGE", help="Let a config that comes from a folder call this package, too (repeatable)."
+        "--trust",
+        metavar="PACKAGE",
+        help="Allow this Python package, too, in a config that is read from a folder (repeatable).",
     ),
 ]
 ConfigDir = Annotated[
@@ -28,7 +54,12 @@ ConfigDir = Annotated[
     typer.Option(
         "--config-dir",
         metavar="DIR",
+        parser=expanded,
         help="Folder with your own presets: DIR/experiment/NAME.yaml, DIR/task/NAME.yaml, …",
     ),
+]
+Checkpoint = Annotated[
+    Literal["latest", "best"] | None,
+    typer.Option(help="Weights to use. Default: those that the run tested."),
 ]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="In a sweep: start no further job after a failure.")]

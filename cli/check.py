@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.signatures import definition, is_trusted, signature
@@ -25,6 +25,28 @@ _PLAIN = {"seed": "int", "device": "str", "threads": "int | None", "output.root"
 SPECIAL = ("_target_", "_partial_", "_args_", "_convert_")
 """Keys of a part that are not arguments. Lists and mappings are always plain, so `_convert_` has no effect."""
 
+
+class _Output(NamedTuple):
+    """What a readout gives, the loss for labels that fits, and the network that has such a readout."""
+
+    kind: str
+    loss: str
+    network: str
+
+
+_GIVES = {
+    "tracetorch.nn.LIS": _Output("probabilities", "cross_entropy", "lif_lis"),
+    "tracetorch.nn.LI": _Output("logits", "cross_entropy_with_logits", "lif_li"),
+    "tracetorch.nn.LIF": _Output("firing rates", "mse", "lif_lif"),
+}
+_TAKES = {
+    "tracetorch.loss.cross_entropy": ["tracetorch.nn.LIS"],
+    "tracetorch.loss.cross_entropy_with_logits": ["tracetorch.nn.LI", "tracetorch.nn.LIF", "tracetorch.nn.LIS"],
+    "tracetorch.loss.Reflect": ["tracetorch.nn.LIS"],
+    "tracetorch.loss.ActorCritic": ["tracetorch.nn.LI"],
+}
+"""Readouts whose output a loss can use; a loss or a readout that is not here is not checked."""
+
 _KINDS = {
     "int": ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
     "float": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
@@ -38,6 +60,7 @@ _ALIASES = {  # names that annotations use, and their description
     "Values": (f"float | {_NUMBERS}", ["a number", "a list of numbers"]),
     "Spread": (f"{_NUMBERS} | str", ["a list of numbers", "a range such as 0.1..1.2"]),
 }
+_GYM = "tracetorch.tasks.Gym"
 _LISTS = ("Sequence", "Iterable", "list", "tuple")
 
 
@@ -72,6 +95,28 @@ def check(config: dict[str, Any]) -> None:
         _check_call(path, node)
 
 
+def check_loss(config: dict[str, Any]) -> None:
+    """Refuse a loss that cannot use what the readout gives; for new runs, so that older ones can be continued.
+
+    Cross-entropy on firing rates, for example, has a signal at the right output only: it never lowers a wrong rate.
+    Raises: UsageError that names what to choose.
+    """
+    nodes = [config.get("loss"), config.get("network")]
+    loss, network = (node if isinstance(node, dict) else {} for node in nodes)
+    readout = network.get("readout")
+    given = readout.get("_target_") if isinstance(readout, dict) else None
+    takes = _TAKES.get(str(loss.get("_target_")))
+    if takes is None or given not in _GIVES or given in takes:
+        return
+    name, fits = str(loss["_target_"]).rpartition(".")[2], _GIVES[given]
+    kinds = " or ".join(_GIVES[kind].kind for kind in takes)
+    other = f"choose loss={fits.loss}, or" if name.startswith("cross_entropy") else "choose"
+    raise UsageError(
+        f"loss: {name} needs {kinds}, and a readout {given.rpartition('.')[2]} gives {fits.kind}: "
+        f"{other} network={_GIVES[takes[0]].network}"
+    )
+
+
 def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str] = ()) -> None:
     """A config from a folder may only call trusted targets; see `signatures.is_trusted`.
 
@@ -81,6 +126,7 @@ def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str]
     for path, node in _targets(config, ""):
         target = str(node["_target_"])
         if is_trusted(target):
+            _check_module(path, node, where, packages)
             continue
         trusted = next((package for package in packages if target.startswith(f"{package}.")), None)
         if trusted is not None:
@@ -95,14 +141,27 @@ def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str]
             raise UsageError(f"{where}: {path} calls {shorten(target)!r}, which is not trusted; {advice}")
 
 
+def _check_module(path: str, node: dict[str, Any], where: Path, packages: Collection[str]) -> None:
+    """Raises: UsageError if a Gymnasium id names a module to import that is not trusted."""
+    module, colon, _ = str(node.get("id", "")).rpartition(":")
+    if node["_target_"] != _GYM or not colon:
+        return
+    if not any(f"{module}.".startswith(f"{package}.") for package in packages):
+        imports = f"{path}.id={shorten(node['id'])} imports {shorten(module)!r}, which is not trusted"
+        advice = f"if you trust it, add --trust {shorten(module.partition('.')[0])}"
+        raise UsageError(f"{where}: {imports}; {advice}")
+
+
 def _check_defined(path: str, target: str, package: str) -> None:
     """Raises: UsageError if the target does not exist, or if the package imports it instead of defining it."""
-    from tracetorch.cli.adapter.making import is_defined_in
+    from tracetorch.cli.adapter.making import is_defined_in, place_of, words_of
 
     try:
         own = is_defined_in(target, package)
-    except Exception as error:  # whatever the package raises when it is imported
-        raise UsageError(f"{path}._target_: {' '.join(str(error).split()) or type(error).__name__}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the package raises when it is imported
+        raise UsageError(f"{path}._target_: {words_of(error)}{place_of(error)}") from error
     if not own:
         advice = f"{package} does not define it"
         raise UsageError(f"{path} calls {shorten(target)!r}, which is not trusted: {advice}")

@@ -11,10 +11,11 @@ import typer
 from tracetorch.cli.arguments import Traceback
 from tracetorch.cli.errors import FAILED, UsageError, complain
 from tracetorch.cli.terminal import say
+from tracetorch.files import expanded
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
-Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Only runs below this folder.")]
+Root = Annotated[Path, typer.Option("--root", metavar="DIR", parser=expanded, help="Only runs below this folder.")]
 Failed = Annotated[bool, typer.Option("--failed", help="Runs that failed, or whose run.json is damaged.")]
 Unfinished = Annotated[bool, typer.Option("--unfinished", help="Runs that were interrupted or killed.")]
 Older = Annotated[

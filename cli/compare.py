@@ -15,24 +15,30 @@ from tracetorch.cli.arguments import Traceback
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.suggest import has, no_such_key
 from tracetorch.cli.terminal import console, say
-from tracetorch.files import leads_out
+from tracetorch.files import expanded, leads_out
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tracetorch.compare import tables
     from tracetorch.compare.collect import LeftOut
     from tracetorch.compare.comparison import Comparison
 
 _MOST_ROWS, _MOST_COLUMNS, _MOST_LINES = 40, 9, 20
+_LEAST_WIDTH = 20  # of a column of words; a longer word is broken
 
 
 def command(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Folders of runs or sweeps, or folders that contain some.")
+        list[Path],
+        typer.Argument(
+            metavar="DIR...", parser=expanded, help="Folders of runs or sweeps, or folders that contain some."
+        ),
     ],
     by: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY", help="Group runs by this config key (repeatable). Default: one config over its seeds."
+            metavar="KEY", help="Group runs by this config key (repeatable). Default: by everything but the seed."
         ),
     ] = None,
     metric: Annotated[
@@ -49,7 +55,8 @@ def command(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Output folder. Default: DIR/compare, or a new one in outputs/compare.",
+            parser=expanded,
+            help="Output folder. Default: DIR/compare; for one run, or several DIRs: a new one in outputs/compare.",
         ),
     ] = None,
     traceback: Traceback = False,
@@ -154,18 +161,41 @@ def _print(content: tables.Table, whole: str = "comparison.html") -> None:
     screen = console()
     screen.print(content.title, style="bold", soft_wrap=False)
     if content.rows and len(content.head) <= _MOST_COLUMNS:
+        rows = content.rows[:_MOST_ROWS]
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-        for at, name in enumerate(content.head):
-            is_word = at < content.words
-            table.add_column(Text(name), justify="left" if is_word else "right", no_wrap=not is_word, overflow="fold")
-        for row in content.rows[:_MOST_ROWS]:
+        for at, cells in enumerate(zip(content.head, *rows, strict=True)):
+            is_word, longest = at < content.words, max(map(len, cells))
+            word = max(len(word) for cell in cells for word in cell.split() or [""])
+            least = min(word, _LEAST_WIDTH) if is_word else longest
+            table.add_column(
+                Text(cells[0]),
+                justify="left" if is_word else "right",
+                no_wrap=least == longest,
+                overflow="fold",
+                min_width=least,
+            )
+        for row in rows:
             table.add_row(*map(Text, row))  # as Text, so that a value such as [64] is not read as markup
-        screen.print(table, soft_wrap=False)
+        if sum(column.min_width or 0 for column in table.columns) + 2 * len(table.columns) - 1 <= screen.width:
+            screen.print(table, soft_wrap=False)
+        else:
+            _print_below_each_other(screen, content.head, rows)
         if len(content.rows) > _MOST_ROWS:
             say(f"and {len(content.rows) - _MOST_ROWS} more, in {whole}")
     elif content.rows:
         say(f"{len(content.head) - 1} keys for {len(content.rows)} groups: see {whole}")
     screen.print(f"{content.note}\n", style="dim", soft_wrap=False)
+
+
+def _print_below_each_other(screen: Console, head: list[str], rows: list[list[str]]) -> None:
+    """A table that is too wide for the terminal: a paragraph for each row, a line for each cell."""
+    from rich.padding import Padding
+
+    for first, *cells in rows:
+        screen.print(first, style="bold", soft_wrap=False)
+        for name, cell in zip(head[1:], cells, strict=True):
+            if cell:
+                screen.print(Padding(f"{name}: {cell}", (0, 0, 0, 2), expand=False), soft_wrap=False)
 
 
 def _default(folders: list[Path]) -> Path | None:

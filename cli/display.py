@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -19,29 +20,52 @@ if TYPE_CHECKING:
     from tracetorch.cli.execute import Outcome
 
 _SECONDS_BETWEEN_LINES = 5.0
+_NARROW = 60  # columns, below which there is no room for a bar
 _COSTS = ("_seconds", "_per_second", "_bytes")  # endings of numbers that have rows of their own
+_PHASES = {"evaluate_seconds": "testing", "plot_seconds": "drawing figures"}
+
+
+class _Left(ProgressColumn):
+    """Counts down to the time at which the run is expected to be tested."""
+
+    def render(self, task: Task) -> Text:
+        end: float | None = task.fields["end"]
+        if end is None:
+            return Text("")
+        seconds = max(0, round(end - time.perf_counter()))
+        return Text(f"{timedelta(seconds=seconds)} left", "progress.remaining")
 
 
 class Display:
     """A run's listener.
 
-    Args: experiment: what is run, for the first line.
+    Args:
+        experiment: what is run, for the first line.
+        note: a line before that; "" for none.
     """
 
     metric = "loss"
     """The number to show next to the loss: the task's first metric."""
 
-    def __init__(self, experiment: str):
+    def __init__(self, experiment: str, note: str = ""):
         self.console = console()
-        self.experiment = experiment
+        self.experiment, self.note = experiment, note
         self._bar: Progress | None = None
         self._spoke = 0.0
-        self._validation = ""
+        self._validation, self._numbers = "", ""
 
     def __call__(self, event: str, values: dict[str, Any]) -> None:
-        {"start": self._start, "progress": self._progress, "record": self._record, "end": self._end}[event](values)
+        {
+            "start": self._start,
+            "progress": self._progress,
+            "phase": self._phase,
+            "record": self._record,
+            "end": self._end,
+        }[event](values)
 
     def _start(self, values: dict[str, Any]) -> None:
+        if self.note:
+            self.console.print(self.note)
         again = " continues" if values["again"] else ""
         self.console.print(f"{self.experiment}{again} on {values['device']} → {values['folder']}")
         if lost := values.get("lost"):
@@ -49,34 +73,38 @@ class Display:
             self.console.print(f"{lost['records']} records of {span} are lost; metrics.jsonl marks the gap")
         self._began, self._steps = time.perf_counter(), 0.0
         if self.console.is_interactive:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[left]}"),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns)
-            self._task = self._bar.add_task("training", total=None, left="")
+            self._is_narrow = self.console.width < _NARROW
+            wide = () if self._is_narrow else (BarColumn(bar_width=None), TimeElapsedColumn())
+            self._bar = Progress(TextColumn("{task.description}"), *wide[:1], MofNCompleteColumn(), *wide[1:], _Left())
+            self._task = self._bar.add_task("training", total=None, end=None)
             self._live = Live(console=self.console, transient=True, refresh_per_second=8)
             self._live.start()
 
     def _progress(self, values: dict[str, Any]) -> None:
         if self._bar:
-            speed = f" · {_short(self._steps)} steps/s" if self._steps else ""
-            numbers = f"{' · '.join(self._found(values))}{self._validation}{speed}"
-            description = "testing" if values["done"] == values["total"] else "training"
-            left = "so far" if values["total"] is None else "left"  # a run without an end has no remaining time
-            self._bar.update(
-                self._task, completed=values["done"], total=values["total"], description=description, left=left
-            )
-            self._live.update(Group(self._bar, Text(numbers)))  # two rows, so that both fit into 80 columns
+            speed = [f"{_short(self._steps)} steps/s"] if self._steps else []
+            numbers = [*self._found(values), *([self._validation] if self._validation else []), *speed]
+            self._numbers = ("\n" if self._is_narrow else " · ").join(numbers)
+            left = values["left"]
+            end = None if left is None else time.perf_counter() + left
+            self._show(completed=values["done"], total=values["total"], description="training", end=end)
+
+    def _phase(self, values: dict[str, Any]) -> None:
+        """Show what the run does between and after updates."""
+        if self._bar:
+            name = values["name"]
+            without = {"end": None} if name == "plot_seconds" else {}  # how long drawing takes is not known
+            self._show(description=_PHASES.get(name, "training"), **without)
+
+    def _show(self, **changes: Any) -> None:
+        assert self._bar
+        self._bar.update(self._task, **changes)
+        self._live.update(Group(self._bar, Text(self._numbers)))  # below the bar, so that both fit into 80 columns
 
     def _record(self, values: dict[str, Any]) -> None:
         self._steps = values.get("steps_per_second", self._steps)
         if values["split"] == "validation" and self.metric in values:
-            self._validation = f" · validation {_number(values[self.metric])}"
+            self._validation = f"validation {_number(values[self.metric])}"
         now = time.perf_counter()
         if self._bar or (values["split"] == "train" and now - self._spoke < _SECONDS_BETWEEN_LINES):
             return
@@ -126,9 +154,11 @@ class Display:
             ("folder", str(run.shown)),
         ]
         table = Table(show_header=False, title=Text(f"{self.experiment}: {run.status}"), title_justify="left")
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
         for name, value in rows:
             table.add_row(name, Text(value))
-        self.console.print(table)
+        self.console.print(table, soft_wrap=not self.console.is_terminal)
         return DONE
 
 
@@ -147,7 +177,8 @@ def _memory(summary: dict[str, Any]) -> str:
         if f"memory_{end}_bytes" in summary
     ]
     through = f"; {' MiB at the start, '.join(ends)} MiB at the end" if ends else ""
-    return f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB peak{of_it}{through}"
+    peak = summary["peak_memory_bytes"]
+    return f"{'unknown' if peak is None else f'{peak / 2**20:,.0f} MiB'} peak{of_it}{through}"
 
 
 def _number(value: object) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -30,9 +32,15 @@ def shorten(text: object, most: int = 80) -> str:
     return printable(text, most)
 
 
+def quote(word: object) -> str:
+    """A word of a suggested command, as a shell takes it: in quotes if it has to be."""
+    return shlex.quote(str(word))
+
+
 def complain(message: str, error: BaseException | None, show_traceback: bool) -> None:
     """Print an error on stderr; with its traceback only on request."""
     if error is not None and (show_traceback or os.environ.get("HYDRA_FULL_ERROR") == "1"):
         say(*"".join(traceback.format_exception(error)).rstrip("\n").split("\n"), error=True)
-    words = (shorten(word, _LONGEST_WORD) for word in message.split())  # one line, whatever was typed
-    say(f"tracetorch: {' '.join(words)}", error=True)
+    line = re.sub(r"\s*[^\S ]\s*", " ", message.strip())  # one line, whatever was typed; a path may have many spaces
+    line = re.sub(r"\S+", lambda word: shorten(word[0], _LONGEST_WORD), line)
+    say(f"tracetorch: {line}", error=True)

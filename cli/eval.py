@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import Folder, Overrides, Traceback, Trust
+from tracetorch.cli.arguments import Checkpoint, Folder, Traceback, Trust, with_home
 from tracetorch.cli.errors import UsageError
 
-Checkpoint = Annotated[
-    Literal["latest", "best"] | None,
-    typer.Option(help="Weights to test. Default: those that the run tested."),
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE", parser=with_home, help="Values of the run's config to change, such as task.delay=4."
+    ),
 ]
 
 
 def command(
     folder: Folder,
-    overrides: Overrides = None,
+    overrides: Changes = None,
     checkpoint: Checkpoint = None,
     trust: Trust = None,
     traceback: Traceback = False,
 ) -> None:
-    """Test a run's network, also with changed keys such as task.steps=50 or device=cpu. Results go into DIR/eval."""
-    from tracetorch.cli.folders import find_run, tested_checkpoint
+    """Test a run's network, also with changed keys such as task.delay=4 or device=cpu. Results go into DIR/eval."""
+    from tracetorch.cli.folders import find_run, naming_the_other, tested_checkpoint
 
     typed = overrides or []
     wrong = [line for line in typed if line.partition("=")[0].partition(".")[0] == "output"]
@@ -35,7 +37,7 @@ def command(
     from tracetorch import device
     from tracetorch.cli.check import BESIDE
     from tracetorch.cli.display import Display
-    from tracetorch.cli.execute import conclude, contained, files_of, make_parts, refusing
+    from tracetorch.cli.execute import conclude, contained, described, files_of, make_parts, refusing
     from tracetorch.experiments import evaluation
     from tracetorch.runs import Run
 
@@ -45,7 +47,8 @@ def command(
     with contained() as base:
         parts = {name: part for name, part in make_parts(config).items() if name not in ("optimizer", *BESIDE)}
         display = Display(found.composed.experiment)
-        display.metric = parts["task"].metrics[0]
+        metrics, batch_size = described(parts["task"])
+        display.metric = metrics[0]
         with refusing():
             run = Run(
                 config,
@@ -61,5 +64,6 @@ def command(
         def test() -> None:
             evaluation.main(run, **parts, **settings, checkpoint=base / weights, device=config["device"])
 
-        outcome = conclude(run, parts["task"].batch_size, test)
+        with naming_the_other(found.folder, "eval"):
+            outcome = conclude(run, batch_size, test)
     raise typer.Exit(display.conclude(outcome, traceback))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tracetorch.cli.adapter import Composed, function, make
 from tracetorch.cli.check import BESIDE, PARTS, check
-from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, shorten
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote, shorten
 from tracetorch.cli.folders import NAME_LINE, check_unchanged
+from tracetorch.files import expanded
 
 if TYPE_CHECKING:
     from tracetorch.runs import Run, RunFolder
@@ -58,46 +59,79 @@ def execute(
     """
     config, output = composed.config, composed.config["output"]
     with contained() as base:
-        with parts_at_work():
-            check(config)
+        check(config)
         if again is not None:
             check_unchanged(again, config)
 
         from tracetorch import device  # from here on it takes a second: torch is loaded
         from tracetorch.runs import Run
-        from tracetorch.runs.identity import facts_of
-        from tracetorch.runs.same import other_data
-        from tracetorch.runs.state import state_of
 
         device.use_threads(config["threads"])
         train = function(config["train"])
         parts = _for(train, config, make_parts(config))
+        metrics, batch_size = described(parts["task"])
         if display is not None:
-            display.metric = parts["task"].metrics[0]
-        typed = Path(output["dir"]).expanduser() if output.get("dir") else None
+            display.metric = metrics[0]
+        typed = expanded(output["dir"]) if output.get("dir") else None
         with refusing():
             run = Run(
                 config,
                 experiment=composed.experiment,
-                root=Path(output.get("root", "outputs")).expanduser(),
+                root=expanded(output.get("root", "outputs")),
                 exactly=exactly or typed,
                 again=again,
                 base=base,
                 files=files_of(composed, overrides),
                 listener=display,
             )
-        if again is not None and state_of(base / again.path).status == "completed":  # by another process, just now
+        if again is not None and (why := _why_not_continued(base / again.path, again.path, config)):
             run.release()
-            raise UsageError(f"{again.path} is completed: there is nothing to continue")
-        if again is not None and (other := other_data(state_of(base / again.path).facts, facts_of(config))):
-            run.release()
-            raise UsageError(
-                f"{other[0]} names data that have changed since {again.path} was started: restore the data, or start "
-                "a new run"
-            )
-        return conclude(
-            run, parts["task"].batch_size, lambda: train(run, **parts, seed=config["seed"], device=config["device"])
+            raise UsageError(why)
+        return conclude(run, batch_size, lambda: train(run, **parts, seed=config["seed"], device=config["device"]))
+
+
+def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any]) -> str:
+    """Why a run that is locked by now cannot be continued; "" if it can. Args: shown: the folder as it was typed."""
+    from tracetorch.runs.identity import facts_of
+    from tracetorch.runs.same import other_data
+    from tracetorch.runs.state import state_of
+
+    state = state_of(folder)
+    if state.status == "completed":  # by another process, just now
+        return f"{shown} is completed: there is nothing to continue"
+    if other := other_data(state.facts, facts_of(config)):
+        return (
+            f"{other[0]} names data that have changed since {shown} was started: restore the data, or start a new run"
         )
+    return ""
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Turn whatever a part raises before its run has begun into a UsageError. Args: name: of the part."""
+    try:
+        yield
+    except (UsageError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        from tracetorch.runs.failure import sentence
+
+        raise UsageError(f"{name}: {sentence(error)}") from error
+
+
+def described(task: Any) -> tuple[Sequence[str], int]:
+    """The metrics of a task, of which the first is shown, and its batch size.
+
+    Raises: UsageError if it does not have them; the task may be a user's own.
+    """
+    with naming("task"):
+        metrics, batch_size, kind = task.metrics, task.batch_size, type(task).__name__
+        if not (isinstance(metrics, tuple | list) and metrics and all(isinstance(name, str) for name in metrics)):
+            found = shorten(repr(metrics))
+            raise UsageError(f"task: {kind}.metrics must be names such as ('accuracy',), at least one; it is {found}")
+        if not hasattr(batch_size, "__index__"):
+            raise UsageError(f"task: {kind}.batch_size must be a whole number; it is {shorten(repr(batch_size))}")
+    return metrics, batch_size
 
 
 @contextmanager
@@ -117,24 +151,12 @@ def contained() -> Iterator[Path]:
             os.chdir(base)
 
 
-@contextmanager
-def parts_at_work(name: str = "") -> Iterator[None]:
-    """Refuse a part that exits the process before its run has begun. Raises: UsageError. Args: name: of the part."""
-    try:
-        yield
-    except (SystemExit, GeneratorExit) as error:
-        from tracetorch.runs.failure import sentence
-
-        raise UsageError(f"{name}: {sentence(error)}" if name else sentence(error)) from error
-
-
 def make_parts(config: dict[str, Any]) -> dict[str, Any]:
     """The parts for a training loop. Raises: UsageError if one refuses its arguments."""
     parts = {}
     for name in (*PARTS, *BESIDE):
         if name != "train" and name in config:
-            with parts_at_work(name):
-                parts[name] = make(config[name], name)
+            parts[name] = make(config[name], name)
     return parts
 
 
@@ -186,7 +208,8 @@ def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> Outcome:
             raise UsageError(_sentence(error, run)) from error
         return Outcome(FAILED, f"{_sentence(error, run)} (see {run.shown})", run, batch_size, error)
     for warning in run.warnings:
-        complain(f"{warning}; to draw again: tracetorch plot {run.shown}", None, False)
+        advice = f"; to draw again: tracetorch plot {quote(run.shown)}" if warning.startswith("no figure") else ""
+        complain(f"{warning}{advice}", None, False)
     if run.status == "interrupted":
         return Outcome(INTERRUPTED, _interrupted(run), run, batch_size)
     return Outcome(DONE, "", run, batch_size)
@@ -194,10 +217,10 @@ def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> Outcome:
 
 def _interrupted(run: Run) -> str:
     if run.kind == "evaluation":
-        return f"interrupted; to start again: tracetorch eval {run.shown.parent.parent}"
+        return f"interrupted; to start again: tracetorch eval {quote(run.shown.parent.parent)}"
     done = run.summary.get("updates", 0)
     count = f"{done} update{'s' * (done != 1)}"
-    return f"interrupted after {count}; all is saved; to continue: tracetorch resume {run.shown}"
+    return f"interrupted after {count}; all is saved; to continue: tracetorch resume {quote(run.shown)}"
 
 
 def _sentence(error: BaseException, run: Run) -> str:
@@ -206,10 +229,12 @@ def _sentence(error: BaseException, run: Run) -> str:
 
     if run.status != "new" and not run.folder.path.is_dir():
         return f"{run.shown} was removed during the run"
+    if isinstance(error, SystemExit) and run.status != "new":
+        return f"{sentence(error)}: the run counts as failed"
     if not isinstance(error, WriteError):
         return sentence(error)
     if run.status != "new" and run.kind == "training":
-        return f"{_unwritten(error)}; once it is writable, continue: tracetorch resume {run.shown}"
+        return f"{_unwritten(error)}; once it is writable, continue: tracetorch resume {quote(run.shown)}"
     if run.kind == "evaluation" or run.is_resumed:
         return f"{_unwritten(error)}; free some space, then try again"
     if error.errno == errno.EEXIST:

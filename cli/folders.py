@@ -6,14 +6,15 @@ import errno
 import json
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracetorch.cli.adapter import Composed, amend, load
 from tracetorch.cli.check import check, check_trusted
-from tracetorch.cli.errors import UsageError, shorten
-from tracetorch.files import leads_out, read_text
+from tracetorch.cli.errors import UsageError, quote, shorten
+from tracetorch.files import leads_out, read_text, real
 
 if TYPE_CHECKING:
     from tracetorch.runs import RunFolder
@@ -58,22 +59,28 @@ def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] =
     from tracetorch.runs.state import state_of
 
     state = state_of(path)
-    name = plain_name(state.facts.get("experiment", _name_in(path / "config.yaml")))
+    name = plain_name(state.facts["experiment"] if "experiment" in state.facts else _name_in(path / "config.yaml"))
     return Found(RunFolder(path), composed._replace(experiment=name), state)
 
 
 def _name_in(config: Path) -> str:
-    """The experiment's name in the first line of config.yaml, which is written before run.json."""
-    line = read_text(config).partition("\n")[0]
+    """The experiment's name in the first line of config.yaml, which is written before run.json. Raises: UsageError."""
+    try:
+        line = read_text(config).partition("\n")[0]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{config} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     return line.removeprefix(NAME_LINE) if line.startswith(NAME_LINE) else ""
 
 
 def check_training(found: Found) -> None:
     """Raises: UsageError if the folder is that of an evaluation: a network would be trained there."""
-    path, kind = found.folder.path.absolute(), found.state.facts.get("kind")
-    run = path.parent.parent
-    if kind == "evaluation" or (kind is None and path.parent.name == "eval" and (run / "config.yaml").is_file()):
-        raise UsageError(f"{found.folder.path} is an evaluation; to start another: tracetorch eval {run}")
+    path, kind = found.folder.path, found.state.facts.get("kind")
+    places = [real(path), path.absolute()]  # the second if "eval" itself is a link
+    runs = [place.parent.parent for place in places if place.parent.name == "eval"]
+    of = next((one for one in runs if (one / "config.yaml").is_file()), None)
+    if kind == "evaluation" or (kind is None and of):
+        run = of or places[0].parent.parent
+        raise UsageError(f"{path} is an evaluation; to start another: tracetorch eval {quote(run)}")
 
 
 class Difference(NamedTuple):
@@ -136,8 +143,40 @@ def tested_checkpoint(found: Found, name: str | None = None) -> Path:
     tested = summary.get("tested") if isinstance(summary, dict) else None
     path = found.folder.checkpoint(name or ("best" if tested == "best" else "latest"))
     if not holds(path.parent, path.name):
-        raise UsageError(f"there is no checkpoint {path}" + ("" if name else "; the run has written none yet"))
+        others = [other for other in ("best", "latest") if holds(path.parent, f"{other}.pt")]
+        advice = f"; there is another: --checkpoint {others[0]}" if others else "; the run has written none yet"
+        raise UsageError(f"there is no checkpoint {path}{advice}")
     return path
+
+
+@contextmanager
+def naming_the_other(folder: RunFolder, verb: str) -> Iterator[None]:
+    """Where a checkpoint is damaged and the run's other one is not, say what to type to use that. Args: verb: at work.
+
+    Raises: UsageError, as the body does.
+    """
+    try:
+        yield
+    except UsageError as error:
+        from tracetorch.runs.checkpoint import DamagedError, read_checkpoint
+
+        if not isinstance(error.__cause__, DamagedError):
+            raise
+        for name, other in (("latest", "best"), ("best", "latest")):
+            path = folder.checkpoint(other)
+            if f"{name}.pt is damaged" not in str(error):
+                continue
+            try:
+                update = read_checkpoint(path).get("update")
+            except (OSError, ValueError):
+                continue
+            typed = f"tracetorch {verb} {folder.path}"
+            whole = f"{path.name}, of update {update}, is whole"
+            if verb != "resume":
+                raise UsageError(f"{error}; {whole}: {typed} --checkpoint {other}") from error
+            copied = f"cp {path} {folder.checkpoint(name)}"
+            raise UsageError(f"{error}; {whole}; to continue from there: {copied}, then {typed}") from error
+        raise
 
 
 def check_links(folder: Path) -> None:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tracetorch.cli.arguments import Traceback
-from tracetorch.cli.errors import UsageError
+from tracetorch.cli.errors import UsageError, quote
 from tracetorch.cli.terminal import say
+from tracetorch.files import expanded
 from tracetorch.printable import printable
 
-Folder = Annotated[Path | None, typer.Argument(metavar="[DIR]", help="The folder of a run or of a sweep.")]
+if TYPE_CHECKING:
+    from tracetorch.runs.state import State
+
+Folder = Annotated[
+    Path | None, typer.Argument(metavar="[DIR]", parser=expanded, help="The folder of a run, a sweep or a study.")
+]
 
 
 def command(folder: Folder = None, traceback: Traceback = False) -> None:
-    """Show versions, devices, kernels and caches; with DIR, the facts of that run or sweep."""
+    """Show versions, devices, kernels and caches; with DIR, the facts of that run, sweep or study."""
     rows = list(_of_folder(folder) if folder else _of_installation())
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
@@ -27,23 +34,64 @@ def command(folder: Folder = None, traceback: Traceback = False) -> None:
 
 def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
     from tracetorch.cli.folders import holds
-    from tracetorch.cli.sweep.plan import FILE, read
     from tracetorch.runs.state import state_of
 
-    if holds(folder, FILE):
-        plan = read(folder)
-        counts = Counter(state_of(folder / job.name).status for job in plan.jobs)
-        yield "sweep", plan.experiment
-        yield "typed", printable(" ".join([*plan.typed]))
-        yield "jobs", ", ".join(f"{n} {'not run' if status == 'absent' else status}" for status, n in counts.items())
-        return
+    for name, facts in (("sweep.json", _of_sweep), ("study.json", _of_study)):
+        if holds(folder, name):
+            yield from facts(folder)
+            return
     if not holds(folder, "run.json"):
-        raise UsageError(f"{folder} is not the folder of a run or a sweep: it has neither run.json nor sweep.json")
+        names = "run.json, sweep.json or study.json"
+        raise UsageError(f"{folder} is not the folder of a run, a sweep or a study: it has no {names}")
     state = state_of(folder)
     if state.status in ("broken", "unreadable"):
         raise UsageError(state.error)
     yield "status", f"{state.status}: {printable(state.error)}" if state.error else state.status
     yield from _flat({name: value for name, value in state.facts.items() if name not in ("status", "error", "config")})
+
+
+def _of_sweep(folder: Path) -> Iterator[tuple[str, str]]:
+    from tracetorch.cli.sweep.plan import read
+    from tracetorch.runs.lock import is_locked
+    from tracetorch.runs.state import state_of
+
+    plan = read(folder)
+    counts = Counter(state_of(folder / job.name).status for job in plan.jobs)
+    done = counts["completed"] == len(plan.jobs)
+    going_on = is_locked(folder) or counts["running"] > 0
+    command = f"tracetorch {'compare' if done else 'resume'} {quote(folder)}"
+    yield "sweep", plan.experiment
+    yield "typed", printable(shlex.join(plan.typed))
+    yield "status", "running" if going_on else "completed" if done else "not completed"
+    yield "jobs", ", ".join(f"{n} {'not run' if status == 'absent' else status}" for status, n in counts.items())
+    if not going_on:
+        yield "to compare" if done else "to continue", command
+
+
+def _of_study(folder: Path) -> Iterator[tuple[str, str]]:
+    from tracetorch.cli.tuning.place import read
+    from tracetorch.cli.tuning.preset import best_of, command
+    from tracetorch.runs.state import state_of
+
+    begun = read(folder)
+    counts = Counter(_of_trial(state_of(path)) for path in sorted(folder.glob("[0-9]*_*")) if path.is_dir())
+    ended = sum(counts[status] for status in ("completed", "pruned", "failed"))
+    going_on, most = counts["running"] > 0, begun.search.trials
+    yield "study", begun.experiment
+    yield "typed", printable(shlex.join(begun.typed))
+    yield "search", printable(f"{begun.search.direction} {begun.search.metric} over {', '.join(begun.search.space)}")
+    yield "status", "running" if going_on else "completed" if ended >= most else "not completed"
+    yield "trials", f"{', '.join(f'{n} {status}' for status, n in counts.items()) or 'none'} of {most}"
+    if best := best_of(folder):
+        yield "best", printable(best)
+        yield "to run it", f"{command(folder)} seed=1"
+    if not going_on and ended < most:
+        yield "to continue", f"tracetorch tune --study {quote(folder)}"
+
+
+def _of_trial(state: State) -> str:
+    """The status of a trial: one that the search has ended early is interrupted, as a run."""
+    return "pruned" if state.status == "interrupted" and state.error.startswith("pruned") else state.status
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

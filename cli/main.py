@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -16,8 +17,8 @@ import tracetorch
 from tracetorch.cli import clean, compare, completion, eval, info, list, plot, resume, run, show, tune
 from tracetorch.cli.check import KEYS
 from tracetorch.cli.completion.answer import VARIABLE, answer
-from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, USAGE, UsageError, complain, shorten
-from tracetorch.cli.terminal import lost, prepare, say
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, USAGE, UsageError, complain, quote, shorten
+from tracetorch.cli.terminal import lost, prepare, quieten, say, say_starting
 from tracetorch.files import WriteError
 from tracetorch.printable import printable
 
@@ -37,7 +38,11 @@ GROUPS = {
     },
     "Look": {
         list: ("List experiments, tasks, networks, rules, losses, …", "list", "list experiment"),
-        show: ("Show a composed config or a sweep's plan.", "show experiment=mnist", "show -m sweep=rules"),
+        show: (
+            "Show a composed config or a sweep's plan.",
+            "show experiment=mnist",
+            "show -m sweep=learned_decays seed=0",
+        ),
         info: (
             "Show versions, devices and caches, or a run's facts.",
             "info",
@@ -88,9 +93,8 @@ class Verbs(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: Any) -> Any:
         if args and "=" in args[0]:
-            ctx.fail(
-                f"'{shorten(args[0])}' is a change to the config, and the verb is missing: tracetorch run {args[0]}"
-            )
+            change = shorten(args[0])
+            ctx.fail(f"'{change}' is a change to the config, and the verb is missing: tracetorch run {quote(change)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -102,6 +106,8 @@ class Verbs(typer.core.TyperGroup):
 def _as_key(option: str | None, typed: Sequence[str]) -> str:
     """The advice for a config key that was typed as an option, such as --seed 1; "" for any other option."""
     name = (option or "").lstrip("-")
+    key_of = {"lr": "optimizer.lr", **dict.fromkeys(("epoch", "epochs"), "train.passes")}
+    name = key_of.get(name, name)
     if name.partition(".")[0] not in KEYS:
         return ""
     value = "…"
@@ -152,16 +158,21 @@ def options(
     """Train spiking neural networks online, in constant memory, from one command."""
 
 
-def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
+def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable[..., None]:
     """The same verb; its errors end as one sentence and an exit code.
 
-    Args: prints: whether printing is all that the verb does; it then fails if its output cannot be written.
+    Args:
+        prints: whether printing is all that the verb does; it then fails if its output cannot be written.
+        loads: whether the verb loads torch, which takes seconds.
     """
 
     @functools.wraps(verb)
     def guard(*, traceback: bool, **arguments: object) -> None:
         code = DONE
+        if loads:
+            say_starting()
         try:
+            check_here()
             verb(traceback=traceback, **arguments)
         except typer.Exit as ended:
             code = ended.exit_code
@@ -187,10 +198,19 @@ def guarded(verb: Callable[..., None], *, prints: bool) -> Callable[..., None]:
     return guard
 
 
+def check_here() -> None:
+    """Raises: UsageError if the working directory was removed: most libraries need it, each with words of its own."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError("the working directory no longer exists; change to another") from error
+
+
 PRINTING = (list, show, info, completion)
+LOADING = (run, resume, tune, plot, compare, eval)
 for verb, (summary, *commands) in (row for verbs in GROUPS.values() for row in verbs.items()):
     register = app.command(name_of(verb), short_help=summary, epilog=_examples(*commands), context_settings=HELP)
-    register(guarded(verb.command, prints=verb in PRINTING))
+    register(guarded(verb.command, prints=verb in PRINTING, loads=verb in LOADING))
 
 
 def share_processors() -> None:
@@ -207,6 +227,7 @@ def share_processors() -> None:
 def main() -> None:
     """The entry point of the console script."""
     prepare()
+    quieten()
     share_processors()
     os.environ["MPLBACKEND"] = "agg"  # figures go into files, and a notebook's backend may not be installed here
     if os.environ.get(VARIABLE):

@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Annotated, Any
+
 import typer
 
-from tracetorch.cli.arguments import Folder, Traceback, Trust
-from tracetorch.cli.errors import FAILED, UsageError, complain
+from tracetorch.cli.arguments import Checkpoint, Folder, Traceback, Trust, with_home
+from tracetorch.cli.errors import FAILED, UsageError, complain, quote, shorten
 from tracetorch.cli.terminal import say
 
+Data = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", parser=with_home, help="Where moved data are now: task.source=FOLDER."),
+]
 
-def command(folder: Folder, trust: Trust = None, traceback: Traceback = False) -> None:
+
+def command(
+    folder: Folder,
+    moved: Data = None,
+    checkpoint: Checkpoint = None,
+    trust: Trust = None,
+    traceback: Traceback = False,
+) -> None:
     """Draw a run's figures again, from the records and weights in its folder."""
+    typed = moved or []
+    for line in typed:
+        parts = line.partition("=")[0].split(".")
+        if (parts[0], parts[-1]) != ("task", "source"):
+            advice = f"for other settings: tracetorch eval {quote(folder)} {quote(line)}"
+            raise UsageError(f"'{shorten(line)}': only the place of the data can change here, task.source=…; {advice}")
     from tracetorch.cli.adapter import make
     from tracetorch.cli.execute import contained
-    from tracetorch.cli.folders import find_run, tested_checkpoint
+    from tracetorch.cli.folders import find_run, naming_the_other, tested_checkpoint
 
-    found = find_run(folder, trust or ())
-    checkpoint = tested_checkpoint(found)
+    found = find_run(folder, trust or (), typed)
+    weights = tested_checkpoint(found, checkpoint)
 
     import torch
 
-    from tracetorch.experiments.evaluation import build, load_tested
+    from tracetorch.experiments.evaluation import build, load_tested, of_checkpoint
     from tracetorch.runs import RunFolder
-    from tracetorch.runs.report import draw
+    from tracetorch.runs.report import draw, draw_without_task
 
     config = found.composed.config
-    with contained() as base:
+    with naming_the_other(found.folder, "plot"), contained() as base:
         run = RunFolder(base / folder)
-        task, network, loss = (make(config[name], name) for name in ("task", "network", "loss"))
+        network, loss = (make(config[name], name) for name in ("network", "loss"))
+        task, lacking = _task(config, found.state.facts)
+        trials = None
         try:
-            net, told = build(task, network, loss)
-            load_tested(base / checkpoint, net, task)
-            trials = None
             if (run.path / "trials.csv").is_file():
                 trials = {name: torch.tensor(values) for name, values in run.table("trials.csv").items()}
-            window = config["train"].get("window") or task.readout_window
-            drawn = draw(run, net, task, trials, policy=getattr(told, "policy", None), window=window)
+            if task is None:
+                drawn = draw_without_task(run, of_checkpoint(base / weights, network))
+            else:
+                net, told = build(task, network, loss)
+                load_tested(base / weights, net, task)
+                window = config["train"].get("window") or task.readout_window
+                drawn = draw(run, net, task, trials, policy=getattr(told, "policy", None), window=window)
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"{folder} cannot be drawn: {error}") from error
     if trials is None:
@@ -43,5 +67,33 @@ def command(folder: Folder, trust: Trust = None, traceback: Traceback = False) -
     say(f"{len(drawn.names)} figures in {folder / 'plots'}: {', '.join(drawn.names)}")
     for name, why in drawn.failed.items():
         complain(f"no figure {name}: {why}", None, traceback)
-    if drawn.failed:
+    if lacking:
+        task_of_data = next((key for key, node in _parts("task", config["task"]) if "source" in node), "")
+        advice = f"; if the data have moved: tracetorch plot {quote(folder)} {task_of_data}.source=FOLDER"
+        why = f"{lacking.partition(';')[0]}{advice if task_of_data else ''}"
+        complain(f"the figures that need the task are left out: {why}", None, traceback)
+    if drawn.failed or lacking:
         raise typer.Exit(FAILED)
+
+
+def _parts(key: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A part of a config and those in it, by their dotted keys."""
+    yield key, node
+    for name, inner in node.items():
+        if isinstance(inner, dict):
+            yield from _parts(f"{key}.{name}", inner)
+
+
+def _task(config: dict[str, Any], facts: dict[str, Any]) -> tuple[Any, str]:
+    """The task of a run; None where its data are missing, or are others than the run read, and why."""
+    from tracetorch.cli.adapter import make
+    from tracetorch.runs.data import data_of
+    from tracetorch.runs.same import other_data
+
+    try:
+        task = make(config["task"], "task")
+    except UsageError as error:
+        return None, str(error)
+    if others := other_data(facts, {"data": data_of(config)}):
+        return None, f"{others[0]} names other data than the run read"
+    return task, ""

@@ -8,14 +8,18 @@ from typing import Annotated
 import typer
 
 from tracetorch.cli.arguments import FailFast, Traceback, Trust
-from tracetorch.cli.errors import DONE, UsageError, shorten
+from tracetorch.cli.errors import DONE, UsageError, quote, shorten
 from tracetorch.cli.terminal import say
+from tracetorch.files import expanded
 
 Changes = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Sweeps only: another launcher, such as hydra/launcher=joblib."),
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Sweeps: another launcher (hydra/launcher=joblib). Runs: task.resume=new_episodes.",
+    ),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run or of a sweep.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=expanded, help="The folder of a run or of a sweep.")]
 
 
 def command(
@@ -34,27 +38,39 @@ def command(
         from tracetorch.cli.sweep import resume_sweep
 
         raise typer.Exit(resume_sweep(folder, changes or [], trust or [], fail_fast=fail_fast))
-    if changes:
-        raise UsageError(
-            f"'{shorten(changes[0])}': a run continues with its own config; for another, use tracetorch run"
-        )
-    raise typer.Exit(_resume_run(folder, trust or [], traceback))
+    raise typer.Exit(_resume_run(folder, changes or [], trust or [], traceback))
 
 
-def _resume_run(folder: Path, trust: list[str], show_traceback: bool) -> int:
-    from tracetorch.cli.folders import check_training, find_run, holds
+def _how(changes: list[str]) -> str | None:
+    """The value of task.resume, the one key that a run may continue with another value of. Raises: UsageError."""
+    for line in changes:
+        if not line.startswith("task.resume="):
+            advice = "a run continues with its own config; for another, use tracetorch run"
+            raise UsageError(f"'{shorten(line)}': {advice}")
+    return changes[-1].partition("=")[2] if changes else None
 
+
+def _resume_run(folder: Path, changes: list[str], trust: list[str], show_traceback: bool) -> int:
+    from tracetorch.cli.folders import check_training, find_run, holds, naming_the_other
+
+    if holds(folder, "study.json"):
+        raise UsageError(f"{folder} is a study; to continue it: tracetorch tune --study {quote(folder)}")
     if folder.is_dir() and not holds(folder, "config.yaml"):
         raise UsageError(f"{folder} is not the folder of a run or a sweep: it has neither config.yaml nor sweep.json")
+    how = _how(changes)
     found = find_run(folder, trust)
     check_training(found)
     if found.state.status == "completed":
-        say(f"{folder} is completed: there is nothing to continue; to draw its figures again: tracetorch plot {folder}")
+        done = f"{folder} is completed: there is nothing to continue"
+        say(f"{done}; to draw its figures again: tracetorch plot {quote(folder)}")
         return DONE
 
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import execute
 
+    if how is not None:  # configs of older versions lack the key
+        found.composed.config["task"]["resume"] = how
     display = Display(found.composed.experiment)
-    outcome = execute(found.composed, [], again=found.folder, display=display)
+    with naming_the_other(found.folder, "resume"):
+        outcome = execute(found.composed, [], again=found.folder, display=display)
     return display.conclude(outcome, show_traceback)

@@ -9,10 +9,16 @@ import typer
 
 from tracetorch.cli.arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust
 from tracetorch.cli.errors import UsageError
+from tracetorch.files import expanded
 
 From = Annotated[
     Path | None,
-    typer.Option("--from", metavar="DIR", help="Repeat the run in DIR in a new folder and report any difference."),
+    typer.Option(
+        "--from",
+        metavar="DIR",
+        parser=expanded,
+        help="Repeat the run in DIR in a new folder and report any difference.",
+    ),
 ]
 
 
@@ -48,14 +54,15 @@ def command(
 
 def _single(overrides: list[str], config_dir: Path | None, trust: list[str], show_traceback: bool) -> int:
     """One run. Returns: the exit code. Raises: UsageError, with nothing left on disk."""
-    from tracetorch.cli.adapter import compose
-    from tracetorch.cli.check import check_trusted
+    from tracetorch.cli.adapter import compose, note_of
+    from tracetorch.cli.check import check_loss, check_trusted
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import execute
 
     composed = compose(overrides, config_dir)
     if config_dir is not None:
         check_trusted(composed.config, config_dir, trust)
-    display = Display(composed.experiment)
+    check_loss(composed.config)
+    display = Display(composed.experiment, note_of(composed.choices, config_dir))
     outcome = execute(composed, overrides, display=display)
     return display.conclude(outcome, show_traceback)

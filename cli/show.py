@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tracetorch.cli.arguments import ConfigDir, Multirun, Overrides, Traceback
+from tracetorch.cli.arguments import ConfigDir, Multirun, Overrides, Traceback, Trust
+from tracetorch.cli.errors import UsageError
 from tracetorch.cli.terminal import say
 from tracetorch.files import read_json
 
@@ -14,29 +15,40 @@ def command(
     overrides: Overrides = None,
     multirun: Multirun = False,
     config_dir: ConfigDir = None,
+    trust: Trust = None,
     traceback: Traceback = False,
 ) -> None:
     """Show the composed config or, with -m, the jobs of a sweep. Trains nothing."""
     if multirun:
-        _plan(overrides or [], config_dir)
+        _plan(overrides or [], config_dir, trust or [])
         return
-    from tracetorch.cli.adapter import compose
-    from tracetorch.cli.check import check
+    from tracetorch.cli.adapter import compose, note_of
+    from tracetorch.cli.check import check, check_loss, check_trusted
 
     composed = compose(overrides or [], config_dir)
+    if trust:
+        if config_dir is None:
+            raise UsageError("--trust is for configs from a folder: tracetorch show --config-dir DIR --trust PACKAGE")
+        check_trusted(composed.config, config_dir, trust)
     check(composed.config)
-    say(f"# experiment: {composed.experiment}", *composed.yaml.removesuffix("\n").split("\n"))
+    check_loss(composed.config)
+    note = note_of(composed.choices, config_dir)
+    say(
+        f"# experiment: {composed.experiment}",
+        *([f"# {note}"] if note else []),
+        *composed.yaml.removesuffix("\n").split("\n"),
+    )
 
 
-def _plan(typed: list[str], config_dir: Path | None) -> None:
+def _plan(typed: list[str], config_dir: Path | None, trust: list[str]) -> None:
     """Print the jobs, their future folders, and where the same run exists already."""
     from tracetorch.cli.sweep import plan
 
-    planned = plan(typed, config_dir)
+    planned = plan(typed, config_dir, trust)
     folder = planned.exactly or planned.root / planned.experiment / "sweeps" / "<time>-<id>"
     done = _completed([planned.root, *([planned.exactly] if planned.exactly else [])])
     width = max(len(job.name) for job in planned.jobs)
-    say(f"# {planned.experiment}: {len(planned.jobs)} jobs → {folder}")
+    say(*(f"# {note}" for note in planned.notes), f"# {planned.experiment}: {len(planned.jobs)} jobs → {folder}")
     for job in planned.jobs:
         say(f"{job.name:<{width}}  {f'done in {done[job.id]}' if job.id in done else 'to do'}")
 

@@ -6,11 +6,14 @@ import io
 import os
 import select
 import sys
+import sysconfig
+import warnings
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracetorch.printable import visible
+from tracetorch.printable import printable, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,6 +91,23 @@ def _raw(stream: Any) -> Any:
     return getattr(buffer, "raw", buffer)
 
 
+def quieten() -> None:
+    """Print no warnings of libraries; those of a user's own parts are one line each.
+
+    Python's option -W, and PYTHONWARNINGS, have precedence.
+    """
+    if sys.warnoptions:
+        return
+    paths = sysconfig.get_paths()
+    libraries = (*(paths[name] for name in ("stdlib", "purelib", "platlib")), str(Path(__file__).parents[1]))
+
+    def show(message: object, category: type, filename: str, lineno: int, *rest: object) -> None:
+        if not filename.startswith((*libraries, "<")) and "site-packages" not in filename:
+            say(f"tracetorch: warning: {printable(message)} ({filename}:{lineno})", error=True)
+
+    warnings.showwarning = show  # type: ignore[assignment]
+
+
 def lost() -> OSError | None:
     """Why some of what was printed could not be written; None if all was."""
     with suppress(OSError, ValueError):
@@ -101,6 +121,12 @@ def say(*lines: object, error: bool = False) -> None:
     Args: error: on stderr.
     """
     print(*(visible(str(line)) for line in lines), sep="\n", file=sys.stderr if error else sys.stdout)
+
+
+def say_starting() -> None:
+    """Show on a terminal that a verb has begun: loading torch takes seconds. The next line is printed over it."""
+    if sys.stdout.isatty():
+        print("starting …", end="\r", flush=True)
 
 
 def console() -> Console:

@@ -8,24 +8,34 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import Overrides, Traceback, Trust
+from tracetorch.cli.arguments import Traceback, Trust
 from tracetorch.cli.errors import UsageError
+from tracetorch.files import expanded
 
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE", help="search=NAME (not with --study, which continues a study); config keys for all trials."
+    ),
+]
 Trials = Annotated[
     int | None,
     typer.Option(
-        "--trials", metavar="N", min=1, help="Number of trials in all, earlier ones included. Default: the search's."
+        "--trials",
+        metavar="N",
+        min=1,
+        help="Number of trials in all, earlier ones included. Default: those of the search.",
     ),
 ]
 StudyFolder = Annotated[
     Path | None,
-    typer.Option("--study", metavar="DIR", help="Folder of a study, new or to continue."),
+    typer.Option("--study", metavar="DIR", parser=expanded, help="Folder of a study, new or to continue."),
 ]
 
 
 def command(
     *,
-    overrides: Overrides = None,
+    overrides: Changes = None,
     trials: Trials = None,
     study: StudyFolder = None,
     trust: Trust = None,

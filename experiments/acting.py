@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from tracetorch import kernels
 from tracetorch.encode import mix_seed
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.rules import Rule
+from tracetorch.runs import Run
 from tracetorch.runs.health import TrainingError
 from tracetorch.runs.records import check_metrics
 from tracetorch.tasks import Environment, Task
@@ -41,12 +42,28 @@ def act(
     learner.observe(judge.score, at=judge.at)
     outcome = task.act(action)
     if not bool(outcome.reward.isfinite().all()):
-        name, given = type(task).__name__, outcome.reward.flatten().tolist()
+        name, given = str(getattr(task, "id", type(task).__name__)), outcome.reward.flatten().tolist()
         at = next(at for at, reward in enumerate(given) if not math.isfinite(reward))
         raise TrainingError(
             f"update {update}: the reward of {name} in environment {at} is {given[at]}; check its rewards"
         )
     return Act(output, action, outcome)
+
+
+def restore(run: Run, learner: Rule, stepper: torch.optim.Optimizer, parts: dict[str, Any], *, forget: bool) -> int:
+    """As `Run.restore`. Where an environment begins new episodes then, the old ones are not counted, and it is noted.
+
+    Args: forget: whether network, rule and loss forget at the end of an episode.
+    """
+    update = run.restore(learner.net, stepper, **parts)
+    if getattr(parts.get("task"), "restarted", False):
+        parts["episodes"].drop()
+        if forget:
+            learner.begin()
+        if forget and isinstance(parts["loss"], Reflect):
+            parts["loss"].begin()
+        run.warn(f"the run continued with new episodes everywhere: those under way at update {update} are lost")
+    return update
 
 
 def draw(p: Tensor, seed: int, update: int) -> Tensor:

@@ -14,6 +14,7 @@ from tracetorch import runs
 from tracetorch.loss import cross_entropy, cross_entropy_with_logits, mse
 from tracetorch.nn import Sequential
 from tracetorch.rules import Rule
+from tracetorch.runs.checkpoint import read_checkpoint
 from tracetorch.runs.records import check_metrics
 from tracetorch.runs.report import report, report_play
 from tracetorch.tasks import Environment, Task
@@ -71,6 +72,19 @@ def load_tested(checkpoint: Path, net: Sequential, task: Task | Environment) -> 
     if isinstance(task, Environment):
         task.load_for_test(counters["parts"]["task"])
     return counters
+
+
+def of_checkpoint(checkpoint: Path, network: Callable[[int, int], Sequential]) -> Sequential:
+    """The network of a checkpoint, its sizes taken from the weights there.
+
+    Raises: FileNotFoundError, ValueError as `runs.load_checkpoint`.
+    """
+    shapes = [v.shape for name, v in read_checkpoint(checkpoint)["net"].items() if name.endswith("weight")]
+    if not shapes:
+        raise ValueError(f"{checkpoint} holds no weights")
+    net = network(shapes[0][1], shapes[-1][0])
+    runs.load_checkpoint(checkpoint, net)
+    return net
 
 
 def build(

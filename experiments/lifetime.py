@@ -11,7 +11,7 @@ import torch
 from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
-from tracetorch.experiments.acting import check_counts
+from tracetorch.experiments.acting import check_counts, restore
 from tracetorch.experiments.evaluation import build
 from tracetorch.experiments.schedule import schedule_of
 from tracetorch.experiments.supervised import parameter_groups, set_precision
@@ -95,7 +95,7 @@ def main(
     rate = schedule_of(stepper, schedule, total)
     log, health = Log(["loss", teacher.merit]), runs.HealthWatch(rewarded=isinstance(task, Environment))
     parts = {"log": log, "life": life, "health": health, "schedule": rate, **teacher.parts}
-    run.planned_updates, update = total, run.restore(net, stepper, **parts)
+    run.planned_updates, update = total, restore(run, learner, stepper, parts, forget=False)
 
     with run:
         while (total is None or update < total) and not run.interrupted:

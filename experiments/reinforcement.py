@@ -13,7 +13,7 @@ from torch import Tensor
 from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
-from tracetorch.experiments.acting import act, check, learn, rehearse
+from tracetorch.experiments.acting import act, check, learn, rehearse, restore
 from tracetorch.experiments.evaluation import build, load_tested
 from tracetorch.experiments.schedule import count_updates, schedule_of
 from tracetorch.experiments.supervised import parameter_groups, set_precision
@@ -93,7 +93,7 @@ def main(
     health = runs.HealthWatch(rewarded=True)
     parts: dict[str, Any] = {"schedule": rate, "best": best, "log": log, "episodes": episodes, "health": health}
     parts |= {"loss": judge, "task": task, "rule": learner}
-    run.planned_updates, update = total, run.restore(net, stepper, **parts)
+    run.planned_updates, run.eval_every, update = total, eval_every, restore(run, learner, stepper, parts, forget=True)
 
     with run:
         while update < total and not best.is_final and not run.interrupted:

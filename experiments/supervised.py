@@ -87,7 +87,7 @@ def main(
     _rehearse(learner, task, loss, window)
     best, log, health = Best(patience), Log(["loss", *task.metrics]), runs.HealthWatch()
     parts = {"schedule": rate, "best": best, "log": log, "health": health, "rule": learner}
-    run.planned_updates, update = total, run.restore(net, stepper, **parts)
+    run.planned_updates, run.eval_every, update = total, eval_every, run.restore(net, stepper, **parts)
 
     with run:
         while update < total and not best.is_final and not run.interrupted:

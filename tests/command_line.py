@@ -1,5 +1,6 @@
-"""The command line, called without a process of its own; and overrides that make any run tiny."""
+"""The command line, called in this process or in a fork of it; and overrides that make any run tiny."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,22 @@ DIGITS = ("experiment=mnist_sample", *TINY, "train.passes=null", "task.steps=4",
 def tracetorch(*words: str) -> Any:
     """Run `tracetorch` with these words."""
     return CliRunner().invoke(app, list(words))
+
+
+def start(*words: str) -> int:
+    """Run `tracetorch` with these words in a fork of this process. Returns: its process."""
+    child = os.fork()
+    if child:
+        return child
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    try:
+        app(list(words), standalone_mode=True)
+    except SystemExit as end:
+        os._exit(int(end.code or 0))
+    finally:
+        os._exit(70)
 
 
 def files(folder: Path) -> set[str]:

@@ -238,6 +238,47 @@ def test_a_counter_of_the_wrong_type_is_named(tmp_path, counter):
         load_checkpoint(path, *trained())
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("lr", "x"), ("lr", math.nan), ("lr", None), ("betas", [0.9, "x"]), ("betas", 0.9), ("maximize", []), ("eps", {})],
+    ids=repr,
+)
+def test_a_setting_of_the_optimizer_of_the_wrong_type_is_named(tmp_path, setting, value):
+    path = tmp_path / "latest.pt"
+    net, optimizer = trained()
+    save_checkpoint(path, net, optimizer)
+    settled = optimizer.state_dict()
+    settled["param_groups"][0] |= {setting: value}
+    sealed(path, optimizer=settled)
+    with pytest.raises(ValueError, match=rf"latest\.pt cannot be used: the optimizer's {setting} is [^\n]+$"):
+        load_checkpoint(path, *trained())
+    load_checkpoint(path, trained()[0])  # without an optimizer it does not matter
+
+
+@pytest.mark.parametrize("kind", [torch.optim.LBFGS, torch.optim.SGD, torch.optim.Adafactor, torch.optim.Rprop])
+def test_the_settings_of_any_optimizer_are_taken_again(tmp_path, kind):
+    net, _ = trained()
+    made = [kind(net.parameters(), lr=lr) for lr in (0.1, torch.tensor(0.2))]
+    save_checkpoint(tmp_path / "latest.pt", net, made[1])
+    load_checkpoint(tmp_path / "latest.pt", net, made[0])
+    assert float(made[0].param_groups[0]["lr"]) == pytest.approx(0.2)
+
+
+def test_what_an_optimizer_or_a_part_goes_on_from_is_finite(tmp_path):
+    path = tmp_path / "latest.pt"
+    net, optimizer = trained()
+    optimizer.state[net[0].weight]["exp_avg"][0] = math.nan
+    save_checkpoint(path, net, optimizer)
+    with pytest.raises(ValueError, match=r"cannot be used: optimizer\.state\.0\.exp_avg is not finite in it"):
+        load_checkpoint(path, *trained())
+    lost = {"mean": torch.tensor([1.0, math.nan])}
+    save_checkpoint(path, *trained(), parts={"loss": lost})
+    with pytest.raises(ValueError, match=r"parts\.loss\.mean is not finite in it"):
+        load_checkpoint(path, *trained())
+    save_checkpoint(path, *trained(), parts={"task": lost, "best": {"score": math.nan}})
+    load_checkpoint(path, *trained())  # of a task it may be a value that is missing
+
+
 def test_weights_and_states_that_are_not_finite_are_refused(tmp_path):
     path = tmp_path / "latest.pt"
     net, optimizer = trained()
@@ -264,3 +305,15 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path, facts):
             load_checkpoint(path, *trained())
     else:  # run.json is broken or of a version that wrote no id
         assert load_checkpoint(path, *trained())["run_id"] == "mine"
+
+
+def test_a_checkpoint_without_an_id_is_that_of_an_older_version(tmp_path):
+    path = tmp_path / "checkpoints" / "latest.pt"
+    path.parent.mkdir()
+    save_checkpoint(path, *trained())
+    for facts in ("{}", '{"run_id": "mine", "resumed": ["2026-01-01"]}'):  # it gets an id when it is resumed
+        (tmp_path / "run.json").write_text(facts)
+        load_checkpoint(path, *trained())
+    (tmp_path / "run.json").write_text('{"run_id": "mine", "resumed": []}')
+    with pytest.raises(ValueError, match=r"is the checkpoint of another run than .* \(it has no run_id\)$"):
+        load_checkpoint(path, *trained())

@@ -238,3 +238,17 @@ def test_a_link_to_itself_is_no_surprise(here, verb):
     words = {"compare": ["outputs"], "clean": ["--failed", "--unfinished"]}.get(verb, ["outputs/run"])
     result = tracetorch(verb, *words)
     assert result.exit_code in (0, 2) and "should not have happened" not in result.stderr
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 80])
+def test_a_narrow_terminal_gets_every_letter_and_every_digit(here, monkeypatch, columns):
+    sweep(here / "it", {0.001: [0.9, 0.91, 0.92], 0.01: [0.8, 0.81, 0.85]})
+    run_folder(here / "it" / "other", 0.93, hidden=(128, 64, 32))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = tracetorch("compare", "it").stdout
+    lines = shown[: shown.index("comparison.html")].splitlines()[1:]
+    assert max(map(len, lines)) <= columns
+    words = " ".join(" ".join(line.split()) for line in lines)
+    cells = ("0.910 ± 0.025", "0.9000–0.9200", "20.9 s", "300 MiB", "[128,64,32]", "−0.09000", "−0.1330 to −0.04697")
+    for cell in (*cells, "paired by seed", "optimizer.lr", "0.001", "B − A"):
+        assert cell in words, (cell, shown)

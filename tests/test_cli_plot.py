@@ -1,11 +1,15 @@
 """`tracetorch plot`: the same figures of the same network, and nothing that a stranger's config asks for."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
 
-from tests.command_line import CLICKS, files, tracetorch
+from tests.command_line import CLICKS, DIGITS, files, tracetorch
 from tracetorch.runs import report
+from tracetorch.tasks import mnist_source
 
 PLOTS = {"learning", "parameters", "psychometric", "accuracy_map", "raster", "membrane"}
 DRAWN = report.Drawn(["x"], {})
@@ -78,3 +82,44 @@ def test_plot_calls_nothing_that_a_strangers_config_names(drawn, here, target):
     assert not (here / "made").exists()
     assert result.exit_code == 2
     assert target in result.stderr
+
+
+# ── data that have moved ────────────────────────────────────────────────────────────────────────────────────────────
+
+SAMPLE = Path(mnist_source.__file__).parent / "mnist_sample"
+
+
+@pytest.fixture
+def moved(here):
+    """The folder of a run whose data have moved since."""
+    shutil.copytree(SAMPLE, here / "digits")
+    result = tracetorch("run", *DIGITS, "task.source=digits", "output.dir=run")
+    assert result.exit_code == 0, result.output
+    (here / "digits").rename(here / "else where")
+    return here / "run"
+
+
+def test_without_its_data_a_run_gets_the_figures_that_need_none(moved):
+    result = tracetorch("plot", "run")
+    assert files(moved / "plots") == {
+        f"{name}.{kind}" for name in ("learning", "parameters") for kind in ("png", "svg")
+    }
+    assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1, result.output
+    assert "that need the task are left out: task: source=digits: there is no such folder" in result.stderr
+    assert "tracetorch plot run task.source=FOLDER" in result.stderr
+
+
+def test_data_that_have_moved_are_named_and_others_are_refused(moved):
+    result = tracetorch("plot", "run", "task.source=else where")
+    assert result.exit_code == 0, result.output
+    assert (moved / "plots" / "raster.png").exists()
+    labels = moved.parent / "else where" / "train-labels-idx1-ubyte.gz"
+    shutil.copy(labels.with_name("t10k-labels-idx1-ubyte.gz"), labels)
+    shutil.copy(labels.with_name("t10k-images-idx3-ubyte.gz"), labels.with_name("train-images-idx3-ubyte.gz"))
+    result = tracetorch("plot", "run", "task.source=else where")
+    assert result.exit_code == 1 and "task.source names other data than the run read" in result.stderr
+
+
+def test_plot_changes_nothing_but_the_place_of_the_data(moved):
+    result = tracetorch("plot", "run", "task.steps=2")
+    assert result.exit_code == 2 and "for other settings: tracetorch eval run task.steps=2" in result.stderr

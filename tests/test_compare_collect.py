@@ -196,6 +196,8 @@ def test_the_usual_metric_is_the_tasks_first(tmp_path):
     assert default_metric([read(run_folder(tmp_path / "d", lines=[], summary={}))]) == "loss"
     assert known_metrics([bare]) == ["return"]
     assert {"loss", "of_ideal", "train_seconds"} <= set(known_metrics([run]))
+    gap = {"update": 4, "split": "lost", "from_update": 2, "records": 3}
+    assert known_metrics([read(run_folder(tmp_path / "e", lines=[gap], summary={"accuracy": 0.5}))]) == ["accuracy"]
 
 
 @pytest.mark.parametrize(

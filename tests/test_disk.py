@@ -173,6 +173,36 @@ def test_a_broken_file_is_told_by_its_name(finished, here, name, spoil, verb, co
     assert len(ended.stderr.splitlines()) == (1 if code else 0)
 
 
+@pytest.mark.parametrize("verb", ["eval", "plot"])
+@pytest.mark.parametrize(("name", "other"), [("latest", "best"), ("best", "latest")])
+def test_of_a_damaged_checkpoint_the_whole_one_is_named(finished, here, verb, name, other):
+    shutil.copytree(finished, here / "it")
+    flip(here / "it" / "checkpoints" / f"{name}.pt")
+    ended = tracetorch(verb, "it", "--checkpoint", name)
+    assert ended.exit_code == 2
+    assert f"{name}.pt is damaged" in ended.stderr and f"tracetorch {verb} it --checkpoint {other}" in ended.stderr
+    assert tracetorch(verb, "it", "--checkpoint", other).exit_code == 0
+    flip(here / "it" / "checkpoints" / f"{other}.pt")
+    assert "whole" not in tracetorch(verb, "it", "--checkpoint", name).stderr
+    (here / "it" / "checkpoints" / f"{name}.pt").unlink()
+    missing = tracetorch(verb, "it", "--checkpoint", name)
+    assert missing.exit_code == 2 and f"there is another: --checkpoint {other}" in missing.stderr
+
+
+def test_a_run_whose_latest_checkpoint_is_damaged_resumes_from_the_best(finished, here):
+    shutil.copytree(finished, here / "it")
+    latest, best = (here / "it" / "checkpoints" / f"{name}.pt" for name in ("latest", "best"))
+    flip(latest)
+    facts = here / "it" / "run.json"
+    facts.write_text(facts.read_text().replace('"completed"', '"running"'))
+    ended = tracetorch("resume", "it")
+    assert ended.exit_code == 2
+    copied = "cp it/checkpoints/best.pt it/checkpoints/latest.pt, then tracetorch resume it"
+    assert f"is whole; to continue from there: {copied}" in ended.stderr
+    shutil.copy(best, latest)
+    assert tracetorch("resume", "it").exit_code == 0
+
+
 def test_a_metric_that_is_no_number_is_no_obstacle(tmp_path):
     best = Best(patience=2)
     assert [best.is_beaten_by(score) for score in (math.nan, 0.5, math.nan, 0.4)] == [True, True, False, False]

@@ -119,6 +119,13 @@ def test_make_targets_are_there(path):
         assert re.search(rf"^{''.join(target)}:", makefile, re.MULTILINE), target
 
 
+def test_make_says_what_it_installs_and_silences_the_warnings_of_pip():
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("$(READY): ")[2].splitlines()
+    (said,) = (at for at, line in enumerate(recipe) if line.startswith('\t@echo "Installing into $(VENV), about'))
+    (pip,) = (at for at, line in enumerate(recipe) if " pip install " in line)
+    assert said < pip and recipe[pip].count(" --quiet") == 2  # errors are shown even so
+
+
 @EVERY_FILE
 def test_links_lead_somewhere(path):
     for target in links(path):

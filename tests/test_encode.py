@@ -177,7 +177,9 @@ def test_values_without_a_batch_are_refused_with_their_shape(row):
 
 
 def test_poisson_names_and_changing_rates_must_fit():
-    with pytest.raises(ValueError, match=r"samples must name the 3 rows, got shape \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"samples must name the 3 rows by whole numbers, got torch.int64 of shape \(2,\)"
+    ):
         poisson(values(), STEPS, samples=torch.arange(2))
     with pytest.raises(ValueError, match=r"rates of shape \(4, 3, 5\) change over 4 steps, but steps=20"):
         poisson(values().expand(4, 3, 5), STEPS)

@@ -15,16 +15,18 @@ import torch
 
 import tracetorch.runs.folder as folder_module
 import tracetorch.runs.report as report_module
-from tests.command_line import CLICKS, tracetorch
+from tests.command_line import CLICKS, TINY, tracetorch
 from tests.test_resume import LONG, assert_same
 from tests.tiny_training import PATTERNS, facts, train
 from tests.tiny_world import Lights, play
 from tracetorch import plot
+from tracetorch.cli.adapter import compose
 from tracetorch.cli.errors import FAILED, INTERRUPTED, UsageError
 from tracetorch.cli.execute import conclude, contained
-from tracetorch.files import WriteError, remove_remains, write_whole
+from tracetorch.files import WriteError, remove_remains, remove_remains_of, write_whole
 from tracetorch.runs import Run, RunFolder, TrainingError
 from tracetorch.runs.interrupt import Interrupt
+from tracetorch.runs.lock import Lock
 from tracetorch.runs.records import plain, to_json
 from tracetorch.runs.rubbish import choose
 from tracetorch.tasks import Patterns
@@ -81,7 +83,62 @@ def test_whatever_a_part_raises_the_run_has_failed_and_says_where(here, error, p
     assert (here / "r" / "metrics.csv").read_text() == "update\n1\n"
     with pytest.raises(UsageError) as refused:  # the same before the run has begun
         conclude(make(exactly=Path("q")), 1, lambda: part(error))
-    assert phrase in str(refused.value) and not Path("q").exists()
+    before = phrase.removesuffix(": the run counts as failed")  # there is no run
+    assert before in str(refused.value) and "counts as failed" not in str(refused.value) and not Path("q").exists()
+
+
+PART = """
+import sys
+from tracetorch.tasks import Patterns
+
+class Metricless(Patterns):
+    metrics = ()
+
+class Untyped(Patterns):
+    metrics = None
+
+class Batchless(Patterns):
+    batch_size = property(lambda self: {}["subject"], lambda self, value: None)
+
+class Worded(Patterns):
+    batch_size = property(lambda self: "many", lambda self, value: None)
+
+class Quitter(Patterns):
+    batch_size = property(lambda self: sys.exit(0), lambda self, value: None)
+
+class Sizeless(Patterns):
+    input_size = property(lambda self: {}["subject"], lambda self, value: None)
+"""
+SAID = {
+    "Metricless": "task: Metricless.metrics must be names such as ('accuracy',), at least one; it is ()",
+    "Untyped": "task: Untyped.metrics must be names such as ('accuracy',), at least one; it is None",
+    "Batchless": "task: KeyError: 'subject' in Batchless.<lambda> (endings_part.py, line 12)",
+    "Worded": "task: Worded.batch_size must be a whole number; it is 'many'",
+    "Quitter": "task: Quitter.<lambda> (endings_part.py, line 18) called sys.exit(0)",
+}
+
+
+@pytest.fixture
+def user_part(here, monkeypatch):
+    (here / "endings_part.py").write_text(PART)
+    monkeypatch.syspath_prepend(str(here))
+    yield
+    sys.modules.pop("endings_part", None)
+
+
+@pytest.mark.parametrize("kind", SAID)
+def test_a_part_that_fails_between_its_making_and_the_run_is_named(here, user_part, kind):
+    words = ("experiment=patterns", f"task._target_=endings_part.{kind}", *TINY)
+    ended = tracetorch("run", *words)
+    assert (ended.exit_code, ended.stderr) == (2, f"tracetorch: {SAID[kind]}\n") and not Path("outputs").exists()
+
+
+def test_a_study_names_a_part_that_fails_too(here, user_part):
+    words = ("experiment=patterns", "search=learning_rate", *TINY)
+    for kind in ("Metricless", "Sizeless"):
+        ended = tracetorch("tune", *words, f"task._target_=endings_part.{kind}")
+        said = SAID.get(kind, "task: KeyError: 'subject' in Sizeless.<lambda> (endings_part.py, line 21)")
+        assert (ended.exit_code, ended.stderr) == (2, f"tracetorch: {said}\n")
 
 
 def test_a_part_that_changes_the_working_directory_changes_it_for_its_run_alone(here, tmp_path_factory):
@@ -288,12 +345,30 @@ def test_a_run_without_run_json_goes_on_under_its_name_and_an_evaluation_does_no
     assert tracetorch("eval", "it").exit_code == 0
     (folder,) = Path("it/eval").iterdir()
     assert json.loads((folder / "run.json").read_text())["kind"] == "evaluation"
+    Path("link").symlink_to(folder)
+    around = f"{folder}/../{folder.name}"
     for _ in range(2):  # the second time as an old one, or one that was killed early
-        for words in (("resume", str(folder)), ("run", "--from", str(folder))):
+        for words in (("resume", str(folder)), ("run", "--from", str(folder)), ("resume", "link"), ("resume", around)):
             ended = tracetorch(*words)
             assert ended.exit_code == 2 and "is an evaluation; to start another: tracetorch eval" in ended.stderr
         (folder / "run.json").unlink(missing_ok=True)
     assert not (folder / "checkpoints").exists()
+
+
+def test_a_config_that_can_be_read_only_once_is_named(here, monkeypatch):
+    import tracetorch.cli.folders as folders
+
+    def broken(path):
+        raise OSError(5, "Input/output error", str(path))
+
+    Path("it").mkdir()
+    Path("it/config.yaml").write_text(compose([]).yaml)
+    Path("it/run.json").write_text('{"status": "failed", "experiment": "mine"}')
+    monkeypatch.setattr(folders, "read_text", broken)
+    assert folders.find_run(Path("it")).composed.experiment == "mine"
+    Path("it/run.json").unlink()
+    with pytest.raises(UsageError, match=r"it/config\.yaml cannot be read: Input/output error"):
+        folders.find_run(Path("it"))
 
 
 def test_records_that_vanish_under_a_run_end_it_as_failed(here):
@@ -327,8 +402,63 @@ def test_a_full_disk_is_told_as_what_it_is_and_leaves_no_folder(here, monkeypatc
 
 def test_an_output_folder_that_exists_is_named(here):
     Path("r").mkdir()
-    with pytest.raises(UsageError, match=r"output\.dir=.*r exists already; name another folder"):
+    Path("r/mine").write_text("mine")
+    Path("empty").mkdir()
+    Path("link").symlink_to("empty")
+    for name in ("r", "link"):
+        with pytest.raises(UsageError, match=rf"output\.dir=.*{name} exists already; name another folder"):
+            conclude(run := make(exactly=Path(name)), 1, run.__enter__)
+    assert sorted(path.name for path in here.rglob("*")) == ["empty", "link", "mine", "r"]
+
+
+def test_an_empty_folder_is_taken_and_given_back_empty(here):
+    """A run that is killed between making its folder and locking it leaves one."""
+    Path("r").mkdir()
+    with pytest.raises(TypeError), make(files={"overrides.yaml": "", "config.yaml": None}):
+        pass
+    assert list(here.iterdir()) == [here / "r"] and list(Path("r").iterdir()) == []
+    with make() as run:
+        pass
+    assert facts(run)["status"] == "completed"
+
+
+@pytest.mark.parametrize("when", ["at work", "done"])
+def test_of_two_runs_that_find_the_same_empty_folder_one_gets_it(here, monkeypatch, when):
+    Path("r").mkdir()
+    reserve, others = RunFolder.reserve, []
+
+    def late(*words):
+        folder = reserve(*words)
+        if not others:
+            others.append(make())
+            others[0].__enter__()
+            others[0].record({"update": 1})
+            if when == "done":
+                others[0].__exit__(None, None, None)
+        return folder
+
+    monkeypatch.setattr(RunFolder, "reserve", late)
+    phrase = "another process is at work in" if when == "at work" else "exists already; name another folder"
+    with pytest.raises(UsageError, match=phrase):
         conclude(run := make(), 1, run.__enter__)
+    if when == "at work":
+        others[0].__exit__(None, None, None)
+    assert facts(others[0])["status"] == "completed" and others[0].folder.records() == [{"update": 1}]
+
+
+@pytest.mark.parametrize(("name", "left"), [("sweep", ".sweep.json.4711"), ("study", ".study.json.4711")])
+@pytest.mark.parametrize("moment", ["made", "locked", "half written"])
+def test_a_sweep_or_study_that_was_killed_before_its_file_is_begun_again(here, name, left, moment):
+    words = ("run", "-m", *CLICKS, "seed=0", "output.dir=sweep")
+    if name == "study":
+        pytest.importorskip("optuna", reason="the extra tune is not installed")
+        words = ("tune", "search=learning_rate", *CLICKS, "--trials", "1", "--study", "study")
+    Path(name).mkdir()
+    for file in {"made": (), "locked": (".lock",), "half written": (".lock", left)}[moment]:
+        Path(name, file).write_text("")
+    ended = tracetorch(*words)
+    assert ended.exit_code == 0, ended.output
+    assert Path(name, f"{name}.json").exists() and not Path(name, left).exists()
 
 
 def test_a_folder_of_a_run_that_was_killed_before_its_config_is_taken_again(here):
@@ -352,23 +482,30 @@ def test_what_a_killed_process_had_begun_to_write_goes_and_what_a_living_one_wri
     dead, alive = here / f".a.png.{ended.stdout.decode().strip()}", here / f".a.png.{os.getppid()}"
     for path in (dead, alive, here / ".hidden.txt"):
         path.write_text("")
-    remove_remains(here, "a.png")
+    remove_remains_of(here / "a.png")
     assert not dead.exists() and alive.exists() and (here / ".hidden.txt").exists()
     remove_remains(here)
     assert not alive.exists() and (here / ".hidden.txt").exists()
 
 
-def test_an_evaluation_removes_the_beginnings_of_killed_ones_and_clean_lists_those_of_runs(here):
+def test_an_evaluation_removes_those_that_are_not_complete_and_clean_lists_those_of_runs(here):
     for name in ("eval/killed", "eval/other", "runs/killed"):
         (here / name).mkdir(parents=True)
         for file in (".lock", "overrides.yaml", ".config.yaml.4194304"):
             (here / name / file).write_text("")
     (here / "eval" / "other" / "mine").write_text("")
-    (here / "eval" / "later").mkdir()
-    (here / "eval" / "later" / "run.json").write_text('{"status": "running"}')
+    (here / "eval" / "a-file").write_text("")
+    for status in ("running", "failed", "interrupted", "completed", "at work"):
+        (here / "eval" / status).mkdir()
+        (here / "eval" / status / "run.json").write_text(json.dumps({"status": status.replace("at work", "running")}))
+    lock = Lock(here / "eval" / "at work")
+    (here / "eval" / ".removing-x" / "half").mkdir(parents=True)
+    (here / "eval" / "link").symlink_to(here / "eval" / "failed")
     with make(root=here, below="eval", exactly=None, kind="evaluation") as run:
         run.record({"update": 1, "split": "test", "loss": 0.5})
-    assert not any((here / "eval" / name).exists() for name in ("killed", "later"))
+    lock.release()
+    left = {path.name for path in (here / "eval").iterdir()}
+    assert left == {"a-file", "at work", "completed", "link", "other", run.folder.path.name}
     assert (here / "eval" / "other" / "mine").exists()
     chosen, unread = choose(here / "runs", failed=False, unfinished=True, older_than_seconds=None, keep_best=0)
     assert [(one.path.name, one.status) for one in chosen] == [("killed", "killed")] and not unread

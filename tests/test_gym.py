@@ -1,11 +1,16 @@
 """Gymnasium's environments: episodes that end and are cut off, by hand; what is seen, and in which units; errors."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.command_line import tracetorch
+from tracetorch.cli.check import check_trusted
+from tracetorch.cli.errors import UsageError
+from tracetorch.runs import Run, RunFolder, id_of
 from tracetorch.tasks import Gym
 
 gymnasium = pytest.importorskip("gymnasium", reason="the extra rl is not installed")
@@ -193,7 +198,8 @@ def test_the_state_of_one_that_was_made_otherwise_is_refused(changes):
     ("given", "phrase"),
     [
         ({"id": "Cartpole-v1"}, "id=Cartpole-v1: Gymnasium knows no such environment. Did you mean CartPole-v1?"),
-        ({"id": "os:CartPole-v1"}, "Gymnasium knows no such environment"),
+        ({"id": "os:Cartpole-v1"}, "Did you mean os:CartPole-v1?.* os registers none of this name"),
+        ({"id": "a b:CartPole-v1"}, "is not a module; write module:Name-v0"),
         ({"id": ""}, "Gymnasium knows no such environment"),
         ({"id": "Pendulum-v1"}, "Pendulum-v1 takes continuous actions, .*; only discrete ones are supported"),
         ({"id": "Endless-v0"}, "Endless-v0 sets no end to an episode: give max_episode_steps, such as 500"),
@@ -237,3 +243,210 @@ def test_without_gymnasium_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     with pytest.raises(ValueError, match=r"Gymnasium is missing: pip install -c constraints.txt -e '.\[rl\]'"):
         Gym()
+
+
+# ── environments with mistakes ──────────────────────────────────────────────────────────────────────────────────────
+
+STATE = np.zeros(2)
+
+
+def world(**methods):
+    """An environment, registered, that is sound but for some of its methods or spaces."""
+
+    def reset(self, *, seed=None, options=None):
+        return STATE, {}
+
+    def step(self, action):
+        return STATE, 1.0, False, False, {}
+
+    box = gymnasium.spaces.Box(-1, 1, (2,), np.float64)
+    given = {"observation_space": box, "action_space": gymnasium.spaces.Discrete(2), "reset": reset, "step": step}
+    name = f"Mistaken{len(gymnasium.registry)}-v0"
+    kept = {key: value for key, value in (given | methods).items() if value is not None}
+    gymnasium.register(name, entry_point=type("Mistaken", (gymnasium.Env,), kept), max_episode_steps=9)
+    return name
+
+
+def gives(*came):
+    return lambda self, action: came if len(came) != 1 else came[0]
+
+
+def begins(came):
+    return lambda self, *, seed=None, options=None: came
+
+
+MISTAKES = {
+    "reward-array": (
+        {"step": gives(STATE, np.ones(2), False, False, {})},
+        r"step gave array\(.*\) of shape \(2,\); wanted: a reward",
+    ),
+    "reward-none": (
+        {"step": gives(STATE, None, False, False, {})},
+        "step gave None; wanted: a reward that is a finite number",
+    ),
+    "reward-text": (
+        {"step": gives(STATE, "1", False, False, {})},
+        "step gave '1'; wanted: a reward that is a finite number",
+    ),
+    "reward-nan": (
+        {"step": gives(STATE, float("nan"), False, False, {})},
+        "step gave nan; wanted: a reward that is a finite",
+    ),
+    "four-values": (
+        {"step": gives(STATE, 1.0, False, {})},
+        r"cannot use its step \(.*expected 5, got 4.*wanted: \(observation, rew",
+    ),
+    "no-values": (
+        {"step": gives(None)},
+        r"cannot use its step .*; wanted: \(observation, reward, terminated, truncated, info\)",
+    ),
+    "other-shape": (
+        {"step": gives(np.zeros(3), 1.0, False, False, {})},
+        r"step gave array.* of shape \(3,\); wanted: an observation in Box",
+    ),
+    "dict": ({"step": gives({"x": 1}, 1.0, False, False, {})}, "step gave {'x': 1}; wanted: an observation in Box"),
+    "terminated": (
+        {"step": gives(STATE, 1.0, None, False, {})},
+        "step gave None; wanted: `terminated` as True or False",
+    ),
+    "truncated": (
+        {"step": gives(STATE, 1.0, False, np.zeros(2, bool), {})},
+        r"step gave array.*wanted: `truncated` as True or False",
+    ),
+    "bare-reset": (
+        {"reset": begins(STATE)},
+        r"reset gave array.*wanted: \(observation, info\) from reset\(seed=…, options=…\)",
+    ),
+    "reset-without-a-seed": (
+        {"reset": lambda self: (STATE, {})},
+        "cannot use its reset .*unexpected keyword argument 'seed'",
+    ),
+    "no-reset": ({"reset": None}, r"reset gave None; wanted: \(observation, info\)"),
+    "no-space": ({"action_space": None}, "has no action_space; its class must set one"),
+    "discrete": (
+        {"observation_space": gymnasium.spaces.Discrete(3), "reset": begins((7, {}))},
+        r"reset gave 7; wanted: an observation in Discrete\(3\)",
+    ),
+    "not-discrete": (
+        {"observation_space": gymnasium.spaces.Discrete(3), "reset": begins((STATE, {}))},
+        "reset gave array.*in Discrete",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_of_an_environment_is_told_with_its_name_and_what_is_wanted(mistake):
+    methods, phrase = MISTAKES[mistake]
+    name = world(**methods)
+    with pytest.raises(ValueError, match=f"^{name}.*{phrase}") as caught:
+        Gym(id=name, lanes=2).act(acts(0, 1))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_of_the_environment_itself_stays_what_it_is():
+    def broken(self, action):
+        raise KeyError("cart")
+
+    with pytest.raises(KeyError, match="cart"):
+        Gym(id=world(step=broken), lanes=1).act(acts(0))
+
+
+def test_whole_numbers_say_whether_an_episode_ends_too():
+    environment = Gym(id=world(step=gives([0.0, 0.0], np.float32(2), 1, np.False_, {})), lanes=1)
+    outcome = environment.act(acts(0))
+    assert (outcome.reward.tolist(), outcome.terminated.tolist()) == ([2.0], [True])
+
+
+# ── a module that registers it ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_id_may_name_the_module_that_registers_it(tmp_path, monkeypatch):
+    (tmp_path / "worlds_of_mine.py").write_text(
+        "import gymnasium\n"
+        "from tests.gym_worlds import Counter\n"
+        "gymnasium.register('Mine-v0', entry_point=Counter, max_episode_steps=9)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Gym(id="worlds_of_mine:Mine-v0", lanes=1).output_size == 3
+    with pytest.raises(ValueError, match=r"Did you mean worlds_of_mine:Mine-v0\?.*worlds_of_mine registers none of th"):
+        Gym(id="worlds_of_mine:Min-v0", lanes=1)
+    with pytest.raises(ModuleNotFoundError, match="not_there"):
+        Gym(id="not_there:Mine-v0", lanes=1)
+
+
+def config_of(id):
+    return {"task": {"_target_": "tracetorch.tasks.Gym", "id": id}}
+
+
+@pytest.mark.parametrize("packages", [(), ("other",), ("worl",)])
+def test_a_config_from_a_folder_imports_no_module_that_is_not_trusted(packages):
+    with pytest.raises(
+        UsageError, match=r"task.id=worlds.deep:Mine-v0 imports 'worlds.deep', which is not .*--trust worlds$"
+    ):
+        check_trusted(config_of("worlds.deep:Mine-v0"), Path("x"), packages)
+
+
+def test_a_module_that_is_trusted_may_be_imported_for_an_environment():
+    check_trusted(config_of("worlds.deep:Mine-v0"), Path("x"), ("worlds",))
+    check_trusted(config_of("CartPole-v1"), Path("x"))
+
+
+# ── environments that do not repeat themselves ──────────────────────────────────────────────────────────────────────
+
+
+def test_one_that_does_not_repeat_itself_continues_with_new_episodes_if_asked():
+    first = counter(forgetful=True, normalize=True)
+    for _ in range(3):
+        first.act(acts(0, 0))
+    state = first.state_dict()
+    with pytest.raises(ValueError, match=r"to continue with new episodes, add task\.resume=new_episodes"):
+        counter(forgetful=True, normalize=True).load_state_dict(state)
+    second = Gym(
+        id="Counter-v0",
+        lanes=2,
+        steps=3,
+        limit=10.0,
+        max_rate=10.0,
+        options={"forgetful": True},
+        resume="new_episodes",
+    )
+    assert not second.restarted
+    second.load_state_dict(state)
+    assert second.restarted
+    assert [lane.episode for lane in second._copies] == [2, 3] and [len(lane.actions) for lane in second._copies] == [
+        0,
+        0,
+    ]
+    assert second.moments.count == first.moments.count + 2
+
+
+def test_how_a_run_continues_is_no_part_of_what_it_is():
+    old = config_of("CartPole-v1")
+    new = {"task": old["task"] | {"resume": "exact"}}
+    assert id_of(old) == id_of(new) == id_of({"task": old["task"] | {"resume": "new_episodes"}})
+
+
+WORDS = (
+    *("experiment=cartpole", "task.id=Counter-v0", "+task.options.forgetful=true", "train.updates=30", "task.lanes=2"),
+    *("task.validation_episodes=0", "task.test_episodes=2", "network.hidden=[8]", "train.figures=false", "device=cpu"),
+    *("train.log_every=5", "train.checkpoint_seconds=0", "output.dir=run", "optimizer.lr=0.0001"),
+)
+
+
+def test_a_run_that_cannot_be_repeated_resumes_with_new_episodes_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "interrupted", property(lambda run: (run.folder.path / "metrics.jsonl").exists()))
+        assert tracetorch("run", *WORDS).exit_code == 130
+    refused = tracetorch("resume", "run")
+    assert refused.exit_code == 2
+    assert "not deterministic" in refused.stderr and "add task.resume=new_episodes" in refused.stderr
+    wrong = tracetorch("resume", "run", "task.resume=never")
+    assert wrong.exit_code == 2 and "task.resume must be one of exact, new_episodes, got 'never'" in wrong.stderr
+    other = tracetorch("resume", "run", "seed=3")
+    assert other.exit_code == 2 and "'seed=3': a run continues with its own config" in other.stderr
+    ended = tracetorch("resume", "run", "task.resume=new_episodes")
+    assert ended.exit_code == 0, ended.stderr
+    assert "the run continued with new episodes everywhere: those under way at update 5 are lost" in ended.stderr
+    facts = RunFolder("run").facts()
+    assert facts["status"] == "completed" and "those under way at update 5 are lost" in facts["warnings"][0]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.idx_files import NAMES, as_idx, write_folder
+from tracetorch.runs.data import content_hash
 from tracetorch.tasks import MNIST, idx, mnist_source
 
 SAMPLE = files("tracetorch.tasks") / "mnist_sample"
@@ -92,6 +93,33 @@ def test_gzipped_and_plain_files_agree(folder, tmp_path):
     sample = mnist_source.load("sample")
     for source in (folder, plain):
         assert all(map(torch.equal, mnist_source.load(str(source)), sample))
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "MNIST/raw/{name}",  # torchvision's
+        "{dotted}",  # Kaggle's, which has each file a second time in a folder of its own
+        "{name}/{name}",
+        "{dotted}/{dotted}",
+    ],
+)
+def test_the_layouts_of_torchvision_and_kaggle_are_read_and_counted_as_the_same_data(folder, tmp_path, layout):
+    other, plain = tmp_path / "other", tmp_path / "plain"
+    write_folder(plain, lambda name: gzip.decompress((folder / f"{name}.gz").read_bytes()))
+    for name in NAMES:
+        path = other / layout.format(name=name, dotted=name.replace("-idx", ".idx"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((plain / name).read_bytes())
+    assert all(map(torch.equal, mnist_source.load(other), mnist_source.load("sample")))
+    assert content_hash(str(other)) == content_hash(str(plain)) is not None
+
+
+def test_a_folder_of_other_files_is_told_with_what_it_holds(tmp_path):
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match=r"and no train-images-idx3-ubyte; it holds test\.csv, train\.csv$"):
+        mnist_source.load(str(tmp_path))
 
 
 def test_a_home_folder_may_be_written_with_a_tilde(folder, monkeypatch):

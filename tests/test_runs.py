@@ -126,15 +126,29 @@ def test_a_second_interruption_ends_a_run_as_interrupted(tmp_path):
 def test_the_listener_hears_everything_in_order(tmp_path):
     heard = []
     with make(tmp_path, listener=lambda event, values: heard.append((event, values))) as run:
-        run.progress(1, 2, loss=0.5)
-        run.record({"update": 1})
-    assert [event for event, _ in heard] == ["start", "progress", "record", "end"]
+        run.progress(1, None, loss=0.5)
+        with run.timed("evaluate_seconds"):
+            run.record({"update": 1})
+    assert [event for event, _ in heard] == ["start", "progress", "phase", "record", "end"]
     assert heard[0][1] == {"folder": run.folder.path, "device": "cpu", "lost": None, "again": False}
     assert [values for _, values in heard[1:]] == [
-        {"done": 1, "total": 2, "loss": 0.5},
+        {"done": 1, "total": None, "left": None, "loss": 0.5},
+        {"name": "evaluate_seconds"},
         {"update": 1},
         {"status": "completed"},
     ]
+
+
+def test_the_time_left_contains_the_evaluations_to_come_and_the_test(tmp_path, monkeypatch):
+    left = []
+    run = make(tmp_path, listener=lambda event, values: left.append(values.get("left")))
+    with run:
+        monkeypatch.setattr(run, "_wall_seconds", lambda: 30.0)
+        run.timings["evaluate_seconds"], run.eval_every = 10.0, 4
+        for done in (4, 5, 10):
+            run.progress(done, 10)
+    # 20 s of training; at updates 4, 8 and 10 an evaluation follows, and then the test
+    assert left[1:4] == [20 / 4 * 6, 20 / 5 * 5 + 10 * 3, 0 + 5 * 2]
 
 
 def test_the_clock_adds_up(tmp_path):

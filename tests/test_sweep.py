@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import CLICKS, tracetorch
+from tracetorch.cli.adapter import compose, composing
+from tracetorch.cli.errors import UsageError
+from tracetorch.cli.sweep.plan import plan
 from tracetorch.runs.state import state_of
 
 SMALL = (*CLICKS, "train.log_every=1")
@@ -112,8 +115,20 @@ def test_groups_of_the_config_can_be_swept_too(here):
     words = ("task=patterns,poisson_clicks", "train.updates=1", "train.figures=false", "loss=mse", "network=lif_li")
     ended = tracetorch("show", "-m", *words)
     assert ended.exit_code == 0, ended.output
-    assert ended.stdout.splitlines()[1:] == ["000_task=patterns        to do", "001_task=poisson_clicks  to do"]
-    assert ended.stdout.startswith("# several: 2 jobs")
+    assert ended.stdout.splitlines()[2:] == ["000_task=patterns        to do", "001_task=poisson_clicks  to do"]
+    assert "\n# several: 2 jobs" in ended.stdout
+
+
+def test_jobs_that_make_the_same_choices_are_composed_once_and_each_is_as_it_would_be_alone(monkeypatch):
+    made, original = [], composing._compose
+    monkeypatch.setattr(composing, "_compose", lambda *args: made.append(args[0]) or original(*args))
+    words = ("experiment=poisson_clicks,mnist_sample", "rule=trace,bptt", "network.hidden=[3],[4,5]", "++task.seed=7")
+    jobs = plan([*words, "seed=0,1"]).jobs
+    assert len(jobs) == 16 and len(made) == 4
+    alone = [compose(job.overrides) for job in jobs]
+    assert [(job.config, job.experiment) for job in jobs] == [(one.config, one.experiment) for one in alone]
+    with pytest.raises(UsageError, match=r"job 1 of 2 \(task=poisson_clicks task.source=sample\): task.source: "):
+        plan(["task=mnist,poisson_clicks", "task.source=sample"])
 
 
 WRONG = [
@@ -149,9 +164,10 @@ def test_several_values_without_the_option_are_told_what_to_type(here):
 
 def test_a_folder_that_exists_is_not_written_into(here):
     (here / "sweep").mkdir()
+    (here / "sweep" / "mine").touch()
     ended = sweep("seed=0,1")
     assert ended.exit_code == 2 and "exists already; name another folder" in ended.stderr
-    assert list((here / "sweep").iterdir()) == []
+    assert [path.name for path in (here / "sweep").iterdir()] == ["mine"]
     (here / "sweep" / "sweep.json").touch()
     ended = sweep("seed=0,1")
     assert ended.exit_code == 2 and "tracetorch resume sweep" in ended.stderr
@@ -246,3 +262,14 @@ def test_names_of_folders_are_plain_whatever_varies(here):
     assert _name(7, "root=/a b/ü, lr=1") == "007_root=-a-b-ü,lr=1"
     assert len(_name(0, "x=" + "é" * 500).encode()) < 120
     assert _name(1, "") == "001"
+
+
+def test_info_says_what_a_sweep_is_and_how_it_stands(here):
+    assert tracetorch("run", "-m", "seed=0,1", *CLICKS, "output.dir=it is").exit_code == 0
+    shown = tracetorch("info", "it is").stdout
+    assert shown.startswith("sweep       poisson_clicks\n") and "\nstatus      completed\n" in shown
+    assert "\nto compare  tracetorch compare 'it is'\n" in shown
+    (here / "it is" / "001_seed=1" / "run.json").unlink()
+    shown = tracetorch("info", "it is").stdout
+    assert "\nstatus       not completed\njobs         1 completed, 1 killed\n" in shown
+    assert "\nto continue  tracetorch resume 'it is'\n" in shown

@@ -13,7 +13,7 @@ from tests.command_line import CLICKS, files, tracetorch
 from tests.test_docs import ROOT, blocks
 from tests.test_tune_search import header
 from tracetorch.cli.adapter import conf_dir
-from tracetorch.cli.errors import UsageError
+from tracetorch.cli.sweep.parts import key_of
 from tracetorch.cli.sweep.plan import plan
 from tracetorch.cli.sweep.preset import Figure, unfold
 
@@ -57,9 +57,14 @@ def test_what_the_header_types_is_a_sweep_that_can_be_and_is_not_too_large(path)
 
 
 @EVERY_FILE
-def test_what_it_draws_is_a_number_that_its_runs_will_have(path, here):
+@pytest.mark.parametrize("line", [1, 2], ids=["Run", "Override"])
+def test_what_the_header_types_runs_and_draws_what_its_runs_have(path, line, here):
+    words = [word.partition(",")[0] for word in shlex.split(header(path)[line])[4:]]
+    keys = {key_of(word) for word in words}
+    words += [word for word in first_values(path) if key_of(word) not in keys]
     typed = ["task.batch_size=4", "train.updates=1", "task.test_trials=8", "task.validation_trials=8"]
-    ended = tracetorch("run", "-m", f"sweep={path.stem}", *first_values(path), *typed, "output.dir=sweep")
+    typed = [word for word in words if not word.startswith("train.updates=")] + typed
+    ended = tracetorch("run", "-m", *typed, "output.dir=sweep")
     assert ended.exit_code == 0, ended.output
     assert "is not drawn" not in ended.stdout
     assert len(list((here / "sweep" / "compare").glob("*.png"))) == len(unfold([f"sweep={path.stem}"]).figures)
@@ -169,6 +174,32 @@ def test_a_mistake_is_one_sentence_and_nothing_is_run(here, typed, content, phra
     assert files(here) == {"it.yaml"}
 
 
+@pytest.mark.parametrize(
+    ("module", "phrase"),
+    [
+        ("import sys\nsys.exit(3)\n", "SystemExit: a part called sys.exit(3)"),
+        ("class Odd(BaseException): ...\nraise Odd('strange')\n", "Odd: strange"),
+    ],
+)
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "run -m sweep=it.yaml --trust rude_module",
+        "run task._target_=rude_module.Task",
+        "run train._target_=rude_module.main",
+    ],
+)
+def test_a_module_that_exits_as_it_is_imported_is_one_sentence(here, monkeypatch, module, phrase, typed):
+    write(here / "it.yaml", {"params": {"task._target_": "rude_module.Task", "seed": "0,1"}})
+    write(here / "rude_module.py", module)
+    monkeypatch.syspath_prepend(str(here))
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    ended = tracetorch(*typed.split())
+    assert ended.exit_code == 2, ended.output
+    assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert files(here) == {"it.yaml", "rude_module.py"}
+
+
 # ── what they draw ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -201,8 +232,3 @@ def test_an_odd_plan_is_refused(here):
     del content["figures"]  # as from a sweep before there were any
     path.write_text(json.dumps(content))
     assert tracetorch("resume", "sweep").exit_code == 0
-
-
-def test_unfolding_raises_what_the_command_line_shows(here):
-    with pytest.raises(UsageError, match="add sweep=NAME, or leave out --config-dir"):
-        unfold(["seed=0,1"], here)

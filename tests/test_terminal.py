@@ -11,7 +11,7 @@ import pytest
 
 from tests.command_line import CLICKS, tracetorch
 from tests.run_folders import run_folder
-from tests.terminals import terminal
+from tests.terminals import terminal, tracetorch_in_terminal
 from tracetorch.cli import terminal as printing
 from tracetorch.cli.display import Display
 from tracetorch.cli.sweep import job
@@ -152,17 +152,56 @@ def test_the_command_is_a_module_too(module, here):
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("rule\n")
 
 
+def test_warnings_of_libraries_are_not_printed_and_those_of_a_part_are_a_line(here):
+    (here / "mine.py").write_text("import warnings\nwarnings.warn('of\\nmine', UserWarning)\n")
+    script = (
+        "import numpy, warnings, sys; from tracetorch.cli.terminal import quieten; quieten();"
+        "numpy.mean([]); sys.path.insert(0, '.'); import mine"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr == f"tracetorch: warning: of mine ({here / 'mine.py'}:2)\n"
+
+
 # ── terminals ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 EVENTS = [
     ("start", {"again": False, "device": "cpu", "folder": f"f{EVIL}"}),
-    ("progress", {"done": 1, "total": None, "loss": 0.5}),
-    ("progress", {"done": 1, "total": 2, "loss": float("nan"), "accuracy": 1.0}),
+    ("progress", {"done": 1, "total": None, "left": None, "loss": 0.5}),
+    ("progress", {"done": 1, "total": 2, "left": 9.5, "loss": float("nan"), "accuracy": 1.0}),
+    ("phase", {"name": "evaluate_seconds"}),
     ("record", {"split": "train", "update": 1, "loss": 0.5, "reward": 1.0, "steps_per_second": 1e9}),
     ("record", {"split": "validation", "update": 1, "loss": None, "accuracy": None}),
     ("record", {"split": "test", "update": 2, "accuracy": f"words{EVIL}"}),
     ("end", {"status": "completed"}),
 ]
+
+
+def test_a_terminal_shows_testing_and_drawing_as_phases_of_their_own(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    events = [
+        EVENTS[0],
+        ("progress", {"done": 2, "total": 2, "left": 7200.0, "loss": 0.5}),
+        ("phase", {"name": "evaluate_seconds"}),
+        ("phase", {"name": "plot_seconds"}),
+    ]
+    with terminal(monkeypatch) as shown:
+        display = Display("clicks")
+        for event, values in events:
+            display(event, values)
+            display._live.refresh()
+        display("end", {})
+    text = shown.getvalue().decode()
+    training, testing, drawing = (text.index(word) for word in ("training", "testing", "drawing figures"))
+    assert training < testing < drawing
+    assert " left" in text[testing:drawing] and " left" not in text[drawing:]
+
+
+@pytest.mark.parametrize("verb", ["run", "resume", "tune", "plot", "compare", "eval"])
+def test_a_verb_that_loads_torch_first_shows_on_a_terminal_that_it_has_begun(verb, here, monkeypatch):
+    code, shown = tracetorch_in_terminal(monkeypatch, verb, "nothing")
+    assert code == 2 and shown == "starting …\r"  # without the end of a line: what comes next takes its place
+    assert "starting" not in tracetorch(verb, "nothing").output
 
 
 @pytest.mark.parametrize(
@@ -188,3 +227,20 @@ def test_a_display_needs_no_metric_and_no_good_terminal(surroundings, monkeypatc
     text = shown.getvalue().decode()
     assert "clicks on cpu → f" in text and "owned\x07" not in text and "\x1b[2J" not in text
     assert ("accuracy words" in text) is (surroundings.get("TERM") == "dumb")  # it gets lines, as a file
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_progress_is_whole_on_a_narrow_terminal_too(columns, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with terminal(monkeypatch) as shown:
+        display = Display("clicks")
+        display.metric = "accuracy"
+        display("start", {"again": False, "device": "cpu", "folder": "a"})
+        display("record", {"split": "validation", "update": 1, "accuracy": 0.5, "steps_per_second": 12345.0})
+        display("progress", {"done": 150, "total": 30000, "loss": 0.25, "accuracy": 0.5})
+        display("end", {"status": "completed"})
+    text = shown.getvalue().decode()
+    for part in ("150/30000", "loss 0.2500", "accuracy 0.5000", "validation 0.5000", "12.3 k steps/s"):
+        assert part in text, (part, text)
+    assert "…" not in text

@@ -237,3 +237,23 @@ def test_a_wish_inside_of_another_is_heard_by_both():
             assert outer.stop and not next_one.stop
     with Interrupt() as alone:
         assert not alone.stop
+
+
+# ── what info says of it ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_info_says_what_a_study_is_and_how_it_stands(there):
+    assert tune("search.pruner=median", trials=2).exit_code == 0
+    shown = dict(line.split(maxsplit=1) for line in tracetorch("info", "study").stdout.splitlines())
+    assert shown["study"] == "poisson_clicks" and shown["search"] == "maximize accuracy over optimizer.lr"
+    assert (shown["status"], shown["trials"]) == ("completed", "2 completed of 2")
+    assert shown["best"].startswith("accuracy 0.") and " in trial " in shown["best"]
+    assert shown["to"] == "run it  tracetorch run --config-dir study/presets experiment=best seed=1"
+    (there / "study").rename(there / "it's")
+    facts_file = there / "it's" / "study.json"
+    facts_file.write_text(facts_file.read_text().replace('"trials": 2', '"trials": 9'))
+    shown = tracetorch("info", "it's").stdout
+    assert "not completed\n" in shown and "2 completed of 9\n" in shown
+    assert """to continue  tracetorch tune --study 'it'"'"'s'\n""" in shown
+    resumed = tracetorch("resume", "it's")
+    assert resumed.exit_code == 2 and """to continue it: tracetorch tune --study 'it'"'"'s'""" in resumed.stderr

@@ -1,6 +1,7 @@
 """The best of a study as a preset, and `--config-dir`, which finds it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,44 @@ def test_a_broken_file_there_is_told_in_a_sentence(presets, name):
 
 
 @pytest.mark.parametrize("verb", ["run", "show"])
+def test_keys_where_a_name_is_wanted_belong_into_a_file_and_that_works_as_typed(tmp_path, monkeypatch, verb):
+    monkeypatch.chdir(tmp_path)
+    for sign in ("", "+"):
+        ended = tracetorch(verb, sign + "task={_target_: mine.Louder, seed: 3}")
+        assert ended.exit_code == 2
+        typed = "task=louder --config-dir FOLDER --trust mine"
+        assert f"write these keys into FOLDER/task/louder.yaml, and type {typed}" in ended.stderr
+    ended = tracetorch(verb, "task={_target_: tracetorch.tasks.Patterns, seed: 3}")
+    assert ended.stderr.endswith("FOLDER/task/patterns.yaml, and type task=patterns --config-dir FOLDER\n")
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "patterns.yaml").write_text("_target_: tracetorch.tasks.Patterns\nseed: 3\nbatch_size: 4\n")
+    tiny = ("network.hidden=[4]", "train.updates=1", "train.figures=false", "device=cpu", "output.dir=it")
+    ended = tracetorch(verb, "task=patterns", "--config-dir", ".", *tiny)
+    assert ended.exit_code == 0, ended.output
+
+
+def test_a_module_that_is_not_found_is_told_with_where_modules_are_searched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "louder.yaml").write_text("_target_: mine_of_louder.Louder\n")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    words = ("run", "task=louder", "--config-dir", ".", "--trust", "mine_of_louder")
+    ended = tracetorch(*words)
+    assert ended.exit_code == 2
+    assert "No module named 'mine_of_louder': install it with pip, or name its folder in the variable" in ended.stderr
+    assert "the current folder is not searched without PYTHONPATH=." in ended.stderr
+    (tmp_path / "mine_of_louder.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    ended = tracetorch(*words)
+    assert "ZeroDivisionError: division by zero in <module> (mine_of_louder.py, line 1)" in ended.stderr
+
+
+def test_a_task_that_was_named_by_its_class_gives_the_run_its_name():
+    ended = tracetorch("show", "~task", "+task._target_=tracetorch.tasks.Patterns", "+task.seed=0")
+    assert ended.stdout.startswith("# experiment: Patterns\n")
+
+
+@pytest.mark.parametrize("verb", ["run", "show"])
 @pytest.mark.parametrize(
     ("words", "phrase"),
     [
@@ -119,7 +158,7 @@ def test_a_broken_file_there_is_told_in_a_sentence(presets, name):
         (("--config-dir", "it's mine", "optimizer=slwo"), "Did you mean 'slow'? There are: "),
         (("--config-dir", "it's mine", "experiment=mine", "optimizer.lrr=1"), "Did you mean 'optimizer.lr'?"),
         (("--config-dir", "it's mine", "experiment=3"), "choose by name. There are: "),
-        (("-m", "--config-dir", "it's mine", "seed=1,2"), "--config-dir in a sweep is the folder of its preset"),
+        (("-m", "--config-dir", "it's mine", "experiment=mien", "seed=1,2"), "Did you mean 'mine'? There are: "),
     ],
 )
 def test_what_is_wrong_with_it(presets, verb, words, phrase):
@@ -135,3 +174,40 @@ def test_what_is_not_public_is_trusted_by_name(presets):
     assert ended.exit_code == 2 and "if you trust it, add --trust tests" in ended.stderr
     ended = tracetorch(*words, "--trust", "tests", *CLICKS)
     assert "not trusted" not in ended.stderr
+
+
+def test_show_checks_what_run_would_trust(presets):
+    (presets / "experiment" / "evil.yaml").write_text("# @package _global_\nloss: {_target_: tests.common.nothing}\n")
+    words = ("show", "--config-dir", str(presets), "experiment=evil")
+    assert tracetorch(*words, "--trust", "tests").exit_code == 2  # it does not exist
+    ended = tracetorch(*words, "--trust", "other")
+    assert ended.exit_code == 2 and "if you trust it, add --trust tests" in ended.stderr
+    ended = tracetorch("show", "--trust", "tests")
+    assert ended.exit_code == 2 and "tracetorch show --config-dir DIR --trust PACKAGE" in ended.stderr
+
+
+def test_choices_from_a_folder_of_ones_own_are_swept(presets):
+    where = ("-m", "--config-dir", presets.name, "experiment=mine", "seed=0,1")
+    shown = tracetorch("show", *where)
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.startswith("# mine: 2 jobs")
+    ended = tracetorch("run", *where, *CLICKS, "output.dir=sweep")
+    assert ended.exit_code == 0, ended.output
+    assert yaml.safe_load(Path("sweep/001_seed=1/config.yaml").read_text())["optimizer"]["lr"] == 0.001
+    (presets / "experiment" / "mine.yaml").unlink()
+    Path("sweep/001_seed=1/run.json").unlink()
+    ended = tracetorch("resume", "sweep")
+    assert ended.exit_code == 0 and "no longer compose" not in ended.output, ended.output
+
+
+def test_a_pattern_in_a_sweep_finds_choices_of_ones_own(presets):
+    shown = tracetorch("show", "-m", "--config-dir", presets.name, "optimizer=glob(s*)")
+    assert shown.exit_code == 0, shown.output
+    assert "optimizer=slow" in shown.stdout
+
+
+def test_a_sweep_of_ones_own_presets_calls_what_is_trusted(presets):
+    (presets / "experiment" / "evil.yaml").write_text("# @package _global_\nloss: {_target_: tests.common.nothing}\n")
+    ended = tracetorch("run", "-m", "--config-dir", str(presets), "experiment=evil", "seed=0,1")
+    assert ended.exit_code == 2 and "if you trust it, add --trust tests" in ended.stderr
+    assert not Path("outputs").exists()

@@ -13,8 +13,7 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 
-from tests.command_line import CLICKS, tracetorch
-from tests.kill_often import start
+from tests.command_line import CLICKS, start, tracetorch
 from tests.test_tune import SMALL, journal, states, statuses, tune
 from tracetorch.cli.tuning import preset, trial
 from tracetorch.cli.tuning.place import read

@@ -47,10 +47,13 @@ def test_the_header_says_what_it_is_how_to_run_it_and_what_to_try(path):
 
 
 @EVERY_FILE
-def test_what_the_header_types_is_a_search_that_can_be(path):
-    for line, name in zip(header(path)[1:3], ("Run", "Override"), strict=True):
-        search, composed = prepared(*typed(line, name))
-        assert composed.experiment == "poisson_clicks" and search.space
+@pytest.mark.parametrize("line", ["Run", "Override"])
+def test_what_the_header_types_is_a_search_that_runs(path, line, here):
+    (words,) = [typed(text, line) for text in header(path) if text.startswith(f"{line}:")]
+    small = [word for word in CLICKS if word.partition("=")[0] != "network.hidden"]
+    ended = tracetorch("tune", *words, *small, "seed=1", "--trials", "1")
+    assert ended.exit_code == 0, ended.output
+    assert ended.stdout.startswith("poisson_clicks: 1 trials → ")
 
 
 @EVERY_FILE

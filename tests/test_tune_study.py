@@ -10,6 +10,7 @@ import pytest
 
 from tests.command_line import tracetorch
 from tests.test_tune import journal, states, tune
+from tracetorch.files import WriteError
 from tracetorch.runs import RunFolder
 
 
@@ -105,6 +106,30 @@ def test_a_disk_that_is_full_later_is_told(here, monkeypatch):
     ended = tune()
     assert ended.exit_code == 1 and len(ended.stderr.splitlines()) == 1
     assert "No space left on device; once it is writable, to continue: tracetorch tune --study study" in ended.stderr
+
+
+@pytest.mark.parametrize("when", ["as it begins", "as it ends"])
+def test_a_disk_that_is_full_or_broken_leaves_no_process_at_work(here, monkeypatch, when):
+    from tracetorch.cli.tuning.study import Study
+    from tracetorch.runs import lock
+
+    opened, ends = lock.open_to_append, []
+
+    def fails(path):
+        at_fault = path.parent.parent.name == ".workers" if when == "as it begins" else ends and path.parent == ends[0]
+        if at_fault:
+            raise WriteError(28, "No space left on device", str(path))
+        return opened(path)
+
+    end = Study.__exit__
+    with monkeypatch.context() as patched:
+        patched.setattr(Study, "__exit__", lambda self, *error: ends.append(self.folder) or end(self, *error))
+        patched.setattr(lock, "open_to_append", fails)
+        ended = tune(trials=1)
+    assert ended.exit_code == (when == "as it begins"), ended.output
+    assert list((here / "study").glob(".workers/*")) == []
+    assert tracetorch("tune", "--study", "study").exit_code == 0
+    assert not (here / "study" / ".workers").exists()
 
 
 @pytest.mark.parametrize("when", ["in the run", "before it"])

@@ -230,12 +230,67 @@ def test_files_there_that_are_no_presets_are_named(here):
     assert compose(["experiment=marked"], Path("a${x}b")).config["task"]["seed"] == 3
 
 
+def doubling(start, more):
+    """Ten values, each of which names the one before nine times."""
+    return {"l0": start} | {f"l{at}": more(f"${{l{at - 1}}}") for at in range(1, 10)}
+
+
+BOMBS = {
+    "text": (doubling("x" * 16, lambda name: name * 9), "l6 unfolds to more than 1,048,576 characters"),
+    "lists": (doubling([1, 2], lambda name: [name] * 9), "l6 unfolds to more than"),
+    "relative": (doubling("x", lambda name: {"a": [name.replace("l", "...l")] * 9}), "unfolds to more than"),
+    "often": ({"l0": "x" * 4000, "l1": ["${l0}"] * 1000}, "l1 unfolds to more than"),
+    "deep": ({"l0": 1} | {f"l{at}": [f"${{l{at - 1}}}"] for at in range(1, 400)}, "lists and references lie within"),
+    "deep, seen from above": (
+        {f"l{at}": [f"${{l{at - 1}}}"] for at in range(400, 0, -1)},
+        "128 lists and references lie within",
+    ),
+    "through another": (
+        {"l0": {"x": "y" * 9}, "l1": "${l0}", "l2": "${l1.x}"},
+        "${l1.x} passes through another reference, ${l0}: name the value itself",
+    ),
+    "a circle": ({"l0": "${l1}${l1}", "l1": "${l0}${l0}"}, "Recursive interpolation detected"),
+}
+"""Presets of a few lines that unfold to gigabytes, or for ever."""
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_preset_that_would_unfold_is_refused_before_anything_is_resolved(here, name):
+    content, phrase = BOMBS[name]
+    Path("there/experiment").mkdir(parents=True)
+    body = yaml.safe_dump({"defaults": [{"override /task": "patterns"}], **content}, sort_keys=False)
+    Path("there/experiment/it.yaml").write_text(f"{GLOBAL}{body}")
+    assert phrase in refused(files(here), here, "show", "--config-dir", "there", "experiment=it")
+
+
 @pytest.mark.parametrize("word", ["'${oc.env:TOKEN}'", r"'\${x}'", r"$\{oc.env:TOKEN\}", "{a: '${oc.env:TOKEN}'}"])
 def test_the_file_of_a_sweep_calls_nothing(here, word):
     Path("it.yaml").write_text(yaml.safe_dump({"params": {"seed": "0,1", "task.label": word}}))
     assert "task.label" in refused(files(here), here, "run", "-m", "sweep=it.yaml", *CLICKS)
     Path("it.yaml").write_text(yaml.safe_dump({"params": {"seed": "0,1", "task": "../../it"}}))
     assert "would read a file of another folder" in refused(files(here), here, "run", "-m", "sweep=it.yaml")
+
+
+MANY = {
+    "range": ({"seed": "range(0,20000000)"}, "this sweep has 20,000,000 jobs, and a sweep can have 10,000"),
+    "infinite": ({"seed": "range(0,inf)"}, "this sweep has 100,000,000 or more jobs"),
+    "shuffled": ({"seed": "shuffle(range(0,1e18,1e-18))"}, "this sweep has 100,000,000 or more jobs"),
+    "product": ({f"task.{at}": ",".join(map(str, range(60))) for at in "abcdefgh"}, "100,000,000 or more jobs"),
+    "patterns": (
+        dict.fromkeys(("experiment", "task", "rule", "optimizer", "loss"), "glob(*)"),
+        " jobs, and a sw",
+    ),
+    "digits": ({"seed": f"range(0,{'9' * 5000})"}, "seed: the value 'range(0,999"),
+}
+"""Sweeps of one line that have more jobs than there is memory."""
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_the_jobs_of_a_sweep_are_counted_before_any_is_made(here, monkeypatch, name):
+    params, phrase = MANY[name]
+    Path("it.yaml").write_text(yaml.safe_dump({"params": params}))
+    monkeypatch.setattr(sweeping, "_hydra", None)  # what asks Hydra for the jobs
+    assert phrase in refused(files(here), here, "run", "-m", "sweep=it.yaml")
 
 
 def test_a_wrong_key_among_many_is_found_without_composing_each(monkeypatch):
@@ -246,7 +301,9 @@ def test_a_wrong_key_among_many_is_found_without_composing_each(monkeypatch):
         compose([*many, "bogus=1"])
     with pytest.raises(UsageError, match=r"task\.label=\$\{nope:1\}|task.label"):
         compose([*many, "task.label=${nope:1}", *many])
-    assert len(composed) < 12
+    with pytest.raises(UsageError, match=r"^\+seed=1: Could not append to config"):
+        compose([*many, "+seed=1", *many])
+    assert len(composed) == 5  # once each, and once more to find a key that cannot be changed
 
 
 # ── sweeps ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -21,6 +21,8 @@ import math
 import torch
 from torch import Tensor
 
+from tracetorch.modes import numbers
+
 Number = float | Tensor
 
 
@@ -119,7 +121,7 @@ def _least(dtype: torch.dtype) -> float:
 
 
 def _inside(value: Number, what: str, low: float, high: float) -> Tensor:
-    tensor = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.get_default_dtype())
+    tensor = value if isinstance(value, Tensor) else numbers(value, what)
     if not bool(((tensor > low) & (tensor < high)).all()):
         wanted = f"between {low:g} and {high:g}" if math.isfinite(high) else f"a finite number above {low:g}"
         shown = tensor.tolist() if tensor.numel() <= 4 else f"values from {tensor.min():g} to {tensor.max():g}"

@@ -15,8 +15,8 @@ from torch import Tensor
 from tracetorch import device as devices
 from tracetorch import kernels
 from tracetorch.kernels import Draws
-from tracetorch.kernels.counter import mix_seed, whole
-from tracetorch.modes import check_tensor
+from tracetorch.kernels.counter import mix_seed
+from tracetorch.modes import check_tensor, whole
 
 __all__ = ["ENCODERS", "Stream", "constant", "latency", "mix_seed", "poisson", "population", "two_sided"]
 
@@ -46,6 +46,9 @@ class Stream:
         shape: tuple[int, int],
         source: Tensor | None = None,
     ):
+        if not callable(make):
+            raise TypeError(f"a stream is made by a function make(start, stop), got {type(make).__name__}")
+        steps = whole(steps, "steps")
         if steps < 1:
             raise ValueError(f"a stream needs at least 1 step, got {steps}")
         self._make, self.steps, self.shape, self.source = make, steps, shape, source
@@ -57,7 +60,7 @@ class Stream:
     def parts(self, size: int) -> Iterator[Tensor | Draws]:
         """`chunks` for a network, which would rather draw spikes itself while it adds them to its traces."""
         for start in _starts(self.steps, size):
-            yield self._make(start, min(start + size, self.steps))
+            yield self._made(start, min(start + size, self.steps))
 
     def split(self, size: int) -> Iterator[Stream]:
         """The same steps as consecutive streams of `size` steps; the last may be shorter."""
@@ -66,7 +69,17 @@ class Stream:
 
     def dense(self) -> Tensor:
         """All steps at once, (time, batch, channels): for figures and tests."""
-        return _drawn(self._make(0, self.steps))
+        return _drawn(self._made(0, self.steps))
+
+    def _made(self, start: int, stop: int) -> Tensor | Draws:
+        """What `make` gives. Raises: TypeError, ValueError unless it is all of these steps: kernels count on that."""
+        part, wanted = self._make(start, stop), (stop - start, *self.shape)
+        if not isinstance(part, Draws):
+            check_tensor(part, "a chunk of a stream")
+        got = part.size if isinstance(part, Draws) else tuple(part.shape)
+        if got != wanted:
+            raise ValueError(f"make({start}, {stop}) of a stream must give the shape {wanted}, got {got}")
+        return part
 
     def __len__(self) -> int:
         return self.steps
@@ -101,13 +114,12 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
     batch, channels = rates.shape[-2:]
     names = _names(samples, batch, rates)
 
-    seed = whole(seed, "seed")
+    steps, seed = whole(steps, "steps"), whole(seed, "seed")
     source = rates if rates.requires_grad else None
     rates = rates.detach()
     kept = rates.clone() if varying else kernels.limit_of(rates)
-    share = (
-        _share(rates, varying) if rates.device.type == "cpu" else 1.0
-    )  # only the CPU's kernels use it, and a GPU would wait
+    # only the CPU's kernels use the share, and a GPU would wait for it
+    share = _share(rates, varying) if rates.device.type == "cpu" else 1.0
     make = partial(_poisson, kept=kept, seed=seed, names=names, dtype=rates.dtype, share=share)
     return Stream(make, steps, (batch, channels), source)
 
@@ -128,6 +140,7 @@ def latency(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = 
         raise ValueError("latency gives its values no gradient: use poisson or constant, or give it values.detach()")
     _check_unit(values, "latency codes values")
     _check_shape(values)
+    steps = whole(steps, "steps")
     exact = values.to(devices.widest_float(values.device))  # half precision cannot count to more than a few hundred
     when = torch.round((1 - exact) * (steps - 1)).to(torch.int64).clamp(0, steps - 1)
     when = torch.where(values > 0, when, -1)
@@ -169,8 +182,13 @@ def population(values: Tensor, neurons: int, low: float = -1.0, high: float = 1.
         >>> population(torch.tensor([[-1.0, 0.0]]), neurons=3).round(decimals=2).tolist()
         [[1.0, 0.6100000143051147, 0.14000000059604645, 0.6100000143051147, 1.0, 0.6100000143051147]]
     """
+    check_tensor(values, "values to encode")
+    neurons = whole(neurons, "neurons")
+    if not values.ndim:
+        raise ValueError("values to encode have the shape (…, channels), got ()")
     if neurons < 2 or not low < high:
         raise ValueError(f"a population needs 2 neurons and low < high, got {neurons} neurons, {low:g} and {high:g}")
+    values = values if values.is_floating_point() else values.to(torch.get_default_dtype())
     centres = torch.linspace(low, high, neurons, dtype=values.dtype, device=values.device)
     away = (values.clamp(low, high)[..., None] - centres) * ((neurons - 1) / (high - low))
     return torch.exp(-(away**2) / 2).flatten(-2)
@@ -185,6 +203,7 @@ def two_sided(values: Tensor) -> Tensor:
         >>> two_sided(torch.tensor([[0.5, -2.0]])).tolist()
         [[0.5, 0.0, 0.0, 2.0]]
     """
+    check_tensor(values, "values to encode")
     return torch.cat([values.clamp(min=0), (-values).clamp(min=0)], dim=-1)
 
 
@@ -222,12 +241,15 @@ def _drawn(part: Tensor | Draws) -> Tensor:
 def _names(samples: Tensor | None, batch: int, rates: Tensor) -> Tensor:
     if samples is None:
         return torch.arange(batch, device=rates.device)
-    if samples.shape != (batch,):
-        raise ValueError(f"samples must name the {batch} rows, got shape {tuple(samples.shape)}")
+    check_tensor(samples, "samples")
+    if samples.shape != (batch,) or samples.is_floating_point():
+        got = f"{samples.dtype} of shape {tuple(samples.shape)}"
+        raise ValueError(f"samples must name the {batch} rows by whole numbers, got {got}")
     return samples.to(rates.device, copy=True)
 
 
 def _starts(steps: int, size: int) -> range:
+    size = whole(size, "chunk")
     if size < 1:
         raise ValueError(f"a chunk needs at least 1 step, got {size}")
     return range(0, steps, size)

@@ -110,6 +110,18 @@ def _depth(content: bytes) -> int:
     return deepest
 
 
+def find_idx(folder: Path, name: str) -> Path | None:
+    """A file of MNIST in a folder, gzipped or not, in the layouts of its distributors; None if there is none.
+
+    Args: name: such as "train-images-idx3-ubyte". Kaggle writes ".idx3" for "-idx3", and puts each file into a folder
+        of its name; torchvision puts all into MNIST/raw.
+    """
+    dotted = name.replace("-idx", ".idx")
+    names = (f"{name}.gz", name, f"{dotted}.gz", dotted, f"{name}/{name}", f"{dotted}/{dotted}")
+    paths = (folder / inside / known for inside in ("", "MNIST/raw", "raw") for known in names)
+    return next((path for path in paths if path.is_file()), None)
+
+
 class WriteError(OSError):
     """The project cannot write a file or a folder of its own; an OSError of a user's part is never one."""
 
@@ -139,7 +151,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
-        remove_remains(path.parent, path.name)
+        remove_remains_of(path)
         with suppress(FileNotFoundError):
             beside.unlink()
         try:
@@ -216,6 +228,11 @@ def sync_folder(path: Path) -> None:
             os.close(number)
 
 
+def expanded(path: str | Path) -> Path:
+    """A path as it was typed, with ~ for the home folder; as it is, where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser raises for a user that does not exist
+
+
 def real(path: Path) -> Path:
     """Where a path leads, links followed. A link to itself leads nowhere: it stays as it is, and nothing is raised."""
     return Path(os.path.realpath(path))
@@ -226,17 +243,24 @@ def leads_out(path: Path, folder: Path) -> bool:
     return not real(path).is_relative_to(real(folder))
 
 
-def remove_remains(folder: Path, name: str = "") -> None:
-    """Remove what killed processes had begun to write.
+def remove_remains(folder: Path) -> None:
+    """Remove what killed processes had begun to write in a folder; the caller is the only process at work there."""
+    for path, _ in _begun(folder):
+        path.unlink(missing_ok=True)
 
-    Args: name: of one file, of which other processes may be writing now: what they write stays. If empty, all files go;
-        the caller must then be the only process at work in the folder.
-    """
-    for path in folder.glob(".*.*"):
-        number = path.suffix[1:]
-        is_this = path.stem == f".{name}" if name else True
-        if number.isdigit() and is_this and path.is_file() and not (name and _is_another(int(number))):
+
+def remove_remains_of(file: Path) -> None:
+    """Remove what killed processes had begun to write of one file; what other processes are writing now stays."""
+    for path, process in _begun(file.parent):
+        if path.stem == f".{file.name}" and not _is_another(process):
             path.unlink(missing_ok=True)
+
+
+def _begun(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Files that `write_whole` has begun, with the number of the process that did."""
+    for path in folder.glob(".*.*"):
+        if path.suffix[1:].isdecimal() and path.is_file():
+            yield path, int(path.suffix[1:])
 
 
 def _is_another(process: int) -> bool:
@@ -245,6 +269,8 @@ def _is_another(process: int) -> bool:
 
 
 def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # there, signal 0 is Ctrl-C
+        return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

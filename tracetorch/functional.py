@@ -9,11 +9,13 @@ they are smooth, and the learning rule differentiates them.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from tracetorch.modes import check_tensor
 from tracetorch.rounded import rounded_line
 
 
@@ -58,6 +60,8 @@ def trace_step(x: Tensor, trace: Tensor, decay: Tensor) -> Tensor:
         decay: d per step in (0, 1), broadcast against `trace`.
     Returns: the new trace, the shape of `trace`.
     """
+    check_tensor(x, "x")
+    check_tensor(trace, "trace")
     return decay * trace + x
 
 
@@ -78,6 +82,8 @@ def lif_step(
         surrogate: gives the spikes, with a derivative that stands in for theirs; see `rules.surrogate`. None has none.
     Returns: spikes (0 or 1) and the new membrane, both (batch, out_features).
     """
+    check_tensor(current, "current")
+    check_tensor(membrane, "membrane")
     membrane = decay * membrane + current
     if surrogate is None:
         spikes = (membrane > threshold).to(membrane.dtype)
@@ -95,6 +101,8 @@ def li_step(current: Tensor, membrane: Tensor, decay: Tensor) -> Tensor:
         decay: β per step in (0, 1), a number or per neuron.
     Returns: the new membrane, (batch, out_features).
     """
+    check_tensor(current, "current")
+    check_tensor(membrane, "membrane")
     return decay * membrane + current
 
 
@@ -103,7 +111,9 @@ def li_step(current: Tensor, membrane: Tensor, decay: Tensor) -> Tensor:
 
 def seen(decay: Tensor, steps: Tensor) -> Tensor:
     """How much of its steady level a trace has reached after n steps: `1 − d^n`, in (0, 1]."""
-    return -torch.expm1(steps.clamp(min=1) * torch.log(decay))
+    check_tensor(steps, "steps")
+    log = torch.log(decay) if isinstance(decay, Tensor) else math.log(decay)
+    return -torch.expm1(steps.clamp(min=1) * log)
 
 
 def average_input(trace: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:
@@ -118,6 +128,7 @@ def average_input(trace: Tensor, decay: Tensor, steps: Tensor | None = None) -> 
         steps: n, steps seen since the trace was zero, (batch, 1).
     Returns: average input per step, the shape of `trace`.
     """
+    check_tensor(trace, "trace")
     return trace * ((1 - decay) if steps is None else (1 - decay) / seen(decay, steps))
 
 
@@ -141,6 +152,7 @@ def lif_rate(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | 
         at β = .95; its rounding adds about .03, most of it at the two corners (tests/test_rate.py).
     Source: the identity is derived in docs/how-it-learns.md.
     """
+    check_tensor(current, "current")
     return rounded_line(current / threshold - _left_over(decay, steps))
 
 
@@ -160,6 +172,7 @@ def lif_rate_logistic(current: Tensor, decay: Tensor, threshold: Tensor, steps: 
     Gradient: approximate: no closer than the rounded line, and further off for short memories (β = .5).
     """
     del steps
+    check_tensor(current, "current")
     along = (current - threshold * (1 - decay)) / (threshold * decay)
     return torch.sigmoid(2.5 * (2 * along - 1))
 
@@ -177,6 +190,7 @@ def li_level(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Ten
     Gradient: exact for the present output if i comes from a trace with d = β, for any input: the membrane is linear,
         so steady current and real current with the same weighted mean leave the same membrane.
     """
+    check_tensor(current, "current")
     level = current / (1 - decay)
     return level if steps is None else level * seen(decay, steps)
 

@@ -1,7 +1,8 @@
-"""What the library's maths asks of its caller: tensors; and what it does not depend on: the modes of torch."""
+"""What the library's maths asks of its caller: tensors and numbers; and what it ignores: the modes of torch."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import wraps
@@ -42,9 +43,52 @@ def unaffected(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def check_tensor(value: Any, name: str) -> None:
-    """Raises: TypeError for an array or a list where a tensor is meant."""
+    """Raises: TypeError for anything but a dense tensor of real numbers, such as a NumPy array or a list."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a torch tensor, got {kind_of(value)}; torch.as_tensor(value) makes one")
+        advice = _ADVICE.get(type(value).__name__, "")
+        raise TypeError(f"{name}: expected a torch tensor, got {kind_of(value)}{advice}")
+    if value.is_complex() or value.layout != torch.strided:
+        kind = f"{value.dtype} in the layout {value.layout}"
+        raise TypeError(f"{name}: expected a dense tensor of real numbers, got {kind}; see .real and .to_dense()")
+
+
+_ADVICE = {
+    **dict.fromkeys(("ndarray", "list", "int", "float", "bool"), "; torch.as_tensor(value) makes one"),
+    "tuple": "; a loss returns (loss, signal): take one of them",
+    "Stream": "; net.run takes a stream",
+}
+"""What to do instead, by the type that was given."""
+
+
+def whole(value: Any, name: str) -> int:
+    """A whole number as Python's own, which is as long as it needs to be, whether it was NumPy's or a tensor.
+
+    Raises: TypeError for what is not a whole number.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
+
+
+def numbers(value: Any, name: str) -> Tensor:
+    """A number or several as a tensor in the default dtype. Raises: TypeError for anything else, such as text."""
+    try:
+        return torch.as_tensor(value, dtype=torch.get_default_dtype())
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be a number, or a list of numbers, got {value!r}") from None
+
+
+def check_number(value: Any, name: str) -> None:
+    """Raises: TypeError for what is not a single real number, such as text or None."""
+    try:
+        isinstance(value, str) or float(value)
+    except (TypeError, ValueError, RuntimeError):
+        is_number = False
+    else:
+        is_number = not isinstance(value, str)
+    if not is_number:
+        raise TypeError(f"{name} must be a number, got {value!r}")
 
 
 def kind_of(value: Any) -> str:

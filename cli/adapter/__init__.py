@@ -3,23 +3,24 @@
 from tracetorch.cli.adapter.composing import (
     GROUPS,
     PRESETS,
+    Bases,
     Composed,
     Template,
     amend,
     compose,
-    conf_dir,
     fill,
     load,
-    options,
     template,
 )
 from tracetorch.cli.adapter.making import function, make
 from tracetorch.cli.adapter.overrides import check_foreign, parse, written
+from tracetorch.cli.adapter.presets import conf_dir, note_of, options
 from tracetorch.cli.adapter.reading import check_plain, portable, read_yaml, restored
 
 __all__ = [
     "GROUPS",
     "PRESETS",
+    "Bases",
     "Composed",
     "Template",
     "amend",
@@ -31,6 +32,7 @@ __all__ = [
     "function",
     "load",
     "make",
+    "note_of",
     "options",
     "parse",
     "portable",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl  # nothing public changes values as Hydra itself does
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
@@ -19,8 +20,10 @@ from yaml import YAMLError
 
 from tracetorch.cli.adapter.foreign import searched
 from tracetorch.cli.adapter.overrides import parse
-from tracetorch.cli.adapter.reading import check_plain, is_plain, read_yaml, to_yaml
+from tracetorch.cli.adapter.presets import conf_dir, name_of, options, places
+from tracetorch.cli.adapter.reading import check_plain, check_unfolded, is_plain, read_yaml, to_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.signatures import is_trusted
 from tracetorch.cli.suggest import has, no_such_key
 
 ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
@@ -37,13 +40,17 @@ class Composed(NamedTuple):
     """A complete config: plain values, all references resolved."""
 
     config: dict[str, Any]
-    experiment: str  # which preset it is
+    experiment: str  # its name; see `name_of`
     choices: Mapping[str, str] = MappingProxyType({})  # the choice from each group, where that is known
 
     @property
     def yaml(self) -> str:
         """What its file holds."""
         return to_yaml(self.config)
+
+
+Bases = dict[tuple[str, ...], tuple[DictConfig, str]]
+"""What choices from the groups compose to, by these choices: for the jobs of a sweep, which share them."""
 
 
 class Template(NamedTuple):
@@ -54,36 +61,21 @@ class Template(NamedTuple):
     choices: Mapping[str, str] = MappingProxyType({})
 
 
-def name_of(parsed: list[Override], choices: Any) -> str:
-    """The name of a run: its preset; if another task was chosen, that task, for it is no longer the preset."""
-    tasks = [str(override.value()) for override in parsed if override.key_or_group == "task"]
-    return tasks[-1] if tasks else str(choices.get("experiment") or choices.get("task"))
-
-
-def conf_dir() -> Path:
-    """Where the YAML files lie: next to `cli/`, in a checkout as in an installed package."""
-    return Path(__file__).parents[2] / "conf"
-
-
-def options(group: str, config_dir: Path | None = None) -> list[str]:
-    """The choices of a config group, by name; see `compose`."""
-    found = (path for folder in _places(config_dir) for path in (folder / group).glob("*.yaml"))
-    return sorted({path.stem for path in found if path.is_file()})
-
-
-def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
+def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases | None = None) -> Composed:
     """Compose the config that these overrides describe.
 
-    Args: config_dir: a folder with further choices; where it has one of the same name, that of `conf/` is taken.
+    Args:
+        config_dir: a folder with further choices; where it has one of the same name, that of `conf/` is taken.
+        bases: what was composed for others, which is not composed again; this call may add to it.
     Raises: UsageError, one sentence, for any override that cannot be composed.
     """
-    config, experiment, choices = _composed(overrides, config_dir)
+    config, experiment, choices = _composed(overrides, config_dir, {} if bases is None else bases)
     return resolve(config, experiment)._replace(choices=choices)
 
 
 def template(overrides: list[str]) -> Template:
     """As `compose`, without following references within the config; what calls a function is called now."""
-    config, experiment, choices = _composed(overrides, None)
+    config, experiment, choices = _composed(overrides, None, {})
     resolved = resolve(config, experiment).config
     unresolved = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     return Template(_without_calls(unresolved, resolved), experiment, choices)
@@ -110,18 +102,21 @@ def _without_calls(node: Any, resolved: Any) -> Any:
     return node if is_plain(node) else resolved
 
 
-def _composed(overrides: list[str], config_dir: Path | None) -> tuple[DictConfig, str, dict[str, str]]:
+def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tuple[DictConfig, str, dict[str, str]]:
     """The config as Hydra composes it, what to call its run, and what is chosen from each group."""
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
     parsed = [parse(override) for override in overrides]
     for override in parsed:
         check_choice(override, config_dir)
+    made = tuple(str(override.input_line) for override in parsed if _is_choice(override, config_dir))
     try:
-        composed = _compose(overrides, config_dir)
-        choices = composed.hydra.runtime.choices
-        experiment = name_of(parsed, choices)
-        config = _without_hydra(composed)
+        if made not in bases:
+            base = _compose(made, config_dir)
+            bases[made] = base, name_of(base.hydra.runtime.choices, config_dir)
+        base, experiment = bases[made]
+        choices, config = base.hydra.runtime.choices, _without_hydra(base)
+        _change(config, [override for override in parsed if not _is_choice(override, config_dir)])
     except MissingConfigException as error:
         raise missing(error, config_dir) from error
     except YAMLError as error:
@@ -165,8 +160,9 @@ def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
 def resolve(config: DictConfig, experiment: str) -> Composed:
     """A config with every reference resolved, once. Raises: UsageError that names the first that leads nowhere.
 
-    A string that the next reader would resolve again is refused.
+    A string that the next reader would resolve again is refused, and so is a config that would unfold.
     """
+    check_unfolded(cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)))
     try:
         for name in {"seed", "device"} & set(config.keys()):
             _ = config[name]  # first, because other values are taken from it and would be blamed
@@ -178,12 +174,20 @@ def resolve(config: DictConfig, experiment: str) -> Composed:
     return Composed(cast(dict[str, Any], plain), experiment)
 
 
-def _places(config_dir: Path | None) -> list[Path]:
-    """Where choices may lie, the first before the second."""
-    return [conf_dir(), *([config_dir] if config_dir else [])]
+def _is_choice(override: Override, config_dir: Path | None) -> bool:
+    """Whether it chooses from a group, as Hydra decides it; any other changes a value of the composed choices."""
+    group = override.key_or_group
+    return not isinstance(override.value(), dict) and any((place / group).is_dir() for place in places(config_dir))
 
 
-def _compose(overrides: list[str], config_dir: Path | None) -> DictConfig:
+def _change(config: DictConfig, changes: list[Override]) -> None:
+    """Change values as Hydra does, one after another. Raises: one of `ERRORS` for a key that does not exist."""
+    OmegaConf.set_struct(config, True)
+    ConfigLoaderImpl._apply_overrides_to_config(changes, config)
+    OmegaConf.set_struct(config, None)
+
+
+def _compose(overrides: Iterable[str], config_dir: Path | None) -> DictConfig:
     further = [f"hydra.searchpath=['{searched(config_dir)}']"] if config_dir else []
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
         return hydra_compose("config", overrides=[*overrides, *further], return_hydra_config=True)
@@ -198,6 +202,8 @@ def check_choice(override: Override, config_dir: Path | None = None) -> None:
     name, line = override.key_or_group, str(override.input_line)
     if name not in GROUPS or override.is_sweep_override():
         return
+    if not override.is_delete() and isinstance(override.value(), dict) and name != "experiment":
+        raise UsageError(_as_file(name, line, cast(dict[str, Any], override.value())))
     if override.is_add():
         value = line.partition("=")[2]
         raise UsageError(f"'{shorten(line)}': there is a choice for {name} already; write {name}={shorten(value)}")
@@ -205,10 +211,22 @@ def check_choice(override: Override, config_dir: Path | None = None) -> None:
         raise UsageError(f"{shorten(line)}: choose by name. There are: {', '.join(options(name, config_dir))}.")
 
 
+def _as_file(group: str, line: str, keys: dict[str, Any]) -> str:
+    """The advice for a part whose keys were typed where a name is wanted: they belong into a file of its own."""
+    target = str(keys.get("_target_", ""))
+    name = target.rpartition(".")[2].lower() or "mine"
+    trust = "" if not target or is_trusted(target) else f" --trust {shorten(target.partition('.')[0])}"
+    typed = f"{group}={shorten(name)} --config-dir FOLDER{trust}"
+    return (
+        f"{shorten(line)}: a {group} is chosen by name; write these keys into FOLDER/{group}/{shorten(name)}.yaml, "
+        f"and type {typed}"
+    )
+
+
 def missing(error: MissingConfigException, config_dir: Path | None = None) -> UsageError:
     """The error for a choice that does not exist: the choices that exist, and a close one."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-    for folder in _places(config_dir):
+    for folder in places(config_dir):
         for path in (folder / group / f"{choice}.{ending}" for ending in ("yaml", "yml")):
             if os.path.lexists(path):  # it exists, but it is not a preset
                 return UsageError(f"{group}={shorten(choice)}: {path} {_unfit(path)}")
@@ -230,24 +248,20 @@ def _unknown(error: Exception, parsed: list[Override], config_dir: Path | None) 
     known = {group: options(group, config_dir) for group in GROUPS}
     chosen = [str(o.input_line) for o in parsed if o.value() in known.get(o.key_or_group, [])]
     try:
-        base = cast(dict[str, Any], OmegaConf.to_container(_without_hydra(_compose(chosen, config_dir))))
+        config = _without_hydra(_compose(chosen, config_dir))
+        base = cast(dict[str, Any], OmegaConf.to_container(config))
     except ERRORS as cause:  # a chosen preset is at fault
         return UsageError(f"{shorten(' '.join(chosen))}: {_first_line(cause.__cause__ or cause)}")
     others = [override for override in parsed if str(override.input_line) not in chosen]
     for override in others:
         if not override.is_add() and not has(base, override.key_or_group):
             return UsageError(no_such_key(override.key_or_group, base, _keys_of))
-    lines = [str(override.input_line) for override in others]
-    sound, wrong = 0, len(lines) + 1  # how many of them compose, and how many do not
-    while wrong - sound > 1:
-        middle = (sound + wrong) // 2
+    for override in others:
         try:
-            _compose([*chosen, *lines[:middle]], config_dir)
-            sound = middle
+            _change(config, [override])
         except ERRORS as cause:
-            error, wrong = cause, middle
-    why = _first_line(error.__cause__ or error)
-    return UsageError(f"{shorten(lines[wrong - 1])}: {why}" if wrong <= len(lines) else why)
+            return UsageError(f"{shorten(str(override.input_line))}: {_first_line(cause.__cause__ or cause)}")
+    return UsageError(_first_line(error.__cause__ or error))
 
 
 def _keys_of(group: str) -> dict[str, list[str]]:

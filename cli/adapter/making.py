@@ -6,6 +6,8 @@ The parts are plain values, and are taken as they are: no string in them is inte
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -15,6 +17,7 @@ from typing import Any
 
 from tracetorch.cli.check import SPECIAL
 from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.runs.failure import named, where
 
 
 def make(node: dict[str, Any], name: str) -> Any:
@@ -24,34 +27,50 @@ def make(node: dict[str, Any], name: str) -> Any:
     Raises: UsageError, now or when that function is called, if a value of this part is invalid.
     """
 
-    def named(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def checked(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"{name}: {_words(error)}") from error
+            raise UsageError(f"{name}: {words_of(error)}") from error
 
     try:
-        made = named(_made, node)
-    except UsageError:
+        made = checked(_made, node)
+    except (UsageError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"{name}: {_words(error)}") from error
-    return partial(named, made) if node.get("_partial_") else made
+    except BaseException as error:  # of a part, which may also call sys.exit
+        raise UsageError(f"{name}: {words_of(error)}{place_of(error)}") from error
+    return partial(checked, made) if node.get("_partial_") else made
 
 
 def function(node: dict[str, Any]) -> Callable[..., Any]:
-    """The function that a part of a config with `_partial_` describes, its arguments filled in; errors are its own."""
+    """The function that a part of a config with `_partial_` describes, its arguments filled in; errors are its own.
+
+    Raises: UsageError if there is no such function, or if it cannot be imported.
+    """
     try:
         made: Callable[..., Any] = _made(node)
-    except (ImportError, ValueError) as error:
-        raise UsageError(f"{node.get('_target_')}: {_words(error)}") from error
+    except (UsageError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise UsageError(f"{node.get('_target_')}: {words_of(error)}") from error
     return made
 
 
-def _words(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
+    """Where in a user's part an error was raised, behind what it says."""
+    place = "" if isinstance(error, ImportError) else where(error, ours=False)
+    return f" in {place}" if place else ""
+
+
+def words_of(error: BaseException) -> str:
+    """What an error of a part says, in one line; for a missing module, where Python looks for it."""
     text = " ".join(str(error).split())
-    says_little = isinstance(error, LookupError | SystemExit) or not text  # such as KeyError: 'subject'
-    return f"{type(error).__name__}: {text}" if says_little else text
+    if isinstance(error, ModuleNotFoundError):
+        searches = {os.path.realpath(place) for place in sys.path}
+        here = "" if os.path.realpath("") in searches else "; the current folder is not searched without PYTHONPATH=."
+        return f"{text}: install it with pip, or name its folder in the variable PYTHONPATH{here}"
+    says_enough = isinstance(error, TypeError | ValueError | RuntimeError | ImportError | OSError) and text
+    return text if says_enough else " ".join(named(error).split())
 
 
 def _made(value: Any) -> Any:

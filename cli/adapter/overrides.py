@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,7 +12,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from tracetorch.cli.adapter.reading import check_plain
-from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.errors import UsageError, quote, shorten
 
 _KEY = re.compile(r"[A-Za-z_][\w./@:-]*", re.ASCII)
 _LONGEST_KEY = 200
@@ -20,6 +21,7 @@ _OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher.", "hydra.sweep
 """How a sweep is launched is up to Hydra's plugins; where its runs go is not."""
 
 
+@lru_cache(maxsize=1024)  # the jobs of a sweep have most of their lines in common
 def parse(line: str, *, sweep: bool = False) -> Override:
     """Read one override, and refuse what no run can take.
 
@@ -32,7 +34,7 @@ def parse(line: str, *, sweep: bool = False) -> Override:
         override = OverridesParser.create().parse_override(line)
     except UnicodeEncodeError as error:
         raise UsageError(f"{shorten(repr(line))} is not UTF-8") from error
-    except HydraException as error:
+    except (HydraException, ValueError) as error:  # the second of a number of more than 4,300 digits
         if not equals:
             raise UsageError(f"'{shorten(line)}' sets nothing: write key=value, such as seed=1") from error
         if sweep and any(not part.strip() for part in value.split(",")):
@@ -45,9 +47,9 @@ def parse(line: str, *, sweep: bool = False) -> Override:
     if len(name) > _LONGEST_KEY:
         raise UsageError(f"there is no key '{shorten(name)}'")
     if name.partition(".")[0] == "sweep" and not sweep:
-        raise UsageError(f"'{shorten(line)}' makes many runs: tracetorch run -m {shorten(line)}")
+        raise UsageError(f"'{shorten(line)}' makes many runs: tracetorch run -m {quote(shorten(line))}")
     if override.is_sweep_override() and not sweep:
-        raise UsageError(f"'{shorten(line)}' is a sweep over several values: tracetorch run -m {shorten(line)}")
+        raise UsageError(f"'{shorten(line)}' is a sweep over several values: tracetorch run -m {quote(shorten(line))}")
     if of_hydra(override) and not (sweep and name.startswith(_OF_SWEEPS)):
         use = "only hydra/launcher, hydra/sweeper and their settings" if sweep else "Hydra's own settings"
         effect = "have an effect on a sweep" if sweep else "have no effect on a run"

@@ -13,8 +13,11 @@ import yaml
 from tracetorch import files
 from tracetorch.cli.errors import UsageError, shorten
 
-_REFERENCE = re.compile(r"\$\{[A-Za-z_.][\w.]*\}", re.ASCII)
+_REFERENCE = re.compile(r"\$\{([A-Za-z_.][\w.]*)\}", re.ASCII)
 """Names another value of the same config; anything else between the braces calls a function."""
+
+_LONGEST_CHAIN = 2 * files.DEEPEST
+"""Bound for references and lists within each other; OmegaConf follows about 50 references."""
 
 _FLOAT = re.compile(
     r"""[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
@@ -172,3 +175,80 @@ def is_plain(value: Any) -> bool:
     if not isinstance(value, str) or "${" not in value:
         return True
     return "\\" not in value and "${" not in _REFERENCE.sub("", value)
+
+
+def check_unfolded(config: dict[str, Any]) -> None:
+    """Check that a config fits into its file once its references are resolved.
+
+    Ten lines of nine references each would unfold to gigabytes. Sizes are added up here, each once; nothing unfolds. A
+    reference that leads nowhere, or to itself, adds nothing: it is refused when it is resolved.
+
+    Args: config: plain values, and references to others of them; see `is_plain`.
+    Raises: UsageError that names the first key that is too large.
+    """
+    _Sizes(config).of((), 0)
+
+
+class _Sizes:
+    """How large the values of a config are with their references resolved. A place is the names that lead there."""
+
+    def __init__(self, config: dict[str, Any]):
+        self._config = config
+        self._known: dict[tuple[str, ...], tuple[int, int]] = {}
+
+    def of(self, place: tuple[str, ...], depth: int) -> tuple[int, int]:
+        """Characters and values in all, and how many lists and references lie within each other.
+
+        Args: depth: how many lead there.
+        """
+        if place in self._known:
+            return self._known[place]
+        self._known[place] = 0, 0  # what refers to itself
+        value = self._at(place)
+        size, inner = 1, []
+        if isinstance(value, dict):
+            size += sum(map(len, value))
+            inner = [(*place, name) for name in value]
+        elif isinstance(value, list):
+            inner = [(*place, str(at)) for at in range(len(value))]
+        else:
+            size += len(_REFERENCE.sub("", str(value)))
+            inner = [_absolute(name, place) for name in _REFERENCE.findall(str(value))]
+        height = 0
+        for other in inner:
+            more, below = self.of(other, depth + 1) if depth < _LONGEST_CHAIN else (0, _LONGEST_CHAIN)
+            size, height = size + more, max(height, below + 1)
+        if depth + height > _LONGEST_CHAIN:
+            raise UsageError(f"{_key(place)}: more than {_LONGEST_CHAIN} lists and references lie within each other")
+        if size > files.MOST_CONFIG_BYTES:
+            most = f"{files.MOST_CONFIG_BYTES:,} characters"
+            raise UsageError(f"{_key(place)} unfolds to more than {most}, its references resolved")
+        self._known[place] = size, height
+        return size, height
+
+    def _at(self, place: tuple[str, ...]) -> Any:
+        """The value at a place; None if there is none."""
+        value: Any = self._config
+        for name in place:
+            if isinstance(value, str) and "${" in value:
+                raise UsageError(
+                    f"${{{_key(place)}}} passes through another reference, {shorten(value)}: name the value itself"
+                )
+            if isinstance(value, dict):
+                value = value.get(name)
+            elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+                value = value[int(name)]
+            else:
+                return None
+        return value
+
+
+def _absolute(name: str, place: tuple[str, ...]) -> tuple[str, ...]:
+    """The place that a reference names: from the top or, after a dot for each level, from where it stands."""
+    names = name.lstrip(".")
+    dots = len(name) - len(names)
+    return (*(place[:-dots] if dots else ()), *names.split("."))
+
+
+def _key(place: tuple[str, ...]) -> str:
+    return shorten(".".join(place) or "the config")

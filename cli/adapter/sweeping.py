@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks  # Hydra's launchers want them, and nothing public makes them
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathElement
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -23,11 +27,16 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from tracetorch.cli.adapter.composing import ERRORS, check_choice, conf_dir
+from tracetorch.cli.adapter.foreign import searched
 from tracetorch.cli.adapter.overrides import of_hydra, parse
+from tracetorch.cli.adapter.presets import options
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 
 _EXTRAS = {"joblib": "parallel", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 """Launchers that are packages of their own, and the extra that brings them."""
+
+_MOST_JOBS = 10_000
+"""Bound for the jobs of a sweep, so that its plan can be read again; see `files.MOST_ELEMENTS`."""
 
 _QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null", "hydra.job.chdir=false")
 
@@ -35,18 +44,49 @@ Work = Callable[[int], Any]
 """What a job does, given its place among those launched."""
 
 
-def split(overrides: list[str]) -> tuple[list[str], list[str]]:
+def split(overrides: list[str], config_dir: Path | None = None) -> tuple[list[str], list[str]]:
     """Overrides of a sweep, into those for its runs and those for Hydra's sweeper and launcher. Raises: UsageError."""
     parsed = [(line, parse(line, sweep=True)) for line in overrides]
     for _, override in parsed:
-        check_choice(override)
+        check_choice(override, config_dir)
     settings = [line for line, override in parsed if of_hydra(override)]
     return [line for line, override in parsed if not of_hydra(override)], settings
 
 
-def expand(overrides: list[str], settings: list[str]) -> list[list[str]]:
+def check_number(sweeps: Iterable[list[str]], config_dir: Path | None = None) -> None:
+    """Check that sweeps, each the overrides of its runs, have no more jobs than a plan can hold; none is made.
+
+    Args: config_dir: a folder with further choices, see `compose`.
+    Raises: UsageError.
+    """
+    count = sum(math.prod(_values(parse(line, sweep=True), config_dir) for line in overrides) for overrides in sweeps)
+    if count > _MOST_JOBS:
+        how_many = f"{count:,}" if count < _MOST_JOBS**2 else f"{_MOST_JOBS**2:,} or more"
+        raise UsageError(f"this sweep has {how_many} jobs, and a sweep can have {_MOST_JOBS:,}: give fewer values")
+
+
+def _values(override: Override, config_dir: Path | None) -> int:
+    """How many values a line of a sweep has, at most."""
+    value = override.value()
+    if isinstance(value, Glob):
+        return len(options(override.key_or_group, config_dir))
+    if isinstance(value, ChoiceSweep):
+        return len(value.list)
+    if not isinstance(value, RangeSweep):
+        return 1
+    try:
+        start, stop, step = (Fraction(number or 0) for number in (value.start, value.stop, value.step))
+        return max(0, math.ceil((stop - start) / step))
+    except ZeroDivisionError:
+        return 0
+    except (OverflowError, ValueError):  # of an infinite number
+        return _MOST_JOBS**2
+
+
+def expand(overrides: list[str], settings: list[str], config_dir: Path | None = None) -> list[list[str]]:
     """The jobs of a sweep in the order of its sweeper, each as the overrides of one run.
 
+    Args: config_dir: a folder with further choices, see `compose`.
     Raises: UsageError if the settings do not fit, or if the sweeper needs results to choose its jobs.
     """
     jobs: list[list[str]] = []
@@ -62,7 +102,7 @@ def expand(overrides: list[str], settings: list[str]) -> list[list[str]]:
 
     with (
         tempfile.TemporaryDirectory(prefix="tracetorch-") as folder,
-        _hydra(settings, Path(folder)) as (config, context),
+        _hydra(settings, Path(folder), config_dir=config_dir) as (config, context),
     ):
         sweeper: Any = Plugins.instance().instantiate_sweeper(config=config, hydra_context=context, task_function=len)
         sweeper.launcher = Recorder()
@@ -157,11 +197,23 @@ class _Task:
 
 
 @contextmanager
-def _hydra(settings: list[str], folder: Path, name: str | None = "config") -> Iterator[tuple[DictConfig, HydraContext]]:
-    """Hydra's own config for a sweep, as `@hydra.main` makes it. Args: name: of the config of its jobs, if any."""
+def _hydra(
+    settings: list[str], folder: Path, name: str | None = "config", config_dir: Path | None = None
+) -> Iterator[tuple[DictConfig, HydraContext]]:
+    """Hydra's own config for a sweep, as `@hydra.main` makes it.
+
+    Args:
+        name: of the config of its jobs, if any.
+        config_dir: a folder whose choices patterns such as glob(*) find as well.
+    """
     where = [f"hydra.sweep.dir={_quoted(str(folder))}", "hydra.sweep.subdir=."]
     with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3", job_name="tracetorch"):
         hydra: Any = GlobalHydra.instance().hydra
+        if config_dir is not None:
+            places = hydra.config_loader.get_search_path()
+            element = SearchPathElement("presets", searched(config_dir))
+            places.get_path().insert(-1, element)  # after ours; the last is Hydra's own
+            hydra.config_loader.repository.initialize_sources(places)
         try:
             config = hydra.compose_config(
                 name, [*settings, *where, *_QUIET], run_mode=RunMode.MULTIRUN, with_log_configuration=False

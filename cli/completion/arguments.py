@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch.cli.completion.offer import Offer
+from tracetorch.files import expanded
 
 Helper = Callable[[Any, Any, str], Iterable[Offer]]
 """Offers words for a parameter, given it, click's context (which knows what has been typed) and the incomplete word."""
@@ -61,7 +62,7 @@ def _folder(context: Any) -> Path | None:
     """The folder of a run that was typed for the DIR of a verb; options name other folders, but for --from."""
     asking = [p for p in context.command.params if p.param_type_name == "argument" or "--from" in p.opts]
     typed = [context.params.get(param.name) for param in asking if _named(param) == "DIR"]
-    return next((Path(folder).expanduser() for folder in typed if isinstance(folder, str | Path)), None)
+    return next((expanded(folder) for folder in typed if isinstance(folder, str | Path)), None)
 
 
 _HELPERS: dict[str, Helper] = {

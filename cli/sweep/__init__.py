@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from tracetorch.cli.adapter import conf_dir
 from tracetorch.cli.adapter.sweeping import change_launcher, launcher_of
-from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, shorten
+from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, quote, shorten
 from tracetorch.cli.folders import check_links
 from tracetorch.cli.sweep.figures import draw_all
 from tracetorch.cli.sweep.job import Worker, tidy
@@ -37,15 +36,19 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
     """
     from tracetorch.runs.folder import RunFolder
     from tracetorch.runs.identity import hash_of
+    from tracetorch.runs.lock import BusyError
 
     planned = plan(typed, config_dir, trust)
     identity = hash_of([job.id for job in planned.jobs])
     try:
         folder = RunFolder.reserve(planned.root, f"{planned.experiment}/sweeps", identity, planned.exactly)
+        lock = folder.take()
+    except BusyError as error:
+        raise UsageError(f"{error}; wait for it, or stop it first") from error
     except FileExistsError as error:
         where = planned.exactly
         is_sweep = planned.exactly is not None and (planned.exactly / FILE).exists()
-        advice = f"to continue it: tracetorch resume {where}" if is_sweep else "name another folder"
+        advice = f"to continue it: tracetorch resume {quote(where)}" if is_sweep else "name another folder"
         raise UsageError(f"{where} exists already; {advice}") from error
     except OSError as error:
         raise UsageError(f"cannot write to {error.filename}: {error.strerror}; choose another output.root") from error
@@ -54,6 +57,8 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
     except OSError as error:
         folder.remove()
         raise UsageError(f"cannot write to {folder.path}: {error.strerror}") from error
+    finally:
+        lock.release()
     return _go(planned, folder.path, planned.jobs, fail_fast)
 
 
@@ -82,12 +87,13 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
             left.append(job)
     if not left:
         draw_all(planned, folder)
-        say(f"all {len(planned.jobs)} jobs of {folder} are completed; to compare them: tracetorch compare {folder}")
+        done = f"all {len(planned.jobs)} jobs of {folder} are completed"
+        say(f"{done}; to compare them: tracetorch compare {quote(folder)}")
         return DONE
     if numbers := queue.left():
         ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
         raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or cancel them: scancel {ids}")
-    if key := changed_since(left):
+    if key := changed_since(planned, left):
         say(f"the presets have changed since the start of the sweep ({key}); it continues with its own config")
     return _go(planned, folder, left, fail_fast)
 
@@ -109,7 +115,7 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
             raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
     before = len(planned.jobs) - len(jobs)
     again = f", {before} already completed" if before else ""
-    say(f"{planned.experiment}: {len(planned.jobs)} jobs{again} → {folder}")
+    say(*planned.notes, f"{planned.experiment}: {len(planned.jobs)} jobs{again} → {folder}")
     names = [job.name for job in jobs]
     queue = Queue(launcher_of(planned.settings), folder.resolve(), names)
     worker = Worker(str(folder.resolve()), planned.seal, tuple(names), Owner(), fail_fast)
@@ -145,7 +151,9 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
         if said.get(job.name) and state.status in ("absent", "killed"):  # a folder on a full disk cannot record it
             states[at] = job, state._replace(status="failed")
     done = sum(state.status == "completed" for _, state in states)
-    table = Table("job", "varies", "status", "result", title_justify="left")
+    table = Table(title_justify="left")
+    for name in ("job", "varies", "status", "result"):
+        table.add_column(name, no_wrap=name in ("job", "status"), overflow="fold")
     table.title = Text(f"{planned.experiment}: {done} of {len(states)} completed")
     ordered = sorted(states, key=lambda pair: _ORDER.index(pair[1].status)) if len(states) > _MOST_ROWS else states
     for job, state in ordered[:_MOST_ROWS]:
@@ -154,16 +162,16 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
         result = f"{found[0]} {found[1]:.4f}" if found else shorten(" ".join(why.split()), 100)
         status = "not run" if state.status == "absent" else state.status
         table.add_row(Text(job.name.partition("_")[0]), Text(job.varies), status, Text(result))
-    screen.print(table)
+    screen.print(table, soft_wrap=not screen.is_terminal)
     if len(ordered) > _MOST_ROWS:
         say(f"and {len(ordered) - _MOST_ROWS} more, in {folder}")
     if ended.trouble:
         complain(f"the launcher stopped: {ended.trouble}", None, False)
     if done and not ended.interrupted:
         draw_all(planned, folder)
-    if _is_older_than_presets(folder / FILE) and (key := changed_since(planned.jobs)):
+    if _is_older_than_presets(folder / FILE) and (key := changed_since(planned, planned.jobs)):
         say(f"the presets were edited during the sweep ({key}); all jobs ran with the config from its start")
-    quoted = shlex.quote(str(folder))
+    quoted = quote(folder)
     if done == len(states):
         say(f"to compare the jobs: tracetorch compare {quoted}")
         return DONE

@@ -46,10 +46,10 @@ class Worker:
         with self.owner.busy(), Ear(sweep, self.owner) as ear:
             try:
                 code, message = _run(folder, sealed(sweep, self.seal)[self.names[at]], ear)
-            except (Exception, SystemExit) as error:
-                code, message = FAILED, str(error) or type(error).__name__
             except KeyboardInterrupt:  # a second signal; a pool that runs other jobs must survive it
                 code, message = INTERRUPTED, ""
+            except BaseException as error:
+                code, message = FAILED, str(error) or type(error).__name__
         if code == INTERRUPTED:
             if self.owner.is_here():
                 raise KeyboardInterrupt

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch import files
-from tracetorch.cli.adapter import Composed, check_foreign, check_plain, compose, portable, restored
-from tracetorch.cli.adapter.sweeping import expand, split
-from tracetorch.cli.check import KEYS, check, check_trusted
-from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.adapter import Bases, Composed, check_foreign, check_plain, compose, note_of, portable, restored
+from tracetorch.cli.adapter.sweeping import check_number, expand, split
+from tracetorch.cli.check import KEYS, check, check_loss, check_trusted
+from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.folders import plain_name
 from tracetorch.cli.sweep.parts import key_of
 from tracetorch.cli.sweep.preset import Figure, figures, unfold
 from tracetorch.cli.terminal import say
 
 FILE = "sweep.json"
-_MANY = 20
+_MANY = 200
 _LONGEST_NAME = 100  # bytes, of 255 that a file system allows
 
 
@@ -53,7 +53,9 @@ class Plan:
     root: Path
     exactly: Path | None
     figures: list[Figure] = field(default_factory=list)  # to be drawn at the end
+    config_dir: str = ""  # a folder with further presets, of which the jobs are composed
     seal: str = ""  # of the file that holds it; none, if it has yet to be written
+    notes: list[str] = field(default_factory=list)  # to show at the start; see `note_of`
 
     def content(self) -> dict[str, Any]:
         """What `sweep.json` holds: of the jobs' configs, first what they have in common, then what each has besides."""
@@ -63,6 +65,7 @@ class Plan:
         return {
             "experiment": self.experiment,
             "typed": self.typed,
+            **({"config_dir": self.config_dir} if self.config_dir else {}),
             "settings": self.settings,
             "config": {name: portable(first[name]) for name in common},
             "jobs": [{**vars(job), "config": _portable_without(common, job.config)} for job in self.jobs],
@@ -75,33 +78,36 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
 
     Args:
         typed: with sweep=NAME, what that preset says is in its place.
-        config_dir: a folder with further presets of sweeps.
+        config_dir: a folder with further presets, of sweeps and of all other groups.
         trust: packages whose parts a preset from elsewhere may name.
     Raises: UsageError that names the job with an invalid config.
     """
     from tracetorch.runs.identity import id_of
 
     preset = unfold(typed, config_dir)
-    if trust and preset.origin is None:
+    if trust and preset.origin is None and config_dir is None:
         raise UsageError(
-            "--trust in a sweep applies to a preset of your own: tracetorch run -m sweep=mine.yaml --trust PACKAGE"
+            "--trust in a sweep applies to presets of your own: sweep=mine.yaml, or those of a --config-dir"
         )
-    parts = [split(one) for one in preset.sweeps]
+    parts = [split(one, config_dir) for one in preset.sweeps]
+    check_number((overrides for overrides, _ in parts), config_dir)
     settings = parts[0][1]  # typed, and so the same for all
     different: dict[frozenset[str], list[str]] = {}
     for overrides, _ in parts:
-        for job in expand(overrides, settings):
+        for job in expand(overrides, settings, config_dir):
             different.setdefault(frozenset(job), job)  # what two parts have in common is run once
     expanded = list(different.values())
     if preset.origin:
         own = set(map(key_of, typed))
         for job in expanded:
             check_foreign((line for line in job if key_of(line) not in own), preset.origin)
-    if len(expanded) > _MANY:  # each takes a fifth of a second
+    if len(expanded) > _MANY:  # each takes some milliseconds
         say(f"checking {len(expanded)} jobs …", error=True)
-    composed = [_compose(job, at, len(expanded)) for at, job in enumerate(expanded)]
-    for made in composed if preset.origin else ():
-        check_trusted(made.config, preset.origin, trust)
+    bases: Bases = {}
+    composed = [_compose(job, at, len(expanded), config_dir, bases) for at, job in enumerate(expanded)]
+    if foreign := preset.origin or config_dir:
+        for made in composed:
+            check_trusted(made.config, foreign, trust)
     varying = _varying(expanded)
     jobs = []
     for at, (job, made) in enumerate(zip(expanded, composed, strict=True)):
@@ -114,8 +120,11 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         raise UsageError("output.root and output.dir apply to the whole sweep: give each a single value")
     root, exactly = outputs.pop()
     experiment = names.pop() if len(names) == 1 else "several"
-    where = Path(exactly).expanduser() if exactly else None
-    return Plan(experiment, typed, settings, jobs, Path(root).expanduser(), where, preset.figures)
+    where = files.expanded(exactly) if exactly else None
+    from_dir = str(config_dir) if config_dir is not None else ""
+    chosen = {(made.choices.get("experiment"), made.choices.get("task")): made.choices for made in composed}
+    notes = [note for choices in chosen.values() if (note := note_of(choices, config_dir))]
+    return Plan(experiment, typed, settings, jobs, files.expanded(root), where, preset.figures, from_dir, notes=notes)
 
 
 def read(folder: Path) -> Plan:
@@ -129,8 +138,9 @@ def read(folder: Path) -> Plan:
         drawn = figures(content.get("figures"), "it")
         experiment = plain_name(content["experiment"])
         typed, settings, seal = content["typed"], content["settings"], hashlib.sha256(text).hexdigest()
-        found = Plan(experiment, typed, settings, jobs, folder, folder, drawn, seal)
-        texts = [*typed, *settings, *(text for job in jobs for text in (job.name, *job.overrides))]
+        from_dir = content.get("config_dir", "")
+        found = Plan(experiment, typed, settings, jobs, folder, folder, drawn, from_dir, seal)
+        texts = [from_dir, *typed, *settings, *(text for job in jobs for text in (job.name, *job.overrides))]
         sound = all(isinstance(text, str) and text.isprintable() for text in (*texts, *(job.varies for job in jobs)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         raise UsageError(f"{path} is broken ({type(error).__name__}): start the sweep again") from error
@@ -159,7 +169,7 @@ def sealed(folder: Path, seal: str) -> dict[str, Job]:
     found = read(folder)
     if found.seal != seal:
         raise UsageError(
-            f"{folder / FILE} was changed while the sweep was running; to continue: tracetorch resume {folder}"
+            f"{folder / FILE} was changed while the sweep was running; to continue: tracetorch resume {quote(folder)}"
         )
     return {job.name: job for job in found.jobs}
 
@@ -174,10 +184,11 @@ def _joined(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return {name: restored(both[name]) for name in (*KEYS, *both) if name in both}
 
 
-def _compose(job: list[str], at: int, count: int) -> Composed:
+def _compose(job: list[str], at: int, count: int, config_dir: Path | None, bases: Bases) -> Composed:
     try:
-        composed = compose(job)
+        composed = compose(job, config_dir, bases)
         check(composed.config)
+        check_loss(composed.config)
     except UsageError as error:
         raise UsageError(f"job {at} of {count} ({shorten(' '.join(job))}): {error}") from error
     return composed

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch.cli.adapter import conf_dir, options, read_yaml, written
+from tracetorch.cli.arguments import with_home
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.sweep.parts import key_of, share_out
+from tracetorch.files import expanded
 
 _CONTENT = ("params", "parts", "figures")
 _NAME = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*", re.ASCII)
@@ -43,10 +45,6 @@ def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
     """
     about = [line for line in typed if key_of(line).partition(".")[0] == "sweep"]
     if not about:
-        if config_dir is not None:
-            raise UsageError(
-                "--config-dir in a sweep is the folder of its preset: add sweep=NAME, or leave out --config-dir"
-            )
         return Preset([typed])
     first, *others = about
     if not first.startswith("sweep="):
@@ -113,14 +111,14 @@ def _params(where: str, given: Any) -> list[str]:
             raise UsageError(
                 f"{where}.{shorten(key)} chooses how runs are launched: type it on the command line instead"
             )
-    return [f"{key}={value if isinstance(value, str) else written(value)}" for key, value in given.items()]
+    return [with_home(f"{key}={value if isinstance(value, str) else written(value)}") for key, value in given.items()]
 
 
 def _path(name: str, config_dir: Path | None) -> Path:
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
     if name.endswith((".yaml", ".yml")) or "/" in name:
-        path = Path(name).expanduser()
+        path = expanded(name)
         if not path.is_file():
             raise UsageError(f"sweep={shorten(name)}: there is no such file")
         return path

@@ -61,7 +61,7 @@ class Owner:
 
     def is_gone(self) -> bool:
         """Whether it has ended, as far as this machine can see."""
-        if self.host != socket.gethostname():
+        if self.host != socket.gethostname() or os.name == "nt":  # there, signal 0 is Ctrl-C
             return False
         try:
             os.kill(self.pid, 0)

@@ -9,33 +9,29 @@ from pathlib import Path
 
 from tracetorch.cli.adapter import GROUPS, check_foreign, compose
 from tracetorch.cli.check import check, check_trusted
-from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.folders import difference
 from tracetorch.cli.sweep.plan import FILE, Job, Plan
 
 _MOST_COMPOSED = 20  # each takes a fifth of a second
 _LAUNCHERS = ("basic", "joblib", "submitit_local", "submitit_slurm")
 _SETTINGS = (
-    *(
-        "n_jobs",
-        "timeout_min",
-        "cpus_per_task",
-        "gpus_per_node",
-        "tasks_per_node",
-        "nodes",
-        "mem_gb",
-        "array_parallelism",
-    ),
-    *(
-        "partition",
-        "account",
-        "qos",
-        "constraint",
-        "max_num_timeout",
-        "signal_delay_s",
-        "cpus_per_gpu",
-        "gpus_per_task",
-    ),
+    "n_jobs",
+    "timeout_min",
+    "cpus_per_task",
+    "gpus_per_node",
+    "tasks_per_node",
+    "nodes",
+    "mem_gb",
+    "array_parallelism",
+    "partition",
+    "account",
+    "qos",
+    "constraint",
+    "max_num_timeout",
+    "signal_delay_s",
+    "cpus_per_gpu",
+    "gpus_per_task",
 )
 """Settings of launchers that say how much, where and how long. Others, such as `setup`, run commands."""
 
@@ -62,7 +58,7 @@ def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Col
             value in _LAUNCHERS if key == "hydra/launcher" else key in [f"hydra.launcher.{name}" for name in _SETTINGS]
         )
         if not known or not _VALUE.fullmatch(value):
-            advice = f"if you trust it, type it: tracetorch resume {folder} '{shorten(line)}'"
+            advice = f"if you trust it, type it: tracetorch resume {quote(folder)} {quote(shorten(line))}"
             raise UsageError(f"{path} sets {shorten(line)!r}, which may run commands; {advice}")
     jobs = [job if job.config else _composed(job, path) for job in plan.jobs]
     for job in jobs:
@@ -85,11 +81,13 @@ def _composed(job: Job, path: Path) -> Job:
     return replace(job, id=id_of(made.config), experiment=made.experiment, config=made.config)
 
 
-def changed_since(jobs: Iterable[Job]) -> str:
+def changed_since(plan: Plan, jobs: Iterable[Job]) -> str:
     """The first key that the presets have changed since a sweep was planned; "" if there is none.
 
-    Of jobs that make the same choices one is composed.
+    Of jobs that make the same choices one is composed; none, if presets of another folder took part.
     """
+    if plan.config_dir:
+        return ""
     by_choice = {tuple(line for line in job.overrides if line.partition("=")[0] in GROUPS): job for job in jobs}
     for job in list(by_choice.values())[:_MOST_COMPOSED]:
         try:

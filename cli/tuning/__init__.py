@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain
+from tracetorch.cli.adapter import note_of
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote
 from tracetorch.cli.terminal import say
-from tracetorch.cli.tuning.place import FILE, Begun, read, reserve
+from tracetorch.cli.tuning.place import FILE, Begun, is_being_begun, read, reserve
 from tracetorch.cli.tuning.ready import Composer, ready
 from tracetorch.cli.tuning.search import read as read_search
 from tracetorch.cli.tuning.search import split
+from tracetorch.files import expanded
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -37,7 +38,7 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
     Returns: the exit code.
     Raises: UsageError, with nothing left on disk.
     """
-    if folder is None or not folder.exists():
+    if folder is None or not folder.exists() or (typed and is_being_begun(folder)):
         try:
             return _begin(typed, trials, folder)
         except FileExistsError:  # another process was quicker
@@ -54,13 +55,15 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
 
 def _begin(typed: list[str], trials: int | None, folder: Path | None) -> int:
     if not typed and folder is not None:
-        raise UsageError(f"there is no study {folder}; to start one: tracetorch tune search=… --study {folder}")
+        raise UsageError(f"there is no study {folder}; to start one: tracetorch tune search=… --study {quote(folder)}")
     about, overrides = split(typed)
     composer = Composer(overrides, None, [])
     search, composed = ready(read_search(about), composer)
-    root = Path(composed.config["output"].get("root", "outputs")).expanduser()
+    root = expanded(composed.config["output"].get("root", "outputs"))
     begun = Begun(composed.experiment, typed, overrides, search, composer.content())
     place = reserve(begun, root, folder)
+    if note := note_of(composed.choices):
+        say(note)
     return _go(begun, composer, int(composed.config["seed"]), place, trials)
 
 
@@ -168,4 +171,4 @@ def _conclude(study: Study, table: Table, folder: Path, interrupted: bool, troub
 
 
 def _goes_on(folder: Path) -> str:
-    return f"to continue: tracetorch tune --study {shlex.quote(str(folder))}"
+    return f"to continue: tracetorch tune --study {quote(folder)}"

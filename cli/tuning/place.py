@@ -10,6 +10,7 @@ from tracetorch import files
 from tracetorch.cli.errors import UsageError, shorten
 from tracetorch.cli.folders import check_links, plain_name
 from tracetorch.cli.tuning.search import Search, made
+from tracetorch.runs.lock import NAME as LOCK
 
 FILE = "study.json"
 _PATIENCE = 5.0  # of a process that joins another, which has made the folder a moment ago
@@ -33,21 +34,27 @@ class Begun(NamedTuple):
 def reserve(begun: Begun, root: Path, exactly: Path | None) -> Path:
     """A new folder for a study, with its file in it.
 
-    Raises: FileExistsError if it is there already; UsageError if nothing can be written.
+    Raises: FileExistsError if another process has begun something in it; UsageError if nothing can be written.
     """
     from tracetorch.runs.folder import RunFolder
     from tracetorch.runs.identity import hash_of
+    from tracetorch.runs.lock import BusyError
 
     content = {**begun._asdict(), "search": begun.search.content()}
     try:
         folder = RunFolder.reserve(root, f"{begun.experiment}/studies", hash_of(content), exactly)
+        lock = folder.take()
         try:
             folder.write_json(FILE, content)
         except OSError:
             folder.remove()
             raise
+        finally:
+            lock.release()
     except FileExistsError:
         raise
+    except BusyError as error:
+        raise FileExistsError(str(error)) from error
     except OSError as error:
         where = shorten(error.filename or "the disk")
         raise UsageError(f"cannot write to {where}: {error.strerror}; choose another --study or output.root") from error
@@ -57,7 +64,7 @@ def reserve(begun: Begun, root: Path, exactly: Path | None) -> Path:
 def read(folder: Path) -> Begun:
     """The study in a folder. Raises: UsageError if there is none, or if its file is broken."""
     path, until = folder / FILE, time.monotonic() + _PATIENCE
-    while _is_being_begun(folder) and time.monotonic() < until:
+    while is_being_begun(folder) and time.monotonic() < until:
         time.sleep(0.05)
     if not path.exists():
         raise UsageError(f"{folder} is not the folder of a study: it has no {FILE}")
@@ -74,9 +81,12 @@ def read(folder: Path) -> Begun:
         raise UsageError(f"{path} is broken: {error}") from error
 
 
-def _is_being_begun(folder: Path) -> bool:
-    """Whether a folder holds nothing yet but, perhaps, what another process is writing there; see `write_whole`."""
+def is_being_begun(folder: Path) -> bool:
+    """Whether a folder holds nothing yet but, perhaps, what another process is writing there; see `write_whole`.
+
+    That process may also have been killed.
+    """
     try:
-        return all(path.name.startswith(f".{FILE}.") for path in folder.iterdir())
+        return all(path.name == LOCK or path.name.startswith(f".{FILE}.") for path in folder.iterdir())
     except OSError:  # it was removed, or is not a folder
         return False

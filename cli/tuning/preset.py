@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import yaml
 
 from tracetorch.cli.adapter import Composed
 from tracetorch.cli.check import PARTS
+from tracetorch.cli.errors import quote
 from tracetorch.files import read_text, write_whole
 
 FOLDER = "presets"
@@ -17,15 +17,22 @@ FOLDER = "presets"
 
 def command(study: Path) -> str:
     """What to type to run the best."""
-    return f"tracetorch run --config-dir {shlex.quote(str(study / FOLDER))} experiment=best"
+    return f"tracetorch run --config-dir {quote(study / FOLDER)} experiment=best"
 
 
 def is_of(study: Path, found: str) -> bool:
     """Whether the preset is that of this trial. Args: found: see `write_preset`."""
+    return best_of(study) == found
+
+
+def best_of(study: Path) -> str:
+    """What is said of the best trial, such as "accuracy 0.9312 in trial 12"; "" if there is none."""
     try:
-        return f"# Best: {found}, of " in read_text(study / FOLDER / "experiment" / "best.yaml")
+        text = read_text(study / FOLDER / "experiment" / "best.yaml")
     except (OSError, ValueError):
-        return False
+        return ""
+    line = next((line for line in text.splitlines() if line.startswith("# Best: ")), "")
+    return line.removeprefix("# Best: ").partition(", of ")[0]
 
 
 def write_preset(study: Path, composed: Composed, found: str) -> None:
@@ -41,7 +48,7 @@ def write_preset(study: Path, composed: Composed, found: str) -> None:
     choices = {name: composed.choices[name] for name in PARTS if name in composed.choices}
     lines = [
         "# @package _global_",
-        f"# Best: {found}, of {shlex.quote(str(study))} ({composed.experiment}).",
+        f"# Best: {found}, of {quote(study)} ({composed.experiment}).",
         f"# Run:       {command(study)}",
         f"# Override:  {command(study)} seed={seed + 1}",
     ]

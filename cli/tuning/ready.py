@@ -18,8 +18,9 @@ from tracetorch.cli.adapter import (
     restored,
     template,
 )
-from tracetorch.cli.check import PARTS, check, check_trusted
-from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.check import PARTS, check, check_loss, check_trusted
+from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
+from tracetorch.cli.execute import described, naming
 from tracetorch.cli.folders import plain_name
 from tracetorch.cli.suggest import has
 from tracetorch.cli.tuning.search import Search
@@ -75,6 +76,8 @@ class Composer:
         composed = fill(base, [line for line in changes if line not in chosen])
         if self._origin is not None:
             check_trusted(composed.config, self._origin, self._trust)
+        else:
+            check_loss(composed.config)
         check(composed.config)
         return composed, [*self._overrides, *changes]
 
@@ -101,7 +104,7 @@ def ready(search: Search, composer: Composer) -> tuple[Search, Composed]:
     composed, _ = composer([])
     if composed.config["output"].get("dir"):
         where = shorten(composed.config["output"]["dir"])
-        raise UsageError(f"output.dir is for one run; the folder of a study is named by --study {where}")
+        raise UsageError(f"output.dir is for one run; the folder of a study is named by --study {quote(where)}")
     for key in search.space:
         _check_key(key)
     whole = {key: _whole(key, search.space, composed, composer) for key in search.space}
@@ -112,7 +115,7 @@ def ready(search: Search, composer: Composer) -> tuple[Search, Composed]:
         for name, changes in _ends(key, search.space)
     }
     task = _rehearse(composed.config, None)
-    known = ("loss", *task.metrics)
+    known = ("loss", *described(task)[0])
     if search.metric not in known:
         hint, there = did_you_mean(search.metric, known), ", ".join(known)
         raise UsageError(
@@ -172,12 +175,17 @@ def _compose(name: str, changes: list[str], composer: Composer) -> Composed:
 
 def _rehearse(config: dict[str, Any], task: Task | None) -> Task:
     """Make the parts: they refuse values that the signatures allow. Args: task: made already, if it is the same."""
-    if task is None:
-        task = make(config["task"], "task")
-        _check_validation(task, config["task"])
-    net = make(config["network"], "network")(task.input_size, task.output_size)
-    make(config["rule"], "rule")(net)
-    make(config["optimizer"], "optimizer")(net.parameters())
+    with naming("task"):
+        if task is None:
+            task = make(config["task"], "task")
+            _check_validation(task, config["task"])
+        sizes = task.input_size, task.output_size
+    with naming("network"):
+        net = make(config["network"], "network")(*sizes)
+    with naming("rule"):
+        make(config["rule"], "rule")(net)
+    with naming("optimizer"):
+        make(config["optimizer"], "optimizer")(net.parameters())
     return task
 
 

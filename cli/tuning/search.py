@@ -10,6 +10,7 @@ from typing import Any
 from tracetorch.cli.adapter import conf_dir, parse, read_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.tuning.space import FIELDS, Parameter, Space, parameter
+from tracetorch.files import expanded
 
 _DEFAULTS = {"metric": "accuracy", "direction": "maximize", "trials": 20, "pruner": "median", "space": {}}
 
@@ -86,7 +87,7 @@ def made(content: Any) -> Search:
 
 def _path(name: str) -> Path:
     if name.endswith((".yaml", ".yml")) or "/" in name:
-        path = Path(name).expanduser()
+        path = expanded(name)
         if not path.is_file():
             raise UsageError(f"search={shorten(name)}: there is no such file")
         return path

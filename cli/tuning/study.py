@@ -51,6 +51,7 @@ class Study:
         self.folder, self.search = folder.resolve(), search  # a relative path in optuna's lock would lead nowhere
         self._distributions = {key: _distribution(one) for key, one in search.space.items()}
         self._worker = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._place = self.folder / WORKERS / self._worker
         self._alone = 0
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
@@ -75,16 +76,25 @@ class Study:
             raise UsageError(f"{folder / JOURNAL} is broken ({why}): begin a new study") from error
 
     def __enter__(self) -> Study:
-        place = self.folder / WORKERS / self._worker
         with self.alone():
-            place.mkdir(parents=True)
-            self._lock = Lock(place)
+            try:
+                self._place.mkdir(parents=True)
+                self._lock = Lock(self._place)
+            except OSError:
+                self._tidy()
+                raise
         return self
 
     def __exit__(self, *error: object) -> None:
         self._lock.release()
+        shutil.rmtree(self._place, ignore_errors=True)  # which needs no lock: that can fail, too, on a broken disk
         with suppress(OSError), self.alone():
-            for place in (self.folder / WORKERS).iterdir():  # killed processes leave theirs
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove the folders of processes that are gone, as far as possible: killed ones leave theirs."""
+        with suppress(OSError):
+            for place in (self.folder / WORKERS).iterdir():
                 if not is_locked(place):
                     shutil.rmtree(place)
             (self.folder / WORKERS).rmdir()  # unless others are at work

@@ -141,7 +141,7 @@ class Disk:
             return
         path = self.path_of(file)
         if flags & _WRITING:
-            self.happens("create", path)
+            self.happens("open" if os.path.lexists(os.fsdecode(file)) else "create", path)
         elif path is not None and Path(os.fsdecode(file)).is_file():
             self.happens("read", path)
 

@@ -59,9 +59,10 @@ def check(stage: Stage, case: Case, seed: object) -> tuple[int, str]:
         reader = chance.choice(READERS)
         if wrong := cases.spoken(tracetorch(*reader, where=place)):
             return kills, f"{'; '.join(moments)}: then {' '.join(reader)}: {wrong}"
-        if kills == 3 or chance.random() < 0.5:
+        following = case.goes_on(place)
+        if not following or kills == 3 or chance.random() < 0.5:
             break
-        words = case.goes_on(place)[-1]  # and this is killed as well
+        words = following[-1]  # and this is killed as well
     for ended in cases.done(case, place) if kills else ():
         if ended.code:
             return kills, f"{'; '.join(moments)}: {ended}"

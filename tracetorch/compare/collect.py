@@ -63,7 +63,7 @@ class LeftOut(NamedTuple):
     why: str
 
 
-def find(folders: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
+def find(folders: Iterable[str | Path]) -> tuple[list[Path], list[LeftOut]]:
     """All folders of runs in and below these, each once, in order; links to other folders are not followed.
 
     Returns: the folders; what looks like one and cannot be read.

@@ -68,7 +68,9 @@ def lower_is_better(metric: str) -> bool:
     return metric.rpartition("_")[2] in ("loss", "error", "seconds", "bytes")
 
 
-def compare(folders: Sequence[Path], *, by: Sequence[str] = (), metric: str | None = None) -> Comparison:
+def compare(
+    folders: Sequence[str | Path] | str | Path, *, by: Sequence[str] = (), metric: str | None = None
+) -> Comparison:
     """Compare the runs in and below some folders.
 
     Args:
@@ -76,7 +78,7 @@ def compare(folders: Sequence[Path], *, by: Sequence[str] = (), metric: str | No
         metric: the number to compare; the task's first, if None.
     Raises: UnknownNameError for a key or a metric that no run has; NothingToCompareError.
     """
-    found, left_out = find(folders)
+    found, left_out = find([folders] if isinstance(folders, str | Path) else folders)
     runs = []
     for folder in found:
         run = read(folder)

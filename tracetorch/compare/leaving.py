@@ -9,7 +9,7 @@ from pathlib import Path
 from tracetorch.runs.aside import WRITING, aside, remove_all_abandoned
 
 
-def leave(folder: Path, make: Callable[[Path], list[Path]]) -> list[Path]:
+def leave(folder: str | Path, make: Callable[[Path], list[Path]]) -> list[Path]:
     """Let files be made in a hidden folder; then they take their places together.
 
     What a killed process left of its own there is removed.
@@ -20,6 +20,7 @@ def leave(folder: Path, make: Callable[[Path], list[Path]]) -> list[Path]:
     Returns: what was written.
     Raises: OSError if something cannot be.
     """
+    folder = Path(folder)
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -27,7 +27,7 @@ MOST_DRAWN = 32
 _OF_SPLIT = {"validation": "validation", "train": "training", "gradient": "probe"}
 
 
-def write(found: Comparison, folder: Path, command: str) -> list[Path]:
+def write(found: Comparison, folder: str | Path, command: str) -> list[Path]:
     """Write all files of a comparison, or none.
 
     Args:

@@ -24,7 +24,7 @@ MOST_DRAWN = 32
 """Lines that a figure can hold; the best, if there are more."""
 
 
-def write(found: Relation, folder: Path) -> list[Path]:
+def write(found: Relation, folder: str | Path) -> list[Path]:
     """Write figure and table, or neither.
 
     Args: folder: made if it does not exist. Files of an earlier one of the same name are replaced.

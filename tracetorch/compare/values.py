@@ -11,6 +11,7 @@ from tracetorch.compare.collect import LeftOut, Run
 from tracetorch.compare.text import plain
 from tracetorch.files import parse_json, read_bytes
 from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.records import LOST
 from tracetorch.runs.state import last_record, metric_of
 
 COURSES = ("validation", "train", "gradient")
@@ -120,7 +121,7 @@ def _first_metric(record: Mapping[str, Any]) -> str | None:
 
 
 def _records(run: Run) -> tuple[list[dict[str, Any]], str]:
-    """The records that are such, and what is wrong with the rest."""
+    """The records that are such, without the marks of gaps, and what is wrong with the rest."""
     try:
         rows = _read(run.folder)
     except FileNotFoundError:
@@ -130,7 +131,8 @@ def _records(run: Run) -> tuple[list[dict[str, Any]], str]:
     except ValueError as error:
         line = str(error).partition(", line ")[2].partition(",")[0]
         return [], f"metrics.jsonl is broken{f' in line {line}' * bool(line)}: no curve"
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("split"), str)], ""
+    split_of = [(row, row.get("split")) for row in rows if isinstance(row, dict)]
+    return [row for row, split in split_of if isinstance(split, str) and split != LOST], ""
 
 
 def _read(folder: Path) -> list[Any]:

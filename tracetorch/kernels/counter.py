@@ -17,11 +17,12 @@ Source: the 64-bit finaliser is that of SplitMix64, Steele, Lea and Flood (2014)
 
 from __future__ import annotations
 
-import operator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from tracetorch.modes import whole
 
 BITS = 24
 TAIL_BITS = 16
@@ -95,17 +96,6 @@ def mix_seed(*parts: int) -> int:
     for part in parts:
         mixed = _mix64_int((mixed * 0x9E3779B97F4A7C15 + whole(part, "seed") + 0x632BE59BD9B4E019) & _MASK64)
     return mixed
-
-
-def whole(value: Any, name: str) -> int:
-    """A whole number as Python's own, which is as long as it needs to be, whether it was NumPy's or a tensor.
-
-    Raises: TypeError for what is not a whole number.
-    """
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
 
 
 def _mix32(count: Tensor, start: Tensor, key: Tensor) -> Tensor:

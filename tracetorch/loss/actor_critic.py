@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from tracetorch.loss.exploration import Exploration
-from tracetorch.loss.policy import check_reward, log_of, score_of
+from tracetorch.loss.policy import check_choice, check_ends, check_reward, log_of, score_of
+from tracetorch.modes import check_number, check_tensor
 
 
 class ActorCritic:
@@ -49,6 +50,8 @@ class ActorCritic:
         entropy: float = 0.02,
         uniform: float = 0.0,
     ):
+        for name, value in {"discount": discount, "unit": unit, "critic": critic}.items():
+            check_number(value, name)
         if not 0 <= discount <= 1:
             raise ValueError(f"discount must lie between 0 and 1, got {discount:g}")
         if not unit > 0:
@@ -61,6 +64,7 @@ class ActorCritic:
 
     def policy(self, output: Tensor) -> Tensor:
         """The distribution from which an action is to be drawn, (batch, actions)."""
+        check_tensor(output, "the output")
         return torch.softmax(output[:, :-1], dim=-1)
 
     def value(self, output: Tensor) -> Tensor:
@@ -75,6 +79,7 @@ class ActorCritic:
             output: of the network, any real numbers, (batch, actions + 1), such as `LI` gives.
             action: whole numbers, (batch,).
         """
+        check_choice(output, action)
         p, critic = self.policy(output), output.new_full((len(output), 1), self.critic)
         self.score = torch.cat([score_of(p, action, "logits"), critic], dim=1)
         self._worth, bonus = self.explore(p, "logits")
@@ -93,6 +98,11 @@ class ActorCritic:
         if not len(self._value):
             raise RuntimeError("no action was observed: call loss.observe(output, action) before the reward")
         check_reward(reward, len(self._value))
+        check_ends(terminated, len(reward), "terminated")
+        check_tensor(upcoming, "upcoming")
+        if upcoming.shape != self.score.shape:
+            shapes = f"{tuple(self.score.shape)}, got {tuple(upcoming.shape)}"
+            raise ValueError(f"upcoming must have the shape of the output that was observed, {shapes}")
         to_come = self.value(upcoming).masked_fill(terminated, 0)
         error = reward.to(to_come) + self.discount * to_come - self._value
         self.modulation = -error / len(error)

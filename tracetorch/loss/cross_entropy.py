@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.loss.target import as_distribution
+from tracetorch.modes import check_number
 
 
 def cross_entropy(output: Tensor, target: Tensor, *, floor: float = 1e-3) -> tuple[Tensor, Tensor]:
@@ -21,6 +22,7 @@ def cross_entropy(output: Tensor, target: Tensor, *, floor: float = 1e-3) -> tup
     Raises: ValueError for outputs below 0, which are no probabilities, or a floor outside (0, 1).
     Gradient: exact.
     """
+    check_number(floor, "floor")
     if not 0 < floor < 1:
         raise ValueError(f"floor must lie between 0 and 1 (both excluded), got {floor:g}")
     q = as_distribution(target, output)

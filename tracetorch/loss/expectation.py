@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from tracetorch.modes import check_number
 
 
 class Expectation:
@@ -58,7 +60,10 @@ class Expectation:
 
 def scales(name: str, decays: float | Sequence[float]) -> Tensor:
     """One or several decays in [0, 1), as a tensor. Raises: ValueError that names what they are."""
-    values = torch.tensor([decays] if isinstance(decays, int | float) else list(decays), dtype=torch.float64)
+    listed = list(decays) if isinstance(decays, Iterable) and not isinstance(decays, str) else [decays]
+    for decay in listed:
+        check_number(decay, name)
+    values = torch.tensor(listed, dtype=torch.float64)
     if not bool(((values >= 0) & (values < 1)).all()):
         raise ValueError(f"{name}: each decay must be at least 0 and below 1, got {values.tolist()}")
     return values

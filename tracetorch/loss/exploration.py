@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.loss.policy import entropy_of, evenness_of
+from tracetorch.modes import check_number
 
 
 class Exploration:
@@ -27,6 +28,8 @@ class Exploration:
     """
 
     def __init__(self, entropy: float, uniform: float):
+        check_number(entropy, "entropy")
+        check_number(uniform, "uniform")
         if not (0 <= entropy < math.inf and 0 <= uniform < math.inf):
             raise ValueError(f"entropy and uniform must be at least 0 and finite, got {entropy:g} and {uniform:g}")
         self.entropy, self.uniform = entropy, uniform

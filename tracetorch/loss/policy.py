@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.loss.target import as_distribution
+from tracetorch.modes import check_tensor
 
 At = Literal["output", "logits"]
 _FLOOR = 1e-3  # what keeps a score at the output finite, as in `cross_entropy`
@@ -53,11 +54,31 @@ def check_at(at: str) -> None:
 
 
 def check_reward(reward: Tensor, count: int) -> None:
-    """Raises: ValueError unless there is a finite reward for each sample."""
+    """Raises: TypeError, ValueError unless there is a finite reward for each sample."""
+    check_tensor(reward, "the reward")
     if reward.shape != (count,) or not bool(torch.isfinite(reward).all()):
         raise ValueError(
             f"a reward must be a finite number for each of {count} samples, got {reward} of shape {(*reward.shape,)}"
         )
+
+
+def check_ends(over: Tensor, count: int, name: str) -> None:
+    """Raises: TypeError, ValueError unless it says of each sample whether an episode ends."""
+    check_tensor(over, name)
+    if over.dtype != torch.bool or over.shape != (count,):
+        got = f"{over.dtype} of shape {tuple(over.shape)}"
+        raise ValueError(f"{name} must be torch.bool of shape ({count},), got {got}")
+
+
+def check_choice(output: Tensor, action: Tensor) -> None:
+    """Raises: TypeError, ValueError unless an action, a whole number, was taken for each row of the output."""
+    check_tensor(output, "the output")
+    check_tensor(action, "the action")
+    if output.ndim != 2:
+        raise ValueError(f"the output must have the shape (batch, outputs), got {tuple(output.shape)}")
+    if action.shape != output.shape[:1] or action.is_floating_point():
+        got = f"{action.dtype} of shape {tuple(action.shape)}"
+        raise ValueError(f"the action must be whole numbers of shape ({len(output)},), got {got}")
 
 
 def log_of(probabilities: Tensor, action: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tracetorch.loss.expectation import Expectation, scales
 from tracetorch.loss.exploration import Exploration
-from tracetorch.loss.policy import check_at, check_reward, log_of, score_of
+from tracetorch.loss.policy import check_at, check_choice, check_ends, check_reward, log_of, score_of
+from tracetorch.modes import check_number, check_tensor, numbers
 
 
 class Reflect:
@@ -69,13 +70,14 @@ class Reflect:
         at: Literal["logits", "output"] = "logits",
     ):
         check_at(at)
+        check_number(mixture_rate, "mixture_rate")
         if not 0 <= mixture_rate < math.inf:
             raise ValueError(f"mixture_rate must be at least 0 and finite, got {mixture_rate:g}")
         self.at, self.mixture_rate, self.explore = at, mixture_rate, Exploration(entropy, uniform)
         self.expect = Expectation(baseline, per_sample=per_sample, rate=mixture_rate)
         self._decays = scales("decay", decay)
         count = len(self._decays)
-        weights = torch.full((count,), 1 / max(1, count)) if mixture is None else torch.tensor(list(mixture))
+        weights = torch.full((count,), 1 / max(1, count)) if mixture is None else numbers(mixture, "mixture").view(-1)
         if len(weights) != count or not count or not bool((weights > 0).all()):
             raise ValueError(f"mixture needs a weight above 0 for each of {count} decays, got {mixture}")
         self._sum, self._raw = weights.sum(), weights.log()
@@ -96,6 +98,7 @@ class Reflect:
 
         Raises: ValueError if it is none.
         """
+        check_tensor(output, "the output")
         if bool((output < 0).any()):
             lowest = float(output.min())
             raise ValueError(
@@ -111,6 +114,7 @@ class Reflect:
             output: p, from which the action was drawn, (batch, actions); a mean over steps is such, too.
             action: whole numbers, (batch,).
         """
+        check_choice(output, action)
         self.score = score_of(output, action, self.at)
         self._worth, self.bonus = self.explore(output, self.at)
         if not len(self._scores):
@@ -136,6 +140,8 @@ class Reflect:
         if not len(self._scores):
             raise RuntimeError("no action was observed: call reflect.observe(output, action) before reflect(reward)")
         check_reward(reward, len(self._worth))
+        if over is not None:
+            check_ends(over, len(reward), "over")
         reward = reward.to(self._scores)
         self.modulation = -(reward - self.expect(reward)) / len(reward)
         weights = self.mixture.to(reward)

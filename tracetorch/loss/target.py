@@ -13,8 +13,11 @@ def as_distribution(target: Tensor, output: Tensor) -> Tensor:
 
     Raises: TypeError for what is not a tensor; ValueError for any other shape, or an index that names no output.
     """
-    check_tensor(output, "a loss")
-    check_tensor(target, "a loss")
+    check_tensor(output, "the output that a loss judges")
+    check_tensor(target, "the target of a loss")
+    if not output.is_floating_point() or not output.ndim:
+        shape = tuple(output.shape)
+        raise ValueError(f"a loss judges real numbers of shape (batch, outputs), got {output.dtype} of shape {shape}")
     if target.shape == output.shape and target.is_floating_point():
         return target.to(output)
     if target.shape != output.shape[:-1] or target.is_floating_point():
@@ -26,4 +29,4 @@ def as_distribution(target: Tensor, output: Tensor) -> Tensor:
     low, high = (int(end) for end in target.aminmax()) if target.numel() else (0, 0)
     if not 0 <= low <= high < output.shape[-1]:
         raise ValueError(f"targets name outputs 0 to {output.shape[-1] - 1}, got {low} to {high}")
-    return torch.zeros_like(output).scatter_(-1, target.long().unsqueeze(-1), 1.0)
+    return torch.zeros_like(output).scatter_(-1, target.to(output.device, torch.int64).unsqueeze(-1), 1.0)

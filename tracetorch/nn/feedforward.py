@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+
+from torch.nn import Module
 
 from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.sequential import Sequential
@@ -28,6 +30,11 @@ def feedforward(
         >>> feedforward(784, 10, hidden=[256], neuron=tt.nn.LIF, readout=tt.nn.LIS)[0]
         LIF(784, 256)
     """
+    if isinstance(hidden, str) or not isinstance(hidden, Iterable):
+        raise TypeError(f"hidden is a list of sizes, such as [256], got {hidden!r}")
+    for name, make in {"neuron": neuron, "readout": readout}.items():
+        if not callable(make) or isinstance(make, Module):
+            raise TypeError(f"{name} makes a layer from its sizes, such as tracetorch.nn.LIF, got {make!r}")
     sizes = [in_features, *hidden]
     layers = [neuron(below, above) for below, above in pairwise(sizes)]
     return Sequential(*layers, readout(sizes[-1], out_features))

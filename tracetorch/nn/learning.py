@@ -11,7 +11,7 @@ from torch.nn import Parameter
 from torch.nn.functional import linear
 
 from tracetorch import functional as F
-from tracetorch.modes import unaffected
+from tracetorch.modes import check_tensor, unaffected
 from tracetorch.nn import bank
 from tracetorch.nn.gradients import gradients
 
@@ -165,7 +165,11 @@ def average_current(layer: TraceLayer, average: Tensor) -> Tensor:
 
 
 def _check_signal(layer: TraceLayer, signal: Tensor, batch: int, above: TraceLayer | None) -> None:
+    check_tensor(signal, f"the signal for {layer}")
     wanted = (batch, layer.out_features)
     several = signal.ndim == 3 and above is not None and len(above.bank) == len(signal)
     if tuple(signal.shape[1:] if several else signal.shape) != wanted:
         raise ValueError(f"{layer} expects a signal of shape {wanted}, got {tuple(signal.shape)}")
+    if signal.device != layer.weight.device:
+        where = f"{layer} is on {layer.weight.device}, and its signal on {signal.device}"
+        raise ValueError(f"{where}: move one of them with .to")

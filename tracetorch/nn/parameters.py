@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 
 from tracetorch import constrain
+from tracetorch.modes import numbers, whole
 
 Values = float | Sequence[float] | Tensor
 
@@ -47,12 +48,17 @@ class LayerParameters(Module):
         bank: Sequence[float] = (),
     ):
         super().__init__()
+        in_features, out_features = whole(in_features, "in_features"), whole(out_features, "out_features")
         if in_features < 1 or out_features < 1:
             raise ValueError(f"a layer needs at least 1 input and 1 neuron, got {in_features} and {out_features}")
         if isinstance(trace_decay, str) and trace_decay != "membrane":
             raise ValueError(f'trace_decay must be a number, one for each input, or "membrane", got {trace_decay!r}')
         if decay_gradient not in DECAY_GRADIENTS:
             raise ValueError(f"decay_gradient must be one of {', '.join(DECAY_GRADIENTS)}, got {decay_gradient!r}")
+        if not isinstance(bias, bool):
+            raise TypeError(f"bias must be True or False, got {bias!r}")
+        if not isinstance(learn, Iterable):
+            raise TypeError(f"learn is a list of parameters, such as ['weight'] or [], got {learn!r}")
         self.in_features, self.out_features, self.decay_gradient = in_features, out_features, decay_gradient
         self._learn = (learn,) if isinstance(learn, str) else tuple(learn)
         bound = 1 / math.sqrt(in_features)
@@ -60,7 +66,7 @@ class LayerParameters(Module):
         self._store("weight", weight)
         self._store("bias", torch.zeros(out_features) if bias else None)
         if isinstance(trace_decay, str):
-            decay = torch.as_tensor(decay, dtype=torch.get_default_dtype())
+            decay = numbers(decay, "decay")
             self.groups = self._count_groups(decay)
             self._store("raw_trace_decay", None)
         else:
@@ -146,7 +152,7 @@ class LayerParameters(Module):
             raise ValueError("learn: a tied trace_decay follows the membrane's; give trace_decay a number to learn it")
 
     def _check_bank(self, bank: Sequence[float]) -> Tensor:
-        if isinstance(bank, str | int | float) or any(isinstance(decay, str) for decay in bank):
+        if isinstance(bank, str) or not isinstance(bank, Iterable) or any(isinstance(decay, str) for decay in bank):
             raise ValueError(f"bank is a list of decays, such as [0.97], got {bank!r}")
         decays = torch.tensor(sorted(bank), dtype=torch.get_default_dtype())
         if not bool(((decays > 0) & (decays < 1)).all()) or len(decays.unique()) < len(decays):
@@ -154,7 +160,7 @@ class LayerParameters(Module):
         return decays
 
     def _per(self, name: str, value: Values, count: int) -> Tensor:
-        tensor = torch.as_tensor(value, dtype=torch.get_default_dtype())
+        tensor = numbers(value, name)
         if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) != count):
             raise ValueError(f"{name} must be a number or {count} of them, got shape {tuple(tensor.shape)}")
         return tensor

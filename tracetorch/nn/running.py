@@ -11,7 +11,7 @@ from torch import Tensor
 from tracetorch import device as devices
 from tracetorch.encode import Stream
 from tracetorch.kernels import Draws, Sink
-from tracetorch.modes import check_tensor, unaffected
+from tracetorch.modes import check_tensor, unaffected, whole
 from tracetorch.nn.hooks import advance_with_hooks
 
 if TYPE_CHECKING:
@@ -97,6 +97,6 @@ def as_stream(xs: Tensor | Stream, reduce: str | None, window: int | None) -> St
         xs = Stream(lambda start, stop: tensor[start:stop], len(tensor), (tensor.shape[1], tensor.shape[2]))
     if reduce not in (None, "mean"):
         raise ValueError(f'reduce must be None (all outputs) or "mean", got {reduce!r}')
-    if window is not None and (reduce is None or not 1 <= window <= xs.steps):
+    if window is not None and (reduce is None or not 1 <= whole(window, "window") <= xs.steps):
         raise ValueError(f'window={window} needs reduce="mean" and lies between 1 and the {xs.steps} steps of xs')
     return xs

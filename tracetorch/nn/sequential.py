@@ -22,6 +22,7 @@ from tracetorch.nn.layer import TraceLayer
 from tracetorch.nn.learning import At, Gradients, local_gradients
 from tracetorch.nn.passing import pass_up
 from tracetorch.nn.running import run_chunks, source_of
+from tracetorch.nn.state import check_saved
 
 
 class Sequential(Module):
@@ -42,11 +43,7 @@ class Sequential(Module):
         if not layers:
             raise ValueError("a network needs at least one layer")
         for layer in layers:
-            if not isinstance(layer, TraceLayer):
-                raise TypeError(
-                    f"tt.nn.Sequential takes layers of tt.nn, got {kind_of(layer)}; torch.nn.Sequential joins a "
-                    "network with modules of any kind"
-                )
+            _check_layer(layer)
         twice = [layer for at, layer in enumerate(layers) if any(layer is other for other in layers[:at])]
         if twice:
             raise ValueError(f"{twice[0]} is in the network twice: it has one state, and would count each step twice")
@@ -119,6 +116,7 @@ class Sequential(Module):
         Hooks: forward hooks and pre-hooks of the network and of its layers are called once a chunk, with input and
             output of all its steps, (time, batch, features). What they return takes the place of these, except where
             `EProp` and `OTTT` run a stretch again to learn from it: they call none. `BPTT` takes all for one chunk.
+            Backward hooks of the network and of its layers, and torch's global forward hooks, are not called by it.
         """
         run = partial(run_chunks, self, self, xs, reduce=reduce, window=window, chunk=chunk)
         return with_gradient(self, run, source_of(xs))
@@ -131,6 +129,7 @@ class Sequential(Module):
             at: "logits" if it is dL/d that of which this is the softmax: then its derivative is not applied again.
             below: whether anything below the network is to learn.
         Returns: dL/d average input of the network, (batch, in_features): the signal for what lies below it, if asked.
+        Hooks: autograd takes no part, so backward hooks of the network and of its layers are not called.
         """
         found, told = self.local_gradients(signal, at=at, below=below)
         accumulate(found)
@@ -161,6 +160,7 @@ class Sequential(Module):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take up what `save_state` gave. Raises: ValueError if it belongs to another network."""
+        check_saved(state)
         known = {str(at) for at in range(len(self))}
         strangers = {name for name in state if name.split(".")[0] not in known}
         if strangers:
@@ -189,3 +189,18 @@ class Sequential(Module):
         if isinstance(at, slice):
             return Sequential(*self.chain[at])
         return cast("TraceLayer", self.layers[at])
+
+
+def _check_layer(layer: object) -> None:
+    """Raises: TypeError, with what to write instead, for what is not a layer."""
+    if isinstance(layer, TraceLayer):
+        return
+    if isinstance(layer, type) and issubclass(layer, TraceLayer):
+        advice = f"make a layer of it: {layer.__name__}(inputs, neurons)"
+    elif isinstance(layer, list | tuple | Sequential):
+        advice = "unpack it: Sequential(*layers)"
+    elif isinstance(layer, Module):
+        advice = "torch.nn.Sequential joins a network with modules of any kind"
+    else:
+        advice = "a layer is made by tracetorch.nn, such as LIF(784, 256)"
+    raise TypeError(f"a network is made of layers of tt.nn, got {kind_of(layer)}; {advice}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tracetorch.kernels import Trace
-from tracetorch.modes import unaffected
+from tracetorch.modes import check_tensor, unaffected
 from tracetorch.nn.parameters import LayerParameters
 
 
@@ -68,6 +69,7 @@ class LayerState(LayerParameters):
         self.__dict__.update(values)
 
     def _forget(self, lanes: Tensor) -> None:
+        check_tensor(lanes, "lanes")
         if self._state is None:
             return
         batch = self._state.steps.shape[0]
@@ -87,6 +89,7 @@ class LayerState(LayerParameters):
     @unaffected
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take up a state that `save_state` gave. Raises: ValueError if it is not one of this layer's."""
+        check_saved(state)
         if not state:
             self.state = None
             return
@@ -138,6 +141,8 @@ class LayerState(LayerParameters):
         """Raises: ValueError unless these are what the layer keeps, in the shapes in which it does."""
         if set(state) != set(self.state_type._fields):
             raise ValueError(f"{self} keeps {', '.join(self.state_type._fields)}, got {', '.join(state)}")
+        for name, value in state.items():
+            check_tensor(value, name)
         wanted = self._initial_state(state["steps"].shape[0])
         for name, value in state.items():
             shape = tuple(getattr(wanted, name).shape)
@@ -150,6 +155,12 @@ class LayerState(LayerParameters):
         shapes |= {"trace": trace, "second": (self.seconds, batch, self.in_features)}
         state = self.state_type(**{name: self.weight.new_zeros(shape) for name, shape in shapes.items()})
         return state._replace(steps=torch.zeros(batch, 1, dtype=torch.int64, device=self.weight.device))
+
+
+def check_saved(state: Any) -> None:
+    """Raises: TypeError for what `save_state` never gives."""
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise TypeError(f"load_state takes what save_state gave, tensors by name, got {type(state).__name__}")
 
 
 def _copy(value: Tensor) -> Tensor:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
-from tracetorch.kernels.counter import whole
-from tracetorch.modes import unaffected
+from tracetorch.modes import unaffected, whole
 from tracetorch.nn import Sequential, TraceLayer
 from tracetorch.nn.gradients import whole_gradients
 from tracetorch.nn.learning import At

@@ -18,14 +18,20 @@ from torch import Tensor
 
 from tracetorch.files import read_json, sync_folder, write_whole
 from tracetorch.nn import Sequential
+from tracetorch.printable import printable
 from tracetorch.runs.stored import read_stored
 
 
-def save_checkpoint(path: Path, net: Sequential, optimizer: torch.optim.Optimizer, **counters: Any) -> None:
+class DamagedError(ValueError):
+    """A checkpoint whose content is not what was written."""
+
+
+def save_checkpoint(path: str | Path, net: Sequential, optimizer: torch.optim.Optimizer, **counters: Any) -> None:
     """Write weights, states, optimizer, torch's random numbers and counters, whole, with a checksum over all of it.
 
     Args: counters: plain values and tensors, such as update=120; data and spikes are functions of them and the seed.
     """
+    path = Path(path)
     content = {
         "net": net.state_dict(),
         "state": net.save_state(),
@@ -41,45 +47,86 @@ def save_checkpoint(path: Path, net: Sequential, optimizer: torch.optim.Optimize
     write_whole(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path, net: Sequential, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
+def load_checkpoint(
+    path: str | Path, net: Sequential, optimizer: torch.optim.Optimizer | None = None
+) -> dict[str, Any]:
     """Put a checkpoint's weights and states into a network; its optimizer's state into an optimizer, if there is one.
 
     Returns: the rest of it, such as {"update": 120, "random": …}.
-    Raises: FileNotFoundError, ValueError as `read_checkpoint`; ValueError, one sentence, if it is of another network or
-        its weights are not finite.
+    Raises: FileNotFoundError, ValueError as `read_checkpoint`; ValueError, one sentence, if it is of another network,
+        or if its weights or, with an optimizer, what that goes on from, are not finite or of another kind.
     """
     content = read_checkpoint(path)
     try:
         wrong = _first_not_finite(net, content["net"], content["state"])
+        settled = content.pop("optimizer")
+        if optimizer is not None and not wrong:
+            parts = {name: part for name, part in content.get("parts", {}).items() if name != "task"}  # NaN may be data
+            wrong = _first_nan("optimizer", settled) or _first_nan("parts", parts)
         if not wrong:
             net.load_state_dict(content.pop("net"))
             net.load_state(content.pop("state"))
-            settled = content.pop("optimizer")
-            if optimizer is not None:
-                optimizer.load_state_dict(settled)
+        if optimizer is not None and not wrong:
+            wrong = _load_optimizer(optimizer, settled)
     except Exception as error:
         raise ValueError(f"{path} belongs to another network or optimizer ({type(error).__name__})") from error
     if wrong:
-        raise ValueError(f"{path} cannot be used: {wrong} is not finite in it")
+        raise ValueError(f"{path} cannot be used: {wrong}")
     return content
 
 
 def _first_not_finite(net: Sequential, weights: Mapping[str, Tensor], states: Mapping[str, Tensor]) -> str:
-    """The name of a weight that is not finite, though that of the network before is; or of a state that is NaN."""
+    """Which weight is not finite, though that of the network before is; or which state is NaN. "" if there is none."""
     own = net.state_dict()
     for name, value in weights.items():
         if not bool(torch.isfinite(value).all()) and (name not in own or bool(torch.isfinite(own[name]).all())):
-            return name
-    return next((f"the state {name}" for name, value in states.items() if bool(torch.isnan(value).any())), "")
+            return f"{name} is not finite in it"
+    return _first_nan("state", states)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def _first_nan(name: str, value: Any) -> str:
+    """Which of the tensors in a value holds NaN. "" if there is none. Args: name: of the value."""
+    if isinstance(value, Tensor):
+        return f"{name} is not finite in it" if bool(torch.isnan(value).any()) else ""
+    if isinstance(value, list | tuple):
+        value = dict(enumerate(value))
+    inner = value.items() if isinstance(value, Mapping) else ()
+    return next((found for key, one in inner if (found := _first_nan(f"{name}.{key}", one))), "")
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, settled: dict[str, Any]) -> str:
+    """Put a state into an optimizer, which itself checks little of it. Returns: which setting does not fit, if any."""
+    before = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(settled)
+    for own, found in zip(before, optimizer.param_groups, strict=True):
+        for name, value in own.items():
+            if value is not None and _kind(found.get(name)) != _kind(value):
+                shown = printable(repr(found.get(name)), 40)
+                return f"the optimizer's {name} is {shown} in it, which is not of the kind of {value!r}"
+    return ""
+
+
+def _kind(value: Any) -> str:
+    """What sort of setting it is. A tensor of one number is a number; NaN is not."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_kind, value))}]"
+    if isinstance(value, bool) or value is None:
+        return "switch"
+    if isinstance(value, int | float):
+        return "NaN" if math.isnan(value) else "number"
+    return type(value).__name__
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """All that a checkpoint holds, on the CPU, checked: its checksum, its run, the type of what counts.
 
     Memory: a small multiple of the file's size, whatever the file says.
     Raises: FileNotFoundError if there is none; ValueError, one sentence, if it is broken, cannot be read, or is that of
         another run than the folder that it lies in.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     try:
@@ -89,26 +136,30 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # what the parsers of a foreign file raise is of no use to the user as it is
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a place before the file's beginning
             raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-        raise ValueError(f"{path} is damaged ({type(error).__name__})") from error
+        raise DamagedError(f"{path} is damaged ({type(error).__name__})") from error
     if not whole:
-        raise ValueError(f"{path} is damaged: its content is not what was written")
+        raise DamagedError(f"{path} is damaged: its content is not what was written")
     for name, (fits, meaning) in _COUNTERS.items():
         if name in content and not fits(content[name]):
-            raise ValueError(f"{path} is damaged: {name!r} is not {meaning}")
-    run_id, own = content.get("run_id"), _run_beside(path)
-    if run_id is not None and own is not None and run_id != own:
-        raise ValueError(f"{path} is the checkpoint of another run than {path.parent.parent}")
+            raise DamagedError(f"{path} is damaged: {name!r} is not {meaning}")
+    _check_run(path, content.get("run_id"))
     return content
 
 
-def _run_beside(path: Path) -> str | None:
-    """The run in whose folder a checkpoint lies. None if it lies elsewhere, or run.json does not say."""
+def _check_run(path: Path, run_id: str | None) -> None:
+    """A checkpoint in the folder of a run is that of the run, as far as both say. Raises: ValueError if it is not.
+
+    Older versions wrote no id: a run of theirs has none in run.json, or has it since it was resumed.
+    """
     try:
         facts = read_json(path.parent.parent / "run.json")
     except (OSError, ValueError):
-        return None
-    found = facts.get("run_id") if isinstance(facts, dict) else None
-    return found if isinstance(found, str) else None
+        return
+    own = facts.get("run_id") if isinstance(facts, dict) else None
+    if not isinstance(own, str) or run_id == own or (run_id is None and facts.get("resumed")):
+        return
+    why = " (it has no run_id)" if run_id is None else ""
+    raise ValueError(f"{path} is the checkpoint of another run than {path.parent.parent}{why}")
 
 
 def _is_count(value: Any) -> bool:

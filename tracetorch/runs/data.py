@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tracetorch.files import MOST_DATA_BYTES, open_regular
+from tracetorch.files import MOST_DATA_BYTES, expanded, find_idx, open_regular
 
 READERS = {"MNIST": "source", "SequentialMNIST": "source"}
 """Tasks of traceTorch that read files, and the argument that names the folder."""
@@ -36,17 +36,16 @@ def content_hash(source: str) -> str | None:
     """A short hash of the files of digits in a folder; None if it does not have them all."""
     digest = hashlib.sha256()
     try:
-        folder = Path(source).expanduser()
+        folder = expanded(source)
         for name in DIGITS:
             digest.update(_hash_of_one(folder, name))
-    except (OSError, ValueError, RuntimeError):  # the last from a home folder that cannot be found
+    except (OSError, ValueError):
         return None
     return digest.hexdigest()[:12]
 
 
 def _hash_of_one(folder: Path, name: str) -> bytes:
-    gzipped = folder / f"{name}.gz"
-    path = gzipped if gzipped.is_file() else folder / name
+    path = find_idx(folder, name) or folder / name
     with open_regular(path) as file:
         stat = os.fstat(file.fileno())
     if stat.st_size > MOST_DATA_BYTES:

@@ -36,6 +36,10 @@ class Episodes:
         self.count += int(over.sum())
         self._open.masked_fill_(over, 0)
 
+    def drop(self) -> None:
+        """Forget the episodes that have not ended: they never will."""
+        self._open.zero_()
+
     @property
     def mean(self) -> float:
         """Mean return of the episodes that ended since `take`; if none did, what it was before; 0 at the start."""

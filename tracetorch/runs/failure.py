@@ -30,7 +30,7 @@ def sentence(error: BaseException) -> str:
     Example: "KeyError: 'subject' in Mine.train_batch (mine.py, line 17)"
     """
     if isinstance(error, SystemExit):
-        return f"{where(error) or 'a part'} called sys.exit({_text(error)}): the run counts as failed"
+        return f"{where(error) or 'a part'} called sys.exit({_text(error)})"
     text = _text(error)
     if text and _is_own(error):
         return text
@@ -38,23 +38,25 @@ def sentence(error: BaseException) -> str:
     return f"{named(error)}{' in ' if place else ''}{place}"
 
 
-def where(error: BaseException) -> str:
-    """The function that an error comes from: that of a user's part if one was at work, else the project's own."""
+def where(error: BaseException, *, ours: bool = True) -> str:
+    """The function that an error comes from: that of a user's part if one was at work, else the project's own.
+
+    Args: ours: whether the project's own counts; if not, "".
+    """
     own = ""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         path, code = Path(frame.f_code.co_filename), frame.f_code
         place = f"{code.co_qualname} ({path.name}, line {line})"
         if _is_ours(frame):
-            own = own or place
-        elif not (
-            set(_LIBRARIES) & set(path.parts) or path.is_relative_to(_STANDARD) or path.name.startswith("<frozen")
-        ):
+            own = own or (place if ours else "")
+        elif not _is_library(path):
             return place
     return own
 
 
 def _is_library(path: Path) -> bool:
-    return bool(set(_LIBRARIES) & set(path.parts)) or path.is_relative_to(_STANDARD)
+    inside = set(_LIBRARIES) & set(path.parts)
+    return bool(inside) or path.is_relative_to(_STANDARD) or path.name.startswith("<frozen")
 
 
 def _is_own(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch.files import append, leads_out, open_regular, read_json, sync_file, sync_folder, write_whole
-from tracetorch.runs.lock import NAME, is_locked
+from tracetorch.runs.lock import NAME, Lock
 from tracetorch.runs.records import MOST_LINE_BYTES, keep, read_csv, read_jsonl, to_csv, to_json
 
 _FIGURE = re.compile(r"\w[\w .,=+()-]{0,99}")
-_BEGINNING = re.compile(r"\.lock|overrides\.yaml|config\.yaml|\.(overrides\.yaml|config\.yaml|run\.json)\.\d+")
+_BEGINNING = re.compile(
+    r"\.lock|overrides\.yaml|config\.yaml|\.(overrides\.yaml|config\.yaml|(run|sweep|study)\.json)\.\d+"
+)
 
 
 class RunFolder:
@@ -26,8 +29,8 @@ class RunFolder:
     Args: path: an existing folder; see `reserve` for a new one.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
         self._made: list[Path] = []
 
     @classmethod
@@ -36,11 +39,11 @@ class RunFolder:
 
         Args:
             root: all runs lie in root/experiment/stamp-identity.
-            exactly: the folder itself, instead; one that a run left behind which was killed as it began is taken again.
-        Raises: FileExistsError if `exactly` is there already; OSError if it cannot be made. Nothing is left behind.
+            exactly: the folder itself, instead; an empty one, or one of a run that was killed as it began, is taken.
+        Raises: FileExistsError if `exactly` holds anything else; OSError if it cannot be made. Nothing is left behind.
         """
         if exactly is not None:
-            return cls(exactly) if _is_abandoned(exactly) else cls._new(exactly)
+            return cls(exactly) if _is_free(exactly) else cls._new(exactly)
         if leads_out(root / experiment, root):
             raise ValueError(f"a run of {experiment!r} would lie outside of {root}")
         stem = f"{datetime.now():%Y%m%d-%H%M%S}-{identity[:6]}"
@@ -56,6 +59,27 @@ class RunFolder:
         folder = cls(path)
         folder._made = _make(path)
         return folder
+
+    def take(self) -> Lock:
+        """Lock a folder that was reserved a moment ago: two processes may have found the same empty one.
+
+        Returns: the lock; nothing else is in the folder.
+        Raises: BusyError, or FileExistsError, if another process was quicker; the folder is left to it. OSError if it
+            cannot be locked; the folder is removed then.
+        """
+        try:
+            lock = Lock(self.path)
+        except OSError:
+            self._unmake()
+            raise
+        try:
+            if not _is_free(self.path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
+            self._clear({NAME})
+        except BaseException:
+            lock.release()
+            raise
+        return lock
 
     def write_text(self, name: str, content: str) -> None:
         """Write a file whole."""
@@ -131,10 +155,19 @@ class RunFolder:
 
     def remove(self) -> None:
         """Take back a folder that was reserved a moment ago, and those that were made for it."""
-        shutil.rmtree(self.path)
-        for parent in reversed(self._made[:-1]):
+        self._clear(set())
+        self._unmake()
+
+    def _clear(self, spared: set[str]) -> None:
+        for path in list(self.path.iterdir()):
+            if path.name not in spared:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def _unmake(self) -> None:
+        """Remove the folders that were made, and are empty."""
+        for folder in reversed(self._made):
             with suppress(OSError):  # another run may live there by now
-                parent.rmdir()
+                folder.rmdir()
 
 
 def is_beginning(names: Collection[str]) -> bool:
@@ -142,13 +175,13 @@ def is_beginning(names: Collection[str]) -> bool:
     return NAME in names and all(_BEGINNING.fullmatch(name) for name in names)
 
 
-def _is_abandoned(path: Path) -> bool:
-    """Whether a folder holds a beginning that no process continues, without a config to resume from."""
+def _is_free(path: Path) -> bool:
+    """Whether a folder, not a link to one, holds nothing, or a beginning without a config to resume from."""
     try:
         names = {found.name for found in path.iterdir()}
     except OSError:
         return False
-    return is_beginning(names) and "config.yaml" not in names and not is_locked(path)
+    return not path.is_symlink() and (not names or (is_beginning(names) and "config.yaml" not in names))
 
 
 def _make(path: Path) -> list[Path]:

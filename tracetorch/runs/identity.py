@@ -11,6 +11,9 @@ from tracetorch.runs.records import to_json
 
 NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output", "diagnostics")
 
+_NOT_OF_PARTS = ("task.resume",)
+"""Keys of parts that change no number of a run that is never interrupted."""
+
 _SHORT = {"truncatedbptt": "tbptt"}
 """Rules whose class is not named as they are."""
 
@@ -67,7 +70,8 @@ def experiment_of(config: Mapping[str, Any], data: Mapping[str, str] | None, *, 
 def _identified(value: Any, data: Mapping[str, str], path: str, seeds: bool) -> Any:
     """The same values, with data by their hash, and with or without the seeds that parts have of their own."""
     if isinstance(value, Mapping):
-        kept = {name: inner for name, inner in value.items() if seeds or name != "seed"}
+        inside = {name: inner for name, inner in value.items() if f"{path}.{name}" not in _NOT_OF_PARTS}
+        kept = {name: inner for name, inner in inside.items() if seeds or name != "seed"}
         return {name: _identified(inner, data, f"{path}.{name}", seeds) for name, inner in kept.items()}
     if isinstance(value, list | tuple):
         return [_identified(inner, data, f"{path}.{at}", seeds) for at, inner in enumerate(value)]

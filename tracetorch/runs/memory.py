@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import resource
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -14,14 +13,23 @@ from typing import Any
 
 import torch
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 _STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _SLACK = 2**20  # bytes: what a process takes and gives back between two updates anyway
 _before_resets: dict[torch.device, int] = {}  # the highest peaks that were reset
 
 
-def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory ever in use: what torch allocated on a GPU; else all of this process, Python included."""
-    return max(_peak(device), _before_resets.get(device, 0))
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """The most memory ever in use: what torch allocated on a GPU; else all of this process, Python included.
+
+    Returns: None where the system does not tell.
+    """
+    peak = _peak(device)
+    return None if peak is None else max(peak, _before_resets.get(device, 0))
 
 
 class TrainingMemory:
@@ -57,7 +65,7 @@ class TrainingMemory:
     ) -> None:
         if self._before is None:
             return
-        self.most = max(self.most or 0, _peak(self._device) - self._before)
+        self.most = max(self.most or 0, (_peak(self._device) or 0) - self._before)
         self._after = _now(self._device)
 
 
@@ -91,19 +99,21 @@ def _now(device: torch.device) -> int | None:
     return _entry("VmRSS") if _REFERENCES.exists() else None
 
 
-def _peak(device: torch.device) -> int:
+def _peak(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     own = _entry("VmHWM")
     if own is not None:  # on Linux, `ru_maxrss` of a process starts at the peak of the one that started it
         return own
+    if resource is None:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # the others count in KiB
 
 
 def _reset_peak(device: torch.device) -> bool:
     """Let the peak start anew from what is in use; that of all times is remembered. Returns: whether it may."""
-    _before_resets[device] = max(_peak(device), _before_resets.get(device, 0))
+    _before_resets[device] = max(_peak(device) or 0, _before_resets.get(device, 0))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True

@@ -16,6 +16,7 @@ from tracetorch.printable import printable
 from tracetorch.rules.base import Rule
 from tracetorch.runs.failure import sentence
 from tracetorch.runs.learnt import decays, guessing
+from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.evaluate import evaluate, means
 from tracetorch.tasks.play import play
@@ -110,8 +111,12 @@ def draw(
     Raises: WriteError if a figure is drawn and cannot be written.
     """
     records = folder.records()
+
+    def ideal() -> float | None:
+        return None if trials is None else task.summary(trials).get("ideal_accuracy")
+
     groups = {
-        "learning": lambda: _of_records(records, task, trials),
+        "learning": lambda: _of_records(records, task.metrics[0], ideal()),
         "parameters": lambda: {"parameters": plot.distributions(net)},
         f"of {type(task).__name__}": lambda: {} if trials is None else task.figures(trials),
         "lifetime": lambda: figures_of_life(records, task.output_names),
@@ -120,6 +125,25 @@ def draw(
         "receptive_fields": lambda: _of_weights(net, task),
     }
     return _save(folder, groups)
+
+
+def draw_without_task(folder: runs.RunFolder, net: Sequential) -> Drawn:
+    """Draw what needs no task: the course of learning, and what was learned. As `draw`, of which it is a part."""
+    records = folder.records()
+    summary = folder.facts().get("summary")
+    ideal = summary.get("ideal_accuracy") if isinstance(summary, dict) else None
+    groups = {
+        "learning": lambda: _of_records(records, _metric_of(records), ideal),
+        "parameters": lambda: {"parameters": plot.distributions(net)},
+        "lifetime": lambda: figures_of_life(records, None),
+    }
+    return _save(folder, groups)
+
+
+def _metric_of(records: list[dict[str, Any]]) -> str:
+    """The task's first metric, as its records have it: behind the fields that every record has."""
+    names = (name for record in records if record.get("split") in ("train", "validation") for name in record)
+    return next((name for name in names if name not in RESERVED and not name.endswith(COSTS)), "loss")
 
 
 def _save(folder: runs.RunFolder, groups: dict[str, Callable[[], dict[str, Figure]]]) -> Drawn:
@@ -147,9 +171,8 @@ def _noting(failed: dict[str, str], name: str) -> Iterator[None]:
         failed[printable(name)] = sentence(error)
 
 
-def _of_records(records: list[dict[str, Any]], task: Task | Environment, trials: Trials | None) -> dict[str, Figure]:
-    reference = None if trials is None else task.summary(trials).get("ideal_accuracy")
-    figures = {"learning": plot.learning(records, metric=task.metrics[0], reference=reference)}
+def _of_records(records: list[dict[str, Any]], metric: str, reference: float | None) -> dict[str, Figure]:
+    figures = {"learning": plot.learning(records, metric=metric, reference=reference)}
     if any(record.get("split") == "gradient" for record in records):
         figures["gradient"] = plot.gradient(records)
     return figures
@@ -209,9 +232,8 @@ def has_long_episodes(records: list[dict[str, Any]], lanes: int) -> bool:
 
 def draw_life(run: runs.Run, names: Sequence[str] | None) -> None:
     """Draw what `figures_of_life` gives for a run; what cannot be drawn is a warning."""
-    for name, why in _save(
-        run.folder, {"lifetime": lambda: figures_of_life(run.folder.records(), names)}
-    ).failed.items():
+    drawn = _save(run.folder, {"lifetime": lambda: figures_of_life(run.folder.records(), names)})
+    for name, why in drawn.failed.items():
         run.warn(f"no figure {name}: {why}")
 
 

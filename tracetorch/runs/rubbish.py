@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tracetorch.files import leads_out, open_regular, real
-from tracetorch.runs.aside import REMOVING, aside, remove_abandoned
+from tracetorch.runs.aside import REMOVING, aside, remove_abandoned, remove_all_abandoned
 from tracetorch.runs.folder import is_beginning
 from tracetorch.runs.lock import BusyError, Lock, is_locked
 from tracetorch.runs.state import State, last_record, metric_of, state_of
@@ -59,7 +59,12 @@ def choose(
     paths, halves, unread = _runs(root)
     found = {path: state_of(path) for path in paths}
     for path, state in list(found.items()):
-        if why := state.error if state.status == "unreadable" else _unread_records(path) if keep_best else "":
+        why = ""
+        if state.status == "unreadable":
+            why = state.error
+        elif keep_best:
+            why = _unread_records(path)
+        if why:
             unread.append(Unread(path, why))
             del found[path]
     spared = _best(found, keep_best)
@@ -101,12 +106,13 @@ def remove(path: Path, root: Path) -> bool:
     return removed
 
 
-def remove_killed_evaluations(folder: Path) -> None:
-    """Remove the evaluations in a run's folder `eval` that were killed: they cannot be resumed, only started again."""
-    with suppress(OSError):
-        for path in sorted(folder.iterdir()):
+def remove_unfinished_evaluations(run: Path) -> None:
+    """Remove the evaluations of a run that are not complete: they cannot be resumed, only started again."""
+    remove_all_abandoned(run / "eval", REMOVING)
+    for path in _evaluations(run):
+        with suppress(OSError):
             names = {found.name for found in path.iterdir()}
-            if is_beginning(names) or ("run.json" in names and state_of(path).status == "killed"):
+            if is_beginning(names) or ("run.json" in names and state_of(path).status in ("failed", *_UNFINISHED)):
                 _remove_run(path)
 
 

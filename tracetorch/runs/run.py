@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import time
@@ -22,14 +23,14 @@ from tracetorch.runs.failure import named
 from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.identity import facts_of
 from tracetorch.runs.interrupt import Interrupt, Stopped
-from tracetorch.runs.lock import BusyError, Lock
+from tracetorch.runs.lock import Lock
 from tracetorch.runs.memory import TrainingMemory, costs, peak_memory_bytes
 from tracetorch.runs.records import plain, to_csv
-from tracetorch.runs.rubbish import remove_killed_evaluations
+from tracetorch.runs.rubbish import remove_unfinished_evaluations
 from tracetorch.runs.state import state_of
 
 Listener = Callable[[str, dict[str, Any]], str | None]
-"""Called with what happens ("start", "progress", "record", "end") and its values; the command line shows it.
+"""Called with what happens ("start", "progress", "phase", "record", "end") and its values; the command line shows it.
 
 What it answers to a "record", if anything, is why the run should end early: after the present update, as interrupted. A
 listener that fails is not called again, but for the "end": a run needs none.
@@ -75,18 +76,18 @@ class Run:
         config: dict[str, Any],
         *,
         experiment: str,
-        root: Path,
+        root: str | Path,
         below: str | None = None,
-        exactly: Path | None = None,
+        exactly: str | Path | None = None,
         again: RunFolder | None = None,
-        base: Path | None = None,
+        base: str | Path | None = None,
         files: dict[str, str] | None = None,
         kind: Literal["training", "evaluation"] = "training",
         listener: Listener | None = None,
     ):
         self.config, self.experiment, self.kind, self._files = config, experiment, kind, files or {}
-        typed = again.path if again else exactly or root
-        self._base = base or Path.cwd()
+        typed = again.path if again else Path(exactly or root)
+        self._base = Path(base or Path.cwd())
         self._is_relative = not typed.is_absolute()
         self._root, self._below = self._base / root, below or experiment
         self._exactly = self._base / exactly if exactly else None
@@ -102,6 +103,7 @@ class Run:
         self.timings: dict[str, float] = {}
         self.warnings: list[str] = []
         self.planned_updates: int | None = None
+        self.eval_every: int | None = None  # updates between two evaluations, for the time that is left
         self.status = "new"
         self._gave_up, self._unwanted = False, ""
         self._kept_records, self._kept_bytes, self._restored, self._wall_before = 0, 0, 0, 0.0
@@ -169,13 +171,17 @@ class Run:
         self, name: str, net: Sequential, optimizer: torch.optim.Optimizer, update: int, **parts: Resumable
     ) -> None:
         """Write a checkpoint: "latest", from which `restore` goes on, or "best"."""
-        states = {part: value.state_dict() for part, value in parts.items()}
-        counters = {"update": update, "records": self._kept_records, "parts": states}
-        clock = {"timings": dict(self.timings), "wall_seconds": self._wall_seconds()}
-        counters["run_id"] = self._facts["run_id"]
+        counters = {
+            "update": update,
+            "records": self._kept_records,
+            "parts": {part: value.state_dict() for part, value in parts.items()},
+            "run_id": self._facts["run_id"],
+            "timings": dict(self.timings),
+            "wall_seconds": self._wall_seconds(),
+        }
         with writing():
             self.folder.sync_records()  # a checkpoint that survives a power cut counts on the records before it
-            save_checkpoint(self.folder.checkpoint(name), net, optimizer, **counters, **clock)
+            save_checkpoint(self.folder.checkpoint(name), net, optimizer, **counters)
         self._saved = time.perf_counter()
 
     def seconds_since_save(self) -> float:
@@ -208,19 +214,14 @@ class Run:
                 self._write_facts("running")
             return
         if self.kind == "evaluation":
-            remove_killed_evaluations(self._root / self._below)
+            remove_unfinished_evaluations(self._root)
         with writing():
             self.folder = RunFolder.reserve(self._root, self._below, facts_of(self.config)["id"], self._exactly)
+            self._lock = self.folder.take()
         try:
             with writing():
-                self._lock = Lock(self.folder.path)
-                remove_remains(self.folder.path)
-                for name in self._files:
-                    (self.folder.path / name).unlink(missing_ok=True)
                 self._write_missing()
                 self._write_facts("running")
-        except BusyError:  # another process has taken the same abandoned folder: it stays
-            raise
         except BaseException:
             self.release()
             with suppress(OSError):
@@ -323,7 +324,18 @@ class Run:
 
     def progress(self, done: int, total: int | None, **values: float) -> None:
         """Say how far the run is, `total` being None if it has no end; shown, not kept."""
-        self._tell("progress", {"done": done, "total": total, **values})
+        self._tell("progress", {"done": done, "total": total, "left": self._seconds_left(done, total), **values})
+
+    def _seconds_left(self, done: int, total: int | None) -> float | None:
+        """Until the run is tested, at its speed so far; None without an end. The test counts as one more evaluation."""
+        if total is None:
+            return None
+        evaluating = self.timings.get("evaluate_seconds", 0.0)
+        training = (self._wall_seconds() - evaluating) / done * (total - done)
+        before = (done - 1) // self.eval_every if self.eval_every else 0
+        if not self.eval_every or not before:
+            return training
+        return training + evaluating / before * (math.ceil(total / self.eval_every) - before + 1)
 
     def record(self, values: dict[str, Any]) -> None:
         """Keep one line of numbers, and show it. Raises: RuntimeError if earlier ones have gone."""
@@ -345,7 +357,7 @@ class Run:
             return 0
 
     def warn(self, sentence: str) -> None:
-        """Note what went wrong without harm to the run: it goes into run.json."""
+        """Note what a user has to know of a run that goes on: it goes into run.json, and is shown at the end."""
         self.warnings.append(sentence)
 
     def _tell(self, event: str, values: dict[str, Any]) -> str | None:
@@ -360,7 +372,9 @@ class Run:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add the time that the body takes to `timings[name]`, in seconds."""
+        """Add the time that the body takes to `timings[name]`, in seconds. The listener hears what begins."""
+        if name != "train_seconds":  # which "progress" tells
+            self._tell("phase", {"name": name})
         start = time.perf_counter()
         try:
             yield

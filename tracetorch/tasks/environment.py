@@ -62,6 +62,8 @@ class Environment(ABC):
     """Columns of `test` that are averaged and reported; the first (larger is better) says which network is best."""
     device: torch.device = torch.device("cpu")
     """Where observations are made."""
+    restarted: bool = False
+    """Whether `load_state_dict` began new episodes in all lanes instead of continuing the old ones."""
 
     @property
     def phase(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ class Gym(Environment):
     never learnt from.
 
     Args:
-        id: such as CartPole-v1.
+        id: such as CartPole-v1; or module:Name-v0, where importing the module registers the environment.
         lanes: copies that are played side by side.
         steps: time steps for which an observation is shown.
         code: "two_sided" or "population".
@@ -44,6 +44,8 @@ class Gym(Environment):
         normalize: whether the running mean and variance are used; if not, observations are taken as they are.
         validation_episodes, test_episodes: how many are played to validate and to test; 0 for no validation.
         max_episode_steps: after which an episode is cut off; what the environment says, if None.
+        resume: how a run continues. "exact": each present episode is played again, which needs an environment that is a
+            function of its seed. "new_episodes": every lane begins another episode.
         options: further arguments of `gymnasium.make`, such as {"is_slippery": False}.
         seed: of episodes and spikes.
     Raises: ValueError if Gymnasium or the environment cannot be had, for actions that are not discrete, observations
@@ -69,6 +71,7 @@ class Gym(Environment):
         validation_episodes: int = 32,
         test_episodes: int = 100,
         max_episode_steps: int | None = None,
+        resume: Literal["exact", "new_episodes"] = "exact",
         options: dict[str, Any] | None = None,
         seed: int = 0,
     ):
@@ -80,6 +83,7 @@ class Gym(Environment):
         if max_episode_steps is not None:
             at_least("max_episode_steps", max_episode_steps, 1)
         self.encode = ENCODERS[choices("encoding", encoding, ENCODERS)]
+        self.resume = choices("resume", resume, ("exact", "new_episodes"))
         self.code = choices("code", code, ("two_sided", "population"))
         highest = float("inf") if encoding == "constant" else 1.0
         for name, value, most in (("max_rate", max_rate, highest), ("limit", limit, float("inf"))):
@@ -182,7 +186,10 @@ class Gym(Environment):
             self.moments.load_state_dict(state["moments"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there. Raises: ValueError if it is of another environment, or does not repeat itself."""
+        """Go on from there, or with the next episodes: see `resume`.
+
+        Raises: ValueError if it is of another environment, or does not repeat itself.
+        """
         try:
             fits = state["id"] == self.id and len(state["lengths"]) == self.lanes
             fits = (
@@ -194,6 +201,14 @@ class Gym(Environment):
                 raise ValueError(
                     f"the state belongs to {len(state['lengths'])} environments of {state['id']}, or to other settings"
                 )
+            if self.resume == "new_episodes":
+                for lane, episode in zip(self._copies, state["episodes"].tolist(), strict=True):
+                    lane.begin(episode + self.lanes)
+                if self.moments:
+                    self.moments.load_state_dict(state["moments"])
+                self._acts, self.restarted = int(state["acts"]), True
+                self._look()
+                return
             played = state["actions"].split(state["lengths"].tolist())
             for lane, episode, actions, seen in zip(
                 self._copies, state["episodes"].tolist(), played, state["seen"], strict=True

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import operator
+import traceback
 from array import array
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from tracetorch.printable import printable
 
 
 class Lane:
@@ -35,14 +41,26 @@ class Lane:
     def begin(self, episode: int) -> None:
         """Begin the episode with this number."""
         self.episode, self.actions = episode, array("i")
-        self._see(self.env.reset(seed=self._seed_of(episode))[0])
+        came = self._ask("reset", _RESET, lambda: self.env.reset(seed=self._seed_of(episode)))
+        if not isinstance(came, tuple) or len(came) != 2:
+            raise self._wrong("reset", came, _RESET)
+        self._see("reset", came[0])
 
     def act(self, action: int) -> tuple[float, bool, bool]:
         """Returns: reward, whether the episode terminated, whether it was truncated."""
         self.actions.append(action)
-        observation, reward, terminated, truncated, _ = self.env.step(action + self._first_action)
-        self._see(observation)
-        return float(reward), bool(terminated), bool(truncated)
+        came = self._ask("step", _STEP, lambda: self.env.step(action + self._first_action))
+        if not isinstance(came, tuple) or len(came) != 5:
+            raise self._wrong("step", came, _STEP)
+        observation, reward, terminated, truncated, _ = came
+        self._see("step", observation)
+        number = _number(reward)
+        if number is None:
+            raise self._wrong("step", reward, "a reward that is a finite number")
+        for name, value in {"terminated": terminated, "truncated": truncated}.items():
+            if np.ndim(value) or not isinstance(value, bool | np.bool_ | int | np.integer) or value not in (0, 1):
+                raise self._wrong("step", value, f"`{name}` as True or False")
+        return number, bool(terminated), bool(truncated)
 
     def replay(self, episode: int, actions: list[int], expected: np.ndarray) -> None:
         """Go to where another copy was after these actions of this episode.
@@ -55,14 +73,53 @@ class Lane:
         if not np.allclose(self.seen, expected, rtol=1e-4, atol=1e-6):
             raise ValueError(
                 f"{self.env.spec.id} is not deterministic: with the same seed and actions its episode differs; "
-                "the run cannot continue from here"
+                "to continue with new episodes, add task.resume=new_episodes"
             )
 
-    def _see(self, observation: Any) -> None:
-        if self._values is None:
-            self.seen = np.array(observation, dtype=np.float64).reshape(-1)
-        else:
-            self.seen = self._values[int(observation) - self._first_observation]
+    def _ask(self, method: str, wanted: str, call: Callable[[], Any]) -> Any:
+        """What a method gives. Raises: ValueError if Gymnasium's own code fails on it; else what the method raises."""
+        try:
+            return call()
+        except Exception as error:
+            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+            if str(frame.f_globals.get("__name__")).partition(".")[0] != "gymnasium":
+                raise
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise ValueError(
+                f"{self.env.spec.id}: Gymnasium cannot use its {method} ({why}); wanted: {wanted}"
+            ) from error
+
+    def _wrong(self, method: str, given: Any, wanted: str) -> ValueError:
+        shape = f" of shape {np.shape(given)}" if isinstance(given, np.ndarray) else ""
+        return ValueError(f"{self.env.spec.id}: {method} gave {printable(repr(given), 80)}{shape}; wanted: {wanted}")
+
+    def _see(self, method: str, observation: Any) -> None:
+        space = self.env.observation_space
+        try:
+            if self._values is None:
+                self.seen = np.array(observation, dtype=np.float64).reshape(-1)
+                fits = len(self.seen) == features_of(self.env)
+            else:
+                at = operator.index(observation) - self._first_observation
+                fits = 0 <= at < len(self._values)
+                self.seen = self._values[at if fits else 0]
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise self._wrong(method, observation, f"an observation in {printable(space, 80)}")
+
+
+_RESET = "(observation, info) from reset(seed=…, options=…)"
+_STEP = "(observation, reward, terminated, truncated, info)"
+
+
+def _number(value: Any) -> float | None:
+    """A finite number as Python's own; None for anything else."""
+    try:
+        number = math.nan if isinstance(value, str) or np.ndim(value) else float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def stacked(seen: list[np.ndarray], name: str) -> Tensor:
@@ -74,23 +131,34 @@ def stacked(seen: list[np.ndarray], name: str) -> Tensor:
 
 
 def make(id: str, max_episode_steps: int | None, options: Mapping[str, Any]) -> Any:
-    """Make one copy. Raises: ValueError, one sentence, if it cannot be had or cannot be played with; see `Gym`."""
+    """Make one copy; for an id such as "module:Name-v0" the module is imported first, which registers the environment.
+
+    Raises: ValueError, one sentence, if it cannot be had or cannot be played with; see `Gym`. What the module raises.
+    """
     try:
         import gymnasium
     except ImportError as error:
         raise ValueError("Gymnasium is missing: pip install -c constraints.txt -e '.[rl]'") from error
-    if id not in gymnasium.registry:  # also those that would import a module by its name, which no config may
-        names = {name.lower(): name for name in gymnasium.registry}
-        close = [names[found] for found in get_close_matches(str(id).lower(), list(names), 1, 0.6)]
-        hint = f" Did you mean {close[0]}?" if close else ""
+    module, colon, name = id.rpartition(":")
+    if colon:
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise ValueError(f"id={id}: {module!r} is not a module; write module:Name-v0")
+        import_module(module)
+    if name not in gymnasium.registry:
+        names = {known.lower(): known for known in gymnasium.registry}
+        close = [names[found] for found in get_close_matches(name.lower(), list(names), 1, 0.6)]
+        hint = f" Did you mean {f'{module}{colon}' if colon else ''}{close[0]}?" if close else ""
+        own = f"{module} registers none of this name" if colon else "for one of your own, write id=module:Name-v0"
         raise ValueError(
             f"id={id}: Gymnasium knows no such environment.{hint} `python -c 'import gymnasium; "
-            "gymnasium.pprint_registry()'` lists them"
+            f"gymnasium.pprint_registry()'` lists them; {own}"
         )
     try:
-        env = gymnasium.make(id, max_episode_steps=max_episode_steps, **options)
-    except (ImportError, gymnasium.error.Error, TypeError, ValueError) as error:
-        raise ValueError(f"{id} cannot be made: {' '.join(str(error).split())}") from error
+        # Without Gymnasium's checker: it warns, and ends in bare assertions; what counts here is checked by `Lane`.
+        env = gymnasium.make(name, max_episode_steps=max_episode_steps, **{"disable_env_checker": True, **options})
+    except Exception as error:  # what the environment's own code raises
+        words = " ".join(str(error).split())
+        raise ValueError(f"{id} cannot be made: {type(error).__name__}: {words}") from error
     try:
         _check(env, gymnasium.spaces)
     except ValueError:
@@ -111,7 +179,11 @@ def features_of(env: Any) -> int:
 
 
 def _check(env: Any, spaces: Any) -> None:
-    name, seen, done = env.spec.id, env.observation_space, env.action_space
+    name = env.spec.id
+    seen, done = (getattr(env, space, None) for space in ("observation_space", "action_space"))
+    if seen is None or done is None:
+        missing = "observation_space" if seen is None else "action_space"
+        raise ValueError(f"{name} has no {missing}; its class must set one, such as gymnasium.spaces.Discrete(2)")
     if isinstance(done, spaces.Box):
         raise ValueError(f"{name} takes continuous actions, {done}; only discrete ones are supported")
     if not isinstance(done, spaces.Discrete):

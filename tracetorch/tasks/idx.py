@@ -14,7 +14,8 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from tracetorch.files import MOST_DATA_BYTES, open_regular
+from tracetorch.files import MOST_DATA_BYTES, find_idx, open_regular
+from tracetorch.printable import printable
 
 _UNSIGNED_BYTE = 0x08
 _GZIP = b"\x1f\x8b"
@@ -23,11 +24,13 @@ _CHUNK = 1 << 20
 
 
 def find(folder: Path, name: str) -> Path:
-    """The file `name` in a folder, gzipped or not. Raises: FileNotFoundError that says what was looked for."""
-    for path in (folder / f"{name}.gz", folder / name):
-        if path.is_file():
-            return path
-    raise FileNotFoundError(f"{folder} holds no {name}.gz and no {name}")
+    """The file `name` in a folder; see `find_idx`. Raises: FileNotFoundError that says what was looked for."""
+    found = find_idx(folder, name)
+    if found is None:
+        held = sorted(path.name for path in folder.iterdir())
+        holds = f"it holds {printable(', '.join(held), 100)}" if held else "it is empty"
+        raise FileNotFoundError(f"{folder} holds no {name}.gz and no {name}; {holds}")
+    return found
 
 
 def read(path: Path) -> Tensor:

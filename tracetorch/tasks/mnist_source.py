@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from tracetorch.files import expanded
 from tracetorch.tasks import idx
 
 MIRRORS = (
@@ -31,11 +32,11 @@ class Digits(NamedTuple):
     test_labels: Tensor
 
 
-def load(source: str) -> Digits:
+def load(source: str | Path) -> Digits:
     """Load the digits.
 
     Args: source: "sample" (1,000 + 500 real digits, shipped), "download" (all 70,000, kept in a cache), or a folder
-        with the four IDX files, gzipped or not.
+        with the four IDX files, gzipped or not, also in the layout of torchvision or Kaggle.
     Raises: FileNotFoundError, ValueError or OSError, each with one sentence that says what to do.
     """
     if source == "sample":
@@ -43,7 +44,8 @@ def load(source: str) -> Digits:
             return _read(folder)
     if source == "download":
         return _read(fetch())
-    folder = Path(source).expanduser()
+    source = str(source)
+    folder = expanded(source)
     if not source or not _is_folder(folder):
         raise FileNotFoundError(
             f"source={source[:200]}: there is no such folder; give one with the MNIST files, or use source=download or "

@@ -15,7 +15,7 @@ class _Announcer(event.Listener):
         function = event.data["dispatcher"].py_func
         if function.__module__.startswith(f"{__package__}."):
             stop()
-            words = "compiling kernels for this processor, about 20 seconds; they are kept for the next time"
+            words = "compiling kernels for this processor, about 20 seconds, once"
             logging.getLogger("tracetorch").warning(words)
 
     def on_end(self, event: Any) -> None:

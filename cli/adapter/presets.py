@@ -1,0 +1,76 @@
+"""The files in `conf/` and in a project's own folder: the choices they offer, and the task of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tracetorch.cli.adapter.reading import read_yaml
+from tracetorch.cli.errors import UsageError, shorten
+
+
+def conf_dir() -> Path:
+    """Where the YAML files lie: next to `cli/`, in a checkout as in an installed package."""
+    return Path(__file__).parents[2] / "conf"
+
+
+def places(config_dir: Path | None) -> list[Path]:
+    """Where choices may lie, the first before the second."""
+    return [conf_dir(), *([config_dir] if config_dir else [])]
+
+
+def options(group: str, config_dir: Path | None = None) -> list[str]:
+    """The choices of a config group, by name; see `compose`."""
+    found = (path for folder in places(config_dir) for path in (folder / group).glob("*.yaml"))
+    return sorted({path.stem for path in found if path.is_file()})
+
+
+def name_of(choices: Mapping[str, Any], config_dir: Path | None = None) -> str:
+    """The name of a run: its preset; with another task than the preset's, both, because it is no longer the preset."""
+    experiment, task = choices.get("experiment"), choices.get("task")
+    if not experiment:
+        return str(task)
+    return f"{experiment}-{task}" if _task_of(experiment, config_dir) not in (task, None) else str(experiment)
+
+
+def note_of(choices: Mapping[str, str], config_dir: Path | None = None) -> str:
+    """A sentence about a task that has the settings of an experiment for another task; "" if there is no such task."""
+    experiment, task = choices.get("experiment"), choices.get("task")
+    if not experiment or _task_of(experiment, config_dir) in (task, None):
+        return ""
+    default = experiment == _default("experiment")
+    which = f"the default experiment ({experiment})" if default else f"experiment={shorten(experiment)}"
+    made = [name for name in options("experiment", config_dir) if _task_of(name, config_dir) == task]
+    presets = ", ".join(f"tracetorch run experiment={shorten(name)}" for name in made)
+    advice = f"presets for this task: {presets}" if made else "there is no preset for this task"
+    return f"task={shorten(task)} with the settings of {which}; {advice}"
+
+
+def _task_of(experiment: str, config_dir: Path | None) -> str | None:
+    """The task that an experiment chooses; None if its file cannot be read."""
+    try:
+        return next(_chosen(experiment, config_dir, ()), None) or _default("task")
+    except (UsageError, AttributeError, TypeError):  # another preset than that of the run may hold anything
+        return None
+
+
+def _chosen(experiment: str, config_dir: Path | None, above: tuple[str, ...]) -> Iterator[str]:
+    """The tasks that a preset and those that it builds on choose; the first counts."""
+    files = (folder / "experiment" / f"{experiment}.yaml" for folder in places(config_dir))
+    path = next((path for path in files if path.is_file()), None)
+    if path is None or experiment in above:
+        return
+    defaults = read_yaml(path, references=True).get("defaults", [])
+    for entry in defaults:
+        if isinstance(entry, dict):
+            yield from (entry[key] for key in ("override /task", "/task") if key in entry)
+    for entry in defaults:
+        if isinstance(entry, str) and entry != "_self_":
+            yield from _chosen(entry.removeprefix("/experiment/"), config_dir, (*above, experiment))
+
+
+def _default(group: str) -> str | None:
+    """The choice of `config.yaml`."""
+    entries = read_yaml(conf_dir() / "config.yaml", references=True)["defaults"]
+    return next((entry[group] for entry in entries if isinstance(entry, dict) and group in entry), None)
