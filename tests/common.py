@@ -121,6 +121,12 @@ def build(row: Row, seed: int = 0, dtype: torch.dtype = torch.float64) -> Net:
     return net
 
 
+def draw_weights(layer: TraceLayer, low: float, high: float) -> None:
+    """New uniform weights, those of an input one after another."""
+    drawn = layer.weight.new_empty(layer.in_features, layer.out_features).uniform_(low, high)
+    layer.weight.data.copy_(drawn.t())
+
+
 def layers_of(net: Net) -> Iterator[TraceLayer]:
     """A network's layers, or a single layer itself."""
     yield from net if isinstance(net, Sequential) else [net]

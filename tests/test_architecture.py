@@ -193,7 +193,7 @@ def kinds_of(base: type) -> set[str]:
         (common.LAYERS, set(tt.nn.__all__) - {"TraceLayer"}),
         (common.LOSSES, set(tt.loss.__all__) - TOLD_OF_REWARDS),
         (common.ENCODERS, set(tt.encode.ENCODERS)),
-        (common.RULES, set(tt.rules.__all__) - TOLD_OF_REWARDS),
+        (common.RULES, set(tt.rules.__all__) - TOLD_OF_REWARDS - {"Rule"}),
         (common.TASKS, kinds_of(tt.tasks.Task)),
         (ENVIRONMENTS, kinds_of(tt.tasks.Environment)),
     ],

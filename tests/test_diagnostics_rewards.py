@@ -96,14 +96,14 @@ def test_what_is_taught_is_the_slope_of_the_loss(name):
     output = logits if judge.values else torch.softmax(logits, dim=-1)
     told = []
 
-    class Rule:
-        def backward(self, signal, at="output"):
+    class Listening(rules.Trace):
+        def backward(self, signal, *, at="output"):
             told.append((signal, at))
 
     lesson = lesson_of_scores(torch.zeros(2, 5, 3), action, judge)
     value, wanted = lesson.loss(output, action)
     assert lesson.teach is not None
-    lesson.teach(Rule(), output, action)
+    lesson.teach(Listening(NET(2, 2)), output, action)
     ((signal, at),) = told
     assert at == judge.at
     if judge.at == "logits" and not judge.values:  # through the softmax
@@ -123,10 +123,10 @@ def test_the_judge_stays_as_it_is():
     before = judge.score.clone()
     lesson = lesson_of_scores(torch.zeros(2, 5, 3), torch.zeros(5, dtype=torch.int64), judge)
 
-    class Rule:
-        def backward(self, signal, at):
+    class Deaf(rules.Trace):
+        def backward(self, signal, *, at):
             pass
 
     assert lesson.teach is not None
-    lesson.teach(Rule(), torch.full((5, 2), 0.5), lesson.target)
+    lesson.teach(Deaf(NET(2, 2)), torch.full((5, 2), 0.5), lesson.target)
     assert torch.equal(judge.score, before)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.common import BATCH, IN, OUT, normal, spikes
+from tests.common import BATCH, IN, OUT, draw_weights, normal, spikes
 from tests.test_bptt import gradients, lively
 from tracetorch.nn import LI, LIF, Sequential
 from tracetorch.rules import EProp
@@ -40,7 +40,7 @@ def test_lanes_begin_anew_with_biases_and_groups_too():
     for whole in (True, False):
         torch.manual_seed(3)
         net = Sequential(LIF(IN, 6, decay=torch.tensor([0.5, 0.9]), threshold=0.6, bias=True), LI(6, OUT)).double()
-        net[0].weight.data.uniform_(-0.2, 0.8)
+        draw_weights(net[0], -0.2, 0.8)
         rule, signal = EProp(net), normal(BATCH, OUT)
         rule.begin()
         if whole:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.common import BATCH, IN, OUT, normal, spikes
+from tests.common import BATCH, IN, OUT, draw_weights, normal, spikes
 from tests.test_bptt import gradients, lively
 from tracetorch.encode import poisson
 from tracetorch.nn import LI, LIF, LIS, Sequential
@@ -84,7 +84,7 @@ def test_next_to_the_readout_nothing_is_dropped(hidden, readout, reduce):
     def make():
         torch.manual_seed(3)
         net = Sequential(hidden(), readout()).double()
-        net[0].weight.data.uniform_(-0.2, 0.8)
+        draw_weights(net[0], -0.2, 0.8)
         return net
 
     found, wanted = both(make(), make(), reduce=reduce)
@@ -118,7 +118,7 @@ def test_known_limit_further_down_and_with_random_feedback_it_is_another_gradien
     found, wanted = both(lively("LIF-LIF-LIS"), lively("LIF-LIF-LIS"), reduce="mean", **options)
     name = "layers.0.weight" if not options else "layers.1.weight"
     agreement = float(torch.nn.functional.cosine_similarity(found[name].flatten(), wanted[name].flatten(), dim=0))
-    assert abs(agreement) < 0.99, agreement
+    assert abs(agreement) < 0.95, agreement
 
 
 @pytest.mark.usefixtures("chunk")

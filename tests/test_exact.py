@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.common import IN, OUT, normal
+from tests.common import IN, OUT, draw_weights, normal
 from tests.common import spikes as random_spikes
 from tracetorch import functional as F
 from tracetorch import loss as losses
@@ -61,7 +61,7 @@ def test_with_a_free_trace_decay_fact_1_does_not_hold():
 
 def lively(layer):
     torch.manual_seed(5)
-    layer.double().weight.data.uniform_(-0.2, 0.8)
+    draw_weights(layer.double(), -0.2, 0.8)
     if layer.bias is not None:
         layer.bias.data.uniform_(-0.1, 0.3)
     return layer.requires_grad_(False)

@@ -77,5 +77,5 @@ def test_where_there_are_no_logits_a_signal_at_them_is_refused():
         net.backward(torch.ones(BATCH, OUT), at="logits")
     with pytest.raises(ValueError, match='at must be "output" or "logits", got \'membrane\''):
         net.backward(torch.ones(BATCH, OUT), at="membrane")
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="BPTT takes signals at the output"):
         BPTT(net).backward(torch.ones(BATCH, OUT), at="logits")

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.common import BATCH, IN, LAYERS, OUT, build, each, normal, spikes
+from tests.common import BATCH, IN, LAYERS, OUT, build, draw_weights, each, normal, spikes
 from tracetorch import loss as losses
 from tracetorch._testing import (
     EXACT,
@@ -48,7 +48,7 @@ def network(readout=LIS, *, seed: int = 0, hidden: int = 1, **options) -> Sequen
     for layer in net:
         layer.bias.data.uniform_(-0.02, 0.05)
         if layer.spiking:
-            layer.weight.data.uniform_(-0.25, 0.35)
+            draw_weights(layer, -0.25, 0.35)
     return net
 
 

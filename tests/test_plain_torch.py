@@ -24,7 +24,7 @@ def learn(net: Sequential) -> float:
     net.reset()
     value, signal = loss.cross_entropy(net.run(spikes(), reduce="mean"), TARGET)
     net.backward(signal)
-    return float(value)
+    return float(value.detach())
 
 
 def test_parameters_go_into_a_vector_and_back():

@@ -130,7 +130,7 @@ CASES = {
     "class": (lambda: Sequential(LIF, LIS(5, 3)), "got the class LIF; make a layer of it: LIF(inputs, neurons)"),
     "list": (lambda: Sequential([LIF(4, 5), LIS(5, 3)]), "got list; unpack it: Sequential(*layers)"),
     "network": (lambda: Sequential(network(), LIS(3, 3)), "unpack it: Sequential(*layers)"),
-    "of torch": (lambda: Sequential(torch.nn.Linear(4, 5)), "got torch.Linear; a layer is made by tracetorch.nn"),
+    "of torch": (lambda: Sequential(torch.nn.Linear(4, 5)), "got torch.Linear; torch.nn.Sequential joins"),
     "hidden": (
         lambda: feedforward(4, 3, hidden=5, neuron=LIF, readout=LIS),
         "hidden is a list of sizes, such as [256]",

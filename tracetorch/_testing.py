@@ -141,6 +141,7 @@ def _answers(lesson: Lesson, outputs: Tensor) -> list[Tensor]:
     return [part[-(lesson.window or len(part)) :].mean(dim=0) for part in since]
 
 
+@torch.no_grad()
 def _loss(net: Sequential, lesson: Lesson) -> float:
     net.reset()
     answers = _answers(lesson, net.run(lesson.xs))
@@ -151,6 +152,7 @@ def _loss(net: Sequential, lesson: Lesson) -> float:
 # ── whether a comparison proves anything ────────────────────────────────────────────────────────────────────────────
 
 
+@torch.no_grad()
 def assert_live(net: Sequential, lesson: Lesson, gradients: Gradients) -> None:
     """The network does something, is told something and has something to learn; else an agreement is an empty one.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import tracetorch as tt
 from contenders.base import BLOCK, LEARNING_RATE, Contender
-from tracetorch.rules.rule import Rule
+from tracetorch.rules import Rule
 
 
 class Ours(Contender):

@@ -269,7 +269,7 @@ class TraceLayer(LayerState, ABC):
         Returns: dL/d average input, (batch, in_features), the learning signal for what lies below; with a bank,
             (bank, batch, in_features). None if nobody asks.
         """
-        found, told = learning.local_gradients(self, self._state, signal.detach(), above, at=at, below=below)
+        found, told = learning.local_gradients(self, self._state, signal, above, at=at, below=below)
         accumulate(found)
         return told
 

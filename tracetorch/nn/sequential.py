@@ -139,7 +139,7 @@ class Sequential(Module):
         self, signal: Tensor, *, at: At = "output", below: bool = True
     ) -> tuple[Gradients, Tensor | None]:
         """As `backward`, but gives the gradients and leaves `.grad` alone."""
-        above, told, found = None, cast("Tensor | None", signal.detach()), Gradients()
+        above, told, found = None, cast("Tensor | None", signal), Gradients()
         for layer in reversed(self.chain):
             asks = below or layer is not self.chain[0]
             assert told is not None
