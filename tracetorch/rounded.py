@@ -32,7 +32,7 @@ class _RoundedLine(torch.autograd.Function):
         steepness, near, far, side = slope(z)
         # It is symmetric, rate(z) = 1 − rate(1 − z), and where z is large the difference of two softplus would cancel.
         half = near.div_(far).log_().mul_(-1 / SHARPNESS).add_(0.5)
-        return torch.copysign(half, side).add_(0.5), steepness
+        return torch.sign(side).mul_(half).add_(0.5), steepness
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:

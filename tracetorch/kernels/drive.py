@@ -20,6 +20,7 @@ class Drive(NamedTuple):
         summed in float32, and the sum is rounded to bfloat16 where the device cannot give it otherwise.
     trace: the layer's input trace, which the input is added to; None if whoever made the input did that.
     fired: how many of `xs` are 1, if they are spikes and were counted.
+    columns: room for the transposed weights, (inputs, neurons), which a kernel may need in every chunk.
     """
 
     xs: Tensor | Draws
@@ -28,6 +29,7 @@ class Drive(NamedTuple):
     precision: torch.dtype
     trace: Trace | None = None
     fired: int | None = None
+    columns: Tensor | None = None
 
     @property
     def size(self) -> tuple[int, int, int]:

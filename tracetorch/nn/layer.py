@@ -87,6 +87,7 @@ class TraceLayer(LayerState, ABC):
 
     _precision: torch.dtype | None = None
     _stepper: Any = None
+    _columns: Tensor | None = None
     _graph: StepGraph | None = None
     kernel: str | None = None
     """Name of the compiled neuron that does what `step` does: "lif", "li" or "lis"; only `step` does it, if None.
@@ -195,7 +196,7 @@ class TraceLayer(LayerState, ABC):
         process by sharing its memory. Parameters are shared there, as those of any module.
         """
         self._put(_lent=True)
-        own: dict[str, Any] = {"_stepper": None, "_graph": None, "_spare": None}
+        own: dict[str, Any] = {"_stepper": None, "_graph": None, "_spare": None, "_columns": None}
         return self.__dict__ | own
 
     @torch.no_grad()
@@ -211,7 +212,17 @@ class TraceLayer(LayerState, ABC):
         self.check_place(xs.samples.device if isinstance(xs, Draws) else xs.device)
         state = self.own_state(size[1])
         xs = xs.to(self.weight.dtype) if isinstance(xs, Tensor) else xs
-        return Drive(xs, self.weight, self.bias, self.product_dtype, self.trace_of(state))
+        return self.drive_of(xs, trace=self.trace_of(state))
+
+    def drive_of(self, xs: Tensor | Draws, *, trace: Trace | None = None, fired: int | None = None) -> Drive:
+        """A chunk of input and the weights that it meets."""
+        weight, columns = self.weight, self._columns
+        if weight.device.type == "cpu" and (
+            columns is None or columns.dtype != weight.dtype or columns.shape != (self.in_features, self.out_features)
+        ):
+            columns = weight.new_empty(self.in_features, self.out_features)
+            self._put(_columns=columns)
+        return Drive(xs, weight, self.bias, self.product_dtype, trace, fired, columns)
 
     def emit(self, drive: Drive, sink: Sink) -> None:
         """Everything that the layer does with a chunk: trace, currents, membranes, and outputs into the sink."""

@@ -36,7 +36,7 @@ def _hand_on(below: TraceLayer, above: TraceLayer, drive: Drive) -> Drive:
     outputs = torch.empty(steps, batch, below.out_features, dtype=dtype, device=below.weight.device)
     sink = Sink(outputs=outputs, trace=above.trace_of(above.own_state(batch)))
     below.emit(drive, sink)
-    return Drive(outputs, above.weight, above.bias, above.product_dtype, fired=sink.fired)
+    return above.drive_of(outputs, fired=sink.fired)
 
 
 def _go_through(below: TraceLayer, above: TraceLayer, drive: Drive, sink: Sink) -> None:

@@ -76,7 +76,9 @@ class Stepper:
         self._raw = [tensor.detach().numpy() for tensor in raw]
         self._raw_bytes: list[bytes] = []
         self._weight = weight.detach()
-        self._rows = np.empty((weight.shape[1], weight.shape[0]), self._weight.numpy().dtype)
+        self._columns = self._weight.numpy().T
+        self._rows = np.empty_like(self._columns, order="C")
+        self._is_small = weight.numel() <= FEW_WEIGHTS
         self._copied: Any = None
         self._neurons, self._inputs = weight.shape
         start = weight.new_zeros(self._neurons) if bias is None else bias
@@ -110,8 +112,8 @@ class Stepper:
         return torch.from_numpy(outputs[0])
 
     def _transpose(self) -> None:
-        if self._weight.numel() <= FEW_WEIGHTS:
-            np.copyto(self._rows, self._weight.numpy().T)
+        if self._is_small:
+            np.copyto(self._rows, self._columns)
             return
         version = None if self._weight.is_inference() else (self._weight._version, _optimizer_steps[0])
         if version is None or version != self._copied:
