@@ -39,12 +39,12 @@ def repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback:
     ended = found.state.status == "completed"
     try:
         differs = difference(found.folder, outcome.run.folder, as_far_as_it_came=not ended)
+        others = circumstances(found.state.facts, outcome.run.folder.facts())
+        count = len(found.folder.records())
     except (OSError, ValueError) as error:
         complain(f"the two runs cannot be compared: {error}", error, show_traceback)
         return FAILED
-    others = circumstances(found.state.facts, outcome.run.folder.facts())
     if not differs:
-        count = len(found.folder.records())
         whole = (
             f"all {count} records and all weights"
             if ended

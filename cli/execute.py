@@ -178,6 +178,23 @@ def files_of(composed: Composed, overrides: list[str]) -> dict[str, str]:
     return {"overrides.yaml": typed, "config.yaml": f"{NAME_LINE}{composed.experiment}\n{composed.yaml}"}
 
 
+def record_refused(folder: Path, composed: Composed, overrides: Sequence[str], why: str) -> None:
+    """Leave a folder for a run of a sweep or a study that could not begin; none where the disk is full."""
+    from tracetorch.runs.folder import RunFolder
+    from tracetorch.runs.identity import facts_of
+
+    with suppress(OSError):
+        refused = RunFolder.reserve(folder.parent, composed.experiment, "", folder)
+        try:
+            for name, content in files_of(composed, list(overrides)).items():
+                refused.write_text(name, content)
+            refused.write_text("error.txt", f"{why}\n")
+            facts = {"status": "failed", "experiment": composed.experiment, **facts_of(composed.config)}
+            refused.write_json("run.json", facts | {"summary": {}, "timings": {}, "error": why})
+        except OSError:
+            refused.remove()
+
+
 @contextmanager
 def refusing() -> Iterator[None]:
     """Turn errors of a folder that is in use or cannot be written into a UsageError."""

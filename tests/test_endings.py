@@ -425,7 +425,7 @@ def test_an_empty_folder_is_taken_and_given_back_empty(here):
 @pytest.mark.parametrize("when", ["at work", "done"])
 def test_of_two_runs_that_find_the_same_empty_folder_one_gets_it(here, monkeypatch, when):
     Path("r").mkdir()
-    reserve, others = RunFolder.reserve, []
+    before, reserve, others = signal.getsignal(signal.SIGINT), RunFolder.reserve, []
 
     def late(*words):
         folder = reserve(*words)
@@ -444,6 +444,7 @@ def test_of_two_runs_that_find_the_same_empty_folder_one_gets_it(here, monkeypat
     if when == "at work":
         others[0].__exit__(None, None, None)
     assert facts(others[0])["status"] == "completed" and others[0].folder.records() == [{"update": 1}]
+    assert signal.getsignal(signal.SIGINT) is before, "the one that began last ended first"
 
 
 @pytest.mark.parametrize(("name", "left"), [("sweep", ".sweep.json.4711"), ("study", ".study.json.4711")])

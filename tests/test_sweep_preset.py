@@ -160,7 +160,7 @@ WRONG = [
         "figures[0].metric must be a string or null",
     ),
     ("sweep=it.yaml", MINE | {"figures": [{"against": "x", "by": [3]}]}, "figures[0].by must be a key"),
-    ("--trust math seed=0,1", {}, "--trust in a sweep applies to a preset of your own"),
+    ("--trust math seed=0,1", {}, "--trust in a sweep applies to presets of your own"),
     ("--config-dir nowhere sweep=rules", {}, "--config-dir nowhere: there is no such folder"),
 ]
 

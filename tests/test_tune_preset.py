@@ -146,7 +146,7 @@ def test_a_module_that_is_not_found_is_told_with_where_modules_are_searched(tmp_
 
 def test_a_task_that_was_named_by_its_class_gives_the_run_its_name():
     ended = tracetorch("show", "~task", "+task._target_=tracetorch.tasks.Patterns", "+task.seed=0")
-    assert ended.stdout.startswith("# experiment: Patterns\n")
+    assert ended.stdout.startswith("# experiment: poisson_clicks-Patterns\n")
 
 
 @pytest.mark.parametrize("verb", ["run", "show"])

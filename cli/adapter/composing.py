@@ -115,6 +115,8 @@ def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tu
             base = _compose(made, config_dir)
             bases[made] = base, name_of(base.hydra.runtime.choices, config_dir)
         base, experiment = bases[made]
+        if own_task := _own_task(parsed):
+            experiment = name_of(base.hydra.runtime.choices, config_dir, own_task)
         choices, config = base.hydra.runtime.choices, _without_hydra(base)
         _change(config, [override for override in parsed if not _is_choice(override, config_dir)])
     except MissingConfigException as error:
@@ -178,6 +180,12 @@ def _is_choice(override: Override, config_dir: Path | None) -> bool:
     """Whether it chooses from a group, as Hydra decides it; any other changes a value of the composed choices."""
     group = override.key_or_group
     return not isinstance(override.value(), dict) and any((place / group).is_dir() for place in places(config_dir))
+
+
+def _own_task(parsed: list[Override]) -> str:
+    """The class of the task, if it was typed; "" if not."""
+    typed = [one for one in parsed if one.key_or_group == "task._target_" and not one.is_delete()]
+    return str(typed[-1].value()).rpartition(".")[2] if typed else ""
 
 
 def _change(config: DictConfig, changes: list[Override]) -> None:

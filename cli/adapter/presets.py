@@ -26,9 +26,12 @@ def options(group: str, config_dir: Path | None = None) -> list[str]:
     return sorted({path.stem for path in found if path.is_file()})
 
 
-def name_of(choices: Mapping[str, Any], config_dir: Path | None = None) -> str:
-    """The name of a run: its preset; with another task than the preset's, both, because it is no longer the preset."""
-    experiment, task = choices.get("experiment"), choices.get("task")
+def name_of(choices: Mapping[str, Any], config_dir: Path | None = None, own_task: str = "") -> str:
+    """The name of a run: its preset; with another task than the preset's, both, because it is no longer the preset.
+
+    Args: own_task: the class of the task, if that was typed instead of a choice.
+    """
+    experiment, task = choices.get("experiment"), own_task or choices.get("task")
     if not experiment:
         return str(task)
     return f"{experiment}-{task}" if _task_of(experiment, config_dir) not in (task, None) else str(experiment)
@@ -37,7 +40,7 @@ def name_of(choices: Mapping[str, Any], config_dir: Path | None = None) -> str:
 def note_of(choices: Mapping[str, str], config_dir: Path | None = None) -> str:
     """A sentence about a task that has the settings of an experiment for another task; "" if there is no such task."""
     experiment, task = choices.get("experiment"), choices.get("task")
-    if not experiment or _task_of(experiment, config_dir) in (task, None):
+    if not experiment or task in (None, "None") or _task_of(experiment, config_dir) in (task, None):
         return ""
     default = experiment == _default("experiment")
     which = f"the default experiment ({experiment})" if default else f"experiment={shorten(experiment)}"

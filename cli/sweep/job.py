@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracetorch.cli.adapter import Composed
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError
 from tracetorch.cli.sweep.plan import Job, sealed
 from tracetorch.cli.sweep.stopping import Ear, Owner, is_stopped, stop
@@ -60,7 +59,7 @@ class Worker:
 
 
 def _run(folder: Path, job: Job, ear: Ear) -> tuple[int, str]:
-    from tracetorch.cli.execute import execute
+    from tracetorch.cli.execute import execute, record_refused
     from tracetorch.cli.folders import check_links
     from tracetorch.runs import RunFolder
     from tracetorch.runs.state import state_of
@@ -74,25 +73,9 @@ def _run(folder: Path, job: Job, ear: Ear) -> tuple[int, str]:
         outcome = execute(job.composed, job.overrides, exactly=folder, again=again, display=ear)
     except UsageError as error:
         if again is None and not folder.exists():
-            _refuse(folder, job.composed, str(error))
+            record_refused(folder, job.composed, job.overrides, str(error))
         raise
     return INTERRUPTED if outcome.run.asked_to_stop else outcome.code, outcome.message
-
-
-def _refuse(folder: Path, composed: Composed, why: str) -> None:
-    """Leave a folder for a run that could not begin, so that its sweep can report it; none if the disk is full."""
-    from tracetorch.runs.folder import RunFolder
-    from tracetorch.runs.identity import facts_of
-
-    with suppress(OSError):
-        refused = RunFolder.reserve(folder.parent, composed.experiment, "", folder)
-        try:
-            refused.write_text("config.yaml", composed.yaml)
-            refused.write_text("error.txt", f"{why}\n")
-            facts = {"status": "failed", "experiment": composed.experiment, **facts_of(composed.config)}
-            refused.write_json("run.json", facts | {"summary": {}, "timings": {}, "error": why})
-        except OSError:
-            refused.remove()
 
 
 def _redirect(path: Path) -> None:

@@ -6,7 +6,6 @@ import errno
 import math
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -97,7 +96,7 @@ class Ear:
 
 def run_trial(composed: Composed, overrides: list[str], folder: Path, ear: Ear) -> Ended:
     """Run it, or continue it. Raises: OSError if the disk is full or broken; KeyboardInterrupt."""
-    from tracetorch.cli.execute import execute
+    from tracetorch.cli.execute import execute, record_refused
 
     again = None
     try:
@@ -111,7 +110,7 @@ def run_trial(composed: Composed, overrides: list[str], folder: Path, ear: Ear) 
     except UsageError as error:
         _raise_of_disk(error.__cause__)
         if not folder.exists():
-            _refuse(folder, composed, str(error))
+            record_refused(folder, composed, overrides, str(error))
         return Ended("failed", error=str(error))
     _raise_of_disk(outcome.error)
     if outcome.code == INTERRUPTED:
@@ -167,16 +166,3 @@ def folder_name(number: int, params: Mapping[str, Any], space: Space) -> str:
     """Of a trial's folder in that of its study: a name that every file system takes."""
     plain = re.sub(r"[^\w.,=+\[\]-]+", "-", varies(params, space).replace(", ", ",")).strip("-")
     return f"{number:04d}_{plain.encode()[:_LONGEST_NAME].decode(errors='ignore')}"
-
-
-def _refuse(folder: Path, composed: Composed, why: str) -> None:
-    """Leave a folder for a run that could not begin; none where the disk is full."""
-    from tracetorch.runs.folder import RunFolder
-    from tracetorch.runs.identity import facts_of
-
-    with suppress(OSError):
-        refused = RunFolder.reserve(folder.parent, composed.experiment, "", folder)
-        refused.write_text("config.yaml", composed.yaml)
-        refused.write_text("error.txt", f"{why}\n")
-        facts = {"status": "failed", "experiment": composed.experiment, **facts_of(composed.config)}
-        refused.write_json("run.json", facts | {"summary": {}, "timings": {}, "error": why})

@@ -29,10 +29,11 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.stop = False
-        self._asked = self._ends_at_once = False
+        self._asked = self._ends_at_once = self._is_left = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupt:
+        self._is_left = False
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 if number != _HANG_UP or signal.getsignal(number) is not signal.SIG_IGN:
@@ -40,7 +41,12 @@ class Interrupt:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
+        """Hand the signals back, also where one that was entered later is left later."""
+        self._is_left = True
+        for number in self._before:
+            handler = signal.getsignal(number)
+            while isinstance(owner := getattr(handler, "__self__", None), Interrupt) and owner._is_left:
+                handler = owner._before[number]
             signal.signal(number, handler)
 
     @contextmanager
