@@ -77,13 +77,18 @@ def main(
     Raises: ValueError if the parts do not fit, before anything is written; runs.TrainingError if the network dies.
     """
     update_every = _update_every(learn_every, update_every)
-    counts = {
-        "learn_every": learn_every,
-        "update_every": update_every,
-        "log_every": log_every,
-        "eval_every": eval_every,
-    }
-    _check_counts(task, counts | {"patience": patience}, window, checkpoint_seconds)
+    _check_counts(
+        task,
+        {
+            "learn_every": learn_every,
+            "update_every": update_every,
+            "log_every": log_every,
+            "eval_every": eval_every,
+            "patience": patience,
+        },
+        window,
+        checkpoint_seconds,
+    )
     total = count_updates(task, task.batches_per_pass, updates, passes)
     eval_every, window = eval_every or task.batches_per_pass or max(1, total // 10), window or task.readout_window
     run.device = devices.resolve(device)
