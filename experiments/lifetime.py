@@ -34,7 +34,7 @@ def main(
     network: Callable[[int, int], Sequential],
     rule: Callable[[Sequential], Rule],
     loss: Callable[..., Any],
-    optimizer: Callable[..., torch.optim.Optimizer],
+    optimizer: Any,
     seed: int,
     device: str = "auto",
     updates: int | None = None,
@@ -85,17 +85,17 @@ def main(
     torch.manual_seed(seed)
     net, told = build(task, network, loss)
     net.to(run.device)
-    learner, stepper = rule(net), optimizer(parameter_groups(net))
+    learner, optimizer = rule(net), optimizer(parameter_groups(net))
     set_precision(learner, precision)
-    teacher = _teacher(task, learner, told, stepper, Moments(teach_every, seed), window=window, seed=seed)
+    teacher = _teacher(task, learner, told, optimizer, Moments(teach_every, seed), window=window, seed=seed)
     guessing, lanes = teacher.guessing, task.batch_size
     life = Life(averages, recovered_at, task.output_size, guessing=guessing, lanes=lanes)
     diagnostic = diagnostics(learner, task, told, window=window, learn_every=None)
     teacher.rehearse()
-    rate = schedule_of(stepper, schedule, total)
+    rate = schedule_of(optimizer, schedule, total)
     log, health = Log(["loss", teacher.merit]), runs.HealthWatch(rewarded=isinstance(task, Environment))
     parts = {"log": log, "life": life, "health": health, "schedule": rate, **teacher.parts}
-    run.planned_updates, update = total, restore(run, learner, stepper, parts, forget=False)
+    run.planned_updates, update = total, restore(run, learner, optimizer, parts, forget=False)
 
     with run:
         while (total is None or update < total) and not run.interrupted:
@@ -118,7 +118,7 @@ def main(
                 run.record({"update": update, "split": "train", **kept, "memory_bytes": memory_bytes(run.device)})
             diagnostic.look(run, update, last=is_last)
             if is_last or run.interrupted or run.seconds_since_save() > checkpoint_seconds:
-                run.save("latest", net, stepper, update, **parts)
+                run.save("latest", net, optimizer, update, **parts)
         run.summary |= {"updates": update, "steps": log.steps, **life.summary()} | memory_through(run.folder.records())
         run.summary["steps_per_second"] = log.steps / run.timings.get("train_seconds", 1.0)
         _end(run, net, task, told, learner, window=window, figures=figures, stopped=total is None or update < total)
@@ -152,15 +152,15 @@ def _teacher(
     task: Task | Environment,
     learner: Rule,
     told: Any,
-    stepper: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     moments: Moments,
     *,
     window: int | None,
     seed: int,
 ) -> Teacher:
     if isinstance(task, Environment):
-        return Rewarding(task, learner, told, stepper, moments, window=window, seed=seed)
-    return Labelling(task, learner, told, stepper, moments, window=window)
+        return Rewarding(task, learner, told, optimizer, moments, window=window, seed=seed)
+    return Labelling(task, learner, told, optimizer, moments, window=window)
 
 
 def _length(task: Task | Environment, updates: int | None, steps: int | None) -> int | None:

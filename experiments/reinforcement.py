@@ -36,7 +36,7 @@ def main(
     network: Callable[[int, int], Sequential],
     rule: Callable[[Sequential], Rule],
     loss: Callable[[], Reflect | ActorCritic],
-    optimizer: Callable[..., torch.optim.Optimizer],
+    optimizer: Any,
     seed: int,
     device: str = "auto",
     updates: int | None = None,
@@ -83,9 +83,9 @@ def main(
     torch.manual_seed(seed)
     net, judge = build(task, network, loss)
     net.to(run.device)
-    learner, stepper = rule(net), optimizer(parameter_groups(net))
+    learner, optimizer = rule(net), optimizer(parameter_groups(net))
     set_precision(learner, precision)
-    rate = schedule_of(stepper, schedule, total)
+    rate = schedule_of(optimizer, schedule, total)
     diagnostic = diagnostics(learner, task, judge, window=window, learn_every=None)
     rehearse(learner, task, judge, window)
     test = partial(play, net, task, judge.policy, window=window)
@@ -93,14 +93,18 @@ def main(
     health = runs.HealthWatch(rewarded=True)
     parts: dict[str, Any] = {"schedule": rate, "best": best, "log": log, "episodes": episodes, "health": health}
     parts |= {"loss": judge, "task": task, "rule": learner}
-    run.planned_updates, run.eval_every, update = total, eval_every, restore(run, learner, stepper, parts, forget=True)
+    run.planned_updates, run.eval_every, update = (
+        total,
+        eval_every,
+        restore(run, learner, optimizer, parts, forget=True),
+    )
 
     with run:
         while update < total and not best.is_final and not run.interrupted:
             update += 1
             is_last = update == total
             with run.training():
-                value, reward, over = _act_and_learn(task, learner, judge, stepper, window, seed=seed, update=update)
+                value, reward, over = _act_and_learn(task, learner, judge, optimizer, window, seed=seed, update=update)
                 check_loss(value, update, net)
                 if is_last or update % log_every == 0:
                     health.look(net, None, update, last=is_last)  # before anything is forgotten
@@ -116,9 +120,9 @@ def main(
             is_due = is_last or update % eval_every == 0
             score = _validate(run, task, test, update) if is_due else None
             if score is not None and best.is_beaten_by(score):
-                run.save("best", net, stepper, update, **parts)
+                run.save("best", net, optimizer, update, **parts)
             if is_due or run.interrupted or run.seconds_since_save() > checkpoint_seconds:
-                run.save("latest", net, stepper, update, **parts)
+                run.save("latest", net, optimizer, update, **parts)
         run.summary |= {"updates": update, "episodes": episodes.count, "late_reward": episodes.late}
         run.summary["steps_per_second"] = log.steps / run.timings.get("train_seconds", 1.0)
         if update < total and not best.is_final:
@@ -131,7 +135,7 @@ def _act_and_learn(
     task: Environment,
     learner: Rule,
     judge: Reflect | ActorCritic,
-    stepper: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     window: int | None,
     *,
     seed: int,
@@ -145,9 +149,9 @@ def _act_and_learn(
         value, signal = judge(outcome.reward, outcome.terminated, upcoming)
     else:
         value, signal = judge(outcome.reward, over)
-    stepper.zero_grad()
+    optimizer.zero_grad()
     learn(learner, judge, signal)
-    stepper.step()
+    optimizer.step()
     return float(value), outcome.reward, over
 
 

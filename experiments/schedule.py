@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
 
 def schedule_of(
-    stepper: torch.optim.Optimizer, schedule: Literal["none", "linear", "cosine"], total: int | None
+    optimizer: torch.optim.Optimizer, schedule: Literal["none", "linear", "cosine"], total: int | None
 ) -> LRScheduler:
     """From the step size that an optimizer starts with to 0 at the end, along a line or half a cosine; or no change.
 
@@ -18,15 +18,15 @@ def schedule_of(
     Raises: ValueError for a change towards an end that there is not.
     """
     if schedule == "none":
-        return LambdaLR(stepper, lambda update: 1.0)
+        return LambdaLR(optimizer, lambda update: 1.0)
     if total is None:
         raise ValueError(
             f"train.schedule={schedule} lowers the step size until the end, and this run has none: give train.updates "
             "or train.steps, or train.schedule=none"
         )
     if schedule == "cosine":
-        return CosineAnnealingLR(stepper, total)
-    return LambdaLR(stepper, lambda update: 1 - update / total)
+        return CosineAnnealingLR(optimizer, total)
+    return LambdaLR(optimizer, lambda update: 1 - update / total)
 
 
 def count_updates(task: object, per_pass: int | None, updates: int | None, passes: float | None) -> int:

@@ -34,12 +34,13 @@ def main(
     network: Callable[[int, int], Sequential],
     rule: Callable[[Sequential], Rule],
     loss: Loss,
-    optimizer: Callable[..., torch.optim.Optimizer],
+    optimizer: Any,
     seed: int,
     device: str = "auto",
     updates: int | None = None,
     passes: float | None = None,
     learn_every: int | None = None,
+    update_every: int | Literal["moment"] | None = "moment",
     window: int | None = None,
     schedule: Literal["none", "linear", "cosine"] = "none",
     precision: Literal["float32", "bfloat16"] = "float32",
@@ -58,8 +59,11 @@ def main(
         seed: of the initial weights (the task has it too, for trials and spikes).
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         updates, passes: how long to train: batches, or passes over the training data. Just one of the two.
-        learn_every: learn after every so many steps of a sequence; only at its end, if None. The label is told, and the
-            optimizer steps, after each such part; what is logged is the last. Memory is the same.
+        learn_every: time steps between two learning moments, each with the label; one moment, at the end of the
+            sequence, if None. What is logged is the last. Memory is the same.
+        update_every: time steps between two steps of the optimizer, on the sum of the gradients since the last one: a
+            multiple of `learn_every`. None: one, at the end of the sequence. "moment": at each learning moment, as in
+            configs of earlier versions, which have no such key.
         window: steps at the end that are read as the answer; what the task says, if None.
         schedule: of the step size: "none", or from its start to 0 at the end, "linear" or "cosine".
         precision: of the factors of the forward matrix products; see `TraceLayer.precision`. All else is float32.
@@ -72,22 +76,33 @@ def main(
         diagnostics: makes what looks at the run after each update, and changes nothing in it.
     Raises: ValueError if the parts do not fit, before anything is written; runs.TrainingError if the network dies.
     """
-    counts = {"learn_every": learn_every, "log_every": log_every, "eval_every": eval_every, "patience": patience}
-    _check_counts(task, counts, window, checkpoint_seconds)
+    update_every = _update_every(learn_every, update_every)
+    _check_counts(
+        task,
+        {
+            "learn_every": learn_every,
+            "update_every": update_every,
+            "log_every": log_every,
+            "eval_every": eval_every,
+            "patience": patience,
+        },
+        window,
+        checkpoint_seconds,
+    )
     total = count_updates(task, task.batches_per_pass, updates, passes)
     eval_every, window = eval_every or task.batches_per_pass or max(1, total // 10), window or task.readout_window
     run.device = devices.resolve(device)
     task.to(run.device)
     torch.manual_seed(seed)
     net = network(task.input_size, task.output_size).to(run.device)
-    learner, stepper = rule(net), optimizer(parameter_groups(net))
+    learner, optimizer = rule(net), optimizer(parameter_groups(net))
     set_precision(learner, precision)
-    rate, test = schedule_of(stepper, schedule, total), partial(evaluate, learner, task, loss, window=window)
+    rate, test = schedule_of(optimizer, schedule, total), partial(evaluate, learner, task, loss, window=window)
     diagnostic = diagnostics(learner, task, loss, window=window, learn_every=learn_every)
     _rehearse(learner, task, loss, window)
     best, log, health = Best(patience), Log(["loss", *task.metrics]), runs.HealthWatch()
     parts = {"schedule": rate, "best": best, "log": log, "health": health, "rule": learner}
-    run.planned_updates, run.eval_every, update = total, eval_every, run.restore(net, stepper, **parts)
+    run.planned_updates, run.eval_every, update = total, eval_every, run.restore(net, optimizer, **parts)
 
     with run:
         while update < total and not best.is_final and not run.interrupted:
@@ -96,13 +111,14 @@ def main(
             with run.training():
                 batch = task.train_batch(update - 1)
                 learner.begin()
-                for part in batch.xs.split(learn_every or batch.xs.steps):
-                    stepper.zero_grad()
-                    output = learner.forward(part, reduce="mean", window=min(window or part.steps, part.steps))
-                    value, signal = loss(output, batch.target)
-                    check_loss(float(value), update, net)
-                    learner.backward(signal)
-                    stepper.step()
+                for stretch in batch.xs.split(update_every or batch.xs.steps):
+                    optimizer.zero_grad()
+                    for part in stretch.split(learn_every or stretch.steps):
+                        output = learner.forward(part, reduce="mean", window=min(window or part.steps, part.steps))
+                        value, signal = loss(output, batch.target)
+                        check_loss(float(value), update, net)
+                        learner.backward(signal)
+                    optimizer.step()
                 rate.step()
             log.add({"loss": float(value), **means(task.judge(output, batch), task.metrics)}, batch.xs.steps)
             run.progress(update, total, **log.averages())
@@ -113,9 +129,9 @@ def main(
             is_due = is_last or update % eval_every == 0
             score = _validate(run, update, test, partial(health.compare, net)) if is_due else None
             if score is not None and best.is_beaten_by(score[task.metrics[0]]):
-                run.save("best", net, stepper, update, **parts)
+                run.save("best", net, optimizer, update, **parts)
             if is_due or run.interrupted or run.seconds_since_save() > checkpoint_seconds:
-                run.save("latest", net, stepper, update, **parts)
+                run.save("latest", net, optimizer, update, **parts)
         run.summary |= {"updates": update, "steps_per_second": log.steps / run.timings.get("train_seconds", 1.0)}
         if update < total and not best.is_final:
             run.give_up()
@@ -172,6 +188,19 @@ def _rehearse(learner: Rule, task: Task, loss: Loss, window: int | None) -> None
     learner.begin()
     loss(learner.forward(batch.xs, reduce="mean", window=window), batch.target)
     learner.begin()
+
+
+def _update_every(learn_every: int | None, update_every: int | Literal["moment"] | None) -> int | None:
+    """Time steps between two updates; None: one at the end. Raises: ValueError for updates between learning moments."""
+    if update_every == "moment":
+        return learn_every
+    if update_every and (learn_every is None or update_every % learn_every):
+        learns = "at the end alone (train.learn_every=null)" if learn_every is None else f"every {learn_every} steps"
+        raise ValueError(
+            f"train.update_every={update_every}: the network learns {learns}, and updates follow learning moments: "
+            "give a multiple of train.learn_every, or null for one update at the end"
+        )
+    return update_every
 
 
 def _check_counts(task: Task, counts: dict[str, int | None], window: int | None, checkpoint_seconds: float) -> None:

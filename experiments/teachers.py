@@ -70,7 +70,7 @@ class Rewarding:
         task: Environment,
         learner: Rule,
         judge: Reflect | ActorCritic,
-        stepper: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer,
         moments: Moments,
         *,
         window: int | None,
@@ -86,7 +86,7 @@ class Rewarding:
                 "ActorCritic judges each action by the next observation: train.teach_every must be 1, got "
                 f"{moments.every:g}; choose loss=reflect for delayed rewards"
             )
-        self.task, self.learner, self.judge, self.stepper = task, learner, judge, stepper
+        self.task, self.learner, self.judge, self.optimizer = task, learner, judge, optimizer
         self.moments, self.window, self.seed = moments, window, seed
         self.put_by, self.episodes = PutBy(task.lanes), Episodes(task.lanes)
         self.parts: dict[str, Any] = {"loss": judge, "task": task, "put_by": self.put_by, "episodes": self.episodes}
@@ -124,9 +124,9 @@ class Rewarding:
             value, signal = self.judge(reward, outcome.terminated, upcoming)
         else:
             value, signal = self.judge(reward)
-        self.stepper.zero_grad()
+        self.optimizer.zero_grad()
         learn(self.learner, self.judge, signal)
-        self.stepper.step()
+        self.optimizer.step()
         return float(value)
 
 
@@ -138,7 +138,7 @@ class Labelling:
         task: Task,
         learner: Rule,
         loss: Loss,
-        stepper: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer,
         moments: Moments,
         *,
         window: int | None,
@@ -148,7 +148,7 @@ class Labelling:
             raise ValueError(
                 f"{type(learner).__name__} needs sequences with an end, and a lifetime has none: choose rule=trace"
             )
-        self.task, self.learner, self.loss, self.stepper = task, learner, loss, stepper
+        self.task, self.learner, self.loss, self.optimizer = task, learner, loss, optimizer
         self.moments, self.window, self.merit = moments, window, task.metrics[0]
         self.parts: dict[str, Any] = {"rule": learner}
         self._number = 0
@@ -173,9 +173,9 @@ class Labelling:
         merit = self.task.judge(output, batch)[self.merit]
         if self.moments.comes(number):
             value, signal = self.loss(output, batch.target)
-            self.stepper.zero_grad()
+            self.optimizer.zero_grad()
             self.learner.backward(signal)
-            self.stepper.step()
+            self.optimizer.step()
             loss = float(value)
         self._number = number
         return Decision(output.argmax(dim=-1), merit, loss, output)

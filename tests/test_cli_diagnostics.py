@@ -131,8 +131,8 @@ def test_what_cannot_be_is_told_in_a_sentence(here, words, phrase):
 LOOPS = """
 from tracetorch.experiments import supervised
 
-def plain(run, *, task, network, rule, loss, optimizer, seed, device, updates, passes, learn_every, window, schedule,
-          precision, log_every, eval_every, checkpoint_seconds, patience, figures):
+def plain(run, *, task, network, rule, loss, optimizer, seed, device, updates, passes, learn_every, update_every,
+          window, schedule, precision, log_every, eval_every, checkpoint_seconds, patience, figures):
     parts = dict(task=task, network=network, rule=rule, loss=loss, optimizer=optimizer)
     supervised.main(run, **parts, seed=seed, device=device, updates=updates, figures=figures)
 

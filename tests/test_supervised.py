@@ -43,6 +43,47 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path):
     assert (one.folder.path / "trials.csv").read_bytes() == (again.folder.path / "trials.csv").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("learn_every", "update_every", "updates"),
+    [(None, None, 1), (3, None, 1), (3, 6, 2), (3, 3, 4), (3, "moment", 4), (None, "moment", 1), (2, 4, 3)],
+)
+def test_gradients_of_several_learning_moments_make_one_update(tmp_path, learn_every, update_every, updates):
+    steps = []
+
+    class Counting(torch.optim.SGD):
+        def step(self, closure=None):
+            steps.append([parameter.grad.clone() for group in self.param_groups for parameter in group["params"]])
+            super().step(closure)
+
+    train(
+        tmp_path,
+        optimizer=partial(Counting, lr=0.0),
+        learn_every=learn_every,
+        update_every=update_every,
+        updates=1,
+    )
+    assert len(steps) == updates
+    alone = list(steps)
+    steps.clear()
+    train(tmp_path, name="moments", optimizer=partial(Counting, lr=0.0), learn_every=learn_every, updates=1)
+    for update, whole in zip(torch.tensor_split(torch.arange(len(steps)), updates), alone, strict=True):
+        for number, gradient in enumerate(whole):
+            torch.testing.assert_close(gradient, sum(steps[moment][number] for moment in update))
+
+
+@pytest.mark.parametrize(
+    ("learn_every", "update_every", "phrase"),
+    [
+        (None, 4, r"learns at the end alone \(train.learn_every=null\)"),
+        (3, 4, "learns every 3 steps, .* give a multiple of train.learn_every"),
+        (3, 0, "update_every must be at least 1"),
+    ],
+)
+def test_an_update_follows_a_learning_moment(tmp_path, learn_every, update_every, phrase):
+    with pytest.raises(ValueError, match=phrase):
+        train(tmp_path, learn_every=learn_every, update_every=update_every)
+
+
 def test_the_learning_moments_of_a_sequence_see_its_consecutive_parts(tmp_path):
     for name, learn_every, parts in (("a", None, [(10, 5)]), ("b", 4, [(4, 4), (4, 4), (2, 2)])):
         watched = Watched()
