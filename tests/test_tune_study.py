@@ -1,5 +1,6 @@
 """Studies that are damaged, and those of strangers."""
 
+import errno
 import json
 import os
 import re
@@ -30,6 +31,24 @@ def study(here, one_trial):
 
 
 # ── damaged ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_a_failed_write_has_left_in_the_journal_is_taken_off_at_once(study, monkeypatch):
+    """A process that goes on after it would write the next line behind the half one."""
+    real, before = os.fsync, (study / "study.jsonl").read_bytes()
+
+    def full(number):
+        if os.path.samestat(os.fstat(number), (study / "study.jsonl").stat()):
+            os.truncate(number, len(before) + 7)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", full)
+    ended = tracetorch("tune", "--study", study, "--trials", "2")
+    assert ended.exit_code == 1 and "No space left on device" in ended.stderr, ended.output
+    assert (study / "study.jsonl").read_bytes() == before
+    monkeypatch.undo()
+    assert tracetorch("tune", "--study", study, "--trials", "2").exit_code == 0
 
 
 def test_a_journal_that_was_cut_short_is_mended(study):
@@ -92,7 +111,7 @@ def test_where_nothing_can_be_written_nothing_is_left(here, monkeypatch):
 
     monkeypatch.setattr("tracetorch.runs.folder.write_whole", full)
     ended = tune()
-    assert ended.exit_code == 2 and "No space left on device" in ended.stderr
+    assert ended.exit_code == 1 and "No space left on device" in ended.stderr, ended.output
     assert list(here.iterdir()) == []
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import (
@@ -57,7 +58,7 @@ class Study:
         try:
             with self.alone():
                 _check_journal(self.folder / JOURNAL)
-                file = JournalFileBackend(str(self.folder / JOURNAL), _JournalLock(self.alone))
+                file = _Journal(self.folder / JOURNAL, self.alone)
                 self._study = optuna.create_study(
                     study_name="tune",
                     storage=JournalStorage(file),
@@ -210,6 +211,23 @@ class _JournalLock(BaseJournalFileLock):
 
     def release(self) -> None:
         self._held.close()
+
+
+class _Journal(JournalFileBackend):
+    """optuna's file of one JSON object a line. What a write that failed has left of a line is taken off at once."""
+
+    def __init__(self, path: Path, alone: Callable[[], AbstractContextManager[None]]):
+        super().__init__(str(path), _JournalLock(alone))
+        self._path, self._alone = path, alone
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with self._alone():
+            size = self._path.stat().st_size
+            try:
+                super().append_logs(logs)
+            except BaseException:
+                os.truncate(self._path, size)
+                raise
 
 
 class _BrokenError(ValueError):
