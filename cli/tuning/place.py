@@ -75,7 +75,9 @@ def read(folder: Path) -> Begun:
             raise TypeError
         check_links(folder)
         return Begun(plain_name(experiment), typed, overrides, made(content["search"]), content.get("configs"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is broken ({type(error).__name__}): begin a new study") from error
     except UsageError as error:
         raise UsageError(f"{path} is broken: {error}") from error

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 100  # bytes, of 255 that a file system allows
 _UNDISTURBED = 0.25  # of a run, before it may be ended early
 _PRUNED = "pruned at update "
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """What an error of the disk says: it is not the fault of a trial's values."""
 
 
@@ -142,8 +142,11 @@ def _begun(composed: Composed, folder: Path, ear: Ear) -> RunFolder | None:
 
 
 def _raise_of_disk(error: BaseException | None) -> None:
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        raise error
+    """Raises: the error of the disk that an error comes from, if any: it ends the study, not only the trial."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _OF_DISK:
+            raise error
+        error = error.__cause__
 
 
 def _ended(composed: Composed, ear: Ear) -> Ended:
