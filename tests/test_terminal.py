@@ -238,7 +238,7 @@ def test_progress_is_whole_on_a_narrow_terminal_too(columns, monkeypatch):
         display.metric = "accuracy"
         display("start", {"again": False, "device": "cpu", "folder": "a"})
         display("record", {"split": "validation", "update": 1, "accuracy": 0.5, "steps_per_second": 12345.0})
-        display("progress", {"done": 150, "total": 30000, "loss": 0.25, "accuracy": 0.5})
+        display("progress", {"done": 150, "total": 30000, "left": 61.0, "loss": 0.25, "accuracy": 0.5})
         display("end", {"status": "completed"})
     text = shown.getvalue().decode()
     for part in ("150/30000", "loss 0.2500", "accuracy 0.5000", "validation 0.5000", "12.3 k steps/s"):

@@ -204,7 +204,7 @@ def test_a_study_from_elsewhere_calls_only_what_is_trusted(study, how):
     ended = tracetorch("tune", "--study", "study", "--trials", "2")
     assert ended.exit_code == 2, ended.output
     assert len(ended.stderr.splitlines()) == 1 and len(journal()) == 1
-    assert f"'{EVIL}', which is not trusted" in ended.stderr or "choose by name" in ended.stderr
+    assert f"'{EVIL}', which is not trusted" in ended.stderr or "is chosen by name" in ended.stderr
 
 
 def test_a_journal_from_elsewhere_must_be_of_the_search(here):
