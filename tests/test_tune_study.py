@@ -111,7 +111,7 @@ def test_where_nothing_can_be_written_nothing_is_left(here, monkeypatch):
 
     monkeypatch.setattr("tracetorch.runs.folder.write_whole", full)
     ended = tune()
-    assert ended.exit_code == 1 and "No space left on device" in ended.stderr, ended.output
+    assert ended.exit_code == 2 and "No space left on device" in ended.stderr
     assert list(here.iterdir()) == []
 
 

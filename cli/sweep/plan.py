@@ -142,7 +142,9 @@ def read(folder: Path) -> Plan:
         found = Plan(experiment, typed, settings, jobs, folder, folder, drawn, from_dir, seal)
         texts = [from_dir, *typed, *settings, *(text for job in jobs for text in (job.name, *job.overrides))]
         sound = all(isinstance(text, str) and text.isprintable() for text in (*texts, *(job.varies for job in jobs)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         raise UsageError(f"{path} is broken ({type(error).__name__}): start the sweep again") from error
     for number, job in enumerate(jobs):
         check_plain(job.config, path, f"jobs[{number}].config")
