@@ -73,7 +73,7 @@ def check(stage: Stage, one: Try) -> tuple[int, str]:
         return 0, ""  # it came to fewer operations than the undisturbed one
     failed = ended.operations[one.at - 1]
     wrong = cases.spoken(ended)
-    said = ended.out + ended.err
+    said = re.sub(r"[│\s]+", " ", ended.out + ended.err)  # a table breaks long reasons
     if not wrong and ended.code and os.strerror(one.error) not in said:
         wrong = f"exit code {ended.code} without the reason: {said[-300:]}"
     told = bool(ended.code or ended.err or (one.reads and _folder_of(failed) in ended.out))
