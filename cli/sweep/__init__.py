@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +143,13 @@ def _is_older_than_presets(path: Path) -> bool:
         return False
 
 
+def _nearby(why: str) -> str:
+    """Paths from the working directory: jobs name whole ones, which fill a table's row."""
+    with suppress(OSError):  # a directory that was removed meanwhile
+        return why.replace(f"{Path.cwd()}{os.sep}", "")
+    return why
+
+
 def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
     """The table at the end, and what to do next. Returns: the exit code."""
     from tracetorch.runs.state import last_record, metric_of, state_of
@@ -159,7 +167,7 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
     for job, state in ordered[:_MOST_ROWS]:
         found = metric_of(last_record(folder / job.name)) if state.status == "completed" else None
         why = "" if state.status == "interrupted" else said.get(job.name) or state.error
-        result = f"{found[0]} {found[1]:.4f}" if found else shorten(" ".join(why.split()), 100)
+        result = f"{found[0]} {found[1]:.4f}" if found else shorten(" ".join(_nearby(why).split()), 200)
         status = "not run" if state.status == "absent" else state.status
         table.add_row(Text(job.name.partition("_")[0]), Text(job.varies), status, Text(result))
     screen.print(table, soft_wrap=not screen.is_terminal)
