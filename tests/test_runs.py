@@ -151,6 +151,21 @@ def test_the_time_left_contains_the_evaluations_to_come_and_the_test(tmp_path, m
     assert left[1:4] == [20 / 4 * 6, 20 / 5 * 5 + 10 * 3, 0 + 5 * 2]
 
 
+@pytest.mark.parametrize("figures", [True, False])
+def test_the_time_left_contains_the_drawing(tmp_path, monkeypatch, figures):
+    left = []
+    run = Run(
+        {"seed": 0, "train": {"figures": figures}},
+        experiment="tiny",
+        root=tmp_path,
+        listener=lambda event, values: left.append(values.get("left")),
+    )
+    monkeypatch.setattr(run, "_wall_seconds", lambda: 10.0)
+    with run:
+        run.progress(5, 10)
+    assert left[1] == 10.0 + 4.0 * figures
+
+
 def test_the_clock_adds_up(tmp_path):
     run = make(tmp_path)
     with run.timed("a_seconds"):
