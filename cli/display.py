@@ -26,7 +26,7 @@ _PHASES = {"evaluate_seconds": "testing", "plot_seconds": "drawing figures"}
 
 
 class _Left(ProgressColumn):
-    """Counts down to the time at which the run is expected to be tested."""
+    """Counts down to the time at which the run is expected to end."""
 
     def render(self, task: Task) -> Text:
         end: float | None = task.fields["end"]
@@ -92,9 +92,7 @@ class Display:
     def _phase(self, values: dict[str, Any]) -> None:
         """Show what the run does between and after updates."""
         if self._bar:
-            name = values["name"]
-            without = {"end": None} if name == "plot_seconds" else {}  # how long drawing takes is not known
-            self._show(description=_PHASES.get(name, "training"), **without)
+            self._show(description=_PHASES.get(values["name"], "training"))
 
     def _show(self, **changes: Any) -> None:
         assert self._bar
