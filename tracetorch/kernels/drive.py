@@ -18,7 +18,7 @@ class Drive(NamedTuple):
     weight, bias: (neurons, inputs); (neurons,) or None.
     precision: dtype of the factors of the product. bfloat16 holds spikes exactly and rounds the weights; products are
         summed in float32, and the sum is rounded to bfloat16 where the device cannot give it otherwise.
-    trace: the layer's input trace, which the input is added to; None if whoever made the input did that.
+    trace: the layer's input trace, which the input is added to; None if the input is in it already.
     fired: how many of `xs` are 1, if they are spikes and were counted.
     columns: room for the transposed weights, (inputs, neurons), which a kernel may need in every chunk.
     """

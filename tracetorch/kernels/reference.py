@@ -1,6 +1,6 @@
 """The reference in plain torch, on any device and in any dtype: the steps of `functional`, one after another.
 
-Every state is updated in place: it belongs to whoever calls.
+Every state is updated in place: it belongs to the caller.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What it is worth not to have made up one's mind: without it a policy settles, and then learns nothing any more."""
+"""Exploration bonus. Without it the policy becomes deterministic and its gradient vanishes."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Reflect:
         mixture_rate: how fast the mixtures learn, w and that of the baseline; 0 leaves them as they are.
         baseline: β per reward, in [0, 1), of the rewards to be expected; one or several, or none at all: [].
         per_sample: whether each sample expects what itself got, rather than what all got.
-        entropy: c, in reward per nat: what it is worth not to have made up one's mind.
+        entropy: c, in reward per nat: weight of the policy's entropy.
         uniform: k, in reward per nat: what it costs to leave an action no chance; see `Exploration`. It pulls where a
             policy has settled, as the entropy does not: for worlds that change.
         at: "logits": signals are for `net.backward(signal, at="logits")`. "output": they are dL/dp, and the score is

@@ -278,7 +278,7 @@ class TraceLayer(LayerState, ABC):
             at: "logits" if the signal is dL/d that of which the average output is the softmax.
             below: whether anything below is to learn; if not, a product is saved.
         Returns: dL/d average input, (batch, in_features), the learning signal for what lies below; with a bank,
-            (bank, batch, in_features). None if nobody asks.
+            (bank, batch, in_features). None without `below`.
         """
         found, told = learning.local_gradients(self, self._state, signal, above, at=at, below=below)
         accumulate(found)

@@ -1,4 +1,4 @@
-"""What a layer remembers: a NamedTuple of tensors that is updated in place, and that nobody else sees change."""
+"""What a layer remembers: a NamedTuple of tensors that is updated in place; readers get copies."""
 
 from __future__ import annotations
 

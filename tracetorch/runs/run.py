@@ -48,7 +48,7 @@ class Resumable(Protocol):
 _DRAWING_SECONDS = 4.0
 """About how long the figures of a run take, however long it trained: 3 to 5 s on 2 cores."""
 
-_WITHOUT_STATE_ONCE = {"rule"}
+_OPTIONAL_PARTS = {"rule"}
 """Parts that earlier versions saved only if they had a state."""
 
 
@@ -158,7 +158,7 @@ class Run:
         found = load_checkpoint(path, net, optimizer)
         try:
             for name, part in parts.items():
-                if name in found["parts"] or name not in _WITHOUT_STATE_ONCE:
+                if name in found["parts"] or name not in _OPTIONAL_PARTS:
                     part.load_state_dict(found["parts"][name])
             restore_random(found["random"])
             self.timings, self._wall_before = dict(found["timings"]), found["wall_seconds"]

@@ -101,7 +101,7 @@ class _Temporary(_SourceFileBackedLocatorMixin, _CacheLocator):
 
 @cache
 def _temporary() -> Path:
-    """A folder that this user alone can write to: the same one for all processes, if nobody else took its name."""
+    """A folder that this user alone can write to: the same one for all processes, if no other user took its name."""
     own = os.getuid() if hasattr(os, "getuid") else None
     folder = Path(tempfile.gettempdir(), f"tracetorch-numba-{'' if own is None else own}")
     with suppress(OSError):

@@ -62,7 +62,7 @@ def flushed(kernel: Callable[..., Any], *arguments: Any) -> Any:
     What decays would reach them after long silence, and stay there for good, since .9 times the least of them rounds to
     itself; and a processor takes ten times as long with such.
     """
-    if _LEAST * 1.0 == 0.0:  # somebody wants it so already
+    if _LEAST * 1.0 == 0.0:  # the mode is on already
         return kernel(*arguments)
     torch.set_flush_denormal(True)
     try:

@@ -1,4 +1,4 @@
-"""One line before the kernels are compiled, so that nobody wonders what takes so long."""
+"""One line before the kernels are compiled, which takes about 20 seconds."""
 
 from __future__ import annotations
 
