@@ -69,7 +69,7 @@ def main(
         window: steps at the end of an observation that are read as the answer; what the task says, if None.
         schedule: of the step size: "none", or from its start to 0 at the end, "linear" or "cosine", if there is
             one; it begins with the first moment at which something is told.
-        precision: of the factors of the forward matrix products; see `TraceLayer.precision`. All else is float32.
+        precision: of the factors of the forward matrix products; see `Layer.precision`. All else is float32.
         log_every: updates between two records.
         checkpoint_seconds: a checkpoint is written when the last one is older than this, and when the life is stopped.
         figures: whether to draw at the end, and when it is stopped.

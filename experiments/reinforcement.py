@@ -65,7 +65,7 @@ def main(
         updates, passes: how long to learn: actions, or passes over the training data. Just one of the two.
         window: steps at the end of an observation that are read as the answer; what the task says, if None.
         schedule: of the step size: "none", or from its start to 0 at the end, "linear" or "cosine".
-        precision: of the factors of the forward matrix products; see `TraceLayer.precision`. All else is float32.
+        precision: of the factors of the forward matrix products; see `Layer.precision`. All else is float32.
         log_every, eval_every: updates between two records, and between two evaluations (a tenth of all, if None).
         checkpoint_seconds: a checkpoint is written with every evaluation, and when the last one is older than this;
             a run that was killed goes on from the latest.

@@ -66,7 +66,7 @@ def main(
             configs of earlier versions, which have no such key.
         window: steps at the end that are read as the answer; what the task says, if None.
         schedule: of the step size: "none", or from its start to 0 at the end, "linear" or "cosine".
-        precision: of the factors of the forward matrix products; see `TraceLayer.precision`. All else is float32.
+        precision: of the factors of the forward matrix products; see `Layer.precision`. All else is float32.
         log_every, eval_every: updates between two records, and between two evaluations (one pass, or a tenth of the
             updates, if None).
         checkpoint_seconds: a checkpoint is written with every evaluation, and when the last one is older than this;

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 import tracetorch as tt
-from tracetorch.nn import LI, LIF, LIS, Sequential, TraceLayer
+from tracetorch.nn import LI, LIF, LIS, Layer, Sequential
 
 IN, OUT, BATCH, STEPS = 6, 4, 3, 24
 """The sizes of everything in the table: `make()` gives a network of IN inputs and OUT neurons."""
 
-Net = TraceLayer | Sequential
+Net = Layer | Sequential
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,23 @@ def each(rows: list[Row]) -> pytest.MarkDecorator:
 
 # ── layers and networks: `make()` → Net; `says`: the values of its output ───────────────────────────────────────────
 
-_LIF, _LI = ("weight", "raw_decay", "raw_threshold"), ("weight", "raw_decay")
+_WEIGHT, _DECAY = "connection.weight", "neuron.raw_decay"
+_LIF, _LI = (_WEIGHT, _DECAY, "neuron.raw_threshold"), (_WEIGHT, _DECAY)
 _TWO, _FOUR, _SIX = torch.tensor([0.6, 0.95]), torch.tensor([0.5, 0.7, 0.9, 0.95]), torch.linspace(0.5, 0.95, IN)
 _FREE = ("weight", "decay", "threshold", "trace_decay")
 
 LAYERS = [
     Row("LIF", "LIF", lambda: LIF(IN, OUT), _LIF, "spikes"),
     Row("LIF-logistic", "LIF", lambda: LIF(IN, OUT, rate="logistic"), _LIF, "spikes"),
-    Row("LIF-bias", "LIF", lambda: LIF(IN, OUT, bias=True), (*_LIF, "bias"), "spikes"),
+    Row("LIF-bias", "LIF", lambda: LIF(IN, OUT, bias=True), (*_LIF, "connection.bias"), "spikes"),
     Row("LIF-groups", "LIF", lambda: LIF(IN, OUT, decay=_TWO), _LIF, "spikes"),
-    Row("LIF-groups-bias", "LIF", lambda: LIF(IN, OUT, decay=_TWO, bias=True), (*_LIF, "bias"), "spikes"),
+    Row("LIF-groups-bias", "LIF", lambda: LIF(IN, OUT, decay=_TWO, bias=True), (*_LIF, "connection.bias"), "spikes"),
     Row("LIF-free-trace", "LIF", lambda: LIF(IN, OUT, trace_decay=0.8), _LIF, "spikes"),
     Row(
         "LIF-free-trace-per-input",
         "LIF",
         lambda: LIF(IN, OUT, trace_decay=_SIX, learn=_FREE),
-        (*_LIF, "raw_trace_decay"),
+        (*_LIF, "input_trace.raw_decay"),
         "spikes",
     ),
     Row(
@@ -80,18 +81,18 @@ LAYERS = [
         _LIF,
         "spikes",
     ),
-    Row("LIF-weights-only", "LIF", lambda: LIF(IN, OUT, bias=True, learn="weight"), ("weight",), "spikes"),
+    Row("LIF-weights-only", "LIF", lambda: LIF(IN, OUT, bias=True, learn="weight"), (_WEIGHT,), "spikes"),
     Row("LIF-stationary", "LIF", lambda: LIF(IN, OUT, decay_gradient="stationary"), _LIF, "spikes"),
     Row("LIF-bank", "LIF", lambda: LIF(IN, OUT, bank=[0.7, 0.95]), _LIF, "spikes"),
     Row("LIF-groups-bank", "LIF", lambda: LIF(IN, OUT, decay=_TWO, bank=[0.8]), _LIF, "spikes"),
     Row("LIF-frozen", "LIF", lambda: LIF(IN, OUT, bias=True, learn=()), (), "spikes"),
     Row("LI", "LI", lambda: LI(IN, OUT), _LI, "levels"),
-    Row("LI-bias", "LI", lambda: LI(IN, OUT, bias=True), (*_LI, "bias"), "levels"),
-    Row("LI-groups", "LI", lambda: LI(IN, OUT, decay=_TWO, bias=True), (*_LI, "bias"), "levels"),
+    Row("LI-bias", "LI", lambda: LI(IN, OUT, bias=True), (*_LI, "connection.bias"), "levels"),
+    Row("LI-groups", "LI", lambda: LI(IN, OUT, decay=_TWO, bias=True), (*_LI, "connection.bias"), "levels"),
     Row("LI-per-neuron", "LI", lambda: LI(IN, OUT, decay=_FOUR, trace_decay=0.8), _LI, "levels"),
     Row("LI-stationary", "LI", lambda: LI(IN, OUT, decay_gradient="stationary"), _LI, "levels"),
     Row("LIS", "LIS", lambda: LIS(IN, OUT), _LI, "probabilities"),
-    Row("LIS-groups", "LIS", lambda: LIS(IN, OUT, decay=_TWO, bias=True), (*_LI, "bias"), "probabilities"),
+    Row("LIS-groups", "LIS", lambda: LIS(IN, OUT, decay=_TWO, bias=True), (*_LI, "connection.bias"), "probabilities"),
     Row("LIS-free-trace", "LIS", lambda: LIS(IN, OUT, trace_decay=_SIX), _LI, "probabilities"),
     Row(
         "network",
@@ -121,13 +122,13 @@ def build(row: Row, seed: int = 0, dtype: torch.dtype = torch.float64) -> Net:
     return net
 
 
-def draw_weights(layer: TraceLayer, low: float, high: float) -> None:
+def draw_weights(layer: Layer, low: float, high: float) -> None:
     """New uniform weights, those of an input one after another."""
     drawn = layer.weight.new_empty(layer.in_features, layer.out_features).uniform_(low, high)
     layer.weight.data.copy_(drawn.t())
 
 
-def layers_of(net: Net) -> Iterator[TraceLayer]:
+def layers_of(net: Net) -> Iterator[Layer]:
     """A network's layers, or a single layer itself."""
     yield from net if isinstance(net, Sequential) else [net]
 

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 import torch
 
+from tests.oracle import EXACT, full_gradients, misfits
 from tests.test_oracle import TRIANGLE, each_moments, each_readout, lesson, network
-from tracetorch._testing import EXACT, full_gradients, misfits
 from tracetorch.rules import BPTT, Trace
 from tracetorch.rules.agreement import agreement, agreements, gradient_by_rule, gradient_through_time
 
@@ -56,11 +56,11 @@ def test_through_time_means_through_all_of_it_from_every_moment(readout, moments
 def test_what_does_not_learn_is_left_out_and_what_nothing_reached_is_zero():
     net, given = network(), lesson()
     net[0].bias.requires_grad_(False)
-    net[1].raw_trace_decay = torch.nn.Parameter(torch.zeros(16, dtype=torch.float64))  # BPTT knows of no trace
+    net[1].input_trace.raw_decay = torch.nn.Parameter(torch.zeros(16, dtype=torch.float64))  # BPTT knows of no trace
     for rule, gradients in ((Trace, gradient_by_rule), (partial(BPTT), gradient_through_time)):
         found = gradients(rule(net), given)
-        assert "layers.0.bias" not in found and "layers.1.bias" in found
-        assert bool(found["layers.1.raw_trace_decay"].any()) is (rule is Trace)
+        assert "layers.0.connection.bias" not in found and "layers.1.connection.bias" in found
+        assert bool(found["layers.1.input_trace.raw_decay"].any()) is (rule is Trace)
 
 
 def test_what_was_there_before_does_not_count_and_the_gradients_stay_as_they_were_given():

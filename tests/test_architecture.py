@@ -6,7 +6,6 @@
 1  nn, loss < rules          nn and loss know neither each other nor the rules
 0  constrain, functional, rounded, encode, kernels, device, files, printable
 
-_testing stands on floor 1, and nothing but tests imports it.
 """
 
 import ast
@@ -38,7 +37,6 @@ MAY_IMPORT = {
     "runs": ZERO | ONE | {"plot", "tasks", "runs"},
     "compare": ZERO | ONE | {"plot", "runs", "compare"},
     "diagnostics": ZERO | ONE | {"tasks", "runs", "diagnostics"},
-    "_testing": ZERO | ONE,
     "experiments": ZERO | ONE | TWO | {"experiments"},
     "cli": ZERO | ONE | TWO | {"experiments", "cli"},
 }
@@ -100,7 +98,7 @@ def test_what_counts_as_an_import():
     source = """
 import torch.nn, tracetorch
 from tracetorch import kernels, functional as F
-from tracetorch.nn.layer import TraceLayer
+from tracetorch.nn.layer import Layer
 if True:
     import hydra
 def draw(): from tracetorch import plot
@@ -190,7 +188,7 @@ def kinds_of(base: type) -> set[str]:
 @pytest.mark.parametrize(
     ("rows", "public"),
     [
-        (common.LAYERS, set(tt.nn.__all__) - {"TraceLayer"}),
+        (common.LAYERS, set(tt.nn.__all__) - {"neurons"}),
         (common.LOSSES, set(tt.loss.__all__) - TOLD_OF_REWARDS),
         (common.ENCODERS, set(tt.encode.ENCODERS)),
         (common.RULES, set(tt.rules.__all__) - TOLD_OF_REWARDS - {"Rule"}),

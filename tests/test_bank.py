@@ -6,7 +6,8 @@ from torch import Tensor
 
 from tests.common import BATCH, IN, OUT, STEPS, normal, spikes
 from tracetorch import functional as F
-from tracetorch.nn import LIF, LIS, Sequential, bank
+from tracetorch.nn import LIF, LIS, Sequential
+from tracetorch.nn import trace_bank as bank
 
 BANK = [0.6, 0.8, 0.95]
 
@@ -42,13 +43,13 @@ def traces(layer: LIF, xs: Tensor) -> Tensor:
 def test_each_stretch_is_the_mean_of_the_trace_over_its_window(steps, options):
     layer, xs = made(**options), spikes(steps)
     layer.run(xs)
-    weights, decay = windows(layer.bank, steps), layer.trace_decay.detach()
+    weights, decay = windows(layer.input_trace.bank, steps), layer.trace_decay.detach()
     sums = torch.einsum("ks,sbi->kbi", weights, (1 - decay) * traces(layer, xs))
-    found = bank.average_inputs(layer.state.trace, decay, layer.state, layer.bank)
+    found = bank.average_inputs(layer.state.trace, decay, layer.state, layer.input_trace.bank)
     whole = weights.sum(dim=1) > 0  # after one step there is only the first stretch
     close(found[whole], (sums / weights.sum(dim=1)[:, None, None])[whole])
     assert torch.isfinite(found).all()
-    close(bank.windows(layer.bank[:, None, None], layer.state.steps)[:, 0, 0], weights.sum(dim=1))
+    close(bank.windows(layer.input_trace.bank[:, None, None], layer.state.steps)[:, 0, 0], weights.sum(dim=1))
 
 
 @pytest.mark.parametrize("reader", [0.3, 0.95, 0.999])
@@ -66,9 +67,11 @@ def test_a_reader_that_remembers_as_long_as_the_bank_gets_back_its_own_average()
     """Σ_k share·B_k = Σ_s rˢ·x̄(s) / Σ_s rˢ: nothing is lost where the map is a line."""
     layer, xs = made(), spikes()
     layer.run(xs)
-    averages = bank.average_inputs(layer.state.trace, layer.trace_decay.detach(), layer.state, layer.bank)
-    together = (bank.shares(layer.bank[-1], layer.state.steps, layer.bank) * averages).sum(dim=0)
-    kept = layer.bank[-1] ** torch.arange(STEPS)
+    averages = bank.average_inputs(layer.state.trace, layer.trace_decay.detach(), layer.state, layer.input_trace.bank)
+    together = (bank.shares(layer.input_trace.bank[-1], layer.state.steps, layer.input_trace.bank) * averages).sum(
+        dim=0
+    )
+    kept = layer.input_trace.bank[-1] ** torch.arange(STEPS)
     wanted = torch.einsum("s,sbi->bi", kept, (1 - layer.trace_decay.detach()) * traces(layer, xs)) / kept.sum()
     close(together, wanted)
 
@@ -82,14 +85,16 @@ def test_the_gradient_is_the_sum_over_stretches_each_on_its_own_place_of_the_map
     told = above.backward(signal)
 
     weight = below.weight.detach().clone().requires_grad_()
-    averages = bank.average_inputs(below.state.trace, below.trace_decay.detach(), below.state, below.bank)
+    averages = bank.average_inputs(below.state.trace, below.trace_decay.detach(), below.state, below.input_trace.bank)
     averages.requires_grad_()
-    rates = F.lif_rate(averages @ weight.T, below.decay.detach(), below.threshold.detach(), below.state.steps)
-    share = bank.shares(above.trace_decay.detach(), above.state.steps, below.bank)
+    rates = F.lif_rate(
+        averages @ weight.T, below.neuron.decay.detach(), below.neuron.threshold.detach(), below.state.steps
+    )
+    share = bank.shares(above.trace_decay.detach(), above.state.steps, below.input_trace.bank)
     wanted, wanted_below = torch.autograd.grad((rates * told * share).sum(), (weight, averages))
     close(below.weight.grad, wanted)
     close(back, wanted_below.sum(dim=0))
-    assert below.raw_threshold.grad is not None and below.weight.grad.norm() > 1e-3
+    assert below.neuron.raw_threshold.grad is not None and below.weight.grad.norm() > 1e-3
 
 
 def test_decays_learn_as_without_a_bank():
@@ -97,7 +102,7 @@ def test_decays_learn_as_without_a_bank():
     for layer in (plain, banked):
         layer.run(spikes())
         layer.backward(normal(BATCH, OUT))
-    assert torch.equal(plain.raw_decay.grad, banked.raw_decay.grad)
+    assert torch.equal(plain.neuron.raw_decay.grad, banked.neuron.raw_decay.grad)
     assert not torch.allclose(plain.weight.grad, banked.weight.grad, rtol=1e-2)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.common import BATCH, IN, OUT, draw_weights, normal, spikes
-from tracetorch._testing import unrolled
+from tests.oracle import unrolled
 from tracetorch.encode import poisson
 from tracetorch.nn import LI, LIF, LIS, Sequential
 from tracetorch.rules import BPTT, TruncatedBPTT

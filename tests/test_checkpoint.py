@@ -282,7 +282,7 @@ def test_what_an_optimizer_or_a_part_goes_on_from_is_finite(tmp_path):
 def test_weights_and_states_that_are_not_finite_are_refused(tmp_path):
     path = tmp_path / "latest.pt"
     net, optimizer = trained()
-    for group, name, value in (("net", "layers.0.weight", math.inf), ("state", "0.membrane", math.nan)):
+    for group, name, value in (("net", "layers.0.connection.weight", math.inf), ("state", "0.membrane", math.nan)):
         save_checkpoint(path, net, optimizer)
         content = torch.load(path, weights_only=True)
         content[group][name] = torch.full_like(content[group][name], value)

@@ -99,12 +99,12 @@ def test_resume_goes_on_with_it_and_with_one_from_before(here, monkeypatch, old)
 def test_rules_can_be_compared_by_how_close_they_come(here):
     ended = tracetorch("run", "-m", *GRADIENT, "rule=trace,bptt", "output.dir=sweep")
     assert ended.exit_code == 0, ended.output
-    ended = tracetorch("compare", "sweep", "--metric", "layers.0.weight.cosine", "--by", "rule")
+    ended = tracetorch("compare", "sweep", "--metric", "layers.0.connection.weight.cosine", "--by", "rule")
     assert ended.exit_code == 0, ended.output
     with (here / "sweep" / "compare" / "comparison.csv").open() as file:
         found = {row["label"]: float(row["mean"]) for row in csv.DictReader(file)}
     assert found["rule=bptt"] == pytest.approx(1, abs=1e-5) and abs(found["rule=trace"]) < 0.99
-    assert "layers.0.weight.cosine (probe)" in (here / "sweep" / "compare" / "comparison.html").read_text()
+    assert "layers.0.connection.weight.cosine (probe)" in (here / "sweep" / "compare" / "comparison.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_the_decay_of_a_tied_readout_learns_as_through_time_at_every_moment(name
     layer, loss = readout(name)
     xs = normal(40, 3, IN, seed=7)
     online(layer, loss, xs, TARGET)
-    raw = layer.raw_decay.detach().clone().requires_grad_()
+    raw = layer.neuron.raw_decay.detach().clone().requires_grad_()
     tiny = torch.finfo(torch.float64).eps
     decay = tiny + (1 - 2 * tiny) * torch.sigmoid(raw)
     decay = decay.repeat_interleave(OUT // raw.numel()) if raw.ndim else decay
@@ -30,7 +30,7 @@ def test_the_decay_of_a_tied_readout_learns_as_through_time_at_every_moment(name
             total = total + loss(membrane if isinstance(layer, LI) else torch.softmax(membrane, -1), TARGET)[0]
     (wanted,) = torch.autograd.grad(total, raw)
     assert wanted.abs().min() > 1e-3
-    close(layer.raw_decay.grad, wanted)
+    close(layer.neuron.raw_decay.grad, wanted)
 
 
 @each_readout
@@ -41,30 +41,32 @@ def test_a_stationary_decay_gradient_is_another(name):
     online(layer, loss, xs, TARGET)
     online(exact, loss, xs, TARGET)
     assert torch.equal(layer.weight.grad, exact.weight.grad)
-    assert (layer.raw_decay.grad - exact.raw_decay.grad).norm() > 0.05 * exact.raw_decay.grad.norm()
+    assert (
+        layer.neuron.raw_decay.grad - exact.neuron.raw_decay.grad
+    ).norm() > 0.05 * exact.neuron.raw_decay.grad.norm()
 
 
 @pytest.mark.parametrize("decay", [0.9, TWO], ids=["one", "groups"])
 def test_fact_1_says_how_a_membrane_depends_on_its_decay_spikes_held_constant(decay):
     """∂m/∂d = W·e − θ·e_s, with the slopes e of the input trace and e_s of the trace of the spikes."""
     layer = lively(LIF(IN, OUT, decay=decay, threshold=0.8))
-    layer.raw_decay.requires_grad_()
+    layer.neuron.raw_decay.requires_grad_()
     after = torch.zeros(3, OUT, dtype=torch.float64)
     trace, slope = (torch.zeros(3, OUT, dtype=torch.float64) for _ in range(2))
-    xs, d = random_spikes(60), layer.decay
+    xs, d = random_spikes(60), layer.neuron.decay
     for x in xs:
         spikes = layer(x).detach()
-        after = d * after + x @ layer.weight.T - layer.threshold * spikes
+        after = d * after + x @ layer.weight.T - layer.neuron.threshold * spikes
         slope, trace = F.trace_step(trace, slope, d.detach()), F.trace_step(spikes, trace, d.detach())
-    close(after.detach(), layer.state.membrane)
+    close(after.detach(), layer.state.neuron.membrane)
     second = layer.state.second
-    weight = layer.weight.view(layer.groups, -1, IN)
+    weight = layer.weight.view(layer.input_trace.groups, -1, IN)
     weighed = torch.cat([e @ w.T for e, w in zip(second, weight, strict=True)], dim=1)
-    wanted = weighed - layer.threshold * slope
-    at_raw = torch.autograd.grad(constrain.decay_from_raw(layer.raw_decay).sum(), layer.raw_decay)[0]
-    for group in range(layer.groups):
-        neurons = slice(group * OUT // layer.groups, (group + 1) * OUT // layer.groups)
-        (through_time,) = torch.autograd.grad(after[:, neurons].sum(), layer.raw_decay, retain_graph=True)
+    wanted = weighed - layer.neuron.threshold * slope
+    at_raw = torch.autograd.grad(constrain.decay_from_raw(layer.neuron.raw_decay).sum(), layer.neuron.raw_decay)[0]
+    for group in range(layer.input_trace.groups):
+        neurons = slice(group * OUT // layer.input_trace.groups, (group + 1) * OUT // layer.input_trace.groups)
+        (through_time,) = torch.autograd.grad(after[:, neurons].sum(), layer.neuron.raw_decay, retain_graph=True)
         close(wanted[:, neurons].sum() * at_raw.reshape(-1)[group], through_time.reshape(-1)[group])
     assert trace.min() > 0 and slope.min() > 0
 
@@ -87,4 +89,4 @@ def test_only_an_exact_gradient_of_a_free_trace_decay_points_where_a_longer_aver
         return float(weights[0] / weights.sum())
 
     assert average(0.9 + 1e-6) > average(0.9 - 1e-6)
-    assert (float(layer.raw_trace_decay.grad) > 0) == (decay_gradient == "exact")
+    assert (float(layer.input_trace.raw_decay.grad) > 0) == (decay_gradient == "exact")

@@ -6,11 +6,11 @@ from functools import partial
 import pytest
 import torch
 
+from tests.oracle import EXACT, full_gradients, misfits
 from tests.test_resume import Killed, timeless, weights
 from tests.tiny_training import NET, PATTERNS, Watched, train
 from tracetorch import loss as losses
 from tracetorch import nn, rules
-from tracetorch._testing import EXACT, full_gradients, misfits
 from tracetorch.diagnostics import Gradient, Nothing
 from tracetorch.rules.agreement import Lesson, agreements, gradient_by_rule
 from tracetorch.rules.surrogate import Triangle
@@ -123,9 +123,9 @@ def test_bptt_agrees_with_itself(tmp_path, surrogate):
 
 def test_trace_is_told_to_be_exact_where_it_is_and_to_be_off_where_it_is_not(tmp_path):
     (row,) = gradients(train(tmp_path, window=1, diagnostics=partial(Gradient, every=99)))
-    assert row["layers.1.weight.cosine"] == pytest.approx(1, abs=1e-5)
-    assert row["layers.1.weight.norm_ratio"] == pytest.approx(1, abs=1e-4)
-    assert 0.2 < row["layers.0.weight.cosine"] < 0.99
+    assert row["layers.1.connection.weight.cosine"] == pytest.approx(1, abs=1e-5)
+    assert row["layers.1.connection.weight.norm_ratio"] == pytest.approx(1, abs=1e-4)
+    assert 0.2 < row["layers.0.connection.weight.cosine"] < 0.99
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -152,8 +152,11 @@ def test_a_gradient_that_is_zero_has_no_direction(tmp_path):
     net = partial(nn.feedforward, hidden=[8], neuron=nn.LIF, readout=free)
     run = train(tmp_path, network=net, diagnostics=EVERY_TWO)
     for row in gradients(run):
-        assert row["layers.1.raw_trace_decay.cosine"] is None and row["layers.1.raw_trace_decay.norm_ratio"] is None
-        assert row["layers.1.weight.cosine"] is not None
+        assert (
+            row["layers.1.input_trace.raw_decay.cosine"] is None
+            and row["layers.1.input_trace.raw_decay.norm_ratio"] is None
+        )
+        assert row["layers.1.connection.weight.cosine"] is not None
     assert ",," in (run.folder.path / "metrics.csv").read_text()
 
 

@@ -14,7 +14,7 @@ from tracetorch.rules.scored import lesson_of_scores
 from tracetorch.runs import load_checkpoint
 
 EACH = pytest.mark.parametrize("form", [*FORMS, "e-prop"])
-READOUT = ["layers.1.weight.cosine", "layers.1.weight.norm_ratio"]
+READOUT = ["layers.1.connection.weight.cosine", "layers.1.connection.weight.norm_ratio"]
 JUDGES = {
     "logits": (loss.Reflect(), 2),
     "output": (loss.Reflect(at="output"), 2),
@@ -71,7 +71,9 @@ def test_bptt_agrees_with_itself(tmp_path):
 
 def test_trace_is_told_to_be_off_where_it_is(tmp_path):
     for row in gradients(play(tmp_path, diagnostics=EVERY_TWO)):
-        assert row["layers.0.weight.cosine"] < 0.999 and row["layers.1.weight.norm_ratio"] != pytest.approx(1, abs=1e-3)
+        assert row["layers.0.connection.weight.cosine"] < 0.999 and row[
+            "layers.1.connection.weight.norm_ratio"
+        ] != pytest.approx(1, abs=1e-3)
 
 
 def test_lanes_are_no_more_than_was_asked_for(tmp_path):

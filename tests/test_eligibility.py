@@ -28,7 +28,7 @@ def test_stretch_by_stretch_it_remembers_what_came_before(learnt):
             if at == 0 and len(parts) > 1 and learnt == "last":
                 rule.begin(torch.tensor([False, True, False]))
         found.append(gradients(net))
-    for name in ("layers.0.weight", "layers.1.weight"):
+    for name in ("layers.0.connection.weight", "layers.1.connection.weight"):
         assert found[0][name].abs().max() > 0
         torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-9, atol=1e-9)
 
@@ -53,7 +53,7 @@ def test_lanes_begin_anew_with_biases_and_groups_too():
         found.append(gradients(net))
     for name, value in found[1].items():
         torch.testing.assert_close(found[0][name], value, rtol=1e-9, atol=1e-9)
-    assert found[0]["layers.0.bias"].any() and found[0]["layers.0.weight"].any()
+    assert found[0]["layers.0.connection.bias"].any() and found[0]["layers.0.connection.weight"].any()
 
 
 def streams(rule, *what):
@@ -68,7 +68,7 @@ def streams(rule, *what):
             at += part
     rule.net.zero_grad()
     rule.backward(normal(BATCH, OUT))
-    return gradients(rule.net)["layers.0.weight"]
+    return gradients(rule.net)["layers.0.connection.weight"]
 
 
 def an_odd_input(rule, xs):

@@ -20,14 +20,17 @@ def definition(net, xs, signal, window, surrogate, feedback):
         trace, filtered = torch.zeros(IN).double(), torch.zeros(hidden.out_features).double()
         eligibility = torch.zeros_like(hidden.weight)
         for step, x in enumerate(xs[:, sample]):
-            trace = hidden.decay * trace + x
-            raised = hidden.decay * v + hidden.weight @ x
-            fired = (raised > hidden.threshold).double()
-            v = raised - hidden.threshold * fired
-            pseudo = surrogate.derivative((raised - hidden.threshold) / hidden.threshold) / hidden.threshold
-            eligibility = readout.decay * eligibility + torch.outer(pseudo, trace)
-            y = readout.decay * y + readout.weight @ fired
-            filtered = readout.decay * filtered + fired
+            trace = hidden.neuron.decay * trace + x
+            raised = hidden.neuron.decay * v + hidden.weight @ x
+            fired = (raised > hidden.neuron.threshold).double()
+            v = raised - hidden.neuron.threshold * fired
+            pseudo = (
+                surrogate.derivative((raised - hidden.neuron.threshold) / hidden.neuron.threshold)
+                / hidden.neuron.threshold
+            )
+            eligibility = readout.neuron.decay * eligibility + torch.outer(pseudo, trace)
+            y = readout.neuron.decay * y + readout.weight @ fired
+            filtered = readout.neuron.decay * filtered + fired
             if step < len(xs) - window:
                 continue
             error = signal[sample] / window
@@ -100,7 +103,7 @@ def test_however_time_is_cut_into_chunks_it_is_the_same_gradient(reduce, monkeyp
     for size in (1, 5, 23, 64):
         monkeypatch.setattr(replayed, "CHUNK", size)
         net = lively("LIF-LIF-LIS")
-        net[2].bias = torch.nn.Parameter(torch.full((OUT,), 0.1).double())
+        net[2].connection.bias = torch.nn.Parameter(torch.full((OUT,), 0.1).double())
         rule = EProp(net, surrogate="arctan")
         rule.begin()
         rule.forward(spikes()[:3])
@@ -116,7 +119,7 @@ def test_however_time_is_cut_into_chunks_it_is_the_same_gradient(reduce, monkeyp
 @pytest.mark.parametrize("options", [{}, {"feedback": "random"}], ids=str)
 def test_known_limit_further_down_and_with_random_feedback_it_is_another_gradient(options):
     found, wanted = both(lively("LIF-LIF-LIS"), lively("LIF-LIF-LIS"), reduce="mean", **options)
-    name = "layers.0.weight" if not options else "layers.1.weight"
+    name = "layers.0.connection.weight" if not options else "layers.1.connection.weight"
     agreement = float(torch.nn.functional.cosine_similarity(found[name].flatten(), wanted[name].flatten(), dim=0))
     assert abs(agreement) < 0.95, agreement
 
@@ -124,7 +127,9 @@ def test_known_limit_further_down_and_with_random_feedback_it_is_another_gradien
 @pytest.mark.usefixtures("chunk")
 def test_a_network_that_fires_to_the_end_has_no_filter():
     found, wanted = both(lively("LIF"), lively("LIF"), reduce="mean")
-    torch.testing.assert_close(found["layers.0.weight"], wanted["layers.0.weight"], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        found["layers.0.connection.weight"], wanted["layers.0.connection.weight"], rtol=1e-9, atol=1e-9
+    )
 
 
 def test_random_feedback_follows_its_seed_and_stays():

@@ -108,8 +108,8 @@ def test_an_integrator_has_no_threshold(neuron):
         ),
         ({"trace_decay": torch.full((OUT,), 0.5)}, r"trace_decay must be a number or 6 of them, got shape \(4,\)"),
         (
-            {"trace_decay": 0.5, "decay": torch.full((3,), 0.5)},
-            r"decay must be a number or 4 of them, got shape \(3,\)",
+            {"trace_decay": 0.5, "decay": torch.full((2,), 0.5)},
+            r"decay must be a number or 4 of them, got shape \(2,\)",
         ),
         ({"decay": torch.full((3,), 0.5)}, r"one for each of equal groups of neurons, got shape \(3,\)"),
         ({"decay": torch.full((2, 2), 0.5)}, r"one for each of equal groups of neurons, got shape \(2, 2\)"),
@@ -123,8 +123,8 @@ def test_bad_decays(neuron, options, message):
 def test_a_tied_decay_for_each_of_many_neurons_is_refused_with_the_way_out():
     with pytest.raises(ValueError, match=r"17 decays tied .* would need 17 traces .* give trace_decay a number"):
         LIF(IN, 17, decay=torch.full((17,), 0.9))
-    assert LIF(IN, 16, decay=torch.full((16,), 0.9)).groups == 16
-    assert LIF(IN, 17, decay=torch.full((17,), 0.9), trace_decay=0.9).groups == 1
+    assert LIF(IN, 16, decay=torch.full((16,), 0.9)).input_trace.groups == 16
+    assert LIF(IN, 17, decay=torch.full((17,), 0.9), trace_decay=0.9).input_trace.groups == 1
 
 
 def test_bad_thresholds_sizes_and_rates():

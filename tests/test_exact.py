@@ -9,7 +9,7 @@ from tests.common import spikes as random_spikes
 from tracetorch import functional as F
 from tracetorch import loss as losses
 from tracetorch.nn import LI, LIF, LIS, Sequential
-from tracetorch.nn.learning import average_current
+from tracetorch.nn.local_gradient import average_current
 
 TWO = torch.tensor([0.6, 0.95])
 MOMENTS = (0, 1, 5, 16, 39)
@@ -43,10 +43,10 @@ def test_the_same_for_a_tied_layer_with_groups_and_bias(decay, bias):
     layer = lively(LIF(IN, OUT, decay=decay, threshold=0.8, bias=bias))
     spike_trace, ones_trace = torch.zeros(3, OUT, dtype=torch.float64), 0
     for x in random_spikes(60):
-        spike_trace = F.trace_step(layer(x), spike_trace, layer.decay)
-        ones_trace = 1 + layer.decay * ones_trace
+        spike_trace = F.trace_step(layer(x), spike_trace, layer.neuron.decay)
+        ones_trace = 1 + layer.neuron.decay * ones_trace
         weighted = trace_times_weight(layer) + (layer.bias * ones_trace if bias else 0)
-        close(layer.threshold * spike_trace, weighted - layer.state.membrane)
+        close(layer.neuron.threshold * spike_trace, weighted - layer.state.neuron.membrane)
     assert spike_trace.min() > 0
 
 
@@ -54,8 +54,8 @@ def test_with_a_free_trace_decay_fact_1_does_not_hold():
     layer = lively(LIF(IN, OUT, trace_decay=0.7))
     spike_trace = torch.zeros(3, OUT, dtype=torch.float64)
     for x in random_spikes(60):
-        spike_trace = F.trace_step(layer(x), spike_trace, layer.decay)
-    off = layer.threshold * spike_trace - (trace_times_weight(layer) - layer.state.membrane)
+        spike_trace = F.trace_step(layer(x), spike_trace, layer.neuron.decay)
+    off = layer.neuron.threshold * spike_trace - (trace_times_weight(layer) - layer.state.neuron.membrane)
     assert off.abs().min() > 1e-2
 
 
@@ -68,8 +68,8 @@ def lively(layer):
 
 
 def trace_times_weight(layer: LIF) -> Tensor:
-    trace = layer.state.trace if layer.groups > 1 else layer.state.trace[None]
-    weight = layer.weight.view(layer.groups, -1, IN)
+    trace = layer.state.trace if layer.input_trace.groups > 1 else layer.state.trace[None]
+    weight = layer.weight.view(layer.input_trace.groups, -1, IN)
     return torch.cat([t @ w.T for t, w in zip(trace, weight, strict=True)], dim=1)
 
 
@@ -104,7 +104,7 @@ def through_time(layer, loss, xs: Tensor, target: Tensor, moments=MOMENTS) -> tu
     bias.requires_grad_()
     membrane, total = torch.zeros(xs.shape[1], OUT, dtype=torch.float64), 0.0
     for step, x in enumerate(xs):
-        membrane = layer.decay.detach() * membrane + x @ weight.T + bias
+        membrane = layer.neuron.decay.detach() * membrane + x @ weight.T + bias
         if step in moments:
             total = total + loss(membrane if isinstance(layer, LI) else torch.softmax(membrane, -1), target)[0]
     return torch.autograd.grad(total, (weight, bias))
@@ -161,7 +161,7 @@ def test_the_output_that_learning_assumes_is_the_present_output(name):
     for x in normal(12, 3, IN, seed=8):
         present = layer(x)
         current = average_current(layer, layer.average_input())
-        close(layer.average_output(current, layer.state.steps), present)
+        close(layer.neuron.steady_state(current, layer.state.steps), present)
 
 
 @pytest.mark.parametrize("kind", [LI, LIS])
@@ -196,7 +196,7 @@ def test_for_steady_input_the_signal_below_and_the_decay_are_exact_too(name, ste
         output = layer(steady)
     below = layer.backward(signal)
 
-    x, raw = steady.clone().requires_grad_(), layer.raw_decay.detach().clone().requires_grad_()
+    x, raw = steady.clone().requires_grad_(), layer.neuron.raw_decay.detach().clone().requires_grad_()
     decay = torch.sigmoid(raw).repeat_interleave(OUT // raw.numel()) if raw.ndim else torch.sigmoid(raw)
     membrane = torch.zeros(3, OUT, dtype=torch.float64)
     for _ in range(steps):
@@ -205,12 +205,12 @@ def test_for_steady_input_the_signal_below_and_the_decay_are_exact_too(name, ste
     close(output, wanted.detach())
     wanted_below, wanted_raw = torch.autograd.grad(wanted, (x, raw), signal)
     close(below, wanted_below)
-    torch.testing.assert_close(layer.raw_decay.grad, wanted_raw, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(layer.neuron.raw_decay.grad, wanted_raw, rtol=1e-9, atol=1e-11)
 
 
 def test_the_signal_below_an_integrator_written_out():
     layer, _ = readout("LI")
     for _ in range(5):
         layer(torch.ones(2, IN).double())
-    signal, beta = normal(2, OUT), layer.decay.item()
+    signal, beta = normal(2, OUT), layer.neuron.decay.item()
     close(layer.backward(signal), signal @ layer.weight.detach() * (1 - beta**5) / (1 - beta))

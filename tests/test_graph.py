@@ -27,7 +27,10 @@ class Recorder:
 
     def replay(self):
         layers = list(layers_of(self.net))
-        now = [(layer._state, layer._lent, dict(layer._parameters), layer.precision) for layer in layers]
+        now = [
+            (layer._state, layer._lent, [dict(part._parameters) for part in layer.children()], layer.precision)
+            for layer in layers
+        ]
         self.put(layers, self.then)
         self.net.advance(self.input[None], Sink(outputs=self.output))
         self.put(layers, now)
@@ -35,13 +38,17 @@ class Recorder:
     def record(self, graph: StepGraph):
         self.net, self.input, self.output = graph._net, graph._input, graph._output
         layers = layers_of(self.net)
-        self.then = [(layer._state, False, dict(layer._parameters), layer.precision) for layer in layers]
+        self.then = [
+            (layer._state, False, [dict(part._parameters) for part in layer.children()], layer.precision)
+            for layer in layers
+        ]
 
     @staticmethod
     def put(layers, held):
         for layer, (state, lent, parameters, precision) in zip(layers, held, strict=True):
             layer._state, layer._lent, layer.precision = state, lent, precision
-            layer._parameters.update(parameters)
+            for part, its in zip(layer.children(), parameters, strict=True):
+                part._parameters.update(its)
 
 
 @pytest.fixture
@@ -113,8 +120,9 @@ def hand_out(net: Net) -> None:
 
 def replace_parameters(net: Net) -> None:
     for layer in layers_of(net):
-        for name, parameter in list(layer.named_parameters(recurse=False)):
-            setattr(layer, name, Parameter(parameter.detach() * 0.8 + 0.05))
+        for part in layer.children():
+            for name, parameter in list(part.named_parameters()):
+                setattr(part, name, Parameter(parameter.detach() * 0.8 + 0.05))
 
 
 def new_data(net: Net) -> None:

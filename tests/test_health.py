@@ -92,7 +92,7 @@ def test_a_loss_that_is_no_number_is_traced_to_the_first_broken_parameter(loss):
         TrainingError, match=f"update 7: the loss is {loss}, although the input and all weights are finite; look at"
     ):
         check_loss(loss, 7, net)
-    net[1].raw_threshold.data.fill_(torch.nan)
+    net[1].neuron.raw_threshold.data.fill_(torch.nan)
     net[2].weight.data.fill_(torch.inf)
     with pytest.raises(
         TrainingError, match=r"raw_threshold of layer 1 \(LIF\(5, 4\)\) is no longer finite; lower optim"

@@ -12,7 +12,7 @@ from torch import Tensor
 import tracetorch as tt
 from tests.common import BATCH, IN, LAYERS, OUT, STEPS, Net, Row, build, each, layers_of, normal, spikes
 from tracetorch import functional as F
-from tracetorch.nn import LI, LIF, Sequential, TraceLayer
+from tracetorch.nn import LI, LIF, Layer, Sequential
 
 CHUNKS = st.lists(st.integers(1, 9), min_size=1, max_size=8)
 
@@ -122,7 +122,7 @@ def test_a_stream_runs_as_its_dense_tensor(row):
 def test_no_state_has_a_graph_and_no_output_without_gradients(row):
     net, xs = build(row), spikes().requires_grad_()
     net(xs[0]), net.run(xs), net.run(xs, reduce="mean")
-    values = [*net.save_state().values(), *(value for layer in layers_of(net) for value in layer.state)]
+    values = [*net.save_state().values(), *(value for layer in layers_of(net) for value in layer.state.tensors)]
     values.append(net.backward(normal(BATCH, OUT).requires_grad_()))
     assert torch.is_grad_enabled()
     with torch.no_grad():
@@ -150,25 +150,24 @@ def test_input_of_another_dtype_is_the_same_input(row):
 # ── a new neuron is two methods ─────────────────────────────────────────────────────────────────────────────────────
 
 
-class Forgetful(TraceLayer):
-    """A neuron of the least kind, without a kernel of its own: the base runs it."""
-
-    state_type = F.LIState
-
-    def __init__(self):
-        super().__init__(IN, OUT, decay=0.9, trace_decay="membrane", bias=True, learn=("weight", "bias", "decay"))
-        self._check_learn()
+class Plain(tt.nn.Neuron):
+    """Leaky integrators without a kernel: the layer runs their steps."""
 
     def step(self, current, state):
         membrane = F.li_step(current, state.membrane, self.decay)
-        return membrane, state._replace(membrane=membrane)
+        return membrane, F.MembraneState(membrane)
 
-    def average_output(self, current, steps):
+    def steady_state(self, current, steps):
         return F.li_level(current, self.decay, steps)
 
 
 def test_a_neuron_without_a_kernel_runs_and_learns_as_the_one_with():
-    plain, fast, xs, signal = Forgetful().double(), LI(IN, OUT, bias=True).double(), spikes(), normal(BATCH, OUT)
+    plain, fast, xs, signal = (
+        Layer(IN, OUT, neuron=Plain, bias=True).double(),
+        LI(IN, OUT, bias=True).double(),
+        spikes(),
+        normal(BATCH, OUT),
+    )
     fast.load_state_dict(plain.state_dict())
     torch.testing.assert_close(plain.run(xs, chunk=5), fast.run(xs))
     torch.testing.assert_close(plain.backward(signal), fast.backward(signal))

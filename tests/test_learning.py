@@ -7,7 +7,7 @@ import torch
 from tests.common import BATCH, IN, LAYERS, OUT, build, each, layers_of, normal, spikes
 from tracetorch import functional as F
 from tracetorch.nn import LIF, LIS, Sequential
-from tracetorch.nn.learning import average_current
+from tracetorch.nn.local_gradient import average_current
 
 
 @each(LAYERS)
@@ -73,10 +73,12 @@ def test_the_gradient_of_a_layer_is_the_slope_of_its_average_output(row):
     def level(shift: float = 0.0, at: tuple | None = None) -> float:
         net.reset()
         net.run(spikes())
-        average = recorded.clone() if net.decay_gradient == "stationary" or at is not None else net.average_input()
+        average = (
+            recorded.clone() if net.input_trace.gradient == "stationary" or at is not None else net.average_input()
+        )
         if at is not None:
             average[at] += shift
-        output = net.average_output(average_current(net, average), net.state.steps)
+        output = net.neuron.steady_state(average_current(net, average), net.state.steps)
         return float((output * signal).sum())
 
     for name, gradient in gradients.items():
@@ -99,7 +101,7 @@ def test_whether_anything_below_asks_changes_no_gradient(row):
     asked, alone, signal = build(row), build(row), normal(BATCH, OUT)
     for net, below in ((asked, True), (alone, False)):
         net.run(spikes())
-        assert (net.backward(signal, below=below) is None) is not below
+        assert (net.backward(signal, return_input_grad=below) is None) is not below
     for name in row.learned:
         assert torch.equal(asked.get_parameter(name).grad, alone.get_parameter(name).grad)
 
@@ -112,9 +114,9 @@ def test_the_gradient_of_a_network_chains_its_average_outputs():
     below = net.backward(signal)
     hidden, readout = net
     average = hidden.average_input().requires_grad_()
-    rate = F.lif_rate(average @ hidden.weight.T, hidden.decay, hidden.threshold, hidden.state.steps)
+    rate = F.lif_rate(average @ hidden.weight.T, hidden.neuron.decay, hidden.neuron.threshold, hidden.state.steps)
     linked = rate + (readout.average_input() - rate).detach()  # the recorded value, with the gradient of the rate
-    output = F.lis_distribution(linked @ readout.weight.T, readout.decay, readout.state.steps)
+    output = F.lis_distribution(linked @ readout.weight.T, readout.neuron.decay, readout.state.steps)
     wanted = torch.autograd.grad(output, [average, hidden.weight, readout.weight], signal)
     for actual, value in zip((below, hidden.weight.grad, readout.weight.grad), wanted, strict=True):
         torch.testing.assert_close(actual, value)
@@ -162,9 +164,9 @@ def test_parameters_stay_finite_and_constrained_under_wild_steps(row, step_size)
     assert all(value.isfinite().all() for value in net.parameters())
     assert net.run(spikes()).isfinite().all()
     for layer in layers_of(net):
-        for decay in (layer.decay, layer.trace_decay):
+        for decay in (layer.neuron.decay, layer.trace_decay):
             assert ((decay > 0) & (decay < 1)).all()
-        assert not hasattr(layer, "threshold") or (layer.threshold > 0).all()
+        assert not hasattr(layer, "threshold") or (layer.neuron.threshold > 0).all()
 
 
 @pytest.mark.parametrize("raw", [-20.0, 20.0])
@@ -187,10 +189,14 @@ def test_the_values_given_are_the_values_read():
         torch.full((IN,), 0.7),
     )
     layer = LIF(IN, OUT, decay=decay, threshold=threshold, trace_decay=trace)
-    for read, given_value in ((layer.decay, decay), (layer.threshold, threshold), (layer.trace_decay, trace)):
+    for read, given_value in (
+        (layer.neuron.decay, decay),
+        (layer.neuron.threshold, threshold),
+        (layer.trace_decay, trace),
+    ):
         torch.testing.assert_close(read.detach(), given_value)
     groups = LIF(IN, OUT, decay=torch.tensor([0.6, 0.9]))
-    torch.testing.assert_close(groups.decay.detach(), torch.tensor([0.6, 0.6, 0.9, 0.9]))
+    torch.testing.assert_close(groups.neuron.decay.detach(), torch.tensor([0.6, 0.6, 0.9, 0.9]))
     torch.testing.assert_close(groups.trace_decay, torch.tensor([0.6, 0.9]).view(2, 1, 1))
-    assert groups.groups == 2 and groups.tied and not layer.tied
+    assert groups.input_trace.groups == 2 and groups.input_trace.tied and not layer.input_trace.tied
     assert LIF(IN, OUT).weight.abs().max() <= IN**-0.5 and LIF(IN, OUT, bias=True).bias.tolist() == [0] * OUT

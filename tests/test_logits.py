@@ -6,7 +6,7 @@ import torch
 from tests.common import normal
 from tracetorch.loss import cross_entropy, cross_entropy_with_logits
 from tracetorch.nn import LI, LIF, LIS, Sequential
-from tracetorch.nn.learning import average_current
+from tracetorch.nn.local_gradient import average_current
 from tracetorch.rules import BPTT, Trace
 
 IN, OUT, BATCH, TIME = 5, 4, 3, 12
@@ -30,7 +30,7 @@ def test_through_the_softmax_a_signal_at_the_output_is_one_at_the_logits(setting
     net, _ = run_net(**settings)
     layer, signal = net[1], normal(BATCH, OUT)
     average = layer.average_input()
-    p = layer.average_output(average_current(layer, average), layer.state.steps).detach()
+    p = layer.neuron.steady_state(average_current(layer, average), layer.state.steps).detach()
     at_logits = p * (signal - (p * signal).sum(-1, keepdim=True))
     below = net.backward(signal)
     wanted = taught(net)
@@ -43,7 +43,7 @@ def test_it_is_the_gradient_of_ordinary_autograd_through_time():
     net, xs, signal = Sequential(LIS(IN, OUT).double()), normal(TIME, BATCH, IN), normal(BATCH, OUT)
     net.run(xs)
     Trace(net).backward(signal, at="logits")
-    weight, decay = net[0].weight.detach().clone().requires_grad_(), net[0].decay.detach()
+    weight, decay = net[0].weight.detach().clone().requires_grad_(), net[0].neuron.decay.detach()
     membrane = torch.zeros(BATCH, OUT).double()
     for x in xs:
         membrane = decay * membrane + x @ weight.T
@@ -54,9 +54,9 @@ def test_it_is_the_gradient_of_ordinary_autograd_through_time():
 def test_cross_entropy_teaches_the_same_at_the_logits_as_at_the_output():
     net, p = run_net()
     target = torch.tensor([0, 3, 1])
-    net.backward(cross_entropy(p, target, floor=1e-15)[1], below=False)
+    net.backward(cross_entropy(p, target, floor=1e-15)[1], return_input_grad=False)
     wanted = taught(net)
-    net.backward(cross_entropy_with_logits(p.log(), target)[1], at="logits", below=False)
+    net.backward(cross_entropy_with_logits(p.log(), target)[1], at="logits", return_input_grad=False)
     torch.testing.assert_close(taught(net), wanted, rtol=1e-9, atol=1e-12)
 
 

@@ -13,7 +13,7 @@ import torch
 import tracetorch as tt
 from tests.common import BATCH, IN, LAYERS, OUT, Net, Row, build, each, spikes
 from tracetorch.nn import LIF, LIS, Sequential
-from tracetorch.nn.running import MAX_CHUNK
+from tracetorch.nn.network import MAX_CHUNK
 
 
 @pytest.fixture(autouse=True)

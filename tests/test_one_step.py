@@ -141,7 +141,7 @@ def new_parameters(net: Net) -> Net:
 
 def new_decays(net: Net) -> Net:
     for layer in layers_of(net):
-        layer.raw_decay = Parameter(layer.raw_decay.detach() - 1)
+        layer.neuron.raw_decay = Parameter(layer.neuron.raw_decay.detach() - 1)
     return net
 
 

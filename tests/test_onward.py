@@ -9,7 +9,6 @@ from tests.kernel_cases import BATCH, FLOATS, IN, INPUTS, NEURONS, OUT, STEPS, S
 from tracetorch import kernels
 from tracetorch.kernels import Onward, cpu, reference
 from tracetorch.kernels.cpu.scan import FEW, WIDE
-from tracetorch.nn import passing
 
 BELOW = {"one": Setup("one", True, (), "one"), "groups": Setup("groups", False, (), "seconds-of-groups")}
 ABOVE = {
@@ -97,7 +96,7 @@ def test_what_learns_is_the_same(monkeypatch):
     def gradients():
         net.reset()
         net.zero_grad()
-        net.backward(net.run(xs, reduce="mean"), below=False)
+        net.backward(net.run(xs, reduce="mean"), return_input_grad=False)
         return [parameter.grad for parameter in net.parameters()]
 
     at_once = gradients()
@@ -123,21 +122,23 @@ def test_it_goes_on_only_from_a_wide_layer_to_a_narrow_one_of_the_same_precision
     assert not goes(dtype=torch.float64)
 
 
-def test_a_layer_that_scans_in_its_own_way_does_so(monkeypatch):
-    class Own(tt.nn.LIS):
-        def scan(self, drive, state, sink):
-            scans.append(drive.size)
-            super().scan(drive, state, sink)
+def test_neurons_without_a_kernel_take_their_own_steps(monkeypatch):
+    class Own(tt.nn.neurons.LIS):
+        kernel = None
 
-    scans, went = [], taken(monkeypatch)
-    net = tt.nn.Sequential(layers()[0], Own(WIDE, 3))
+        def step(self, current, state):
+            steps.append(current.shape)
+            return super().step(current, state)
+
+    steps, went = [], taken(monkeypatch)
+    net = tt.nn.Sequential(layers()[0], tt.nn.Layer(WIDE, 3, neuron=Own))
     net.run(normal(4, 2, 7), chunk=4)
-    assert scans == [(4, 2, 3)]
+    assert steps == [(2, 3)] * 4
     assert not any(went)
 
 
 def test_a_readout_of_another_width_is_refused():
-    lower, upper = layers()[0], tt.nn.LIS(9, 2)
-    drive = lower.driven_by(torch.zeros(2, 3, 7))
-    with pytest.raises(ValueError, match="LIF\\(7, 192\\) gives 192 outputs, but LIS\\(9, 2\\) takes 9"):
-        passing.pass_up([lower, upper], drive, kernels.Sink())
+    net = tt.nn.Sequential(layers()[0], tt.nn.LIS(WIDE, 2))
+    net.layers[1] = tt.nn.LIS(9, 2)
+    with pytest.raises(ValueError, match=r"LIS\(9, 2\) takes 9 inputs, got the shape \(192,\)"):
+        net.run(torch.zeros(2, 3, 7))

@@ -1,4 +1,4 @@
-"""The oracle of `tracetorch/_testing.py` itself, and rules held against it where they are exact.
+"""The oracle of `tests/oracle.py` itself, and rules held against it where they are exact.
 
 Over finite windows and several learning moments. Where they are not exact: test_oracle_limits.
 """
@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from tests.common import BATCH, IN, LAYERS, OUT, build, draw_weights, each, normal, spikes
-from tracetorch import loss as losses
-from tracetorch._testing import (
+from tests.oracle import (
     EXACT,
     Bounds,
     Lesson,
@@ -21,7 +20,8 @@ from tracetorch._testing import (
     misfits,
     unrolled,
 )
-from tracetorch.nn import LI, LIF, LIS, Sequential, TraceLayer
+from tracetorch import loss as losses
+from tracetorch.nn import LI, LIF, LIS, Layer, Sequential, neurons
 from tracetorch.rules import BPTT, OTTT, EProp, Trace, TruncatedBPTT
 from tracetorch.rules.surrogate import FastSigmoid, Triangle
 
@@ -47,7 +47,7 @@ def network(readout=LIS, *, seed: int = 0, hidden: int = 1, **options) -> Sequen
     net = Sequential(*below, readout(sizes[-1], 4, **{"decay": 0.8, "bias": True} | options)).double()
     for layer in net:
         layer.bias.data.uniform_(-0.02, 0.05)
-        if layer.spiking:
+        if layer.neuron.spiking:
             draw_weights(layer, -0.25, 0.35)
     return net
 
@@ -90,32 +90,32 @@ def test_where_the_loss_is_smooth_it_is_the_central_difference_of_every_paramete
 def test_and_so_it_is_for_a_readout_on_top_of_spikes(moments):
     net, given = network(), lesson(**moments)
     found = full_gradients(net, given, surrogate=FastSigmoid())
-    for name in ("layers.1.weight", "layers.1.bias", "layers.1.raw_decay"):
+    for name in ("layers.1.connection.weight", "layers.1.connection.bias", "layers.1.neuron.raw_decay"):
         torch.testing.assert_close(found[name], central_differences(net, given, name), rtol=1e-6, atol=1e-7)
 
 
 def test_known_limit_below_a_spike_the_loss_is_a_staircase_and_differences_say_nothing():
     net, given = network(), lesson()
-    for name in ("layers.0.weight", "layers.0.bias", "layers.0.raw_threshold"):
+    for name in ("layers.0.connection.weight", "layers.0.connection.bias", "layers.0.neuron.raw_threshold"):
         with pytest.raises(ValueError, match=f"staircase in {name}, because layer 0 spikes"):
             central_differences(net, given, name)
-    net[0].raw_threshold.data.add_(1e-9)  # no spike comes or goes, so the loss stays where it is, to the bit
+    net[0].neuron.raw_threshold.data.add_(1e-9)  # no spike comes or goes, so the loss stays where it is, to the bit
     before = net.run(given.xs)
     net.reset()
-    net[0].raw_threshold.data.add_(1e-9)
+    net[0].neuron.raw_threshold.data.add_(1e-9)
     assert torch.equal(net.run(given.xs), before)
 
 
-def test_spikes_without_a_surrogate_and_neurons_that_it_does_not_know_are_refused():
+def test_spikes_without_a_surrogate_are_refused():
     with pytest.raises(ValueError, match="name a surrogate"):
         full_gradients(network(), lesson())
 
-    class Other(TraceLayer):
-        state_type, step, average_output = LI.state_type, LI.step, LI.average_output
 
-    other = Other(IN, OUT, decay=0.9, trace_decay="membrane", bias=False, learn=("weight",)).double()
-    with pytest.raises(ValueError, match="does not know the steps of a Other"):
-        unrolled(Sequential(other), spikes())
+def test_neurons_of_ones_own_take_their_own_steps():
+    net = Sequential(Layer(IN, 5, neuron=neurons.LIF), Layer(5, OUT, neuron=neurons.LIS)).double()
+    known = Sequential(LIF(IN, 5), LIS(5, OUT)).double()
+    known.load_state_dict(net.state_dict())
+    torch.testing.assert_close(unrolled(net, spikes(), Triangle()), unrolled(known, spikes(), Triangle()))
 
 
 def silent(net):
@@ -148,37 +148,53 @@ def test_a_network_that_is_not_live_is_noticed(spoil, change, message):
         spoil(net)
         given = given._replace(xs=torch.ones_like(given.xs))
     with pytest.raises(AssertionError, match=message):
-        assert_oracle(net, Trace, given, {"layers.1.weight": EXACT}, surrogate=FastSigmoid())
+        assert_oracle(net, Trace, given, {"layers.1.connection.weight": EXACT}, surrogate=FastSigmoid())
 
 
 def test_a_gradient_that_is_zero_is_noticed():
     net, given = network(), lesson()
     for value in (0.0, torch.inf):
-        with pytest.raises(AssertionError, match=r"proves nothing: layers\.0\.bias"):
-            assert_live(net, given, {"layers.0.bias": torch.full((16,), value), "layers.0.weight": torch.ones(1)})
+        with pytest.raises(AssertionError, match=r"proves nothing: layers\.0\.connection\.bias"):
+            assert_live(
+                net,
+                given,
+                {"layers.0.connection.bias": torch.full((16,), value), "layers.0.connection.weight": torch.ones(1)},
+            )
 
 
 def test_a_comparison_that_cannot_fail_is_noticed():
-    bounds = {"layers.1.weight": EXACT, "layers.0.weight": Bounds(cosine=(-1.0, 1.0), norm_ratio=(0.0, 1e9))}
-    with pytest.raises(AssertionError, match=r"cannot fail: layers\.0\.weight fits the targets of other samples, fits"):
+    bounds = {
+        "layers.1.connection.weight": EXACT,
+        "layers.0.connection.weight": Bounds(cosine=(-1.0, 1.0), norm_ratio=(0.0, 1e9)),
+    }
+    with pytest.raises(
+        AssertionError, match=r"cannot fail: layers\.0\.connection\.weight fits the targets of other samples, fits"
+    ):
         assert_oracle(network(), BPTT, lesson(), bounds, surrogate=FastSigmoid())
 
 
 def test_what_does_not_fit_is_named_with_its_numbers():
-    with pytest.raises(AssertionError, match=r"^layers\.0\.weight: cosine 0\.\d{6}, norm ratio \S+, off by") as caught:
+    with pytest.raises(
+        AssertionError, match=r"^layers\.0\.connection\.weight: cosine 0\.\d{6}, norm ratio \S+, off by"
+    ) as caught:
         assert_oracle(
-            network(), Trace, lesson(window=1), {"layers.0.weight": EXACT, "layers.1.weight": EXACT},
+            network(), Trace, lesson(window=1), {"layers.0.connection.weight": EXACT, "layers.1.connection.weight": EXACT},
             surrogate=FastSigmoid(),
         )  # fmt: skip
-    assert "layers.1.weight" not in str(caught.value)
+    assert "layers.1.connection.weight" not in str(caught.value)
     assert misfits({"a": torch.zeros(2)}, {"a": torch.ones(2)}, {"a": Bounds()}), "a cosine that is not defined fits"
 
 
 # ── where rules are exact ───────────────────────────────────────────────────────────────────────────────────────────
 
-READOUT = {"layers.1.weight": EXACT, "layers.1.bias": EXACT}
-HIDDEN = {"layers.0.weight": EXACT, "layers.0.bias": EXACT}
-EVERYTHING = READOUT | HIDDEN | {f"layers.{at}.raw_decay": EXACT for at in (0, 1)} | {"layers.0.raw_threshold": EXACT}
+READOUT = {"layers.1.connection.weight": EXACT, "layers.1.connection.bias": EXACT}
+HIDDEN = {"layers.0.connection.weight": EXACT, "layers.0.connection.bias": EXACT}
+EVERYTHING = (
+    READOUT
+    | HIDDEN
+    | {f"layers.{at}.neuron.raw_decay": EXACT for at in (0, 1)}
+    | {"layers.0.neuron.raw_threshold": EXACT}
+)
 each_readout = pytest.mark.parametrize("readout", [LI, LIS])
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.common import normal
+from tests.oracle import EXACT, Bounds, assert_oracle, full_gradients
 from tests.test_oracle import TRIANGLE, each_readout, lesson, network
-from tracetorch._testing import EXACT, Bounds, assert_oracle, full_gradients
 from tracetorch.nn import LI, Sequential
 from tracetorch.rules import BPTT, OTTT, EProp, Trace, TruncatedBPTT
 from tracetorch.rules.agreement import agreement, gradient_by_rule
@@ -35,7 +35,7 @@ MEASURED = [
 @pytest.mark.parametrize("hidden", [1, 2])
 @pytest.mark.parametrize(("moments", "surrogate", "bounds"), MEASURED, ids=str)
 def test_trace_comes_close_for_the_weights_of_spiking_layers(readout, hidden, moments, surrogate, bounds):
-    every = {f"layers.{at}.weight": bounds for at in range(hidden)}
+    every = {f"layers.{at}.connection.weight": bounds for at in range(hidden)}
     for seed in range(5):
         net, given = network(readout, seed=seed, hidden=hidden), lesson(seed, readout, **moments)
         assert_oracle(net, Trace, given, every, surrogate=surrogate)
@@ -46,7 +46,9 @@ def test_trace_comes_close_for_a_readout_over_a_window(readout):
     bounds = Bounds((0.65, 1.0), (0.9, 1.6))
     for seed in range(5):
         given = lesson(seed, readout)
-        assert_oracle(network(readout, seed=seed), Trace, given, {"layers.1.weight": bounds}, surrogate=TRIANGLE)
+        assert_oracle(
+            network(readout, seed=seed), Trace, given, {"layers.1.connection.weight": bounds}, surrogate=TRIANGLE
+        )
 
 
 # ── known limits, each with its name ────────────────────────────────────────────────────────────────────────────────
@@ -55,8 +57,8 @@ def test_trace_comes_close_for_a_readout_over_a_window(readout):
 def both(rule, net, given, surrogate=None) -> tuple[torch.Tensor, torch.Tensor]:
     """The gradient of the first weights that a rule finds, and the whole one."""
     return (
-        gradient_by_rule(rule(net), given)["layers.0.weight"],
-        full_gradients(net, given, surrogate=surrogate)["layers.0.weight"],
+        gradient_by_rule(rule(net), given)["layers.0.connection.weight"],
+        full_gradients(net, given, surrogate=surrogate)["layers.0.connection.weight"],
     )
 
 
@@ -69,7 +71,7 @@ def reordered(xs: torch.Tensor, decay: torch.Tensor, size: int = 10) -> torch.Te
 def test_trace_rule_cannot_tell_order_within_a_window():
     net, signal = network(LI), normal(8, 4)
     first = lesson(window=1)._replace(loss=told(signal))
-    second = first._replace(xs=reordered(first.xs, net[0].decay.detach()))
+    second = first._replace(xs=reordered(first.xs, net[0].neuron.decay.detach()))
     (blind, seen), (alike, turned) = (both(Trace, net, given, FastSigmoid()) for given in (first, second))
     torch.testing.assert_close(blind, alike, rtol=1e-9, atol=1e-9)
     assert agreement(seen, turned).cosine < 0.85
@@ -93,7 +95,7 @@ def test_truncation_forgets_what_came_more_than_k_steps_ago():
     given = lesson(readout=LI, window=1)
     given.xs[20:].zero_()
     for rule in (Trace, partial(TruncatedBPTT, k=60)):
-        assert_oracle(net, rule, given, {"layers.0.weight": EXACT})
+        assert_oracle(net, rule, given, {"layers.0.connection.weight": EXACT})
     forgotten, full = both(partial(TruncatedBPTT, k=40), net, given)
     assert full.any() and not forgotten.any()
 
@@ -101,8 +103,8 @@ def test_truncation_forgets_what_came_more_than_k_steps_ago():
 def test_bptt_forgets_what_came_before_the_last_learning_moment():
     net = Sequential(LI(12, 4, decay=0.95).double())
     given = lesson(readout=LI, window=1, learn_every=30)
-    assert_oracle(net, Trace, given, {"layers.0.weight": EXACT})
-    assert_oracle(net, BPTT, given, {"layers.0.weight": EXACT}, forget=True)
+    assert_oracle(net, Trace, given, {"layers.0.connection.weight": EXACT})
+    assert_oracle(net, BPTT, given, {"layers.0.connection.weight": EXACT}, forget=True)
     found, wanted = both(BPTT, net, given)
     assert (found - wanted).norm() > 0.1 * wanted.norm()
 
@@ -120,6 +122,6 @@ def test_eprop_and_ottt_give_decays_and_thresholds_the_gradient_of_each_step_alo
     found = gradient_by_rule(rule(net, surrogate=TRIANGLE), given)
     alone = gradient_by_rule(TruncatedBPTT(net, k=1, surrogate=TRIANGLE), given)
     full = full_gradients(net, given, surrogate=TRIANGLE)
-    for name in ("layers.0.raw_decay", "layers.0.raw_threshold", "layers.1.raw_decay"):
+    for name in ("layers.0.neuron.raw_decay", "layers.0.neuron.raw_threshold", "layers.1.neuron.raw_decay"):
         torch.testing.assert_close(found[name], alone[name], rtol=1e-9, atol=1e-12)
         assert 0.01 < agreement(found[name], full[name]).norm_ratio < 0.3, name

@@ -18,12 +18,12 @@ def formula(net, xs, signal, window, surrogate):
     trace_in, trace_hidden = torch.zeros(BATCH, IN, dtype=torch.float64), torch.zeros_like(membrane)
     sums = [torch.zeros_like(layer.weight) for layer in net]
     for step, x in enumerate(xs):
-        trace_in = hidden.decay * trace_in + x
-        raised = hidden.decay * membrane + x @ hidden.weight.T
-        fired = (raised > hidden.threshold).double()
-        membrane = raised - hidden.threshold * fired
-        trace_hidden = readout.decay * trace_hidden + fired
-        above = readout.decay * above + fired @ readout.weight.T
+        trace_in = hidden.neuron.decay * trace_in + x
+        raised = hidden.neuron.decay * membrane + x @ hidden.weight.T
+        fired = (raised > hidden.neuron.threshold).double()
+        membrane = raised - hidden.neuron.threshold * fired
+        trace_hidden = readout.neuron.decay * trace_hidden + fired
+        above = readout.neuron.decay * above + fired @ readout.weight.T
         if step < len(xs) - window:
             continue
         delta = signal / window
@@ -31,7 +31,9 @@ def formula(net, xs, signal, window, surrogate):
             p = torch.softmax(above, dim=-1)
             delta = p * (delta - (p * delta).sum(dim=-1, keepdim=True))
         sums[1] += delta.T @ trace_hidden
-        slope = surrogate.derivative((raised - hidden.threshold) / hidden.threshold) / hidden.threshold
+        slope = (
+            surrogate.derivative((raised - hidden.neuron.threshold) / hidden.neuron.threshold) / hidden.neuron.threshold
+        )
         sums[0] += ((delta @ readout.weight) * slope).T @ trace_in
     return sums
 
@@ -69,7 +71,9 @@ def both(name, *, reduce):
 
 
 @pytest.mark.parametrize("reduce", [None, "mean"])
-@pytest.mark.parametrize(("name", "exact"), [("LIF-LI", ["layers.1.weight"]), ("LIF", ["layers.0.weight"])])
+@pytest.mark.parametrize(
+    ("name", "exact"), [("LIF-LI", ["layers.1.connection.weight"]), ("LIF", ["layers.0.connection.weight"])]
+)
 def test_the_last_layers_weights_get_the_gradient_of_bptt(name, exact, reduce):
     found, wanted = both(name, reduce=reduce)
     for key in exact:
@@ -78,7 +82,7 @@ def test_the_last_layers_weights_get_the_gradient_of_bptt(name, exact, reduce):
 
 def test_known_limit_what_reaches_the_output_through_membranes_above_is_lost():
     found, wanted = both("LIF-LI", reduce=None)
-    left, right = (grads["layers.0.weight"].flatten() for grads in (found, wanted))
+    left, right = (grads["layers.0.connection.weight"].flatten() for grads in (found, wanted))
     agreement = float(torch.nn.functional.cosine_similarity(left, right, dim=0))
     assert 0.3 < agreement < 0.9, agreement
 

@@ -43,7 +43,7 @@ def hidden_spikes(peer, run) -> list[torch.Tensor]:
         spikes = output[0] if isinstance(output, tuple) else output
         counts[at] += spikes.detach().reshape(-1, *counts[at].shape).sum(dim=0)
 
-    handles = [module.register_forward_hook(partial(count, at)) for at, module in enumerate(peer.spiking)]
+    handles = [module.register_forward_hook(partial(count, at)) for at, module in enumerate(peer.neuron.spiking)]
     run()
     for handle in handles:
         handle.remove()

@@ -37,7 +37,7 @@ def test_parameters_go_into_a_vector_and_back():
 
 def test_pruned_weights_stay_zero_and_the_others_learn():
     net = network(learn="weight")
-    prune.random_unstructured(net[0], "weight", amount=0.5)
+    prune.random_unstructured(net[0].connection, "weight", amount=0.5)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     learn(net)
     before = net[0].weight.clone()
@@ -63,7 +63,7 @@ def test_lbfgs_lowers_the_loss():
 
 def test_weight_norm_learns_direction_and_length():
     net = network(learn="weight")
-    parametrizations.weight_norm(net[0])
+    parametrizations.weight_norm(net[0].connection)
     learn(net)
     gradients = [parameter.grad for parameter in net[0].parameters() if parameter.requires_grad]
     assert len(gradients) == 2 and all(gradient.abs().sum() > 0 for gradient in gradients)

@@ -90,9 +90,9 @@ def test_distributions_draw_numbers_as_lines_and_many_as_shares() -> None:
     single = tt.nn.LI(4, 2, decay=0.9)
     single.weight.data[0, 0] = math.nan
     assert "1 not finite" in texts(plot.distributions(single))
-    single.raw_decay.data.fill_(40.0)  # a decay that float32 rounds to 1
+    single.neuron.raw_decay.data.fill_(40.0)  # a decay that float32 rounds to 1
     texts(plot.distributions(single))
-    single.raw_decay.data.fill_(math.nan)
+    single.neuron.raw_decay.data.fill_(math.nan)
     assert texts(plot.distributions(single)).count("1 not finite") == 2
 
 

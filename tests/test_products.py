@@ -7,7 +7,7 @@ from tests.common import BATCH, IN, LAYERS, OUT, build, each, normal, spikes
 from tracetorch import constrain
 from tracetorch.kernels.cpu.events import gather
 from tracetorch.nn import LIF
-from tracetorch.nn.learning import average_current
+from tracetorch.nn.local_gradient import average_current
 
 
 @each([row for row in LAYERS if "stationary" in row.name or row.name in ("LIF-weights-only", "LIF-frozen")])
@@ -17,7 +17,7 @@ def test_what_layers_learn_by_products_is_what_autograd_learns_to_the_bit(row):
     layer.run(spikes())
     average = layer.average_input().requires_grad_()
     learnable = [value for value in layer.parameters() if value.requires_grad]
-    output = layer.average_output(average_current(layer, average), layer.state.steps)
+    output = layer.neuron.steady_state(average_current(layer, average), layer.state.steps)
     *wanted, below = torch.autograd.grad(output, [*learnable, average], signal, allow_unused=True)
     assert torch.equal(layer.backward(signal), below)
     assert all(torch.equal(value.grad, gradient) for value, gradient in zip(learnable, wanted, strict=True))
@@ -27,25 +27,25 @@ def test_what_layers_learn_by_products_is_what_autograd_learns_to_the_bit(row):
 def test_fixed_decays_and_thresholds_are_read_anew_once_they_change(dtype):
     layer = LIF(IN, OUT, learn="weight", decay=0.8, threshold=0.5).to(dtype)
     changes = [
-        lambda: layer.raw_decay.data.fill_(1.0),
-        lambda: layer.raw_decay.detach().numpy().fill(2.0) if dtype != torch.bfloat16 else None,
+        lambda: layer.neuron.raw_decay.data.fill_(1.0),
+        lambda: layer.neuron.raw_decay.detach().numpy().fill(2.0) if dtype != torch.bfloat16 else None,
         lambda: layer.load_state_dict(LIF(IN, OUT, decay=0.7, threshold=2.0).state_dict()),
         lambda: layer.to(torch.float64),
-        lambda: layer.raw_threshold.requires_grad_(True),
+        lambda: layer.neuron.raw_threshold.requires_grad_(True),
     ]
     for change in (lambda: None, *changes):
         change()
-        assert torch.equal(layer.decay, constrain.decay_from_raw(layer.raw_decay))
-        assert torch.equal(layer.threshold, constrain.positive_from_raw(layer.raw_threshold))
-        assert layer.trace_decay == layer.decay
-    assert layer.threshold.requires_grad and not layer.decay.requires_grad
+        assert torch.equal(layer.neuron.decay, constrain.decay_from_raw(layer.neuron.raw_decay))
+        assert torch.equal(layer.neuron.threshold, constrain.positive_from_raw(layer.neuron.raw_threshold))
+        assert layer.trace_decay == layer.neuron.decay
+    assert layer.neuron.threshold.requires_grad and not layer.neuron.decay.requires_grad
 
 
 def test_what_was_read_may_be_written_to():
     layer = LIF(IN, OUT, learn="weight", decay=0.8)
-    layer.decay.mul_(0.5)
-    layer.threshold.requires_grad_()
-    assert float(layer.decay) == pytest.approx(0.8) and not layer.threshold.requires_grad
+    layer.neuron.decay.mul_(0.5)
+    layer.neuron.threshold.requires_grad_()
+    assert float(layer.neuron.decay) == pytest.approx(0.8) and not layer.neuron.threshold.requires_grad
 
 
 def gradients(layer, signal=None):
@@ -55,7 +55,8 @@ def gradients(layer, signal=None):
 
 
 def test_a_weight_that_is_made_of_others_teaches_those():
-    layer = torch.nn.utils.parametrizations.weight_norm(LIF(IN, OUT, learn="weight").double())
+    layer = LIF(IN, OUT, learn="weight").double()
+    torch.nn.utils.parametrizations.weight_norm(layer.connection)
     found = gradients(layer)
     assert len(found) == 2 and all(gradient.abs().sum() > 0 for gradient in found)
 

@@ -59,7 +59,7 @@ def test_for_a_tied_readout_and_its_present_output_it_is_reinforce_through_time(
     weight, bias = layer.weight.detach().clone().requires_grad_(), layer.bias.detach().clone().requires_grad_()
     membrane = torch.zeros(BATCH, ACTIONS).double()
     for x in xs:
-        membrane = layer.decay.detach() * membrane + x @ weight.T + bias
+        membrane = layer.neuron.decay.detach() * membrane + x @ weight.T + bias
     log = torch.log_softmax(membrane, -1).gather(1, action[:, None])[:, 0]
     if at == "output":  # its logarithm has a floor: d log(p + ε)
         log = (log.exp() + 1e-3).log()

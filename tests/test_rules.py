@@ -32,7 +32,7 @@ def test_a_rule_runs_the_networks_own_dynamics(row):
 @each(RULES)
 def test_a_rule_adds_to_every_learnable_gradient_and_to_no_other(row):
     net = build(NET)
-    net[0].raw_threshold.requires_grad_(False)
+    net[0].neuron.raw_threshold.requires_grad_(False)
     rule = row.make(net)
     sums = []
     for _ in range(2):
@@ -40,7 +40,7 @@ def test_a_rule_adds_to_every_learnable_gradient_and_to_no_other(row):
         rule.forward(spikes())
         rule.backward(normal(BATCH, OUT))
         gradients = {name: value.grad for name, value in net.named_parameters() if value.grad is not None}
-        assert set(gradients) == set(NET.learned) - {"layers.0.raw_threshold"}
+        assert set(gradients) == set(NET.learned) - {"layers.0.neuron.raw_threshold"}
         sums.append({name: value.clone() for name, value in gradients.items()})
     assert all(torch.allclose(value, 2 * sums[0][name]) for name, value in sums[1].items())
 
@@ -51,7 +51,7 @@ def test_without_a_graph_it_is_the_networks_own_run_to_the_bit(row):
     rule = row.make(net)
     with torch.no_grad():
         assert torch.equal(rule.forward(xs, reduce="mean"), plain.run(xs, reduce="mean"))
-    assert torch.equal(net[1].state.membrane, plain[1].state.membrane)
+    assert torch.equal(net[1].state.neuron.membrane, plain[1].state.neuron.membrane)
 
 
 @each(RULES)
@@ -60,7 +60,7 @@ def test_what_a_rule_gives_has_no_graph_and_the_state_neither(row):
     rule = row.make(net)
     rule.begin()
     assert not rule.forward(spikes()).requires_grad
-    assert not any(value.requires_grad for layer in net for value in layer.state)
+    assert not any(value.requires_grad for layer in net for value in layer.state.tensors)
 
 
 @each(RULES)
@@ -69,7 +69,7 @@ def test_the_state_after_it_is_the_networks_own(row):
     row.make(net).forward(xs)
     plain.run(xs)
     for layer, other in zip(net, plain, strict=True):
-        for value, wanted in zip(layer.state, other.state, strict=True):
+        for value, wanted in zip(layer.state.tensors, other.state.tensors, strict=True):
             torch.testing.assert_close(value, wanted, rtol=1e-12, atol=1e-12)
 
 

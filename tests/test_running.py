@@ -7,8 +7,8 @@ import tracetorch as tt
 from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, each, layers_of, spikes
 from tracetorch import device
 from tracetorch.kernels import Draws
-from tracetorch.nn import LI, LIF, LIS, Sequential, running
-from tracetorch.nn.running import MAX_CHUNK, chunk_steps
+from tracetorch.nn import LI, LIF, LIS, Sequential, network
+from tracetorch.nn.network import MAX_CHUNK, chunk_steps
 
 CHUNKS = [1, 5, 8, STEPS, None]
 
@@ -67,7 +67,7 @@ def test_and_a_usual_one_where_nothing_is_told(monkeypatch):
 def test_a_run_asks_for_the_chunks_it_was_told_or_its_own(monkeypatch):
     seen = []
     stream = tt.encode.Stream(lambda a, b: seen.append(b - a) or torch.zeros(b - a, 1, IN), STEPS, (1, IN))
-    monkeypatch.setattr(running, "chunk_steps", lambda layers, batch: 7)
+    monkeypatch.setattr(network, "chunk_steps", lambda layers, batch: 7)
     LI(IN, OUT).run(stream)
     assert seen == [7, 7, 7, 3]
     seen.clear()
@@ -148,8 +148,8 @@ def test_for_a_mean_no_output_is_kept_and_the_sum_is_float64(row, monkeypatch):
 
 def test_draws_stay_draws_until_the_first_layer(monkeypatch):
     net = Sequential(LIF(IN, 5), LIS(5, OUT))
-    taken, driven_by = [], LIF.driven_by
-    monkeypatch.setattr(LIF, "driven_by", lambda self, xs: taken.append(xs) or driven_by(self, xs))
+    taken, driven_by = [], LIF.received
+    monkeypatch.setattr(LIF, "received", lambda self, xs: taken.append(xs) or driven_by(self, xs))
     stream = tt.encode.poisson(torch.full((BATCH, IN), 0.3), 10)
     mean = net.run(stream, reduce="mean", chunk=4)
     assert [type(xs) for xs in taken] == [Draws] * 3 and [len(xs.steps) for xs in taken] == [4, 4, 2]
@@ -176,6 +176,6 @@ def test_what_decays_in_silence_ends_at_zero_and_not_at_the_least_number_there_i
         net.run(torch.zeros(1200, 32, 64), reduce="mean")
     finally:
         torch.set_num_threads(before)
-    assert not any(layer.state.trace.any() or layer.state.membrane.any() for layer in net)
+    assert not any(layer.state.trace.any() or layer.state.neuron.membrane.any() for layer in net)
     least = 5e-324
     assert least * 1.0 > 0, "and elsewhere such numbers are what they were"

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.oracle import full_gradients, others
 from tests.test_oracle import lesson, network
-from tracetorch._testing import full_gradients, others
 from tracetorch.rules import Trace
 from tracetorch.rules.agreement import Gradients, agreement, gradient_by_rule
 from tracetorch.rules.surrogate import FastSigmoid, Triangle
 
-NAME, WIDTH = "layers.0.weight", 0.05
+NAME, WIDTH = "layers.0.connection.weight", 0.05
 MOMENTS = {"learn_every": 16, "window": 5}
 
 

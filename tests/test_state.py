@@ -63,10 +63,14 @@ def test_the_state_counts_steps_and_holds_what_its_size_says(row):
     net = build(row)
     net.run(spikes(steps=5))
     for layer in layers_of(net):
-        trace = (layer.groups, BATCH, layer.in_features) if layer.groups > 1 else (BATCH, layer.in_features)
-        assert layer.state._fields == layer.state_type._fields
+        trace = (
+            (layer.input_trace.groups, BATCH, layer.in_features)
+            if layer.input_trace.groups > 1
+            else (BATCH, layer.in_features)
+        )
+        assert type(layer.state.neuron) is layer.neuron.state_type
         assert layer.state.steps.tolist() == [[5]] * BATCH
-        assert layer.state.trace.shape == trace and layer.state.membrane.shape == (BATCH, layer.out_features)
+        assert layer.state.trace.shape == trace and layer.state.neuron.membrane.shape == (BATCH, layer.out_features)
 
 
 # ── a state that was handed out ─────────────────────────────────────────────────────────────────────────────────────
@@ -109,14 +113,14 @@ def test_a_state_that_was_handed_out_never_changes(row, use):
     for each_net in (net, untouched):
         each_net.run(spikes(steps=4))
     first = [layer.state for layer in layers_of(net)]
-    before = [[value.clone() for value in state] for state in first]
+    before = [[value.clone() for value in state.tensors] for state in first]
     use(net)
     second = [layer.state for layer in layers_of(net)]
-    between = [[value.clone() for value in state] for state in second]
+    between = [[value.clone() for value in state.tensors] for state in second]
     use(net)
     for states, kept in ((first, before), (second, between)):
         for state, values in zip(states, kept, strict=True):
-            assert all(map(torch.equal, state, values))
+            assert all(map(torch.equal, state.tensors, values))
     assert not any(torch.equal(one.steps, two.steps) for one, two in zip(first, second, strict=True))
     use(untouched), use(untouched)
     assert all(map(torch.equal, net.save_state().values(), untouched.save_state().values()))
@@ -128,7 +132,7 @@ def test_reading_a_state_changes_neither_what_is_saved_nor_what_comes_out(row):
     for x in xs:
         outputs = read(x), unread(x)
         assert torch.equal(*outputs)
-        held = [value for layer in layers_of(read) for value in layer.state]
+        held = [value for layer in layers_of(read) for value in layer.state.tensors]
         assert all(map(torch.equal, held, read.save_state().values()))
     assert all(map(torch.equal, read.save_state().values(), unread.save_state().values()))
 
@@ -138,12 +142,12 @@ def test_a_state_that_is_set_is_taken_up_and_left_as_it_was(row):
     net, other, xs = build(row), build(row), spikes()
     net.run(xs[:10])
     given = [layer.state for layer in layers_of(net)]
-    kept = [[value.clone() for value in state] for state in given]
+    kept = [[value.clone() for value in state.tensors] for state in given]
     for layer, state in zip(layers_of(other), given, strict=True):
         layer.state = state
     assert torch.equal(other.run(xs[10:]), net.run(xs[10:]))
     for state, values in zip(given, kept, strict=True):
-        assert all(map(torch.equal, state, values))
+        assert all(map(torch.equal, state.tensors, values))
 
 
 @each([row for row in LAYERS if row.name in ("LIF-groups", "LI", "network")])
@@ -154,5 +158,5 @@ def test_a_live_state_goes_on_in_the_dtype_of_the_weights(row):
     net.double()
     net.run(spikes(steps=4))
     for layer in layers_of(net):
-        assert layer.state.membrane.dtype == layer.state.trace.dtype == torch.float64
+        assert layer.state.neuron.membrane.dtype == layer.state.trace.dtype == torch.float64
         assert layer.state.steps.tolist() == [[8]] * BATCH

@@ -195,7 +195,7 @@ def test_weight_decay_is_for_weights_alone(tmp_path):
     weights, others = watched.stepper.param_groups
     assert {id(p) for p in weights["params"]} == {id(layer.weight) for layer in watched.net}
     assert others["weight_decay"] == 0
-    assert id(watched.net[0].raw_threshold) in {id(p) for p in others["params"]}
+    assert id(watched.net[0].neuron.raw_threshold) in {id(p) for p in others["params"]}
 
 
 def test_a_network_in_which_nothing_can_be_learnt_is_refused(tmp_path):

@@ -53,7 +53,7 @@ def test_a_readouts_gradient_is_reinforce_through_time_with_discounted_eligibili
     membrane, objective = torch.zeros(BATCH, OUT).double(), torch.zeros(()).double()
     for at, part in enumerate(xs):
         for x in part:
-            membrane = layer.decay.detach() * membrane + x @ weight.T + bias
+            membrane = layer.neuron.decay.detach() * membrane + x @ weight.T + bias
         later = DECAY ** torch.arange(ACTIONS - at).double()
         returns = later @ rewards[at:]
         objective = objective + (torch.log_softmax(membrane, -1).gather(1, chosen[at][:, None])[:, 0] * returns).sum()
@@ -71,14 +71,18 @@ def test_eligibilities_are_the_explicit_sum_over_the_actions(at):
         rule.forward(part)
         rule.observe(score, at=at)
         weighted = DECAY ** (ACTIONS - 1 - number) * modulation[:, None] * score
-        net.backward(weighted, at=at, below=False)
+        net.backward(weighted, at=at, return_input_grad=False)
     for name, value in gradients(net).items():
         if name.endswith(("weight", "bias")):
             wanted[name] = value
     net.zero_grad()
     rule.backward(modulation)
     found = gradients(net)
-    assert found.keys() == wanted.keys() == {f"layers.{at}.{kind}" for at in (0, 1) for kind in ("weight", "bias")}
+    assert (
+        found.keys()
+        == wanted.keys()
+        == {f"layers.{at}.connection.{kind}" for at in (0, 1) for kind in ("weight", "bias")}
+    )
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-12)
 
@@ -117,12 +121,12 @@ def test_the_last_layer_alone_may_have_them_and_the_others_learn_from_the_trace_
     both.backward(modulation)
     every = gradients(net)
     net.zero_grad()
-    net.backward(modulation[:, None] * trace, at="logits", below=False)
+    net.backward(modulation[:, None] * trace, at="logits", return_input_grad=False)
     by_trace = gradients(net)
-    for name in ("layers.1.weight", "layers.1.bias"):
+    for name in ("layers.1.connection.weight", "layers.1.connection.bias"):
         torch.testing.assert_close(found[name], every[name])
         assert not torch.allclose(found[name], by_trace[name])
-    for name in ("layers.0.weight", "layers.0.bias", "layers.0.raw_threshold"):
+    for name in ("layers.0.connection.weight", "layers.0.connection.bias", "layers.0.neuron.raw_threshold"):
         torch.testing.assert_close(found[name], by_trace[name])
 
 
@@ -134,7 +138,7 @@ def test_a_lane_that_begins_anew_answers_for_nothing_that_was_before():
     rule.begin(over)
     only = torch.tensor([0.0, 1, 0]).double()
     rule.backward(only)  # a reward for the last action may come as late as this
-    assert gradients(net)["layers.1.weight"].abs().sum() > 0
+    assert gradients(net)["layers.1.connection.weight"].abs().sum() > 0
     net.zero_grad()
     rule.forward(xs[1])
     rule.observe(scores[1])

@@ -30,22 +30,10 @@ class Surrogate(Protocol):
         """1 where the membrane surpasses the threshold, else 0."""
 
 
-class LIFState(NamedTuple):
-    """What a layer of leaky integrate-and-fire neurons remembers; its size does not depend on time."""
+class MembraneState(NamedTuple):
+    """What neurons with nothing but a membrane pass on from step to step."""
 
-    membrane: Tensor  # (batch, out_features), in units of the threshold
-    trace: Tensor  # (batch, in_features), or (groups, batch, in_features): t ← d·t + x, the sum and never the mean
-    second: Tensor  # (any, batch, in_features), traces of the trace: ∂trace/∂decay, if a decay learns by it; a bank
-    steps: Tensor  # (batch, 1), whole: steps since the last reset
-
-
-class LIState(NamedTuple):
-    """What a layer of leaky integrators remembers; the same things, without a spike to reset the membrane."""
-
-    membrane: Tensor
-    trace: Tensor
-    second: Tensor
-    steps: Tensor
+    membrane: Tensor  # (batch, *features)
 
 
 # ── what happens in one step ────────────────────────────────────────────────────────────────────────────────────────

@@ -54,7 +54,7 @@ def stepper(
 
 def currents(drive: Drive) -> Tensor:
     """Currents for a neuron without a kernel, (time, batch, neurons); see `reference.currents`."""
-    return _kernels(drive.weight).currents(drive)
+    return drive.xs if drive.weight is None else _kernels(drive.weight).currents(drive)  # type: ignore[return-value]
 
 
 def trace_scan(xs: Tensor, trace: Trace) -> None:

@@ -42,6 +42,8 @@ def lis_scan(drive: Drive, membrane: Tensor, decay: Tensor, sink: Sink) -> None:
 def currents(drive: Drive) -> Tensor:
     """See `reference.currents`."""
     xs = drive.xs
+    if drive.weight is None:
+        return xs  # type: ignore[return-value]
     if isinstance(xs, Draws):
         xs = _draw(xs, drive.precision, drive.trace)
     elif drive.trace is not None:

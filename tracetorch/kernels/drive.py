@@ -12,10 +12,11 @@ from tracetorch.kernels.trace import Trace
 
 
 class Drive(NamedTuple):
-    """A chunk of input and the weights that it meets; a scan makes currents `W·x + b` of it, as it likes best.
+    """A chunk of input and the weights that it meets; a scan computes the currents `W·x + b` in the fastest way.
 
     xs: (time, batch, inputs), or spikes yet to be drawn. bool means spikes.
-    weight, bias: (neurons, inputs); (neurons,) or None.
+    weight, bias: (neurons, inputs); (neurons,) or None. Without a weight, `xs` are the currents themselves, (time,
+        batch, neurons), and their input is in the trace.
     precision: dtype of the factors of the product. bfloat16 holds spikes exactly and rounds the weights; products are
         summed in float32, and the sum is rounded to bfloat16 where the device cannot give it otherwise.
     trace: the layer's input trace, which the input is added to; None if the input is in it already.
@@ -24,7 +25,7 @@ class Drive(NamedTuple):
     """
 
     xs: Tensor | Draws
-    weight: Tensor
+    weight: Tensor | None
     bias: Tensor | None
     precision: torch.dtype
     trace: Trace | None = None
@@ -34,5 +35,10 @@ class Drive(NamedTuple):
     @property
     def size(self) -> tuple[int, int, int]:
         """(time, batch, neurons)."""
-        steps, batch = self.xs.size[:2] if isinstance(self.xs, Draws) else self.xs.shape[:2]
-        return steps, batch, self.weight.shape[0]
+        steps, batch, inputs = self.xs.size if isinstance(self.xs, Draws) else self.xs.shape
+        return steps, batch, inputs if self.weight is None else self.weight.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the currents."""
+        return self.xs.dtype if self.weight is None else self.weight.dtype

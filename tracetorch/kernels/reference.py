@@ -49,6 +49,8 @@ def lis_scan(drive: Drive, membrane: Tensor, decay: Tensor, sink: Sink) -> None:
 def currents(drive: Drive) -> Tensor:
     """The input added to its trace, if that is still to be done, and weighed: (time, batch, neurons)."""
     xs = spikes(drive.xs) if isinstance(drive.xs, Draws) else drive.xs
+    if drive.weight is None:
+        return xs
     if drive.trace is not None:
         trace_scan(xs, drive.trace)
     return weigh(xs, drive)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch.nn import Module
 
-from tracetorch.nn.layer import TraceLayer
+from tracetorch.nn.layer import Layer
 from tracetorch.nn.sequential import Sequential
 
 
@@ -16,8 +16,8 @@ def feedforward(
     out_features: int,
     *,
     hidden: Sequence[int],
-    neuron: Callable[[int, int], TraceLayer],
-    readout: Callable[[int, int], TraceLayer],
+    neuron: Callable[[int, int], Layer],
+    readout: Callable[[int, int], Layer],
 ) -> Sequential:
     """Hidden layers and a readout, each connected to all of the one below.
 

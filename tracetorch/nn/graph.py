@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from tracetorch.kernels import Draws, Sink
 from tracetorch.modes import unaffected
-
-if TYPE_CHECKING:
-    from tracetorch.nn.layer import TraceLayer
 
 
 class Advances(Protocol):
@@ -36,7 +33,7 @@ class StepGraph:
 
     @unaffected
     @torch.no_grad()
-    def __call__(self, x: Tensor, layers: Iterable[TraceLayer]) -> Tensor:
+    def __call__(self, x: Tensor, layers: Iterable[Any]) -> Tensor:
         """One step.
 
         Args:
@@ -47,23 +44,23 @@ class StepGraph:
         layers = list(layers)
         layers[0].check_step(x)
         states = [layer.own_state(len(x)) for layer in layers]
-        now: list[Any] = [(*map(torch.Tensor.data_ptr, (*state, *layer.parameters())), layer.precision)
+        now: list[Any] = [(*map(torch.Tensor.data_ptr, (*state.tensors, *layer.parameters())), layer.precision)
                for layer, state in zip(layers, states, strict=True)]  # fmt: skip
-        now.append((tuple(x.shape), layers[0].weight.dtype))
+        now.append((tuple(x.shape), layers[0].like.dtype))
         if now != self._recorded:
             self._recorded = None
-            self._record(x.to(layers[0].weight.dtype), layers[-1], states)
+            self._record(x.to(layers[0].like.dtype), layers[-1], states)
             self._recorded = now
         self._input.copy_(x)
         self._graph.replay()
         return self._output[0].clone()
 
-    def _record(self, x: Tensor, last: TraceLayer, states: list[Any]) -> None:
+    def _record(self, x: Tensor, last: Any, states: list[Any]) -> None:
         """Record one step. The steps that it takes to warm up leave the states as they were."""
         self._input = x.clone()
-        weight = last.weight
-        self._output = weight.new_empty(1, len(x), last.out_features)
-        before = [[value.clone() for value in state] for state in states]
+        weight = last.like
+        self._output = weight.new_empty(1, *states[-1].neuron[0].shape)
+        before = [[value.clone() for value in state.tensors] for state in states]
         try:
             with torch.cuda.device(weight.device):
                 side = torch.cuda.Stream(weight.device)
@@ -77,8 +74,8 @@ class StepGraph:
                     self._step()
         finally:
             for state, kept in zip(states, before, strict=True):
-                for value, old in zip(state, kept, strict=True):
+                for value, old in zip(state.tensors, kept, strict=True):
                     value.copy_(old)
 
     def _step(self) -> None:
-        self._net.advance(self._input[None], Sink(outputs=self._output))
+        self._net.advance(self._input[None], Sink(outputs=self._output.flatten(2)))

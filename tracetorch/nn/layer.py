@@ -1,242 +1,185 @@
-"""The base of all layers: an input trace and a state; a neuron says what happens in a step and on average."""
+"""A layer: a connection and its neurons, with the trace of their input and their state."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
+from torch.nn import Linear, Module
 
-from tracetorch import functional as F
 from tracetorch import kernels
-from tracetorch.encode import Stream
 from tracetorch.kernels import Draws, Drive, Sink, Trace
 from tracetorch.modes import check_tensor, unaffected
-from tracetorch.nn import learning
-from tracetorch.nn.autograd import with_gradient
+from tracetorch.nn import connections, local_gradient
 from tracetorch.nn.gradients import accumulate
 from tracetorch.nn.graph import StepGraph
-from tracetorch.nn.learning import At
-from tracetorch.nn.running import run_chunks, source_of
-from tracetorch.nn.state import LayerState
+from tracetorch.nn.input_trace import InputTrace
+from tracetorch.nn.local_gradient import At, Gradients
+from tracetorch.nn.network import Network, Shape
+from tracetorch.nn.neurons import Neuron, Values
+from tracetorch.nn.state import LayerState, check_saved, from_named
+
+RENAMED = {
+    "weight": "connection.weight",
+    "bias": "connection.bias",
+    "raw_trace_decay": "input_trace.raw_decay",
+    "raw_decay": "neuron.raw_decay",
+    "raw_threshold": "neuron.raw_threshold",
+}
+"""Parameters by the names that they had when a layer was one module, as checkpoints of that time have them."""
 
 
-class TraceLayer(LayerState, ABC):
-    """A synapse (weights), the trace of its input, and the state of its neurons.
+class Options(TypedDict, total=False):
+    """What every layer takes besides the constants of its neurons; see `Layer`."""
 
-        i = W·x + b,    output, state = step(i, state),    t ← d·t + x        at every step, without a graph
-        ā = t(1 − d)/(1 − dⁿ),  average_output(W·ā + b, n)                    at a learning moment, differentiated
+    trace_decay: Values | str
+    bias: bool
+    decay_gradient: str
+    trace_bank: Sequence[float]
+    learn: Iterable[str] | None
+    bank: Sequence[float]
 
-    A neuron is a final subclass with `state_type`, `step` and `average_output`; it may override `scan` with a kernel.
+
+class Layer(Network):
+    """A connection and neurons, the trace of the input, and a state.
+
+        i = connection(x),    output, state = neuron.step(i, state),    t ← d·t + x     at every step, without a graph
+        ā = t(1 − d)/(1 − dⁿ),  neuron.steady_state(connection(ā), n)           at a learning moment, differentiated
 
     Args:
-        in_features, out_features: how many inputs and neurons.
-        decay: β of the membrane per step, in (0, 1). A number; or several: one for each neuron (needs a free
-            `trace_decay`), or one for each of a few equal groups of neurons.
-        trace_decay: "membrane" ties the trace to the membrane's decay, which is the exact case; a number, or one
-            for each input, sets it free. Groups of neurons that are tied keep one trace each.
-        bias: whether a steady current is added to each neuron.
-        learn: which of the layer's parameters are learnable; the others are fixed. "bias" counts only if there is one.
-        decay_gradient: "exact" lets the decay that the trace follows learn from how the trace depends on it, which a
-            trace of the trace accumulates, `e ← d·e + t`; "stationary" takes the trace for a fact.
-        bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.bank` for what a layer learns from them.
-    Gradient: of the local graph through `average_output`; the state is a fact, held constant, and so is the trace, but
-        for its dependence on its decay. A membrane's decay to which no trace is tied has a stationary gradient.
-    Memory: batch × (groups·in_features + out_features), independent of time; twice the traces if their decays learn,
-        and as much again for each decay in the bank, whether or not the rule makes use of them; `rules.Trace` does.
-    Time: O(batch × in_features × out_features) for a step and for a learning moment, less where few inputs fire.
+        in_features: number of inputs, each of which is connected to all neurons; or a connection: any torch module that
+            is linear in its input, such as `torch.nn.Conv2d(1, 16, 5)`, for input of shape (batch, *in_shape).
+        out_features: number of neurons; None with a connection, which says itself.
+        neuron: makes the neurons from their number (None if the connection's output has several dimensions), such as
+            `neurons.LIF` or a `functools.partial` of it; or the neurons themselves.
+        trace_decay: "membrane" ties the trace to the membrane's decay, which is the exact case; a number, or one for
+            each input, sets it free. Groups of neurons that are tied keep one trace each.
+        bias: whether a constant current is added to each neuron; not used with a connection.
+        trainable: names of the parameters that are trained; the others are fixed. None: all but a free `trace_decay`.
+        decay_gradient: "exact" trains the decay that the trace follows on how the trace depends on it, which a trace of
+            the trace accumulates, `e ← d·e + t`; "stationary" takes the trace as constant.
+        trace_bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.trace_bank` for what a layer learns
+            from them.
+        learn, bank: earlier names of `trainable` and `trace_bank`.
+    Gradient: of the local graph through `steady_state`; the state is constant, and so is the trace, except for its
+        dependence on its decay. A membrane's decay to which no trace is tied has a stationary gradient.
+    Memory: batch × (groups·inputs + neurons), independent of time; twice the traces if their decays are trained,
+        and as much again for each decay in the bank, whether or not the rule uses them; `rules.Trace` does.
+    Time: O(batch × inputs × neurons) for a step and for a learning moment, less where few inputs fire.
     Source: docs/how-it-learns.md.
+    Example:
+        >>> layer = Layer(torch.nn.Conv2d(1, 4, 3), neuron=tt.nn.neurons.LIF)
+        >>> layer(torch.ones(1, 1, 8, 8)).shape
+        torch.Size([1, 4, 6, 6])
     """
 
-    spiking: bool = False
-    """Whether the outputs are spikes: 0 and 1, so that none at all means that the layer is dead."""
+    connection: Module
+    input_trace: InputTrace
+    neuron: Neuron
 
-    decays_alone = False
-    """Whether a step passes on to the next only the membrane, times `decay`, less what a spike takes from it."""
+    def __init__(
+        self,
+        in_features: int | Module,
+        out_features: int | None = None,
+        *,
+        neuron: Neuron | Callable[[int | None], Neuron],
+        trace_decay: Values | str = "membrane",
+        bias: bool = False,
+        trainable: Iterable[str] | None = None,
+        decay_gradient: str = "exact",
+        trace_bank: Sequence[float] = (),
+        learn: Iterable[str] | None = None,
+        bank: Sequence[float] = (),
+    ):
+        super().__init__()
+        trainable, trace_bank = learn if trainable is None else trainable, trace_bank or bank
+        if isinstance(in_features, Module) or not (out_features is not None):
+            connection = connections.check_connection(in_features)
+            if out_features is not None:
+                raise TypeError(f"{connection} says itself how many outputs it has: leave out_features out")
+        else:
+            connection = connections.make_linear(in_features, out_features, bias)
+        self.in_features: int | None = connection.in_features if isinstance(connection, Linear) else None
+        self.out_features: int | None = connection.out_features if isinstance(connection, Linear) else None
+        self.connection = connection
+        neurons = neuron if isinstance(neuron, Neuron) else neuron(self.out_features)
+        if not isinstance(neurons, Neuron):
+            raise TypeError(f"neuron makes the neurons from their number, such as tt.nn.neurons.LIF, got {neuron!r}")
+        names = None if trainable is None else (trainable,) if isinstance(trainable, str) else _listed(trainable)
+        follows = "decay" if isinstance(trace_decay, str) else "trace_decay"
+        trains_decay = follows == "decay" if names is None else follows in names
+        self.input_trace = InputTrace(
+            neurons, trace_decay, self.in_features, gradient=decay_gradient, bank=trace_bank, trainable=trains_decay
+        )
+        if len(self.input_trace.bank) and self.in_features is None:
+            raise ValueError(f"a bank of traces needs a torch.nn.Linear as connection, got {connection}")
+        self.neuron = neurons
+        self._set_trainable(names)
 
-    surrogate: F.Surrogate | None = None  # for `functional.lif_step`; set by rules that go back through time
-
-    # ── what a neuron says ──────────────────────────────────────────────────────────────────────────────────────────
-
-    @abstractmethod
-    def step(self, current: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """What happens in one step.
-
-        Args:
-            current: (batch, out_features).
-            state: this neuron's NamedTuple; leave `trace`, `second` and `steps` as they are.
-        Returns: output (batch, out_features) and the next state.
-        """
-
-    @abstractmethod
-    def average_output(self, current: Tensor, steps: Tensor) -> Tensor:
-        """What comes out on average if the current were steady; differentiable, and not by way of weight or bias.
-
-        Args:
-            current: average current, (batch, out_features).
-            steps: how long it has been steady, (batch, 1).
-        Returns: (batch, out_features).
-        """
-
-    def average_logits(self, current: Tensor, steps: Tensor) -> Tensor:
-        """What the average output is the softmax of, where it is one; as `average_output`."""
-        raise ValueError(f"{self} has no logits: give it a signal at its output")
-
-    _precision: torch.dtype | None = None
-    _stepper: Any = None
-    _columns: Tensor | None = None
-    _graph: StepGraph | None = None
-    kernel: str | None = None
-    """Name of the compiled neuron that does what `step` does: "lif", "li" or "lis"; only `step` does it, if None.
-
-    Its constants then come from parameters whose names begin with `raw_`, so that a change in them is noticed."""
-
-    @property
-    def constants(self) -> tuple[Tensor, ...]:
-        """What the compiled neuron needs to know: its decay, and what else it takes."""
-        return (self.decay,)
-
-    def scan(self, drive: Drive, state: Any, sink: Sink) -> None:
-        """`step` over a chunk of time.
-
-        Args:
-            drive: what the currents come from; `kernels.currents(drive)` makes them, (time, batch, out_features).
-            state: before the chunk; its tensors, without the traces and `steps`, are overwritten with those after it.
-            sink: takes the output of every step.
-        """
-        if self.kernel:
-            kernels.scan(self.kernel, drive, state.membrane, self.constants, sink)
+    def _set_trainable(self, names: tuple[str, ...] | None) -> None:
+        known = {**dict.fromkeys(connections.trainable_names(self.connection)), "trace_decay": None}
+        known |= dict.fromkeys(name.removeprefix("raw_") for name, _ in self.neuron.named_parameters())
+        for name in names or ():
+            if name not in known:
+                close = get_close_matches(name, known, 1)
+                hint = f"did you mean {close[0]!r}? " if close else ""
+                raise ValueError(f"learn: a {self._kind} has no {name!r}; {hint}it has {', '.join(known)}")
+        if self.input_trace.tied and "trace_decay" in (names or ()):
+            raise ValueError("learn: a tied trace_decay follows the membrane's; give trace_decay a number to learn it")
+        if self.input_trace.raw_decay is not None:
+            self.input_trace.raw_decay.requires_grad_("trace_decay" in (names or ()))
+        if names is None:
             return
-        after = state
-        for step, current in enumerate(kernels.currents(drive)):
-            output, after = self.step(current, after)
-            sink.take(step, output)
-        # Copied first, because a neuron may keep an old tensor under a new name.
-        for before, value in zip(state, [value.clone() for value in after], strict=True):
-            before.copy_(value)
+        for name, parameter in (*connections.named_parameters(self.connection), *self.neuron.named_parameters()):
+            parameter.requires_grad_(name.removeprefix("raw_") in names)
+
+    # ── what it is made of ──────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def scans_as_usual(self) -> bool:
-        """Whether a compiled neuron does all that `scan` does, so that another scan may take its part."""
-        return self.kernel is not None and type(self).scan is TraceLayer.scan
-
-    # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def forward(self, x: Tensor) -> Tensor:
-        """One step. Args: x (batch, in_features). Returns: output (batch, out_features), with one node of autograd.
-
-        The node's backward pass is the local gradient: see `nn.autograd`. No node under `torch.no_grad()`.
-        """
-        if torch.is_grad_enabled():
-            return with_gradient(self, partial(self._step, x.detach() if isinstance(x, Tensor) else x), x)
-        return self._step(x)
-
-    def _step(self, x: Tensor) -> Tensor:
-        stepper = self._stepper
-        if stepper is not None and stepper.takes(x) and stepper.is_fresh(self._parameters.values()):
-            state = self._state
-            if self._lent or state is None or state is not stepper.state or state.steps.shape[0] != x.shape[0]:
-                stepper.bind(self.own_state(x.shape[0]))
-            return stepper(x)
-        return self._step_anew(x)
-
-    @unaffected
-    def _step_anew(self, x: Tensor) -> Tensor:
-        """A step without anything looked up before; what can be is, for the next."""
-        self.check_step(x)
-        if self.weight.is_cuda and self.kernel:
-            self._graph = self._graph or StepGraph(self)
-            return self._graph(x, [self])
-        if self.kernel and self.product_dtype == self.weight.dtype:
-            if self._stepper is None or not self._stepper.is_fresh(self._parameters.values()):
-                self._stepper = kernels.stepper(self.kernel, self.weight, self.bias, self._raw(), self._constants_of)
-            if self._stepper is not None and self._stepper.takes(x):
-                self._stepper.bind(self.own_state(x.shape[0]))
-                return self._stepper(x)
-        output = self.weight.new_empty(1, x.shape[0], self.out_features)
-        self.advance(x[None], Sink(outputs=output))
-        return output[0]
+    def weight(self) -> Tensor:
+        """The weights of the connection, such as (out_features, in_features)."""
+        return self.connection.weight  # type: ignore[return-value]
 
     @property
-    def chain(self) -> list[TraceLayer]:
+    def bias(self) -> Tensor | None:
+        """The bias of the connection, (out_features,), or None."""
+        return getattr(self.connection, "bias", None)
+
+    @property
+    def trace_decay(self) -> Tensor:
+        """Decay of the input trace per step: a number, (in_features,), or (groups, 1, 1) for groups of neurons."""
+        return self.input_trace.decay(self.neuron)
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor with the dtype and the device of the layer's state."""
+        return self.neuron.raw_decay
+
+    @property
+    def widest(self) -> int:
+        """How many numbers one sample has at most, at the input or the output. Needs a state."""
+        if self.in_features is not None and self.out_features is not None:
+            return max(self.in_features, self.out_features)
+        state = self._state
+        return max(tensor[0].numel() for tensor in (state.trace, state.neuron[0]))
+
+    @property
+    def chain(self) -> list[Layer]:
         """This layer, as the only one of a network."""
         return [self]
 
-    def own_parameters(self) -> Iterable[torch.nn.Parameter]:
-        """All parameters; faster than `parameters()` where no module lies within."""
-        return (value for _, value in learning.parameters_of(self))
+    @property
+    def _kind(self) -> str:
+        return type(self.neuron if type(self) is Layer else self).__name__
 
-    def check_step(self, x: Tensor) -> None:
-        """Raises: ValueError unless x has the shape of one step, and lies where the weights do."""
-        check_tensor(x, str(self))
-        if x.ndim != 2 or x.shape[1] != self.in_features:
-            raise ValueError(f"{self} expects a step of shape (batch, {self.in_features}), got {tuple(x.shape)}")
-        self.check_place(x.device)
+    def __repr__(self) -> str:
+        size = str(self.connection) if self.in_features is None else f"{self.in_features}, {self.out_features}"
+        return f"{self._kind}({size})"
 
-    def check_place(self, device: torch.device) -> None:
-        shape = tuple(self.weight.shape)
-        if shape != (self.out_features, self.in_features):
-            raise ValueError(f"{self} needs a weight of shape {(self.out_features, self.in_features)}, got {shape}")
-        if device != self.weight.device:
-            raise ValueError(f"{self} is on {self.weight.device}, and its input on {device}: move one of them with .to")
-
-    def _raw(self) -> list[Tensor]:
-        return [value for name, value in self.named_parameters(recurse=False) if name.startswith("raw_")]
-
-    def _constants_of(self, state: Any) -> tuple[tuple[Tensor, ...], Trace]:
-        return self.constants, self.trace_of(state)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what holds addresses of this layer's memory: a copy finds its own.
-
-        The state is lent to the copy, so that either goes on with one of its own: torch sends a tensor to another
-        process by sharing its memory. Parameters are shared there, as those of any module.
-        """
-        self._put(_lent=True)
-        own: dict[str, Any] = {"_stepper": None, "_graph": None, "_spare": None, "_columns": None}
-        return self.__dict__ | own
-
-    @torch.no_grad()
-    def advance(self, xs: Tensor | Draws, sink: Sink) -> None:
-        """One chunk, (time, batch, in_features); `sink` takes the outputs. Builds no graph."""
-        self.emit(self.driven_by(xs), sink)
-
-    def driven_by(self, xs: Tensor | Draws) -> Drive:
-        """Input from outside, (time, batch, in_features), on its way in: through the trace and the weights."""
-        size = xs.size if isinstance(xs, Draws) else tuple(xs.shape)
-        if len(size) != 3 or size[2] != self.in_features:
-            raise ValueError(f"{self} expects a chunk of shape (time, batch, {self.in_features}), got {tuple(size)}")
-        self.check_place(xs.samples.device if isinstance(xs, Draws) else xs.device)
-        state = self.own_state(size[1])
-        xs = xs.to(self.weight.dtype) if isinstance(xs, Tensor) else xs
-        return self.drive_of(xs, trace=self.trace_of(state))
-
-    def drive_of(self, xs: Tensor | Draws, *, trace: Trace | None = None, fired: int | None = None) -> Drive:
-        """A chunk of input and the weights that it meets."""
-        weight, columns = self.weight, self._columns
-        if weight.device.type == "cpu" and (
-            columns is None or columns.dtype != weight.dtype or columns.shape != (self.in_features, self.out_features)
-        ):
-            columns = weight.new_empty(self.in_features, self.out_features)
-            self._put(_columns=columns)
-        return Drive(xs, weight, self.bias, self.product_dtype, trace, fired, columns)
-
-    def emit(self, drive: Drive, sink: Sink) -> None:
-        """Everything that the layer does with a chunk: trace, currents, membranes, and outputs into the sink."""
-        steps, batch, _ = drive.size
-        state = self.own_state(batch)
-        self.scan(drive, state, sink)
-        state.steps.add_(steps)
-
-    def run(
-        self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None
-    ) -> Tensor:
-        """Many steps; see `Sequential.run`."""
-        run = partial(run_chunks, [self], self, xs, reduce=reduce, window=window, chunk=chunk)
-        return with_gradient(self, run, source_of(xs))
+    _precision: torch.dtype | None = None
 
     @property
     def precision(self) -> torch.dtype | None:
@@ -244,6 +187,7 @@ class TraceLayer(LayerState, ABC):
 
         In torch.bfloat16 spikes are exact and weights are rounded; membranes, traces and learning stay as they are. A
         dense product on a CPU also rounds each current, once, because it cannot give its float32 sums otherwise.
+        Connections other than `torch.nn.Linear` ignore it.
         """
         return self._precision
 
@@ -253,38 +197,372 @@ class TraceLayer(LayerState, ABC):
             raise ValueError(f"precision must be torch.bfloat16, torch.float32, torch.float64 or None, got {dtype!r}")
         self._precision, self._stepper = dtype, None
 
+    # ── state ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    _state: LayerState | None = None
+    _spare: LayerState | None = None  # the memory of a state that was forgotten
+    _lent = False  # whether `_state` was handed out, so that it must not change any more
+    state_changes = 0
+    """How often the state was forgotten or replaced: with its number of steps, what an output of it is valid for."""
+
     @property
-    def product_dtype(self) -> torch.dtype:
-        return self._precision or self.weight.dtype
+    def state(self) -> LayerState | None:
+        """The state, without a graph; None before the first step and after `reset`. It does not change any more."""
+        self._lent = True
+        return self._state
+
+    @state.setter
+    def state(self, state: LayerState | None) -> None:
+        if state is not None:
+            self._check_state(state.named())
+        self._put(_state=state, _lent=True, state_changes=self.state_changes + 1)
+
+    @property
+    def live_state(self) -> LayerState | None:
+        """Live state, not a copy; read-only."""
+        return self._state
+
+    def reset(self, lanes: Tensor | None = None) -> None:
+        """Forget: membrane, trace and the number of steps seen.
+
+        Args: lanes: of which samples alone, bool (batch,); of all, and how many they were, if None.
+        Raises: ValueError if they are not as many as the state is of.
+        """
+        if lanes is not None:
+            self._forget(lanes)
+            return
+        # Its memory serves the next state, and what was looked up in it stays right.
+        spare = self._spare if self._state is None or self._lent else self._state
+        self._put(_state=None, _spare=spare, state_changes=self.state_changes + 1)
+
+    def save_state(self) -> dict[str, Tensor]:
+        """The state as named tensors (copies); empty before the first step. It is not part of `state_dict`."""
+        return {} if self._state is None else {name: value.clone() for name, value in self._state.named().items()}
+
+    @unaffected
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from a state that `save_state` gave. Raises: ValueError if it is not one of this layer's."""
+        check_saved(state)
+        if not state:
+            self.state = None
+            return
+        self._check_state(state)
+        self.state = from_named(self.neuron.state_type, state).copy().map(self._moved)
+
+    @unaffected
+    def own_state(self, batch: int, in_shape: Shape | None = None) -> LayerState:
+        """The state to write into: a new one, or a copy if the present one was handed out.
+
+        Raises: ValueError if it is that of another batch, or of input of another shape.
+        """
+        state = self._state
+        if state is None:
+            state = self._blank_state(batch, in_shape)
+            self._put(_state=state)
+        elif state.steps.shape[0] != batch:
+            held = state.steps.shape[0]
+            raise ValueError(f"{self} holds a state of batch {held}, got batch {batch}: call net.reset() first")
+        elif state.trace.dtype != self.like.dtype or state.trace.device != self.like.device:
+            self.load_state(state.named())
+            state = self._state
+            assert state is not None
+        elif self._lent:
+            state = state.copy()
+            self._put(_state=state)
+        if in_shape is not None and self.in_features is None and tuple(state.trace.shape[1:]) != in_shape:
+            held = tuple(state.trace.shape[1:])
+            raise ValueError(f"{self} holds a state for input of shape {held}, got {in_shape}: call net.reset() first")
+        self._put(_lent=False)
+        return state
+
+    def prepare(self, batch: int, in_shape: Shape) -> Shape:
+        if self.in_features is not None and in_shape != (self.in_features,):
+            raise ValueError(f"{self} takes {self.in_features} inputs, got the shape {in_shape}")
+        return tuple(self.own_state(batch, in_shape).neuron[0].shape[1:])
+
+    def _moved(self, value: Tensor) -> Tensor:
+        return value.to(self.like.device, self.like.dtype if value.is_floating_point() else value.dtype)
+
+    def _put(self, **values: Any) -> None:
+        """Set what is neither parameter nor module: `Module` would first check whether it is one, which takes time."""
+        self.__dict__.update(values)
+
+    def _forget(self, lanes: Tensor) -> None:
+        check_tensor(lanes, "lanes")
+        if self._state is None:
+            return
+        batch = self._state.steps.shape[0]
+        if lanes.dtype != torch.bool or lanes.shape != (batch,):
+            got = f"{lanes.dtype} of shape {tuple(lanes.shape)}"
+            raise ValueError(
+                f"{self} holds a state of batch {batch}: lanes are torch.bool of shape ({batch},), got {got}"
+            )
+        state = self.own_state(batch)
+        by_sample = [*state.neuron, state.steps, *([state.trace] if self.input_trace.groups == 1 else state.trace)]
+        for value in (*by_sample, *state.second):
+            value[lanes] = 0
+        self._put(state_changes=self.state_changes + 1)
+
+    def _blank_state(self, batch: int, in_shape: Shape | None) -> LayerState:
+        """All zeros, in the memory of the state that was forgotten last if that fits."""
+        spare, like = self._spare, self.like
+        self._put(_spare=None)
+        fits = spare is not None and spare.steps.shape[0] == batch
+        fits = fits and (self.in_features is not None or tuple(spare.trace.shape[1:]) == in_shape)
+        if not fits or spare.trace.dtype != like.dtype or spare.trace.device != like.device:
+            return self._initial_state(batch, in_shape)
+        for value in spare.tensors:
+            value.zero_()
+        return spare
+
+    @torch.no_grad()
+    def _initial_state(self, batch: int, in_shape: Shape | None) -> LayerState:
+        like, trace = self.like, self.input_trace
+        if self.in_features is not None:
+            in_shape, current = (self.in_features,), like.new_zeros(batch, self.out_features)
+        elif in_shape is None:
+            raise RuntimeError(f"{self} has seen no input yet: the shape of its state is unknown")
+        else:
+            one = like.new_zeros(1, *in_shape)
+            try:
+                current = self.connection(one)
+            except (RuntimeError, ValueError) as error:
+                raise ValueError(
+                    f"{self} cannot take input of shape (batch, {', '.join(map(str, in_shape))}): {error}"
+                ) from error
+            connections.check_linear(self.connection, one, str(self))
+            current = current.new_zeros(batch, *current.shape[1:])
+        groups = (trace.groups,) if trace.groups > 1 else ()
+        return LayerState(
+            self.neuron.init_state(current),
+            like.new_zeros(*groups, batch, *in_shape),
+            like.new_zeros(trace.followers, batch, *in_shape),
+            torch.zeros(batch, 1, dtype=torch.int64, device=like.device),
+        )
+
+    def _check_state(self, state: dict[str, Tensor]) -> None:
+        """Raises: ValueError unless these are what the layer keeps, in the shapes in which it does."""
+        names = [*self.neuron.state_type._fields, "trace", "second", "steps"]
+        if set(state) != set(names):
+            raise ValueError(f"{self} keeps {', '.join(names)}, got {', '.join(state)}")
+        for name, value in state.items():
+            check_tensor(value, name)
+        in_shape = None if self.in_features is not None else tuple(state["trace"].shape[1:])
+        wanted = self._initial_state(state["steps"].shape[0], in_shape).named()
+        for name, value in state.items():
+            shape = tuple(wanted[name].shape)
+            if value.shape != shape:
+                raise ValueError(f"{self} cannot take a {name} of shape {tuple(value.shape)}: it keeps {shape}")
+
+    # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    _stepper: Any = None
+    _graph: StepGraph | None = None
+    _columns: Tensor | None = None  # room for transposed weights
+
+    def _step(self, x: Tensor) -> Tensor:
+        stepper = self._stepper
+        if stepper is not None and stepper.takes(x) and stepper.is_fresh(self._own_parameters()):
+            state = self._state
+            if self._lent or state is None or state is not stepper.state or state.steps.shape[0] != x.shape[0]:
+                stepper.bind(self.own_state(x.shape[0]))
+            return stepper(x)
+        return self._step_and_look_up(x)
+
+    @unaffected
+    def _step_and_look_up(self, x: Tensor) -> Tensor:
+        """A step without anything looked up before; what can be is, for the next."""
+        self.check_step(x)
+        connection: Any = self.connection
+        kernel = self.neuron.kernel if connections.is_dense(connection) else None
+        if self.like.is_cuda and kernel:
+            self._graph = self._graph or StepGraph(self)
+            return self._graph(x, [self])
+        if kernel and connections.is_plain(connection) and self._product_dtype == connection.weight.dtype:
+            if self._stepper is None or not self._stepper.is_fresh(self._own_parameters()):
+                self._stepper = kernels.stepper(
+                    kernel, connection.weight, connection.bias, self._raw(), self._constants_of
+                )
+            if self._stepper is not None and self._stepper.takes(x):
+                self._stepper.bind(self.own_state(x.shape[0]))
+                return self._stepper(x)
+        shape = self.prepare(len(x), tuple(x.shape[1:]))
+        output = self.like.new_empty(1, x.shape[0], *shape)
+        self.advance(x[None], Sink(outputs=output.flatten(2)))
+        return output[0]
+
+    @torch.no_grad()
+    def advance(self, xs: Tensor | Draws, sink: Sink) -> None:
+        xs, trace = self.received(xs)
+        self.emit(xs, sink, trace)
+
+    def received(self, xs: Tensor | Draws) -> tuple[Tensor | Draws, Trace]:
+        """A chunk of input from outside, checked, and the trace that it is to be added to."""
+        _, batch, *in_shape = size = tuple(xs.size if isinstance(xs, Draws) else xs.shape)
+        self.check_chunk(size)
+        self.check_place(xs.samples.device if isinstance(xs, Draws) else xs.device)
+        state = self.own_state(batch, tuple(in_shape))
+        xs = xs.to(self.like.dtype) if isinstance(xs, Tensor) else xs
+        return xs, self.input_trace.for_kernels(self.neuron, state)
+
+    def emit(self, xs: Tensor | Draws, sink: Sink, trace: Trace | None = None, fired: int | None = None) -> None:
+        """A chunk of input through the neurons, and the outputs into the sink.
+
+        Args:
+            xs: (time, batch, *in_shape).
+            trace: takes the input; None if it has taken it already.
+            fired: number of ones in `xs`, if they are spikes and were counted.
+        """
+        steps, batch = (xs.size if isinstance(xs, Draws) else xs.shape)[:2]
+        state, neuron = self.own_state(batch), self.neuron
+        drive = self.drive_of(xs, trace, fired)
+        if neuron.kernel:
+            membrane = state.neuron.membrane
+            constants = neuron.constants
+            if membrane.ndim > 2:
+                constants = tuple(
+                    value.expand(membrane.shape[1:]).flatten() if value.ndim else value for value in constants
+                )
+            kernels.scan(neuron.kernel, drive, membrane.flatten(1), constants, sink)
+        else:
+            shape, after = state.neuron[0].shape, state.neuron
+            for step, current in enumerate(kernels.currents(drive)):
+                output, after = neuron.step(current.view(shape), after)
+                sink.take(step, output.flatten(1))
+            # Copied first, because a neuron may keep an old tensor under a new name.
+            for before, value in zip(state.neuron, [value.clone() for value in after], strict=True):
+                before.copy_(value)
+        state.steps.add_(steps)
+
+    def drive_of(self, xs: Tensor | Draws, trace: Trace | None, fired: int | None = None) -> Drive:
+        """A chunk of input and the weights that it meets; or its currents, if they take a call of the connection."""
+        connection: Any = self.connection
+        if not connections.is_dense(connection):
+            return Drive(self._currents(xs, trace), None, None, self.like.dtype)
+        weight, columns = connection.weight, self._columns
+        if weight.device.type == "cpu" and (
+            columns is None or columns.dtype != weight.dtype or columns.shape != (self.in_features, self.out_features)
+        ):
+            columns = weight.new_empty(self.in_features, self.out_features)
+            self._put(_columns=columns)
+        return Drive(xs, weight, connection.bias, self._product_dtype, trace, fired, columns)
+
+    def _currents(self, xs: Tensor | Draws, trace: Trace | None) -> Tensor:
+        values = (kernels.spikes(xs) if isinstance(xs, Draws) else xs).to(self.like.dtype)
+        if trace is not None:
+            kernels.trace_scan(values.flatten(2), trace)
+        with torch.enable_grad():  # a hook may compute a weight from parameters that learn, as pruning does
+            currents: Tensor = self.connection(values.flatten(0, 1)).detach()
+        return currents.reshape(*values.shape[:2], -1)
+
+    def is_one_scan_with(self, above: Layer) -> bool:
+        """Whether a compiled scan of this layer best goes through the one above as well."""
+        both = all(layer.neuron.kernel and connections.is_dense(layer.connection) for layer in (self, above))
+        return both and kernels.goes_on(self.weight, above.weight, above._product_dtype)
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether one step can be recorded as a CUDA graph."""
+        return self.neuron.kernel is not None and connections.is_dense(self.connection)
+
+    @property
+    def spike_dtype(self) -> torch.dtype:
+        """The dtype in which this layer best takes spikes."""
+        if not connections.is_dense(self.connection):
+            return self.like.dtype
+        return kernels.spike_dtype(self.weight, self._product_dtype)
+
+    def check_step(self, x: Tensor) -> None:
+        """Raises: ValueError unless x has the shape of one step, and is on the device of the weights."""
+        check_tensor(x, str(self))
+        if self.in_features is not None and (x.ndim != 2 or x.shape[1] != self.in_features):
+            raise ValueError(f"{self} expects a step of shape (batch, {self.in_features}), got {tuple(x.shape)}")
+        self.check_place(x.device)
+
+    def check_place(self, device: torch.device) -> None:
+        """Raises: ValueError unless the weights are on this device, and have the shape that they had at first."""
+        shape = tuple(self.weight.shape) if self.in_features is not None else ()
+        if shape and shape != (self.out_features, self.in_features):
+            raise ValueError(f"{self} needs a weight of shape {(self.out_features, self.in_features)}, got {shape}")
+        if device != self.like.device:
+            raise ValueError(f"{self} is on {self.like.device}, and its input on {device}: move one of them with .to")
+
+    def check_chunk(self, size: Shape) -> None:
+        """Raises: ValueError unless this is the shape of a chunk, (time, batch, *in_shape)."""
+        if self.in_features is not None and (len(size) != 3 or size[2] != self.in_features):
+            raise ValueError(f"{self} expects a chunk of shape (time, batch, {self.in_features}), got {size}")
+
+    @property
+    def _product_dtype(self) -> torch.dtype:
+        return self._precision or self.like.dtype
+
+    def _own_parameters(self) -> Iterable[Tensor | None]:
+        for part in self._modules.values():
+            yield from part._parameters.values()  # type: ignore[union-attr]
+
+    def _raw(self) -> list[Tensor]:
+        raw = [value for name, value in self.neuron.named_parameters() if name.startswith("raw_")]
+        return raw if self.input_trace.raw_decay is None else [*raw, self.input_trace.raw_decay]
+
+    def _constants_of(self, state: LayerState) -> tuple[tuple[Tensor, ...], Trace]:
+        return self.neuron.constants, self.input_trace.for_kernels(self.neuron, state)
 
     # ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def average_input(self) -> Tensor:
-        """The weighted mean of all input since the last reset, recent steps weighing more: (…, batch, in_features).
+        """The weighted mean of all input since the last reset, recent steps weighing more: (…, batch, *in_shape).
 
         Raises: RuntimeError before the first step.
         """
-        return learning.average_input(self, self._state)
+        return local_gradient.average_input(self, self._state)
 
     def backward(
-        self, signal: Tensor, above: TraceLayer | None = None, *, at: At = "output", below: bool = True
+        self, signal: Tensor, above: Layer | None = None, *, at: At = "output", return_input_grad: bool = True
     ) -> Tensor | None:
-        """Learn: add the gradient to every learnable parameter's `.grad`.
+        """Learn: add the gradient to every trainable parameter's `.grad`.
 
         Args:
-            signal: dL/d average output, (batch, out_features); or (bank, batch, out_features), for each stretch of the
+            signal: dL/d average output, (batch, *features); or (bank, batch, features), for each stretch of the
                 past in the bank of the layer above.
             above: the layer that the signal came from; None if it came from a loss.
             at: "logits" if the signal is dL/d that of which the average output is the softmax.
-            below: whether anything below is to learn; if not, a product is saved.
-        Returns: dL/d average input, (batch, in_features), the learning signal for what lies below; with a bank,
-            (bank, batch, in_features). None without `below`.
+            return_input_grad: whether anything below is to learn; if not, a product is saved.
+        Returns: dL/d average input, (batch, *in_shape), the learning signal for what lies below; with a bank,
+            (bank, batch, in_features). None without `return_input_grad`.
         """
-        found, told = learning.local_gradients(self, self._state, signal, above, at=at, below=below)
+        options: Any = {"at": at, "return_input_grad": return_input_grad}
+        found, below = local_gradient.local_gradients(self, self._state, signal, above, **options)
         accumulate(found)
-        return told
+        return below
 
-    def local_gradients(self, signal: Tensor, *, below: bool = True) -> tuple[learning.Gradients, Tensor | None]:
-        """The gradient of each parameter, and dL/d average input, (batch, in_features); leaves `.grad` alone."""
-        found, told = learning.local_gradients(self, self._state, signal, None, below=below)
-        return found, told if told is None or told.ndim == 2 else told.sum(dim=0)  # over the stretches of a bank
+    def local_gradients(
+        self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True
+    ) -> tuple[Gradients, Tensor | None]:
+        """The gradient of each parameter, and dL/d average input, (batch, *in_shape); leaves `.grad` alone."""
+        options: Any = {"at": at, "return_input_grad": return_input_grad}
+        found, below = local_gradient.local_gradients(self, self._state, signal, None, **options)
+        return found, below if below is None or not len(self.input_trace.bank) else below.sum(dim=0)
+
+    # ── copies and files ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Drops what holds addresses of this layer's memory: a copy looks up its own.
+
+        The state is lent to the copy, so that either goes on with one of its own: torch sends a tensor to another
+        process by sharing its memory. Parameters are shared there, as those of any module.
+        """
+        self._put(_lent=True)
+        own: dict[str, Any] = {"_stepper": None, "_graph": None, "_spare": None, "_columns": None}
+        return self.__dict__ | own
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for before, now in RENAMED.items():
+            if prefix + before in state_dict:
+                state_dict[prefix + now] = state_dict.pop(prefix + before)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _listed(names: Iterable[str]) -> tuple[str, ...]:
+    if not isinstance(names, Iterable):
+        raise TypeError(f"learn is a list of parameters, such as ['weight'] or [], got {names!r}")
+    return tuple(names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from itertools import pairwise
 from typing import Any, cast, overload
 
@@ -11,24 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn import Module, ModuleList
 
-from tracetorch.encode import Stream
-from tracetorch.kernels import Draws, Sink
+from tracetorch.kernels import Draws, Onward, Sink
 from tracetorch.modes import kind_of
-from tracetorch.nn.autograd import with_gradient
-from tracetorch.nn.gradients import accumulate
 from tracetorch.nn.graph import StepGraph
-from tracetorch.nn.hooks import has_hooks, pass_on
-from tracetorch.nn.layer import TraceLayer
-from tracetorch.nn.learning import At, Gradients, local_gradients
-from tracetorch.nn.passing import pass_up
-from tracetorch.nn.running import run_chunks, source_of
+from tracetorch.nn.layer import Layer
+from tracetorch.nn.local_gradient import At, Gradients, local_gradients
+from tracetorch.nn.network import Network, Shape, has_hooks, pass_on
 from tracetorch.nn.state import check_saved
 
 
-class Sequential(Module):
+class Sequential(Network):
     """A chain of layers.
 
-    Args: layers: one or more `TraceLayer`s, each with as many inputs as the one before has neurons.
+    Args: layers: one or more `Layer`s, each with as many inputs as the one before has outputs. Outputs with several
+        dimensions reach a layer with a `torch.nn.Linear` connection as one dimension.
     Memory: what its layers hold, independent of time.
     Example:
         >>> net = Sequential(tt.nn.LIF(4, 8), tt.nn.LIS(8, 2))
@@ -38,7 +33,7 @@ class Sequential(Module):
 
     _graph: StepGraph | None = None
 
-    def __init__(self, *layers: TraceLayer):
+    def __init__(self, *layers: Layer):
         super().__init__()
         if not layers:
             raise ValueError("a network needs at least one layer")
@@ -48,14 +43,14 @@ class Sequential(Module):
         if twice:
             raise ValueError(f"{twice[0]} is in the network twice: it has one state, and would count each step twice")
         for below, above in pairwise(layers):
-            if below.out_features != above.in_features:
+            if None not in (below.out_features, above.in_features) and below.out_features != above.in_features:
                 raise ValueError(f"{below} gives {below.out_features} outputs, but {above} takes {above.in_features}")
         self.layers = ModuleList(layers)
         self.in_features, self.out_features = layers[0].in_features, layers[-1].out_features
 
     @property
     def precision(self) -> torch.dtype | None:
-        """Dtype of the factors of every layer's forward matrix product; see `TraceLayer.precision`.
+        """Dtype of the factors of every layer's forward matrix product; see `Layer.precision`.
 
         Raises: ValueError on reading, if the layers were given different ones.
         """
@@ -69,85 +64,73 @@ class Sequential(Module):
         for layer in self:
             layer.precision = dtype
 
-    def forward(self, x: Tensor) -> Tensor:
-        """One step. Args: x (batch, in_features). Returns: the last layer's output, with one node of autograd.
-
-        The node's backward pass is that of `backward`: see `nn.autograd`. No node under `torch.no_grad()`.
-        """
-        if torch.is_grad_enabled():
-            return with_gradient(self, partial(self._step, x.detach() if isinstance(x, Tensor) else x), x)
-        return self._step(x)
-
     def _step(self, x: Tensor) -> Tensor:
-        first: TraceLayer = next(iter(self))
-        if first.weight.is_cuda and all(layer.kernel and not has_hooks(layer) for layer in self):
+        first = self.chain[0]
+        if first.like.is_cuda and all(layer.has_graph and not has_hooks(layer) for layer in self):
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, self)
-        for layer in self.layers:
-            x = layer(x)
+        for layer in self:
+            x = layer(as_input(layer, x, 1))
         return x
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what holds addresses of this network's memory: a copy finds its own."""
         return self.__dict__ | {"_graph": None}
 
+    def prepare(self, batch: int, in_shape: Shape) -> Shape:
+        for layer in self:
+            in_shape = layer.prepare(batch, _flat(layer, in_shape))
+        return in_shape
+
     @torch.no_grad()
     def advance(self, xs: Tensor | Draws, sink: Sink) -> None:
-        """One chunk, (time, batch, in_features), layer by layer; `sink` takes the outputs. Builds no graph."""
         if any(map(has_hooks, self)):
             for layer in self:
-                xs = pass_on(layer, xs)
-            sink.take_chunk(cast(Tensor, xs))
+                xs = pass_on(layer, xs if isinstance(xs, Draws) else as_input(layer, xs, 2))
+            sink.take_chunk(cast(Tensor, xs).flatten(2))
         else:
-            pass_up(list(self), self[0].driven_by(xs), sink)
+            self._pass_up(xs, sink)
 
-    def run(
-        self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None
-    ) -> Tensor:
-        """Many steps: the same dynamics as calling the network on each, however the time is cut into chunks.
-
-        Args:
-            xs: (time, batch, in_features), a tensor or a Stream that is made as it is read.
-            reduce: None for the output of every step; "mean" for the mean output.
-            window: with "mean", how many steps at the end count; all, if None.
-            chunk: steps that go through a layer at once; chosen to stay in cache, if None.
-        Returns: (time, batch, out_features), or (batch, out_features) for "mean".
-        Memory: O(time) without `reduce`, because that is what was asked for; independent of time with it.
-        Hooks: forward hooks and pre-hooks of the network and of its layers are called once a chunk, with input and
-            output of all its steps, (time, batch, features). What they return takes the place of these, except where
-            `EProp` and `OTTT` run a stretch again to learn from it: they call none. `BPTT` takes all for one chunk.
-            Backward hooks of the network and of its layers, and torch's global forward hooks, are not called by it.
-        """
-        run = partial(run_chunks, self, self, xs, reduce=reduce, window=window, chunk=chunk)
-        return with_gradient(self, run, source_of(xs))
-
-    def backward(self, signal: Tensor, *, at: At = "output", below: bool = True) -> Tensor | None:
-        """Learn, from the last layer to the first; at any time, any number of times.
-
-        Args:
-            signal: dL/d average output of the network, (batch, out_features).
-            at: "logits" if it is dL/d that of which this is the softmax: then its derivative is not applied again.
-            below: whether anything below the network is to learn.
-        Returns: dL/d average input of the network, (batch, in_features): the signal for what lies below it, if asked.
-        Hooks: autograd takes no part, so backward hooks of the network and of its layers are not called.
-        """
-        found, told = self.local_gradients(signal, at=at, below=below)
-        accumulate(found)
-        return told
+    def _pass_up(self, xs: Tensor | Draws, sink: Sink) -> None:
+        """Each layer hands its outputs on to the one above, or goes through it in the same scan."""
+        chain = self.chain
+        xs, trace = chain[0].received(xs)
+        fired = None
+        for at, (below, above) in enumerate(pairwise(chain)):
+            steps, batch = (xs.size if isinstance(xs, Draws) else xs.shape)[:2]
+            shape = tuple(below.own_state(batch).neuron[0].shape[1:])
+            state = above.own_state(batch, _flat(above, shape))
+            _check_fit(below, above, shape)
+            above_trace = above.input_trace.for_kernels(above.neuron, state)
+            if at == len(chain) - 2 and below.is_one_scan_with(above):
+                constants = above.neuron.constants
+                onward = Onward(
+                    str(above.neuron.kernel), above.weight, above.bias, state.neuron.membrane, constants, sink
+                )
+                below.emit(xs, Sink(trace=above_trace, onward=onward), trace, fired)
+                state.steps.add_(steps)
+                return
+            dtype = above.spike_dtype if below.neuron.spiking else below.like.dtype
+            outputs = torch.empty(steps, batch, *shape, dtype=dtype, device=below.like.device)
+            through = Sink(outputs=outputs.flatten(2), trace=above_trace)
+            below.emit(xs, through, trace, fired)
+            xs, trace, fired = as_input(above, outputs, 2), None, through.fired
+        chain[-1].emit(xs, sink, trace, fired)
 
     def local_gradients(
-        self, signal: Tensor, *, at: At = "output", below: bool = True
+        self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True
     ) -> tuple[Gradients, Tensor | None]:
-        """As `backward`, but gives the gradients and leaves `.grad` alone."""
-        above, told, found = None, cast("Tensor | None", signal), Gradients()
+        above, below, found = None, cast("Tensor | None", signal), Gradients()
         for layer in reversed(self.chain):
-            asks = below or layer is not self.chain[0]
-            assert told is not None
-            of_layer, told = local_gradients(layer, layer.present, told, above, at=at, below=asks)
+            asks = return_input_grad or layer is not self.chain[0]
+            assert below is not None
+            if above is not None and layer.out_features is None:  # the layer above had it as one dimension
+                below = below.reshape(layer.live_state.neuron[0].shape) if layer.live_state is not None else below
+            of_layer, below = local_gradients(layer, layer.live_state, below, above, at=at, return_input_grad=asks)
             for parameter, gradient in of_layer.items():  # two layers may share a parameter
                 found[parameter] = found[parameter] + gradient if parameter in found else gradient
             above, at = layer, "output"
-        return found, told if told is None or told.ndim == 2 else told.sum(dim=0)
+        return found, _over_bank(self.chain[0], below)
 
     def reset(self, lanes: Tensor | None = None) -> None:
         """Forget the state of every layer. Args: lanes: of which samples alone, bool (batch,); of all, if None."""
@@ -170,32 +153,53 @@ class Sequential(Module):
             layer.load_state({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})
 
     @property
-    def chain(self) -> list[TraceLayer]:
+    def chain(self) -> list[Layer]:
         """The layers, from the first to the last."""
         return list(self)
 
-    def __iter__(self) -> Iterator[TraceLayer]:
+    def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers._modules.values())  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.layers)
 
     @overload
-    def __getitem__(self, at: int) -> TraceLayer: ...
+    def __getitem__(self, at: int) -> Layer: ...
     @overload
     def __getitem__(self, at: slice) -> Sequential: ...
-    def __getitem__(self, at: int | slice) -> TraceLayer | Sequential:
+    def __getitem__(self, at: int | slice) -> Layer | Sequential:
         """A layer; or, for a slice, the network of these layers, which shares them."""
         if isinstance(at, slice):
             return Sequential(*self.chain[at])
-        return cast("TraceLayer", self.layers[at])
+        return cast("Layer", self.layers[at])
+
+
+def _flat(layer: Layer, shape: Shape) -> Shape:
+    """The shape of one sample as the layer takes it."""
+    return shape if layer.in_features is None or len(shape) == 1 else (torch.Size(shape).numel(),)
+
+
+def as_input(layer: Layer, xs: Tensor, before: int) -> Tensor:
+    """Values as the layer takes them. Args: before: number of dimensions before those of one sample."""
+    return xs.flatten(before) if layer.in_features is not None and xs.ndim > before + 1 else xs
+
+
+def _over_bank(layer: Layer, below: Tensor | None) -> Tensor | None:
+    return below if below is None or not len(layer.input_trace.bank) else below.sum(dim=0)
+
+
+def _check_fit(below: Layer, above: Layer, shape: Shape) -> None:
+    size = torch.Size(shape).numel()
+    if above.in_features is not None and above.in_features != size:
+        raise ValueError(f"{below} gives {size} outputs, but {above} takes {above.in_features}")
+    above.check_place(below.like.device)
 
 
 def _check_layer(layer: object) -> None:
     """Raises: TypeError, with what to write instead, for what is not a layer."""
-    if isinstance(layer, TraceLayer):
+    if isinstance(layer, Layer):
         return
-    if isinstance(layer, type) and issubclass(layer, TraceLayer):
+    if isinstance(layer, type) and issubclass(layer, Layer):
         advice = f"make a layer of it: {layer.__name__}(inputs, neurons)"
     elif isinstance(layer, list | tuple | Sequential):
         advice = "unpack it: Sequential(*layers)"

@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from torch import Tensor
 
 from tracetorch import constrain
-from tracetorch.nn import Sequential, TraceLayer
+from tracetorch.nn import Layer, Sequential
 from tracetorch.plot.check import as_array
 from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, figure, legend, remark, round_ticks
 
@@ -28,7 +28,7 @@ COARSE_HALF_LIVES = tuple(10.0**power for power in range(-1, 8))
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def distributions(net: Sequential | TraceLayer) -> Figure:
+def distributions(net: Sequential | Layer) -> Figure:
     """Weights, decays and thresholds, a row for each layer; what is one number for a layer is a line with its value.
 
     Decays stand at their half-life on a logarithmic axis, where .9, .99 and .999 are about equally far apart. The decay
@@ -37,19 +37,21 @@ def distributions(net: Sequential | TraceLayer) -> Figure:
     Args: net: a `Sequential`, or a single layer.
     Raises: ValueError if it is neither.
     """
-    if not isinstance(net, Sequential | TraceLayer):
+    if not isinstance(net, Sequential | Layer):
         raise ValueError(f"distributions needs a tracetorch.nn.Sequential or a layer, got a {type(net).__name__}")
-    layers = [net] if isinstance(net, TraceLayer) else list(net)
-    free = any(not layer.tied for layer in layers)
-    spiking = any(hasattr(layer, "threshold") for layer in layers)
-    limits = _limits([_half_lives(layer.decay) for layer in layers] + [_half_lives(x.trace_decay) for x in layers])
+    layers = [net] if isinstance(net, Layer) else list(net)
+    free = any(not layer.input_trace.tied for layer in layers)
+    spiking = any(hasattr(layer.neuron, "threshold") for layer in layers)
+    limits = _limits(
+        [_half_lives(layer.neuron.decay) for layer in layers] + [_half_lives(x.trace_decay) for x in layers]
+    )
     with figure(DOUBLE, 0.75 + 1.25 * len(layers)) as fig:
         panels = fig.subplots(len(layers), 3 if spiking else 2, squeeze=False)
         for at, (layer, row) in enumerate(zip(layers, panels, strict=True)):
             _histogram(row[0], _values(layer.weight), "blue")
-            row[0].set_title(f"layer {at}: {type(layer).__name__} {layer.in_features} → {layer.out_features}")
+            row[0].set_title(f"layer {at}: {type(layer.neuron).__name__} {layer.in_features} → {layer.out_features}")
             _decays(row[1], layer, limits, top=at == 0)
-            threshold = getattr(layer, "threshold", None)
+            threshold = getattr(layer.neuron, "threshold", None)
             if threshold is not None:
                 _histogram(row[2], _values(threshold), "green")
             elif spiking:
@@ -159,12 +161,16 @@ def _line(axes: Axes, at: float, label: str, color: str, *, outline: bool = Fals
     axes.spines["left"].set_visible(False)
 
 
-def _decays(axes: Axes, layer: TraceLayer, limits: tuple[float, float], *, top: bool) -> None:
+def _decays(axes: Axes, layer: Layer, limits: tuple[float, float], *, top: bool) -> None:
     """Half-lives on a logarithmic axis, read as decays below and as half-lives above."""
     edges = np.geomspace(*limits, BINS + 1)
     axes.set_xscale("log")
     axes.set_xlim(limits)
-    decays = {"orange": layer.decay} if layer.tied else {"orange": layer.decay, "vermillion": layer.trace_decay}
+    decays = (
+        {"orange": layer.neuron.decay}
+        if layer.input_trace.tied
+        else {"orange": layer.neuron.decay, "vermillion": layer.trace_decay}
+    )
     found = {color: values for color, decay in decays.items() if len(values := _half_lives(decay))}
     _confess(axes, sum(decay.numel() for decay in decays.values()) - sum(map(len, found.values())))
     lines = {color: values[0] for color, values in found.items() if values.min() == values.max()}

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.modes import kind_of
-from tracetorch.nn import Sequential, TraceLayer
-from tracetorch.nn.learning import At
+from tracetorch.nn import Layer, Sequential
+from tracetorch.nn.connections import is_dense, is_plain
+from tracetorch.nn.local_gradient import At
 
 
 class Rule(ABC):
@@ -44,7 +45,7 @@ class Rule(ABC):
                 raise ValueError(f"{type(self).__name__} would train {layer} wrongly: {reason}")
         self.net = net
 
-    def supports(self, layer: TraceLayer) -> str:
+    def supports(self, layer: Layer) -> str:
         """Why the rule would train a layer wrongly; "" if it trains it as its docstring says."""
         del layer
         return ""
@@ -100,9 +101,21 @@ def check_at(rule: Rule, at: At) -> None:
         raise ValueError(f'{type(rule).__name__} takes signals at the output, got at="{at}"')
 
 
-def needs_decay_alone(layer: TraceLayer) -> str:
+def needs_dense(layer: Layer) -> str:
+    """Why a rule that writes out the gradient of `W·x + b` cannot train a layer; "" if it can."""
+    if is_dense(layer.connection) and is_plain(layer.connection):
+        return ""
+    return (
+        f"it needs a torch.nn.Linear whose weights are parameters as connection, and this one is {layer.connection}; "
+        "choose rule=trace or rule=bptt"
+    )
+
+
+def needs_decay_alone(layer: Layer) -> str:
     """Why a rule that carries effects over time by the membrane's decay cannot train a layer; "" if it can."""
-    if layer.decays_alone:
+    if reason := needs_dense(layer):
+        return reason
+    if layer.neuron.decays_alone:
         return ""
     return (
         "it takes the membrane's decay for all that one step passes on to the next (a neuron of which that is true "

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
-from tracetorch.nn.learning import At
+from tracetorch.nn.local_gradient import At
 from tracetorch.rules.base import Rule, check_at, run_only
 from tracetorch.rules.surrogate import Surrogate, surrogate_of
 from tracetorch.rules.unrolled import learn, run_unrolled

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tracetorch.nn.layer import TraceLayer
+from tracetorch.nn import Layer
 from tracetorch.rules.passage import Passage, add_gradient, by_group
 
 
@@ -25,7 +25,7 @@ class Eligibility:
     Memory: batch × synapses once there was a second chunk; what the last one left before that.
     """
 
-    def __init__(self, layer: TraceLayer):
+    def __init__(self, layer: Layer):
         self.layer = layer
         self.last: Chunk | None = None  # gone through, and not folded yet: there may be no signal after it
         self.weight: Tensor | None = None  # (groups × batch, neurons of the group, in_features)

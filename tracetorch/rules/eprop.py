@@ -10,9 +10,9 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected, whole
-from tracetorch.nn import Sequential, TraceLayer
+from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.gradients import whole_gradients
-from tracetorch.nn.learning import At
+from tracetorch.nn.local_gradient import At
 from tracetorch.rules.base import Rule, check_at, needs_decay_alone, run_only
 from tracetorch.rules.eligibility import Eligibility
 from tracetorch.rules.passage import Passage, go_through
@@ -63,10 +63,10 @@ class EProp(Rule):
             raise ValueError(f"feedback must be symmetric or random, got {feedback!r}")
         super().__init__(net)
         readout = net[len(net) - 1]
-        if not readout.spiking and readout.raw_decay.numel() > 1:
+        if not readout.neuron.spiking and readout.neuron.raw_decay.numel() > 1:
             raise ValueError(
                 "e-prop filters its eligibilities with the readout's decay, and needs a single one, got "
-                f"{readout.raw_decay.numel()}: give network.readout.decay one number, or take rule=trace"
+                f"{readout.neuron.raw_decay.numel()}: give network.readout.decay one number, or take rule=trace"
             )
         self.feedback, self.surrogate = feedback, surrogate_of_step(surrogate)
         generator = torch.Generator().manual_seed(whole(seed, "seed"))
@@ -77,7 +77,7 @@ class EProp(Rule):
         self._recording: Recording | None = None
         self._eligibilities = self._none_yet()
 
-    def supports(self, layer: TraceLayer) -> str:
+    def supports(self, layer: Layer) -> str:
         return needs_decay_alone(layer)
 
     def begin(self, lanes: Tensor | None = None) -> None:
@@ -166,7 +166,7 @@ class EProp(Rule):
     def _kept(self) -> float:
         """κ. A readout that fires filters nothing."""
         readout = self.net[len(self.net) - 1]
-        return 0.0 if readout.spiking else float(readout.decay.detach())
+        return 0.0 if readout.neuron.spiking else float(readout.neuron.decay.detach())
 
     @torch.no_grad()
     def feedback_weights(self) -> list[Tensor]:

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
-from tracetorch.nn import Sequential, TraceLayer
+from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.gradients import whole_gradients
-from tracetorch.nn.learning import At
+from tracetorch.nn.local_gradient import At
 from tracetorch.rules.base import Rule, check_at, needs_decay_alone, run_only
 from tracetorch.rules.passage import Passage, go_through
 from tracetorch.rules.replayed import Recording, check_signal, chunks, record
@@ -38,7 +38,7 @@ class OTTT(Rule):
         self.surrogate = surrogate_of_step(surrogate)
         self._recording: Recording | None = None
 
-    def supports(self, layer: TraceLayer) -> str:
+    def supports(self, layer: Layer) -> str:
         return needs_decay_alone(layer)
 
     def begin(self, lanes: Tensor | None = None) -> None:

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tracetorch.nn import Layer, Neuron
 from tracetorch.nn.gradients import add, gradients
-from tracetorch.nn.layer import TraceLayer
+from tracetorch.nn.state import LayerState
 from tracetorch.rules.surrogate import Surrogate
 from tracetorch.rules.unrolled import using
 
@@ -20,12 +21,12 @@ class Passage(NamedTuple):
     state before each was recorded, and is a fact.
     """
 
-    layer: TraceLayer
+    layer: Layer
     current: Tensor  # (rows, out_features), where the graph begins
     output: Tensor  # (rows, out_features), where it ends
     trace: Tensor  # of the input, after each step: (groups, time, batch, in_features)
     steps: Tensor  # seen since the last reset, after each step: (time, batch, 1)
-    after: Any  # the state at the end, from which the next chunk goes on; its traces of the trace are those of before
+    after: LayerState  # at the end, from which the next chunk continues; its traces of the trace are those of before
 
     @property
     def outputs(self) -> Tensor:
@@ -42,12 +43,12 @@ class Passage(NamedTuple):
 
         Decays and thresholds learn from it on the way, from each step alone.
         """
-        raw = {n: p for n, p in self.layer.named_parameters() if p.requires_grad and n.startswith("raw_")}
+        raw = {n: p for n, p in self.layer.neuron.named_parameters() if p.requires_grad}
         wanted = [self.current, *raw.values()]
         at_current, *rest = gradients(self.output, wanted, signal, retain_graph=True)
         assert at_current is not None
-        for name, value in zip(raw, rest, strict=True):
-            add_gradient(self.layer, name, value)
+        for parameter, value in zip(raw.values(), rest, strict=True):
+            add(parameter, value)
         return at_current
 
     @torch.no_grad()
@@ -62,10 +63,10 @@ class Passage(NamedTuple):
     @torch.no_grad()
     def ones_trace(self) -> Tensor:
         """The trace of an input that is always 1, as that of a bias: (time, batch, 1 or out_features)."""
-        return (1 - self.layer.decay**self.steps) / (1 - self.layer.decay)
+        return (1 - self.layer.neuron.decay**self.steps) / (1 - self.layer.neuron.decay)
 
 
-def go_through(layer: TraceLayer, xs: Tensor, state: Any, surrogate: Surrogate) -> Passage:
+def go_through(layer: Layer, xs: Tensor, state: LayerState, surrogate: Surrogate) -> Passage:
     """A chunk of time through a layer.
 
     The neurons step through it once without a graph; then all steps are taken once more side by side, with one.
@@ -80,37 +81,33 @@ def go_through(layer: TraceLayer, xs: Tensor, state: Any, surrogate: Surrogate) 
         currents = torch.nn.functional.linear(xs, layer.weight, layer.bias)
         trace = _traces(xs, state.trace, layer.trace_decay)
         steps = state.steps + torch.arange(1, len(xs) + 1, device=xs.device)[:, None, None]
-        before, after = _states(layer, currents, state)
-        after = after._replace(trace=trace[:, -1].view_as(state.trace), steps=steps[-1])
+        before, neuron = _states(layer.neuron, currents, state.neuron)
+        after = LayerState(neuron, trace[:, -1].view_as(state.trace), state.second, steps[-1])
     current = currents.flatten(0, 1).requires_grad_()
     with torch.enable_grad(), using(layer, surrogate):
-        output, _ = layer.step(current, before)
+        output, _ = layer.neuron.step(current, before)
     return Passage(layer, current, output, trace, steps, after)
 
 
-def by_group(layer: TraceLayer, values: Tensor) -> Tensor:
+def by_group(layer: Layer, values: Tensor) -> Tensor:
     """Of neurons, (…, out_features), those together that share an input trace: (groups, …, neurons of the group)."""
-    return values.unflatten(-1, (layer.groups, -1)).movedim(-2, 0)
+    return values.unflatten(-1, (layer.input_trace.groups, -1)).movedim(-2, 0)
 
 
-def add_gradient(layer: TraceLayer, name: str, value: Tensor | None) -> None:
+def add_gradient(layer: Layer, name: str, value: Tensor | None) -> None:
     """Add to a parameter's `.grad`, if it is learnable and there is anything to add."""
     parameter = getattr(layer, name)
     if parameter is not None and parameter.requires_grad:
         add(parameter, value)
 
 
-def _states(layer: TraceLayer, currents: Tensor, state: Any) -> tuple[Any, Any]:
-    """The states before each step, as if time were batch; and the state at the end.
-
-    What a neuron has for itself is (batch, out_features); the rest, such as the input trace, no step reads or writes.
-    """
+def _states(neuron: Neuron, currents: Tensor, state: Any) -> tuple[Any, Any]:
+    """The states before each step, as if time were batch; and the state at the end."""
     before, now = [], state
     for current in currents:
         before.append(now)
-        _, now = layer.step(current, now)
-    own = currents.shape[1:]
-    stacked = [torch.cat(values) if values[0].shape == own else values[0] for values in zip(*before, strict=True)]
+        _, now = neuron.step(current, now)
+    stacked = map(torch.cat, zip(*before, strict=True))
     return type(state)(*stacked), now
 
 

@@ -7,7 +7,7 @@ stream is made anew, and a state is small. Where a label is there from the start
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from torch import Tensor
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
 from tracetorch.nn import Sequential
-from tracetorch.nn.running import as_stream
+from tracetorch.nn.network import as_stream
+from tracetorch.nn.state import LayerState
 
 CHUNK = 64
 """Steps that go through a layer at once: enough for matrix products over time × batch rows, and no more memory."""
@@ -27,8 +28,8 @@ class Recording(NamedTuple):
     xs: Tensor | Stream
     first: int  # the first step that counts in the output
     share: float  # how much each counting step counts
-    before: list[Any]  # the state of every layer before the stretch
-    between: list[Any]  # and before the first step that counts
+    before: list[LayerState]  # the state of every layer before the stretch
+    between: list[LayerState]  # and before the first step that counts
 
 
 @unaffected
@@ -72,6 +73,6 @@ def chunks(xs: Tensor | Stream) -> Iterator[tuple[int, Tensor]]:
         start, stop = stop, stop + CHUNK
 
 
-def _states(net: Sequential, xs: Tensor | Stream) -> list[Any]:
+def _states(net: Sequential, xs: Tensor | Stream) -> list[LayerState]:
     batch = xs.shape[0] if isinstance(xs, Stream) else xs.shape[1]
-    return [layer.copy_state(batch) for layer in net]
+    return [layer.own_state(batch).copy() for layer in net]

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
-from tracetorch.nn import Sequential
+from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.gradients import whole_gradients
-from tracetorch.nn.layer import TraceLayer
-from tracetorch.nn.learning import At, average_current, steady_map
-from tracetorch.rules.base import Rule
+from tracetorch.nn.local_gradient import At, average_current, steady_map
+from tracetorch.rules.base import Rule, needs_dense
 from tracetorch.rules.passage import add_gradient, by_group
 
 
@@ -56,6 +55,9 @@ class ThreeFactor(Rule):
         ] = {}  # "1.weight": (batch, out, in), "1.bias": (batch, out), "score": (batch, out)
         self._new: Tensor | None = None  # which samples have begun a new sequence since the last action
 
+    def supports(self, layer: Layer) -> str:
+        return needs_dense(layer)
+
     def begin(self, lanes: Tensor | None = None) -> None:
         """Start a new sequence: forget the state; and, at the next action, the eligibilities.
 
@@ -79,7 +81,7 @@ class ThreeFactor(Rule):
 
         Args:
             score: what makes it likelier, such as d log p(action)/d logits, (batch, out_features).
-            at: what it is a derivative by; see `TraceLayer.backward`.
+            at: what it is a derivative by; see `Layer.backward`.
         """
         layers = list(enumerate(self.net))
         if self.layers == "last":
@@ -88,7 +90,7 @@ class ThreeFactor(Rule):
             layers = layers[-1:]
         for number, layer in reversed(layers):
             average, delta, below = _pull(layer, score, at)
-            by_sample = by_group(layer, delta).unsqueeze(-1) * average.view(layer.groups, len(score), 1, -1)
+            by_sample = by_group(layer, delta).unsqueeze(-1) * average.view(layer.input_trace.groups, len(score), 1, -1)
             self._keep(f"{number}.weight", by_sample.transpose(0, 1).flatten(1, 2))
             if layer.bias is not None:
                 self._keep(f"{number}.bias", delta)
@@ -124,7 +126,7 @@ class ThreeFactor(Rule):
         del signal
         self.backward(modulation)
         if bonus is not None:
-            self.net.backward(bonus, at=at, below=False)
+            self.net.backward(bonus, at=at, return_input_grad=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The eligibilities, for a checkpoint."""
@@ -148,12 +150,14 @@ class ThreeFactor(Rule):
         kept.mul_(self.decay).add_(value)
 
 
-def _pull(layer: TraceLayer, signal: Tensor, at: At) -> tuple[Tensor, Tensor, Tensor]:
+def _pull(layer: Layer, signal: Tensor, at: At) -> tuple[Tensor, Tensor, Tensor]:
     """The average input; and what a signal at the average output is at the current, and at what comes from below."""
+    state = layer.live_state
+    assert state is not None
     average = layer.average_input().detach()
     current = average_current(layer, average).requires_grad_()
     with torch.enable_grad():
-        output = steady_map(layer, layer.state.steps, at)(current)
+        output = steady_map(layer.neuron, state.steps, at)(current)
     (delta,) = torch.autograd.grad(output, current, signal.to(output.dtype))
-    weight = layer.weight.view(layer.groups, -1, layer.in_features)
+    weight = layer.weight.view(layer.input_trace.groups, -1, layer.weight.shape[1])
     return average, delta, torch.bmm(by_group(layer, delta), weight).sum(dim=0)

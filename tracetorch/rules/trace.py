@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
-from tracetorch.nn.learning import At
+from tracetorch.nn.local_gradient import At
 from tracetorch.rules.base import Rule
 
 
@@ -17,7 +17,7 @@ class Trace(Rule):
     Gradient: approximate; see each layer. Equal to backpropagation through time for weights, bias and decay of a tied
         `LI` or `LIS` readout and a loss on its present output. Dropped: the order of what came in, within a trace's
         time scale; spikes, for their average rate; of a mean over a window, all but where it stands at its end.
-    Memory: batch × (inputs + neurons) of every layer, independent of time; see `TraceLayer` for what decays that learn
+    Memory: batch × (inputs + neurons) of every layer, independent of time; see `Layer` for what decays that learn
         and a bank add.
     Time: O(T × batch × weights) forward for a stretch of T steps; a learning moment O(batch × weights).
     Source: docs/how-it-learns.md; decays by forward accumulation, as real-time recurrent learning does it, Williams,
@@ -33,4 +33,4 @@ class Trace(Rule):
 
     def backward(self, signal: Tensor, *, at: At = "output") -> None:
         """Add to the gradient of every trainable parameter; see `Sequential.backward`."""
-        self.net.backward(signal, at=at, below=False)
+        self.net.backward(signal, at=at, return_input_grad=False)

@@ -12,11 +12,10 @@ from torch import Tensor
 from tracetorch import kernels
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
-from tracetorch.nn import Sequential
+from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.gradients import add, gradients, whole_gradients
-from tracetorch.nn.hooks import call_with_hooks
-from tracetorch.nn.layer import TraceLayer
-from tracetorch.nn.running import as_stream
+from tracetorch.nn.network import as_stream, call_with_hooks
+from tracetorch.nn.sequential import as_input
 from tracetorch.rules.surrogate import Surrogate
 
 
@@ -82,6 +81,7 @@ def _unroll(net: Sequential, xs: Tensor | Stream, surrogate: Surrogate) -> Tenso
 
     def through(values: Tensor) -> Tensor:
         for layer in net:
+            values = as_input(layer, values, 2)
             with using(layer, surrogate):
                 values = call_with_hooks(layer, partial(_unroll_layer, layer), values)
         return values
@@ -89,28 +89,29 @@ def _unroll(net: Sequential, xs: Tensor | Stream, surrogate: Surrogate) -> Tenso
     return call_with_hooks(net, through, xs.dense() if isinstance(xs, Stream) else xs)
 
 
-def _unroll_layer(layer: TraceLayer, xs: Tensor) -> Tensor:
+def _unroll_layer(layer: Layer, xs: Tensor) -> Tensor:
     """One layer over the whole stretch: one matrix product, then its neurons step by step."""
-    xs = xs.to(layer.weight.dtype)
+    xs = xs.to(layer.like.dtype)
     layer.check_step(xs[0])
-    currents = torch.nn.functional.linear(xs, layer.weight, layer.bias)
-    start = layer.copy_state(xs.shape[1])
-    outputs, now = [], start
+    start = layer.own_state(xs.shape[1], tuple(xs.shape[2:])).copy()
+    currents = layer.connection(xs.flatten(0, 1)).unflatten(0, xs.shape[:2])
+    outputs, now = [], start.neuron
     for current in currents:
-        output, now = layer.step(current, now)
+        output, now = layer.neuron.step(current, now)
         outputs.append(output)
     with torch.no_grad():
-        # Into the memory of the state at the start, which the steps handed on.
-        kernels.trace_scan(xs.detach(), layer.trace_of(start))
-        layer.state = type(now)(*(value.detach() for value in now))._replace(steps=start.steps + len(xs))
+        # Into the memory of the copy.
+        kernels.trace_scan(xs.detach().flatten(2), layer.input_trace.for_kernels(layer.neuron, start))
+        neuron = type(now)(*(value.detach() for value in now))
+        layer.state = start._replace(neuron=neuron, steps=start.steps + len(xs))
     return torch.stack(outputs)
 
 
 @contextmanager
-def using(layer: TraceLayer, surrogate: Surrogate) -> Iterator[None]:
+def using(layer: Layer, surrogate: Surrogate | None) -> Iterator[None]:
     """Let a layer's spikes have a derivative."""
-    layer.surrogate = surrogate
+    layer.neuron.surrogate = surrogate
     try:
         yield
     finally:
-        layer.surrogate = None
+        layer.neuron.surrogate = None

@@ -71,13 +71,15 @@ def check_loss(loss: float, update: int, net: Sequential) -> None:
     """Look, after each update, whether all is finite: the loss, and what came in.
 
     A membrane that is NaN never fires, so an input that is not finite may leave the loss what it was. It reaches every
-    neuron of the first layer: one neuron is enough to look at.
+    neuron of a first layer that is connected to all inputs: one neuron is enough to look at.
 
     Raises: TrainingError that names the input, or the first parameter, that is not finite.
     """
-    membrane = getattr(net[0].present, "membrane", None)
+    state, is_dense = net[0].live_state, net[0].in_features is not None
     is_finite = math.isfinite(loss)
-    if is_finite and (membrane is None or math.isfinite(float(membrane[:, 0].sum()))):
+    if is_finite and (
+        state is None or math.isfinite(float((state.neuron[0][:, :1] if is_dense else state.neuron[0]).sum()))
+    ):
         return
     check_input(net, update)
     for at, layer in enumerate(net):
@@ -92,8 +94,12 @@ def check_loss(loss: float, update: int, net: Sequential) -> None:
 
 def check_input(net: Sequential, update: int) -> None:
     """Raises: TrainingError if anything that came in since the last reset was not finite: it names the first."""
-    state = net[0].present
-    trace = None if state is None else state.trace.flatten(0, -2)  # (groups × batch, inputs)
+    state = net[0].live_state
+    trace = (
+        None
+        if state is None
+        else (state.trace.flatten(0, -2) if net[0].in_features is not None else state.trace.flatten(1))
+    )  # (groups × batch, inputs)
     if trace is None or bool(torch.isfinite(trace).all()):
         return
     row, channel = (~torch.isfinite(trace)).nonzero()[0].tolist()
@@ -120,7 +126,7 @@ def check_health(net: Sequential, output: Tensor | None, update: int, *, rewarde
         )
     above = [*(layer.average_input() for layer in list(net)[1:]), output]
     for at, (layer, gives) in enumerate(zip(net, above, strict=True)):
-        if layer.spiking and gives is not None and not bool((gives != 0).any()):
+        if layer.neuron.spiking and gives is not None and not bool((gives != 0).any()):
             advice = "lower its threshold, raise its decay, or give it a bias"
             raise DeadNetworkError(
                 f"update {update}: layer {at} ({layer}) is silent: not one spike in the batch; {advice}"
@@ -143,7 +149,7 @@ def _why_nothing_is_learnt(net: Sequential) -> str:
     silent = [
         f"layer {at} ({below}) is silent"
         for at, (below, above) in enumerate(pairwise(net))
-        if above.present is not None and not bool((above.present.trace != 0).any())
+        if above.live_state is not None and not bool((above.live_state.trace != 0).any())
     ]
     idle = []
     for at, layer in enumerate(net):

@@ -202,7 +202,7 @@ def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
     if spikes:
         readout = None if last in spikes else (last, layers[last])
         figures["raster"] = plot.raster(spikes, dt=task.dt, marks=marks, readout=readout, names=task.output_names)
-    threshold = getattr(net[0], "threshold", None)
+    threshold = getattr(net[0].neuron, "threshold", None)
     if threshold is not None:
         figures["membrane"] = plot.membrane(membrane, list(layers.values())[1], threshold.detach().cpu(), dt=task.dt)
     return figures
@@ -219,7 +219,7 @@ def _episode(
     decisions = max(1, min(_DRAWN_DECISIONS, _DRAWN_STEPS // environment.steps))
     seen = watch(net, environment, policy, window, decisions=decisions)
     below = dict(list(seen.layers.items())[:-1])  # of the readout the policy is what counts
-    threshold, names = getattr(net[0], "threshold", None), environment.output_names
+    threshold, names = getattr(net[0].neuron, "threshold", None), environment.output_names
     done = (seen.policy, seen.action)
     return plot.episode(below, seen.membrane, threshold, *done, dt=environment.dt, names=names, whole=seen.ended)
 
@@ -264,7 +264,7 @@ def _watch(net: Sequential, xs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
             outputs.append(layer(outputs[-1]))
         for values, output in zip(seen, outputs, strict=True):
             values.append(output[0])
-        membranes.append(net[0].state.membrane[0])
+        membranes.append(net[0].state.neuron.membrane[0])
     net.reset()
     return {name: torch.stack(values).cpu() for name, values in zip(names, seen, strict=True)}, torch.stack(
         membranes

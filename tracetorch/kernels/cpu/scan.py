@@ -57,8 +57,10 @@ def lis_scan(drive: Drive, membrane: Tensor, decay: Tensor, sink: Sink) -> None:
 def currents(drive: Drive) -> Tensor:
     """See `reference.currents`."""
     xs = drive.xs
+    if drive.weight is None:
+        return xs  # type: ignore[return-value]
     if isinstance(xs, Draws):
-        xs = draw_spikes(xs, traces_of(drive.trace, drive.weight.dtype), drive.precision)
+        xs = draw_spikes(xs, traces_of(drive.trace, drive.dtype), drive.precision)
     elif drive.trace is not None:
         trace_scan(xs, drive.trace)
     return reference.weigh(xs, drive)
@@ -75,12 +77,12 @@ def trace_scan(xs: Tensor, trace: Trace) -> None:
 
 
 def _scan(drive: Drive, kind: int, membrane: Tensor, decay: Tensor, threshold: Tensor, sink: Sink) -> list[int]:
-    size, dtype, xs = drive.size, drive.weight.dtype, drive.xs
+    size, dtype, xs = drive.size, drive.dtype, drive.xs
     neurons = Neurons(kind, membrane.numpy(), per(decay, size[2]), per(threshold, size[2]))
     ends = (neurons, _outlet(sink, dtype), _onward(sink.onward, dtype))
     narrow = 1.0 if isinstance(xs, Draws) else min(1.0, size[2] / WIDE)
-    if _share(drive) > DENSE_FROM[drive.precision] * narrow:
-        made = currents(drive)
+    if drive.weight is None or _share(drive) > DENSE_FROM[drive.precision] * narrow:
+        made = currents(drive).contiguous()
         return spread(_from_currents, size[1], made.numel(), made, *ends)
     # The weights of one input next to each other: .1 to .2 ms for 784 × 256, once a chunk.
     weight = drive.weight.detach().t()

@@ -127,7 +127,7 @@ class Stepper:
             (decay, *threshold), trace = self._constants(state)
         constants = (per(decay, self._neurons), per(threshold[0] if threshold else decay, self._neurons))
         self._raw_bytes = [raw.tobytes() for raw in self._raw]
-        self._arrays = (state.membrane.numpy(), *constants, traces_of(trace, self._dtype), state.steps.numpy())
+        self._arrays = (state.neuron.membrane.numpy(), *constants, traces_of(trace, self._dtype), state.steps.numpy())
 
 
 @njit(cache=True, nogil=True)

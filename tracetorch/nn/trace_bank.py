@@ -16,15 +16,14 @@ decay, independent of time. The construction is ours; docs/how-it-learns.md.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from tracetorch import functional as F
+from tracetorch.nn.state import LayerState
 
 
-def average_inputs(trace: Tensor, trace_decay: Tensor, state: Any, bank: Tensor) -> Tensor:
+def average_inputs(trace: Tensor, trace_decay: Tensor, state: LayerState, bank: Tensor) -> Tensor:
     """The average input in each stretch of the past, as the membrane felt it: (bank, batch, in_features).
 
     With groups of neurons, (bank, groups, batch, in_features).

@@ -25,6 +25,7 @@ from tracetorch.nn import LI, LIF, LIS, Sequential
 from tracetorch.rules.agreement import Gradients, Lesson, agreement, gradient_by_rule
 from tracetorch.rules.base import Rule
 from tracetorch.rules.surrogate import Surrogate
+from tracetorch.rules.unrolled import using
 
 
 class Bounds(NamedTuple):
@@ -46,28 +47,34 @@ def unrolled(
 ) -> Tensor:
     """All outputs of a network from its blank state, (time, batch, out_features), in one graph.
 
+    The steps of the neurons that have kernels are written out here once more; others take their own `step`.
+
     Args:
         surrogate: gives a spike its derivative; in the forward pass it stays 0 or 1.
-        forget_before: steps before which everything becomes a fact.
-    Raises: ValueError for a layer that spikes, if there is no surrogate; for neurons whose steps are not written here.
+        forget_before: steps before which everything becomes constant.
+    Raises: ValueError for a layer that spikes, if there is no surrogate.
     """
     membranes = [torch.zeros(xs.shape[1], layer.out_features, dtype=xs.dtype) for layer in net]
+    states = [layer.neuron.init_state(membrane) for layer, membrane in zip(net, membranes, strict=True)]
     outputs = []
     for step, x in enumerate(xs):
         if step in forget_before:
             membranes = [membrane.detach() for membrane in membranes]
+            states = [type(state)(*(value.detach() for value in state)) for state in states]
         value = x
         for at, layer in enumerate(net):
             current = value @ layer.weight.T + (0 if layer.bias is None else layer.bias)
-            membranes[at] = value = layer.decay * membranes[at] + current
+            if type(layer) not in (LIF, LI, LIS):
+                with using(layer, surrogate):
+                    value, states[at] = layer.neuron.step(current, states[at])
+                continue
+            membranes[at] = value = layer.neuron.decay * membranes[at] + current
             if isinstance(layer, LIF):
-                value = _spikes(value, layer.threshold, surrogate)
+                value = _spikes(value, layer.neuron.threshold, surrogate)
                 reset = value if surrogate is not None and surrogate.through_reset else value.detach()
-                membranes[at] = membranes[at] - layer.threshold * reset
+                membranes[at] = membranes[at] - layer.neuron.threshold * reset
             elif isinstance(layer, LIS):
                 value = torch.softmax(value, dim=-1)
-            elif not isinstance(layer, LI):
-                raise ValueError(f"the oracle does not know the steps of a {type(layer).__name__}: write them here")
         outputs.append(value)
     return torch.stack(outputs)
 
@@ -104,7 +111,7 @@ def central_differences(net: Sequential, lesson: Lesson, name: str, *, change: f
     Raises: ValueError if a layer that spikes lies between the parameter and the loss: the loss is then a staircase,
         whose differences are 0, or the height of a step over 2h, and say nothing about any gradient.
     """
-    spiking = [at for at, layer in enumerate(net) if layer.spiking and at >= int(name.split(".")[1])]
+    spiking = [at for at, layer in enumerate(net) if layer.neuron.spiking and at >= int(name.split(".")[1])]
     if spiking:
         raise ValueError(
             f"the loss is a staircase in {name}, because layer {spiking[0]} spikes: differences say nothing"
@@ -164,7 +171,7 @@ def assert_live(net: Sequential, lesson: Lesson, gradients: Gradients) -> None:
     for at, layer in enumerate(net):
         values = layer.run(values)
         rates = values.mean(dim=(0, 1))
-        if layer.spiking:
+        if layer.neuron.spiking:
             alive, mean = float(((rates > 0) & (rates < 1)).double().mean()), float(rates.mean())
             assert alive >= 0.5 and 0.02 <= mean <= 0.98, (
                 f"layer {at} proves nothing: it fires at {100 * mean:.1f} % of the steps, {100 * alive:.0f} % of its "

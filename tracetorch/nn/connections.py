@@ -1,0 +1,93 @@
+"""Connections: what current an input makes. Any torch module that is linear in its input is one."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import Linear, Module, Parameter
+from torch.nn.utils import skip_init
+
+from tracetorch.modes import kind_of, whole
+
+
+def make_linear(in_features: int, out_features: int, bias: bool) -> Linear:
+    """All inputs to all neurons. Weights are uniform in ±1/√in_features; biases are 0."""
+    in_features, out_features = whole(in_features, "in_features"), whole(out_features, "out_features")
+    if in_features < 1 or out_features < 1:
+        raise ValueError(f"a layer needs at least 1 input and 1 neuron, got {in_features} and {out_features}")
+    if not isinstance(bias, bool):
+        raise TypeError(f"bias must be True or False, got {bias!r}")
+    connection = skip_init(Linear, in_features, out_features, bias=bias)
+    bound = 1 / math.sqrt(in_features)
+    with torch.no_grad():
+        connection.weight.uniform_(-bound, bound)
+        if bias:
+            connection.bias.zero_()
+    return connection
+
+
+def check_connection(connection: object) -> Module:
+    """Raises: TypeError for what cannot be a connection, with what to write instead."""
+    if isinstance(connection, Module):
+        return connection
+    advice = (
+        "such as torch.nn.Linear(784, 256)"
+        if not isinstance(connection, type)
+        else f"make one of it: {connection.__name__}(…)"
+    )
+    raise TypeError(
+        f"a layer needs its number of inputs or a connection, a torch module; got {kind_of(connection)}: {advice}"
+    )
+
+
+def is_dense(connection: Module) -> bool:
+    """Whether the current is `W·x + b` and nothing has to be called for it, so that compiled code may compute it."""
+    return isinstance(connection, Linear) and not (connection._forward_hooks or connection._forward_pre_hooks)
+
+
+def is_plain(connection: Module) -> bool:
+    """Whether weight and bias are parameters themselves, and not computed from others, as pruning does."""
+    return isinstance(connection, Linear) and not connection._modules and "weight" in connection._parameters
+
+
+def example_of(connection: Module) -> Tensor:
+    """A tensor with the dtype and the device of the connection: its first parameter or buffer; else torch's default."""
+    for tensor in (*connection.parameters(), *connection.buffers()):
+        if tensor.is_floating_point():
+            return tensor
+    return torch.empty(0)
+
+
+@torch.no_grad()
+def check_linear(connection: Module, x: Tensor, name: str) -> None:
+    """Try whether f(a + b) + f(0) = f(a) + f(b), and whether f(a) is the same twice.
+
+    Args: x: an input, (batch, *in_shape). name: of the layer, for messages.
+    Raises: ValueError otherwise: a layer learns from the average input, which gives the average current only then.
+    """
+    if isinstance(connection, Linear):
+        return
+    number = torch.arange(x[0].numel(), dtype=x.dtype, device=x.device).view_as(x[:1])
+    a, b = torch.cos(number), torch.sin(1.7 * number + 1)
+    zero, of_a, again, of_b, of_sum = (connection(value) for value in (0 * a, a, a, b, a + b))
+    tolerance = 1e4 * torch.finfo(of_a.dtype).eps * max(1.0, float(of_sum.abs().max()))
+    same = bool(((of_a - again).abs() <= tolerance).all())
+    linear = bool(((of_sum + zero - of_a - of_b).abs() <= tolerance).all())
+    if not (same and linear):
+        what = "not linear in its input" if same else "random: the same input gives different currents"
+        raise ValueError(
+            f"{name}: the connection {connection} is {what}. Put such a module in front of the layer instead"
+        )
+
+
+def trainable_names(connection: Module) -> list[str]:
+    """Names of the parameters of a connection as `trainable` lists them: "weight", "bias"."""
+    own = list(connection._parameters)
+    return own or sorted({name.rpartition(".")[2] for name, _ in connection.named_parameters()})
+
+
+def named_parameters(connection: Module) -> list[tuple[str, Parameter]]:
+    """The parameters of a connection by the last part of their name."""
+    return [(name.rpartition(".")[2], parameter) for name, parameter in connection.named_parameters()]

@@ -1,0 +1,199 @@
+"""What a layer and a network of layers have in common: steps, runs over time cut into chunks, and the backward pass."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from tracetorch import device as devices
+from tracetorch import kernels
+from tracetorch.encode import Stream
+from tracetorch.kernels import Draws, Sink
+from tracetorch.modes import check_tensor, unaffected, whole
+from tracetorch.nn.autograd import with_gradient
+from tracetorch.nn.gradients import accumulate
+from tracetorch.nn.local_gradient import At, Gradients
+
+MAX_CHUNK = 1024
+"""At most this many steps in a chunk, however small the network: more would only take memory."""
+
+_CACHES = 8
+"""Size of a chunk's widest tensor, in caches: on 784-256-10 with batch 128, half and twice as much took longer."""
+
+_MOST_BYTES = 1 << 25
+"""Of a chunk's widest tensor, however large the cache: so that short sequences take as much memory as long ones."""
+
+_SMALL_BATCH = 16
+"""A smaller batch does not make chunks longer: each sample's currents shall stay in the cache of its core."""
+
+Shape = tuple[int, ...]
+
+
+class Network(Module, ABC):
+    """A layer, or a chain of layers."""
+
+    @property
+    @abstractmethod
+    def chain(self) -> list[Any]:
+        """The layers, from the first to the last."""
+
+    @abstractmethod
+    def prepare(self, batch: int, in_shape: Shape) -> Shape:
+        """Make the states for such an input. Returns: the shape of one sample's output. Raises: as `run`."""
+
+    @abstractmethod
+    def advance(self, xs: Tensor | Draws, sink: Sink) -> None:
+        """One chunk, (time, batch, *in_shape); `sink` takes the outputs. Builds no graph."""
+
+    @abstractmethod
+    def local_gradients(
+        self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True
+    ) -> tuple[Gradients, Tensor | None]:
+        """As `backward`, but returns the gradients and leaves `.grad` alone."""
+
+    @abstractmethod
+    def _step(self, x: Tensor) -> Tensor:
+        """One step without a graph."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One step. Args: x (batch, *in_shape). Returns: output (batch, *features), with one node of autograd.
+
+        The node's backward pass is that of `backward`: see `nn.autograd`. No node under `torch.no_grad()`.
+        """
+        if torch.is_grad_enabled():
+            return with_gradient(self, partial(self._step, x.detach() if isinstance(x, Tensor) else x), x)
+        return self._step(x)
+
+    def run(
+        self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None
+    ) -> Tensor:
+        """Many steps: the same dynamics as a call for each of them, however the time is cut into chunks.
+
+        Args:
+            xs: (time, batch, *in_shape), a tensor or a Stream that is made as it is read.
+            reduce: None for the output of every step; "mean" for the mean output.
+            window: with "mean", number of steps at the end that count; all, if None.
+            chunk: steps that go through a layer at once; chosen to stay in cache, if None.
+        Returns: (time, batch, *features), or (batch, *features) for "mean".
+        Memory: O(time) without `reduce`, because that is what was asked for; independent of time with it.
+        Hooks: forward hooks and pre-hooks of the network and of its layers are called once a chunk, with input and
+            output of all its steps. What they return takes the place of these, except where
+            `EProp` and `OTTT` run a stretch again to learn from it: they call none. `BPTT` takes all for one chunk.
+            Backward hooks of the network and of its layers, and torch's global forward hooks, are not called by it.
+        """
+        source = xs.source if isinstance(xs, Stream) else xs if isinstance(xs, Tensor) else None
+        run = partial(_run_chunks, self, xs, reduce=reduce, window=window, chunk=chunk)
+        return with_gradient(self, run, source)
+
+    def backward(self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True) -> Tensor | None:
+        """Learn, from the last layer to the first; at any time, any number of times.
+
+        Args:
+            signal: dL/d average output, (batch, *features).
+            at: "logits" if it is dL/d that of which the output is the softmax: its derivative is then not applied.
+            return_input_grad: whether anything below the network is to learn; if not, a product is saved.
+        Returns: dL/d average input, (batch, *in_shape), the learning signal for what lies below, if asked.
+        Hooks: autograd takes no part, so backward hooks of the network and of its layers are not called.
+        """
+        found, below = self.local_gradients(signal, at=at, return_input_grad=return_input_grad)
+        accumulate(found)
+        return below
+
+
+# ── chunks ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@unaffected
+@torch.no_grad()
+def _run_chunks(
+    net: Network, xs: Tensor | Stream, *, reduce: str | None, window: int | None, chunk: int | None
+) -> Tensor:
+    stream = as_stream(xs, reduce, window)
+    batch, *in_shape = stream.shape
+    net.chain[0].check_chunk((stream.steps, batch, *in_shape))
+    shape, like = net.prepare(batch, tuple(in_shape)), net.chain[-1].like
+    start, first = 0, stream.steps - (window or stream.steps)
+    keep = like.new_empty(stream.steps, batch, *shape) if reduce is None else None
+    wide = devices.widest_float(like.device)  # a sum in float32 would stop counting spikes at 2²⁴ of them
+    total = None if reduce is None else torch.zeros(batch, *shape, dtype=wide, device=like.device)
+    for part in stream.parts(chunk_steps(net.chain, batch) if chunk is None else chunk):
+        steps = part.size[0] if isinstance(part, Draws) else len(part)
+        outputs = None if keep is None else keep[start : start + steps].flatten(2)
+        flat = None if total is None else total.flatten(1)
+        advance_with_hooks(net, part, Sink(outputs=outputs, total=flat, first=max(0, first - start)))
+        start += steps
+    return keep if total is None else (total / (stream.steps - first)).to(like.dtype)  # type: ignore[return-value]
+
+
+def chunk_steps(layers: list[Any], batch: int) -> int:
+    """How many steps go through a layer at once.
+
+    Enough for one matrix product over time × batch rows, and for what a call costs, to be worth while; and no more than
+    what leaves the widest tensor of a chunk, (time, batch, features), within a few times the cache.
+    """
+    like = layers[0].like
+    row = max(batch, _SMALL_BATCH) * max(layer.widest for layer in layers) * like.element_size()
+    room = min(_MOST_BYTES, _CACHES * devices.cache_bytes(like.device))
+    return min(MAX_CHUNK, max(1, room // row))
+
+
+def as_stream(xs: Tensor | Stream, reduce: str | None, window: int | None) -> Stream:
+    """What is to be run, as a stream. Raises: ValueError if it has another shape, or cannot be reduced like that."""
+    if not isinstance(xs, Stream):
+        check_tensor(xs, "run")
+        if xs.ndim < 3:
+            raise ValueError(f"run expects (time, batch, features), got shape {tuple(xs.shape)}")
+        tensor = xs.detach()
+        xs = Stream(lambda start, stop: tensor[start:stop], len(tensor), tuple(tensor.shape[1:]))
+    if reduce not in (None, "mean"):
+        raise ValueError(f'reduce must be None (all outputs) or "mean", got {reduce!r}')
+    if window is not None and (reduce is None or not 1 <= whole(window, "window") <= xs.steps):
+        raise ValueError(f'window={window} needs reduce="mean" and lies between 1 and the {xs.steps} steps of xs')
+    return xs
+
+
+# ── forward hooks: `Module` knows only the call of one step ─────────────────────────────────────────────────────────
+
+
+def has_hooks(module: Module) -> bool:
+    """Whether anything reads, or changes, what goes into a module or comes out of it."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def call_with_hooks(module: Module, forward: Callable[[Tensor], Tensor], xs: Tensor) -> Tensor:
+    """`forward(xs)` as the call of a module: between its forward pre-hooks and its forward hooks."""
+    if not has_hooks(module):
+        return forward(xs)
+    vars(module)["forward"] = forward  # found before the method, so that torch itself calls every kind of hook
+    try:
+        with torch.enable_grad():  # a hook may compute a weight from parameters that learn, as pruning does
+            return cast(Tensor, module(xs)).detach()
+    finally:
+        del vars(module)["forward"]
+
+
+def pass_on(module: Network, xs: Tensor | Draws) -> Tensor:
+    """A chunk through a layer or a network, with hooks. Returns: its outputs, (time, batch, *features)."""
+
+    def advance(xs: Tensor) -> Tensor:
+        steps, batch, *in_shape = xs.shape
+        shape = module.prepare(batch, tuple(in_shape))
+        outputs = module.chain[-1].like.new_empty(steps, batch, *shape)
+        module.advance(xs, Sink(outputs=outputs.flatten(2)))
+        return outputs
+
+    return call_with_hooks(module, advance, kernels.spikes(xs) if isinstance(xs, Draws) else xs)
+
+
+def advance_with_hooks(module: Network, xs: Tensor | Draws, sink: Sink) -> None:
+    """A chunk through a layer or a network; `sink` takes the outputs."""
+    if has_hooks(module):
+        sink.take_chunk(pass_on(module, xs).flatten(2))
+    else:
+        module.advance(xs, sink)

@@ -1,0 +1,112 @@
+"""What a neuron is: constants, the dynamics of one step, and a smooth average. It has no weights and keeps no state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module, Parameter
+
+from tracetorch import constrain
+from tracetorch import functional as F
+from tracetorch.modes import numbers
+
+Values = float | Sequence[float] | Tensor
+"""A constant of neurons: one number for all of them, or one for each."""
+
+
+class Neuron(Module, ABC):
+    """A population of neurons with a leaky membrane.
+
+        output, state = step(current, state)                       at every step, without a graph
+        average output = steady_state(average current, n)          at a learning moment, differentiated
+
+    A neuron is a final subclass with `state_type`, `step` and `steady_state`. Everything else has a default. A compiled
+    kernel is an option, named by `kernel`.
+
+    Args:
+        features: number of neurons; None if the connection's output has several dimensions, such as (channels, height,
+            width). Constants are then numbers, or have a shape that broadcasts to that, such as (channels, 1, 1).
+        decay: β of the membrane per step, in (0, 1): a number, one for each neuron, or one for each of a few equal
+            groups of neurons.
+    """
+
+    state_type: type[Any] = F.MembraneState
+    """A NamedTuple of tensors, (batch, *features) each: all that one step passes on to the next."""
+
+    spiking = False
+    """Whether the outputs are spikes, 0 and 1, so that a layer without any is silent."""
+
+    decays_alone = False
+    """Whether a step passes on only the membrane, times `decay`, less what a spike takes from it."""
+
+    kernel: str | None = None
+    """Name of the compiled neuron that computes what `step` does, such as "lif"; None: there is none.
+
+    A kernel takes `constants`, which then depend on parameters whose names begin with `raw_`, and on nothing else."""
+
+    surrogate: F.Surrogate | None = None
+    """Derivative of a spike for `functional.lif_step`; set by rules that go back through time."""
+
+    raw_decay: Parameter
+
+    def __init__(self, features: int | None = None, *, decay: Values = 0.9):
+        super().__init__()
+        self.features = features
+        value = numbers(decay, "decay")
+        if features is not None and (value.ndim > 1 or not value.numel() or features % value.numel()):
+            shape = tuple(value.shape)
+            raise ValueError(f"decay must be a number, or one for each of equal groups of neurons, got shape {shape}")
+        self.store("decay", value, constrain.raw_from_decay)
+
+    @abstractmethod
+    def step(self, current: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One step. Args: current: (batch, *features); state: a `state_type`. Returns: output, next state."""
+
+    @abstractmethod
+    def steady_state(self, current: Tensor, steps: Tensor) -> Tensor:
+        """Average output under a steady current; smooth, and differentiable in the current and the constants.
+
+        Args:
+            current: average current, (batch, *features).
+            steps: number of steps since the state was zero, (batch, 1, …), which broadcasts against `current`.
+        Returns: (batch, *features).
+        """
+
+    def steady_logits(self, current: Tensor, steps: Tensor) -> Tensor:
+        """What `steady_state` is the softmax of, for neurons where it is one. Args, Returns: as `steady_state`."""
+        raise ValueError(f"{type(self).__name__} has no logits: give it a signal at its output")
+
+    def init_state(self, current: Tensor) -> Any:
+        """The state before the first step: zeros. Args: current: an example of one, for shape, dtype and device."""
+        return self.state_type(*(torch.zeros_like(current) for _ in self.state_type._fields))
+
+    @property
+    def decay(self) -> Tensor:
+        """Decay of the membrane per step, in (0, 1): a number, (features,), or broadcastable to the features."""
+        decay = constrain.decay_from_raw(self.raw_decay)
+        several = self.features is not None and 1 < decay.numel() < self.features
+        return decay.repeat_interleave(self.features // decay.numel()) if several else decay
+
+    @property
+    def constants(self) -> tuple[Tensor, ...]:
+        """The constants that the compiled neuron takes: the decay first."""
+        return (self.decay,)
+
+    def store(self, name: str, value: Values, to_raw: Callable[[Tensor], Tensor]) -> None:
+        """Register a constant as the parameter `raw_<name>`, without the limits that the constant has.
+
+        Args: value: a number, or one for each neuron. to_raw: such as `constrain.raw_from_positive`.
+        Raises: ValueError for another number of values, or values that the constant cannot have.
+        """
+        tensor = numbers(value, name)
+        per_neuron = name == "decay" or self.features is None or tuple(tensor.shape) in ((), (self.features,))
+        if not per_neuron:
+            raise ValueError(f"{name} must be a number or {self.features} of them, got shape {tuple(tensor.shape)}")
+        self.register_parameter(f"raw_{name}", Parameter(to_raw(tensor).clone()))
+
+    def extra_repr(self) -> str:
+        return "" if self.features is None else str(self.features)

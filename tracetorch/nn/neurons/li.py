@@ -1,0 +1,31 @@
+"""Leaky integrators: neurons that never spike."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tracetorch import functional as F
+from tracetorch.nn.neurons.base import Neuron
+
+
+class LI(Neuron):
+    """Leaky integrators; the membrane is the output.
+
+        m ← β·m + i                                                          (`functional.li_step`)
+        level = i(1 − βⁿ)/(1 − β)                                            (`functional.li_level`)
+
+    Args: features, decay: see `Neuron`.
+    Returns: membranes, any real number.
+    """
+
+    kernel = "li"
+    decays_alone = True
+
+    def step(self, current: Tensor, state: F.MembraneState) -> tuple[Tensor, F.MembraneState]:
+        membrane = F.li_step(current, state.membrane, self.decay)
+        return membrane, F.MembraneState(membrane)
+
+    def steady_state(self, current: Tensor, steps: Tensor) -> Tensor:
+        return F.li_level(current, self.decay, steps)
+
+    steady_logits = steady_state  # for a loss that takes its softmax

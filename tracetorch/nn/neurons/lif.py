@@ -1,0 +1,55 @@
+"""Leaky integrate-and-fire neurons."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import Parameter
+
+from tracetorch import constrain
+from tracetorch import functional as F
+from tracetorch.nn.neurons.base import Neuron, Values
+
+
+class LIF(Neuron):
+    """Leaky integrate-and-fire neurons with subtractive reset.
+
+        m ← β·m + i,    s = 1 if m > θ else 0,    m ← m − θ·s                (`functional.lif_step`)
+        rate = a line in i, its corners rounded                              (`functional.lif_rate`)
+
+    Args:
+        features, decay: see `Neuron`.
+        threshold: θ > 0, a number or one for each neuron.
+        rate: the steady-state map, "line" or "logistic".
+    Returns: spikes, 0 or 1.
+    Source: docs/how-it-learns.md derives the map.
+    """
+
+    kernel = "lif"
+    spiking = True
+    decays_alone = True
+    raw_threshold: Parameter
+
+    def __init__(
+        self, features: int | None = None, *, decay: Values = 0.9, threshold: Values = 1.0, rate: str = "line"
+    ):
+        super().__init__(features, decay=decay)
+        self.store("threshold", threshold, constrain.raw_from_positive)
+        if rate not in F.RATE_MAPS:
+            raise ValueError(f"rate must be one of {', '.join(F.RATE_MAPS)}, got {rate!r}")
+        self.rate = rate
+
+    @property
+    def threshold(self) -> Tensor:
+        """The level that a membrane must exceed to fire: a number, or (features,)."""
+        return constrain.positive_from_raw(self.raw_threshold)
+
+    @property
+    def constants(self) -> tuple[Tensor, ...]:
+        return self.decay, self.threshold
+
+    def step(self, current: Tensor, state: F.MembraneState) -> tuple[Tensor, F.MembraneState]:
+        spikes, membrane = F.lif_step(current, state.membrane, self.decay, self.threshold, self.surrogate)
+        return spikes, F.MembraneState(membrane)
+
+    def steady_state(self, current: Tensor, steps: Tensor) -> Tensor:
+        return F.RATE_MAPS[self.rate](current, self.decay, self.threshold, steps)

@@ -1,0 +1,33 @@
+"""Leaky integrators with a softmax: a readout that decides."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tracetorch import functional as F
+from tracetorch.nn.neurons.base import Neuron
+
+
+class LIS(Neuron):
+    """Leaky integrators whose softmax over the neurons is the output: a distribution at every step.
+
+        m ← β·m + i,    p = softmax(m)
+        distribution = softmax(i(1 − βⁿ)/(1 − β))                            (`functional.lis_distribution`)
+
+    Args: features, decay: see `Neuron`.
+    Returns: probabilities, each row sums to 1.
+    """
+
+    kernel = "lis"
+    decays_alone = True
+
+    def step(self, current: Tensor, state: F.MembraneState) -> tuple[Tensor, F.MembraneState]:
+        membrane = F.li_step(current, state.membrane, self.decay)
+        return torch.softmax(membrane, dim=-1), F.MembraneState(membrane)
+
+    def steady_state(self, current: Tensor, steps: Tensor) -> Tensor:
+        return F.lis_distribution(current, self.decay, steps)
+
+    def steady_logits(self, current: Tensor, steps: Tensor) -> Tensor:
+        return F.li_level(current, self.decay, steps)
