@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 import tracetorch as tt
+from tests.own_neuron import CurrentLIF
 from tracetorch.nn import LI, LIF, LIS, Layer, Sequential
 
 IN, OUT, BATCH, STEPS = 6, 4, 3, 24
@@ -86,6 +87,7 @@ LAYERS = [
     Row("LIF-bank", "LIF", lambda: LIF(IN, OUT, bank=[0.7, 0.95]), _LIF, "spikes"),
     Row("LIF-groups-bank", "LIF", lambda: LIF(IN, OUT, decay=_TWO, bank=[0.8]), _LIF, "spikes"),
     Row("LIF-frozen", "LIF", lambda: LIF(IN, OUT, bias=True, learn=()), (), "spikes"),
+    Row("own", "Neuron", lambda: Layer(IN, OUT, neuron=CurrentLIF), (*_LIF, "neuron.raw_synapse_decay"), "spikes"),
     Row("LI", "LI", lambda: LI(IN, OUT), _LI, "levels"),
     Row("LI-bias", "LI", lambda: LI(IN, OUT, bias=True), (*_LI, "connection.bias"), "levels"),
     Row("LI-groups", "LI", lambda: LI(IN, OUT, decay=_TWO, bias=True), (*_LI, "connection.bias"), "levels"),

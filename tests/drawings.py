@@ -15,8 +15,9 @@ EVIDENCE = torch.tensor([-1.0, -1, 1, 1, 2, 2])
 RIGHT = torch.tensor([False, True, True, True, True, False])
 RECORDS = [{"update": 20 * i, "split": "train", "loss": 1 / i, "accuracy": 1 - 0.5 / i} for i in range(1, 40)]
 GRADIENTS = [
-    {"update": 20 * i, "split": "gradient", "layers.0.connection.weight.cosine": 1 / i, "layers.0.connection.weight.norm_ratio": 0.1 * i,
-     "layers.0.neuron.raw_decay.cosine": (-1) ** i, "layers.0.neuron.raw_decay.norm_ratio": 1e9, "layers.1.connection.bias.cosine": None,
+    {"update": 20 * i, "split": "gradient", "layers.0.connection.weight.cosine": 1 / i,
+     "layers.0.connection.weight.norm_ratio": 0.1 * i, "layers.0.neuron.raw_decay.cosine": (-1) ** i,
+     "layers.0.neuron.raw_decay.norm_ratio": 1e9, "layers.1.connection.bias.cosine": None,
      "layers.1.connection.bias.norm_ratio": None}
     for i in range(1, 4)
 ]  # fmt: skip

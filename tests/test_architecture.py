@@ -188,7 +188,7 @@ def kinds_of(base: type) -> set[str]:
 @pytest.mark.parametrize(
     ("rows", "public"),
     [
-        (common.LAYERS, set(tt.nn.__all__) - {"neurons"}),
+        (common.LAYERS, {"Sequential", "feedforward", *tt.nn.neurons.__all__} - {"Values"}),
         (common.LOSSES, set(tt.loss.__all__) - TOLD_OF_REWARDS),
         (common.ENCODERS, set(tt.encode.ENCODERS)),
         (common.RULES, set(tt.rules.__all__) - TOLD_OF_REWARDS - {"Rule"}),

@@ -27,8 +27,8 @@ RULES = {
 EVERY_TWO = partial(Gradient, every=2)
 LONG = {"updates": 9, "log_every": 2, "eval_every": 4}
 NAMES = [
-    *(f"layers.0.{name}" for name in ("weight", "raw_decay", "raw_threshold")),
-    *(f"layers.1.{name}" for name in ("weight", "raw_decay")),
+    *(f"layers.0.{name}" for name in ("connection.weight", "neuron.raw_decay", "neuron.raw_threshold")),
+    *(f"layers.1.{name}" for name in ("connection.weight", "neuron.raw_decay")),
 ]
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tests.common import IN, LAYERS, OUT, Net, Row, build, each, layers_of, normal, spikes
-from tests.test_layers import Forgetful
+from tests.test_layers import Plain
 from tracetorch import kernels
 from tracetorch.kernels.cpu import step as compiled
-from tracetorch.nn import LI, LIF, LIS, Sequential
+from tracetorch.nn import LI, LIF, LIS, Layer, Sequential
 
 LIVE = 6  # steps before something happens to a network, and after it
 
@@ -89,7 +89,7 @@ def test_a_batch_too_large_for_the_compiled_step_takes_the_plain_road(row, monke
 def test_a_neuron_without_a_kernel_steps_as_it_runs(monkeypatch):
     calls, xs = compiled_calls(monkeypatch), spikes()
     torch.manual_seed(0)
-    stepped = Forgetful().double()
+    stepped = Layer(IN, OUT, neuron=Plain, bias=True).double()
     ran, known = copy.deepcopy(stepped), LI(IN, OUT, bias=True).double()
     known.load_state_dict(stepped.state_dict())
     outputs = stepwise(stepped, xs)

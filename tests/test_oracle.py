@@ -178,9 +178,12 @@ def test_what_does_not_fit_is_named_with_its_numbers():
         AssertionError, match=r"^layers\.0\.connection\.weight: cosine 0\.\d{6}, norm ratio \S+, off by"
     ) as caught:
         assert_oracle(
-            network(), Trace, lesson(window=1), {"layers.0.connection.weight": EXACT, "layers.1.connection.weight": EXACT},
+            network(),
+            Trace,
+            lesson(window=1),
+            {"layers.0.connection.weight": EXACT, "layers.1.connection.weight": EXACT},
             surrogate=FastSigmoid(),
-        )  # fmt: skip
+        )
     assert "layers.1.connection.weight" not in str(caught.value)
     assert misfits({"a": torch.zeros(2)}, {"a": torch.ones(2)}, {"a": Bounds()}), "a cosine that is not defined fits"
 

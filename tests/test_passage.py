@@ -74,7 +74,7 @@ def test_a_passage_is_its_steps(row):
     torch.testing.assert_close(passage.pull(signal.flatten(0, 1)), at_current.flatten(0, 1), rtol=1e-12, atol=1e-12)
     for name, value in others.items():
         assert value.abs().max() > 0 or not layer.neuron.spiking
-        torch.testing.assert_close(layer.get_parameter(name).grad, value, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(layer.neuron.get_parameter(name).grad, value, rtol=1e-12, atol=1e-12)
 
 
 @each(ROWS)
@@ -82,9 +82,9 @@ def test_after_it_the_layer_is_where_its_own_run_would_be(row):
     layer, xs = build(row), spikes()
     layer.run(xs[:5])
     start = layer.own_state(BATCH).copy()
-    kept = [value.clone() for value in start]
+    kept = [value.clone() for value in start.tensors]
     passage = go_through(layer, xs[5:], start, SURROGATE)
-    assert all(torch.equal(value, before) for value, before in zip(start, kept, strict=True))
+    assert all(torch.equal(value, before) for value, before in zip(start.tensors, kept, strict=True))
     assert all(torch.equal(value, before) for value, before in zip(layer.state.tensors, kept, strict=True))
     layer.run(xs[5:])
     for name in {*layer.state.named()} - {"second"}:  # traces of the trace, which no passage reads

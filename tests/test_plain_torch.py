@@ -43,7 +43,7 @@ def test_pruned_weights_stay_zero_and_the_others_learn():
     before = net[0].weight.clone()
     optimizer.step()
     learn(net)  # `prune` computes the weight before a forward pass
-    gone = net[0].weight_mask == 0
+    gone = net[0].connection.weight_mask == 0
     assert gone.any() and not net[0].weight[gone].any() and not torch.equal(net[0].weight, before)
 
 

@@ -29,7 +29,7 @@ class Stream:
             that name them. It must give the same values whenever it is asked, however time is cut. A stream can be
             pickled, and sent by a DataLoader's worker, if `make` can: a function of a module, a `functools.partial`.
         steps: how many steps there are.
-        shape: (batch, channels) of one step.
+        shape: (batch, channels) of one step, or (batch, *shape of a sample).
         source: what the steps were made from, if that is to get the gradient of the average input: (batch, channels),
             or (steps, batch, channels).
     Memory: whatever `make` holds, such as the rates; independent of `steps`.
@@ -43,7 +43,7 @@ class Stream:
         self,
         make: Callable[[int, int], Tensor | Draws],
         steps: int,
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         source: Tensor | None = None,
     ):
         if not callable(make):

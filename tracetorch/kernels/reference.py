@@ -70,6 +70,7 @@ def spikes(draws: Draws) -> Tensor:
 def weigh(xs: Tensor, drive: Drive) -> Tensor:
     """Currents of `xs` through the synapse of `drive`: one matrix product over time × batch rows."""
     weight, bias, precision = drive.weight, drive.bias, drive.precision
+    assert weight is not None
     if xs.dtype == torch.bool:
         xs = xs.view(torch.uint8)  # the same bytes; on a CPU, from bool it would take eight times as long
     if precision == weight.dtype:

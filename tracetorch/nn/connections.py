@@ -32,14 +32,9 @@ def check_connection(connection: object) -> Module:
     """Raises: TypeError for what cannot be a connection, with what to write instead."""
     if isinstance(connection, Module):
         return connection
-    advice = (
-        "such as torch.nn.Linear(784, 256)"
-        if not isinstance(connection, type)
-        else f"make one of it: {connection.__name__}(…)"
-    )
-    raise TypeError(
-        f"a layer needs its number of inputs or a connection, a torch module; got {kind_of(connection)}: {advice}"
-    )
+    sizes = "a layer takes its numbers of inputs and neurons, or a connection, such as torch.nn.Linear(784, 256)"
+    made = f"; make one of it: {connection.__name__}(…)" if isinstance(connection, type) else ""
+    raise TypeError(f"{sizes}; got {kind_of(connection)}{made}")
 
 
 def is_dense(connection: Module) -> bool:

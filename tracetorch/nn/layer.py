@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,17 +32,6 @@ RENAMED = {
 """Parameters by the names that they had when a layer was one module, as checkpoints of that time have them."""
 
 
-class Options(TypedDict, total=False):
-    """What every layer takes besides the constants of its neurons; see `Layer`."""
-
-    trace_decay: Values | str
-    bias: bool
-    decay_gradient: str
-    trace_bank: Sequence[float]
-    learn: Iterable[str] | None
-    bank: Sequence[float]
-
-
 class Layer(Network):
     """A connection and neurons, the trace of the input, and a state.
 
@@ -58,12 +47,12 @@ class Layer(Network):
         trace_decay: "membrane" ties the trace to the membrane's decay, which is the exact case; a number, or one for
             each input, sets it free. Groups of neurons that are tied keep one trace each.
         bias: whether a constant current is added to each neuron; not used with a connection.
-        trainable: names of the parameters that are trained; the others are fixed. None: all but a free `trace_decay`.
+        learn: names of the parameters that are trained, such as "weight"; the others are fixed. None: all but a free
+            `trace_decay`.
         decay_gradient: "exact" trains the decay that the trace follows on how the trace depends on it, which a trace of
             the trace accumulates, `e ← d·e + t`; "stationary" takes the trace as constant.
-        trace_bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.trace_bank` for what a layer learns
+        bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.trace_bank` for what a layer learns
             from them.
-        learn, bank: earlier names of `trainable` and `trace_bank`.
     Gradient: of the local graph through `steady_state`; the state is constant, and so is the trace, except for its
         dependence on its decay. A membrane's decay to which no trace is tied has a stationary gradient.
     Memory: batch × (groups·inputs + neurons), independent of time; twice the traces if their decays are trained,
@@ -88,15 +77,12 @@ class Layer(Network):
         neuron: Neuron | Callable[[int | None], Neuron],
         trace_decay: Values | str = "membrane",
         bias: bool = False,
-        trainable: Iterable[str] | None = None,
-        decay_gradient: str = "exact",
-        trace_bank: Sequence[float] = (),
         learn: Iterable[str] | None = None,
+        decay_gradient: str = "exact",
         bank: Sequence[float] = (),
     ):
         super().__init__()
-        trainable, trace_bank = learn if trainable is None else trainable, trace_bank or bank
-        if isinstance(in_features, Module) or not (out_features is not None):
+        if out_features is None or isinstance(in_features, Module):
             connection = connections.check_connection(in_features)
             if out_features is not None:
                 raise TypeError(f"{connection} says itself how many outputs it has: leave out_features out")
@@ -105,14 +91,15 @@ class Layer(Network):
         self.in_features: int | None = connection.in_features if isinstance(connection, Linear) else None
         self.out_features: int | None = connection.out_features if isinstance(connection, Linear) else None
         self.connection = connection
-        neurons = neuron if isinstance(neuron, Neuron) else neuron(self.out_features)
+        is_module = isinstance(neuron, Module)
+        neurons: Any = neuron if is_module or not callable(neuron) else neuron(self.out_features)
         if not isinstance(neurons, Neuron):
             raise TypeError(f"neuron makes the neurons from their number, such as tt.nn.neurons.LIF, got {neuron!r}")
-        names = None if trainable is None else (trainable,) if isinstance(trainable, str) else _listed(trainable)
+        names = None if learn is None else (learn,) if isinstance(learn, str) else _listed(learn)
         follows = "decay" if isinstance(trace_decay, str) else "trace_decay"
         trains_decay = follows == "decay" if names is None else follows in names
         self.input_trace = InputTrace(
-            neurons, trace_decay, self.in_features, gradient=decay_gradient, bank=trace_bank, trainable=trains_decay
+            neurons, trace_decay, self.in_features, gradient=decay_gradient, bank=bank, trainable=trains_decay
         )
         if len(self.input_trace.bank) and self.in_features is None:
             raise ValueError(f"a bank of traces needs a torch.nn.Linear as connection, got {connection}")
@@ -126,7 +113,7 @@ class Layer(Network):
             if name not in known:
                 close = get_close_matches(name, known, 1)
                 hint = f"did you mean {close[0]!r}? " if close else ""
-                raise ValueError(f"learn: a {self._kind} has no {name!r}; {hint}it has {', '.join(known)}")
+                raise ValueError(f"learn: a {self.kind} has no {name!r}; {hint}it has {', '.join(known)}")
         if self.input_trace.tied and "trace_decay" in (names or ()):
             raise ValueError("learn: a tied trace_decay follows the membrane's; give trace_decay a number to learn it")
         if self.input_trace.raw_decay is not None:
@@ -164,6 +151,7 @@ class Layer(Network):
         if self.in_features is not None and self.out_features is not None:
             return max(self.in_features, self.out_features)
         state = self._state
+        assert state is not None
         return max(tensor[0].numel() for tensor in (state.trace, state.neuron[0]))
 
     @property
@@ -172,12 +160,13 @@ class Layer(Network):
         return [self]
 
     @property
-    def _kind(self) -> str:
+    def kind(self) -> str:
+        """The name of its neurons, such as "LIF"."""
         return type(self.neuron if type(self) is Layer else self).__name__
 
     def __repr__(self) -> str:
         size = str(self.connection) if self.in_features is None else f"{self.in_features}, {self.out_features}"
-        return f"{self._kind}({size})"
+        return f"{self.kind}({size})"
 
     _precision: torch.dtype | None = None
 
@@ -221,6 +210,12 @@ class Layer(Network):
     def live_state(self) -> LayerState | None:
         """Live state, not a copy; read-only."""
         return self._state
+
+    def membrane_of(self, sample: int) -> Tensor:
+        """The first tensor of the neurons' state, of one sample: (number of neurons,), a copy."""
+        state = self.own_state(1) if self._state is None else self._state
+        first: Tensor = state.neuron[0][sample]
+        return first.flatten().clone()
 
     def reset(self, lanes: Tensor | None = None) -> None:
         """Forget: membrane, trace and the number of steps seen.
@@ -270,8 +265,9 @@ class Layer(Network):
             state = state.copy()
             self._put(_state=state)
         if in_shape is not None and self.in_features is None and tuple(state.trace.shape[1:]) != in_shape:
-            held = tuple(state.trace.shape[1:])
-            raise ValueError(f"{self} holds a state for input of shape {held}, got {in_shape}: call net.reset() first")
+            before = tuple(state.trace.shape[1:])
+            message = f"{self} holds a state for input of shape {before}, got {in_shape}: call net.reset() first"
+            raise ValueError(message)
         self._put(_lent=False)
         return state
 
@@ -307,9 +303,12 @@ class Layer(Network):
         """All zeros, in the memory of the state that was forgotten last if that fits."""
         spare, like = self._spare, self.like
         self._put(_spare=None)
-        fits = spare is not None and spare.steps.shape[0] == batch
-        fits = fits and (self.in_features is not None or tuple(spare.trace.shape[1:]) == in_shape)
-        if not fits or spare.trace.dtype != like.dtype or spare.trace.device != like.device:
+        if (
+            spare is None
+            or spare.steps.shape[0] != batch
+            or (self.in_features is None and tuple(spare.trace.shape[1:]) != in_shape)
+            or (spare.trace.dtype, spare.trace.device) != (like.dtype, like.device)
+        ):
             return self._initial_state(batch, in_shape)
         for value in spare.tensors:
             value.zero_()
@@ -318,7 +317,7 @@ class Layer(Network):
     @torch.no_grad()
     def _initial_state(self, batch: int, in_shape: Shape | None) -> LayerState:
         like, trace = self.like, self.input_trace
-        if self.in_features is not None:
+        if self.in_features is not None and self.out_features is not None:
             in_shape, current = (self.in_features,), like.new_zeros(batch, self.out_features)
         elif in_shape is None:
             raise RuntimeError(f"{self} has seen no input yet: the shape of its state is unknown")
@@ -398,10 +397,10 @@ class Layer(Network):
 
     def received(self, xs: Tensor | Draws) -> tuple[Tensor | Draws, Trace]:
         """A chunk of input from outside, checked, and the trace that it is to be added to."""
-        _, batch, *in_shape = size = tuple(xs.size if isinstance(xs, Draws) else xs.shape)
+        size: tuple[Any, ...] = tuple(xs.size if isinstance(xs, Draws) else xs.shape)
         self.check_chunk(size)
         self.check_place(xs.samples.device if isinstance(xs, Draws) else xs.device)
-        state = self.own_state(batch, tuple(in_shape))
+        state = self.own_state(size[1], size[2:])
         xs = xs.to(self.like.dtype) if isinstance(xs, Tensor) else xs
         return xs, self.input_trace.for_kernels(self.neuron, state)
 
@@ -501,7 +500,7 @@ class Layer(Network):
             yield from part._parameters.values()  # type: ignore[union-attr]
 
     def _raw(self) -> list[Tensor]:
-        raw = [value for name, value in self.neuron.named_parameters() if name.startswith("raw_")]
+        raw: list[Tensor] = [value for name, value in self.neuron.named_parameters() if name.startswith("raw_")]
         return raw if self.input_trace.raw_decay is None else [*raw, self.input_trace.raw_decay]
 
     def _constants_of(self, state: LayerState) -> tuple[tuple[Tensor, ...], Trace]:

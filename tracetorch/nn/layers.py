@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Unpack
 
 from torch.nn import Module
 
 from tracetorch.nn import neurons
-from tracetorch.nn.layer import Layer, Options
+from tracetorch.nn.layer import Layer
 from tracetorch.nn.neurons import Values
 
 
@@ -25,8 +24,7 @@ class LIF(Layer):
             `trace_decay`), or one for each of a few equal groups of neurons.
         threshold: θ > 0, a number or one for each neuron.
         rate: the steady-state map, "line" or "logistic".
-        trainable: names of the parameters that are trained; "bias" counts only if there is one.
-        options: trace_decay, bias, decay_gradient, trace_bank; see `Layer`.
+        trace_decay, bias, learn, decay_gradient, bank: see `Layer`.
     Returns: spikes, 0 or 1, (batch, *features).
     Gradient: approximate: the spikes of a stretch of time are replaced by their average rate, so order within it is
         lost; closest when the input is steady and the trace is tied to the membrane.
@@ -46,12 +44,24 @@ class LIF(Layer):
         *,
         decay: Values = 0.9,
         threshold: Values = 1.0,
+        trace_decay: Values | str = "membrane",
+        bias: bool = False,
+        learn: Iterable[str] | None = None,
+        decay_gradient: str = "exact",
+        bank: Sequence[float] = (),
         rate: str = "line",
-        trainable: Iterable[str] | None = None,
-        **options: Unpack[Options],
     ):
         neuron = partial(neurons.LIF, decay=decay, threshold=threshold, rate=rate)
-        super().__init__(in_features, out_features, neuron=neuron, trainable=trainable, **options)
+        super().__init__(
+            in_features,
+            out_features,
+            neuron=neuron,
+            trace_decay=trace_decay,
+            bias=bias,
+            learn=learn,
+            decay_gradient=decay_gradient,
+            bank=bank,
+        )
 
 
 class LI(Layer):
@@ -60,7 +70,7 @@ class LI(Layer):
         m ← β·m + W·x + b                                                    (`functional.li_step`)
         level = (W·ā + b)(1 − βⁿ)/(1 − β)                                    (`functional.li_level`)
 
-    Args: as `LIF`, without `threshold` and `rate`.
+    Args: as `LIF`, without `threshold`, `bank` and `rate`.
     Returns: membranes, any real number, (batch, *features).
     Gradient: exact for W, b and the decay, for a loss on the present output, if the trace is tied to the membrane: it
         then equals backpropagation through time. With `decay_gradient="stationary"` it treats the decay as if the
@@ -74,11 +84,20 @@ class LI(Layer):
         out_features: int | None = None,
         *,
         decay: Values = 0.9,
-        trainable: Iterable[str] | None = None,
-        **options: Unpack[Options],
+        trace_decay: Values | str = "membrane",
+        bias: bool = False,
+        learn: Iterable[str] | None = None,
+        decay_gradient: str = "exact",
     ):
+        neuron = partial(neurons.LI, decay=decay)
         super().__init__(
-            in_features, out_features, neuron=partial(neurons.LI, decay=decay), trainable=trainable, **options
+            in_features,
+            out_features,
+            neuron=neuron,
+            trace_decay=trace_decay,
+            bias=bias,
+            learn=learn,
+            decay_gradient=decay_gradient,
         )
 
 
@@ -88,7 +107,7 @@ class LIS(Layer):
         m ← β·m + W·x + b,    p = softmax(m)
         distribution = softmax((W·ā + b)(1 − βⁿ)/(1 − β))                    (`functional.lis_distribution`)
 
-    Args: as `LIF`, without `threshold` and `rate`.
+    Args: as `LIF`, without `threshold`, `bank` and `rate`.
     Returns: probabilities, each row sums to 1, (batch, *features).
     Gradient: as `LI`: exact for W, b and the decay, for a loss on the present output, if the trace is tied. For a loss
         on the mean over a window it takes the softmax at the last step.
@@ -101,9 +120,18 @@ class LIS(Layer):
         out_features: int | None = None,
         *,
         decay: Values = 0.9,
-        trainable: Iterable[str] | None = None,
-        **options: Unpack[Options],
+        trace_decay: Values | str = "membrane",
+        bias: bool = False,
+        learn: Iterable[str] | None = None,
+        decay_gradient: str = "exact",
     ):
+        neuron = partial(neurons.LIS, decay=decay)
         super().__init__(
-            in_features, out_features, neuron=partial(neurons.LIS, decay=decay), trainable=trainable, **options
+            in_features,
+            out_features,
+            neuron=neuron,
+            trace_decay=trace_decay,
+            bias=bias,
+            learn=learn,
+            decay_gradient=decay_gradient,
         )

@@ -108,7 +108,7 @@ def trained_parameters(layer: Parts) -> Iterable[tuple[str, Parameter]]:
 def _by_products(
     layer: Parts, state: LayerState, signal: Tensor, steady: Callable[[Tensor], Tensor], return_input_grad: bool
 ) -> tuple[Gradients, Tensor | None]:
-    """The usual case, W·x + b of a constant average input: autograd goes back to the current; two products do the rest."""
+    """The usual case, `W·x + b` of a constant average input: a graph of the steady state alone, and two products."""
     connection, neuron = layer.connection, layer.neuron
     weight, bias = connection._parameters["weight"], connection._parameters.get("bias")
     trained = [one for one in neuron._parameters.values() if one is not None and one.requires_grad]

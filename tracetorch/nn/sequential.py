@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module, ModuleList
 
-from tracetorch.kernels import Draws, Onward, Sink
+from tracetorch.kernels import Draws, Onward, Sink, Trace
 from tracetorch.modes import kind_of
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import Layer
@@ -94,8 +94,9 @@ class Sequential(Network):
     def _pass_up(self, xs: Tensor | Draws, sink: Sink) -> None:
         """Each layer hands its outputs on to the one above, or goes through it in the same scan."""
         chain = self.chain
+        trace: Trace | None
         xs, trace = chain[0].received(xs)
-        fired = None
+        fired: int | None = None
         for at, (below, above) in enumerate(pairwise(chain)):
             steps, batch = (xs.size if isinstance(xs, Draws) else xs.shape)[:2]
             shape = tuple(below.own_state(batch).neuron[0].shape[1:])

@@ -34,20 +34,21 @@ def gradient(records: Iterable[Mapping[str, Any]]) -> Figure:
     cosine is 1 or −1: the legend says how often it had the right sign. A ratio beyond 1000 or 1/1000 stands there.
 
     Args: records: as in `metrics.jsonl`; those with the split "gradient" count, with keys such as
-        "layers.0.weight.cosine" and "layers.0.weight.norm_ratio". What is None or not finite is left out.
+        "layers.0.connection.weight.cosine" and "layers.0.connection.weight.norm_ratio". What is None or not finite is
+        left out.
     Raises: ValueError if none of them has such a key.
     """
     rows = [row for row in records if row.get("split") == "gradient" and "update" in row]
     names = list(dict.fromkeys(key.removesuffix(".cosine") for row in rows for key in row if key.endswith(".cosine")))
     if not names:
-        raise ValueError('gradient needs records with the split "gradient" and keys such as "layers.0.weight.cosine"')
-    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+        keys = 'keys such as "layers.0.connection.weight.cosine"'
+        raise ValueError(f'gradient needs records with the split "gradient" and {keys}')
+    layers = list(dict.fromkeys(_place_of(name)[0] for name in names))
     with figure(DOUBLE, 2.6) as fig:
         left, right = fig.subplots(1, 2)
         handles, cosines, ratios = [], [0.0, 1.0], [0.5, 2.0]
         for name in names:
-            layer, _, kind = name.rpartition(".")
-            kind = kind.removeprefix("raw_")
+            layer, kind = _place_of(name)
             dash, marker = _LOOKS.get(kind, _OTHER)
             hue = _HUES[layers.index(layer) % len(_HUES)]
             look: dict[str, Any] = {"color": hue, "marker": marker, "linestyle": dash}
@@ -77,6 +78,16 @@ def gradient(records: Iterable[Mapping[str, Any]]) -> Figure:
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         legend(fig, handles)
     return fig
+
+
+def _place_of(name: str) -> tuple[str, str]:
+    """The layer and the kind of a parameter: "layers.0.neuron.raw_decay" is the "decay" of "layers.0".
+
+    Records of earlier versions name it without the part of the layer: "layers.0.raw_decay".
+    """
+    at, _, rest = name.removeprefix("layers.").partition(".")
+    kind = rest.replace("input_trace.raw_decay", "trace_decay").rpartition(".")[2]
+    return f"layers.{at}", kind.removeprefix("raw_")
 
 
 def _points(rows: list[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:

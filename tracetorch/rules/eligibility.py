@@ -59,7 +59,7 @@ class Eligibility:
     def forget(self, lanes: Tensor) -> None:
         """Begin anew for some samples, bool (batch,)."""
         if self.last is not None:
-            self.last.slope.view(-1, *lanes.shape, self.layer.out_features)[:, lanes] = 0
+            self.last.slope.view(-1, *lanes.shape, len(self.layer.weight))[:, lanes] = 0
         if self.weight is not None:
             self.weight.unflatten(0, (-1, len(lanes)))[:, lanes] = 0
         if self.bias is not None:

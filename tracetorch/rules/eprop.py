@@ -70,10 +70,8 @@ class EProp(Rule):
             )
         self.feedback, self.surrogate = feedback, surrogate_of_step(surrogate)
         generator = torch.Generator().manual_seed(whole(seed, "seed"))
-        out = readout.out_features
-        self._random = [
-            torch.randn(out, layer.out_features, generator=generator) / out**0.5 for layer in list(net)[:-1]
-        ]
+        out = len(readout.weight)
+        self._random = [torch.randn(out, len(layer.weight), generator=generator) / out**0.5 for layer in list(net)[:-1]]
         self._recording: Recording | None = None
         self._eligibilities = self._none_yet()
 

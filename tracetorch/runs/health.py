@@ -75,11 +75,12 @@ def check_loss(loss: float, update: int, net: Sequential) -> None:
 
     Raises: TrainingError that names the input, or the first parameter, that is not finite.
     """
-    state, is_dense = net[0].live_state, net[0].in_features is not None
-    is_finite = math.isfinite(loss)
-    if is_finite and (
-        state is None or math.isfinite(float((state.neuron[0][:, :1] if is_dense else state.neuron[0]).sum()))
-    ):
+    state, is_finite = net[0].live_state, math.isfinite(loss)
+    if is_finite and state is not None:
+        # One neuron tells, if it is connected to all inputs.
+        shown = state.neuron[0] if net[0].in_features is None else state.neuron[0][:, 0]
+        is_finite = math.isfinite(float(shown.sum()))
+    if is_finite:
         return
     check_input(net, update)
     for at, layer in enumerate(net):
@@ -87,7 +88,7 @@ def check_loss(loss: float, update: int, net: Sequential) -> None:
             if not bool(torch.isfinite(parameter).all()):
                 where = f"{name} of layer {at} ({layer}) is no longer finite"
                 raise TrainingError(f"update {update}: the loss is {loss}: {where}; lower optimizer.lr")
-    if not is_finite:
+    if not math.isfinite(loss):
         why = "although the input and all weights are finite; look at the targets and at the neurons' output"
         raise TrainingError(f"update {update}: the loss is {loss}, {why}")
 
@@ -95,12 +96,10 @@ def check_loss(loss: float, update: int, net: Sequential) -> None:
 def check_input(net: Sequential, update: int) -> None:
     """Raises: TrainingError if anything that came in since the last reset was not finite: it names the first."""
     state = net[0].live_state
-    trace = (
-        None
-        if state is None
-        else (state.trace.flatten(0, -2) if net[0].in_features is not None else state.trace.flatten(1))
-    )  # (groups × batch, inputs)
-    if trace is None or bool(torch.isfinite(trace).all()):
+    if state is None:
+        return
+    trace = state.trace.flatten(1) if net[0].in_features is None else state.trace.flatten(0, -2)
+    if bool(torch.isfinite(trace).all()):
         return
     row, channel = (~torch.isfinite(trace)).nonzero()[0].tolist()
     where = f"input {channel} of sample {row % len(state.steps)}"

@@ -18,8 +18,7 @@ def decays(net: Sequential, dt: float | None) -> dict[str, float]:
     """
     found = {}
     for at, layer in enumerate(net):
-        for name in ("decay", "trace_decay"):
-            raw = getattr(layer, f"raw_{name}")
+        for name, raw in (("decay", layer.neuron.raw_decay), ("trace_decay", layer.input_trace.raw_decay)):
             if raw is None or not raw.requires_grad:
                 continue
             mean = constrain.decay_from_raw(raw.detach()).double().mean()

@@ -210,7 +210,11 @@ def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
 
 def _of_weights(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
     image = task.input_image()
-    return {} if image is None else {"receptive_fields": plot.receptive_fields(net[0].weight.detach().cpu(), image)}
+    return (
+        {}
+        if image is None or net[0].in_features is None
+        else {"receptive_fields": plot.receptive_fields(net[0].weight.detach().cpu(), image)}
+    )
 
 
 def _episode(
@@ -255,7 +259,7 @@ def figures_of_life(records: list[dict[str, Any]], names: Sequence[str] | None) 
 def _watch(net: Sequential, xs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """What every layer gives out in one trial, (time, neurons) each, and the membranes of the first layer."""
     net.reset()
-    names = ["input", *(f"layer {at}, {type(layer).__name__}" for at, layer in enumerate(net))]
+    names = ["input", *(f"layer {at}, {layer.kind}" for at, layer in enumerate(net))]
     seen: list[list[Tensor]] = [[] for _ in names]
     membranes = []
     for x in xs:
@@ -263,8 +267,8 @@ def _watch(net: Sequential, xs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         for layer in net:
             outputs.append(layer(outputs[-1]))
         for values, output in zip(seen, outputs, strict=True):
-            values.append(output[0])
-        membranes.append(net[0].state.neuron.membrane[0])
+            values.append(output[0].flatten())
+        membranes.append(net[0].membrane_of(0))
     net.reset()
     return {name: torch.stack(values).cpu() for name, values in zip(names, seen, strict=True)}, torch.stack(
         membranes

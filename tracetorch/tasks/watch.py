@@ -46,7 +46,7 @@ def watch(
     Memory: decisions × steps × (inputs + neurons).
     """
     before = net.save_state()
-    names = ["input", *(f"layer {at}, {type(layer).__name__}" for at, layer in enumerate(net))]
+    names = ["input", *(f"layer {at}, {layer.kind}" for at, layer in enumerate(net))]
     seen: dict[str, list[Tensor]] = {name: [] for name in names}
     membranes, policies, actions, ended = list[Tensor](), list[Tensor](), list[Tensor](), False
 
@@ -63,7 +63,7 @@ def watch(
                 values.append(layer(values[-1]))
             for name, value in zip(names, values, strict=True):
                 seen[name].append(value[0].cpu())
-            membranes.append(net[0].state.neuron.membrane[0].cpu())
+            membranes.append(net[0].membrane_of(0).cpu())
             outputs.append(values[-1])
         p = policy(torch.stack(outputs[-(window or len(outputs)) :]).mean(dim=0))
         action = p.argmax(dim=-1)

@@ -88,8 +88,9 @@ class Neuron(Module, ABC):
     def decay(self) -> Tensor:
         """Decay of the membrane per step, in (0, 1): a number, (features,), or broadcastable to the features."""
         decay = constrain.decay_from_raw(self.raw_decay)
-        several = self.features is not None and 1 < decay.numel() < self.features
-        return decay.repeat_interleave(self.features // decay.numel()) if several else decay
+        if self.features is None or not 1 < decay.numel() < self.features:
+            return decay
+        return decay.repeat_interleave(self.features // decay.numel())
 
     @property
     def constants(self) -> tuple[Tensor, ...]:
