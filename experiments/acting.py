@@ -86,7 +86,7 @@ def rehearse(learner: Rule, task: Environment, judge: Reflect | ActorCritic, win
         raise ValueError(
             f"{name} takes signals at the output: choose rule=trace or rule=three_factor, or loss.at=output"
         )
-    if judge.values and not bool(getattr(learner.net[len(learner.net) - 1], "kernel", "") == "li"):
+    if judge.values and not learner.net.chain[-1].neuron.real_valued:
         raise ValueError(
             f"{type(judge).__name__} needs logits, because it applies the softmax itself: choose network=lif_li"
         )

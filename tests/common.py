@@ -113,6 +113,10 @@ LAYERS = [
 ]
 
 
+COMPILED = [row for row in LAYERS if row.of != "Neuron"]
+"""Those whose neurons have kernels, which are an option."""
+
+
 def build(row: Row, seed: int = 0, dtype: torch.dtype = torch.float64) -> Net:
     """The row's network, in float64, with weights large and positive enough that its neurons fire."""
     torch.manual_seed(seed)

@@ -144,8 +144,8 @@ def test_a_full_memory_is_told_from_other_errors():
 def test_a_missing_library_is_named_with_what_to_type(monkeypatch):
     monkeypatch.setitem(sys.modules, "snntorch", None)  # as if it were not installed
     contenders = importlib.import_module("contenders")
-    assert contenders.live_state(contenders.TRAINERS, ["ours", "floor"]) == (["ours", "floor"], "")
-    there, line = contenders.live_state(contenders.TRAINERS, ["ours", "snntorch"])
+    assert contenders.present(contenders.TRAINERS, ["ours", "floor"]) == (["ours", "floor"], "")
+    there, line = contenders.present(contenders.TRAINERS, ["ours", "snntorch"])
     assert there == ["ours"]
     assert "left out: snntorch" in line
     assert "pip install --no-deps -r benchmarks/requirements.txt" in line

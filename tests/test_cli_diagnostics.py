@@ -43,7 +43,7 @@ def test_it_is_recorded_and_told(finished):
     rows = [row for row in timeless(RunFolder(folder)) if row["split"] == "gradient"]
     assert [row["update"] for row in rows] == [2, 4]
     lines = [line.split() for line in said.splitlines() if " gradient " in line]
-    cosines = [[f"{row[f'layers.{at}.weight.cosine']:.4f}" for at in (0, 1)] for row in rows]
+    cosines = [[f"{row[f'layers.{at}.connection.weight.cosine']:.4f}" for at in (0, 1)] for row in rows]
     assert [line[:4] for line in lines] == [["update", number, "gradient", "cosine"] for number in ("2", "4")]
     assert [line[4:] for line in lines] == cosines
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import Parameter
 
-from tests.common import BATCH, IN, LAYERS, OUT, Net, build, each, layers_of, normal, spikes
+from tests.common import BATCH, COMPILED, IN, LAYERS, OUT, Net, build, each, layers_of, normal, spikes
 from tracetorch.kernels import Sink
 from tracetorch.nn.graph import StepGraph
 
@@ -87,7 +87,7 @@ def same(actual: Net, wanted: Net) -> None:
         torch.testing.assert_close(actual.save_state()[name], value, rtol=1e-12, atol=1e-12, msg=name)
 
 
-@each(LAYERS)
+@each(COMPILED)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_replayed_steps_are_the_plain_ones_and_recorded_once(row, batch, recorder):
     net, other = build(row), build(row)

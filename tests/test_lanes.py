@@ -41,9 +41,9 @@ def test_a_state_that_was_handed_out_stays_as_it_is(row):
     net.run(spikes())
     layer = net[0] if isinstance(net, Sequential) else net
     held = layer.state
-    before = [value.clone() for value in held]
+    before = [value.clone() for value in held.tensors]
     net.reset(SOME)
-    assert all(torch.equal(*pair) for pair in zip(held, before, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(held.tensors, before, strict=True))
     assert not layer.state.steps[SOME].any() and bool((layer.state.steps[~SOME] > 0).all())
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from tests.common import IN, LAYERS, OUT, Net, Row, build, each, layers_of, normal, spikes
+from tests.common import COMPILED, IN, LAYERS, OUT, Net, Row, build, each, layers_of, normal, spikes
 from tests.test_layers import Plain
 from tracetorch import kernels
 from tracetorch.kernels.cpu import step as compiled
@@ -57,7 +57,7 @@ def same_state(actual: Net, wanted: Net) -> None:
 # ── step by step, and as a whole ────────────────────────────────────────────────────────────────────────────────────
 
 
-@each(LAYERS)
+@each(COMPILED)
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_steps_are_a_run(row, batch, dtype, monkeypatch):
@@ -75,7 +75,7 @@ def test_real_valued_steps_are_a_run(row):
     same_state(stepped, ran)
 
 
-@each(LAYERS)
+@each(COMPILED)
 def test_a_batch_too_large_for_the_compiled_step_takes_the_plain_road(row, monkeypatch):
     calls, xs, net = compiled_calls(monkeypatch), spikes(), build(row)
     monkeypatch.setattr(compiled, "MOST", 2 * min(layer.weight.numel() for layer in layers_of(net)))

@@ -40,6 +40,9 @@ class Neuron(Module, ABC):
     spiking = False
     """Whether the outputs are spikes, 0 and 1, so that a layer without any is silent."""
 
+    real_valued = False
+    """Whether the average output is any real number, so that it can be logits or a prediction."""
+
     decays_alone = False
     """Whether a step passes on only the membrane, times `decay`, less what a spike takes from it."""
 

@@ -19,6 +19,7 @@ class LI(Neuron):
     """
 
     kernel = "li"
+    real_valued = True
     decays_alone = True
 
     def step(self, current: Tensor, state: F.MembraneState) -> tuple[Tensor, F.MembraneState]:
