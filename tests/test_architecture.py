@@ -176,12 +176,8 @@ HAS_A_CIRCLE_FOR_TYPES = "tracetorch.nn."
 
 def module_of(path: Path) -> str:
     """The dotted name under which a file is imported."""
-    parts = (
-        path.relative_to(ROOT / "tracetorch" if path.is_relative_to(ROOT / "tracetorch") else ROOT)
-        .with_suffix("")
-        .parts
-    )
-    return ".".join(("tracetorch", *(part for part in parts if part != "__init__")))
+    parts = [part for part in path.relative_to(ROOT).with_suffix("").parts if part not in ("tracetorch", "__init__")]
+    return ".".join(["tracetorch", *parts])
 
 
 def loaded(source: str, for_types: bool) -> Iterator[str]:
