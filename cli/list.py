@@ -19,7 +19,7 @@ _HOW = {"sweep": "tracetorch run -m sweep=NAME", "search": "tracetorch tune sear
 
 
 def command(
-    group: Annotated[str | None, typer.Argument(help="Only this group, such as experiment.")] = None,
+    group: Annotated[str | None, typer.Argument(metavar="GROUP", help="Only this group, such as experiment.")] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")] = False,
     config_dir: ConfigDir = None,

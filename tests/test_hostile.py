@@ -92,7 +92,7 @@ CLICK_ROWS = [
     ("network.neuron.learn=[wieght]", 2, "did you mean 'weight'"),
     ("optimizer.lr=-1", 2, "optimizer: .*learning rate: -1"),
     ("loss.floor=-1", 2, "floor"),
-    ("train.updates=0", 2, "must make at least 1 update, got 0"),
+    ("train.updates=0", 2, "train.updates must be at least 1, or null, got 0"),
     ("train.updates=null", 2, "train.updates and train.passes are both null: give one of them"),
     ("train.updates=null train.passes=1", 2, "PoissonClicks never end; give train.updates, and train.passes=null"),
     ("train.log_every=0", 2, "log_every"),

@@ -145,6 +145,9 @@ def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
         name, line = override.key_or_group, shorten(str(override.input_line))
         if override.is_add() or override.is_delete():
             raise UsageError(f"'{line}': values can be changed here, not added or removed; write key=value")
+        if name == "experiment":
+            advice = "change single values, such as device=cpu"
+            raise UsageError(f"'{line}': experiment was chosen when the run began; {advice}")
         if not has(config, name):
             raise UsageError(no_such_key(name, config, lambda group: {}))
         *parents, last = name.split(".")
