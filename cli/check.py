@@ -252,7 +252,9 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _check_value(path: str, value: Any, annotation: ast.expr | None) -> None:
     wanted = _misfit(value, annotation)
     if wanted:
-        raise UsageError(f"{path} must be {' or '.join(dict.fromkeys(wanted))}, got {shorten(repr(value))}.")
+        is_one_of_list = not isinstance(value, list) and not _misfit([value], annotation)
+        hint = f" Write {path}=[{shorten(value)}]." if is_one_of_list else ""
+        raise UsageError(f"{path} must be {' or '.join(dict.fromkeys(wanted))}, got {shorten(repr(value))}.{hint}")
 
 
 def _misfit(value: Any, annotation: ast.expr | None) -> list[str]:
