@@ -64,7 +64,7 @@ CLICK_ROWS = [
     ("task.batch_size=true", 2, "task.batch_size must be a whole number, got True"),
     ("task.stereo_click=1", 2, "task.stereo_click must be true or false, got 1"),
     ("task.gamma=0.5", 2, "task.gamma must be a list of numbers or a .*range"),
-    ("network.hidden=64", 2, "must be a list of whole numbers, got 64. Write network.hidden=[64]."),
+    ("network.hidden=64", 2, r"must be a list of whole numbers, got 64\. Write network\.hidden=\[64\]\."),
     ("network.neuron.decay=slow", 2, "network.neuron.decay must be a number or a list of numbers, got 'slow'"),
     ("network.neuron.learn=weight", 2, "network.neuron.learn must be a list of strings"),
     ("network.neuron=3", 2, "network.neuron(?!.*not callable)"),
