@@ -156,3 +156,21 @@ def test_a_run_of_an_older_version_goes_on(here, monkeypatch):
         assert tracetorch("run", *typed).exit_code == 0
     assert tracetorch("eval", "old").exit_code == 0
     assert tracetorch("run", "--from", "old", "output.dir=again").exit_code == 0
+
+
+# ── the list of one's own presets ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_list_refuses_a_folder_that_does_not_exist(here):
+    ended = tracetorch("list", "experiment", "--config-dir", "nowhere")
+    assert ended.exit_code == 2 and ended.stderr == "tracetorch: --config-dir nowhere: there is no such folder\n"
+
+
+def test_the_list_names_a_preset_that_cannot_be_read_and_shows_the_others(here):
+    (here / "own" / "experiment").mkdir(parents=True)
+    (here / "own" / "experiment" / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    (here / "own" / "experiment" / "mine.yaml").write_text("# @package _global_\n# Mine: a test.\n")
+    ended = tracetorch("list", "experiment", "--config-dir", "own")
+    assert ended.exit_code == 0, ended.output
+    said = {line.split()[0]: " ".join(line.split()[1:]) for line in ended.stdout.splitlines()[1:]}
+    assert said["binary"] == "own/experiment/binary.yaml cannot be read" and said["mine"] == "Mine: a test."
