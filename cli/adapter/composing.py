@@ -104,8 +104,7 @@ def _without_calls(node: Any, resolved: Any) -> Any:
 
 def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tuple[DictConfig, str, dict[str, str]]:
     """The config as Hydra composes it, what to call its run, and what is chosen from each group."""
-    if config_dir is not None and not config_dir.is_dir():
-        raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
+    places(config_dir)  # first, because Hydra has words of its own for a folder that does not exist
     parsed = [parse(override) for override in overrides]
     for override in parsed:
         check_choice(override, config_dir)
@@ -145,6 +144,9 @@ def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
         name, line = override.key_or_group, shorten(str(override.input_line))
         if override.is_add() or override.is_delete():
             raise UsageError(f"'{line}': values can be changed here, not added or removed; write key=value")
+        if name == "experiment":
+            advice = "change single values, such as device=cpu"
+            raise UsageError(f"'{line}': experiment was chosen when the run began; {advice}")
         if not has(config, name):
             raise UsageError(no_such_key(name, config, lambda group: {}))
         *parents, last = name.split(".")

@@ -22,10 +22,12 @@ _OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher.", "hydra.sweep
 
 
 @lru_cache(maxsize=1024)  # the jobs of a sweep have most of their lines in common
-def parse(line: str, *, sweep: bool = False) -> Override:
+def parse(line: str, *, sweep: bool = False, search: bool = False) -> Override:
     """Read one override, and refuse what no run can take.
 
-    Args: sweep: whether several values, and settings of Hydra's launchers, are allowed.
+    Args:
+        sweep: whether several values, and settings of Hydra's launchers, are allowed.
+        search: whether it may change a search.
     Raises: UsageError, one sentence.
     """
     key, equals, value = line.partition("=")
@@ -48,6 +50,8 @@ def parse(line: str, *, sweep: bool = False) -> Override:
         raise UsageError(f"there is no key '{shorten(name)}'")
     if name.partition(".")[0] == "sweep" and not sweep:
         raise UsageError(f"'{shorten(line)}' makes many runs: tracetorch run -m {quote(shorten(line))}")
+    if name.partition(".")[0] == "search" and not search:
+        raise UsageError(f"'{shorten(line)}' makes many runs: tracetorch tune {quote(shorten(line))}")
     if override.is_sweep_override() and not sweep:
         raise UsageError(f"'{shorten(line)}' is a sweep over several values: tracetorch run -m {quote(shorten(line))}")
     if of_hydra(override) and not (sweep and name.startswith(_OF_SWEEPS)):

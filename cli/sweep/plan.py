@@ -13,7 +13,7 @@ from typing import Any
 from tracetorch import files
 from tracetorch.cli.adapter import Bases, Composed, check_foreign, check_plain, compose, note_of, portable, restored
 from tracetorch.cli.adapter.sweeping import check_number, expand, split
-from tracetorch.cli.check import KEYS, check, check_loss, check_trusted
+from tracetorch.cli.check import KEYS, check_new, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.folders import plain_name
 from tracetorch.cli.sweep.parts import key_of
@@ -189,8 +189,7 @@ def _joined(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 def _compose(job: list[str], at: int, count: int, config_dir: Path | None, bases: Bases) -> Composed:
     try:
         composed = compose(job, config_dir, bases)
-        check(composed.config)
-        check_loss(composed.config)
+        check_new(composed.config)
     except UsageError as error:
         raise UsageError(f"job {at} of {count} ({shorten(' '.join(job))}): {error}") from error
     return composed

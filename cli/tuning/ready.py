@@ -18,7 +18,7 @@ from tracetorch.cli.adapter import (
     restored,
     template,
 )
-from tracetorch.cli.check import PARTS, check, check_loss, check_trusted
+from tracetorch.cli.check import PARTS, check, check_new, check_trusted
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
 from tracetorch.cli.execute import described, naming
 from tracetorch.cli.folders import plain_name
@@ -76,9 +76,9 @@ class Composer:
         composed = fill(base, [line for line in changes if line not in chosen])
         if self._origin is not None:
             check_trusted(composed.config, self._origin, self._trust)
+            check(composed.config)
         else:
-            check_loss(composed.config)
-        check(composed.config)
+            check_new(composed.config)
         return composed, [*self._overrides, *changes]
 
     def _template(self, choice: str) -> Template:

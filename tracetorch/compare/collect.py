@@ -237,4 +237,4 @@ def _why(state: State, folder: Path) -> str:
         "running": "it is still running",
         "interrupted": f"it was interrupted after {plain(updates or 0)} updates",
         "failed": f"it failed: {error or 'it does not say why'}",
-    }.get(state.status, error or "it is no run")
+    }.get(state.status, error or "it is not a run")
