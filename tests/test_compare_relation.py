@@ -168,6 +168,15 @@ def test_the_figure_says_what_it_shows(tmp_path):
     assert figure.get_figwidth() <= 7
 
 
+def test_a_learned_decay_names_its_layer_and_a_time_constant_its_unit(tmp_path):
+    learned = usual_summary(0.9) | {"decay_1": 0.97, "time_constant_0": 0.3}
+    run_folder(tmp_path / "run", summary=learned)
+    for metric, words in [("decay_1", "decay, layer 1"), ("time_constant_0", "time constant, layer 0 (s)")]:
+        found = relate(compare([tmp_path], metric=metric), "seed")
+        assert words in drawn(found)[1]
+        assert table(found).title == f"{words} against seed"
+
+
 @pytest.mark.parametrize(
     ("delays", "metric", "scales"),
     [
