@@ -2,8 +2,8 @@
 
 python benchmarks/episodes.py docs/figures/cartpole.png "a title=outputs/one" "another title=outputs/other"
 
-Each folder is a panel. Each folder in it is a colour, which the legend names after the folder; each run below that is
-a line.
+Each folder is a panel. Each folder in it is a colour, and each run below that a line. The legend shows the folder's
+name, with a space for _ and a comma for __: three-factor__all_layers is "three-factor, all layers".
 """
 
 from __future__ import annotations
@@ -85,7 +85,10 @@ def draw(panels: dict[str, dict[str, list[Curve]]]) -> Figure:
             axes.xaxis.set_minor_locator(NullLocator())
         many[0].set_ylabel("actions per episode")
         many[0].set_ylim(bottom=0)
-        legend(fig, [Line2D([], [], color=colors[name], label=name.replace("_", " ")) for name in names])
+        legend(
+            fig,
+            [Line2D([], [], color=colors[name], label=name.replace("__", ", ").replace("_", " ")) for name in names],
+        )
     return fig
 
 
