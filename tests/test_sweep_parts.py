@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from tests.command_line import CLICKS, tracetorch
-from tracetorch.cli.adapter.sweeping import change_launcher, launcher_of
 from tracetorch.cli.errors import UsageError
 from tracetorch.cli.sweep import queue
+from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
 from tracetorch.cli.sweep.queue import FOLDER, Queue
 from tracetorch.cli.sweep.stopping import Ear, Owner, go_on, is_stopped, stop, stop_now
 from tracetorch.runs.interrupt import Interrupt
@@ -31,10 +31,21 @@ def test_a_launcher_can_be_changed(changes, after):
     assert launcher_of(after) == ("basic" if "hydra/launcher=basic" in after else "joblib")
 
 
-@pytest.mark.parametrize("change", ["seed=3", "hydra/sweeper=basic"])
-def test_nothing_else_of_a_sweep_that_has_begun_can(change):
+def test_nothing_else_of_a_sweep_that_has_begun_can():
     with pytest.raises(UsageError, match="only the launcher"):
-        change_launcher(JOBLIB, [change])
+        change_launcher(JOBLIB, ["seed=3"])
+
+
+def test_the_settings_of_a_launcher_with_their_defaults():
+    assert options_of([]) == {} and options_of(JOBLIB) == {"n_jobs": 2}
+    slurm = [
+        "hydra/launcher=submitit_slurm",
+        "hydra.launcher.setup=['module load cuda']",
+        "hydra.launcher.mem_per_cpu=4",
+    ]
+    typed = {"setup": ["module load cuda"], "mem_per_cpu": "4"}
+    defaults = {"timeout_min": 60, "signal_delay_s": 120, "max_num_timeout": 0, "nodes": 1, "tasks_per_node": 1}
+    assert options_of(slurm) == {**defaults, "name": "tracetorch", **typed}
 
 
 @pytest.fixture

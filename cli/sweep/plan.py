@@ -16,6 +16,7 @@ from tracetorch.cli.adapter.sweeping import check_number, expand, split
 from tracetorch.cli.check import KEYS, check, check_loss, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.folders import plain_name
+from tracetorch.cli.sweep.launchers import options_of
 from tracetorch.cli.sweep.parts import key_of
 from tracetorch.cli.sweep.preset import Figure, figures, unfold
 from tracetorch.cli.terminal import say
@@ -48,7 +49,7 @@ class Plan:
 
     experiment: str
     typed: list[str]
-    settings: list[str]  # those for Hydra's launcher
+    settings: list[str]  # of the launcher
     jobs: list[Job]
     root: Path
     exactly: Path | None
@@ -92,9 +93,10 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     parts = [split(one, config_dir) for one in preset.sweeps]
     check_number((overrides for overrides, _ in parts), config_dir)
     settings = parts[0][1]  # typed, and so the same for all
+    options_of(settings)
     different: dict[frozenset[str], list[str]] = {}
     for overrides, _ in parts:
-        for job in expand(overrides, settings, config_dir):
+        for job in expand(overrides, config_dir):
             different.setdefault(frozenset(job), job)  # what two parts have in common is run once
     expanded = list(different.values())
     if preset.origin:
