@@ -25,6 +25,7 @@ ACCEPTED = [
     ("++x=null", "+x=3"),
     ("+seed.x=3",),
     ("optimizer.lr=${seed}", "seed=3"),
+    ("optimizer.lr=${nowhere}", "optimizer.lr=3"),
     ("task=mnist", "rule=bptt", "++task.seed=7", "device=null"),
 ]
 

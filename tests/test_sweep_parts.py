@@ -10,7 +10,9 @@ import pytest
 from tests.command_line import CLICKS, tracetorch
 from tracetorch.cli.errors import UsageError
 from tracetorch.cli.sweep import queue
+from tracetorch.cli.sweep.job import Worker
 from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
+from tracetorch.cli.sweep.launching import launch
 from tracetorch.cli.sweep.queue import FOLDER, Queue
 from tracetorch.cli.sweep.stopping import Ear, Owner, go_on, is_stopped, stop, stop_now
 from tracetorch.runs.interrupt import Interrupt
@@ -46,6 +48,31 @@ def test_the_settings_of_a_launcher_with_their_defaults():
     typed = {"setup": ["module load cuda"], "mem_per_cpu": "4"}
     defaults = {"timeout_min": 60, "signal_delay_s": 120, "max_num_timeout": 0, "nodes": 1, "tasks_per_node": 1}
     assert options_of(slurm) == {**defaults, "name": "tracetorch", **typed}
+
+
+def test_submitit_gets_the_settings_and_jobs_that_a_cluster_may_submit_again(here, monkeypatch):
+    submitit = pytest.importorskip("submitit")
+    (here / "srun").write_text("")  # submitit looks for it
+    (here / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(here), prepend=os.pathsep)
+    made = []
+    monkeypatch.setattr(submitit.AutoExecutor, "map_array", lambda *given: made.append(given) or [])
+    typed = ["timeout_min=5", "partition=main", "array_parallelism=3", "setup=[a b]", "additional_parameters={x: 1}"]
+    worker = Worker(str(here), "", ("a", "b"), Owner(), False)
+    launch(worker, ["hydra/launcher=submitit_slurm", *(f"hydra.launcher.{line}" for line in typed)])
+    ((executor, job, numbers),) = made
+    wanted = {
+        "time": 5,
+        "partition": "main",
+        "array_parallelism": 3,
+        "setup": ["a b"],
+        "additional_parameters": {"x": 1},
+    }
+    defaults = {"job_name": "tracetorch", "nodes": 1, "ntasks_per_node": 1, "signal_delay_s": 120}
+    assert executor.parameters == wanted | defaults
+    assert executor.folder == here / FOLDER / "%j" and list(numbers) == [0, 1]
+    again = job.checkpoint(1)
+    assert (again.function, again.args) == (worker, (1,))
 
 
 @pytest.fixture

@@ -193,7 +193,8 @@ def _change(config: DictConfig, override: Override) -> None:
     if override.package is not None:
         raise UsageError(f"{line}: {key} is not a config group, and @ is for groups; write {key}=…")
     try:
-        node, now = OmegaConf.select(config, stem) if stem else config, OmegaConf.select(config, key)
+        node = OmegaConf.select(config, stem) if stem else config
+        now = OmegaConf.select(config, key) if override.is_add() or override.is_delete() else None
         if not may_add and not (OmegaConf.is_list(node) or (OmegaConf.is_dict(node) and last in list(node))):
             raise UsageError(no_such_key(key, cast(dict[str, Any], OmegaConf.to_container(config)), _keys_of))
         if override.is_add() and now is not None and not isinstance(value, dict | list):
