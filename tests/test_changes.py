@@ -46,6 +46,7 @@ REFUSED = [
     (("seed.x=3",), "seed.x: seed is a value (0) and has no parts"),
     (("seed=2", "optimizer.lrr=3"), "Did you mean 'optimizer.lr'"),
     (("network.neuron={more:0.5}",), "network.neuron={more:0.5}: Key 'more' is not in struct"),
+    (("network.hidden.5=3",), "network.hidden is a value ([64]) and has no parts"),
     (("+network.hidden.5=3",), "+network.hidden.5=3: list index out of range"),
     (("~network.hidden.0",), "~network.hidden.0: "),
     (("seed@x=1",), "seed@x=1: seed is not a config group"),

@@ -195,7 +195,8 @@ def _change(config: DictConfig, override: Override) -> None:
     try:
         node = OmegaConf.select(config, stem) if stem else config
         now = OmegaConf.select(config, key) if override.is_add() or override.is_delete() else None
-        if not may_add and not (OmegaConf.is_list(node) or (OmegaConf.is_dict(node) and last in list(node))):
+        names = node if OmegaConf.is_dict(node) else range(len(node)) if OmegaConf.is_list(node) else ()
+        if not may_add and last not in map(str, names):
             raise UsageError(no_such_key(key, cast(dict[str, Any], OmegaConf.to_container(config)), _keys_of))
         if override.is_add() and now is not None and not isinstance(value, dict | list):
             raise UsageError(f"{line}: there is a value for {key} already; write {line[1:]}")
