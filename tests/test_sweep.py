@@ -144,6 +144,7 @@ WRONG = [
     (("seed=0,1", "hydra.sweep.dir=/tmp/x"), "only hydra/launcher and its settings"),
     (("seed=0,1", "hydra/sweeper=basic"), "only hydra/launcher and its settings"),
     (("seed=range(0,0)",), "no jobs"),
+    (("seed=range(0,nan)",), "no jobs: seed=range(0,nan): "),
     (("seed=range(0,9,0)",), "no jobs: seed=range(0,9,0): range() arg 3 must not be zero"),
     (("optimizer.lr=range(0,.9,0)",), "no jobs: optimizer.lr=range(0,.9,0): Invalid range values"),
     (("seed=interval(0,1)",), "no jobs: seed=interval(0,1): an interval lists no values; write range("),

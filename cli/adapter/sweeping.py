@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from fractions import Fraction
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
+from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from hydra.errors import HydraException
 
 from tracetorch.cli.adapter.composing import check_choice
@@ -29,41 +28,17 @@ def split(overrides: list[str], config_dir: Path | None = None) -> tuple[list[st
     return [line for line, override in parsed if not of_hydra(override)], settings
 
 
-def check_number(sweeps: Iterable[list[str]], config_dir: Path | None = None) -> None:
-    """Check that sweeps, each the overrides of its runs, have no more jobs than a plan can hold; none is made.
-
-    Args: config_dir: a folder with further choices, see `compose`.
-    Raises: UsageError.
-    """
-    count = sum(math.prod(_count(parse(line, sweep=True), config_dir) for line in overrides) for overrides in sweeps)
+def check_number(count: int) -> None:
+    """Raises: UsageError if these are more jobs than a plan can hold."""
     if count > _MOST_JOBS:
-        how_many = f"{count:,}" if count < _MOST_JOBS**2 else f"{_MOST_JOBS**2:,} or more"
-        raise UsageError(f"this sweep has {how_many} jobs, and a sweep can have {_MOST_JOBS:,}: give fewer values")
-
-
-def _count(override: Override, config_dir: Path | None) -> int:
-    """How many values a line of a sweep has, at most."""
-    value = override.value()
-    if isinstance(value, Glob):
-        return len(options(override.key_or_group, config_dir))
-    if isinstance(value, ChoiceSweep):
-        return len(value.list)
-    if not isinstance(value, RangeSweep):
-        return 1
-    try:
-        start, stop, step = (Fraction(number or 0) for number in (value.start, value.stop, value.step))
-        return max(0, math.ceil((stop - start) / step))
-    except ZeroDivisionError:
-        return 0
-    except (OverflowError, ValueError):  # of an infinite number
-        return _MOST_JOBS**2
+        raise UsageError(f"this sweep has more than {_MOST_JOBS:,} jobs, the most that there can be: give fewer values")
 
 
 def expand(overrides: list[str], config_dir: Path | None = None) -> list[list[str]]:
     """All combinations of the values, each as the overrides of one run; those of the last key vary fastest.
 
     Args: config_dir: a folder with further choices, see `compose`.
-    Raises: UsageError if there is none.
+    Raises: UsageError if there is none, or if there are too many; then none is made.
     """
     by_key: dict[str, list[str]] = {}  # of a key that is given twice, the last line counts
     for line in overrides:
@@ -71,19 +46,24 @@ def expand(overrides: list[str], config_dir: Path | None = None) -> list[list[st
         key = override.get_key_element()
         try:
             by_key[key] = [f"{key}={value}" for value in _values(override, config_dir)]
-        except (HydraException, ValueError) as error:  # a step of 0
+        except (HydraException, ValueError, ArithmeticError) as error:  # a step of 0; an end that is no number
             raise UsageError(f"this sweep has no jobs: {shorten(line)}: {shorten(error, 200)}") from error
+    check_number(math.prod(map(len, by_key.values())))
     jobs = [list(job) for job in product(*by_key.values())]
     if not jobs:
         raise UsageError(f"this sweep has no jobs: {shorten(' '.join(overrides))}")
     return jobs
 
 
-def _values(override: Override, config_dir: Path | None) -> Iterable[str]:
-    """The values that a line of a sweep lists, as they are typed."""
+def _values(override: Override, config_dir: Path | None) -> Iterable[object]:
+    """The values that a line of a sweep lists, as they are typed; of too many, one more than there can be jobs."""
     value = override.value()
     if isinstance(value, Glob):
         return value.filter(options(override.key_or_group, config_dir))
     if override.is_interval_sweep():
         raise ValueError("an interval lists no values; write range(start,stop,step)")
+    if isinstance(value, RangeSweep):
+        first = list(islice(value.range(), _MOST_JOBS + 1))
+        if len(first) > _MOST_JOBS:
+            return first
     return override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]

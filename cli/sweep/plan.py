@@ -91,13 +91,15 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
             "--trust in a sweep applies to presets of your own: sweep=mine.yaml, or those of a --config-dir"
         )
     parts = [split(one, config_dir) for one in preset.sweeps]
-    check_number((overrides for overrides, _ in parts), config_dir)
     settings = parts[0][1]  # typed, and so the same for all
     options_of(settings)
-    different: dict[frozenset[str], list[str]] = {}
+    together: list[list[str]] = []
     for overrides, _ in parts:
-        for job in expand(overrides, config_dir):
-            different.setdefault(frozenset(job), job)  # what two parts have in common is run once
+        together += expand(overrides, config_dir)
+        check_number(len(together))
+    different: dict[frozenset[str], list[str]] = {}
+    for job in together:
+        different.setdefault(frozenset(job), job)  # what two parts have in common is run once
     expanded = list(different.values())
     if preset.origin:
         own = set(map(key_of, typed))
