@@ -145,6 +145,23 @@ def test_only_the_command_line_knows_hydra_and_terminals():
     assert banned <= {found.root for path in files("cli") for found in read(path)}
 
 
+OF_HYDRA = [path for path in files("cli") if {"hydra", "omegaconf"} & {found.root for found in read(path)}]
+
+
+@pytest.mark.parametrize("path", OF_HYDRA, ids=[path.name for path in OF_HYDRA])
+def test_hydra_is_used_by_its_public_names_only(path):
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [
+        f"{node.module}.{alias.name}" for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names
+    ]
+    assert not [name for name in names if "._" in name]
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef)} | {"_replace"}  # of a NamedTuple
+    used = [node for node in nodes if isinstance(node, ast.Attribute)]
+    assert not [node.attr for node in used if re.match("_[^_]", node.attr) and node.attr not in own]
+    assert not [node.attr for node in used if isinstance(node.ctx, ast.Store)]  # nothing of Hydra is replaced
+
+
 def test_the_command_line_prints_through_one_module():
     prints = re.compile(r"(?<![\w.])print\(|\bConsole\(|\becho\(")
     found = {path.name for path in files("cli") if prints.search(path.read_text(encoding="utf-8"))}

@@ -97,7 +97,7 @@ def test_commands_compose(path):
             continue
         for part in unfold(list(given["overrides"] or ())).sweeps:
             overrides, _ = split(part)
-            for job in with_something_new(expand(overrides, []) if given["multirun"] else [overrides]):
+            for job in with_something_new(expand(overrides) if given["multirun"] else [overrides]):
                 check_job(*job)
 
 

@@ -17,8 +17,6 @@ from tracetorch.cli.errors import UsageError, quote, shorten
 _KEY = re.compile(r"[A-Za-z_][\w./@:-]*", re.ASCII)
 _LONGEST_KEY = 200
 _NO_WORDS = ("null", "true", "false", "nan", "inf")  # without quotes, they are something else
-_OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher.", "hydra.sweeper.")
-"""How a sweep is launched is up to Hydra's plugins; where its runs go is not."""
 
 
 @lru_cache(maxsize=1024)  # the jobs of a sweep have most of their lines in common
@@ -26,7 +24,7 @@ def parse(line: str, *, sweep: bool = False, search: bool = False) -> Override:
     """Read one override, and refuse what no run can take.
 
     Args:
-        sweep: whether several values, and settings of Hydra's launchers, are allowed.
+        sweep: whether several values, and settings of launchers, are allowed.
         search: whether it may change a search.
     Raises: UsageError, one sentence.
     """
@@ -54,8 +52,8 @@ def parse(line: str, *, sweep: bool = False, search: bool = False) -> Override:
         raise UsageError(f"'{shorten(line)}' makes many runs: tracetorch tune {quote(shorten(line))}")
     if override.is_sweep_override() and not sweep:
         raise UsageError(f"'{shorten(line)}' is a sweep over several values: tracetorch run -m {quote(shorten(line))}")
-    if of_hydra(override) and not (sweep and name.startswith(_OF_SWEEPS)):
-        use = "only hydra/launcher, hydra/sweeper and their settings" if sweep else "Hydra's own settings"
+    if of_hydra(override) and not (sweep and (name == "hydra/launcher" or name.startswith("hydra.launcher."))):
+        use = "only hydra/launcher and its settings hydra.launcher.…" if sweep else "Hydra's own settings"
         effect = "have an effect on a sweep" if sweep else "have no effect on a run"
         raise UsageError(f"'{shorten(line)}': {use} {effect}; leave it out")
     return override
