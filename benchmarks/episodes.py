@@ -1,8 +1,9 @@
-"""Learning curves against episodes: how long those lasted in which a network learnt, run by run.
+"""Learning curves against episodes: how many actions an episode lasted during training, one line per run.
 
 python benchmarks/episodes.py docs/figures/cartpole.png "a title=outputs/one" "another title=outputs/other"
 
-Each folder is a panel; each folder in it is a colour, by its name; each run below that is a line.
+Each folder is a panel. Each folder in it is a colour, and each run below that a line. The legend shows the folder's
+name, with a space for _ and a comma for __: three-factor__all_layers is "three-factor, all layers".
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Curve = tuple[list[int], list[float]]
 """Episodes that had ended in all lanes; and how many actions those lasted that ended since the point before."""
 
 Target = Annotated[Path, typer.Argument(help="The PNG to write.")]
-Panels = Annotated[list[str], typer.Argument(help="TITLE=FOLDER of folders, one for each colour, of runs.")]
+Panels = Annotated[list[str], typer.Argument(help="TITLE=FOLDER; the folder holds one folder of runs per colour.")]
 
 
 def main(target: Target, panels: Panels) -> None:
@@ -84,7 +85,10 @@ def draw(panels: dict[str, dict[str, list[Curve]]]) -> Figure:
             axes.xaxis.set_minor_locator(NullLocator())
         many[0].set_ylabel("actions per episode")
         many[0].set_ylim(bottom=0)
-        legend(fig, [Line2D([], [], color=colors[name], label=name.replace("_", " ")) for name in names])
+        legend(
+            fig,
+            [Line2D([], [], color=colors[name], label=name.replace("__", ", ").replace("_", " ")) for name in names],
+        )
     return fig
 
 

@@ -34,7 +34,7 @@ def main(
     seed: Seeds = None,
     updates: Updates = 1500,
     decay: Decay = 0.98,
-    lanes: Annotated[int, typer.Option(min=1, help="Carts side by side.")] = 32,
+    lanes: Annotated[int, typer.Option(min=1, help="Environments in parallel.")] = 32,
     threads: common.Threads = 2,
     quick: common.Quick = False,
     json: common.JSON = None,

@@ -47,6 +47,15 @@ _TAKES = {
 }
 """Readouts whose output a loss can use; a loss or a readout that is not here is not checked."""
 
+_SEVERAL_BITS = ("tracetorch.tasks.Patterns",)
+"""Tasks whose target is not one class, but a bit for each output."""
+
+_ONE_CLASS = ("cross_entropy", "cross_entropy_with_logits")
+"""Losses whose target is one class, or a distribution over all."""
+
+_COUNTS = ("updates", "steps", "learn_every", "window", "log_every", "eval_every", "patience")
+"""Keys of `train` that count from 1; the training loops check them too, for calls from Python."""
+
 _KINDS = {
     "int": ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
     "float": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
@@ -95,24 +104,59 @@ def check(config: dict[str, Any]) -> None:
         _check_call(path, node)
 
 
-def check_loss(config: dict[str, Any]) -> None:
-    """Refuse a loss that cannot use what the readout gives; for new runs, so that older ones can be continued.
+def check_new(config: dict[str, Any]) -> None:
+    """As `check`, and refuse what misleads in a new run; what older versions allowed can still be continued.
+
+    Raises: UsageError, also one that names what to choose.
+    """
+    check(config)
+    _check_loss(config)
+    for path, node in _targets(config, ""):
+        for name, annotation in (signature(node["_target_"]) or {}).items():
+            if annotation is not None and "Spread" in ast.unparse(annotation):
+                _check_range(f"{path}.{name}", node.get(name))
+    train = config["train"]
+    for name in _COUNTS if str(train.get("_target_")).startswith("tracetorch.") else ():
+        count = train.get(name)
+        if isinstance(count, int) and count < 1:
+            raise UsageError(f"train.{name} must be at least 1, or null, got {shorten(count)}")
+
+
+def _check_range(path: str, value: Any) -> None:
+    """Raises: UsageError for a range such as 5..1."""
+    low, dots, high = value.partition("..") if isinstance(value, str) else ("", "", "")
+    try:
+        reversed_ = bool(dots) and float(low) > float(high)
+    except ValueError:  # the task says what it takes
+        return
+    if reversed_:
+        raise UsageError(f"{path}={shorten(value)} is a range from high to low: write {shorten(f'{high}..{low}')}")
+
+
+def _check_loss(config: dict[str, Any]) -> None:
+    """Refuse a loss that cannot use what the readout gives, or whose answer can never be the target.
 
     Cross-entropy on firing rates, for example, has a signal at the right output only: it never lowers a wrong rate.
-    Raises: UsageError that names what to choose.
     """
-    nodes = [config.get("loss"), config.get("network")]
-    loss, network = (node if isinstance(node, dict) else {} for node in nodes)
+    nodes = [config.get("loss"), config.get("network"), config.get("task")]
+    loss, network, task = (node if isinstance(node, dict) else {} for node in nodes)
     readout = network.get("readout")
     given = readout.get("_target_") if isinstance(readout, dict) else None
-    takes = _TAKES.get(str(loss.get("_target_")))
+    takes, name = _TAKES.get(str(loss.get("_target_"))), str(loss.get("_target_")).rpartition(".")[2]
+    kind, readout_name = str(task.get("_target_")).rpartition(".")[2], str(given).rpartition(".")[2]
+    if task.get("_target_") in _SEVERAL_BITS and (name in _ONE_CLASS or given == "tracetorch.nn.LIS"):
+        at_fault = f"{name} scores" if name in _ONE_CLASS else "the readout LIS gives"
+        raise UsageError(
+            f"loss: {kind} has several bits to predict per trial, and {at_fault} probabilities of one class among all: "
+            "choose loss=mse network=lif_lif, as experiment=patterns does"
+        )
     if takes is None or given not in _GIVES or given in takes:
         return
-    name, fits = str(loss["_target_"]).rpartition(".")[2], _GIVES[given]
+    fits = _GIVES[given]
     kinds = " or ".join(_GIVES[kind].kind for kind in takes)
     other = f"choose loss={fits.loss}, or" if name.startswith("cross_entropy") else "choose"
     raise UsageError(
-        f"loss: {name} needs {kinds}, and a readout {given.rpartition('.')[2]} gives {fits.kind}: "
+        f"loss: {name} needs {kinds}, and a readout {readout_name} gives {fits.kind}: "
         f"{other} network={_GIVES[takes[0]].network}"
     )
 
@@ -208,7 +252,9 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _check_value(path: str, value: Any, annotation: ast.expr | None) -> None:
     wanted = _misfit(value, annotation)
     if wanted:
-        raise UsageError(f"{path} must be {' or '.join(dict.fromkeys(wanted))}, got {shorten(repr(value))}.")
+        is_one_of_list = not isinstance(value, list) and not _misfit([value], annotation)
+        hint = f" Write {path}=[{shorten(value)}]." if is_one_of_list else ""
+        raise UsageError(f"{path} must be {' or '.join(dict.fromkeys(wanted))}, got {shorten(repr(value))}.{hint}")
 
 
 def _misfit(value: Any, annotation: ast.expr | None) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
 
 import typer
 
 from tracetorch.cli.arguments import Checkpoint, Folder, Traceback, Trust, with_home
-from tracetorch.cli.errors import UsageError
+from tracetorch.cli.errors import UsageError, shorten
 
 Changes = Annotated[
     list[str] | None,
@@ -15,6 +16,9 @@ Changes = Annotated[
         metavar="KEY=VALUE", parser=with_home, help="Values of the run's config to change, such as task.delay=4."
     ),
 ]
+
+_OF_TRAINING = ("window", "precision", "figures")
+"""Keys of `train` that a test uses."""
 
 
 def command(
@@ -32,6 +36,7 @@ def command(
     if wrong:
         raise UsageError(f"'{wrong[0]}': an evaluation is written into the folder of its run; leave out this key")
     found = find_run(folder, trust or (), typed)
+    _check_effect(typed, found.composed.config)
     weights = tested_checkpoint(found, checkpoint)
 
     from tracetorch import device
@@ -43,7 +48,7 @@ def command(
 
     config = found.composed.config
     device.use_threads(config["threads"])
-    settings = {name: config["train"][name] for name in ("window", "precision", "figures") if name in config["train"]}
+    settings = {name: config["train"][name] for name in _OF_TRAINING if name in config["train"]}
     with contained() as base:
         parts = {name: part for name, part in make_parts(config).items() if name not in ("optimizer", *BESIDE)}
         display = Display(found.composed.experiment)
@@ -67,3 +72,25 @@ def command(
         with naming_the_other(found.folder, "eval"):
             outcome = conclude(run, batch_size, test)
     raise typer.Exit(display.conclude(outcome, traceback))
+
+
+def _check_effect(typed: Iterable[str], config: dict[str, Any]) -> None:
+    """Raises: UsageError for a key that a test does not use, which would seem to have made no difference."""
+    for line in typed:
+        part, _, name = line.partition("=")[0].partition(".")
+        if part == "seed":
+            keys = " ".join(f"{key}={line.partition('=')[2]}" for key in _seeds(config["task"], "task"))
+            advice = f"for other trials and spikes: {keys}" if keys else "leave out this key"
+        elif part in ("optimizer", "diagnostics") or (part == "train" and name not in _OF_TRAINING):
+            advice = f"leave out this key; of train, a test uses {', '.join(_OF_TRAINING)}"
+        else:
+            continue
+        raise UsageError(f"'{shorten(line)}' has no effect on a test: {advice}")
+
+
+def _seeds(node: Any, path: str) -> Iterator[str]:
+    """The dotted keys of all seeds of a part."""
+    for name, inner in node.items() if isinstance(node, dict) else ():
+        if name == "seed":
+            yield f"{path}.{name}"
+        yield from _seeds(inner, f"{path}.{name}")

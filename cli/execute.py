@@ -179,7 +179,12 @@ def files_of(composed: Composed, overrides: list[str]) -> dict[str, str]:
 
 
 def record_refused(folder: Path, composed: Composed, overrides: Sequence[str], why: str) -> None:
-    """Leave a folder for a run of a sweep or a study that could not begin; none where the disk is full."""
+    """Leave a folder for a run of a sweep or a study that could not begin.
+
+    None is left where the disk is full; a folder that exists stays as it is.
+    """
+    if folder.exists():
+        return
     from tracetorch.runs.folder import RunFolder
     from tracetorch.runs.identity import facts_of
 

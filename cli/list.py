@@ -19,7 +19,7 @@ _HOW = {"sweep": "tracetorch run -m sweep=NAME", "search": "tracetorch tune sear
 
 
 def command(
-    group: Annotated[str | None, typer.Argument(help="Only this group, such as experiment.")] = None,
+    group: Annotated[str | None, typer.Argument(metavar="GROUP", help="Only this group, such as experiment.")] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")] = False,
     config_dir: ConfigDir = None,
@@ -65,5 +65,8 @@ def path_of(group: str, choice: str, config_dir: Path | None) -> Path:
 
 def purpose(path: Path) -> str:
     """The description in a YAML file: its first comment that is not a directive; "" if it has none."""
-    lines = read_text(path, MOST_CONFIG_BYTES).removeprefix("\ufeff").splitlines()
+    try:
+        lines = read_text(path, MOST_CONFIG_BYTES).removeprefix("\ufeff").splitlines()
+    except (OSError, ValueError):  # the verb that uses the file says why
+        return f"{shorten(path)} cannot be read"
     return next((line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line), "")

@@ -29,7 +29,9 @@ def command(
     for line in typed:
         parts = line.partition("=")[0].split(".")
         if (parts[0], parts[-1]) != ("task", "source"):
-            advice = f"for other settings: tracetorch eval {quote(folder)} {quote(line)}"
+            advice = "leave it out"
+            if parts[0] in ("task", "network", "loss"):
+                advice = f"for other settings: tracetorch eval {quote(folder)} {quote(line)}"
             raise UsageError(f"'{shorten(line)}': only the place of the data can change here, task.source=…; {advice}")
     from tracetorch.cli.adapter import make
     from tracetorch.cli.execute import contained

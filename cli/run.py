@@ -55,14 +55,14 @@ def command(
 def _single(overrides: list[str], config_dir: Path | None, trust: list[str], show_traceback: bool) -> int:
     """One run. Returns: the exit code. Raises: UsageError, with nothing left on disk."""
     from tracetorch.cli.adapter import compose, note_of
-    from tracetorch.cli.check import check_loss, check_trusted
+    from tracetorch.cli.check import check_new, check_trusted
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import execute
 
     composed = compose(overrides, config_dir)
     if config_dir is not None:
         check_trusted(composed.config, config_dir, trust)
-    check_loss(composed.config)
+    check_new(composed.config)
     display = Display(composed.experiment, note_of(composed.choices, config_dir))
     outcome = execute(composed, overrides, display=display)
     return display.conclude(outcome, show_traceback)

@@ -23,15 +23,14 @@ def command(
         _plan(overrides or [], config_dir, trust or [])
         return
     from tracetorch.cli.adapter import compose, note_of
-    from tracetorch.cli.check import check, check_loss, check_trusted
+    from tracetorch.cli.check import check_new, check_trusted
 
     composed = compose(overrides or [], config_dir)
     if trust:
         if config_dir is None:
             raise UsageError("--trust is for configs from a folder: tracetorch show --config-dir DIR --trust PACKAGE")
         check_trusted(composed.config, config_dir, trust)
-    check(composed.config)
-    check_loss(composed.config)
+    check_new(composed.config)
     note = note_of(composed.choices, config_dir)
     say(
         f"# experiment: {composed.experiment}",

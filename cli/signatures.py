@@ -7,6 +7,7 @@ import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import tracetorch
 
@@ -40,6 +41,20 @@ def signature(target: str) -> Signature | None:
         return None
     arguments = found.args
     return {a.arg: a.annotation for a in [*arguments.args, *arguments.kwonlyargs] if a.arg != "self"}
+
+
+def choices(annotation: ast.expr | None) -> list[Any]:
+    """The values that an annotation names one by one."""
+    match annotation:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return choices(left) + choices(right)
+        case ast.Name(id="bool"):
+            return [True, False]
+        case ast.Constant(value=None):
+            return [None]
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=allowed):
+            return [node.value for node in ast.walk(allowed) if isinstance(node, ast.Constant)]
+    return []
 
 
 @cache

@@ -16,15 +16,22 @@ _SYNONYMS = {
 }
 """Names that other programs give to our keys."""
 
+_MISSING = object()
 
-def has(config: Config, name: str) -> bool:
-    """Whether a config has a dotted key."""
+
+def at(config: Config, name: str, default: Any = None) -> Any:
+    """What a config has at a dotted key; the default if it has no such key."""
     node: Any = config
     for part in name.split("."):
         if not isinstance(node, dict) or part not in node:
-            return False
+            return default
         node = node[part]
-    return True
+    return node
+
+
+def has(config: Config, name: str) -> bool:
+    """Whether a config has a dotted key."""
+    return at(config, name, _MISSING) is not _MISSING
 
 
 def no_such_key(name: str, config: Config, keys_of: Callable[[str], dict[str, list[str]]]) -> str:

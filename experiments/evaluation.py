@@ -91,7 +91,7 @@ def build(
     task: Task | Environment, network: Callable[[int, int], Sequential], loss: Callable[..., Any]
 ) -> tuple[Sequential, Any]:
     """A network of the size that a task and a loss ask for; and the loss, which for rewards has yet to be made."""
-    made, name = made_by(loss), type(task).__name__
+    made, name = loss.func if isinstance(loss, partial) else loss, type(task).__name__
     rewarded = hasattr(made, "observe")
     if isinstance(task, Environment) and made in (cross_entropy, cross_entropy_with_logits, mse):
         raise ValueError(f"{name} gives rewards, not labels: choose loss=reflect or loss=actor_critic")
@@ -107,10 +107,3 @@ def check_labels(learner: Rule, task: Task) -> None:
         raise ValueError(
             f"{type(learner).__name__} learns from rewards, and {type(task).__name__} gives labels: choose rule=trace"
         )
-
-
-def made_by(part: Callable[..., Any]) -> Callable[..., Any]:
-    """The class or function within a part of which some arguments are already known."""
-    while isinstance(part, partial):
-        part = part.args[0] if part.args and callable(part.args[0]) else part.func
-    return part

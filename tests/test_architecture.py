@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -142,6 +143,23 @@ def test_only_the_command_line_knows_hydra_and_terminals():
     assert banned <= {found.root for path in files("cli") for found in read(path)}
 
 
+OF_HYDRA = [path for path in files("cli") if {"hydra", "omegaconf"} & {found.root for found in read(path)}]
+
+
+@pytest.mark.parametrize("path", OF_HYDRA, ids=[path.name for path in OF_HYDRA])
+def test_hydra_is_used_by_its_public_names_only(path):
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [
+        f"{node.module}.{alias.name}" for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names
+    ]
+    assert not [name for name in names if "._" in name]
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef)} | {"_replace"}  # of a NamedTuple
+    used = [node for node in nodes if isinstance(node, ast.Attribute)]
+    assert not [node.attr for node in used if re.match("_[^_]", node.attr) and node.attr not in own]
+    assert not [node.attr for node in used if isinstance(node.ctx, ast.Store)]  # nothing of Hydra is replaced
+
+
 def test_the_command_line_prints_through_one_module():
     prints = re.compile(r"(?<![\w.])print\(|\bConsole\(|\becho\(")
     found = {path.name for path in files("cli") if prints.search(path.read_text(encoding="utf-8"))}
@@ -162,6 +180,80 @@ def test_the_lower_floors_stand_on_torch_alone_and_experiments_on_the_library():
 def test_importing_the_package_does_not_load_torch():
     code = "import sys, tracetorch; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ── circles ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+HAS_A_CIRCLE_FOR_TYPES = "tracetorch.nn."
+"""The layers and what they are made of name each other as types. To be removed with that circle, and never extended."""
+
+
+def module_of(path: Path) -> str:
+    """The dotted name under which a file is imported."""
+    parts = [part for part in path.relative_to(ROOT).with_suffix("").parts if part not in ("tracetorch", "__init__")]
+    return ".".join(["tracetorch", *parts])
+
+
+def loaded(source: str, for_types: bool) -> Iterator[str]:
+    """What a file imports while it is loaded, `from a import b` as a.b; `for_types`: also under `if TYPE_CHECKING`."""
+    todo: list[ast.AST] = [ast.parse(source)]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not for_types:
+            todo += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        todo += ast.iter_child_nodes(node)
+
+
+def circle(sources: dict[str, str], for_types: bool) -> list[str]:
+    """Modules, by name, that import each other in a circle; none if there is no circle."""
+    graph = {}
+    for module, source in sources.items():
+        names = loaded(source, for_types)
+        graph[module] = {name if name in sources else name.rpartition(".")[0] for name in names} & sources.keys()
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "found"),
+    [
+        ("from t.b import x", "from t import a", True),
+        ("from t.b import x", "import t.a", True),
+        ("import t.a", "", True),
+        ("if x:\n    import t.b", "class A:\n    import t.a", True),
+        ("if TYPE_CHECKING:\n    from t.b import x", "from t.a import y", "for types"),
+        ("if typing.TYPE_CHECKING:\n    x = 1\nelse:\n    import t.b", "from t.a import y", True),
+        ("def f(): import t.b", "from t.a import y", False),
+        ("from t.b import x", "from t.c import y", False),
+    ],
+)
+def test_what_counts_as_a_circle(one, other, found):
+    sources = {"t": "", "t.a": one, "t.b": other, "t.c": "import torch"}
+    assert bool(circle(sources, for_types=True)) == bool(found)
+    assert bool(circle(sources, for_types=False)) == (found is True)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    paths = files("tracetorch", "experiments", "cli")
+    sources = {module_of(path): path.read_text(encoding="utf-8") for path in paths}
+    assert {"tracetorch", "tracetorch.nn.layer", "tracetorch.cli.adapter", "tracetorch.experiments.acting"} <= set(
+        sources
+    )
+    assert circle(sources, for_types=False) == []
+    excluded = {name: text for name, text in sources.items() if name.startswith(HAS_A_CIRCLE_FOR_TYPES)}
+    assert circle({name: text for name, text in sources.items() if name not in excluded}, for_types=True) == []
+    assert circle(excluded, for_types=True), "that circle is gone: remove HAS_A_CIRCLE_FOR_TYPES"
 
 
 # ── configs ───────────────────────────────────────────────────────────────────────────────────────────────────────────

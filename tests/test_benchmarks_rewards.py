@@ -80,12 +80,14 @@ def test_a_curve_is_actions_over_episodes_that_ended():
 
 
 def test_curves_are_drawn_from_the_folders_of_runs(here, monkeypatch, capsys):
-    for name in ("outputs/one/trace/0", "outputs/one/trace/1", "outputs/one/all/0"):
+    for name in ("outputs/one/trace_rule/0", "outputs/one/trace_rule/1", "outputs/one/three-factor__all_layers/0"):
         Path(name).mkdir(parents=True)
         Path(name, "metrics.jsonl").write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8")
         OmegaConf.save({"task": {"lanes": 2}}, Path(name, "config.yaml"))
     found = importlib.import_module("episodes").gather(Path("outputs/one"))
-    assert {name: len(curves) for name, curves in found.items()} == {"trace": 2, "all": 1}
+    assert {name: len(curves) for name, curves in found.items()} == {"trace_rule": 2, "three-factor__all_layers": 1}
+    (legend,) = importlib.import_module("episodes").draw({"one": found}).legends
+    assert {text.get_text() for text in legend.get_texts()} == {"trace rule", "three-factor, all layers"}
     assert start(monkeypatch, "episodes.py", "figures/curves.png", "one=outputs/one", "again=outputs/one") == 0
     assert Path("figures/curves.png").read_bytes().startswith(b"\x89PNG")
     assert start(monkeypatch, "episodes.py", "figures/curves.png", "outputs/one") == 2

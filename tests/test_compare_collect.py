@@ -162,6 +162,15 @@ def test_a_broken_config_is_remarked_upon(tmp_path, content, monkeypatch):
     assert compare([tmp_path]).groups[0].summary.mean == 0.9
 
 
+@pytest.mark.parametrize("deep", ["[" * 100_000 + "]" * 100_000, "[" * 65 + "]" * 65, "{a: " * 65 + "}" * 65])
+def test_a_deep_config_is_refused_and_no_parser_crashes(tmp_path, deep):
+    folder = run_folder(tmp_path / "run")
+    (folder / "config.yaml").write_text(f"a: {deep}")
+    assert read(folder).remark == "config.yaml cannot be read (it is nested more than 64 deep)"
+    (folder / "config.yaml").write_text(f"a: {'[' * 64}{']' * 64}")
+    assert read(folder).remark == ""
+
+
 def test_a_config_comes_out_as_it_would_be_typed(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(

@@ -168,6 +168,29 @@ def test_the_figure_says_what_it_shows(tmp_path):
     assert figure.get_figwidth() <= 7
 
 
+def test_groups_with_the_same_value_stand_next_to_each_other(tmp_path):
+    figure = draw(relate(compare([runs(runs(tmp_path), "bptt")], by=["rule"]), "task.delay"))
+    axes = figure.axes[0]
+    bars = [
+        line
+        for line in axes.get_lines()
+        if line.get_xdata()[0] == line.get_xdata()[-1] == 1 and len(line.get_xdata()) == 2
+    ]
+    first, second = (line.get_transform().transform(line.get_xydata())[0, 0] for line in bars)
+    assert 1 < abs(first - second) < 20
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    assert left < 1 < 10 < right and bottom < 0.901 < 0.93 < top
+
+
+def test_a_learned_decay_names_its_layer_and_a_time_constant_its_unit(tmp_path):
+    learned = usual_summary(0.9) | {"decay_1": 0.97, "time_constant_0": 0.3}
+    run_folder(tmp_path / "run", summary=learned)
+    for metric, words in [("decay_1", "decay, layer 1"), ("time_constant_0", "time constant, layer 0 (s)")]:
+        found = relate(compare([tmp_path], metric=metric), "seed")
+        assert words in drawn(found)[1]
+        assert table(found).title == f"{words} against seed"
+
+
 @pytest.mark.parametrize(
     ("delays", "metric", "scales"),
     [

@@ -177,7 +177,7 @@ def test_values_that_are_offered_are_values_that_fit():
                 yield from below(offer.value)
             else:
                 values = list(changes(offer.value, lambda: config, (), False))
-                yield [value.value for value in values if value.kind == "word"]
+                yield [value.value for value in values if value.type == "plain"]
 
     offered = [values for values in below("") if values]
     assert {"device=cpu", "train.figures=true", "train.schedule=cosine"} < {word for words in offered for word in words}

@@ -6,7 +6,7 @@ import pytest
 
 from tests.command_line import tracetorch
 from tests.shells import Terminal, environment, need, program
-from tracetorch.cli.completion.scripts import SCRIPTS
+from tracetorch.cli.completion import SHELLS
 
 FOLDERS = ("results/first", "two words/inner", "runs=old", "grün")
 HOSTILE = "x;touch hacked $(touch hacked) 'q"
@@ -124,7 +124,7 @@ def test_fish_shows_what_each_offer_is(fish):
 # ── the scripts ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("shell", SCRIPTS)
+@pytest.mark.parametrize("shell", SHELLS)
 def test_a_script_says_where_it_belongs_and_is_well_formed(shell, tmp_path):
     result = tracetorch("completion", shell)
     assert result.exit_code == 0

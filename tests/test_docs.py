@@ -97,7 +97,7 @@ def test_commands_compose(path):
             continue
         for part in unfold(list(given["overrides"] or ())).sweeps:
             overrides, _ = split(part)
-            for job in with_something_new(expand(overrides, []) if given["multirun"] else [overrides]):
+            for job in with_something_new(expand(overrides) if given["multirun"] else [overrides]):
                 check_job(*job)
 
 
@@ -135,3 +135,9 @@ def test_links_lead_somewhere(path):
         assert ROOT in there.parents, target
         if anchor:
             assert anchor in headings(there), target
+
+
+def test_every_figure_is_shown_in_a_document():
+    shown = {(path.parent / target.partition("#")[0]).resolve() for path in FILES for target in links(path)}
+    for figure in (ROOT / "docs" / "figures").iterdir():
+        assert figure in shown, f"docs/figures/{figure.name} is in no document"

@@ -178,6 +178,6 @@ def test_a_state_of_a_longer_network_is_refused():
 
 
 def test_unknown_submodules():
-    with pytest.raises(AttributeError, match="has no attribute 'rule'"):
+    with pytest.raises(AttributeError, match="No tracetorch attribute rule"):
         tt.rule  # noqa: B018
     assert set(tt.__all__) <= set(dir(tt))

@@ -200,6 +200,7 @@ def test_the_state_of_one_that_was_made_otherwise_is_refused(changes):
         ({"id": "Cartpole-v1"}, "id=Cartpole-v1: Gymnasium knows no such environment. Did you mean CartPole-v1?"),
         ({"id": "os:Cartpole-v1"}, "Did you mean os:CartPole-v1?.* os registers none of this name"),
         ({"id": "a b:CartPole-v1"}, "is not a module; write module:Name-v0"),
+        ({"id": "Plugin-v0"}, "knows no such .*; for one that another package registers, write id=package:Name-v0"),
         ({"id": ""}, "Gymnasium knows no such environment"),
         ({"id": "Pendulum-v1"}, "Pendulum-v1 takes continuous actions, .*; only discrete ones are supported"),
         ({"id": "Endless-v0"}, "Endless-v0 sets no end to an episode: give max_episode_steps, such as 500"),

@@ -10,7 +10,7 @@ from tests.idx_files import NAMES, write_folder
 from tracetorch import tasks
 from tracetorch.runs import group_of, id_of
 from tracetorch.runs.data import DIGITS, READERS, data_of
-from tracetorch.runs.identity import facts_of
+from tracetorch.runs.identity import facts_of, name_of
 
 CONFIG = {
     "seed": 0,
@@ -135,3 +135,18 @@ def test_hashes_are_short_hexadecimal_and_differ_from_each_other():
     for made in (group_of(CONFIG), id_of(CONFIG)):
         assert len(made) == 12 and int(made, 16) >= 0
     assert group_of(CONFIG) != id_of(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("torch.optim.AdamW", "adamw"),
+        ("tracetorch.rules.TruncatedBPTT", "tbptt"),
+        ("tracetorch.rules.ThreeFactor", "three_factor"),
+        ("tracetorch.tasks.PoissonClicks", "poisson_clicks"),
+        ("tracetorch.tasks.SequentialMNIST", "sequential_mnist"),
+        ("tracetorch.loss.cross_entropy", "cross_entropy"),
+    ],
+)
+def test_a_part_goes_by_the_name_that_is_typed_for_it(target, name):
+    assert name_of(target) == name

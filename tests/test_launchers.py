@@ -41,13 +41,11 @@ LAUNCHERS = {
     "basic": Launcher((), ends_with_a_job=True),
     "joblib": Launcher(
         ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-        "hydra_plugins.hydra_joblib_launcher",
+        "joblib",
         ends_with_a_job=True,
     ),
-    "submitit_local": Launcher(("hydra/launcher=submitit_local",), "hydra_plugins.hydra_submitit_launcher"),
-    "submitit_slurm": Launcher(
-        ("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=10"), "hydra_plugins.hydra_submitit_launcher"
-    ),
+    "submitit_local": Launcher(("hydra/launcher=submitit_local",), "submitit"),
+    "submitit_slurm": Launcher(("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=10"), "submitit"),
 }
 MARKS = {"submitit_slurm": [pytest.mark.slurm]}
 
@@ -71,17 +69,10 @@ def _ready(request, monkeypatch, here):
     """Skip what cannot be tried here; bring up the cluster where it is needed."""
     del here
     launcher = request.node.callspec.params.get("launcher") if hasattr(request.node, "callspec") else None
-    if launcher and find_spec(launcher.package.partition(".")[0]) and not _has(launcher.package):
+    if launcher and find_spec(launcher.package) is None:
         pytest.skip(f"{launcher.package} is not installed")
     if request.node.get_closest_marker("slurm"):
         monkeypatch.setenv("SLURM_CONF", request.getfixturevalue("slurm"))
-
-
-def _has(package):
-    try:
-        return find_spec(package) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 @pytest.fixture(scope="module")

@@ -111,8 +111,9 @@ def test_a_suggested_command_is_quoted_for_the_shell(oddly_named, monkeypatch):
     evaluation = next(Path(run, "eval").iterdir())
     refused = tracetorch("resume", str(evaluation))
     assert refused.exit_code == 2 and suggested(refused.stderr)[-1] == str(oddly_named / run)
-    moved = tracetorch("plot", run, "seed=1")
-    assert suggested(moved.stderr) == ["tracetorch", "eval", run, "seed=1"]
+    moved = tracetorch("plot", run, "task.delay=1")
+    assert suggested(moved.stderr) == ["tracetorch", "eval", run, "task.delay=1"]
+    assert tracetorch("plot", run, "seed=1").stderr.endswith("leave it out\n")  # `eval` would refuse it as well
     swept = tracetorch("run", "seed=1,2")
     assert suggested(swept.stderr) == ["tracetorch", "run", "-m", "seed=1,2"]
 

@@ -42,7 +42,7 @@ def test_recovery_tells_apart_what_was_not_learnt_again():
     assert points(left) == [[[1, 110]], [[2, 100]]]
     assert [line.get_markerfacecolor() for line in left.get_lines()] == [COLORS["blue"], "white"]
     assert [[1, 0.9], [2, 0.8]] in points(right) and [[1, 0.3], [2, 0.2]] in points(right)
-    assert {"not before the next change", "time to recover (decisions)"} <= set(texts(fig))
+    assert {"not before the next reversal", "time to recover (decisions)"} <= set(texts(fig))
 
 
 def test_a_change_by_which_nothing_was_lost_has_no_time_to_recover():
@@ -56,7 +56,7 @@ def test_a_policy_is_coloured_by_what_was_taken_and_whether_it_paid():
     assert colors[0, 0].tolist() == pytest.approx(list(to_rgb(COLORS["blue"])))
     assert colors[1, 1].tolist() == pytest.approx(list(to_rgb(COLORS["vermillion"])))
     assert colors[0, 1].tolist() == colors[1, 0].tolist() == [1, 1, 1]
-    assert {"left", "right", "action"} <= set(texts(fig))
+    assert {"left", "right", "action", "reward 1", "reward 0.5", "reward 0"} <= set(texts(fig))
 
 
 @pytest.mark.parametrize("draw", [plot.lifetime, plot.recovery, plot.policy])

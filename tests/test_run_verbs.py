@@ -78,6 +78,10 @@ def test_eval_under_other_circumstances_leaves_the_run_as_it_was(mine):
         (("train.window=100000",), "train.window must lie between 1 and"),
         (("rule._target_=os.system",), "'os.system', which is not trusted"),
         (("seed=0,1",), "is a sweep over several values"),
+        (("seed=3",), "'seed=3' has no effect on a test: for other trials and spikes: task.seed=3"),
+        (("train.updates=3",), "'train.updates=3' has no effect on a test"),
+        (("task.delay=0.1", "optimizer.lr=1"), "'optimizer.lr=1' has no effect on a test"),
+        (("experiment=mnist",), "experiment was chosen when the run began; change single values"),
     ],
 )
 def test_eval_refuses_what_cannot_be_and_leaves_nothing(mine, words, phrase):

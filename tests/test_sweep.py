@@ -7,7 +7,9 @@ import pytest
 
 from tests.command_line import CLICKS, tracetorch
 from tracetorch.cli.adapter import compose, composing
+from tracetorch.cli.adapter.sweeping import expand
 from tracetorch.cli.errors import UsageError
+from tracetorch.cli.sweep import launchers
 from tracetorch.cli.sweep.plan import plan
 from tracetorch.runs.state import state_of
 
@@ -131,16 +133,27 @@ def test_jobs_that_make_the_same_choices_are_composed_once_and_each_is_as_it_wou
         plan(["task=mnist,poisson_clicks", "task.source=sample"])
 
 
+JOBLIB = ("seed=0,1", "hydra/launcher=joblib")
+SLURM = ("seed=0,1", "hydra/launcher=submitit_slurm")
 WRONG = [
     (("seed=0,1", "optimizer.lrr=0.1"), "Did you mean 'optimizer.lr'?"),
     (("optimizer.lr=0.1,fast",), "job 1 of 2 (optimizer.lr=fast): optimizer.lr must be a number"),
     (("optimizer=adam,admaw",), "Did you mean 'adamw'?"),
     (("seed=0,1", "output.dir=a,b"), "output.root and output.dir apply to the whole sweep"),
     (("seed=0,1", "hydra/launcher=jobllib"), "hydra/launcher=jobllib: there is no such"),
-    (("seed=0,1", "hydra.sweep.dir=/tmp/x"), "only hydra/launcher, hydra/sweeper and their settings"),
+    (("seed=0,1", "hydra.sweep.dir=/tmp/x"), "only hydra/launcher and its settings"),
+    (("seed=0,1", "hydra/sweeper=basic"), "only hydra/launcher and its settings"),
     (("seed=range(0,0)",), "no jobs"),
-    (("seed=interval(0,1)",), "no jobs"),
+    (("seed=range(0,nan)",), "no jobs: seed=range(0,nan): "),
+    (("seed=range(0,9,0)",), "no jobs: seed=range(0,9,0): range() arg 3 must not be zero"),
+    (("optimizer.lr=range(0,.9,0)",), "no jobs: optimizer.lr=range(0,.9,0): Invalid range values"),
+    (("seed=interval(0,1)",), "no jobs: seed=interval(0,1): an interval lists no values; write range("),
+    (("task=glob(nothing*)",), "this sweep has no jobs: task=glob(nothing*)"),
     (("seed=0,1", "hydra.launcher.n_jobs=2"), "hydra.launcher.n_jobs=2: the basic launcher"),
+    ((*JOBLIB, "hydra.launcher.n_job=2"), "the joblib launcher has no such setting. Did you mean 'n_jobs'?"),
+    ((*JOBLIB, "hydra.launcher.n_jobs=two"), "hydra.launcher.n_jobs=two: it must be a whole number"),
+    ((*JOBLIB, "hydra.launcher.n_jobs=1,2"), "hydra.launcher.n_jobs=1,2: it must be a whole number"),
+    ((*SLURM, "hydra.launcher.setup=module load"), "it must be a list such as ['module load cuda']"),
     (("seed=0,[",), "cannot be read"),
     (("seed=0,",), "a value is missing before or after a comma"),
 ]
@@ -155,6 +168,45 @@ def test_a_wrong_sweep_is_told_before_any_job_begins(here, typed, phrase):
     assert phrase in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "values"),
+    [
+        ("seed=range(3)", ["0", "1", "2"]),
+        ("optimizer.lr=range(0.5,2,0.5)", ["0.5", "1.0", "1.5"]),
+        ("network.hidden=[4],[5,6]", ["[4]", "[5,6]"]),
+        ("+task.label='a b',null,true", ["'a b'", "null", "True"]),
+        ("seed=choice(4,2)", ["4", "2"]),
+        ("rule=glob(*bptt)", ["bptt", "tbptt"]),
+        ("rule=glob([b*,t*],exclude=tr*)", ["bptt", "tbptt", "three_factor"]),
+        ("seed=sort(3,1,2)", ["1", "2", "3"]),
+        ("~loss.floor", ["null"]),
+    ],
+)
+def test_the_values_of_a_sweep_in_hydra_s_syntax(typed, values):
+    key = typed.partition("=")[0]
+    assert expand([typed]) == [[f"{key}={value}"] for value in values]
+
+
+def test_every_combination_is_one_job_and_of_a_key_given_twice_the_last_line_counts():
+    jobs = expand(["seed=7", "rule=trace,bptt", "task.delay=1,2", "seed=8,9"])
+    assert len(jobs) == len(set(map(tuple, jobs))) == 8
+    assert jobs[:2] == [["seed=8", "rule=trace", "task.delay=1"], ["seed=8", "rule=trace", "task.delay=2"]]
+
+
+def test_glob_finds_the_choices_of_a_folder_of_one_s_own(here):
+    (here / "mine" / "rule").mkdir(parents=True)
+    (here / "mine" / "rule" / "own.yaml").write_text("{}\n")
+    assert expand(["rule=glob(o*)"], here / "mine") == [["rule=ottt"], ["rule=own"]]
+
+
+@pytest.mark.parametrize(("launcher", "extra"), [("joblib", "parallel"), ("submitit_local", "slurm")])
+def test_a_launcher_that_is_not_installed_is_told_with_its_extra(monkeypatch, launcher, extra):
+    monkeypatch.setattr(launchers, "find_spec", lambda name: None)
+    ended = tracetorch("show", "-m", "seed=0,1", f"hydra/launcher={launcher}")
+    assert ended.exit_code == 2
+    assert f"hydra/launcher={launcher} needs the extra '{extra}': pip install" in ended.stderr
 
 
 def test_several_values_without_the_option_are_told_what_to_type(here):

@@ -8,9 +8,11 @@ import sys
 import pytest
 
 from tests.command_line import CLICKS, tracetorch
-from tracetorch.cli.adapter.sweeping import change_launcher, launcher_of
 from tracetorch.cli.errors import UsageError
 from tracetorch.cli.sweep import queue
+from tracetorch.cli.sweep.job import Worker
+from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
+from tracetorch.cli.sweep.launching import launch
 from tracetorch.cli.sweep.queue import FOLDER, Queue
 from tracetorch.cli.sweep.stopping import Ear, Owner, go_on, is_stopped, stop, stop_now
 from tracetorch.runs.interrupt import Interrupt
@@ -31,10 +33,46 @@ def test_a_launcher_can_be_changed(changes, after):
     assert launcher_of(after) == ("basic" if "hydra/launcher=basic" in after else "joblib")
 
 
-@pytest.mark.parametrize("change", ["seed=3", "hydra/sweeper=basic"])
-def test_nothing_else_of_a_sweep_that_has_begun_can(change):
+def test_nothing_else_of_a_sweep_that_has_begun_can():
     with pytest.raises(UsageError, match="only the launcher"):
-        change_launcher(JOBLIB, [change])
+        change_launcher(JOBLIB, ["seed=3"])
+
+
+def test_the_settings_of_a_launcher_with_their_defaults():
+    assert options_of([]) == {} and options_of(JOBLIB) == {"n_jobs": 2}
+    slurm = [
+        "hydra/launcher=submitit_slurm",
+        "hydra.launcher.setup=['module load cuda']",
+        "hydra.launcher.mem_per_cpu=4",
+    ]
+    typed = {"setup": ["module load cuda"], "mem_per_cpu": "4"}
+    defaults = {"timeout_min": 60, "signal_delay_s": 120, "max_num_timeout": 0, "nodes": 1, "tasks_per_node": 1}
+    assert options_of(slurm) == {**defaults, "name": "tracetorch", **typed}
+
+
+def test_submitit_gets_the_settings_and_jobs_that_a_cluster_may_submit_again(here, monkeypatch):
+    submitit = pytest.importorskip("submitit")
+    (here / "srun").write_text("")  # submitit looks for it
+    (here / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(here), prepend=os.pathsep)
+    made = []
+    monkeypatch.setattr(submitit.AutoExecutor, "map_array", lambda *given: made.append(given) or [])
+    typed = ["timeout_min=5", "partition=main", "array_parallelism=3", "setup=[a b]", "additional_parameters={x: 1}"]
+    worker = Worker(str(here), "", ("a", "b"), Owner(), False)
+    launch(worker, ["hydra/launcher=submitit_slurm", *(f"hydra.launcher.{line}" for line in typed)])
+    ((executor, job, numbers),) = made
+    wanted = {
+        "time": 5,
+        "partition": "main",
+        "array_parallelism": 3,
+        "setup": ["a b"],
+        "additional_parameters": {"x": 1},
+    }
+    defaults = {"job_name": "tracetorch", "nodes": 1, "ntasks_per_node": 1, "signal_delay_s": 120}
+    assert executor.parameters == wanted | defaults
+    assert executor.folder == here / FOLDER / "%j" and list(numbers) == [0, 1]
+    again = job.checkpoint(1)
+    assert (again.function, again.args) == (worker, (1,))
 
 
 @pytest.fixture

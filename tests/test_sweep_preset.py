@@ -112,6 +112,12 @@ def test_without_m_one_is_told_what_to_type():
         assert ended.exit_code == 2 and "makes many runs: tracetorch run -m sweep=rules" in ended.stderr
 
 
+@pytest.mark.parametrize("verb", ["run", "run -m", "show", "show -m"])
+def test_a_search_is_for_tune(verb):
+    ended = tracetorch(*verb.split(), "search=decays")
+    assert ended.exit_code == 2 and "makes many runs: tracetorch tune search=decays" in ended.stderr
+
+
 def test_they_are_listed():
     ended = tracetorch("list", "sweep")
     assert ended.exit_code == 0

@@ -174,11 +174,11 @@ def test_a_search_in_which_everything_fails_gives_up(there):
 
 
 def test_a_run_that_cannot_begin_leaves_a_folder_that_says_why(there):
-    words = ("search.space={train.patience: {choices: [1, 0]}}", "train.updates=2")
+    words = ("search.space={train.window: {choices: [1, 9998, 9999]}}", "train.updates=2")
     ended = tune(*words, trials=4)
     assert ended.exit_code == 0, ended.output
     refused = [path for path in (there / "study").glob("0*") if state_of(path).status == "failed"]
-    assert refused and all("train.patience must be at least 1" in (p / "error.txt").read_text() for p in refused)
+    assert refused and all("train.window must lie between 1 and" in (p / "error.txt").read_text() for p in refused)
 
 
 def test_a_trial_that_is_worse_than_others_is_ended_early(there, monkeypatch):

@@ -124,7 +124,7 @@ def test_keys_where_a_name_is_wanted_belong_into_a_file_and_that_works_as_typed(
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "patterns.yaml").write_text("_target_: tracetorch.tasks.Patterns\nseed: 3\nbatch_size: 4\n")
     tiny = ("network.hidden=[4]", "train.updates=1", "train.figures=false", "device=cpu", "output.dir=it")
-    ended = tracetorch(verb, "task=patterns", "--config-dir", ".", *tiny)
+    ended = tracetorch(verb, "task=patterns", "loss=mse", "network=lif_lif", "--config-dir", ".", *tiny)
     assert ended.exit_code == 0, ended.output
 
 
@@ -145,7 +145,9 @@ def test_a_module_that_is_not_found_is_told_with_where_modules_are_searched(tmp_
 
 
 def test_a_task_that_was_named_by_its_class_gives_the_run_its_name():
-    ended = tracetorch("show", "~task", "+task._target_=tracetorch.tasks.Patterns", "+task.seed=0")
+    ended = tracetorch(
+        "show", "~task", "+task._target_=tracetorch.tasks.Patterns", "+task.seed=0", "loss=mse", "network=lif_lif"
+    )
     assert ended.stdout.startswith("# experiment: poisson_clicks-Patterns\n")
 
 

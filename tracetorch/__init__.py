@@ -10,18 +10,7 @@ loss.backward()                                     # the local gradient of ever
 The submodules load when they are first used, so that the command line can show its help without loading torch.
 """
 
-import importlib
-from typing import Any
+import lazy_loader
 
 __version__ = "0.1.0"
-__all__ = ["constrain", "diagnostics", "encode", "functional", "loss", "nn", "plot", "rules", "runs", "tasks"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl  # nothing public changes values as Hydra itself does
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -104,29 +103,24 @@ def _without_calls(node: Any, resolved: Any) -> Any:
 
 def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tuple[DictConfig, str, dict[str, str]]:
     """The config as Hydra composes it, what to call its run, and what is chosen from each group."""
-    if config_dir is not None and not config_dir.is_dir():
-        raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
+    places(config_dir)  # first, because Hydra has words of its own for a folder that does not exist
     parsed = [parse(override) for override in overrides]
     for override in parsed:
         check_choice(override, config_dir)
     made = tuple(str(override.input_line) for override in parsed if _is_choice(override, config_dir))
-    try:
-        if made not in bases:
-            base = _compose(made, config_dir)
-            bases[made] = base, name_of(base.hydra.runtime.choices, config_dir)
-        base, experiment = bases[made]
-        if own_task := _own_task(parsed):
-            experiment = name_of(base.hydra.runtime.choices, config_dir, own_task)
-        choices, config = base.hydra.runtime.choices, _without_hydra(base)
-        _change(config, [override for override in parsed if not _is_choice(override, config_dir)])
-    except MissingConfigException as error:
-        raise missing(error, config_dir) from error
-    except YAMLError as error:
-        raise UsageError(
-            f"a file in {config_dir} is not valid YAML: {shorten(' '.join(str(error).split()), 300)}"
-        ) from error
-    except ERRORS as error:
-        raise _unknown(error, parsed, config_dir) from error
+    if made not in bases:
+        base = _compose(made, config_dir)
+        bases[made] = base, name_of(base.hydra.runtime.choices, config_dir)
+    base, experiment = bases[made]
+    choices = base.hydra.runtime.choices
+    if own_task := _own_task(parsed):
+        experiment = name_of(choices, config_dir, own_task)
+    config = OmegaConf.masked_copy(base, [str(name) for name in base if name != "hydra"])
+    OmegaConf.set_struct(config, True)
+    for override in parsed:
+        if not _is_choice(override, config_dir):
+            _change(config, override)
+    OmegaConf.set_struct(config, None)
     return config, experiment, {str(group): str(choice) for group, choice in choices.items() if group in GROUPS}
 
 
@@ -145,6 +139,9 @@ def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
         name, line = override.key_or_group, shorten(str(override.input_line))
         if override.is_add() or override.is_delete():
             raise UsageError(f"'{line}': values can be changed here, not added or removed; write key=value")
+        if name == "experiment":
+            advice = "change single values, such as device=cpu"
+            raise UsageError(f"'{line}': experiment was chosen when the run began; {advice}")
         if not has(config, name):
             raise UsageError(no_such_key(name, config, lambda group: {}))
         *parents, last = name.split(".")
@@ -179,7 +176,9 @@ def resolve(config: DictConfig, experiment: str) -> Composed:
 def _is_choice(override: Override, config_dir: Path | None) -> bool:
     """Whether it chooses from a group, as Hydra decides it; any other changes a value of the composed choices."""
     group = override.key_or_group
-    return not isinstance(override.value(), dict) and any((place / group).is_dir() for place in places(config_dir))
+    if group in PRESETS or isinstance(override.value(), dict):
+        return False
+    return any((place / group).is_dir() for place in places(config_dir))
 
 
 def _own_task(parsed: list[Override]) -> str:
@@ -188,21 +187,45 @@ def _own_task(parsed: list[Override]) -> str:
     return str(typed[-1].value()).rpartition(".")[2] if typed else ""
 
 
-def _change(config: DictConfig, changes: list[Override]) -> None:
-    """Change values as Hydra does, one after another. Raises: one of `ERRORS` for a key that does not exist."""
-    OmegaConf.set_struct(config, True)
-    ConfigLoaderImpl._apply_overrides_to_config(changes, config)
-    OmegaConf.set_struct(config, None)
+def _change(config: DictConfig, override: Override) -> None:
+    """Change, add (+, ++) or remove (~) a value, by Hydra's rules. Raises: UsageError if it cannot be changed."""
+    key, value, line = override.key_or_group, override.value(), shorten(str(override.input_line))
+    stem, _, last = key.rpartition(".")
+    may_add = override.is_add() or override.is_force_add()
+    if override.package is not None:
+        raise UsageError(f"{line}: {key} is not a config group, and @ is for groups; write {key}=…")
+    try:
+        node = OmegaConf.select(config, stem) if stem else config
+        now = OmegaConf.select(config, key) if override.is_add() or override.is_delete() else None
+        names = node if OmegaConf.is_dict(node) else range(len(node)) if OmegaConf.is_list(node) else ()
+        if not may_add and last not in map(str, names):
+            raise UsageError(no_such_key(key, cast(dict[str, Any], OmegaConf.to_container(config)), _keys_of))
+        if override.is_add() and now is not None and not isinstance(value, dict | list):
+            raise UsageError(f"{line}: there is a value for {key} already; write {line[1:]}")
+        if not override.is_delete():
+            OmegaConf.update(config, key, value, force_add=may_add)
+        elif value not in (None, now):
+            raise UsageError(f"{line}: {key} is {shorten(now)}; write ~{key}")
+        else:
+            with open_dict(config):
+                del node[last]
+    except (*ERRORS, TypeError) as error:
+        raise UsageError(f"{line}: {_first_line(error)}") from error
 
 
-def _compose(overrides: Iterable[str], config_dir: Path | None) -> DictConfig:
+def _compose(choices: Iterable[str], config_dir: Path | None) -> DictConfig:
+    """The config of these choices, with Hydra's own part. Raises: UsageError."""
     further = [f"hydra.searchpath=['{searched(config_dir)}']"] if config_dir else []
-    with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        return hydra_compose("config", overrides=[*overrides, *further], return_hydra_config=True)
-
-
-def _without_hydra(composed: DictConfig) -> DictConfig:
-    return OmegaConf.masked_copy(composed, [str(name) for name in composed if name != "hydra"])
+    try:
+        with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+            return hydra_compose("config", overrides=[*choices, *further], return_hydra_config=True)
+    except MissingConfigException as error:
+        raise missing(error, config_dir) from error
+    except YAMLError as error:
+        what = shorten(" ".join(str(error).split()), 300)
+        raise UsageError(f"a file in {config_dir} is not valid YAML: {what}") from error
+    except ERRORS as error:
+        raise UsageError(f"{shorten(' '.join(choices))}: {_first_line(error.__cause__ or error)}") from error
 
 
 def check_choice(override: Override, config_dir: Path | None = None) -> None:
@@ -249,27 +272,6 @@ def _unfit(path: Path) -> str:
     if path.suffix == ".yml":
         return "is not read, because of its ending: rename it to .yaml"
     return "is not a regular file" if path.exists() else "is a link that leads nowhere"
-
-
-def _unknown(error: Exception, parsed: list[Override], config_dir: Path | None) -> UsageError:
-    """Find the override that Hydra refuses, and suggest a close one."""
-    known = {group: options(group, config_dir) for group in GROUPS}
-    chosen = [str(o.input_line) for o in parsed if o.value() in known.get(o.key_or_group, [])]
-    try:
-        config = _without_hydra(_compose(chosen, config_dir))
-        base = cast(dict[str, Any], OmegaConf.to_container(config))
-    except ERRORS as cause:  # a chosen preset is at fault
-        return UsageError(f"{shorten(' '.join(chosen))}: {_first_line(cause.__cause__ or cause)}")
-    others = [override for override in parsed if str(override.input_line) not in chosen]
-    for override in others:
-        if not override.is_add() and not has(base, override.key_or_group):
-            return UsageError(no_such_key(override.key_or_group, base, _keys_of))
-    for override in others:
-        try:
-            _change(config, [override])
-        except ERRORS as cause:
-            return UsageError(f"{shorten(str(override.input_line))}: {_first_line(cause.__cause__ or cause)}")
-    return UsageError(_first_line(error.__cause__ or error))
 
 
 def _keys_of(group: str) -> dict[str, list[str]]:

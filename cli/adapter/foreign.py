@@ -47,17 +47,14 @@ class Presets(ConfigSource):
                 raise UsageError(
                     f"{path}: defaults: {shorten(repr(line))} is not a choice such as override /task: mnist"
                 )
-        try:
-            header = self._get_header_dict(text)
-        except ValueError as error:
-            raise UsageError(f"{path}: {shorten(error)}") from error
-        if header["package"] is None and config_path.startswith("experiment/"):
+        first = text.lstrip().partition("\n")[0].split()
+        package = first[2] if first[:2] == ["#", "@package"] and len(first) == 3 else None
+        if package is None and config_path.startswith("experiment/"):
             raise UsageError(f"{path} does not say where its keys belong: begin it with '# @package _global_'")
-        if "hydra" in content or str(header["package"]).startswith("hydra"):
+        if "hydra" in content or str(package).startswith("hydra"):
             raise UsageError(f"{path} has settings of Hydra, which have no effect on a run; leave them out")
-        return ConfigResult(
-            config=OmegaConf.create(content), path=self.full_path(), provider=self.provider, header=header
-        )
+        header = {"package": package}
+        return ConfigResult(self.provider, self.full_path(), OmegaConf.create(content), header)
 
     def available(self) -> bool:
         return self.is_group("")

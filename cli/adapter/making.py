@@ -20,26 +20,38 @@ from tracetorch.cli.errors import UsageError, shorten
 from tracetorch.runs.failure import named, where
 
 
+class Part(partial[Any]):
+    """A function or class with the arguments of a config; `func` is that function itself.
+
+    Errors of a call name the part of the config.
+    """
+
+    name = ""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{self.name}: {words_of(error)}") from error
+
+
 def make(node: dict[str, Any], name: str) -> Any:
     """Make what a part of a config describes.
 
-    Returns: the object; for a node with `_partial_`, a function that makes it.
-    Raises: UsageError, now or when that function is called, if a value of this part is invalid.
+    Returns: the object; for a node with `_partial_`, a `Part` that makes it.
+    Raises: UsageError, now or when that part is called, if a value of it is invalid.
     """
-
-    def checked(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        try:
-            return call(*args, **kwargs)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"{name}: {words_of(error)}") from error
-
     try:
-        made = checked(_made, node)
+        made = _made(node)
     except (UsageError, KeyboardInterrupt):
         raise
     except BaseException as error:  # of a part, which may also call sys.exit
-        raise UsageError(f"{name}: {words_of(error)}{place_of(error)}") from error
-    return partial(checked, made) if node.get("_partial_") else made
+        place = "" if isinstance(error, TypeError | ValueError) else place_of(error)
+        raise UsageError(f"{name}: {words_of(error)}{place}") from error
+    if node.get("_partial_"):
+        made = Part(made.func, *made.args, **made.keywords)
+        made.name = name
+    return made
 
 
 def function(node: dict[str, Any]) -> Callable[..., Any]:

@@ -17,15 +17,15 @@ from tracetorch.cli.errors import UsageError, quote, shorten
 _KEY = re.compile(r"[A-Za-z_][\w./@:-]*", re.ASCII)
 _LONGEST_KEY = 200
 _NO_WORDS = ("null", "true", "false", "nan", "inf")  # without quotes, they are something else
-_OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher.", "hydra.sweeper.")
-"""How a sweep is launched is up to Hydra's plugins; where its runs go is not."""
 
 
 @lru_cache(maxsize=1024)  # the jobs of a sweep have most of their lines in common
-def parse(line: str, *, sweep: bool = False) -> Override:
+def parse(line: str, *, sweep: bool = False, search: bool = False) -> Override:
     """Read one override, and refuse what no run can take.
 
-    Args: sweep: whether several values, and settings of Hydra's launchers, are allowed.
+    Args:
+        sweep: whether several values, and settings of launchers, are allowed.
+        search: whether it may change a search.
     Raises: UsageError, one sentence.
     """
     key, equals, value = line.partition("=")
@@ -48,10 +48,12 @@ def parse(line: str, *, sweep: bool = False) -> Override:
         raise UsageError(f"there is no key '{shorten(name)}'")
     if name.partition(".")[0] == "sweep" and not sweep:
         raise UsageError(f"'{shorten(line)}' makes many runs: tracetorch run -m {quote(shorten(line))}")
+    if name.partition(".")[0] == "search" and not search:
+        raise UsageError(f"'{shorten(line)}' makes many runs: tracetorch tune {quote(shorten(line))}")
     if override.is_sweep_override() and not sweep:
         raise UsageError(f"'{shorten(line)}' is a sweep over several values: tracetorch run -m {quote(shorten(line))}")
-    if of_hydra(override) and not (sweep and name.startswith(_OF_SWEEPS)):
-        use = "only hydra/launcher, hydra/sweeper and their settings" if sweep else "Hydra's own settings"
+    if of_hydra(override) and not (sweep and (name == "hydra/launcher" or name.startswith("hydra.launcher."))):
+        use = "only hydra/launcher and its settings hydra.launcher.…" if sweep else "Hydra's own settings"
         effect = "have an effect on a sweep" if sweep else "have no effect on a run"
         raise UsageError(f"'{shorten(line)}': {use} {effect}; leave it out")
     return override

@@ -16,7 +16,9 @@ def conf_dir() -> Path:
 
 
 def places(config_dir: Path | None) -> list[Path]:
-    """Where choices may lie, the first before the second."""
+    """Where choices may lie, the first before the second. Raises: UsageError if `--config-dir` is not a folder."""
+    if config_dir is not None and not config_dir.is_dir():
+        raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
     return [conf_dir(), *([config_dir] if config_dir else [])]
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tracetorch.cli.arguments import Traceback
-from tracetorch.cli.completion.scripts import SCRIPTS
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.terminal import say
 
-Shell = Annotated[str, typer.Argument(metavar="SHELL", help=f"One of {', '.join(SCRIPTS)}.")]
+SHELLS = ("bash", "zsh", "fish")
+Shell = Annotated[str, typer.Argument(metavar="SHELL", help="One of bash, zsh, fish.", autocompletion=lambda: SHELLS)]
 
 
 def command(shell: Shell, traceback: Traceback = False) -> None:
     """Print the completion script for a shell; its first lines say where to put it."""
-    if shell not in SCRIPTS:
-        known = ", ".join(SCRIPTS)
-        raise UsageError(f"no completion for '{shorten(shell)}'.{did_you_mean(shell, SCRIPTS)} There are: {known}.")
-    say(*SCRIPTS[shell].removesuffix("\n").split("\n"))
+    if shell not in SHELLS:
+        close, known = did_you_mean(shell, SHELLS), ", ".join(SHELLS)
+        raise UsageError(f"no completion for '{shorten(shell)}'.{close} There are: {known}.")
+    say(*Path(__file__).with_name(f"complete.{shell}").read_text(encoding="utf-8").splitlines())

@@ -1,90 +1,83 @@
-"""Answers to a shell that asks what could be typed next: it calls `tracetorch` with the line in its environment."""
+"""Completions of a command line. A shell's script calls `tracetorch` with the line in its environment.
+
+Each line of the answer has three fields: a kind, what to type, a remark. A `folder` is completed by the shell: its
+second field is the path as typed, its third what stands before the path.
+"""
 
 from __future__ import annotations
 
 import io
 import os
-import shlex
 import sys
 from contextlib import redirect_stderr, suppress
 from functools import partial
 from typing import Any
 
 import typer
-from typer._completion_classes import BashComplete  # click's, which some releases of Typer bring along as their own
+from typer._completion_classes import BashComplete, CompletionItem, click_split_arg_string  # Typer contains click
 
-from tracetorch.cli.completion.arguments import Helper, helper
-from tracetorch.cli.completion.offer import Offer
 from tracetorch.printable import printable
 
 VARIABLE = "_TRACETORCH_COMPLETE"
-"""Set to anything if a shell asks; with _LINE, the line up to the cursor, and bash's _WORD, what it will replace."""
+"""Set to anything if a shell asks; with _LINE, the line up to the cursor, and bash's _WORD, which it will replace."""
 
-_CURSOR = "\0"
-"""Marks its place in a line: no variable of the environment can hold it."""
-_SEPARATOR = "\x1f"
+_KINDS = {"plain": "word", "dir": "folder"}  # by click's types; our own, `key`, is a word without a space after it
 
 
 def answer(app: typer.Typer) -> None:
-    """Print what could be typed next, a line each. Whatever is wrong with what was typed: print nothing."""
+    """Print the completions, one on a line. Whatever is wrong with the line: print nothing."""
     line, word = os.environ.get(f"{VARIABLE}_LINE", ""), os.environ.get(f"{VARIABLE}_WORD")
     with suppress(Exception, KeyboardInterrupt), redirect_stderr(io.StringIO()):
         typed, incomplete = split(line)
-        lines = [] if word is None else [("lead", lead(incomplete, word), "")]
-        lines += [(offer.kind, offer.value, offer.remark) for offer in complete(app, typed, incomplete)]
-        text = "".join(f"{_SEPARATOR.join(fields)}\n" for fields in lines)
+        items = [] if word is None else [CompletionItem(lead(incomplete, word), type="lead")]
+        items += complete(app, typed, incomplete)
+        rows = [(_KINDS.get(item.type, item.type), item.value, printable(item.help or "")) for item in items]
+        text = "".join("\x1f".join(row) + "\n" for row in rows)  # of a tab, `read` would take two as one
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))  # as it came, whatever the locale
         sys.stdout.flush()
 
 
 def split(line: str) -> tuple[list[str], str]:
-    """The words of a line, quotes resolved, after the name of the program; and the last one, still to be completed."""
-    lexer = shlex.shlex(line + _CURSOR, posix=True)
-    lexer.whitespace_split, lexer.commenters = True, ""
-    words: list[str] = []
-    try:
-        words.extend(lexer)
-    except ValueError:  # a quote was not closed: the last word goes up to the end
-        words.append(lexer.token)
-    *typed, incomplete = words
+    """The words after the name of the program, quotes resolved; and the last one, still to be completed."""
+    *typed, incomplete = click_split_arg_string(f"{line}\0")  # the cursor: no variable of the environment can hold it
     at = next((at for at, word in enumerate(typed) if "=" not in word), 0)  # after assignments, as in `A=1 tracetorch`
-    return typed[at + 1 :], incomplete.replace(_CURSOR, "")
+    return typed[at + 1 :], incomplete.replace("\0", "")
 
 
 def lead(incomplete: str, word: str) -> str:
     """The first part of the incomplete word, which readline leaves as it is; it replaces only the rest, the word."""
-    for replaced in (word, split(f"tracetorch {word}")[1]):
-        if incomplete.endswith(replaced):
-            return incomplete[: len(incomplete) - len(replaced)]
-    return ""
+    replaced = (word, split(f"tracetorch {word}")[1])
+    return next((incomplete.removesuffix(end) for end in replaced if incomplete.endswith(end)), "")
 
 
-def complete(app: typer.Typer, typed: list[str], incomplete: str) -> list[Offer]:
-    """What could stand in the place of an incomplete word after these words.
-
-    Typer, through click, knows the verbs and options, and which argument the word is for; `helper` knows arguments.
-    """
+def complete(app: typer.Typer, typed: list[str], incomplete: str) -> list[CompletionItem]:
+    """What could stand in the place of an incomplete word after these words. Raises: KeyError for an unknown verb."""
     root: Any = typer.main.get_command(app)
     name = next((word for word in typed if not word.startswith("-")), None)
-    params = root.commands[name].params if name else []  # a KeyError for a verb that is not there, as for any mistake
+    params = root.commands[name].params if name else []
     for param in params:
-        if found := helper(param):
-            param.shell_complete = partial(_offers, found, param)
+        param.shell_complete = partial(_items, param)
     option, equals, _ = incomplete.partition("=")
-    glued = f"{option}=" if equals and option.startswith("-") else ""  # which click takes off, as in --out=DIR
+    glued = f"{option}=" if equals and option.startswith("-") else ""  # which click removes, as in --out=DIR
     if glued and not any(option in param.opts and not param.is_flag for param in params):
-        return []  # click would take what is behind it for an argument
+        return []  # click would complete an argument
     items = BashComplete(root, {}, "tracetorch", VARIABLE).get_completions(typed, incomplete)
-    offers = [item if isinstance(item, Offer) else Offer("word", item.value, item.help or "") for item in items]
-    return [_tidy(offer, glued) for offer in offers]
+    for item in items:
+        if item.type == "dir":
+            item.help = glued + (item.help or "")
+        else:
+            item.value = glued + item.value
+    return items
 
 
-def _offers(found: Helper, param: Any, context: Any, incomplete: str) -> list[Offer]:
-    offers = found(param, context, incomplete)
-    return [offer for offer in offers if offer.kind == "folder" or offer.value.startswith(incomplete)]
+def _items(param: Any, context: Any, incomplete: str) -> list[CompletionItem]:
+    """Completions of an argument or an option, by its name in the help: a new verb with a DIR completes folders."""
+    kind = (param.metavar or param.name.upper()).rstrip(".")
+    if kind == "DIR":
+        return [CompletionItem(incomplete, type="dir")]
+    if kind not in ("KEY=VALUE", "KEY", "GROUP"):
+        return list(type(param).shell_complete(param, context, incomplete))
+    from tracetorch.cli.completion.changes import completions  # loads Hydra
 
-
-def _tidy(offer: Offer, glued: str) -> Offer:
-    if offer.kind == "folder":
-        return offer._replace(remark=glued + offer.remark)
-    return offer._replace(value=glued + offer.value, remark=printable(offer.remark))
+    items = completions(kind, param, context, incomplete)
+    return [item for item in items if item.type == "dir" or item.value.startswith(incomplete)]

@@ -1,83 +1,77 @@
-"""Changes to a config, KEY=VALUE: which keys there are, and which values they take."""
+"""Completions of KEY=VALUE: which keys a config has, and which values they take."""
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from tracetorch.cli.adapter import GROUPS, compose, conf_dir, options
-from tracetorch.cli.completion.offer import Offer
+from tracetorch.cli.adapter import GROUPS, PRESETS, compose, conf_dir, load, options, written
+from tracetorch.cli.completion.answer import CompletionItem
 from tracetorch.cli.errors import shorten
 from tracetorch.cli.list import purpose
-from tracetorch.cli.signatures import signature
+from tracetorch.cli.signatures import choices, signature
+from tracetorch.cli.suggest import Config, at
+from tracetorch.files import expanded
 
-Config = dict[str, Any]
-
-_DEVICES = ("auto", "cpu", "cuda", "mps")
-_FOLDERS = ("output.root", "output.dir")
-_MARKS = ("++", "+", "~")
-"""What Hydra takes before a key: to set it whether it is there or not, to add it, to leave it out."""
+Items = Iterable[CompletionItem]
 _WIDEST = 40  # of a remark: it stands next to a key, and must not push the others off the screen
 
 
+def completions(kind: str, param: Any, context: Any, incomplete: str) -> Items:
+    """What could stand in the place of an incomplete GROUP, KEY or KEY=VALUE. The context knows what was typed."""
+    if kind == "GROUP":
+        return map(CompletionItem, (*GROUPS, *PRESETS))
+    if kind == "KEY":
+        return keys(incomplete, chosen((), False), ending="")
+    folders = [p for p in context.command.params if p.param_type_name == "argument" or "--from" in p.opts]
+    typed = [context.params.get(p.name) for p in folders if (p.metavar or "").rstrip(".") == "DIR"]
+    if folder := next((expanded(folder) for folder in typed if isinstance(folder, str | Path)), None):
+        return changes(incomplete, lambda: load(folder / "config.yaml").config, (), False)  # its parts are chosen
+    sweep, before = bool(context.params.get("multirun")), context.params.get(param.name) or ()
+    return changes(incomplete, lambda: chosen(before, sweep), (*GROUPS, "sweep") if sweep else GROUPS, sweep)
+
+
 def chosen(typed: Sequence[str], sweep: bool) -> Config:
-    """The config that the choices among these changes compose to; in a sweep, the first of those for a group.
-
-    Other changes are left out, as they add no keys: a mistake in one of them does no harm.
-    Raises: UsageError if there is no such choice.
-    """
-    choices = []
-    for change in typed:
-        group, equals, choice = change.partition("=")
-        if equals and group in GROUPS:
-            choices.append(f"{group}={choice.partition(',')[0] if sweep else choice}")
-    return compose(choices).config
+    """The config of the choices among these changes; in a sweep, of the first for each group. Raises: UsageError."""
+    # other changes add no keys, and may be wrong
+    pairs = [change.partition("=") for change in typed]
+    choices = [(group, choice.partition(",")[0] if sweep else choice) for group, equals, choice in pairs if equals]
+    return compose([f"{group}={choice}" for group, choice in choices if group in GROUPS]).config
 
 
-def changes(incomplete: str, config: Callable[[], Config], groups: Sequence[str], sweep: bool) -> Iterator[Offer]:
+def changes(incomplete: str, config: Callable[[], Config], groups: Sequence[str], sweep: bool) -> Items:
     """What could stand in the place of an incomplete change to the config.
 
-    Args:
-        config: composes it, which takes a while; called only where the answer depends on it.
-        groups: those from which something can be chosen.
-        sweep: whether a key may have several values, separated by commas.
+    Args: config: composes it, which takes a while. groups: which can be chosen. sweep: whether `key=a,b` is allowed.
     """
     key, equals, value = incomplete.partition("=")
-    mark = next((mark for mark in _MARKS if key.startswith(mark)), "")
-    name = key.removeprefix(mark)
-    if not equals:
-        yield from keys(name, config(), () if mark else groups, mark)
-        return
+    name = re.sub(r"^(\+\+|\+|~)", "", key)  # what Hydra takes before a key: set or add it, add it, remove it
+    mark = key.removesuffix(name)
     before, comma, _ = value.rpartition(",") if sweep else ("", "", value)
-    if name in _FOLDERS and not comma:
-        yield Offer("folder", value, f"{key}=")
+    if not equals:
+        yield from keys(name, config(), () if mark else groups, mark, "" if mark == "~" else "=")
+    elif name in ("output.root", "output.dir") and not comma:
+        yield CompletionItem(value, type="dir", help=f"{key}=")
     elif mark != "~":
         for choice, remark in _values(name, config, groups).items():
             if choice not in before.split(","):
-                yield Offer("word", f"{key}={before}{comma}{choice}", remark)
+                yield CompletionItem(f"{key}={before}{comma}{choice}", help=remark)
 
 
-def keys(name: str, config: Config, groups: Sequence[str] = (), mark: str = "", ending: str = "=") -> Iterator[Offer]:
-    """One level of keys, that of an incomplete name: groups and values, with their ending; parts, with a dot.
-
-    Args: mark: what was typed before the name.
-    """
-    stem = name.rpartition(".")[0]
-    node = _at(config, stem)
-    prefix = f"{mark}{stem}." if stem else mark
-    if mark == "~":
-        ending = ""
-    if not stem:
-        yield from (Offer("key", f"{group}=", shorten(", ".join(options(group)), _WIDEST)) for group in groups)
-    for part in _settings(node):
-        value = node[part]
-        if isinstance(value, dict):
-            if inside := _settings(value):
-                yield Offer("key", f"{prefix}{part}.", shorten(", ".join(inside), _WIDEST))
-        elif mark != "+":  # what is there already cannot be added
-            yield Offer("key" if ending else "word", f"{prefix}{part}{ending}", _yaml(value))
+def keys(name: str, config: Config, groups: Sequence[str] = (), mark: str = "", ending: str = "=") -> Items:
+    """One level of keys, that of an incomplete name, behind its mark: groups and values; parts, which end in a dot."""
+    stem, dot, _ = name.rpartition(".")
+    for group in () if dot else groups:
+        yield CompletionItem(f"{group}=", type="key", help=shorten(", ".join(options(group)), _WIDEST))
+    for part, value in _settings(at(config, stem) if stem else config).items():
+        if not isinstance(value, dict):
+            remark = shorten(value if isinstance(value, str) else written(value), _WIDEST)
+            if mark != "+":  # what exists cannot be added
+                yield CompletionItem(f"{mark}{stem}{dot}{part}{ending}", type="key" if ending else "plain", help=remark)
+        elif inside := _settings(value):
+            yield CompletionItem(f"{mark}{stem}{dot}{part}.", type="key", help=shorten(", ".join(inside), _WIDEST))
 
 
 def _values(name: str, config: Callable[[], Config], groups: Sequence[str]) -> dict[str, str]:
@@ -85,45 +79,14 @@ def _values(name: str, config: Callable[[], Config], groups: Sequence[str]) -> d
     if name in GROUPS or name in groups:
         return {one: purpose(conf_dir() / name / f"{one}.yaml") for one in options(name) if name in groups}
     if name == "device":
-        return dict.fromkeys(_DEVICES, "")
-    stem, _, last = name.rpartition(".")
-    node = _at(config(), stem)
-    arguments = signature(node["_target_"]) if "_target_" in node else None
-    choices = _choices((arguments or {}).get(last))
-    if isinstance(node.get(last), bool) and not choices:
-        choices = ["true", "false"]
-    return dict.fromkeys(choices if choices != ["null"] else [], "")  # a lone null says nothing of what could be there
+        return dict.fromkeys(("auto", "cpu", "cuda", "mps"), "")
+    composed, (stem, _, last) = config(), name.rpartition(".")
+    arguments = signature(at(composed, f"{stem}._target_", "")) or {}
+    values = choices(arguments.get(last)) or ([True, False] if isinstance(at(composed, name), bool) else [])
+    return {written(value): "" for value in values if values != [None]}  # a lone null says nothing of other values
 
 
-def _choices(annotation: ast.expr | None) -> list[str]:
-    """The values that an annotation names one by one, as YAML has them."""
-    match annotation:
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _choices(left) + _choices(right)
-        case ast.Name(id="bool"):
-            return ["true", "false"]
-        case ast.Constant(value=None):
-            return ["null"]
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=allowed):
-            elements = allowed.elts if isinstance(allowed, ast.Tuple) else [allowed]
-            return [_yaml(element.value) for element in elements if isinstance(element, ast.Constant)]
-    return []
-
-
-def _at(config: Config, stem: str) -> Config:
-    """The part of a config with this dotted name; empty if there is none."""
-    node: Any = config
-    for name in stem.split(".") if stem else ():
-        node = node.get(name) if isinstance(node, dict) else None
-    return node if isinstance(node, dict) else {}
-
-
-def _settings(node: Config) -> list[str]:
-    """Its keys, without those that Hydra alone reads, or that no shell should be given: a run may be from elsewhere."""
-    return [part for part in node if isinstance(part, str) and re.fullmatch(r"[^\W\d_]\w*", part)]
-
-
-def _yaml(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return shorten(value, _WIDEST)
+def _settings(node: Any) -> Config:
+    """The keys of a part, without Hydra's own and what no shell should be given: a run may be from elsewhere."""
+    found = node.items() if isinstance(node, dict) else ()
+    return {name: value for name, value in found if re.fullmatch(r"[^\W\d_]\w*", str(name))}

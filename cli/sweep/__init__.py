@@ -1,4 +1,4 @@
-"""Sweeps: planned as a whole, launched by Hydra, watched through their folders, continued where they stopped."""
+"""Sweeps: planned as a whole, launched, watched through their folders, continued where they stopped."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tracetorch.cli.adapter import conf_dir
-from tracetorch.cli.adapter.sweeping import change_launcher, launcher_of
 from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, quote, shorten
 from tracetorch.cli.folders import check_links
 from tracetorch.cli.sweep.figures import draw_all
 from tracetorch.cli.sweep.job import Worker, tidy
+from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
 from tracetorch.cli.sweep.launching import Launched, carry_out
 from tracetorch.cli.sweep.plan import FILE, Job, Plan, plan, read, write
 from tracetorch.cli.sweep.queue import Queue
@@ -91,6 +91,7 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
         done = f"all {len(planned.jobs)} jobs of {folder} are completed"
         say(f"{done}; to compare them: tracetorch compare {quote(folder)}")
         return DONE
+    options_of(planned.settings)
     if numbers := queue.left():
         ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
         raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or cancel them: scancel {ids}")
@@ -123,8 +124,7 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
     try:
         go_on(folder)
         with Watch(screen, folder, planned.jobs, queue.has), Attention(folder, screen.print) as attention:
-            overrides = [job.overrides for job in jobs]
-            ended = carry_out(overrides, planned.settings, worker, queue=queue, attention=attention)
+            ended = carry_out(worker, planned.settings, queue=queue, attention=attention)
     except KeyboardInterrupt:
         ended = Launched(interrupted=True)
         with suppress(OSError):

@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError
 from tracetorch.cli.sweep.plan import Job, sealed
@@ -57,6 +58,12 @@ class Worker:
             stop(sweep)
         return message
 
+    def checkpoint(self, at: int) -> Any:
+        """What submitit submits again after a time limit."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, at)
+
 
 def _run(folder: Path, job: Job, ear: Ear) -> tuple[int, str]:
     from tracetorch.cli.execute import execute, record_refused
@@ -72,8 +79,7 @@ def _run(folder: Path, job: Job, ear: Ear) -> tuple[int, str]:
     try:
         outcome = execute(job.composed, job.overrides, exactly=folder, again=again, display=ear)
     except UsageError as error:
-        if again is None and not folder.exists():
-            record_refused(folder, job.composed, job.overrides, str(error))
+        record_refused(folder, job.composed, job.overrides, str(error))
         raise
     return INTERRUPTED if outcome.run.asked_to_stop else outcome.code, outcome.message
 

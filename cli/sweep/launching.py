@@ -2,21 +2,63 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from tracetorch.cli.adapter.sweeping import launch, launcher_of
 from tracetorch.cli.errors import shorten
 from tracetorch.cli.sweep.job import Worker
+from tracetorch.cli.sweep.launchers import LOCAL, launcher_of, options_of
 from tracetorch.cli.sweep.queue import FOLDER, Queue
 from tracetorch.cli.sweep.stopping import Attention, sheltered
 
 _SECONDS = 0.5
 _GRACE_SECONDS = 5.0
+
+
+def launch(worker: Worker, settings: list[str]) -> list[str]:
+    """Run all jobs through the launcher that the settings name; by default one after another, in this process.
+
+    Returns: why each failed, as `worker` says it.
+    Raises: whatever the launcher raises where a process was killed; KeyboardInterrupt.
+    """
+    name, options, jobs = launcher_of(settings), options_of(settings), range(len(worker.names))
+    if name == "basic":
+        return [worker(at) for at in jobs]
+    with _silence():
+        if name == "joblib":
+            from joblib import Parallel, delayed
+
+            pool = Parallel(backend="loky", initializer=worker.owner.watch, **options)
+            return list(pool(delayed(worker)(at) for at in jobs))
+        from submitit import AutoExecutor
+
+        folder, timeouts = Path(worker.folder) / FOLDER / "%j", options.pop("max_num_timeout", 0)
+        executor = AutoExecutor(folder, name.removeprefix("submitit_"), slurm_max_num_timeout=timeouts)
+        executor.update_parameters(**{key if key in LOCAL else f"slurm_{key}": options[key] for key in options})
+        return [job.results()[0] for job in executor.map_array(worker, jobs)]
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Suppress the launchers' own messages: what concerns a job is in its folder."""
+    logger = logging.getLogger("submitit")
+    logger.addFilter(_nothing)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"joblib|submitit")
+            yield
+    finally:
+        logger.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 class Launched(NamedTuple):
@@ -27,16 +69,14 @@ class Launched(NamedTuple):
     interrupted: bool = False
 
 
-def carry_out(
-    jobs: list[list[str]], settings: list[str], worker: Worker, *, queue: Queue, attention: Attention
-) -> Launched:
+def carry_out(worker: Worker, settings: list[str], *, queue: Queue, attention: Attention) -> Launched:
     """Launch jobs, and return when none is at work any more. Raises: KeyboardInterrupt.
 
     A launcher of submitit raises at the first job that was killed, while others still run, and may learn of it only
     minutes later. So it has a thread of its own, and here the queue is what counts.
     """
     folder = Path(worker.folder)
-    call = _Call(jobs, settings, folder, worker)
+    call = _Call(worker, settings)
     if not launcher_of(settings).startswith("submitit"):
         call.run(shelter=launcher_of(settings) != "basic")
         return Launched(call.messages, _told(call.error, folder), attention.heard)
@@ -61,15 +101,15 @@ def carry_out(
 class _Call:
     """A call of the launcher, in whichever thread."""
 
-    def __init__(self, jobs: list[list[str]], settings: list[str], folder: Path, worker: Worker):
-        self._arguments, self._owner = (jobs, settings, folder, worker), worker.owner
+    def __init__(self, worker: Worker, settings: list[str]):
+        self._worker, self._settings = worker, settings
         self.messages: list[str] = []
         self.error: Exception | None = None
 
     def run(self, *, shelter: bool = True) -> None:
         try:
             with sheltered() if shelter else nullcontext():
-                self.messages = launch(*self._arguments, begin=self._owner.watch)
+                self.messages = launch(self._worker, self._settings)
         except Exception as error:  # a process was killed, or could not be started; the jobs' folders say more
             self.error = error
 

@@ -13,9 +13,10 @@ from typing import Any
 from tracetorch import files
 from tracetorch.cli.adapter import Bases, Composed, check_foreign, check_plain, compose, note_of, portable, restored
 from tracetorch.cli.adapter.sweeping import check_number, expand, split
-from tracetorch.cli.check import KEYS, check, check_loss, check_trusted
+from tracetorch.cli.check import KEYS, check_new, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.folders import plain_name
+from tracetorch.cli.sweep.launchers import options_of
 from tracetorch.cli.sweep.parts import key_of
 from tracetorch.cli.sweep.preset import Figure, figures, unfold
 from tracetorch.cli.terminal import say
@@ -48,7 +49,7 @@ class Plan:
 
     experiment: str
     typed: list[str]
-    settings: list[str]  # those for Hydra's launcher
+    settings: list[str]  # of the launcher
     jobs: list[Job]
     root: Path
     exactly: Path | None
@@ -90,12 +91,15 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
             "--trust in a sweep applies to presets of your own: sweep=mine.yaml, or those of a --config-dir"
         )
     parts = [split(one, config_dir) for one in preset.sweeps]
-    check_number((overrides for overrides, _ in parts), config_dir)
     settings = parts[0][1]  # typed, and so the same for all
-    different: dict[frozenset[str], list[str]] = {}
+    options_of(settings)
+    together: list[list[str]] = []
     for overrides, _ in parts:
-        for job in expand(overrides, settings, config_dir):
-            different.setdefault(frozenset(job), job)  # what two parts have in common is run once
+        together += expand(overrides, config_dir)
+        check_number(len(together))
+    different: dict[frozenset[str], list[str]] = {}
+    for job in together:
+        different.setdefault(frozenset(job), job)  # what two parts have in common is run once
     expanded = list(different.values())
     if preset.origin:
         own = set(map(key_of, typed))
@@ -189,8 +193,7 @@ def _joined(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 def _compose(job: list[str], at: int, count: int, config_dir: Path | None, bases: Bases) -> Composed:
     try:
         composed = compose(job, config_dir, bases)
-        check(composed.config)
-        check_loss(composed.config)
+        check_new(composed.config)
     except UsageError as error:
         raise UsageError(f"job {at} of {count} ({shorten(' '.join(job))}): {error}") from error
     return composed

@@ -115,14 +115,12 @@ def _params(where: str, given: Any) -> list[str]:
 
 
 def _path(name: str, config_dir: Path | None) -> Path:
-    if config_dir is not None and not config_dir.is_dir():
-        raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
+    known = options("sweep", config_dir)
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = expanded(name)
         if not path.is_file():
             raise UsageError(f"sweep={shorten(name)}: there is no such file")
         return path
-    known = options("sweep", config_dir)
     if name not in known:
         there = f"There are: {', '.join(known)}; or give a file, such as sweep=mine.yaml."
         raise UsageError(f"sweep={shorten(name)}: there is no such sweep.{did_you_mean(name, known)} {there}")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 FOLDER = ".submitit"
-"""Where hydra-submitit-launcher keeps, inside a sweep's folder, one for each job, named after its number."""
+"""Where submitit keeps, inside a sweep's folder, one for each job, named after its number."""
 
 _SECONDS = 10.0  # between two queries to Slurm, which serves other users too
 _PATIENCE = 60.0

@@ -11,33 +11,18 @@ from tracetorch.cli.adapter import GROUPS, check_foreign, compose
 from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.folders import difference
+from tracetorch.cli.sweep.launchers import LAUNCHERS
 from tracetorch.cli.sweep.plan import FILE, Job, Plan
 
 _MOST_COMPOSED = 20  # each takes a fifth of a second
-_LAUNCHERS = ("basic", "joblib", "submitit_local", "submitit_slurm")
-_SETTINGS = (
-    "n_jobs",
-    "timeout_min",
-    "cpus_per_task",
-    "gpus_per_node",
-    "tasks_per_node",
-    "nodes",
-    "mem_gb",
-    "array_parallelism",
-    "partition",
-    "account",
-    "qos",
-    "constraint",
-    "max_num_timeout",
-    "signal_delay_s",
-    "cpus_per_gpu",
-    "gpus_per_task",
-)
-"""Settings of launchers that say how much, where and how long. Others, such as `setup`, run commands."""
-
+_SETTINGS = {f"hydra.launcher.{name}" for known in LAUNCHERS.values() for name in known} - {
+    "hydra.launcher.setup",
+    "hydra.launcher.additional_parameters",
+}
+"""Settings of launchers that say how much, where and how long; the others run commands."""
 
 _VALUE = re.compile(r"[\w.,:/@%+-]*", re.ASCII)
-"""A setting's value that is nothing but a word or a number: Hydra's launchers interpret what they are given."""
+"""A setting's value that is nothing but a word or a number: submitit writes values into a shell script."""
 
 
 def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Collection[str] = ()) -> Plan:
@@ -54,9 +39,7 @@ def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Col
         key, _, value = line.partition("=")
         if key.lstrip("+") in typed or "hydra/launcher" in typed:  # with another launcher, all its settings go
             continue
-        known = (
-            value in _LAUNCHERS if key == "hydra/launcher" else key in [f"hydra.launcher.{name}" for name in _SETTINGS]
-        )
+        known = value in LAUNCHERS if key == "hydra/launcher" else key.lstrip("+") in _SETTINGS
         if not known or not _VALUE.fullmatch(value):
             advice = f"if you trust it, type it: tracetorch resume {quote(folder)} {quote(shorten(line))}"
             raise UsageError(f"{path} sets {shorten(line)!r}, which may run commands; {advice}")

@@ -18,11 +18,11 @@ from tracetorch.cli.adapter import (
     restored,
     template,
 )
-from tracetorch.cli.check import PARTS, check, check_loss, check_trusted
+from tracetorch.cli.check import PARTS, check, check_new, check_trusted
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
 from tracetorch.cli.execute import described, naming
 from tracetorch.cli.folders import plain_name
-from tracetorch.cli.suggest import has
+from tracetorch.cli.suggest import at
 from tracetorch.cli.tuning.search import Search
 from tracetorch.cli.tuning.space import Parameter, Range, Space
 
@@ -76,9 +76,9 @@ class Composer:
         composed = fill(base, [line for line in changes if line not in chosen])
         if self._origin is not None:
             check_trusted(composed.config, self._origin, self._trust)
+            check(composed.config)
         else:
-            check_loss(composed.config)
-        check(composed.config)
+            check_new(composed.config)
         return composed, [*self._overrides, *changes]
 
     def _template(self, choice: str) -> Template:
@@ -154,9 +154,7 @@ def _whole(key: str, space: Space, composed: Composed, composer: Composer) -> Pa
     one = space[key]
     if not isinstance(one, Range) or not all(isinstance(n, int) for n in (one.low, one.high, one.step or 1)):
         return one
-    now: Any = composed.config
-    for part in key.split(".") if has(composed.config, key) else ():
-        now = now[part]
+    now = at(composed.config, key)
     if isinstance(now, int) and not isinstance(now, bool):
         return replace(one, whole=True)
     try:

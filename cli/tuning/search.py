@@ -99,7 +99,7 @@ def _path(name: str) -> Path:
 
 def _change(content: dict[str, Any], line: str) -> None:
     """Carry out one change to a search."""
-    override = parse(line)
+    override = parse(line, search=True)
     _, _, name = override.key_or_group.partition(".")
     if not name.startswith("space."):
         if name not in _DEFAULTS or override.is_delete():

@@ -109,8 +109,7 @@ def run_trial(composed: Composed, overrides: list[str], folder: Path, ear: Ear) 
         outcome = execute(composed, overrides, exactly=folder, again=again, display=ear)
     except UsageError as error:
         _raise_of_disk(error.__cause__)
-        if not folder.exists():
-            record_refused(folder, composed, overrides, str(error))
+        record_refused(folder, composed, overrides, str(error))
         return Ended("failed", error=str(error))
     _raise_of_disk(outcome.error)
     if outcome.code == INTERRUPTED:

@@ -142,7 +142,7 @@ JOBLIB = Case(
     ],
 )
 """Its jobs run in processes of their own: it is only killed."""
-if find_spec("hydra_plugins.hydra_joblib_launcher") is not None:
+if find_spec("joblib") is not None:
     CASES.append(JOBLIB)
 
 

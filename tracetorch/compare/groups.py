@@ -139,11 +139,9 @@ def letters(number: int) -> str:
 
 def value_of(run: Run, key: str) -> str | None:
     """What a run has for a key; of a part of the config, which one was chosen."""
-    if key in _FACTS and run.fact(key):
-        return run.fact(key)
     config = run.config or {}
     target = config.get(f"{key}._target_")
-    return name_of(target) if target else config.get(key)
+    return name_of(target) if target else (key in _FACTS and run.fact(key)) or config.get(key)
 
 
 def _known(runs: Sequence[Run]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +142,10 @@ def _words(name: str) -> str:
     """A name, and its unit where that is another than it says."""
     if name.endswith("_bytes"):
         return f"{plain_words(name.removesuffix('_bytes'))} (MiB)"
-    seconds = name in _SECONDS or name.startswith("time_constant_")
-    return plain_words(name) + (" (s)" if seconds else "")
+    if learned := re.fullmatch(r"(decay|time_constant)_(\d+)", name):
+        what, layer = learned.groups()
+        return f"{plain_words(what)}, layer {layer}" + (" (s)" if what == "time_constant" else "")
+    return plain_words(name) + (" (s)" if name in _SECONDS else "")
 
 
 def _note(found: Relation, drawn: int) -> str:

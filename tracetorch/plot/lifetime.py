@@ -65,7 +65,7 @@ def recovery(records: Records) -> Figure:
     """For each change of the world: how long it took to be good again, and how far the reward or accuracy fell.
 
     Args: records: as in `metrics.jsonl`; those with the split "switch" count. Where it had fallen and was not back
-        before the next change, a hollow marker stands at how long there was.
+        before the next reversal, a hollow marker stands at how long there was.
     Raises: ValueError if there is none of them.
     """
     records = list(records)
@@ -99,7 +99,7 @@ def recovery(records: Records) -> Figure:
         marker: dict[str, Any] = {"linestyle": "none", "markersize": 3.5}
         handles = [Line2D([], [], marker="o", color=COLORS["blue"], label="recovered", **marker)]
         if never:
-            label = "not before the next change"
+            label = "not before the next reversal"
             handles.append(Line2D([], [], marker="o", color=COLORS["blue"], mfc="white", label=label, **marker))
         handles.append(Line2D([], [], marker="o", color=COLORS["black"], label="before the reversal", **marker))
         handles.append(Line2D([], [], marker="v", color=fall, label="minimum after it", **marker))
@@ -142,11 +142,10 @@ def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
         axes.set_ylabel("action")
         lines, merit = _mark_switches([axes], _switches(records)), _merit(rows)
         _over_decisions(axes, rows)
-        ends = [
-            Patch(color=COLORS["blue"], label=f"{merit} {high:g}"),
-            Patch(color=COLORS["vermillion"], label=f"{merit} {low:g}"),
-        ]
-        legend(fig, [*ends, Patch(color=tint(COLORS["blue"], 0.2), label="rarely chosen"), *lines])
+        shades = {high: to_rgb(COLORS["blue"]), low: to_rgb(COLORS["vermillion"])}
+        shades[(low + high) / 2] = tuple(np.mean(list(shades.values()), axis=0))
+        levels = [Patch(color=shades[level], label=f"{merit} {level:g}") for level in sorted(shades, reverse=True)]
+        legend(fig, [*levels, Patch(color=tint(COLORS["blue"], 0.2), label="rarely chosen"), *lines])
     return fig
 
 

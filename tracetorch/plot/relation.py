@@ -6,12 +6,13 @@ import math
 import textwrap
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from tracetorch.plot.comparison import drawable, look_of
 from tracetorch.plot.style import COLORS, DOUBLE, figure, label_level, legend, round_ticks, tint
@@ -24,6 +25,7 @@ _MOST_DECADES = 1e30
 _MOST_TICKS = 5
 _NUMBER = 0.06  # of an axis, what a number below it takes
 _ROOM = 0.35  # of the range of the runs, for intervals that reach further
+_APART, _SPREAD = 5.0, 24.0  # points between the bars of two groups at one value of x, and between the first and last
 
 Bar = tuple[float, float]
 
@@ -79,7 +81,9 @@ def relation(
         grid = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
             for series in panel.series:
-                _draw(axes, series, names.index(series.name), connected=connected)
+                at = names.index(series.name)
+                apart = min(_APART, _SPREAD / len(names)) if connected else 0.0
+                _draw(axes, series, at, connected=connected, apart=apart, shift=apart * (at - (len(names) - 1) / 2))
             if panel.chance is not None:
                 label_level(axes, panel.chance, "chance")
             axes.set_title(textwrap.shorten(drawable(panel.title), _LETTERS_IN_TITLE), parse_math=False)
@@ -101,22 +105,34 @@ def relation(
     return fig
 
 
-def _draw(axes: Axes, series: Series, at: int, *, connected: bool) -> None:
-    """The means, their intervals, and the runs behind them."""
+def _draw(axes: Axes, series: Series, at: int, *, connected: bool, apart: float, shift: float) -> None:
+    """The means, their intervals, and the runs next to them.
+
+    Args:
+        apart: points between two groups at one value of x; the runs stand half as far to the right of their bar.
+        shift: of this group from that value, in points.
+    """
     look = look_of(at)
     color = look["color"]
+    inches = axes.figure.dpi_scale_trans
+    place = axes.transData + ScaledTranslation(shift / 72, 0, inches)
+    beside = place + ScaledTranslation(apart / 2 / 72, 0, inches)
     for mark in series.marks:
+        ends = [(mark.x, end) for end in mark.y_bar or ()] + [(end, mark.y) for end in mark.x_bar or ()]
+        axes.update_datalim([*mark.runs, (mark.x, mark.y), *ends])  # matplotlib ignores what has an offset
         if len(mark.runs) > 1:
-            axes.plot(*zip(*mark.runs, strict=True), "o", color=tint(color, 0.5), markersize=2, markeredgewidth=0)
+            small: dict[str, Any] = {"color": tint(color, 0.5), "markersize": 2, "markeredgewidth": 0}
+            axes.plot(*zip(*mark.runs, strict=True), "o", **small, transform=beside)
         if mark.y_bar is not None:
-            axes.plot((mark.x, mark.x), mark.y_bar, color=color, linewidth=1.2, zorder=3)
+            axes.plot((mark.x, mark.x), mark.y_bar, color=color, linewidth=1.2, zorder=3, transform=place)
         if mark.x_bar is not None:
-            axes.plot(mark.x_bar, (mark.y, mark.y), color=color, linewidth=1.2, zorder=3)
+            axes.plot(mark.x_bar, (mark.y, mark.y), color=color, linewidth=1.2, zorder=3, transform=place)
     axes.plot(
         [mark.x for mark in series.marks], [mark.y for mark in series.marks], color=color, marker=look["marker"],
         linestyle=look["linestyle"] if connected else "none", markersize=4.8, markeredgecolor="white",
-        markeredgewidth=0.5, zorder=4,
+        markeredgewidth=0.5, zorder=4, transform=place,
     )  # fmt: skip
+    axes.autoscale_view()
 
 
 def _handle(name: str, at: int, panels: Sequence[Panel], *, connected: bool) -> Line2D:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output", "diagnostics")
 _NOT_OF_PARTS = ("task.resume",)
 """Keys of parts that change no number of a run that is never interrupted."""
 
-_SHORT = {"truncatedbptt": "tbptt"}
+_SHORT = {"truncated_bptt": "tbptt"}
 """Rules whose class is not named as they are."""
 
 
@@ -52,8 +53,8 @@ def facts_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def name_of(target: str) -> str:
-    """What is made at a `_target_`, in a word: "adam" of "torch.optim.Adam"."""
-    name = target.rpartition(".")[2].lower()
+    """What is made at a `_target_`: "adam" of "torch.optim.Adam", "three_factor" of "tracetorch.rules.ThreeFactor"."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z]\w)", "_", target.rpartition(".")[2]).lower()
     return _SHORT.get(name, name)
 
 

@@ -1,3 +1,4 @@
+# Not `filelock`: its locks take a pipe for a file, and only another exclusive lock, which writes, can ask for them.
 """Which folders a process is at work in: a lock that the system takes back when the process ends, however it ends."""
 
 from __future__ import annotations

@@ -148,7 +148,8 @@ def make(id: str, max_episode_steps: int | None, options: Mapping[str, Any]) -> 
         names = {known.lower(): known for known in gymnasium.registry}
         close = [names[found] for found in get_close_matches(name.lower(), list(names), 1, 0.6)]
         hint = f" Did you mean {f'{module}{colon}' if colon else ''}{close[0]}?" if close else ""
-        own = f"{module} registers none of this name" if colon else "for one of your own, write id=module:Name-v0"
+        other = "for one that another package registers, write id=package:Name-v0"
+        own = f"{module} registers none of this name" if colon else other
         raise ValueError(
             f"id={id}: Gymnasium knows no such environment.{hint} `python -c 'import gymnasium; "
             f"gymnasium.pprint_registry()'` lists them; {own}"

@@ -1,0 +1,12 @@
+from . import constrain as constrain
+from . import diagnostics as diagnostics
+from . import encode as encode
+from . import functional as functional
+from . import loss as loss
+from . import nn as nn
+from . import plot as plot
+from . import rules as rules
+from . import runs as runs
+from . import tasks as tasks
+
+__version__: str
