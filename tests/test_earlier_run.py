@@ -1,6 +1,6 @@
-"""A run of an earlier version goes on: its folder, its checkpoint with the parameters' old names, its optimizer's state.
+"""A run of an earlier version goes on: its folder, its checkpoint with other names of parameters, its optimizer.
 
-`earlier_run/interrupted` was made when a layer was one module, by `tracetorch run experiment=poisson_clicks seed=3` with
+`earlier_run/interrupted` was made when a layer was one module, by `tracetorch run experiment=poisson_clicks` with
 learned decays, groups of neurons and a free trace, and was interrupted. `final.json` holds the parameters with which
 that version ended it: single numbers, and for weights the sum of their squares.
 """
