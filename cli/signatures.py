@@ -31,7 +31,8 @@ def is_trusted(target: str) -> bool:
 def signature(target: str) -> Signature | None:
     """Arguments of a function or class, by the dotted name under which it can be imported.
 
-    Returns: None if its source cannot be found, as for anything outside traceTorch and torch.
+    Returns: None if its source cannot be found, as for anything outside traceTorch and torch; and if it takes other
+        names than those, which it checks by itself.
     """
     found = definition(target)
     if isinstance(found, ast.ClassDef):
@@ -40,6 +41,8 @@ def signature(target: str) -> Signature | None:
     if not isinstance(found, ast.FunctionDef):
         return None
     arguments = found.args
+    if arguments.kwarg is not None:
+        return None  # it takes names that are not written there
     return {a.arg: a.annotation for a in [*arguments.args, *arguments.kwonlyargs] if a.arg != "self"}
 
 

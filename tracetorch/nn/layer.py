@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ class Layer(Network):
             is linear in its input, such as `torch.nn.Conv2d(1, 16, 5)`, for input of shape (batch, *in_shape).
         out_features: number of neurons; None with a connection, which says itself.
         neuron: makes the neurons from their number (None if the connection's output has several dimensions), such as
-            `neurons.LIF` or a `functools.partial` of it; or the neurons themselves.
+            `neurons.LIF`; or the neurons themselves.
         trace_decay: "membrane" ties the trace to the membrane's decay, which is the exact case; a number, or one for
             each input, sets it free. Groups of neurons that are tied keep one trace each.
         bias: whether a constant current is added to each neuron; not used with a connection.
@@ -53,6 +54,7 @@ class Layer(Network):
             the trace accumulates, `e ← d·e + t`; "stationary" takes the trace as constant.
         bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.trace_bank` for what a layer learns
             from them.
+        constants: of the neurons, such as `decay` and `threshold`, by name.
     Gradient: of the local graph through `steady_state`; the state is constant, and so is the trace, except for its
         dependence on its decay. A membrane's decay to which no trace is tied has a stationary gradient.
     Memory: batch × (groups·inputs + neurons), independent of time; twice the traces if their decays are trained,
@@ -80,6 +82,7 @@ class Layer(Network):
         learn: Iterable[str] | None = None,
         decay_gradient: str = "exact",
         bank: Sequence[float] = (),
+        **constants: Any,
     ):
         super().__init__()
         if out_features is None or isinstance(in_features, Module):
@@ -91,10 +94,7 @@ class Layer(Network):
         self.in_features: int | None = connection.in_features if isinstance(connection, Linear) else None
         self.out_features: int | None = connection.out_features if isinstance(connection, Linear) else None
         self.connection = connection
-        is_module = isinstance(neuron, Module)
-        neurons: Any = neuron if is_module or not callable(neuron) else neuron(self.out_features)
-        if not isinstance(neurons, Neuron):
-            raise TypeError(f"neuron makes the neurons from their number, such as tt.nn.neurons.LIF, got {neuron!r}")
+        neurons = _neurons(neuron, self.out_features, constants)
         names = None if learn is None else (learn,) if isinstance(learn, str) else _listed(learn)
         follows = "decay" if isinstance(trace_decay, str) else "trace_decay"
         trains_decay = follows == "decay" if names is None else follows in names
@@ -559,6 +559,26 @@ class Layer(Network):
             if prefix + before in state_dict:
                 state_dict[prefix + now] = state_dict.pop(prefix + before)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _neurons(neuron: Any, features: int | None, constants: dict[str, Any]) -> Neuron:
+    """Raises: TypeError for what makes no neurons, and for constants that they do not have."""
+    if isinstance(neuron, Neuron):
+        if constants:
+            raise TypeError(f"{', '.join(constants)}: give constants to the neurons themselves, {neuron!r}")
+        return neuron
+    advice = "neuron makes the neurons from their number, such as tt.nn.neurons.LIF"
+    if isinstance(neuron, Module) or not callable(neuron):
+        raise TypeError(f"{advice}, got {neuron!r}")
+    known = signature(neuron).parameters
+    unknown = [name for name in constants if name not in known]
+    if unknown and not any(one.kind is one.VAR_KEYWORD for one in known.values()):
+        name = getattr(getattr(neuron, "func", neuron), "__name__", "the neuron")
+        raise TypeError(f"{name} takes no {unknown[0]!r}; it takes {', '.join(known)}")
+    made = neuron(features, **constants)
+    if not isinstance(made, Neuron):
+        raise TypeError(f"{advice}, got {neuron!r}")
+    return made
 
 
 def _listed(names: Iterable[str]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 
 from torch.nn import Module
 
@@ -51,11 +50,13 @@ class LIF(Layer):
         bank: Sequence[float] = (),
         rate: str = "line",
     ):
-        neuron = partial(neurons.LIF, decay=decay, threshold=threshold, rate=rate)
         super().__init__(
             in_features,
             out_features,
-            neuron=neuron,
+            neuron=neurons.LIF,
+            decay=decay,
+            threshold=threshold,
+            rate=rate,
             trace_decay=trace_decay,
             bias=bias,
             learn=learn,
@@ -89,11 +90,11 @@ class LI(Layer):
         learn: Iterable[str] | None = None,
         decay_gradient: str = "exact",
     ):
-        neuron = partial(neurons.LI, decay=decay)
         super().__init__(
             in_features,
             out_features,
-            neuron=neuron,
+            neuron=neurons.LI,
+            decay=decay,
             trace_decay=trace_decay,
             bias=bias,
             learn=learn,
@@ -125,11 +126,11 @@ class LIS(Layer):
         learn: Iterable[str] | None = None,
         decay_gradient: str = "exact",
     ):
-        neuron = partial(neurons.LIS, decay=decay)
         super().__init__(
             in_features,
             out_features,
-            neuron=neuron,
+            neuron=neurons.LIS,
+            decay=decay,
             trace_decay=trace_decay,
             bias=bias,
             learn=learn,

@@ -95,6 +95,10 @@ class Neuron(Module, ABC):
             return decay
         return decay.repeat_interleave(self.features // decay.numel())
 
+    @decay.setter
+    def decay(self, value: Values) -> None:
+        self.set("decay", value, constrain.raw_from_decay)
+
     @property
     def constants(self) -> tuple[Tensor, ...]:
         """The constants that the compiled neuron takes: the decay first."""
@@ -111,6 +115,17 @@ class Neuron(Module, ABC):
         if not per_neuron:
             raise ValueError(f"{name} must be a number or {self.features} of them, got shape {tuple(tensor.shape)}")
         self.register_parameter(f"raw_{name}", Parameter(to_raw(tensor).clone()))
+
+    @torch.no_grad()
+    def set(self, name: str, value: Values, to_raw: Callable[[Tensor], Tensor]) -> None:
+        """Change a constant that was stored: all its values, or each. Args, Raises: as `store`."""
+        raw, given = self.get_parameter(f"raw_{name}"), numbers(value, name)
+        if given.shape not in ((), raw.shape):
+            shape = tuple(raw.shape)
+            raise ValueError(
+                f"{name} was stored in the shape {shape}, got {tuple(given.shape)}: make new neurons for that"
+            )
+        raw.copy_(to_raw(given))
 
     def extra_repr(self) -> str:
         return "" if self.features is None else str(self.features)

@@ -43,6 +43,10 @@ class LIF(Neuron):
         """The level that a membrane must exceed to fire: a number, or (features,)."""
         return constrain.positive_from_raw(self.raw_threshold)
 
+    @threshold.setter
+    def threshold(self, value: Values) -> None:
+        self.set("threshold", value, constrain.raw_from_positive)
+
     @property
     def constants(self) -> tuple[Tensor, ...]:
         return self.decay, self.threshold

@@ -1,0 +1,165 @@
+"""One decision with learning, batch 1 to 32: what an update takes, and where the time goes.
+
+python benchmarks/one_decision.py --json one_decision.json
+python benchmarks/one_decision.py --program .venv/bin/tracetorch --program ../before/.venv/bin/tracetorch
+
+Each case is a preset. The time of an update is taken from the run's own records (`train_seconds`), so evaluation,
+figures and start-up do not count. Several programs take turns, so that they meet the same machine.
+"""
+
+from __future__ import annotations
+
+import json as text
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import common
+
+CASES = {
+    "clicks_lifetime": ["experiment=clicks_lifetime", "train.steps=null"],
+    "cartpole": ["experiment=cartpole", "train.eval_every=1000000"],
+    "cartpole, three-factor": [
+        "experiment=cartpole",
+        "rule=three_factor",
+        "rule.decay=0.9",
+        "train.eval_every=1000000",
+    ],
+}
+PARTS = {
+    "environment": [("tracetorch.tasks.Environment", "observe act look_ahead")],
+    "network forward": [("tracetorch.rules.base.Rule", "forward")],
+    "loss and policy": [("tracetorch.loss.Reflect tracetorch.loss.ActorCritic", "policy observe __call__")],
+    "gradients": [("tracetorch.rules.base.Rule", "observe backward backward_reward")],
+    "optimizer": [("torch.optim.Optimizer", "step zero_grad")],
+}
+"""What is timed: methods of these classes and of their subclasses; what one calls of another counts for the first."""
+
+Programs = Annotated[list[str] | None, typer.Option("--program", help="A tracetorch to run; repeatable.")]
+Updates = Annotated[int, typer.Option(min=20, help="Updates of each run.")]
+
+
+def main(
+    *,
+    case: Annotated[list[str] | None, typer.Option("--case", help=f"One of {', '.join(CASES)}; repeatable.")] = None,
+    program: Programs = None,
+    updates: Updates = 1000,
+    rounds: common.Rounds = 5,
+    threads: common.Threads = 1,
+    quick: common.Quick = False,
+    json: common.JSON = None,
+) -> None:
+    """Milliseconds of an update, median over the rounds; and the parts of it, of the installed version."""
+    machine = common.environment(common.start("cpu", threads))
+    common.console.print(common.describe(machine), "\n", markup=False)
+    programs = program or [str(Path(sys.executable).with_name("tracetorch"))]
+    cases = case or list(CASES)
+    if quick:
+        cases, updates, rounds = cases[:1], 20, 1
+    seconds: dict[tuple[str, str], list[float]] = {(name, one): [] for name in cases for one in programs}
+    for _ in range(rounds):
+        for name in cases:
+            for one in programs:
+                seconds[name, one].append(_update_seconds(one, name, updates, threads))
+    rows: list[common.Row] = [
+        {"case": name, "program": one, "update": common.spread(found)} for (name, one), found in seconds.items()
+    ]
+    parts = {name: _parts(name, max(20, updates // 4), threads) for name in cases}
+    rows += [{"case": name, "parts": found} for name, found in parts.items()]
+    common.write(json, "one_decision", machine, rows)
+    lines = []
+    for (name, one), found in seconds.items():
+        spread = common.spread(found)
+        first = common.spread(seconds[name, programs[0]])["median"]
+        lines.append(
+            [
+                name,
+                one,
+                *(common.milliseconds(spread[key]) for key in ("median", "min")),
+                f"{spread['median'] / first:.2f}",
+            ]
+        )
+    common.table("an update with learning", ["case", "program", "median ms", "min ms", "of the first"], lines)
+    names = [*PARTS, "the rest"]
+    shares = [[name, *(f"{1000 * found[part]:.2f}" for part in names)] for name, found in parts.items()]
+    common.table("where it goes, ms an update", ["case", *names], shares)
+
+
+def _command(name: str, updates: int, threads: int, folder: Path) -> list[str]:
+    options = [f"train.updates={updates}", f"train.log_every={max(1, updates // 10)}", "train.figures=false"]
+    return ["run", *CASES[name], *options, f"threads={threads}", f"output.dir={folder}"]
+
+
+def _update_seconds(program: str, name: str, updates: int, threads: int) -> float:
+    """Seconds of an update, from the first record to the last."""
+    with tempfile.TemporaryDirectory(prefix="one-decision-") as here:
+        folder = Path(here, "run")
+        done = subprocess.run(
+            [program, *_command(name, updates, threads, folder)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"{name} failed:\n{(done.stdout + done.stderr).strip()}")
+        lines = [text.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    train = [line for line in lines if line["split"] == "train"]
+    return (train[-1]["train_seconds"] - train[0]["train_seconds"]) / (train[-1]["update"] - train[0]["update"])
+
+
+def _parts(name: str, updates: int, threads: int) -> dict[str, float]:
+    """Seconds of an update by part, of a run in this process with its methods timed; the timing itself takes some."""
+    from importlib import import_module  # noqa: PLC0415
+
+    from tracetorch.cli.main import app  # noqa: PLC0415
+
+    spent, inside = dict.fromkeys(PARTS, 0.0), [False]
+
+    def timed(part: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def run(*given: Any, **named: Any) -> Any:
+            if inside[0]:
+                return method(*given, **named)
+            inside[0], start = True, time.perf_counter()
+            try:
+                return method(*given, **named)
+            finally:
+                spent[part] += time.perf_counter() - start
+                inside[0] = False
+
+        return run
+
+    replaced = []
+    for part, places in PARTS.items():
+        for classes, methods in places:
+            for path in classes.split():
+                module, _, kind = path.rpartition(".")
+                for one in _family(getattr(import_module(module), kind)):
+                    for method in methods.split():
+                        if method in vars(one):
+                            replaced.append((one, method, vars(one)[method]))
+                            setattr(one, method, timed(part, vars(one)[method]))
+    try:
+        with tempfile.TemporaryDirectory(prefix="one-decision-") as here:
+            folder = Path(here, "run")
+            app(_command(name, updates, threads, folder), standalone_mode=False)
+            lines = [text.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    finally:
+        for one, method, before in replaced:
+            setattr(one, method, before)
+    whole = [line for line in lines if line["split"] == "train"][-1]["train_seconds"]
+    return {part: found / updates for part, found in spent.items()} | {
+        "the rest": (whole - sum(spent.values())) / updates
+    }
+
+
+def _family(kind: type) -> list[type]:
+    return [kind, *(one for below in kind.__subclasses__() for one in _family(below))]
+
+
+if __name__ == "__main__":
+    typer.run(main)
