@@ -16,7 +16,7 @@ Signature = dict[str, ast.expr | None]
 
 _TRUSTED = re.compile(
     r"tracetorch\.(constrain|diagnostics|encode|loss|nn|rules|tasks)\.[A-Za-z]\w*"
-    r"|tracetorch\.rules\.surrogate\.[A-Z]\w*"
+    r"|tracetorch\.(rules\.surrogate|nn\.neurons)\.[A-Z]\w*"
     r"|tracetorch\.experiments\.[a-z]\w*\.main"
     r"|torch\.(nn|optim)\.[A-Z]\w*"
 )
@@ -73,7 +73,7 @@ def definition(target: str) -> ast.ClassDef | ast.FunctionDef | None:
             return statement
         if isinstance(statement, ast.ImportFrom) and not statement.level and _root(statement.module) == _root(module):
             for alias in statement.names:
-                if (alias.asname or alias.name) == name:
+                if (alias.asname or alias.name) == name and f"{statement.module}.{alias.name}" != target:
                     return definition(f"{statement.module}.{alias.name}")
     return None
 

@@ -52,7 +52,7 @@ REFUSED = [
     (("seed@x=1",), "seed@x=1: seed is not a config group"),
     (("task@x=mnist",), "task@x=mnist: Could not override 'task@x'"),
     (("~experiment=mnist",), "~experiment=mnist: Could not delete 'experiment=mnist'"),
-    (("search=x",), "search: there is no key 'search'"),
+    (("search=x",), "makes many runs: tracetorch tune search=x"),
     (("task=a/b",), "Could not find 'task/a/b'"),
 ]
 

@@ -51,6 +51,16 @@ def many(outputs):
     return outputs
 
 
+def test_a_run_with_a_checkpoint_is_not_removed_because_its_record_is_broken(outputs):
+    path = run(outputs, "broken", "completed")
+    (path / "run.json").write_text("{")
+    (path / "checkpoints").mkdir(exist_ok=True)
+    (path / "checkpoints" / "latest.pt").write_bytes(b"weights")
+    ended = tracetorch("clean", "--failed", "--unfinished", "--yes")
+    assert ended.exit_code == 0 and path.is_dir()
+    assert "skipped" in ended.output and "run.json is broken" in " ".join(ended.output.split())
+
+
 CASES = [
     (("--failed",), {"failed", "failed-long-ago", "broken"}),
     (("--unfinished",), {"interrupted", "killed"}),

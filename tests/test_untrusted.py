@@ -167,7 +167,7 @@ def test_only_public_names_lead_to_what_is_made(target):
 
 
 def test_what_is_trusted_is_of_tracetorch_or_torch():
-    modules = ("constrain", "diagnostics", "encode", "loss", "nn", "rules", "tasks", "rules.surrogate")
+    modules = ("constrain", "diagnostics", "encode", "loss", "nn", "rules", "tasks", "rules.surrogate", "nn.neurons")
     for name in (*(f"tracetorch.{module}" for module in modules), "torch.nn", "torch.optim"):
         module = importlib.import_module(name)
         trusted = [one for one in vars(module) if is_trusted(f"{name}.{one}")]

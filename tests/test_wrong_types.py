@@ -112,7 +112,7 @@ CASES = {
     "threshold": (lambda: LIF(4, 3, threshold="high"), "threshold must be a number, or a list of numbers, got 'high'"),
     "half-life": (lambda: tt.constrain.decay_from_half_life("a"), "a half-life must be a number, or a list of numbers"),
     "bias": (lambda: LIF(4, 3, bias="no"), "bias must be True or False, got 'no'"),
-    "learn": (lambda: LIF(4, 3, learn=None), "learn is a list of parameters, such as ['weight'] or [], got None"),
+    "learn": (lambda: LIF(4, 3, learn=3), "learn is a list of parameters, such as ['weight'] or [], got 3"),
     "bank": (lambda: LIF(4, 3, bank=None), "bank is a list of decays, such as [0.97], got None"),
     "window": (lambda: network().run(X[None], reduce="mean", window="1"), "window must be a whole number, got '1'"),
     "chunk": (lambda: network().run(X[None], chunk=2.5), "chunk must be a whole number, got 2.5"),

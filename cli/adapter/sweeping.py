@@ -46,7 +46,7 @@ def expand(overrides: list[str], config_dir: Path | None = None) -> list[list[st
         key = override.get_key_element()
         try:
             by_key[key] = [f"{key}={value}" for value in _values(override, config_dir)]
-        except (HydraException, ValueError, ArithmeticError) as error:  # a step of 0; an end that is no number
+        except (HydraException, ValueError, ArithmeticError) as error:  # a step of 0; an end that is not a number
             raise UsageError(f"this sweep has no jobs: {shorten(line)}: {shorten(error, 200)}") from error
     check_number(math.prod(map(len, by_key.values())))
     jobs = [list(job) for job in product(*by_key.values())]

@@ -60,6 +60,7 @@ def local_gradients(
     Returns: the gradient of each trainable parameter that has one; and what `Layer.backward` returns.
     """
     state, connection, neuron, trace = _seen(layer, state), layer.connection, layer.neuron, layer.input_trace
+    check_tensor(signal, f"the signal for {layer}")
     several = signal.ndim == state.neuron[0].ndim + 1
     _check_signal(layer, signal, state, above if several else None)
     whole = signal.sum(dim=0) if several else signal
@@ -186,7 +187,6 @@ def _seen(layer: Parts, state: LayerState | None) -> LayerState:
 
 
 def _check_signal(layer: Parts, signal: Tensor, state: LayerState, above: Parts | None) -> None:
-    check_tensor(signal, f"the signal for {layer}")
     wanted, own = tuple(state.neuron[0].shape), state.neuron[0]
     several = above is not None and len(above.input_trace.bank) == len(signal)
     if tuple(signal.shape[1:] if several else signal.shape) != wanted:

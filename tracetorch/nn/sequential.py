@@ -182,7 +182,8 @@ def _flat(layer: Layer, shape: Shape) -> Shape:
 
 def as_input(layer: Layer, xs: Tensor, before: int) -> Tensor:
     """Values as the layer takes them. Args: before: number of dimensions before those of one sample."""
-    return xs.flatten(before) if layer.in_features is not None and xs.ndim > before + 1 else xs
+    is_tensor = isinstance(xs, Tensor)  # anything else is refused by the layer
+    return xs.flatten(before) if is_tensor and layer.in_features is not None and xs.ndim > before + 1 else xs
 
 
 def _over_bank(layer: Layer, below: Tensor | None) -> Tensor | None:

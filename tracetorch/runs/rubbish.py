@@ -48,11 +48,12 @@ def choose(
     """Runs below a folder that are asked for, and what killed removals left.
 
     Args:
-        failed: those that failed, or whose run.json is broken.
+        failed: those that failed, or whose run.json is broken if they have no checkpoint.
         unfinished: those that were interrupted or killed. With neither, all that have ended.
         older_than_seconds: of these, only those to which nothing was written for so long.
         keep_best: how many completed runs of each experiment to spare, the best by their test.
-    Returns: in the order of their paths, the runs, and the folders that the system cannot read now. None that is at
+    Returns: in the order of their paths, the runs, and the folders of which nothing is known: that the system cannot
+        read now, or with a broken run.json next to a checkpoint. None that is at
         work, is evaluated, or belongs to a sweep that is at work, and none that a symbolic link leads to, that holds
         other runs, or that has no config and so may be something else.
     """
@@ -60,7 +61,7 @@ def choose(
     found = {path: state_of(path) for path in paths}
     for path, state in list(found.items()):
         why = ""
-        if state.status == "unreadable":
+        if state.status == "unreadable" or (state.status == "broken" and _has_checkpoint(path)):
             why = state.error
         elif keep_best:
             why = _unread_records(path)
@@ -84,6 +85,16 @@ def choose(
         if not is_locked(path):
             chosen.append(Rubbish(path, _HALF, time.time() - _last_written(path), _size(path) / 2**20))
     return sorted(chosen), sorted(unread)
+
+
+def _has_checkpoint(path: Path) -> bool:
+    """Whether a network was saved there, or the system cannot say."""
+    try:
+        return any(found.suffix == ".pt" for found in (path / "checkpoints").iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def remove(path: Path, root: Path) -> bool:
