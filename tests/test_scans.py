@@ -160,9 +160,9 @@ def test_views_that_are_not_contiguous(kernels, neuron, kind):
 @pytest.mark.parametrize("given", [False, True], ids=["counted", "given"])
 @pytest.mark.parametrize("kind", ["draws", "spikes", "float-spikes"])
 def test_the_share_that_fires_decides_the_road_and_both_give_the_same(monkeypatch, kind, given, precision, dtype):
-    taken, dense, results = roads(monkeypatch), "_from_currents", []
+    taken, dense, results = roads(monkeypatch), "scan_currents", []
     monkeypatch.setattr(cpu_scan, "WIDE", 1)
-    sparse = "_from_draws" if kind == "draws" else "_from_spikes"
+    sparse = "scan_draws" if kind == "draws" else "scan_spikes"
     spikes = binary(20, 3, IN, rate=0.2)
     share = float(spikes.mean())
     for road, limit in ((sparse, 1.01 * share), (dense, 0.99 * share)):
@@ -173,7 +173,7 @@ def test_the_share_that_fires_decides_the_road_and_both_give_the_same(monkeypatc
         taken.clear()
         results.append(scanned(cpu, mine))
         assert taken[-1] == road
-        assert ("_count" in taken) == (kind != "draws" and not given)
+        assert ("count_ones" in taken) == (kind != "draws" and not given)
     same(*results)
 
 
@@ -186,14 +186,14 @@ def test_the_fewer_neurons_the_sooner_it_is_the_dense_road_but_for_draws(monkeyp
     for wide, road in ((neurons, "sparse"), (2 * neurons, "sparse" if kind == "draws" else "dense")):
         monkeypatch.setattr(cpu_scan, "WIDE", wide)
         scanned(cpu, mine)
-        assert (taken[-1] == "_from_currents") is (road == "dense")
+        assert (taken[-1] == "scan_currents") is (road == "dense")
 
 
 def test_real_valued_input_takes_the_dense_road_however_little_of_it_is_not_zero(monkeypatch):
     taken, xs = roads(monkeypatch), torch.zeros(4, 2, IN)
     xs[1, 0, 3] = 0.5
     scanned(cpu, case("li", xs, SETUPS["outputs"], torch.float32))
-    assert taken == ["_count", "_from_currents"]
+    assert taken == ["count_ones", "scan_currents"]
 
 
 @pytest.mark.parametrize("kind", ["draws", "dense-draws", "few-spikes", "many-spikes", "real"])

@@ -78,10 +78,7 @@ def test_a_scan_in_several_threads_gives_the_same_bits(several, monkeypatch, roa
     asked = []
     spread = threads.spread
     size = (6, 7, 6)
-    for module in ("scan", "draw"):
-        monkeypatch.setattr(
-            f"tracetorch.kernels.cpu.{module}.spread", lambda *args: asked.append(spread(*args)) or asked[-1]
-        )
+    monkeypatch.setattr("tracetorch.kernels.cpu.scan.spread", lambda *args: asked.append(spread(*args)) or asked[-1])
     mine = case(neuron, INPUTS[kind](*size), SETUPS["all"], torch.float32)
     together = scanned(cpu, mine)
     assert asked and {len(results) for results in asked} == {PARTS}

@@ -1,53 +1,80 @@
-"""Tensors as the compiled code takes them."""
+"""Tensors as the compiled code takes them: the same memory, or none where there is nothing."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tracetorch.kernels import counter
+from tracetorch.kernels.counter import Draws
+from tracetorch.kernels.cpu.compiled import KINDS, DrawArrays, NeuronArrays, OutputArrays, ReadoutArrays, TraceArrays
+from tracetorch.kernels.sink import Onward, Sink
 from tracetorch.kernels.trace import Trace
 
 
-def per(value: Tensor, count: int) -> np.ndarray:
+def per_neuron(value: Tensor, count: int) -> np.ndarray:
     """A number for each of so many neurons."""
     if value.ndim == 0:
         return np.full(count, value.detach().numpy())
     return value.detach().expand(count).contiguous().numpy()
 
 
-class Traces(NamedTuple):
-    """A `Trace` as the compiled code takes it, the same memory; without one, loops over none do nothing."""
-
-    values: np.ndarray  # (traces, batch, features)
-    decays: np.ndarray  # (traces, features)
-    seconds: np.ndarray  # (seconds, batch, features)
-    second_decays: np.ndarray  # (seconds, features)
+def neurons_of(neuron: str, membrane: Tensor, constants: tuple[Tensor, ...]) -> NeuronArrays:
+    """Args: as `kernels.scan`."""
+    decay, threshold, count = constants[0], constants[-1], membrane.shape[1]
+    return NeuronArrays(KINDS[neuron], membrane.numpy(), per_neuron(decay, count), per_neuron(threshold, count))
 
 
-def traces_of(trace: Trace | None, dtype: torch.dtype) -> Traces:
+def traces_of(trace: Trace | None, dtype: torch.dtype) -> TraceArrays:
     """Args: dtype: of the empty arrays, if there is no trace."""
     if trace is None:
-        return Traces(*nothing(dtype), *nothing(dtype))
+        return TraceArrays(*_nothing(dtype), *_nothing(dtype))
     first = _rows(trace.values if trace.values.ndim == 3 else trace.values[None], trace.decay)
     if trace.second is None or trace.second_decay is None:
-        return Traces(*first, *nothing(dtype))
-    return Traces(*first, *_rows(trace.second, trace.second_decay))
-
-
-@cache
-def nothing(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Where there is none: empty arrays of three dimensions and of two."""
-    return torch.empty(0, 0, 0, dtype=dtype).numpy(), torch.empty(0, 0, dtype=dtype).numpy()
+        return TraceArrays(*first, *_nothing(dtype))
+    return TraceArrays(*first, *_rows(trace.second, trace.second_decay))
 
 
 def _rows(values: Tensor, decay: Tensor) -> tuple[np.ndarray, np.ndarray]:
     if decay.ndim == 0:
         return values.numpy(), np.full((len(values), values.shape[2]), decay.detach().numpy())
     return values.numpy(), decay.detach().expand(len(values), 1, values.shape[2])[:, 0].contiguous().numpy()
+
+
+@cache
+def _nothing(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Where there is none: empty arrays of three dimensions and of two."""
+    return torch.empty(0, 0, 0, dtype=dtype).numpy(), torch.empty(0, 0, dtype=dtype).numpy()
+
+
+def outputs_of(sink: Sink, dtype: torch.dtype) -> OutputArrays:
+    """Args: dtype: of the outputs, if they are not kept."""
+    outputs = _nothing(dtype)[0] if sink.outputs is None else sink.outputs.numpy()
+    total = _nothing(torch.float64)[1] if sink.total is None else sink.total.numpy()
+    return OutputArrays(outputs, total, sink.first, traces_of(sink.trace, dtype))
+
+
+def readout_of(readout: Onward | None, dtype: torch.dtype) -> ReadoutArrays:
+    """Args: dtype: of the empty arrays, if there is no readout."""
+    if readout is None:
+        flat = torch.empty(0, dtype=dtype)
+        readout = Onward("li", torch.empty(0, 0, dtype=dtype), flat, flat[None], (flat,), Sink())
+    neuron, weight, bias, membrane, constants, sink = readout
+    start = weight.new_zeros(len(weight)) if bias is None else bias
+    weights, biases = (tensor.detach().contiguous().numpy() for tensor in (weight, start))
+    return ReadoutArrays(weights, biases, neurons_of(neuron, membrane, constants), outputs_of(sink, dtype))
+
+
+def draws_of(draws: Draws) -> DrawArrays:
+    """Args: draws: on the CPU. Raises: ValueError if its steps do not follow one another."""
+    if draws.steps.step != 1:
+        raise ValueError(f"draws are made for consecutive steps, got {draws.steps}")
+    limits = draws.limit.reshape(-1, *draws.size[1:]).contiguous().numpy()
+    samples = draws.samples.to(torch.int64).contiguous().numpy()
+    return DrawArrays(limits, samples, counter.signed(counter.mix_seed(draws.seed), 64), draws.steps.start)
 
 
 def bits_of(tensor: Tensor) -> Tensor:
