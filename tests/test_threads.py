@@ -85,7 +85,7 @@ def test_a_scan_in_several_threads_gives_the_same_bits(several, monkeypatch, roa
     monkeypatch.setattr(threads, "SERIAL", 1 << 30)
     alone = case(neuron, INPUTS[kind](*size), SETUPS["all"], torch.float32)
     same(together, scanned(cpu, alone))
-    assert mine.sink.fired == alone.sink.fired and {len(results) for results in asked[len(asked) // 2 :]} == {1}
+    assert mine.out.fired == alone.out.fired and {len(results) for results in asked[len(asked) // 2 :]} == {1}
 
 
 @roads

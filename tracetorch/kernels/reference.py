@@ -1,6 +1,22 @@
 """The reference in plain torch, on any device and in any dtype: the steps of `functional`, one after another.
 
 Every state is updated in place: it belongs to the caller.
+
+Compiled code states these once more. `compiled` is `cpu/compiled.py`, `triton` is `triton_kernels.py`, and the test
+compares each with the definition:
+
+    what                            defined by                        restated in                        test
+    LIF, reset by subtraction       `functional.lif_step`             compiled.run, triton.scan_kernel   test_scans
+    LI; LIS, with softmax           `functional.li_step`, `lis_scan`  compiled.run, triton.scan_kernel   test_scans
+    where outputs go                `OutputSpec.take`                 compiled.run, triton.scan_kernel   test_scans
+    currents                        `weigh`                           compiled.gather, step_layer        test_one_step
+    currents of a fused readout     `weigh`                           compiled._weigh                    test_onward
+    traces, and traces of traces    `functional.trace_step`, `Trace`  compiled.add_events, add_step,     test_scans,
+                                                                      run; all kernels of triton         test_kernels
+    random numbers                  `rng.numbers`                     compiled.draw_events and below,    test_kernels,
+                                                                      triton.draw_kernel                 test_counter
+
+A LIF step is written out once more in tests/oracle.py, for gradients through time.
 """
 
 from __future__ import annotations
@@ -10,50 +26,48 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from tracetorch import functional as F
-from tracetorch.kernels import counter
-from tracetorch.kernels.counter import Draws
-from tracetorch.kernels.drive import Drive
-from tracetorch.kernels.sink import Sink
-from tracetorch.kernels.trace import Trace
+from tracetorch.kernels import rng
+from tracetorch.kernels.arguments import OutputSpec, SynapticInput, Trace
+from tracetorch.kernels.rng import LazySpikes
 
 
-def lif_scan(drive: Drive, membrane: Tensor, decay: Tensor, threshold: Tensor, sink: Sink) -> None:
+def lif_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, threshold: Tensor, out: OutputSpec) -> None:
     """`functional.lif_step` over a chunk.
 
     Args:
-        drive: what the currents come from.
+        synaptic: what the currents come from.
         membrane: (batch, features), before the chunk; after it, on return.
         decay, threshold: a number or (features,).
-        sink: takes the spikes.
+        out: takes the spikes.
     """
-    for step, current in enumerate(currents(drive)):
+    for step, current in enumerate(currents(synaptic)):
         spikes, after = F.lif_step(current, membrane, decay, threshold)
         membrane.copy_(after)
-        sink.take(step, spikes)
+        out.take(step, spikes)
 
 
-def li_scan(drive: Drive, membrane: Tensor, decay: Tensor, sink: Sink) -> None:
-    """`functional.li_step` over a chunk; `sink` takes the membranes. Args: as `lif_scan`."""
-    for step, current in enumerate(currents(drive)):
+def li_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
+    """`functional.li_step` over a chunk; `out` takes the membranes. Args: as `lif_scan`."""
+    for step, current in enumerate(currents(synaptic)):
         membrane.copy_(F.li_step(current, membrane, decay))
-        sink.take(step, membrane)
+        out.take(step, membrane)
 
 
-def lis_scan(drive: Drive, membrane: Tensor, decay: Tensor, sink: Sink) -> None:
-    """`functional.li_step` over a chunk; `sink` takes the softmax of the membranes. Args: as `lif_scan`."""
-    for step, current in enumerate(currents(drive)):
+def lis_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
+    """`functional.li_step` over a chunk; `out` takes the softmax of the membranes. Args: as `lif_scan`."""
+    for step, current in enumerate(currents(synaptic)):
         membrane.copy_(F.li_step(current, membrane, decay))
-        sink.take(step, torch.softmax(membrane, dim=-1))
+        out.take(step, torch.softmax(membrane, dim=-1))
 
 
-def currents(drive: Drive) -> Tensor:
+def currents(synaptic: SynapticInput) -> Tensor:
     """The input added to its trace, if that is still to be done, and weighed: (time, batch, neurons)."""
-    xs = spikes(drive.xs) if isinstance(drive.xs, Draws) else drive.xs
-    if drive.weight is None:
+    xs = spikes(synaptic.xs) if isinstance(synaptic.xs, LazySpikes) else synaptic.xs
+    if synaptic.weight is None:
         return xs
-    if drive.trace is not None:
-        trace_scan(xs, drive.trace)
-    return weigh(xs, drive)
+    if synaptic.trace is not None:
+        trace_scan(xs, synaptic.trace)
+    return weigh(xs, synaptic)
 
 
 def trace_scan(xs: Tensor, trace: Trace) -> None:
@@ -62,14 +76,14 @@ def trace_scan(xs: Tensor, trace: Trace) -> None:
         trace.take(x)
 
 
-def spikes(draws: Draws) -> Tensor:
+def spikes(draws: LazySpikes) -> Tensor:
     """Draw them: 0 and 1, (time, batch, channels)."""
-    return counter.draw_below(draws).to(draws.dtype)
+    return rng.draw_below(draws).to(draws.dtype)
 
 
-def weigh(xs: Tensor, drive: Drive) -> Tensor:
-    """Currents of `xs` through the synapse of `drive`: one matrix product over time × batch rows."""
-    weight, bias, precision = drive.weight, drive.bias, drive.precision
+def weigh(xs: Tensor, synaptic: SynapticInput) -> Tensor:
+    """Currents of `xs` through the weights of `synaptic`: one matrix product over time × batch rows."""
+    weight, bias, precision = synaptic.weight, synaptic.bias, synaptic.precision
     assert weight is not None
     if xs.dtype == torch.bool:
         xs = xs.view(torch.uint8)  # the same bytes; on a CPU, from bool it would take eight times as long

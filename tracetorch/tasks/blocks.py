@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tracetorch import kernels
 from tracetorch.encode import Stream, mix_seed
-from tracetorch.kernels import Draws
+from tracetorch.kernels import LazySpikes
 from tracetorch.tasks.schedule import Schedule
 from tracetorch.tasks.task import Batch, Task, Trials
 
@@ -123,6 +123,6 @@ def _rows_of_all(parts: list[tuple[Stream, Tensor]], start: int, stop: int) -> T
 def _rows(xs: Stream, rows: Tensor) -> Tensor:
     """All steps of some rows; of spikes, only these are drawn."""
     part = next(xs.parts(xs.steps))
-    if not isinstance(part, Draws):
+    if not isinstance(part, LazySpikes):
         return part[:, rows]
     return kernels.spikes(part._replace(limit=part.limit[..., rows, :], samples=part.samples[rows]))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tracetorch import kernels
 from tracetorch.encode import Stream
-from tracetorch.kernels import Draws, limit_of
+from tracetorch.kernels import LazySpikes, limit_of
 from tracetorch.tasks.digits import Deck, Shown, confusion
 from tracetorch.tasks.task import Batch, Task, Trials, at_least, choices, classified
 
@@ -122,7 +122,7 @@ def _shown(
     each: int,
     levels: int,
     peak: float,
-) -> Tensor | Draws:
+) -> Tensor | LazySpikes:
     """Some steps.
 
     Args:
@@ -136,7 +136,7 @@ def _shown(
     if drawn is None:
         return rates[number]
     (seed, names), share = drawn, float(rates.mean()) if rates.device.type == "cpu" else 1.0
-    return Draws(limit_of(rates)[number], seed, range(start, stop), names, torch.float32, share)
+    return LazySpikes(limit_of(rates)[number], seed, range(start, stop), names, torch.float32, share)
 
 
 def _rates(parts: Tensor, levels: int) -> Tensor:

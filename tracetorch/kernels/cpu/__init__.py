@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tracetorch.kernels.cpu import waiting
-from tracetorch.kernels.cpu.scan import currents, goes_on, li_scan, lif_scan, lis_scan, spikes, trace_scan
-from tracetorch.kernels.cpu.step import stepper
+from tracetorch.kernels.cpu import compile_notice
+from tracetorch.kernels.cpu.scan import currents, li_scan, lif_scan, lis_scan, spikes, trace_scan
+from tracetorch.kernels.cpu.step import Stepper
 
-__all__ = ["currents", "goes_on", "li_scan", "lif_scan", "lis_scan", "spikes", "stepper", "trace_scan"]
+__all__ = ["Stepper", "currents", "li_scan", "lif_scan", "lis_scan", "spikes", "trace_scan"]
 
-waiting.start()
+compile_notice.start()

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tracetorch.kernels import counter
-from tracetorch.kernels.counter import Draws
+from tracetorch.kernels import rng
+from tracetorch.kernels.arguments import FusedReadout, OutputSpec, Trace
 from tracetorch.kernels.cpu.compiled import KINDS, DrawArrays, NeuronArrays, OutputArrays, ReadoutArrays, TraceArrays
-from tracetorch.kernels.sink import Onward, Sink
-from tracetorch.kernels.trace import Trace
+from tracetorch.kernels.rng import LazySpikes
 
 
 def per_neuron(value: Tensor, count: int) -> np.ndarray:
@@ -50,31 +49,31 @@ def _nothing(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
     return torch.empty(0, 0, 0, dtype=dtype).numpy(), torch.empty(0, 0, dtype=dtype).numpy()
 
 
-def outputs_of(sink: Sink, dtype: torch.dtype) -> OutputArrays:
+def outputs_of(out: OutputSpec, dtype: torch.dtype) -> OutputArrays:
     """Args: dtype: of the outputs, if they are not kept."""
-    outputs = _nothing(dtype)[0] if sink.outputs is None else sink.outputs.numpy()
-    total = _nothing(torch.float64)[1] if sink.total is None else sink.total.numpy()
-    return OutputArrays(outputs, total, sink.first, traces_of(sink.trace, dtype))
+    outputs = _nothing(dtype)[0] if out.outputs is None else out.outputs.numpy()
+    total = _nothing(torch.float64)[1] if out.total is None else out.total.numpy()
+    return OutputArrays(outputs, total, out.first, traces_of(out.trace, dtype))
 
 
-def readout_of(readout: Onward | None, dtype: torch.dtype) -> ReadoutArrays:
+def readout_of(readout: FusedReadout | None, dtype: torch.dtype) -> ReadoutArrays:
     """Args: dtype: of the empty arrays, if there is no readout."""
     if readout is None:
         flat = torch.empty(0, dtype=dtype)
-        readout = Onward("li", torch.empty(0, 0, dtype=dtype), flat, flat[None], (flat,), Sink())
-    neuron, weight, bias, membrane, constants, sink = readout
+        readout = FusedReadout("li", torch.empty(0, 0, dtype=dtype), flat, flat[None], (flat,), OutputSpec())
+    neuron, weight, bias, membrane, constants, out = readout
     start = weight.new_zeros(len(weight)) if bias is None else bias
     weights, biases = (tensor.detach().contiguous().numpy() for tensor in (weight, start))
-    return ReadoutArrays(weights, biases, neurons_of(neuron, membrane, constants), outputs_of(sink, dtype))
+    return ReadoutArrays(weights, biases, neurons_of(neuron, membrane, constants), outputs_of(out, dtype))
 
 
-def draws_of(draws: Draws) -> DrawArrays:
+def draws_of(draws: LazySpikes) -> DrawArrays:
     """Args: draws: on the CPU. Raises: ValueError if its steps do not follow one another."""
     if draws.steps.step != 1:
         raise ValueError(f"draws are made for consecutive steps, got {draws.steps}")
     limits = draws.limit.reshape(-1, *draws.size[1:]).contiguous().numpy()
     samples = draws.samples.to(torch.int64).contiguous().numpy()
-    return DrawArrays(limits, samples, counter.signed(counter.mix_seed(draws.seed), 64), draws.steps.start)
+    return DrawArrays(limits, samples, rng.signed(rng.mix_seed(draws.seed), 64), draws.steps.start)
 
 
 def bits_of(tensor: Tensor) -> Tensor:

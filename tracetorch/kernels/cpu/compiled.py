@@ -24,7 +24,7 @@ COLUMNS = 256
 """Neurons whose weights are added up at a time: for 784 inputs they take 800 KB, which a core keeps in its cache."""
 
 BITS, TAIL_BITS = 24, 16
-"""As in `counter`."""
+"""As in `rng`."""
 
 # ── arguments ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -39,7 +39,7 @@ class TraceArrays(NamedTuple):
 
 
 class DrawArrays(NamedTuple):
-    """`Draws` as the compiled code takes them."""
+    """`LazySpikes` as the compiled code takes them."""
 
     limits: np.ndarray  # (time or 1, batch, channels)
     samples: np.ndarray  # (batch,)
@@ -57,7 +57,7 @@ class NeuronArrays(NamedTuple):
 
 
 class OutputArrays(NamedTuple):
-    """A `Sink` as the compiled code takes it: what is not asked for is empty."""
+    """An `OutputSpec` as the compiled code takes it: what is not asked for is empty."""
 
     outputs: np.ndarray  # (time, batch, neurons)
     total: np.ndarray  # (batch, neurons)
@@ -66,7 +66,7 @@ class OutputArrays(NamedTuple):
 
 
 class ReadoutArrays(NamedTuple):
-    """An `Onward` as the compiled code takes it; `weights` without a row, if there is none."""
+    """A `FusedReadout` as the compiled code takes it; `weights` without a row, if there is none."""
 
     weights: np.ndarray  # (neurons above, neurons)
     bias: np.ndarray  # (neurons above,)
@@ -232,7 +232,7 @@ def run(neurons, currents, row, sample, out, place):
                 output[neuron] = membrane[sample, neuron]
             if kind == LIS:
                 _softmax(output)
-        # What `Sink.take` does.
+        # What `OutputSpec.take` does.
         if outputs.shape[0]:
             for neuron in range(count):
                 outputs[step, place, neuron] = output[neuron]

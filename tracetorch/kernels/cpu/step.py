@@ -10,13 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from tracetorch.kernels.arguments import Trace
 from tracetorch.kernels.cpu import compiled
 from tracetorch.kernels.cpu.arrays import neurons_of, traces_of
 from tracetorch.kernels.cpu.threads import flushed
-from tracetorch.kernels.trace import Trace
-
-MOST = 1 << 21
-"""Products `batch × inputs × neurons` beyond which torch's threads are worth their call."""
 
 FEW_WEIGHTS = 1 << 12
 """At most this many weights are transposed at every step, which takes 1 µs."""
@@ -34,17 +31,6 @@ _NOBODY = {id(None)}
 _address = Tensor.data_ptr
 
 
-def stepper(
-    neuron: str,
-    weight: Tensor,
-    bias: Tensor | None,
-    raw: Sequence[Tensor],
-    constants: Callable[[Any], tuple[tuple[Tensor, ...], Trace]],
-) -> Stepper | None:
-    """A `Stepper` for the layer."""
-    return Stepper(neuron, weight, bias, raw, constants)
-
-
 class Stepper:
     """One step of a layer: everything that does not change from step to step is looked up once.
 
@@ -57,6 +43,7 @@ class Stepper:
         weight, bias: of the layer.
         raw: the tensors that its decays and threshold are computed from; when a number in them changes, so do those.
         constants: gives, for a state, the neuron's constants and its input trace.
+        most: largest batch that it takes.
     """
 
     def __init__(
@@ -66,6 +53,7 @@ class Stepper:
         bias: Tensor | None,
         raw: Sequence[Tensor],
         constants: Callable[[Any], tuple[tuple[Tensor, ...], Trace]],
+        most: int,
     ):
         self._neuron, self._dtype, self._constants = neuron, weight.dtype, constants
         self._held = [tensor for tensor in (weight, bias, *raw) if tensor is not None]
@@ -83,7 +71,7 @@ class Stepper:
         self._room = np.empty((1, 1, self._neurons), self._rows.dtype)
         self._bias = start.detach().numpy()
         self.state: Any = None
-        self._most = max(1, MOST // weight.numel())
+        self._most = most
 
     def is_fresh(self, parameters: Iterable[Tensor | None]) -> bool:
         """Whether these, all of the layer's, are the very tensors that they were, and lie where they lay."""
