@@ -79,7 +79,6 @@ class ReadoutArrays(NamedTuple):
 
 @compiled
 def scan_draws(first, last, source, steps, traces, rows, bias, neurons, out, readout):
-    # One event more than all: who may fire is written before it is known whether it does.
     events, ends, usual = room(steps, rows.shape[0])
     currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty((1, 1, rows.shape[1]), rows.dtype)
     fired = 0
@@ -274,7 +273,7 @@ def room(steps, channels):
     """Arrays for the list of one sample.
 
     Returns:
-        events: channels, one after another. Eight more than all: who may be unusual is written before it is known.
+        events: channels, one after another. Eight more than all: a candidate is written before it is settled.
         ends: (time, 2). Where those of a step end that fired though they seldom do; and after them, those that were
             silent though they mostly fire.
         usual: (channels,), 1 for those that mostly fire.
@@ -333,7 +332,7 @@ def add_step(values, decays, seconds, second_decays, sample, xs, step, row):
 
 @compiled
 def gather(rows, bias, events, ends, usual, start, currents):
-    """Currents of one sample, (time, 1, neurons), from the rows (inputs, neurons) of who was unusual.
+    """Currents of one sample, (time, 1, neurons), from the rows (inputs, neurons) of unusual channels.
 
     `start`: room for (1, 1, neurons): the bias, and the rows of those that mostly fire.
     """
@@ -432,7 +431,7 @@ def draw_events(source, sample, events, ends, usual):
 
 @compiled
 def _split(limits, folds, bound, rest, live, usual, masks):
-    """Each limit as a bound for the head and one for the tail; and who can do the unusual at all.
+    """Each limit as a bound for the head and one for the tail; and which channels can be unusual at all.
 
     A channel that fires more often than not is drawn upside down, if it `folds`: all bits of its number turned, and
     what is left of the limit. It is then unusual for it to be silent.
@@ -464,7 +463,7 @@ def _fill(words, masks, low, high):
 
 @compiled
 def _candidates(heads, bound, live, events, at):
-    """Whoever may is written, and stays if its head allows it: no branch for the processor to guess wrong."""
+    """Each candidate is written, and stays if its head allows it: no branch for the processor to guess wrong."""
     for place in range(live.shape[0]):
         channel = live[place]
         events[at] = channel

@@ -1,8 +1,8 @@
 """A layer over a chunk of time on a CPU, in one pass: input, trace, currents, membranes, outputs; sample by sample.
 
-Where few channels fire, a sample's spikes are drawn (or listed), added to the trace and weighed by touching only the
-weights of who fired; its currents go straight into its neurons, and never leave the cache. Where many do, one dense
-matrix product makes the currents, and the pass begins after it.
+Where few channels fire, a sample's spikes are drawn (or listed), added to the trace and weighed by the weights of
+active channels only; its currents go straight into its neurons, and never leave the cache. Where many do, one matrix
+product makes the currents, and the pass begins after it.
 """
 
 from __future__ import annotations
