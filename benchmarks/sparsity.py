@@ -19,7 +19,7 @@ from torch import Tensor
 import common
 import tracetorch as tt
 from rounds import turns
-from tracetorch.kernels import dispatch
+from tracetorch.backends import dispatch
 
 SHARES = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tests.common import normal
-from tracetorch.kernels import LazySpikes, OutputSpec, SynapticInput, Trace, cpu, limit_of, reference
+from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, Trace, cpu, limit_of, reference
 
 STEPS, BATCH, IN, OUT = 5, 2, 6, 5
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -40,12 +40,12 @@ def _triton() -> Kernels:
     """Those for CUDA; in Triton's interpreter, on tensors of the CPU, where there is no GPU."""
     try:
         if torch.cuda.is_available():
-            return Kernels(importlib.import_module("tracetorch.kernels.cuda"), GPU)
+            return Kernels(importlib.import_module("tracetorch.backends.cuda"), GPU)
         if "triton" in sys.modules:
             return Kernels(None, why="Triton was loaded before its interpreter could be asked for")
         # Triton looks when its functions are made, some of them at the first launch; nobody else may see the variable.
         with mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"}):
-            cuda = importlib.import_module("tracetorch.kernels.cuda")
+            cuda = importlib.import_module("tracetorch.backends.cuda")
             cuda.trace_scan(torch.zeros(1, 1, 1), Trace(torch.zeros(1, 1), torch.tensor(0.5)))
         return Kernels(cuda)
     except ImportError as error:

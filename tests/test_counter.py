@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracetorch.kernels import draw, draw_below, rng
-from tracetorch.kernels.rng import mix_seed
+from tracetorch.backends import draw, draw_below, rng
+from tracetorch.backends.rng import mix_seed
 
 ROWS = torch.arange(64)
 WHOLE = st.integers(-(2**70), 2**70)

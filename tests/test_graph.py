@@ -13,7 +13,7 @@ import torch
 from torch.nn import Parameter
 
 from tests.common import BATCH, COMPILED, IN, LAYERS, OUT, Net, build, each, layers_of, normal, spikes
-from tracetorch.kernels import OutputSpec
+from tracetorch.backends import OutputSpec
 from tracetorch.nn.graph import StepGraph
 
 

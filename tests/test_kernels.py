@@ -25,8 +25,8 @@ from tests.kernel_cases import (
     over,
     same,
 )
-from tracetorch.kernels import LazySpikes, OutputSpec, SynapticInput, Trace, cpu, dispatch, reference, rng
-from tracetorch.kernels.dispatch import Traits
+from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, Trace, cpu, dispatch, reference, rng
+from tracetorch.backends.dispatch import Traits
 
 SIZE = (STEPS, BATCH, IN)
 CPU_WEIGHT = torch.ones(2, 3)
@@ -181,7 +181,7 @@ def without(monkeypatch, caplog):
 
     def make_missing(missing):
         def fails(name, *args, **kwargs):
-            if name == "tracetorch.kernels" and missing in (args[2] or ()):
+            if name == "tracetorch.backends" and missing in (args[2] or ()):
                 raise ImportError(f"no {missing} here")
             return real_import(name, *args, **kwargs)
 

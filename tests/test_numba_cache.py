@@ -14,11 +14,11 @@ from numba.core import caching
 from numba.core.dispatcher import Dispatcher
 
 import tracetorch
-from tracetorch.kernels.cpu import cache, compiled
+from tracetorch.backends.cpu import cache, compiled
 
 SPIKES = """
 import numpy as np
-from tracetorch.kernels.cpu.compiled import LIF, NeuronArrays, OutputArrays, ReadoutArrays, TraceArrays, scan_currents
+from tracetorch.backends.cpu.compiled import LIF, NeuronArrays, OutputArrays, ReadoutArrays, TraceArrays, scan_currents
 one, nothing, flat = np.ones(1), np.zeros((0, 0, 0)), np.zeros((0, 0))
 out = OutputArrays(nothing, flat, 0, TraceArrays(nothing, flat, nothing, flat))
 neurons = NeuronArrays(LIF, np.zeros((1, 1)), one, one)
@@ -72,7 +72,7 @@ def call(tmp_path, monkeypatch):
     file = tmp_path / "own.py"
 
     def calls(body: str = "x + 1"):
-        source = f"from tracetorch.kernels.cpu.cache import compiled\n\n@compiled\ndef double(x):\n    return {body}\n"
+        source = f"from tracetorch.backends.cpu.cache import compiled\n\n@compiled\ndef double(x):\n    return {body}\n"
         file.write_text(source, encoding="utf-8")
         spec = importlib.util.spec_from_file_location("own", file)
         module = importlib.util.module_from_spec(spec)

@@ -11,9 +11,9 @@ from torch.nn import Parameter
 
 from tests.common import COMPILED, IN, LAYERS, OUT, Net, Row, build, each, layers_of, normal, spikes
 from tests.test_layers import Plain
-from tracetorch import kernels
-from tracetorch.kernels import dispatch
-from tracetorch.kernels.cpu import step as compiled
+from tracetorch import backends
+from tracetorch.backends import dispatch
+from tracetorch.backends.cpu import step as compiled
 from tracetorch.nn import LI, LIF, LIS, Layer, Sequential
 
 LIVE = 6  # steps before something happens to a network, and after it
@@ -21,7 +21,7 @@ LIVE = 6  # steps before something happens to a network, and after it
 
 def plain(monkeypatch) -> None:
     """From here on no step is compiled: every one is a chunk of its own."""
-    monkeypatch.setattr(kernels, "one_step", lambda layer: "chunk")
+    monkeypatch.setattr(backends, "one_step", lambda layer: "chunk")
 
 
 def compiled_calls(monkeypatch) -> list[int]:

@@ -6,9 +6,9 @@ import torch
 import tracetorch as tt
 from tests.common import normal
 from tests.kernel_cases import BATCH, FLOATS, IN, INPUTS, NEURONS, OUT, STEPS, Setup, case, same, scanned
-from tracetorch import kernels
-from tracetorch.kernels import FusedReadout, cpu, reference
-from tracetorch.kernels.dispatch import FEW, WIDE, Traits
+from tracetorch import backends
+from tracetorch.backends import FusedReadout, cpu, reference
+from tracetorch.backends.dispatch import FEW, WIDE, Traits
 
 BELOW = {"one": Setup("one", True, (), "one"), "groups": Setup("groups", False, (), "seconds-of-groups")}
 ABOVE = {
@@ -66,8 +66,8 @@ def layers(width=WIDE, readout=FEW, **settings):
 
 def taken(monkeypatch):
     """How often, from here on, a scan goes on."""
-    seen, scan = [], kernels.scan
-    monkeypatch.setattr(kernels, "scan", lambda *how: (seen.append(how[-1].readout is not None), scan(*how)))
+    seen, scan = [], backends.scan
+    monkeypatch.setattr(backends, "scan", lambda *how: (seen.append(how[-1].readout is not None), scan(*how)))
     return seen
 
 
@@ -100,7 +100,7 @@ def test_what_learns_is_the_same(monkeypatch):
         return [parameter.grad for parameter in net.parameters()]
 
     at_once = gradients()
-    monkeypatch.setattr(kernels, "fuses_readout", lambda below, above: False)
+    monkeypatch.setattr(backends, "fuses_readout", lambda below, above: False)
     torch.testing.assert_close(gradients(), at_once)
 
 
@@ -116,7 +116,7 @@ def test_it_goes_on_only_from_a_wide_layer_to_a_narrow_one_of_the_same_precision
         width=WIDE, readout=FEW, precision=torch.float32, dtype=torch.float32, neuron="lis", below_form="computed"
     ):
         below = Traits("lif", below_form, torch.empty(width, 7, dtype=dtype), dtype)
-        return kernels.fuses_readout(below, Traits(neuron, "weight", torch.empty(readout, width), precision))
+        return backends.fuses_readout(below, Traits(neuron, "weight", torch.empty(readout, width), precision))
 
     assert goes()
     assert not goes(width=WIDE - 1)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tracetorch.kernels import LazySpikes, draw_below, rng, spikes
+from tracetorch.backends import LazySpikes, draw_below, rng, spikes
 
 ROWS = torch.arange(64)
 MANY = rng.numbers(2024, range(64), ROWS, 64).long()  # 2¹⁸ of them

@@ -6,7 +6,7 @@ import torch
 import tracetorch as tt
 from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, each, layers_of, spikes
 from tracetorch import device
-from tracetorch.kernels import LazySpikes
+from tracetorch.backends import LazySpikes
 from tracetorch.nn import LI, LIF, LIS, Sequential, network
 from tracetorch.nn.network import MAX_CHUNK, chunk_steps
 

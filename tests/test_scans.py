@@ -24,8 +24,8 @@ from tests.kernel_cases import (
     same,
     scanned,
 )
-from tracetorch.kernels import LazySpikes, OutputSpec, cpu, dispatch
-from tracetorch.kernels.cpu import scan as cpu_scan
+from tracetorch.backends import LazySpikes, OutputSpec, cpu, dispatch
+from tracetorch.backends.cpu import scan as cpu_scan
 
 SIZE = (STEPS, BATCH, IN)
 CLOSE = {"lif": (), "li": (), "lis": ("outputs", "total", "above", "above, of it")}

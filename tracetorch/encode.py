@@ -12,10 +12,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from tracetorch import backends
 from tracetorch import device as devices
-from tracetorch import kernels
-from tracetorch.kernels import LazySpikes
-from tracetorch.kernels.rng import mix_seed
+from tracetorch.backends import LazySpikes
+from tracetorch.backends.rng import mix_seed
 from tracetorch.modes import check_tensor, whole
 
 __all__ = ["ENCODERS", "Stream", "constant", "latency", "mix_seed", "poisson", "population", "two_sided"]
@@ -117,7 +117,7 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
     steps, seed = whole(steps, "steps"), whole(seed, "seed")
     source = rates if rates.requires_grad else None
     rates = rates.detach()
-    kept = rates.clone() if varying else kernels.limit_of(rates)
+    kept = rates.clone() if varying else backends.limit_of(rates)
     # only the CPU's kernels use the share, and a GPU would wait for it
     share = _share(rates, varying) if rates.device.type == "cpu" else 1.0
     make = partial(_poisson, kept=kept, seed=seed, names=names, dtype=rates.dtype, share=share)
@@ -217,7 +217,7 @@ def _shifted(make: Callable[[int, int], Tensor | LazySpikes], by: int, start: in
 def _poisson(
     start: int, stop: int, *, kept: Tensor, seed: int, names: Tensor, dtype: torch.dtype, share: float
 ) -> LazySpikes:
-    limit = kernels.limit_of(kept[start:stop]) if kept.ndim == 3 else kept
+    limit = backends.limit_of(kept[start:stop]) if kept.ndim == 3 else kept
     return LazySpikes(limit, seed, range(start, stop), names, dtype, share)
 
 
@@ -235,7 +235,7 @@ def _share(rates: Tensor, varying: bool) -> float:
 
 
 def _drawn(part: Tensor | LazySpikes) -> Tensor:
-    return kernels.spikes(part) if isinstance(part, LazySpikes) else part
+    return backends.spikes(part) if isinstance(part, LazySpikes) else part
 
 
 def _names(samples: Tensor | None, batch: int, rates: Tensor) -> Tensor:

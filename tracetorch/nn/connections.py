@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Linear, Module, Parameter
 from torch.nn.utils import skip_init
 
-from tracetorch.kernels import Form
+from tracetorch.backends import Form
 from tracetorch.modes import kind_of, whole
 
 
@@ -49,7 +49,7 @@ def is_plain(connection: Module) -> bool:
 
 
 def form_of(connection: Module) -> Form:
-    """What the choice of a kernel depends on, see `kernels.dispatch`."""
+    """What the choice of a kernel depends on, see `backends.dispatch`."""
     return "module" if not is_dense(connection) else "weight" if is_plain(connection) else "computed"
 
 

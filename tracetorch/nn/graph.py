@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tracetorch.kernels import LazySpikes, OutputSpec
+from tracetorch.backends import LazySpikes, OutputSpec
 from tracetorch.modes import unaffected
 
 

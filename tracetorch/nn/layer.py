@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import Linear, Module
 
-from tracetorch import kernels
-from tracetorch.kernels import LazySpikes, OutputSpec, SynapticInput, Trace, Traits
+from tracetorch import backends
+from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, Trace, Traits
 from tracetorch.modes import check_tensor, unaffected
 from tracetorch.nn import connections, local_gradient
 from tracetorch.nn.gradients import accumulate
@@ -373,13 +373,13 @@ class Layer(Network):
         """A step without anything looked up before; what can be is, for the next."""
         self.check_step(x)
         traits = self.traits
-        way = kernels.one_step(traits)
+        way = backends.one_step(traits)
         if way == "graph":
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, [self])
         if way == "compiled":
             if self._stepper is None or not self._stepper.is_fresh(self._own_parameters()):
-                self._stepper = kernels.stepper(traits, self.bias, self._raw(), self._constants_of)
+                self._stepper = backends.stepper(traits, self.bias, self._raw(), self._constants_of)
             if self._stepper.takes(x):
                 self._stepper.bind(self.own_state(x.shape[0]))
                 return self._stepper(x)
@@ -422,10 +422,10 @@ class Layer(Network):
                 constants = tuple(
                     value.expand(membrane.shape[1:]).flatten() if value.ndim else value for value in constants
                 )
-            kernels.scan(neuron.kernel, synaptic, membrane.flatten(1), constants, out)
+            backends.scan(neuron.kernel, synaptic, membrane.flatten(1), constants, out)
         else:
             shape, after = state.neuron[0].shape, state.neuron
-            for step, current in enumerate(kernels.currents(synaptic)):
+            for step, current in enumerate(backends.currents(synaptic)):
                 output, after = neuron.step(current.view(shape), after)
                 out.take(step, output.flatten(1))
             # Copied first, because a neuron may keep an old tensor under a new name.
@@ -447,16 +447,16 @@ class Layer(Network):
         return SynapticInput(xs, weight, connection.bias, self._product_dtype, trace, fired, columns)
 
     def _currents(self, xs: Tensor | LazySpikes, trace: Trace | None) -> Tensor:
-        values = (kernels.spikes(xs) if isinstance(xs, LazySpikes) else xs).to(self.like.dtype)
+        values = (backends.spikes(xs) if isinstance(xs, LazySpikes) else xs).to(self.like.dtype)
         if trace is not None:
-            kernels.trace_scan(values.flatten(2), trace)
+            backends.trace_scan(values.flatten(2), trace)
         with torch.enable_grad():  # a hook may compute a weight from parameters that learn, as pruning does
             currents: Tensor = self.connection(values.flatten(0, 1)).detach()
         return currents.reshape(*values.shape[:2], -1)
 
     @property
     def traits(self) -> Traits:
-        """All of the layer that the choice of a kernel depends on; see `kernels.dispatch`."""
+        """All of the layer that the choice of a kernel depends on; see `backends.dispatch`."""
         form = connections.form_of(self.connection)
         weight = self.like if form == "module" else self.weight
         return Traits(self.neuron.kernel, form, weight, self._product_dtype)

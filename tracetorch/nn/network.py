@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from tracetorch import backends
 from tracetorch import device as devices
-from tracetorch import kernels
+from tracetorch.backends import LazySpikes, OutputSpec
 from tracetorch.encode import Stream
-from tracetorch.kernels import LazySpikes, OutputSpec
 from tracetorch.modes import check_tensor, unaffected, whole
 from tracetorch.nn.autograd import with_gradient
 from tracetorch.nn.gradients import accumulate
@@ -188,7 +188,7 @@ def pass_on(module: Network, xs: Tensor | LazySpikes) -> Tensor:
         module.advance(xs, OutputSpec(outputs=outputs.flatten(2)))
         return outputs
 
-    return call_with_hooks(module, advance, kernels.spikes(xs) if isinstance(xs, LazySpikes) else xs)
+    return call_with_hooks(module, advance, backends.spikes(xs) if isinstance(xs, LazySpikes) else xs)
 
 
 def advance_with_hooks(module: Network, xs: Tensor | LazySpikes, out: OutputSpec) -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module, ModuleList
 
-from tracetorch import kernels
-from tracetorch.kernels import FusedReadout, LazySpikes, OutputSpec, Trace
+from tracetorch import backends
+from tracetorch.backends import FusedReadout, LazySpikes, OutputSpec, Trace
 from tracetorch.modes import kind_of
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import Layer
@@ -68,7 +68,7 @@ class Sequential(Network):
     def _step(self, x: Tensor) -> Tensor:
         first = self.chain[0]
         if first.like.is_cuda and all(
-            kernels.one_step(layer.traits) == "graph" and not has_hooks(layer) for layer in self
+            backends.one_step(layer.traits) == "graph" and not has_hooks(layer) for layer in self
         ):
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, self)
@@ -106,7 +106,7 @@ class Sequential(Network):
             state = above.own_state(batch, _flat(above, shape))
             _check_fit(below, above, shape)
             above_trace = above.input_trace.for_kernels(above.neuron, state)
-            if at == len(chain) - 2 and kernels.fuses_readout(below.traits, above.traits):
+            if at == len(chain) - 2 and backends.fuses_readout(below.traits, above.traits):
                 constants = above.neuron.constants
                 readout = FusedReadout(
                     str(above.neuron.kernel), above.weight, above.bias, state.neuron.membrane, constants, out
@@ -114,7 +114,7 @@ class Sequential(Network):
                 below.emit(xs, OutputSpec(trace=above_trace, readout=readout), trace, fired)
                 state.steps.add_(steps)
                 return
-            dtype = kernels.spike_dtype(above.traits) if below.neuron.spiking else below.like.dtype
+            dtype = backends.spike_dtype(above.traits) if below.neuron.spiking else below.like.dtype
             outputs = torch.empty(steps, batch, *shape, dtype=dtype, device=below.like.device)
             through = OutputSpec(outputs=outputs.flatten(2), trace=above_trace)
             below.emit(xs, through, trace, fired)

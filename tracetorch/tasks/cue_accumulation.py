@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tracetorch import kernels
+from tracetorch import backends
+from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream, mix_seed
-from tracetorch.kernels import LazySpikes, limit_of
 from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, classified, slices
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class CueAccumulation(Task):
 
     def _batch(self, split: str, samples: Tensor) -> Batch:
         seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(2)]
-        drawn = kernels.draw(seeds[_CUES], range(1), samples, self.cues + 1)[0]
+        drawn = backends.draw(seeds[_CUES], range(1), samples, self.cues + 1)[0]
         on_side = drawn[:, 1:] < self.bias
         right = torch.where(drawn[:, :1] < 0.5, on_side, ~on_side)  # (batch, cues): whether a cue is on the right
         count = right.sum(dim=-1)

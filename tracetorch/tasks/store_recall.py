@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tracetorch import kernels
+from tracetorch import backends
+from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream, mix_seed
-from tracetorch.kernels import LazySpikes, limit_of
 from tracetorch.tasks.spread import Pool, Spread
 from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, classified, slices
 
@@ -125,7 +125,7 @@ class StoreRecall(Task):
     def _batch(self, split: str, samples: Tensor) -> Batch:
         seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(2)]
         shown = self.intervals - 1
-        drawn = kernels.draw(seeds[_VALUES], range(1), samples, shown + 1)[0]
+        drawn = backends.draw(seeds[_VALUES], range(1), samples, shown + 1)[0]
         ones = drawn[:, :shown] < 0.5  # (batch, intervals): whether the value is 1
         distractors = self.distractors.whole_at(drawn[:, shown])
         stored = shown - 1 - distractors  # when

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tracetorch.kernels.cpu import compile_notice
-from tracetorch.kernels.cpu.scan import currents, li_scan, lif_scan, lis_scan, spikes, trace_scan
-from tracetorch.kernels.cpu.step import Stepper
+from tracetorch.backends.cpu import compile_notice
+from tracetorch.backends.cpu.scan import currents, li_scan, lif_scan, lis_scan, spikes, trace_scan
+from tracetorch.backends.cpu.step import Stepper
 
 __all__ = ["Stepper", "currents", "li_scan", "lif_scan", "lis_scan", "spikes", "trace_scan"]
 

@@ -40,12 +40,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from tracetorch.kernels import reference
-from tracetorch.kernels.arguments import OutputSpec, SynapticInput, Trace
-from tracetorch.kernels.rng import LazySpikes, limit_of
+from tracetorch.backends import reference
+from tracetorch.backends.arguments import OutputSpec, SynapticInput, Trace
+from tracetorch.backends.rng import LazySpikes, limit_of
 
 if TYPE_CHECKING:
-    from tracetorch.kernels.cpu.step import Stepper
+    from tracetorch.backends.cpu.step import Stepper
 
 MOST_PRODUCTS = 1 << 21
 """Products `batch × inputs × neurons` of one step beyond which torch's threads are worth their call."""
@@ -203,7 +203,7 @@ def _numba() -> ModuleType | None:
 
         if getattr(config, "DISABLE_JIT", False):  # uncompiled they take minutes, and NumPy's integers overflow in them
             raise RuntimeError("NUMBA_DISABLE_JIT is set")
-        from tracetorch.kernels import cpu  # noqa: PLC0415 (numba takes half a second to load)
+        from tracetorch.backends import cpu  # noqa: PLC0415 (numba takes half a second to load)
     except (ImportError, RuntimeError) as error:
         _missing("numba", error)
         return None
@@ -213,7 +213,7 @@ def _numba() -> ModuleType | None:
 @cache
 def _triton() -> ModuleType | None:
     try:
-        from tracetorch.kernels import cuda  # noqa: PLC0415 (Triton exists only where CUDA does)
+        from tracetorch.backends import cuda  # noqa: PLC0415 (Triton exists only where CUDA does)
 
         cuda.probe()
     except Exception as error:  # of any kind: from a compiler, a driver or a GPU that is too old

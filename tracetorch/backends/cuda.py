@@ -10,10 +10,10 @@ import torch
 import triton
 from torch import Tensor
 
-from tracetorch.kernels import reference, rng
-from tracetorch.kernels.arguments import OutputSpec, SynapticInput, Trace
-from tracetorch.kernels.rng import LazySpikes
-from tracetorch.kernels.triton_kernels import draw_kernel, scan_kernel, second_kernel, trace_kernel
+from tracetorch.backends import reference, rng
+from tracetorch.backends.arguments import OutputSpec, SynapticInput, Trace
+from tracetorch.backends.rng import LazySpikes
+from tracetorch.backends.triton_kernels import draw_kernel, scan_kernel, second_kernel, trace_kernel
 
 _BLOCK = 128
 _WIDEST_SOFTMAX = 4096

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import int32, uint8, uint32, uint64
 
-from tracetorch.kernels.cpu.cache import compiled
+from tracetorch.backends.cpu.cache import compiled
 
 LIF, LI, LIS = 0, 1, 2
 KINDS = {"lif": LIF, "li": LI, "lis": LIS}

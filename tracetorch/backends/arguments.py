@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tracetorch import functional as F
-from tracetorch.kernels.rng import LazySpikes
+from tracetorch.backends.rng import LazySpikes
 
 
 class Trace(NamedTuple):

@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from tracetorch import functional as F
-from tracetorch.kernels import rng
-from tracetorch.kernels.arguments import OutputSpec, SynapticInput, Trace
-from tracetorch.kernels.rng import LazySpikes
+from tracetorch.backends import rng
+from tracetorch.backends.arguments import OutputSpec, SynapticInput, Trace
+from tracetorch.backends.rng import LazySpikes
 
 
 def lif_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, threshold: Tensor, out: OutputSpec) -> None:

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tracetorch.kernels import reference
-from tracetorch.kernels.arguments import OutputSpec, SynapticInput, Trace
-from tracetorch.kernels.cpu import compiled
-from tracetorch.kernels.cpu.arrays import bits_of, draws_of, neurons_of, outputs_of, readout_of, traces_of
-from tracetorch.kernels.cpu.threads import spread
-from tracetorch.kernels.dispatch import is_sparse
-from tracetorch.kernels.rng import LazySpikes
+from tracetorch.backends import reference
+from tracetorch.backends.arguments import OutputSpec, SynapticInput, Trace
+from tracetorch.backends.cpu import compiled
+from tracetorch.backends.cpu.arrays import bits_of, draws_of, neurons_of, outputs_of, readout_of, traces_of
+from tracetorch.backends.cpu.threads import spread
+from tracetorch.backends.dispatch import is_sparse
+from tracetorch.backends.rng import LazySpikes
 
 
 def lif_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, threshold: Tensor, out: OutputSpec) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tracetorch.kernels import rng
-from tracetorch.kernels.arguments import FusedReadout, OutputSpec, Trace
-from tracetorch.kernels.cpu.compiled import KINDS, DrawArrays, NeuronArrays, OutputArrays, ReadoutArrays, TraceArrays
-from tracetorch.kernels.rng import LazySpikes
+from tracetorch.backends import rng
+from tracetorch.backends.arguments import FusedReadout, OutputSpec, Trace
+from tracetorch.backends.cpu.compiled import KINDS, DrawArrays, NeuronArrays, OutputArrays, ReadoutArrays, TraceArrays
+from tracetorch.backends.rng import LazySpikes
 
 
 def per_neuron(value: Tensor, count: int) -> np.ndarray:
@@ -22,7 +22,7 @@ def per_neuron(value: Tensor, count: int) -> np.ndarray:
 
 
 def neurons_of(neuron: str, membrane: Tensor, constants: tuple[Tensor, ...]) -> NeuronArrays:
-    """Args: as `kernels.scan`."""
+    """Args: as `backends.scan`."""
     decay, threshold, count = constants[0], constants[-1], membrane.shape[1]
     return NeuronArrays(KINDS[neuron], membrane.numpy(), per_neuron(decay, count), per_neuron(threshold, count))
 

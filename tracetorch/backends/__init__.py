@@ -4,8 +4,8 @@
 (`cuda`) give the same numbers, to the bit where they can. `dispatch` chooses.
 """
 
-from tracetorch.kernels.arguments import FusedReadout, OutputSpec, SynapticInput, Trace
-from tracetorch.kernels.dispatch import (
+from tracetorch.backends.arguments import FusedReadout, OutputSpec, SynapticInput, Trace
+from tracetorch.backends.dispatch import (
     Form,
     Traits,
     currents,
@@ -19,7 +19,7 @@ from tracetorch.kernels.dispatch import (
     stepper,
     trace_scan,
 )
-from tracetorch.kernels.rng import LazySpikes, draw, limit_of
+from tracetorch.backends.rng import LazySpikes, draw, limit_of
 
 __all__ = [
     "Form", "FusedReadout", "LazySpikes", "OutputSpec", "SynapticInput", "Trace", "Traits", "currents", "draw",

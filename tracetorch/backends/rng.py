@@ -30,7 +30,7 @@ _MASK64 = (1 << 64) - 1
 
 
 class LazySpikes(NamedTuple):
-    """Spikes over a chunk of time that are named, and not yet drawn; `kernels.spikes` draws them."""
+    """Spikes over a chunk of time that are named, and not yet drawn; `backends.spikes` draws them."""
 
     limit: Tensor  # int32, (batch, channels) or (time, batch, channels), as `limit_of` gives it
     seed: int

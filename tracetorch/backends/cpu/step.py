@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from tracetorch.kernels.arguments import Trace
-from tracetorch.kernels.cpu import compiled
-from tracetorch.kernels.cpu.arrays import neurons_of, traces_of
-from tracetorch.kernels.cpu.threads import flushed
+from tracetorch.backends.arguments import Trace
+from tracetorch.backends.cpu import compiled
+from tracetorch.backends.cpu.arrays import neurons_of, traces_of
+from tracetorch.backends.cpu.threads import flushed
 
 FEW_WEIGHTS = 1 << 12
 """At most this many weights are transposed at every step, which takes 1 µs."""
