@@ -8,7 +8,7 @@ import torch
 
 import tracetorch as tt
 
-_NEEDS = {"tracetorch/kernels/cuda.py": "triton", "tests/gym_worlds.py": "gymnasium"}
+_NEEDS = {"tracetorch/backends/cuda.py": "triton", "tests/gym_worlds.py": "gymnasium"}
 collect_ignore = [path for path, package in _NEEDS.items() if not find_spec(package)]
 
 

@@ -32,8 +32,8 @@ for name in ("triton", "numba", "numpy", "snntorch", "spikingjelly", "norse"):
 if found["available"]:
     at = torch.cuda.get_device_properties(0)
     found |= {"gpu": at.name, "capability": [at.major, at.minor], "memory_bytes": at.total_memory}
-import tracetorch.kernels as kernels
-found["kernels"] = kernels.names()
+import tracetorch.backends as backends
+found["kernels"] = backends.names()
 print(json.dumps(found))
 """
 TINY = ("train.passes=null", "network.hidden=[32]", "task.steps=4")

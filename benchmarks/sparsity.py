@@ -19,7 +19,7 @@ from torch import Tensor
 import common
 import tracetorch as tt
 from rounds import turns
-from tracetorch.kernels.cpu import scan
+from tracetorch.backends import dispatch
 
 SHARES = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
@@ -46,7 +46,7 @@ def main(
     common.console.print(common.describe(machine), "\n", markup=False)
     torch.manual_seed(0)
     net = tt.nn.feedforward(widths[0], widths[-1], hidden=list(widths[1:-1]), neuron=tt.nn.LIF, readout=tt.nn.LIS)
-    usual = dict(scan.DENSE_FROM)
+    usual = dict(dispatch.DENSE_FROM)
     for name, precision in PRECISIONS.items():
         for share in SHARES:
             rates = torch.full((batch, widths[0]), share)
@@ -74,13 +74,13 @@ def main(
 
 
 def _pass(net: tt.nn.Sequential, rates: Tensor, steps: int, road: str, number: int) -> None:
-    usual = dict(scan.DENSE_FROM)
-    scan.DENSE_FROM |= dict.fromkeys(usual, math.inf if road == "sparse" else -1.0)
+    usual = dict(dispatch.DENSE_FROM)
+    dispatch.DENSE_FROM |= dict.fromkeys(usual, math.inf if road == "sparse" else -1.0)
     try:
         net.reset()
         net.run(tt.encode.poisson(rates, steps, number), reduce="mean")
     finally:
-        scan.DENSE_FROM |= usual
+        dispatch.DENSE_FROM |= usual
 
 
 if __name__ == "__main__":

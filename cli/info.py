@@ -108,7 +108,7 @@ def _of_installation() -> Iterator[tuple[str, str]]:
     import pooch
     import torch
 
-    from tracetorch import kernels
+    from tracetorch import backends
     from tracetorch.cli.adapter import conf_dir
     from tracetorch.runs import environment
 
@@ -119,7 +119,7 @@ def _of_installation() -> Iterator[tuple[str, str]]:
     gpus = [environment.device_name(torch.device("cuda", at)) for at in range(torch.cuda.device_count())]
     facts["devices"] = ", ".join(["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])])
     facts["threads"] = str(torch.get_num_threads())
-    facts["kernels"] = ", ".join(f"{kernel} on {device}" for device, kernel in kernels.names().items())
+    facts["kernels"] = ", ".join(f"{kernel} on {device}" for device, kernel in backends.names().items())
     facts["configs"] = str(conf_dir())
     facts["data cache"] = str(pooch.os_cache("tracetorch"))
     yield from facts.items()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tracetorch import kernels
+from tracetorch import backends
 from tracetorch.encode import mix_seed
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.rules import Rule
@@ -69,7 +69,7 @@ def restore(run: Run, learner: Rule, stepper: torch.optim.Optimizer, parts: dict
 def draw(p: Tensor, seed: int, update: int) -> Tensor:
     """An action in each lane, with the probabilities p, (lanes, actions)."""
     lanes = torch.arange(len(p), device=p.device)
-    chance = kernels.draw(seed, range(update, update + 1), lanes, 1)[0].to(p.dtype)
+    chance = backends.draw(seed, range(update, update + 1), lanes, 1)[0].to(p.dtype)
     return (chance * p.sum(dim=-1, keepdim=True) >= p.cumsum(dim=-1)).sum(dim=-1).clamp(max=p.shape[-1] - 1)
 
 

@@ -1,4 +1,4 @@
-"""The kernels that this machine has, and what they are given: a drive and a sink for every way to use them.
+"""The kernels that this machine has, and what they are given: an input and outputs for every way to use them.
 
 Weights and real-valued input are multiples of 1/8, so that every sum of them is exact: whoever adds in another order
 still has to give the same bits.
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tests.common import normal
-from tracetorch.kernels import Draws, Drive, Sink, Trace, cpu, limit_of, reference
+from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, Trace, cpu, limit_of, reference
 
 STEPS, BATCH, IN, OUT = 5, 2, 6, 5
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -40,12 +40,12 @@ def _triton() -> Kernels:
     """Those for CUDA; in Triton's interpreter, on tensors of the CPU, where there is no GPU."""
     try:
         if torch.cuda.is_available():
-            return Kernels(importlib.import_module("tracetorch.kernels.cuda"), GPU)
+            return Kernels(importlib.import_module("tracetorch.backends.cuda"), GPU)
         if "triton" in sys.modules:
             return Kernels(None, why="Triton was loaded before its interpreter could be asked for")
         # Triton looks when its functions are made, some of them at the first launch; nobody else may see the variable.
         with mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"}):
-            cuda = importlib.import_module("tracetorch.kernels.cuda")
+            cuda = importlib.import_module("tracetorch.backends.cuda")
             cuda.trace_scan(torch.zeros(1, 1, 1), Trace(torch.zeros(1, 1), torch.tensor(0.5)))
         return Kernels(cuda)
     except ImportError as error:
@@ -91,13 +91,13 @@ def binary(*shape: int, rate: float = 0.3) -> Tensor:
 
 def drawn(
     steps: int = STEPS, batch: int = BATCH, channels: int = IN, varying: bool = False, rate: float = 0.1
-) -> Draws:
+) -> LazySpikes:
     """Spikes to be drawn: channel 0 never fires, channel 1 always, channel 2 mostly."""
     probability = torch.full((*[steps] * varying, batch, channels), rate, dtype=torch.float64)
     probability *= 1 + normal(*probability.shape, seed=8).tanh()
     probability[..., 0], probability[..., 1:2], probability[..., 2:3] = 0, 1, 0.7
     names = torch.arange(batch) * 10**12 - 5
-    return Draws(limit_of(probability), 7, range(1_000, 1_000 + steps), names, torch.float32, rate)
+    return LazySpikes(limit_of(probability), 7, range(1_000, 1_000 + steps), names, torch.float32, rate)
 
 
 INPUTS = {
@@ -134,11 +134,11 @@ TRACES = {
 
 
 class Setup(NamedTuple):
-    """How a layer may be used; `names` of what its sink is given."""
+    """How a layer may be used; `out`: what is asked for."""
 
     trace: str
     bias: bool
-    sink: tuple[str, ...]
+    out: tuple[str, ...]
     above: str = "no-trace"
 
 
@@ -161,7 +161,7 @@ def to(thing: Any, dtype: torch.dtype, device: torch.device) -> Any:
         return thing.to(device, dtype if thing.is_floating_point() else thing.dtype, copy=True)
     if isinstance(thing, Trace):
         return Trace(*(to(value, dtype, device) for value in thing))
-    if isinstance(thing, Draws):
+    if isinstance(thing, LazySpikes):
         return thing._replace(limit=thing.limit.to(device), samples=thing.samples.to(device), dtype=dtype)
     return thing
 
@@ -170,15 +170,15 @@ class Case(NamedTuple):
     """A layer over a chunk, everything it reads and everything it writes."""
 
     neuron: str
-    drive: Drive
+    synaptic: SynapticInput
     membrane: Tensor
     constants: tuple[Tensor, ...]
-    sink: Sink
+    out: OutputSpec
 
     def written(self) -> dict[str, Tensor]:
         """What the scan has changed, by name."""
-        found = {"membrane": self.membrane, "outputs": self.sink.outputs, "total": self.sink.total}
-        for name, trace in (("trace", self.drive.trace), ("above", self.sink.trace)):
+        found = {"membrane": self.membrane, "outputs": self.out.outputs, "total": self.out.total}
+        for name, trace in (("trace", self.synaptic.trace), ("above", self.out.trace)):
             if trace is not None:
                 found |= {name: trace.values, f"{name}, of it": trace.second}
         return {name: value.cpu() for name, value in found.items() if value is not None}
@@ -186,7 +186,7 @@ class Case(NamedTuple):
 
 def case(
     neuron: str,
-    xs: Tensor | Draws,
+    xs: Tensor | LazySpikes,
     setup: Setup,
     dtype: torch.dtype,
     *,
@@ -197,18 +197,18 @@ def case(
     weight: Tensor | None = None,
 ) -> Case:
     """A new case, the same numbers each time; per-neuron constants where the layer has a trace for each input."""
-    size = xs.size if isinstance(xs, Draws) else tuple(xs.shape)
+    size = xs.size if isinstance(xs, LazySpikes) else tuple(xs.shape)
     steps, batch, channels = size
     own = 0 if setup.trace in ("no-trace", "one", "second") else slice(None)
-    total = torch.ones(batch, neurons, dtype=torch.float64, device=device) if "total" in setup.sink else None
+    total = torch.ones(batch, neurons, dtype=torch.float64, device=device) if "total" in setup.out else None
     spike = torch.bool if neuron == "lif" and setup.above != "no-trace" else dtype
-    outputs = torch.empty(steps, batch, neurons, dtype=spike, device=device) if "outputs" in setup.sink else None
+    outputs = torch.empty(steps, batch, neurons, dtype=spike, device=device) if "outputs" in setup.out else None
 
     def moved(value: Any) -> Any:
         return to(value, dtype, device)
 
     synapse = eighths(neurons, channels, seed=1) if weight is None else weight
-    drive = Drive(
+    synaptic = SynapticInput(
         moved(xs),
         moved(synapse).t().contiguous().t(),
         moved(eighths(neurons, seed=2)) if setup.bias else None,
@@ -218,15 +218,15 @@ def case(
     )
     constants = (normal(neurons, seed=3).sigmoid()[own], normal(neurons, seed=4).abs()[own] / 2 + 0.2)
     first = min(2, steps - 1)
-    sink = Sink(outputs, total, first, moved(TRACES[setup.above](batch, neurons)))
+    out = OutputSpec(outputs, total, first, moved(TRACES[setup.above](batch, neurons)))
     return Case(
-        neuron, drive, moved(eighths(batch, neurons, seed=7)), tuple(map(moved, constants[: NEURONS[neuron]])), sink
+        neuron, synaptic, moved(eighths(batch, neurons, seed=7)), tuple(map(moved, constants[: NEURONS[neuron]])), out
     )
 
 
 def scanned(module: Any, one: Case) -> dict[str, Tensor]:
     """Run it; what it has written."""
-    getattr(module, f"{one.neuron}_scan")(one.drive, one.membrane, *one.constants, one.sink)
+    getattr(module, f"{one.neuron}_scan")(one.synaptic, one.membrane, *one.constants, one.out)
     return one.written()
 
 

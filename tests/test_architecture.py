@@ -4,7 +4,7 @@
 3  experiments               the library; never cli
 2  plot < tasks < runs < compare   each may import those before it, and floors 1 and 0; diagnostics as compare
 1  nn, loss < rules          nn and loss know neither each other nor the rules
-0  constrain, functional, rounded, encode, kernels, device, files, printable
+0  constrain, functional, rounded, encode, backends, device, files, printable
 
 """
 
@@ -25,7 +25,7 @@ from tests.common_environments import ENVIRONMENTS
 
 ROOT = Path(__file__).parents[1]
 
-ZERO = {"constrain", "files", "functional", "modes", "printable", "rounded", "encode", "kernels", "device"}
+ZERO = {"constrain", "files", "functional", "modes", "printable", "rounded", "encode", "backends", "device"}
 ONE = {"nn", "loss", "rules"}
 TWO = {"plot", "tasks", "runs", "compare", "diagnostics"}
 MAY_IMPORT = {
@@ -98,7 +98,7 @@ def read(path: Path) -> list[Import]:
 def test_what_counts_as_an_import():
     source = """
 import torch.nn, tracetorch
-from tracetorch import kernels, functional as F
+from tracetorch import backends, functional as F
 from tracetorch.nn.layer import Layer
 if True:
     import hydra
@@ -108,7 +108,7 @@ tracetorch.runs
     assert set(imports(source)) == {
         Import("torch", "", False),
         Import("tracetorch", "", False),
-        Import("tracetorch", "kernels", False),
+        Import("tracetorch", "backends", False),
         Import("tracetorch", "functional", False),
         Import("tracetorch", "nn", False),
         Import("hydra", "", False),
@@ -172,7 +172,7 @@ def test_the_lower_floors_stand_on_torch_alone_and_experiments_on_the_library():
     for path in SOURCES:
         part = part_of(path)
         if part in ZERO | ONE | {"experiments"}:
-            allowed = ours | ({"numba", "numpy", "triton"} if part == "kernels" else set())
+            allowed = ours | ({"numba", "numpy", "triton"} if part == "backends" else set())
             wrong += [f"{path}: {found.root}" for found in read(path) if found.root not in allowed]
     assert not wrong
 

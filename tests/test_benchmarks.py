@@ -81,7 +81,7 @@ def test_memory_and_its_figure(here, monkeypatch):
 
 
 def test_sparsity(here, monkeypatch):
-    from tracetorch.kernels.cpu.scan import DENSE_FROM
+    from tracetorch.backends.dispatch import DENSE_FROM
 
     usual = dict(DENSE_FROM)
     rows = run(monkeypatch, "sparsity.py")["rows"]

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracetorch.kernels import counter, draw, draw_below
-from tracetorch.kernels.counter import mix_seed
+from tracetorch.backends import draw, draw_below, rng
+from tracetorch.backends.rng import mix_seed
 
 ROWS = torch.arange(64)
 WHOLE = st.integers(-(2**70), 2**70)
@@ -125,7 +125,7 @@ def test_threads_change_nothing():
 
 
 def test_steps_with_a_stride_are_refused():
-    for make in (lambda: draw(0, range(0, 10, 2), ROWS, 3), lambda: counter.numbers(0, range(4, 0, -1), ROWS, 3)):
+    for make in (lambda: draw(0, range(0, 10, 2), ROWS, 3), lambda: rng.numbers(0, range(4, 0, -1), ROWS, 3)):
         with pytest.raises(ValueError, match="consecutive steps"):
             make()
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.common import ENCODERS, Row, each
+from tracetorch.backends import draw
 from tracetorch.encode import Stream, constant, latency, poisson
-from tracetorch.kernels import draw
 
 STEPS = 20
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn import Parameter
 
 from tests.common import BATCH, COMPILED, IN, LAYERS, OUT, Net, build, each, layers_of, normal, spikes
-from tracetorch.kernels import Sink
+from tracetorch.backends import OutputSpec
 from tracetorch.nn.graph import StepGraph
 
 
@@ -32,7 +32,7 @@ class Recorder:
             for layer in layers
         ]
         self.put(layers, self.then)
-        self.net.advance(self.input[None], Sink(outputs=self.output))
+        self.net.advance(self.input[None], OutputSpec(outputs=self.output))
         self.put(layers, now)
 
     def record(self, graph: StepGraph):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,16 +25,17 @@ from tests.kernel_cases import (
     over,
     same,
 )
-from tracetorch import kernels as dispatch
-from tracetorch.kernels import Draws, Drive, Sink, Trace, counter, cpu, reference
+from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, Trace, cpu, dispatch, reference, rng
+from tracetorch.backends.dispatch import Traits
 
 SIZE = (STEPS, BATCH, IN)
+CPU_WEIGHT = torch.ones(2, 3)
 
 
 # ── draws ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def spikes_of(kernels, draws: Draws) -> torch.Tensor:
+def spikes_of(kernels, draws: LazySpikes) -> torch.Tensor:
     moved = draws._replace(limit=draws.limit.to(kernels.device), samples=draws.samples.to(kernels.device))
     return kernels.module.spikes(moved).cpu()
 
@@ -57,11 +59,11 @@ def test_draws(kernels, size, seed, varying, dtype):
 def test_a_limit_next_to_its_number_is_settled_by_the_tail(kernels, off):
     """The number, its head alone, and the first with the next head: where a shortcut by heads could go wrong."""
     samples, channels = torch.arange(4), 21
-    numbers = counter.numbers(3, range(2), samples, channels)
+    numbers = rng.numbers(3, range(2), samples, channels)
     for near in (numbers, numbers >> 16 << 16, (numbers >> 16) + 1 << 16):
         limit = (near + off).clamp(0, 1 << 24)
         for limits, steps in ((limit, 2), (limit[0], 1)):  # those that change, and those that stay
-            draws = Draws(limits, 3, range(steps), samples, torch.bool)
+            draws = LazySpikes(limits, 3, range(steps), samples, torch.bool)
             assert torch.equal(spikes_of(kernels, draws), (numbers < limit)[:steps])
 
 
@@ -86,7 +88,7 @@ def test_currents_and_the_trace_they_leave(kernels, kind, trace, precision, dtyp
     how = SETUPS["total"]._replace(trace=trace, bias=trace == "one")
     theirs = case("li", INPUTS[kind](*SIZE), how, dtype)
     mine = case("li", INPUTS[kind](*SIZE), how, dtype, device=kernels.device, precision=precision)
-    made, wanted = kernels.module.currents(mine.drive).cpu(), reference.currents(theirs.drive)
+    made, wanted = kernels.module.currents(mine.synaptic).cpu(), reference.currents(theirs.synaptic)
     assert made.dtype == dtype and torch.equal(made, wanted)
     same(mine.written(), theirs.written())
 
@@ -96,7 +98,7 @@ def test_more_neurons_than_a_softmax_in_one_program_can_hold(kernels):
     size, options = (2, 1, 3), {"neurons": 4097}
     wanted = expected("lis", INPUTS["real"](*size), SETUPS["outputs"], torch.float32, **options)
     mine = case("lis", INPUTS["real"](*size), SETUPS["outputs"], torch.float32, device=kernels.device, **options)
-    kernels.module.lis_scan(mine.drive, mine.membrane, *mine.constants, mine.sink)
+    kernels.module.lis_scan(mine.synaptic, mine.membrane, *mine.constants, mine.out)
     for name, value in mine.written().items():
         torch.testing.assert_close(value, wanted[name])
 
@@ -117,7 +119,7 @@ def test_no_launch_lets_triton_fuse_a_product_and_a_sum(kernels, monkeypatch):
     for name in names:
         monkeypatch.setattr(kernels.module, name, Spy(name))
     mine = case("lif", drawn(), SETUPS["all"], torch.float32, device=kernels.device)
-    kernels.module.lif_scan(mine.drive, mine.membrane, *mine.constants, mine.sink)
+    kernels.module.lif_scan(mine.synaptic, mine.membrane, *mine.constants, mine.out)
     assert {name for name, _ in launches} == names
     assert all(options == {"enable_fp_fusion": False} for _, options in launches)
 
@@ -128,25 +130,44 @@ def test_no_launch_lets_triton_fuse_a_product_and_a_sum(kernels, monkeypatch):
 def run(dtype: torch.dtype = torch.float32) -> list[float]:
     """Spikes of one neuron with steady input 1, decay .5 and threshold 1.6, through the dispatch."""
     one, half, threshold = (torch.tensor(value, dtype=dtype) for value in (1.0, 0.5, 1.6))
-    sink = Sink(outputs=torch.empty(3, 1, 1, dtype=dtype))
-    drive = Drive(one.expand(3, 1, 1), one.expand(1, 1), None, dtype, Trace(one.expand(1, 1).clone(), half))
-    dispatch.scan("lif", drive, torch.zeros(1, 1, dtype=dtype), (half, threshold), sink)
-    assert float(drive.trace.values) == 1.875
-    return sink.outputs.flatten().tolist()
+    out = OutputSpec(outputs=torch.empty(3, 1, 1, dtype=dtype))
+    synaptic = SynapticInput(one.expand(3, 1, 1), one.expand(1, 1), None, dtype, Trace(one.expand(1, 1).clone(), half))
+    dispatch.scan("lif", synaptic, torch.zeros(1, 1, dtype=dtype), (half, threshold), out)
+    assert float(synaptic.trace.values) == 1.875
+    return out.outputs.flatten().tolist()
 
 
 def test_a_dtype_without_a_kernel_takes_the_reference():
     assert run() == run(torch.bfloat16) == [0, 0, 1]
-    weight = torch.ones(2, 3)
-    assert dispatch._kernels(weight) is cpu and dispatch._kernels(weight.bfloat16()) is reference
-    assert dispatch.stepper("lif", weight.bfloat16(), None, [], lambda: ((), weight)) is None
+    weight = CPU_WEIGHT
+    assert dispatch._backend(weight) is cpu and dispatch._backend(weight.bfloat16()) is reference
+
+
+def traits(weight=CPU_WEIGHT, *, neuron="lif", form="weight", precision=None):
+    return Traits(neuron, form, weight, precision or weight.dtype)
+
+
+def test_one_step_is_compiled_for_a_kernel_and_a_weight_of_its_own_dtype():
+    assert dispatch.one_step(traits()) == "compiled"
+    others = [
+        traits(neuron=None), traits(form="computed"), traits(form="module"), traits(precision=torch.bfloat16),
+        traits(CPU_WEIGHT.bfloat16()), traits(CPU_WEIGHT.to("meta")),
+    ]  # fmt: skip
+    assert [dispatch.one_step(other) for other in others] == ["chunk"] * len(others)
+
+
+def test_one_step_on_cuda_is_a_graph_if_nothing_is_called_for_it():
+    weight = SimpleNamespace(is_cuda=True, dtype=torch.float32)
+    found = [dispatch.one_step(Traits("li", form, weight, torch.bfloat16)) for form in ("weight", "computed", "module")]
+    assert found == ["graph", "graph", "chunk"]
+    assert dispatch.one_step(Traits(None, "weight", weight, torch.float32)) == "chunk"
 
 
 def test_spikes_travel_as_bool_to_a_kernel_that_lists_them_and_else_ready_for_the_product():
-    weight = torch.ones(2, 3)
-    assert dispatch.spike_dtype(weight, torch.bfloat16) == torch.bool
-    assert dispatch.spike_dtype(weight.bfloat16(), torch.bfloat16) == torch.bfloat16
-    assert dispatch.spike_dtype(weight.to("meta"), torch.float32) == torch.float32
+    assert dispatch.spike_dtype(traits(precision=torch.bfloat16)) == torch.bool
+    assert dispatch.spike_dtype(traits(CPU_WEIGHT.bfloat16())) == torch.bfloat16
+    assert dispatch.spike_dtype(traits(CPU_WEIGHT.to("meta"))) == torch.float32
+    assert dispatch.spike_dtype(traits(form="module", precision=torch.bfloat16)) == torch.float32
 
 
 @pytest.fixture
@@ -160,7 +181,7 @@ def without(monkeypatch, caplog):
 
     def make_missing(missing):
         def fails(name, *args, **kwargs):
-            if name == "tracetorch.kernels" and missing in (args[2] or ()):
+            if name == "tracetorch.backends" and missing in (args[2] or ()):
                 raise ImportError(f"no {missing} here")
             return real_import(name, *args, **kwargs)
 
@@ -179,8 +200,8 @@ def test_without_numba_the_reference_runs_and_one_line_says_so(without, caplog):
         assert run() == [0, 0, 1]
         assert torch.equal(dispatch.spikes(drawn()), reference.spikes(drawn()))
     assert dispatch.names()["cpu"].startswith("torch")
-    assert dispatch.spike_dtype(torch.ones(2, 3), torch.float32) == torch.float32
-    assert dispatch.stepper("lif", torch.ones(2, 3), None, [], lambda: ((), torch.ones(1))) is None
+    assert dispatch.spike_dtype(traits()) == torch.float32
+    assert dispatch.one_step(traits()) == "chunk"
     wanted = "numba is missing (no cpu here): the slower torch kernels run instead"
     assert [record.message for record in caplog.records] == [wanted]
 

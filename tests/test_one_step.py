@@ -11,8 +11,9 @@ from torch.nn import Parameter
 
 from tests.common import COMPILED, IN, LAYERS, OUT, Net, Row, build, each, layers_of, normal, spikes
 from tests.test_layers import Plain
-from tracetorch import kernels
-from tracetorch.kernels.cpu import step as compiled
+from tracetorch import backends
+from tracetorch.backends import dispatch
+from tracetorch.backends.cpu import step as compiled
 from tracetorch.nn import LI, LIF, LIS, Layer, Sequential
 
 LIVE = 6  # steps before something happens to a network, and after it
@@ -20,7 +21,7 @@ LIVE = 6  # steps before something happens to a network, and after it
 
 def plain(monkeypatch) -> None:
     """From here on no step is compiled: every one is a chunk of its own."""
-    monkeypatch.setattr(kernels, "stepper", lambda *_: None)
+    monkeypatch.setattr(backends, "one_step", lambda layer: "chunk")
 
 
 def compiled_calls(monkeypatch) -> list[int]:
@@ -78,7 +79,7 @@ def test_real_valued_steps_are_a_run(row):
 @each(COMPILED)
 def test_a_batch_too_large_for_the_compiled_step_takes_the_plain_road(row, monkeypatch):
     calls, xs, net = compiled_calls(monkeypatch), spikes(), build(row)
-    monkeypatch.setattr(compiled, "MOST", 2 * min(layer.weight.numel() for layer in layers_of(net)))
+    monkeypatch.setattr(dispatch, "MOST_PRODUCTS", 2 * min(layer.weight.numel() for layer in layers_of(net)))
     same(row, stepwise(net, xs), build(row).run(xs))
     assert not calls
     net.reset()

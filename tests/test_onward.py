@@ -6,9 +6,9 @@ import torch
 import tracetorch as tt
 from tests.common import normal
 from tests.kernel_cases import BATCH, FLOATS, IN, INPUTS, NEURONS, OUT, STEPS, Setup, case, same, scanned
-from tracetorch import kernels
-from tracetorch.kernels import Onward, cpu, reference
-from tracetorch.kernels.cpu.scan import FEW, WIDE
+from tracetorch import backends
+from tracetorch.backends import FusedReadout, cpu, reference
+from tracetorch.backends.dispatch import FEW, WIDE, Traits
 
 BELOW = {"one": Setup("one", True, (), "one"), "groups": Setup("groups", False, (), "seconds-of-groups")}
 ABOVE = {
@@ -27,16 +27,16 @@ def cases(neuron, above, kind, below, how, dtype):
 
 def written(lower, upper):
     """What both have written, but for the outputs between them."""
-    lower.sink.outputs = None
+    lower.out.outputs = None
     return lower.written() | {f"{name}, above": value for name, value in upper.written().items()}
 
 
 def expected(*how):
     """What the reference writes, in two scans."""
     lower, upper = cases(*how)
-    lower.sink.outputs = torch.empty(STEPS, BATCH, OUT, dtype=lower.membrane.dtype)
+    lower.out.outputs = torch.empty(STEPS, BATCH, OUT, dtype=lower.membrane.dtype)
     scanned(reference, lower)
-    scanned(reference, upper._replace(drive=upper.drive._replace(xs=lower.sink.outputs)))
+    scanned(reference, upper._replace(synaptic=upper.synaptic._replace(xs=lower.out.outputs)))
     return written(lower, upper)
 
 
@@ -48,7 +48,7 @@ def expected(*how):
 @pytest.mark.parametrize("neuron", ["lif", "li"])
 def test_one_scan_of_two_layers_writes_what_two_write(neuron, above, kind, below, how, dtype):
     lower, upper = cases(neuron, above, kind, below, how, dtype)
-    lower.sink.onward = Onward(above, *upper.drive[1:3], upper.membrane, upper.constants, upper.sink)
+    lower.out.readout = FusedReadout(above, *upper.synaptic[1:3], upper.membrane, upper.constants, upper.out)
     scanned(cpu, lower)
     actual, wanted = written(lower, upper), expected(neuron, above, kind, below, how, dtype)
     # Spikes times eighths can be added in any order; sums of other outputs, and exponentials, differ in the last place.
@@ -66,8 +66,8 @@ def layers(width=WIDE, readout=FEW, **settings):
 
 def taken(monkeypatch):
     """How often, from here on, a scan goes on."""
-    seen, scan = [], kernels.scan
-    monkeypatch.setattr(kernels, "scan", lambda *how: (seen.append(how[-1].onward is not None), scan(*how)))
+    seen, scan = [], backends.scan
+    monkeypatch.setattr(backends, "scan", lambda *how: (seen.append(how[-1].readout is not None), scan(*how)))
     return seen
 
 
@@ -100,7 +100,7 @@ def test_what_learns_is_the_same(monkeypatch):
         return [parameter.grad for parameter in net.parameters()]
 
     at_once = gradients()
-    monkeypatch.setattr(cpu, "goes_on", lambda below, above: False)
+    monkeypatch.setattr(backends, "fuses_readout", lambda below, above: False)
     torch.testing.assert_close(gradients(), at_once)
 
 
@@ -112,14 +112,19 @@ def test_a_sample_is_not_touched_by_the_others_beside_it():
 
 
 def test_it_goes_on_only_from_a_wide_layer_to_a_narrow_one_of_the_same_precision():
-    def goes(width=WIDE, readout=FEW, precision=torch.float32, dtype=torch.float32):
-        return kernels.goes_on(torch.empty(width, 7, dtype=dtype), torch.empty(readout, width), precision)
+    def goes(
+        width=WIDE, readout=FEW, precision=torch.float32, dtype=torch.float32, neuron="lis", below_form="computed"
+    ):
+        below = Traits("lif", below_form, torch.empty(width, 7, dtype=dtype), dtype)
+        return backends.fuses_readout(below, Traits(neuron, "weight", torch.empty(readout, width), precision))
 
     assert goes()
     assert not goes(width=WIDE - 1)
     assert not goes(readout=FEW + 1)
     assert not goes(precision=torch.bfloat16)
     assert not goes(dtype=torch.float64)
+    assert not goes(neuron=None)
+    assert not goes(below_form="module")
 
 
 def test_neurons_without_a_kernel_take_their_own_steps(monkeypatch):

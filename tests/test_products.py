@@ -5,7 +5,7 @@ import torch
 
 from tests.common import BATCH, IN, LAYERS, OUT, build, each, normal, spikes
 from tracetorch import constrain
-from tracetorch.kernels.cpu.events import gather
+from tracetorch.backends.cpu.compiled import gather
 from tracetorch.nn import LIF
 from tracetorch.nn.local_gradient import average_current
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tracetorch.kernels import Draws, counter, draw_below, spikes
+from tracetorch.backends import LazySpikes, draw_below, rng, spikes
 
 ROWS = torch.arange(64)
-MANY = counter.numbers(2024, range(64), ROWS, 64).long()  # 2¹⁸ of them
+MANY = rng.numbers(2024, range(64), ROWS, 64).long()  # 2¹⁸ of them
 HEAD, TAIL = MANY >> 16, MANY & 0xFFFF
 
 NEIGHBOURS = {
@@ -23,7 +23,7 @@ NEIGHBOURS = {
     "two-channels": (MANY[..., 2:], MANY[..., :-2]),
     "next-word": (MANY[..., 4:], MANY[..., :-4]),
     "two-words": (MANY[..., 8:], MANY[..., :-8]),
-    "seed": (MANY, counter.numbers(2025, range(64), ROWS, 64).long()),
+    "seed": (MANY, rng.numbers(2025, range(64), ROWS, 64).long()),
     "step-for-sample": (MANY, MANY.transpose(0, 1).roll(1, 0)),
     "sample-for-channel": (MANY, MANY.transpose(1, 2).roll(1, 1)),
     **{f"in-word-{a}{b}": (MANY[..., a::4], MANY[..., b::4]) for a, b in itertools.combinations(range(4), 2)},
@@ -120,7 +120,7 @@ def test_no_lag_is_correlated(axis):
 
 
 def test_no_two_rows_of_a_long_run_are_the_same():
-    rows = counter.numbers(0, range(3000), torch.arange(30), 4).view(-1, 4)
+    rows = rng.numbers(0, range(3000), torch.arange(30), 4).view(-1, 4)
     assert len(rows.unique(dim=0)) == len(rows)
 
 
@@ -138,7 +138,7 @@ def test_so_it_is_where_only_the_tail_decides(bits, steps):
     """A probability below 2⁻¹⁶ is less than the least that a head can tell; 128 spikes are expected."""
     limit, hits = torch.full((64, 4096), 1 << 24 - bits, dtype=torch.int32), 0
     for start in range(0, steps, 16):
-        hits += int(spikes(Draws(limit, 9, range(start, start + 16), ROWS, torch.bool)).sum())
+        hits += int(spikes(LazySpikes(limit, 9, range(start, start + 16), ROWS, torch.bool)).sum())
     wanted = steps * limit.numel() >> bits
     assert abs(hits - wanted) < 4 * math.sqrt(wanted)
 

@@ -6,7 +6,7 @@ import torch
 import tracetorch as tt
 from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, each, layers_of, spikes
 from tracetorch import device
-from tracetorch.kernels import Draws
+from tracetorch.backends import LazySpikes
 from tracetorch.nn import LI, LIF, LIS, Sequential, network
 from tracetorch.nn.network import MAX_CHUNK, chunk_steps
 
@@ -116,7 +116,7 @@ def sinks_of(net, monkeypatch) -> list:
     """The sinks that chunks of this network are given from here on."""
     sinks, kind = [], type(net)
     advance = kind.advance
-    monkeypatch.setattr(kind, "advance", lambda self, xs, sink: (sinks.append(sink), advance(self, xs, sink))[1])
+    monkeypatch.setattr(kind, "advance", lambda self, xs, out: (sinks.append(out), advance(self, xs, out))[1])
     return sinks
 
 
@@ -125,11 +125,11 @@ def test_all_outputs_are_written_where_they_are_kept(row, monkeypatch):
     net = build(row, dtype=torch.float32)
     sinks = sinks_of(net, monkeypatch)
     kept = net.run(spikes().float(), chunk=7)
-    assert len(sinks) == 4 and {sink.total for sink in sinks} == {None}
+    assert len(sinks) == 4 and {out.total for out in sinks} == {None}
     at = kept.data_ptr()
-    for sink in sinks:
-        assert sink.outputs.data_ptr() == at
-        at += sink.outputs.nbytes
+    for out in sinks:
+        assert out.outputs.data_ptr() == at
+        at += out.outputs.nbytes
     assert at == kept.data_ptr() + kept.nbytes == kept.data_ptr() + kept.untyped_storage().nbytes()
 
 
@@ -138,9 +138,9 @@ def test_for_a_mean_no_output_is_kept_and_the_sum_is_float64(row, monkeypatch):
     net = build(row, dtype=torch.float32)
     sinks = sinks_of(net, monkeypatch)
     net.run(spikes().float(), reduce="mean", window=10, chunk=7)
-    assert {sink.outputs for sink in sinks} == {None} and len({id(sink.total) for sink in sinks}) == 1
+    assert {out.outputs for out in sinks} == {None} and len({id(out.total) for out in sinks}) == 1
     assert sinks[0].total.dtype == torch.float64
-    assert [min(7, sink.first) for sink in sinks] == [7, 7, 0, 0]
+    assert [min(7, out.first) for out in sinks] == [7, 7, 0, 0]
 
 
 # ── what is handed from layer to layer ──────────────────────────────────────────────────────────────────────────────
@@ -152,7 +152,7 @@ def test_draws_stay_draws_until_the_first_layer(monkeypatch):
     monkeypatch.setattr(LIF, "received", lambda self, xs: taken.append(xs) or driven_by(self, xs))
     stream = tt.encode.poisson(torch.full((BATCH, IN), 0.3), 10)
     mean = net.run(stream, reduce="mean", chunk=4)
-    assert [type(xs) for xs in taken] == [Draws] * 3 and [len(xs.steps) for xs in taken] == [4, 4, 2]
+    assert [type(xs) for xs in taken] == [LazySpikes] * 3 and [len(xs.steps) for xs in taken] == [4, 4, 2]
     net.reset()
     torch.testing.assert_close(net.run(stream.dense(), reduce="mean"), mean)
 

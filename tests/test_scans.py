@@ -24,8 +24,8 @@ from tests.kernel_cases import (
     same,
     scanned,
 )
-from tracetorch.kernels import Draws, Sink, cpu
-from tracetorch.kernels.cpu import scan as cpu_scan
+from tracetorch.backends import LazySpikes, OutputSpec, cpu, dispatch
+from tracetorch.backends.cpu import scan as cpu_scan
 
 SIZE = (STEPS, BATCH, IN)
 CLOSE = {"lif": (), "li": (), "lis": ("outputs", "total", "above", "above, of it")}
@@ -92,14 +92,14 @@ def test_time_may_be_cut_anywhere(kernels, neuron, kind):
     for cut in range(1, STEPS):
         mine = case(neuron, xs, how, torch.float64, device=kernels.device)
         for start, stop in ((0, cut), (cut, STEPS)):
-            inside = mine.drive.xs
-            if isinstance(inside, Draws):
+            inside = mine.synaptic.xs
+            if isinstance(inside, LazySpikes):
                 inside = inside._replace(limit=inside.limit[start:stop], steps=inside.steps[start:stop])
             else:
                 inside = inside[start:stop]
-            outputs, first = mine.sink.outputs[start:stop], max(0, mine.sink.first - start)
-            sink = Sink(outputs, mine.sink.total, first, mine.sink.trace)
-            scanned(kernels.module, mine._replace(drive=mine.drive._replace(xs=inside), sink=sink))
+            outputs, first = mine.out.outputs[start:stop], max(0, mine.out.first - start)
+            out = OutputSpec(outputs, mine.out.total, first, mine.out.trace)
+            scanned(kernels.module, mine._replace(synaptic=mine.synaptic._replace(xs=inside), out=out))
         same(mine.written(), wanted)
 
 
@@ -109,9 +109,9 @@ def test_a_membrane_exactly_at_its_threshold_does_not_fire(kernels):
     mine = case("lif", torch.ones(4, 1, 1), SETUPS["outputs"], torch.float32, device=kernels.device, neurons=1)
     xs = torch.tensor([0.5, 0.75, 0.5, 0.625], device=kernels.device)[:, None, None]
     one = torch.ones((), device=kernels.device)
-    drive = mine.drive._replace(xs=xs, weight=torch.ones_like(mine.drive.weight))
-    scanned(kernels.module, mine._replace(drive=drive, membrane=mine.membrane.zero_(), constants=(one / 2, one)))
-    assert mine.sink.outputs.flatten().tolist() == [0, 0, 0, 1]
+    synaptic = mine.synaptic._replace(xs=xs, weight=torch.ones_like(mine.synaptic.weight))
+    scanned(kernels.module, mine._replace(synaptic=synaptic, membrane=mine.membrane.zero_(), constants=(one / 2, one)))
+    assert mine.out.outputs.flatten().tolist() == [0, 0, 0, 1]
     assert mine.membrane.tolist() == [[0.125]]
 
 
@@ -126,13 +126,13 @@ def test_what_is_only_read_stays_as_it_was(kernels, neuron, kind):
     for actual, before in zip(only_read(mine), only_read(fresh), strict=True):
         assert torch.equal(actual, before)
     assert not torch.equal(mine.membrane, fresh.membrane)
-    assert not torch.equal(mine.drive.trace.values, fresh.drive.trace.values)
+    assert not torch.equal(mine.synaptic.trace.values, fresh.synaptic.trace.values)
 
 
 def only_read(one: Case) -> list[torch.Tensor]:
-    drive, xs = one.drive, one.drive.xs
-    inputs = [xs.limit, xs.samples] if isinstance(xs, Draws) else [xs]
-    return [*inputs, drive.weight, drive.bias, drive.trace.decay, one.sink.trace.decay, *one.constants]
+    synaptic, xs = one.synaptic, one.synaptic.xs
+    inputs = [xs.limit, xs.samples] if isinstance(xs, LazySpikes) else [xs]
+    return [*inputs, synaptic.weight, synaptic.bias, synaptic.trace.decay, one.out.trace.decay, *one.constants]
 
 
 def strided(tensor: torch.Tensor) -> torch.Tensor:
@@ -144,11 +144,11 @@ def strided(tensor: torch.Tensor) -> torch.Tensor:
 def test_views_that_are_not_contiguous(kernels, neuron, kind):
     wanted = expected(neuron, INPUTS[kind](*SIZE), SETUPS["total"], torch.float32)
     mine = case(neuron, INPUTS[kind](*SIZE), SETUPS["total"], torch.float32, device=kernels.device)
-    xs, weight, bias = mine.drive.xs, strided(mine.drive.weight), strided(mine.drive.bias)
-    named = isinstance(xs, Draws)
+    xs, weight, bias = mine.synaptic.xs, strided(mine.synaptic.weight), strided(mine.synaptic.bias)
+    named = isinstance(xs, LazySpikes)
     xs = xs._replace(limit=strided(xs.limit), samples=strided(xs.samples)) if named else strided(xs)
     assert not weight.is_contiguous() and not weight.t().is_contiguous() and not bias.is_contiguous()
-    mine = mine._replace(drive=mine.drive._replace(xs=xs, weight=weight, bias=bias))
+    mine = mine._replace(synaptic=mine.synaptic._replace(xs=xs, weight=weight, bias=bias))
     same(scanned(kernels.module, mine), wanted, CLOSE[neuron])
 
 
@@ -160,20 +160,20 @@ def test_views_that_are_not_contiguous(kernels, neuron, kind):
 @pytest.mark.parametrize("given", [False, True], ids=["counted", "given"])
 @pytest.mark.parametrize("kind", ["draws", "spikes", "float-spikes"])
 def test_the_share_that_fires_decides_the_road_and_both_give_the_same(monkeypatch, kind, given, precision, dtype):
-    taken, dense, results = roads(monkeypatch), "_from_currents", []
-    monkeypatch.setattr(cpu_scan, "WIDE", 1)
-    sparse = "_from_draws" if kind == "draws" else "_from_spikes"
+    taken, dense, results = roads(monkeypatch), "scan_currents", []
+    monkeypatch.setattr(dispatch, "WIDE", 1)
+    sparse = "scan_draws" if kind == "draws" else "scan_spikes"
     spikes = binary(20, 3, IN, rate=0.2)
     share = float(spikes.mean())
     for road, limit in ((sparse, 1.01 * share), (dense, 0.99 * share)):
-        monkeypatch.setitem(cpu_scan.DENSE_FROM, precision or dtype, limit)
+        monkeypatch.setitem(dispatch.DENSE_FROM, precision or dtype, limit)
         xs = drawn(20, rate=0.2)._replace(share=share) if kind == "draws" else spikes
         mine = case("lif", xs.bool() if kind == "spikes" else xs, SETUPS["all"], dtype, precision=precision,
                     fired=int(spikes.sum()) if given else None)  # fmt: skip
         taken.clear()
         results.append(scanned(cpu, mine))
         assert taken[-1] == road
-        assert ("_count" in taken) == (kind != "draws" and not given)
+        assert ("count_ones" in taken) == (kind != "draws" and not given)
     same(*results)
 
 
@@ -181,26 +181,26 @@ def test_the_share_that_fires_decides_the_road_and_both_give_the_same(monkeypatc
 def test_the_fewer_neurons_the_sooner_it_is_the_dense_road_but_for_draws(monkeypatch, kind):
     taken, spikes = roads(monkeypatch), binary(20, 3, IN, rate=0.2).bool()
     mine = case("lif", drawn(20, rate=0.2) if kind == "draws" else spikes, SETUPS["all"], torch.float32)
-    share, neurons = float(spikes.float().mean()), mine.drive.weight.shape[0]
-    monkeypatch.setitem(cpu_scan.DENSE_FROM, torch.float32, 1.01 * share)
+    share, neurons = float(spikes.float().mean()), mine.synaptic.weight.shape[0]
+    monkeypatch.setitem(dispatch.DENSE_FROM, torch.float32, 1.01 * share)
     for wide, road in ((neurons, "sparse"), (2 * neurons, "sparse" if kind == "draws" else "dense")):
-        monkeypatch.setattr(cpu_scan, "WIDE", wide)
+        monkeypatch.setattr(dispatch, "WIDE", wide)
         scanned(cpu, mine)
-        assert (taken[-1] == "_from_currents") is (road == "dense")
+        assert (taken[-1] == "scan_currents") is (road == "dense")
 
 
 def test_real_valued_input_takes_the_dense_road_however_little_of_it_is_not_zero(monkeypatch):
     taken, xs = roads(monkeypatch), torch.zeros(4, 2, IN)
     xs[1, 0, 3] = 0.5
     scanned(cpu, case("li", xs, SETUPS["outputs"], torch.float32))
-    assert taken == ["_count", "_from_currents"]
+    assert taken == ["count_ones", "scan_currents"]
 
 
 @pytest.mark.parametrize("kind", ["draws", "dense-draws", "few-spikes", "many-spikes", "real"])
 def test_a_lif_scan_on_a_cpu_counts_its_spikes(kind):
     mine = case("lif", INPUTS[kind](*SIZE), SETUPS["outputs"], torch.float32)
     scanned(cpu, mine)
-    assert mine.sink.fired == int(mine.sink.outputs.sum()) > 0
+    assert mine.out.fired == int(mine.out.outputs.sum()) > 0
 
 
 @over(neuron=NEURONS, kind=("draws", "few-spikes", "dense-draws", "many-spikes"))

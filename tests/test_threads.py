@@ -9,8 +9,8 @@ import torch
 
 from tests.common import LAYERS, build, normal, spikes
 from tests.kernel_cases import INPUTS, NEURONS, SETUPS, case, same, scanned
-from tracetorch.kernels import cpu, reference
-from tracetorch.kernels.cpu import threads
+from tracetorch.backends import cpu, reference
+from tracetorch.backends.cpu import threads
 
 PARTS = 3
 roads = pytest.mark.parametrize("road", ["openmp", "own"])
@@ -78,17 +78,14 @@ def test_a_scan_in_several_threads_gives_the_same_bits(several, monkeypatch, roa
     asked = []
     spread = threads.spread
     size = (6, 7, 6)
-    for module in ("scan", "draw"):
-        monkeypatch.setattr(
-            f"tracetorch.kernels.cpu.{module}.spread", lambda *args: asked.append(spread(*args)) or asked[-1]
-        )
+    monkeypatch.setattr("tracetorch.backends.cpu.scan.spread", lambda *args: asked.append(spread(*args)) or asked[-1])
     mine = case(neuron, INPUTS[kind](*size), SETUPS["all"], torch.float32)
     together = scanned(cpu, mine)
     assert asked and {len(results) for results in asked} == {PARTS}
     monkeypatch.setattr(threads, "SERIAL", 1 << 30)
     alone = case(neuron, INPUTS[kind](*size), SETUPS["all"], torch.float32)
     same(together, scanned(cpu, alone))
-    assert mine.sink.fired == alone.sink.fired and {len(results) for results in asked[len(asked) // 2 :]} == {1}
+    assert mine.out.fired == alone.out.fired and {len(results) for results in asked[len(asked) // 2 :]} == {1}
 
 
 @roads

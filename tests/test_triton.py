@@ -18,7 +18,7 @@ import itertools, json
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from tracetorch.kernels import cuda
+from tracetorch.backends import cuda
 
 def compiled(kernel, pointers, whole, constants):
     types = dict(pointers) | dict.fromkeys(whole, "i32") | dict.fromkeys(constants, "constexpr")

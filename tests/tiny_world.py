@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from tracetorch import loss, nn, rules
+from tracetorch.backends import draw
 from tracetorch.encode import Stream, constant, mix_seed
 from tracetorch.experiments import lifetime, reinforcement
-from tracetorch.kernels import draw
 from tracetorch.runs import Run
 from tracetorch.tasks import Switching
 from tracetorch.tasks.environment import Environment, Outcome, check_actions

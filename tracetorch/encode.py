@@ -12,10 +12,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from tracetorch import backends
 from tracetorch import device as devices
-from tracetorch import kernels
-from tracetorch.kernels import Draws
-from tracetorch.kernels.counter import mix_seed
+from tracetorch.backends import LazySpikes
+from tracetorch.backends.rng import mix_seed
 from tracetorch.modes import check_tensor, whole
 
 __all__ = ["ENCODERS", "Stream", "constant", "latency", "mix_seed", "poisson", "population", "two_sided"]
@@ -25,8 +25,8 @@ class Stream:
     """Input over time that is made chunk by chunk as it is read, and never as a whole.
 
     Args:
-        make: `make(start, stop)` gives the steps start … stop − 1: a tensor (stop − start, batch, channels), or `Draws`
-            that name them. It must give the same values whenever it is asked, however time is cut. A stream can be
+        make: `make(start, stop)` gives the steps start … stop − 1: a tensor (stop − start, batch, channels), or
+            `LazySpikes`. It must give the same values whenever it is asked, however time is cut. A stream can be
             pickled, and sent by a DataLoader's worker, if `make` can: a function of a module, a `functools.partial`.
         steps: how many steps there are.
         shape: (batch, channels) of one step, or (batch, *shape of a sample).
@@ -41,7 +41,7 @@ class Stream:
 
     def __init__(
         self,
-        make: Callable[[int, int], Tensor | Draws],
+        make: Callable[[int, int], Tensor | LazySpikes],
         steps: int,
         shape: tuple[int, ...],
         source: Tensor | None = None,
@@ -57,7 +57,7 @@ class Stream:
         """The steps in order, `size` at a time: tensors of shape (≤ size, batch, channels)."""
         return (_drawn(part) for part in self.parts(size))
 
-    def parts(self, size: int) -> Iterator[Tensor | Draws]:
+    def parts(self, size: int) -> Iterator[Tensor | LazySpikes]:
         """`chunks` for a network, which would rather draw spikes itself while it adds them to its traces."""
         for start in _starts(self.steps, size):
             yield self._made(start, min(start + size, self.steps))
@@ -71,12 +71,12 @@ class Stream:
         """All steps at once, (time, batch, channels): for figures and tests."""
         return _drawn(self._made(0, self.steps))
 
-    def _made(self, start: int, stop: int) -> Tensor | Draws:
+    def _made(self, start: int, stop: int) -> Tensor | LazySpikes:
         """What `make` gives. Raises: TypeError, ValueError unless it is all of these steps: kernels count on that."""
         part, wanted = self._make(start, stop), (stop - start, *self.shape)
-        if not isinstance(part, Draws):
+        if not isinstance(part, LazySpikes):
             check_tensor(part, "a chunk of a stream")
-        got = part.size if isinstance(part, Draws) else tuple(part.shape)
+        got = part.size if isinstance(part, LazySpikes) else tuple(part.shape)
         if got != wanted:
             raise ValueError(f"make({start}, {stop}) of a stream must give the shape {wanted}, got {got}")
         return part
@@ -117,7 +117,7 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
     steps, seed = whole(steps, "steps"), whole(seed, "seed")
     source = rates if rates.requires_grad else None
     rates = rates.detach()
-    kept = rates.clone() if varying else kernels.limit_of(rates)
+    kept = rates.clone() if varying else backends.limit_of(rates)
     # only the CPU's kernels use the share, and a GPU would wait for it
     share = _share(rates, varying) if rates.device.type == "cpu" else 1.0
     make = partial(_poisson, kept=kept, seed=seed, names=names, dtype=rates.dtype, share=share)
@@ -210,15 +210,15 @@ def two_sided(values: Tensor) -> Tensor:
 # ── what streams are made by: functions of this module, so that a stream can be pickled ─────────────────────────────
 
 
-def _shifted(make: Callable[[int, int], Tensor | Draws], by: int, start: int, stop: int) -> Tensor | Draws:
+def _shifted(make: Callable[[int, int], Tensor | LazySpikes], by: int, start: int, stop: int) -> Tensor | LazySpikes:
     return make(by + start, by + stop)
 
 
 def _poisson(
     start: int, stop: int, *, kept: Tensor, seed: int, names: Tensor, dtype: torch.dtype, share: float
-) -> Draws:
-    limit = kernels.limit_of(kept[start:stop]) if kept.ndim == 3 else kept
-    return Draws(limit, seed, range(start, stop), names, dtype, share)
+) -> LazySpikes:
+    limit = backends.limit_of(kept[start:stop]) if kept.ndim == 3 else kept
+    return LazySpikes(limit, seed, range(start, stop), names, dtype, share)
 
 
 def _latency(when: Tensor, dtype: torch.dtype, start: int, stop: int) -> Tensor:
@@ -234,8 +234,8 @@ def _share(rates: Tensor, varying: bool) -> float:
     return float((odds if varying else torch.minimum(odds, 1 - odds)).mean())
 
 
-def _drawn(part: Tensor | Draws) -> Tensor:
-    return kernels.spikes(part) if isinstance(part, Draws) else part
+def _drawn(part: Tensor | LazySpikes) -> Tensor:
+    return backends.spikes(part) if isinstance(part, LazySpikes) else part
 
 
 def _names(samples: Tensor | None, batch: int, rates: Tensor) -> Tensor:

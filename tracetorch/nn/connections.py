@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import Linear, Module, Parameter
 from torch.nn.utils import skip_init
 
+from tracetorch.backends import Form
 from tracetorch.modes import kind_of, whole
 
 
@@ -45,6 +46,11 @@ def is_dense(connection: Module) -> bool:
 def is_plain(connection: Module) -> bool:
     """Whether weight and bias are parameters themselves, and not computed from others, as pruning does."""
     return isinstance(connection, Linear) and not connection._modules and "weight" in connection._parameters
+
+
+def form_of(connection: Module) -> Form:
+    """What the choice of a kernel depends on, see `backends.dispatch`."""
+    return "module" if not is_dense(connection) else "weight" if is_plain(connection) else "computed"
 
 
 def example_of(connection: Module) -> Tensor:

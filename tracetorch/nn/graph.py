@@ -8,14 +8,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tracetorch.kernels import Draws, Sink
+from tracetorch.backends import LazySpikes, OutputSpec
 from tracetorch.modes import unaffected
 
 
 class Advances(Protocol):
     """A layer or a network."""
 
-    def advance(self, xs: Tensor | Draws, sink: Sink) -> None: ...
+    def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None: ...
 
 
 class StepGraph:
@@ -78,4 +78,4 @@ class StepGraph:
                     value.copy_(old)
 
     def _step(self) -> None:
-        self._net.advance(self._input[None], Sink(outputs=self._output.flatten(2)))
+        self._net.advance(self._input[None], OutputSpec(outputs=self._output.flatten(2)))

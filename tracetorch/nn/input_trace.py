@@ -10,7 +10,7 @@ from torch.nn import Module, Parameter
 
 from tracetorch import constrain
 from tracetorch import functional as F
-from tracetorch.kernels import Trace
+from tracetorch.backends import Trace
 from tracetorch.modes import numbers
 from tracetorch.nn.neurons import Neuron, Values
 from tracetorch.nn.state import LayerState, per_sample

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import Linear, Module
 
-from tracetorch import kernels
-from tracetorch.kernels import Draws, Drive, Sink, Trace
+from tracetorch import backends
+from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, Trace, Traits
 from tracetorch.modes import check_tensor, unaffected
 from tracetorch.nn import connections, local_gradient
 from tracetorch.nn.gradients import accumulate
@@ -372,49 +372,49 @@ class Layer(Network):
     def _step_and_look_up(self, x: Tensor) -> Tensor:
         """A step without anything looked up before; what can be is, for the next."""
         self.check_step(x)
-        connection: Any = self.connection
-        kernel = self.neuron.kernel if connections.is_dense(connection) else None
-        if self.like.is_cuda and kernel:
+        traits = self.traits
+        way = backends.one_step(traits)
+        if way == "graph":
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, [self])
-        if kernel and connections.is_plain(connection) and self._product_dtype == connection.weight.dtype:
+        if way == "compiled":
             if self._stepper is None or not self._stepper.is_fresh(self._own_parameters()):
-                self._stepper = kernels.stepper(
-                    kernel, connection.weight, connection.bias, self._raw(), self._constants_of
-                )
-            if self._stepper is not None and self._stepper.takes(x):
+                self._stepper = backends.stepper(traits, self.bias, self._raw(), self._constants_of)
+            if self._stepper.takes(x):
                 self._stepper.bind(self.own_state(x.shape[0]))
                 return self._stepper(x)
         shape = self.prepare(len(x), tuple(x.shape[1:]))
         output = self.like.new_empty(1, x.shape[0], *shape)
-        self.advance(x[None], Sink(outputs=output.flatten(2)))
+        self.advance(x[None], OutputSpec(outputs=output.flatten(2)))
         return output[0]
 
     @torch.no_grad()
-    def advance(self, xs: Tensor | Draws, sink: Sink) -> None:
+    def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
         xs, trace = self.received(xs)
-        self.emit(xs, sink, trace)
+        self.emit(xs, out, trace)
 
-    def received(self, xs: Tensor | Draws) -> tuple[Tensor | Draws, Trace]:
+    def received(self, xs: Tensor | LazySpikes) -> tuple[Tensor | LazySpikes, Trace]:
         """A chunk of input from outside, checked, and the trace that it is to be added to."""
-        size: tuple[Any, ...] = tuple(xs.size if isinstance(xs, Draws) else xs.shape)
+        size: tuple[Any, ...] = tuple(xs.size if isinstance(xs, LazySpikes) else xs.shape)
         self.check_chunk(size)
-        self.check_place(xs.samples.device if isinstance(xs, Draws) else xs.device)
+        self.check_place(xs.samples.device if isinstance(xs, LazySpikes) else xs.device)
         state = self.own_state(size[1], size[2:])
         xs = xs.to(self.like.dtype) if isinstance(xs, Tensor) else xs
         return xs, self.input_trace.for_kernels(self.neuron, state)
 
-    def emit(self, xs: Tensor | Draws, sink: Sink, trace: Trace | None = None, fired: int | None = None) -> None:
-        """A chunk of input through the neurons, and the outputs into the sink.
+    def emit(
+        self, xs: Tensor | LazySpikes, out: OutputSpec, trace: Trace | None = None, fired: int | None = None
+    ) -> None:
+        """A chunk of input through the neurons, and the outputs where `out` says.
 
         Args:
             xs: (time, batch, *in_shape).
             trace: takes the input; None if it has taken it already.
             fired: number of ones in `xs`, if they are spikes and were counted.
         """
-        steps, batch = (xs.size if isinstance(xs, Draws) else xs.shape)[:2]
+        steps, batch = (xs.size if isinstance(xs, LazySpikes) else xs.shape)[:2]
         state, neuron = self.own_state(batch), self.neuron
-        drive = self.drive_of(xs, trace, fired)
+        synaptic = self.synaptic_input(xs, trace, fired)
         if neuron.kernel:
             membrane = state.neuron.membrane
             constants = neuron.constants
@@ -422,54 +422,44 @@ class Layer(Network):
                 constants = tuple(
                     value.expand(membrane.shape[1:]).flatten() if value.ndim else value for value in constants
                 )
-            kernels.scan(neuron.kernel, drive, membrane.flatten(1), constants, sink)
+            backends.scan(neuron.kernel, synaptic, membrane.flatten(1), constants, out)
         else:
             shape, after = state.neuron[0].shape, state.neuron
-            for step, current in enumerate(kernels.currents(drive)):
+            for step, current in enumerate(backends.currents(synaptic)):
                 output, after = neuron.step(current.view(shape), after)
-                sink.take(step, output.flatten(1))
+                out.take(step, output.flatten(1))
             # Copied first, because a neuron may keep an old tensor under a new name.
             for before, value in zip(state.neuron, [value.clone() for value in after], strict=True):
                 before.copy_(value)
         state.steps.add_(steps)
 
-    def drive_of(self, xs: Tensor | Draws, trace: Trace | None, fired: int | None = None) -> Drive:
-        """A chunk of input and the weights that it meets; or its currents, if they take a call of the connection."""
+    def synaptic_input(self, xs: Tensor | LazySpikes, trace: Trace | None, fired: int | None = None) -> SynapticInput:
+        """A chunk of input and its weights; or its currents, if they take a call of the connection."""
         connection: Any = self.connection
         if not connections.is_dense(connection):
-            return Drive(self._currents(xs, trace), None, None, self.like.dtype)
+            return SynapticInput(self._currents(xs, trace), None, None, self.like.dtype)
         weight, columns = connection.weight, self._columns
         if weight.device.type == "cpu" and (
             columns is None or columns.dtype != weight.dtype or columns.shape != (self.in_features, self.out_features)
         ):
             columns = weight.new_empty(self.in_features, self.out_features)
             self._put(_columns=columns)
-        return Drive(xs, weight, connection.bias, self._product_dtype, trace, fired, columns)
+        return SynapticInput(xs, weight, connection.bias, self._product_dtype, trace, fired, columns)
 
-    def _currents(self, xs: Tensor | Draws, trace: Trace | None) -> Tensor:
-        values = (kernels.spikes(xs) if isinstance(xs, Draws) else xs).to(self.like.dtype)
+    def _currents(self, xs: Tensor | LazySpikes, trace: Trace | None) -> Tensor:
+        values = (backends.spikes(xs) if isinstance(xs, LazySpikes) else xs).to(self.like.dtype)
         if trace is not None:
-            kernels.trace_scan(values.flatten(2), trace)
+            backends.trace_scan(values.flatten(2), trace)
         with torch.enable_grad():  # a hook may compute a weight from parameters that learn, as pruning does
             currents: Tensor = self.connection(values.flatten(0, 1)).detach()
         return currents.reshape(*values.shape[:2], -1)
 
-    def is_one_scan_with(self, above: Layer) -> bool:
-        """Whether a compiled scan of this layer best goes through the one above as well."""
-        both = all(layer.neuron.kernel and connections.is_dense(layer.connection) for layer in (self, above))
-        return both and kernels.goes_on(self.weight, above.weight, above._product_dtype)
-
     @property
-    def has_graph(self) -> bool:
-        """Whether one step can be recorded as a CUDA graph."""
-        return self.neuron.kernel is not None and connections.is_dense(self.connection)
-
-    @property
-    def spike_dtype(self) -> torch.dtype:
-        """The dtype in which this layer best takes spikes."""
-        if not connections.is_dense(self.connection):
-            return self.like.dtype
-        return kernels.spike_dtype(self.weight, self._product_dtype)
+    def traits(self) -> Traits:
+        """All of the layer that the choice of a kernel depends on; see `backends.dispatch`."""
+        form = connections.form_of(self.connection)
+        weight = self.like if form == "module" else self.weight
+        return Traits(self.neuron.kernel, form, weight, self._product_dtype)
 
     def check_step(self, x: Tensor) -> None:
         """Raises: ValueError unless x has the shape of one step, and is on the device of the weights."""

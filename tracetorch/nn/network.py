@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from tracetorch import backends
 from tracetorch import device as devices
-from tracetorch import kernels
+from tracetorch.backends import LazySpikes, OutputSpec
 from tracetorch.encode import Stream
-from tracetorch.kernels import Draws, Sink
 from tracetorch.modes import check_tensor, unaffected, whole
 from tracetorch.nn.autograd import with_gradient
 from tracetorch.nn.gradients import accumulate
@@ -48,8 +48,8 @@ class Network(Module, ABC):
         """Make the states for such an input. Returns: the shape of one sample's output. Raises: as `run`."""
 
     @abstractmethod
-    def advance(self, xs: Tensor | Draws, sink: Sink) -> None:
-        """One chunk, (time, batch, *in_shape); `sink` takes the outputs. Builds no graph."""
+    def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
+        """One chunk, (time, batch, *in_shape); `out` takes the outputs. Builds no graph."""
 
     @abstractmethod
     def local_gradients(
@@ -123,10 +123,10 @@ def _run_chunks(
     wide = devices.widest_float(like.device)  # a sum in float32 would stop counting spikes at 2²⁴ of them
     total = None if reduce is None else torch.zeros(batch, *shape, dtype=wide, device=like.device)
     for part in stream.parts(chunk_steps(net.chain, batch) if chunk is None else chunk):
-        steps = part.size[0] if isinstance(part, Draws) else len(part)
+        steps = part.size[0] if isinstance(part, LazySpikes) else len(part)
         outputs = None if keep is None else keep[start : start + steps].flatten(2)
         flat = None if total is None else total.flatten(1)
-        advance_with_hooks(net, part, Sink(outputs=outputs, total=flat, first=max(0, first - start)))
+        advance_with_hooks(net, part, OutputSpec(outputs=outputs, total=flat, first=max(0, first - start)))
         start += steps
     return keep if total is None else (total / (stream.steps - first)).to(like.dtype)  # type: ignore[return-value]
 
@@ -178,22 +178,22 @@ def call_with_hooks(module: Module, forward: Callable[[Tensor], Tensor], xs: Ten
         del vars(module)["forward"]
 
 
-def pass_on(module: Network, xs: Tensor | Draws) -> Tensor:
+def pass_on(module: Network, xs: Tensor | LazySpikes) -> Tensor:
     """A chunk through a layer or a network, with hooks. Returns: its outputs, (time, batch, *features)."""
 
     def advance(xs: Tensor) -> Tensor:
         steps, batch, *in_shape = xs.shape
         shape = module.prepare(batch, tuple(in_shape))
         outputs = module.chain[-1].like.new_empty(steps, batch, *shape)
-        module.advance(xs, Sink(outputs=outputs.flatten(2)))
+        module.advance(xs, OutputSpec(outputs=outputs.flatten(2)))
         return outputs
 
-    return call_with_hooks(module, advance, kernels.spikes(xs) if isinstance(xs, Draws) else xs)
+    return call_with_hooks(module, advance, backends.spikes(xs) if isinstance(xs, LazySpikes) else xs)
 
 
-def advance_with_hooks(module: Network, xs: Tensor | Draws, sink: Sink) -> None:
-    """A chunk through a layer or a network; `sink` takes the outputs."""
+def advance_with_hooks(module: Network, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
+    """A chunk through a layer or a network; `out` takes the outputs."""
     if has_hooks(module):
-        sink.take_chunk(pass_on(module, xs).flatten(2))
+        out.take_chunk(pass_on(module, xs).flatten(2))
     else:
-        module.advance(xs, sink)
+        module.advance(xs, out)

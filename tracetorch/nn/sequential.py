@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module, ModuleList
 
-from tracetorch.kernels import Draws, Onward, Sink, Trace
+from tracetorch import backends
+from tracetorch.backends import FusedReadout, LazySpikes, OutputSpec, Trace
 from tracetorch.modes import kind_of
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import Layer
@@ -66,7 +67,9 @@ class Sequential(Network):
 
     def _step(self, x: Tensor) -> Tensor:
         first = self.chain[0]
-        if first.like.is_cuda and all(layer.has_graph and not has_hooks(layer) for layer in self):
+        if first.like.is_cuda and all(
+            backends.one_step(layer.traits) == "graph" and not has_hooks(layer) for layer in self
+        ):
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, self)
         for layer in self:
@@ -83,40 +86,40 @@ class Sequential(Network):
         return in_shape
 
     @torch.no_grad()
-    def advance(self, xs: Tensor | Draws, sink: Sink) -> None:
+    def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
         if any(map(has_hooks, self)):
             for layer in self:
-                xs = pass_on(layer, xs if isinstance(xs, Draws) else as_input(layer, xs, 2))
-            sink.take_chunk(cast(Tensor, xs).flatten(2))
+                xs = pass_on(layer, xs if isinstance(xs, LazySpikes) else as_input(layer, xs, 2))
+            out.take_chunk(cast(Tensor, xs).flatten(2))
         else:
-            self._pass_up(xs, sink)
+            self._pass_up(xs, out)
 
-    def _pass_up(self, xs: Tensor | Draws, sink: Sink) -> None:
+    def _pass_up(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
         """Each layer hands its outputs on to the one above, or goes through it in the same scan."""
         chain = self.chain
         trace: Trace | None
         xs, trace = chain[0].received(xs)
         fired: int | None = None
         for at, (below, above) in enumerate(pairwise(chain)):
-            steps, batch = (xs.size if isinstance(xs, Draws) else xs.shape)[:2]
+            steps, batch = (xs.size if isinstance(xs, LazySpikes) else xs.shape)[:2]
             shape = tuple(below.own_state(batch).neuron[0].shape[1:])
             state = above.own_state(batch, _flat(above, shape))
             _check_fit(below, above, shape)
             above_trace = above.input_trace.for_kernels(above.neuron, state)
-            if at == len(chain) - 2 and below.is_one_scan_with(above):
+            if at == len(chain) - 2 and backends.fuses_readout(below.traits, above.traits):
                 constants = above.neuron.constants
-                onward = Onward(
-                    str(above.neuron.kernel), above.weight, above.bias, state.neuron.membrane, constants, sink
+                readout = FusedReadout(
+                    str(above.neuron.kernel), above.weight, above.bias, state.neuron.membrane, constants, out
                 )
-                below.emit(xs, Sink(trace=above_trace, onward=onward), trace, fired)
+                below.emit(xs, OutputSpec(trace=above_trace, readout=readout), trace, fired)
                 state.steps.add_(steps)
                 return
-            dtype = above.spike_dtype if below.neuron.spiking else below.like.dtype
+            dtype = backends.spike_dtype(above.traits) if below.neuron.spiking else below.like.dtype
             outputs = torch.empty(steps, batch, *shape, dtype=dtype, device=below.like.device)
-            through = Sink(outputs=outputs.flatten(2), trace=above_trace)
+            through = OutputSpec(outputs=outputs.flatten(2), trace=above_trace)
             below.emit(xs, through, trace, fired)
             xs, trace, fired = as_input(above, outputs, 2), None, through.fired
-        chain[-1].emit(xs, sink, trace, fired)
+        chain[-1].emit(xs, out, trace, fired)
 
     def local_gradients(
         self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True

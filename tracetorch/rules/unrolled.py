@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tracetorch import kernels
+from tracetorch import backends
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
 from tracetorch.nn import Layer, Sequential
@@ -101,7 +101,7 @@ def _unroll_layer(layer: Layer, xs: Tensor) -> Tensor:
         outputs.append(output)
     with torch.no_grad():
         # Into the memory of the copy.
-        kernels.trace_scan(xs.detach().flatten(2), layer.input_trace.for_kernels(layer.neuron, start))
+        backends.trace_scan(xs.detach().flatten(2), layer.input_trace.for_kernels(layer.neuron, start))
         neuron = type(now)(*(value.detach() for value in now))
         layer.state = start._replace(neuron=neuron, steps=start.steps + len(xs))
     return torch.stack(outputs)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import tracetorch
-from tracetorch import kernels
+from tracetorch import backends
 
 _PACKAGES = ("torch", "numba", "triton", "numpy", "hydra-core", "omegaconf", "matplotlib")
 
@@ -59,7 +59,7 @@ def settings() -> dict[str, Any]:
     """Threads and determinism: what else can change the last bits of a result."""
     return {
         "threads": torch.get_num_threads(),
-        "kernels": kernels.names(),
+        "kernels": backends.names(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
         "cpus": os.cpu_count(),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tracetorch import kernels
+from tracetorch import backends
 from tracetorch.encode import mix_seed
 from tracetorch.runs.progress import check_alike
 
@@ -33,7 +33,7 @@ class Moments:
 
     def comes(self, number: int) -> bool:
         """Whether it comes after the decision with this number."""
-        drawn = kernels.draw(self._seed, range(number, number + 1), torch.zeros(1, dtype=torch.int64), 1)
+        drawn = backends.draw(self._seed, range(number, number + 1), torch.zeros(1, dtype=torch.int64), 1)
         return float(drawn) < 1 / self.every
 
 

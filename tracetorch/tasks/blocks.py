@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tracetorch import kernels
+from tracetorch import backends
+from tracetorch.backends import LazySpikes
 from tracetorch.encode import Stream, mix_seed
-from tracetorch.kernels import Draws
 from tracetorch.tasks.schedule import Schedule
 from tracetorch.tasks.task import Batch, Task, Trials
 
@@ -62,7 +62,7 @@ class Blocks(Task):
         """The classes that come in the training batch with this number."""
         around, at = divmod(self.schedule.phase(number), self._in_a_round)
         names = torch.arange(self.output_size)
-        order = kernels.draw(mix_seed(self.schedule.seed, 1, around), range(1), names, 1)[0, :, 0].argsort()
+        order = backends.draw(mix_seed(self.schedule.seed, 1, around), range(1), names, 1)[0, :, 0].argsort()
         return sorted(order[at * self.classes : (at + 1) * self.classes].tolist())
 
     def to(self, device: torch.device) -> Blocks:
@@ -123,6 +123,6 @@ def _rows_of_all(parts: list[tuple[Stream, Tensor]], start: int, stop: int) -> T
 def _rows(xs: Stream, rows: Tensor) -> Tensor:
     """All steps of some rows; of spikes, only these are drawn."""
     part = next(xs.parts(xs.steps))
-    if not isinstance(part, Draws):
+    if not isinstance(part, LazySpikes):
         return part[:, rows]
-    return kernels.spikes(part._replace(limit=part.limit[..., rows, :], samples=part.samples[rows]))
+    return backends.spikes(part._replace(limit=part.limit[..., rows, :], samples=part.samples[rows]))

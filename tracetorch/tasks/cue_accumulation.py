@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tracetorch import kernels
+from tracetorch import backends
+from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream, mix_seed
-from tracetorch.kernels import Draws, limit_of
 from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, classified, slices
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class CueAccumulation(Task):
 
     def _batch(self, split: str, samples: Tensor) -> Batch:
         seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(2)]
-        drawn = kernels.draw(seeds[_CUES], range(1), samples, self.cues + 1)[0]
+        drawn = backends.draw(seeds[_CUES], range(1), samples, self.cues + 1)[0]
         on_side = drawn[:, 1:] < self.bias
         right = torch.where(drawn[:, :1] < 0.5, on_side, ~on_side)  # (batch, cues): whether a cue is on the right
         count = right.sum(dim=-1)
@@ -140,7 +140,7 @@ class CueAccumulation(Task):
         make = partial(self._spikes, right=right, seed=seeds[_SPIKES], samples=samples)
         return Batch(Stream(make, self.steps, (len(samples), self.input_size)), target, conditions)
 
-    def _spikes(self, start: int, stop: int, *, right: Tensor, seed: int, samples: Tensor) -> Draws:
+    def _spikes(self, start: int, stop: int, *, right: Tensor, seed: int, samples: Tensor) -> LazySpikes:
         odds = torch.tensor([self.rate, self.noise], device=samples.device) * self.dt
         step = torch.arange(start, stop, device=samples.device)
         number = (step // self.interval_steps).clamp(max=self.cues - 1)
@@ -151,4 +151,4 @@ class CueAccumulation(Task):
         rates = torch.where(active, odds[0], 0.0)
         rates = torch.cat([rates, odds[1].expand(*side.shape, 1)], dim=-1)
         limits = limit_of(rates.repeat_interleave(self.neurons_per_channel, dim=-1))
-        return Draws(limits, seed, range(start, stop), samples, torch.float32)
+        return LazySpikes(limits, seed, range(start, stop), samples, torch.float32)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tracetorch import kernels
+from tracetorch import backends
 from tracetorch.encode import ENCODERS, mix_seed
 from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, choices
 
@@ -59,9 +59,9 @@ class Patterns(Task):
         self.encode = ENCODERS[choices("encoding", encoding, ENCODERS)]
         self.repeats, self.seed = repeats, seed
         names = torch.arange(patterns)
-        on = kernels.draw(mix_seed(seed, 0), range(1), names, inputs)[0] < 0.5
+        on = backends.draw(mix_seed(seed, 0), range(1), names, inputs)[0] < 0.5
         self.rates = torch.where(on, rate, background)
-        self.bits = (kernels.draw(mix_seed(seed, 1), range(1), names, outputs)[0] < 0.5).to(torch.float32)
+        self.bits = (backends.draw(mix_seed(seed, 1), range(1), names, outputs)[0] < 0.5).to(torch.float32)
 
     def train_batch(self, number: int) -> Batch:
         shown = torch.arange(number * self.batch_size, (number + 1) * self.batch_size)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tracetorch import kernels
+from tracetorch import backends
 from tracetorch.encode import Stream, mix_seed
 from tracetorch.tasks.ideal_observer import choose_right, tie
 from tracetorch.tasks.spread import Pool, Spread
@@ -163,7 +163,7 @@ class PoissonClicks(Task):
 
     def _batch(self, split: str, samples: Tensor) -> Batch:
         seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(4)]
-        pick, length, coin, wait = kernels.draw(seeds[_CONDITIONS], range(1), samples, 4)[0].unbind(dim=-1)
+        pick, length, coin, wait = backends.draw(seeds[_CONDITIONS], range(1), samples, 4)[0].unbind(dim=-1)
         right_is_faster = coin >= 0.5  # which side, also where γ = 0 and both are equally fast
         gamma = self.gamma.at(pick) * torch.where(right_is_faster, 1.0, -1.0)
         bins = torch.round(self.duration.at(length) / self.dt).clamp(min=1)
@@ -194,7 +194,7 @@ class PoissonClicks(Task):
         probability = rates * self.dt * on[..., None]
         if self.stereo_click:
             probability = torch.where((step == begin)[..., None], 1.0, probability)
-        return kernels.draw_below(probability, seed, range(start, stop), samples)
+        return backends.draw_below(probability, seed, range(start, stop), samples)
 
     def _spikes(
         self, start: int, stop: int, *, clicks: Callable[[int, int], Tensor], seeds: list[int], samples: Tensor
@@ -205,12 +205,12 @@ class PoissonClicks(Task):
         sides = clicks(start, stop).repeat_interleave(each, dim=-1)
         if self.noise:
             odds = torch.full((batch, 2 * each), self.noise * self.dt, device=samples.device)
-            sides = sides | kernels.draw_below(odds, seeds[_NOISE], range(start, stop), samples)
+            sides = sides | backends.draw_below(odds, seeds[_NOISE], range(start, stop), samples)
         cue = torch.zeros(stop - start, batch, each, dtype=torch.bool, device=samples.device)
         first = max(start, self.cue_from)
         if first < stop:
             odds = torch.full((batch, each), self.cue_rate * self.dt, device=samples.device)
-            cue[first - start :] = kernels.draw_below(odds, seeds[_CUE], range(first, stop), samples)
+            cue[first - start :] = backends.draw_below(odds, seeds[_CUE], range(first, stop), samples)
         return torch.cat([sides, cue], dim=-1).to(torch.float32)
 
     def _click_odds(self, gamma: Tensor, duration: Tensor, heard: bool = True) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tracetorch import kernels
+from tracetorch import backends
 from tracetorch.encode import mix_seed
 from tracetorch.tasks.task import at_least
 
@@ -52,4 +52,4 @@ class Schedule:
 
     def draw(self, phase: int, count: int) -> torch.Tensor:
         """So many uniform numbers in [0, 1) that belong to this phase; the second is that of its beginning."""
-        return kernels.draw(mix_seed(self.seed), range(1), torch.tensor([phase]), count)[0, 0]
+        return backends.draw(mix_seed(self.seed), range(1), torch.tensor([phase]), count)[0, 0]

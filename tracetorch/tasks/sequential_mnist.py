@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tracetorch import kernels
+from tracetorch import backends
+from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream
-from tracetorch.kernels import Draws, limit_of
 from tracetorch.tasks.digits import Deck, Shown, confusion
 from tracetorch.tasks.task import Batch, Task, Trials, at_least, choices, classified
 
@@ -75,7 +75,7 @@ class SequentialMNIST(Task):
         self.deck = Deck(source, batch_size, validation_digits, seed)
         height, width = self.deck.image_size
         self.parts, self.pixels_per_part = (height, width) if by == "rows" else (height * width, 1)
-        drawn = kernels.draw(_PERMUTATION, range(1), torch.zeros(1, dtype=torch.int64), height * width)[0, 0]
+        drawn = backends.draw(_PERMUTATION, range(1), torch.zeros(1, dtype=torch.int64), height * width)[0, 0]
         self.order = drawn.argsort(stable=True) if order == "permuted" else None
         self.levels, self.max_rate, self.batch_size = levels, max_rate, batch_size
         self.input_size = self.pixels_per_part * levels
@@ -122,7 +122,7 @@ def _shown(
     each: int,
     levels: int,
     peak: float,
-) -> Tensor | Draws:
+) -> Tensor | LazySpikes:
     """Some steps.
 
     Args:
@@ -136,7 +136,7 @@ def _shown(
     if drawn is None:
         return rates[number]
     (seed, names), share = drawn, float(rates.mean()) if rates.device.type == "cpu" else 1.0
-    return Draws(limit_of(rates)[number], seed, range(start, stop), names, torch.float32, share)
+    return LazySpikes(limit_of(rates)[number], seed, range(start, stop), names, torch.float32, share)
 
 
 def _rates(parts: Tensor, levels: int) -> Tensor:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tracetorch import kernels
+from tracetorch import backends
+from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream, mix_seed
-from tracetorch.kernels import Draws, limit_of
 from tracetorch.tasks.spread import Pool, Spread
 from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, classified, slices
 
@@ -125,7 +125,7 @@ class StoreRecall(Task):
     def _batch(self, split: str, samples: Tensor) -> Batch:
         seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(2)]
         shown = self.intervals - 1
-        drawn = kernels.draw(seeds[_VALUES], range(1), samples, shown + 1)[0]
+        drawn = backends.draw(seeds[_VALUES], range(1), samples, shown + 1)[0]
         ones = drawn[:, :shown] < 0.5  # (batch, intervals): whether the value is 1
         distractors = self.distractors.whole_at(drawn[:, shown])
         stored = shown - 1 - distractors  # when
@@ -140,7 +140,7 @@ class StoreRecall(Task):
         make = partial(self._spikes, ones=ones, stored=stored, seed=seeds[_SPIKES], samples=samples)
         return Batch(Stream(make, self.steps, (len(samples), self.input_size)), target.long(), conditions)
 
-    def _spikes(self, start: int, stop: int, *, ones: Tensor, stored: Tensor, seed: int, samples: Tensor) -> Draws:
+    def _spikes(self, start: int, stop: int, *, ones: Tensor, stored: Tensor, seed: int, samples: Tensor) -> LazySpikes:
         odds = torch.tensor([self.noise, self.rate], device=samples.device) * self.dt
         shown, first, last = self.intervals - 1, start // self.interval_steps, (stop - 1) // self.interval_steps
         number = torch.arange(first, last + 1, device=samples.device)[:, None]
@@ -149,7 +149,7 @@ class StoreRecall(Task):
         active = torch.stack([~one & ~recall, one & ~recall, number == stored, recall], dim=-1)
         limits = limit_of(odds[active.long()].repeat_interleave(self.neurons_per_channel, dim=-1))
         limits = limits[torch.arange(start, stop, device=samples.device) // self.interval_steps - first]
-        return Draws(limits, seed, range(start, stop), samples, torch.float32, self._share)
+        return LazySpikes(limits, seed, range(start, stop), samples, torch.float32, self._share)
 
     @property
     def _share(self) -> float:

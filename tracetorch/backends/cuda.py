@@ -1,4 +1,4 @@
-"""The kernels for CUDA: how those in `programs` are launched.
+"""The kernels for CUDA: how those in `triton_kernels` are launched.
 
 Multiplication and addition are not fused into one rounding, so that the numbers are those of the reference, to the bit;
 but for the softmax.
@@ -10,45 +10,43 @@ import torch
 import triton
 from torch import Tensor
 
-from tracetorch.kernels import counter, reference
-from tracetorch.kernels.counter import Draws
-from tracetorch.kernels.drive import Drive
-from tracetorch.kernels.programs import draw_kernel, scan_kernel, second_kernel, trace_kernel
-from tracetorch.kernels.sink import Sink
-from tracetorch.kernels.trace import Trace
+from tracetorch.backends import reference, rng
+from tracetorch.backends.arguments import OutputSpec, SynapticInput, Trace
+from tracetorch.backends.rng import LazySpikes
+from tracetorch.backends.triton_kernels import draw_kernel, scan_kernel, second_kernel, trace_kernel
 
 _BLOCK = 128
 _WIDEST_SOFTMAX = 4096
 
 
-def lif_scan(drive: Drive, membrane: Tensor, decay: Tensor, threshold: Tensor, sink: Sink) -> None:
+def lif_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, threshold: Tensor, out: OutputSpec) -> None:
     """See `reference.lif_scan`."""
-    _run(0, drive, membrane, decay, threshold, sink)
+    _run(0, synaptic, membrane, decay, threshold, out)
 
 
-def li_scan(drive: Drive, membrane: Tensor, decay: Tensor, sink: Sink) -> None:
+def li_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
     """See `reference.li_scan`."""
-    _run(1, drive, membrane, decay, decay, sink)
+    _run(1, synaptic, membrane, decay, decay, out)
 
 
-def lis_scan(drive: Drive, membrane: Tensor, decay: Tensor, sink: Sink) -> None:
+def lis_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
     """See `reference.lis_scan`, which also does more neurons than one program can hold."""
     if membrane.shape[1] > _WIDEST_SOFTMAX:
-        reference.lis_scan(drive, membrane, decay, sink)
+        reference.lis_scan(synaptic, membrane, decay, out)
     else:
-        _run(2, drive, membrane, decay, decay, sink)
+        _run(2, synaptic, membrane, decay, decay, out)
 
 
-def currents(drive: Drive) -> Tensor:
+def currents(synaptic: SynapticInput) -> Tensor:
     """See `reference.currents`."""
-    xs = drive.xs
-    if drive.weight is None:
+    xs = synaptic.xs
+    if synaptic.weight is None:
         return xs  # type: ignore[return-value]
-    if isinstance(xs, Draws):
-        xs = _draw(xs, drive.precision, drive.trace)
-    elif drive.trace is not None:
-        trace_scan(xs, drive.trace)
-    return reference.weigh(xs, drive)
+    if isinstance(xs, LazySpikes):
+        xs = _draw(xs, synaptic.precision, synaptic.trace)
+    elif synaptic.trace is not None:
+        trace_scan(xs, synaptic.trace)
+    return reference.weigh(xs, synaptic)
 
 
 def trace_scan(xs: Tensor, trace: Trace) -> None:
@@ -67,7 +65,7 @@ def trace_scan(xs: Tensor, trace: Trace) -> None:
         trace_kernel[(traces * batch, blocks)](_bytes(xs), trace.values, decays, *sizes, _BLOCK, enable_fp_fusion=False)
 
 
-def spikes(draws: Draws) -> Tensor:
+def spikes(draws: LazySpikes) -> Tensor:
     """See `reference.spikes`."""
     return _draw(draws, draws.dtype, None)
 
@@ -79,15 +77,10 @@ def probe() -> None:
         torch.zeros(1, 1, dtype=torch.int32, device=device),
         torch.zeros(1, dtype=torch.int64, device=device),
     )
-    spikes(Draws(limit, 0, range(1), samples, torch.float32))
+    spikes(LazySpikes(limit, 0, range(1), samples, torch.float32))
 
 
-def stepper(*_: object) -> None:
-    """None: on this device one step is a CUDA graph, see `nn.graph`."""
-    return
-
-
-def _draw(draws: Draws, dtype: torch.dtype, trace: Trace | None) -> Tensor:
+def _draw(draws: LazySpikes, dtype: torch.dtype, trace: Trace | None) -> Tensor:
     if draws.steps.step != 1:
         raise ValueError(f"draws are made for consecutive steps, got {draws.steps}")
     steps, batch, channels = draws.size
@@ -95,7 +88,7 @@ def _draw(draws: Draws, dtype: torch.dtype, trace: Trace | None) -> Tensor:
     samples = draws.samples.to(torch.int64).contiguous()
     drawn = torch.empty(draws.size, dtype=dtype, device=samples.device)
     fused = _is_plain(trace)
-    seed = counter.signed(counter.mix_seed(draws.seed), 64)
+    seed = rng.signed(rng.mix_seed(draws.seed), 64)
     first = torch.tensor([seed, draws.steps.start], device=samples.device)
     with _device_of(samples):
         draw_kernel[(batch, triton.cdiv(channels, _BLOCK))](
@@ -108,10 +101,12 @@ def _draw(draws: Draws, dtype: torch.dtype, trace: Trace | None) -> Tensor:
     return drawn
 
 
-def _run(kind: int, drive: Drive, membrane: Tensor, decay: Tensor, threshold: Tensor, sink: Sink) -> None:
-    made = currents(drive).contiguous()
+def _run(
+    kind: int, synaptic: SynapticInput, membrane: Tensor, decay: Tensor, threshold: Tensor, out: OutputSpec
+) -> None:
+    made = currents(synaptic).contiguous()
     steps, batch, neurons = made.shape
-    outputs, total, trace = sink.outputs, sink.total, sink.trace
+    outputs, total, trace = out.outputs, out.total, out.trace
     fused = _is_plain(trace)
     if trace is not None and not fused and outputs is None:
         outputs = torch.empty_like(made)  # other traces than one alone take the outputs in a pass of their own
@@ -121,7 +116,7 @@ def _run(kind: int, drive: Drive, membrane: Tensor, decay: Tensor, threshold: Te
             made, membrane, _per(decay, 1, neurons), _per(threshold, 1, neurons),
             made if outputs is None else _bytes(outputs), made if total is None else total,
             *((trace.values, _per(trace.decay, 1, neurons)) if trace is not None and fused else (made, made)),
-            steps, batch, neurons, sink.first, kind, outputs is not None, total is not None, fused, block,
+            steps, batch, neurons, out.first, kind, outputs is not None, total is not None, fused, block,
             enable_fp_fusion=False,
         )  # fmt: skip
     if trace is not None and not fused and outputs is not None:

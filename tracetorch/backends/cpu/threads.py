@@ -98,7 +98,7 @@ def _openmp_library() -> ctypes.CDLL | None:
     except OSError:
         return None
     mapped = {line.split(maxsplit=5)[-1] for line in lines if "omp" in line}
-    home = str(Path(torch.__file__).parent.parent)  # torch's own, beside it or within, before any other that is loaded
+    home = str(Path(torch.__file__).parent.parent)  # torch's own, next to it or within, before any other that is loaded
     for path in sorted(mapped, key=lambda path: not path.startswith(home)):
         if Path(path).name.startswith(("libgomp", "libiomp5", "libomp")):
             with suppress(OSError):

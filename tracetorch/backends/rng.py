@@ -29,8 +29,8 @@ TAIL_BITS = 16
 _MASK64 = (1 << 64) - 1
 
 
-class Draws(NamedTuple):
-    """Spikes over a chunk of time that are named, and not yet drawn; `kernels.spikes` draws them."""
+class LazySpikes(NamedTuple):
+    """Spikes over a chunk of time that are named, and not yet drawn; `backends.spikes` draws them."""
 
     limit: Tensor  # int32, (batch, channels) or (time, batch, channels), as `limit_of` gives it
     seed: int
@@ -66,7 +66,7 @@ def draw(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
     return numbers(seed, steps, samples, channels).to(torch.float32) * 2.0**-BITS
 
 
-def draw_below(draws: Draws) -> Tensor:
+def draw_below(draws: LazySpikes) -> Tensor:
     """Whether each number is below its limit: (time, batch, channels), bool."""
     return numbers(draws.seed, draws.steps, draws.samples, draws.limit.shape[-1]) < draws.limit
 

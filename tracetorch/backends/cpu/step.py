@@ -7,18 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from tracetorch.kernels.cpu.arrays import Traces, per, traces_of
-from tracetorch.kernels.cpu.events import add_step
-from tracetorch.kernels.cpu.neurons import KINDS, Neurons, Outlet, run
-from tracetorch.kernels.cpu.threads import flushed
-from tracetorch.kernels.trace import Trace
-
-MOST = 1 << 21
-"""Products `batch × inputs × neurons` beyond which torch's threads are worth their call."""
+from tracetorch.backends.arguments import Trace
+from tracetorch.backends.cpu import compiled
+from tracetorch.backends.cpu.arrays import neurons_of, traces_of
+from tracetorch.backends.cpu.threads import flushed
 
 FEW_WEIGHTS = 1 << 12
 """At most this many weights are transposed at every step, which takes 1 µs."""
@@ -36,17 +31,6 @@ _NOBODY = {id(None)}
 _address = Tensor.data_ptr
 
 
-def stepper(
-    neuron: str,
-    weight: Tensor,
-    bias: Tensor | None,
-    raw: Sequence[Tensor],
-    constants: Callable[[Any], tuple[tuple[Tensor, ...], Trace]],
-) -> Stepper | None:
-    """A `Stepper` for the layer."""
-    return Stepper(neuron, weight, bias, raw, constants)
-
-
 class Stepper:
     """One step of a layer: everything that does not change from step to step is looked up once.
 
@@ -59,6 +43,7 @@ class Stepper:
         weight, bias: of the layer.
         raw: the tensors that its decays and threshold are computed from; when a number in them changes, so do those.
         constants: gives, for a state, the neuron's constants and its input trace.
+        most: largest batch that it takes.
     """
 
     def __init__(
@@ -68,8 +53,9 @@ class Stepper:
         bias: Tensor | None,
         raw: Sequence[Tensor],
         constants: Callable[[Any], tuple[tuple[Tensor, ...], Trace]],
+        most: int,
     ):
-        self._kind, self._dtype, self._constants = KINDS[neuron], weight.dtype, constants
+        self._neuron, self._dtype, self._constants = neuron, weight.dtype, constants
         self._held = [tensor for tensor in (weight, bias, *raw) if tensor is not None]
         self._known = {id(tensor) for tensor in self._held}  # held, so nothing new can take the place of one
         self._addresses = [tensor.data_ptr() for tensor in self._held]
@@ -85,7 +71,7 @@ class Stepper:
         self._room = np.empty((1, 1, self._neurons), self._rows.dtype)
         self._bias = start.detach().numpy()
         self.state: Any = None
-        self._most = max(1, MOST // weight.numel())
+        self._most = most
 
     def is_fresh(self, parameters: Iterable[Tensor | None]) -> bool:
         """Whether these, all of the layer's, are the very tensors that they were, and lie where they lay."""
@@ -108,7 +94,7 @@ class Stepper:
             self.bind(self.state)
         self._transpose()
         outputs = np.empty((1, x.shape[0], self._neurons), self._rows.dtype)
-        flushed(_step, x.numpy()[None], self._rows, self._bias, self._kind, *self._arrays, outputs, self._room)
+        flushed(compiled.step_layer, x.numpy()[None], self._rows, self._bias, *self._arrays, outputs, self._room)
         return torch.from_numpy(outputs[0])
 
     def _transpose(self) -> None:
@@ -124,25 +110,7 @@ class Stepper:
         """Look up where a state lies, which the next steps update; and the constants."""
         self.state, self._copied = state, None
         with torch.no_grad():
-            (decay, *threshold), trace = self._constants(state)
-        constants = (per(decay, self._neurons), per(threshold[0] if threshold else decay, self._neurons))
+            constants, trace = self._constants(state)
         self._raw_bytes = [raw.tobytes() for raw in self._raw]
-        self._arrays = (state.neuron.membrane.numpy(), *constants, traces_of(trace, self._dtype), state.steps.numpy())
-
-
-@njit(cache=True, nogil=True)
-def _step(xs, rows, bias, kind, membrane, decay, threshold, traces, steps, outputs, current):  # type: ignore[no-untyped-def]
-    values, decays, seconds, second_decays = traces
-    neurons, nothing = Neurons(kind, membrane, decay, threshold), np.empty((0, 0, 0), rows.dtype)
-    outlet = Outlet(outputs, nothing[0:0, 0], 0, Traces(nothing, nothing[0:0, 0], nothing, nothing[0:0, 0]))
-    for sample in range(xs.shape[1]):
-        for neuron in range(rows.shape[1]):
-            current[0, 0, neuron] = bias[neuron]
-        for channel in range(xs.shape[2]):
-            value = xs[0, sample, channel]
-            if value != 0:
-                for neuron in range(rows.shape[1]):
-                    current[0, 0, neuron] += value * rows[channel, neuron]
-        add_step(values, decays, seconds, second_decays, sample, xs, 0, sample)
-        run(neurons, current, 0, sample, outlet, sample)
-        steps[sample, 0] += 1
+        neurons = neurons_of(self._neuron, state.neuron.membrane, constants)
+        self._arrays = (*neurons, traces_of(trace, self._dtype), state.steps.numpy())

@@ -1,0 +1,121 @@
+"""What a scan takes: the input and its weights, the traces, and where the outputs go. Nothing is computed yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tracetorch import functional as F
+from tracetorch.backends.rng import LazySpikes
+
+
+class Trace(NamedTuple):
+    """The trace of a layer's input; kernels update it in place.
+
+    values: t ← d·t + x, (batch, inputs); or (traces, batch, inputs) for several of the same input.
+    decay: d, a number or (inputs,); for several (traces, 1, 1) or (traces, 1, inputs).
+    second: e ← c·e + t with the t of before the step, (seconds, batch, inputs): traces of the trace. The first follows
+        the first trace, and so on, and round again. One with c = d is ∂t/∂d. None if there are none.
+    second_decay: c, (seconds, 1, 1) or (seconds, 1, inputs).
+    """
+
+    values: Tensor
+    decay: Tensor
+    second: Tensor | None = None
+    second_decay: Tensor | None = None
+
+    def take(self, x: Tensor) -> None:
+        """One step, in plain torch. Args: x: (batch, inputs)."""
+        values, decay, second, second_decay = self
+        if second is not None and second_decay is not None:
+            several = values if values.ndim == 3 else values[None]
+            followed = several[[at % len(several) for at in range(len(second))]]
+            second.copy_(F.trace_step(followed, second, second_decay))
+        values.copy_(F.trace_step(x, values, decay))
+
+
+class SynapticInput(NamedTuple):
+    """A chunk of input and its weights; a scan computes the currents `W·x + b` in the fastest way.
+
+    xs: (time, batch, inputs), or spikes yet to be drawn. bool means spikes.
+    weight, bias: (neurons, inputs); (neurons,) or None. Without a weight, `xs` are the currents themselves, (time,
+        batch, neurons), and their input is in the trace.
+    precision: dtype of the factors of the product. bfloat16 holds spikes exactly and rounds the weights; products are
+        summed in float32, and the sum is rounded to bfloat16 where the device cannot give it otherwise.
+    trace: the layer's input trace, which the input is added to; None if the input is in it already.
+    fired: how many of `xs` are 1, if they are spikes and were counted.
+    columns: room for the transposed weights, (inputs, neurons), which a kernel may need in every chunk.
+    """
+
+    xs: Tensor | LazySpikes
+    weight: Tensor | None
+    bias: Tensor | None
+    precision: torch.dtype
+    trace: Trace | None = None
+    fired: int | None = None
+    columns: Tensor | None = None
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(time, batch, neurons)."""
+        steps, batch, inputs = self.xs.size if isinstance(self.xs, LazySpikes) else self.xs.shape
+        return steps, batch, inputs if self.weight is None else self.weight.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the currents."""
+        return self.xs.dtype if self.weight is None else self.weight.dtype
+
+
+@dataclass
+class OutputSpec:
+    """Where every output goes: to the layer above, to the reader, or to a sum. No more than is asked for is kept.
+
+    outputs: (time, batch, features); each step is written here. bool if they are spikes for the layer above.
+    total: (batch, features), float64 where the device has it; every step from `first` on is added.
+    trace: the input trace of the layer above, which takes every step.
+    readout: a layer that takes every output in the same scan; its input is not kept. See `dispatch.fuses_readout`.
+    fired: afterwards, the number of spikes, if the kernel counted them.
+    """
+
+    outputs: Tensor | None = None
+    total: Tensor | None = None
+    first: int = 0
+    trace: Trace | None = None
+    readout: FusedReadout | None = None
+    fired: int | None = None
+
+    def take(self, step: int, output: Tensor) -> None:
+        """Take one step's output, (batch, features)."""
+        if self.outputs is not None:
+            self.outputs[step] = output
+        if self.total is not None and step >= self.first:
+            self.total += output
+        if self.trace is not None:
+            self.trace.take(output)
+
+    def take_chunk(self, outputs: Tensor) -> None:
+        """Take the outputs of several steps, (time, batch, features)."""
+        for step, output in enumerate(outputs):
+            self.take(step, output)
+
+
+class FusedReadout(NamedTuple):
+    """The layer above, for a scan that goes through both.
+
+    neuron: "lif", "li" or "lis".
+    weight, bias: (neurons, features); (neurons,) or None.
+    membrane: (batch, neurons); updated.
+    constants: decay, and for "lif" the threshold.
+    out: takes its outputs.
+    """
+
+    neuron: str
+    weight: Tensor
+    bias: Tensor | None
+    membrane: Tensor
+    constants: tuple[Tensor, ...]
+    out: OutputSpec

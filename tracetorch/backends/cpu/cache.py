@@ -1,0 +1,94 @@
+"""Compiled functions on disk: numba's cache, with one sealed file for each function and types of arguments.
+
+numba itself keeps two files, and reads them unchecked: one that was cut ends every later run, and where a process died
+between the two, code of old sources is run. Here a file begins with a hash of its content and of all that it depends
+on: numba's version, the source file, the processor and the types. A file that does not match is compiled again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import stat
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+
+_SEAL_BYTES = hashlib.sha256().digest_size
+
+
+def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """As `numba.njit(cache=True, nogil=True)`.
+
+    Without a folder to write to, the function is compiled in every process.
+    """
+    if function is None:
+        return partial(compiled, **options)
+    dispatcher = numba.njit(nogil=True, **options)(function)
+    with suppress(RuntimeError):
+        # No public name leads there; tests/test_numba_cache.py fails if a new numba calls it otherwise.
+        dispatcher._cache = _cache_of(function)
+    return dispatcher
+
+
+class _Cache(FunctionCache):
+    """What cannot be read is compiled; what cannot be written is compiled in every process."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        target_context.refresh()
+        path, wanted = self._file(sig, target_context.codegen())
+        with suppress(Exception):  # no such file, or a class of another package has changed since
+            content = path.read_bytes()
+            if content[:_SEAL_BYTES] == _seal(wanted, content[_SEAL_BYTES:]):
+                return self._impl.rebuild(target_context, pickle.loads(content[_SEAL_BYTES:]))
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        if not self._impl.check_cachable(data):
+            return
+        path, wanted = self._file(sig, data.codegen)
+        code = self._cache_file._dump(self._impl.reduce(data))
+        with suppress(OSError), self._cache_file._open_for_write(path) as file:  # such as a full disk
+            file.write(_seal(wanted, code) + code)
+
+    def _file(self, sig: Any, codegen: Any) -> tuple[Path, str]:
+        """Where the code for these types of arguments is, and what it depends on."""
+        key = repr(self._index_key(sig, codegen))
+        name = f"{self._impl.filename_base}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.nbc"
+        return Path(self.cache_path, name), f"{numba.__version__} {self._cache_file._source_stamp} {key}"
+
+
+def _seal(wanted: str, code: bytes) -> bytes:
+    return hashlib.sha256(wanted.encode() + code).digest()
+
+
+def _cache_of(function: Callable[..., Any]) -> _Cache:
+    """The cache where numba finds a place; else in the folder for temporary files. Raises: RuntimeError without any."""
+    try:
+        return _Cache(function)
+    except RuntimeError:
+        config: Any = numba.config
+        before, config.CACHE_DIR = config.CACHE_DIR, _temporary()
+        try:
+            return _Cache(function)
+        finally:
+            config.CACHE_DIR = before
+
+
+def _temporary() -> str:
+    """A folder for temporary files that this user alone can write to; "" if another user has taken its name."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir(), f"tracetorch-numba-{user}")
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o077:
+            return str(folder)
+    return ""

@@ -1,0 +1,519 @@
+"""All compiled code of the CPU: numba's functions, and the types of their arguments.
+
+It is one file because numba compiles a function again when its own file changes, not when another does. So a compiled
+function calls functions, and reads constants and types, of this file only.
+
+Every float operation is rounded by itself and in the order of the reference (no fast-math): the same numbers, to the
+bit; but for the softmax, whose exponential differs in the last place, and for the product of the fused readout. What
+is written here once more than in the reference is listed in `reference`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import int32, uint8, uint32, uint64
+
+from tracetorch.backends.cpu.cache import compiled
+
+LIF, LI, LIS = 0, 1, 2
+KINDS = {"lif": LIF, "li": LI, "lis": LIS}
+
+COLUMNS = 256
+"""Neurons whose weights are added up at a time: for 784 inputs they take 800 KB, which a core keeps in its cache."""
+
+BITS, TAIL_BITS = 24, 16
+"""As in `rng`."""
+
+# ── arguments ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class TraceArrays(NamedTuple):
+    """A `Trace` as the compiled code takes it, the same memory; without one, loops over none do nothing."""
+
+    values: np.ndarray  # (traces, batch, features)
+    decays: np.ndarray  # (traces, features)
+    seconds: np.ndarray  # (seconds, batch, features)
+    second_decays: np.ndarray  # (seconds, features)
+
+
+class DrawArrays(NamedTuple):
+    """`LazySpikes` as the compiled code takes them."""
+
+    limits: np.ndarray  # (time or 1, batch, channels)
+    samples: np.ndarray  # (batch,)
+    seed: int
+    start: int
+
+
+class NeuronArrays(NamedTuple):
+    """A layer's neurons as the compiled code takes them."""
+
+    kind: int  # LIF, LI or LIS
+    membrane: np.ndarray  # (batch, neurons); updated
+    decay: np.ndarray  # (neurons,)
+    threshold: np.ndarray  # (neurons,); not read but by LIF
+
+
+class OutputArrays(NamedTuple):
+    """An `OutputSpec` as the compiled code takes it: what is not asked for is empty."""
+
+    outputs: np.ndarray  # (time, batch, neurons)
+    total: np.ndarray  # (batch, neurons)
+    first: int
+    traces: TraceArrays
+
+
+class ReadoutArrays(NamedTuple):
+    """A `FusedReadout` as the compiled code takes it; `weights` without a row, if there is none."""
+
+    weights: np.ndarray  # (neurons above, neurons)
+    bias: np.ndarray  # (neurons above,)
+    neurons: NeuronArrays
+    out: OutputArrays
+
+
+# ── kernels: each does samples first … last − 1, or all ───────────────────────────────────────────────────────────────
+
+
+@compiled
+def scan_draws(first, last, source, steps, traces, rows, bias, neurons, out, readout):
+    events, ends, usual = room(steps, rows.shape[0])
+    currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty((1, 1, rows.shape[1]), rows.dtype)
+    fired = 0
+    for sample in range(first, last):
+        draw_events(source, sample, events, ends, usual)
+        add_events(traces, sample, events, ends, usual)
+        gather(rows, bias, events, ends, usual, start, currents)
+        fired += run_through(neurons, currents, 0, sample, out, readout)
+    return fired
+
+
+@compiled
+def scan_spikes(first, last, spikes, traces, rows, bias, neurons, out, readout):
+    steps = spikes.shape[0]
+    events, ends, usual = room(steps, rows.shape[0])
+    currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty((1, 1, rows.shape[1]), rows.dtype)
+    fired = 0
+    for sample in range(first, last):
+        list_events(spikes, sample, events, ends)
+        add_events(traces, sample, events, ends, usual)
+        gather(rows, bias, events, ends, usual, start, currents)
+        fired += run_through(neurons, currents, 0, sample, out, readout)
+    return fired
+
+
+@compiled
+def scan_currents(first, last, currents, neurons, out, readout):
+    fired = 0
+    for sample in range(first, last):
+        fired += run_through(neurons, currents, sample, sample, out, readout)
+    return fired
+
+
+@compiled
+def step_layer(xs, rows, bias, kind, membrane, decay, threshold, traces, steps, outputs, current):
+    values, decays, seconds, second_decays = traces
+    neurons, nothing = NeuronArrays(kind, membrane, decay, threshold), np.empty((0, 0, 0), rows.dtype)
+    out = OutputArrays(outputs, nothing[0:0, 0], 0, TraceArrays(nothing, nothing[0:0, 0], nothing, nothing[0:0, 0]))
+    for sample in range(xs.shape[1]):
+        for neuron in range(rows.shape[1]):
+            current[0, 0, neuron] = bias[neuron]
+        for channel in range(xs.shape[2]):
+            value = xs[0, sample, channel]
+            if value != 0:
+                for neuron in range(rows.shape[1]):
+                    current[0, 0, neuron] += value * rows[channel, neuron]
+        add_step(values, decays, seconds, second_decays, sample, xs, 0, sample)
+        run(neurons, current, 0, sample, out, sample)
+        steps[sample, 0] += 1
+
+
+@compiled
+def scan_trace(first, last, xs, traces):
+    values, decays, seconds, second_decays = traces
+    for sample in range(first, last):
+        for step in range(xs.shape[0]):
+            add_step(values, decays, seconds, second_decays, sample, xs, step, sample)
+
+
+@compiled
+def draw_spikes(first, last, source, traces, values, spikes):
+    steps, channels = spikes.shape[0], spikes.shape[2]
+    events, ends, usual = room(steps, channels)
+    for sample in range(first, last):
+        draw_events(source, sample, events, ends, usual)
+        add_events(traces, sample, events, ends, usual)
+        at = uint64(0)
+        for step in range(steps):
+            for channel in range(channels):
+                spikes[step, sample, channel] = values[usual[channel]]
+            for place in range(at, ends[step, 1]):
+                spikes[step, sample, events[place]] = values[1 - usual[events[place]]]
+            at = ends[step, 1]
+
+
+@compiled
+def count_ones(first, last, xs):
+    """How many are 1; or −1, if anything is neither 0 nor 1."""
+    count = 0
+    for step in range(xs.shape[0]):
+        for sample in range(first, last):
+            odd = 0
+            for channel in range(xs.shape[2]):
+                x = xs[step, sample, channel]
+                count += x == 1
+                odd += (x != 0) & (x != 1)
+            if odd:
+                return -1
+    return count
+
+
+# ── neurons: what one sample's currents do ────────────────────────────────────────────────────────────────────────────
+
+
+@compiled
+def run_through(neurons, currents, row, sample, out, readout):
+    """`run` one sample; and the layer above if its product is fused, on outputs that never leave the cache."""
+    if readout.weights.shape[0] == 0:
+        return run(neurons, currents, row, sample, out, sample)
+    steps, weights, bias = currents.shape[0], readout.weights, readout.bias
+    kept = np.empty((steps, 1, weights.shape[1]), bias.dtype)
+    above = np.empty((steps, 1, weights.shape[0]), bias.dtype)
+    fired = run(neurons, currents, row, sample, OutputArrays(kept, out.total, out.first, out.traces), 0)
+    _weigh(kept, weights, bias, above)
+    run(readout.neurons, above, 0, sample, readout.out, sample)
+    return fired
+
+
+@compiled(fastmath={"reassoc"})
+def _weigh(kept, weights, bias, above):
+    """A product whose sums are in no order in particular, as in any other: so that the compiler makes lanes of them."""
+    for step in range(kept.shape[0]):
+        for neuron in range(weights.shape[0]):
+            whole = bias[neuron]
+            for channel in range(weights.shape[1]):
+                whole += weights[neuron, channel] * kept[step, 0, channel]
+            above[step, 0, neuron] = whole
+
+
+@compiled
+def run(neurons, currents, row, sample, out, place):
+    """All steps of one sample.
+
+    It is one function, which takes its arrays out of their tuples once and names rows by their numbers: whatever looks
+    up, cuts out or hands on an array counts it as in use, and in the loop over time that took longer than the neurons.
+
+    Args:
+        currents: (time, rows, neurons), laid out so; which row is this sample's.
+        place: where in `outputs` this sample is.
+    Returns: spikes counted.
+    """
+    kind, membrane, decay, threshold = neurons
+    outputs, total, first, (traces, trace_decays, seconds, second_decays) = out
+    count, fired = membrane.shape[1], 0
+    output = np.empty(count, currents.dtype)
+    for step in range(currents.shape[0]):
+        if kind == LIF:
+            for neuron in range(count):
+                raised = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
+                fires = raised > threshold[neuron]
+                output[neuron] = fires
+                membrane[sample, neuron] = raised - threshold[neuron] if fires else raised
+            spikes = int32(0)  # on its own, and no wider than the floats: else the loop above would lose its lanes
+            for neuron in range(count):
+                spikes += int32(output[neuron] != 0)
+            fired += spikes
+        else:
+            for neuron in range(count):
+                membrane[sample, neuron] = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
+                output[neuron] = membrane[sample, neuron]
+            if kind == LIS:
+                _softmax(output)
+        # What `OutputSpec.take` does.
+        if outputs.shape[0]:
+            for neuron in range(count):
+                outputs[step, place, neuron] = output[neuron]
+        if total.shape[0] and step >= first:
+            for neuron in range(count):
+                total[sample, neuron] += output[neuron]
+        for which in range(traces.shape[0]):
+            for second in range(which, seconds.shape[0], traces.shape[0]):
+                for neuron in range(count):
+                    kept = second_decays[second, neuron] * seconds[second, sample, neuron]
+                    seconds[second, sample, neuron] = kept + traces[which, sample, neuron]
+            for neuron in range(count):
+                kept = trace_decays[which, neuron] * traces[which, sample, neuron]
+                traces[which, sample, neuron] = kept + output[neuron]
+    return fired
+
+
+@compiled
+def _softmax(output):
+    """Softmax of membranes, (neurons,), in their place."""
+    highest, whole = output[0], output[0] - output[0]
+    for neuron in range(output.shape[0]):
+        highest = max(highest, output[neuron])
+    for neuron in range(output.shape[0]):
+        output[neuron] = np.exp(output[neuron] - highest)
+        whole += output[neuron]
+    for neuron in range(output.shape[0]):
+        output[neuron] /= whole
+
+
+# ── spikes of one sample as a list, and what follows for traces and currents ──────────────────────────────────────────
+#
+# Most channels are silent at most steps, and some, such as the ink of a digit, fire at nearly all. A list names, step
+# by step, which channels were unusual: fired, or were silent. TraceArrays and currents then start from the usual.
+
+
+@compiled
+def room(steps, channels):
+    """Arrays for the list of one sample.
+
+    Returns:
+        events: channels, one after another. Eight more than all: a candidate is written before it is settled.
+        ends: (time, 2). Where those of a step end that fired though they seldom do; and after them, those that were
+            silent though they mostly fire.
+        usual: (channels,), 1 for those that mostly fire.
+    """
+    return np.empty(steps * channels + 8, np.uint32), np.empty((steps, 2), np.uint64), np.zeros(channels, np.uint8)
+
+
+@compiled
+def list_events(spikes, sample, events, ends):
+    """Of spikes that are there already, (time, batch, channels): silence is usual for all."""
+    at = uint64(0)
+    for step in range(spikes.shape[0]):
+        for channel in range(spikes.shape[2]):
+            events[at] = channel
+            at += uint64(spikes[step, sample, channel] != 0)
+        ends[step, 0] = ends[step, 1] = at
+
+
+@compiled
+def add_events(traces, sample, events, ends, usual):
+    """A chunk of spikes into the traces of one sample, and into theirs: at every step `e ← c·e + t`, `t ← d·t + x`."""
+    x, unusual = usual.astype(traces.values.dtype), np.empty(usual.shape[0], traces.values.dtype)
+    for which in range(traces.values.shape[0]):
+        values, decays = traces.values[which, sample], traces.decays[which]
+        at = uint64(0)
+        for step in range(ends.shape[0]):
+            _follow(traces.values, traces.seconds, traces.second_decays, which, sample)
+            for place in range(at, ends[step, 1]):
+                channel = events[place]
+                unusual[place - at] = decays[channel] * values[channel] + (1 - x[channel])
+            for channel in range(values.shape[0]):
+                values[channel] = decays[channel] * values[channel] + x[channel]
+            for place in range(at, ends[step, 1]):
+                values[events[place]] = unusual[place - at]
+            at = ends[step, 1]
+
+
+@compiled(inline="always")
+def _follow(values, seconds, second_decays, which, sample):
+    """The traces of one trace take it as it was before the step."""
+    for second in range(which, seconds.shape[0], values.shape[0]):
+        for channel in range(values.shape[2]):
+            kept = second_decays[second, channel] * seconds[second, sample, channel]
+            seconds[second, sample, channel] = kept + values[which, sample, channel]
+
+
+@compiled(inline="always")
+def add_step(values, decays, seconds, second_decays, sample, xs, step, row):
+    """One step of any input, (time, rows, features), into the traces of one sample; `TraceArrays`, taken apart."""
+    for which in range(values.shape[0]):
+        _follow(values, seconds, second_decays, which, sample)
+        for channel in range(values.shape[2]):
+            kept = decays[which, channel] * values[which, sample, channel]
+            values[which, sample, channel] = kept + xs[step, row, channel]
+
+
+@compiled
+def gather(rows, bias, events, ends, usual, start, currents):
+    """Currents of one sample, (time, 1, neurons), from the rows (inputs, neurons) of unusual channels.
+
+    `start`: room for (1, 1, neurons): the bias, and the rows of those that mostly fire.
+    """
+    often, count = np.empty(usual.shape[0] + 1, events.dtype), uint64(0)
+    for channel in range(usual.shape[0]):
+        often[count] = channel
+        count += uint64(usual[channel])
+    # Unsigned all over, because a signed index might count from the end, and that would cost the vector units.
+    neurons = uint64(rows.shape[1])
+    for neuron in range(neurons):  # a slice assigned would be compiled with all the texts of its error: 4 s
+        start[0, 0, neuron] = bias[neuron]
+    _one_by_one(start, uint64(0), rows, 1, often, uint64(0), count, uint64(0), neurons)
+    for left in range(uint64(0), neurons, uint64(COLUMNS)):
+        right = min(left + uint64(COLUMNS), neurons)
+        at = uint64(0)
+        for step in range(ends.shape[0]):
+            for neuron in range(left, right):
+                currents[step, 0, neuron] = start[0, 0, neuron]
+            # Eight at a time, because the sum is then loaded and stored an eighth as often.
+            while at + uint64(8) <= ends[step, 0]:
+                a, b, c, d = events[at], events[at + uint64(1)], events[at + uint64(2)], events[at + uint64(3)]
+                e, f, g, h = (
+                    events[at + uint64(4)],
+                    events[at + uint64(5)],
+                    events[at + uint64(6)],
+                    events[at + uint64(7)],
+                )
+                for neuron in range(left, right):
+                    first = (rows[a, neuron] + rows[b, neuron]) + (rows[c, neuron] + rows[d, neuron])
+                    second = (rows[e, neuron] + rows[f, neuron]) + (rows[g, neuron] + rows[h, neuron])
+                    currents[step, 0, neuron] += first + second
+                at += uint64(8)
+            at = _one_by_one(currents, step, rows, 1, events, at, ends[step, 0], left, right)
+            at = _one_by_one(currents, step, rows, -1, events, at, ends[step, 1], left, right)
+
+
+@compiled(inline="always")
+def _one_by_one(sums, step, rows, sign, events, at, stop, left, right):
+    """Rows onto a sum, or off it, rounded after each of them; but several while the sum is at hand. Returns: `stop`."""
+    one = rows.dtype.type(sign)
+    while at + uint64(8) <= stop:
+        a, b, c, d = events[at], events[at + uint64(1)], events[at + uint64(2)], events[at + uint64(3)]
+        e, f, g, h = events[at + uint64(4)], events[at + uint64(5)], events[at + uint64(6)], events[at + uint64(7)]
+        for neuron in range(left, right):
+            whole = (sums[step, 0, neuron] + one * rows[a, neuron]) + one * rows[b, neuron]
+            whole = (whole + one * rows[c, neuron]) + one * rows[d, neuron]
+            whole = (whole + one * rows[e, neuron]) + one * rows[f, neuron]
+            sums[step, 0, neuron] = (whole + one * rows[g, neuron]) + one * rows[h, neuron]
+        at += uint64(8)
+    while at + uint64(3) <= stop:
+        a, b, c = events[at], events[at + uint64(1)], events[at + uint64(2)]
+        for neuron in range(left, right):
+            whole = (sums[step, 0, neuron] + one * rows[a, neuron]) + one * rows[b, neuron]
+            sums[step, 0, neuron] = whole + one * rows[c, neuron]
+        at += uint64(3)
+    while at < stop:
+        a = events[at]
+        for neuron in range(left, right):
+            sums[step, 0, neuron] += one * rows[a, neuron]
+        at += uint64(1)
+    return at
+
+
+# ── draws: a head for each channel, four to a word; a tail only where the head does not settle it ─────────────────────
+
+_COUNTS = np.array([bits.bit_count() for bits in range(256)], np.uint8)
+_PLACES = np.array([sorted(range(8), key=lambda place: not bits >> place & 1) for bits in range(256)], np.uint8)
+"""For each byte, how many of its bits are set, and their places; then those of the others, which do not count."""
+
+_HIGHEST, _TAIL = np.uint32(255), np.uint32((1 << TAIL_BITS) - 1)
+
+
+@compiled
+def draw_events(source, sample, events, ends, usual):
+    """What is unusual about one sample, step after step; see `events.room` for what is written."""
+    channels = source.limits.shape[2]
+    words, masks = np.empty((channels + 3) // 4, np.uint32), np.zeros((channels + 3) // 4, np.uint32)
+    heads = words.view(np.uint8)
+    bound, rest = np.empty(channels, np.uint8), np.empty(channels, np.uint32)
+    live, flags = np.empty(channels + 1, np.uint32), np.zeros((channels + 7) // 8, np.uint64)
+    rare, living, at = 0, 0, uint64(0)
+    folds = source.limits.shape[0] == 1
+    for step in range(ends.shape[0]):
+        if step < source.limits.shape[0]:
+            rare, living = _split(source.limits[step, sample], folds, bound, rest, live, usual, masks.view(np.uint8))
+        low, high = _row_key(source.seed, source.start + step, source.samples[sample])
+        _fill(words, masks, low, high)
+        if rare == channels:
+            to = _candidates_of_all(heads, bound, flags, events, at)
+        else:
+            to = _candidates(heads, bound, live[:rare], events, at)
+        ends[step, 0] = at = _settle(heads, bound, rest, low, high, usual, events, at, to)
+        to = _candidates(heads, bound, live[rare:living], events, at)
+        ends[step, 1] = at = _settle(heads, bound, rest, low, high, usual, events, at, to)
+
+
+@compiled
+def _split(limits, folds, bound, rest, live, usual, masks):
+    """Each limit as a bound for the head and one for the tail; and which channels can be unusual at all.
+
+    A channel that fires more often than not is drawn upside down, if it `folds`: all bits of its number turned, and
+    what is left of the limit. It is then unusual for it to be silent.
+    """
+    rare, living = 0, 0
+    for channel in range(limits.shape[0]):
+        often = folds and limits[channel] > int32(1 << (BITS - 1))
+        limit = uint32((1 << BITS) - limits[channel] if often else limits[channel])
+        head = min(limit >> uint32(TAIL_BITS), _HIGHEST)
+        bound[channel] = uint8(head)
+        rest[channel] = limit - (head << uint32(TAIL_BITS))
+        usual[channel] = often
+        masks[channel] = 255 if often else 0
+    for channel in range(limits.shape[0]):
+        live[rare] = channel
+        rare += (limits[channel] > int32(0)) & (usual[channel] == 0)
+    living = rare
+    for channel in range(limits.shape[0]):
+        live[living] = channel
+        living += (limits[channel] < int32(1 << BITS)) & (usual[channel] == 1)
+    return rare, living
+
+
+@compiled
+def _fill(words, masks, low, high):
+    for group in range(words.shape[0]):
+        words[group] = _mix32(uint32(group), low, high) ^ masks[group]
+
+
+@compiled
+def _candidates(heads, bound, live, events, at):
+    """Each candidate is written, and stays if its head allows it: no branch for the processor to guess wrong."""
+    for place in range(live.shape[0]):
+        channel = live[place]
+        events[at] = channel
+        at += uint64(heads[channel] <= bound[channel])
+    return at
+
+
+@compiled
+def _candidates_of_all(heads, bound, flags, events, at):
+    """The same where all channels can: eight at a time, a table says where their flags are up."""
+    flag = flags.view(np.uint8)
+    for channel in range(bound.shape[0]):
+        flag[channel] = heads[channel] <= bound[channel]
+    for group in range(flags.shape[0]):
+        which = (flags[group] * uint64(0x0102040810204080)) >> uint64(56)  # eight bytes, 0 or 1, as eight bits
+        for place in range(8):
+            events[at + uint64(place)] = uint32(8 * group) + uint32(_PLACES[which, place])
+        at += uint64(_COUNTS[which])
+    return at
+
+
+@compiled
+def _settle(heads, bound, rest, low, high, usual, events, start, stop):
+    """Those whose head equals its bound stay if the tail is below its own."""
+    kept = start
+    for place in range(start, stop):
+        channel = events[place]
+        events[kept] = channel
+        stays = True
+        if heads[channel] == bound[channel]:
+            tail = _mix32(channel, high, low) >> uint32(32 - TAIL_BITS)
+            stays = (tail ^ (_TAIL if usual[channel] else uint32(0))) < rest[channel]
+        kept += uint64(stays)
+    return kept
+
+
+@compiled(inline="always")
+def _row_key(seed, step, sample):
+    key = uint64(step) * uint64(0x9E3779B97F4A7C15) + uint64(sample) * uint64(0xD1B54A32D192ED03) + uint64(seed)
+    key = (key ^ (key >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
+    key = (key ^ (key >> uint64(27))) * uint64(0x94D049BB133111EB)
+    key ^= key >> uint64(31)
+    return uint32(key), uint32(key >> uint64(32))
+
+
+@compiled(inline="always")
+def _mix32(count, start, key):
+    word = uint32(count * uint32(0x9E3779B9) + start)
+    word ^= word >> uint32(16)
+    word = uint32(word * uint32(0x7FEB352D)) ^ key
+    word ^= word >> uint32(15)
+    word = uint32(word * uint32(0x846CA68B))
+    return uint32(word ^ (word >> uint32(16)))

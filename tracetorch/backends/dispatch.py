@@ -1,0 +1,228 @@
+"""Which code runs a layer. Every choice between backends is made here, and depends on what the tables show.
+
+One step, (batch, inputs), `one_step`:
+
+    neuron         connection         device  code
+    with a kernel  weight             CPU     "compiled": `cpu.step`, one call; beyond `MOST_PRODUCTS` a "chunk"
+    with a kernel  weight, computed   CUDA    "graph": `nn.graph` replays a chunk of one step
+    anything else                             "chunk": a chunk of one step
+
+Currents of a chunk, (time, batch, inputs):
+
+    connection        input           device  code
+    module            any             any     the module is called; the scan starts from its currents
+    weight, computed  few spikes      CPU     `is_sparse`: `cpu.scan` draws or lists spikes and adds rows of weights
+    weight, computed  anything else   CPU     a matrix product, of spikes that `cpu.scan` draws first
+    weight, computed  any             CUDA    a matrix product, of spikes that `cuda` draws first
+    weight, computed  any             other   `reference`
+
+Neurons of a chunk:
+
+    neuron         device  code
+    with a kernel  CPU     `cpu.scan`, which goes through a narrow readout as well: `fuses_readout`
+    with a kernel  CUDA    `cuda`; `reference` for a softmax of more than 4096 neurons
+    with a kernel  other   `reference`
+    without        any     `Neuron.step` in torch, one step after another
+
+Where numba or Triton is missing or does not work, and for dtypes other than float32 and float64, a device counts as
+"other". A connection's `Form` is "weight": `torch.nn.Linear`; "computed": the same, with a weight that is computed
+from others, as pruning does; "module": any other module, and one with hooks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tracetorch.backends import reference
+from tracetorch.backends.arguments import OutputSpec, SynapticInput, Trace
+from tracetorch.backends.rng import LazySpikes, limit_of
+
+if TYPE_CHECKING:
+    from tracetorch.backends.cpu.step import Stepper
+
+MOST_PRODUCTS = 1 << 21
+"""Products `batch × inputs × neurons` of one step beyond which torch's threads are worth their call."""
+
+DENSE_FROM = {torch.float32: 0.27, torch.float64: 0.27, torch.bfloat16: 0.12}
+"""Share of active inputs beyond which a dense product is faster than adding up rows of weights, by the dtype of the
+product; measured by benchmarks/sparsity.py."""
+
+WIDE = 192
+"""With fewer neurons, the dense product is faster from a smaller share on: a list of the active inputs costs the same,
+however few weights are then added up. Not so for spikes that are yet to be drawn: drawing lists them anyway."""
+
+FEW = 32
+"""At most so many neurons are driven within the scan of the layer below, if that has `WIDE` or more. Between two scans
+its spikes would go as floats from the cache of one core to that of the other, which takes longer than the readout."""
+
+Form = Literal["weight", "computed", "module"]
+
+
+class Traits(NamedTuple):
+    """All of a layer that a choice depends on."""
+
+    neuron: str | None  # name of its kernel
+    form: Form  # of its connection
+    weight: Tensor  # (neurons, inputs); for a "module", any tensor of the layer's dtype and device
+    precision: torch.dtype  # of the matrix product
+
+
+# ── choices ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def one_step(layer: Traits) -> Literal["compiled", "graph", "chunk"]:
+    """How one step is taken."""
+    if layer.neuron is None or layer.form == "module":
+        return "chunk"
+    if layer.weight.is_cuda:
+        return "graph"
+    is_compiled = layer.form == "weight" and layer.precision == layer.weight.dtype and is_on_cpu(layer)
+    return "compiled" if is_compiled else "chunk"
+
+
+def is_sparse(share: float, neurons: int, precision: torch.dtype, *, drawn: bool) -> bool:
+    """Whether a CPU best adds up the weights of active inputs.
+
+    Args:
+        share: of inputs that fire at a step; infinite for input other than spikes.
+        drawn: whether the spikes are yet to be drawn.
+    """
+    return share <= DENSE_FROM[precision] * (1.0 if drawn else min(1.0, neurons / WIDE))
+
+
+def fuses_readout(below: Traits, above: Traits) -> bool:
+    """Whether the scan of one layer best goes through the next as well, `OutputSpec.readout`."""
+    return (
+        None not in (below.neuron, above.neuron)
+        and "module" not in (below.form, above.form)
+        and above.precision == below.weight.dtype == above.weight.dtype
+        and len(above.weight) <= FEW
+        and len(below.weight) >= WIDE
+        and is_on_cpu(below)
+    )
+
+
+def spike_dtype(layer: Traits) -> torch.dtype:
+    """The dtype in which a layer best takes spikes: bool where a kernel lists them, else ready for the product."""
+    if layer.form == "module":
+        return layer.weight.dtype
+    return torch.bool if is_on_cpu(layer) else layer.precision
+
+
+def is_on_cpu(layer: Traits) -> bool:
+    """Whether the compiled code of the CPU runs it."""
+    return layer.weight.device.type == "cpu" and _backend(layer.weight) is not reference
+
+
+def names() -> dict[str, str]:
+    """Which kernels run on which device, in words."""
+    found = {"cpu": "numba" if _numba() else "torch (install numba for speed)"}
+    if torch.cuda.is_available():
+        found["cuda"] = "triton" if _triton() else "torch (install triton for speed)"
+    return found | {"other devices": "torch"}
+
+
+# ── calls ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def scan(
+    neuron: str, synaptic: SynapticInput, membrane: Tensor, constants: tuple[Tensor, ...], out: OutputSpec
+) -> None:
+    """A layer over a chunk of time, its membrane and traces in place.
+
+    Args:
+        neuron: "lif", "li" or "lis"; see `reference.lif_scan` and its neighbours.
+        constants: decay, and for "lif" the threshold.
+    """
+    getattr(_backend(membrane), f"{neuron}_scan")(synaptic, membrane, *constants, out)
+
+
+def stepper(
+    layer: Traits,
+    bias: Tensor | None,
+    raw: Sequence[Tensor],
+    constants: Callable[[Any], tuple[tuple[Tensor, ...], Trace]],
+) -> Stepper:
+    """One step of a layer as one compiled call, for `one_step` "compiled"; see `cpu.step.Stepper`."""
+    most = max(1, MOST_PRODUCTS // layer.weight.numel())
+    made: Stepper = _backend(layer.weight).Stepper(layer.neuron, layer.weight, bias, raw, constants, most)
+    return made
+
+
+def currents(synaptic: SynapticInput) -> Tensor:
+    """Currents for a neuron without a kernel, (time, batch, neurons); see `reference.currents`."""
+    made: Any = synaptic.xs if synaptic.weight is None else _backend(synaptic.weight).currents(synaptic)
+    return made
+
+
+def trace_scan(xs: Tensor, trace: Trace) -> None:
+    """A chunk of input, (time, batch, inputs), into its trace alone; see `reference.trace_scan`."""
+    _backend(trace.values).trace_scan(xs, trace)
+
+
+def spikes(draws: LazySpikes) -> Tensor:
+    """Spikes as a tensor, (time, batch, channels); see `reference.spikes`."""
+    return (_of(draws.samples.device) or reference).spikes(draws)
+
+
+def draw_below(probability: Tensor, seed: int, steps: range, samples: Tensor) -> Tensor:
+    """True with the given probability: `draw(...) < probability`, without making the uniform numbers.
+
+    Args:
+        probability: in [0, 1], (batch, channels) or (time, batch, channels); resolved to 2⁻²⁴.
+        seed, steps, samples: as in `draw`.
+    Returns: (time, batch, channels), bool. Probability 0 is never and 1 is always True.
+    """
+    return spikes(LazySpikes(limit_of(probability), seed, steps, samples, torch.bool))
+
+
+# ── backends ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _backend(tensor: Tensor) -> ModuleType:
+    if tensor.dtype not in (torch.float32, torch.float64):
+        return reference
+    return _of(tensor.device) or reference
+
+
+def _of(device: torch.device) -> ModuleType | None:
+    return _numba() if device.type == "cpu" else _triton() if device.type == "cuda" else None
+
+
+@cache
+def _numba() -> ModuleType | None:
+    try:
+        from numba.core import config  # noqa: PLC0415
+
+        if getattr(config, "DISABLE_JIT", False):  # uncompiled they take minutes, and NumPy's integers overflow in them
+            raise RuntimeError("NUMBA_DISABLE_JIT is set")
+        from tracetorch.backends import cpu  # noqa: PLC0415 (numba takes half a second to load)
+    except (ImportError, RuntimeError) as error:
+        _missing("numba", error)
+        return None
+    return cpu
+
+
+@cache
+def _triton() -> ModuleType | None:
+    try:
+        from tracetorch.backends import cuda  # noqa: PLC0415 (Triton exists only where CUDA does)
+
+        cuda.probe()
+    except Exception as error:  # of any kind: from a compiler, a driver or a GPU that is too old
+        _missing("triton", error)
+        return None
+    return cuda
+
+
+def _missing(name: str, error: Exception) -> None:
+    why, lines = "is missing" if isinstance(error, ImportError) else "does not work here", str(error).splitlines()
+    message = "%s %s (%s): the slower torch kernels run instead"
+    logging.getLogger("tracetorch").warning(message, name, why, lines[0] if lines else type(error).__name__)
