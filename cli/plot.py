@@ -44,7 +44,7 @@ def command(
 
     from tracetorch.experiments.evaluation import build, load_tested, of_checkpoint
     from tracetorch.runs import RunFolder
-    from tracetorch.runs.report import draw, draw_without_task
+    from tracetorch.training.report import draw, draw_without_task
 
     config = found.composed.config
     with naming_the_other(found.folder, "plot"), contained() as base:

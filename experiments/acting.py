@@ -13,10 +13,10 @@ from tracetorch.encode import mix_seed
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.rules import Rule
 from tracetorch.runs import Run
-from tracetorch.runs.health import TrainingError
 from tracetorch.runs.records import check_metrics
 from tracetorch.tasks import Environment, Task
 from tracetorch.tasks.environment import Outcome
+from tracetorch.training.health import TrainingError
 
 _ACTIONS = 1  # what the seed is for, beside the weights
 

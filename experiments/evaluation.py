@@ -16,8 +16,8 @@ from tracetorch.nn import Sequential
 from tracetorch.rules import Rule
 from tracetorch.runs.checkpoint import read_checkpoint
 from tracetorch.runs.records import check_metrics
-from tracetorch.runs.report import report, report_play
 from tracetorch.tasks import Environment, Task
+from tracetorch.training.report import report, report_play
 
 
 def main(

@@ -9,22 +9,22 @@ from typing import Any, Literal
 import torch
 
 from tracetorch import device as devices
-from tracetorch import runs
+from tracetorch import runs, training
 from tracetorch.diagnostics import Diagnostic, Nothing
 from tracetorch.experiments.acting import check_counts, restore
 from tracetorch.experiments.evaluation import build
 from tracetorch.experiments.schedule import schedule_of
 from tracetorch.experiments.supervised import parameter_groups, set_precision
 from tracetorch.experiments.teachers import Labelling, Rewarding, Teacher
+from tracetorch.memory import memory_bytes, memory_through
 from tracetorch.nn import Sequential
 from tracetorch.rules.base import Rule
-from tracetorch.runs.health import check_loss
-from tracetorch.runs.lifetime import Life
-from tracetorch.runs.memory import memory_bytes, memory_through
-from tracetorch.runs.moments import Moments
-from tracetorch.runs.progress import Log
-from tracetorch.runs.report import draw_life, report, report_play
 from tracetorch.tasks import Environment, Task
+from tracetorch.training.feedback_schedule import FeedbackSchedule
+from tracetorch.training.health import check_loss
+from tracetorch.training.life import Life
+from tracetorch.training.progress import Log
+from tracetorch.training.report import draw_life, report, report_play
 
 
 def main(
@@ -63,7 +63,7 @@ def main(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         updates, steps: how long to live at most: decisions in each lane, and time steps of the network; the shorter of
             the two ends it. None: as long as it is let.
-        teach_every: decisions from one moment at which something is told to the next, on average; see `Moments`.
+        teach_every: decisions per feedback, on average; see `FeedbackSchedule`.
         averages: half-lives of the running averages of the reward or the accuracy, in decisions.
         recovered_at: which share of the best before any change of the world counts as having learnt it again.
         window: steps at the end of an observation that are read as the answer; what the task says, if None.
@@ -74,7 +74,7 @@ def main(
         checkpoint_seconds: a checkpoint is written when the last one is older than this, and when the life is stopped.
         figures: whether to draw at the end, and when it is stopped.
         diagnostics: makes what looks at the run after each update, and changes nothing in it.
-    Raises: ValueError if the parts do not fit, before anything is written; runs.TrainingError if the network explodes.
+    Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network explodes.
     Memory: independent of how long it lives. metrics.jsonl, on disk, grows by a line every `log_every` decisions, and
         is read as a whole once, at the end, for the figures: some 500 bytes for each line.
     """
@@ -87,13 +87,13 @@ def main(
     net.to(run.device)
     learner, optimizer = rule(net), optimizer(parameter_groups(net))
     set_precision(learner, precision)
-    teacher = _teacher(task, learner, told, optimizer, Moments(teach_every, seed), window=window, seed=seed)
-    guessing, lanes = teacher.guessing, task.batch_size
-    life = Life(averages, recovered_at, task.output_size, guessing=guessing, lanes=lanes)
+    teacher = _teacher(task, learner, told, optimizer, FeedbackSchedule(teach_every, seed), window=window, seed=seed)
+    chance_level, lanes = teacher.chance_level, task.batch_size
+    life = Life(averages, recovered_at, task.output_size, chance_level=chance_level, lanes=lanes)
     diagnostic = diagnostics(learner, task, told, window=window, learn_every=None)
     teacher.rehearse()
     rate = schedule_of(optimizer, schedule, total)
-    log, health = Log(["loss", teacher.merit]), runs.HealthWatch(rewarded=isinstance(task, Environment))
+    log, health = Log(["loss", teacher.merit]), training.HealthWatch(rewarded=isinstance(task, Environment))
     parts = {"log": log, "life": life, "health": health, "schedule": rate, **teacher.parts}
     run.planned_updates, update = total, restore(run, learner, optimizer, parts, forget=False)
 
@@ -153,7 +153,7 @@ def _teacher(
     learner: Rule,
     told: Any,
     optimizer: torch.optim.Optimizer,
-    moments: Moments,
+    moments: FeedbackSchedule,
     *,
     window: int | None,
     seed: int,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tracetorch import device as devices
-from tracetorch import runs
+from tracetorch import runs, training
 from tracetorch.diagnostics import Diagnostic, Nothing
 from tracetorch.experiments.acting import act, check, learn, rehearse, restore
 from tracetorch.experiments.evaluation import build, load_tested
@@ -20,13 +20,13 @@ from tracetorch.experiments.supervised import parameter_groups, set_precision
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.nn import Sequential
 from tracetorch.rules import Rule
-from tracetorch.runs.episodes import Episodes
-from tracetorch.runs.health import check_loss
-from tracetorch.runs.progress import Best, Log
-from tracetorch.runs.report import report_play
 from tracetorch.tasks import Environment
 from tracetorch.tasks.evaluate import means
 from tracetorch.tasks.play import look_ahead, play
+from tracetorch.training.episodes import Episodes
+from tracetorch.training.health import check_loss
+from tracetorch.training.progress import Best, Log
+from tracetorch.training.report import report_play
 
 
 def main(
@@ -72,7 +72,7 @@ def main(
         patience: stop after so many evaluations without a better one; never, if None.
         figures: whether to draw at the end.
         diagnostics: makes what looks at the run after each update, and changes nothing in it.
-    Raises: ValueError if the parts do not fit, before anything is written; runs.TrainingError if the network explodes.
+    Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network explodes.
     """
     counts = {"log_every": log_every, "eval_every": eval_every, "patience": patience}
     check(task, counts, window, checkpoint_seconds)
@@ -90,7 +90,7 @@ def main(
     rehearse(learner, task, judge, window)
     test = partial(play, net, task, judge.policy, window=window)
     best, log, episodes = Best(patience), Log(["loss", "reward"]), Episodes(task.lanes)
-    health = runs.HealthWatch(rewarded=True)
+    health = training.HealthWatch(rewarded=True)
     parts: dict[str, Any] = {"schedule": rate, "best": best, "log": log, "episodes": episodes, "health": health}
     parts |= {"loss": judge, "task": task, "rule": learner}
     run.planned_updates, run.eval_every, update = (
@@ -119,7 +119,7 @@ def main(
             diagnostic.look(run, update, last=is_last)
             is_due = is_last or update % eval_every == 0
             score = _validate(run, task, test, update) if is_due else None
-            if score is not None and best.is_beaten_by(score):
+            if score is not None and best.update(score):
                 run.save("best", net, optimizer, update, **parts)
             if is_due or run.interrupted or run.seconds_since_save() > checkpoint_seconds:
                 run.save("latest", net, optimizer, update, **parts)

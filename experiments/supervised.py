@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from tracetorch import device as devices
-from tracetorch import runs
+from tracetorch import runs, training
 from tracetorch.diagnostics import Diagnostic, Nothing
 from tracetorch.experiments.evaluation import check_labels
 from tracetorch.experiments.schedule import count_updates, schedule_of
 from tracetorch.nn import Sequential
 from tracetorch.rules import Rule
-from tracetorch.runs.health import check_loss
-from tracetorch.runs.progress import Best, Log
 from tracetorch.runs.records import check_metrics
-from tracetorch.runs.report import report
 from tracetorch.tasks import Task
 from tracetorch.tasks.evaluate import Evaluation, evaluate, means
+from tracetorch.training.health import check_loss
+from tracetorch.training.progress import Best, Log
+from tracetorch.training.report import report
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(output, target) to (loss, signal)."""
@@ -74,7 +74,7 @@ def main(
         patience: stop after so many evaluations without a better one, and go back to the best; never, if None.
         figures: whether to draw at the end.
         diagnostics: makes what looks at the run after each update, and changes nothing in it.
-    Raises: ValueError if the parts do not fit, before anything is written; runs.TrainingError if the network dies.
+    Raises: ValueError if the parts do not fit, before anything is written; training.TrainingError if the network dies.
     """
     update_every = _update_every(learn_every, update_every)
     _check_counts(
@@ -100,7 +100,7 @@ def main(
     rate, test = schedule_of(optimizer, schedule, total), partial(evaluate, learner, task, loss, window=window)
     diagnostic = diagnostics(learner, task, loss, window=window, learn_every=learn_every)
     _rehearse(learner, task, loss, window)
-    best, log, health = Best(patience), Log(["loss", *task.metrics]), runs.HealthWatch()
+    best, log, health = Best(patience), Log(["loss", *task.metrics]), training.HealthWatch()
     parts = {"schedule": rate, "best": best, "log": log, "health": health, "rule": learner}
     run.planned_updates, run.eval_every, update = total, eval_every, run.restore(net, optimizer, **parts)
 
@@ -128,7 +128,7 @@ def main(
             diagnostic.look(run, update, last=is_last)
             is_due = is_last or update % eval_every == 0
             score = _validate(run, update, test, partial(health.compare, net)) if is_due else None
-            if score is not None and best.is_beaten_by(score[task.metrics[0]]):
+            if score is not None and best.update(score[task.metrics[0]]):
                 run.save("best", net, optimizer, update, **parts)
             if is_due or run.interrupted or run.seconds_since_save() > checkpoint_seconds:
                 run.save("latest", net, optimizer, update, **parts)

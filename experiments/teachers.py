@@ -12,11 +12,11 @@ from tracetorch.experiments.acting import act, learn, rehearse
 from tracetorch.experiments.evaluation import check_labels
 from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.rules import Rule
-from tracetorch.runs.episodes import Episodes
-from tracetorch.runs.moments import Moments, PutBy
 from tracetorch.tasks import Environment, RewardedTask, Switching, Task
 from tracetorch.tasks.environment import Outcome
 from tracetorch.tasks.play import look_ahead
+from tracetorch.training.episodes import Episodes
+from tracetorch.training.feedback_schedule import FeedbackSchedule, RewardAccumulator
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(output, target) to (loss, signal)."""
@@ -44,8 +44,8 @@ class Teacher(Protocol):
         """How often the world has changed so far without notice."""
 
     @property
-    def guessing(self) -> float | None:
-        """The score of guessing, if decisions are right or wrong; None if unknown."""
+    def chance_level(self) -> float | None:
+        """The score of chance_level, if decisions are right or wrong; None if unknown."""
 
     def rehearse(self) -> None:
         """Look once and learn nothing. Raises: ValueError if the parts do not fit."""
@@ -71,7 +71,7 @@ class Rewarding:
         learner: Rule,
         judge: Reflect | ActorCritic,
         optimizer: torch.optim.Optimizer,
-        moments: Moments,
+        moments: FeedbackSchedule,
         *,
         window: int | None,
         seed: int,
@@ -88,7 +88,7 @@ class Rewarding:
             )
         self.task, self.learner, self.judge, self.optimizer = task, learner, judge, optimizer
         self.moments, self.window, self.seed = moments, window, seed
-        self.put_by, self.episodes = PutBy(task.lanes), Episodes(task.lanes)
+        self.put_by, self.episodes = RewardAccumulator(task.lanes), Episodes(task.lanes)
         self.parts: dict[str, Any] = {"loss": judge, "task": task, "put_by": self.put_by, "episodes": self.episodes}
         self.parts["rule"] = learner
 
@@ -97,7 +97,7 @@ class Rewarding:
         return self.task.phase
 
     @property
-    def guessing(self) -> float | None:
+    def chance_level(self) -> float | None:
         world = self.task.environment if isinstance(self.task, Switching) else self.task
         return 1 / world.output_size if isinstance(world, RewardedTask) else None
 
@@ -108,7 +108,7 @@ class Rewarding:
         did = act(self.task, self.learner, self.judge, self.window, seed=self.seed, update=number)
         self.put_by.add(did.outcome.reward)
         self.episodes.add(did.outcome.reward, did.outcome.terminated | did.outcome.truncated)
-        loss = self._learn(self.put_by.take(), did.outcome) if self.moments.comes(number) else None
+        loss = self._learn(self.put_by.take(), did.outcome) if self.moments.is_due(number) else None
         return Decision(did.action, did.outcome.reward, loss, did.output)
 
     def so_far(self) -> dict[str, float]:
@@ -139,7 +139,7 @@ class Labelling:
         learner: Rule,
         loss: Loss,
         optimizer: torch.optim.Optimizer,
-        moments: Moments,
+        moments: FeedbackSchedule,
         *,
         window: int | None,
     ):
@@ -158,7 +158,7 @@ class Labelling:
         return self.task.phase(self._number)
 
     @property
-    def guessing(self) -> float | None:
+    def chance_level(self) -> float | None:
         return 1 / self.task.output_size if self.merit == "accuracy" else None
 
     def rehearse(self) -> None:
@@ -171,7 +171,7 @@ class Labelling:
         batch, loss = self.task.train_batch(number - 1), None
         output = self.learner.forward(batch.xs, reduce="mean", window=self.window)
         merit = self.task.judge(output, batch)[self.merit]
-        if self.moments.comes(number):
+        if self.moments.is_due(number):
             value, signal = self.loss(output, batch.target)
             self.optimizer.zero_grad()
             self.learner.backward(signal)
