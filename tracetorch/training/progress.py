@@ -40,6 +40,11 @@ class Best:
         return better
 
     @property
+    def exists(self) -> bool:
+        """Whether there was an evaluation."""
+        return self.score != -math.inf
+
+    @property
     def is_final(self) -> bool:
         """Whether patience has run out."""
         return self._patience is not None and self.waited >= self._patience
