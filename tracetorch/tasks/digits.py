@@ -121,6 +121,3 @@ class DigitTask(Task):
 
         names = [str(digit) for digit in range(10)]
         return {"confusion": plot.confusion(trials["target"].long(), trials["prediction"].long(), names)}
-
-    def input_image(self) -> tuple[int, int]:
-        return self.deck.image_size

@@ -47,6 +47,9 @@ class MNIST(DigitTask):
         self.steps, self.max_rate, self.batch_size = steps, max_rate, batch_size
         self.batches_per_pass = self.deck.batches_per_pass
 
+    def input_image(self) -> tuple[int, int]:
+        return self.deck.image_size
+
     def show(self, shown: Shown) -> Batch:
         rates = shown.images.flatten(1).to(torch.float32) * (self.max_rate / 255)
         xs = self.encode(rates, self.steps, seed=shown.seed, samples=shown.names)
