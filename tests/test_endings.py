@@ -91,7 +91,6 @@ def test_whatever_a_part_raises_the_run_has_failed_and_says_where(here, error, p
 PART = """
 import sys
 from tracetorch.tasks import Patterns
-from tracetorch.training import TrainingError
 
 class Metricless(Patterns):
     metrics = ()
