@@ -42,9 +42,9 @@ def command(
 
     import torch
 
-    from tracetorch.experiments.evaluation import build, load_tested, of_checkpoint
     from tracetorch.runs import RunFolder
-    from tracetorch.runs.report import draw, draw_without_task
+    from tracetorch.training.report import draw, draw_without_task
+    from tracetorch.training.setup import load_tested, network_and_loss, network_of
 
     config = found.composed.config
     with naming_the_other(found.folder, "plot"), contained() as base:
@@ -56,12 +56,12 @@ def command(
             if (run.path / "trials.csv").is_file():
                 trials = {name: torch.tensor(values) for name, values in run.table("trials.csv").items()}
             if task is None:
-                drawn = draw_without_task(run, of_checkpoint(base / weights, network))
+                drawn = draw_without_task(run, network_of(base / weights, network))
             else:
-                net, told = build(task, network, loss)
+                net, made = network_and_loss(task, network, loss)
                 load_tested(base / weights, net, task)
                 window = config["train"].get("window") or task.readout_window
-                drawn = draw(run, net, task, trials, policy=getattr(told, "policy", None), window=window)
+                drawn = draw(run, net, task, trials, policy=getattr(made, "policy", None), window=window)
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"{folder} cannot be drawn: {error}") from error
     if trials is None:

@@ -34,16 +34,35 @@ def signature(target: str) -> Signature | None:
     Returns: None if its source cannot be found, as for anything outside traceTorch and torch; and if it takes other
         names than those, which it checks by itself.
     """
-    found = definition(target)
+    module, found = _defined(target)
     if isinstance(found, ast.ClassDef):
         inits = (f for f in found.body if isinstance(f, ast.FunctionDef) and f.name == "__init__")
         found = next(inits, None)
     if not isinstance(found, ast.FunctionDef):
         return None
-    arguments = found.args
-    if arguments.kwarg is not None:
-        return None  # it takes names that are not written there
-    return {a.arg: a.annotation for a in [*arguments.args, *arguments.kwonlyargs] if a.arg != "self"}
+    passed_on = _passed_on(module, found)
+    if passed_on is None:
+        return None
+    named = {a.arg: a.annotation for a in [*found.args.args, *found.args.kwonlyargs] if a.arg != "self"}
+    return {**passed_on, **named}
+
+
+def _passed_on(module: str, function: ast.FunctionDef) -> Signature | None:
+    """What a function takes as `**options` and passes on: the arguments of what it calls with `**options`.
+
+    Returns: None if it passes them on in another way, and so checks their names by itself.
+    """
+    options = function.args.kwarg
+    if options is None:
+        return {}
+    for call in ast.walk(function):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            continue
+        if any(k.arg is None and isinstance(k.value, ast.Name) and k.value.id == options.arg for k in call.keywords):
+            given = {keyword.arg for keyword in call.keywords}
+            arguments = list((signature(f"{module}.{call.func.id}") or {}).items())[len(call.args) :]
+            return {name: annotation for name, annotation in arguments if name not in given}
+    return None
 
 
 def choices(annotation: ast.expr | None) -> list[Any]:
@@ -60,22 +79,27 @@ def choices(annotation: ast.expr | None) -> list[Any]:
     return []
 
 
-@cache
 def definition(target: str) -> ast.ClassDef | ast.FunctionDef | None:
     """Where a name is defined, followed through re-exports within its package; None if it is not.
 
     What a package imports from another does not count.
     """
+    return _defined(target)[1]
+
+
+@cache
+def _defined(target: str) -> tuple[str, ast.ClassDef | ast.FunctionDef | None]:
+    """The module of a definition, and the definition."""
     module, _, name = target.rpartition(".")
     path = _source(module)
     for statement in ast.parse(path.read_text(encoding="utf-8")).body if path else []:
         if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
-            return statement
+            return module, statement
         if isinstance(statement, ast.ImportFrom) and not statement.level and _root(statement.module) == _root(module):
             for alias in statement.names:
                 if (alias.asname or alias.name) == name and f"{statement.module}.{alias.name}" != target:
-                    return definition(f"{statement.module}.{alias.name}")
-    return None
+                    return _defined(f"{statement.module}.{alias.name}")
+    return module, None
 
 
 def _root(module: str | None) -> str:

@@ -8,8 +8,8 @@ import torch
 import yaml
 
 from tests.command_line import CLICKS, DIGITS, files, tracetorch
-from tracetorch.runs import report
 from tracetorch.tasks import mnist_source
+from tracetorch.training import report
 
 PLOTS = {"learning", "parameters", "psychometric", "accuracy_map", "raster", "membrane"}
 DRAWN = report.Drawn(["x"], {})

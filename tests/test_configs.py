@@ -14,6 +14,9 @@ import yaml
 
 from tests.terminals import tracetorch_in_terminal
 from tracetorch.cli.adapter import GROUPS, PRESETS, Composed, compose, conf_dir
+from tracetorch.cli.check import check
+from tracetorch.cli.errors import UsageError
+from tracetorch.cli.signatures import signature
 from tracetorch.runs import RunFolder
 
 FILES = sorted(path for path in conf_dir().rglob("*.yaml") if path.parent.name not in PRESETS)  # tested elsewhere
@@ -132,3 +135,19 @@ def test_the_experiments_are_deltas():
         text = path.read_text(encoding="utf-8")
         assert text.startswith("# @package _global_\n")
         assert "_target_" not in text
+
+
+@pytest.mark.parametrize("kind", ["supervised", "reinforcement", "lifetime"])
+def test_the_options_that_main_passes_on_are_checked(kind):
+    shared = {"window", "schedule", "precision", "log_every", "checkpoint_seconds", "figures"}
+    known = signature(f"tracetorch.experiments.{kind}.main")
+    keys = yaml.safe_load((conf_dir() / "train" / f"{kind}.yaml").read_text(encoding="utf-8")).keys()
+    assert shared <= keys - {"_target_", "_partial_"} <= known.keys()
+    assert {"task", "rule", "diagnostics"} <= known.keys()
+    assert "feedback" not in known  # main sets it itself
+
+
+def test_a_shared_option_of_train_keeps_its_annotation():
+    composed = compose(["train=lifetime", "train.schedule=quadratic"])
+    with pytest.raises(UsageError, match=r"train.schedule must be one of none, linear, cosine, got 'quadratic'"):
+        check(composed.config)

@@ -12,9 +12,9 @@ import pytest
 from tests.command_line import CLICKS, files, tracetorch
 from tests.tiny_training import PATTERNS, train
 from tracetorch.files import WriteError
-from tracetorch.runs.progress import Best
 from tracetorch.runs.state import last_record, state_of
 from tracetorch.tasks import Patterns
+from tracetorch.training.progress import Best
 
 # Hidden neurons enough for a checkpoint that is larger than the smallest disk below.
 BIG = (*CLICKS, "network.hidden=[2000]", "train.updates=3", "train.log_every=1")
@@ -205,7 +205,7 @@ def test_a_run_whose_latest_checkpoint_is_damaged_resumes_from_the_best(finished
 
 def test_a_metric_that_is_no_number_is_no_obstacle(tmp_path):
     best = Best(patience=2)
-    assert [best.is_beaten_by(score) for score in (math.nan, 0.5, math.nan, 0.4)] == [True, True, False, False]
+    assert [best.update(score) for score in (math.nan, 0.5, math.nan, 0.4)] == [True, True, False, False]
     assert best.is_final
 
     class Blind(Patterns):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import tracetorch.runs.folder as folder_module
-import tracetorch.runs.report as report_module
+import tracetorch.training.report as report_module
 from tests.command_line import CLICKS, TINY, tracetorch
 from tests.test_resume import LONG, assert_same
 from tests.tiny_training import PATTERNS, facts, train
@@ -24,12 +24,13 @@ from tracetorch.cli.adapter import compose
 from tracetorch.cli.errors import FAILED, INTERRUPTED, UsageError
 from tracetorch.cli.execute import conclude, contained
 from tracetorch.files import WriteError, remove_remains, remove_remains_of, write_whole
-from tracetorch.runs import Run, RunFolder, TrainingError
+from tracetorch.runs import Run, RunFolder
 from tracetorch.runs.interrupt import Interrupt
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.records import plain, to_json
 from tracetorch.runs.rubbish import choose
 from tracetorch.tasks import Patterns
+from tracetorch.training import TrainingError
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9.npz")
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tracetorch.nn import LI, LIF, LIS, Sequential
-from tracetorch.runs import HealthWatch, TrainingError, check_health
-from tracetorch.runs.health import check_loss
+from tracetorch.training import HealthWatch, TrainingError, check_health
+from tracetorch.training.health import check_loss
 
 
 def learnt(*layers, inputs=1.0, signal=1.0):

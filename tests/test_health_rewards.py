@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tracetorch.nn import LIF, LIS, Sequential
-from tracetorch.runs import HealthWatch, TrainingError, check_health
+from tracetorch.training import HealthWatch, TrainingError, check_health
 
 
 def acted(threshold=1.0, *, signal=1.0):

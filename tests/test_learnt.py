@@ -1,10 +1,10 @@
-"""What a summary says besides the test: the decays that were learnt, and what guessing would reach."""
+"""What a summary says besides the test: the decays that were learnt, and the chance level."""
 
 import pytest
 import torch
 
 from tracetorch.nn import LI, LIF, LIS, Sequential
-from tracetorch.runs.learnt import decays, guessing
+from tracetorch.training.summary_stats import chance_level, decays
 
 
 def test_decays_that_can_be_learnt_are_told_by_layer():
@@ -23,5 +23,5 @@ def test_of_many_decays_the_mean_is_told():
 
 def test_guessing_is_the_commonest_answer():
     trials = {"target": torch.tensor([2, 0, 2, 1]), "prediction": torch.zeros(4), "accuracy": torch.zeros(4)}
-    assert guessing(trials) == {"chance_accuracy": 0.5}
-    assert guessing({"accuracy": torch.ones(3), "pattern": torch.ones(3)}) == {}
+    assert chance_level(trials) == {"chance_accuracy": 0.5}
+    assert chance_level({"accuracy": torch.ones(3), "pattern": torch.ones(3)}) == {}

@@ -7,14 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracetorch.runs.lifetime import Life
-from tracetorch.runs.memory import memory_through
-from tracetorch.runs.moments import Moments, PutBy
+from tracetorch.memory import memory_through
+from tracetorch.training.feedback_schedule import FeedbackSchedule, RewardAccumulator
+from tracetorch.training.life import Life
 
 
-def lived(merits, switches, *, averages=(1,), share=0.9, guessing=None):
+def lived(merits, switches, *, averages=(1,), share=0.9, chance_level=None):
     """What a life records of these merits, each of one lane that took action 0, changing after these decisions."""
-    life = Life(averages, share, 2, guessing=guessing)
+    life = Life(averages, share, 2, chance_level=chance_level)
     found = []
     for number, merit in enumerate(merits, 1):
         phase = sum(number >= switch for switch in switches)
@@ -47,7 +47,7 @@ def test_luck_is_nothing_that_could_be_lost_or_learnt_again():
     """One who guesses is above and below any average of his again and again."""
     merits = (torch.rand(4000, generator=torch.Generator().manual_seed(0)) < 0.5).float().tolist()
     switches = list(range(100, 4000, 100))
-    life, _ = lived(merits, switches, averages=(50,), guessing=0.5)
+    life, _ = lived(merits, switches, averages=(50,), chance_level=0.5)
     assert life.summary()["switches"] == 39 and life.summary()["recovered"] == life.summary()["fell"] == 0
     fooled, _ = lived(merits, switches, averages=(50,))
     assert fooled.summary()["recovered"] > 3
@@ -83,27 +83,27 @@ def test_many_actions_are_not_recorded_one_by_one():
 
 @given(every=st.floats(1.0, 20.0), seed=st.integers(0, 99))
 def test_moments_come_as_often_as_was_said(every, seed):
-    moments = Moments(every, seed)
-    came = sum(moments.comes(number) for number in range(1, 401))
+    schedule = FeedbackSchedule(every, seed)
+    came = sum(schedule.is_due(number) for number in range(1, 401))
     assert abs(came - 400 / every) <= 5 * math.sqrt(400 / every * (1 - 1 / every)) + 1e-9
 
 
 def test_moments_are_of_their_seed_and_number_alone():
-    first, second, other = ([Moments(3.0, seed).comes(n) for n in range(1, 60)] for seed in (1, 1, 2))
+    first, second, other = ([FeedbackSchedule(3.0, seed).is_due(n) for n in range(1, 60)] for seed in (1, 1, 2))
     assert first == second != other
 
 
 @pytest.mark.parametrize("every", [0.5, math.inf, math.nan, -1.0])
 def test_moments_that_make_no_sense_are_refused(every):
     with pytest.raises(ValueError, match=r"train\.teach_every must be at least 1 and finite"):
-        Moments(every, 0)
+        FeedbackSchedule(every, 0)
 
 
 def test_what_was_put_by_is_told_as_a_mean_and_once():
-    put_by = PutBy(2)
+    put_by = RewardAccumulator(2)
     put_by.add(torch.tensor([1.0, 0.0]))
     put_by.add(torch.tensor([0.0, 0.0]))
-    other = PutBy(2)
+    other = RewardAccumulator(2)
     other.load_state_dict(put_by.state_dict())
     assert put_by.take().tolist() == [0.5, 0.0]
     put_by.add(torch.tensor([3.0, 1.0]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from tests.command_line import CLICKS
-from tracetorch.runs import memory
+from tracetorch import memory
 
 UNIX = ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty")
 SCRIPT = f"""

@@ -9,11 +9,11 @@ import torch
 
 from tests.tiny_world import CRITIC, NET, Lights, facts, play
 from tracetorch import loss, rules
-from tracetorch.experiments.acting import draw
 from tracetorch.runs import RunFolder, load_checkpoint
 from tracetorch.tasks import Patterns
 from tracetorch.tasks.play import look_ahead
 from tracetorch.tasks.play import play as play_episodes
+from tracetorch.training.rewards import draw
 
 FORMS = {
     "reflect": {"loss": partial(loss.Reflect, decay=[0.0, 0.5], mixture_rate=0.1, entropy=0.01)},

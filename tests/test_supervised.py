@@ -8,12 +8,12 @@ import torch
 
 from tests.tiny_training import NET, Watched, facts, train
 from tracetorch import loss as losses
-from tracetorch.experiments import supervised
 from tracetorch.nn import LI, LIF, feedforward
 from tracetorch.rules import ThreeFactor
 from tracetorch.runs import load_checkpoint
 from tracetorch.tasks import MNIST, PoissonClicks
 from tracetorch.tasks.evaluate import Evaluation
+from tracetorch.training import labels
 
 THE_CLOCK = ("_seconds", "_per_second")
 
@@ -153,14 +153,14 @@ def test_the_last_checkpoint_is_the_network_as_it_ended(tmp_path):
 
 def scripted(monkeypatch, accuracies):
     """Let the evaluations of the validation come out as written."""
-    script, real = iter(accuracies), supervised.evaluate
+    script, real = iter(accuracies), labels.evaluate
 
     def evaluate(learner, task, loss, split, window):
         if split == "validation":
             return Evaluation({"loss": 1.0, "accuracy": next(script), "recalled": 0.0}, {})
         return real(learner, task, loss, split, window)
 
-    monkeypatch.setattr(supervised, "evaluate", evaluate)
+    monkeypatch.setattr(labels, "evaluate", evaluate)
 
 
 def test_patience_stops_and_goes_back_to_the_best(tmp_path, monkeypatch):

@@ -9,8 +9,9 @@ import torch
 
 from tests.tiny_training import NET, Watched, facts, train
 from tracetorch.loss import mse
-from tracetorch.runs import TrainingError, load_checkpoint
+from tracetorch.runs import load_checkpoint
 from tracetorch.tasks import PoissonClicks
+from tracetorch.training import TrainingError
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)])

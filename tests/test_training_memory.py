@@ -11,8 +11,8 @@ import torch
 
 from tests.command_line import CLICKS
 from tests.tiny_training import train
-from tracetorch.runs import memory
-from tracetorch.runs.memory import TrainingMemory, costs, peak_memory_bytes
+from tracetorch import memory
+from tracetorch.memory import TrainingMemory, costs, peak_memory_bytes
 
 ROOT = Path(__file__).parents[1]
 CPU, MIB = torch.device("cpu"), 2**20

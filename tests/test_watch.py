@@ -99,7 +99,7 @@ def test_a_run_of_long_episodes_draws_one_and_its_learning_curve(tmp_path, monke
 
 
 def test_where_an_episode_is_one_decision_the_learning_curve_is_enough():
-    from tracetorch.runs.report import has_long_episodes
+    from tracetorch.training.report import has_long_episodes
 
     assert has_long_episodes([{"update": 10, "episodes": 7}], 2)
     assert not has_long_episodes([{"update": 10, "episodes": 20}], 2)

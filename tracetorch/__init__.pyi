@@ -8,5 +8,6 @@ from . import plot as plot
 from . import rules as rules
 from . import runs as runs
 from . import tasks as tasks
+from . import training as training
 
 __version__: str

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from tracetorch.files import remove_remains, writing
+from tracetorch.memory import TrainingMemory, costs, peak_memory_bytes
 from tracetorch.nn import Sequential
 from tracetorch.runs import environment
 from tracetorch.runs.checkpoint import load_checkpoint, restore_random, save_checkpoint
@@ -24,7 +25,6 @@ from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.identity import facts_of
 from tracetorch.runs.interrupt import Interrupt, Stopped
 from tracetorch.runs.lock import Lock
-from tracetorch.runs.memory import TrainingMemory, costs, peak_memory_bytes
 from tracetorch.runs.records import plain, to_csv
 from tracetorch.runs.rubbish import remove_unfinished_evaluations
 from tracetorch.runs.state import state_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,17 +11,16 @@ from torch import Tensor
 from tracetorch import backends
 from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream, mix_seed
-from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, classified, slices
+from tracetorch.tasks.task import Batch, DrawnTask, Trials, at_least
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SPLIT_SEEDS = {"train": 0, "validation": 1, "test": 2}
 _CUES, _SPIKES = range(2)  # what a seed is for
-_HELD_OUT_BATCH = 250
 
 
-class CueAccumulation(Task):
+class CueAccumulation(DrawnTask):
     """Several cues, each on one side; after a delay a recall signal asks on which side there were more.
 
     A side is drawn for each trial, and each of its cues falls there with probability `bias`. Four populations of equal
@@ -44,6 +42,7 @@ class CueAccumulation(Task):
     """
 
     output_size = 2
+    held_out_batch = 250
     output_names = ("left", "right")
     dt: float
     readout_window: int
@@ -97,18 +96,6 @@ class CueAccumulation(Task):
         self.recall_from = cues * self.interval_steps + self.delay_steps
         self.steps = self.recall_from + self.readout_window
 
-    def train_batch(self, number: int) -> Batch:
-        first = number * self.batch_size
-        return self._batch("train", torch.arange(first, first + self.batch_size, device=self.device))
-
-    def held_out(self, split: str) -> Iterator[Batch]:
-        check_split(split)
-        for part in slices(self.trials[split], _HELD_OUT_BATCH):
-            yield self._batch(split, torch.arange(part.start, part.stop, device=self.device))
-
-    def judge(self, output: Tensor, batch: Batch) -> Trials:
-        return batch.conditions | classified(output, batch.target)
-
     def summary(self, trials: Trials) -> dict[str, float]:
         """What shortcuts would reach on these trials: to name the last cue's side, or that of most of the last 3."""
         return {name: float(trials[name].double().mean()) for name in ("last_cue_accuracy", "last_three_accuracy")}
@@ -124,7 +111,7 @@ class CueAccumulation(Task):
         told = self.cues * self.interval_steps
         return batch, {"cues": (0, told), "delay": (told, self.recall_from), "recall": (self.recall_from, self.steps)}
 
-    def _batch(self, split: str, samples: Tensor) -> Batch:
+    def make(self, split: str, samples: Tensor) -> Batch:
         seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(2)]
         drawn = backends.draw(seeds[_CUES], range(1), samples, self.cues + 1)[0]
         on_side = drawn[:, 1:] < self.bias

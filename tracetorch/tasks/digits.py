@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from tracetorch.encode import mix_seed
 from tracetorch.tasks import mnist_source
-from tracetorch.tasks.task import Trials, at_least, check_split, slices
+from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, classified, slices
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,8 +91,33 @@ class Deck:
         return Shown(images, labels.long(), names, seed)
 
 
-def confusion(trials: Trials) -> Figure:
-    """What each digit was taken for."""
-    from tracetorch import plot
+class DigitTask(Task):
+    """Which digit is it? A final subclass makes the deck, sets the sizes and writes `show`."""
 
-    return plot.confusion(trials["target"].long(), trials["prediction"].long(), [str(digit) for digit in range(10)])
+    output_size = 10
+    deck: Deck
+    batches_per_pass: int
+
+    @abstractmethod
+    def show(self, shown: Shown) -> Batch:
+        """The digits of one batch as spikes or currents."""
+
+    def to(self, device: torch.device) -> Self:
+        self.deck.to(device)
+        return super().to(device)
+
+    def train_batch(self, number: int) -> Batch:
+        return self.show(self.deck.train(number))
+
+    def held_out(self, split: str) -> Iterator[Batch]:
+        return map(self.show, self.deck.held_out(split))
+
+    def judge(self, output: Tensor, batch: Batch) -> Trials:
+        return batch.conditions | classified(output, batch.target)
+
+    def figures(self, trials: Trials) -> dict[str, Figure]:
+        """The confusion matrix."""
+        from tracetorch import plot
+
+        names = [str(digit) for digit in range(10)]
+        return {"confusion": plot.confusion(trials["target"].long(), trials["prediction"].long(), names)}

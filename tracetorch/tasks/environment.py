@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
-from tracetorch.tasks.task import Trials, first_sample
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tracetorch.tasks.base import BaseTask, Trials
+from tracetorch.tasks.task import first_sample
 
 Choose = Callable[[Stream, Tensor], Tensor]
 """`choose(xs, begins)` gives the action in each lane, (lanes,), for what is to be seen there.
@@ -33,35 +31,22 @@ class Outcome(NamedTuple):
     """Where an episode was cut off, the last that was to be seen of it; elsewhere as `observe`. None if none was."""
 
 
-class Environment(ABC):
+class Environment(BaseTask):
     """Several lanes, independent of each other and side by side: in each, something is seen, done and rewarded.
 
     What happens is a function of the environment's seed and of the actions. A lane whose episode is over begins the
     next one by itself: what `observe` gives then belongs to it. No label and no right answer is in what `observe` and
     `act` give.
 
-    A final subclass sets the first four attributes below and writes `begin`, `observe`, `act` and `test`; the rest has
+    A final subclass sets the sizes and `lanes`, and writes `begin`, `observe`, `act` and `test`; the rest has
     defaults.
     """
 
-    input_size: int
-    output_size: int
-    """How many actions there are."""
     lanes: int
-    steps: int
-    """Time steps for which the network looks at one observation before it acts."""
-    readout_window: int | None = None
-    """How many of these steps, the last ones, are read as the answer; all, if None."""
     actions_per_pass: int | None = None
     """How often to act in one pass over the training data; None if they never end."""
-    output_names: tuple[str, ...] | None = None
-    """What each action is called, in figures; their numbers, if None."""
-    dt: float | None = None
-    """Length of a step in seconds, if steps have one."""
     metrics: tuple[str, ...] = ("return",)
     """Columns of `test` that are averaged and reported; the first (larger is better) says which network is best."""
-    device: torch.device = torch.device("cpu")
-    """Where observations are made."""
     restarted: bool = False
     """Whether `load_state_dict` began new episodes in all lanes instead of continuing the old ones."""
 
@@ -74,11 +59,6 @@ class Environment(ABC):
     def batch_size(self) -> int:
         """How many lanes there are, by the name that `Task` has for it."""
         return self.lanes
-
-    def to(self, device: torch.device) -> Environment:
-        """Make observations on this device from now on. Returns: the environment itself."""
-        self.device = device
-        return self
 
     @abstractmethod
     def begin(self) -> None:
@@ -107,23 +87,9 @@ class Environment(ABC):
             whatever `summary` and `figures` need. No columns at all if nothing is held out in this split.
         """
 
-    def summary(self, trials: Trials) -> dict[str, float]:
-        """Further numbers for the summary of a run, from the episodes of the test; none by default."""
-        del trials
-        return {}
-
-    def figures(self, trials: Trials) -> dict[str, Figure]:
-        """Figures of the episodes of the test, by file name; none by default."""
-        del trials
-        return {}
-
     def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
         """One observation to draw, (steps, 1, input_size), and its named stretches of time (start, stop, in steps)."""
         return first_sample(self.observe()), {}
-
-    def input_image(self) -> tuple[int, int] | None:
-        """Height and width, if the input is an image: then receptive fields are drawn."""
-        return None
 
     def state_dict(self) -> dict[str, Any]:
         """Where all lanes are, and what was learnt of the observations, in tensors and plain values.

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 import torch
-from torch import Tensor
 
 from tracetorch.encode import ENCODERS
-from tracetorch.tasks.digits import Deck, Shown, confusion
-from tracetorch.tasks.task import Batch, Task, Trials, at_least, choices, classified
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tracetorch.tasks.digits import Deck, DigitTask, Shown
+from tracetorch.tasks.task import Batch, at_least, choices
 
 
-class MNIST(Task):
+class MNIST(DigitTask):
     """Which digit is it? Each pixel is an input neuron that fires the more, the brighter it is.
 
     Args:
@@ -33,8 +26,6 @@ class MNIST(Task):
     Source: LeCun, Bottou, Bengio and Haffner (1998), Gradient-based learning applied to document recognition,
         doi:10.1109/5.726791.
     """
-
-    output_size = 10
 
     def __init__(
         self,
@@ -54,30 +45,12 @@ class MNIST(Task):
         self.deck = Deck(source, batch_size, validation_digits, seed)
         self.input_size = self.deck.image_size[0] * self.deck.image_size[1]
         self.steps, self.max_rate, self.batch_size = steps, max_rate, batch_size
-        self.batches_per_pass: int = self.deck.batches_per_pass
-
-    def to(self, device: torch.device) -> MNIST:
-        self.deck.to(device)
-        self.device = device
-        return self
-
-    def train_batch(self, number: int) -> Batch:
-        return self._batch(self.deck.train(number))
-
-    def held_out(self, split: str) -> Iterator[Batch]:
-        return map(self._batch, self.deck.held_out(split))
-
-    def judge(self, output: Tensor, batch: Batch) -> Trials:
-        return batch.conditions | classified(output, batch.target)
-
-    def figures(self, trials: Trials) -> dict[str, Figure]:
-        """The confusion matrix."""
-        return {"confusion": confusion(trials)}
+        self.batches_per_pass = self.deck.batches_per_pass
 
     def input_image(self) -> tuple[int, int]:
         return self.deck.image_size
 
-    def _batch(self, shown: Shown) -> Batch:
+    def show(self, shown: Shown) -> Batch:
         rates = shown.images.flatten(1).to(torch.float32) * (self.max_rate / 255)
         xs = self.encode(rates, self.steps, seed=shown.seed, samples=shown.names)
         return Batch(xs, shown.labels, {"digit": shown.names})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,18 +13,17 @@ from tracetorch import backends
 from tracetorch.encode import Stream, mix_seed
 from tracetorch.tasks.ideal_observer import choose_right, tie
 from tracetorch.tasks.spread import Pool, Spread
-from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, choices, classified, slices
+from tracetorch.tasks.task import Batch, DrawnTask, Trials, at_least, choices, slices
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SPLIT_SEEDS = {"train": 0, "validation": 1, "test": 2}
 _CONDITIONS, _CLICKS, _NOISE, _CUE = range(4)  # what a seed is for
-_HELD_OUT_BATCH = 500
 _COUNTED_STEPS = 1024  # at a time, so that counting a trial's clicks takes no memory that grows with its length
 
 
-class PoissonClicks(Task):
+class PoissonClicks(DrawnTask):
     """Two trains of clicks, left and right; then a delay, then a cue: say which side had more.
 
         λ_right / λ_left = exp(γ),    λ_right + λ_left = total_rate,    γ of either sign with equal chance
@@ -54,6 +53,7 @@ class PoissonClicks(Task):
     """
 
     output_size = 2
+    held_out_batch = 500
     output_names = ("left", "right")
     dt: float
     readout_window: int
@@ -100,18 +100,6 @@ class PoissonClicks(Task):
         self.cue_from = self.stimulus_steps + self.delay_steps
         self.silent_from = self.cue_from - round(self.delay.low / dt)  # the last stimulus of all is over by then
         self.steps = self.cue_from + self.readout_window
-
-    def train_batch(self, number: int) -> Batch:
-        first = number * self.batch_size
-        return self._batch("train", torch.arange(first, first + self.batch_size, device=self.device))
-
-    def held_out(self, split: str) -> Iterator[Batch]:
-        check_split(split)
-        for part in slices(self.trials[split], _HELD_OUT_BATCH):
-            yield self._batch(split, torch.arange(part.start, part.stop, device=self.device))
-
-    def judge(self, output: Tensor, batch: Batch) -> Trials:
-        return batch.conditions | classified(output, batch.target)
 
     def summary(self, trials: Trials) -> dict[str, float]:
         """The ideal observer's accuracy on these conditions, and how much of it was reached."""
@@ -161,7 +149,7 @@ class PoissonClicks(Task):
     def _ideal(self, trials: Trials) -> Tensor:
         return self.ideal_accuracy(trials["gamma"], trials["duration"])
 
-    def _batch(self, split: str, samples: Tensor) -> Batch:
+    def make(self, split: str, samples: Tensor) -> Batch:
         seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(4)]
         pick, length, coin, wait = backends.draw(seeds[_CONDITIONS], range(1), samples, 4)[0].unbind(dim=-1)
         right_is_faster = coin >= 0.5  # which side, also where γ = 0 and both are equally fast

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,17 +10,14 @@ from torch import Tensor
 from tracetorch import backends
 from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream
-from tracetorch.tasks.digits import Deck, Shown, confusion
-from tracetorch.tasks.task import Batch, Task, Trials, at_least, choices, classified
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tracetorch.tasks.digits import Deck, DigitTask, Shown
+from tracetorch.tasks.task import Batch, at_least, choices
 
 _PERMUTATION = 0
 """The seed of the order of permuted pixels: the same in every run, or they would not be the same task."""
 
 
-class SequentialMNIST(Task):
+class SequentialMNIST(DigitTask):
     """Which digit is it? It is shown part by part, from the top; the answer is read while the last part is shown.
 
     All parts come through the same input neurons, so that only their order tells what was where: here order matters,
@@ -49,7 +44,6 @@ class SequentialMNIST(Task):
         doi:10.48550/arXiv.1504.00941, for pixels and permuted pixels.
     """
 
-    output_size = 10
     readout_window: int
 
     def __init__(
@@ -81,27 +75,9 @@ class SequentialMNIST(Task):
         self.input_size = self.pixels_per_part * levels
         self.readout_window = self.steps_per_part = steps_per_part
         self.steps = self.parts * steps_per_part
-        self.batches_per_pass: int = self.deck.batches_per_pass
+        self.batches_per_pass = self.deck.batches_per_pass
 
-    def to(self, device: torch.device) -> SequentialMNIST:
-        self.deck.to(device)
-        self.device = device
-        return self
-
-    def train_batch(self, number: int) -> Batch:
-        return self._batch(self.deck.train(number))
-
-    def held_out(self, split: str) -> Iterator[Batch]:
-        return map(self._batch, self.deck.held_out(split))
-
-    def judge(self, output: Tensor, batch: Batch) -> Trials:
-        return batch.conditions | classified(output, batch.target)
-
-    def figures(self, trials: Trials) -> dict[str, Figure]:
-        """The confusion matrix."""
-        return {"confusion": confusion(trials)}
-
-    def _batch(self, shown: Shown) -> Batch:
+    def show(self, shown: Shown) -> Batch:
         pixels = shown.images.flatten(1)
         if self.order is not None:
             pixels = pixels[:, self.order.to(pixels.device)]

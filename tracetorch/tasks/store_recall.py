@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,18 +12,17 @@ from tracetorch import backends
 from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream, mix_seed
 from tracetorch.tasks.spread import Pool, Spread
-from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, classified, slices
+from tracetorch.tasks.task import Batch, DrawnTask, Trials, at_least
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SPLIT_SEEDS = {"train": 0, "validation": 1, "test": 2}
 _VALUES, _SPIKES = range(2)  # what a seed is for
-_HELD_OUT_BATCH = 250
 _SHORTCUTS = ("last_value_accuracy", "majority_accuracy")
 
 
-class StoreRecall(Task):
+class StoreRecall(DrawnTask):
     """A value, 0 or 1, in every interval; one of them comes with the command to store it, and the last interval asks.
 
     Four populations of equal size fire: one for each value, one for store, one for recall. Each interval but the last
@@ -51,6 +49,7 @@ class StoreRecall(Task):
     """
 
     output_size = 2
+    held_out_batch = 250
     output_names = ("0", "1")
     dt: float
     readout_window: int
@@ -93,18 +92,6 @@ class StoreRecall(Task):
         self.readout_window = self.interval_steps = round(interval / dt)
         self.steps = intervals * self.interval_steps
 
-    def train_batch(self, number: int) -> Batch:
-        first = number * self.batch_size
-        return self._batch("train", torch.arange(first, first + self.batch_size, device=self.device))
-
-    def held_out(self, split: str) -> Iterator[Batch]:
-        check_split(split)
-        for part in slices(self.trials[split], _HELD_OUT_BATCH):
-            yield self._batch(split, torch.arange(part.start, part.stop, device=self.device))
-
-    def judge(self, output: Tensor, batch: Batch) -> Trials:
-        return batch.conditions | classified(output, batch.target)
-
     def summary(self, trials: Trials) -> dict[str, float]:
         """What shortcuts would reach on these trials: to name the last value, or what most of all values were."""
         return {name: float(trials[name].double().mean()) for name in _SHORTCUTS}
@@ -122,7 +109,7 @@ class StoreRecall(Task):
         turns = {"store": store, "recall": self.intervals - 1}
         return batch, {name: (n * self.interval_steps, (n + 1) * self.interval_steps) for name, n in turns.items()}
 
-    def _batch(self, split: str, samples: Tensor) -> Batch:
+    def make(self, split: str, samples: Tensor) -> Batch:
         seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(2)]
         shown = self.intervals - 1
         drawn = backends.draw(seeds[_VALUES], range(1), samples, shown + 1)[0]

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Trials = dict[str, Tensor]
-"""One value for each trial under each name, such as {"target": (n,), "prediction": (n,), "accuracy": (n,)}."""
+from tracetorch.tasks.base import BaseTask, Trials
 
 SPLITS = ("validation", "test")
 
@@ -30,35 +25,18 @@ class Batch(NamedTuple):
     conditions: Trials  # what else is known of each trial, such as its difficulty: (batch,) each
 
 
-class Task(ABC):
+class Task(BaseTask):
     """A task. A batch is a function of the task's seed and the batch's number, and of nothing drawn before it.
 
-    A final subclass sets the five attributes below and writes `train_batch`, `held_out` and `judge`; the rest has
+    A final subclass sets the sizes and `batch_size`, and writes `train_batch`, `held_out` and `judge`; the rest has
     defaults.
     """
 
-    input_size: int
-    output_size: int
     batch_size: int
-    steps: int
-    """Time steps in a trial."""
-    readout_window: int | None = None
-    """How many steps at the end of a trial are read as the answer; all, if None."""
     batches_per_pass: int | None = None
     """Batches in one pass over the training data; None if data never end."""
-    output_names: tuple[str, ...] | None = None
-    """What each output stands for, for figures; their numbers, if None."""
-    dt: float | None = None
-    """Length of a step in seconds, if steps have one."""
     metrics: tuple[str, ...] = ("accuracy",)
     """Columns of `judge` that are averaged and reported; the first (larger is better) says which network is best."""
-    device: torch.device = torch.device("cpu")
-    """Where batches are made."""
-
-    def to(self, device: torch.device) -> Task:
-        """Make batches on this device from now on. Returns: the task itself."""
-        self.device = device
-        return self
 
     @abstractmethod
     def train_batch(self, number: int) -> Batch:
@@ -80,16 +58,6 @@ class Task(ABC):
         del number
         return 0
 
-    def summary(self, trials: Trials) -> dict[str, float]:
-        """Further numbers for the summary of a run, from the trials of the test; none by default."""
-        del trials
-        return {}
-
-    def figures(self, trials: Trials) -> dict[str, Figure]:
-        """Figures of the trials of the test, by file name; none by default."""
-        del trials
-        return {}
-
     def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
         """A batch of one trial to draw, and its named stretches of time (start, stop, in steps)."""
         batch = next(self.held_out("test"))
@@ -97,9 +65,33 @@ class Task(ABC):
             first_sample(batch.xs), batch.target[:1], {name: value[:1] for name, value in batch.conditions.items()}
         ), {}
 
-    def input_image(self) -> tuple[int, int] | None:
-        """Height and width, if the input is an image: then receptive fields are drawn."""
-        return None
+
+class DrawnTask(Task):
+    """A task with one right class per trial, whose trials are drawn by their numbers and never end.
+
+    A final subclass sets the sizes, `trials` and `held_out_batch`, and writes `make`; the rest has defaults.
+    """
+
+    trials: dict[str, int]
+    """How many trials are held out, by split."""
+    held_out_batch: int
+    """How many of them make a batch, at most."""
+
+    @abstractmethod
+    def make(self, split: str, samples: Tensor) -> Batch:
+        """The trials of a split ("train" or a held-out one) with these numbers, (batch,)."""
+
+    def train_batch(self, number: int) -> Batch:
+        first = number * self.batch_size
+        return self.make("train", torch.arange(first, first + self.batch_size, device=self.device))
+
+    def held_out(self, split: str) -> Iterator[Batch]:
+        check_split(split)
+        for part in slices(self.trials[split], self.held_out_batch):
+            yield self.make(split, torch.arange(part.start, part.stop, device=self.device))
+
+    def judge(self, output: Tensor, batch: Batch) -> Trials:
+        return batch.conditions | classified(output, batch.target)
 
 
 def classified(output: Tensor, target: Tensor) -> Trials:

@@ -15,13 +15,13 @@ from tracetorch.nn import Sequential
 from tracetorch.printable import printable
 from tracetorch.rules.base import Rule
 from tracetorch.runs.failure import sentence
-from tracetorch.runs.learnt import decays, guessing
 from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.evaluate import evaluate, means
 from tracetorch.tasks.play import play
 from tracetorch.tasks.task import Batch, Task, Trials
 from tracetorch.tasks.watch import watch
+from tracetorch.training.summary_stats import chance_level, decays
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ def report(
         if test is None:
             raise ValueError(f"{type(task).__name__} has no trials to test on")
         own = run.summary | test.means
-        found = task.summary(test.trials) | guessing(test.trials) | decays(learner.net, task.dt)
+        found = task.summary(test.trials) | chance_level(test.trials) | decays(learner.net, task.dt)
         run.summary = own | found | own
         run.record({"update": run.summary["updates"], "split": "test", **test.means})
         run.folder.write_table("trials.csv", {name: value.tolist() for name, value in test.trials.items()})

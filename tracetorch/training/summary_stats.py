@@ -1,4 +1,4 @@
-"""What a run's summary says besides the test: the decays that were learnt, and what guessing would reach."""
+"""What a run's summary says besides the test: the decays that were learnt, and the chance level."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def decays(net: Sequential, dt: float | None) -> dict[str, float]:
     return found
 
 
-def guessing(trials: Trials) -> dict[str, float]:
+def chance_level(trials: Trials) -> dict[str, float]:
     """What the best constant answer would reach, of trials with an answer each: how frequent the commonest is."""
     if not {"target", "prediction", "accuracy"} <= trials.keys():
         return {}

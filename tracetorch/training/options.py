@@ -1,32 +1,31 @@
-"""How long a run trains, and how the step size changes over it."""
+"""The options of `train`, checked: all that calls from Python and from the command line have in common."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
-import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
+from tracetorch.runs.records import check_metrics
+from tracetorch.tasks import Environment, Task
 
 
-def schedule_of(
-    optimizer: torch.optim.Optimizer, schedule: Literal["none", "linear", "cosine"], total: int | None
-) -> LRScheduler:
-    """From the step size that an optimizer starts with to 0 at the end, along a line or half a cosine; or no change.
+def check_counts(**counts: int | None) -> None:
+    """Raises: ValueError for an option of `train` that counts from 1, and is less. Args: counts: by name."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"train.{name} must be at least 1, or null, got {count}")
 
-    Args: total: updates in all; None if there is no end.
-    Raises: ValueError for a change towards an end that there is not.
+
+def check_task(task: Task | Environment, window: int | None, feedback: str | None = None) -> None:
+    """Raises: ValueError for another kind of feedback, a metric whose name is taken, or a window that does not fit.
+
+    Args: feedback: "labels" or "rewards", what the run learns from; None for either.
     """
-    if schedule == "none":
-        return LambdaLR(optimizer, lambda update: 1.0)
-    if total is None:
-        raise ValueError(
-            f"train.schedule={schedule} lowers the step size until the end, and this run has none: give train.updates "
-            "or train.steps, or train.schedule=none"
-        )
-    if schedule == "cosine":
-        return CosineAnnealingLR(optimizer, total)
-    return LambdaLR(optimizer, lambda update: 1 - update / total)
+    given, other = ("rewards", "reinforcement") if isinstance(task, Environment) else ("labels", "supervised")
+    if feedback not in (None, given):
+        raise ValueError(f"{type(task).__name__} gives {given}, not {feedback}: choose train={other}")
+    check_metrics(task)
+    if window is not None and not 1 <= window <= task.steps:
+        raise ValueError(f"train.window must lie between 1 and the {task.steps} steps of a trial, got {window}")
 
 
 def count_updates(task: object, per_pass: int | None, updates: int | None, passes: float | None) -> int:

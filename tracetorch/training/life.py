@@ -1,4 +1,4 @@
-"""One life: running averages of how good it was, and how long it took to be so again each time the world changed."""
+"""Measurements of a lifetime: running averages of the score, and recovery after each change of the world."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import torch
 from torch import Tensor
 
 from tracetorch.plot import TraceMeter
-from tracetorch.runs.progress import check_alike
+from tracetorch.training.progress import check_alike
 
 _MOST_ACTIONS = 16
 """Of so many actions at most it is recorded how often each was taken."""
 
 
 class Life:
-    """What is remembered of a life, in a few numbers.
+    """Running averages of the score, and what each change of the world cost, in a few numbers.
 
-        level = b − (1 − share)·|b|,    b: the fastest running average of the merit, at its best before a change
+        level = b − (1 − share)·|b|,    b: the fastest running average of the score, at its best before a change
 
-    The merit of a decision is its reward, or whether the answer was right. The world is learnt again once that average,
-    having fallen below the level, is back at it. If it never falls so far, or the world changes again before it is
-    back, nothing was learnt again; and as long as b is no more than what luck gives to one who guesses (three standard
-    errors above `guessing`), nothing was learnt that could fall. An average takes a few half-lives to fall and to rise,
-    so what is learnt faster than that seems to take so long.
+    The score of a decision is its reward, or whether the answer was right. The network has recovered from a change once
+    that average, having fallen below the level, is back at it. There is no recovery if it never falls so far, or if the
+    world changes again before it is back; nor as long as b is within three standard errors of `chance_level`: then
+    nothing was learned that could be lost. An average takes a few half-lives to fall and to rise, which bounds the
+    recoveries that it can measure.
 
     Args:
         averages: half-lives of the running averages, in decisions, whole and distinct; the shortest is the fastest.
-        share: of the best merit before a change that counts as being back, in (0, 1].
+        share: of the best score before a change that counts as recovery, in (0, 1].
         actions: how many there are.
-        guessing: what one who guesses gets on average, if decisions are right or wrong; None if nobody knows.
-        lanes: how many decisions are averaged each time.
+        chance_level: mean score of guessing, if decisions are right or wrong; None if unknown.
+        lanes: decisions that are averaged each time.
     Raises: ValueError for half-lives below 1 or none, or a share outside.
     Memory: a few numbers for each average and action; independent of time, and of how often the world changes.
     """
 
     def __init__(
-        self, averages: Sequence[int], share: float, actions: int, *, guessing: float | None = None, lanes: int = 1
+        self, averages: Sequence[int], share: float, actions: int, *, chance_level: float | None = None, lanes: int = 1
     ):
         if not averages or len(set(averages)) < len(averages) or any(half_life < 1 for half_life in averages):
             raise ValueError(
@@ -48,9 +48,9 @@ class Life:
             raise ValueError(f"train.recovered_at must be above 0 and at most 1, got {share:g}")
         self._meter, self._fastest, self._share = TraceMeter(averages), min(averages), share
         self._actions, self._sure = actions, -math.inf
-        if guessing is not None:  # the variance of an average is that of a decision, times (1 − d)/(1 + d)
+        if chance_level is not None:  # the variance of an average is that of a decision, times (1 − d)/(1 + d)
             d = 2 ** (-1 / self._fastest)
-            self._sure = guessing + 3 * math.sqrt(guessing * (1 - guessing) * (1 - d) / (1 + d) / lanes)
+            self._sure = chance_level + 3 * math.sqrt(chance_level * (1 - chance_level) * (1 - d) / (1 + d) / lanes)
         self._count, self._total = (torch.zeros(actions, dtype=torch.float64) for _ in range(2))
         self.switches, self._last_switch, self._best = 0, 0, -math.inf
         self._felt, self._recovered, self._decisions, self._fall = 0, 0, 0, 0.0
@@ -58,22 +58,22 @@ class Life:
 
     @property
     def averages(self) -> dict[str, float]:
-        """The running averages of the merit, such as {"average_100": .8}."""
+        """The running averages of the score, such as {"average_100": .8}."""
         return {f"average_{half_life:.0f}": value for half_life, value in self._meter.averages.items()}
 
-    def add(self, update: int, action: Tensor, merit: Tensor, phase: int) -> dict[str, Any] | None:
+    def add(self, update: int, action: Tensor, score: Tensor, phase: int) -> dict[str, Any] | None:
         """Take note of a decision in each lane.
 
         Args:
             update: how many decisions there were, this one included.
-            action, merit: (lanes,).
+            action, score: (lanes,).
             phase: how often the world had changed once the decision was made.
         Returns: a record of the last change, once it is known what came of it; mostly None.
         """
-        action, merit = action.cpu(), merit.cpu().double()
+        action, score = action.cpu(), score.cpu().double()
         self._count += torch.bincount(action, minlength=self._actions)
-        self._total.index_add_(0, action, merit)
-        self._meter.update(float(merit.mean()))
+        self._total.index_add_(0, action, score)
+        self._meter.update(float(score.mean()))
         return self._follow(update, self._meter.averages[self._fastest], phase)
 
     def _follow(self, update: int, now: float, phase: int) -> dict[str, Any] | None:
@@ -102,7 +102,7 @@ class Life:
         return found | {"recovery_decisions": decisions}
 
     def take(self) -> dict[str, float]:
-        """For a record: averages, changes so far; since the last, how often each action was taken, with what merit."""
+        """For a record: averages, changes so far; since the last, how often each action was taken, with what score."""
         values = {**self.averages, "switches": self.switches, "last_switch": self._last_switch}
         if self._actions <= _MOST_ACTIONS:
             share = self._count / self._count.sum().clamp(min=1)
@@ -113,7 +113,7 @@ class Life:
         return values
 
     def summary(self) -> dict[str, float]:
-        """Changes, after how many the merit fell and was back; means of how long that took, and of how far it fell."""
+        """Changes, after how many the score fell and was back; means of how long that took, and of how far it fell."""
         found: dict[str, float] = {"switches": self.switches, "fell": self._felt, "recovered": self._recovered}
         if self._recovered:
             found["recovery_decisions"] = self._decisions / self._recovered

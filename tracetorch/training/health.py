@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.nn import Sequential
-from tracetorch.runs.progress import check_alike
+from tracetorch.training.progress import check_alike
 
 
 class TrainingError(RuntimeError):

@@ -33,11 +33,16 @@ class Best:
     def __init__(self, patience: int | None):
         self.score, self.waited, self._patience = -math.inf, 0, patience
 
-    def is_beaten_by(self, score: float) -> bool:
-        """Take note of an evaluation. Returns: whether it is the best so far; a NaN is better than nothing only."""
+    def update(self, score: float) -> bool:
+        """Count an evaluation. Returns: whether it is the best so far; NaN is better than nothing only."""
         better = score > self.score or (math.isnan(score) and self.score == -math.inf) or math.isnan(self.score)
         self.score, self.waited = (score, 0) if better else (self.score, self.waited + 1)
         return better
+
+    @property
+    def exists(self) -> bool:
+        """Whether there was an evaluation."""
+        return self.score != -math.inf
 
     @property
     def is_final(self) -> bool:

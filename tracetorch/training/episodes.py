@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tracetorch.runs.progress import check_alike
+from tracetorch.training.progress import check_alike
 
 LATE = 5000
 """So many of the last rewards make the mean that a run ends with."""

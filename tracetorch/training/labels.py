@@ -1,0 +1,104 @@
+"""Steps with labels: batches of sequences, each learned from its beginning; or a stream that never ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tracetorch.runs import Run
+from tracetorch.tasks.evaluate import evaluate, means
+from tracetorch.training.feedback_schedule import FeedbackSchedule
+from tracetorch.training.health import check_loss
+from tracetorch.training.report import report
+from tracetorch.training.setup import Setup
+from tracetorch.training.step import Decision, FeedbackSource, Step, Update
+
+
+class LabelStep(Step):
+    """What both have in common: the trials of a `Task`, and a loss of output and target such as `cross_entropy`."""
+
+    def __init__(self, setup: Setup):
+        super().__init__(setup)
+        if self.learner.learns_from == "rewards":
+            names = f"{type(self.learner).__name__} learns from rewards, and {type(self.task).__name__} gives labels"
+            raise ValueError(f"{names}: choose rule=trace")
+
+    def rehearse(self) -> None:
+        batch = self.task.train_batch(0)
+        self.learner.begin()
+        self.loss(self.learner.forward(batch.xs, reduce="mean", window=self.window), batch.target)
+        self.learner.begin()
+
+    def validate(self) -> dict[str, Any] | None:
+        found = evaluate(self.learner, self.task, self.loss, "validation", self.window)
+        return found and found.means
+
+    def report(self, run: Run, *, figures: bool) -> None:
+        report(run, self.learner, self.task, self.loss, self.window, figures=figures)
+
+
+class LabelledSequences(LabelStep):
+    """One update: a batch of sequences, each with its label.
+
+    Args:
+        learn_every: time steps between two learning moments; one moment, at the end of the sequence, if None.
+        update_every: time steps between two steps of the optimizer; one, at the end of the sequence, if None.
+    """
+
+    def __init__(self, setup: Setup, *, learn_every: int | None = None, update_every: int | None = None):
+        super().__init__(setup)
+        self.learn_every, self.update_every = learn_every, update_every
+        self.logged, self.parts = tuple(self.task.metrics), {"rule": self.learner}
+
+    def __call__(self, number: int) -> Update:
+        batch = self.task.train_batch(number - 1)
+        self.learner.begin()
+        for stretch in batch.xs.split(self.update_every or batch.xs.steps):
+            self.optimizer.zero_grad()
+            for part in stretch.split(self.learn_every or stretch.steps):
+                window = min(self.window or part.steps, part.steps)
+                output = self.learner.forward(part, reduce="mean", window=window)
+                loss, signal = self.loss(output, batch.target)
+                check_loss(float(loss), number, self.net)
+                self.learner.backward(signal)
+            self.optimizer.step()
+        values = means(self.task.judge(output, batch), self.task.metrics)
+        return Update(float(loss), values, output, batch.xs.steps)
+
+
+class LabelFeedback(FeedbackSource, LabelStep):
+    """One update: one decision in each environment of an endless stream of trials; the label follows now and then.
+
+    Args: schedule: when it follows.
+    """
+
+    def __init__(self, setup: Setup, schedule: FeedbackSchedule):
+        super().__init__(setup)
+        if not self.learner.is_online:
+            name = type(self.learner).__name__
+            raise ValueError(f"{name} needs sequences with an end, and a lifetime has none: choose rule=trace")
+        self.schedule, self.logged, self.parts = schedule, tuple(self.task.metrics[:1]), {"rule": self.learner}
+        self._number = 0
+
+    @property
+    def phase(self) -> int:
+        return int(self.task.phase(self._number))
+
+    @property
+    def chance_level(self) -> float | None:
+        return 1 / self.task.output_size if self.logged == ("accuracy",) else None
+
+    def decide(self, number: int) -> Decision:
+        batch, value = self.task.train_batch(number - 1), None
+        output = self.learner.forward(batch.xs, reduce="mean", window=self.window)
+        (name,) = self.logged
+        score = self.task.judge(output, batch)[name]
+        if self.schedule.is_due(number):
+            loss, signal = self.loss(output, batch.target)
+            self.optimizer.zero_grad()
+            self.learner.backward(signal)
+            self.optimizer.step()
+            value = float(loss)
+            check_loss(value, number, self.net)
+        self._number = number
+        update = Update(value, {name: float(score.mean())}, output, self.task.steps)
+        return Decision(output.argmax(dim=-1), score, update)

@@ -1,0 +1,100 @@
+"""The training loop of every kind of experiment: update, record, evaluate, save, stop, test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tracetorch.runs import Run
+from tracetorch.tasks import Environment
+from tracetorch.training.health import HealthWatch
+from tracetorch.training.learning_rate import learning_rate_schedule
+from tracetorch.training.progress import Best, Log
+from tracetorch.training.setup import Setup, load_tested
+from tracetorch.training.step import Step
+
+
+def fit(
+    run: Run,
+    step: Step,
+    setup: Setup,
+    *,
+    total: int | None,
+    eval_every: int | None = None,
+    patience: int | None = None,
+    test_best: bool = False,
+) -> None:
+    """Take steps until all updates are done, patience runs out or the run is stopped; then test. All goes into the run.
+
+    Args:
+        run: entered here, so that a config whose parts do not fit leaves no folder.
+        step: one update; see `Step`. It calls `optimizer.step()`.
+        setup: the options that all kinds of experiment share.
+        total: updates in all; None for a run without an end.
+        eval_every: updates between two evaluations on what is held out for validation; None for no evaluation.
+        patience: stop after so many evaluations without a better one; never, if None.
+        test_best: whether the network of the best evaluation, if there was one, is tested instead of the last.
+    Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network is dead or not
+        finite.
+    """
+    net, optimizer = step.net, step.optimizer
+    rate = learning_rate_schedule(optimizer, setup.schedule, total)
+    diagnostic = setup.diagnostics(step.learner, step.task, step.loss, window=step.window, learn_every=step.learn_every)
+    step.rehearse()
+    log, best = Log(["loss", *step.logged]), Best(patience)
+    health = HealthWatch(rewarded=isinstance(step.task, Environment))
+    parts: dict[str, Any] = {"schedule": rate, "log": log, "health": health, **step.parts}
+    if eval_every is not None:
+        parts["best"] = best
+    run.planned_updates, run.eval_every = total, eval_every
+    update = run.restore(net, optimizer, **parts)
+    if warning := step.resumed(update):
+        run.warn(warning)
+
+    with run:
+        while (total is None or update < total) and not best.is_final and not run.interrupted:
+            update += 1
+            is_last = update == total
+            is_logged = is_last or update % setup.log_every == 0
+            is_evaluated = eval_every is not None and (is_last or update % eval_every == 0)
+            with run.training():
+                done = step(update)
+                if is_logged:
+                    health.look(net, done.output, update, last=is_last)
+                step.forget()
+                if done.loss is not None or rate.last_epoch:  # in a lifetime, from the first feedback on
+                    rate.step()
+            log.add({"loss": done.loss, **done.values}, done.steps)
+            run.progress(update, total, **log.averages(), **step.so_far())
+            if done.event is not None:
+                run.record(done.event)
+            if is_logged:
+                values = log.take(run.timings["train_seconds"])
+                run.record({"update": update, "split": "train", **values, **step.take(log.steps)})
+            diagnostic.look(run, update, last=is_last)
+            found = _validate(run, step, update, health) if is_evaluated else None
+            if found is not None and best.update(found[step.task.metrics[0]]):
+                run.save("best", net, optimizer, update, **parts)
+            if is_evaluated or is_last or run.interrupted or run.seconds_since_save() > setup.checkpoint_seconds:
+                run.save("latest", net, optimizer, update, **parts)
+        run.summary |= {"updates": update, **step.summary(run, log.steps)}
+        run.summary["steps_per_second"] = log.steps / run.timings.get("train_seconds", 1.0)
+        if (total is None or update < total) and not best.is_final:
+            run.give_up()
+            if setup.figures:
+                step.draw_stopped(run)
+            return
+        run.summary["tested"] = "best" if test_best and best.exists else "latest"
+        if run.summary["tested"] == "best":
+            load_tested(run.folder.checkpoint("best"), net, step.task)
+        step.report(run, figures=setup.figures)
+
+
+def _validate(run: Run, step: Step, update: int, health: HealthWatch) -> dict[str, Any] | None:
+    """Evaluate and record. Returns: loss and metrics; None if nothing is held out for validation."""
+    with run.timed("evaluate_seconds"):
+        found = step.validate()
+    if found is not None:
+        run.record({"update": update, "split": "validation", **found})
+        if found["loss"] is not None:
+            health.compare(step.net, found["loss"], update)
+    return found

@@ -1,0 +1,157 @@
+"""The step with rewards: look, act, and learn from the reward; in episodes, or in a stream that never ends."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tracetorch import backends
+from tracetorch.encode import mix_seed
+from tracetorch.loss import ActorCritic, Reflect
+from tracetorch.runs import Run
+from tracetorch.tasks import RewardedTask, Switching
+from tracetorch.tasks.environment import Outcome
+from tracetorch.tasks.evaluate import means
+from tracetorch.tasks.play import look_ahead, play
+from tracetorch.training.episodes import Episodes
+from tracetorch.training.feedback_schedule import FeedbackSchedule, RewardAccumulator
+from tracetorch.training.health import TrainingError, check_loss
+from tracetorch.training.report import report_play
+from tracetorch.training.setup import Setup
+from tracetorch.training.step import Decision, FeedbackSource, Update
+
+_ACTIONS = 1  # what the seed is for, besides the weights
+
+
+class RewardFeedback(FeedbackSource):
+    """One update: one action in each environment, and what its reward teaches, through a loss such as `Reflect`.
+
+    Args:
+        schedule: of an endless stream: when the mean reward since the last feedback is given; nothing is ever reset,
+            but a critic expects nothing more of an episode that has terminated. None: each action gets its reward, and
+            network and loss forget an episode that is over.
+    """
+
+    logged = ("reward",)
+
+    def __init__(self, setup: Setup, schedule: FeedbackSchedule | None = None):
+        super().__init__(setup)
+        self.schedule, self.seed = schedule, mix_seed(setup.seed, _ACTIONS)
+        self.episodes, self.rewards = Episodes(self.task.lanes), RewardAccumulator(self.task.lanes)
+        self.parts = {"loss": self.loss, "task": self.task, "episodes": self.episodes, "rule": self.learner}
+        self._over = torch.zeros(self.task.lanes, dtype=torch.bool)
+        if schedule is None:
+            return
+        self.parts["put_by"] = self.rewards
+        if not self.learner.is_online:
+            raise ValueError(
+                f"{type(self.learner).__name__} needs sequences with an end, and a lifetime has none: "
+                "choose rule=trace or rule=three_factor"
+            )
+        if isinstance(self.loss, ActorCritic) and schedule.every != 1:
+            raise ValueError(
+                "ActorCritic judges each action by the next observation: train.teach_every must be 1, got "
+                f"{schedule.every:g}; choose loss=reflect for delayed rewards"
+            )
+
+    @property
+    def phase(self) -> int:
+        return int(self.task.phase)
+
+    @property
+    def chance_level(self) -> float | None:
+        world = self.task.environment if isinstance(self.task, Switching) else self.task
+        return 1 / world.output_size if isinstance(world, RewardedTask) else None
+
+    def rehearse(self) -> None:
+        if self.loss.at == "logits" and not self.learner.takes_logits:
+            name = type(self.learner).__name__
+            raise ValueError(
+                f"{name} takes signals at the output: choose rule=trace or rule=three_factor, or loss.at=output"
+            )
+        if self.loss.values and not self.net.chain[-1].neuron.real_valued:
+            raise ValueError(
+                f"{type(self.loss).__name__} needs logits, because it applies the softmax itself: choose network=lif_li"
+            )
+        self.learner.begin()
+        self.loss.policy(self.learner.forward(self.task.observe(), reduce="mean", window=self.window))
+        self.learner.begin()
+
+    def decide(self, number: int) -> Decision:
+        output = self.learner.forward(self.task.observe(), reduce="mean", window=self.window)
+        action = draw(self.loss.policy(output), self.seed, number)
+        self.loss.observe(output, action)
+        self.learner.observe(self.loss.score, at=self.loss.at)
+        outcome = self.task.act(action)
+        self._check(outcome.reward, number)
+        self._over, value = outcome.terminated | outcome.truncated, None
+        self.episodes.add(outcome.reward, self._over)
+        self.rewards.add(outcome.reward)
+        if self.schedule is None or self.schedule.is_due(number):
+            loss, signal = self._judge(self.rewards.take(), outcome)
+            self.optimizer.zero_grad()
+            bonus = self.loss.bonus if self.loss.explore else None
+            self.learner.backward_reward(signal, modulation=self.loss.modulation, bonus=bonus, at=self.loss.at)
+            self.optimizer.step()
+            value = float(loss)
+            check_loss(value, number, self.net)
+        update = Update(value, {"reward": float(outcome.reward.mean())}, output, self.task.steps)
+        return Decision(action, outcome.reward, update)
+
+    def _judge(self, reward: Tensor, outcome: Outcome) -> tuple[Tensor, Tensor]:
+        """Loss and signal of a reward."""
+        if isinstance(self.loss, ActorCritic):
+            upcoming = look_ahead(self.net, outcome.final or self.task.observe(), self.window)
+            return self.loss(reward, outcome.terminated, upcoming)
+        judged: tuple[Tensor, Tensor] = self.loss(reward, self._over if self.schedule is None else None)
+        return judged
+
+    def forget(self) -> None:
+        if self.schedule is None and bool(self._over.any()):
+            self.learner.begin(None if bool(self._over.all()) else self._over)
+
+    def validate(self) -> dict[str, Any] | None:
+        played = play(self.net, self.task, self.loss.policy, "validation", self.window)
+        return {"loss": None, **means(played, self.task.metrics)} if played else None
+
+    def report(self, run: Run, *, figures: bool) -> None:
+        report_play(run, self.net, self.task, self.loss.policy, self.window, figures=figures)
+
+    def so_far(self) -> dict[str, float]:
+        return {"return": self.episodes.mean}
+
+    def take(self, steps: int) -> dict[str, Any]:
+        return self.episodes.take()
+
+    def summary(self, run: Run, steps: int) -> dict[str, Any]:
+        return {"episodes": self.episodes.count, "late_reward": self.episodes.late}
+
+    def resumed(self, update: int) -> str:
+        """An environment that cannot continue its episodes begins new ones; the old ones are not counted."""
+        if not self.task.restarted:
+            return ""
+        self.episodes.drop()
+        if self.schedule is None:
+            self.learner.begin()
+        if self.schedule is None and isinstance(self.loss, Reflect):
+            self.loss.begin()
+        return f"the run continued with new episodes everywhere: those under way at update {update} are lost"
+
+    def _check(self, reward: Tensor, number: int) -> None:
+        if bool(reward.isfinite().all()):
+            return
+        name, given = str(getattr(self.task, "id", type(self.task).__name__)), reward.flatten().tolist()
+        at = next(at for at, one in enumerate(given) if not math.isfinite(one))
+        raise TrainingError(
+            f"update {number}: the reward of {name} in environment {at} is {given[at]}; check its rewards"
+        )
+
+
+def draw(p: Tensor, seed: int, update: int) -> Tensor:
+    """An action in each environment, with the probabilities p, (lanes, actions)."""
+    lanes = torch.arange(len(p), device=p.device)
+    chance = backends.draw(seed, range(update, update + 1), lanes, 1)[0].to(p.dtype)
+    return (chance * p.sum(dim=-1, keepdim=True) >= p.cumsum(dim=-1)).sum(dim=-1).clamp(max=p.shape[-1] - 1)
