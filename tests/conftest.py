@@ -3,6 +3,8 @@
 The tensors here are tiny, and a second thread on a busy machine only waits: `softmax` of 12 numbers then takes 4 ms.
 """
 
+import os
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -20,6 +22,7 @@ settings.register_profile(
 )
 settings.load_profile("tracetorch")
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # the same in every process that a test starts
 
 
 @pytest.fixture(scope="session", autouse=True)
