@@ -9,7 +9,7 @@ run: $(READY)
 	$(VENV)/bin/tracetorch run
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -n auto
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -3,10 +3,13 @@
 The tensors here are tiny, and a second thread on a busy machine only waits: `softmax` of 12 numbers then takes 4 ms.
 """
 
+import os
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tracetorch.cli.adapter import composing
 from tracetorch.rules import replayed
 
 settings.register_profile(
@@ -19,6 +22,27 @@ settings.register_profile(
 )
 settings.load_profile("tracetorch")
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # the same in every process that a test starts
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _choices_are_composed_once():
+    """Hydra takes 0.2 s for the choices of a command line; nothing changes what it gives, which jobs of a sweep share.
+
+    Not so where a test has further choices (`--config-dir`), or a `conf/` of its own.
+    """
+    ours, compose, kept = composing.conf_dir(), composing._compose, {}
+
+    def composed(choices, config_dir):
+        if config_dir is not None or composing.conf_dir() != ours:
+            return compose(choices, config_dir)
+        if choices not in kept:
+            kept[choices] = compose(choices, None)
+        return kept[choices]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(composing, "_compose", composed)
+        yield
 
 
 @pytest.fixture

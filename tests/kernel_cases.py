@@ -64,14 +64,36 @@ KERNELS = pytest.mark.parametrize(
 ONLY_TRITON = pytest.mark.parametrize("kernels", [pytest.param(TRITON, id="triton", marks=_MARKS)])
 
 
-def over(**values: Iterable[Any]) -> pytest.MarkDecorator:
-    """`KERNELS`, each with every combination of these values; the interpreter, which is slow, with one in eleven."""
+def pairwise(every: list[tuple[Any, ...]]) -> list[int]:
+    """At which places lie some of these combinations such that any two values of all are together in one of them."""
+    pairs = [set(itertools.combinations(enumerate(one), min(2, len(one)))) for one in every]
+    left, chosen = set().union(*pairs), []
+    while left:
+        chosen.append(max(range(len(every)), key=lambda at: len(pairs[at] & left)))
+        left -= pairs[chosen[-1]]
+    return sorted(chosen)
+
+
+def combined(**values: Iterable[Any]) -> list[Any]:
+    """Every combination of these values; those beyond what has every pair of two in it run with `-m exhaustive`."""
     every = list(itertools.product(*values.values()))
-    some = every if TRITON.device == GPU else every[::11]
-    runs = [(NUMBA, "numba", (), one) for one in every] + [(TRITON, "triton", _MARKS, one) for one in some]
+    some = set(pairwise([tuple(map(str, one)) for one in every]))
+    return [
+        pytest.param(
+            *one, id="-".join(map(str, one)).replace("torch.", ""), marks=[pytest.mark.exhaustive] * (at not in some)
+        )
+        for at, one in enumerate(every)
+    ]
+
+
+def over(**values: Iterable[Any]) -> pytest.MarkDecorator:
+    """`KERNELS`, each with combinations of these values; the interpreter, which is slow, with one in eleven of all."""
+    rows = combined(**values)
+    some = rows if TRITON.device == GPU else [row._replace(marks=()) for row in rows[::11]]
     cases = [
-        pytest.param(module, *one, id="-".join([name, *map(str, one)]).replace("torch.", ""), marks=marks)
-        for module, name, marks, one in runs
+        pytest.param(module, *row.values, id=f"{name}-{row.id}", marks=[*marks, *row.marks])
+        for module, name, marks, its in ((NUMBA, "numba", [], rows), (TRITON, "triton", _MARKS, some))
+        for row in its
     ]
     return pytest.mark.parametrize(("kernels", *values), cases)
 

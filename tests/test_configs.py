@@ -4,6 +4,7 @@ import gc
 import json
 import re
 import shlex
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,8 +15,9 @@ import yaml
 
 from tests.terminals import tracetorch_in_terminal
 from tracetorch.cli.adapter import GROUPS, PRESETS, Composed, compose, conf_dir
-from tracetorch.cli.check import check
+from tracetorch.cli.check import check, check_new
 from tracetorch.cli.errors import UsageError
+from tracetorch.cli.execute import make_parts
 from tracetorch.cli.signatures import signature
 from tracetorch.runs import RunFolder
 
@@ -114,20 +116,44 @@ def ran(*words: str) -> Ran:
         return Ran(code, shown, json.loads(facts.read_text()), config, RunFolder(facts.parent).records()[-1])
 
 
-@EVERY_FILE
-@pytest.mark.parametrize("line", ["Run", "Override"])
+LINES = [(path, line) for path in FILES for line in ("Run", "Override")]
+
+
+def each_line(slow: Callable[[Path, str], bool]) -> pytest.MarkDecorator:
+    """Run a test for every command of every header; those for which `slow` holds only with `-m slow`."""
+    rows = [
+        pytest.param(*row, id=f"{row[0].relative_to(conf_dir())}-{row[1]}", marks=[pytest.mark.slow] * slow(*row))
+        for row in LINES
+    ]
+    return pytest.mark.parametrize(("path", "line"), rows)
+
+
+def is_of(path: Path, line: str, experiment: str, config: dict) -> None:
+    """What a command gave is what its file names and holds."""
+    if path.parent.name == "experiment":
+        assert experiment == path.stem
+    elif line == "Run" and path.parent != conf_dir():
+        given, part = yaml.safe_load(path.read_text(encoding="utf-8")), config[path.parent.name]
+        assert set(given) <= set(part)
+        assert part.get("_target_") == given.get("_target_")
+
+
+@each_line(slow=lambda path, line: False)
+def test_what_the_header_types_passes_the_checks_and_its_parts_can_be_made(path, line):
+    composed = compose(command(path, line))
+    check_new(composed.config)
+    is_of(path, line, composed.experiment, composed.config)
+    make_parts(shrink(composed).config)
+
+
+@each_line(slow=lambda path, line: path.parent.name != "experiment" or line != "Run")
 def test_what_the_header_types_trains_to_a_completed_run_in_a_terminal(path, line):
     found = ran(*command(path, line))
     assert (found.facts["status"], found.facts["summary"]["updates"]) == ("completed", found.config["train"]["updates"])
     assert found.last["split"] == "test"
     metric = "return" if "return" in found.last else "accuracy"
     assert re.search(rf"loss +\S+ · {metric} +\S", found.shown)
-    if path.parent.name == "experiment":
-        assert found.facts["experiment"] == path.stem
-    elif line == "Run" and path.parent != conf_dir():
-        given, part = yaml.safe_load(path.read_text(encoding="utf-8")), found.config[path.parent.name]
-        assert set(given) <= set(part)
-        assert part.get("_target_") == given.get("_target_")
+    is_of(path, line, found.facts["experiment"], found.config)
 
 
 def test_the_experiments_are_deltas():

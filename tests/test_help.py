@@ -11,6 +11,12 @@ from tracetorch.cli import adapter, tuning
 from tracetorch.cli.main import GROUPS, name_of
 
 EXAMPLES = [example for verbs in GROUPS.values() for _, *examples in verbs.values() for example in examples]
+SLOW = {
+    "plot outputs/mine/20260101-000000-abcdef --trust mypackage",
+    "tune search=decays --trials 60 experiment=delayed_clicks",
+}
+"""A second run to draw, and a second search; both verbs have an example that is not here."""
+
 RUN, MINE = "outputs/poisson_clicks/20260101-000000-abcdef", "outputs/mine/20260101-000000-abcdef"
 SWEEP = "outputs/poisson_clicks/sweeps/20260101-000000-abcdef"
 
@@ -32,10 +38,14 @@ def project(tmp_path_factory):
         yield
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize("example", [pytest.param(one, marks=[pytest.mark.slow] * (one in SLOW)) for one in EXAMPLES])
 def test_an_example_works(project, example):
     ended = tracetorch(*shlex.split(example))
     assert ended.exit_code == 0, ended.output
+
+
+def test_each_slow_example_is_there():
+    assert set(EXAMPLES) > SLOW
 
 
 def test_each_example_is_of_its_verb():

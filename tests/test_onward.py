@@ -5,7 +5,7 @@ import torch
 
 import tracetorch as tt
 from tests.common import normal
-from tests.kernel_cases import BATCH, FLOATS, IN, INPUTS, NEURONS, OUT, STEPS, Setup, case, same, scanned
+from tests.kernel_cases import BATCH, FLOATS, IN, INPUTS, NEURONS, OUT, STEPS, Setup, case, combined, same, scanned
 from tracetorch import backends
 from tracetorch.backends import FusedReadout, cpu, reference
 from tracetorch.backends.dispatch import FEW, WIDE, Traits
@@ -40,12 +40,10 @@ def expected(*how):
     return written(lower, upper)
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("how", ABOVE)
-@pytest.mark.parametrize("below", BELOW)
-@pytest.mark.parametrize("kind", ["draws", "few-spikes", "real"])
-@pytest.mark.parametrize("above", NEURONS)
-@pytest.mark.parametrize("neuron", ["lif", "li"])
+LAYERS = {"neuron": ["lif", "li"], "above": NEURONS, "kind": ["draws", "few-spikes", "real"], "below": BELOW}
+
+
+@pytest.mark.parametrize([*LAYERS, "how", "dtype"], combined(**LAYERS, how=ABOVE, dtype=FLOATS))
 def test_one_scan_of_two_layers_writes_what_two_write(neuron, above, kind, below, how, dtype):
     lower, upper = cases(neuron, above, kind, below, how, dtype)
     lower.out.readout = FusedReadout(above, *upper.synaptic[1:3], upper.membrane, upper.constants, upper.out)

@@ -57,7 +57,7 @@ def test_what_the_header_types_is_a_sweep_that_can_be_and_is_not_too_large(path)
 
 
 @EVERY_FILE
-@pytest.mark.parametrize("line", [1, 2], ids=["Run", "Override"])
+@pytest.mark.parametrize("line", [pytest.param(1, id="Run"), pytest.param(2, id="Override", marks=pytest.mark.slow)])
 def test_what_the_header_types_runs_and_draws_what_its_runs_have(path, line, here):
     words = [word.partition(",")[0] for word in shlex.split(header(path)[line])[4:]]
     keys = {key_of(word) for word in words}

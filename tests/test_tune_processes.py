@@ -52,7 +52,7 @@ def code(child: int) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_the_run_in_order_and_the_trial_goes_on(here, number):
-    child = begin(updates=1_000, trials=2)
+    child = begin(updates=500, trials=2)
     folder = at_work(0)
     os.kill(child, number)
     assert code(child) == 130

@@ -92,7 +92,8 @@ def _kills(stage: cases.Stage, given: argparse.Namespace) -> list[Try]:
 
 
 def _errors(stage: cases.Stage, given: argparse.Namespace) -> list[Try]:
-    every = _some(list(errors.every(stage, _cases(given))), given)
+    chosen = _some(_cases(given), given)  # before each is played to find its operations
+    every = _some(list(errors.every(stage, chosen)), given)
     return [(f"{one}", partial(errors.check, one=one)) for one in every]
 
 
