@@ -174,6 +174,11 @@ def test_a_neuron_without_a_kernel_runs_and_learns_as_the_one_with():
     assert all(torch.equal(a.grad, b.grad) for a, b in zip(plain.parameters(), fast.parameters(), strict=True))
 
 
+def test_a_layer_has_few_public_names_of_its_own():
+    own = {name for name in dir(Layer) if not name.startswith("_")} - set(dir(torch.nn.Module))
+    assert len(own) <= 20, sorted(own)
+
+
 def test_a_network_is_its_layers_in_order():
     torch.manual_seed(0)
     first, second = LIF(IN, 5).double(), LI(5, OUT).double()

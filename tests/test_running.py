@@ -148,8 +148,8 @@ def test_for_a_mean_no_output_is_kept_and_the_sum_is_float64(row, monkeypatch):
 
 def test_draws_stay_draws_until_the_first_layer(monkeypatch):
     net = Sequential(LIF(IN, 5), LIS(5, OUT))
-    taken, driven_by = [], LIF.received
-    monkeypatch.setattr(LIF, "received", lambda self, xs: taken.append(xs) or driven_by(self, xs))
+    taken, driven_by = [], LIF._received
+    monkeypatch.setattr(LIF, "_received", lambda self, xs: taken.append(xs) or driven_by(self, xs))
     stream = tt.encode.poisson(torch.full((BATCH, IN), 0.3), 10)
     mean = net.run(stream, reduce="mean", chunk=4)
     assert [type(xs) for xs in taken] == [LazySpikes] * 3 and [len(xs.steps) for xs in taken] == [4, 4, 2]

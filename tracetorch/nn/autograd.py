@@ -73,12 +73,12 @@ class _LocalGradient(torch.autograd.Function):
 
 def _moment(module: Learns) -> list[tuple[int, Tensor]]:
     """What tells one state from another: how often it was replaced, and its number of steps."""
-    return [(layer.state_changes, layer.live_state.steps.clone()) for layer in module.chain]
+    return [(layer._state_changes, layer.live_state.steps.clone()) for layer in module.chain]
 
 
 def _check_moment(module: Learns, moment: list[tuple[int, Tensor]]) -> None:
     for layer, (changes, steps) in zip(module.chain, moment, strict=True):
-        if layer.state_changes != changes or not torch.equal(layer.live_state.steps, steps):
+        if layer._state_changes != changes or not torch.equal(layer.live_state.steps, steps):
             raise RuntimeError(
                 f"backward: the state of {layer} has changed since this output was computed. A layer keeps only its "
                 "present state: call backward before the next step, reset or load_state, or sum outputs with "

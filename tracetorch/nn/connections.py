@@ -53,14 +53,6 @@ def form_of(connection: Module) -> Form:
     return "module" if not is_dense(connection) else "weight" if is_plain(connection) else "computed"
 
 
-def example_of(connection: Module) -> Tensor:
-    """A tensor with the dtype and the device of the connection: its first parameter or buffer; else torch's default."""
-    for tensor in (*connection.parameters(), *connection.buffers()):
-        if tensor.is_floating_point():
-            return tensor
-    return torch.empty(0)
-
-
 @torch.no_grad()
 def check_linear(connection: Module, x: Tensor, name: str) -> None:
     """Try whether f(a + b) + f(0) = f(a) + f(b), and whether f(a) is the same twice.

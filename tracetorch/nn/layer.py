@@ -146,7 +146,7 @@ class Layer(Network):
         return self.neuron.raw_decay
 
     @property
-    def widest(self) -> int:
+    def _widest(self) -> int:
         """How many numbers one sample has at most, at the input or the output. Needs a state."""
         if self.in_features is not None and self.out_features is not None:
             return max(self.in_features, self.out_features)
@@ -191,7 +191,7 @@ class Layer(Network):
     _state: LayerState | None = None
     _spare: LayerState | None = None  # the memory of a state that was forgotten
     _lent = False  # whether `_state` was handed out, so that it must not change any more
-    state_changes = 0
+    _state_changes = 0
     """How often the state was forgotten or replaced: with its number of steps, what an output of it is valid for."""
 
     @property
@@ -204,18 +204,12 @@ class Layer(Network):
     def state(self, state: LayerState | None) -> None:
         if state is not None:
             self._check_state(state.named())
-        self._put(_state=state, _lent=True, state_changes=self.state_changes + 1)
+        self._put(_state=state, _lent=True, _state_changes=self._state_changes + 1)
 
     @property
     def live_state(self) -> LayerState | None:
         """Live state, not a copy; read-only."""
         return self._state
-
-    def membrane_of(self, sample: int) -> Tensor:
-        """The first tensor of the neurons' state, of one sample: (number of neurons,), a copy."""
-        state = self.own_state(1) if self._state is None else self._state
-        first: Tensor = state.neuron[0][sample]
-        return first.flatten().clone()
 
     def reset(self, lanes: Tensor | None = None) -> None:
         """Forget: membrane, trace and the number of steps seen.
@@ -228,7 +222,7 @@ class Layer(Network):
             return
         # Its memory serves the next state, and what was looked up in it stays right.
         spare = self._spare if self._state is None or self._lent else self._state
-        self._put(_state=None, _spare=spare, state_changes=self.state_changes + 1)
+        self._put(_state=None, _spare=spare, _state_changes=self._state_changes + 1)
 
     def save_state(self) -> dict[str, Tensor]:
         """The state as named tensors (copies); empty before the first step. It is not part of `state_dict`."""
@@ -297,7 +291,7 @@ class Layer(Network):
         by_sample = [*state.neuron, state.steps, *([state.trace] if self.input_trace.groups == 1 else state.trace)]
         for value in (*by_sample, *state.second):
             value[lanes] = 0
-        self._put(state_changes=self.state_changes + 1)
+        self._put(_state_changes=self._state_changes + 1)
 
     def _blank_state(self, batch: int, in_shape: Shape | None) -> LayerState:
         """All zeros, in the memory of the state that was forgotten last if that fits."""
@@ -372,7 +366,7 @@ class Layer(Network):
     def _step_and_look_up(self, x: Tensor) -> Tensor:
         """A step without anything looked up before; what can be is, for the next."""
         self.check_step(x)
-        traits = self.traits
+        traits = self._traits
         way = backends.one_step(traits)
         if way == "graph":
             self._graph = self._graph or StepGraph(self)
@@ -390,19 +384,19 @@ class Layer(Network):
 
     @torch.no_grad()
     def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
-        xs, trace = self.received(xs)
-        self.emit(xs, out, trace)
+        xs, trace = self._received(xs)
+        self._emit(xs, out, trace)
 
-    def received(self, xs: Tensor | LazySpikes) -> tuple[Tensor | LazySpikes, Trace]:
+    def _received(self, xs: Tensor | LazySpikes) -> tuple[Tensor | LazySpikes, Trace]:
         """A chunk of input from outside, checked, and the trace that it is to be added to."""
         size: tuple[Any, ...] = tuple(xs.size if isinstance(xs, LazySpikes) else xs.shape)
-        self.check_chunk(size)
-        self.check_place(xs.samples.device if isinstance(xs, LazySpikes) else xs.device)
+        self._check_chunk(size)
+        self._check_place(xs.samples.device if isinstance(xs, LazySpikes) else xs.device)
         state = self.own_state(size[1], size[2:])
         xs = xs.to(self.like.dtype) if isinstance(xs, Tensor) else xs
         return xs, self.input_trace.for_kernels(self.neuron, state)
 
-    def emit(
+    def _emit(
         self, xs: Tensor | LazySpikes, out: OutputSpec, trace: Trace | None = None, fired: int | None = None
     ) -> None:
         """A chunk of input through the neurons, and the outputs where `out` says.
@@ -414,7 +408,7 @@ class Layer(Network):
         """
         steps, batch = (xs.size if isinstance(xs, LazySpikes) else xs.shape)[:2]
         state, neuron = self.own_state(batch), self.neuron
-        synaptic = self.synaptic_input(xs, trace, fired)
+        synaptic = self._synaptic_input(xs, trace, fired)
         if neuron.kernel:
             membrane = state.neuron.membrane
             constants = neuron.constants
@@ -433,7 +427,7 @@ class Layer(Network):
                 before.copy_(value)
         state.steps.add_(steps)
 
-    def synaptic_input(self, xs: Tensor | LazySpikes, trace: Trace | None, fired: int | None = None) -> SynapticInput:
+    def _synaptic_input(self, xs: Tensor | LazySpikes, trace: Trace | None, fired: int | None = None) -> SynapticInput:
         """A chunk of input and its weights; or its currents, if they take a call of the connection."""
         connection: Any = self.connection
         if not connections.is_dense(connection):
@@ -455,7 +449,7 @@ class Layer(Network):
         return currents.reshape(*values.shape[:2], -1)
 
     @property
-    def traits(self) -> Traits:
+    def _traits(self) -> Traits:
         """All of the layer that the choice of a kernel depends on; see `backends.dispatch`."""
         form = connections.form_of(self.connection)
         weight = self.like if form == "module" else self.weight
@@ -466,9 +460,9 @@ class Layer(Network):
         check_tensor(x, str(self))
         if self.in_features is not None and (x.ndim != 2 or x.shape[1] != self.in_features):
             raise ValueError(f"{self} expects a step of shape (batch, {self.in_features}), got {tuple(x.shape)}")
-        self.check_place(x.device)
+        self._check_place(x.device)
 
-    def check_place(self, device: torch.device) -> None:
+    def _check_place(self, device: torch.device) -> None:
         """Raises: ValueError unless the weights are on this device, and have the shape that they had at first."""
         shape = tuple(self.weight.shape) if self.in_features is not None else ()
         if shape and shape != (self.out_features, self.in_features):
@@ -476,7 +470,7 @@ class Layer(Network):
         if device != self.like.device:
             raise ValueError(f"{self} is on {self.like.device}, and its input on {device}: move one of them with .to")
 
-    def check_chunk(self, size: Shape) -> None:
+    def _check_chunk(self, size: Shape) -> None:
         """Raises: ValueError unless this is the shape of a chunk, (time, batch, *in_shape)."""
         if self.in_features is not None and (len(size) != 3 or size[2] != self.in_features):
             raise ValueError(f"{self} expects a chunk of shape (time, batch, {self.in_features}), got {size}")

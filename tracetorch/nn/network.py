@@ -116,7 +116,7 @@ def _run_chunks(
 ) -> Tensor:
     stream = as_stream(xs, reduce, window)
     batch, *in_shape = stream.shape
-    net.chain[0].check_chunk((stream.steps, batch, *in_shape))
+    net.chain[0]._check_chunk((stream.steps, batch, *in_shape))
     shape, like = net.prepare(batch, tuple(in_shape)), net.chain[-1].like
     start, first = 0, stream.steps - (window or stream.steps)
     keep = like.new_empty(stream.steps, batch, *shape) if reduce is None else None
@@ -138,7 +138,7 @@ def chunk_steps(layers: list[Any], batch: int) -> int:
     what leaves the widest tensor of a chunk, (time, batch, features), within a few times the cache.
     """
     like = layers[0].like
-    row = max(batch, _SMALL_BATCH) * max(layer.widest for layer in layers) * like.element_size()
+    row = max(batch, _SMALL_BATCH) * max(layer._widest for layer in layers) * like.element_size()
     room = min(_MOST_BYTES, _CACHES * devices.cache_bytes(like.device))
     return min(MAX_CHUNK, max(1, room // row))
 

@@ -68,7 +68,7 @@ class Sequential(Network):
     def _step(self, x: Tensor) -> Tensor:
         first = self.chain[0]
         if first.like.is_cuda and all(
-            backends.one_step(layer.traits) == "graph" and not has_hooks(layer) for layer in self
+            backends.one_step(layer._traits) == "graph" and not has_hooks(layer) for layer in self
         ):
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, self)
@@ -98,7 +98,7 @@ class Sequential(Network):
         """Each layer hands its outputs on to the one above, or goes through it in the same scan."""
         chain = self.chain
         trace: Trace | None
-        xs, trace = chain[0].received(xs)
+        xs, trace = chain[0]._received(xs)
         fired: int | None = None
         for at, (below, above) in enumerate(pairwise(chain)):
             steps, batch = (xs.size if isinstance(xs, LazySpikes) else xs.shape)[:2]
@@ -106,20 +106,20 @@ class Sequential(Network):
             state = above.own_state(batch, _flat(above, shape))
             _check_fit(below, above, shape)
             above_trace = above.input_trace.for_kernels(above.neuron, state)
-            if at == len(chain) - 2 and backends.fuses_readout(below.traits, above.traits):
+            if at == len(chain) - 2 and backends.fuses_readout(below._traits, above._traits):
                 constants = above.neuron.constants
                 readout = FusedReadout(
                     str(above.neuron.kernel), above.weight, above.bias, state.neuron.membrane, constants, out
                 )
-                below.emit(xs, OutputSpec(trace=above_trace, readout=readout), trace, fired)
+                below._emit(xs, OutputSpec(trace=above_trace, readout=readout), trace, fired)
                 state.steps.add_(steps)
                 return
-            dtype = backends.spike_dtype(above.traits) if below.neuron.spiking else below.like.dtype
+            dtype = backends.spike_dtype(above._traits) if below.neuron.spiking else below.like.dtype
             outputs = torch.empty(steps, batch, *shape, dtype=dtype, device=below.like.device)
             through = OutputSpec(outputs=outputs.flatten(2), trace=above_trace)
-            below.emit(xs, through, trace, fired)
+            below._emit(xs, through, trace, fired)
             xs, trace, fired = as_input(above, outputs, 2), None, through.fired
-        chain[-1].emit(xs, out, trace, fired)
+        chain[-1]._emit(xs, out, trace, fired)
 
     def local_gradients(
         self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True
@@ -197,7 +197,7 @@ def _check_fit(below: Layer, above: Layer, shape: Shape) -> None:
     size = torch.Size(shape).numel()
     if above.in_features is not None and above.in_features != size:
         raise ValueError(f"{below} gives {size} outputs, but {above} takes {above.in_features}")
-    above.check_place(below.like.device)
+    above._check_place(below.like.device)
 
 
 def _check_layer(layer: object) -> None:

@@ -29,6 +29,11 @@ class LayerState(NamedTuple):
     def copy(self) -> LayerState:
         return self.map(_copy)
 
+    def of_sample(self, sample: int) -> Tensor:
+        """The first tensor of the neurons' state, such as the membrane, of one sample: (number of neurons,), a copy."""
+        first: Tensor = self.neuron[0][sample]
+        return first.flatten().clone()
+
     def named(self) -> dict[str, Tensor]:
         """The tensors by their names: those of the neuron's state, then "trace", "second", "steps"."""
         return {**self.neuron._asdict(), "trace": self.trace, "second": self.second, "steps": self.steps}

@@ -63,7 +63,7 @@ def watch(
                 values.append(layer(values[-1]))
             for name, value in zip(names, values, strict=True):
                 seen[name].append(value[0].cpu())
-            membranes.append(net[0].membrane_of(0).cpu())
+            membranes.append(net[0].own_state(len(x)).of_sample(0).cpu())
             outputs.append(values[-1])
         p = policy(torch.stack(outputs[-(window or len(outputs)) :]).mean(dim=0))
         action = p.argmax(dim=-1)

@@ -268,7 +268,7 @@ def _watch(net: Sequential, xs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
             outputs.append(layer(outputs[-1]))
         for values, output in zip(seen, outputs, strict=True):
             values.append(output[0].flatten())
-        membranes.append(net[0].membrane_of(0))
+        membranes.append(net[0].own_state(len(x)).of_sample(0))
     net.reset()
     return {name: torch.stack(values).cpu() for name, values in zip(names, seen, strict=True)}, torch.stack(
         membranes
