@@ -36,6 +36,6 @@ def defer_compiler() -> None:
     dynamo, shapes = "torch._dynamo", "torch.fx.experimental.symbolic_shapes"
     if sys.modules.keys() & {dynamo, shapes}:
         return
-    functions = {"disable": lambda function, *_, **__: function, "graph_break": lambda: None}
-    sys.modules[dynamo] = torch._dynamo = _Deferred(dynamo, True, **functions)  # type: ignore[assignment]
+    stand_in: Any = _Deferred(dynamo, True, disable=lambda function, *_, **__: function, graph_break=lambda: None)
+    sys.modules[dynamo] = torch._dynamo = stand_in
     sys.modules[shapes] = _Deferred(shapes, False, sym_eq=lambda x, y: x == y, expect_true=bool)
