@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -63,12 +64,15 @@ def execute(
         if again is not None:
             check_unchanged(again, config)
 
-        from tracetorch import device  # from here on it takes a second: torch is loaded
-        from tracetorch.runs import Run
+        with without_collecting():
+            from tracetorch import device  # from here on it takes a second: torch is loaded
+            from tracetorch.cli.lazy_compiler import defer_compiler
+            from tracetorch.runs import Run
 
-        device.use_threads(config["threads"])
-        train = function(config["train"])
-        parts = _for(train, config, make_parts(config))
+            defer_compiler()
+            device.use_threads(config["threads"])
+            train = function(config["train"])
+            parts = _for(train, config, make_parts(config))
         metrics, batch_size = described(parts["task"])
         if display is not None:
             display.metric = metrics[0]
@@ -88,6 +92,20 @@ def execute(
             run.release()
             raise UsageError(why)
         return conclude(run, batch_size, lambda: train(run, **parts, seed=config["seed"], device=config["device"]))
+
+
+@contextmanager
+def without_collecting() -> Iterator[None]:
+    """Search for no garbage in the body, nor, after the first time, in what it has made: modules that load stay."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not gc.get_freeze_count():
+            gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import Linear, Module, Parameter
-from torch.nn.utils import skip_init
 
 from tracetorch.backends import Form
 from tracetorch.modes import kind_of, whole
@@ -20,12 +19,11 @@ def make_linear(in_features: int, out_features: int, bias: bool) -> Linear:
         raise ValueError(f"a layer needs at least 1 input and 1 neuron, got {in_features} and {out_features}")
     if not isinstance(bias, bool):
         raise TypeError(f"bias must be True or False, got {bias!r}")
-    connection = skip_init(Linear, in_features, out_features, bias=bias)
+    connection = Linear(in_features, out_features, bias=bias, device="meta")  # draws no weights of its own
     bound = 1 / math.sqrt(in_features)
-    with torch.no_grad():
-        connection.weight.uniform_(-bound, bound)
-        if bias:
-            connection.bias.zero_()
+    connection.weight = Parameter(torch.empty(out_features, in_features).uniform_(-bound, bound))
+    if bias:
+        connection.bias = Parameter(torch.zeros(out_features))
     return connection
 
 

@@ -23,8 +23,8 @@ from tracetorch.files import write_whole, writing
 SINGLE, DOUBLE = 3.4, 7.0
 """Widths in inches of one and of two columns of a paper."""
 
-LAYOUT_PASSES = 3
-"""Rounds until panels, labels and colour bars have found their places; after two, the worst moves by 0.005 inch."""
+ASPECT_PASSES = 3
+"""Layout passes for panels of fixed aspect, whose boxes shrink within their margins; others settle in one pass."""
 
 COLORS = {
     "blue": "#0072B2",
@@ -73,6 +73,8 @@ STYLE: dict[Any, Any] = {
     "image.cmap": "cividis",
     "image.interpolation": "nearest",
     "figure.dpi": 100,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "savefig.dpi": 200,
@@ -106,9 +108,9 @@ def figure(width: float = SINGLE, height: float = 2.4) -> Iterator[Figure]:
         engine = ConstrainedLayoutEngine()
         fig = StyledFigure(figsize=(width, height), layout=engine)
         yield fig
-        for _ in range(LAYOUT_PASSES):
+        for _ in range(1 if all(axes.get_aspect() == "auto" for axes in fig.axes) else ASPECT_PASSES):
             engine.execute(fig)
-        fig.set_layout_engine("none")
+        fig.set_layout_engine(None)  # with "none", every file would be drawn twice
 
 
 def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:

@@ -32,9 +32,12 @@ def _more_and_half_of_ties(right: Tensor, left: Tensor) -> Tensor:
 
 
 def _over_trials(right: Tensor, left: Tensor, steps: Tensor, statistic) -> Tensor:  # type: ignore[no-untyped-def]
-    shape, most = right.shape, int(steps.max()) + 1
-    rows = list(zip(*(x.reshape(-1).split(max(1, _ELEMENTS // most)) for x in (right, left, steps)), strict=True))
-    return torch.cat([statistic(_binomial(r, n, most), _binomial(l, n, most)) for r, l, n in rows]).reshape(shape)  # noqa: E741
+    most = int(steps.max()) + 1
+    trials = torch.stack([right, left, steps], dim=-1).reshape(-1, 3)
+    kinds, kind = torch.unique(trials, dim=0, return_inverse=True)  # far fewer than trials
+    blocks = (block.unbind(dim=-1) for block in kinds.split(max(1, _ELEMENTS // most)))
+    found = [statistic(_binomial(r, n, most), _binomial(l, n, most)) for r, l, n in blocks]  # noqa: E741
+    return torch.cat(found)[kind].reshape(right.shape)
 
 
 def _binomial(probability: Tensor, steps: Tensor, most: int) -> Tensor:

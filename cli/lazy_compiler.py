@@ -1,0 +1,41 @@
+"""torch's compiler, loaded when something uses it.
+
+Every optimizer imports `torch._dynamo`, only to say that it is not to be compiled, and every `torch.autograd.grad`
+imports `symbolic_shapes`, only to compare two sizes: together two seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import torch
+
+
+class _Deferred(ModuleType):
+    """Stands for a module that is not loaded: gives some of its functions, and loads it for anything else."""
+
+    def __init__(self, name: str, is_package: bool, **functions: Callable[..., Any]):
+        super().__init__(name)
+        self._is_package = is_package
+        self.__dict__.update(functions)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and not (name == "__path__" and self._is_package):
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)
+
+
+def defer_compiler() -> None:
+    """Let optimizers and gradients do without the compiler, unless it is loaded already."""
+    dynamo, shapes = "torch._dynamo", "torch.fx.experimental.symbolic_shapes"
+    if sys.modules.keys() & {dynamo, shapes}:
+        return
+    stand_in: Any = _Deferred(dynamo, True, disable=lambda function, *_, **__: function, graph_break=lambda: None)
+    sys.modules[dynamo] = torch._dynamo = stand_in
+    sys.modules[shapes] = _Deferred(shapes, False, sym_eq=lambda x, y: x == y, expect_true=bool)

@@ -1,0 +1,52 @@
+"""torch's compiler: a run does without it, and it loads as soon as something uses it."""
+
+import subprocess
+import sys
+
+RUN = """
+import sys
+from tracetorch.cli.main import app
+app({command}, standalone_mode=False)
+loaded = {{"sympy", "torch._dynamo.symbolic_convert"}} & set(sys.modules)
+assert not loaded, loaded
+"""
+
+COMPILE = """
+import sys, torch
+from tracetorch.cli.lazy_compiler import defer_compiler
+defer_compiler()
+layer = torch.nn.Linear(3, 2)
+optimizer = torch.optim.Adam(layer.parameters())
+for _ in range(2):
+    optimizer.zero_grad()
+    layer(torch.ones(3)).backward(torch.ones(2))
+    optimizer.step()
+optimizer.load_state_dict(optimizer.state_dict())
+try:
+    torch.autograd.grad(layer(torch.ones(3)), [layer.weight], torch.ones(3))
+except RuntimeError as error:
+    assert "Mismatch in shape" in str(error)
+else:
+    raise AssertionError
+assert "sympy" not in sys.modules
+compiled = torch.compile(lambda x: torch.sin(x) * x.shape[0], backend="eager", dynamic=True)
+for size in (3, 4):
+    assert torch.equal(compiled(torch.ones(size)), torch.sin(torch.ones(size)) * size)
+optimizer.step()
+import torch.fx.experimental.symbolic_shapes as shapes
+assert "sympy" in sys.modules and shapes.ShapeEnv and torch._dynamo is sys.modules["torch._dynamo"]
+"""
+
+
+def test_a_run_loads_no_compiler(tmp_path):
+    command = ["run", "train.updates=1", "task.validation_trials=8", "task.test_trials=8", "train.figures=false"]
+    python(RUN.format(command=[*command, f"output.dir={tmp_path / 'run'}"]))
+
+
+def test_the_compiler_loads_when_it_is_used():
+    python(COMPILE)
+
+
+def python(code):
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
