@@ -16,7 +16,9 @@ from tracetorch.files import expanded
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 Root = Annotated[Path, typer.Option("--root", metavar="DIR", parser=expanded, help="Only runs below this folder.")]
-Failed = Annotated[bool, typer.Option("--failed", help="Runs that failed, or have a damaged run.json and no checkpoint.")]
+Failed = Annotated[
+    bool, typer.Option("--failed", help="Runs that failed, or have a damaged run.json and no checkpoint.")
+]
 Unfinished = Annotated[bool, typer.Option("--unfinished", help="Runs that were interrupted or killed.")]
 Older = Annotated[
     str | None, typer.Option("--older-than", metavar="AGE", help="Only runs older than AGE, such as 7d or 12h.")
