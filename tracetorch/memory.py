@@ -112,7 +112,7 @@ def _peak(device: torch.device) -> int | None:
 
 
 def _reset_peak(device: torch.device) -> bool:
-    """Let the peak start anew from what is in use; that of all times is remembered. Returns: whether it may."""
+    """Restart the peak from what is in use; that of all times is remembered. Returns: whether it may."""
     _before_resets[device] = max(_peak(device) or 0, _before_resets.get(device, 0))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -19,7 +19,7 @@ class Exploration:
         d worth/dz = −c·p·(log p + H) − k·(p − 1/n)    at the logits z
 
     At the logits the pull of a reward and that of H both vanish where p is settled, for they are multiplied by p: what
-    has become certain can not be learnt anew once the world has changed. That of the second term does not vanish. With
+    has become certain cannot be relearned once the world has changed. That of the second term does not vanish. With
     rewards 0 and 1 and two actions, the better one is taken with probability ½·(1 − k + √(1 + k²)), about 1 − k/2.
 
     Args: entropy: c ≥ 0, in reward per nat; uniform: k ≥ 0, the same.

@@ -129,7 +129,7 @@ class Reflect:
 
     @torch.no_grad()
     def __call__(self, reward: Tensor, over: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Judge what was done; the bonus is in each judgement anew.
+        """Judge what was done; the bonus is computed for each judgement.
 
         Afterwards `modulation`, (batch,), is the factor of the reward alone, dL/d log p.
 

@@ -57,7 +57,7 @@ class Eligibility:
 
     @torch.no_grad()
     def forget(self, lanes: Tensor) -> None:
-        """Begin anew for some samples, bool (batch,)."""
+        """Reset some samples, bool (batch,)."""
         if self.last is not None:
             self.last.slope.view(-1, *lanes.shape, len(self.layer.weight))[:, lanes] = 0
         if self.weight is not None:

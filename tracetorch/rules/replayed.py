@@ -1,7 +1,7 @@
 """Running a stretch of time twice: once for its output, and, once the learning signal is known, again to learn from it.
 
 Rules that need the signal at every step, as if it had been there all along, get it this way in constant memory: a
-stream is made anew, and a state is small. Where a label is there from the start, once would do.
+stream is made again, and a state is small. Where a label is there from the start, once would do.
 """
 
 from __future__ import annotations

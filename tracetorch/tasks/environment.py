@@ -62,7 +62,7 @@ class Environment(BaseTask):
 
     @abstractmethod
     def begin(self) -> None:
-        """Start all lanes anew, as after construction."""
+        """Restart all lanes, as after construction."""
 
     @abstractmethod
     def observe(self) -> Stream:

@@ -74,7 +74,7 @@ def watch(
     net.reset()
     try:
         environment.test(choose)
-        ended = True  # it was the last of all, so nobody was asked again
+        ended = True  # it was the last of all
     except _Enough:
         pass
     finally:

@@ -51,7 +51,7 @@ class Episodes:
         return float(self._late[: max(1, self._acts)].mean())
 
     def take(self) -> dict[str, float]:
-        """For a record: the mean return, and how many episodes ended in all; the mean starts anew."""
+        """For a record: the mean return, and how many episodes ended in all; the mean restarts."""
         self._mean, self._sum, self._ended = self.mean, 0.0, 0
         return {"return": self._mean, "episodes": self.count}
 

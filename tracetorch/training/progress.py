@@ -86,7 +86,7 @@ class Log:
         }
 
     def take(self, seconds: float) -> dict[str, float]:
-        """The means for a record, and the speed; they start anew. Args: seconds: of training since its beginning."""
+        """The means for a record, and the speed; they restart. Args: seconds: of training since its beginning."""
         speed = (self.steps - self._steps_before) / max(seconds - self._seconds_before, 1e-9)
         values = {**self.averages(), "steps_per_second": speed, "train_seconds": seconds}
         self._steps_before, self._seconds_before = self.steps, seconds

@@ -79,6 +79,7 @@ class ReadoutArrays(NamedTuple):
 
 @compiled
 def scan_draws(first, last, source, steps, traces, rows, bias, neurons, out, readout):
+    """Draw spikes, add them to the traces, weigh them, run the neurons. Returns: spikes counted."""
     events, ends, usual = room(steps, rows.shape[0])
     currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty((1, 1, rows.shape[1]), rows.dtype)
     fired = 0
@@ -92,6 +93,7 @@ def scan_draws(first, last, source, steps, traces, rows, bias, neurons, out, rea
 
 @compiled
 def scan_spikes(first, last, spikes, traces, rows, bias, neurons, out, readout):
+    """As `scan_draws`, of spikes that exist: (time, batch, inputs)."""
     steps = spikes.shape[0]
     events, ends, usual = room(steps, rows.shape[0])
     currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty((1, 1, rows.shape[1]), rows.dtype)
@@ -106,6 +108,7 @@ def scan_spikes(first, last, spikes, traces, rows, bias, neurons, out, readout):
 
 @compiled
 def scan_currents(first, last, currents, neurons, out, readout):
+    """Run the neurons on currents, (time, batch, neurons). Returns: spikes counted."""
     fired = 0
     for sample in range(first, last):
         fired += run_through(neurons, currents, sample, sample, out, readout)
@@ -114,6 +117,7 @@ def scan_currents(first, last, currents, neurons, out, readout):
 
 @compiled
 def step_layer(xs, rows, bias, kind, membrane, decay, threshold, traces, steps, outputs, current):
+    """One step of a layer, of input (1, batch, inputs); all samples."""
     values, decays, seconds, second_decays = traces
     neurons, nothing = NeuronArrays(kind, membrane, decay, threshold), np.empty((0, 0, 0), rows.dtype)
     out = OutputArrays(outputs, nothing[0:0, 0], 0, TraceArrays(nothing, nothing[0:0, 0], nothing, nothing[0:0, 0]))
@@ -132,6 +136,7 @@ def step_layer(xs, rows, bias, kind, membrane, decay, threshold, traces, steps, 
 
 @compiled
 def scan_trace(first, last, xs, traces):
+    """Add input, (time, batch, inputs), to its traces."""
     values, decays, seconds, second_decays = traces
     for sample in range(first, last):
         for step in range(xs.shape[0]):
@@ -140,6 +145,7 @@ def scan_trace(first, last, xs, traces):
 
 @compiled
 def draw_spikes(first, last, source, traces, values, spikes):
+    """Draw spikes into `spikes`, (time, batch, channels), and add them to their traces."""
     steps, channels = spikes.shape[0], spikes.shape[2]
     events, ends, usual = room(steps, channels)
     for sample in range(first, last):
