@@ -202,7 +202,7 @@ class Case(NamedTuple):
         found = {"membrane": self.membrane, "outputs": self.out.outputs, "total": self.out.total}
         for name, trace in (("trace", self.synaptic.trace), ("above", self.out.trace)):
             if trace is not None:
-                found |= {name: trace.values, f"{name}, of it": trace.second}
+                found |= {name: trace.values, f"{name}, of it": trace.sensitivity}
         return {name: value.cpu() for name, value in found.items() if value is not None}
 
 

@@ -165,13 +165,15 @@ def test_a_state_with_another_number_of_inputs_or_other_names_is_refused():
     state = run_state(LIF(IN, OUT))
     with pytest.raises(ValueError, match=r"LIF\(5, 4\) cannot take a trace of shape \(3, 6\): it keeps \(3, 5\)"):
         LIF(5, OUT).load_state(state)
-    with pytest.raises(ValueError, match=r"LIF\(6, 4\) keeps membrane, trace, second, steps, got membrane, steps"):
+    with pytest.raises(
+        ValueError, match=r"LIF\(6, 4\) keeps membrane, trace, trace_sensitivity, steps, got membrane, steps"
+    ):
         LIF(IN, OUT).load_state({name: state[name] for name in ("membrane", "steps")})
 
 
 def test_a_state_of_a_longer_network_is_refused():
     longer, shorter = Sequential(LIF(IN, OUT), LI(OUT, 2)), Sequential(LIF(IN, OUT))
-    names = r"1\.membrane, 1\.second, 1\.steps, 1\.trace"
+    names = r"1\.membrane, 1\.steps, 1\.trace, 1\.trace_sensitivity"
     with pytest.raises(ValueError, match=f"a network of 1 layers has no place for {names}"):
         shorter.load_state(run_state(longer))
     assert shorter.save_state() == {}

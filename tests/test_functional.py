@@ -91,7 +91,7 @@ def test_each_row_and_each_input_has_its_own_steps_and_decay():
 
 @given(decay=DECAYS, steps=st.integers(1, 10**6))
 def test_seen_is_what_a_trace_has_reached(decay, steps):
-    assert float(F.seen(ONE * decay, torch.tensor([[steps]]))) == pytest.approx(1 - decay**steps, rel=1e-9)
+    assert float(F.rise(ONE * decay, torch.tensor([[steps]]))) == pytest.approx(1 - decay**steps, rel=1e-9)
 
 
 def test_before_the_first_step_nothing_is_divided_by_zero():

@@ -71,7 +71,7 @@ def test_a_passage_is_its_steps(row):
     assert not layer.neuron.spiking or 0 < outputs.mean() < 1
     torch.testing.assert_close(passage.outputs, outputs)
     torch.testing.assert_close(passage.slope(), slopes.flatten(0, 1), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(passage.pull(signal.flatten(0, 1)), at_current.flatten(0, 1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(passage.vjp(signal.flatten(0, 1)), at_current.flatten(0, 1), rtol=1e-12, atol=1e-12)
     for name, value in others.items():
         assert value.abs().max() > 0 or not layer.neuron.spiking
         torch.testing.assert_close(layer.neuron.get_parameter(name).grad, value, rtol=1e-12, atol=1e-12)
@@ -87,7 +87,7 @@ def test_after_it_the_layer_is_where_its_own_run_would_be(row):
     assert all(torch.equal(value, before) for value, before in zip(start.tensors, kept, strict=True))
     assert all(torch.equal(value, before) for value, before in zip(layer.state.tensors, kept, strict=True))
     layer.run(xs[5:])
-    for name in {*layer.state.named()} - {"second"}:  # traces of the trace, which no passage reads
+    for name in {*layer.state.named()} - {"trace_sensitivity"}:  # traces of the trace, which no passage reads
         torch.testing.assert_close(passage.after.named()[name], layer.state.named()[name], rtol=1e-12, atol=1e-12)
 
 

@@ -38,8 +38,8 @@ sizes = ["steps", "batch", "channels"]
 for real, xs in [("*fp32", "*i8"), ("*fp32", "*bf16"), ("*fp32", "*fp32"), ("*fp64", "*i8"), ("*fp64", "*fp64")]:
     pointers = {"xs": xs} | dict.fromkeys(("trace", "decays"), real)
     compiled(cuda.trace_kernel, pointers, sizes, {"BLOCK": 128})
-    pointers |= dict.fromkeys(("second", "second_decays"), real)
-    compiled(cuda.second_kernel, pointers, [*sizes, "traces"], {"BLOCK": 128})
+    pointers |= dict.fromkeys(("sensitivity", "sensitivity_decays"), real)
+    compiled(cuda.sensitivity_kernel, pointers, [*sizes, "traces"], {"BLOCK": 128})
 for drawn, varying, trace in [
     ("*fp32", False, "*fp32"), ("*bf16", True, "*fp32"), ("*fp64", True, "*fp64"), ("*i8", False, None),
 ]:
@@ -55,7 +55,7 @@ for real, (kind, outputs) in itertools.product(
     compiled(cuda.scan_kernel, pointers, ["steps", "batch", "neurons", "first"], flags)
 """
 
-KERNELS = {"trace_kernel": 5, "second_kernel": 5, "draw_kernel": 4, "scan_kernel": 12}
+KERNELS = {"trace_kernel": 5, "sensitivity_kernel": 5, "draw_kernel": 4, "scan_kernel": 12}
 
 
 @pytest.fixture(scope="module")

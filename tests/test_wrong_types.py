@@ -89,7 +89,7 @@ CASES = {
     "logistic": (lambda: F.lif_rate_logistic(ARRAY, 0.9, 1.0), "current: expected a torch tensor, got numpy.ndarray"),
     "li_level": (lambda: F.li_level(ARRAY, 0.9), "current: expected a torch tensor, got numpy.ndarray"),
     "distribution": (lambda: F.lis_distribution(ARRAY, 0.9), "current: expected a torch tensor, got numpy.ndarray"),
-    "seen": (lambda: F.seen(torch.tensor(0.9), 3), "steps: expected a torch tensor, got int"),
+    "rise": (lambda: F.rise(torch.tensor(0.9), 3), "steps: expected a torch tensor, got int"),
     "policy": (lambda: loss.Reflect().policy(P.numpy()), "the output: expected a torch tensor, got numpy.ndarray"),
     "action": (lambda: loss.Reflect().observe(P, [0, 1]), "the action: expected a torch tensor, got list"),
     "action of numbers": (lambda: loss.Reflect().observe(P, P), "the action must be whole numbers of shape (2,)"),

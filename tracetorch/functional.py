@@ -97,7 +97,7 @@ def li_step(current: Tensor, membrane: Tensor, decay: Tensor) -> Tensor:
 # ── what comes out on average ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def seen(decay: Tensor, steps: Tensor) -> Tensor:
+def rise(decay: Tensor, steps: Tensor) -> Tensor:
     """How much of its steady level a trace has reached after n steps: `1 − d^n`, in (0, 1]."""
     check_tensor(steps, "steps")
     log = torch.log(decay) if isinstance(decay, Tensor) else math.log(decay)
@@ -117,7 +117,7 @@ def average_input(trace: Tensor, decay: Tensor, steps: Tensor | None = None) -> 
     Returns: average input per step, the shape of `trace`.
     """
     check_tensor(trace, "trace")
-    return trace * ((1 - decay) if steps is None else (1 - decay) / seen(decay, steps))
+    return trace * ((1 - decay) if steps is None else (1 - decay) / rise(decay, steps))
 
 
 def lif_rate(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | None = None) -> Tensor:
@@ -145,7 +145,7 @@ def lif_rate(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | 
 
 
 def _left_over(decay: Tensor, steps: Tensor | None) -> Tensor:
-    return (1 - decay) / 2 if steps is None else (1 - decay) / (2 * seen(decay, steps))
+    return (1 - decay) / 2 if steps is None else (1 - decay) / (2 * rise(decay, steps))
 
 
 def lif_rate_logistic(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | None = None) -> Tensor:
@@ -180,7 +180,7 @@ def li_level(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Ten
     """
     check_tensor(current, "current")
     level = current / (1 - decay)
-    return level if steps is None else level * seen(decay, steps)
+    return level if steps is None else level * rise(decay, steps)
 
 
 def lis_distribution(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:

@@ -17,23 +17,23 @@ class Trace(NamedTuple):
 
     values: t ← d·t + x, (batch, inputs); or (traces, batch, inputs) for several of the same input.
     decay: d, a number or (inputs,); for several (traces, 1, 1) or (traces, 1, inputs).
-    second: e ← c·e + t with the t of before the step, (seconds, batch, inputs): traces of the trace. The first follows
-        the first trace, and so on, and round again. One with c = d is ∂t/∂d. None if there are none.
-    second_decay: c, (seconds, 1, 1) or (seconds, 1, inputs).
+    sensitivity: e ← c·e + t with the t of before the step, (sensitivities, batch, inputs). The first follows the first
+        trace, and so on, and round again. One with c = d is ∂t/∂d; others are those of a bank. None if there are none.
+    sensitivity_decay: c, (sensitivities, 1, 1) or (sensitivities, 1, inputs).
     """
 
     values: Tensor
     decay: Tensor
-    second: Tensor | None = None
-    second_decay: Tensor | None = None
+    sensitivity: Tensor | None = None
+    sensitivity_decay: Tensor | None = None
 
     def take(self, x: Tensor) -> None:
         """One step, in plain torch. Args: x: (batch, inputs)."""
-        values, decay, second, second_decay = self
-        if second is not None and second_decay is not None:
+        values, decay, sensitivity, sensitivity_decay = self
+        if sensitivity is not None and sensitivity_decay is not None:
             several = values if values.ndim == 3 else values[None]
-            followed = several[[at % len(several) for at in range(len(second))]]
-            second.copy_(F.trace_step(followed, second, second_decay))
+            followed = several[[at % len(several) for at in range(len(sensitivity))]]
+            sensitivity.copy_(F.trace_step(followed, sensitivity, sensitivity_decay))
         values.copy_(F.trace_step(x, values, decay))
 
 

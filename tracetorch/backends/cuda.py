@@ -13,7 +13,7 @@ from torch import Tensor
 from tracetorch.backends import reference, rng
 from tracetorch.backends.arguments import OutputSpec, SynapticInput, Trace
 from tracetorch.backends.rng import LazySpikes
-from tracetorch.backends.triton_kernels import draw_kernel, scan_kernel, second_kernel, trace_kernel
+from tracetorch.backends.triton_kernels import draw_kernel, scan_kernel, sensitivity_kernel, trace_kernel
 
 _BLOCK = 128
 _WIDEST_SOFTMAX = 4096
@@ -56,10 +56,12 @@ def trace_scan(xs: Tensor, trace: Trace) -> None:
     decays, blocks = _per(trace.decay, traces, channels), triton.cdiv(channels, _BLOCK)
     sizes = (steps, batch, channels)
     with _device_of(xs):
-        if trace.second is not None and trace.second_decay is not None:  # first, because they start where traces do
-            seconds = len(trace.second)
-            second_kernel[(seconds * batch, blocks)](
-                _bytes(xs), trace.values, decays, trace.second, _per(trace.second_decay, seconds, channels),
+        if (
+            trace.sensitivity is not None and trace.sensitivity_decay is not None
+        ):  # first, because they start where traces do
+            count = len(trace.sensitivity)
+            sensitivity_kernel[(count * batch, blocks)](
+                _bytes(xs), trace.values, decays, trace.sensitivity, _per(trace.sensitivity_decay, count, channels),
                 *sizes, traces, _BLOCK, enable_fp_fusion=False,
             )  # fmt: skip
         trace_kernel[(traces * batch, blocks)](_bytes(xs), trace.values, decays, *sizes, _BLOCK, enable_fp_fusion=False)
@@ -125,7 +127,7 @@ def _run(
 
 def _is_plain(trace: Trace | None) -> bool:
     """Whether it is a single trace that nothing follows, which the other kernels keep in passing."""
-    return trace is not None and trace.values.ndim == 2 and trace.second is None
+    return trace is not None and trace.values.ndim == 2 and trace.sensitivity is None
 
 
 def _per(value: Tensor, rows: int, channels: int) -> Tensor:

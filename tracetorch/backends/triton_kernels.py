@@ -27,8 +27,8 @@ def trace_kernel(xs, trace, decays, steps, batch, channels, BLOCK: tl.constexpr)
 
 
 @triton.jit
-def second_kernel(  # type: ignore[no-untyped-def]
-    xs, trace, decays, second, second_decays, steps, batch, channels, traces, BLOCK: tl.constexpr
+def sensitivity_kernel(  # type: ignore[no-untyped-def]
+    xs, trace, decays, sensitivity, sensitivity_decays, steps, batch, channels, traces, BLOCK: tl.constexpr
 ):
     """Traces of traces. Each program runs through the trace that it follows once more, and leaves it as it was."""
     which, sample = tl.program_id(0) // batch, tl.program_id(0) % batch
@@ -36,12 +36,12 @@ def second_kernel(  # type: ignore[no-untyped-def]
     inside, followed = at < channels, which % traces
     decay = tl.load(decays + followed * channels + at, inside, 0.0)
     kept = tl.load(trace + (followed * batch + sample).to(tl.int64) * channels + at, inside, 0.0)
-    second_decay = tl.load(second_decays + which * channels + at, inside, 0.0)
-    mine = second + tl.program_id(0).to(tl.int64) * channels + at
+    sensitivity_decay = tl.load(sensitivity_decays + which * channels + at, inside, 0.0)
+    mine = sensitivity + tl.program_id(0).to(tl.int64) * channels + at
     follower = tl.load(mine, inside, 0.0)
     read = sample.to(tl.int64) * channels
     for _ in range(steps):
-        follower = second_decay * follower + kept
+        follower = sensitivity_decay * follower + kept
         kept = decay * kept + tl.load(xs + read + at, inside, 0).to(kept.dtype)
         read += batch * channels
     tl.store(mine, follower, inside)

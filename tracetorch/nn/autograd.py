@@ -95,4 +95,4 @@ def _over_time(layer: Any, below: Tensor, steps: int) -> Tensor:
     ages = torch.arange(steps - 1, -1, -1, device=below.device, dtype=below.dtype)
     ages = ages.view(-1, *[1] * below.ndim)
     count = torch.tensor(steps, device=below.device)
-    return below * (decay**ages * (1 - decay) / F.seen(decay, count))
+    return below * (decay**ages * (1 - decay) / F.rise(decay, count))

@@ -95,13 +95,13 @@ class InputTrace(Module):
 
     def for_kernels(self, neuron: Neuron, state: LayerState) -> Trace:
         """The trace as the kernels take it, in the memory of this state, with the inputs as one dimension."""
-        decay, values, second = self.decay(neuron).detach(), state.trace, state.second
+        decay, values, sensitivity = self.decay(neuron).detach(), state.trace, state.trace_sensitivity
         if self.groups == 1 and values.ndim > 2:
             decay = decay.expand(values.shape[1:]).flatten() if decay.ndim else decay
-            values, second = values.flatten(1), second.flatten(2)
+            values, sensitivity = values.flatten(1), sensitivity.flatten(2)
         if not self.followers:
             return Trace(values, decay)
-        return Trace(values, decay, second, self._follower_decays(decay, values.shape[-1]))
+        return Trace(values, decay, sensitivity, self._follower_decays(decay, values.shape[-1]))
 
     def _follower_decays(self, decay: Tensor, inputs: int) -> Tensor:
         """(followers, 1, inputs): that of the trace for its slope; then the bank's."""
@@ -117,7 +117,7 @@ class InputTrace(Module):
         trace, decay = state.trace, self.decay(neuron)
         if self.keeps_slope:
             decay = self.trained_decay(neuron)
-            slope = state.second[: self.groups] if self.groups > 1 else state.second[0]
+            slope = state.trace_sensitivity[: self.groups] if self.groups > 1 else state.trace_sensitivity[0]
             trace = trace + slope * (decay - decay.detach())
         dims = 1 if self.groups > 1 else trace.ndim - 1
         return F.average_input(trace, decay, per_sample(state.steps, dims))

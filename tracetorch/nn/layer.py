@@ -289,7 +289,7 @@ class Layer(Network):
             )
         state = self.own_state(batch)
         by_sample = [*state.neuron, state.steps, *([state.trace] if self.input_trace.groups == 1 else state.trace)]
-        for value in (*by_sample, *state.second):
+        for value in (*by_sample, *state.trace_sensitivity):
             value[lanes] = 0
         self._put(_state_changes=self._state_changes + 1)
 
@@ -335,7 +335,7 @@ class Layer(Network):
 
     def _check_state(self, state: dict[str, Tensor]) -> None:
         """Raises: ValueError unless these are what the layer keeps, in the shapes in which it does."""
-        names = [*self.neuron.state_type._fields, "trace", "second", "steps"]
+        names = [*self.neuron.state_type._fields, "trace", "trace_sensitivity", "steps"]
         if set(state) != set(names):
             raise ValueError(f"{self} keeps {', '.join(names)}, got {', '.join(state)}")
         for name, value in state.items():

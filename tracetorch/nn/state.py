@@ -14,12 +14,12 @@ class LayerState(NamedTuple):
 
     neuron: Any  # a NamedTuple of tensors, (batch, *features) each, such as `MembraneState`
     trace: Tensor  # (batch, *in_shape), or (groups, batch, inputs): t ← d·t + x, the sum and never the mean
-    second: Tensor  # (any, batch, *in_shape), traces of the trace: ∂trace/∂decay, if a decay learns from it; the bank
+    trace_sensitivity: Tensor  # (any, batch, *in_shape): ∂trace/∂decay, if a decay learns from it; the bank's traces
     steps: Tensor  # (batch, 1), whole: steps since the last reset
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        return (*self.neuron, self.trace, self.second, self.steps)
+        return (*self.neuron, self.trace, self.trace_sensitivity, self.steps)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> LayerState:
         """The same state with every tensor replaced."""
@@ -35,14 +35,14 @@ class LayerState(NamedTuple):
         return first.flatten().clone()
 
     def named(self) -> dict[str, Tensor]:
-        """The tensors by their names: those of the neuron's state, then "trace", "second", "steps"."""
-        return {**self.neuron._asdict(), "trace": self.trace, "second": self.second, "steps": self.steps}
+        """The tensors by their names: those of the neuron's state, then "trace", "trace_sensitivity", "steps"."""
+        return {**self.neuron._asdict(), **dict(zip(self._fields[1:], self[1:], strict=True))}
 
 
 def from_named(state_type: type[Any], named: Mapping[str, Tensor]) -> LayerState:
     """What `LayerState.named` gave."""
     neuron = state_type(*(named[name] for name in state_type._fields))
-    return LayerState(neuron, named["trace"], named["second"], named["steps"])
+    return LayerState(neuron, named["trace"], named["trace_sensitivity"], named["steps"])
 
 
 def per_sample(steps: Tensor, dims: int) -> Tensor:

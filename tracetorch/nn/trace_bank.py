@@ -28,10 +28,10 @@ def average_inputs(trace: Tensor, trace_decay: Tensor, state: LayerState, bank: 
 
     With groups of neurons, (bank, groups, batch, in_features).
 
-    Args: trace, trace_decay, state, bank: of the layer; the last of `state.second` are those of the bank.
+    Args: trace, trace_decay, state, bank: of the layer; the last of `state.trace_sensitivity` are those of the bank.
     """
     decays = bank.view(-1, *[1] * trace.ndim)
-    followers = state.second[len(state.second) - len(bank) * trace[..., 0, 0].numel() :]
+    followers = state.trace_sensitivity[len(state.trace_sensitivity) - len(bank) * trace[..., 0, 0].numel() :]
     kept = decays * followers.view(len(bank), *trace.shape) + trace  # the present step too
     length = windows(decays, state.steps)
     return (1 - trace_decay) * _beyond(kept) / length.clamp(min=torch.finfo(trace.dtype).eps)
@@ -50,7 +50,7 @@ def shares(reader: Tensor, steps: Tensor, bank: Tensor) -> Tensor:
 
 def windows(decays: Tensor, steps: Tensor) -> Tensor:
     """Σ_s of each window over n steps, (bank, batch, …). Args: decays: (bank, 1, …), ascending."""
-    return _beyond(F.seen(decays, steps) / (1 - decays))
+    return _beyond(F.rise(decays, steps) / (1 - decays))
 
 
 def _beyond(values: Tensor) -> Tensor:

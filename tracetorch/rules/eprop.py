@@ -146,13 +146,13 @@ class EProp(Rule):
             if signal is not None and stop > first:
                 counting = value[max(0, first - start) :]
                 top = go_through(readout, counting, above, self.surrogate)
-                above, delta = top.after, top.pull((signal * share).repeat(len(counting), 1))
+                above, delta = top.after, top.vjp((signal * share).repeat(len(counting), 1))
                 top.learn(delta)
                 deltas = delta.new_zeros(*value.shape[:2], delta.shape[1])
                 deltas[-len(counting) :] = delta.view(*counting.shape[:2], -1)
                 coming = _still_to_come(deltas, kept)
                 for passage, slope, eligibility, sent in zip(passages, slopes, eligibilities, feedback, strict=True):
-                    passage.pull((deltas @ sent).flatten(0, 1))
+                    passage.vjp((deltas @ sent).flatten(0, 1))
                     passage.learn((coming @ sent).flatten(0, 1) * slope)
                     eligibility.learn(kept * coming[0] @ sent)
             for eligibility, passage, slope in zip(eligibilities, passages, slopes, strict=True):

@@ -73,7 +73,7 @@ class OTTT(Rule):
                 states[number], value = passages[number].after, passages[number].outputs
             delta = (signal * share).repeat(len(part), 1)
             for passage in reversed(passages):
-                delta = passage.pull(delta)
+                delta = passage.vjp(delta)
                 passage.learn(delta)
                 delta = delta @ passage.layer.weight.detach()
         self._recording = None

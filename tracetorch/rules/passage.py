@@ -38,7 +38,7 @@ class Passage(NamedTuple):
         ones = torch.ones_like(self.output)
         return torch.autograd.grad(self.output, self.current, ones, retain_graph=True)[0]
 
-    def pull(self, signal: Tensor) -> Tensor:
+    def vjp(self, signal: Tensor) -> Tensor:
         """What a signal at the outputs is at the currents, both (rows, out_features).
 
         Decays and thresholds learn from it on the way, from each step alone.
@@ -82,7 +82,7 @@ def go_through(layer: Layer, xs: Tensor, state: LayerState, surrogate: Surrogate
         trace = _traces(xs, state.trace, layer.trace_decay)
         steps = state.steps + torch.arange(1, len(xs) + 1, device=xs.device)[:, None, None]
         before, neuron = _states(layer.neuron, currents, state.neuron)
-        after = LayerState(neuron, trace[:, -1].view_as(state.trace), state.second, steps[-1])
+        after = LayerState(neuron, trace[:, -1].view_as(state.trace), state.trace_sensitivity, steps[-1])
     current = currents.flatten(0, 1).requires_grad_()
     with torch.enable_grad(), using(layer, surrogate):
         output, _ = layer.neuron.step(current, before)

@@ -89,7 +89,7 @@ class ThreeFactor(Rule):
             self._keep("score", score)
             layers = layers[-1:]
         for number, layer in reversed(layers):
-            average, delta, below = _pull(layer, score, at)
+            average, delta, below = _vjp(layer, score, at)
             by_sample = by_group(layer, delta).unsqueeze(-1) * average.view(layer.input_trace.groups, len(score), 1, -1)
             self._keep(f"{number}.weight", by_sample.transpose(0, 1).flatten(1, 2))
             if layer.bias is not None:
@@ -117,7 +117,7 @@ class ThreeFactor(Rule):
                 add_gradient(self.net[int(number)], parameter, torch.tensordot(modulation.to(kept), kept, 1))
         if self.layers == "last":
             readout, score = self.net[len(self.net) - 1], self._kept["score"]
-            _, _, told = _pull(readout, modulation.to(score)[:, None] * score, self._at)
+            _, _, told = _vjp(readout, modulation.to(score)[:, None] * score, self._at)
             above = readout
             for layer in list(self.net)[-2::-1]:
                 told, above = cast(Tensor, layer.backward(told, above)), layer
@@ -150,7 +150,7 @@ class ThreeFactor(Rule):
         kept.mul_(self.decay).add_(value)
 
 
-def _pull(layer: Layer, signal: Tensor, at: At) -> tuple[Tensor, Tensor, Tensor]:
+def _vjp(layer: Layer, signal: Tensor, at: At) -> tuple[Tensor, Tensor, Tensor]:
     """The average input; and what a signal at the average output is at the current, and at what comes from below."""
     state = layer.live_state
     assert state is not None

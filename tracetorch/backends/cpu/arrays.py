@@ -32,9 +32,9 @@ def traces_of(trace: Trace | None, dtype: torch.dtype) -> TraceArrays:
     if trace is None:
         return TraceArrays(*_nothing(dtype), *_nothing(dtype))
     first = _rows(trace.values if trace.values.ndim == 3 else trace.values[None], trace.decay)
-    if trace.second is None or trace.second_decay is None:
+    if trace.sensitivity is None or trace.sensitivity_decay is None:
         return TraceArrays(*first, *_nothing(dtype))
-    return TraceArrays(*first, *_rows(trace.second, trace.second_decay))
+    return TraceArrays(*first, *_rows(trace.sensitivity, trace.sensitivity_decay))
 
 
 def _rows(values: Tensor, decay: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -34,8 +34,8 @@ class TraceArrays(NamedTuple):
 
     values: np.ndarray  # (traces, batch, features)
     decays: np.ndarray  # (traces, features)
-    seconds: np.ndarray  # (seconds, batch, features)
-    second_decays: np.ndarray  # (seconds, features)
+    sensitivities: np.ndarray  # (sensitivities, batch, features)
+    sensitivity_decays: np.ndarray  # (sensitivities, features)
 
 
 class DrawArrays(NamedTuple):
@@ -118,7 +118,7 @@ def scan_currents(first, last, currents, neurons, out, readout):
 @compiled
 def step_layer(xs, rows, bias, kind, membrane, decay, threshold, traces, steps, outputs, current):
     """One step of a layer, of input (1, batch, inputs); all samples."""
-    values, decays, seconds, second_decays = traces
+    values, decays, sensitivities, sensitivity_decays = traces
     neurons, nothing = NeuronArrays(kind, membrane, decay, threshold), np.empty((0, 0, 0), rows.dtype)
     out = OutputArrays(outputs, nothing[0:0, 0], 0, TraceArrays(nothing, nothing[0:0, 0], nothing, nothing[0:0, 0]))
     for sample in range(xs.shape[1]):
@@ -129,7 +129,7 @@ def step_layer(xs, rows, bias, kind, membrane, decay, threshold, traces, steps, 
             if value != 0:
                 for neuron in range(rows.shape[1]):
                     current[0, 0, neuron] += value * rows[channel, neuron]
-        add_step(values, decays, seconds, second_decays, sample, xs, 0, sample)
+        add_step(values, decays, sensitivities, sensitivity_decays, sample, xs, 0, sample)
         run(neurons, current, 0, sample, out, sample)
         steps[sample, 0] += 1
 
@@ -137,10 +137,10 @@ def step_layer(xs, rows, bias, kind, membrane, decay, threshold, traces, steps, 
 @compiled
 def scan_trace(first, last, xs, traces):
     """Add input, (time, batch, inputs), to its traces."""
-    values, decays, seconds, second_decays = traces
+    values, decays, sensitivities, sensitivity_decays = traces
     for sample in range(first, last):
         for step in range(xs.shape[0]):
-            add_step(values, decays, seconds, second_decays, sample, xs, step, sample)
+            add_step(values, decays, sensitivities, sensitivity_decays, sample, xs, step, sample)
 
 
 @compiled
@@ -217,7 +217,7 @@ def run(neurons, currents, row, sample, out, place):
     Returns: spikes counted.
     """
     kind, membrane, decay, threshold = neurons
-    outputs, total, first, (traces, trace_decays, seconds, second_decays) = out
+    outputs, total, first, (traces, trace_decays, sensitivities, sensitivity_decays) = out
     count, fired = membrane.shape[1], 0
     output = np.empty(count, currents.dtype)
     for step in range(currents.shape[0]):
@@ -245,10 +245,10 @@ def run(neurons, currents, row, sample, out, place):
             for neuron in range(count):
                 total[sample, neuron] += output[neuron]
         for which in range(traces.shape[0]):
-            for second in range(which, seconds.shape[0], traces.shape[0]):
+            for at in range(which, sensitivities.shape[0], traces.shape[0]):
                 for neuron in range(count):
-                    kept = second_decays[second, neuron] * seconds[second, sample, neuron]
-                    seconds[second, sample, neuron] = kept + traces[which, sample, neuron]
+                    kept = sensitivity_decays[at, neuron] * sensitivities[at, sample, neuron]
+                    sensitivities[at, sample, neuron] = kept + traces[which, sample, neuron]
             for neuron in range(count):
                 kept = trace_decays[which, neuron] * traces[which, sample, neuron]
                 traces[which, sample, neuron] = kept + output[neuron]
@@ -306,7 +306,7 @@ def add_events(traces, sample, events, ends, usual):
         values, decays = traces.values[which, sample], traces.decays[which]
         at = uint64(0)
         for step in range(ends.shape[0]):
-            _follow(traces.values, traces.seconds, traces.second_decays, which, sample)
+            _follow(traces.values, traces.sensitivities, traces.sensitivity_decays, which, sample)
             for place in range(at, ends[step, 1]):
                 channel = events[place]
                 unusual[place - at] = decays[channel] * values[channel] + (1 - x[channel])
@@ -318,19 +318,19 @@ def add_events(traces, sample, events, ends, usual):
 
 
 @compiled(inline="always")
-def _follow(values, seconds, second_decays, which, sample):
+def _follow(values, sensitivities, sensitivity_decays, which, sample):
     """The traces of one trace take it as it was before the step."""
-    for second in range(which, seconds.shape[0], values.shape[0]):
+    for at in range(which, sensitivities.shape[0], values.shape[0]):
         for channel in range(values.shape[2]):
-            kept = second_decays[second, channel] * seconds[second, sample, channel]
-            seconds[second, sample, channel] = kept + values[which, sample, channel]
+            kept = sensitivity_decays[at, channel] * sensitivities[at, sample, channel]
+            sensitivities[at, sample, channel] = kept + values[which, sample, channel]
 
 
 @compiled(inline="always")
-def add_step(values, decays, seconds, second_decays, sample, xs, step, row):
+def add_step(values, decays, sensitivities, sensitivity_decays, sample, xs, step, row):
     """One step of any input, (time, rows, features), into the traces of one sample; `TraceArrays`, taken apart."""
     for which in range(values.shape[0]):
-        _follow(values, seconds, second_decays, which, sample)
+        _follow(values, sensitivities, sensitivity_decays, which, sample)
         for channel in range(values.shape[2]):
             kept = decays[which, channel] * values[which, sample, channel]
             values[which, sample, channel] = kept + xs[step, row, channel]
