@@ -67,8 +67,8 @@ def look_on(fall: bool, seed: int, updates: int, decay: float, lanes: int) -> tu
     torch.manual_seed(seed)
     options = {"sutton_barto_reward": fall}
     world = tt.tasks.Gym(id="CartPole-v1", lanes=lanes, steps=16, max_rate=1.0, seed=seed, options=options)
-    neuron = partial(tt.nn.LIF, bias=True, learn=["weight"])
-    readout = partial(tt.nn.LIS, decay=0.5, learn=["weight"])
+    neuron = partial(tt.nn.LIF, bias=True, trainable=["weight"])
+    readout = partial(tt.nn.LIS, decay=0.5, trainable=["weight"])
     net = tt.nn.feedforward(world.input_size, world.output_size, hidden=[64], neuron=neuron, readout=readout)
     rule, reflect = tt.rules.ThreeFactor(net, decay=decay), tt.loss.Reflect(decay=decay, baseline=0.99 if fall else [])
     kept: list[tuple[Sums, Sums]] = [({}, {}), ({}, {})]

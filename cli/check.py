@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.signatures import definition, is_trusted, signature
+from tracetorch.renamed import ARGUMENTS
 
 PARTS = ("task", "network", "rule", "loss", "optimizer", "train")
 """The keys of a config that describe something to make; all but the task are completed later (`_partial_`)."""
@@ -229,6 +230,8 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
     for name, value in node.items() if arguments is not None else ():
         if name in SPECIAL or arguments is None:
             continue
+        if (now := ARGUMENTS.get(name)) in arguments:
+            raise UsageError(f"{path}.{name} is now {path}.{now}")
         if name not in arguments:
             known = ", ".join(arguments)
             raise UsageError(

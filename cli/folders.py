@@ -15,6 +15,7 @@ from tracetorch.cli.adapter import Composed, amend, load
 from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.files import leads_out, read_text, real
+from tracetorch.renamed import current
 
 if TYPE_CHECKING:
     from tracetorch.runs import RunFolder
@@ -119,7 +120,7 @@ def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
         return
     free = set(NOT_THE_EXPERIMENT) - {"seed"}
     now = json.loads(to_json(config))
-    before, after = ({name: part for name, part in one.items() if name not in free} for one in (begun, now))
+    before, after = ({name: part for name, part in one.items() if name not in free} for one in (current(begun), now))
     found = difference(before, after)
     if found:
         was, is_now = (shorten(repr(value), 40) for value in (found.one, found.other))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tracetorch.cli.errors import did_you_mean, shorten
+from tracetorch.renamed import ARGUMENTS
 
 Config = dict[str, Any]
 
@@ -53,6 +54,8 @@ def no_such_key(name: str, config: Config, keys_of: Callable[[str], dict[str, li
     known = [key for key in node if not key.startswith("_")]
     inside = f"{where} has {', '.join(known) or 'no keys'}" if where else f"there are {', '.join(known)}"
     prefix = f"{where}." if where else ""
+    if (now := ARGUMENTS.get(word)) in known:
+        return f"{shorten(name)} is now {prefix}{now}"
     hint = f" Did you mean '{prefix}{_SYNONYMS[word]}'?" if _SYNONYMS.get(word) in known else ""
     hint = hint or did_you_mean(word, known, prefix)
     if not hint and len(parts) == 2:

@@ -28,7 +28,7 @@ def config(
             "_target_": "tracetorch.nn.feedforward",
             "_partial_": True,
             "hidden": list(hidden),
-            "neuron": {"_target_": "tracetorch.nn.LIF", "_partial_": True, "decay": 0.999, "learn": ["weight"]},
+            "neuron": {"_target_": "tracetorch.nn.LIF", "_partial_": True, "decay": 0.999, "trainable": ["weight"]},
         },
         "rule": {"_target_": TARGETS[rule], "_partial_": True},
         "optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": lr, "betas": [0.9, 0.999]},

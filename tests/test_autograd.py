@@ -166,7 +166,7 @@ def test_without_gradients_there_is_no_node():
     net = Sequential(LIF(IN, 8), LIS(8, OUT)).double()
     with torch.no_grad():
         assert not net(spikes()[0]).requires_grad and not net.run(spikes()).requires_grad
-    assert not Sequential(LIF(IN, OUT, learn=())).double()(spikes()[0]).requires_grad
+    assert not Sequential(LIF(IN, OUT, trainable=())).double()(spikes()[0]).requires_grad
 
 
 @pytest.mark.parametrize(

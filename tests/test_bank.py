@@ -18,7 +18,7 @@ def close(actual: Tensor, wanted: Tensor) -> None:
 
 def made(decays=BANK, inputs: int = IN, **options) -> LIF:
     torch.manual_seed(4)
-    layer = LIF(inputs, OUT, bank=decays, **options).double()
+    layer = LIF(inputs, OUT, trace_bank=decays, **options).double()
     layer.weight.data.mul_(2).add_(0.2)
     return layer
 
@@ -38,18 +38,20 @@ def traces(layer: LIF, xs: Tensor) -> Tensor:
     return torch.stack(found[::-1])
 
 
-@pytest.mark.parametrize("options", [{}, {"trace_decay": 0.7}, {"learn": "weight"}], ids=["slope", "free", "no-slope"])
+@pytest.mark.parametrize(
+    "options", [{}, {"trace_decay": 0.7}, {"trainable": "weight"}], ids=["slope", "free", "no-slope"]
+)
 @pytest.mark.parametrize("steps", [1, 2, STEPS])
 def test_each_stretch_is_the_mean_of_the_trace_over_its_window(steps, options):
     layer, xs = made(**options), spikes(steps)
     layer.run(xs)
-    weights, decay = windows(layer.input_trace.bank, steps), layer.trace_decay.detach()
+    weights, decay = windows(layer.input_trace.trace_bank, steps), layer.trace_decay.detach()
     sums = torch.einsum("ks,sbi->kbi", weights, (1 - decay) * traces(layer, xs))
-    found = bank.average_inputs(layer.state.trace, decay, layer.state, layer.input_trace.bank)
+    found = bank.average_inputs(layer.state.trace, decay, layer.state, layer.input_trace.trace_bank)
     whole = weights.sum(dim=1) > 0  # after one step there is only the first stretch
     close(found[whole], (sums / weights.sum(dim=1)[:, None, None])[whole])
     assert torch.isfinite(found).all()
-    close(bank.windows(layer.input_trace.bank[:, None, None], layer.state.steps)[:, 0, 0], weights.sum(dim=1))
+    close(bank.windows(layer.input_trace.trace_bank[:, None, None], layer.state.steps)[:, 0, 0], weights.sum(dim=1))
 
 
 @pytest.mark.parametrize("reader", [0.3, 0.95, 0.999])
@@ -67,11 +69,13 @@ def test_a_reader_that_remembers_as_long_as_the_bank_gets_back_its_own_average()
     """Σ_k share·B_k = Σ_s rˢ·x̄(s) / Σ_s rˢ: nothing is lost where the map is a line."""
     layer, xs = made(), spikes()
     layer.run(xs)
-    averages = bank.average_inputs(layer.state.trace, layer.trace_decay.detach(), layer.state, layer.input_trace.bank)
-    together = (bank.shares(layer.input_trace.bank[-1], layer.state.steps, layer.input_trace.bank) * averages).sum(
-        dim=0
+    averages = bank.average_inputs(
+        layer.state.trace, layer.trace_decay.detach(), layer.state, layer.input_trace.trace_bank
     )
-    kept = layer.input_trace.bank[-1] ** torch.arange(STEPS)
+    together = (
+        bank.shares(layer.input_trace.trace_bank[-1], layer.state.steps, layer.input_trace.trace_bank) * averages
+    ).sum(dim=0)
+    kept = layer.input_trace.trace_bank[-1] ** torch.arange(STEPS)
     wanted = torch.einsum("s,sbi->bi", kept, (1 - layer.trace_decay.detach()) * traces(layer, xs)) / kept.sum()
     close(together, wanted)
 
@@ -85,12 +89,14 @@ def test_the_gradient_is_the_sum_over_stretches_each_on_its_own_place_of_the_map
     told = above.backward(signal)
 
     weight = below.weight.detach().clone().requires_grad_()
-    averages = bank.average_inputs(below.state.trace, below.trace_decay.detach(), below.state, below.input_trace.bank)
+    averages = bank.average_inputs(
+        below.state.trace, below.trace_decay.detach(), below.state, below.input_trace.trace_bank
+    )
     averages.requires_grad_()
     rates = F.lif_rate(
         averages @ weight.T, below.neuron.decay.detach(), below.neuron.threshold.detach(), below.state.steps
     )
-    share = bank.shares(above.trace_decay.detach(), above.state.steps, below.input_trace.bank)
+    share = bank.shares(above.trace_decay.detach(), above.state.steps, below.input_trace.trace_bank)
     wanted, wanted_below = torch.autograd.grad((rates * told * share).sum(), (weight, averages))
     close(below.weight.grad, wanted)
     close(back, wanted_below.sum(dim=0))
@@ -139,19 +145,19 @@ def test_what_comes_early_teaches_a_neuron_that_has_forgotten_it():
 
 @pytest.mark.parametrize(("decays", "options"), [([0.5, 1.0], {}), ([0.0], {}), ([0.5, 0.5], {}), ([2.0], {})])
 def test_bad_decays(decays, options):
-    with pytest.raises(ValueError, match="bank lists different decays between 0 and 1"):
-        LIF(IN, OUT, bank=decays, **options)
+    with pytest.raises(ValueError, match="trace_bank lists different decays between 0 and 1"):
+        LIF(IN, OUT, trace_bank=decays, **options)
 
 
-@pytest.mark.parametrize("learn", [("weight",), ("weight", "decay")], ids=["no-slope", "slope"])
-def test_groups_have_a_bank_each(learn):
+@pytest.mark.parametrize("trainable", [("weight",), ("weight", "decay")], ids=["no-slope", "slope"])
+def test_groups_have_a_bank_each(trainable):
     """As if each group of neurons were a layer."""
-    both, signal, xs = made(decay=[0.5, 0.9], learn=learn), normal(BATCH, OUT), spikes()
+    both, signal, xs = made(decay=[0.5, 0.9], trainable=trainable), normal(BATCH, OUT), spikes()
     both.run(xs)
     below = both.backward(signal)
     alone, half = 0, OUT // 2
     for at, decay in enumerate((0.5, 0.9)):
-        one = LIF(IN, half, decay=decay, bank=BANK, learn=learn).double()
+        one = LIF(IN, half, decay=decay, trace_bank=BANK, trainable=trainable).double()
         neurons = slice(at * half, (at + 1) * half)
         one.weight.data.copy_(both.weight.data[neurons])
         one.run(xs)

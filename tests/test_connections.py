@@ -147,7 +147,7 @@ def test_what_is_no_connection_or_neuron_is_refused(make, message):
 
 def test_a_bank_needs_a_matrix():
     with pytest.raises(ValueError, match=r"a bank of traces needs a torch\.nn\.Linear"):
-        LIF(nn.Conv2d(1, 2, 3), bank=[0.9])
+        LIF(nn.Conv2d(1, 2, 3), trace_bank=[0.9])
 
 
 def test_a_linear_of_torch_is_what_sizes_make():

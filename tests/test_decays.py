@@ -77,7 +77,7 @@ def test_only_an_exact_gradient_of_a_free_trace_decay_points_where_a_longer_aver
     steps, decay_gradient
 ):
     """A known limit of the stationary one, which knows only the scale: its sign is wrong."""
-    layer = LI(1, 1, decay=0.9, trace_decay=0.9, learn="trace_decay", decay_gradient=decay_gradient).double()
+    layer = LI(1, 1, decay=0.9, trace_decay=0.9, trainable="trace_decay", decay_gradient=decay_gradient).double()
     layer.weight.data.fill_(1.0)
     early = torch.zeros(steps, 1, 1, dtype=torch.float64)
     early[0] = 1.0

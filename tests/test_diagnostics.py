@@ -148,7 +148,7 @@ def test_with_several_moments_it_is_the_oracles_agreement(name):
 
 
 def test_a_gradient_that_is_zero_has_no_direction(tmp_path):
-    free = partial(nn.LI, trace_decay=0.8, learn=("weight", "trace_decay"))  # of a trace BPTT knows nothing
+    free = partial(nn.LI, trace_decay=0.8, trainable=("weight", "trace_decay"))  # of a trace BPTT knows nothing
     net = partial(nn.feedforward, hidden=[8], neuron=nn.LIF, readout=free)
     run = train(tmp_path, network=net, diagnostics=EVERY_TWO)
     for row in gradients(run):

@@ -11,8 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from tests.command_line import tracetorch
+from tracetorch import renamed
+from tracetorch.cli.adapter import compose
+from tracetorch.compare.collect import read
+from tracetorch.nn import LI, LIF, LIS, Layer, neurons
+from tracetorch.runs.identity import facts_of
 
 HERE = Path(__file__).parent / "earlier_run"
 
@@ -35,7 +41,92 @@ def test_it_resumes_to_what_it_would_have_become(folder):
         torch.testing.assert_close(value, torch.tensor(wanted), rtol=1e-3, atol=1e-3)
 
 
-def test_it_can_be_evaluated(folder):
+def test_it_can_be_evaluated_and_drawn(folder):
     assert tracetorch("resume", str(folder)).exit_code == 0
-    result = tracetorch("eval", str(folder))
-    assert result.exit_code == 0, result.output
+    for verb in ("eval", "plot"):
+        result = tracetorch(verb, str(folder))
+        assert result.exit_code == 0, result.output
+
+
+def as_it_is_now(folder: Path) -> list[str]:
+    """The overrides of the run, by the present names."""
+    lines = yaml.safe_load((folder / "overrides.yaml").read_text())
+    for before, now in renamed.ARGUMENTS.items():
+        lines = [line.replace(f".{before}=", f".{now}=") for line in lines]
+    return lines
+
+
+def test_a_new_run_with_its_settings_is_the_same_run_and_in_the_same_group(folder):
+    config = compose(as_it_is_now(folder)).config
+    assert config["network"]["neuron"]["trainable"] and "learn" not in config["network"]["neuron"]
+    then = json.loads((folder / "run.json").read_text())
+    assert {name: facts_of(config)[name] for name in ("id", "group")} == {name: then[name] for name in ("id", "group")}
+    other = facts_of(compose([*as_it_is_now(folder), "network.neuron.trainable=[weight]"]).config)
+    assert other["group"] != then["group"]
+
+
+def test_it_is_compared_with_a_new_run_of_its_settings(folder):
+    """They share a group, and keys have their present names."""
+    runs = []
+    for name, seed, trained in (("then", 3, None), ("now", 4, None), ("other", 4, "[weight]")):
+        shutil.copytree(folder, name)
+        facts = json.loads(Path(name, "run.json").read_text())
+        Path(name, "run.json").write_text(json.dumps(facts | {"status": "completed", "seed": seed}))
+        if name != "then":
+            lines = [*as_it_is_now(folder), f"seed={seed}", f"task.seed={seed}"]
+            made = compose([*lines, *([f"network.neuron.trainable={trained}"] if trained else [])])
+            Path(name, "config.yaml").write_text(made.yaml)
+        runs.append(read(Path(name)))
+    then, now, other = runs
+    assert then.group == now.group != other.group and then.id != now.id
+    assert then.config.keys() == now.config.keys() and "network.neuron.trainable" in then.config
+    result = tracetorch("compare", "then", "now", "other", "--by", "network.neuron.learn")
+    assert result.exit_code == 2 and "network.neuron.learn is now network.neuron.trainable" in result.output
+
+
+def test_a_former_key_that_is_typed_is_answered_with_the_present_one(folder, tmp_path):
+    for key, now in renamed.ARGUMENTS.items():
+        said = f"network.neuron.{key} is now network.neuron.{now}\n"
+        for typed in (["run", f"network.neuron.{key}=[]"], ["run", f"+network.neuron.{key}=[]"]):
+            result = tracetorch(*typed)
+            assert result.exit_code == 2 and said in result.output, result.output
+        result = tracetorch("eval", str(folder), f"network.neuron.{key}=[]")
+        assert result.exit_code == 2 and said in result.output, result.output
+    assert not Path("outputs").exists()
+
+
+def test_a_config_of_ones_own_layer_keeps_its_keys():
+    own = {"_target_": "mypackage.Layer", "learn": 3, "inner": {"_target_": "tracetorch.nn.LIF", "learn": []}}
+    assert renamed.current(own) == own | {"inner": {"_target_": "tracetorch.nn.LIF", "trainable": []}}
+    assert renamed.former(renamed.current(own)) == own
+
+
+MAKE = {
+    "LIF": LIF,
+    "LI": LI,
+    "LIS": LIS,
+    "Layer": lambda *sizes, **options: Layer(*sizes, neuron=neurons.LIF, **options),
+}
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_a_layer_takes_the_former_names_of_its_arguments_with_a_warning(kind):
+    with pytest.warns(DeprecationWarning, match="^learn is now trainable$") as warned:
+        layer = MAKE[kind](3, 2, learn="decay")
+    assert len(warned) == 1 and Path(warned[0].filename).name == Path(__file__).name
+    assert layer.neuron.raw_decay.requires_grad and not layer.weight.requires_grad
+    if kind in ("LIF", "Layer"):
+        with pytest.warns(DeprecationWarning, match="^bank is now trace_bank$"):
+            assert torch.equal(MAKE[kind](3, 2, bank=[0.5]).input_trace.trace_bank, torch.tensor([0.5]))
+    with pytest.raises(TypeError, match="learn is now trainable: give one of them"):
+        MAKE[kind](3, 2, learn="decay", trainable="weight")
+
+
+def test_a_state_that_was_saved_under_the_former_names_is_taken():
+    layer = LIF(3, 2)
+    layer.run(torch.ones(4, 1, 3))
+    state = layer.save_state()
+    other = LIF(3, 2)
+    other.load_state({"second" if name == "trace_sensitivity" else name: value for name, value in state.items()})
+    assert state["trace_sensitivity"].any()
+    assert all(torch.equal(value, state[name]) for name, value in other.save_state().items())

@@ -79,20 +79,20 @@ NEURONS = pytest.mark.parametrize("neuron", [LIF, LI, LIS])
 
 @NEURONS
 def test_unknown_names_in_learn(neuron):
-    with pytest.raises(ValueError, match=f"learn: a {neuron.__name__} has no 'wieght'; did you mean 'weight'"):
-        neuron(IN, OUT, learn=("wieght",))
-    with pytest.raises(ValueError, match=r"learn: .* has no 'zzz'; it has weight, bias, trace_decay, decay"):
-        neuron(IN, OUT, learn="zzz")
+    with pytest.raises(ValueError, match=f"trainable: a {neuron.__name__} has no 'wieght'; did you mean 'weight'"):
+        neuron(IN, OUT, trainable=("wieght",))
+    with pytest.raises(ValueError, match=r"trainable: .* has no 'zzz'; it has weight, bias, trace_decay, decay"):
+        neuron(IN, OUT, trainable="zzz")
     with pytest.raises(ValueError, match="has no 'raw_decay'"):
-        neuron(IN, OUT, learn=("weight", "raw_decay"))
+        neuron(IN, OUT, trainable=("weight", "raw_decay"))
     with pytest.raises(ValueError, match="a tied trace_decay follows the membrane's"):
-        neuron(IN, OUT, learn=("weight", "trace_decay"))
+        neuron(IN, OUT, trainable=("weight", "trace_decay"))
 
 
 @pytest.mark.parametrize("neuron", [LI, LIS])
 def test_an_integrator_has_no_threshold(neuron):
     with pytest.raises(ValueError, match="has no 'threshold'"):
-        neuron(IN, OUT, learn=("threshold",))
+        neuron(IN, OUT, trainable=("threshold",))
 
 
 @NEURONS

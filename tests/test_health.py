@@ -71,7 +71,7 @@ def test_a_layer_without_a_gradient_is_named():
 
 
 def test_a_fixed_layer_needs_no_gradient():
-    fixed = LIF(6, 5, learn=())
+    fixed = LIF(6, 5, trainable=())
     net, output = learnt(fixed, LIS(5, 3))
     assert all(parameter.grad is None for parameter in fixed.parameters())
     check_health(net, output, 7)

@@ -18,7 +18,7 @@ CONFIG = {
     "threads": None,
     "output": {"root": "outputs", "dir": None},
     "task": {"_target_": "tracetorch.tasks.MNIST", "source": "/data/mnist", "seed": 0, "duration": "0.1..1.2"},
-    "network": {"hidden": [64], "neuron": {"decay": 0.9, "learn": ["weight"]}},
+    "network": {"hidden": [64], "neuron": {"decay": 0.9, "trainable": ["weight"]}},
     "train": {"updates": 300, "passes": None, "figures": True},
 }
 
@@ -73,7 +73,7 @@ def test_a_seed_of_the_task_alone_is_another_run_too():
         ("network.hidden", [64, 64]),
         ("network.hidden", [65]),
         ("network.neuron.decay", 0.91),
-        ("network.neuron.learn", []),
+        ("network.neuron.trainable", []),
         ("train.updates", 301),
         ("train.updates", None),
         ("train.passes", 1),

@@ -14,7 +14,7 @@ from tracetorch.rules import BPTT, OTTT, EProp, ThreeFactor, Trace, TruncatedBPT
 def network() -> Sequential:
     """Layers with groups of decays, with a bank, and with neither."""
     torch.manual_seed(0)
-    return Sequential(LIF(IN, 8, decay=[0.8, 0.9]), LIF(8, 8, bank=[0.99]), LIF(8, 8, bias=True), LIS(8, OUT))
+    return Sequential(LIF(IN, 8, decay=[0.8, 0.9]), LIF(8, 8, trace_bank=[0.99]), LIF(8, 8, bias=True), LIS(8, OUT))
 
 
 def learn(rule, seed: int) -> None:

@@ -36,7 +36,7 @@ def test_parameters_go_into_a_vector_and_back():
 
 
 def test_pruned_weights_stay_zero_and_the_others_learn():
-    net = network(learn="weight")
+    net = network(trainable="weight")
     prune.random_unstructured(net[0].connection, "weight", amount=0.5)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     learn(net)
@@ -48,7 +48,7 @@ def test_pruned_weights_stay_zero_and_the_others_learn():
 
 
 def test_lbfgs_lowers_the_loss():
-    net = network(learn="weight")
+    net = network(trainable="weight")
     optimizer = torch.optim.LBFGS(net.parameters(), lr=0.1, max_iter=5)
 
     def closure():
@@ -62,7 +62,7 @@ def test_lbfgs_lowers_the_loss():
 
 
 def test_weight_norm_learns_direction_and_length():
-    net = network(learn="weight")
+    net = network(trainable="weight")
     parametrizations.weight_norm(net[0].connection)
     learn(net)
     gradients = [parameter.grad for parameter in net[0].parameters() if parameter.requires_grad]

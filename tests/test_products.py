@@ -25,7 +25,7 @@ def test_what_layers_learn_by_products_is_what_autograd_learns_to_the_bit(row):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_fixed_decays_and_thresholds_are_read_anew_once_they_change(dtype):
-    layer = LIF(IN, OUT, learn="weight", decay=0.8, threshold=0.5).to(dtype)
+    layer = LIF(IN, OUT, trainable="weight", decay=0.8, threshold=0.5).to(dtype)
     changes = [
         lambda: layer.neuron.raw_decay.data.fill_(1.0),
         lambda: layer.neuron.raw_decay.detach().numpy().fill(2.0) if dtype != torch.bfloat16 else None,
@@ -42,7 +42,7 @@ def test_fixed_decays_and_thresholds_are_read_anew_once_they_change(dtype):
 
 
 def test_what_was_read_may_be_written_to():
-    layer = LIF(IN, OUT, learn="weight", decay=0.8)
+    layer = LIF(IN, OUT, trainable="weight", decay=0.8)
     layer.neuron.decay.mul_(0.5)
     layer.neuron.threshold.requires_grad_()
     assert float(layer.neuron.decay) == pytest.approx(0.8) and not layer.neuron.threshold.requires_grad
@@ -55,14 +55,14 @@ def gradients(layer, signal=None):
 
 
 def test_a_weight_that_is_made_of_others_teaches_those():
-    layer = LIF(IN, OUT, learn="weight").double()
+    layer = LIF(IN, OUT, trainable="weight").double()
     torch.nn.utils.parametrizations.weight_norm(layer.connection)
     found = gradients(layer)
     assert len(found) == 2 and all(gradient.abs().sum() > 0 for gradient in found)
 
 
 def test_autocast_changes_no_gradient_s_dtype():
-    layer = LIF(IN, OUT, learn="weight")
+    layer = LIF(IN, OUT, trainable="weight")
     layer.run(spikes().float())
     with torch.autocast("cpu", torch.bfloat16):
         below = layer.backward(normal(BATCH, OUT).float())

@@ -18,9 +18,9 @@ SIGNAL = torch.tensor([[0.5, -0.5], [-0.2, 0.2], [0.1, -0.1]])
 RULES = {rule: getattr(tt.rules, rule) for rule in ("Trace", "BPTT", "EProp", "OTTT", "ThreeFactor")}
 
 
-def network(learn=("weight", "threshold")):
+def network(trainable=("weight", "threshold")):
     torch.manual_seed(0)
-    return Sequential(LIF(6, 5, learn=learn), LIS(5, 2, learn=["weight"]))
+    return Sequential(LIF(6, 5, trainable=trainable), LIS(5, 2, trainable=["weight"]))
 
 
 def learnt(net, make):
@@ -44,9 +44,9 @@ def learnt(net, make):
 def test_each_hook_of_a_parameter_is_called_once_with_the_whole_gradient(rule, decays):
     if decays and rule != "Trace" and rule != "BPTT":
         pytest.skip("decays learn from each step alone")
-    learn = ("weight", "decay", "threshold") if decays else ("weight", "threshold")
-    wanted = learnt(network(learn), RULES[rule])
-    net, seen, used = network(learn), {}, []
+    trainable = ("weight", "decay", "threshold") if decays else ("weight", "threshold")
+    wanted = learnt(network(trainable), RULES[rule])
+    net, seen, used = network(trainable), {}, []
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     for at, parameter in enumerate(parameters):
         parameter.register_hook(lambda g, at=at: (seen.setdefault(at, []).append(g.clone()), 2 * g)[1])
@@ -207,7 +207,7 @@ def test_a_seed_that_is_not_whole_is_refused():
 @pytest.mark.parametrize("rule", ["Trace", "BPTT", "EProp"])
 def test_gradients_stay_finite_however_small_a_threshold_becomes(rule, rate):
     torch.manual_seed(0)
-    net = Sequential(LIF(6, 5, learn=["weight", "threshold"], rate=rate), LIS(5, 2))
+    net = Sequential(LIF(6, 5, trainable=["weight", "threshold"], rate=rate), LIS(5, 2))
     with torch.no_grad():
         net[0].neuron.raw_threshold.fill_(-1e3)
     assert all(bool(gradient.isfinite().all()) for gradient in learnt(net, RULES[rule]) if gradient is not None)

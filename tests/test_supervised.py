@@ -199,7 +199,7 @@ def test_weight_decay_is_for_weights_alone(tmp_path):
 
 
 def test_a_network_in_which_nothing_can_be_learnt_is_refused(tmp_path):
-    frozen = partial(feedforward, hidden=[4], neuron=partial(LIF, learn=()), readout=partial(LI, learn=()))
+    frozen = partial(feedforward, hidden=[4], neuron=partial(LIF, trainable=()), readout=partial(LI, trainable=()))
     with pytest.raises(ValueError, match="the network has no trainable parameters"):
         train(tmp_path, network=frozen)
     assert not list(tmp_path.iterdir())

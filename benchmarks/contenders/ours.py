@@ -20,8 +20,8 @@ class Ours(Contender):
         precision: of the matrix products.
         chunked: whether a stream is read chunk by chunk (`net.run`), or one step at a time (`net(x)`).
         rule: how it learns.
-        learn: what learns; a readout has no threshold.
-        bank: of the hidden layers.
+        trainable: what learns; a readout has no threshold.
+        trace_bank: of the hidden layers.
     """
 
     def __init__(
@@ -32,13 +32,13 @@ class Ours(Contender):
         precision: torch.dtype = torch.float32,
         chunked: bool = False,
         rule: Callable[[tt.nn.Sequential], Rule] = tt.rules.Trace,
-        learn: Sequence[str] = ("weight",),
-        bank: Sequence[float] = (),
+        trainable: Sequence[str] = ("weight",),
+        trace_bank: Sequence[float] = (),
     ):
         super().__init__(sizes, device)
         first, *hidden, last = sizes
-        neuron = partial(tt.nn.LIF, learn=learn, bank=bank)
-        readout = partial(tt.nn.LIS, learn=[name for name in learn if name != "threshold"])
+        neuron = partial(tt.nn.LIF, trainable=trainable, trace_bank=trace_bank)
+        readout = partial(tt.nn.LIS, trainable=[name for name in trainable if name != "threshold"])
         net = tt.nn.feedforward(first, last, hidden=hidden, neuron=neuron, readout=readout)
         self.net, self.chunked = net.to(device), chunked
         self.rule = rule(self.net)

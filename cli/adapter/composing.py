@@ -24,6 +24,7 @@ from tracetorch.cli.adapter.reading import check_plain, check_unfolded, is_plain
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.signatures import is_trusted
 from tracetorch.cli.suggest import has, no_such_key
+from tracetorch.renamed import current
 
 ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
 """What Hydra raises for invalid input: its own errors, and those that it does not catch."""
@@ -125,8 +126,11 @@ def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tu
 
 
 def load(path: Path) -> Composed:
-    """Read the config of a run. Raises: UsageError if it does not exist, or if no run writes such a file."""
-    return Composed(read_yaml(path), "")
+    """Read the config of a run, with its keys as they are called now.
+
+    Raises: UsageError if it does not exist, or if no run writes such a file.
+    """
+    return Composed(current(read_yaml(path)), "")
 
 
 def amend(config: dict[str, Any], overrides: list[str]) -> Composed:

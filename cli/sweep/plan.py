@@ -20,6 +20,7 @@ from tracetorch.cli.sweep.launchers import options_of
 from tracetorch.cli.sweep.parts import key_of
 from tracetorch.cli.sweep.preset import Figure, figures, unfold
 from tracetorch.cli.terminal import say
+from tracetorch.renamed import current
 
 FILE = "sweep.json"
 _MANY = 200
@@ -185,9 +186,9 @@ def _portable_without(common: list[str], config: dict[str, Any]) -> dict[str, An
 
 
 def _joined(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """A job's config, in the order of a config's file."""
+    """A job's config, in the order of a config's file, with its keys as they are called now."""
     both = {**common, **own}
-    return {name: restored(both[name]) for name in (*KEYS, *both) if name in both}
+    return {name: current(restored(both[name])) for name in (*KEYS, *both) if name in both}
 
 
 def _compose(job: list[str], at: int, count: int, config_dir: Path | None, bases: Bases) -> Composed:

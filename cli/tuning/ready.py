@@ -25,6 +25,7 @@ from tracetorch.cli.folders import plain_name
 from tracetorch.cli.suggest import at
 from tracetorch.cli.tuning.search import Search
 from tracetorch.cli.tuning.space import Parameter, Range, Space
+from tracetorch.renamed import current
 
 if TYPE_CHECKING:
     from tracetorch.tasks import Task
@@ -55,7 +56,9 @@ class Composer:
             config, experiment, choices = (dict(_items(node, origin)).get(name) for name in Template._fields)
             check_plain(config, origin, choice, references=True)
             known = {name: one for name, one in _items(choices, origin) if isinstance(one, str)}
-            self._templates[choice] = Template(dict(_items(restored(config), origin)), plain_name(experiment), known)
+            self._templates[choice] = Template(
+                dict(_items(current(restored(config)), origin)), plain_name(experiment), known
+            )
 
     def content(self) -> dict[str, Any]:
         """What was composed, for the study's file."""

@@ -20,6 +20,7 @@ import yaml
 
 from tracetorch.compare.text import plain, setting
 from tracetorch.files import DEEPEST, MOST_CONFIG_BYTES, read_text, real
+from tracetorch.renamed import current
 from tracetorch.runs.aside import REMOVING
 from tracetorch.runs.identity import experiment_of
 from tracetorch.runs.state import State, state_of
@@ -104,7 +105,7 @@ def read(folder: Path) -> Run | LeftOut:
     if state.status != "completed":
         return LeftOut(name, state.status, plain(state.facts.get("seed", "")), _why(state, folder))
     try:
-        config, data = read_config(folder / "config.yaml"), _data(state)
+        config, data = current(read_config(folder / "config.yaml")), _data(state)
         flat = flatten(config)
         group, own = (json.dumps(experiment_of(config, data, seeds=seeds), sort_keys=True) for seeds in (False, True))
         return Run(folder, name, state.facts, flat, "", group, f"{own}{flat.get('seed')}")

@@ -30,12 +30,12 @@ class InputTrace(Module):
         decay: "membrane" ties the trace to the membrane's decay; a number, or one for each input, sets it free.
         in_features: number of inputs; None if they have several dimensions.
         gradient: "exact" or "stationary"; see `Layer`.
-        bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.trace_bank`.
+        trace_bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.trace_bank`.
         trainable: whether the decay that the trace follows is trained.
     """
 
     raw_decay: Parameter | None
-    bank: Tensor
+    trace_bank: Tensor
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class InputTrace(Module):
         in_features: int | None,
         *,
         gradient: str,
-        bank: Sequence[float],
+        trace_bank: Sequence[float],
         trainable: bool,
     ):
         super().__init__()
@@ -66,14 +66,14 @@ class InputTrace(Module):
                 shape = tuple(neuron.raw_decay.shape)
                 raise ValueError(f"decay must be a number or {neuron.features} of them, got shape {shape}")
             self.register_parameter("raw_decay", Parameter(constrain.raw_from_decay(free).clone()))
-        self.register_buffer("bank", _check_bank(bank), persistent=False)
+        self.register_buffer("trace_bank", _check_bank(trace_bank), persistent=False)
         self.keeps_slope = gradient == "exact" and trainable
         """Whether ∂trace/∂decay is kept next to the trace, from which the decay that it follows then learns."""
 
     @property
     def followers(self) -> int:
         """Number of traces of the trace."""
-        return self.groups * (self.keeps_slope + len(self.bank))
+        return self.groups * (self.keeps_slope + len(self.trace_bank))
 
     def moves(self) -> bool:
         """Whether the average input depends on a decay that is trained."""
@@ -106,8 +106,8 @@ class InputTrace(Module):
     def _follower_decays(self, decay: Tensor, inputs: int) -> Tensor:
         """(followers, 1, inputs): that of the trace for its slope; then the bank's."""
         own = decay.expand(self.groups, 1, inputs)
-        bank = self.bank.repeat_interleave(self.groups)[:, None, None].expand(-1, 1, inputs)
-        return torch.cat([own, bank]) if self.keeps_slope else bank
+        trace_bank = self.trace_bank.repeat_interleave(self.groups)[:, None, None].expand(-1, 1, inputs)
+        return torch.cat([own, trace_bank]) if self.keeps_slope else trace_bank
 
     def average(self, neuron: Neuron, state: LayerState) -> Tensor:
         """Weighted mean of the input since the last reset, recent steps weighing more: (…, batch, *in_shape).
@@ -138,10 +138,14 @@ def _count_groups(neuron: Neuron) -> int:
     return groups
 
 
-def _check_bank(bank: Sequence[float]) -> Tensor:
-    if isinstance(bank, str) or not isinstance(bank, Iterable) or any(isinstance(decay, str) for decay in bank):
-        raise ValueError(f"bank is a list of decays, such as [0.97], got {bank!r}")
-    decays = torch.tensor(sorted(bank), dtype=torch.get_default_dtype())
+def _check_bank(trace_bank: Sequence[float]) -> Tensor:
+    if (
+        isinstance(trace_bank, str)
+        or not isinstance(trace_bank, Iterable)
+        or any(isinstance(decay, str) for decay in trace_bank)
+    ):
+        raise ValueError(f"trace_bank is a list of decays, such as [0.97], got {trace_bank!r}")
+    decays = torch.tensor(sorted(trace_bank), dtype=torch.get_default_dtype())
     if not bool(((decays > 0) & (decays < 1)).all()) or len(decays.unique()) < len(decays):
-        raise ValueError(f"bank lists different decays between 0 and 1 (both excluded), got {list(bank)}")
+        raise ValueError(f"trace_bank lists different decays between 0 and 1 (both excluded), got {list(trace_bank)}")
     return decays

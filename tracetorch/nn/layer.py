@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import Linear, Module
 
-from tracetorch import backends
+from tracetorch import backends, renamed
 from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, Trace, Traits
 from tracetorch.modes import check_tensor, unaffected
 from tracetorch.nn import connections, local_gradient
@@ -22,15 +22,6 @@ from tracetorch.nn.local_gradient import At, Gradients
 from tracetorch.nn.network import Network, Shape
 from tracetorch.nn.neurons import Neuron, Values
 from tracetorch.nn.state import LayerState, check_saved, from_named
-
-RENAMED = {
-    "weight": "connection.weight",
-    "bias": "connection.bias",
-    "raw_trace_decay": "input_trace.raw_decay",
-    "raw_decay": "neuron.raw_decay",
-    "raw_threshold": "neuron.raw_threshold",
-}
-"""Parameters by the names that they had when a layer was one module, as checkpoints of that time have them."""
 
 
 class Layer(Network):
@@ -48,11 +39,11 @@ class Layer(Network):
         trace_decay: "membrane" ties the trace to the membrane's decay, which is the exact case; a number, or one for
             each input, sets it free. Groups of neurons that are tied keep one trace each.
         bias: whether a constant current is added to each neuron; not used with a connection.
-        learn: names of the parameters that are trained, such as "weight"; the others are fixed. None: all but a free
-            `trace_decay`.
+        trainable: names of the parameters that are trained, such as "weight"; the others are fixed. None: all but a
+            free `trace_decay`.
         decay_gradient: "exact" trains the decay that the trace follows on how the trace depends on it, which a trace of
             the trace accumulates, `e ← d·e + t`; "stationary" takes the trace as constant.
-        bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.trace_bank` for what a layer learns
+        trace_bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.trace_bank` for what a layer learns
             from them.
         constants: of the neurons, such as `decay` and `threshold`, by name.
     Gradient: of the local graph through `steady_state`; the state is constant, and so is the trace, except for its
@@ -71,6 +62,7 @@ class Layer(Network):
     input_trace: InputTrace
     neuron: Neuron
 
+    @renamed.takes_former_names
     def __init__(
         self,
         in_features: int | Module,
@@ -79,9 +71,9 @@ class Layer(Network):
         neuron: Neuron | Callable[[int | None], Neuron],
         trace_decay: Values | str = "membrane",
         bias: bool = False,
-        learn: Iterable[str] | None = None,
+        trainable: Iterable[str] | None = None,
         decay_gradient: str = "exact",
-        bank: Sequence[float] = (),
+        trace_bank: Sequence[float] = (),
         **constants: Any,
     ):
         super().__init__()
@@ -95,13 +87,18 @@ class Layer(Network):
         self.out_features: int | None = connection.out_features if isinstance(connection, Linear) else None
         self.connection = connection
         neurons = _neurons(neuron, self.out_features, constants)
-        names = None if learn is None else (learn,) if isinstance(learn, str) else _listed(learn)
+        names = None if trainable is None else (trainable,) if isinstance(trainable, str) else _listed(trainable)
         follows = "decay" if isinstance(trace_decay, str) else "trace_decay"
         trains_decay = follows == "decay" if names is None else follows in names
         self.input_trace = InputTrace(
-            neurons, trace_decay, self.in_features, gradient=decay_gradient, bank=bank, trainable=trains_decay
+            neurons,
+            trace_decay,
+            self.in_features,
+            gradient=decay_gradient,
+            trace_bank=trace_bank,
+            trainable=trains_decay,
         )
-        if len(self.input_trace.bank) and self.in_features is None:
+        if len(self.input_trace.trace_bank) and self.in_features is None:
             raise ValueError(f"a bank of traces needs a torch.nn.Linear as connection, got {connection}")
         self.neuron = neurons
         self._set_trainable(names)
@@ -113,9 +110,11 @@ class Layer(Network):
             if name not in known:
                 close = get_close_matches(name, known, 1)
                 hint = f"did you mean {close[0]!r}? " if close else ""
-                raise ValueError(f"learn: a {self.kind} has no {name!r}; {hint}it has {', '.join(known)}")
+                raise ValueError(f"trainable: a {self.kind} has no {name!r}; {hint}it has {', '.join(known)}")
         if self.input_trace.tied and "trace_decay" in (names or ()):
-            raise ValueError("learn: a tied trace_decay follows the membrane's; give trace_decay a number to learn it")
+            raise ValueError(
+                "trainable: a tied trace_decay follows the membrane's; give trace_decay a number to learn it"
+            )
         if self.input_trace.raw_decay is not None:
             self.input_trace.raw_decay.requires_grad_("trace_decay" in (names or ()))
         if names is None:
@@ -235,6 +234,7 @@ class Layer(Network):
         if not state:
             self.state = None
             return
+        state = {renamed.STATE.get(name, name): value for name, value in state.items()}
         self._check_state(state)
         self.state = from_named(self.neuron.state_type, state).copy().map(self._moved)
 
@@ -524,7 +524,7 @@ class Layer(Network):
         """The gradient of each parameter, and dL/d average input, (batch, *in_shape); leaves `.grad` alone."""
         options: Any = {"at": at, "return_input_grad": return_input_grad}
         found, below = local_gradient.local_gradients(self, self._state, signal, None, **options)
-        return found, below if below is None or not len(self.input_trace.bank) else below.sum(dim=0)
+        return found, below if below is None or not len(self.input_trace.trace_bank) else below.sum(dim=0)
 
     # ── copies and files ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -539,7 +539,7 @@ class Layer(Network):
         return self.__dict__ | own
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for before, now in RENAMED.items():
+        for before, now in renamed.PARAMETERS.items():
             if prefix + before in state_dict:
                 state_dict[prefix + now] = state_dict.pop(prefix + before)
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -567,5 +567,5 @@ def _neurons(neuron: Any, features: int | None, constants: dict[str, Any]) -> Ne
 
 def _listed(names: Iterable[str]) -> tuple[str, ...]:
     if not isinstance(names, Iterable):
-        raise TypeError(f"learn is a list of parameters, such as ['weight'] or [], got {names!r}")
+        raise TypeError(f"trainable is a list of parameters, such as ['weight'] or [], got {names!r}")
     return tuple(names)

@@ -9,6 +9,7 @@ from torch.nn import Module
 from tracetorch.nn import neurons
 from tracetorch.nn.layer import Layer
 from tracetorch.nn.neurons import Values
+from tracetorch.renamed import takes_former_names
 
 
 class LIF(Layer):
@@ -23,7 +24,7 @@ class LIF(Layer):
             `trace_decay`), or one for each of a few equal groups of neurons.
         threshold: θ > 0, a number or one for each neuron.
         rate: the steady-state map, "line" or "logistic".
-        trace_decay, bias, learn, decay_gradient, bank: see `Layer`.
+        trace_decay, bias, trainable, decay_gradient, trace_bank: see `Layer`.
     Returns: spikes, 0 or 1, (batch, *features).
     Gradient: approximate: the spikes of a stretch of time are replaced by their average rate, so order within it is
         lost; closest when the input is steady and the trace is tied to the membrane.
@@ -36,6 +37,7 @@ class LIF(Layer):
         torch.Size([1, 2])
     """
 
+    @takes_former_names
     def __init__(
         self,
         in_features: int | Module,
@@ -45,9 +47,9 @@ class LIF(Layer):
         threshold: Values = 1.0,
         trace_decay: Values | str = "membrane",
         bias: bool = False,
-        learn: Iterable[str] | None = None,
+        trainable: Iterable[str] | None = None,
         decay_gradient: str = "exact",
-        bank: Sequence[float] = (),
+        trace_bank: Sequence[float] = (),
         rate: str = "line",
     ):
         super().__init__(
@@ -59,9 +61,9 @@ class LIF(Layer):
             rate=rate,
             trace_decay=trace_decay,
             bias=bias,
-            learn=learn,
+            trainable=trainable,
             decay_gradient=decay_gradient,
-            bank=bank,
+            trace_bank=trace_bank,
         )
 
 
@@ -71,7 +73,7 @@ class LI(Layer):
         m ← β·m + W·x + b                                                    (`functional.li_step`)
         level = (W·ā + b)(1 − βⁿ)/(1 − β)                                    (`functional.li_level`)
 
-    Args: as `LIF`, without `threshold`, `bank` and `rate`.
+    Args: as `LIF`, without `threshold`, `trace_bank` and `rate`.
     Returns: membranes, any real number, (batch, *features).
     Gradient: exact for W, b and the decay, for a loss on the present output, if the trace is tied to the membrane: it
         then equals backpropagation through time. With `decay_gradient="stationary"` it treats the decay as if the
@@ -79,6 +81,7 @@ class LI(Layer):
     Memory: batch × (inputs + neurons), and as many inputs again if the decay is trained; independent of time.
     """
 
+    @takes_former_names
     def __init__(
         self,
         in_features: int | Module,
@@ -87,7 +90,7 @@ class LI(Layer):
         decay: Values = 0.9,
         trace_decay: Values | str = "membrane",
         bias: bool = False,
-        learn: Iterable[str] | None = None,
+        trainable: Iterable[str] | None = None,
         decay_gradient: str = "exact",
     ):
         super().__init__(
@@ -97,7 +100,7 @@ class LI(Layer):
             decay=decay,
             trace_decay=trace_decay,
             bias=bias,
-            learn=learn,
+            trainable=trainable,
             decay_gradient=decay_gradient,
         )
 
@@ -108,13 +111,14 @@ class LIS(Layer):
         m ← β·m + W·x + b,    p = softmax(m)
         distribution = softmax((W·ā + b)(1 − βⁿ)/(1 − β))                    (`functional.lis_distribution`)
 
-    Args: as `LIF`, without `threshold`, `bank` and `rate`.
+    Args: as `LIF`, without `threshold`, `trace_bank` and `rate`.
     Returns: probabilities, each row sums to 1, (batch, *features).
     Gradient: as `LI`: exact for W, b and the decay, for a loss on the present output, if the trace is tied. For a loss
         on the mean over a window it takes the softmax at the last step.
     Memory: as `LI`.
     """
 
+    @takes_former_names
     def __init__(
         self,
         in_features: int | Module,
@@ -123,7 +127,7 @@ class LIS(Layer):
         decay: Values = 0.9,
         trace_decay: Values | str = "membrane",
         bias: bool = False,
-        learn: Iterable[str] | None = None,
+        trainable: Iterable[str] | None = None,
         decay_gradient: str = "exact",
     ):
         super().__init__(
@@ -133,6 +137,6 @@ class LIS(Layer):
             decay=decay,
             trace_decay=trace_decay,
             bias=bias,
-            learn=learn,
+            trainable=trainable,
             decay_gradient=decay_gradient,
         )

@@ -68,7 +68,7 @@ def local_gradients(
     if (
         is_plain(connection)
         and is_dense(connection)
-        and not len(trace.bank)
+        and not len(trace.trace_bank)
         and trace.groups == 1
         and not trace.moves()
     ):
@@ -79,15 +79,15 @@ def local_gradients(
         return steady(average_current(layer, average))
 
     average = trace.average(neuron, state)
-    if not len(trace.bank):
+    if not len(trace.trace_bank):
         found, below = _vjp(through, average, whole, list(trained.values()), return_input_grad)
         return found, _over_groups(trace, below)
     # Decays learn from the layer's own trace: for each in the bank they would need a slope more.
     decays = [trained.pop(name) for name in list(trained) if name in ("neuron.raw_decay", "input_trace.raw_decay")]
     of_decays, _ = _vjp(through, average, whole, decays, False)
-    if not several or above is None or not torch.equal(above.input_trace.bank, trace.bank):
-        signal = whole * trace_bank.shares(_reader(layer, above), state.steps, trace.bank)
-    averages = trace_bank.average_inputs(state.trace, trace.decay(neuron).detach(), state, trace.bank)
+    if not several or above is None or not torch.equal(above.input_trace.trace_bank, trace.trace_bank):
+        signal = whole * trace_bank.shares(_reader(layer, above), state.steps, trace.trace_bank)
+    averages = trace_bank.average_inputs(state.trace, trace.decay(neuron).detach(), state, trace.trace_bank)
     found, below = _vjp(through, averages, signal, list(trained.values()), return_input_grad)
     return of_decays | found, _over_groups(trace, below)
 
@@ -163,8 +163,8 @@ def _reader(layer: Parts, above: Parts | None) -> Tensor:
     """The decay with which the reader of the outputs remembers them; the layer's own, if the signal is from a loss."""
     if above is None:
         return layer.input_trace.decay(layer.neuron).detach().mean()
-    if len(above.input_trace.bank):
-        return above.input_trace.bank[-1]
+    if len(above.input_trace.trace_bank):
+        return above.input_trace.trace_bank[-1]
     decay = above.input_trace.decay(above.neuron).detach()
     return decay if above.input_trace.groups == 1 else decay.mean()
 
@@ -188,7 +188,7 @@ def _seen(layer: Parts, state: LayerState | None) -> LayerState:
 
 def _check_signal(layer: Parts, signal: Tensor, state: LayerState, above: Parts | None) -> None:
     wanted, own = tuple(state.neuron[0].shape), state.neuron[0]
-    several = above is not None and len(above.input_trace.bank) == len(signal)
+    several = above is not None and len(above.input_trace.trace_bank) == len(signal)
     if tuple(signal.shape[1:] if several else signal.shape) != wanted:
         raise ValueError(f"{layer} expects a signal of shape {wanted}, got {tuple(signal.shape)}")
     if signal.device != own.device:

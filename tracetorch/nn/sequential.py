@@ -190,7 +190,7 @@ def as_input(layer: Layer, xs: Tensor, before: int) -> Tensor:
 
 
 def _over_bank(layer: Layer, below: Tensor | None) -> Tensor | None:
-    return below if below is None or not len(layer.input_trace.bank) else below.sum(dim=0)
+    return below if below is None or not len(layer.input_trace.trace_bank) else below.sum(dim=0)
 
 
 def _check_fit(below: Layer, above: Layer, shape: Shape) -> None:

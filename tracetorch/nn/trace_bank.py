@@ -23,28 +23,28 @@ from tracetorch import functional as F
 from tracetorch.nn.state import LayerState
 
 
-def average_inputs(trace: Tensor, trace_decay: Tensor, state: LayerState, bank: Tensor) -> Tensor:
+def average_inputs(trace: Tensor, trace_decay: Tensor, state: LayerState, trace_bank: Tensor) -> Tensor:
     """The average input in each stretch of the past, as the membrane felt it: (bank, batch, in_features).
 
     With groups of neurons, (bank, groups, batch, in_features).
 
-    Args: trace, trace_decay, state, bank: of the layer; the last of `state.trace_sensitivity` are those of the bank.
+    Args: trace, trace_decay, state, trace_bank: of the layer; the bank's are the last of `state.trace_sensitivity`.
     """
-    decays = bank.view(-1, *[1] * trace.ndim)
-    followers = state.trace_sensitivity[len(state.trace_sensitivity) - len(bank) * trace[..., 0, 0].numel() :]
-    kept = decays * followers.view(len(bank), *trace.shape) + trace  # the present step too
+    decays = trace_bank.view(-1, *[1] * trace.ndim)
+    followers = state.trace_sensitivity[len(state.trace_sensitivity) - len(trace_bank) * trace[..., 0, 0].numel() :]
+    kept = decays * followers.view(len(trace_bank), *trace.shape) + trace  # the present step too
     length = windows(decays, state.steps)
     return (1 - trace_decay) * _beyond(kept) / length.clamp(min=torch.finfo(trace.dtype).eps)
 
 
-def shares(reader: Tensor, steps: Tensor, bank: Tensor) -> Tensor:
+def shares(reader: Tensor, steps: Tensor, trace_bank: Tensor) -> Tensor:
     """Which share of what a reader remembers falls into each stretch: (bank, batch, 1 or features), 1 in all.
 
     Args:
         reader: decay of the reader's trace, a number or one for each of its inputs.
         steps: n, (batch, 1).
     """
-    lasting = windows(reader * bank[:, None, None] / bank[-1], steps)
+    lasting = windows(reader * trace_bank[:, None, None] / trace_bank[-1], steps)
     return lasting / lasting.sum(dim=0)
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tracetorch.renamed import former
 from tracetorch.runs.data import data_of
 from tracetorch.runs.records import to_json
 
@@ -61,10 +62,12 @@ def name_of(target: str) -> str:
 def experiment_of(config: Mapping[str, Any], data: Mapping[str, str] | None, *, seeds: bool) -> dict[str, Any]:
     """What of a config belongs to the experiment, with data by their hash, and with or without the seeds of its parts.
 
+    Keys count by their former names: runs of all versions with the same settings are one experiment.
+
     Args: data: as of `group_of`.
     """
     hashes = data_of(config) if data is None else data
-    inside = {name: value for name, value in config.items() if name not in NOT_THE_EXPERIMENT}
+    inside = {name: former(value) for name, value in config.items() if name not in NOT_THE_EXPERIMENT}
     return {name: _identified(value, hashes, name, seeds) for name, value in inside.items()}
 
 

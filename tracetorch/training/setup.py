@@ -104,7 +104,8 @@ def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
     named = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
     if not named:
         raise ValueError(
-            "the network has no trainable parameters: name some in network.neuron.learn or network.readout.learn"
+            "the network has no trainable parameters: name some in network.neuron.trainable "
+            "or network.readout.trainable"
         )
     weights = [parameter for name, parameter in named if name.endswith("weight")]
     others = [parameter for name, parameter in named if not name.endswith("weight")]
