@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
 import torch
 from torch import Tensor
 
+from tracetorch.loss.base import RewardLoss
 from tracetorch.loss.exploration import Exploration
 from tracetorch.loss.policy import check_choice, check_ends, check_reward, log_of, score_of
 from tracetorch.modes import check_number, check_tensor
 
 
-class ActorCritic:
+class ActorCritic(RewardLoss):
     """TD learning: an output beside those of the actions says what is still to come.
 
         (z, y) = output,    p = softmax(z),    V = u·y
@@ -37,9 +36,8 @@ class ActorCritic:
         what is cut off, Pardo et al. (2018), doi:10.48550/arXiv.1712.00378.
     """
 
-    values: int = 1
-    """How many outputs the network needs beside those for the actions."""
-    at: Literal["logits", "output"] = "logits"
+    values = 1
+    bootstraps = True
 
     def __init__(
         self,
@@ -50,6 +48,7 @@ class ActorCritic:
         entropy: float = 0.02,
         uniform: float = 0.0,
     ):
+        super().__init__()
         for name, value in {"discount": discount, "unit": unit, "critic": critic}.items():
             check_number(value, name)
         if not 0 <= discount <= 1:
@@ -60,7 +59,6 @@ class ActorCritic:
             raise ValueError(f"critic must be at least 0, got {critic:g}")
         self.discount, self.unit, self.critic, self.explore = discount, unit, critic, Exploration(entropy, uniform)
         self._value = self._log = self._worth = torch.zeros(0)
-        self.score = self.bonus = self.modulation = torch.zeros(0)
 
     def policy(self, output: Tensor) -> Tensor:
         """The distribution from which an action is to be drawn, (batch, actions)."""
@@ -108,11 +106,3 @@ class ActorCritic:
         self.modulation = -error / len(error)
         loss = (error.square() / 2 - error * self._log - self._worth).mean()
         return loss, self.modulation[:, None] * self.score + self.bonus
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: what was done is judged before anything else is."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        del state

@@ -27,6 +27,8 @@ def score_of(probabilities: Tensor, action: Tensor, at: At) -> Tensor:
     return chosen - probabilities if at == "logits" else chosen / (probabilities + _FLOOR)
 
 
+# `torch.distributions.Categorical` takes p and log p to be at least 1.2e-7, which changes the loss of a policy that has
+# become nearly deterministic; and it gives no derivatives, for which the logarithms are needed here.
 def entropy_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
     """H = −Σ p·log p in nats, (batch,); and what would raise it: by logits −p·(log p + H), by p −log(p + .001) − 1."""
     logs = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()

@@ -9,13 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tracetorch.loss.base import RewardLoss
 from tracetorch.loss.expectation import Expectation, scales
 from tracetorch.loss.exploration import Exploration
 from tracetorch.loss.policy import check_at, check_choice, check_ends, check_reward, log_of, score_of
 from tracetorch.modes import check_number, check_tensor, numbers
 
 
-class Reflect:
+class Reflect(RewardLoss):
     """The trace alternative to REINFORCE: watch each action, and judge what was done when a reward comes.
 
         e_k ← λ_k·e_k + score,    score = d log p(action)/dz = onehot − p       when `observe` is told of an action
@@ -54,9 +55,6 @@ class Reflect:
         tensor([[ 0.5000, -0.5000]])
     """
 
-    values: int = 0
-    """How many outputs the network needs beside those for the actions."""
-
     def __init__(
         self,
         *,
@@ -69,6 +67,7 @@ class Reflect:
         uniform: float = 0.0,
         at: Literal["logits", "output"] = "logits",
     ):
+        super().__init__()
         check_at(at)
         check_number(mixture_rate, "mixture_rate")
         if not 0 <= mixture_rate < math.inf:

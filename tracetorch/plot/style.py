@@ -96,8 +96,8 @@ class StyledFigure(Figure):
 def figure(width: float = SINGLE, height: float = 2.4) -> Iterator[Figure]:
     """A new figure, and the style to draw it in for as long as the block lasts. pyplot never hears of it.
 
-    Its layout is settled when the block ends, because every later pass would move the panels by a trifle and no two
-    files would be alike. If you change a finished figure, say `fig.set_layout_engine("constrained")` to settle it anew.
+    Its layout is settled when the block ends, because every later pass would move the panels slightly, and no two
+    files would be alike. For a new layout after a change, call `fig.set_layout_engine("constrained")`.
 
     Args: width, height: in inches.
     Example:

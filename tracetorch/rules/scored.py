@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
-from tracetorch.loss import ActorCritic, Reflect
+from tracetorch.loss import RewardLoss
 from tracetorch.loss.policy import log_of
 from tracetorch.rules.agreement import Lesson
 
 
-def lesson_of_scores(
-    xs: Tensor | Stream, action: Tensor, judge: Reflect | ActorCritic, window: int | None = None
-) -> Lesson:
+def lesson_of_scores(xs: Tensor | Stream, action: Tensor, judge: RewardLoss, window: int | None = None) -> Lesson:
     """A lesson in which each action brought a reward of 1 where 0 was expected.
 
         L = −mean over the samples of log p(action)
@@ -40,8 +38,7 @@ def lesson_of_scores(
         return value.detach(), torch.autograd.grad(value, leaf)[0]
 
     def teach(rule: Any, output: Tensor, action: Tensor) -> None:
-        if isinstance(judge, Reflect):
-            judge.begin()
+        judge.begin()
         judge.observe(output, action)
         score = judge.score.clone()
         score[:, score.shape[1] - judge.values :] = 0

@@ -1,4 +1,4 @@
-"""Moments that come every so often, and not quite regularly, so that nobody can foresee them by counting."""
+"""Steps at irregular intervals with a given mean, so that a network cannot predict them by counting."""
 
 from __future__ import annotations
 

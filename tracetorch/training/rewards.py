@@ -10,7 +10,6 @@ from torch import Tensor
 
 from tracetorch import backends
 from tracetorch.encode import mix_seed
-from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.runs import Run
 from tracetorch.tasks import RewardedTask, Switching
 from tracetorch.tasks.environment import Outcome
@@ -51,10 +50,10 @@ class RewardFeedback(FeedbackSource):
                 f"{type(self.learner).__name__} needs sequences with an end, and a lifetime has none: "
                 "choose rule=trace or rule=three_factor"
             )
-        if isinstance(self.loss, ActorCritic) and schedule.every != 1:
+        if self.loss.bootstraps and schedule.every != 1:
             raise ValueError(
-                "ActorCritic judges each action by the next observation: train.teach_every must be 1, got "
-                f"{schedule.every:g}; choose loss=reflect for delayed rewards"
+                f"{type(self.loss).__name__} judges each action by the next observation: train.teach_every must be 1, "
+                f"got {schedule.every:g}; choose loss=reflect for delayed rewards"
             )
 
     @property
@@ -103,7 +102,7 @@ class RewardFeedback(FeedbackSource):
 
     def _judge(self, reward: Tensor, outcome: Outcome) -> tuple[Tensor, Tensor]:
         """Loss and signal of a reward."""
-        if isinstance(self.loss, ActorCritic):
+        if self.loss.bootstraps:
             upcoming = look_ahead(self.net, outcome.final or self.task.observe(), self.window)
             return self.loss(reward, outcome.terminated, upcoming)
         judged: tuple[Tensor, Tensor] = self.loss(reward, self._over if self.schedule is None else None)
@@ -136,7 +135,6 @@ class RewardFeedback(FeedbackSource):
         self.episodes.drop()
         if self.schedule is None:
             self.learner.begin()
-        if self.schedule is None and isinstance(self.loss, Reflect):
             self.loss.begin()
         return f"the run continued with new episodes everywhere: those under way at update {update} are lost"
 
