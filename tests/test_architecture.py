@@ -261,7 +261,7 @@ def test_conf_holds_yaml_only():
 # ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-TOLD_OF_REWARDS = {"ActorCritic", "Reflect", "ThreeFactor"}
+TOLD_OF_REWARDS = {"ActorCritic", "Reflect", "RewardLoss", "ThreeFactor"}
 """They take no targets: test_actor_critic, test_reflect, test_three_factor; all forms of them in test_reinforcement."""
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from tests.command_line import tracetorch
+from tests.command_line import CLICKS, tracetorch
 from tracetorch import renamed
 from tracetorch.cli.adapter import compose
 from tracetorch.compare.collect import read
@@ -93,6 +93,37 @@ def test_a_former_key_that_is_typed_is_answered_with_the_present_one(folder, tmp
         result = tracetorch("eval", str(folder), f"network.neuron.{key}=[]")
         assert result.exit_code == 2 and said in result.output, result.output
     assert not Path("outputs").exists()
+
+
+def put_former_names(path: Path) -> None:
+    """Into a file that a sweep or a study keeps."""
+    text = path.read_text()
+    for before, now in renamed.ARGUMENTS.items():
+        assert f'"{now}"' in text
+        text = text.replace(f'"{now}"', f'"{before}"')
+    path.write_text(text)
+
+
+def test_a_sweep_that_was_begun_with_the_former_names_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert tracetorch("run", "-m", *CLICKS, "seed=0,1", "output.dir=sweep").exit_code == 0
+    put_former_names(Path("sweep/sweep.json"))
+    again = tracetorch("resume", "sweep")
+    assert again.exit_code == 0 and "all 2 jobs of sweep are completed" in again.output, again.output
+    (left,) = Path("sweep").glob("001_*")
+    shutil.rmtree(left)
+    assert tracetorch("resume", "sweep").exit_code == 0
+    assert "all 2 jobs of sweep are completed" in tracetorch("resume", "sweep").output
+    assert (left / "run.json").is_file()
+
+
+def test_a_study_that_was_begun_with_the_former_names_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    typed = ("tune", "search=learning_rate", *CLICKS, "train.eval_every=1", "search.pruner=none", "--study", "study")
+    assert tracetorch(*typed, "search.trials=1").exit_code == 0
+    put_former_names(Path("study/study.json"))
+    result = tracetorch("tune", "--study", "study", "--trials", "2")
+    assert result.exit_code == 0 and len(list(Path("study").glob("0*/run.json"))) == 2, result.output
 
 
 def test_a_config_of_ones_own_layer_keeps_its_keys():

@@ -18,7 +18,7 @@ CONFIG = {
     "threads": None,
     "output": {"root": "outputs", "dir": None},
     "task": {"_target_": "tracetorch.tasks.MNIST", "source": "/data/mnist", "seed": 0, "duration": "0.1..1.2"},
-    "network": {"hidden": [64], "neuron": {"decay": 0.9, "trainable": ["weight"]}},
+    "network": {"hidden": [64], "neuron": {"_target_": "tracetorch.nn.LIF", "decay": 0.9, "trainable": ["weight"]}},
     "train": {"updates": 300, "passes": None, "figures": True},
 }
 
@@ -91,11 +91,12 @@ def test_a_range_that_begins_with_a_point_is_no_path():
     assert id_of(one) != id_of(other)
 
 
-def test_hashes_stay_what_they_were():
+@pytest.mark.parametrize("name", ["learn", "trainable"])
+def test_hashes_stay_what_they_were(name):
     config = changed("task.source", "sample")
-    config["network"]["neuron"]["threshold"] = 1.0
+    config["network"]["neuron"] |= {"threshold": 1.0, name: config["network"]["neuron"].pop("trainable")}
     config["train"]["checkpoint_seconds"] = 30
-    assert (group_of(config), id_of(config)) == ("7403d79a78b7", "32c5a953d6c9")
+    assert (group_of(config), id_of(config)) == ("364db147a67d", "9abcdc8d60de")
 
 
 def test_data_are_what_is_in_their_files_wherever_they_lie(tmp_path):
