@@ -1,4 +1,7 @@
-"""The layers by the names of their neurons: `LIF(784, 256)` is `Layer(784, 256, neuron=neurons.LIF)`."""
+"""The layers by the names of their neurons: `LIF(784, 256)` is `Layer(784, 256, neuron=neurons.LIF)`.
+
+Each writes its arguments out: editors and `help` then show the defaults, and configs are checked without an import.
+"""
 
 from __future__ import annotations
 
