@@ -48,6 +48,13 @@ def test_it_can_be_evaluated_and_drawn(folder):
         assert result.exit_code == 0, result.output
 
 
+def test_a_changed_config_is_refused_for_what_was_changed(folder):
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("threshold: 1.0", "threshold: 2.0"))
+    result = tracetorch("resume", str(folder))
+    assert result.exit_code == 2 and "network.neuron.threshold is 2.0, but the run started with 1.0" in result.output
+
+
 def as_it_is_now(folder: Path) -> list[str]:
     """The overrides of the run, by the present names."""
     lines = yaml.safe_load((folder / "overrides.yaml").read_text())
