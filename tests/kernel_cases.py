@@ -134,10 +134,10 @@ INPUTS = {
 """(time, batch, channels) → input: each of the roads that it may take."""
 
 
-def traced(*shape: int, decay: Tensor, seconds: Tensor | None = None) -> Trace:
+def traced(*shape: int, decay: Tensor, sensitivity_decay: Tensor | None = None) -> Trace:
     """A trace of this shape with these decays, and traces of it with those."""
-    second = None if seconds is None else eighths(len(seconds), *shape[-2:], seed=4)
-    return Trace(eighths(*shape, seed=5), decay, second, seconds)
+    sensitivity = None if sensitivity_decay is None else eighths(len(sensitivity_decay), *shape[-2:], seed=4)
+    return Trace(eighths(*shape, seed=5), decay, sensitivity, sensitivity_decay)
 
 
 TRACES = {
@@ -145,11 +145,15 @@ TRACES = {
     "one": lambda batch, features: traced(batch, features, decay=torch.tensor(0.9).double()),
     "per-input": lambda batch, features: traced(batch, features, decay=normal(features, seed=6).sigmoid()),
     "groups": lambda batch, features: traced(3, batch, features, decay=normal(3, 1, 1, seed=6).sigmoid()),
-    "second": lambda batch, features: traced(
-        batch, features, decay=torch.tensor(0.9).double(), seconds=normal(2, 1, 1, seed=8).sigmoid()
+    "sensitivity": lambda batch, features: traced(
+        batch, features, decay=torch.tensor(0.9).double(), sensitivity_decay=normal(2, 1, 1, seed=8).sigmoid()
     ),
-    "seconds-of-groups": lambda batch, features: traced(
-        2, batch, features, decay=normal(2, 1, 1, seed=6).sigmoid(), seconds=normal(3, 1, features, seed=8).sigmoid()
+    "sensitivities-of-groups": lambda batch, features: traced(
+        2,
+        batch,
+        features,
+        decay=normal(2, 1, 1, seed=6).sigmoid(),
+        sensitivity_decay=normal(3, 1, features, seed=8).sigmoid(),
     ),
 }
 """(batch, features) → a trace and its decay, and traces of it."""
@@ -171,8 +175,8 @@ SETUPS = {
     "layer-above": Setup("groups", True, ("outputs",), "per-input"),
     "groups-above": Setup("no-trace", True, (), "groups"),
     "all": Setup("groups", False, ("outputs", "total"), "groups"),
-    "seconds": Setup("second", False, (), "seconds-of-groups"),
-    "seconds-above": Setup("seconds-of-groups", True, ("outputs",), "second"),
+    "sensitivities": Setup("sensitivity", False, (), "sensitivities-of-groups"),
+    "sensitivities-above": Setup("sensitivities-of-groups", True, ("outputs",), "sensitivity"),
     "nothing": Setup("one", True, ()),
 }
 
@@ -221,7 +225,7 @@ def case(
     """A new case, the same numbers each time; per-neuron constants where the layer has a trace for each input."""
     size = xs.size if isinstance(xs, LazySpikes) else tuple(xs.shape)
     steps, batch, channels = size
-    own = 0 if setup.trace in ("no-trace", "one", "second") else slice(None)
+    own = 0 if setup.trace in ("no-trace", "one", "sensitivity") else slice(None)
     total = torch.ones(batch, neurons, dtype=torch.float64, device=device) if "total" in setup.out else None
     spike = torch.bool if neuron == "lif" and setup.above != "no-trace" else dtype
     outputs = torch.empty(steps, batch, neurons, dtype=spike, device=device) if "outputs" in setup.out else None

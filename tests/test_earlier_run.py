@@ -50,9 +50,9 @@ def test_it_can_be_evaluated_and_drawn(folder):
 
 def test_a_changed_config_is_refused_for_what_was_changed(folder):
     path = folder / "config.yaml"
-    path.write_text(path.read_text().replace("threshold: 1.0", "threshold: 2.0"))
+    path.write_text(path.read_text().replace("decay: 0.999", "decay: 0.5"))
     result = tracetorch("resume", str(folder))
-    assert result.exit_code == 2 and "network.neuron.threshold is 2.0, but the run started with 1.0" in result.output
+    assert result.exit_code == 2 and "network.readout.decay is 0.5, but the run started with 0.999" in result.output
 
 
 def as_it_is_now(folder: Path) -> list[str]:

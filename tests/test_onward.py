@@ -10,11 +10,11 @@ from tracetorch import backends
 from tracetorch.backends import FusedReadout, cpu, reference
 from tracetorch.backends.dispatch import FEW, WIDE, Traits
 
-BELOW = {"one": Setup("one", True, (), "one"), "groups": Setup("groups", False, (), "seconds-of-groups")}
+BELOW = {"one": Setup("one", True, (), "one"), "groups": Setup("groups", False, (), "sensitivities-of-groups")}
 ABOVE = {
     "outputs": Setup("no-trace", False, ("outputs",)),
     "total": Setup("no-trace", True, ("total",)),
-    "traced": Setup("no-trace", True, ("outputs", "total"), "seconds-of-groups"),
+    "traced": Setup("no-trace", True, ("outputs", "total"), "sensitivities-of-groups"),
 }
 
 

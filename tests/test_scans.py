@@ -75,7 +75,7 @@ def test_sizes_at_the_edge(kernels, neuron, kind, size):
     same(scanned(kernels.module, mine), wanted, CLOSE[neuron])
 
 
-@over(neuron=NEURONS, kind=INPUTS, setup=("all", "seconds"), dtype=FLOATS)
+@over(neuron=NEURONS, kind=INPUTS, setup=("all", "sensitivities"), dtype=FLOATS)
 def test_weights_of_any_kind_give_the_numbers_of_the_float64_reference(kernels, neuron, kind, setup, dtype):
     weight, how, off = normal(OUT, IN, seed=20), SETUPS[setup], 1e-14 if dtype == torch.float64 else 2e-6
     exact = expected(neuron, INPUTS[kind](*SIZE), how, torch.float64, weight=weight)
