@@ -62,7 +62,7 @@ _KINDS = {
     "bool": ("true or false", lambda v: isinstance(v, bool)),
     "str": ("a string", lambda v: isinstance(v, str)),
     "None": ("null", lambda v: v is None),
-    "Tensor": ("a tensor", lambda v: isinstance(v, int | float | list) and not isinstance(v, bool)),
+    "Tensor": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),  # none can be typed
 }
 _NUMBERS = "Sequence[float]"
 _ALIASES = {  # names that annotations use, and their description

@@ -51,6 +51,8 @@ CLICK_ROWS = [
     ("threads=0", 2, "threads must be null or between 1 and the .*, got 0"),
     ("threads=1000000", 2, "threads must be null or between 1 and the .* of this machine"),
     ("train.learn_every=5 train.update_every=often", 2, "train.update_every must be a whole number or moment or null"),
+    ("optimizer.lr=fast", 2, "optimizer.lr must be a number, got 'fast'.\\n"),
+    ("optimizer.lr=[0.1]", 2, "optimizer.lr must be a number, got \\[0.1\\]."),
     ("threads=many", 2, "threads must be a whole number or null, got 'many'"),
     ("train.precision=float16", 2, "train.precision must be .*float32.*bfloat16"),
     ("train.precision=bfloat16 rule=bptt", 2, "train.precision=bfloat16 needs rule=trace: BPTT computes"),

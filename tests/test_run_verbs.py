@@ -92,6 +92,12 @@ def test_eval_refuses_what_cannot_be_and_leaves_nothing(mine, words, phrase):
     assert files(mine) == before
 
 
+def test_a_checkpoint_of_another_name_is_refused_without_words_of_a_library(mine):
+    ended = tracetorch("eval", "it", "--checkpoint", "first")
+    assert ended.exit_code == 2
+    assert "Invalid value for '--checkpoint': 'first' is not one of 'latest', 'best'" in ended.stderr
+
+
 @pytest.mark.parametrize("verb", [("eval",), ("plot",), ("resume",), ("run", "--from"), ("info",)], ids=" ".join)
 @pytest.mark.parametrize(
     ("spoil", "phrase"),
