@@ -108,7 +108,7 @@ def _as_key(option: str | None, typed: Sequence[str]) -> str:
     name = (option or "").lstrip("-")
     key_of = {"lr": "optimizer.lr", **dict.fromkeys(("epoch", "epochs"), "train.passes")}
     name = key_of.get(name, name)
-    if name.partition(".")[0] not in KEYS:
+    if name.partition(".")[0] not in ("experiment", *KEYS):
         return ""
     value = "…"
     for word, following in zip(typed, [*typed[1:], "…"], strict=True):

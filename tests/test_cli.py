@@ -175,6 +175,7 @@ def test_help_is_there(words, phrase):
         (["run", "--nope"], "No such option: --nope"),
         (["run", "--seed", "1"], "No such option: --seed. Config keys have no dashes: write seed=1"),
         (["run", "--optimizer.lr=0.1"], "write optimizer.lr=0.1"),
+        (["run", "--experiment=mnist"], "Config keys have no dashes: write experiment=mnist"),
         (["run", "--lr", "0.1"], "No such option: --lr. Config keys have no dashes: write optimizer.lr=0.1"),
         (["run", "--epochs=3"], "No such option: --epochs. Config keys have no dashes: write train.passes=3"),
         (["plot"], "Missing argument"),

@@ -59,6 +59,11 @@ class Plan:
     seal: str = ""  # of the file that holds it; none, if it has yet to be written
     notes: list[str] = field(default_factory=list)  # to show at the start; see `note_of`
 
+    @property
+    def count(self) -> str:
+        """How many jobs, in words."""
+        return f"{len(self.jobs)} job{'s' * (len(self.jobs) != 1)}"
+
     def content(self) -> dict[str, Any]:
         """What `sweep.json` holds: of the jobs' configs, first what they have in common, then what each has besides."""
         texts = [{name: repr(part) for name, part in job.config.items()} for job in self.jobs]
