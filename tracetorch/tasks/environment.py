@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
+from tracetorch.modes import check_tensor
 from tracetorch.tasks.base import BaseTask, Trials
 from tracetorch.tasks.task import first_sample
 
@@ -111,7 +112,11 @@ class Environment(BaseTask):
 
 
 def check_actions(action: Tensor, lanes: int, actions: int) -> Tensor:
-    """The actions, on the CPU. Raises: ValueError if they are not one whole number for each lane, 0 … actions − 1."""
+    """The actions, on the CPU.
+
+    Raises: TypeError for what is not a tensor; ValueError unless it is one whole number for each lane, 0 … actions − 1.
+    """
+    check_tensor(action, "act")
     if action.shape != (lanes,) or action.is_floating_point() or action.dtype == torch.bool:
         kind = f"{str(action.dtype).removeprefix('torch.')} of shape {tuple(action.shape)}"
         raise ValueError(f"act takes a whole number for each of the {lanes} environments, got {kind}")
