@@ -73,7 +73,7 @@ def test_eval_under_other_circumstances_leaves_the_run_as_it_was(mine):
         (("+task.x=1",), "values can be changed here, not added or removed"),
         (("~task.seed",), "values can be changed here, not added or removed"),
         (("output.dir=x",), "an evaluation is written into the folder of its run"),
-        (("network.hidden=[5]",), "layers.0.connection.weight has the shape (4, 30) in it, and (5, 30) in this network"),
+        (("network.hidden=[5]",), "connection.weight has the shape (4, 30) in it, and (5, 30) in this network"),
         (("task.duration=[-1]",), "duration"),
         (("train.window=100000",), "train.window must lie between 1 and"),
         (("rule._target_=os.system",), "'os.system', which is not trusted"),

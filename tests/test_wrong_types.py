@@ -45,7 +45,10 @@ ENDS = torch.tensor([True, False])
 
 CASES = {
     # a tensor is meant
-    "action": (lambda: tasks.RewardedTask(tasks.PoissonClicks()).act(ARRAY), "act: expected a torch tensor, got numpy"),
+    "actions": (
+        lambda: tasks.RewardedTask(tasks.PoissonClicks()).act(ARRAY),
+        "act: expected a torch tensor, got numpy",
+    ),
     "one action": (lambda: tasks.RewardedTask(tasks.PoissonClicks()).act(1), "act: expected a torch tensor, got int"),
     "step": (lambda: network()(ARRAY), "LIF(4, 5): expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)"),
     "stream": (lambda: network()(encode.poisson(X, 3)), "got tracetorch.Stream; net.run takes a stream"),

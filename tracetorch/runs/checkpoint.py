@@ -204,7 +204,7 @@ _COUNTERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "random": (_are_random, "torch's random numbers"),
     "run_id": (lambda value: isinstance(value, str), "text"),
 }
-"""What a checkpoint may hold beside the network and its optimizer, and how that looks."""
+"""What a checkpoint may hold besides the network and its optimizer: a check and its meaning, by name."""
 
 
 def restore_random(states: Mapping[str, Any]) -> None:

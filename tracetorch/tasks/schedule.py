@@ -1,4 +1,4 @@
-"""Moments that come every so often, and not quite regularly, so that nobody can foresee them by counting."""
+"""Times at regular intervals with jitter, so that they cannot be predicted by counting."""
 
 from __future__ import annotations
 
