@@ -33,7 +33,7 @@ class HealthWatch:
 
     def __init__(self, patience: int = 3, *, rewarded: bool = False):
         self.patience, self.rewarded = patience, rewarded
-        self._found, self._was_well = 0, False
+        self._found, self._was_well, self._is_checked = 0, False, False
         self._loss, self._same = 0.0, 0  # of the last evaluation, and how many in a row gave just that
 
     def look(self, net: Sequential, output: Tensor | None, update: int, *, last: bool) -> None:
@@ -41,6 +41,7 @@ class HealthWatch:
 
         Raises: TrainingError.
         """
+        self._name_untrained(net)
         try:
             check_health(net, output, update, rewarded=self.rewarded)
             self._found, self._was_well = 0, True
@@ -48,6 +49,16 @@ class HealthWatch:
             self._found += 1
             if self._found >= self.patience or (last and not (self.rewarded and self._was_well)):
                 raise
+
+    def _name_untrained(self, net: Sequential) -> None:
+        """Warn, once, of trainable parameters that the rule gives no gradient, though it gives one to others."""
+        named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
+        if self._is_checked or all(p.grad is None for _, p in named):
+            return
+        self._is_checked = True
+        if untrained := [name for name, p in named if p.grad is None]:
+            message = "trainable, but without a gradient under this rule: %s"
+            logging.getLogger("tracetorch").warning(message, ", ".join(untrained))
 
     def compare(self, net: Sequential, loss: float, update: int) -> None:
         """Warn, once, of a loss on the same trials that stays the same to the last digit: nothing is learned.
