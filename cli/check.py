@@ -63,7 +63,7 @@ _KINDS = {
     "bool": ("true or false", lambda v: isinstance(v, bool)),
     "str": ("a string", lambda v: isinstance(v, str)),
     "None": ("null", lambda v: v is None),
-    "Tensor": ("a tensor", lambda v: isinstance(v, int | float | list) and not isinstance(v, bool)),
+    "Tensor": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),  # none can be typed
 }
 _NUMBERS = "Sequence[float]"
 _ALIASES = {  # names that annotations use, and their description
@@ -120,7 +120,7 @@ def check_new(config: dict[str, Any]) -> None:
     for name in _COUNTS if str(train.get("_target_")).startswith("tracetorch.") else ():
         count = train.get(name)
         if isinstance(count, int) and count < 1:
-            raise UsageError(f"train.{name} must be at least 1, or null, got {shorten(count)}")
+            raise UsageError(f"train.{name} must be at least 1, got {shorten(count)}")
 
 
 def _check_range(path: str, value: Any) -> None:
@@ -257,7 +257,14 @@ def _check_value(path: str, value: Any, annotation: ast.expr | None) -> None:
     if wanted:
         is_one_of_list = not isinstance(value, list) and not _misfit([value], annotation)
         hint = f" Write {path}=[{shorten(value)}]." if is_one_of_list else ""
-        raise UsageError(f"{path} must be {' or '.join(dict.fromkeys(wanted))}, got {shorten(repr(value))}.{hint}")
+        raise UsageError(f"{path} must be {' or '.join(dict.fromkeys(wanted))}, got {_as_typed(value)}.{hint}")
+
+
+def _as_typed(value: Any) -> str:
+    """A value for a message, as YAML writes it."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return shorten(repr(value))
 
 
 def _misfit(value: Any, annotation: ast.expr | None) -> list[str]:
@@ -274,9 +281,10 @@ def _misfit(value: Any, annotation: ast.expr | None) -> list[str]:
         case ast.Name(id=name) if name in _KINDS:
             words_of_kind, fits = _KINDS[name]
             return [] if fits(value) and not (isinstance(value, float) and math.isnan(value)) else [words_of_kind]
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Tuple(elts=allowed)):
-            names = [element.value for element in allowed if isinstance(element, ast.Constant)]
-            return [] if value in names else [f"one of {', '.join(map(str, names))}"]
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=allowed):
+            elements = allowed.elts if isinstance(allowed, ast.Tuple) else [allowed]
+            names = [element.value for element in elements if isinstance(element, ast.Constant)]
+            return [] if value in names else [f"{'one of ' * (len(names) > 1)}{', '.join(map(str, names))}"]
         case ast.Subscript(value=ast.Name(id="Callable")):
             return ["a part with a _target_"]  # one that has it never comes here
         case ast.Subscript(value=ast.Name(id=name), slice=inner) if name in _LISTS:

@@ -123,8 +123,9 @@ class Display:
         self.console.print(f"update {values['update']:>6}  {values['split']:<10}  {found}{speed}")
 
     def _found(self, values: dict[str, Any]) -> list[str]:
-        """The loss and the metric, where they are among the values: not every training loop reports both."""
-        return [f"{printable(name)} {_number(values[name])}" for name in ("loss", self.metric) if name in values]
+        """The loss and the metric, where they are among the values: evaluations on rewards have no loss."""
+        known = (name for name in ("loss", self.metric) if values.get(name) is not None)
+        return [f"{printable(name)} {_number(values[name])}" for name in known]
 
     def _end(self, values: dict[str, Any]) -> None:
         del values
@@ -181,7 +182,7 @@ def _memory(summary: dict[str, Any]) -> str:
 
 def _number(value: object) -> str:
     if value is None:
-        return "  none"
+        return "none"
     if isinstance(value, int | float):
         return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
     return printable(value)  # a part may report text or a list

@@ -85,7 +85,7 @@ class Verbs(typer.core.TyperGroup):
             return super().invoke(ctx)
         except Exception as error:  # of Typer, about a word that was typed, or that a pattern such as * stood for
             if hasattr(error, "format_message"):
-                error.message = printable(error.message)  # type: ignore[attr-defined]
+                error.message = printable(error.message).removeprefix("Value error, ")  # type: ignore[attr-defined]
             if hint := _as_key(getattr(error, "option_name", None), typed):
                 error.message += hint  # type: ignore[attr-defined]
                 error.possibilities = None  # type: ignore[attr-defined]
@@ -108,7 +108,7 @@ def _as_key(option: str | None, typed: Sequence[str]) -> str:
     name = (option or "").lstrip("-")
     key_of = {"lr": "optimizer.lr", **dict.fromkeys(("epoch", "epochs"), "train.passes")}
     name = key_of.get(name, name)
-    if name.partition(".")[0] not in KEYS:
+    if name.partition(".")[0] not in ("experiment", *KEYS):
         return ""
     value = "…"
     for word, following in zip(typed, [*typed[1:], "…"], strict=True):

@@ -47,7 +47,7 @@ def _plan(typed: list[str], config_dir: Path | None, trust: list[str]) -> None:
     folder = planned.exactly or planned.root / planned.experiment / "sweeps" / "<time>-<id>"
     done = _completed([planned.root, *([planned.exactly] if planned.exactly else [])])
     width = max(len(job.name) for job in planned.jobs)
-    say(*(f"# {note}" for note in planned.notes), f"# {planned.experiment}: {len(planned.jobs)} jobs → {folder}")
+    say(*(f"# {note}" for note in planned.notes), f"# {planned.experiment}: {planned.count} → {folder}")
     for job in planned.jobs:
         say(f"{job.name:<{width}}  {f'done in {done[job.id]}' if job.id in done else 'to do'}")
 

@@ -54,6 +54,14 @@ def test_the_overrides_are_kept_as_typed_and_the_config_is_resolved(finished):
     assert (config["task"]["seed"], config["network"]["hidden"], config["train"]["updates"]) == (0, [4], 2)
 
 
+def test_an_evaluation_on_rewards_shows_no_loss(here):
+    sizes = ["task.task.validation_trials=10", "task.task.test_trials=10", "task.task.batch_size=4"]
+    ended = tracetorch("run", "experiment=clicks_reward", "train.updates=1", "train.figures=false", *sizes)
+    assert ended.exit_code == 0, ended.output
+    shown = [line.split() for line in ended.stdout.splitlines() if " validation " in line or " test " in line]
+    assert [words[2:4] for words in shown] == [["validation", "return"], ["test", "return"]]
+
+
 def test_run_without_a_folder_makes_one_in_outputs(here):
     result = tracetorch("run", *CLICKS)
     assert result.exit_code == 0, result.stderr
@@ -175,6 +183,7 @@ def test_help_is_there(words, phrase):
         (["run", "--nope"], "No such option: --nope"),
         (["run", "--seed", "1"], "No such option: --seed. Config keys have no dashes: write seed=1"),
         (["run", "--optimizer.lr=0.1"], "write optimizer.lr=0.1"),
+        (["run", "--experiment=mnist"], "Config keys have no dashes: write experiment=mnist"),
         (["run", "--lr", "0.1"], "No such option: --lr. Config keys have no dashes: write optimizer.lr=0.1"),
         (["run", "--epochs=3"], "No such option: --epochs. Config keys have no dashes: write train.passes=3"),
         (["plot"], "Missing argument"),

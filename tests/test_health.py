@@ -1,13 +1,16 @@
 """A network that cannot learn is told apart: which layer, and what to try."""
 
 import re
+from contextlib import suppress
 
 import pytest
 import torch
 
+from tracetorch.loss import cross_entropy
 from tracetorch.nn import LI, LIF, LIS, Sequential
+from tracetorch.rules import BPTT
 from tracetorch.training import HealthWatch, TrainingError, check_health
-from tracetorch.training.health import check_loss
+from tracetorch.training.health import DeadNetworkError, check_loss
 
 
 def learnt(*layers, inputs=1.0, signal=1.0):
@@ -174,3 +177,17 @@ def test_a_loss_that_stays_the_same_is_reported_once_with_the_reason(layers, sig
     message = record.getMessage()
     assert message.startswith("update 4: the loss was 0.7 at each of the last 3 evaluations: ")
     assert re.search(words, message)
+
+
+def test_a_trainable_parameter_that_the_rule_leaves_out_is_named_once(caplog):
+    net = Sequential(LIF(3, 4, trace_decay=0.8, learn=["weight", "trace_decay"]), LIS(4, 2))
+    rule = BPTT(net)
+    output = rule.forward(torch.ones(5, 2, 3), reduce="mean")
+    watch = HealthWatch()
+    for update in (1, 2):
+        if update == 1:
+            rule.backward(cross_entropy(output, torch.tensor([0, 1]))[1])
+        with suppress(DeadNetworkError):
+            watch.look(net, output, update, last=False)
+    (said,) = caplog.messages
+    assert said == "trainable, but without a gradient under this rule: layers.0.input_trace.raw_decay"

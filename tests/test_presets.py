@@ -134,8 +134,8 @@ def test_every_verb_that_begins_something_refuses_it(here, verb):
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("train.updates=-5", "train.updates must be at least 1, or null, got -5"),
-        ("train.log_every=0", "train.log_every must be at least 1, or null, got 0"),
+        ("train.updates=-5", "train.updates must be at least 1, got -5"),
+        ("train.log_every=0", "train.log_every must be at least 1, got 0"),
         ("task.delay=5..1", "task.delay=5..1 is a range from high to low: write 1..5"),
         (
             "experiment=clicks_lifetime task.environment.task.duration=2..1e-1",

@@ -73,7 +73,7 @@ def test_eval_under_other_circumstances_leaves_the_run_as_it_was(mine):
         (("+task.x=1",), "values can be changed here, not added or removed"),
         (("~task.seed",), "values can be changed here, not added or removed"),
         (("output.dir=x",), "an evaluation is written into the folder of its run"),
-        (("network.hidden=[5]",), "belongs to another network"),
+        (("network.hidden=[5]",), "connection.weight has the shape (4, 30) in it, and (5, 30) in this network"),
         (("task.duration=[-1]",), "duration"),
         (("train.window=100000",), "train.window must lie between 1 and"),
         (("rule._target_=os.system",), "'os.system', which is not trusted"),
@@ -90,6 +90,12 @@ def test_eval_refuses_what_cannot_be_and_leaves_nothing(mine, words, phrase):
     assert ended.exit_code == 2, ended.output
     assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
     assert files(mine) == before
+
+
+def test_a_checkpoint_of_another_name_is_refused_without_words_of_a_library(mine):
+    ended = tracetorch("eval", "it", "--checkpoint", "first")
+    assert ended.exit_code == 2
+    assert "Invalid value for '--checkpoint': 'first' is not one of 'latest', 'best'" in ended.stderr
 
 
 @pytest.mark.parametrize("verb", [("eval",), ("plot",), ("resume",), ("run", "--from"), ("info",)], ids=" ".join)

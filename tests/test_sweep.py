@@ -133,6 +133,10 @@ def test_jobs_that_make_the_same_choices_are_composed_once_and_each_is_as_it_wou
         plan(["task=mnist,poisson_clicks", "task.source=sample"])
 
 
+def test_a_sweep_of_one_job_is_counted_as_one():
+    assert "# poisson_clicks: 1 job →" in tracetorch("show", "-m", "seed=3").stdout
+
+
 JOBLIB = ("seed=0,1", "hydra/launcher=joblib")
 SLURM = ("seed=0,1", "hydra/launcher=submitit_slurm")
 WRONG = [

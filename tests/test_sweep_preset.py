@@ -168,6 +168,9 @@ WRONG = [
     ("sweep=it.yaml", MINE | {"figures": [{"against": "x", "by": [3]}]}, "figures[0].by must be a key"),
     ("--trust math seed=0,1", {}, "--trust in a sweep applies to presets of your own"),
     ("--config-dir nowhere sweep=rules", {}, "--config-dir nowhere: there is no such folder"),
+    ("--config-dir nowhere seed=0,1", {}, "tracetorch: --config-dir nowhere: there is no such folder"),
+    ("--config-dir nowhere", {}, "tracetorch: --config-dir nowhere: there is no such folder"),
+    ("seed=x", {}, "tracetorch: seed must be a whole number, got 'x'"),
 ]
 
 

@@ -21,8 +21,8 @@ def there(here):
     return here
 
 
-def tune(*words, trials=3, study="study"):
-    return tracetorch("tune", "search=learning_rate", *SMALL, f"search.trials={trials}", "--study", study, *words)
+def tune(*words, trials=3, study="study", small=SMALL):
+    return tracetorch("tune", "search=learning_rate", *small, f"search.trials={trials}", "--study", study, *words)
 
 
 def statuses(folder: Path) -> list[str]:
@@ -89,7 +89,8 @@ def test_a_study_has_a_place_of_its_own_below_that_of_its_experiment(there):
 
 def test_a_search_over_choices_and_whole_numbers(there):
     space = "search.space={network.hidden: {choices: [[4], [5, 6]]}, optimizer: {choices: [adam, sgd]}}"
-    ended = tune(space, "search.space.train.learn_every={low: 20, high: 40, step: 10}", trials=4)
+    small = [word for word in SMALL if not word.startswith("network.hidden")]
+    ended = tune(space, "search.space.train.learn_every={low: 20, high: 40, step: 10}", trials=4, small=small)
     assert ended.exit_code == 0, ended.output
     for path, trial in zip(sorted((there / "study").glob("0*")), journal(), strict=True):
         assert trial.params["network.hidden"] in ("[4]", "[5,6]") and trial.params["optimizer"] in ("adam", "sgd")
@@ -122,6 +123,15 @@ def test_what_goes_on_tries_what_it_would_have_tried(there):
 
 
 # ── the objective ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_search_where_rewards_teach(there):
+    parts = ["task.task.validation_trials=10", "task.task.test_trials=10", "task.task.batch_size=4"]
+    small = ["experiment=clicks_reward", "train.updates=2", "train.figures=false", "network.hidden=[4]", *parts]
+    ended = tracetorch("tune", "search=learning_rate", "search.metric=return", *small, "--trials", "1", "--study", "s")
+    assert ended.exit_code == 0, ended.output
+    (trial,) = journal("s")
+    assert trial.value == records(next((there / "s").glob("0*")))[-1]["return"]
 
 
 @pytest.mark.parametrize(

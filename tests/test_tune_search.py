@@ -200,6 +200,11 @@ WRONG = [
     ([RATE, "output.dir=x"], "the folder of a study is named by --study x"),
     ([RATE, "task.validation_trials=0"], "set task.validation_trials above 0"),
     ([RATE, "experiment=mnist_sample"], "set task.validation_digits above 0"),
+    ([RATE, "experiment=bandit_sample"], "set task.task.validation_digits above 0"),
+    ([RATE, "experiment=clicks_reward"], "search.metric=accuracy: the task does not report it. It reports return."),
+    ([RATE, "experiment=clicks_lifetime"], "train=lifetime has none: choose another experiment"),
+    ([RATE, "loss=reflect"], "PoissonClicks gives labels, not rewards"),
+    ([RATE, "optimizer.lr=1"], "the search chooses optimizer.lr; leave it out, or take the key out of the search"),
     (["--trust", "os", RATE], "--trust applies to an existing study"),
     (["--study", "nowhere"], "there is no study nowhere"),
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tracetorch as tt
-from tracetorch import encode, loss, runs
+from tracetorch import encode, loss, runs, tasks
 from tracetorch import functional as F
 from tracetorch.compare.comparison import NothingToCompareError, compare
 from tracetorch.nn import LI, LIF, LIS, Sequential, feedforward
@@ -45,6 +45,11 @@ ENDS = torch.tensor([True, False])
 
 CASES = {
     # a tensor is meant
+    "actions": (
+        lambda: tasks.RewardedTask(tasks.PoissonClicks()).act(ARRAY),
+        "act: expected a torch tensor, got numpy",
+    ),
+    "one action": (lambda: tasks.RewardedTask(tasks.PoissonClicks()).act(1), "act: expected a torch tensor, got int"),
     "step": (lambda: network()(ARRAY), "LIF(4, 5): expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)"),
     "stream": (lambda: network()(encode.poisson(X, 3)), "got tracetorch.Stream; net.run takes a stream"),
     "nothing": (lambda: network()(None), "LIF(4, 5): expected a torch tensor, got NoneType"),

@@ -1,4 +1,4 @@
-"""How much memory a process has taken in all, and how much of it training took."""
+"""Memory of a process: its peak, and what training adds to it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _before_resets: dict[torch.device, int] = {}  # the highest peaks that were rese
 def peak_memory_bytes(device: torch.device) -> int | None:
     """The most memory ever in use: what torch allocated on a GPU; else all of this process, Python included.
 
-    Returns: None where the system does not tell.
+    Returns: None where the system does not say.
     """
     peak = _peak(device)
     return None if peak is None else max(peak, _before_resets.get(device, 0))
@@ -36,12 +36,12 @@ class TrainingMemory:
     """The most memory that training takes above what there is before its first update: of the process; on a GPU, of
     torch's allocations there.
 
-    It is to be entered for each update, and left before anything else is done, such as a test. What is free and was
+    Enter it for each update, and leave it before anything else is done, such as a test. What is free and was
     kept for later use is given back to the system first (glibc's `malloc_trim`): else an update would find there what
-    it needs, and seem to need nothing.
+    it needs, and would seem to need nothing.
 
     Args: device: where the network is.
-    Example: `with memory: train(batch)`, for each batch; then `memory.most`, None where the system does not tell.
+    Example: `with memory: train(batch)`, for each batch; then `memory.most`, None where the system does not say.
     """
 
     def __init__(self, device: torch.device):
@@ -70,7 +70,7 @@ class TrainingMemory:
 
 
 def memory_bytes(device: torch.device) -> int | None:
-    """What is in use now: of the process, Python included; on a GPU, by torch. None where the system does not tell."""
+    """What is in use now: of the process, Python included; on a GPU, by torch. None where the system does not say."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else _entry("VmRSS")
 
 
@@ -93,7 +93,7 @@ def costs(updates: int | None, seconds: float | None, memory: TrainingMemory | N
 
 
 def _now(device: torch.device) -> int | None:
-    """What is in use; None where the system does not tell, or cannot forget a peak."""
+    """What is in use; None where the system does not say, or cannot reset the peak."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     return _entry("VmRSS") if _REFERENCES.exists() else None

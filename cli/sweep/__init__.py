@@ -117,7 +117,7 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
             raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
     before = len(planned.jobs) - len(jobs)
     again = f", {before} already completed" if before else ""
-    say(*planned.notes, f"{planned.experiment}: {len(planned.jobs)} jobs{again} → {folder}")
+    say(*planned.notes, f"{planned.experiment}: {planned.count}{again} → {folder}")
     names = [job.name for job in jobs]
     queue = Queue(launcher_of(planned.settings), folder.resolve(), names)
     worker = Worker(str(folder.resolve()), planned.seal, tuple(names), Owner(), fail_fast)

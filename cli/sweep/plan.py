@@ -12,6 +12,7 @@ from typing import Any
 
 from tracetorch import files
 from tracetorch.cli.adapter import Bases, Composed, check_foreign, check_plain, compose, note_of, portable, restored
+from tracetorch.cli.adapter.presets import places
 from tracetorch.cli.adapter.sweeping import check_number, expand, split
 from tracetorch.cli.check import KEYS, check_new, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
@@ -59,6 +60,11 @@ class Plan:
     seal: str = ""  # of the file that holds it; none, if it has yet to be written
     notes: list[str] = field(default_factory=list)  # to show at the start; see `note_of`
 
+    @property
+    def count(self) -> str:
+        """How many jobs, in words."""
+        return f"{len(self.jobs)} job{'s' * (len(self.jobs) != 1)}"
+
     def content(self) -> dict[str, Any]:
         """What `sweep.json` holds: of the jobs' configs, first what they have in common, then what each has besides."""
         texts = [{name: repr(part) for name, part in job.config.items()} for job in self.jobs]
@@ -86,6 +92,7 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     """
     from tracetorch.runs.identity import id_of
 
+    places(config_dir)  # first, because no single job is at fault if there is no such folder
     preset = unfold(typed, config_dir)
     if trust and preset.origin is None and config_dir is None:
         raise UsageError(
@@ -196,7 +203,8 @@ def _compose(job: list[str], at: int, count: int, config_dir: Path | None, bases
         composed = compose(job, config_dir, bases)
         check_new(composed.config)
     except UsageError as error:
-        raise UsageError(f"job {at} of {count} ({shorten(' '.join(job))}): {error}") from error
+        which = f"job {at} of {count} ({shorten(' '.join(job))}): " if count > 1 else ""
+        raise UsageError(f"{which}{error}") from error
     return composed
 
 

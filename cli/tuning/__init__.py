@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracetorch.cli.adapter import note_of
-from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote, shorten
 from tracetorch.cli.terminal import say
 from tracetorch.cli.tuning.place import FILE, Begun, is_being_begun, read, reserve
 from tracetorch.cli.tuning.ready import Composer, ready
@@ -57,8 +57,13 @@ def _begin(typed: list[str], trials: int | None, folder: Path | None) -> int:
     if not typed and folder is not None:
         raise UsageError(f"there is no study {folder}; to start one: tracetorch tune search=… --study {quote(folder)}")
     about, overrides = split(typed)
+    search = read_search(about)
+    for line in overrides:
+        if (key := line.lstrip("+~").partition("=")[0]) in search.space:
+            advice = f"leave it out, or take the key out of the search: {quote(f'~search.space.{key}')}"
+            raise UsageError(f"'{shorten(line)}': the search chooses {shorten(key)}; {advice}")
     composer = Composer(overrides, None, [])
-    search, composed = ready(read_search(about), composer)
+    search, composed = ready(search, composer)
     root = expanded(composed.config["output"].get("root", "outputs"))
     begun = Begun(composed.experiment, typed, overrides, search, composer.content())
     place = reserve(begun, root, folder)

@@ -28,7 +28,7 @@ from tracetorch.cli.tuning.space import Parameter, Range, Space
 from tracetorch.renamed import current
 
 if TYPE_CHECKING:
-    from tracetorch.tasks import Task
+    from tracetorch.tasks import Environment, Task
 
 
 _BASE = "base"
@@ -118,7 +118,7 @@ def ready(search: Search, composer: Composer) -> tuple[Search, Composed]:
         for name, changes in _ends(key, search.space)
     }
     task = _rehearse(composed.config, None)
-    known = ("loss", *described(task)[0])
+    known = (*(["loss"] if hasattr(task, "held_out") else []), *described(task)[0])
     if search.metric not in known:
         hint, there = did_you_mean(search.metric, known), ", ".join(known)
         raise UsageError(
@@ -174,15 +174,16 @@ def _compose(name: str, changes: list[str], composer: Composer) -> Composed:
         raise UsageError(f"{name}: {error}") from error
 
 
-def _rehearse(config: dict[str, Any], task: Task | None) -> Task:
+def _rehearse(config: dict[str, Any], task: Task | Environment | None) -> Task | Environment:
     """Make the parts: they refuse values that the signatures allow. Args: task: made already, if it is the same."""
     with naming("task"):
         if task is None:
             task = make(config["task"], "task")
-            _check_validation(task, config["task"])
-        sizes = task.input_size, task.output_size
+            _check_validation(task, config)
     with naming("network"):
-        net = make(config["network"], "network")(*sizes)
+        from tracetorch.training.setup import network_and_loss
+
+        net, _ = network_and_loss(task, make(config["network"], "network"), make(config["loss"], "loss"))
     with naming("rule"):
         make(config["rule"], "rule")(net)
     with naming("optimizer"):
@@ -190,8 +191,24 @@ def _rehearse(config: dict[str, Any], task: Task | None) -> Task:
     return task
 
 
-def _check_validation(task: Task, config: dict[str, Any]) -> None:
-    if next(iter(task.held_out("validation")), None) is None:
-        keys = [f"task.{name}" for name in config if name.startswith("validation")]
+def _check_validation(task: Task | Environment, config: dict[str, Any]) -> None:
+    """Raises: UsageError if a run would leave no validation records; a search must not use the test."""
+    if config["train"]["_target_"] == "tracetorch.experiments.lifetime.main":
+        raise UsageError("a search needs validation trials, and train=lifetime has none: choose another experiment")
+    keys = dict(_keys_of_validation(config["task"], "task"))
+    if hasattr(task, "held_out"):
+        has_none = next(iter(task.held_out("validation")), None) is None
+    else:  # episodes exist only while they are played
+        has_none = bool(keys) and not any(keys.values())
+    if has_none:
         advice = f"; set {' or '.join(keys)} above 0" if keys else ""
         raise UsageError(f"the task has no validation trials, and a search must not use the test{advice}")
+
+
+def _keys_of_validation(node: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """The keys that say how much is held out for validation, and their values; of parts of the task as well."""
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from _keys_of_validation(value, f"{path}.{name}")
+        elif name.startswith("validation"):
+            yield f"{path}.{name}", value

@@ -1,4 +1,4 @@
-"""A study on disk, perhaps shared by several processes: which trials there were, who is at work, what to try next."""
+"""A study on disk, perhaps shared by several processes: its trials, the processes at work, the next values to try."""
 
 from __future__ import annotations
 

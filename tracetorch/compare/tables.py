@@ -1,4 +1,4 @@
-"""What a comparison has to tell, as tables of text: for the terminal, for the page, and as CSV."""
+"""A comparison as tables of text: for the terminal, for the page, and as CSV."""
 
 from __future__ import annotations
 

@@ -56,8 +56,9 @@ def load_checkpoint(
     Raises: FileNotFoundError, ValueError as `read_checkpoint`; ValueError, one sentence, if it is of another network,
         or if its weights or, with an optimizer, what that goes on from, are not finite or of another kind.
     """
-    content = read_checkpoint(path)
+    content, misfit = read_checkpoint(path), ""
     try:
+        misfit = _first_misfit(net, content["net"])
         wrong = _first_not_finite(net, content["net"], content["state"])
         settled = content.pop("optimizer")
         if optimizer is not None and not wrong:
@@ -69,10 +70,20 @@ def load_checkpoint(
         if optimizer is not None and not wrong:
             wrong = _load_optimizer(optimizer, settled)
     except Exception as error:
-        raise ValueError(f"{path} belongs to another network or optimizer ({type(error).__name__})") from error
+        why = f": {misfit}" if misfit else f" ({type(error).__name__})"
+        raise ValueError(f"{path} belongs to another network or optimizer{why}") from error
     if wrong:
         raise ValueError(f"{path} cannot be used: {wrong}")
     return content
+
+
+def _first_misfit(net: Sequential, weights: Mapping[str, Tensor]) -> str:
+    """Which weight has another shape in a network. "" if there is none."""
+    own = net.state_dict()
+    for name, value in weights.items():
+        if name in own and own[name].shape != value.shape:
+            return f"{name} has the shape {tuple(value.shape)} in it, and {tuple(own[name].shape)} in this network"
+    return ""
 
 
 def _first_not_finite(net: Sequential, weights: Mapping[str, Tensor], states: Mapping[str, Tensor]) -> str:
@@ -193,7 +204,7 @@ _COUNTERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "random": (_are_random, "torch's random numbers"),
     "run_id": (lambda value: isinstance(value, str), "text"),
 }
-"""What a checkpoint may hold beside the network and its optimizer, and how that looks."""
+"""What a checkpoint may hold besides the network and its optimizer: a check and its meaning, by name."""
 
 
 def restore_random(states: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A run in progress: what the time loop tells, and what is kept of it."""
+"""A run in progress: what the training loop reports, and what is kept of it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Run:
         base: what relative paths start from; the working directory, if None. A part may change that later.
         experiment: its name, for the folder and for run.json.
         kind: "training" can be resumed; "evaluation" is done again instead.
-        listener: told of everything that happens.
+        listener: called at every event.
     Raises: BusyError if another process is at work in the folder `again`; files.WriteError if its lock cannot be had.
     Example: `with run: run.record({"update": 1, "loss": .7}); run.summary["accuracy"] = .98`
     """

@@ -1,4 +1,4 @@
-"""A stream in which not everything comes at all times: some classes for a while, then others."""
+"""A stream of trials in blocks: a few classes for a while, then others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every task says that answers with rewards: what is seen, what may be done, and what came of it."""
+"""The interface of tasks with rewards: observations, actions and their outcome."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
+from tracetorch.modes import check_tensor
 from tracetorch.tasks.base import BaseTask, Trials
 from tracetorch.tasks.task import first_sample
 
 Choose = Callable[[Stream, Tensor], Tensor]
-"""`choose(xs, begins)` gives the action in each lane, (lanes,), for what is to be seen there.
+"""`choose(xs, begins)` returns the action in each lane, (lanes,), for the observation there.
 
-`begins`, (lanes,), bool, says where an episode begins, so that what was seen before is to be forgotten. Where it begins
-everywhere, there may be another number of lanes than before.
+`begins`, (lanes,), bool, marks lanes in which an episode begins: the network's state is reset there. If it begins in
+all lanes, the number of lanes may differ from that of the call before.
 """
 
 
 class Outcome(NamedTuple):
-    """What came of an action, in each lane."""
+    """The outcome of an action, in each lane."""
 
     reward: Tensor  # (lanes,), any real number
-    terminated: Tensor  # (lanes,), bool: the episode is over, and nothing is to be expected from it
-    truncated: Tensor  # (lanes,), bool: the episode was cut off, though it would have gone on
+    terminated: Tensor  # (lanes,), bool: the episode is over, and its return is complete
+    truncated: Tensor  # (lanes,), bool: the episode was cut off before its end
     final: Stream | None = None
-    """Where an episode was cut off, the last that was to be seen of it; elsewhere as `observe`. None if none was."""
+    """The last observation of an episode that was cut off; in other lanes as `observe`. None if no episode was."""
 
 
 class Environment(BaseTask):
-    """Several lanes, independent of each other and side by side: in each, something is seen, done and rewarded.
+    """Several independent lanes in parallel: each gives observations, takes actions and gives rewards.
 
-    What happens is a function of the environment's seed and of the actions. A lane whose episode is over begins the
-    next one by itself: what `observe` gives then belongs to it. No label and no right answer is in what `observe` and
-    `act` give.
+    Observations and rewards are functions of the environment's seed and of the actions. A lane whose episode is over
+    begins the next one by itself: `observe` then gives the first observation of that. Neither `observe` nor `act` gives
+    a label.
 
     A final subclass sets the sizes and `lanes`, and writes `begin`, `observe`, `act` and `test`; the rest has
     defaults.
@@ -52,7 +53,7 @@ class Environment(BaseTask):
 
     @property
     def phase(self) -> int:
-        """How often the world has changed so far without telling anybody; for who keeps records, not for who learns."""
+        """How often the environment has changed so far without notice; for records, not for learning."""
         return 0
 
     @property
@@ -66,11 +67,11 @@ class Environment(BaseTask):
 
     @abstractmethod
     def observe(self) -> Stream:
-        """What is to be seen now, (steps, lanes, input_size); the same however often it is asked."""
+        """The present observation, (steps, lanes, input_size); the same in every call until `act`."""
 
     @abstractmethod
     def act(self, action: Tensor) -> Outcome:
-        """Do something in each lane, and go on to what is to be seen next.
+        """Act in each lane, and go on to the next observation.
 
         Args: action: whole numbers from 0 to `output_size − 1`, (lanes,).
         Raises: ValueError for anything else.
@@ -78,10 +79,10 @@ class Environment(BaseTask):
 
     @abstractmethod
     def test(self, choose: Choose, split: str = "test") -> Trials:
-        """Play episodes that are never learnt from; nothing of the lanes that are learnt from changes by it.
+        """Play held-out episodes; the lanes of the training stay as they are.
 
         Args:
-            choose: who acts; see `Choose`.
+            choose: the policy; see `Choose`.
             split: "validation" or "test".
         Returns: a value for each episode under each name, in a fixed order: "return", the sum of its rewards, and
             whatever `summary` and `figures` need. No columns at all if nothing is held out in this split.
@@ -92,26 +93,30 @@ class Environment(BaseTask):
         return first_sample(self.observe()), {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Where all lanes are, and what was learnt of the observations, in tensors and plain values.
+        """The state of all lanes, and statistics of the observations, in tensors and plain values.
 
-        Loaded into an environment that was made alike, `load_state_dict` lets it go on as this one does, to the bit.
+        An environment with the same arguments continues exactly like this one after `load_state_dict`.
         """
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there. Raises: ValueError if it is of another environment."""
+        """Continue from a `state_dict`. Raises: ValueError if it is of another environment."""
         del state
 
     def load_for_test(self, state: dict[str, Any]) -> None:
-        """Be, for `test`, what another one was that gave this `state_dict`; where its lanes were does not matter.
+        """Take from a `state_dict` what `test` needs; nothing, by default.
 
-        That is what was learnt of the observations, and what actions mean by now. Nothing, by default.
+        That is statistics of the observations, and the present meaning of actions; not the state of the lanes.
         """
         del state
 
 
 def check_actions(action: Tensor, lanes: int, actions: int) -> Tensor:
-    """The actions, on the CPU. Raises: ValueError if they are not one whole number for each lane, 0 … actions − 1."""
+    """The actions, on the CPU.
+
+    Raises: TypeError for what is not a tensor; ValueError unless it is one whole number for each lane, 0 … actions − 1.
+    """
+    check_tensor(action, "act")
     if action.shape != (lanes,) or action.is_floating_point() or action.dtype == torch.bool:
         kind = f"{str(action.dtype).removeprefix('torch.')} of shape {tuple(action.shape)}"
         raise ValueError(f"act takes a whole number for each of the {lanes} environments, got {kind}")

@@ -20,7 +20,7 @@ def play(
     """Take the likeliest action at every moment of all episodes of a split.
 
     Args:
-        net: what it remembers of its own lanes is put aside, and taken up again at the end.
+        net: its state is put aside, and restored at the end.
         policy: the probabilities of the actions, of the network's mean output.
         split: "validation" or "test".
         window: steps at the end of an observation that are read as the answer; all, if None.
@@ -41,7 +41,7 @@ def play(
 
 @torch.no_grad()
 def look_ahead(net: Sequential, xs: Stream, window: int | None) -> Tensor:
-    """What the network would give out if it saw this next: (lanes, outputs). It is then back where it was."""
+    """The output that the network would have for this observation, (lanes, outputs). Its state is restored."""
     before = net.save_state()
     try:
         return net.run(xs, reduce="mean", window=window)

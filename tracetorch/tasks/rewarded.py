@@ -1,4 +1,4 @@
-"""Learning a choice from reward alone: the trials of any task, and never their labels."""
+"""Rewards instead of labels: the trials of any task, with reward 1 for the right choice."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class RewardedTask(Environment):
-    """A task with one right choice in each trial, of which only this is told: 1 if it was taken, 0 if not.
+    """A task with one right choice in each trial, as an environment: reward 1 for the right choice, otherwise 0.
 
     Each lane is a trial of the task's batch, and an episode is one decision. Trials come in the order of the task's
     training batches; after a pass over its data the next one begins.
 
     Args: task: whose target is one of its outputs, such as `MNIST` or `PoissonClicks`.
-    Raises: ValueError for a task that wants numbers or several bits.
+    Raises: ValueError for a task whose targets are numbers or several bits.
     Memory: one batch of the task.
     Example:
         >>> digits = tt.tasks.RewardedTask(tt.tasks.MNIST(batch_size=16))

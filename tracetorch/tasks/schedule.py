@@ -1,4 +1,4 @@
-"""Steps at irregular intervals with a given mean, so that a network cannot predict them by counting."""
+"""Times at regular intervals with jitter, so that they cannot be predicted by counting."""
 
 from __future__ import annotations
 

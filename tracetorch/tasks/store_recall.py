@@ -26,9 +26,9 @@ class StoreRecall(DrawnTask):
     """A value, 0 or 1, in every interval; one of them comes with the command to store it, and the last interval asks.
 
     Four populations of equal size fire: one for each value, one for store, one for recall. Each interval but the last
-    has a value of its own, drawn afresh; in one of them the store population fires beside it. The last interval is
-    recall alone, and the answer is read while it lasts. What was shown before store and after it distracts: only who
-    notices that value and command came together can be right, for the value alone, and the command alone, tell nothing.
+    has a value of its own, drawn at random; in one of them the store population fires too. The last interval is
+    recall alone, and the answer is read while it lasts. Values before and after store are distractors: the
+    answer is the value that came together with the command, and neither alone says anything about it.
 
     Args:
         intervals: how many in a trial, that of recall included; at least 2.

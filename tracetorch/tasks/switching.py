@@ -1,4 +1,4 @@
-"""A world that changes without notice: what was right yesterday is wrong today."""
+"""An environment whose actions change their meaning without notice."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Switching(Environment):
 
         in phase p, action a does what action (a + o_p) mod n did at first;    o_0 = 0,    o_p ≠ o_(p−1)
 
-    So at a switch every action comes to mean another one; of two actions, left and right swap. Nothing that is to be
-    seen tells of it. `switches` is for who draws the figures.
+    So at a switch every action takes the meaning of another one; of two actions, left and right swap. Observations do
+    not show it. `switches` is for figures.
 
     Args:
         environment: with at least two actions.

@@ -1,4 +1,4 @@
-"""One held-out episode as a network lives it: what comes in, spikes, membranes, and what it does."""
+"""One held-out episode, recorded: input, spikes, membranes, policy and actions."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tracetorch.tasks.environment import Environment
 
 
 class Episode(NamedTuple):
-    """What was seen, thought and done in one lane; steps are those of the network, several for each decision."""
+    """Input, activity and actions of one lane; steps are those of the network, several for each decision."""
 
-    layers: dict[str, Tensor]  # "input" and what every layer gave out, (steps, neurons) each, from the input up
+    layers: dict[str, Tensor]  # "input" and the output of every layer, (steps, neurons) each, from the input up
     membrane: Tensor  # of the first layer, (steps, neurons)
     policy: Tensor  # the probabilities of the actions, (decisions, actions)
     action: Tensor  # (decisions,)
-    ended: bool  # whether it came to its end, rather than to that of watching
+    ended: bool  # whether the episode ended, and not only the recording
 
 
 class _Enough(Exception):  # noqa: N818 — no error, but the end
-    """All is seen that was wanted."""
+    """Enough was recorded."""
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ def watch(
     """Play the first episode of the test greedily, and keep what happens in the network.
 
     Args:
-        net: what it remembers of its own lanes is put aside, and taken up again at the end.
+        net: its state is put aside, and restored at the end.
         policy: the probabilities of the actions, of the network's mean output.
         window: steps at the end of an observation that are read as the answer; all, if None.
         decisions: at most this many are watched.

@@ -1,4 +1,4 @@
-"""How much reward there was: of each episode that ended, and of late."""
+"""Rewards of a run: the return of each episode that ended, and the mean of recent rewards."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from tracetorch.training.progress import check_alike
 
 LATE = 5000
-"""So many of the last rewards make the mean that a run ends with."""
+"""Number of the last rewards whose mean a run reports at its end."""
 
 
 class Episodes:
-    """Returns of the episodes that ended since the last record, and the rewards of late, over all lanes.
+    """Returns of the episodes that ended since the last record, and recent rewards, over all lanes.
 
     Args: lanes: how many there are.
     Memory: `LATE`/lanes numbers, and one for each lane; independent of time.
@@ -37,7 +37,7 @@ class Episodes:
         self._open.masked_fill_(over, 0)
 
     def drop(self) -> None:
-        """Forget the episodes that have not ended: they never will."""
+        """Forget the episodes under way: they were lost, and never end."""
         self._open.zero_()
 
     @property

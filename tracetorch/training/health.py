@@ -1,4 +1,4 @@
-"""Is the network still alive? A dead or exploded one is told apart from one that merely learns slowly."""
+"""Checks of a network in training: silent layers, missing gradients, and numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -15,29 +15,33 @@ from tracetorch.training.progress import check_alike
 
 
 class TrainingError(RuntimeError):
-    """A run that cannot go on; its message says which layer, and what to try."""
+    """A run that cannot continue; its message names the layer, and what to try."""
 
 
 class DeadNetworkError(TrainingError):
-    """Nothing comes out of a layer, or nothing is learnt in it."""
+    """A layer that is silent, or that gets no gradient."""
 
 
 class HealthWatch:
-    """Looks at a network now and then, and gives a dead one some time to wake up: a silent neuron still has a gradient.
+    """Checks a network now and then. A dead one gets time to recover, because a silent neuron still has a gradient.
 
     Args:
         patience: how many times in a row it must be found dead.
-        rewarded: whether it learns from rewards; see `check_health`. There a moment may be a single observation: what
-            was well before is not given up for one silence, were it at the very end.
+        rewarded: whether it learns from rewards; see `check_health`. A learning moment may then be a single
+            observation: a network that was well before does not fail for one silence, not even at the last update.
     """
 
     def __init__(self, patience: int = 3, *, rewarded: bool = False):
         self.patience, self.rewarded = patience, rewarded
-        self._found, self._was_well = 0, False
+        self._found, self._was_well, self._is_checked = 0, False, False
         self._loss, self._same = 0.0, 0  # of the last evaluation, and how many in a row gave just that
 
     def look(self, net: Sequential, output: Tensor | None, update: int, *, last: bool) -> None:
-        """`check_health`, forgiving the first few times; at the last update only as said. Raises: TrainingError."""
+        """`check_health`. A dead network is an error after `patience` checks in a row, or at the last update.
+
+        Raises: TrainingError.
+        """
+        self._name_untrained(net)
         try:
             check_health(net, output, update, rewarded=self.rewarded)
             self._found, self._was_well = 0, True
@@ -46,8 +50,18 @@ class HealthWatch:
             if self._found >= self.patience or (last and not (self.rewarded and self._was_well)):
                 raise
 
+    def _name_untrained(self, net: Sequential) -> None:
+        """Warn, once, of trainable parameters that the rule gives no gradient, though it gives one to others."""
+        named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
+        if self._is_checked or all(p.grad is None for _, p in named):
+            return
+        self._is_checked = True
+        if untrained := [name for name, p in named if p.grad is None]:
+            message = "trainable, but without a gradient under this rule: %s"
+            logging.getLogger("tracetorch").warning(message, ", ".join(untrained))
+
     def compare(self, net: Sequential, loss: float, update: int) -> None:
-        """Warn, once, of a loss on the same trials that stays the same to the last digit: nothing is learnt.
+        """Warn, once, of a loss on the same trials that stays the same to the last digit: nothing is learned.
 
         Args: loss: of an evaluation. Call it before gradients are cleared.
         """
@@ -68,7 +82,7 @@ class HealthWatch:
 
 
 def check_loss(loss: float, update: int, net: Sequential) -> None:
-    """Look, after each update, whether all is finite: the loss, and what came in.
+    """Check, after each update, that the loss and the input are finite.
 
     A membrane that is NaN never fires, so an input that is not finite may leave the loss what it was. It reaches every
     neuron of a first layer that is connected to all inputs: one neuron is enough to look at.
@@ -77,7 +91,7 @@ def check_loss(loss: float, update: int, net: Sequential) -> None:
     """
     state, is_finite = net[0].live_state, math.isfinite(loss)
     if is_finite and state is not None:
-        # One neuron tells, if it is connected to all inputs.
+        # One neuron is enough, if it is connected to all inputs.
         shown = state.neuron[0] if net[0].in_features is None else state.neuron[0][:, 0]
         is_finite = math.isfinite(float(shown.sum()))
     if is_finite:
@@ -94,7 +108,7 @@ def check_loss(loss: float, update: int, net: Sequential) -> None:
 
 
 def check_input(net: Sequential, update: int) -> None:
-    """Raises: TrainingError if anything that came in since the last reset was not finite: it names the first."""
+    """Raises: TrainingError that names the first input since the last reset that was not finite."""
     state = net[0].live_state
     if state is None:
         return
@@ -107,14 +121,14 @@ def check_input(net: Sequential, update: int) -> None:
 
 
 def check_health(net: Sequential, output: Tensor | None, update: int, *, rewarded: bool = False) -> None:
-    """Look for a layer that nothing comes out of, or that nothing is learnt in, after a learning moment.
+    """Look for a layer that is silent or gets no gradient, after a learning moment.
 
     Args:
         output: the network's mean output of the last batch, (batch, out_features); None leaves out the last layer.
         update: the number of the update, for the message. Call it before gradients are cleared, and before the network
             is reset.
-        rewarded: whether it learns from rewards. A reward that was expected teaches nothing, and no reward for a long
-            time is no illness: a layer without a gradient then counts only if another layer has one.
+        rewarded: whether it learns from rewards. A reward that was expected gives no gradient, and neither does a long
+            time without rewards: a layer without a gradient then counts only if another layer has one.
     Raises: DeadNetworkError that names the first such layer, from the input up, and what to try; TrainingError for an
         input or a gradient that is not finite.
     """
@@ -144,7 +158,7 @@ def check_health(net: Sequential, output: Tensor | None, update: int, *, rewarde
 
 
 def _why_nothing_is_learnt(net: Sequential) -> str:
-    """Which layers are silent, and whose gradients are zero, or so small that no optimizer makes anything of them."""
+    """Which layers are silent, and whose gradients are zero, or too small for any optimizer."""
     silent = [
         f"layer {at} ({below}) is silent"
         for at, (below, above) in enumerate(pairwise(net))

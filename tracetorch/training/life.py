@@ -1,4 +1,4 @@
-"""Measurements of a lifetime: running averages of the score, and recovery after each change of the world."""
+"""Measurements of a lifetime: running averages of the score, and recovery after each change of the task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_ACTIONS = 16
 
 
 class Life:
-    """Running averages of the score, and what each change of the world cost, in a few numbers.
+    """Running averages of the score, and the loss and recovery after each change of the task.
 
         level = b − (1 − share)·|b|,    b: the fastest running average of the score, at its best before a change
 

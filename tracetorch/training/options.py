@@ -12,7 +12,7 @@ def check_counts(**counts: int | None) -> None:
     """Raises: ValueError for an option of `train` that counts from 1, and is less. Args: counts: by name."""
     for name, count in counts.items():
         if count is not None and count < 1:
-            raise ValueError(f"train.{name} must be at least 1, or null, got {count}")
+            raise ValueError(f"train.{name} must be at least 1, got {count}")
 
 
 def check_task(task: Task | Environment, window: int | None, feedback: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a time loop keeps beside the network: the best so far, and means for the log. Both go into checkpoints."""
+"""The best evaluation so far, and means for the log. Both go into checkpoints."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Log:
         self._counts = dict.fromkeys(self._sums, 0)
 
     def add(self, values: Mapping[str, float | None], steps: int) -> None:
-        """Take note of one update, and of how many time steps it went through; what is None was not there this time."""
+        """Take note of one update, and of how many time steps it went through; None is left out."""
         for name in self._sums:
             value = values[name]
             if value is not None:
@@ -80,7 +80,7 @@ class Log:
         self.steps += steps
 
     def averages(self) -> dict[str, float]:
-        """Means since the last record; NaN of what was never there."""
+        """Means since the last record; NaN for a name without values."""
         return {
             name: total / self._counts[name] if self._counts[name] else math.nan for name, total in self._sums.items()
         }

@@ -1,4 +1,4 @@
-"""What a run's summary says besides the test: the decays that were learnt, and the chance level."""
+"""What a run's summary holds besides the test: learned decays, and the chance level."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tracetorch.tasks.task import Trials
 
 
 def decays(net: Sequential, dt: float | None) -> dict[str, float]:
-    """The decays that could be learnt, by layer: the mean over neurons (of a trace's, over inputs), and how long it is.
+    """Trainable decays by layer: the mean over neurons (of a trace's decay, over inputs), and its time constant.
 
     Args: dt: length of a step in seconds, if steps have one.
     Returns: such as {"decay_1": .97, "time_constant_1": .328}; a time constant is in seconds, and only where dt is
@@ -29,7 +29,7 @@ def decays(net: Sequential, dt: float | None) -> dict[str, float]:
 
 
 def chance_level(trials: Trials) -> dict[str, float]:
-    """What the best constant answer would reach, of trials with an answer each: how frequent the commonest is."""
+    """Accuracy of the best constant answer: the share of the most frequent target."""
     if not {"target", "prediction", "accuracy"} <= trials.keys():
         return {}
     counts = torch.unique(trials["target"], return_counts=True)[1]

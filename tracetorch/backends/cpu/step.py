@@ -27,7 +27,7 @@ def _count(*_: Any) -> None:
     _optimizer_steps[0] += 1
 
 
-_NOBODY = {id(None)}
+_NO_TENSOR = {id(None)}
 _address = Tensor.data_ptr
 
 
@@ -75,7 +75,7 @@ class Stepper:
 
     def is_fresh(self, parameters: Iterable[Tensor | None]) -> bool:
         """Whether these, all of the layer's, are the very tensors that they were, and lie where they lay."""
-        return {*map(id, parameters)} - _NOBODY == self._known and [*map(_address, self._held)] == self._addresses
+        return {*map(id, parameters)} - _NO_TENSOR == self._known and [*map(_address, self._held)] == self._addresses
 
     def takes(self, x: Tensor) -> bool:
         """Whether this is the better way for such an input."""
