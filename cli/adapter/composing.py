@@ -210,8 +210,9 @@ def _change(config: DictConfig, override: Override) -> None:
             with open_dict(config):
                 del node[last]
     except (*ERRORS, TypeError) as error:
-        known = OmegaConf.select(config, key) if isinstance(value, dict) else None
-        if OmegaConf.is_dict(known) and (new := [str(name) for name in value if name not in known]):
+        known = list(OmegaConf.select(config, key) or []) if isinstance(value, dict) else []
+        new = [str(name) for name in value if name not in known] if isinstance(value, dict) else []
+        if new:
             hint = did_you_mean(new[0], map(str, known)) or f" To add it, write {quote(f'+{line}')}."
             raise UsageError(f"{line}: {key} has no '{shorten(new[0])}'.{hint}") from error
         raise UsageError(f"{line}: {_first_line(error)}") from error
