@@ -210,7 +210,8 @@ def _change(config: DictConfig, override: Override) -> None:
             with open_dict(config):
                 del node[last]
     except (*ERRORS, TypeError) as error:
-        known = list(OmegaConf.select(config, key) or []) if isinstance(value, dict) else []
+        there = OmegaConf.select(config, key) if isinstance(value, dict) else None
+        known = list(there) if isinstance(there, DictConfig) else []
         new = [str(name) for name in value if name not in known] if isinstance(value, dict) else []
         if new:
             hint = did_you_mean(new[0], map(str, known)) or f" To add it, write {quote(f'+{line}')}."

@@ -110,7 +110,7 @@ def check_loss(loss: float, update: int, net: Sequential) -> None:
 def check_input(net: Sequential, update: int) -> None:
     """Raises: TrainingError that names the first input since the last reset that was not finite."""
     state = net[0].live_state
-    if state is None:
+    if state is None or not bool(torch.isfinite(net[0].trace_decay).all()):  # a decay that is NaN makes a trace NaN
         return
     trace = state.trace.flatten(1) if net[0].in_features is None else state.trace.flatten(0, -2)
     if bool(torch.isfinite(trace).all()):
