@@ -8,12 +8,12 @@ import torch
 
 from tests.tiny_training import NET, Watched, facts, train
 from tracetorch import loss as losses
-from tracetorch.nn import LI, LIF, feedforward
+from tracetorch.nn import LI, LIF, Sequential, feedforward
 from tracetorch.rules import ThreeFactor
 from tracetorch.runs import load_checkpoint
 from tracetorch.tasks import MNIST, PoissonClicks
 from tracetorch.tasks.evaluate import Evaluation
-from tracetorch.training import labels
+from tracetorch.training import HealthWatch, TrainingError, labels
 
 THE_CLOCK = ("_seconds", "_per_second")
 
@@ -32,6 +32,50 @@ def test_the_loss_falls(tmp_path):
     learnt = [row["loss"] for row in rows if row["split"] == "train"]
     assert len(learnt) == 6
     assert learnt[-1] < 0.6 * learnt[0]
+
+
+def test_a_convolution_in_a_run_leaves_its_figures_without_a_warning(tmp_path):
+    def network(inputs, outputs):
+        convolution = torch.nn.Sequential(torch.nn.Unflatten(1, (1, 3, inputs // 3)), torch.nn.Conv2d(1, 2, 3))
+        pooling = torch.nn.Sequential(torch.nn.Unflatten(1, (2, 1, 2)), torch.nn.AvgPool2d((1, 2)), torch.nn.Flatten())
+        hidden = LIF(convolution, threshold=0.05), LIF(torch.nn.Sequential(torch.nn.Flatten(), pooling), threshold=0.05)
+        return Sequential(*hidden, LI(2, outputs))
+
+    run = train(tmp_path, network=network, figures=True, updates=2)
+    assert run.status == "completed" and run.warnings == []
+    assert {"raster.png", "parameters.png"} <= {path.name for path in (run.folder.path / "plots").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"schedule": "falling"}, "train.schedule must be one of none, linear, cosine, got 'falling'"),
+        ({"precision": "float16"}, "train.precision must be one of float32, bfloat16, got 'float16'"),
+        ({"eval_every": "often"}, "train.eval_every must be a whole number, got 'often'"),
+    ],
+)
+def test_an_option_of_a_wrong_kind_is_refused_from_python_too(tmp_path, option, message):
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path, **option)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_that_is_nan_is_not_blamed_on_the_data(tmp_path):
+    def broken(output, target):
+        return output.sum(), torch.full_like(output, torch.nan)
+
+    with pytest.raises(
+        TrainingError, match=r"(raw_decay|weight) of layer 0 .* is no longer finite|gradient of layer 0"
+    ):
+        train(tmp_path, loss=broken)
+
+
+def test_the_loss_that_stays_the_same_is_reported_for_a_convolution_too(caplog):
+    net = Sequential(LIF(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3))), LI(8, 2))
+    net.run(torch.zeros(3, 1, 1, 4, 4), reduce="mean")
+    watch = HealthWatch(patience=1)
+    watch.compare(net, 0.5, 1)
+    assert "layer 0" in caplog.messages[0] and "is silent" in caplog.messages[0]
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path):

@@ -21,7 +21,7 @@ from tracetorch.cli.adapter.foreign import searched
 from tracetorch.cli.adapter.overrides import parse
 from tracetorch.cli.adapter.presets import conf_dir, name_of, options, places
 from tracetorch.cli.adapter.reading import check_plain, check_unfolded, is_plain, read_yaml, to_yaml
-from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
 from tracetorch.cli.signatures import is_trusted
 from tracetorch.cli.suggest import has, no_such_key
 from tracetorch.renamed import current
@@ -214,6 +214,12 @@ def _change(config: DictConfig, override: Override) -> None:
             with open_dict(config):
                 del node[last]
     except (*ERRORS, TypeError) as error:
+        there = OmegaConf.select(config, key) if isinstance(value, dict) else None
+        known = list(there) if isinstance(there, DictConfig) else []
+        new = [str(name) for name in value if name not in known] if isinstance(value, dict) else []
+        if new:
+            hint = did_you_mean(new[0], map(str, known)) or f" To add it, write {quote(f'+{line}')}."
+            raise UsageError(f"{line}: {key} has no '{shorten(new[0])}'.{hint}") from error
         raise UsageError(f"{line}: {_first_line(error)}") from error
 
 

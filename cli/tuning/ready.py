@@ -180,6 +180,7 @@ def _rehearse(config: dict[str, Any], task: Task | Environment | None) -> Task |
         if task is None:
             task = make(config["task"], "task")
             _check_validation(task, config)
+        _ = task.input_size, task.output_size  # first, because the network would be blamed for them
     with naming("network"):
         from tracetorch.training.setup import network_and_loss
 

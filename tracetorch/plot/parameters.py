@@ -48,8 +48,13 @@ def distributions(net: Sequential | Layer) -> Figure:
     with figure(DOUBLE, 0.75 + 1.25 * len(layers)) as fig:
         panels = fig.subplots(len(layers), 3 if spiking else 2, squeeze=False)
         for at, (layer, row) in enumerate(zip(layers, panels, strict=True)):
-            _histogram(row[0], _values(layer.weight), "blue")
-            row[0].set_title(f"layer {at}: {type(layer.neuron).__name__} {layer.in_features} → {layer.out_features}")
+            weights = _weights(layer)
+            if weights:
+                _histogram(row[0], np.concatenate(weights), "blue")
+            else:
+                row[0].set_axis_off()
+                remark(row[0], "no weights")
+            row[0].set_title(f"layer {at}: {type(layer.neuron).__name__} {_sizes(layer)}")
             _decays(row[1], layer, limits, top=at == 0)
             threshold = getattr(layer.neuron, "threshold", None)
             if threshold is not None:
@@ -102,6 +107,19 @@ def receptive_fields(weight: Tensor, shape: tuple[int, int], count: int = 25) ->
         bar.outline.set_linewidth(0.4)
         bar.locator = round_ticks(5, symmetric=True)
     return fig
+
+
+def _weights(layer: Layer) -> list[Array]:
+    """The weights of the connection: its own, computed ones included; or those of the modules in it."""
+    own = getattr(layer.connection, "weight", None)
+    inner = (one for name, one in layer.connection.named_parameters() if name.endswith("weight"))
+    return list(map(_values, inner if own is None else [own]))
+
+
+def _sizes(layer: Layer) -> str:
+    if layer.in_features is None:
+        return f"({type(layer.connection).__name__})"
+    return f"{layer.in_features} → {layer.out_features}"
 
 
 def _values(tensor: Tensor) -> Array:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
+from tracetorch.nn.sequential import as_input
 from tracetorch.tasks.environment import Environment
 
 
@@ -60,9 +61,9 @@ def watch(
         for x in xs.dense():
             values = [x]
             for layer in net:
-                values.append(layer(values[-1]))
+                values.append(layer(as_input(layer, values[-1], 1)))
             for name, value in zip(names, values, strict=True):
-                seen[name].append(value[0].cpu())
+                seen[name].append(value[0].flatten().cpu())
             membranes.append(net[0].own_state(len(x)).of_sample(0).cpu())
             outputs.append(values[-1])
         p = policy(torch.stack(outputs[-(window or len(outputs)) :]).mean(dim=0))

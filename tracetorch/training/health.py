@@ -110,7 +110,7 @@ def check_loss(loss: float, update: int, net: Sequential) -> None:
 def check_input(net: Sequential, update: int) -> None:
     """Raises: TrainingError that names the first input since the last reset that was not finite."""
     state = net[0].live_state
-    if state is None:
+    if state is None or not bool(torch.isfinite(net[0].trace_decay).all()):  # a decay that is NaN makes a trace NaN
         return
     trace = state.trace.flatten(1) if net[0].in_features is None else state.trace.flatten(0, -2)
     if bool(torch.isfinite(trace).all()):
@@ -168,7 +168,7 @@ def _why_nothing_is_learnt(net: Sequential) -> str:
     for at, layer in enumerate(net):
         found = [p.grad for p in layer.parameters() if p.requires_grad and p.grad is not None]
         largest = max((float(gradient.abs().max()) for gradient in found), default=math.nan)
-        if largest < math.sqrt(torch.finfo(layer.weight.dtype).tiny):
+        if largest < math.sqrt(torch.finfo(layer.like.dtype).tiny):
             idle.append(f"the gradient of layer {at} ({layer}) is {'zero' if largest == 0 else f'{largest:.1g}'}")
     if not silent + idle:
         return "no layer is silent and no gradient is zero; raise optimizer.lr"

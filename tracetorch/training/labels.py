@@ -94,11 +94,11 @@ class LabelFeedback(FeedbackSource, LabelStep):
         score = self.task.judge(output, batch)[name]
         if self.schedule.is_due(number):
             loss, signal = self.loss(output, batch.target)
+            value = float(loss)
+            check_loss(value, number, self.net)
             self.optimizer.zero_grad()
             self.learner.backward(signal)
             self.optimizer.step()
-            value = float(loss)
-            check_loss(value, number, self.net)
         self._number = number
         update = Update(value, {name: float(score.mean())}, output, self.task.steps)
         return Decision(output.argmax(dim=-1), score, update)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from tracetorch.runs.records import check_metrics
 from tracetorch.tasks import Environment, Task
 
 
 def check_counts(**counts: int | None) -> None:
-    """Raises: ValueError for an option of `train` that counts from 1, and is less. Args: counts: by name."""
+    """Raises: ValueError for an option of `train` that counts from 1, and does not. Args: counts: by name."""
     for name, count in counts.items():
+        if count is not None and not isinstance(count, int):
+            raise ValueError(f"train.{name} must be a whole number, got {count!r}")
         if count is not None and count < 1:
             raise ValueError(f"train.{name} must be at least 1, got {count}")
+
+
+def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
+    """Raises: ValueError for a value of an option of `train` that is not one of those allowed."""
+    if value not in allowed:
+        raise ValueError(f"train.{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
 def check_task(task: Task | Environment, window: int | None, feedback: str | None = None) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from tracetorch import plot, runs
 from tracetorch.files import WriteError
 from tracetorch.nn import Sequential
+from tracetorch.nn.sequential import as_input
 from tracetorch.printable import printable
 from tracetorch.rules.base import Rule
 from tracetorch.runs.failure import sentence
@@ -265,7 +266,7 @@ def _watch(net: Sequential, xs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     for x in xs:
         outputs = [x]
         for layer in net:
-            outputs.append(layer(outputs[-1]))
+            outputs.append(layer(as_input(layer, outputs[-1], 1)))
         for values, output in zip(seen, outputs, strict=True):
             values.append(output[0].flatten())
         membranes.append(net[0].own_state(len(x)).of_sample(0))

@@ -91,12 +91,12 @@ class RewardFeedback(FeedbackSource):
         self.rewards.add(outcome.reward)
         if self.schedule is None or self.schedule.is_due(number):
             loss, signal = self._judge(self.rewards.take(), outcome)
+            value = float(loss)
+            check_loss(value, number, self.net)
             self.optimizer.zero_grad()
             bonus = self.loss.bonus if self.loss.explore else None
             self.learner.backward_reward(signal, modulation=self.loss.modulation, bonus=bonus, at=self.loss.at)
             self.optimizer.step()
-            value = float(loss)
-            check_loss(value, number, self.net)
         update = Update(value, {"reward": float(outcome.reward.mean())}, output, self.task.steps)
         return Decision(action, outcome.reward, update)
 

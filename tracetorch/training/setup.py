@@ -17,7 +17,7 @@ from tracetorch.nn import Sequential
 from tracetorch.rules import Rule
 from tracetorch.runs.checkpoint import read_checkpoint
 from tracetorch.tasks import Environment, Task
-from tracetorch.training.options import check_counts, check_task
+from tracetorch.training.options import check_choice, check_counts, check_task
 
 
 class Setup:
@@ -66,6 +66,8 @@ class Setup:
     ):
         check_task(task, window, feedback)
         check_counts(log_every=log_every)
+        check_choice("schedule", schedule, ("none", "linear", "cosine"))
+        check_choice("precision", precision, ("float32", "bfloat16"))
         if not checkpoint_seconds >= 0:
             raise ValueError(f"train.checkpoint_seconds must be at least 0, got {checkpoint_seconds:g}")
         run.device = devices.resolve(device)
