@@ -1,4 +1,4 @@
-"""torch's compiler: a run does without it, and it loads as soon as something uses it."""
+"""torch's compiler, and SciPy's BLAS: a run does without them, and each loads as soon as something uses it."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ RUN = """
 import sys
 from tracetorch.cli.main import app
 app({command}, standalone_mode=False)
-loaded = {{"sympy", "torch._dynamo.symbolic_convert"}} & set(sys.modules)
+loaded = {{"sympy", "torch._dynamo.symbolic_convert", "scipy.linalg"}} & set(sys.modules)
 assert not loaded, loaded
 """
 
@@ -37,6 +37,16 @@ import torch.fx.experimental.symbolic_shapes as shapes
 assert "sympy" in sys.modules and shapes.ShapeEnv and torch._dynamo is sys.modules["torch._dynamo"]
 """
 
+MULTIPLY = """
+import sys, numba, numpy, torch
+from tracetorch import backends
+backends.draw_below(torch.full((2, 4), 0.5), 0, range(3), torch.arange(2))
+assert "numba.np.arraymath" in sys.modules and "scipy.linalg" not in sys.modules
+multiply = numba.njit(lambda x, y: numpy.dot(x, y))
+assert multiply(numpy.ones((2, 3)), numpy.ones((3, 2))).tolist() == [[3, 3], [3, 3]]
+assert "scipy.linalg.cython_blas" in sys.modules
+"""
+
 
 def test_a_run_loads_no_compiler(tmp_path):
     command = ["run", "train.updates=1", "task.validation_trials=8", "task.test_trials=8", "train.figures=false"]
@@ -45,6 +55,10 @@ def test_a_run_loads_no_compiler(tmp_path):
 
 def test_the_compiler_loads_when_it_is_used():
     python(COMPILE)
+
+
+def test_a_kernel_that_multiplies_matrices_finds_blas():
+    python(MULTIPLY)
 
 
 def python(code):
