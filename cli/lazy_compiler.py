@@ -12,8 +12,6 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-import torch
-
 
 class _Deferred(ModuleType):
     """Stands for a module that is not loaded: gives some of its functions, and loads it for anything else."""
@@ -33,9 +31,8 @@ class _Deferred(ModuleType):
 
 def defer_compiler() -> None:
     """Let optimizers and gradients do without the compiler, unless it is loaded already."""
-    dynamo, shapes = "torch._dynamo", "torch.fx.experimental.symbolic_shapes"
-    if sys.modules.keys() & {dynamo, shapes}:
-        return
-    stand_in: Any = _Deferred(dynamo, True, disable=lambda function, *_, **__: function, graph_break=lambda: None)
-    sys.modules[dynamo] = torch._dynamo = stand_in
-    sys.modules[shapes] = _Deferred(shapes, False, sym_eq=lambda x, y: x == y, expect_true=bool)
+    for stand_in in (
+        _Deferred("torch._dynamo", True, disable=lambda function, *_, **__: function, graph_break=lambda: None),
+        _Deferred("torch.fx.experimental.symbolic_shapes", False, sym_eq=lambda x, y: x == y, expect_true=bool),
+    ):
+        sys.modules.setdefault(stand_in.__name__, stand_in)
