@@ -65,11 +65,12 @@ def execute(
             check_unchanged(again, config)
 
         with without_collecting():
-            from tracetorch import device  # from here on it takes a second: torch is loaded
             from tracetorch.cli.lazy_compiler import defer_compiler
-            from tracetorch.runs import Run
 
             defer_compiler()
+            from tracetorch import device  # from here on it takes a second: torch is loaded
+            from tracetorch.runs import Run
+
             device.use_threads(config["threads"])
             train = function(config["train"])
             parts = _for(train, config, make_parts(config))

@@ -270,14 +270,14 @@ def _writes_to_a_file() -> bool:
     try:
         import fcntl
 
-        open_ones = [int(number) for number in os.listdir("/dev/fd")]
+        numbers = [int(entry.name) for entry in Path("/dev/fd").iterdir()]
     except (ImportError, OSError):
         return True
-    for number in open_ones:
+    for number in numbers:
         with suppress(OSError):  # of the folder itself, closed by now
-            if number > 2 and stat.S_ISREG(os.fstat(number).st_mode):
-                if fcntl.fcntl(number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR):
-                    return True
+            is_written = fcntl.fcntl(number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR)
+            if number > 2 and is_written and stat.S_ISREG(os.fstat(number).st_mode):
+                return True
     return False
 
 

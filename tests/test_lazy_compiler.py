@@ -7,14 +7,15 @@ RUN = """
 import sys
 from tracetorch.cli.main import app
 app({command}, standalone_mode=False)
-loaded = {{"sympy", "torch._dynamo.symbolic_convert", "scipy.linalg"}} & set(sys.modules)
+loaded = {{"sympy", "torch._dynamo.symbolic_convert", "torch.distributions.normal", "scipy.linalg"}} & set(sys.modules)
 assert not loaded, loaded
 """
 
 COMPILE = """
-import sys, torch
+import sys
 from tracetorch.cli.lazy_compiler import defer_compiler
 defer_compiler()
+import torch
 layer = torch.nn.Linear(3, 2)
 optimizer = torch.optim.Adam(layer.parameters())
 for _ in range(2):
@@ -28,7 +29,13 @@ except RuntimeError as error:
     assert "Mismatch in shape" in str(error)
 else:
     raise AssertionError
-assert "sympy" not in sys.modules
+assert not {"sympy", "torch.distributions.normal", "torch.export.exported_program"} & set(sys.modules)
+from torch.distributions import Normal, kl
+import torch.quantization.observer, torch.masked
+assert Normal(0.0, 1.0).mean == 0 and torch.masked.MaskedTensor and torch.quantization.observer.MinMaxObserver
+assert kl.kl_divergence(torch.distributions.Normal(0.0, 1.0), Normal(0.0, 1.0)) == 0
+program = torch.export.export(layer, (torch.ones(3),))
+assert torch.equal(program.module()(torch.ones(3)), layer(torch.ones(3)))
 compiled = torch.compile(lambda x: torch.sin(x) * x.shape[0], backend="eager", dynamic=True)
 for size in (3, 4):
     assert torch.equal(compiled(torch.ones(size)), torch.sin(torch.ones(size)) * size)

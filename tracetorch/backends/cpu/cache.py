@@ -70,7 +70,7 @@ class _Cache(FunctionCache):
 
 @contextmanager
 def _without_blas() -> Iterator[None]:
-    """Let numba load without SciPy's BLAS, which it only looks for here, and loads where a kernel multiplies matrices."""
+    """Let numba load without SciPy's BLAS, which it only looks for, and loads where a kernel multiplies matrices."""
     name = "scipy.linalg.cython_blas"
     stand_in = ModuleType(name)
     found = sys.modules.setdefault(name, stand_in)
