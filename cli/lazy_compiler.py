@@ -33,7 +33,7 @@ class _Deferred(ModuleType):
 
 
 def defer_compiler() -> None:
-    """Let torch, its optimizers and gradients do without them. To be called before torch is loaded."""
+    """Let torch, its optimizers and gradients do without these modules. To be called before torch is loaded."""
     for stand_in in (
         _Deferred("torch._dynamo", True, disable=lambda function, *_, **__: function, graph_break=lambda: None),
         _Deferred("torch.fx.experimental.symbolic_shapes", False, sym_eq=lambda x, y: x == y, expect_true=bool),
