@@ -65,11 +65,14 @@ def execute(
             check_unchanged(again, config)
 
         with without_collecting():
-            from tracetorch import device  # from here on it takes a second: torch is loaded
-            from tracetorch.cli.lazy_compiler import defer_compiler
-            from tracetorch.runs import Run
+            from tracetorch.cli.lazy_compiler import defer_compiler, skip_docstrings
 
             defer_compiler()
+            if config["train"].get("figures"):
+                skip_docstrings()
+            from tracetorch import device  # from here on it takes a second: torch is loaded
+            from tracetorch.runs import Run
+
             device.use_threads(config["threads"])
             train = function(config["train"])
             parts = _for(train, config, make_parts(config))

@@ -1,7 +1,8 @@
-"""torch's compiler, loaded when something uses it.
+"""torch's compiler and some of its packages, loaded when something uses them.
 
 Every optimizer imports `torch._dynamo`, only to say that it is not to be compiled, and every `torch.autograd.grad`
-imports `symbolic_shapes`, only to compare two sizes: together two seconds.
+imports `symbolic_shapes`, only to compare two sizes: together two seconds. torch itself imports packages that it does
+not use: a tenth of a second.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-import torch
+_UNUSED = ("torch.distributions", "torch.export", "torch.masked", "torch.quantization")
 
 
 class _Deferred(ModuleType):
@@ -32,10 +33,17 @@ class _Deferred(ModuleType):
 
 
 def defer_compiler() -> None:
-    """Let optimizers and gradients do without the compiler, unless it is loaded already."""
-    dynamo, shapes = "torch._dynamo", "torch.fx.experimental.symbolic_shapes"
-    if sys.modules.keys() & {dynamo, shapes}:
-        return
-    stand_in: Any = _Deferred(dynamo, True, disable=lambda function, *_, **__: function, graph_break=lambda: None)
-    sys.modules[dynamo] = torch._dynamo = stand_in
-    sys.modules[shapes] = _Deferred(shapes, False, sym_eq=lambda x, y: x == y, expect_true=bool)
+    """Let torch, its optimizers and gradients do without these modules. To be called before torch is loaded."""
+    for stand_in in (
+        _Deferred("torch._dynamo", True, disable=lambda function, *_, **__: function, graph_break=lambda: None),
+        _Deferred("torch.fx.experimental.symbolic_shapes", False, sym_eq=lambda x, y: x == y, expect_true=bool),
+        *(_Deferred(name, True) for name in _UNUSED),
+    ):
+        sys.modules.setdefault(stand_in.__name__, stand_in)
+
+
+def skip_docstrings() -> None:
+    """Let matplotlib's classes load without the docstrings of their `set`: writing them takes a third of that time."""
+    from matplotlib.artist import Artist
+
+    Artist._update_set_signature_and_docstring = classmethod(lambda _: None)  # type: ignore[attr-defined]

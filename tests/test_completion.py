@@ -10,7 +10,7 @@ from tracetorch.cli.adapter import GROUPS, compose, options
 from tracetorch.cli.check import check
 from tracetorch.cli.completion.answer import lead, split
 from tracetorch.cli.completion.changes import changes, keys
-from tracetorch.cli.main import main
+from tracetorch.cli.main import start
 
 VERBS = [command.name for command in app.registered_commands]
 
@@ -25,7 +25,7 @@ def ask(monkeypatch, capsys):
             patch.setenv("_TRACETORCH_COMPLETE_LINE", f"tracetorch {line}")
             if word is not None:
                 patch.setenv("_TRACETORCH_COMPLETE_WORD", word)
-            main()
+            start()
         said = capsys.readouterr()
         assert said.err == ""
         return [tuple(row.split("\x1f")) for row in said.out.splitlines()]
@@ -234,11 +234,11 @@ def test_completing_loads_no_torch_and_writes_nothing(here):
     lines = ["", "run optimizer.", "run train.schedule=", "run +optimizer.amsgrad=", "plot ", "run output.root=a"]
     script = (
         "import os, sys\n"
-        "from tracetorch.cli.main import main\n"
+        "from tracetorch.cli.main import start\n"
         "os.environ['_TRACETORCH_COMPLETE'] = 'complete'\n"
         "for line in sys.argv[1:]:\n"
         "    os.environ['_TRACETORCH_COMPLETE_LINE'] = f'tracetorch {line}'\n"
-        "    main()\n"
+        "    start()\n"
         "    print('-')\n"
         "assert not {'torch', 'numba', 'numpy', 'matplotlib'} & set(sys.modules)\n"
     )

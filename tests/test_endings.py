@@ -511,3 +511,32 @@ def test_an_evaluation_removes_those_that_are_not_complete_and_clean_lists_those
     assert (here / "eval" / "other" / "mine").exists()
     chosen, unread = choose(here / "runs", failed=False, unfinished=True, older_than_seconds=None, keep_best=0)
     assert [(one.path.name, one.status) for one in chosen] == [("killed", "killed")] and not unread
+
+
+# ── the end of the process ──────────────────────────────────────────────────────────────────────────────────────────
+
+END = """
+import atexit, os, sys, threading, time
+from tracetorch.cli.main import leave
+atexit.register(print, "handler")
+threading.Timer(0.2, print, ["thread"]).start()
+class Unloaded:
+    def __del__(self):
+        os.write(1, b"unloaded\\n")
+kept = Unloaded()
+kept.itself = kept
+file = open(sys.argv[2], sys.argv[1])
+if sys.argv[1] == "w":
+    file.write("the last line")
+leave(7)
+sys.exit(8)
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="which files are open is not known")
+@pytest.mark.parametrize(("mode", "code", "rest"), [("r", 7, ""), ("w", 8, "unloaded\n")])
+def test_a_process_ends_without_unloading_unless_a_file_is_open_for_writing(here, mode, code, rest):
+    Path("mine.txt").write_text("")
+    done = subprocess.run([sys.executable, "-c", END, mode, "mine.txt"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, f"thread\nhandler\n{rest}", "")
+    assert Path("mine.txt").read_text() == ("the last line" if mode == "w" else "")

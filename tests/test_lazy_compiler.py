@@ -1,4 +1,4 @@
-"""torch's compiler: a run does without it, and it loads as soon as something uses it."""
+"""torch's compiler, and SciPy's BLAS: a run does without them, and each loads as soon as something uses it."""
 
 import subprocess
 import sys
@@ -7,14 +7,15 @@ RUN = """
 import sys
 from tracetorch.cli.main import app
 app({command}, standalone_mode=False)
-loaded = {{"sympy", "torch._dynamo.symbolic_convert"}} & set(sys.modules)
+loaded = {{"sympy", "torch._dynamo.symbolic_convert", "torch.distributions.normal", "scipy.linalg"}} & set(sys.modules)
 assert not loaded, loaded
 """
 
 COMPILE = """
-import sys, torch
+import sys
 from tracetorch.cli.lazy_compiler import defer_compiler
 defer_compiler()
+import torch
 layer = torch.nn.Linear(3, 2)
 optimizer = torch.optim.Adam(layer.parameters())
 for _ in range(2):
@@ -28,13 +29,29 @@ except RuntimeError as error:
     assert "Mismatch in shape" in str(error)
 else:
     raise AssertionError
-assert "sympy" not in sys.modules
+assert not {"sympy", "torch.distributions.normal", "torch.export.exported_program"} & set(sys.modules)
+from torch.distributions import Normal, kl
+import torch.quantization.observer, torch.masked
+assert Normal(0.0, 1.0).mean == 0 and torch.masked.MaskedTensor and torch.quantization.observer.MinMaxObserver
+assert kl.kl_divergence(torch.distributions.Normal(0.0, 1.0), Normal(0.0, 1.0)) == 0
+program = torch.export.export(layer, (torch.ones(3),))
+assert torch.equal(program.module()(torch.ones(3)), layer(torch.ones(3)))
 compiled = torch.compile(lambda x: torch.sin(x) * x.shape[0], backend="eager", dynamic=True)
 for size in (3, 4):
     assert torch.equal(compiled(torch.ones(size)), torch.sin(torch.ones(size)) * size)
 optimizer.step()
 import torch.fx.experimental.symbolic_shapes as shapes
 assert "sympy" in sys.modules and shapes.ShapeEnv and torch._dynamo is sys.modules["torch._dynamo"]
+"""
+
+MULTIPLY = """
+import sys, numba, numpy, torch
+from tracetorch import backends
+backends.draw_below(torch.full((2, 4), 0.5), 0, range(3), torch.arange(2))
+assert "numba.np.arraymath" in sys.modules and "scipy.linalg" not in sys.modules
+multiply = numba.njit(lambda x, y: numpy.dot(x, y))
+assert multiply(numpy.ones((2, 3)), numpy.ones((3, 2))).tolist() == [[3, 3], [3, 3]]
+assert "scipy.linalg.cython_blas" in sys.modules
 """
 
 
@@ -45,6 +62,25 @@ def test_a_run_loads_no_compiler(tmp_path):
 
 def test_the_compiler_loads_when_it_is_used():
     python(COMPILE)
+
+
+DRAW = """
+from tracetorch.cli.lazy_compiler import skip_docstrings
+skip_docstrings()
+from matplotlib.figure import Figure
+axes = Figure().subplots()
+axes.set(xlabel="time", ylim=(0, 1))
+assert axes.get_xlabel() == "time" and axes.get_ylim() == (0, 1) and "ylim" not in (type(axes).set.__doc__ or "")
+"""
+
+
+def test_a_kernel_that_multiplies_matrices_finds_blas():
+    python(MULTIPLY)
+
+
+def test_figures_need_no_docstrings():
+    """Fails where matplotlib no longer writes them as `skip_docstrings` expects."""
+    python(DRAW)
 
 
 def python(code):

@@ -87,7 +87,7 @@ def test_a_run_goes_on_whatever_becomes_of_its_output(here):
     script = """
 import io, os, sys
 from tests.test_terminal import STREAMS
-from tracetorch.cli.main import main
+from tracetorch.cli.main import start
 
 words = sys.argv[1:]
 for name, make in (*STREAMS.items(), ("latin-1", lambda: os.open("said.txt", os.O_CREAT | os.O_WRONLY))):
@@ -99,7 +99,7 @@ for name, make in (*STREAMS.items(), ("latin-1", lambda: os.open("said.txt", os.
         sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding)
     sys.argv[1:] = ["run", *words, f"output.dir={name}"]
     try:
-        main()
+        start()
     except SystemExit as ended:
         assert ended.code == 0, (name, ended.code)
 """

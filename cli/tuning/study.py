@@ -1,5 +1,14 @@
 """A study on disk, perhaps shared by several processes: its trials, the processes at work, the next values to try."""
 
+# Why not optuna's RDBStorage with a heartbeat and RetryFailedTrialCallback (tried with optuna 5.0 and SQLite):
+# - `Study.optimize` alone keeps a heartbeat. After `ask`, a killed trial stays RUNNING.
+# - A retry is a new trial with a new number, and the killed one counts as failed. Here a trial continues its run, its
+#   number and its draws, which follow from the number; a study that was killed tries what it would have tried.
+# - A process counts as gone after a grace period, also one that was only suspended. A lock knows it at once.
+# - The lock must stay: two processes that ask at the same moment would exceed the number of trials.
+# - `study.jsonl` is plain text, and one broken line is found by its number; older studies would need a migration.
+# The journal's lock, its mending and its check, 60 lines, are all that it would replace.
+
 from __future__ import annotations
 
 import os

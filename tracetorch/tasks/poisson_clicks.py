@@ -126,7 +126,7 @@ class PoissonClicks(DrawnTask):
         from tracetorch import plot
 
         gamma, duration = trials["gamma"], trials["duration"]
-        curve = torch.linspace(-1, 1, 121, dtype=torch.float64) * float(gamma.abs().max())
+        curve = torch.linspace(-1, 1, 61, dtype=torch.float64) * float(gamma.abs().max())
         lengths, count = torch.unique(duration.double(), return_counts=True)
         right = choose_right(*self._click_odds(*torch.broadcast_tensors(curve[:, None], lengths)))
         ideal = (right * count).sum(dim=-1) / count.sum()
@@ -178,28 +178,26 @@ class PoissonClicks(DrawnTask):
         self, start: int, stop: int, *, rates: Tensor, begin: Tensor, end: Tensor, seed: int, samples: Tensor
     ) -> Tensor:
         step = torch.arange(start, stop, device=samples.device)[:, None]
-        on = (step >= begin) & (step < end)
-        probability = rates * self.dt * on[..., None]
-        if self.stereo_click:
-            probability = torch.where((step == begin)[..., None], 1.0, probability)
-        return backends.draw_below(probability, seed, range(start, stop), samples)
+        on = ((step >= begin) & (step < end))[..., None]
+        clicked = backends.draw_below(rates * self.dt, seed, range(start, stop), samples) & on
+        return clicked | (step == begin)[..., None] if self.stereo_click else clicked
 
     def _spikes(
         self, start: int, stop: int, *, clicks: Callable[[int, int], Tensor], seeds: list[int], samples: Tensor
     ) -> Tensor:
         each, batch = self.neurons_per_channel, len(samples)
-        if self.silent_from <= start and stop <= self.cue_from and not self.noise:
-            return torch.zeros(stop - start, batch, self.input_size, device=samples.device)
-        sides = clicks(start, stop).repeat_interleave(each, dim=-1)
+        spikes = torch.zeros(stop - start, batch, self.input_size, device=samples.device)
+        sides, cue = spikes.split([2 * each, each], dim=-1)
+        if start < self.silent_from or stop > self.cue_from:
+            sides.unflatten(-1, (2, each))[:] = clicks(start, stop)[..., None]
         if self.noise:
             odds = torch.full((batch, 2 * each), self.noise * self.dt, device=samples.device)
-            sides = sides | backends.draw_below(odds, seeds[_NOISE], range(start, stop), samples)
-        cue = torch.zeros(stop - start, batch, each, dtype=torch.bool, device=samples.device)
+            sides.masked_fill_(backends.draw_below(odds, seeds[_NOISE], range(start, stop), samples), 1.0)
         first = max(start, self.cue_from)
         if first < stop:
             odds = torch.full((batch, each), self.cue_rate * self.dt, device=samples.device)
             cue[first - start :] = backends.draw_below(odds, seeds[_CUE], range(first, stop), samples)
-        return torch.cat([sides, cue], dim=-1).to(torch.float32)
+        return spikes
 
     def _click_odds(self, gamma: Tensor, duration: Tensor, heard: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """Chance of a click in a step, right and left, and the number of steps that tell something."""

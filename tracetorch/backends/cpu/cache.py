@@ -11,11 +11,13 @@ import hashlib
 import os
 import pickle
 import stat
+import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numba
@@ -42,7 +44,8 @@ class _Cache(FunctionCache):
     """What cannot be read is compiled; what cannot be written is compiled in every process."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        target_context.refresh()
+        with _without_blas():
+            target_context.refresh()
         path, wanted = self._file(sig, target_context.codegen())
         with suppress(Exception):  # no such file, or a class of another package has changed since
             content = path.read_bytes()
@@ -63,6 +66,19 @@ class _Cache(FunctionCache):
         key = repr(self._index_key(sig, codegen))
         name = f"{self._impl.filename_base}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.nbc"
         return Path(self.cache_path, name), f"{numba.__version__} {self._cache_file._source_stamp} {key}"
+
+
+@contextmanager
+def _without_blas() -> Iterator[None]:
+    """Let numba load without SciPy's BLAS, which it only looks for, and loads where a kernel multiplies matrices."""
+    name = "scipy.linalg.cython_blas"
+    stand_in = ModuleType(name)
+    found = sys.modules.setdefault(name, stand_in)
+    try:
+        yield
+    finally:
+        if found is stand_in:
+            del sys.modules[name]
 
 
 def _seal(wanted: str, code: bytes) -> bytes:
