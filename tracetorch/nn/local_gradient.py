@@ -72,7 +72,7 @@ def local_gradients(
         and trace.groups == 1
         and not trace.moves()
     ):
-        return _by_products(layer, state, whole, steady, return_input_grad)
+        return _by_products(layer, state, whole, at, return_input_grad)
     trained = dict(trained_parameters(layer))
 
     def through(average: Tensor) -> Tensor:
@@ -107,9 +107,9 @@ def trained_parameters(layer: Parts) -> Iterable[tuple[str, Parameter]]:
 
 @torch.no_grad()
 def _by_products(
-    layer: Parts, state: LayerState, signal: Tensor, steady: Callable[[Tensor], Tensor], return_input_grad: bool
+    layer: Parts, state: LayerState, signal: Tensor, at: At, return_input_grad: bool
 ) -> tuple[Gradients, Tensor | None]:
-    """The usual case, `W·x + b` of a constant average input: a graph of the steady state alone, and two products."""
+    """The usual case, `W·x + b` of a constant average input: back through the steady state, and two products."""
     connection, neuron = layer.connection, layer.neuron
     weight, bias = connection._parameters["weight"], connection._parameters.get("bias")
     trained = [one for one in neuron._parameters.values() if one is not None and one.requires_grad]
@@ -119,9 +119,7 @@ def _by_products(
         return {}, None
     average = layer.input_trace.average(neuron, state)
     current = linear(average, weight, bias)
-    with torch.enable_grad():
-        found, delta = _vjp(steady, current, signal, trained, True)
-    assert delta is not None
+    found, delta = through_neurons(neuron, current, state.steps, signal, at, trained)
     if weight.requires_grad:
         found[weight] = delta.t() @ average
     if bias is not None and bias.requires_grad:
@@ -141,6 +139,20 @@ def steady_map(neuron: Neuron, steps: Tensor, at: At) -> Callable[[Tensor], Tens
     return lambda current: through(
         current, per_sample(steps, max(1, current.ndim - 1)) if neuron.features is None else steps
     )
+
+
+@torch.no_grad()
+def through_neurons(
+    neuron: Neuron, current: Tensor, steps: Tensor, signal: Tensor, at: At, trained: list[Parameter]
+) -> tuple[Gradients, Tensor]:
+    """Back through the steady state, by its formula or by autograd. Returns: gradients of parameters; dL/d current."""
+    known = neuron.steady_vjp(current, steps, signal.to(current.dtype), at)
+    if known is not None:
+        return known[1], known[0]
+    with torch.enable_grad():
+        found, delta = _vjp(steady_map(neuron, steps, at), current, signal, trained, True)
+    assert delta is not None
+    return found, delta
 
 
 def _vjp(

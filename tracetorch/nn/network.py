@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -104,6 +105,19 @@ class Network(Module, ABC):
         found, below = self.local_gradients(signal, at=at, return_input_grad=return_input_grad)
         accumulate(found)
         return below
+
+
+@contextmanager
+def state_aside(net: Network) -> Iterator[None]:
+    """Within, a network continues with a copy of its state; afterwards it has its own again, as it was."""
+    before = [(layer, layer.live_state, layer._lent) for layer in net.chain]
+    for layer, state, _ in before:
+        layer._put(_state=state and state.copy(), _lent=False, _state_changes=layer._state_changes + 1)
+    try:
+        yield
+    finally:
+        for layer, state, lent in before:
+            layer._put(_state=state, _lent=lent, _state_changes=layer._state_changes + 1)
 
 
 # ── chunks ──────────────────────────────────────────────────────────────────────────────────────────────────────────
