@@ -105,6 +105,8 @@ class Layer(Network):
             raise ValueError(f"a bank of traces needs a torch.nn.Linear as connection, got {connection}")
         self.neuron = neurons
         self._set_trainable(names)
+        # Found at once; `Module` would first look everywhere else, a hundred times in a chunk. Replacing one removes it.
+        self._put(connection=connection, input_trace=self.input_trace, neuron=neurons)
 
     def _set_trainable(self, names: tuple[str, ...] | None) -> None:
         known = {**dict.fromkeys(connections.trainable_names(self.connection)), "trace_decay": None}
@@ -238,16 +240,31 @@ class Layer(Network):
         self._check_state(state)
         self.state = from_named(self.neuron.state_type, state).copy().map(self._moved)
 
-    @unaffected
     def own_state(self, batch: int, in_shape: Shape | None = None) -> LayerState:
         """The state to write into: a new one, or a copy if the present one was handed out.
 
         Raises: ValueError if it is that of another batch, or of input of another shape.
         """
+        state, like = self._state, self.like
+        if (
+            state is None
+            or self._lent
+            or state.steps.shape[0] != batch
+            or state.trace.dtype != like.dtype
+            or state.trace.device != like.device
+        ):
+            state = self._renewed_state(batch, in_shape)
+        if in_shape is not None and self.in_features is None and tuple(state.trace.shape[1:]) != in_shape:
+            before = tuple(state.trace.shape[1:])
+            message = f"{self} holds a state for input of shape {before}, got {in_shape}: call net.reset() first"
+            raise ValueError(message)
+        return state
+
+    @unaffected
+    def _renewed_state(self, batch: int, in_shape: Shape | None) -> LayerState:
         state = self._state
         if state is None:
             state = self._blank_state(batch, in_shape)
-            self._put(_state=state)
         elif state.steps.shape[0] != batch:
             held = state.steps.shape[0]
             raise ValueError(f"{self} holds a state of batch {held}, got batch {batch}: call net.reset() first")
@@ -255,14 +272,9 @@ class Layer(Network):
             self.load_state(state.named())
             state = self._state
             assert state is not None
-        elif self._lent:
+        else:
             state = state.copy()
-            self._put(_state=state)
-        if in_shape is not None and self.in_features is None and tuple(state.trace.shape[1:]) != in_shape:
-            before = tuple(state.trace.shape[1:])
-            message = f"{self} holds a state for input of shape {before}, got {in_shape}: call net.reset() first"
-            raise ValueError(message)
-        self._put(_lent=False)
+        self._put(_state=state, _lent=False)
         return state
 
     def prepare(self, batch: int, in_shape: Shape) -> Shape:

@@ -162,7 +162,7 @@ class Sequential(Network):
         return list(self)
 
     def __iter__(self) -> Iterator[Layer]:
-        return iter(self.layers._modules.values())  # type: ignore[arg-type]
+        return iter(self._modules["layers"]._modules.values())  # type: ignore[arg-type,union-attr]
 
     def __len__(self) -> int:
         return len(self.layers)
