@@ -47,7 +47,6 @@ def accumulate(found: dict[Parameter, Tensor]) -> None:
         add(parameter, gradient)
 
 
-@torch.no_grad()
 def add(parameter: Parameter, gradient: Tensor | None) -> None:
     """Add to a parameter's `.grad`, if there is anything to add.
 
@@ -55,6 +54,7 @@ def add(parameter: Parameter, gradient: Tensor | None) -> None:
     """
     if gradient is None:
         return
+    gradient = gradient.detach()
     if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
         with whole_gradients():
             parts = _open.parts

@@ -23,6 +23,8 @@ from tracetorch.nn.network import Network, Shape
 from tracetorch.nn.neurons import Neuron, Values
 from tracetorch.nn.state import LayerState, check_saved, from_named
 
+_OF_NUMPY = (torch.float32, torch.float64)
+
 RENAMED = {
     "weight": "connection.weight",
     "bias": "connection.bias",
@@ -362,6 +364,7 @@ class Layer(Network):
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     _stepper: Any = None
+    _known: Any = None  # numbers, and the constants that were computed from them
     _graph: StepGraph | None = None
     _columns: Tensor | None = None  # room for transposed weights
 
@@ -406,7 +409,7 @@ class Layer(Network):
         self._check_place(xs.samples.device if isinstance(xs, LazySpikes) else xs.device)
         state = self.own_state(size[1], size[2:])
         xs = xs.to(self.like.dtype) if isinstance(xs, Tensor) else xs
-        return xs, self.input_trace.for_kernels(self.neuron, state)
+        return xs, self._constants_of(state)[1]
 
     def _emit(
         self, xs: Tensor | LazySpikes, out: OutputSpec, trace: Trace | None = None, fired: int | None = None
@@ -423,7 +426,7 @@ class Layer(Network):
         synaptic = self._synaptic_input(xs, trace, fired)
         if neuron.kernel:
             membrane = state.neuron.membrane
-            constants = neuron.constants
+            constants, _ = self._constants
             if membrane.ndim > 2:
                 constants = tuple(
                     value.expand(membrane.shape[1:]).flatten() if value.ndim else value for value in constants
@@ -500,7 +503,23 @@ class Layer(Network):
         return raw if self.input_trace.raw_decay is None else [*raw, self.input_trace.raw_decay]
 
     def _constants_of(self, state: LayerState) -> tuple[tuple[Tensor, ...], Trace]:
-        return self.neuron.constants, self.input_trace.for_kernels(self.neuron, state)
+        constants, decay = self._constants
+        return constants, self.input_trace.for_kernels(decay, state)
+
+    @property
+    def _constants(self) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The constants of the neurons, and the decay of the trace, without a graph.
+
+        On a CPU they are computed again only if a number that they are computed from has changed.
+        """
+        raw = [value for value in (*self.neuron._parameters.values(), self.input_trace.raw_decay) if value is not None]
+        is_cheap = all(value.device.type == "cpu" and value.dtype in _OF_NUMPY for value in raw)
+        numbers = [value.detach().numpy().tobytes() for value in raw] if is_cheap else []
+        if self._known is None or not is_cheap or numbers != self._known[0]:
+            with torch.no_grad():
+                found = self.neuron.constants, self.input_trace.decay(self.neuron).detach()
+            self._put(_known=(numbers, found))
+        return self._known[1]
 
     # ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -547,7 +566,7 @@ class Layer(Network):
         process by sharing its memory. Parameters are shared there, as those of any module.
         """
         self._put(_lent=True)
-        own: dict[str, Any] = {"_stepper": None, "_graph": None, "_spare": None, "_columns": None}
+        own: dict[str, Any] = {"_stepper": None, "_graph": None, "_spare": None, "_columns": None, "_known": None}
         return self.__dict__ | own
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

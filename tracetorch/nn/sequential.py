@@ -105,9 +105,8 @@ class Sequential(Network):
             shape = tuple(below.own_state(batch).neuron[0].shape[1:])
             state = above.own_state(batch, _flat(above, shape))
             _check_fit(below, above, shape)
-            above_trace = above.input_trace.for_kernels(above.neuron, state)
+            constants, above_trace = above._constants_of(state)
             if at == len(chain) - 2 and backends.fuses_readout(below._traits, above._traits):
-                constants = above.neuron.constants
                 readout = FusedReadout(
                     str(above.neuron.kernel), above.weight, above.bias, state.neuron.membrane, constants, out
                 )
