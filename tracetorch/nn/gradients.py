@@ -62,7 +62,7 @@ def add(parameter: Parameter, gradient: Tensor | None) -> None:
             parts[parameter] = parts[parameter] + gradient if parameter in parts else gradient
         return
     if parameter.grad is not None:
-        gradient = parameter.grad + gradient
+        gradient = parameter.grad.detach() + gradient
     is_alike = gradient.stride() == parameter.stride()
     parameter.grad = gradient if is_alike else torch.empty_like(parameter).copy_(gradient)
 
