@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Linear, Module
 
 from tracetorch import backends
-from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, Trace, Traits
+from tracetorch.backends import Columns, LazySpikes, OutputSpec, SynapticInput, Trace, Traits
 from tracetorch.modes import check_tensor, unaffected
 from tracetorch.nn import connections, local_gradient
 from tracetorch.nn.gradients import accumulate
@@ -107,7 +107,7 @@ class Layer(Network):
             raise ValueError(f"a bank of traces needs a torch.nn.Linear as connection, got {connection}")
         self.neuron = neurons
         self._set_trainable(names)
-        # Found at once; `Module` would first look everywhere else, a hundred times in a chunk. Replacing one removes it.
+        # Found at once: `Module` would look everywhere else first, a hundred times a chunk. Replacing one removes it.
         self._put(connection=connection, input_trace=self.input_trace, neuron=neurons)
 
     def _set_trainable(self, names: tuple[str, ...] | None) -> None:
@@ -366,7 +366,7 @@ class Layer(Network):
     _stepper: Any = None
     _known: Any = None  # numbers, and the constants that were computed from them
     _graph: StepGraph | None = None
-    _columns: Tensor | None = None  # room for transposed weights
+    _columns: Columns | None = None
 
     def _step(self, x: Tensor) -> Tensor:
         stepper = self._stepper
@@ -449,9 +449,9 @@ class Layer(Network):
             return SynapticInput(self._currents(xs, trace), None, None, self.like.dtype)
         weight, columns = connection.weight, self._columns
         if weight.device.type == "cpu" and (
-            columns is None or columns.dtype != weight.dtype or columns.shape != (self.in_features, self.out_features)
+            columns is None or columns.values.dtype != weight.dtype or columns.values.shape != weight.shape[::-1]
         ):
-            columns = weight.new_empty(self.in_features, self.out_features)
+            columns = Columns(torch.empty_like(weight.t(), memory_format=torch.contiguous_format))
             self._put(_columns=columns)
         return SynapticInput(xs, weight, connection.bias, self._product_dtype, trace, fired, columns)
 

@@ -72,7 +72,7 @@ def local_gradients(
         and not trace.moves()
     ):
         return _by_products(layer, state, signal.sum(dim=0) if several else signal, at, return_input_grad)
-    return _by_graph(layer, state, signal, above, steady, return_input_grad)
+    return _by_graph(layer, state, signal, above, steady=steady, return_input_grad=return_input_grad)
 
 
 @torch.enable_grad()
@@ -81,6 +81,7 @@ def _by_graph(
     state: LayerState,
     signal: Tensor,
     above: Parts | None,
+    *,
     steady: Callable[[Tensor], Tensor],
     return_input_grad: bool,
 ) -> tuple[Gradients, Tensor | None]:
@@ -133,7 +134,7 @@ def _by_products(
         return {}, None
     average = layer.input_trace.average(neuron, state)
     current = linear(average, weight, bias)
-    found, delta = through_neurons(neuron, current, state.steps, signal, at, trained)
+    found, delta = through_neurons(neuron, current, state.steps, signal, at=at, trained=trained)
     if weight.requires_grad:
         found[weight] = delta.t() @ average
     if bias is not None and bias.requires_grad:
@@ -156,7 +157,7 @@ def steady_map(neuron: Neuron, steps: Tensor, at: At) -> Callable[[Tensor], Tens
 
 
 def through_neurons(
-    neuron: Neuron, current: Tensor, steps: Tensor, signal: Tensor, at: At, trained: list[Parameter]
+    neuron: Neuron, current: Tensor, steps: Tensor, signal: Tensor, *, at: At, trained: list[Parameter]
 ) -> tuple[Gradients, Tensor]:
     """Back through the steady state, by its formula or by autograd. Called without a graph.
 

@@ -155,6 +155,6 @@ def _pull(layer: Layer, signal: Tensor, at: At) -> tuple[Tensor, Tensor, Tensor]
     state = layer.live_state
     assert state is not None
     average = layer.average_input().detach()
-    _, delta = through_neurons(layer.neuron, average_current(layer, average), state.steps, signal, at, [])
+    _, delta = through_neurons(layer.neuron, average_current(layer, average), state.steps, signal, at=at, trained=[])
     weight = layer.weight.view(layer.input_trace.groups, -1, layer.weight.shape[1])
     return average, delta, torch.bmm(by_group(layer, delta), weight).sum(dim=0)

@@ -147,7 +147,7 @@ class Gym(Environment):
         count = min(self.lanes, total)
         lanes = [Lane(self._make(), self._seed_of(split), number) for number in range(count)]
         rows = {name: torch.zeros(total) for name in ("return", "length", "truncated")} if total else {}
-        returns, lengths, cut = (row.numpy() for row in rows.values()) if total else (None,) * 3
+        counts = {name: row.numpy() for name, row in rows.items()}
         begins, acts = torch.ones(count, dtype=torch.bool), 0
         while any(lane.episode < total for lane in lanes):
             rates = self._rates(stacked([lane.seen for lane in lanes], self.id))
@@ -157,9 +157,9 @@ class Gym(Environment):
             for at, (lane, number) in enumerate(zip(lanes, chosen, strict=True)):
                 reward, terminated, truncated = lane.act(number)
                 if lane.episode < total:  # one that has played all its episodes plays on until the others have, too
-                    returns[lane.episode] += reward
-                    lengths[lane.episode] += 1
-                    cut[lane.episode] = truncated and not terminated
+                    counts["return"][lane.episode] += reward
+                    counts["length"][lane.episode] += 1
+                    counts["truncated"][lane.episode] = truncated and not terminated
                 if terminated or truncated:
                     lane.begin(lane.episode + count)
                     begins[at] = True
