@@ -512,10 +512,11 @@ class Layer(Network):
 
         On a CPU they are computed again only if a number that they are computed from has changed.
         """
-        raw = [value for value in (*self.neuron._parameters.values(), self.input_trace.raw_decay) if value is not None]
-        is_cheap = all(value.device.type == "cpu" and value.dtype in _OF_NUMPY for value in raw)
-        numbers = [value.detach().numpy().tobytes() for value in raw] if is_cheap else []
-        if self._known is None or not is_cheap or numbers != self._known[0]:
+        like, numbers = self.like, None
+        if like.device.type == "cpu" and like.dtype in _OF_NUMPY:
+            raw = (*self.neuron._parameters.values(), self.input_trace.raw_decay)
+            numbers = [value.detach().numpy().tobytes() for value in raw if value is not None]
+        if self._known is None or numbers is None or numbers != self._known[0]:
             with torch.no_grad():
                 found = self.neuron.constants, self.input_trace.decay(self.neuron).detach()
             self._put(_known=(numbers, found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -136,8 +136,9 @@ def _run_chunks(
     keep = like.new_empty(stream.steps, batch, *shape) if reduce is None else None
     wide = devices.widest_float(like.device)  # a sum in float32 would stop counting spikes at 2²⁴ of them
     total = None if reduce is None else torch.zeros(batch, *shape, dtype=wide, device=like.device)
-    with _same_weights(net):
-        for part in stream.parts(chunk_steps(net.chain, batch) if chunk is None else chunk):
+    size = chunk_steps(net.chain, batch) if chunk is None else whole(chunk, "chunk")
+    with nullcontext() if size >= stream.steps else _same_weights(net):
+        for part in stream.parts(size):
             steps = part.size[0] if isinstance(part, LazySpikes) else len(part)
             outputs = None if keep is None else keep[start : start + steps].flatten(2)
             flat = None if total is None else total.flatten(1)
