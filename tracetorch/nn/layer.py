@@ -495,8 +495,8 @@ class Layer(Network):
         return self._precision or self.like.dtype
 
     def _own_parameters(self) -> Iterable[Tensor | None]:
-        for part in self._modules.values():
-            yield from part._parameters.values()  # type: ignore[union-attr]
+        connection, trace, neuron = self.connection._parameters, self.input_trace._parameters, self.neuron._parameters
+        return (*connection.values(), *trace.values(), *neuron.values())
 
     def _raw(self) -> list[Tensor]:
         raw: list[Tensor] = [value for name, value in self.neuron.named_parameters() if name.startswith("raw_")]

@@ -66,14 +66,14 @@ class Sequential(Network):
             layer.precision = dtype
 
     def _step(self, x: Tensor) -> Tensor:
-        first = self.chain[0]
-        if first.like.is_cuda and all(
+        layers: Any = self._modules["layers"]._modules.values()  # type: ignore[union-attr]
+        if next(iter(layers)).like.is_cuda and all(
             backends.one_step(layer._traits) == "graph" and not has_hooks(layer) for layer in self
         ):
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, self)
-        for layer in self:
-            x = layer(as_input(layer, x, 1))
+        for layer in layers:
+            x = layer(x if isinstance(x, Tensor) and x.ndim == 2 else as_input(layer, x, 1))
         return x
 
     def __getstate__(self) -> dict[str, Any]:
