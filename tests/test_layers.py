@@ -223,3 +223,14 @@ def test_weights_that_a_hook_changes_between_two_chunks_are_used(where):
         wanted.append(net.run(part))
     torch.testing.assert_close(found, torch.cat(wanted))
     assert found.abs().max() > 0
+
+
+def test_a_part_of_a_layer_can_be_replaced():
+    layer, other = LIF(IN, OUT), torch.nn.Linear(IN, OUT)
+    layer.run(spikes().float())
+    layer.connection, layer.neuron = other, tt.nn.neurons.LI(OUT)
+    assert layer.connection is other and layer.weight is other.weight and layer.kind == "LIF"
+    layer.reset()
+    wanted = LI(torch.nn.Linear(IN, OUT))
+    wanted.load_state_dict(layer.state_dict())
+    assert torch.equal(layer.run(spikes().float()), wanted.run(spikes().float()))
