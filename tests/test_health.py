@@ -180,7 +180,7 @@ def test_a_loss_that_stays_the_same_is_reported_once_with_the_reason(layers, sig
 
 
 def test_a_trainable_parameter_that_the_rule_leaves_out_is_named_once(caplog):
-    net = Sequential(LIF(3, 4, trace_decay=0.8, learn=["weight", "trace_decay"]), LIS(4, 2))
+    net = Sequential(LIF(3, 4, trace_decay=0.8, trainable=["weight", "trace_decay"]), LIS(4, 2))
     rule = BPTT(net)
     output = rule.forward(torch.ones(5, 2, 3), reduce="mean")
     watch = HealthWatch()

@@ -198,3 +198,39 @@ def test_feedforward_chains_the_sizes(hidden):
     sizes = [IN, *hidden, OUT]
     assert [(layer.in_features, layer.out_features) for layer in net] == list(pairwise(sizes))
     assert [type(layer) for layer in net] == [LIF] * len(hidden) + [LI]
+
+
+@pytest.mark.parametrize("where", ["net", "layer"])
+def test_weights_that_a_hook_changes_between_two_chunks_are_used(where):
+    """Wide enough, and its input sparse enough, for a kernel that keeps transposed weights."""
+    torch.manual_seed(0)
+    net = Sequential(LIF(300, 256), LI(256, OUT))
+    xs = tt.encode.poisson(torch.full((2, 300), 0.05), 6)
+
+    def double(*_):
+        net[0].weight.data.mul_(2)
+
+    net.run(xs, chunk=2)  # makes room for them
+    net.reset()
+    before = net[0].weight.detach().clone()
+    hook = (net if where == "net" else net[0]).register_forward_hook(double)
+    found = net.run(xs, chunk=2)
+    hook.remove()
+    net.reset()
+    wanted = []
+    for at, part in enumerate(xs.split(2)):
+        net[0].weight.data.copy_(before * 2**at)
+        wanted.append(net.run(part))
+    torch.testing.assert_close(found, torch.cat(wanted))
+    assert found.abs().max() > 0
+
+
+def test_a_part_of_a_layer_can_be_replaced():
+    layer, other = LIF(IN, OUT), torch.nn.Linear(IN, OUT)
+    layer.run(spikes().float())
+    layer.connection, layer.neuron = other, tt.nn.neurons.LI(OUT)
+    assert layer.connection is other and layer.weight is other.weight and layer.kind == "LIF"
+    layer.reset()
+    wanted = LI(torch.nn.Linear(IN, OUT))
+    wanted.load_state_dict(layer.state_dict())
+    assert torch.equal(layer.run(spikes().float()), wanted.run(spikes().float()))

@@ -6,7 +6,7 @@ import torch
 
 from tests.common import BATCH, IN, LAYERS, OUT, build, each, layers_of, normal, spikes
 from tracetorch import functional as F
-from tracetorch.nn import LIF, LIS, Sequential
+from tracetorch.nn import LIF, LIS, Sequential, neurons
 from tracetorch.nn.local_gradient import average_current
 
 
@@ -200,3 +200,39 @@ def test_the_values_given_are_the_values_read():
     torch.testing.assert_close(groups.trace_decay, torch.tensor([0.6, 0.9]).view(2, 1, 1))
     assert groups.input_trace.groups == 2 and groups.input_trace.tied and not layer.input_trace.tied
     assert LIF(IN, OUT).weight.abs().max() <= IN**-0.5 and LIF(IN, OUT, bias=True).bias.tolist() == [0] * OUT
+
+
+FORMULAS = [
+    (neurons.LIF, {}, "output"),
+    (neurons.LIF, {"threshold": 0.7}, "output"),
+    (neurons.LIF, {"threshold": [0.5, 0.9, 1.0, 1.5]}, "output"),
+    (neurons.LI, {}, "output"),
+    (neurons.LI, {"decay": [0.5, 0.9]}, "logits"),
+    (neurons.LIS, {}, "output"),
+    (neurons.LIS, {}, "logits"),
+]
+
+
+@pytest.mark.parametrize(("make", "constants", "at"), FORMULAS)
+def test_the_formula_of_a_gradient_gives_what_autograd_finds(make, constants, at):
+    neuron = make(4, **constants).double()
+    neuron.raw_decay.requires_grad_(False)
+    current, signal, steps = normal(3, 4).requires_grad_(), normal(3, 4, seed=1), torch.tensor([[1], [7], [400]])
+    output = (neuron.steady_state if at == "output" else neuron.steady_logits)(current, steps)
+    trained = [parameter for parameter in neuron.parameters() if parameter.requires_grad]
+    wanted = torch.autograd.grad(output, [current, *trained], signal)
+    with torch.no_grad():
+        of_current, of_parameters = neuron.steady_vjp(current, steps, signal, at)
+    assert list(of_parameters) == trained
+    torch.testing.assert_close((of_current, *of_parameters.values()), wanted)
+
+
+def test_without_a_formula_autograd_is_asked():
+    class Steeper(neurons.LIF):
+        def steady_state(self, current, steps):
+            return super().steady_state(2 * current, steps)
+
+    trained, steeper, logistic = neurons.LIF(4), Steeper(4), neurons.LIF(4, rate="logistic")
+    steeper.raw_decay.requires_grad_(False)
+    for neuron in (trained, steeper, logistic):
+        assert neuron.steady_vjp(normal(3, 4), torch.ones(3, 1), normal(3, 4), "output") is None

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.modes import check_tensor
-from tracetorch.rounded import rounded_line
+from tracetorch.rounded import rounded_line, slope
 
 
 class Surrogate(Protocol):
@@ -144,6 +144,18 @@ def lif_rate(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | 
     return rounded_line(current / threshold - _left_over(decay, steps))
 
 
+def lif_rate_vjp(
+    signal: Tensor, current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Back through the rounded line of `lif_rate`, without a graph.
+
+    Args: signal: dL/d rate, the shape of `current`; the others as `lif_rate`.
+    Returns: dL/dz, of which dL/di is the θ-th part; and i/θ. Both the shape of `current`.
+    """
+    along = current / threshold
+    return signal * slope(along - _left_over(decay, steps))[0], along
+
+
 def _left_over(decay: Tensor, steps: Tensor | None) -> Tensor:
     return (1 - decay) / 2 if steps is None else (1 - decay) / (2 * rise(decay, steps))
 
@@ -181,6 +193,11 @@ def li_level(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Ten
     check_tensor(current, "current")
     level = current / (1 - decay)
     return level if steps is None else level * rise(decay, steps)
+
+
+def li_level_vjp(signal: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:
+    """Back through `li_level`, without a graph. Args: signal: dL/dm. Returns: dL/di, the shape of `signal`."""
+    return (signal if steps is None else signal * rise(decay, steps)) / (1 - decay)
 
 
 def lis_distribution(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:

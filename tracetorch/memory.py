@@ -50,13 +50,15 @@ class TrainingMemory:
         gc.collect()
         _give_back()
         self._before = self._after = _now(device)
+        self._peak: int | None = None  # after the last update; that of this one, unless something else has raised it
 
     def __enter__(self) -> TrainingMemory:
         if self._before is None or self._after is None:
             return self
-        if (_now(self._device) or 0) > self._after + _SLACK:  # something else was done since
+        peak, now = _peak_and_now(self._device)
+        if now > self._after + _SLACK:  # something else was done since
             _give_back()
-        if not _reset_peak(self._device):
+        if peak != self._peak and not _reset_peak(self._device):
             self._before = None
         return self
 
@@ -65,8 +67,8 @@ class TrainingMemory:
     ) -> None:
         if self._before is None:
             return
-        self.most = max(self.most or 0, (_peak(self._device) or 0) - self._before)
-        self._after = _now(self._device)
+        self._peak, self._after = _peak_and_now(self._device)
+        self.most = max(self.most or 0, self._peak - self._before)
 
 
 def memory_bytes(device: torch.device) -> int | None:
@@ -111,6 +113,14 @@ def _peak(device: torch.device) -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024  # the others count in KiB
 
 
+def _peak_and_now(device: torch.device) -> tuple[int, int]:
+    """Both at once, where `_now` is known."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device), torch.cuda.memory_allocated(device)
+    table = _table()
+    return _entry("VmHWM", table) or 0, _entry("VmRSS", table) or 0
+
+
 def _reset_peak(device: torch.device) -> bool:
     """Restart the peak from what is in use; that of all times is remembered. Returns: whether it may."""
     _before_resets[device] = max(_peak(device) or 0, _before_resets.get(device, 0))
@@ -130,10 +140,15 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _entry(name: str) -> int | None:
-    """An entry of Linux's table of a process' memory, in bytes."""
+def _table() -> bytes:
+    """Linux's table of a process' memory; empty where there is none."""
     try:
-        found = _STATUS.read_bytes().partition(f"{name}:".encode())[2].split(maxsplit=1)
+        return _STATUS.read_bytes()
     except OSError:
-        return None
+        return b""
+
+
+def _entry(name: str, table: bytes | None = None) -> int | None:
+    """An entry of that table, in bytes."""
+    found = (_table() if table is None else table).partition(f"{name}:".encode())[2].split(maxsplit=1)
     return 1024 * int(found[0]) if found else None

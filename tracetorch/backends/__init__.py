@@ -4,7 +4,7 @@
 (`cuda`) give the same numbers, to the bit where they can. `dispatch` chooses.
 """
 
-from tracetorch.backends.arguments import FusedReadout, OutputSpec, SynapticInput, Trace
+from tracetorch.backends.arguments import Columns, FusedReadout, OutputSpec, SynapticInput, Trace
 from tracetorch.backends.dispatch import (
     Form,
     Traits,
@@ -22,7 +22,7 @@ from tracetorch.backends.dispatch import (
 from tracetorch.backends.rng import LazySpikes, draw, limit_of
 
 __all__ = [
-    "Form", "FusedReadout", "LazySpikes", "OutputSpec", "SynapticInput", "Trace", "Traits", "currents", "draw",
-    "draw_below", "fuses_readout", "limit_of", "names", "one_step", "scan", "spike_dtype", "spikes", "stepper",
+    "Columns", "Form", "FusedReadout", "LazySpikes", "OutputSpec", "SynapticInput", "Trace", "Traits", "currents",
+    "draw", "draw_below", "fuses_readout", "limit_of", "names", "one_step", "scan", "spike_dtype", "spikes", "stepper",
     "trace_scan",
 ]  # fmt: skip

@@ -37,6 +37,29 @@ class Trace(NamedTuple):
         values.copy_(F.trace_step(x, values, decay))
 
 
+@dataclass
+class Columns:
+    """Room for transposed weights, (inputs, neurons), which a kernel may need in every chunk.
+
+    lasting: whether the weights stay as they are for several chunks, so that columns that are filled remain right.
+    """
+
+    values: Tensor
+    lasting: bool = False
+    filled: bool = False
+
+    def of(self, weight: Tensor) -> Tensor:
+        """The columns of these weights, (neurons, inputs)."""
+        if not self.filled:
+            self.values.copy_(weight.t())
+            self.filled = self.lasting
+        return self.values
+
+    def last(self, *, lasting: bool) -> None:
+        """Say whether the weights stay as they are from now on. What was filled before is not used."""
+        self.lasting, self.filled = lasting, False
+
+
 class SynapticInput(NamedTuple):
     """A chunk of input and its weights; a scan computes the currents `W·x + b` in the fastest way.
 
@@ -47,7 +70,7 @@ class SynapticInput(NamedTuple):
         summed in float32, and the sum is rounded to bfloat16 where the device cannot give it otherwise.
     trace: the layer's input trace, which the input is added to; None if the input is in it already.
     fired: how many of `xs` are 1, if they are spikes and were counted.
-    columns: room for the transposed weights, (inputs, neurons), which a kernel may need in every chunk.
+    columns: room for the transposed weights.
     """
 
     xs: Tensor | LazySpikes
@@ -56,7 +79,7 @@ class SynapticInput(NamedTuple):
     precision: torch.dtype
     trace: Trace | None = None
     fired: int | None = None
-    columns: Tensor | None = None
+    columns: Columns | None = None
 
     @property
     def size(self) -> tuple[int, int, int]:

@@ -47,7 +47,6 @@ def accumulate(found: dict[Parameter, Tensor]) -> None:
         add(parameter, gradient)
 
 
-@torch.no_grad()
 def add(parameter: Parameter, gradient: Tensor | None) -> None:
     """Add to a parameter's `.grad`, if there is anything to add.
 
@@ -55,6 +54,7 @@ def add(parameter: Parameter, gradient: Tensor | None) -> None:
     """
     if gradient is None:
         return
+    gradient = gradient.detach()
     if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
         with whole_gradients():
             parts = _open.parts
@@ -62,7 +62,7 @@ def add(parameter: Parameter, gradient: Tensor | None) -> None:
             parts[parameter] = parts[parameter] + gradient if parameter in parts else gradient
         return
     if parameter.grad is not None:
-        gradient = parameter.grad + gradient
+        gradient = parameter.grad.detach() + gradient
     is_alike = gradient.stride() == parameter.stride()
     parameter.grad = gradient if is_alike else torch.empty_like(parameter).copy_(gradient)
 

@@ -93,9 +93,12 @@ class InputTrace(Module):
         decay = constrain.decay_from_raw(raw)
         return decay[:, None, None] if self.groups > 1 else decay
 
-    def for_kernels(self, neuron: Neuron, state: LayerState) -> Trace:
-        """The trace as the kernels take it, in the memory of this state, with the inputs as one dimension."""
-        decay, values, sensitivity = self.decay(neuron).detach(), state.trace, state.trace_sensitivity
+    def for_kernels(self, decay: Tensor, state: LayerState) -> Trace:
+        """The trace as the kernels take it, in the memory of this state, with the inputs as one dimension.
+
+        Args: decay: what `decay` gives, without a gradient.
+        """
+        values, sensitivity = state.trace, state.trace_sensitivity
         if self.groups == 1 and values.ndim > 2:
             decay = decay.expand(values.shape[1:]).flatten() if decay.ndim else decay
             values, sensitivity = values.flatten(1), sensitivity.flatten(2)

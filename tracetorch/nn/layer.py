@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Linear, Module
 
 from tracetorch import backends, renamed
-from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, Trace, Traits
+from tracetorch.backends import Columns, LazySpikes, OutputSpec, SynapticInput, Trace, Traits
 from tracetorch.modes import check_tensor, unaffected
 from tracetorch.nn import connections, local_gradient
 from tracetorch.nn.gradients import accumulate
@@ -22,6 +22,8 @@ from tracetorch.nn.local_gradient import At, Gradients
 from tracetorch.nn.network import Network, Shape
 from tracetorch.nn.neurons import Neuron, Values
 from tracetorch.nn.state import LayerState, check_saved, from_named
+
+_OF_NUMPY = (torch.float32, torch.float64)
 
 
 class Layer(Network):
@@ -102,6 +104,8 @@ class Layer(Network):
             raise ValueError(f"a bank of traces needs a torch.nn.Linear as connection, got {connection}")
         self.neuron = neurons
         self._set_trainable(names)
+        # Found at once: `Module` would look everywhere else first, a hundred times a chunk. Replacing one removes it.
+        self._put(connection=connection, input_trace=self.input_trace, neuron=neurons)
 
     def _set_trainable(self, names: tuple[str, ...] | None) -> None:
         known = {**dict.fromkeys(connections.trainable_names(self.connection)), "trace_decay": None}
@@ -238,16 +242,31 @@ class Layer(Network):
         self._check_state(state)
         self.state = from_named(self.neuron.state_type, state).copy().map(self._moved)
 
-    @unaffected
     def own_state(self, batch: int, in_shape: Shape | None = None) -> LayerState:
         """The state to write into: a new one, or a copy if the present one was handed out.
 
         Raises: ValueError if it is that of another batch, or of input of another shape.
         """
+        state, like = self._state, self.like
+        if (
+            state is None
+            or self._lent
+            or state.steps.shape[0] != batch
+            or state.trace.dtype != like.dtype
+            or state.trace.device != like.device
+        ):
+            state = self._renewed_state(batch, in_shape)
+        if in_shape is not None and self.in_features is None and tuple(state.trace.shape[1:]) != in_shape:
+            before = tuple(state.trace.shape[1:])
+            message = f"{self} holds a state for input of shape {before}, got {in_shape}: call net.reset() first"
+            raise ValueError(message)
+        return state
+
+    @unaffected
+    def _renewed_state(self, batch: int, in_shape: Shape | None) -> LayerState:
         state = self._state
         if state is None:
             state = self._blank_state(batch, in_shape)
-            self._put(_state=state)
         elif state.steps.shape[0] != batch:
             held = state.steps.shape[0]
             raise ValueError(f"{self} holds a state of batch {held}, got batch {batch}: call net.reset() first")
@@ -255,14 +274,9 @@ class Layer(Network):
             self.load_state(state.named())
             state = self._state
             assert state is not None
-        elif self._lent:
+        else:
             state = state.copy()
-            self._put(_state=state)
-        if in_shape is not None and self.in_features is None and tuple(state.trace.shape[1:]) != in_shape:
-            before = tuple(state.trace.shape[1:])
-            message = f"{self} holds a state for input of shape {before}, got {in_shape}: call net.reset() first"
-            raise ValueError(message)
-        self._put(_lent=False)
+        self._put(_state=state, _lent=False)
         return state
 
     def prepare(self, batch: int, in_shape: Shape) -> Shape:
@@ -350,8 +364,9 @@ class Layer(Network):
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     _stepper: Any = None
+    _known: Any = None  # numbers, and the constants that were computed from them
     _graph: StepGraph | None = None
-    _columns: Tensor | None = None  # room for transposed weights
+    _columns: Columns | None = None
 
     def _step(self, x: Tensor) -> Tensor:
         stepper = self._stepper
@@ -394,7 +409,7 @@ class Layer(Network):
         self._check_place(xs.samples.device if isinstance(xs, LazySpikes) else xs.device)
         state = self.own_state(size[1], size[2:])
         xs = xs.to(self.like.dtype) if isinstance(xs, Tensor) else xs
-        return xs, self.input_trace.for_kernels(self.neuron, state)
+        return xs, self._constants_of(state)[1]
 
     def _emit(
         self, xs: Tensor | LazySpikes, out: OutputSpec, trace: Trace | None = None, fired: int | None = None
@@ -411,7 +426,7 @@ class Layer(Network):
         synaptic = self._synaptic_input(xs, trace, fired)
         if neuron.kernel:
             membrane = state.neuron.membrane
-            constants = neuron.constants
+            constants, _ = self._constants
             if membrane.ndim > 2:
                 constants = tuple(
                     value.expand(membrane.shape[1:]).flatten() if value.ndim else value for value in constants
@@ -434,9 +449,9 @@ class Layer(Network):
             return SynapticInput(self._currents(xs, trace), None, None, self.like.dtype)
         weight, columns = connection.weight, self._columns
         if weight.device.type == "cpu" and (
-            columns is None or columns.dtype != weight.dtype or columns.shape != (self.in_features, self.out_features)
+            columns is None or columns.values.dtype != weight.dtype or columns.values.shape != weight.shape[::-1]
         ):
-            columns = weight.new_empty(self.in_features, self.out_features)
+            columns = Columns(torch.empty_like(weight.t(), memory_format=torch.contiguous_format))
             self._put(_columns=columns)
         return SynapticInput(xs, weight, connection.bias, self._product_dtype, trace, fired, columns)
 
@@ -480,15 +495,32 @@ class Layer(Network):
         return self._precision or self.like.dtype
 
     def _own_parameters(self) -> Iterable[Tensor | None]:
-        for part in self._modules.values():
-            yield from part._parameters.values()  # type: ignore[union-attr]
+        connection, trace, neuron = self.connection._parameters, self.input_trace._parameters, self.neuron._parameters
+        return (*connection.values(), *trace.values(), *neuron.values())
 
     def _raw(self) -> list[Tensor]:
         raw: list[Tensor] = [value for name, value in self.neuron.named_parameters() if name.startswith("raw_")]
         return raw if self.input_trace.raw_decay is None else [*raw, self.input_trace.raw_decay]
 
     def _constants_of(self, state: LayerState) -> tuple[tuple[Tensor, ...], Trace]:
-        return self.neuron.constants, self.input_trace.for_kernels(self.neuron, state)
+        constants, decay = self._constants
+        return constants, self.input_trace.for_kernels(decay, state)
+
+    @property
+    def _constants(self) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The constants of the neurons, and the decay of the trace, without a graph.
+
+        On a CPU they are computed again only if a number that they are computed from has changed.
+        """
+        like, numbers = self.like, None
+        if like.device.type == "cpu" and like.dtype in _OF_NUMPY:
+            raw = (*self.neuron._parameters.values(), self.input_trace.raw_decay)
+            numbers = [value.detach().numpy().tobytes() for value in raw if value is not None]
+        if self._known is None or numbers is None or numbers != self._known[0]:
+            with torch.no_grad():
+                found = self.neuron.constants, self.input_trace.decay(self.neuron).detach()
+            self._put(_known=(numbers, found))
+        return self._known[1]
 
     # ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -535,7 +567,7 @@ class Layer(Network):
         process by sharing its memory. Parameters are shared there, as those of any module.
         """
         self._put(_lent=True)
-        own: dict[str, Any] = {"_stepper": None, "_graph": None, "_spare": None, "_columns": None}
+        own: dict[str, Any] = {"_stepper": None, "_graph": None, "_spare": None, "_columns": None, "_known": None}
         return self.__dict__ | own
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

@@ -45,7 +45,6 @@ def average_input(layer: Parts, state: LayerState | None) -> Tensor:
 
 
 @unaffected
-@torch.enable_grad()
 def local_gradients(
     layer: Parts,
     state: LayerState | None,
@@ -60,10 +59,10 @@ def local_gradients(
     Returns: the gradient of each trainable parameter that has one; and what `Layer.backward` returns.
     """
     state, connection, neuron, trace = _seen(layer, state), layer.connection, layer.neuron, layer.input_trace
-    check_tensor(signal, f"the signal for {layer}")
+    if not isinstance(signal, Tensor) or signal.layout != torch.strided or signal.is_complex():
+        check_tensor(signal, f"the signal for {layer}")
     several = signal.ndim == state.neuron[0].ndim + 1
     _check_signal(layer, signal, state, above if several else None)
-    whole = signal.sum(dim=0) if several else signal
     steady = steady_map(neuron, state.steps, at)
     if (
         is_plain(connection)
@@ -72,8 +71,24 @@ def local_gradients(
         and trace.groups == 1
         and not trace.moves()
     ):
-        return _by_products(layer, state, whole, steady, return_input_grad)
-    trained = dict(trained_parameters(layer))
+        return _by_products(layer, state, signal.sum(dim=0) if several else signal, at, return_input_grad)
+    return _by_graph(layer, state, signal, above, steady=steady, return_input_grad=return_input_grad)
+
+
+@torch.enable_grad()
+def _by_graph(
+    layer: Parts,
+    state: LayerState,
+    signal: Tensor,
+    above: Parts | None,
+    *,
+    steady: Callable[[Tensor], Tensor],
+    return_input_grad: bool,
+) -> tuple[Gradients, Tensor | None]:
+    """Any other case: a graph from the average input to the average output."""
+    neuron, trace, trained = layer.neuron, layer.input_trace, dict(trained_parameters(layer))
+    several = signal.ndim == state.neuron[0].ndim + 1
+    whole = signal.sum(dim=0) if several else signal
 
     def through(average: Tensor) -> Tensor:
         return steady(average_current(layer, average))
@@ -107,9 +122,9 @@ def trained_parameters(layer: Parts) -> Iterable[tuple[str, Parameter]]:
 
 @torch.no_grad()
 def _by_products(
-    layer: Parts, state: LayerState, signal: Tensor, steady: Callable[[Tensor], Tensor], return_input_grad: bool
+    layer: Parts, state: LayerState, signal: Tensor, at: At, return_input_grad: bool
 ) -> tuple[Gradients, Tensor | None]:
-    """The usual case, `W·x + b` of a constant average input: a graph of the steady state alone, and two products."""
+    """The usual case, `W·x + b` of a constant average input: back through the steady state, and two products."""
     connection, neuron = layer.connection, layer.neuron
     weight, bias = connection._parameters["weight"], connection._parameters.get("bias")
     trained = [one for one in neuron._parameters.values() if one is not None and one.requires_grad]
@@ -119,9 +134,7 @@ def _by_products(
         return {}, None
     average = layer.input_trace.average(neuron, state)
     current = linear(average, weight, bias)
-    with torch.enable_grad():
-        found, delta = _vjp(steady, current, signal, trained, True)
-    assert delta is not None
+    found, delta = through_neurons(neuron, current, state.steps, signal, at=at, trained=trained)
     if weight.requires_grad:
         found[weight] = delta.t() @ average
     if bias is not None and bias.requires_grad:
@@ -141,6 +154,22 @@ def steady_map(neuron: Neuron, steps: Tensor, at: At) -> Callable[[Tensor], Tens
     return lambda current: through(
         current, per_sample(steps, max(1, current.ndim - 1)) if neuron.features is None else steps
     )
+
+
+def through_neurons(
+    neuron: Neuron, current: Tensor, steps: Tensor, signal: Tensor, *, at: At, trained: list[Parameter]
+) -> tuple[Gradients, Tensor]:
+    """Back through the steady state, by its formula or by autograd. Called without a graph.
+
+    Returns: gradients of parameters; dL/d current.
+    """
+    known = neuron.steady_vjp(current, steps, signal.to(current.dtype), at)
+    if known is not None:
+        return known[1], known[0]
+    with torch.enable_grad():
+        found, delta = _vjp(steady_map(neuron, steps, at), current, signal, trained, True)
+    assert delta is not None
+    return found, delta
 
 
 def _vjp(

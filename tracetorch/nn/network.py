@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -106,6 +107,19 @@ class Network(Module, ABC):
         return below
 
 
+@contextmanager
+def state_aside(net: Network) -> Iterator[None]:
+    """Within, a network continues with a copy of its state; afterwards it has its own again, as it was."""
+    before = [(layer, layer.live_state, layer._lent) for layer in net.chain]
+    for layer, state, _ in before:
+        layer._put(_state=state and state.copy(), _lent=False, _state_changes=layer._state_changes + 1)
+    try:
+        yield
+    finally:
+        for layer, state, lent in before:
+            layer._put(_state=state, _lent=lent, _state_changes=layer._state_changes + 1)
+
+
 # ── chunks ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -122,13 +136,29 @@ def _run_chunks(
     keep = like.new_empty(stream.steps, batch, *shape) if reduce is None else None
     wide = devices.widest_float(like.device)  # a sum in float32 would stop counting spikes at 2²⁴ of them
     total = None if reduce is None else torch.zeros(batch, *shape, dtype=wide, device=like.device)
-    for part in stream.parts(chunk_steps(net.chain, batch) if chunk is None else chunk):
-        steps = part.size[0] if isinstance(part, LazySpikes) else len(part)
-        outputs = None if keep is None else keep[start : start + steps].flatten(2)
-        flat = None if total is None else total.flatten(1)
-        advance_with_hooks(net, part, OutputSpec(outputs=outputs, total=flat, first=max(0, first - start)))
-        start += steps
+    size = chunk_steps(net.chain, batch) if chunk is None else whole(chunk, "chunk")
+    with nullcontext() if size >= stream.steps else _same_weights(net):
+        for part in stream.parts(size):
+            steps = part.size[0] if isinstance(part, LazySpikes) else len(part)
+            outputs = None if keep is None else keep[start : start + steps].flatten(2)
+            flat = None if total is None else total.flatten(1)
+            advance_with_hooks(net, part, OutputSpec(outputs=outputs, total=flat, first=max(0, first - start)))
+            start += steps
     return keep if total is None else (total / (stream.steps - first)).to(like.dtype)  # type: ignore[return-value]
+
+
+@contextmanager
+def _same_weights(net: Network) -> Iterator[None]:
+    """Within, no weight changes; unless a hook changes it."""
+    kept = [layer._columns for layer in net.chain if layer._columns is not None]
+    lasting = not any(map(has_hooks, (net, *net.chain)))
+    try:
+        for columns in kept:
+            columns.last(lasting=lasting)
+        yield
+    finally:
+        for columns in kept:
+            columns.last(lasting=False)
 
 
 def chunk_steps(layers: list[Any], batch: int) -> int:

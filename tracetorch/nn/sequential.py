@@ -66,14 +66,14 @@ class Sequential(Network):
             layer.precision = dtype
 
     def _step(self, x: Tensor) -> Tensor:
-        first = self.chain[0]
-        if first.like.is_cuda and all(
+        layers: Any = self._modules["layers"]._modules.values()  # type: ignore[union-attr]
+        if next(iter(layers)).like.is_cuda and all(
             backends.one_step(layer._traits) == "graph" and not has_hooks(layer) for layer in self
         ):
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, self)
-        for layer in self:
-            x = layer(as_input(layer, x, 1))
+        for layer in layers:
+            x = layer(x if isinstance(x, Tensor) and x.ndim == 2 else as_input(layer, x, 1))
         return x
 
     def __getstate__(self) -> dict[str, Any]:
@@ -105,9 +105,8 @@ class Sequential(Network):
             shape = tuple(below.own_state(batch).neuron[0].shape[1:])
             state = above.own_state(batch, _flat(above, shape))
             _check_fit(below, above, shape)
-            above_trace = above.input_trace.for_kernels(above.neuron, state)
+            constants, above_trace = above._constants_of(state)
             if at == len(chain) - 2 and backends.fuses_readout(below._traits, above._traits):
-                constants = above.neuron.constants
                 readout = FusedReadout(
                     str(above.neuron.kernel), above.weight, above.bias, state.neuron.membrane, constants, out
                 )
@@ -162,7 +161,7 @@ class Sequential(Network):
         return list(self)
 
     def __iter__(self) -> Iterator[Layer]:
-        return iter(self.layers._modules.values())  # type: ignore[arg-type]
+        return iter(self._modules["layers"]._modules.values())  # type: ignore[arg-type,union-attr]
 
     def __len__(self) -> int:
         return len(self.layers)

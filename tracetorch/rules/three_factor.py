@@ -12,7 +12,7 @@ from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
 from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.gradients import whole_gradients
-from tracetorch.nn.local_gradient import At, average_current, steady_map
+from tracetorch.nn.local_gradient import At, average_current, through_neurons
 from tracetorch.rules.base import Rule, needs_dense
 from tracetorch.rules.passage import add_gradient, by_group
 
@@ -155,9 +155,6 @@ def _vjp(layer: Layer, signal: Tensor, at: At) -> tuple[Tensor, Tensor, Tensor]:
     state = layer.live_state
     assert state is not None
     average = layer.average_input().detach()
-    current = average_current(layer, average).requires_grad_()
-    with torch.enable_grad():
-        output = steady_map(layer.neuron, state.steps, at)(current)
-    (delta,) = torch.autograd.grad(output, current, signal.to(output.dtype))
+    _, delta = through_neurons(layer.neuron, average_current(layer, average), state.steps, signal, at=at, trained=[])
     weight = layer.weight.view(layer.input_trace.groups, -1, layer.weight.shape[1])
     return average, delta, torch.bmm(by_group(layer, delta), weight).sum(dim=0)

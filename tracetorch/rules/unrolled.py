@@ -101,7 +101,7 @@ def _unroll_layer(layer: Layer, xs: Tensor) -> Tensor:
         outputs.append(output)
     with torch.no_grad():
         # Into the memory of the copy.
-        backends.trace_scan(xs.detach().flatten(2), layer.input_trace.for_kernels(layer.neuron, start))
+        backends.trace_scan(xs.detach().flatten(2), layer._constants_of(start)[1])
         neuron = type(now)(*(value.detach() for value in now))
         layer.state = start._replace(neuron=neuron, steps=start.steps + len(xs))
     return torch.stack(outputs)

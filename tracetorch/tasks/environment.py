@@ -121,8 +121,7 @@ def check_actions(action: Tensor, lanes: int, actions: int) -> Tensor:
         kind = f"{str(action.dtype).removeprefix('torch.')} of shape {tuple(action.shape)}"
         raise ValueError(f"act takes a whole number for each of the {lanes} environments, got {kind}")
     action = action.detach().cpu()
-    if not 0 <= int(action.min()) <= int(action.max()) < actions:
-        raise ValueError(
-            f"actions are numbered 0 to {actions - 1}, got one of {int(action.min())} to {int(action.max())}"
-        )
+    low, high = (int(end) for end in action.aminmax())
+    if not 0 <= low <= high < actions:
+        raise ValueError(f"actions are numbered 0 to {actions - 1}, got one of {low} to {high}")
     return action

@@ -102,10 +102,11 @@ class Gym(Environment):
         self.moments = Moments(features) if normalize and not self.discrete else None
         self._copies = [Lane(env, self._seed_of("train"), lane) for lane, env in enumerate(copies)]
         self._shown = torch.empty(0)
+        self._stream: Stream | None = None  # of what is seen now, once it was asked for
         self.begin()
 
     def to(self, device: torch.device) -> Gym:
-        self.device, self._shown = device, self._shown.to(device)
+        self.device, self._shown, self._stream = device, self._shown.to(device), None
         return self
 
     def begin(self) -> None:
@@ -117,7 +118,9 @@ class Gym(Environment):
         self._look()
 
     def observe(self) -> Stream:
-        return self._encoded(self._shown, "train", self._acts)
+        if self._stream is None:
+            self._stream = self._encoded(self._shown, "train", self._acts)
+        return self._stream
 
     def act(self, action: Tensor) -> Outcome:
         """As `Environment.act`. Raises: ValueError also if an observation is not finite."""
@@ -144,6 +147,7 @@ class Gym(Environment):
         count = min(self.lanes, total)
         lanes = [Lane(self._make(), self._seed_of(split), number) for number in range(count)]
         rows = {name: torch.zeros(total) for name in ("return", "length", "truncated")} if total else {}
+        counts = {name: row.numpy() for name, row in rows.items()}
         begins, acts = torch.ones(count, dtype=torch.bool), 0
         while any(lane.episode < total for lane in lanes):
             rates = self._rates(stacked([lane.seen for lane in lanes], self.id))
@@ -153,9 +157,9 @@ class Gym(Environment):
             for at, (lane, number) in enumerate(zip(lanes, chosen, strict=True)):
                 reward, terminated, truncated = lane.act(number)
                 if lane.episode < total:  # one that has played all its episodes plays on until the others have, too
-                    rows["return"][lane.episode] += reward
-                    rows["length"][lane.episode] += 1
-                    rows["truncated"][lane.episode] = float(truncated and not terminated)
+                    counts["return"][lane.episode] += reward
+                    counts["length"][lane.episode] += 1
+                    counts["truncated"][lane.episode] = truncated and not terminated
                 if terminated or truncated:
                     lane.begin(lane.episode + count)
                     begins[at] = True
@@ -219,7 +223,7 @@ class Gym(Environment):
             self._acts = int(state["acts"])
         except KeyError as error:
             raise ValueError(f"the state is of another environment: it has no {error}") from error
-        self._shown = self._rates(state["seen"])
+        self._shown, self._stream = self._rates(state["seen"]), None
 
     def _seed_of(self, split: str) -> Any:
         place = _SPLITS[split]  # in the last two bits, so that no two splits share an episode
@@ -230,7 +234,7 @@ class Gym(Environment):
         seen = stacked([lane.seen for lane in self._copies], self.id)
         if self.moments is not None:
             self.moments.update(seen)
-        self._shown = self._rates(seen)
+        self._shown, self._stream = self._rates(seen), None
 
     def _rates(self, seen: Tensor) -> Tensor:
         """Observations, (lanes, features), as the activity of neurons, (lanes, input_size)."""

@@ -34,14 +34,15 @@ class Lane:
     def __init__(self, env: Any, seed_of: Callable[[int], int], episode: int):
         self.env, self._seed_of = env, seed_of
         self._first_observation = int(getattr(env.observation_space, "start", 0))
-        self._values = np.eye(features_of(env)) if is_discrete(env.observation_space) else None
+        self._features = features_of(env)
+        self._values = np.eye(self._features) if is_discrete(env.observation_space) else None
         self._first_action = int(env.action_space.start)
         self.begin(episode)
 
     def begin(self, episode: int) -> None:
         """Begin the episode with this number."""
         self.episode, self.actions = episode, array("i")
-        came = self._ask("reset", _RESET, lambda: self.env.reset(seed=self._seed_of(episode)))
+        came = self._ask("reset", _RESET, self.env.reset, seed=self._seed_of(episode))
         if not isinstance(came, tuple) or len(came) != 2:
             raise self._wrong("reset", came, _RESET)
         self._see("reset", came[0])
@@ -49,7 +50,7 @@ class Lane:
     def act(self, action: int) -> tuple[float, bool, bool]:
         """Returns: reward, whether the episode terminated, whether it was truncated."""
         self.actions.append(action)
-        came = self._ask("step", _STEP, lambda: self.env.step(action + self._first_action))
+        came = self._ask("step", _STEP, self.env.step, action + self._first_action)
         if not isinstance(came, tuple) or len(came) != 5:
             raise self._wrong("step", came, _STEP)
         observation, reward, terminated, truncated, _ = came
@@ -58,6 +59,8 @@ class Lane:
         if number is None:
             raise self._wrong("step", reward, "a reward that is a finite number")
         for name, value in {"terminated": terminated, "truncated": truncated}.items():
+            if value is True or value is False:
+                continue
             if np.ndim(value) or not isinstance(value, bool | np.bool_ | int | np.integer) or value not in (0, 1):
                 raise self._wrong("step", value, f"`{name}` as True or False")
         return number, bool(terminated), bool(truncated)
@@ -76,10 +79,10 @@ class Lane:
                 "to continue with new episodes, add task.resume=new_episodes"
             )
 
-    def _ask(self, method: str, wanted: str, call: Callable[[], Any]) -> Any:
+    def _ask(self, method: str, wanted: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
         """What a method gives. Raises: ValueError if Gymnasium's own code fails on it; else what the method raises."""
         try:
-            return call()
+            return call(*given, **named)
         except Exception as error:
             *_, (frame, _) = traceback.walk_tb(error.__traceback__)
             if str(frame.f_globals.get("__name__")).partition(".")[0] != "gymnasium":
@@ -94,11 +97,10 @@ class Lane:
         return ValueError(f"{self.env.spec.id}: {method} gave {printable(repr(given), 80)}{shape}; wanted: {wanted}")
 
     def _see(self, method: str, observation: Any) -> None:
-        space = self.env.observation_space
         try:
             if self._values is None:
                 self.seen = np.array(observation, dtype=np.float64).reshape(-1)
-                fits = len(self.seen) == features_of(self.env)
+                fits = len(self.seen) == self._features
             else:
                 at = operator.index(observation) - self._first_observation
                 fits = 0 <= at < len(self._values)
@@ -106,7 +108,8 @@ class Lane:
         except (TypeError, ValueError):
             fits = False
         if not fits:
-            raise self._wrong(method, observation, f"an observation in {printable(space, 80)}")
+            wanted = f"an observation in {printable(self.env.observation_space, 80)}"
+            raise self._wrong(method, observation, wanted)
 
 
 _RESET = "(observation, info) from reset(seed=…, options=…)"
@@ -116,7 +119,8 @@ _STEP = "(observation, reward, terminated, truncated, info)"
 def _number(value: Any) -> float | None:
     """A finite number as Python's own; None for anything else."""
     try:
-        number = math.nan if isinstance(value, str) or np.ndim(value) else float(value)
+        is_one = isinstance(value, float) or not (isinstance(value, str) or np.ndim(value))
+        number = float(value) if is_one else math.nan
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None

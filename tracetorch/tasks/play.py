@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.nn import Sequential
+from tracetorch.nn.network import state_aside
 from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.task import Trials
 
@@ -26,24 +27,18 @@ def play(
         window: steps at the end of an observation that are read as the answer; all, if None.
     Returns: as `Environment.test`; nothing if the split is empty.
     """
-    before = net.save_state()
-    net.reset()
 
     def choose(xs: Stream, begins: Tensor) -> Tensor:
         net.reset(None if bool(begins.all()) else begins)
         return policy(net.run(xs, reduce="mean", window=window)).argmax(dim=-1)
 
-    try:
+    with state_aside(net):
+        net.reset()
         return environment.test(choose, split)
-    finally:
-        net.load_state(before)
 
 
 @torch.no_grad()
 def look_ahead(net: Sequential, xs: Stream, window: int | None) -> Tensor:
     """The output that the network would have for this observation, (lanes, outputs). Its state is restored."""
-    before = net.save_state()
-    try:
+    with state_aside(net):
         return net.run(xs, reduce="mean", window=window)
-    finally:
-        net.load_state(before)

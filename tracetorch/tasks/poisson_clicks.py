@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -150,7 +150,7 @@ class PoissonClicks(DrawnTask):
         return self.ideal_accuracy(trials["gamma"], trials["duration"])
 
     def make(self, split: str, samples: Tensor) -> Batch:
-        seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(4)]
+        seeds = _seeds(self.seed, _SPLIT_SEEDS[split])
         pick, length, coin, wait = backends.draw(seeds[_CONDITIONS], range(1), samples, 4)[0].unbind(dim=-1)
         right_is_faster = coin >= 0.5  # which side, also where γ = 0 and both are equally fast
         gamma = self.gamma.at(pick) * torch.where(right_is_faster, 1.0, -1.0)
@@ -161,7 +161,10 @@ class PoissonClicks(DrawnTask):
         end = self.cue_from - pause
         begin = end - bins
 
+        clicks: Callable[[int, int], Tensor]
         clicks = partial(self._clicks, rates=rates, begin=begin, end=end, seed=seeds[_CLICKS], samples=samples)
+        if self.silent_from <= _COUNTED_STEPS:  # few enough to be kept, and drawn once
+            clicks = partial(_part, clicks(0, self.silent_from))
         counts = torch.zeros(len(samples), 2, dtype=torch.int64, device=samples.device)
         for part in slices(self.silent_from, _COUNTED_STEPS):
             counts += clicks(part.start, part.stop).sum(dim=0)
@@ -183,7 +186,7 @@ class PoissonClicks(DrawnTask):
         return clicked | (step == begin)[..., None] if self.stereo_click else clicked
 
     def _spikes(
-        self, start: int, stop: int, *, clicks: Callable[[int, int], Tensor], seeds: list[int], samples: Tensor
+        self, start: int, stop: int, *, clicks: Callable[[int, int], Tensor], seeds: tuple[int, ...], samples: Tensor
     ) -> Tensor:
         each, batch = self.neurons_per_channel, len(samples)
         spikes = torch.zeros(stop - start, batch, self.input_size, device=samples.device)
@@ -206,3 +209,15 @@ class PoissonClicks(DrawnTask):
             false_click = (self.noise * self.dt) ** self.neurons_per_channel
             right, left = (odds + (1 - odds) * false_click for odds in (right, left))
         return right, left, torch.round(duration / self.dt) - float(self.stereo_click)
+
+
+def _part(drawn: Tensor, start: int, stop: int) -> Tensor:
+    """Steps of what was drawn, with silence after its end."""
+    part = drawn[start:stop]
+    rest = stop - start - len(part)
+    return torch.cat([part, part.new_zeros(rest, *part.shape[1:])]) if rest else part
+
+
+@lru_cache(maxsize=8)
+def _seeds(seed: int, place: int) -> tuple[int, ...]:
+    return tuple(mix_seed(seed, place, purpose) for purpose in range(4))

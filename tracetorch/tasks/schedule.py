@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 
 from tracetorch import backends
@@ -36,7 +38,7 @@ class Schedule:
         """When the phase with this number begins."""
         if phase <= 0:
             return 0
-        shift = self.jitter * (float(self.draw(phase, 2)[1]) - 0.5) if self.jitter else 0.0
+        shift = self.jitter * (_second(self.seed, phase) - 0.5) if self.jitter else 0.0
         return round(self.every * (phase + shift))
 
     def phase(self, number: int) -> int:
@@ -52,4 +54,13 @@ class Schedule:
 
     def draw(self, phase: int, count: int) -> torch.Tensor:
         """So many uniform numbers in [0, 1) that belong to this phase; the second is that of its beginning."""
-        return backends.draw(mix_seed(self.seed), range(1), torch.tensor([phase]), count)[0, 0]
+        return _draw(self.seed, phase, count)
+
+
+def _draw(seed: int, phase: int, count: int) -> torch.Tensor:
+    return backends.draw(mix_seed(seed), range(1), torch.tensor([phase]), count)[0, 0]
+
+
+@lru_cache(maxsize=64)  # a world asks at every action in which phase it is
+def _second(seed: int, phase: int) -> float:
+    return float(_draw(seed, phase, 2)[1])

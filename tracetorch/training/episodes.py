@@ -32,9 +32,10 @@ class Episodes:
         self._late[self._acts % len(self._late)] = reward.mean()
         self._acts += 1
         self._open += reward
-        self._sum, self._ended = self._sum + float(self._open[over].sum()), self._ended + int(over.sum())
-        self.count += int(over.sum())
-        self._open.masked_fill_(over, 0)
+        if ended := int(over.sum()):
+            self._sum, self._ended = self._sum + float(self._open[over].sum()), self._ended + ended
+            self.count += ended
+            self._open.masked_fill_(over, 0)
 
     def drop(self) -> None:
         """Forget the episodes under way: they were lost, and never end."""

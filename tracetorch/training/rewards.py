@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from tracetorch.training.setup import Setup
 from tracetorch.training.step import Decision, FeedbackSource, Update
 
 _ACTIONS = 1  # what the seed is for, besides the weights
+_AT_ONCE = 64
 
 
 class RewardFeedback(FeedbackSource):
@@ -150,6 +152,12 @@ class RewardFeedback(FeedbackSource):
 
 def draw(p: Tensor, seed: int, update: int) -> Tensor:
     """An action in each environment, with the probabilities p, (lanes, actions)."""
-    lanes = torch.arange(len(p), device=p.device)
-    chance = backends.draw(seed, range(update, update + 1), lanes, 1)[0].to(p.dtype)
+    chance = _chances(seed, update // _AT_ONCE, len(p), p.device)[update % _AT_ONCE].to(p.dtype)
     return (chance * p.sum(dim=-1, keepdim=True) >= p.cumsum(dim=-1)).sum(dim=-1).clamp(max=p.shape[-1] - 1)
+
+
+@lru_cache(maxsize=2)
+def _chances(seed: int, block: int, lanes: int, device: torch.device) -> Tensor:
+    """Uniform numbers for `_AT_ONCE` updates, which take little longer than those for one: (updates, lanes, 1)."""
+    updates = range(block * _AT_ONCE, (block + 1) * _AT_ONCE)
+    return backends.draw(seed, updates, torch.arange(lanes, device=device), 1)

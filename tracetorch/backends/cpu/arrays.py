@@ -59,12 +59,17 @@ def outputs_of(out: OutputSpec, dtype: torch.dtype) -> OutputArrays:
 def readout_of(readout: FusedReadout | None, dtype: torch.dtype) -> ReadoutArrays:
     """Args: dtype: of the empty arrays, if there is no readout."""
     if readout is None:
-        flat = torch.empty(0, dtype=dtype)
-        readout = FusedReadout("li", torch.empty(0, 0, dtype=dtype), flat, flat[None], (flat,), OutputSpec())
+        return _no_readout(dtype)
     neuron, weight, bias, membrane, constants, out = readout
     start = weight.new_zeros(len(weight)) if bias is None else bias
     weights, biases = (tensor.detach().contiguous().numpy() for tensor in (weight, start))
     return ReadoutArrays(weights, biases, neurons_of(neuron, membrane, constants), outputs_of(out, dtype))
+
+
+@cache
+def _no_readout(dtype: torch.dtype) -> ReadoutArrays:
+    flat = torch.empty(0, dtype=dtype)
+    return readout_of(FusedReadout("li", flat[None, :0].t(), flat, flat[None], (flat,), OutputSpec()), dtype)
 
 
 def draws_of(draws: LazySpikes) -> DrawArrays:

@@ -58,6 +58,7 @@ class Stepper:
         self._neuron, self._dtype, self._constants = neuron, weight.dtype, constants
         self._held = [tensor for tensor in (weight, bias, *raw) if tensor is not None]
         self._known = {id(tensor) for tensor in self._held}  # held, so nothing new can take the place of one
+        self._ids: list[int] = []  # those found right before, with that of None
         self._addresses = [tensor.data_ptr() for tensor in self._held]
         self._raw = [tensor.detach().numpy() for tensor in raw]
         self._raw_bytes: list[bytes] = []
@@ -75,7 +76,12 @@ class Stepper:
 
     def is_fresh(self, parameters: Iterable[Tensor | None]) -> bool:
         """Whether these, all of the layer's, are the very tensors that they were, and lie where they lay."""
-        return {*map(id, parameters)} - _NO_TENSOR == self._known and [*map(_address, self._held)] == self._addresses
+        ids = [*map(id, parameters)]
+        if ids != self._ids:
+            if {*ids} - _NO_TENSOR != self._known:
+                return False
+            self._ids = ids
+        return [*map(_address, self._held)] == self._addresses
 
     def takes(self, x: Tensor) -> bool:
         """Whether this is the better way for such an input."""

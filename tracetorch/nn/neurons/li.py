@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import Parameter
 
 from tracetorch import functional as F
 from tracetorch.nn.neurons.base import Neuron
@@ -28,5 +29,13 @@ class LI(Neuron):
 
     def steady_state(self, current: Tensor, steps: Tensor) -> Tensor:
         return F.li_level(current, self.decay, steps)
+
+    def steady_vjp(
+        self, current: Tensor, steps: Tensor, signal: Tensor, at: str
+    ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
+        del current, at
+        if self.raw_decay.requires_grad or type(self) is not LI:
+            return None
+        return F.li_level_vjp(signal, self.decay, steps), {}
 
     steady_logits = steady_state  # for a loss that takes its softmax

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -57,3 +58,16 @@ class LIF(Neuron):
 
     def steady_state(self, current: Tensor, steps: Tensor) -> Tensor:
         return F.RATE_MAPS[self.rate](current, self.decay, self.threshold, steps)
+
+    def steady_vjp(
+        self, current: Tensor, steps: Tensor, signal: Tensor, at: str
+    ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
+        if self.rate != "line" or at != "output" or self.raw_decay.requires_grad or type(self) is not LIF:
+            return None
+        threshold = self.threshold
+        at_line, along = F.lif_rate_vjp(signal, current, self.decay, threshold, steps)
+        if not self.raw_threshold.requires_grad:
+            return at_line / threshold, {}
+        of_threshold = -(at_line * (along / threshold)).sum_to_size(threshold.shape)
+        grown = torch.exp(self.raw_threshold)
+        return at_line / threshold, {self.raw_threshold: of_threshold * grown / (1 + grown)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from tracetorch import functional as F
 from tracetorch.nn.neurons.base import Neuron
@@ -31,3 +32,14 @@ class LIS(Neuron):
 
     def steady_logits(self, current: Tensor, steps: Tensor) -> Tensor:
         return F.li_level(current, self.decay, steps)
+
+    def steady_vjp(
+        self, current: Tensor, steps: Tensor, signal: Tensor, at: str
+    ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
+        if self.raw_decay.requires_grad or type(self) is not LIS:
+            return None
+        decay = self.decay
+        if at == "output":
+            p = F.lis_distribution(current, decay, steps)
+            signal = p * (signal - (signal * p).sum(dim=-1, keepdim=True))
+        return F.li_level_vjp(signal, decay, steps), {}
