@@ -11,7 +11,7 @@ from torch import Tensor
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
 from tracetorch.nn import Layer, Sequential
-from tracetorch.nn.gradients import whole_gradients
+from tracetorch.nn.gradients import accumulate, whole_gradients
 from tracetorch.nn.local_gradient import At, average_current, steady_map
 from tracetorch.rules.base import Rule, needs_dense
 from tracetorch.rules.passage import add_gradient, by_group
@@ -32,7 +32,7 @@ class ThreeFactor(Rule):
         decay: λ per action, in [0, 1): for how long an action answers for what comes. At 0 only for the next reward.
         layers: "all"; or "last": the readout alone has eligibilities, and the layers below it learn as with `Trace`,
             from their inputs at the reward and the trace of the score.
-    Gradient: of W and b; decays and thresholds get none. For a tied `LI` or `LIS` readout and the score of its present
+    Gradient: of W and b; decays and thresholds of layers with eligibilities get none. For a tied `LI` or `LIS` readout and the score of its present
         output, e is the exact λ-discounted sum of what backpropagation through time gives, so that the gradient is that
         of REINFORCE with discounted eligibility. Approximate for what lies below, action by action, as `Trace` is.
     Memory: batch × synapses, of all layers or of the last one; independent of time.
@@ -126,7 +126,11 @@ class ThreeFactor(Rule):
         del signal
         self.backward(modulation)
         if bonus is not None:
-            self.net.backward(bonus, at=at, return_input_grad=False)
+            found, _ = self.net.local_gradients(bonus, at=at, return_input_grad=False)
+            for layer in list(self.net)[-1 if self.layers == "last" else 0 :]:
+                for fixed in (*layer.neuron.parameters(), *layer.input_trace.parameters()):
+                    found.pop(fixed, None)
+            accumulate(found)
 
     def state_dict(self) -> dict[str, Any]:
         """The eligibilities, for a checkpoint."""
