@@ -9,28 +9,17 @@ import torch
 
 from tests.tiny_world import CRITIC, NET, Lights, facts, play
 from tracetorch import loss, rules
-from tracetorch.nn import LI, LIS
 from tracetorch.runs import RunFolder, load_checkpoint
 from tracetorch.tasks import Patterns
 from tracetorch.tasks.play import look_ahead
 from tracetorch.tasks.play import play as play_episodes
 from tracetorch.training.rewards import draw
 
-# `ThreeFactor` leaves decays as they are: at .9 the readout would mix in lights of earlier decisions for good.
-QUICK = {
-    "reflect": partial(NET, readout=partial(LIS, decay=0.5)),
-    "critic": partial(NET, readout=partial(LI, decay=0.5)),
-}
 FORMS = {
     "reflect": {"loss": partial(loss.Reflect, decay=[0.0, 0.5], mixture_rate=0.1, entropy=0.01)},
-    "by synapse": {
-        "loss": partial(loss.Reflect, entropy=0.01),
-        "rule": partial(rules.ThreeFactor, decay=0.5),
-        "network": QUICK["reflect"],
-    },
+    "by synapse": {"loss": partial(loss.Reflect, entropy=0.01), "rule": partial(rules.ThreeFactor, decay=0.5)},
     "critic": CRITIC,
-    "critic by synapse": CRITIC
-    | {"rule": partial(rules.ThreeFactor, decay=0.5, layers="last"), "network": QUICK["critic"]},
+    "critic by synapse": CRITIC | {"rule": partial(rules.ThreeFactor, decay=0.5, layers="last")},
     "cut off": CRITIC | {"task": lambda: Lights(cut=True), "loss": partial(loss.ActorCritic, discount=0.5)},
     "through time": {"rule": rules.BPTT, "loss": partial(loss.Reflect, at="output")},
 }

@@ -130,25 +130,6 @@ def test_the_last_layer_alone_may_have_them_and_the_others_learn_from_the_trace_
         torch.testing.assert_close(found[name], by_trace[name])
 
 
-@pytest.mark.parametrize("layers", ["all", "last"])
-def test_a_bonus_teaches_what_the_reward_teaches_and_no_other_parameter(layers):
-    net, bonus, nothing = hidden_net(), normal(BATCH, OUT, seed=4), torch.zeros(BATCH).double()
-    rule = ThreeFactor(net, decay=DECAY, layers=layers)
-    rule.forward(spikes()[0])
-    rule.observe(normal(BATCH, OUT))
-    rule.backward(nothing)
-    taught = gradients(net).keys()
-    net.zero_grad()
-    net.backward(bonus, at="logits", return_input_grad=False)
-    wanted = gradients(net)
-    net.zero_grad()
-    rule.backward_reward(bonus, modulation=nothing, bonus=bonus, at="logits")
-    found = gradients(net)
-    assert found.keys() == taught < wanted.keys()
-    for name, value in found.items():
-        torch.testing.assert_close(value, wanted[name])
-
-
 def test_a_lane_that_begins_anew_answers_for_nothing_that_was_before():
     net, xs, scores = hidden_net(), spikes(), normal(ACTIONS, BATCH, OUT)
     rule, over = ThreeFactor(net, decay=DECAY), torch.tensor([False, True, False])

@@ -11,8 +11,8 @@ from torch import Tensor
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
 from tracetorch.nn import Layer, Sequential
-from tracetorch.nn.gradients import accumulate, whole_gradients
-from tracetorch.nn.local_gradient import At, average_current, steady_map
+from tracetorch.nn.gradients import whole_gradients
+from tracetorch.nn.local_gradient import At, average_current, through_neurons
 from tracetorch.rules.base import Rule, needs_dense
 from tracetorch.rules.passage import add_gradient, by_group
 
@@ -32,10 +32,10 @@ class ThreeFactor(Rule):
         decay: λ per action, in [0, 1): for how long an action answers for what comes. At 0 only for the next reward.
         layers: "all"; or "last": the readout alone has eligibilities, and the layers below it learn as with `Trace`,
             from their inputs at the reward and the trace of the score.
-    Gradient: of W and b; decays and thresholds of layers with eligibilities get none. For a tied `LI` or `LIS` readout
-        and the score of its present output, e is the exact λ-discounted sum of what backpropagation through time
-        gives, so that the gradient is that of REINFORCE with discounted eligibility. Approximate for what lies below,
-        action by action, as `Trace` is.
+    Gradient: of W and b. Rewards give decays and thresholds none; an entropy bonus of the loss gives them its own. For a
+        tied `LI` or `LIS` readout and the score of its present output, e is the exact λ-discounted sum of what
+        backpropagation through time gives, so that the gradient is that of REINFORCE with discounted eligibility.
+        Approximate for what lies below, action by action, as `Trace` is.
     Memory: batch × synapses, of all layers or of the last one; independent of time.
     Source: Williams (1992), doi:10.1007/BF00992696; Gerstner, Lehmann, Liakoni, Corneil, Brea (2018),
         doi:10.3389/fncir.2018.00053.
@@ -127,11 +127,7 @@ class ThreeFactor(Rule):
         del signal
         self.backward(modulation)
         if bonus is not None:
-            found, _ = self.net.local_gradients(bonus, at=at, return_input_grad=False)
-            for layer in list(self.net)[-1 if self.layers == "last" else 0 :]:
-                for fixed in (*layer.neuron.parameters(), *layer.input_trace.parameters()):
-                    found.pop(fixed, None)
-            accumulate(found)
+            self.net.backward(bonus, at=at, return_input_grad=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The eligibilities, for a checkpoint."""
@@ -160,9 +156,6 @@ def _vjp(layer: Layer, signal: Tensor, at: At) -> tuple[Tensor, Tensor, Tensor]:
     state = layer.live_state
     assert state is not None
     average = layer.average_input().detach()
-    current = average_current(layer, average).requires_grad_()
-    with torch.enable_grad():
-        output = steady_map(layer.neuron, state.steps, at)(current)
-    (delta,) = torch.autograd.grad(output, current, signal.to(output.dtype))
+    _, delta = through_neurons(layer.neuron, average_current(layer, average), state.steps, signal, at=at, trained=[])
     weight = layer.weight.view(layer.input_trace.groups, -1, layer.weight.shape[1])
     return average, delta, torch.bmm(by_group(layer, delta), weight).sum(dim=0)
