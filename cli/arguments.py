@@ -27,6 +27,13 @@ def with_home(change: str) -> str:
     return key + _HOME.sub(lambda found: written(str(expanded(found[0]))), f"={value}")
 
 
+def folder_name(path: str | Path) -> Path:
+    """A folder as it was typed, with ~ for the home folder. Raises: BadParameter for no name."""
+    if not str(path):
+        raise typer.BadParameter("the name of a folder is empty; write . for the working directory")
+    return expanded(path)
+
+
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -40,7 +47,7 @@ Multirun = Annotated[
     bool,
     typer.Option("--multirun", "-m", help="Sweep: KEY=A,B,C makes one run for each value; sweep=NAME runs a preset."),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=expanded, help="The folder of a run.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=folder_name, help="The folder of a run.")]
 Trust = Annotated[
     list[str] | None,
     typer.Option(
@@ -54,7 +61,7 @@ ConfigDir = Annotated[
     typer.Option(
         "--config-dir",
         metavar="DIR",
-        parser=expanded,
+        parser=folder_name,
         help="Folder with your own presets: DIR/experiment/NAME.yaml, DIR/task/NAME.yaml, …",
     ),
 ]

@@ -7,16 +7,15 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust
+from tracetorch.cli.arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust, folder_name
 from tracetorch.cli.errors import UsageError
-from tracetorch.files import expanded
 
 From = Annotated[
     Path | None,
     typer.Option(
         "--from",
         metavar="DIR",
-        parser=expanded,
+        parser=folder_name,
         help="Repeat the run in DIR in a new folder and report any difference.",
     ),
 ]

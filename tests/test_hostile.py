@@ -126,6 +126,7 @@ CLICK_ROWS = [
     # training that cannot go on
     ("network.neuron.threshold=1e6", 1, r"layer 0 \(LIF\(30, 4\)\) is silent: .* lower its threshold"),
     ("network.hidden=[4,5] optimizer.lr=1e30 train.updates=3 train.log_every=1", 1, r"layer \d \(LIF\(.*lower optim"),
+    ("optimizer.lr=1e99", 1, r"update 1: the optimizer Adam cannot take its step: .*; lower optimizer.lr"),
     ("task.total_rate=0 task.cue_rate=0", 1, "the input is silent: .* look at the task's rates"),
 ]
 DIGIT_ROWS = [
