@@ -39,7 +39,9 @@ class SpokenDigits(Task):
 
     input_size, output_size, steps = BANDS, 10, FRAMES
 
-    def __init__(self, *, path: str, test: str = "index", validation: bool = False, batch_size: int = 64, seed: int = 0):
+    def __init__(
+        self, *, path: str, test: str = "index", validation: bool = False, batch_size: int = 64, seed: int = 0
+    ):
         self.batch_size, self.seed = batch_size, seed
         features, names = _read(path)
         digits = torch.tensor([int(digit) for digit, _, _ in names])
