@@ -32,13 +32,15 @@ def command(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DIR...", parser=folder_name, help="Folders of runs or sweeps, or folders that contain some."
+            metavar="DIR", parser=folder_name, help="Folders of runs or sweeps, or folders that contain some."
         ),
     ],
     by: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY", help="Group runs by this config key (repeatable). Default: by everything but the seed."
+            metavar="KEY",
+            help="Group runs by this config key (repeatable). "
+            "Default: all keys but seed, device, threads, output, diagnostics.",
         ),
     ] = None,
     metric: Annotated[
@@ -56,12 +58,13 @@ def command(
         typer.Option(
             metavar="DIR",
             parser=folder_name,
-            help="Output folder. Default: DIR/compare; for one run, or several DIRs: a new one in outputs/compare.",
+            help="Output folder. Default: DIR/compare, "
+            "or a new one in outputs/compare if DIR is a run or there are several.",
         ),
     ] = None,
     traceback: Traceback = False,
 ) -> None:
-    """Compare runs: means and intervals over seeds, differences, learning curves. Tables, a figure, a page."""
+    """Compare runs: means and intervals over seeds, differences, learning curves. Tables, a figure, an HTML page."""
     for option, name in (("--metric", metric), ("--against", against)):
         if name is not None and not name:
             raise UsageError(f"{option}: the name of a number is empty; leave {option} out, or give one")
