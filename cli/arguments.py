@@ -53,7 +53,7 @@ Trust = Annotated[
     typer.Option(
         "--trust",
         metavar="PACKAGE",
-        help="Allow this Python package, too, in a config that is read from a folder (repeatable).",
+        help="Allow code of this package in configs from a folder: --from, --config-dir, sweep files (repeatable).",
     ),
 ]
 ConfigDir = Annotated[
@@ -62,7 +62,7 @@ ConfigDir = Annotated[
         "--config-dir",
         metavar="DIR",
         parser=folder_name,
-        help="Folder with your own presets: DIR/experiment/NAME.yaml, DIR/task/NAME.yaml, …",
+        help="Folder with your own presets, by new names: DIR/experiment/NAME.yaml, DIR/task/NAME.yaml, …",
     ),
 ]
 Checkpoint = Annotated[

@@ -50,7 +50,7 @@ def command(
     against: Annotated[
         str | None,
         typer.Option(
-            metavar="KEY", help="Plot the metric against this number, such as training_memory_bytes or task.delay."
+            metavar="KEY", help="Only plot the metric against this number, such as training_memory_bytes or task.delay."
         ),
     ] = None,
     out: Annotated[
@@ -58,8 +58,7 @@ def command(
         typer.Option(
             metavar="DIR",
             parser=folder_name,
-            help="Output folder. Default: DIR/compare, "
-            "or a new one in outputs/compare if DIR is a run or there are several.",
+            help="Output folder. Default: DIR/compare; for one run, or several DIRs, a new folder in outputs/compare.",
         ),
     ] = None,
     traceback: Traceback = False,

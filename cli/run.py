@@ -16,7 +16,7 @@ From = Annotated[
         "--from",
         metavar="DIR",
         parser=folder_name,
-        help="Repeat the run in DIR in a new folder and report any difference.",
+        help="Repeat the run of this folder in a new one; report the first difference.",
     ),
 ]
 

@@ -55,7 +55,11 @@ CLICK_ROWS = [
     ("optimizer.lr=[0.1]", 2, "optimizer.lr must be a number, got \\[0.1\\]."),
     ("threads=many", 2, "threads must be a whole number or null, got 'many'"),
     ("train.precision=float16", 2, "train.precision must be .*float32.*bfloat16"),
-    ("train.precision=bfloat16 rule=bptt", 2, "train.precision=bfloat16 needs rule=trace: BPTT computes"),
+    (
+        "train.precision=bfloat16 rule=bptt",
+        2,
+        "train.precision=bfloat16 needs rule=trace or three_factor: BPTT computes",
+    ),
     ("rule=tbptt rule.k=2.5", 2, "rule.k must be a whole number, got 2.5"),
     ("network.neuron.trace_bank=0.9", 2, "network.neuron.trace_bank"),
     (

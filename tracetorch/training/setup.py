@@ -142,7 +142,7 @@ def set_precision(learner: Rule, precision: str) -> None:
         return
     if not learner.takes_precision:
         name = type(learner).__name__
-        raise ValueError(f"train.precision={precision} needs rule=trace: {name} computes in float32")
+        raise ValueError(f"train.precision={precision} needs rule=trace or three_factor: {name} computes in float32")
     learner.net.precision = torch.bfloat16
 
 
