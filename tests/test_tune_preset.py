@@ -126,7 +126,7 @@ def test_keys_where_a_name_is_wanted_belong_into_a_file_and_that_works_as_typed(
     assert ended.stderr.endswith("FOLDER/task/my_patterns.yaml, and type task=my_patterns --config-dir FOLDER\n")
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "my_patterns.yaml").write_text("_target_: tracetorch.tasks.Patterns\nseed: 3\nbatch_size: 4\n")
-    tiny = ("network.hidden=[4]", "train.updates=1", "train.figures=false", "device=cpu", "output.dir=it")
+    tiny = ("network.hidden=[64]", "train.updates=1", "train.figures=false", "device=cpu", "output.dir=it")
     ended = tracetorch(verb, "task=my_patterns", "loss=mse", "network=lif_lif", "--config-dir", ".", *tiny)
     assert ended.exit_code == 0, ended.output
     if verb == "run":
