@@ -53,7 +53,7 @@ Trust = Annotated[
     typer.Option(
         "--trust",
         metavar="PACKAGE",
-        help="Allow code of this package in configs from a folder: --from, --config-dir, sweep files (repeatable).",
+        help="Allow code of this package in configs that are read from a folder (repeatable).",
     ),
 ]
 ConfigDir = Annotated[
