@@ -156,6 +156,12 @@ def stepper(
     return made
 
 
+def pass_through(layers: Sequence[Stepper], xs: Tensor, out: OutputSpec) -> bool:
+    """A short chunk through small layers, where everything was looked up before; see `cpu.step.pass_through`."""
+    backend = _numba()
+    return backend is not None and backend.pass_through(layers, xs, out)
+
+
 def currents(synaptic: SynapticInput) -> Tensor:
     """Currents for a neuron without a kernel, (time, batch, neurons); see `reference.currents`."""
     made: Any = synaptic.xs if synaptic.weight is None else _backend(synaptic.weight).currents(synaptic)

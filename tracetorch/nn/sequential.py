@@ -97,6 +97,10 @@ class Sequential(Network):
     def _pass_up(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
         """Each layer hands its outputs on to the one above, or goes through it in the same scan."""
         chain = self.chain
+        if isinstance(xs, Tensor):
+            steppers = [layer._bound_stepper(xs.shape[1]) for layer in chain]
+            if None not in steppers and backends.pass_through(steppers, xs, out):
+                return
         trace: Trace | None
         xs, trace = chain[0]._received(xs)
         fired: int | None = None

@@ -27,8 +27,10 @@ def neurons_of(neuron: str, membrane: Tensor, constants: tuple[Tensor, ...]) -> 
     return NeuronArrays(KINDS[neuron], membrane.numpy(), per_neuron(decay, count), per_neuron(threshold, count))
 
 
-def traces_of(trace: Trace | None, dtype: torch.dtype) -> TraceArrays:
+def traces_of(trace: Trace | TraceArrays | None, dtype: torch.dtype) -> TraceArrays:
     """Args: dtype: of the empty arrays, if there is no trace."""
+    if isinstance(trace, TraceArrays):
+        return trace
     if trace is None:
         return TraceArrays(*_nothing(dtype), *_nothing(dtype))
     first = _rows(trace.values if trace.values.ndim == 3 else trace.values[None], trace.decay)

@@ -1,4 +1,4 @@
-"""One step of a layer on a CPU, as one compiled call: for a live stream, where calls cost more than arithmetic."""
+"""A step, or a short chunk, of small layers on a CPU, where calls cost more than arithmetic."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from tracetorch.backends.arguments import Trace
+from tracetorch.backends.arguments import Columns, OutputSpec, SynapticInput, Trace
 from tracetorch.backends.cpu import compiled
-from tracetorch.backends.cpu.arrays import neurons_of, traces_of
+from tracetorch.backends.cpu.arrays import neurons_of, outputs_of, readout_of, traces_of
+from tracetorch.backends.cpu.compiled import NeuronArrays, OutputArrays
+from tracetorch.backends.cpu.scan import scan_layer
 from tracetorch.backends.cpu.threads import flushed
+from tracetorch.backends.dispatch import WIDE
+
+MOST_ROWS = 1 << 12
+"""Steps × samples of a chunk up to which looking up and checking take about as long as the arithmetic."""
 
 FEW_WEIGHTS = 1 << 12
 """At most this many weights are transposed at every step, which takes 1 µs."""
@@ -62,9 +68,10 @@ class Stepper:
         self._addresses = [tensor.data_ptr() for tensor in self._held]
         self._raw = [tensor.detach().numpy() for tensor in raw]
         self._raw_bytes: list[bytes] = []
-        self._weight = weight.detach()
+        self._weight, self._bias_tensor = weight.detach(), bias
         self._columns = self._weight.numpy().T
         self._rows = np.empty_like(self._columns, order="C")
+        self._room_for_columns = Columns(torch.from_numpy(self._rows))
         self._is_small = weight.numel() <= FEW_WEIGHTS
         self._copied: Any = None
         self._neurons, self._inputs = weight.shape
@@ -96,12 +103,16 @@ class Stepper:
 
     def __call__(self, x: Tensor) -> Tensor:
         """One step of the state that was bound. Args: x (batch, inputs). Returns: output (batch, neurons)."""
-        if [raw.tobytes() for raw in self._raw] != self._raw_bytes:
-            self.bind(self.state)
+        self.refresh()
         self._transpose()
         outputs = np.empty((1, x.shape[0], self._neurons), self._rows.dtype)
         flushed(compiled.step_layer, x.numpy()[None], self._rows, self._bias, *self._arrays, outputs, self._room)
         return torch.from_numpy(outputs[0])
+
+    def refresh(self) -> None:
+        """Compute the constants again if a number that they are computed from has changed."""
+        if [raw.tobytes() for raw in self._raw] != self._raw_bytes:
+            self.bind(self.state)
 
     def _transpose(self) -> None:
         if self._is_small:
@@ -120,3 +131,31 @@ class Stepper:
         self._raw_bytes = [raw.tobytes() for raw in self._raw]
         neurons = neurons_of(self._neuron, state.neuron.membrane, constants)
         self._arrays = (*neurons, traces_of(trace, self._dtype), state.steps.numpy())
+        self._neuron_arrays = NeuronArrays(*neurons)
+
+
+def pass_through(layers: Sequence[Stepper], xs: Tensor, out: OutputSpec) -> bool:
+    """A short chunk through layers of few neurons that are bound to their states.
+
+    Args: xs: (time, batch, inputs). out: takes the outputs of the last layer.
+    Returns: whether it was done: if these are not such layers, or this is not input for them, nothing has happened.
+    """
+    first, dtype = layers[0], xs.dtype
+    if xs.ndim != 3 or xs.shape[2] != first._inputs or xs.device.type != "cpu" or len(xs) * xs.shape[1] > MOST_ROWS:
+        return False
+    if any(layer._neurons >= WIDE or layer._dtype is not dtype for layer in layers):
+        return False
+    fired: int | None = None
+    trace, last, nowhere = first._arrays[4], layers[-1], outputs_of(OutputSpec(), dtype)
+    for at, layer in enumerate(layers):
+        synaptic = SynapticInput(xs, layer._weight, layer._bias_tensor, dtype, trace, fired, layer._room_for_columns)
+        if layer is last:
+            through = outputs_of(out, dtype)
+        else:
+            spikes = layer._neuron == "lif"
+            xs = torch.empty(*xs.shape[:2], layer._neurons, dtype=torch.bool if spikes else dtype)
+            through = OutputArrays(xs.numpy(), nowhere.total, 0, layers[at + 1]._arrays[4])
+        count = scan_layer(synaptic, layer._neuron_arrays, through, readout_of(None, dtype))
+        layer._arrays[5][:] += len(xs)
+        fired, trace = count if layer._neuron == "lif" else None, None
+    return True

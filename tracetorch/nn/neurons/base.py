@@ -14,6 +14,8 @@ from tracetorch import constrain
 from tracetorch import functional as F
 from tracetorch.modes import numbers
 
+_OF_NUMPY = (torch.float32, torch.float64)
+
 Values = float | Sequence[float] | Tensor
 """A constant of neurons: one number for all of them, or one for each."""
 
@@ -115,6 +117,21 @@ class Neuron(Module, ABC):
     def constants(self) -> tuple[Tensor, ...]:
         """The constants that the compiled neuron takes: the decay first."""
         return (self.decay,)
+
+    _kept: tuple[list[bytes] | None, tuple[Tensor, ...]] | None = None
+
+    @property
+    def kept_constants(self) -> tuple[Tensor, ...]:
+        """`constants` without a graph; read-only. On a CPU they are computed again only if a parameter has changed."""
+        like, found = self.raw_decay, self._kept
+        numbers = None
+        if like.device.type == "cpu" and like.dtype in _OF_NUMPY:
+            numbers = [one.detach().numpy().tobytes() for one in self._parameters.values() if one is not None]
+        if found is None or numbers is None or numbers != found[0]:
+            with torch.no_grad():
+                found = numbers, self.constants
+            self.__dict__["_kept"] = found
+        return found[1]
 
     def store(self, name: str, value: Values, to_raw: Callable[[Tensor], Tensor]) -> None:
         """Register a constant as the parameter `raw_<name>`, without the limits that the constant has.

@@ -64,8 +64,8 @@ class LIF(Neuron):
     ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
         if self.rate != "line" or at != "output" or self.raw_decay.requires_grad or type(self) is not LIF:
             return None
-        threshold = self.threshold
-        at_line, along = F.lif_rate_vjp(signal, current, self.decay, threshold, steps)
+        decay, threshold = self.kept_constants
+        at_line, along = F.lif_rate_vjp(signal, current, decay, threshold, steps)
         if not self.raw_threshold.requires_grad:
             return at_line / threshold, {}
         of_threshold = -(at_line * (along / threshold)).sum_to_size(threshold.shape)
