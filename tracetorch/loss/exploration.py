@@ -42,9 +42,11 @@ class Exploration:
 
         The signal by p is that of a p larger by .001, which keeps it finite.
         """
-        worth, rise = torch.zeros_like(p[:, 0]), torch.zeros_like(p)
+        worth, rise = None, None
         for weight, measure in ((self.entropy, entropy_of), (self.uniform, evenness_of)):
             if weight:
-                value, slope = measure(p, at)
-                worth, rise = worth + weight * value, rise + weight * slope
-        return worth, -rise / len(p)
+                value, slope = (weight * part for part in measure(p, at))
+                worth, rise = (value, slope) if worth is None else (worth + value, rise + slope)
+        if worth is None or rise is None:
+            return torch.zeros_like(p[:, 0]), torch.zeros_like(p)
+        return worth, rise / -len(p)

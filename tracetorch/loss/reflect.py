@@ -75,11 +75,12 @@ class Reflect(RewardLoss):
         self.at, self.mixture_rate, self.explore = at, mixture_rate, Exploration(entropy, uniform)
         self.expect = Expectation(baseline, per_sample=per_sample, rate=mixture_rate)
         self._decays = scales("decay", decay)
-        count = len(self._decays)
+        count, self._lasts = len(self._decays), bool(self._decays.any())
         weights = torch.full((count,), 1 / max(1, count)) if mixture is None else numbers(mixture, "mixture").view(-1)
         if len(weights) != count or not count or not bool((weights > 0).all()):
             raise ValueError(f"mixture needs a weight above 0 for each of {count} decays, got {mixture}")
         self._sum, self._raw = weights.sum(), weights.log()
+        self._weights: Tensor | None = None  # `mixture`, where it does not learn
         self.begin()
 
     def begin(self) -> None:
@@ -122,9 +123,11 @@ class Reflect(RewardLoss):
         if self._scores.shape[1:] != output.shape:
             was = tuple(self._scores.shape[1:])
             raise ValueError(f"output was {was} before and is {tuple(output.shape)}: call reflect.begin() in between")
-        decays = self._decays.to(output)[:, None]
-        self._scores = decays[..., None] * self._scores + self.score
-        self._logs = decays * self._logs + log_of(output, action)
+        self._decays = self._decays.to(output)
+        decays, was = self._decays[:, None], self._scores
+        self._scores = decays[..., None] * was + self.score if self._lasts else self.score.expand_as(was)
+        logs = log_of(output, action)
+        self._logs = decays * self._logs + logs if self._lasts else logs.expand_as(self._logs)
 
     @torch.no_grad()
     def __call__(self, reward: Tensor, over: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -143,7 +146,9 @@ class Reflect(RewardLoss):
             check_ends(over, len(reward), "over")
         reward = reward.to(self._scores)
         self.modulation = -(reward - self.expect(reward)) / len(reward)
-        weights = self.mixture.to(reward)
+        if self._weights is None or self.mixture_rate:
+            self._weights = self.mixture.to(reward)
+        weights = self._weights
         taught = self.modulation[:, None] * self._scores
         signal = torch.tensordot(weights, taught, 1)
         if self.mixture_rate:
@@ -171,6 +176,7 @@ class Reflect(RewardLoss):
         """Go on from there."""
         for name in _STATE:
             setattr(self, f"_{name}", state[name])
+        self._weights = None
         self.expect.load_state_dict(state["expect"])
 
 

@@ -302,7 +302,7 @@ class Layer(Network):
         state = self.own_state(batch)
         by_sample = [*state.neuron, state.steps, *([state.trace] if self.input_trace.groups == 1 else state.trace)]
         for value in (*by_sample, *state.trace_sensitivity):
-            value[lanes] = 0
+            value.masked_fill_(lanes.view(-1, *[1] * (value.ndim - 1)), 0)
         self._put(_state_changes=self._state_changes + 1)
 
     def _blank_state(self, batch: int, in_shape: Shape | None) -> LayerState:
@@ -520,8 +520,7 @@ class Layer(Network):
     @property
     def _constants(self) -> tuple[tuple[Tensor, ...], Tensor]:
         """The constants of the neurons, and the decay of the trace, without a graph."""
-        with torch.no_grad():
-            return self.neuron.kept_constants, self.input_trace.kept_decay(self.neuron)
+        return self.neuron.constants, self.input_trace.kept_decay(self.neuron)
 
     # ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,8 +12,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tracetorch.backends.arguments import Columns, OutputSpec, SynapticInput, Trace
 from tracetorch.backends.cpu import compiled
-from tracetorch.backends.cpu.arrays import neurons_of, outputs_of, readout_of, traces_of
-from tracetorch.backends.cpu.compiled import NeuronArrays, OutputArrays
+from tracetorch.backends.cpu.arrays import neurons_of, nothing, outputs_of, readout_of, traces_of
+from tracetorch.backends.cpu.compiled import OutputArrays
 from tracetorch.backends.cpu.scan import scan_layer
 from tracetorch.backends.cpu.threads import flushed
 from tracetorch.backends.dispatch import WIDE
@@ -79,6 +79,7 @@ class Stepper:
         self._room = np.empty((1, 1, self._neurons), self._rows.dtype)
         self._bias = start.detach().numpy()
         self.state: Any = None
+        self._trace_decay: Tensor | None = None
         self._most = most
 
     def is_fresh(self, parameters: Iterable[Tensor | None]) -> bool:
@@ -125,13 +126,14 @@ class Stepper:
 
     def bind(self, state: Any) -> None:
         """Look up where a state lies, which the next steps update; and the constants."""
-        self.state, self._copied = state, None
+        was, self.state, self._copied = self.state, state, None
         with torch.no_grad():
             constants, trace = self._constants(state)
         self._raw_bytes = [raw.tobytes() for raw in self._raw]
-        neurons = neurons_of(self._neuron, state.neuron.membrane, constants)
-        self._arrays = (*neurons, traces_of(trace, self._dtype), state.steps.numpy())
-        self._neuron_arrays = NeuronArrays(*neurons)
+        if state is not was or trace.decay is not self._trace_decay:
+            self._traces, self._trace_decay = traces_of(trace, self._dtype), trace.decay
+        self._neuron_arrays = neurons_of(self._neuron, state.neuron.membrane, constants)
+        self._arrays = (*self._neuron_arrays, self._traces, state.steps.numpy())
 
 
 def pass_through(layers: Sequence[Stepper], xs: Tensor, out: OutputSpec) -> bool:
@@ -145,8 +147,8 @@ def pass_through(layers: Sequence[Stepper], xs: Tensor, out: OutputSpec) -> bool
         return False
     if any(layer._neurons >= WIDE or layer._dtype is not dtype for layer in layers):
         return False
-    fired: int | None = None
-    trace, last, nowhere = first._arrays[4], layers[-1], outputs_of(OutputSpec(), dtype)
+    fired, steps = None, len(xs)
+    trace, last, no_readout = first._traces, layers[-1], readout_of(None, dtype)
     for at, layer in enumerate(layers):
         synaptic = SynapticInput(xs, layer._weight, layer._bias_tensor, dtype, trace, fired, layer._room_for_columns)
         if layer is last:
@@ -154,8 +156,8 @@ def pass_through(layers: Sequence[Stepper], xs: Tensor, out: OutputSpec) -> bool
         else:
             spikes = layer._neuron == "lif"
             xs = torch.empty(*xs.shape[:2], layer._neurons, dtype=torch.bool if spikes else dtype)
-            through = OutputArrays(xs.numpy(), nowhere.total, 0, layers[at + 1]._arrays[4])
-        count = scan_layer(synaptic, layer._neuron_arrays, through, readout_of(None, dtype))
-        layer._arrays[5][:] += len(xs)
+            through = OutputArrays(xs.numpy(), nothing(torch.float64)[1], 0, layers[at + 1]._traces)
+        count = scan_layer(synaptic, layer._neuron_arrays, through, no_readout)
+        np.add(layer._arrays[5], steps, out=layer._arrays[5])
         fired, trace = count if layer._neuron == "lif" else None, None
     return True

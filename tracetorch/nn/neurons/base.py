@@ -53,6 +53,9 @@ class Neuron(Module, ABC):
 
     A kernel takes `constants`, which then depend on parameters whose names begin with `raw_`, and on nothing else."""
 
+    constant_names: tuple[str, ...] = ("decay",)
+    """Names of `constants`, in their order, the decay first."""
+
     surrogate: F.Surrogate | None = None
     """Derivative of a spike for `functional.lif_step`; set by rules that go back through time."""
 
@@ -115,23 +118,21 @@ class Neuron(Module, ABC):
 
     @property
     def constants(self) -> tuple[Tensor, ...]:
-        """The constants that the compiled neuron takes: the decay first."""
-        return (self.decay,)
+        """The constants that the compiled neuron takes, without a graph; read-only.
 
-    _kept: tuple[list[bytes] | None, tuple[Tensor, ...]] | None = None
+        On a CPU one is computed again only if its parameter has changed.
+        """
+        with torch.no_grad():
+            return tuple(map(self._kept_constant, self.constant_names))
 
-    @property
-    def kept_constants(self) -> tuple[Tensor, ...]:
-        """`constants` without a graph; read-only. On a CPU they are computed again only if a parameter has changed."""
-        like, found = self.raw_decay, self._kept
-        numbers = None
-        if like.device.type == "cpu" and like.dtype in _OF_NUMPY:
-            numbers = [one.detach().numpy().tobytes() for one in self._parameters.values() if one is not None]
-        if found is None or numbers is None or numbers != found[0]:
-            with torch.no_grad():
-                found = numbers, self.constants
-            self.__dict__["_kept"] = found
-        return found[1]
+    def _kept_constant(self, name: str) -> Tensor:
+        raw: Tensor = getattr(self, f"raw_{name}")
+        if raw.device.type != "cpu" or raw.dtype not in _OF_NUMPY:
+            return getattr(self, name)  # type: ignore[no-any-return]
+        numbers, known = raw.detach().numpy().tobytes(), self.__dict__.setdefault("_known", {})
+        if name not in known or known[name][0] != numbers:
+            known[name] = numbers, getattr(self, name)
+        return known[name][1]  # type: ignore[no-any-return]
 
     def store(self, name: str, value: Values, to_raw: Callable[[Tensor], Tensor]) -> None:
         """Register a constant as the parameter `raw_<name>`, without the limits that the constant has.

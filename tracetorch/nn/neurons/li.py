@@ -36,6 +36,6 @@ class LI(Neuron):
         del current, at
         if self.raw_decay.requires_grad or type(self) is not LI:
             return None
-        return F.li_level_vjp(signal, *self.kept_constants, steps), {}
+        return F.li_level_vjp(signal, *self.constants, steps), {}
 
     steady_logits = steady_state  # for a loss that takes its softmax

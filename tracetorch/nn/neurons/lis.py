@@ -38,7 +38,7 @@ class LIS(Neuron):
     ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
         if self.raw_decay.requires_grad or type(self) is not LIS:
             return None
-        (decay,) = self.kept_constants
+        (decay,) = self.constants
         if at == "output":
             p = F.lis_distribution(current, decay, steps)
             signal = p * (signal - (signal * p).sum(dim=-1, keepdim=True))
