@@ -13,7 +13,7 @@ from tracetorch.loss.base import RewardLoss
 from tracetorch.loss.expectation import Expectation, scales
 from tracetorch.loss.exploration import Exploration
 from tracetorch.loss.policy import check_at, check_choice, check_ends, check_reward, log_of, score_of
-from tracetorch.modes import check_number, check_tensor, numbers
+from tracetorch.modes import check_number, check_tensor, numbers, without_graph
 
 
 class Reflect(RewardLoss):
@@ -106,7 +106,7 @@ class Reflect(RewardLoss):
             )
         return output
 
-    @torch.no_grad()
+    @without_graph
     def observe(self, output: Tensor, action: Tensor) -> None:
         """Take note of an action. Afterwards `score` is its score, and `bonus` the signal of `Exploration` alone.
 
@@ -129,7 +129,7 @@ class Reflect(RewardLoss):
         logs = log_of(output, action)
         self._logs = decays * self._logs + logs if self._lasts else logs.expand_as(self._logs)
 
-    @torch.no_grad()
+    @without_graph
     def __call__(self, reward: Tensor, over: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Judge what was done; the bonus is computed for each judgement.
 

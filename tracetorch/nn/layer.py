@@ -13,7 +13,7 @@ from torch.nn import Linear, Module
 
 from tracetorch import backends, renamed
 from tracetorch.backends import Columns, LazySpikes, OutputSpec, SynapticInput, Trace, Traits
-from tracetorch.modes import check_tensor, unaffected
+from tracetorch.modes import check_tensor, unaffected, without_graph
 from tracetorch.nn import connections, local_gradient
 from tracetorch.nn.gradients import accumulate
 from tracetorch.nn.graph import StepGraph
@@ -320,7 +320,7 @@ class Layer(Network):
             value.zero_()
         return spare
 
-    @torch.no_grad()
+    @without_graph
     def _initial_state(self, batch: int, in_shape: Shape | None) -> LayerState:
         like, trace = self.like, self.input_trace
         if self.in_features is not None and self.out_features is not None:
@@ -408,7 +408,7 @@ class Layer(Network):
             stepper.refresh()
         return stepper
 
-    @torch.no_grad()
+    @without_graph
     def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
         xs, trace = self._received(xs)
         self._emit(xs, out, trace)

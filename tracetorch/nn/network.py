@@ -16,7 +16,7 @@ from tracetorch import backends
 from tracetorch import device as devices
 from tracetorch.backends import LazySpikes, OutputSpec
 from tracetorch.encode import Stream
-from tracetorch.modes import check_tensor, unaffected, whole
+from tracetorch.modes import check_tensor, unaffected, whole, without_graph
 from tracetorch.nn.autograd import with_gradient
 from tracetorch.nn.gradients import accumulate
 from tracetorch.nn.local_gradient import At, Gradients
@@ -126,7 +126,7 @@ def state_aside(net: Network) -> Iterator[None]:
 
 
 @unaffected
-@torch.no_grad()
+@without_graph
 def _run_chunks(
     net: Network, xs: Tensor | Stream, *, reduce: str | None, window: int | None, chunk: int | None
 ) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import Module, ModuleList
 
 from tracetorch import backends
 from tracetorch.backends import FusedReadout, LazySpikes, OutputSpec, Trace
-from tracetorch.modes import kind_of
+from tracetorch.modes import kind_of, without_graph
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import Layer
 from tracetorch.nn.local_gradient import At, Gradients, local_gradients
@@ -85,7 +85,7 @@ class Sequential(Network):
             in_shape = layer.prepare(batch, _flat(layer, in_shape))
         return in_shape
 
-    @torch.no_grad()
+    @without_graph
     def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
         if any(map(has_hooks, self)):
             for layer in self:

@@ -12,7 +12,7 @@ from torch.nn import Module, Parameter
 
 from tracetorch import constrain
 from tracetorch import functional as F
-from tracetorch.modes import numbers
+from tracetorch.modes import numbers, without_graph
 
 _OF_NUMPY = (torch.float32, torch.float64)
 
@@ -89,15 +89,16 @@ class Neuron(Module, ABC):
         raise ValueError(f"{type(self).__name__} has no logits: give it a signal at its output")
 
     def steady_vjp(
-        self, current: Tensor, steps: Tensor, signal: Tensor, at: str
+        self, current: Tensor, steps: Tensor, signal: Tensor, at: str, risen: Tensor | None = None
     ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
         """The gradient through `steady_state`, or at="logits" through `steady_logits`, as a formula: autograd takes
         several times as long for a small layer. Called without a graph.
 
-        Args: current, steps: as `steady_state`. signal: dL/d output, (batch, *features).
+        Args: current, steps: as `steady_state`. signal: dL/d output, (batch, *features). risen: 1 − βⁿ, if it is
+            known.
         Returns: dL/d current, and the gradients of the trainable parameters; None: there is no formula.
         """
-        del current, steps, signal, at
+        del current, steps, signal, at, risen
         return None
 
     def init_state(self, current: Tensor) -> Any:
@@ -117,13 +118,13 @@ class Neuron(Module, ABC):
         self.set("decay", value, constrain.raw_from_decay)
 
     @property
+    @without_graph
     def constants(self) -> tuple[Tensor, ...]:
         """The constants that the compiled neuron takes, without a graph; read-only.
 
         On a CPU one is computed again only if its parameter has changed.
         """
-        with torch.no_grad():
-            return tuple(map(self._kept_constant, self.constant_names))
+        return tuple(map(self._kept_constant, self.constant_names))
 
     def _kept_constant(self, name: str) -> Tensor:
         raw: Tensor = getattr(self, f"raw_{name}")
