@@ -150,11 +150,12 @@ def lif_rate_vjp(
     decay: Tensor,
     threshold: Tensor,
     steps: Tensor | None = None,
+    *,
     risen: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Back through the rounded line of `lif_rate`, without a graph.
 
-    Args: signal: dL/d rate, the shape of `current`; risen: `rise(decay, steps)`, if it is known; the others as `lif_rate`.
+    Args: signal: dL/d rate, the shape of `current`; risen: `rise(decay, steps)`, if known; the others as `lif_rate`.
     Returns: dL/dz, of which dL/di is the θ-th part; and i/θ. Both the shape of `current`.
     """
     along = current / threshold
@@ -202,9 +203,7 @@ def li_level(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Ten
     return level if steps is None else level * rise(decay, steps)
 
 
-def li_level_vjp(
-    signal: Tensor, decay: Tensor, steps: Tensor | None = None, risen: Tensor | None = None
-) -> Tensor:
+def li_level_vjp(signal: Tensor, decay: Tensor, steps: Tensor | None = None, *, risen: Tensor | None = None) -> Tensor:
     """Back through `li_level`, without a graph.
 
     Args: signal: dL/dm. risen: `rise(decay, steps)`, if it is known. Returns: dL/di, the shape of `signal`.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -42,11 +44,10 @@ class Exploration:
 
         The signal by p is that of a p larger by .001, which keeps it finite.
         """
-        worth, rise = None, None
-        for weight, measure in ((self.entropy, entropy_of), (self.uniform, evenness_of)):
-            if weight:
-                value, slope = (weight * part for part in measure(p, at))
-                worth, rise = (value, slope) if worth is None else (worth + value, rise + slope)
-        if worth is None or rise is None:
+        if not self:
             return torch.zeros_like(p[:, 0]), torch.zeros_like(p)
+        measures = ((self.entropy, entropy_of), (self.uniform, evenness_of))
+        parts = [(weight, *measure(p, at)) for weight, measure in measures if weight]
+        worth = reduce(operator.add, (weight * value for weight, value, _ in parts))
+        rise = reduce(operator.add, (weight * slope for weight, _, slope in parts))
         return worth, rise / -len(p)

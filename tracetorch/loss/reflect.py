@@ -75,7 +75,7 @@ class Reflect(RewardLoss):
         self.at, self.mixture_rate, self.explore = at, mixture_rate, Exploration(entropy, uniform)
         self.expect = Expectation(baseline, per_sample=per_sample, rate=mixture_rate)
         self._decays = scales("decay", decay)
-        count, self._lasts = len(self._decays), bool(self._decays.any())
+        count = len(self._decays)
         weights = torch.full((count,), 1 / max(1, count)) if mixture is None else numbers(mixture, "mixture").view(-1)
         if len(weights) != count or not count or not bool((weights > 0).all()):
             raise ValueError(f"mixture needs a weight above 0 for each of {count} decays, got {mixture}")
@@ -124,10 +124,9 @@ class Reflect(RewardLoss):
             was = tuple(self._scores.shape[1:])
             raise ValueError(f"output was {was} before and is {tuple(output.shape)}: call reflect.begin() in between")
         self._decays = self._decays.to(output)
-        decays, was = self._decays[:, None], self._scores
-        self._scores = decays[..., None] * was + self.score if self._lasts else self.score.expand_as(was)
-        logs = log_of(output, action)
-        self._logs = decays * self._logs + logs if self._lasts else logs.expand_as(self._logs)
+        decays = self._decays[:, None]
+        self._scores = decays[..., None] * self._scores + self.score
+        self._logs = decays * self._logs + log_of(output, action)
 
     @without_graph
     def __call__(self, reward: Tensor, over: Tensor | None = None) -> tuple[Tensor, Tensor]:

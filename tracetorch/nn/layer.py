@@ -381,12 +381,12 @@ class Layer(Network):
         traits = self._traits
         way = backends.one_step(traits)
         if way == "graph":
-            self._graph = self._graph or StepGraph(self)
+            self._stepper, self._graph = None, self._graph or StepGraph(self)
             return self._graph(x, [self])
         if way == "compiled":
             stepper = self._bound_stepper(x.shape[0])
             if stepper is not None and stepper.takes(x):
-                return stepper(x)  # type: ignore[no-any-return]
+                return stepper(x)
         shape = self.prepare(len(x), tuple(x.shape[1:]))
         output = self.like.new_empty(1, x.shape[0], *shape)
         self.advance(x[None], OutputSpec(outputs=output.flatten(2)))
@@ -399,6 +399,7 @@ class Layer(Network):
             traits = self._traits
             if backends.one_step(traits) != "compiled":
                 return None
+            self._check_place(self.like.device)
             stepper = backends.stepper(traits, self.bias, self._raw(), self._constants_of)
             self._put(_stepper=stepper)
         state = self._state

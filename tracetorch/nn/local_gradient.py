@@ -174,7 +174,7 @@ def through_neurons(
 
     Returns: gradients of parameters; dL/d current.
     """
-    known = neuron.steady_vjp(current, steps, signal.to(current.dtype), at, risen)
+    known = neuron.steady_vjp(current, steps, signal.to(current.dtype), at, risen=risen)
     if known is not None:
         return known[1], known[0]
     with torch.enable_grad():

@@ -110,7 +110,9 @@ class Network(Module, ABC):
 @contextmanager
 def state_aside(net: Network) -> Iterator[None]:
     """Within, a network continues from its state; afterwards its state is again as it was, in the same memory."""
-    before = [(layer, layer.live_state, layer._lent, layer.live_state and layer.live_state.copy()) for layer in net.chain]
+    before = [
+        (layer, layer.live_state, layer._lent, layer.live_state and layer.live_state.copy()) for layer in net.chain
+    ]
     for layer, *_ in before:
         layer._put(_state_changes=layer._state_changes + 1)
     try:

@@ -67,8 +67,11 @@ class Sequential(Network):
 
     def _step(self, x: Tensor) -> Tensor:
         layers: Any = self._modules["layers"]._modules.values()  # type: ignore[union-attr]
-        if next(iter(layers)).like.is_cuda and all(
-            backends.one_step(layer._traits) == "graph" and not has_hooks(layer) for layer in self
+        first = next(iter(layers))
+        if (
+            first._stepper is None
+            and first.like.is_cuda
+            and all(backends.one_step(layer._traits) == "graph" and not has_hooks(layer) for layer in self)
         ):
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, self)

@@ -17,7 +17,7 @@ from tracetorch.tasks.base import BaseTask, Trials
 SPLITS = ("validation", "test")
 
 _AHEAD, _MOST_AHEAD = 64, 1 << 18
-"""At most so many batches, and so many numbers of input, are drawn at once: for a few trials calls take all the time."""
+"""At most so many batches, and numbers of input, are drawn at once: for a few trials calls take all the time."""
 
 
 class Batch(NamedTuple):

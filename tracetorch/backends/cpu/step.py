@@ -13,7 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from tracetorch.backends.arguments import Columns, OutputSpec, SynapticInput, Trace
 from tracetorch.backends.cpu import compiled
 from tracetorch.backends.cpu.arrays import neurons_of, nothing, outputs_of, readout_of, traces_of
-from tracetorch.backends.cpu.compiled import OutputArrays
+from tracetorch.backends.cpu.compiled import OutputArrays, TraceArrays
 from tracetorch.backends.cpu.scan import scan_layer
 from tracetorch.backends.cpu.threads import flushed
 from tracetorch.backends.dispatch import WIDE
@@ -22,7 +22,7 @@ MOST_ROWS = 1 << 12
 """Steps × samples of a chunk up to which looking up and checking take about as long as the arithmetic."""
 
 FEW_WEIGHTS = 1 << 12
-"""At most this many weights are transposed at every step, which takes 1 µs."""
+"""At most this many weights are read as they lie, which takes no longer than from a transposed copy."""
 
 _optimizer_steps = [0]
 
@@ -40,9 +40,9 @@ _address = Tensor.data_ptr
 class Stepper:
     """One step of a layer: everything that does not change from step to step is looked up once.
 
-    The weights of one input lie next to each other in a transposed copy, so that a step adds those of active inputs
-    only. The copy is made again after a change that torch counts, after an optimizer's step, and when a state is bound
-    (`reset`). A layer of more than `FEW_WEIGHTS` weights does not see a write through `weight.data` or NumPy before.
+    A step adds the weights of active inputs only. If there are more than `FEW_WEIGHTS`, it reads them from a transposed
+    copy, which is made again after a change that torch counts, after an optimizer's step, and when a state is bound
+    (`reset`): a write through `weight.data` or NumPy is not seen before.
 
     Args:
         neuron: "lif", "li" or "lis".
@@ -104,10 +104,11 @@ class Stepper:
 
     def __call__(self, x: Tensor) -> Tensor:
         """One step of the state that was bound. Args: x (batch, inputs). Returns: output (batch, neurons)."""
-        self.refresh()
-        self._transpose()
-        outputs = np.empty((1, x.shape[0], self._neurons), self._rows.dtype)
-        flushed(compiled.step_layer, x.numpy()[None], self._rows, self._bias, *self._arrays, outputs, self._room)
+        if [raw.tobytes() for raw in self._raw] != self._raw_bytes:
+            self.bind(self.state)
+        rows = self._columns if self._is_small else self._transposed()
+        outputs = np.empty((1, x.shape[0], self._neurons), rows.dtype)
+        flushed(compiled.step_layer, x.numpy()[None], rows, self._bias, *self._arrays, outputs, self._room)
         return torch.from_numpy(outputs[0])
 
     def refresh(self) -> None:
@@ -115,14 +116,12 @@ class Stepper:
         if [raw.tobytes() for raw in self._raw] != self._raw_bytes:
             self.bind(self.state)
 
-    def _transpose(self) -> None:
-        if self._is_small:
-            np.copyto(self._rows, self._columns)
-            return
+    def _transposed(self) -> np.ndarray:
         version = None if self._weight.is_inference() else (self._weight._version, _optimizer_steps[0])
         if version is None or version != self._copied:
             torch.from_numpy(self._rows).copy_(self._weight.t())
             self._copied = version
+        return self._rows
 
     def bind(self, state: Any) -> None:
         """Look up where a state lies, which the next steps update; and the constants."""
@@ -147,15 +146,14 @@ def pass_through(layers: Sequence[Stepper], xs: Tensor, out: OutputSpec) -> bool
         return False
     if any(layer._neurons >= WIDE or layer._dtype is not dtype for layer in layers):
         return False
-    fired, steps = None, len(xs)
-    trace, last, no_readout = first._traces, layers[-1], readout_of(None, dtype)
+    trace: TraceArrays | None = first._traces
+    fired, steps, last, no_readout = None, len(xs), layers[-1], readout_of(None, dtype)
     for at, layer in enumerate(layers):
         synaptic = SynapticInput(xs, layer._weight, layer._bias_tensor, dtype, trace, fired, layer._room_for_columns)
         if layer is last:
             through = outputs_of(out, dtype)
         else:
-            spikes = layer._neuron == "lif"
-            xs = torch.empty(*xs.shape[:2], layer._neurons, dtype=torch.bool if spikes else dtype)
+            xs = torch.empty(*xs.shape[:2], layer._neurons, dtype=dtype)
             through = OutputArrays(xs.numpy(), nothing(torch.float64)[1], 0, layers[at + 1]._traces)
         count = scan_layer(synaptic, layer._neuron_arrays, through, no_readout)
         np.add(layer._arrays[5], steps, out=layer._arrays[5])

@@ -89,7 +89,7 @@ class Neuron(Module, ABC):
         raise ValueError(f"{type(self).__name__} has no logits: give it a signal at its output")
 
     def steady_vjp(
-        self, current: Tensor, steps: Tensor, signal: Tensor, at: str, risen: Tensor | None = None
+        self, current: Tensor, steps: Tensor, signal: Tensor, at: str, *, risen: Tensor | None = None
     ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
         """The gradient through `steady_state`, or at="logits" through `steady_logits`, as a formula: autograd takes
         several times as long for a small layer. Called without a graph.
@@ -129,11 +129,11 @@ class Neuron(Module, ABC):
     def _kept_constant(self, name: str) -> Tensor:
         raw: Tensor = getattr(self, f"raw_{name}")
         if raw.device.type != "cpu" or raw.dtype not in _OF_NUMPY:
-            return getattr(self, name)  # type: ignore[no-any-return]
+            return getattr(self, name)
         numbers, known = raw.detach().numpy().tobytes(), self.__dict__.setdefault("_known", {})
         if name not in known or known[name][0] != numbers:
             known[name] = numbers, getattr(self, name)
-        return known[name][1]  # type: ignore[no-any-return]
+        return known[name][1]
 
     def store(self, name: str, value: Values, to_raw: Callable[[Tensor], Tensor]) -> None:
         """Register a constant as the parameter `raw_<name>`, without the limits that the constant has.

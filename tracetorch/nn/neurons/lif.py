@@ -57,12 +57,12 @@ class LIF(Neuron):
         return F.RATE_MAPS[self.rate](current, self.decay, self.threshold, steps)
 
     def steady_vjp(
-        self, current: Tensor, steps: Tensor, signal: Tensor, at: str, risen: Tensor | None = None
+        self, current: Tensor, steps: Tensor, signal: Tensor, at: str, *, risen: Tensor | None = None
     ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
         if self.rate != "line" or at != "output" or self.raw_decay.requires_grad or type(self) is not LIF:
             return None
         decay, threshold = self.constants
-        at_line, along = F.lif_rate_vjp(signal, current, decay, threshold, steps, risen)
+        at_line, along = F.lif_rate_vjp(signal, current, decay, threshold, steps, risen=risen)
         if not self.raw_threshold.requires_grad:
             return at_line / threshold, {}
         of_threshold = -(at_line * (along / threshold)).sum_to_size(threshold.shape)
