@@ -165,7 +165,7 @@ class Sequential(Network):
     @property
     def chain(self) -> list[Layer]:
         """The layers, from the first to the last."""
-        return list(self)
+        return list(self.__iter__())  # of `self` it would ask for the length first, which takes longer
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self._modules["layers"]._modules.values())  # type: ignore[arg-type,union-attr]
