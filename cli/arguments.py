@@ -27,6 +27,13 @@ def with_home(change: str) -> str:
     return key + _HOME.sub(lambda found: written(str(expanded(found[0]))), f"={value}")
 
 
+def folder_name(path: str | Path) -> Path:
+    """A folder as it was typed, with ~ for the home folder. Raises: BadParameter for no name."""
+    if not str(path):
+        raise typer.BadParameter("the name of a folder is empty; write . for the working directory")
+    return expanded(path)
+
+
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -40,13 +47,13 @@ Multirun = Annotated[
     bool,
     typer.Option("--multirun", "-m", help="Sweep: KEY=A,B,C makes one run for each value; sweep=NAME runs a preset."),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=expanded, help="The folder of a run.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=folder_name, help="The folder of a run.")]
 Trust = Annotated[
     list[str] | None,
     typer.Option(
         "--trust",
         metavar="PACKAGE",
-        help="Allow this Python package, too, in a config that is read from a folder (repeatable).",
+        help="Allow code of this package in configs from a folder: --from, --config-dir, sweep files (repeatable).",
     ),
 ]
 ConfigDir = Annotated[
@@ -54,8 +61,8 @@ ConfigDir = Annotated[
     typer.Option(
         "--config-dir",
         metavar="DIR",
-        parser=expanded,
-        help="Folder with your own presets: DIR/experiment/NAME.yaml, DIR/task/NAME.yaml, …",
+        parser=folder_name,
+        help="Folder with your own presets, by new names: DIR/experiment/NAME.yaml, DIR/task/NAME.yaml, …",
     ),
 ]
 Checkpoint = Annotated[

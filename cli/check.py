@@ -42,7 +42,7 @@ _GIVES = {
 }
 _TAKES = {
     "tracetorch.loss.cross_entropy": ["tracetorch.nn.LIS"],
-    "tracetorch.loss.cross_entropy_with_logits": ["tracetorch.nn.LI", "tracetorch.nn.LIF", "tracetorch.nn.LIS"],
+    "tracetorch.loss.cross_entropy_with_logits": ["tracetorch.nn.LI"],
     "tracetorch.loss.Reflect": ["tracetorch.nn.LIS"],
     "tracetorch.loss.ActorCritic": ["tracetorch.nn.LI"],
 }

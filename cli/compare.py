@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tracetorch.cli.arguments import Traceback
+from tracetorch.cli.arguments import Traceback, folder_name
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.suggest import has, no_such_key
 from tracetorch.cli.terminal import console, say
-from tracetorch.files import expanded, leads_out
+from tracetorch.files import leads_out
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,13 +32,15 @@ def command(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DIR...", parser=expanded, help="Folders of runs or sweeps, or folders that contain some."
+            metavar="DIR", parser=folder_name, help="Folders of runs or sweeps, or folders that contain some."
         ),
     ],
     by: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY", help="Group runs by this config key (repeatable). Default: by everything but the seed."
+            metavar="KEY",
+            help="Group runs by this config key (repeatable). "
+            "Default: all keys but seed, device, threads, output, diagnostics.",
         ),
     ] = None,
     metric: Annotated[
@@ -48,20 +50,23 @@ def command(
     against: Annotated[
         str | None,
         typer.Option(
-            metavar="KEY", help="Plot the metric against this number, such as training_memory_bytes or task.delay."
+            metavar="KEY", help="Only plot the metric against this number, such as training_memory_bytes or task.delay."
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            parser=expanded,
-            help="Output folder. Default: DIR/compare; for one run, or several DIRs: a new one in outputs/compare.",
+            parser=folder_name,
+            help="Output folder. Default: DIR/compare; for one run, or several DIRs, a new folder in outputs/compare.",
         ),
     ] = None,
     traceback: Traceback = False,
 ) -> None:
-    """Compare runs: means and intervals over seeds, differences, learning curves. Tables, a figure, a page."""
+    """Compare runs: means and intervals over seeds, differences, learning curves. Tables, a figure, an HTML page."""
+    for option, name in (("--metric", metric), ("--against", against)):
+        if name is not None and not name:
+            raise UsageError(f"{option}: the name of a number is empty; leave {option} out, or give one")
     found = compare_folders(folders, by or [], metric)
     where = _default(folders) if out is None else out
     if against is not None:

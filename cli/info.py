@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tracetorch.cli.arguments import Traceback
+from tracetorch.cli.arguments import Traceback, folder_name
 from tracetorch.cli.errors import UsageError, quote
 from tracetorch.cli.terminal import say
-from tracetorch.files import expanded
 from tracetorch.printable import printable
 
 if TYPE_CHECKING:
     from tracetorch.runs.state import State
 
 Folder = Annotated[
-    Path | None, typer.Argument(metavar="[DIR]", parser=expanded, help="The folder of a run, a sweep or a study.")
+    Path | None, typer.Argument(metavar="[DIR]", parser=folder_name, help="The folder of a run, a sweep or a study.")
 ]
 
 

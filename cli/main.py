@@ -38,7 +38,7 @@ GROUPS = {
         tune: (
             "Search for better settings.",
             "tune search=learning_rate",
-            "tune search=decays --trials 60 experiment=delayed_clicks",
+            "tune search=decays --trials 60 task.delay=2",
         ),
     },
     "Look": {

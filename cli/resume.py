@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import FailFast, Traceback, Trust
+from tracetorch.cli.arguments import FailFast, Traceback, Trust, folder_name
 from tracetorch.cli.errors import DONE, UsageError, quote, shorten
 from tracetorch.cli.terminal import say
-from tracetorch.files import expanded
 
 Changes = Annotated[
     list[str] | None,
@@ -19,7 +18,7 @@ Changes = Annotated[
         help="Sweeps: another launcher (hydra/launcher=joblib). Runs: task.resume=new_episodes.",
     ),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=expanded, help="The folder of a run or of a sweep.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=folder_name, help="The folder of a run or of a sweep.")]
 
 
 def command(

@@ -7,17 +7,16 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust
+from tracetorch.cli.arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust, folder_name
 from tracetorch.cli.errors import UsageError
-from tracetorch.files import expanded
 
 From = Annotated[
     Path | None,
     typer.Option(
         "--from",
         metavar="DIR",
-        parser=expanded,
-        help="Repeat the run in DIR in a new folder and report any difference.",
+        parser=folder_name,
+        help="Repeat the run of this folder in a new one; report the first difference.",
     ),
 ]
 

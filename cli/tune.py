@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import Traceback, Trust
+from tracetorch.cli.arguments import Traceback, Trust, folder_name
 from tracetorch.cli.errors import UsageError
-from tracetorch.files import expanded
 
 Changes = Annotated[
     list[str] | None,
@@ -29,7 +28,7 @@ Trials = Annotated[
 ]
 StudyFolder = Annotated[
     Path | None,
-    typer.Option("--study", metavar="DIR", parser=expanded, help="Folder of a study, new or to continue."),
+    typer.Option("--study", metavar="DIR", parser=folder_name, help="Folder of a study, new or to continue."),
 ]
 
 

@@ -34,8 +34,7 @@ def main(
         learn_every: time steps between two learning moments, each with the label; one moment, at the end of the
             sequence, if None. What is logged is the last. Memory is the same.
         update_every: time steps between two steps of the optimizer, on the sum of the gradients since the last one: a
-            multiple of `learn_every`. None: one, at the end of the sequence. "moment": at each learning moment, as in
-            configs of earlier versions, which have no such key.
+            multiple of `learn_every`. None: one, at the end of the sequence. "moment": at each learning moment.
         log_every, eval_every: updates between two records, and between two evaluations (one pass, or a tenth of the
             updates, if None).
         patience: stop after so many evaluations without a better one, and test the best network; never, if None.

@@ -1,15 +1,21 @@
 """The benchmarks run, and write what their README says. Nothing is timed here."""
 
 import importlib
+import io
 import json
+import math
+import struct
 import sys
+import wave
+import zipfile
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.benchmark_scripts import on_the_path, run, start  # noqa: F401 (a fixture)
+from tests.benchmark_scripts import BENCHMARKS, on_the_path, run, start  # noqa: F401 (a fixture)
+from tests.command_line import tracetorch
 
 OWN = ["--contender", "ours", "--contender", "floor"]
 SPREAD = {"median", "min", "n", "all"}
@@ -169,3 +175,44 @@ def test_what_a_gpu_has_shown_is_kept_when_a_later_part_fails_or_never_ends(tmp_
     assert [(row["status"], row["exit"]) for row in rows] == [("passed", 0), ("failed", 7), ("timed out", 124)]
     assert json.loads((tmp_path / "good.json").read_text())["found"] == {"printed": "3"}
     assert json.loads((tmp_path / "bad.json").read_text())["exit"] == 7
+
+
+# ── the spoken digits ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_spoken_digits_are_a_task_of_ones_own(here, monkeypatch):
+    with zipfile.ZipFile("recordings.zip", "w") as archive:
+        for digit, speaker, index in [(d, s, i) for d in range(10) for s in ("ann", "ben") for i in range(12)]:
+            archive.writestr(f"recordings/{digit}_{speaker}_{index}.wav", _tone(200 + 300 * digit, 0.1 + 0.01 * index))
+    typed = ["experiment=spoken_digits", "task.path=recordings.zip", "task.validation=true", "output.dir=run"]
+    short = [
+        "train.passes=6",
+        "optimizer.lr=0.01",
+        "train.learn_every=16",
+        "network.hidden=[64]",
+        "task.batch_size=10",
+        "train.figures=false",
+    ]
+    found = tracetorch("run", "--config-dir", f"{BENCHMARKS}/conf", "--trust", "spoken_digits", *typed, *short)
+    assert found.exit_code == 0, found.output
+    summary = json.loads(Path("run/run.json").read_text(encoding="utf-8"))["summary"]
+    assert summary["accuracy"] > 0.9  # tones of ten pitches; the test has 10 digits × 2 speakers × indices 0 to 4
+
+    task = importlib.import_module("spoken_digits").SpokenDigits(path="recordings.zip", test="ben")
+    assert {name: len(digits) for name, (_, digits) in task.splits.items()} == {
+        "train": 120,
+        "validation": 0,
+        "test": 120,
+    }
+    with pytest.raises(ValueError, match="one of the speakers ann, ben, got 'eve'"):
+        type(task)(path="recordings.zip", test="eve")
+
+
+def _tone(frequency: float, seconds: float) -> bytes:
+    """A wav file of 8,000 samples a second, 16 bits each."""
+    samples = [int(9000 * math.sin(2 * math.pi * frequency * n / 8000)) for n in range(int(8000 * seconds))]
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setparams((1, 2, 8000, len(samples), "NONE", ""))
+        file.writeframes(struct.pack(f"<{len(samples)}h", *samples))
+    return content.getvalue()

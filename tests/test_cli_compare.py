@@ -128,6 +128,8 @@ def test_options_reach_the_comparison(here):
             "that is a part of the config, not a value. Name one of output.root, output.dir.",
         ),
         (["sweep", "--by", ""], "--by : there is no key ''"),
+        (["sweep", "--metric", ""], "--metric: the name of a number is empty; leave --metric out, or give one"),
+        (["sweep", "--against", ""], "--against: the name of a number is empty; leave --against out"),
         (["sweep", "--out", "file"], "file is not a folder; choose another --out"),
         (["sweep", "--out", "file/x"], "cannot write to file/x: Not a directory; choose another --out"),
     ],
@@ -141,6 +143,16 @@ def test_a_mistake_is_one_sentence(here, words, message):
     result = tracetorch("compare", *words)
     assert result.exit_code == 2
     assert message in result.stderr and result.stderr.count("\n") == 1
+    assert files(here) == before
+
+
+@pytest.mark.parametrize("words", [["sweep", "--out", ""], ["sweep", ""]])
+def test_a_folder_without_a_name_is_refused(here, words):
+    sweep(here / "sweep", VALUES)
+    before = files(here)
+    result = tracetorch("compare", *words)
+    assert result.exit_code == 2
+    assert "the name of a folder is empty; write . for the working directory" in result.stderr
     assert files(here) == before
 
 

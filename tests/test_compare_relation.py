@@ -258,7 +258,7 @@ def test_the_command_prints_a_table_and_leaves_it_with_a_figure(here):
         (["--against", "delay"], "--against delay: no run has it. Did you mean 'task.delay'? There are: "),
         (["--against", "training_memory"], "Did you mean 'training_memory_bytes'?"),
         (["--against", "rule"], "--against rule: its values are not numbers (trace); to group by it: --by rule"),
-        (["--against", ""], "--against : no run has it."),
+        (["--against", ""], "--against: the name of a number is empty; leave --against out, or give one"),
         (["--against", "seed", "--metric", "acuracy"], "--metric acuracy: no run has it. Did you mean 'accuracy'?"),
         (["--against", "seed", "--out", "file"], "file is not a folder; choose another --out"),
     ],

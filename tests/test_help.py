@@ -13,7 +13,7 @@ from tracetorch.cli.main import GROUPS, name_of
 EXAMPLES = [example for verbs in GROUPS.values() for _, *examples in verbs.values() for example in examples]
 SLOW = {
     "plot outputs/mine/20260101-000000-abcdef --trust mypackage",
-    "tune search=decays --trials 60 experiment=delayed_clicks",
+    "tune search=decays --trials 60 task.delay=2",
 }
 """A second run to draw, and a second search; both verbs have an example that is not here."""
 

@@ -55,7 +55,11 @@ CLICK_ROWS = [
     ("optimizer.lr=[0.1]", 2, "optimizer.lr must be a number, got \\[0.1\\]."),
     ("threads=many", 2, "threads must be a whole number or null, got 'many'"),
     ("train.precision=float16", 2, "train.precision must be .*float32.*bfloat16"),
-    ("train.precision=bfloat16 rule=bptt", 2, "train.precision=bfloat16 needs rule=trace: BPTT computes"),
+    (
+        "train.precision=bfloat16 rule=bptt",
+        2,
+        "train.precision=bfloat16 needs rule=trace or three_factor: BPTT computes",
+    ),
     ("rule=tbptt rule.k=2.5", 2, "rule.k must be a whole number, got 2.5"),
     ("network.neuron.trace_bank=0.9", 2, "network.neuron.trace_bank"),
     (
@@ -126,6 +130,7 @@ CLICK_ROWS = [
     # training that cannot go on
     ("network.neuron.threshold=1e6", 1, r"layer 0 \(LIF\(30, 4\)\) is silent: .* lower its threshold"),
     ("network.hidden=[4,5] optimizer.lr=1e30 train.updates=3 train.log_every=1", 1, r"layer \d \(LIF\(.*lower optim"),
+    ("optimizer.lr=1e99", 1, r"update 1: the optimizer Adam cannot take its step: .*; lower optimizer.lr"),
     ("task.total_rate=0 task.cue_rate=0", 1, "the input is silent: .* look at the task's rates"),
 ]
 DIGIT_ROWS = [

@@ -90,6 +90,10 @@ def test_presets_of_one_s_own_count_and_what_cannot_be_read_does_not(here):
         ),
         ("network.readout._target_=tracetorch.nn.LI", "choose loss=cross_entropy_with_logits, or network=lif_lis"),
         (
+            "loss=cross_entropy_with_logits",
+            "needs logits, and a readout LIS gives probabilities: choose loss=cross_entropy",
+        ),
+        (
             "experiment=bandit_sample network=lif_lif",
             "Reflect needs probabilities, .* firing rates: choose network=lif_lis",
         ),

@@ -203,7 +203,7 @@ def test_nothing_is_kept_that_grows():
         ({"decay": 1.0}, "decay: each decay must be at least 0 and below 1"),
         ({"baseline": [0.5, -1]}, "baseline: each decay must be"),
         ({"decay": [0.5, 0.9], "mixture": [1.0]}, "a weight above 0 for each of 2 decays"),
-        ({"decay": []}, "a weight above 0 for each of 0 decays"),
+        ({"decay": []}, r"decay needs at least one time scale, such as 0.9 or .*, got \[\]"),
         ({"mixture": [0.0]}, "a weight above 0"),
         ({"uniform": -1}, "entropy and uniform must be at least 0"),
         ({"entropy": float("inf")}, "entropy and uniform must be at least 0 and finite"),

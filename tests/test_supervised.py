@@ -5,15 +5,17 @@ from functools import partial
 
 import pytest
 import torch
+from torch.nn.utils import prune
 
 from tests.tiny_training import NET, Watched, facts, train
 from tracetorch import loss as losses
 from tracetorch.nn import LI, LIF, Sequential, feedforward
 from tracetorch.rules import ThreeFactor
-from tracetorch.runs import load_checkpoint
-from tracetorch.tasks import MNIST, PoissonClicks
+from tracetorch.runs import load_checkpoint, save_checkpoint
+from tracetorch.tasks import MNIST, PoissonClicks, RewardedTask
 from tracetorch.tasks.evaluate import Evaluation
 from tracetorch.training import HealthWatch, TrainingError, labels
+from tracetorch.training.setup import network_and_loss, network_of, parameter_groups
 
 THE_CLOCK = ("_seconds", "_per_second")
 
@@ -22,6 +24,13 @@ def kept(run):
     """What metrics.jsonl holds apart from the clock, as text."""
     rows = ({k: v for k, v in row.items() if not k.endswith(THE_CLOCK)} for row in run.folder.records())
     return "\n".join(map(json.dumps, rows))
+
+
+class NeedsClosure(torch.optim.SGD):
+    """An optimizer that calls the loss itself, as LBFGS does."""
+
+    def step(self, closure):
+        closure()
 
 
 # ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -52,12 +61,36 @@ def test_a_convolution_in_a_run_leaves_its_figures_without_a_warning(tmp_path):
         ({"schedule": "falling"}, "train.schedule must be one of none, linear, cosine, got 'falling'"),
         ({"precision": "float16"}, "train.precision must be one of float32, bfloat16, got 'float16'"),
         ({"eval_every": "often"}, "train.eval_every must be a whole number, got 'often'"),
+        ({"log_every": None}, "train.log_every must be a whole number, got None"),
+        ({"updates": 1.5}, r"train.updates must be a whole number, got 1\.5"),
+        ({"checkpoint_seconds": None}, "train.checkpoint_seconds must be a number, got None"),
+        ({"task": "mnist"}, "task must be a task or an environment, such as .*, got 'mnist'"),
+        ({"rule": "trace"}, "rule must be a function of the network .*, got 'trace'"),
+        ({"network": NET(12, 3)}, "network must be a function of the numbers of inputs .*, got tracetorch.Sequential"),
+        ({"optimizer": "adam"}, "optimizer must be a function of the parameters .*, got 'adam'"),
+        ({"loss": "mse"}, "loss must be a function .* such as tracetorch.loss.mse, .*, got 'mse'"),
+        ({"loss": torch.nn.functional.mse_loss}, r"a loss gives \(loss, signal\), .*; this one gives torch.Tensor"),
+        ({"loss": torch.nn.MSELoss()}, r"a loss gives \(loss, signal\), .*; this one gives torch.Tensor"),
     ],
 )
 def test_an_option_of_a_wrong_kind_is_refused_from_python_too(tmp_path, option, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         train(tmp_path, **option)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("judge", [torch.nn.functional.mse_loss, losses.mse, partial(losses.cross_entropy, floor=0.1)])
+def test_a_loss_for_labels_is_refused_where_rewards_are_given(judge):
+    with pytest.raises(ValueError, match="gives rewards, not labels: choose loss=reflect or loss=actor_critic"):
+        network_and_loss(RewardedTask(PoissonClicks()), NET, judge)
+
+
+@pytest.mark.parametrize("optimizer", [partial(torch.optim.SGD, lr=1e99), torch.optim.SparseAdam, NeedsClosure])
+def test_a_step_that_an_optimizer_cannot_take_ends_with_advice(tmp_path, optimizer):
+    with pytest.raises(
+        TrainingError, match=r"update 1: the optimizer \w+ cannot take .*; lower optimizer.lr, or choose"
+    ):
+        train(tmp_path, optimizer=optimizer)
 
 
 def test_a_signal_that_is_nan_is_not_blamed_on_the_data(tmp_path):
@@ -240,6 +273,43 @@ def test_weight_decay_is_for_weights_alone(tmp_path):
     assert {id(p) for p in weights["params"]} == {id(layer.weight) for layer in watched.net}
     assert others["weight_decay"] == 0
     assert id(watched.net[0].neuron.raw_threshold) in {id(p) for p in others["params"]}
+
+
+@pytest.mark.parametrize("norm", ["pruned", "parametrized"])
+def test_weights_that_are_computed_from_others_decay_too(norm):
+    net = Sequential(LIF(12, 8, bias=True), LIF(torch.nn.Linear(8, 3)))
+    for layer in net:
+        if norm == "pruned":
+            prune.l1_unstructured(layer.connection, "weight", amount=0.5)
+        else:
+            torch.nn.utils.parametrizations.weight_norm(layer.connection)
+    weights, others = parameter_groups(net)
+    names = {id(parameter): name.rpartition(".")[2] for name, parameter in net.named_parameters()}
+    wanted = {"pruned": {"weight_orig"}, "parametrized": {"original0", "original1"}}[norm]
+    assert {names[id(p)] for p in weights["params"]} == wanted
+    assert {names[id(p)] for p in others["params"]} == {"bias", "raw_decay", "raw_threshold"}
+
+
+def test_the_network_of_a_checkpoint_has_its_sizes_whatever_its_connections_are(tmp_path):
+    def network(inputs, outputs):
+        convolution = torch.nn.Sequential(torch.nn.Unflatten(1, (1, inputs)), torch.nn.Conv1d(1, 2, 3, padding=1))
+        readout = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Unflatten(1, (1, 2 * inputs)))
+        return Sequential(
+            LIF(convolution, threshold=0.05),
+            LI(torch.nn.Sequential(readout, torch.nn.Conv1d(1, 1, 2 * inputs - outputs + 1), torch.nn.Flatten())),
+        )
+
+    run = train(tmp_path, network=network, updates=2)
+    weights = run.folder.checkpoint("latest")
+    assert [p.shape for p in network_of(weights, network).parameters()] == [
+        p.shape for p in network(12, 3).parameters()
+    ]
+
+
+def test_the_network_of_a_checkpoint_without_states_has_its_sizes_from_its_weights(tmp_path):
+    net = NET(12, 3)
+    save_checkpoint(tmp_path / "latest.pt", net, torch.optim.Adam(net.parameters()))
+    assert network_of(tmp_path / "latest.pt", NET)[0].in_features == 12
 
 
 def test_a_network_in_which_nothing_can_be_learnt_is_refused(tmp_path):

@@ -82,7 +82,10 @@ def test_choices_from_a_folder_of_ones_own_compose(presets):
 
 
 def test_a_choice_of_the_same_name_does_not_take_the_place_of_ours(presets):
-    assert compose(["optimizer=adam"], presets).config["optimizer"]["_target_"] == "torch.optim.Adam"
+    assert compose([], presets).config["optimizer"]["_target_"] == "torch.optim.Adam"
+    ended = tracetorch("show", "optimizer=adam", "--config-dir", "it's mine")
+    assert ended.exit_code == 2
+    assert "a preset of this name comes with tracetorch; rename it's mine/optimizer/adam.yaml" in ended.stderr
 
 
 def test_without_it_nobody_looks_there(presets):
@@ -120,12 +123,14 @@ def test_keys_where_a_name_is_wanted_belong_into_a_file_and_that_works_as_typed(
         typed = "task=louder --config-dir FOLDER --trust mine"
         assert f"write these keys into FOLDER/task/louder.yaml, and type {typed}" in ended.stderr
     ended = tracetorch(verb, "task={_target_: tracetorch.tasks.Patterns, seed: 3}")
-    assert ended.stderr.endswith("FOLDER/task/patterns.yaml, and type task=patterns --config-dir FOLDER\n")
+    assert ended.stderr.endswith("FOLDER/task/my_patterns.yaml, and type task=my_patterns --config-dir FOLDER\n")
     (tmp_path / "task").mkdir()
-    (tmp_path / "task" / "patterns.yaml").write_text("_target_: tracetorch.tasks.Patterns\nseed: 3\nbatch_size: 4\n")
-    tiny = ("network.hidden=[4]", "train.updates=1", "train.figures=false", "device=cpu", "output.dir=it")
-    ended = tracetorch(verb, "task=patterns", "loss=mse", "network=lif_lif", "--config-dir", ".", *tiny)
+    (tmp_path / "task" / "my_patterns.yaml").write_text("_target_: tracetorch.tasks.Patterns\nseed: 3\nbatch_size: 4\n")
+    tiny = ("network.hidden=[64]", "train.updates=1", "train.figures=false", "device=cpu", "output.dir=it")
+    ended = tracetorch(verb, "task=my_patterns", "loss=mse", "network=lif_lif", "--config-dir", ".", *tiny)
     assert ended.exit_code == 0, ended.output
+    if verb == "run":
+        assert "batch_size: 4" in Path("it/config.yaml").read_text()  # of this file, not of a shipped preset
 
 
 def test_a_module_that_is_not_found_is_told_with_where_modules_are_searched(tmp_path, monkeypatch):

@@ -161,6 +161,7 @@ WRONG = [
     # the search
     ([], "choose a search: tracetorch tune search=decays"),
     (["search=learning_rte"], "Did you mean 'learning_rate'? There are: decays"),
+    ([RATE, "search=decays"], "search is given 2 times (learning_rate, decays): a study has one"),
     (["search=mine.yaml"], "search=mine.yaml: there is no such file"),
     ([RATE, "search.trails=3"], "a search has no 'trails'. Did you mean 'search.trials'?"),
     ([RATE, "search.trials=0"], "search.trials must be a whole number above 0, got 0"),

@@ -53,9 +53,14 @@ CASES = {
     "step": (lambda: network()(ARRAY), "LIF(4, 5): expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)"),
     "stream": (lambda: network()(encode.poisson(X, 3)), "got tracetorch.Stream; net.run takes a stream"),
     "nothing": (lambda: network()(None), "LIF(4, 5): expected a torch tensor, got NoneType"),
+    "step of a frozen network": (
+        lambda: network().requires_grad_(False)(ARRAY),
+        "LIF(4, 5): expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)",
+    ),
     "complex": (lambda: network()(X + 0j), "expected a dense tensor of real numbers, got torch.complex64"),
     "sparse": (lambda: network().run(X[None].to_sparse()), "run: expected a dense tensor of real numbers"),
     "signal": (lambda: ran().backward(ARRAY[:, :3]), "the signal for LIS(5, 3): expected a torch tensor, got numpy"),
+    "no signal": (lambda: ran().backward(None), "the signal for LIS(5, 3): expected a torch tensor, got NoneType"),
     "signal of a list": (lambda: ran().backward([[1, 2, 3]] * 2), "the signal for LIS(5, 3): expected a torch tensor"),
     "signal with its loss": (
         lambda: ran().backward(loss.cross_entropy(P, TAKEN)),
@@ -118,6 +123,14 @@ CASES = {
     "half-life": (lambda: tt.constrain.decay_from_half_life("a"), "a half-life must be a number, or a list of numbers"),
     "bias": (lambda: LIF(4, 3, bias="no"), "bias must be True or False, got 'no'"),
     "trainable": (lambda: LIF(4, 3, trainable=3), "trainable is a list of parameters, such as ['weight'] or [], got 3"),
+    "trainable by number": (
+        lambda: LIF(4, 3, trainable=[3]),
+        "trainable is a list of parameters, such as ['weight'] or [], got [3]",
+    ),
+    "connection of several outputs": (
+        lambda: tt.nn.Layer(torch.nn.LSTM(4, 3), neuron=tt.nn.neurons.LIF)(X),
+        "LIF(LSTM(4, 3)): a connection gives a tensor of currents, and LSTM(4, 3) gives tuple",
+    ),
     "trace_bank": (lambda: LIF(4, 3, trace_bank=None), "trace_bank is a list of decays, such as [0.97], got None"),
     "window": (lambda: network().run(X[None], reduce="mean", window="1"), "window must be a whole number, got '1'"),
     "chunk": (lambda: network().run(X[None], chunk=2.5), "chunk must be a whole number, got 2.5"),

@@ -65,7 +65,7 @@ def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases |
     """Compose the config that these overrides describe.
 
     Args:
-        config_dir: a folder with further choices; where it has one of the same name, that of `conf/` is taken.
+        config_dir: a folder with further choices, by names that `conf/` does not have.
         bases: what was composed for others, which is not composed again; this call may add to it.
     Raises: UsageError, one sentence, for any override that cannot be composed.
     """
@@ -250,12 +250,16 @@ def check_choice(override: Override, config_dir: Path | None = None) -> None:
         raise UsageError(f"'{shorten(line)}': there is a choice for {name} already; write {name}={shorten(value)}")
     if not override.is_delete() and not isinstance(override.value(), str):
         raise UsageError(f"{shorten(line)}: choose by name. There are: {', '.join(options(name, config_dir))}.")
+    ours, own = (folder / name / f"{override.value()}.yaml" for folder in (conf_dir(), config_dir or conf_dir()))
+    if ours != own and ours.exists() and own.exists():
+        raise UsageError(f"{shorten(line)}: a preset of this name comes with tracetorch; rename {shorten(own)}")
 
 
 def _as_file(group: str, line: str, keys: dict[str, Any]) -> str:
     """The advice for a part whose keys were typed where a name is wanted: they belong into a file of its own."""
     target = str(keys.get("_target_", ""))
     name = target.rpartition(".")[2].lower() or "mine"
+    name = f"my_{name}" if name in options(group) else name
     trust = "" if not target or is_trusted(target) else f" --trust {shorten(target.partition('.')[0])}"
     typed = f"{group}={shorten(name)} --config-dir FOLDER{trust}"
     return (

@@ -53,9 +53,11 @@ def read(about: list[str]) -> Search:
     named = [line.partition("=")[2] for line in about if line.startswith("search=")]
     if not named:
         raise UsageError(f"choose a search: tracetorch tune search={names()[0]}. There are: {', '.join(names())}.")
-    content = read_yaml(_path(named[-1]))
+    if len(named) > 1:
+        raise UsageError(f"search is given {len(named)} times ({', '.join(map(shorten, named))}): a study has one")
+    content = read_yaml(_path(named[0]))
     if not isinstance(content.get("space", {}), dict):
-        raise UsageError(f"search={shorten(named[-1])}: space must name keys, got {shorten(content['space'])}")
+        raise UsageError(f"search={shorten(named[0])}: space must name keys, got {shorten(content['space'])}")
     for line in about:
         if not line.startswith("search="):
             _change(content, line)

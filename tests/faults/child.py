@@ -125,10 +125,10 @@ def _run(words: tuple[str, ...], where: Path, fault: Fault, out: BinaryIO, err: 
         sys.argv = ["tracetorch", *words]
         _watch(alerts)
         Disk(str(where), fault, report).install()
-        from tracetorch.cli.main import main
+        from tracetorch.cli.main import start
 
         try:
-            main()
+            start()  # `main` also ends the process, with what the driver's own process is to do at its end
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -76,8 +76,10 @@ class Reflect(RewardLoss):
         self.expect = Expectation(baseline, per_sample=per_sample, rate=mixture_rate)
         self._decays = scales("decay", decay)
         count = len(self._decays)
-        weights = torch.full((count,), 1 / max(1, count)) if mixture is None else numbers(mixture, "mixture").view(-1)
-        if len(weights) != count or not count or not bool((weights > 0).all()):
+        if not count:
+            raise ValueError("decay needs at least one time scale, such as 0.9 or [0.5, 0.9], got []")
+        weights = torch.full((count,), 1 / count) if mixture is None else numbers(mixture, "mixture").view(-1)
+        if len(weights) != count or not bool((weights > 0).all()):
             raise ValueError(f"mixture needs a weight above 0 for each of {count} decays, got {mixture}")
         self._sum, self._raw = weights.sum(), weights.log()
         self._weights: Tensor | None = None  # `mixture`, where it does not learn

@@ -63,6 +63,8 @@ def check_linear(connection: Module, x: Tensor, name: str) -> None:
     number = torch.arange(x[0].numel(), dtype=x.dtype, device=x.device).view_as(x[:1])
     a, b = torch.cos(number), torch.sin(1.7 * number + 1)
     zero, of_a, again, of_b, of_sum = (connection(value) for value in (0 * a, a, a, b, a + b))
+    if not isinstance(of_a, Tensor):
+        raise TypeError(f"{name}: a connection gives a tensor of currents, and {connection} gives {kind_of(of_a)}")
     tolerance = 1e4 * torch.finfo(of_a.dtype).eps * max(1.0, float(of_sum.abs().max()))
     same = bool(((of_a - again).abs() <= tolerance).all())
     linear = bool(((of_sum + zero - of_a - of_b).abs() <= tolerance).all())

@@ -599,6 +599,7 @@ def _neurons(neuron: Any, features: int | None, constants: dict[str, Any]) -> Ne
 
 
 def _listed(names: Iterable[str]) -> tuple[str, ...]:
-    if not isinstance(names, Iterable):
+    listed = tuple(names) if isinstance(names, Iterable) else (names,)
+    if not all(isinstance(name, str) for name in listed):
         raise TypeError(f"trainable is a list of parameters, such as ['weight'] or [], got {names!r}")
-    return tuple(names)
+    return listed

@@ -67,8 +67,8 @@ class Network(Module, ABC):
 
         The node's backward pass is that of `backward`: see `nn.autograd`. No node under `torch.no_grad()`.
         """
-        if torch.is_grad_enabled():
-            return with_gradient(self, partial(self._step, x.detach() if isinstance(x, Tensor) else x), x)
+        if torch.is_grad_enabled() and isinstance(x, Tensor):  # anything else is refused by the step
+            return with_gradient(self, partial(self._step, x.detach()), x)
         return self._step(x)
 
     def run(

@@ -12,7 +12,7 @@ from torch.nn import Module, ModuleList
 
 from tracetorch import backends
 from tracetorch.backends import FusedReadout, LazySpikes, OutputSpec, Trace
-from tracetorch.modes import kind_of, without_graph
+from tracetorch.modes import check_tensor, kind_of, without_graph
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import Layer
 from tracetorch.nn.local_gradient import At, Gradients, local_gradients
@@ -130,6 +130,7 @@ class Sequential(Network):
     def local_gradients(
         self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True
     ) -> tuple[Gradients, Tensor | None]:
+        check_tensor(signal, f"the signal for {self.chain[-1]}")
         above, below, found = None, cast("Tensor | None", signal), Gradients()
         for layer in reversed(self.chain):
             asks = return_input_grad or layer is not self.chain[0]

@@ -32,9 +32,10 @@ class ThreeFactor(Rule):
         decay: λ per action, in [0, 1): for how long an action answers for what comes. At 0 only for the next reward.
         layers: "all"; or "last": the readout alone has eligibilities, and the layers below it learn as with `Trace`,
             from their inputs at the reward and the trace of the score.
-    Gradient: of W and b; decays and thresholds get none. For a tied `LI` or `LIS` readout and the score of its present
-        output, e is the exact λ-discounted sum of what backpropagation through time gives, so that the gradient is that
-        of REINFORCE with discounted eligibility. Approximate for what lies below, action by action, as `Trace` is.
+    Gradient: of W and b. Rewards give decays and thresholds none; an entropy bonus of the loss gives them its own. For
+        a tied `LI` or `LIS` readout and the score of its present output, e is the exact λ-discounted sum of what
+        backpropagation through time gives, so that the gradient is that of REINFORCE with discounted eligibility.
+        Approximate for what lies below, action by action, as `Trace` is.
     Memory: batch × synapses, of all layers or of the last one; independent of time.
     Source: Williams (1992), doi:10.1007/BF00992696; Gerstner, Lehmann, Liakoni, Corneil, Brea (2018),
         doi:10.3389/fncir.2018.00053.

@@ -181,6 +181,10 @@ def _is_seconds(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value < math.inf
 
 
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_count, value))
+
+
 def _are_seconds(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_seconds, value.values()))
 
@@ -202,6 +206,7 @@ _COUNTERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "timings": (_are_seconds, "seconds by name"),
     "parts": (_are_states, "states by name"),
     "random": (_are_random, "torch's random numbers"),
+    "sizes": (_are_sizes, "numbers of inputs and outputs"),
     "run_id": (lambda value: isinstance(value, str), "text"),
 }
 """What a checkpoint may hold besides the network and its optimizer: a check and its meaning, by name."""

@@ -106,6 +106,7 @@ class Run:
         self.timings: dict[str, float] = {}
         self.warnings: list[str] = []
         self.planned_updates: int | None = None
+        self.sizes: tuple[int, int] | None = None  # numbers of inputs and outputs of the network
         self.eval_every: int | None = None  # updates between two evaluations, for the time that is left
         self.status = "new"
         self._gave_up, self._unwanted = False, ""
@@ -181,6 +182,7 @@ class Run:
             "run_id": self._facts["run_id"],
             "timings": dict(self.timings),
             "wall_seconds": self._wall_seconds(),
+            **({} if self.sizes is None else {"sizes": list(self.sizes)}),
         }
         with writing():
             self.folder.sync_records()  # a checkpoint that survives a power cut counts on the records before it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracetorch.modes import kind_of
 from tracetorch.runs import Run
 from tracetorch.tasks.evaluate import evaluate, means
 from tracetorch.training.feedback_schedule import FeedbackSchedule
@@ -25,7 +26,12 @@ class LabelStep(Step):
     def rehearse(self) -> None:
         batch = self.task.train_batch(0)
         self.learner.begin()
-        self.loss(self.learner.forward(batch.xs, reduce="mean", window=self.window), batch.target)
+        judged = self.loss(self.learner.forward(batch.xs, reduce="mean", window=self.window), batch.target)
+        if not isinstance(judged, tuple | list) or len(judged) != 2:
+            raise TypeError(
+                "a loss gives (loss, signal), where signal is its derivative by the output, as tracetorch.loss.mse "
+                f"does; this one gives {kind_of(judged)}"
+            )
         self.learner.begin()
 
     def validate(self) -> dict[str, Any] | None:
@@ -60,7 +66,7 @@ class LabelledSequences(LabelStep):
                 loss, signal = self.loss(output, batch.target)
                 check_loss(float(loss), number, self.net)
                 self.learner.backward(signal)
-            self.optimizer.step()
+            self.step_optimizer(number)
         values = means(self.task.judge(output, batch), self.task.metrics)
         return Update(float(loss), values, output, batch.xs.steps)
 
@@ -98,7 +104,7 @@ class LabelFeedback(FeedbackSource, LabelStep):
             check_loss(value, number, self.net)
             self.optimizer.zero_grad()
             self.learner.backward(signal)
-            self.optimizer.step()
+            self.step_optimizer(number)
         self._number = number
         update = Update(value, {name: float(score.mean())}, output, self.task.steps)
         return Decision(output.argmax(dim=-1), score, update)

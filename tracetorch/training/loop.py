@@ -27,7 +27,7 @@ def fit(
 
     Args:
         run: entered here, so that a config whose parts do not fit leaves no folder.
-        step: one update; see `Step`. It calls `optimizer.step()`.
+        step: one update; see `Step`. It calls `step_optimizer`.
         setup: the options that all kinds of experiment share.
         total: updates in all; None for a run without an end.
         eval_every: updates between two evaluations on what is held out for validation; None for no evaluation.

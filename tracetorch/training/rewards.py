@@ -99,7 +99,7 @@ class RewardFeedback(FeedbackSource):
             self.optimizer.zero_grad()
             bonus = self.loss.bonus if self.loss.explore else None
             self.learner.backward_reward(signal, modulation=self.loss.modulation, bonus=bonus, at=self.loss.at)
-            self.optimizer.step()
+            self.step_optimizer(number)
         update = Update(value, {"reward": float(outcome.reward.mean())}, output, self.task.steps)
         return Decision(action, outcome.reward, update)
 

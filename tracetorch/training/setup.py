@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
-from tracetorch.loss import cross_entropy, cross_entropy_with_logits, mse
+from tracetorch.modes import check_number
 from tracetorch.nn import Sequential
 from tracetorch.rules import Rule
 from tracetorch.runs.checkpoint import read_checkpoint
 from tracetorch.tasks import Environment, Task
-from tracetorch.training.options import check_choice, check_counts, check_task
+from tracetorch.training.options import check_choice, check_count, check_parts, check_task
 
 
 class Setup:
@@ -65,15 +67,18 @@ class Setup:
         diagnostics: Callable[..., Diagnostic] = Nothing,
     ):
         check_task(task, window, feedback)
-        check_counts(log_every=log_every)
+        check_parts(network=network, rule=rule, loss=loss, optimizer=optimizer, diagnostics=diagnostics)
+        check_count("log_every", log_every)
         check_choice("schedule", schedule, ("none", "linear", "cosine"))
         check_choice("precision", precision, ("float32", "bfloat16"))
+        check_number(checkpoint_seconds, "train.checkpoint_seconds")
         if not checkpoint_seconds >= 0:
             raise ValueError(f"train.checkpoint_seconds must be at least 0, got {checkpoint_seconds:g}")
         run.device = devices.resolve(device)
         task.to(run.device)
         torch.manual_seed(seed)
         net, self.loss = network_and_loss(task, network, loss)
+        run.sizes = sizes_of(task, self.loss)
         net.to(run.device)
         self.learner, self.optimizer = rule(net), optimizer(parameter_groups(net))
         set_precision(self.learner, precision)
@@ -89,17 +94,32 @@ def network_and_loss(
     """A network of the size that a task and a loss need; and the loss, which for rewards has yet to be made."""
     made, name = loss.func if isinstance(loss, partial) else loss, type(task).__name__
     rewarded = hasattr(made, "observe")
-    if isinstance(task, Environment) and made in (cross_entropy, cross_entropy_with_logits, mse):
+    if isinstance(task, Environment) and not rewarded and not _needs_nothing(loss):
         raise ValueError(f"{name} gives rewards, not labels: choose loss=reflect or loss=actor_critic")
     if rewarded and not isinstance(task, Environment):
         raise ValueError(f"{name} gives labels, not rewards: choose loss=cross_entropy or loss=mse")
     loss = loss() if isinstance(task, Environment) else loss
-    return network(task.input_size, task.output_size + getattr(loss, "values", 0)), loss
+    return network(*sizes_of(task, loss)), loss
+
+
+def sizes_of(task: Task | Environment, loss: Any) -> tuple[int, int]:
+    """Numbers of inputs and outputs that a network needs."""
+    return task.input_size, task.output_size + getattr(loss, "values", 0)
+
+
+def _needs_nothing(function: Callable[..., Any]) -> bool:
+    """Whether it can be called without arguments."""
+    try:
+        signature(function).bind()
+    except TypeError:
+        return False
+    return True
 
 
 def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
     """Weights, which an optimizer's weight decay may shrink; and the rest, which it may not.
 
+    Weights are parameters of a connection with two or more dimensions, also where pruning or a norm computes others.
     Thresholds and decays are stored raw, where 0 has no meaning: weight decay would pull them towards a threshold of
     .69 and a decay of .5.
     """
@@ -109,8 +129,9 @@ def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
             "the network has no trainable parameters: name some in network.neuron.trainable "
             "or network.readout.trainable"
         )
-    weights = [parameter for name, parameter in named if name.endswith("weight")]
-    others = [parameter for name, parameter in named if not name.endswith("weight")]
+    of_connections = {parameter for layer in net for parameter in layer.connection.parameters()}
+    weights = [parameter for _, parameter in named if parameter in of_connections and parameter.ndim > 1]
+    others = [parameter for _, parameter in named if parameter not in of_connections or parameter.ndim < 2]
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
@@ -121,7 +142,7 @@ def set_precision(learner: Rule, precision: str) -> None:
         return
     if not learner.takes_precision:
         name = type(learner).__name__
-        raise ValueError(f"train.precision={precision} needs rule=trace: {name} computes in float32")
+        raise ValueError(f"train.precision={precision} needs rule=trace or three_factor: {name} computes in float32")
     learner.net.precision = torch.bfloat16
 
 
@@ -138,13 +159,19 @@ def load_tested(checkpoint: Path, net: Sequential, task: Task | Environment) -> 
 
 
 def network_of(checkpoint: Path, network: Callable[[int, int], Sequential]) -> Sequential:
-    """The network of a checkpoint, its sizes taken from the weights there.
+    """The network of a checkpoint, of the numbers of inputs and outputs there.
 
     Raises: FileNotFoundError, ValueError as `runs.load_checkpoint`.
     """
-    shapes = [v.shape for name, v in read_checkpoint(checkpoint)["net"].items() if name.endswith("weight")]
-    if not shapes:
-        raise ValueError(f"{checkpoint} holds no weights")
-    net = network(shapes[0][1], shapes[-1][0])
+    content = read_checkpoint(checkpoint)
+    net = network(*(content.get("sizes") or _sizes_of(content["net"], checkpoint)))
     runs.load_checkpoint(checkpoint, net)
     return net
+
+
+def _sizes_of(weights: Mapping[str, Tensor], checkpoint: Path) -> tuple[int, int]:
+    """Of matrices: older versions wrote no sizes."""
+    shapes = [value.shape for name, value in weights.items() if "weight" in name and value.ndim > 1]
+    if not shapes:
+        raise ValueError(f"{checkpoint} holds no weights")
+    return shapes[0][1], shapes[-1][0]

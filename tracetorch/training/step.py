@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from tracetorch.runs import Run
+from tracetorch.training.health import TrainingError
 from tracetorch.training.setup import Setup
 
 
@@ -37,6 +39,19 @@ class Step(ABC):
     def __init__(self, setup: Setup):
         self.task, self.learner, self.loss, self.optimizer = setup.task, setup.learner, setup.loss, setup.optimizer
         self.net, self.window = setup.learner.net, setup.window
+
+    def step_optimizer(self, number: int) -> None:
+        """`optimizer.step()`. Raises: TrainingError for a step that it cannot take. Args: number: of the update."""
+        try:
+            self.optimizer.step()
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError) as error:
+            kind = type(self.optimizer).__name__
+            raise TrainingError(
+                f"update {number}: the optimizer {kind} cannot take its step: {error}; lower optimizer.lr, "
+                "or choose another optimizer, such as optimizer=adam"
+            ) from error
 
     @abstractmethod
     def __call__(self, number: int) -> Update:

@@ -66,5 +66,5 @@ class LIF(Neuron):
         if not self.raw_threshold.requires_grad:
             return at_line / threshold, {}
         of_threshold = -(at_line * (along / threshold)).sum_to_size(threshold.shape)
-        grown = torch.exp(self.raw_threshold)
-        return at_line / threshold, {self.raw_threshold: of_threshold * grown / (1 + grown)}
+        of_raw = torch.ops.aten.softplus_backward(of_threshold, self.raw_threshold, 1, 20)
+        return at_line / threshold, {self.raw_threshold: of_raw}
