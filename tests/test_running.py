@@ -5,10 +5,10 @@ import torch
 
 import tracetorch as tt
 from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, each, layers_of, spikes
-from tracetorch import device
+from tracetorch import backends, device
 from tracetorch.backends import LazySpikes
 from tracetorch.nn import LI, LIF, LIS, Sequential, network
-from tracetorch.nn.network import MAX_CHUNK, chunk_steps
+from tracetorch.nn.network import MAX_CHUNK, chunk_steps, state_aside
 
 CHUNKS = [1, 5, 8, STEPS, None]
 
@@ -179,3 +179,57 @@ def test_what_decays_in_silence_ends_at_zero_and_not_at_the_least_number_there_i
     assert not any(layer.state.trace.any() or layer.state.neuron.membrane.any() for layer in net)
     least = 5e-324
     assert least * 1.0 > 0, "and elsewhere such numbers are what they were"
+
+
+def _lives(events, dtype=torch.float32):
+    """Outputs and the state of a small network that runs short stretches, with something done before each."""
+    torch.manual_seed(0)
+    net = Sequential(LIF(6, 9, bias=True, decay=0.8), LIS(9, 3)).to(dtype)
+    found = []
+    for number, event in enumerate(events):
+        event(net)
+        xs = (torch.rand(7, 4, 6, generator=torch.Generator().manual_seed(number)) < 0.4).to(dtype)
+        found += [net.run(xs * (1 + number % 2), reduce="mean").detach(), *net.save_state().values()]
+    return found
+
+
+def _moved(net):
+    net[0].weight.data = 1.5 * net[0].weight.data
+
+
+def _replaced(net):
+    net[1].connection = torch.nn.Linear(9, 3, bias=False, dtype=net[1].like.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_short_chunk_of_small_layers_is_that_of_any_other_chunk(monkeypatch, dtype):
+    events = [
+        lambda net: net,
+        lambda net: net[0].weight.data.mul_(1.2),
+        _moved,
+        lambda net: net[0].neuron.set("threshold", 0.7, tt.constrain.raw_from_positive),
+        lambda net: net.reset(),
+        _replaced,
+        lambda net: net.reset(torch.tensor([True, False, True, False])),
+        lambda net: net[0].state,
+        lambda net: net[1].neuron.set("decay", 0.6, tt.constrain.raw_from_decay),
+    ]
+    quick = _lives(events, dtype)
+    monkeypatch.setattr(backends, "pass_through", lambda *given: False)
+    assert all(torch.equal(one, other) for one, other in zip(quick, _lives(events, dtype), strict=True))
+
+
+def test_a_state_put_aside_is_as_it_was_whatever_happened():
+    net = Sequential(LIF(6, 9), LIS(9, 3))
+    xs = torch.rand(7, 4, 6)
+    net.run(xs, reduce="mean")
+    before, shown = net.save_state(), net[0].state
+    with state_aside(net):
+        net.run(xs, reduce="mean")
+        net.reset()
+        net.run(xs[:, :2], reduce="mean")
+    for _ in range(2):
+        assert all(torch.equal(value, before[name]) for name, value in net.save_state().items())
+        net.reset()
+        net.run(xs, reduce="mean")
+    assert torch.equal(shown.trace, before["0.trace"])

@@ -5,6 +5,7 @@ import torch
 from matplotlib.figure import Figure
 
 from tests.common import TASKS, each
+from tracetorch.tasks import PoissonClicks
 from tracetorch.tasks.task import SPLITS
 from tracetorch.tasks.task import slices as sliced
 
@@ -181,3 +182,10 @@ def test_moving_to_a_device_changes_nothing(row):
 def test_slices_cover_everything_once():
     assert [range(10)[part] for part in sliced(10, 4)] == [range(4), range(4, 8), range(8, 10)]
     assert list(sliced(0, 4)) == []
+
+
+def test_a_batch_that_was_drawn_with_others_is_as_drawn_alone():
+    task = PoissonClicks(duration=[0.1], batch_size=2)
+    for number in (0, 5, 200, 4, 199):
+        alone = task.make("train", torch.arange(2 * number, 2 * number + 2))
+        assert same(task.train_batch(number), alone)

@@ -145,19 +145,27 @@ def lif_rate(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | 
 
 
 def lif_rate_vjp(
-    signal: Tensor, current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | None = None
+    signal: Tensor,
+    current: Tensor,
+    decay: Tensor,
+    threshold: Tensor,
+    steps: Tensor | None = None,
+    *,
+    risen: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Back through the rounded line of `lif_rate`, without a graph.
 
-    Args: signal: dL/d rate, the shape of `current`; the others as `lif_rate`.
+    Args: signal: dL/d rate, the shape of `current`; risen: `rise(decay, steps)`, if known; the others as `lif_rate`.
     Returns: dL/dz, of which dL/di is the θ-th part; and i/θ. Both the shape of `current`.
     """
     along = current / threshold
-    return signal * slope(along - _left_over(decay, steps))[0], along
+    return signal * slope(along - _left_over(decay, steps, risen))[0], along
 
 
-def _left_over(decay: Tensor, steps: Tensor | None) -> Tensor:
-    return (1 - decay) / 2 if steps is None else (1 - decay) / (2 * rise(decay, steps))
+def _left_over(decay: Tensor, steps: Tensor | None, risen: Tensor | None = None) -> Tensor:
+    if risen is None and steps is not None:
+        risen = rise(decay, steps)
+    return (1 - decay) / 2 if risen is None else (1 - decay) / (2 * risen)
 
 
 def lif_rate_logistic(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | None = None) -> Tensor:
@@ -195,9 +203,14 @@ def li_level(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Ten
     return level if steps is None else level * rise(decay, steps)
 
 
-def li_level_vjp(signal: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:
-    """Back through `li_level`, without a graph. Args: signal: dL/dm. Returns: dL/di, the shape of `signal`."""
-    return (signal if steps is None else signal * rise(decay, steps)) / (1 - decay)
+def li_level_vjp(signal: Tensor, decay: Tensor, steps: Tensor | None = None, *, risen: Tensor | None = None) -> Tensor:
+    """Back through `li_level`, without a graph.
+
+    Args: signal: dL/dm. risen: `rise(decay, steps)`, if it is known. Returns: dL/di, the shape of `signal`.
+    """
+    if risen is None and steps is not None:
+        risen = rise(decay, steps)
+    return (signal if risen is None else signal * risen) / (1 - decay)
 
 
 def lis_distribution(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:

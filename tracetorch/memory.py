@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,8 +20,9 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-_STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_STATUS, _REFERENCES = "/proc/self/status", Path("/proc/self/clear_refs")
 _SLACK = 2**20  # bytes: what a process takes and gives back between two updates anyway
+_MOMENT = 3e-4  # seconds in which it takes no more than that; to ask the system takes some 30 µs
 _before_resets: dict[torch.device, int] = {}  # the highest peaks that were reset
 
 
@@ -51,9 +54,10 @@ class TrainingMemory:
         _give_back()
         self._before = self._after = _now(device)
         self._peak: int | None = None  # after the last update; that of this one, unless something else has raised it
+        self._left = -_MOMENT  # when the last update was over
 
     def __enter__(self) -> TrainingMemory:
-        if self._before is None or self._after is None:
+        if self._before is None or self._after is None or time.perf_counter() - self._left < _MOMENT:
             return self
         peak, now = _peak_and_now(self._device)
         if now > self._after + _SLACK:  # something else was done since
@@ -68,7 +72,7 @@ class TrainingMemory:
         if self._before is None:
             return
         self._peak, self._after = _peak_and_now(self._device)
-        self.most = max(self.most or 0, self._peak - self._before)
+        self.most, self._left = max(self.most or 0, self._peak - self._before), time.perf_counter()
 
 
 def memory_bytes(device: torch.device) -> int | None:
@@ -143,9 +147,13 @@ def _give_back() -> None:
 def _table() -> bytes:
     """Linux's table of a process' memory; empty where there is none."""
     try:
-        return _STATUS.read_bytes()
+        file = os.open(_STATUS, os.O_RDONLY)
     except OSError:
         return b""
+    try:
+        return os.read(file, 1 << 14)
+    finally:
+        os.close(file)
 
 
 def _entry(name: str, table: bytes | None = None) -> int | None:

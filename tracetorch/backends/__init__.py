@@ -13,6 +13,7 @@ from tracetorch.backends.dispatch import (
     fuses_readout,
     names,
     one_step,
+    pass_through,
     scan,
     spike_dtype,
     spikes,
@@ -23,6 +24,6 @@ from tracetorch.backends.rng import LazySpikes, draw, limit_of
 
 __all__ = [
     "Columns", "Form", "FusedReadout", "LazySpikes", "OutputSpec", "SynapticInput", "Trace", "Traits", "currents",
-    "draw", "draw_below", "fuses_readout", "limit_of", "names", "one_step", "scan", "spike_dtype", "spikes", "stepper",
-    "trace_scan",
+    "draw", "draw_below", "fuses_readout", "limit_of", "names", "one_step", "pass_through", "scan", "spike_dtype",
+    "spikes", "stepper", "trace_scan",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,7 +68,8 @@ class SynapticInput(NamedTuple):
         batch, neurons), and their input is in the trace.
     precision: dtype of the factors of the product. bfloat16 holds spikes exactly and rounds the weights; products are
         summed in float32, and the sum is rounded to bfloat16 where the device cannot give it otherwise.
-    trace: the layer's input trace, which the input is added to; None if the input is in it already.
+    trace: the layer's input trace, which the input is added to; None if the input is in it already. For a backend, its
+        own form of it.
     fired: how many of `xs` are 1, if they are spikes and were counted.
     columns: room for the transposed weights.
     """
@@ -77,7 +78,7 @@ class SynapticInput(NamedTuple):
     weight: Tensor | None
     bias: Tensor | None
     precision: torch.dtype
-    trace: Trace | None = None
+    trace: Any = None
     fired: int | None = None
     columns: Columns | None = None
 

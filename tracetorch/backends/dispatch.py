@@ -16,6 +16,9 @@ Currents of a chunk, (time, batch, inputs):
     weight, computed  any             CUDA    a matrix product, of spikes that `cuda` draws first
     weight, computed  any             other   `reference`
 
+A chunk of at most 4096 steps × samples, with layers of fewer than `WIDE` neurons that all are "compiled", goes through
+all of them by `cpu.step.pass_through`, which makes the same choices with less to look up.
+
 Neurons of a chunk:
 
     neuron         device  code
@@ -35,7 +38,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,9 +46,6 @@ from torch import Tensor
 from tracetorch.backends import reference
 from tracetorch.backends.arguments import OutputSpec, SynapticInput, Trace
 from tracetorch.backends.rng import LazySpikes, limit_of
-
-if TYPE_CHECKING:
-    from tracetorch.backends.cpu.step import Stepper
 
 MOST_PRODUCTS = 1 << 21
 """Products `batch × inputs × neurons` of one step beyond which torch's threads are worth their call."""
@@ -149,11 +149,16 @@ def stepper(
     bias: Tensor | None,
     raw: Sequence[Tensor],
     constants: Callable[[Any], tuple[tuple[Tensor, ...], Trace]],
-) -> Stepper:
+) -> Any:
     """One step of a layer as one compiled call, for `one_step` "compiled"; see `cpu.step.Stepper`."""
     most = max(1, MOST_PRODUCTS // layer.weight.numel())
-    made: Stepper = _backend(layer.weight).Stepper(layer.neuron, layer.weight, bias, raw, constants, most)
-    return made
+    return _backend(layer.weight).Stepper(layer.neuron, layer.weight, bias, raw, constants, most)
+
+
+def pass_through(layers: Sequence[Any], xs: Tensor, out: OutputSpec) -> bool:
+    """A short chunk through small layers, where everything was looked up before; see `cpu.step.pass_through`."""
+    backend = _numba()
+    return backend is not None and bool(backend.pass_through(layers, xs, out))
 
 
 def currents(synaptic: SynapticInput) -> Tensor:

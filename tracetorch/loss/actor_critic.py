@@ -8,7 +8,7 @@ from torch import Tensor
 from tracetorch.loss.base import RewardLoss
 from tracetorch.loss.exploration import Exploration
 from tracetorch.loss.policy import check_choice, check_ends, check_reward, log_of, score_of
-from tracetorch.modes import check_number, check_tensor
+from tracetorch.modes import check_number, check_tensor, without_graph
 
 
 class ActorCritic(RewardLoss):
@@ -69,7 +69,7 @@ class ActorCritic(RewardLoss):
         """V, what is still to come, in units of the reward, (batch,)."""
         return self.unit * output[:, -1]
 
-    @torch.no_grad()
+    @without_graph
     def observe(self, output: Tensor, action: Tensor) -> None:
         """Take note of an action.
 
@@ -84,7 +84,7 @@ class ActorCritic(RewardLoss):
         self.bonus = torch.cat([bonus, torch.zeros_like(critic)], dim=1)
         self._value, self._log = self.value(output), log_of(p, action)
 
-    @torch.no_grad()
+    @without_graph
     def __call__(self, reward: Tensor, terminated: Tensor, upcoming: Tensor) -> tuple[Tensor, Tensor]:
         """Judge the last action.
 

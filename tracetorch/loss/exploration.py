@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -42,9 +44,10 @@ class Exploration:
 
         The signal by p is that of a p larger by .001, which keeps it finite.
         """
-        worth, rise = torch.zeros_like(p[:, 0]), torch.zeros_like(p)
-        for weight, measure in ((self.entropy, entropy_of), (self.uniform, evenness_of)):
-            if weight:
-                value, slope = measure(p, at)
-                worth, rise = worth + weight * value, rise + weight * slope
-        return worth, -rise / len(p)
+        if not self:
+            return torch.zeros_like(p[:, 0]), torch.zeros_like(p)
+        measures = ((self.entropy, entropy_of), (self.uniform, evenness_of))
+        parts = [(weight, *measure(p, at)) for weight, measure in measures if weight]
+        worth = reduce(operator.add, (weight * value for weight, value, _ in parts))
+        rise = reduce(operator.add, (weight * slope for weight, _, slope in parts))
+        return worth, rise / -len(p)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.loss.target import as_distribution
-from tracetorch.modes import check_tensor
+from tracetorch.modes import all_finite, check_tensor
 
 At = Literal["output", "logits"]
 _FLOOR = 1e-3  # what keeps a score at the output finite, as in `cross_entropy`
@@ -58,7 +58,7 @@ def check_at(at: str) -> None:
 def check_reward(reward: Tensor, count: int) -> None:
     """Raises: TypeError, ValueError unless there is a finite reward for each sample."""
     check_tensor(reward, "the reward")
-    if reward.shape != (count,) or not bool(torch.isfinite(reward).all()):
+    if reward.shape != (count,) or not all_finite(reward):
         raise ValueError(
             f"a reward must be a finite number for each of {count} samples, got {reward} of shape {(*reward.shape,)}"
         )

@@ -13,7 +13,7 @@ from tracetorch.loss.base import RewardLoss
 from tracetorch.loss.expectation import Expectation, scales
 from tracetorch.loss.exploration import Exploration
 from tracetorch.loss.policy import check_at, check_choice, check_ends, check_reward, log_of, score_of
-from tracetorch.modes import check_number, check_tensor, numbers
+from tracetorch.modes import check_number, check_tensor, numbers, without_graph
 
 
 class Reflect(RewardLoss):
@@ -82,6 +82,7 @@ class Reflect(RewardLoss):
         if len(weights) != count or not bool((weights > 0).all()):
             raise ValueError(f"mixture needs a weight above 0 for each of {count} decays, got {mixture}")
         self._sum, self._raw = weights.sum(), weights.log()
+        self._weights: Tensor | None = None  # `mixture`, where it does not learn
         self.begin()
 
     def begin(self) -> None:
@@ -107,7 +108,7 @@ class Reflect(RewardLoss):
             )
         return output
 
-    @torch.no_grad()
+    @without_graph
     def observe(self, output: Tensor, action: Tensor) -> None:
         """Take note of an action. Afterwards `score` is its score, and `bonus` the signal of `Exploration` alone.
 
@@ -124,11 +125,12 @@ class Reflect(RewardLoss):
         if self._scores.shape[1:] != output.shape:
             was = tuple(self._scores.shape[1:])
             raise ValueError(f"output was {was} before and is {tuple(output.shape)}: call reflect.begin() in between")
-        decays = self._decays.to(output)[:, None]
+        self._decays = self._decays.to(output)
+        decays = self._decays[:, None]
         self._scores = decays[..., None] * self._scores + self.score
         self._logs = decays * self._logs + log_of(output, action)
 
-    @torch.no_grad()
+    @without_graph
     def __call__(self, reward: Tensor, over: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Judge what was done; the bonus is computed for each judgement.
 
@@ -145,7 +147,9 @@ class Reflect(RewardLoss):
             check_ends(over, len(reward), "over")
         reward = reward.to(self._scores)
         self.modulation = -(reward - self.expect(reward)) / len(reward)
-        weights = self.mixture.to(reward)
+        if self._weights is None or self.mixture_rate:
+            self._weights = self.mixture.to(reward)
+        weights = self._weights
         taught = self.modulation[:, None] * self._scores
         signal = torch.tensordot(weights, taught, 1)
         if self.mixture_rate:
@@ -173,6 +177,7 @@ class Reflect(RewardLoss):
         """Go on from there."""
         for name in _STATE:
             setattr(self, f"_{name}", state[name])
+        self._weights = None
         self.expect.load_state_dict(state["expect"])
 
 

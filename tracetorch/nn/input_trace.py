@@ -93,6 +93,10 @@ class InputTrace(Module):
         decay = constrain.decay_from_raw(raw)
         return decay[:, None, None] if self.groups > 1 else decay
 
+    def kept_decay(self, neuron: Neuron) -> Tensor:
+        """`decay` without a graph; read-only."""
+        return neuron.constants[0] if self.tied and self.groups == 1 else self.decay(neuron).detach()
+
     def for_kernels(self, decay: Tensor, state: LayerState) -> Trace:
         """The trace as the kernels take it, in the memory of this state, with the inputs as one dimension.
 
@@ -117,7 +121,7 @@ class InputTrace(Module):
 
         If a decay learns from it, it depends on that decay just as the recorded input makes it.
         """
-        trace, decay = state.trace, self.decay(neuron)
+        trace, decay = state.trace, self.kept_decay(neuron) if self.tied else self.decay(neuron)
         if self.keeps_slope:
             decay = self.trained_decay(neuron)
             slope = state.trace_sensitivity[: self.groups] if self.groups > 1 else state.trace_sensitivity[0]

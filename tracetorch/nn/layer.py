@@ -13,17 +13,15 @@ from torch.nn import Linear, Module
 
 from tracetorch import backends, renamed
 from tracetorch.backends import Columns, LazySpikes, OutputSpec, SynapticInput, Trace, Traits
-from tracetorch.modes import check_tensor, unaffected
+from tracetorch.modes import check_tensor, unaffected, without_graph
 from tracetorch.nn import connections, local_gradient
 from tracetorch.nn.gradients import accumulate
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.input_trace import InputTrace
 from tracetorch.nn.local_gradient import At, Gradients
-from tracetorch.nn.network import Network, Shape
+from tracetorch.nn.network import Network, Shape, has_hooks
 from tracetorch.nn.neurons import Neuron, Values
 from tracetorch.nn.state import LayerState, check_saved, from_named
-
-_OF_NUMPY = (torch.float32, torch.float64)
 
 
 class Layer(Network):
@@ -304,7 +302,7 @@ class Layer(Network):
         state = self.own_state(batch)
         by_sample = [*state.neuron, state.steps, *([state.trace] if self.input_trace.groups == 1 else state.trace)]
         for value in (*by_sample, *state.trace_sensitivity):
-            value[lanes] = 0
+            value.masked_fill_(lanes.view(-1, *[1] * (value.ndim - 1)), 0)
         self._put(_state_changes=self._state_changes + 1)
 
     def _blank_state(self, batch: int, in_shape: Shape | None) -> LayerState:
@@ -322,7 +320,7 @@ class Layer(Network):
             value.zero_()
         return spare
 
-    @torch.no_grad()
+    @without_graph
     def _initial_state(self, batch: int, in_shape: Shape | None) -> LayerState:
         like, trace = self.like, self.input_trace
         if self.in_features is not None and self.out_features is not None:
@@ -364,7 +362,6 @@ class Layer(Network):
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     _stepper: Any = None
-    _known: Any = None  # numbers, and the constants that were computed from them
     _graph: StepGraph | None = None
     _columns: Columns | None = None
 
@@ -384,20 +381,35 @@ class Layer(Network):
         traits = self._traits
         way = backends.one_step(traits)
         if way == "graph":
-            self._graph = self._graph or StepGraph(self)
+            self._stepper, self._graph = None, self._graph or StepGraph(self)
             return self._graph(x, [self])
         if way == "compiled":
-            if self._stepper is None or not self._stepper.is_fresh(self._own_parameters()):
-                self._stepper = backends.stepper(traits, self.bias, self._raw(), self._constants_of)
-            if self._stepper.takes(x):
-                self._stepper.bind(self.own_state(x.shape[0]))
-                return self._stepper(x)
+            stepper = self._bound_stepper(x.shape[0])
+            if stepper is not None and stepper.takes(x):
+                return stepper(x)
         shape = self.prepare(len(x), tuple(x.shape[1:]))
         output = self.like.new_empty(1, x.shape[0], *shape)
         self.advance(x[None], OutputSpec(outputs=output.flatten(2)))
         return output[0]
 
-    @torch.no_grad()
+    def _bound_stepper(self, batch: int) -> Any:
+        """The layer in compiled form, bound to the state of such a batch; None where there is none."""
+        stepper = self._stepper
+        if stepper is None or has_hooks(self.connection) or not stepper.is_fresh(self._own_parameters()):
+            traits = self._traits
+            if backends.one_step(traits) != "compiled":
+                return None
+            self._check_place(self.like.device)
+            stepper = backends.stepper(traits, self.bias, self._raw(), self._constants_of)
+            self._put(_stepper=stepper)
+        state = self._state
+        if self._lent or state is None or state is not stepper.state or state.steps.shape[0] != batch:
+            stepper.bind(self.own_state(batch))
+        else:
+            stepper.refresh()
+        return stepper
+
+    @without_graph
     def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
         xs, trace = self._received(xs)
         self._emit(xs, out, trace)
@@ -508,19 +520,8 @@ class Layer(Network):
 
     @property
     def _constants(self) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The constants of the neurons, and the decay of the trace, without a graph.
-
-        On a CPU they are computed again only if a number that they are computed from has changed.
-        """
-        like, numbers = self.like, None
-        if like.device.type == "cpu" and like.dtype in _OF_NUMPY:
-            raw = (*self.neuron._parameters.values(), self.input_trace.raw_decay)
-            numbers = [value.detach().numpy().tobytes() for value in raw if value is not None]
-        if self._known is None or numbers is None or numbers != self._known[0]:
-            with torch.no_grad():
-                found = self.neuron.constants, self.input_trace.decay(self.neuron).detach()
-            self._put(_known=(numbers, found))
-        return self._known[1]
+        """The constants of the neurons, and the decay of the trace, without a graph."""
+        return self.neuron.constants, self.input_trace.kept_decay(self.neuron)
 
     # ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -567,7 +568,7 @@ class Layer(Network):
         process by sharing its memory. Parameters are shared there, as those of any module.
         """
         self._put(_lent=True)
-        own: dict[str, Any] = {"_stepper": None, "_graph": None, "_spare": None, "_columns": None, "_known": None}
+        own: dict[str, Any] = {"_stepper": None, "_graph": None, "_spare": None, "_columns": None}
         return self.__dict__ | own
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 from torch.nn.functional import linear
 
-from tracetorch.modes import check_tensor, unaffected
+from tracetorch import functional as F
+from tracetorch.modes import check_tensor, unaffected, without_graph
 from tracetorch.nn import trace_bank
 from tracetorch.nn.connections import is_dense, is_plain
 from tracetorch.nn.gradients import gradients
@@ -120,7 +121,7 @@ def trained_parameters(layer: Parts) -> Iterable[tuple[str, Parameter]]:
                 yield f"{part_name}.{name}", parameter
 
 
-@torch.no_grad()
+@without_graph
 def _by_products(
     layer: Parts, state: LayerState, signal: Tensor, at: At, return_input_grad: bool
 ) -> tuple[Gradients, Tensor | None]:
@@ -132,9 +133,12 @@ def _by_products(
     learns = weight.requires_grad or (bias is not None and bias.requires_grad)
     if not trained and not learns and not return_input_grad:
         return {}, None
-    average = layer.input_trace.average(neuron, state)
+    decay = layer.input_trace.kept_decay(neuron)
+    risen = F.rise(decay, state.steps)
+    average = state.trace * ((1 - decay) / risen)
     current = linear(average, weight, bias)
-    found, delta = through_neurons(neuron, current, state.steps, signal, at=at, trained=trained)
+    of_neurons = risen if layer.input_trace.tied else None
+    found, delta = through_neurons(neuron, current, state.steps, signal, at=at, trained=trained, risen=of_neurons)
     if weight.requires_grad:
         found[weight] = delta.t() @ average
     if bias is not None and bias.requires_grad:
@@ -157,13 +161,20 @@ def steady_map(neuron: Neuron, steps: Tensor, at: At) -> Callable[[Tensor], Tens
 
 
 def through_neurons(
-    neuron: Neuron, current: Tensor, steps: Tensor, signal: Tensor, *, at: At, trained: list[Parameter]
+    neuron: Neuron,
+    current: Tensor,
+    steps: Tensor,
+    signal: Tensor,
+    *,
+    at: At,
+    trained: list[Parameter],
+    risen: Tensor | None = None,
 ) -> tuple[Gradients, Tensor]:
     """Back through the steady state, by its formula or by autograd. Called without a graph.
 
     Returns: gradients of parameters; dL/d current.
     """
-    known = neuron.steady_vjp(current, steps, signal.to(current.dtype), at)
+    known = neuron.steady_vjp(current, steps, signal.to(current.dtype), at, risen=risen)
     if known is not None:
         return known[1], known[0]
     with torch.enable_grad():

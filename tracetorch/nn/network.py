@@ -16,7 +16,7 @@ from tracetorch import backends
 from tracetorch import device as devices
 from tracetorch.backends import LazySpikes, OutputSpec
 from tracetorch.encode import Stream
-from tracetorch.modes import check_tensor, unaffected, whole
+from tracetorch.modes import check_tensor, unaffected, whole, without_graph
 from tracetorch.nn.autograd import with_gradient
 from tracetorch.nn.gradients import accumulate
 from tracetorch.nn.local_gradient import At, Gradients
@@ -109,22 +109,26 @@ class Network(Module, ABC):
 
 @contextmanager
 def state_aside(net: Network) -> Iterator[None]:
-    """Within, a network continues with a copy of its state; afterwards it has its own again, as it was."""
-    before = [(layer, layer.live_state, layer._lent) for layer in net.chain]
-    for layer, state, _ in before:
-        layer._put(_state=state and state.copy(), _lent=False, _state_changes=layer._state_changes + 1)
+    """Within, a network continues from its state; afterwards its state is again as it was, in the same memory."""
+    before = [
+        (layer, layer.live_state, layer._lent, layer.live_state and layer.live_state.copy()) for layer in net.chain
+    ]
+    for layer, *_ in before:
+        layer._put(_state_changes=layer._state_changes + 1)
     try:
         yield
     finally:
-        for layer, state, lent in before:
-            layer._put(_state=state, _lent=lent, _state_changes=layer._state_changes + 1)
+        for layer, state, lent, kept in before:
+            for value, was in zip(state.tensors, kept.tensors, strict=True) if state and not lent else ():
+                value.copy_(was)
+            layer._put(_state=state, _spare=None, _lent=lent, _state_changes=layer._state_changes + 1)
 
 
 # ── chunks ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @unaffected
-@torch.no_grad()
+@without_graph
 def _run_chunks(
     net: Network, xs: Tensor | Stream, *, reduce: str | None, window: int | None, chunk: int | None
 ) -> Tensor:

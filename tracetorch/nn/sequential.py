@@ -12,7 +12,7 @@ from torch.nn import Module, ModuleList
 
 from tracetorch import backends
 from tracetorch.backends import FusedReadout, LazySpikes, OutputSpec, Trace
-from tracetorch.modes import check_tensor, kind_of
+from tracetorch.modes import check_tensor, kind_of, without_graph
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import Layer
 from tracetorch.nn.local_gradient import At, Gradients, local_gradients
@@ -67,8 +67,11 @@ class Sequential(Network):
 
     def _step(self, x: Tensor) -> Tensor:
         layers: Any = self._modules["layers"]._modules.values()  # type: ignore[union-attr]
-        if next(iter(layers)).like.is_cuda and all(
-            backends.one_step(layer._traits) == "graph" and not has_hooks(layer) for layer in self
+        first = next(iter(layers))
+        if (
+            first._stepper is None
+            and first.like.is_cuda
+            and all(backends.one_step(layer._traits) == "graph" and not has_hooks(layer) for layer in self)
         ):
             self._graph = self._graph or StepGraph(self)
             return self._graph(x, self)
@@ -85,7 +88,7 @@ class Sequential(Network):
             in_shape = layer.prepare(batch, _flat(layer, in_shape))
         return in_shape
 
-    @torch.no_grad()
+    @without_graph
     def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
         if any(map(has_hooks, self)):
             for layer in self:
@@ -97,6 +100,10 @@ class Sequential(Network):
     def _pass_up(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
         """Each layer hands its outputs on to the one above, or goes through it in the same scan."""
         chain = self.chain
+        if isinstance(xs, Tensor):
+            steppers = [layer._bound_stepper(xs.shape[1]) for layer in chain]
+            if None not in steppers and backends.pass_through(steppers, xs, out):
+                return
         trace: Trace | None
         xs, trace = chain[0]._received(xs)
         fired: int | None = None
@@ -159,7 +166,7 @@ class Sequential(Network):
     @property
     def chain(self) -> list[Layer]:
         """The layers, from the first to the last."""
-        return list(self)
+        return list(self.__iter__())  # of `self` it would ask for the length first, which takes longer
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self._modules["layers"]._modules.values())  # type: ignore[arg-type,union-attr]

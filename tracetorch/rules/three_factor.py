@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
-from tracetorch.modes import unaffected
+from tracetorch.modes import unaffected, without_graph
 from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.gradients import whole_gradients
 from tracetorch.nn.local_gradient import At, average_current, through_neurons
@@ -70,13 +70,13 @@ class ThreeFactor(Rule):
         else:
             self._new = lanes if self._new is None else self._new | lanes
 
-    @torch.no_grad()
+    @without_graph
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`."""
         return self.net.run(xs, reduce=reduce, window=window)
 
     @unaffected
-    @torch.no_grad()
+    @without_graph
     def observe(self, score: Tensor, *, at: At = "logits") -> None:
         """Take note of an action, at the state in which it was chosen.
 
@@ -99,7 +99,7 @@ class ThreeFactor(Rule):
         self._new = None
 
     @unaffected
-    @torch.no_grad()
+    @without_graph
     @whole_gradients()
     def backward(self, modulation: Tensor, *, at: At = "output") -> None:
         """Add to the gradient of weights and biases; at any time, any number of times.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
+from tracetorch.modes import without_graph
 from tracetorch.nn.local_gradient import At
 from tracetorch.rules.base import Rule
 
@@ -26,11 +26,12 @@ class Trace(Rule):
 
     takes_logits = is_online = takes_precision = True
 
-    @torch.no_grad()
+    @without_graph
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`."""
         return self.net.run(xs, reduce=reduce, window=window)
 
+    @without_graph
     def backward(self, signal: Tensor, *, at: At = "output") -> None:
         """Add to the gradient of every trainable parameter; see `Sequential.backward`."""
         self.net.backward(signal, at=at, return_input_grad=False)

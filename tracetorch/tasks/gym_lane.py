@@ -36,7 +36,8 @@ class Lane:
         self._first_observation = int(getattr(env.observation_space, "start", 0))
         self._features = features_of(env)
         self._values = np.eye(self._features) if is_discrete(env.observation_space) else None
-        self._first_action = int(env.action_space.start)
+        # The type that `sample` gives: Gymnasium's check of a Python number takes longer than a step of CartPole.
+        self._first_action, self._number = int(env.action_space.start), env.action_space.dtype.type
         self.begin(episode)
 
     def begin(self, episode: int) -> None:
@@ -50,7 +51,7 @@ class Lane:
     def act(self, action: int) -> tuple[float, bool, bool]:
         """Returns: reward, whether the episode terminated, whether it was truncated."""
         self.actions.append(action)
-        came = self._ask("step", _STEP, self.env.step, action + self._first_action)
+        came = self._ask("step", _STEP, self.env.step, self._number(action + self._first_action))
         if not isinstance(came, tuple) or len(came) != 5:
             raise self._wrong("step", came, _STEP)
         observation, reward, terminated, truncated, _ = came

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
+from tracetorch.modes import without_graph
 from tracetorch.nn import Sequential
 from tracetorch.nn.network import state_aside
 from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.task import Trials
 
 
-@torch.no_grad()
+@without_graph
 def play(
     net: Sequential, environment: Environment, policy: Callable[[Tensor], Tensor], split: str, window: int | None
 ) -> Trials:
@@ -37,7 +37,7 @@ def play(
         return environment.test(choose, split)
 
 
-@torch.no_grad()
+@without_graph
 def look_ahead(net: Sequential, xs: Stream, window: int | None) -> Tensor:
     """The output that the network would have for this observation, (lanes, outputs). Its state is restored."""
     with state_aside(net):

@@ -16,6 +16,9 @@ from tracetorch.tasks.base import BaseTask, Trials
 
 SPLITS = ("validation", "test")
 
+_AHEAD, _MOST_AHEAD = 64, 1 << 18
+"""At most so many batches, and numbers of input, are drawn at once: for a few trials calls take all the time."""
+
 
 class Batch(NamedTuple):
     """A batch of trials."""
@@ -81,9 +84,26 @@ class DrawnTask(Task):
     def make(self, split: str, samples: Tensor) -> Batch:
         """The trials of a split ("train" or a held-out one) with these numbers, (batch,)."""
 
+    _drawn: tuple[tuple[int, torch.device], Batch, Tensor] | None = None  # several batches, and the input of each
+
     def train_batch(self, number: int) -> Batch:
-        first = number * self.batch_size
-        return self.make("train", torch.arange(first, first + self.batch_size, device=self.device))
+        size, ahead = self.batch_size, min(_AHEAD, _MOST_AHEAD // (self.steps * self.batch_size * self.input_size))
+        if ahead < 2:
+            return self._train_batches(number, 1)
+        block, at = divmod(number, ahead)
+        if self._drawn is None or self._drawn[0] != (block, self.device):
+            made = self._train_batches(block * ahead, ahead)
+            inputs = made.xs.dense().unflatten(1, (ahead, size)).movedim(1, 0).contiguous()
+            self._drawn = (block, self.device), made, inputs
+        _, made, inputs = self._drawn
+        rows = slice(at * size, (at + 1) * size)
+        xs = Stream(partial(_steps_of, inputs[at]), self.steps, (size, self.input_size))
+        return Batch(xs, made.target[rows], {name: values[rows] for name, values in made.conditions.items()})
+
+    def _train_batches(self, number: int, count: int) -> Batch:
+        """So many batches from this number on, as one."""
+        first, last = number * self.batch_size, (number + count) * self.batch_size
+        return self.make("train", torch.arange(first, last, device=self.device))
 
     def held_out(self, split: str) -> Iterator[Batch]:
         check_split(split)
@@ -129,6 +149,10 @@ def at_least(name: str, value: float, least: float) -> None:
 def first_sample(xs: Stream) -> Stream:
     """A stream of the first sample of a batch alone, (steps, 1, channels)."""
     return Stream(partial(_first_sample, xs), xs.steps, (1, xs.shape[1]))
+
+
+def _steps_of(values: Tensor, start: int, stop: int) -> Tensor:
+    return values[start:stop]
 
 
 def _first_sample(xs: Stream, start: int, stop: int) -> Tensor:

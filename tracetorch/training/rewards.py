@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tracetorch import backends
 from tracetorch.encode import mix_seed
+from tracetorch.modes import all_finite
 from tracetorch.runs import Run
 from tracetorch.tasks import RewardedTask, Switching
 from tracetorch.tasks.environment import Outcome
@@ -141,7 +142,7 @@ class RewardFeedback(FeedbackSource):
         return f"the run continued with new episodes everywhere: those under way at update {update} are lost"
 
     def _check(self, reward: Tensor, number: int) -> None:
-        if bool(reward.isfinite().all()):
+        if all_finite(reward):
             return
         name, given = str(getattr(self.task, "id", type(self.task).__name__)), reward.flatten().tolist()
         at = next(at for at, one in enumerate(given) if not math.isfinite(one))

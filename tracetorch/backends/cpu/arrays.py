@@ -27,13 +27,15 @@ def neurons_of(neuron: str, membrane: Tensor, constants: tuple[Tensor, ...]) -> 
     return NeuronArrays(KINDS[neuron], membrane.numpy(), per_neuron(decay, count), per_neuron(threshold, count))
 
 
-def traces_of(trace: Trace | None, dtype: torch.dtype) -> TraceArrays:
+def traces_of(trace: Trace | TraceArrays | None, dtype: torch.dtype) -> TraceArrays:
     """Args: dtype: of the empty arrays, if there is no trace."""
+    if isinstance(trace, TraceArrays):
+        return trace
     if trace is None:
-        return TraceArrays(*_nothing(dtype), *_nothing(dtype))
+        return TraceArrays(*nothing(dtype), *nothing(dtype))
     first = _rows(trace.values if trace.values.ndim == 3 else trace.values[None], trace.decay)
     if trace.sensitivity is None or trace.sensitivity_decay is None:
-        return TraceArrays(*first, *_nothing(dtype))
+        return TraceArrays(*first, *nothing(dtype))
     return TraceArrays(*first, *_rows(trace.sensitivity, trace.sensitivity_decay))
 
 
@@ -44,15 +46,15 @@ def _rows(values: Tensor, decay: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def _nothing(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
+def nothing(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
     """Where there is none: empty arrays of three dimensions and of two."""
     return torch.empty(0, 0, 0, dtype=dtype).numpy(), torch.empty(0, 0, dtype=dtype).numpy()
 
 
 def outputs_of(out: OutputSpec, dtype: torch.dtype) -> OutputArrays:
     """Args: dtype: of the outputs, if they are not kept."""
-    outputs = _nothing(dtype)[0] if out.outputs is None else out.outputs.numpy()
-    total = _nothing(torch.float64)[1] if out.total is None else out.total.numpy()
+    outputs = nothing(dtype)[0] if out.outputs is None else out.outputs.numpy()
+    total = nothing(torch.float64)[1] if out.total is None else out.total.numpy()
     return OutputArrays(outputs, total, out.first, traces_of(out.trace, dtype))
 
 

@@ -109,6 +109,8 @@ def scan_spikes(first, last, spikes, traces, rows, bias, neurons, out, readout):
 @compiled
 def scan_currents(first, last, currents, neurons, out, readout):
     """Run the neurons on currents, (time, batch, neurons). Returns: spikes counted."""
+    if readout.weights.shape[0] == 0:
+        return run(neurons, currents, first, first, last, out, first)
     fired = 0
     for sample in range(first, last):
         fired += run_through(neurons, currents, sample, sample, out, readout)
@@ -130,7 +132,7 @@ def step_layer(xs, rows, bias, kind, membrane, decay, threshold, traces, steps, 
                 for neuron in range(rows.shape[1]):
                     current[0, 0, neuron] += value * rows[channel, neuron]
         add_step(values, decays, sensitivities, sensitivity_decays, sample, xs, 0, sample)
-        run(neurons, current, 0, sample, out, sample)
+        run(neurons, current, 0, sample, sample + 1, out, sample)
         steps[sample, 0] += 1
 
 
@@ -183,13 +185,14 @@ def count_ones(first, last, xs):
 def run_through(neurons, currents, row, sample, out, readout):
     """`run` one sample; and the layer above if its product is fused, on outputs that never leave the cache."""
     if readout.weights.shape[0] == 0:
-        return run(neurons, currents, row, sample, out, sample)
+        return run(neurons, currents, row, sample, sample + 1, out, sample)
     steps, weights, bias = currents.shape[0], readout.weights, readout.bias
     kept = np.empty((steps, 1, weights.shape[1]), bias.dtype)
     above = np.empty((steps, 1, weights.shape[0]), bias.dtype)
-    fired = run(neurons, currents, row, sample, OutputArrays(kept, out.total, out.first, out.traces), 0)
+    through = OutputArrays(kept, out.total, out.first, out.traces)
+    fired = run(neurons, currents, row, sample, sample + 1, through, 0)
     _weigh(kept, weights, bias, above)
-    run(readout.neurons, above, 0, sample, readout.out, sample)
+    run(readout.neurons, above, 0, sample, sample + 1, readout.out, sample)
     return fired
 
 
@@ -205,53 +208,55 @@ def _weigh(kept, weights, bias, above):
 
 
 @compiled
-def run(neurons, currents, row, sample, out, place):
-    """All steps of one sample.
+def run(neurons, currents, first_row, first_sample, last_sample, out, first_place):
+    """All steps of some samples, one sample after another.
 
     It is one function, which takes its arrays out of their tuples once and names rows by their numbers: whatever looks
     up, cuts out or hands on an array counts it as in use, and in the loop over time that took longer than the neurons.
 
     Args:
-        currents: (time, rows, neurons), laid out so; which row is this sample's.
-        place: where in `outputs` this sample is.
+        currents: (time, rows, neurons), laid out so; which row is that of the first sample.
+        first_place: where in `outputs` the first sample is.
     Returns: spikes counted.
     """
     kind, membrane, decay, threshold = neurons
     outputs, total, first, (traces, trace_decays, sensitivities, sensitivity_decays) = out
     count, fired = membrane.shape[1], 0
     output = np.empty(count, currents.dtype)
-    for step in range(currents.shape[0]):
-        if kind == LIF:
-            for neuron in range(count):
-                raised = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
-                fires = raised > threshold[neuron]
-                output[neuron] = fires
-                membrane[sample, neuron] = raised - threshold[neuron] if fires else raised
-            spikes = int32(0)  # on its own, and no wider than the floats: else the loop above would lose its lanes
-            for neuron in range(count):
-                spikes += int32(output[neuron] != 0)
-            fired += spikes
-        else:
-            for neuron in range(count):
-                membrane[sample, neuron] = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
-                output[neuron] = membrane[sample, neuron]
-            if kind == LIS:
-                _softmax(output)
-        # What `OutputSpec.take` does.
-        if outputs.shape[0]:
-            for neuron in range(count):
-                outputs[step, place, neuron] = output[neuron]
-        if total.shape[0] and step >= first:
-            for neuron in range(count):
-                total[sample, neuron] += output[neuron]
-        for which in range(traces.shape[0]):
-            for at in range(which, sensitivities.shape[0], traces.shape[0]):
+    for sample in range(first_sample, last_sample):
+        row, place = first_row + sample - first_sample, first_place + sample - first_sample
+        for step in range(currents.shape[0]):
+            if kind == LIF:
                 for neuron in range(count):
-                    kept = sensitivity_decays[at, neuron] * sensitivities[at, sample, neuron]
-                    sensitivities[at, sample, neuron] = kept + traces[which, sample, neuron]
-            for neuron in range(count):
-                kept = trace_decays[which, neuron] * traces[which, sample, neuron]
-                traces[which, sample, neuron] = kept + output[neuron]
+                    raised = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
+                    fires = raised > threshold[neuron]
+                    output[neuron] = fires
+                    membrane[sample, neuron] = raised - threshold[neuron] if fires else raised
+                spikes = int32(0)  # on its own, and no wider than the floats: else the loop above would lose its lanes
+                for neuron in range(count):
+                    spikes += int32(output[neuron] != 0)
+                fired += spikes
+            else:
+                for neuron in range(count):
+                    membrane[sample, neuron] = decay[neuron] * membrane[sample, neuron] + currents[step, row, neuron]
+                    output[neuron] = membrane[sample, neuron]
+                if kind == LIS:
+                    _softmax(output)
+            # What `OutputSpec.take` does.
+            if outputs.shape[0]:
+                for neuron in range(count):
+                    outputs[step, place, neuron] = output[neuron]
+            if total.shape[0] and step >= first:
+                for neuron in range(count):
+                    total[sample, neuron] += output[neuron]
+            for which in range(traces.shape[0]):
+                for at in range(which, sensitivities.shape[0], traces.shape[0]):
+                    for neuron in range(count):
+                        kept = sensitivity_decays[at, neuron] * sensitivities[at, sample, neuron]
+                        sensitivities[at, sample, neuron] = kept + traces[which, sample, neuron]
+                for neuron in range(count):
+                    kept = trace_decays[which, neuron] * traces[which, sample, neuron]
+                    traces[which, sample, neuron] = kept + output[neuron]
     return fired
 
 

@@ -8,6 +8,7 @@ product makes the currents, and the pass begins after it.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from tracetorch.backends.rng import LazySpikes
 
 def lif_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, threshold: Tensor, out: OutputSpec) -> None:
     """See `reference.lif_scan`."""
-    out.fired = sum(_scan("lif", synaptic, membrane, (decay, threshold), out))
+    out.fired = _scan("lif", synaptic, membrane, (decay, threshold), out)
 
 
 def li_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
@@ -70,13 +71,19 @@ def _draw(draws: LazySpikes, trace: Trace | None, dtype: torch.dtype, spike_dtyp
 
 def _scan(
     neuron: str, synaptic: SynapticInput, membrane: Tensor, constants: tuple[Tensor, ...], out: OutputSpec
-) -> list[int]:
+) -> int:
+    dtype = synaptic.dtype
+    ends = neurons_of(neuron, membrane, constants), outputs_of(out, dtype), readout_of(out.readout, dtype)
+    return scan_layer(synaptic, *ends)
+
+
+def scan_layer(synaptic: SynapticInput, *ends: NamedTuple) -> int:
+    """A layer over a chunk. Args: ends: its neurons, their outputs and the readout, as arrays. Returns: spikes."""
     (steps, batch, count), dtype, xs = synaptic.size, synaptic.dtype, synaptic.xs
-    ends = (neurons_of(neuron, membrane, constants), outputs_of(out, dtype), readout_of(out.readout, dtype))
     drawn = isinstance(xs, LazySpikes)
     if synaptic.weight is None or not is_sparse(_share(synaptic), count, synaptic.precision, drawn=drawn):
         made = currents(synaptic).contiguous()
-        return spread(compiled.scan_currents, batch, made.numel(), made, *ends)
+        return sum(spread(compiled.scan_currents, batch, made.numel(), made, *ends))
     # The weights of one input next to each other: .1 to .2 ms for 784 × 256, once in `net.run`.
     weight, columns = synaptic.weight.detach(), synaptic.columns
     weight = weight.t().contiguous() if columns is None else columns.of(weight)
@@ -85,8 +92,8 @@ def _scan(
     rest = (traces_of(synaptic.trace, dtype), rows, bias, *ends)
     work = steps * batch * len(rows)
     if isinstance(xs, LazySpikes):
-        return spread(compiled.scan_draws, batch, work, draws_of(xs), steps, *rest)
-    return spread(compiled.scan_spikes, batch, work, xs.contiguous(), *rest)
+        return sum(spread(compiled.scan_draws, batch, work, draws_of(xs), steps, *rest))
+    return sum(spread(compiled.scan_spikes, batch, work, xs.contiguous(), *rest))
 
 
 def _share(synaptic: SynapticInput) -> float:

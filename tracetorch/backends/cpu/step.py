@@ -1,4 +1,4 @@
-"""One step of a layer on a CPU, as one compiled call: for a live stream, where calls cost more than arithmetic."""
+"""A step, or a short chunk, of small layers on a CPU, where calls cost more than arithmetic."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from tracetorch.backends.arguments import Trace
+from tracetorch.backends.arguments import Columns, OutputSpec, SynapticInput, Trace
 from tracetorch.backends.cpu import compiled
-from tracetorch.backends.cpu.arrays import neurons_of, traces_of
+from tracetorch.backends.cpu.arrays import neurons_of, nothing, outputs_of, readout_of, traces_of
+from tracetorch.backends.cpu.compiled import OutputArrays, TraceArrays
+from tracetorch.backends.cpu.scan import scan_layer
 from tracetorch.backends.cpu.threads import flushed
+from tracetorch.backends.dispatch import WIDE
+
+MOST_ROWS = 1 << 12
+"""Steps × samples of a chunk up to which looking up and checking take about as long as the arithmetic."""
 
 FEW_WEIGHTS = 1 << 12
-"""At most this many weights are transposed at every step, which takes 1 µs."""
+"""At most this many weights are read as they lie, which takes no longer than from a transposed copy."""
 
 _optimizer_steps = [0]
 
@@ -34,9 +40,9 @@ _address = Tensor.data_ptr
 class Stepper:
     """One step of a layer: everything that does not change from step to step is looked up once.
 
-    The weights of one input lie next to each other in a transposed copy, so that a step adds those of active inputs
-    only. The copy is made again after a change that torch counts, after an optimizer's step, and when a state is bound
-    (`reset`). A layer of more than `FEW_WEIGHTS` weights does not see a write through `weight.data` or NumPy before.
+    A step adds the weights of active inputs only. If there are more than `FEW_WEIGHTS`, it reads them from a transposed
+    copy, which is made again after a change that torch counts, after an optimizer's step, and when a state is bound
+    (`reset`): a write through `weight.data` or NumPy is not seen before.
 
     Args:
         neuron: "lif", "li" or "lis".
@@ -62,9 +68,10 @@ class Stepper:
         self._addresses = [tensor.data_ptr() for tensor in self._held]
         self._raw = [tensor.detach().numpy() for tensor in raw]
         self._raw_bytes: list[bytes] = []
-        self._weight = weight.detach()
+        self._weight, self._bias_tensor = weight.detach(), bias
         self._columns = self._weight.numpy().T
         self._rows = np.empty_like(self._columns, order="C")
+        self._room_for_columns = Columns(torch.from_numpy(self._rows))
         self._is_small = weight.numel() <= FEW_WEIGHTS
         self._copied: Any = None
         self._neurons, self._inputs = weight.shape
@@ -72,6 +79,7 @@ class Stepper:
         self._room = np.empty((1, 1, self._neurons), self._rows.dtype)
         self._bias = start.detach().numpy()
         self.state: Any = None
+        self._trace_decay: Tensor | None = None
         self._most = most
 
     def is_fresh(self, parameters: Iterable[Tensor | None]) -> bool:
@@ -98,25 +106,56 @@ class Stepper:
         """One step of the state that was bound. Args: x (batch, inputs). Returns: output (batch, neurons)."""
         if [raw.tobytes() for raw in self._raw] != self._raw_bytes:
             self.bind(self.state)
-        self._transpose()
-        outputs = np.empty((1, x.shape[0], self._neurons), self._rows.dtype)
-        flushed(compiled.step_layer, x.numpy()[None], self._rows, self._bias, *self._arrays, outputs, self._room)
+        rows = self._columns if self._is_small else self._transposed()
+        outputs = np.empty((1, x.shape[0], self._neurons), rows.dtype)
+        flushed(compiled.step_layer, x.numpy()[None], rows, self._bias, *self._arrays, outputs, self._room)
         return torch.from_numpy(outputs[0])
 
-    def _transpose(self) -> None:
-        if self._is_small:
-            np.copyto(self._rows, self._columns)
-            return
+    def refresh(self) -> None:
+        """Compute the constants again if a number that they are computed from has changed."""
+        if [raw.tobytes() for raw in self._raw] != self._raw_bytes:
+            self.bind(self.state)
+
+    def _transposed(self) -> np.ndarray:
         version = None if self._weight.is_inference() else (self._weight._version, _optimizer_steps[0])
         if version is None or version != self._copied:
             torch.from_numpy(self._rows).copy_(self._weight.t())
             self._copied = version
+        return self._rows
 
     def bind(self, state: Any) -> None:
         """Look up where a state lies, which the next steps update; and the constants."""
-        self.state, self._copied = state, None
+        was, self.state, self._copied = self.state, state, None
         with torch.no_grad():
             constants, trace = self._constants(state)
         self._raw_bytes = [raw.tobytes() for raw in self._raw]
-        neurons = neurons_of(self._neuron, state.neuron.membrane, constants)
-        self._arrays = (*neurons, traces_of(trace, self._dtype), state.steps.numpy())
+        if state is not was or trace.decay is not self._trace_decay:
+            self._traces, self._trace_decay = traces_of(trace, self._dtype), trace.decay
+        self._neuron_arrays = neurons_of(self._neuron, state.neuron.membrane, constants)
+        self._arrays = (*self._neuron_arrays, self._traces, state.steps.numpy())
+
+
+def pass_through(layers: Sequence[Stepper], xs: Tensor, out: OutputSpec) -> bool:
+    """A short chunk through layers of few neurons that are bound to their states.
+
+    Args: xs: (time, batch, inputs). out: takes the outputs of the last layer.
+    Returns: whether it was done: if these are not such layers, or this is not input for them, nothing has happened.
+    """
+    first, dtype = layers[0], xs.dtype
+    if xs.ndim != 3 or xs.shape[2] != first._inputs or xs.device.type != "cpu" or len(xs) * xs.shape[1] > MOST_ROWS:
+        return False
+    if any(layer._neurons >= WIDE or layer._dtype is not dtype for layer in layers):
+        return False
+    trace: TraceArrays | None = first._traces
+    fired, steps, last, no_readout = None, len(xs), layers[-1], readout_of(None, dtype)
+    for at, layer in enumerate(layers):
+        synaptic = SynapticInput(xs, layer._weight, layer._bias_tensor, dtype, trace, fired, layer._room_for_columns)
+        if layer is last:
+            through = outputs_of(out, dtype)
+        else:
+            xs = torch.empty(*xs.shape[:2], layer._neurons, dtype=dtype)
+            through = OutputArrays(xs.numpy(), nothing(torch.float64)[1], 0, layers[at + 1]._traces)
+        count = scan_layer(synaptic, layer._neuron_arrays, through, no_readout)
+        np.add(layer._arrays[5], steps, out=layer._arrays[5])
+        fired, trace = count if layer._neuron == "lif" else None, None
+    return True

@@ -12,7 +12,9 @@ from torch.nn import Module, Parameter
 
 from tracetorch import constrain
 from tracetorch import functional as F
-from tracetorch.modes import numbers
+from tracetorch.modes import numbers, without_graph
+
+_OF_NUMPY = (torch.float32, torch.float64)
 
 Values = float | Sequence[float] | Tensor
 """A constant of neurons: one number for all of them, or one for each."""
@@ -51,6 +53,9 @@ class Neuron(Module, ABC):
 
     A kernel takes `constants`, which then depend on parameters whose names begin with `raw_`, and on nothing else."""
 
+    constant_names: tuple[str, ...] = ("decay",)
+    """Names of `constants`, in their order, the decay first."""
+
     surrogate: F.Surrogate | None = None
     """Derivative of a spike for `functional.lif_step`; set by rules that go back through time."""
 
@@ -84,15 +89,16 @@ class Neuron(Module, ABC):
         raise ValueError(f"{type(self).__name__} has no logits: give it a signal at its output")
 
     def steady_vjp(
-        self, current: Tensor, steps: Tensor, signal: Tensor, at: str
+        self, current: Tensor, steps: Tensor, signal: Tensor, at: str, *, risen: Tensor | None = None
     ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
         """The gradient through `steady_state`, or at="logits" through `steady_logits`, as a formula: autograd takes
         several times as long for a small layer. Called without a graph.
 
-        Args: current, steps: as `steady_state`. signal: dL/d output, (batch, *features).
+        Args: current, steps: as `steady_state`. signal: dL/d output, (batch, *features). risen: 1 − βⁿ, if it is
+            known.
         Returns: dL/d current, and the gradients of the trainable parameters; None: there is no formula.
         """
-        del current, steps, signal, at
+        del current, steps, signal, at, risen
         return None
 
     def init_state(self, current: Tensor) -> Any:
@@ -112,9 +118,22 @@ class Neuron(Module, ABC):
         self.set("decay", value, constrain.raw_from_decay)
 
     @property
+    @without_graph
     def constants(self) -> tuple[Tensor, ...]:
-        """The constants that the compiled neuron takes: the decay first."""
-        return (self.decay,)
+        """The constants that the compiled neuron takes, without a graph; read-only.
+
+        On a CPU one is computed again only if its parameter has changed.
+        """
+        return tuple(map(self._kept_constant, self.constant_names))
+
+    def _kept_constant(self, name: str) -> Tensor:
+        raw: Tensor = getattr(self, f"raw_{name}")
+        if raw.device.type != "cpu" or raw.dtype not in _OF_NUMPY:
+            return getattr(self, name)
+        numbers, known = raw.detach().numpy().tobytes(), self.__dict__.setdefault("_known", {})
+        if name not in known or known[name][0] != numbers:
+            known[name] = numbers, getattr(self, name)
+        return known[name][1]
 
     def store(self, name: str, value: Values, to_raw: Callable[[Tensor], Tensor]) -> None:
         """Register a constant as the parameter `raw_<name>`, without the limits that the constant has.

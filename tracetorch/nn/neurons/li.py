@@ -31,11 +31,11 @@ class LI(Neuron):
         return F.li_level(current, self.decay, steps)
 
     def steady_vjp(
-        self, current: Tensor, steps: Tensor, signal: Tensor, at: str
+        self, current: Tensor, steps: Tensor, signal: Tensor, at: str, *, risen: Tensor | None = None
     ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
         del current, at
         if self.raw_decay.requires_grad or type(self) is not LI:
             return None
-        return F.li_level_vjp(signal, self.decay, steps), {}
+        return F.li_level_vjp(signal, self.constants[0], steps, risen=risen), {}
 
     steady_logits = steady_state  # for a loss that takes its softmax

@@ -28,6 +28,7 @@ class LIF(Neuron):
     kernel = "lif"
     spiking = True
     decays_alone = True
+    constant_names = ("decay", "threshold")
     raw_threshold: Parameter
 
     def __init__(
@@ -48,10 +49,6 @@ class LIF(Neuron):
     def threshold(self, value: Values) -> None:
         self.set("threshold", value, constrain.raw_from_positive)
 
-    @property
-    def constants(self) -> tuple[Tensor, ...]:
-        return self.decay, self.threshold
-
     def step(self, current: Tensor, state: F.MembraneState) -> tuple[Tensor, F.MembraneState]:
         spikes, membrane = F.lif_step(current, state.membrane, self.decay, self.threshold, self.surrogate)
         return spikes, F.MembraneState(membrane)
@@ -60,12 +57,12 @@ class LIF(Neuron):
         return F.RATE_MAPS[self.rate](current, self.decay, self.threshold, steps)
 
     def steady_vjp(
-        self, current: Tensor, steps: Tensor, signal: Tensor, at: str
+        self, current: Tensor, steps: Tensor, signal: Tensor, at: str, *, risen: Tensor | None = None
     ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
         if self.rate != "line" or at != "output" or self.raw_decay.requires_grad or type(self) is not LIF:
             return None
-        threshold = self.threshold
-        at_line, along = F.lif_rate_vjp(signal, current, self.decay, threshold, steps)
+        decay, threshold = self.constants
+        at_line, along = F.lif_rate_vjp(signal, current, decay, threshold, steps, risen=risen)
         if not self.raw_threshold.requires_grad:
             return at_line / threshold, {}
         of_threshold = -(at_line * (along / threshold)).sum_to_size(threshold.shape)

@@ -34,12 +34,12 @@ class LIS(Neuron):
         return F.li_level(current, self.decay, steps)
 
     def steady_vjp(
-        self, current: Tensor, steps: Tensor, signal: Tensor, at: str
+        self, current: Tensor, steps: Tensor, signal: Tensor, at: str, *, risen: Tensor | None = None
     ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
         if self.raw_decay.requires_grad or type(self) is not LIS:
             return None
-        decay = self.decay
+        (decay,) = self.constants
         if at == "output":
             p = F.lis_distribution(current, decay, steps)
             signal = p * (signal - (signal * p).sum(dim=-1, keepdim=True))
-        return F.li_level_vjp(signal, decay, steps), {}
+        return F.li_level_vjp(signal, decay, steps, risen=risen), {}
