@@ -85,7 +85,7 @@ def check(config: dict[str, Any]) -> None:
     for part in (*PARTS, *(name for name in BESIDE if name in config)):
         _check_part(part, config.get(part))
     for key, kind in _PLAIN.items():
-        node = config.get("output", {}) if "." in key else config
+        node = config.get("output") if "." in key else config
         name = key.rpartition(".")[2]
         if not isinstance(node, dict) or (name not in node and node is config):
             raise UsageError(f"{key} is missing from the config")

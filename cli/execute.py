@@ -58,9 +58,10 @@ def execute(
         display: shows progress.
     Raises: UsageError, with nothing left on disk or changed there.
     """
-    config, output = composed.config, composed.config["output"]
+    config = composed.config
     with contained() as base:
         check(config)
+        output = config["output"]
         if again is not None:
             check_unchanged(again, config)
 

@@ -40,6 +40,7 @@ CLICK_ROWS = [
     ("+experiment=mnist", 2, "experiment=mnist(?!')"),
     # groups and keys taken away
     ("~loss", 2, "loss is missing from the config; choose one with loss="),
+    ("~output", 2, "output.root is missing from the config"),
     ("~network", 2, "network"),
     ("~network.neuron", 2, "network: .*missing.*neuron"),
     ("~task._target_", 2, "task.*_target_"),

@@ -41,5 +41,5 @@ class LIS(Neuron):
         (decay,) = self.constants
         if at == "output":
             p = F.lis_distribution(current, decay, steps)
-            signal = p * (signal - (signal * p).sum(dim=-1, keepdim=True))
+            signal = torch.ops.aten._softmax_backward_data(signal, p, -1, p.dtype)  # as autograd, to the bit
         return F.li_level_vjp(signal, decay, steps, risen=risen), {}
