@@ -43,6 +43,7 @@ def averaged(net, found: Callable[[], Gradients]) -> Tensor:
 def slope(net, given, guess: Tensor, seed: int, draws: int = 1500) -> Tensor:
     """The gradient of the mean loss."""
 
+    @torch.no_grad()
     def loss() -> float:
         net.reset()
         outputs = net.run(given.xs)

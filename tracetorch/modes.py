@@ -76,7 +76,7 @@ _ADVICE = {
 
 def all_finite(values: Tensor) -> bool:
     """Whether no number is infinite or NaN: their sum mostly says so, in a third of the time for a few."""
-    return math.isfinite(values.sum()) or bool(values.isfinite().all())
+    return math.isfinite(values.detach().sum()) or bool(values.isfinite().all())
 
 
 def whole(value: Any, name: str) -> int:
