@@ -6,7 +6,6 @@ import ctypes
 import gc
 import os
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,6 @@ except ImportError:  # Windows
 
 _STATUS, _REFERENCES = "/proc/self/status", Path("/proc/self/clear_refs")
 _SLACK = 2**20  # bytes: what a process takes and gives back between two updates anyway
-_MOMENT = 3e-4  # seconds in which it takes no more than that; to ask the system takes some 30 µs
 _before_resets: dict[torch.device, int] = {}  # the highest peaks that were reset
 
 
@@ -54,10 +52,9 @@ class TrainingMemory:
         _give_back()
         self._before = self._after = _now(device)
         self._peak: int | None = None  # after the last update; that of this one, unless something else has raised it
-        self._left = -_MOMENT  # when the last update was over
 
     def __enter__(self) -> TrainingMemory:
-        if self._before is None or self._after is None or time.perf_counter() - self._left < _MOMENT:
+        if self._before is None or self._after is None:
             return self
         peak, now = _peak_and_now(self._device)
         if now > self._after + _SLACK:  # something else was done since
@@ -72,7 +69,7 @@ class TrainingMemory:
         if self._before is None:
             return
         self._peak, self._after = _peak_and_now(self._device)
-        self.most, self._left = max(self.most or 0, self._peak - self._before), time.perf_counter()
+        self.most = max(self.most or 0, self._peak - self._before)
 
 
 def memory_bytes(device: torch.device) -> int | None:
