@@ -261,7 +261,8 @@ def leave(code: int) -> None:
     atexit._run_exitfuncs()
     if not _writes_to_a_file():
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with suppress(OSError, AttributeError, ValueError):  # a reader that is gone, or no stream at all
+                stream.flush()
         os._exit(code)
 
 

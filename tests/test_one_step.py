@@ -248,3 +248,11 @@ def test_an_output_stays_as_it_was_given(row):
     net(xs[0])
     assert all(map(torch.equal, outputs, kept))
     assert len({output.data_ptr() for output in outputs}) == len(outputs)
+
+
+def test_a_hook_that_is_registered_after_a_step_is_called():
+    layer, seen = LIF(3, 2), []
+    layer(torch.ones(1, 3))
+    layer.connection.register_forward_hook(lambda *_: seen.append(1))
+    layer(torch.ones(1, 3))
+    assert seen == [1]

@@ -5,7 +5,7 @@ import torch
 from matplotlib.figure import Figure
 
 from tests.common import TASKS, each
-from tracetorch.tasks import PoissonClicks
+from tracetorch.tasks import PoissonClicks, StoreRecall
 from tracetorch.tasks.task import SPLITS
 from tracetorch.tasks.task import slices as sliced
 
@@ -189,3 +189,12 @@ def test_a_batch_that_was_drawn_with_others_is_as_drawn_alone():
     for number in (0, 5, 200, 4, 199):
         alone = task.make("train", torch.arange(2 * number, 2 * number + 2))
         assert same(task.train_batch(number), alone)
+
+
+def test_batches_that_were_drawn_ahead_are_forgotten_when_the_task_changes():
+    task = StoreRecall(batch_size=2)
+    task.train_batch(0)
+    task.seed += 1
+    changed = StoreRecall(batch_size=2)
+    changed.seed += 1
+    assert torch.equal(task.train_batch(0).xs.dense(), changed.train_batch(0).xs.dense())

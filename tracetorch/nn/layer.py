@@ -367,7 +367,8 @@ class Layer(Network):
 
     def _step(self, x: Tensor) -> Tensor:
         stepper = self._stepper
-        if stepper is not None and stepper.takes(x) and stepper.is_fresh(self._own_parameters()):
+        hooked = has_hooks(self.connection)
+        if stepper is not None and not hooked and stepper.takes(x) and stepper.is_fresh(self._own_parameters()):
             state = self._state
             if self._lent or state is None or state is not stepper.state or state.steps.shape[0] != x.shape[0]:
                 stepper.bind(self.own_state(x.shape[0]))

@@ -86,6 +86,11 @@ class DrawnTask(Task):
 
     _drawn: tuple[tuple[int, torch.device], Batch, Tensor] | None = None  # several batches, and the input of each
 
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name != "_drawn":  # the batches that were drawn ahead are those of another task
+            self.__dict__.pop("_drawn", None)
+
     def train_batch(self, number: int) -> Batch:
         size, ahead = self.batch_size, min(_AHEAD, _MOST_AHEAD // (self.steps * self.batch_size * self.input_size))
         if ahead < 2:
@@ -97,8 +102,10 @@ class DrawnTask(Task):
             self._drawn = (block, self.device), made, inputs
         _, made, inputs = self._drawn
         rows = slice(at * size, (at + 1) * size)
-        xs = Stream(partial(_steps_of, inputs[at]), self.steps, (size, self.input_size))
-        return Batch(xs, made.target[rows], {name: values[rows] for name, values in made.conditions.items()})
+        xs = Stream(partial(_steps_of, inputs[at].clone()), self.steps, (size, self.input_size))
+        return Batch(
+            xs, made.target[rows].clone(), {name: rest[rows].clone() for name, rest in made.conditions.items()}
+        )
 
     def _train_batches(self, number: int, count: int) -> Batch:
         """So many batches from this number on, as one."""

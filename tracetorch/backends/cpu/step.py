@@ -142,7 +142,9 @@ def pass_through(layers: Sequence[Stepper], xs: Tensor, out: OutputSpec) -> bool
     Returns: whether it was done: if these are not such layers, or this is not input for them, nothing has happened.
     """
     first, dtype = layers[0], xs.dtype
-    if xs.ndim != 3 or xs.shape[2] != first._inputs or xs.device.type != "cpu" or len(xs) * xs.shape[1] > MOST_ROWS:
+    if xs.is_neg() or xs.ndim != 3 or xs.shape[2] != first._inputs or xs.device.type != "cpu":
+        return False
+    if len(xs) * xs.shape[1] > MOST_ROWS:
         return False
     if any(layer._neurons >= WIDE or layer._dtype is not dtype for layer in layers):
         return False
