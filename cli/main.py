@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import errno
 import functools
+import gc
+import io
 import os
 import stat
 import sys
@@ -260,7 +262,8 @@ def leave(code: int) -> None:
     threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as in processes of multiprocessing
     atexit._run_exitfuncs()
     if not _writes_to_a_file():
-        for stream in (sys.stdout, sys.stderr):
+        files = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)  # of a pipe, too
+        for stream in (sys.stdout, sys.stderr, *(one for one in gc.get_objects() if type(one) in files)):
             with suppress(OSError, AttributeError, ValueError):  # a reader that is gone, or no stream at all
                 stream.flush()
         os._exit(code)

@@ -540,3 +540,10 @@ def test_a_process_ends_without_unloading_unless_a_file_is_open_for_writing(here
     done = subprocess.run([sys.executable, "-c", END, mode, "mine.txt"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, f"thread\nhandler\n{rest}", "")
     assert Path("mine.txt").read_text() == ("the last line" if mode == "w" else "")
+
+
+def test_a_pipe_gets_what_was_written_to_it(here):
+    os.mkfifo("pipe")
+    with subprocess.Popen([sys.executable, "-c", END, "w", "pipe"], stdout=subprocess.DEVNULL) as process:
+        assert Path("pipe").read_text() == "the last line"
+    assert process.returncode == 7

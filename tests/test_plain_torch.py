@@ -5,12 +5,13 @@ import copy
 import pytest
 import torch
 from torch.func import functional_call, grad, vmap
+from torch.nn import Module
 from torch.nn.utils import parameters_to_vector, parametrizations, prune, vector_to_parameters
 
 from tests.common import BATCH, IN, OUT, normal, spikes
 from tracetorch import functional as F
 from tracetorch import loss
-from tracetorch.nn import LIF, LIS, Sequential
+from tracetorch.nn import LI, LIF, LIS, Sequential
 
 TARGET = torch.arange(BATCH) % OUT
 
@@ -122,3 +123,24 @@ def test_weights_written_between_run_and_backward_count(width):
         each.backward(normal(BATCH, OUT))
     for mine, theirs in zip(net.parameters(), once.parameters(), strict=True):
         assert torch.equal(mine.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("place", [Module.add_module, lambda layer, name, part: layer._modules.update({name: part})])
+def test_a_part_that_is_replaced_by_any_way_of_torch_is_the_one_at_work(place):
+    layer, other = LIF(4, 3), LIF(4, 3)
+    layer(torch.ones(2, 4))
+    for name in ("connection", "neuron"):
+        place(layer, name, getattr(other, name))
+    layer.reset()
+    xs = torch.rand(9, 2, 4)
+    assert torch.equal(layer.run(xs), other.run(xs))
+    assert [*layer.parameters()] == [*other.parameters()]
+
+
+def test_a_constant_of_other_shape_or_dtype_with_the_same_bytes_is_read_anew():
+    layer = LI(4, 8)
+    layer(torch.ones(2, 4))
+    layer.neuron.raw_decay.data = torch.zeros(8)
+    assert layer.neuron.constants[0].shape == (8,)
+    layer.neuron.raw_decay.data = torch.zeros(4, dtype=torch.float64)
+    assert layer.neuron.constants[0].dtype == torch.float64

@@ -229,3 +229,31 @@ def test_rewards_and_outputs_that_make_no_sense_are_refused():
             reflect(reward)
     with pytest.raises(ValueError, match=r"output was \(1, 2\) before and is \(3, 2\): call reflect\.begin"):
         reflect.observe(torch.full((3, 2), 0.5), torch.tensor([1, 0, 1]))
+
+
+def test_an_output_of_lower_precision_leaves_no_trace_in_later_ones():
+    def life(first: torch.dtype) -> Tensor:
+        reflect = Reflect(decay=[0.3, 0.7], mixture=[0.3, 0.7], baseline=[0.9, 0.1])
+        for dtype in (first, torch.float64, torch.float64):
+            reflect.begin()
+            reflect.expect.load_state_dict({"raw": torch.zeros(2), "sums": torch.zeros(0)})
+            for _ in range(3):
+                reflect.observe(torch.tensor([[0.25, 0.75]], dtype=dtype), torch.tensor([1]))
+                _, signal = reflect(torch.tensor([1.0], dtype=dtype))
+        return signal
+
+    assert torch.equal(life(torch.bfloat16), life(torch.float64))
+
+
+def test_weights_of_time_scales_stay_when_they_stop_learning():
+    learning, fixed = (Reflect(decay=[0.3, 0.7], baseline=[0.9, 0.1], mixture_rate=0.5) for _ in range(2))
+    for reflect in (learning, fixed):
+        for reward in (1.0, 0.0, 2.0):
+            reflect.observe(torch.tensor([[0.25, 0.75]]), torch.tensor([1]))
+            reflect(torch.tensor([reward]))
+    fixed.mixture_rate = fixed.expect.rate = 0.0
+    results = []
+    for reflect in (learning, fixed):
+        reflect.observe(torch.tensor([[0.25, 0.75]]), torch.tensor([1]))
+        results.append(reflect(torch.tensor([1.0]))[1])
+    assert torch.equal(*results)

@@ -233,3 +233,19 @@ def test_a_state_put_aside_is_as_it_was_whatever_happened():
         net.reset()
         net.run(xs, reduce="mean")
     assert torch.equal(shown.trace, before["0.trace"])
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_state_read_while_another_is_put_aside_does_not_change(goes_on):
+    net = Sequential(LIF(6, 9), LIS(9, 3))
+    xs = torch.rand(7, 4, 6)
+    net.run(xs, reduce="mean")
+    before = net.save_state()
+    with state_aside(net):
+        net.run(xs, reduce="mean")
+        shown = net[0].state
+        then = shown.trace.clone()
+        if goes_on:
+            net.run(xs, reduce="mean")
+    assert torch.equal(shown.trace, then)
+    assert all(torch.equal(value, before[name]) for name, value in net.save_state().items())

@@ -26,7 +26,6 @@ class Expectation:
     def __init__(self, decays: float | Sequence[float], *, per_sample: bool = False, rate: float = 0.0):
         self.decays, self.per_sample, self.rate = scales("baseline", decays), per_sample, rate
         self._raw, self._sums = torch.zeros(len(self.decays)), torch.zeros(0)
-        self._share: Tensor | None = None  # `mixture`, where it does not learn
 
     def __call__(self, reward: Tensor) -> Tensor:
         """What was to be expected before this reward came; from now on it is one of those that did. Both (batch,)."""
@@ -37,14 +36,12 @@ class Expectation:
             self._sums = got.new_zeros(2, len(self.decays), len(got))  # of rewards, and of ones
         rewards, ones = self._sums
         means = rewards / ones.clamp(min=torch.finfo(got.dtype).tiny)
-        if self._share is None or self.rate:
-            self._share = self.mixture.to(got)
-        share, self.decays = self._share, self.decays.to(got)
+        share, decays = self.mixture.to(got), self.decays.to(got)
         expected = share @ means
         if self.rate:
             slope = 2 * ((got - expected) * share[:, None] * (means - expected)).mean(dim=1)
             self._raw = self._raw + self.rate * slope.to(self._raw)
-        self._sums = self._sums * self.decays[:, None] + torch.stack([got, torch.ones_like(got)])[:, None]
+        self._sums = self._sums * decays[:, None] + torch.stack([got, torch.ones_like(got)])[:, None]
         return expected.expand_as(reward)
 
     @property
@@ -58,7 +55,7 @@ class Expectation:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self._raw, self._sums, self._share = state["raw"], state["sums"], None
+        self._raw, self._sums = state["raw"], state["sums"]
 
 
 def scales(name: str, decays: float | Sequence[float]) -> Tensor:

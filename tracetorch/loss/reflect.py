@@ -82,7 +82,6 @@ class Reflect(RewardLoss):
         if len(weights) != count or not bool((weights > 0).all()):
             raise ValueError(f"mixture needs a weight above 0 for each of {count} decays, got {mixture}")
         self._sum, self._raw = weights.sum(), weights.log()
-        self._weights: Tensor | None = None  # `mixture`, where it does not learn
         self.begin()
 
     def begin(self) -> None:
@@ -125,8 +124,7 @@ class Reflect(RewardLoss):
         if self._scores.shape[1:] != output.shape:
             was = tuple(self._scores.shape[1:])
             raise ValueError(f"output was {was} before and is {tuple(output.shape)}: call reflect.begin() in between")
-        self._decays = self._decays.to(output)
-        decays = self._decays[:, None]
+        decays = self._decays.to(output)[:, None]
         self._scores = decays[..., None] * self._scores + self.score
         self._logs = decays * self._logs + log_of(output, action)
 
@@ -147,9 +145,7 @@ class Reflect(RewardLoss):
             check_ends(over, len(reward), "over")
         reward = reward.to(self._scores)
         self.modulation = -(reward - self.expect(reward)) / len(reward)
-        if self._weights is None or self.mixture_rate:
-            self._weights = self.mixture.to(reward)
-        weights = self._weights
+        weights = self.mixture.to(reward)
         taught = self.modulation[:, None] * self._scores
         signal = torch.tensordot(weights, taught, 1)
         if self.mixture_rate:
@@ -177,7 +173,6 @@ class Reflect(RewardLoss):
         """Go on from there."""
         for name in _STATE:
             setattr(self, f"_{name}", state[name])
-        self._weights = None
         self.expect.load_state_dict(state["expect"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -58,9 +58,14 @@ class Layer(Network):
         torch.Size([1, 4, 6, 6])
     """
 
-    connection: Module
-    input_trace: InputTrace
-    neuron: Neuron
+    if TYPE_CHECKING:
+        connection: Module
+        input_trace: InputTrace
+        neuron: Neuron
+    else:  # found at once: `Module.__getattr__` would look everywhere else first, a hundred times a chunk
+        connection = property(lambda self: self._modules["connection"])
+        input_trace = property(lambda self: self._modules["input_trace"])
+        neuron = property(lambda self: self._modules["neuron"])
 
     @renamed.takes_former_names
     def __init__(
@@ -102,8 +107,6 @@ class Layer(Network):
             raise ValueError(f"a bank of traces needs a torch.nn.Linear as connection, got {connection}")
         self.neuron = neurons
         self._set_trainable(names)
-        # Found at once: `Module` would look everywhere else first, a hundred times a chunk. Replacing one removes it.
-        self._put(connection=connection, input_trace=self.input_trace, neuron=neurons)
 
     def _set_trainable(self, names: tuple[str, ...] | None) -> None:
         known = {**dict.fromkeys(connections.trainable_names(self.connection)), "trace_decay": None}

@@ -109,7 +109,10 @@ class Network(Module, ABC):
 
 @contextmanager
 def state_aside(net: Network) -> Iterator[None]:
-    """Within, a network continues from its state; afterwards its state is again as it was, in the same memory."""
+    """Within, a network continues from its state; afterwards its state is again as it was.
+
+    It is in the same memory then, where what was looked up for it stays right, unless that was handed out within.
+    """
     before = [
         (layer, layer.live_state, layer._lent, layer.live_state and layer.live_state.copy()) for layer in net.chain
     ]
@@ -119,8 +122,11 @@ def state_aside(net: Network) -> Iterator[None]:
         yield
     finally:
         for layer, state, lent, kept in before:
-            for value, was in zip(state.tensors, kept.tensors, strict=True) if state and not lent else ():
-                value.copy_(was)
+            if state and not lent and (layer._lent or layer._state is not state):
+                state = kept
+            elif state and not lent:
+                for value, was in zip(state.tensors, kept.tensors, strict=True):
+                    value.copy_(was)
             layer._put(_state=state, _spare=None, _lent=lent, _state_changes=layer._state_changes + 1)
 
 

@@ -130,9 +130,9 @@ class Neuron(Module, ABC):
         raw: Tensor = getattr(self, f"raw_{name}")
         if raw.device.type != "cpu" or raw.dtype not in _OF_NUMPY:
             return getattr(self, name)
-        numbers, known = raw.detach().numpy().tobytes(), self.__dict__.setdefault("_known", {})
-        if name not in known or known[name][0] != numbers:
-            known[name] = numbers, getattr(self, name)
+        key, known = (raw.detach().numpy().tobytes(), raw.shape, raw.dtype), self.__dict__.setdefault("_known", {})
+        if name not in known or known[name][0] != key:
+            known[name] = key, getattr(self, name)
         return known[name][1]
 
     def store(self, name: str, value: Values, to_raw: Callable[[Tensor], Tensor]) -> None:
