@@ -122,12 +122,13 @@ def state_aside(net: Network) -> Iterator[None]:
         yield
     finally:
         for layer, state, lent, kept in before:
-            if state and not lent and (layer._lent or layer._state is not state):
-                state = kept
-            elif state and not lent:
+            was_changed = state is not None and not lent
+            was_handed_out = was_changed and (layer._lent or layer._state is not state)
+            if was_changed and not was_handed_out:
                 for value, was in zip(state.tensors, kept.tensors, strict=True):
                     value.copy_(was)
-            layer._put(_state=state, _spare=None, _lent=lent, _state_changes=layer._state_changes + 1)
+            after = kept if was_handed_out else state
+            layer._put(_state=after, _spare=None, _lent=lent, _state_changes=layer._state_changes + 1)
 
 
 # ── chunks ──────────────────────────────────────────────────────────────────────────────────────────────────────────
