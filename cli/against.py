@@ -45,7 +45,7 @@ def draw(folder: Path, by: list[str], metric: str | None, key: str) -> str:
     Returns: what was written, in a sentence.
     Raises: UsageError if nothing can be drawn.
     """
-    from tracetorch.cli.compare import compare_folders, place_in, write_into
+    from tracetorch.cli.compare_verb import compare_folders, place_in, write_into
     from tracetorch.compare.related import write
 
     related = relate(compare_folders([folder], by, metric), key)

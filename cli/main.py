@@ -21,7 +21,19 @@ import typer
 import typer.core
 
 import tracetorch
-from tracetorch.cli import clean, compare, completion, eval, info, list, plot, resume, run, show, tune
+from tracetorch.cli import (
+    clean_verb,
+    compare_verb,
+    completion_verb,
+    eval_verb,
+    info_verb,
+    list_verb,
+    plot_verb,
+    resume_verb,
+    run_verb,
+    show_verb,
+    tune_verb,
+)
 from tracetorch.cli.check import KEYS
 from tracetorch.cli.completion.answer import VARIABLE, answer
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, USAGE, UsageError, complain, quote, shorten
@@ -31,53 +43,53 @@ from tracetorch.printable import printable
 
 GROUPS = {
     "Train": {
-        run: ("Train a network, test it, record everything.", "run", "run experiment=mnist_sample seed=1"),
-        resume: (
+        run_verb: ("Train a network, test it, record everything.", "run", "run experiment=mnist_sample seed=1"),
+        resume_verb: (
             "Continue a run or a sweep.",
             "resume outputs/poisson_clicks/20260101-000000-abcdef",
             "resume outputs/poisson_clicks/sweeps/20260101-000000-abcdef hydra/launcher=joblib",
         ),
-        tune: (
+        tune_verb: (
             "Search for better settings.",
             "tune search=learning_rate",
             "tune search=decays --trials 60 task.delay=2",
         ),
     },
     "Look": {
-        list: ("List experiments, tasks, networks, rules, losses, …", "list", "list experiment"),
-        show: (
+        list_verb: ("List experiments, tasks, networks, rules, losses, …", "list", "list experiment"),
+        show_verb: (
             "Show a composed config or a sweep's plan.",
             "show experiment=mnist",
             "show -m sweep=learned_decays seed=0",
         ),
-        info: (
+        info_verb: (
             "Show versions, devices and caches, or a run's facts.",
             "info",
             "info outputs/poisson_clicks/20260101-000000-abcdef",
         ),
-        plot: (
+        plot_verb: (
             "Draw a run's figures again.",
             "plot outputs/poisson_clicks/20260101-000000-abcdef",
             "plot outputs/mine/20260101-000000-abcdef --trust mypackage",
         ),
-        compare: (
+        compare_verb: (
             "Compare runs and sweeps: tables, a figure, an HTML page.",
             "compare outputs/poisson_clicks",
             "compare outputs --by rule --against training_memory_bytes",
         ),
-        eval: (
+        eval_verb: (
             "Test a trained network again, also under other settings.",
             "eval outputs/poisson_clicks/20260101-000000-abcdef",
             "eval outputs/poisson_clicks/20260101-000000-abcdef task.delay=4",
         ),
     },
     "Tidy": {
-        clean: (
+        clean_verb: (
             "List failed or old runs; with --yes, remove them.",
             "clean --failed",
             "clean --older-than 30d --keep-best 3 --yes",
         ),
-        completion: ("Install shell completion.", "completion bash", "completion zsh"),
+        completion_verb: ("Install shell completion.", "completion bash", "completion zsh"),
     },
 }
 """The verbs by purpose; for each, its line in the list and two examples."""
@@ -107,7 +119,7 @@ class Verbs(typer.core.TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         for title, verbs in GROUPS.items():
             with formatter.section(title):
-                formatter.write_dl([(name_of(verb), summary) for verb, (summary, *_) in verbs.items()], col_max=10)
+                formatter.write_dl([(verb_name(verb), summary) for verb, (summary, *_) in verbs.items()], col_max=10)
 
 
 def _as_key(option: str | None, typed: Sequence[str]) -> str:
@@ -125,9 +137,9 @@ def _as_key(option: str | None, typed: Sequence[str]) -> str:
     return f". Config keys have no dashes: write {name}={shorten(value)}"
 
 
-def name_of(verb: ModuleType) -> str:
-    """The name of a verb, which is that of its module."""
-    return verb.__name__.rpartition(".")[2]
+def verb_name(verb: ModuleType) -> str:
+    """The name of a verb, which is that of its module: `cli/eval_verb.py` holds `eval`."""
+    return verb.__name__.rpartition(".")[2].removesuffix("_verb")
 
 
 def _show_version(wanted: bool) -> None:
@@ -213,10 +225,10 @@ def check_here() -> None:
         raise UsageError("the working directory no longer exists; change to another") from error
 
 
-PRINTING = (list, show, info, completion)
-LOADING = (run, resume, tune, plot, compare, eval)
+PRINTING = (list_verb, show_verb, info_verb, completion_verb)
+LOADING = (run_verb, resume_verb, tune_verb, plot_verb, compare_verb, eval_verb)
 for verb, (summary, *commands) in (row for verbs in GROUPS.values() for row in verbs.items()):
-    register = app.command(name_of(verb), short_help=summary, epilog=_examples(*commands), context_settings=HELP)
+    register = app.command(verb_name(verb), short_help=summary, epilog=_examples(*commands), context_settings=HELP)
     register(guarded(verb.command, prints=verb in PRINTING, loads=verb in LOADING))
 
 

@@ -244,7 +244,7 @@ def test_a_file_may_write_numbers_as_people_do(here):
 
 
 def test_without_the_extra_it_is_said_what_to_install(here, monkeypatch):
-    monkeypatch.setattr("tracetorch.cli.tune.find_spec", lambda name: None)
+    monkeypatch.setattr("tracetorch.cli.tune_verb.find_spec", lambda name: None)
     ended = tracetorch("tune", "search=learning_rate")
     assert ended.exit_code == 2 and "pip install -c constraints.txt -e '.[tune]'" in ended.stderr
 

@@ -10,7 +10,7 @@ from typing import Any
 from tracetorch.cli.adapter import GROUPS, PRESETS, compose, conf_dir, load, options, written
 from tracetorch.cli.completion.answer import CompletionItem
 from tracetorch.cli.errors import shorten
-from tracetorch.cli.list import purpose
+from tracetorch.cli.list_verb import purpose
 from tracetorch.cli.signatures import choices, signature
 from tracetorch.cli.suggest import Config, at
 from tracetorch.files import expanded
