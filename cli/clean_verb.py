@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import Traceback, folder_name
 from tracetorch.cli.errors import FAILED, UsageError, complain
+from tracetorch.cli.shared_arguments import Traceback, folder_name
 from tracetorch.cli.terminal import say
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tracetorch.cli.arguments import Traceback, folder_name
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.shared_arguments import Traceback, folder_name
 from tracetorch.cli.suggest import has, no_such_key
 from tracetorch.cli.terminal import console, say
 from tracetorch.files import leads_out
@@ -70,15 +70,17 @@ def command(
     found = compare_folders(folders, by or [], metric)
     where = _default(folders) if out is None else out
     if against is not None:
-        _relate(found, against, where)
+        _scatter(found, against, where)
         return
     words = [*map(str, folders), *(f"--by={key}" for key in by or []), *([f"--metric={metric}"] if metric else [])]
     typed = shlex.join(["tracetorch", "compare", *words, *([f"--out={out}"] if out else [])])
 
     def leave(folder: Path) -> None:
-        from tracetorch.compare.output import write  # from here on it takes a second: torch is loaded, for its figures
+        from tracetorch.compare.output import (
+            write_comparison,  # from here on it takes a second: torch is loaded, for its figures
+        )
 
-        write(found, folder, typed)
+        write_comparison(found, folder, typed)
 
     where = write_into(where, [run.run.name for run in found.runs], leave)
     _show(found)
@@ -146,16 +148,16 @@ def _remark(found: Comparison, left_out: Sequence[LeftOut]) -> None:
             say(f"{kind}: {line}")
 
 
-def _relate(found: Comparison, key: str, folder: Path | None) -> None:
-    from tracetorch.cli.against import names_of, relate
+def _scatter(found: Comparison, key: str, folder: Path | None) -> None:
+    from tracetorch.cli.scatter import names_of, scatter
 
-    related = relate(found, key)
-    from tracetorch.compare.related import table, write
+    made = scatter(found, key)
+    from tracetorch.compare.scatter_output import table, write_scatter
 
-    where = write_into(folder, [run.run.name for run in found.runs], lambda there: write(related, there))
-    _print(table(related), f"{related.stem}.csv")
-    _remark(found, related.left_out)
-    say(f"{names_of(related)} in {where}")
+    where = write_into(folder, [run.run.name for run in found.runs], lambda there: write_scatter(made, there))
+    _print(table(made), f"{made.stem}.csv")
+    _remark(found, made.left_out)
+    say(f"{names_of(made)} in {where}")
 
 
 def _print(content: tables.Table, whole: str = "comparison.html") -> None:

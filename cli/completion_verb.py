@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import Traceback
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.shared_arguments import Traceback
 from tracetorch.cli.terminal import say
 
 SHELLS = ("bash", "zsh", "fish")

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tracetorch.cli.arguments import Checkpoint, Folder, Traceback, Trust, with_home
 from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.shared_arguments import Checkpoint, Folder, Traceback, Trust, with_home
 
 Changes = Annotated[
     list[str] | None,

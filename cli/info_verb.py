@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tracetorch.cli.arguments import Traceback, folder_name
 from tracetorch.cli.errors import UsageError, quote
+from tracetorch.cli.shared_arguments import Traceback, folder_name
 from tracetorch.cli.terminal import say
 from tracetorch.printable import printable
 
@@ -68,8 +68,8 @@ def _of_sweep(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _of_study(folder: Path) -> Iterator[tuple[str, str]]:
-    from tracetorch.cli.tuning.place import read
-    from tracetorch.cli.tuning.preset import best_of, command
+    from tracetorch.cli.tuning.best_preset import best_of, command
+    from tracetorch.cli.tuning.study_folder import read
     from tracetorch.runs.state import state_of
 
     begun = read(folder)

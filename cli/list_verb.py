@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import ConfigDir, Traceback
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.shared_arguments import ConfigDir, Traceback
 from tracetorch.cli.terminal import say
 from tracetorch.files import MOST_CONFIG_BYTES, read_text
 

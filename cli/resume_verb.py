@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import FailFast, Traceback, Trust, folder_name
 from tracetorch.cli.errors import DONE, UsageError, quote, shorten
+from tracetorch.cli.shared_arguments import FailFast, Traceback, Trust, folder_name
 from tracetorch.cli.terminal import say
 
 Changes = Annotated[

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust, folder_name
 from tracetorch.cli.errors import UsageError
+from tracetorch.cli.shared_arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust, folder_name
 
 From = Annotated[
     Path | None,
@@ -37,9 +37,9 @@ def command(
     if config_dir is not None and source is not None:
         raise UsageError("--config-dir does not apply to --from: leave one of them out")
     if source is not None:
-        from tracetorch.cli.again import repeat
+        from tracetorch.cli.reproduce import reproduce
 
-        raise typer.Exit(repeat(source, overrides or [], trust or [], traceback))
+        raise typer.Exit(reproduce(source, overrides or [], trust or [], traceback))
     if trust and config_dir is None and not multirun:
         raise UsageError("--trust is for configs from a folder: tracetorch run --from DIR --trust PACKAGE")
     if fail_fast and not multirun:

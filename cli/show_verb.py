@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tracetorch.cli.arguments import ConfigDir, Multirun, Overrides, Traceback, Trust
 from tracetorch.cli.errors import UsageError
+from tracetorch.cli.shared_arguments import ConfigDir, Multirun, Overrides, Traceback, Trust
 from tracetorch.cli.terminal import say
 from tracetorch.files import read_json
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.arguments import Traceback, Trust, folder_name
 from tracetorch.cli.errors import UsageError
+from tracetorch.cli.shared_arguments import Traceback, Trust, folder_name
 
 Changes = Annotated[
     list[str] | None,

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.command_line import tracetorch
-from tracetorch.compare.collect import find
+from tracetorch.compare.collect import find_runs
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.rubbish import remove
 
@@ -194,7 +194,7 @@ def test_a_removal_that_was_cut_short_leaves_nothing_that_passes_for_a_run(outpu
         patch.setattr("shutil.rmtree", cannot)
         ended = tracetorch("clean", "--failed", "--yes")
     assert ended.exit_code == 1 and "some runs could not be removed" in ended.stderr
-    assert not folder.exists() and find([outputs]) == ([], [])
+    assert not folder.exists() and find_runs([outputs]) == ([], [])
     (half,) = folder.parent.iterdir()
     lock = Lock(half)
     assert "nothing to remove" in tracetorch("clean", "--unfinished").stdout  # its process is at work

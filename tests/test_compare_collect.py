@@ -5,14 +5,14 @@ import os
 import pytest
 
 from tests.run_folders import records, run_folder, usual_summary
-from tracetorch.compare.collect import LeftOut, find, flatten, read, read_config
+from tracetorch.compare.collect import LeftOut, find_runs, flatten, read_config, read_run
 from tracetorch.compare.comparison import NothingToCompareError, compare
 from tracetorch.compare.tables import left_out, remarks
-from tracetorch.compare.values import Measured, default_metric, known_metrics, measure
+from tracetorch.compare.values import MeasuredRun, default_metric, known_metrics, measure
 
 
 def names(folders, root):
-    found, unreadable = find(folders)
+    found, unreadable = find_runs(folders)
     assert not unreadable
     return [path.relative_to(root).as_posix() for path in found]
 
@@ -52,7 +52,7 @@ def test_no_pipe_is_waited_for(tmp_path):
     folder = tmp_path / "pipe"
     folder.mkdir()
     os.mkfifo(folder / "run.json")
-    assert find([tmp_path])[1] == [LeftOut(str(folder), "broken", "", "run.json is not a regular file")]
+    assert find_runs([tmp_path])[1] == [LeftOut(str(folder), "broken", "", "run.json is not a regular file")]
     for seed, name in enumerate(("config.yaml", "metrics.jsonl")):
         folder = run_folder(tmp_path / name, seed=seed)
         (folder / name).unlink()
@@ -127,7 +127,7 @@ def test_what_no_run_writes_keeps_nothing_from_the_other_runs(tmp_path, file, va
 def test_a_run_that_did_not_end_well_is_left_out(tmp_path, content, why):
     folder = run_folder(tmp_path / "run")
     (folder / "run.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    found = read(folder)
+    found = read_run(folder)
     assert isinstance(found, LeftOut) and why in found.why and found.name == str(folder)
     assert "\n" not in found.why
     with pytest.raises(NothingToCompareError, match="no run there can be compared"):
@@ -156,7 +156,7 @@ def test_a_broken_config_is_remarked_upon(tmp_path, content, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = run_folder(tmp_path / "run")
     (folder / "config.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
-    found = read(folder)
+    found = read_run(folder)
     assert found.config is None and found.remark.startswith("config.yaml cannot be read (")
     assert not (tmp_path / "made").exists()
     assert compare([tmp_path]).groups[0].summary.mean == 0.9
@@ -166,9 +166,9 @@ def test_a_broken_config_is_remarked_upon(tmp_path, content, monkeypatch):
 def test_a_deep_config_is_refused_and_no_parser_crashes(tmp_path, deep):
     folder = run_folder(tmp_path / "run")
     (folder / "config.yaml").write_text(f"a: {deep}")
-    assert read(folder).remark == "config.yaml cannot be read (it is nested more than 64 deep)"
+    assert read_run(folder).remark == "config.yaml cannot be read (it is nested more than 64 deep)"
     (folder / "config.yaml").write_text(f"a: {'[' * 64}{']' * 64}")
-    assert read(folder).remark == ""
+    assert read_run(folder).remark == ""
 
 
 def test_a_config_comes_out_as_it_would_be_typed(tmp_path):
@@ -197,16 +197,16 @@ def test_a_config_comes_out_as_it_would_be_typed(tmp_path):
 
 
 def test_the_usual_metric_is_the_tasks_first(tmp_path):
-    run = read(run_folder(tmp_path / "a"))
+    run = read_run(run_folder(tmp_path / "a"))
     assert default_metric([run]) == "accuracy"
-    assert default_metric([read(run_folder(tmp_path / "b", lines=[]))]) == "accuracy"
-    bare = read(run_folder(tmp_path / "c", lines=[], summary={"updates": 3, "return": 7.0}))
+    assert default_metric([read_run(run_folder(tmp_path / "b", lines=[]))]) == "accuracy"
+    bare = read_run(run_folder(tmp_path / "c", lines=[], summary={"updates": 3, "return": 7.0}))
     assert default_metric([bare, bare, run]) == "return"
-    assert default_metric([read(run_folder(tmp_path / "d", lines=[], summary={}))]) == "loss"
+    assert default_metric([read_run(run_folder(tmp_path / "d", lines=[], summary={}))]) == "loss"
     assert known_metrics([bare]) == ["return"]
     assert {"loss", "of_ideal", "train_seconds"} <= set(known_metrics([run]))
     gap = {"update": 4, "split": "lost", "from_update": 2, "records": 3}
-    assert known_metrics([read(run_folder(tmp_path / "e", lines=[gap], summary={"accuracy": 0.5}))]) == ["accuracy"]
+    assert known_metrics([read_run(run_folder(tmp_path / "e", lines=[gap], summary={"accuracy": 0.5}))]) == ["accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -227,11 +227,13 @@ def test_the_usual_metric_is_the_tasks_first(tmp_path):
 )
 def test_where_a_value_is_taken_from(tmp_path, summary, splits, value, remark):
     lines = [row for row in records(0.9) if row["split"] in splits]
-    found = measure(read(run_folder(tmp_path / "run", summary=summary, lines=lines)), "accuracy", "accuracy")
+    found = measure(read_run(run_folder(tmp_path / "run", summary=summary, lines=lines)), "accuracy", "accuracy")
     if value is None:
         assert isinstance(found, LeftOut) and found.why == remark
     else:
-        assert isinstance(found, Measured) and found.value == pytest.approx(value, abs=1e-3) and found.remark == remark
+        assert (
+            isinstance(found, MeasuredRun) and found.value == pytest.approx(value, abs=1e-3) and found.remark == remark
+        )
 
 
 @pytest.mark.parametrize(
@@ -250,6 +252,6 @@ def test_where_a_value_is_taken_from(tmp_path, summary, splits, value, remark):
 def test_spoilt_metrics_cost_a_curve_at_most(tmp_path, spoil, points, remark):
     folder = run_folder(tmp_path / "run")
     (folder / "metrics.jsonl").write_text(spoil((folder / "metrics.jsonl").read_text()))
-    found = measure(read(folder), "accuracy", "accuracy")
+    found = measure(read_run(folder), "accuracy", "accuracy")
     assert (found.value, found.remark) == (0.9, remark)
     assert len(found.curves.get(("accuracy", "validation"), [])) == points

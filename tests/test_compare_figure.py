@@ -11,7 +11,7 @@ from tests.drawings import texts
 from tests.run_folders import records, run_folder, sweep
 from tracetorch.compare.comparison import compare
 from tracetorch.compare.curves import course
-from tracetorch.compare.output import MOST_DRAWN, draw, drawn
+from tracetorch.compare.output import MOST_DRAWN, draw_comparison, drawn
 from tracetorch.plot import Entry, comparison
 
 T2 = 0.95 / np.sqrt(2 * 0.975 * 0.025)  # Student's t with two degrees of freedom at .975
@@ -63,7 +63,7 @@ def entry(name="a", values=(0.5,), bar=None, curve=None):
 
 def test_a_row_for_each_group_says_its_n(tmp_path):
     found = compare([sweep(tmp_path, {0.1: [0.7, 0.8, 0.9], 0.2: [0.8, 0.7], 0.3: [0.6]})])
-    shown = texts(draw(found))
+    shown = texts(draw_comparison(found))
     for label in ("A lr=0.1 (n=3)", "B lr=0.2 (n=2)", "C lr=0.3 (n=1)", "accuracy (validation)", "accuracy (final)"):
         assert label in [" ".join(text.split()) for text in shown]
     note = " ".join(" ".join(shown).split())
@@ -75,7 +75,7 @@ def test_a_row_for_each_group_says_its_n(tmp_path):
 def test_the_line_is_dotted_where_some_runs_have_stopped(tmp_path):
     run_folder(tmp_path / "a")
     run_folder(tmp_path / "b", seed=1, lines=records(0.8, updates=30))
-    figure = draw(compare([tmp_path]))
+    figure = draw_comparison(compare([tmp_path]))
     assert any("dotted where some runs have ended" in text for text in texts(figure))
     thin, thick = figure.axes[0].lines
     assert thin.get_linestyle() == ":" and np.isfinite(thin.get_ydata()).all()
@@ -84,7 +84,7 @@ def test_the_line_is_dotted_where_some_runs_have_stopped(tmp_path):
 
 def test_points_bars_and_bands_are_where_the_numbers_are(tmp_path):
     found = compare([sweep(tmp_path, {0.1: [0.7, 0.8, 0.9], 0.2: [0.8, 0.7], 0.3: [0.6]})])
-    left, right = draw(found).axes
+    left, right = draw_comparison(found).axes
     drawn_at = [line.get_xdata() for line in right.lines if len(line.get_xdata())]
     summary = found.groups[0].summary
     for expected in ([0.7, 0.8, 0.9], [summary.low, summary.high], [0.7, 0.8], [summary.mean], [0.6]):
@@ -104,13 +104,13 @@ def test_points_bars_and_bands_are_where_the_numbers_are(tmp_path):
 )
 def test_whose_curves_are_drawn(tmp_path, splits, metric, label):
     run_folder(tmp_path / "a", lines=[row for row in records(0.9) if row["split"] in splits])
-    assert label in texts(draw(compare([tmp_path], metric=metric)))
+    assert label in texts(draw_comparison(compare([tmp_path], metric=metric)))
 
 
 @pytest.mark.parametrize("groups", [1, 8, 9, MOST_DRAWN, MOST_DRAWN + 3])
 def test_any_number_of_groups_can_be_drawn_and_told_apart(tmp_path, groups):
     found = compare([sweep(tmp_path, {at / 10: [0.5 + at / 1000] for at in range(1, groups + 1)})])
-    figure = draw(found)
+    figure = draw_comparison(found)
     shown = [" ".join(text.split()) for text in texts(figure)]
     assert len({text for text in shown if "(n=1)" in text}) == min(groups, MOST_DRAWN)
     assert len(drawn(found)) == min(groups, MOST_DRAWN)

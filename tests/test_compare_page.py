@@ -10,7 +10,7 @@ import pytest
 
 from tests.run_folders import run_folder, sweep
 from tracetorch.compare.comparison import compare
-from tracetorch.compare.output import FILES, write
+from tracetorch.compare.output import FILES, write_comparison
 
 IMAGE = "<img src=x onerror=\"document.title='EVIL'\">"  # without a slash, which would make it a path
 EVIL = f"<script>document.title='EVIL'</script>{IMAGE}"
@@ -41,13 +41,13 @@ def hostile(tmp_path_factory):
     run_folder(root / "runs" / "failed", status="failed", facts={"error": EVIL, "seed": EVIL})
     (root / "runs" / "<b>link.yaml").mkdir()
     (root / "runs" / "<b>link.yaml" / "run.json").write_text(EVIL)
-    write(compare([root / "runs"]), root / "out", f"tracetorch compare {EVIL}")
+    write_comparison(compare([root / "runs"]), root / "out", f"tracetorch compare {EVIL}")
     return root / "out"
 
 
 def page(tmp_path, values=None, **options):
     found = compare([sweep(tmp_path / "runs", values or {0.1: [0.7, 0.8], 0.2: [0.9, 0.91]})], **options)
-    write(found, tmp_path / "out", "tracetorch compare runs")
+    write_comparison(found, tmp_path / "out", "tracetorch compare runs")
     return (tmp_path / "out" / "comparison.html").read_text()
 
 
@@ -113,7 +113,7 @@ def test_nothing_is_fetched(tmp_path, hostile):
 def test_the_same_comparison_draws_the_same_bytes(tmp_path):
     page(tmp_path)
     before = {name: (tmp_path / "out" / name).read_bytes() for name in FILES[:4]}
-    write(compare([tmp_path / "runs"]), tmp_path / "out", "x")
+    write_comparison(compare([tmp_path / "runs"]), tmp_path / "out", "x")
     assert before == {name: (tmp_path / "out" / name).read_bytes() for name in FILES[:4]}
 
 

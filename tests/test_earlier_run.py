@@ -16,7 +16,7 @@ import yaml
 from tests.command_line import CLICKS, tracetorch
 from tracetorch import renamed
 from tracetorch.cli.adapter import compose
-from tracetorch.compare.collect import read
+from tracetorch.compare.collect import read_run
 from tracetorch.nn import LI, LIF, LIS, Layer, neurons
 from tracetorch.runs.identity import facts_of
 
@@ -83,7 +83,7 @@ def test_it_is_compared_with_a_new_run_of_its_settings(folder):
             lines = [*as_it_is_now(folder), f"seed={seed}", f"task.seed={seed}"]
             made = compose([*lines, *([f"network.neuron.trainable={trained}"] if trained else [])])
             Path(name, "config.yaml").write_text(made.yaml)
-        runs.append(read(Path(name)))
+        runs.append(read_run(Path(name)))
     then, now, other = runs
     assert then.group == now.group != other.group and then.id != now.id
     assert then.config.keys() == now.config.keys() and "network.neuron.trainable" in then.config

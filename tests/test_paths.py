@@ -8,8 +8,8 @@ import pytest
 import typer
 
 from tests.command_line import CLICKS, tracetorch
-from tracetorch.cli.arguments import with_home
 from tracetorch.cli.main import app
+from tracetorch.cli.shared_arguments import with_home
 from tracetorch.files import expanded
 
 

@@ -16,8 +16,8 @@ from optuna.storages import JournalStorage
 from tests.command_line import CLICKS, start, tracetorch
 from tests.test_tune import SMALL, journal, states, statuses, tune
 from tracetorch.cli.tuning import preset, trial
-from tracetorch.cli.tuning.place import read
 from tracetorch.cli.tuning.study import Study
+from tracetorch.cli.tuning.study_folder import read
 from tracetorch.files import write_whole
 from tracetorch.runs.state import state_of
 

@@ -12,9 +12,9 @@ from tests.command_line import CLICKS, TINY, tracetorch
 from tests.test_docs import ROOT, commands
 from tracetorch.cli.adapter import compose, conf_dir
 from tracetorch.cli.errors import UsageError
-from tracetorch.cli.tuning.ready import Composer, ready
 from tracetorch.cli.tuning.search import made, read, split
 from tracetorch.cli.tuning.space import Choices, Range, parameter
+from tracetorch.cli.tuning.validate import Composer, ready
 
 FILES = sorted((conf_dir() / "search").glob("*.yaml"))
 EVERY_FILE = pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])

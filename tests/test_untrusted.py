@@ -438,7 +438,7 @@ RATE = {"metric": "accuracy", "trials": 1, "space": {"optimizer.lr": {"low": 0.0
 
 
 def test_presets_that_are_edited_change_no_trial(here, presets):
-    from tracetorch.cli.tuning.ready import Composer
+    from tracetorch.cli.tuning.validate import Composer
 
     changes = ["optimizer=sgd", "optimizer.lr=0.5", "network.readout.decay_gradient=stationary"]
     first = Composer(["experiment=learned_decays"], None, [])

@@ -101,7 +101,7 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
 
 
 def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
-    from tracetorch.cli.sweep.watch import Watch
+    from tracetorch.cli.sweep.monitor import Watch
     from tracetorch.runs.lock import BusyError, Lock
 
     screen = console()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch.cli.adapter import conf_dir, options, read_yaml, written
-from tracetorch.cli.arguments import with_home
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.shared_arguments import with_home
 from tracetorch.cli.sweep.parts import key_of, share_out
 from tracetorch.files import expanded
 

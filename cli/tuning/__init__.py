@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from tracetorch.cli.adapter import note_of
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote, shorten
 from tracetorch.cli.terminal import say
-from tracetorch.cli.tuning.place import FILE, Begun, is_being_begun, read, reserve
-from tracetorch.cli.tuning.ready import Composer, ready
 from tracetorch.cli.tuning.search import read as read_search
 from tracetorch.cli.tuning.search import split
+from tracetorch.cli.tuning.study_folder import FILE, Begun, is_being_begun, read, reserve
+from tracetorch.cli.tuning.validate import Composer, ready
 from tracetorch.files import expanded
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tracetorch.cli.tuning.space import Space
     from tracetorch.cli.tuning.study import Study
-    from tracetorch.cli.tuning.table import Table
+    from tracetorch.cli.tuning.trial_table import Table
 
 __all__ = ["tune"]
 
@@ -74,7 +74,7 @@ def _begin(typed: list[str], trials: int | None, folder: Path | None) -> int:
 
 def _go(begun: Begun, composer: Composer, seed: int, folder: Path, trials: int | None) -> int:
     from tracetorch.cli.tuning.study import Study
-    from tracetorch.cli.tuning.table import Table
+    from tracetorch.cli.tuning.trial_table import Table
 
     most = trials or begun.search.trials
     table = Table(begun.search.metric)
@@ -131,7 +131,7 @@ def _try(study: Study, table: Table, composer: Composer, folder: Path, most: int
 
 def _keep_best(study: Study, composer: Composer, folder: Path) -> FrozenTrial | None:
     """The best trial; its preset is written unless it is there, for a kill may have come between result and preset."""
-    from tracetorch.cli.tuning.preset import is_of, write_preset
+    from tracetorch.cli.tuning.best_preset import is_of, write_preset
 
     with study.alone():
         best = study.best()
@@ -149,8 +149,8 @@ def _changes(params: Mapping[str, Any], space: Space) -> list[str]:
 
 def _conclude(study: Study, table: Table, folder: Path, interrupted: bool, trouble: str) -> int:
     """The best trial, the figure, and what to do next. Returns: the exit code."""
-    from tracetorch.cli.tuning.figure import draw
-    from tracetorch.cli.tuning.preset import command
+    from tracetorch.cli.tuning.best_preset import command
+    from tracetorch.cli.tuning.study_figure import draw
     from tracetorch.cli.tuning.trial import folder_name, varies
 
     best, space = study.best(), study.search.space

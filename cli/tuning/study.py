@@ -32,10 +32,10 @@ from optuna.storages.journal._file import BaseJournalFileLock  # no public name 
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tracetorch.cli.errors import UsageError
-from tracetorch.cli.tuning.place import FILE
 from tracetorch.cli.tuning.sampler import SeededSampler
 from tracetorch.cli.tuning.search import Search
 from tracetorch.cli.tuning.space import Choices, Parameter
+from tracetorch.cli.tuning.study_folder import FILE
 from tracetorch.files import parse_json, read_bytes
 from tracetorch.runs.lock import BusyError, Lock, is_locked
 

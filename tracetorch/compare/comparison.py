@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from tracetorch.compare.collect import LeftOut, Run, find, read, settle
+from tracetorch.compare.collect import CompletedRun, LeftOut, find_runs, read_run, settle
 from tracetorch.compare.differences import Values
 from tracetorch.compare.groups import Group, UnknownNameError, group_by, name_groups, without_repetitions
 from tracetorch.compare.statistics import Difference, difference
-from tracetorch.compare.values import COURSES, Measured, default_metric, known_metrics, measure
+from tracetorch.compare.values import COURSES, MeasuredRun, default_metric, known_metrics, measure
 
 MOST_PAIRED = 8
 """Groups of which every two are compared; if there are more, each is compared with the best alone."""
@@ -34,7 +34,7 @@ class Comparison:
     course_of: tuple[str, str]  # the metric and the split of the learning curves
 
     @property
-    def runs(self) -> list[Measured]:
+    def runs(self) -> list[MeasuredRun]:
         """All that were compared."""
         return [run for group in self.groups for run in group.runs]
 
@@ -78,11 +78,11 @@ def compare(
         metric: the number to compare; the task's first, if None.
     Raises: UnknownNameError for a key or a metric that no run has; NothingToCompareError.
     """
-    found, left_out = find([folders] if isinstance(folders, str | Path) else folders)
+    found, left_out = find_runs([folders] if isinstance(folders, str | Path) else folders)
     runs = []
     for folder in found:
-        run = read(folder)
-        if isinstance(run, Run):
+        run = read_run(folder)
+        if isinstance(run, CompletedRun):
             runs.append(run)
         else:
             left_out.append(run)
@@ -99,7 +99,7 @@ def compare(
         left_out += repeated
         results = [measure(run, chosen, usual) for run in kept]
         left_out += [result for result in results if isinstance(result, LeftOut)]
-        good = [result for result in results if isinstance(result, Measured)]
+        good = [result for result in results if isinstance(result, MeasuredRun)]
         if good:
             measured.append((had, good))
     if not measured:
@@ -112,7 +112,7 @@ def compare(
     return Comparison(chosen, tuple(by), groups, apart, left_out, course_of)
 
 
-def _course_of(runs: Sequence[Measured], metric: str, usual: str) -> tuple[str, str]:
+def _course_of(runs: Sequence[MeasuredRun], metric: str, usual: str) -> tuple[str, str]:
     """Which metric's curves to draw: the usual one's if it was not recorded; of the split that most runs have."""
     counts = Counter(key for run in runs for key in run.curves)
     for name in (metric, usual):

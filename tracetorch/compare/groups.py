@@ -9,10 +9,10 @@ from datetime import datetime
 from functools import cached_property
 
 from tracetorch.compare import differences
-from tracetorch.compare.collect import LeftOut, Run
+from tracetorch.compare.collect import CompletedRun, LeftOut
 from tracetorch.compare.statistics import Summary, summarize
 from tracetorch.compare.text import MISSING, in_order
-from tracetorch.compare.values import Measured, as_number
+from tracetorch.compare.values import MeasuredRun, as_number
 from tracetorch.runs.identity import name_of
 
 _FACTS = ("rule", "experiment")  # of run.json, by which runs can be grouped like by a key of the config
@@ -37,7 +37,7 @@ class Group:
 
     key: str  # a letter, by which tables and the figure name it
     label: str  # what sets it apart from the others
-    runs: list[Measured]
+    runs: list[MeasuredRun]
 
     @cached_property
     def summary(self) -> Summary:
@@ -55,7 +55,9 @@ class Group:
         return sum(known) / len(known) if known else None
 
 
-def group_by(runs: Sequence[Run], keys: Sequence[str]) -> tuple[dict[tuple[str, ...], list[Run]], list[LeftOut]]:
+def group_by(
+    runs: Sequence[CompletedRun], keys: Sequence[str]
+) -> tuple[dict[tuple[str, ...], list[CompletedRun]], list[LeftOut]]:
     """Runs by what they have in common.
 
     Args: keys: of the config, dotted, or "rule", or "experiment"; if none, runs that share a config but for its seeds.
@@ -65,7 +67,7 @@ def group_by(runs: Sequence[Run], keys: Sequence[str]) -> tuple[dict[tuple[str, 
     for key in keys:
         if not any(value_of(run, key) for run in runs):
             raise UnknownNameError(key, _known(runs))
-    groups: dict[tuple[str, ...], list[Run]] = {}
+    groups: dict[tuple[str, ...], list[CompletedRun]] = {}
     left_out = []
     for run in runs:
         if keys and run.config is None and any(key not in _FACTS for key in keys):
@@ -80,9 +82,9 @@ def group_by(runs: Sequence[Run], keys: Sequence[str]) -> tuple[dict[tuple[str, 
     return groups, left_out
 
 
-def without_repetitions(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
+def without_repetitions(runs: Sequence[CompletedRun]) -> tuple[list[CompletedRun], list[LeftOut]]:
     """The newest of runs with the same config and seed: the same numbers twice would pass for two measurements."""
-    newest: dict[str, Run] = {}
+    newest: dict[str, CompletedRun] = {}
     for run in runs:
         identity = run.id or run.name
         if identity not in newest or _instant(run) >= _instant(newest[identity]):
@@ -98,7 +100,7 @@ def without_repetitions(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
     return kept, repeated
 
 
-def _instant(run: Run) -> float:
+def _instant(run: CompletedRun) -> float:
     """When a run began, in whichever time zone; before all others, if it does not say."""
     try:
         return datetime.fromisoformat(run.fact("started")).timestamp()
@@ -107,7 +109,7 @@ def _instant(run: Run) -> float:
 
 
 def name_groups(
-    members: Sequence[tuple[tuple[str, ...], list[Measured]]], keys: Sequence[str]
+    members: Sequence[tuple[tuple[str, ...], list[MeasuredRun]]], keys: Sequence[str]
 ) -> tuple[list[Group], dict[str, list[differences.Values]]]:
     """Give each group its letter and its label, and put them in order.
 
@@ -137,20 +139,20 @@ def letters(number: int) -> str:
     return (letters(rest - 1) if rest else "") + chr(ord("A") + last)
 
 
-def value_of(run: Run, key: str) -> str | None:
+def value_of(run: CompletedRun, key: str) -> str | None:
     """What a run has for a key; of a part of the config, which one was chosen."""
     config = run.config or {}
     target = config.get(f"{key}._target_")
     return name_of(target) if target else (key in _FACTS and run.fact(key)) or config.get(key)
 
 
-def _known(runs: Sequence[Run]) -> list[str]:
+def _known(runs: Sequence[CompletedRun]) -> list[str]:
     keys = dict.fromkeys(key for run in runs for key in run.config or {} if not key.endswith("_partial_"))
     facts = [fact for fact in _FACTS if any(run.fact(fact) for run in runs)]
     return list(dict.fromkeys([*facts, *(key.removesuffix("._target_") for key in keys)]))
 
 
-def _fallback(runs: Sequence[Measured], *, alone: bool) -> str:
+def _fallback(runs: Sequence[MeasuredRun], *, alone: bool) -> str:
     """For a group that nothing tells from the others, because its configs cannot be read."""
     experiment = runs[0].run.fact("experiment") or "runs"
     return experiment if alone else f"{experiment} ({runs[0].run.fact('group')[:6]})"

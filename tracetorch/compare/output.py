@@ -8,15 +8,15 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from tracetorch.compare import tables
+from tracetorch.compare.atomic_output import write_together
 from tracetorch.compare.comparison import Comparison, lower_is_better
 from tracetorch.compare.curves import course
 from tracetorch.compare.groups import Group
-from tracetorch.compare.leaving import leave
 from tracetorch.compare.page import page
 from tracetorch.compare.values import plain_words
 from tracetorch.files import write_whole
 from tracetorch.plot import save
-from tracetorch.plot.comparison import Curve, Entry, comparison
+from tracetorch.plot.comparison_figure import Curve, Entry, comparison
 from tracetorch.runs.records import to_csv
 
 FILES = ("comparison.csv", "runs.csv", "comparison.png", "comparison.svg", "comparison.html")
@@ -27,7 +27,7 @@ MOST_DRAWN = 32
 _OF_SPLIT = {"validation": "validation", "train": "training", "gradient": "probe"}
 
 
-def write(found: Comparison, folder: str | Path, command: str) -> list[Path]:
+def write_comparison(found: Comparison, folder: str | Path, command: str) -> list[Path]:
     """Write all files of a comparison, or none.
 
     Args:
@@ -38,16 +38,16 @@ def write(found: Comparison, folder: str | Path, command: str) -> list[Path]:
     """
 
     def make(hidden: Path) -> list[Path]:
-        svg = save(draw(found), hidden / "comparison")[1].read_text(encoding="utf-8")
+        svg = save(draw_comparison(found), hidden / "comparison")[1].read_text(encoding="utf-8")
         write_whole(hidden / "comparison.csv", to_csv(tables.group_rows(found)))
         write_whole(hidden / "runs.csv", to_csv(tables.run_rows(found)))
         write_whole(hidden / "comparison.html", page(found, svg, command))
         return [hidden / file for file in FILES]
 
-    return leave(folder, make)
+    return write_together(folder, make)
 
 
-def draw(found: Comparison) -> Figure:
+def draw_comparison(found: Comparison) -> Figure:
     """The figure of a comparison."""
     metric, split = found.course_of
     entries = [_entry(group, found.course_of) for group in drawn(found)]

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from tracetorch.plot.check import as_trials
+from tracetorch.plot.as_arrays import as_trials
 from tracetorch.plot.choice import wilson
-from tracetorch.plot.groups import group
 from tracetorch.plot.style import COLORS, SINGLE, figure, label_level, legend
+from tracetorch.plot.trial_groups import group_trials
 
 _DECADE = 10
 """From this ratio of the largest to the smallest value on, the axis is logarithmic."""
@@ -35,7 +35,7 @@ def accuracy_curve(
     """
     ideals = {} if ideal is None else {"ideal": ideal}
     x, right, *best = as_trials(value=value, correct=correct, **ideals)
-    groups = group(x, most=24, bins=12)
+    groups = group_trials(x, most=24, bins=12)
     trials, rights = np.bincount(groups.member), np.bincount(groups.member, right)
     low, high = (end.numpy() for end in wilson(torch.from_numpy(rights), torch.from_numpy(trials)))
     with figure(SINGLE, 2.3) as fig:

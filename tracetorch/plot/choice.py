@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
-from tracetorch.plot.check import as_trials
-from tracetorch.plot.groups import group
+from tracetorch.plot.as_arrays import as_trials
 from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, figure, legend, tint
+from tracetorch.plot.trial_groups import group_trials
 
 TURNED: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -65,7 +65,7 @@ def psychometric(
     Raises: ValueError for other shapes or lengths, or for values that are not finite.
     """
     x, chosen = as_trials(evidence=evidence, right=right)
-    groups = group(x, most=24, bins=12)
+    groups = group_trials(x, most=24, bins=12)
     trials, rights = np.bincount(groups.member), np.bincount(groups.member, chosen)
     low, high = (end.numpy() for end in wilson(torch.from_numpy(rights), torch.from_numpy(trials)))
     with figure(SINGLE, 2.3) as fig:
@@ -148,7 +148,7 @@ def accuracy_map(
     """
     ideals = {} if ideal is None else {"ideal": ideal}
     right, strength, length, *best = as_trials(correct=correct, gamma=gamma, duration=duration, **ideals)
-    rows, columns = group(np.abs(strength), most=8, bins=6), group(length, most=8, bins=6)
+    rows, columns = group_trials(np.abs(strength), most=8, bins=6), group_trials(length, most=8, bins=6)
     panels = dict(zip(("network", "ideal observer"), (right, *best), strict=False))
     below = False
     with figure(DOUBLE if best else SINGLE, 2.7) as fig:

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from tracetorch.plot.check import as_array
+from tracetorch.plot.as_arrays import as_array
 from tracetorch.plot.clock import MANY, Array, Clock, evenly, rate, time_axis, title
-from tracetorch.plot.raster import HUES, draw_spikes, spread_by_rate
+from tracetorch.plot.raster import HUES, draw_raster, spread_by_rate
 from tracetorch.plot.style import COLORS, DOUBLE, figure, label_level, legend
 
 _MOST_NAMED = 12  # actions that a legend can name
@@ -107,7 +107,7 @@ def _draw_layer(axes: Axes, name: str, values: Array, clock: Clock, *, most: int
     shown = spread_by_rate(values, most) if is_spikes else evenly(values.shape[1], most)
     of = f" ({len(shown)} of {values.shape[1]} neurons)" if len(shown) < values.shape[1] else ""
     if is_spikes:
-        draw_spikes(axes, values[:, shown], clock)
+        draw_raster(axes, values[:, shown], clock)
         title(axes, f"{name}{of}, {rate(values.mean(), dt)}")
     else:
         extent = (clock.at(0), clock.at(clock.end), len(shown) - 0.5, -0.5)

@@ -17,7 +17,7 @@ WIDTH = 195
 """Points that a panel is wide, about: what a letter (4 points) is measured by."""
 
 
-def visible(marks: Marks, clock: Clock) -> dict[str, tuple[float, float]]:
+def visible_marks(marks: Marks, clock: Clock) -> dict[str, tuple[float, float]]:
     """The marks as far as the panel reaches; what is empty or later is left out."""
     for name, (start, stop) in marks.items():
         if not 0 <= start <= stop:

@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tracetorch.plot.check import as_array
+from tracetorch.plot.as_arrays import as_array
 from tracetorch.plot.clock import MANY, Clock, evenly, rate, time_axis, title
 from tracetorch.plot.style import COLORS, SINGLE, figure, round_ticks
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tracetorch import constrain
 from tracetorch.nn import Layer, Sequential
-from tracetorch.plot.check import as_array
+from tracetorch.plot.as_arrays import as_array
 from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, figure, legend, remark, round_ticks
 
 BINS = 40

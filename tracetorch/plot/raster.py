@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tracetorch.plot.check import as_array
+from tracetorch.plot.as_arrays import as_array
 from tracetorch.plot.clock import MANY, Array, Clock, evenly, rate, time_axis, title
-from tracetorch.plot.marks import WIDTH, Marks, name_marks, rows_of, shade, visible
+from tracetorch.plot.marks import WIDTH, Marks, name_marks, rows_of, shade, visible_marks
 from tracetorch.plot.style import COLORS, SINGLE, figure, remark, round_ticks
 
 HUES = tuple(COLORS[name] for name in ("vermillion", "blue", "green", "purple", "orange", "sky", "black"))
@@ -54,13 +54,13 @@ def raster(
     clock = Clock.over(lengths[0], dt)
     heights = [0.35 + 0.018 * min(neurons, values.shape[1]) for values in spikes.values()]
     heights += [] if lines is None else [0.7]
-    shaded = visible(marks or {}, clock)
+    shaded = visible_marks(marks or {}, clock)
     rows = rows_of(shaded, clock)
     with figure(SINGLE, sum(heights) + 0.25 * len(heights) + 0.35 + 0.14 * (1 + max(rows.values(), default=-1))) as fig:
         panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (name, values) in zip(panels, spikes.items(), strict=False):
             shown = spread_by_rate(values, neurons)
-            draw_spikes(axes, values[:, shown], clock)
+            draw_raster(axes, values[:, shown], clock)
             axes.set_yticks([0, len(shown) - 1] if len(shown) > 1 else [0])
             axes.set_yticklabels([f"{shown[int(at)]}" for at in axes.get_yticks()])
             axes.set_ylabel("neuron")
@@ -86,7 +86,7 @@ def spread_by_rate(spikes: Array, most: int) -> list[int]:
     return sorted(int(pool[at]) for at in evenly(len(pool), most))
 
 
-def draw_spikes(axes: Axes, spikes: Array, clock: Clock) -> None:
+def draw_raster(axes: Axes, spikes: Array, clock: Clock) -> None:
     """A tick for each spike, (time, neurons)."""
     when, who = np.nonzero(spikes)
     width = min(3.0, max(0.4, 0.8 * WIDTH / len(spikes)))

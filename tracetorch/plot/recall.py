@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from tracetorch.plot.check import as_array
+from tracetorch.plot.as_arrays import as_array
 from tracetorch.plot.style import COLORS, SINGLE, figure, label_level, round_ticks
 
 

@@ -1,4 +1,4 @@
-"""What a relation leaves: a table, the same as CSV, and a figure."""
+"""What a scatter leaves: a table, the same as CSV, and a figure."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from tracetorch.compare.atomic_output import write_together
 from tracetorch.compare.comparison import lower_is_better
-from tracetorch.compare.leaving import leave
-from tracetorch.compare.relation import Line, Point, Relation
+from tracetorch.compare.scatter_data import Line, Point, Scatter
 from tracetorch.compare.statistics import Summary
 from tracetorch.compare.tables import Table
 from tracetorch.compare.text import number, plain, span, with_error
 from tracetorch.compare.values import plain_words
 from tracetorch.files import write_whole
 from tracetorch.plot import save
-from tracetorch.plot.relation import Mark, Panel, Series, relation
+from tracetorch.plot.scatter_figure import Mark, Panel, Series, scatter
 from tracetorch.runs.records import to_csv
 
 MOST_DRAWN = 32
 """Lines that a figure can hold; the best, if there are more."""
 
 
-def write(found: Relation, folder: str | Path) -> list[Path]:
+def write_scatter(found: Scatter, folder: str | Path) -> list[Path]:
     """Write figure and table, or neither.
 
     Args: folder: made if it does not exist. Files of an earlier one of the same name are replaced.
@@ -34,15 +34,15 @@ def write(found: Relation, folder: str | Path) -> list[Path]:
     """
 
     def make(hidden: Path) -> list[Path]:
-        made = [*save(draw(found), hidden / found.stem), hidden / f"{found.stem}.csv"]
+        made = [*save(draw_scatter(found), hidden / found.stem), hidden / f"{found.stem}.csv"]
         write_whole(made[-1], to_csv(rows(found)))
         return made
 
-    return leave(folder, make)
+    return write_together(folder, make)
 
 
-def draw(found: Relation) -> Figure:
-    """The figure of a relation."""
+def draw_scatter(found: Scatter) -> Figure:
+    """The figure of a scatter."""
     chosen = _drawn(found)
     panels = [
         Panel(
@@ -55,7 +55,7 @@ def draw(found: Relation) -> Figure:
     ]  # fmt: skip
     panels = [panel for panel in panels if panel.series]
     values = [point.y.most for line in _every(found) for point in line.points]
-    return relation(
+    return scatter(
         panels,
         of_x=_words(found.key),
         of_y=_words(found.metric),
@@ -65,7 +65,7 @@ def draw(found: Relation) -> Figure:
     )
 
 
-def table(found: Relation) -> Table:
+def table(found: Scatter) -> Table:
     """Each point, and its numbers."""
     of_x, of_y = plain(_words(found.key)), plain(_words(found.metric))
     several, unit = len(found.panels) > 1, _unit(found.metric)
@@ -85,7 +85,7 @@ def table(found: Relation) -> Table:
     return Table(f"{of_y} against {of_x}", head, made, 1 + several, note)
 
 
-def rows(found: Relation) -> list[dict[str, Any]]:
+def rows(found: Scatter) -> list[dict[str, Any]]:
     """A row for each point, with all its numbers."""
     made = []
     for panel in found.panels:
@@ -100,7 +100,7 @@ def rows(found: Relation) -> list[dict[str, Any]]:
     return made
 
 
-def _drawn(found: Relation) -> list[str]:
+def _drawn(found: Scatter) -> list[str]:
     """The lines in the figure, by their labels: all, or those whose mean is best."""
     means: dict[str, list[float]] = {}
     for line in _every(found):
@@ -111,11 +111,11 @@ def _drawn(found: Relation) -> list[str]:
     return labels[:MOST_DRAWN]
 
 
-def _every(found: Relation) -> list[Line]:
+def _every(found: Scatter) -> list[Line]:
     return [line for panel in found.panels for line in panel.lines]
 
 
-def _mark(point: Point, found: Relation) -> Mark:
+def _mark(point: Point, found: Scatter) -> Mark:
     of_x, of_y = _unit(found.key), _unit(found.metric)
     runs = [(one.x / of_x, one.run.value / of_y) for one in point.runs]
     return Mark(point.x.mean / of_x, point.y.mean / of_y, _bar(point.x, of_x), _bar(point.y, of_y), runs)
@@ -148,7 +148,7 @@ def _words(name: str) -> str:
     return plain_words(name) + (" (s)" if name in _SECONDS else "")
 
 
-def _note(found: Relation, drawn: int) -> str:
+def _note(found: Scatter, drawn: int) -> str:
     sizes = {point.y.n for line in _every(found) for point in line.points}
     notes = []
     if max(sizes) > 1:

@@ -9,19 +9,19 @@ from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 
 if TYPE_CHECKING:
     from tracetorch.compare.comparison import Comparison
-    from tracetorch.compare.relation import Relation
+    from tracetorch.compare.scatter_data import Scatter
 
 _MOST_NAMED = 40
 
 
-def relate(found: Comparison, key: str) -> Relation:
+def scatter(found: Comparison, key: str) -> Scatter:
     """Place the runs of a comparison by a quantity. Raises: UsageError if no run has it, or if it is not a number."""
-    from tracetorch.compare import relation
+    from tracetorch.compare import scatter_data
     from tracetorch.compare.groups import UnknownNameError
 
     try:
-        return relation.relate(found, key)
-    except relation.NoNumberError as error:
+        return scatter_data.make_scatter(found, key)
+    except scatter_data.NoNumberError as error:
         words = shorten(", ".join(error.values[:8]))
         advice = f"to group by it: --by {shorten(key)}"
         raise UsageError(f"--against {shorten(key)}: its values are not numbers ({words}); {advice}") from error
@@ -34,20 +34,20 @@ def relate(found: Comparison, key: str) -> Relation:
         raise UsageError(f"--against {shorten(key)}: no run has it.{close} There are: {there or 'none'}.") from error
 
 
-def names_of(found: Relation) -> str:
+def names_of(found: Scatter) -> str:
     """The names of the written files, in short."""
     return f"{found.stem}.png, .svg and .csv"
 
 
-def draw(folder: Path, by: list[str], metric: str | None, key: str) -> str:
+def draw_scatter(folder: Path, by: list[str], metric: str | None, key: str) -> str:
     """Draw the runs of a folder into its folder `compare`.
 
     Returns: what was written, in a sentence.
     Raises: UsageError if nothing can be drawn.
     """
     from tracetorch.cli.compare_verb import compare_folders, place_in, write_into
-    from tracetorch.compare.related import write
+    from tracetorch.compare.scatter_output import write_scatter
 
-    related = relate(compare_folders([folder], by, metric), key)
-    where = write_into(place_in(folder), [], lambda there: write(related, there))
-    return f"{names_of(related)} in {where}"
+    made = scatter(compare_folders([folder], by, metric), key)
+    where = write_into(place_in(folder), [], lambda there: write_scatter(made, there))
+    return f"{names_of(made)} in {where}"

@@ -10,14 +10,14 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class Groups(NamedTuple):
+class TrialGroups(NamedTuple):
     """Which group each trial is in, and what each group stands for."""
 
     member: Array  # (trials,), whole, from 0
     centres: Array  # (groups,): the mean of the values in the group
     labels: list[str]  # "0.5" for one value, "0.5–0.8" for a bin
 
-    def means(self, values: Array, other: Groups) -> Array:
+    def means(self, values: Array, other: TrialGroups) -> Array:
         """Mean of `values` (trials,) for each pair of groups, (groups, the other's groups); NaN where there is none."""
         shape = len(self.centres), len(other.centres)
         index = self.member * shape[1] + other.member
@@ -26,7 +26,7 @@ class Groups(NamedTuple):
         return np.divide(total, trials, out=np.full(shape, np.nan), where=trials > 0)
 
 
-def group(values: Array, *, most: int, bins: int) -> Groups:
+def group_trials(values: Array, *, most: int, bins: int) -> TrialGroups:
     """Group by distinct values, or by quantiles if there are more than `most` of them.
 
     Args:
@@ -42,7 +42,7 @@ def group(values: Array, *, most: int, bins: int) -> Groups:
         _, index = np.unique(np.searchsorted(edges, values, side="left"), return_inverse=True)
     centres = np.bincount(index, values) / np.bincount(index)
     if not binned:
-        return Groups(index, centres, [f"{centre:.5g}" for centre in centres])
+        return TrialGroups(index, centres, [f"{centre:.5g}" for centre in centres])
     ends = [(values[index == at].min(), values[index == at].max()) for at in range(len(centres))]
     digits = max(0, 1 - math.floor(math.log10(scale / len(ends))))
-    return Groups(index, centres, [f"{low:.{digits}f}–{high:.{digits}f}" for low, high in ends])
+    return TrialGroups(index, centres, [f"{low:.{digits}f}–{high:.{digits}f}" for low, high in ends])

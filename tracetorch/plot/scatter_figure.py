@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from tracetorch.plot.comparison import drawable, look_of
+from tracetorch.plot.comparison_figure import drawable, look_of
 from tracetorch.plot.style import COLORS, DOUBLE, figure, label_level, legend, round_ticks, tint
 
 _COLUMNS = 3
@@ -55,7 +55,7 @@ class Panel(NamedTuple):
     chance: float | None
 
 
-def relation(
+def scatter(
     panels: Sequence[Panel], *, of_x: str, of_y: str, connected: bool, share: bool = False, note: str = ""
 ) -> Figure:
     """Points with intervals, a colour and a marker for each name, the same in every panel.
@@ -71,7 +71,7 @@ def relation(
     Raises: ValueError for no panel, or for one without a mark.
     """
     if not panels or not all(any(series.marks for series in panel.series) for panel in panels):
-        raise ValueError("relation needs at least one panel, and a mark in each")
+        raise ValueError("scatter needs at least one panel, and a mark in each")
     names = list(dict.fromkeys(series.name for panel in panels for series in panel.series))
     runs = [run for panel in panels for series in panel.series for mark in series.marks for run in mark.runs]
     columns = min(_COLUMNS, len(panels))

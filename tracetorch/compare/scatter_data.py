@@ -15,7 +15,7 @@ from tracetorch.compare.collect import LeftOut
 from tracetorch.compare.comparison import Comparison
 from tracetorch.compare.groups import UnknownNameError, value_of
 from tracetorch.compare.statistics import Summary, summarize
-from tracetorch.compare.values import Measured, as_number, known_metrics, last_of, plain_words
+from tracetorch.compare.values import MeasuredRun, as_number, known_metrics, last_of, plain_words
 
 
 class NoNumberError(ValueError):
@@ -31,10 +31,10 @@ class NoNumberError(ValueError):
         self.name, self.values = name, list(values)
 
 
-class Placed(NamedTuple):
+class RunPoint(NamedTuple):
     """A run, and what it has of the other quantity."""
 
-    run: Measured
+    run: MeasuredRun
     x: float
 
 
@@ -43,7 +43,7 @@ class Point(NamedTuple):
 
     x: Summary
     y: Summary
-    runs: list[Placed]
+    runs: list[RunPoint]
 
 
 class Line(NamedTuple):
@@ -53,7 +53,7 @@ class Line(NamedTuple):
     points: list[Point]
 
 
-class Panel(NamedTuple):
+class ExperimentLines(NamedTuple):
     """The lines of one experiment."""
 
     name: str
@@ -62,13 +62,13 @@ class Panel(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Relation:
+class Scatter:
     """What there is to tell."""
 
     metric: str
     key: str
     is_set: bool  # whether it is a key of the config, or was measured
-    panels: list[Panel]
+    panels: list[ExperimentLines]
     left_out: list[LeftOut]
 
     @property
@@ -78,7 +78,7 @@ class Relation:
         return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in letters)
 
 
-def relate(found: Comparison, key: str) -> Relation:
+def make_scatter(found: Comparison, key: str) -> Scatter:
     """Place the runs of a comparison by another quantity.
 
     Args:
@@ -94,7 +94,7 @@ def relate(found: Comparison, key: str) -> Relation:
         if x is None:
             left_out.append(LeftOut(run.run.name, "completed", run.seed, f"it has no {plain_words(key)}"))
         else:
-            placed.append(Placed(run, x))
+            placed.append(RunPoint(run, x))
             sources.add(is_set)
     if not placed:
         words = list(dict.fromkeys(word for run in found.runs if (word := value_of(run.run, key))))
@@ -105,22 +105,22 @@ def relate(found: Comparison, key: str) -> Relation:
     names = dict.fromkeys(_experiment(one, found.by) for one in placed)
     panels = [_panel(name, [one for one in placed if _experiment(one, found.by) == name], found, key, is_set)
               for name in names]  # fmt: skip
-    varied = [panel for panel in panels if not is_set or len({one.x for one in _placed(panel)}) > 1] or panels
+    varied = [panel for panel in panels if not is_set or len({one.x for one in _points_of(panel)}) > 1] or panels
     for panel in panels:
         if panel not in varied:
             why = f"{key} is the same in all runs of {panel.name}"
-            left_out += [LeftOut(one.run.run.name, "completed", one.run.seed, why) for one in _placed(panel)]
-    return Relation(found.metric, key, is_set, varied, [*found.left_out, *left_out])
+            left_out += [LeftOut(one.run.run.name, "completed", one.run.seed, why) for one in _points_of(panel)]
+    return Scatter(found.metric, key, is_set, varied, [*found.left_out, *left_out])
 
 
-def _placed(panel: Panel) -> list[Placed]:
+def _points_of(panel: ExperimentLines) -> list[RunPoint]:
     return [one for line in panel.lines for point in line.points for one in point.runs]
 
 
-def _panel(name: str, placed: Sequence[Placed], found: Comparison, key: str, is_set: bool) -> Panel:
+def _panel(name: str, placed: Sequence[RunPoint], found: Comparison, key: str, is_set: bool) -> ExperimentLines:
     lines = [Line(label, _points(members, is_set)) for label, members in _lines(placed, found, key)]
     chances = {as_number(one.run.run.summary.get(f"chance_{found.metric}")) for one in placed}
-    return Panel(name, lines, _middle([value for value in chances if value is not None]))
+    return ExperimentLines(name, lines, _middle([value for value in chances if value is not None]))
 
 
 def _middle(chances: Sequence[float]) -> float | None:
@@ -130,12 +130,12 @@ def _middle(chances: Sequence[float]) -> float | None:
     return sum(chances) / len(chances)
 
 
-def _lines(placed: Sequence[Placed], found: Comparison, key: str) -> list[tuple[str, list[Placed]]]:
+def _lines(placed: Sequence[RunPoint], found: Comparison, key: str) -> list[tuple[str, list[RunPoint]]]:
     if found.by:
         members = {group.label: [one for one in placed if one.run in group.runs] for group in found.groups}
         only = f"{found.by[0]}=" if len(found.by) == 1 else ""
         return [(label.removeprefix(only), those) for label, those in members.items() if those]
-    parted: dict[Hashable, list[Placed]] = {}
+    parted: dict[Hashable, list[RunPoint]] = {}
     for one in placed:
         parted.setdefault(_without(one.run, key), []).append(one)
     configs = [[one.run.run.config or {} for one in those] for those in parted.values()]
@@ -145,7 +145,7 @@ def _lines(placed: Sequence[Placed], found: Comparison, key: str) -> list[tuple[
             for at, (label, those) in enumerate(zip(labels, parted.values(), strict=True))]  # fmt: skip
 
 
-def _without(run: Measured, key: str) -> Hashable:
+def _without(run: MeasuredRun, key: str) -> Hashable:
     """What sets a run apart, but for chance and this key."""
     config = run.run.config
     if config is None:
@@ -153,8 +153,8 @@ def _without(run: Measured, key: str) -> Hashable:
     return frozenset((name, value) for name, value in config.items() if name != key and differences.counts(name))
 
 
-def _points(placed: Iterable[Placed], is_set: bool) -> list[Point]:
-    together: dict[Hashable, list[Placed]] = {}
+def _points(placed: Iterable[RunPoint], is_set: bool) -> list[Point]:
+    together: dict[Hashable, list[RunPoint]] = {}
     for one in placed:
         run = one.run.run
         together.setdefault(one.x if is_set else run.group or run.name, []).append(one)
@@ -165,7 +165,7 @@ def _points(placed: Iterable[Placed], is_set: bool) -> list[Point]:
     return sorted(points, key=lambda point: point.x.mean)
 
 
-def _quantity(run: Measured, key: str) -> tuple[float | None, bool]:
+def _quantity(run: MeasuredRun, key: str) -> tuple[float | None, bool]:
     """What a run has of it, and whether that stands in its config."""
     timings = run.run.facts.get("timings")
     for source in (run.run.summary, timings if isinstance(timings, dict) else {}):
@@ -180,12 +180,12 @@ def _quantity(run: Measured, key: str) -> tuple[float | None, bool]:
         return None, True
 
 
-def _known(runs: Sequence[Measured]) -> list[str]:
+def _known(runs: Sequence[MeasuredRun]) -> list[str]:
     timings = [run.run.facts["timings"] for run in runs if isinstance(run.run.facts.get("timings"), dict)]
     names = [*known_metrics(run.run for run in runs), *(name for timed in timings for name in timed)]
     keys = [key for run in runs for key in run.run.config or {} if _quantity(run, key)[0] is not None]
     return list(dict.fromkeys([*names, *keys]))
 
 
-def _experiment(one: Placed, by: Sequence[str]) -> str:
+def _experiment(one: RunPoint, by: Sequence[str]) -> str:
     return "" if "experiment" in by else one.run.run.fact("experiment")

@@ -9,7 +9,7 @@ from pathlib import Path
 from tracetorch.runs.aside import WRITING, aside, remove_all_abandoned
 
 
-def leave(folder: str | Path, make: Callable[[Path], list[Path]]) -> list[Path]:
+def write_together(folder: str | Path, make: Callable[[Path], list[Path]]) -> list[Path]:
     """Let files be made in a hidden folder; then they take their places together.
 
     What a killed process left of its own there is removed.

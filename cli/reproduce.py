@@ -10,7 +10,7 @@ from tracetorch.cli.terminal import say
 _MAY_CHANGE = ("output", "device", "threads")
 
 
-def repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback: bool) -> int:
+def reproduce(folder: Path, overrides: list[str], trust: list[str], show_traceback: bool) -> int:
     """Repeat the run of a folder in a new folder, and compare both. Returns: the exit code; 1 if the results differ.
 
     Raises: UsageError if the folder is not a run folder, or if more than output, device and threads is changed.
