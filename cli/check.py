@@ -16,10 +16,10 @@ from tracetorch.renamed import ARGUMENTS
 PARTS = ("task", "network", "rule", "loss", "optimizer", "train")
 """The keys of a config that describe something to make; all but the task are completed later (`_partial_`)."""
 
-BESIDE = ("diagnostics",)
+OPTIONAL_PARTS = ("diagnostics",)
 """Further parts, which are optional: configs of older versions lack them."""
 
-KEYS = (*PARTS, *BESIDE, "output", "seed", "device", "threads")
+KEYS = (*PARTS, *OPTIONAL_PARTS, "output", "seed", "device", "threads")
 """All keys of a config, in the order of its file."""
 
 _PLAIN = {"seed": "int", "device": "str", "threads": "int | None", "output.root": "str", "output.dir": "str | None"}
@@ -82,7 +82,7 @@ def check(config: dict[str, Any]) -> None:
     for key in config:
         if key not in KEYS:
             raise UsageError(f"{shorten(key)}: a config has no such key.{did_you_mean(key, KEYS)}")
-    for part in (*PARTS, *(name for name in BESIDE if name in config)):
+    for part in (*PARTS, *(name for name in OPTIONAL_PARTS if name in config)):
         _check_part(part, config.get(part))
     for key, kind in _PLAIN.items():
         node = config.get("output") if "." in key else config

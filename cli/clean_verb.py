@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from tracetorch.cli.errors import FAILED, UsageError, complain
-from tracetorch.cli.shared_arguments import Traceback, folder_name
+from tracetorch.cli.shared_arguments import Traceback, parse_folder
 from tracetorch.cli.terminal import say
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
-Root = Annotated[Path, typer.Option("--root", metavar="DIR", parser=folder_name, help="Only runs below this folder.")]
+Root = Annotated[Path, typer.Option("--root", metavar="DIR", parser=parse_folder, help="Only runs below this folder.")]
 Failed = Annotated[
     bool, typer.Option("--failed", help="Runs that failed, or have a damaged run.json and no checkpoint.")
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
-from tracetorch.cli.shared_arguments import Traceback, folder_name
+from tracetorch.cli.shared_arguments import Traceback, parse_folder
 from tracetorch.cli.suggest import has, no_such_key
 from tracetorch.cli.terminal import console, say
 from tracetorch.files import leads_out
@@ -32,7 +32,7 @@ def command(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DIR", parser=folder_name, help="Folders of runs or sweeps, or folders that contain some."
+            metavar="DIR", parser=parse_folder, help="Folders of runs or sweeps, or folders that contain some."
         ),
     ],
     by: Annotated[
@@ -57,7 +57,7 @@ def command(
         Path | None,
         typer.Option(
             metavar="DIR",
-            parser=folder_name,
+            parser=parse_folder,
             help="Output folder. Default: DIR/compare; for one run, or several DIRs, a new folder in outputs/compare.",
         ),
     ] = None,
@@ -207,10 +207,10 @@ def _print_below_each_other(screen: Console, head: list[str], rows: list[list[st
 
 def _default(folders: list[Path]) -> Path | None:
     """Inside the given folder; None if there are several folders, or if it is that of a run."""
-    return None if len(folders) > 1 or os.path.lexists(folders[0] / "run.json") else place_in(folders[0])
+    return None if len(folders) > 1 or os.path.lexists(folders[0] / "run.json") else compare_folder(folders[0])
 
 
-def place_in(folder: Path) -> Path:
+def compare_folder(folder: Path) -> Path:
     """Where the comparison of a folder's runs is written. Raises: UsageError if it is a link that leads out of it."""
     place = folder / "compare"
     if leads_out(place, folder):
@@ -231,7 +231,7 @@ def write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any
         if folder is not None:
             leave(folder)
             return folder
-        place_in(Path("outputs"))
+        compare_folder(Path("outputs"))
         for earlier in Path("outputs").glob("compare/*"):
             if remove_all_abandoned(earlier, WRITING):
                 with suppress(OSError):  # it holds a comparison

@@ -40,7 +40,7 @@ def command(
     weights = tested_checkpoint(found, checkpoint)
 
     from tracetorch import device
-    from tracetorch.cli.check import BESIDE
+    from tracetorch.cli.check import OPTIONAL_PARTS
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import conclude, contained, described, files_of, make_parts, refusing
     from tracetorch.experiments import evaluation
@@ -50,7 +50,7 @@ def command(
     device.use_threads(config["threads"])
     settings = {name: config["train"][name] for name in _OF_TRAINING if name in config["train"]}
     with contained() as base:
-        parts = {name: part for name, part in make_parts(config).items() if name not in ("optimizer", *BESIDE)}
+        parts = {name: part for name, part in make_parts(config).items() if name not in ("optimizer", *OPTIONAL_PARTS)}
         display = Display(found.composed.experiment)
         metrics, batch_size = described(parts["task"])
         display.metric = metrics[0]

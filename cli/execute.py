@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tracetorch.cli.adapter import Composed, function, make
-from tracetorch.cli.check import BESIDE, PARTS, check
+from tracetorch.cli.check import OPTIONAL_PARTS, PARTS, check
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote, shorten
 from tracetorch.cli.folders import NAME_LINE, check_unchanged
 from tracetorch.files import expanded
@@ -31,7 +31,7 @@ class Follower(Protocol):
 
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """How a run ended: its exit code, an error message where that is not 0, the run and the error."""
 
     code: int
@@ -48,7 +48,7 @@ def execute(
     exactly: Path | None = None,
     again: RunFolder | None = None,
     display: Follower | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Train what a config describes.
 
     Args:
@@ -176,7 +176,7 @@ def contained() -> Iterator[Path]:
 def make_parts(config: dict[str, Any]) -> dict[str, Any]:
     """The parts for a training loop. Raises: UsageError if one refuses its arguments."""
     parts = {}
-    for name in (*PARTS, *BESIDE):
+    for name in (*PARTS, *OPTIONAL_PARTS):
         if name != "train" and name in config:
             parts[name] = make(config[name], name)
     return parts
@@ -188,10 +188,10 @@ def _for(train: Callable[..., None], config: dict[str, Any], parts: dict[str, An
     takes = {argument.name for argument in arguments}
     if any(argument.kind is argument.VAR_KEYWORD for argument in arguments):
         takes |= parts.keys()
-    for name in set(BESIDE) & parts.keys() - takes:
+    for name in set(OPTIONAL_PARTS) & parts.keys() - takes:
         if not str(config[name]["_target_"]).endswith(".Nothing"):
             raise UsageError(f"{config['train']['_target_']} does not take {name}: use {name}=none")
-    return {name: part for name, part in parts.items() if name in takes or name not in BESIDE}
+    return {name: part for name, part in parts.items() if name in takes or name not in OPTIONAL_PARTS}
 
 
 def files_of(composed: Composed, overrides: list[str]) -> dict[str, str]:
@@ -236,7 +236,7 @@ def refusing() -> Iterator[None]:
         raise UsageError(_unwritten(error)) from error
 
 
-def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> Outcome:
+def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> RunOutcome:
     """Do the work of a run, and say how it ended, whatever was raised in it.
 
     Raises: UsageError if it failed before it had a folder; KeyboardInterrupt.
@@ -250,13 +250,13 @@ def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> Outcome:
         run.release()
         if run.status == "new":  # the config is at fault, a part, or the place to write
             raise UsageError(_sentence(error, run)) from error
-        return Outcome(FAILED, f"{_sentence(error, run)} (see {run.shown})", run, batch_size, error)
+        return RunOutcome(FAILED, f"{_sentence(error, run)} (see {run.shown})", run, batch_size, error)
     for warning in run.warnings:
         advice = f"; to draw again: tracetorch plot {quote(run.shown)}" if warning.startswith("no figure") else ""
         complain(f"{warning}{advice}", None, False)
     if run.status == "interrupted":
-        return Outcome(INTERRUPTED, _interrupted(run), run, batch_size)
-    return Outcome(DONE, "", run, batch_size)
+        return RunOutcome(INTERRUPTED, _interrupted(run), run, batch_size)
+    return RunOutcome(DONE, "", run, batch_size)
 
 
 def _interrupted(run: Run) -> str:

@@ -84,7 +84,7 @@ def check_training(found: Found) -> None:
         raise UsageError(f"{path} is an evaluation; to start another: tracetorch eval {quote(run)}")
 
 
-class Difference(NamedTuple):
+class ConfigDifference(NamedTuple):
     """Where two configs differ first."""
 
     key: str
@@ -92,7 +92,7 @@ class Difference(NamedTuple):
     other: Any
 
 
-def difference(one: Any, other: Any, key: str = "") -> Difference | None:
+def config_difference(one: Any, other: Any, key: str = "") -> ConfigDifference | None:
     """Where two plain values differ first; None if they are equal. 1 and 1.0 are, 1 and true are not."""
     if isinstance(one, dict) and isinstance(other, dict):
         pairs = ((f"{key}.{name}" if key else str(name), one.get(name), other.get(name)) for name in {**one, **other})
@@ -100,8 +100,8 @@ def difference(one: Any, other: Any, key: str = "") -> Difference | None:
         pairs = ((f"{key}[{at}]", *pair) for at, pair in enumerate(zip(one, other, strict=True)))
     else:
         same = one == other and isinstance(one, bool) == isinstance(other, bool)
-        return None if same or one is other else Difference(key, one, other)
-    return next((found for name, a, b in pairs if (found := difference(a, b, name))), None)
+        return None if same or one is other else ConfigDifference(key, one, other)
+    return next((found for name, a, b in pairs if (found := config_difference(a, b, name))), None)
 
 
 def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
@@ -121,7 +121,7 @@ def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
     free = set(NOT_THE_EXPERIMENT) - {"seed"}
     now = json.loads(to_json(config))
     before, after = ({name: part for name, part in one.items() if name not in free} for one in (current(begun), now))
-    found = difference(before, after)
+    found = config_difference(before, after)
     if found:
         was, is_now = (shorten(repr(value), 40) for value in (found.one, found.other))
         raise UsageError(

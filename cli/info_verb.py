@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tracetorch.cli.errors import UsageError, quote
-from tracetorch.cli.shared_arguments import Traceback, folder_name
+from tracetorch.cli.shared_arguments import Traceback, parse_folder
 from tracetorch.cli.terminal import say
 from tracetorch.printable import printable
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tracetorch.runs.state import State
 
 Folder = Annotated[
-    Path | None, typer.Argument(metavar="[DIR]", parser=folder_name, help="The folder of a run, a sweep or a study.")
+    Path | None, typer.Argument(metavar="[DIR]", parser=parse_folder, help="The folder of a run, a sweep or a study.")
 ]
 
 
@@ -50,11 +50,11 @@ def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _of_sweep(folder: Path) -> Iterator[tuple[str, str]]:
-    from tracetorch.cli.sweep.plan import read
+    from tracetorch.cli.sweep.plan import read_plan
     from tracetorch.runs.lock import is_locked
     from tracetorch.runs.state import state_of
 
-    plan = read(folder)
+    plan = read_plan(folder)
     counts = Counter(state_of(folder / job.name).status for job in plan.jobs)
     done = counts["completed"] == len(plan.jobs)
     going_on = is_locked(folder) or counts["running"] > 0
@@ -68,11 +68,11 @@ def _of_sweep(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _of_study(folder: Path) -> Iterator[tuple[str, str]]:
-    from tracetorch.cli.tuning.best_preset import best_of, command
-    from tracetorch.cli.tuning.study_folder import read
+    from tracetorch.cli.tuning.best_preset import best_of, run_command
+    from tracetorch.cli.tuning.study_folder import read_study
     from tracetorch.runs.state import state_of
 
-    begun = read(folder)
+    begun = read_study(folder)
     counts = Counter(_of_trial(state_of(path)) for path in sorted(folder.glob("[0-9]*_*")) if path.is_dir())
     ended = sum(counts[status] for status in ("completed", "pruned", "failed"))
     going_on, most = counts["running"] > 0, begun.search.trials
@@ -83,7 +83,7 @@ def _of_study(folder: Path) -> Iterator[tuple[str, str]]:
     yield "trials", f"{', '.join(f'{n} {status}' for status, n in counts.items()) or 'none'} of {most}"
     if best := best_of(folder):
         yield "best", printable(best)
-        yield "to run it", f"{command(folder)} seed=1"
+        yield "to run it", f"{run_command(folder)} seed=1"
     if not going_on and ended < most:
         yield "to continue", f"tracetorch tune --study {quote(folder)}"
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tracetorch.cli.errors import DONE, UsageError, quote, shorten
-from tracetorch.cli.shared_arguments import FailFast, Traceback, Trust, folder_name
+from tracetorch.cli.shared_arguments import FailFast, Traceback, Trust, parse_folder
 from tracetorch.cli.terminal import say
 
 Changes = Annotated[
@@ -18,7 +18,7 @@ Changes = Annotated[
         help="Sweeps: another launcher (hydra/launcher=joblib). Runs: task.resume=new_episodes.",
     ),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=folder_name, help="The folder of a run or of a sweep.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=parse_folder, help="The folder of a run or of a sweep.")]
 
 
 def command(

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from tracetorch.cli.errors import UsageError
-from tracetorch.cli.shared_arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust, folder_name
+from tracetorch.cli.shared_arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust, parse_folder
 
 From = Annotated[
     Path | None,
     typer.Option(
         "--from",
         metavar="DIR",
-        parser=folder_name,
+        parser=parse_folder,
         help="Repeat the run of this folder in a new one; report the first difference.",
     ),
 ]

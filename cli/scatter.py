@@ -45,9 +45,9 @@ def draw_scatter(folder: Path, by: list[str], metric: str | None, key: str) -> s
     Returns: what was written, in a sentence.
     Raises: UsageError if nothing can be drawn.
     """
-    from tracetorch.cli.compare_verb import compare_folders, place_in, write_into
+    from tracetorch.cli.compare_verb import compare_folder, compare_folders, write_into
     from tracetorch.compare.scatter_output import write_scatter
 
     made = scatter(compare_folders([folder], by, metric), key)
-    where = write_into(place_in(folder), [], lambda there: write_scatter(made, there))
+    where = write_into(compare_folder(folder), [], lambda there: write_scatter(made, there))
     return f"{names_of(made)} in {where}"

@@ -22,12 +22,12 @@ def with_home(change: str) -> str:
     key, _, value = change.partition("=")
     if "~" not in value or any(mark in value for mark in "'\"[{(") or key in ("sweep", "search"):
         return change
-    from tracetorch.cli.adapter import written
+    from tracetorch.cli.adapter import quote_value
 
-    return key + _HOME.sub(lambda found: written(str(expanded(found[0]))), f"={value}")
+    return key + _HOME.sub(lambda found: quote_value(str(expanded(found[0]))), f"={value}")
 
 
-def folder_name(path: str | Path) -> Path:
+def parse_folder(path: str | Path) -> Path:
     """A folder as it was typed, with ~ for the home folder. Raises: BadParameter for no name."""
     if not str(path):
         raise typer.BadParameter("the name of a folder is empty; write . for the working directory")
@@ -47,7 +47,7 @@ Multirun = Annotated[
     bool,
     typer.Option("--multirun", "-m", help="Sweep: KEY=A,B,C makes one run for each value; sweep=NAME runs a preset."),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=folder_name, help="The folder of a run.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=parse_folder, help="The folder of a run.")]
 Trust = Annotated[
     list[str] | None,
     typer.Option(
@@ -61,7 +61,7 @@ ConfigDir = Annotated[
     typer.Option(
         "--config-dir",
         metavar="DIR",
-        parser=folder_name,
+        parser=parse_folder,
         help="Folder with your own presets, by new names: DIR/experiment/NAME.yaml, DIR/task/NAME.yaml, …",
     ),
 ]

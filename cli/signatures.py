@@ -65,11 +65,11 @@ def _passed_on(module: str, function: ast.FunctionDef) -> Signature | None:
     return None
 
 
-def choices(annotation: ast.expr | None) -> list[Any]:
+def allowed_values(annotation: ast.expr | None) -> list[Any]:
     """The values that an annotation names one by one."""
     match annotation:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return choices(left) + choices(right)
+            return allowed_values(left) + allowed_values(right)
         case ast.Name(id="bool"):
             return [True, False]
         case ast.Constant(value=None):

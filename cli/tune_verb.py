@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tracetorch.cli.errors import UsageError
-from tracetorch.cli.shared_arguments import Traceback, Trust, folder_name
+from tracetorch.cli.shared_arguments import Traceback, Trust, parse_folder
 
 Changes = Annotated[
     list[str] | None,
@@ -28,7 +28,7 @@ Trials = Annotated[
 ]
 StudyFolder = Annotated[
     Path | None,
-    typer.Option("--study", metavar="DIR", parser=folder_name, help="Folder of a study, new or to continue."),
+    typer.Option("--study", metavar="DIR", parser=parse_folder, help="Folder of a study, new or to continue."),
 ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.command_line import app, tracetorch
 from tracetorch.cli.adapter import GROUPS, compose, options
 from tracetorch.cli.check import check
-from tracetorch.cli.completion.answer import lead, split
+from tracetorch.cli.completion.answer import lead, split_line
 from tracetorch.cli.completion.changes import changes, keys
 from tracetorch.cli.main import start
 
@@ -227,7 +227,7 @@ def test_readline_replaces_only_the_end_of_a_word(incomplete, word, kept):
     ],
 )
 def test_words_of_a_line(line, typed, incomplete):
-    assert split(line) == (typed, incomplete)
+    assert split_line(line) == (typed, incomplete)
 
 
 def test_completing_loads_no_torch_and_writes_nothing(here):

@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from tests.command_line import app, tracetorch
 from tracetorch.cli.adapter import compose
-from tracetorch.cli.adapter.sweeping import expand, split
+from tracetorch.cli.adapter.sweeping import expand, split_settings
 from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.sweep.preset import unfold
 
@@ -96,7 +96,7 @@ def test_commands_compose(path):
         if verb not in ("run", "show") or given.get("source") or given.get("config_dir"):
             continue
         for part in unfold(list(given["overrides"] or ())).sweeps:
-            overrides, _ = split(part)
+            overrides, _ = split_settings(part)
             for job in with_something_new(expand(overrides) if given["multirun"] else [overrides]):
                 check_job(*job)
 

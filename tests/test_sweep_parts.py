@@ -1,6 +1,7 @@
 """The parts of a sweep that look after its jobs: the launcher's settings, Slurm's queue, how a job hears."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from tracetorch.cli.sweep.job import Worker
 from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
 from tracetorch.cli.sweep.launching import launch
 from tracetorch.cli.sweep.queue import FOLDER, Queue
-from tracetorch.cli.sweep.stopping import Ear, Owner, go_on, is_stopped, stop, stop_now
+from tracetorch.cli.sweep.stopping import ControllerProcess, StopListener, go_on, is_stopped, stop, stop_now
 from tracetorch.runs.interrupt import Interrupt
 
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
@@ -58,7 +59,7 @@ def test_submitit_gets_the_settings_and_jobs_that_a_cluster_may_submit_again(her
     made = []
     monkeypatch.setattr(submitit.AutoExecutor, "map_array", lambda *given: made.append(given) or [])
     typed = ["timeout_min=5", "partition=main", "array_parallelism=3", "setup=[a b]", "additional_parameters={x: 1}"]
-    worker = Worker(str(here), "", ("a", "b"), Owner(), False)
+    worker = Worker(str(here), "", ("a", "b"), ControllerProcess(), False)
     launch(worker, ["hydra/launcher=submitit_slurm", *(f"hydra.launcher.{line}" for line in typed)])
     ((executor, job, numbers),) = made
     wanted = {
@@ -125,30 +126,41 @@ def test_a_sweep_of_which_slurm_still_has_jobs_is_not_resumed(here, slurm):
     assert ended.exit_code == 2 and "scancel 11" in ended.stderr
 
 
-def test_an_owner_is_gone_when_its_process_is_even_if_nobody_has_noticed(here):
+def test_a_controller_is_gone_when_its_process_is_even_before_it_is_reaped(here):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    owner = Owner(pid=child.pid)
-    assert not owner.is_gone() and not owner.is_here() and Owner().is_here()
+    controller = ControllerProcess(pid=child.pid)
+    assert not controller.is_gone() and not controller.is_here() and ControllerProcess().is_here()
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert owner.is_gone()
+    assert controller.is_gone()
     child.communicate()
-    assert owner.is_gone() and not Owner(host="another", pid=child.pid).is_gone()
+    assert controller.is_gone() and not ControllerProcess(host="another", pid=child.pid).is_gone()
+
+
+def test_a_worker_that_an_earlier_version_has_pickled_is_read():
+    at = "tracetorch.cli.sweep."
+    earlier = (  # what protocol 0 wrote when the controller was called owner
+        f"ccopy_reg\n_reconstructor\n(c{at}job\nWorker\nc__builtin__\nobject\nNtR(dVfolder\nVit\nsVseal\nV\nsVnames\n(V0\nts"
+        f"Vowner\nccopy_reg\n_reconstructor\n(c{at}stopping\nOwner\nc__builtin__\nobject\nNtR(dVhost\nVa\nsVpid\nI7\nsbs"
+        "Vfail_fast\nI00\nsb."
+    )
+    worker = Worker("it", "", ("0",), ControllerProcess("a", 7), False)
+    assert pickle.loads(earlier.encode()) == worker == pickle.loads(pickle.dumps(worker))
 
 
 def test_a_run_hears_between_two_updates_that_its_sweep_stops(here):
-    ear = Ear(here, Owner())
-    with Interrupt() as wish, ear:
+    listener = StopListener(here, ControllerProcess())
+    with Interrupt() as wish, listener:
         stop(here)
-        ear("progress", {})
+        listener("progress", {})
         assert is_stopped(here) and not wish.stop
         stop_now(here)
-        ear._looked = -1e9
-        ear("record", {})
+        listener._looked = -1e9
+        listener("record", {})
         assert not wish.stop
-        ear("progress", {})
+        listener("progress", {})
         assert wish.stop
-        ear("progress", {})  # a second wish would be an exception
+        listener("progress", {})  # a second wish would be an exception
     go_on(here)
     assert not is_stopped(here)
 
@@ -157,11 +169,11 @@ def test_a_signal_of_a_cluster_ends_the_run_and_then_goes_to_whom_it_was_meant_f
     heard = []
     before = signal.signal(signal.SIGUSR2, lambda number, frame: heard.append(number))
     try:
-        with Ear(here, Owner()) as ear, Interrupt() as wish:
+        with StopListener(here, ControllerProcess()) as listener, Interrupt() as wish:
             signal.raise_signal(signal.SIGUSR2)
-            ear("progress", {})
+            listener("progress", {})
             assert wish.stop and not heard
-        ear.pass_on()
+        listener.pass_on()
         assert heard == [signal.SIGUSR2]
     finally:
         signal.signal(signal.SIGUSR2, before)

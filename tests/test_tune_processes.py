@@ -15,9 +15,9 @@ from optuna.storages import JournalStorage
 
 from tests.command_line import CLICKS, start, tracetorch
 from tests.test_tune import SMALL, journal, states, statuses, tune
-from tracetorch.cli.tuning import preset, trial
+from tracetorch.cli.tuning import best_preset, trial
 from tracetorch.cli.tuning.study import Study
-from tracetorch.cli.tuning.study_folder import read
+from tracetorch.cli.tuning.study_folder import read_study
 from tracetorch.files import write_whole
 from tracetorch.runs.state import state_of
 
@@ -87,7 +87,7 @@ def preset_of(folder: Path) -> str:
         pytest.param(trial, "run_trial", 2, id="before its run"),
         pytest.param(optuna.Trial, "report", 4, id="in its run"),
         pytest.param(Study, "tell", 2, id="after its run"),
-        pytest.param(preset, "write_preset", 1, id="before its preset"),
+        pytest.param(best_preset, "write_preset", 1, id="before its preset"),
     ],
 )
 def test_a_study_that_was_killed_tries_what_it_would_have_tried(here, undisturbed, monkeypatch, place, name, count):
@@ -139,7 +139,7 @@ def test_who_joins_waits_for_a_study_that_is_being_begun(here, there):
         (young / name).write_text("half of i")
     late = threading.Timer(0.3, write_whole, (young / "study.json", (here / "study" / "study.json").read_bytes()))
     late.start()
-    assert read(young) == read(here / "study")
+    assert read_study(young) == read_study(here / "study")
     late.join()
 
 

@@ -12,9 +12,9 @@ from tests.command_line import CLICKS, TINY, tracetorch
 from tests.test_docs import ROOT, commands
 from tracetorch.cli.adapter import compose, conf_dir
 from tracetorch.cli.errors import UsageError
-from tracetorch.cli.tuning.search import made, read, split
+from tracetorch.cli.tuning.search import made, read_search, split_search
 from tracetorch.cli.tuning.space import Choices, Range, parameter
-from tracetorch.cli.tuning.validate import Composer, ready
+from tracetorch.cli.tuning.validate import Composer, validate
 
 FILES = sorted((conf_dir() / "search").glob("*.yaml"))
 EVERY_FILE = pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
@@ -31,8 +31,8 @@ def typed(line: str, name: str) -> list[str]:
 
 
 def prepared(*words: str):
-    about, overrides = split([*CLICKS, *words])
-    return ready(read(about), Composer(overrides, None, []))
+    about, overrides = split_search([*CLICKS, *words])
+    return validate(read_search(about), Composer(overrides, None, []))
 
 
 # ── the files ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -59,7 +59,7 @@ def test_what_the_header_types_is_a_search_that_runs(path, line, here):
 @EVERY_FILE
 def test_what_it_searches_is_said_in_a_file_of_its_own_too(path, here):
     (here / "mine.yaml").write_text(path.read_text(encoding="utf-8"))
-    assert read(["search=mine.yaml"]) == read([f"search={path.stem}"])
+    assert read_search(["search=mine.yaml"]) == read_search([f"search={path.stem}"])
 
 
 def test_the_document_types_searches_that_can_be():
@@ -74,7 +74,7 @@ def test_the_document_types_searches_that_can_be():
 
 def test_the_yaml_in_the_document_is_a_search():
     (block,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "tune.md").read_text(), re.MULTILINE | re.DOTALL)
-    ready(made(yaml.safe_load(block)), Composer(list(TINY), None, []))
+    validate(made(yaml.safe_load(block)), Composer(list(TINY), None, []))
 
 
 # ── values ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -86,9 +86,9 @@ def test_the_yaml_in_the_document_is_a_search():
      {"a": 1, "b": "c d"}, ["x", None]],
 )  # fmt: skip
 def test_what_is_typed_for_a_value_is_read_as_that_value(value):
-    from tracetorch.cli.adapter import parse, written
+    from tracetorch.cli.adapter import parse, quote_value
 
-    read_again = parse(f"key={written(value)}").value()
+    read_again = parse(f"key={quote_value(value)}").value()
     if value == "${x}":
         value = "\\${x}"  # OmegaConf takes the backslash off
     assert read_again == value and type(read_again) is type(value)
@@ -105,11 +105,11 @@ def test_what_is_typed_for_a_value_is_read_as_that_value(value):
     ],
 )
 def test_a_change_to_a_range(changes, expected):
-    assert read(["search=learning_rate", *changes]).space == {"optimizer.lr": expected}
+    assert read_search(["search=learning_rate", *changes]).space == {"optimizer.lr": expected}
 
 
 def test_other_changes_and_keys_that_come_and_go():
-    found = read(
+    found = read_search(
         ["search=learning_rate", "search.trials=3", "search.metric=loss", "search.direction=minimize",
          "search.pruner=none", "search.space.train.learn_every={low: 1, high: 9}", "~search.space.optimizer.lr"]
     )  # fmt: skip
@@ -132,7 +132,7 @@ def test_whole_numbers_are_searched_where_the_key_takes_no_others(key, entry, wh
     if key == "network.neuron.decay":
         entry = {"low": 0.5, "high": 0.9}
     overrides = [*CLICKS, *([] if key != "task.delay" else ["task.delay=0.1"])]
-    search, _ = ready(made({"space": {key: entry}}), Composer(overrides, None, []))
+    search, _ = validate(made({"space": {key: entry}}), Composer(overrides, None, []))
     assert search.space[key].whole is whole
     assert search.space[key].typed(entry["low"]) == (str(entry["low"]) if whole else repr(float(entry["low"])))
 
@@ -240,7 +240,7 @@ def test_a_file_of_ones_own_with_a_mistake(here, text, phrase):
 
 def test_a_file_may_write_numbers_as_people_do(here):
     (here / "mine.yaml").write_text("space: {optimizer.lr: {low: 1e-4, high: 1e-1, log: true}}\n")
-    assert read(["search=mine.yaml"]).space == {"optimizer.lr": Range(1e-4, 0.1, log=True)}
+    assert read_search(["search=mine.yaml"]).space == {"optimizer.lr": Range(1e-4, 0.1, log=True)}
 
 
 def test_without_the_extra_it_is_said_what_to_install(here, monkeypatch):

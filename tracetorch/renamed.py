@@ -26,6 +26,9 @@ PARAMETERS = {
 }
 """Parameters of a layer, as checkpoints have them from when a layer was one module."""
 
+WORKER = {"owner": "controller"}
+"""Fields of a sweep's worker, which a cluster's queue holds as a pickle."""
+
 _FORMER = {now: before for before, now in ARGUMENTS.items()}
 
 P = ParamSpec("P")

@@ -13,7 +13,7 @@ from tracetorch.cli.adapter.composing import (
     template,
 )
 from tracetorch.cli.adapter.making import function, make
-from tracetorch.cli.adapter.overrides import check_foreign, parse, written
+from tracetorch.cli.adapter.overrides import check_foreign, parse, quote_value
 from tracetorch.cli.adapter.presets import conf_dir, note_of, options
 from tracetorch.cli.adapter.reading import check_plain, portable, read_yaml, restored
 
@@ -36,8 +36,8 @@ __all__ = [
     "options",
     "parse",
     "portable",
+    "quote_value",
     "read_yaml",
     "restored",
     "template",
-    "written",
 ]

@@ -19,8 +19,8 @@ from yaml import YAMLError
 
 from tracetorch.cli.adapter.foreign import searched
 from tracetorch.cli.adapter.overrides import parse
-from tracetorch.cli.adapter.presets import conf_dir, name_of, options, places
-from tracetorch.cli.adapter.reading import check_plain, check_unfolded, is_plain, read_yaml, to_yaml
+from tracetorch.cli.adapter.presets import conf_dir, config_folders, experiment_name, options
+from tracetorch.cli.adapter.reading import check_plain, check_unfolded, has_plain_references, read_yaml, to_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
 from tracetorch.cli.signatures import is_trusted
 from tracetorch.cli.suggest import has, no_such_key
@@ -40,7 +40,7 @@ class Composed(NamedTuple):
     """A complete config: plain values, all references resolved."""
 
     config: dict[str, Any]
-    experiment: str  # its name; see `name_of`
+    experiment: str  # its name; see `experiment_name`
     choices: Mapping[str, str] = MappingProxyType({})  # the choice from each group, where that is known
 
     @property
@@ -70,13 +70,13 @@ def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases |
     Raises: UsageError, one sentence, for any override that cannot be composed.
     """
     config, experiment, choices = _composed(overrides, config_dir, {} if bases is None else bases)
-    return resolve(config, experiment)._replace(choices=choices)
+    return resolve_references(config, experiment)._replace(choices=choices)
 
 
 def template(overrides: list[str]) -> Template:
     """As `compose`, without following references within the config; what calls a function is called now."""
     config, experiment, choices = _composed(overrides, None, {})
-    resolved = resolve(config, experiment).config
+    resolved = resolve_references(config, experiment).config
     unresolved = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     return Template(_without_calls(unresolved, resolved), experiment, choices)
 
@@ -90,7 +90,7 @@ def fill(base: Template, changes: list[str]) -> Composed:
             raise UsageError(no_such_key(key, base.config, _keys_of))
         check_plain(value, key=key)
         OmegaConf.update(config, key, value, merge=True)
-    return resolve(config, base.experiment)._replace(choices=base.choices)
+    return resolve_references(config, base.experiment)._replace(choices=base.choices)
 
 
 def _without_calls(node: Any, resolved: Any) -> Any:
@@ -99,23 +99,23 @@ def _without_calls(node: Any, resolved: Any) -> Any:
         return {name: _without_calls(inner, resolved[name]) for name, inner in node.items()}
     if isinstance(node, list) and isinstance(resolved, list):
         return [_without_calls(*both) for both in zip(node, resolved, strict=True)]
-    return node if is_plain(node) else resolved
+    return node if has_plain_references(node) else resolved
 
 
 def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tuple[DictConfig, str, dict[str, str]]:
     """The config as Hydra composes it, what to call its run, and what is chosen from each group."""
-    places(config_dir)  # first, because Hydra has words of its own for a folder that does not exist
+    config_folders(config_dir)  # first, because Hydra has words of its own for a folder that does not exist
     parsed = [parse(override) for override in overrides]
     for override in parsed:
-        check_choice(override, config_dir)
+        check_group_choice(override, config_dir)
     made = tuple(str(override.input_line) for override in parsed if _is_choice(override, config_dir))
     if made not in bases:
         base = _compose(made, config_dir)
-        bases[made] = base, name_of(base.hydra.runtime.choices, config_dir)
+        bases[made] = base, experiment_name(base.hydra.runtime.choices, config_dir)
     base, experiment = bases[made]
     choices = base.hydra.runtime.choices
     if own_task := _own_task(parsed):
-        experiment = name_of(choices, config_dir, own_task)
+        experiment = experiment_name(choices, config_dir, own_task)
     config = OmegaConf.masked_copy(base, [str(name) for name in base if name != "hydra"])
     OmegaConf.set_struct(config, True)
     for override in parsed:
@@ -160,7 +160,7 @@ def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
     return Composed(changed, "")
 
 
-def resolve(config: DictConfig, experiment: str) -> Composed:
+def resolve_references(config: DictConfig, experiment: str) -> Composed:
     """A config with every reference resolved, once. Raises: UsageError that names the first that leads nowhere.
 
     A string that the next reader would resolve again is refused, and so is a config that would unfold.
@@ -182,7 +182,7 @@ def _is_choice(override: Override, config_dir: Path | None) -> bool:
     group = override.key_or_group
     if group in PRESETS or isinstance(override.value(), dict):
         return False
-    return any((place / group).is_dir() for place in places(config_dir))
+    return any((place / group).is_dir() for place in config_folders(config_dir))
 
 
 def _own_task(parsed: list[Override]) -> str:
@@ -238,7 +238,7 @@ def _compose(choices: Iterable[str], config_dir: Path | None) -> DictConfig:
         raise UsageError(f"{shorten(' '.join(choices))}: {_first_line(error.__cause__ or error)}") from error
 
 
-def check_choice(override: Override, config_dir: Path | None = None) -> None:
+def check_group_choice(override: Override, config_dir: Path | None = None) -> None:
     """Raises: UsageError if a choice from a group is not a name."""
     name, line = override.key_or_group, str(override.input_line)
     if name not in GROUPS or override.is_sweep_override():
@@ -271,7 +271,7 @@ def _as_file(group: str, line: str, keys: dict[str, Any]) -> str:
 def missing(error: MissingConfigException, config_dir: Path | None = None) -> UsageError:
     """The error for a choice that does not exist: the choices that exist, and a close one."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-    for folder in places(config_dir):
+    for folder in config_folders(config_dir):
         for path in (folder / group / f"{choice}.{ending}" for ending in ("yaml", "yml")):
             if os.path.lexists(path):  # it exists, but it is not a preset
                 return UsageError(f"{group}={shorten(choice)}: {path} {_unfit(path)}")

@@ -13,7 +13,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
-from tracetorch.cli.adapter.reading import parse_yaml, read_text
+from tracetorch.cli.adapter.reading import parse_yaml, read_config_text
 from tracetorch.cli.errors import UsageError, shorten
 
 _SCHEME = "presets"
@@ -40,7 +40,7 @@ class Presets(ConfigSource):
         path = self._path(f"{config_path.removesuffix('.yaml')}.yaml")
         if not path.resolve().is_relative_to(self._path("")):
             raise UsageError(f"{path} is a link that leads out of {self._path('')}")
-        text = read_text(path)
+        text = read_config_text(path)
         content = parse_yaml(text, path, references=True)
         for line in _texts(content.get("defaults")):
             if not _CHOICE.fullmatch(line) or re.search(r"\bhydra\b", line):

@@ -52,7 +52,7 @@ def parse(line: str, *, sweep: bool = False, search: bool = False) -> Override:
         raise UsageError(f"'{shorten(line)}' makes many runs: tracetorch tune {quote(shorten(line))}")
     if override.is_sweep_override() and not sweep:
         raise UsageError(f"'{shorten(line)}' is a sweep over several values: tracetorch run -m {quote(shorten(line))}")
-    if of_hydra(override) and not (sweep and (name == "hydra/launcher" or name.startswith("hydra.launcher."))):
+    if is_hydra_override(override) and not (sweep and (name == "hydra/launcher" or name.startswith("hydra.launcher."))):
         use = "only hydra/launcher and its settings hydra.launcher.…" if sweep else "Hydra's own settings"
         effect = "have an effect on a sweep" if sweep else "have no effect on a run"
         raise UsageError(f"'{shorten(line)}': {use} {effect}; leave it out")
@@ -75,12 +75,12 @@ def check_foreign(lines: Iterable[str], where: object) -> None:
             raise UsageError(f"{where}: {shorten(line)} would read a file of another folder; choose by name")
 
 
-def of_hydra(override: Override) -> bool:
+def is_hydra_override(override: Override) -> bool:
     """Whether it is for Hydra and not for the config."""
     return override.key_or_group.replace("/", ".").partition(".")[0] == "hydra"
 
 
-def written(value: Any) -> str:
+def quote_value(value: Any) -> str:
     """A plain value as it is typed behind `key=`: read again, it is the same."""
     match value:
         case None:
@@ -92,7 +92,7 @@ def written(value: Any) -> str:
         case str():
             return QuotedString(value.replace("${", "\\${"), Quote.single).with_quotes()
         case dict():
-            return "{" + ",".join(f"{name}:{written(inner)}" for name, inner in value.items()) + "}"
+            return "{" + ",".join(f"{name}:{quote_value(inner)}" for name, inner in value.items()) + "}"
         case list() | tuple():
-            return f"[{','.join(map(written, value))}]"
+            return f"[{','.join(map(quote_value, value))}]"
     return repr(value)

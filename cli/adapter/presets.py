@@ -15,7 +15,7 @@ def conf_dir() -> Path:
     return Path(__file__).parents[2] / "conf"
 
 
-def places(config_dir: Path | None) -> list[Path]:
+def config_folders(config_dir: Path | None) -> list[Path]:
     """Where choices may lie, the first before the second. Raises: UsageError if `--config-dir` is not a folder."""
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
@@ -24,11 +24,11 @@ def places(config_dir: Path | None) -> list[Path]:
 
 def options(group: str, config_dir: Path | None = None) -> list[str]:
     """The choices of a config group, by name; see `compose`."""
-    found = (path for folder in places(config_dir) for path in (folder / group).glob("*.yaml"))
+    found = (path for folder in config_folders(config_dir) for path in (folder / group).glob("*.yaml"))
     return sorted({path.stem for path in found if path.is_file()})
 
 
-def name_of(choices: Mapping[str, Any], config_dir: Path | None = None, own_task: str = "") -> str:
+def experiment_name(choices: Mapping[str, Any], config_dir: Path | None = None, own_task: str = "") -> str:
     """The name of a run: its preset; with another task than the preset's, both, because it is no longer the preset.
 
     Args: own_task: the class of the task, if that was typed instead of a choice.
@@ -62,7 +62,7 @@ def _task_of(experiment: str, config_dir: Path | None) -> str | None:
 
 def _chosen(experiment: str, config_dir: Path | None, above: tuple[str, ...]) -> Iterator[str]:
     """The tasks that a preset and those that it builds on choose; the first counts."""
-    files = (folder / "experiment" / f"{experiment}.yaml" for folder in places(config_dir))
+    files = (folder / "experiment" / f"{experiment}.yaml" for folder in config_folders(config_dir))
     path = next((path for path in files if path.is_file()), None)
     if path is None or experiment in above:
         return

@@ -95,10 +95,10 @@ def read_yaml(path: Path, *, references: bool = False) -> dict[str, Any]:
     Args: references: whether a value may name another one, as `${seed}` does; they are left as they are.
     Raises: UsageError if there is none, or if it holds anything else than plain values: see `parse_yaml`.
     """
-    return parse_yaml(read_text(path), path, references=references)
+    return parse_yaml(read_config_text(path), path, references=references)
 
 
-def read_text(path: Path) -> str:
+def read_config_text(path: Path) -> str:
     """The text of a config's file, without a byte order mark. Raises: UsageError."""
     try:
         return files.read_text(path, files.MOST_CONFIG_BYTES).removeprefix("\ufeff")
@@ -164,13 +164,13 @@ def check_plain(value: Any, where: object = "", key: str = "", *, references: bo
             check_plain(inner, where, f"{key}[{number}]", references=references)
     elif not isinstance(value, str | int | float | None):
         raise UsageError(f"{at} is of the type {type(value).__name__}, which a config cannot hold")
-    elif isinstance(value, str) and "${" in value and not (references and is_plain(value)):
+    elif isinstance(value, str) and "${" in value and not (references and has_plain_references(value)):
         what = "calls a function" if references else "refers to something else"
         found = shorten(repr(value[value.index("${") :]), 60)
         raise UsageError(f"{at} contains {found}, which {what} and is not resolved here: write the value itself")
 
 
-def is_plain(value: Any) -> bool:
+def has_plain_references(value: Any) -> bool:
     """Whether all references in a string name other values, and no backslash hides one from its first reader."""
     if not isinstance(value, str) or "${" not in value:
         return True
@@ -183,7 +183,7 @@ def check_unfolded(config: dict[str, Any]) -> None:
     Ten lines of nine references each would unfold to gigabytes. Sizes are added up here, each once; nothing unfolds. A
     reference that leads nowhere, or to itself, adds nothing: it is refused when it is resolved.
 
-    Args: config: plain values, and references to others of them; see `is_plain`.
+    Args: config: plain values, and references to others of them; see `has_plain_references`.
     Raises: UsageError that names the first key that is too large.
     """
     _Sizes(config).of((), 0)

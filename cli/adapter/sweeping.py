@@ -10,8 +10,8 @@ from pathlib import Path
 from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from hydra.errors import HydraException
 
-from tracetorch.cli.adapter.composing import check_choice
-from tracetorch.cli.adapter.overrides import of_hydra, parse
+from tracetorch.cli.adapter.composing import check_group_choice
+from tracetorch.cli.adapter.overrides import is_hydra_override, parse
 from tracetorch.cli.adapter.presets import options
 from tracetorch.cli.errors import UsageError, shorten
 
@@ -19,16 +19,16 @@ _MOST_JOBS = 10_000
 """Bound for the jobs of a sweep, so that its plan can be read again; see `files.MOST_ELEMENTS`."""
 
 
-def split(overrides: list[str], config_dir: Path | None = None) -> tuple[list[str], list[str]]:
+def split_settings(overrides: list[str], config_dir: Path | None = None) -> tuple[list[str], list[str]]:
     """Overrides of a sweep, into those for its runs and those for its launcher. Raises: UsageError."""
     parsed = [(line, parse(line, sweep=True)) for line in overrides]
     for _, override in parsed:
-        check_choice(override, config_dir)
-    settings = [line for line, override in parsed if of_hydra(override)]
-    return [line for line, override in parsed if not of_hydra(override)], settings
+        check_group_choice(override, config_dir)
+    settings = [line for line, override in parsed if is_hydra_override(override)]
+    return [line for line, override in parsed if not is_hydra_override(override)], settings
 
 
-def check_number(count: int) -> None:
+def check_job_count(count: int) -> None:
     """Raises: UsageError if these are more jobs than a plan can hold."""
     if count > _MOST_JOBS:
         raise UsageError(f"this sweep has more than {_MOST_JOBS:,} jobs, the most that there can be: give fewer values")
@@ -48,7 +48,7 @@ def expand(overrides: list[str], config_dir: Path | None = None) -> list[list[st
             by_key[key] = [f"{key}={value}" for value in _values(override, config_dir)]
         except (HydraException, ValueError, ArithmeticError) as error:  # a step of 0; an end that is not a number
             raise UsageError(f"this sweep has no jobs: {shorten(line)}: {shorten(error, 200)}") from error
-    check_number(math.prod(map(len, by_key.values())))
+    check_job_count(math.prod(map(len, by_key.values())))
     jobs = [list(job) for job in product(*by_key.values())]
     if not jobs:
         raise UsageError(f"this sweep has no jobs: {shorten(' '.join(overrides))}")

@@ -28,7 +28,7 @@ def answer(app: typer.Typer) -> None:
     """Print the completions, one on a line. Whatever is wrong with the line: print nothing."""
     line, word = os.environ.get(f"{VARIABLE}_LINE", ""), os.environ.get(f"{VARIABLE}_WORD")
     with suppress(Exception, KeyboardInterrupt), redirect_stderr(io.StringIO()):
-        typed, incomplete = split(line)
+        typed, incomplete = split_line(line)
         items = [] if word is None else [CompletionItem(lead(incomplete, word), type="lead")]
         items += complete(app, typed, incomplete)
         rows = [(_KINDS.get(item.type, item.type), item.value, printable(item.help or "")) for item in items]
@@ -37,7 +37,7 @@ def answer(app: typer.Typer) -> None:
         sys.stdout.flush()
 
 
-def split(line: str) -> tuple[list[str], str]:
+def split_line(line: str) -> tuple[list[str], str]:
     """The words after the name of the program, quotes resolved; and the last one, still to be completed."""
     *typed, incomplete = click_split_arg_string(f"{line}\0")  # the cursor: no variable of the environment can hold it
     at = next((at for at, word in enumerate(typed) if "=" not in word), 0)  # after assignments, as in `A=1 tracetorch`
@@ -46,7 +46,7 @@ def split(line: str) -> tuple[list[str], str]:
 
 def lead(incomplete: str, word: str) -> str:
     """The first part of the incomplete word, which readline leaves as it is; it replaces only the rest, the word."""
-    replaced = (word, split(f"tracetorch {word}")[1])
+    replaced = (word, split_line(f"tracetorch {word}")[1])
     return next((incomplete.removesuffix(end) for end in replaced if incomplete.endswith(end)), "")
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracetorch.cli.adapter import GROUPS, PRESETS, compose, conf_dir, load, options, written
+from tracetorch.cli.adapter import GROUPS, PRESETS, compose, conf_dir, load, options, quote_value
 from tracetorch.cli.completion.answer import CompletionItem
 from tracetorch.cli.errors import shorten
 from tracetorch.cli.list_verb import purpose
-from tracetorch.cli.signatures import choices, signature
+from tracetorch.cli.signatures import allowed_values, signature
 from tracetorch.cli.suggest import Config, at
 from tracetorch.files import expanded
 
@@ -67,7 +67,7 @@ def keys(name: str, config: Config, groups: Sequence[str] = (), mark: str = "", 
         yield CompletionItem(f"{group}=", type="key", help=shorten(", ".join(options(group)), _WIDEST))
     for part, value in _settings(at(config, stem) if stem else config).items():
         if not isinstance(value, dict):
-            remark = shorten(value if isinstance(value, str) else written(value), _WIDEST)
+            remark = shorten(value if isinstance(value, str) else quote_value(value), _WIDEST)
             if mark != "+":  # what exists cannot be added
                 yield CompletionItem(f"{mark}{stem}{dot}{part}{ending}", type="key" if ending else "plain", help=remark)
         elif inside := _settings(value):
@@ -82,8 +82,8 @@ def _values(name: str, config: Callable[[], Config], groups: Sequence[str]) -> d
         return dict.fromkeys(("auto", "cpu", "cuda", "mps"), "")
     composed, (stem, _, last) = config(), name.rpartition(".")
     arguments = signature(at(composed, f"{stem}._target_", "")) or {}
-    values = choices(arguments.get(last)) or ([True, False] if isinstance(at(composed, name), bool) else [])
-    return {written(value): "" for value in values if values != [None]}  # a lone null says nothing of other values
+    values = allowed_values(arguments.get(last)) or ([True, False] if isinstance(at(composed, name), bool) else [])
+    return {quote_value(value): "" for value in values if values != [None]}  # a lone null says nothing of other values
 
 
 def _settings(node: Any) -> Config:

@@ -18,13 +18,13 @@ from tracetorch.cli.sweep.figures import draw_all
 from tracetorch.cli.sweep.job import Worker, tidy
 from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
 from tracetorch.cli.sweep.launching import Launched, carry_out
-from tracetorch.cli.sweep.plan import FILE, Job, Plan, plan, read, write
+from tracetorch.cli.sweep.plan import FILE, Job, Plan, plan, read_plan, write_plan
 from tracetorch.cli.sweep.queue import Queue
-from tracetorch.cli.sweep.stopping import Attention, Owner, go_on, stop_now
+from tracetorch.cli.sweep.stopping import ControllerProcess, SignalGuard, go_on, stop_now
 from tracetorch.cli.sweep.trust import changed_since, check_plan
 from tracetorch.cli.terminal import console, say
 
-__all__ = ["FILE", "plan", "read", "resume_sweep", "run_sweep"]
+__all__ = ["FILE", "plan", "read_plan", "resume_sweep", "run_sweep"]
 
 _MOST_ROWS = 40
 _ORDER = ("failed", "killed", "broken", "unreadable", "interrupted", "absent", "running", "completed")
@@ -54,7 +54,7 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
     except OSError as error:
         raise UsageError(f"cannot write to {error.filename}: {error.strerror}; choose another output.root") from error
     try:
-        planned = write(planned, folder.path)
+        planned = write_plan(planned, folder.path)
     except OSError as error:
         folder.remove()
         raise UsageError(f"cannot write to {folder.path}: {error.strerror}") from error
@@ -74,7 +74,7 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     """
     from tracetorch.runs.state import state_of
 
-    planned = read(folder)
+    planned = read_plan(folder)
     for path in (folder, *(folder / job.name for job in planned.jobs)):
         if path.is_dir():
             check_links(path)
@@ -101,7 +101,7 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
 
 
 def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
-    from tracetorch.cli.sweep.monitor import Watch
+    from tracetorch.cli.sweep.monitor import SweepMonitor
     from tracetorch.runs.lock import BusyError, Lock
 
     screen = console()
@@ -111,7 +111,7 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
         raise UsageError(f"{error}; wait for it, or stop it first") from error
     if not planned.seal:  # an older version started it
         try:
-            planned = write(planned, folder)
+            planned = write_plan(planned, folder)
         except OSError as error:
             lock.release()
             raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
@@ -120,11 +120,11 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
     say(*planned.notes, f"{planned.experiment}: {planned.count}{again} → {folder}")
     names = [job.name for job in jobs]
     queue = Queue(launcher_of(planned.settings), folder.resolve(), names)
-    worker = Worker(str(folder.resolve()), planned.seal, tuple(names), Owner(), fail_fast)
+    worker = Worker(str(folder.resolve()), planned.seal, tuple(names), ControllerProcess(), fail_fast)
     try:
         go_on(folder)
-        with Watch(screen, folder, planned.jobs, queue.has), Attention(folder, screen.print) as attention:
-            ended = carry_out(worker, planned.settings, queue=queue, attention=attention)
+        with SweepMonitor(screen, folder, planned.jobs, queue.has), SignalGuard(folder, screen.print) as guard:
+            ended = carry_out(worker, planned.settings, queue=queue, guard=guard)
     except KeyboardInterrupt:
         ended = Launched(interrupted=True)
         with suppress(OSError):

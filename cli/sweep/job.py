@@ -11,8 +11,9 @@ from typing import Any
 
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError
 from tracetorch.cli.sweep.plan import Job, sealed
-from tracetorch.cli.sweep.stopping import Ear, Owner, is_stopped, stop
+from tracetorch.cli.sweep.stopping import ControllerProcess, StopListener, is_stopped, stop
 from tracetorch.cli.terminal import prepare
+from tracetorch.renamed import WORKER
 
 OUTPUT = ".output"
 """The folder inside a sweep's for what jobs in other processes print."""
@@ -26,34 +27,41 @@ class Worker:
         folder: of the sweep.
         seal: of its plan, which says what the jobs are; see `plan.sealed`.
         names: of the jobs' folders, in the order in which they were given to the launcher.
-        owner: the process that a Ctrl-C is meant for: in it, an interrupted job ends the sweep.
+        controller: the process that a Ctrl-C is meant for: in it, an interrupted job ends the sweep.
         fail_fast: a failure lets no further job begin.
     """
 
     folder: str
     seal: str
     names: tuple[str, ...]
-    owner: Owner
+    controller: ControllerProcess
     fail_fast: bool
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From a pickle, which may be one of an earlier version: a cluster's queue holds them."""
+        vars(self).update({WORKER.get(name, name): value for name, value in state.items()})
+
     def __call__(self, at: int) -> str:
-        """Run it. Returns: why it failed, in a sentence; "" if it did not. Raises: KeyboardInterrupt in the owner."""
+        """Run it. Returns: why it failed, in a sentence; "" if it did not.
+
+        Raises: KeyboardInterrupt in the controller.
+        """
         sweep, folder = Path(self.folder), Path(self.folder) / self.names[at]
         if is_stopped(sweep):
             return ""
-        if not self.owner.is_here():
+        if not self.controller.is_here():
             _redirect(sweep / OUTPUT / f"{self.names[at]}.txt")
-        with self.owner.busy(), Ear(sweep, self.owner) as ear:
+        with self.controller.busy(), StopListener(sweep, self.controller) as listener:
             try:
-                code, message = _run(folder, sealed(sweep, self.seal)[self.names[at]], ear)
+                code, message = _run(folder, sealed(sweep, self.seal)[self.names[at]], listener)
             except KeyboardInterrupt:  # a second signal; a pool that runs other jobs must survive it
                 code, message = INTERRUPTED, ""
             except BaseException as error:
                 code, message = FAILED, str(error) or type(error).__name__
         if code == INTERRUPTED:
-            if self.owner.is_here():
+            if self.controller.is_here():
                 raise KeyboardInterrupt
-            ear.pass_on()
+            listener.pass_on()
         elif code != DONE and self.fail_fast:
             stop(sweep)
         return message
@@ -65,7 +73,7 @@ class Worker:
         return DelayedSubmission(self, at)
 
 
-def _run(folder: Path, job: Job, ear: Ear) -> tuple[int, str]:
+def _run(folder: Path, job: Job, listener: StopListener) -> tuple[int, str]:
     from tracetorch.cli.execute import execute, record_refused
     from tracetorch.cli.folders import check_links
     from tracetorch.runs import RunFolder
@@ -77,7 +85,7 @@ def _run(folder: Path, job: Job, ear: Ear) -> tuple[int, str]:
     if again and state_of(folder).status == "completed":
         return DONE, ""
     try:
-        outcome = execute(job.composed, job.overrides, exactly=folder, again=again, display=ear)
+        outcome = execute(job.composed, job.overrides, exactly=folder, again=again, display=listener)
     except UsageError as error:
         record_refused(folder, job.composed, job.overrides, str(error))
         raise

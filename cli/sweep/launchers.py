@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from tracetorch.cli.adapter import parse
-from tracetorch.cli.adapter.sweeping import split
+from tracetorch.cli.adapter.sweeping import split_settings
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 
 LOCAL: dict[str, type] = {
@@ -101,7 +101,7 @@ def change_launcher(settings: list[str], changes: list[str]) -> list[str]:
 
     Raises: UsageError if a change concerns anything but the launcher.
     """
-    others, changes = split(changes)
+    others, changes = split_settings(changes)
     if others:
         raise UsageError(f"'{shorten(others[0])}': of a sweep that has started, only the launcher can be changed")
     return changes if any(map(_names_launcher, changes)) else [*settings, *changes]

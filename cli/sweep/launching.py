@@ -15,7 +15,7 @@ from tracetorch.cli.errors import shorten
 from tracetorch.cli.sweep.job import Worker
 from tracetorch.cli.sweep.launchers import LOCAL, launcher_of, options_of
 from tracetorch.cli.sweep.queue import FOLDER, Queue
-from tracetorch.cli.sweep.stopping import Attention, sheltered
+from tracetorch.cli.sweep.stopping import SignalGuard, sheltered
 
 _SECONDS = 0.5
 _GRACE_SECONDS = 5.0
@@ -34,7 +34,7 @@ def launch(worker: Worker, settings: list[str]) -> list[str]:
         if name == "joblib":
             from joblib import Parallel, delayed
 
-            pool = Parallel(backend="loky", initializer=worker.owner.watch, **options)
+            pool = Parallel(backend="loky", initializer=worker.controller.watch, **options)
             return list(pool(delayed(worker)(at) for at in jobs))
         from submitit import AutoExecutor
 
@@ -69,7 +69,7 @@ class Launched(NamedTuple):
     interrupted: bool = False
 
 
-def carry_out(worker: Worker, settings: list[str], *, queue: Queue, attention: Attention) -> Launched:
+def carry_out(worker: Worker, settings: list[str], *, queue: Queue, guard: SignalGuard) -> Launched:
     """Launch jobs, and return when none is at work any more. Raises: KeyboardInterrupt.
 
     A launcher of submitit raises at the first job that was killed, while others still run, and may learn of it only
@@ -79,14 +79,14 @@ def carry_out(worker: Worker, settings: list[str], *, queue: Queue, attention: A
     call = _Call(worker, settings)
     if not launcher_of(settings).startswith("submitit"):
         call.run(shelter=launcher_of(settings) != "basic")
-        return Launched(call.messages, _told(call.error, folder), attention.heard)
+        return Launched(call.messages, _why(call.error, folder), guard.heard)
     thread = threading.Thread(target=call.run, daemon=True)
     thread.start()
     taken_back = False
     try:
         while thread.is_alive() or (call.error and queue.left()):
             thread.join(_SECONDS) if thread.is_alive() else time.sleep(_SECONDS)
-            if attention.heard and not taken_back:
+            if guard.heard and not taken_back:
                 queue.cancel(running=False)
                 taken_back = True
             if queue.is_complete() and not queue.left():
@@ -95,7 +95,7 @@ def carry_out(worker: Worker, settings: list[str], *, queue: Queue, attention: A
     except KeyboardInterrupt:
         queue.cancel(running=True)
         raise
-    return Launched(call.messages, "" if queue.is_complete() else _told(call.error, folder), attention.heard)
+    return Launched(call.messages, "" if queue.is_complete() else _why(call.error, folder), guard.heard)
 
 
 class _Call:
@@ -114,7 +114,7 @@ class _Call:
             self.error = error
 
 
-def _told(error: Exception | None, folder: Path) -> str:
+def _why(error: Exception | None, folder: Path) -> str:
     if error is None:
         return ""
     if type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool"):

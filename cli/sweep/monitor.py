@@ -27,28 +27,28 @@ COLOURS = {
 }
 
 
-class Watch:
+class SweepMonitor:
     """Follows the jobs from a thread of its own, while a launcher is at work in this one.
 
     Args:
         folder: of the sweep.
         jobs: all of them, also those that were done before.
         is_queued: whether a launcher still has the job of this name.
-    Example: `with Watch(folder, jobs): launch(…)`
+    Example: `with SweepMonitor(folder, jobs): launch(…)`
     """
 
     def __init__(self, console: Console, folder: Path, jobs: list[Job], is_queued: Callable[[str], bool]):
         self._console, self._folder, self._jobs, self._is_queued = console, folder, jobs, is_queued
         self._before = {job.name: state_of(folder / job.name) for job in jobs}
         self._states = dict(self._before)
-        self._told = {name: "completed" for name, state in self._before.items() if state.status == "completed"}
+        self._reported = {name: "completed" for name, state in self._before.items() if state.status == "completed"}
         self._doubted: set[str] = set()
         self._began, self._done_before = time.perf_counter(), self._fraction()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._live = Live(console=console, transient=True, auto_refresh=False) if console.is_interactive else None
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> SweepMonitor:
         if self._live:
             self._live.start()
         self._thread.start()
@@ -72,15 +72,15 @@ class Watch:
     def _look(self, *, last: bool = False) -> None:
         """Read what is not completed yet, and report what has ended since the last look."""
         for job in self._jobs:
-            if self._told.get(job.name) == "completed":
+            if self._reported.get(job.name) == "completed":
                 continue
             state = self._read(job.name, last)
             self._states[job.name] = state
             if not state.is_over:
-                self._told.pop(job.name, None)  # a cluster may submit an interrupted job again
-            elif state != self._before[job.name] and self._told.get(job.name) != state.status:
-                self._told[job.name] = state.status
-                self._tell(job, state)
+                self._reported.pop(job.name, None)  # a cluster may submit an interrupted job again
+            elif state != self._before[job.name] and self._reported.get(job.name) != state.status:
+                self._reported[job.name] = state.status
+                self._report(job, state)
 
     def _read(self, name: str, last: bool) -> State:
         """The state of a job; a kill is reported once it is seen twice and the launcher no longer has the job."""
@@ -92,7 +92,7 @@ class Watch:
             return state._replace(status="running", error="")
         return state
 
-    def _tell(self, job: Job, state: State) -> None:
+    def _report(self, job: Job, state: State) -> None:
         why = f": {shorten(' '.join(state.error.split()), 200)}" if state.error else ""
         found = metric_of(last_record(self._folder / job.name))
         number = f"  {found[0]} {found[1]:.4f}" if found and state.status == "completed" else ""
@@ -105,7 +105,7 @@ class Watch:
         done = 0.0
         for job in self._jobs:
             state = self._states[job.name]
-            if state.status == "completed" or job.name in self._told:
+            if state.status == "completed" or job.name in self._reported:
                 done += 1
             elif planned := state.facts.get("planned_updates"):
                 done += min(1.0, last_record(self._folder / job.name).get("update", 0) / planned)
@@ -143,7 +143,7 @@ class Watch:
     def _state(self, job: Job) -> str:
         """Its status; one that was stopped before and will be taken up again is still to come."""
         state = self._states[job.name]
-        return "absent" if state.is_over and job.name not in self._told else state.status
+        return "absent" if state.is_over and job.name not in self._reported else state.status
 
     def _left(self) -> str:
         """How long the whole may still take, by what was done since the start."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from tracetorch import files
 from tracetorch.cli.adapter import Bases, Composed, check_foreign, check_plain, compose, note_of, portable, restored
-from tracetorch.cli.adapter.presets import places
-from tracetorch.cli.adapter.sweeping import check_number, expand, split
+from tracetorch.cli.adapter.presets import config_folders
+from tracetorch.cli.adapter.sweeping import check_job_count, expand, split_settings
 from tracetorch.cli.check import KEYS, check_new, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.folders import plain_name
@@ -92,19 +92,19 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     """
     from tracetorch.runs.identity import id_of
 
-    places(config_dir)  # first, because no single job is at fault if there is no such folder
+    config_folders(config_dir)  # first, because no single job is at fault if there is no such folder
     preset = unfold(typed, config_dir)
     if trust and preset.origin is None and config_dir is None:
         raise UsageError(
             "--trust in a sweep applies to presets of your own: sweep=mine.yaml, or those of a --config-dir"
         )
-    parts = [split(one, config_dir) for one in preset.sweeps]
+    parts = [split_settings(one, config_dir) for one in preset.sweeps]
     settings = parts[0][1]  # typed, and so the same for all
     options_of(settings)
     together: list[list[str]] = []
     for overrides, _ in parts:
         together += expand(overrides, config_dir)
-        check_number(len(together))
+        check_job_count(len(together))
     different: dict[frozenset[str], list[str]] = {}
     for job in together:
         different.setdefault(frozenset(job), job)  # what two parts have in common is run once
@@ -139,7 +139,7 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     return Plan(experiment, typed, settings, jobs, files.expanded(root), where, preset.figures, from_dir, notes=notes)
 
 
-def read(folder: Path) -> Plan:
+def read_plan(folder: Path) -> Plan:
     """The plan that a sweep left in its folder. Raises: UsageError if it is broken."""
     path = folder / FILE
     try:
@@ -165,7 +165,7 @@ def read(folder: Path) -> Plan:
     return found
 
 
-def write(planned: Plan, folder: Path) -> Plan:
+def write_plan(planned: Plan, folder: Path) -> Plan:
     """Write a plan into the folder of its sweep. Returns: the same, with its seal. Raises: OSError."""
     from tracetorch.runs.records import to_json
 
@@ -180,7 +180,7 @@ def sealed(folder: Path, seal: str) -> dict[str, Job]:
 
     Raises: UsageError if the file has changed since it was checked.
     """
-    found = read(folder)
+    found = read_plan(folder)
     if found.seal != seal:
         raise UsageError(
             f"{folder / FILE} was changed while the sweep was running; to continue: tracetorch resume {quote(folder)}"

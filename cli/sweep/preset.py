@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracetorch.cli.adapter import conf_dir, options, read_yaml, written
+from tracetorch.cli.adapter import conf_dir, options, quote_value, read_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.shared_arguments import with_home
 from tracetorch.cli.sweep.parts import key_of, share_out
@@ -61,19 +61,19 @@ def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
             hint = did_you_mean(str(name), _CONTENT)
             raise UsageError(f"{where}: a sweep has no '{shorten(name)}'.{hint} It has {', '.join(_CONTENT)}.")
     rest = [line for line in typed if line is not first]
-    sweeps = share_out(*_told(content, where), rest)
+    sweeps = share_out(*_params_and_parts(content, where), rest)
     if not sweeps:
         raise UsageError(f"{where}: none of its parts has all of {shorten(' '.join(rest))}")
     return Preset(sweeps, figures(content.get("figures"), where), origin)
 
 
-def _told(content: Any, where: str) -> tuple[list[str], list[list[str]]]:
+def _params_and_parts(content: Any, where: str) -> tuple[list[str], list[list[str]]]:
     """What is the same in all parts of a preset, and what each says."""
     parts, shared = content.get("parts", []), content.get("params")
     if "parts" in content and not (isinstance(parts, list) and parts):
         raise UsageError(f"{where}: parts must be a list such as [{{experiment: mnist}}], got {shorten(parts)}")
-    told = [_params(f"{where}: parts[{at}]", part) for at, part in enumerate(parts)]
-    return [] if told and shared in (None, {}) else _params(f"{where}: params", shared), told
+    lines = [_params(f"{where}: parts[{at}]", part) for at, part in enumerate(parts)]
+    return [] if lines and shared in (None, {}) else _params(f"{where}: params", shared), lines
 
 
 def figures(given: Any, where: str) -> list[Figure]:
@@ -111,7 +111,9 @@ def _params(where: str, given: Any) -> list[str]:
             raise UsageError(
                 f"{where}.{shorten(key)} chooses how runs are launched: type it on the command line instead"
             )
-    return [with_home(f"{key}={value if isinstance(value, str) else written(value)}") for key, value in given.items()]
+    return [
+        with_home(f"{key}={value if isinstance(value, str) else quote_value(value)}") for key, value in given.items()
+    ]
 
 
 def _path(name: str, config_dir: Path | None) -> Path:

@@ -49,7 +49,7 @@ def is_stopped(sweep: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Owner:
+class ControllerProcess:
     """The process that a sweep was started in. Equal numbers on two machines are two processes."""
 
     host: str = field(default_factory=socket.gethostname)
@@ -74,7 +74,7 @@ class Owner:
         return False
 
     def watch(self) -> None:
-        """End this process, which is one of a pool, when the owner is gone and no job is at work here.
+        """End this process, which is one of a pool, when the controller is gone and no job is at work here.
 
         Such a process waits for jobs, and none comes. A thread looks, for the process itself sleeps.
         """
@@ -89,7 +89,7 @@ class Owner:
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """A job is at work in this process, which ends before or after the job if the owner is gone."""
+        """A job is at work in this process, which ends before or after the job if the controller is gone."""
         self._end_if_gone()
         with _at_work:
             yield
@@ -100,10 +100,13 @@ class Owner:
             os._exit(FAILED)
 
 
+Owner = ControllerProcess
+"""Its former name, under which earlier versions have pickled it."""
+
 _at_work = threading.Lock()
 
 
-class Ear:
+class StopListener:
     """A run's listener: between two updates it checks whether the run is to stop.
 
     That is when its sweep is stopped, when the process of its sweep is gone, or when a cluster announces that the time
@@ -113,8 +116,8 @@ class Ear:
 
     metric = "loss"
 
-    def __init__(self, sweep: Path, owner: Owner):
-        self._sweep, self._owner = sweep, owner
+    def __init__(self, sweep: Path, controller: ControllerProcess):
+        self._sweep, self._controller = sweep, controller
         self._looked, self._asked, self._heard = 0.0, False, 0
         self._before: dict[int, Callable[..., Any]] = {}
 
@@ -134,9 +137,9 @@ class Ear:
         if time.monotonic() - self._looked < _SECONDS:
             return False
         self._looked = time.monotonic()
-        return (self._sweep / NOW).exists() or self._owner.is_gone()
+        return (self._sweep / NOW).exists() or self._controller.is_gone()
 
-    def __enter__(self) -> Ear:
+    def __enter__(self) -> StopListener:
         if threading.current_thread() is threading.main_thread():
             numbers = [number for name in _OF_CLUSTERS if (number := getattr(signal, name, None))]
             self._before = {number: old for number in numbers if callable(old := signal.getsignal(number))}
@@ -157,7 +160,7 @@ class Ear:
             self._before[self._heard](self._heard, None)
 
 
-class Attention:
+class SignalGuard:
     """Ctrl-C or SIGTERM for a whole sweep: after the first the jobs finish their updates, the second stops at once.
 
     Args: sweep: its folder. say: called with a sentence at the first.
@@ -168,7 +171,7 @@ class Attention:
         self._sweep, self._say = sweep, say
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Attention:
+    def __enter__(self) -> SignalGuard:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
         return self

@@ -10,7 +10,7 @@ from pathlib import Path
 from tracetorch.cli.adapter import GROUPS, check_foreign, compose
 from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
-from tracetorch.cli.folders import difference
+from tracetorch.cli.folders import config_difference
 from tracetorch.cli.sweep.launchers import LAUNCHERS
 from tracetorch.cli.sweep.plan import FILE, Job, Plan
 
@@ -78,6 +78,6 @@ def changed_since(plan: Plan, jobs: Iterable[Job]) -> str:
             now = compose(job.overrides).config
         except UsageError as error:
             return f"they no longer compose ({error})"
-        if found := difference(job.config, now):
+        if found := config_difference(job.config, now):
             return found.key
     return ""

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from tracetorch.cli.adapter import note_of
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote, shorten
 from tracetorch.cli.terminal import say
-from tracetorch.cli.tuning.search import read as read_search
-from tracetorch.cli.tuning.search import split
-from tracetorch.cli.tuning.study_folder import FILE, Begun, is_being_begun, read, reserve
-from tracetorch.cli.tuning.validate import Composer, ready
+from tracetorch.cli.tuning.search import read_search, split_search
+from tracetorch.cli.tuning.study_folder import FILE, StudySettings, is_being_begun, read_study, reserve
+from tracetorch.cli.tuning.validate import Composer, validate
 from tracetorch.files import expanded
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from tracetorch.cli.tuning.space import Space
     from tracetorch.cli.tuning.study import Study
-    from tracetorch.cli.tuning.trial_table import Table
+    from tracetorch.cli.tuning.trial_table import TrialTable
 
 __all__ = ["tune"]
 
@@ -43,41 +42,41 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
             return _begin(typed, trials, folder)
         except FileExistsError:  # another process was quicker
             assert folder is not None
-    begun = read(folder)
+    begun = read_study(folder)
     if typed and typed != begun.typed:
         raise UsageError(
             f"{folder} is a study of {begun.is_of}; {_goes_on(folder)}; for another study, name another folder"
         )
     composer = Composer(begun.overrides, folder / FILE, trust, begun.configs)
-    search, composed = ready(begun.search, composer)
+    search, composed = validate(begun.search, composer)
     return _go(begun._replace(search=search), composer, int(composed.config["seed"]), folder, trials)
 
 
 def _begin(typed: list[str], trials: int | None, folder: Path | None) -> int:
     if not typed and folder is not None:
         raise UsageError(f"there is no study {folder}; to start one: tracetorch tune search=… --study {quote(folder)}")
-    about, overrides = split(typed)
+    about, overrides = split_search(typed)
     search = read_search(about)
     for line in overrides:
         if (key := line.lstrip("+~").partition("=")[0]) in search.space:
             advice = f"leave it out, or take the key out of the search: {quote(f'~search.space.{key}')}"
             raise UsageError(f"'{shorten(line)}': the search chooses {shorten(key)}; {advice}")
     composer = Composer(overrides, None, [])
-    search, composed = ready(search, composer)
+    search, composed = validate(search, composer)
     root = expanded(composed.config["output"].get("root", "outputs"))
-    begun = Begun(composed.experiment, typed, overrides, search, composer.content())
-    place = reserve(begun, root, folder)
+    begun = StudySettings(composed.experiment, typed, overrides, search, composer.content())
+    study_folder = reserve(begun, root, folder)
     if note := note_of(composed.choices):
         say(note)
-    return _go(begun, composer, int(composed.config["seed"]), place, trials)
+    return _go(begun, composer, int(composed.config["seed"]), study_folder, trials)
 
 
-def _go(begun: Begun, composer: Composer, seed: int, folder: Path, trials: int | None) -> int:
+def _go(begun: StudySettings, composer: Composer, seed: int, folder: Path, trials: int | None) -> int:
     from tracetorch.cli.tuning.study import Study
-    from tracetorch.cli.tuning.trial_table import Table
+    from tracetorch.cli.tuning.trial_table import TrialTable
 
     most = trials or begun.search.trials
-    table = Table(begun.search.metric)
+    table = TrialTable(begun.search.metric)
     try:
         study = Study(folder, begun.search, seed)
         before = study.begun()
@@ -92,11 +91,11 @@ def _go(begun: Begun, composer: Composer, seed: int, folder: Path, trials: int |
         return FAILED
 
 
-def _try(study: Study, table: Table, composer: Composer, folder: Path, most: int) -> tuple[bool, str]:
+def _try(study: Study, table: TrialTable, composer: Composer, folder: Path, most: int) -> tuple[bool, str]:
     """Run trials until there are enough. Returns: whether it was interrupted; why continuing is useless."""
     from optuna.trial import TrialState
 
-    from tracetorch.cli.tuning.trial import Ear, Ended, folder_name, run_trial, varies
+    from tracetorch.cli.tuning.trial import TrialListener, TrialResult, run_trial, trial_folder_name, varies
     from tracetorch.runs.interrupt import Interrupt
 
     states = {"completed": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -108,14 +107,14 @@ def _try(study: Study, table: Table, composer: Composer, folder: Path, most: int
             if trial is None:
                 return False, ""
             params = trial.params
-            name = folder_name(trial.number, params, space)
+            name = trial_folder_name(trial.number, params, space)
             table.begin(folder / name)
             try:
                 composed, overrides = composer(_changes(params, space))
-                ear = Ear(trial, study.search, table.show, study.reported(trial))
-                ended = run_trial(composed, overrides, folder / name, ear)
+                listener = TrialListener(trial, study.search, table.show, study.reported(trial))
+                ended = run_trial(composed, overrides, folder / name, listener)
             except UsageError as error:  # values that do not go together
-                ended = Ended("failed", error=str(error))
+                ended = TrialResult("failed", error=str(error))
             if ended.status in states:
                 value = ended.value if ended.status == "completed" else None
                 study.tell(trial, states[ended.status], value, ended.error)
@@ -147,22 +146,22 @@ def _changes(params: Mapping[str, Any], space: Space) -> list[str]:
     return [f"{key}={one.typed(params[key])}" for key, one in space.items()]
 
 
-def _conclude(study: Study, table: Table, folder: Path, interrupted: bool, trouble: str) -> int:
+def _conclude(study: Study, table: TrialTable, folder: Path, interrupted: bool, trouble: str) -> int:
     """The best trial, the figure, and what to do next. Returns: the exit code."""
-    from tracetorch.cli.tuning.best_preset import command
-    from tracetorch.cli.tuning.study_figure import draw
-    from tracetorch.cli.tuning.trial import folder_name, varies
+    from tracetorch.cli.tuning.best_preset import run_command
+    from tracetorch.cli.tuning.study_figure import draw_study
+    from tracetorch.cli.tuning.trial import trial_folder_name, varies
 
     best, space = study.best(), study.search.space
     if best is not None:
-        where = folder / folder_name(best.number, best.params, space)
+        where = folder / trial_folder_name(best.number, best.params, space)
         lines = [
             f"best: {study.search.metric} {best.value:.4f}, trial {best.number}, {varies(best.params, space)}",
             f"its run: {where}",
-            f"to run it with another seed: {command(folder)} seed=1",
+            f"to run it with another seed: {run_command(folder)} seed=1",
         ]
         say(*lines)
-    if drawn := draw(study, folder):
+    if drawn := draw_study(study, folder):
         say(f"figure: {drawn}")
     if interrupted or trouble:
         complain(f"{'interrupted' if interrupted else trouble}; {_goes_on(folder)}", None, False)

@@ -15,7 +15,7 @@ from tracetorch.files import read_text, write_whole
 FOLDER = "presets"
 
 
-def command(study: Path) -> str:
+def run_command(study: Path) -> str:
     """What to type to run the best."""
     return f"tracetorch run --config-dir {quote(study / FOLDER)} experiment=best"
 
@@ -49,8 +49,8 @@ def write_preset(study: Path, composed: Composed, found: str) -> None:
     lines = [
         "# @package _global_",
         f"# Best: {found}, of {quote(study)} ({composed.experiment}).",
-        f"# Run:       {command(study)}",
-        f"# Override:  {command(study)} seed={seed + 1}",
+        f"# Run:       {run_command(study)}",
+        f"# Override:  {run_command(study)} seed={seed + 1}",
     ]
     header = "\n".join(" ".join(line.splitlines()) for line in lines)
     defaults = "".join(f"  - override /{group}: {choice}\n" for group, choice in choices.items())

@@ -34,25 +34,27 @@ class Search:
         return one > other if self.direction == "maximize" else one < other
 
 
-def names() -> list[str]:
+def search_names() -> list[str]:
     """The searches that come with traceTorch."""
     return sorted(path.stem for path in (conf_dir() / "search").glob("*.yaml"))
 
 
-def split(typed: list[str]) -> tuple[list[str], list[str]]:
+def split_search(typed: list[str]) -> tuple[list[str], list[str]]:
     """What was typed, into what is about the search and what is about the runs."""
     about = [line for line in typed if line.lstrip("+~").partition("=")[0].partition(".")[0] == "search"]
     return about, [line for line in typed if line not in about]
 
 
-def read(about: list[str]) -> Search:
+def read_search(about: list[str]) -> Search:
     """The search that was typed, as search=NAME and changes such as search.trials=50.
 
     Raises: UsageError, one sentence.
     """
     named = [line.partition("=")[2] for line in about if line.startswith("search=")]
     if not named:
-        raise UsageError(f"choose a search: tracetorch tune search={names()[0]}. There are: {', '.join(names())}.")
+        raise UsageError(
+            f"choose a search: tracetorch tune search={search_names()[0]}. There are: {', '.join(search_names())}."
+        )
     if len(named) > 1:
         raise UsageError(f"search is given {len(named)} times ({', '.join(map(shorten, named))}): a study has one")
     content = read_yaml(_path(named[0]))
@@ -93,9 +95,11 @@ def _path(name: str) -> Path:
         if not path.is_file():
             raise UsageError(f"search={shorten(name)}: there is no such file")
         return path
-    if name not in names():
-        there = f"There are: {', '.join(names())}; or give a file, such as search=mine.yaml."
-        raise UsageError(f"search={shorten(name)}: there is no such search.{did_you_mean(name, names())} {there}")
+    if name not in search_names():
+        there = f"There are: {', '.join(search_names())}; or give a file, such as search=mine.yaml."
+        raise UsageError(
+            f"search={shorten(name)}: there is no such search.{did_you_mean(name, search_names())} {there}"
+        )
     return conf_dir() / "search" / f"{name}.yaml"
 
 

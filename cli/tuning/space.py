@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tracetorch.cli.adapter import written
+from tracetorch.cli.adapter import quote_value
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 
 FIELDS = ("low", "high", "log", "step", "choices")
@@ -25,11 +25,11 @@ class Range:
 
     def ends(self) -> dict[str, str]:
         """What to try before a search begins: how each is named in the search, and what to type for it."""
-        return {f"low={self.low!r}": written(self.low), f"high={self.high!r}": written(self.high)}
+        return {f"low={self.low!r}": quote_value(self.low), f"high={self.high!r}": quote_value(self.high)}
 
     def typed(self, value: Any) -> str:
         """What to type for a value."""
-        return written(int(value) if self.whole else float(value))
+        return quote_value(int(value) if self.whole else float(value))
 
     def shown(self, value: Any) -> str:
         """A value, in a table or a name."""
@@ -49,7 +49,7 @@ class Choices:
     @property
     def labels(self) -> list[str]:
         """What is typed for each."""
-        return [written(value) for value in self.values]
+        return [quote_value(value) for value in self.values]
 
     def ends(self) -> dict[str, str]:
         """As of a range: here, all of them."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tracetorch.plot import Axis
 
 
-def draw(study: Study, folder: Path) -> Path | None:
+def draw_study(study: Study, folder: Path) -> Path | None:
     """Draw `plots/search.png` and `.svg`. Returns: the first; None if there is nothing to draw yet."""
     from optuna.trial import TrialState
 
@@ -21,7 +21,7 @@ def draw(study: Study, folder: Path) -> Path | None:
     names = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
     space = study.search.space
     tried = [
-        Tried(one.number, one.value, names[one.state], [_place(space[key], one.params.get(key)) for key in space])
+        Tried(one.number, one.value, names[one.state], [_position(space[key], one.params.get(key)) for key in space])
         for one in study.trials()
         if one.state in names
     ]
@@ -41,7 +41,7 @@ def _axis(key: str, one: Parameter) -> Axis:
     return Axis(key, (0, len(one.values) - 1), names=[one.shown(label) for label in one.labels])
 
 
-def _place(one: Parameter, value: Any) -> float | None:
+def _position(one: Parameter, value: Any) -> float | None:
     """Where a value lies on its axis: a choice, by its number."""
     if isinstance(one, Range):
         return float(value) if isinstance(value, int | float) else None

@@ -16,7 +16,7 @@ FILE = "study.json"
 _PATIENCE = 5.0  # of a process that joins another, which has made the folder a moment ago
 
 
-class Begun(NamedTuple):
+class StudySettings(NamedTuple):
     """What a study was begun with."""
 
     experiment: str
@@ -31,7 +31,7 @@ class Begun(NamedTuple):
         return shorten(" ".join(self.typed), 200)
 
 
-def reserve(begun: Begun, root: Path, exactly: Path | None) -> Path:
+def reserve(begun: StudySettings, root: Path, exactly: Path | None) -> Path:
     """A new folder for a study, with its file in it.
 
     Raises: FileExistsError if another process has begun something in it; UsageError if nothing can be written.
@@ -61,7 +61,7 @@ def reserve(begun: Begun, root: Path, exactly: Path | None) -> Path:
     return folder.path
 
 
-def read(folder: Path) -> Begun:
+def read_study(folder: Path) -> StudySettings:
     """The study in a folder. Raises: UsageError if there is none, or if its file is broken."""
     path, until = folder / FILE, time.monotonic() + _PATIENCE
     while is_being_begun(folder) and time.monotonic() < until:
@@ -74,7 +74,7 @@ def read(folder: Path) -> Begun:
         if not all(isinstance(text, str) for text in (experiment, *typed, *overrides)):
             raise TypeError
         check_links(folder)
-        return Begun(plain_name(experiment), typed, overrides, made(content["search"]), content.get("configs"))
+        return StudySettings(plain_name(experiment), typed, overrides, made(content["search"]), content.get("configs"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:

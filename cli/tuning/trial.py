@@ -27,7 +27,7 @@ _OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """What an error of the disk says: it is not the fault of a trial's values."""
 
 
-class Ended(NamedTuple):
+class TrialResult(NamedTuple):
     """What came of a trial."""
 
     status: str  # "completed", "pruned", "failed", "interrupted"
@@ -35,7 +35,7 @@ class Ended(NamedTuple):
     error: str = ""
 
 
-class Ear:
+class TrialListener:
     """A trial's listener: reports its validation records, and ends its run early if those of others were better.
 
     Args:
@@ -61,7 +61,7 @@ class Ear:
         if event == "progress":
             self._done, self._total = values["done"], values["total"]
             self._show(self._done, self._total, self.values[-1] if self.values else None)
-        if event != "record" or not self._hear(values):
+        if event != "record" or not self._note_value(values):
             return None
         if math.isfinite(self.values[-1]):
             update = values["update"]
@@ -76,10 +76,10 @@ class Ear:
     def recall(self, folder: RunFolder, state: State) -> None:
         """Read what its run has recorded before."""
         for record in folder.records():
-            self._hear(record)
+            self._note_value(record)
         self.pruned = state.error if state.status == "interrupted" and state.error.startswith(_PRUNED) else ""
 
-    def _hear(self, record: Mapping[str, Any]) -> bool:
+    def _note_value(self, record: Mapping[str, Any]) -> bool:
         if record.get("split") != "validation" or self.search.metric not in record:
             return False
         value = record[self.search.metric]
@@ -94,32 +94,32 @@ class Ear:
         return better((value for value in self.values if math.isfinite(value)), default=None)
 
 
-def run_trial(composed: Composed, overrides: list[str], folder: Path, ear: Ear) -> Ended:
+def run_trial(composed: Composed, overrides: list[str], folder: Path, listener: TrialListener) -> TrialResult:
     """Run it, or continue it. Raises: OSError if the disk is full or broken; KeyboardInterrupt."""
     from tracetorch.cli.execute import execute, record_refused
 
     again = None
     try:
         if folder.exists():
-            again = _begun(composed, folder, ear)
+            again = _begun(composed, folder, listener)
             if again is None:
-                return _ended(composed, ear)
-            if ear.pruned:
-                return Ended("pruned", ear.values[-1])
-        outcome = execute(composed, overrides, exactly=folder, again=again, display=ear)
+                return _ended(composed, listener)
+            if listener.pruned:
+                return TrialResult("pruned", listener.values[-1])
+        outcome = execute(composed, overrides, exactly=folder, again=again, display=listener)
     except UsageError as error:
         _raise_of_disk(error.__cause__)
         record_refused(folder, composed, overrides, str(error))
-        return Ended("failed", error=str(error))
+        return TrialResult("failed", error=str(error))
     _raise_of_disk(outcome.error)
     if outcome.code == INTERRUPTED:
-        return Ended("pruned", ear.values[-1]) if ear.pruned else Ended("interrupted")
+        return TrialResult("pruned", listener.values[-1]) if listener.pruned else TrialResult("interrupted")
     if outcome.code != DONE:
-        return Ended("failed", error=outcome.message)
-    return _ended(composed, ear)
+        return TrialResult("failed", error=outcome.message)
+    return _ended(composed, listener)
 
 
-def _begun(composed: Composed, folder: Path, ear: Ear) -> RunFolder | None:
+def _begun(composed: Composed, folder: Path, listener: TrialListener) -> RunFolder | None:
     """The run that a killed process has left in a folder; None if it is completed.
 
     Raises: UsageError if it is another run, or broken.
@@ -134,7 +134,7 @@ def _begun(composed: Composed, folder: Path, ear: Ear) -> RunFolder | None:
     if state.facts and state.facts.get("id") != facts_of(composed.config)["id"]:
         raise UsageError(f"{folder} holds a run with another config, which cannot be continued")
     try:
-        ear.recall(found, state)
+        listener.recall(found, state)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return None if state.status == "completed" else found
@@ -148,13 +148,13 @@ def _raise_of_disk(error: BaseException | None) -> None:
         error = error.__cause__
 
 
-def _ended(composed: Composed, ear: Ear) -> Ended:
+def _ended(composed: Composed, listener: TrialListener) -> TrialResult:
     """The result of a completed run."""
-    value = ear.value(composed.config["train"].get("patience"))
+    value = listener.value(composed.config["train"].get("patience"))
     if value is None or not math.isfinite(value):
-        what = "is not a finite number" if ear.values else "was never measured on validation trials"
-        return Ended("failed", error=f"{ear.search.metric} {what}")
-    return Ended("completed", value)
+        what = "is not a finite number" if listener.values else "was never measured on validation trials"
+        return TrialResult("failed", error=f"{listener.search.metric} {what}")
+    return TrialResult("completed", value)
 
 
 def varies(params: Mapping[str, Any], space: Space) -> str:
@@ -164,7 +164,7 @@ def varies(params: Mapping[str, Any], space: Space) -> str:
     return ", ".join(f"{short[key]}={one.shown(params[key])}" for key, one in space.items() if key in params)
 
 
-def folder_name(number: int, params: Mapping[str, Any], space: Space) -> str:
+def trial_folder_name(number: int, params: Mapping[str, Any], space: Space) -> str:
     """Of a trial's folder in that of its study: a name that every file system takes."""
     plain = re.sub(r"[^\w.,=+\[\]-]+", "-", varies(params, space).replace(", ", ",")).strip("-")
     return f"{number:04d}_{plain.encode()[:_LONGEST_NAME].decode(errors='ignore')}"

@@ -10,12 +10,12 @@ from rich.text import Text
 
 from tracetorch.cli.errors import shorten
 from tracetorch.cli.terminal import console
-from tracetorch.cli.tuning.trial import Ended
+from tracetorch.cli.tuning.trial import TrialResult
 
 _COLOURS = {"completed": "green", "pruned": "yellow", "failed": "red", "interrupted": "red"}
 
 
-class Table:
+class TrialTable:
     """The table of a search, row by row.
 
     Args: metric: its name.
@@ -26,7 +26,7 @@ class Table:
         self._metric, self._status = metric, Status("", console=self.console)
         self._present, self._rows = "", 0
 
-    def __enter__(self) -> Table:
+    def __enter__(self) -> TrialTable:
         if self.console.is_interactive:
             self._status.start()
         return self
@@ -43,10 +43,10 @@ class Table:
 
     def show(self, done: int, total: int, value: float | None) -> None:
         """How far it is."""
-        told = "" if value is None else f" · {self._metric} {value:.4f}"
-        self._status.update(Text(f"{self._present}  update {done:,} of {total:,}{told}"))
+        shown = "" if value is None else f" · {self._metric} {value:.4f}"
+        self._status.update(Text(f"{self._present}  update {done:,} of {total:,}{shown}"))
 
-    def end(self, number: int, varies: str, ended: Ended, best: float | None) -> None:
+    def end(self, number: int, varies: str, ended: TrialResult, best: float | None) -> None:
         """It has ended."""
         if not self._rows:
             self.console.print(Text(f"trial  status       {self._metric:>10}  best so far  what varies", "bold"))

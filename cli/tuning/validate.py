@@ -98,7 +98,7 @@ def _items(value: Any, origin: Path | None) -> Iterable[tuple[str, Any]]:
     return value.items()
 
 
-def ready(search: Search, composer: Composer) -> tuple[Search, Composed]:
+def validate(search: Search, composer: Composer) -> tuple[Search, Composed]:
     """Compose the config without changes, and with each end of each range and each choice; make the parts of all.
 
     Returns: the search, which now knows which numbers are whole; the config without changes.
@@ -142,14 +142,14 @@ def _check_key(key: str) -> None:
 
 def _ends(key: str, space: Space) -> Iterator[tuple[str, list[str]]]:
     """What to try of one key: a name for it, and the changes; with a choice from a group, the keys that go with it."""
-    beside = []
+    others_too = []
     if key in PARTS:
         others = {name: next(iter(one.ends().values())) for name, one in space.items() if name.startswith(f"{key}.")}
-        beside = [f"{name}={value}" for name, value in others.items()]
+        others_too = [f"{name}={value}" for name, value in others.items()]
     elif (group := key.partition(".")[0]) in space:
-        beside = [f"{group}={next(iter(space[group].ends().values()))}"]
+        others_too = [f"{group}={next(iter(space[group].ends().values()))}"]
     for name, value in space[key].ends().items():
-        yield name, [f"{key}={value}", *beside]
+        yield name, [f"{key}={value}", *others_too]
 
 
 def _whole(key: str, space: Space, composed: Composed, composer: Composer) -> Parameter:

@@ -19,7 +19,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 _HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black", "grey"))
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
 _MARKERS = "osD^v<>pX"
-_LETTERS_IN_A_LINE, _LINES = 30, 2  # of a name beside the right panel
+_LETTERS_IN_A_LINE, _LINES = 30, 2  # of a name next to the right panel
 _LINE_INCHES, _GAP_INCHES, _LEAST_INCHES = 0.115, 0.07, 1.75
 
 
@@ -49,7 +49,7 @@ def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note
     Eight groups differ by colour, more by their markers and lines as well.
 
     Args:
-        entries: the groups, from the top; beside its row, each is named and its number of values told.
+        entries: the groups, from the top; next to its row stand its name and its number of values.
         of_curves, of_values: what is drawn on the left and on the right, with units.
         note: what lines, bands and bars are; below the panels.
     Raises: ValueError for no group.

@@ -173,8 +173,8 @@ def _table(rows: Sequence[Mapping[str, Any]], name: str, actions: int) -> np.nda
 
 def _switches(records: Records) -> list[int]:
     """After which decisions the world changed, as far as a record tells."""
-    told = {row["at"] for row in _of(records, "switch")}
-    return sorted(told | {row["last_switch"] for row in _of(records, "train") if row.get("last_switch")})
+    recorded = {row["at"] for row in _of(records, "switch")}
+    return sorted(recorded | {row["last_switch"] for row in _of(records, "train") if row.get("last_switch")})
 
 
 def _mark_switches(panels: Sequence[Axes], switches: Sequence[int]) -> list[Line2D]:

@@ -88,10 +88,15 @@ def spread_by_rate(spikes: Array, most: int) -> list[int]:
 
 def draw_raster(axes: Axes, spikes: Array, clock: Clock) -> None:
     """A tick for each spike, (time, neurons)."""
-    when, who = np.nonzero(spikes)
+    when, neuron = np.nonzero(spikes)
     width = min(3.0, max(0.4, 0.8 * WIDTH / len(spikes)))
     axes.vlines(
-        clock.centres[when], who - 0.4, who + 0.4, color=COLORS["black"], linewidth=width, rasterized=len(when) > MANY
+        clock.centres[when],
+        neuron - 0.4,
+        neuron + 0.4,
+        color=COLORS["black"],
+        linewidth=width,
+        rasterized=len(when) > MANY,
     )
     axes.set_ylim(-0.9, spikes.shape[1] - 0.1)
     if not len(when):

@@ -116,13 +116,13 @@ def _draw(axes: Axes, series: Series, at: int, *, connected: bool, apart: float,
     color = look["color"]
     inches = axes.figure.dpi_scale_trans
     place = axes.transData + ScaledTranslation(shift / 72, 0, inches)
-    beside = place + ScaledTranslation(apart / 2 / 72, 0, inches)
+    next_to_it = place + ScaledTranslation(apart / 2 / 72, 0, inches)
     for mark in series.marks:
         ends = [(mark.x, end) for end in mark.y_bar or ()] + [(end, mark.y) for end in mark.x_bar or ()]
         axes.update_datalim([*mark.runs, (mark.x, mark.y), *ends])  # matplotlib ignores what has an offset
         if len(mark.runs) > 1:
             small: dict[str, Any] = {"color": tint(color, 0.5), "markersize": 2, "markeredgewidth": 0}
-            axes.plot(*zip(*mark.runs, strict=True), "o", **small, transform=beside)
+            axes.plot(*zip(*mark.runs, strict=True), "o", **small, transform=next_to_it)
         if mark.y_bar is not None:
             axes.plot((mark.x, mark.x), mark.y_bar, color=color, linewidth=1.2, zorder=3, transform=place)
         if mark.x_bar is not None:

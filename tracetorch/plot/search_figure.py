@@ -78,7 +78,7 @@ def search(tried: Sequence[Tried], axes: Sequence[Axis], *, metric: str, maximiz
         top.set_xlim(tried[0].number - 0.6, tried[-1].number + 0.6)
         for at, axis in enumerate(axes):
             panel = fig.add_subplot(grid[1 + at // _IN_A_ROW, at % _IN_A_ROW], sharey=top)
-            _draw(panel, tried, [_place(one, at, axis) for one in tried], best)
+            _draw(panel, tried, [_position(one, at, axis) for one in tried], best)
             _finish(panel, axis)
             panel.tick_params(labelleft=at % _IN_A_ROW == 0)
             if at % _IN_A_ROW == 0:
@@ -103,7 +103,7 @@ def _best_so_far(tried: Sequence[Tried], maximize: bool) -> list[tuple[int, floa
     return found
 
 
-def _place(one: Tried, at: int, axis: Axis) -> float | None:
+def _position(one: Tried, at: int, axis: Axis) -> float | None:
     """Where a trial lies on an axis; beside its choice, for many would cover each other."""
     place = one.places[at]
     return place if place is None or not axis.names else place + 0.4 * (one.number * _GOLDEN % 1 - 0.5)

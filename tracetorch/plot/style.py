@@ -116,7 +116,8 @@ def figure(width: float = SINGLE, height: float = 2.4) -> Iterator[Figure]:
 def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:
     """Write `path`.png (200 dpi) and `path`.svg; the same figure gives the same bytes, for neither holds a date.
 
-    Both are drawn before anything is written, and written beside and renamed: a reader never meets half a file.
+    Both are drawn before anything is written, then written under other names and renamed: a reader never meets half a
+    file.
 
     Args: path: without a suffix; a dot in the name is kept. Missing folders are made.
     Returns: the two paths.
