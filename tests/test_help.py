@@ -8,7 +8,7 @@ import pytest
 from tests.command_line import tracetorch
 from tests.test_configs import shrink
 from tracetorch.cli import adapter, tuning
-from tracetorch.cli.main import GROUPS, name_of
+from tracetorch.cli.main import GROUPS, verb_name
 
 EXAMPLES = [example for verbs in GROUPS.values() for _, *examples in verbs.values() for example in examples]
 SLOW = {
@@ -25,12 +25,12 @@ SWEEP = "outputs/poisson_clicks/sweeps/20260101-000000-abcdef"
 def project(tmp_path_factory):
     """A folder with the runs and the sweep that the examples name; what is begun in it is small."""
     with pytest.MonkeyPatch.context() as patch:
-        plan, ready = (import_module(f"tracetorch.cli.{name}") for name in ("sweep.plan", "tuning.ready"))
-        compose, template, go = adapter.compose, ready.template, tuning._go
+        plan, validate = (import_module(f"tracetorch.cli.{name}") for name in ("sweep.plan", "tuning.validate"))
+        compose, template, go = adapter.compose, validate.template, tuning._go
         patch.chdir(tmp_path_factory.mktemp("project"))
         patch.setattr(adapter, "compose", lambda *given: shrink(compose(*given)))
         patch.setattr(plan, "compose", lambda *given: shrink(compose(*given)))
-        patch.setattr(ready, "template", lambda *given: shrink(template(*given)))
+        patch.setattr(validate, "template", lambda *given: shrink(template(*given)))
         patch.setattr(tuning, "_go", lambda *given: go(*given[:-1], 1))
         for folder in (RUN, MINE):
             assert tracetorch("run", f"output.dir={folder}").exit_code == 0
@@ -50,7 +50,7 @@ def test_each_slow_example_is_there():
 
 def test_each_example_is_of_its_verb():
     for verb, (_, *examples) in (row for verbs in GROUPS.values() for row in verbs.items()):
-        assert {example.split()[0] for example in examples} == {name_of(verb)}
+        assert {example.split()[0] for example in examples} == {verb_name(verb)}
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from tracetorch.cli.adapter.making import is_defined_in, locate
 from tracetorch.cli.adapter.reading import parse_yaml, to_yaml
 from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.errors import UsageError
-from tracetorch.cli.folders import check_unchanged, difference
+from tracetorch.cli.folders import check_unchanged, config_difference
 from tracetorch.cli.signatures import is_trusted
-from tracetorch.cli.sweep.plan import Job, Plan, read, sealed, write
+from tracetorch.cli.sweep.plan import Job, Plan, read_plan, sealed, write_plan
 from tracetorch.runs import RunFolder
 from tracetorch.runs.identity import facts_of
 
@@ -321,12 +321,12 @@ def test_a_plan_holds_the_config_of_every_job(here, config):
     configs = [{**config, "seed": seed, "loss": {**config["loss"], "floor": math.inf}} for seed in range(1000)]
     del configs[1]["diagnostics"]
     jobs = [Job(f"{seed:03d}", "", [], "", "clicks", one) for seed, one in enumerate(configs)]
-    written = write(Plan("clicks", [], [], jobs, here, here), here)
-    found = read(here)
+    written = write_plan(Plan("clicks", [], [], jobs, here, here), here)
+    found = read_plan(here)
     assert found.jobs == jobs and found.seal == written.seal
     assert repr([list(job.config) for job in found.jobs]) == repr([list(one) for one in configs])
     assert (here / "sweep.json").stat().st_size < 1000 * len(json.dumps(config)) / 2
-    write(replace(found, typed=["seed=1"]), here)
+    write_plan(replace(found, typed=["seed=1"]), here)
     with pytest.raises(UsageError, match="was changed while the sweep was running"):
         sealed(here, written.seal)
 
@@ -389,7 +389,7 @@ def test_presets_that_are_edited_change_no_job_of_a_sweep(here, presets, monkeyp
 )
 def test_a_plan_of_another_calls_nothing(here, config, spoil, phrase):
     jobs = [Job(f"{at}", "", ["seed=1"], "", "x", {**config, "seed": at}) for at in range(2)]
-    write(Plan("x", [], ["hydra/launcher=submitit_slurm"], jobs, here, here), here)
+    write_plan(Plan("x", [], ["hydra/launcher=submitit_slurm"], jobs, here, here), here)
     content = json.loads(Path("sweep.json").read_text())
     spoil(content)
     Path("sweep.json").write_text(json.dumps(content))
@@ -428,8 +428,10 @@ def test_where_and_on_what_a_run_goes_on_may_change(here, config):
     check_unchanged(folder, {**config, "device": "auto", "threads": 1, "output": {"root": "x", "dir": None}})
     older = run_folder(here / "older", config, older=True)
     check_unchanged(older, {**config, "seed": 3})
-    assert difference({"a": [1, {"b": 1.0}]}, {"a": [1.0, {"b": 1}]}) is None
-    assert difference({"a": [1]}, {"a": [1, 2]}).key == "a" and difference({"a": None}, {"a": 0}).key == "a"
+    assert config_difference({"a": [1, {"b": 1.0}]}, {"a": [1.0, {"b": 1}]}) is None
+    assert (
+        config_difference({"a": [1]}, {"a": [1, 2]}).key == "a" and config_difference({"a": None}, {"a": 0}).key == "a"
+    )
 
 
 # ── studies ─────────────────────────────────────────────────────────────────────────────────────────────────────────
