@@ -89,7 +89,7 @@ def test_it_goes_on_where_a_run_was_killed(tmp_path, at):
     whole = train(tmp_path, name="whole", **given)
     with pytest.raises(Killed):
         train(tmp_path, listener=listen, **given)
-    run = train(tmp_path, again=RunFolder(tmp_path / "run"), **given)
+    run = train(tmp_path, resume_from=RunFolder(tmp_path / "run"), **given)
     assert timeless(run) == timeless(whole) and len(gradients(run)) == 5
 
 

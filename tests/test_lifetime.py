@@ -11,7 +11,7 @@ from tests.command_line import tracetorch
 from tests.tiny_world import CRITIC, NET, Lights, facts, live
 from tracetorch import loss, rules
 from tracetorch.runs import RunFolder
-from tracetorch.runs.same import difference
+from tracetorch.runs.reproducibility import first_difference
 from tracetorch.tasks import Blocks, Patterns, PoissonClicks
 from tracetorch.tasks.schedule import Schedule
 
@@ -82,8 +82,8 @@ def test_a_life_that_was_stopped_ends_as_one_that_was_not(form, how, tmp_path):
             live(tmp_path, listener=stop, **long, **given(form))
     else:
         assert live(tmp_path, listener=stop, **long, **given(form)).status == "interrupted"
-    live(tmp_path, again=RunFolder(tmp_path / "life"), **long, **given(form))
-    assert not difference(whole.folder, RunFolder(tmp_path / "life"))
+    live(tmp_path, resume_from=RunFolder(tmp_path / "life"), **long, **given(form))
+    assert not first_difference(whole.folder, RunFolder(tmp_path / "life"))
     ends = [torch.load(tmp_path / name / "checkpoints/latest.pt", weights_only=True) for name in ("whole", "life")]
     for part in ("net", "state", "optimizer"):
         assert str(ends[0][part]) == str(ends[1][part])

@@ -65,7 +65,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(form, at, how, tmp_path
             play(tmp_path, listener=stop, **LONG, **given(form))
     else:
         assert play(tmp_path, listener=stop, **LONG, **given(form)).status == "interrupted"
-    run = play(tmp_path, again=RunFolder(tmp_path / "run"), **LONG, **given(form))
+    run = play(tmp_path, resume_from=RunFolder(tmp_path / "run"), **LONG, **given(form))
     assert timeless(run) == timeless(whole)
     ends = [torch.load(one.folder.checkpoint("latest"), weights_only=True) for one in (run, whole)]
     for part in ("net", "state", "optimizer"):

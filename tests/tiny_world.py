@@ -63,9 +63,11 @@ NET = partial(nn.feedforward, hidden=[8], neuron=partial(nn.LIF, bias=True), rea
 CRITIC = {"network": partial(NET, readout=nn.LI), "loss": loss.ActorCritic}
 
 
-def play(tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "run", again: Any = None, **changes: Any):
-    """A tiny run in tmp_path/name, or going `again` there. Returns: the run."""
-    where = {"again": again} if again else {"exactly": tmp_path / name}
+def play(
+    tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "run", resume_from: Any = None, **changes: Any
+):
+    """A tiny run in tmp_path/name, or continuing in the folder `resume_from`. Returns: the run."""
+    where = {"resume_from": resume_from} if resume_from else {"path": tmp_path / name}
     run = Run({"seed": seed}, experiment="lights", root=tmp_path, listener=listener, **where)
     given = {
         "task": Lights(seed=mix_seed(seed, 5)),
@@ -81,9 +83,11 @@ def play(tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "ru
     return run
 
 
-def live(tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "life", again: Any = None, **changes: Any):
-    """A tiny lifetime in tmp_path/name, or going `again` there, in a world that switches. Returns: the run."""
-    where = {"again": again} if again else {"exactly": tmp_path / name}
+def live(
+    tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "life", resume_from: Any = None, **changes: Any
+):
+    """A tiny lifetime in tmp_path/name, or continuing in `resume_from`, in a world that switches. Returns: the run."""
+    where = {"resume_from": resume_from} if resume_from else {"path": tmp_path / name}
     run = Run({"seed": seed}, experiment="lights", root=tmp_path, listener=listener, **where)
     given = {
         "task": Switching(Lights(seed=mix_seed(seed, 5)), every=150, seed=seed),
