@@ -13,7 +13,7 @@ from tracetorch import loss, rules
 from tracetorch.runs import RunFolder
 from tracetorch.runs.reproducibility import first_difference
 from tracetorch.tasks import Blocks, Patterns, PoissonClicks
-from tracetorch.tasks.schedule import Schedule
+from tracetorch.tasks.context_schedule import ContextSchedule
 
 LABELS = {
     "task": lambda: Blocks(
@@ -47,7 +47,7 @@ def rows_of(run):
 
 def test_it_learns_anew_each_time_the_world_has_changed(tmp_path):
     run = live(tmp_path, updates=750, log_every=50)
-    summary, switches = facts(run)["summary"], Schedule(150, 0.2, 0).switches(750)
+    summary, switches = facts(run)["summary"], ContextSchedule(150, 0.2, 0).switches(750)
     assert summary["switches"] == len(switches) and summary["recovered"] == len(switches)
     assert summary["fell"] == len(switches) and 0 < summary["recovery_decisions"] < 80 and summary["forgetting"] > 0.3
     assert summary["average_50"] > 0.7
@@ -110,9 +110,9 @@ def test_neither_states_nor_traces_are_ever_reset(tmp_path):
     seen = []
 
     class Watched(rules.Trace):
-        def begin(self, lanes=None):
+        def begin(self, mask=None):
             seen.append("begin")
-            super().begin(lanes)
+            super().begin(mask)
 
         def forward(self, xs, **kwargs):
             seen.append("forward")
@@ -165,7 +165,7 @@ def test_the_shorter_of_decisions_and_steps_ends_it(tmp_path):
         ({**LABELS, "rule": rules.EProp}, "choose rule=trace"),
         ({**LABELS, "rule": rules.ThreeFactor}, "ThreeFactor learns from rewards, and Blocks gives labels"),
         ({**LABELS, "loss": loss.Reflect}, "Blocks gives labels, not rewards: choose loss=cross_entropy"),
-        ({"loss": loss.cross_entropy}, "Switching gives rewards, not labels: choose loss=reflect"),
+        ({"loss": loss.cross_entropy}, "Reversal gives rewards, not labels: choose loss=reflect"),
         (CRITIC | {"teach_every": 2.0}, "train.teach_every must be 1, got 2"),
         ({"teach_every": 0.5}, "train.teach_every must be at least 1"),
         ({"averages": ()}, "train.averages must be one or more half-lives"),
@@ -190,7 +190,7 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_written(changes, m
             ("task=labelled_blocks", "loss=reflect"),
             "Blocks gives labels, not rewards: choose loss=cross_entropy",
         ),
-        (("task=clicks_switching",), "Switching gives rewards, not labels: choose loss=reflect"),
+        (("task=clicks_switching",), "Reversal gives rewards, not labels: choose loss=reflect"),
     ],
 )
 def test_a_loss_that_does_not_fit_is_one_sentence_on_the_command_line(words, message, tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ from tests.tiny_world import CRITIC, NET, Lights, facts, play
 from tracetorch import loss, rules
 from tracetorch.runs import RunFolder, load_checkpoint
 from tracetorch.tasks import Patterns
-from tracetorch.tasks.play import look_ahead
-from tracetorch.tasks.play import play as play_episodes
+from tracetorch.tasks.evaluate_policy import look_ahead
+from tracetorch.tasks.evaluate_policy import play as play_episodes
 from tracetorch.training.rewards import draw
 
 FORMS = {
@@ -80,14 +80,14 @@ def test_what_is_recorded(tmp_path):
     assert [(row["split"], row["update"]) for row in rows] == [
         ("train", 3), ("validation", 4), ("train", 6), ("validation", 6), ("test", 6)]  # fmt: skip
     assert set(rows[0]) == {"update", "split", "loss", "reward", "return", "episodes"}
-    assert rows[2]["episodes"] == 2 * (6 + 3 + 2)  # lanes with episodes of 1, 2 and 3 decisions
+    assert rows[2]["episodes"] == 2 * (6 + 3 + 2)  # environments with episodes of 1, 2 and 3 decisions
     summary = facts(run)["summary"]
     assert summary["tested"] == "best" and summary["late_reward"] == pytest.approx(
         (rows[0]["reward"] + rows[2]["reward"]) / 2
     )
 
 
-def test_playing_leaves_the_lanes_as_they_are():
+def test_playing_leaves_the_environments_as_they_are():
     torch.manual_seed(0)
     net, world = NET(2, 2), Lights()
     net.run(world.observe())

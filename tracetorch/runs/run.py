@@ -18,6 +18,7 @@ import torch
 from tracetorch.files import remove_remains, writing
 from tracetorch.memory import TrainingMemory, costs, peak_memory_bytes
 from tracetorch.nn import Sequential
+from tracetorch.renamed import PARTS, present
 from tracetorch.runs import provenance
 from tracetorch.runs.checkpoint import load_checkpoint, restore_random, save_checkpoint
 from tracetorch.runs.cleanup import remove_unfinished_evaluations
@@ -159,9 +160,10 @@ class Run:
             return 0
         found = load_checkpoint(path, net, optimizer)
         try:
+            states = present(PARTS, found["parts"])
             for name, part in parts.items():
-                if name in found["parts"] or name not in _OPTIONAL_PARTS:
-                    part.load_state_dict(found["parts"][name])
+                if name in states or name not in _OPTIONAL_PARTS:
+                    part.load_state_dict(states[name])
             restore_random(found["random"])
             self.timings, self._wall_before = dict(found["timings"]), found["wall_seconds"]
             self._kept_records, self._restored, self._run_id = found["records"], found["update"], found.get("run_id")
