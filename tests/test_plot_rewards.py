@@ -13,7 +13,7 @@ from tests.tiny_world import CRITIC
 from tracetorch import plot
 from tracetorch.plot.raster import HUES
 from tracetorch.tasks import Gym
-from tracetorch.tasks.evaluate_policy import play as play_episodes
+from tracetorch.tasks.evaluate_policy import evaluate_policy
 from tracetorch.tasks.record_episode import record_episode
 
 REWARDS = [
@@ -142,7 +142,7 @@ def test_what_is_watched_is_the_first_episode_of_the_test(decisions, ended):
         played.append(torch.softmax(output[:, :2], dim=-1))
         return played[-1]
 
-    trials = play_episodes(net, world, policy, "test", 2)
+    trials = evaluate_policy(net, world, policy, "test", 2)
     asked = torch.stack([p[0] for p in played])
     seen = record_episode(net, world, policy, 2, decisions=decisions)
     length = min(decisions, int(trials["length"][0]))

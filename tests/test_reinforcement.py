@@ -11,8 +11,7 @@ from tests.tiny_world import CRITIC, NET, Lights, facts, play
 from tracetorch import loss, rules
 from tracetorch.runs import RunFolder, load_checkpoint
 from tracetorch.tasks import Patterns
-from tracetorch.tasks.evaluate_policy import look_ahead
-from tracetorch.tasks.evaluate_policy import play as play_episodes
+from tracetorch.tasks.evaluate_policy import evaluate_policy, look_ahead
 from tracetorch.training.rewards import draw
 
 FORMS = {
@@ -92,7 +91,7 @@ def test_playing_leaves_the_environments_as_they_are():
     net, world = NET(2, 2), Lights()
     net.run(world.observe())
     before = {name: value.clone() for name, value in net.save_state().items()}
-    play_episodes(net, world, lambda output: output, "test", 2)
+    evaluate_policy(net, world, lambda output: output, "test", 2)
     ahead = look_ahead(net, world.observe(), 2)
     assert all(torch.equal(value, before[name]) for name, value in net.save_state().items())
     assert torch.equal(net.run(world.observe(), reduce="mean", window=2), ahead)
