@@ -17,7 +17,7 @@ from tracetorch.cli.terminal import console
 from tracetorch.printable import printable
 
 if TYPE_CHECKING:
-    from tracetorch.cli.execute import RunResult
+    from tracetorch.cli.execute import Outcome
 
 _SECONDS_BETWEEN_LINES = 5.0
 _NARROW = 60  # columns, below which there is no room for a bar
@@ -133,7 +133,7 @@ class Display:
             self._live.stop()
             self._bar = None
 
-    def conclude(self, outcome: RunResult, show_traceback: bool) -> int:
+    def conclude(self, outcome: Outcome, show_traceback: bool) -> int:
         """Print the end of a run: result, cost and folder; or why it has no result. Returns: the exit code."""
         if outcome.code != DONE:
             complain(outcome.message, outcome.error, show_traceback)

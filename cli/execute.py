@@ -31,7 +31,7 @@ class Follower(Protocol):
 
 
 @dataclass
-class RunResult:
+class Outcome:
     """How a run ended: its exit code, an error message where that is not 0, the run and the error."""
 
     code: int
@@ -48,7 +48,7 @@ def execute(
     path: Path | None = None,
     resume_from: RunFolder | None = None,
     display: Follower | None = None,
-) -> RunResult:
+) -> Outcome:
     """Train what a config describes.
 
     Args:
@@ -236,7 +236,7 @@ def refusing() -> Iterator[None]:
         raise UsageError(_unwritten(error)) from error
 
 
-def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> RunResult:
+def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> Outcome:
     """Do the work of a run, and say how it ended, whatever was raised in it.
 
     Raises: UsageError if it failed before it had a folder; KeyboardInterrupt.
@@ -250,13 +250,13 @@ def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> RunResult:
         run.release()
         if run.status == "new":  # the config is at fault, a part, or the place to write
             raise UsageError(_sentence(error, run)) from error
-        return RunResult(FAILED, f"{_sentence(error, run)} (see {run.shown})", run, batch_size, error)
+        return Outcome(FAILED, f"{_sentence(error, run)} (see {run.shown})", run, batch_size, error)
     for warning in run.warnings:
         advice = f"; to draw again: tracetorch plot {quote(run.shown)}" if warning.startswith("no figure") else ""
         complain(f"{warning}{advice}", None, False)
     if run.status == "interrupted":
-        return RunResult(INTERRUPTED, _interrupted(run), run, batch_size)
-    return RunResult(DONE, "", run, batch_size)
+        return Outcome(INTERRUPTED, _interrupted(run), run, batch_size)
+    return Outcome(DONE, "", run, batch_size)
 
 
 def _interrupted(run: Run) -> str:

@@ -32,7 +32,7 @@ _WORDS = ("null", "true", "false", "~", "")  # that a config holds in quotes onl
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 
-class RecordedRun(NamedTuple):
+class Run(NamedTuple):
     """A run that came to its end."""
 
     folder: Path
@@ -95,7 +95,7 @@ def find(folders: Iterable[str | Path]) -> tuple[list[Path], list[LeftOut]]:
     return list(found.values()), unreadable
 
 
-def read(folder: Path) -> RecordedRun | LeftOut:
+def read(folder: Path) -> Run | LeftOut:
     """A run as it lies there. Never raises for what may lie there."""
     name = plain(folder)
     try:
@@ -108,10 +108,10 @@ def read(folder: Path) -> RecordedRun | LeftOut:
         config, data = current(read_config(folder / "config.yaml")), _data(state)
         flat = flatten(config)
         group, own = (json.dumps(experiment_of(config, data, seeds=seeds), sort_keys=True) for seeds in (False, True))
-        return RecordedRun(folder, name, state.facts, flat, "", group, f"{own}{flat.get('seed')}")
+        return Run(folder, name, state.facts, flat, "", group, f"{own}{flat.get('seed')}")
     except Exception as error:  # a stranger's YAML makes the parser raise many things
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({_sentence(error)})"
-        run = RecordedRun(folder, name, state.facts, None, f"config.yaml {reason}", "", "")
+        run = Run(folder, name, state.facts, None, f"config.yaml {reason}", "", "")
         return run._replace(group=run.fact("group"), id=run.fact("id"))
 
 
@@ -126,7 +126,7 @@ def _data(state: RunState) -> dict[str, str]:
     return {str(key): plain(made) for key, made in data.items()} if isinstance(data, dict) else {}
 
 
-def settle(runs: Sequence[RecordedRun]) -> list[RecordedRun]:
+def settle(runs: Sequence[Run]) -> list[Run]:
     """The same runs, those without a config in the group and with the id that run.json gives them.
 
     Data have one name each from here on: the first path at which a run read them; with a part of their hash where
@@ -153,7 +153,7 @@ def settle(runs: Sequence[RecordedRun]) -> list[RecordedRun]:
     return settled
 
 
-def _sources(runs: Sequence[RecordedRun]) -> list[tuple[RecordedRun, str, str]]:
+def _sources(runs: Sequence[Run]) -> list[tuple[Run, str, str]]:
     """Runs, the keys of their configs that name data in some run, and the hash of these data; "" if it is unknown."""
     known = [(run, _data(RunState("", run.facts, ""))) for run in runs if run.config is not None]
     keys = dict.fromkeys(key for _, data in known for key in data)

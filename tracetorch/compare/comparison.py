@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from tracetorch.compare.collect import LeftOut, RecordedRun, find, read, settle
+from tracetorch.compare.collect import LeftOut, Run, find, read, settle
 from tracetorch.compare.differences import Values
 from tracetorch.compare.groups import Group, UnknownNameError, group_by, name_groups, without_repetitions
 from tracetorch.compare.statistics import Difference, difference
@@ -82,7 +82,7 @@ def compare(
     runs = []
     for folder in found:
         run = read(folder)
-        if isinstance(run, RecordedRun):
+        if isinstance(run, Run):
             runs.append(run)
         else:
             left_out.append(run)

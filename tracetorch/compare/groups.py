@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 
 from tracetorch.compare import differences
-from tracetorch.compare.collect import LeftOut, RecordedRun
+from tracetorch.compare.collect import LeftOut, Run
 from tracetorch.compare.statistics import Summary, summarize
 from tracetorch.compare.text import MISSING, in_order
 from tracetorch.compare.values import Measured, as_number
@@ -55,9 +55,7 @@ class Group:
         return sum(known) / len(known) if known else None
 
 
-def group_by(
-    runs: Sequence[RecordedRun], keys: Sequence[str]
-) -> tuple[dict[tuple[str, ...], list[RecordedRun]], list[LeftOut]]:
+def group_by(runs: Sequence[Run], keys: Sequence[str]) -> tuple[dict[tuple[str, ...], list[Run]], list[LeftOut]]:
     """Runs by what they have in common.
 
     Args: keys: of the config, dotted, or "rule", or "experiment"; if none, runs that share a config but for its seeds.
@@ -67,7 +65,7 @@ def group_by(
     for key in keys:
         if not any(value_of(run, key) for run in runs):
             raise UnknownNameError(key, _known(runs))
-    groups: dict[tuple[str, ...], list[RecordedRun]] = {}
+    groups: dict[tuple[str, ...], list[Run]] = {}
     left_out = []
     for run in runs:
         if keys and run.config is None and any(key not in _FACTS for key in keys):
@@ -82,9 +80,9 @@ def group_by(
     return groups, left_out
 
 
-def without_repetitions(runs: Sequence[RecordedRun]) -> tuple[list[RecordedRun], list[LeftOut]]:
+def without_repetitions(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
     """The newest of runs with the same config and seed: the same numbers twice would pass for two measurements."""
-    newest: dict[str, RecordedRun] = {}
+    newest: dict[str, Run] = {}
     for run in runs:
         identity = run.id or run.name
         if identity not in newest or _instant(run) >= _instant(newest[identity]):
@@ -100,7 +98,7 @@ def without_repetitions(runs: Sequence[RecordedRun]) -> tuple[list[RecordedRun],
     return kept, repeated
 
 
-def _instant(run: RecordedRun) -> float:
+def _instant(run: Run) -> float:
     """When a run began, in whichever time zone; before all others, if it does not say."""
     try:
         return datetime.fromisoformat(run.fact("started")).timestamp()
@@ -139,14 +137,14 @@ def letters(number: int) -> str:
     return (letters(rest - 1) if rest else "") + chr(ord("A") + last)
 
 
-def value_of(run: RecordedRun, key: str) -> str | None:
+def value_of(run: Run, key: str) -> str | None:
     """What a run has for a key; of a part of the config, which one was chosen."""
     config = run.config or {}
     target = config.get(f"{key}._target_")
     return name_of(target) if target else (key in _FACTS and run.fact(key)) or config.get(key)
 
 
-def _known(runs: Sequence[RecordedRun]) -> list[str]:
+def _known(runs: Sequence[Run]) -> list[str]:
     keys = dict.fromkeys(key for run in runs for key in run.config or {} if not key.endswith("_partial_"))
     facts = [fact for fact in _FACTS if any(run.fact(fact) for run in runs)]
     return list(dict.fromkeys([*facts, *(key.removesuffix("._target_") for key in keys)]))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tracetorch.compare.collect import LeftOut, RecordedRun
+from tracetorch.compare.collect import LeftOut, Run
 from tracetorch.compare.text import plain
 from tracetorch.files import parse_json, read_bytes
 from tracetorch.runs.folder import RunFolder
@@ -28,7 +28,7 @@ Points = list[tuple[float, float]]
 class Measured(NamedTuple):
     """A run and its value."""
 
-    run: RecordedRun
+    run: Run
     value: float
     curves: dict[tuple[str, str], Points]  # by metric and split
     remark: str
@@ -46,7 +46,7 @@ def as_number(value: Any) -> float | None:
     return float(value) if abs(value) <= _LARGEST else None
 
 
-def default_metric(runs: Iterable[RecordedRun]) -> str:
+def default_metric(runs: Iterable[Run]) -> str:
     """The first metric of the task, such as "accuracy"; of most runs, if they differ."""
     names: Counter[str] = Counter()
     for run in runs:
@@ -62,7 +62,7 @@ def _is_cost(name: str) -> bool:
     return name in _NO_METRIC or name.endswith("_bytes")
 
 
-def known_metrics(runs: Iterable[RecordedRun]) -> list[str]:
+def known_metrics(runs: Iterable[Run]) -> list[str]:
     """Every number that a run has in its summary or in its records."""
     names: dict[str, None] = {}
     for run in runs:
@@ -71,7 +71,7 @@ def known_metrics(runs: Iterable[RecordedRun]) -> list[str]:
     return [name for name in names if name not in _NO_METRIC]
 
 
-def measure(run: RecordedRun, metric: str, second: str) -> Measured | LeftOut:
+def measure(run: Run, metric: str, second: str) -> Measured | LeftOut:
     """The value of a metric for a run, and its course.
 
     The value stands in the summary, else in the last record of the test, of validation, of training, of diagnostics.
@@ -98,7 +98,7 @@ def measure(run: RecordedRun, metric: str, second: str) -> Measured | LeftOut:
     return Measured(run, finite, curves, "; ".join(filter(None, (run.remark, remark))))
 
 
-def last_of(run: RecordedRun, name: str) -> float | None:
+def last_of(run: Run, name: str) -> float | None:
     """A number in the last record that has it: of the test, of validation, of training, of diagnostics."""
     return as_number(_last(_records(run)[0], name)[0])
 
@@ -120,7 +120,7 @@ def _first_metric(record: Mapping[str, Any]) -> str | None:
     return found[0] if found else None
 
 
-def _records(run: RecordedRun) -> tuple[list[dict[str, Any]], str]:
+def _records(run: Run) -> tuple[list[dict[str, Any]], str]:
     """The records that are such, without the marks of gaps, and what is wrong with the rest."""
     try:
         rows = _read(run.folder)
@@ -152,5 +152,5 @@ def _points(records: Iterable[Mapping[str, Any]], name: str) -> Points:
     return [(update, value) for update, value in pairs if update is not None and value is not None]
 
 
-def _left_out(run: RecordedRun, why: str) -> LeftOut:
+def _left_out(run: Run, why: str) -> LeftOut:
     return LeftOut(run.name, "completed", run.fact("seed"), why)
