@@ -144,7 +144,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     wide.print(drawn, "")
 
 
-def spread(values: Sequence[float]) -> Row:
+def summarize(values: Sequence[float]) -> Row:
     """Median and minimum of some measurements, and how many there were."""
     return {"median": statistics.median(values), "min": min(values), "n": len(values), "all": list(values)}
 

@@ -23,10 +23,11 @@ from omegaconf import OmegaConf
 from common import plain_errors
 from tracetorch.files import write_whole
 from tracetorch.plot.style import COLORS, DOUBLE, figure, legend, save
+from tracetorch.renamed import current
 from tracetorch.runs.records import read_jsonl
 
 Curve = tuple[list[int], list[float]]
-"""Episodes that had ended in all lanes; and how many actions those lasted that ended since the point before."""
+"""Episodes that had ended in all environments; and how many actions those lasted that ended since the point before."""
 
 Target = Annotated[Path, typer.Argument(help="The PNG to write.")]
 Panels = Annotated[list[str], typer.Argument(help="TITLE=FOLDER; the folder holds one folder of runs per colour.")]
@@ -49,22 +50,23 @@ def gather(folder: Path) -> dict[str, list[Curve]]:
         raise ValueError(f"there are no runs in the folders of {str(folder)!r}: a panel is written as TITLE=FOLDER")
     groups: dict[str, list[Curve]] = {}
     for path in runs:
-        lanes = int(OmegaConf.load(path.with_name("config.yaml")).task.lanes)
-        groups.setdefault(path.relative_to(folder).parts[0], []).append(curve(read_jsonl(path), lanes))
+        config = current(OmegaConf.to_container(OmegaConf.load(path.with_name("config.yaml"))))
+        num_envs = int(config["task"]["num_envs"])
+        groups.setdefault(path.relative_to(folder).parts[0], []).append(curve(read_jsonl(path), num_envs))
     return groups
 
 
-def curve(records: Sequence[dict[str, Any]], lanes: int) -> Curve:
-    """From records of the training: actions in all lanes over episodes that ended, point by point.
+def curve(records: Sequence[dict[str, Any]], num_envs: int) -> Curve:
+    """From records of the training: actions in all environments over episodes that ended, point by point.
 
-    A point is a stretch of records in which at least two episodes for each lane have ended: lanes that all stand to the
-    limit end together, and between two such moments hardly any do.
+    A point is a stretch of records in which at least two episodes for each environment have ended: environments that
+    all reach the limit end together, and between two such moments hardly any do.
     """
     ended, lengths, update, count = list[int](), list[float](), 0, 0
     for row in records:
-        if row["split"] == "train" and row["episodes"] - count >= 2 * lanes:
+        if row["split"] == "train" and row["episodes"] - count >= 2 * num_envs:
             ended.append(row["episodes"])
-            lengths.append(lanes * (row["update"] - update) / (row["episodes"] - count))
+            lengths.append(num_envs * (row["update"] - update) / (row["episodes"] - count))
             update, count = row["update"], row["episodes"]
     return ended, lengths
 

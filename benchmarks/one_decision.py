@@ -69,21 +69,21 @@ def main(
             for one in programs:
                 seconds[name, one].append(_update_seconds(one, name, updates, threads))
     rows: list[common.Row] = [
-        {"case": name, "program": one, "update": common.spread(found)} for (name, one), found in seconds.items()
+        {"case": name, "program": one, "update": common.summarize(found)} for (name, one), found in seconds.items()
     ]
     parts = {name: _parts(name, max(20, updates // 4), threads) for name in cases}
     rows += [{"case": name, "parts": found} for name, found in parts.items()]
     common.write(json, "one_decision", machine, rows)
     lines = []
     for (name, one), found in seconds.items():
-        spread = common.spread(found)
-        first = common.spread(seconds[name, programs[0]])["median"]
+        summary = common.summarize(found)
+        first = common.summarize(seconds[name, programs[0]])["median"]
         lines.append(
             [
                 name,
                 one,
-                *(common.milliseconds(spread[key]) for key in ("median", "min")),
-                f"{spread['median'] / first:.2f}",
+                *(common.milliseconds(summary[key]) for key in ("median", "min")),
+                f"{summary['median'] / first:.2f}",
             ]
         )
     common.table("an update with learning", ["case", "program", "median ms", "min ms", "of the first"], lines)

@@ -22,7 +22,7 @@ REWARDS = {"1 for every action": False, "-1 for the fall": True}
 """By name: whether the fall alone is told, and then the mean of past rewards is taken off."""
 
 Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="Repeatable; 0 and 1, if not given.")]
-Updates = Annotated[int, typer.Option(min=2, help="Actions in each lane.")]
+Updates = Annotated[int, typer.Option(min=2, help="Actions in each environment.")]
 Decay = Annotated[float, typer.Option(min=0, max=0.9999, help="λ per action, of both.")]
 
 Sums = dict[str, Tensor]
@@ -34,7 +34,7 @@ def main(
     seed: Seeds = None,
     updates: Updates = 1500,
     decay: Decay = 0.98,
-    lanes: Annotated[int, typer.Option(min=1, help="Environments in parallel.")] = 32,
+    num_envs: Annotated[int, typer.Option(min=1, help="Environments in parallel.")] = 32,
     threads: common.Threads = 2,
     quick: common.Quick = False,
     json: common.JSON = None,
@@ -42,11 +42,11 @@ def main(
     """Cosine of the two, for the weights of each layer; and of two halves of each rule alone: what is noise in it."""
     with common.plain_errors():
         where = common.start("cpu", threads)
-        tt.tasks.Gym(id="CartPole-v1", lanes=1)  # is Gymnasium there?
+        tt.tasks.Gym(id="CartPole-v1", num_envs=1)  # is Gymnasium there?
     machine, rows = common.environment(where), list[common.Row]()
     for name, fall in REWARDS.items():
         for number in seed or ([0] if quick else [0, 1]):
-            trace, three = look_on(fall, number, 60 if quick else updates, decay, lanes)
+            trace, three = look_on(fall, number, 60 if quick else updates, decay, num_envs)
             for parameter in trace[0]:
                 both = [_sum(parts, parameter) for parts in (trace, three)]
                 row = {"reward": name, "seed": number, "parameter": parameter, "cosine": _cosine(*both)}
@@ -62,11 +62,11 @@ def main(
     )
 
 
-def look_on(fall: bool, seed: int, updates: int, decay: float, lanes: int) -> tuple[tuple[Sums, Sums], ...]:
+def look_on(fall: bool, seed: int, updates: int, decay: float, num_envs: int) -> tuple[tuple[Sums, Sums], ...]:
     """Act with the network as it was drawn. Returns: of the trace rule and of three factors, each in two halves."""
     torch.manual_seed(seed)
     options = {"sutton_barto_reward": fall}
-    world = tt.tasks.Gym(id="CartPole-v1", lanes=lanes, steps=16, max_rate=1.0, seed=seed, options=options)
+    world = tt.tasks.Gym(id="CartPole-v1", num_envs=num_envs, steps=16, max_rate=1.0, seed=seed, options=options)
     neuron = partial(tt.nn.LIF, bias=True, trainable=["weight"])
     readout = partial(tt.nn.LIS, decay=0.5, trainable=["weight"])
     net = tt.nn.feedforward(world.input_size, world.output_size, hidden=[64], neuron=neuron, readout=readout)

@@ -52,7 +52,7 @@ def main(
         for name, count, wait in combinations:
             seconds[name, count, wait] += _run([f"rule={name}", f"train.updates={updates}"], count, wait, threads)
     rows = [
-        {"rule": name, "at_once": count, "spins": wait, "seconds": common.spread(found)}
+        {"rule": name, "at_once": count, "spins": wait, "seconds": common.summarize(found)}
         for (name, count, wait), found in seconds.items()
     ]
     common.write(json, "side_by_side", machine, rows)

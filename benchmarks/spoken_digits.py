@@ -63,12 +63,12 @@ class SpokenDigits(Task):
         order = torch.randperm(len(self.splits["train"][0]), generator=generator)
         return self._batch("train", order[at * self.batch_size : (at + 1) * self.batch_size])
 
-    def held_out(self, split: str) -> Iterator[Batch]:
+    def eval_batches(self, split: str) -> Iterator[Batch]:
         check_split(split)
         for part in slices(len(self.splits[split][0]), 500):
             yield self._batch(split, torch.arange(part.start, part.stop))
 
-    def judge(self, output: Tensor, batch: Batch) -> Trials:
+    def score(self, output: Tensor, batch: Batch) -> Trials:
         return classified(output, batch.target)
 
     def _batch(self, split: str, chosen: Tensor) -> Batch:

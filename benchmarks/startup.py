@@ -53,7 +53,7 @@ def main(
             _run(command, caches / "warm")  # fills it
             warm = [_run(command, caches / "warm") for _ in range(1 if quick else rounds)]
             cold = [_run(command, caches / f"cold {at} {n}") for n in range(1 if quick else cold_rounds)]
-            rows.append({"command": name, "warm": common.spread(warm), "cold": common.spread(cold)})
+            rows.append({"command": name, "warm": common.summarize(warm), "cold": common.summarize(cold)})
             common.write(json, "startup", machine, rows)
     lines = []
     for row in rows:

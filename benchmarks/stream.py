@@ -66,10 +66,10 @@ def _race(
     speeds = {name: [steps[name] / value for value in values] for name, values in turns(works, rounds, device).items()}
     rows = []
     for name in names:
-        speed = common.spread(speeds[name])
+        speed = common.summarize(speeds[name])
         row = {"contender": name, "steps": steps[name], "steps_per_second": speed | {"max": max(speeds[name])}}
         if REFERENCE in speeds:
-            row[f"to_{REFERENCE}"] = speed["median"] / common.spread(speeds[REFERENCE])["median"]
+            row[f"to_{REFERENCE}"] = speed["median"] / common.summarize(speeds[REFERENCE])["median"]
         rows.append(row)
     return rows
 

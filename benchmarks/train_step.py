@@ -115,9 +115,9 @@ class Race:
         taken = {name: [seconds / self.in_a_row for seconds in of] for name, of in rows_taken.items()}
         for row in rows:
             if row["contender"] in taken:
-                row["seconds"] = common.spread(taken[row["contender"]])
+                row["seconds"] = common.summarize(taken[row["contender"]])
                 for other in [other for other in ("floor", "ours") if other in taken]:
-                    row[f"to_{other}"] = row["seconds"]["median"] / common.spread(taken[other])["median"]
+                    row[f"to_{other}"] = row["seconds"]["median"] / common.summarize(taken[other])["median"]
         return rows
 
     def _warm(self, made: Contender, steps: int, forecast: Forecast) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.signatures import definition, is_trusted, signature
-from tracetorch.renamed import ARGUMENTS
+from tracetorch.renamed import ARGUMENTS, TARGETS
 
 PARTS = ("task", "network", "rule", "loss", "optimizer", "train")
 """The keys of a config that describe something to make; all but the task are completed later (`_partial_`)."""
@@ -68,7 +68,7 @@ _KINDS = {
 _NUMBERS = "Sequence[float]"
 _ALIASES = {  # names that annotations use, and their description
     "Values": (f"float | {_NUMBERS}", ["a number", "a list of numbers"]),
-    "Spread": (f"{_NUMBERS} | str", ["a list of numbers", "a range such as 0.1..1.2"]),
+    "SampleSpace": (f"{_NUMBERS} | str", ["a list of numbers", "a range such as 0.1..1.2"]),
 }
 _GYM = "tracetorch.tasks.Gym"
 _LISTS = ("Sequence", "Iterable", "list", "tuple")
@@ -114,7 +114,7 @@ def check_new(config: dict[str, Any]) -> None:
     _check_loss(config)
     for path, node in _targets(config, ""):
         for name, annotation in (signature(node["_target_"]) or {}).items():
-            if annotation is not None and "Spread" in ast.unparse(annotation):
+            if annotation is not None and "SampleSpace" in ast.unparse(annotation):
                 _check_range(f"{path}.{name}", node.get(name))
     train = config["train"]
     for name in _COUNTS if str(train.get("_target_")).startswith("tracetorch.") else ():
@@ -224,6 +224,8 @@ def _check_part(part: str, node: Any) -> None:
 
 def _check_call(path: str, node: dict[str, Any]) -> None:
     target = node["_target_"]
+    if isinstance(target, str) and target in TARGETS:
+        raise UsageError(f"{path}._target_: {target} is now {TARGETS[target]}")
     if not isinstance(target, str) or (target.startswith("tracetorch.") and definition(target) is None):
         raise UsageError(f"{path}._target_: there is no {shorten(repr(target))}")
     arguments = signature(target)

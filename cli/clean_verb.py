@@ -43,7 +43,7 @@ def command(
     if not root.is_dir():
         raise UsageError(f"there is no folder {root}; give the folder of your runs (output.root) with --root")
 
-    from tracetorch.runs.rubbish import choose, remove
+    from tracetorch.runs.cleanup import choose, remove
 
     chosen, unread = choose(root, failed=failed, unfinished=unfinished, older_than_seconds=age, keep_best=keep_best)
     for folder in unread:

@@ -66,7 +66,7 @@ class Display:
     def _start(self, values: dict[str, Any]) -> None:
         if self.note:
             self.console.print(self.note)
-        again = " continues" if values["again"] else ""
+        again = " continues" if values["resumed"] else ""
         self.console.print(f"{self.experiment}{again} on {values['device']} → {values['folder']}")
         if lost := values.get("lost"):
             span = f"updates {lost['from_update']} to {lost['update']}"

@@ -45,16 +45,16 @@ def execute(
     composed: Composed,
     overrides: list[str],
     *,
-    exactly: Path | None = None,
-    again: RunFolder | None = None,
+    path: Path | None = None,
+    resume_from: RunFolder | None = None,
     display: Follower | None = None,
 ) -> RunOutcome:
     """Train what a config describes.
 
     Args:
         overrides: as typed; recorded in the folder.
-        exactly: the run's folder; if None, as the config says.
-        again: continue in this folder.
+        path: the run's folder; if None, as the config says.
+        resume_from: continue in this folder.
         display: shows progress.
     Raises: UsageError, with nothing left on disk or changed there.
     """
@@ -62,8 +62,8 @@ def execute(
     with contained() as base:
         check(config)
         output = config["output"]
-        if again is not None:
-            check_unchanged(again, config)
+        if resume_from is not None:
+            check_unchanged(resume_from, config)
 
         with without_collecting():
             from tracetorch.cli.lazy_compiler import defer_compiler, skip_docstrings
@@ -86,13 +86,13 @@ def execute(
                 config,
                 experiment=composed.experiment,
                 root=expanded(output.get("root", "outputs")),
-                exactly=exactly or typed,
-                again=again,
+                path=path or typed,
+                resume_from=resume_from,
                 base=base,
                 files=files_of(composed, overrides),
                 listener=display,
             )
-        if again is not None and (why := _why_not_continued(base / again.path, again.path, config)):
+        if resume_from is not None and (why := _why_not_continued(base / resume_from.path, resume_from.path, config)):
             run.release()
             raise UsageError(why)
         return conclude(run, batch_size, lambda: train(run, **parts, seed=config["seed"], device=config["device"]))
@@ -115,13 +115,13 @@ def without_collecting() -> Iterator[None]:
 def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any]) -> str:
     """Why a run that is locked by now cannot be continued; "" if it can. Args: shown: the folder as it was typed."""
     from tracetorch.runs.identity import facts_of
-    from tracetorch.runs.same import other_data
-    from tracetorch.runs.state import state_of
+    from tracetorch.runs.reproducibility import changed_data
+    from tracetorch.runs.run_state import state_of
 
     state = state_of(folder)
     if state.status == "completed":  # by another process, just now
         return f"{shown} is completed: there is nothing to continue"
-    if other := other_data(state.facts, facts_of(config)):
+    if other := changed_data(state.facts, facts_of(config)):
         return (
             f"{other[0]} names data that have changed since {shown} was started: restore the data, or start a new run"
         )

@@ -19,7 +19,7 @@ from tracetorch.renamed import current
 
 if TYPE_CHECKING:
     from tracetorch.runs import RunFolder
-    from tracetorch.runs.state import State
+    from tracetorch.runs.run_state import RunState
 
 NAME_LINE = "# experiment: "
 """The start of config.yaml; the experiment's name follows."""
@@ -32,7 +32,7 @@ class Found(NamedTuple):
 
     folder: RunFolder
     composed: Composed
-    state: State
+    state: RunState
 
 
 def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] = ()) -> Found:
@@ -57,7 +57,7 @@ def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] =
     check(composed.config)
 
     from tracetorch.runs import RunFolder
-    from tracetorch.runs.state import state_of
+    from tracetorch.runs.run_state import state_of
 
     state = state_of(path)
     name = plain_name(state.facts["experiment"] if "experiment" in state.facts else _name_in(path / "config.yaml"))
@@ -112,7 +112,7 @@ def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
     """
     from tracetorch.runs.identity import NOT_THE_EXPERIMENT, id_of
     from tracetorch.runs.records import to_json
-    from tracetorch.runs.state import state_of
+    from tracetorch.runs.run_state import state_of
 
     facts = state_of(folder.path).facts
     begun = facts.get("config")

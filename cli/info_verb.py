@@ -16,7 +16,7 @@ from tracetorch.cli.terminal import say
 from tracetorch.printable import printable
 
 if TYPE_CHECKING:
-    from tracetorch.runs.state import State
+    from tracetorch.runs.run_state import RunState
 
 Folder = Annotated[
     Path | None, typer.Argument(metavar="[DIR]", parser=parse_folder, help="The folder of a run, a sweep or a study.")
@@ -33,7 +33,7 @@ def command(folder: Folder = None, traceback: Traceback = False) -> None:
 
 def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
     from tracetorch.cli.folders import holds
-    from tracetorch.runs.state import state_of
+    from tracetorch.runs.run_state import state_of
 
     for name, facts in (("sweep.json", _of_sweep), ("study.json", _of_study)):
         if holds(folder, name):
@@ -52,7 +52,7 @@ def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
 def _of_sweep(folder: Path) -> Iterator[tuple[str, str]]:
     from tracetorch.cli.sweep.plan import read_plan
     from tracetorch.runs.lock import is_locked
-    from tracetorch.runs.state import state_of
+    from tracetorch.runs.run_state import state_of
 
     plan = read_plan(folder)
     counts = Counter(state_of(folder / job.name).status for job in plan.jobs)
@@ -70,7 +70,7 @@ def _of_sweep(folder: Path) -> Iterator[tuple[str, str]]:
 def _of_study(folder: Path) -> Iterator[tuple[str, str]]:
     from tracetorch.cli.tuning.best_preset import best_of, run_command
     from tracetorch.cli.tuning.study_folder import read_study
-    from tracetorch.runs.state import state_of
+    from tracetorch.runs.run_state import state_of
 
     begun = read_study(folder)
     counts = Counter(_of_trial(state_of(path)) for path in sorted(folder.glob("[0-9]*_*")) if path.is_dir())
@@ -88,7 +88,7 @@ def _of_study(folder: Path) -> Iterator[tuple[str, str]]:
         yield "to continue", f"tracetorch tune --study {quote(folder)}"
 
 
-def _of_trial(state: State) -> str:
+def _of_trial(state: RunState) -> str:
     """The status of a trial: one that the search has ended early is interrupted, as a run."""
     return "pruned" if state.status == "interrupted" and state.error.startswith("pruned") else state.status
 
@@ -109,13 +109,13 @@ def _of_installation() -> Iterator[tuple[str, str]]:
 
     from tracetorch import backends
     from tracetorch.cli.adapter import conf_dir
-    from tracetorch.runs import environment
+    from tracetorch.runs import provenance
 
-    facts = dict(environment.versions())
-    git = environment.git_revision()
+    facts = dict(provenance.versions())
+    git = provenance.git_revision()
     if git:
         facts["revision"] = git["revision"] + (" with changes" if git["dirty"] else "")
-    gpus = [environment.device_name(torch.device("cuda", at)) for at in range(torch.cuda.device_count())]
+    gpus = [provenance.device_name(torch.device("cuda", at)) for at in range(torch.cuda.device_count())]
     facts["devices"] = ", ".join(["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])])
     facts["threads"] = str(torch.get_num_threads())
     facts["kernels"] = ", ".join(f"{kernel} on {device}" for device, kernel in backends.names().items())

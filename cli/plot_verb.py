@@ -90,12 +90,12 @@ def _task(config: dict[str, Any], facts: dict[str, Any]) -> tuple[Any, str]:
     """The task of a run; None where its data are missing, or are others than the run read, and why."""
     from tracetorch.cli.adapter import make
     from tracetorch.runs.data import data_of
-    from tracetorch.runs.same import other_data
+    from tracetorch.runs.reproducibility import changed_data
 
     try:
         task = make(config["task"], "task")
     except UsageError as error:
         return None, str(error)
-    if others := other_data(facts, {"data": data_of(config)}):
+    if others := changed_data(facts, {"data": data_of(config)}):
         return None, f"{others[0]} names other data than the run read"
     return task, ""

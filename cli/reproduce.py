@@ -29,7 +29,7 @@ def reproduce(folder: Path, overrides: list[str], trust: list[str], show_traceba
 
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import execute
-    from tracetorch.runs.same import circumstances, difference
+    from tracetorch.runs.reproducibility import first_difference, provenance_changes
 
     display = Display(found.composed.experiment)
     outcome = execute(found.composed, overrides, display=display)
@@ -38,8 +38,8 @@ def reproduce(folder: Path, overrides: list[str], trust: list[str], show_traceba
         return code
     ended = found.state.status == "completed"
     try:
-        differs = difference(found.folder, outcome.run.folder, as_far_as_it_came=not ended)
-        others = circumstances(found.state.facts, outcome.run.folder.facts())
+        differs = first_difference(found.folder, outcome.run.folder, as_far_as_it_came=not ended)
+        others = provenance_changes(found.state.facts, outcome.run.folder.facts())
         count = len(found.folder.records())
     except (OSError, ValueError) as error:
         complain(f"the two runs cannot be compared: {error}", error, show_traceback)

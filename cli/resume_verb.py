@@ -71,5 +71,5 @@ def _resume_run(folder: Path, changes: list[str], trust: list[str], show_traceba
         found.composed.config["task"]["resume"] = how
     display = Display(found.composed.experiment)
     with naming_the_other(found.folder, "resume"):
-        outcome = execute(found.composed, [], again=found.folder, display=display)
+        outcome = execute(found.composed, [], resume_from=found.folder, display=display)
     return display.conclude(outcome, show_traceback)

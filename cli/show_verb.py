@@ -44,8 +44,8 @@ def _plan(typed: list[str], config_dir: Path | None, trust: list[str]) -> None:
     from tracetorch.cli.sweep import plan
 
     planned = plan(typed, config_dir, trust)
-    folder = planned.exactly or planned.root / planned.experiment / "sweeps" / "<time>-<id>"
-    done = _completed([planned.root, *([planned.exactly] if planned.exactly else [])])
+    folder = planned.path or planned.root / planned.experiment / "sweeps" / "<time>-<id>"
+    done = _completed([planned.root, *([planned.path] if planned.path else [])])
     width = max(len(job.name) for job in planned.jobs)
     say(*(f"# {note}" for note in planned.notes), f"# {planned.experiment}: {planned.count} → {folder}")
     for job in planned.jobs:

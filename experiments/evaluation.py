@@ -14,7 +14,7 @@ from tracetorch.rules import Rule
 from tracetorch.runs import Run
 from tracetorch.tasks import Environment, Task
 from tracetorch.training.options import check_task
-from tracetorch.training.report import report, report_play
+from tracetorch.training.report import report, report_policy
 from tracetorch.training.setup import load_tested, network_and_loss
 
 
@@ -54,6 +54,6 @@ def main(
     with run:
         run.summary |= {"updates": counters["update"], "checkpoint": checkpoint.stem}
         if isinstance(task, Environment):
-            report_play(run, net, task, made.policy, window, figures=figures)
+            report_policy(run, net, task, made.policy, window, figures=figures)
         else:
             report(run, rule(net), task, made, window, figures=figures)

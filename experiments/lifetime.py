@@ -53,7 +53,7 @@ def main(
     task, schedule = setup.task, FeedbackSchedule(teach_every, setup.seed)
     rewarded = isinstance(task, Environment)
     source = RewardFeedback(setup, schedule) if rewarded else LabelFeedback(setup, schedule)
-    life = Life(averages, recovered_at, task.output_size, chance_level=source.chance_level, lanes=task.batch_size)
+    life = Life(averages, recovered_at, task.output_size, chance_level=source.chance_level, num_envs=task.batch_size)
     fit(run, EndlessStream(setup, source, life), setup, total=_length(task, updates, steps))
 
 

@@ -50,7 +50,7 @@ def main(
     update_every = _update_every(learn_every, update_every)
     setup = Setup(run, feedback="labels", log_every=log_every, **options)
     task = setup.task
-    if patience is not None and next(iter(task.held_out("validation")), None) is None:
+    if patience is not None and next(iter(task.eval_batches("validation")), None) is None:
         raise ValueError("train.patience needs validation trials, and the task has none")
     total = count_updates(task, task.batches_per_pass, updates, passes)
     fit(

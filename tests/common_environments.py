@@ -10,7 +10,7 @@ import pytest
 import tracetorch as tt
 from tests.common import TASKS, Row
 
-# ── `make(seed=…)` → a small environment; `says`: "apart" if its lanes share nothing at all ─────────────────────────
+# ── `make(seed=…)` → a small environment; `says`: "apart" if its environments share nothing at all ────────────────
 
 _TASKS = {row.name: row.make for row in TASKS}
 
@@ -18,7 +18,7 @@ _TASKS = {row.name: row.make for row in TASKS}
 def _gym(**changes: Any) -> Callable[..., Any]:
     def make(seed: int = 0) -> Any:
         pytest.importorskip("gymnasium", reason="the extra rl is not installed")
-        small = {"lanes": 3, "steps": 5, "validation_episodes": 2, "test_episodes": 7}
+        small = {"num_envs": 3, "steps": 5, "validation_episodes": 2, "test_episodes": 7}
         return tt.tasks.Gym(**small | changes, seed=seed)
 
     return make
@@ -29,7 +29,7 @@ def _rewarded(name: str) -> Callable[..., Any]:
 
 
 def _switching(make: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda seed=0: tt.tasks.Switching(make(seed=seed), every=5, seed=seed)
+    return lambda seed=0: tt.tasks.Reversal(make(seed=seed), every=5, seed=seed)
 
 
 ENVIRONMENTS = [
@@ -41,6 +41,6 @@ ENVIRONMENTS = [
     Row("cartpole-spikes", "Gym", _gym(code="population", encoding="poisson")),
     Row("cartpole-raw", "Gym", _gym(normalize=False), says="apart"),
     Row("frozen-lake", "Gym", _gym(id="FrozenLake-v1", encoding="poisson"), says="apart"),
-    Row("switching-bandit", "Switching", _switching(_rewarded("mnist")), says="apart"),
-    Row("switching-cartpole", "Switching", _switching(_gym())),
+    Row("switching-bandit", "Reversal", _switching(_rewarded("mnist")), says="apart"),
+    Row("switching-cartpole", "Reversal", _switching(_gym())),
 ]

@@ -74,7 +74,7 @@ ROWS = [
 
 
 def test_a_curve_is_actions_over_episodes_that_ended():
-    ended, lengths = importlib.import_module("episodes").curve(ROWS, lanes=2)
+    ended, lengths = importlib.import_module("episodes").curve(ROWS, num_envs=2)
     assert ended == [4, 9]
     assert lengths == [2 * 10 / 4, 2 * 20 / 5]
 
@@ -83,7 +83,7 @@ def test_curves_are_drawn_from_the_folders_of_runs(here, monkeypatch, capsys):
     for name in ("outputs/one/trace_rule/0", "outputs/one/trace_rule/1", "outputs/one/three-factor__all_layers/0"):
         Path(name).mkdir(parents=True)
         Path(name, "metrics.jsonl").write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8")
-        OmegaConf.save({"task": {"lanes": 2}}, Path(name, "config.yaml"))
+        OmegaConf.save({"task": {"num_envs": 2}}, Path(name, "config.yaml"))
     found = importlib.import_module("episodes").gather(Path("outputs/one"))
     assert {name: len(curves) for name, curves in found.items()} == {"trace_rule": 2, "three-factor__all_layers": 1}
     (legend,) = importlib.import_module("episodes").draw({"one": found}).legends

@@ -9,8 +9,8 @@ import pytest
 
 from tests.command_line import tracetorch
 from tracetorch.compare.collect import find_runs
+from tracetorch.runs.cleanup import remove
 from tracetorch.runs.lock import Lock
-from tracetorch.runs.rubbish import remove
 
 DAY = 86400
 

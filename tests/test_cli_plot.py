@@ -68,7 +68,7 @@ def test_plot_of_a_run_without_trials_says_so(here):
     [
         "os.mkdir",
         "pathlib.Path.mkdir",
-        "tracetorch.runs.environment.os.mkdir",
+        "tracetorch.runs.provenance.os.mkdir",
         "torch.nn.parallel.distributed.os.mkdir",
         "torch.hub.load",
     ],

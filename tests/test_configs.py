@@ -26,7 +26,7 @@ EVERY_FILE = pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(co
 CHOICES = [path for path in FILES if path.parent != conf_dir()]
 
 SMALL = {"batch_size": 4, "test_trials": 6, "validation_trials": 6, "duration": [0.2], "repeats": 1, "source": "sample"}
-SMALL |= {"lanes": 4, "test_episodes": 6, "validation_episodes": 6, "max_episode_steps": 9}
+SMALL |= {"num_envs": 4, "test_episodes": 6, "validation_episodes": 6, "max_episode_steps": 9}
 """For whichever of these keys a task has, or one inside of it."""
 
 

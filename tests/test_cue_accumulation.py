@@ -48,7 +48,7 @@ def test_the_shortcuts_reach_what_probability_says():
     from itertools import product
 
     task = CueAccumulation(test_trials=4000)
-    parts = [task.judge(torch.rand(len(b.target), 2), b) for b in task.held_out("test")]
+    parts = [task.score(torch.rand(len(b.target), 2), b) for b in task.eval_batches("test")]
     found = task.summary({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
     wanted = {"last_cue_accuracy": 0.0, "last_three_accuracy": 0.0}
     for cues in product((0, 1), repeat=7):  # of a trial whose side is right

@@ -109,7 +109,7 @@ def test_accuracy_over_delays_is_drawn_where_they_differ():
     for delay, drawn in ((0.2, False), ([0.2], False), ([0.2, 0.4], True), ("0.2..0.4", True)):
         task = PoissonClicks(delay=delay, duration=[0.1], batch_size=50)
         batch = task.train_batch(0)
-        figures = task.figures(task.judge(torch.nn.functional.one_hot(batch.target, 2).float(), batch))
+        figures = task.figures(task.score(torch.nn.functional.one_hot(batch.target, 2).float(), batch))
         assert ("delay" in figures) is drawn
 
 

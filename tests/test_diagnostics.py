@@ -89,7 +89,7 @@ def test_it_goes_on_where_a_run_was_killed(tmp_path, at):
     whole = train(tmp_path, name="whole", **given)
     with pytest.raises(Killed):
         train(tmp_path, listener=listen, **given)
-    run = train(tmp_path, again=RunFolder(tmp_path / "run"), **given)
+    run = train(tmp_path, resume_from=RunFolder(tmp_path / "run"), **given)
     assert timeless(run) == timeless(whole) and len(gradients(run)) == 5
 
 
@@ -136,7 +136,7 @@ def test_with_several_moments_it_is_the_oracles_agreement(name):
     net[0].weight.data.mul_(2).add_(0.1)
     loss = losses.mse
     looking = Gradient(RULES[name](net), task, loss, window=2, learn_every=4, surrogate="triangle")
-    batch = next(task.held_out("validation"))
+    batch = next(task.eval_batches("validation"))
     given = Lesson(batch.xs.dense().double(), batch.target, loss, window=2, learn_every=4)
     wanted = full_gradients(net, given, surrogate=Triangle())
     expected = agreements(gradient_by_rule(RULES[name](net), given), wanted)
@@ -179,14 +179,14 @@ def test_the_probe_is_the_first_trials_that_are_held_out(trials, expected):
     looking = Gradient(Seeing(NET(12, 3)), task, losses.mse, window=None, learn_every=None, trials=trials)
     first, again = looking.compare(), looking.compare()
     assert first == again
-    batch = next(task.held_out("validation"))
+    batch = next(task.eval_batches("validation"))
     assert all(torch.equal(xs, batch.xs.dense()[:, :expected]) for xs in Seeing.seen) and len(Seeing.seen) == 2
 
 
 def test_where_nothing_is_held_out_it_is_of_the_training():
     class Open(Patterns):
-        def held_out(self, split):
-            return iter(()) if split == "validation" else super().held_out(split)
+        def eval_batches(self, split):
+            return iter(()) if split == "validation" else super().eval_batches(split)
 
     Seeing.seen, task = [], Open(**PATTERNS)
     Gradient(Seeing(NET(12, 3)), task, losses.mse, window=None, learn_every=None, trials=2).compare()

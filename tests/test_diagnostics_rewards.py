@@ -76,7 +76,7 @@ def test_trace_is_told_to_be_off_where_it_is(tmp_path):
         ] != pytest.approx(1, abs=1e-3)
 
 
-def test_lanes_are_no_more_than_was_asked_for(tmp_path):
+def test_environments_are_no_more_than_was_asked_for(tmp_path):
     seen = []
 
     class Looking(EVERY_TWO.func):

@@ -12,7 +12,7 @@ import pytest
 from tests.command_line import CLICKS, files, tracetorch
 from tests.tiny_training import PATTERNS, train
 from tracetorch.files import WriteError
-from tracetorch.runs.state import last_record, state_of
+from tracetorch.runs.run_state import last_record, state_of
 from tracetorch.tasks import Patterns
 from tracetorch.training.progress import Best
 
@@ -211,8 +211,8 @@ def test_a_metric_that_is_no_number_is_no_obstacle(tmp_path):
     class Blind(Patterns):
         """A task whose judge is never sure."""
 
-        def judge(self, output, batch):
-            judged = super().judge(output, batch)
+        def score(self, output, batch):
+            judged = super().score(output, batch)
             return judged | {"accuracy": judged["accuracy"].double() * math.nan}
 
     run = train(tmp_path, task=Blind(**PATTERNS, seed=0), patience=3)

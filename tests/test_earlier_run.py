@@ -18,9 +18,12 @@ from tracetorch import renamed
 from tracetorch.cli.adapter import compose
 from tracetorch.compare.collect import read_run
 from tracetorch.nn import LI, LIF, LIS, Layer, neurons
+from tracetorch.runs import checkpoint
 from tracetorch.runs.identity import facts_of
+from tracetorch.tasks import Gym, PoissonClicks
 
 HERE = Path(__file__).parent / "earlier_run"
+LAYER_ARGUMENTS = {before: now for before, now in renamed.ARGUMENTS.items() if now != "num_envs"}
 
 
 @pytest.fixture
@@ -58,7 +61,7 @@ def test_a_changed_config_is_refused_for_what_was_changed(folder):
 def as_it_is_now(folder: Path) -> list[str]:
     """The overrides of the run, by the present names; and a default of that time."""
     lines = [*yaml.safe_load((folder / "overrides.yaml").read_text()), "train.update_every=null"]
-    for before, now in renamed.ARGUMENTS.items():
+    for before, now in LAYER_ARGUMENTS.items():
         lines = [line.replace(f".{before}=", f".{now}=") for line in lines]
     return lines
 
@@ -92,7 +95,7 @@ def test_it_is_compared_with_a_new_run_of_its_settings(folder):
 
 
 def test_a_former_key_that_is_typed_is_answered_with_the_present_one(folder, tmp_path):
-    for key, now in renamed.ARGUMENTS.items():
+    for key, now in LAYER_ARGUMENTS.items():
         said = f"network.neuron.{key} is now network.neuron.{now}\n"
         for typed in (["run", f"network.neuron.{key}=[]"], ["run", f"+network.neuron.{key}=[]"]):
             result = tracetorch(*typed)
@@ -105,7 +108,7 @@ def test_a_former_key_that_is_typed_is_answered_with_the_present_one(folder, tmp
 def put_former_names(path: Path) -> None:
     """Into a file that a sweep or a study keeps."""
     text = path.read_text()
-    for before, now in renamed.ARGUMENTS.items():
+    for before, now in LAYER_ARGUMENTS.items():
         assert f'"{now}"' in text
         text = text.replace(f'"{now}"', f'"{before}"')
     path.write_text(text)
@@ -137,6 +140,87 @@ def test_a_config_of_ones_own_layer_keeps_its_keys():
     own = {"_target_": "mypackage.Layer", "learn": 3, "inner": {"_target_": "tracetorch.nn.LIF", "learn": []}}
     assert renamed.current(own) == own | {"inner": {"_target_": "tracetorch.nn.LIF", "trainable": []}}
     assert renamed.former(renamed.current(own)) == own
+
+
+FORMER_TASK = {
+    "_target_": "tracetorch.tasks.Switching",
+    "every": 9,
+    "environment": {"_target_": "tracetorch.tasks.Gym", "lanes": 3, "id": "CartPole-v1"},
+}
+PRESENT_TASK = {
+    "_target_": "tracetorch.tasks.Reversal",
+    "every": 9,
+    "environment": {"_target_": "tracetorch.tasks.Gym", "num_envs": 3, "id": "CartPole-v1"},
+}
+
+
+def test_a_task_that_is_called_otherwise_now_is_the_same_task_in_the_same_group():
+    assert renamed.current({"task": FORMER_TASK}) == {"task": PRESENT_TASK}
+    assert renamed.former({"task": PRESENT_TASK}) == {"task": FORMER_TASK}
+    then, now = (facts_of({"task": task, "seed": 0}) for task in (FORMER_TASK, PRESENT_TASK))
+    assert then == now
+
+
+SWITCHING = (
+    *("experiment=clicks_lifetime", "device=cpu", "network.hidden=[8]", "task.environment.task.batch_size=4"),
+    *("train.updates=4", "train.teach_every=2", "train.figures=false", "output.dir=life"),
+    *("task.environment.task.validation_trials=0", "task.environment.task.test_trials=20"),
+)
+
+
+def test_a_run_of_a_task_that_is_called_otherwise_now_goes_on(tmp_path, monkeypatch):
+    """Its config, what run.json says of it, and the parts in its checkpoint have the former names."""
+    monkeypatch.chdir(tmp_path)
+    assert tracetorch("run", *SWITCHING).exit_code == 0
+    for path in (Path("life/config.yaml"), Path("life/run.json")):
+        text = path.read_text()
+        assert "tracetorch.tasks.Reversal" in text
+        text = text.replace("tracetorch.tasks.Reversal", "tracetorch.tasks.Switching")
+        path.write_text(text.replace('"status": "completed"', '"status": "interrupted"'))
+    latest = Path("life/checkpoints/latest.pt")
+    content = checkpoint.read_checkpoint(latest)
+    content["parts"]["put_by"] = content["parts"].pop("reward_accumulator")
+    torch.save({**content, "checksum": checkpoint._checksum(content)}, latest)
+    for verb in ("resume", "eval"):
+        result = tracetorch(verb, "life")
+        assert result.exit_code == 0, result.output
+    assert json.loads(Path("life/run.json").read_text())["status"] == "completed"
+
+
+def test_a_target_that_is_typed_by_its_former_name_is_answered_with_the_present_one():
+    result = tracetorch("run", *SWITCHING, "task._target_=tracetorch.tasks.Switching")
+    said = "task._target_: tracetorch.tasks.Switching is now tracetorch.tasks.Reversal"
+    assert result.exit_code == 2 and said in result.output, result.output
+
+
+def test_a_key_of_a_task_that_is_typed_by_its_former_name_is_answered_with_the_present_one():
+    pytest.importorskip("gymnasium")
+    result = tracetorch("run", "experiment=cartpole", "task.lanes=3")
+    assert result.exit_code == 2 and "task.lanes is now task.num_envs\n" in result.output, result.output
+
+
+def test_an_environment_takes_its_former_names():
+    pytest.importorskip("gymnasium")
+    with pytest.warns(DeprecationWarning, match="^lanes is now num_envs$"):
+        world = Gym(lanes=3)
+    assert world.num_envs == world.lanes == 3
+    state = world.state_dict()
+    state["moments"] = state.pop("statistics")
+    other = Gym(num_envs=3)
+    other.load_state_dict(state)
+    assert torch.equal(other.statistics.mean, world.statistics.mean) and other.statistics.count == 3
+
+
+def test_a_task_of_ones_own_may_define_its_methods_by_their_former_names():
+    with pytest.warns(DeprecationWarning, match="^Own.judge is now score$") as warned:
+
+        class Own(PoissonClicks):
+            def judge(self, output, batch):
+                return {"accuracy": output[:, 0]}
+
+    assert Path(warned[0].filename).name == Path(__file__).name
+    output = torch.rand(3, 2)
+    assert torch.equal(Own().score(output, None)["accuracy"], output[:, 0])
 
 
 MAKE = {

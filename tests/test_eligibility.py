@@ -33,9 +33,9 @@ def test_stretch_by_stretch_it_remembers_what_came_before(learnt):
         torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-9, atol=1e-9)
 
 
-def test_lanes_begin_anew_with_biases_and_groups_too():
+def test_masked_samples_begin_anew_with_biases_and_groups_too():
     """As if what these samples saw before had been nothing: a run of the rest alone, for them."""
-    lanes = torch.tensor([False, True, False])
+    mask = torch.tensor([False, True, False])
     found = []
     for whole in (True, False):
         torch.manual_seed(3)
@@ -46,10 +46,10 @@ def test_lanes_begin_anew_with_biases_and_groups_too():
         if whole:
             rule.forward(spikes()[:9])
             rule.backward(signal)
-            rule.begin(lanes)
+            rule.begin(mask)
         net.zero_grad()
         rule.forward(spikes()[9:])
-        rule.backward(signal * lanes[:, None])  # of those that began anew alone
+        rule.backward(signal * mask[:, None])  # of those that began anew alone
         found.append(gradients(net))
     for name, value in found[1].items():
         torch.testing.assert_close(found[0][name], value, rtol=1e-9, atol=1e-9)

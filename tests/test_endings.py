@@ -25,10 +25,10 @@ from tracetorch.cli.errors import FAILED, INTERRUPTED, UsageError
 from tracetorch.cli.execute import conclude, contained
 from tracetorch.files import WriteError, remove_remains, remove_remains_of, write_whole
 from tracetorch.runs import Run, RunFolder
+from tracetorch.runs.cleanup import choose
 from tracetorch.runs.interrupt import Interrupt
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.records import plain, to_json
-from tracetorch.runs.rubbish import choose
 from tracetorch.tasks import Patterns
 from tracetorch.training import TrainingError
 
@@ -42,7 +42,7 @@ def here(tmp_path, monkeypatch):
 
 
 def make(**changes):
-    return Run({"seed": 3}, **{"experiment": "tiny", "root": Path("outputs"), "exactly": Path("r")} | changes)
+    return Run({"seed": 3}, **{"experiment": "tiny", "root": Path("outputs"), "path": Path("r")} | changes)
 
 
 def part(error):
@@ -83,7 +83,7 @@ def test_whatever_a_part_raises_the_run_has_failed_and_says_where(here, error, p
     assert "in part\n" in (here / "r" / "error.txt").read_text()
     assert (here / "r" / "metrics.csv").read_text() == "update\n1\n"
     with pytest.raises(UsageError) as refused:  # the same before the run has begun
-        conclude(make(exactly=Path("q")), 1, lambda: part(error))
+        conclude(make(path=Path("q")), 1, lambda: part(error))
     before = phrase.removesuffix(": the run counts as failed")  # there is no run
     assert before in str(refused.value) and "counts as failed" not in str(refused.value) and not Path("q").exists()
 
@@ -244,7 +244,7 @@ def test_ctrl_c_after_training_leaves_an_interrupted_run_whose_test_is_repeated(
             patch.setattr(report_module, "draw", ringing(report_module.draw))
         run = train(tmp_path, listener=listen, **LONG | {"figures": during == "the figures"})
     assert (facts(run)["status"], run.asked_to_stop) == ("interrupted", True)
-    assert_same(train(tmp_path, again=RunFolder(tmp_path / "run"), **LONG), whole)
+    assert_same(train(tmp_path, resume_from=RunFolder(tmp_path / "run"), **LONG), whole)
 
 
 def test_a_job_that_was_completed_in_spite_of_a_signal_lets_no_other_begin(tmp_path, monkeypatch):
@@ -252,7 +252,7 @@ def test_a_job_that_was_completed_in_spite_of_a_signal_lets_no_other_begin(tmp_p
     from tracetorch.cli.sweep import job
 
     def execute(*args, **kwargs):
-        run = make(exactly=tmp_path / "r")
+        run = make(path=tmp_path / "r")
         return conclude(run, 1, lambda: run.__enter__().__exit__(None, None, None) or run._interrupt._wish(2, None))
 
     monkeypatch.setattr(execute_module, "execute", execute)
@@ -381,7 +381,7 @@ def test_records_that_vanish_under_a_run_end_it_as_failed(here):
                 run.record({"update": 2})
 
     for when in ("in between", "at the end"):
-        run = make(exactly=Path(when.replace(" ", "")))
+        run = make(path=Path(when.replace(" ", "")))
         outcome = conclude(run, 1, lambda when=when: loop(when))
         assert outcome.code == FAILED and "metrics.jsonl was changed during the run" in outcome.message
         assert facts(run)["status"] == "failed"
@@ -408,7 +408,7 @@ def test_an_output_folder_that_exists_is_named(here):
     Path("link").symlink_to("empty")
     for name in ("r", "link"):
         with pytest.raises(UsageError, match=rf"output\.dir=.*{name} exists already; name another folder"):
-            conclude(run := make(exactly=Path(name)), 1, run.__enter__)
+            conclude(run := make(path=Path(name)), 1, run.__enter__)
     assert sorted(path.name for path in here.rglob("*")) == ["empty", "link", "mine", "r"]
 
 
@@ -467,14 +467,14 @@ def test_a_folder_of_a_run_that_was_killed_before_its_config_is_taken_again(here
     (here / "r").mkdir()
     for name in (".lock", "overrides.yaml", ".config.yaml.123"):
         (here / "r" / name).write_text("")
-    with make(exactly=Path("r"), files={"overrides.yaml": "- a=1\n", "config.yaml": "a: 1\n"}) as run:
+    with make(path=Path("r"), files={"overrides.yaml": "- a=1\n", "config.yaml": "a: 1\n"}) as run:
         run.record({"update": 1, "split": "train", "loss": 0.5})
     assert {path.name for path in (here / "r").iterdir()} >= {"run.json", "config.yaml", "overrides.yaml"}
     assert (here / "r" / "overrides.yaml").read_text() == "- a=1\n" and not (here / "r" / ".config.yaml.123").exists()
     (here / "s").mkdir()
     (here / "s" / ".lock").write_text("")
     (here / "s" / "mine.txt").write_text("mine")
-    with pytest.raises(OSError), make(exactly=Path("s")):
+    with pytest.raises(OSError), make(path=Path("s")):
         pass
     assert (here / "s" / "mine.txt").read_text() == "mine"
 
@@ -503,7 +503,7 @@ def test_an_evaluation_removes_those_that_are_not_complete_and_clean_lists_those
     lock = Lock(here / "eval" / "at work")
     (here / "eval" / ".removing-x" / "half").mkdir(parents=True)
     (here / "eval" / "link").symlink_to(here / "eval" / "failed")
-    with make(root=here, below="eval", exactly=None, kind="evaluation") as run:
+    with make(root=here, below="eval", path=None, kind="evaluation") as run:
         run.record({"update": 1, "split": "test", "loss": 0.5})
     lock.release()
     left = {path.name for path in (here / "eval").iterdir()}

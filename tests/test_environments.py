@@ -16,9 +16,9 @@ ACTS = 40
 
 
 def actions(environment, number, seed=0):
-    """Actions for all lanes, drawn from nothing but these numbers."""
+    """Actions for all environments, drawn from nothing but these numbers."""
     generator = torch.Generator().manual_seed(1000 * seed + number)
-    return torch.randint(environment.output_size, (environment.lanes,), generator=generator)
+    return torch.randint(environment.output_size, (environment.num_envs,), generator=generator)
 
 
 def played(environment, acts=ACTS, first=0, seed=0):
@@ -46,7 +46,7 @@ def at_random(seed=0):
 @each(ENVIRONMENTS)
 def test_observations_and_outcomes_have_the_shapes_that_it_says(row):
     environment = row.make()
-    shape = (environment.steps, environment.lanes, environment.input_size)
+    shape = (environment.steps, environment.num_envs, environment.input_size)
     for number in range(ACTS):
         xs = environment.observe()
         assert xs.steps == environment.steps and xs.shape == shape[1:]
@@ -55,11 +55,11 @@ def test_observations_and_outcomes_have_the_shapes_that_it_says(row):
         outcome = environment.act(actions(environment, number))
         assert outcome.reward.dtype == torch.float32
         assert outcome.terminated.dtype == outcome.truncated.dtype == torch.bool
-        assert all(value.shape == (environment.lanes,) for value in outcome[:3])
+        assert all(value.shape == (environment.num_envs,) for value in outcome[:3])
         assert not bool((outcome.terminated & outcome.truncated).any())
         assert (outcome.final is not None) == bool(outcome.truncated.any())
         assert outcome.final is None or outcome.final.dense().shape == shape
-    assert environment.batch_size == environment.lanes
+    assert environment.batch_size == environment.num_envs
     assert environment.readout_window is None or 1 <= environment.readout_window <= environment.steps
 
 
@@ -93,7 +93,7 @@ def test_begin_starts_anew_as_after_construction(row):
 
 
 @each([row for row in ENVIRONMENTS if row.says == "apart"])
-def test_what_is_done_in_one_lane_changes_nothing_in_another(row):
+def test_what_is_done_in_one_environment_changes_nothing_in_another(row):
     one, other = row.make(), row.make()
     for number in range(ACTS):
         assert torch.equal(one.observe().dense()[:, 1:], other.observe().dense()[:, 1:])
@@ -124,7 +124,7 @@ def test_the_state_is_not_that_of_another(row):
 
 
 @each(ENVIRONMENTS)
-def test_a_test_changes_nothing_in_the_lanes_that_are_learnt_from(row):
+def test_a_test_changes_nothing_in_the_environments_that_are_learnt_from(row):
     environment, alone = row.make(), row.make()
     assert same(played(environment, 10), played(alone, 10))
     environment.test(at_random())
@@ -189,7 +189,7 @@ def test_an_unknown_split_is_refused(row):
 @pytest.mark.parametrize("bad", ["float", "bool", "short", "column", "negative", "large"])
 def test_actions_that_are_none_are_refused_and_nothing_happens(row, bad):
     environment, alone = row.make(), row.make()
-    fine = torch.zeros(environment.lanes, dtype=torch.long)
+    fine = torch.zeros(environment.num_envs, dtype=torch.long)
     given = {
         "float": fine.float(),
         "bool": fine.bool(),

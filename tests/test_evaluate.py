@@ -18,12 +18,12 @@ def learner(task):
 
 def test_batches_of_unequal_size_are_averaged_by_trial():
     task = MNIST(validation_digits=507, batch_size=10, steps=4)
-    sizes = [len(batch.target) for batch in task.held_out("validation")]
+    sizes = [len(batch.target) for batch in task.eval_batches("validation")]
     assert sizes == [500, 7]
     rule = learner(task)
     found = evaluate(rule, task, loss.cross_entropy, "validation", None)
     outputs, targets = [], []
-    for batch in task.held_out("validation"):
+    for batch in task.eval_batches("validation"):
         rule.net.reset()
         outputs.append(rule.net.run(batch.xs, reduce="mean").detach())
         targets.append(batch.target)
@@ -38,7 +38,7 @@ def test_the_answer_is_read_in_the_window():
     task = PoissonClicks(duration=[0.2], test_trials=20)
     rule = learner(task)
     whole, end = (evaluate(rule, task, loss.cross_entropy, "test", window) for window in (None, 5))
-    output = rule.net.run(next(task.held_out("test")).xs)[-5:].mean(dim=0).detach()
+    output = rule.net.run(next(task.eval_batches("test")).xs)[-5:].mean(dim=0).detach()
     expected = float(loss.cross_entropy(output, end.trials["target"])[0])
     assert end.means["loss"] == pytest.approx(expected, rel=1e-5)
     assert whole.means["loss"] != end.means["loss"]

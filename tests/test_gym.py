@@ -21,16 +21,16 @@ register()
 
 
 def counter(**changes):
-    given = {"id": "Counter-v0", "lanes": 2, "steps": 3, "normalize": False, "limit": 10.0, "max_rate": 10.0}
+    given = {"id": "Counter-v0", "num_envs": 2, "steps": 3, "normalize": False, "limit": 10.0, "max_rate": 10.0}
     options = {name: changes.pop(name) for name in ("kind", "acts", "forgetful", "ends_at") if name in changes}
     return Gym(**given | changes, options=options)
 
 
-def seen(environment, lane=0):
-    """The numbers that are shown in a lane, in units of the environment; two-sided code, steady current."""
+def seen(environment, env=0):
+    """The numbers that are shown in an environment, in units of the environment; two-sided code, steady current."""
     dense = environment.observe().dense()
     assert bool((dense == dense[0]).all())
-    positive, negative = dense[0, lane].chunk(2)
+    positive, negative = dense[0, env].chunk(2)
     return (positive - negative).tolist()
 
 
@@ -51,7 +51,7 @@ def test_an_episode_that_terminates_is_followed_by_the_next_at_once():
     assert (outcome.terminated.tolist(), outcome.truncated.tolist()) == ([True, False], [False, False])
     assert outcome.final is None
     assert seen(environment)[0] == 0.0 and seen(environment)[1] != own
-    assert seen(environment, lane=1)[0] == 2.0
+    assert seen(environment, env=1)[0] == 2.0
 
 
 def test_an_episode_that_is_cut_off_shows_its_last_observation_and_goes_on_with_the_next():
@@ -65,7 +65,7 @@ def test_an_episode_that_is_cut_off_shows_its_last_observation_and_goes_on_with_
     final = outcome.final.dense()[0]
     assert torch.equal(final[1], environment.observe().dense()[0, 1])
     assert float(final[0, 0]) == LIMIT and (final[0].chunk(2)[0] - final[0].chunk(2)[1])[1].item() == last[1]
-    assert seen(environment)[0] == 0.0 and seen(environment, lane=1)[0] == LIMIT - 1
+    assert seen(environment)[0] == 0.0 and seen(environment, env=1)[0] == LIMIT - 1
 
 
 def test_what_ends_at_the_limit_by_itself_has_terminated():
@@ -76,7 +76,7 @@ def test_what_ends_at_the_limit_by_itself_has_terminated():
 
 
 def test_cartpole_is_gymnasiums_own():
-    environment = Gym(lanes=1, steps=1, normalize=False, limit=100.0, max_rate=100.0)
+    environment = Gym(num_envs=1, steps=1, normalize=False, limit=100.0, max_rate=100.0)
     alone = gymnasium.make("CartPole-v1")
     for episode in range(3):
         observation, _ = alone.reset(seed=environment._seed_of("train")(episode))
@@ -91,11 +91,11 @@ def test_cartpole_is_gymnasiums_own():
 
 
 def test_every_episode_of_a_test_is_played_once_and_to_its_end():
-    environment = counter(lanes=3, test_episodes=7, validation_episodes=0)
+    environment = counter(num_envs=3, test_episodes=7, validation_episodes=0)
 
     def choose(xs, begins):
-        at = xs.dense()[0, :, 0].tolist()  # a lane ends its episode in its third step, but for the first lane
-        return torch.tensor([int(lane > 0 and step == 2) for lane, step in enumerate(at)])
+        at = xs.dense()[0, :, 0].tolist()  # an environment ends its episode in its third step, but for the first
+        return torch.tensor([int(env > 0 and step == 2) for env, step in enumerate(at)])
 
     trials = environment.test(choose)
     first = torch.arange(7) % 3 == 0
@@ -116,20 +116,20 @@ def test_no_two_splits_share_an_episode():
 # ── what is seen ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_observations_are_standardized_by_everything_that_was_seen_in_any_lane():
-    raw, scaled = counter(lanes=3), counter(lanes=3, normalize=True)
-    shown = [[seen(raw, lane) for lane in range(3)]]
+def test_observations_are_standardized_by_everything_that_was_seen_in_any_environment():
+    raw, scaled = counter(num_envs=3), counter(num_envs=3, normalize=True)
+    shown = [[seen(raw, env) for env in range(3)]]
     for number in range(25):
         action = torch.tensor([number % 3, 0, (number + 1) % 2])
         raw.act(action)
         scaled.act(action)
-        shown.append([seen(raw, lane) for lane in range(3)])
+        shown.append([seen(raw, env) for env in range(3)])
     rows = np.array(shown).reshape(-1, 3)
-    assert scaled.moments.count == len(rows)
-    assert np.allclose(scaled.moments.mean, rows.mean(axis=0))
-    assert np.allclose(scaled.moments.deviation[:2], rows.std(axis=0)[:2], rtol=1e-5)
+    assert scaled.statistics.count == len(rows)
+    assert np.allclose(scaled.statistics.mean, rows.mean(axis=0))
+    assert np.allclose(scaled.statistics.deviation[:2], rows.std(axis=0)[:2], rtol=1e-5)
     expected = (rows[-3:] - rows.mean(axis=0)) / np.where([True, True, False], rows.std(axis=0), np.inf)
-    assert np.allclose([seen(scaled, lane) for lane in range(3)], expected, atol=1e-4)
+    assert np.allclose([seen(scaled, env) for env in range(3)], expected, atol=1e-4)
 
 
 def test_a_value_beyond_the_limit_counts_as_the_limit():
@@ -185,7 +185,7 @@ def test_an_environment_that_does_not_repeat_itself_is_not_brought_back_in_silen
         counter(forgetful=True).load_state_dict(environment.state_dict())
 
 
-@pytest.mark.parametrize("changes", [{"lanes": 3}, {"normalize": True}, {"kind": "discrete"}], ids=str)
+@pytest.mark.parametrize("changes", [{"num_envs": 3}, {"normalize": True}, {"kind": "discrete"}], ids=str)
 def test_the_state_of_one_that_was_made_otherwise_is_refused(changes):
     with pytest.raises(ValueError, match="the state belongs to 2 environments of Counter-v0, or to other settings"):
         counter(**changes).load_state_dict(counter().state_dict())
@@ -207,7 +207,7 @@ def test_the_state_of_one_that_was_made_otherwise_is_refused(changes):
         ({"options": {"acts": "several"}}, "takes actions of the type MultiDiscrete; only Discrete ones"),
         ({"options": {"kind": "tuple"}}, "gives observations of the type Tuple; only Box and Discrete ones"),
         ({"options": {"speed": 3}}, "Counter-v0 cannot be made: .*speed"),
-        ({"lanes": 0}, "lanes must be at least 1, got 0"),
+        ({"num_envs": 0}, "num_envs must be at least 1, got 0"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"neurons": 1}, "neurons must be at least 2, got 1"),
         ({"code": "one_sided"}, "code must be one of two_sided, population, got 'one_sided'"),
@@ -229,7 +229,7 @@ def test_what_cannot_be_played_is_told_in_one_sentence(given, phrase):
 
 
 def test_an_end_that_is_given_takes_the_place_of_one_that_is_missing():
-    environment = Gym(id="Endless-v0", lanes=1, max_episode_steps=2)
+    environment = Gym(id="Endless-v0", num_envs=1, max_episode_steps=2)
     assert [bool(environment.act(acts(0)).truncated) for _ in range(4)] == [False, True, False, True]
 
 
@@ -340,7 +340,7 @@ def test_a_mistake_of_an_environment_is_told_with_its_name_and_what_is_wanted(mi
     methods, phrase = MISTAKES[mistake]
     name = world(**methods)
     with pytest.raises(ValueError, match=f"^{name}.*{phrase}") as caught:
-        Gym(id=name, lanes=2).act(acts(0, 1))
+        Gym(id=name, num_envs=2).act(acts(0, 1))
     assert "\n" not in str(caught.value)
 
 
@@ -349,11 +349,11 @@ def test_an_error_of_the_environment_itself_stays_what_it_is():
         raise KeyError("cart")
 
     with pytest.raises(KeyError, match="cart"):
-        Gym(id=world(step=broken), lanes=1).act(acts(0))
+        Gym(id=world(step=broken), num_envs=1).act(acts(0))
 
 
 def test_whole_numbers_say_whether_an_episode_ends_too():
-    environment = Gym(id=world(step=gives([0.0, 0.0], np.float32(2), 1, np.False_, {})), lanes=1)
+    environment = Gym(id=world(step=gives([0.0, 0.0], np.float32(2), 1, np.False_, {})), num_envs=1)
     outcome = environment.act(acts(0))
     assert (outcome.reward.tolist(), outcome.terminated.tolist()) == ([2.0], [True])
 
@@ -368,11 +368,11 @@ def test_an_id_may_name_the_module_that_registers_it(tmp_path, monkeypatch):
         "gymnasium.register('Mine-v0', entry_point=Counter, max_episode_steps=9)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert Gym(id="worlds_of_mine:Mine-v0", lanes=1).output_size == 3
+    assert Gym(id="worlds_of_mine:Mine-v0", num_envs=1).output_size == 3
     with pytest.raises(ValueError, match=r"Did you mean worlds_of_mine:Mine-v0\?.*worlds_of_mine registers none of th"):
-        Gym(id="worlds_of_mine:Min-v0", lanes=1)
+        Gym(id="worlds_of_mine:Min-v0", num_envs=1)
     with pytest.raises(ModuleNotFoundError, match="not_there"):
-        Gym(id="not_there:Mine-v0", lanes=1)
+        Gym(id="not_there:Mine-v0", num_envs=1)
 
 
 def config_of(id):
@@ -404,7 +404,7 @@ def test_one_that_does_not_repeat_itself_continues_with_new_episodes_if_asked():
         counter(forgetful=True, normalize=True).load_state_dict(state)
     second = Gym(
         id="Counter-v0",
-        lanes=2,
+        num_envs=2,
         steps=3,
         limit=10.0,
         max_rate=10.0,
@@ -414,11 +414,11 @@ def test_one_that_does_not_repeat_itself_continues_with_new_episodes_if_asked():
     assert not second.restarted
     second.load_state_dict(state)
     assert second.restarted
-    assert [lane.episode for lane in second._copies] == [2, 3] and [len(lane.actions) for lane in second._copies] == [
+    assert [env.episode for env in second._envs] == [2, 3] and [len(env.actions) for env in second._envs] == [
         0,
         0,
     ]
-    assert second.moments.count == first.moments.count + 2
+    assert second.statistics.count == first.statistics.count + 2
 
 
 def test_how_a_run_continues_is_no_part_of_what_it_is():
@@ -428,7 +428,13 @@ def test_how_a_run_continues_is_no_part_of_what_it_is():
 
 
 WORDS = (
-    *("experiment=cartpole", "task.id=Counter-v0", "+task.options.forgetful=true", "train.updates=30", "task.lanes=2"),
+    *(
+        "experiment=cartpole",
+        "task.id=Counter-v0",
+        "+task.options.forgetful=true",
+        "train.updates=30",
+        "task.num_envs=2",
+    ),
     *("task.validation_episodes=0", "task.test_episodes=2", "network.hidden=[8]", "train.figures=false", "device=cpu"),
     *("train.log_every=5", "train.checkpoint_seconds=0", "output.dir=run", "optimizer.lr=0.0001"),
 )

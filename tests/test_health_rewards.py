@@ -8,7 +8,7 @@ from tracetorch.training import HealthWatch, TrainingError, check_health
 
 
 def acted(threshold=1.0, *, signal=1.0):
-    """A network that has just acted and been judged, in two lanes."""
+    """A network that has just acted and been judged, in two environments."""
     torch.manual_seed(0)
     net = Sequential(LIF(6, 5), LIF(5, 4, threshold=threshold), LIS(4, 3))
     for layer in net:

@@ -75,7 +75,7 @@ def test_it_agrees_with_counting_simulated_clicks(kind):
 def test_the_summary_averages_it_over_the_trials_and_compares():
     task = PoissonClicks(gamma=[0.5, 1.5], duration=[0.1, 0.4], batch_size=50)
     batch = task.train_batch(0)
-    trials = task.judge(torch.nn.functional.one_hot(batch.target, 2).float(), batch)
+    trials = task.score(torch.nn.functional.one_hot(batch.target, 2).float(), batch)
     expected = float(task.ideal_accuracy(trials["gamma"], trials["duration"]).mean())
     assert task.summary(trials) == {
         "ideal_accuracy": pytest.approx(expected),

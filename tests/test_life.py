@@ -12,19 +12,19 @@ from tracetorch.training.feedback_schedule import FeedbackSchedule, RewardAccumu
 from tracetorch.training.life import Life
 
 
-def lived(merits, switches, *, averages=(1,), share=0.9, chance_level=None):
-    """What a life records of these merits, each of one lane that took action 0, changing after these decisions."""
+def lived(scores, switches, *, averages=(1,), share=0.9, chance_level=None):
+    """What a life records of these scores, each of one action 0, changing after these decisions."""
     life = Life(averages, share, 2, chance_level=chance_level)
     found = []
-    for number, merit in enumerate(merits, 1):
-        phase = sum(number >= switch for switch in switches)
-        found.append(life.add(number, torch.tensor([0]), torch.tensor([merit]), phase))
+    for number, score in enumerate(scores, 1):
+        context = sum(number >= switch for switch in switches)
+        found.append(life.add(number, torch.tensor([0]), torch.tensor([score]), context))
     return life, [record for record in found if record]
 
 
 def test_recovery_takes_from_the_change_until_the_average_is_back():
-    merits = [1.0] * 50 + [0.0] * 10 + [1.0] * 40
-    life, (record,) = lived(merits, [50])
+    scores = [1.0] * 50 + [0.0] * 10 + [1.0] * 40
+    life, (record,) = lived(scores, [50])
     # after k ones the average of half-life 1 is about 1 − 2^−k: at .9 after four
     assert record == {
         "update": 64, "split": "switch", "switch": 1, "at": 50, "before": pytest.approx(1.0),
@@ -45,11 +45,11 @@ def test_a_change_by_which_nothing_is_lost_is_not_learnt_again():
 
 def test_luck_is_nothing_that_could_be_lost_or_learnt_again():
     """One who guesses is above and below any average of his again and again."""
-    merits = (torch.rand(4000, generator=torch.Generator().manual_seed(0)) < 0.5).float().tolist()
+    scores = (torch.rand(4000, generator=torch.Generator().manual_seed(0)) < 0.5).float().tolist()
     switches = list(range(100, 4000, 100))
-    life, _ = lived(merits, switches, averages=(50,), chance_level=0.5)
+    life, _ = lived(scores, switches, averages=(50,), chance_level=0.5)
     assert life.summary()["switches"] == 39 and life.summary()["recovered"] == life.summary()["fell"] == 0
-    fooled, _ = lived(merits, switches, averages=(50,))
+    fooled, _ = lived(scores, switches, averages=(50,))
     assert fooled.summary()["recovered"] > 3
 
 
@@ -99,15 +99,15 @@ def test_moments_that_make_no_sense_are_refused(every):
         FeedbackSchedule(every, 0)
 
 
-def test_what_was_put_by_is_told_as_a_mean_and_once():
-    put_by = RewardAccumulator(2)
-    put_by.add(torch.tensor([1.0, 0.0]))
-    put_by.add(torch.tensor([0.0, 0.0]))
+def test_accumulated_rewards_are_taken_as_a_mean_and_once():
+    accumulator = RewardAccumulator(2)
+    accumulator.add(torch.tensor([1.0, 0.0]))
+    accumulator.add(torch.tensor([0.0, 0.0]))
     other = RewardAccumulator(2)
-    other.load_state_dict(put_by.state_dict())
-    assert put_by.take().tolist() == [0.5, 0.0]
-    put_by.add(torch.tensor([3.0, 1.0]))
-    assert put_by.take().tolist() == [3.0, 1.0] and other.take().tolist() == [0.5, 0.0]
+    other.load_state_dict(accumulator.state_dict())
+    assert accumulator.take().tolist() == [0.5, 0.0]
+    accumulator.add(torch.tensor([3.0, 1.0]))
+    assert accumulator.take().tolist() == [3.0, 1.0] and other.take().tolist() == [0.5, 0.0]
 
 
 def test_memory_through_a_life():

@@ -11,9 +11,9 @@ from tests.command_line import tracetorch
 from tests.tiny_world import CRITIC, NET, Lights, facts, live
 from tracetorch import loss, rules
 from tracetorch.runs import RunFolder
-from tracetorch.runs.same import difference
+from tracetorch.runs.reproducibility import first_difference
 from tracetorch.tasks import Blocks, Patterns, PoissonClicks
-from tracetorch.tasks.schedule import Schedule
+from tracetorch.tasks.context_schedule import ContextSchedule
 
 LABELS = {
     "task": lambda: Blocks(
@@ -47,7 +47,7 @@ def rows_of(run):
 
 def test_it_learns_anew_each_time_the_world_has_changed(tmp_path):
     run = live(tmp_path, updates=750, log_every=50)
-    summary, switches = facts(run)["summary"], Schedule(150, 0.2, 0).switches(750)
+    summary, switches = facts(run)["summary"], ContextSchedule(150, 0.2, 0).switches(750)
     assert summary["switches"] == len(switches) and summary["recovered"] == len(switches)
     assert summary["fell"] == len(switches) and 0 < summary["recovery_decisions"] < 80 and summary["forgetting"] > 0.3
     assert summary["average_50"] > 0.7
@@ -82,8 +82,8 @@ def test_a_life_that_was_stopped_ends_as_one_that_was_not(form, how, tmp_path):
             live(tmp_path, listener=stop, **long, **given(form))
     else:
         assert live(tmp_path, listener=stop, **long, **given(form)).status == "interrupted"
-    live(tmp_path, again=RunFolder(tmp_path / "life"), **long, **given(form))
-    assert not difference(whole.folder, RunFolder(tmp_path / "life"))
+    live(tmp_path, resume_from=RunFolder(tmp_path / "life"), **long, **given(form))
+    assert not first_difference(whole.folder, RunFolder(tmp_path / "life"))
     ends = [torch.load(tmp_path / name / "checkpoints/latest.pt", weights_only=True) for name in ("whole", "life")]
     for part in ("net", "state", "optimizer"):
         assert str(ends[0][part]) == str(ends[1][part])
@@ -110,9 +110,9 @@ def test_neither_states_nor_traces_are_ever_reset(tmp_path):
     seen = []
 
     class Watched(rules.Trace):
-        def begin(self, lanes=None):
+        def begin(self, mask=None):
             seen.append("begin")
-            super().begin(lanes)
+            super().begin(mask)
 
         def forward(self, xs, **kwargs):
             seen.append("forward")
@@ -165,7 +165,7 @@ def test_the_shorter_of_decisions_and_steps_ends_it(tmp_path):
         ({**LABELS, "rule": rules.EProp}, "choose rule=trace"),
         ({**LABELS, "rule": rules.ThreeFactor}, "ThreeFactor learns from rewards, and Blocks gives labels"),
         ({**LABELS, "loss": loss.Reflect}, "Blocks gives labels, not rewards: choose loss=cross_entropy"),
-        ({"loss": loss.cross_entropy}, "Switching gives rewards, not labels: choose loss=reflect"),
+        ({"loss": loss.cross_entropy}, "Reversal gives rewards, not labels: choose loss=reflect"),
         (CRITIC | {"teach_every": 2.0}, "train.teach_every must be 1, got 2"),
         ({"teach_every": 0.5}, "train.teach_every must be at least 1"),
         ({"averages": ()}, "train.averages must be one or more half-lives"),
@@ -190,7 +190,7 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_written(changes, m
             ("task=labelled_blocks", "loss=reflect"),
             "Blocks gives labels, not rewards: choose loss=cross_entropy",
         ),
-        (("task=clicks_switching",), "Switching gives rewards, not labels: choose loss=reflect"),
+        (("task=clicks_switching",), "Reversal gives rewards, not labels: choose loss=reflect"),
     ],
 )
 def test_a_loss_that_does_not_fit_is_one_sentence_on_the_command_line(words, message, tmp_path, monkeypatch):

@@ -9,8 +9,8 @@ import pytest
 
 from tests.sweeps import COMMAND
 from tracetorch.runs import RunFolder
-from tracetorch.runs.same import difference
-from tracetorch.runs.state import last_record
+from tracetorch.runs.reproducibility import first_difference
+from tracetorch.runs.run_state import last_record
 
 PATIENCE = 1800.0  # seconds
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ def test_a_million_steps(tmp_path):
     assert start("resume", "killed", where=tmp_path).wait(timeout=PATIENCE) == 0
     assert whole.wait(timeout=PATIENCE) == 0
     folder = RunFolder(tmp_path / "whole")
-    assert not difference(folder, RunFolder(tmp_path / "killed"))
+    assert not first_difference(folder, RunFolder(tmp_path / "killed"))
     summary = folder.facts()["summary"]
     assert summary["steps"] >= 1_000_000
     assert summary["recovered"] >= 10 and summary["switches"] - summary["recovered"] <= 1  # the last may be too recent

@@ -75,14 +75,14 @@ def test_validation_digits_are_the_last_and_are_never_learnt_from():
     task = MNIST(batch_size=50, steps=1, validation_digits=200)
     learnt = torch.cat([task.train_batch(number).conditions["digit"] for number in range(2 * task.batches_per_pass)])
     assert int(learnt.max()) < 800
-    labels = torch.cat([batch.target for batch in task.held_out("validation")])
+    labels = torch.cat([batch.target for batch in task.eval_batches("validation")])
     assert torch.equal(labels, mnist_source.load("sample").train_labels[800:].long())
 
 
 def test_without_validation_digits_there_is_no_validation_and_the_test_is_whole():
     task = MNIST(steps=1)
-    assert list(task.held_out("validation")) == []
-    assert sum(len(batch.target) for batch in task.held_out("test")) == 500
+    assert list(task.eval_batches("validation")) == []
+    assert sum(len(batch.target) for batch in task.eval_batches("test")) == 500
 
 
 # ── folders ─────────────────────────────────────────────────────────────────────────────────────────────────────────

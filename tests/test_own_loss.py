@@ -8,7 +8,7 @@ import torch
 from tests.tiny_world import facts, live, play
 from tracetorch.loss import RewardLoss
 from tracetorch.runs import RunFolder
-from tracetorch.runs.same import difference
+from tracetorch.runs.reproducibility import first_difference
 
 LOOPS = {"reinforcement": play, "lifetime": live}
 
@@ -55,8 +55,8 @@ def test_a_killed_run_with_it_goes_on_exactly(loop, tmp_path):
     whole = LOOPS[loop](tmp_path, name="whole", **given)
     with pytest.raises(Killed):
         LOOPS[loop](tmp_path, name="killed", listener=kill, **given)
-    LOOPS[loop](tmp_path, again=RunFolder(tmp_path / "killed"), **given)
-    assert not difference(whole.folder, RunFolder(tmp_path / "killed"))
+    LOOPS[loop](tmp_path, resume_from=RunFolder(tmp_path / "killed"), **given)
+    assert not first_difference(whole.folder, RunFolder(tmp_path / "killed"))
     parts = torch.load(tmp_path / "killed/checkpoints/latest.pt", weights_only=True)["parts"]
     assert parts["loss"]["count"] > 5
 

@@ -13,7 +13,7 @@ from tests.tiny_world import live, play
 from tracetorch.nn import LIF, LIS, Layer, Sequential, neurons
 from tracetorch.rules import BPTT, OTTT, EProp, Rule, Trace
 from tracetorch.runs import RunFolder
-from tracetorch.runs.same import difference
+from tracetorch.runs.reproducibility import first_difference
 
 LOOPS = {
     "supervised": partial(train, updates=9, checkpoint_seconds=0.0),
@@ -43,8 +43,8 @@ def test_a_killed_run_with_it_goes_on_exactly(normalized, loop, tmp_path):
     whole = LOOPS[loop](tmp_path, name="whole", rule=normalized)
     with pytest.raises(Killed):
         LOOPS[loop](tmp_path, name="killed", rule=normalized, listener=kill)
-    LOOPS[loop](tmp_path, again=RunFolder(tmp_path / "killed"), rule=normalized)
-    assert not difference(whole.folder, RunFolder(tmp_path / "killed"))
+    LOOPS[loop](tmp_path, resume_from=RunFolder(tmp_path / "killed"), rule=normalized)
+    assert not first_difference(whole.folder, RunFolder(tmp_path / "killed"))
     ends = [torch.load(tmp_path / name / "checkpoints/latest.pt", weights_only=True) for name in ("whole", "killed")]
     assert ends[0]["parts"]["rule"] == ends[1]["parts"]["rule"] != {"size": 1.0}
     assert str(ends[0]["net"]) == str(ends[1]["net"])

@@ -44,7 +44,7 @@ def test_a_pattern_has_fresh_spikes_whenever_it_is_shown():
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_held_out_trials_show_every_pattern_so_many_times(split):
-    shown = torch.cat([batch.conditions["pattern"] for batch in make(repeats=3).held_out(split)])
+    shown = torch.cat([batch.conditions["pattern"] for batch in make(repeats=3).eval_batches(split)])
     assert torch.bincount(shown).tolist() == [3] * 6
 
 
@@ -53,7 +53,7 @@ def test_accuracy_counts_bits_and_recalled_counts_whole_patterns():
     batch = task.train_batch(0)
     output = batch.target.clone()
     output[1, 3] = 1 - output[1, 3]
-    trials = task.judge(output, batch)
+    trials = task.score(output, batch)
     assert trials["accuracy"].tolist() == [1.0, 7 / 8, 1.0, 1.0]
     assert trials["recalled"].tolist() == [1.0, 0.0, 1.0, 1.0]
     assert task.summary(trials) == {"recalled": 0.75}

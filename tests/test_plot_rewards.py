@@ -13,8 +13,8 @@ from tests.tiny_world import CRITIC
 from tracetorch import plot
 from tracetorch.plot.raster import HUES
 from tracetorch.tasks import Gym
-from tracetorch.tasks.play import play as play_episodes
-from tracetorch.tasks.watch import watch
+from tracetorch.tasks.evaluate_policy import evaluate_policy
+from tracetorch.tasks.record_episode import record_episode
 
 REWARDS = [
     {"update": 10, "split": "train", "loss": 1.0, "return": 0.0, "episodes": 0},  # none has ended yet
@@ -133,7 +133,7 @@ def test_lengths_that_do_not_belong_together_are_refused(changes):
 def test_what_is_watched_is_the_first_episode_of_the_test(decisions, ended):
     pytest.importorskip("gymnasium", reason="the extra rl is not installed")
     torch.manual_seed(0)
-    world = Gym(lanes=3, steps=4, test_episodes=5, max_episode_steps=6, seed=1)
+    world = Gym(num_envs=3, steps=4, test_episodes=5, max_episode_steps=6, seed=1)
     net = CRITIC["network"](world.input_size, 3)
     net.run(world.observe())
     before, played = net.save_state(), []
@@ -142,9 +142,9 @@ def test_what_is_watched_is_the_first_episode_of_the_test(decisions, ended):
         played.append(torch.softmax(output[:, :2], dim=-1))
         return played[-1]
 
-    trials = play_episodes(net, world, policy, "test", 2)
+    trials = evaluate_policy(net, world, policy, "test", 2)
     asked = torch.stack([p[0] for p in played])
-    seen = watch(net, world, policy, 2, decisions=decisions)
+    seen = record_episode(net, world, policy, 2, decisions=decisions)
     length = min(decisions, int(trials["length"][0]))
     assert seen.ended is ended and len(seen.action) == length
     torch.testing.assert_close(seen.policy, asked[:length])

@@ -176,7 +176,7 @@ def test_values_that_make_no_trial_are_refused(given, phrase):
 
 
 def test_no_validation_trials_are_fine():
-    assert list(PoissonClicks(validation_trials=0).held_out("validation")) == []
+    assert list(PoissonClicks(validation_trials=0).eval_batches("validation")) == []
 
 
 @pytest.mark.parametrize("label", ["side", "count"])

@@ -153,12 +153,12 @@ def test_a_mixture_of_expectations_learns_which_stretch_of_the_past_tells():
 
 def test_a_mixture_of_time_scales_learns_for_how_long_an_action_answers():
     """The reward is for the action three before: only a long memory has anything to do with it."""
-    generator, lanes = torch.Generator().manual_seed(0), 64
+    generator, num_envs = torch.Generator().manual_seed(0), 64
     reflect = Reflect(decay=[0.0, 0.8], baseline=[], mixture_rate=0.1)
-    past = [torch.zeros(lanes, dtype=torch.int64)] * 3
-    p = torch.full((lanes, 2), 0.5)
+    past = [torch.zeros(num_envs, dtype=torch.int64)] * 3
+    p = torch.full((num_envs, 2), 0.5)
     for _ in range(300):
-        action = torch.randint(2, (lanes,), generator=generator)
+        action = torch.randint(2, (num_envs,), generator=generator)
         past = [*past[1:], action]
         reflect.observe(p, action)
         reflect(2.0 * past[0] - 1)

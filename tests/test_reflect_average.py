@@ -13,7 +13,7 @@ LANES, TRIALS = 20_000, 12
 
 
 def play_bandit(late: int, **settings) -> Tensor:
-    """What each trial and lane teaches, uphill, (trials, lanes, actions); noisy rewards, of `late` actions ago."""
+    """What each trial teaches, uphill, (trials, num_envs, actions); noisy rewards, of `late` actions ago."""
     generator = torch.Generator().manual_seed(0)
     chosen = torch.multinomial(CHANCES, TRIALS * LANES, replacement=True, generator=generator).view(TRIALS, LANES)
     pays = torch.cat([torch.zeros(late, LANES).double(), PAYS[chosen]])[:TRIALS]

@@ -11,8 +11,7 @@ from tests.tiny_world import CRITIC, NET, Lights, facts, play
 from tracetorch import loss, rules
 from tracetorch.runs import RunFolder, load_checkpoint
 from tracetorch.tasks import Patterns
-from tracetorch.tasks.play import look_ahead
-from tracetorch.tasks.play import play as play_episodes
+from tracetorch.tasks.evaluate_policy import evaluate_policy, look_ahead
 from tracetorch.training.rewards import draw
 
 FORMS = {
@@ -65,7 +64,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(form, at, how, tmp_path
             play(tmp_path, listener=stop, **LONG, **given(form))
     else:
         assert play(tmp_path, listener=stop, **LONG, **given(form)).status == "interrupted"
-    run = play(tmp_path, again=RunFolder(tmp_path / "run"), **LONG, **given(form))
+    run = play(tmp_path, resume_from=RunFolder(tmp_path / "run"), **LONG, **given(form))
     assert timeless(run) == timeless(whole)
     ends = [torch.load(one.folder.checkpoint("latest"), weights_only=True) for one in (run, whole)]
     for part in ("net", "state", "optimizer"):
@@ -80,19 +79,19 @@ def test_what_is_recorded(tmp_path):
     assert [(row["split"], row["update"]) for row in rows] == [
         ("train", 3), ("validation", 4), ("train", 6), ("validation", 6), ("test", 6)]  # fmt: skip
     assert set(rows[0]) == {"update", "split", "loss", "reward", "return", "episodes"}
-    assert rows[2]["episodes"] == 2 * (6 + 3 + 2)  # lanes with episodes of 1, 2 and 3 decisions
+    assert rows[2]["episodes"] == 2 * (6 + 3 + 2)  # environments with episodes of 1, 2 and 3 decisions
     summary = facts(run)["summary"]
     assert summary["tested"] == "best" and summary["late_reward"] == pytest.approx(
         (rows[0]["reward"] + rows[2]["reward"]) / 2
     )
 
 
-def test_playing_leaves_the_lanes_as_they_are():
+def test_playing_leaves_the_environments_as_they_are():
     torch.manual_seed(0)
     net, world = NET(2, 2), Lights()
     net.run(world.observe())
     before = {name: value.clone() for name, value in net.save_state().items()}
-    play_episodes(net, world, lambda output: output, "test", 2)
+    evaluate_policy(net, world, lambda output: output, "test", 2)
     ahead = look_ahead(net, world.observe(), 2)
     assert all(torch.equal(value, before[name]) for name, value in net.save_state().items())
     assert torch.equal(net.run(world.observe(), reduce="mean", window=2), ahead)

@@ -48,7 +48,7 @@ def weights(folder, name="latest"):
 
 def again(tmp_path, name="run", **changes):
     """Go on in tmp_path/name."""
-    return train(tmp_path, again=RunFolder(tmp_path / name), name=name, **LONG | changes)
+    return train(tmp_path, resume_from=RunFolder(tmp_path / name), name=name, **LONG | changes)
 
 
 def assert_same(one, other):
@@ -160,7 +160,7 @@ def test_a_second_run_does_not_get_into_the_folder_of_one_at_work(tmp_path):
     def listen(event, values):
         if event == "progress":
             with pytest.raises(BusyError):
-                Run({}, experiment="x", root=tmp_path, again=RunFolder(tmp_path / "run"))
+                Run({}, experiment="x", root=tmp_path, resume_from=RunFolder(tmp_path / "run"))
 
     assert train(tmp_path, listener=listen).status == "completed"
 

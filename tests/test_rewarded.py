@@ -58,8 +58,8 @@ def test_a_pass_shows_every_digit_once_in_an_order_of_the_seed_and_the_next_begi
 
 def test_a_test_shows_every_held_out_trial_once_and_keeps_what_the_figures_need():
     environment = RewardedTask(digits())
-    labels = torch.cat([batch.target for batch in digits().held_out("test")])
-    at = iter(labels.split([len(batch.target) for batch in digits().held_out("test")]))
+    labels = torch.cat([batch.target for batch in digits().eval_batches("test")])
+    at = iter(labels.split([len(batch.target) for batch in digits().eval_batches("test")]))
 
     def half_right(xs, begins):
         assert bool(begins.all())

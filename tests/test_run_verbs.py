@@ -12,8 +12,8 @@ from tests.idx_files import NAMES, write_folder
 from tracetorch.cli.adapter import compose
 from tracetorch.runs import checkpoint
 from tracetorch.runs.identity import facts_of
-from tracetorch.runs.same import circumstances
-from tracetorch.runs.state import state_of
+from tracetorch.runs.reproducibility import provenance_changes
+from tracetorch.runs.run_state import state_of
 
 
 @pytest.fixture(scope="module")
@@ -279,5 +279,5 @@ def test_a_run_does_not_go_on_with_other_data(here):
     labels.write_bytes(gzip.compress(gzip.decompress(labels.read_bytes()), mtime=1))
     ended = tracetorch("resume", "run")
     assert ended.exit_code == 2 and "task.source names data that have changed since run was started" in ended.stderr
-    assert circumstances(begun, facts_of(made.config)) == ["the data of task.source had different content"]
-    assert circumstances({}, begun) == circumstances(begun, begun) == []
+    assert provenance_changes(begun, facts_of(made.config)) == ["the data of task.source had different content"]
+    assert provenance_changes({}, begun) == provenance_changes(begun, begun) == []

@@ -40,9 +40,9 @@ def test_two_runs_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypa
 
 
 def test_an_exact_folder_is_that_folder_and_its_parents_are_made(tmp_path):
-    exactly = tmp_path / "a" / "b"
-    assert RunFolder.reserve(tmp_path, "tiny", "abcdef", exactly).path == exactly
-    assert exactly.is_dir() and sorted(tmp_path.iterdir()) == [tmp_path / "a"]
+    path = tmp_path / "a" / "b"
+    assert RunFolder.reserve(tmp_path, "tiny", "abcdef", path).path == path
+    assert path.is_dir() and sorted(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
 def test_an_exact_folder_that_exists_is_refused_and_left_alone(tmp_path):
@@ -53,7 +53,7 @@ def test_an_exact_folder_that_exists_is_refused_and_left_alone(tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["precious"]
 
 
-@pytest.mark.parametrize("where", ["exactly", "root"])
+@pytest.mark.parametrize("where", ["path", "root"])
 def test_a_folder_that_cannot_be_made_leaves_no_parents(tmp_path, monkeypatch, where):
     made = folder_module.Path.mkdir
 
@@ -64,9 +64,7 @@ def test_a_folder_that_cannot_be_made_leaves_no_parents(tmp_path, monkeypatch, w
 
     monkeypatch.setattr(folder_module.Path, "mkdir", full)
     with pytest.raises(OSError, match="No space"):
-        RunFolder.reserve(
-            tmp_path / "x" / "y", "tiny", "abcdef", tmp_path / "x" / "last" if where == "exactly" else None
-        )
+        RunFolder.reserve(tmp_path / "x" / "y", "tiny", "abcdef", tmp_path / "x" / "last" if where == "path" else None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -130,7 +128,7 @@ def test_the_listener_hears_everything_in_order(tmp_path):
         with run.timed("evaluate_seconds"):
             run.record({"update": 1})
     assert [event for event, _ in heard] == ["start", "progress", "phase", "record", "end"]
-    assert heard[0][1] == {"folder": run.folder.path, "device": "cpu", "lost": None, "again": False}
+    assert heard[0][1] == {"folder": run.folder.path, "device": "cpu", "lost": None, "resumed": False}
     assert [values for _, values in heard[1:]] == [
         {"done": 1, "total": None, "left": None, "loss": 0.5},
         {"name": "evaluate_seconds"},

@@ -34,13 +34,13 @@ CLOSE = {"lif": (), "li": (), "lis": ("outputs", "total", "above", "above, of it
 
 def roads(monkeypatch) -> list[str]:
     """The compiled loops that scans have taken from here on, by name."""
-    taken, spread = [], cpu_scan.spread
+    taken, parallel_for = [], cpu_scan.parallel_for
 
     def noting(kernel, *arguments):
         taken.append(kernel.__name__)
-        return spread(kernel, *arguments)
+        return parallel_for(kernel, *arguments)
 
-    monkeypatch.setattr(cpu_scan, "spread", noting)
+    monkeypatch.setattr(cpu_scan, "parallel_for", noting)
     return taken
 
 

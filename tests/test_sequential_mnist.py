@@ -54,8 +54,8 @@ def test_the_digits_come_in_the_order_of_mnist_with_their_labels():
         assert torch.equal(one.conditions["digit"], other.conditions["digit"])
         assert torch.equal(one.target, other.target)
     for split in ("validation", "test"):
-        assert [len(batch.target) for batch in sequential.held_out(split)] == [
-            len(batch.target) for batch in whole.held_out(split)
+        assert [len(batch.target) for batch in sequential.eval_batches(split)] == [
+            len(batch.target) for batch in whole.eval_batches(split)
         ]
 
 

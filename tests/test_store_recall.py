@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tracetorch.tasks import StoreRecall
-from tracetorch.tasks.spread import Pool
+from tracetorch.tasks.samplers import UniformSampler
 
 EACH, INTERVAL = 5, 40
 
@@ -77,7 +77,7 @@ def test_neurons_fire_at_the_rates_of_their_populations():
 def test_the_shortcuts_reach_what_probability_says(intervals, distractors):
     small = {"intervals": intervals, "distractors": distractors, "interval": 0.002, "neurons_per_channel": 1}
     task = StoreRecall(**small, test_trials=4000)
-    parts = [task.judge(torch.rand(len(batch.target), 2), batch) for batch in task.held_out("test")]
+    parts = [task.score(torch.rand(len(batch.target), 2), batch) for batch in task.eval_batches("test")]
     found = task.summary({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
     between = [1] if distractors == [1] else range(intervals - 1)
     cases = list(product(product((0, 1), repeat=intervals - 1), between))
@@ -99,8 +99,8 @@ def test_a_trial_does_not_depend_on_its_batch():
 
 def test_whole_numbers_are_drawn_evenly_with_both_ends_of_a_range():
     places = (torch.arange(700) + 0.5) / 700
-    assert torch.bincount(Pool("n", "2..8", 0).whole_at(places)).tolist() == [0, 0, *[100] * 7]
-    assert Pool("n", [5, 1], 0).whole_at(torch.tensor([0.0, 0.49, 0.5, 0.999])).tolist() == [5, 5, 1, 1]
+    assert torch.bincount(UniformSampler("n", "2..8", 0).whole_at(places)).tolist() == [0, 0, *[100] * 7]
+    assert UniformSampler("n", [5, 1], 0).whole_at(torch.tensor([0.0, 0.49, 0.5, 0.999])).tolist() == [5, 5, 1, 1]
 
 
 @pytest.mark.parametrize(

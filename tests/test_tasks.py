@@ -24,16 +24,16 @@ def judged(task, split="test", seed=0):
     """All trials of a split, answered at random."""
     generator = torch.Generator().manual_seed(seed)
     columns = []
-    for batch in task.held_out(split):
+    for batch in task.eval_batches(split):
         output = torch.softmax(torch.randn(len(batch.target), task.output_size, generator=generator), dim=-1)
-        columns.append(task.judge(output, batch))
+        columns.append(task.score(output, batch))
     return {name: torch.cat([part[name] for part in columns]) for name in columns[0]}
 
 
 @each(TASKS)
 def test_batches_have_the_sizes_that_the_task_says(row):
     task = row.make()
-    batches = [task.train_batch(0), *task.held_out("validation"), *task.held_out("test")]
+    batches = [task.train_batch(0), *task.eval_batches("validation"), *task.eval_batches("test")]
     assert len(batches[0].target) == task.batch_size
     for batch in batches:
         rows = len(batch.target)
@@ -94,17 +94,17 @@ def test_nothing_depends_on_the_global_generator(row):
 @pytest.mark.parametrize("split", SPLITS)
 def test_held_out_trials_are_always_the_same(row, split):
     task = row.make()
-    first = list(task.held_out(split))
+    first = list(task.eval_batches(split))
     task.train_batch(7)
     assert first
-    assert all(same(a, b) for a, b in zip(first, task.held_out(split), strict=True))
-    assert all(same(a, b) for a, b in zip(first, row.make().held_out(split), strict=True))
+    assert all(same(a, b) for a, b in zip(first, task.eval_batches(split), strict=True))
+    assert all(same(a, b) for a, b in zip(first, row.make().eval_batches(split), strict=True))
 
 
 @each([row for row in TASKS if row.says != "fixed"])
 def test_validation_and_test_are_different_trials(row):
     task = row.make()
-    validation, test = next(task.held_out("validation")), next(task.held_out("test"))
+    validation, test = next(task.eval_batches("validation")), next(task.eval_batches("test"))
     rows = min(len(validation.target), len(test.target))
     assert not torch.equal(validation.xs.dense()[:, :rows], test.xs.dense()[:, :rows])
 
@@ -112,7 +112,7 @@ def test_validation_and_test_are_different_trials(row):
 @each(TASKS)
 def test_an_unknown_split_is_refused(row):
     with pytest.raises(ValueError, match="held-out data are split into validation and test, got 'train'"):
-        list(row.make().held_out("train"))
+        list(row.make().eval_batches("train"))
 
 
 @each(TASKS)
@@ -127,7 +127,7 @@ def test_it_does_not_matter_how_time_is_cut(row, size):
 def test_judge_gives_the_declared_metrics_with_a_row_for_each_trial(row):
     task = row.make()
     batch = task.train_batch(0)
-    trials = task.judge(torch.rand(task.batch_size, task.output_size), batch)
+    trials = task.score(torch.rand(task.batch_size, task.output_size), batch)
     assert set(task.metrics) | set(batch.conditions) <= set(trials)
     assert all(value.shape == (task.batch_size,) for value in trials.values())
     assert all(0 <= float(trials[name].min()) <= float(trials[name].max()) <= 1 for name in task.metrics)
@@ -140,15 +140,15 @@ def test_a_perfect_answer_scores_one_and_its_opposite_less(row):
     right = batch.target
     if not right.is_floating_point():
         right = torch.nn.functional.one_hot(right, task.output_size).float()
-    assert all(float(task.judge(right, batch)[name].min()) == 1 for name in task.metrics)
-    assert all(float(task.judge(1 - right, batch)[name].max()) < 1 for name in task.metrics)
+    assert all(float(task.score(right, batch)[name].min()) == 1 for name in task.metrics)
+    assert all(float(task.score(1 - right, batch)[name].max()) < 1 for name in task.metrics)
 
 
 @each(TASKS)
 def test_the_example_is_one_trial_of_the_test(row):
     task = row.make()
     batch, marks = task.example()
-    first = next(task.held_out("test"))
+    first = next(task.eval_batches("test"))
     assert batch.xs.shape == (1, task.input_size)
     assert torch.equal(batch.xs.dense(), first.xs.dense()[:, :1])
     assert torch.equal(batch.target, first.target[:1])

@@ -165,7 +165,7 @@ def test_warnings_of_libraries_are_not_printed_and_those_of_a_part_are_a_line(he
 # ── terminals ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 EVENTS = [
-    ("start", {"again": False, "device": "cpu", "folder": f"f{EVIL}"}),
+    ("start", {"resumed": False, "device": "cpu", "folder": f"f{EVIL}"}),
     ("progress", {"done": 1, "total": None, "left": None, "loss": 0.5}),
     ("progress", {"done": 1, "total": 2, "left": 9.5, "loss": float("nan"), "accuracy": 1.0}),
     ("phase", {"name": "evaluate_seconds"}),
@@ -236,7 +236,7 @@ def test_progress_is_whole_on_a_narrow_terminal_too(columns, monkeypatch):
     with terminal(monkeypatch) as shown:
         display = Display("clicks")
         display.metric = "accuracy"
-        display("start", {"again": False, "device": "cpu", "folder": "a"})
+        display("start", {"resumed": False, "device": "cpu", "folder": "a"})
         display("record", {"split": "validation", "update": 1, "accuracy": 0.5, "steps_per_second": 12345.0})
         display("progress", {"done": 150, "total": 30000, "left": 61.0, "loss": 0.25, "accuracy": 0.5})
         display("end", {"status": "completed"})

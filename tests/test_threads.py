@@ -37,14 +37,14 @@ def take(road: str, monkeypatch) -> None:
 @pytest.mark.parametrize("batch", [1, 2, 3, 7])
 def test_every_sample_is_somebody_s_and_nobody_s_twice(several, monkeypatch, road, batch):
     take(road, monkeypatch)
-    parts = threads.spread(lambda first, last, factor: [factor * at for at in range(first, last)], batch, 99, 2)
+    parts = threads.parallel_for(lambda first, last, factor: [factor * at for at in range(first, last)], batch, 99, 2)
     assert len(parts) == min(batch, PARTS) and all(parts)
     assert [sample for part in parts for sample in part] == [2 * at for at in range(batch)]
 
 
 def test_little_work_stays_in_this_thread(monkeypatch):
     monkeypatch.setattr(threads, "_openmp", lambda: pytest.fail("a second thread was asked for"))
-    assert threads.spread(lambda first, last: (first, last), 50, threads.SERIAL - 1) == [(0, 50)]
+    assert threads.parallel_for(lambda first, last: (first, last), 50, threads.SERIAL - 1) == [(0, 50)]
 
 
 def test_a_team_smaller_than_asked_for_does_all_the_parts(monkeypatch):
@@ -76,9 +76,11 @@ def test_a_team_smaller_than_asked_for_does_all_the_parts(monkeypatch):
 def test_a_scan_in_several_threads_gives_the_same_bits(several, monkeypatch, road, kind, neuron):
     take(road, monkeypatch)
     asked = []
-    spread = threads.spread
+    parallel_for = threads.parallel_for
     size = (6, 7, 6)
-    monkeypatch.setattr("tracetorch.backends.cpu.scan.spread", lambda *args: asked.append(spread(*args)) or asked[-1])
+    monkeypatch.setattr(
+        "tracetorch.backends.cpu.scan.parallel_for", lambda *args: asked.append(parallel_for(*args)) or asked[-1]
+    )
     mine = case(neuron, INPUTS[kind](*size), SETUPS["all"], torch.float32)
     together = scanned(cpu, mine)
     assert asked and {len(results) for results in asked} == {PARTS}
@@ -100,7 +102,7 @@ def test_an_error_comes_out_as_itself_once_all_are_done(several, monkeypatch, ro
         done.append(first)
 
     with pytest.raises(LookupError, match=f"sample {where}"):
-        threads.spread(kernel, PARTS, 99)
+        threads.parallel_for(kernel, PARTS, 99)
     assert sorted(done) == sorted({0, 1, 2} - {where})
 
 

@@ -130,7 +130,7 @@ def test_the_last_layer_alone_may_have_them_and_the_others_learn_from_the_trace_
         torch.testing.assert_close(found[name], by_trace[name])
 
 
-def test_a_lane_that_begins_anew_answers_for_nothing_that_was_before():
+def test_a_sample_that_begins_anew_answers_for_nothing_that_was_before():
     net, xs, scores = hidden_net(), spikes(), normal(ACTIONS, BATCH, OUT)
     rule, over = ThreeFactor(net, decay=DECAY), torch.tensor([False, True, False])
     rule.forward(xs[0])

@@ -11,7 +11,7 @@ import pytest
 from tests.command_line import CLICKS, tracetorch
 from tests.tiny_training import facts, train
 from tracetorch.runs.interrupt import Interrupt
-from tracetorch.runs.state import state_of
+from tracetorch.runs.run_state import state_of
 
 SMALL = (*CLICKS, "train.eval_every=1", "search.pruner=none")
 
@@ -232,7 +232,7 @@ def test_a_listener_may_end_a_run(tmp_path, answer):
     assert (run.status, facts(run)["status"], facts(run)["error"]) == (status, status, answer or None)
     assert run.summary["updates"] == (1 if answer else 4)
     if answer:
-        again = train(tmp_path, again=run.folder, log_every=1)
+        again = train(tmp_path, resume_from=run.folder, log_every=1)
         assert facts(again)["status"] == "completed" and again.summary["updates"] == 4
 
 

@@ -11,7 +11,7 @@ from tests.command_line import CLICKS, tracetorch
 from tests.test_tune import journal, tune
 from tracetorch.cli.adapter import compose
 from tracetorch.runs import RunFolder
-from tracetorch.runs.same import difference
+from tracetorch.runs.reproducibility import first_difference
 
 
 @pytest.fixture
@@ -39,11 +39,11 @@ def test_the_best_run_again_gives_the_very_numbers(here):
     where = ("--config-dir", "study/presets", "experiment=best")
     ended = tracetorch("run", *where, "seed=5", "device=cpu", "output.dir=again")
     assert ended.exit_code == 0, ended.output
-    assert difference(RunFolder(first), RunFolder(Path("again"))) == ""
+    assert first_difference(RunFolder(first), RunFolder(Path("again"))) == ""
     ids = [json.loads((folder / "run.json").read_text())["id"] for folder in (first, Path("again"))]
     assert ids[0] == ids[1]
     assert tracetorch("run", *where, "seed=6", "device=cpu", "output.dir=other").exit_code == 0
-    assert difference(RunFolder(first), RunFolder(Path("other"))) != ""
+    assert first_difference(RunFolder(first), RunFolder(Path("other"))) != ""
     assert yaml.safe_load(Path("other/config.yaml").read_text())["task"]["seed"] == 6
 
 

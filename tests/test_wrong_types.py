@@ -70,7 +70,7 @@ CASES = {
         lambda: ran().backward(torch.ones(2, 3, device="meta")),
         "LIS(5, 3) is on cpu, and its signal on meta: move one of them with .to",
     ),
-    "reset": (lambda: ran().reset([True, False]), "lanes: expected a torch tensor, got list"),
+    "reset": (lambda: ran().reset([True, False]), "mask: expected a torch tensor, got list"),
     "state": (lambda: ran().load_state([1]), "load_state takes what save_state gave, tensors by name, got list"),
     "state of arrays": (
         lambda: ran().load_state({name: value.numpy() for name, value in ran().save_state().items()}),

@@ -18,10 +18,10 @@ PATTERNS = {"patterns": 4, "inputs": 12, "outputs": 3, "steps": 10, "batch_size"
 
 
 def train(
-    tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "run", again: Any = None, **changes: Any
+    tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "run", resume_from: Any = None, **changes: Any
 ) -> Run:
-    """A tiny training in tmp_path/name, or going `again` there. Returns: the run."""
-    where = {"again": again} if again else {"exactly": tmp_path / name}
+    """A tiny training in tmp_path/name, or continuing in the folder `resume_from`. Returns: the run."""
+    where = {"resume_from": resume_from} if resume_from else {"path": tmp_path / name}
     run = Run({"seed": seed}, experiment="tiny", root=tmp_path, listener=listener, **where)
     given = {
         "task": Patterns(**PATTERNS, seed=seed),

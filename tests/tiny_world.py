@@ -13,36 +13,38 @@ from tracetorch.backends import draw
 from tracetorch.encode import Stream, constant, mix_seed
 from tracetorch.experiments import lifetime, reinforcement
 from tracetorch.runs import Run
-from tracetorch.tasks import Switching
+from tracetorch.tasks import Reversal
 from tracetorch.tasks.environment import Environment, Outcome, check_actions
 
 
 class Lights(Environment):
-    """In lane k an episode is 1 + k mod 3 decisions long; if `cut`, it is cut off there instead of ending."""
+    """In environment k an episode is 1 + k mod 3 decisions long; if `cut`, it is cut off there instead of ending."""
 
     input_size, output_size, steps, readout_window, actions_per_pass = 2, 2, 4, 2, 30
 
-    def __init__(self, lanes: int = 6, *, held_out: int = 8, cut: bool = False, seed: int = 0):
-        self.lanes, self.held_out, self.cut, self.seed = lanes, held_out, cut, seed
+    def __init__(self, num_envs: int = 6, *, held_out: int = 8, cut: bool = False, seed: int = 0):
+        self.num_envs, self.held_out, self.cut, self.seed = num_envs, held_out, cut, seed
         self.begin()
 
     def begin(self) -> None:
-        self.acts, self.ages = 0, torch.zeros(self.lanes, dtype=torch.int64)
+        self.acts, self.ages = 0, torch.zeros(self.num_envs, dtype=torch.int64)
 
     def lights(self, acts: int | None = None) -> Tensor:
-        chance = draw(self.seed, range(1), torch.arange(self.lanes) + (self.acts if acts is None else acts) * 1000, 1)
+        chance = draw(
+            self.seed, range(1), torch.arange(self.num_envs) + (self.acts if acts is None else acts) * 1000, 1
+        )
         return (chance[0, :, 0] < 0.5).long()
 
     def observe(self) -> Stream:
         return constant(torch.nn.functional.one_hot(self.lights(), 2).float(), self.steps)
 
     def act(self, action: Tensor) -> Outcome:
-        reward = (check_actions(action, self.lanes, 2) == self.lights()).float()
+        reward = (check_actions(action, self.num_envs, 2) == self.lights()).float()
         self.acts, self.ages = self.acts + 1, self.ages + 1
-        over = self.ages > torch.arange(self.lanes) % 3
-        self.ages[over] = 0
-        never, final = torch.zeros_like(over), self.observe() if self.cut and bool(over.any()) else None
-        return Outcome(reward, never if self.cut else over, over if self.cut else never, final)
+        done = self.ages > torch.arange(self.num_envs) % 3
+        self.ages[done] = 0
+        never, final = torch.zeros_like(done), self.observe() if self.cut and bool(done.any()) else None
+        return Outcome(reward, never if self.cut else done, done if self.cut else never, final)
 
     def test(self, choose, split="test"):
         count = self.held_out if split == "validation" else 10
@@ -63,9 +65,11 @@ NET = partial(nn.feedforward, hidden=[8], neuron=partial(nn.LIF, bias=True), rea
 CRITIC = {"network": partial(NET, readout=nn.LI), "loss": loss.ActorCritic}
 
 
-def play(tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "run", again: Any = None, **changes: Any):
-    """A tiny run in tmp_path/name, or going `again` there. Returns: the run."""
-    where = {"again": again} if again else {"exactly": tmp_path / name}
+def play(
+    tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "run", resume_from: Any = None, **changes: Any
+):
+    """A tiny run in tmp_path/name, or continuing in the folder `resume_from`. Returns: the run."""
+    where = {"resume_from": resume_from} if resume_from else {"path": tmp_path / name}
     run = Run({"seed": seed}, experiment="lights", root=tmp_path, listener=listener, **where)
     given = {
         "task": Lights(seed=mix_seed(seed, 5)),
@@ -81,12 +85,14 @@ def play(tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "ru
     return run
 
 
-def live(tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "life", again: Any = None, **changes: Any):
-    """A tiny lifetime in tmp_path/name, or going `again` there, in a world that switches. Returns: the run."""
-    where = {"again": again} if again else {"exactly": tmp_path / name}
+def live(
+    tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "life", resume_from: Any = None, **changes: Any
+):
+    """A tiny lifetime in tmp_path/name, or continuing in `resume_from`, in a world that switches. Returns: the run."""
+    where = {"resume_from": resume_from} if resume_from else {"path": tmp_path / name}
     run = Run({"seed": seed}, experiment="lights", root=tmp_path, listener=listener, **where)
     given = {
-        "task": Switching(Lights(seed=mix_seed(seed, 5)), every=150, seed=seed),
+        "task": Reversal(Lights(seed=mix_seed(seed, 5)), every=150, seed=seed),
         "network": NET,
         "rule": rules.Trace,
         "loss": partial(loss.Reflect, baseline=0.9, uniform=0.1),

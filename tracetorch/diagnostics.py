@@ -47,15 +47,15 @@ class Gradient:
 
     Both are computed for one batch that stays the same, the first trials that are held out for validation (of the
     training, if none are), with the weights as they are then, as often within a trial as the run learns. With rewards
-    it is what the lanes show first, an action drawn for each, and the gradient of what would make these likelier (see
-    `rules.scored.lesson_of_scores`). A record with the split "gradient" has the cosine and the ratio of norms for each
-    learnable parameter.
+    it is what the environments show first, an action drawn for each, and the gradient of what would make these
+    likelier (see `rules.scored.lesson_of_scores`). A record with the split "gradient" has the cosine and the
+    ratio of norms for each learnable parameter.
 
     Args:
         learner, task, loss, window, learn_every: of the run. The learner is copied each time, so that its network's
             states and gradients stay as they are.
         every: updates between two looks; there is one after the last update too.
-        trials: how many, or lanes, at most.
+        trials: how many, or environments, at most.
         surrogate, through_reset: of `rules.BPTT`.
     Raises: ValueError for counts below 1, or a surrogate that there is not.
     Memory: O(time × trials × (inputs + neurons)) for as long as a look takes, and time × trials × inputs throughout: it
@@ -84,7 +84,7 @@ class Gradient:
             seen, reads = _first(task.observe(), trials), window or task.readout_window
             self._lesson = lesson_of_scores(seen, _actions(task, seen.shape[0]), loss, reads)
         else:
-            batch = next(task.held_out("validation"), None) or task.train_batch(0)
+            batch = next(task.eval_batches("validation"), None) or task.train_batch(0)
             self._lesson = Lesson(_first(batch.xs, trials), batch.target[:trials], loss, window, learn_every)
 
     def look(self, run: Run, update: int, *, last: bool) -> None:
@@ -111,6 +111,6 @@ def _first(stream: Stream, trials: int) -> Stream:
 
 
 def _actions(task: Environment, count: int) -> Tensor:
-    """An action for each lane, each as likely as any other; always the same."""
+    """An action for each environment, each as likely as any other; always the same."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(task.output_size, (count,), generator=generator).to(task.device)

@@ -11,11 +11,23 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-ARGUMENTS = {"learn": "trainable", "bank": "trace_bank"}
-"""Arguments of layers, which are keys of their configs."""
+ARGUMENTS = {"learn": "trainable", "bank": "trace_bank", "lanes": "num_envs"}
+"""Arguments of layers and tasks, which are keys of their configs."""
+
+TARGETS = {"tracetorch.tasks.Switching": "tracetorch.tasks.Reversal"}
+"""Classes and functions that a `_target_` names."""
+
+METHODS = {"held_out": "eval_batches", "judge": "score", "phase": "context"}
+"""What a class of a user's task or environment defines."""
 
 STATE = {"second": "trace_sensitivity"}
 """Tensors of a layer's state."""
+
+TASK_STATE = {"moments": "statistics"}
+"""Entries of an environment's state in a checkpoint."""
+
+PARTS = {"put_by": "reward_accumulator"}
+"""Parts of a run in a checkpoint."""
 
 PARAMETERS = {
     "weight": "connection.weight",
@@ -29,30 +41,45 @@ PARAMETERS = {
 WORKER = {"owner": "controller"}
 """Fields of a sweep's worker, which a cluster's queue holds as a pickle."""
 
-_FORMER = {now: before for before, now in ARGUMENTS.items()}
+_HAVE_ARGUMENTS = ("tracetorch.nn.", "tracetorch.tasks.")
+_FORMER_ARGUMENTS, _FORMER_TARGETS = ({now: before for before, now in names.items()} for names in (ARGUMENTS, TARGETS))
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def current(config: Any) -> Any:
-    """A config, or a part of one, with the keys of its layers as they are called now."""
-    return _translated(config, ARGUMENTS)
+    """A config, or a part of one, with its keys and targets as they are called now."""
+    return _translated(config, ARGUMENTS, TARGETS)
 
 
 def former(config: Any) -> Any:
-    """The same with the keys as they were called first: a new name then changes no hash of a config."""
-    return _translated(config, _FORMER)
+    """The same with the names as they were first: a new name then changes no hash of a config."""
+    return _translated(config, _FORMER_ARGUMENTS, _FORMER_TARGETS)
 
 
-def _translated(node: Any, names: Mapping[str, str]) -> Any:
+def present(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with their names as they are now. Args: names: such as `STATE`."""
+    return {names.get(name, name): value for name, value in values.items()}
+
+
+def _translated(node: Any, names: Mapping[str, str], targets: Mapping[str, str]) -> Any:
     if isinstance(node, list | tuple):
-        return [_translated(inner, names) for inner in node]
+        return [_translated(inner, names, targets) for inner in node]
     if not isinstance(node, Mapping):
         return node
-    is_layer = str(node.get("_target_", "")).startswith("tracetorch.nn.")
-    known = {name: other for name, other in names.items() if is_layer and other not in node}
-    return {known.get(name, name): _translated(inner, names) for name, inner in node.items()}
+    target = str(node.get("_target_", ""))
+    known = {name: other for name, other in names.items() if target.startswith(_HAVE_ARGUMENTS) and other not in node}
+    translated = {known.get(name, name): _translated(inner, names, targets) for name, inner in node.items()}
+    return {**translated, "_target_": targets[target]} if target in targets else translated
+
+
+def adopt_former_methods(cls: type) -> None:
+    """Let a user's class define what it did under the former names, with a warning that says the present ones."""
+    for before, now in METHODS.items():
+        if before in vars(cls) and now not in vars(cls):
+            warnings.warn(f"{cls.__name__}.{before} is now {now}", DeprecationWarning, stacklevel=4)
+            setattr(cls, now, vars(cls)[before])
 
 
 def takes_former_names(function: Callable[P, R]) -> Callable[P, R]:

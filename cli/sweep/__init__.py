@@ -42,13 +42,13 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
     planned = plan(typed, config_dir, trust)
     identity = hash_of([job.id for job in planned.jobs])
     try:
-        folder = RunFolder.reserve(planned.root, f"{planned.experiment}/sweeps", identity, planned.exactly)
+        folder = RunFolder.reserve(planned.root, f"{planned.experiment}/sweeps", identity, planned.path)
         lock = folder.take()
     except BusyError as error:
         raise UsageError(f"{error}; wait for it, or stop it first") from error
     except FileExistsError as error:
-        where = planned.exactly
-        is_sweep = planned.exactly is not None and (planned.exactly / FILE).exists()
+        where = planned.path
+        is_sweep = planned.path is not None and (planned.path / FILE).exists()
         advice = f"to continue it: tracetorch resume {quote(where)}" if is_sweep else "name another folder"
         raise UsageError(f"{where} exists already; {advice}") from error
     except OSError as error:
@@ -72,7 +72,7 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     Returns: the exit code.
     Raises: UsageError if the folder is broken, or in use.
     """
-    from tracetorch.runs.state import state_of
+    from tracetorch.runs.run_state import state_of
 
     planned = read_plan(folder)
     for path in (folder, *(folder / job.name for job in planned.jobs)):
@@ -152,7 +152,7 @@ def _nearby(why: str) -> str:
 
 def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
     """The table at the end, and what to do next. Returns: the exit code."""
-    from tracetorch.runs.state import last_record, metric_of, state_of
+    from tracetorch.runs.run_state import last_record, metric_of, state_of
 
     states = [(job, state_of(folder / job.name)) for job in planned.jobs]
     for at, (job, state) in enumerate(states):

@@ -77,15 +77,15 @@ def _run(folder: Path, job: Job, listener: StopListener) -> tuple[int, str]:
     from tracetorch.cli.execute import execute, record_refused
     from tracetorch.cli.folders import check_links
     from tracetorch.runs import RunFolder
-    from tracetorch.runs.state import state_of
+    from tracetorch.runs.run_state import state_of
 
-    again = RunFolder(folder) if folder.exists() else None
-    if again:
+    resume_from = RunFolder(folder) if folder.exists() else None
+    if resume_from:
         check_links(folder)
-    if again and state_of(folder).status == "completed":
+    if resume_from and state_of(folder).status == "completed":
         return DONE, ""
     try:
-        outcome = execute(job.composed, job.overrides, exactly=folder, again=again, display=listener)
+        outcome = execute(job.composed, job.overrides, path=folder, resume_from=resume_from, display=listener)
     except UsageError as error:
         record_refused(folder, job.composed, job.overrides, str(error))
         raise

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tracetorch.cli.errors import shorten
 from tracetorch.cli.sweep.plan import Job
-from tracetorch.runs.state import State, last_record, metric_of, state_of
+from tracetorch.runs.run_state import RunState, last_record, metric_of, state_of
 
 _SECONDS = 0.5
 _MOST_ROWS = 20
@@ -82,7 +82,7 @@ class SweepMonitor:
                 self._reported[job.name] = state.status
                 self._report(job, state)
 
-    def _read(self, name: str, last: bool) -> State:
+    def _read(self, name: str, last: bool) -> RunState:
         """The state of a job; a kill is reported once it is seen twice and the launcher no longer has the job."""
         state = state_of(self._folder / name)
         if state.status != "killed" or state == self._before[name]:
@@ -92,7 +92,7 @@ class SweepMonitor:
             return state._replace(status="running", error="")
         return state
 
-    def _report(self, job: Job, state: State) -> None:
+    def _report(self, job: Job, state: RunState) -> None:
         why = f": {shorten(' '.join(state.error.split()), 200)}" if state.error else ""
         found = metric_of(last_record(self._folder / job.name))
         number = f"  {found[0]} {found[1]:.4f}" if found and state.status == "completed" else ""

@@ -54,7 +54,7 @@ class Plan:
     settings: list[str]  # of the launcher
     jobs: list[Job]
     root: Path
-    exactly: Path | None
+    path: Path | None
     figures: list[Figure] = field(default_factory=list)  # to be drawn at the end
     config_dir: str = ""  # a folder with further presets, of which the jobs are composed
     seal: str = ""  # of the file that holds it; none, if it has yet to be written
@@ -130,9 +130,9 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     outputs = {(made.config["output"].get("root", "outputs"), made.config["output"].get("dir")) for made in composed}
     if len(outputs) > 1:
         raise UsageError("output.root and output.dir apply to the whole sweep: give each a single value")
-    root, exactly = outputs.pop()
+    root, path = outputs.pop()
     experiment = names.pop() if len(names) == 1 else "several"
-    where = files.expanded(exactly) if exactly else None
+    where = files.expanded(path) if path else None
     from_dir = str(config_dir) if config_dir is not None else ""
     chosen = {(made.choices.get("experiment"), made.choices.get("task")): made.choices for made in composed}
     notes = [note for choices in chosen.values() if (note := note_of(choices, config_dir))]

@@ -31,7 +31,7 @@ class StudySettings(NamedTuple):
         return shorten(" ".join(self.typed), 200)
 
 
-def reserve(begun: StudySettings, root: Path, exactly: Path | None) -> Path:
+def reserve(begun: StudySettings, root: Path, path: Path | None) -> Path:
     """A new folder for a study, with its file in it.
 
     Raises: FileExistsError if another process has begun something in it; UsageError if nothing can be written.
@@ -42,7 +42,7 @@ def reserve(begun: StudySettings, root: Path, exactly: Path | None) -> Path:
 
     content = {**begun._asdict(), "search": begun.search.content()}
     try:
-        folder = RunFolder.reserve(root, f"{begun.experiment}/studies", hash_of(content), exactly)
+        folder = RunFolder.reserve(root, f"{begun.experiment}/studies", hash_of(content), path)
         lock = folder.take()
         try:
             folder.write_json(FILE, content)

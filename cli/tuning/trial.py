@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
     from tracetorch.runs import RunFolder
-    from tracetorch.runs.state import State
+    from tracetorch.runs.run_state import RunState
 
 _LONGEST_NAME = 100  # bytes, of 255 that a file system allows
 _UNDISTURBED = 0.25  # of a run, before it may be ended early
@@ -73,7 +73,7 @@ class TrialListener:
                 self.pruned = f"{_PRUNED}{update}"
         return self.pruned or None
 
-    def recall(self, folder: RunFolder, state: State) -> None:
+    def recall(self, folder: RunFolder, state: RunState) -> None:
         """Read what its run has recorded before."""
         for record in folder.records():
             self._note_value(record)
@@ -98,15 +98,15 @@ def run_trial(composed: Composed, overrides: list[str], folder: Path, listener: 
     """Run it, or continue it. Raises: OSError if the disk is full or broken; KeyboardInterrupt."""
     from tracetorch.cli.execute import execute, record_refused
 
-    again = None
+    resume_from = None
     try:
         if folder.exists():
-            again = _begun(composed, folder, listener)
-            if again is None:
+            resume_from = _begun(composed, folder, listener)
+            if resume_from is None:
                 return _ended(composed, listener)
             if listener.pruned:
                 return TrialResult("pruned", listener.values[-1])
-        outcome = execute(composed, overrides, exactly=folder, again=again, display=listener)
+        outcome = execute(composed, overrides, path=folder, resume_from=resume_from, display=listener)
     except UsageError as error:
         _raise_of_disk(error.__cause__)
         record_refused(folder, composed, overrides, str(error))
@@ -127,7 +127,7 @@ def _begun(composed: Composed, folder: Path, listener: TrialListener) -> RunFold
     from tracetorch.cli.folders import check_links
     from tracetorch.runs import RunFolder
     from tracetorch.runs.identity import facts_of
-    from tracetorch.runs.state import state_of
+    from tracetorch.runs.run_state import state_of
 
     check_links(folder)
     found, state = RunFolder(folder), state_of(folder)

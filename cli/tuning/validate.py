@@ -118,7 +118,7 @@ def validate(search: Search, composer: Composer) -> tuple[Search, Composed]:
         for name, changes in _ends(key, search.space)
     }
     task = _rehearse(composed.config, None)
-    known = (*(["loss"] if hasattr(task, "held_out") else []), *described(task)[0])
+    known = (*(["loss"] if hasattr(task, "eval_batches") else []), *described(task)[0])
     if search.metric not in known:
         hint, there = did_you_mean(search.metric, known), ", ".join(known)
         raise UsageError(
@@ -197,8 +197,8 @@ def _check_validation(task: Task | Environment, config: dict[str, Any]) -> None:
     if config["train"]["_target_"] == "tracetorch.experiments.lifetime.main":
         raise UsageError("a search needs validation trials, and train=lifetime has none: choose another experiment")
     keys = dict(_keys_of_validation(config["task"], "task"))
-    if hasattr(task, "held_out"):
-        has_none = next(iter(task.held_out("validation")), None) is None
+    if hasattr(task, "eval_batches"):
+        has_none = next(iter(task.eval_batches("validation")), None) is None
     else:  # episodes exist only while they are played
         has_none = bool(keys) and not any(keys.values())
     if has_none:

@@ -40,7 +40,7 @@ CARTPOLE: Words = (
     *("train.log_every=1", "train.eval_every=3", "train.checkpoint_seconds=1e9"),  # records that no checkpoint knows
     *(
         "network.hidden=[8]",
-        "task.lanes=4",
+        "task.num_envs=4",
         "task.steps=4",
         "task.encoding=poisson",
         "task.test_episodes=2",

@@ -23,7 +23,7 @@ from tracetorch.files import DEEPEST, MOST_CONFIG_BYTES, read_text, real
 from tracetorch.renamed import current
 from tracetorch.runs.aside import REMOVING
 from tracetorch.runs.identity import experiment_of
-from tracetorch.runs.state import State, state_of
+from tracetorch.runs.run_state import RunState, state_of
 
 _NOT_RUNS = {"eval", "checkpoints", "plots"}  # inside the folder of a run
 _NUMBER = re.compile(r"[-+]?(?:\d+(?P<fraction>\.\d*)?|(?P<point>\.\d+))(?P<power>e[-+]?\d+)?", re.IGNORECASE)
@@ -101,7 +101,7 @@ def read_run(folder: Path) -> CompletedRun | LeftOut:
     try:
         state = state_of(folder)
     except (AttributeError, TypeError, RecursionError):  # JSON, but nothing that a run has written
-        state = State("broken", {}, "run.json is not what a run writes")
+        state = RunState("broken", {}, "run.json is not what a run writes")
     if state.status != "completed":
         return LeftOut(name, state.status, plain(state.facts.get("seed", "")), _why(state, folder))
     try:
@@ -120,7 +120,7 @@ def _sentence(error: Exception) -> str:
     return plain(words.partition("config.yaml ")[2] or words, 120)
 
 
-def _data(state: State) -> dict[str, str]:
+def _data(state: RunState) -> dict[str, str]:
     """The hashes of the data that a run read, by the dotted keys of its config that name them."""
     data = state.facts.get("data")
     return {str(key): plain(made) for key, made in data.items()} if isinstance(data, dict) else {}
@@ -155,7 +155,7 @@ def settle(runs: Sequence[CompletedRun]) -> list[CompletedRun]:
 
 def _sources(runs: Sequence[CompletedRun]) -> list[tuple[CompletedRun, str, str]]:
     """Runs, the keys of their configs that name data in some run, and the hash of these data; "" if it is unknown."""
-    known = [(run, _data(State("", run.facts, ""))) for run in runs if run.config is not None]
+    known = [(run, _data(RunState("", run.facts, ""))) for run in runs if run.config is not None]
     keys = dict.fromkeys(key for _, data in known for key in data)
     return [(run, key, data.get(key, "")) for run, data in known for key in keys if key in (run.config or {})]
 
@@ -230,7 +230,7 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def _why(state: State, folder: Path) -> str:
+def _why(state: RunState, folder: Path) -> str:
     error = plain(str(state.error).replace(f"{folder}{os.sep}", ""), 160)
     summary = state.facts.get("summary")
     updates = summary.get("updates") if isinstance(summary, dict) else None

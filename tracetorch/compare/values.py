@@ -12,7 +12,7 @@ from tracetorch.compare.text import plain
 from tracetorch.files import parse_json, read_bytes
 from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.records import LOST
-from tracetorch.runs.state import last_record, metric_of
+from tracetorch.runs.run_state import last_record, metric_of
 
 COURSES = ("validation", "train", "gradient")
 """Splits of the records that make a curve over updates."""

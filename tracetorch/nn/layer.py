@@ -215,14 +215,14 @@ class Layer(Network):
         """Live state, not a copy; read-only."""
         return self._state
 
-    def reset(self, lanes: Tensor | None = None) -> None:
+    def reset(self, mask: Tensor | None = None) -> None:
         """Forget: membrane, trace and the number of steps seen.
 
-        Args: lanes: of which samples alone, bool (batch,); of all, and how many they were, if None.
+        Args: mask: of which samples alone, bool (batch,); of all, and how many they were, if None.
         Raises: ValueError if they are not as many as the state is of.
         """
-        if lanes is not None:
-            self._forget(lanes)
+        if mask is not None:
+            self._forget(mask)
             return
         # Its memory serves the next state, and what was looked up in it stays right.
         spare = self._spare if self._state is None or self._lent else self._state
@@ -239,7 +239,7 @@ class Layer(Network):
         if not state:
             self.state = None
             return
-        state = {renamed.STATE.get(name, name): value for name, value in state.items()}
+        state = renamed.present(renamed.STATE, state)
         self._check_state(state)
         self.state = from_named(self.neuron.state_type, state).copy().map(self._moved)
 
@@ -292,20 +292,20 @@ class Layer(Network):
         """Set what is neither parameter nor module: `Module` would first check whether it is one, which takes time."""
         self.__dict__.update(values)
 
-    def _forget(self, lanes: Tensor) -> None:
-        check_tensor(lanes, "lanes")
+    def _forget(self, mask: Tensor) -> None:
+        check_tensor(mask, "mask")
         if self._state is None:
             return
         batch = self._state.steps.shape[0]
-        if lanes.dtype != torch.bool or lanes.shape != (batch,):
-            got = f"{lanes.dtype} of shape {tuple(lanes.shape)}"
+        if mask.dtype != torch.bool or mask.shape != (batch,):
+            got = f"{mask.dtype} of shape {tuple(mask.shape)}"
             raise ValueError(
-                f"{self} holds a state of batch {batch}: lanes are torch.bool of shape ({batch},), got {got}"
+                f"{self} holds a state of batch {batch}: mask is torch.bool of shape ({batch},), got {got}"
             )
         state = self.own_state(batch)
         by_sample = [*state.neuron, state.steps, *([state.trace] if self.input_trace.groups == 1 else state.trace)]
         for value in (*by_sample, *state.trace_sensitivity):
-            value.masked_fill_(lanes.view(-1, *[1] * (value.ndim - 1)), 0)
+            value.masked_fill_(mask.view(-1, *[1] * (value.ndim - 1)), 0)
         self._put(_state_changes=self._state_changes + 1)
 
     def _blank_state(self, batch: int, in_shape: Shape | None) -> LayerState:

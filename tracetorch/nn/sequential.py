@@ -143,10 +143,10 @@ class Sequential(Network):
             above, at = layer, "output"
         return found, _over_bank(self.chain[0], below)
 
-    def reset(self, lanes: Tensor | None = None) -> None:
-        """Forget the state of every layer. Args: lanes: of which samples alone, bool (batch,); of all, if None."""
+    def reset(self, mask: Tensor | None = None) -> None:
+        """Forget the state of every layer. Args: mask: of which samples alone, bool (batch,); of all, if None."""
         for layer in self:
-            layer.reset(lanes)
+            layer.reset(mask)
 
     def save_state(self) -> dict[str, Tensor]:
         """The states of all layers as named tensors: "0.membrane", "0.trace", …"""

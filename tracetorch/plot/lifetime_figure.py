@@ -48,7 +48,7 @@ def lifetime(records: Records) -> Figure:
             look: dict[str, Any] = {"color": _HUES[at % len(_HUES)], "linewidth": 0.6 + 0.5 * at}
             panels[0].plot(*_points(rows, f"average_{scale}"), **look, zorder=2 + 0.1 * at)
             handles.append(Line2D([], [], **look, label=f"half-life {scale:,} decisions"))
-        panels[0].set_ylabel(f"{_merit(rows)} (running average)")
+        panels[0].set_ylabel(f"{_score_name(rows)} (running average)")
         if used[0]:
             panels[1].plot(used[0], [value / _MIB for value in used[1]], color=COLORS["vermillion"])
             panels[1].set_ylim(0, 1.15 * max(used[1]) / _MIB)
@@ -89,7 +89,7 @@ def recovery(records: Records) -> Figure:
         right.vlines(number, lowest, before, color=tint(fall, 0.5), linewidth=0.8)
         right.plot(number, before, "o", color=COLORS["black"], markersize=size)
         right.plot(number, lowest, "v", color=fall, markersize=size)
-        right.set_ylabel(f"{_merit(_of(records, 'train'))} (fastest average)")
+        right.set_ylabel(f"{_score_name(_of(records, 'train'))} (fastest average)")
         for axes in (left, right):
             axes.set_xlabel("reversal (number)")
             axes.xaxis.set_major_locator(round_ticks(6, integer=True, min_n_ticks=1))
@@ -112,7 +112,7 @@ def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
 
     Args:
         records: as in `metrics.jsonl`; those with keys "taken_0", "paid_0" and so on count: how often each action was
-            taken since the last record, as a share of all, and its mean merit.
+            taken since the last record, as a share of all, and its mean score.
         names: what the actions are called; their numbers, if None.
     Raises: ValueError if there is none of them.
     """
@@ -140,11 +140,11 @@ def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
         axes.set_ylim(actions - 0.5, -0.5)
         axes.set_yticks(range(actions), labels=names)
         axes.set_ylabel("action")
-        lines, merit = _mark_switches([axes], _switches(records)), _merit(rows)
+        lines, score = _mark_switches([axes], _switches(records)), _score_name(rows)
         _over_decisions(axes, rows)
         shades = {high: to_rgb(COLORS["blue"]), low: to_rgb(COLORS["vermillion"])}
         shades[(low + high) / 2] = tuple(np.mean(list(shades.values()), axis=0))
-        levels = [Patch(color=shades[level], label=f"{merit} {level:g}") for level in sorted(shades, reverse=True)]
+        levels = [Patch(color=shades[level], label=f"{score} {level:g}") for level in sorted(shades, reverse=True)]
         legend(fig, [*levels, Patch(color=tint(COLORS["blue"], 0.2), label="rarely chosen"), *lines])
     return fig
 
@@ -153,10 +153,10 @@ def _of(records: Records, split: str) -> list[Mapping[str, Any]]:
     return [row for row in records if row.get("split") == split and "update" in row]
 
 
-def _merit(rows: Sequence[Mapping[str, Any]]) -> str:
+def _score_name(rows: Sequence[Mapping[str, Any]]) -> str:
     """What a decision is judged by: "reward", or the metric of a task with labels."""
     known = [key for key in (rows[0] if rows else {}) if key not in ("update", "split", "loss")]
-    return known[0] if known else "merit"
+    return known[0] if known else "score"
 
 
 def _points(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:

@@ -20,8 +20,8 @@ _HALF_LIFE = 5  # records
 def returns(records: Iterable[Mapping[str, Any]]) -> Figure:
     """Return over episodes: means of those that ended between two records, a running average, and what was held out.
 
-    Args: records: as in `metrics.jsonl`, with "episodes" (that had ended in all lanes), "update" and "return" in those
-        of the split "train"; those of "validation" and "test" stand where their update falls.
+    Args: records: as in `metrics.jsonl`, with "episodes" (that had ended in all environments), "update" and "return" in
+        those of the split "train"; those of "validation" and "test" stand where their update falls.
     Raises: ValueError if no record tells of episodes that ended.
     """
     records = list(records)

@@ -50,9 +50,9 @@ class Rule(ABC):
         del layer
         return ""
 
-    def begin(self, lanes: Tensor | None = None) -> None:
-        """Start a new sequence: forget the state; of some samples alone, if `lanes`, bool (batch,), says which."""
-        self.net.reset(lanes)
+    def begin(self, mask: Tensor | None = None) -> None:
+        """Start a new sequence: forget the state; of some samples alone, if `mask`, bool (batch,), says which."""
+        self.net.reset(mask)
 
     @abstractmethod
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:

@@ -56,14 +56,14 @@ class Eligibility:
             self.bias = new if self.bias is None else kept**steps * self.bias + new
 
     @torch.no_grad()
-    def forget(self, lanes: Tensor) -> None:
+    def forget(self, mask: Tensor) -> None:
         """Reset some samples, bool (batch,)."""
         if self.last is not None:
-            self.last.slope.view(-1, *lanes.shape, len(self.layer.weight))[:, lanes] = 0
+            self.last.slope.view(-1, *mask.shape, len(self.layer.weight))[:, mask] = 0
         if self.weight is not None:
-            self.weight.unflatten(0, (-1, len(lanes)))[:, lanes] = 0
+            self.weight.unflatten(0, (-1, len(mask)))[:, mask] = 0
         if self.bias is not None:
-            self.bias[lanes] = 0
+            self.bias[mask] = 0
 
     @torch.no_grad()
     def learn(self, told: Tensor) -> None:

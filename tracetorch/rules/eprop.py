@@ -78,15 +78,15 @@ class EProp(Rule):
     def supports(self, layer: Layer) -> str:
         return needs_decay_alone(layer)
 
-    def begin(self, lanes: Tensor | None = None) -> None:
-        """Start a new sequence: forget the state, and the eligibilities with it; of some samples alone, if `lanes`."""
-        super().begin(lanes)
-        if lanes is None:
+    def begin(self, mask: Tensor | None = None) -> None:
+        """Start a new sequence: forget the state, and the eligibilities with it; of some samples alone, if `mask`."""
+        super().begin(mask)
+        if mask is None:
             self._recording, self._eligibilities = None, self._none_yet()
             return
         self._remember_unlearnt()
         for eligibility in self._eligibilities:
-            eligibility.forget(lanes)
+            eligibility.forget(mask)
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`.

@@ -41,9 +41,9 @@ class OTTT(Rule):
     def supports(self, layer: Layer) -> str:
         return needs_decay_alone(layer)
 
-    def begin(self, lanes: Tensor | None = None) -> None:
+    def begin(self, mask: Tensor | None = None) -> None:
         """Start a new sequence: forget the state."""
-        super().begin(lanes)
+        super().begin(mask)
         self._recording = None
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:

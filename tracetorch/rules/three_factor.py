@@ -59,16 +59,16 @@ class ThreeFactor(Rule):
     def supports(self, layer: Layer) -> str:
         return needs_dense(layer)
 
-    def begin(self, lanes: Tensor | None = None) -> None:
+    def begin(self, mask: Tensor | None = None) -> None:
         """Start a new sequence: forget the state; and, at the next action, the eligibilities.
 
-        Args: lanes: of which samples alone, bool (batch,); of all, if None.
+        Args: mask: of which samples alone, bool (batch,); of all, if None.
         """
-        super().begin(lanes)
-        if lanes is None:
+        super().begin(mask)
+        if mask is None:
             self._kept, self._new = {}, None
         else:
-            self._new = lanes if self._new is None else self._new | lanes
+            self._new = mask if self._new is None else self._new | mask
 
     @without_graph
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:

@@ -34,16 +34,16 @@ class RunFolder:
         self._made: list[Path] = []
 
     @classmethod
-    def reserve(cls, root: Path, experiment: str, identity: str, exactly: Path | None = None) -> RunFolder:
+    def reserve(cls, root: Path, experiment: str, identity: str, path: Path | None = None) -> RunFolder:
         """Make a new folder that belongs to this run alone, however many start in the same second.
 
         Args:
             root: all runs lie in root/experiment/stamp-identity.
-            exactly: the folder itself, instead; an empty one, or one of a run that was killed as it began, is taken.
-        Raises: FileExistsError if `exactly` holds anything else; OSError if it cannot be made. Nothing is left behind.
+            path: the folder itself, instead; an empty one, or one of a run that was killed as it began, is taken.
+        Raises: FileExistsError if `path` holds anything else; OSError if it cannot be made. Nothing is left behind.
         """
-        if exactly is not None:
-            return cls(exactly) if _is_free(exactly) else cls._new(exactly)
+        if path is not None:
+            return cls(path) if _is_free(path) else cls._new(path)
         if leads_out(root / experiment, root):
             raise ValueError(f"a run of {experiment!r} would lie outside of {root}")
         stem = f"{datetime.now():%Y%m%d-%H%M%S}-{identity[:6]}"

@@ -18,16 +18,17 @@ import torch
 from tracetorch.files import remove_remains, writing
 from tracetorch.memory import TrainingMemory, costs, peak_memory_bytes
 from tracetorch.nn import Sequential
-from tracetorch.runs import environment
+from tracetorch.renamed import PARTS, present
+from tracetorch.runs import provenance
 from tracetorch.runs.checkpoint import load_checkpoint, restore_random, save_checkpoint
+from tracetorch.runs.cleanup import remove_unfinished_evaluations
 from tracetorch.runs.failure import named
 from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.identity import facts_of
 from tracetorch.runs.interrupt import Interrupt, Stopped
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.records import plain, to_csv
-from tracetorch.runs.rubbish import remove_unfinished_evaluations
-from tracetorch.runs.state import state_of
+from tracetorch.runs.run_state import state_of
 
 Listener = Callable[[str, dict[str, Any]], str | None]
 """Called with what happens ("start", "progress", "phase", "record", "end") and its values; the command line shows it.
@@ -61,14 +62,15 @@ class Run:
     Args:
         config: the resolved config, plain dicts and lists.
         files: further files for the folder, by name, such as {"config.yaml": …}, in the order in which to write them.
-        root, exactly: see `RunFolder.reserve`.
+        root, path: see `RunFolder.reserve`.
         below: the folder in `root` that it goes to; that of its experiment, if None.
-        again: go on in this folder, from its latest checkpoint, instead of in a new one.
+        resume_from: continue in this folder, from its latest checkpoint, instead of in a new one.
         base: what relative paths start from; the working directory, if None. A part may change that later.
         experiment: its name, for the folder and for run.json.
         kind: "training" can be resumed; "evaluation" is done again instead.
         listener: called at every event.
-    Raises: BusyError if another process is at work in the folder `again`; files.WriteError if its lock cannot be had.
+    Raises: BusyError if another process is at work in the folder `resume_from`; files.WriteError if its lock cannot be
+        had.
     Example: `with run: run.record({"update": 1, "loss": .7}); run.summary["accuracy"] = .98`
     """
 
@@ -81,24 +83,24 @@ class Run:
         experiment: str,
         root: str | Path,
         below: str | None = None,
-        exactly: str | Path | None = None,
-        again: RunFolder | None = None,
+        path: str | Path | None = None,
+        resume_from: RunFolder | None = None,
         base: str | Path | None = None,
         files: dict[str, str] | None = None,
         kind: Literal["training", "evaluation"] = "training",
         listener: Listener | None = None,
     ):
         self.config, self.experiment, self.kind, self._files = config, experiment, kind, files or {}
-        typed = again.path if again else Path(exactly or root)
+        typed = resume_from.path if resume_from else Path(path or root)
         self._base = Path(base or Path.cwd())
         self._is_relative = not typed.is_absolute()
         self._root, self._below = self._base / root, below or experiment
-        self._exactly = self._base / exactly if exactly else None
-        self._again = RunFolder(self._base / again.path) if again else None
+        self._path = self._base / path if path else None
+        self._resume_from = RunFolder(self._base / resume_from.path) if resume_from else None
         self._lock = None
-        if self._again:
+        if self._resume_from:
             with writing():
-                self._lock = Lock(self._again.path)
+                self._lock = Lock(self._resume_from.path)
         self._listener, self._is_heard = listener, listener is not None
         self._interrupt = Interrupt()
         self.device = torch.device("cpu")
@@ -124,7 +126,7 @@ class Run:
     @property
     def is_resumed(self) -> bool:
         """Whether it goes on in the folder of an earlier one."""
-        return self._again is not None
+        return self._resume_from is not None
 
     @property
     def asked_to_stop(self) -> bool:
@@ -153,14 +155,15 @@ class Run:
         Returns: how many updates were done by then; 0 for a new run.
         Raises: ValueError if the checkpoint is damaged or of another network.
         """
-        path = self._again.checkpoint("latest") if self._again else None
+        path = self._resume_from.checkpoint("latest") if self._resume_from else None
         if path is None or not path.exists():
             return 0
         found = load_checkpoint(path, net, optimizer)
         try:
+            states = present(PARTS, found["parts"])
             for name, part in parts.items():
-                if name in found["parts"] or name not in _OPTIONAL_PARTS:
-                    part.load_state_dict(found["parts"][name])
+                if name in states or name not in _OPTIONAL_PARTS:
+                    part.load_state_dict(states[name])
             restore_random(found["random"])
             self.timings, self._wall_before = dict(found["timings"]), found["wall_seconds"]
             self._kept_records, self._restored, self._run_id = found["records"], found["update"], found.get("run_id")
@@ -199,7 +202,7 @@ class Run:
         try:
             self._begin()
             where = {"folder": self.shown, "device": self._facts["device"], "lost": self._lost}
-            self._tell("start", {**where, "again": self.is_resumed})
+            self._tell("start", {**where, "resumed": self.is_resumed})
         except BaseException as error:
             if self.status == "running":
                 self.__exit__(type(error), error, error.__traceback__)
@@ -211,8 +214,8 @@ class Run:
 
     def _begin(self) -> None:
         """From the folder to run.json; of a new run that comes no further, nothing is left."""
-        if self._again:
-            self.folder = self._again
+        if self._resume_from:
+            self.folder = self._resume_from
             with writing():
                 self._forget()
                 self._write_missing()
@@ -221,7 +224,7 @@ class Run:
         if self.kind == "evaluation":
             remove_unfinished_evaluations(self._root)
         with writing():
-            self.folder = RunFolder.reserve(self._root, self._below, facts_of(self.config)["id"], self._exactly)
+            self.folder = RunFolder.reserve(self._root, self._below, facts_of(self.config)["id"], self._path)
             self._lock = self.folder.take()
         try:
             with writing():
@@ -310,20 +313,20 @@ class Run:
         self.status = status
 
     def _first_facts(self) -> dict[str, Any]:
-        before = state_of(self.folder.path).facts if self._again else {}  # nothing, if run.json is broken
+        before = state_of(self.folder.path).facts if self._resume_from else {}  # nothing, if run.json is broken
         return {
             "kind": self.kind,
             "experiment": self.experiment,
             **facts_of(self.config),
             "run_id": before.get("run_id") or self._run_id or secrets.token_hex(8),
-            "device": environment.device_name(self.device),
+            "device": provenance.device_name(self.device),
             "planned_updates": self.planned_updates,
-            "started": before.get("started") or environment.now(),
-            "resumed": [*(before.get("resumed") or []), *([environment.now()] if self._again else [])],
+            "started": before.get("started") or provenance.now(),
+            "resumed": [*(before.get("resumed") or []), *([provenance.now()] if self._resume_from else [])],
             "pid": os.getpid(),
-            "versions": environment.versions(),
-            "git": environment.git_revision(),
-            "settings": environment.settings(),
+            "versions": provenance.versions(),
+            "git": provenance.git_revision(),
+            "settings": provenance.settings(),
             "config": self.config,  # what the checkpoints are of, whatever becomes of config.yaml
         }
 

@@ -7,13 +7,25 @@ from tracetorch.tasks.gym import Gym
 from tracetorch.tasks.mnist import MNIST
 from tracetorch.tasks.patterns import Patterns
 from tracetorch.tasks.poisson_clicks import PoissonClicks
+from tracetorch.tasks.reversal import Reversal
 from tracetorch.tasks.rewarded import RewardedTask
 from tracetorch.tasks.sequential_mnist import SequentialMNIST
 from tracetorch.tasks.store_recall import StoreRecall
-from tracetorch.tasks.switching import Switching
 from tracetorch.tasks.task import Batch, Task
 
 __all__ = [
-    "MNIST", "Batch", "Blocks", "CueAccumulation", "Environment", "Gym", "Outcome", "Patterns", "PoissonClicks",
-    "RewardedTask", "SequentialMNIST", "StoreRecall", "Switching", "Task",
+    "MNIST",
+    "Batch",
+    "Blocks",
+    "CueAccumulation",
+    "Environment",
+    "Gym",
+    "Outcome",
+    "Patterns",
+    "PoissonClicks",
+    "Reversal",
+    "RewardedTask",
+    "SequentialMNIST",
+    "StoreRecall",
+    "Task",
 ]  # fmt: skip

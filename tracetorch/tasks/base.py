@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
+
+from tracetorch.renamed import adopt_former_methods
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +35,10 @@ class BaseTask(ABC):
     """Columns of trials that are averaged and reported; the first (larger is better) says which network is best."""
     device: torch.device = torch.device("cpu")
     """Where inputs are made."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        adopt_former_methods(cls)
 
     def to(self, device: torch.device) -> Self:
         """Make inputs on this device from now on. Returns: the task itself."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from tracetorch import backends
 from tracetorch.backends import LazySpikes
 from tracetorch.encode import Stream, mix_seed
-from tracetorch.tasks.schedule import Schedule
+from tracetorch.tasks.context_schedule import ContextSchedule
 from tracetorch.tasks.task import Batch, Task, Trials
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Blocks(Task):
         task: with one right choice in each trial, such as `MNIST`.
         classes: in a block.
         every: training batches in a block, on average.
-        jitter: by which part of that blocks vary; see `Schedule`.
+        jitter: by which part of that blocks vary; see `ContextSchedule`.
         seed: of the order of the classes and of the jitter.
     Raises: ValueError for a task without such a choice, a block of no or of all classes, and values that make no
         schedule.
@@ -45,7 +45,12 @@ class Blocks(Task):
             raise ValueError(f"{type(task).__name__} has no classes: blocks need one right choice in each trial")
         if not 1 <= classes < task.output_size:
             raise ValueError(f"classes must leave some of the {task.output_size} for other blocks, got {classes}")
-        self.task, self.device, self.classes, self.schedule = task, task.device, classes, Schedule(every, jitter, seed)
+        self.task, self.device, self.classes, self.schedule = (
+            task,
+            task.device,
+            classes,
+            ContextSchedule(every, jitter, seed),
+        )
         self.input_size, self.output_size, self.batch_size = task.input_size, task.output_size, task.batch_size
         self.steps, self.readout_window, self.dt = task.steps, task.readout_window, task.dt
         self.output_names, self.metrics = task.output_names, task.metrics
@@ -55,12 +60,12 @@ class Blocks(Task):
         """The numbers of the batches with which a block began, the first excepted, up to and with this one."""
         return self.schedule.switches(batches)
 
-    def phase(self, number: int) -> int:
-        return self.schedule.phase(number)
+    def context(self, number: int) -> int:
+        return self.schedule.context(number)
 
     def shown(self, number: int) -> list[int]:
         """The classes that come in the training batch with this number."""
-        around, at = divmod(self.schedule.phase(number), self._in_a_round)
+        around, at = divmod(self.schedule.context(number), self._in_a_round)
         names = torch.arange(self.output_size)
         order = backends.draw(mix_seed(self.schedule.seed, 1, around), range(1), names, 1)[0, :, 0].argsort()
         return sorted(order[at * self.classes : (at + 1) * self.classes].tolist())
@@ -86,11 +91,11 @@ class Blocks(Task):
             f"{type(self.task).__name__} shows none of the classes {wanted.tolist()} in {other - first} batches"
         )
 
-    def held_out(self, split: str) -> Iterator[Batch]:
-        return self.task.held_out(split)
+    def eval_batches(self, split: str) -> Iterator[Batch]:
+        return self.task.eval_batches(split)
 
-    def judge(self, output: Tensor, batch: Batch) -> Trials:
-        return self.task.judge(output, batch)
+    def score(self, output: Tensor, batch: Batch) -> Trials:
+        return self.task.score(output, batch)
 
     def summary(self, trials: Trials) -> dict[str, float]:
         return self.task.summary(trials)

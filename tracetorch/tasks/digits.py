@@ -73,7 +73,7 @@ class Deck:
         names = self._shuffled(epoch)[at * self.batch_size : (at + 1) * self.batch_size]
         return self._shown("train", names.to(self.device), mix_seed(self.seed, 0, epoch))
 
-    def held_out(self, split: str) -> Iterator[Shown]:
+    def eval_batches(self, split: str) -> Iterator[Shown]:
         """The batches of "validation" (may be none) or "test", in order."""
         check_split(split)
         for part in slices(len(self.splits[split][0]), _HELD_OUT_BATCH):
@@ -109,10 +109,10 @@ class DigitTask(Task):
     def train_batch(self, number: int) -> Batch:
         return self.show(self.deck.train(number))
 
-    def held_out(self, split: str) -> Iterator[Batch]:
-        return map(self.show, self.deck.held_out(split))
+    def eval_batches(self, split: str) -> Iterator[Batch]:
+        return map(self.show, self.deck.eval_batches(split))
 
-    def judge(self, output: Tensor, batch: Batch) -> Trials:
+    def score(self, output: Tensor, batch: Batch) -> Trials:
         return batch.conditions | classified(output, batch.target)
 
     def figures(self, trials: Trials) -> dict[str, Figure]:

@@ -15,71 +15,80 @@ from tracetorch.tasks.base import BaseTask, Trials
 from tracetorch.tasks.task import first_sample
 
 Choose = Callable[[Stream, Tensor], Tensor]
-"""`choose(xs, begins)` returns the action in each lane, (lanes,), for the observation there.
+"""`choose(xs, begins)` returns the action in each environment, (num_envs,), for the observation there.
 
-`begins`, (lanes,), bool, marks lanes in which an episode begins: the network's state is reset there. If it begins in
-all lanes, the number of lanes may differ from that of the call before.
+`begins`, (num_envs,), bool, marks environments in which an episode begins: the network's state is reset
+there. If it begins in all environments, their number may differ from that of the call before.
 """
 
 
 class Outcome(NamedTuple):
-    """The outcome of an action, in each lane."""
+    """The outcome of an action, in each environment."""
 
-    reward: Tensor  # (lanes,), any real number
-    terminated: Tensor  # (lanes,), bool: the episode is over, and its return is complete
-    truncated: Tensor  # (lanes,), bool: the episode was cut off before its end
+    reward: Tensor  # (num_envs,), any real number
+    terminated: Tensor  # (num_envs,), bool: the episode is over, and its return is complete
+    truncated: Tensor  # (num_envs,), bool: the episode was cut off before its end
     final: Stream | None = None
-    """The last observation of an episode that was cut off; in other lanes as `observe`. None if no episode was."""
+    """The last observation of an episode that was cut off; for the others as `observe`. None if no episode was."""
 
 
 class Environment(BaseTask):
-    """Several independent lanes in parallel: each gives observations, takes actions and gives rewards.
+    """Several independent environments in parallel: each gives observations, takes actions and gives rewards.
 
-    Observations and rewards are functions of the environment's seed and of the actions. A lane whose episode is over
-    begins the next one by itself: `observe` then gives the first observation of that. Neither `observe` nor `act` gives
-    a label.
+    Observations and rewards are functions of the environment's seed and of the actions. An environment whose
+    episode is over begins the next one by itself: `observe` then gives the first observation of that. Neither `observe`
+    nor `act` gives a label.
 
-    A final subclass sets the sizes and `lanes`, and writes `begin`, `observe`, `act` and `test`; the rest has
+    A final subclass sets the sizes and `num_envs`, and writes `begin`, `observe`, `act` and `test`; the rest has
     defaults.
     """
 
-    lanes: int
+    num_envs: int
     actions_per_pass: int | None = None
     """How often to act in one pass over the training data; None if they never end."""
     metrics: tuple[str, ...] = ("return",)
     """Columns of `test` that are averaged and reported; the first (larger is better) says which network is best."""
     restarted: bool = False
-    """Whether `load_state_dict` began new episodes in all lanes instead of continuing the old ones."""
+    """Whether `load_state_dict` began new episodes in all environments instead of continuing the old ones."""
 
     @property
-    def phase(self) -> int:
+    def context(self) -> int:
         """How often the environment has changed so far without notice; for records, not for learning."""
         return 0
 
     @property
+    def lanes(self) -> int:
+        """The former name of `num_envs`."""
+        return self.num_envs
+
+    @lanes.setter
+    def lanes(self, count: int) -> None:
+        self.num_envs = count
+
+    @property
     def batch_size(self) -> int:
-        """How many lanes there are, by the name that `Task` has for it."""
-        return self.lanes
+        """How many environments there are, by the name that `Task` has for it."""
+        return self.num_envs
 
     @abstractmethod
     def begin(self) -> None:
-        """Restart all lanes, as after construction."""
+        """Restart all environments, as after construction."""
 
     @abstractmethod
     def observe(self) -> Stream:
-        """The present observation, (steps, lanes, input_size); the same in every call until `act`."""
+        """The present observation, (steps, num_envs, input_size); the same in every call until `act`."""
 
     @abstractmethod
     def act(self, action: Tensor) -> Outcome:
-        """Act in each lane, and go on to the next observation.
+        """Act in each environment, and go on to the next observation.
 
-        Args: action: whole numbers from 0 to `output_size − 1`, (lanes,).
+        Args: action: whole numbers from 0 to `output_size − 1`, (num_envs,).
         Raises: ValueError for anything else.
         """
 
     @abstractmethod
     def test(self, choose: Choose, split: str = "test") -> Trials:
-        """Play held-out episodes; the lanes of the training stay as they are.
+        """Play held-out episodes; the environments of the training stay as they are.
 
         Args:
             choose: the policy; see `Choose`.
@@ -93,7 +102,7 @@ class Environment(BaseTask):
         return first_sample(self.observe()), {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of all lanes, and statistics of the observations, in tensors and plain values.
+        """The state of all environments, and statistics of the observations, in tensors and plain values.
 
         An environment with the same arguments continues exactly like this one after `load_state_dict`.
         """
@@ -106,20 +115,21 @@ class Environment(BaseTask):
     def load_for_test(self, state: dict[str, Any]) -> None:
         """Take from a `state_dict` what `test` needs; nothing, by default.
 
-        That is statistics of the observations, and the present meaning of actions; not the state of the lanes.
+        That is statistics of the observations, and the present meaning of actions; not the state of the environments.
         """
         del state
 
 
-def check_actions(action: Tensor, lanes: int, actions: int) -> Tensor:
+def check_actions(action: Tensor, num_envs: int, actions: int) -> Tensor:
     """The actions, on the CPU.
 
-    Raises: TypeError for what is not a tensor; ValueError unless it is one whole number for each lane, 0 … actions − 1.
+    Raises: TypeError for what is not a tensor; ValueError unless it is one whole number for each
+        environment, 0 … actions − 1.
     """
     check_tensor(action, "act")
-    if action.shape != (lanes,) or action.is_floating_point() or action.dtype == torch.bool:
+    if action.shape != (num_envs,) or action.is_floating_point() or action.dtype == torch.bool:
         kind = f"{str(action.dtype).removeprefix('torch.')} of shape {tuple(action.shape)}"
-        raise ValueError(f"act takes a whole number for each of the {lanes} environments, got {kind}")
+        raise ValueError(f"act takes a whole number for each of the {num_envs} environments, got {kind}")
     action = action.detach().cpu()
     low, high = (int(end) for end in action.aminmax())
     if not 0 <= low <= high < actions:

@@ -37,12 +37,12 @@ def evaluate(
     """
     columns: list[Trials] = []
     total, count = 0.0, 0
-    for batch in task.held_out(split):
+    for batch in task.eval_batches(split):
         learner.begin()
         output = learner.forward(batch.xs, reduce="mean", window=window)
         rows = len(batch.target)
         total, count = total + float(loss(output, batch.target)[0]) * rows, count + rows
-        columns.append({name: value.cpu() for name, value in task.judge(output, batch).items()})
+        columns.append({name: value.cpu() for name, value in task.score(output, batch).items()})
     learner.begin()
     if not count:
         return None

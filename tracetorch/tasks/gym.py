@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import ENCODERS, Stream, mix_seed, population, two_sided
+from tracetorch.renamed import TASK_STATE, present, takes_former_names
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
-from tracetorch.tasks.gym_lane import Lane, features_of, is_discrete, make, stacked
-from tracetorch.tasks.moments import Moments
+from tracetorch.tasks.gym_env import ReplayableEnv, features_of, is_discrete, make, stacked
+from tracetorch.tasks.running_mean_std import RunningMeanStd
 from tracetorch.tasks.task import Trials, at_least, check_split, choices
 
 _SPLITS = {"train": 0, "validation": 1, "test": 2}
@@ -19,10 +20,11 @@ _SEED_BITS = 31  # some environments take no longer one
 
 
 class Gym(Environment):
-    """Any Gymnasium environment with discrete actions, by its id, in several lanes.
+    """Any Gymnasium environment with discrete actions, by its id, several in parallel.
 
     An observation is brought to mean 0 and deviation 1 by the mean and variance of all that were seen so far in any
-    lane (the only thing that lanes share), cut off at ±`limit`, divided by it, and spread over several neurons:
+    environment (the only thing that environments share), cut off at ±`limit`, divided by it, and encoded by several
+    neurons:
 
         two_sided     max(x, 0) and max(−x, 0)                                        2 neurons for each number
         population    exp(−(x − c_k)²/2σ²), c_k evenly in [−1, 1], σ their distance   `neurons` for each number
@@ -34,7 +36,7 @@ class Gym(Environment):
 
     Args:
         id: such as CartPole-v1; or module:Name-v0, where importing the module registers the environment.
-        lanes: copies that are played side by side.
+        num_envs: environments in parallel.
         steps: time steps for which an observation is shown.
         code: "two_sided" or "population".
         neurons: of a population, for each number of the observation.
@@ -45,22 +47,23 @@ class Gym(Environment):
         validation_episodes, test_episodes: how many are played to validate and to test; 0 for no validation.
         max_episode_steps: after which an episode is cut off; what the environment says, if None.
         resume: how a run continues. "exact": each present episode is played again, which needs an environment that is a
-            function of its seed. "new_episodes": every lane begins another episode.
+            function of its seed. "new_episodes": every environment begins another episode.
         options: further arguments of `gymnasium.make`, such as {"is_slippery": False}.
         seed: of episodes and spikes.
     Raises: ValueError if Gymnasium or the environment cannot be had, for actions that are not discrete, observations
         other than Box and Discrete, episodes without an end, and other values that make no environment.
-    Memory: the environments, and 4 bytes for each action of the present episode of each lane: a checkpoint holds those,
-        and an environment is brought back by playing them again.
+    Memory: the environments, and 4 bytes for each action of the present episode of each environment: a checkpoint
+        holds those, and an environment is brought back by playing them again.
     Source: Towers et al. (2024), Gymnasium: a standard interface for reinforcement learning environments,
         doi:10.48550/arXiv.2407.17032.
     """
 
+    @takes_former_names
     def __init__(
         self,
         *,
         id: str = "CartPole-v1",
-        lanes: int = 32,
+        num_envs: int = 32,
         steps: int = 16,
         code: str = "two_sided",
         neurons: int = 8,
@@ -75,7 +78,7 @@ class Gym(Environment):
         options: dict[str, Any] | None = None,
         seed: int = 0,
     ):
-        counts = {"lanes": lanes, "steps": steps, "test_episodes": test_episodes}
+        counts = {"num_envs": num_envs, "steps": steps, "test_episodes": test_episodes}
         for name, count in counts.items():
             at_least(name, count, 1)
         at_least("validation_episodes", validation_episodes, 0)
@@ -91,16 +94,16 @@ class Gym(Environment):
                 bound = "above 0 and at most 1 spike per step" if most == 1 else "above 0 and finite"
                 raise ValueError(f"{name} must be {bound}, got {value:g}")
         self._make = lambda: make(id, max_episode_steps, dict(options or {}))
-        self.id, self.lanes, self.steps, self.seed = id, lanes, steps, seed
+        self.id, self.num_envs, self.steps, self.seed = id, num_envs, steps, seed
         self.neurons, self.max_rate, self.limit = neurons, max_rate, limit
         self.episodes = {"validation": validation_episodes, "test": test_episodes}
-        copies = [self._make() for _ in range(lanes)]
+        copies = [self._make() for _ in range(num_envs)]
         self.discrete = is_discrete(copies[0].observation_space)
         self.output_size, features = int(copies[0].action_space.n), features_of(copies[0])
         each = 1 if self.discrete else 2 if code == "two_sided" else neurons
         self.input_size = features * each
-        self.moments = Moments(features) if normalize and not self.discrete else None
-        self._copies = [Lane(env, self._seed_of("train"), lane) for lane, env in enumerate(copies)]
+        self.statistics = RunningMeanStd(features) if normalize and not self.discrete else None
+        self._envs = [ReplayableEnv(env, self._seed_of("train"), number) for number, env in enumerate(copies)]
         self._shown = torch.empty(0)
         self._stream: Stream | None = None  # of what is seen now, once it was asked for
         self.begin()
@@ -111,10 +114,10 @@ class Gym(Environment):
 
     def begin(self) -> None:
         self._acts = 0
-        for number, lane in enumerate(self._copies):
-            lane.begin(number)
-        if self.moments is not None:
-            self.moments = Moments(len(self.moments.mean))
+        for number, env in enumerate(self._envs):
+            env.begin(number)
+        if self.statistics is not None:
+            self.statistics = RunningMeanStd(len(self.statistics.mean))
         self._look()
 
     def observe(self) -> Stream:
@@ -124,14 +127,14 @@ class Gym(Environment):
 
     def act(self, action: Tensor) -> Outcome:
         """As `Environment.act`. Raises: ValueError also if an observation is not finite."""
-        chosen = check_actions(action, self.lanes, self.output_size).tolist()
+        chosen = check_actions(action, self.num_envs, self.output_size).tolist()
         self._acts += 1
-        came = [lane.act(number) for lane, number in zip(self._copies, chosen, strict=True)]
+        came = [env.act(number) for env, number in zip(self._envs, chosen, strict=True)]
         reward, terminated, truncated = (torch.tensor(values, device=self.device) for values in zip(*came, strict=True))
-        last = [lane.seen for lane in self._copies]
-        for lane, (_, ended, cut) in zip(self._copies, came, strict=True):
+        last = [env.seen for env in self._envs]
+        for env, (_, ended, cut) in zip(self._envs, came, strict=True):
             if ended or cut:
-                lane.begin(lane.episode + self.lanes)
+                env.begin(env.episode + self.num_envs)
         self._look()
         cut_off = truncated & ~terminated
         final = None
@@ -144,27 +147,27 @@ class Gym(Environment):
         """As `Environment.test`: columns return, length (decisions) and truncated (1 if it was cut off)."""
         check_split(split)
         total = self.episodes[split]
-        count = min(self.lanes, total)
-        lanes = [Lane(self._make(), self._seed_of(split), number) for number in range(count)]
+        count = min(self.num_envs, total)
+        envs = [ReplayableEnv(self._make(), self._seed_of(split), number) for number in range(count)]
         rows = {name: torch.zeros(total) for name in ("return", "length", "truncated")} if total else {}
         counts = {name: row.numpy() for name, row in rows.items()}
         begins, acts = torch.ones(count, dtype=torch.bool), 0
-        while any(lane.episode < total for lane in lanes):
-            rates = self._rates(stacked([lane.seen for lane in lanes], self.id))
+        while any(env.episode < total for env in envs):
+            rates = self._rates(stacked([env.seen for env in envs], self.id))
             action = choose(self._encoded(rates, split, acts), begins.to(self.device))
             chosen = check_actions(action, count, self.output_size).tolist()
             begins, acts = torch.zeros(count, dtype=torch.bool), acts + 1
-            for at, (lane, number) in enumerate(zip(lanes, chosen, strict=True)):
-                reward, terminated, truncated = lane.act(number)
-                if lane.episode < total:  # one that has played all its episodes plays on until the others have, too
-                    counts["return"][lane.episode] += reward
-                    counts["length"][lane.episode] += 1
-                    counts["truncated"][lane.episode] = truncated and not terminated
+            for at, (env, number) in enumerate(zip(envs, chosen, strict=True)):
+                reward, terminated, truncated = env.act(number)
+                if env.episode < total:  # one that has played all its episodes plays on until the others have, too
+                    counts["return"][env.episode] += reward
+                    counts["length"][env.episode] += 1
+                    counts["truncated"][env.episode] = truncated and not terminated
                 if terminated or truncated:
-                    lane.begin(lane.episode + count)
+                    env.begin(env.episode + count)
                     begins[at] = True
-        for lane in lanes:
-            lane.env.close()
+        for env in envs:
+            env.env.close()
         return rows
 
     def summary(self, trials: Trials) -> dict[str, float]:
@@ -178,48 +181,49 @@ class Gym(Environment):
         return {
             "id": self.id,
             "acts": self._acts,
-            "episodes": torch.tensor([lane.episode for lane in self._copies]),
-            "lengths": torch.tensor([len(lane.actions) for lane in self._copies]),
-            "actions": torch.tensor([action for lane in self._copies for action in lane.actions], dtype=torch.int32),
-            "seen": stacked([lane.seen for lane in self._copies], self.id),
-            "moments": self.moments.state_dict() if self.moments else {},
+            "episodes": torch.tensor([env.episode for env in self._envs]),
+            "lengths": torch.tensor([len(env.actions) for env in self._envs]),
+            "actions": torch.tensor([action for env in self._envs for action in env.actions], dtype=torch.int32),
+            "seen": stacked([env.seen for env in self._envs], self.id),
+            "statistics": self.statistics.state_dict() if self.statistics else {},
         }
 
     def load_for_test(self, state: dict[str, Any]) -> None:
-        if self.moments:
-            self.moments.load_state_dict(state["moments"])
+        if self.statistics:
+            self.statistics.load_state_dict(present(TASK_STATE, state)["statistics"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there, or with the next episodes: see `resume`.
 
         Raises: ValueError if it is of another environment, or does not repeat itself.
         """
+        state = present(TASK_STATE, state)
         try:
-            fits = state["id"] == self.id and len(state["lengths"]) == self.lanes
+            fits = state["id"] == self.id and len(state["lengths"]) == self.num_envs
             fits = (
                 fits
-                and state["seen"].shape[1] == len(self._copies[0].seen)
-                and bool(state["moments"]) == bool(self.moments)
+                and state["seen"].shape[1] == len(self._envs[0].seen)
+                and bool(state["statistics"]) == bool(self.statistics)
             )
             if not fits:
                 raise ValueError(
                     f"the state belongs to {len(state['lengths'])} environments of {state['id']}, or to other settings"
                 )
             if self.resume == "new_episodes":
-                for lane, episode in zip(self._copies, state["episodes"].tolist(), strict=True):
-                    lane.begin(episode + self.lanes)
-                if self.moments:
-                    self.moments.load_state_dict(state["moments"])
+                for env, episode in zip(self._envs, state["episodes"].tolist(), strict=True):
+                    env.begin(episode + self.num_envs)
+                if self.statistics:
+                    self.statistics.load_state_dict(state["statistics"])
                 self._acts, self.restarted = int(state["acts"]), True
                 self._look()
                 return
             played = state["actions"].split(state["lengths"].tolist())
-            for lane, episode, actions, seen in zip(
-                self._copies, state["episodes"].tolist(), played, state["seen"], strict=True
+            for env, episode, actions, seen in zip(
+                self._envs, state["episodes"].tolist(), played, state["seen"], strict=True
             ):
-                lane.replay(episode, actions.tolist(), seen.numpy())
-            if self.moments:
-                self.moments.load_state_dict(state["moments"])
+                env.replay(episode, actions.tolist(), seen.numpy())
+            if self.statistics:
+                self.statistics.load_state_dict(state["statistics"])
             self._acts = int(state["acts"])
         except KeyError as error:
             raise ValueError(f"the state is of another environment: it has no {error}") from error
@@ -230,18 +234,18 @@ class Gym(Environment):
         return lambda episode: (mix_seed(self.seed, _EPISODES, place, episode) >> (64 - _SEED_BITS + 2)) * 4 + place
 
     def _look(self) -> None:
-        """Take in what is to be seen now in all lanes."""
-        seen = stacked([lane.seen for lane in self._copies], self.id)
-        if self.moments is not None:
-            self.moments.update(seen)
+        """Take in what is to be seen now in all environments."""
+        seen = stacked([env.seen for env in self._envs], self.id)
+        if self.statistics is not None:
+            self.statistics.update(seen)
         self._shown, self._stream = self._rates(seen), None
 
     def _rates(self, seen: Tensor) -> Tensor:
-        """Observations, (lanes, features), as the activity of neurons, (lanes, input_size)."""
+        """Observations, (num_envs, features), as the activity of neurons, (num_envs, input_size)."""
         if self.discrete:
             active = seen.to(torch.float32)
         else:
-            values = seen.to(torch.float32) if self.moments is None else self.moments.standardize(seen)
+            values = seen.to(torch.float32) if self.statistics is None else self.statistics.standardize(seen)
             values = values.clamp(-self.limit, self.limit) / self.limit
             active = two_sided(values) if self.code == "two_sided" else population(values, self.neurons)
         return (active * self.max_rate).to(self.device)

@@ -67,13 +67,13 @@ class Patterns(Task):
         shown = torch.arange(number * self.batch_size, (number + 1) * self.batch_size)
         return self._batch(shown, mix_seed(self.seed, 2))
 
-    def held_out(self, split: str) -> Iterator[Batch]:
+    def eval_batches(self, split: str) -> Iterator[Batch]:
         check_split(split)
         for repeat in range(self.repeats):
             first = repeat * len(self.rates)
             yield self._batch(torch.arange(first, first + len(self.rates)), mix_seed(self.seed, 3, split == "test"))
 
-    def judge(self, output: Tensor, batch: Batch) -> Trials:
+    def score(self, output: Tensor, batch: Batch) -> Trials:
         """Columns: accuracy, the part of the bits that are right; recalled, 1 if all of them are."""
         right = (output > 0.5) == (batch.target > 0.5)
         accuracy = right.to(torch.float32).mean(dim=-1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tracetorch import backends
 from tracetorch.encode import Stream, mix_seed
 from tracetorch.tasks.ideal_observer import choose_right, tie
-from tracetorch.tasks.spread import Pool, Spread
+from tracetorch.tasks.samplers import SampleSpace, UniformSampler
 from tracetorch.tasks.task import Batch, DrawnTask, Trials, at_least, choices, slices
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ class PoissonClicks(DrawnTask):
     def __init__(
         self,
         *,
-        gamma: Spread = (0.25, 0.5, 1.0, 2.0, 3.0),
-        duration: Spread = "0.1..1.2",
+        gamma: SampleSpace = (0.25, 0.5, 1.0, 2.0, 3.0),
+        duration: SampleSpace = "0.1..1.2",
         label: str = "side",
         total_rate: float = 40.0,
         stereo_click: bool = False,
-        delay: float | Spread = 0.4,
+        delay: float | SampleSpace = 0.4,
         cue: float = 0.1,
         cue_rate: float = 40.0,
         neurons_per_channel: int = 10,
@@ -87,9 +87,9 @@ class PoissonClicks(DrawnTask):
         at_least("validation_trials", validation_trials, 0)
         if not dt > 0 or max(rates.values()) * dt > 1:
             raise ValueError(f"dt must be above 0 and short enough for at most one click in a step, got {dt:g} s")
-        self.gamma = Pool("gamma", gamma, 0.0)
-        self.duration = Pool("duration", duration, dt)
-        self.delay = Pool("delay", delay, 0.0, number=True)
+        self.gamma = UniformSampler("gamma", gamma, 0.0)
+        self.duration = UniformSampler("duration", duration, dt)
+        self.delay = UniformSampler("delay", delay, 0.0, number=True)
         self.label = choices("label", label, ("side", "count"))
         self.total_rate, self.stereo_click, self.cue_rate, self.noise = total_rate, stereo_click, cue_rate, noise
         self.neurons_per_channel, self.dt, self.batch_size, self.seed = neurons_per_channel, dt, batch_size, seed

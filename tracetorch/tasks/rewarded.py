@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class RewardedTask(Environment):
     """A task with one right choice in each trial, as an environment: reward 1 for the right choice, otherwise 0.
 
-    Each lane is a trial of the task's batch, and an episode is one decision. Trials come in the order of the task's
-    training batches; after a pass over its data the next one begins.
+    Each environment is a trial of the task's batch, and an episode is one decision. Trials come in the order of the
+    task's training batches; after a pass over its data the next one begins.
 
     Args: task: whose target is one of its outputs, such as `MNIST` or `PoissonClicks`.
     Raises: ValueError for a task whose targets are numbers or several bits.
@@ -36,7 +36,7 @@ class RewardedTask(Environment):
         if not isinstance(task, Task):
             raise ValueError(f"task must be a task with labels, such as MNIST, got {type(task).__name__}")
         self.task, self.device = task, task.device
-        self.input_size, self.output_size, self.lanes = task.input_size, task.output_size, task.batch_size
+        self.input_size, self.output_size, self.num_envs = task.input_size, task.output_size, task.batch_size
         self.steps, self.readout_window, self.dt = task.steps, task.readout_window, task.dt
         self.actions_per_pass, self.output_names = task.batches_per_pass, task.output_names
         self._number = 0
@@ -49,8 +49,8 @@ class RewardedTask(Environment):
             )
 
     @property
-    def phase(self) -> int:
-        return self.task.phase(self._number)
+    def context(self) -> int:
+        return self.task.context(self._number)
 
     def to(self, device: torch.device) -> RewardedTask:
         self.task.to(device)
@@ -64,23 +64,23 @@ class RewardedTask(Environment):
         return self._present().xs
 
     def act(self, action: Tensor) -> Outcome:
-        check_actions(action, self.lanes, self.output_size)
+        check_actions(action, self.num_envs, self.output_size)
         right = action.to(self.device) == self._present().target
         self._number, self._batch = self._number + 1, None
-        over = torch.ones_like(right)
-        return Outcome(right.to(torch.float32), over, ~over)
+        done = torch.ones_like(right)
+        return Outcome(right.to(torch.float32), done, ~done)
 
     def test(self, choose: Choose, split: str = "test") -> Trials:
         """As `Environment.test`: each held-out trial once, with the columns that the task's own test has."""
         columns: list[Trials] = []
-        for batch in self.task.held_out(split):
+        for batch in self.task.eval_batches(split):
             rows = len(batch.target)
             action = choose(batch.xs, torch.ones(rows, dtype=torch.bool, device=batch.target.device))
             check_actions(action, rows, self.output_size)
             action = action.to(batch.target.device)
             chosen = torch.nn.functional.one_hot(action.long(), self.output_size).to(torch.float32)
             reward = (action == batch.target).to(torch.float32)
-            columns.append({"return": reward} | self.task.judge(chosen, batch))
+            columns.append({"return": reward} | self.task.score(chosen, batch))
         return {name: torch.cat([part[name] for part in columns]).cpu() for name in (columns[0] if columns else ())}
 
     def summary(self, trials: Trials) -> dict[str, float]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tracetorch import backends
 from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream, mix_seed
-from tracetorch.tasks.spread import Pool, Spread
+from tracetorch.tasks.samplers import SampleSpace, UniformSampler
 from tracetorch.tasks.task import Batch, DrawnTask, Trials, at_least
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class StoreRecall(DrawnTask):
         self,
         *,
         intervals: int = 8,
-        distractors: Spread = "0..6",
+        distractors: SampleSpace = "0..6",
         interval: float = 0.2,
         rate: float = 50.0,
         noise: float = 0.0,
@@ -79,7 +79,7 @@ class StoreRecall(DrawnTask):
             raise ValueError(f"dt must be above 0 and short enough for at most one spike in a step, got {dt:g} s")
         if not dt <= interval < float("inf"):
             raise ValueError(f"interval must be finite, and at least a step of {dt:g} s, got {interval:g} s")
-        self.distractors = Pool("distractors", distractors, 0.0)
+        self.distractors = UniformSampler("distractors", distractors, 0.0)
         if not self.distractors.is_whole or self.distractors.high > intervals - 2:
             raise ValueError(
                 f"distractors are whole numbers, at most {intervals - 2}, because one of the {intervals} intervals is "

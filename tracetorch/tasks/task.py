@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 class Task(BaseTask):
     """A task. A batch is a function of the task's seed and the batch's number, and of nothing drawn before it.
 
-    A final subclass sets the sizes and `batch_size`, and writes `train_batch`, `held_out` and `judge`; the rest has
+    A final subclass sets the sizes and `batch_size`, and writes `train_batch`, `eval_batches` and `score`; the rest has
     defaults.
     """
 
@@ -39,31 +39,31 @@ class Task(BaseTask):
     batches_per_pass: int | None = None
     """Batches in one pass over the training data; None if data never end."""
     metrics: tuple[str, ...] = ("accuracy",)
-    """Columns of `judge` that are averaged and reported; the first (larger is better) says which network is best."""
+    """Columns of `score` that are averaged and reported; the first (larger is better) says which network is best."""
 
     @abstractmethod
     def train_batch(self, number: int) -> Batch:
         """The training batch with this number, 0, 1, 2, …"""
 
     @abstractmethod
-    def held_out(self, split: str) -> Iterator[Batch]:
+    def eval_batches(self, split: str) -> Iterator[Batch]:
         """All batches of "validation" (may be none) or "test", in order."""
 
     @abstractmethod
-    def judge(self, output: Tensor, batch: Batch) -> Trials:
+    def score(self, output: Tensor, batch: Batch) -> Trials:
         """What came of each trial: the columns named in `metrics`, and whatever the figures need.
 
         Args: output: the network's mean output over the readout window, (batch, output_size).
         """
 
-    def phase(self, number: int) -> int:
+    def context(self, number: int) -> int:
         """How often what is asked has changed by the training batch with this number; never, by default."""
         del number
         return 0
 
     def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
         """A batch of one trial to draw, and its named stretches of time (start, stop, in steps)."""
-        batch = next(self.held_out("test"))
+        batch = next(self.eval_batches("test"))
         return Batch(
             first_sample(batch.xs), batch.target[:1], {name: value[:1] for name, value in batch.conditions.items()}
         ), {}
@@ -112,12 +112,12 @@ class DrawnTask(Task):
         first, last = number * self.batch_size, (number + count) * self.batch_size
         return self.make("train", torch.arange(first, last, device=self.device))
 
-    def held_out(self, split: str) -> Iterator[Batch]:
+    def eval_batches(self, split: str) -> Iterator[Batch]:
         check_split(split)
         for part in slices(self.trials[split], self.held_out_batch):
             yield self.make(split, torch.arange(part.start, part.stop, device=self.device))
 
-    def judge(self, output: Tensor, batch: Batch) -> Trials:
+    def score(self, output: Tensor, batch: Batch) -> Trials:
         return batch.conditions | classified(output, batch.target)
 
 

@@ -25,7 +25,7 @@ class EndlessStream(Step):
 
     def __call__(self, number: int) -> Update:
         action, score, update = self.source.decide(number)
-        return update._replace(event=self.life.add(number, action, score, self.source.phase))
+        return update._replace(event=self.life.add(number, action, score, self.source.context))
 
     def rehearse(self) -> None:
         self.source.rehearse()

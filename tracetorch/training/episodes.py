@@ -14,28 +14,28 @@ LATE = 5000
 
 
 class Episodes:
-    """Returns of the episodes that ended since the last record, and recent rewards, over all lanes.
+    """Returns of the episodes that ended since the last record, and recent rewards, over all environments.
 
-    Args: lanes: how many there are.
-    Memory: `LATE`/lanes numbers, and one for each lane; independent of time.
+    Args: num_envs: how many there are.
+    Memory: `LATE`/num_envs numbers, and one for each environment; independent of time.
     """
 
-    def __init__(self, lanes: int):
+    def __init__(self, num_envs: int):
         self.count, self._mean, self._sum, self._ended = 0, 0.0, 0.0, 0
-        self._open = torch.zeros(lanes, dtype=torch.float64)
-        self._late = torch.zeros(max(1, LATE // lanes), dtype=torch.float64)
+        self._open = torch.zeros(num_envs, dtype=torch.float64)
+        self._late = torch.zeros(max(1, LATE // num_envs), dtype=torch.float64)
         self._acts = 0
 
-    def add(self, reward: Tensor, over: Tensor) -> None:
-        """Take note of an action in each lane. Args: reward, over (whether the episode is): (lanes,)."""
-        reward, over = reward.cpu().double(), over.cpu()
+    def add(self, reward: Tensor, done: Tensor) -> None:
+        """Take note of an action in each environment. Args: reward, done (whether the episode ended): (num_envs,)."""
+        reward, done = reward.cpu().double(), done.cpu()
         self._late[self._acts % len(self._late)] = reward.mean()
         self._acts += 1
         self._open += reward
-        if ended := int(over.sum()):
-            self._sum, self._ended = self._sum + float(self._open[over].sum()), self._ended + ended
+        if ended := int(done.sum()):
+            self._sum, self._ended = self._sum + float(self._open[done].sum()), self._ended + ended
             self.count += ended
-            self._open.masked_fill_(over, 0)
+            self._open.masked_fill_(done, 0)
 
     def drop(self) -> None:
         """Forget the episodes under way: they were lost, and never end."""

@@ -42,19 +42,19 @@ class FeedbackSchedule:
 class RewardAccumulator:
     """Mean of the rewards since the last feedback, so that a baseline and a step size fit any `every`.
 
-    Args: lanes: number of environments.
+    Args: num_envs: number of environments.
     Memory: one number per environment.
     """
 
-    def __init__(self, lanes: int):
-        self._sum, self._count = torch.zeros(lanes), 0
+    def __init__(self, num_envs: int):
+        self._sum, self._count = torch.zeros(num_envs), 0
 
     def add(self, reward: Tensor) -> None:
-        """Add a reward, (lanes,)."""
+        """Add a reward, (num_envs,)."""
         self._sum, self._count = self._sum.to(reward) + reward, self._count + 1
 
     def take(self) -> Tensor:
-        """The mean of the rewards since the last call, (lanes,)."""
+        """The mean of the rewards since the last call, (num_envs,)."""
         mean = self._sum / self._count
         self._sum, self._count = torch.zeros_like(self._sum), 0
         return mean

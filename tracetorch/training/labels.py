@@ -67,7 +67,7 @@ class LabelledSequences(LabelStep):
                 check_loss(float(loss), number, self.net)
                 self.learner.backward(signal)
             self.step_optimizer(number)
-        values = means(self.task.judge(output, batch), self.task.metrics)
+        values = means(self.task.score(output, batch), self.task.metrics)
         return Update(float(loss), values, output, batch.xs.steps)
 
 
@@ -86,8 +86,8 @@ class LabelFeedback(FeedbackSource, LabelStep):
         self._number = 0
 
     @property
-    def phase(self) -> int:
-        return int(self.task.phase(self._number))
+    def context(self) -> int:
+        return int(self.task.context(self._number))
 
     @property
     def chance_level(self) -> float | None:
@@ -97,7 +97,7 @@ class LabelFeedback(FeedbackSource, LabelStep):
         batch, value = self.task.train_batch(number - 1), None
         output = self.learner.forward(batch.xs, reduce="mean", window=self.window)
         (name,) = self.logged
-        score = self.task.judge(output, batch)[name]
+        score = self.task.score(output, batch)[name]
         if self.schedule.is_due(number):
             loss, signal = self.loss(output, batch.target)
             value = float(loss)

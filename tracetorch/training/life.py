@@ -32,13 +32,19 @@ class Life:
         share: of the best score before a change that counts as recovery, in (0, 1].
         actions: how many there are.
         chance_level: mean score of guessing, if decisions are right or wrong; None if unknown.
-        lanes: decisions that are averaged each time.
+        num_envs: decisions that are averaged each time.
     Raises: ValueError for half-lives below 1 or none, or a share outside.
     Memory: a few numbers for each average and action; independent of time, and of how often the world changes.
     """
 
     def __init__(
-        self, averages: Sequence[int], share: float, actions: int, *, chance_level: float | None = None, lanes: int = 1
+        self,
+        averages: Sequence[int],
+        share: float,
+        actions: int,
+        *,
+        chance_level: float | None = None,
+        num_envs: int = 1,
     ):
         if not averages or len(set(averages)) < len(averages) or any(half_life < 1 for half_life in averages):
             raise ValueError(
@@ -50,7 +56,7 @@ class Life:
         self._actions, self._sure = actions, -math.inf
         if chance_level is not None:  # the variance of an average is that of a decision, times (1 − d)/(1 + d)
             d = 2 ** (-1 / self._fastest)
-            self._sure = chance_level + 3 * math.sqrt(chance_level * (1 - chance_level) * (1 - d) / (1 + d) / lanes)
+            self._sure = chance_level + 3 * math.sqrt(chance_level * (1 - chance_level) * (1 - d) / (1 + d) / num_envs)
         self._count, self._total = (torch.zeros(actions, dtype=torch.float64) for _ in range(2))
         self.switches, self._last_switch, self._best = 0, 0, -math.inf
         self._felt, self._recovered, self._decisions, self._fall = 0, 0, 0, 0.0
@@ -61,34 +67,34 @@ class Life:
         """The running averages of the score, such as {"average_100": .8}."""
         return {f"average_{half_life:.0f}": value for half_life, value in self._meter.averages.items()}
 
-    def add(self, update: int, action: Tensor, score: Tensor, phase: int) -> dict[str, Any] | None:
-        """Take note of a decision in each lane.
+    def add(self, update: int, action: Tensor, score: Tensor, context: int) -> dict[str, Any] | None:
+        """Take note of a decision in each environment.
 
         Args:
             update: how many decisions there were, this one included.
-            action, score: (lanes,).
-            phase: how often the world had changed once the decision was made.
+            action, score: (num_envs,).
+            context: how often the world had changed once the decision was made.
         Returns: a record of the last change, once it is known what came of it; mostly None.
         """
         action, score = action.cpu(), score.cpu().double()
         self._count += torch.bincount(action, minlength=self._actions)
         self._total.index_add_(0, action, score)
         self._meter.update(float(score.mean()))
-        return self._follow(update, self._meter.averages[self._fastest], phase)
+        return self._follow(update, self._meter.averages[self._fastest], context)
 
-    def _follow(self, update: int, now: float, phase: int) -> dict[str, Any] | None:
+    def _follow(self, update: int, now: float, context: int) -> dict[str, Any] | None:
         was, found = self._open, None
         if was and self._best > self._sure:
             level = self._best - (1 - self._share) * abs(self._best)
             was["lowest"], was["fell"] = min(was["lowest"], now), was["fell"] or now < level
             if was["fell"] and now >= level:
                 found = self._close(update, update - was["at"])
-        if phase > self.switches:
+        if context > self.switches:
             if self._open:
                 found = self._close(update, None)
-            self.switches, self._last_switch = phase, update
+            self.switches, self._last_switch = context, update
             self._best = max(self._best, now)
-            self._open = {"switch": phase, "at": update, "before": now, "lowest": now, "fell": False}
+            self._open = {"switch": context, "at": update, "before": now, "lowest": now, "fell": False}
         return found
 
     def _close(self, update: int, decisions: int | None) -> dict[str, Any]:

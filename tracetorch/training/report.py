@@ -19,9 +19,9 @@ from tracetorch.runs.failure import sentence
 from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.evaluate import evaluate, means
-from tracetorch.tasks.play import play
+from tracetorch.tasks.evaluate_policy import evaluate_policy
+from tracetorch.tasks.record_episode import record_episode
 from tracetorch.tasks.task import Batch, Task, Trials
-from tracetorch.tasks.watch import watch
 from tracetorch.training.summary_stats import chance_level, decays
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def report(
             _draw_or_warn(run, learner.net, task, test.trials)
 
 
-def report_play(
+def report_policy(
     run: runs.Run,
     net: Sequential,
     environment: Environment,
@@ -69,7 +69,7 @@ def report_play(
     """Play the episodes of the test with the network as it is; what is left is as `report` leaves it."""
     with run.repeatable():
         with run.timed("evaluate_seconds"):
-            played = play(net, environment, policy, "test", window)
+            played = evaluate_policy(net, environment, policy, "test", window)
         if not played:
             raise ValueError(f"{type(environment).__name__} has no episodes to test on")
         found = means(played, environment.metrics)
@@ -108,7 +108,7 @@ def draw(
 
     Args:
         trials: of the test; None if the run never came so far, and then their figures are left out.
-        policy, window: as `watch` takes them, for an episode of an environment; without the first none is drawn.
+        policy, window: as of `record_episode`, for an episode of an environment; without the first none is drawn.
     Raises: WriteError if a figure is drawn and cannot be written.
     """
     records = folder.records()
@@ -186,7 +186,7 @@ def _of_episodes(
     policy: Callable[[Tensor], Tensor] | None,
     window: int | None,
 ) -> dict[str, Figure]:
-    if not isinstance(task, Environment) or not has_long_episodes(records, task.lanes):
+    if not isinstance(task, Environment) or not has_long_episodes(records, task.num_envs):
         return {}
     figures = {"returns": plot.returns(records)}
     return figures if policy is None else {**figures, "episode": _episode(net, task, policy, window)}
@@ -222,17 +222,17 @@ def _episode(
     net: Sequential, environment: Environment, policy: Callable[[Tensor], Tensor], window: int | None
 ) -> Figure:
     decisions = max(1, min(_DRAWN_DECISIONS, _DRAWN_STEPS // environment.steps))
-    seen = watch(net, environment, policy, window, decisions=decisions)
+    seen = record_episode(net, environment, policy, window, decisions=decisions)
     below = dict(list(seen.layers.items())[:-1])  # of the readout the policy is what counts
     threshold, names = getattr(net[0].neuron, "threshold", None), environment.output_names
     done = (seen.policy, seen.action)
     return plot.episode(below, seen.membrane, threshold, *done, dt=environment.dt, names=names, whole=seen.ended)
 
 
-def has_long_episodes(records: list[dict[str, Any]], lanes: int) -> bool:
+def has_long_episodes(records: list[dict[str, Any]], num_envs: int) -> bool:
     """Whether episodes last more than one decision; else their returns are what `learning` shows already."""
     last = next((record for record in reversed(records) if "episodes" in record), None)
-    return last is not None and 0 < last["episodes"] < last["update"] * lanes
+    return last is not None and 0 < last["episodes"] < last["update"] * num_envs
 
 
 def draw_life(run: runs.Run, names: Sequence[str] | None) -> None:

@@ -13,14 +13,14 @@ from tracetorch import backends
 from tracetorch.encode import mix_seed
 from tracetorch.modes import all_finite
 from tracetorch.runs import Run
-from tracetorch.tasks import RewardedTask, Switching
+from tracetorch.tasks import Reversal, RewardedTask
 from tracetorch.tasks.environment import Outcome
 from tracetorch.tasks.evaluate import means
-from tracetorch.tasks.play import look_ahead, play
+from tracetorch.tasks.evaluate_policy import evaluate_policy, look_ahead
 from tracetorch.training.episodes import Episodes
 from tracetorch.training.feedback_schedule import FeedbackSchedule, RewardAccumulator
 from tracetorch.training.health import TrainingError, check_loss
-from tracetorch.training.report import report_play
+from tracetorch.training.report import report_policy
 from tracetorch.training.setup import Setup
 from tracetorch.training.step import Decision, FeedbackSource, Update
 
@@ -42,12 +42,12 @@ class RewardFeedback(FeedbackSource):
     def __init__(self, setup: Setup, schedule: FeedbackSchedule | None = None):
         super().__init__(setup)
         self.schedule, self.seed = schedule, mix_seed(setup.seed, _ACTIONS)
-        self.episodes, self.rewards = Episodes(self.task.lanes), RewardAccumulator(self.task.lanes)
+        self.episodes, self.rewards = Episodes(self.task.num_envs), RewardAccumulator(self.task.num_envs)
         self.parts = {"loss": self.loss, "task": self.task, "episodes": self.episodes, "rule": self.learner}
-        self._over = torch.zeros(self.task.lanes, dtype=torch.bool)
+        self._done = torch.zeros(self.task.num_envs, dtype=torch.bool)
         if schedule is None:
             return
-        self.parts["put_by"] = self.rewards
+        self.parts["reward_accumulator"] = self.rewards
         if not self.learner.is_online:
             raise ValueError(
                 f"{type(self.learner).__name__} needs sequences with an end, and a lifetime has none: "
@@ -60,12 +60,12 @@ class RewardFeedback(FeedbackSource):
             )
 
     @property
-    def phase(self) -> int:
-        return int(self.task.phase)
+    def context(self) -> int:
+        return int(self.task.context)
 
     @property
     def chance_level(self) -> float | None:
-        world = self.task.environment if isinstance(self.task, Switching) else self.task
+        world = self.task.environment if isinstance(self.task, Reversal) else self.task
         return 1 / world.output_size if isinstance(world, RewardedTask) else None
 
     def rehearse(self) -> None:
@@ -89,11 +89,11 @@ class RewardFeedback(FeedbackSource):
         self.learner.observe(self.loss.score, at=self.loss.at)
         outcome = self.task.act(action)
         self._check(outcome.reward, number)
-        self._over, value = outcome.terminated | outcome.truncated, None
-        self.episodes.add(outcome.reward, self._over)
+        self._done, value = outcome.terminated | outcome.truncated, None
+        self.episodes.add(outcome.reward, self._done)
         self.rewards.add(outcome.reward)
         if self.schedule is None or self.schedule.is_due(number):
-            loss, signal = self._judge(self.rewards.take(), outcome)
+            loss, signal = self._loss_and_signal(self.rewards.take(), outcome)
             value = float(loss)
             check_loss(value, number, self.net)
             self.optimizer.zero_grad()
@@ -103,24 +103,24 @@ class RewardFeedback(FeedbackSource):
         update = Update(value, {"reward": float(outcome.reward.mean())}, output, self.task.steps)
         return Decision(action, outcome.reward, update)
 
-    def _judge(self, reward: Tensor, outcome: Outcome) -> tuple[Tensor, Tensor]:
+    def _loss_and_signal(self, reward: Tensor, outcome: Outcome) -> tuple[Tensor, Tensor]:
         """Loss and signal of a reward."""
         if self.loss.bootstraps:
             upcoming = look_ahead(self.net, outcome.final or self.task.observe(), self.window)
             return self.loss(reward, outcome.terminated, upcoming)
-        judged: tuple[Tensor, Tensor] = self.loss(reward, self._over if self.schedule is None else None)
-        return judged
+        found: tuple[Tensor, Tensor] = self.loss(reward, self._done if self.schedule is None else None)
+        return found
 
     def forget(self) -> None:
-        if self.schedule is None and bool(self._over.any()):
-            self.learner.begin(None if bool(self._over.all()) else self._over)
+        if self.schedule is None and bool(self._done.any()):
+            self.learner.begin(None if bool(self._done.all()) else self._done)
 
     def validate(self) -> dict[str, Any] | None:
-        played = play(self.net, self.task, self.loss.policy, "validation", self.window)
+        played = evaluate_policy(self.net, self.task, self.loss.policy, "validation", self.window)
         return {"loss": None, **means(played, self.task.metrics)} if played else None
 
     def report(self, run: Run, *, figures: bool) -> None:
-        report_play(run, self.net, self.task, self.loss.policy, self.window, figures=figures)
+        report_policy(run, self.net, self.task, self.loss.policy, self.window, figures=figures)
 
     def so_far(self) -> dict[str, float]:
         return {"return": self.episodes.mean}
@@ -152,13 +152,13 @@ class RewardFeedback(FeedbackSource):
 
 
 def draw(p: Tensor, seed: int, update: int) -> Tensor:
-    """An action in each environment, with the probabilities p, (lanes, actions)."""
+    """An action in each environment, with the probabilities p, (num_envs, actions)."""
     chance = _chances(seed, update // _AT_ONCE, len(p), p.device)[update % _AT_ONCE].to(p.dtype)
     return (chance * p.sum(dim=-1, keepdim=True) >= p.cumsum(dim=-1)).sum(dim=-1).clamp(max=p.shape[-1] - 1)
 
 
 @lru_cache(maxsize=2)
-def _chances(seed: int, block: int, lanes: int, device: torch.device) -> Tensor:
-    """Uniform numbers for `_AT_ONCE` updates, which take little longer than those for one: (updates, lanes, 1)."""
+def _chances(seed: int, block: int, num_envs: int, device: torch.device) -> Tensor:
+    """Uniform numbers for `_AT_ONCE` updates, which take little longer than those for one: (updates, num_envs, 1)."""
     updates = range(block * _AT_ONCE, (block + 1) * _AT_ONCE)
-    return backends.draw(seed, updates, torch.arange(lanes, device=device), 1)
+    return backends.draw(seed, updates, torch.arange(num_envs, device=device), 1)

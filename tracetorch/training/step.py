@@ -115,7 +115,7 @@ class FeedbackSource(Step):
 
     @property
     @abstractmethod
-    def phase(self) -> int:
+    def context(self) -> int:
         """How often the world has changed so far without notice."""
 
     @property

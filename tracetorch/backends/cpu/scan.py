@@ -18,7 +18,7 @@ from tracetorch.backends import reference
 from tracetorch.backends.arguments import OutputSpec, SynapticInput, Trace
 from tracetorch.backends.cpu import compiled
 from tracetorch.backends.cpu.arrays import bits_of, draws_of, neurons_of, outputs_of, readout_of, traces_of
-from tracetorch.backends.cpu.threads import spread
+from tracetorch.backends.cpu.threads import parallel_for
 from tracetorch.backends.dispatch import is_sparse
 from tracetorch.backends.rng import LazySpikes
 
@@ -52,7 +52,7 @@ def currents(synaptic: SynapticInput) -> Tensor:
 
 def trace_scan(xs: Tensor, trace: Trace) -> None:
     """See `reference.trace_scan`."""
-    spread(compiled.scan_trace, xs.shape[1], xs.numel(), xs.contiguous(), traces_of(trace, trace.values.dtype))
+    parallel_for(compiled.scan_trace, xs.shape[1], xs.numel(), xs.contiguous(), traces_of(trace, trace.values.dtype))
 
 
 def spikes(draws: LazySpikes) -> Tensor:
@@ -65,7 +65,7 @@ def _draw(draws: LazySpikes, trace: Trace | None, dtype: torch.dtype, spike_dtyp
     spikes = torch.empty(draws.size, dtype=spike_dtype)
     values = bits_of(torch.tensor([0, 1], dtype=spike_dtype))
     arguments = draws_of(draws), traces_of(trace, dtype), values, bits_of(spikes)
-    spread(compiled.draw_spikes, draws.size[1], spikes.numel(), *arguments)
+    parallel_for(compiled.draw_spikes, draws.size[1], spikes.numel(), *arguments)
     return spikes
 
 
@@ -83,7 +83,7 @@ def scan_layer(synaptic: SynapticInput, *ends: NamedTuple) -> int:
     drawn = isinstance(xs, LazySpikes)
     if synaptic.weight is None or not is_sparse(_share(synaptic), count, synaptic.precision, drawn=drawn):
         made = currents(synaptic).contiguous()
-        return sum(spread(compiled.scan_currents, batch, made.numel(), made, *ends))
+        return sum(parallel_for(compiled.scan_currents, batch, made.numel(), made, *ends))
     # The weights of one input next to each other: .1 to .2 ms for 784 × 256, once in `net.run`.
     weight, columns = synaptic.weight.detach(), synaptic.columns
     weight = weight.t().contiguous() if columns is None else columns.of(weight)
@@ -92,8 +92,8 @@ def scan_layer(synaptic: SynapticInput, *ends: NamedTuple) -> int:
     rest = (traces_of(synaptic.trace, dtype), rows, bias, *ends)
     work = steps * batch * len(rows)
     if isinstance(xs, LazySpikes):
-        return sum(spread(compiled.scan_draws, batch, work, draws_of(xs), steps, *rest))
-    return sum(spread(compiled.scan_spikes, batch, work, xs.contiguous(), *rest))
+        return sum(parallel_for(compiled.scan_draws, batch, work, draws_of(xs), steps, *rest))
+    return sum(parallel_for(compiled.scan_spikes, batch, work, xs.contiguous(), *rest))
 
 
 def _share(synaptic: SynapticInput) -> float:
@@ -103,6 +103,6 @@ def _share(synaptic: SynapticInput) -> float:
         return xs.share
     fired = synaptic.fired
     if fired is None:
-        counts = spread(compiled.count_ones, xs.shape[1], xs.numel(), xs.contiguous())
+        counts = parallel_for(compiled.count_ones, xs.shape[1], xs.numel(), xs.contiguous())
         fired = -1 if min(counts) < 0 else sum(counts)
     return fired / max(1, xs.numel()) if fired >= 0 else math.inf

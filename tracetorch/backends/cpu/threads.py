@@ -1,4 +1,4 @@
-"""One compiled kernel, spread over the batch, in the very threads in which torch spreads its own operations.
+"""One compiled kernel, split over the batch, in the very threads in which torch spreads its own operations.
 
 An OpenMP thread waits for its next work in a busy loop, for milliseconds. Threads of our own would share a processor
 with one that waits; on two cores that made every kernel after a torch operation take twice its time.
@@ -24,7 +24,7 @@ _Body = Callable[[int], None]
 _LEAST = 5e-324
 
 
-def spread(kernel: Callable[..., Any], batch: int, work: int, *arguments: Any) -> list[Any]:
+def parallel_for(kernel: Callable[..., Any], batch: int, work: int, *arguments: Any) -> list[Any]:
     """Call `kernel(first, last, *arguments)` for samples first … last − 1: here, or in several threads.
 
     Args:

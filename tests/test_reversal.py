@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracetorch.tasks import MNIST, Blocks, Patterns, PoissonClicks, RewardedTask, Switching
-from tracetorch.tasks.schedule import Schedule
+from tracetorch.tasks import MNIST, Blocks, Patterns, PoissonClicks, Reversal, RewardedTask
+from tracetorch.tasks.context_schedule import ContextSchedule
 
 
 def digits(**changes):
@@ -24,21 +24,21 @@ def clicks(batch=4):
 
 @given(every=st.integers(1, 300), jitter=st.floats(0, 0.99), seed=st.integers(0, 99), number=st.integers(0, 3000))
 def test_phases_follow_each_other_and_cover_all_moments(every, jitter, seed, number):
-    schedule = Schedule(every, jitter, seed)
-    phase = schedule.phase(number)
-    assert schedule.start(phase) <= number < schedule.start(phase + 1) or every * (1 - jitter) < 1
-    assert abs(schedule.start(phase) - phase * every) <= jitter * every / 2 + 1
+    schedule = ContextSchedule(every, jitter, seed)
+    context = schedule.context(number)
+    assert schedule.start(context) <= number < schedule.start(context + 1) or every * (1 - jitter) < 1
+    assert abs(schedule.start(context) - context * every) <= jitter * every / 2 + 1
     switches = schedule.switches(number)
-    assert len(switches) == phase and switches == sorted(switches)
-    assert switches == [schedule.start(each) for each in range(1, phase + 1)]
+    assert len(switches) == context and switches == sorted(switches)
+    assert switches == [schedule.start(each) for each in range(1, context + 1)]
 
 
 def test_jitter_makes_phases_of_different_lengths_and_none_makes_them_equal():
-    moments = Schedule(100, jitter=0.5, seed=3).switches(5000)
+    moments = ContextSchedule(100, jitter=0.5, seed=3).switches(5000)
     lengths = {after - before for before, after in itertools.pairwise(moments)}
     assert len(lengths) > 20 and min(lengths) >= 50 and max(lengths) <= 150
-    assert moments != Schedule(100, jitter=0.5, seed=4).switches(5000)
-    assert Schedule(100, jitter=0.0).switches(350) == [100, 200, 300]
+    assert moments != ContextSchedule(100, jitter=0.5, seed=4).switches(5000)
+    assert ContextSchedule(100, jitter=0.0).switches(350) == [100, 200, 300]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_jitter_makes_phases_of_different_lengths_and_none_makes_them_equal():
 )
 def test_values_that_make_no_schedule_are_refused(given_, phrase):
     with pytest.raises(ValueError, match=phrase):
-        Schedule(**given_)
+        ContextSchedule(**given_)
 
 
 # ── what the actions mean ───────────────────────────────────────────────────────────────────────────────────────────
@@ -65,38 +65,38 @@ def meanings(environment, task, acts):
         target = task.train_batch(number).target
         off = number % environment.output_size  # try one after another, so that what is rewarded is found without help
         reward = environment.act((target + off) % environment.output_size).reward
-        assert len(reward.unique()) == 1  # all lanes switch at once
+        assert len(reward.unique()) == 1  # all environments switch at once
         found.append((off, bool(reward[0])))
     return found
 
 
 def test_left_and_right_swap_at_each_switch_and_nothing_that_is_seen_tells_of_it():
-    environment, task = Switching(RewardedTask(clicks()), every=6, jitter=0.5), clicks()
-    phases = [environment.schedule.phase(number) for number in range(40)]
-    for number, phase in enumerate(phases):
+    environment, task = Reversal(RewardedTask(clicks()), every=6, jitter=0.5), clicks()
+    contexts = [environment.schedule.context(number) for number in range(40)]
+    for number, context in enumerate(contexts):
         batch = task.train_batch(number)
         assert torch.equal(environment.observe().dense(), batch.xs.dense())
-        right = batch.target if phase % 2 == 0 else 1 - batch.target
+        right = batch.target if context % 2 == 0 else 1 - batch.target
         assert environment.act(right).reward.tolist() == [1.0] * 4
     assert environment.switches == [
-        n for n in range(1, 41) if environment.schedule.phase(n) > environment.schedule.phase(n - 1)
+        n for n in range(1, 41) if environment.schedule.context(n) > environment.schedule.context(n - 1)
     ]
     assert len(environment.switches) >= 5
 
 
 def test_of_many_actions_every_one_changes_its_meaning_at_each_switch():
-    environment, task = Switching(RewardedTask(digits()), every=20, jitter=0.0), digits()
+    environment, task = Reversal(RewardedTask(digits()), every=20, jitter=0.0), digits()
     found, offs = meanings(environment, task, 200), []
-    for phase in range(10):
-        right = {off for off, rewarded in found[20 * phase : 20 * phase + 20] if rewarded}
+    for context in range(10):
+        right = {off for off, rewarded in found[20 * context : 20 * context + 20] if rewarded}
         assert len(right) == 1
         offs += right
     assert offs[0] == 0 and all(a != b for a, b in itertools.pairwise(offs)) and len(set(offs)) > 3
 
 
 def test_a_test_asks_for_what_the_actions_mean_at_present():
-    environment = Switching(RewardedTask(clicks()), every=3, jitter=0.0)
-    target = torch.cat([batch.target for batch in clicks().held_out("test")])
+    environment = Reversal(RewardedTask(clicks()), every=3, jitter=0.0)
+    target = torch.cat([batch.target for batch in clicks().eval_batches("test")])
 
     def told(xs, begins):
         return target
@@ -114,11 +114,11 @@ def test_what_cannot_switch_is_refused():
     with pytest.raises(
         ValueError, match="environment must answer with rewards, got MNIST; wrap a task in RewardedTask"
     ):
-        Switching(digits())
+        Reversal(digits())
     single = RewardedTask(digits())
     single.output_size = 1
     with pytest.raises(ValueError, match="a switch needs at least two actions"):
-        Switching(single)
+        Reversal(single)
 
 
 # ── what is shown ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,30 +7,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.common import normal
-from tracetorch.tasks.moments import Moments
+from tracetorch.tasks.running_mean_std import RunningMeanStd
 
 
 def filled(rows, sizes):
-    """Moments of these rows, counted in so many at a time."""
-    moments = Moments(rows.shape[1])
+    """RunningMeanStd of these rows, counted in so many at a time."""
+    statistics = RunningMeanStd(rows.shape[1])
     for part in rows.split(sizes):
-        moments.update(part)
-    return moments
+        statistics.update(part)
+    return statistics
 
 
 @given(sizes=st.lists(st.integers(1, 7), min_size=1, max_size=20), offset=st.floats(-1e6, 1e6), seed=st.integers(0, 99))
 def test_they_are_numpys_however_the_rows_come(sizes, offset, seed):
     rows = normal(sum(sizes), 3, seed=seed) * torch.tensor([1.0, 100.0, 0.01]) + offset
-    moments = filled(rows, sizes)
-    assert moments.count == len(rows)
-    assert np.allclose(moments.mean, rows.numpy().mean(axis=0), rtol=1e-12, atol=1e-12)
-    assert np.allclose(moments.deviation, rows.numpy().std(axis=0), rtol=1e-6, atol=1e-9)
+    statistics = filled(rows, sizes)
+    assert statistics.count == len(rows)
+    assert np.allclose(statistics.mean, rows.numpy().mean(axis=0), rtol=1e-12, atol=1e-12)
+    assert np.allclose(statistics.deviation, rows.numpy().std(axis=0), rtol=1e-6, atol=1e-9)
 
 
 def test_a_large_mean_does_not_swallow_a_small_deviation():
     rows = normal(1000, 1) * 1e-3 + 1e6
-    moments = filled(rows, [10] * 100)
-    assert float(moments.deviation) == pytest.approx(float(rows.numpy().std()), rel=1e-6)
+    statistics = filled(rows, [10] * 100)
+    assert float(statistics.deviation) == pytest.approx(float(rows.numpy().std()), rel=1e-6)
 
 
 def test_what_is_standardized_has_mean_0_and_deviation_1():
@@ -43,17 +43,17 @@ def test_what_is_standardized_has_mean_0_and_deviation_1():
 
 def test_a_constant_feature_is_0_and_its_rounding_is_not_blown_up():
     rows = torch.full((32, 1), 0.1, dtype=torch.float64)
-    moments = Moments(1)
+    statistics = RunningMeanStd(1)
     for _ in range(1000):
-        moments.update(rows)
-    assert moments.standardize(rows).abs().max() == 0
-    moments = Moments(2)
-    assert torch.equal(moments.standardize(torch.ones(1, 2)), torch.zeros(1, 2))  # before anything was seen
+        statistics.update(rows)
+    assert statistics.standardize(rows).abs().max() == 0
+    statistics = RunningMeanStd(2)
+    assert torch.equal(statistics.standardize(torch.ones(1, 2)), torch.zeros(1, 2))  # before anything was seen
 
 
 def test_they_go_on_from_their_state():
     rows = normal(60, 2)
-    first, second = filled(rows[:30], [10] * 3), Moments(2)
+    first, second = filled(rows[:30], [10] * 3), RunningMeanStd(2)
     state = first.state_dict()
     first.update(rows[30:40])  # which does not reach into the state
     second.load_state_dict(state)
@@ -61,4 +61,4 @@ def test_they_go_on_from_their_state():
     whole = filled(rows, [10, 10, 10, 30])
     assert torch.equal(second.mean, whole.mean) and torch.equal(second.squares, whole.squares)
     with pytest.raises(ValueError, match="the state has 2 features, this observation 3"):
-        Moments(3).load_state_dict(state)
+        RunningMeanStd(3).load_state_dict(state)

@@ -14,13 +14,13 @@ from tracetorch.files import leads_out, open_regular, real
 from tracetorch.runs.aside import REMOVING, aside, remove_abandoned, remove_all_abandoned
 from tracetorch.runs.folder import is_beginning
 from tracetorch.runs.lock import BusyError, Lock, is_locked
-from tracetorch.runs.state import State, last_record, metric_of, state_of
+from tracetorch.runs.run_state import RunState, last_record, metric_of, state_of
 
 _HALF = "half removed"
 _FAILED, _UNFINISHED = ("failed", "broken"), ("interrupted", "killed")
 
 
-class Rubbish(NamedTuple):
+class RemovableRun(NamedTuple):
     """A run that may go."""
 
     path: Path
@@ -35,7 +35,7 @@ class Rubbish(NamedTuple):
         return f"{days:.0f} days old" if days >= 2 else f"{hours:.0f} hours old" if hours >= 2 else "new"
 
 
-class Unread(NamedTuple):
+class UnreadableRun(NamedTuple):
     """A folder of which nothing can be said at the moment, and which is left alone."""
 
     path: Path
@@ -44,7 +44,7 @@ class Unread(NamedTuple):
 
 def choose(
     root: Path, *, failed: bool, unfinished: bool, older_than_seconds: float | None, keep_best: int
-) -> tuple[list[Rubbish], list[Unread]]:
+) -> tuple[list[RemovableRun], list[UnreadableRun]]:
     """Runs below a folder that are asked for, and what killed removals left.
 
     Args:
@@ -66,7 +66,7 @@ def choose(
         elif keep_best:
             why = _unread_records(path)
         if why:
-            unread.append(Unread(path, why))
+            unread.append(UnreadableRun(path, why))
             del found[path]
     spared = _best(found, keep_best)
     chosen = []
@@ -74,16 +74,16 @@ def choose(
         try:
             age = time.time() - _last_written(path)
         except OSError as error:  # it went a moment ago, or cannot be looked at
-            unread.append(Unread(path, _reason(error)))
+            unread.append(UnreadableRun(path, _reason(error)))
             continue
         wanted = _FAILED * failed + _UNFINISHED * unfinished
         asked = state.status in wanted if wanted else state.is_over
         old = older_than_seconds is None or age > older_than_seconds
         if asked and old and path not in spared and not _in_use(path) and not is_locked(path.parent):
-            chosen.append(Rubbish(path, state.status, age, _size(path) / 2**20))
+            chosen.append(RemovableRun(path, state.status, age, _size(path) / 2**20))
     for path in halves:
         if not is_locked(path):
-            chosen.append(Rubbish(path, _HALF, time.time() - _last_written(path), _size(path) / 2**20))
+            chosen.append(RemovableRun(path, _HALF, time.time() - _last_written(path), _size(path) / 2**20))
     return sorted(chosen), sorted(unread)
 
 
@@ -153,16 +153,16 @@ def _evaluations(path: Path) -> list[Path]:
     return []
 
 
-def _runs(root: Path) -> tuple[list[Path], list[Path], list[Unread]]:
+def _runs(root: Path) -> tuple[list[Path], list[Path], list[UnreadableRun]]:
     """Folders with a run.json and a config.yaml, in which no other run lies but evaluations; and beginnings of runs.
 
     Returns: these; folders that a killed removal left; folders that cannot be listed.
     """
     found, halves = [], []
-    unread: list[Unread] = []
+    unread: list[UnreadableRun] = []
 
     def complain(error: OSError) -> None:
-        unread.append(Unread(Path(error.filename), _reason(error)))
+        unread.append(UnreadableRun(Path(error.filename), _reason(error)))
 
     for folder, names, files in os.walk(root, onerror=complain, followlinks=False):
         path = Path(folder)
@@ -193,7 +193,7 @@ def _reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
-def _best(found: dict[Path, State], count: int) -> set[Path]:
+def _best(found: dict[Path, RunState], count: int) -> set[Path]:
     """The best completed runs of each experiment and metric; the loss is better low, all else high."""
     scores: dict[tuple[str, str], list[tuple[float, Path]]] = defaultdict(list)
     for path, state in found.items():

@@ -12,7 +12,7 @@ _SPREAD = 1e-8
 """A feature whose deviation is a smaller part of its mean than this is constant: what is left of it is rounding."""
 
 
-class Moments:
+class RunningMeanStd:
     """Mean and variance of each feature over all rows seen so far; values brought to mean 0 and deviation 1 by them.
 
         n ← n + k,    δ = mean(rows) − μ,    μ ← μ + δ·k/n,    M ← M + Σ(rows − mean(rows))² + δ²·(n−k)·k/n
@@ -24,9 +24,9 @@ class Moments:
         doi:10.1080/00401706.1962.10490022; several rows at once: Chan, Golub and LeVeque (1983), Algorithms for
         computing the sample variance: analysis and recommendations, doi:10.1080/00031305.1983.10483115.
     Example:
-        >>> moments = Moments(1)
-        >>> moments.update(torch.tensor([[1.0], [3.0]]))
-        >>> moments.standardize(torch.tensor([[3.0], [2.0]])).tolist()
+        >>> statistics = RunningMeanStd(1)
+        >>> statistics.update(torch.tensor([[1.0], [3.0]]))
+        >>> statistics.standardize(torch.tensor([[3.0], [2.0]])).tolist()
         [[1.0], [0.0]]
     """
 

@@ -53,12 +53,12 @@ def test_before_the_first_step_there_is_nothing_to_forget():
     assert net.state is None
 
 
-@pytest.mark.parametrize("lanes", [torch.tensor([True]), torch.tensor([0, 1, 0]), torch.ones(3, 1, dtype=torch.bool)])
-def test_lanes_that_are_not_those_of_the_state_are_refused(lanes):
+@pytest.mark.parametrize("mask", [torch.tensor([True]), torch.tensor([0, 1, 0]), torch.ones(3, 1, dtype=torch.bool)])
+def test_a_mask_that_does_not_fit_the_state_is_refused(mask):
     net = build(LAYERS[0])
     net.run(spikes())
-    with pytest.raises(ValueError, match=r"holds a state of batch 3: lanes are torch.bool of shape \(3,\)"):
-        net.reset(lanes)
+    with pytest.raises(ValueError, match=r"holds a state of batch 3: mask is torch.bool of shape \(3,\)"):
+        net.reset(mask)
 
 
 @pytest.mark.parametrize("make", [Trace, ThreeFactor, BPTT, OTTT, EProp, lambda net: TruncatedBPTT(net, k=5)])

@@ -15,7 +15,7 @@ from tracetorch.tasks.environment import Environment
 
 
 class Episode(NamedTuple):
-    """Input, activity and actions of one lane; steps are those of the network, several for each decision."""
+    """Input, activity and actions of one environment; steps are those of the network, several for each decision."""
 
     layers: dict[str, Tensor]  # "input" and the output of every layer, (steps, neurons) each, from the input up
     membrane: Tensor  # of the first layer, (steps, neurons)
@@ -29,7 +29,7 @@ class _Enough(Exception):  # noqa: N818 — no error, but the end
 
 
 @torch.no_grad()
-def watch(
+def record_episode(
     net: Sequential,
     environment: Environment,
     policy: Callable[[Tensor], Tensor],

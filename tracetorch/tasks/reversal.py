@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
+from tracetorch.tasks.context_schedule import ContextSchedule
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
-from tracetorch.tasks.schedule import Schedule
 from tracetorch.tasks.task import Trials
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Switching(Environment):
-    """Another environment in which, every now and then, the actions change their meaning in all lanes at once.
+class Reversal(Environment):
+    """Another environment in which, every now and then, the actions change their meaning in all environments at once.
 
-        in phase p, action a does what action (a + o_p) mod n did at first;    o_0 = 0,    o_p ≠ o_(p−1)
+        in context c, action a does what action (a + o_c) mod n did at first;    o_0 = 0,    o_c ≠ o_(c−1)
 
     So at a switch every action takes the meaning of another one; of two actions, left and right swap. Observations do
     not show it. `switches` is for figures.
@@ -27,7 +27,7 @@ class Switching(Environment):
     Args:
         environment: with at least two actions.
         every: actions from one switch to the next, on average.
-        jitter: by which part of that they vary; see `Schedule`.
+        jitter: by which part of that they vary; see `ContextSchedule`.
         seed: of the switches.
     Raises: ValueError for a single action, and for values that make no schedule.
     Memory: that of the environment; independent of the number of switches.
@@ -40,27 +40,31 @@ class Switching(Environment):
             )
         if environment.output_size < 2:
             raise ValueError("a switch needs at least two actions to swap, and this environment has one")
-        self.environment, self.device, self.schedule = environment, environment.device, Schedule(every, jitter, seed)
-        self.input_size, self.output_size, self.lanes = (
+        self.environment, self.device, self.schedule = (
+            environment,
+            environment.device,
+            ContextSchedule(every, jitter, seed),
+        )
+        self.input_size, self.output_size, self.num_envs = (
             environment.input_size,
             environment.output_size,
-            environment.lanes,
+            environment.num_envs,
         )
         self.steps, self.readout_window, self.dt = environment.steps, environment.readout_window, environment.dt
         self.output_names, self.metrics = environment.output_names, environment.metrics
         self.actions_per_pass = environment.actions_per_pass
-        self._acts, self._phase, self._offset = 0, 0, 0
+        self._acts, self._context, self._offset = 0, 0, 0
 
     @property
     def switches(self) -> list[int]:
-        """How many actions had been taken in each lane at each switch so far."""
+        """How many actions had been taken in each environment at each switch so far."""
         return self.schedule.switches(self._acts)
 
     @property
-    def phase(self) -> int:
-        return self._phase + self.environment.phase
+    def context(self) -> int:
+        return self._context + self.environment.context
 
-    def to(self, device: torch.device) -> Switching:
+    def to(self, device: torch.device) -> Reversal:
         self.environment.to(device)
         self.device = device
         return self
@@ -73,7 +77,7 @@ class Switching(Environment):
         return self.environment.observe()
 
     def act(self, action: Tensor) -> Outcome:
-        check_actions(action, self.lanes, self.output_size)
+        check_actions(action, self.num_envs, self.output_size)
         outcome = self.environment.act(self._meant(action))
         self._go_to(self._acts + 1)
         return outcome
@@ -103,20 +107,20 @@ class Switching(Environment):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state.keys() != {"acts", "environment"}:
-            raise ValueError(f"the state is not that of a switching environment: it has {', '.join(map(str, state))}")
+            raise ValueError(f"the state is not that of a Reversal: it has {', '.join(map(str, state))}")
         self.environment.load_state_dict(state["environment"])
         self._go_to(int(state["acts"]))
 
     def _go_to(self, acts: int) -> None:
-        self._acts, phase = acts, self.schedule.phase(acts)
-        if phase < self._phase:
-            self._phase, self._offset = 0, 0
-        for each in range(self._phase + 1, phase + 1):
-            self._phase, self._offset = each, (self._offset + self._turn(each)) % self.output_size
+        self._acts, context = acts, self.schedule.context(acts)
+        if context < self._context:
+            self._context, self._offset = 0, 0
+        for each in range(self._context + 1, context + 1):
+            self._context, self._offset = each, (self._offset + self._turn(each)) % self.output_size
 
-    def _turn(self, phase: int) -> int:
-        """By how much the meaning of all actions moves on at the beginning of this phase: 1 … n − 1."""
-        return 1 + int(float(self.schedule.draw(phase, 1)[0]) * (self.output_size - 1))
+    def _turn(self, context: int) -> int:
+        """By how much the meaning of all actions moves on at the beginning of this context: 1 … n − 1."""
+        return 1 + int(float(self.schedule.draw(context, 1)[0]) * (self.output_size - 1))
 
     def _meant(self, action: Tensor) -> Tensor:
         return (action + self._offset) % self.output_size

@@ -18,7 +18,7 @@ from torch import Tensor
 from tracetorch.printable import printable
 
 
-class Lane:
+class ReplayableEnv:
     """One copy of an environment, episode after episode.
 
     Where it stands is a function of the seed of its present episode and of the actions since that began, which is what
@@ -128,7 +128,10 @@ def _number(value: Any) -> float | None:
 
 
 def stacked(seen: list[np.ndarray], name: str) -> Tensor:
-    """What is seen in each lane, as one tensor, (lanes, features), float64. Raises: ValueError if it is not finite."""
+    """What is seen in each environment, as one tensor, (num_envs, features), float64.
+
+    Raises: ValueError if it is not finite.
+    """
     rows = np.stack(seen)
     if not np.isfinite(rows).all():
         raise ValueError(f"{name} gave an observation that is not finite")
@@ -160,7 +163,7 @@ def make(id: str, max_episode_steps: int | None, options: Mapping[str, Any]) -> 
             f"gymnasium.pprint_registry()'` lists them; {own}"
         )
     try:
-        # Without Gymnasium's checker: it warns, and ends in bare assertions; what counts here is checked by `Lane`.
+        # Without Gymnasium's checker: it warns, and ends in bare assertions; `ReplayableEnv` checks what counts here.
         env = gymnasium.make(name, max_episode_steps=max_episode_steps, **{"disable_env_checker": True, **options})
     except Exception as error:  # what the environment's own code raises
         words = " ".join(str(error).split())

@@ -21,7 +21,7 @@ _KINDS: dict[str, Any] = {
 """A value of another type was not written by a run, and is left out."""
 
 
-class State(NamedTuple):
+class RunState(NamedTuple):
     """How a run stands."""
 
     status: str
@@ -38,23 +38,23 @@ class State(NamedTuple):
         return self.status not in ("running", "absent", "unreadable")
 
 
-def state_of(folder: Path) -> State:
+def state_of(folder: Path) -> RunState:
     """How the run in a folder stands. Never raises for what may lie there."""
     try:
         facts = RunFolder(folder).facts()
     except OSError as error:
-        return State("unreadable", {}, f"{folder / 'run.json'} cannot be read: {error.strerror or error}")
+        return RunState("unreadable", {}, f"{folder / 'run.json'} cannot be read: {error.strerror or error}")
     except ValueError as error:
-        return State("broken", {}, str(error))
+        return RunState("broken", {}, str(error))
     if not facts:
-        return State("running" if is_locked(folder) else "killed" if folder.is_dir() else "absent", {}, "")
+        return RunState("running" if is_locked(folder) else "killed" if folder.is_dir() else "absent", {}, "")
     status = facts.get("status")
     facts = {name: value for name, value in facts.items() if isinstance(value, _KINDS.get(name, object))}
     if status not in ("running", "completed", "failed", "interrupted"):
-        return State("broken", {}, f"{folder / 'run.json'} has no valid status")
+        return RunState("broken", {}, f"{folder / 'run.json'} has no valid status")
     if status == "running" and not is_locked(folder):
-        return State("killed", facts, "its process ended without recording why; it may have been killed")
-    return State(status, facts, facts.get("error") or "")
+        return RunState("killed", facts, "its process ended without recording why; it may have been killed")
+    return RunState(status, facts, facts.get("error") or "")
 
 
 def last_record(folder: Path) -> dict[str, Any]:

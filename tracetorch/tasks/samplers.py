@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-Spread = Sequence[float] | str
+SampleSpace = Sequence[float] | str
 """Values to draw from: a list of them, or a range such as "0.1..1.2"."""
 
 
-class Pool:
+class UniformSampler:
     """What a value of each trial is drawn from: one of a list, each as often; or anything in a range, evenly.
 
     Args:
@@ -23,7 +23,7 @@ class Pool:
     Raises: ValueError if it is neither, or holds such a value, or one that is not finite.
     """
 
-    def __init__(self, name: str, given: Spread | float, least: float, *, number: bool = False):
+    def __init__(self, name: str, given: SampleSpace | float, least: float, *, number: bool = False):
         given = [given] if isinstance(given, float | int) else given
         self.listed = None if isinstance(given, str) else [float(value) for value in given]
         try:

@@ -15,7 +15,7 @@ from tracetorch.tasks.task import Trials
 
 
 @without_graph
-def play(
+def evaluate_policy(
     net: Sequential, environment: Environment, policy: Callable[[Tensor], Tensor], split: str, window: int | None
 ) -> Trials:
     """Take the likeliest action at every moment of all episodes of a split.
@@ -39,6 +39,6 @@ def play(
 
 @without_graph
 def look_ahead(net: Sequential, xs: Stream, window: int | None) -> Tensor:
-    """The output that the network would have for this observation, (lanes, outputs). Its state is restored."""
+    """The output that the network would have for this observation, (num_envs, outputs). Its state is restored."""
     with state_aside(net):
         return net.run(xs, reduce="mean", window=window)

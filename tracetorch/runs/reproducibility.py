@@ -12,7 +12,7 @@ from tracetorch.runs.checkpoint import read_checkpoint
 from tracetorch.runs.folder import RunFolder
 
 
-def difference(one: RunFolder, other: RunFolder, *, as_far_as_it_came: bool = False) -> str:
+def first_difference(one: RunFolder, other: RunFolder, *, as_far_as_it_came: bool = False) -> str:
     """Where two runs first differ, in words; "" if they do not.
 
     Args: as_far_as_it_came: whether the first did not come to its end, so that only its records can be compared.
@@ -39,7 +39,7 @@ def difference(one: RunFolder, other: RunFolder, *, as_far_as_it_came: bool = Fa
     return ""
 
 
-def circumstances(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
+def provenance_changes(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
     """What else is not the same: versions, revision, device, threads; from what run.json says of two runs."""
     said = []
     for group in ("versions", "settings", "git", "device"):
@@ -47,11 +47,11 @@ def circumstances(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
         for name in {**left, **right}:
             if left.get(name) != right.get(name):
                 said.append(f"{name}: {left.get(name)} then, {right.get(name)} now")
-    said += [f"the data of {key} had different content" for key in other_data(facts, others)]
+    said += [f"the data of {key} had different content" for key in changed_data(facts, others)]
     return said
 
 
-def other_data(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
+def changed_data(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
     """The keys that named data of one content in one run, and of another content in the other, as far as both say."""
     left, right = (_named("data", found.get("data")) for found in (facts, others))
     return [name for name in left if left[name] and right.get(name) and left[name] != right[name]]

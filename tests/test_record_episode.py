@@ -8,16 +8,18 @@ import torch
 from tests.command_line import tracetorch
 from tests.tiny_world import NET
 from tracetorch.runs import RunFolder
-from tracetorch.tasks import Gym, PoissonClicks, RewardedTask, Switching
-from tracetorch.tasks.watch import watch
+from tracetorch.tasks import Gym, PoissonClicks, Reversal, RewardedTask
+from tracetorch.tasks.record_episode import record_episode
 
 gymnasium = pytest.importorskip("gymnasium", reason="the extra rl is not installed")
-SMALL = ("device=cpu", "network.hidden=[8]", "task.lanes=4", "task.steps=4", "task.test_episodes=5",
+SMALL = ("device=cpu", "network.hidden=[8]", "task.num_envs=4", "task.steps=4", "task.test_episodes=5",
          "task.validation_episodes=2", "train.log_every=20", "train.eval_every=40")  # fmt: skip
 
 
 def pole(**changes):
-    return Gym(**{"id": "CartPole-v1", "lanes": 3, "steps": 5, "test_episodes": 6, "validation_episodes": 2} | changes)
+    return Gym(
+        **{"id": "CartPole-v1", "num_envs": 3, "steps": 5, "test_episodes": 6, "validation_episodes": 2} | changes
+    )
 
 
 def softmax(output):
@@ -30,7 +32,7 @@ def test_it_sees_what_the_network_does_and_leaves_it_as_it_was():
     net = NET(world.input_size, 2)
     net.run(world.observe())
     before, state = {n: v.clone() for n, v in net.save_state().items()}, str(world.state_dict())
-    seen = watch(net, world, softmax, 3, decisions=7)
+    seen = record_episode(net, world, softmax, 3, decisions=7)
     assert all(torch.equal(value, before[name]) for name, value in net.save_state().items())
     assert str(world.state_dict()) == state
     assert {len(values) for values in (*seen.layers.values(), seen.membrane)} == {7 * 5}
@@ -43,14 +45,14 @@ def test_it_sees_what_the_network_does_and_leaves_it_as_it_was():
 def test_it_ends_with_the_episode():
     world = pole()
     torch.manual_seed(0)
-    seen = watch(NET(world.input_size, 2), world, softmax, None, decisions=600)
+    seen = record_episode(NET(world.input_size, 2), world, softmax, None, decisions=600)
     assert seen.ended and 5 < len(seen.action) < 600
 
 
 def test_it_ends_with_the_only_episode():
-    world = pole(lanes=1, test_episodes=1)
+    world = pole(num_envs=1, test_episodes=1)
     torch.manual_seed(0)
-    assert watch(NET(world.input_size, 2), world, softmax, None, decisions=600).ended
+    assert record_episode(NET(world.input_size, 2), world, softmax, None, decisions=600).ended
 
 
 def test_what_is_tested_later_sees_with_the_same_eyes(tmp_path, monkeypatch):
@@ -63,21 +65,21 @@ def test_what_is_tested_later_sees_with_the_same_eyes(tmp_path, monkeypatch):
     columns = [RunFolder(folder).table("trials.csv") for folder in (tmp_path / "run", again)]
     assert columns[0] == columns[1]
     world = pole()
-    moments = torch.load(tmp_path / "run/checkpoints/latest.pt", weights_only=True)["parts"]["task"]
-    assert str(world.moments.state_dict()) != str(moments["moments"])
-    world.load_for_test(moments)
-    assert str(world.moments.state_dict()) == str(moments["moments"])
+    state = torch.load(tmp_path / "run/checkpoints/latest.pt", weights_only=True)["parts"]["task"]
+    assert str(world.statistics.state_dict()) != str(state["statistics"])
+    world.load_for_test(state)
+    assert str(world.statistics.state_dict()) == str(state["statistics"])
 
 
 def test_actions_mean_in_a_later_test_what_they_had_come_to_mean():
     def clicks():
         return RewardedTask(PoissonClicks(duration=[0.05], delay=0.0, batch_size=2, test_trials=20))
 
-    world = Switching(clicks(), every=10, jitter=0.0)
+    world = Reversal(clicks(), every=10, jitter=0.0)
     for _ in range(15):
         world.act(torch.zeros(2, dtype=torch.long))
-    assert world.phase == 1
-    later = Switching(clicks(), every=10, jitter=0.0)
+    assert world.context == 1
+    later = Reversal(clicks(), every=10, jitter=0.0)
     left = [w.test(lambda xs, begins: torch.zeros(len(begins), dtype=torch.long))["return"] for w in (world, later)]
     assert torch.equal(left[0], 1 - left[1])
     later.load_for_test(world.state_dict())
