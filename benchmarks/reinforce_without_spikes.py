@@ -18,7 +18,7 @@ import typer
 from torch import Tensor
 
 import common
-from tracetorch.loss.expectation import Expectation
+from tracetorch.loss.baseline import Baseline
 from tracetorch.tasks import MNIST, RewardedTask
 from tracetorch.training.episodes import Episodes
 
@@ -99,7 +99,7 @@ def learn(
 ) -> float:
     """One pass, or so many updates. Returns: the mean of the last rewards, as many as `late_reward` of a run has."""
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
-    expect, episodes = Expectation(baseline), Episodes(world.lanes)
+    expect, episodes = Baseline(baseline), Episodes(world.lanes)
     generator = torch.Generator().manual_seed(seed)
     world.begin()
     for _ in range(updates or world.actions_per_pass or 0):

@@ -57,7 +57,7 @@ def test_it_learns_anew_each_time_the_world_has_changed(tmp_path):
 
 
 def test_a_policy_that_has_settled_is_what_uniform_is_for(tmp_path):
-    """Without it nothing moves a certain policy once the world has changed; see `loss.Exploration`."""
+    """Without it nothing moves a certain policy once the world has changed; see `loss.EntropyBonus`."""
     found = {}
     for uniform in (0.0, 0.1):
         told = partial(loss.Reflect, baseline=0.9, uniform=uniform)

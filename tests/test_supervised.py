@@ -79,10 +79,10 @@ def test_an_option_of_a_wrong_kind_is_refused_from_python_too(tmp_path, option, 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("judge", [torch.nn.functional.mse_loss, losses.mse, partial(losses.cross_entropy, floor=0.1)])
-def test_a_loss_for_labels_is_refused_where_rewards_are_given(judge):
+@pytest.mark.parametrize("loss", [torch.nn.functional.mse_loss, losses.mse, partial(losses.cross_entropy, floor=0.1)])
+def test_a_loss_for_labels_is_refused_where_rewards_are_given(loss):
     with pytest.raises(ValueError, match="gives rewards, not labels: choose loss=reflect or loss=actor_critic"):
-        network_and_loss(RewardedTask(PoissonClicks()), NET, judge)
+        network_and_loss(RewardedTask(PoissonClicks()), NET, loss)
 
 
 @pytest.mark.parametrize("optimizer", [partial(torch.optim.SGD, lr=1e99), torch.optim.SparseAdam, NeedsClosure])

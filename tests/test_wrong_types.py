@@ -30,15 +30,15 @@ def ran():
 
 
 def reflect(*given):
-    judge = loss.Reflect(decay=0.9)
-    judge.observe(P, TAKEN)
-    return judge(*given)
+    reflect = loss.Reflect(decay=0.9)
+    reflect.observe(P, TAKEN)
+    return reflect(*given)
 
 
 def critic(*given):
-    judge = loss.ActorCritic()
-    judge.observe(P, TAKEN)
-    return judge(*given)
+    actor_critic = loss.ActorCritic()
+    actor_critic.observe(P, TAKEN)
+    return actor_critic(*given)
 
 
 ENDS = torch.tensor([True, False])

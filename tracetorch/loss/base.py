@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tracetorch.loss.exploration import Exploration
+from tracetorch.loss.entropy_bonus import EntropyBonus
 from tracetorch.loss.policy import At
 
 
@@ -26,7 +26,7 @@ class RewardLoss(ABC):
     """Whether it judges an action by the network's output for the next observation; the call then takes it."""
     at: At = "logits"
     """What the signals and scores are derivatives with respect to."""
-    explore = Exploration(0.0, 0.0)
+    explore = EntropyBonus(0.0, 0.0)
     """The bonus for exploration; false if there is none."""
     score: Tensor
     """After `observe`: d log p(action)/d output, or /d logits as `at` says, (batch, outputs)."""

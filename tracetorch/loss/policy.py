@@ -38,7 +38,7 @@ def entropy_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
     return entropy, -(probabilities + _FLOOR).log() - 1
 
 
-def evenness_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
+def kl_to_uniform(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
     """−KL(uniform ‖ p) = (1/n)·Σ log(n·p) in nats, (batch,); and what would raise it: by logits 1/n − p, by p 1/(n·p).
 
     In the value, p is at least as large as float32 can tell from 0; in the slope by p, .001 larger than it is.
@@ -83,7 +83,7 @@ def check_choice(output: Tensor, action: Tensor) -> None:
         raise ValueError(f"the action must be whole numbers of shape ({len(output)},), got {got}")
 
 
-def log_of(probabilities: Tensor, action: Tensor) -> Tensor:
+def log_prob(probabilities: Tensor, action: Tensor) -> Tensor:
     """log p(action), (batch,)."""
     chosen = probabilities.gather(1, action[:, None].long())[:, 0]
     return chosen.clamp(min=torch.finfo(probabilities.dtype).tiny).log()

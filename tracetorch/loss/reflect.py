@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from tracetorch.loss.base import RewardLoss
-from tracetorch.loss.expectation import Expectation, scales
-from tracetorch.loss.exploration import Exploration
-from tracetorch.loss.policy import check_at, check_choice, check_ends, check_reward, log_of, score_of
+from tracetorch.loss.baseline import Baseline, scales
+from tracetorch.loss.entropy_bonus import EntropyBonus
+from tracetorch.loss.policy import check_at, check_choice, check_ends, check_reward, log_prob, score_of
 from tracetorch.modes import check_number, check_tensor, numbers, without_graph
 
 
@@ -22,8 +22,8 @@ class Reflect(RewardLoss):
         e_k ← λ_k·e_k + score,    score = d log p(action)/dz = onehot − p       when `observe` is told of an action
         signal = −(reward − b)·Σ_k w_k·e_k / batch − d worth/dz / batch        when it is called with a reward
 
-    z are the logits, p their softmax, b what was to be expected (`Expectation`), and worth what the
-    distribution of the last action is worth by itself (`Exploration`).
+    z are the logits, p their softmax, b what was to be expected (`Baseline`), and worth what the
+    distribution of the last action is worth by itself (`EntropyBonus`).
 
     Args:
         decay: λ per action, in [0, 1): for how long an action answers for what comes. One, or several time scales.
@@ -32,7 +32,7 @@ class Reflect(RewardLoss):
         baseline: β per reward, in [0, 1), of the rewards to be expected; one or several, or none at all: [].
         per_sample: whether each sample expects what itself got, rather than what all got.
         entropy: c, in reward per nat: weight of the policy's entropy.
-        uniform: k, in reward per nat: what it costs to leave an action no chance; see `Exploration`. It pulls where a
+        uniform: k, in reward per nat: what it costs to leave an action no chance; see `EntropyBonus`. It pulls where a
             policy has settled, as the entropy does not: for worlds that change.
         at: "logits": signals are for `net.backward(signal, at="logits")`. "output": they are dL/dp, and the score is
             onehot/(p + .001): for rules that know of no logits.
@@ -72,8 +72,8 @@ class Reflect(RewardLoss):
         check_number(mixture_rate, "mixture_rate")
         if not 0 <= mixture_rate < math.inf:
             raise ValueError(f"mixture_rate must be at least 0 and finite, got {mixture_rate:g}")
-        self.at, self.mixture_rate, self.explore = at, mixture_rate, Exploration(entropy, uniform)
-        self.expect = Expectation(baseline, per_sample=per_sample, rate=mixture_rate)
+        self.at, self.mixture_rate, self.explore = at, mixture_rate, EntropyBonus(entropy, uniform)
+        self.expect = Baseline(baseline, per_sample=per_sample, rate=mixture_rate)
         self._decays = scales("decay", decay)
         count = len(self._decays)
         if not count:
@@ -109,7 +109,7 @@ class Reflect(RewardLoss):
 
     @without_graph
     def observe(self, output: Tensor, action: Tensor) -> None:
-        """Take note of an action. Afterwards `score` is its score, and `bonus` the signal of `Exploration` alone.
+        """Take note of an action. Afterwards `score` is its score, and `bonus` the signal of `EntropyBonus` alone.
 
         Args:
             output: p, from which the action was drawn, (batch, actions); a mean over steps is such, too.
@@ -126,7 +126,7 @@ class Reflect(RewardLoss):
             raise ValueError(f"output was {was} before and is {tuple(output.shape)}: call reflect.begin() in between")
         decays = self._decays.to(output)[:, None]
         self._scores = decays[..., None] * self._scores + self.score
-        self._logs = decays * self._logs + log_of(output, action)
+        self._logs = decays * self._logs + log_prob(output, action)
 
     @without_graph
     def __call__(self, reward: Tensor, over: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.gradients import whole_gradients
 from tracetorch.nn.local_gradient import At
 from tracetorch.rules.base import Rule, check_at, needs_decay_alone, run_only
-from tracetorch.rules.passage import Passage, go_through
-from tracetorch.rules.replayed import Recording, check_signal, chunks, record
+from tracetorch.rules.stepwise import StepwiseGraph, run_stepwise
+from tracetorch.rules.two_pass import Recording, check_signal, chunks, record
 from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
 
 
@@ -67,13 +67,13 @@ class OTTT(Rule):
         xs, first, share, _, between = check_signal(self.net, self._recording, signal)
         states = list(between)
         for _, part in chunks(xs[first:]):
-            passages, value = list[Passage](), part.to(self.net[0].weight.dtype)
+            graphs, value = list[StepwiseGraph](), part.to(self.net[0].weight.dtype)
             for number, layer in enumerate(self.net):
-                passages.append(go_through(layer, value, states[number], self.surrogate))
-                states[number], value = passages[number].after, passages[number].outputs
+                graphs.append(run_stepwise(layer, value, states[number], self.surrogate))
+                states[number], value = graphs[number].after, graphs[number].outputs
             delta = (signal * share).repeat(len(part), 1)
-            for passage in reversed(passages):
-                delta = passage.vjp(delta)
-                passage.learn(delta)
-                delta = delta @ passage.layer.weight.detach()
+            for graph in reversed(graphs):
+                delta = graph.vjp(delta)
+                graph.learn(delta)
+                delta = delta @ graph.layer.weight.detach()
         self._recording = None

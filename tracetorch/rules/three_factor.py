@@ -14,7 +14,7 @@ from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.gradients import whole_gradients
 from tracetorch.nn.local_gradient import At, average_current, through_neurons
 from tracetorch.rules.base import Rule, needs_dense
-from tracetorch.rules.passage import add_gradient, by_group
+from tracetorch.rules.stepwise import add_gradient, by_group
 
 
 class ThreeFactor(Rule):

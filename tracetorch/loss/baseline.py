@@ -11,7 +11,7 @@ from torch import Tensor
 from tracetorch.modes import check_number
 
 
-class Expectation:
+class Baseline:
     """A mixture of running means.
 
         r_j = (r + β_j·r' + β_j²·r'' + …)/(1 + β_j + β_j² + …),    b = Σ_j v_j·r_j,    v = softmax of what is stored
