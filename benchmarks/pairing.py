@@ -86,7 +86,7 @@ def look_on(fall: bool, seed: int, updates: int, decay: float, lanes: int) -> tu
         rule.backward(reflect.modulation)
         _take(net, kept[1][half])
         if bool(over.any()):
-            rule.begin(over)
+            rule.reset(over)
     return kept[0], kept[1]
 
 

@@ -17,7 +17,9 @@ from tests.command_line import CLICKS, tracetorch
 from tracetorch import renamed
 from tracetorch.cli.adapter import compose
 from tracetorch.compare.collect import read
+from tracetorch.loss import Reflect, RewardLoss
 from tracetorch.nn import LI, LIF, LIS, Layer, neurons
+from tracetorch.rules import Rule, Trace
 from tracetorch.runs.identity import facts_of
 
 HERE = Path(__file__).parent / "earlier_run"
@@ -168,3 +170,16 @@ def test_a_state_that_was_saved_under_the_former_names_is_taken():
     other.load_state({"second" if name == "trace_sensitivity" else name: value for name, value in state.items()})
     assert state["trace_sensitivity"].any()
     assert all(torch.equal(value, state[name]) for name, value in other.save_state().items())
+
+
+@pytest.mark.parametrize("kind", [Rule, Trace, RewardLoss, Reflect])
+def test_a_rule_or_loss_with_a_former_method_is_refused(kind):
+    with pytest.raises(TypeError, match=r"^Own\.begin is never called: begin is now reset, rename it$"):
+        type("Own", (kind,), {"begin": lambda self, lanes=None: None})
+
+    class Mixin:
+        def begin(self):
+            """As `begin` was called."""
+
+    with pytest.raises(TypeError, match=r"^Own\.begin is never called"):
+        type("Own", (Mixin, kind), {})

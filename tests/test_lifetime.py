@@ -110,16 +110,16 @@ def test_neither_states_nor_traces_are_ever_reset(tmp_path):
     seen = []
 
     class Watched(rules.Trace):
-        def begin(self, lanes=None):
-            seen.append("begin")
-            super().begin(lanes)
+        def reset(self, lanes=None):
+            seen.append("reset")
+            super().reset(lanes)
 
         def forward(self, xs, **kwargs):
             seen.append("forward")
             return super().forward(xs, **kwargs)
 
     live(tmp_path, rule=Watched, updates=9)
-    once = ["begin", "forward", "begin"]  # the rehearsal
+    once = ["reset", "forward", "reset"]  # the rehearsal
     assert seen == [*once, *["forward"] * 9]
 
 

@@ -49,7 +49,7 @@ def test_its_weight_gradient_is_the_trace_formula(chunk, window, streamed, reado
     stream = poisson(torch.full((BATCH, IN), 0.4, dtype=torch.float64), 24, seed=2)
     signal = normal(BATCH, OUT)
     rule = OTTT(net, surrogate=surrogate)
-    rule.begin()
+    rule.reset()
     mean = rule.forward(stream if streamed else stream.dense(), reduce="mean", window=window)
     rule.backward(signal)
     with torch.no_grad():
@@ -64,7 +64,7 @@ def both(name, *, reduce):
     """Gradients of OTTT and of BPTT, of the same network on the same input."""
     net, reference, signal = lively(name), lively(name), normal(BATCH, OUT)
     for rule in (OTTT(net), BPTT(reference)):
-        rule.begin()
+        rule.reset()
         rule.forward(spikes(), reduce=reduce)
         rule.backward(signal)
     return gradients(net), gradients(reference)

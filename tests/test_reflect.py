@@ -227,7 +227,7 @@ def test_rewards_and_outputs_that_make_no_sense_are_refused():
     for reward in (torch.tensor([math.nan]), torch.tensor([1.0, 2.0])):
         with pytest.raises(ValueError, match="a reward must be a finite number for each of 1 samples"):
             reflect(reward)
-    with pytest.raises(ValueError, match=r"output was \(1, 2\) before and is \(3, 2\): call reflect\.begin"):
+    with pytest.raises(ValueError, match=r"output was \(1, 2\) before and is \(3, 2\): call reflect\.reset"):
         reflect.observe(torch.full((3, 2), 0.5), torch.tensor([1, 0, 1]))
 
 
@@ -235,7 +235,7 @@ def test_an_output_of_lower_precision_leaves_no_trace_in_later_ones():
     def life(first: torch.dtype) -> Tensor:
         reflect = Reflect(decay=[0.3, 0.7], mixture=[0.3, 0.7], baseline=[0.9, 0.1])
         for dtype in (first, torch.float64, torch.float64):
-            reflect.begin()
+            reflect.reset()
             reflect.expect.load_state_dict({"raw": torch.zeros(2), "sums": torch.zeros(0)})
             for _ in range(3):
                 reflect.observe(torch.tensor([[0.25, 0.75]], dtype=dtype), torch.tensor([1]))

@@ -169,7 +169,7 @@ def test_the_learning_moments_of_a_sequence_see_its_consecutive_parts(tmp_path):
         assert watched.parts[0] == (10, 5)  # the rehearsal, a whole sequence
         assert watched.parts[1 : 1 + len(parts)] == parts
         # the rehearsal, before and after; 3 sequences; 2 batches of the validation, of the test, and after both
-        assert watched.begun == 2 + 3 + 2 * 3
+        assert watched.resets == 2 + 3 + 2 * 3
 
 
 def test_the_window_is_the_tasks_unless_it_is_given(tmp_path):

@@ -26,6 +26,9 @@ PARAMETERS = {
 }
 """Parameters of a layer, as checkpoints have them from when a layer was one module."""
 
+METHODS = {"begin": "reset"}
+"""Methods that a rule or a loss for rewards of one's own may override."""
+
 _FORMER = {now: before for before, now in ARGUMENTS.items()}
 
 P = ParamSpec("P")
@@ -66,3 +69,10 @@ def takes_former_names(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **options)
 
     return call
+
+
+def refuse_former_methods(kind: type) -> None:
+    """Raises: TypeError for a class with a method that is called by another name now: it would never be called."""
+    for before, now in METHODS.items():
+        if hasattr(kind, before):
+            raise TypeError(f"{kind.__name__}.{before} is never called: {before} is now {now}, rename it")

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from tracetorch.loss.entropy_bonus import EntropyBonus
 from tracetorch.loss.policy import At
+from tracetorch.renamed import refuse_former_methods
 
 
 class RewardLoss(ABC):
     """Observes each action; a call with a reward then gives the loss and the signal for the network's output.
 
     A loss of one's own is a subclass with `policy`, `observe` and `__call__`, which sets `score`, `modulation` and
-    `bonus` as they say. If it has a state, it overrides `begin`, `state_dict` and `load_state_dict`, too: then a run
+    `bonus` as they say. If it has a state, it overrides `reset`, `state_dict` and `load_state_dict`, too: then a run
     with it can be resumed exactly.
     """
 
@@ -35,10 +36,14 @@ class RewardLoss(ABC):
     bonus: Tensor
     """After `observe`: the part of the signal that does not depend on the reward, (batch, outputs)."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_former_methods(cls)
+
     def __init__(self) -> None:
         self.score = self.bonus = self.modulation = torch.zeros(0)
 
-    def begin(self) -> None:  # noqa: B027 (an option, not a duty)
+    def reset(self) -> None:  # noqa: B027 (an option, not a duty)
         """Forget the actions so far; not the rewards that are expected."""
 
     @abstractmethod

@@ -82,9 +82,9 @@ class Reflect(RewardLoss):
         if len(weights) != count or not bool((weights > 0).all()):
             raise ValueError(f"mixture needs a weight above 0 for each of {count} decays, got {mixture}")
         self._sum, self._raw = weights.sum(), weights.log()
-        self.begin()
+        self.reset()
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Forget what was done; not what is expected."""
         self._scores = self._logs = self._worth = self._taught = torch.zeros(0)
         self.score = self.bonus = self.modulation = torch.zeros(0)
@@ -123,7 +123,7 @@ class Reflect(RewardLoss):
             self._logs = output.new_zeros(len(self._decays), len(output))
         if self._scores.shape[1:] != output.shape:
             was = tuple(self._scores.shape[1:])
-            raise ValueError(f"output was {was} before and is {tuple(output.shape)}: call reflect.begin() in between")
+            raise ValueError(f"output was {was} before and is {tuple(output.shape)}: call reflect.reset() in between")
         decays = self._decays.to(output)[:, None]
         self._scores = decays[..., None] * self._scores + self.score
         self._logs = decays * self._logs + log_prob(output, action)

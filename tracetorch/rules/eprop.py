@@ -78,9 +78,9 @@ class EProp(Rule):
     def supports(self, layer: Layer) -> str:
         return needs_decay_alone(layer)
 
-    def begin(self, lanes: Tensor | None = None) -> None:
+    def reset(self, lanes: Tensor | None = None) -> None:
         """Start a new sequence: forget the state, and the eligibilities with it; of some samples alone, if `lanes`."""
-        super().begin(lanes)
+        super().reset(lanes)
         if lanes is None:
             self._recording, self._eligibilities = None, self._none_yet()
             return
@@ -91,7 +91,7 @@ class EProp(Rule):
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`.
 
-        `xs` is read again later: it must stay as it is until the next `backward`, `forward` or `begin`. Under
+        `xs` is read again later: it must stay as it is until the next `backward`, `forward` or `reset`. Under
         `torch.no_grad` no eligibilities are kept, and those that there were are over.
         """
         if not torch.is_grad_enabled():

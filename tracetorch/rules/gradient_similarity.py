@@ -84,7 +84,7 @@ def gradient_by_rule(rule: Rule, example: Example) -> Gradients:
     Args: rule: its network's state and `.grad` are overwritten.
     """
     rule.net.zero_grad()
-    rule.begin()
+    rule.reset()
     for start, first, stop in example.stretches():
         output = rule.forward(example.xs[start:stop], reduce="mean", window=stop - first)
         if example.teach is None:
@@ -104,7 +104,7 @@ def gradient_through_time(rule: BPTT, example: Example) -> Gradients:
     Memory: O(time × batch × (inputs + neurons)).
     """
     rule.net.zero_grad()
-    rule.begin()
+    rule.reset()
     outputs = rule.forward(example.xs)
     signal = torch.zeros_like(outputs)
     for _, first, stop in example.stretches():

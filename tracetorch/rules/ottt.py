@@ -41,9 +41,9 @@ class OTTT(Rule):
     def supports(self, layer: Layer) -> str:
         return needs_decay_alone(layer)
 
-    def begin(self, lanes: Tensor | None = None) -> None:
+    def reset(self, lanes: Tensor | None = None) -> None:
         """Start a new sequence: forget the state."""
-        super().begin(lanes)
+        super().reset(lanes)
         self._recording = None
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:

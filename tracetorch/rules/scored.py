@@ -38,7 +38,7 @@ def example_of_scores(xs: Tensor | Stream, action: Tensor, loss: RewardLoss, win
         return value.detach(), torch.autograd.grad(value, leaf)[0]
 
     def teach(rule: Any, output: Tensor, action: Tensor) -> None:
-        loss.begin()
+        loss.reset()
         loss.observe(output, action)
         score = loss.score.clone()
         score[:, score.shape[1] - loss.values :] = 0

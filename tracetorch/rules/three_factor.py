@@ -59,12 +59,12 @@ class ThreeFactor(Rule):
     def supports(self, layer: Layer) -> str:
         return needs_dense(layer)
 
-    def begin(self, lanes: Tensor | None = None) -> None:
+    def reset(self, lanes: Tensor | None = None) -> None:
         """Start a new sequence: forget the state; and, at the next action, the eligibilities.
 
         Args: lanes: of which samples alone, bool (batch,); of all, if None.
         """
-        super().begin(lanes)
+        super().reset(lanes)
         if lanes is None:
             self._kept, self._new = {}, None
         else:

@@ -78,9 +78,9 @@ class RewardFeedback(FeedbackSource):
             raise ValueError(
                 f"{type(self.loss).__name__} needs logits, because it applies the softmax itself: choose network=lif_li"
             )
-        self.learner.begin()
+        self.learner.reset()
         self.loss.policy(self.learner.forward(self.task.observe(), reduce="mean", window=self.window))
-        self.learner.begin()
+        self.learner.reset()
 
     def decide(self, number: int) -> Decision:
         output = self.learner.forward(self.task.observe(), reduce="mean", window=self.window)
@@ -113,7 +113,7 @@ class RewardFeedback(FeedbackSource):
 
     def forget(self) -> None:
         if self.schedule is None and bool(self._over.any()):
-            self.learner.begin(None if bool(self._over.all()) else self._over)
+            self.learner.reset(None if bool(self._over.all()) else self._over)
 
     def validate(self) -> dict[str, Any] | None:
         played = play(self.net, self.task, self.loss.policy, "validation", self.window)
@@ -137,8 +137,8 @@ class RewardFeedback(FeedbackSource):
             return ""
         self.episodes.drop()
         if self.schedule is None:
-            self.learner.begin()
-            self.loss.begin()
+            self.learner.reset()
+            self.loss.reset()
         return f"the run continued with new episodes everywhere: those under way at update {update} are lost"
 
     def _check(self, reward: Tensor, number: int) -> None:
