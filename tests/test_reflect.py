@@ -115,7 +115,7 @@ def test_the_signal_is_the_slope_of_the_loss(at):
 def test_what_was_done_before_an_end_has_nothing_to_do_with_what_comes_after():
     p, reflect, alone = torch.full((2, 2), 0.5), Reflect(decay=0.9, baseline=[]), Reflect(decay=0.9, baseline=[])
     reflect.observe(p, torch.tensor([0, 0]))
-    reflect(torch.ones(2), over=torch.tensor([True, False]))
+    reflect(torch.ones(2), done=torch.tensor([True, False]))
     for watching in (reflect, alone):
         watching.observe(p, torch.tensor([1, 1]))
     signal, fresh = reflect(torch.ones(2))[1], alone(torch.ones(2))[1]
@@ -170,7 +170,7 @@ def test_it_goes_on_from_a_saved_state():
     def go_on(reflect, start, stop):
         for step in range(start, stop):
             reflect.observe(torch.softmax(normal(BATCH, ACTIONS, seed=step), -1), draws(BATCH, seed=step))
-            last = reflect(normal(BATCH, seed=step + 50), over=torch.tensor([step == 3, False, False]))
+            last = reflect(normal(BATCH, seed=step + 50), done=torch.tensor([step == 3, False, False]))
         return last
 
     settings = {"decay": [0.5, 0.9], "baseline": [0.5, 0.9], "mixture_rate": 0.1, "entropy": 0.1}

@@ -132,10 +132,10 @@ def test_the_last_layer_alone_may_have_them_and_the_others_learn_from_the_trace_
 
 def test_a_lane_that_begins_anew_answers_for_nothing_that_was_before():
     net, xs, scores = hidden_net(), spikes(), normal(ACTIONS, BATCH, OUT)
-    rule, over = ThreeFactor(net, decay=DECAY), torch.tensor([False, True, False])
+    rule, done = ThreeFactor(net, decay=DECAY), torch.tensor([False, True, False])
     rule.forward(xs[0])
     rule.observe(scores[0])
-    rule.reset(over)
+    rule.reset(done)
     only = torch.tensor([0.0, 1, 0]).double()
     rule.backward(only)  # a reward for the last action may come as late as this
     assert gradients(net)["layers.1.connection.weight"].abs().sum() > 0

@@ -108,7 +108,7 @@ CASES = {
         lambda: reflect(1.0),
         "the reward: expected a torch tensor, got float; torch.as_tensor(value) makes one",
     ),
-    "over": (lambda: reflect(X[:, 0], ENDS.numpy()), "over: expected a torch tensor, got numpy.ndarray"),
+    "done": (lambda: reflect(X[:, 0], ENDS.numpy()), "done: expected a torch tensor, got numpy.ndarray"),
     "over in numbers": (lambda: reflect(X[:, 0], TAKEN), "over must be torch.bool of shape (2,), got torch.int64"),
     "over for one": (lambda: reflect(X[:, 0], ENDS[:1]), "over must be torch.bool of shape (2,), got torch.bool of"),
     "terminated": (lambda: critic(X[:, 0], X[:, 0], P), "terminated must be torch.bool of shape (2,), got torch.float"),

@@ -39,10 +39,10 @@ class Lights(Environment):
     def act(self, action: Tensor) -> Outcome:
         reward = (check_actions(action, self.lanes, 2) == self.lights()).float()
         self.acts, self.ages = self.acts + 1, self.ages + 1
-        over = self.ages > torch.arange(self.lanes) % 3
-        self.ages[over] = 0
-        never, final = torch.zeros_like(over), self.observe() if self.cut and bool(over.any()) else None
-        return Outcome(reward, never if self.cut else over, over if self.cut else never, final)
+        done = self.ages > torch.arange(self.lanes) % 3
+        self.ages[done] = 0
+        never, final = torch.zeros_like(done), self.observe() if self.cut and bool(done.any()) else None
+        return Outcome(reward, never if self.cut else done, done if self.cut else never, final)
 
     def test(self, choose, split="test"):
         count = self.held_out if split == "validation" else 10

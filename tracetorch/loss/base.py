@@ -60,7 +60,7 @@ class RewardLoss(ABC):
 
         Args:
             reward: finite numbers, (batch,).
-            then, positional: over, bool (batch,), whose episode ends here; None in a stream without an end. If it
+            then, positional: done, bool (batch,), whose episode ends here; None in a stream without an end. If it
                 bootstraps: terminated, bool (batch,); and the output for the next observation, (batch, outputs).
         Returns: the loss; and the signal, its derivative, (batch, outputs).
         """

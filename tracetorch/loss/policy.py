@@ -64,11 +64,11 @@ def check_reward(reward: Tensor, count: int) -> None:
         )
 
 
-def check_ends(over: Tensor, count: int, name: str) -> None:
+def check_ends(done: Tensor, count: int, name: str) -> None:
     """Raises: TypeError, ValueError unless it says of each sample whether an episode ends."""
-    check_tensor(over, name)
-    if over.dtype != torch.bool or over.shape != (count,):
-        got = f"{over.dtype} of shape {tuple(over.shape)}"
+    check_tensor(done, name)
+    if done.dtype != torch.bool or done.shape != (count,):
+        got = f"{done.dtype} of shape {tuple(done.shape)}"
         raise ValueError(f"{name} must be torch.bool of shape ({count},), got {got}")
 
 

@@ -129,20 +129,20 @@ class Reflect(RewardLoss):
         self._logs = decays * self._logs + log_prob(output, action)
 
     @without_graph
-    def __call__(self, reward: Tensor, over: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def __call__(self, reward: Tensor, done: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Judge what was done; the bonus is computed for each judgement.
 
         Afterwards `modulation`, (batch,), is the factor of the reward alone, dL/d log p.
 
         Args:
             reward: any finite numbers, (batch,).
-            over: whose episode ends here, bool (batch,): what they did has nothing to do with what comes next.
+            done: whose episode ends here, bool (batch,): what they did has nothing to do with what comes next.
         """
         if not len(self._scores):
             raise RuntimeError("no action was observed: call reflect.observe(output, action) before reflect(reward)")
         check_reward(reward, len(self._worth))
-        if over is not None:
-            check_ends(over, len(reward), "over")
+        if done is not None:
+            check_ends(done, len(reward), "done")
         reward = reward.to(self._scores)
         self.modulation = -(reward - self.expect(reward)) / len(reward)
         weights = self.mixture.to(reward)
@@ -152,9 +152,9 @@ class Reflect(RewardLoss):
             self._mix(signal)
             self._taught = taught
         loss = self.modulation @ (weights @ self._logs) - self._worth.mean()
-        if over is not None:
-            self._scores = self._scores.masked_fill(over[:, None], 0)
-            self._logs = self._logs.masked_fill(over, 0)
+        if done is not None:
+            self._scores = self._scores.masked_fill(done[:, None], 0)
+            self._logs = self._logs.masked_fill(done, 0)
         return loss, signal + self.bonus
 
     def _mix(self, signal: Tensor) -> None:

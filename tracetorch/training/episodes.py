@@ -26,16 +26,16 @@ class Episodes:
         self._late = torch.zeros(max(1, LATE // lanes), dtype=torch.float64)
         self._acts = 0
 
-    def add(self, reward: Tensor, over: Tensor) -> None:
-        """Take note of an action in each lane. Args: reward, over (whether the episode is): (lanes,)."""
-        reward, over = reward.cpu().double(), over.cpu()
+    def add(self, reward: Tensor, done: Tensor) -> None:
+        """Take note of an action in each lane. Args: reward, done (whether the episode is): (lanes,)."""
+        reward, done = reward.cpu().double(), done.cpu()
         self._late[self._acts % len(self._late)] = reward.mean()
         self._acts += 1
         self._open += reward
-        if ended := int(over.sum()):
-            self._sum, self._ended = self._sum + float(self._open[over].sum()), self._ended + ended
+        if ended := int(done.sum()):
+            self._sum, self._ended = self._sum + float(self._open[done].sum()), self._ended + ended
             self.count += ended
-            self._open.masked_fill_(over, 0)
+            self._open.masked_fill_(done, 0)
 
     def drop(self) -> None:
         """Forget the episodes under way: they were lost, and never end."""

@@ -44,7 +44,7 @@ class RewardFeedback(FeedbackSource):
         self.schedule, self.seed = schedule, mix_seed(setup.seed, _ACTIONS)
         self.episodes, self.rewards = Episodes(self.task.lanes), RewardAccumulator(self.task.lanes)
         self.parts = {"loss": self.loss, "task": self.task, "episodes": self.episodes, "rule": self.learner}
-        self._over = torch.zeros(self.task.lanes, dtype=torch.bool)
+        self._done = torch.zeros(self.task.lanes, dtype=torch.bool)
         if schedule is None:
             return
         self.parts["put_by"] = self.rewards
@@ -89,8 +89,8 @@ class RewardFeedback(FeedbackSource):
         self.learner.observe(self.loss.score, at=self.loss.at)
         outcome = self.task.act(action)
         self._check(outcome.reward, number)
-        self._over, value = outcome.terminated | outcome.truncated, None
-        self.episodes.add(outcome.reward, self._over)
+        self._done, value = outcome.terminated | outcome.truncated, None
+        self.episodes.add(outcome.reward, self._done)
         self.rewards.add(outcome.reward)
         if self.schedule is None or self.schedule.is_due(number):
             loss, signal = self._judge(self.rewards.take(), outcome)
@@ -108,12 +108,12 @@ class RewardFeedback(FeedbackSource):
         if self.loss.bootstraps:
             upcoming = look_ahead(self.net, outcome.final or self.task.observe(), self.window)
             return self.loss(reward, outcome.terminated, upcoming)
-        judged: tuple[Tensor, Tensor] = self.loss(reward, self._over if self.schedule is None else None)
+        judged: tuple[Tensor, Tensor] = self.loss(reward, self._done if self.schedule is None else None)
         return judged
 
     def forget(self) -> None:
-        if self.schedule is None and bool(self._over.any()):
-            self.learner.reset(None if bool(self._over.all()) else self._over)
+        if self.schedule is None and bool(self._done.any()):
+            self.learner.reset(None if bool(self._done.all()) else self._done)
 
     def validate(self) -> dict[str, Any] | None:
         played = play(self.net, self.task, self.loss.policy, "validation", self.window)
