@@ -12,7 +12,7 @@ from tests.tiny_training import NET, PATTERNS, Watched, train
 from tracetorch import loss as losses
 from tracetorch import nn, rules
 from tracetorch.diagnostics import Gradient, Nothing
-from tracetorch.rules.gradient_similarity import Example, gradient_similarities, gradient_by_rule
+from tracetorch.rules.gradient_similarity import Example, gradient_by_rule, gradient_similarities
 from tracetorch.rules.surrogate import Triangle
 from tracetorch.runs import RunFolder
 from tracetorch.tasks import Patterns

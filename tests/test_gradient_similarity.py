@@ -9,7 +9,12 @@ import torch
 from tests.oracle import EXACT, full_gradients, misfits
 from tests.test_oracle import TRIANGLE, each_moments, each_readout, example, network
 from tracetorch.rules import BPTT, Trace
-from tracetorch.rules.gradient_similarity import gradient_similarity, gradient_similarities, gradient_by_rule, gradient_through_time
+from tracetorch.rules.gradient_similarity import (
+    gradient_by_rule,
+    gradient_similarities,
+    gradient_similarity,
+    gradient_through_time,
+)
 
 
 def test_by_hand():

@@ -232,7 +232,7 @@ def test_without_a_formula_autograd_is_asked():
         def steady_state(self, current, steps):
             return super().steady_state(2 * current, steps)
 
-    trained, steeper, logistic = neurons.LIF(4), Steeper(4), neurons.LIF(4, rate="logistic")
+    trained, steeper, logistic = neurons.LIF(4), Steeper(4), neurons.LIF(4, rate_map="logistic")
     steeper.raw_decay.requires_grad_(False)
     for neuron in (trained, steeper, logistic):
         assert neuron.steady_vjp(normal(3, 4), torch.ones(3, 1), normal(3, 4), "output") is None

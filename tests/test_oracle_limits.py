@@ -10,7 +10,7 @@ from tests.oracle import EXACT, Bounds, assert_oracle, full_gradients
 from tests.test_oracle import TRIANGLE, each_readout, example, network
 from tracetorch.nn import LI, Sequential
 from tracetorch.rules import BPTT, OTTT, EProp, Trace, TruncatedBPTT
-from tracetorch.rules.gradient_similarity import gradient_similarity, gradient_by_rule
+from tracetorch.rules.gradient_similarity import gradient_by_rule, gradient_similarity
 from tracetorch.rules.surrogate import FastSigmoid, Triangle
 
 

@@ -147,7 +147,7 @@ def test_a_mixture_of_expectations_learns_which_stretch_of_the_past_tells():
     for reward in rewards:
         reflect.observe(torch.full((1, 2), 0.5).double(), torch.tensor([0]))
         reflect(reward)
-    short, long = reflect.expect.mixture.tolist()
+    short, long = reflect.baseline.mixture.tolist()
     assert long > 0.8 and short + long == pytest.approx(1)
 
 
@@ -187,7 +187,7 @@ def test_nothing_is_kept_that_grows():
 
     def size():
         kept = reflect.state_dict()
-        return sum(v.numel() for v in [*kept.pop("expect").values(), *kept.values()])
+        return sum(v.numel() for v in [*kept.pop("baseline").values(), *kept.values()])
 
     sizes = set()
     for step in range(20):
@@ -236,7 +236,7 @@ def test_an_output_of_lower_precision_leaves_no_trace_in_later_ones():
         reflect = Reflect(decay=[0.3, 0.7], mixture=[0.3, 0.7], baseline=[0.9, 0.1])
         for dtype in (first, torch.float64, torch.float64):
             reflect.reset()
-            reflect.expect.load_state_dict({"raw": torch.zeros(2), "sums": torch.zeros(0)})
+            reflect.baseline.load_state_dict({"raw": torch.zeros(2), "sums": torch.zeros(0)})
             for _ in range(3):
                 reflect.observe(torch.tensor([[0.25, 0.75]], dtype=dtype), torch.tensor([1]))
                 _, signal = reflect(torch.tensor([1.0], dtype=dtype))
@@ -251,7 +251,7 @@ def test_weights_of_time_scales_stay_when_they_stop_learning():
         for reward in (1.0, 0.0, 2.0):
             reflect.observe(torch.tensor([[0.25, 0.75]]), torch.tensor([1]))
             reflect(torch.tensor([reward]))
-    fixed.mixture_rate = fixed.expect.rate = 0.0
+    fixed.mixture_rate = fixed.baseline.mixture_rate = 0.0
     results = []
     for reflect in (learning, fixed):
         reflect.observe(torch.tensor([[0.25, 0.75]]), torch.tensor([1]))

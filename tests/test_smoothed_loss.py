@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.oracle import full_gradients, others
 from tests.test_oracle import example, network
 from tracetorch.rules import Trace
-from tracetorch.rules.gradient_similarity import Gradients, gradient_similarity, gradient_by_rule
+from tracetorch.rules.gradient_similarity import Gradients, gradient_by_rule, gradient_similarity
 from tracetorch.rules.surrogate import FastSigmoid, Triangle
 
 NAME, WIDTH = "layers.0.connection.weight", 0.05
@@ -69,7 +69,8 @@ def test_trace_follows_the_slope_of_the_smoothed_loss_as_closely_as_bptt_does(se
     trace = averaged(net, lambda: gradient_by_rule(Trace(net), given))
     truth, again = slope(net, given, wide, seed=1), slope(net, given, trace, seed=2)
     assert gradient_similarity(truth, again).cosine > 0.97, "the reference is not sure"
-    found = {name: gradient_similarity(value, truth) for name, value in {"trace": trace, "fast": narrow, "wide": wide}.items()}
+    guesses = {"trace": trace, "fast": narrow, "wide": wide}
+    found = {name: gradient_similarity(value, truth) for name, value in guesses.items()}
     assert found["trace"].cosine > 0.93 and 0.75 < found["trace"].norm_ratio < 1.0, found
     assert found["fast"].cosine > 0.93 and found["wide"].cosine > 0.96, found
     for what, wrong in others(given).items():

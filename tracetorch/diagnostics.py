@@ -10,8 +10,14 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.rules import BPTT
-from tracetorch.rules.gradient_similarity import GradientSimilarity, Example, gradient_similarities, gradient_by_rule, gradient_through_time
 from tracetorch.rules.base import Rule
+from tracetorch.rules.gradient_similarity import (
+    Example,
+    GradientSimilarity,
+    gradient_by_rule,
+    gradient_similarities,
+    gradient_through_time,
+)
 from tracetorch.rules.scored import example_of_scores
 from tracetorch.rules.surrogate import surrogate_of
 from tracetorch.runs import Run

@@ -7,15 +7,19 @@ the command line says what a key is called now.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
+from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
-ARGUMENTS = {"learn": "trainable", "bank": "trace_bank"}
+ARGUMENTS = {"learn": "trainable", "bank": "trace_bank", "rate": "rate_map"}
 """Arguments of layers, which are keys of their configs."""
 
-STATE = {"second": "trace_sensitivity"}
-"""Tensors of a layer's state."""
+_OF_NEURONS = {"rate", "rate_map"}
+"""Those that `Layer` passes on to its neuron, which may be one of the user's with an argument of that name."""
+
+STATE = {"second": "trace_sensitivity", "expect": "baseline"}
+"""Entries of the state of a layer or a loss."""
 
 PARAMETERS = {
     "weight": "connection.weight",
@@ -50,25 +54,44 @@ def _translated(node: Any, names: Mapping[str, str]) -> Any:
         return [_translated(inner, names) for inner in node]
     if not isinstance(node, Mapping):
         return node
-    is_layer = str(node.get("_target_", "")).startswith("tracetorch.nn.")
-    known = {name: other for name, other in names.items() if is_layer and other not in node}
+    skipped = {*node, *(() if _is_ours(node.get("neuron", node)) else _OF_NEURONS)}
+    known = {name: other for name, other in names.items() if _is_ours(node) and other not in skipped}
     return {known.get(name, name): _translated(inner, names) for name, inner in node.items()}
+
+
+def _is_ours(node: Any) -> bool:
+    return isinstance(node, Mapping) and str(node.get("_target_", "")).startswith("tracetorch.nn.")
 
 
 def takes_former_names(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function take its arguments by their former names too, with a warning that says the present one."""
+    arguments = signature(function).parameters
 
     @wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
-        for before in ARGUMENTS.keys() & options.keys():
-            now = ARGUMENTS[before]
-            if now in options:
-                raise TypeError(f"{before} is now {now}: give one of them")
-            warnings.warn(f"{before} is now {now}", DeprecationWarning, stacklevel=2)
-            options[now] = options.pop(before)
-        return function(*args, **options)
+        return function(*args, **current_arguments(options, arguments))
 
     return call
+
+
+def current_arguments(options: Mapping[str, Any], known: Collection[str], *, depth: int = 1) -> dict[str, Any]:
+    """The arguments of a call by their present names, with a warning.
+
+    Args:
+        known: the names that the function takes.
+        depth: how many calls lie between the one that warns and its caller.
+    Raises: TypeError if one is given by both names.
+    """
+    found = dict(options)
+    for before in ARGUMENTS.keys() & options.keys() - set(known):
+        now = ARGUMENTS[before]
+        if now not in known:
+            continue
+        if now in options:
+            raise TypeError(f"{before} is now {now}: give one of them")
+        warnings.warn(f"{before} is now {now}", DeprecationWarning, stacklevel=2 + depth)
+        found[now] = found.pop(before)
+    return found
 
 
 def refuse_former_methods(kind: type) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tracetorch import renamed
 from tracetorch.loss.base import RewardLoss
 from tracetorch.loss.baseline import Baseline, scales
 from tracetorch.loss.entropy_bonus import EntropyBonus
@@ -73,7 +74,7 @@ class Reflect(RewardLoss):
         if not 0 <= mixture_rate < math.inf:
             raise ValueError(f"mixture_rate must be at least 0 and finite, got {mixture_rate:g}")
         self.at, self.mixture_rate, self.explore = at, mixture_rate, EntropyBonus(entropy, uniform)
-        self.expect = Baseline(baseline, per_sample=per_sample, rate=mixture_rate)
+        self.baseline = Baseline(baseline, per_sample=per_sample, mixture_rate=mixture_rate)
         self._decays = scales("decay", decay)
         count = len(self._decays)
         if not count:
@@ -144,7 +145,7 @@ class Reflect(RewardLoss):
         if done is not None:
             check_ends(done, len(reward), "done")
         reward = reward.to(self._scores)
-        self.modulation = -(reward - self.expect(reward)) / len(reward)
+        self.modulation = -(reward - self.baseline(reward)) / len(reward)
         weights = self.mixture.to(reward)
         taught = self.modulation[:, None] * self._scores
         signal = torch.tensordot(weights, taught, 1)
@@ -167,13 +168,14 @@ class Reflect(RewardLoss):
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, for a checkpoint."""
-        return {name: getattr(self, f"_{name}") for name in _STATE} | {"expect": self.expect.state_dict()}
+        return {name: getattr(self, f"_{name}") for name in _STATE} | {"baseline": self.baseline.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
+        state = {renamed.STATE.get(name, name): value for name, value in state.items()}
         for name in _STATE:
             setattr(self, f"_{name}", state[name])
-        self.expect.load_state_dict(state["expect"])
+        self.baseline.load_state_dict(state["baseline"])
 
 
 _STATE = ("scores", "logs", "taught", "raw")

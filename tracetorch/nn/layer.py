@@ -592,6 +592,7 @@ def _neurons(neuron: Any, features: int | None, constants: dict[str, Any]) -> Ne
     if isinstance(neuron, Module) or not callable(neuron):
         raise TypeError(f"{advice}, got {neuron!r}")
     known = signature(neuron).parameters
+    constants = renamed.current_arguments(constants, known, depth=3)
     unknown = [name for name in constants if name not in known]
     if unknown and not any(one.kind is one.VAR_KEYWORD for one in known.values()):
         name = getattr(getattr(neuron, "func", neuron), "__name__", "the neuron")

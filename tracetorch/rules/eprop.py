@@ -16,8 +16,8 @@ from tracetorch.nn.local_gradient import At
 from tracetorch.rules.base import Rule, check_at, needs_decay_alone, run_only
 from tracetorch.rules.eligibility import Eligibility
 from tracetorch.rules.stepwise import StepwiseGraph, run_stepwise
-from tracetorch.rules.two_pass import Recording, check_signal, chunks, record
 from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
+from tracetorch.rules.two_pass import Recording, check_signal, chunks, record
 
 
 class EProp(Rule):
