@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from tests.command_line import CLICKS, tracetorch
-from tracetorch import renamed
+from tracetorch import backends, renamed
 from tracetorch.cli.adapter import compose
 from tracetorch.compare.collect import read
 from tracetorch.loss import Reflect, RewardLoss
@@ -204,3 +204,11 @@ def test_a_loss_that_was_saved_under_the_former_names_is_taken():
     other.load_state_dict({"expect" if name == "baseline" else name: value for name, value in state.items()})
     assert state["baseline"]["sums"].any()
     assert torch.equal(other.state_dict()["baseline"]["sums"], state["baseline"]["sums"])
+
+
+@pytest.mark.parametrize(("before", "now"), renamed.RANDOM.items())
+def test_random_numbers_have_their_former_names_with_a_warning(before, now):
+    with pytest.warns(DeprecationWarning, match=rf"^tracetorch\.backends\.{before} is now {now}$"):
+        assert getattr(backends, before) is getattr(backends, now)
+    with pytest.raises(AttributeError, match="has no attribute 'drew'"):
+        backends.drew  # noqa: B018

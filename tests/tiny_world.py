@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tracetorch import loss, nn, rules
-from tracetorch.backends import draw
+from tracetorch.backends import uniform
 from tracetorch.encode import Stream, constant, mix_seed
 from tracetorch.experiments import lifetime, reinforcement
 from tracetorch.runs import Run
@@ -30,7 +30,9 @@ class Lights(Environment):
         self.acts, self.ages = 0, torch.zeros(self.lanes, dtype=torch.int64)
 
     def lights(self, acts: int | None = None) -> Tensor:
-        chance = draw(self.seed, range(1), torch.arange(self.lanes) + (self.acts if acts is None else acts) * 1000, 1)
+        chance = uniform(
+            self.seed, range(1), torch.arange(self.lanes) + (self.acts if acts is None else acts) * 1000, 1
+        )
         return (chance[0, :, 0] < 0.5).long()
 
     def observe(self) -> Stream:

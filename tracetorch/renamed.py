@@ -30,6 +30,9 @@ PARAMETERS = {
 }
 """Parameters of a layer, as checkpoints have them from when a layer was one module."""
 
+RANDOM = {"draw": "uniform", "draw_below": "bernoulli"}
+"""Functions of `tracetorch.backends` that tasks of one's own call."""
+
 METHODS = {"begin": "reset"}
 """Methods that a rule or a loss for rewards of one's own may override."""
 

@@ -161,4 +161,4 @@ def draw(p: Tensor, seed: int, update: int) -> Tensor:
 def _chances(seed: int, block: int, lanes: int, device: torch.device) -> Tensor:
     """Uniform numbers for `_AT_ONCE` updates, which take little longer than those for one: (updates, lanes, 1)."""
     updates = range(block * _AT_ONCE, (block + 1) * _AT_ONCE)
-    return backends.draw(seed, updates, torch.arange(lanes, device=device), 1)
+    return backends.uniform(seed, updates, torch.arange(lanes, device=device), 1)
