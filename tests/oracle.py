@@ -93,7 +93,7 @@ def full_gradients(
 ) -> Gradients:
     """The gradient of the sum of all losses of an example, through everything that led to each.
 
-    Args: forget: whether a learning moment makes what came before it a fact, as it does to `rules.BPTT`.
+    Args: forget: whether a learning moment makes what came before it constant, as it is to `rules.BPTT`.
     Returns: of every learnable parameter; zero where none of the losses depends on it.
     """
     outputs = unrolled(net, _dense(example.xs), surrogate, forget_before=_moments(example) if forget else ())
@@ -161,7 +161,7 @@ def _loss(net: Sequential, example: Example) -> float:
 
 @torch.no_grad()
 def assert_live(net: Sequential, example: Example, gradients: Gradients) -> None:
-    """The network does something, is told something and has something to learn; else an agreement is an empty one.
+    """The network does something, is told something and has something to learn; else a similarity is an empty one.
 
     In a layer that spikes, at least half of the neurons fire at some steps and not at others, and together at 2 to 98 %
     of them; the signal of each learning moment, and each gradient, is finite and not zero.

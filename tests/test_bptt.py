@@ -32,7 +32,7 @@ def lively(name):
 
 
 def loop(net, xs, surrogate, *, detach_before=0):
-    """All outputs by ordinary autograd; what came before a step is a fact."""
+    """All outputs by ordinary autograd; what came before a step is detached."""
     assert unrolled(Sequential(net[0]), xs, surrogate).sum() > 10, "a network that does not fire proves nothing"
     outputs = unrolled(net, xs, surrogate, forget_before=(detach_before,))
     return torch.cat([outputs[:detach_before].detach(), outputs[detach_before:]])

@@ -40,9 +40,9 @@ class EntropyBonus:
         return self.entropy > 0 or self.uniform > 0
 
     def __call__(self, p: Tensor, at: Literal["logits", "output"]) -> tuple[Tensor, Tensor]:
-        """What p is worth, (batch,); and the signal for it, (batch, actions): −d worth/batch, by logits or by p.
+        """What p is worth, (batch,); and the signal for it, (batch, actions): −d worth/batch, at logits or p.
 
-        The signal by p is that of a p larger by .001, which keeps it finite.
+        The signal at p is that of a p larger by .001, which keeps it finite.
         """
         if not self:
             return torch.zeros_like(p[:, 0]), torch.zeros_like(p)

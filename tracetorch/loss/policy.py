@@ -15,7 +15,7 @@ _FLOOR = 1e-3  # what keeps a score at the output finite, as in `cross_entropy`
 
 
 def score_of(probabilities: Tensor, action: Tensor, at: At) -> Tensor:
-    """What would make the action likelier: d log p(action), by the logits `onehot − p`, by p `onehot/(p + ε)`.
+    """What would make the action likelier: d log p(action), at the logits `onehot − p`, at p `onehot/(p + ε)`.
 
     Args:
         probabilities: p, (batch, actions).
@@ -30,7 +30,7 @@ def score_of(probabilities: Tensor, action: Tensor, at: At) -> Tensor:
 # `torch.distributions.Categorical` takes p and log p to be at least 1.2e-7, which changes the loss of a policy that has
 # become nearly deterministic; and it gives no derivatives, for which the logarithms are needed here.
 def entropy_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
-    """H = −Σ p·log p in nats, (batch,); and what would raise it: by logits −p·(log p + H), by p −log(p + .001) − 1."""
+    """H = −Σ p·log p in nats, (batch,); and what would raise it: at logits −p·(log p + H), at p −log(p + .001) − 1."""
     logs = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
     entropy = -(probabilities * logs).sum(dim=-1)
     if at == "logits":
@@ -39,9 +39,9 @@ def entropy_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
 
 
 def kl_to_uniform(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
-    """−KL(uniform ‖ p) = (1/n)·Σ log(n·p) in nats, (batch,); and what would raise it: by logits 1/n − p, by p 1/(n·p).
+    """−KL(uniform ‖ p) = (1/n)·Σ log(n·p) in nats, (batch,); and what would raise it: at logits 1/n − p, at p 1/(n·p).
 
-    In the value, p is at least as large as float32 can tell from 0; in the slope by p, .001 larger than it is.
+    In the value, p is at least as large as float32 can tell from 0; in the slope at p, .001 larger than it is.
     """
     n = probabilities.shape[-1]
     logs = (n * probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny)).log()

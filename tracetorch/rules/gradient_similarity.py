@@ -97,8 +97,8 @@ def gradient_by_rule(rule: Rule, example: Example) -> Gradients:
 def gradient_through_time(rule: BPTT, example: Example) -> Gradients:
     """What `gradient_by_rule` is measured by: the gradient of the same losses through all that led to each of them.
 
-    With several learning moments this is more than `BPTT` would learn, to which what lies before the last one is a
-    fact: here the gradient goes back to the beginning from each.
+    With several learning moments this is more than `BPTT` would learn, to which what lies before the last one is
+    constant: here the gradient goes back to the beginning from each.
 
     Args: rule: as for `gradient_by_rule`.
     Memory: O(time × batch × (inputs + neurons)).

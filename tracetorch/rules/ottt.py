@@ -27,7 +27,7 @@ class OTTT(Rule):
         surrogate: as in `BPTT`; none that goes through the reset.
     Gradient: approximate: it lacks what reaches the output later than the step itself, through the membranes above.
         Equal to backpropagation through time for W and b of a tied `LI` or `LIS` readout. Decays and thresholds get
-        that of each step alone, the membrane before it a fact.
+        that of each step alone, the membrane before it constant.
     Memory: of the chunk of 64 steps that is at hand, inputs and neurons of every layer; independent of time.
     Time: the signal comes at the end here, so the steps that count are run twice; O(time × batch × weights).
     Source: Xiao, Meng, Zhang, He, Lin (2022), doi:10.48550/arXiv.2210.04195.

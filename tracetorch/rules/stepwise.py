@@ -18,7 +18,7 @@ class StepwiseGraph(NamedTuple):
     """What a layer did at each step of a chunk.
 
     Rows are time × batch: one step after another, as if time were batch. No graph leads from one step to the next: the
-    state before each was recorded, and is a fact.
+    state before each was recorded, and is detached.
     """
 
     layer: Layer

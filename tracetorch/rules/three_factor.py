@@ -82,7 +82,7 @@ class ThreeFactor(Rule):
 
         Args:
             score: what makes it likelier, such as d log p(action)/d logits, (batch, out_features).
-            at: what it is a derivative by; see `Layer.backward`.
+            at: what it is a derivative with respect to; see `Layer.backward`.
         """
         layers = list(enumerate(self.net))
         if self.layers == "last":

@@ -29,8 +29,8 @@ class LabelStep(Step):
         judged = self.loss(self.learner.forward(batch.xs, reduce="mean", window=self.window), batch.target)
         if not isinstance(judged, tuple | list) or len(judged) != 2:
             raise TypeError(
-                "a loss gives (loss, signal), where signal is its derivative by the output, as tracetorch.loss.mse "
-                f"does; this one gives {kind_of(judged)}"
+                "a loss gives (loss, signal), where signal is its derivative with respect to the output, as "
+                f"tracetorch.loss.mse does; this one gives {kind_of(judged)}"
             )
         self.learner.reset()
 

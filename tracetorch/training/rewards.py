@@ -84,7 +84,7 @@ class RewardFeedback(FeedbackSource):
 
     def decide(self, number: int) -> Decision:
         output = self.learner.forward(self.task.observe(), reduce="mean", window=self.window)
-        action = draw(self.loss.policy(output), self.seed, number)
+        action = sample_actions(self.loss.policy(output), self.seed, number)
         self.loss.observe(output, action)
         self.learner.observe(self.loss.score, at=self.loss.at)
         outcome = self.task.act(action)
@@ -151,7 +151,7 @@ class RewardFeedback(FeedbackSource):
         )
 
 
-def draw(p: Tensor, seed: int, update: int) -> Tensor:
+def sample_actions(p: Tensor, seed: int, update: int) -> Tensor:
     """An action in each environment, with the probabilities p, (lanes, actions)."""
     chance = _chances(seed, update // _AT_ONCE, len(p), p.device)[update % _AT_ONCE].to(p.dtype)
     return (chance * p.sum(dim=-1, keepdim=True) >= p.cumsum(dim=-1)).sum(dim=-1).clamp(max=p.shape[-1] - 1)
