@@ -10,11 +10,11 @@ compares each with the definition:
     LI; LIS, with softmax           `functional.li_step`, `lis_scan`  compiled.run, triton.scan_kernel   test_scans
     where outputs go                `OutputSpec.take`                 compiled.run, triton.scan_kernel   test_scans
     currents                        `weigh`                           compiled.gather, step_layer        test_one_step
-    currents of a fused readout     `weigh`                           compiled._weigh                    test_onward
+    currents of a fused readout     `weigh`                           compiled._weigh                test_fused_readout
     traces, and traces of traces    `functional.trace_step`,          compiled.add_events, add_step,     test_scans,
                                     `TraceBuffers`                    run; all kernels of triton         test_kernels
     random numbers                  `rng.numbers`                     compiled.generate_events, below;     test_kernels,
-                                                                      triton.spikes_kernel                 test_counter
+                                                                      triton.spikes_kernel                 test_rng
 
 A LIF step is written out once more in tests/oracle.py, for gradients through time.
 """
