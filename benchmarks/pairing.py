@@ -78,15 +78,15 @@ def look_on(fall: bool, seed: int, updates: int, decay: float, num_envs: int) ->
         action = torch.multinomial(p, 1)[:, 0]
         reflect.observe(p, action)
         outcome = world.act(action)
-        over = outcome.terminated | outcome.truncated
-        _, signal = reflect(outcome.reward, over)
+        done = outcome.terminated | outcome.truncated
+        _, signal = reflect(outcome.reward, done)
         net.backward(signal, at="logits")
         _take(net, kept[0][half])
         rule.observe(reflect.score)
         rule.backward(reflect.modulation)
         _take(net, kept[1][half])
-        if bool(over.any()):
-            rule.begin(over)
+        if bool(done.any()):
+            rule.reset(done)
     return kept[0], kept[1]
 
 

@@ -18,7 +18,7 @@ import typer
 from torch import Tensor
 
 import common
-from tracetorch.loss.expectation import Expectation
+from tracetorch.loss.baseline import Baseline
 from tracetorch.tasks import MNIST, RewardedTask
 from tracetorch.training.episodes import Episodes
 
@@ -26,7 +26,7 @@ Source = Annotated[str, typer.Option(help="Of the digits: sample, download, or a
 Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="Repeatable; 0, 1 and 2, if not given.")]
 Rates = Annotated[list[float] | None, typer.Option("--lr", help="Step size of Adam; repeatable.")]
 Entropy = Annotated[float, typer.Option(min=0, help="In reward per nat, as loss.entropy of the preset.")]
-Baseline = Annotated[float, typer.Option(min=0, max=0.999999, help="Per reward, as loss.baseline of the preset.")]
+BaselineDecay = Annotated[float, typer.Option(min=0, max=0.999999, help="Per reward, as loss.baseline of the preset.")]
 Batch = Annotated[int, typer.Option(min=1, help="Digits that are answered at once.")]
 
 LR = 0.001
@@ -40,7 +40,7 @@ def main(
     lr: Rates = None,
     network: Annotated[str, typer.Option(help="Widths, such as 784-128-10.")] = "784-128-10",
     entropy: Entropy = 0.05,
-    baseline: Baseline = 0.99,
+    baseline: BaselineDecay = 0.99,
     batch: Batch = 16,
     threads: common.Threads = 2,
     quick: common.Quick = False,
@@ -99,7 +99,7 @@ def learn(
 ) -> float:
     """One pass, or so many updates. Returns: the mean of the last rewards, as many as `late_reward` of a run has."""
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
-    expect, episodes = Expectation(baseline), Episodes(world.num_envs)
+    expected, episodes = Baseline(baseline), Episodes(world.num_envs)
     generator = torch.Generator().manual_seed(seed)
     world.begin()
     for _ in range(updates or world.actions_per_pass or 0):
@@ -107,7 +107,7 @@ def learn(
         action = torch.multinomial(logs.detach().exp(), 1, generator=generator)
         outcome = world.act(action[:, 0])
         reward = outcome.reward
-        loss = objective(logs, action, reward - expect(reward), entropy)
+        loss = objective(logs, action, reward - expected(reward), entropy)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

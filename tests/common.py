@@ -63,7 +63,7 @@ _FREE = ("weight", "decay", "threshold", "trace_decay")
 
 LAYERS = [
     Row("LIF", "LIF", lambda: LIF(IN, OUT), _LIF, "spikes"),
-    Row("LIF-logistic", "LIF", lambda: LIF(IN, OUT, rate="logistic"), _LIF, "spikes"),
+    Row("LIF-logistic", "LIF", lambda: LIF(IN, OUT, rate_map="logistic"), _LIF, "spikes"),
     Row("LIF-bias", "LIF", lambda: LIF(IN, OUT, bias=True), (*_LIF, "connection.bias"), "spikes"),
     Row("LIF-groups", "LIF", lambda: LIF(IN, OUT, decay=_TWO), _LIF, "spikes"),
     Row("LIF-groups-bias", "LIF", lambda: LIF(IN, OUT, decay=_TWO, bias=True), (*_LIF, "connection.bias"), "spikes"),

@@ -36,8 +36,8 @@ class Counter(gymnasium.Env):
     def step(self, action):
         assert action in self.action_space
         self.steps += 1
-        over = action == 3 or self.steps == self.ends_at
-        return self._see(), 10.0 if action == 3 else 1.0, over, False, {}
+        done = action == 3 or self.steps == self.ends_at
+        return self._see(), 10.0 if action == 3 else 1.0, done, False, {}
 
     def _see(self):
         if self.kind == "discrete":

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tests.common import normal
-from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, Trace, cpu, limit_of, reference
+from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, TraceBuffers, cpu, limit_of, reference
 
 STEPS, BATCH, IN, OUT = 5, 2, 6, 5
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -46,7 +46,7 @@ def _triton() -> Kernels:
         # Triton looks when its functions are made, some of them at the first launch; nobody else may see the variable.
         with mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"}):
             cuda = importlib.import_module("tracetorch.backends.cuda")
-            cuda.trace_scan(torch.zeros(1, 1, 1), Trace(torch.zeros(1, 1), torch.tensor(0.5)))
+            cuda.trace_scan(torch.zeros(1, 1, 1), TraceBuffers(torch.zeros(1, 1), torch.tensor(0.5)))
         return Kernels(cuda)
     except ImportError as error:
         return Kernels(None, why=f"no Triton: {error}")
@@ -134,10 +134,10 @@ INPUTS = {
 """(time, batch, channels) → input: each of the roads that it may take."""
 
 
-def traced(*shape: int, decay: Tensor, sensitivity_decay: Tensor | None = None) -> Trace:
+def traced(*shape: int, decay: Tensor, sensitivity_decay: Tensor | None = None) -> TraceBuffers:
     """A trace of this shape with these decays, and traces of it with those."""
     sensitivity = None if sensitivity_decay is None else eighths(len(sensitivity_decay), *shape[-2:], seed=4)
-    return Trace(eighths(*shape, seed=5), decay, sensitivity, sensitivity_decay)
+    return TraceBuffers(eighths(*shape, seed=5), decay, sensitivity, sensitivity_decay)
 
 
 TRACES = {
@@ -185,8 +185,8 @@ def to(thing: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """The same on a device, in a dtype if it is a real number; a copy."""
     if isinstance(thing, Tensor):
         return thing.to(device, dtype if thing.is_floating_point() else thing.dtype, copy=True)
-    if isinstance(thing, Trace):
-        return Trace(*(to(value, dtype, device) for value in thing))
+    if isinstance(thing, TraceBuffers):
+        return TraceBuffers(*(to(value, dtype, device) for value in thing))
     if isinstance(thing, LazySpikes):
         return thing._replace(limit=thing.limit.to(device), samples=thing.samples.to(device), dtype=dtype)
     return thing

@@ -4,8 +4,8 @@
 Where the loss is smooth, `central_differences` has the same answer from the network's own run and no derivative at all.
 Use float64 throughout. A new rule or neuron is held against both like this:
 
-    lesson = Lesson(xs, target, loss, window=3, learn_every=8)
-    assert_oracle(net, MyRule, lesson, {"layers.1.weight": EXACT, "layers.0.weight": Bounds(cosine=(0.6, 1.0))},
+    example = Example(xs, target, loss, window=3, learn_every=8)
+    assert_oracle(net, MyRule, example, {"layers.1.weight": EXACT, "layers.0.weight": Bounds(cosine=(0.6, 1.0))},
                   surrogate=FastSigmoid())
 """
 
@@ -22,8 +22,8 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.nn import LI, LIF, LIS, Sequential
-from tracetorch.rules.agreement import Gradients, Lesson, agreement, gradient_by_rule
 from tracetorch.rules.base import Rule
+from tracetorch.rules.gradient_similarity import Example, Gradients, gradient_by_rule, gradient_similarity
 from tracetorch.rules.surrogate import Surrogate
 from tracetorch.rules.unrolled import using
 
@@ -89,22 +89,22 @@ def _spikes(membrane: Tensor, threshold: Tensor, surrogate: Surrogate | None) ->
 
 
 def full_gradients(
-    net: Sequential, lesson: Lesson, *, surrogate: Surrogate | None = None, forget: bool = False
+    net: Sequential, example: Example, *, surrogate: Surrogate | None = None, forget: bool = False
 ) -> Gradients:
-    """The gradient of the sum of all losses of a lesson, through everything that led to each.
+    """The gradient of the sum of all losses of an example, through everything that led to each.
 
-    Args: forget: whether a learning moment makes what came before it a fact, as it does to `rules.BPTT`.
+    Args: forget: whether a learning moment makes what came before it constant, as it is to `rules.BPTT`.
     Returns: of every learnable parameter; zero where none of the losses depends on it.
     """
-    outputs = unrolled(net, _dense(lesson.xs), surrogate, forget_before=_moments(lesson) if forget else ())
-    total = torch.stack([lesson.loss(answer, lesson.target)[0] for answer in _answers(lesson, outputs)]).sum()
+    outputs = unrolled(net, _dense(example.xs), surrogate, forget_before=_moments(example) if forget else ())
+    total = torch.stack([example.loss(answer, example.target)[0] for answer in _answers(example, outputs)]).sum()
     named = {name: value for name, value in net.named_parameters() if value.requires_grad}
     found = torch.autograd.grad(total, list(named.values()), allow_unused=True)
     pairs = zip(named.items(), found, strict=True)
     return {name: torch.zeros_like(value) if gradient is None else gradient for (name, value), gradient in pairs}
 
 
-def central_differences(net: Sequential, lesson: Lesson, name: str, *, change: float = 1e-6) -> Tensor:
+def central_differences(net: Sequential, example: Example, name: str, *, change: float = 1e-6) -> Tensor:
     """(L(p + h) − L(p − h)) / 2h for every number p of a parameter, each loss from the network's own run.
 
     Args: name: such as "layers.1.weight".
@@ -124,7 +124,7 @@ def central_differences(net: Sequential, lesson: Lesson, name: str, *, change: f
             losses = []
             for shift in (change, -change):
                 parameter[place] = here + shift
-                losses.append(_loss(net, lesson))
+                losses.append(_loss(net, example))
             parameter[place] = here
             found[place] = (losses[0] - losses[1]) / (2 * change)
     return found
@@ -134,40 +134,40 @@ def _dense(xs: Tensor | Stream) -> Tensor:
     return xs.dense() if isinstance(xs, Stream) else xs
 
 
-def _moments(lesson: Lesson) -> tuple[int, ...]:
+def _moments(example: Example) -> tuple[int, ...]:
     """After how many steps there is something to learn."""
-    steps = len(lesson.xs)
-    every = lesson.learn_every or steps
+    steps = len(example.xs)
+    every = example.learn_every or steps
     return (*range(every, steps, every), steps)
 
 
-def _answers(lesson: Lesson, outputs: Tensor) -> list[Tensor]:
+def _answers(example: Example, outputs: Tensor) -> list[Tensor]:
     """What is read as the answer at each learning moment: a mean of outputs, (batch, out_features)."""
-    moments = _moments(lesson)
+    moments = _moments(example)
     since = [outputs[start:stop] for start, stop in pairwise((0, *moments))]
-    return [part[-(lesson.window or len(part)) :].mean(dim=0) for part in since]
+    return [part[-(example.window or len(part)) :].mean(dim=0) for part in since]
 
 
 @torch.no_grad()
-def _loss(net: Sequential, lesson: Lesson) -> float:
+def _loss(net: Sequential, example: Example) -> float:
     net.reset()
-    answers = _answers(lesson, net.run(lesson.xs))
+    answers = _answers(example, net.run(example.xs))
     net.reset()
-    return sum(float(lesson.loss(answer, lesson.target)[0]) for answer in answers)
+    return sum(float(example.loss(answer, example.target)[0]) for answer in answers)
 
 
 # ── whether a comparison proves anything ────────────────────────────────────────────────────────────────────────────
 
 
 @torch.no_grad()
-def assert_live(net: Sequential, lesson: Lesson, gradients: Gradients) -> None:
-    """The network does something, is told something and has something to learn; else an agreement is an empty one.
+def assert_live(net: Sequential, example: Example, gradients: Gradients) -> None:
+    """The network does something, is told something and has something to learn; else a similarity is an empty one.
 
     In a layer that spikes, at least half of the neurons fire at some steps and not at others, and together at 2 to 98 %
     of them; the signal of each learning moment, and each gradient, is finite and not zero.
     """
     net.reset()
-    values = _dense(lesson.xs)
+    values = _dense(example.xs)
     for at, layer in enumerate(net):
         values = layer.run(values)
         rates = values.mean(dim=(0, 1))
@@ -178,8 +178,8 @@ def assert_live(net: Sequential, lesson: Lesson, gradients: Gradients) -> None:
                 "neurons at some and not at others"
             )
     net.reset()
-    signals = [lesson.loss(answer, lesson.target)[1] for answer in _answers(lesson, values)]
-    for moment, signal in zip(_moments(lesson), signals, strict=True):
+    signals = [example.loss(answer, example.target)[1] for answer in _answers(example, values)]
+    for moment, signal in zip(_moments(example), signals, strict=True):
         assert _is_something(signal), f"the learning moment after step {moment} proves nothing: its signal is zero"
     empty = [name for name, gradient in gradients.items() if not _is_something(gradient)]
     assert not empty, f"a gradient that is zero or not finite proves nothing: {', '.join(empty)}"
@@ -193,7 +193,7 @@ def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], bounds: M
     """The parameters whose gradients lie outside of their bounds, and in words where they lie."""
     said = {}
     for name, allowed in bounds.items():
-        cosine, ratio = agreement(found[name], wanted[name])
+        cosine, ratio = gradient_similarity(found[name], wanted[name])
         distance = float((found[name] - wanted[name]).norm() / wanted[name].norm())
         within = (
             allowed.cosine[0] <= cosine <= allowed.cosine[1]
@@ -207,24 +207,24 @@ def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], bounds: M
     return said
 
 
-def others(lesson: Lesson) -> dict[str, Lesson]:
+def others(example: Example) -> dict[str, Example]:
     """Lessons that are wrong, and that a comparison must therefore tell from the right one."""
 
     def mistold(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        value, signal = lesson.loss(output, target)
+        value, signal = example.loss(output, target)
         return value, signal.roll(1, dims=-1)
 
     return {
-        "the targets of other samples": lesson._replace(target=lesson.target.roll(1, dims=0)),
-        "the inputs of other channels": lesson._replace(xs=_dense(lesson.xs).roll(1, dims=-1)),
-        "the signals of other neurons": lesson._replace(loss=mistold),
+        "the targets of other samples": example._replace(target=example.target.roll(1, dims=0)),
+        "the inputs of other channels": example._replace(xs=_dense(example.xs).roll(1, dims=-1)),
+        "the signals of other neurons": example._replace(loss=mistold),
     }
 
 
 def assert_oracle(
     net: Sequential,
     rule: Callable[[Sequential], Rule],
-    lesson: Lesson,
+    example: Example,
     bounds: Mapping[str, Bounds],
     *,
     surrogate: Surrogate | None = None,
@@ -236,14 +236,14 @@ def assert_oracle(
         net: float64; left as it is.
         bounds: of the parameters to compare, by name.
         surrogate, forget: of `full_gradients`.
-    Raises: AssertionError that names what is wrong; also if, for some parameter, the gradients of all wrong lessons
+    Raises: AssertionError that names what is wrong; also if, for some parameter, the gradients of all wrong examples
         lie within its bounds as well.
     """
     net = copy.deepcopy(net)
-    wanted = full_gradients(net, lesson, surrogate=surrogate, forget=forget)
-    assert_live(net, lesson, {name: wanted[name] for name in bounds})
-    said = misfits(gradient_by_rule(rule(net), lesson), wanted, bounds)
+    wanted = full_gradients(net, example, surrogate=surrogate, forget=forget)
+    assert_live(net, example, {name: wanted[name] for name in bounds})
+    said = misfits(gradient_by_rule(rule(net), example), wanted, bounds)
     assert not said, "\n".join(said.values())
-    refused = [misfits(gradient_by_rule(rule(net), other), wanted, bounds) for other in others(lesson).values()]
+    refused = [misfits(gradient_by_rule(rule(net), other), wanted, bounds) for other in others(example).values()]
     blind = [name for name in bounds if not any(name in some for some in refused)]
-    assert not blind, f"a comparison that cannot fail: {', '.join(blind)} fits {', fits '.join(others(lesson))} too"
+    assert not blind, f"a comparison that cannot fail: {', '.join(blind)} fits {', fits '.join(others(example))} too"

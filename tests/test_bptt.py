@@ -32,7 +32,7 @@ def lively(name):
 
 
 def loop(net, xs, surrogate, *, detach_before=0):
-    """All outputs by ordinary autograd; what came before a step is a fact."""
+    """All outputs by ordinary autograd; what came before a step is detached."""
     assert unrolled(Sequential(net[0]), xs, surrogate).sum() > 10, "a network that does not fire proves nothing"
     outputs = unrolled(net, xs, surrogate, forget_before=(detach_before,))
     return torch.cat([outputs[:detach_before].detach(), outputs[detach_before:]])
@@ -69,7 +69,7 @@ def test_the_derivative_is_that_of_the_value(surrogate):
 def test_bptt_is_autograd_through_a_plain_loop(name, surrogate, through_reset, window):
     net, reference, xs, signal = lively(name), lively(name), spikes(), normal(BATCH, OUT)
     rule = BPTT(net, surrogate=surrogate(through_reset=through_reset))
-    rule.begin()
+    rule.reset()
     mean = rule.forward(xs, reduce="mean", window=window)
     rule.backward(signal)
     wanted = loop(reference, xs, surrogate(through_reset=through_reset))[-(window or len(xs)) :].mean(dim=0)
@@ -84,7 +84,7 @@ def test_without_reduction_the_signal_is_that_of_every_step_or_of_the_last(name)
     for signal in (signals, signals[0]):
         net, reference = lively(name), lively(name)
         rule = BPTT(net)
-        rule.begin()
+        rule.reset()
         rule.forward(xs)
         rule.backward(signal)
         outputs = loop(reference, xs, FastSigmoid())
@@ -97,7 +97,7 @@ def test_without_reduction_the_signal_is_that_of_every_step_or_of_the_last(name)
 def test_truncated_as_late_as_the_sequence_is_long_it_is_bptt(name, k):
     net, reference, xs, signal = lively(name), lively(name), spikes(), normal(BATCH, OUT)
     for rule in (TruncatedBPTT(net, k=k), BPTT(reference)):
-        rule.begin()
+        rule.reset()
         rule.forward(xs, reduce="mean", window=10)
         rule.backward(signal)
     assert all(torch.equal(value, gradients(reference)[key]) for key, value in gradients(net).items())
@@ -111,7 +111,7 @@ def test_truncated_it_is_autograd_from_a_state_that_is_a_fact(name, window, stre
     stream = poisson(torch.full((BATCH, IN), 0.4, dtype=torch.float64), 24, seed=2)
     xs = stream.dense()
     rule = TruncatedBPTT(net, k=6)
-    rule.begin()
+    rule.reset()
     mean = rule.forward(stream if streamed else xs, reduce="mean", window=window)
     rule.backward(signal)
     wanted = loop(reference, xs, FastSigmoid(), detach_before=18)[-(window or 24) :].mean(dim=0)
@@ -123,7 +123,7 @@ def test_truncated_it_is_autograd_from_a_state_that_is_a_fact(name, window, stre
 def test_a_learning_moment_makes_what_came_before_a_fact():
     net, reference, xs, signal = lively("LIF-LI"), lively("LIF-LI"), spikes(), normal(BATCH, OUT)
     rule = BPTT(net)
-    rule.begin()
+    rule.reset()
     rule.forward(xs[:14], reduce="mean")
     rule.forward(xs[14:], reduce="mean")
     rule.backward(signal)

@@ -59,9 +59,9 @@ def test_fact_1_says_how_a_membrane_depends_on_its_decay_spikes_held_constant(de
         after = d * after + x @ layer.weight.T - layer.neuron.threshold * spikes
         slope, trace = F.trace_step(trace, slope, d.detach()), F.trace_step(spikes, trace, d.detach())
     close(after.detach(), layer.state.neuron.membrane)
-    second = layer.state.trace_sensitivity
+    sensitivity = layer.state.trace_sensitivity
     weight = layer.weight.view(layer.input_trace.groups, -1, IN)
-    weighed = torch.cat([e @ w.T for e, w in zip(second, weight, strict=True)], dim=1)
+    weighed = torch.cat([e @ w.T for e, w in zip(sensitivity, weight, strict=True)], dim=1)
     wanted = weighed - layer.neuron.threshold * slope
     at_raw = torch.autograd.grad(constrain.decay_from_raw(layer.neuron.raw_decay).sum(), layer.neuron.raw_decay)[0]
     for group in range(layer.input_trace.groups):

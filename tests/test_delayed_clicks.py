@@ -79,7 +79,7 @@ def test_it_does_not_matter_how_time_or_the_batch_is_cut(noise):
 def test_silence_is_not_drawn(monkeypatch):
     task = PoissonClicks(delay=100.0, batch_size=2)
     batch = task.train_batch(0)
-    monkeypatch.setattr(backends, "draw_below", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr(backends, "bernoulli", lambda *_: pytest.fail("drawn"))
     silence = list(batch.xs[task.stimulus_steps : task.cue_from].chunks(1000))
     assert len(silence) == 10 and not any(bool(chunk.any()) for chunk in silence)
 
@@ -89,13 +89,13 @@ def test_a_trial_of_100_seconds_is_made_piece_by_piece_and_nothing_of_it_is_kept
         gc.collect()
         return sum(thing.numel() for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor))
 
-    drawn, draw = [], backends.draw_below
+    drawn, draw = [], backends.bernoulli
 
     def record(probability, seed, steps, samples):
         drawn.append(len(steps))
         return draw(probability, seed, steps, samples)
 
-    monkeypatch.setattr(backends, "draw_below", record)
+    monkeypatch.setattr(backends, "bernoulli", record)
     task, before = PoissonClicks(delay="1..100", batch_size=4), held()
     batch = task.train_batch(0)
     for chunk in batch.xs.chunks(500):

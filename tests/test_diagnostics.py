@@ -12,7 +12,7 @@ from tests.tiny_training import NET, PATTERNS, Watched, train
 from tracetorch import loss as losses
 from tracetorch import nn, rules
 from tracetorch.diagnostics import Gradient, Nothing
-from tracetorch.rules.agreement import Lesson, agreements, gradient_by_rule
+from tracetorch.rules.gradient_similarity import Example, gradient_by_rule, gradient_similarities
 from tracetorch.rules.surrogate import Triangle
 from tracetorch.runs import RunFolder
 from tracetorch.tasks import Patterns
@@ -129,7 +129,7 @@ def test_trace_is_told_to_be_exact_where_it_is_and_to_be_off_where_it_is_not(tmp
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_with_several_moments_it_is_the_oracles_agreement(name):
+def test_with_several_moments_it_is_the_oracles_similarity(name):
     task = Patterns(**PATTERNS)
     torch.manual_seed(0)
     net = NET(12, 3).double()
@@ -137,9 +137,9 @@ def test_with_several_moments_it_is_the_oracles_agreement(name):
     loss = losses.mse
     looking = Gradient(RULES[name](net), task, loss, window=2, learn_every=4, surrogate="triangle")
     batch = next(task.eval_batches("validation"))
-    given = Lesson(batch.xs.dense().double(), batch.target, loss, window=2, learn_every=4)
+    given = Example(batch.xs.dense().double(), batch.target, loss, window=2, learn_every=4)
     wanted = full_gradients(net, given, surrogate=Triangle())
-    expected = agreements(gradient_by_rule(RULES[name](net), given), wanted)
+    expected = gradient_similarities(gradient_by_rule(RULES[name](net), given), wanted)
     found = looking.compare()
     assert list(found) == NAMES
     for parameter, value in found.items():

@@ -10,12 +10,12 @@ from tests.test_reinforcement import E_PROP, FORMS, given
 from tests.test_resume import timeless
 from tests.tiny_world import CRITIC, NET, Lights, live, play
 from tracetorch import loss, rules
-from tracetorch.rules.scored import lesson_of_scores
+from tracetorch.rules.scored import example_of_scores
 from tracetorch.runs import load_checkpoint
 
 EACH = pytest.mark.parametrize("form", [*FORMS, "e-prop"])
 READOUT = ["layers.1.connection.weight.cosine", "layers.1.connection.weight.norm_ratio"]
-JUDGES = {
+LOSSES = {
     "logits": (loss.Reflect(), 2),
     "output": (loss.Reflect(at="output"), 2),
     "critic": (loss.ActorCritic(critic=3.0), 3),
@@ -82,53 +82,53 @@ def test_environments_are_no_more_than_was_asked_for(tmp_path):
     class Looking(EVERY_TWO.func):
         def __init__(self, *words, **named):
             super().__init__(*words, **named)
-            seen.append(self._lesson)
+            seen.append(self._example)
 
     play(tmp_path, task=Lights(), diagnostics=partial(Looking, trials=4))
-    (lesson,) = seen
-    assert torch.equal(lesson.xs.dense(), Lights().observe().dense()[:, :4])
-    assert len(lesson.target) == 4
+    (example,) = seen
+    assert torch.equal(example.xs.dense(), Lights().observe().dense()[:, :4])
+    assert len(example.target) == 4
 
 
-@pytest.mark.parametrize("name", JUDGES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_what_is_taught_is_the_slope_of_the_loss(name):
-    judge, width = JUDGES[name]
+    reward_loss, width = LOSSES[name]
     torch.manual_seed(3)
     logits, action = torch.randn(5, width), torch.tensor([0, 1, 1, 0, 1])
-    output = logits if judge.values else torch.softmax(logits, dim=-1)
+    output = logits if reward_loss.values else torch.softmax(logits, dim=-1)
     told = []
 
     class Listening(rules.Trace):
         def backward(self, signal, *, at="output"):
             told.append((signal, at))
 
-    lesson = lesson_of_scores(torch.zeros(2, 5, 3), action, judge)
-    value, wanted = lesson.loss(output, action)
-    assert lesson.teach is not None
-    lesson.teach(Listening(NET(2, 2)), output, action)
+    example = example_of_scores(torch.zeros(2, 5, 3), action, reward_loss)
+    value, wanted = example.loss(output, action)
+    assert example.teach is not None
+    example.teach(Listening(NET(2, 2)), output, action)
     ((signal, at),) = told
-    assert at == judge.at
-    if judge.at == "logits" and not judge.values:  # through the softmax
+    assert at == reward_loss.at
+    if reward_loss.at == "logits" and not reward_loss.values:  # through the softmax
         leaf = logits.clone().requires_grad_()
         torch.softmax(leaf, dim=-1).backward(wanted)
         wanted = leaf.grad
     torch.testing.assert_close(signal, wanted, rtol=1e-4, atol=1e-6)
-    floor = 1e-3 if judge.at == "output" else 0
-    chosen = judge.policy(output).gather(1, action[:, None])[:, 0]
+    floor = 1e-3 if reward_loss.at == "output" else 0
+    chosen = reward_loss.policy(output).gather(1, action[:, None])[:, 0]
     torch.testing.assert_close(value, -(chosen + floor).log().mean())
 
 
-def test_the_judge_stays_as_it_is():
-    judge = loss.Reflect(decay=0.5)
+def test_the_loss_stays_as_it_is():
+    reward_loss = loss.Reflect(decay=0.5)
     output = torch.full((3, 2), 0.5)
-    judge.observe(output, torch.tensor([0, 1, 1]))
-    before = judge.score.clone()
-    lesson = lesson_of_scores(torch.zeros(2, 5, 3), torch.zeros(5, dtype=torch.int64), judge)
+    reward_loss.observe(output, torch.tensor([0, 1, 1]))
+    before = reward_loss.score.clone()
+    example = example_of_scores(torch.zeros(2, 5, 3), torch.zeros(5, dtype=torch.int64), reward_loss)
 
     class Deaf(rules.Trace):
         def backward(self, signal, *, at):
             pass
 
-    assert lesson.teach is not None
-    lesson.teach(Deaf(NET(2, 2)), torch.full((5, 2), 0.5), lesson.target)
-    assert torch.equal(judge.score, before)
+    assert example.teach is not None
+    example.teach(Deaf(NET(2, 2)), torch.full((5, 2), 0.5), example.target)
+    assert torch.equal(reward_loss.score, before)

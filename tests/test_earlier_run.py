@@ -14,10 +14,12 @@ import torch
 import yaml
 
 from tests.command_line import CLICKS, tracetorch
-from tracetorch import renamed
+from tracetorch import backends, renamed
 from tracetorch.cli.adapter import compose
 from tracetorch.compare.collect import read_run
+from tracetorch.loss import Reflect, RewardLoss
 from tracetorch.nn import LI, LIF, LIS, Layer, neurons
+from tracetorch.rules import Rule, Trace
 from tracetorch.runs import checkpoint
 from tracetorch.runs.identity import facts_of
 from tracetorch.tasks import Gym, PoissonClicks
@@ -223,6 +225,15 @@ def test_a_task_of_ones_own_may_define_its_methods_by_their_former_names():
     assert torch.equal(Own().score(output, None)["accuracy"], output[:, 0])
 
 
+@pytest.mark.parametrize("neuron", ["tracetorch.nn.neurons.LIF", "mypackage.Neuron"])
+def test_a_layer_in_a_config_passes_the_rate_on_to_a_neuron_of_ones_own(neuron):
+    given = {"_target_": "tracetorch.nn.Layer", "neuron": {"_target_": neuron, "_partial_": True}, "rate": "logistic"}
+    ours = neuron.startswith("tracetorch.")
+    now = renamed.current(given)
+    assert ("rate_map" if ours else "rate") in now and len(now) == len(given)
+    assert renamed.former(now) == given
+
+
 MAKE = {
     "LIF": LIF,
     "LI": LI,
@@ -238,6 +249,8 @@ def test_a_layer_takes_the_former_names_of_its_arguments_with_a_warning(kind):
     assert len(warned) == 1 and Path(warned[0].filename).name == Path(__file__).name
     assert layer.neuron.raw_decay.requires_grad and not layer.weight.requires_grad
     if kind in ("LIF", "Layer"):
+        with pytest.warns(DeprecationWarning, match="^rate is now rate_map$"):
+            assert MAKE[kind](3, 2, rate="logistic").neuron.rate_map == "logistic"
         with pytest.warns(DeprecationWarning, match="^bank is now trace_bank$"):
             assert torch.equal(MAKE[kind](3, 2, bank=[0.5]).input_trace.trace_bank, torch.tensor([0.5]))
     with pytest.raises(TypeError, match="learn is now trainable: give one of them"):
@@ -252,3 +265,34 @@ def test_a_state_that_was_saved_under_the_former_names_is_taken():
     other.load_state({"second" if name == "trace_sensitivity" else name: value for name, value in state.items()})
     assert state["trace_sensitivity"].any()
     assert all(torch.equal(value, state[name]) for name, value in other.save_state().items())
+
+
+@pytest.mark.parametrize("kind", [Rule, Trace, RewardLoss, Reflect])
+def test_a_rule_or_loss_with_a_former_method_is_refused(kind):
+    with pytest.raises(TypeError, match=r"^Own\.begin is never called: begin is now reset, rename it$"):
+        type("Own", (kind,), {"begin": lambda self, lanes=None: None})
+
+    class Mixin:
+        def begin(self):
+            """As `begin` was called."""
+
+    with pytest.raises(TypeError, match=r"^Own\.begin is never called"):
+        type("Own", (Mixin, kind), {})
+
+
+def test_a_loss_that_was_saved_under_the_former_names_is_taken():
+    reflect, other = Reflect(decay=0.5, baseline=[0.5, 0.9]), Reflect(decay=0.5, baseline=[0.5, 0.9])
+    reflect.observe(torch.tensor([[0.5, 0.5]]), torch.tensor([1]))
+    reflect(torch.tensor([1.0]))
+    state = reflect.state_dict()
+    other.load_state_dict({"expect" if name == "baseline" else name: value for name, value in state.items()})
+    assert state["baseline"]["sums"].any()
+    assert torch.equal(other.state_dict()["baseline"]["sums"], state["baseline"]["sums"])
+
+
+@pytest.mark.parametrize(("before", "now"), renamed.RANDOM.items())
+def test_random_numbers_have_their_former_names_with_a_warning(before, now):
+    with pytest.warns(DeprecationWarning, match=rf"^tracetorch\.backends\.{before} is now {now}$"):
+        assert getattr(backends, before) is getattr(backends, now)
+    with pytest.raises(AttributeError, match="has no attribute 'drew'"):
+        backends.drew  # noqa: B018

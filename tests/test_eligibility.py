@@ -19,14 +19,14 @@ def test_stretch_by_stretch_it_remembers_what_came_before(learnt):
         if learnt == "last" and len(parts) == 1:
             xs[:6, 1] = 0  # what a sample that begins anew after 6 steps has not seen
         rule = EProp(net)
-        rule.begin()
+        rule.reset()
         for at, part in enumerate(xs.split(parts)):
             rule.forward(part, reduce="mean", window=3)
             if learnt == "every" or at == len(parts) - 1:
                 net.zero_grad()
                 rule.backward(normal(BATCH, OUT))
             if at == 0 and len(parts) > 1 and learnt == "last":
-                rule.begin(torch.tensor([False, True, False]))
+                rule.reset(torch.tensor([False, True, False]))
         found.append(gradients(net))
     for name in ("layers.0.connection.weight", "layers.1.connection.weight"):
         assert found[0][name].abs().max() > 0
@@ -42,11 +42,11 @@ def test_masked_samples_begin_anew_with_biases_and_groups_too():
         net = Sequential(LIF(IN, 6, decay=torch.tensor([0.5, 0.9]), threshold=0.6, bias=True), LI(6, OUT)).double()
         draw_weights(net[0], -0.2, 0.8)
         rule, signal = EProp(net), normal(BATCH, OUT)
-        rule.begin()
+        rule.reset()
         if whole:
             rule.forward(spikes()[:9])
             rule.backward(signal)
-            rule.begin(mask)
+            rule.reset(mask)
         net.zero_grad()
         rule.forward(spikes()[9:])
         rule.backward(signal * mask[:, None])  # of those that began anew alone
@@ -59,7 +59,7 @@ def test_masked_samples_begin_anew_with_biases_and_groups_too():
 def streams(rule, *what):
     """Stretches of one sequence, learnt from at the last alone; what is a number of steps, or something to do."""
     xs, at = spikes(), 0
-    rule.begin()
+    rule.reset()
     for part in what:
         if callable(part):
             part(rule, xs)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.common import ENCODERS, Row, each
-from tracetorch.backends import draw
+from tracetorch.backends import uniform
 from tracetorch.encode import Stream, constant, latency, poisson
 
 STEPS = 20
@@ -84,7 +84,7 @@ def test_what_seed_and_name_do(row):
 
 def test_poisson_is_the_counter_below_the_rate():
     rates, made = values(), stream(ENCODERS[0]).dense()
-    assert torch.equal(made, (draw(3, range(STEPS), torch.arange(3), 5) < rates).double())
+    assert torch.equal(made, (uniform(3, range(STEPS), torch.arange(3), 5) < rates).double())
     assert not made[:, 0, 0].any() and made[:, 0, 1].all()
     long = poisson(rates, 4000, seed=1).dense().mean(0)
     assert ((long - rates).abs() <= 4 * (rates * (1 - rates) / 4000).sqrt()).all()

@@ -7,7 +7,7 @@ from tests.common import BATCH, IN, OUT, draw_weights, normal, spikes
 from tests.test_bptt import gradients, lively
 from tracetorch.encode import poisson
 from tracetorch.nn import LI, LIF, LIS, Sequential
-from tracetorch.rules import BPTT, EProp, replayed
+from tracetorch.rules import BPTT, EProp, two_pass
 from tracetorch.rules.surrogate import Triangle
 
 
@@ -51,7 +51,7 @@ def test_its_weight_gradient_is_its_definition(feedback, window, readout, stream
     net = Sequential(lively("LIF-LI")[0], readout(5, OUT, decay=0.9).double())
     stream = poisson(torch.full((BATCH, IN), 0.4, dtype=torch.float64), 24, seed=2)
     signal, rule = normal(BATCH, OUT), EProp(net, feedback=feedback, seed=4)
-    rule.begin()
+    rule.reset()
     rule.forward(stream if streamed else stream.dense(), reduce="mean", window=window)
     rule.backward(signal)
     (sent_down,) = rule.feedback_weights()
@@ -67,7 +67,7 @@ def both(net, reference, *, reduce, **options):
     """Gradients of e-prop and of BPTT with the same surrogate, of the same network on the same input."""
     signal = normal(BATCH, OUT)
     for rule in (EProp(net, **options), BPTT(reference, surrogate="triangle")):
-        rule.begin()
+        rule.reset()
         rule.forward(spikes(), reduce=reduce)
         rule.backward(signal)
     return gradients(net), gradients(reference)
@@ -101,11 +101,11 @@ def test_however_time_is_cut_into_chunks_it_is_the_same_gradient(reduce, monkeyp
     """Down to single steps; with groups, free traces, biases, and a sequence that is under way already."""
     found = []
     for size in (1, 5, 23, 64):
-        monkeypatch.setattr(replayed, "CHUNK", size)
+        monkeypatch.setattr(two_pass, "CHUNK", size)
         net = lively("LIF-LIF-LIS")
         net[2].connection.bias = torch.nn.Parameter(torch.full((OUT,), 0.1).double())
         rule = EProp(net, surrogate="arctan")
-        rule.begin()
+        rule.reset()
         rule.forward(spikes()[:3])
         rule.forward(spikes()[3:], reduce=reduce)
         rule.backward(normal(BATCH, OUT))

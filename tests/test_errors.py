@@ -134,8 +134,8 @@ def test_bad_thresholds_sizes_and_rates():
         LIF(IN, OUT, threshold=torch.ones(3))
     with pytest.raises(ValueError, match="at least 1 input and 1 neuron, got 0 and 4"):
         LIF(0, OUT)
-    with pytest.raises(ValueError, match="rate must be one of line, logistic, got 'linear'"):
-        LIF(IN, OUT, rate="linear")
+    with pytest.raises(ValueError, match="rate_map must be one of line, logistic, got 'linear'"):
+        LIF(IN, OUT, rate_map="linear")
 
 
 # ── states of others ────────────────────────────────────────────────────────────────────────────────────────────────

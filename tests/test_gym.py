@@ -80,14 +80,14 @@ def test_cartpole_is_gymnasiums_own():
     alone = gymnasium.make("CartPole-v1")
     for episode in range(3):
         observation, _ = alone.reset(seed=environment._seed_of("train")(episode))
-        over, number = False, 0
-        while not over:
+        done, number = False, 0
+        while not done:
             assert torch.allclose(torch.tensor(seen(environment)), torch.from_numpy(observation), rtol=1e-5)
             action = (number // 3) % 2
             observation, reward, terminated, truncated, _ = alone.step(action)
             outcome = environment.act(acts(action))
             assert (float(outcome.reward), bool(outcome.terminated)) == (reward, terminated)
-            over, number = terminated or truncated, number + 1
+            done, number = terminated or truncated, number + 1
 
 
 def test_every_episode_of_a_test_is_played_once_and_to_its_end():

@@ -25,7 +25,7 @@ from tests.kernel_cases import (
     over,
     same,
 )
-from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, Trace, cpu, dispatch, reference, rng
+from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, TraceBuffers, cpu, dispatch, reference, rng
 from tracetorch.backends.dispatch import Traits
 
 SIZE = (STEPS, BATCH, IN)
@@ -115,7 +115,7 @@ def test_no_launch_lets_triton_fuse_a_product_and_a_sum(kernels, monkeypatch):
         def __getitem__(self, grid):
             return lambda *args, **options: (launches.append((self.name, options)), self.kernel[grid](*args, **options))
 
-    names = {"trace_kernel", "draw_kernel", "scan_kernel"}
+    names = {"trace_kernel", "spikes_kernel", "scan_kernel"}
     for name in names:
         monkeypatch.setattr(kernels.module, name, Spy(name))
     mine = case("lif", drawn(), SETUPS["all"], torch.float32, device=kernels.device)
@@ -131,7 +131,9 @@ def run(dtype: torch.dtype = torch.float32) -> list[float]:
     """Spikes of one neuron with steady input 1, decay .5 and threshold 1.6, through the dispatch."""
     one, half, threshold = (torch.tensor(value, dtype=dtype) for value in (1.0, 0.5, 1.6))
     out = OutputSpec(outputs=torch.empty(3, 1, 1, dtype=dtype))
-    synaptic = SynapticInput(one.expand(3, 1, 1), one.expand(1, 1), None, dtype, Trace(one.expand(1, 1).clone(), half))
+    synaptic = SynapticInput(
+        one.expand(3, 1, 1), one.expand(1, 1), None, dtype, TraceBuffers(one.expand(1, 1).clone(), half)
+    )
     dispatch.scan("lif", synaptic, torch.zeros(1, 1, dtype=dtype), (half, threshold), out)
     assert float(synaptic.trace.values) == 1.875
     return out.outputs.flatten().tolist()

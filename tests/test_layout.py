@@ -18,7 +18,7 @@ def network() -> Sequential:
 
 
 def learn(rule, seed: int) -> None:
-    rule.begin()
+    rule.reset()
     output = rule.forward(spikes(seed=seed).float(), reduce="mean")
     if isinstance(rule, ThreeFactor):
         rule.observe(normal(*output.shape, seed=seed).float())

@@ -47,7 +47,7 @@ assert "sympy" in sys.modules and shapes.ShapeEnv and torch._dynamo is sys.modul
 MULTIPLY = """
 import sys, numba, numpy, torch
 from tracetorch import backends
-backends.draw_below(torch.full((2, 4), 0.5), 0, range(3), torch.arange(2))
+backends.bernoulli(torch.full((2, 4), 0.5), 0, range(3), torch.arange(2))
 assert "numba.np.arraymath" in sys.modules and "scipy.linalg" not in sys.modules
 multiply = numba.njit(lambda x, y: numpy.dot(x, y))
 assert multiply(numpy.ones((2, 3)), numpy.ones((3, 2))).tolist() == [[3, 3], [3, 3]]

@@ -57,7 +57,7 @@ def test_it_learns_anew_each_time_the_world_has_changed(tmp_path):
 
 
 def test_a_policy_that_has_settled_is_what_uniform_is_for(tmp_path):
-    """Without it nothing moves a certain policy once the world has changed; see `loss.Exploration`."""
+    """Without it nothing moves a certain policy once the world has changed; see `loss.EntropyBonus`."""
     found = {}
     for uniform in (0.0, 0.1):
         told = partial(loss.Reflect, baseline=0.9, uniform=uniform)
@@ -110,16 +110,16 @@ def test_neither_states_nor_traces_are_ever_reset(tmp_path):
     seen = []
 
     class Watched(rules.Trace):
-        def begin(self, mask=None):
-            seen.append("begin")
-            super().begin(mask)
+        def reset(self, mask=None):
+            seen.append("reset")
+            super().reset(mask)
 
         def forward(self, xs, **kwargs):
             seen.append("forward")
             return super().forward(xs, **kwargs)
 
     live(tmp_path, rule=Watched, updates=9)
-    once = ["begin", "forward", "begin"]  # the rehearsal
+    once = ["reset", "forward", "reset"]  # the rehearsal
     assert seen == [*once, *["forward"] * 9]
 
 

@@ -61,7 +61,7 @@ def test_learning_is_linear_in_the_signal(row):
 @each([row for row in LAYERS if row.of not in ("Sequential", "feedforward") and "bank" not in row.name])
 def test_the_gradient_of_a_layer_is_the_slope_of_its_average_output(row):
     """Against finite differences of `average_output(W·ā + b)`, every single number; ā is recorded anew for each of them
-    (weights do not reach it, decays do), unless a stationary gradient takes it for a fact.
+    (weights do not reach it, decays do), unless a stationary gradient takes it as constant.
     """
     net, signal = build(row), normal(BATCH, OUT)
     net.run(spikes())
@@ -232,7 +232,7 @@ def test_without_a_formula_autograd_is_asked():
         def steady_state(self, current, steps):
             return super().steady_state(2 * current, steps)
 
-    trained, steeper, logistic = neurons.LIF(4), Steeper(4), neurons.LIF(4, rate="logistic")
+    trained, steeper, logistic = neurons.LIF(4), Steeper(4), neurons.LIF(4, rate_map="logistic")
     steeper.raw_decay.requires_grad_(False)
     for neuron in (trained, steeper, logistic):
         assert neuron.steady_vjp(normal(3, 4), torch.ones(3, 1), normal(3, 4), "output") is None

@@ -84,7 +84,7 @@ torch.set_num_threads(1)
 net = tt.nn.Sequential(tt.nn.LIF(8, 8), tt.nn.LIS(8, 8))
 def run(steps, batch, rule="Trace"):
     learner = getattr(tt.rules, rule)(net)
-    learner.begin()
+    learner.reset()
     mean = learner.forward(tt.encode.poisson(torch.full((batch, 8), .3), steps), reduce="mean")
     learner.backward(torch.ones_like(mean))
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])

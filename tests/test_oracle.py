@@ -12,7 +12,7 @@ from tests.common import BATCH, IN, LAYERS, OUT, build, draw_weights, each, norm
 from tests.oracle import (
     EXACT,
     Bounds,
-    Lesson,
+    Example,
     assert_live,
     assert_oracle,
     central_differences,
@@ -52,14 +52,14 @@ def network(readout=LIS, *, seed: int = 0, hidden: int = 1, **options) -> Sequen
     return net
 
 
-def lesson(seed: int = 0, readout=LIS, *, steps: int = 60, **moments) -> Lesson:
+def example(seed: int = 0, readout=LIS, *, steps: int = 60, **moments) -> Example:
     """Eight samples, each with rates of its own."""
     generator = torch.Generator().manual_seed(seed)
     rates = 0.4 * torch.rand(8, 12, generator=generator)
     xs = (torch.rand(steps, 8, 12, generator=generator) < rates).double()
     if readout is LI:
-        return Lesson(xs, normal(8, 4, seed=seed), losses.mse, **moments)
-    return Lesson(xs, torch.arange(8) % 4, losses.cross_entropy, **moments)
+        return Example(xs, normal(8, 4, seed=seed), losses.mse, **moments)
+    return Example(xs, torch.arange(8) % 4, losses.cross_entropy, **moments)
 
 
 # ── the oracle itself ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -79,7 +79,7 @@ def test_where_the_loss_is_smooth_it_is_the_central_difference_of_every_paramete
     net = Sequential(build(row))
     target = torch.tensor([0, 3, 1])
     loss = losses.cross_entropy if row.of == "LIS" else losses.mse
-    given = Lesson(normal(24, BATCH, IN), target, loss, **moments)
+    given = Example(normal(24, BATCH, IN), target, loss, **moments)
     found = full_gradients(net, given)
     for name, gradient in found.items():
         assert name.endswith("raw_trace_decay") or gradient.abs().max() > 1e-3
@@ -88,14 +88,14 @@ def test_where_the_loss_is_smooth_it_is_the_central_difference_of_every_paramete
 
 @each_moments
 def test_and_so_it_is_for_a_readout_on_top_of_spikes(moments):
-    net, given = network(), lesson(**moments)
+    net, given = network(), example(**moments)
     found = full_gradients(net, given, surrogate=FastSigmoid())
     for name in ("layers.1.connection.weight", "layers.1.connection.bias", "layers.1.neuron.raw_decay"):
         torch.testing.assert_close(found[name], central_differences(net, given, name), rtol=1e-6, atol=1e-7)
 
 
 def test_known_limit_below_a_spike_the_loss_is_a_staircase_and_differences_say_nothing():
-    net, given = network(), lesson()
+    net, given = network(), example()
     for name in ("layers.0.connection.weight", "layers.0.connection.bias", "layers.0.neuron.raw_threshold"):
         with pytest.raises(ValueError, match=f"staircase in {name}, because layer 0 spikes"):
             central_differences(net, given, name)
@@ -108,7 +108,7 @@ def test_known_limit_below_a_spike_the_loss_is_a_staircase_and_differences_say_n
 
 def test_spikes_without_a_surrogate_are_refused():
     with pytest.raises(ValueError, match="name a surrogate"):
-        full_gradients(network(), lesson())
+        full_gradients(network(), example())
 
 
 def test_neurons_of_ones_own_take_their_own_steps():
@@ -143,7 +143,7 @@ def told_nothing(output, target):
     ],
 )
 def test_a_network_that_is_not_live_is_noticed(spoil, change, message):
-    net, given = network(), lesson(learn_every=16)._replace(**change)
+    net, given = network(), example(learn_every=16)._replace(**change)
     if spoil:
         spoil(net)
         given = given._replace(xs=torch.ones_like(given.xs))
@@ -152,7 +152,7 @@ def test_a_network_that_is_not_live_is_noticed(spoil, change, message):
 
 
 def test_a_gradient_that_is_zero_is_noticed():
-    net, given = network(), lesson()
+    net, given = network(), example()
     for value in (0.0, torch.inf):
         with pytest.raises(AssertionError, match=r"proves nothing: layers\.0\.connection\.bias"):
             assert_live(
@@ -170,7 +170,7 @@ def test_a_comparison_that_cannot_fail_is_noticed():
     with pytest.raises(
         AssertionError, match=r"cannot fail: layers\.0\.connection\.weight fits the targets of other samples, fits"
     ):
-        assert_oracle(network(), BPTT, lesson(), bounds, surrogate=FastSigmoid())
+        assert_oracle(network(), BPTT, example(), bounds, surrogate=FastSigmoid())
 
 
 def test_what_does_not_fit_is_named_with_its_numbers():
@@ -180,7 +180,7 @@ def test_what_does_not_fit_is_named_with_its_numbers():
         assert_oracle(
             network(),
             Trace,
-            lesson(window=1),
+            example(window=1),
             {"layers.0.connection.weight": EXACT, "layers.1.connection.weight": EXACT},
             surrogate=FastSigmoid(),
         )
@@ -204,7 +204,7 @@ each_readout = pytest.mark.parametrize("readout", [LI, LIS])
 @each_readout
 @pytest.mark.parametrize("learn_every", [None, 25, 16])
 def test_trace_is_exact_for_a_tied_readout_at_every_moment(readout, learn_every):
-    given = lesson(readout=readout, window=1, learn_every=learn_every)
+    given = example(readout=readout, window=1, learn_every=learn_every)
     assert_oracle(network(readout), Trace, given, READOUT, surrogate=TRIANGLE)
     assert_oracle(network(readout, decay=TWO), Trace, given, READOUT, surrogate=TRIANGLE)
 
@@ -216,7 +216,7 @@ def test_bptt_is_exact_for_everything_since_the_last_moment(readout, moments, th
     surrogate = Triangle(through_reset=through_reset)
     rules = [partial(BPTT, surrogate=surrogate), partial(TruncatedBPTT, k=60, surrogate=surrogate)]
     for rule in rules:
-        given = lesson(readout=readout, **moments)
+        given = example(readout=readout, **moments)
         assert_oracle(network(readout), rule, given, EVERYTHING, surrogate=surrogate, forget=True)
 
 
@@ -224,12 +224,12 @@ def test_bptt_is_exact_for_everything_since_the_last_moment(readout, moments, th
 @pytest.mark.parametrize("moments", [{}, {"learn_every": 16, "window": 5}], ids=str)
 def test_eprop_and_ottt_are_exact_for_a_tied_readout_at_every_moment(readout, moments):
     for rule in (EProp, partial(EProp, feedback="random"), OTTT):
-        assert_oracle(network(readout), rule, lesson(readout=readout, **moments), READOUT, surrogate=TRIANGLE)
+        assert_oracle(network(readout), rule, example(readout=readout, **moments), READOUT, surrogate=TRIANGLE)
 
 
 @each_readout
 @each_moments
 def test_eprop_is_exact_next_to_a_tied_readout_at_every_moment(readout, moments):
     rule = partial(EProp, surrogate=TRIANGLE)
-    given = lesson(readout=readout, **moments)
+    given = example(readout=readout, **moments)
     assert_oracle(network(readout), rule, given, HIDDEN | READOUT, surrogate=TRIANGLE)

@@ -7,10 +7,10 @@ import torch
 
 from tests.common import normal
 from tests.oracle import EXACT, Bounds, assert_oracle, full_gradients
-from tests.test_oracle import TRIANGLE, each_readout, lesson, network
+from tests.test_oracle import TRIANGLE, each_readout, example, network
 from tracetorch.nn import LI, Sequential
 from tracetorch.rules import BPTT, OTTT, EProp, Trace, TruncatedBPTT
-from tracetorch.rules.agreement import agreement, gradient_by_rule
+from tracetorch.rules.gradient_similarity import gradient_by_rule, gradient_similarity
 from tracetorch.rules.surrogate import FastSigmoid, Triangle
 
 
@@ -37,7 +37,7 @@ MEASURED = [
 def test_trace_comes_close_for_the_weights_of_spiking_layers(readout, hidden, moments, surrogate, bounds):
     every = {f"layers.{at}.connection.weight": bounds for at in range(hidden)}
     for seed in range(5):
-        net, given = network(readout, seed=seed, hidden=hidden), lesson(seed, readout, **moments)
+        net, given = network(readout, seed=seed, hidden=hidden), example(seed, readout, **moments)
         assert_oracle(net, Trace, given, every, surrogate=surrogate)
 
 
@@ -45,7 +45,7 @@ def test_trace_comes_close_for_the_weights_of_spiking_layers(readout, hidden, mo
 def test_trace_comes_close_for_a_readout_over_a_window(readout):
     bounds = Bounds((0.65, 1.0), (0.9, 1.6))
     for seed in range(5):
-        given = lesson(seed, readout)
+        given = example(seed, readout)
         assert_oracle(
             network(readout, seed=seed), Trace, given, {"layers.1.connection.weight": bounds}, surrogate=TRIANGLE
         )
@@ -70,11 +70,11 @@ def reordered(xs: torch.Tensor, decay: torch.Tensor, size: int = 10) -> torch.Te
 
 def test_trace_rule_cannot_tell_order_within_a_window():
     net, signal = network(LI), normal(8, 4)
-    first = lesson(window=1)._replace(loss=told(signal))
+    first = example(window=1)._replace(loss=told(signal))
     second = first._replace(xs=reordered(first.xs, net[0].neuron.decay.detach()))
     (blind, seen), (alike, turned) = (both(Trace, net, given, FastSigmoid()) for given in (first, second))
     torch.testing.assert_close(blind, alike, rtol=1e-9, atol=1e-9)
-    assert agreement(seen, turned).cosine < 0.85
+    assert gradient_similarity(seen, turned).cosine < 0.85
     answers = []
     for given in (first, second):
         net.reset()
@@ -84,7 +84,7 @@ def test_trace_rule_cannot_tell_order_within_a_window():
 
 def test_trace_rule_takes_a_mean_over_a_window_where_the_readout_stands_at_its_end():
     """Input that came and went within the window: the mean still has it, the end of the window hardly."""
-    given = lesson(readout=LI)._replace(loss=told(normal(8, 4)))
+    given = example(readout=LI)._replace(loss=told(normal(8, 4)))
     given.xs[20:].zero_()
     trace, full = both(Trace, Sequential(LI(12, 4, decay=0.5).double()), given)
     assert full.norm() > 0.1 and trace.norm() < 1e-9
@@ -92,7 +92,7 @@ def test_trace_rule_takes_a_mean_over_a_window_where_the_readout_stands_at_its_e
 
 def test_truncation_forgets_what_came_more_than_k_steps_ago():
     net = Sequential(LI(12, 4, decay=0.95).double())
-    given = lesson(readout=LI, window=1)
+    given = example(readout=LI, window=1)
     given.xs[20:].zero_()
     for rule in (Trace, partial(TruncatedBPTT, k=60)):
         assert_oracle(net, rule, given, {"layers.0.connection.weight": EXACT})
@@ -102,7 +102,7 @@ def test_truncation_forgets_what_came_more_than_k_steps_ago():
 
 def test_bptt_forgets_what_came_before_the_last_learning_moment():
     net = Sequential(LI(12, 4, decay=0.95).double())
-    given = lesson(readout=LI, window=1, learn_every=30)
+    given = example(readout=LI, window=1, learn_every=30)
     assert_oracle(net, Trace, given, {"layers.0.connection.weight": EXACT})
     assert_oracle(net, BPTT, given, {"layers.0.connection.weight": EXACT}, forget=True)
     found, wanted = both(BPTT, net, given)
@@ -110,18 +110,18 @@ def test_bptt_forgets_what_came_before_the_last_learning_moment():
 
 
 def test_ottt_lacks_what_reaches_the_output_later_than_the_step_itself():
-    given = lesson(readout=LI, window=1)
-    close = agreement(*both(partial(OTTT, surrogate=TRIANGLE), network(LI, decay=0.95), given, TRIANGLE))
+    given = example(readout=LI, window=1)
+    close = gradient_similarity(*both(partial(OTTT, surrogate=TRIANGLE), network(LI, decay=0.95), given, TRIANGLE))
     assert close.norm_ratio < 0.3, close
 
 
 @pytest.mark.parametrize("rule", [EProp, OTTT])
 def test_eprop_and_ottt_give_decays_and_thresholds_the_gradient_of_each_step_alone(rule):
     """With one step that counts, that of truncation after one; how long a membrane remembers does not come into it."""
-    net, given = network(LI), lesson(readout=LI, window=1)
+    net, given = network(LI), example(readout=LI, window=1)
     found = gradient_by_rule(rule(net, surrogate=TRIANGLE), given)
     alone = gradient_by_rule(TruncatedBPTT(net, k=1, surrogate=TRIANGLE), given)
     full = full_gradients(net, given, surrogate=TRIANGLE)
     for name in ("layers.0.neuron.raw_decay", "layers.0.neuron.raw_threshold", "layers.1.neuron.raw_decay"):
         torch.testing.assert_close(found[name], alone[name], rtol=1e-9, atol=1e-12)
-        assert 0.01 < agreement(found[name], full[name]).norm_ratio < 0.3, name
+        assert 0.01 < gradient_similarity(found[name], full[name]).norm_ratio < 0.3, name

@@ -7,7 +7,7 @@ from tests.common import BATCH, IN, OUT, normal, spikes
 from tests.test_bptt import gradients, lively
 from tracetorch.encode import poisson
 from tracetorch.nn import LI, LIS, Sequential
-from tracetorch.rules import BPTT, OTTT, replayed
+from tracetorch.rules import BPTT, OTTT, two_pass
 from tracetorch.rules.surrogate import Arctan, Triangle
 
 
@@ -44,12 +44,12 @@ def formula(net, xs, signal, window, surrogate):
 @pytest.mark.parametrize("readout", [LI, LIS])
 @pytest.mark.parametrize("surrogate", [Arctan(), Triangle(height=1.0)], ids=repr)
 def test_its_weight_gradient_is_the_trace_formula(chunk, window, streamed, readout, surrogate, monkeypatch):
-    monkeypatch.setattr(replayed, "CHUNK", chunk)
+    monkeypatch.setattr(two_pass, "CHUNK", chunk)
     net = Sequential(lively("LIF-LI")[0], readout(5, OUT, decay=0.9).double())
     stream = poisson(torch.full((BATCH, IN), 0.4, dtype=torch.float64), 24, seed=2)
     signal = normal(BATCH, OUT)
     rule = OTTT(net, surrogate=surrogate)
-    rule.begin()
+    rule.reset()
     mean = rule.forward(stream if streamed else stream.dense(), reduce="mean", window=window)
     rule.backward(signal)
     with torch.no_grad():
@@ -64,7 +64,7 @@ def both(name, *, reduce):
     """Gradients of OTTT and of BPTT, of the same network on the same input."""
     net, reference, signal = lively(name), lively(name), normal(BATCH, OUT)
     for rule in (OTTT(net), BPTT(reference)):
-        rule.begin()
+        rule.reset()
         rule.forward(spikes(), reduce=reduce)
         rule.backward(signal)
     return gradients(net), gradients(reference)

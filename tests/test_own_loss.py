@@ -27,8 +27,8 @@ class AboveAverage(RewardLoss):
         chosen = torch.nn.functional.one_hot(action, output.shape[1])
         self.log, self.score = output.gather(1, action[:, None])[:, 0].log(), chosen - output
 
-    def __call__(self, reward, over=None):
-        assert over is None or over.dtype == torch.bool
+    def __call__(self, reward, done=None):
+        assert done is None or done.dtype == torch.bool
         self.modulation = -(reward - self.mean) / len(reward)
         self.count += 1
         self.mean += (float(reward.mean()) - self.mean) / self.count

@@ -66,5 +66,5 @@ def test_rules_pass_it_on(make):
     torch.manual_seed(0)
     rule = make(Sequential(LIF(IN, 8), LIS(8, 2)).double())
     rule.forward(spikes(), reduce="mean")
-    rule.begin(SOME)
+    rule.reset(SOME)
     assert rule.net[0].state.steps[:, 0].tolist() == [0, len(spikes()), 0]

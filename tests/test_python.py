@@ -26,7 +26,7 @@ def network(trainable=("weight", "threshold")):
 def learnt(net, make):
     """The gradients that a rule finds, after one `forward` and one `backward`."""
     rule = make(net)
-    rule.begin()
+    rule.reset()
     rule.forward(XS, reduce="mean")
     if isinstance(rule, tt.rules.ThreeFactor):
         rule.observe(SIGNAL)

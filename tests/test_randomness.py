@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tracetorch.backends import LazySpikes, draw_below, rng, spikes
+from tracetorch.backends import LazySpikes, bernoulli, rng, spikes
 
 ROWS = torch.arange(64)
 MANY = rng.numbers(2024, range(64), ROWS, 64).long()  # 2¹⁸ of them
@@ -129,7 +129,7 @@ def test_no_two_rows_of_a_long_run_are_the_same():
 
 @pytest.mark.parametrize("probability", [0.001, 0.02, 0.1, 0.5, 0.9, 0.999])
 def test_the_mean_is_the_probability(probability):
-    hits = draw_below(torch.full((64, 64), probability), 5, range(256), ROWS).double()
+    hits = bernoulli(torch.full((64, 64), probability), 5, range(256), ROWS).double()
     assert abs(float(hits.mean()) - probability) < 4 * math.sqrt(probability * (1 - probability) / hits.numel())
 
 
@@ -154,7 +154,7 @@ def test_gaps_between_spikes_are_geometric(probability, along):
     """Twenty classes of gaps, each as likely as geometric gaps are to fall into it."""
     sizes = {name: 1 << 9 if name == along else 1 << 6 for name in ("time", "batch", "channel")}
     rates, rows = torch.full((sizes["batch"], sizes["channel"]), probability), torch.arange(sizes["batch"])
-    hits = draw_below(rates, 11, range(sizes["time"]), rows)
+    hits = bernoulli(rates, 11, range(sizes["time"]), rows)
     gaps = gaps_between(hits.movedim(list(sizes).index(along), -1))
     edges = sorted({math.ceil(math.log(1 - at / 20) / math.log(1 - probability)) for at in range(1, 20)})
     counts = torch.bincount(torch.bucketize(gaps, torch.tensor(edges)), minlength=len(edges) + 1).double()
@@ -164,7 +164,7 @@ def test_gaps_between_spikes_are_geometric(probability, along):
 
 def test_a_spike_says_nothing_of_the_others_in_its_word_when_spikes_are_rare():
     """How many of four channels fire at once, at 2 %: as often none, one and two of them as for four coins."""
-    hits = draw_below(torch.full((64, 64), 0.02), 13, range(512), ROWS).unflatten(-1, (-1, 4)).sum(-1)
+    hits = bernoulli(torch.full((64, 64), 0.02), 13, range(512), ROWS).unflatten(-1, (-1, 4)).sum(-1)
     counts = torch.bincount(hits.flatten(), minlength=5)[:3].double()
     expected = [math.comb(4, k) * 0.02**k * 0.98 ** (4 - k) * hits.numel() for k in range(3)]
     assert abs(chi_square(counts, torch.tensor(expected, dtype=torch.float64))) < 4

@@ -115,7 +115,7 @@ def test_the_signal_is_the_slope_of_the_loss(at):
 def test_what_was_done_before_an_end_has_nothing_to_do_with_what_comes_after():
     p, reflect, alone = torch.full((2, 2), 0.5), Reflect(decay=0.9, baseline=[]), Reflect(decay=0.9, baseline=[])
     reflect.observe(p, torch.tensor([0, 0]))
-    reflect(torch.ones(2), over=torch.tensor([True, False]))
+    reflect(torch.ones(2), done=torch.tensor([True, False]))
     for watching in (reflect, alone):
         watching.observe(p, torch.tensor([1, 1]))
     signal, fresh = reflect(torch.ones(2))[1], alone(torch.ones(2))[1]
@@ -147,7 +147,7 @@ def test_a_mixture_of_expectations_learns_which_stretch_of_the_past_tells():
     for reward in rewards:
         reflect.observe(torch.full((1, 2), 0.5).double(), torch.tensor([0]))
         reflect(reward)
-    short, long = reflect.expect.mixture.tolist()
+    short, long = reflect.baseline.mixture.tolist()
     assert long > 0.8 and short + long == pytest.approx(1)
 
 
@@ -170,7 +170,7 @@ def test_it_goes_on_from_a_saved_state():
     def go_on(reflect, start, stop):
         for step in range(start, stop):
             reflect.observe(torch.softmax(normal(BATCH, ACTIONS, seed=step), -1), draws(BATCH, seed=step))
-            last = reflect(normal(BATCH, seed=step + 50), over=torch.tensor([step == 3, False, False]))
+            last = reflect(normal(BATCH, seed=step + 50), done=torch.tensor([step == 3, False, False]))
         return last
 
     settings = {"decay": [0.5, 0.9], "baseline": [0.5, 0.9], "mixture_rate": 0.1, "entropy": 0.1}
@@ -187,7 +187,7 @@ def test_nothing_is_kept_that_grows():
 
     def size():
         kept = reflect.state_dict()
-        return sum(v.numel() for v in [*kept.pop("expect").values(), *kept.values()])
+        return sum(v.numel() for v in [*kept.pop("baseline").values(), *kept.values()])
 
     sizes = set()
     for step in range(20):
@@ -227,7 +227,7 @@ def test_rewards_and_outputs_that_make_no_sense_are_refused():
     for reward in (torch.tensor([math.nan]), torch.tensor([1.0, 2.0])):
         with pytest.raises(ValueError, match="a reward must be a finite number for each of 1 samples"):
             reflect(reward)
-    with pytest.raises(ValueError, match=r"output was \(1, 2\) before and is \(3, 2\): call reflect\.begin"):
+    with pytest.raises(ValueError, match=r"output was \(1, 2\) before and is \(3, 2\): call reflect\.reset"):
         reflect.observe(torch.full((3, 2), 0.5), torch.tensor([1, 0, 1]))
 
 
@@ -235,8 +235,8 @@ def test_an_output_of_lower_precision_leaves_no_trace_in_later_ones():
     def life(first: torch.dtype) -> Tensor:
         reflect = Reflect(decay=[0.3, 0.7], mixture=[0.3, 0.7], baseline=[0.9, 0.1])
         for dtype in (first, torch.float64, torch.float64):
-            reflect.begin()
-            reflect.expect.load_state_dict({"raw": torch.zeros(2), "sums": torch.zeros(0)})
+            reflect.reset()
+            reflect.baseline.load_state_dict({"raw": torch.zeros(2), "sums": torch.zeros(0)})
             for _ in range(3):
                 reflect.observe(torch.tensor([[0.25, 0.75]], dtype=dtype), torch.tensor([1]))
                 _, signal = reflect(torch.tensor([1.0], dtype=dtype))
@@ -251,7 +251,7 @@ def test_weights_of_time_scales_stay_when_they_stop_learning():
         for reward in (1.0, 0.0, 2.0):
             reflect.observe(torch.tensor([[0.25, 0.75]]), torch.tensor([1]))
             reflect(torch.tensor([reward]))
-    fixed.mixture_rate = fixed.expect.rate = 0.0
+    fixed.mixture_rate = fixed.baseline.mixture_rate = 0.0
     results = []
     for reflect in (learning, fixed):
         reflect.observe(torch.tensor([[0.25, 0.75]]), torch.tensor([1]))

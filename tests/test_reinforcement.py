@@ -12,7 +12,7 @@ from tracetorch import loss, rules
 from tracetorch.runs import RunFolder, load_checkpoint
 from tracetorch.tasks import Patterns
 from tracetorch.tasks.evaluate_policy import evaluate_policy, look_ahead
-from tracetorch.training.rewards import draw
+from tracetorch.training.rewards import sample_actions
 
 FORMS = {
     "reflect": {"loss": partial(loss.Reflect, decay=[0.0, 0.5], mixture_rate=0.1, entropy=0.01)},
@@ -107,7 +107,9 @@ def test_the_best_is_what_is_tested(tmp_path):
 
 def test_actions_have_the_frequencies_of_their_probabilities():
     p = torch.tensor([[0.1, 0.0, 0.6, 0.3]]).expand(2000, -1)
-    counts = torch.stack([draw(p, 7, update).bincount(minlength=4) for update in range(1, 11)]).sum(dim=0) / 20_000
+    counts = (
+        torch.stack([sample_actions(p, 7, update).bincount(minlength=4) for update in range(1, 11)]).sum(dim=0) / 20_000
+    )
     torch.testing.assert_close(counts, p[0], rtol=0, atol=0.015)
     assert counts[1] == 0
 

@@ -1,4 +1,4 @@
-"""Every rule of the table has `begin`, `forward` and `backward`; `Trace` is the network's own run and backward."""
+"""Every rule of the table has `reset`, `forward` and `backward`; `Trace` is the network's own run and backward."""
 
 import re
 from functools import partial
@@ -20,9 +20,9 @@ NET = next(row for row in LAYERS if row.name == "network")
 def test_a_rule_runs_the_networks_own_dynamics(row):
     net, plain, xs = build(NET), build(NET), spikes()
     rule = row.make(net)
-    rule.begin()
+    rule.reset()
     torch.testing.assert_close(rule.forward(xs), plain.run(xs), rtol=1e-12, atol=1e-12)
-    rule.begin()
+    rule.reset()
     plain.reset()
     for _ in range(2):  # the state goes on from one stretch to the next
         mean = rule.forward(xs, reduce="mean", window=5)
@@ -36,7 +36,7 @@ def test_a_rule_adds_to_every_learnable_gradient_and_to_no_other(row):
     rule = row.make(net)
     sums = []
     for _ in range(2):
-        rule.begin()
+        rule.reset()
         rule.forward(spikes())
         rule.backward(normal(BATCH, OUT))
         gradients = {name: value.grad for name, value in net.named_parameters() if value.grad is not None}
@@ -58,7 +58,7 @@ def test_without_a_graph_it_is_the_networks_own_run_to_the_bit(row):
 def test_what_a_rule_gives_has_no_graph_and_the_state_neither(row):
     net = build(NET)
     rule = row.make(net)
-    rule.begin()
+    rule.reset()
     assert not rule.forward(spikes()).requires_grad
     assert not any(value.requires_grad for layer in net for value in layer.state.tensors)
 
@@ -77,11 +77,11 @@ def test_the_state_after_it_is_the_networks_own(row):
 def test_begin_forgets_the_sequence_before(row):
     net = build(NET)
     rule = row.make(net)
-    rule.begin()
+    rule.reset()
     wanted = rule.forward(spikes())
-    rule.begin()
+    rule.reset()
     assert torch.equal(rule.forward(spikes()), wanted)
-    rule.begin()
+    rule.reset()
     rule.forward(spikes()[:, :1])  # another batch size
 
 
@@ -91,7 +91,7 @@ def test_trace_is_run_and_backward(streamed):
     rule, signal = Trace(net), normal(BATCH, OUT)
     rates = torch.full((BATCH, IN), 0.4, dtype=torch.float64)
     xs = poisson(rates, 24, seed=2) if streamed else spikes()
-    rule.begin()
+    rule.reset()
     for window in (None, 7):
         assert torch.equal(rule.forward(xs, reduce="mean", window=window), plain.run(xs, reduce="mean", window=window))
         assert rule.backward(signal) is None and plain.backward(signal).shape == (BATCH, IN)

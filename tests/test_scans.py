@@ -162,7 +162,7 @@ def test_views_that_are_not_contiguous(kernels, neuron, kind):
 def test_the_share_that_fires_decides_the_road_and_both_give_the_same(monkeypatch, kind, given, precision, dtype):
     taken, dense, results = roads(monkeypatch), "scan_currents", []
     monkeypatch.setattr(dispatch, "WIDE", 1)
-    sparse = "scan_draws" if kind == "draws" else "scan_spikes"
+    sparse = "scan_lazy_spikes" if kind == "draws" else "scan_spikes"
     spikes = binary(20, 3, IN, rate=0.2)
     share = float(spikes.mean())
     for road, limit in ((sparse, 1.01 * share), (dense, 0.99 * share)):

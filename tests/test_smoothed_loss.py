@@ -1,4 +1,4 @@
-"""A judge that knows no surrogate: the slope of the loss of spiking networks, averaged over noise on their weights.
+"""A reference without surrogates: the slope of the loss of spiking networks, averaged over noise on their weights.
 
 The loss is a staircase; its mean over normal noise ε of width σ is smooth, and its gradient is the mean of
 ε·(L(W + σε) − L(W − σε)) / 2σ, whatever happens inside. Any guess g of it may be taken off each draw, as ε·⟨ε, g⟩, and
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from tests.oracle import full_gradients, others
-from tests.test_oracle import lesson, network
+from tests.test_oracle import example, network
 from tracetorch.rules import Trace
-from tracetorch.rules.agreement import Gradients, agreement, gradient_by_rule
+from tracetorch.rules.gradient_similarity import Gradients, gradient_by_rule, gradient_similarity
 from tracetorch.rules.surrogate import FastSigmoid, Triangle
 
 NAME, WIDTH = "layers.0.connection.weight", 0.05
@@ -62,16 +62,17 @@ def slope(net, given, guess: Tensor, seed: int, draws: int = 1500) -> Tensor:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_trace_follows_the_slope_of_the_smoothed_loss_as_closely_as_bptt_does(seed):
-    net, given = network(seed=seed), lesson(seed, **MOMENTS)
+    net, given = network(seed=seed), example(seed, **MOMENTS)
     through_reset = Triangle(height=1.0, through_reset=True)
     wide = averaged(net, lambda: full_gradients(net, given, surrogate=through_reset))
     narrow = averaged(net, lambda: full_gradients(net, given, surrogate=FastSigmoid()))
     trace = averaged(net, lambda: gradient_by_rule(Trace(net), given))
     truth, again = slope(net, given, wide, seed=1), slope(net, given, trace, seed=2)
-    assert agreement(truth, again).cosine > 0.97, "the judge is not sure"
-    found = {name: agreement(value, truth) for name, value in {"trace": trace, "fast": narrow, "wide": wide}.items()}
+    assert gradient_similarity(truth, again).cosine > 0.97, "the reference is not sure"
+    guesses = {"trace": trace, "fast": narrow, "wide": wide}
+    found = {name: gradient_similarity(value, truth) for name, value in guesses.items()}
     assert found["trace"].cosine > 0.93 and 0.75 < found["trace"].norm_ratio < 1.0, found
     assert found["fast"].cosine > 0.93 and found["wide"].cosine > 0.96, found
     for what, wrong in others(given).items():
-        close = agreement(averaged(net, partial(gradient_by_rule, Trace(net), wrong)), truth)
+        close = gradient_similarity(averaged(net, partial(gradient_by_rule, Trace(net), wrong)), truth)
         assert close.cosine < 0.85, what

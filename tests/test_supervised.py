@@ -79,10 +79,10 @@ def test_an_option_of_a_wrong_kind_is_refused_from_python_too(tmp_path, option, 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("judge", [torch.nn.functional.mse_loss, losses.mse, partial(losses.cross_entropy, floor=0.1)])
-def test_a_loss_for_labels_is_refused_where_rewards_are_given(judge):
+@pytest.mark.parametrize("loss", [torch.nn.functional.mse_loss, losses.mse, partial(losses.cross_entropy, floor=0.1)])
+def test_a_loss_for_labels_is_refused_where_rewards_are_given(loss):
     with pytest.raises(ValueError, match="gives rewards, not labels: choose loss=reflect or loss=actor_critic"):
-        network_and_loss(RewardedTask(PoissonClicks()), NET, judge)
+        network_and_loss(RewardedTask(PoissonClicks()), NET, loss)
 
 
 @pytest.mark.parametrize("optimizer", [partial(torch.optim.SGD, lr=1e99), torch.optim.SparseAdam, NeedsClosure])
@@ -169,7 +169,7 @@ def test_the_learning_moments_of_a_sequence_see_its_consecutive_parts(tmp_path):
         assert watched.parts[0] == (10, 5)  # the rehearsal, a whole sequence
         assert watched.parts[1 : 1 + len(parts)] == parts
         # the rehearsal, before and after; 3 sequences; 2 batches of the validation, of the test, and after both
-        assert watched.begun == 2 + 3 + 2 * 3
+        assert watched.resets == 2 + 3 + 2 * 3
 
 
 def test_the_window_is_the_tasks_unless_it_is_given(tmp_path):

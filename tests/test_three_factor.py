@@ -132,10 +132,10 @@ def test_the_last_layer_alone_may_have_them_and_the_others_learn_from_the_trace_
 
 def test_a_sample_that_begins_anew_answers_for_nothing_that_was_before():
     net, xs, scores = hidden_net(), spikes(), normal(ACTIONS, BATCH, OUT)
-    rule, over = ThreeFactor(net, decay=DECAY), torch.tensor([False, True, False])
+    rule, done = ThreeFactor(net, decay=DECAY), torch.tensor([False, True, False])
     rule.forward(xs[0])
     rule.observe(scores[0])
-    rule.begin(over)
+    rule.reset(done)
     only = torch.tensor([0.0, 1, 0]).double()
     rule.backward(only)  # a reward for the last action may come as late as this
     assert gradients(net)["layers.1.connection.weight"].abs().sum() > 0
@@ -146,7 +146,7 @@ def test_a_sample_that_begins_anew_answers_for_nothing_that_was_before():
     found = gradients(net)
     net.zero_grad()
     fresh = ThreeFactor(net, decay=DECAY)
-    fresh.begin()
+    fresh.reset()
     fresh.forward(xs[1])
     fresh.observe(scores[1])
     fresh.backward(only)
@@ -173,7 +173,7 @@ def test_it_goes_on_from_a_saved_state():
 
     one, other = (ThreeFactor(hidden_net(), decay=DECAY, layers="last") for _ in range(2))
     act(one, 0)
-    one.begin(torch.tensor([True, False, False]))
+    one.reset(torch.tensor([True, False, False]))
     other.net.load_state(one.net.save_state())
     other.load_state_dict(one.state_dict())
     for rule in (one, other):

@@ -45,7 +45,7 @@ for drawn, varying, trace in [
 ]:
     pointers = {"limits": "*i32", "samples": "*i64", "first": "*i64", "drawn": drawn}
     pointers |= dict.fromkeys(("trace", "decays"), trace or "*i32")
-    compiled(cuda.draw_kernel, pointers, sizes, {"VARYING": varying, "TRACE": trace is not None, "BLOCK": 128})
+    compiled(cuda.spikes_kernel, pointers, sizes, {"VARYING": varying, "TRACE": trace is not None, "BLOCK": 128})
 for real, (kind, outputs) in itertools.product(
     ("*fp32", "*fp64"), [(0, None), (0, "*i8"), (0, "*bf16"), (0, "same"), (1, "same"), (2, "same")]
 ):
@@ -55,7 +55,7 @@ for real, (kind, outputs) in itertools.product(
     compiled(cuda.scan_kernel, pointers, ["steps", "batch", "neurons", "first"], flags)
 """
 
-KERNELS = {"trace_kernel": 5, "sensitivity_kernel": 5, "draw_kernel": 4, "scan_kernel": 12}
+KERNELS = {"trace_kernel": 5, "sensitivity_kernel": 5, "spikes_kernel": 4, "scan_kernel": 12}
 
 
 @pytest.fixture(scope="module")

@@ -30,15 +30,15 @@ def ran():
 
 
 def reflect(*given):
-    judge = loss.Reflect(decay=0.9)
-    judge.observe(P, TAKEN)
-    return judge(*given)
+    reflect = loss.Reflect(decay=0.9)
+    reflect.observe(P, TAKEN)
+    return reflect(*given)
 
 
 def critic(*given):
-    judge = loss.ActorCritic()
-    judge.observe(P, TAKEN)
-    return judge(*given)
+    actor_critic = loss.ActorCritic()
+    actor_critic.observe(P, TAKEN)
+    return actor_critic(*given)
 
 
 ENDS = torch.tensor([True, False])
@@ -108,9 +108,9 @@ CASES = {
         lambda: reflect(1.0),
         "the reward: expected a torch tensor, got float; torch.as_tensor(value) makes one",
     ),
-    "over": (lambda: reflect(X[:, 0], ENDS.numpy()), "over: expected a torch tensor, got numpy.ndarray"),
-    "over in numbers": (lambda: reflect(X[:, 0], TAKEN), "over must be torch.bool of shape (2,), got torch.int64"),
-    "over for one": (lambda: reflect(X[:, 0], ENDS[:1]), "over must be torch.bool of shape (2,), got torch.bool of"),
+    "done": (lambda: reflect(X[:, 0], ENDS.numpy()), "done: expected a torch tensor, got numpy.ndarray"),
+    "done in numbers": (lambda: reflect(X[:, 0], TAKEN), "done must be torch.bool of shape (2,), got torch.int64"),
+    "done for one": (lambda: reflect(X[:, 0], ENDS[:1]), "done must be torch.bool of shape (2,), got torch.bool of"),
     "terminated": (lambda: critic(X[:, 0], X[:, 0], P), "terminated must be torch.bool of shape (2,), got torch.float"),
     "upcoming": (lambda: critic(X[:, 0], ENDS, P.numpy()), "upcoming: expected a torch tensor, got numpy.ndarray"),
     "upcoming for one": (lambda: critic(X[:, 0], ENDS, P[:1]), "that was observed, (2, 3), got (1, 3)"),

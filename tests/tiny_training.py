@@ -46,13 +46,13 @@ class Watched:
     """A network factory that keeps what it makes, a rule that counts, an optimizer factory that keeps its own."""
 
     def __init__(self):
-        self.begun, self.parts, self.taught = 0, [], 0
+        self.resets, self.parts, self.taught = 0, [], 0
         watched = self
 
         class Rule(rules.Trace):
-            def begin(self):
-                watched.begun += 1
-                super().begin()
+            def reset(self):
+                watched.resets += 1
+                super().reset()
 
             def forward(self, xs, **kwargs):
                 watched.parts.append((xs.steps, kwargs["window"]))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tracetorch import loss, nn, rules
-from tracetorch.backends import draw
+from tracetorch.backends import uniform
 from tracetorch.encode import Stream, constant, mix_seed
 from tracetorch.experiments import lifetime, reinforcement
 from tracetorch.runs import Run
@@ -30,7 +30,7 @@ class Lights(Environment):
         self.acts, self.ages = 0, torch.zeros(self.num_envs, dtype=torch.int64)
 
     def lights(self, acts: int | None = None) -> Tensor:
-        chance = draw(
+        chance = uniform(
             self.seed, range(1), torch.arange(self.num_envs) + (self.acts if acts is None else acts) * 1000, 1
         )
         return (chance[0, :, 0] < 0.5).long()

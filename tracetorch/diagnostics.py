@@ -10,9 +10,15 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.rules import BPTT
-from tracetorch.rules.agreement import Agreement, Lesson, agreements, gradient_by_rule, gradient_through_time
 from tracetorch.rules.base import Rule
-from tracetorch.rules.scored import lesson_of_scores
+from tracetorch.rules.gradient_similarity import (
+    Example,
+    GradientSimilarity,
+    gradient_by_rule,
+    gradient_similarities,
+    gradient_through_time,
+)
+from tracetorch.rules.scored import example_of_scores
 from tracetorch.rules.surrogate import surrogate_of
 from tracetorch.runs import Run
 from tracetorch.tasks import Environment, Task
@@ -48,8 +54,8 @@ class Gradient:
     Both are computed for one batch that stays the same, the first trials that are held out for validation (of the
     training, if none are), with the weights as they are then, as often within a trial as the run learns. With rewards
     it is what the environments show first, an action drawn for each, and the gradient of what would make these
-    likelier (see `rules.scored.lesson_of_scores`). A record with the split "gradient" has the cosine and the
-    ratio of norms for each learnable parameter.
+    likelier (see `rules.scored.example_of_scores`). A record with the split "gradient" has the cosine and the ratio of
+    norms for each learnable parameter.
 
     Args:
         learner, task, loss, window, learn_every: of the run. The learner is copied each time, so that its network's
@@ -82,10 +88,10 @@ class Gradient:
         self._surrogate = surrogate_of(surrogate, through_reset=through_reset)
         if isinstance(task, Environment):
             seen, reads = _first(task.observe(), trials), window or task.readout_window
-            self._lesson = lesson_of_scores(seen, _actions(task, seen.shape[0]), loss, reads)
+            self._example = example_of_scores(seen, _actions(task, seen.shape[0]), loss, reads)
         else:
             batch = next(task.eval_batches("validation"), None) or task.train_batch(0)
-            self._lesson = Lesson(_first(batch.xs, trials), batch.target[:trials], loss, window, learn_every)
+            self._example = Example(_first(batch.xs, trials), batch.target[:trials], loss, window, learn_every)
 
     def look(self, run: Run, update: int, *, last: bool) -> None:
         """Compare the two gradients, and record what came of it."""
@@ -96,12 +102,12 @@ class Gradient:
         numbers = {f"{name}.{kind}": value for name, one in found.items() for kind, value in one._asdict().items()}
         run.record({"update": update, "split": "gradient", **numbers})
 
-    def compare(self) -> dict[str, Agreement]:
-        """The agreement of the rule's gradient with that through time, now, by the name of the parameter."""
+    def compare(self) -> dict[str, GradientSimilarity]:
+        """The similarity of the rule's gradient with that through time, now, by the name of the parameter."""
         learner = copy.deepcopy(self._learner)
         learner.net.precision = None  # rounded weights would give other spikes: it is the rule that is looked at
-        wanted = gradient_through_time(BPTT(learner.net, surrogate=self._surrogate), self._lesson)
-        return agreements(gradient_by_rule(learner, self._lesson), wanted)
+        wanted = gradient_through_time(BPTT(learner.net, surrogate=self._surrogate), self._example)
+        return gradient_similarities(gradient_by_rule(learner, self._example), wanted)
 
 
 def _first(stream: Stream, trials: int) -> Stream:

@@ -19,7 +19,7 @@ from tracetorch.modes import check_tensor
 from tracetorch.rounded import rounded_line, slope
 
 
-class Surrogate(Protocol):
+class SpikeFunction(Protocol):
     """A spike with a derivative, for rules that go back through time; see `rules.surrogate`."""
 
     @property
@@ -54,7 +54,7 @@ def trace_step(x: Tensor, trace: Tensor, decay: Tensor) -> Tensor:
 
 
 def lif_step(
-    current: Tensor, membrane: Tensor, decay: Tensor, threshold: Tensor, surrogate: Surrogate | None = None
+    current: Tensor, membrane: Tensor, decay: Tensor, threshold: Tensor, surrogate: SpikeFunction | None = None
 ) -> tuple[Tensor, Tensor]:
     """One step of leaky integrate-and-fire neurons with subtractive reset.
 

@@ -7,21 +7,31 @@ the command line says what a key is called now.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
+from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
-ARGUMENTS = {"learn": "trainable", "bank": "trace_bank", "lanes": "num_envs"}
+ARGUMENTS = {"learn": "trainable", "bank": "trace_bank", "rate": "rate_map", "lanes": "num_envs"}
 """Arguments of layers and tasks, which are keys of their configs."""
+
+_OF_NEURONS = {"rate", "rate_map"}
+"""Those that `Layer` passes on to its neuron, which may be one of the user's with an argument of that name."""
 
 TARGETS = {"tracetorch.tasks.Switching": "tracetorch.tasks.Reversal"}
 """Classes and functions that a `_target_` names."""
 
-METHODS = {"held_out": "eval_batches", "judge": "score", "phase": "context"}
-"""What a class of a user's task or environment defines."""
+TASK_METHODS = {"held_out": "eval_batches", "judge": "score", "phase": "context"}
+"""Methods that a task or an environment of one's own may define."""
 
-STATE = {"second": "trace_sensitivity"}
-"""Tensors of a layer's state."""
+LEARNER_METHODS = {"begin": "reset"}
+"""Methods that a rule or a loss for rewards of one's own may override."""
+
+RANDOM = {"draw": "uniform", "draw_below": "bernoulli"}
+"""Functions of `tracetorch.backends` that tasks of one's own call."""
+
+STATE = {"second": "trace_sensitivity", "expect": "baseline"}
+"""Entries of the state of a layer or a loss."""
 
 TASK_STATE = {"moments": "statistics"}
 """Entries of an environment's state in a checkpoint."""
@@ -69,14 +79,19 @@ def _translated(node: Any, names: Mapping[str, str], targets: Mapping[str, str])
     if not isinstance(node, Mapping):
         return node
     target = str(node.get("_target_", ""))
-    known = {name: other for name, other in names.items() if target.startswith(_HAVE_ARGUMENTS) and other not in node}
+    skipped = {*node, *(() if _is_ours(node.get("neuron", node)) else _OF_NEURONS)}
+    known = {name: other for name, other in names.items() if _is_ours(node) and other not in skipped}
     translated = {known.get(name, name): _translated(inner, names, targets) for name, inner in node.items()}
     return {**translated, "_target_": targets[target]} if target in targets else translated
 
 
+def _is_ours(node: Any) -> bool:
+    return isinstance(node, Mapping) and str(node.get("_target_", "")).startswith(_HAVE_ARGUMENTS)
+
+
 def adopt_former_methods(cls: type) -> None:
     """Let a user's class define what it did under the former names, with a warning that says the present ones."""
-    for before, now in METHODS.items():
+    for before, now in TASK_METHODS.items():
         if before in vars(cls) and now not in vars(cls):
             warnings.warn(f"{cls.__name__}.{before} is now {now}", DeprecationWarning, stacklevel=4)
             setattr(cls, now, vars(cls)[before])
@@ -84,15 +99,37 @@ def adopt_former_methods(cls: type) -> None:
 
 def takes_former_names(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function take its arguments by their former names too, with a warning that says the present one."""
+    arguments = signature(function).parameters
 
     @wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
-        for before in ARGUMENTS.keys() & options.keys():
-            now = ARGUMENTS[before]
-            if now in options:
-                raise TypeError(f"{before} is now {now}: give one of them")
-            warnings.warn(f"{before} is now {now}", DeprecationWarning, stacklevel=2)
-            options[now] = options.pop(before)
-        return function(*args, **options)
+        return function(*args, **current_arguments(options, arguments))
 
     return call
+
+
+def current_arguments(options: Mapping[str, Any], known: Collection[str], *, depth: int = 1) -> dict[str, Any]:
+    """The arguments of a call by their present names, with a warning.
+
+    Args:
+        known: the names that the function takes.
+        depth: how many calls lie between the one that warns and its caller.
+    Raises: TypeError if one is given by both names.
+    """
+    found = dict(options)
+    for before in ARGUMENTS.keys() & options.keys() - set(known):
+        now = ARGUMENTS[before]
+        if now not in known:
+            continue
+        if now in options:
+            raise TypeError(f"{before} is now {now}: give one of them")
+        warnings.warn(f"{before} is now {now}", DeprecationWarning, stacklevel=2 + depth)
+        found[now] = found.pop(before)
+    return found
+
+
+def refuse_former_methods(kind: type) -> None:
+    """Raises: TypeError for a class with a method that is called by another name now: it would never be called."""
+    for before, now in LEARNER_METHODS.items():
+        if hasattr(kind, before):
+            raise TypeError(f"{kind.__name__}.{before} is never called: {before} is now {now}, rename it")

@@ -63,7 +63,7 @@ class Ours(Contender):
         return found
 
     def train_step(self, rates: Tensor, steps: int, seed: int, target: Tensor) -> None:
-        self.rule.begin()
+        self.rule.reset()
         mean = self.rule.forward(tt.encode.poisson(rates, steps, seed), reduce="mean")
         _, signal = tt.loss.cross_entropy(mean, target)
         self.rule.backward(signal)

@@ -4,12 +4,15 @@
 (`cuda`) give the same numbers, to the bit where they can. `dispatch` chooses.
 """
 
-from tracetorch.backends.arguments import Columns, FusedReadout, OutputSpec, SynapticInput, Trace
+import warnings
+from typing import Any
+
+from tracetorch.backends.arguments import Columns, FusedReadout, OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.dispatch import (
     Form,
     Traits,
+    bernoulli,
     currents,
-    draw_below,
     fuses_readout,
     names,
     one_step,
@@ -20,10 +23,37 @@ from tracetorch.backends.dispatch import (
     stepper,
     trace_scan,
 )
-from tracetorch.backends.rng import LazySpikes, draw, limit_of
+from tracetorch.backends.rng import LazySpikes, limit_of, uniform
+from tracetorch.renamed import RANDOM
 
 __all__ = [
-    "Columns", "Form", "FusedReadout", "LazySpikes", "OutputSpec", "SynapticInput", "Trace", "Traits", "currents",
-    "draw", "draw_below", "fuses_readout", "limit_of", "names", "one_step", "pass_through", "scan", "spike_dtype",
-    "spikes", "stepper", "trace_scan",
+    "Columns",
+    "Form",
+    "FusedReadout",
+    "LazySpikes",
+    "OutputSpec",
+    "SynapticInput",
+    "TraceBuffers",
+    "Traits",
+    "bernoulli",
+    "currents",
+    "fuses_readout",
+    "limit_of",
+    "names",
+    "one_step",
+    "pass_through",
+    "scan",
+    "spike_dtype",
+    "spikes",
+    "stepper",
+    "trace_scan",
+    "uniform",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Random numbers by their former names, for tasks of one's own."""
+    if name not in RANDOM:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{__name__}.{name} is now {RANDOM[name]}", DeprecationWarning, stacklevel=2)
+    return globals()[RANDOM[name]]

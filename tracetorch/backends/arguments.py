@@ -12,7 +12,7 @@ from tracetorch import functional as F
 from tracetorch.backends.rng import LazySpikes
 
 
-class Trace(NamedTuple):
+class TraceBuffers(NamedTuple):
     """The trace of a layer's input; kernels update it in place.
 
     values: t ← d·t + x, (batch, inputs); or (traces, batch, inputs) for several of the same input.
@@ -108,7 +108,7 @@ class OutputSpec:
     outputs: Tensor | None = None
     total: Tensor | None = None
     first: int = 0
-    trace: Trace | None = None
+    trace: TraceBuffers | None = None
     readout: FusedReadout | None = None
     fired: int | None = None
 

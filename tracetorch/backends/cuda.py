@@ -11,9 +11,9 @@ import triton
 from torch import Tensor
 
 from tracetorch.backends import reference, rng
-from tracetorch.backends.arguments import OutputSpec, SynapticInput, Trace
+from tracetorch.backends.arguments import OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.rng import LazySpikes
-from tracetorch.backends.triton_kernels import draw_kernel, scan_kernel, sensitivity_kernel, trace_kernel
+from tracetorch.backends.triton_kernels import scan_kernel, sensitivity_kernel, spikes_kernel, trace_kernel
 
 _BLOCK = 128
 _WIDEST_SOFTMAX = 4096
@@ -43,13 +43,13 @@ def currents(synaptic: SynapticInput) -> Tensor:
     if synaptic.weight is None:
         return xs  # type: ignore[return-value]
     if isinstance(xs, LazySpikes):
-        xs = _draw(xs, synaptic.precision, synaptic.trace)
+        xs = _generate(xs, synaptic.precision, synaptic.trace)
     elif synaptic.trace is not None:
         trace_scan(xs, synaptic.trace)
     return reference.weigh(xs, synaptic)
 
 
-def trace_scan(xs: Tensor, trace: Trace) -> None:
+def trace_scan(xs: Tensor, trace: TraceBuffers) -> None:
     """See `reference.trace_scan`."""
     (steps, batch, channels), xs = xs.shape, xs.contiguous()
     traces = len(trace.values) if trace.values.ndim == 3 else 1
@@ -67,9 +67,9 @@ def trace_scan(xs: Tensor, trace: Trace) -> None:
         trace_kernel[(traces * batch, blocks)](_bytes(xs), trace.values, decays, *sizes, _BLOCK, enable_fp_fusion=False)
 
 
-def spikes(draws: LazySpikes) -> Tensor:
+def spikes(lazy: LazySpikes) -> Tensor:
     """See `reference.spikes`."""
-    return _draw(draws, draws.dtype, None)
+    return _generate(lazy, lazy.dtype, None)
 
 
 def probe() -> None:
@@ -82,18 +82,18 @@ def probe() -> None:
     spikes(LazySpikes(limit, 0, range(1), samples, torch.float32))
 
 
-def _draw(draws: LazySpikes, dtype: torch.dtype, trace: Trace | None) -> Tensor:
-    if draws.steps.step != 1:
-        raise ValueError(f"draws are made for consecutive steps, got {draws.steps}")
-    steps, batch, channels = draws.size
-    limits = draws.limit.reshape(-1, batch, channels).contiguous()
-    samples = draws.samples.to(torch.int64).contiguous()
-    drawn = torch.empty(draws.size, dtype=dtype, device=samples.device)
+def _generate(lazy: LazySpikes, dtype: torch.dtype, trace: TraceBuffers | None) -> Tensor:
+    if lazy.steps.step != 1:
+        raise ValueError(f"draws are made for consecutive steps, got {lazy.steps}")
+    steps, batch, channels = lazy.size
+    limits = lazy.limit.reshape(-1, batch, channels).contiguous()
+    samples = lazy.samples.to(torch.int64).contiguous()
+    drawn = torch.empty(lazy.size, dtype=dtype, device=samples.device)
     fused = _is_plain(trace)
-    seed = rng.signed(rng.mix_seed(draws.seed), 64)
-    first = torch.tensor([seed, draws.steps.start], device=samples.device)
+    seed = rng.signed(rng.mix_seed(lazy.seed), 64)
+    first = torch.tensor([seed, lazy.steps.start], device=samples.device)
     with _device_of(samples):
-        draw_kernel[(batch, triton.cdiv(channels, _BLOCK))](
+        spikes_kernel[(batch, triton.cdiv(channels, _BLOCK))](
             limits, samples, first, _bytes(drawn),
             *((trace.values, _per(trace.decay, 1, channels)) if trace is not None and fused else (limits, limits)),
             steps, batch, channels, len(limits) > 1, fused, _BLOCK, enable_fp_fusion=False,
@@ -125,7 +125,7 @@ def _run(
         trace_scan(outputs, trace)
 
 
-def _is_plain(trace: Trace | None) -> bool:
+def _is_plain(trace: TraceBuffers | None) -> bool:
     """Whether it is a single trace that nothing follows, which the other kernels keep in passing."""
     return trace is not None and trace.values.ndim == 2 and trace.sensitivity is None
 

@@ -44,7 +44,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.backends import reference
-from tracetorch.backends.arguments import OutputSpec, SynapticInput, Trace
+from tracetorch.backends.arguments import OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.rng import LazySpikes, limit_of
 
 MOST_PRODUCTS = 1 << 21
@@ -148,7 +148,7 @@ def stepper(
     layer: Traits,
     bias: Tensor | None,
     raw: Sequence[Tensor],
-    constants: Callable[[Any], tuple[tuple[Tensor, ...], Trace]],
+    constants: Callable[[Any], tuple[tuple[Tensor, ...], TraceBuffers]],
 ) -> Any:
     """One step of a layer as one compiled call, for `one_step` "compiled"; see `cpu.step.Stepper`."""
     most = max(1, MOST_PRODUCTS // layer.weight.numel())
@@ -167,22 +167,22 @@ def currents(synaptic: SynapticInput) -> Tensor:
     return made
 
 
-def trace_scan(xs: Tensor, trace: Trace) -> None:
+def trace_scan(xs: Tensor, trace: TraceBuffers) -> None:
     """A chunk of input, (time, batch, inputs), into its trace alone; see `reference.trace_scan`."""
     _backend(trace.values).trace_scan(xs, trace)
 
 
-def spikes(draws: LazySpikes) -> Tensor:
+def spikes(lazy: LazySpikes) -> Tensor:
     """Spikes as a tensor, (time, batch, channels); see `reference.spikes`."""
-    return (_of(draws.samples.device) or reference).spikes(draws)
+    return (_of(lazy.samples.device) or reference).spikes(lazy)
 
 
-def draw_below(probability: Tensor, seed: int, steps: range, samples: Tensor) -> Tensor:
-    """True with the given probability: `draw(...) < probability`, without making the uniform numbers.
+def bernoulli(probability: Tensor, seed: int, steps: range, samples: Tensor) -> Tensor:
+    """True with the given probability: `uniform(...) < probability`, without making the uniform numbers.
 
     Args:
         probability: in [0, 1], (batch, channels) or (time, batch, channels); resolved to 2⁻²⁴.
-        seed, steps, samples: as in `draw`.
+        seed, steps, samples: as in `uniform`.
     Returns: (time, batch, channels), bool. Probability 0 is never and 1 is always True.
     """
     return spikes(LazySpikes(limit_of(probability), seed, steps, samples, torch.bool))

@@ -10,11 +10,11 @@ compares each with the definition:
     LI; LIS, with softmax           `functional.li_step`, `lis_scan`  compiled.run, triton.scan_kernel   test_scans
     where outputs go                `OutputSpec.take`                 compiled.run, triton.scan_kernel   test_scans
     currents                        `weigh`                           compiled.gather, step_layer        test_one_step
-    currents of a fused readout     `weigh`                           compiled._weigh                    test_onward
-    traces, and traces of traces    `functional.trace_step`, `Trace`  compiled.add_events, add_step,     test_scans,
-                                                                      run; all kernels of triton         test_kernels
-    random numbers                  `rng.numbers`                     compiled.draw_events and below,    test_kernels,
-                                                                      triton.draw_kernel                 test_counter
+    currents of a fused readout     `weigh`                           compiled._weigh                test_fused_readout
+    traces, and traces of traces    `functional.trace_step`,          compiled.add_events, add_step,     test_scans,
+                                    `TraceBuffers`                    run; all kernels of triton         test_kernels
+    random numbers                  `rng.numbers`                     compiled.generate_events, below;     test_kernels,
+                                                                      triton.spikes_kernel                 test_rng
 
 A LIF step is written out once more in tests/oracle.py, for gradients through time.
 """
@@ -27,7 +27,7 @@ from torch.nn.functional import linear
 
 from tracetorch import functional as F
 from tracetorch.backends import rng
-from tracetorch.backends.arguments import OutputSpec, SynapticInput, Trace
+from tracetorch.backends.arguments import OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.rng import LazySpikes
 
 
@@ -70,15 +70,15 @@ def currents(synaptic: SynapticInput) -> Tensor:
     return weigh(xs, synaptic)
 
 
-def trace_scan(xs: Tensor, trace: Trace) -> None:
+def trace_scan(xs: Tensor, trace: TraceBuffers) -> None:
     """`functional.trace_step` over a chunk, (time, batch, inputs); the trace is updated."""
     for x in xs:
         trace.take(x)
 
 
-def spikes(draws: LazySpikes) -> Tensor:
+def spikes(lazy: LazySpikes) -> Tensor:
     """Draw them: 0 and 1, (time, batch, channels)."""
-    return rng.draw_below(draws).to(draws.dtype)
+    return rng.below_limit(lazy).to(lazy.dtype)
 
 
 def weigh(xs: Tensor, synaptic: SynapticInput) -> Tensor:

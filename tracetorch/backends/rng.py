@@ -55,7 +55,7 @@ def limit_of(probability: Tensor) -> Tensor:
     return torch.ceil(exact * (1 << BITS)).to(torch.int32)
 
 
-def draw(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
+def uniform(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
     """Uniform numbers in [0, 1), multiples of 2⁻²⁴.
 
     Args:
@@ -68,9 +68,9 @@ def draw(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
     return numbers(seed, steps, samples, channels).to(torch.float32) * 2.0**-BITS
 
 
-def draw_below(draws: LazySpikes) -> Tensor:
+def below_limit(lazy: LazySpikes) -> Tensor:
     """Whether each number is below its limit: (time, batch, channels), bool."""
-    return numbers(draws.seed, draws.steps, draws.samples, draws.limit.shape[-1]) < draws.limit
+    return numbers(lazy.seed, lazy.steps, lazy.samples, lazy.limit.shape[-1]) < lazy.limit
 
 
 def numbers(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:

@@ -59,7 +59,7 @@ def _mix32(count, start, key):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def draw_kernel(  # type: ignore[no-untyped-def]
+def spikes_kernel(  # type: ignore[no-untyped-def]
     limits, samples, first, drawn, trace, decays, steps, batch, channels,
     VARYING: tl.constexpr, TRACE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip

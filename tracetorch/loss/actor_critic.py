@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from tracetorch.loss.base import RewardLoss
-from tracetorch.loss.exploration import Exploration
-from tracetorch.loss.policy import check_choice, check_ends, check_reward, log_of, score_of
+from tracetorch.loss.entropy_bonus import EntropyBonus
+from tracetorch.loss.policy import check_choice, check_ends, check_reward, log_prob, score_of
 from tracetorch.modes import check_number, check_tensor, without_graph
 
 
@@ -57,7 +57,7 @@ class ActorCritic(RewardLoss):
             raise ValueError(f"unit must be above 0, got {unit:g}")
         if not critic >= 0:
             raise ValueError(f"critic must be at least 0, got {critic:g}")
-        self.discount, self.unit, self.critic, self.explore = discount, unit, critic, Exploration(entropy, uniform)
+        self.discount, self.unit, self.critic, self.explore = discount, unit, critic, EntropyBonus(entropy, uniform)
         self._value = self._log = self._worth = torch.zeros(0)
 
     def policy(self, output: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class ActorCritic(RewardLoss):
         self.score = torch.cat([score_of(p, action, "logits"), critic], dim=1)
         self._worth, bonus = self.explore(p, "logits")
         self.bonus = torch.cat([bonus, torch.zeros_like(critic)], dim=1)
-        self._value, self._log = self.value(output), log_of(p, action)
+        self._value, self._log = self.value(output), log_prob(p, action)
 
     @without_graph
     def __call__(self, reward: Tensor, terminated: Tensor, upcoming: Tensor) -> tuple[Tensor, Tensor]:

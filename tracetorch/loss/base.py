@@ -8,15 +8,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tracetorch.loss.exploration import Exploration
+from tracetorch.loss.entropy_bonus import EntropyBonus
 from tracetorch.loss.policy import At
+from tracetorch.renamed import refuse_former_methods
 
 
 class RewardLoss(ABC):
     """Observes each action; a call with a reward then gives the loss and the signal for the network's output.
 
     A loss of one's own is a subclass with `policy`, `observe` and `__call__`, which sets `score`, `modulation` and
-    `bonus` as they say. If it has a state, it overrides `begin`, `state_dict` and `load_state_dict`, too: then a run
+    `bonus` as they say. If it has a state, it overrides `reset`, `state_dict` and `load_state_dict`, too: then a run
     with it can be resumed exactly.
     """
 
@@ -26,7 +27,7 @@ class RewardLoss(ABC):
     """Whether it judges an action by the network's output for the next observation; the call then takes it."""
     at: At = "logits"
     """What the signals and scores are derivatives with respect to."""
-    explore = Exploration(0.0, 0.0)
+    explore = EntropyBonus(0.0, 0.0)
     """The bonus for exploration; false if there is none."""
     score: Tensor
     """After `observe`: d log p(action)/d output, or /d logits as `at` says, (batch, outputs)."""
@@ -35,10 +36,14 @@ class RewardLoss(ABC):
     bonus: Tensor
     """After `observe`: the part of the signal that does not depend on the reward, (batch, outputs)."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_former_methods(cls)
+
     def __init__(self) -> None:
         self.score = self.bonus = self.modulation = torch.zeros(0)
 
-    def begin(self) -> None:  # noqa: B027 (an option, not a duty)
+    def reset(self) -> None:  # noqa: B027 (an option, not a duty)
         """Forget the actions so far; not the rewards that are expected."""
 
     @abstractmethod
@@ -55,7 +60,7 @@ class RewardLoss(ABC):
 
         Args:
             reward: finite numbers, (batch,).
-            then, positional: over, bool (batch,), whose episode ends here; None in a stream without an end. If it
+            then, positional: done, bool (batch,), whose episode ends here; None in a stream without an end. If it
                 bootstraps: terminated, bool (batch,); and the output for the next observation, (batch, outputs).
         Returns: the loss; and the signal, its derivative, (batch, outputs).
         """

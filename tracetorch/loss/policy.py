@@ -15,7 +15,7 @@ _FLOOR = 1e-3  # what keeps a score at the output finite, as in `cross_entropy`
 
 
 def score_of(probabilities: Tensor, action: Tensor, at: At) -> Tensor:
-    """What would make the action likelier: d log p(action), by the logits `onehot − p`, by p `onehot/(p + ε)`.
+    """What would make the action likelier: d log p(action), at the logits `onehot − p`, at p `onehot/(p + ε)`.
 
     Args:
         probabilities: p, (batch, actions).
@@ -30,7 +30,7 @@ def score_of(probabilities: Tensor, action: Tensor, at: At) -> Tensor:
 # `torch.distributions.Categorical` takes p and log p to be at least 1.2e-7, which changes the loss of a policy that has
 # become nearly deterministic; and it gives no derivatives, for which the logarithms are needed here.
 def entropy_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
-    """H = −Σ p·log p in nats, (batch,); and what would raise it: by logits −p·(log p + H), by p −log(p + .001) − 1."""
+    """H = −Σ p·log p in nats, (batch,); and what would raise it: at logits −p·(log p + H), at p −log(p + .001) − 1."""
     logs = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
     entropy = -(probabilities * logs).sum(dim=-1)
     if at == "logits":
@@ -38,10 +38,10 @@ def entropy_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
     return entropy, -(probabilities + _FLOOR).log() - 1
 
 
-def evenness_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
-    """−KL(uniform ‖ p) = (1/n)·Σ log(n·p) in nats, (batch,); and what would raise it: by logits 1/n − p, by p 1/(n·p).
+def kl_to_uniform(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
+    """−KL(uniform ‖ p) = (1/n)·Σ log(n·p) in nats, (batch,); and what would raise it: at logits 1/n − p, at p 1/(n·p).
 
-    In the value, p is at least as large as float32 can tell from 0; in the slope by p, .001 larger than it is.
+    In the value, p is at least as large as float32 can tell from 0; in the slope at p, .001 larger than it is.
     """
     n = probabilities.shape[-1]
     logs = (n * probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny)).log()
@@ -64,11 +64,11 @@ def check_reward(reward: Tensor, count: int) -> None:
         )
 
 
-def check_ends(over: Tensor, count: int, name: str) -> None:
+def check_ends(done: Tensor, count: int, name: str) -> None:
     """Raises: TypeError, ValueError unless it says of each sample whether an episode ends."""
-    check_tensor(over, name)
-    if over.dtype != torch.bool or over.shape != (count,):
-        got = f"{over.dtype} of shape {tuple(over.shape)}"
+    check_tensor(done, name)
+    if done.dtype != torch.bool or done.shape != (count,):
+        got = f"{done.dtype} of shape {tuple(done.shape)}"
         raise ValueError(f"{name} must be torch.bool of shape ({count},), got {got}")
 
 
@@ -83,7 +83,7 @@ def check_choice(output: Tensor, action: Tensor) -> None:
         raise ValueError(f"the action must be whole numbers of shape ({len(output)},), got {got}")
 
 
-def log_of(probabilities: Tensor, action: Tensor) -> Tensor:
+def log_prob(probabilities: Tensor, action: Tensor) -> Tensor:
     """log p(action), (batch,)."""
     chosen = probabilities.gather(1, action[:, None].long())[:, 0]
     return chosen.clamp(min=torch.finfo(probabilities.dtype).tiny).log()

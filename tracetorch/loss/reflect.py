@@ -9,10 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tracetorch import renamed
 from tracetorch.loss.base import RewardLoss
-from tracetorch.loss.expectation import Expectation, scales
-from tracetorch.loss.exploration import Exploration
-from tracetorch.loss.policy import check_at, check_choice, check_ends, check_reward, log_of, score_of
+from tracetorch.loss.baseline import Baseline, scales
+from tracetorch.loss.entropy_bonus import EntropyBonus
+from tracetorch.loss.policy import check_at, check_choice, check_ends, check_reward, log_prob, score_of
 from tracetorch.modes import check_number, check_tensor, numbers, without_graph
 
 
@@ -22,8 +23,8 @@ class Reflect(RewardLoss):
         e_k ← λ_k·e_k + score,    score = d log p(action)/dz = onehot − p       when `observe` is told of an action
         signal = −(reward − b)·Σ_k w_k·e_k / batch − d worth/dz / batch        when it is called with a reward
 
-    z are the logits, p their softmax, b what was to be expected (`Expectation`), and worth what the
-    distribution of the last action is worth by itself (`Exploration`).
+    z are the logits, p their softmax, b what was to be expected (`Baseline`), and worth what the
+    distribution of the last action is worth by itself (`EntropyBonus`).
 
     Args:
         decay: λ per action, in [0, 1): for how long an action answers for what comes. One, or several time scales.
@@ -32,7 +33,7 @@ class Reflect(RewardLoss):
         baseline: β per reward, in [0, 1), of the rewards to be expected; one or several, or none at all: [].
         per_sample: whether each sample expects what itself got, rather than what all got.
         entropy: c, in reward per nat: weight of the policy's entropy.
-        uniform: k, in reward per nat: what it costs to leave an action no chance; see `Exploration`. It pulls where a
+        uniform: k, in reward per nat: what it costs to leave an action no chance; see `EntropyBonus`. It pulls where a
             policy has settled, as the entropy does not: for worlds that change.
         at: "logits": signals are for `net.backward(signal, at="logits")`. "output": they are dL/dp, and the score is
             onehot/(p + .001): for rules that know of no logits.
@@ -72,8 +73,8 @@ class Reflect(RewardLoss):
         check_number(mixture_rate, "mixture_rate")
         if not 0 <= mixture_rate < math.inf:
             raise ValueError(f"mixture_rate must be at least 0 and finite, got {mixture_rate:g}")
-        self.at, self.mixture_rate, self.explore = at, mixture_rate, Exploration(entropy, uniform)
-        self.expect = Expectation(baseline, per_sample=per_sample, rate=mixture_rate)
+        self.at, self.mixture_rate, self.explore = at, mixture_rate, EntropyBonus(entropy, uniform)
+        self.baseline = Baseline(baseline, per_sample=per_sample, mixture_rate=mixture_rate)
         self._decays = scales("decay", decay)
         count = len(self._decays)
         if not count:
@@ -82,9 +83,9 @@ class Reflect(RewardLoss):
         if len(weights) != count or not bool((weights > 0).all()):
             raise ValueError(f"mixture needs a weight above 0 for each of {count} decays, got {mixture}")
         self._sum, self._raw = weights.sum(), weights.log()
-        self.begin()
+        self.reset()
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Forget what was done; not what is expected."""
         self._scores = self._logs = self._worth = self._taught = torch.zeros(0)
         self.score = self.bonus = self.modulation = torch.zeros(0)
@@ -109,7 +110,7 @@ class Reflect(RewardLoss):
 
     @without_graph
     def observe(self, output: Tensor, action: Tensor) -> None:
-        """Take note of an action. Afterwards `score` is its score, and `bonus` the signal of `Exploration` alone.
+        """Take note of an action. Afterwards `score` is its score, and `bonus` the signal of `EntropyBonus` alone.
 
         Args:
             output: p, from which the action was drawn, (batch, actions); a mean over steps is such, too.
@@ -123,28 +124,28 @@ class Reflect(RewardLoss):
             self._logs = output.new_zeros(len(self._decays), len(output))
         if self._scores.shape[1:] != output.shape:
             was = tuple(self._scores.shape[1:])
-            raise ValueError(f"output was {was} before and is {tuple(output.shape)}: call reflect.begin() in between")
+            raise ValueError(f"output was {was} before and is {tuple(output.shape)}: call reflect.reset() in between")
         decays = self._decays.to(output)[:, None]
         self._scores = decays[..., None] * self._scores + self.score
-        self._logs = decays * self._logs + log_of(output, action)
+        self._logs = decays * self._logs + log_prob(output, action)
 
     @without_graph
-    def __call__(self, reward: Tensor, over: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def __call__(self, reward: Tensor, done: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Judge what was done; the bonus is computed for each judgement.
 
         Afterwards `modulation`, (batch,), is the factor of the reward alone, dL/d log p.
 
         Args:
             reward: any finite numbers, (batch,).
-            over: whose episode ends here, bool (batch,): what they did has nothing to do with what comes next.
+            done: whose episode ends here, bool (batch,): what they did has nothing to do with what comes next.
         """
         if not len(self._scores):
             raise RuntimeError("no action was observed: call reflect.observe(output, action) before reflect(reward)")
         check_reward(reward, len(self._worth))
-        if over is not None:
-            check_ends(over, len(reward), "over")
+        if done is not None:
+            check_ends(done, len(reward), "done")
         reward = reward.to(self._scores)
-        self.modulation = -(reward - self.expect(reward)) / len(reward)
+        self.modulation = -(reward - self.baseline(reward)) / len(reward)
         weights = self.mixture.to(reward)
         taught = self.modulation[:, None] * self._scores
         signal = torch.tensordot(weights, taught, 1)
@@ -152,9 +153,9 @@ class Reflect(RewardLoss):
             self._mix(signal)
             self._taught = taught
         loss = self.modulation @ (weights @ self._logs) - self._worth.mean()
-        if over is not None:
-            self._scores = self._scores.masked_fill(over[:, None], 0)
-            self._logs = self._logs.masked_fill(over, 0)
+        if done is not None:
+            self._scores = self._scores.masked_fill(done[:, None], 0)
+            self._logs = self._logs.masked_fill(done, 0)
         return loss, signal + self.bonus
 
     def _mix(self, signal: Tensor) -> None:
@@ -167,13 +168,14 @@ class Reflect(RewardLoss):
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, for a checkpoint."""
-        return {name: getattr(self, f"_{name}") for name in _STATE} | {"expect": self.expect.state_dict()}
+        return {name: getattr(self, f"_{name}") for name in _STATE} | {"baseline": self.baseline.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
+        state = renamed.present(renamed.STATE, state)
         for name in _STATE:
             setattr(self, f"_{name}", state[name])
-        self.expect.load_state_dict(state["expect"])
+        self.baseline.load_state_dict(state["baseline"])
 
 
 _STATE = ("scores", "logs", "taught", "raw")

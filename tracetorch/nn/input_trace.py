@@ -10,7 +10,7 @@ from torch.nn import Module, Parameter
 
 from tracetorch import constrain
 from tracetorch import functional as F
-from tracetorch.backends import Trace
+from tracetorch.backends import TraceBuffers
 from tracetorch.modes import numbers
 from tracetorch.nn.neurons import Neuron, Values
 from tracetorch.nn.state import LayerState, per_sample
@@ -97,7 +97,7 @@ class InputTrace(Module):
         """`decay` without a graph; read-only."""
         return neuron.constants[0] if self.tied and self.groups == 1 and neuron.kernel else self.decay(neuron).detach()
 
-    def for_kernels(self, decay: Tensor, state: LayerState) -> Trace:
+    def for_kernels(self, decay: Tensor, state: LayerState) -> TraceBuffers:
         """The trace as the kernels take it, in the memory of this state, with the inputs as one dimension.
 
         Args: decay: what `decay` gives, without a gradient.
@@ -107,8 +107,8 @@ class InputTrace(Module):
             decay = decay.expand(values.shape[1:]).flatten() if decay.ndim else decay
             values, sensitivity = values.flatten(1), sensitivity.flatten(2)
         if not self.followers:
-            return Trace(values, decay)
-        return Trace(values, decay, sensitivity, self._follower_decays(decay, values.shape[-1]))
+            return TraceBuffers(values, decay)
+        return TraceBuffers(values, decay, sensitivity, self._follower_decays(decay, values.shape[-1]))
 
     def _follower_decays(self, decay: Tensor, inputs: int) -> Tensor:
         """(followers, 1, inputs): that of the trace for its slope; then the bank's."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Linear, Module
 
 from tracetorch import backends, renamed
-from tracetorch.backends import Columns, LazySpikes, OutputSpec, SynapticInput, Trace, Traits
+from tracetorch.backends import Columns, LazySpikes, OutputSpec, SynapticInput, TraceBuffers, Traits
 from tracetorch.modes import check_tensor, unaffected, without_graph
 from tracetorch.nn import connections, local_gradient
 from tracetorch.nn.gradients import accumulate
@@ -418,7 +418,7 @@ class Layer(Network):
         xs, trace = self._received(xs)
         self._emit(xs, out, trace)
 
-    def _received(self, xs: Tensor | LazySpikes) -> tuple[Tensor | LazySpikes, Trace]:
+    def _received(self, xs: Tensor | LazySpikes) -> tuple[Tensor | LazySpikes, TraceBuffers]:
         """A chunk of input from outside, checked, and the trace that it is to be added to."""
         size: tuple[Any, ...] = tuple(xs.size if isinstance(xs, LazySpikes) else xs.shape)
         self._check_chunk(size)
@@ -428,7 +428,7 @@ class Layer(Network):
         return xs, self._constants_of(state)[1]
 
     def _emit(
-        self, xs: Tensor | LazySpikes, out: OutputSpec, trace: Trace | None = None, fired: int | None = None
+        self, xs: Tensor | LazySpikes, out: OutputSpec, trace: TraceBuffers | None = None, fired: int | None = None
     ) -> None:
         """A chunk of input through the neurons, and the outputs where `out` says.
 
@@ -458,7 +458,9 @@ class Layer(Network):
                 before.copy_(value)
         state.steps.add_(steps)
 
-    def _synaptic_input(self, xs: Tensor | LazySpikes, trace: Trace | None, fired: int | None = None) -> SynapticInput:
+    def _synaptic_input(
+        self, xs: Tensor | LazySpikes, trace: TraceBuffers | None, fired: int | None = None
+    ) -> SynapticInput:
         """A chunk of input and its weights; or its currents, if they take a call of the connection."""
         connection: Any = self.connection
         if not connections.is_dense(connection):
@@ -471,7 +473,7 @@ class Layer(Network):
             self._put(_columns=columns)
         return SynapticInput(xs, weight, connection.bias, self._product_dtype, trace, fired, columns)
 
-    def _currents(self, xs: Tensor | LazySpikes, trace: Trace | None) -> Tensor:
+    def _currents(self, xs: Tensor | LazySpikes, trace: TraceBuffers | None) -> Tensor:
         values = (backends.spikes(xs) if isinstance(xs, LazySpikes) else xs).to(self.like.dtype)
         if trace is not None:
             backends.trace_scan(values.flatten(2), trace)
@@ -518,7 +520,7 @@ class Layer(Network):
         raw: list[Tensor] = [value for name, value in self.neuron.named_parameters() if name.startswith("raw_")]
         return raw if self.input_trace.raw_decay is None else [*raw, self.input_trace.raw_decay]
 
-    def _constants_of(self, state: LayerState) -> tuple[tuple[Tensor, ...], Trace]:
+    def _constants_of(self, state: LayerState) -> tuple[tuple[Tensor, ...], TraceBuffers]:
         constants, decay = self._constants
         return constants, self.input_trace.for_kernels(decay, state)
 
@@ -592,6 +594,7 @@ def _neurons(neuron: Any, features: int | None, constants: dict[str, Any]) -> Ne
     if isinstance(neuron, Module) or not callable(neuron):
         raise TypeError(f"{advice}, got {neuron!r}")
     known = signature(neuron).parameters
+    constants = renamed.current_arguments(constants, known, depth=3)
     unknown = [name for name in constants if name not in known]
     if unknown and not any(one.kind is one.VAR_KEYWORD for one in known.values()):
         name = getattr(getattr(neuron, "func", neuron), "__name__", "the neuron")

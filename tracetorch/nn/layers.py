@@ -26,7 +26,7 @@ class LIF(Layer):
         decay: β of the membrane per step, in (0, 1). A number; or several: one for each neuron (needs a free
             `trace_decay`), or one for each of a few equal groups of neurons.
         threshold: θ > 0, a number or one for each neuron.
-        rate: the steady-state map, "line" or "logistic".
+        rate_map: the steady-state map, "line" or "logistic".
         trace_decay, bias, trainable, decay_gradient, trace_bank: see `Layer`.
     Returns: spikes, 0 or 1, (batch, *features).
     Gradient: approximate: the spikes of a stretch of time are replaced by their average rate, so order within it is
@@ -53,7 +53,7 @@ class LIF(Layer):
         trainable: Iterable[str] | None = None,
         decay_gradient: str = "exact",
         trace_bank: Sequence[float] = (),
-        rate: str = "line",
+        rate_map: str = "line",
     ):
         super().__init__(
             in_features,
@@ -61,7 +61,7 @@ class LIF(Layer):
             neuron=neurons.LIF,
             decay=decay,
             threshold=threshold,
-            rate=rate,
+            rate_map=rate_map,
             trace_decay=trace_decay,
             bias=bias,
             trainable=trainable,

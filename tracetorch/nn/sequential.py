@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module, ModuleList
 
 from tracetorch import backends
-from tracetorch.backends import FusedReadout, LazySpikes, OutputSpec, Trace
+from tracetorch.backends import FusedReadout, LazySpikes, OutputSpec, TraceBuffers
 from tracetorch.modes import check_tensor, kind_of, without_graph
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import Layer
@@ -104,7 +104,7 @@ class Sequential(Network):
             steppers = [layer._bound_stepper(xs.shape[1]) for layer in chain]
             if None not in steppers and backends.pass_through(steppers, xs, out):
                 return
-        trace: Trace | None
+        trace: TraceBuffers | None
         xs, trace = chain[0]._received(xs)
         fired: int | None = None
         for at, (below, above) in enumerate(pairwise(chain)):

@@ -14,13 +14,14 @@ from tracetorch.modes import kind_of
 from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.connections import is_dense, is_plain
 from tracetorch.nn.local_gradient import At
+from tracetorch.renamed import refuse_former_methods
 
 
 class Rule(ABC):
     """Computes the gradients of a network. All rules train the same layers, from the same weights and spikes.
 
     A rule of one's own is a subclass with `forward` and `backward`. If it has a state besides the network's, it
-    overrides `begin`, `state_dict` and `load_state_dict`, too: then a run with it can be resumed exactly.
+    overrides `reset`, `state_dict` and `load_state_dict`, too: then a run with it can be resumed exactly.
 
     Args: net: any network of `tt.nn` whose layers the rule supports.
     Raises: TypeError for anything but a network; ValueError for a layer that the rule would train wrongly.
@@ -34,6 +35,10 @@ class Rule(ABC):
     """Whether it learns from the spikes of rounded weights (`net.precision`)."""
     learns_from = "labels and rewards"
     """"labels and rewards", or "rewards" alone."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_former_methods(cls)
 
     def __init__(self, net: Sequential):
         if not isinstance(net, Sequential):
@@ -50,7 +55,7 @@ class Rule(ABC):
         del layer
         return ""
 
-    def begin(self, mask: Tensor | None = None) -> None:
+    def reset(self, mask: Tensor | None = None) -> None:
         """Start a new sequence: forget the state; of some samples alone, if `mask`, bool (batch,), says which."""
         self.net.reset(mask)
 

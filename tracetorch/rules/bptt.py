@@ -46,9 +46,9 @@ class BPTT(Rule):
         self.window = None if window is None else int(window)
         self._output: Tensor | None = None
 
-    def begin(self, mask: Tensor | None = None) -> None:
+    def reset(self, mask: Tensor | None = None) -> None:
         """Start a new sequence: forget the state, and what led to it."""
-        super().begin(mask)
+        super().reset(mask)
         self._output = None
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:

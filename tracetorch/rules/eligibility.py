@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from tracetorch.nn import Layer
-from tracetorch.rules.passage import Passage, add_gradient, by_group
+from tracetorch.rules.stepwise import StepwiseGraph, add_gradient, by_group
 
 
 class Chunk(NamedTuple):
-    """What is left of a passage, to be folded."""
+    """What is left of a stretch, to be folded."""
 
     trace: Tensor  # (groups, time, batch, in_features)
     ones_trace: Tensor  # (time, batch, 1 or out_features)
@@ -31,10 +31,10 @@ class Eligibility:
         self.weight: Tensor | None = None  # (groups × batch, neurons of the group, in_features)
         self.bias: Tensor | None = None  # (batch, out_features)
 
-    def take(self, passage: Passage, slope: Tensor) -> None:
+    def take(self, graph: StepwiseGraph, slope: Tensor) -> None:
         """Remember a chunk until it is known whether there is another after it. Args: slope: ψ."""
         if self.layer.weight.requires_grad or (self.layer.bias is not None and self.layer.bias.requires_grad):
-            self.last = Chunk(passage.trace, passage.ones_trace(), slope)
+            self.last = Chunk(graph.trace, graph.ones_trace(), slope)
 
     @torch.no_grad()
     def fold(self, kept: float) -> None:

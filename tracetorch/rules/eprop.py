@@ -15,9 +15,9 @@ from tracetorch.nn.gradients import whole_gradients
 from tracetorch.nn.local_gradient import At
 from tracetorch.rules.base import Rule, check_at, needs_decay_alone, run_only
 from tracetorch.rules.eligibility import Eligibility
-from tracetorch.rules.passage import Passage, go_through
-from tracetorch.rules.replayed import Recording, check_signal, chunks, record
+from tracetorch.rules.stepwise import StepwiseGraph, run_stepwise
 from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
+from tracetorch.rules.two_pass import Recording, check_signal, chunks, record
 
 
 class EProp(Rule):
@@ -78,9 +78,9 @@ class EProp(Rule):
     def supports(self, layer: Layer) -> str:
         return needs_decay_alone(layer)
 
-    def begin(self, mask: Tensor | None = None) -> None:
+    def reset(self, mask: Tensor | None = None) -> None:
         """Start a new sequence: forget the state, and the eligibilities with it; of some samples alone, if `mask`."""
-        super().begin(mask)
+        super().reset(mask)
         if mask is None:
             self._recording, self._eligibilities = None, self._none_yet()
             return
@@ -91,7 +91,7 @@ class EProp(Rule):
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`.
 
-        `xs` is read again later: it must stay as it is until the next `backward`, `forward` or `begin`. Under
+        `xs` is read again later: it must stay as it is until the next `backward`, `forward` or `reset`. Under
         `torch.no_grad` no eligibilities are kept, and those that there were are over.
         """
         if not torch.is_grad_enabled():
@@ -111,7 +111,7 @@ class EProp(Rule):
         check_at(self, at)
         recording = check_signal(self.net, self._recording, signal)
         self._recording = None
-        self._replay(recording, signal)
+        self._second_pass(recording, signal)
 
     def state_dict(self) -> dict[str, Any]:
         """The eligibilities, for a checkpoint; to be written right after a learning moment."""
@@ -126,11 +126,11 @@ class EProp(Rule):
         """A stretch that nothing was said about has its eligibilities all the same."""
         recording, self._recording = self._recording, None
         if recording is not None and self._kept():
-            self._replay(recording, None)
+            self._second_pass(recording, None)
 
     @unaffected
     @whole_gradients()
-    def _replay(self, recording: Recording, signal: Tensor | None) -> None:
+    def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
         """Run a stretch again, for its eligibilities; and learn, if there is a signal."""
         xs, first, share, before, between = recording
         (*hidden, readout), states, above = self.net, list(before), between[-1]
@@ -138,25 +138,25 @@ class EProp(Rule):
         for start, part in chunks(xs):
             for eligibility in eligibilities:
                 eligibility.fold(kept)
-            passages, value = list[Passage](), part.to(readout.weight.dtype)
+            graphs, value = list[StepwiseGraph](), part.to(readout.weight.dtype)
             for at, layer in enumerate(hidden):
-                passages.append(go_through(layer, value, states[at], self.surrogate))
-                states[at], value = passages[at].after, passages[at].outputs
-            slopes, stop = [passage.slope() for passage in passages], start + len(part)
+                graphs.append(run_stepwise(layer, value, states[at], self.surrogate))
+                states[at], value = graphs[at].after, graphs[at].outputs
+            slopes, stop = [graph.slope() for graph in graphs], start + len(part)
             if signal is not None and stop > first:
                 counting = value[max(0, first - start) :]
-                top = go_through(readout, counting, above, self.surrogate)
+                top = run_stepwise(readout, counting, above, self.surrogate)
                 above, delta = top.after, top.vjp((signal * share).repeat(len(counting), 1))
                 top.learn(delta)
                 deltas = delta.new_zeros(*value.shape[:2], delta.shape[1])
                 deltas[-len(counting) :] = delta.view(*counting.shape[:2], -1)
                 coming = _still_to_come(deltas, kept)
-                for passage, slope, eligibility, sent in zip(passages, slopes, eligibilities, feedback, strict=True):
-                    passage.vjp((deltas @ sent).flatten(0, 1))
-                    passage.learn((coming @ sent).flatten(0, 1) * slope)
+                for graph, slope, eligibility, sent in zip(graphs, slopes, eligibilities, feedback, strict=True):
+                    graph.vjp((deltas @ sent).flatten(0, 1))
+                    graph.learn((coming @ sent).flatten(0, 1) * slope)
                     eligibility.learn(kept * coming[0] @ sent)
-            for eligibility, passage, slope in zip(eligibilities, passages, slopes, strict=True):
-                eligibility.take(passage, slope)
+            for eligibility, graph, slope in zip(eligibilities, graphs, slopes, strict=True):
+                eligibility.take(graph, slope)
 
     def _none_yet(self) -> list[Eligibility]:
         return [Eligibility(layer) for layer in list(self.net)[:-1]]

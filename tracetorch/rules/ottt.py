@@ -11,9 +11,9 @@ from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.gradients import whole_gradients
 from tracetorch.nn.local_gradient import At
 from tracetorch.rules.base import Rule, check_at, needs_decay_alone, run_only
-from tracetorch.rules.passage import Passage, go_through
-from tracetorch.rules.replayed import Recording, check_signal, chunks, record
+from tracetorch.rules.stepwise import StepwiseGraph, run_stepwise
 from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
+from tracetorch.rules.two_pass import Recording, check_signal, chunks, record
 
 
 class OTTT(Rule):
@@ -27,7 +27,7 @@ class OTTT(Rule):
         surrogate: as in `BPTT`; none that goes through the reset.
     Gradient: approximate: it lacks what reaches the output later than the step itself, through the membranes above.
         Equal to backpropagation through time for W and b of a tied `LI` or `LIS` readout. Decays and thresholds get
-        that of each step alone, the membrane before it a fact.
+        that of each step alone, the membrane before it constant.
     Memory: of the chunk of 64 steps that is at hand, inputs and neurons of every layer; independent of time.
     Time: the signal comes at the end here, so the steps that count are run twice; O(time × batch × weights).
     Source: Xiao, Meng, Zhang, He, Lin (2022), doi:10.48550/arXiv.2210.04195.
@@ -41,9 +41,9 @@ class OTTT(Rule):
     def supports(self, layer: Layer) -> str:
         return needs_decay_alone(layer)
 
-    def begin(self, mask: Tensor | None = None) -> None:
+    def reset(self, mask: Tensor | None = None) -> None:
         """Start a new sequence: forget the state."""
-        super().begin(mask)
+        super().reset(mask)
         self._recording = None
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
@@ -67,13 +67,13 @@ class OTTT(Rule):
         xs, first, share, _, between = check_signal(self.net, self._recording, signal)
         states = list(between)
         for _, part in chunks(xs[first:]):
-            passages, value = list[Passage](), part.to(self.net[0].weight.dtype)
+            graphs, value = list[StepwiseGraph](), part.to(self.net[0].weight.dtype)
             for number, layer in enumerate(self.net):
-                passages.append(go_through(layer, value, states[number], self.surrogate))
-                states[number], value = passages[number].after, passages[number].outputs
+                graphs.append(run_stepwise(layer, value, states[number], self.surrogate))
+                states[number], value = graphs[number].after, graphs[number].outputs
             delta = (signal * share).repeat(len(part), 1)
-            for passage in reversed(passages):
-                delta = passage.vjp(delta)
-                passage.learn(delta)
-                delta = delta @ passage.layer.weight.detach()
+            for graph in reversed(graphs):
+                delta = graph.vjp(delta)
+                graph.learn(delta)
+                delta = delta @ graph.layer.weight.detach()
         self._recording = None

@@ -1,4 +1,4 @@
-"""A lesson without labels: what would make each of some actions likelier, however a rule is told so."""
+"""An example without labels: what would make each of some actions likelier, however a rule is told so."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.loss import RewardLoss
-from tracetorch.loss.policy import log_of
-from tracetorch.rules.agreement import Lesson
+from tracetorch.loss.policy import log_prob
+from tracetorch.rules.gradient_similarity import Example
 
 
-def lesson_of_scores(xs: Tensor | Stream, action: Tensor, judge: RewardLoss, window: int | None = None) -> Lesson:
-    """A lesson in which each action brought a reward of 1 where 0 was expected.
+def example_of_scores(xs: Tensor | Stream, action: Tensor, loss: RewardLoss, window: int | None = None) -> Example:
+    """An example in which each action brought a reward of 1 where 0 was expected.
 
         L = −mean over the samples of log p(action)
 
@@ -25,25 +25,25 @@ def lesson_of_scores(xs: Tensor | Stream, action: Tensor, judge: RewardLoss, win
     Args:
         xs: what is seen, (time, batch, in_features).
         action: whole numbers, (batch,).
-        judge: whose policy it is; it stays as it is.
+        loss: whose policy it is; it stays as it is.
         window: steps at the end that are read as the answer; all, if None.
     """
-    judge = copy.deepcopy(judge)
-    floor = 1e-3 if judge.at == "output" else 0.0  # as its own score has it, which would not be finite else
+    loss = copy.deepcopy(loss)
+    floor = 1e-3 if loss.at == "output" else 0.0  # as its own score has it, which would not be finite else
 
-    def loss(output: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    def negative_log_prob(output: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             leaf = output.detach().requires_grad_()
-            value = -log_of(judge.policy(leaf) + floor, action).mean()
+            value = -log_prob(loss.policy(leaf) + floor, action).mean()
         return value.detach(), torch.autograd.grad(value, leaf)[0]
 
     def teach(rule: Any, output: Tensor, action: Tensor) -> None:
-        judge.begin()
-        judge.observe(output, action)
-        score = judge.score.clone()
-        score[:, score.shape[1] - judge.values :] = 0
-        rule.observe(score, at=judge.at)
+        loss.reset()
+        loss.observe(output, action)
+        score = loss.score.clone()
+        score[:, score.shape[1] - loss.values :] = 0
+        rule.observe(score, at=loss.at)
         modulation = torch.full_like(score[:, 0], -1 / len(score))
-        rule.backward_reward(-score / len(score), modulation=modulation, bonus=None, at=judge.at)
+        rule.backward_reward(-score / len(score), modulation=modulation, bonus=None, at=loss.at)
 
-    return Lesson(xs, action, loss, window, teach=teach)
+    return Example(xs, action, negative_log_prob, window, teach=teach)

@@ -14,7 +14,7 @@ from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.gradients import whole_gradients
 from tracetorch.nn.local_gradient import At, average_current, through_neurons
 from tracetorch.rules.base import Rule, needs_dense
-from tracetorch.rules.passage import add_gradient, by_group
+from tracetorch.rules.stepwise import add_gradient, by_group
 
 
 class ThreeFactor(Rule):
@@ -59,12 +59,12 @@ class ThreeFactor(Rule):
     def supports(self, layer: Layer) -> str:
         return needs_dense(layer)
 
-    def begin(self, mask: Tensor | None = None) -> None:
+    def reset(self, mask: Tensor | None = None) -> None:
         """Start a new sequence: forget the state; and, at the next action, the eligibilities.
 
         Args: mask: of which samples alone, bool (batch,); of all, if None.
         """
-        super().begin(mask)
+        super().reset(mask)
         if mask is None:
             self._kept, self._new = {}, None
         else:
@@ -82,7 +82,7 @@ class ThreeFactor(Rule):
 
         Args:
             score: what makes it likelier, such as d log p(action)/d logits, (batch, out_features).
-            at: what it is a derivative by; see `Layer.backward`.
+            at: what it is a derivative with respect to; see `Layer.backward`.
         """
         layers = list(enumerate(self.net))
         if self.layers == "last":

@@ -32,7 +32,7 @@ def run_unrolled(
     """`Sequential.run` with the graph of the last steps.
 
     Args:
-        net: its states go on from where they are; what led to them is a fact, and no gradient reaches it.
+        net: its states go on from where they are; what led to them is detached, and no gradient reaches it.
         xs, reduce, window: as for `Sequential.run`.
         surrogate: stands for the derivative of spikes.
         reach: how many steps at the end have a graph; all, if None.

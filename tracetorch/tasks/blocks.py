@@ -67,7 +67,7 @@ class Blocks(Task):
         """The classes that come in the training batch with this number."""
         around, at = divmod(self.schedule.context(number), self._in_a_round)
         names = torch.arange(self.output_size)
-        order = backends.draw(mix_seed(self.schedule.seed, 1, around), range(1), names, 1)[0, :, 0].argsort()
+        order = backends.uniform(mix_seed(self.schedule.seed, 1, around), range(1), names, 1)[0, :, 0].argsort()
         return sorted(order[at * self.classes : (at + 1) * self.classes].tolist())
 
     def to(self, device: torch.device) -> Blocks:

@@ -58,7 +58,7 @@ class ContextSchedule:
 
 
 def _draw(seed: int, context: int, count: int) -> torch.Tensor:
-    return backends.draw(mix_seed(seed), range(1), torch.tensor([context]), count)[0, 0]
+    return backends.uniform(mix_seed(seed), range(1), torch.tensor([context]), count)[0, 0]
 
 
 @lru_cache(maxsize=64)  # a world asks at every action in which context it is

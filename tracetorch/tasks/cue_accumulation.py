@@ -113,7 +113,7 @@ class CueAccumulation(DrawnTask):
 
     def make(self, split: str, samples: Tensor) -> Batch:
         seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(2)]
-        drawn = backends.draw(seeds[_CUES], range(1), samples, self.cues + 1)[0]
+        drawn = backends.uniform(seeds[_CUES], range(1), samples, self.cues + 1)[0]
         on_side = drawn[:, 1:] < self.bias
         right = torch.where(drawn[:, :1] < 0.5, on_side, ~on_side)  # (batch, cues): whether a cue is on the right
         count = right.sum(dim=-1)

@@ -38,12 +38,12 @@ def evaluate(
     columns: list[Trials] = []
     total, count = 0.0, 0
     for batch in task.eval_batches(split):
-        learner.begin()
+        learner.reset()
         output = learner.forward(batch.xs, reduce="mean", window=window)
         rows = len(batch.target)
         total, count = total + float(loss(output, batch.target)[0]) * rows, count + rows
         columns.append({name: value.cpu() for name, value in task.score(output, batch).items()})
-    learner.begin()
+    learner.reset()
     if not count:
         return None
     trials = {name: torch.cat([part[name] for part in columns]) for name in columns[0]}

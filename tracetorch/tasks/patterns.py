@@ -59,9 +59,9 @@ class Patterns(Task):
         self.encode = ENCODERS[choices("encoding", encoding, ENCODERS)]
         self.repeats, self.seed = repeats, seed
         names = torch.arange(patterns)
-        on = backends.draw(mix_seed(seed, 0), range(1), names, inputs)[0] < 0.5
+        on = backends.uniform(mix_seed(seed, 0), range(1), names, inputs)[0] < 0.5
         self.rates = torch.where(on, rate, background)
-        self.bits = (backends.draw(mix_seed(seed, 1), range(1), names, outputs)[0] < 0.5).to(torch.float32)
+        self.bits = (backends.uniform(mix_seed(seed, 1), range(1), names, outputs)[0] < 0.5).to(torch.float32)
 
     def train_batch(self, number: int) -> Batch:
         shown = torch.arange(number * self.batch_size, (number + 1) * self.batch_size)

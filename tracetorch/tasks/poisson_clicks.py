@@ -151,7 +151,7 @@ class PoissonClicks(DrawnTask):
 
     def make(self, split: str, samples: Tensor) -> Batch:
         seeds = _seeds(self.seed, _SPLIT_SEEDS[split])
-        pick, length, coin, wait = backends.draw(seeds[_CONDITIONS], range(1), samples, 4)[0].unbind(dim=-1)
+        pick, length, coin, wait = backends.uniform(seeds[_CONDITIONS], range(1), samples, 4)[0].unbind(dim=-1)
         right_is_faster = coin >= 0.5  # which side, also where γ = 0 and both are equally fast
         gamma = self.gamma.at(pick) * torch.where(right_is_faster, 1.0, -1.0)
         bins = torch.round(self.duration.at(length) / self.dt).clamp(min=1)
@@ -182,7 +182,7 @@ class PoissonClicks(DrawnTask):
     ) -> Tensor:
         step = torch.arange(start, stop, device=samples.device)[:, None]
         on = ((step >= begin) & (step < end))[..., None]
-        clicked = backends.draw_below(rates * self.dt, seed, range(start, stop), samples) & on
+        clicked = backends.bernoulli(rates * self.dt, seed, range(start, stop), samples) & on
         return clicked | (step == begin)[..., None] if self.stereo_click else clicked
 
     def _spikes(
@@ -195,11 +195,11 @@ class PoissonClicks(DrawnTask):
             sides.unflatten(-1, (2, each))[:] = clicks(start, stop)[..., None]
         if self.noise:
             odds = torch.full((batch, 2 * each), self.noise * self.dt, device=samples.device)
-            sides.masked_fill_(backends.draw_below(odds, seeds[_NOISE], range(start, stop), samples), 1.0)
+            sides.masked_fill_(backends.bernoulli(odds, seeds[_NOISE], range(start, stop), samples), 1.0)
         first = max(start, self.cue_from)
         if first < stop:
             odds = torch.full((batch, each), self.cue_rate * self.dt, device=samples.device)
-            cue[first - start :] = backends.draw_below(odds, seeds[_CUE], range(first, stop), samples)
+            cue[first - start :] = backends.bernoulli(odds, seeds[_CUE], range(first, stop), samples)
         return spikes
 
     def _click_odds(self, gamma: Tensor, duration: Tensor, heard: bool = True) -> tuple[Tensor, Tensor, Tensor]:

@@ -69,7 +69,7 @@ class SequentialMNIST(DigitTask):
         self.deck = Deck(source, batch_size, validation_digits, seed)
         height, width = self.deck.image_size
         self.parts, self.pixels_per_part = (height, width) if by == "rows" else (height * width, 1)
-        drawn = backends.draw(_PERMUTATION, range(1), torch.zeros(1, dtype=torch.int64), height * width)[0, 0]
+        drawn = backends.uniform(_PERMUTATION, range(1), torch.zeros(1, dtype=torch.int64), height * width)[0, 0]
         self.order = drawn.argsort(stable=True) if order == "permuted" else None
         self.levels, self.max_rate, self.batch_size = levels, max_rate, batch_size
         self.input_size = self.pixels_per_part * levels

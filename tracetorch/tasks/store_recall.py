@@ -112,7 +112,7 @@ class StoreRecall(DrawnTask):
     def make(self, split: str, samples: Tensor) -> Batch:
         seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(2)]
         shown = self.intervals - 1
-        drawn = backends.draw(seeds[_VALUES], range(1), samples, shown + 1)[0]
+        drawn = backends.uniform(seeds[_VALUES], range(1), samples, shown + 1)[0]
         ones = drawn[:, :shown] < 0.5  # (batch, intervals): whether the value is 1
         distractors = self.distractors.whole_at(drawn[:, shown])
         stored = shown - 1 - distractors  # when

@@ -35,7 +35,7 @@ class FeedbackSchedule:
         """Whether feedback follows the decision with this number."""
         if self.every == 1:
             return True
-        drawn = backends.draw(self._seed, range(number, number + 1), torch.zeros(1, dtype=torch.int64), 1)
+        drawn = backends.uniform(self._seed, range(number, number + 1), torch.zeros(1, dtype=torch.int64), 1)
         return float(drawn) < 1 / self.every
 
 

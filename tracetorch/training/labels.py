@@ -25,14 +25,14 @@ class LabelStep(Step):
 
     def rehearse(self) -> None:
         batch = self.task.train_batch(0)
-        self.learner.begin()
+        self.learner.reset()
         judged = self.loss(self.learner.forward(batch.xs, reduce="mean", window=self.window), batch.target)
         if not isinstance(judged, tuple | list) or len(judged) != 2:
             raise TypeError(
-                "a loss gives (loss, signal), where signal is its derivative by the output, as tracetorch.loss.mse "
-                f"does; this one gives {kind_of(judged)}"
+                "a loss gives (loss, signal), where signal is its derivative with respect to the output, as "
+                f"tracetorch.loss.mse does; this one gives {kind_of(judged)}"
             )
-        self.learner.begin()
+        self.learner.reset()
 
     def validate(self) -> dict[str, Any] | None:
         found = evaluate(self.learner, self.task, self.loss, "validation", self.window)
@@ -57,7 +57,7 @@ class LabelledSequences(LabelStep):
 
     def __call__(self, number: int) -> Update:
         batch = self.task.train_batch(number - 1)
-        self.learner.begin()
+        self.learner.reset()
         for stretch in batch.xs.split(self.update_every or batch.xs.steps):
             self.optimizer.zero_grad()
             for part in stretch.split(self.learn_every or stretch.steps):

@@ -78,13 +78,13 @@ class RewardFeedback(FeedbackSource):
             raise ValueError(
                 f"{type(self.loss).__name__} needs logits, because it applies the softmax itself: choose network=lif_li"
             )
-        self.learner.begin()
+        self.learner.reset()
         self.loss.policy(self.learner.forward(self.task.observe(), reduce="mean", window=self.window))
-        self.learner.begin()
+        self.learner.reset()
 
     def decide(self, number: int) -> Decision:
         output = self.learner.forward(self.task.observe(), reduce="mean", window=self.window)
-        action = draw(self.loss.policy(output), self.seed, number)
+        action = sample_actions(self.loss.policy(output), self.seed, number)
         self.loss.observe(output, action)
         self.learner.observe(self.loss.score, at=self.loss.at)
         outcome = self.task.act(action)
@@ -108,12 +108,12 @@ class RewardFeedback(FeedbackSource):
         if self.loss.bootstraps:
             upcoming = look_ahead(self.net, outcome.final or self.task.observe(), self.window)
             return self.loss(reward, outcome.terminated, upcoming)
-        found: tuple[Tensor, Tensor] = self.loss(reward, self._done if self.schedule is None else None)
-        return found
+        judged: tuple[Tensor, Tensor] = self.loss(reward, self._done if self.schedule is None else None)
+        return judged
 
     def forget(self) -> None:
         if self.schedule is None and bool(self._done.any()):
-            self.learner.begin(None if bool(self._done.all()) else self._done)
+            self.learner.reset(None if bool(self._done.all()) else self._done)
 
     def validate(self) -> dict[str, Any] | None:
         played = evaluate_policy(self.net, self.task, self.loss.policy, "validation", self.window)
@@ -137,8 +137,8 @@ class RewardFeedback(FeedbackSource):
             return ""
         self.episodes.drop()
         if self.schedule is None:
-            self.learner.begin()
-            self.loss.begin()
+            self.learner.reset()
+            self.loss.reset()
         return f"the run continued with new episodes everywhere: those under way at update {update} are lost"
 
     def _check(self, reward: Tensor, number: int) -> None:
@@ -151,7 +151,7 @@ class RewardFeedback(FeedbackSource):
         )
 
 
-def draw(p: Tensor, seed: int, update: int) -> Tensor:
+def sample_actions(p: Tensor, seed: int, update: int) -> Tensor:
     """An action in each environment, with the probabilities p, (num_envs, actions)."""
     chance = _chances(seed, update // _AT_ONCE, len(p), p.device)[update % _AT_ONCE].to(p.dtype)
     return (chance * p.sum(dim=-1, keepdim=True) >= p.cumsum(dim=-1)).sum(dim=-1).clamp(max=p.shape[-1] - 1)
@@ -161,4 +161,4 @@ def draw(p: Tensor, seed: int, update: int) -> Tensor:
 def _chances(seed: int, block: int, num_envs: int, device: torch.device) -> Tensor:
     """Uniform numbers for `_AT_ONCE` updates, which take little longer than those for one: (updates, num_envs, 1)."""
     updates = range(block * _AT_ONCE, (block + 1) * _AT_ONCE)
-    return backends.draw(seed, updates, torch.arange(num_envs, device=device), 1)
+    return backends.uniform(seed, updates, torch.arange(num_envs, device=device), 1)

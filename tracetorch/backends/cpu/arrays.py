@@ -9,8 +9,15 @@ import torch
 from torch import Tensor
 
 from tracetorch.backends import rng
-from tracetorch.backends.arguments import FusedReadout, OutputSpec, Trace
-from tracetorch.backends.cpu.compiled import KINDS, DrawArrays, NeuronArrays, OutputArrays, ReadoutArrays, TraceArrays
+from tracetorch.backends.arguments import FusedReadout, OutputSpec, TraceBuffers
+from tracetorch.backends.cpu.compiled import (
+    KINDS,
+    LazySpikeArrays,
+    NeuronArrays,
+    OutputArrays,
+    ReadoutArrays,
+    TraceArrays,
+)
 from tracetorch.backends.rng import LazySpikes
 
 
@@ -27,7 +34,7 @@ def neurons_of(neuron: str, membrane: Tensor, constants: tuple[Tensor, ...]) -> 
     return NeuronArrays(KINDS[neuron], membrane.numpy(), per_neuron(decay, count), per_neuron(threshold, count))
 
 
-def traces_of(trace: Trace | TraceArrays | None, dtype: torch.dtype) -> TraceArrays:
+def traces_of(trace: TraceBuffers | TraceArrays | None, dtype: torch.dtype) -> TraceArrays:
     """Args: dtype: of the empty arrays, if there is no trace."""
     if isinstance(trace, TraceArrays):
         return trace
@@ -74,13 +81,13 @@ def _no_readout(dtype: torch.dtype) -> ReadoutArrays:
     return readout_of(FusedReadout("li", flat[None, :0].t(), flat, flat[None], (flat,), OutputSpec()), dtype)
 
 
-def draws_of(draws: LazySpikes) -> DrawArrays:
-    """Args: draws: on the CPU. Raises: ValueError if its steps do not follow one another."""
-    if draws.steps.step != 1:
-        raise ValueError(f"draws are made for consecutive steps, got {draws.steps}")
-    limits = draws.limit.reshape(-1, *draws.size[1:]).contiguous().numpy()
-    samples = draws.samples.to(torch.int64).contiguous().numpy()
-    return DrawArrays(limits, samples, rng.signed(rng.mix_seed(draws.seed), 64), draws.steps.start)
+def lazy_spikes_of(lazy: LazySpikes) -> LazySpikeArrays:
+    """Args: lazy: on the CPU. Raises: ValueError if its steps do not follow one another."""
+    if lazy.steps.step != 1:
+        raise ValueError(f"draws are made for consecutive steps, got {lazy.steps}")
+    limits = lazy.limit.reshape(-1, *lazy.size[1:]).contiguous().numpy()
+    samples = lazy.samples.to(torch.int64).contiguous().numpy()
+    return LazySpikeArrays(limits, samples, rng.signed(rng.mix_seed(lazy.seed), 64), lazy.steps.start)
 
 
 def bits_of(tensor: Tensor) -> Tensor:

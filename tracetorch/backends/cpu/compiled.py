@@ -30,7 +30,7 @@ BITS, TAIL_BITS = 24, 16
 
 
 class TraceArrays(NamedTuple):
-    """A `Trace` as the compiled code takes it, the same memory; without one, loops over none do nothing."""
+    """A `TraceBuffers` as the compiled code takes it, the same memory; without one, loops over none do nothing."""
 
     values: np.ndarray  # (traces, batch, features)
     decays: np.ndarray  # (traces, features)
@@ -38,7 +38,7 @@ class TraceArrays(NamedTuple):
     sensitivity_decays: np.ndarray  # (sensitivities, features)
 
 
-class DrawArrays(NamedTuple):
+class LazySpikeArrays(NamedTuple):
     """`LazySpikes` as the compiled code takes them."""
 
     limits: np.ndarray  # (time or 1, batch, channels)
@@ -78,13 +78,13 @@ class ReadoutArrays(NamedTuple):
 
 
 @compiled
-def scan_draws(first, last, source, steps, traces, rows, bias, neurons, out, readout):
+def scan_lazy_spikes(first, last, source, steps, traces, rows, bias, neurons, out, readout):
     """Draw spikes, add them to the traces, weigh them, run the neurons. Returns: spikes counted."""
     events, ends, usual = room(steps, rows.shape[0])
     currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty((1, 1, rows.shape[1]), rows.dtype)
     fired = 0
     for sample in range(first, last):
-        draw_events(source, sample, events, ends, usual)
+        generate_events(source, sample, events, ends, usual)
         add_events(traces, sample, events, ends, usual)
         gather(rows, bias, events, ends, usual, start, currents)
         fired += run_through(neurons, currents, 0, sample, out, readout)
@@ -93,7 +93,7 @@ def scan_draws(first, last, source, steps, traces, rows, bias, neurons, out, rea
 
 @compiled
 def scan_spikes(first, last, spikes, traces, rows, bias, neurons, out, readout):
-    """As `scan_draws`, of spikes that exist: (time, batch, inputs)."""
+    """As `scan_lazy_spikes`, of spikes that exist: (time, batch, inputs)."""
     steps = spikes.shape[0]
     events, ends, usual = room(steps, rows.shape[0])
     currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty((1, 1, rows.shape[1]), rows.dtype)
@@ -146,12 +146,12 @@ def scan_trace(first, last, xs, traces):
 
 
 @compiled
-def draw_spikes(first, last, source, traces, values, spikes):
+def generate_spikes(first, last, source, traces, values, spikes):
     """Draw spikes into `spikes`, (time, batch, channels), and add them to their traces."""
     steps, channels = spikes.shape[0], spikes.shape[2]
     events, ends, usual = room(steps, channels)
     for sample in range(first, last):
-        draw_events(source, sample, events, ends, usual)
+        generate_events(source, sample, events, ends, usual)
         add_events(traces, sample, events, ends, usual)
         at = uint64(0)
         for step in range(steps):
@@ -417,7 +417,7 @@ _HIGHEST, _TAIL = np.uint32(255), np.uint32((1 << TAIL_BITS) - 1)
 
 
 @compiled
-def draw_events(source, sample, events, ends, usual):
+def generate_events(source, sample, events, ends, usual):
     """What is unusual about one sample, step after step; see `events.room` for what is written."""
     channels = source.limits.shape[2]
     words, masks = np.empty((channels + 3) // 4, np.uint32), np.zeros((channels + 3) // 4, np.uint32)

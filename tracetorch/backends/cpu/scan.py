@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from tracetorch.backends import reference
-from tracetorch.backends.arguments import OutputSpec, SynapticInput, Trace
+from tracetorch.backends.arguments import OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.cpu import compiled
-from tracetorch.backends.cpu.arrays import bits_of, draws_of, neurons_of, outputs_of, readout_of, traces_of
+from tracetorch.backends.cpu.arrays import bits_of, lazy_spikes_of, neurons_of, outputs_of, readout_of, traces_of
 from tracetorch.backends.cpu.threads import parallel_for
 from tracetorch.backends.dispatch import is_sparse
 from tracetorch.backends.rng import LazySpikes
@@ -44,28 +44,28 @@ def currents(synaptic: SynapticInput) -> Tensor:
     if synaptic.weight is None:
         return xs  # type: ignore[return-value]
     if isinstance(xs, LazySpikes):
-        xs = _draw(xs, synaptic.trace, synaptic.dtype, synaptic.precision)
+        xs = _generate(xs, synaptic.trace, synaptic.dtype, synaptic.precision)
     elif synaptic.trace is not None:
         trace_scan(xs, synaptic.trace)
     return reference.weigh(xs, synaptic)
 
 
-def trace_scan(xs: Tensor, trace: Trace) -> None:
+def trace_scan(xs: Tensor, trace: TraceBuffers) -> None:
     """See `reference.trace_scan`."""
     parallel_for(compiled.scan_trace, xs.shape[1], xs.numel(), xs.contiguous(), traces_of(trace, trace.values.dtype))
 
 
-def spikes(draws: LazySpikes) -> Tensor:
+def spikes(lazy: LazySpikes) -> Tensor:
     """See `reference.spikes`."""
-    return _draw(draws, None, torch.float32, draws.dtype)
+    return _generate(lazy, None, torch.float32, lazy.dtype)
 
 
-def _draw(draws: LazySpikes, trace: Trace | None, dtype: torch.dtype, spike_dtype: torch.dtype) -> Tensor:
+def _generate(lazy: LazySpikes, trace: TraceBuffers | None, dtype: torch.dtype, spike_dtype: torch.dtype) -> Tensor:
     """Spikes, (time, batch, channels), which are added to the input trace while each row is at hand."""
-    spikes = torch.empty(draws.size, dtype=spike_dtype)
+    spikes = torch.empty(lazy.size, dtype=spike_dtype)
     values = bits_of(torch.tensor([0, 1], dtype=spike_dtype))
-    arguments = draws_of(draws), traces_of(trace, dtype), values, bits_of(spikes)
-    parallel_for(compiled.draw_spikes, draws.size[1], spikes.numel(), *arguments)
+    arguments = lazy_spikes_of(lazy), traces_of(trace, dtype), values, bits_of(spikes)
+    parallel_for(compiled.generate_spikes, lazy.size[1], spikes.numel(), *arguments)
     return spikes
 
 
@@ -92,7 +92,7 @@ def scan_layer(synaptic: SynapticInput, *ends: NamedTuple) -> int:
     rest = (traces_of(synaptic.trace, dtype), rows, bias, *ends)
     work = steps * batch * len(rows)
     if isinstance(xs, LazySpikes):
-        return sum(parallel_for(compiled.scan_draws, batch, work, draws_of(xs), steps, *rest))
+        return sum(parallel_for(compiled.scan_lazy_spikes, batch, work, lazy_spikes_of(xs), steps, *rest))
     return sum(parallel_for(compiled.scan_spikes, batch, work, xs.contiguous(), *rest))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from tracetorch.backends.arguments import Columns, OutputSpec, SynapticInput, Trace
+from tracetorch.backends.arguments import Columns, OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.cpu import compiled
 from tracetorch.backends.cpu.arrays import neurons_of, nothing, outputs_of, readout_of, traces_of
 from tracetorch.backends.cpu.compiled import OutputArrays, TraceArrays
@@ -58,7 +58,7 @@ class Stepper:
         weight: Tensor,
         bias: Tensor | None,
         raw: Sequence[Tensor],
-        constants: Callable[[Any], tuple[tuple[Tensor, ...], Trace]],
+        constants: Callable[[Any], tuple[tuple[Tensor, ...], TraceBuffers]],
         most: int,
     ):
         self._neuron, self._dtype, self._constants = neuron, weight.dtype, constants

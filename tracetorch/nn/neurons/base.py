@@ -56,7 +56,7 @@ class Neuron(Module, ABC):
     constant_names: tuple[str, ...] = ("decay",)
     """Names of `constants`, in their order, the decay first."""
 
-    surrogate: F.Surrogate | None = None
+    surrogate: F.SpikeFunction | None = None
     """Derivative of a spike for `functional.lif_step`; set by rules that go back through time."""
 
     raw_decay: Parameter

@@ -9,6 +9,7 @@ from torch.nn import Parameter
 from tracetorch import constrain
 from tracetorch import functional as F
 from tracetorch.nn.neurons.base import Neuron, Values
+from tracetorch.renamed import takes_former_names
 
 
 class LIF(Neuron):
@@ -20,7 +21,7 @@ class LIF(Neuron):
     Args:
         features, decay: see `Neuron`.
         threshold: θ > 0, a number or one for each neuron.
-        rate: the steady-state map, "line" or "logistic".
+        rate_map: the steady-state map, "line" or "logistic".
     Returns: spikes, 0 or 1.
     Source: docs/how-it-learns.md derives the map.
     """
@@ -31,14 +32,15 @@ class LIF(Neuron):
     constant_names = ("decay", "threshold")
     raw_threshold: Parameter
 
+    @takes_former_names
     def __init__(
-        self, features: int | None = None, *, decay: Values = 0.9, threshold: Values = 1.0, rate: str = "line"
+        self, features: int | None = None, *, decay: Values = 0.9, threshold: Values = 1.0, rate_map: str = "line"
     ):
         super().__init__(features, decay=decay)
         self.store("threshold", threshold, constrain.raw_from_positive)
-        if rate not in F.RATE_MAPS:
-            raise ValueError(f"rate must be one of {', '.join(F.RATE_MAPS)}, got {rate!r}")
-        self.rate = rate
+        if rate_map not in F.RATE_MAPS:
+            raise ValueError(f"rate_map must be one of {', '.join(F.RATE_MAPS)}, got {rate_map!r}")
+        self.rate_map = rate_map
 
     @property
     def threshold(self) -> Tensor:
@@ -54,12 +56,12 @@ class LIF(Neuron):
         return spikes, F.MembraneState(membrane)
 
     def steady_state(self, current: Tensor, steps: Tensor) -> Tensor:
-        return F.RATE_MAPS[self.rate](current, self.decay, self.threshold, steps)
+        return F.RATE_MAPS[self.rate_map](current, self.decay, self.threshold, steps)
 
     def steady_vjp(
         self, current: Tensor, steps: Tensor, signal: Tensor, at: str, *, risen: Tensor | None = None
     ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
-        if self.rate != "line" or at != "output" or self.raw_decay.requires_grad or type(self) is not LIF:
+        if self.rate_map != "line" or at != "output" or self.raw_decay.requires_grad or type(self) is not LIF:
             return None
         decay, threshold = self.constants
         at_line, along = F.lif_rate_vjp(signal, current, decay, threshold, steps, risen=risen)

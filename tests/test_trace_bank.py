@@ -6,8 +6,7 @@ from torch import Tensor
 
 from tests.common import BATCH, IN, OUT, STEPS, normal, spikes
 from tracetorch import functional as F
-from tracetorch.nn import LIF, LIS, Sequential
-from tracetorch.nn import trace_bank as bank
+from tracetorch.nn import LIF, LIS, Sequential, trace_bank
 
 BANK = [0.6, 0.8, 0.95]
 
@@ -47,18 +46,19 @@ def test_each_stretch_is_the_mean_of_the_trace_over_its_window(steps, options):
     layer.run(xs)
     weights, decay = windows(layer.input_trace.trace_bank, steps), layer.trace_decay.detach()
     sums = torch.einsum("ks,sbi->kbi", weights, (1 - decay) * traces(layer, xs))
-    found = bank.average_inputs(layer.state.trace, decay, layer.state, layer.input_trace.trace_bank)
+    found = trace_bank.average_inputs(layer.state.trace, decay, layer.state, layer.input_trace.trace_bank)
     whole = weights.sum(dim=1) > 0  # after one step there is only the first stretch
     close(found[whole], (sums / weights.sum(dim=1)[:, None, None])[whole])
     assert torch.isfinite(found).all()
-    close(bank.windows(layer.input_trace.trace_bank[:, None, None], layer.state.steps)[:, 0, 0], weights.sum(dim=1))
+    found = trace_bank.windows(layer.input_trace.trace_bank[:, None, None], layer.state.steps)[:, 0, 0]
+    close(found, weights.sum(dim=1))
 
 
 @pytest.mark.parametrize("reader", [0.3, 0.95, 0.999])
 @pytest.mark.parametrize("steps", [1, 3, 50])
 def test_the_stretches_share_what_a_reader_remembers(reader, steps):
     decays = torch.tensor(BANK, dtype=torch.float64)
-    found = bank.shares(torch.tensor(reader).double(), torch.full((2, 1), steps), decays)[:, 0, 0]
+    found = trace_bank.shares(torch.tensor(reader).double(), torch.full((2, 1), steps), decays)[:, 0, 0]
     kept = torch.tensor(reader).double() ** torch.arange(steps)
     wanted = (windows(decays, steps) / decays[-1] ** torch.arange(steps) * kept).sum(dim=1) / kept.sum()
     torch.testing.assert_close(found, wanted)
@@ -69,11 +69,11 @@ def test_a_reader_that_remembers_as_long_as_the_bank_gets_back_its_own_average()
     """Σ_k share·B_k = Σ_s rˢ·x̄(s) / Σ_s rˢ: nothing is lost where the map is a line."""
     layer, xs = made(), spikes()
     layer.run(xs)
-    averages = bank.average_inputs(
+    averages = trace_bank.average_inputs(
         layer.state.trace, layer.trace_decay.detach(), layer.state, layer.input_trace.trace_bank
     )
     together = (
-        bank.shares(layer.input_trace.trace_bank[-1], layer.state.steps, layer.input_trace.trace_bank) * averages
+        trace_bank.shares(layer.input_trace.trace_bank[-1], layer.state.steps, layer.input_trace.trace_bank) * averages
     ).sum(dim=0)
     kept = layer.input_trace.trace_bank[-1] ** torch.arange(STEPS)
     wanted = torch.einsum("s,sbi->bi", kept, (1 - layer.trace_decay.detach()) * traces(layer, xs)) / kept.sum()
@@ -89,14 +89,14 @@ def test_the_gradient_is_the_sum_over_stretches_each_on_its_own_place_of_the_map
     told = above.backward(signal)
 
     weight = below.weight.detach().clone().requires_grad_()
-    averages = bank.average_inputs(
+    averages = trace_bank.average_inputs(
         below.state.trace, below.trace_decay.detach(), below.state, below.input_trace.trace_bank
     )
     averages.requires_grad_()
     rates = F.lif_rate(
         averages @ weight.T, below.neuron.decay.detach(), below.neuron.threshold.detach(), below.state.steps
     )
-    share = bank.shares(above.trace_decay.detach(), above.state.steps, below.input_trace.trace_bank)
+    share = trace_bank.shares(above.trace_decay.detach(), above.state.steps, below.input_trace.trace_bank)
     wanted, wanted_below = torch.autograd.grad((rates * told * share).sum(), (weight, averages))
     close(below.weight.grad, wanted)
     close(back, wanted_below.sum(dim=0))

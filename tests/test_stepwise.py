@@ -9,7 +9,7 @@ from tests.common import BATCH, IN, LAYERS, OUT, STEPS, Row, build, each, normal
 from tracetorch import functional as F
 from tracetorch.nn import Layer
 from tracetorch.nn.neurons import LIF
-from tracetorch.rules.passage import add_gradient, go_through
+from tracetorch.rules.stepwise import add_gradient, run_stepwise
 from tracetorch.rules.surrogate import Triangle
 from tracetorch.rules.unrolled import using
 
@@ -62,16 +62,16 @@ def learnable_raw(layer):
 
 
 @each(ROWS)
-def test_a_passage_is_its_steps(row):
+def test_the_graph_is_its_steps(row):
     layer, signal = build(row), normal(19, BATCH, OUT)
     layer.run(spikes()[:5])
     xs, start = spikes()[5:], layer.own_state(BATCH).copy()
     outputs, slopes, at_current, others = stepwise(layer, xs, signal)
-    passage = go_through(layer, xs, start, SURROGATE)
+    graph = run_stepwise(layer, xs, start, SURROGATE)
     assert not layer.neuron.spiking or 0 < outputs.mean() < 1
-    torch.testing.assert_close(passage.outputs, outputs)
-    torch.testing.assert_close(passage.slope(), slopes.flatten(0, 1), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(passage.vjp(signal.flatten(0, 1)), at_current.flatten(0, 1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(graph.outputs, outputs)
+    torch.testing.assert_close(graph.slope(), slopes.flatten(0, 1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(graph.vjp(signal.flatten(0, 1)), at_current.flatten(0, 1), rtol=1e-12, atol=1e-12)
     for name, value in others.items():
         assert value.abs().max() > 0 or not layer.neuron.spiking
         torch.testing.assert_close(layer.neuron.get_parameter(name).grad, value, rtol=1e-12, atol=1e-12)
@@ -83,18 +83,18 @@ def test_after_it_the_layer_is_where_its_own_run_would_be(row):
     layer.run(xs[:5])
     start = layer.own_state(BATCH).copy()
     kept = [value.clone() for value in start.tensors]
-    passage = go_through(layer, xs[5:], start, SURROGATE)
+    graph = run_stepwise(layer, xs[5:], start, SURROGATE)
     assert all(torch.equal(value, before) for value, before in zip(start.tensors, kept, strict=True))
     assert all(torch.equal(value, before) for value, before in zip(layer.state.tensors, kept, strict=True))
     layer.run(xs[5:])
-    for name in {*layer.state.named()} - {"trace_sensitivity"}:  # traces of the trace, which no passage reads
-        torch.testing.assert_close(passage.after.named()[name], layer.state.named()[name], rtol=1e-12, atol=1e-12)
+    for name in {*layer.state.named()} - {"trace_sensitivity"}:  # traces of the trace, which no graph reads
+        torch.testing.assert_close(graph.after.named()[name], layer.state.named()[name], rtol=1e-12, atol=1e-12)
 
 
 @each([row for row in ROWS if "weight" in row.learned])
 def test_weights_learn_from_the_trace_that_their_neuron_has(row):
     layer, xs, delta = build(row), spikes(), normal(STEPS, BATCH, OUT)
-    go_through(layer, xs, layer.own_state(BATCH).copy(), SURROGATE).learn(delta.flatten(0, 1))
+    run_stepwise(layer, xs, layer.own_state(BATCH).copy(), SURROGATE).learn(delta.flatten(0, 1))
     weight, bias = torch.zeros(OUT, IN).double(), torch.zeros(OUT).double()
     decay = layer.trace_decay.detach().flatten()
     for neuron in range(OUT):

@@ -11,7 +11,7 @@ from torch import Tensor
 from tracetorch.modes import check_number
 
 
-class Expectation:
+class Baseline:
     """A mixture of running means.
 
         r_j = (r + β_j·r' + β_j²·r'' + …)/(1 + β_j + β_j² + …),    b = Σ_j v_j·r_j,    v = softmax of what is stored
@@ -19,12 +19,13 @@ class Expectation:
     Args:
         decays: β per reward, in [0, 1), one for each stretch of the past; none at all expects 0.
         per_sample: whether each sample has a mean of its own, rather than one over all.
-        rate: how fast v descends (reward − b)²; 0 leaves it.
+        mixture_rate: how fast v descends (reward − b)²; 0 leaves it.
     Memory: two numbers for each decay (and sample), independent of time.
     """
 
-    def __init__(self, decays: float | Sequence[float], *, per_sample: bool = False, rate: float = 0.0):
-        self.decays, self.per_sample, self.rate = scales("baseline", decays), per_sample, rate
+    def __init__(self, decays: float | Sequence[float], *, per_sample: bool = False, mixture_rate: float = 0.0):
+        self.decays, self.per_sample = scales("baseline", decays), per_sample
+        self.mixture_rate = mixture_rate
         self._raw, self._sums = torch.zeros(len(self.decays)), torch.zeros(0)
 
     def __call__(self, reward: Tensor) -> Tensor:
@@ -38,9 +39,9 @@ class Expectation:
         means = rewards / ones.clamp(min=torch.finfo(got.dtype).tiny)
         share, decays = self.mixture.to(got), self.decays.to(got)
         expected = share @ means
-        if self.rate:
+        if self.mixture_rate:
             slope = 2 * ((got - expected) * share[:, None] * (means - expected)).mean(dim=1)
-            self._raw = self._raw + self.rate * slope.to(self._raw)
+            self._raw = self._raw + self.mixture_rate * slope.to(self._raw)
         self._sums = self._sums * decays[:, None] + torch.stack([got, torch.ones_like(got)])[:, None]
         return expected.expand_as(reward)
 

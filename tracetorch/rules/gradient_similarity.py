@@ -23,14 +23,14 @@ Gradients = dict[str, Tensor]
 """By the name of the parameter, such as "layers.0.weight"; of every learnable one, zero where nothing reached it."""
 
 
-class Agreement(NamedTuple):
+class GradientSimilarity(NamedTuple):
     """How close the gradient that was found comes to the one that was wanted, for one parameter."""
 
     cosine: float  # of the angle between them; of a single number, whether the signs agree: 1 or −1. NaN if one is zero
     norm_ratio: float  # length of the found one over that of the wanted one; NaN if that is zero
 
 
-def agreement(found: Tensor, wanted: Tensor) -> Agreement:
+def gradient_similarity(found: Tensor, wanted: Tensor) -> GradientSimilarity:
     """Compare two gradients of one parameter.
 
         cosine = ⟨g, h⟩ / (‖g‖·‖h‖),    norm ratio = ‖g‖ / ‖h‖                                        in float64
@@ -41,8 +41,8 @@ def agreement(found: Tensor, wanted: Tensor) -> Agreement:
     Returns: NaN for what is not defined because a gradient is zero, or not finite.
     Raises: ValueError for other shapes.
     Example:
-        >>> from tracetorch.rules.agreement import agreement
-        >>> round(agreement(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0])).cosine, 4)
+        >>> from tracetorch.rules.gradient_similarity import gradient_similarity
+        >>> round(gradient_similarity(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0])).cosine, 4)
         0.7071
     """
     if found.shape != wanted.shape:
@@ -50,17 +50,17 @@ def agreement(found: Tensor, wanted: Tensor) -> Agreement:
     g, h = (gradient.detach().cpu().double().flatten() for gradient in (found, wanted))
     cosine = (g / g.norm() @ (h / h.norm())).clamp(-1, 1)
     ratio = g.norm() / h.norm() if bool(h.any()) else torch.tensor(torch.nan)
-    return Agreement(float(cosine), float(ratio))
+    return GradientSimilarity(float(cosine), float(ratio))
 
 
-def agreements(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Agreement]:
+def gradient_similarities(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, GradientSimilarity]:
     """Compare parameter by parameter. Raises: ValueError unless both are of the same parameters."""
     if found.keys() != wanted.keys():
         raise ValueError(f"the gradients belong to different parameters: {', '.join(found)} and {', '.join(wanted)}")
-    return {name: agreement(found[name], gradient) for name, gradient in wanted.items()}
+    return {name: gradient_similarity(found[name], gradient) for name, gradient in wanted.items()}
 
 
-class Lesson(NamedTuple):
+class Example(NamedTuple):
     """A batch of sequences, what is told of them, and when."""
 
     xs: Tensor | Stream  # (time, batch, in_features)
@@ -78,37 +78,37 @@ class Lesson(NamedTuple):
         return [(start, max(start, stop - (self.window or size)), stop) for start, stop in ends]
 
 
-def gradient_by_rule(rule: Rule, lesson: Lesson) -> Gradients:
-    """The gradient that a rule finds in a lesson, with the weights as they are: the sum over the learning moments.
+def gradient_by_rule(rule: Rule, example: Example) -> Gradients:
+    """The gradient that a rule finds in an example, with the weights as they are: the sum over the learning moments.
 
     Args: rule: its network's state and `.grad` are overwritten.
     """
     rule.net.zero_grad()
-    rule.begin()
-    for start, first, stop in lesson.stretches():
-        output = rule.forward(lesson.xs[start:stop], reduce="mean", window=stop - first)
-        if lesson.teach is None:
-            rule.backward(lesson.loss(output, lesson.target)[1])
+    rule.reset()
+    for start, first, stop in example.stretches():
+        output = rule.forward(example.xs[start:stop], reduce="mean", window=stop - first)
+        if example.teach is None:
+            rule.backward(example.loss(output, example.target)[1])
         else:
-            lesson.teach(rule, output, lesson.target)
+            example.teach(rule, output, example.target)
     return _gradients_of(rule.net)
 
 
-def gradient_through_time(rule: BPTT, lesson: Lesson) -> Gradients:
+def gradient_through_time(rule: BPTT, example: Example) -> Gradients:
     """What `gradient_by_rule` is measured by: the gradient of the same losses through all that led to each of them.
 
-    With several learning moments this is more than `BPTT` would learn, to which what lies before the last one is a
-    fact: here the gradient goes back to the beginning from each.
+    With several learning moments this is more than `BPTT` would learn, to which what lies before the last one is
+    constant: here the gradient goes back to the beginning from each.
 
     Args: rule: as for `gradient_by_rule`.
     Memory: O(time × batch × (inputs + neurons)).
     """
     rule.net.zero_grad()
-    rule.begin()
-    outputs = rule.forward(lesson.xs)
+    rule.reset()
+    outputs = rule.forward(example.xs)
     signal = torch.zeros_like(outputs)
-    for _, first, stop in lesson.stretches():
-        signal[first:stop] = lesson.loss(outputs[first:stop].mean(dim=0), lesson.target)[1] / (stop - first)
+    for _, first, stop in example.stretches():
+        signal[first:stop] = example.loss(outputs[first:stop].mean(dim=0), example.target)[1] / (stop - first)
     rule.backward(signal)
     return _gradients_of(rule.net)
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracetorch.backends import draw, draw_below, rng
+from tracetorch.backends import bernoulli, rng, uniform
 from tracetorch.backends.rng import mix_seed
 
 ROWS = torch.arange(64)
@@ -17,7 +17,7 @@ WHOLE = st.integers(-(2**70), 2**70)
 
 def words(seed: int, steps: range, samples: list[int], channels: int) -> list:
     """The 24 bits, as whole numbers."""
-    return (draw(seed, steps, torch.tensor(samples), channels).double() * 2**24).long().tolist()
+    return (uniform(seed, steps, torch.tensor(samples), channels).double() * 2**24).long().tolist()
 
 
 def word_by_hand(seed: int, step: int, sample: int, channel: int) -> int:
@@ -80,7 +80,7 @@ def test_every_word_is_that_of_the_algorithm(seed, step, sample, channel):
 
 
 def test_numbers_lie_in_0_to_1_and_are_multiples_of_two_to_the_minus_24():
-    many = draw(2024, range(64), ROWS, 64)
+    many = uniform(2024, range(64), ROWS, 64)
     assert many.shape == (64, 64, 64) and many.dtype == torch.float32
     assert many.min() >= 0 and many.max() < 1
     assert torch.equal(many.double() * 2**24, (many.double() * 2**24).round())
@@ -99,10 +99,10 @@ def test_no_draw_depends_on_its_company(start, cut, channels, order):
     probability = torch.linspace(0, 1, 100).view(5, 20)
 
     def spikes(steps, samples, probability):
-        return draw_below(probability, 7, steps, samples)
+        return bernoulli(probability, 7, steps, samples)
 
     def numbers(steps, samples, probability):
-        return draw(7, steps, samples, probability.shape[1])
+        return uniform(7, steps, samples, probability.shape[1])
 
     for made in (spikes, numbers):
         whole = made(steps, samples, probability)
@@ -114,18 +114,18 @@ def test_no_draw_depends_on_its_company(start, cut, channels, order):
 
 def test_threads_change_nothing():
     threads, probability = torch.get_num_threads(), torch.full((64, 200), 0.1)
-    wanted = draw(1, range(40), ROWS, 200)
-    spikes = draw_below(probability, 1, range(40), ROWS)
+    wanted = uniform(1, range(40), ROWS, 200)
+    spikes = bernoulli(probability, 1, range(40), ROWS)
     try:
         torch.set_num_threads(2)
-        assert torch.equal(draw(1, range(40), ROWS, 200), wanted)
-        assert torch.equal(draw_below(probability, 1, range(40), ROWS), spikes)
+        assert torch.equal(uniform(1, range(40), ROWS, 200), wanted)
+        assert torch.equal(bernoulli(probability, 1, range(40), ROWS), spikes)
     finally:
         torch.set_num_threads(threads)
 
 
 def test_steps_with_a_stride_are_refused():
-    for make in (lambda: draw(0, range(0, 10, 2), ROWS, 3), lambda: rng.numbers(0, range(4, 0, -1), ROWS, 3)):
+    for make in (lambda: uniform(0, range(0, 10, 2), ROWS, 3), lambda: rng.numbers(0, range(4, 0, -1), ROWS, 3)):
         with pytest.raises(ValueError, match="consecutive steps"):
             make()
 
@@ -144,20 +144,20 @@ def test_mixed_seeds_differ_by_part_order_and_number(parts):
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=5), st.integers(0, 99))
 def test_below_is_what_comparing_the_number_gives(probabilities, seed):
     probability = torch.tensor([probabilities], dtype=torch.float64)
-    numbers = draw(seed, range(50), torch.arange(1), probability.shape[-1]).double()
-    assert torch.equal(draw_below(probability, seed, range(50), torch.arange(1)), numbers < probability)
+    numbers = uniform(seed, range(50), torch.arange(1), probability.shape[-1]).double()
+    assert torch.equal(bernoulli(probability, seed, range(50), torch.arange(1)), numbers < probability)
 
 
 def test_a_probability_between_two_multiples_counts_as_the_upper_one():
-    numbers = draw(0, range(1), ROWS, 64).double()[0]
-    assert not draw_below(numbers, 0, range(1), ROWS).any()
-    assert draw_below(numbers + 2.0**-25, 0, range(1), ROWS).all()
+    numbers = uniform(0, range(1), ROWS, 64).double()[0]
+    assert not bernoulli(numbers, 0, range(1), ROWS).any()
+    assert bernoulli(numbers + 2.0**-25, 0, range(1), ROWS).all()
 
 
 def test_probability_0_never_and_1_always():
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        assert not draw_below(torch.zeros(64, 64, dtype=dtype), 0, range(250), ROWS).any()
-        assert draw_below(torch.ones(64, 64, dtype=dtype), 0, range(250), ROWS).all()
+        assert not bernoulli(torch.zeros(64, 64, dtype=dtype), 0, range(250), ROWS).any()
+        assert bernoulli(torch.ones(64, 64, dtype=dtype), 0, range(250), ROWS).all()
 
 
 @pytest.mark.parametrize(
@@ -170,11 +170,11 @@ def test_the_smallest_probability_meets_0_and_the_largest_below_1_misses_only_th
     assert word_by_hand(0, step, sample, channel) == number
     for limit in (0, 1, 2**24 - 1, 2**24):
         probability = torch.full((1, channel + 1), limit / 2**24, dtype=torch.float64)
-        spike = draw_below(probability, 0, range(step, step + 1), torch.tensor([sample]))[0, 0, channel]
+        spike = bernoulli(probability, 0, range(step, step + 1), torch.tensor([sample]))[0, 0, channel]
         assert bool(spike) == (number < limit)
 
 
 def test_probabilities_may_change_with_time():
     changing = torch.rand(30, 64, 5, generator=torch.Generator().manual_seed(0))
-    drawn = draw_below(changing, 3, range(30), ROWS)
-    assert drawn.dtype == torch.bool and torch.equal(drawn, draw(3, range(30), ROWS, 5) < changing)
+    drawn = bernoulli(changing, 3, range(30), ROWS)
+    assert drawn.dtype == torch.bool and torch.equal(drawn, uniform(3, range(30), ROWS, 5) < changing)

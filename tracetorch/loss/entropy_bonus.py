@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tracetorch.loss.policy import entropy_of, evenness_of
+from tracetorch.loss.policy import entropy_of, kl_to_uniform
 from tracetorch.modes import check_number
 
 
-class Exploration:
+class EntropyBonus:
     """A bonus, in reward, for a distribution over actions that still tries what it thinks is worse.
 
         worth = c·H(p) − k·KL(u ‖ p),    H = −Σ p·log p,    KL(u ‖ p) = −(1/n)·Σ log(n·p),    u: uniform over n actions
@@ -40,13 +40,13 @@ class Exploration:
         return self.entropy > 0 or self.uniform > 0
 
     def __call__(self, p: Tensor, at: Literal["logits", "output"]) -> tuple[Tensor, Tensor]:
-        """What p is worth, (batch,); and the signal for it, (batch, actions): −d worth/batch, by logits or by p.
+        """What p is worth, (batch,); and the signal for it, (batch, actions): −d worth/batch, at logits or p.
 
-        The signal by p is that of a p larger by .001, which keeps it finite.
+        The signal at p is that of a p larger by .001, which keeps it finite.
         """
         if not self:
             return torch.zeros_like(p[:, 0]), torch.zeros_like(p)
-        measures = ((self.entropy, entropy_of), (self.uniform, evenness_of))
+        measures = ((self.entropy, entropy_of), (self.uniform, kl_to_uniform))
         parts = [(weight, *measure(p, at)) for weight, measure in measures if weight]
         worth = reduce(operator.add, (weight * value for weight, value, _ in parts))
         rise = reduce(operator.add, (weight * slope for weight, _, slope in parts))

@@ -14,11 +14,11 @@ from tracetorch.rules.surrogate import Surrogate
 from tracetorch.rules.unrolled import using
 
 
-class Passage(NamedTuple):
+class StepwiseGraph(NamedTuple):
     """What a layer did at each step of a chunk.
 
     Rows are time × batch: one step after another, as if time were batch. No graph leads from one step to the next: the
-    state before each was recorded, and is a fact.
+    state before each was recorded, and is detached.
     """
 
     layer: Layer
@@ -66,7 +66,7 @@ class Passage(NamedTuple):
         return (1 - self.layer.neuron.decay**self.steps) / (1 - self.layer.neuron.decay)
 
 
-def go_through(layer: Layer, xs: Tensor, state: LayerState, surrogate: Surrogate) -> Passage:
+def run_stepwise(layer: Layer, xs: Tensor, state: LayerState, surrogate: Surrogate) -> StepwiseGraph:
     """A chunk of time through a layer.
 
     The neurons step through it once without a graph; then all steps are taken once more side by side, with one.
@@ -86,7 +86,7 @@ def go_through(layer: Layer, xs: Tensor, state: LayerState, surrogate: Surrogate
     current = currents.flatten(0, 1).requires_grad_()
     with torch.enable_grad(), using(layer, surrogate):
         output, _ = layer.neuron.step(current, before)
-    return Passage(layer, current, output, trace, steps, after)
+    return StepwiseGraph(layer, current, output, trace, steps, after)
 
 
 def by_group(layer: Layer, values: Tensor) -> Tensor:
