@@ -256,3 +256,20 @@ def test_a_hook_that_is_registered_after_a_step_is_called():
     layer.connection.register_forward_hook(lambda *_: seen.append(1))
     layer(torch.ones(1, 3))
     assert seen == [1]
+
+
+@pytest.mark.parametrize("size", [3, 80], ids=["small", "large"])
+def test_a_weight_that_was_transposed_where_it_lies_is_read_as_it_is_now(size):
+    layer, x = LI(size, size), torch.rand(2, size)
+    layer(x)
+    layer.weight.data = layer.weight.data.t()
+    layer.reset(torch.tensor([True, True]))
+    torch.testing.assert_close(layer(x), x @ layer.weight.t())
+
+
+def test_a_weight_that_was_cut_where_it_lies_is_refused():
+    layer = LI(3, 4)
+    layer(torch.ones(1, 3))
+    layer.weight.data = layer.weight.data[:2]
+    with pytest.raises(ValueError, match=r"needs a weight of shape \(4, 3\), got \(2, 3\)"):
+        layer(torch.ones(1, 3))

@@ -66,6 +66,7 @@ class Stepper:
         self._known = {id(tensor) for tensor in self._held}  # held, so nothing new can take the place of one
         self._ids: list[int] = []  # those found right before, with that of None
         self._addresses = [tensor.data_ptr() for tensor in self._held]
+        self._laid = weight, weight.shape, weight.stride()
         self._raw = [tensor.detach().numpy() for tensor in raw]
         self._raw_bytes: list[bytes] = []
         self._weight, self._bias_tensor = weight.detach(), bias
@@ -89,7 +90,8 @@ class Stepper:
             if {*ids} - _NO_TENSOR != self._known:
                 return False
             self._ids = ids
-        return [*map(_address, self._held)] == self._addresses
+        weight, shape, strides = self._laid  # one that was transposed, or cut, begins where it began
+        return [*map(_address, self._held)] == self._addresses and weight.shape == shape and weight.stride() == strides
 
     def takes(self, x: Tensor) -> bool:
         """Whether this is the better way for such an input."""
