@@ -48,6 +48,18 @@ def test_the_backward_pass_of_an_output_is_that_of_the_network_to_the_bit(row, h
         same(net, explicit)
 
 
+def test_a_weight_that_two_layers_share_gets_its_gradient_once():
+    net, explicit = (Sequential(LIF(IN, IN), LI(IN, IN)).double() for _ in range(2))
+    explicit.load_state_dict(net.state_dict())
+    for one in (net, explicit):
+        one[1].connection.weight = one[0].connection.weight
+    signal = normal(BATCH, IN)
+    net.run(spikes(), reduce="mean").backward(signal)
+    explicit.run(spikes())
+    explicit.backward(signal)
+    same(net, explicit)
+
+
 def test_a_loss_of_torch_and_the_signal_of_ours_teach_the_same():
     net, explicit = (Sequential(LIF(IN, 8), LIS(8, OUT)).double() for _ in range(2))
     explicit.load_state_dict(net.state_dict())

@@ -167,3 +167,32 @@ def test_the_layer_in_front_of_ordinary_modules_learns_through_them():
     net = nn.Sequential(tt.nn.LIF(nn.Conv2d(1, 2, 3)), nn.Flatten(), nn.Linear(32, 2))
     net(torch.ones(2, *IMAGE)).sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+class Masked(nn.Linear):
+    """A product of its own: every second input of the first neuron has no synapse."""
+
+    def forward(self, x):
+        mask = torch.ones_like(self.weight)
+        mask[0, ::2] = 0
+        return nn.functional.linear(x, self.weight * mask, self.bias)
+
+
+@pytest.mark.parametrize("how", ["step", "run"])
+@pytest.mark.parametrize("decay", [0.9, [0.7, 0.9]], ids=["one decay", "groups"])
+def test_a_linear_with_a_product_of_its_own_is_called(how, decay):
+    torch.manual_seed(0)
+    own, plain = (LIF(kind(6, 4), decay=decay).double() for kind in (Masked, nn.Linear))
+    plain.load_state_dict(own.state_dict())
+    plain.weight.data[0, ::2] = 0
+    xs, found = images(5).flatten(2)[..., :6], []
+    for layer in (own, plain):
+        outputs = torch.stack([layer(x) for x in xs]) if how == "step" else layer.run(xs)
+        below = layer.backward(normal(BATCH, 4))
+        found.append((outputs.detach(), below, layer.neuron.raw_decay.grad, layer.connection.bias.grad))
+    torch.testing.assert_close(*found)
+    assert not own.weight.grad[0, ::2].any()
+    plain.weight.grad[0, ::2] = 0
+    torch.testing.assert_close(own.weight.grad, plain.weight.grad)
+    with pytest.raises(ValueError, match="would train"):
+        EProp(Sequential(own, LIS(4, 2).double()))

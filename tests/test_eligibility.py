@@ -111,6 +111,27 @@ def test_a_checkpoint_holds_its_eligibilities():
     torch.testing.assert_close(found, streams(EProp(lively("LIF-LI")), 9, 15), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.usefixtures("chunk")
+def test_a_state_that_was_saved_stays_as_it_is():
+    """So that one can go back to it, more than once."""
+    rule, found = EProp(lively("LIF-LI")), []
+    for xs in spikes().split(8)[:2]:
+        rule.forward(xs, reduce="mean")
+        rule.backward(normal(BATCH, OUT))
+    saved, before = rule.state_dict(), rule.net.save_state()
+    for _ in range(3):
+        rule.load_state_dict(saved)
+        rule.net.load_state(before)
+        rule.net.zero_grad()
+        for xs in spikes().split(8)[2:] * 2:
+            rule.forward(xs, reduce="mean")
+            rule.backward(normal(BATCH, OUT))
+        rule.reset(torch.tensor([True, False, False]))
+        found.append(gradients(rule.net))
+    for name, value in found[0].items():
+        assert value.any() and all(torch.equal(value, again[name]) for again in found[1:])
+
+
 @pytest.mark.parametrize("above", [LI, LIF])
 def test_eligibilities_are_formed_only_if_a_signal_may_meet_them(chunk, above):
     rule = EProp(Sequential(lively("LIF-LI")[0], above(5, OUT).double()))

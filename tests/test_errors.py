@@ -161,6 +161,15 @@ def test_a_state_of_another_layer_is_refused(theirs):
     assert layer.state is None
 
 
+@pytest.mark.parametrize("how", ["load_state", "state"])
+def test_a_state_of_whole_numbers_is_refused(how):
+    layer = tt.nn.LIF(5, 4)
+    layer(torch.ones(2, 5))
+    state = layer.state.map(torch.Tensor.long)
+    with pytest.raises(ValueError, match=r"cannot take a membrane of torch.int64, which would hold no fractions"):
+        layer.load_state(state.named()) if how == "load_state" else setattr(layer, "state", state)
+
+
 def test_a_state_with_another_number_of_inputs_or_other_names_is_refused():
     state = run_state(LIF(IN, OUT))
     with pytest.raises(ValueError, match=r"LIF\(5, 4\) cannot take a trace of shape \(3, 6\): it keeps \(3, 5\)"):

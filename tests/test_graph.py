@@ -14,6 +14,7 @@ from torch.nn import Parameter
 
 from tests.common import BATCH, COMPILED, IN, LAYERS, OUT, Net, build, each, layers_of, normal, spikes
 from tracetorch.backends import OutputSpec
+from tracetorch.nn import LI
 from tracetorch.nn.graph import StepGraph
 
 
@@ -250,3 +251,12 @@ def test_on_a_gpu_replayed_steps_are_the_plain_ones(row, event):
         return torch.stack(outputs), net.save_state()
 
     torch.testing.assert_close(live(lambda net, x: net(x)), live(chunkwise), rtol=1e-12, atol=1e-12)
+
+
+def test_a_weight_that_was_transposed_where_it_lies_is_recorded_anew(recorder):
+    layer, x = LI(IN, IN).double(), torch.rand(2, IN).double()
+    layer(x)
+    layer.weight.data = layer.weight.data.t()
+    layer.reset(torch.tensor([True, True]))
+    torch.testing.assert_close(layer(x), x @ layer.weight.t())
+    assert recorder.made == 2

@@ -256,3 +256,39 @@ def test_a_hook_that_is_registered_after_a_step_is_called():
     layer.connection.register_forward_hook(lambda *_: seen.append(1))
     layer(torch.ones(1, 3))
     assert seen == [1]
+
+
+@pytest.mark.parametrize("size", [3, 80], ids=["small", "large"])
+def test_a_weight_that_was_transposed_where_it_lies_is_read_as_it_is_now(size):
+    layer, x = LI(size, size), torch.rand(2, size)
+    layer(x)
+    layer.weight.data = layer.weight.data.t()
+    layer.reset(torch.tensor([True, True]))
+    torch.testing.assert_close(layer(x), x @ layer.weight.t())
+
+
+def test_a_weight_that_was_cut_where_it_lies_is_refused():
+    layer = LI(3, 4)
+    layer(torch.ones(1, 3))
+    layer.weight.data = layer.weight.data[:2]
+    with pytest.raises(ValueError, match=r"needs a weight of shape \(4, 3\), got \(2, 3\)"):
+        layer(torch.ones(1, 3))
+
+
+def test_a_parameter_in_another_place_is_read_for_what_it_is_there():
+    layer, other = (LIF(3, 2, decay=[0.5, 0.9], threshold=[0.4, 1.0], trace_decay=0.8) for _ in range(2))
+    other.load_state_dict(layer.state_dict())
+    layer(torch.zeros(1, 3))
+    for neuron in (layer.neuron, other.neuron):
+        neuron.raw_decay, neuron.raw_threshold = neuron.raw_threshold, neuron.raw_decay
+    other(torch.zeros(1, 3))
+    xs = 3 * torch.rand(20, 1, 3)
+    assert torch.equal(stepwise(layer, xs), stepwise(other, xs))
+
+
+def test_other_neurons_with_the_same_parameters_take_over():
+    layer = LI(3, 2)
+    layer(torch.ones(1, 3))
+    raw_decay, layer.neuron = layer.neuron.raw_decay, LIS(3, 2).neuron
+    layer.neuron.raw_decay = raw_decay
+    torch.testing.assert_close(layer(torch.ones(1, 3)).sum(), torch.tensor(1.0))

@@ -83,3 +83,20 @@ def test_decays_can_be_set():
     net = Sequential(layer, LIS(4, 2))
     net.run(torch.ones(5, 2, 3), reduce="mean").log()[:, 0].sum().backward()
     assert layer.neuron.raw_threshold.grad.shape == (4,)
+
+
+class Halved(nn.neurons.LIF):
+    """Fires as others do, and says half of it."""
+
+    def step(self, current, state):
+        output, state = super().step(current, state)
+        return output / 2, state
+
+
+def test_a_step_of_ones_own_runs_in_place_of_the_compiled_one():
+    own, plain = Layer(3, 4, neuron=Halved), LIF(3, 4)
+    own.load_state_dict(plain.state_dict())
+    xs = 4 * torch.rand(9, 2, 3)
+    torch.testing.assert_close(own.run(xs), plain.run(xs) / 2)
+    torch.testing.assert_close(own(xs[0]), plain(xs[0]) / 2)
+    assert not Halved.decays_alone and type("Same", (nn.neurons.LIF,), {}).kernel == "lif"

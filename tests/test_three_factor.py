@@ -183,6 +183,28 @@ def test_it_goes_on_from_a_saved_state():
         assert torch.equal(gradients(other.net)[name], value)
 
 
+def test_a_saved_state_and_the_lanes_given_stay_as_they_are():
+    rule, lanes = ThreeFactor(hidden_net(), decay=DECAY), torch.tensor([True, False, False])
+    scores = normal(ACTIONS, BATCH, OUT)
+
+    def act() -> dict[str, Tensor]:
+        rule.forward(spikes()[1])
+        rule.observe(scores[1])
+        return {name: value.clone() for name, value in rule._kept.items()}
+
+    act()
+    rule.reset(lanes)
+    lanes.logical_not_()
+    saved, before = rule.state_dict(), rule.net.save_state()
+    first = act()
+    assert torch.equal(saved["new"], torch.tensor([True, False, False]))
+    for _ in range(2):
+        rule.load_state_dict(saved)
+        rule.net.load_state(before)
+        again = act()
+        assert all(torch.equal(again[name], value) for name, value in first.items())
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"decay": 1.0}, "decay must be at least 0 and below 1"), ({"layers": "first"}, 'layers must be "all" or "last"')],

@@ -149,10 +149,11 @@ def stepper(
     bias: Tensor | None,
     raw: Sequence[Tensor],
     constants: Callable[[Any], tuple[tuple[Tensor, ...], TraceBuffers]],
+    parts: tuple[Any, ...],
 ) -> Any:
     """One step of a layer as one compiled call, for `one_step` "compiled"; see `cpu.step.Stepper`."""
     most = max(1, MOST_PRODUCTS // layer.weight.numel())
-    return _backend(layer.weight).Stepper(layer.neuron, layer.weight, bias, raw, constants, most)
+    return _backend(layer.weight).Stepper(layer.neuron, layer.weight, bias, raw, constants, parts, most)
 
 
 def pass_through(layers: Sequence[Any], xs: Tensor, out: OutputSpec) -> bool:

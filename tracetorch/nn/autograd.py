@@ -40,7 +40,8 @@ def with_gradient(module: Learns, run: Callable[[], Tensor], source: Tensor | No
     """
     if not torch.is_grad_enabled():
         return run()
-    learnable = [parameter for layer in module.chain for _, parameter in trained_parameters(layer)]
+    # Each once, though layers may share it: its node gives the whole gradient, which torch would add up.
+    learnable = list(dict.fromkeys(parameter for layer in module.chain for _, parameter in trained_parameters(layer)))
     if not learnable and (source is None or not source.requires_grad):
         return run()
     output: Tensor = _LocalGradient.apply(module, run, source, *learnable)

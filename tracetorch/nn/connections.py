@@ -38,7 +38,8 @@ def check_connection(connection: object) -> Module:
 
 def is_dense(connection: Module) -> bool:
     """Whether the current is `W·x + b` and nothing has to be called for it, so that compiled code may compute it."""
-    return isinstance(connection, Linear) and not (connection._forward_hooks or connection._forward_pre_hooks)
+    hooked = connection._forward_hooks or connection._forward_pre_hooks
+    return not hooked and type(connection).forward is Linear.forward and "forward" not in vars(connection)
 
 
 def is_plain(connection: Module) -> bool:

@@ -44,7 +44,8 @@ class StepGraph:
         layers = list(layers)
         layers[0].check_step(x)
         states = [layer.own_state(len(x)) for layer in layers]
-        now: list[Any] = [(*map(torch.Tensor.data_ptr, (*state.tensors, *layer.parameters())), layer.precision)
+        now: list[Any] = [(*map(torch.Tensor.data_ptr, (*state.tensors, *layer.parameters())), layer.precision,
+                *map(torch.Tensor.stride, layer.parameters()))
                for layer, state in zip(layers, states, strict=True)]  # fmt: skip
         now.append((tuple(x.shape), layers[0].like.dtype))
         if now != self._recorded:

@@ -361,6 +361,8 @@ class Layer(Network):
             shape = tuple(wanted[name].shape)
             if value.shape != shape:
                 raise ValueError(f"{self} cannot take a {name} of shape {tuple(value.shape)}: it keeps {shape}")
+            if wanted[name].is_floating_point() and not value.is_floating_point():
+                raise ValueError(f"{self} cannot take a {name} of {value.dtype}, which would hold no fractions")
 
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -371,7 +373,7 @@ class Layer(Network):
     def _step(self, x: Tensor) -> Tensor:
         stepper = self._stepper
         hooked = has_hooks(self.connection)
-        if stepper is not None and not hooked and stepper.takes(x) and stepper.is_fresh(self._own_parameters()):
+        if stepper is not None and not hooked and stepper.takes(x) and stepper.is_fresh(self._parts()):
             state = self._state
             if self._lent or state is None or state is not stepper.state or state.steps.shape[0] != x.shape[0]:
                 stepper.bind(self.own_state(x.shape[0]))
@@ -399,12 +401,12 @@ class Layer(Network):
     def _bound_stepper(self, batch: int) -> Any:
         """The layer in compiled form, bound to the state of such a batch; None where there is none."""
         stepper = self._stepper
-        if stepper is None or has_hooks(self.connection) or not stepper.is_fresh(self._own_parameters()):
+        if stepper is None or has_hooks(self.connection) or not stepper.is_fresh(self._parts()):
             traits = self._traits
             if backends.one_step(traits) != "compiled":
                 return None
             self._check_place(self.like.device)
-            stepper = backends.stepper(traits, self.bias, self._raw(), self._constants_of)
+            stepper = backends.stepper(traits, self.bias, self._raw(), self._constants_of, self._parts())
             self._put(_stepper=stepper)
         state = self._state
         if self._lent or state is None or state is not stepper.state or state.steps.shape[0] != batch:
@@ -512,9 +514,10 @@ class Layer(Network):
     def _product_dtype(self) -> torch.dtype:
         return self._precision or self.like.dtype
 
-    def _own_parameters(self) -> Iterable[Tensor | None]:
+    def _parts(self) -> tuple[Any, ...]:
+        """What a compiled step is made for: neurons and parameters, each in its place."""
         connection, trace, neuron = self.connection._parameters, self.input_trace._parameters, self.neuron._parameters
-        return (*connection.values(), *trace.values(), *neuron.values())
+        return (self.neuron, *connection.values(), *trace.values(), *neuron.values())
 
     def _raw(self) -> list[Tensor]:
         raw: list[Tensor] = [value for name, value in self.neuron.named_parameters() if name.startswith("raw_")]

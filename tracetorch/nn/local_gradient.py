@@ -215,6 +215,9 @@ def average_current(layer: Parts, average: Tensor) -> Tensor:
     groups = layer.input_trace.groups
     if groups == 1:
         return connection(average)
+    if not is_dense(connection):  # all neurons are given each average, and those of its group are kept
+        own = connection(average).unflatten(-1, (groups, -1)).diagonal(dim1=-4, dim2=-2)
+        return own.movedim(-1, -2).flatten(-2)
     weight = connection.weight.view(groups, -1, connection.weight.shape[1])
     current = torch.einsum("...gbi,goi->...bgo", average, weight).flatten(-2)
     return current if connection.bias is None else current + connection.bias

@@ -77,12 +77,17 @@ class Eligibility:
             add_gradient(self.layer, "bias", (told * self.bias).sum(dim=0))
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, for a checkpoint."""
-        return {"last": None if self.last is None else list(self.last), "weight": self.weight, "bias": self.bias}
+        """Tensors, for a checkpoint: copies, because what is remembered changes in place."""
+        last = None if self.last is None else [value.clone() for value in self.last]
+        return {"last": last, **{n: None if v is None else v.clone() for n, v in self._sums().items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         like = self.layer.weight
-        last = state["last"] and Chunk(*(value.to(like) for value in state["last"]))
+        last = state["last"] and Chunk(*(value.to(like, copy=True) for value in state["last"]))
         self.last = last or None
-        self.weight, self.bias = (None if state[n] is None else state[n].to(like) for n in ("weight", "bias"))
+        found = (state[name] for name in self._sums())
+        self.weight, self.bias = (None if value is None else value.to(like, copy=True) for value in found)
+
+    def _sums(self) -> dict[str, Tensor | None]:
+        return {"weight": self.weight, "bias": self.bias}

@@ -68,7 +68,7 @@ class ThreeFactor(Rule):
         if mask is None:
             self._kept, self._new = {}, None
         else:
-            self._new = mask if self._new is None else self._new | mask
+            self._new = mask.clone() if self._new is None else self._new | mask
 
     @without_graph
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
@@ -138,7 +138,7 @@ class ThreeFactor(Rule):
         if not state:
             return
         where = self.net[0].weight.device
-        self._kept = {name: value.to(where) for name, value in state["kept"].items()}
+        self._kept = {name: value.to(where, copy=True) for name, value in state["kept"].items()}
         self._new, self._at = None if state["new"] is None else state["new"].to(where), state["at"]
 
     def _keep(self, name: str, value: Tensor) -> None:

@@ -33,7 +33,6 @@ def _count(*_: Any) -> None:
     _optimizer_steps[0] += 1
 
 
-_NO_TENSOR = {id(None)}
 _address = Tensor.data_ptr
 
 
@@ -49,6 +48,7 @@ class Stepper:
         weight, bias: of the layer.
         raw: the tensors that its decays and threshold are computed from; when a number in them changes, so do those.
         constants: gives, for a state, the neuron's constants and its input trace.
+        parts: the layer's neurons and all its parameters.
         most: largest batch that it takes.
     """
 
@@ -59,13 +59,14 @@ class Stepper:
         bias: Tensor | None,
         raw: Sequence[Tensor],
         constants: Callable[[Any], tuple[tuple[Tensor, ...], TraceBuffers]],
+        parts: tuple[Any, ...],
         most: int,
     ):
         self._neuron, self._dtype, self._constants = neuron, weight.dtype, constants
         self._held = [tensor for tensor in (weight, bias, *raw) if tensor is not None]
-        self._known = {id(tensor) for tensor in self._held}  # held, so nothing new can take the place of one
-        self._ids: list[int] = []  # those found right before, with that of None
+        self._parts, self._ids = parts, [*map(id, parts)]  # held, so nothing new can take the place of one
         self._addresses = [tensor.data_ptr() for tensor in self._held]
+        self._laid = weight, weight.shape, weight.stride()
         self._raw = [tensor.detach().numpy() for tensor in raw]
         self._raw_bytes: list[bytes] = []
         self._weight, self._bias_tensor = weight.detach(), bias
@@ -82,14 +83,12 @@ class Stepper:
         self._trace_decay: Tensor | None = None
         self._most = most
 
-    def is_fresh(self, parameters: Iterable[Tensor | None]) -> bool:
-        """Whether these, all of the layer's, are the very tensors that they were, and lie where they lay."""
-        ids = [*map(id, parameters)]
-        if ids != self._ids:
-            if {*ids} - _NO_TENSOR != self._known:
-                return False
-            self._ids = ids
-        return [*map(_address, self._held)] == self._addresses
+    def is_fresh(self, parts: Iterable[Any]) -> bool:
+        """Whether these are the very parts that they were, and lie where they lay."""
+        if [*map(id, parts)] != self._ids:
+            return False
+        weight, shape, strides = self._laid  # one that was transposed, or cut, begins where it began
+        return [*map(_address, self._held)] == self._addresses and weight.shape == shape and weight.stride() == strides
 
     def takes(self, x: Tensor) -> bool:
         """Whether this is the better way for such an input."""

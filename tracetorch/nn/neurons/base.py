@@ -51,7 +51,8 @@ class Neuron(Module, ABC):
     kernel: str | None = None
     """Name of the compiled neuron that computes what `step` does, such as "lif"; None: there is none.
 
-    A kernel takes `constants`, which then depend on parameters whose names begin with `raw_`, and on nothing else."""
+    A kernel takes `constants`, which then depend on parameters whose names begin with `raw_`, and on nothing else. A
+    subclass with a `step` of its own inherits neither the kernel nor `decays_alone`."""
 
     constant_names: tuple[str, ...] = ("decay",)
     """Names of `constants`, in their order, the decay first."""
@@ -60,6 +61,14 @@ class Neuron(Module, ABC):
     """Derivative of a spike for `functional.lif_step`; set by rules that go back through time."""
 
     raw_decay: Parameter
+
+    def __init_subclass__(cls) -> None:
+        """What is true of a step is not inherited with another step, as by a subclass of `LIF`."""
+        super().__init_subclass__()
+        if "step" in vars(cls):
+            for name, default in {"kernel": None, "decays_alone": False}.items():
+                if name not in vars(cls):
+                    setattr(cls, name, default)
 
     def __init__(self, features: int | None = None, *, decay: Values = 0.9):
         super().__init__()
