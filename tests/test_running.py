@@ -198,7 +198,7 @@ def _moved(net):
 
 
 def _replaced(net):
-    net[1].connection = torch.nn.Linear(9, 3, bias=False, dtype=net[1].like.dtype)
+    net[1].connection = torch.nn.Linear(9, 3, bias=False, dtype=net[1]._like.dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -42,15 +42,15 @@ class StepGraph:
         Returns: output (batch, out_features).
         """
         layers = list(layers)
-        layers[0].check_step(x)
+        layers[0]._check_step(x)
         states = [layer.own_state(len(x)) for layer in layers]
         now: list[Any] = [(*map(torch.Tensor.data_ptr, (*state.tensors, *layer.parameters())), layer.precision,
                 *map(torch.Tensor.stride, layer.parameters()))
                for layer, state in zip(layers, states, strict=True)]  # fmt: skip
-        now.append((tuple(x.shape), layers[0].like.dtype))
+        now.append((tuple(x.shape), layers[0]._like.dtype))
         if now != self._recorded:
             self._recorded = None
-            self._record(x.to(layers[0].like.dtype), layers[-1], states)
+            self._record(x.to(layers[0]._like.dtype), layers[-1], states)
             self._recorded = now
         self._input.copy_(x)
         self._graph.replay()
@@ -59,7 +59,7 @@ class StepGraph:
     def _record(self, x: Tensor, last: Any, states: list[Any]) -> None:
         """Record one step. The steps that it takes to warm up leave the states as they were."""
         self._input = x.clone()
-        weight = last.like
+        weight = last._like
         self._output = weight.new_empty(1, *states[-1].neuron[0].shape)
         before = [[value.clone() for value in state.tensors] for state in states]
         try:

@@ -145,7 +145,7 @@ class Layer(Network):
         return self.input_trace.decay(self.neuron)
 
     @property
-    def like(self) -> Tensor:
+    def _like(self) -> Tensor:
         """A tensor with the dtype and the device of the layer's state."""
         return self.neuron.raw_decay
 
@@ -248,7 +248,7 @@ class Layer(Network):
 
         Raises: ValueError if it is that of another batch, or of input of another shape.
         """
-        state, like = self._state, self.like
+        state, like = self._state, self._like
         if (
             state is None
             or self._lent
@@ -271,7 +271,7 @@ class Layer(Network):
         elif state.steps.shape[0] != batch:
             held = state.steps.shape[0]
             raise ValueError(f"{self} holds a state of batch {held}, got batch {batch}: call net.reset() first")
-        elif state.trace.dtype != self.like.dtype or state.trace.device != self.like.device:
+        elif state.trace.dtype != self._like.dtype or state.trace.device != self._like.device:
             self.load_state(state.named())
             state = self._state
             assert state is not None
@@ -280,13 +280,13 @@ class Layer(Network):
         self._put(_state=state, _lent=False)
         return state
 
-    def prepare(self, batch: int, in_shape: Shape) -> Shape:
+    def _prepare(self, batch: int, in_shape: Shape) -> Shape:
         if self.in_features is not None and in_shape != (self.in_features,):
             raise ValueError(f"{self} takes {self.in_features} inputs, got the shape {in_shape}")
         return tuple(self.own_state(batch, in_shape).neuron[0].shape[1:])
 
     def _moved(self, value: Tensor) -> Tensor:
-        return value.to(self.like.device, self.like.dtype if value.is_floating_point() else value.dtype)
+        return value.to(self._like.device, self._like.dtype if value.is_floating_point() else value.dtype)
 
     def _put(self, **values: Any) -> None:
         """Set what is neither parameter nor module: `Module` would first check whether it is one, which takes time."""
@@ -310,7 +310,7 @@ class Layer(Network):
 
     def _blank_state(self, batch: int, in_shape: Shape | None) -> LayerState:
         """All zeros, in the memory of the state that was forgotten last if that fits."""
-        spare, like = self._spare, self.like
+        spare, like = self._spare, self._like
         self._put(_spare=None)
         if (
             spare is None
@@ -325,7 +325,7 @@ class Layer(Network):
 
     @without_graph
     def _initial_state(self, batch: int, in_shape: Shape | None) -> LayerState:
-        like, trace = self.like, self.input_trace
+        like, trace = self._like, self.input_trace
         if self.in_features is not None and self.out_features is not None:
             in_shape, current = (self.in_features,), like.new_zeros(batch, self.out_features)
         elif in_shape is None:
@@ -383,7 +383,7 @@ class Layer(Network):
     @unaffected
     def _step_and_look_up(self, x: Tensor) -> Tensor:
         """A step without anything looked up before; what can be is, for the next."""
-        self.check_step(x)
+        self._check_step(x)
         traits = self._traits
         way = backends.one_step(traits)
         if way == "graph":
@@ -393,8 +393,8 @@ class Layer(Network):
             stepper = self._bound_stepper(x.shape[0])
             if stepper is not None and stepper.takes(x):
                 return stepper(x)
-        shape = self.prepare(len(x), tuple(x.shape[1:]))
-        output = self.like.new_empty(1, x.shape[0], *shape)
+        shape = self._prepare(len(x), tuple(x.shape[1:]))
+        output = self._like.new_empty(1, x.shape[0], *shape)
         self.advance(x[None], OutputSpec(outputs=output.flatten(2)))
         return output[0]
 
@@ -405,7 +405,7 @@ class Layer(Network):
             traits = self._traits
             if backends.one_step(traits) != "compiled":
                 return None
-            self._check_place(self.like.device)
+            self._check_place(self._like.device)
             stepper = backends.stepper(traits, self.bias, self._raw(), self._constants_of, self._parts())
             self._put(_stepper=stepper)
         state = self._state
@@ -426,7 +426,7 @@ class Layer(Network):
         self._check_chunk(size)
         self._check_place(xs.samples.device if isinstance(xs, LazySpikes) else xs.device)
         state = self.own_state(size[1], size[2:])
-        xs = xs.to(self.like.dtype) if isinstance(xs, Tensor) else xs
+        xs = xs.to(self._like.dtype) if isinstance(xs, Tensor) else xs
         return xs, self._constants_of(state)[1]
 
     def _emit(
@@ -466,7 +466,7 @@ class Layer(Network):
         """A chunk of input and its weights; or its currents, if they take a call of the connection."""
         connection: Any = self.connection
         if not connections.is_dense(connection):
-            return SynapticInput(self._currents(xs, trace), None, None, self.like.dtype)
+            return SynapticInput(self._currents(xs, trace), None, None, self._like.dtype)
         weight, columns = connection.weight, self._columns
         if weight.device.type == "cpu" and (
             columns is None or columns.values.dtype != weight.dtype or columns.values.shape != weight.shape[::-1]
@@ -476,7 +476,7 @@ class Layer(Network):
         return SynapticInput(xs, weight, connection.bias, self._product_dtype, trace, fired, columns)
 
     def _currents(self, xs: Tensor | LazySpikes, trace: TraceBuffers | None) -> Tensor:
-        values = (backends.spikes(xs) if isinstance(xs, LazySpikes) else xs).to(self.like.dtype)
+        values = (backends.spikes(xs) if isinstance(xs, LazySpikes) else xs).to(self._like.dtype)
         if trace is not None:
             backends.trace_scan(values.flatten(2), trace)
         with torch.enable_grad():  # a hook may compute a weight from parameters that learn, as pruning does
@@ -487,10 +487,10 @@ class Layer(Network):
     def _traits(self) -> Traits:
         """All of the layer that the choice of a kernel depends on; see `backends.dispatch`."""
         form = connections.form_of(self.connection)
-        weight = self.like if form == "module" else self.weight
+        weight = self._like if form == "module" else self.weight
         return Traits(self.neuron.kernel, form, weight, self._product_dtype)
 
-    def check_step(self, x: Tensor) -> None:
+    def _check_step(self, x: Tensor) -> None:
         """Raises: ValueError unless x has the shape of one step, and is on the device of the weights."""
         check_tensor(x, str(self))
         if self.in_features is not None and (x.ndim != 2 or x.shape[1] != self.in_features):
@@ -502,8 +502,8 @@ class Layer(Network):
         shape = tuple(self.weight.shape) if self.in_features is not None else ()
         if shape and shape != (self.out_features, self.in_features):
             raise ValueError(f"{self} needs a weight of shape {(self.out_features, self.in_features)}, got {shape}")
-        if device != self.like.device:
-            raise ValueError(f"{self} is on {self.like.device}, and its input on {device}: move one of them with .to")
+        if device != self._like.device:
+            raise ValueError(f"{self} is on {self._like.device}, and its input on {device}: move one of them with .to")
 
     def _check_chunk(self, size: Shape) -> None:
         """Raises: ValueError unless this is the shape of a chunk, (time, batch, *in_shape)."""
@@ -512,7 +512,7 @@ class Layer(Network):
 
     @property
     def _product_dtype(self) -> torch.dtype:
-        return self._precision or self.like.dtype
+        return self._precision or self._like.dtype
 
     def _parts(self) -> tuple[Any, ...]:
         """What a compiled step is made for: neurons and parameters, each in its place."""

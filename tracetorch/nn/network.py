@@ -45,7 +45,7 @@ class Network(Module, ABC):
         """The layers, from the first to the last."""
 
     @abstractmethod
-    def prepare(self, batch: int, in_shape: Shape) -> Shape:
+    def _prepare(self, batch: int, in_shape: Shape) -> Shape:
         """Make the states for such an input. Returns: the shape of one sample's output. Raises: as `run`."""
 
     @abstractmethod
@@ -142,7 +142,7 @@ def _run_chunks(
     stream = as_stream(xs, reduce, window)
     batch, *in_shape = stream.shape
     net.chain[0]._check_chunk((stream.steps, batch, *in_shape))
-    shape, like = net.prepare(batch, tuple(in_shape)), net.chain[-1].like
+    shape, like = net._prepare(batch, tuple(in_shape)), net.chain[-1]._like
     start, first = 0, stream.steps - (window or stream.steps)
     keep = like.new_empty(stream.steps, batch, *shape) if reduce is None else None
     wide = devices.widest_float(like.device)  # a sum in float32 would stop counting spikes at 2²⁴ of them
@@ -178,7 +178,7 @@ def chunk_steps(layers: list[Any], batch: int) -> int:
     Enough for one matrix product over time × batch rows, and for what a call costs, to be worth while; and no more than
     what leaves the widest tensor of a chunk, (time, batch, features), within a few times the cache.
     """
-    like = layers[0].like
+    like = layers[0]._like
     row = max(batch, _SMALL_BATCH) * max(layer._widest for layer in layers) * like.element_size()
     room = min(_MOST_BYTES, _CACHES * devices.cache_bytes(like.device))
     return min(MAX_CHUNK, max(1, room // row))
@@ -224,8 +224,8 @@ def pass_on(module: Network, xs: Tensor | LazySpikes) -> Tensor:
 
     def advance(xs: Tensor) -> Tensor:
         steps, batch, *in_shape = xs.shape
-        shape = module.prepare(batch, tuple(in_shape))
-        outputs = module.chain[-1].like.new_empty(steps, batch, *shape)
+        shape = module._prepare(batch, tuple(in_shape))
+        outputs = module.chain[-1]._like.new_empty(steps, batch, *shape)
         module.advance(xs, OutputSpec(outputs=outputs.flatten(2)))
         return outputs
 

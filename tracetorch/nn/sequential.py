@@ -70,7 +70,7 @@ class Sequential(Network):
         first = next(iter(layers))
         if (
             first._stepper is None
-            and first.like.is_cuda
+            and first._like.is_cuda
             and all(backends.one_step(layer._traits) == "graph" and not has_hooks(layer) for layer in self)
         ):
             self._graph = self._graph or StepGraph(self)
@@ -83,9 +83,9 @@ class Sequential(Network):
         """Without what holds addresses of this network's memory: a copy finds its own."""
         return self.__dict__ | {"_graph": None}
 
-    def prepare(self, batch: int, in_shape: Shape) -> Shape:
+    def _prepare(self, batch: int, in_shape: Shape) -> Shape:
         for layer in self:
-            in_shape = layer.prepare(batch, _flat(layer, in_shape))
+            in_shape = layer._prepare(batch, _flat(layer, in_shape))
         return in_shape
 
     @without_graph
@@ -120,8 +120,8 @@ class Sequential(Network):
                 below._emit(xs, OutputSpec(trace=above_trace, readout=readout), trace, fired)
                 state.steps.add_(steps)
                 return
-            dtype = backends.spike_dtype(above._traits) if below.neuron.spiking else below.like.dtype
-            outputs = torch.empty(steps, batch, *shape, dtype=dtype, device=below.like.device)
+            dtype = backends.spike_dtype(above._traits) if below.neuron.spiking else below._like.dtype
+            outputs = torch.empty(steps, batch, *shape, dtype=dtype, device=below._like.device)
             through = OutputSpec(outputs=outputs.flatten(2), trace=above_trace)
             below._emit(xs, through, trace, fired)
             xs, trace, fired = as_input(above, outputs, 2), None, through.fired
@@ -204,7 +204,7 @@ def _check_fit(below: Layer, above: Layer, shape: Shape) -> None:
     size = torch.Size(shape).numel()
     if above.in_features is not None and above.in_features != size:
         raise ValueError(f"{below} gives {size} outputs, but {above} takes {above.in_features}")
-    above._check_place(below.like.device)
+    above._check_place(below._like.device)
 
 
 def _check_layer(layer: object) -> None:

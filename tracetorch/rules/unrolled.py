@@ -91,8 +91,8 @@ def _unroll(net: Sequential, xs: Tensor | Stream, surrogate: Surrogate) -> Tenso
 
 def _unroll_layer(layer: Layer, xs: Tensor) -> Tensor:
     """One layer over the whole stretch: one matrix product, then its neurons step by step."""
-    xs = xs.to(layer.like.dtype)
-    layer.check_step(xs[0])
+    xs = xs.to(layer._like.dtype)
+    layer._check_step(xs[0])
     start = layer.own_state(xs.shape[1], tuple(xs.shape[2:])).copy()
     currents = layer.connection(xs.flatten(0, 1)).unflatten(0, xs.shape[:2])
     outputs, now = [], start.neuron

@@ -168,7 +168,7 @@ def _why_nothing_is_learnt(net: Sequential) -> str:
     for at, layer in enumerate(net):
         found = [p.grad for p in layer.parameters() if p.requires_grad and p.grad is not None]
         largest = max((float(gradient.abs().max()) for gradient in found), default=math.nan)
-        if largest < math.sqrt(torch.finfo(layer.like.dtype).tiny):
+        if largest < math.sqrt(torch.finfo(layer._like.dtype).tiny):
             idle.append(f"the gradient of layer {at} ({layer}) is {'zero' if largest == 0 else f'{largest:.1g}'}")
     if not silent + idle:
         return "no layer is silent and no gradient is zero; raise optimizer.lr"
