@@ -1,4 +1,4 @@
-"""Checks of config values against the signatures of their targets, before anything slow or permanent happens."""
+"""Checks of a config against the signatures of its targets, before anything slow or permanent happens."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from types import UnionType
 from typing import Any, NamedTuple
 
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
@@ -16,19 +17,15 @@ from tracetorch.renamed import ARGUMENTS, TARGETS
 PARTS = ("task", "network", "rule", "loss", "optimizer", "train")
 """The keys of a config that describe something to make; all but the task are completed later (`_partial_`)."""
 
-OPTIONAL_PARTS = ("diagnostics",)
-"""Further parts, which are optional: configs of older versions lack them."""
-
-KEYS = (*PARTS, *OPTIONAL_PARTS, "output", "seed", "device", "threads")
-"""All keys of a config, in the order of its file."""
-
+OPTIONAL_PARTS = ("diagnostics",)  # configs of older versions lack them
+KEYS = (*PARTS, *OPTIONAL_PARTS, "output", "seed", "device", "threads")  # in the order of the file
 _PLAIN = {"seed": "int", "device": "str", "threads": "int | None", "output.root": "str", "output.dir": "str | None"}
 SPECIAL = ("_target_", "_partial_", "_args_", "_convert_")
-"""Keys of a part that are not arguments. Lists and mappings are always plain, so `_convert_` has no effect."""
+"""Keys of a part that are not arguments; `_convert_` has no effect, because lists and mappings are always plain."""
 
 
 class _Output(NamedTuple):
-    """What a readout gives, the loss for labels that fits, and the network that has such a readout."""
+    """What a readout gives, the loss for labels that takes it, and a network with such a readout."""
 
     kind: str
     loss: str
@@ -40,30 +37,24 @@ _GIVES = {
     "tracetorch.nn.LI": _Output("logits", "cross_entropy_with_logits", "lif_li"),
     "tracetorch.nn.LIF": _Output("firing rates", "mse", "lif_lif"),
 }
-_TAKES = {
+_TAKES = {  # readouts whose output a loss can use; other losses and readouts are not checked
     "tracetorch.loss.cross_entropy": ["tracetorch.nn.LIS"],
     "tracetorch.loss.cross_entropy_with_logits": ["tracetorch.nn.LI"],
     "tracetorch.loss.Reflect": ["tracetorch.nn.LIS"],
     "tracetorch.loss.ActorCritic": ["tracetorch.nn.LI"],
 }
-"""Readouts whose output a loss can use; a loss or a readout that is not here is not checked."""
-
-_SEVERAL_BITS = ("tracetorch.tasks.Patterns",)
-"""Tasks whose target is not one class, but a bit for each output."""
-
-_ONE_CLASS = ("cross_entropy", "cross_entropy_with_logits")
-"""Losses whose target is one class, or a distribution over all."""
+_SEVERAL_BITS = ("tracetorch.tasks.Patterns",)  # tasks whose target is a bit for each output, not one class
+_ONE_CLASS = ("cross_entropy", "cross_entropy_with_logits")  # losses whose target is one class or a distribution
 
 _COUNTS = ("updates", "steps", "learn_every", "window", "log_every", "eval_every", "patience")
 """Keys of `train` that count from 1; the training loops check them too, for calls from Python."""
 
-_KINDS = {
-    "int": ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
-    "float": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
-    "bool": ("true or false", lambda v: isinstance(v, bool)),
-    "str": ("a string", lambda v: isinstance(v, str)),
-    "None": ("null", lambda v: v is None),
-    "Tensor": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),  # none can be typed
+_KINDS: dict[str, tuple[str, type | UnionType]] = {  # of annotations: their description and types
+    "int": ("a whole number", int),
+    "float": ("a number", int | float),
+    "bool": ("true or false", bool),
+    "str": ("a string", str),
+    "Tensor": ("a number", int | float),  # no tensor can be typed
 }
 _NUMBERS = "Sequence[float]"
 _ALIASES = {  # names that annotations use, and their description
@@ -77,7 +68,7 @@ _LISTS = ("Sequence", "Iterable", "list", "tuple")
 def check(config: dict[str, Any]) -> None:
     """Check every part of a config against the signature of its `_target_`, and the plain keys against their types.
 
-    Raises: UsageError that names the first key that does not fit, and what fits.
+    Raises: UsageError that names the first key with an invalid value, and the valid ones.
     """
     for key in config:
         if key not in KEYS:
@@ -89,9 +80,8 @@ def check(config: dict[str, Any]) -> None:
         name = key.rpartition(".")[2]
         if not isinstance(node, dict) or (name not in node and node is config):
             raise UsageError(f"{key} is missing from the config")
-        if name not in node:  # it has a default
-            continue
-        _check_value(key, node.get(name), _annotation(kind))
+        if name in node:  # otherwise it has a default
+            _check_value(key, node[name], _annotation(kind))
     if abs(config["seed"]) >= 2**63:
         raise UsageError(f"seed must fit into 64 bits, got {shorten(config['seed'])}")
     cores = os.cpu_count() or 1
@@ -106,9 +96,9 @@ def check(config: dict[str, Any]) -> None:
 
 
 def check_new(config: dict[str, Any]) -> None:
-    """As `check`, and refuse what misleads in a new run; what older versions allowed can still be continued.
+    """As `check`, and refuse values that older versions allowed; runs that have them can still be continued.
 
-    Raises: UsageError, also one that names what to choose.
+    Raises: UsageError.
     """
     check(config)
     _check_loss(config)
@@ -135,12 +125,11 @@ def _check_range(path: str, value: Any) -> None:
 
 
 def _check_loss(config: dict[str, Any]) -> None:
-    """Refuse a loss that cannot use what the readout gives, or whose answer can never be the target.
+    """Raises: UsageError if the loss cannot use the readout's output, or cannot score the task's target.
 
     Cross-entropy on firing rates, for example, has a signal at the right output only: it never lowers a wrong rate.
     """
-    nodes = [config.get("loss"), config.get("network"), config.get("task")]
-    loss, network, task = (node if isinstance(node, dict) else {} for node in nodes)
+    loss, network, task = config["loss"], config["network"], config["task"]
     readout = network.get("readout")
     given = readout.get("_target_") if isinstance(readout, dict) else None
     takes, name = _TAKES.get(str(loss.get("_target_"))), str(loss.get("_target_")).rpartition(".")[2]
@@ -163,9 +152,8 @@ def _check_loss(config: dict[str, Any]) -> None:
 
 
 def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str] = ()) -> None:
-    """A config from a folder may only call trusted targets; see `signatures.is_trusted`.
+    """A config from a folder may only call what `signatures.is_trusted` allows, and what these packages define.
 
-    Args: packages: further packages; everything that they define may be called.
     Raises: UsageError that names the first target that is not trusted.
     """
     for path, node in _targets(config, ""):
@@ -176,14 +164,11 @@ def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str]
         trusted = next((package for package in packages if target.startswith(f"{package}.")), None)
         if trusted is not None:
             _check_defined(f"{where}: {path}", target, trusted)
-        else:
-            package = shorten(target.partition(".")[0])
-            advice = (
-                f"if you trust it, add --trust {package}"
-                if package not in ("tracetorch", "torch")
-                else "it is not a public name"
-            )
-            raise UsageError(f"{where}: {path} calls {shorten(target)!r}, which is not trusted; {advice}")
+            continue
+        package = shorten(target.partition(".")[0])
+        is_ours = package in ("tracetorch", "torch")
+        advice = "it is not a public name" if is_ours else f"if you trust it, add --trust {package}"
+        raise UsageError(f"{where}: {path} calls {shorten(target)!r}, which is not trusted; {advice}")
 
 
 def _check_module(path: str, node: dict[str, Any], where: Path, packages: Collection[str]) -> None:
@@ -205,11 +190,10 @@ def _check_defined(path: str, target: str, package: str) -> None:
         own = is_defined_in(target, package)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # whatever the package raises when it is imported
+    except BaseException as error:  # of the package, while it is imported
         raise UsageError(f"{path}._target_: {words_of(error)}{place_of(error)}") from error
     if not own:
-        advice = f"{package} does not define it"
-        raise UsageError(f"{path} calls {shorten(target)!r}, which is not trusted: {advice}")
+        raise UsageError(f"{path} calls {shorten(target)!r}, which is not trusted: {package} does not define it")
 
 
 def _check_part(part: str, node: Any) -> None:
@@ -229,8 +213,10 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
     if not isinstance(target, str) or (target.startswith("tracetorch.") and definition(target) is None):
         raise UsageError(f"{path}._target_: there is no {shorten(repr(target))}")
     arguments = signature(target)
-    for name, value in node.items() if arguments is not None else ():
-        if name in SPECIAL or arguments is None:
+    if arguments is None:
+        return
+    for name, value in node.items():
+        if name in SPECIAL:
             continue
         if (now := ARGUMENTS.get(name)) in arguments:
             raise UsageError(f"{path}.{name} is now {path}.{now}")
@@ -270,7 +256,7 @@ def _as_typed(value: Any) -> str:
 
 
 def _misfit(value: Any, annotation: ast.expr | None) -> list[str]:
-    """Descriptions of valid values; empty if the value is valid, or if the annotation cannot be checked."""
+    """Descriptions of the valid values; none if the value is valid, or if the annotation cannot be checked."""
     match annotation:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             sides = _misfit(value, left), _misfit(value, right)
@@ -281,14 +267,15 @@ def _misfit(value: Any, annotation: ast.expr | None) -> list[str]:
             meaning, words = _ALIASES[name]
             return words if _misfit(value, _annotation(meaning)) else []
         case ast.Name(id=name) if name in _KINDS:
-            words_of_kind, fits = _KINDS[name]
-            return [] if fits(value) and not (isinstance(value, float) and math.isnan(value)) else [words_of_kind]
+            words_of_kind, types = _KINDS[name]
+            fits = isinstance(value, types) and isinstance(value, bool) == (types is bool)
+            return [] if fits and not (isinstance(value, float) and math.isnan(value)) else [words_of_kind]
         case ast.Subscript(value=ast.Name(id="Literal"), slice=allowed):
             elements = allowed.elts if isinstance(allowed, ast.Tuple) else [allowed]
             names = [element.value for element in elements if isinstance(element, ast.Constant)]
             return [] if value in names else [f"{'one of ' * (len(names) > 1)}{', '.join(map(str, names))}"]
         case ast.Subscript(value=ast.Name(id="Callable")):
-            return ["a part with a _target_"]  # one that has it never comes here
+            return ["a part with a _target_"]  # which `_check_call` skips
         case ast.Subscript(value=ast.Name(id=name), slice=inner) if name in _LISTS:
             return _misfit_list(value, inner)
     return []
@@ -296,17 +283,14 @@ def _misfit(value: Any, annotation: ast.expr | None) -> list[str]:
 
 def _misfit_list(value: Any, inner: ast.expr) -> list[str]:
     elements = inner.elts if isinstance(inner, ast.Tuple) else [inner]
-    exactly = len(elements) if len(elements) > 1 and not _is_ellipsis(elements[-1]) else None
+    is_endless = len(elements) == 1 or ast.unparse(elements[-1]) == "..."
+    exactly = None if is_endless else len(elements)
     fits = isinstance(value, list | tuple) and (exactly is None or len(value) == exactly)
     if fits and not any(_misfit(item, elements[0]) for item in value):
         return []
     kind = _misfit(object(), elements[0])
     of = f" of {kind[0].removeprefix('a ')}s" if kind else ""
     return [f"a list of {exactly}{of.removeprefix(' of')}" if exactly else f"a list{of}"]
-
-
-def _is_ellipsis(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is Ellipsis
 
 
 def _annotation(text: str) -> ast.expr:

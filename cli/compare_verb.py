@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from tracetorch.compare import tables
     from tracetorch.compare.collect import LeftOut
     from tracetorch.compare.comparison import Comparison
+    from tracetorch.compare.scatter_data import Scatter
 
-_MOST_ROWS, _MOST_COLUMNS, _MOST_LINES = 40, 9, 20
+_MOST_ROWS, _MOST_COLUMNS, _MOST_LINES, _MOST_NAMED = 40, 9, 20, 40
 _LEAST_WIDTH = 20  # of a column of words; a longer word is broken
 
 
@@ -70,15 +71,18 @@ def command(
     found = compare_folders(folders, by or [], metric)
     where = _default(folders) if out is None else out
     if against is not None:
-        _scatter(found, against, where)
+        written, made = _write_scatter(found, against, where)
+        from tracetorch.compare.scatter_output import table
+
+        _print(table(made), f"{made.stem}.csv")
+        _remark(found, made.left_out)
+        say(written)
         return
     words = [*map(str, folders), *(f"--by={key}" for key in by or []), *([f"--metric={metric}"] if metric else [])]
     typed = shlex.join(["tracetorch", "compare", *words, *([f"--out={out}"] if out else [])])
 
     def leave(folder: Path) -> None:
-        from tracetorch.compare.output import (
-            write_comparison,  # from here on it takes a second: torch is loaded, for its figures
-        )
+        from tracetorch.compare.output import write_comparison  # loads torch, which takes a second
 
         write_comparison(found, folder, typed)
 
@@ -88,7 +92,7 @@ def command(
 
 
 def compare_folders(folders: list[Path], by: list[str], metric: str | None) -> Comparison:
-    """Compare the runs in and below folders. Raises: UsageError, one sentence, if there is nothing to compare."""
+    """Compare the runs in and below folders. Raises: UsageError, one sentence."""
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder; give folders of runs or sweeps, such as outputs")
@@ -124,7 +128,7 @@ def _no_such_key(name: str, known: list[str]) -> str:
     if has(nested, name):
         inside = [key for key in known if key.startswith(f"{name}.")]
         return f"{shorten(name)}: that is a part of the config, not a value. Name one of {', '.join(inside[:8])}."
-    return no_such_key(name, nested, lambda group: {})
+    return no_such_key(name, nested)
 
 
 def _show(found: Comparison) -> None:
@@ -140,7 +144,6 @@ def _show(found: Comparison) -> None:
 
 
 def _remark(found: Comparison, left_out: Sequence[LeftOut]) -> None:
-    """Print remarks on single runs."""
     from tracetorch.compare import tables
 
     for kind, lines in (("compared, with a remark", tables.remarks(found)), ("left out", tables.left_out(left_out))):
@@ -148,16 +151,38 @@ def _remark(found: Comparison, left_out: Sequence[LeftOut]) -> None:
             say(f"{kind}: {line}")
 
 
-def _scatter(found: Comparison, key: str, folder: Path | None) -> None:
-    from tracetorch.cli.scatter import names_of, scatter
+def draw_scatter(folder: Path, by: list[str], metric: str | None, key: str) -> str:
+    """Draw the runs of a folder into its folder `compare`. Returns: the written files. Raises: UsageError."""
+    return _write_scatter(compare_folders([folder], by, metric), key, compare_folder(folder))[0]
 
-    made = scatter(found, key)
-    from tracetorch.compare.scatter_output import table, write_scatter
+
+def _write_scatter(found: Comparison, key: str, folder: Path | None) -> tuple[str, Scatter]:
+    """Plot a comparison against a quantity. Returns: the written files, as a sentence; and the numbers."""
+    made = _scatter(found, key)
+    from tracetorch.compare.scatter_output import write_scatter
 
     where = write_into(folder, [run.run.name for run in found.runs], lambda there: write_scatter(made, there))
-    _print(table(made), f"{made.stem}.csv")
-    _remark(found, made.left_out)
-    say(f"{names_of(made)} in {where}")
+    return f"{made.stem}.png, .svg and .csv in {where}", made
+
+
+def _scatter(found: Comparison, key: str) -> Scatter:
+    """Place the runs of a comparison by a quantity. Raises: UsageError if no run has it, or if it is not a number."""
+    from tracetorch.compare import scatter_data
+    from tracetorch.compare.groups import UnknownNameError
+
+    try:
+        return scatter_data.make_scatter(found, key)
+    except scatter_data.NoNumberError as error:
+        words = shorten(", ".join(error.values[:8]))
+        advice = f"to group by it: --by {shorten(key)}"
+        raise UsageError(f"--against {shorten(key)}: its values are not numbers ({words}); {advice}") from error
+    except UnknownNameError as error:
+        last = {name.rpartition(".")[2]: name for name in error.known}
+        close = did_you_mean(key, error.known)
+        if not close and (name := last.get(key.rpartition(".")[2])):
+            close = f" Did you mean '{name}'?"
+        there = ", ".join(map(shorten, error.known[:_MOST_NAMED])) + ", …" * (len(error.known) > _MOST_NAMED)
+        raise UsageError(f"--against {shorten(key)}: no run has it.{close} There are: {there or 'none'}.") from error
 
 
 def _print(content: tables.Table, whole: str = "comparison.html") -> None:
@@ -195,7 +220,7 @@ def _print(content: tables.Table, whole: str = "comparison.html") -> None:
 
 
 def _print_below_each_other(screen: Console, head: list[str], rows: list[list[str]]) -> None:
-    """A table that is too wide for the terminal: a paragraph for each row, a line for each cell."""
+    """Print a table that is too wide: a paragraph for each row, a line for each cell."""
     from rich.padding import Padding
 
     for first, *cells in rows:
@@ -206,12 +231,12 @@ def _print_below_each_other(screen: Console, head: list[str], rows: list[list[st
 
 
 def _default(folders: list[Path]) -> Path | None:
-    """Inside the given folder; None if there are several folders, or if it is that of a run."""
+    """Inside the given folder; None for several folders, or for the folder of a run."""
     return None if len(folders) > 1 or os.path.lexists(folders[0] / "run.json") else compare_folder(folders[0])
 
 
 def compare_folder(folder: Path) -> Path:
-    """Where the comparison of a folder's runs is written. Raises: UsageError if it is a link that leads out of it."""
+    """The output folder inside a folder of runs. Raises: UsageError if it is a link that leads out of it."""
     place = folder / "compare"
     if leads_out(place, folder):
         raise UsageError(f"{place} is a link that leads out of {folder}; remove it, or name a folder with --out")
@@ -219,9 +244,9 @@ def compare_folder(folder: Path) -> Path:
 
 
 def write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any]) -> Path:
-    """Write files into a folder; if None, into a new folder below outputs that is named after the runs.
+    """Let `leave` write into a folder; if None, into a new one below outputs, named after the runs.
 
-    Returns: the folder. Raises: UsageError if they cannot be written.
+    Returns: the folder. Raises: UsageError if it cannot be written.
     """
     from tracetorch.runs.aside import WRITING, remove_all_abandoned
     from tracetorch.runs.folder import RunFolder

@@ -1,4 +1,4 @@
-"""`tracetorch completion`: what makes a shell complete verbs, options, folders, config keys and their values."""
+"""`tracetorch completion`: completion of verbs, options, folders, config keys and values in a shell."""
 
 from __future__ import annotations
 

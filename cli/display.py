@@ -1,4 +1,4 @@
-"""What a run shows while it runs: a live bar on a terminal, plain lines elsewhere, and a table at the end."""
+"""The output of a run: a live bar on a terminal, plain lines elsewhere, and a table at the end."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 5.0
 _NARROW = 60  # columns, below which there is no room for a bar
 _COSTS = ("_seconds", "_per_second", "_bytes")  # endings of numbers that have rows of their own
+_OTHERS = ("updates", "tested", "checkpoint")  # entries of the summary that are no results
 _PHASES = {"evaluate_seconds": "testing", "plot_seconds": "drawing figures"}
 
 
 class _Left(ProgressColumn):
-    """Counts down to the time at which the run is expected to end."""
+    """Counts down to the expected end of the run."""
 
     def render(self, task: Task) -> Text:
         end: float | None = task.fields["end"]
@@ -37,15 +38,9 @@ class _Left(ProgressColumn):
 
 
 class Display:
-    """A run's listener.
+    """A run's listener. Args: experiment: for the first line. note: a line before that; "" for none."""
 
-    Args:
-        experiment: what is run, for the first line.
-        note: a line before that; "" for none.
-    """
-
-    metric = "loss"
-    """The number to show next to the loss: the task's first metric."""
+    metric = "loss"  # the number to show next to the loss: the task's first metric
 
     def __init__(self, experiment: str, note: str = ""):
         self.console = console()
@@ -55,13 +50,18 @@ class Display:
         self._validation, self._numbers = "", ""
 
     def __call__(self, event: str, values: dict[str, Any]) -> None:
-        {
-            "start": self._start,
-            "progress": self._progress,
-            "phase": self._phase,
-            "record": self._record,
-            "end": self._end,
-        }[event](values)
+        match event:
+            case "start":
+                self._start(values)
+            case "progress" if self._bar:
+                self._progress(values)
+            case "phase" if self._bar:  # a task between or after updates
+                self._show(description=_PHASES.get(values["name"], "training"))
+            case "record":
+                self._record(values)
+            case "end" if self._bar:
+                self._live.stop()
+                self._bar = None
 
     def _start(self, values: dict[str, Any]) -> None:
         if self.note:
@@ -81,18 +81,11 @@ class Display:
             self._live.start()
 
     def _progress(self, values: dict[str, Any]) -> None:
-        if self._bar:
-            speed = [f"{_short(self._steps)} steps/s"] if self._steps else []
-            numbers = [*self._found(values), *([self._validation] if self._validation else []), *speed]
-            self._numbers = ("\n" if self._is_narrow else " · ").join(numbers)
-            left = values["left"]
-            end = None if left is None else time.perf_counter() + left
-            self._show(completed=values["done"], total=values["total"], description="training", end=end)
-
-    def _phase(self, values: dict[str, Any]) -> None:
-        """Show what the run does between and after updates."""
-        if self._bar:
-            self._show(description=_PHASES.get(values["name"], "training"))
+        speed = f"{_short(self._steps)} steps/s" if self._steps else ""
+        numbers = filter(None, [*self._found(values), self._validation, speed])
+        self._numbers = ("\n" if self._is_narrow else " · ").join(numbers)
+        end = None if values["left"] is None else time.perf_counter() + values["left"]
+        self._show(completed=values["done"], total=values["total"], description="training", end=end)
 
     def _show(self, **changes: Any) -> None:
         assert self._bar
@@ -123,35 +116,25 @@ class Display:
         self.console.print(f"update {values['update']:>6}  {values['split']:<10}  {found}{speed}")
 
     def _found(self, values: dict[str, Any]) -> list[str]:
-        """The loss and the metric, where they are among the values: evaluations on rewards have no loss."""
+        """The loss and the metric, if the values have them: evaluations on rewards have no loss."""
         known = (name for name in ("loss", self.metric) if values.get(name) is not None)
         return [f"{printable(name)} {_number(values[name])}" for name in known]
 
-    def _end(self, values: dict[str, Any]) -> None:
-        del values
-        if self._bar:
-            self._live.stop()
-            self._bar = None
-
     def conclude(self, outcome: RunOutcome, show_traceback: bool) -> int:
-        """Print the end of a run: result, cost and folder; or why it has no result. Returns: the exit code."""
+        """Print the result, cost and folder of a run, or why it has none. Returns: the exit code."""
         if outcome.code != DONE:
             complain(outcome.message, outcome.error, show_traceback)
             return outcome.code
         run, summary = outcome.run, outcome.run.summary
-        rows = [(name.replace("_", " "), _number(summary[name])) for name in _results(summary)]
+        results = {name: value for name, value in summary.items() if name not in _OTHERS and not name.endswith(_COSTS)}
+        rows = [(name.replace("_", " "), _number(value)) for name, value in results.items()]
         if "steps_per_second" in summary:
             each = f", {1000 * summary['update_seconds']:,.1f} ms each" if "update_seconds" in summary else ""
             trained = f"{summary['updates']:,} updates in {run.timings.get('train_seconds', 0.0):.1f} s{each}"
-            rows += [
-                ("trained for", trained),
-                ("speed", f"{_short(summary['steps_per_second'])} time steps/s, batches of {outcome.batch_size}"),
-            ]
-        rows += [
-            ("whole run", f"{summary['wall_seconds']:.1f} s"),
-            ("memory", _memory(summary)),
-            ("folder", str(run.shown)),
-        ]
+            speed = f"{_short(summary['steps_per_second'])} time steps/s, batches of {outcome.batch_size}"
+            rows += [("trained for", trained), ("speed", speed)]
+        rows += [("whole run", f"{summary['wall_seconds']:.1f} s"), ("memory", _memory(summary))]
+        rows += [("folder", str(run.shown))]
         table = Table(show_header=False, title=Text(f"{self.experiment}: {run.status}"), title_justify="left")
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
@@ -161,20 +144,12 @@ class Display:
         return DONE
 
 
-def _results(summary: dict[str, Any]) -> list[str]:
-    others = ("updates", "tested", "checkpoint")
-    return [name for name in summary if name not in others and not name.endswith(_COSTS)]
-
-
 def _memory(summary: dict[str, Any]) -> str:
-    """Peak memory of the process, and that of training where it is known."""
+    """Peak memory of the process and, if known, that of training."""
     training = summary.get("training_memory_bytes")
     of_it = "" if training is None else f"; training {training / 2**20:,.1f} MiB"
-    ends = [
-        f"{summary[f'memory_{end}_bytes'] / 2**20:,.0f}"
-        for end in ("first", "last")
-        if f"memory_{end}_bytes" in summary
-    ]
+    keys = [key for key in ("memory_first_bytes", "memory_last_bytes") if key in summary]
+    ends = [f"{summary[key] / 2**20:,.0f}" for key in keys]
     through = f"; {' MiB at the start, '.join(ends)} MiB at the end" if ends else ""
     peak = summary["peak_memory_bytes"]
     return f"{'unknown' if peak is None else f'{peak / 2**20:,.0f} MiB'} peak{of_it}{through}"

@@ -8,6 +8,7 @@ import shlex
 import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 from tracetorch.cli.terminal import say
 from tracetorch.printable import printable
@@ -21,8 +22,16 @@ class UsageError(Exception):
     """Wrong usage or config: the message says what, where, what is close to it and what to type."""
 
 
+def working_directory() -> Path:
+    """Raises: UsageError if it was removed: most libraries need it, each with a message of its own."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise UsageError("the working directory no longer exists; change to another") from error
+
+
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """ " Did you mean 'x'?" with the closest known word, after a prefix that needs no guessing; "" if none is close."""
+    """ " Did you mean 'x'?" with a prefix and the closest known word; "" if none is close."""
     close = get_close_matches(word, list(known), 1, 0.6)
     return f" Did you mean '{prefix}{close[0]}'?" if close else ""
 
@@ -33,7 +42,7 @@ def shorten(text: object, most: int = 80) -> str:
 
 
 def quote(word: object) -> str:
-    """A word of a suggested command, as a shell takes it: in quotes if it has to be."""
+    """A word of a suggested command, quoted for a shell."""
     return shlex.quote(str(word))
 
 

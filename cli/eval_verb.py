@@ -17,8 +17,7 @@ Changes = Annotated[
     ),
 ]
 
-_OF_TRAINING = ("window", "precision", "figures")
-"""Keys of `train` that a test uses."""
+_OF_TRAINING = ("window", "precision", "figures")  # the keys of `train` that a test uses
 
 
 def command(
@@ -75,7 +74,7 @@ def command(
 
 
 def _check_effect(typed: Iterable[str], config: dict[str, Any]) -> None:
-    """Raises: UsageError for a key that a test does not use, which would seem to have made no difference."""
+    """Raises: UsageError for a key that a test does not use."""
     for line in typed:
         part, _, name = line.partition("=")[0].partition(".")
         if part == "seed":

@@ -1,4 +1,4 @@
-"""One run, from its config to its outcome. For `run`, `resume`, and the jobs of a sweep."""
+"""One run, from its config to its outcome: for `run`, `resume`, the jobs of a sweep and the trials of a study."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tracetorch.cli.adapter import Composed, function, make
 from tracetorch.cli.check import OPTIONAL_PARTS, PARTS, check
-from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote, shorten
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote, shorten, working_directory
 from tracetorch.cli.folders import NAME_LINE, check_unchanged
-from tracetorch.files import expanded
+from tracetorch.files import WriteError, expanded
 
 if TYPE_CHECKING:
     from tracetorch.runs import Run, RunFolder
 
 
 class Follower(Protocol):
-    """A run's listener; it has the name of the metric to show."""
+    """A run's listener."""
 
-    metric: str
+    metric: str  # the one to show
 
     def __call__(self, event: str, values: dict[str, Any]) -> str | None: ...
 
 
 @dataclass
 class RunOutcome:
-    """How a run ended: its exit code, an error message where that is not 0, the run and the error."""
+    """How a run ended."""
 
-    code: int
-    message: str
+    code: int  # the exit code
+    message: str  # "" if the code is 0
     run: Run
     batch_size: int
     error: BaseException | None = None
@@ -53,10 +53,9 @@ def execute(
 
     Args:
         overrides: as typed; recorded in the folder.
-        path: the run's folder; if None, as the config says.
-        resume_from: continue in this folder.
-        display: shows progress.
-    Raises: UsageError, with nothing left on disk or changed there.
+        path: the run's folder; if None, that of the config.
+        resume_from: the folder of a run to continue.
+    Raises: UsageError; then nothing on disk has changed.
     """
     config = composed.config
     with contained() as base:
@@ -71,12 +70,12 @@ def execute(
             defer_compiler()
             if config["train"].get("figures"):
                 skip_docstrings()
-            from tracetorch import device  # from here on it takes a second: torch is loaded
+            from tracetorch import device  # loads torch, which takes a second
             from tracetorch.runs import Run
 
             device.use_threads(config["threads"])
             train = function(config["train"])
-            parts = _for(train, config, make_parts(config))
+            parts = _taken_by(train, config, make_parts(config))
         metrics, batch_size = described(parts["task"])
         if display is not None:
             display.metric = metrics[0]
@@ -100,7 +99,7 @@ def execute(
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """Search for no garbage in the body, nor, after the first time, in what it has made: modules that load stay."""
+    """Collect no garbage in the body; objects of the first body, most of them modules, are never searched."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -113,7 +112,7 @@ def without_collecting() -> Iterator[None]:
 
 
 def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any]) -> str:
-    """Why a run that is locked by now cannot be continued; "" if it can. Args: shown: the folder as it was typed."""
+    """Why a run cannot be continued, now that it is locked; "" if it can. Args: shown: the folder as it was typed."""
     from tracetorch.runs.identity import facts_of
     from tracetorch.runs.reproducibility import changed_data
     from tracetorch.runs.run_state import state_of
@@ -130,7 +129,7 @@ def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any]) -> str
 
 @contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Turn whatever a part raises before its run has begun into a UsageError. Args: name: of the part."""
+    """Turn any error of a part, before its run has begun, into a UsageError. Args: name: of the part."""
     try:
         yield
     except (UsageError, KeyboardInterrupt):
@@ -142,10 +141,7 @@ def naming(name: str) -> Iterator[None]:
 
 
 def described(task: Any) -> tuple[Sequence[str], int]:
-    """The metrics of a task, of which the first is shown, and its batch size.
-
-    Raises: UsageError if it does not have them; the task may be a user's own.
-    """
+    """The metrics of a task, of which the first is shown, and its batch size. Raises: UsageError if it lacks one."""
     with naming("task"):
         metrics, batch_size, kind = task.metrics, task.batch_size, type(task).__name__
         if not (isinstance(metrics, tuple | list) and metrics and all(isinstance(name, str) for name in metrics)):
@@ -158,14 +154,8 @@ def described(task: Any) -> tuple[Sequence[str], int]:
 
 @contextmanager
 def contained() -> Iterator[Path]:
-    """Restore the working directory after the body, whatever parts did to it. Yields: the working directory.
-
-    Raises: UsageError if that no longer exists.
-    """
-    try:
-        base = Path.cwd()
-    except OSError as error:
-        raise UsageError("the working directory no longer exists; change to another") from error
+    """Restore the working directory after the body. Yields: the working directory. Raises: UsageError."""
+    base = working_directory()
     try:
         yield base
     finally:
@@ -175,15 +165,12 @@ def contained() -> Iterator[Path]:
 
 def make_parts(config: dict[str, Any]) -> dict[str, Any]:
     """The parts for a training loop. Raises: UsageError if one refuses its arguments."""
-    parts = {}
-    for name in (*PARTS, *OPTIONAL_PARTS):
-        if name != "train" and name in config:
-            parts[name] = make(config[name], name)
-    return parts
+    names = [name for name in (*PARTS, *OPTIONAL_PARTS) if name != "train" and name in config]
+    return {name: make(config[name], name) for name in names}
 
 
-def _for(train: Callable[..., None], config: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-    """The parts that this training loop takes. Raises: UsageError for a chosen part that it does not take."""
+def _taken_by(train: Callable[..., None], config: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+    """The parts that a training loop takes. Raises: UsageError for a chosen part that it does not take."""
     arguments = inspect.signature(train).parameters.values()
     takes = {argument.name for argument in arguments}
     if any(argument.kind is argument.VAR_KEYWORD for argument in arguments):
@@ -196,15 +183,13 @@ def _for(train: Callable[..., None], config: dict[str, Any], parts: dict[str, An
 
 def files_of(composed: Composed, overrides: list[str]) -> dict[str, str]:
     """The files that record the config; config.yaml is the last, because with it the run can be continued."""
-    typed = "".join(f"- {_quoted(text)}\n" for text in overrides) or "[]\n"
+    quoted = [text.replace("'", "''") for text in overrides]
+    typed = "".join(f"- '{text}'\n" for text in quoted) or "[]\n"
     return {"overrides.yaml": typed, "config.yaml": f"{NAME_LINE}{composed.experiment}\n{composed.yaml}"}
 
 
 def record_refused(folder: Path, composed: Composed, overrides: Sequence[str], why: str) -> None:
-    """Leave a folder for a run of a sweep or a study that could not begin.
-
-    None is left where the disk is full; a folder that exists stays as it is.
-    """
+    """Make a folder for a run of a sweep or a study that could not begin; none on a full disk, or if it exists."""
     if folder.exists():
         return
     from tracetorch.runs.folder import RunFolder
@@ -225,7 +210,6 @@ def record_refused(folder: Path, composed: Composed, overrides: Sequence[str], w
 @contextmanager
 def refusing() -> Iterator[None]:
     """Turn errors of a folder that is in use or cannot be written into a UsageError."""
-    from tracetorch.files import WriteError
     from tracetorch.runs import BusyError
 
     try:
@@ -237,7 +221,7 @@ def refusing() -> Iterator[None]:
 
 
 def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> RunOutcome:
-    """Do the work of a run, and say how it ended, whatever was raised in it.
+    """Do the work of a run. Returns: how it ended, also after an error.
 
     Raises: UsageError if it failed before it had a folder; KeyboardInterrupt.
     """
@@ -248,7 +232,7 @@ def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> RunOutcome:
         raise
     except BaseException as error:
         run.release()
-        if run.status == "new":  # the config is at fault, a part, or the place to write
+        if run.status == "new":  # wrong config or part, or a folder that cannot be written
             raise UsageError(_sentence(error, run)) from error
         return RunOutcome(FAILED, f"{_sentence(error, run)} (see {run.shown})", run, batch_size, error)
     for warning in run.warnings:
@@ -268,7 +252,6 @@ def _interrupted(run: Run) -> str:
 
 
 def _sentence(error: BaseException, run: Run) -> str:
-    from tracetorch.files import WriteError
     from tracetorch.runs.failure import sentence
 
     if run.status != "new" and not run.folder.path.is_dir():
@@ -291,12 +274,8 @@ def _unwritten(error: OSError) -> str:
 
 
 def _near(path: object) -> str:
-    """A path as a person would type it here: relative to the working directory, if it lies below it."""
+    """A path for a message, relative to the working directory if it lies below that."""
     try:
         return shorten(Path(str(path)).relative_to(Path.cwd()))
     except (OSError, ValueError):
         return shorten(path)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

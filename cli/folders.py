@@ -1,4 +1,4 @@
-"""Reads the folders of runs, which may come from elsewhere and are not trusted."""
+"""Reads the folders of runs, which are not trusted: they may come from elsewhere."""
 
 from __future__ import annotations
 
@@ -21,26 +21,21 @@ if TYPE_CHECKING:
     from tracetorch.runs import RunFolder
     from tracetorch.runs.run_state import RunState
 
-NAME_LINE = "# experiment: "
-"""The start of config.yaml; the experiment's name follows."""
+NAME_LINE = "# experiment: "  # the start of config.yaml; the experiment's name follows
 
 _NAME = re.compile(r"\w[\w.+-]{0,99}")
 
 
 class Found(NamedTuple):
-    """A run that was found in a folder."""
-
     folder: RunFolder
     composed: Composed
     state: RunState
 
 
 def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] = ()) -> Found:
-    """The run in a folder, its config checked: all that it calls is trusted and takes its arguments.
+    """The run in a folder; its config calls trusted targets only, with arguments that they take.
 
-    Args:
-        trust: packages whose parts the config may name, in addition to those of traceTorch and torch.
-        overrides: changes to single values of its config.
+    Args: trust: packages to trust besides traceTorch and torch. overrides: changes to values of the config.
     Raises: UsageError, one sentence.
     """
     if not os.path.lexists(path):
@@ -50,10 +45,9 @@ def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] =
     check_links(path)
     composed = load(path / "config.yaml")
     check_trusted(composed.config, path / "config.yaml", trust)
-    changes = list(overrides)
-    if changes:
+    if changes := list(overrides):
         composed = amend(composed.config, changes)
-        check_trusted(composed.config, path / "config.yaml", trust)  # a change may name something to call as well
+        check_trusted(composed.config, path / "config.yaml", trust)  # a change may name a target
     check(composed.config)
 
     from tracetorch.runs import RunFolder
@@ -65,7 +59,7 @@ def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] =
 
 
 def _name_in(config: Path) -> str:
-    """The experiment's name in the first line of config.yaml, which is written before run.json. Raises: UsageError."""
+    """The experiment's name in config.yaml, which is written before run.json. Raises: UsageError."""
     try:
         line = read_text(config).partition("\n")[0]
     except (OSError, ValueError) as error:
@@ -74,7 +68,7 @@ def _name_in(config: Path) -> str:
 
 
 def check_training(found: Found) -> None:
-    """Raises: UsageError if the folder is that of an evaluation: a network would be trained there."""
+    """Raises: UsageError if the folder is that of an evaluation."""
     path, kind = found.folder.path, found.state.facts.get("kind")
     places = [real(path), path.absolute()]  # the second if "eval" itself is a link
     runs = [place.parent.parent for place in places if place.parent.name == "eval"]
@@ -85,15 +79,15 @@ def check_training(found: Found) -> None:
 
 
 class ConfigDifference(NamedTuple):
-    """Where two configs differ first."""
+    """The first difference of two configs."""
 
     key: str
-    one: Any  # None, too, where there is no such key
+    one: Any  # None, too, if there is no such key
     other: Any
 
 
 def config_difference(one: Any, other: Any, key: str = "") -> ConfigDifference | None:
-    """Where two plain values differ first; None if they are equal. 1 and 1.0 are, 1 and true are not."""
+    """The first difference of two plain values; None if they are equal: 1 and 1.0 are, 1 and true are not."""
     if isinstance(one, dict) and isinstance(other, dict):
         pairs = ((f"{key}.{name}" if key else str(name), one.get(name), other.get(name)) for name in {**one, **other})
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
@@ -105,10 +99,9 @@ def config_difference(one: Any, other: Any, key: str = "") -> ConfigDifference |
 
 
 def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
-    """A run continues with the config of its start; only output, device and threads may differ.
+    """Raises: UsageError unless a run continues with the config of its start; output, device and threads may differ.
 
-    The same data may be in another place now. A folder of an older version does not record the config of its start.
-    Raises: UsageError that names the first key that differs.
+    The same data may have moved. A folder of an older version, which does not record that config, is not checked.
     """
     from tracetorch.runs.identity import NOT_THE_EXPERIMENT, id_of
     from tracetorch.runs.records import to_json
@@ -136,10 +129,7 @@ def plain_name(experiment: Any) -> str:
 
 
 def tested_checkpoint(found: Found, name: str | None = None) -> Path:
-    """The checkpoint that was tested, or would be; or the one with this name.
-
-    Raises: UsageError if there is none.
-    """
+    """The checkpoint of this name; by default, the one that was or would be tested. Raises: UsageError."""
     summary = found.state.facts.get("summary")
     tested = summary.get("tested") if isinstance(summary, dict) else None
     path = found.folder.checkpoint(name or ("best" if tested == "best" else "latest"))
@@ -152,10 +142,7 @@ def tested_checkpoint(found: Found, name: str | None = None) -> Path:
 
 @contextmanager
 def naming_the_other(folder: RunFolder, verb: str) -> Iterator[None]:
-    """Where a checkpoint is damaged and the run's other one is not, say what to type to use that. Args: verb: at work.
-
-    Raises: UsageError, as the body does.
-    """
+    """If the body finds a damaged checkpoint, add to its UsageError how to use the run's other one."""
     try:
         yield
     except UsageError as error:
@@ -181,10 +168,7 @@ def naming_the_other(folder: RunFolder, verb: str) -> Iterator[None]:
 
 
 def check_links(folder: Path) -> None:
-    """Nothing in the folder of a run, or of several, may link to the outside: files there would be read or written.
-
-    Raises: UsageError that names the link.
-    """
+    """Raises: UsageError for a link in a folder of runs that leads out of it: files there would be read or written."""
     try:
         for path in [*folder.iterdir(), *(folder / "checkpoints").glob("*"), *(folder / "plots").glob("*")]:
             if path.is_symlink() and leads_out(path, folder):
@@ -194,10 +178,7 @@ def check_links(folder: Path) -> None:
 
 
 def holds(folder: Path, name: str) -> bool:
-    """Whether there is anything of this name in a folder; its reader refuses what is not a regular file.
-
-    Raises: UsageError if the system does not say.
-    """
+    """Whether a folder has an entry of this name, of any kind. Raises: UsageError if the system does not say."""
     try:
         (folder / name).stat()
         return True

@@ -1,4 +1,4 @@
-"""`tracetorch info`: facts of this installation, or of a run."""
+"""`tracetorch info`: facts of this installation, or of a run, a sweep or a study."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ def _of_study(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _of_trial(state: RunState) -> str:
-    """The status of a trial: one that the search has ended early is interrupted, as a run."""
+    """The status of a trial; one that the search has pruned is interrupted, as a run."""
     return "pruned" if state.status == "interrupted" and state.error.startswith("pruned") else state.status
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested facts, one line each, with dotted names."""
+    """Nested facts, with dotted names."""
     for name, value in facts.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{printable(name)}.")

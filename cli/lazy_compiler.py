@@ -1,8 +1,7 @@
-"""torch's compiler and some of its packages, loaded when something uses them.
+"""Defers the import of torch's compiler, and of packages of torch that a run does not use, until their first use.
 
-Every optimizer imports `torch._dynamo`, only to say that it is not to be compiled, and every `torch.autograd.grad`
-imports `symbolic_shapes`, only to compare two sizes: together two seconds. torch itself imports packages that it does
-not use: a tenth of a second.
+Every optimizer imports `torch._dynamo` only to exclude itself from compilation, and every `torch.autograd.grad`
+imports `symbolic_shapes` only to compare two sizes: together two seconds. The unused packages take 0.1 s.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _UNUSED = ("torch.distributions", "torch.export", "torch.masked", "torch.quantiz
 
 
 class _Deferred(ModuleType):
-    """Stands for a module that is not loaded: gives some of its functions, and loads it for anything else."""
+    """Stands for a module: has some of its functions, and loads it when anything else is used."""
 
     def __init__(self, name: str, is_package: bool, **functions: Callable[..., Any]):
         super().__init__(name)
@@ -33,7 +32,7 @@ class _Deferred(ModuleType):
 
 
 def defer_compiler() -> None:
-    """Let torch, its optimizers and gradients do without these modules. To be called before torch is loaded."""
+    """Put stand-ins in the place of these modules. To be called before torch is loaded."""
     for stand_in in (
         _Deferred("torch._dynamo", True, disable=lambda function, *_, **__: function, graph_break=lambda: None),
         _Deferred("torch.fx.experimental.symbolic_shapes", False, sym_eq=lambda x, y: x == y, expect_true=bool),
@@ -43,7 +42,7 @@ def defer_compiler() -> None:
 
 
 def skip_docstrings() -> None:
-    """Let matplotlib's classes load without the docstrings of their `set`: writing them takes a third of that time."""
+    """Load matplotlib without docstrings for `set` of its classes: they take a third of its import time."""
     from matplotlib.artist import Artist
 
     Artist._update_set_signature_and_docstring = classmethod(lambda _: None)  # type: ignore[attr-defined]

@@ -48,7 +48,7 @@ def command(
 
 
 def _wrapped(head: str, text: str) -> list[str]:
-    """A description with a hanging indent, as wide as the terminal; on one line where the output is not a terminal."""
+    """A description, wrapped to the width of the terminal; one line if the output is not a terminal."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     if width < len(head) + 20:
         return [f"{head}{text}"]
@@ -64,9 +64,9 @@ def path_of(group: str, choice: str, config_dir: Path | None) -> Path:
 
 
 def purpose(path: Path) -> str:
-    """The description in a YAML file: its first comment that is not a directive; "" if it has none."""
+    """The first comment of a YAML file that is not a directive; "" if it has none."""
     try:
         lines = read_text(path, MOST_CONFIG_BYTES).removeprefix("\ufeff").splitlines()
-    except (OSError, ValueError):  # the verb that uses the file says why
+    except (OSError, ValueError):  # the verb that uses the file reports why
         return f"{shorten(path)} cannot be read"
     return next((line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line), "")

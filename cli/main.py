@@ -36,7 +36,17 @@ from tracetorch.cli import (
 )
 from tracetorch.cli.check import KEYS
 from tracetorch.cli.completion.answer import VARIABLE, answer
-from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, USAGE, UsageError, complain, quote, shorten
+from tracetorch.cli.errors import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    UsageError,
+    complain,
+    quote,
+    shorten,
+    working_directory,
+)
 from tracetorch.cli.terminal import lost, prepare, quieten, say, say_starting
 from tracetorch.files import WriteError
 from tracetorch.printable import printable
@@ -96,13 +106,13 @@ GROUPS = {
 
 
 class Verbs(typer.core.TyperGroup):
-    """Lists the verbs by purpose. Reports a config change in the place of a verb as a missing `run`."""
+    """Lists the verbs by purpose, and explains config keys that are typed as an option or as a verb."""
 
     def invoke(self, ctx: Any) -> Any:
         typed = [*ctx.args]
         try:
             return super().invoke(ctx)
-        except Exception as error:  # of Typer, about a word that was typed, or that a pattern such as * stood for
+        except Exception as error:  # of Typer, about a typed word
             if hasattr(error, "format_message"):
                 error.message = printable(error.message).removeprefix("Value error, ")  # type: ignore[attr-defined]
             if hint := _as_key(getattr(error, "option_name", None), typed):
@@ -152,7 +162,6 @@ def _examples(*commands: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  tracetorch {command}" for command in commands)
 
 
-SPINS = "3000"
 HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -181,7 +190,7 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
     """The same verb; its errors end as one sentence and an exit code.
 
     Args:
-        prints: whether printing is all that the verb does; it then fails if its output cannot be written.
+        prints: whether the verb only prints, and so fails if its output cannot be written.
         loads: whether the verb loads torch, which takes seconds.
     """
 
@@ -191,7 +200,7 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
         if loads:
             say_starting()
         try:
-            check_here()
+            working_directory()
             verb(traceback=traceback, **arguments)
         except typer.Exit as ended:
             code = ended.exit_code
@@ -209,20 +218,12 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
             complain(f"this should not have happened: {name}: {error} (--traceback shows where)", error, traceback)
             code = FAILED
         if why := lost():
-            if why.errno != errno.EPIPE:  # a reader that has closed, as in `tracetorch show | head`, needs no message
+            if why.errno != errno.EPIPE:  # no message to a reader that has closed, as in `tracetorch show | head`
                 complain(f"the standard output cannot be written: {why.strerror}", None, traceback)
             code = FAILED if prints and code == DONE else code
         raise typer.Exit(code)
 
     return guard
-
-
-def check_here() -> None:
-    """Raises: UsageError if the working directory was removed: most libraries need it, each with words of its own."""
-    try:
-        Path.cwd()
-    except OSError as error:
-        raise UsageError("the working directory no longer exists; change to another") from error
 
 
 PRINTING = (list_verb, show_verb, info_verb, completion_verb)
@@ -233,14 +234,13 @@ for verb, (summary, *commands) in (row for verbs in GROUPS.values() for row in v
 
 
 def share_processors() -> None:
-    """Let OpenMP's threads wait for work in a busy loop for microseconds only, unless the environment says how long.
+    """Let OpenMP's threads wait for work in a busy loop for microseconds, unless the environment says how long.
 
-    They do so for milliseconds by themselves. Where two runs share processors, each then waits for a thread that the
-    other's waiting keeps from its work, and both take many times as long (`benchmarks/side_by_side.py`). To be called
-    before torch is loaded: its library reads this once.
+    The default is milliseconds: the waiting threads of one run then keep those of another from their work, and two
+    runs at once take many times as long (`benchmarks/side_by_side.py`). Torch reads this once, when it is loaded.
     """
     if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
-        os.environ["GOMP_SPINCOUNT"] = SPINS
+        os.environ["GOMP_SPINCOUNT"] = "3000"
 
 
 def main() -> None:
@@ -259,7 +259,7 @@ def start() -> None:
     prepare()
     quieten()
     share_processors()
-    os.environ["MPLBACKEND"] = "agg"  # figures go into files, and a notebook's backend may not be installed here
+    os.environ["MPLBACKEND"] = "agg"  # figures go into files; a backend that the environment names may be missing
     if os.environ.get(VARIABLE):
         answer(app)
     else:
@@ -269,9 +269,9 @@ def start() -> None:
 def leave(code: int) -> None:
     """End the process as the interpreter does, but unload nothing: with torch that takes up to a second.
 
-    Returns where a part has left a file open, whose last lines the interpreter writes when it unloads.
+    Returns if a file is still open for writing: the interpreter then writes its last lines when it unloads.
     """
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as in processes of multiprocessing
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
     atexit._run_exitfuncs()
     if not _writes_to_a_file():
         files = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)  # of a pipe, too
@@ -282,7 +282,7 @@ def leave(code: int) -> None:
 
 
 def _writes_to_a_file() -> bool:
-    """Whether a file is open for writing, besides the standard streams; True where that cannot be found out."""
+    """Whether a file other than the standard streams is open for writing; True if that cannot be found out."""
     try:
         import fcntl
 

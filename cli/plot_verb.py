@@ -79,7 +79,7 @@ def command(
 
 
 def _parts(key: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A part of a config and those in it, by their dotted keys."""
+    """A part of a config and those inside it, with their dotted keys."""
     yield key, node
     for name, inner in node.items():
         if isinstance(inner, dict):
@@ -87,7 +87,7 @@ def _parts(key: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]
 
 
 def _task(config: dict[str, Any], facts: dict[str, Any]) -> tuple[Any, str]:
-    """The task of a run; None where its data are missing, or are others than the run read, and why."""
+    """The task of a run; None, and why, if its data are missing, or differ from those that the run read."""
     from tracetorch.cli.adapter import make
     from tracetorch.runs.data import data_of
     from tracetorch.runs.reproducibility import changed_data

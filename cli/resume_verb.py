@@ -41,7 +41,7 @@ def command(
 
 
 def _how(changes: list[str]) -> str | None:
-    """The value of task.resume, the one key that a run may continue with another value of. Raises: UsageError."""
+    """The value of task.resume, the only key that may change; None if it is not typed. Raises: UsageError."""
     for line in changes:
         if not line.startswith("task.resume="):
             advice = "a run continues with its own config; for another, use tracetorch run"

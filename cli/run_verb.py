@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.errors import UsageError
+from tracetorch.cli.errors import DONE, FAILED, UsageError, complain, shorten
 from tracetorch.cli.shared_arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust, parse_folder
+from tracetorch.cli.terminal import say
 
 From = Annotated[
     Path | None,
@@ -37,9 +38,7 @@ def command(
     if config_dir is not None and source is not None:
         raise UsageError("--config-dir does not apply to --from: leave one of them out")
     if source is not None:
-        from tracetorch.cli.reproduce import reproduce
-
-        raise typer.Exit(reproduce(source, overrides or [], trust or [], traceback))
+        raise typer.Exit(_repeat(source, overrides or [], trust or [], traceback))
     if trust and config_dir is None and not multirun:
         raise UsageError("--trust is for configs from a folder: tracetorch run --from DIR --trust PACKAGE")
     if fail_fast and not multirun:
@@ -65,3 +64,44 @@ def _single(overrides: list[str], config_dir: Path | None, trust: list[str], sho
     display = Display(composed.experiment, note_of(composed.choices, config_dir))
     outcome = execute(composed, overrides, display=display)
     return display.conclude(outcome, show_traceback)
+
+
+def _repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback: bool) -> int:
+    """Repeat the run of a folder in a new folder, and compare both. Returns: the exit code; 1 if the results differ."""
+    from tracetorch.cli.folders import check_training, find_run
+
+    for line in overrides:
+        if line.lstrip("+~").partition("=")[0].partition(".")[0] not in ("output", "device", "threads"):
+            advice = "only output, device and threads can change; to change other keys, start a new run"
+            raise UsageError(f"'{shorten(line)}': --from repeats a run: {advice}")
+    asked_root = next((line for line in overrides if line.startswith("output.root=")), "output.root=outputs")
+    asked = [line for line in overrides if not line.startswith("output.root=")]
+    where = [] if any(line.startswith("output.dir=") for line in asked) else ["output.dir=null"]
+    found = find_run(folder, trust, [asked_root, *where, *asked])  # a file may not choose where to write
+    check_training(found)
+
+    from tracetorch.cli.display import Display
+    from tracetorch.cli.execute import execute
+    from tracetorch.runs.reproducibility import first_difference, provenance_changes
+
+    display = Display(found.composed.experiment)
+    outcome = execute(found.composed, overrides, display=display)
+    code = display.conclude(outcome, show_traceback)
+    if code != DONE:
+        return code
+    ended = found.state.status == "completed"
+    try:
+        differs = first_difference(found.folder, outcome.run.folder, as_far_as_it_came=not ended)
+        others = provenance_changes(found.state.facts, outcome.run.folder.facts())
+        count = len(found.folder.records())
+    except (OSError, ValueError) as error:
+        complain(f"the two runs cannot be compared: {error}", error, show_traceback)
+        return FAILED
+    if not differs:
+        whole = f"{folder}: all {count} records and all weights"
+        part = f"{folder}, as far as it ran: {count} records; the first run was {found.state.status}"
+        say(f"identical to {whole if ended else part}")
+        return DONE
+    because = f"Different: {'; '.join(others)}." if others else "Versions, device and threads are the same."
+    complain(f"not identical: {differs}. {because}", None, False)
+    return FAILED

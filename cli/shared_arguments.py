@@ -10,14 +10,13 @@ import typer
 
 from tracetorch.files import expanded
 
-_HOME = re.compile(r"(?<=[=,])~[^,]*")
-"""A path in the home folder, among the values of a change."""
+_HOME = re.compile(r"(?<=[=,])~[^,]*")  # a path in the home folder, among the values of a change
 
 
 def with_home(change: str) -> str:
-    """A change KEY=VALUE with the home folder for ~, which no shell expands there, and which Hydra reads as a mark.
+    """A change KEY=VALUE with ~ expanded, which shells do not do there, and which is an operator in Hydra's syntax.
 
-    A value with quotes or brackets stays as it is; so do the files of a sweep and of a search, which are not values.
+    A value with quotes or brackets stays as it is; so does the name of a sweep or a search.
     """
     key, _, value = change.partition("=")
     if "~" not in value or any(mark in value for mark in "'\"[{(") or key in ("sweep", "search"):
@@ -28,7 +27,7 @@ def with_home(change: str) -> str:
 
 
 def parse_folder(path: str | Path) -> Path:
-    """A folder as it was typed, with ~ for the home folder. Raises: BadParameter for no name."""
+    """A typed folder, ~ expanded. Raises: BadParameter for an empty name."""
     if not str(path):
         raise typer.BadParameter("the name of a folder is empty; write . for the working directory")
     return expanded(path)

@@ -40,7 +40,7 @@ def command(
 
 
 def _plan(typed: list[str], config_dir: Path | None, trust: list[str]) -> None:
-    """Print the jobs, their future folders, and where the same run exists already."""
+    """Print the jobs of a sweep, and the folders of those that a completed run has done already."""
     from tracetorch.cli.sweep import plan
 
     planned = plan(typed, config_dir, trust)

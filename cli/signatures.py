@@ -11,8 +11,7 @@ from typing import Any
 
 import tracetorch
 
-Signature = dict[str, ast.expr | None]
-"""Annotations by argument; an argument without one has None."""
+Signature = dict[str, ast.expr | None]  # annotations by argument; None for an argument without one
 
 _TRUSTED = re.compile(
     r"tracetorch\.(constrain|diagnostics|encode|loss|nn|rules|tasks)\.[A-Za-z]\w*"
@@ -23,7 +22,7 @@ _TRUSTED = re.compile(
 
 
 def is_trusted(target: str) -> bool:
-    """Whether a config from a folder may call this: public parts of traceTorch, torch's modules and optimizers."""
+    """Whether a config from a folder may call this: a public part of traceTorch, or a module or optimizer of torch."""
     return _TRUSTED.fullmatch(target) is not None and definition(target) is not None
 
 
@@ -31,8 +30,7 @@ def is_trusted(target: str) -> bool:
 def signature(target: str) -> Signature | None:
     """Arguments of a function or class, by the dotted name under which it can be imported.
 
-    Returns: None if its source cannot be found, as for anything outside traceTorch and torch; and if it takes other
-        names than those, which it checks by itself.
+    Returns: None if its source is not part of traceTorch or torch, or if it checks the names of its arguments itself.
     """
     module, found = _defined(target)
     if isinstance(found, ast.ClassDef):
@@ -48,9 +46,9 @@ def signature(target: str) -> Signature | None:
 
 
 def _passed_on(module: str, function: ast.FunctionDef) -> Signature | None:
-    """What a function takes as `**options` and passes on: the arguments of what it calls with `**options`.
+    """The arguments that a function takes as `**options`: those of the function that it calls with `**options`.
 
-    Returns: None if it passes them on in another way, and so checks their names by itself.
+    Returns: None if it calls none.
     """
     options = function.args.kwarg
     if options is None:
@@ -80,10 +78,7 @@ def allowed_values(annotation: ast.expr | None) -> list[Any]:
 
 
 def definition(target: str) -> ast.ClassDef | ast.FunctionDef | None:
-    """Where a name is defined, followed through re-exports within its package; None if it is not.
-
-    What a package imports from another does not count.
-    """
+    """The definition of a name, followed through imports within its package; None if it is not defined there."""
     return _defined(target)[1]
 
 
@@ -91,19 +86,16 @@ def definition(target: str) -> ast.ClassDef | ast.FunctionDef | None:
 def _defined(target: str) -> tuple[str, ast.ClassDef | ast.FunctionDef | None]:
     """The module of a definition, and the definition."""
     module, _, name = target.rpartition(".")
+    package = module.partition(".")[0]
     path = _source(module)
     for statement in ast.parse(path.read_text(encoding="utf-8")).body if path else []:
         if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
             return module, statement
-        if isinstance(statement, ast.ImportFrom) and not statement.level and _root(statement.module) == _root(module):
+        if isinstance(statement, ast.ImportFrom) and f"{statement.module}.".startswith(f"{package}."):
             for alias in statement.names:
                 if (alias.asname or alias.name) == name and f"{statement.module}.{alias.name}" != target:
                     return _defined(f"{statement.module}.{alias.name}")
     return module, None
-
-
-def _root(module: str | None) -> str:
-    return (module or "").partition(".")[0]
 
 
 def _source(module: str) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from tracetorch.cli.errors import did_you_mean, shorten
@@ -10,18 +10,16 @@ from tracetorch.renamed import ARGUMENTS
 
 Config = dict[str, Any]
 
-_SYNONYMS = {
+_SYNONYMS = {  # names that other programs give to our keys
     **dict.fromkeys(("epoch", "epochs", "num_epochs", "max_epochs"), "passes"),
     **dict.fromkeys(("layers", "layer_sizes", "hidden_size", "hidden_sizes"), "hidden"),
     "learning_rate": "lr",
 }
-"""Names that other programs give to our keys."""
-
 _MISSING = object()
 
 
 def at(config: Config, name: str, default: Any = None) -> Any:
-    """What a config has at a dotted key; the default if it has no such key."""
+    """The value of a dotted key."""
     node: Any = config
     for part in name.split("."):
         if not isinstance(node, dict) or part not in node:
@@ -31,18 +29,11 @@ def at(config: Config, name: str, default: Any = None) -> Any:
 
 
 def has(config: Config, name: str) -> bool:
-    """Whether a config has a dotted key."""
     return at(config, name, _MISSING) is not _MISSING
 
 
-def no_such_key(name: str, config: Config, keys_of: Callable[[str], dict[str, list[str]]]) -> str:
-    """A sentence about a dotted key that the config does not have.
-
-    Args:
-        name: the key.
-        config: composed without it.
-        keys_of: the keys of each choice of a config group; empty for anything else.
-    """
+def no_such_key(name: str, config: Config, keys_of: Callable[[str], dict[str, list[str]]] | None = None) -> str:
+    """The message for a dotted key that a config does not have. Args: keys_of: the keys of each choice of a group."""
     parts = name.split(".")
     node: Any = config
     depth = 0
@@ -58,12 +49,12 @@ def no_such_key(name: str, config: Config, keys_of: Callable[[str], dict[str, li
         return f"{shorten(name)} is now {prefix}{now}"
     hint = f" Did you mean '{prefix}{_SYNONYMS[word]}'?" if _SYNONYMS.get(word) in known else ""
     hint = hint or did_you_mean(word, known, prefix)
-    if not hint and len(parts) == 2:
+    if not hint and len(parts) == 2 and keys_of:
         hint = _in_another_choice(parts[0], word, keys_of(parts[0]))
     return f"{shorten(name)}: there is no key '{shorten(word)}'.{hint or _deeper(word, config)} Here {inside}."
 
 
-def _in_another_choice(group: str, word: str, keys: dict[str, Iterable[str]] | dict[str, list[str]]) -> str:
+def _in_another_choice(group: str, word: str, keys: dict[str, list[str]]) -> str:
     having = [f"{group}={choice}" for choice, known in keys.items() if word in known]
     if having:
         return f" It belongs to {' and '.join(filter(None, (', '.join(having[:-1]), having[-1])))}."

@@ -1,4 +1,4 @@
-"""The command line's output: no stream raises, and no control character in a name reaches the terminal."""
+"""The command line's output: no stream raises, and no control character reaches the terminal."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
-_TOTAL = ("replace", "backslashreplace", "xmlcharrefreplace", "namereplace", "ignore")
-"""The error handlers that encode any text."""
+_TOTAL = ("replace", "backslashreplace", "xmlcharrefreplace", "namereplace", "ignore")  # handlers that never raise
 
 
 class _Descriptor(io.FileIO):
@@ -38,7 +37,7 @@ class _Descriptor(io.FileIO):
         try:
             while rest:
                 written = super().write(rest)
-                if written is None:  # a slow reader, and a descriptor that does not block
+                if written is None:  # a descriptor that does not block, and a slow reader
                     select.select([], [self.fileno()], [])
                 rest = rest[written or 0 :]
         except OSError as error:
@@ -54,17 +53,17 @@ class _Stream(io.TextIOWrapper):
 
 
 def prepare() -> None:
-    """Make the standard streams of this process ones that never raise. To be called first; again changes nothing.
+    """Make standard streams that never raise. To be called first; a second call changes nothing.
 
-    A reader that goes away, a full disk behind the output, or a letter that its encoding lacks must not end a
-    training. A stream that was closed before the process began leads nowhere; else the next file that is opened
-    would get its number, and with it all that is printed.
+    A reader that goes away, a full disk, or a letter that the encoding lacks must not end a training. A stream that
+    was closed before the process began is replaced by /dev/null: the next file to be opened would get its number, and
+    all that is printed.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free: this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number: this one
         if number > 0:
             setattr(sys, name, _safe(getattr(sys, name), number))
 
@@ -92,10 +91,7 @@ def _raw(stream: Any) -> Any:
 
 
 def quieten() -> None:
-    """Print no warnings of libraries; those of a user's own parts are one line each.
-
-    Python's option -W, and PYTHONWARNINGS, have precedence.
-    """
+    """Print no warnings of libraries, and one line for each of a user's parts. -W and PYTHONWARNINGS come first."""
     if sys.warnoptions:
         return
     paths = sysconfig.get_paths()
@@ -109,28 +105,25 @@ def quieten() -> None:
 
 
 def lost() -> OSError | None:
-    """Why some of what was printed could not be written; None if all was."""
+    """The first error in writing to stdout; None if all was written."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
     return getattr(_raw(sys.stdout), "error", None)
 
 
 def say(*lines: object, error: bool = False) -> None:
-    """Print lines, whatever the texts contain: a control character, or the end of a line inside of one, is replaced.
-
-    Args: error: on stderr.
-    """
+    """Print lines, their control characters and line ends replaced. Args: error: print to stderr."""
     print(*(visible(str(line)) for line in lines), sep="\n", file=sys.stderr if error else sys.stdout)
 
 
 def say_starting() -> None:
-    """Show on a terminal that a verb has begun: loading torch takes seconds. The next line is printed over it."""
+    """Show on a terminal that a verb has begun, because loading torch takes seconds; the next line overwrites it."""
     if sys.stdout.isatty():
         print("starting …", end="\r", flush=True)
 
 
 def console() -> Console:
-    """A console of rich on stdout that prints text as it is: nothing in it is markup, an emoji, or a command."""
+    """A console of rich on stdout that prints text literally: no markup, emoji or terminal commands."""
     made = _kind()(markup=False, emoji=False, highlight=False, soft_wrap=True)
     if made.width < 1 or made.height < 1:  # a terminal that does not know its size
         made.size = (80, 25)

@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from tests.command_line import app, tracetorch
 from tracetorch.cli.adapter import compose
-from tracetorch.cli.adapter.sweeping import expand, split_settings
+from tracetorch.cli.adapter.overrides import expand, split_settings
 from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.sweep.preset import unfold
 

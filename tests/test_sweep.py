@@ -7,7 +7,7 @@ import pytest
 
 from tests.command_line import CLICKS, tracetorch
 from tracetorch.cli.adapter import compose, composing
-from tracetorch.cli.adapter.sweeping import expand
+from tracetorch.cli.adapter.overrides import expand
 from tracetorch.cli.errors import UsageError
 from tracetorch.cli.sweep import launchers
 from tracetorch.cli.sweep.plan import plan

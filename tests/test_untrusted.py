@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.command_line import CLICKS, files, tracetorch
-from tracetorch.cli.adapter import amend, compose, composing, load, make, read_yaml, sweeping
+from tracetorch.cli.adapter import amend, compose, composing, load, make, overrides, read_yaml
 from tracetorch.cli.adapter.making import is_defined_in, locate
 from tracetorch.cli.adapter.reading import parse_yaml, to_yaml
 from tracetorch.cli.check import check, check_trusted
@@ -289,7 +289,7 @@ MANY = {
 @pytest.mark.parametrize("name", MANY)
 def test_the_jobs_of_a_sweep_are_counted_before_any_is_made(here, monkeypatch, name):
     Path("it.yaml").write_text(yaml.safe_dump({"params": MANY[name]}))
-    monkeypatch.setattr(sweeping, "product", None)  # what makes the jobs
+    monkeypatch.setattr(overrides, "product", None)  # what makes the jobs
     assert "this sweep has more than 10,000 jobs" in refused(files(here), here, "run", "-m", "sweep=it.yaml")
 
 

@@ -1,19 +1,8 @@
 """The only package that touches Hydra: composing configs, making what they describe, launching the jobs of a sweep."""
 
-from tracetorch.cli.adapter.composing import (
-    GROUPS,
-    PRESETS,
-    Bases,
-    Composed,
-    Template,
-    amend,
-    compose,
-    fill,
-    load,
-    template,
-)
+from tracetorch.cli.adapter.composing import PRESETS, Bases, Composed, Template, amend, compose, fill, load, template
 from tracetorch.cli.adapter.making import function, make
-from tracetorch.cli.adapter.overrides import check_foreign, parse, quote_value
+from tracetorch.cli.adapter.overrides import GROUPS, check_foreign, parse, quote_value
 from tracetorch.cli.adapter.presets import conf_dir, note_of, options
 from tracetorch.cli.adapter.reading import check_plain, portable, read_yaml, restored
 

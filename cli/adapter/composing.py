@@ -1,4 +1,4 @@
-"""Configs, composed from the files in `conf/` or read from a run's folder; and their errors."""
+"""Configs: composed from the files in `conf/`, or read from a run's folder."""
 
 from __future__ import annotations
 
@@ -17,23 +17,18 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from tracetorch.cli.adapter.foreign import searched
-from tracetorch.cli.adapter.overrides import parse
-from tracetorch.cli.adapter.presets import conf_dir, config_folders, experiment_name, options
+from tracetorch.cli.adapter.overrides import GROUPS, check_group_choice, parse
+from tracetorch.cli.adapter.presets import conf_dir, config_folders, experiment_name, options, searched
 from tracetorch.cli.adapter.reading import check_plain, check_unfolded, has_plain_references, read_yaml, to_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
-from tracetorch.cli.signatures import is_trusted
 from tracetorch.cli.suggest import has, no_such_key
 from tracetorch.renamed import current
 
 ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
 """What Hydra raises for invalid input: its own errors, and those that it does not catch."""
 
-GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train", "diagnostics", "output")
-
-
 PRESETS = ("sweep", "search")
-"""Further groups, of presets for sweeps and for searches; a config does not contain them."""
+"""Groups of presets for sweeps and searches; a config does not contain them."""
 
 
 class Composed(NamedTuple):
@@ -45,12 +40,11 @@ class Composed(NamedTuple):
 
     @property
     def yaml(self) -> str:
-        """What its file holds."""
         return to_yaml(self.config)
 
 
 Bases = dict[tuple[str, ...], tuple[DictConfig, str]]
-"""What choices from the groups compose to, by these choices: for the jobs of a sweep, which share them."""
+"""Composed configs and their experiments' names, by the choices from the groups; the jobs of a sweep share them."""
 
 
 class Template(NamedTuple):
@@ -66,23 +60,22 @@ def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases |
 
     Args:
         config_dir: a folder with further choices, by names that `conf/` does not have.
-        bases: what was composed for others, which is not composed again; this call may add to it.
+        bases: what was composed before, and is not composed again; this call may add to it.
     Raises: UsageError, one sentence, for any override that cannot be composed.
     """
     config, experiment, choices = _composed(overrides, config_dir, {} if bases is None else bases)
-    return resolve_references(config, experiment)._replace(choices=choices)
+    return Composed(_resolved(config), experiment, choices)
 
 
 def template(overrides: list[str]) -> Template:
-    """As `compose`, without following references within the config; what calls a function is called now."""
+    """As `compose`, with references to other values left as they are; what calls a function is called now."""
     config, experiment, choices = _composed(overrides, None, {})
-    resolved = resolve_references(config, experiment).config
-    unresolved = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
-    return Template(_without_calls(unresolved, resolved), experiment, choices)
+    unresolved = OmegaConf.to_container(config, resolve=False)
+    return Template(_without_calls(unresolved, _resolved(config)), experiment, choices)
 
 
 def fill(base: Template, changes: list[str]) -> Composed:
-    """The config of a template in which some values are others. Raises: UsageError."""
+    """The config of a template with these values changed. Raises: UsageError."""
     config = OmegaConf.create(base.config)
     for override in [parse(line) for line in changes]:
         key, value = override.key_or_group, override.value()
@@ -90,11 +83,11 @@ def fill(base: Template, changes: list[str]) -> Composed:
             raise UsageError(no_such_key(key, base.config, _keys_of))
         check_plain(value, key=key)
         OmegaConf.update(config, key, value, merge=True)
-    return resolve_references(config, base.experiment)._replace(choices=base.choices)
+    return Composed(_resolved(config), base.experiment, base.choices)
 
 
 def _without_calls(node: Any, resolved: Any) -> Any:
-    """References that name values as they are; others, and what is an object of OmegaConf's, as they were resolved."""
+    """An unresolved config; where a value does more than name other values, with that value resolved."""
     if isinstance(node, dict) and isinstance(resolved, dict):
         return {name: _without_calls(inner, resolved[name]) for name, inner in node.items()}
     if isinstance(node, list) and isinstance(resolved, list):
@@ -103,8 +96,8 @@ def _without_calls(node: Any, resolved: Any) -> Any:
 
 
 def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tuple[DictConfig, str, dict[str, str]]:
-    """The config as Hydra composes it, what to call its run, and what is chosen from each group."""
-    config_folders(config_dir)  # first, because Hydra has words of its own for a folder that does not exist
+    """The config as Hydra composes it, the name of its run, and the choice from each group."""
+    config_folders(config_dir)  # raises where the folder does not exist, before Hydra does
     parsed = [parse(override) for override in overrides]
     for override in parsed:
         check_group_choice(override, config_dir)
@@ -114,7 +107,8 @@ def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tu
         bases[made] = base, experiment_name(base.hydra.runtime.choices, config_dir)
     base, experiment = bases[made]
     choices = base.hydra.runtime.choices
-    if own_task := _own_task(parsed):
+    own_tasks = [one.value() for one in parsed if one.key_or_group == "task._target_" and not one.is_delete()]
+    if own_tasks and (own_task := str(own_tasks[-1]).rpartition(".")[2]):
         experiment = experiment_name(choices, config_dir, own_task)
     config = OmegaConf.masked_copy(base, [str(name) for name in base if name != "hydra"])
     OmegaConf.set_struct(config, True)
@@ -126,15 +120,12 @@ def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tu
 
 
 def load(path: Path) -> Composed:
-    """Read the config of a run, with its keys as they are called now.
-
-    Raises: UsageError if it does not exist, or if no run writes such a file.
-    """
+    """Read the config of a run; keys get their present names. Raises: UsageError, as `read_yaml`."""
     return Composed(current(read_yaml(path)), "")
 
 
 def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
-    """Change values of a config that is complete already, such as that of a run; they are taken as they are typed.
+    """Change values of a complete config, such as that of a run.
 
     Raises: UsageError if a key does not exist, or if an override changes anything but a value.
     """
@@ -147,7 +138,7 @@ def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
             advice = "change single values, such as device=cpu"
             raise UsageError(f"'{line}': experiment was chosen when the run began; {advice}")
         if not has(config, name):
-            raise UsageError(no_such_key(name, config, lambda group: {}))
+            raise UsageError(no_such_key(name, config))
         *parents, last = name.split(".")
         node: Any = changed
         for parent in parents:
@@ -160,35 +151,30 @@ def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
     return Composed(changed, "")
 
 
-def resolve_references(config: DictConfig, experiment: str) -> Composed:
-    """A config with every reference resolved, once. Raises: UsageError that names the first that leads nowhere.
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    """A config with every reference resolved, once.
 
-    A string that the next reader would resolve again is refused, and so is a config that would unfold.
+    Raises: UsageError for a reference that leads nowhere, a string that a later reader would resolve again, and a
+        config that would unfold.
     """
     check_unfolded(cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)))
     try:
         for name in {"seed", "device"} & set(config.keys()):
-            _ = config[name]  # first, because other values are taken from it and would be blamed
+            _ = config[name]  # first: the message would name a value that refers to it
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         raise UsageError(f"{key}: {_first_line(error)}") from error
     check_plain(plain)
-    return Composed(cast(dict[str, Any], plain), experiment)
+    return cast(dict[str, Any], plain)
 
 
 def _is_choice(override: Override, config_dir: Path | None) -> bool:
-    """Whether it chooses from a group, as Hydra decides it; any other changes a value of the composed choices."""
+    """Whether it chooses from a group, as Hydra decides it; any other changes a value."""
     group = override.key_or_group
     if group in PRESETS or isinstance(override.value(), dict):
         return False
     return any((place / group).is_dir() for place in config_folders(config_dir))
-
-
-def _own_task(parsed: list[Override]) -> str:
-    """The class of the task, if it was typed; "" if not."""
-    typed = [one for one in parsed if one.key_or_group == "task._target_" and not one.is_delete()]
-    return str(typed[-1].value()).rpartition(".")[2] if typed else ""
 
 
 def _change(config: DictConfig, override: Override) -> None:
@@ -230,7 +216,7 @@ def _compose(choices: Iterable[str], config_dir: Path | None) -> DictConfig:
         with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
             return hydra_compose("config", overrides=[*choices, *further], return_hydra_config=True)
     except MissingConfigException as error:
-        raise missing(error, config_dir) from error
+        raise _missing(error, config_dir) from error
     except YAMLError as error:
         what = shorten(" ".join(str(error).split()), 300)
         raise UsageError(f"a file in {config_dir} is not valid YAML: {what}") from error
@@ -238,43 +224,17 @@ def _compose(choices: Iterable[str], config_dir: Path | None) -> DictConfig:
         raise UsageError(f"{shorten(' '.join(choices))}: {_first_line(error.__cause__ or error)}") from error
 
 
-def check_group_choice(override: Override, config_dir: Path | None = None) -> None:
-    """Raises: UsageError if a choice from a group is not a name."""
-    name, line = override.key_or_group, str(override.input_line)
-    if name not in GROUPS or override.is_sweep_override():
-        return
-    if not override.is_delete() and isinstance(override.value(), dict) and name != "experiment":
-        raise UsageError(_as_file(name, line, cast(dict[str, Any], override.value())))
-    if override.is_add():
-        value = line.partition("=")[2]
-        raise UsageError(f"'{shorten(line)}': there is a choice for {name} already; write {name}={shorten(value)}")
-    if not override.is_delete() and not isinstance(override.value(), str):
-        raise UsageError(f"{shorten(line)}: choose by name. There are: {', '.join(options(name, config_dir))}.")
-    ours, own = (folder / name / f"{override.value()}.yaml" for folder in (conf_dir(), config_dir or conf_dir()))
-    if ours != own and ours.exists() and own.exists():
-        raise UsageError(f"{shorten(line)}: a preset of this name comes with tracetorch; rename {shorten(own)}")
-
-
-def _as_file(group: str, line: str, keys: dict[str, Any]) -> str:
-    """The advice for a part whose keys were typed where a name is wanted: they belong into a file of its own."""
-    target = str(keys.get("_target_", ""))
-    name = target.rpartition(".")[2].lower() or "mine"
-    name = f"my_{name}" if name in options(group) else name
-    trust = "" if not target or is_trusted(target) else f" --trust {shorten(target.partition('.')[0])}"
-    typed = f"{group}={shorten(name)} --config-dir FOLDER{trust}"
-    return (
-        f"{shorten(line)}: a {group} is chosen by name; write these keys into FOLDER/{group}/{shorten(name)}.yaml, "
-        f"and type {typed}"
-    )
-
-
-def missing(error: MissingConfigException, config_dir: Path | None = None) -> UsageError:
+def _missing(error: MissingConfigException, config_dir: Path | None) -> UsageError:
     """The error for a choice that does not exist: the choices that exist, and a close one."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     for folder in config_folders(config_dir):
-        for path in (folder / group / f"{choice}.{ending}" for ending in ("yaml", "yml")):
+        for ending in ("yaml", "yml"):
+            path = folder / group / f"{choice}.{ending}"
             if os.path.lexists(path):  # it exists, but it is not a preset
-                return UsageError(f"{group}={shorten(choice)}: {path} {_unfit(path)}")
+                why = "is not a regular file" if path.exists() else "is a link that leads nowhere"
+                if ending == "yml":
+                    why = "is not read, because of its ending: rename it to .yaml"
+                return UsageError(f"{group}={shorten(choice)}: {path} {why}")
     known = options(group, config_dir)
     if not known:
         return UsageError(_first_line(error))
@@ -282,16 +242,9 @@ def missing(error: MissingConfigException, config_dir: Path | None = None) -> Us
     return UsageError(f"{group}={shorten(choice)}: there is no such {group}.{did_you_mean(choice, known)} {there}")
 
 
-def _unfit(path: Path) -> str:
-    if path.suffix == ".yml":
-        return "is not read, because of its ending: rename it to .yaml"
-    return "is not a regular file" if path.exists() else "is a link that leads nowhere"
-
-
 def _keys_of(group: str) -> dict[str, list[str]]:
     return {name: [str(k) for k in OmegaConf.load(conf_dir() / group / f"{name}.yaml")] for name in options(group)}
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+    return next(iter(str(error).splitlines()), type(error).__name__)

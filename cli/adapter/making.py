@@ -1,8 +1,4 @@
-"""Making what the parts of a config describe.
-
-The parts are plain values, and are taken as they are: no string in them is interpreted again. So what
-`cli.check` has checked is what is made.
-"""
+"""Makes what the parts of a config describe. No string in them is interpreted: `cli.check` has checked what is made."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from tracetorch.cli.check import SPECIAL
 from tracetorch.cli.errors import UsageError, shorten
@@ -21,10 +17,7 @@ from tracetorch.runs.failure import named, where
 
 
 class Part(partial[Any]):
-    """A function or class with the arguments of a config; `func` is that function itself.
-
-    Errors of a call name the part of the config.
-    """
+    """A function or class with the arguments of a config; errors of a call name the part of the config."""
 
     name = ""
 
@@ -36,9 +29,8 @@ class Part(partial[Any]):
 
 
 def make(node: dict[str, Any], name: str) -> Any:
-    """Make what a part of a config describes.
+    """Make what a part of a config describes; for a node with `_partial_`, a `Part` that makes it.
 
-    Returns: the object; for a node with `_partial_`, a `Part` that makes it.
     Raises: UsageError, now or when that part is called, if a value of it is invalid.
     """
     try:
@@ -55,27 +47,26 @@ def make(node: dict[str, Any], name: str) -> Any:
 
 
 def function(node: dict[str, Any]) -> Callable[..., Any]:
-    """The function that a part of a config with `_partial_` describes, its arguments filled in; errors are its own.
+    """The function that a part with `_partial_` describes; unlike those of a `Part`, its errors are left as they are.
 
     Raises: UsageError if there is no such function, or if it cannot be imported.
     """
     try:
-        made: Callable[..., Any] = _made(node)
+        return cast(Callable[..., Any], _made(node))
     except (UsageError, KeyboardInterrupt):
         raise
     except BaseException as error:
         raise UsageError(f"{node.get('_target_')}: {words_of(error)}") from error
-    return made
 
 
 def place_of(error: BaseException) -> str:
-    """Where in a user's part an error was raised, behind what it says."""
+    """ " in FILE, line N" for an error that was raised in a user's part; otherwise ""."""
     place = "" if isinstance(error, ImportError) else where(error, ours=False)
     return f" in {place}" if place else ""
 
 
 def words_of(error: BaseException) -> str:
-    """What an error of a part says, in one line; for a missing module, where Python looks for it."""
+    """The message of an error of a part, in one line; for a missing module, with advice."""
     text = " ".join(str(error).split())
     if isinstance(error, ModuleNotFoundError):
         searches = {os.path.realpath(place) for place in sys.path}
@@ -103,19 +94,15 @@ def _made(value: Any) -> Any:
 
 
 def locate(target: Any) -> Any:
-    """What has this dotted name: modules are imported, and only public names lead on.
+    """The object of a dotted name; modules are imported, and every part of the name must be public.
 
-    Raises: ValueError if there is none; whatever a module raises that is imported.
+    Raises: ValueError if there is none; any error of a module that is imported.
     """
-    *_, (_, found) = _way(target)
-    return found
+    return _way(target)[-1][1]
 
 
 def is_defined_in(target: str, package: str) -> bool:
-    """Whether a dotted name leads to something of a package, and not through it to what it has imported itself.
-
-    Raises: as `locate`.
-    """
+    """Whether a package itself defines the object of a dotted name. Raises: as `locate`."""
     for name, found in _way(target):
         if isinstance(found, ModuleType) and found.__name__ != name:
             return False
@@ -123,6 +110,7 @@ def is_defined_in(target: str, package: str) -> bool:
 
 
 def _way(target: Any) -> list[tuple[str, Any]]:
+    """The objects of a dotted name and of each of its beginnings."""
     names = target.split(".") if isinstance(target, str) else []
     if len(names) < 2 or not all(name.isidentifier() and not name.startswith("_") for name in names):
         raise ValueError(f"{shorten(repr(target))} is not a public name such as torch.optim.Adam")
@@ -130,14 +118,11 @@ def _way(target: Any) -> list[tuple[str, Any]]:
     way: list[tuple[str, Any]] = [(at, found)]
     for name in names[1:]:
         inner = f"{at}.{name}"
-        if not hasattr(found, name) and isinstance(found, ModuleType) and _is_module(found, inner):
+        is_package = isinstance(found, ModuleType) and hasattr(found, "__path__")
+        if is_package and not hasattr(found, name) and find_spec(inner) is not None:
             import_module(inner)
         if not hasattr(found, name):
             raise ValueError(f"{at} has no {name}")
         at, found = inner, getattr(found, name)
         way.append((at, found))
     return way
-
-
-def _is_module(package: ModuleType, name: str) -> bool:
-    return hasattr(package, "__path__") and find_spec(name) is not None

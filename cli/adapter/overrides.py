@@ -1,22 +1,30 @@
-"""What was typed, override by override, and what is wrong with it."""
+"""Overrides in Hydra's syntax, as they are typed: one value, a choice from a group, or the values of a sweep."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
+from itertools import islice, product
+from pathlib import Path
+from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
+from tracetorch.cli.adapter.presets import conf_dir, options
 from tracetorch.cli.adapter.reading import check_plain
 from tracetorch.cli.errors import UsageError, quote, shorten
+from tracetorch.cli.signatures import is_trusted
+
+GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train", "diagnostics", "output")
 
 _KEY = re.compile(r"[A-Za-z_][\w./@:-]*", re.ASCII)
 _LONGEST_KEY = 200
 _NO_WORDS = ("null", "true", "false", "nan", "inf")  # without quotes, they are something else
+_MOST_JOBS = 10_000  # of a sweep, so that its plan can be read again; see `files.MOST_ELEMENTS`
 
 
 @lru_cache(maxsize=1024)  # the jobs of a sweep have most of their lines in common
@@ -29,6 +37,7 @@ def parse(line: str, *, sweep: bool = False, search: bool = False) -> Override:
     Raises: UsageError, one sentence.
     """
     key, equals, value = line.partition("=")
+    shown = shorten(line)
     try:
         line.encode()
         override = OverridesParser.create().parse_override(line)
@@ -36,31 +45,35 @@ def parse(line: str, *, sweep: bool = False, search: bool = False) -> Override:
         raise UsageError(f"{shorten(repr(line))} is not UTF-8") from error
     except (HydraException, ValueError) as error:  # the second of a number of more than 4,300 digits
         if not equals:
-            raise UsageError(f"'{shorten(line)}' sets nothing: write key=value, such as seed=1") from error
+            raise UsageError(f"'{shown}' sets nothing: write key=value, such as seed=1") from error
         if sweep and any(not part.strip() for part in value.split(",")):
-            raise UsageError(f"'{shorten(line)}': a value is missing before or after a comma") from error
+            raise UsageError(f"'{shown}': a value is missing before or after a comma") from error
         advice = f"quote it twice, such as '{shorten(key)}=\"…\"'" if value else "give it a value"
         raise UsageError(f"{shorten(key)}: the value {shorten(value)!r} cannot be read; {advice}") from error
     name = override.key_or_group
     if not name:
-        raise UsageError(f"'{shorten(line)}' names no key: write key=value, such as seed=1")
+        raise UsageError(f"'{shown}' names no key: write key=value, such as seed=1")
     if len(name) > _LONGEST_KEY:
         raise UsageError(f"there is no key '{shorten(name)}'")
     if name.partition(".")[0] == "sweep" and not sweep:
-        raise UsageError(f"'{shorten(line)}' makes many runs: tracetorch run -m {quote(shorten(line))}")
+        raise UsageError(f"'{shown}' makes many runs: tracetorch run -m {quote(shown)}")
     if name.partition(".")[0] == "search" and not search:
-        raise UsageError(f"'{shorten(line)}' makes many runs: tracetorch tune {quote(shorten(line))}")
+        raise UsageError(f"'{shown}' makes many runs: tracetorch tune {quote(shown)}")
     if override.is_sweep_override() and not sweep:
-        raise UsageError(f"'{shorten(line)}' is a sweep over several values: tracetorch run -m {quote(shorten(line))}")
-    if is_hydra_override(override) and not (sweep and (name == "hydra/launcher" or name.startswith("hydra.launcher."))):
+        raise UsageError(f"'{shown}' is a sweep over several values: tracetorch run -m {quote(shown)}")
+    if _is_of_hydra(override) and not (sweep and (name == "hydra/launcher" or name.startswith("hydra.launcher."))):
         use = "only hydra/launcher and its settings hydra.launcher.…" if sweep else "Hydra's own settings"
         effect = "have an effect on a sweep" if sweep else "have no effect on a run"
-        raise UsageError(f"'{shorten(line)}': {use} {effect}; leave it out")
+        raise UsageError(f"'{shown}': {use} {effect}; leave it out")
     return override
 
 
+def _is_of_hydra(override: Override) -> bool:
+    return override.key_or_group.replace("/", ".").partition(".")[0] == "hydra"
+
+
 def check_foreign(lines: Iterable[str], where: object) -> None:
-    r"""Changes that were read from a file hold plain values, name other values of the config, and choose by name.
+    r"""Overrides that were read from a file hold plain values, name other values of the config, and choose by name.
 
     They are checked after parsing, because `$\{oc.env:TOKEN\}` is a reference as well.
     Raises: UsageError that names the first that does more.
@@ -73,11 +86,6 @@ def check_foreign(lines: Iterable[str], where: object) -> None:
         check_plain(value, where, key, references=True)
         if "." not in key and ".." in str(value).split("/"):
             raise UsageError(f"{where}: {shorten(line)} would read a file of another folder; choose by name")
-
-
-def is_hydra_override(override: Override) -> bool:
-    """Whether it is for Hydra and not for the config."""
-    return override.key_or_group.replace("/", ".").partition(".")[0] == "hydra"
 
 
 def quote_value(value: Any) -> str:
@@ -96,3 +104,81 @@ def quote_value(value: Any) -> str:
         case list() | tuple():
             return f"[{','.join(map(quote_value, value))}]"
     return repr(value)
+
+
+def check_group_choice(override: Override, config_dir: Path | None = None) -> None:
+    """Raises: UsageError if a choice from a group is not a name."""
+    name, line = override.key_or_group, str(override.input_line)
+    if name not in GROUPS or override.is_sweep_override():
+        return
+    if not override.is_delete() and isinstance(override.value(), dict) and name != "experiment":
+        raise UsageError(_advise_file(name, line, cast(dict[str, Any], override.value())))
+    if override.is_add():
+        value = line.partition("=")[2]
+        raise UsageError(f"'{shorten(line)}': there is a choice for {name} already; write {name}={shorten(value)}")
+    if not override.is_delete() and not isinstance(override.value(), str):
+        raise UsageError(f"{shorten(line)}: choose by name. There are: {', '.join(options(name, config_dir))}.")
+    ours, own = (folder / name / f"{override.value()}.yaml" for folder in (conf_dir(), config_dir or conf_dir()))
+    if ours != own and ours.exists() and own.exists():
+        raise UsageError(f"{shorten(line)}: a preset of this name comes with tracetorch; rename {shorten(own)}")
+
+
+def _advise_file(group: str, line: str, keys: dict[str, Any]) -> str:
+    """The message for keys that were typed in the place of a choice: they belong in a file."""
+    target = str(keys.get("_target_", ""))
+    name = target.rpartition(".")[2].lower() or "mine"
+    name = shorten(f"my_{name}" if name in options(group) else name)
+    trust = "" if not target or is_trusted(target) else f" --trust {shorten(target.partition('.')[0])}"
+    return (
+        f"{shorten(line)}: a {group} is chosen by name; write these keys into FOLDER/{group}/{name}.yaml, "
+        f"and type {group}={name} --config-dir FOLDER{trust}"
+    )
+
+
+def split_settings(overrides: list[str], config_dir: Path | None = None) -> tuple[list[str], list[str]]:
+    """Overrides of a sweep, into those for its runs and those for its launcher. Raises: UsageError."""
+    parsed = [(line, parse(line, sweep=True)) for line in overrides]
+    for _, override in parsed:
+        check_group_choice(override, config_dir)
+    settings = [line for line, override in parsed if _is_of_hydra(override)]
+    return [line for line, override in parsed if not _is_of_hydra(override)], settings
+
+
+def check_job_count(count: int) -> None:
+    """Raises: UsageError if these are more jobs than a plan can hold."""
+    if count > _MOST_JOBS:
+        raise UsageError(f"this sweep has more than {_MOST_JOBS:,} jobs, the most that there can be: give fewer values")
+
+
+def expand(overrides: list[str], config_dir: Path | None = None) -> list[list[str]]:
+    """All combinations of the values, each as the overrides of one run; those of the last key vary fastest.
+
+    Raises: UsageError if there is none, or if there are too many; then none is made.
+    """
+    by_key: dict[str, list[str]] = {}  # of a key that is given twice, the last line counts
+    for line in overrides:
+        override = parse(line, sweep=True)
+        key = override.get_key_element()
+        try:
+            by_key[key] = [f"{key}={value}" for value in _values(override, config_dir)]
+        except (HydraException, ValueError, ArithmeticError) as error:  # a step of 0; an end that is not a number
+            raise UsageError(f"this sweep has no jobs: {shorten(line)}: {shorten(error, 200)}") from error
+    check_job_count(math.prod(map(len, by_key.values())))
+    jobs = [list(job) for job in product(*by_key.values())]
+    if not jobs:
+        raise UsageError(f"this sweep has no jobs: {shorten(' '.join(overrides))}")
+    return jobs
+
+
+def _values(override: Override, config_dir: Path | None) -> Iterable[object]:
+    """The values that a line of a sweep lists, as they are typed; of too many, one more than there can be jobs."""
+    value = override.value()
+    if isinstance(value, Glob):
+        return value.filter(options(override.key_or_group, config_dir))
+    if override.is_interval_sweep():
+        raise ValueError("an interval lists no values; write range(start,stop,step)")
+    if isinstance(value, RangeSweep):
+        first = list(islice(value.range(), _MOST_JOBS + 1))
+        if len(first) > _MOST_JOBS:
+            return first
+    return override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]

@@ -1,13 +1,22 @@
-"""The files in `conf/` and in a project's own folder: the choices they offer, and the task of an experiment."""
+"""The YAML files in `conf/` and in a user's own folder: the choices that they offer, and Hydra's access to them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
-from tracetorch.cli.adapter.reading import read_yaml
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from omegaconf import OmegaConf
+
+from tracetorch.cli.adapter.reading import parse_yaml, read_config_text, read_yaml
 from tracetorch.cli.errors import UsageError, shorten
+
+_CHOICE = re.compile(r"[\w @:/-]+(\.yaml)?", re.ASCII)
 
 
 def conf_dir() -> Path:
@@ -16,20 +25,20 @@ def conf_dir() -> Path:
 
 
 def config_folders(config_dir: Path | None) -> list[Path]:
-    """Where choices may lie, the first before the second. Raises: UsageError if `--config-dir` is not a folder."""
+    """The folders of choices, the first before the second. Raises: UsageError if `--config-dir` is not a folder."""
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
     return [conf_dir(), *([config_dir] if config_dir else [])]
 
 
 def options(group: str, config_dir: Path | None = None) -> list[str]:
-    """The choices of a config group, by name; see `compose`."""
+    """The choices of a config group, by name."""
     found = (path for folder in config_folders(config_dir) for path in (folder / group).glob("*.yaml"))
     return sorted({path.stem for path in found if path.is_file()})
 
 
 def experiment_name(choices: Mapping[str, Any], config_dir: Path | None = None, own_task: str = "") -> str:
-    """The name of a run: its preset; with another task than the preset's, both, because it is no longer the preset.
+    """The name of a run: its preset; with another task than the preset's, both.
 
     Args: own_task: the class of the task, if that was typed instead of a choice.
     """
@@ -40,7 +49,7 @@ def experiment_name(choices: Mapping[str, Any], config_dir: Path | None = None, 
 
 
 def note_of(choices: Mapping[str, str], config_dir: Path | None = None) -> str:
-    """A sentence about a task that has the settings of an experiment for another task; "" if there is no such task."""
+    """A remark if the task is not the one that the chosen experiment was made for; "" otherwise."""
     experiment, task = choices.get("experiment"), choices.get("task")
     if not experiment or task in (None, "None") or _task_of(experiment, config_dir) in (task, None):
         return ""
@@ -55,12 +64,12 @@ def note_of(choices: Mapping[str, str], config_dir: Path | None = None) -> str:
 def _task_of(experiment: str, config_dir: Path | None) -> str | None:
     """The task that an experiment chooses; None if its file cannot be read."""
     try:
-        return next(_chosen(experiment, config_dir, ()), None) or _default("task")
-    except (UsageError, AttributeError, TypeError):  # another preset than that of the run may hold anything
+        return next(_chosen_tasks(experiment, config_dir, ()), None) or _default("task")
+    except (UsageError, AttributeError, TypeError):  # a preset that this run does not use may hold anything
         return None
 
 
-def _chosen(experiment: str, config_dir: Path | None, above: tuple[str, ...]) -> Iterator[str]:
+def _chosen_tasks(experiment: str, config_dir: Path | None, above: tuple[str, ...]) -> Iterator[str]:
     """The tasks that a preset and those that it builds on choose; the first counts."""
     files = (folder / "experiment" / f"{experiment}.yaml" for folder in config_folders(config_dir))
     path = next((path for path in files if path.is_file()), None)
@@ -72,10 +81,81 @@ def _chosen(experiment: str, config_dir: Path | None, above: tuple[str, ...]) ->
             yield from (entry[key] for key in ("override /task", "/task") if key in entry)
     for entry in defaults:
         if isinstance(entry, str) and entry != "_self_":
-            yield from _chosen(entry.removeprefix("/experiment/"), config_dir, (*above, experiment))
+            yield from _chosen_tasks(entry.removeprefix("/experiment/"), config_dir, (*above, experiment))
 
 
 def _default(group: str) -> str | None:
     """The choice of `config.yaml`."""
     entries = read_yaml(conf_dir() / "config.yaml", references=True)["defaults"]
     return next((entry[group] for entry in entries if isinstance(entry, dict) and group in entry), None)
+
+
+def searched(folder: Path) -> str:
+    """A user's folder, as an entry of Hydra's search path."""
+    Plugins.instance().register(Presets)
+    return f"{Presets.scheme()}://{quote(str(folder.resolve()), safe='/')}"
+
+
+class Presets(ConfigSource):
+    """Reads presets in a folder that is not trusted, and nothing outside of it.
+
+    Its files hold plain values and references to other values of the same config, and choose by name; see `read_yaml`.
+    """
+
+    @staticmethod
+    def scheme() -> str:
+        return "presets"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        path = self._file(config_path)
+        if not path.resolve().is_relative_to(self._path("")):
+            raise UsageError(f"{path} is a link that leads out of {self._path('')}")
+        text = read_config_text(path)
+        content = parse_yaml(text, path, references=True)
+        for line in _texts(content.get("defaults")):
+            if not _CHOICE.fullmatch(line) or re.search(r"\bhydra\b", line):
+                raise UsageError(
+                    f"{path}: defaults: {shorten(repr(line))} is not a choice such as override /task: mnist"
+                )
+        first = text.lstrip().partition("\n")[0].split()
+        package = first[2] if first[:2] == ["#", "@package"] and len(first) == 3 else None
+        if package is None and config_path.startswith("experiment/"):
+            raise UsageError(f"{path} does not say where its keys belong: begin it with '# @package _global_'")
+        if "hydra" in content or str(package).startswith("hydra"):
+            raise UsageError(f"{path} has settings of Hydra, which have no effect on a run; leave them out")
+        return ConfigResult(self.provider, self.full_path(), OmegaConf.create(content), {"package": package})
+
+    def available(self) -> bool:
+        return self.is_group("")
+
+    def is_group(self, config_path: str) -> bool:
+        return self._path(config_path).is_dir()
+
+    def is_config(self, config_path: str) -> bool:
+        return self._file(config_path).is_file()
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        folder = self._path(config_path)
+        names = {path.stem for path in folder.glob("*.yaml") if path.is_file()}
+        groups = {path.name for path in folder.iterdir() if path.is_dir()}
+        kinds = {None: names | groups, ObjectType.CONFIG: names, ObjectType.GROUP: groups}
+        return sorted(kinds.get(results_filter, set()))
+
+    def _file(self, config_path: str) -> Path:
+        return self._path(f"{config_path.removesuffix('.yaml')}.yaml")
+
+    def _path(self, inside: str) -> Path:
+        if ".." in Path(inside).parts or Path(inside).is_absolute():
+            raise UsageError(f"{shorten(inside)} lies outside of {unquote(self.path)}")
+        return Path(unquote(self.path)) / inside
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All words in a list of defaults."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+    elif value is not None:
+        yield str(value)

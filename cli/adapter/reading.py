@@ -1,10 +1,11 @@
-"""Configs as files and as plain values, read with care: nothing in them is followed, called, unfolded or waited for."""
+"""Configs as files and as plain values. Files are not trusted: reading one calls, unfolds and waits for nothing."""
 
 from __future__ import annotations
 
 import io
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ from tracetorch.cli.errors import UsageError, shorten
 _REFERENCE = re.compile(r"\$\{([A-Za-z_.][\w.]*)\}", re.ASCII)
 """Names another value of the same config; anything else between the braces calls a function."""
 
-_LONGEST_CHAIN = 2 * files.DEEPEST
-"""Bound for references and lists within each other; OmegaConf follows about 50 references."""
+_LONGEST_CHAIN = 2 * files.DEEPEST  # of references and lists within each other; OmegaConf follows about 50
 
 _FLOAT = re.compile(
     r"""[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
@@ -31,15 +31,13 @@ _NOT_FINITE = {".inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
 _NUMBER, _DATE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
 
 
-def _numbers_as_typed(resolver: Any) -> Any:
-    """A loader or dumper of PyYAML for which 1e-4 is a number, and a date is a string."""
-    kinds = {
+def _numbers_as_typed(resolver: Any) -> None:
+    """Let a loader or dumper of PyYAML take 1e-4 for a number, and a date for a string."""
+    resolver.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in known if tag not in (_NUMBER, _DATE)]
         for first, known in resolver.yaml_implicit_resolvers.items()
     }
-    resolver.yaml_implicit_resolvers = kinds
     resolver.add_implicit_resolver(_NUMBER, re.compile(f"(?:{_FLOAT.pattern})$", re.VERBOSE), list("-+0123456789."))
-    return resolver
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -72,29 +70,23 @@ def to_yaml(config: dict[str, Any]) -> str:
 
 def portable(value: Any) -> Any:
     """Plain values for JSON, which has no infinite numbers: they become strings, as YAML writes them."""
-    if isinstance(value, dict):
-        return {name: portable(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [portable(inner) for inner in value]
-    words = (word for word, number in _NOT_FINITE.items() if repr(number) == repr(value))
-    return next(words, value) if isinstance(value, float) else value
+    words = {repr(number): word for word, number in _NOT_FINITE.items()}
+    return _each(value, lambda leaf: words.get(repr(leaf), leaf) if isinstance(leaf, float) else leaf)
 
 
 def restored(value: Any) -> Any:
     """The values that `portable` was given."""
+    return _each(value, lambda leaf: _NOT_FINITE.get(leaf, leaf) if isinstance(leaf, str) else leaf)
+
+
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, dict):
-        return {name: restored(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [restored(inner) for inner in value]
-    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value
+        return {name: _each(inner, change) for name, inner in value.items()}
+    return [_each(inner, change) for inner in value] if isinstance(value, list) else change(value)
 
 
 def read_yaml(path: Path, *, references: bool = False) -> dict[str, Any]:
-    """The config in a YAML file, as plain values.
-
-    Args: references: whether a value may name another one, as `${seed}` does; they are left as they are.
-    Raises: UsageError if there is none, or if it holds anything else than plain values: see `parse_yaml`.
-    """
+    """The config in a YAML file. Raises: UsageError if there is none, and as `parse_yaml`."""
     return parse_yaml(read_config_text(path), path, references=references)
 
 
@@ -113,6 +105,7 @@ def read_config_text(path: Path) -> str:
 def parse_yaml(text: str, where: Path, *, references: bool = False) -> dict[str, Any]:
     """The config in a YAML text, as plain values.
 
+    Args: references: whether a value may name another one, as `${seed}` does; they are left as they are.
     Raises: UsageError, one sentence, for anchors and aliases (a few lines of which unfold to gigabytes), tags (which
         call functions), depth, keys that are not strings, and whatever `check_plain` refuses.
     """
@@ -146,11 +139,7 @@ def _check_events(text: str, where: Path) -> None:
 def check_plain(value: Any, where: object = "", key: str = "", *, references: bool = False) -> None:
     """Check that values are what a config may hold: strings, numbers, lists, and keys that are strings.
 
-    A config that a run wrote holds no references; in a preset they name other values, and call nothing.
-
-    Args:
-        where: the file, for messages.
-        key: that holds the value.
+    Args: where, key: the file and the key that hold the value, for messages. references: see `parse_yaml`.
     Raises: UsageError that names the first key that holds anything else.
     """
     at = f"{where}: {key}" if where and key else f"{where}{key}"
@@ -180,75 +169,68 @@ def has_plain_references(value: Any) -> bool:
 def check_unfolded(config: dict[str, Any]) -> None:
     """Check that a config fits into its file once its references are resolved.
 
-    Ten lines of nine references each would unfold to gigabytes. Sizes are added up here, each once; nothing unfolds. A
+    Ten lines of nine references each would unfold to gigabytes. The sizes are added up; nothing is unfolded. A
     reference that leads nowhere, or to itself, adds nothing: it is refused when it is resolved.
 
-    Args: config: plain values, and references to others of them; see `has_plain_references`.
     Raises: UsageError that names the first key that is too large.
     """
-    _Sizes(config).of((), 0)
+    _size(config, (), 0, {})
 
 
-class _Sizes:
-    """How large the values of a config are with their references resolved. A place is the names that lead there."""
+_Place = tuple[str, ...]
+"""The names that lead to a value of a config."""
 
-    def __init__(self, config: dict[str, Any]):
-        self._config = config
-        self._known: dict[tuple[str, ...], tuple[int, int]] = {}
 
-    def of(self, place: tuple[str, ...], depth: int) -> tuple[int, int]:
-        """Characters and values in all, and how many lists and references lie within each other.
+def _size(config: dict[str, Any], place: _Place, depth: int, known: dict[_Place, tuple[int, int]]) -> tuple[int, int]:
+    """Characters and values at a place, with references resolved, and how many lists and references are nested there.
 
-        Args: depth: how many lead there.
-        """
-        if place in self._known:
-            return self._known[place]
-        self._known[place] = 0, 0  # what refers to itself
-        value = self._at(place)
-        size, inner = 1, []
+    Args: depth: how many lead there. known: what is measured already.
+    """
+    if place in known:
+        return known[place]
+    known[place] = 0, 0  # what refers to itself
+    value = _value_at(config, place)
+    size, inner = 1, []
+    if isinstance(value, dict):
+        size += sum(map(len, value))
+        inner = [(*place, name) for name in value]
+    elif isinstance(value, list):
+        inner = [(*place, str(at)) for at in range(len(value))]
+    else:
+        size += len(_REFERENCE.sub("", str(value)))
+        for name in _REFERENCE.findall(str(value)):
+            names = name.lstrip(".")
+            dots = len(name) - len(names)  # one for each level above this one; without a dot, from the top
+            inner.append((*(place[:-dots] if dots else ()), *names.split(".")))
+    height = 0
+    for other in inner:
+        more, below = _size(config, other, depth + 1, known) if depth < _LONGEST_CHAIN else (0, _LONGEST_CHAIN)
+        size, height = size + more, max(height, below + 1)
+    if depth + height > _LONGEST_CHAIN:
+        raise UsageError(f"{_key(place)}: more than {_LONGEST_CHAIN} lists and references lie within each other")
+    if size > files.MOST_CONFIG_BYTES:
+        most = f"{files.MOST_CONFIG_BYTES:,} characters"
+        raise UsageError(f"{_key(place)} unfolds to more than {most}, its references resolved")
+    known[place] = size, height
+    return size, height
+
+
+def _value_at(config: dict[str, Any], place: _Place) -> Any:
+    """The value at a place; None if there is none."""
+    value: Any = config
+    for name in place:
+        if isinstance(value, str) and "${" in value:
+            raise UsageError(
+                f"${{{_key(place)}}} passes through another reference, {shorten(value)}: name the value itself"
+            )
         if isinstance(value, dict):
-            size += sum(map(len, value))
-            inner = [(*place, name) for name in value]
-        elif isinstance(value, list):
-            inner = [(*place, str(at)) for at in range(len(value))]
+            value = value.get(name)
+        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
         else:
-            size += len(_REFERENCE.sub("", str(value)))
-            inner = [_absolute(name, place) for name in _REFERENCE.findall(str(value))]
-        height = 0
-        for other in inner:
-            more, below = self.of(other, depth + 1) if depth < _LONGEST_CHAIN else (0, _LONGEST_CHAIN)
-            size, height = size + more, max(height, below + 1)
-        if depth + height > _LONGEST_CHAIN:
-            raise UsageError(f"{_key(place)}: more than {_LONGEST_CHAIN} lists and references lie within each other")
-        if size > files.MOST_CONFIG_BYTES:
-            most = f"{files.MOST_CONFIG_BYTES:,} characters"
-            raise UsageError(f"{_key(place)} unfolds to more than {most}, its references resolved")
-        self._known[place] = size, height
-        return size, height
-
-    def _at(self, place: tuple[str, ...]) -> Any:
-        """The value at a place; None if there is none."""
-        value: Any = self._config
-        for name in place:
-            if isinstance(value, str) and "${" in value:
-                raise UsageError(
-                    f"${{{_key(place)}}} passes through another reference, {shorten(value)}: name the value itself"
-                )
-            if isinstance(value, dict):
-                value = value.get(name)
-            elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
-                value = value[int(name)]
-            else:
-                return None
-        return value
+            return None
+    return value
 
 
-def _absolute(name: str, place: tuple[str, ...]) -> tuple[str, ...]:
-    """The place that a reference names: from the top or, after a dot for each level, from where it stands."""
-    names = name.lstrip(".")
-    dots = len(name) - len(names)
-    return (*(place[:-dots] if dots else ()), *names.split("."))
-
-
-def _key(place: tuple[str, ...]) -> str:
+def _key(place: _Place) -> str:
     return shorten(".".join(place) or "the config")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tracetorch.cli.compare_verb import draw_scatter
 from tracetorch.cli.errors import UsageError
-from tracetorch.cli.scatter import draw_scatter
 from tracetorch.cli.sweep.plan import Plan
 from tracetorch.cli.terminal import say
 

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from tracetorch.cli.adapter import parse
-from tracetorch.cli.adapter.sweeping import split_settings
+from tracetorch.cli.adapter.overrides import split_settings
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 
 LOCAL: dict[str, type] = {

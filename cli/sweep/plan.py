@@ -12,8 +12,8 @@ from typing import Any
 
 from tracetorch import files
 from tracetorch.cli.adapter import Bases, Composed, check_foreign, check_plain, compose, note_of, portable, restored
+from tracetorch.cli.adapter.overrides import check_job_count, expand, split_settings
 from tracetorch.cli.adapter.presets import config_folders
-from tracetorch.cli.adapter.sweeping import check_job_count, expand, split_settings
 from tracetorch.cli.check import KEYS, check_new, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.folders import plain_name
