@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 5.0
 _NARROW = 60  # columns, below which there is no room for a bar
 _COSTS = ("_seconds", "_per_second", "_bytes")  # endings of numbers that have rows of their own
-_OTHERS = ("updates", "tested", "checkpoint")  # entries of the summary that are no results
+_OTHERS = ("updates", "tested", "checkpoint")  # entries of the summary that are not results
 _PHASES = {"evaluate_seconds": "testing", "plot_seconds": "drawing figures"}
 
 
@@ -53,7 +53,7 @@ class Display:
         match event:
             case "start":
                 self._start(values)
-            case "progress" if self._bar:
+            case "progress":
                 self._progress(values)
             case "phase" if self._bar:  # a task between or after updates
                 self._show(description=_PHASES.get(values["name"], "training"))
@@ -81,6 +81,8 @@ class Display:
             self._live.start()
 
     def _progress(self, values: dict[str, Any]) -> None:
+        if not self._bar:
+            return
         speed = f"{_short(self._steps)} steps/s" if self._steps else ""
         numbers = filter(None, [*self._found(values), self._validation, speed])
         self._numbers = ("\n" if self._is_narrow else " · ").join(numbers)

@@ -24,7 +24,7 @@ import tracetorch
 from tracetorch.cli import (
     clean_verb,
     compare_verb,
-    completion_verb,
+    completion,
     eval_verb,
     info_verb,
     list_verb,
@@ -35,7 +35,6 @@ from tracetorch.cli import (
     tune_verb,
 )
 from tracetorch.cli.check import KEYS
-from tracetorch.cli.completion.answer import VARIABLE, answer
 from tracetorch.cli.errors import (
     DONE,
     FAILED,
@@ -99,7 +98,7 @@ GROUPS = {
             "clean --failed",
             "clean --older-than 30d --keep-best 3 --yes",
         ),
-        completion_verb: ("Install shell completion.", "completion bash", "completion zsh"),
+        completion: ("Install shell completion.", "completion bash", "completion zsh"),
     },
 }
 """The verbs by purpose; for each, its line in the list and two examples."""
@@ -226,7 +225,7 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
     return guard
 
 
-PRINTING = (list_verb, show_verb, info_verb, completion_verb)
+PRINTING = (list_verb, show_verb, info_verb, completion)
 LOADING = (run_verb, resume_verb, tune_verb, plot_verb, compare_verb, eval_verb)
 for verb, (summary, *commands) in (row for verbs in GROUPS.values() for row in verbs.items()):
     register = app.command(verb_name(verb), short_help=summary, epilog=_examples(*commands), context_settings=HELP)
@@ -260,8 +259,8 @@ def start() -> None:
     quieten()
     share_processors()
     os.environ["MPLBACKEND"] = "agg"  # figures go into files; a backend that the environment names may be missing
-    if os.environ.get(VARIABLE):
-        answer(app)
+    if os.environ.get(completion.VARIABLE):
+        completion.answer(app)
     else:
         app()
 

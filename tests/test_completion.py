@@ -8,7 +8,7 @@ import pytest
 from tests.command_line import app, tracetorch
 from tracetorch.cli.adapter import GROUPS, compose, options
 from tracetorch.cli.check import check
-from tracetorch.cli.completion.answer import lead, split_line
+from tracetorch.cli.completion import lead, split_line
 from tracetorch.cli.completion.changes import changes, keys
 from tracetorch.cli.main import start
 

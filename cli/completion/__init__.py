@@ -1,1 +1,99 @@
-"""Completions for shells: the scripts that they load, and the answers to what these ask."""
+"""`tracetorch completion`: completion of verbs, options, folders, config keys and values in a shell.
+
+The verb prints a script for the shell, which then calls `tracetorch` with the typed line in its environment. Each line
+of the answer has three fields: a kind, a completion, a remark. The shell itself completes a `folder`: its second field
+is the path as typed, its third the text before the path.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import redirect_stderr, suppress
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer._completion_classes import BashComplete, CompletionItem, click_split_arg_string  # Typer contains click
+
+from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.cli.shared_arguments import Traceback
+from tracetorch.cli.terminal import say
+from tracetorch.printable import printable
+
+VARIABLE = "_TRACETORCH_COMPLETE"
+"""Set if a shell asks; then _LINE has the line up to the cursor and, in bash, _WORD the word that will be replaced."""
+
+SHELLS = ("bash", "zsh", "fish")
+Shell = Annotated[str, typer.Argument(metavar="SHELL", help="One of bash, zsh, fish.", autocompletion=lambda: SHELLS)]
+
+_KINDS = {"plain": "word", "dir": "folder"}  # by click's types; our own, `key`, is a word without a space after it
+
+
+def command(shell: Shell, traceback: Traceback = False) -> None:
+    """Print the completion script for a shell; its first lines say where to put it."""
+    if shell not in SHELLS:
+        close, known = did_you_mean(shell, SHELLS), ", ".join(SHELLS)
+        raise UsageError(f"no completion for '{shorten(shell)}'.{close} There are: {known}.")
+    say(*Path(__file__).with_name(f"complete.{shell}").read_text(encoding="utf-8").splitlines())
+
+
+def answer(app: typer.Typer) -> None:
+    """Print the completions, one on a line; nothing if the line is wrong."""
+    line, word = os.environ.get(f"{VARIABLE}_LINE", ""), os.environ.get(f"{VARIABLE}_WORD")
+    with suppress(Exception, KeyboardInterrupt), redirect_stderr(io.StringIO()):
+        typed, incomplete = split_line(line)
+        items = [] if word is None else [CompletionItem(lead(incomplete, word), type="lead")]
+        items += complete(app, typed, incomplete)
+        rows = [(_KINDS.get(item.type, item.type), item.value, printable(item.help or "")) for item in items]
+        text = "".join("\x1f".join(row) + "\n" for row in rows)  # `read` takes two tabs as one
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))  # as it came, in any locale
+        sys.stdout.flush()
+
+
+def split_line(line: str) -> tuple[list[str], str]:
+    """The words after the name of the program, quotes resolved; and the incomplete word."""
+    *typed, incomplete = click_split_arg_string(f"{line}\0")  # the cursor: no variable of the environment can hold it
+    at = next((at for at, word in enumerate(typed) if "=" not in word), 0)  # after assignments, as in `A=1 tracetorch`
+    return typed[at + 1 :], incomplete.replace("\0", "")
+
+
+def lead(incomplete: str, word: str) -> str:
+    """The first part of the incomplete word, which readline keeps; it replaces only the rest, `word`."""
+    replaced = (word, split_line(f"tracetorch {word}")[1])
+    return next((incomplete.removesuffix(end) for end in replaced if incomplete.endswith(end)), "")
+
+
+def complete(app: typer.Typer, typed: list[str], incomplete: str) -> list[CompletionItem]:
+    """The completions of an incomplete word after these words. Raises: KeyError for an unknown verb."""
+    root: Any = typer.main.get_command(app)
+    name = next((word for word in typed if not word.startswith("-")), None)
+    params = root.commands[name].params if name else []
+    for param in params:
+        param.shell_complete = partial(_items, param)
+    option, equals, _ = incomplete.partition("=")
+    glued = f"{option}=" if equals and option.startswith("-") else ""  # which click removes, as in --out=DIR
+    if glued and not any(option in param.opts and not param.is_flag for param in params):
+        return []  # click would complete an argument
+    items = BashComplete(root, {}, "tracetorch", VARIABLE).get_completions(typed, incomplete)
+    for item in items:
+        if item.type == "dir":
+            item.help = glued + (item.help or "")
+        else:
+            item.value = glued + item.value
+    return items
+
+
+def _items(param: Any, context: Any, incomplete: str) -> list[CompletionItem]:
+    """Completions of an argument or an option, by its name in the help: a new verb with a DIR completes folders."""
+    kind = (param.metavar or param.name.upper()).rstrip(".")
+    if kind == "DIR":
+        return [CompletionItem(incomplete, type="dir")]
+    if kind not in ("KEY=VALUE", "KEY", "GROUP"):
+        return list(type(param).shell_complete(param, context, incomplete))
+    from tracetorch.cli.completion.changes import completions  # loads Hydra
+
+    items = completions(kind, param, context, incomplete)
+    return [item for item in items if item.type == "dir" or item.value.startswith(incomplete)]

@@ -1,4 +1,4 @@
-"""Completions of KEY=VALUE: which keys a config has, and which values they take."""
+"""Completions of GROUP, KEY and KEY=VALUE: the keys of a config, and the values that they take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch.cli.adapter import GROUPS, PRESETS, compose, conf_dir, load, options, quote_value
-from tracetorch.cli.completion.answer import CompletionItem
+from tracetorch.cli.completion import CompletionItem
 from tracetorch.cli.errors import shorten
 from tracetorch.cli.list_verb import purpose
 from tracetorch.cli.signatures import allowed_values, signature
@@ -20,7 +20,7 @@ _WIDEST = 40  # of a remark: it stands next to a key, and must not push the othe
 
 
 def completions(kind: str, param: Any, context: Any, incomplete: str) -> Items:
-    """What could stand in the place of an incomplete GROUP, KEY or KEY=VALUE. The context knows what was typed."""
+    """The completions of an incomplete GROUP, KEY or KEY=VALUE. Args: context: click's, with what was typed."""
     if kind == "GROUP":
         return map(CompletionItem, (*GROUPS, *PRESETS))
     if kind == "KEY":
@@ -35,16 +35,15 @@ def completions(kind: str, param: Any, context: Any, incomplete: str) -> Items:
 
 def chosen(typed: Sequence[str], sweep: bool) -> Config:
     """The config of the choices among these changes; in a sweep, of the first for each group. Raises: UsageError."""
-    # other changes add no keys, and may be wrong
-    pairs = [change.partition("=") for change in typed]
+    pairs = [change.partition("=") for change in typed]  # other changes add no keys, and may be wrong
     choices = [(group, choice.partition(",")[0] if sweep else choice) for group, equals, choice in pairs if equals]
     return compose([f"{group}={choice}" for group, choice in choices if group in GROUPS]).config
 
 
 def changes(incomplete: str, config: Callable[[], Config], groups: Sequence[str], sweep: bool) -> Items:
-    """What could stand in the place of an incomplete change to the config.
+    """The completions of an incomplete change.
 
-    Args: config: composes it, which takes a while. groups: which can be chosen. sweep: whether `key=a,b` is allowed.
+    Args: config: composes the config, which is slow. groups: that can be chosen. sweep: whether `key=a,b` is allowed.
     """
     key, equals, value = incomplete.partition("=")
     name = re.sub(r"^(\+\+|\+|~)", "", key)  # what Hydra takes before a key: set or add it, add it, remove it
@@ -61,7 +60,7 @@ def changes(incomplete: str, config: Callable[[], Config], groups: Sequence[str]
 
 
 def keys(name: str, config: Config, groups: Sequence[str] = (), mark: str = "", ending: str = "=") -> Items:
-    """One level of keys, that of an incomplete name, behind its mark: groups and values; parts, which end in a dot."""
+    """The groups, values and parts at the level of an incomplete name, behind its mark; parts end in a dot."""
     stem, dot, _ = name.rpartition(".")
     for group in () if dot else groups:
         yield CompletionItem(f"{group}=", type="key", help=shorten(", ".join(options(group)), _WIDEST))
@@ -75,7 +74,7 @@ def keys(name: str, config: Config, groups: Sequence[str] = (), mark: str = "", 
 
 
 def _values(name: str, config: Callable[[], Config], groups: Sequence[str]) -> dict[str, str]:
-    """The values that a key takes, each with a remark; none if there is no end of them."""
+    """The values that a key takes, each with a remark; none if they cannot be listed."""
     if name in GROUPS or name in groups:
         return {one: purpose(conf_dir() / name / f"{one}.yaml") for one in options(name) if name in groups}
     if name == "device":
@@ -83,10 +82,10 @@ def _values(name: str, config: Callable[[], Config], groups: Sequence[str]) -> d
     composed, (stem, _, last) = config(), name.rpartition(".")
     arguments = signature(at(composed, f"{stem}._target_", "")) or {}
     values = allowed_values(arguments.get(last)) or ([True, False] if isinstance(at(composed, name), bool) else [])
-    return {quote_value(value): "" for value in values if values != [None]}  # a lone null says nothing of other values
+    return {quote_value(value): "" for value in values if values != [None]}  # not a lone null
 
 
 def _settings(node: Any) -> Config:
-    """The keys of a part, without Hydra's own and what no shell should be given: a run may be from elsewhere."""
+    """The keys of a part, without Hydra's own, and without text that is unsafe in a shell."""
     found = node.items() if isinstance(node, dict) else ()
     return {name: value for name, value in found if re.fullmatch(r"[^\W\d_]\w*", str(name))}
