@@ -91,7 +91,7 @@ def check(config: dict[str, Any]) -> None:
         )
     if config["output"].get("dir") == "":
         raise UsageError("output.dir is empty: give a folder, or null for a new folder named after the time")
-    for path, node in _targets(config, ""):
+    for path, node in _targets(config):
         _check_call(path, node)
 
 
@@ -102,7 +102,7 @@ def check_new(config: dict[str, Any]) -> None:
     """
     check(config)
     _check_loss(config)
-    for path, node in _targets(config, ""):
+    for path, node in _targets(config):
         for name, annotation in (signature(node["_target_"]) or {}).items():
             if annotation is not None and "SampleSpace" in ast.unparse(annotation):
                 _check_range(f"{path}.{name}", node.get(name))
@@ -156,7 +156,7 @@ def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str]
 
     Raises: UsageError that names the first target that is not trusted.
     """
-    for path, node in _targets(config, ""):
+    for path, node in _targets(config):
         target = str(node["_target_"])
         if is_trusted(target):
             _check_module(path, node, where, packages)
@@ -229,15 +229,19 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
             _check_value(f"{path}.{name}", value, arguments[name])
 
 
-def _targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def nodes(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """A config, or a part of it, and all mappings inside, with their dotted keys."""
     if isinstance(node, dict):
-        if "_target_" in node:
-            yield path, node
+        yield key, node
         for name, inner in node.items():
-            yield from _targets(inner, f"{path}.{name}" if path else str(name))
+            yield from nodes(inner, f"{key}.{name}" if key else str(name))
     elif isinstance(node, list):
         for at, inner in enumerate(node):
-            yield from _targets(inner, f"{path}[{at}]")
+            yield from nodes(inner, f"{key}[{at}]")
+
+
+def _targets(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((key, node) for key, node in nodes(config) if "_target_" in node)
 
 
 def _check_value(path: str, value: Any, annotation: ast.expr | None) -> None:

@@ -65,7 +65,7 @@ def command(
         return
     say(f"{done} of {len(chosen)} runs removed")
     if trouble:
-        complain(f"some runs could not be removed: {trouble}", None, False)
+        complain(f"some runs could not be removed: {trouble}")
         raise typer.Exit(FAILED)
 
 

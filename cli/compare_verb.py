@@ -69,7 +69,9 @@ def command(
         if name is not None and not name:
             raise UsageError(f"{option}: the name of a number is empty; leave {option} out, or give one")
     found = compare_folders(folders, by or [], metric)
-    where = _default(folders) if out is None else out
+    where = out
+    if out is None and len(folders) == 1 and not os.path.lexists(folders[0] / "run.json"):
+        where = compare_folder(folders[0])
     if against is not None:
         written, made = _write_scatter(found, against, where)
         from tracetorch.compare.scatter_output import table
@@ -228,11 +230,6 @@ def _print_below_each_other(screen: Console, head: list[str], rows: list[list[st
         for name, cell in zip(head[1:], cells, strict=True):
             if cell:
                 screen.print(Padding(f"{name}: {cell}", (0, 0, 0, 2), expand=False), soft_wrap=False)
-
-
-def _default(folders: list[Path]) -> Path | None:
-    """Inside the given folder; None for several folders, or for the folder of a run."""
-    return None if len(folders) > 1 or os.path.lexists(folders[0] / "run.json") else compare_folder(folders[0])
 
 
 def compare_folder(folder: Path) -> Path:

@@ -46,7 +46,7 @@ def quote(word: object) -> str:
     return shlex.quote(str(word))
 
 
-def complain(message: str, error: BaseException | None, show_traceback: bool) -> None:
+def complain(message: str, error: BaseException | None = None, show_traceback: bool = False) -> None:
     """Print an error on stderr; with its traceback only on request."""
     if error is not None and (show_traceback or os.environ.get("HYDRA_FULL_ERROR") == "1"):
         say(*"".join(traceback.format_exception(error)).rstrip("\n").split("\n"), error=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -75,21 +75,16 @@ def command(
 
 def _check_effect(typed: Iterable[str], config: dict[str, Any]) -> None:
     """Raises: UsageError for a key that a test does not use."""
+    from tracetorch.cli.check import nodes
+
     for line in typed:
-        part, _, name = line.partition("=")[0].partition(".")
+        key, _, value = line.partition("=")
+        part, _, name = key.partition(".")
         if part == "seed":
-            keys = " ".join(f"{key}={line.partition('=')[2]}" for key in _seeds(config["task"], "task"))
+            keys = " ".join(f"{at}.seed={value}" for at, node in nodes(config["task"], "task") if "seed" in node)
             advice = f"for other trials and spikes: {keys}" if keys else "leave out this key"
         elif part in ("optimizer", "diagnostics") or (part == "train" and name not in _OF_TRAINING):
             advice = f"leave out this key; of train, a test uses {', '.join(_OF_TRAINING)}"
         else:
             continue
         raise UsageError(f"'{shorten(line)}' has no effect on a test: {advice}")
-
-
-def _seeds(node: Any, path: str) -> Iterator[str]:
-    """The dotted keys of all seeds of a part."""
-    for name, inner in node.items() if isinstance(node, dict) else ():
-        if name == "seed":
-            yield f"{path}.{name}"
-        yield from _seeds(inner, f"{path}.{name}")

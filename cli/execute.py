@@ -237,7 +237,7 @@ def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> RunOutcome:
         return RunOutcome(FAILED, f"{_sentence(error, run)} (see {run.shown})", run, batch_size, error)
     for warning in run.warnings:
         advice = f"; to draw again: tracetorch plot {quote(run.shown)}" if warning.startswith("no figure") else ""
-        complain(f"{warning}{advice}", None, False)
+        complain(f"{warning}{advice}")
     if run.status == "interrupted":
         return RunOutcome(INTERRUPTED, _interrupted(run), run, batch_size)
     return RunOutcome(DONE, "", run, batch_size)

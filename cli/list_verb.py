@@ -26,13 +26,13 @@ def command(
     traceback: Traceback = False,
 ) -> None:
     """List all choices of each config group with one line each; GROUP=NAME on the command line selects one."""
-    from tracetorch.cli.adapter import GROUPS, PRESETS, options
+    from tracetorch.cli.adapter import GROUPS, PRESETS, options, preset_file
 
     known = (*GROUPS, *PRESETS)
     if group is not None and group not in known:
         raise UsageError(f"unknown group '{shorten(group)}'.{did_you_mean(group, known)} Groups: {', '.join(known)}.")
     found = {
-        name: {choice: purpose(path_of(name, choice, config_dir)) for choice in options(name, config_dir)}
+        name: {choice: purpose(preset_file(name, choice, config_dir)) for choice in options(name, config_dir)}
         for name in ([group] if group else known)
     }
     if as_json:
@@ -53,14 +53,6 @@ def _wrapped(head: str, text: str) -> list[str]:
     if width < len(head) + 20:
         return [f"{head}{text}"]
     return textwrap.wrap(text, width, initial_indent=head, subsequent_indent=" " * len(head)) or [head.rstrip()]
-
-
-def path_of(group: str, choice: str, config_dir: Path | None) -> Path:
-    """The YAML file of a choice; that of the package has precedence."""
-    from tracetorch.cli.adapter import conf_dir
-
-    own = conf_dir() / group / f"{choice}.yaml"
-    return own if config_dir is None or own.exists() else config_dir / group / f"{choice}.yaml"
 
 
 def purpose(path: Path) -> str:

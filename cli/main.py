@@ -166,7 +166,6 @@ HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     cls=Verbs,
     name="tracetorch",
-    help="Train spiking neural networks online, in constant memory, from one command.",
     epilog=_examples("run", "list", "run experiment=mnist_sample seed=1"),
     context_settings=HELP,
     no_args_is_help=True,
@@ -207,7 +206,7 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
             complain(str(error), error, traceback)
             code = USAGE
         except KeyboardInterrupt:
-            complain("interrupted", None, traceback)
+            complain("interrupted")
             code = INTERRUPTED
         except WriteError as error:
             complain(f"cannot write to {error.filename}: {error.strerror}", error, traceback)
@@ -218,7 +217,7 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
             code = FAILED
         if why := lost():
             if why.errno != errno.EPIPE:  # no message to a reader that has closed, as in `tracetorch show | head`
-                complain(f"the standard output cannot be written: {why.strerror}", None, traceback)
+                complain(f"the standard output cannot be written: {why.strerror}")
             code = FAILED if prints and code == DONE else code
         raise typer.Exit(code)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -34,6 +33,7 @@ def command(
                 advice = f"for other settings: tracetorch eval {quote(folder)} {quote(line)}"
             raise UsageError(f"'{shorten(line)}': only the place of the data can change here, task.source=…; {advice}")
     from tracetorch.cli.adapter import make
+    from tracetorch.cli.check import nodes
     from tracetorch.cli.execute import contained
     from tracetorch.cli.folders import find_run, naming_the_other, tested_checkpoint
 
@@ -68,22 +68,14 @@ def command(
         say("this run was not tested: the figures of test trials are left out")
     say(f"{len(drawn.names)} figures in {folder / 'plots'}: {', '.join(drawn.names)}")
     for name, why in drawn.failed.items():
-        complain(f"no figure {name}: {why}", None, traceback)
+        complain(f"no figure {name}: {why}")
     if lacking:
-        task_of_data = next((key for key, node in _parts("task", config["task"]) if "source" in node), "")
+        task_of_data = next((key for key, node in nodes(config["task"], "task") if "source" in node), "")
         advice = f"; if the data have moved: tracetorch plot {quote(folder)} {task_of_data}.source=FOLDER"
         why = f"{lacking.partition(';')[0]}{advice if task_of_data else ''}"
-        complain(f"the figures that need the task are left out: {why}", None, traceback)
+        complain(f"the figures that need the task are left out: {why}")
     if drawn.failed or lacking:
         raise typer.Exit(FAILED)
-
-
-def _parts(key: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A part of a config and those inside it, with their dotted keys."""
-    yield key, node
-    for name, inner in node.items():
-        if isinstance(inner, dict):
-            yield from _parts(f"{key}.{name}", inner)
 
 
 def _task(config: dict[str, Any], facts: dict[str, Any]) -> tuple[Any, str]:

@@ -40,15 +40,6 @@ def command(
     raise typer.Exit(_resume_run(folder, changes or [], trust or [], traceback))
 
 
-def _how(changes: list[str]) -> str | None:
-    """The value of task.resume, the only key that may change; None if it is not typed. Raises: UsageError."""
-    for line in changes:
-        if not line.startswith("task.resume="):
-            advice = "a run continues with its own config; for another, use tracetorch run"
-            raise UsageError(f"'{shorten(line)}': {advice}")
-    return changes[-1].partition("=")[2] if changes else None
-
-
 def _resume_run(folder: Path, changes: list[str], trust: list[str], show_traceback: bool) -> int:
     from tracetorch.cli.folders import check_training, find_run, holds, naming_the_other
 
@@ -56,7 +47,10 @@ def _resume_run(folder: Path, changes: list[str], trust: list[str], show_traceba
         raise UsageError(f"{folder} is a study; to continue it: tracetorch tune --study {quote(folder)}")
     if folder.is_dir() and not holds(folder, "config.yaml"):
         raise UsageError(f"{folder} is not the folder of a run or a sweep: it has neither config.yaml nor sweep.json")
-    how = _how(changes)
+    for line in changes:
+        if not line.startswith("task.resume="):
+            advice = "a run continues with its own config; for another, use tracetorch run"
+            raise UsageError(f"'{shorten(line)}': {advice}")
     found = find_run(folder, trust)
     check_training(found)
     if found.state.status == "completed":
@@ -67,8 +61,8 @@ def _resume_run(folder: Path, changes: list[str], trust: list[str], show_traceba
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import execute
 
-    if how is not None:  # configs of older versions lack the key
-        found.composed.config["task"]["resume"] = how
+    if changes:  # set here, because configs of older versions lack the key
+        found.composed.config["task"]["resume"] = changes[-1].partition("=")[2]
     display = Display(found.composed.experiment)
     with naming_the_other(found.folder, "resume"):
         outcome = execute(found.composed, [], resume_from=found.folder, display=display)

@@ -103,5 +103,5 @@ def _repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback
         say(f"identical to {whole if ended else part}")
         return DONE
     because = f"Different: {'; '.join(others)}." if others else "Versions, device and threads are the same."
-    complain(f"not identical: {differs}. {because}", None, False)
+    complain(f"not identical: {differs}. {because}")
     return FAILED

@@ -3,7 +3,7 @@
 from tracetorch.cli.adapter.composing import PRESETS, Bases, Composed, Template, amend, compose, fill, load, template
 from tracetorch.cli.adapter.making import function, make
 from tracetorch.cli.adapter.overrides import GROUPS, check_foreign, parse, quote_value
-from tracetorch.cli.adapter.presets import conf_dir, note_of, options
+from tracetorch.cli.adapter.presets import conf_dir, note_of, options, preset_file
 from tracetorch.cli.adapter.reading import check_plain, portable, read_yaml, restored
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "options",
     "parse",
     "portable",
+    "preset_file",
     "quote_value",
     "read_yaml",
     "restored",

@@ -37,6 +37,12 @@ def options(group: str, config_dir: Path | None = None) -> list[str]:
     return sorted({path.stem for path in found if path.is_file()})
 
 
+def preset_file(group: str, name: str, config_dir: Path | None = None) -> Path:
+    """The file of a choice, which may not exist; that of the package has precedence."""
+    paths = [folder / group / f"{name}.yaml" for folder in config_folders(config_dir)]
+    return next((path for path in paths if path.is_file()), paths[-1])
+
+
 def experiment_name(choices: Mapping[str, Any], config_dir: Path | None = None, own_task: str = "") -> str:
     """The name of a run: its preset; with another task than the preset's, both.
 
@@ -71,9 +77,8 @@ def _task_of(experiment: str, config_dir: Path | None) -> str | None:
 
 def _chosen_tasks(experiment: str, config_dir: Path | None, above: tuple[str, ...]) -> Iterator[str]:
     """The tasks that a preset and those that it builds on choose; the first counts."""
-    files = (folder / "experiment" / f"{experiment}.yaml" for folder in config_folders(config_dir))
-    path = next((path for path in files if path.is_file()), None)
-    if path is None or experiment in above:
+    path = preset_file("experiment", experiment, config_dir)
+    if not path.is_file() or experiment in above:
         return
     defaults = read_yaml(path, references=True).get("defaults", [])
     for entry in defaults:

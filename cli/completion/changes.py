@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracetorch.cli.adapter import GROUPS, PRESETS, compose, conf_dir, load, options, quote_value
+from tracetorch.cli.adapter import GROUPS, PRESETS, compose, load, options, preset_file, quote_value
 from tracetorch.cli.completion import CompletionItem
 from tracetorch.cli.errors import shorten
 from tracetorch.cli.list_verb import purpose
@@ -76,7 +76,7 @@ def keys(name: str, config: Config, groups: Sequence[str] = (), mark: str = "", 
 def _values(name: str, config: Callable[[], Config], groups: Sequence[str]) -> dict[str, str]:
     """The values that a key takes, each with a remark; none if they cannot be listed."""
     if name in GROUPS or name in groups:
-        return {one: purpose(conf_dir() / name / f"{one}.yaml") for one in options(name) if name in groups}
+        return {one: purpose(preset_file(name, one)) for one in options(name) if name in groups}
     if name == "device":
         return dict.fromkeys(("auto", "cpu", "cuda", "mps"), "")
     composed, (stem, _, last) = config(), name.rpartition(".")
