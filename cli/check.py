@@ -184,14 +184,10 @@ def _check_module(path: str, node: dict[str, Any], where: Path, packages: Collec
 
 def _check_defined(path: str, target: str, package: str) -> None:
     """Raises: UsageError if the target does not exist, or if the package imports it instead of defining it."""
-    from tracetorch.cli.adapter.making import is_defined_in, place_of, words_of
+    from tracetorch.cli.adapter.making import is_defined_in, located, naming
 
-    try:
+    with naming(f"{path}._target_", located):
         own = is_defined_in(target, package)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # of the package, while it is imported
-        raise UsageError(f"{path}._target_: {words_of(error)}{place_of(error)}") from error
     if not own:
         raise UsageError(f"{path} calls {shorten(target)!r}, which is not trusted: {package} does not define it")
 

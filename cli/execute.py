@@ -13,13 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tracetorch.cli.adapter import Composed, function, make
+from tracetorch.cli.adapter.making import naming
 from tracetorch.cli.check import OPTIONAL_PARTS, PARTS, check
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote, shorten, working_directory
 from tracetorch.cli.folders import NAME_LINE, check_unchanged
 from tracetorch.files import WriteError, expanded
+from tracetorch.runs.failure import sentence
+from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.identity import facts_of
+from tracetorch.runs.lock import BusyError
+from tracetorch.runs.run_state import state_of
 
 if TYPE_CHECKING:
-    from tracetorch.runs import Run, RunFolder
+    from tracetorch.runs import Run
 
 
 class Follower(Protocol):
@@ -113,9 +119,7 @@ def without_collecting() -> Iterator[None]:
 
 def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any]) -> str:
     """Why a run cannot be continued, now that it is locked; "" if it can. Args: shown: the folder as it was typed."""
-    from tracetorch.runs.identity import facts_of
-    from tracetorch.runs.reproducibility import changed_data
-    from tracetorch.runs.run_state import state_of
+    from tracetorch.runs.reproducibility import changed_data  # loads torch
 
     state = state_of(folder)
     if state.status == "completed":  # by another process, just now
@@ -125,19 +129,6 @@ def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any]) -> str
             f"{other[0]} names data that have changed since {shown} was started: restore the data, or start a new run"
         )
     return ""
-
-
-@contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Turn any error of a part, before its run has begun, into a UsageError. Args: name: of the part."""
-    try:
-        yield
-    except (UsageError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        from tracetorch.runs.failure import sentence
-
-        raise UsageError(f"{name}: {sentence(error)}") from error
 
 
 def described(task: Any) -> tuple[Sequence[str], int]:
@@ -192,9 +183,6 @@ def record_refused(folder: Path, composed: Composed, overrides: Sequence[str], w
     """Make a folder for a run of a sweep or a study that could not begin; none on a full disk, or if it exists."""
     if folder.exists():
         return
-    from tracetorch.runs.folder import RunFolder
-    from tracetorch.runs.identity import facts_of
-
     with suppress(OSError):
         refused = RunFolder.reserve(folder.parent, composed.experiment, "", folder)
         try:
@@ -210,8 +198,6 @@ def record_refused(folder: Path, composed: Composed, overrides: Sequence[str], w
 @contextmanager
 def refusing() -> Iterator[None]:
     """Turn errors of a folder that is in use or cannot be written into a UsageError."""
-    from tracetorch.runs import BusyError
-
     try:
         yield
     except BusyError as error:
@@ -252,8 +238,6 @@ def _interrupted(run: Run) -> str:
 
 
 def _sentence(error: BaseException, run: Run) -> str:
-    from tracetorch.runs.failure import sentence
-
     if run.status != "new" and not run.folder.path.is_dir():
         return f"{run.shown} was removed during the run"
     if isinstance(error, SystemExit) and run.status != "new":

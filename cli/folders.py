@@ -9,17 +9,17 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from tracetorch.cli.adapter import Composed, amend, load
 from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.files import leads_out, read_text, real
 from tracetorch.renamed import current
-
-if TYPE_CHECKING:
-    from tracetorch.runs import RunFolder
-    from tracetorch.runs.run_state import RunState
+from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.identity import NOT_THE_EXPERIMENT, id_of
+from tracetorch.runs.records import to_json
+from tracetorch.runs.run_state import RunState, state_of
 
 NAME_LINE = "# experiment: "  # the start of config.yaml; the experiment's name follows
 
@@ -49,10 +49,6 @@ def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] =
         composed = amend(composed.config, changes)
         check_trusted(composed.config, path / "config.yaml", trust)  # a change may name a target
     check(composed.config)
-
-    from tracetorch.runs import RunFolder
-    from tracetorch.runs.run_state import state_of
-
     state = state_of(path)
     name = plain_name(state.facts["experiment"] if "experiment" in state.facts else _name_in(path / "config.yaml"))
     return Found(RunFolder(path), composed._replace(experiment=name), state)
@@ -103,10 +99,6 @@ def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
 
     The same data may have moved. A folder of an older version, which does not record that config, is not checked.
     """
-    from tracetorch.runs.identity import NOT_THE_EXPERIMENT, id_of
-    from tracetorch.runs.records import to_json
-    from tracetorch.runs.run_state import state_of
-
     facts = state_of(folder.path).facts
     begun = facts.get("config")
     if not isinstance(begun, dict) or facts.get("id") == id_of(config):

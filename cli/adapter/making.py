@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 from tracetorch.cli.check import SPECIAL
 from tracetorch.cli.errors import UsageError, shorten
-from tracetorch.runs.failure import named, where
+from tracetorch.runs.failure import named, sentence, where
 
 
 class Part(partial[Any]):
@@ -33,13 +34,8 @@ def make(node: dict[str, Any], name: str) -> Any:
 
     Raises: UsageError, now or when that part is called, if a value of it is invalid.
     """
-    try:
+    with naming(name, lambda error: words_of(error) if isinstance(error, TypeError | ValueError) else located(error)):
         made = _made(node)
-    except (UsageError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # of a part, which may also call sys.exit
-        place = "" if isinstance(error, TypeError | ValueError) else place_of(error)
-        raise UsageError(f"{name}: {words_of(error)}{place}") from error
     if node.get("_partial_"):
         made = Part(made.func, *made.args, **made.keywords)
         made.name = name
@@ -51,18 +47,26 @@ def function(node: dict[str, Any]) -> Callable[..., Any]:
 
     Raises: UsageError if there is no such function, or if it cannot be imported.
     """
+    with naming(str(node.get("_target_")), words_of):
+        made: Callable[..., Any] = _made(node)
+    return made
+
+
+@contextmanager
+def naming(name: str, words: Callable[[BaseException], str] = sentence) -> Iterator[None]:
+    """Turn any error of a user's part, also of its sys.exit, into a UsageError. Args: name: of the part."""
     try:
-        return cast(Callable[..., Any], _made(node))
+        yield
     except (UsageError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise UsageError(f"{node.get('_target_')}: {words_of(error)}") from error
+        raise UsageError(f"{name}: {words(error)}") from error
 
 
-def place_of(error: BaseException) -> str:
-    """ " in FILE, line N" for an error that was raised in a user's part; otherwise ""."""
+def located(error: BaseException) -> str:
+    """The message of an error of a part and, if a user's part raised it, in which file and line."""
     place = "" if isinstance(error, ImportError) else where(error, ours=False)
-    return f" in {place}" if place else ""
+    return f"{words_of(error)}{' in ' if place else ''}{place}"
 
 
 def words_of(error: BaseException) -> str:
