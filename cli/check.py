@@ -86,9 +86,8 @@ def check(config: dict[str, Any]) -> None:
         raise UsageError(f"seed must fit into 64 bits, got {shorten(config['seed'])}")
     cores = os.cpu_count() or 1
     if config["threads"] is not None and not 1 <= config["threads"] <= cores:
-        raise UsageError(
-            f"threads must be null or between 1 and the {cores} processors of this machine, got {config['threads']}"
-        )
+        most = f"the {cores} processors of this machine"
+        raise UsageError(f"threads must be null or between 1 and {most}, got {config['threads']}")
     if config["output"].get("dir") == "":
         raise UsageError("output.dir is empty: give a folder, or null for a new folder named after the time")
     for path, node in _targets(config):
@@ -217,10 +216,8 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
         if (now := ARGUMENTS.get(name)) in arguments:
             raise UsageError(f"{path}.{name} is now {path}.{now}")
         if name not in arguments:
-            known = ", ".join(arguments)
-            raise UsageError(
-                f"{path}.{name}: {target} takes no '{name}'.{did_you_mean(name, arguments)} It takes {known}."
-            )
+            hint, known = did_you_mean(name, arguments), ", ".join(arguments)
+            raise UsageError(f"{path}.{name}: {target} takes no '{name}'.{hint} It takes {known}.")
         if not (isinstance(value, dict) and "_target_" in value):
             _check_value(f"{path}.{name}", value, arguments[name])
 

@@ -71,7 +71,7 @@ class Display:
         if lost := values.get("lost"):
             span = f"updates {lost['from_update']} to {lost['update']}"
             self.console.print(f"{lost['records']} records of {span} are lost; metrics.jsonl marks the gap")
-        self._began, self._steps = time.perf_counter(), 0.0
+        self._steps = 0.0
         if self.console.is_interactive:
             self._is_narrow = self.console.width < _NARROW
             wide = () if self._is_narrow else (BarColumn(bar_width=None), TimeElapsedColumn())
@@ -96,26 +96,25 @@ class Display:
 
     def _record(self, values: dict[str, Any]) -> None:
         self._steps = values.get("steps_per_second", self._steps)
-        if values["split"] == "validation" and self.metric in values:
+        split, label, text = values["split"], values["split"], "  ".join(self._found(values))
+        if split == "validation" and self.metric in values:
             self._validation = f"validation {_number(values[self.metric])}"
-        now = time.perf_counter()
-        if self._bar or (values["split"] == "train" and now - self._spoke < _SECONDS_BETWEEN_LINES):
+        if self._bar:
             return
-        if values["split"] == "train":
+        if split == "train":
+            now = time.perf_counter()
+            if now - self._spoke < _SECONDS_BETWEEN_LINES:
+                return
             self._spoke = now
-        if values["split"] == "gradient":
+            text += f"  {_short(self._steps)} steps/s"
+        elif split == "gradient":
             cosines = [_number(value) for name, value in values.items() if name.endswith(".weight.cosine")]
-            self.console.print(f"update {values['update']:>6}  gradient    cosine {' '.join(cosines)}")
-            return
-        if values["split"] == "switch":
+            text = f"cosine {' '.join(cosines)}"
+        elif split == "switch":
             took = values["recovery_decisions"]
-            again = f"recovered after {took:,} decisions" if took is not None else "not recovered"
-            again = again if values["fell"] else "no loss of performance"
-            self.console.print(f"update {values['update']:>6}  switch {values['switch']:<3}  {again}")
-            return
-        speed = f"  {_short(self._steps)} steps/s" if values["split"] == "train" else ""
-        found = "  ".join(self._found(values))
-        self.console.print(f"update {values['update']:>6}  {values['split']:<10}  {found}{speed}")
+            text = f"recovered after {took:,} decisions" if took is not None else "not recovered"
+            label, text = f"switch {values['switch']}", text if values["fell"] else "no loss of performance"
+        self.console.print(f"update {values['update']:>6}  {label:<10}  {text}")
 
     def _found(self, values: dict[str, Any]) -> list[str]:
         """The loss and the metric, if the values have them: evaluations on rewards have no loss."""

@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,9 +14,6 @@ from tracetorch.cli.errors import UsageError, quote
 from tracetorch.cli.shared_arguments import Traceback, parse_folder
 from tracetorch.cli.terminal import say
 from tracetorch.printable import printable
-
-if TYPE_CHECKING:
-    from tracetorch.runs.run_state import RunState
 
 Folder = Annotated[
     Path | None, typer.Argument(metavar="[DIR]", parser=parse_folder, help="The folder of a run, a sweep or a study.")
@@ -57,13 +54,13 @@ def _of_sweep(folder: Path) -> Iterator[tuple[str, str]]:
     plan = read_plan(folder)
     counts = Counter(state_of(folder / job.name).status for job in plan.jobs)
     done = counts["completed"] == len(plan.jobs)
-    going_on = is_locked(folder) or counts["running"] > 0
+    is_running = is_locked(folder) or counts["running"] > 0
     command = f"tracetorch {'compare' if done else 'resume'} {quote(folder)}"
     yield "sweep", plan.experiment
     yield "typed", printable(shlex.join(plan.typed))
-    yield "status", "running" if going_on else "completed" if done else "not completed"
+    yield "status", "running" if is_running else "completed" if done else "not completed"
     yield "jobs", ", ".join(f"{n} {'not run' if status == 'absent' else status}" for status, n in counts.items())
-    if not going_on:
+    if not is_running:
         yield "to compare" if done else "to continue", command
 
 
@@ -73,24 +70,24 @@ def _of_study(folder: Path) -> Iterator[tuple[str, str]]:
     from tracetorch.runs.run_state import state_of
 
     begun = read_study(folder)
-    counts = Counter(_of_trial(state_of(path)) for path in sorted(folder.glob("[0-9]*_*")) if path.is_dir())
+    counts: Counter[str] = Counter()
+    for path in sorted(folder.glob("[0-9]*_*")):
+        if path.is_dir():
+            state = state_of(path)
+            is_pruned = state.status == "interrupted" and state.error.startswith("pruned")
+            counts["pruned" if is_pruned else state.status] += 1
     ended = sum(counts[status] for status in ("completed", "pruned", "failed"))
-    going_on, most = counts["running"] > 0, begun.search.trials
+    is_running, most = counts["running"] > 0, begun.search.trials
     yield "study", begun.experiment
     yield "typed", printable(shlex.join(begun.typed))
     yield "search", printable(f"{begun.search.direction} {begun.search.metric} over {', '.join(begun.search.space)}")
-    yield "status", "running" if going_on else "completed" if ended >= most else "not completed"
+    yield "status", "running" if is_running else "completed" if ended >= most else "not completed"
     yield "trials", f"{', '.join(f'{n} {status}' for status, n in counts.items()) or 'none'} of {most}"
     if best := best_of(folder):
         yield "best", printable(best)
         yield "to run it", f"{run_command(folder)} seed=1"
-    if not going_on and ended < most:
+    if not is_running and ended < most:
         yield "to continue", f"tracetorch tune --study {quote(folder)}"
-
-
-def _of_trial(state: RunState) -> str:
-    """The status of a trial; one that the search has pruned is interrupted, as a run."""
-    return "pruned" if state.status == "interrupted" and state.error.startswith("pruned") else state.status
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import textwrap
@@ -36,8 +37,6 @@ def command(
         for name in ([group] if group else known)
     }
     if as_json:
-        import json
-
         say(*json.dumps(found, indent=2, ensure_ascii=False).split("\n"))
         return
     for name, choices in found.items():
