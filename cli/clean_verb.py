@@ -9,20 +9,18 @@ from typing import Annotated
 import typer
 
 from tracetorch.cli.errors import FAILED, UsageError, complain
-from tracetorch.cli.shared_arguments import Traceback, parse_folder
+from tracetorch.cli.shared_arguments import Traceback, folder_option
 from tracetorch.cli.terminal import say
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
-Root = Annotated[Path, typer.Option("--root", metavar="DIR", parser=parse_folder, help="Only runs below this folder.")]
+Root = Annotated[Path, folder_option(help="Only runs below this folder.")]
 Failed = Annotated[
     bool, typer.Option("--failed", help="Runs that failed, or have a damaged run.json and no checkpoint.")
 ]
 Unfinished = Annotated[bool, typer.Option("--unfinished", help="Runs that were interrupted or killed.")]
-Older = Annotated[
-    str | None, typer.Option("--older-than", metavar="AGE", help="Only runs older than AGE, such as 7d or 12h.")
-]
-Keep = Annotated[int, typer.Option("--keep-best", metavar="N", min=0, help="Keep the N best of each experiment.")]
+Older = Annotated[str | None, typer.Option(metavar="AGE", help="Only runs older than AGE, such as 7d or 12h.")]
+Keep = Annotated[int, typer.Option(metavar="N", min=0, help="Keep the N best of each experiment.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Remove them; without it, only list them.")]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
-from tracetorch.cli.shared_arguments import Traceback, parse_folder
+from tracetorch.cli.shared_arguments import Traceback, folder_argument, folder_option
 from tracetorch.cli.suggest import has, no_such_key
 from tracetorch.cli.terminal import console, say
 from tracetorch.files import leads_out
@@ -29,49 +29,49 @@ _MOST_ROWS, _MOST_COLUMNS, _MOST_LINES, _MOST_NAMED = 40, 9, 20, 40
 _LEAST_WIDTH = 20  # of a column of words; a longer word is broken
 
 
+Folders = Annotated[list[Path], folder_argument(help="Folders of runs or sweeps, or folders that contain some.")]
+By = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY",
+        help="Group runs by this config key (repeatable). "
+        "Default: all keys but seed, device, threads, output, diagnostics.",
+    ),
+]
+Metric = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Number to compare. Default: the task's first metric.")
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY", help="Only plot the metric against this number, such as training_memory_bytes or task.delay."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    folder_option(
+        help="Output folder. Default: DIR/compare; for one run, or several DIRs, a new folder in outputs/compare."
+    ),
+]
+
+
 def command(
-    folders: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="DIR", parser=parse_folder, help="Folders of runs or sweeps, or folders that contain some."
-        ),
-    ],
-    by: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY",
-            help="Group runs by this config key (repeatable). "
-            "Default: all keys but seed, device, threads, output, diagnostics.",
-        ),
-    ] = None,
-    metric: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Number to compare. Default: the task's first metric.")
-    ] = None,
+    folders: Folders,
+    by: By = None,
+    metric: Metric = None,
     *,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY", help="Only plot the metric against this number, such as training_memory_bytes or task.delay."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            parser=parse_folder,
-            help="Output folder. Default: DIR/compare; for one run, or several DIRs, a new folder in outputs/compare.",
-        ),
-    ] = None,
+    against: Against = None,
+    out: Out = None,
     traceback: Traceback = False,
 ) -> None:
     """Compare runs: means and intervals over seeds, differences, learning curves. Tables, a figure, an HTML page."""
     for option, name in (("--metric", metric), ("--against", against)):
         if name is not None and not name:
             raise UsageError(f"{option}: the name of a number is empty; leave {option} out, or give one")
-    found = compare_folders(folders, by or [], metric)
+    found = _compare_folders(folders, by or [], metric)
     where = out
     if out is None and len(folders) == 1 and not os.path.lexists(folders[0] / "run.json"):
-        where = compare_folder(folders[0])
+        where = _output_folder(folders[0])
     if against is not None:
         written, made = _write_scatter(found, against, where)
         from tracetorch.compare.scatter_output import table
@@ -88,12 +88,12 @@ def command(
 
         write_comparison(found, folder, typed)
 
-    where = write_into(where, [run.run.name for run in found.runs], leave)
+    where = _write_into(where, [run.run.name for run in found.runs], leave)
     _show(found)
     say(f"comparison.html, .png, .svg, .csv and runs.csv in {where}")
 
 
-def compare_folders(folders: list[Path], by: list[str], metric: str | None) -> Comparison:
+def _compare_folders(folders: list[Path], by: list[str], metric: str | None) -> Comparison:
     """Compare the runs in and below folders. Raises: UsageError, one sentence."""
     for folder in folders:
         if not folder.is_dir():
@@ -139,9 +139,10 @@ def _show(found: Comparison) -> None:
     groups = len(found.groups)
     title = f"{', '.join(found.experiments)}: {len(found.runs)} runs in {groups} group{'s' * (groups != 1)}"
     say(shorten(title, 200))
-    several = [tables.of_differences(found), tables.of_pairs(found)] if groups > 1 else []
-    for content in [tables.of_groups(found), *several]:
-        _print(content)
+    _print(tables.of_groups(found))
+    if groups > 1:
+        _print(tables.of_differences(found))
+        _print(tables.of_pairs(found))
     _remark(found, found.left_out)
 
 
@@ -155,7 +156,7 @@ def _remark(found: Comparison, left_out: Sequence[LeftOut]) -> None:
 
 def draw_scatter(folder: Path, by: list[str], metric: str | None, key: str) -> str:
     """Draw the runs of a folder into its folder `compare`. Returns: the written files. Raises: UsageError."""
-    return _write_scatter(compare_folders([folder], by, metric), key, compare_folder(folder))[0]
+    return _write_scatter(_compare_folders([folder], by, metric), key, _output_folder(folder))[0]
 
 
 def _write_scatter(found: Comparison, key: str, folder: Path | None) -> tuple[str, Scatter]:
@@ -163,7 +164,7 @@ def _write_scatter(found: Comparison, key: str, folder: Path | None) -> tuple[st
     made = _scatter(found, key)
     from tracetorch.compare.scatter_output import write_scatter
 
-    where = write_into(folder, [run.run.name for run in found.runs], lambda there: write_scatter(made, there))
+    where = _write_into(folder, [run.run.name for run in found.runs], lambda there: write_scatter(made, there))
     return f"{made.stem}.png, .svg and .csv in {where}", made
 
 
@@ -232,7 +233,7 @@ def _print_below_each_other(screen: Console, head: list[str], rows: list[list[st
                 screen.print(Padding(f"{name}: {cell}", (0, 0, 0, 2), expand=False), soft_wrap=False)
 
 
-def compare_folder(folder: Path) -> Path:
+def _output_folder(folder: Path) -> Path:
     """The output folder inside a folder of runs. Raises: UsageError if it is a link that leads out of it."""
     place = folder / "compare"
     if leads_out(place, folder):
@@ -240,7 +241,7 @@ def compare_folder(folder: Path) -> Path:
     return place
 
 
-def write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any]) -> Path:
+def _write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any]) -> Path:
     """Let `leave` write into a folder; if None, into a new one below outputs, named after the runs.
 
     Returns: the folder. Raises: UsageError if it cannot be written.
@@ -253,7 +254,7 @@ def write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any
         if folder is not None:
             leave(folder)
             return folder
-        compare_folder(Path("outputs"))
+        _output_folder(Path("outputs"))
         for earlier in Path("outputs").glob("compare/*"):
             if remove_all_abandoned(earlier, WRITING):
                 with suppress(OSError):  # it holds a comparison

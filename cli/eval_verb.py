@@ -8,13 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from tracetorch.cli.errors import UsageError, shorten
-from tracetorch.cli.shared_arguments import Checkpoint, Folder, Traceback, Trust, with_home
+from tracetorch.cli.shared_arguments import Checkpoint, Folder, Traceback, Trust, changes_argument, with_home
 
 Changes = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="KEY=VALUE", parser=with_home, help="Values of the run's config to change, such as task.delay=4."
-    ),
+    changes_argument(parser=with_home, help="Values of the run's config to change, such as task.delay=4."),
 ]
 
 _OF_TRAINING = ("window", "precision", "figures")  # the keys of `train` that a test uses

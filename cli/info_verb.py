@@ -8,16 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from tracetorch.cli.errors import UsageError, quote
-from tracetorch.cli.shared_arguments import Traceback, parse_folder
+from tracetorch.cli.shared_arguments import Traceback, folder_argument
 from tracetorch.cli.terminal import say
 from tracetorch.printable import printable
 
-Folder = Annotated[
-    Path | None, typer.Argument(metavar="[DIR]", parser=parse_folder, help="The folder of a run, a sweep or a study.")
-]
+Folder = Annotated[Path | None, folder_argument(metavar="[DIR]", help="The folder of a run, a sweep or a study.")]
 
 
 def command(folder: Folder = None, traceback: Traceback = False) -> None:

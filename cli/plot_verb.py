@@ -7,12 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from tracetorch.cli.errors import FAILED, UsageError, complain, quote, shorten
-from tracetorch.cli.shared_arguments import Checkpoint, Folder, Traceback, Trust, with_home
+from tracetorch.cli.shared_arguments import Checkpoint, Folder, Traceback, Trust, changes_argument, with_home
 from tracetorch.cli.terminal import say
 
 Data = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", parser=with_home, help="Where moved data are now: task.source=FOLDER."),
+    list[str] | None, changes_argument(parser=with_home, help="Where moved data are now: task.source=FOLDER.")
 ]
 
 

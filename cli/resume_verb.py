@@ -8,17 +8,14 @@ from typing import Annotated
 import typer
 
 from tracetorch.cli.errors import DONE, UsageError, quote, shorten
-from tracetorch.cli.shared_arguments import FailFast, Traceback, Trust, parse_folder
+from tracetorch.cli.shared_arguments import FailFast, Traceback, Trust, changes_argument, folder_argument
 from tracetorch.cli.terminal import say
 
 Changes = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="KEY=VALUE",
-        help="Sweeps: another launcher (hydra/launcher=joblib). Runs: task.resume=new_episodes.",
-    ),
+    changes_argument(help="Sweeps: another launcher (hydra/launcher=joblib). Runs: task.resume=new_episodes."),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=parse_folder, help="The folder of a run or of a sweep.")]
+Folder = Annotated[Path, folder_argument(help="The folder of a run or of a sweep.")]
 
 
 def command(

@@ -8,17 +8,12 @@ from typing import Annotated
 import typer
 
 from tracetorch.cli.errors import DONE, FAILED, UsageError, complain, shorten
-from tracetorch.cli.shared_arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust, parse_folder
+from tracetorch.cli.shared_arguments import ConfigDir, FailFast, Multirun, Overrides, Traceback, Trust, folder_option
 from tracetorch.cli.terminal import say
 
 From = Annotated[
     Path | None,
-    typer.Option(
-        "--from",
-        metavar="DIR",
-        parser=parse_folder,
-        help="Repeat the run of this folder in a new one; report the first difference.",
-    ),
+    folder_option("--from", help="Repeat the run of this folder in a new one; report the first difference."),
 ]
 
 

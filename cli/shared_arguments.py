@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,36 +34,29 @@ def parse_folder(path: str | Path) -> Path:
     return expanded(path)
 
 
+folder_argument = partial(typer.Argument, metavar="DIR", parser=parse_folder)
+folder_option = partial(typer.Option, metavar="DIR", parser=parse_folder)
+changes_argument = partial(typer.Argument, metavar="KEY=VALUE")
+
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="KEY=VALUE",
-        parser=with_home,
-        help="Config keys to change, such as experiment=mnist or optimizer.lr=0.001.",
-    ),
+    changes_argument(parser=with_home, help="Config keys to change, such as experiment=mnist or optimizer.lr=0.001."),
 ]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show the Python traceback of an error.")]
 Multirun = Annotated[
     bool,
     typer.Option("--multirun", "-m", help="Sweep: KEY=A,B,C makes one run for each value; sweep=NAME runs a preset."),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", parser=parse_folder, help="The folder of a run.")]
+Folder = Annotated[Path, folder_argument(help="The folder of a run.")]
 Trust = Annotated[
     list[str] | None,
     typer.Option(
-        "--trust",
-        metavar="PACKAGE",
-        help="Allow code of this package in configs that are read from a folder (repeatable).",
+        metavar="PACKAGE", help="Allow code of this package in configs that are read from a folder (repeatable)."
     ),
 ]
 ConfigDir = Annotated[
     Path | None,
-    typer.Option(
-        "--config-dir",
-        metavar="DIR",
-        parser=parse_folder,
-        help="Folder with your own presets, by new names: DIR/experiment/NAME.yaml, DIR/task/NAME.yaml, …",
-    ),
+    folder_option(help="Folder with your own presets, by new names: DIR/experiment/NAME.yaml, DIR/task/NAME.yaml, …"),
 ]
 Checkpoint = Annotated[
     Literal["latest", "best"] | None,

@@ -91,10 +91,11 @@ def _defined(target: str) -> tuple[str, ast.ClassDef | ast.FunctionDef | None]:
     for statement in ast.parse(path.read_text(encoding="utf-8")).body if path else []:
         if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
             return module, statement
-        if isinstance(statement, ast.ImportFrom) and f"{statement.module}.".startswith(f"{package}."):
+        if isinstance(statement, ast.ImportFrom) and not statement.level:
             for alias in statement.names:
-                if (alias.asname or alias.name) == name and f"{statement.module}.{alias.name}" != target:
-                    return _defined(f"{statement.module}.{alias.name}")
+                origin = f"{statement.module}.{alias.name}"
+                if (alias.asname or alias.name) == name and origin.startswith(f"{package}.") and origin != target:
+                    return _defined(origin)
     return module, None
 
 

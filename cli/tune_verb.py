@@ -9,27 +9,19 @@ from typing import Annotated
 import typer
 
 from tracetorch.cli.errors import UsageError
-from tracetorch.cli.shared_arguments import Traceback, Trust, parse_folder
+from tracetorch.cli.shared_arguments import Traceback, Trust, changes_argument, folder_option
 
 Changes = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="KEY=VALUE", help="search=NAME (not with --study, which continues a study); config keys for all trials."
-    ),
+    changes_argument(help="search=NAME (not with --study, which continues a study); config keys for all trials."),
 ]
 Trials = Annotated[
     int | None,
     typer.Option(
-        "--trials",
-        metavar="N",
-        min=1,
-        help="Number of trials in all, earlier ones included. Default: those of the search.",
+        metavar="N", min=1, help="Number of trials in all, earlier ones included. Default: those of the search."
     ),
 ]
-StudyFolder = Annotated[
-    Path | None,
-    typer.Option("--study", metavar="DIR", parser=parse_folder, help="Folder of a study, new or to continue."),
-]
+StudyFolder = Annotated[Path | None, folder_option("--study", help="Folder of a study, new or to continue.")]
 
 
 def command(

@@ -1,4 +1,4 @@
-"""The only package that touches Hydra: composing configs, making what they describe, launching the jobs of a sweep."""
+"""The only package that touches Hydra: it reads overrides and presets, composes configs, and makes their parts."""
 
 from tracetorch.cli.adapter.composing import PRESETS, Bases, Composed, Template, amend, compose, fill, load, template
 from tracetorch.cli.adapter.making import function, make
