@@ -25,6 +25,7 @@ from tracetorch.cli import (
     clean_verb,
     compare_verb,
     completion,
+    completion_verb,
     eval_verb,
     info_verb,
     list_verb,
@@ -98,7 +99,7 @@ GROUPS = {
             "clean --failed",
             "clean --older-than 30d --keep-best 3 --yes",
         ),
-        completion: ("Install shell completion.", "completion bash", "completion zsh"),
+        completion_verb: ("Install shell completion.", "completion bash", "completion zsh"),
     },
 }
 """The verbs by purpose; for each, its line in the list and two examples."""
@@ -224,21 +225,11 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
     return guard
 
 
-PRINTING = (list_verb, show_verb, info_verb, completion)
+PRINTING = (list_verb, show_verb, info_verb, completion_verb)
 LOADING = (run_verb, resume_verb, tune_verb, plot_verb, compare_verb, eval_verb)
 for verb, (summary, *commands) in (row for verbs in GROUPS.values() for row in verbs.items()):
     register = app.command(verb_name(verb), short_help=summary, epilog=_examples(*commands), context_settings=HELP)
     register(guarded(verb.command, prints=verb in PRINTING, loads=verb in LOADING))
-
-
-def share_processors() -> None:
-    """Let OpenMP's threads wait for work in a busy loop for microseconds, unless the environment says how long.
-
-    The default is milliseconds: the waiting threads of one run then keep those of another from their work, and two
-    runs at once take many times as long (`benchmarks/side_by_side.py`). Torch reads this once, when it is loaded.
-    """
-    if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
-        os.environ["GOMP_SPINCOUNT"] = "3000"
 
 
 def main() -> None:
@@ -256,7 +247,10 @@ def start() -> None:
     """Do what the command line asks. Raises: SystemExit."""
     prepare()
     quieten()
-    share_processors()
+    if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
+        # Threads of OpenMP wait for work in a busy loop, by default for milliseconds. Those of two runs at once keep
+        # each other from working (`benchmarks/side_by_side.py`): wait for microseconds. Torch reads this when it loads.
+        os.environ["GOMP_SPINCOUNT"] = "3000"
     os.environ["MPLBACKEND"] = "agg"  # figures go into files; a backend that the environment names may be missing
     if os.environ.get(completion.VARIABLE):
         completion.answer(app)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tracetorch.cli.errors import DONE, UsageError, quote, shorten
+from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.shared_arguments import FailFast, Traceback, Trust, changes_argument, folder_argument
 from tracetorch.cli.terminal import say
 
@@ -27,40 +27,35 @@ def command(
     traceback: Traceback = False,
 ) -> None:
     """Continue a run from its latest checkpoint, exactly; in a sweep, run every job that is not completed."""
-    from tracetorch.cli.folders import holds
+    from tracetorch.cli.folders import check_training, find_run, holds, naming_the_other
     from tracetorch.cli.sweep.plan import FILE
 
+    typed = changes or []
     if holds(folder, FILE):
         from tracetorch.cli.sweep import resume_sweep
 
-        raise typer.Exit(resume_sweep(folder, changes or [], trust or [], fail_fast=fail_fast))
-    raise typer.Exit(_resume_run(folder, changes or [], trust or [], traceback))
-
-
-def _resume_run(folder: Path, changes: list[str], trust: list[str], show_traceback: bool) -> int:
-    from tracetorch.cli.folders import check_training, find_run, holds, naming_the_other
-
+        raise typer.Exit(resume_sweep(folder, typed, trust or [], fail_fast=fail_fast))
     if holds(folder, "study.json"):
         raise UsageError(f"{folder} is a study; to continue it: tracetorch tune --study {quote(folder)}")
     if folder.is_dir() and not holds(folder, "config.yaml"):
         raise UsageError(f"{folder} is not the folder of a run or a sweep: it has neither config.yaml nor sweep.json")
-    for line in changes:
+    for line in typed:
         if not line.startswith("task.resume="):
             advice = "a run continues with its own config; for another, use tracetorch run"
             raise UsageError(f"'{shorten(line)}': {advice}")
-    found = find_run(folder, trust)
+    found = find_run(folder, trust or [])
     check_training(found)
     if found.state.status == "completed":
         done = f"{folder} is completed: there is nothing to continue"
         say(f"{done}; to draw its figures again: tracetorch plot {quote(folder)}")
-        return DONE
+        return
 
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import execute
 
-    if changes:  # set here, because configs of older versions lack the key
-        found.composed.config["task"]["resume"] = changes[-1].partition("=")[2]
+    if typed:  # set here, because configs of older versions lack the key
+        found.composed.config["task"]["resume"] = typed[-1].partition("=")[2]
     display = Display(found.composed.experiment)
     with naming_the_other(found.folder, "resume"):
         outcome = execute(found.composed, [], resume_from=found.folder, display=display)
-    return display.conclude(outcome, show_traceback)
+    raise typer.Exit(display.conclude(outcome, traceback))

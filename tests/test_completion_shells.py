@@ -6,7 +6,7 @@ import pytest
 
 from tests.command_line import tracetorch
 from tests.shells import Terminal, environment, need, program
-from tracetorch.cli.completion import SHELLS
+from tracetorch.cli.completion_verb import SHELLS
 
 FOLDERS = ("results/first", "two words/inner", "runs=old", "grün")
 HOSTILE = "x;touch hacked $(touch hacked) 'q"

@@ -1,8 +1,7 @@
-"""`tracetorch completion`: completion of verbs, options, folders, config keys and values in a shell.
+"""Completions of a command line. A shell's script calls `tracetorch` with the typed line in its environment.
 
-The verb prints a script for the shell, which then calls `tracetorch` with the typed line in its environment. Each line
-of the answer has three fields: a kind, a completion, a remark. The shell itself completes a `folder`: its second field
-is the path as typed, its third the text before the path.
+Each line of the answer has three fields: a kind, a completion, a remark. The shell itself completes a `folder`: its
+second field is the path as typed, its third the text before the path.
 """
 
 from __future__ import annotations
@@ -12,32 +11,17 @@ import os
 import sys
 from contextlib import redirect_stderr, suppress
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer._completion_classes import BashComplete, CompletionItem, click_split_arg_string  # Typer contains click
 
-from tracetorch.cli.errors import UsageError, did_you_mean, shorten
-from tracetorch.cli.shared_arguments import Traceback
-from tracetorch.cli.terminal import say
 from tracetorch.printable import printable
 
 VARIABLE = "_TRACETORCH_COMPLETE"
 """Set if a shell asks; then _LINE has the line up to the cursor and, in bash, _WORD the word that will be replaced."""
 
-SHELLS = ("bash", "zsh", "fish")
-Shell = Annotated[str, typer.Argument(metavar="SHELL", help="One of bash, zsh, fish.", autocompletion=lambda: SHELLS)]
-
 _KINDS = {"plain": "word", "dir": "folder"}  # by click's types; our own, `key`, is a word without a space after it
-
-
-def command(shell: Shell, traceback: Traceback = False) -> None:
-    """Print the completion script for a shell; its first lines say where to put it."""
-    if shell not in SHELLS:
-        close, known = did_you_mean(shell, SHELLS), ", ".join(SHELLS)
-        raise UsageError(f"no completion for '{shorten(shell)}'.{close} There are: {known}.")
-    say(*Path(__file__).with_name(f"complete.{shell}").read_text(encoding="utf-8").splitlines())
 
 
 def answer(app: typer.Typer) -> None:
