@@ -86,7 +86,7 @@ class InputTrace(Module):
         if self.gradient == "exact" and not self.keeps_slope:
             name = "decay" if self.tied else "trace_decay"
             raise RuntimeError(
-                f'{name} was not trained when the layer was made, so ∂trace/∂{name} was not kept: make it '
+                f"{name} was not trained when the layer was made, so ∂trace/∂{name} was not kept: make it "
                 f'with "{name}" in trainable, or with decay_gradient="stationary"'
             )
         return self.keeps_slope or not self.tied
