@@ -6,7 +6,8 @@ import os
 import re
 import shlex
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 from tracetorch.cli.terminal import say
@@ -25,6 +26,15 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
     """ " Did you mean 'x'?" with the closest known word, after a prefix that needs no guessing; "" if none is close."""
     close = get_close_matches(word, list(known), 1, 0.6)
     return f" Did you mean '{prefix}{close[0]}'?" if close else ""
+
+
+@contextmanager
+def prefixed(words: str) -> Iterator[None]:
+    """Put words before the message of a UsageError that the body raises."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{words}{error}") from error
 
 
 def shorten(text: object, most: int = 80) -> str:

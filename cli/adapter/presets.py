@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch.cli.adapter.reading import read_yaml
-from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.files import expanded
 
 
 def conf_dir() -> Path:
@@ -37,6 +38,21 @@ def experiment_name(choices: Mapping[str, Any], config_dir: Path | None = None, 
     if not experiment:
         return str(task)
     return f"{experiment}-{task}" if _task_of(experiment, config_dir) not in (task, None) else str(experiment)
+
+
+def find_preset(group: str, name: str, config_dir: Path | None = None) -> Path:
+    """The file of a choice of a group that Hydra does not compose, "search" or "sweep". Args: name: a path, too."""
+    known = options(group, config_dir)
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = expanded(name)
+        if not path.is_file():
+            raise UsageError(f"{group}={shorten(name)}: there is no such file")
+        return path
+    if name not in known:
+        there = f"There are: {', '.join(known)}; or give a file, such as {group}=mine.yaml."
+        raise UsageError(f"{group}={shorten(name)}: there is no such {group}.{did_you_mean(name, known)} {there}")
+    paths = (folder / group / f"{name}.yaml" for folder in config_folders(config_dir))
+    return next(path for path in paths if path.exists())
 
 
 def note_of(choices: Mapping[str, str], config_dir: Path | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Sweeps: planned as a whole, launched, watched through their folders, continued where they stopped."""
+"""Sweeps: planned as a whole, launched, followed through their folders, continued where they stopped."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from rich.text import Text
 from tracetorch.cli.adapter import conf_dir
 from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, quote, shorten
 from tracetorch.cli.folders import check_links
-from tracetorch.cli.sweep.figures import draw_all
+from tracetorch.cli.scatter import draw_scatter
 from tracetorch.cli.sweep.job import Worker, tidy
 from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
-from tracetorch.cli.sweep.launching import Launched, carry_out
-from tracetorch.cli.sweep.plan import FILE, Job, Plan, plan, read_plan, write_plan
-from tracetorch.cli.sweep.queue import Queue
-from tracetorch.cli.sweep.stopping import ControllerProcess, SignalGuard, go_on, stop_now
-from tracetorch.cli.sweep.trust import changed_since, check_plan
+from tracetorch.cli.sweep.launching import Launched, Queue, carry_out
+from tracetorch.cli.sweep.monitor import SweepMonitor, metric_text
+from tracetorch.cli.sweep.plan import FILE, Job, Plan, changed_since, check_plan, plan, read_plan, write_plan
+from tracetorch.cli.sweep.stopping import NOW, ControllerProcess, SignalGuard, go_on
 from tracetorch.cli.terminal import console, say
+from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.identity import hash_of
+from tracetorch.runs.lock import BusyError, Lock
+from tracetorch.runs.run_state import last_record, state_of
 
 __all__ = ["FILE", "plan", "read_plan", "resume_sweep", "run_sweep"]
 
@@ -35,10 +38,6 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
 
     Returns: the exit code. Raises: UsageError with nothing left on disk.
     """
-    from tracetorch.runs.folder import RunFolder
-    from tracetorch.runs.identity import hash_of
-    from tracetorch.runs.lock import BusyError
-
     planned = plan(typed, config_dir, trust)
     identity = hash_of([job.id for job in planned.jobs])
     try:
@@ -55,25 +54,23 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
         raise UsageError(f"cannot write to {error.filename}: {error.strerror}; choose another output.root") from error
     try:
         planned = write_plan(planned, folder.path)
-    except OSError as error:
+    except UsageError:
         folder.remove()
-        raise UsageError(f"cannot write to {folder.path}: {error.strerror}") from error
+        raise
     finally:
         lock.release()
     return _go(planned, folder.path, planned.jobs, fail_fast)
 
 
 def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fast: bool = False) -> int:
-    """Run what is not completed.
+    """Run the jobs that are not completed.
 
     Args:
-        changes: another launcher than at the start of the sweep, or other settings for it.
+        changes: another launcher than at the start of the sweep, or other settings of the launcher.
         trust: packages whose parts the jobs' configs may name.
     Returns: the exit code.
     Raises: UsageError if the folder is broken, or in use.
     """
-    from tracetorch.runs.run_state import state_of
-
     planned = read_plan(folder)
     for path in (folder, *(folder / job.name for job in planned.jobs)):
         if path.is_dir():
@@ -87,7 +84,7 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
         if state.status != "completed" or state.facts.get("id") != job.id:
             left.append(job)
     if not left:
-        draw_all(planned, folder)
+        _draw(planned, folder)
         done = f"all {len(planned.jobs)} jobs of {folder} are completed"
         say(f"{done}; to compare them: tracetorch compare {quote(folder)}")
         return DONE
@@ -101,9 +98,6 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
 
 
 def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
-    from tracetorch.cli.sweep.monitor import SweepMonitor
-    from tracetorch.runs.lock import BusyError, Lock
-
     screen = console()
     try:
         lock = Lock(folder)
@@ -112,9 +106,9 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
     if not planned.seal:  # an older version started it
         try:
             planned = write_plan(planned, folder)
-        except OSError as error:
+        except UsageError:
             lock.release()
-            raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
+            raise
     before = len(planned.jobs) - len(jobs)
     again = f", {before} already completed" if before else ""
     say(*planned.notes, f"{planned.experiment}: {planned.count}{again} → {folder}")
@@ -128,11 +122,21 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
     except KeyboardInterrupt:
         ended = Launched(interrupted=True)
         with suppress(OSError):
-            stop_now(folder)  # for jobs that a launcher has in other processes
+            (folder / NOW).touch()  # for jobs that a launcher has in other processes
     finally:
         lock.release()
         tidy(folder)
     return _conclude(screen, planned, folder, ended, dict(zip(names, ended.messages, strict=False)))
+
+
+def _draw(planned: Plan, folder: Path) -> None:
+    """Draw the figures of the preset. A figure that cannot be drawn is reported; it is not an error."""
+    for figure in planned.figures:
+        try:
+            said = draw_scatter(folder, figure.by, figure.metric, figure.against)
+        except UsageError as error:
+            said = f"{figure.metric or 'result'} against {figure.against} is not drawn: {error}"
+        say(said)
 
 
 def _is_older_than_presets(path: Path) -> bool:
@@ -144,7 +148,7 @@ def _is_older_than_presets(path: Path) -> bool:
 
 
 def _nearby(why: str) -> str:
-    """Paths from the working directory: jobs name whole ones, which fill a table's row."""
+    """A message with paths from the working directory: whole paths fill a table's row."""
     with suppress(OSError):  # a directory that was removed meanwhile
         return why.replace(f"{Path.cwd()}{os.sep}", "")
     return why
@@ -152,8 +156,6 @@ def _nearby(why: str) -> str:
 
 def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
     """The table at the end, and what to do next. Returns: the exit code."""
-    from tracetorch.runs.run_state import last_record, metric_of, state_of
-
     states = [(job, state_of(folder / job.name)) for job in planned.jobs]
     for at, (job, state) in enumerate(states):
         if said.get(job.name) and state.status in ("absent", "killed"):  # a folder on a full disk cannot record it
@@ -165,9 +167,9 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
     table.title = Text(f"{planned.experiment}: {done} of {len(states)} completed")
     ordered = sorted(states, key=lambda pair: _ORDER.index(pair[1].status)) if len(states) > _MOST_ROWS else states
     for job, state in ordered[:_MOST_ROWS]:
-        found = metric_of(last_record(folder / job.name)) if state.status == "completed" else None
+        metric = metric_text(last_record(folder / job.name)) if state.status == "completed" else ""
         why = "" if state.status == "interrupted" else said.get(job.name) or state.error
-        result = f"{found[0]} {found[1]:.4f}" if found else shorten(" ".join(_nearby(why).split()), 200)
+        result = metric or shorten(" ".join(_nearby(why).split()), 200)
         status = "not run" if state.status == "absent" else state.status
         table.add_row(Text(job.name.partition("_")[0]), Text(job.varies), status, Text(result))
     screen.print(table, soft_wrap=not screen.is_terminal)
@@ -176,7 +178,7 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
     if ended.trouble:
         complain(f"the launcher stopped: {ended.trouble}", None, False)
     if done and not ended.interrupted:
-        draw_all(planned, folder)
+        _draw(planned, folder)
     if _is_older_than_presets(folder / FILE) and (key := changed_since(planned, planned.jobs)):
         say(f"the presets were edited during the sweep ({key}); all jobs ran with the config from its start")
     quoted = quote(folder)
