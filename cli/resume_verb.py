@@ -34,7 +34,7 @@ def command(
     from tracetorch.cli.sweep.plan import FILE
 
     if holds(folder, FILE):
-        from tracetorch.cli.sweep import resume_sweep
+        from tracetorch.cli.sweep.run_sweep import resume_sweep
 
         raise typer.Exit(resume_sweep(folder, changes or [], trust or [], fail_fast=fail_fast))
     raise typer.Exit(_resume_run(folder, changes or [], trust or [], traceback))

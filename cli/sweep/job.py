@@ -24,31 +24,20 @@ OUTPUT = ".output"  # the folder in a sweep's for the output of jobs in other pr
 
 @dataclass(frozen=True)
 class Worker:
-    """What a launcher calls for each job.
+    """What a launcher calls for each job."""
 
-    Args:
-        folder: of the sweep.
-        seal: of its plan; see `plan.sealed`.
-        names: of the jobs' folders, in the order of the launcher.
-        controller: the process that receives Ctrl-C; in it, an interrupted job ends the sweep.
-        fail_fast: after a failure, no further job starts.
-    """
-
-    folder: str
-    seal: str
-    names: tuple[str, ...]
-    controller: ControllerProcess
-    fail_fast: bool
+    folder: str  # of the sweep
+    seal: str  # of its plan; see `plan.sealed`
+    names: tuple[str, ...]  # of the jobs' folders, in the order of the launcher
+    controller: ControllerProcess  # receives Ctrl-C; in it, an interrupted job ends the sweep
+    fail_fast: bool  # after a failure, no further job starts
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Read a pickle, perhaps one of an earlier version: a cluster's queue holds them."""
         vars(self).update(present(WORKER, state))
 
     def __call__(self, at: int) -> str:
-        """Run it. Returns: why it failed, in a sentence; "" if it did not.
-
-        Raises: KeyboardInterrupt in the controller.
-        """
+        """Run a job. Returns: why it failed, or "". Raises: KeyboardInterrupt in the controller."""
         sweep, folder = Path(self.folder), Path(self.folder) / self.names[at]
         if is_stopped(sweep):
             return ""

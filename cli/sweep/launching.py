@@ -29,10 +29,9 @@ _PATIENCE_SECONDS = 60.0
 
 
 def launch(worker: Worker, settings: list[str]) -> list[str]:
-    """Run all jobs through the launcher that the settings name; by default one after another, in this process.
+    """Run all jobs through the launcher that the settings name. Returns: the results of `worker`.
 
-    Returns: why each failed, as `worker` says it.
-    Raises: whatever the launcher raises where a process was killed; KeyboardInterrupt.
+    Raises: an error of the launcher if a process was killed; KeyboardInterrupt.
     """
     name, options, jobs = launcher_of(settings), options_of(settings), range(len(worker.names))
     if name == "basic":
@@ -72,13 +71,9 @@ class Launched:
 
 
 class Queue:
-    """The jobs of one launch.
+    """The jobs that submitit has submitted in one launch; other launchers have no queue.
 
-    Args:
-        launcher: "submitit_local" or "submitit_slurm"; others have no queue.
-        sweep: the folder of the sweep.
-        names: of the jobs, in the order in which they are submitted.
-        before: whether the queue holds the jobs of earlier launches, instead of those of the next.
+    Args: names: in the order of submission. before: take the jobs of earlier launches, not those of the next.
     """
 
     def __init__(self, launcher: str, sweep: Path, names: list[str], *, before: bool = False):
@@ -142,10 +137,10 @@ def _call(command: list[str]) -> str | None:
 
 
 def carry_out(worker: Worker, settings: list[str], *, queue: Queue, guard: SignalGuard) -> Launched:
-    """Launch jobs, and return when none is at work any more. Raises: KeyboardInterrupt.
+    """Launch jobs, and return when all have ended. Raises: KeyboardInterrupt.
 
-    A launcher of submitit raises at the first job that was killed, while others still run, and may learn of it only
-    minutes later. So it has a thread of its own, and the queue says when the jobs have ended.
+    submitit raises at the first job that was killed, perhaps minutes later, while others still run. So it has a thread
+    of its own, and the queue says when the jobs have ended.
     """
     name, ended = launcher_of(settings), Launched()
 

@@ -29,11 +29,9 @@ COLOURS = {
 
 
 class SweepMonitor:
-    """Follows the jobs of a sweep from a thread of its own, while a launcher is at work in the body.
+    """Follows all jobs of a sweep from a thread, while a launcher runs them in the body.
 
-    Args:
-        jobs: all of them, completed ones included.
-        is_queued: whether a launcher still has the job of this name.
+    Args: is_queued: whether a launcher still has the job of this name.
     """
 
     def __init__(self, console: Console, folder: Path, jobs: list[Job], is_queued: Callable[[str], bool]):

@@ -1,4 +1,4 @@
-"""How the jobs of a sweep stop, in whichever processes and on whichever machines they run: by files in its folder."""
+"""How the jobs of a sweep stop, in all processes and on all machines: by files in its folder."""
 
 from __future__ import annotations
 
@@ -51,16 +51,15 @@ class ControllerProcess:
             return False
         try:
             os.kill(self.pid, 0)
-            with suppress(FileNotFoundError):  # without /proc, a zombie process counts as alive
-                return Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8")
         except ProcessLookupError:
             return True
-        except OSError:
+        except OSError:  # the process of another user; or a system without /proc, where a zombie counts as alive
             return False
-        return False
+        return stat.rpartition(")")[2].split()[0] == "Z"
 
     def watch(self) -> None:
-        """End this process of a pool when the controller is gone and no job is at work here.
+        """End this process of a pool when the controller is gone and no job runs here.
 
         A thread looks, because the process itself waits for the next job.
         """
@@ -75,7 +74,7 @@ class ControllerProcess:
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """A job is at work in the body. The process ends before or after it if the controller is gone."""
+        """A job runs in the body. The process ends before or after it if the controller is gone."""
         self._end_if_gone()
         with _at_work:
             yield
@@ -91,11 +90,10 @@ _at_work = threading.Lock()
 
 
 class StopListener:
-    """A run's listener: between two updates it checks whether the run has to stop.
+    """A run's listener: stops the run between two updates if its sweep is stopped or the sweep's process is gone.
 
-    That is the case if its sweep is stopped, if the process of its sweep is gone, or if a cluster announces the end of
-    the job's time: by a signal that submitit handles. submitit gets the signal when the run is on disk, and may submit
-    the job again.
+    A cluster's signal that the job's time ends also stops it. submitit gets the signal when the run is on disk, and may
+    submit the job again.
     """
 
     metric = "loss"

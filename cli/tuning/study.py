@@ -38,11 +38,9 @@ _STARTUP = 5  # completed trials before one is ended early
 
 
 class Study:
-    """A study, as one of perhaps several processes sees it. Enter it to mark this process as at work.
+    """An existing study, perhaps of several processes. Enter it to mark this process as at work.
 
-    Args:
-        folder: of an existing study.
-        seed: the same seed gives the same trials if one process is at work.
+    Args: seed: of all trials; one process alone repeats them exactly.
     Raises: UsageError if the journal is broken.
     """
 
