@@ -90,3 +90,16 @@ def test_only_an_exact_gradient_of_a_free_trace_decay_points_where_a_longer_aver
 
     assert average(0.9 + 1e-6) > average(0.9 - 1e-6)
     assert (float(layer.input_trace.raw_decay.grad) > 0) == (decay_gradient == "exact")
+
+
+@pytest.mark.parametrize(
+    ("options", "name"), [({"trainable": ["weight"]}, "decay"), ({"trace_decay": 0.8}, "trace_decay")]
+)
+def test_a_decay_that_is_trained_after_all_is_refused_where_what_it_learns_from_was_not_kept(options, name):
+    layer, fixed = LIF(4, 3, **options), LIF(4, 3, decay_gradient="stationary", **options)
+    for net in (layer, fixed):
+        net.requires_grad_(True)
+        net.run(torch.rand(5, 2, 4))
+    with pytest.raises(RuntimeError, match=f'{name} was not trained when the layer was made.*make it with "{name}"'):
+        layer.backward(torch.ones(2, 3))
+    fixed.backward(torch.ones(2, 3))

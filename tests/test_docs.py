@@ -62,6 +62,17 @@ def test_no_placeholder_is_left():
 
 
 @EVERY_FILE
+def test_the_files_that_are_named_exist(path):
+    """A path from the root, such as `tracetorch/functional.py`, also after the arrows of a diagram."""
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(
+        r"(?<![\w./])((?:tracetorch|cli|conf|experiments|tests|benchmarks)/[\w/.-]+\.(?:py|yaml|sh|md))", text
+    ):
+        place = ROOT / name
+        assert place.is_file() or "own" in place.stem, f"{path.name}: {name}"
+
+
+@EVERY_FILE
 def test_python_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}

@@ -25,7 +25,6 @@ from tracetorch.runs.identity import facts_of
 from tracetorch.tasks import Gym, PoissonClicks
 
 HERE = Path(__file__).parent / "earlier_run"
-LAYER_ARGUMENTS = {before: now for before, now in renamed.ARGUMENTS.items() if now != "num_envs"}
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def test_a_changed_config_is_refused_for_what_was_changed(folder):
 def as_it_is_now(folder: Path) -> list[str]:
     """The overrides of the run, by the present names; and a default of that time."""
     lines = [*yaml.safe_load((folder / "overrides.yaml").read_text()), "train.update_every=null"]
-    for before, now in LAYER_ARGUMENTS.items():
+    for before, now in renamed.LAYER_ARGUMENTS.items():
         lines = [line.replace(f".{before}=", f".{now}=") for line in lines]
     return lines
 
@@ -97,7 +96,7 @@ def test_it_is_compared_with_a_new_run_of_its_settings(folder):
 
 
 def test_a_former_key_that_is_typed_is_answered_with_the_present_one(folder, tmp_path):
-    for key, now in LAYER_ARGUMENTS.items():
+    for key, now in renamed.LAYER_ARGUMENTS.items():
         said = f"network.neuron.{key} is now network.neuron.{now}\n"
         for typed in (["run", f"network.neuron.{key}=[]"], ["run", f"+network.neuron.{key}=[]"]):
             result = tracetorch(*typed)
@@ -110,7 +109,7 @@ def test_a_former_key_that_is_typed_is_answered_with_the_present_one(folder, tmp
 def put_former_names(path: Path) -> None:
     """Into a file that a sweep or a study keeps."""
     text = path.read_text()
-    for before, now in LAYER_ARGUMENTS.items():
+    for before, now in renamed.LAYER_ARGUMENTS.items():
         assert f'"{now}"' in text
         text = text.replace(f'"{now}"', f'"{before}"')
     path.write_text(text)
@@ -142,6 +141,12 @@ def test_a_config_of_ones_own_layer_keeps_its_keys():
     own = {"_target_": "mypackage.Layer", "learn": 3, "inner": {"_target_": "tracetorch.nn.LIF", "learn": []}}
     assert renamed.current(own) == own | {"inner": {"_target_": "tracetorch.nn.LIF", "trainable": []}}
     assert renamed.former(renamed.current(own)) == own
+
+
+@pytest.mark.parametrize("target", ["tracetorch.tasks.Patterns", "tracetorch.loss.Reflect", "mypackage.LIF"])
+def test_a_key_of_another_part_with_the_former_name_of_a_layers_argument_stays(target):
+    part = {"_target_": target, "rate": 0.5, "learn": True, "bank": [1]}
+    assert renamed.current(part) == part and renamed.former(part) == part
 
 
 FORMER_TASK = {

@@ -13,7 +13,7 @@ from tracetorch.nn.local_gradient import average_current
 @each([row for row in LAYERS if "stationary" in row.name or row.name in ("LIF-weights-only", "LIF-frozen")])
 def test_what_layers_learn_by_products_is_what_autograd_learns_to_the_bit(row):
     layer, signal = build(row), normal(BATCH, OUT, seed=2)
-    assert not layer.input_trace.moves()
+    assert not layer.input_trace.moves(layer.neuron)
     layer.run(spikes())
     average = layer.average_input().requires_grad_()
     learnable = [value for value in layer.parameters() if value.requires_grad]

@@ -207,7 +207,7 @@ def test_a_seed_that_is_not_whole_is_refused():
 @pytest.mark.parametrize("rule", ["Trace", "BPTT", "EProp"])
 def test_gradients_stay_finite_however_small_a_threshold_becomes(rule, rate):
     torch.manual_seed(0)
-    net = Sequential(LIF(6, 5, trainable=["weight", "threshold"], rate=rate), LIS(5, 2))
+    net = Sequential(LIF(6, 5, trainable=["weight", "threshold"], rate_map=rate), LIS(5, 2))
     with torch.no_grad():
         net[0].neuron.raw_threshold.fill_(-1e3)
     assert all(bool(gradient.isfinite().all()) for gradient in learnt(net, RULES[rule]) if gradient is not None)

@@ -257,3 +257,14 @@ def test_weights_of_time_scales_stay_when_they_stop_learning():
         reflect.observe(torch.tensor([[0.25, 0.75]]), torch.tensor([1]))
         results.append(reflect(torch.tensor([1.0]))[1])
     assert torch.equal(*results)
+
+
+def test_a_mean_for_each_sample_is_not_that_of_another_batch():
+    reflect = Reflect(per_sample=True)
+    for batch in (1, 4):
+        reflect.reset()
+        reflect.observe(torch.full((batch, 2), 0.5), torch.ones(batch, dtype=torch.int64))
+        if batch == 1:
+            reflect(torch.ones(batch))
+    with pytest.raises(ValueError, match="a baseline of 1 samples, each with a mean of its own, got 4 rewards"):
+        reflect(torch.ones(4))

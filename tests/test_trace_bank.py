@@ -167,3 +167,15 @@ def test_groups_have_a_bank_each(trainable):
         alone = alone + one.backward(signal[:, neurons], reader)
         close(both.weight.grad[neurons], one.weight.grad)
     close(below, alone)
+
+
+def test_a_decay_of_the_bank_that_changes_where_it_lies_is_the_next_steps():
+    layer, other = (LIF(4, 3, trace_bank=[0.9]) for _ in range(2))
+    other.load_state_dict(layer.state_dict())
+    xs = torch.rand(4, 2, 4)
+    for net in (layer, other):
+        torch.stack([net(x) for x in xs[:2]])
+        net.input_trace.trace_bank.fill_(0.5)
+    torch.stack([layer(x) for x in xs[2:]])
+    other.run(xs[2:])
+    torch.testing.assert_close(layer.save_state()["trace_sensitivity"], other.save_state()["trace_sensitivity"])

@@ -12,10 +12,12 @@ from functools import wraps
 from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
-ARGUMENTS = {"learn": "trainable", "bank": "trace_bank", "rate": "rate_map", "lanes": "num_envs"}
+LAYER_ARGUMENTS = {"learn": "trainable", "bank": "trace_bank", "rate": "rate_map"}
+TASK_ARGUMENTS = {"lanes": "num_envs"}
+ARGUMENTS = LAYER_ARGUMENTS | TASK_ARGUMENTS
 """Arguments of layers and tasks, which are keys of their configs."""
 
-_OF_NEURONS = {"rate", "rate_map"}
+_OF_NEURONS = {"rate"}
 """Those that `Layer` passes on to its neuron, which may be one of the user's with an argument of that name."""
 
 TARGETS = {"tracetorch.tasks.Switching": "tracetorch.tasks.Reversal"}
@@ -51,8 +53,7 @@ PARAMETERS = {
 WORKER = {"owner": "controller"}
 """Fields of a sweep's worker, which a cluster's queue holds as a pickle."""
 
-_HAVE_ARGUMENTS = ("tracetorch.nn.", "tracetorch.tasks.")
-_FORMER_ARGUMENTS, _FORMER_TARGETS = ({now: before for before, now in names.items()} for names in (ARGUMENTS, TARGETS))
+_FORMER_TARGETS = {now: before for before, now in TARGETS.items()}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,12 +61,12 @@ R = TypeVar("R")
 
 def current(config: Any) -> Any:
     """A config, or a part of one, with its keys and targets as they are called now."""
-    return _translated(config, ARGUMENTS, TARGETS)
+    return _translated(config, lambda names: names, TARGETS)
 
 
 def former(config: Any) -> Any:
     """The same with the names as they were first: a new name then changes no hash of a config."""
-    return _translated(config, _FORMER_ARGUMENTS, _FORMER_TARGETS)
+    return _translated(config, lambda names: {now: before for before, now in names.items()}, _FORMER_TARGETS)
 
 
 def present(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,20 +74,27 @@ def present(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, An
     return {names.get(name, name): value for name, value in values.items()}
 
 
-def _translated(node: Any, names: Mapping[str, str], targets: Mapping[str, str]) -> Any:
+def _translated(node: Any, direction: Callable[[dict[str, str]], dict[str, str]], targets: Mapping[str, str]) -> Any:
     if isinstance(node, list | tuple):
-        return [_translated(inner, names, targets) for inner in node]
+        return [_translated(inner, direction, targets) for inner in node]
     if not isinstance(node, Mapping):
         return node
-    target = str(node.get("_target_", ""))
-    skipped = {*node, *(() if _is_ours(node.get("neuron", node)) else _OF_NEURONS)}
-    known = {name: other for name, other in names.items() if _is_ours(node) and other not in skipped}
-    translated = {known.get(name, name): _translated(inner, names, targets) for name, inner in node.items()}
+    names = {before: now for before, now in direction(_names_of(node)).items() if now not in node}
+    translated = {names.get(name, name): _translated(inner, direction, targets) for name, inner in node.items()}
+    target = str(node.get("_target_"))
     return {**translated, "_target_": targets[target]} if target in targets else translated
 
 
-def _is_ours(node: Any) -> bool:
-    return isinstance(node, Mapping) and str(node.get("_target_", "")).startswith(_HAVE_ARGUMENTS)
+def _names_of(node: Mapping[str, Any]) -> dict[str, str]:
+    """The arguments of what a node makes that had other names."""
+    target = str(node.get("_target_", ""))
+    if target.startswith("tracetorch.tasks."):
+        return TASK_ARGUMENTS
+    if not target.startswith("tracetorch.nn."):
+        return {}
+    neuron = node.get("neuron")
+    has_own = isinstance(neuron, Mapping) and not str(neuron.get("_target_", "")).startswith("tracetorch.nn.")
+    return {name: now for name, now in LAYER_ARGUMENTS.items() if not (has_own and name in _OF_NEURONS)}
 
 
 def adopt_former_methods(cls: type) -> None:

@@ -36,6 +36,9 @@ class Baseline:
         if not len(self._sums):
             self._sums = got.new_zeros(2, len(self.decays), len(got))  # of rewards, and of ones
         rewards, ones = self._sums
+        if len(got) != rewards.shape[-1]:
+            message = f"a baseline of {rewards.shape[-1]} samples, each with a mean of its own, got {len(got)} rewards"
+            raise ValueError(f"{message}: make a new loss for another batch, or one with per_sample=False")
         means = rewards / ones.clamp(min=torch.finfo(got.dtype).tiny)
         share, decays = self.mixture.to(got), self.decays.to(got)
         expected = share @ means

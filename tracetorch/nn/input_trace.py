@@ -75,9 +75,21 @@ class InputTrace(Module):
         """Number of traces of the trace."""
         return self.groups * (self.keeps_slope + len(self.trace_bank))
 
-    def moves(self) -> bool:
-        """Whether the average input depends on a decay that is trained."""
-        return self.keeps_slope or (self.raw_decay is not None and self.raw_decay.requires_grad)
+    def moves(self, neuron: Neuron) -> bool:
+        """Whether the average input depends on a decay that is trained.
+
+        Raises: RuntimeError if that decay is trained now, and was not when the layer was made.
+        """
+        followed = neuron.raw_decay if self.raw_decay is None else self.raw_decay
+        if not followed.requires_grad:
+            return False
+        if self.gradient == "exact" and not self.keeps_slope:
+            name = "decay" if self.tied else "trace_decay"
+            raise RuntimeError(
+                f"{name} was not trained when the layer was made, so ∂trace/∂{name} was not kept: make it "
+                f'with "{name}" in trainable, or with decay_gradient="stationary"'
+            )
+        return self.keeps_slope or not self.tied
 
     def decay(self, neuron: Neuron) -> Tensor:
         """Decay of the trace per step: a number, one for each input, or (groups, 1, 1) if tied to several.

@@ -520,8 +520,9 @@ class Layer(Network):
         return (self.neuron, *connection.values(), *trace.values(), *neuron.values())
 
     def _raw(self) -> list[Tensor]:
-        raw: list[Tensor] = [value for name, value in self.neuron.named_parameters() if name.startswith("raw_")]
-        return raw if self.input_trace.raw_decay is None else [*raw, self.input_trace.raw_decay]
+        """What the constants of a compiled step are computed from."""
+        raw = [value for name, value in self.neuron.named_parameters() if name.startswith("raw_")]
+        return [*raw, *self.input_trace.parameters(), self.input_trace.trace_bank]
 
     def _constants_of(self, state: LayerState) -> tuple[tuple[Tensor, ...], TraceBuffers]:
         constants, decay = self._constants

@@ -64,14 +64,8 @@ def local_gradients(
         check_tensor(signal, f"the signal for {layer}")
     several = signal.ndim == state.neuron[0].ndim + 1
     _check_signal(layer, signal, state, above if several else None)
-    steady = steady_map(neuron, state.steps, at)
-    if (
-        is_plain(connection)
-        and is_dense(connection)
-        and not len(trace.trace_bank)
-        and trace.groups == 1
-        and not trace.moves()
-    ):
+    steady, moves = steady_map(neuron, state.steps, at), trace.moves(neuron)
+    if not moves and is_plain(connection) and is_dense(connection) and not len(trace.trace_bank) and trace.groups == 1:
         return _by_products(layer, state, signal.sum(dim=0) if several else signal, at, return_input_grad)
     return _by_graph(layer, state, signal, above, steady=steady, return_input_grad=return_input_grad)
 

@@ -80,7 +80,6 @@ class Stepper:
         self._room = np.empty((1, 1, self._neurons), self._rows.dtype)
         self._bias = start.detach().numpy()
         self.state: Any = None
-        self._trace_decay: Tensor | None = None
         self._most = most
 
     def is_fresh(self, parts: Iterable[Any]) -> bool:
@@ -124,12 +123,11 @@ class Stepper:
 
     def bind(self, state: Any) -> None:
         """Look up where a state lies, which the next steps update; and the constants."""
-        was, self.state, self._copied = self.state, state, None
+        self.state, self._copied = state, None
         with torch.no_grad():
             constants, trace = self._constants(state)
         self._raw_bytes = [raw.tobytes() for raw in self._raw]
-        if state is not was or trace.decay is not self._trace_decay:
-            self._traces, self._trace_decay = traces_of(trace, self._dtype), trace.decay
+        self._traces = traces_of(trace, self._dtype)
         self._neuron_arrays = neurons_of(self._neuron, state.neuron.membrane, constants)
         self._arrays = (*self._neuron_arrays, self._traces, state.steps.numpy())
 
