@@ -6,7 +6,8 @@ import os
 import re
 import shlex
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
     """ " Did you mean 'x'?" with a prefix and the closest known word; "" if none is close."""
     close = get_close_matches(word, list(known), 1, 0.6)
     return f" Did you mean '{prefix}{close[0]}'?" if close else ""
+
+
+@contextmanager
+def prefixed(words: str) -> Iterator[None]:
+    """Put words before the message of a UsageError that the body raises."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{words}{error}") from error
 
 
 def shorten(text: object, most: int = 80) -> str:

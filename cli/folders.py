@@ -24,6 +24,7 @@ from tracetorch.runs.run_state import RunState, state_of
 NAME_LINE = "# experiment: "  # the start of config.yaml; the experiment's name follows
 
 _NAME = re.compile(r"\w[\w.+-]{0,99}")
+_LONGEST_NAME = 100  # bytes, of 255 that a file system allows
 
 
 class Found(NamedTuple):
@@ -118,6 +119,19 @@ def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
 def plain_name(experiment: Any) -> str:
     """An experiment's name from a file, if it can name a folder; otherwise "run"."""
     return experiment if isinstance(experiment, str) and _NAME.fullmatch(experiment) else "run"
+
+
+def folder_name(number: str, varies: str) -> str:
+    """A name that every file system takes, for the folder of one run of several. Args: varies: such as "seed=1"."""
+    plain = re.sub(r"[^\w.,=+\[\]-]+", "-", varies.replace(", ", ",")).strip("-")
+    cut = plain.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return f"{number}_{cut}" if cut else number
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """The last word of each dotted key; of keys with the same last word, the whole key."""
+    last = {key: key.rpartition(".")[2] for key in keys}
+    return {key: name if list(last.values()).count(name) == 1 else key for key, name in last.items()}
 
 
 def tested_checkpoint(found: Found, name: str | None = None) -> Path:

@@ -61,8 +61,7 @@ def _of_sweep(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _of_study(folder: Path) -> Iterator[tuple[str, str]]:
-    from tracetorch.cli.tuning.best_preset import best_of, run_command
-    from tracetorch.cli.tuning.study_folder import read_study
+    from tracetorch.cli.tuning.study_folder import best_of, read_study, run_command
     from tracetorch.runs.run_state import state_of
 
     begun = read_study(folder)

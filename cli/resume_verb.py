@@ -32,7 +32,7 @@ def command(
 
     typed = changes or []
     if holds(folder, FILE):
-        from tracetorch.cli.sweep import resume_sweep
+        from tracetorch.cli.sweep.run_sweep import resume_sweep
 
         raise typer.Exit(resume_sweep(folder, typed, trust or [], fail_fast=fail_fast))
     if holds(folder, "study.json"):

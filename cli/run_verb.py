@@ -39,7 +39,7 @@ def command(
     if fail_fast and not multirun:
         raise UsageError("--fail-fast is for sweeps: tracetorch run -m --fail-fast seed=0,1,2")
     if multirun:
-        from tracetorch.cli.sweep import run_sweep
+        from tracetorch.cli.sweep.run_sweep import run_sweep
 
         raise typer.Exit(run_sweep(overrides or [], config_dir, trust or [], fail_fast=fail_fast))
     raise typer.Exit(_single(overrides or [], config_dir, trust or [], traceback))

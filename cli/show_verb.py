@@ -41,7 +41,7 @@ def command(
 
 def _plan(typed: list[str], config_dir: Path | None, trust: list[str]) -> None:
     """Print the jobs of a sweep, and the folders of those that a completed run has done already."""
-    from tracetorch.cli.sweep import plan
+    from tracetorch.cli.sweep.plan import plan
 
     planned = plan(typed, config_dir, trust)
     folder = planned.path or planned.root / planned.experiment / "sweeps" / "<time>-<id>"

@@ -40,6 +40,6 @@ def command(
         raise UsageError("a search needs the extra 'tune': pip install -c constraints.txt -e '.[tune]'")
     if trust and study is None:
         raise UsageError("--trust applies to an existing study: tracetorch tune --study DIR --trust PACKAGE")
-    from tracetorch.cli.tuning import tune
+    from tracetorch.cli.tuning.tune import tune
 
     raise typer.Exit(tune(overrides or [], trials=trials, folder=study, trust=trust or []))

@@ -248,14 +248,13 @@ def test_ctrl_c_after_training_leaves_an_interrupted_run_whose_test_is_repeated(
 
 
 def test_a_job_that_was_completed_in_spite_of_a_signal_lets_no_other_begin(tmp_path, monkeypatch):
-    import tracetorch.cli.execute as execute_module
     from tracetorch.cli.sweep import job
 
     def execute(*args, **kwargs):
         run = make(path=tmp_path / "r")
         return conclude(run, 1, lambda: run.__enter__().__exit__(None, None, None) or run._interrupt._wish(2, None))
 
-    monkeypatch.setattr(execute_module, "execute", execute)
+    monkeypatch.setattr(job, "execute", execute)
     assert job._run(tmp_path / "r", SimpleNamespace(composed=None, overrides=[]), None)[0] == INTERRUPTED
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from tests.command_line import tracetorch
 from tests.test_configs import shrink
-from tracetorch.cli import adapter, tuning
+from tracetorch.cli import adapter
 from tracetorch.cli.main import GROUPS, verb_name
+from tracetorch.cli.tuning import tune
 
 EXAMPLES = [example for verbs in GROUPS.values() for _, *examples in verbs.values() for example in examples]
 SLOW = {
@@ -26,12 +27,12 @@ def project(tmp_path_factory):
     """A folder with the runs and the sweep that the examples name; what is begun in it is small."""
     with pytest.MonkeyPatch.context() as patch:
         plan, validate = (import_module(f"tracetorch.cli.{name}") for name in ("sweep.plan", "tuning.validate"))
-        compose, template, go = adapter.compose, validate.template, tuning._go
+        compose, template, go = adapter.compose, validate.template, tune._run
         patch.chdir(tmp_path_factory.mktemp("project"))
         patch.setattr(adapter, "compose", lambda *given: shrink(compose(*given)))
         patch.setattr(plan, "compose", lambda *given: shrink(compose(*given)))
         patch.setattr(validate, "template", lambda *given: shrink(template(*given)))
-        patch.setattr(tuning, "_go", lambda *given: go(*given[:-1], 1))
+        patch.setattr(tune, "_run", lambda *given: go(*given[:-1], 1))
         for folder in (RUN, MINE):
             assert tracetorch("run", f"output.dir={folder}").exit_code == 0
         assert tracetorch("run", "-m", "seed=0,1", f"output.dir={SWEEP}").exit_code == 0

@@ -313,11 +313,11 @@ def test_names_of_folders_are_plain_whatever_varies(here):
     (here / "a b").mkdir()
     ended = tracetorch("show", "-m", *SMALL, "task.delay=0.1,0.2", "+experiment=")
     assert ended.exit_code == 2
-    from tracetorch.cli.sweep.plan import _name
+    from tracetorch.cli.folders import folder_name
 
-    assert _name(7, "root=/a b/ü, lr=1") == "007_root=-a-b-ü,lr=1"
-    assert len(_name(0, "x=" + "é" * 500).encode()) < 120
-    assert _name(1, "") == "001"
+    assert folder_name("007", "root=/a b/ü, lr=1") == "007_root=-a-b-ü,lr=1"
+    assert len(folder_name("000", "x=" + "é" * 500).encode()) < 120
+    assert folder_name("001", "") == "001"
 
 
 def test_info_says_what_a_sweep_is_and_how_it_stands(here):

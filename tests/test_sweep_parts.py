@@ -10,12 +10,11 @@ import pytest
 
 from tests.command_line import CLICKS, tracetorch
 from tracetorch.cli.errors import UsageError
-from tracetorch.cli.sweep import queue
+from tracetorch.cli.sweep import launching
 from tracetorch.cli.sweep.job import Worker
 from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
-from tracetorch.cli.sweep.launching import launch
-from tracetorch.cli.sweep.queue import FOLDER, Queue
-from tracetorch.cli.sweep.stopping import ControllerProcess, StopListener, go_on, is_stopped, stop, stop_now
+from tracetorch.cli.sweep.launching import FOLDER, Queue, launch
+from tracetorch.cli.sweep.stopping import NOW, STOP, ControllerProcess, StopListener, go_on, is_stopped
 from tracetorch.runs.interrupt import Interrupt
 
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
@@ -86,7 +85,7 @@ def slurm(monkeypatch):
         calls.append(command)
         return calls[0]
 
-    monkeypatch.setattr(queue, "_call", answer)
+    monkeypatch.setattr(launching, "_call", answer)
     return calls
 
 
@@ -111,7 +110,7 @@ def test_what_slurm_said_last_holds_while_it_does_not_answer(here, slurm, monkey
     line = Queue("submitit_slurm", here, ["a"])
     submit(here, "11_0")
     assert line.left() == {"11_0"}
-    monkeypatch.setattr(queue, "_SECONDS", 0.0)
+    monkeypatch.setattr(launching, "_QUERY_SECONDS", 0.0)
     slurm[0] = None
     assert line.left() == {"11_0"}
 
@@ -151,10 +150,10 @@ def test_a_worker_that_an_earlier_version_has_pickled_is_read():
 def test_a_run_hears_between_two_updates_that_its_sweep_stops(here):
     listener = StopListener(here, ControllerProcess())
     with Interrupt() as wish, listener:
-        stop(here)
+        (here / STOP).touch()
         listener("progress", {})
         assert is_stopped(here) and not wish.stop
-        stop_now(here)
+        (here / NOW).touch()
         listener._looked = -1e9
         listener("record", {})
         assert not wish.stop

@@ -13,9 +13,8 @@ from tests.command_line import CLICKS, files, tracetorch
 from tests.test_docs import ROOT, blocks
 from tests.test_tune_search import header
 from tracetorch.cli.adapter import conf_dir
-from tracetorch.cli.sweep.parts import key_of
 from tracetorch.cli.sweep.plan import plan
-from tracetorch.cli.sweep.preset import Figure, unfold
+from tracetorch.cli.sweep.preset import Figure, key_of, unfold
 
 FILES = sorted((conf_dir() / "sweep").glob("*.yaml"))
 EVERY_FILE = pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])

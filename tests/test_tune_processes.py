@@ -15,7 +15,7 @@ from optuna.storages import JournalStorage
 
 from tests.command_line import CLICKS, start, tracetorch
 from tests.test_tune import SMALL, journal, states, statuses, tune
-from tracetorch.cli.tuning import best_preset, trial
+from tracetorch.cli.tuning import trials
 from tracetorch.cli.tuning.study import Study
 from tracetorch.cli.tuning.study_folder import read_study
 from tracetorch.files import write_whole
@@ -84,10 +84,10 @@ def preset_of(folder: Path) -> str:
     ("place", "name", "count"),
     [
         pytest.param(JournalStorage, "set_trial_param", 4, id="between two values"),
-        pytest.param(trial, "run_trial", 2, id="before its run"),
+        pytest.param(trials, "run_trial", 2, id="before its run"),
         pytest.param(optuna.Trial, "report", 4, id="in its run"),
         pytest.param(Study, "tell", 2, id="after its run"),
-        pytest.param(best_preset, "write_preset", 1, id="before its preset"),
+        pytest.param(trials, "write_best", 1, id="before its preset"),
     ],
 )
 def test_a_study_that_was_killed_tries_what_it_would_have_tried(here, undisturbed, monkeypatch, place, name, count):

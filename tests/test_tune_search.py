@@ -12,8 +12,7 @@ from tests.command_line import CLICKS, TINY, tracetorch
 from tests.test_docs import ROOT, commands
 from tracetorch.cli.adapter import compose, conf_dir
 from tracetorch.cli.errors import UsageError
-from tracetorch.cli.tuning.search import made, read_search, split_search
-from tracetorch.cli.tuning.space import Choices, Range, parameter
+from tracetorch.cli.tuning.search import Choices, Range, made, parameter, read_search, split_search
 from tracetorch.cli.tuning.validate import Composer, validate
 
 FILES = sorted((conf_dir() / "search").glob("*.yaml"))

@@ -116,12 +116,12 @@ def test_where_nothing_can_be_written_nothing_is_left(here, monkeypatch):
 
 
 def test_a_disk_that_is_full_later_is_told(here, monkeypatch):
-    from tracetorch.cli.tuning import best_preset
+    from tracetorch import files
 
     def full(*args):
         raise OSError(28, "No space left on device", "best.yaml")
 
-    monkeypatch.setattr(best_preset, "write_whole", full)
+    monkeypatch.setattr(files, "write_whole", full)
     ended = tune()
     assert ended.exit_code == 1 and len(ended.stderr.splitlines()) == 1
     assert "No space left on device; once it is writable, to continue: tracetorch tune --study study" in ended.stderr

@@ -346,7 +346,7 @@ def edit(presets):
 
 @pytest.mark.parametrize("older", [False, True], ids=["", "a plan without configs"])
 def test_presets_that_are_edited_change_no_job_of_a_sweep(here, presets, monkeypatch, older):
-    from tracetorch.cli import execute
+    from tracetorch.cli.sweep import job as job_module
 
     ran = []
 
@@ -355,7 +355,7 @@ def test_presets_that_are_edited_change_no_job_of_a_sweep(here, presets, monkeyp
         edit(presets)
         raise UsageError("enough")
 
-    monkeypatch.setattr(execute, "execute", instead)
+    monkeypatch.setattr(job_module, "execute", instead)
     ended = tracetorch("run", "-m", *CLICKS, "seed=0,1", "output.dir=s")
     assert ended.exit_code == 3 and ran == [0.4, 0.4]
     if older:

@@ -14,7 +14,8 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
 from tracetorch.cli.adapter.reading import parse_yaml, read_config_text, read_yaml
-from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.errors import UsageError, did_you_mean, shorten
+from tracetorch.files import expanded
 
 _CHOICE = re.compile(r"[\w @:/-]+(\.yaml)?", re.ASCII)
 
@@ -52,6 +53,20 @@ def experiment_name(choices: Mapping[str, Any], config_dir: Path | None = None, 
     if not experiment:
         return str(task)
     return f"{experiment}-{task}" if _task_of(experiment, config_dir) not in (task, None) else str(experiment)
+
+
+def find_preset(group: str, name: str, config_dir: Path | None = None) -> Path:
+    """The file of a choice of a group that Hydra does not compose, "search" or "sweep". Args: name: a path, too."""
+    known = options(group, config_dir)
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = expanded(name)
+        if not path.is_file():
+            raise UsageError(f"{group}={shorten(name)}: there is no such file")
+        return path
+    if name not in known:
+        there = f"There are: {', '.join(known)}; or give a file, such as {group}=mine.yaml."
+        raise UsageError(f"{group}={shorten(name)}: there is no such {group}.{did_you_mean(name, known)} {there}")
+    return preset_file(group, name, config_dir)
 
 
 def note_of(choices: Mapping[str, str], config_dir: Path | None = None) -> str:

@@ -10,42 +10,34 @@ from pathlib import Path
 from typing import Any
 
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError
+from tracetorch.cli.execute import execute, record_refused
+from tracetorch.cli.folders import check_links
 from tracetorch.cli.sweep.plan import Job, sealed
-from tracetorch.cli.sweep.stopping import ControllerProcess, StopListener, is_stopped, stop
+from tracetorch.cli.sweep.stopping import STOP, ControllerProcess, StopListener, is_stopped
 from tracetorch.cli.terminal import prepare
-from tracetorch.renamed import WORKER
+from tracetorch.renamed import WORKER, present
+from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.run_state import state_of
 
-OUTPUT = ".output"
-"""The folder inside a sweep's for what jobs in other processes print."""
+OUTPUT = ".output"  # the folder in a sweep's for the output of jobs in other processes
 
 
 @dataclass(frozen=True)
 class Worker:
-    """What a launcher calls for each job.
+    """What a launcher calls for each job."""
 
-    Args:
-        folder: of the sweep.
-        seal: of its plan, which says what the jobs are; see `plan.sealed`.
-        names: of the jobs' folders, in the order in which they were given to the launcher.
-        controller: the process that a Ctrl-C is meant for: in it, an interrupted job ends the sweep.
-        fail_fast: a failure lets no further job begin.
-    """
-
-    folder: str
-    seal: str
-    names: tuple[str, ...]
-    controller: ControllerProcess
-    fail_fast: bool
+    folder: str  # of the sweep
+    seal: str  # of its plan; see `plan.sealed`
+    names: tuple[str, ...]  # of the jobs' folders, in the order of the launcher
+    controller: ControllerProcess  # receives Ctrl-C; in it, an interrupted job ends the sweep
+    fail_fast: bool  # after a failure, no further job starts
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """From a pickle, which may be one of an earlier version: a cluster's queue holds them."""
-        vars(self).update({WORKER.get(name, name): value for name, value in state.items()})
+        """Read a pickle, perhaps one of an earlier version: a cluster's queue holds them."""
+        vars(self).update(present(WORKER, state))
 
     def __call__(self, at: int) -> str:
-        """Run it. Returns: why it failed, in a sentence; "" if it did not.
-
-        Raises: KeyboardInterrupt in the controller.
-        """
+        """Run a job. Returns: why it failed, or "". Raises: KeyboardInterrupt in the controller."""
         sweep, folder = Path(self.folder), Path(self.folder) / self.names[at]
         if is_stopped(sweep):
             return ""
@@ -63,7 +55,7 @@ class Worker:
                 raise KeyboardInterrupt
             listener.pass_on()
         elif code != DONE and self.fail_fast:
-            stop(sweep)
+            (sweep / STOP).touch()
         return message
 
     def checkpoint(self, at: int) -> Any:
@@ -74,16 +66,11 @@ class Worker:
 
 
 def _run(folder: Path, job: Job, listener: StopListener) -> tuple[int, str]:
-    from tracetorch.cli.execute import execute, record_refused
-    from tracetorch.cli.folders import check_links
-    from tracetorch.runs import RunFolder
-    from tracetorch.runs.run_state import state_of
-
     resume_from = RunFolder(folder) if folder.exists() else None
     if resume_from:
         check_links(folder)
-    if resume_from and state_of(folder).status == "completed":
-        return DONE, ""
+        if state_of(folder).status == "completed":
+            return DONE, ""
     try:
         outcome = execute(job.composed, job.overrides, path=folder, resume_from=resume_from, display=listener)
     except UsageError as error:
@@ -93,7 +80,7 @@ def _run(folder: Path, job: Job, listener: StopListener) -> tuple[int, str]:
 
 
 def _redirect(path: Path) -> None:
-    """What this process prints goes into a file: the terminal shows the sweep's table. submitit redirects its own."""
+    """Write the output of this process into a file: the terminal shows the table. submitit redirects its own."""
     prepare()
     if "SUBMITIT_EXECUTOR" in os.environ:
         return

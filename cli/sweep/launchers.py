@@ -1,4 +1,4 @@
-"""Which launcher a sweep has, `hydra/launcher=NAME`, and its settings, `hydra.launcher.KEY=VALUE`."""
+"""The launcher of a sweep, `hydra/launcher=NAME`, and its settings, `hydra.launcher.KEY=VALUE`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LAUNCHERS: dict[str, dict[str, type]] = {
     "submitit_local": LOCAL,
     "submitit_slurm": LOCAL | _SLURM,
 }
-"""The settings of each, and what they hold; those of the last two are submitit's."""
+"""The settings of each launcher, and their types; those of the last two are submitit's."""
 
 _DEFAULTS = {
     "n_jobs": -1,
@@ -46,22 +46,17 @@ _KINDS = {
     list: "a list such as ['module load cuda']",
     dict: "a mapping such as {mail-type: END}",
 }
-_PACKAGES = {
-    "joblib": ("joblib", "parallel"),
-    "submitit_local": ("submitit", "slurm"),
-    "submitit_slurm": ("submitit", "slurm"),
-}
-"""What a launcher needs, and the extra that brings it."""
+_EXTRAS = {"joblib": "parallel", "submitit": "slurm"}
+"""The extra that installs a package; a launcher's name begins with its package."""
 
 
 def launcher_of(settings: list[str]) -> str:
-    """The name of the launcher that the settings choose."""
     chosen = [line.partition("=")[2] for line in settings if _names_launcher(line)]
     return chosen[-1] if chosen else "basic"
 
 
 def options_of(settings: list[str]) -> dict[str, Any]:
-    """What the settings say of their launcher, with the defaults of those that they leave out.
+    """The options of the launcher: the settings and the defaults of those that are not set.
 
     Raises: UsageError, one sentence, for a launcher that does not exist or is not installed, and for a wrong setting.
     """
@@ -69,8 +64,8 @@ def options_of(settings: list[str]) -> dict[str, Any]:
     if name not in LAUNCHERS:
         hint, there = did_you_mean(name, LAUNCHERS), ", ".join(LAUNCHERS)
         raise UsageError(f"hydra/launcher={shorten(name)}: there is no such launcher.{hint} There are: {there}.")
-    package, extra = _PACKAGES.get(name, ("", ""))
-    if package and find_spec(package) is None:
+    package = name.partition("_")[0]
+    if (extra := _EXTRAS.get(package)) and find_spec(package) is None:
         advice = f"pip install -c constraints.txt -e '.[{extra}]'"
         raise UsageError(f"hydra/launcher={name} needs the extra '{extra}': {advice}")
     kinds = LAUNCHERS[name]
@@ -83,24 +78,17 @@ def options_of(settings: list[str]) -> dict[str, Any]:
                 advice = f"There are: {', '.join(kinds)}" if kinds else "Add hydra/launcher=joblib"
                 hint = did_you_mean(key, kinds)
                 raise UsageError(f"{shorten(line)}: the {name} launcher has no such setting.{hint} {advice}.")
-            options[key] = _value(override.value(), kinds[key], line)
+            value, kind = override.value(), kinds[key]
+            if type(value) is int and kind in (float, str):  # such as mem_per_cpu=4
+                value = kind(value)
+            elif value is not None and type(value) is not kind:
+                raise UsageError(f"{shorten(line)}: it must be {_KINDS[kind]}")
+            options[key] = value
     return options
 
 
-def _value(value: Any, kind: type, line: str) -> Any:
-    """The value of a setting. Raises: UsageError if it is not of this kind."""
-    if type(value) is int and kind in (float, str):  # such as mem_per_cpu=4
-        return kind(value)
-    if value is not None and type(value) is not kind:
-        raise UsageError(f"{shorten(line)}: it must be {_KINDS[kind]}")
-    return value
-
-
 def change_launcher(settings: list[str], changes: list[str]) -> list[str]:
-    """Settings with another launcher, or with other settings of the same.
-
-    Raises: UsageError if a change concerns anything but the launcher.
-    """
+    """The settings after changes of the launcher or of its settings. Raises: UsageError for any other change."""
     others, changes = split_settings(changes)
     if others:
         raise UsageError(f"'{shorten(others[0])}': of a sweep that has started, only the launcher can be changed")

@@ -1,31 +1,37 @@
-"""The jobs of a sweep, handed to a launcher; and what to do where it gives up before its jobs have ended."""
+"""The jobs of a sweep, handed to a launcher; those that submitit has submitted and that still wait or run."""
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import subprocess
 import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from tracetorch.cli.errors import shorten
 from tracetorch.cli.sweep.job import Worker
 from tracetorch.cli.sweep.launchers import LOCAL, launcher_of, options_of
-from tracetorch.cli.sweep.queue import FOLDER, Queue
 from tracetorch.cli.sweep.stopping import SignalGuard, sheltered
+
+FOLDER = ".submitit"
+"""Where submitit keeps, inside a sweep's folder, a folder for each job, named after its number."""
 
 _SECONDS = 0.5
 _GRACE_SECONDS = 5.0
+_QUERY_SECONDS = 10.0  # between two queries to Slurm, which serves other users too
+_PATIENCE_SECONDS = 60.0
 
 
 def launch(worker: Worker, settings: list[str]) -> list[str]:
-    """Run all jobs through the launcher that the settings name; by default one after another, in this process.
+    """Run all jobs through the launcher that the settings name. Returns: the results of `worker`.
 
-    Returns: why each failed, as `worker` says it.
-    Raises: whatever the launcher raises where a process was killed; KeyboardInterrupt.
+    Raises: an error of the launcher if a process was killed; KeyboardInterrupt.
     """
     name, options, jobs = launcher_of(settings), options_of(settings), range(len(worker.names))
     if name == "basic":
@@ -48,43 +54,116 @@ def launch(worker: Worker, settings: list[str]) -> list[str]:
 def _silence() -> Iterator[None]:
     """Suppress the launchers' own messages: what concerns a job is in its folder."""
     logger = logging.getLogger("submitit")
-    logger.addFilter(_nothing)
+    before, logger.disabled = logger.disabled, True
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"joblib|submitit")
             yield
     finally:
-        logger.removeFilter(_nothing)
+        logger.disabled = before
 
 
-def _nothing(record: logging.LogRecord) -> bool:
-    return False
-
-
-class Launched(NamedTuple):
-    """How a launch ended."""
-
-    messages: Sequence[str] = ()  # why each job failed, as far as it could say; none at all if there was trouble
+@dataclass
+class Launched:
+    messages: Sequence[str] = ()  # why each job failed; empty after trouble
     trouble: str = ""  # why the launcher stopped before its jobs had ended
     interrupted: bool = False
 
 
-def carry_out(worker: Worker, settings: list[str], *, queue: Queue, guard: SignalGuard) -> Launched:
-    """Launch jobs, and return when none is at work any more. Raises: KeyboardInterrupt.
+class Queue:
+    """The jobs that submitit has submitted in one launch; other launchers have no queue.
 
-    A launcher of submitit raises at the first job that was killed, while others still run, and may learn of it only
-    minutes later. So it has a thread of its own, and here the queue is what counts.
+    Args: names: in the order of submission. before: take the jobs of earlier launches, not those of the next.
     """
-    folder = Path(worker.folder)
-    call = _Call(worker, settings)
-    if not launcher_of(settings).startswith("submitit"):
-        call.run(shelter=launcher_of(settings) != "basic")
-        return Launched(call.messages, _why(call.error, folder), guard.heard)
-    thread = threading.Thread(target=call.run, daemon=True)
+
+    def __init__(self, launcher: str, sweep: Path, names: list[str], *, before: bool = False):
+        self._launcher, self._folder, self._names = launcher, sweep / FOLDER, names
+        self._old: set[str] = set()
+        self._old = set() if before else self._submitted()
+        self._asked, self._answer = -_QUERY_SECONDS, set[str]()
+
+    def is_complete(self) -> bool:
+        return len(self._submitted()) >= len(self._names)
+
+    def left(self) -> set[str]:
+        """The jobs that wait or run. While Slurm does not answer, its previous answer holds."""
+        if self._launcher == "submitit_local":
+            return {number for number in self._submitted() if _is_our_child(int(number))}
+        if self._launcher == "submitit_slurm" and self._submitted():
+            if time.monotonic() - self._asked >= _QUERY_SECONDS:
+                answer = _call(["squeue", "--me", "--array", "--noheader", "--format=%i"])
+                self._answer = self._answer if answer is None else set(answer.split())
+                self._asked = time.monotonic()
+            return self._submitted() & self._answer
+        return set()
+
+    def has(self, name: str) -> bool:
+        """Whether Slurm still has the job. Locks of files are not seen from every machine of every cluster."""
+        if self._launcher != "submitit_slurm" or name not in self._names:
+            return False
+        last = f"_{self._names.index(name)}"
+        return any(number.endswith(last) or "_" not in number for number in self.left())
+
+    def cancel(self, *, running: bool) -> None:
+        """Cancel the jobs that wait, or also those that run."""
+        numbers = self.left()
+        if self._launcher == "submitit_local" and running:
+            for number in numbers:
+                with suppress(OSError):
+                    os.kill(int(number), signal.SIGTERM)  # which the process passes to its job
+        elif self._launcher == "submitit_slurm" and numbers:
+            states = [] if running else ["--state=PENDING"]
+            _call(["scancel", "--quiet", *states, *sorted({number.partition("_")[0] for number in numbers})])
+            self._asked = -_QUERY_SECONDS
+
+    def _submitted(self) -> set[str]:
+        found = {path.parent.name for path in self._folder.glob("*/*_submitted.pkl")}
+        return {number for number in found if number.replace("_", "").isdigit()} - self._old
+
+
+def _is_our_child(process: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except OSError:
+        return False
+
+
+def _call(command: list[str]) -> str | None:
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return ended.stdout if ended.returncode == 0 else None
+
+
+def carry_out(worker: Worker, settings: list[str], *, queue: Queue, guard: SignalGuard) -> Launched:
+    """Launch jobs, and return when all have ended. Raises: KeyboardInterrupt.
+
+    submitit raises at the first job that was killed, perhaps minutes later, while others still run. So it has a thread
+    of its own, and the queue says when the jobs have ended.
+    """
+    name, ended = launcher_of(settings), Launched()
+
+    def call() -> None:
+        try:
+            with nullcontext() if name == "basic" else sheltered():
+                ended.messages = launch(worker, settings)
+        except Exception as error:  # a process was killed, or could not be started; the jobs' folders say more
+            kind, folder = type(error).__name__, Path(worker.folder) / FOLDER
+            there = f" (see {folder})" if folder.exists() else ""
+            if kind in ("TerminatedWorkerError", "BrokenProcessPool"):
+                ended.trouble = "one of joblib's processes was killed, and joblib then ends the others"
+            else:
+                ended.trouble = f"{kind}: {shorten(' '.join(str(error).split()), 200)}{there}"
+
+    if not name.startswith("submitit"):
+        call()
+        return replace(ended, interrupted=guard.heard)
+    thread = threading.Thread(target=call, daemon=True)
     thread.start()
     taken_back = False
     try:
-        while thread.is_alive() or (call.error and queue.left()):
+        while thread.is_alive() or (ended.trouble and queue.left()):
             thread.join(_SECONDS) if thread.is_alive() else time.sleep(_SECONDS)
             if guard.heard and not taken_back:
                 queue.cancel(running=False)
@@ -95,29 +174,4 @@ def carry_out(worker: Worker, settings: list[str], *, queue: Queue, guard: Signa
     except KeyboardInterrupt:
         queue.cancel(running=True)
         raise
-    return Launched(call.messages, "" if queue.is_complete() else _why(call.error, folder), guard.heard)
-
-
-class _Call:
-    """A call of the launcher, in whichever thread."""
-
-    def __init__(self, worker: Worker, settings: list[str]):
-        self._worker, self._settings = worker, settings
-        self.messages: list[str] = []
-        self.error: Exception | None = None
-
-    def run(self, *, shelter: bool = True) -> None:
-        try:
-            with sheltered() if shelter else nullcontext():
-                self.messages = launch(self._worker, self._settings)
-        except Exception as error:  # a process was killed, or could not be started; the jobs' folders say more
-            self.error = error
-
-
-def _why(error: Exception | None, folder: Path) -> str:
-    if error is None:
-        return ""
-    if type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool"):
-        return "one of joblib's processes was killed, and joblib then ends the others"
-    there = f" (see {folder / FOLDER})" if (folder / FOLDER).exists() else ""
-    return f"{type(error).__name__}: {shorten(' '.join(str(error).split()), 200)}{there}"
+    return Launched(ended.messages, "" if queue.is_complete() else ended.trouble, guard.heard)

@@ -1,12 +1,13 @@
-"""A sweep as it goes: a live table on a terminal, elsewhere a line for each job that ends; read from the folders."""
+"""Progress of a sweep, read from its folders: a live table on a terminal, elsewhere a line for each job that ends."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -28,13 +29,9 @@ COLOURS = {
 
 
 class SweepMonitor:
-    """Follows the jobs from a thread of its own, while a launcher is at work in this one.
+    """Follows all jobs of a sweep from a thread, while a launcher runs them in the body.
 
-    Args:
-        folder: of the sweep.
-        jobs: all of them, also those that were done before.
-        is_queued: whether a launcher still has the job of this name.
-    Example: `with SweepMonitor(folder, jobs): launch(…)`
+    Args: is_queued: whether a launcher still has the job of this name.
     """
 
     def __init__(self, console: Console, folder: Path, jobs: list[Job], is_queued: Callable[[str], bool]):
@@ -54,9 +51,7 @@ class SweepMonitor:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._over.set()
         self._thread.join()
         self._look(last=True)
@@ -70,7 +65,7 @@ class SweepMonitor:
                 self._live.update(self._picture(), refresh=True)
 
     def _look(self, *, last: bool = False) -> None:
-        """Read what is not completed yet, and report what has ended since the last look."""
+        """Read the states of jobs that are not completed, and report those that have ended since the last look."""
         for job in self._jobs:
             if self._reported.get(job.name) == "completed":
                 continue
@@ -94,11 +89,10 @@ class SweepMonitor:
 
     def _report(self, job: Job, state: RunState) -> None:
         why = f": {shorten(' '.join(state.error.split()), 200)}" if state.error else ""
-        found = metric_of(last_record(self._folder / job.name))
-        number = f"  {found[0]} {found[1]:.4f}" if found and state.status == "completed" else ""
-        line = Text(f"{job.name}  ")
-        line.append(state.status, COLOURS.get(state.status, ""))
-        self._console.print(line.append(f"{number}{why}"))
+        metric = metric_text(last_record(self._folder / job.name)) if state.status == "completed" else ""
+        number = f"  {metric}" if metric else ""
+        status = state.status, COLOURS.get(state.status, "")
+        self._console.print(Text.assemble(f"{job.name}  ", status, f"{number}{why}"))
 
     def _fraction(self) -> float:
         """How much of all work is done, in jobs."""
@@ -112,43 +106,46 @@ class SweepMonitor:
         return done
 
     def _picture(self) -> Group:
-        """Those at work and the next, a line each, as many as the terminal has room for; below, how many there are."""
+        """A line for each running job and for the next ones, as far as the terminal has room, and a line of counts."""
         waiting = [job for job in self._jobs if self._state(job) == "absent"]
         shown = [job for job in self._jobs if self._state(job) == "running"] + waiting
         rows = [self._row(job) for job in shown[: max(1, min(_MOST_ROWS, self._console.height - _OTHER_ROWS))]]
         widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
-        room = (
-            self._console.width - sum(widths) + widths[1] - 2 * (len(widths) - 1)
-        )  # for what varies, which may be long
+        gaps = 2 * (len(widths) - 1)
+        room = self._console.width - sum(widths) + widths[1] - gaps  # for the second column, which may be long
         table = Table(box=None, pad_edge=False)
         for name in _COLUMNS:
             table.add_column(name, justify="right" if name == "update" else "left")
         for number, varies, status, *numbers in rows:
             words = Text(status, COLOURS.get(status, "dim"))
             table.add_row(number, Text(shorten(varies, max(1, room))), words, *numbers)
-        counts = dict.fromkeys(("completed", "failed", "running"), 0)
-        for job in self._jobs:
-            counts[self._state(job)] = counts.get(self._state(job), 0) + 1
+        counts = Counter({"completed": 0, "failed": 0, "running": 0})  # in this order
+        counts.update(map(self._state, self._jobs))
         said = [f"{count} {status}" for status, count in counts.items() if count and status != "absent"]
         said += [f"{len(waiting)} waiting"] if waiting else []
         return Group(table, Text(f"{' · '.join(said)} of {len(self._jobs)}{self._left()}"))
 
     def _row(self, job: Job) -> tuple[str, ...]:
         record, state = last_record(self._folder / job.name), self._states[job.name]
-        found, planned = metric_of(record), state.facts.get("planned_updates")
-        update = f"{record['update']}/{planned}" if "update" in record else ""
+        update = f"{record['update']}/{state.facts.get('planned_updates')}" if "update" in record else ""
         status = "waiting" if self._state(job) == "absent" else state.status
-        return job.name.partition("_")[0], job.varies, status, update, f"{found[0]} {found[1]:.4f}" if found else ""
+        return job.name.partition("_")[0], job.varies, status, update, metric_text(record)
 
     def _state(self, job: Job) -> str:
-        """Its status; one that was stopped before and will be taken up again is still to come."""
+        """The status of a job; "absent" also for one that was stopped before and will be continued."""
         state = self._states[job.name]
         return "absent" if state.is_over and job.name not in self._reported else state.status
 
     def _left(self) -> str:
-        """How long the whole may still take, by what was done since the start."""
+        """The time that the sweep may still take, from the work done since its start."""
         done, seconds = self._fraction(), time.perf_counter() - self._began
         if done - self._done_before < 0.01:
             return ""
         left = seconds * (len(self._jobs) - done) / (done - self._done_before)
         return f" · {int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left"
+
+
+def metric_text(record: dict[str, Any]) -> str:
+    """The metric of a record, such as "accuracy 0.9312"; "" if it has none."""
+    found = metric_of(record)
+    return f"{found[0]} {found[1]:.4f}" if found else ""

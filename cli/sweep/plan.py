@@ -1,31 +1,42 @@
-"""The plan of a sweep: its jobs, their names, and its file."""
+"""The plan of a sweep: its jobs, its file, and the checks of a file that may come from elsewhere."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tracetorch import files
-from tracetorch.cli.adapter import Bases, Composed, check_foreign, check_plain, compose, note_of, portable, restored
+from tracetorch.cli.adapter import GROUPS, Bases, Composed, check_foreign, compose, note_of
 from tracetorch.cli.adapter.overrides import check_job_count, expand, split_settings
 from tracetorch.cli.adapter.presets import config_folders
-from tracetorch.cli.check import KEYS, check_new, check_trusted
-from tracetorch.cli.errors import UsageError, quote, shorten
-from tracetorch.cli.folders import plain_name
-from tracetorch.cli.sweep.launchers import options_of
-from tracetorch.cli.sweep.parts import key_of
-from tracetorch.cli.sweep.preset import Figure, figures, unfold
+from tracetorch.cli.adapter.reading import check_plain, portable, restored
+from tracetorch.cli.check import KEYS, check, check_new, check_trusted
+from tracetorch.cli.errors import UsageError, prefixed, quote, shorten
+from tracetorch.cli.folders import config_difference, folder_name, plain_name, short_names
+from tracetorch.cli.sweep.launchers import LAUNCHERS, options_of
+from tracetorch.cli.sweep.preset import Figure, figures, key_of, unfold
 from tracetorch.cli.terminal import say
 from tracetorch.renamed import current
+from tracetorch.runs.identity import id_of
+from tracetorch.runs.records import to_json
 
 FILE = "sweep.json"
 _MANY = 200
-_LONGEST_NAME = 100  # bytes, of 255 that a file system allows
+_MOST_COMPOSED = 20  # each takes a fifth of a second
+
+_SAFE_SETTINGS = {f"hydra.launcher.{name}" for known in LAUNCHERS.values() for name in known} - {
+    "hydra.launcher.setup",
+    "hydra.launcher.additional_parameters",
+}
+"""Settings of launchers that set resources; the other two run commands."""
+
+_VALUE = re.compile(r"[\w.,:/@%+-]*", re.ASCII)
+"""A setting's value that is a word or a number: submitit writes values into a shell script."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,7 @@ class Job:
     """One run of a sweep."""
 
     name: str  # of its folder, inside that of the sweep
-    varies: str  # what sets it apart, such as "seed=1"
+    varies: str  # such as "seed=1"
     overrides: list[str]
     id: str  # of the run; see `runs.id_of`
     experiment: str = ""
@@ -55,44 +66,42 @@ class Plan:
     jobs: list[Job]
     root: Path
     path: Path | None
-    figures: list[Figure] = field(default_factory=list)  # to be drawn at the end
-    config_dir: str = ""  # a folder with further presets, of which the jobs are composed
-    seal: str = ""  # of the file that holds it; none, if it has yet to be written
+    figures: list[Figure] = field(default_factory=list)  # drawn at the end
+    config_dir: str = ""  # the folder of further presets
+    seal: str = ""  # the hash of its file; empty before it is written
     notes: list[str] = field(default_factory=list)  # to show at the start; see `note_of`
 
     @property
     def count(self) -> str:
-        """How many jobs, in words."""
         return f"{len(self.jobs)} job{'s' * (len(self.jobs) != 1)}"
 
     def content(self) -> dict[str, Any]:
-        """What `sweep.json` holds: of the jobs' configs, first what they have in common, then what each has besides."""
+        """The content of `sweep.json`: the parts that all configs have in common, then the other parts of each job."""
         texts = [{name: repr(part) for name, part in job.config.items()} for job in self.jobs]
         first = self.jobs[0].config
         common = [name for name in first if all(text.get(name) == texts[0][name] for text in texts)]
+        own = [{name: portable(part) for name, part in job.config.items() if name not in common} for job in self.jobs]
         return {
             "experiment": self.experiment,
             "typed": self.typed,
             **({"config_dir": self.config_dir} if self.config_dir else {}),
             "settings": self.settings,
             "config": {name: portable(first[name]) for name in common},
-            "jobs": [{**vars(job), "config": _portable_without(common, job.config)} for job in self.jobs],
+            "jobs": [{**vars(job), "config": config} for job, config in zip(self.jobs, own, strict=True)],
             "figures": [asdict(figure) for figure in self.figures],
         }
 
 
 def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] = ()) -> Plan:
-    """Compose and check every job, so that a mistake in the last is found before the first begins.
+    """Compose and check every job, so that an error in the last is found before the first starts.
 
     Args:
-        typed: with sweep=NAME, what that preset says is in its place.
-        config_dir: a folder with further presets, of sweeps and of all other groups.
+        typed: overrides; sweep=NAME is replaced by the content of that preset.
+        config_dir: a folder with further presets of all groups.
         trust: packages whose parts a preset from elsewhere may name.
     Raises: UsageError that names the job with an invalid config.
     """
-    from tracetorch.runs.identity import id_of
-
-    config_folders(config_dir)  # first, because no single job is at fault if there is no such folder
+    config_folders(config_dir)  # first, so that the message of a missing folder names no job
     preset = unfold(typed, config_dir)
     if trust and preset.origin is None and config_dir is None:
         raise UsageError(
@@ -107,7 +116,7 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         check_job_count(len(together))
     different: dict[frozenset[str], list[str]] = {}
     for job in together:
-        different.setdefault(frozenset(job), job)  # what two parts have in common is run once
+        different.setdefault(frozenset(job), job)  # a job of two parts is run once
     expanded = list(different.values())
     if preset.origin:
         own = set(map(key_of, typed))
@@ -120,27 +129,55 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
     if foreign := preset.origin or config_dir:
         for made in composed:
             check_trusted(made.config, foreign, trust)
-    varying = _varying(expanded)
+    values = [dict(line.split("=", 1) for line in job) for job in expanded]
+    keys = dict.fromkeys(key for one in values for key in one)
+    varying = short_names([key for key in keys if len({one.get(key) for one in values}) > 1])
     jobs = []
-    for at, (job, made) in enumerate(zip(expanded, composed, strict=True)):
-        values = {short: _value(job, key) for key, short in varying.items()}
-        varies = ", ".join(f"{short}={value}" for short, value in values.items() if value is not None)
-        jobs.append(Job(_name(at, varies), varies, job, id_of(made.config), made.experiment, made.config))
+    for at, (job, one, made) in enumerate(zip(expanded, values, composed, strict=True)):
+        varies = ", ".join(f"{short}={one[key]}" for key, short in varying.items() if key in one)
+        name = folder_name(f"{at:03d}", varies)
+        jobs.append(Job(name, varies, job, id_of(made.config), made.experiment, made.config))
     names = {made.experiment for made in composed}
     outputs = {(made.config["output"].get("root", "outputs"), made.config["output"].get("dir")) for made in composed}
     if len(outputs) > 1:
         raise UsageError("output.root and output.dir apply to the whole sweep: give each a single value")
     root, path = outputs.pop()
-    experiment = names.pop() if len(names) == 1 else "several"
-    where = files.expanded(path) if path else None
-    from_dir = str(config_dir) if config_dir is not None else ""
-    chosen = {(made.choices.get("experiment"), made.choices.get("task")): made.choices for made in composed}
-    notes = [note for choices in chosen.values() if (note := note_of(choices, config_dir))]
-    return Plan(experiment, typed, settings, jobs, files.expanded(root), where, preset.figures, from_dir, notes=notes)
+    choices = {(made.choices.get("experiment"), made.choices.get("task")): made.choices for made in composed}
+    return Plan(
+        experiment=names.pop() if len(names) == 1 else "several",
+        typed=typed,
+        settings=settings,
+        jobs=jobs,
+        root=files.expanded(root),
+        path=files.expanded(path) if path else None,
+        figures=preset.figures,
+        config_dir=str(config_dir) if config_dir is not None else "",
+        notes=[note for chosen in choices.values() if (note := note_of(chosen, config_dir))],
+    )
+
+
+def _compose(job: list[str], at: int, count: int, config_dir: Path | None, bases: Bases) -> Composed:
+    try:
+        composed = compose(job, config_dir, bases)
+        check_new(composed.config)
+    except UsageError as error:
+        which = f"job {at} of {count} ({shorten(' '.join(job))}): " if count > 1 else ""
+        raise UsageError(f"{which}{error}") from error
+    return composed
+
+
+def write_plan(planned: Plan, folder: Path) -> Plan:
+    """Write a plan into the folder of its sweep. Returns: the plan with its seal. Raises: UsageError."""
+    text = f"{to_json(planned.content(), indent=2)}\n".encode()
+    try:
+        files.write_whole(folder / FILE, text)
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
+    return replace(planned, seal=hashlib.sha256(text).hexdigest())
 
 
 def read_plan(folder: Path) -> Plan:
-    """The plan that a sweep left in its folder. Raises: UsageError if it is broken."""
+    """Read the plan from a sweep's folder. Raises: UsageError if it is broken."""
     path = folder / FILE
     try:
         text = files.read_bytes(path)
@@ -165,20 +202,17 @@ def read_plan(folder: Path) -> Plan:
     return found
 
 
-def write_plan(planned: Plan, folder: Path) -> Plan:
-    """Write a plan into the folder of its sweep. Returns: the same, with its seal. Raises: OSError."""
-    from tracetorch.runs.records import to_json
-
-    text = f"{to_json(planned.content(), indent=2)}\n".encode()
-    files.write_whole(folder / FILE, text)
-    return replace(planned, seal=hashlib.sha256(text).hexdigest())
+def _joined(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """A job's config, in the order of a config's file, with the present names of its keys."""
+    both = {**common, **own}
+    return {name: current(restored(both[name])) for name in (*KEYS, *both) if name in both}
 
 
 @lru_cache(maxsize=1)
 def sealed(folder: Path, seal: str) -> dict[str, Job]:
-    """The jobs of a plan that was checked, by their names; read once in each process.
+    """The jobs of a checked plan, by name; read once in each process.
 
-    Raises: UsageError if the file has changed since it was checked.
+    Raises: UsageError if the file has changed since the check.
     """
     found = read_plan(folder)
     if found.seal != seal:
@@ -188,40 +222,53 @@ def sealed(folder: Path, seal: str) -> dict[str, Job]:
     return {job.name: job for job in found.jobs}
 
 
-def _portable_without(common: list[str], config: dict[str, Any]) -> dict[str, Any]:
-    return {name: portable(part) for name, part in config.items() if name not in common}
+def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Collection[str] = ()) -> Plan:
+    """Check that a plan from a folder launches its jobs by known means, and that its configs call trusted parts only.
+
+    Args:
+        changes: settings from this command line; trusted, and they replace the plan's.
+        trust: packages whose parts the configs may name, in addition to those of traceTorch and torch.
+    Returns: the plan; configs that a plan of an older version lacks are composed.
+    Raises: UsageError that names the first setting, or the first part of a config, that is not allowed.
+    """
+    path, typed = folder / FILE, {line.lstrip("+").partition("=")[0] for line in changes}
+    for line in plan.settings:
+        key, _, value = line.partition("=")
+        if key.lstrip("+") in typed or "hydra/launcher" in typed:  # another launcher replaces all settings
+            continue
+        known = value in LAUNCHERS if key == "hydra/launcher" else key.lstrip("+") in _SAFE_SETTINGS
+        if not known or not _VALUE.fullmatch(value):
+            advice = f"if you trust it, type it: tracetorch resume {quote(folder)} {quote(shorten(line))}"
+            raise UsageError(f"{path} sets {shorten(line)!r}, which may run commands; {advice}")
+    jobs = [job if job.config else _composed(job, path) for job in plan.jobs]
+    for job in jobs:
+        with prefixed(f"{path}, job {shorten(job.name)}: "):
+            check(job.config)
+        check_trusted(job.config, path, trust)
+    return plan if jobs == plan.jobs else replace(plan, jobs=jobs, seal="")
 
 
-def _joined(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """A job's config, in the order of a config's file, with its keys as they are called now."""
-    both = {**common, **own}
-    return {name: current(restored(both[name])) for name in (*KEYS, *both) if name in both}
+def _composed(job: Job, path: Path) -> Job:
+    check_foreign(job.overrides, path)
+    with prefixed(f"{path}, job {shorten(job.name)}: "):
+        made = compose(job.overrides)
+    return replace(job, id=id_of(made.config), experiment=made.experiment, config=made.config)
 
 
-def _compose(job: list[str], at: int, count: int, config_dir: Path | None, bases: Bases) -> Composed:
-    try:
-        composed = compose(job, config_dir, bases)
-        check_new(composed.config)
-    except UsageError as error:
-        which = f"job {at} of {count} ({shorten(' '.join(job))}): " if count > 1 else ""
-        raise UsageError(f"{which}{error}") from error
-    return composed
+def changed_since(plan: Plan, jobs: Iterable[Job]) -> str:
+    """The first key that the presets have changed since a sweep was planned; "" if there is none.
 
-
-def _varying(jobs: list[list[str]]) -> dict[str, str]:
-    """Keys whose values differ between jobs, and a short name for each."""
-    keys = list(dict.fromkeys(line.partition("=")[0] for job in jobs for line in job))
-    varying = [key for key in keys if len({_value(job, key) for job in jobs}) > 1]
-    last = [key.rpartition(".")[2] for key in varying]
-    return {key: short if last.count(short) == 1 else key for key, short in zip(varying, last, strict=True)}
-
-
-def _value(job: list[str], key: str) -> str | None:
-    return next((line.partition("=")[2] for line in job if line.partition("=")[0] == key), None)
-
-
-def _name(at: int, varies: str) -> str:
-    """A name for a folder that every file system takes."""
-    plain = re.sub(r"[^\w.,=+\[\]-]+", "-", varies.replace(", ", ",")).strip("-")
-    cut = plain.encode()[:_LONGEST_NAME].decode(errors="ignore")
-    return f"{at:03d}_{cut}" if cut else f"{at:03d}"
+    One job is composed of those that make the same choices, and none if presets of another folder took part.
+    """
+    if plan.config_dir:
+        return ""
+    by_choice = {tuple(line for line in job.overrides if line.partition("=")[0] in GROUPS): job for job in jobs}
+    for job in list(by_choice.values())[:_MOST_COMPOSED]:
+        try:
+            check_foreign(job.overrides, FILE)
+            now = compose(job.overrides).config
+        except UsageError as error:
+            return f"they no longer compose ({error})"
+        if found := config_difference(job.config, now):
+            return found.key
+    return ""

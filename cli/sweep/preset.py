@@ -1,21 +1,20 @@
-"""What `sweep=NAME` stands for: parameters as one would type them, and figures to draw at the end."""
+"""What `sweep=NAME` stands for: parameters, perhaps in parts that run one after another, and figures for the end."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracetorch.cli.adapter import conf_dir, options, quote_value, read_yaml
+from tracetorch.cli.adapter import conf_dir, quote_value, read_yaml
+from tracetorch.cli.adapter.presets import find_preset
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.shared_arguments import with_home
-from tracetorch.cli.sweep.parts import key_of, share_out
-from tracetorch.files import expanded
 
 _CONTENT = ("params", "parts", "figures")
 _NAME = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*", re.ASCII)
+_WHOLE = re.compile(r"[\[\](){}'\"]")
 _FIELDS = ("against", "metric", "by")
 
 
@@ -34,11 +33,11 @@ class Preset:
 
     sweeps: list[list[str]]  # one after another, each as one would type it
     figures: list[Figure] = field(default_factory=list)
-    origin: Path | None = None  # its file, if that is not one of ours: then its runs may call only what is trusted
+    origin: Path | None = None  # a user's file, whose runs may call trusted parts only
 
 
 def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
-    """Put what a preset says in the place of `sweep=NAME`; of a key that is typed too, what is typed counts.
+    """Replace `sweep=NAME` by the content of the preset; keys that are typed as well override it.
 
     Args: config_dir: a folder with further presets, in its folder `sweep`.
     Raises: UsageError, one sentence.
@@ -52,7 +51,7 @@ def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
         raise UsageError(f"'{shorten(first)}': {advice}")
     if others or "," in first:
         raise UsageError(f"{shorten(' '.join(about))}: give one preset at a time")
-    path = _path(first.partition("=")[2], config_dir)
+    path = find_preset("sweep", first.partition("=")[2], config_dir)
     origin = None if path.parent == conf_dir() / "sweep" else path
     where = shorten(path if origin else first)
     content = read_yaml(path, references=True)
@@ -60,20 +59,30 @@ def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
         if name not in _CONTENT:
             hint = did_you_mean(str(name), _CONTENT)
             raise UsageError(f"{where}: a sweep has no '{shorten(name)}'.{hint} It has {', '.join(_CONTENT)}.")
+    given, shared = content.get("parts", []), content.get("params")
+    if "parts" in content and not (isinstance(given, list) and given):
+        raise UsageError(f"{where}: parts must be a list such as [{{experiment: mnist}}], got {shorten(given)}")
+    parts = [_params(f"{where}: parts[{at}]", part) for at, part in enumerate(given)]
+    params = [] if parts and shared in (None, {}) else _params(f"{where}: params", shared)
     rest = [line for line in typed if line is not first]
-    sweeps = share_out(*_params_and_parts(content, where), rest)
+    sweeps = _share_out(params, parts or [[]], rest)
     if not sweeps:
         raise UsageError(f"{where}: none of its parts has all of {shorten(' '.join(rest))}")
     return Preset(sweeps, figures(content.get("figures"), where), origin)
 
 
-def _params_and_parts(content: Any, where: str) -> tuple[list[str], list[list[str]]]:
-    """What is the same in all parts of a preset, and what each says."""
-    parts, shared = content.get("parts", []), content.get("params")
-    if "parts" in content and not (isinstance(parts, list) and parts):
-        raise UsageError(f"{where}: parts must be a list such as [{{experiment: mnist}}], got {shorten(parts)}")
-    lines = [_params(f"{where}: parts[{at}]", part) for at, part in enumerate(parts)]
-    return [] if lines and shared in (None, {}) else _params(f"{where}: params", shared), lines
+def _params(where: str, given: Any) -> list[str]:
+    if not isinstance(given, dict) or not given:
+        raise UsageError(f"{where} must name keys and their values, such as seed: 0,1,2; got {shorten(given)}")
+    for key in given:
+        if not _NAME.fullmatch(str(key)):
+            raise UsageError(f"{where}: {shorten(repr(key))} is not a key of a config, such as seed or task.delay")
+        if key_of(str(key)).replace("/", ".").partition(".")[0] in ("hydra", "sweep"):
+            raise UsageError(
+                f"{where}.{shorten(key)} chooses how runs are launched: type it on the command line instead"
+            )
+    texts = {key: value if isinstance(value, str) else quote_value(value) for key, value in given.items()}
+    return [with_home(f"{key}={text}") for key, text in texts.items()]
 
 
 def figures(given: Any, where: str) -> list[Figure]:
@@ -101,34 +110,43 @@ def _figure(given: Any, where: str) -> Figure:
     return Figure(against, metric, by)
 
 
-def _params(where: str, given: Any) -> list[str]:
-    if not isinstance(given, dict) or not given:
-        raise UsageError(f"{where} must name keys and their values, such as seed: 0,1,2; got {shorten(given)}")
-    for key in given:
-        if not _NAME.fullmatch(str(key)):
-            raise UsageError(f"{where}: {shorten(repr(key))} is not a key of a config, such as seed or task.delay")
-        if key_of(str(key)).replace("/", ".").partition(".")[0] in ("hydra", "sweep"):
-            raise UsageError(
-                f"{where}.{shorten(key)} chooses how runs are launched: type it on the command line instead"
-            )
-    return [
-        with_home(f"{key}={value if isinstance(value, str) else quote_value(value)}") for key, value in given.items()
-    ]
-
-
-def _path(name: str, config_dir: Path | None) -> Path:
-    known = options("sweep", config_dir)
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        path = expanded(name)
-        if not path.is_file():
-            raise UsageError(f"sweep={shorten(name)}: there is no such file")
-        return path
-    if name not in known:
-        there = f"There are: {', '.join(known)}; or give a file, such as sweep=mine.yaml."
-        raise UsageError(f"sweep={shorten(name)}: there is no such sweep.{did_you_mean(name, known)} {there}")
-    folders: Sequence[Path] = [conf_dir(), *([config_dir] if config_dir else [])]
-    return next(path for folder in folders if (path := folder / "sweep" / f"{name}.yaml").exists())
-
-
 def _is_word(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
+def _share_out(shared: list[str], parts: list[list[str]], typed: list[str]) -> list[list[str]]:
+    """The overrides of each part; a part is left out if a typed key has only values that other parts list.
+
+    A typed key of some parts changes those parts only. Of typed values that parts list, each part keeps its own.
+    """
+    chosen = [part for part in parts if all(_share(line, part, parts) for line in typed)]
+    given = set(map(key_of, typed))
+    theirs = {key_of(line) for part in chosen for line in part} - set(map(key_of, shared))
+    sweeps = []
+    for part in chosen:
+        own = set(map(key_of, part))
+        kept = [line for line in shared if key_of(line) not in own] + part
+        wanted = [_share(line, part, parts) for line in typed if key_of(line) in own or key_of(line) not in theirs]
+        sweeps.append([*(line for line in kept if key_of(line) not in given), *wanted])
+    return sweeps
+
+
+def key_of(line: str) -> str:
+    """The key of an override, such as task.delay."""
+    return line.lstrip("+~").partition("=")[0]
+
+
+def _share(typed: str, part: list[str], parts: list[list[str]]) -> str:
+    """A typed line with the values of one part; "" if its values are those of other parts."""
+    own, wanted = _values(part, key_of(typed)), _values([typed], key_of(typed))
+    listed = {value for one in parts for value in _values(one, key_of(typed))}
+    if not own or not listed.issuperset(wanted):
+        return typed
+    mine = [value for value in wanted if value in own]
+    return f"{typed.partition('=')[0]}={','.join(mine)}" if mine else ""
+
+
+def _values(lines: list[str], key: str) -> list[str]:
+    """The values between commas; a text with brackets or quotes is one value."""
+    texts = [line.partition("=")[2] for line in lines if key_of(line) == key]
+    return [value for text in texts for value in ([text] if _WHOLE.search(text) else text.split(","))]

@@ -1,4 +1,4 @@
-"""How the jobs of a sweep stop, in whichever processes and on whichever machines they run: by files in its folder."""
+"""How the jobs of a sweep stop, in all processes and on all machines: by files in its folder."""
 
 from __future__ import annotations
 
@@ -17,23 +17,11 @@ from typing import Any
 from tracetorch.cli.errors import FAILED
 from tracetorch.files import writing
 
-STOP = "stop"
-"""A file of this name in a sweep's folder lets no further job begin."""
-NOW = "stop-now"
-"""And this lets those that run end after their present update."""
+STOP = "stop"  # a file of this name in a sweep's folder lets no further job begin
+NOW = "stop-now"  # with this one, jobs that run end after their present update, too
 
 _SECONDS = 1.0
 _OF_CLUSTERS = ("SIGUSR1", "SIGUSR2")
-
-
-def stop(sweep: Path) -> None:
-    """Let no further job begin."""
-    (sweep / STOP).touch()
-
-
-def stop_now(sweep: Path) -> None:
-    """Let no further job begin, and those that run end after their present update."""
-    (sweep / NOW).touch()
 
 
 def go_on(sweep: Path) -> None:
@@ -44,7 +32,6 @@ def go_on(sweep: Path) -> None:
 
 
 def is_stopped(sweep: Path) -> bool:
-    """Whether no further job is to begin."""
     return (sweep / STOP).exists() or (sweep / NOW).exists()
 
 
@@ -56,7 +43,6 @@ class ControllerProcess:
     pid: int = field(default_factory=os.getpid)
 
     def is_here(self) -> bool:
-        """Whether this is that process."""
         return (self.host, self.pid) == (socket.gethostname(), os.getpid())
 
     def is_gone(self) -> bool:
@@ -65,18 +51,17 @@ class ControllerProcess:
             return False
         try:
             os.kill(self.pid, 0)
-            with suppress(FileNotFoundError):  # without /proc, a zombie process counts as alive
-                return Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8")
         except ProcessLookupError:
             return True
-        except OSError:
+        except OSError:  # the process of another user; or a system without /proc, where a zombie counts as alive
             return False
-        return False
+        return stat.rpartition(")")[2].split()[0] == "Z"
 
     def watch(self) -> None:
-        """End this process, which is one of a pool, when the controller is gone and no job is at work here.
+        """End this process of a pool when the controller is gone and no job runs here.
 
-        Such a process waits for jobs, and none comes. A thread looks, for the process itself sleeps.
+        A thread looks, because the process itself waits for the next job.
         """
 
         def look() -> None:
@@ -89,7 +74,7 @@ class ControllerProcess:
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """A job is at work in this process, which ends before or after the job if the controller is gone."""
+        """A job runs in the body. The process ends before or after it if the controller is gone."""
         self._end_if_gone()
         with _at_work:
             yield
@@ -100,18 +85,15 @@ class ControllerProcess:
             os._exit(FAILED)
 
 
-Owner = ControllerProcess
-"""Its former name, under which earlier versions have pickled it."""
-
+Owner = ControllerProcess  # the name in pickles of earlier versions
 _at_work = threading.Lock()
 
 
 class StopListener:
-    """A run's listener: between two updates it checks whether the run is to stop.
+    """A run's listener: stops the run between two updates if its sweep is stopped or the sweep's process is gone.
 
-    That is when its sweep is stopped, when the process of its sweep is gone, or when a cluster announces that the time
-    is up: by a signal for which submitit has a handler. It gets the signal when the run is on disk, and may submit it
-    again.
+    A cluster's signal that the job's time ends also stops it. submitit gets the signal when the run is on disk, and may
+    submit the job again.
     """
 
     metric = "loss"
@@ -122,22 +104,17 @@ class StopListener:
         self._before: dict[int, Callable[..., Any]] = {}
 
     def __call__(self, event: str, values: dict[str, Any]) -> None:
-        if (
-            event == "progress"
-            and not self._asked
-            and self._is_to_stop()
-            and callable(signal.getsignal(signal.SIGTERM))
-        ):
+        if event != "progress" or self._asked:
+            return
+        if not self._heard:
+            if time.monotonic() - self._looked < _SECONDS:
+                return
+            self._looked = time.monotonic()
+            if not ((self._sweep / NOW).exists() or self._controller.is_gone()):
+                return
+        if callable(signal.getsignal(signal.SIGTERM)):
             self._asked = True
             signal.raise_signal(signal.SIGTERM)  # for the run, which waits for it
-
-    def _is_to_stop(self) -> bool:
-        if self._heard:
-            return True
-        if time.monotonic() - self._looked < _SECONDS:
-            return False
-        self._looked = time.monotonic()
-        return (self._sweep / NOW).exists() or self._controller.is_gone()
 
     def __enter__(self) -> StopListener:
         if threading.current_thread() is threading.main_thread():
@@ -163,7 +140,7 @@ class StopListener:
 class SignalGuard:
     """Ctrl-C or SIGTERM for a whole sweep: after the first the jobs finish their updates, the second stops at once.
 
-    Args: sweep: its folder. say: called with a sentence at the first.
+    Args: sweep: its folder. say: called with a sentence after the first.
     """
 
     def __init__(self, sweep: Path, say: Callable[[str], None]):
@@ -185,16 +162,16 @@ class SignalGuard:
             raise KeyboardInterrupt
         self.heard = True
         with suppress(OSError):
-            stop_now(self._sweep)
+            (self._sweep / NOW).touch()
         self._say("stopping: each job finishes its update and saves; a second Ctrl-C stops at once")
 
 
 @contextmanager
 def sheltered() -> Iterator[None]:
-    """Processes that this thread starts do not receive the terminal's Ctrl-C: it is for their sweep, which stops them.
+    """Processes that this thread starts do not receive the terminal's Ctrl-C: the sweep does, and stops them.
 
-    Another thread must receive it. (joblib's processes would die of it before they have begun, and submitit's
-    kill their jobs a second later.)
+    Ctrl-C would end joblib's processes before they have begun; submitit's would kill their jobs a second later.
+    Another thread must receive it.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

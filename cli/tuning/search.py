@@ -1,23 +1,79 @@
-"""A search: which keys may change within which bounds, and what is to become best. Read from YAML, and from changes."""
+"""A search: the metric to optimize, and the keys that may change, each within a range or among choices."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from tracetorch.cli.adapter import conf_dir, parse, read_yaml
+from tracetorch.cli.adapter import options, parse, quote_value, read_yaml
+from tracetorch.cli.adapter.presets import find_preset
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
-from tracetorch.cli.tuning.space import FIELDS, Parameter, Space, parameter
-from tracetorch.files import expanded
 
 _DEFAULTS = {"metric": "accuracy", "direction": "maximize", "trials": 20, "pruner": "median", "space": {}}
+_FIELDS = ("low", "high", "log", "step", "choices")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included."""
+
+    low: float
+    high: float
+    log: bool = False  # drawn evenly on a logarithmic scale
+    step: float | None = None
+    whole: bool = False  # whole numbers only, because the key takes no others
+
+    def ends(self) -> dict[str, str]:
+        """What is checked before a search starts: the name of each end in the search, and what to type for it."""
+        return {f"low={self.low!r}": quote_value(self.low), f"high={self.high!r}": quote_value(self.high)}
+
+    def typed(self, value: Any) -> str:
+        """What to type for a value."""
+        return quote_value(int(value) if self.whole else float(value))
+
+    def shown(self, value: Any) -> str:
+        return f"{float(value):.4g}"
+
+    def content(self) -> dict[str, Any]:
+        return {"low": self.low, "high": self.high, "log": self.log, "step": self.step}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A list of values of any kind; optuna gets the text that is typed for each."""
+
+    values: tuple[Any, ...]
+
+    @property
+    def labels(self) -> list[str]:
+        return [quote_value(value) for value in self.values]
+
+    def ends(self) -> dict[str, str]:
+        """All choices, as the ends of a range."""
+        return {f"choices[{at}]={label}": label for at, label in enumerate(self.labels)}
+
+    def typed(self, value: Any) -> str:
+        """What to type for a label. Raises: UsageError for one of another search."""
+        if value not in self.labels:
+            raise UsageError(f"the study has tried {shorten(value)!r}, which is not one of its choices")
+        return str(value)
+
+    def shown(self, value: Any) -> str:
+        return shorten(value, 40).strip("'") if value in self.labels else "?"
+
+    def content(self) -> dict[str, Any]:
+        return {"choices": list(self.values)}
+
+
+Parameter = Range | Choices
+Space = Mapping[str, Parameter]  # by key
 
 
 @dataclass(frozen=True)
 class Search:
-    """What to search for, and where."""
+    """The metric to optimize, and the space to search."""
 
     metric: str  # of the validation records
     direction: str  # "maximize" or "minimize"
@@ -26,38 +82,24 @@ class Search:
     space: Space
 
     def content(self) -> dict[str, Any]:
-        """As it is written in YAML."""
         return {**vars(self), "space": {key: one.content() for key, one in self.space.items()}}
-
-    def is_better(self, one: float, other: float) -> bool:
-        """Whether one value of the metric is better than another."""
-        return one > other if self.direction == "maximize" else one < other
-
-
-def search_names() -> list[str]:
-    """The searches that come with traceTorch."""
-    return sorted(path.stem for path in (conf_dir() / "search").glob("*.yaml"))
 
 
 def split_search(typed: list[str]) -> tuple[list[str], list[str]]:
-    """What was typed, into what is about the search and what is about the runs."""
+    """Split typed lines into those of the search and those of the runs."""
     about = [line for line in typed if line.lstrip("+~").partition("=")[0].partition(".")[0] == "search"]
     return about, [line for line in typed if line not in about]
 
 
 def read_search(about: list[str]) -> Search:
-    """The search that was typed, as search=NAME and changes such as search.trials=50.
-
-    Raises: UsageError, one sentence.
-    """
+    """The search of lines such as search=NAME and search.trials=50. Raises: UsageError, one sentence."""
     named = [line.partition("=")[2] for line in about if line.startswith("search=")]
     if not named:
-        raise UsageError(
-            f"choose a search: tracetorch tune search={search_names()[0]}. There are: {', '.join(search_names())}."
-        )
+        names = options("search")
+        raise UsageError(f"choose a search: tracetorch tune search={names[0]}. There are: {', '.join(names)}.")
     if len(named) > 1:
         raise UsageError(f"search is given {len(named)} times ({', '.join(map(shorten, named))}): a study has one")
-    content = read_yaml(_path(named[0]))
+    content = read_yaml(find_preset("search", named[0]))
     if not isinstance(content.get("space", {}), dict):
         raise UsageError(f"search={shorten(named[0])}: space must name keys, got {shorten(content['space'])}")
     for line in about:
@@ -89,22 +131,7 @@ def made(content: Any) -> Search:
     return Search(metric, direction, trials, pruner, found)
 
 
-def _path(name: str) -> Path:
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        path = expanded(name)
-        if not path.is_file():
-            raise UsageError(f"search={shorten(name)}: there is no such file")
-        return path
-    if name not in search_names():
-        there = f"There are: {', '.join(search_names())}; or give a file, such as search=mine.yaml."
-        raise UsageError(
-            f"search={shorten(name)}: there is no such search.{did_you_mean(name, search_names())} {there}"
-        )
-    return conf_dir() / "search" / f"{name}.yaml"
-
-
 def _change(content: dict[str, Any], line: str) -> None:
-    """Carry out one change to a search."""
     override = parse(line, search=True)
     _, _, name = override.key_or_group.partition(".")
     if not name.startswith("space."):
@@ -117,7 +144,7 @@ def _change(content: dict[str, Any], line: str) -> None:
     if override.is_delete():
         _entry(space, key, line)
         del space[key]
-    elif field in FIELDS and stem and key not in space:
+    elif field in _FIELDS and stem and key not in space:
         entry = _entry(space, stem, line)
         space[stem] = {**(entry if isinstance(entry, dict) else {}), field: override.value()}
     elif isinstance(override.value(), dict):
@@ -137,3 +164,55 @@ def _entry(space: Mapping[str, Any], key: str, line: str) -> Any:
 def _no_such(name: str) -> str:
     hint = did_you_mean(str(name), _DEFAULTS, "search.")
     return f"a search has no '{shorten(name)}'.{hint} There are: {', '.join(_DEFAULTS)}."
+
+
+def parameter(where: str, node: Any) -> Parameter:
+    """One entry of a space. Args: where: its name, for messages. Raises: UsageError, one sentence."""
+    if not isinstance(node, dict) or not node:
+        raise UsageError(f"{where} must be {{low: …, high: …}} or {{choices: […]}}, got {shorten(node)}")
+    for name in node:
+        if name not in _FIELDS:
+            hint = did_you_mean(str(name), _FIELDS)
+            raise UsageError(f"{where}: there is no '{shorten(name)}'.{hint} There are: {', '.join(_FIELDS)}.")
+    if "choices" not in node:
+        return _range(where, node)
+    if len(node) > 1:
+        raise UsageError(f"{where}: either choices, or low and high; not both")
+    choices = node["choices"]
+    if not isinstance(choices, list) or not choices:
+        raise UsageError(f"{where}.choices must be a list of at least one value, got {shorten(choices)}")
+    found = Choices(tuple(choices))
+    if len(set(found.labels)) < len(choices):
+        raise UsageError(f"{where}.choices names a value twice: {shorten(', '.join(found.labels))}")
+    return found
+
+
+def _range(where: str, node: dict[str, Any]) -> Range:
+    for name in ("low", "high"):
+        if name not in node:
+            raise UsageError(f"{where} has no {name}: give low and high, or choices")
+    low, high, log, step = (node.get(name) for name in ("low", "high", "log", "step"))
+    for name, value in {"low": low, "high": high, **({} if step is None else {"step": step})}.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise UsageError(f"{where}.{name} must be a number, got {shorten(repr(value))}")
+    if log not in (None, True, False):
+        raise UsageError(f"{where}.log must be true or false, got {shorten(repr(log))}")
+    assert low is not None and high is not None
+    if low > high:
+        raise UsageError(f"{where}: low={low!r} is above high={high!r}")
+    if log and low <= 0:
+        raise UsageError(f"{where}: a logarithmic scale begins above 0, and low={low!r}; raise it, or set log=false")
+    if step is not None:
+        _check_step(where, low, high, bool(log), step)
+    return Range(low, high, bool(log), step)
+
+
+def _check_step(where: str, low: float, high: float, log: bool, step: float) -> None:
+    if log:
+        raise UsageError(f"{where}: a logarithmic scale has no steps; leave out step, or set log=false")
+    if step <= 0:
+        raise UsageError(f"{where}.step must be above 0, got {step!r}")
+    steps = round((high - low) / step)
+    if not math.isclose(low + steps * step, high, rel_tol=1e-9, abs_tol=step * 1e-9):
+        last = low + math.floor((high - low) / step) * step
+        raise UsageError(f"{where}: steps of {step!r} from {low!r} do not reach high={high!r}; the last is at {last:g}")

@@ -1,4 +1,4 @@
-"""A study's folder: the file that says what the study is, written once and read with care."""
+"""The files of a study that are read without optuna: what the study is, and its best config as a preset."""
 
 from __future__ import annotations
 
@@ -6,29 +6,33 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from tracetorch import files
-from tracetorch.cli.errors import UsageError, shorten
+from tracetorch.cli.adapter import Composed
+from tracetorch.cli.check import PARTS
+from tracetorch.cli.errors import UsageError, prefixed, quote, shorten
 from tracetorch.cli.folders import check_links, plain_name
 from tracetorch.cli.tuning.search import Search, made
+from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.identity import hash_of
 from tracetorch.runs.lock import NAME as LOCK
+from tracetorch.runs.lock import BusyError
 
 FILE = "study.json"
-_PATIENCE = 5.0  # of a process that joins another, which has made the folder a moment ago
+PRESETS = "presets"
+_BEST = Path(PRESETS, "experiment", "best.yaml")
+_PATIENCE_SECONDS = 5.0  # of a process that joins another, which may be writing the file
 
 
 class StudySettings(NamedTuple):
-    """What a study was begun with."""
+    """The content of `study.json`."""
 
     experiment: str
     typed: list[str]
-    overrides: list[str]  # of what was typed, what is about the runs
+    overrides: list[str]  # the typed lines for the runs
     search: Search
-    configs: dict[str, Any] | None  # composed when it was begun, see `Composer`; an older version kept none
-
-    @property
-    def is_of(self) -> str:
-        """What was typed, in a line."""
-        return shorten(" ".join(self.typed), 200)
+    configs: dict[str, Any] | None  # see `Composer.content`; an older version kept none
 
 
 def reserve(begun: StudySettings, root: Path, path: Path | None) -> Path:
@@ -36,10 +40,6 @@ def reserve(begun: StudySettings, root: Path, path: Path | None) -> Path:
 
     Raises: FileExistsError if another process has begun something in it; UsageError if nothing can be written.
     """
-    from tracetorch.runs.folder import RunFolder
-    from tracetorch.runs.identity import hash_of
-    from tracetorch.runs.lock import BusyError
-
     content = {**begun._asdict(), "search": begun.search.content()}
     try:
         folder = RunFolder.reserve(root, f"{begun.experiment}/studies", hash_of(content), path)
@@ -63,7 +63,7 @@ def reserve(begun: StudySettings, root: Path, path: Path | None) -> Path:
 
 def read_study(folder: Path) -> StudySettings:
     """The study in a folder. Raises: UsageError if there is none, or if its file is broken."""
-    path, until = folder / FILE, time.monotonic() + _PATIENCE
+    path, until = folder / FILE, time.monotonic() + _PATIENCE_SECONDS
     while is_being_begun(folder) and time.monotonic() < until:
         time.sleep(0.05)
     if not path.exists():
@@ -73,22 +73,69 @@ def read_study(folder: Path) -> StudySettings:
         experiment, typed, overrides = (content[name] for name in ("experiment", "typed", "overrides"))
         if not all(isinstance(text, str) for text in (experiment, *typed, *overrides)):
             raise TypeError
-        check_links(folder)
-        return StudySettings(plain_name(experiment), typed, overrides, made(content["search"]), content.get("configs"))
+        with prefixed(f"{path} is broken: "):
+            check_links(folder)
+            search = made(content["search"])
+        return StudySettings(plain_name(experiment), typed, overrides, search, content.get("configs"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is broken ({type(error).__name__}): begin a new study") from error
-    except UsageError as error:
-        raise UsageError(f"{path} is broken: {error}") from error
 
 
 def is_being_begun(folder: Path) -> bool:
-    """Whether a folder holds nothing yet but, perhaps, what another process is writing there; see `write_whole`.
-
-    That process may also have been killed.
-    """
+    """Whether a folder is empty but for a file that another process, perhaps killed since, is writing."""
     try:
         return all(path.name == LOCK or path.name.startswith(f".{FILE}.") for path in folder.iterdir())
     except OSError:  # it was removed, or is not a folder
         return False
+
+
+def resume_command(study: Path) -> str:
+    """The words that end a message about a study that stopped."""
+    return f"to continue: tracetorch tune --study {quote(study)}"
+
+
+def run_command(study: Path) -> str:
+    """The command that runs the best config."""
+    return f"tracetorch run --config-dir {quote(study / PRESETS)} experiment=best"
+
+
+def best_of(study: Path) -> str:
+    """The description of the best trial, such as "accuracy 0.9312 in trial 12"; "" if there is none."""
+    try:
+        text = files.read_text(study / _BEST)
+    except (OSError, ValueError):
+        return ""
+    line = next((line for line in text.splitlines() if line.startswith("# Best: ")), "")
+    return line.removeprefix("# Best: ").partition(", of ")[0]
+
+
+def write_best(study: Path, composed: Composed, found: str) -> None:
+    """Write the config of the best trial as `presets/experiment/best.yaml`.
+
+    Its parts are complete, so that later changes of `conf/` have no effect; it lacks seed, device, threads and output.
+
+    Args: found: the description of the trial, such as "accuracy 0.9312 in trial 12".
+    """
+    seed = composed.config["seed"]
+    parts = {name: _without(composed.config[name], seed) for name in PARTS}
+    choices = {name: composed.choices[name] for name in PARTS if name in composed.choices}
+    lines = [
+        "# @package _global_",
+        f"# Best: {found}, of {quote(study)} ({composed.experiment}).",
+        f"# Run:       {run_command(study)}",
+        f"# Override:  {run_command(study)} seed={seed + 1}",
+    ]
+    header = "\n".join(" ".join(line.splitlines()) for line in lines)
+    defaults = "".join(f"  - override /{group}: {choice}\n" for group, choice in choices.items())
+    text = f"{header}\ndefaults:\n{defaults}\n{yaml.safe_dump(parts, sort_keys=False, allow_unicode=True)}"
+    (study / _BEST).parent.mkdir(parents=True, exist_ok=True)
+    files.write_whole(study / _BEST, text)
+
+
+def _without(node: Any, seed: int) -> Any:
+    """The same values without the seeds that equal the config's: in the preset they follow the seed that is typed."""
+    if isinstance(node, dict):
+        return {name: _without(inner, seed) for name, inner in node.items() if not (name == "seed" and inner == seed)}
+    return [_without(inner, seed) for inner in node] if isinstance(node, list) else node

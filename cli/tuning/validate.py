@@ -1,49 +1,38 @@
-"""Checks of a search: errors of its trials are found before the first of them begins."""
+"""Checks of a search: errors of its trials are found before the first of them starts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tracetorch.cli.adapter import (
-    Composed,
-    Template,
-    check_foreign,
-    check_plain,
-    fill,
-    make,
-    portable,
-    restored,
-    template,
-)
+from tracetorch.cli.adapter import Composed, Template, check_foreign, fill, make, template
+from tracetorch.cli.adapter.reading import check_plain, portable, restored
 from tracetorch.cli.check import PARTS, check, check_new, check_trusted
-from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
+from tracetorch.cli.errors import UsageError, did_you_mean, prefixed, quote, shorten
 from tracetorch.cli.execute import described, naming
 from tracetorch.cli.folders import plain_name
 from tracetorch.cli.suggest import at
-from tracetorch.cli.tuning.search import Search
-from tracetorch.cli.tuning.space import Parameter, Range, Space
+from tracetorch.cli.tuning.search import Parameter, Range, Search, Space
 from tracetorch.renamed import current
 
 if TYPE_CHECKING:
     from tracetorch.tasks import Environment, Task
 
 
-_BASE = "base"
-"""What a study's file calls the config without any choice of the search."""
+_BASE = "base"  # in a study's file, the config without any choice of the search
 
 
 class Composer:
-    """Makes the configs of trials, all of the same presets: these are composed once for each choice from a group.
+    """Makes the configs of trials. Presets are composed once for each choice from a group.
 
     Args:
-        overrides: what is typed for all of them.
-        origin: the file that they come from, if they were not typed just now; then they may call only what is trusted.
+        overrides: those of all trials.
+        origin: the file that they come from, if they were not typed now; then they may call trusted parts only.
         trust: packages that are trusted in addition to traceTorch and torch.
-        templates: what was composed when the study began, as `content` gives it; composed now, if None.
-    Raises: UsageError if those hold anything but configs.
+        templates: the result of `content` when the study began; if None, they are composed.
+    Raises: UsageError if the templates hold anything but configs.
     """
 
     def __init__(self, overrides: list[str], origin: Path | None, trust: list[str], templates: Any = None):
@@ -52,16 +41,15 @@ class Composer:
         self._templates: dict[str, Template] = {}
         if origin is not None and self._may_compose:
             check_foreign(overrides, origin)
-        for choice, node in _items(templates or {}, origin):
-            config, experiment, choices = (dict(_items(node, origin)).get(name) for name in Template._fields)
+        for choice, node in _mapping(templates or {}, origin).items():
+            config, experiment, choices = (_mapping(node, origin).get(name) for name in Template._fields)
             check_plain(config, origin, choice, references=True)
-            known = {name: one for name, one in _items(choices, origin) if isinstance(one, str)}
-            self._templates[choice] = Template(
-                dict(_items(current(restored(config)), origin)), plain_name(experiment), known
-            )
+            known = {name: one for name, one in _mapping(choices, origin).items() if isinstance(one, str)}
+            config = _mapping(current(restored(config)), origin)
+            self._templates[choice] = Template(config, plain_name(experiment), known)
 
     def content(self) -> dict[str, Any]:
-        """What was composed, for the study's file."""
+        """The templates, for the study's file."""
         plain = {choice: {**one._asdict(), "choices": dict(one.choices)} for choice, one in self._templates.items()}
         return cast(dict[str, Any], portable(plain))
 
@@ -92,16 +80,16 @@ class Composer:
         return self._templates[choice]
 
 
-def _items(value: Any, origin: Path | None) -> Iterable[tuple[str, Any]]:
+def _mapping(value: Any, origin: Path | None) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"{origin} is broken: a config must have keys, got {shorten(repr(value))}")
-    return value.items()
+    return value
 
 
 def validate(search: Search, composer: Composer) -> tuple[Search, Composed]:
-    """Compose the config without changes, and with each end of each range and each choice; make the parts of all.
+    """Compose the base config, and one for each end of each range and for each choice; make the parts of all.
 
-    Returns: the search, which now knows which numbers are whole; the config without changes.
+    Returns: the search, with its ranges of whole numbers found; the base config.
     Raises: UsageError that names the first invalid one.
     """
     composed, _ = composer([])
@@ -109,39 +97,34 @@ def validate(search: Search, composer: Composer) -> tuple[Search, Composed]:
         where = shorten(composed.config["output"]["dir"])
         raise UsageError(f"output.dir is for one run; the folder of a study is named by --study {quote(where)}")
     for key in search.space:
-        _check_key(key)
+        root = key.partition(".")[0]
+        if root not in PARTS:
+            hint = did_you_mean(root, PARTS, "search.space.")
+            there = f"A search changes {', '.join(PARTS)}, and what is in them."
+            raise UsageError(f"search.space.{shorten(key)}: '{shorten(root)}' cannot be searched.{hint} {there}")
     whole = {key: _whole(key, search.space, composed, composer) for key in search.space}
     search = replace(search, space=whole)
-    configs = {
-        f"search.space.{key}.{name}": (key, _compose(f"search.space.{key}.{name}", changes, composer))
-        for key in search.space
-        for name, changes in _ends(key, search.space)
-    }
-    task = _rehearse(composed.config, None)
+    configs = {}
+    for key in search.space:
+        for name, changes in _ends(key, search.space):
+            where = f"search.space.{key}.{name}"
+            with prefixed(f"{where}: "):
+                configs[where] = key, composer(changes)[0].config
+    task = _make_parts(composed.config, None)
     known = (*(["loss"] if hasattr(task, "eval_batches") else []), *described(task)[0])
     if search.metric not in known:
         hint, there = did_you_mean(search.metric, known), ", ".join(known)
         raise UsageError(
             f"search.metric={shorten(search.metric)}: the task does not report it.{hint} It reports {there}."
         )
-    for name, (key, changed) in configs.items():
-        try:
-            _rehearse(changed.config, None if key.partition(".")[0] == "task" else task)
-        except UsageError as error:
-            raise UsageError(f"{name}: {error}") from error
+    for where, (key, config) in configs.items():
+        with prefixed(f"{where}: "):
+            _make_parts(config, None if key.partition(".")[0] == "task" else task)
     return search, composed
 
 
-def _check_key(key: str) -> None:
-    root = key.partition(".")[0]
-    if root not in PARTS:
-        hint = did_you_mean(root, PARTS, "search.space.")
-        there = f"A search changes {', '.join(PARTS)}, and what is in them."
-        raise UsageError(f"search.space.{shorten(key)}: '{shorten(root)}' cannot be searched.{hint} {there}")
-
-
 def _ends(key: str, space: Space) -> Iterator[tuple[str, list[str]]]:
-    """What to try of one key: a name for it, and the changes; with a choice from a group, the keys that go with it."""
+    """The values of one key to check: a name and the changes, those of keys that depend on the choice included."""
     others_too = []
     if key in PARTS:
         others = {name: next(iter(one.ends().values())) for name, one in space.items() if name.startswith(f"{key}.")}
@@ -153,7 +136,7 @@ def _ends(key: str, space: Space) -> Iterator[tuple[str, list[str]]]:
 
 
 def _whole(key: str, space: Space, composed: Composed, composer: Composer) -> Parameter:
-    """The same; a range of whole numbers, if the key has a whole number now or takes no other."""
+    """The parameter; a range of whole numbers if the key has a whole number or accepts no other."""
     one = space[key]
     if not isinstance(one, Range) or not all(isinstance(n, int) for n in (one.low, one.high, one.step or 1)):
         return one
@@ -167,20 +150,13 @@ def _whole(key: str, space: Space, composed: Composed, composer: Composer) -> Pa
     return one
 
 
-def _compose(name: str, changes: list[str], composer: Composer) -> Composed:
-    try:
-        return composer(changes)[0]
-    except UsageError as error:
-        raise UsageError(f"{name}: {error}") from error
-
-
-def _rehearse(config: dict[str, Any], task: Task | Environment | None) -> Task | Environment:
-    """Make the parts: they refuse values that the signatures allow. Args: task: made already, if it is the same."""
+def _make_parts(config: dict[str, Any], task: Task | Environment | None) -> Task | Environment:
+    """Make the parts, which refuse values that the signatures allow. Args: task: if it is made already."""
     with naming("task"):
         if task is None:
             task = make(config["task"], "task")
             _check_validation(task, config)
-        _ = task.input_size, task.output_size  # first, because the network would be blamed for them
+        _ = task.input_size, task.output_size  # first, because a message would blame the network
     with naming("network"):
         from tracetorch.training.setup import network_and_loss
 
@@ -193,13 +169,13 @@ def _rehearse(config: dict[str, Any], task: Task | Environment | None) -> Task |
 
 
 def _check_validation(task: Task | Environment, config: dict[str, Any]) -> None:
-    """Raises: UsageError if a run would leave no validation records; a search must not use the test."""
+    """Raises: UsageError if a run would have no validation records."""
     if config["train"]["_target_"] == "tracetorch.experiments.lifetime.main":
         raise UsageError("a search needs validation trials, and train=lifetime has none: choose another experiment")
     keys = dict(_keys_of_validation(config["task"], "task"))
     if hasattr(task, "eval_batches"):
         has_none = next(iter(task.eval_batches("validation")), None) is None
-    else:  # episodes exist only while they are played
+    else:  # an environment has no batches
         has_none = bool(keys) and not any(keys.values())
     if has_none:
         advice = f"; set {' or '.join(keys)} above 0" if keys else ""
@@ -207,7 +183,7 @@ def _check_validation(task: Task | Environment, config: dict[str, Any]) -> None:
 
 
 def _keys_of_validation(node: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-    """The keys that say how much is held out for validation, and their values; of parts of the task as well."""
+    """The keys of a task and of its parts that set the number of validation trials, with their values."""
     for name, value in node.items():
         if isinstance(value, dict):
             yield from _keys_of_validation(value, f"{path}.{name}")

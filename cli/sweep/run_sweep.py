@@ -1,0 +1,181 @@
+"""Sweeps: planned as a whole, launched, followed through their folders, continued where they stopped."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tracetorch.cli.adapter import conf_dir
+from tracetorch.cli.compare_verb import draw_scatter
+from tracetorch.cli.errors import DONE, INTERRUPTED, PARTLY, UsageError, complain, quote, shorten
+from tracetorch.cli.folders import check_links
+from tracetorch.cli.sweep.job import Worker, tidy
+from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
+from tracetorch.cli.sweep.launching import Launched, Queue, carry_out
+from tracetorch.cli.sweep.monitor import SweepMonitor, metric_text
+from tracetorch.cli.sweep.plan import FILE, Job, Plan, changed_since, check_plan, plan, read_plan, write_plan
+from tracetorch.cli.sweep.stopping import NOW, ControllerProcess, SignalGuard, go_on
+from tracetorch.cli.terminal import console, say
+from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.identity import hash_of
+from tracetorch.runs.lock import BusyError, Lock
+from tracetorch.runs.run_state import last_record, state_of
+
+_MOST_ROWS = 40
+_ORDER = ("failed", "killed", "broken", "unreadable", "interrupted", "absent", "running", "completed")
+
+
+def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fail_fast: bool) -> int:
+    """Plan a sweep; run it in a new folder. Returns: the exit code. Raises: UsageError, with nothing left on disk."""
+    planned = plan(typed, config_dir, trust)
+    identity = hash_of([job.id for job in planned.jobs])
+    try:
+        folder = RunFolder.reserve(planned.root, f"{planned.experiment}/sweeps", identity, planned.path)
+        lock = folder.take()
+    except BusyError as error:
+        raise UsageError(f"{error}; wait for it, or stop it first") from error
+    except FileExistsError as error:
+        where = planned.path
+        is_sweep = planned.path is not None and (planned.path / FILE).exists()
+        advice = f"to continue it: tracetorch resume {quote(where)}" if is_sweep else "name another folder"
+        raise UsageError(f"{where} exists already; {advice}") from error
+    except OSError as error:
+        raise UsageError(f"cannot write to {error.filename}: {error.strerror}; choose another output.root") from error
+    try:
+        planned = write_plan(planned, folder.path)
+    except UsageError:
+        folder.remove()
+        raise
+    finally:
+        lock.release()
+    return _go(planned, folder.path, planned.jobs, fail_fast)
+
+
+def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fast: bool = False) -> int:
+    """Run the jobs not completed. Returns: the exit code. Raises: UsageError if the folder is in use or broken.
+
+    Args: changes: another launcher, or other settings of it. trust: packages whose parts the configs may name.
+    """
+    planned = read_plan(folder)
+    for path in (folder, *(folder / job.name for job in planned.jobs)):
+        if path.is_dir():
+            check_links(path)
+    planned = check_plan(planned, folder, changes, trust)
+    queue = Queue(launcher_of(planned.settings), folder, [], before=True)
+    planned = replace(planned, settings=change_launcher(planned.settings, changes))
+    left = []
+    for job in planned.jobs:
+        state = state_of(folder / job.name)
+        if state.status != "completed" or state.facts.get("id") != job.id:
+            left.append(job)
+    if not left:
+        _draw(planned, folder)
+        done = f"all {len(planned.jobs)} jobs of {folder} are completed"
+        say(f"{done}; to compare them: tracetorch compare {quote(folder)}")
+        return DONE
+    options_of(planned.settings)
+    if numbers := queue.left():
+        ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
+        raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or cancel them: scancel {ids}")
+    if key := changed_since(planned, left):
+        say(f"the presets have changed since the start of the sweep ({key}); it continues with its own config")
+    return _go(planned, folder, left, fail_fast)
+
+
+def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
+    screen = console()
+    try:
+        lock = Lock(folder)
+    except BusyError as error:
+        raise UsageError(f"{error}; wait for it, or stop it first") from error
+    if not planned.seal:  # an older version started it
+        try:
+            planned = write_plan(planned, folder)
+        except UsageError:
+            lock.release()
+            raise
+    before = len(planned.jobs) - len(jobs)
+    again = f", {before} already completed" if before else ""
+    say(*planned.notes, f"{planned.experiment}: {planned.count}{again} → {folder}")
+    names = [job.name for job in jobs]
+    queue = Queue(launcher_of(planned.settings), folder.resolve(), names)
+    worker = Worker(str(folder.resolve()), planned.seal, tuple(names), ControllerProcess(), fail_fast)
+    try:
+        go_on(folder)
+        with SweepMonitor(screen, folder, planned.jobs, queue.has), SignalGuard(folder, screen.print) as guard:
+            ended = carry_out(worker, planned.settings, queue=queue, guard=guard)
+    except KeyboardInterrupt:
+        ended = Launched(interrupted=True)
+        with suppress(OSError):
+            (folder / NOW).touch()  # for jobs that a launcher has in other processes
+    finally:
+        lock.release()
+        tidy(folder)
+    return _conclude(screen, planned, folder, ended, dict(zip(names, ended.messages, strict=False)))
+
+
+def _draw(planned: Plan, folder: Path) -> None:
+    """Draw the figures of the preset. A figure that cannot be drawn is reported; it is not an error."""
+    for figure in planned.figures:
+        try:
+            said = draw_scatter(folder, figure.by, figure.metric, figure.against)
+        except UsageError as error:
+            said = f"{figure.metric or 'result'} against {figure.against} is not drawn: {error}"
+        say(said)
+
+
+def _is_older_than_presets(path: Path) -> bool:
+    try:
+        made = path.stat().st_mtime
+        return any(preset.stat().st_mtime > made for preset in conf_dir().rglob("*.yaml"))
+    except OSError:
+        return False
+
+
+def _nearby(why: str) -> str:
+    """A message with paths from the working directory: whole paths fill a table's row."""
+    with suppress(OSError):  # a directory that was removed meanwhile
+        return why.replace(f"{Path.cwd()}{os.sep}", "")
+    return why
+
+
+def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
+    """The table at the end, and what to do next. Returns: the exit code."""
+    states = [(job, state_of(folder / job.name)) for job in planned.jobs]
+    for at, (job, state) in enumerate(states):
+        if said.get(job.name) and state.status in ("absent", "killed"):  # a folder on a full disk cannot record it
+            states[at] = job, state._replace(status="failed")
+    done = sum(state.status == "completed" for _, state in states)
+    table = Table(title_justify="left")
+    for name in ("job", "varies", "status", "result"):
+        table.add_column(name, no_wrap=name in ("job", "status"), overflow="fold")
+    table.title = Text(f"{planned.experiment}: {done} of {len(states)} completed")
+    ordered = sorted(states, key=lambda pair: _ORDER.index(pair[1].status)) if len(states) > _MOST_ROWS else states
+    for job, state in ordered[:_MOST_ROWS]:
+        metric = metric_text(last_record(folder / job.name)) if state.status == "completed" else ""
+        why = "" if state.status == "interrupted" else said.get(job.name) or state.error
+        result = metric or shorten(" ".join(_nearby(why).split()), 200)
+        status = "not run" if state.status == "absent" else state.status
+        table.add_row(Text(job.name.partition("_")[0]), Text(job.varies), status, Text(result))
+    screen.print(table, soft_wrap=not screen.is_terminal)
+    if len(ordered) > _MOST_ROWS:
+        say(f"and {len(ordered) - _MOST_ROWS} more, in {folder}")
+    if ended.trouble:
+        complain(f"the launcher stopped: {ended.trouble}", None, False)
+    if done and not ended.interrupted:
+        _draw(planned, folder)
+    if _is_older_than_presets(folder / FILE) and (key := changed_since(planned, planned.jobs)):
+        say(f"the presets were edited during the sweep ({key}); all jobs ran with the config from its start")
+    quoted = quote(folder)
+    if done == len(states):
+        say(f"to compare the jobs: tracetorch compare {quoted}")
+        return DONE
+    left = f"{len(states) - done} of {len(states)} jobs are not completed; to continue: tracetorch resume {quoted}"
+    complain(f"interrupted; {left}" if ended.interrupted else left, None, False)
+    return INTERRUPTED if ended.interrupted else PARTLY

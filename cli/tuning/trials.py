@@ -1,0 +1,305 @@
+"""The trials of a study: each a run with the next values; their table as they end, and a summary."""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from optuna.trial import FrozenTrial, Trial, TrialState
+from rich.status import Status
+from rich.text import Text
+
+from tracetorch.cli.adapter import Composed
+from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, shorten
+from tracetorch.cli.execute import execute, record_refused
+from tracetorch.cli.folders import check_links, folder_name, short_names
+from tracetorch.cli.terminal import console, say
+from tracetorch.cli.tuning.search import Parameter, Range, Search, Space
+from tracetorch.cli.tuning.study import Study
+from tracetorch.cli.tuning.study_folder import StudySettings, best_of, resume_command, run_command, write_best
+from tracetorch.cli.tuning.validate import Composer
+from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.identity import id_of
+from tracetorch.runs.interrupt import Interrupt
+from tracetorch.runs.run_state import RunState, state_of
+
+_HOPELESS = 5  # failures in a row, while no trial has completed
+_UNDISTURBED = 0.25  # of a run, before it may be ended early
+_PRUNED = "pruned at update "
+_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # not caused by the values of a trial
+_STATUSES = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+_STATES = {status: state for state, status in _STATUSES.items()}
+_COLOURS = {"completed": "green", "pruned": "yellow", "failed": "red", "interrupted": "red"}
+
+Show = Callable[[int, int, float | None], None]
+
+
+def run_trials(begun: StudySettings, composer: Composer, seed: int, folder: Path, most: int) -> int:
+    """Run trials until the study has enough. Returns: the exit code. Raises: UsageError if the study is broken."""
+    table = TrialTable(begun.search.metric)
+    try:
+        study = Study(folder, begun.search, seed)
+        before = len(study.trials())
+        again = f", {before} already started" if before else ""
+        say(f"{begun.experiment}: {most} trials{again} → {folder}")
+        with study:
+            interrupted, trouble = _try(study, table, composer, folder, most)
+        return _conclude(study, folder, interrupted, trouble)
+    except OSError as error:
+        what = f"cannot write to {error.filename or folder}: {error.strerror}"
+        complain(f"{what}; once it is writable, {resume_command(folder)}", error, False)
+        return FAILED
+
+
+def _try(study: Study, table: TrialTable, composer: Composer, folder: Path, most: int) -> tuple[bool, str]:
+    """Returns: whether the study was interrupted; why it is useless to continue, or ""."""
+    space, failures = study.search.space, 0
+    _keep_best(study, composer, folder)
+    with Interrupt() as wish, table:
+        while not wish.stop and failures < _HOPELESS:
+            trial = study.next(most)
+            if trial is None:
+                return False, ""
+            params = trial.params
+            name = trial_folder_name(trial.number, params, space)
+            table.begin(folder / name)
+            try:
+                composed, overrides = composer(_changes(params, space))
+                listener = TrialListener(trial, study.search, table.show, study.reported(trial))
+                ended = run_trial(composed, overrides, folder / name, listener)
+            except UsageError as error:  # values that do not go together
+                ended = TrialResult("failed", error=str(error))
+            if ended.status in _STATES:
+                value = ended.value if ended.status == "completed" else None
+                study.tell(trial, _STATES[ended.status], value, ended.error)
+            best = _keep_best(study, composer, folder)
+            table.end(trial.number, varies(params, space), ended, best.value if best else None)
+            failures = 0 if ended.status != "failed" or best else failures + 1
+            if ended.status == "interrupted":
+                return True, ""
+    if failures == _HOPELESS:
+        return False, f"{_HOPELESS} trials in a row failed, and none has completed"
+    return True, ""
+
+
+def _keep_best(study: Study, composer: Composer, folder: Path) -> FrozenTrial | None:
+    """The best trial; its preset is written if it is missing, as after a kill between result and preset."""
+    with study.alone():
+        best = study.best()
+        if best is not None:
+            found = f"{study.search.metric} {best.value:.4f} in trial {best.number}"
+            if best_of(folder) != found:
+                write_best(folder, composer(_changes(best.params, study.search.space))[0], found)
+    return best
+
+
+def _changes(params: Mapping[str, Any], space: Space) -> list[str]:
+    return [f"{key}={one.typed(params[key])}" for key, one in space.items()]
+
+
+class TrialResult(NamedTuple):
+    status: str  # "completed", "pruned", "failed", "interrupted"
+    value: float | None = None
+    error: str = ""
+
+
+class TrialListener:
+    """A trial's listener: reports its validation records, and ends its run early if those of others were better.
+
+    Args:
+        show: called with the updates done, the updates planned, and the last value.
+        reported: the values that a continued trial has reported, by update.
+    """
+
+    metric = "loss"  # of the task; a search has its own
+
+    def __init__(self, trial: Trial, search: Search, show: Show, reported: Mapping[int, float]):
+        self._trial, self.search, self._show, self._reported = trial, search, show, reported
+        self._done = self._total = 0
+        self.values: list[float] = []
+        self.pruned = ""
+
+    def __call__(self, event: str, values: dict[str, Any]) -> str | None:
+        if event == "progress":
+            self._done, self._total = values["done"], values["total"]
+            self._show(self._done, self._total, self.values[-1] if self.values else None)
+        if event != "record" or not self._note_value(values):
+            return None
+        if math.isfinite(self.values[-1]):
+            update = values["update"]
+            if update not in self._reported:
+                self._trial.report(self.values[-1], update)
+            is_ripe = self._total * _UNDISTURBED <= self._done < self._total
+            is_latest = update >= max(self._reported, default=0)  # before it, the trial was not pruned
+            if is_ripe and is_latest and not self.pruned and self._trial.should_prune():
+                self.pruned = f"{_PRUNED}{update}"
+        return self.pruned or None
+
+    def recall(self, folder: RunFolder, state: RunState) -> None:
+        """Read the records of a run that continues."""
+        for record in folder.records():
+            self._note_value(record)
+        self.pruned = state.error if state.status == "interrupted" and state.error.startswith(_PRUNED) else ""
+
+    def _note_value(self, record: Mapping[str, Any]) -> bool:
+        if record.get("split") != "validation" or self.search.metric not in record:
+            return False
+        value = record[self.search.metric]
+        self.values.append(float(value) if isinstance(value, int | float) else math.nan)  # in a file, NaN is null
+        return True
+
+
+def run_trial(composed: Composed, overrides: list[str], folder: Path, listener: TrialListener) -> TrialResult:
+    """Run a trial, or continue it. Raises: OSError if the disk is full or broken; KeyboardInterrupt."""
+    resume_from = None
+    try:
+        if folder.exists():
+            resume_from = _begun(composed, folder, listener)
+            if resume_from is None:
+                return _completed(composed, listener)
+            if listener.pruned:
+                return TrialResult("pruned", listener.values[-1])
+        outcome = execute(composed, overrides, path=folder, resume_from=resume_from, display=listener)
+    except UsageError as error:
+        _raise_of_disk(error.__cause__)
+        record_refused(folder, composed, overrides, str(error))
+        return TrialResult("failed", error=str(error))
+    _raise_of_disk(outcome.error)
+    if outcome.code == INTERRUPTED:
+        return TrialResult("pruned", listener.values[-1]) if listener.pruned else TrialResult("interrupted")
+    if outcome.code != DONE:
+        return TrialResult("failed", error=outcome.message)
+    return _completed(composed, listener)
+
+
+def _begun(composed: Composed, folder: Path, listener: TrialListener) -> RunFolder | None:
+    """The run that a killed process has left; None if it is completed. Raises: UsageError if it is broken."""
+    check_links(folder)
+    found, state = RunFolder(folder), state_of(folder)
+    if state.facts and state.facts.get("id") != id_of(composed.config):
+        raise UsageError(f"{folder} holds a run with another config, which cannot be continued")
+    try:
+        listener.recall(found, state)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return None if state.status == "completed" else found
+
+
+def _raise_of_disk(error: BaseException | None) -> None:
+    """Raise the error of the disk that caused an error, if there is one: it ends the study, not only the trial."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _OF_DISK:
+            raise error
+        error = error.__cause__
+
+
+def _completed(composed: Composed, listener: TrialListener) -> TrialResult:
+    """The last value; with patience the best one, because the run then ends with its best parameters."""
+    value = listener.values[-1] if listener.values else None
+    if composed.config["train"].get("patience"):
+        better = max if listener.search.direction == "maximize" else min
+        value = better(filter(math.isfinite, listener.values), default=None)
+    if value is None or not math.isfinite(value):
+        what = "is not a finite number" if listener.values else "was never measured on validation trials"
+        return TrialResult("failed", error=f"{listener.search.metric} {what}")
+    return TrialResult("completed", value)
+
+
+def varies(params: Mapping[str, Any], space: Space) -> str:
+    """The values of a trial, such as "lr=0.0123, decay=0.98"."""
+    short = short_names(space)
+    return ", ".join(f"{short[key]}={one.shown(params[key])}" for key, one in space.items() if key in params)
+
+
+def trial_folder_name(number: int, params: Mapping[str, Any], space: Space) -> str:
+    return folder_name(f"{number:04d}", varies(params, space))
+
+
+class TrialTable:
+    """The table of a search, row by row. Args: metric: its name."""
+
+    def __init__(self, metric: str):
+        self.console = console()
+        self._metric, self._status = metric, Status("", console=self.console)
+        self._present, self._rows = "", 0
+
+    def __enter__(self) -> TrialTable:
+        if self.console.is_interactive:
+            self._status.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._status.stop()
+
+    def begin(self, folder: Path) -> None:
+        self._present = folder.name
+        self._status.update(Text(f"{self._present}  begins"))
+
+    def show(self, done: int, total: int, value: float | None) -> None:
+        shown = "" if value is None else f" · {self._metric} {value:.4f}"
+        self._status.update(Text(f"{self._present}  update {done:,} of {total:,}{shown}"))
+
+    def end(self, number: int, varies: str, ended: TrialResult, best: float | None) -> None:
+        if not self._rows:
+            self.console.print(Text(f"trial  status       {self._metric:>10}  best so far  what varies", "bold"))
+        self._rows += 1
+        status = f"{ended.status:<11}", _COLOURS[ended.status]
+        value, so_far = ("" if one is None else f"{one:.4f}" for one in (ended.value, best))
+        why = f": {shorten(' '.join(ended.error.split()), 200)}" if ended.error else ""
+        rest = f"  {value:>10}  {so_far:>11}  {varies}{why}"
+        self.console.print(Text.assemble(f"{number:5d}  ", status, rest))
+
+
+def _conclude(study: Study, folder: Path, interrupted: bool, trouble: str) -> int:
+    """Show the best trial, the figure, and what to do next. Returns: the exit code."""
+    best, space = study.best(), study.search.space
+    if best is not None:
+        say(
+            f"best: {study.search.metric} {best.value:.4f}, trial {best.number}, {varies(best.params, space)}",
+            f"its run: {folder / trial_folder_name(best.number, best.params, space)}",
+            f"to run it with another seed: {run_command(folder)} seed=1",
+        )
+    if drawn := _draw(study, folder):
+        say(f"figure: {drawn}")
+    if interrupted or trouble:
+        complain(f"{'interrupted' if interrupted else trouble}; {resume_command(folder)}", None, False)
+        return INTERRUPTED if interrupted else FAILED
+    if others := study.at_work():
+        say(f"other processes still run {others} trial{'s' * (others != 1)}")
+    elif best is None:
+        complain(f"no trial is completed: see error.txt in the folders of {folder}", None, False)
+        return FAILED
+    return DONE
+
+
+def _draw(study: Study, folder: Path) -> Path | None:
+    """Draw `plots/search.png` and `.svg`. Returns: the first; None if no trial has ended."""
+    from tracetorch.plot import Axis, Tried, save, search
+
+    space = study.search.space
+    tried = []
+    for trial in study.trials():
+        if trial.state in _STATUSES:
+            positions = [_position(one, trial.params.get(key)) for key, one in space.items()]
+            tried.append(Tried(trial.number, trial.value, _STATUSES[trial.state], positions))
+    if not tried:
+        return None
+    axes = []
+    for key, one in space.items():
+        if isinstance(one, Range):
+            axes.append(Axis(key, (one.low, one.high), log=one.log, whole=one.whole))
+        else:
+            axes.append(Axis(key, (0, len(one.values) - 1), names=[one.shown(label) for label in one.labels]))
+    metric = f"{study.search.metric} (validation)"
+    fig = search(tried, axes, metric=metric, maximize=study.search.direction == "maximize")
+    return save(fig, folder / "plots" / "search")[0]
+
+
+def _position(one: Parameter, value: Any) -> float | None:
+    """Where a value lies on its axis: a choice, by its number."""
+    if isinstance(one, Range):
+        return float(value) if isinstance(value, int | float) else None
+    return float(one.labels.index(value)) if value in one.labels else None
