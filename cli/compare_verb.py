@@ -152,7 +152,7 @@ def _scatter(found: Comparison, key: str, folder: Path | None) -> None:
     from tracetorch.cli.scatter import names_of, scatter
 
     made = scatter(found, key)
-    from tracetorch.compare.scatter_output import table, write_scatter
+    from tracetorch.compare.scatter import table, write_scatter
 
     where = write_into(folder, [run.run.name for run in found.runs], lambda there: write_scatter(made, there))
     _print(table(made), f"{made.stem}.csv")

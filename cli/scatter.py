@@ -9,19 +9,19 @@ from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 
 if TYPE_CHECKING:
     from tracetorch.compare.comparison import Comparison
-    from tracetorch.compare.scatter_data import Scatter
+    from tracetorch.compare.scatter import Scatter
 
 _MOST_NAMED = 40
 
 
 def scatter(found: Comparison, key: str) -> Scatter:
     """Place the runs of a comparison by a quantity. Raises: UsageError if no run has it, or if it is not a number."""
-    from tracetorch.compare import scatter_data
     from tracetorch.compare.groups import UnknownNameError
+    from tracetorch.compare.scatter import NoNumberError, make_scatter
 
     try:
-        return scatter_data.make_scatter(found, key)
-    except scatter_data.NoNumberError as error:
+        return make_scatter(found, key)
+    except NoNumberError as error:
         words = shorten(", ".join(error.values[:8]))
         advice = f"to group by it: --by {shorten(key)}"
         raise UsageError(f"--against {shorten(key)}: its values are not numbers ({words}); {advice}") from error
@@ -46,7 +46,7 @@ def draw_scatter(folder: Path, by: list[str], metric: str | None, key: str) -> s
     Raises: UsageError if nothing can be drawn.
     """
     from tracetorch.cli.compare_verb import compare_folder, compare_folders, write_into
-    from tracetorch.compare.scatter_output import write_scatter
+    from tracetorch.compare.scatter import write_scatter
 
     made = scatter(compare_folders([folder], by, metric), key)
     where = write_into(compare_folder(folder), [], lambda there: write_scatter(made, there))

@@ -12,8 +12,7 @@ from tests.drawings import texts
 from tests.run_folders import run_folder, usual_summary
 from tracetorch.compare.comparison import compare
 from tracetorch.compare.groups import UnknownNameError
-from tracetorch.compare.scatter_data import NoNumberError, make_scatter
-from tracetorch.compare.scatter_output import draw_scatter, rows, table
+from tracetorch.compare.scatter import NoNumberError, draw_scatter, make_scatter, rows, table
 
 MIB = 2**20
 
