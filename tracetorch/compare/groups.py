@@ -86,11 +86,7 @@ def group_by(
 
 def without_repetitions(runs: Sequence[CompletedRun]) -> tuple[list[CompletedRun], list[LeftOut]]:
     """The newest of runs with the same config and seed: a repetition is not a second measurement."""
-    newest: dict[str, CompletedRun] = {}
-    for run in runs:
-        identity = run.id or run.name
-        if identity not in newest or _instant(run) >= _instant(newest[identity]):
-            newest[identity] = run
+    newest = {run.id or run.name: run for run in sorted(runs, key=_instant)}
     kept, repeated = [], []
     for run in runs:
         other = newest[run.id or run.name]

@@ -18,8 +18,8 @@ from tracetorch.compare.comparison import Comparison, lower_is_better
 from tracetorch.compare.groups import UnknownNameError, differing, is_setting, labels, value_of
 from tracetorch.compare.output import write_together
 from tracetorch.compare.statistics import Summary, summarize
-from tracetorch.compare.tables import Table, without_nan
-from tracetorch.compare.text import interval_note, number, plain, plain_words, span, with_error
+from tracetorch.compare.tables import Table, in_numbers, in_text, without_nan
+from tracetorch.compare.text import interval_note, number, plain, plain_words
 from tracetorch.compare.values import MeasuredRun, as_number, known_metrics, last_of
 from tracetorch.files import write_whole
 from tracetorch.runs.records import to_csv
@@ -243,15 +243,12 @@ def draw_scatter(found: Scatter) -> Figure:
 
 def table(found: Scatter) -> Table:
     of_x, of_y = plain(_words(found.key)), plain(_words(found.metric))
-    several, unit = len(found.panels) > 1, _unit(found.metric)
+    several = len(found.panels) > 1
     made = []
     for panel, line, point in found.points():
         x = f"{point.x.mean:g}" if found.is_set else number(point.x.mean / _unit(found.key))
-        mean, half = point.y.mean / unit, (point.y.high - point.y.mean) / unit
-        least, most = point.y.least / unit, point.y.most / unit
-        extent = span(least, most) if point.y.n > 1 else number(least)
         names = [panel.name, line.label] if several else [line.label]
-        made.append([*names, x, str(point.y.n), with_error(mean, half), extent])
+        made.append([*names, x, *in_text(point.y, _unit(found.metric))])
     note = "n: runs. ±: 95 % interval of the mean, by Student's t; a single run has none."
     note += "" if found.is_set else f" Each point: runs that differ only by chance; {of_x}: their mean."
     head = [*(["experiment"] if several else []), "group", of_x, "n", f"{of_y}, mean", "min to max"]
@@ -264,10 +261,8 @@ def rows(found: Scatter) -> list[dict[str, Any]]:
     for panel, line, point in found.points():
         row: dict[str, Any] = {"experiment": panel.name, "group": line.label, "against": found.key}
         row |= {"x": point.x.mean, "x_ci_low": point.x.low, "x_ci_high": point.x.high}
-        row |= {"metric": found.metric, "runs": point.y.n, "seeds": len({one.run.seed for one in point.runs})}
-        row |= {"mean": point.y.mean, "ci_low": point.y.low, "ci_high": point.y.high, "sd": point.y.sd}
-        row |= {"min": point.y.least, "max": point.y.most, "chance": panel.chance}
-        made.append(without_nan(row))
+        row |= in_numbers(found.metric, point.y, [one.run for one in point.runs])
+        made.append(without_nan(row | {"chance": panel.chance}))
     return made
 
 

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from tracetorch.compare.collect import LeftOut
 from tracetorch.compare.comparison import Comparison, lower_is_better
 from tracetorch.compare.groups import show
+from tracetorch.compare.statistics import Summary
 from tracetorch.compare.text import mebibytes, number, plain, plain_words, seconds, span, with_error
+from tracetorch.compare.values import MeasuredRun
 
 
 class Table(NamedTuple):
@@ -27,10 +29,8 @@ def of_groups(found: Comparison) -> Table:
     head = ["", "group", "n", f"{words}, mean", "min to max", "time", "memory"]
     rows = []
     for group in found.groups:
-        n, mean, _, high, _, least, most = group.summary
-        extent = span(least, most) if n > 1 else number(least)
         costs = [seconds(group.mean_of("wall_seconds")), mebibytes(group.mean_of("peak_memory_bytes"))]
-        rows.append([group.key, group.label, str(n), with_error(mean, high - mean), extent, *costs])
+        rows.append([group.key, group.label, *in_text(group.summary), *costs])
     alone = "; a single run has none" if any(group.summary.n == 1 for group in found.groups) else ""
     note = f"n: runs. ±: 95 % interval of the mean, by Student's t{alone}. Time and memory: means over the runs."
     return Table("Groups", head, rows, 2, note)
@@ -85,10 +85,7 @@ def group_rows(found: Comparison) -> list[dict[str, Any]]:
     """comparison.csv: a row for each group, with all its numbers and what sets it apart."""
     rows = []
     for at, group in enumerate(found.groups):
-        n, mean, low, high, sd, least, most = group.summary
-        row = {"group": group.key, "label": group.label, "metric": found.metric, "runs": n}
-        row |= {"seeds": len({run.seed for run in group.runs}), "mean": mean, "ci_low": low, "ci_high": high}
-        row |= {"sd": sd, "min": least, "max": most}
+        row = {"group": group.key, "label": group.label, **in_numbers(found.metric, group.summary, group.runs)}
         row |= {name: group.mean_of(name) for name in ("wall_seconds", "peak_memory_bytes")}
         row |= {f"config.{key}": show(values[at]) if values[at] else None for key, values in found.apart.items()}
         rows.append(without_nan(row))
@@ -109,6 +106,20 @@ def run_rows(found: Comparison) -> list[dict[str, Any]]:
         known = {"folder": out.name, "seed": out.seed, "status": out.status, "left_out": out.why}
         rows.append(dict.fromkeys(columns) | known)
     return rows
+
+
+def in_text(summary: Summary, unit: float = 1.0) -> list[str]:
+    """n, mean with interval, and range, in a unit."""
+    n, mean, _, high, _, least, most = summary
+    extent = span(least / unit, most / unit) if n > 1 else number(least / unit)
+    return [str(n), with_error(mean / unit, (high - mean) / unit), extent]
+
+
+def in_numbers(metric: str, summary: Summary, runs: Iterable[MeasuredRun]) -> dict[str, Any]:
+    """The columns of a CSV about the values of a metric."""
+    n, mean, low, high, sd, least, most = summary
+    row: dict[str, Any] = {"metric": metric, "runs": n, "seeds": len({run.seed for run in runs}), "mean": mean}
+    return row | {"ci_low": low, "ci_high": high, "sd": sd, "min": least, "max": most}
 
 
 def without_nan(row: dict[str, Any]) -> dict[str, Any]:

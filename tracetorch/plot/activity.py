@@ -14,19 +14,8 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from tracetorch.plot.as_arrays import as_array
-from tracetorch.plot.style import (
-    COLORS,
-    DOUBLE,
-    SINGLE,
-    Array,
-    figure,
-    label_level,
-    legend,
-    name_right,
-    remark,
-    round_ticks,
-    tint,
-)  # fmt: skip
+from tracetorch.plot.labels import label_level, legend, name_right, remark, round_ticks
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, tint
 
 HUES = tuple(COLORS[name] for name in ("vermillion", "blue", "green", "purple", "orange", "sky", "black"))
 _SHADES = tuple(tint(COLORS[name], 0.2) for name in ("sky", "orange", "grey", "green", "purple"))  # of marks
@@ -74,25 +63,16 @@ def raster(
     clock = Clock.over(lengths[0], dt)
     heights = [0.35 + 0.018 * min(neurons, values.shape[1]) for values in spikes.values()]
     heights += [] if lines is None else [0.7]
-    shaded = _visible_marks(marks or {}, clock)
-    rows = _rows_of(shaded, clock)
-    top = 1 + max(rows.values(), default=-1)
-    with figure(SINGLE, sum(heights) + 0.25 * len(heights) + 0.35 + 0.14 * top) as fig:
+    shaded = _place_marks(marks or {}, clock)
+    rows = 1 + max((mark.row for mark in shaded), default=-1)
+    with figure(SINGLE, sum(heights) + 0.25 * len(heights) + 0.35 + 0.14 * rows) as fig:
         panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (name, values) in zip(panels, spikes.items(), strict=False):
-            shown = _spread_by_rate(values, neurons)
-            _draw_raster(axes, values[:, shown], clock)
-            axes.set_yticks([0, len(shown) - 1] if len(shown) > 1 else [0])
-            axes.set_yticklabels([f"{shown[int(at)]}" for at in axes.get_yticks()])
-            axes.set_ylabel("neuron")
-            _title(axes, f"{name}{_part(shown, values)}, {_rate(values.mean(), dt)}")
+            _draw_layer(axes, name, values, clock, most=neurons, dt=dt, is_spikes=True)
         if lines is not None and readout is not None:
             _draw_readout(panels[-1], lines, clock, names or [str(at) for at in range(lines.shape[1])])
             _title(panels[-1], readout[0])
-        for axes in panels:
-            for at, (start, stop) in enumerate(shaded.values()):
-                axes.axvspan(clock.at(start), clock.at(stop), color=_SHADES[at % len(_SHADES)], linewidth=0, zorder=0)
-        _name_marks(panels[0], shaded, rows, clock)
+        _shade(list(panels), shaded, clock)
         fig.align_ylabels(panels)
         _time_axis(panels[-1], clock)
     return fig
@@ -186,14 +166,14 @@ def episode(
     with figure(DOUBLE, sum(heights) + 0.22 * len(heights) + 0.4) as fig:
         panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (name, layer) in zip(panels, values.items(), strict=False):
-            _draw_layer(axes, name, layer, clock, most=neurons, dt=dt)
+            is_spikes = bool(((layer == 0) | (layer == 1)).all())
+            _draw_layer(axes, name, layer, clock, most=neurons, dt=dt, is_spikes=is_spikes)
         _draw_membranes(panels[-3], levels, threshold, clock)
         starts = [clock.at(at * each * (dt or 1)) for at in range(len(chances) + 1)]
         hues = [HUES[at % len(HUES)] for at in range(chances.shape[1])]
         for at, hue in enumerate(hues):
             panels[-2].stairs(chances[:, at], starts, baseline=None, color=hue, linewidth=1.0)
-        panels[-2].set_ylim(-0.05, 1.05)
-        panels[-2].set_ylabel("p(action)")
+        panels[-2].set(ylim=(-0.05, 1.05), ylabel="p(action)")
         for start, stop, done in zip(starts, starts[1:], action.tolist(), strict=False):
             panels[-1].axvspan(start, stop, color=hues[done], linewidth=0)
         panels[-1].set_yticks([])
@@ -234,47 +214,50 @@ class Clock(NamedTuple):
 
 
 def _time_axis(axes: Axes, clock: Clock) -> None:
-    axes.set_xlim(clock.at(0), clock.at(clock.end))
+    axes.set(xlim=(clock.at(0), clock.at(clock.end)), xlabel=clock.label)
     axes.xaxis.set_major_locator(round_ticks(6, integer=clock.label == "time (steps)", min_n_ticks=1))
-    axes.set_xlabel(clock.label)
 
 
-def _visible_marks(marks: Marks, clock: Clock) -> dict[str, tuple[float, float]]:
+class _Mark(NamedTuple):
+    """A mark inside the panel, and the place of its name."""
+
+    name: str
+    start: float
+    stop: float
+    middle: float  # of the name, in the caller's unit
+    row: int  # above the panel, such that names do not overlap
+
+
+def _place_marks(marks: Marks, clock: Clock) -> list[_Mark]:
     """The marks, cut at the end of the panel, without empty ones."""
     for name, (start, stop) in marks.items():
         if not 0 <= start <= stop:
             raise ValueError(f"mark {name!r} must start at 0 or later and not after it stops, got {start}, {stop}")
-    cut = {name: (start, min(stop, clock.end)) for name, (start, stop) in marks.items()}
-    return {name: (start, stop) for name, (start, stop) in cut.items() if start < stop}
-
-
-def _rows_of(marks: Marks, clock: Clock) -> dict[str, int]:
-    """The row of each name above the panel, such that names do not overlap."""
-    rows: dict[str, int] = {}
-    ends: list[float] = []
-    for name, (start, stop) in sorted(marks.items(), key=lambda mark: sum(mark[1])):
-        middle, half = _place_of(name, start, stop, clock)
+    cut = {name: (start, min(stop, clock.end)) for name, (start, stop) in marks.items() if start < min(stop, clock.end)}
+    placed: dict[str, _Mark] = {}
+    ends: list[float] = []  # of the last name in each row
+    for name, (start, stop) in sorted(cut.items(), key=lambda mark: sum(mark[1])):
+        half = (2.0 * len(name) + 2) / _WIDTH * clock.end
+        middle = max(half, min((start + stop) / 2, clock.end - half))
         row = next((row for row, end in enumerate(ends) if middle - half > end), len(ends))
         ends[row : row + 1] = [middle + half]
-        rows[name] = row
-    return rows
+        placed[name] = _Mark(name, start, stop, middle, row)
+    return [placed[name] for name in cut]
 
 
-def _place_of(name: str, start: float, stop: float, clock: Clock) -> tuple[float, float]:
-    """The middle of a name, inside the panel, and half its width: in the caller's unit."""
-    half = (2.0 * len(name) + 2) / _WIDTH * clock.end
-    return max(half, min((start + stop) / 2, clock.end - half)), half
-
-
-def _name_marks(axes: Axes, marks: Marks, rows: dict[str, int], clock: Clock) -> None:
-    """Write the names between a panel and its title."""
-    for at, (name, (start, stop)) in enumerate(marks.items()):
-        axes.annotate(
-            name, (clock.at(_place_of(name, start, stop, clock)[0]), 1), xycoords=axes.get_xaxis_transform(),
-            xytext=(0, 4 + 11 * rows[name]), textcoords="offset points", ha="center", fontsize=7, annotation_clip=False,
-            bbox={"facecolor": _SHADES[at % len(_SHADES)], "linewidth": 0, "pad": 1.2},
+def _shade(panels: Sequence[Axes], marks: Sequence[_Mark], clock: Clock) -> None:
+    """Shade the marks in all panels, and write their names between the first panel and its title."""
+    for at, mark in enumerate(marks):
+        shade = _SHADES[at % len(_SHADES)]
+        for axes in panels:
+            axes.axvspan(clock.at(mark.start), clock.at(mark.stop), color=shade, linewidth=0, zorder=0)
+        panels[0].annotate(
+            mark.name, (clock.at(mark.middle), 1), xycoords=panels[0].get_xaxis_transform(),
+            xytext=(0, 4 + 11 * mark.row), textcoords="offset points", ha="center", fontsize=7, annotation_clip=False,
+            bbox={"facecolor": shade, "linewidth": 0, "pad": 1.2},
         )  # fmt: skip
-    axes.set_title(axes.get_title("left"), fontsize=7, pad=4 + 11 * (1 + max(rows.values(), default=-1)))
+    rows = 1 + max((mark.row for mark in marks), default=-1)
+    panels[0].set_title(panels[0].get_title("left"), fontsize=7, pad=4 + 11 * rows)
 
 
 # ── panels ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -298,10 +281,6 @@ def _spread_by_rate(spikes: Array, most: int) -> list[int]:
 
 def _title(axes: Axes, text: str) -> None:
     axes.set_title(textwrap.fill(text, 58), fontsize=7)
-
-
-def _part(shown: Sequence[int], values: Array) -> str:
-    return f" ({len(shown)} of {values.shape[1]} neurons)" if len(shown) < values.shape[1] else ""
 
 
 def _rate(mean: float, dt: float | None) -> str:
@@ -356,16 +335,18 @@ def _draw_membranes(axes: Axes, levels: Array, threshold: Tensor | float | None,
     _title(axes, "neurons " + ", ".join(f"{at} ({hue})" for at, hue in zip(shown, _MEMBRANES, strict=False)))
 
 
-def _draw_layer(axes: Axes, name: str, values: Array, clock: Clock, *, most: int, dt: float | None) -> None:
+def _draw_layer(
+    axes: Axes, name: str, values: Array, clock: Clock, *, most: int, dt: float | None, is_spikes: bool
+) -> None:
     """Spikes as ticks, other values as shades."""
-    is_spikes = bool(((values == 0) | (values == 1)).all())
     shown = _spread_by_rate(values, most) if is_spikes else _evenly(values.shape[1], most)
+    part = f" ({len(shown)} of {values.shape[1]} neurons)" if len(shown) < values.shape[1] else ""
     if is_spikes:
         _draw_raster(axes, values[:, shown], clock)
-        _title(axes, f"{name}{_part(shown, values)}, {_rate(values.mean(), dt)}")
+        _title(axes, f"{name}{part}, {_rate(values.mean(), dt)}")
     else:
         extent = (clock.at(0), clock.at(clock.end), len(shown) - 0.5, -0.5)
         axes.imshow(values[:, shown].T, aspect="auto", cmap="Greys", extent=extent, interpolation="nearest")
-        _title(axes, f"{name}{_part(shown, values)}, from {values.min():.2g} (white) to {values.max():.2g} (black)")
+        _title(axes, f"{name}{part}, from {values.min():.2g} (white) to {values.max():.2g} (black)")
     axes.set_yticks(sorted({0, len(shown) - 1}), labels=[str(at) for at in sorted({shown[0], shown[-1]})])
     axes.set_ylabel("neuron" if is_spikes else "channel")

@@ -16,19 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from tracetorch.plot.style import (
-    COLORS,
-    DOUBLE,
-    RIM,
-    Array,
-    count_axis,
-    figure,
-    label_level,
-    legend,
-    remark,
-    round_ticks,
-    tint,
-)  # fmt: skip
+from tracetorch.plot.labels import count_axis, label_level, legend, remark, round_ticks
+from tracetorch.plot.style import COLORS, DOUBLE, RIM, Array, figure, tint
 
 _HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black", "grey"))
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
@@ -234,8 +223,7 @@ def _finish_curves(axes: Axes, means: Sequence[Array]) -> None:
     """Ticks, and limits set by the means: wide bands of a few runs must not compress the curves."""
     if not means:
         remark(axes, "no curves were recorded")
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
         return
     count_axis(axes.xaxis, 5)
     axes.yaxis.set_major_locator(round_ticks(6))

@@ -13,21 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from tracetorch.plot.labels import count_axis, label_level, legend, remark, round_ticks
 from tracetorch.plot.meter import HALF_LIVES, running_averages
-from tracetorch.plot.style import (
-    COLORS,
-    DOUBLE,
-    RIM,
-    SINGLE,
-    Array,
-    count_axis,
-    figure,
-    label_level,
-    legend,
-    remark,
-    round_ticks,
-    tint,
-)  # fmt: skip
+from tracetorch.plot.style import COLORS, DOUBLE, RIM, SINGLE, Array, figure, tint
 
 Records = Iterable[Mapping[str, Any]]
 Points = tuple[Sequence[int], Sequence[float]]
@@ -85,8 +73,7 @@ def learning_curves(
         names, scales = _draw(axes, series, held_out, half_lives)
         if reference is not None:
             label_level(axes, reference, reference_label)
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel(ylabel)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
         _legends(fig, names, scales)
     return fig
 
@@ -122,8 +109,7 @@ def learning(
             new_names, new_scales = _draw(axes, points, held_out, half_lives, gap)
             names |= new_names
             scales |= new_scales
-            axes.set_xlabel("updates")
-            axes.set_ylabel(_LABELS.get(key, key.replace("_", " ")))
+            axes.set(xlabel="updates", ylabel=_LABELS.get(key, key.replace("_", " ")))
             if key == metric and reference is not None:
                 label_level(axes, reference, reference_label)
         _legends(fig, names, scales, "updates")
@@ -164,9 +150,8 @@ def returns(records: Records) -> Figure:
                 look: dict[str, Any] = {"color": hue, "marker": marker, "markersize": 3.5, "linestyle": "none"}
                 axes.plot(at, [row["return"] for row in held], **look, clip_on=False)
                 handles.append(Line2D([], [], **look, label=f"{split}, greedy"))
+        axes.set(xlim=(0, max(ended)), ylabel="return (mean over episodes)")
         axes.set_xlabel(f"episodes, in {updates[-1]:,.0f} actions per environment")
-        axes.set_ylabel("return (mean over episodes)")
-        axes.set_xlim(0, max(ended))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(round_ticks(5))
             axis.set_major_formatter("{x:,g}")
@@ -210,19 +195,16 @@ def gradient(records: Records) -> Figure:
             _draw_line(right, x, ratio, **look)
             ratios += ratio
             handles.append(Line2D([], [], markersize=3.2, label=label, **look))
-        left.set_ylim(min(cosines) - 0.05, 1.05)
+        left.set(ylim=(min(cosines) - 0.05, 1.05), ylabel="cosine with BPTT's gradient")
         left.yaxis.set_major_locator(round_ticks(6))
         label_level(left, 1.0, "the same direction")
         label_level(left, 0.0, "chance")
-        left.set_ylabel("cosine with BPTT's gradient")
         low, high = min(ratios) / 1.3, max(ratios) * 1.3
-        right.set_yscale("log")
-        right.set_ylim(low, high)
+        right.set(yscale="log", ylim=(low, high), ylabel="norm, relative to BPTT's gradient")
         right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,)))
         right.yaxis.set_major_formatter("{x:g}")
         right.yaxis.set_minor_formatter(NullFormatter())
         label_level(right, 1.0, "the same length")
-        right.set_ylabel("norm, relative to BPTT's gradient")
         for axes in (left, right):
             axes.set_xlabel("updates")
             count_axis(axes.xaxis, 5)
@@ -295,8 +277,7 @@ def _draw(
     axes.yaxis.set_major_locator(round_ticks(6))
     if not names:
         remark(axes, "nothing recorded")
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
     return names, scales
 
 

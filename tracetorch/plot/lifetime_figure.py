@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from tracetorch.plot.labels import count_axis, legend, round_ticks
 from tracetorch.plot.learning_figure import Records, points_of
-from tracetorch.plot.style import COLORS, DOUBLE, Array, count_axis, figure, legend, round_ticks, tint
+from tracetorch.plot.style import COLORS, DOUBLE, Array, figure, tint
 
 _HUES = tuple(COLORS[name] for name in ("sky", "blue", "black", "green", "purple"))
 _MIB = 2**20
@@ -47,8 +48,7 @@ def lifetime(records: Records) -> Figure:
         panels[0].set_ylabel(f"{_score_name(rows)} (running average)")
         if used[0]:
             panels[1].plot(used[0], [value / _MIB for value in used[1]], color=COLORS["vermillion"])
-            panels[1].set_ylim(0, 1.15 * max(used[1]) / _MIB)
-            panels[1].set_ylabel("memory (MiB)")
+            panels[1].set(ylim=(0, 1.15 * max(used[1]) / _MIB), ylabel="memory (MiB)")
             panels[1].yaxis.set_major_locator(round_ticks(3))
         handles += _mark_switches(panels, _switches(records))
         _over_decisions(panels[-1], rows)
@@ -79,19 +79,18 @@ def recovery(records: Records) -> Figure:
         size, blue, fall = 3.5 if len(rows) <= 60 else 1.5, COLORS["blue"], COLORS["vermillion"]
         for points, face in ((known, blue), (never, "white")):
             left.plot([n for n, _ in points], [t for _, t in points], "o", color=blue, mfc=face, markersize=size)
-        left.set_ylabel("time to recover (decisions)")
-        left.set_ylim(0, 1.1 * max([*(t for _, t in known + never), 1]))
+        longest = max([*(t for _, t in known + never), 1])
+        left.set(ylim=(0, 1.1 * longest), ylabel="time to recover (decisions)")
         before, lowest = ([row[name] for row in rows] for name in ("before", "lowest"))
         right.vlines(number, lowest, before, color=tint(fall, 0.5), linewidth=0.8)
         right.plot(number, before, "o", color=COLORS["black"], markersize=size)
         right.plot(number, lowest, "v", color=fall, markersize=size)
         right.set_ylabel(f"{_score_name(_of(records, 'train'))} (fastest average)")
         for axes in (left, right):
-            axes.set_xlabel("reversal (number)")
+            axes.set(xlabel="reversal (number)", xlim=(min(number) - 0.7, max(number) + 0.7))
             axes.xaxis.set_major_locator(round_ticks(6, integer=True, min_n_ticks=1))
             axes.yaxis.set_major_locator(round_ticks(6))
             axes.yaxis.set_major_formatter("{x:,g}")
-            axes.set_xlim(min(number) - 0.7, max(number) + 0.7)
         marker: dict[str, Any] = {"linestyle": "none", "markersize": 3.5}
         handles = [Line2D([], [], marker="o", color=blue, label="recovered", **marker)]
         if never:
@@ -133,9 +132,8 @@ def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
         axes = fig.subplots()
         mesh = axes.pcolormesh(edges, np.arange(actions + 1) - 0.5, (1 - strength * (1 - hue)).transpose(1, 0, 2))
         mesh.set_rasterized(True)
-        axes.set_ylim(actions - 0.5, -0.5)
+        axes.set(ylim=(actions - 0.5, -0.5), ylabel="action")
         axes.set_yticks(range(actions), labels=names)
-        axes.set_ylabel("action")
         lines, score = _mark_switches([axes], _switches(records)), _score_name(rows)
         _over_decisions(axes, rows)
         shades = {high: to_rgb(COLORS["blue"]), low: to_rgb(COLORS["vermillion"])}
@@ -182,6 +180,5 @@ def _over_decisions(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     """The time axis, in decisions, with the number of time steps of each if known."""
     last = rows[-1]
     each = last["steps"] / last["update"] if "steps" in last else 0
-    axes.set_xlabel(f"decisions, of {each:g} time steps each" if each else "decisions")
-    axes.set_xlim(0, last["update"])
+    axes.set(xlim=(0, last["update"]), xlabel=f"decisions, of {each:g} time steps each" if each else "decisions")
     count_axis(axes.xaxis, 6)

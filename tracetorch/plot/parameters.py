@@ -17,7 +17,8 @@ from torch import Tensor
 from tracetorch import constrain
 from tracetorch.nn import Layer, Sequential
 from tracetorch.plot.as_arrays import as_array
-from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, legend, remark, round_ticks
+from tracetorch.plot.labels import legend, remark, round_ticks
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure
 
 _BINS = 40
 _FINE_DECAYS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
@@ -169,8 +170,7 @@ def _line(axes: Axes, at: float, label: str, color: str, *, outline: bool = Fals
 def _decays(axes: Axes, layer: Layer, limits: tuple[float, float], *, top: bool) -> None:
     """Half-lives on a logarithmic axis, read as decays below and as half-lives above."""
     edges = np.geomspace(*limits, _BINS + 1)
-    axes.set_xscale("log")
-    axes.set_xlim(limits)
+    axes.set(xscale="log", xlim=limits)
     decays = {"orange": layer.neuron.decay}
     if not layer.input_trace.tied:
         decays["vermillion"] = layer.trace_decay

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from tracetorch.plot.style import COLORS, DOUBLE, RIM, figure, legend, remark, round_ticks
+from tracetorch.plot.labels import legend, remark, round_ticks
+from tracetorch.plot.style import COLORS, DOUBLE, RIM, figure
 
 _LOOKS: dict[str, dict[str, Any]] = {
     "completed": {"marker": "o", "color": COLORS["blue"], "markersize": 4, **RIM},
@@ -70,9 +71,8 @@ def search(tried: Sequence[Tried], axes: Sequence[Axis], *, metric: str, maximiz
             line = [(number, value) for number, value, _ in best] + [(tried[-1].number, best[-1][1])]
             top.plot(*zip(*line, strict=True), color=COLORS["vermillion"], drawstyle="steps-post", zorder=2)
         top.margins(y=0.12 if any(_status(one) == "failed" for one in tried) else 0.06)
-        top.set_xlabel("trial")
+        top.set(xlabel="trial", xlim=(tried[0].number - 0.6, tried[-1].number + 0.6))
         top.xaxis.set_major_locator(round_ticks(10, integer=True, min_n_ticks=1))
-        top.set_xlim(tried[0].number - 0.6, tried[-1].number + 0.6)
         for at, axis in enumerate(axes):
             panel = fig.add_subplot(grid[1 + at // _IN_A_ROW, at % _IN_A_ROW], sharey=top)
             _draw(panel, tried, [_position(one, at, axis) for one in tried], best)

@@ -14,7 +14,8 @@ from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from tracetorch.plot.as_arrays import TrialGroups, as_array, as_trials, group_trials
-from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, label_level, legend, round_ticks, tint
+from tracetorch.plot.labels import label_level, legend, round_ticks
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, tint
 
 _DECADE = 10  # from this ratio of the largest to the smallest value on, an axis is logarithmic
 _TURNED: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
@@ -75,10 +76,8 @@ def accuracy_curve(
         if x.min() > 0 and x.max() >= _DECADE * x.min():
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_ylim(min(chance, lowest) - 0.03, 1.03)
+        axes.set(ylim=(min(chance, lowest) - 0.03, 1.03), xlabel=xlabel, ylabel="correct (%)")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=None))
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel("correct (%)")
         legend(fig, handles)
     return fig
 
@@ -114,10 +113,7 @@ def psychometric(
             order = np.argsort(along)
             look: dict[str, Any] = {"color": COLORS["black"], "dashes": (4, 2), "zorder": 2, "label": "ideal observer"}
             handles += axes.plot(along[order], probability[order], **look)
-        axes.set_ylim(-0.03, 1.03)
-        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel(ylabel)
+        axes.set(yticks=[0, 0.25, 0.5, 0.75, 1], ylim=(-0.03, 1.03), xlabel=xlabel, ylabel=ylabel)
         legend(fig, handles)
     return fig
 
@@ -137,11 +133,10 @@ def recall(accuracy: Tensor, *, chance: float = 0.5) -> Figure:
         axes = fig.subplots()
         axes.plot(range(1, len(values) + 1), sorted(values), "o", color=COLORS["blue"], markersize=3)
         label_level(axes, chance, "chance")
-        axes.set_ylim(min(chance, values.min()) - 0.05, 1.03)
+        axes.set(ylim=(min(chance, values.min()) - 0.05, 1.03), xlabel="pattern (sorted by score)")
+        axes.set_ylabel("correct bits (%)")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=None))
         axes.xaxis.set_major_locator(round_ticks(6, integer=True, min_n_ticks=1))
-        axes.set_xlabel("pattern (sorted by score)")
-        axes.set_ylabel("correct bits (%)")
     return fig
 
 
@@ -171,9 +166,8 @@ def confusion(targets: Tensor, predictions: Tensor, labels: Sequence[str]) -> Fi
         image = _map(axes, share, (0, 100), texts)
         axes.set_xticks(range(0, classes, every), labels[::every], **(_TURNED if turned else {}))
         axes.set_yticks(range(0, classes, every), labels[::every])
-        axes.set_xlabel("predicted class")
-        axes.set_ylabel("true class")
-        axes.set_title(f"{100 * (true == given).mean():.1f} % correct (n = {len(true):,})")
+        title = f"{100 * (true == given).mean():.1f} % correct (n = {len(true):,})"
+        axes.set(xlabel="predicted class", ylabel="true class", title=title)
         fig.colorbar(image, ax=axes, label="share of true class (%)", shrink=0.8).outline.set_visible(False)
     return fig
 
@@ -214,8 +208,7 @@ def accuracy_map(
             long = max(map(len, columns.labels)) > 4
             axes.set_xticks(range(len(columns.labels)), columns.labels, **(_TURNED if long else {}))
             axes.set_yticks(range(len(rows.labels)), rows.labels)
-            axes.set_xlabel(xlabel)
-            axes.set_title(f"{name}: {100 * values.mean():.1f} %")
+            axes.set(xlabel=xlabel, title=f"{name}: {100 * values.mean():.1f} %")
         shape[0].set_ylabel(ylabel)
         bar = fig.colorbar(image, ax=shape, label="correct (%)", pad=0.02, extend="min" if below else "neither")
         bar.outline.set_visible(False)
