@@ -76,11 +76,9 @@ def command(
     typed = shlex.join(["tracetorch", "compare", *words, *([f"--out={out}"] if out else [])])
 
     def leave(folder: Path) -> None:
-        from tracetorch.compare.output import (
-            write_comparison,  # from here on it takes a second: torch is loaded, for its figures
-        )
+        from tracetorch.compare.output import write_comparison
 
-        write_comparison(found, folder, typed)
+        write_comparison(found, folder, typed)  # takes a second: it loads torch, for the figure
 
     where = write_into(where, [run.run.name for run in found.runs], leave)
     _show(found)

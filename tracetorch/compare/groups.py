@@ -54,9 +54,6 @@ class Group:
         return sum(known) / len(known) if known else None
 
 
-# ── making groups ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def group_by(
     runs: Sequence[CompletedRun], keys: Sequence[str]
 ) -> tuple[dict[tuple[str, ...], list[CompletedRun]], list[LeftOut]]:

@@ -99,9 +99,6 @@ class Scatter:
                     yield panel, line, point
 
 
-# ── placing runs ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def make_scatter(found: Comparison, key: str) -> Scatter:
     """Place the runs of a comparison by another quantity.
 

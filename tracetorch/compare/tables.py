@@ -101,10 +101,8 @@ def run_rows(found: Comparison) -> list[dict[str, Any]]:
             row |= {"seed": run.seed, "status": "completed", "metric": found.metric, "value": run.value}
             row |= {"left_out": None}
             rows.append(row | {name: run.run.summary.get(name) for name in ("wall_seconds", "peak_memory_bytes")})
-    columns = ("folder", "experiment", "group", "seed", "status", "metric", "value", "left_out")
     for out in found.left_out:
-        known = {"folder": out.name, "seed": out.seed, "status": out.status, "left_out": out.why}
-        rows.append(dict.fromkeys(columns) | known)
+        rows.append({"folder": out.name, "seed": out.seed, "status": out.status, "left_out": out.why})
     return rows
 
 

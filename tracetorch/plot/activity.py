@@ -260,9 +260,6 @@ def _shade(panels: Sequence[Axes], marks: Sequence[_Mark], clock: Clock) -> None
     panels[0].set_title(panels[0].get_title("left"), fontsize=7, pad=4 + 11 * rows)
 
 
-# ── panels ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def _evenly(count: int, most: int) -> list[int]:
     """At most `most` of `count` neurons, evenly spaced."""
     if most < 1:

@@ -102,13 +102,13 @@ def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note
         left, right = fig.subplots(1, 2, width_ratios=(1.15, 1))
         for at, entry in enumerate(entries):
             if entry.curve is not None:
-                _draw_curve(left, entry.curve, 0.15 if len(entries) <= 4 else 0.08, **look_of(at))
+                _draw_curve(left, entry.curve, 0.15 if len(entries) <= 4 else 0.08, **_look_of(at))
         _finish_curves(left, [entry.curve.mean for entry in entries if entry.curve is not None])
         left.set_xlabel("updates")
         left.set_ylabel(drawable(of_curves), parse_math=False)
         rows = np.cumsum(heights) - heights / 2  # a name of two lines has a higher row
         for at, (entry, row) in enumerate(zip(entries, rows, strict=True)):
-            _draw_values(right, entry, float(row), look_of(at))
+            _draw_values(right, entry, float(row), _look_of(at))
         right.set_ylim(heights.sum(), 0)
         right.set_yticks(rows, names, parse_math=False)
         right.yaxis.tick_right()
@@ -173,14 +173,11 @@ def scatter(
     return fig
 
 
-def look_of(at: int) -> dict[str, Any]:
+def _look_of(at: int, *, connected: bool = True) -> dict[str, Any]:
     """Colour, marker and line of a group."""
-    rounds = at // len(_HUES)
-    return {
-        "color": _HUES[at % len(_HUES)],
-        "marker": _MARKERS[(at % len(_HUES) + rounds) % len(_MARKERS)],
-        "linestyle": _DASHES[rounds % len(_DASHES)],
-    }
+    rounds, hue = divmod(at, len(_HUES))
+    dashes = _DASHES[rounds % len(_DASHES)] if connected else "none"
+    return {"color": _HUES[hue], "marker": _MARKERS[(hue + rounds) % len(_MARKERS)], "linestyle": dashes}
 
 
 def drawable(text: str) -> str:
@@ -253,7 +250,7 @@ def _draw_series(axes: Axes, series: Series, at: int, *, connected: bool, apart:
         apart: points between two groups at one value of x; the runs are half as far to the right of their bar.
         shift: of this group from that value, in points.
     """
-    look = look_of(at)
+    look = _look_of(at, connected=connected)
     color = look["color"]
     inches = axes.figure.dpi_scale_trans
     place = axes.transData + ScaledTranslation(shift / 72, 0, inches)
@@ -268,7 +265,6 @@ def _draw_series(axes: Axes, series: Series, at: int, *, connected: bool, apart:
             axes.plot((mark.x, mark.x), mark.y_bar, color=color, linewidth=1.2, zorder=3, transform=place)
         if mark.x_bar is not None:
             axes.plot(mark.x_bar, (mark.y, mark.y), color=color, linewidth=1.2, zorder=3, transform=place)
-    look |= {} if connected else {"linestyle": "none"}
     x, y = [mark.x for mark in series.marks], [mark.y for mark in series.marks]
     axes.plot(x, y, **look, markersize=4.8, **RIM, zorder=4, transform=place)
     axes.autoscale_view()
@@ -281,8 +277,7 @@ def _handle(name: str, at: int, panels: Sequence[Panel], *, connected: bool) -> 
     shown = shown if len(shown) <= _LETTERS else f"{shown[: _LETTERS - 1]}…"
     n = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
     label = f"{shown} (n={n})".replace("$", r"\$").lstrip("_ ")
-    look = look_of(at) | ({} if connected else {"linestyle": "none"})
-    return Line2D([], [], **look, markersize=4.8, **RIM, label=label)
+    return Line2D([], [], **_look_of(at, connected=connected), markersize=4.8, **RIM, label=label)
 
 
 def _scale(

@@ -69,13 +69,11 @@ def recovery(records: Records) -> Figure:
     if not rows:
         raise ValueError('recovery needs records with the split "switch"')
     number = [row["switch"] for row in rows]
-    taken = [row["recovery_decisions"] for row in rows]
-    lasted = [row["update"] - row["at"] for row in rows]
     with figure(DOUBLE, 2.3) as fig:
         left, right = fig.subplots(1, 2)
-        known = [(n, t) for n, t in zip(number, taken, strict=True) if t is not None]
-        fell = [row.get("fell", True) for row in rows]
-        never = [(n, t) for n, t, took, lost in zip(number, lasted, taken, fell, strict=True) if lost and took is None]
+        known = [(row["switch"], row["recovery_decisions"]) for row in rows if row["recovery_decisions"] is not None]
+        never = [(row["switch"], row["update"] - row["at"]) for row in rows
+                 if row["recovery_decisions"] is None and row.get("fell", True)]  # fmt: skip
         size, blue, fall = 3.5 if len(rows) <= 60 else 1.5, COLORS["blue"], COLORS["vermillion"]
         for points, face in ((known, blue), (never, "white")):
             left.plot([n for n, _ in points], [t for _, t in points], "o", color=blue, mfc=face, markersize=size)

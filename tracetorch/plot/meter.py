@@ -24,7 +24,7 @@ class TraceMeter:
 
     Args: half_lives: in values (one per call of `update`), distinct, above 0.
     Memory: one number for each half-life, in float64.
-    Raises: ValueError for no half-life, one not above 0, one whose decay rounds to 1, or two alike.
+    Raises: ValueError for no half-life, one not above 0, one whose decay rounds to 1, or two equal ones.
     Example:
         >>> meter = TraceMeter(half_lives=(1,))
         >>> meter.update(0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,20 +52,16 @@ def distributions(net: Sequential | Layer) -> Figure:
             if weights:
                 _histogram(row[0], np.concatenate(weights), "blue")
             else:
-                row[0].set_axis_off()
-                remark(row[0], "no weights")
-            is_linear = layer.in_features is not None
-            sizes = (
-                f"{layer.in_features} → {layer.out_features}" if is_linear else f"({type(layer.connection).__name__})"
-            )
+                _leave_empty(row[0], "no weights")
+            other = f"({type(layer.connection).__name__})"  # not a linear connection
+            sizes = other if layer.in_features is None else f"{layer.in_features} → {layer.out_features}"
             row[0].set_title(f"layer {at}: {type(layer.neuron).__name__} {sizes}")
             _decays(row[1], layer, limits, top=at == 0)
             threshold = getattr(layer.neuron, "threshold", None)
             if threshold is not None:
                 _histogram(row[2], _values(threshold), "green")
             elif spiking:
-                row[2].set_axis_off()
-                remark(row[2], "no threshold")
+                _leave_empty(row[2], "no threshold")
         for column, label in enumerate(("weight", "decay (per step)", "threshold θ (a.u.)")[: panels.shape[1]]):
             next(axes for axes in panels[::-1, column] if axes.axison).set_xlabel(label)
         fig.align_ylabels(panels)
@@ -111,6 +108,11 @@ def receptive_fields(weight: Tensor, shape: tuple[int, int], count: int = 25) ->
     return fig
 
 
+def _leave_empty(axes: Axes, text: str) -> None:
+    axes.set_axis_off()
+    remark(axes, text)
+
+
 def _values(tensor: Tensor) -> Array:
     return tensor.detach().cpu().double().flatten().numpy()
 
@@ -141,10 +143,8 @@ def _histogram(axes: Axes, values: Array, color: str, *, edges: Array | None = N
         _line(axes, finite[0], f"{finite[0]:.3g}", color)
         return
     counts, edges = np.histogram(finite, min(_BINS, 2 * math.isqrt(len(finite))) if edges is None else edges)
-    share = 100 * counts / len(finite)
-    axes.stairs(
-        share, edges, color=COLORS[color], **({"linewidth": 1.0, "linestyle": "--"} if outline else {"fill": True})
-    )
+    look: dict[str, Any] = {"linewidth": 1.0, "linestyle": "--"} if outline else {"fill": True}
+    axes.stairs(100 * counts / len(finite), edges, color=COLORS[color], **look)
     axes.set_ylabel("share (%)")
     axes.spines["left"].set_visible(True)
     axes.yaxis.set_major_locator(round_ticks(4))

@@ -43,7 +43,7 @@ class Axis(NamedTuple):
     limits: tuple[float, float]
     log: bool = False
     whole: bool = False  # whole numbers only
-    names: Sequence[str] = ()  # of choices, which lie at 0, 1, 2, …
+    names: Sequence[str] = ()  # of choices, whose places are 0, 1, 2, …
 
 
 def search(tried: Sequence[Tried], axes: Sequence[Axis], *, metric: str, maximize: bool = True) -> Figure:
