@@ -7,7 +7,7 @@ measured, such as an amount of memory, a point is the runs that differ only in t
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -52,28 +52,11 @@ class RunPoint(NamedTuple):
 class Point(NamedTuple):
     """Runs that are averaged."""
 
+    experiment: str
+    line: str  # the name of its line; "" for one alone
     x: Summary
     y: Summary
     runs: list[RunPoint]
-
-
-class Line(NamedTuple):
-    """Points of one group, in the order of x."""
-
-    label: str  # what sets it apart from the others; "" for one alone
-    points: list[Point]
-
-
-class ExperimentLines(NamedTuple):
-    """The lines of one experiment."""
-
-    name: str
-    lines: list[Line]
-    chance: float | None  # chance level of the metric, if the runs have one and agree
-
-    @property
-    def runs(self) -> list[RunPoint]:
-        return [one for line in self.lines for point in line.points for one in point.runs]
 
 
 @dataclass(frozen=True)
@@ -83,7 +66,8 @@ class Scatter:
     metric: str
     key: str
     is_set: bool  # whether the quantity is a config key; else it was measured
-    panels: list[ExperimentLines]
+    points: list[Point]  # by experiment, line and x
+    chances: dict[str, float | None]  # of each experiment: chance level of the metric, if the runs have one and agree
     left_out: list[LeftOut]
 
     @property
@@ -91,12 +75,6 @@ class Scatter:
         """A name for files, valid in every file system."""
         letters = f"{self.metric}_against_{self.key}"[:120]
         return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in letters)
-
-    def points(self) -> Iterator[tuple[ExperimentLines, Line, Point]]:
-        for panel in self.panels:
-            for line in panel.lines:
-                for point in line.points:
-                    yield panel, line, point
 
 
 def make_scatter(found: Comparison, key: str) -> Scatter:
@@ -125,19 +103,25 @@ def make_scatter(found: Comparison, key: str) -> Scatter:
             raise NoNumberError(key, words)
         raise UnknownNameError(key, _known(found.runs))
     is_set = sources == {True}
-    panels = []
+    points: list[Point] = []
+    levels: dict[str, float | None] = {}
     for name, placed in experiments.items():
-        lines = [Line(label, _points(members, is_set)) for label, members in _lines(placed, found, key)]
+        for line, members in _lines(placed, found, key):
+            points += _points(name, line, members, is_set)
         numbers = {as_number(one.run.run.summary.get(f"chance_{found.metric}")) for one in placed}
         chances = [value for value in numbers if value is not None]
         agree = chances and max(chances) - min(chances) <= 0.05  # they vary with the random choice of trials
-        panels.append(ExperimentLines(name, lines, sum(chances) / len(chances) if agree else None))
-    varied = [panel for panel in panels if not is_set or len({one.x for one in panel.runs}) > 1] or panels
-    for panel in panels:
-        if panel not in varied:
-            why = f"{key} is the same in all runs of {panel.name}"
-            left_out += [one.run.run.left_out(why) for one in panel.runs]
-    return Scatter(found.metric, key, is_set, varied, [*found.left_out, *left_out])
+        levels[name] = sum(chances) / len(chances) if agree else None
+    varied = [name for name, placed in experiments.items() if not is_set or len({one.x for one in placed}) > 1]
+    varied = varied or list(experiments)
+    for point in points:
+        if point.experiment not in varied:
+            why = f"{key} is the same in all runs of {point.experiment}"
+            left_out += [one.run.run.left_out(why) for one in point.runs]
+    points = [point for point in points if point.experiment in varied]
+    return Scatter(
+        found.metric, key, is_set, points, {name: levels[name] for name in varied}, found.left_out + left_out
+    )
 
 
 def _lines(placed: Sequence[RunPoint], found: Comparison, key: str) -> list[tuple[str, list[RunPoint]]]:
@@ -157,15 +141,15 @@ def _lines(placed: Sequence[RunPoint], found: Comparison, key: str) -> list[tupl
             for at, (name, those) in enumerate(zip(names, parted.values(), strict=True))]  # fmt: skip
 
 
-def _points(placed: Sequence[RunPoint], is_set: bool) -> list[Point]:
+def _points(experiment: str, line: str, placed: Sequence[RunPoint], is_set: bool) -> list[Point]:
     together: dict[Hashable, list[RunPoint]] = {}
     for one in placed:
         run = one.run.run
         together.setdefault(one.x if is_set else run.group or run.name, []).append(one)
-    points = [
-        Point(summarize([one.x for one in those]), summarize([one.run.value for one in those]), those)
-        for those in together.values()
-    ]
+    points = []
+    for those in together.values():
+        x, y = summarize([one.x for one in those]), summarize([one.run.value for one in those])
+        points.append(Point(experiment, line, x, y, those))
     return sorted(points, key=lambda point: point.x.mean)
 
 
@@ -213,17 +197,21 @@ def draw_scatter(found: Scatter) -> Figure:
         return plot.Mark(point.x.mean / of_x, point.y.mean / of_y, _bar(point.x, of_x), _bar(point.y, of_y), runs)
 
     means: dict[str, list[float]] = {}
-    for _, line, point in found.points():
-        means.setdefault(line.label, []).append(point.y.mean)
+    for point in found.points:
+        means.setdefault(point.line, []).append(point.y.mean)
     reverse = not lower_is_better(found.metric)
     best = sorted(means, key=lambda label: sum(means[label]) / len(means[label]), reverse=reverse)[:MOST_DRAWN]
     panels = []
-    for panel in found.panels:
-        series = [plot.Series(line.label, list(map(mark, line.points))) for line in panel.lines if line.label in best]
-        title = panel.name if len(found.panels) > 1 or found.left_out else ""
-        if series:
-            panels.append(plot.Panel(title, series, None if panel.chance is None else panel.chance / of_y))
-    sizes = {point.y.n for _, _, point in found.points()}
+    for name, chance in found.chances.items():
+        marks: dict[str, list[plot.Mark]] = {}
+        for point in found.points:
+            if point.experiment == name and point.line in best:
+                marks.setdefault(point.line, []).append(mark(point))
+        title = name if len(found.chances) > 1 or found.left_out else ""
+        if marks:
+            series = [plot.Series(line, those) for line, those in marks.items()]
+            panels.append(plot.Panel(title, series, None if chance is None else chance / of_y))
+    sizes = {point.y.n for point in found.points}
     notes = ["Large points: means over runs; small points: runs"] if max(sizes) > 1 else []
     notes += interval_note("Bars", sizes)
     if len(best) < len(means):
@@ -233,18 +221,18 @@ def draw_scatter(found: Scatter) -> Figure:
         of_x=_words(found.key),
         of_y=_words(found.metric),
         connected=found.is_set,
-        share=max(point.y.most for _, _, point in found.points()) <= 1 and not lower_is_better(found.metric),
+        share=max(point.y.most for point in found.points) <= 1 and not lower_is_better(found.metric),
         note="".join(f"{note}. " for note in notes),
     )
 
 
 def table(found: Scatter) -> Table:
     of_x, of_y = plain(_words(found.key)), plain(_words(found.metric))
-    several = len(found.panels) > 1
+    several = len(found.chances) > 1
     made = []
-    for panel, line, point in found.points():
+    for point in found.points:
         x = f"{point.x.mean:g}" if found.is_set else number(point.x.mean / _unit(found.key))
-        names = [panel.name, line.label] if several else [line.label]
+        names = [point.experiment, point.line] if several else [point.line]
         made.append([*names, x, *in_text(point.y, _unit(found.metric))])
     note = "n: runs. ±: 95 % interval of the mean, by Student's t; a single run has none."
     note += "" if found.is_set else f" Each point: runs that differ only by chance; {of_x}: their mean."
@@ -255,11 +243,11 @@ def table(found: Scatter) -> Table:
 def rows(found: Scatter) -> list[dict[str, Any]]:
     """The CSV: a row for each point, with all its numbers."""
     made = []
-    for panel, line, point in found.points():
-        row: dict[str, Any] = {"experiment": panel.name, "group": line.label, "against": found.key}
+    for point in found.points:
+        row: dict[str, Any] = {"experiment": point.experiment, "group": point.line, "against": found.key}
         row |= {"x": point.x.mean, "x_ci_low": point.x.low, "x_ci_high": point.x.high}
         row |= in_numbers(found.metric, point.y, [one.run for one in point.runs])
-        made.append(without_nan(row | {"chance": panel.chance}))
+        made.append(without_nan(row | {"chance": found.chances[point.experiment]}))
     return made
 
 
