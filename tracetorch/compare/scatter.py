@@ -119,9 +119,8 @@ def make_scatter(found: Comparison, key: str) -> Scatter:
             why = f"{key} is the same in all runs of {point.experiment}"
             left_out += [one.run.run.left_out(why) for one in point.runs]
     points = [point for point in points if point.experiment in varied]
-    return Scatter(
-        found.metric, key, is_set, points, {name: levels[name] for name in varied}, found.left_out + left_out
-    )
+    levels = {name: levels[name] for name in varied}
+    return Scatter(found.metric, key, is_set, points, levels, [*found.left_out, *left_out])
 
 
 def _lines(placed: Sequence[RunPoint], found: Comparison, key: str) -> list[tuple[str, list[RunPoint]]]:
