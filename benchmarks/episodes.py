@@ -22,7 +22,8 @@ from omegaconf import OmegaConf
 
 from common import plain_errors
 from tracetorch.files import write_whole
-from tracetorch.plot.style import COLORS, DOUBLE, figure, legend, save
+from tracetorch.plot.labels import legend
+from tracetorch.plot.style import COLORS, DOUBLE, figure, save
 from tracetorch.renamed import current
 from tracetorch.runs.records import read_jsonl
 

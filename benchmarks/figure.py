@@ -19,7 +19,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from common import plain_errors
 from tracetorch.files import write_whole
-from tracetorch.plot.style import COLORS, DOUBLE, figure, legend, save
+from tracetorch.plot.labels import legend
+from tracetorch.plot.style import COLORS, DOUBLE, figure, save
 
 Row = dict[str, Any]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tracetorch.compare import tables
     from tracetorch.compare.collect import LeftOut
     from tracetorch.compare.comparison import Comparison
-    from tracetorch.compare.scatter_data import Scatter
+    from tracetorch.compare.scatter import Scatter
 
 _MOST_ROWS, _MOST_COLUMNS, _MOST_LINES, _MOST_NAMED = 40, 9, 20, 40
 _LEAST_WIDTH = 20  # of a column of words; a longer word is broken
@@ -74,7 +74,7 @@ def command(
         where = _output_folder(folders[0])
     if against is not None:
         written, made = _write_scatter(found, against, where)
-        from tracetorch.compare.scatter_output import table
+        from tracetorch.compare.scatter import table
 
         _print(table(made), f"{made.stem}.csv")
         _remark(found, made.left_out)
@@ -84,9 +84,9 @@ def command(
     typed = shlex.join(["tracetorch", "compare", *words, *([f"--out={out}"] if out else [])])
 
     def leave(folder: Path) -> None:
-        from tracetorch.compare.output import write_comparison  # loads torch, which takes a second
+        from tracetorch.compare.output import write_comparison
 
-        write_comparison(found, folder, typed)
+        write_comparison(found, folder, typed)  # takes a second: it loads torch, for the figure
 
     where = _write_into(where, [run.run.name for run in found.runs], leave)
     _show(found)
@@ -162,7 +162,7 @@ def draw_scatter(folder: Path, by: list[str], metric: str | None, key: str) -> s
 def _write_scatter(found: Comparison, key: str, folder: Path | None) -> tuple[str, Scatter]:
     """Plot a comparison against a quantity. Returns: the written files, as a sentence; and the numbers."""
     made = _scatter(found, key)
-    from tracetorch.compare.scatter_output import write_scatter
+    from tracetorch.compare.scatter import write_scatter
 
     where = _write_into(folder, [run.run.name for run in found.runs], lambda there: write_scatter(made, there))
     return f"{made.stem}.png, .svg and .csv in {where}", made
@@ -170,12 +170,12 @@ def _write_scatter(found: Comparison, key: str, folder: Path | None) -> tuple[st
 
 def _scatter(found: Comparison, key: str) -> Scatter:
     """Place the runs of a comparison by a quantity. Raises: UsageError if no run has it, or if it is not a number."""
-    from tracetorch.compare import scatter_data
     from tracetorch.compare.groups import UnknownNameError
+    from tracetorch.compare.scatter import NoNumberError, make_scatter
 
     try:
-        return scatter_data.make_scatter(found, key)
-    except scatter_data.NoNumberError as error:
+        return make_scatter(found, key)
+    except NoNumberError as error:
         words = shorten(", ".join(error.values[:8]))
         advice = f"to group by it: --by {shorten(key)}"
         raise UsageError(f"--against {shorten(key)}: its values are not numbers ({words}); {advice}") from error

@@ -10,8 +10,7 @@ from matplotlib.colors import to_hex
 from tests.drawings import texts
 from tests.run_folders import records, run_folder, sweep
 from tracetorch.compare.comparison import compare
-from tracetorch.compare.curves import course
-from tracetorch.compare.output import MOST_DRAWN, draw_comparison, drawn
+from tracetorch.compare.output import MOST_DRAWN, course, draw_comparison, drawn
 from tracetorch.plot import Entry, comparison
 
 T2 = 0.95 / np.sqrt(2 * 0.975 * 0.025)  # Student's t with two degrees of freedom at .975

@@ -7,8 +7,7 @@ import yaml
 
 from tests.run_folders import NOTHING, run_folder, sweep
 from tracetorch.compare.comparison import NothingToCompareError, compare
-from tracetorch.compare.differences import differing, labels, show
-from tracetorch.compare.groups import UnknownNameError, letters
+from tracetorch.compare.groups import UnknownNameError, differing, labels, letters, show
 from tracetorch.compare.tables import of_differences, of_groups, of_pairs
 
 

@@ -12,8 +12,7 @@ from tests.drawings import texts
 from tests.run_folders import run_folder, usual_summary
 from tracetorch.compare.comparison import compare
 from tracetorch.compare.groups import UnknownNameError
-from tracetorch.compare.scatter_data import NoNumberError, make_scatter
-from tracetorch.compare.scatter_output import draw_scatter, rows, table
+from tracetorch.compare.scatter import NoNumberError, draw_scatter, make_scatter, rows, table
 
 MIB = 2**20
 
@@ -33,12 +32,11 @@ def runs(folder, rule="trace", *, delays=(1, 10), seeds=3, experiment="clicks", 
 
 
 def lines_of(scatter):
-    """For each panel and line: x, mean and n of its points."""
-    return {
-        (panel.name, line.label): [(round(p.x.mean, 6), round(p.y.mean, 6), p.y.n) for p in line.points]
-        for panel in scatter.panels
-        for line in panel.lines
-    }
+    """For each experiment and line: x, mean and n of its points."""
+    lines = {}
+    for p in scatter.points:
+        lines.setdefault((p.experiment, p.line), []).append((round(p.x.mean, 6), round(p.y.mean, 6), p.y.n))
+    return lines
 
 
 # ── points and lines ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -52,14 +50,14 @@ def test_a_key_of_the_config_makes_a_point_of_the_runs_with_the_same_value(tmp_p
         ("clicks", "bptt"): [(10, 0.915, 2)],
         ("clicks", "trace"): [(1, 0.911, 3), (10, 0.92, 3)],
     }
-    assert found.panels[0].chance == pytest.approx(0.501)
+    assert found.chances["clicks"] == pytest.approx(0.501)
 
 
 def test_what_was_measured_makes_a_point_of_the_runs_that_differ_by_chance_alone(tmp_path):
     found = make_scatter(compare([runs(tmp_path)], by=["rule"]), "training_memory_bytes")
     assert not found.is_set
     assert lines_of(found) == {("clicks", "trace"): [(2 * MIB, 0.911, 3), (11 * MIB, 0.92, 3)]}
-    point = found.panels[0].lines[0].points[0]
+    point = found.points[0]
     assert (point.x.least, point.x.most) == (MIB, 3 * MIB)
 
 
@@ -78,9 +76,9 @@ def test_without_groups_a_line_is_made_of_runs_that_differ_in_the_key_alone(tmp_
 def test_each_experiment_has_a_panel_unless_lines_are_made_of_them(tmp_path):
     runs(runs(tmp_path), experiment="cues", lr=0.5)
     apart = make_scatter(compare([tmp_path], by=["rule"]), "task.delay")
-    assert sorted(panel.name for panel in apart.panels) == ["clicks", "cues"]
+    assert sorted(apart.chances) == ["clicks", "cues"]
     beside = make_scatter(compare([tmp_path], by=["experiment"]), "task.delay")
-    assert [line.label for panel in beside.panels for line in panel.lines] == ["clicks", "cues"]
+    assert list(dict.fromkeys(point.line for point in beside.points)) == ["clicks", "cues"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +94,7 @@ def test_each_experiment_has_a_panel_unless_lines_are_made_of_them(tmp_path):
 def test_any_number_will_do(tmp_path, key, expected):
     found = make_scatter(compare([runs(tmp_path)], by=["rule"]), key)
     if expected is not None:
-        assert [point.x.mean for point in found.panels[0].lines[0].points] == expected
+        assert [point.x.mean for point in found.points] == expected
 
 
 def test_a_number_of_the_records_will_do_too(tmp_path):
@@ -116,17 +114,17 @@ def test_runs_without_the_number_are_left_out_and_listed(tmp_path):
 def test_an_experiment_in_which_what_was_set_does_not_vary_is_left_out(tmp_path):
     runs(runs(tmp_path), experiment="cues", delays=(3,), seeds=2)
     found = make_scatter(compare([tmp_path], by=["rule"]), "task.delay")
-    assert [panel.name for panel in found.panels] == ["clicks"]
+    assert list(found.chances) == ["clicks"]
     assert [run.why for run in found.left_out] == ["task.delay is the same in all runs of cues"] * 2
     measured = make_scatter(compare([tmp_path], by=["rule"]), "training_memory_bytes")
-    assert [panel.name for panel in measured.panels] == ["clicks", "cues"] and not measured.left_out
-    assert make_scatter(compare([runs(tmp_path / "x", delays=(3,))], by=["rule"]), "task.delay").panels
+    assert list(measured.chances) == ["clicks", "cues"] and not measured.left_out
+    assert make_scatter(compare([runs(tmp_path / "x", delays=(3,))], by=["rule"]), "task.delay").points
 
 
 def test_chance_levels_that_differ_are_none(tmp_path):
     for seed, chance in enumerate((0.5, 0.1)):
         run_folder(tmp_path / str(seed), seed=seed, summary=usual_summary(0.9) | {"chance_accuracy": chance})
-    assert make_scatter(compare([tmp_path]), "seed").panels[0].chance is None
+    assert list(make_scatter(compare([tmp_path]), "seed").chances.values()) == [None]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +214,7 @@ def test_the_values_are_ticks_where_there_is_room_for_them(tmp_path, delays, sho
 def test_points_and_bars_are_where_the_numbers_are(tmp_path):
     found = make_scatter(compare([runs(tmp_path)], by=["rule"]), "training_memory_bytes")
     lines = [np.array(line.get_data()) for line in draw_scatter(found).axes[0].lines]
-    point = found.panels[0].lines[0].points[0]
+    point = found.points[0]
     assert any(np.allclose(line, [[2, 11], [0.911, 0.92]]) for line in lines if line.shape == (2, 2))
     assert any(np.allclose(line, [[2, 2], [point.y.low, point.y.high]]) for line in lines if line.shape == (2, 2))
     assert any(np.allclose(line, [[1, 2, 3], [0.901, 0.911, 0.921]]) for line in lines if line.shape == (2, 3))

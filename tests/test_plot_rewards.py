@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from tests.drawings import SPIKES, texts
 from tests.tiny_world import CRITIC
 from tracetorch import plot
-from tracetorch.plot.raster import HUES
+from tracetorch.plot.activity import HUES
 from tracetorch.tasks import Gym
 from tracetorch.tasks.evaluate_policy import evaluate_policy
 from tracetorch.tasks.record_episode import record_episode

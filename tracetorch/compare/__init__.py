@@ -1,5 +1,5 @@
-"""Comparing runs: groups that differ only by chance, their differences, and the uncertainty of these.
+"""Comparison of runs: groups that differ only in the seed, differences between groups, and their uncertainty.
 
-`comparison.compare` reads and reckons; `output.write` leaves tables, a figure and a page. The figures, and torch with
-them, load with `output` alone.
+`comparison.compare` reads and measures; `output.write_comparison` writes tables, a figure and a page. Only drawing
+loads matplotlib and torch.
 """

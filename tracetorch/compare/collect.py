@@ -1,7 +1,7 @@
-"""Finding runs and reading them, whatever lies in their folders.
+"""Finding runs and reading them, whatever their folders contain.
 
-Which runs share a config is decided here, from the configs: folders of all versions of traceTorch then agree, and 1 and
-1.0 are one value. What run.json says of it is for runs whose config cannot be read.
+The configs decide which runs share a config: so folders of all versions of traceTorch agree, and 1 and 1.0 are one
+value. For runs with an unreadable config, run.json decides.
 """
 
 from __future__ import annotations
@@ -32,29 +32,6 @@ _WORDS = ("null", "true", "false", "~", "")  # that a config holds in quotes onl
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 
-class CompletedRun(NamedTuple):
-    """A run that came to its end."""
-
-    folder: Path
-    name: str  # the folder, as a line that can be shown
-    facts: dict[str, Any]  # what run.json says
-    config: dict[str, str] | None  # dotted keys; None if it cannot be read
-    remark: str  # what is wrong with it, though it can be compared
-    group: str  # the same for runs that differ by chance alone, and for no others; "" if it is unknown
-    id: str  # the same for repetitions of this run, and for no others; "" if it is unknown
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """What came of it."""
-        summary = self.facts.get("summary")
-        return summary if isinstance(summary, dict) else {}
-
-    def fact(self, name: str) -> str:
-        """One of the facts, as a line that can be shown; "" if there is none."""
-        value = self.facts.get(name)
-        return "" if value is None else setting(value)
-
-
 class LeftOut(NamedTuple):
     """A run that cannot be compared."""
 
@@ -64,10 +41,36 @@ class LeftOut(NamedTuple):
     why: str
 
 
+class CompletedRun(NamedTuple):
+    """A completed run."""
+
+    folder: Path
+    name: str  # the folder, as a printable line
+    facts: dict[str, Any]  # run.json
+    config: dict[str, str] | None  # dotted keys; None if it cannot be read
+    remark: str  # what is wrong with it, though it can be compared
+    group: str  # equal for runs that differ only in the seed; "" if unknown
+    id: str  # equal for repetitions of a run; "" if unknown
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The results in run.json."""
+        summary = self.facts.get("summary")
+        return summary if isinstance(summary, dict) else {}
+
+    def fact(self, name: str) -> str:
+        """A value in run.json, as a printable line; "" if it is missing."""
+        value = self.facts.get(name)
+        return "" if value is None else setting(value)
+
+    def left_out(self, why: str) -> LeftOut:
+        return LeftOut(self.name, "completed", self.fact("seed"), why)
+
+
 def find_runs(folders: Iterable[str | Path]) -> tuple[list[Path], list[LeftOut]]:
     """All folders of runs in and below these, each once, in order; links to other folders are not followed.
 
-    Returns: the folders; what looks like one and cannot be read.
+    Returns: the folders; those that cannot be read.
     """
     found: dict[Path, Path] = {}
     unreadable: list[LeftOut] = []
@@ -83,54 +86,49 @@ def find_runs(folders: Iterable[str | Path]) -> tuple[list[Path], list[LeftOut]]
             below[:] = [name for name in below if name not in _NOT_RUNS]
             folder = Path(here)
             try:
-                is_file = stat.S_ISREG((folder / "run.json").stat().st_mode)
+                if stat.S_ISREG((folder / "run.json").stat().st_mode):
+                    found.setdefault(real(folder), folder)
+                    continue
+                status, why = "broken", "run.json is not a regular file"
             except OSError as error:
-                why = f"run.json cannot be read: {plain(error.strerror)}"
-                unreadable.append(LeftOut(plain(folder), "unreadable", "", why))
-                continue
-            if is_file:
-                found.setdefault(real(folder), folder)
-            else:
-                unreadable.append(LeftOut(plain(folder), "broken", "", "run.json is not a regular file"))
+                status, why = "unreadable", f"run.json cannot be read: {plain(error.strerror)}"
+            unreadable.append(LeftOut(plain(folder), status, "", why))
     return list(found.values()), unreadable
 
 
 def read_run(folder: Path) -> CompletedRun | LeftOut:
-    """A run as it lies there. Never raises for what may lie there."""
+    """The run in a folder. Never raises, whatever the folder contains."""
     name = plain(folder)
     try:
         state = state_of(folder)
-    except (AttributeError, TypeError, RecursionError):  # JSON, but nothing that a run has written
+    except (AttributeError, TypeError, RecursionError):  # JSON that no run writes
         state = RunState("broken", {}, "run.json is not what a run writes")
     if state.status != "completed":
         return LeftOut(name, state.status, plain(state.facts.get("seed", "")), _why(state, folder))
     try:
-        config, data = current(read_config(folder / "config.yaml")), _data(state)
+        config, data = current(read_config(folder / "config.yaml")), _data(state.facts)
         flat = flatten(config)
         group, own = (json.dumps(experiment_of(config, data, seeds=seeds), sort_keys=True) for seeds in (False, True))
         return CompletedRun(folder, name, state.facts, flat, "", group, f"{own}{flat.get('seed')}")
-    except Exception as error:  # a stranger's YAML makes the parser raise many things
-        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({_sentence(error)})"
+    except Exception as error:  # foreign YAML makes the parser raise errors of many kinds
+        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        words = plain(words.partition("config.yaml ")[2] or words, 120)
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({words})"
         run = CompletedRun(folder, name, state.facts, None, f"config.yaml {reason}", "", "")
         return run._replace(group=run.fact("group"), id=run.fact("id"))
 
 
-def _sentence(error: Exception) -> str:
-    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return plain(words.partition("config.yaml ")[2] or words, 120)
-
-
-def _data(state: RunState) -> dict[str, str]:
-    """The hashes of the data that a run read, by the dotted keys of its config that name them."""
-    data = state.facts.get("data")
+def _data(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Hashes of the data that a run read, by the config keys that name the data."""
+    data = facts.get("data")
     return {str(key): plain(made) for key, made in data.items()} if isinstance(data, dict) else {}
 
 
 def settle(runs: Sequence[CompletedRun]) -> list[CompletedRun]:
-    """The same runs, those without a config in the group and with the id that run.json gives them.
+    """The runs with final groups, ids and names of data.
 
-    Data have one name each from here on: the first path at which a run read them; with a part of their hash where
-    other data lay there too.
+    Runs without a config get the group and the id that run.json names. Data get one name each: the first path from
+    which a run read them, with a part of their hash if other data had that path too.
     """
     groups, ids = ({run.fact(name): getattr(run, name) for run in runs if run.config is not None}
                    for name in ("group", "id"))  # fmt: skip
@@ -145,17 +143,15 @@ def settle(runs: Sequence[CompletedRun]) -> list[CompletedRun]:
         if made and run.config is not None:
             path = names[made]
             run.config[key] = f"{path} ({made[:6]})" if len(content[path]) > 1 else path
-    settled = []
-    for run in runs:
-        if run.config is None:
-            run = run._replace(group=groups.get(run.group, run.group), id=ids.get(run.id, run.id))  # noqa: PLW2901
-        settled.append(run)
-    return settled
+    return [
+        run._replace(group=groups.get(run.group, run.group), id=ids.get(run.id, run.id)) if run.config is None else run
+        for run in runs
+    ]
 
 
 def _sources(runs: Sequence[CompletedRun]) -> list[tuple[CompletedRun, str, str]]:
-    """Runs, the keys of their configs that name data in some run, and the hash of these data; "" if it is unknown."""
-    known = [(run, _data(RunState("", run.facts, ""))) for run in runs if run.config is not None]
+    """Runs, config keys that name data in any run, and the hashes of the data; "" if unknown."""
+    known = [(run, _data(run.facts)) for run in runs if run.config is not None]
     keys = dict.fromkeys(key for _, data in known for key in data)
     return [(run, key, data.get(key, "")) for run, data in known for key in keys if key in (run.config or {})]
 
@@ -174,10 +170,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _build(event: Any, events: Iterator[Any], depth: int = 0) -> Any:
-    """What begins with this event. `yaml.load` would take twice as long, and the C loader crashes on deep lists."""
+    """The node that begins with this event. `yaml.load` takes twice as long, and the C loader crashes on deep lists."""
     if depth > DEEPEST:
         raise ValueError(f"it is nested more than {DEEPEST} deep")
-    if isinstance(event, yaml.AliasEvent) or event.tag:  # a few aliases unfold to gigabytes, and tags call functions
+    if isinstance(event, yaml.AliasEvent) or event.tag:  # a few aliases unfold to gigabytes; tags call functions
         raise ValueError("it has aliases or tags, which no run writes")
     if isinstance(event, yaml.ScalarEvent):
         return _word(event.value, quoted=event.style in ("'", '"'))
@@ -195,7 +191,7 @@ def _build(event: Any, events: Iterator[Any], depth: int = 0) -> Any:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Dotted keys and their values, as they would be typed, in the order of the config."""
+    """Dotted keys and values, as they would be typed, in the order of the config."""
     flat: dict[str, str] = {}
     for key, value in config.items():
         name = plain(f"{prefix}{key}")
@@ -207,7 +203,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _word(text: str, *, quoted: bool) -> str:
-    """A value as one word for each: 1, 1.0 and 1e0 are one number."""
+    """A value in one spelling: 1, 1.0 and 1e0 are one number."""
     found = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
     if quoted:
         return f"'{text}'" if found or text in _WORDS else text
@@ -222,7 +218,7 @@ def _word(text: str, *, quoted: bool) -> str:
 
 
 def _rounded(value: Any) -> Any:
-    """A value as it is shown: 0.30000000000000004 is what 3 * 0.1 is."""
+    """A value as shown: 0.3 for 0.30000000000000004, which is 3 * 0.1."""
     if isinstance(value, list):
         return [_rounded(inner) for inner in value]
     if isinstance(value, str) and 12 < len(value) <= _LONGEST_NUMBER and "." in value and _NUMBER.fullmatch(value):

@@ -9,13 +9,12 @@ from itertools import combinations
 from pathlib import Path
 
 from tracetorch.compare.collect import CompletedRun, LeftOut, find_runs, read_run, settle
-from tracetorch.compare.differences import Values
-from tracetorch.compare.groups import Group, UnknownNameError, group_by, name_groups, without_repetitions
+from tracetorch.compare.groups import Group, UnknownNameError, Values, group_by, name_groups, without_repetitions
 from tracetorch.compare.statistics import Difference, difference
 from tracetorch.compare.values import COURSES, MeasuredRun, default_metric, known_metrics, measure
 
 MOST_PAIRED = 8
-"""Groups of which every two are compared; if there are more, each is compared with the best alone."""
+"""Up to so many groups, every two are compared; of more, each is compared only with the best."""
 
 
 class NothingToCompareError(ValueError):
@@ -24,7 +23,7 @@ class NothingToCompareError(ValueError):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What there is to tell."""
+    """Groups of runs, measured by one metric."""
 
     metric: str
     by: tuple[str, ...]
@@ -35,12 +34,10 @@ class Comparison:
 
     @property
     def runs(self) -> list[MeasuredRun]:
-        """All that were compared."""
         return [run for group in self.groups for run in group.runs]
 
     @property
     def experiments(self) -> list[str]:
-        """Their names."""
         return list(dict.fromkeys(run.run.fact("experiment") or "unnamed" for run in self.runs))
 
     @property
@@ -50,21 +47,17 @@ class Comparison:
 
     @property
     def is_paired(self) -> bool:
-        """Whether every two groups are compared; else each with the best."""
         return len(self.groups) <= MOST_PAIRED
 
     def pairs(self) -> list[tuple[Group, Group, Difference]]:
-        """Two groups, and how much more the second has."""
+        """Two groups, and the mean of the second minus that of the first."""
         best = self.best
-        if self.is_paired:
-            chosen = list(combinations(self.groups, 2))
-        else:
-            chosen = [(best, group) for group in self.groups if group is not best]
+        against_best = [(best, group) for group in self.groups if group is not best]
+        chosen = combinations(self.groups, 2) if self.is_paired else against_best
         return [(first, second, difference(first.pairs(), second.pairs())) for first, second in chosen]
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether a metric is a cost."""
     return metric.rpartition("_")[2] in ("loss", "error", "seconds", "bytes")
 
 
@@ -74,21 +67,16 @@ def compare(
     """Compare the runs in and below some folders.
 
     Args:
-        by: keys of the config, or "rule", that make the groups; if none, runs that differ by chance alone are a group.
+        by: config keys, or "rule", that define the groups; if none, runs that differ only in the seed are a group.
         metric: the number to compare; the task's first, if None.
     Raises: UnknownNameError for a key or a metric that no run has; NothingToCompareError.
     """
     found, left_out = find_runs([folders] if isinstance(folders, str | Path) else folders)
-    runs = []
-    for folder in found:
-        run = read_run(folder)
-        if isinstance(run, CompletedRun):
-            runs.append(run)
-        else:
-            left_out.append(run)
+    read = [read_run(folder) for folder in found]
+    left_out += [run for run in read if isinstance(run, LeftOut)]
+    runs = settle([run for run in read if isinstance(run, CompletedRun)])
     if not runs:
         raise NothingToCompareError(_nothing(left_out))
-    runs = settle(runs)
     usual = default_metric(runs)
     chosen = metric or usual
     members, without_group = group_by(runs, by)
@@ -113,7 +101,7 @@ def compare(
 
 
 def _course_of(runs: Sequence[MeasuredRun], metric: str, usual: str) -> tuple[str, str]:
-    """Which metric's curves to draw: the usual one's if it was not recorded; of the split that most runs have."""
+    """The metric whose curves to draw, `usual` if `metric` was not recorded; and the split that most runs have."""
     counts = Counter(key for run in runs for key in run.curves)
     for name in (metric, usual):
         if any(counts[name, split] for split in COURSES):

@@ -1,30 +1,30 @@
-"""Groups of runs: those that differ by chance alone, or those that share what one asks for."""
+"""Groups of runs: those that differ only in the seed, or those that share given keys; and what sets groups apart."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from tracetorch.compare import differences
 from tracetorch.compare.collect import CompletedRun, LeftOut
 from tracetorch.compare.statistics import Summary, summarize
 from tracetorch.compare.text import MISSING, in_order
 from tracetorch.compare.values import MeasuredRun, as_number
-from tracetorch.runs.identity import name_of
+from tracetorch.runs.identity import NOT_THE_EXPERIMENT, name_of
 
-_FACTS = ("rule", "experiment")  # of run.json, by which runs can be grouped like by a key of the config
+_FACTS = ("rule", "experiment")  # of run.json, by which runs can be grouped like by a config key
+_TARGET = "._target_"
+_MOST_VALUES = 4  # to show of a key that varies within a group
+_MOST_NAMED = 4  # keys in a label
+
+Config = Mapping[str, str]  # dotted keys and their values
+Values = tuple[str, ...]  # of a key in a group: none, one, or several in order
 
 
 class UnknownNameError(ValueError):
-    """No run has what was asked for.
-
-    Args:
-        name: what was asked for.
-        known: what there is.
-    """
+    """No run has a value of this name. Args: known: the names that exist."""
 
     def __init__(self, name: str, known: Sequence[str]):
         super().__init__(f"no run has {name!r}")
@@ -33,15 +33,14 @@ class UnknownNameError(ValueError):
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that are taken together."""
+    """Runs that are averaged."""
 
-    key: str  # a letter, by which tables and the figure name it
+    key: str  # a letter, its name in tables and the figure
     label: str  # what sets it apart from the others
     runs: list[MeasuredRun]
 
     @cached_property
     def summary(self) -> Summary:
-        """Of the values."""
         return summarize([run.value for run in self.runs])
 
     def pairs(self) -> list[tuple[str, float]]:
@@ -49,7 +48,7 @@ class Group:
         return [(run.seed, run.value) for run in self.runs]
 
     def mean_of(self, name: str) -> float | None:
-        """The mean of one number of the summaries, such as "wall_seconds"; None if none has it."""
+        """The mean of a number in the summaries, such as "wall_seconds"; None if no run has it."""
         numbers = [as_number(run.run.summary.get(name)) for run in self.runs]
         known = [value for value in numbers if value is not None]
         return sum(known) / len(known) if known else None
@@ -58,10 +57,10 @@ class Group:
 def group_by(
     runs: Sequence[CompletedRun], keys: Sequence[str]
 ) -> tuple[dict[tuple[str, ...], list[CompletedRun]], list[LeftOut]]:
-    """Runs by what they have in common.
+    """Runs by their values of the keys.
 
-    Args: keys: of the config, dotted, or "rule", or "experiment"; if none, runs that share a config but for its seeds.
-    Returns: the groups, in order; the runs that say nothing of it.
+    Args: keys: of the config, dotted, or "rule", or "experiment"; if none, runs with the same config but for seeds.
+    Returns: the groups, in order; the runs whose group is unknown.
     Raises: UnknownNameError for a key that no run has.
     """
     for key in keys:
@@ -71,9 +70,9 @@ def group_by(
     left_out = []
     for run in runs:
         if keys and run.config is None and any(key not in _FACTS for key in keys):
-            left_out.append(LeftOut(run.name, "completed", run.fact("seed"), run.remark))
+            left_out.append(run.left_out(run.remark))
         elif not keys and not run.group:
-            left_out.append(LeftOut(run.name, "completed", run.fact("seed"), "run.json names no group"))
+            left_out.append(run.left_out("run.json names no group"))
         else:
             values = tuple(value_of(run, key) or MISSING for key in keys) if keys else (run.group,)
             groups.setdefault(values, []).append(run)
@@ -83,25 +82,20 @@ def group_by(
 
 
 def without_repetitions(runs: Sequence[CompletedRun]) -> tuple[list[CompletedRun], list[LeftOut]]:
-    """The newest of runs with the same config and seed: the same numbers twice would pass for two measurements."""
-    newest: dict[str, CompletedRun] = {}
-    for run in runs:
-        identity = run.id or run.name
-        if identity not in newest or _instant(run) >= _instant(newest[identity]):
-            newest[identity] = run
+    """The newest of runs with the same config and seed: a repetition is not a second measurement."""
+    newest = {run.id or run.name: run for run in sorted(runs, key=_instant)}
     kept, repeated = [], []
     for run in runs:
         other = newest[run.id or run.name]
         if other is run:
             kept.append(run)
         else:
-            why = f"{other.name} is a newer run with the same config and seed"
-            repeated.append(LeftOut(run.name, "completed", run.fact("seed"), why))
+            repeated.append(run.left_out(f"{other.name} is a newer run with the same config and seed"))
     return kept, repeated
 
 
 def _instant(run: CompletedRun) -> float:
-    """When a run began, in whichever time zone; before all others, if it does not say."""
+    """When a run began, in any time zone; −∞ if unknown."""
     try:
         return datetime.fromisoformat(run.fact("started")).timestamp()
     except (ValueError, OverflowError, OSError):
@@ -110,26 +104,27 @@ def _instant(run: CompletedRun) -> float:
 
 def name_groups(
     members: Sequence[tuple[tuple[str, ...], list[MeasuredRun]]], keys: Sequence[str]
-) -> tuple[list[Group], dict[str, list[differences.Values]]]:
-    """Give each group its letter and its label, and put them in order.
+) -> tuple[list[Group], dict[str, list[Values]]]:
+    """Order the groups, and give each its letter and label.
 
     Args:
-        members: what each has in common, as `group_by` has it, and its runs.
-        keys: as they were given to `group_by`.
-    Returns: the groups; what sets their configs apart, in their order.
+        members: the values of each group, as `group_by` returns them, and its runs.
+        keys: as for `group_by`.
+    Returns: the groups; what sets their configs apart (`differing`), in the same order.
     """
-    configs = [[run.run.config for run in runs if run.run.config is not None] for _, runs in members]
-    apart = differences.differing(configs)
+    apart = differing([[run.run.config for run in runs if run.run.config is not None] for _, runs in members])
     if keys:
-        labels = [", ".join(f"{key}={value}" for key, value in zip(keys, had, strict=True)) for had, _ in members]
+        names = [", ".join(f"{key}={value}" for key, value in zip(keys, had, strict=True)) for had, _ in members]
         order = list(range(len(members)))
     else:
-        labels = differences.labels(apart, len(members))
+        names = labels(apart, len(members))
         order = sorted(range(len(members)), key=lambda at: [[*map(in_order, values[at])] for values in apart.values()])
     groups = []
     for place, at in enumerate(order):
-        runs = members[at][1]
-        groups.append(Group(letters(place), labels[at] or _fallback(runs, alone=len(members) == 1), runs))
+        first = members[at][1][0].run
+        unlabelled = first.fact("experiment") or "runs"  # its config cannot be read
+        unlabelled += f" ({first.fact('group')[:6]})" if len(members) > 1 else ""
+        groups.append(Group(letters(place), names[at] or unlabelled, members[at][1]))
     return groups, {key: [values[at] for at in order] for key, values in apart.items()}
 
 
@@ -140,19 +135,93 @@ def letters(number: int) -> str:
 
 
 def value_of(run: CompletedRun, key: str) -> str | None:
-    """What a run has for a key; of a part of the config, which one was chosen."""
+    """A run's value of a key; the name of the choice, if the key is a part of the config."""
     config = run.config or {}
-    target = config.get(f"{key}._target_")
+    target = config.get(f"{key}{_TARGET}")
     return name_of(target) if target else (key in _FACTS and run.fact(key)) or config.get(key)
 
 
 def _known(runs: Sequence[CompletedRun]) -> list[str]:
     keys = dict.fromkeys(key for run in runs for key in run.config or {} if not key.endswith("_partial_"))
     facts = [fact for fact in _FACTS if any(run.fact(fact) for run in runs)]
-    return list(dict.fromkeys([*facts, *(key.removesuffix("._target_") for key in keys)]))
+    return list(dict.fromkeys([*facts, *(key.removesuffix(_TARGET) for key in keys)]))
 
 
-def _fallback(runs: Sequence[MeasuredRun], *, alone: bool) -> str:
-    """For a group that nothing tells from the others, because its configs cannot be read."""
-    experiment = runs[0].run.fact("experiment") or "runs"
-    return experiment if alone else f"{experiment} ({runs[0].run.fact('group')[:6]})"
+# ── what sets groups apart ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def is_setting(key: str) -> bool:
+    """Whether a key defines the experiment: seeds, devices, threads and outputs do not."""
+    first, last = key.partition(".")[0], key.rpartition(".")[2]
+    return first not in NOT_THE_EXPERIMENT and last not in ("seed", "_partial_")
+
+
+def differing(groups: Sequence[Sequence[Config]]) -> dict[str, list[Values]]:
+    """The settings that differ between groups, and their values in each; "optimizer", not "optimizer._target_".
+
+    Args: groups: the configs of each.
+    """
+    keys = dict.fromkeys(key for group in groups for config in group for key in config)
+    found: dict[str, list[Values]] = {}
+    for key in filter(is_setting, keys):
+        sets = [{config[key] for config in group if key in config} for group in groups]
+        values = [tuple(sorted(had, key=in_order) if len(had) > 1 else had) for had in sets]
+        if len({values[at] for at, group in enumerate(groups) if group}) > 1:
+            found[key] = values
+    named = {}
+    for key, values in found.items():
+        part = key.removesuffix(_TARGET)
+        short = [tuple(name_of(value) for value in some) for some in values]
+        is_unique = len({name for some in short for name in some}) == len({value for some in values for value in some})
+        if part != key and part not in found and is_unique:
+            named[part] = short
+        else:
+            named[key] = values
+    return named
+
+
+def labels(differences: Mapping[str, Sequence[Values]], count: int) -> list[str]:
+    """A short name for each group, such as "lr=0.01, hidden=[64]"; "" if nothing distinguishes it from another.
+
+    The name has every key that all groups have, or, of many keys, as few as distinguish the groups. A key that some
+    groups lack, such as the momentum of one optimizer, is named only if needed: another key determines it.
+    """
+    everywhere = {key: values for key, values in differences.items() if all(values)}
+    few = everywhere if len(everywhere) <= _MOST_NAMED else _distinguishing(everywhere, count)
+    for chosen in (few, _distinguishing(everywhere, count), _distinguishing(differences, count)):
+        for absent in (False, True):
+            shown = _labels(chosen, count, absent=absent)
+            if len(set(shown)) == count and all(shown):
+                return shown
+    return [label if shown.count(label) == 1 else "" for label in shown]
+
+
+def show(values: Values) -> str:
+    """The values of a key in a group, short."""
+    if not values:
+        return MISSING
+    more = f", … ({len(values)})" if len(values) > _MOST_VALUES else ""
+    return ", ".join(values[:_MOST_VALUES]) + more
+
+
+def _distinguishing(differences: Mapping[str, Sequence[Values]], count: int) -> dict[str, Sequence[Values]]:
+    """A few keys that separate the groups as far as all keys do, chosen greedily."""
+    chosen: set[str] = set()
+    parted, parts = [0] * count, 1
+    while parts < count:
+        trials = {key: [*zip(parted, differences[key], strict=True)] for key in differences if key not in chosen}
+        best = max(trials, key=lambda key: len(set(trials[key])), default=None)
+        if best is None or len(set(trials[best])) == parts:
+            break
+        chosen.add(best)
+        numbers = {part: at for at, part in enumerate(dict.fromkeys(trials[best]))}
+        parted, parts = [numbers[part] for part in trials[best]], len(numbers)
+    return {key: values for key, values in differences.items() if key in chosen}
+
+
+def _labels(differences: Mapping[str, Sequence[Values]], count: int, *, absent: bool) -> list[str]:
+    """The keys and values of each group. Args: absent: whether a key that the group lacks is named."""
+    last = [key.rpartition(".")[2] for key in differences]
+    names = [short if last.count(short) == 1 else key for key, short in zip(differences, last, strict=True)]
+    columns = list(zip(names, differences.values(), strict=True))
+    return [", ".join(f"{name}={show(had[at])}" for name, had in columns if had[at] or absent) for at in range(count)]

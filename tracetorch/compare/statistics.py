@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from scipy.special import stdtrit
@@ -17,24 +17,29 @@ class Summary(NamedTuple):
 
     n: int
     mean: float
-    low: float  # of the interval of the mean; NaN for one value, which has none
+    low: float  # of the interval of the mean; NaN for one value
     high: float
     sd: float  # NaN for one value
     least: float
     most: float
 
+    @property
+    def bar(self) -> tuple[float, float] | None:
+        """The interval to draw; the range for two values, whose interval says little; None for one."""
+        return None if self.n == 1 else (self.least, self.most) if self.n == 2 else (self.low, self.high)
+
 
 class Difference(NamedTuple):
-    """The mean of one group less that of another."""
+    """The mean of one group minus that of another."""
 
     mean: float
-    low: float  # NaN where one run is too little to tell
+    low: float  # NaN if a group has one run
     high: float
     how: str
 
 
 def half_width(sd: float, n: float, freedom: float) -> float:
-    """Half of the interval of a mean of n values; NaN without freedom."""
+    """Half of the interval of a mean of n values; NaN without degrees of freedom."""
     return float(stdtrit(freedom, (1 + LEVEL) / 2)) * sd / math.sqrt(n) if freedom > 0 else math.nan
 
 
@@ -54,36 +59,25 @@ def summarize(values: Sequence[float]) -> Summary:
 
 
 def difference(first: Sequence[tuple[str, float]], second: Sequence[tuple[str, float]]) -> Difference:
-    """How much more the second group has than the first.
+    """The mean of the second group minus that of the first.
 
-    Paired where both groups consist of the same seeds, each once: a seed then gives both the same weights and trials,
-    and what it does to both falls out. Else by Welch, for variances that may differ.
+    Paired if both groups consist of the same seeds, each once: a seed gives both the same weights and trials, and its
+    effect cancels. Otherwise Welch's interval, for unequal variances.
 
-    Args: first, second: the seed and the value of each run.
+    Args: first, second: the seed ("" if unknown) and the value of each run.
     """
-    one, other = _by_seed(first), _by_seed(second)
-    if one is not None and other is not None and len(one) > 1 and one.keys() == other.keys():
+    one, other = dict(first), dict(second)
+    each_once = len(one) == len(first) and len(other) == len(second) and "" not in one
+    if each_once and len(one) > 1 and one.keys() == other.keys():
         found = summarize([other[seed] - value for seed, value in one.items()])
         return Difference(found.mean, found.low, found.high, "paired by seed")
     a, b = (summarize([value for _, value in group]) for group in (first, second))
     mean = b.mean - a.mean
     if min(a.n, b.n) == 1:
         return Difference(mean, math.nan, math.nan, "one run alone has no interval")
-    half = _welch(a, b)
+    half, of_a, of_b = 0.0, a.sd * a.sd / a.n, b.sd * b.sd / b.n
+    if of_a + of_b > 0:
+        share = of_a / (of_a + of_b)
+        freedom = 1 / (share * share / (a.n - 1) + (1 - share) * (1 - share) / (b.n - 1))
+        half = half_width(math.sqrt(of_a + of_b), 1, freedom)
     return Difference(mean, mean - half, mean + half, "Welch")
-
-
-def _welch(a: Summary, b: Summary) -> float:
-    """Half of the interval of the difference of two means."""
-    of_a, of_b = a.sd * a.sd / a.n, b.sd * b.sd / b.n
-    if of_a + of_b == 0:
-        return 0.0
-    share = of_a / (of_a + of_b)
-    freedom = 1 / (share * share / (a.n - 1) + (1 - share) * (1 - share) / (b.n - 1))
-    return half_width(math.sqrt(of_a + of_b), 1, freedom)
-
-
-def _by_seed(group: Sequence[tuple[str, float]]) -> Mapping[str, float] | None:
-    """The values by seed; None if a seed is unknown, or there twice."""
-    found = dict(group)
-    return found if len(found) == len(group) and "" not in found else None

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from tracetorch.compare.collect import LeftOut
 from tracetorch.compare.comparison import Comparison, lower_is_better
-from tracetorch.compare.differences import show
-from tracetorch.compare.groups import Group
-from tracetorch.compare.text import mebibytes, number, plain, seconds, span, with_error
-from tracetorch.compare.values import plain_words
+from tracetorch.compare.groups import show
+from tracetorch.compare.statistics import Summary
+from tracetorch.compare.text import mebibytes, number, plain, plain_words, seconds, span, with_error
+from tracetorch.compare.values import MeasuredRun
 
 
 class Table(NamedTuple):
@@ -25,31 +25,19 @@ class Table(NamedTuple):
 
 
 def of_groups(found: Comparison) -> Table:
-    """Each group, and its numbers."""
     words = plain(plain_words(found.metric))
     head = ["", "group", "n", f"{words}, mean", "min to max", "time", "memory"]
     rows = []
     for group in found.groups:
-        summary = group.summary
-        rows.append(
-            [
-                group.key,
-                group.label,
-                str(summary.n),
-                with_error(summary.mean, summary.high - summary.mean),
-                span(summary.least, summary.most) if summary.n > 1 else number(summary.least),
-                seconds(group.mean_of("wall_seconds")),
-                mebibytes(group.mean_of("peak_memory_bytes")),
-            ]
-        )
-    note = "n: runs. ±: 95 % interval of the mean, by Student's t{}. Time and memory: means over the runs."
-    alone = any(group.summary.n == 1 for group in found.groups)
-    note = note.format("; a single run has none" if alone else "")
+        costs = [seconds(group.mean_of("wall_seconds")), mebibytes(group.mean_of("peak_memory_bytes"))]
+        rows.append([group.key, group.label, *in_text(group.summary), *costs])
+    alone = "; a single run has none" if any(group.summary.n == 1 for group in found.groups) else ""
+    note = f"n: runs. ±: 95 % interval of the mean, by Student's t{alone}. Time and memory: means over the runs."
     return Table("Groups", head, rows, 2, note)
 
 
 def of_differences(found: Comparison) -> Table:
-    """The keys that differ, and what they are in each group."""
+    """The keys that differ, and their values in each group."""
     note = "Keys whose values differ; seeds, device, threads and output folders are ignored."
     if not found.apart:
         known = len({run.run.group for run in found.runs}) > 1
@@ -65,32 +53,26 @@ def of_differences(found: Comparison) -> Table:
 
 
 def of_pairs(found: Comparison) -> Table:
-    """Differences between groups."""
     rows = []
     for first, second, much in found.pairs():
-        interval = much.how if math.isnan(much.low) else span(much.low, much.high, "+")
-        rows.append([f"{second.key} − {first.key}", number(much.mean, "+"), interval, _kind(much.how, much.low)])
+        interval = [much.how, ""] if math.isnan(much.low) else [span(much.low, much.high, "+"), much.how]
+        rows.append([f"{second.key} − {first.key}", number(much.mean, "+"), *interval])
     note = "An interval that contains 0 shows no difference. Not corrected for multiple comparisons."
     if not found.is_paired:
         which = "lowest" if lower_is_better(found.metric) else "highest"
-        best = found.best
-        note = f"Each against {best.key}, {plain(best.label, 80)}, whose mean is the {which}. {note}"
+        note = f"Each against {found.best.key}, {plain(found.best.label, 80)}, whose mean is the {which}. {note}"
     return Table("Differences", ["groups", "difference", "95 % interval", "by"], rows, 1, note)
 
 
 def of_runs(found: Comparison) -> Table:
-    """The runs that were compared."""
-    rows = [
-        [run.run.name, group.key, run.seed, "completed", number(run.value)]
-        for group in found.groups
-        for run in group.runs
-    ]
+    rows = [[run.run.name, group.key, run.seed, "completed", number(run.value)]
+            for group in found.groups for run in group.runs]  # fmt: skip
     head = ["folder", "group", "seed", "status", plain(plain_words(found.metric))]
     return Table("Runs", head, rows, 4)
 
 
 def remarks(found: Comparison) -> list[str]:
-    """A line for each run that was compared though something is wrong with it."""
+    """A line for each run that was compared in spite of a defect."""
     return [f"{run.run.name}: {run.remark}" for run in found.runs if run.remark]
 
 
@@ -100,41 +82,45 @@ def left_out(runs: Iterable[LeftOut]) -> list[str]:
 
 
 def group_rows(found: Comparison) -> list[dict[str, Any]]:
-    """A row for each group, with all its numbers and what sets it apart."""
+    """comparison.csv: a row for each group, with all its numbers and what sets it apart."""
     rows = []
     for at, group in enumerate(found.groups):
-        n, mean, low, high, sd, least, most = group.summary
-        row = {"group": group.key, "label": group.label, "metric": found.metric, "runs": n}
-        row |= {"seeds": len({run.seed for run in group.runs}), "mean": mean, "ci_low": low, "ci_high": high}
-        row |= {"sd": sd, "min": least, "max": most}
+        row = {"group": group.key, "label": group.label, **in_numbers(found.metric, group.summary, group.runs)}
         row |= {name: group.mean_of(name) for name in ("wall_seconds", "peak_memory_bytes")}
         row |= {f"config.{key}": show(values[at]) if values[at] else None for key, values in found.apart.items()}
-        rows.append(_without_nan(row))
+        rows.append(without_nan(row))
     return rows
 
 
 def run_rows(found: Comparison) -> list[dict[str, Any]]:
-    """A row for each run, compared or not."""
-    rows: list[dict[str, Any]] = [_run_row(found, group, run) for group in found.groups for run in group.runs]
-    columns = ("folder", "experiment", "group", "seed", "status", "metric", "value", "left_out")
-    rows += [
-        dict.fromkeys(columns) | {"folder": run.name, "seed": run.seed, "status": run.status, "left_out": run.why}
-        for run in found.left_out
-    ]
+    """runs.csv: a row for each run, compared or not."""
+    rows: list[dict[str, Any]] = []
+    for group in found.groups:
+        for run in group.runs:
+            row: dict[str, Any] = {"folder": run.run.name, "experiment": run.run.fact("experiment"), "group": group.key}
+            row |= {"seed": run.seed, "status": "completed", "metric": found.metric, "value": run.value}
+            row |= {"left_out": None}
+            rows.append(row | {name: run.run.summary.get(name) for name in ("wall_seconds", "peak_memory_bytes")})
+    for out in found.left_out:
+        rows.append({"folder": out.name, "seed": out.seed, "status": out.status, "left_out": out.why})
     return rows
 
 
-def _run_row(found: Comparison, group: Group, run: Any) -> dict[str, Any]:
-    row = {"folder": run.run.name, "experiment": run.run.fact("experiment"), "group": group.key, "seed": run.seed}
-    row |= {"status": "completed", "metric": found.metric, "value": run.value, "left_out": None}
-    return row | {name: run.run.summary.get(name) for name in ("wall_seconds", "peak_memory_bytes")}
+def in_text(summary: Summary, unit: float = 1.0) -> list[str]:
+    """n, mean with interval, and range, in a unit."""
+    n, mean, _, high, _, least, most = summary
+    extent = span(least / unit, most / unit) if n > 1 else number(least / unit)
+    return [str(n), with_error(mean / unit, (high - mean) / unit), extent]
 
 
-def _kind(how: str, low: float) -> str:
-    return "" if math.isnan(low) else how
+def in_numbers(metric: str, summary: Summary, runs: Iterable[MeasuredRun]) -> dict[str, Any]:
+    """The columns of a CSV about the values of a metric."""
+    n, mean, low, high, sd, least, most = summary
+    row: dict[str, Any] = {"metric": metric, "runs": n, "seeds": len({run.seed for run in runs}), "mean": mean}
+    return row | {"ci_low": low, "ci_high": high, "sd": sd, "min": least, "max": most}
 
 
-def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
+def without_nan(row: dict[str, Any]) -> dict[str, Any]:
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 

@@ -1,9 +1,10 @@
-"""Numbers and names as people read them; whatever lies in a folder, one printable line comes out."""
+"""Numbers and names as people read them: each is one printable line, whatever a folder contains."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from typing import Any
 
 from tracetorch.printable import printable as plain
@@ -36,7 +37,7 @@ def span(low: float, high: float, sign: str = "") -> str:
 
 
 def with_error(value: float, half: float) -> str:
-    """A value and half of its interval, as many digits as are known: "0.913 ± 0.012". Alone, if that is NaN."""
+    """A value and half of its interval, with the known digits: "0.913 ± 0.012"; the value alone if `half` is NaN."""
     if math.isnan(half):
         return number(value)
     decimals = 1 - math.floor(math.log10(half)) if half > 0 else 99
@@ -56,12 +57,24 @@ def seconds(value: float | None) -> str:
 
 
 def mebibytes(value: float | None) -> str:
-    """An amount of memory."""
     return MISSING if value is None else f"{value / 2**20:,.0f} MiB"
 
 
+def plain_words(metric: str) -> str:
+    """A metric's name in words, as one printable line."""
+    return plain(metric.replace("_", " "))
+
+
+def interval_note(drawn: str, sizes: Collection[int]) -> list[str]:
+    """What the intervals in a figure are, for groups of these numbers of runs. Args: drawn: such as "Bars"."""
+    if max(sizes) > 2:
+        of_two = "; for n=2, the range of the two runs" if 2 in sizes else ""
+        return [f"{drawn}: 95 % interval of the mean (Student's t){of_two}"]
+    return [f"{drawn}: range of the two runs (n=2)"] if 2 in sizes else []
+
+
 def in_order(text: str) -> list[tuple[int, float, str]]:
-    """To sort by: numbers by size, before words; in [64,32] too."""
+    """A sort key: numbers by size, before words; in [64,32] too."""
     return [_in_order(word) for word in re.split(r"[\[\],]+", text)]
 
 

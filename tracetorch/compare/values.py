@@ -1,14 +1,13 @@
-"""The numbers of a run: what came of it, and how it got there."""
+"""The numbers of a run: its result and its curves."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tracetorch.compare.collect import CompletedRun, LeftOut
-from tracetorch.compare.text import plain
+from tracetorch.compare.text import plain, plain_words
 from tracetorch.files import parse_json, read_bytes
 from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.records import LOST
@@ -17,12 +16,11 @@ from tracetorch.runs.run_state import last_record, metric_of
 COURSES = ("validation", "train", "gradient")
 """Splits of the records that make a curve over updates."""
 
-_SPLITS = ("test", *COURSES)  # from what says most about a run to what says least
+_SPLITS = ("test", *COURSES)  # the best measure of a run first
 _NO_METRIC = ("update", "updates")
 _LARGEST = 1e100  # beyond it squares overflow, and nothing was measured
 
-Points = list[tuple[float, float]]
-"""Updates, and the metric then."""
+Points = list[tuple[float, float]]  # updates, and the metric then
 
 
 class MeasuredRun(NamedTuple):
@@ -35,7 +33,6 @@ class MeasuredRun(NamedTuple):
 
     @property
     def seed(self) -> str:
-        """Of the run, as text."""
         return self.run.fact("seed")
 
 
@@ -50,16 +47,10 @@ def default_metric(runs: Iterable[CompletedRun]) -> str:
     """The first metric of the task, such as "accuracy"; of most runs, if they differ."""
     names: Counter[str] = Counter()
     for run in runs:
-        last = last_record(run.folder)
-        summary = {name: value for name, value in run.summary.items() if not _is_cost(name)}
-        found = _first_metric(last) or _first_metric(summary)
-        if found:
-            names[found] += 1
+        results = {k: v for k, v in run.summary.items() if k not in _NO_METRIC and not k.endswith("_bytes")}
+        if found := metric_of(last_record(run.folder)) or metric_of(results):
+            names[found[0]] += 1
     return names.most_common(1)[0][0] if names else "loss"
-
-
-def _is_cost(name: str) -> bool:
-    return name in _NO_METRIC or name.endswith("_bytes")
 
 
 def known_metrics(runs: Iterable[CompletedRun]) -> list[str]:
@@ -72,21 +63,19 @@ def known_metrics(runs: Iterable[CompletedRun]) -> list[str]:
 
 
 def measure(run: CompletedRun, metric: str, second: str) -> MeasuredRun | LeftOut:
-    """The value of a metric for a run, and its course.
+    """The value of a metric for a run, from the summary or else from its last record (`last_of`), and its curves.
 
-    The value stands in the summary, else in the last record of the test, of validation, of training, of diagnostics.
-
-    Args: second: another metric, whose course is wanted too.
+    Args: second: another metric, whose curves are wanted too.
     """
     records, remark = _records(run)
     value, source = _last(records, metric)
     if metric in run.summary:
         value, source = run.summary[metric], "summary"
     elif not source:
-        return _left_out(run, f"it has no {plain_words(metric)}")
+        return run.left_out(f"it has no {plain_words(metric)}")
     finite = as_number(value)
     if finite is None:
-        return _left_out(run, f"its {plain_words(metric)} is not a finite number")
+        return run.left_out(f"its {plain_words(metric)} is not a finite number")
     if source in ("validation", "train"):
         remark = f"{remark}; " * bool(remark) + f"no test: its {plain_words(metric)} is the last of {source}"
     curves = {}
@@ -99,31 +88,30 @@ def measure(run: CompletedRun, metric: str, second: str) -> MeasuredRun | LeftOu
 
 
 def last_of(run: CompletedRun, name: str) -> float | None:
-    """A number in the last record that has it: of the test, of validation, of training, of diagnostics."""
+    """A number in the last record of the test, else of validation, training or diagnostics; None if none has it."""
     return as_number(_last(_records(run)[0], name)[0])
 
 
 def _last(records: Iterable[Mapping[str, Any]], name: str) -> tuple[Any, str]:
-    """The same, whatever it is, and the split of that record; "" if there is none."""
+    """That value, and the split of its record; "" without one."""
     last = {record["split"]: record[name] for record in records if name in record}
     source = next((split for split in _SPLITS if split in last), "")
     return last.get(source), source
 
 
-def plain_words(metric: str) -> str:
-    """A metric's name in words, as a line that can be shown."""
-    return plain(metric.replace("_", " "))
-
-
-def _first_metric(record: Mapping[str, Any]) -> str | None:
-    found = metric_of(dict(record))
-    return found[0] if found else None
+def _points(records: Iterable[Mapping[str, Any]], name: str) -> Points:
+    pairs = ((as_number(record.get("update")), as_number(record.get(name))) for record in records)
+    return [(update, value) for update, value in pairs if update is not None and value is not None]
 
 
 def _records(run: CompletedRun) -> tuple[list[dict[str, Any]], str]:
-    """The records that are such, without the marks of gaps, and what is wrong with the rest."""
+    """The records, without marks of gaps, and what is wrong with the file."""
     try:
-        rows = _read(run.folder)
+        try:
+            content = read_bytes(run.folder / "metrics.jsonl")  # all lines at once: twice as fast
+            rows = list(parse_json(b"[" + content.rstrip(b"\n").replace(b"\n", b",") + b"]"))
+        except ValueError:
+            rows = RunFolder(run.folder).records()  # its error names the line
     except FileNotFoundError:
         return [], "metrics.jsonl is missing: no curve"
     except OSError as error:
@@ -133,24 +121,3 @@ def _records(run: CompletedRun) -> tuple[list[dict[str, Any]], str]:
         return [], f"metrics.jsonl is broken{f' in line {line}' * bool(line)}: no curve"
     split_of = [(row, row.get("split")) for row in rows if isinstance(row, dict)]
     return [row for row, split in split_of if isinstance(split, str) and split != LOST], ""
-
-
-def _read(folder: Path) -> list[Any]:
-    """All lines at once, which is twice as fast; where that fails, one by one, to see which is broken.
-
-    Raises: OSError; ValueError that names the line.
-    """
-    try:
-        content = read_bytes(folder / "metrics.jsonl")
-        return list(parse_json(b"[" + content.rstrip(b"\n").replace(b"\n", b",") + b"]"))
-    except ValueError:
-        return RunFolder(folder).records()
-
-
-def _points(records: Iterable[Mapping[str, Any]], name: str) -> Points:
-    pairs = ((as_number(record.get("update")), as_number(record.get(name))) for record in records)
-    return [(update, value) for update, value in pairs if update is not None and value is not None]
-
-
-def _left_out(run: CompletedRun, why: str) -> LeftOut:
-    return LeftOut(run.name, "completed", run.fact("seed"), why)

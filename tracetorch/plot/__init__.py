@@ -1,6 +1,6 @@
 """The figures: each function takes numbers and returns a `Figure` of matplotlib, fit for a paper; nothing is shown.
 
-Each loads when it is first used, so that those which need no torch do without.
+Each loads on first use, so that figures without torch do not load it.
 """
 
 import lazy_loader

@@ -1,18 +1,12 @@
-from .accuracy import accuracy_curve
-from .choice import accuracy_map, confusion, psychometric, wilson
-from .comparison_figure import Curve, Entry, comparison
-from .episode import episode
-from .gradient import gradient
-from .learning import learning, learning_curves
+from .activity import episode, membrane, raster
+from .comparison_figure import Curve, Entry, Mark, Panel, Series, comparison, scatter
+from .learning_figure import gradient, learning, learning_curves, returns
 from .lifetime_figure import lifetime, policy, recovery
-from .membrane import membrane
 from .meter import TraceMeter, running_averages
 from .parameters import distributions, receptive_fields
-from .raster import raster
-from .recall import recall
-from .returns import returns
 from .search_figure import Axis, Tried, search
 from .style import COLORS, STYLE, figure, save
+from .trials import accuracy_curve, accuracy_map, confusion, psychometric, recall, wilson
 
 __all__ = [
     "COLORS",
@@ -20,6 +14,9 @@ __all__ = [
     "Axis",
     "Curve",
     "Entry",
+    "Mark",
+    "Panel",
+    "Series",
     "TraceMeter",
     "Tried",
     "accuracy_curve",
@@ -43,6 +40,7 @@ __all__ = [
     "returns",
     "running_averages",
     "save",
+    "scatter",
     "search",
     "wilson",
 ]

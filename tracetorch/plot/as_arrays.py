@@ -1,22 +1,25 @@
-"""From tensors to the arrays that matplotlib draws, with a clear word about a wrong shape."""
+"""From tensors to the arrays that matplotlib draws, with checks of shapes; and groups of trials with similar values."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tracetorch.plot.style import Array
 
-def as_array(value: Tensor, name: str, *axes: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+
+def as_array(value: Tensor, name: str, *axes: str) -> Array:
     """A tensor on any device, of any dtype, as an array of float64.
 
     Args:
         value: the tensor.
-        name: what to call it in an error.
+        name: its name in an error.
         axes: the names of its axes, such as "time", "neurons".
-    Raises: ValueError if it has other axes, or nothing along one of them.
+    Raises: ValueError if it has other axes, or an empty one.
     """
     tensor = torch.as_tensor(value).detach()
     if tensor.ndim != len(axes) or tensor.numel() == 0:
@@ -25,11 +28,8 @@ def as_array(value: Tensor, name: str, *axes: str) -> np.ndarray[Any, np.dtype[n
     return tensor.cpu().double().numpy()
 
 
-def as_trials(**columns: Tensor) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
-    """Columns of one table, each (trials,) and finite.
-
-    Raises: ValueError if one has another shape or length than the first, or a value that is no finite number.
-    """
+def as_trials(**columns: Tensor) -> list[Array]:
+    """Columns of one table, each (trials,) and finite. Raises: ValueError for others, or for different lengths."""
     arrays = {name: as_array(value, name, "trials") for name, value in columns.items()}
     (first, array), *others = arrays.items()
     for name, other in others:
@@ -39,3 +39,38 @@ def as_trials(**columns: Tensor) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
         if not np.isfinite(values).all():
             raise ValueError(f"{name} must be finite in every trial, got {(~np.isfinite(values)).sum()} that are not")
     return list(arrays.values())
+
+
+class TrialGroups(NamedTuple):
+    """Trials with the same value, or with values in one bin."""
+
+    member: Array  # the group of each trial, (trials,), integers from 0
+    centres: Array  # (groups,): the mean of the values in the group
+    labels: list[str]  # "0.5" for one value, "0.5–0.8" for a bin
+
+    def means(self, values: Array, other: TrialGroups) -> Array:
+        """Mean of `values` (trials,) for each pair of groups, (groups, other groups); NaN for a pair without trials."""
+        shape = len(self.centres), len(other.centres)
+        index = self.member * shape[1] + other.member
+        trials = np.bincount(index, minlength=shape[0] * shape[1]).reshape(shape)
+        total = np.bincount(index, values, minlength=shape[0] * shape[1]).reshape(shape)
+        return np.divide(total, trials, out=np.full(shape, np.nan), where=trials > 0)
+
+
+def group_trials(values: Array, *, most: int, bins: int) -> TrialGroups:
+    """Group by distinct values, or by quantiles if there are more than `most` of them.
+
+    Args: bins: number of quantile bins; equal values are in one bin.
+    """
+    scale = np.abs(values).max() or 1.0
+    distinct, index = np.unique(np.round(values / scale, 6), return_inverse=True)  # rounding errors do not count
+    binned = len(distinct) > most
+    if binned:
+        edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
+        _, index = np.unique(np.searchsorted(edges, values, side="left"), return_inverse=True)
+    centres = np.bincount(index, values) / np.bincount(index)
+    if not binned:
+        return TrialGroups(index, centres, [f"{centre:.5g}" for centre in centres])
+    ends = [(values[index == at].min(), values[index == at].max()) for at in range(len(centres))]
+    digits = max(0, 1 - math.floor(math.log10(scale / len(ends))))
+    return TrialGroups(index, centres, [f"{low:.{digits}f}–{high:.{digits}f}" for low, high in ends])

@@ -1,26 +1,39 @@
-"""Groups of runs beside each other: the course of learning on the left, what came of it on the right."""
+"""Groups of runs compared: their learning curves and final values, or one quantity against another."""
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
-from tracetorch.plot.style import COLORS, DOUBLE, figure, remark, round_ticks, tint
-
-Array = np.ndarray[Any, np.dtype[np.float64]]
+from tracetorch.plot.labels import count_axis, label_level, legend, remark, round_ticks
+from tracetorch.plot.style import COLORS, DOUBLE, RIM, Array, figure, tint
 
 _HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black", "grey"))
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
 _MARKERS = "osD^v<>pX"
-_LETTERS_IN_A_LINE, _LINES = 30, 2  # of a name next to the right panel
+_LETTERS_IN_A_LINE, _LINES = 30, 2  # of a name next to the right panel of `comparison`
 _LINE_INCHES, _GAP_INCHES, _LEAST_INCHES = 0.115, 0.07, 1.75
+
+_COLUMNS, _PANEL_INCHES = 3, 2.1  # of `scatter`
+_LETTERS, _LETTERS_IN_TITLE = 60, 34  # of a name in its legend, and of one above a panel
+_DECADE, _MOST_DECADES = 10.0, 1e30
+_MOST_TICKS = 5
+_NUMBER = 0.06  # width of a tick's number, as a part of the axis
+_ROOM = 0.35  # around the runs, for longer intervals, as a part of their range
+_APART, _SPREAD = 5.0, 24.0  # points between the bars of two groups at one value of x, and between the first and last
+
+Bar = tuple[float, float]  # from where to where
 
 
 class Curve(NamedTuple):
@@ -30,27 +43,52 @@ class Curve(NamedTuple):
     mean: Array
     low: Array  # NaN where there is no band
     high: Array
-    whole: Array  # whether all runs count here; elsewhere the line is thin and dotted
+    whole: Array  # whether the mean is over all runs; elsewhere the line is thin and dotted
 
 
 class Entry(NamedTuple):
-    """One group."""
+    """One group of `comparison`."""
 
     name: str
     values: Sequence[float]
     mean: float
-    bar: tuple[float, float] | None  # from where to where; None for the point alone
+    bar: Bar | None  # None for the point alone
     curve: Curve | None
 
 
-def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note: str = "") -> Figure:
-    """Learning curves over each other, and final values in a row for each group; the rows are the legend of both.
+class Mark(NamedTuple):
+    """A point of `scatter`: the mean of some runs."""
 
-    Eight groups differ by colour, more by their markers and lines as well.
+    x: float
+    y: float
+    x_bar: Bar | None  # None for one run, or equal values
+    y_bar: Bar | None
+    runs: Sequence[tuple[float, float]]  # x and y of each
+
+
+class Series(NamedTuple):
+    """One group of `scatter`."""
+
+    name: str  # "" for one that needs no name
+    marks: Sequence[Mark]
+
+
+class Panel(NamedTuple):
+    """One experiment of `scatter`."""
+
+    title: str
+    series: Sequence[Series]
+    chance: float | None
+
+
+def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note: str = "") -> Figure:
+    """Learning curves in one panel, final values in a second with a row for each group; its rows are the legend.
+
+    Up to eight groups differ by colour, more by markers and lines too.
 
     Args:
-        entries: the groups, from the top; next to its row stand its name and its number of values.
-        of_curves, of_values: what is drawn on the left and on the right, with units.
+        entries: the groups, from the top; each row is labelled with the name and the number of values.
+        of_curves, of_values: what the panels show, with units.
         note: what lines, bands and bars are; below the panels.
     Raises: ValueError for no group.
     """
@@ -64,28 +102,96 @@ def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note
         left, right = fig.subplots(1, 2, width_ratios=(1.15, 1))
         for at, entry in enumerate(entries):
             if entry.curve is not None:
-                _draw_curve(left, entry.curve, 0.15 if len(entries) <= 4 else 0.08, **look_of(at))
+                _draw_curve(left, entry.curve, 0.15 if len(entries) <= 4 else 0.08, **_look_of(at))
         _finish_curves(left, [entry.curve.mean for entry in entries if entry.curve is not None])
         left.set_xlabel("updates")
         left.set_ylabel(drawable(of_curves), parse_math=False)
-        rows = np.cumsum(heights) - heights / 2  # a name of two lines takes more room than one of one
+        rows = np.cumsum(heights) - heights / 2  # a name of two lines has a higher row
         for at, (entry, row) in enumerate(zip(entries, rows, strict=True)):
-            _draw_values(right, entry, float(row), look_of(at))
-        _finish_values(right, names, rows, heights.sum())
+            _draw_values(right, entry, float(row), _look_of(at))
+        right.set_ylim(heights.sum(), 0)
+        right.set_yticks(rows, names, parse_math=False)
+        right.yaxis.tick_right()
+        right.tick_params(axis="y", length=0)
+        right.spines["left"].set_visible(False)
+        for row in rows:
+            right.axhline(row, color=tint(COLORS["grey"], 0.25), linewidth=0.5, zorder=0)
+        right.xaxis.set_major_locator(round_ticks(5))
         right.set_xlabel(drawable(of_values), parse_math=False)
-        if notes:
-            fig.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7, color=COLORS["grey"], parse_math=False)
+        _write(fig, notes)
     return fig
 
 
-def look_of(at: int) -> dict[str, Any]:
-    """How a group looks in both panels."""
-    rounds = at // len(_HUES)
-    return {
-        "color": _HUES[at % len(_HUES)],
-        "marker": _MARKERS[(at % len(_HUES) + rounds) % len(_MARKERS)],
-        "linestyle": _DASHES[rounds % len(_DASHES)],
-    }
+def scatter(
+    panels: Sequence[Panel], *, of_x: str, of_y: str, connected: bool, share: bool = False, note: str = ""
+) -> Figure:
+    """Points with intervals, a colour and a marker for each name, the same in every panel.
+
+    Axes are the same in all panels, and logarithmic if values span more than a decade.
+
+    Args:
+        panels: at least one.
+        of_x, of_y: what the axes show, with units.
+        connected: whether lines connect the points, and a few values of x are ticks themselves.
+        share: whether y is a share, such as an accuracy: its axis is never logarithmic.
+        note: what points and bars are; below the panels.
+    Raises: ValueError for no panel, or for one without a mark.
+    """
+    if not panels or not all(any(series.marks for series in panel.series) for panel in panels):
+        raise ValueError("scatter needs at least one panel, and a mark in each")
+    names = list(dict.fromkeys(series.name for panel in panels for series in panel.series))
+    runs = [run for panel in panels for series in panel.series for mark in series.marks for run in mark.runs]
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    notes = textwrap.wrap(drawable(note), 128 if columns > 1 else 84)
+    with figure(DOUBLE if columns > 1 else DOUBLE * 0.66, _PANEL_INCHES * rows + 0.4 + 0.14 * len(notes)) as fig:
+        grid = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            for series in panel.series:
+                at = names.index(series.name)
+                apart = min(_APART, _SPREAD / len(names)) if connected else 0.0
+                _draw_series(
+                    axes, series, at, connected=connected, apart=apart, shift=apart * (at - (len(names) - 1) / 2)
+                )
+            if panel.chance is not None:
+                label_level(axes, panel.chance, "chance")
+            axes.set_title(textwrap.shorten(drawable(panel.title), _LETTERS_IN_TITLE), parse_math=False)
+        for axes in list(grid.flat)[len(panels) :]:
+            axes.set_visible(False)
+        _scale(grid[0, 0], "x", [x for x, _ in runs], log=True, at_values=connected)
+        levels = [panel.chance for panel in panels if panel.chance is not None]
+        _scale(grid[0, 0], "y", [y for _, y in runs] + levels, log=not share, whole=1.0 if share else math.inf)
+        for at, axes in enumerate(list(grid.flat)[: len(panels)]):
+            if at % columns == 0:
+                axes.set_ylabel(drawable(of_y), parse_math=False)
+            if at + columns >= len(panels):
+                axes.set_xlabel(drawable(of_x), parse_math=False)
+                axes.tick_params(labelbottom=True)
+        if any(names):
+            legend(fig, [_handle(name, at, panels, connected=connected) for at, name in enumerate(names)])
+        _write(fig, notes)
+    return fig
+
+
+def _look_of(at: int, *, connected: bool = True) -> dict[str, Any]:
+    """Colour, marker and line of a group."""
+    rounds, hue = divmod(at, len(_HUES))
+    dashes = _DASHES[rounds % len(_DASHES)] if connected else "none"
+    return {"color": _HUES[hue], "marker": _MARKERS[(hue + rounds) % len(_MARKERS)], "linestyle": dashes}
+
+
+def drawable(text: str) -> str:
+    """The text with a question mark for each character that the font lacks; matplotlib would warn of each."""
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    return "".join(letter if ord(letter) in known else "?" for letter in text)
+
+
+def _write(fig: Figure, notes: Sequence[str]) -> None:
+    if notes:
+        fig.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7, color=COLORS["grey"], parse_math=False)
+
+
+# ── comparison ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _draw_curve(axes: Axes, curve: Curve, alpha: float, *, color: str, marker: str, linestyle: Any) -> None:
@@ -101,28 +207,22 @@ def _draw_curve(axes: Axes, curve: Curve, alpha: float, *, color: str, marker: s
 
 def _draw_values(axes: Axes, entry: Entry, row: float, look: dict[str, Any]) -> None:
     """The mean and its interval in the middle of the row, the runs below."""
-    color, marker = look["color"], look["marker"]
-    if len(entry.values) > 1:
-        axes.plot(
-            entry.values, np.full(len(entry.values), row + 0.065), "o", color=tint(color, 0.5), markersize=2,
-            markeredgewidth=0, zorder=2, rasterized=len(entry.values) > 500,
-        )  # fmt: skip
+    color, count = look["color"], len(entry.values)
+    if count > 1:
+        small: dict[str, Any] = {"color": tint(color, 0.5), "markersize": 2, "markeredgewidth": 0}
+        axes.plot(entry.values, np.full(count, row + 0.065), "o", **small, zorder=2, rasterized=count > 500)
     if entry.bar is not None:
         axes.plot(entry.bar, (row, row), color=color, linewidth=1.4, zorder=3)
-    axes.plot(
-        [entry.mean], [row], marker, color=color, markersize=4.8, markeredgecolor="white", markeredgewidth=0.5, zorder=4
-    )
+    axes.plot([entry.mean], [row], look["marker"], color=color, markersize=4.8, **RIM, zorder=4)
 
 
 def _finish_curves(axes: Axes, means: Sequence[Array]) -> None:
-    """Ticks, and limits that the means set: the band of a few runs that disagree would squeeze all else to a line."""
+    """Ticks, and limits set by the means: wide bands of a few runs must not compress the curves."""
     if not means:
         remark(axes, "no curves were recorded")
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
         return
-    axes.xaxis.set_major_locator(round_ticks(5, integer=True, min_n_ticks=1))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    count_axis(axes.xaxis, 5)
     axes.yaxis.set_major_locator(round_ticks(6))
     lowest, highest = min(map(np.nanmin, means)), max(map(np.nanmax, means))
     room, (bottom, top) = 0.35 * (highest - lowest), axes.get_ylim()
@@ -130,29 +230,86 @@ def _finish_curves(axes: Axes, means: Sequence[Array]) -> None:
         axes.set_ylim(max(bottom, lowest - room), min(top, highest + room))
 
 
-def _finish_values(axes: Axes, names: Sequence[str], rows: Array, height: float) -> None:
-    axes.set_ylim(height, 0)
-    axes.set_yticks(rows, names, parse_math=False)
-    axes.yaxis.tick_right()
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    for row in rows:
-        axes.axhline(row, color=tint(COLORS["grey"], 0.25), linewidth=0.5, zorder=0)
-    axes.xaxis.set_major_locator(round_ticks(5))
-
-
 def _wrapped(entry: Entry) -> str:
-    """A name and its n, in two lines at most; of a long one, the beginning."""
+    """A name and its n, in at most two lines; the end of a longer name is cut."""
     name, n = " ".join(drawable(entry.name).split()), f" (n={len(entry.values)})"
     lines = textwrap.wrap(name + n, _LETTERS_IN_A_LINE)
     if len(lines) <= _LINES:
         return "\n".join(lines)
-    first = lines[0]
-    rest = name[len(first) :].strip()
-    return f"{first}\n{rest[: _LETTERS_IN_A_LINE - len(n) - 1]}…{n}"
+    rest = name[len(lines[0]) :].strip()
+    return f"{lines[0]}\n{rest[: _LETTERS_IN_A_LINE - len(n) - 1]}…{n}"
 
 
-def drawable(text: str) -> str:
-    """The same text; what the font does not have becomes a question mark, for matplotlib would warn of each."""
-    known = get_font(findfont("DejaVu Sans")).get_charmap()
-    return "".join(letter if ord(letter) in known else "?" for letter in text)
+# ── scatter ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _draw_series(axes: Axes, series: Series, at: int, *, connected: bool, apart: float, shift: float) -> None:
+    """The means, their intervals, and the runs next to them.
+
+    Args:
+        apart: points between two groups at one value of x; the runs are half as far to the right of their bar.
+        shift: of this group from that value, in points.
+    """
+    look = _look_of(at, connected=connected)
+    color = look["color"]
+    inches = axes.figure.dpi_scale_trans
+    place = axes.transData + ScaledTranslation(shift / 72, 0, inches)
+    next_to_it = place + ScaledTranslation(apart / 2 / 72, 0, inches)
+    for mark in series.marks:
+        ends = [(mark.x, end) for end in mark.y_bar or ()] + [(end, mark.y) for end in mark.x_bar or ()]
+        axes.update_datalim([*mark.runs, (mark.x, mark.y), *ends])  # matplotlib ignores artists with an offset
+        if len(mark.runs) > 1:
+            small: dict[str, Any] = {"color": tint(color, 0.5), "markersize": 2, "markeredgewidth": 0}
+            axes.plot(*zip(*mark.runs, strict=True), "o", **small, transform=next_to_it)
+        if mark.y_bar is not None:
+            axes.plot((mark.x, mark.x), mark.y_bar, color=color, linewidth=1.2, zorder=3, transform=place)
+        if mark.x_bar is not None:
+            axes.plot(mark.x_bar, (mark.y, mark.y), color=color, linewidth=1.2, zorder=3, transform=place)
+    x, y = [mark.x for mark in series.marks], [mark.y for mark in series.marks]
+    axes.plot(x, y, **look, markersize=4.8, **RIM, zorder=4, transform=place)
+    axes.autoscale_view()
+
+
+def _handle(name: str, at: int, panels: Sequence[Panel], *, connected: bool) -> Line2D:
+    """A legend entry: the name, and the number of runs of a point."""
+    counts = [len(m.runs) for panel in panels for series in panel.series if series.name == name for m in series.marks]
+    shown = " ".join(drawable(name).split())
+    shown = shown if len(shown) <= _LETTERS else f"{shown[: _LETTERS - 1]}…"
+    n = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
+    label = f"{shown} (n={n})".replace("$", r"\$").lstrip("_ ")
+    return Line2D([], [], **_look_of(at, connected=connected), markersize=4.8, **RIM, label=label)
+
+
+def _scale(
+    axes: Axes, name: str, values: Sequence[float], *, log: bool, at_values: bool = False, whole: float = math.inf
+) -> None:
+    """Scale, ticks and limits, set by the runs: wide intervals of a few runs must not compress the points.
+
+    Args: whole: largest possible value; longer intervals are cut slightly above it.
+    """
+    axis, low, high = getattr(axes, f"{name}axis"), min(values), max(values)
+    get_limits, set_limits = getattr(axes, f"get_{name}lim"), getattr(axes, f"set_{name}lim")
+    is_log = log and low > 0 and _DECADE < high / low < _MOST_DECADES
+    if is_log:
+        getattr(axes, f"set_{name}scale")("log")
+        axis.set_major_locator(LogLocator(10, subs=(1.0,) if high / low > _DECADE**2 else (1.0, 2.0, 5.0)))
+        axis.set_major_formatter("{x:,.10g}")
+        axis.set_minor_formatter(NullFormatter())
+        room = (high / low) ** 0.08
+        set_limits(low / room, high * room)
+    else:
+        axis.set_major_locator(round_ticks(5))
+        room = _ROOM * (high - low)
+        if room > 0 and math.isfinite(room):
+            bottom, top = get_limits()
+            set_limits(max(min(bottom, low - room / 7), low - room), min(top, high + room, max(high, whole) + room / 7))
+    if at_values and len(set(values)) <= _MOST_TICKS and _are_apart(values, is_log=is_log):
+        axis.set_major_locator(FixedLocator(sorted(set(values))))
+        axis.set_major_formatter(FuncFormatter(lambda value, at: f"{value:,.6g}"))
+        axis.set_minor_locator(NullLocator())
+
+
+def _are_apart(values: Sequence[float], *, is_log: bool) -> bool:
+    """Whether there is room for a number at each value."""
+    places = sorted({math.log(value) if is_log else value for value in values})
+    return all(right - left > _NUMBER * (places[-1] - places[0]) for left, right in pairwise(places))

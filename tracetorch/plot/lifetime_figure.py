@@ -1,10 +1,9 @@
-"""A lifetime: its reward, what was done for it, and how soon it was good again each time the world had changed."""
+"""Figures of a lifetime: its reward, its actions, and its recovery from each reversal of the task."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,46 +12,43 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import StrMethodFormatter
 
-from tracetorch.plot.style import COLORS, DOUBLE, figure, legend, round_ticks, tint
+from tracetorch.plot.labels import count_axis, legend, round_ticks
+from tracetorch.plot.learning_figure import Records, points_of
+from tracetorch.plot.style import COLORS, DOUBLE, Array, figure, tint
 
 _HUES = tuple(COLORS[name] for name in ("sky", "blue", "black", "green", "purple"))
 _MIB = 2**20
-_MOST_COLUMNS = 1000  # of a policy: as many as a figure can show
-_MOST_LINES = 200  # more would be a grey field
-
-Records = Iterable[Mapping[str, Any]]
+_MOST_COLUMNS = 1000  # of a policy: what a figure can show
+_MOST_LINES = 200  # of reversals: more would fill the panel
 
 
 def lifetime(records: Records) -> Figure:
-    """The reward or accuracy over a life, a line for each time scale, and the memory in use; with marks of changes.
+    """Running averages of reward or accuracy, a line for each half-life; memory in use; and lines at reversals.
 
-    Args: records: as in `metrics.jsonl`; those of the split "train" count, with keys such as "average_200", and those
-        of the split "switch". What is None or not finite is left out; without a known memory there is no panel of it.
-    Raises: ValueError if none of them has such a key.
+    Args: records: as in `metrics.jsonl`, with the splits "train" (with keys such as "average_200") and "switch".
+        Values that are None or not finite are left out; if the memory is unknown, so is its panel.
+    Raises: ValueError if no record has such a key.
     """
     records = list(records)
     rows = _of(records, "train")
-    scales = sorted(
-        {int(key.removeprefix("average_")) for row in rows for key in row if re.fullmatch(r"average_\d+", key)}
-    )
+    found = (re.fullmatch(r"average_(\d+)", key) for row in rows for key in row)
+    scales = sorted({int(match[1]) for match in found if match})
     if not scales:
         raise ValueError('lifetime needs records with the split "train" and keys such as "average_200"')
-    used = _points(rows, "memory_bytes")
+    used = points_of(rows, "memory_bytes")
     with figure(DOUBLE, 3.3 if used[0] else 2.4) as fig:
         heights = [3, 1] if used[0] else [1]
         panels = list(fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0])
         handles = []
         for at, scale in enumerate(scales):
             look: dict[str, Any] = {"color": _HUES[at % len(_HUES)], "linewidth": 0.6 + 0.5 * at}
-            panels[0].plot(*_points(rows, f"average_{scale}"), **look, zorder=2 + 0.1 * at)
+            panels[0].plot(*points_of(rows, f"average_{scale}"), **look, zorder=2 + 0.1 * at)
             handles.append(Line2D([], [], **look, label=f"half-life {scale:,} decisions"))
         panels[0].set_ylabel(f"{_score_name(rows)} (running average)")
         if used[0]:
             panels[1].plot(used[0], [value / _MIB for value in used[1]], color=COLORS["vermillion"])
-            panels[1].set_ylim(0, 1.15 * max(used[1]) / _MIB)
-            panels[1].set_ylabel("memory (MiB)")
+            panels[1].set(ylim=(0, 1.15 * max(used[1]) / _MIB), ylabel="memory (MiB)")
             panels[1].yaxis.set_major_locator(round_ticks(3))
         handles += _mark_switches(panels, _switches(records))
         _over_decisions(panels[-1], rows)
@@ -62,45 +58,42 @@ def lifetime(records: Records) -> Figure:
 
 
 def recovery(records: Records) -> Figure:
-    """For each change of the world: how long it took to be good again, and how far the reward or accuracy fell.
+    """For each reversal: the time to recover, and how far the reward or accuracy fell.
 
-    Args: records: as in `metrics.jsonl`; those with the split "switch" count. Where it had fallen and was not back
-        before the next reversal, a hollow marker stands at how long there was.
-    Raises: ValueError if there is none of them.
+    Args: records: as in `metrics.jsonl`, with the split "switch". A hollow marker is the time until the next reversal,
+        if there was no recovery before it.
+    Raises: ValueError if there is no such record.
     """
     records = list(records)
     rows = _of(records, "switch")
     if not rows:
         raise ValueError('recovery needs records with the split "switch"')
     number = [row["switch"] for row in rows]
-    taken = [row["recovery_decisions"] for row in rows]
-    lasted = [row["update"] - row["at"] for row in rows]
     with figure(DOUBLE, 2.3) as fig:
         left, right = fig.subplots(1, 2)
-        known = [(n, t) for n, t in zip(number, taken, strict=True) if t is not None]
-        fell = [row.get("fell", True) for row in rows]
-        never = [(n, t) for n, t, took, lost in zip(number, lasted, taken, fell, strict=True) if lost and took is None]
-        size, fall = 3.5 if len(rows) <= 60 else 1.5, COLORS["vermillion"]
-        left.plot([n for n, _ in known], [t for _, t in known], "o", color=COLORS["blue"], markersize=size)
-        left.plot([n for n, _ in never], [t for _, t in never], "o", color=COLORS["blue"], mfc="white", markersize=size)
-        left.set_ylabel("time to recover (decisions)")
-        left.set_ylim(0, 1.1 * max([*(t for _, t in known), *(t for _, t in never), 1]))
+        known = [(row["switch"], row["recovery_decisions"]) for row in rows if row["recovery_decisions"] is not None]
+        never = [(row["switch"], row["update"] - row["at"]) for row in rows
+                 if row["recovery_decisions"] is None and row.get("fell", True)]  # fmt: skip
+        size, blue, fall = 3.5 if len(rows) <= 60 else 1.5, COLORS["blue"], COLORS["vermillion"]
+        for points, face in ((known, blue), (never, "white")):
+            left.plot([n for n, _ in points], [t for _, t in points], "o", color=blue, mfc=face, markersize=size)
+        longest = max([*(t for _, t in known + never), 1])
+        left.set(ylim=(0, 1.1 * longest), ylabel="time to recover (decisions)")
         before, lowest = ([row[name] for row in rows] for name in ("before", "lowest"))
         right.vlines(number, lowest, before, color=tint(fall, 0.5), linewidth=0.8)
         right.plot(number, before, "o", color=COLORS["black"], markersize=size)
         right.plot(number, lowest, "v", color=fall, markersize=size)
         right.set_ylabel(f"{_score_name(_of(records, 'train'))} (fastest average)")
         for axes in (left, right):
-            axes.set_xlabel("reversal (number)")
+            axes.set(xlabel="reversal (number)", xlim=(min(number) - 0.7, max(number) + 0.7))
             axes.xaxis.set_major_locator(round_ticks(6, integer=True, min_n_ticks=1))
             axes.yaxis.set_major_locator(round_ticks(6))
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-            axes.set_xlim(min(number) - 0.7, max(number) + 0.7)
+            axes.yaxis.set_major_formatter("{x:,g}")
         marker: dict[str, Any] = {"linestyle": "none", "markersize": 3.5}
-        handles = [Line2D([], [], marker="o", color=COLORS["blue"], label="recovered", **marker)]
+        handles = [Line2D([], [], marker="o", color=blue, label="recovered", **marker)]
         if never:
             label = "not before the next reversal"
-            handles.append(Line2D([], [], marker="o", color=COLORS["blue"], mfc="white", label=label, **marker))
+            handles.append(Line2D([], [], marker="o", color=blue, mfc="white", label=label, **marker))
         handles.append(Line2D([], [], marker="o", color=COLORS["black"], label="before the reversal", **marker))
         handles.append(Line2D([], [], marker="v", color=fall, label="minimum after it", **marker))
         legend(fig, handles)
@@ -108,13 +101,13 @@ def recovery(records: Records) -> Figure:
 
 
 def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
-    """Which actions were taken over a life, a row each: the more often the stronger, blue where it paid, red where not.
+    """The actions over a life, a row each: stronger for a larger share, blue for a high mean score, red for a low one.
 
     Args:
-        records: as in `metrics.jsonl`; those with keys "taken_0", "paid_0" and so on count: how often each action was
-            taken since the last record, as a share of all, and its mean score.
-        names: what the actions are called; their numbers, if None.
-    Raises: ValueError if there is none of them.
+        records: as in `metrics.jsonl`, with keys "taken_0", "paid_0" and so on: the share of each action since the last
+            record, and its mean score.
+        names: of the actions; their numbers, if None.
+    Raises: ValueError if there is no such record.
     """
     records = list(records)
     rows = [row for row in _of(records, "train") if "taken_0" in row]
@@ -137,9 +130,8 @@ def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
         axes = fig.subplots()
         mesh = axes.pcolormesh(edges, np.arange(actions + 1) - 0.5, (1 - strength * (1 - hue)).transpose(1, 0, 2))
         mesh.set_rasterized(True)
-        axes.set_ylim(actions - 0.5, -0.5)
+        axes.set(ylim=(actions - 0.5, -0.5), ylabel="action")
         axes.set_yticks(range(actions), labels=names)
-        axes.set_ylabel("action")
         lines, score = _mark_switches([axes], _switches(records)), _score_name(rows)
         _over_decisions(axes, rows)
         shades = {high: to_rgb(COLORS["blue"]), low: to_rgb(COLORS["vermillion"])}
@@ -154,31 +146,25 @@ def _of(records: Records, split: str) -> list[Mapping[str, Any]]:
 
 
 def _score_name(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What a decision is judged by: "reward", or the metric of a task with labels."""
+    """The score of a decision: "reward", or the metric of a task with labels."""
     known = [key for key in (rows[0] if rows else {}) if key not in ("update", "split", "loss")]
     return known[0] if known else "score"
 
 
-def _points(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    """Updates and values, as far as they are finite numbers."""
-    kept = [row for row in rows if row.get(key) is not None and math.isfinite(row[key])]
-    return [float(row["update"]) for row in kept], [float(row[key]) for row in kept]
-
-
-def _table(rows: Sequence[Mapping[str, Any]], name: str, actions: int) -> np.ndarray:
-    """(records, actions); 0 where there is no number."""
+def _table(rows: Sequence[Mapping[str, Any]], name: str, actions: int) -> Array:
+    """(records, actions); 0 for a missing number."""
     values = [[row.get(f"{name}_{at}") for at in range(actions)] for row in rows]
     return np.array([[0.0 if value is None else value for value in row] for row in values])
 
 
 def _switches(records: Records) -> list[int]:
-    """After which decisions the world changed, as far as a record tells."""
+    """The decisions after which the task was reversed, as far as recorded."""
     recorded = {row["at"] for row in _of(records, "switch")}
     return sorted(recorded | {row["last_switch"] for row in _of(records, "train") if row.get("last_switch")})
 
 
 def _mark_switches(panels: Sequence[Axes], switches: Sequence[int]) -> list[Line2D]:
-    """Vertical lines, in all panels. Returns: what the legend should name."""
+    """Vertical lines, in all panels. Returns: the legend handle."""
     if not 0 < len(switches) <= _MOST_LINES:
         return []
     look: dict[str, Any] = {"color": COLORS["grey"], "linewidth": 0.6, "linestyle": (0, (3, 2))}
@@ -189,10 +175,8 @@ def _mark_switches(panels: Sequence[Axes], switches: Sequence[int]) -> list[Line
 
 
 def _over_decisions(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The axis of time, in decisions; how many time steps each took, where that is known."""
+    """The time axis, in decisions, with the number of time steps of each if known."""
     last = rows[-1]
     each = last["steps"] / last["update"] if "steps" in last else 0
-    axes.set_xlabel(f"decisions, of {each:g} time steps each" if each else "decisions")
-    axes.set_xlim(0, last["update"])
-    axes.xaxis.set_major_locator(round_ticks(6, integer=True, min_n_ticks=1))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set(xlim=(0, last["update"]), xlabel=f"decisions, of {each:g} time steps each" if each else "decisions")
+    count_axis(axes.xaxis, 6)

@@ -1,4 +1,4 @@
-"""Running averages over several time scales, made by the same traces that the network learns from."""
+"""Running averages over several time scales, computed by the traces that networks use."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from torch import Tensor
 from tracetorch import constrain
 from tracetorch import functional as F
 
-HALF_LIVES = (10, 100, 1000)
-"""Half-lives, in values, of the averages that are kept if none are named."""
+HALF_LIVES = (10, 100, 1000)  # default, in values
 
 
 class TraceMeter:
@@ -20,13 +19,12 @@ class TraceMeter:
 
         t ← d·t + value,    average = t·(1 − d) / (1 − dⁿ),    d = 2^(−1/half-life)
 
-    This is `functional.trace_step` and `functional.average_input`: the exact mean of all values so far, in which a
-    value weighs half as much as one that came a half-life later. It is right from the first value on. A value that is
-    not finite is not counted.
+    This is `functional.trace_step` and `functional.average_input`: a weighted mean of all values so far, exact from the
+    first value on; weights halve per half-life. Values that are not finite are ignored.
 
     Args: half_lives: in values (one per call of `update`), distinct, above 0.
     Memory: one number for each half-life, in float64.
-    Raises: ValueError for no half-life, one that is not above 0, one too long to tell from forever, or two alike.
+    Raises: ValueError for no half-life, one not above 0, one whose decay rounds to 1, or two equal ones.
     Example:
         >>> meter = TraceMeter(half_lives=(1,))
         >>> meter.update(0.0)
@@ -41,14 +39,12 @@ class TraceMeter:
             raise ValueError(f"a meter needs one or more half-lives, all different, got {self.half_lives}")
         self.decay = constrain.decay_from_half_life(torch.tensor(self.half_lives, dtype=torch.float64))
         if bool((self.decay == 1).any()):
-            raise ValueError(
-                f"a half-life of {max(self.half_lives):g} values is too long for float64 to forget anything"
-            )
+            longest = max(self.half_lives)
+            raise ValueError(f"a half-life of {longest:g} values is too long for float64 to forget anything")
         self.trace = torch.zeros_like(self.decay)
         self.steps = 0
 
     def update(self, value: float) -> None:
-        """Count one more value."""
         if math.isfinite(value):
             self.trace = F.trace_step(torch.tensor(float(value), dtype=torch.float64), self.trace, self.decay)
             self.steps += 1
@@ -59,11 +55,11 @@ class TraceMeter:
         return dict(zip(self.half_lives, self._averages(self.trace, torch.tensor(self.steps)).tolist(), strict=True))
 
     def state(self) -> dict[str, float]:
-        """What `load` needs to go on from here, as plain numbers."""
+        """The state for `load`, as plain numbers."""
         return {"steps": self.steps, **dict(zip(self._names(), self.trace.tolist(), strict=True))}
 
     def load(self, state: Mapping[str, float]) -> None:
-        """Take up what `state` gave. Raises: ValueError if it is of other half-lives."""
+        """Continue from a `state`. Raises: ValueError if it is of other half-lives."""
         wanted = {"steps", *self._names()}
         if set(state) != wanted:
             raise ValueError(f"this meter keeps {', '.join(sorted(wanted))}, got {', '.join(sorted(state))}")
@@ -78,11 +74,8 @@ class TraceMeter:
 
 
 def running_averages(values: Tensor, half_lives: Sequence[float] = HALF_LIVES) -> Tensor:
-    """What a `TraceMeter` would have shown after each of the values.
+    """The averages of a `TraceMeter` after each of the values, (n,).
 
-    Args:
-        values: (n,).
-        half_lives: in values.
     Returns: (len(half_lives), n), float64; NaN before the first finite value.
     Raises: ValueError if `values` has another shape, or as `TraceMeter`.
     """

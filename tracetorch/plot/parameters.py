@@ -1,4 +1,4 @@
-"""What a network has learnt: its weights, decays and thresholds, and what its first layer looks for."""
+"""Figures of parameters: weights, decays and thresholds, and the receptive fields of the first layer."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from torch import Tensor
 from tracetorch import constrain
 from tracetorch.nn import Layer, Sequential
 from tracetorch.plot.as_arrays import as_array
-from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, figure, legend, remark, round_ticks
+from tracetorch.plot.labels import legend, remark, round_ticks
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure
 
-BINS = 40
-FINE_DECAYS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
-COARSE_DECAYS = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
-FINE_HALF_LIVES = tuple(digit * 10.0**power for power in range(-1, 8) for digit in (1, 2, 5))
-COARSE_HALF_LIVES = tuple(10.0**power for power in range(-1, 8))
-Array = np.ndarray[Any, np.dtype[np.float64]]
+_BINS = 40
+_FINE_DECAYS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
+_COARSE_DECAYS = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
+_FINE_HALF_LIVES = tuple(digit * 10.0**power for power in range(-1, 8) for digit in (1, 2, 5))
+_COARSE_HALF_LIVES = tuple(10.0**power for power in range(-1, 8))
 
 
 def distributions(net: Sequential | Layer) -> Figure:
-    """Weights, decays and thresholds, a row for each layer; what is one number for a layer is a line with its value.
+    """Weights, decays and thresholds, a row for each layer; a parameter with one value is a line, labelled with it.
 
-    Decays stand at their half-life on a logarithmic axis, where .9, .99 and .999 are about equally far apart. The decay
-    of the input trace is drawn too if it is not tied to the membrane's.
+    Decays are drawn at their half-life on a logarithmic axis, where .9, .99 and .999 are about equally far apart. The
+    decay of the input trace is drawn too if it is not tied to the membrane's.
 
     Args: net: a `Sequential`, or a single layer.
     Raises: ValueError if it is neither.
@@ -42,26 +42,26 @@ def distributions(net: Sequential | Layer) -> Figure:
     layers = [net] if isinstance(net, Layer) else list(net)
     free = any(not layer.input_trace.tied for layer in layers)
     spiking = any(hasattr(layer.neuron, "threshold") for layer in layers)
-    limits = _limits(
-        [_half_lives(layer.neuron.decay) for layer in layers] + [_half_lives(x.trace_decay) for x in layers]
-    )
+    limits = _limits([_half_lives(decay) for layer in layers for decay in (layer.neuron.decay, layer.trace_decay)])
     with figure(DOUBLE, 0.75 + 1.25 * len(layers)) as fig:
         panels = fig.subplots(len(layers), 3 if spiking else 2, squeeze=False)
         for at, (layer, row) in enumerate(zip(layers, panels, strict=True)):
-            weights = _weights(layer)
+            own = getattr(layer.connection, "weight", None)  # computed ones included; else those of its modules
+            inner = (one for name, one in layer.connection.named_parameters() if name.endswith("weight"))
+            weights = list(map(_values, inner if own is None else [own]))
             if weights:
                 _histogram(row[0], np.concatenate(weights), "blue")
             else:
-                row[0].set_axis_off()
-                remark(row[0], "no weights")
-            row[0].set_title(f"layer {at}: {type(layer.neuron).__name__} {_sizes(layer)}")
+                _leave_empty(row[0], "no weights")
+            other = f"({type(layer.connection).__name__})"  # not a linear connection
+            sizes = other if layer.in_features is None else f"{layer.in_features} → {layer.out_features}"
+            row[0].set_title(f"layer {at}: {type(layer.neuron).__name__} {sizes}")
             _decays(row[1], layer, limits, top=at == 0)
             threshold = getattr(layer.neuron, "threshold", None)
             if threshold is not None:
                 _histogram(row[2], _values(threshold), "green")
             elif spiking:
-                row[2].set_axis_off()
-                remark(row[2], "no threshold")
+                _leave_empty(row[2], "no threshold")
         for column, label in enumerate(("weight", "decay (per step)", "threshold θ (a.u.)")[: panels.shape[1]]):
             next(axes for axes in panels[::-1, column] if axes.axison).set_xlabel(label)
         fig.align_ylabels(panels)
@@ -72,12 +72,12 @@ def distributions(net: Sequential | Layer) -> Figure:
 
 
 def receptive_fields(weight: Tensor, shape: tuple[int, int], count: int = 25) -> Figure:
-    """What the neurons with the largest weights look for, on one colour scale, symmetric about 0.
+    """The weights of the neurons with the largest norms, as images on one colour scale, symmetric about 0.
 
     Args:
-        weight: (neurons, height·width), such as `net[0].weight` of a network that sees pictures.
+        weight: (neurons, height·width), such as `net[0].weight` of a network whose input is an image.
         shape: (height, width).
-        count: how many neurons to show, in the order of the norm of their weights.
+        count: how many neurons to show, in the order of their norms.
     Raises: ValueError if the weights do not fill the shape.
     """
     weights = as_array(weight, "weight", "neurons", "height·width")
@@ -101,25 +101,16 @@ def receptive_fields(weight: Tensor, shape: tuple[int, int], count: int = 25) ->
         image = axes.imshow(mosaic, cmap="RdBu_r", vmin=-top, vmax=top)
         axes.set_axis_off()
         axes.set_title(f"strongest {len(strongest)} of {len(weights)} neurons")
-        bar = fig.colorbar(
-            image, ax=axes, label="weight", shrink=0.8, extend="both" if shown.max() > top else "neither"
-        )
+        extend = "both" if shown.max() > top else "neither"
+        bar = fig.colorbar(image, ax=axes, label="weight", shrink=0.8, extend=extend)
         bar.outline.set_linewidth(0.4)
         bar.locator = round_ticks(5, symmetric=True)
     return fig
 
 
-def _weights(layer: Layer) -> list[Array]:
-    """The weights of the connection: its own, computed ones included; or those of the modules in it."""
-    own = getattr(layer.connection, "weight", None)
-    inner = (one for name, one in layer.connection.named_parameters() if name.endswith("weight"))
-    return list(map(_values, inner if own is None else [own]))
-
-
-def _sizes(layer: Layer) -> str:
-    if layer.in_features is None:
-        return f"({type(layer.connection).__name__})"
-    return f"{layer.in_features} → {layer.out_features}"
+def _leave_empty(axes: Axes, text: str) -> None:
+    axes.set_axis_off()
+    remark(axes, text)
 
 
 def _values(tensor: Tensor) -> Array:
@@ -127,13 +118,13 @@ def _values(tensor: Tensor) -> Array:
 
 
 def _half_lives(decay: Tensor) -> Array:
-    """In steps, of what is finite; a decay that rounded to 0 or 1 stands at the end of what float32 can tell apart."""
+    """Half-lives of finite decays, in steps; a decay that rounded to 0 or 1 counts as the next value in float32."""
     decay = decay.detach().cpu().double().flatten()
     return constrain.half_life_from_decay(decay[decay.isfinite()].clamp(1e-6, 1 - 2**-24)).numpy()
 
 
 def _limits(half_lives: list[Array]) -> tuple[float, float]:
-    """One range for the decays of all layers: a little more than they fill, and at least a factor of 8."""
+    """One range for the decays of all layers, with margins, and at least a factor of 8."""
     logs = np.log(np.concatenate(half_lives))
     logs = logs if len(logs) else np.zeros(1)
     middle, reach = (logs.min() + logs.max()) / 2, max(math.log(8) / 2, 0.7 * (logs.max() - logs.min()))
@@ -141,9 +132,9 @@ def _limits(half_lives: list[Array]) -> tuple[float, float]:
 
 
 def _histogram(axes: Axes, values: Array, color: str, *, edges: Array | None = None, outline: bool = False) -> None:
-    """Shares of the values; a line with its value if there is only one. `edges` are those of the bins."""
+    """Shares of the values; for equal values, a labelled line. Args: edges: of the bins."""
     finite = values[np.isfinite(values)]
-    _confess(axes, len(values) - len(finite))
+    _note_lost(axes, len(values) - len(finite))
     if not len(finite):
         axes.set_yticks([])
         return
@@ -151,25 +142,22 @@ def _histogram(axes: Axes, values: Array, color: str, *, edges: Array | None = N
         axes.set_xlim((min(0, 2 * finite[0]), max(0, 2 * finite[0])) if finite[0] else (-1, 1))
         _line(axes, finite[0], f"{finite[0]:.3g}", color)
         return
-    counts, edges = np.histogram(finite, min(BINS, 2 * math.isqrt(len(finite))) if edges is None else edges)
-    share = 100 * counts / len(finite)
-    if outline:
-        axes.stairs(share, edges, color=COLORS[color], linewidth=1.0, linestyle="--")
-    else:
-        axes.stairs(share, edges, color=COLORS[color], fill=True)
+    counts, edges = np.histogram(finite, min(_BINS, 2 * math.isqrt(len(finite))) if edges is None else edges)
+    look: dict[str, Any] = {"linewidth": 1.0, "linestyle": "--"} if outline else {"fill": True}
+    axes.stairs(100 * counts / len(finite), edges, color=COLORS[color], **look)
     axes.set_ylabel("share (%)")
     axes.spines["left"].set_visible(True)
     axes.yaxis.set_major_locator(round_ticks(4))
     axes.xaxis.set_major_locator(round_ticks(5))
 
 
-def _confess(axes: Axes, lost: int) -> None:
+def _note_lost(axes: Axes, lost: int) -> None:
     if lost:
         axes.set_title(f"{lost:,} not finite", loc="right", fontsize=7, color=COLORS["vermillion"])
 
 
 def _line(axes: Axes, at: float, label: str, color: str, *, outline: bool = False, left: bool = False) -> None:
-    """One value, named beside its line; the limits of the x axis are set."""
+    """One value, labelled next to its line; the limits of the x axis must be set."""
     axes.axvline(at, color=COLORS[color], linewidth=1.5, linestyle="--" if outline else "-")
     axes.annotate(
         label, (at, 0.85), xycoords=axes.get_xaxis_transform(), xytext=(-3 if left else 3, 0),
@@ -181,44 +169,39 @@ def _line(axes: Axes, at: float, label: str, color: str, *, outline: bool = Fals
 
 def _decays(axes: Axes, layer: Layer, limits: tuple[float, float], *, top: bool) -> None:
     """Half-lives on a logarithmic axis, read as decays below and as half-lives above."""
-    edges = np.geomspace(*limits, BINS + 1)
-    axes.set_xscale("log")
-    axes.set_xlim(limits)
-    decays = (
-        {"orange": layer.neuron.decay}
-        if layer.input_trace.tied
-        else {"orange": layer.neuron.decay, "vermillion": layer.trace_decay}
-    )
+    edges = np.geomspace(*limits, _BINS + 1)
+    axes.set(xscale="log", xlim=limits)
+    decays = {"orange": layer.neuron.decay}
+    if not layer.input_trace.tied:
+        decays["vermillion"] = layer.trace_decay
     found = {color: values for color, decay in decays.items() if len(values := _half_lives(decay))}
-    _confess(axes, sum(decay.numel() for decay in decays.values()) - sum(map(len, found.values())))
+    _note_lost(axes, sum(decay.numel() for decay in decays.values()) - sum(map(len, found.values())))
     lines = {color: values[0] for color, values in found.items() if values.min() == values.max()}
-    for color, half_life in lines.items():  # of two lines, the lower is named on its left
+    for color, half_life in lines.items():  # of two lines, the lower is labelled on its left
         left = len(lines) > 1 and color == min(lines, key=lines.__getitem__)
         _line(axes, half_life, _decay_name(half_life), color, outline=color == "vermillion", left=left)
-    for color in (color for color in found if color not in lines):
-        _histogram(axes, found[color], color, edges=edges, outline=color == "vermillion")
-    fine, coarse = (_half_lives(torch.tensor(some)) for some in (FINE_DECAYS, COARSE_DECAYS))
+    for color, values in found.items():
+        if color not in lines:
+            _histogram(axes, values, color, edges=edges, outline=color == "vermillion")
+    fine, coarse = (_half_lives(torch.tensor(some)) for some in (_FINE_DECAYS, _COARSE_DECAYS))
     _ticks(axes.xaxis, limits, fine, coarse, lambda place: 2 ** (-1 / place))
     if top:
         above = axes.secondary_xaxis("top")
-        _ticks(above.xaxis, limits, FINE_HALF_LIVES, COARSE_HALF_LIVES, lambda place: place)
+        _ticks(above.xaxis, limits, _FINE_HALF_LIVES, _COARSE_HALF_LIVES, lambda place: place)
         above.set_xlabel("half-life (steps)")
 
 
 def _decay_name(half_life: float) -> str:
-    """With two digits of what a step takes away: 0.90, 0.950, 0.99950."""
+    """A decay, with two digits of 1 − decay: 0.90, 0.950, 0.99950."""
     decay = 2 ** (-1 / half_life)
     return f"{decay:.{1 - math.floor(round(math.log10(1 - decay), 4))}f}"
 
 
 def _ticks(
-    axis: Axis,
-    limits: tuple[float, float],
-    fine: Iterable[float],
-    coarse: Iterable[float],
+    axis: Axis, limits: tuple[float, float], fine: Iterable[float], coarse: Iterable[float],
     name: Callable[[float], float],
-) -> None:
-    """Tick the fine places that lie within the limits; the coarse ones if there would be more than 6."""
+) -> None:  # fmt: skip
+    """Tick the fine places within the limits; the coarse ones if there were more than 6."""
     within, rough = ([place for place in some if limits[0] <= place <= limits[1]] for some in (fine, coarse))
     axis.set_major_locator(FixedLocator(within if len(within) <= 6 else rough))
     axis.set_major_formatter(FuncFormatter(lambda place, _: f"{name(place):.6g}"))

@@ -1,4 +1,4 @@
-"""A search for better settings: what each trial came to, in their order and against each parameter."""
+"""A search for better settings: the value of each trial, in order and against each parameter."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from tracetorch.plot.style import COLORS, DOUBLE, figure, legend, remark, round_ticks
+from tracetorch.plot.labels import legend, remark, round_ticks
+from tracetorch.plot.style import COLORS, DOUBLE, RIM, figure
 
-_RIM: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.5}
 _LOOKS: dict[str, dict[str, Any]] = {
-    "completed": {"marker": "o", "color": COLORS["blue"], "markersize": 4, **_RIM},
-    "pruned": {"marker": "v", "color": COLORS["orange"], "markersize": 4.4, **_RIM},
+    "completed": {"marker": "o", "color": COLORS["blue"], "markersize": 4, **RIM},
+    "pruned": {"marker": "v", "color": COLORS["orange"], "markersize": 4.4, **RIM},
     "failed": {"marker": "x", "color": COLORS["black"], "markersize": 3.6, "markeredgewidth": 0.7},
 }
-_BEST: dict[str, Any] = {"marker": "D", "color": COLORS["vermillion"], "markersize": 5, **_RIM}
+_BEST: dict[str, Any] = {"marker": "D", "color": COLORS["vermillion"], "markersize": 5, **RIM}
 _IN_A_ROW = 4
 _GOLDEN = 0.618034
 _LETTERS = 12  # of a choice's name, below its tick
@@ -31,9 +31,9 @@ class Tried(NamedTuple):
     """One trial."""
 
     number: int
-    value: float | None  # of one that was pruned, what it had come to
+    value: float | None  # of a pruned trial, its last
     status: str  # "completed", "pruned" or "failed"
-    places: Sequence[float | None]  # its values of the parameters
+    places: Sequence[float | None]  # the values of its parameters
 
 
 class Axis(NamedTuple):
@@ -43,18 +43,16 @@ class Axis(NamedTuple):
     limits: tuple[float, float]
     log: bool = False
     whole: bool = False  # whole numbers only
-    names: Sequence[str] = ()  # of choices, which lie at 0, 1, 2, …
+    names: Sequence[str] = ()  # of choices, whose places are 0, 1, 2, …
 
 
 def search(tried: Sequence[Tried], axes: Sequence[Axis], *, metric: str, maximize: bool = True) -> Figure:
-    """What the trials of a search came to.
+    """The values of the trials: in order, with the best so far as a line; below, against each parameter.
 
-    Above, in their order, with the best so far as a line; below, against each parameter. A trial that failed has no
-    value, and lies at the lower edge. Above
-    a choice, trials are spread sideways.
+    Failed trials are at the lower edge. Trials with the same choice are spread sideways.
 
     Args:
-        tried: the trials. One that is not finite counts as failed.
+        tried: the trials. One whose value is not finite counts as failed.
         axes: the parameters, in the order of each trial's `places`.
         metric: what the value is, with units.
         maximize: whether larger is better.
@@ -73,13 +71,12 @@ def search(tried: Sequence[Tried], axes: Sequence[Axis], *, metric: str, maximiz
             line = [(number, value) for number, value, _ in best] + [(tried[-1].number, best[-1][1])]
             top.plot(*zip(*line, strict=True), color=COLORS["vermillion"], drawstyle="steps-post", zorder=2)
         top.margins(y=0.12 if any(_status(one) == "failed" for one in tried) else 0.06)
-        top.set_xlabel("trial")
+        top.set(xlabel="trial", xlim=(tried[0].number - 0.6, tried[-1].number + 0.6))
         top.xaxis.set_major_locator(round_ticks(10, integer=True, min_n_ticks=1))
-        top.set_xlim(tried[0].number - 0.6, tried[-1].number + 0.6)
         for at, axis in enumerate(axes):
             panel = fig.add_subplot(grid[1 + at // _IN_A_ROW, at % _IN_A_ROW], sharey=top)
             _draw(panel, tried, [_position(one, at, axis) for one in tried], best)
-            _finish(panel, axis)
+            _scale(panel, axis)
             panel.tick_params(labelleft=at % _IN_A_ROW == 0)
             if at % _IN_A_ROW == 0:
                 panel.set_ylabel(metric, parse_math=False)
@@ -88,23 +85,25 @@ def search(tried: Sequence[Tried], axes: Sequence[Axis], *, metric: str, maximiz
         if not best and not any(_status(one) == "pruned" for one in tried):
             remark(top, "no trial has come to anything")
             top.set_yticks([])
-        legend(fig, _handles(tried, bool(best)))
+        kinds = [status for status in _LOOKS if any(_status(one) == status for one in tried)]
+        handles = [Line2D([], [], linestyle="", label=status, **_LOOKS[status]) for status in kinds]
+        legend(fig, handles + [Line2D([], [], label="best so far", **_BEST)] * bool(best))
     return fig
 
 
 def _best_so_far(tried: Sequence[Tried], maximize: bool) -> list[tuple[int, float, int]]:
-    """Each improvement: the trial's number, its value, and its place among the trials."""
+    """Each improvement: the trial's number, its value, and its index among the trials."""
     found: list[tuple[int, float, int]] = []
     for at, one in enumerate(tried):
-        if _status(one) == "completed" and one.value is not None:
-            better = not found or (one.value > found[-1][1] if maximize else one.value < found[-1][1])
-            if better:
-                found.append((one.number, one.value, at))
+        if _status(one) != "completed" or one.value is None:
+            continue
+        if not found or (one.value > found[-1][1] if maximize else one.value < found[-1][1]):
+            found.append((one.number, one.value, at))
     return found
 
 
 def _position(one: Tried, at: int, axis: Axis) -> float | None:
-    """Where a trial lies on an axis; beside its choice, for many would cover each other."""
+    """The position of a trial on an axis; near its choice, so that trials do not overlap."""
     place = one.places[at]
     return place if place is None or not axis.names else place + 0.4 * (one.number * _GOLDEN % 1 - 0.5)
 
@@ -114,7 +113,7 @@ def _status(one: Tried) -> str:
 
 
 def _draw(panel: Axes, tried: Sequence[Tried], x: Sequence[float | None], best: list[tuple[int, float, int]]) -> None:
-    """The trials as points; those that failed at the lower edge."""
+    """The trials as points; failed ones at the lower edge."""
     for status, look in _LOOKS.items():
         these = [(at, one) for at, one in zip(x, tried, strict=True) if at is not None and _status(one) == status]
         where = panel.get_xaxis_transform() if status == "failed" else panel.transData
@@ -124,7 +123,7 @@ def _draw(panel: Axes, tried: Sequence[Tried], x: Sequence[float | None], best: 
         panel.plot([at], [best[-1][1]], linestyle="", zorder=4, **_BEST)
 
 
-def _finish(panel: Axes, axis: Axis) -> None:
+def _scale(panel: Axes, axis: Axis) -> None:
     panel.set_xlabel(_plain(axis.name), parse_math=False)
     low, high = axis.limits
     if axis.names:
@@ -139,7 +138,7 @@ def _finish(panel: Axes, axis: Axis) -> None:
         panel.set_xlim(low / margin, high * margin)
         if high / low < 100:
             panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            panel.xaxis.set_major_formatter("{x:g}")
         else:
             panel.xaxis.set_major_locator(LogLocator(numticks=5))
         panel.xaxis.set_minor_formatter(NullFormatter())
@@ -149,14 +148,6 @@ def _finish(panel: Axes, axis: Axis) -> None:
     panel.xaxis.set_major_locator(round_ticks(4, integer=axis.whole))
 
 
-def _handles(tried: Sequence[Tried], any_best: bool) -> list[Line2D]:
-    there = [status for status in _LOOKS if any(_status(one) == status for one in tried)]
-    handles = [Line2D([], [], linestyle="", label=status, **_LOOKS[status]) for status in there]
-    if any_best:
-        handles.append(Line2D([], [], label="best so far", **_BEST))
-    return handles
-
-
 def _plain(text: str) -> str:
-    """The same text; letters that the font may not have become question marks, for matplotlib would warn of each."""
+    """The text with a question mark for each character that the font may lack; matplotlib would warn of each."""
     return "".join(letter if letter.isprintable() and ord(letter) < 0x250 else "?" for letter in text) or " "

@@ -1,30 +1,28 @@
-"""How every figure looks, and how it is saved: one style, colours that all eyes can tell apart, files that repeat."""
+"""How every figure looks and is saved: one style, colours for all kinds of colour vision, reproducible files."""
 
 from __future__ import annotations
 
 import io
-import math
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
-from matplotlib.axes import Axes
+import numpy as np
 from matplotlib.backend_bases import RendererBase
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
 
 from tracetorch.files import write_whole, writing
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 SINGLE, DOUBLE = 3.4, 7.0
 """Widths in inches of one and of two columns of a paper."""
 
-ASPECT_PASSES = 3
-"""Layout passes for panels of fixed aspect, whose boxes shrink within their margins; others settle in one pass."""
+_ASPECT_PASSES = 3  # of the layout, for panels of fixed aspect, whose boxes shrink; others need one
 
 COLORS = {
     "blue": "#0072B2",
@@ -37,7 +35,7 @@ COLORS = {
     "black": "#000000",
     "grey": "#767676",
 }
-"""The palette of Okabe and Ito (2008), in the order in which categories take them, and a grey for what is secondary."""
+"""The palette of Okabe and Ito (2008), and a grey for secondary elements."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same everywhere; its digits align
@@ -79,13 +77,16 @@ STYLE: dict[Any, Any] = {
     "savefig.facecolor": "white",
     "savefig.dpi": 200,
     "svg.fonttype": "path",
-    "svg.hashsalt": "tracetorch",  # else the names inside an SVG are drawn at random
+    "svg.hashsalt": "tracetorch",  # without it, names in an SVG are random
 }
 """matplotlib's rcParams for a paper figure: at least 7 pt, thin axes on two sides, no frame around a legend."""
 
+RIM: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.5}
+"""A thin white edge, for markers that may overlap."""
+
 
 class StyledFigure(Figure):
-    """A figure that is also *drawn* under `STYLE`: some ticks are made as late as that."""
+    """A figure that is also *drawn* under `STYLE`: matplotlib makes some ticks when it draws."""
 
     def draw(self, renderer: RendererBase) -> None:
         with matplotlib.rc_context(STYLE):
@@ -94,10 +95,10 @@ class StyledFigure(Figure):
 
 @contextmanager
 def figure(width: float = SINGLE, height: float = 2.4) -> Iterator[Figure]:
-    """A new figure, and the style to draw it in for as long as the block lasts. pyplot never hears of it.
+    """A new figure, with the style active in the block; without pyplot.
 
-    Its layout is settled when the block ends, because every later pass would move the panels slightly, and no two
-    files would be alike. For a new layout after a change, call `fig.set_layout_engine("constrained")`.
+    The layout is fixed at the end of the block: each later pass would move the panels slightly, so files would differ.
+    For a new layout after a change, call `fig.set_layout_engine("constrained")`.
 
     Args: width, height: in inches.
     Example:
@@ -108,16 +109,15 @@ def figure(width: float = SINGLE, height: float = 2.4) -> Iterator[Figure]:
         engine = ConstrainedLayoutEngine()
         fig = StyledFigure(figsize=(width, height), layout=engine)
         yield fig
-        for _ in range(1 if all(axes.get_aspect() == "auto" for axes in fig.axes) else ASPECT_PASSES):
+        for _ in range(1 if all(axes.get_aspect() == "auto" for axes in fig.axes) else _ASPECT_PASSES):
             engine.execute(fig)
-        fig.set_layout_engine(None)  # with "none", every file would be drawn twice
+        fig.set_layout_engine(None)  # with "none", each file is drawn twice
 
 
 def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:
-    """Write `path`.png (200 dpi) and `path`.svg; the same figure gives the same bytes, for neither holds a date.
+    """Write `path`.png (200 dpi) and `path`.svg, without a date: the same figure gives the same bytes.
 
-    Both are drawn before anything is written, then written under other names and renamed: a reader never meets half a
-    file.
+    Both are drawn first, then each is written under another name and renamed, so that no file is ever incomplete.
 
     Args: path: without a suffix; a dot in the name is kept. Missing folders are made.
     Returns: the two paths.
@@ -138,45 +138,7 @@ def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:
     return png, svg
 
 
-# ── what several figures share ──────────────────────────────────────────────────────────────────────────────────────
-
-
 def tint(color: str, strength: float) -> tuple[float, float, float]:
     """A colour mixed with white: 1 leaves it as it is, 0 gives white."""
     red, green, blue = (1 - strength * (1 - channel) for channel in to_rgb(color))
     return red, green, blue
-
-
-def round_ticks(most: int, **options: Any) -> MaxNLocator:
-    """At most so many ticks, at steps of 1, 2, 2.5 or 5 times a power of ten."""
-    return MaxNLocator(most, steps=[1, 2, 2.5, 5, 10], **options)
-
-
-def legend(fig: Figure, handles: Sequence[Any], *, where: Literal["upper", "lower"] = "upper") -> None:
-    """A legend above ("upper") or below ("lower") all panels, where it covers nothing; the figure grows by its rows."""
-    widths = [3.8 * len(str(handle.get_label())) + 22 for handle in handles]  # in points, about
-    room = 72 * fig.get_figwidth()
-    columns = len(handles) if sum(widths) <= room else max(1, int(room / max(widths)))
-    fig.set_figheight(fig.get_figheight() + 0.15 * math.ceil(len(handles) / columns))
-    in_rows = [handles[at] for column in range(columns) for at in range(column, len(handles), columns)]
-    fig.legend(handles=in_rows, loc="outside upper left" if where == "upper" else "outside lower left", ncols=columns)
-
-
-def label_level(axes: Axes, level: float, label: str) -> None:
-    """A dashed horizontal line, named outside the axes at its right end."""
-    axes.axhline(level, color=COLORS["black"], linewidth=0.8, dashes=(4, 2), zorder=2.5)
-    axes.annotate(
-        textwrap.fill(label, 12),
-        (1, level),
-        xycoords=axes.get_yaxis_transform(),
-        xytext=(3, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=7,
-        annotation_clip=False,
-    )
-
-
-def remark(axes: Axes, text: str) -> None:
-    """A grey sentence in the middle of a panel that has nothing to show."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=7, color=COLORS["grey"])

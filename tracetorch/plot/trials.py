@@ -1,4 +1,4 @@
-"""What the network chose: how often it was right, and how its choices follow the evidence."""
+"""Figures of test trials: how often the network was right, and how its choices follow the evidence."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from tracetorch.plot.as_arrays import as_trials
-from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, figure, legend, tint
-from tracetorch.plot.trial_groups import group_trials
+from tracetorch.plot.as_arrays import TrialGroups, as_array, as_trials, group_trials
+from tracetorch.plot.labels import label_level, legend, round_ticks
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, tint
 
-TURNED: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-Array = np.ndarray[Any, np.dtype[np.float64]]
+_DECADE = 10  # from this ratio of the largest to the smallest value on, an axis is logarithmic
+_TURNED: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
 
 
 def wilson(successes: Tensor | float, trials: Tensor | float, z: float = 1.96) -> tuple[Tensor, Tensor]:
-    """Wilson's score interval for a probability; holds what it promises even for few trials and near 0 or 1.
+    """Wilson's score interval for a probability; accurate even for few trials and near 0 or 1.
 
         (k + z²/2 ± z·√(k(n − k)/n + z²/4)) / (n + z²)
 
@@ -46,6 +47,41 @@ def wilson(successes: Tensor | float, trials: Tensor | float, z: float = 1.96) -
     return (middle - half).clamp(0, 1), (middle + half).clamp(0, 1)
 
 
+def accuracy_curve(
+    value: Tensor, correct: Tensor, *, ideal: Tensor | None = None, chance: float = 0.5, xlabel: str
+) -> Figure:
+    """The share of right answers against a value of each trial, such as a delay, with 95 % Wilson intervals.
+
+    Args:
+        value: of each trial, (trials,). A point for each of up to 24 different values; more are grouped into 12 bins of
+            equally many trials, each drawn at its mean. The axis is logarithmic if they span a decade or more.
+        correct: whether the answer was right, bool, (trials,).
+        ideal: the probability that an ideal observer would have been right in that trial, (trials,).
+        chance: chance level; a dashed line.
+        xlabel: what the value is, with its unit.
+    Raises: ValueError for other shapes or lengths, or for values that are not finite.
+    """
+    ideals = {} if ideal is None else {"ideal": ideal}
+    x, right, *best = as_trials(value=value, correct=correct, **ideals)
+    groups = group_trials(x, most=24, bins=12)
+    with figure(SINGLE, 2.3) as fig:
+        axes = fig.subplots()
+        points, lowest = _draw_network(axes, groups, right, "o-")
+        handles: list[Any] = [points]
+        for values in best:
+            average = np.bincount(groups.member, values) / np.bincount(groups.member)
+            style: dict[str, Any] = {"color": COLORS["vermillion"], "marker": "o", "markersize": 2, "zorder": 2}
+            handles += axes.plot(groups.centres, average, label="ideal observer", **style)
+        label_level(axes, chance, "chance")
+        if x.min() > 0 and x.max() >= _DECADE * x.min():
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+        axes.set(ylim=(min(chance, lowest) - 0.03, 1.03), xlabel=xlabel, ylabel="correct (%)")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=None))
+        legend(fig, handles)
+    return fig
+
+
 def psychometric(
     evidence: Tensor,
     right: Tensor,
@@ -54,10 +90,10 @@ def psychometric(
     xlabel: str = "log rate ratio γ",
     ylabel: str = "P(choose right)",
 ) -> Figure:
-    """How often the network chose right, against the evidence for it, with 95 % Wilson intervals.
+    """The share of trials in which the network chose right, against the evidence, with 95 % Wilson intervals.
 
     Args:
-        evidence: above 0 if it speaks for right, (trials,). A point for each value; more than 24 different values are
+        evidence: above 0 if it favours right, (trials,). A point for each value; more than 24 different values are
             grouped into 12 bins of equally many trials, each drawn at its mean.
         right: whether right was chosen, bool, (trials,).
         ideal: the curve of an ideal observer: evidence and P(right), each (points,).
@@ -65,36 +101,47 @@ def psychometric(
     Raises: ValueError for other shapes or lengths, or for values that are not finite.
     """
     x, chosen = as_trials(evidence=evidence, right=right)
-    groups = group_trials(x, most=24, bins=12)
-    trials, rights = np.bincount(groups.member), np.bincount(groups.member, chosen)
-    low, high = (end.numpy() for end in wilson(torch.from_numpy(rights), torch.from_numpy(trials)))
     with figure(SINGLE, 2.3) as fig:
         axes = fig.subplots()
-        axes.axhline(0.5, color=tint(COLORS["grey"], 0.5), linewidth=0.5, zorder=0)
-        axes.axvline(0.0, color=tint(COLORS["grey"], 0.5), linewidth=0.5, zorder=0)
-        share = rights / trials
-        error = np.clip([share - low, high - share], 0, None)
-        points = axes.errorbar(
-            groups.centres, share, error, fmt="o", color=COLORS["blue"], markersize=3.5, elinewidth=0.8, zorder=3,
-            label=f"network (n = {len(x):,}, 95 % interval)",
-        )  # fmt: skip
+        faint: dict[str, Any] = {"color": tint(COLORS["grey"], 0.5), "linewidth": 0.5, "zorder": 0}
+        axes.axhline(0.5, **faint)
+        axes.axvline(0.0, **faint)
+        points, _ = _draw_network(axes, group_trials(x, most=24, bins=12), chosen, "o")
         handles: list[Any] = [points]
         if ideal is not None:
             along, probability = as_trials(**{"ideal evidence": ideal[0], "ideal P(right)": ideal[1]})
             order = np.argsort(along)
-            handles += axes.plot(
-                along[order], probability[order], color=COLORS["black"], dashes=(4, 2), zorder=2, label="ideal observer"
-            )
-        axes.set_ylim(-0.03, 1.03)
-        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel(ylabel)
+            look: dict[str, Any] = {"color": COLORS["black"], "dashes": (4, 2), "zorder": 2, "label": "ideal observer"}
+            handles += axes.plot(along[order], probability[order], **look)
+        axes.set(yticks=[0, 0.25, 0.5, 0.75, 1], ylim=(-0.03, 1.03), xlabel=xlabel, ylabel=ylabel)
         legend(fig, handles)
     return fig
 
 
+def recall(accuracy: Tensor, *, chance: float = 0.5) -> Figure:
+    """The share of correct bits of each memorised pattern, sorted.
+
+    Args:
+        accuracy: of each pattern, 0 to 1, (patterns,).
+        chance: chance level; a dashed line.
+    Raises: ValueError for another shape, or values outside 0 to 1.
+    """
+    values = as_array(accuracy, "accuracy", "patterns")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"accuracy must lie between 0 and 1, got {values.min():g} to {values.max():g}")
+    with figure(SINGLE, 2.2) as fig:
+        axes = fig.subplots()
+        axes.plot(range(1, len(values) + 1), sorted(values), "o", color=COLORS["blue"], markersize=3)
+        label_level(axes, chance, "chance")
+        axes.set(ylim=(min(chance, values.min()) - 0.05, 1.03), xlabel="pattern (sorted by score)")
+        axes.set_ylabel("correct bits (%)")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=None))
+        axes.xaxis.set_major_locator(round_ticks(6, integer=True, min_n_ticks=1))
+    return fig
+
+
 def confusion(targets: Tensor, predictions: Tensor, labels: Sequence[str]) -> Figure:
-    """What each class was taken for: shares of its trials as colour, numbers of trials written in (up to 12 classes).
+    """Predictions for each class: shares of its trials as colour, and numbers of trials for up to 12 classes.
 
     Args:
         targets, predictions: class indices, (trials,).
@@ -111,17 +158,16 @@ def confusion(targets: Tensor, predictions: Tensor, labels: Sequence[str]) -> Fi
     share = np.divide(100 * counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
     size = max(SINGLE - 0.9, min(0.3 * classes, 5.0))
     every = max(1, -(-classes // 20))
-    name = 0.055 * max(map(len, labels))  # its width in inches, about
+    name = 0.055 * max(map(len, labels))  # approximate width in inches
     turned = name > every * size / classes
     with figure(size + 0.9 + name, size + 0.4 + (0.7 * name if turned else 0)) as fig:
         axes = fig.subplots()
         texts = [[f"{count}" if count else "" for count in row] for row in counts] if classes <= 12 else None
         image = _map(axes, share, (0, 100), texts)
-        axes.set_xticks(range(0, classes, every), labels[::every], **(TURNED if turned else {}))
+        axes.set_xticks(range(0, classes, every), labels[::every], **(_TURNED if turned else {}))
         axes.set_yticks(range(0, classes, every), labels[::every])
-        axes.set_xlabel("predicted class")
-        axes.set_ylabel("true class")
-        axes.set_title(f"{100 * (true == given).mean():.1f} % correct (n = {len(true):,})")
+        title = f"{100 * (true == given).mean():.1f} % correct (n = {len(true):,})"
+        axes.set(xlabel="predicted class", ylabel="true class", title=title)
         fig.colorbar(image, ax=axes, label="share of true class (%)", shrink=0.8).outline.set_visible(False)
     return fig
 
@@ -135,13 +181,13 @@ def accuracy_map(
     xlabel: str = "duration (s)",
     ylabel: str = "|log rate ratio γ|",
 ) -> Figure:
-    """Accuracy for each strength and duration of the evidence; the ideal observer's beside it, on the same scale.
+    """Accuracy for each strength and duration of the evidence; that of an ideal observer on the same scale.
 
     Args:
         correct: whether the choice was right, bool, (trials,).
         gamma: evidence, (trials,); its sign is dropped. Up to 8 different values have a row each; more are grouped into
             6 bins of equally many trials.
-        duration: (trials,), a column each, or grouped alike.
+        duration: (trials,), a column each, or grouped likewise.
         ideal: the probability that an ideal observer would have been right in that trial, (trials,).
         xlabel, ylabel: what the axes show, with units.
     Raises: ValueError for other shapes or lengths, or for values that are not finite.
@@ -160,14 +206,25 @@ def accuracy_map(
             below = below or bool(np.nanmin(accuracy) < 50)
             axes.set_aspect("auto")
             long = max(map(len, columns.labels)) > 4
-            axes.set_xticks(range(len(columns.labels)), columns.labels, **(TURNED if long else {}))
+            axes.set_xticks(range(len(columns.labels)), columns.labels, **(_TURNED if long else {}))
             axes.set_yticks(range(len(rows.labels)), rows.labels)
-            axes.set_xlabel(xlabel)
-            axes.set_title(f"{name}: {100 * values.mean():.1f} %")
+            axes.set(xlabel=xlabel, title=f"{name}: {100 * values.mean():.1f} %")
         shape[0].set_ylabel(ylabel)
         bar = fig.colorbar(image, ax=shape, label="correct (%)", pad=0.02, extend="min" if below else "neither")
         bar.outline.set_visible(False)
     return fig
+
+
+def _draw_network(axes: Axes, groups: TrialGroups, yes: Array, look: str) -> tuple[Any, float]:
+    """The share of trials with `yes` in each group. Returns: its legend handle, and the lowest end of an interval."""
+    trials, count = np.bincount(groups.member), np.bincount(groups.member, yes)
+    low, high = (end.numpy() for end in wilson(torch.from_numpy(count), torch.from_numpy(trials)))
+    share = count / trials
+    points = axes.errorbar(
+        groups.centres, share, np.clip([share - low, high - share], 0, None), fmt=look, color=COLORS["blue"],
+        markersize=3.5, elinewidth=0.8, zorder=3, label=f"network (n = {len(yes):,}, 95 % interval)",
+    )  # fmt: skip
+    return points, low.min()
 
 
 def _map(
@@ -177,7 +234,7 @@ def _map(
     texts: list[list[str]] | None,
     origin: Literal["upper", "lower"] = "upper",
 ) -> AxesImage:
-    """Cells in colour, grey where there is nothing, with dark or light text, whichever stands out."""
+    """Cells in colour, grey if NaN, with dark or light text."""
     axes.set_facecolor(tint(COLORS["grey"], 0.25))
     image = axes.imshow(values, origin=origin, vmin=limits[0], vmax=limits[1])
     axes.spines[:].set_visible(False)

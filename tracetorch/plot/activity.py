@@ -1,0 +1,349 @@
+"""Figures of activity over time: spikes, membranes, readouts, and one episode with its policy and actions."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from torch import Tensor
+
+from tracetorch.plot.as_arrays import as_array
+from tracetorch.plot.labels import label_level, legend, name_right, remark, round_ticks
+from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, tint
+
+HUES = tuple(COLORS[name] for name in ("vermillion", "blue", "green", "purple", "orange", "sky", "black"))
+_SHADES = tuple(tint(COLORS[name], 0.2) for name in ("sky", "orange", "grey", "green", "purple"))  # of marks
+_MEMBRANES = {"purple": COLORS["purple"], "orange": COLORS["orange"], "light blue": COLORS["sky"]}  # of an episode
+_MANY = 2_000  # from this many spikes in a panel on, an SVG holds them as a picture (200 dpi), not one by one
+_WIDTH = 195  # approximate width of a panel, in points; of a letter, 4
+_LABEL_SPACE = 0.16  # height of a name at the end of a line, as a part of its panel
+_MOST_NAMED = 12  # actions that a legend can name
+
+Marks = Mapping[str, tuple[float, float]]  # names, starts and stops of epochs, in the unit of dt
+
+
+def raster(
+    layers: Mapping[str, Tensor],
+    *,
+    dt: float | None = 1.0,
+    marks: Marks | None = None,
+    neurons: int = 50,
+    readout: tuple[str, Tensor] | None = None,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """Spikes over time, a panel for each layer, from the input (top) to the last; below, the values of a readout.
+
+    Args:
+        layers: a name for each layer's spikes, (time, neurons), whole numbers: 0, 1, or counts.
+        dt: length of a step in seconds; None to count in steps.
+        marks: names of epochs, such as "delay", with their starts and stops: in seconds, or in steps. What is after
+            the last step is cut off.
+        neurons: at most this many neurons of a layer are drawn, evenly from the least active that fires to the most
+            active; the rate is that of all.
+        readout: a name and real numbers, (time, outputs), such as a layer's probabilities: a line each.
+        names: of the outputs, at the ends of their lines where there is room; their numbers, if None.
+    Raises: ValueError if a layer is not spikes, times differ in length, or a mark starts before 0 or after it stops.
+    """
+    spikes = {name: as_array(values, f"layer {name!r}", "time", "neurons") for name, values in layers.items()}
+    if not spikes:
+        raise ValueError("raster needs at least one layer, got none")
+    lines = None if readout is None else as_array(readout[1], f"readout {readout[0]!r}", "time", "outputs")
+    lengths = [len(values) for values in [*spikes.values(), *([] if lines is None else [lines])]]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"all layers must last equally long, got {', '.join(map(str, lengths))} steps")
+    for name, values in spikes.items():
+        if not ((values >= 0) & (values == np.round(values))).all():
+            raise ValueError(f"layer {name!r} must hold spikes, whole numbers from 0 on, got other values")
+    clock = Clock.over(lengths[0], dt)
+    heights = [0.35 + 0.018 * min(neurons, values.shape[1]) for values in spikes.values()]
+    heights += [] if lines is None else [0.7]
+    shaded = _place_marks(marks or {}, clock)
+    rows = 1 + max((mark.row for mark in shaded), default=-1)
+    with figure(SINGLE, sum(heights) + 0.25 * len(heights) + 0.35 + 0.14 * rows) as fig:
+        panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (name, values) in zip(panels, spikes.items(), strict=False):
+            _draw_layer(axes, name, values, clock, most=neurons, dt=dt, is_spikes=True)
+        if lines is not None and readout is not None:
+            _draw_readout(panels[-1], lines, clock, names or [str(at) for at in range(lines.shape[1])])
+            _title(panels[-1], readout[0])
+        _shade(list(panels), shaded, clock)
+        fig.align_ylabels(panels)
+        _time_axis(panels[-1], clock)
+    return fig
+
+
+def membrane(
+    membrane: Tensor, spikes: Tensor, threshold: Tensor | float, *, dt: float | None = 1.0, neurons: int = 4
+) -> Figure:
+    """Membranes of a few neurons over time, with the threshold dashed and a tick above for every spike.
+
+    Args:
+        membrane: after the reset, as a layer keeps it, (time, neurons).
+        spikes: 0 or 1, (time, neurons).
+        threshold: θ, a number or (neurons,).
+        dt: length of a step in seconds; None to count in steps.
+        neurons: at most this many are drawn, evenly spaced.
+    Raises: ValueError if the shapes do not match.
+    """
+    values, fired = (as_array(v, n, "time", "neurons") for v, n in ((membrane, "membrane"), (spikes, "spikes")))
+    if values.shape != fired.shape:
+        raise ValueError(f"membrane and spikes must have the same shape, got {values.shape} and {fired.shape}")
+    level = torch.as_tensor(threshold).detach().cpu().double()
+    if level.shape not in ((), (1,), values.shape[1:]):
+        count = values.shape[1]
+        raise ValueError(f"threshold must be a number or one for each of {count} neurons, got {tuple(level.shape)}")
+    levels = level.expand(values.shape[1]).numpy()
+    clock = Clock.over(len(values), dt)
+    shown = _evenly(values.shape[1], neurons)
+    with figure(SINGLE, 0.5 + 0.8 * len(shown)) as fig:
+        panels = fig.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
+        for axes, at in zip(panels, shown, strict=True):
+            finite = values[np.isfinite(values[:, at]), at]
+            low, high = min(0.0, finite.min(initial=0.0)), max(levels[at], finite.max(initial=0.0))
+            many = len(values) > 10 * _MANY
+            marker = "." if len(values) == 1 else ""
+            axes.plot(clock.centres, values[:, at], marker=marker, color=COLORS["blue"], linewidth=0.8, rasterized=many)
+            axes.axhline(levels[at], color=COLORS["black"], linewidth=0.8, dashes=(4, 2))
+            name_right(axes, "θ", levels[at], gap=3, size=8)
+            axes.set_ylim(low - 0.06 * (high - low), high + 0.35 * (high - low))
+            when = clock.centres[fired[:, at] > 0]
+            axes.vlines(
+                when, 0.84, 0.97, transform=axes.get_xaxis_transform(), color=COLORS["vermillion"], linewidth=0.8,
+                rasterized=len(when) > _MANY,
+            )  # fmt: skip
+            axes.yaxis.set_major_locator(round_ticks(3))
+            _title(axes, f"neuron {at}, {_rate(fired[:, at].mean(), dt)}")
+        fig.supylabel("membrane (a.u.)", fontsize=8)
+        _time_axis(panels[-1], clock)
+    return fig
+
+
+def episode(
+    layers: Mapping[str, Tensor],
+    membrane: Tensor,
+    threshold: Tensor | float | None,
+    policy: Tensor,
+    action: Tensor,
+    *,
+    dt: float | None = None,
+    names: Sequence[str] | None = None,
+    neurons: int = 40,
+    whole: bool = True,
+) -> Figure:
+    """An episode over time: a panel for each layer, membranes of the first, and the policy over a strip of actions.
+
+    Args:
+        layers: a name for each layer's output from the input up, (time, neurons); spikes are drawn as a raster, and
+            other values in shades of grey, from the least to the most.
+        membrane: of a layer, after the reset, (time, neurons).
+        threshold: its θ, a number or (neurons,); None for a layer without one.
+        policy: the probabilities of the actions, (decisions, actions); time is a multiple of decisions.
+        action: the chosen actions, (decisions,), whole numbers.
+        dt: length of a step in seconds; None to count in steps.
+        names: of the actions; their numbers, if None.
+        neurons: at most this many of a layer are drawn, and three membranes.
+        whole: whether the episode ended in this time.
+    Raises: ValueError if the lengths do not match.
+    """
+    values = {name: as_array(layer, f"layer {name!r}", "time", "neurons") for name, layer in layers.items()}
+    levels = as_array(membrane, "membrane", "time", "neurons")
+    chances = as_array(policy, "policy", "decisions", "actions")
+    lengths = {len(each) for each in values.values()} | {len(levels)}
+    steps = max(lengths)
+    if len(lengths) > 1 or not len(chances) or steps % len(chances) or len(action) != len(chances):
+        raise ValueError(
+            f"layers and membrane must be equally long, a multiple of the decisions: got {sorted(lengths)} steps, "
+            f"{len(chances)} policies and {len(action)} actions"
+        )
+    clock, each = Clock.over(steps, dt), steps // len(chances)
+    heights = [*(0.45 + 0.012 * min(neurons, layer.shape[1]) for layer in values.values()), 0.9, 0.8, 0.16]
+    with figure(DOUBLE, sum(heights) + 0.22 * len(heights) + 0.4) as fig:
+        panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (name, layer) in zip(panels, values.items(), strict=False):
+            is_spikes = bool(((layer == 0) | (layer == 1)).all())
+            _draw_layer(axes, name, layer, clock, most=neurons, dt=dt, is_spikes=is_spikes)
+        _draw_membranes(panels[-3], levels, threshold, clock)
+        starts = [clock.at(at * each * (dt or 1)) for at in range(len(chances) + 1)]
+        hues = [HUES[at % len(HUES)] for at in range(chances.shape[1])]
+        for at, hue in enumerate(hues):
+            panels[-2].stairs(chances[:, at], starts, baseline=None, color=hue, linewidth=1.0)
+        panels[-2].set(ylim=(-0.05, 1.05), ylabel="p(action)")
+        for start, stop, done in zip(starts, starts[1:], action.tolist(), strict=False):
+            panels[-1].axvspan(start, stop, color=hues[done], linewidth=0)
+        panels[-1].set_yticks([])
+        panels[-1].set_ylabel("action", rotation=0, ha="right", va="center")
+        fig.align_ylabels(panels)
+        _time_axis(panels[-1], clock)
+        rest = "a whole episode" if whole else "the beginning of an episode"
+        panels[-1].set_xlabel(f"{clock.label}: {rest}, {len(chances)} actions of {each} steps each")
+        said = names or [f"action {at}" for at in range(len(hues))]
+        if len(hues) <= _MOST_NAMED:
+            legend(fig, [Patch(color=hue, label=name) for hue, name in zip(hues, said, strict=True)])
+    return fig
+
+
+# ── the time axis ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Clock(NamedTuple):
+    """Converts steps, and times in the unit of dt, to positions on the time axis."""
+
+    centres: Array  # the middle of each step
+    factor: float  # from the caller's unit to the axis'
+    shift: float
+    end: float  # in the caller's unit
+    label: str
+
+    @classmethod
+    def over(cls, steps: int, dt: float | None) -> Clock:
+        if dt is None:
+            return cls(np.arange(steps), 1.0, -0.5, steps, "time (steps)")
+        if not dt > 0:
+            raise ValueError(f"dt must be above 0 seconds, or None to count in steps, got {dt}")
+        factor, unit = (1e3, "ms") if steps * dt < 2 else (1.0, "s")
+        return cls((np.arange(steps) + 0.5) * dt * factor, factor, 0.0, steps * dt, f"time ({unit})")
+
+    def at(self, value: float) -> float:
+        return value * self.factor + self.shift
+
+
+def _time_axis(axes: Axes, clock: Clock) -> None:
+    axes.set(xlim=(clock.at(0), clock.at(clock.end)), xlabel=clock.label)
+    axes.xaxis.set_major_locator(round_ticks(6, integer=clock.label == "time (steps)", min_n_ticks=1))
+
+
+class _Mark(NamedTuple):
+    """A mark inside the panel, and the place of its name."""
+
+    name: str
+    start: float
+    stop: float
+    middle: float  # of the name, in the caller's unit
+    row: int  # above the panel, such that names do not overlap
+
+
+def _place_marks(marks: Marks, clock: Clock) -> list[_Mark]:
+    """The marks, cut at the end of the panel, without empty ones."""
+    for name, (start, stop) in marks.items():
+        if not 0 <= start <= stop:
+            raise ValueError(f"mark {name!r} must start at 0 or later and not after it stops, got {start}, {stop}")
+    cut = {name: (start, min(stop, clock.end)) for name, (start, stop) in marks.items() if start < min(stop, clock.end)}
+    placed: dict[str, _Mark] = {}
+    ends: list[float] = []  # of the last name in each row
+    for name, (start, stop) in sorted(cut.items(), key=lambda mark: sum(mark[1])):
+        half = (2.0 * len(name) + 2) / _WIDTH * clock.end
+        middle = max(half, min((start + stop) / 2, clock.end - half))
+        row = next((row for row, end in enumerate(ends) if middle - half > end), len(ends))
+        ends[row : row + 1] = [middle + half]
+        placed[name] = _Mark(name, start, stop, middle, row)
+    return [placed[name] for name in cut]
+
+
+def _shade(panels: Sequence[Axes], marks: Sequence[_Mark], clock: Clock) -> None:
+    """Shade the marks in all panels, and write their names between the first panel and its title."""
+    for at, mark in enumerate(marks):
+        shade = _SHADES[at % len(_SHADES)]
+        for axes in panels:
+            axes.axvspan(clock.at(mark.start), clock.at(mark.stop), color=shade, linewidth=0, zorder=0)
+        panels[0].annotate(
+            mark.name, (clock.at(mark.middle), 1), xycoords=panels[0].get_xaxis_transform(),
+            xytext=(0, 4 + 11 * mark.row), textcoords="offset points", ha="center", fontsize=7, annotation_clip=False,
+            bbox={"facecolor": shade, "linewidth": 0, "pad": 1.2},
+        )  # fmt: skip
+    rows = 1 + max((mark.row for mark in marks), default=-1)
+    panels[0].set_title(panels[0].get_title("left"), fontsize=7, pad=4 + 11 * rows)
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """At most `most` of `count` neurons, evenly spaced."""
+    if most < 1:
+        raise ValueError(f"neurons, the most to draw, must be at least 1, got {most}")
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+
+
+def _spread_by_rate(spikes: Array, most: int) -> list[int]:
+    """At most `most` neurons, in order, evenly over the ranks of those that fire; of all, if few fire."""
+    rates = spikes.sum(axis=0)
+    ranked = np.argsort(rates, kind="stable")
+    firing = ranked[rates[ranked] > 0]
+    pool = firing if len(firing) >= most else ranked[-max(most, len(firing)) :]
+    return sorted(int(pool[at]) for at in _evenly(len(pool), most))
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(textwrap.fill(text, 58), fontsize=7)
+
+
+def _rate(mean: float, dt: float | None) -> str:
+    """A mean number of spikes per step, with its unit."""
+    if dt is None:
+        return f"{mean:.2g} spikes per step"
+    return f"{mean / dt:,.0f} Hz" if mean / dt >= 100 else f"{mean / dt:.3g} Hz"
+
+
+def _draw_raster(axes: Axes, spikes: Array, clock: Clock) -> None:
+    """A tick for each spike, (time, neurons)."""
+    when, neuron = np.nonzero(spikes)
+    width = min(3.0, max(0.4, 0.8 * _WIDTH / len(spikes)))
+    axes.vlines(
+        clock.centres[when], neuron - 0.4, neuron + 0.4, color=COLORS["black"], linewidth=width,
+        rasterized=len(when) > _MANY,
+    )  # fmt: skip
+    axes.set_ylim(-0.9, spikes.shape[1] - 0.1)
+    if not len(when):
+        remark(axes, "no spikes")
+
+
+def _draw_readout(axes: Axes, values: Array, clock: Clock, names: Sequence[str]) -> None:
+    few = values.shape[1] <= len(HUES)
+    for at in range(values.shape[1]):
+        color = HUES[at] if few else COLORS["blue"]
+        axes.plot(clock.centres, values[:, at], color=color, linewidth=1.0 if few else 0.6, alpha=1.0 if few else 0.7)
+    axes.set_ylabel("output")
+    axes.yaxis.set_major_locator(round_ticks(3))
+    low, high = axes.get_ylim()
+    free = np.inf
+    for at in np.argsort(-values[-1]):
+        if free - values[-1, at] < _LABEL_SPACE * (high - low):
+            break  # its name would overlap the one above; lower outputs matter less
+        free = values[-1, at]
+        name_right(axes, names[at], free, gap=4, color=HUES[at] if few else COLORS["black"])
+
+
+def _draw_membranes(axes: Axes, levels: Array, threshold: Tensor | float | None, clock: Clock) -> None:
+    """Three membranes; one dashed line for equal thresholds, else one in the colour of each."""
+    shown = _evenly(levels.shape[1], len(_MEMBRANES))
+    for at, hue in zip(shown, _MEMBRANES.values(), strict=False):
+        axes.plot(clock.centres, levels[:, at], color=hue, linewidth=0.7, rasterized=len(levels) > _MANY)
+    if threshold is not None:
+        level = torch.as_tensor(threshold).detach().cpu().double().expand(levels.shape[1])[shown].tolist()
+        if max(level) - min(level) < 1e-6:  # less than the width of a line
+            label_level(axes, level[0], "θ")
+        else:
+            for at, hue in zip(level, _MEMBRANES.values(), strict=False):
+                axes.axhline(at, color=hue, linewidth=0.8, dashes=(4, 2), zorder=2.5)
+    axes.set_ylabel("membrane\n(a.u.)")
+    _title(axes, "neurons " + ", ".join(f"{at} ({hue})" for at, hue in zip(shown, _MEMBRANES, strict=False)))
+
+
+def _draw_layer(
+    axes: Axes, name: str, values: Array, clock: Clock, *, most: int, dt: float | None, is_spikes: bool
+) -> None:
+    """Spikes as ticks, other values as shades."""
+    shown = _spread_by_rate(values, most) if is_spikes else _evenly(values.shape[1], most)
+    part = f" ({len(shown)} of {values.shape[1]} neurons)" if len(shown) < values.shape[1] else ""
+    if is_spikes:
+        _draw_raster(axes, values[:, shown], clock)
+        _title(axes, f"{name}{part}, {_rate(values.mean(), dt)}")
+    else:
+        extent = (clock.at(0), clock.at(clock.end), len(shown) - 0.5, -0.5)
+        axes.imshow(values[:, shown].T, aspect="auto", cmap="Greys", extent=extent, interpolation="nearest")
+        _title(axes, f"{name}{part}, from {values.min():.2g} (white) to {values.max():.2g} (black)")
+    axes.set_yticks(sorted({0, len(shown) - 1}), labels=[str(at) for at in sorted({shown[0], shown[-1]})])
+    axes.set_ylabel("neuron" if is_spikes else "channel")

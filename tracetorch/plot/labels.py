@@ -1,0 +1,55 @@
+"""Ticks, legends and labels that several figures share."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tracetorch.plot.style import COLORS
+
+
+def round_ticks(most: int, **options: Any) -> MaxNLocator:
+    """At most so many ticks, at steps of 1, 2, 2.5 or 5 times a power of ten."""
+    return MaxNLocator(most, steps=[1, 2, 2.5, 5, 10], **options)
+
+
+def count_axis(axis: Axis, most: int) -> None:
+    """Ticks at whole numbers, such as updates."""
+    axis.set_major_locator(round_ticks(most, integer=True, min_n_ticks=1))
+    axis.set_major_formatter("{x:,.0f}")
+
+
+def legend(fig: Figure, handles: Sequence[Any], *, where: Literal["upper", "lower"] = "upper") -> None:
+    """A legend above ("upper") or below ("lower") all panels; the figure grows by its rows."""
+    widths = [3.8 * len(str(handle.get_label())) + 22 for handle in handles]  # approximate, in points
+    room = 72 * fig.get_figwidth()
+    columns = len(handles) if sum(widths) <= room else max(1, int(room / max(widths)))
+    fig.set_figheight(fig.get_figheight() + 0.15 * math.ceil(len(handles) / columns))
+    in_rows = [handles[at] for column in range(columns) for at in range(column, len(handles), columns)]
+    fig.legend(handles=in_rows, loc="outside upper left" if where == "upper" else "outside lower left", ncols=columns)
+
+
+def label_level(axes: Axes, level: float, label: str) -> None:
+    """A dashed horizontal line, named outside the axes at its right end."""
+    axes.axhline(level, color=COLORS["black"], linewidth=0.8, dashes=(4, 2), zorder=2.5)
+    name_right(axes, textwrap.fill(label, 12), level, gap=3)
+
+
+def name_right(axes: Axes, name: str, level: float, *, gap: float, color: str = "black", size: float = 7) -> None:
+    """A name outside the axes, at the right end of a line. Args: gap: between them, in points."""
+    axes.annotate(
+        name, (1, level), xycoords=axes.get_yaxis_transform(), xytext=(gap, 0), textcoords="offset points", va="center",
+        fontsize=size, color=color, annotation_clip=False,
+    )  # fmt: skip
+
+
+def remark(axes: Axes, text: str) -> None:
+    """A grey sentence in the middle of an empty panel."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=7, color=COLORS["grey"])

@@ -1,0 +1,308 @@
+"""Figures of a run from its records: loss, metrics and returns during learning, and gradients compared with BPTT's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from tracetorch.plot.labels import count_axis, label_level, legend, remark, round_ticks
+from tracetorch.plot.meter import HALF_LIVES, running_averages
+from tracetorch.plot.style import COLORS, DOUBLE, RIM, SINGLE, Array, figure, tint
+
+Records = Iterable[Mapping[str, Any]]
+Points = tuple[Sequence[int], Sequence[float]]
+
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+_HUES = tuple(COLORS[name] for name in ("blue", "orange", "green", "purple", "sky", "black"))
+_MARKERS = {"validation": "o", "test": "D"}
+_LABELS = {"accuracy": "accuracy (fraction correct)"}
+
+_HUES_OF_LAYERS = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black"))
+_LOOKS: dict[str, tuple[Any, str]] = {
+    "weight": ("-", "o"),
+    "bias": ((0, (4, 1.5)), "s"),
+    "decay": ((0, (1, 1)), "^"),
+    "threshold": ((0, (5, 1, 1, 1)), "D"),
+    "trace_decay": ((0, (8, 2)), "v"),
+}
+"""Line and marker of each kind of parameter."""
+_OTHER: tuple[Any, str] = ((0, (2, 1)), "P")
+_MOST_MARKERS = 20
+_FURTHEST = 1e3  # largest ratio of norms that is drawn in its place
+
+_HALF_LIFE = 5  # of the average of returns, in records
+
+
+def learning_curves(
+    steps: Sequence[int],
+    values: Mapping[str, Sequence[float]],
+    *,
+    half_lives: Sequence[float] = HALF_LIVES,
+    xlabel: str = "updates",
+    ylabel: str = "accuracy (fraction correct)",
+    reference: float | None = None,
+    reference_label: str = "ideal observer",
+    validation: Points | None = None,
+) -> Figure:
+    """One or more quantities over the course of learning.
+
+    Args:
+        steps: the x of each value, (n,).
+        values: a name for each series of n values. Values that are not finite, or None, are left out.
+        half_lives: of the running averages (`TraceMeter`), in values; drawn from thin to thick. Those longer than the
+            series are left out.
+        xlabel, ylabel: what the axes show, with units.
+        reference, reference_label: a level to compare with, such as that of an ideal observer, and its name.
+        validation: the steps and the values of held-out evaluations, of equal length.
+    Raises: ValueError for no series, or lengths that differ.
+    """
+    if not values:
+        raise ValueError("learning_curves needs at least one series of values, got none")
+    series = {name: _series(name, steps, some) for name, some in values.items()}
+    held_out = {} if validation is None else {"validation": _series("validation", *validation)}
+    with figure(SINGLE, 2.6) as fig:
+        axes = fig.subplots()
+        names, scales = _draw(axes, series, held_out, half_lives)
+        if reference is not None:
+            label_level(axes, reference, reference_label)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        _legends(fig, names, scales)
+    return fig
+
+
+def learning(
+    records: Records,
+    *,
+    metric: str = "accuracy",
+    half_lives: Sequence[float] = HALF_LIVES,
+    reference: float | None = None,
+    reference_label: str = "ideal observer",
+) -> Figure:
+    """A run's loss and one metric over its updates, from records as in `metrics.jsonl`.
+
+    Args:
+        records: dicts such as {"update": 20, "split": "train", "loss": 0.5, "accuracy": 0.8}; "validation" and "test"
+            become markers. A record without an "update" or a "split", or with neither number, is ignored.
+        metric: which key the right panel shows.
+        half_lives: as `learning_curves`, but in updates; those shorter than the gap between records are left out.
+        reference, reference_label: a level of the metric to compare with, and its name.
+    """
+    rows = [row for row in records if "update" in row and "split" in row and ("loss" in row or metric in row)]
+    with figure(DOUBLE, 2.5) as fig:
+        names: dict[str, Line2D] = {}
+        scales: dict[float, Line2D] = {}
+        for axes, key in zip(fig.subplots(1, 2), ("loss", metric), strict=True):
+            points = {}
+            for split in dict.fromkeys(row["split"] for row in rows):  # all, so that each has its colour in both panels
+                these = [row for row in rows if row["split"] == split]
+                points[split] = _series(split, [row["update"] for row in these], [row.get(key) for row in these])
+            held_out = {split: points.pop(split) for split in list(points) if split in _MARKERS}
+            gap = max(((x[-1] - x[0]) / (len(x) - 1) for x, _ in points.values() if len(x) > 1), default=1.0)
+            new_names, new_scales = _draw(axes, points, held_out, half_lives, gap)
+            names |= new_names
+            scales |= new_scales
+            axes.set(xlabel="updates", ylabel=_LABELS.get(key, key.replace("_", " ")))
+            if key == metric and reference is not None:
+                label_level(axes, reference, reference_label)
+        _legends(fig, names, scales, "updates")
+    return fig
+
+
+def returns(records: Records) -> Figure:
+    """Return over episodes: means of those that ended between two records, a running average, and evaluations.
+
+    Args: records: as in `metrics.jsonl`; those of the split "train" have "update", "return", and "episodes", the number
+        that had ended in all environments. Those of "validation" and "test" are drawn at their update.
+    Raises: ValueError if no episode ended.
+    """
+    records = list(records)
+    rows = [row for row in records if row.get("split") == "train" and row.get("episodes")]
+    if not rows:
+        raise ValueError('returns needs records with the split "train" and episodes that ended')
+    ended = [float(row["episodes"]) for row in rows]
+    brought = [float(row["return"]) for row in rows]
+    updates = [0.0, *(float(row["update"]) for row in rows)]
+    with figure(SINGLE, 2.6) as fig:
+        axes = fig.subplots()
+        blue = COLORS["blue"]
+        is_long = len(rows) > 2 * _HALF_LIFE  # an average of fewer is mostly its start
+        thin: dict[str, Any] = {"color": tint(blue, 0.45), "linewidth": 0.7} if is_long else {"color": blue}
+        thin["marker"] = "." if len(rows) == 1 else ""
+        axes.plot(ended, brought, **thin)
+        handles = [Line2D([], [], **thin, label="during training")]
+        if is_long:
+            average = running_averages(torch.tensor(brought, dtype=torch.float64), (_HALF_LIFE,))[0]
+            axes.plot(ended, average.numpy(), color=blue, linewidth=1.6)
+            label = f"its average, half-life {_HALF_LIFE} records"
+            handles.append(Line2D([], [], color=blue, linewidth=1.6, label=label))
+        for split, marker, hue in (("validation", "o", COLORS["orange"]), ("test", "D", COLORS["vermillion"])):
+            held = [row for row in records if row.get("split") == split and row.get("return") is not None]
+            if held:
+                at = np.interp([row["update"] for row in held], updates, [0.0, *ended])
+                look: dict[str, Any] = {"color": hue, "marker": marker, "markersize": 3.5, "linestyle": "none"}
+                axes.plot(at, [row["return"] for row in held], **look, clip_on=False)
+                handles.append(Line2D([], [], **look, label=f"{split}, greedy"))
+        axes.set(xlim=(0, max(ended)), ylabel="return (mean over episodes)")
+        axes.set_xlabel(f"episodes, in {updates[-1]:,.0f} actions per environment")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(round_ticks(5))
+            axis.set_major_formatter("{x:,g}")
+        legend(fig, handles)
+    return fig
+
+
+def gradient(records: Records) -> Figure:
+    """How close a rule's gradient is to BPTT's: cosine and ratio of norms, a line for each layer and parameter.
+
+    A colour for each layer, a dash and a marker for each kind of parameter. The cosine of a single number is 1 or −1:
+    the legend has the share of right signs. Ratios are clipped to 1/1000 … 1000.
+
+    Args: records: as in `metrics.jsonl`, with the split "gradient" and keys such as "layers.0.connection.weight.cosine"
+        and "layers.0.connection.weight.norm_ratio". Values that are None or not finite are left out.
+    Raises: ValueError if no record has such a key.
+    """
+    rows = [row for row in records if row.get("split") == "gradient" and "update" in row]
+    names = list(dict.fromkeys(key.removesuffix(".cosine") for row in rows for key in row if key.endswith(".cosine")))
+    if not names:
+        keys = 'keys such as "layers.0.connection.weight.cosine"'
+        raise ValueError(f'gradient needs records with the split "gradient" and {keys}')
+    layers = list(dict.fromkeys(_place_of(name)[0] for name in names))
+    with figure(DOUBLE, 2.6) as fig:
+        left, right = fig.subplots(1, 2)
+        handles, cosines, ratios = [], [0.0, 1.0], [0.5, 2.0]
+        for name in names:
+            layer, kind = _place_of(name)
+            dash, marker = _LOOKS.get(kind, _OTHER)
+            hue = _HUES_OF_LAYERS[layers.index(layer) % len(_HUES_OF_LAYERS)]
+            look: dict[str, Any] = {"color": hue, "marker": marker, "linestyle": dash}
+            label = f"{layer.replace('layers.', 'layer ')}, {kind.replace('_', ' ')}"
+            x, cosine = points_of(rows, f"{name}.cosine")
+            if kind not in ("weight", "bias") and cosine and all(abs(value) == 1 for value in cosine):
+                label += f" (right sign: {100 * cosine.count(1.0) / len(cosine):.0f} %)"
+            else:
+                _draw_line(left, x, cosine, **look)
+                cosines += cosine
+            x, ratio = points_of(rows, f"{name}.norm_ratio")
+            ratio = [min(max(value, 1 / _FURTHEST), _FURTHEST) for value in ratio]
+            _draw_line(right, x, ratio, **look)
+            ratios += ratio
+            handles.append(Line2D([], [], markersize=3.2, label=label, **look))
+        left.set(ylim=(min(cosines) - 0.05, 1.05), ylabel="cosine with BPTT's gradient")
+        left.yaxis.set_major_locator(round_ticks(6))
+        label_level(left, 1.0, "the same direction")
+        label_level(left, 0.0, "chance")
+        low, high = min(ratios) / 1.3, max(ratios) * 1.3
+        right.set(yscale="log", ylim=(low, high), ylabel="norm, relative to BPTT's gradient")
+        right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,)))
+        right.yaxis.set_major_formatter("{x:g}")
+        right.yaxis.set_minor_formatter(NullFormatter())
+        label_level(right, 1.0, "the same length")
+        for axes in (left, right):
+            axes.set_xlabel("updates")
+            count_axis(axes.xaxis, 5)
+        legend(fig, handles)
+    return fig
+
+
+def _legends(fig: Figure, names: dict[str, Line2D], scales: dict[float, Line2D], unit: str = "values") -> None:
+    """Above, the series; below, the half-lives of their averages."""
+    if names:
+        legend(fig, list(names.values()))
+    if scales:
+        title = Line2D([], [], linestyle="none", label=f"half-life ({unit})")
+        legend(fig, [title, *(scales[half_life] for half_life in sorted(scales))], where="lower")
+
+
+def _series(name: str, steps: Sequence[int], values: Sequence[float | None]) -> tuple[Array, Array]:
+    """Steps and values, where the values are finite."""
+    if len(steps) != len(values):
+        raise ValueError(f"{name!r} must have one value for each step, got {len(values)} values for {len(steps)} steps")
+    x = np.asarray(steps, dtype=np.float64)
+    y = np.array([math.nan if value is None else float(value) for value in values], dtype=np.float64)
+    if x.ndim != 1:
+        raise ValueError(f"the steps of {name!r} must have shape (n,), got {x.shape}")
+    return x[np.isfinite(y)], y[np.isfinite(y)]
+
+
+def _draw(
+    axes: Axes,
+    series: Mapping[str, tuple[Array, Array]],
+    held_out: Mapping[str, tuple[Array, Array]],
+    half_lives: Sequence[float],
+    gap: float = 1.0,
+) -> tuple[dict[str, Line2D], dict[float, Line2D]]:
+    """Draw into one panel. Args: gap: between two values, in the unit of the half-lives.
+
+    Returns: legend handles of the series and of the half-lives.
+    """
+    names: dict[str, Line2D] = {}
+    scales: dict[float, Line2D] = {}
+    for at, (name, (x, y)) in enumerate(series.items()):
+        if not len(x):
+            continue
+        hue, dashes = _HUES[at % len(_HUES)], _DASHES[at % len(_DASHES)]
+        kept = sorted(half_life for half_life in half_lives if 1 <= half_life / gap <= len(x))
+        few = not kept and len(x) <= 50
+        faintness = 1 if not kept else 0.35 if len(series) == 1 else 0.2
+        faint = Line2D(
+            x, y, color=tint(hue, faintness), linewidth=0.5, linestyle="-", marker="s" if few else "",
+            markersize=3, zorder=1, rasterized=len(x) > 20_000, label=name,
+        )  # fmt: skip
+        axes.add_line(faint)
+        averages = running_averages(torch.from_numpy(y), [h / gap for h in kept] or HALF_LIVES).numpy()[: len(kept)]
+        for order, (half_life, average) in enumerate(zip(kept, averages, strict=True)):
+            depth = (order + 1) / len(kept)
+            look: dict[str, Any] = {"linewidth": 0.5 + 1.2 * depth, "color": tint(hue, 0.4 + 0.6 * depth)}
+            axes.plot(x, average, **look, linestyle=dashes, zorder=2 + 0.1 * order, label=f"_{name} {half_life:g}")
+            if len(series) > 1:
+                look["color"] = tint(COLORS["grey"], 0.4 + 0.6 * depth)
+            scales[half_life] = Line2D([], [], **look, label=f"{half_life:,g}")
+        thick = Line2D([], [], color=hue, linewidth=1.7, linestyle=dashes, label=name)
+        names[name] = thick if kept and len(series) > 1 else faint
+    for name, (x, y) in held_out.items():
+        if not len(x):
+            continue
+        look = {"marker": _MARKERS.get(name, "o"), "linestyle": "none", "markersize": 4, **RIM}
+        (names[name],) = axes.plot(x, y, color=COLORS["vermillion"], **look, zorder=4, label=name)
+    axes.autoscale_view()
+    count_axis(axes.xaxis, 5)
+    axes.yaxis.set_major_locator(round_ticks(6))
+    if not names:
+        remark(axes, "nothing recorded")
+        axes.set(xticks=[], yticks=[])
+    return names, scales
+
+
+def points_of(rows: Iterable[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
+    """Updates and values, where the values are finite numbers."""
+    values = [(float(row["update"]), row.get(key)) for row in rows]
+    kept = [(update, float(value)) for update, value in values if value is not None and math.isfinite(value)]
+    return [update for update, _ in kept], [value for _, value in kept]
+
+
+def _place_of(name: str) -> tuple[str, str]:
+    """The layer and the kind of a parameter: "layers.0.neuron.raw_decay" is the "decay" of "layers.0".
+
+    Records of earlier versions name it without the part of the layer: "layers.0.raw_decay".
+    """
+    at, _, rest = name.removeprefix("layers.").partition(".")
+    kind = rest.replace("input_trace.raw_decay", "trace_decay").rpartition(".")[2]
+    return f"layers.{at}", kind.removeprefix("raw_")
+
+
+def _draw_line(axes: Axes, x: list[float], y: list[float], **look: Any) -> None:
+    if not x:
+        return
+    every = max(1, -(-len(x) // _MOST_MARKERS))
+    axes.plot(
+        x, y, markevery=every, markersize=3.2, markeredgecolor="white", markeredgewidth=0.4, clip_on=False, zorder=3,
+        **look,
+    )  # fmt: skip
