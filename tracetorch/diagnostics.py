@@ -14,11 +14,11 @@ from tracetorch.rules.base import Rule
 from tracetorch.rules.gradient_similarity import (
     Example,
     GradientSimilarity,
+    example_of_scores,
     gradient_by_rule,
     gradient_similarities,
     gradient_through_time,
 )
-from tracetorch.rules.scored import example_of_scores
 from tracetorch.rules.surrogate import surrogate_of
 from tracetorch.runs import Run
 from tracetorch.tasks import Environment, Task

@@ -17,9 +17,7 @@ from tracetorch import device as devices
 from tracetorch.backends import LazySpikes, OutputSpec
 from tracetorch.encode import Stream
 from tracetorch.modes import check_tensor, unaffected, whole, without_graph
-from tracetorch.nn.autograd import with_gradient
-from tracetorch.nn.gradients import accumulate
-from tracetorch.nn.local_gradient import At, Gradients
+from tracetorch.nn.local_gradient import At, Gradients, accumulate, with_gradient
 
 MAX_CHUNK = 1024
 """At most this many steps in a chunk, however small the network: more would only take memory."""

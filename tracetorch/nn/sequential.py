@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, cast, overload
 
@@ -220,3 +220,32 @@ def _check_layer(layer: object) -> None:
     else:
         advice = "a layer is made by tracetorch.nn, such as LIF(784, 256)"
     raise TypeError(f"a network is made of layers of tt.nn, got {kind_of(layer)}; {advice}")
+
+
+def feedforward(
+    in_features: int,
+    out_features: int,
+    *,
+    hidden: Sequence[int],
+    neuron: Callable[[int, int], Layer],
+    readout: Callable[[int, int], Layer],
+) -> Sequential:
+    """Hidden layers and a readout, each connected to all of the one below.
+
+    Args:
+        in_features, out_features: sizes of the input and of the readout.
+        hidden: how many neurons in each hidden layer, from the input up; may be empty.
+        neuron, readout: make one from its sizes, such as `LIF` or `partial(LIS, decay=.99)`.
+    Returns: the network, freshly initialised.
+    Example:
+        >>> feedforward(784, 10, hidden=[256], neuron=tt.nn.LIF, readout=tt.nn.LIS)[0]
+        LIF(784, 256)
+    """
+    if isinstance(hidden, str) or not isinstance(hidden, Iterable):
+        raise TypeError(f"hidden is a list of sizes, such as [256], got {hidden!r}")
+    for name, make in {"neuron": neuron, "readout": readout}.items():
+        if not callable(make) or isinstance(make, Module):
+            raise TypeError(f"{name} makes a layer from its sizes, such as tracetorch.nn.LIF, got {make!r}")
+    sizes = [in_features, *hidden]
+    layers = [neuron(below, above) for below, above in pairwise(sizes)]
+    return Sequential(*layers, readout(sizes[-1], out_features))

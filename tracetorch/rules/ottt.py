@@ -8,12 +8,10 @@ from torch import Tensor
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
 from tracetorch.nn import Layer, Sequential
-from tracetorch.nn.gradients import whole_gradients
-from tracetorch.nn.local_gradient import At
+from tracetorch.nn.local_gradient import At, whole_gradients
 from tracetorch.rules.base import Rule, check_at, needs_decay_alone, run_only
-from tracetorch.rules.stepwise import StepwiseGraph, run_stepwise
+from tracetorch.rules.stepwise import Recording, StepwiseGraph, check_signal, chunks, record, run_stepwise
 from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
-from tracetorch.rules.two_pass import Recording, check_signal, chunks, record
 
 
 class OTTT(Rule):
@@ -28,8 +26,8 @@ class OTTT(Rule):
     Gradient: approximate: it lacks what reaches the output later than the step itself, through the membranes above.
         Equal to backpropagation through time for W and b of a tied `LI` or `LIS` readout. Decays and thresholds get
         that of each step alone, the membrane before it constant.
-    Memory: of the chunk of 64 steps that is at hand, inputs and neurons of every layer; independent of time.
-    Time: the signal comes at the end here, so the steps that count are run twice; O(time × batch × weights).
+    Memory: inputs and neurons of every layer for a chunk of 64 steps; independent of time.
+    Time: O(time × batch × weights); steps that count are run twice, because the signal comes at their end.
     Source: Xiao, Meng, Zhang, He, Lin (2022), doi:10.48550/arXiv.2210.04195.
     """
 
@@ -42,7 +40,7 @@ class OTTT(Rule):
         return needs_decay_alone(layer)
 
     def reset(self, mask: Tensor | None = None) -> None:
-        """Start a new sequence: forget the state."""
+        """Start a new sequence."""
         super().reset(mask)
         self._recording = None
 

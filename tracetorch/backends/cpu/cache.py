@@ -1,13 +1,9 @@
-"""Compiled functions on disk: numba's cache, with one sealed file for each function and types of arguments.
-
-numba itself keeps two files, and reads them unchecked: one that was cut ends every later run, and where a process died
-between the two, code of old sources is run. Here a file begins with a hash of its content and of all that it depends
-on: numba's version, the source file, the processor and the types. A file that does not match is compiled again.
-"""
+"""X"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import pickle
 import stat
@@ -21,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import numba
+from numba.core import event
 from numba.core.caching import FunctionCache
 
 _SEAL_BYTES = hashlib.sha256().digest_size
@@ -108,3 +105,30 @@ def _temporary() -> str:
         if stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o077:
             return str(folder)
     return ""
+
+
+class _Announcer(event.Listener):
+    """Says it once a process, and only where something is compiled and not merely loaded."""
+
+    def on_start(self, event: Any) -> None:
+        function = event.data["dispatcher"].py_func
+        if function.__module__.startswith(f"{__package__}."):
+            stop()
+            words = "compiling kernels for this processor, about 20 seconds, once"
+            logging.getLogger("tracetorch").warning(words)
+
+    def on_end(self, event: Any) -> None:
+        """Nothing to say."""
+
+
+_announcer = _Announcer()
+
+
+def start() -> None:
+    """Listen for numba's compiler. To be called before any kernel has run."""
+    event.register("numba:compile", _announcer)
+
+
+def stop() -> None:
+    """Listen no longer."""
+    event.unregister("numba:compile", _announcer)

@@ -12,9 +12,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tracetorch.backends.arguments import Columns, OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.cpu import compiled
-from tracetorch.backends.cpu.arrays import neurons_of, nothing, outputs_of, readout_of, traces_of
 from tracetorch.backends.cpu.compiled import OutputArrays, TraceArrays
-from tracetorch.backends.cpu.scan import scan_layer
+from tracetorch.backends.cpu.scan import neurons_of, nothing, outputs_of, readout_of, scan_layer, traces_of
 from tracetorch.backends.cpu.threads import flushed
 from tracetorch.backends.dispatch import WIDE
 
