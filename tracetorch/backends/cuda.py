@@ -1,4 +1,8 @@
-"""X"""
+"""The kernels for CUDA, in Triton: one program for each sample and block of channels, which loops over time.
+
+Membranes, traces and sums stay in registers for the whole chunk. Multiplication and addition are not fused into one
+rounding, so that the numbers are those of the reference, to the bit; except for the softmax.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,9 @@ from tracetorch.backends.arguments import OutputSpec, SynapticInput, TraceBuffer
 from tracetorch.backends.rng import LazySpikes
 
 _LIF, _LI, _LIS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+_KINDS = {"lif": 0, "li": 1, "lis": 2}
+_BLOCK = 128
+_WIDEST_SOFTMAX = 4096
 
 
 @triton.jit
@@ -33,7 +40,7 @@ def trace_kernel(xs, trace, decays, steps, batch, channels, BLOCK: tl.constexpr)
 def sensitivity_kernel(  # type: ignore[no-untyped-def]
     xs, trace, decays, sensitivity, sensitivity_decays, steps, batch, channels, traces, BLOCK: tl.constexpr
 ):
-    """Traces of traces. Each program runs through the trace that it follows once more, and leaves it as it was."""
+    """Traces of traces. Each program computes the trace that it follows once more, and does not store it."""
     which, sample = tl.program_id(0) // batch, tl.program_id(0) % batch
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside, followed = at < channels, which % traces
@@ -104,7 +111,7 @@ def scan_kernel(  # type: ignore[no-untyped-def]
     currents, membrane, decays, thresholds, outputs, total, trace, trace_decays, steps, batch, neurons, first,
     KIND: tl.constexpr, OUTPUTS: tl.constexpr, TOTAL: tl.constexpr, TRACE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """`reference.lif_scan`, `li_scan` or `lis_scan`, from currents on."""
+    """`reference.scan_neurons`, from currents on."""
     sample = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside, mine = at < neurons, sample * neurons + at
@@ -139,28 +146,6 @@ def scan_kernel(  # type: ignore[no-untyped-def]
         tl.store(trace + mine, kept, inside)
 
 
-_BLOCK = 128
-_WIDEST_SOFTMAX = 4096
-
-
-def lif_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, threshold: Tensor, out: OutputSpec) -> None:
-    """See `reference.lif_scan`."""
-    _run(0, synaptic, membrane, decay, threshold, out)
-
-
-def li_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
-    """See `reference.li_scan`."""
-    _run(1, synaptic, membrane, decay, decay, out)
-
-
-def lis_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
-    """See `reference.lis_scan`, which also does more neurons than one program can hold."""
-    if membrane.shape[1] > _WIDEST_SOFTMAX:
-        reference.lis_scan(synaptic, membrane, decay, out)
-    else:
-        _run(2, synaptic, membrane, decay, decay, out)
-
-
 def currents(synaptic: SynapticInput) -> Tensor:
     """See `reference.currents`."""
     xs = synaptic.xs
@@ -180,9 +165,8 @@ def trace_scan(xs: Tensor, trace: TraceBuffers) -> None:
     decays, blocks = _per(trace.decay, traces, channels), triton.cdiv(channels, _BLOCK)
     sizes = (steps, batch, channels)
     with _device_of(xs):
-        if (
-            trace.sensitivity is not None and trace.sensitivity_decay is not None
-        ):  # first, because they start where traces do
+        # First, because they start where traces do.
+        if trace.sensitivity is not None and trace.sensitivity_decay is not None:
             count = len(trace.sensitivity)
             sensitivity_kernel[(count * batch, blocks)](
                 _bytes(xs), trace.values, decays, trace.sensitivity, _per(trace.sensitivity_decay, count, channels),
@@ -197,13 +181,10 @@ def spikes(lazy: LazySpikes) -> Tensor:
 
 
 def probe() -> None:
-    """Draw one spike, to see whether kernels can be compiled and run here. Raises: whatever speaks against it."""
+    """Draw one spike. Raises: any error, if kernels cannot be compiled and run here."""
     device = torch.device("cuda", torch.cuda.current_device())
-    limit, samples = (
-        torch.zeros(1, 1, dtype=torch.int32, device=device),
-        torch.zeros(1, dtype=torch.int64, device=device),
-    )
-    spikes(LazySpikes(limit, 0, range(1), samples, torch.float32))
+    limit, samples = torch.zeros(1, 1, dtype=torch.int32), torch.zeros(1, dtype=torch.int64)
+    spikes(LazySpikes(limit.to(device), 0, range(1), samples.to(device), torch.float32))
 
 
 def _generate(lazy: LazySpikes, dtype: torch.dtype, trace: TraceBuffers | None) -> Tensor:
@@ -227,9 +208,14 @@ def _generate(lazy: LazySpikes, dtype: torch.dtype, trace: TraceBuffers | None) 
     return drawn
 
 
-def _run(
-    kind: int, synaptic: SynapticInput, membrane: Tensor, decay: Tensor, threshold: Tensor, out: OutputSpec
+def scan_neurons(
+    neuron: str, synaptic: SynapticInput, membrane: Tensor, constants: tuple[Tensor, ...], out: OutputSpec
 ) -> None:
+    """See `reference.scan_neurons`, which also computes a softmax of more neurons than one program can hold."""
+    if neuron == "lis" and membrane.shape[1] > _WIDEST_SOFTMAX:
+        reference.scan_neurons(neuron, synaptic, membrane, constants, out)
+        return
+    kind, decay, threshold = _KINDS[neuron], constants[0], constants[-1]
     made = currents(synaptic).contiguous()
     steps, batch, neurons = made.shape
     outputs, total, trace = out.outputs, out.total, out.trace
@@ -250,7 +236,7 @@ def _run(
 
 
 def _is_plain(trace: TraceBuffers | None) -> bool:
-    """Whether it is a single trace that nothing follows, which the other kernels keep in passing."""
+    """Whether it is a single trace without traces of its own, which the other kernels update themselves."""
     return trace is not None and trace.values.ndim == 2 and trace.sensitivity is None
 
 

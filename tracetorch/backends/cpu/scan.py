@@ -1,4 +1,9 @@
-"""X"""
+"""A layer over a chunk of time on a CPU, in one pass: input, trace, currents, membranes, outputs; sample by sample.
+
+Where few channels fire, a sample's spikes are drawn (or listed), added to the trace and weighed by the weights of
+active channels only; its currents go straight into its neurons, and never leave the cache. Where many do, one matrix
+product makes the currents, and the pass begins after it.
+"""
 
 from __future__ import annotations
 
@@ -27,20 +32,17 @@ from tracetorch.backends.rng import LazySpikes
 
 
 def per_neuron(value: Tensor, count: int) -> np.ndarray:
-    """A number for each of so many neurons."""
     if value.ndim == 0:
         return np.full(count, value.detach().numpy())
     return value.detach().expand(count).contiguous().numpy()
 
 
 def neurons_of(neuron: str, membrane: Tensor, constants: tuple[Tensor, ...]) -> NeuronArrays:
-    """Args: as `backends.scan`."""
     decay, threshold, count = constants[0], constants[-1], membrane.shape[1]
     return NeuronArrays(KINDS[neuron], membrane.numpy(), per_neuron(decay, count), per_neuron(threshold, count))
 
 
 def traces_of(trace: TraceBuffers | TraceArrays | None, dtype: torch.dtype) -> TraceArrays:
-    """Args: dtype: of the empty arrays, if there is no trace."""
     if isinstance(trace, TraceArrays):
         return trace
     if trace is None:
@@ -59,19 +61,17 @@ def _rows(values: Tensor, decay: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def nothing(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Where there is none: empty arrays of three dimensions and of two."""
+    """Empty arrays of three dimensions and of two."""
     return torch.empty(0, 0, 0, dtype=dtype).numpy(), torch.empty(0, 0, dtype=dtype).numpy()
 
 
 def outputs_of(out: OutputSpec, dtype: torch.dtype) -> OutputArrays:
-    """Args: dtype: of the outputs, if they are not kept."""
     outputs = nothing(dtype)[0] if out.outputs is None else out.outputs.numpy()
     total = nothing(torch.float64)[1] if out.total is None else out.total.numpy()
     return OutputArrays(outputs, total, out.first, traces_of(out.trace, dtype))
 
 
 def readout_of(readout: FusedReadout | None, dtype: torch.dtype) -> ReadoutArrays:
-    """Args: dtype: of the empty arrays, if there is no readout."""
     if readout is None:
         return _no_readout(dtype)
     neuron, weight, bias, membrane, constants, out = readout
@@ -87,7 +87,6 @@ def _no_readout(dtype: torch.dtype) -> ReadoutArrays:
 
 
 def lazy_spikes_of(lazy: LazySpikes) -> LazySpikeArrays:
-    """Args: lazy: on the CPU. Raises: ValueError if its steps do not follow one another."""
     if lazy.steps.step != 1:
         raise ValueError(f"draws are made for consecutive steps, got {lazy.steps}")
     limits = lazy.limit.reshape(-1, *lazy.size[1:]).contiguous().numpy()
@@ -96,23 +95,8 @@ def lazy_spikes_of(lazy: LazySpikes) -> LazySpikeArrays:
 
 
 def bits_of(tensor: Tensor) -> Tensor:
-    """The same memory in a dtype that the compiler knows: bfloat16 and float16 as the whole numbers of their bits."""
+    """The same memory in a dtype that numba has: bfloat16 and float16 as the integers of their bits."""
     return tensor.view(torch.int16) if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
-
-
-def lif_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, threshold: Tensor, out: OutputSpec) -> None:
-    """See `reference.lif_scan`."""
-    out.fired = _scan("lif", synaptic, membrane, (decay, threshold), out)
-
-
-def li_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
-    """See `reference.li_scan`."""
-    _scan("li", synaptic, membrane, (decay,), out)
-
-
-def lis_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
-    """See `reference.lis_scan`."""
-    _scan("lis", synaptic, membrane, (decay,), out)
 
 
 def currents(synaptic: SynapticInput) -> Tensor:
@@ -138,7 +122,7 @@ def spikes(lazy: LazySpikes) -> Tensor:
 
 
 def _generate(lazy: LazySpikes, trace: TraceBuffers | None, dtype: torch.dtype, spike_dtype: torch.dtype) -> Tensor:
-    """Spikes, (time, batch, channels), which are added to the input trace while each row is at hand."""
+    """Spikes, (time, batch, channels), added to the input trace in the same pass."""
     spikes = torch.empty(lazy.size, dtype=spike_dtype)
     values = bits_of(torch.tensor([0, 1], dtype=spike_dtype))
     arguments = lazy_spikes_of(lazy), traces_of(trace, dtype), values, bits_of(spikes)
@@ -146,16 +130,18 @@ def _generate(lazy: LazySpikes, trace: TraceBuffers | None, dtype: torch.dtype, 
     return spikes
 
 
-def _scan(
+def scan_neurons(
     neuron: str, synaptic: SynapticInput, membrane: Tensor, constants: tuple[Tensor, ...], out: OutputSpec
-) -> int:
+) -> None:
+    """See `reference.scan_neurons`. It also counts the spikes."""
     dtype = synaptic.dtype
     ends = neurons_of(neuron, membrane, constants), outputs_of(out, dtype), readout_of(out.readout, dtype)
-    return scan_layer(synaptic, *ends)
+    fired = scan_layer(synaptic, *ends)
+    out.fired = fired if neuron == "lif" else None
 
 
 def scan_layer(synaptic: SynapticInput, *ends: NamedTuple) -> int:
-    """A layer over a chunk. Args: ends: its neurons, their outputs and the readout, as arrays. Returns: spikes."""
+    """A layer over a chunk; `ends`: its neurons, outputs and readout, as arrays. Returns: number of spikes."""
     (steps, batch, count), dtype, xs = synaptic.size, synaptic.dtype, synaptic.xs
     drawn = isinstance(xs, LazySpikes)
     if synaptic.weight is None or not is_sparse(_share(synaptic), count, synaptic.precision, drawn=drawn):
@@ -174,7 +160,7 @@ def scan_layer(synaptic: SynapticInput, *ends: NamedTuple) -> int:
 
 
 def _share(synaptic: SynapticInput) -> float:
-    """Which share of the input fires; infinite, if it is no spikes."""
+    """The share of the input that fires; infinite for input other than spikes."""
     xs = synaptic.xs
     if isinstance(xs, LazySpikes):
         return xs.share
