@@ -31,24 +31,23 @@ class Layer(Network):
         ā = t(1 − d)/(1 − dⁿ),  neuron.steady_state(connection(ā), n)           at a learning moment, differentiated
 
     Args:
-        in_features: number of inputs, each of which is connected to all neurons; or a connection: any torch module that
-            is linear in its input, such as `torch.nn.Conv2d(1, 16, 5)`, for input of shape (batch, *in_shape).
-        out_features: number of neurons; None with a connection, which says itself.
+        in_features: number of inputs, all connected to all neurons; or a connection: any torch module that is linear
+            in its input, such as `torch.nn.Conv2d(1, 16, 5)`, for input of shape (batch, *in_shape).
+        out_features: number of neurons; None with a connection.
         neuron: makes the neurons from their number (None if the connection's output has several dimensions), such as
             `neurons.LIF`; or the neurons themselves.
-        trace_decay: "membrane" ties the trace to the membrane's decay, which is the exact case; a number, or one for
-            each input, sets it free. Groups of neurons that are tied keep one trace each.
-        bias: whether a constant current is added to each neuron; not used with a connection.
-        trainable: names of the parameters that are trained, such as "weight"; the others are fixed. None: all but a
-            free `trace_decay`.
-        decay_gradient: "exact" trains the decay that the trace follows on how the trace depends on it, which a trace of
-            the trace accumulates, `e ← d·e + t`; "stationary" takes the trace as constant.
+        trace_decay: "membrane" ties the trace to the membrane's decay, the exact case, with one trace for each group
+            of neurons; a number, or one for each input, sets it free.
+        bias: whether each neuron has a bias; not used with a connection.
+        trainable: names of the parameters that are trained, such as "weight". None: all but a free `trace_decay`.
+        decay_gradient: "exact" gives the trace's decay its gradient through the trace, from `e ← d·e + t`;
+            "stationary" takes the trace as constant.
         trace_bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.input_trace`.
         constants: of the neurons, such as `decay` and `threshold`, by name.
     Gradient: of the local graph through `steady_state`; the state is constant, and so is the trace, except for its
         dependence on its decay. A membrane's decay to which no trace is tied has a stationary gradient.
-    Memory: batch × (groups·inputs + neurons), independent of time; twice the traces if their decays are trained,
-        and as much again for each decay in the bank, whether or not the rule uses them; `rules.Trace` does.
+    Memory: batch × (groups·inputs + neurons), independent of time; one more trace if its decay is trained, and for
+        each decay in the bank.
     Time: O(batch × inputs × neurons) for a step and for a learning moment, less where few inputs fire.
     Source: docs/how-it-learns.md.
     Example:
@@ -61,7 +60,7 @@ class Layer(Network):
         connection: Module
         input_trace: InputTrace
         neuron: Neuron
-    else:  # found at once: `Module.__getattr__` would look everywhere else first, a hundred times a chunk
+    else:  # faster than `Module.__getattr__`, a hundred times a chunk
         connection = property(lambda self: self._modules["connection"])
         input_trace = property(lambda self: self._modules["input_trace"])
         neuron = property(lambda self: self._modules["neuron"])
@@ -172,11 +171,10 @@ class Layer(Network):
 
     @property
     def precision(self) -> torch.dtype | None:
-        """Dtype of the factors of the forward matrix product; that of the weights, if None.
+        """Dtype of the factors of the forward matrix product; None: that of the weights.
 
-        In torch.bfloat16 spikes are exact and weights are rounded; membranes, traces and learning stay as they are. A
-        dense product on a CPU also rounds each current, once, because it cannot give its float32 sums otherwise.
-        Connections other than `torch.nn.Linear` ignore it.
+        torch.bfloat16 rounds weights, but not spikes, membranes, traces or learning. A dense product on a CPU also
+        rounds each current, once. Connections other than `torch.nn.Linear` ignore it.
         """
         return self._precision
 
@@ -195,7 +193,7 @@ class Layer(Network):
 
     @property
     def state(self) -> LayerState | None:
-        """The state, without a graph; None before the first step and after `reset`. It does not change any more."""
+        """The state, without a graph, which no later step changes; None before the first step and after `reset`."""
         self._lent = True
         return self._state
 
@@ -224,12 +222,12 @@ class Layer(Network):
         self._put(_state=None, _spare=spare, _state_changes=self._state_changes + 1)
 
     def save_state(self) -> dict[str, Tensor]:
-        """The state as named tensors (copies); empty before the first step. It is not part of `state_dict`."""
+        """Copies of the state's tensors by name; empty before the first step. Not part of `state_dict`."""
         return {} if self._state is None else {name: value.clone() for name, value in self._state.named().items()}
 
     @unaffected
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Continue from a state that `save_state` gave. Raises: ValueError if it is not one of this layer's."""
+        """Continue from what `save_state` gave. Raises: ValueError for another layer's state."""
         check_saved(state)
         if not state:
             self.state = None
@@ -242,7 +240,7 @@ class Layer(Network):
     def own_state(self, batch: int, in_shape: Shape | None = None) -> LayerState:
         """The state to write into: a new one, or a copy if the present one was handed out.
 
-        Raises: ValueError if it is that of another batch, or of input of another shape.
+        Raises: ValueError for another batch, or input of another shape.
         """
         state, like = self._state, self._like
         if state is None or self._lent or state.steps.shape[0] != batch or not _is_placed(state, like):
@@ -277,7 +275,7 @@ class Layer(Network):
         return tuple(self.own_state(batch, in_shape).neuron[0].shape[1:])
 
     def _put(self, **values: Any) -> None:
-        """Set what is neither parameter nor module: `Module` would first check whether it is one, which takes time."""
+        """Set plain attributes, faster than `Module.__setattr__`."""
         self.__dict__.update(values)
 
     def _forget(self, mask: Tensor) -> None:
@@ -297,7 +295,7 @@ class Layer(Network):
         self._put(_state_changes=self._state_changes + 1)
 
     def _blank_state(self, batch: int, in_shape: Shape | None) -> LayerState:
-        """All zeros, in the memory of the state that was forgotten last if that fits."""
+        """All zeros, in the memory of the state before the reset if that fits."""
         spare, like = self._spare, self._like
         self._put(_spare=None)
         if spare is None or spare.steps.shape[0] != batch or not _is_placed(spare, like):
@@ -333,7 +331,7 @@ class Layer(Network):
         )
 
     def _check_state(self, state: dict[str, Tensor]) -> None:
-        """Raises: ValueError unless these are what the layer keeps, in the shapes in which it does."""
+        """Raises: ValueError for other names, shapes or dtypes than those of the layer's state."""
         names = [*self.neuron.state_type._fields, "trace", "trace_sensitivity", "steps"]
         if set(state) != set(names):
             raise ValueError(f"{self} keeps {', '.join(names)}, got {', '.join(state)}")
@@ -455,20 +453,20 @@ class Layer(Network):
 
     @property
     def _traits(self) -> Traits:
-        """All of the layer that the choice of a kernel depends on; see `backends.dispatch`."""
+        """See `backends.dispatch`."""
         form = connections.form_of(self.connection)
         weight = self._like if form == "module" else self.weight
         return Traits(self.neuron.kernel, form, weight, self._product_dtype)
 
     def _check_step(self, x: Tensor) -> None:
-        """Raises: ValueError unless x has the shape of one step, and is on the device of the weights."""
+        """Raises: ValueError for another shape, or another device than that of the weights."""
         check_tensor(x, str(self))
         if self.in_features is not None and (x.ndim != 2 or x.shape[1] != self.in_features):
             raise ValueError(f"{self} expects a step of shape (batch, {self.in_features}), got {tuple(x.shape)}")
         self._check_place(x.device)
 
     def _check_place(self, device: torch.device) -> None:
-        """Raises: ValueError unless the weights are on this device, and have the shape that they had at first."""
+        """Raises: ValueError unless the weights are on this device, in their first shape."""
         shape = tuple(self.weight.shape) if self.in_features is not None else ()
         if shape and shape != (self.out_features, self.in_features):
             raise ValueError(f"{self} needs a weight of shape {(self.out_features, self.in_features)}, got {shape}")
@@ -485,7 +483,7 @@ class Layer(Network):
         return self._precision or self._like.dtype
 
     def _parts(self) -> tuple[Any, ...]:
-        """What a compiled step is made for: neurons and parameters, each in its place."""
+        """What a compiled step depends on."""
         connection, trace, neuron = self.connection._parameters, self.input_trace._parameters, self.neuron._parameters
         return (self.neuron, *connection.values(), *trace.values(), *neuron.values())
 
@@ -515,11 +513,11 @@ class Layer(Network):
         Args:
             signal: dL/d average output, (batch, *features); or (bank, batch, features), for each stretch of the
                 past in the bank of the layer above.
-            above: the layer that the signal came from; None if it came from a loss.
+            above: the layer from which the signal comes; None: a loss.
             at: "logits" if the signal is dL/d that of which the average output is the softmax.
-            return_input_grad: whether anything below is to learn; if not, a product is saved.
-        Returns: dL/d average input, (batch, *in_shape), the learning signal for what lies below; with a bank,
-            (bank, batch, in_features). None without `return_input_grad`.
+            return_input_grad: whether to compute dL/d average input, (batch, *in_shape), for what lies below; with a
+                bank, (bank, batch, in_features).
+        Returns: that, or None.
         """
         found, below = local_gradient.local_gradients(
             self, self._state, signal, above, at=at, return_input_grad=return_input_grad
@@ -530,7 +528,7 @@ class Layer(Network):
     def local_gradients(
         self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True
     ) -> tuple[Gradients, Tensor | None]:
-        """The gradient of each parameter, and dL/d average input, (batch, *in_shape); leaves `.grad` alone."""
+        """As `backward`, but returns the gradients and leaves `.grad` alone."""
         found, below = local_gradient.local_gradients(
             self, self._state, signal, None, at=at, return_input_grad=return_input_grad
         )
@@ -589,23 +587,22 @@ def _listed(names: Iterable[str] | None) -> tuple[str, ...] | None:
 
 
 class LIF(Layer):
-    """Leaky integrate-and-fire neurons with subtractive reset.
+    """Leaky integrate-and-fire neurons with subtractive reset: `Layer` with `neurons.LIF`.
 
         m ← β·m + W·x + b,    s = 1 if m > θ else 0,    m ← m − θ·s          (`functional.lif_step`)
         rate = a line in i = W·ā + b, its corners rounded                    (`functional.lif_rate`)
 
     Args:
         in_features, out_features: numbers of inputs and neurons; or a connection, such as `torch.nn.Conv2d(1, 16, 5)`.
-        decay: β of the membrane per step, in (0, 1). A number; or several: one for each neuron (needs a free
-            `trace_decay`), or one for each of a few equal groups of neurons.
+        decay: β of the membrane per step, in (0, 1): a number, one for each neuron (needs a free `trace_decay`), or
+            one for each of a few equal groups of neurons.
         threshold: θ > 0, a number or one for each neuron.
         rate_map: the steady-state map, "line" or "logistic".
         trace_decay, bias, trainable, decay_gradient, trace_bank: see `Layer`.
     Returns: spikes, 0 or 1, (batch, *features).
     Gradient: approximate: the spikes of a stretch of time are replaced by their average rate, so order within it is
         lost; closest when the input is steady and the trace is tied to the membrane.
-    Memory: batch × (inputs + neurons), and as many inputs again if the decay is trained, and for each decay in
-        the bank; independent of time.
+    Memory: as `Layer`.
     Source: docs/how-it-learns.md derives the map.
     Example:
         >>> layer = LIF(3, 2)
@@ -649,12 +646,11 @@ class LI(Layer):
         m ← β·m + W·x + b                                                    (`functional.li_step`)
         level = (W·ā + b)(1 − βⁿ)/(1 − β)                                    (`functional.li_level`)
 
-    Args: as `LIF`, without `threshold`, `trace_bank` and `rate`.
+    Args: as `LIF`, without `threshold`, `trace_bank` and `rate_map`.
     Returns: membranes, any real number, (batch, *features).
     Gradient: exact for W, b and the decay, for a loss on the present output, if the trace is tied to the membrane: it
-        then equals backpropagation through time. With `decay_gradient="stationary"` it treats the decay as if the
-        current were steady.
-    Memory: batch × (inputs + neurons), and as many inputs again if the decay is trained; independent of time.
+        then equals backpropagation through time. With `decay_gradient="stationary"`, of a steady current for the decay.
+    Memory: as `Layer`.
     """
 
     @takes_former_names
@@ -687,11 +683,11 @@ class LIS(Layer):
         m ← β·m + W·x + b,    p = softmax(m)
         distribution = softmax((W·ā + b)(1 − βⁿ)/(1 − β))                    (`functional.lis_distribution`)
 
-    Args: as `LIF`, without `threshold`, `trace_bank` and `rate`.
+    Args: as `LIF`, without `threshold`, `trace_bank` and `rate_map`.
     Returns: probabilities, each row sums to 1, (batch, *features).
     Gradient: as `LI`: exact for W, b and the decay, for a loss on the present output, if the trace is tied. For a loss
         on the mean over a window it takes the softmax at the last step.
-    Memory: as `LI`.
+    Memory: as `Layer`.
     """
 
     @takes_former_names
