@@ -13,8 +13,6 @@ The same leak has three forms; layers take only the first:
     time constant τ β^τ = 1/e,   τ = −1 / ln β          (in steps, or in the unit of `dt`)
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Which device a run uses, by name; and how large its cache is."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Measurements during training, besides loss and score: the config group `diagnostics`."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any, Protocol
 

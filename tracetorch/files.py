@@ -4,8 +4,6 @@ A reader takes regular files only and bounds size, depth and element count befor
 `ValueError` for content that no run writes, and `OSError` where the system cannot read the file now.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

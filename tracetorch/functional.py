@@ -10,8 +10,6 @@ Currents, membranes and outputs are (batch, out_features). Decays are per step, 
 number, or one for each neuron. Steps are (batch, 1).
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple, Protocol
 

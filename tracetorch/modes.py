@@ -1,7 +1,5 @@
 """Checks of arguments, and decorators that make functions independent of torch's modes."""
 
-from __future__ import annotations
-
 import math
 import operator
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 These tables translate configs, saved states, checkpoints and calls. A name that changes gets an entry.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from functools import wraps

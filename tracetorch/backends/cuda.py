@@ -4,8 +4,6 @@ Membranes, traces and sums stay in registers for the whole chunk. Multiplication
 rounding, so that the numbers are those of the reference, to the bit; except for the softmax.
 """
 
-from __future__ import annotations
-
 import torch
 import triton
 import triton.language as tl

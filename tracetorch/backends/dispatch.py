@@ -32,8 +32,6 @@ Where numba or Triton is missing or does not work, and for dtypes other than flo
 from others, as pruning does; "module": any other module, and one with hooks.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -179,9 +177,7 @@ def spikes(lazy: LazySpikes) -> Tensor:
 def bernoulli(probability: Tensor, seed: int, steps: range, samples: Tensor) -> Tensor:
     """True with the given probability: `uniform(...) < probability`, without making the uniform numbers.
 
-    Args:
-        probability: in [0, 1], (batch, channels) or (time, batch, channels); resolved to 2⁻²⁴.
-        seed, steps, samples: as in `uniform`.
+    Args: probability: in [0, 1], (batch, channels) or (time, batch, channels); resolved to 2⁻²⁴. Others: as `uniform`.
     Returns: (time, batch, channels), bool. Probability 0 is never and 1 is always True.
     """
     return spikes(LazySpikes(limit_of(probability), seed, steps, samples, torch.bool))

@@ -18,8 +18,6 @@ Compiled code restates these, in `cpu/compiled.py` and `cuda.py`; a test compare
 tests/oracle.py writes a LIF step once more, for gradients through time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -74,7 +72,8 @@ def trace_scan(xs: Tensor, trace: TraceBuffers) -> None:
 
 def spikes(lazy: LazySpikes) -> Tensor:
     """Draw them: 0 and 1, (time, batch, channels)."""
-    return rng.below_limit(lazy).to(lazy.dtype)
+    numbers = rng.numbers(lazy.seed, lazy.steps, lazy.samples, lazy.limit.shape[-1])
+    return (numbers < lazy.limit).to(lazy.dtype)
 
 
 def weigh(xs: Tensor, synaptic: SynapticInput) -> Tensor:

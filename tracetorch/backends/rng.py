@@ -15,8 +15,6 @@ Source: the 64-bit finaliser is that of SplitMix64, Steele, Lea and Flood (2014)
 32-bit one has two multiply-xorshift rounds with constants found by C. Wellons' search for low bias (2018).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -65,11 +63,6 @@ def uniform(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
     Returns: (time, batch, channels), float32, on the device of `samples`.
     """
     return numbers(seed, steps, samples, channels).to(torch.float32) * 2.0**-BITS
-
-
-def below_limit(lazy: LazySpikes) -> Tensor:
-    """Whether each number is below its limit: (time, batch, channels), bool."""
-    return numbers(lazy.seed, lazy.steps, lazy.samples, lazy.limit.shape[-1]) < lazy.limit
 
 
 def numbers(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:

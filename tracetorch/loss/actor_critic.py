@@ -1,7 +1,5 @@
 """An actor and its critic: the expected reward is an output of the network."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

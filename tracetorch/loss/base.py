@@ -1,7 +1,5 @@
 """What a loss for rewards is, and what such losses share: the score of an action, and bonuses for exploration."""
 
-from __future__ import annotations
-
 import math
 import operator
 from abc import ABC, abstractmethod

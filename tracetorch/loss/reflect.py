@@ -1,7 +1,5 @@
 """Learning from rewards: a trace of the scores of past actions, multiplied by each reward."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -200,21 +198,17 @@ class Reflect(RewardLoss):
         taught = self.modulation[:, None] * self._scores
         signal = torch.tensordot(weights, taught, 1)
         if self.mixture_rate:
-            self._mix(signal)
+            if len(self._taught):  # raise the weights of time scales whose last signal agrees with this one
+                share = torch.softmax(self._raw, dim=0)
+                length = signal.norm() * self._taught.flatten(1).norm(dim=1).max()
+                agrees = ((self._taught * signal).sum(dim=(1, 2)) / length.clamp(min=1e-12)).to(share)
+                self._raw = self._raw + self.mixture_rate * share * (agrees - share @ agrees)
             self._taught = taught
         loss = self.modulation @ (weights @ self._logs) - self._worth.mean()
         if done is not None:
             self._scores = self._scores.masked_fill(done[:, None], 0)
             self._logs = self._logs.masked_fill(done, 0)
         return loss, signal + self.bonus
-
-    def _mix(self, signal: Tensor) -> None:
-        """Raise the weights of time scales whose last signal agrees with this one."""
-        if not len(self._taught):
-            return
-        share, length = torch.softmax(self._raw, dim=0), signal.norm() * self._taught.flatten(1).norm(dim=1).max()
-        agrees = ((self._taught * signal).sum(dim=(1, 2)) / length.clamp(min=1e-12)).to(share)
-        self._raw = self._raw + self.mixture_rate * share * (agrees - share @ agrees)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, for a checkpoint."""

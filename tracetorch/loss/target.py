@@ -1,7 +1,5 @@
 """Losses with a target: indices or distributions."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

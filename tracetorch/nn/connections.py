@@ -1,7 +1,5 @@
 """Connections map an input to a current: any torch module that is linear in its input."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """One step on a CUDA device, recorded once and replayed: launching kernels one by one takes longer than they run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -15,8 +15,6 @@ Approximate: within a stretch the input counts as steady, and its order is lost.
 independent of time. The construction is ours; docs/how-it-learns.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import torch

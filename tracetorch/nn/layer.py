@@ -92,14 +92,9 @@ class Layer(Network):
         neurons = _neurons(neuron, self.out_features, constants)
         names = _listed(trainable)
         follows = "decay" if isinstance(trace_decay, str) else "trace_decay"
-        trains_decay = follows == "decay" if names is None else follows in names
+        trains = follows == "decay" if names is None else follows in names
         self.input_trace = InputTrace(
-            neurons,
-            trace_decay,
-            self.in_features,
-            gradient=decay_gradient,
-            trace_bank=trace_bank,
-            trainable=trains_decay,
+            neurons, trace_decay, self.in_features, gradient=decay_gradient, trace_bank=trace_bank, trainable=trains
         )
         if len(self.input_trace.trace_bank) and self.in_features is None:
             raise ValueError(f"a bank of traces needs a torch.nn.Linear as connection, got {connection}")

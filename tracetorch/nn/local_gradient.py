@@ -4,8 +4,6 @@ A learning moment needs only the layer's present state. So the node of `net(x)` 
 layer or a network stands anywhere in a torch module, and `loss.backward()` gives what `net.backward(signal)` gives.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -311,7 +309,8 @@ class _LocalGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, module: Any, run: Callable[[], Tensor], source: Tensor | None, *learnable: Tensor) -> Tensor:
         output = run()
-        ctx.module, ctx.learnable, ctx.moment = module, learnable, _moment(module)
+        ctx.module, ctx.learnable = module, learnable
+        ctx.moment = [(layer._state_changes, layer.live_state.steps.clone()) for layer in module.chain]
         ctx.over_time = output.ndim > module.chain[-1].live_state.neuron[0].ndim
         ctx.source_size = None if source is None else tuple(source.shape)
         return output
@@ -332,11 +331,6 @@ class _LocalGradient(torch.autograd.Function):
         if below is not None and len(ctx.source_size) > below.ndim:
             below = _over_time(ctx.module.chain[0], below, ctx.source_size[0])
         return None, None, below, *(found.get(parameter) for parameter in ctx.learnable)
-
-
-def _moment(module: Any) -> list[tuple[int, Tensor]]:
-    """What tells one state from another: how often it was replaced, and its number of steps."""
-    return [(layer._state_changes, layer.live_state.steps.clone()) for layer in module.chain]
 
 
 def _over_time(layer: Layer, below: Tensor, steps: int) -> Tensor:

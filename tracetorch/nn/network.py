@@ -1,7 +1,5 @@
 """What layers and networks share: steps, runs over time cut into chunks, and the backward pass."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext

@@ -1,7 +1,5 @@
 """What a learning rule is: all that a training loop may ask of one, so that no loop knows which rule it runs."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Backpropagation through time: all steps are kept, or the last ones, and the gradient goes back through them."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

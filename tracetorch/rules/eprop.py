@@ -1,7 +1,5 @@
 """E-prop: an eligibility for every synapse, and one learning signal for every neuron, sent down from the readout."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -11,19 +9,17 @@ from torch import Tensor
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected, whole
 from tracetorch.nn import Layer, Sequential
-from tracetorch.nn.local_gradient import At, whole_gradients
-from tracetorch.rules.base import Rule, check_at, needs_decay_alone, run_only
+from tracetorch.nn.local_gradient import whole_gradients
 from tracetorch.rules.stepwise import (
     Recording,
     StepwiseGraph,
+    TwoPassRule,
     add_gradient,
     by_group,
-    check_signal,
     chunks,
-    record,
     run_stepwise,
 )
-from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
+from tracetorch.rules.surrogate import Surrogate
 
 
 class Chunk(NamedTuple):
@@ -105,7 +101,7 @@ class Eligibility:
         self.weight, self.bias = (None if value is None else value.to(like, copy=True) for value in found)
 
 
-class EProp(Rule):
+class EProp(TwoPassRule):
     """Learn from eligibility traces and a signal that the readout broadcasts.
 
         e = ψ·x̂ᵀ,    x̂ ← β·x̂ + x,    ē ← κ·ē + e          for every synapse of a hidden layer
@@ -144,30 +140,27 @@ class EProp(Rule):
     ):
         if feedback not in ("symmetric", "random"):
             raise ValueError(f"feedback must be symmetric or random, got {feedback!r}")
-        super().__init__(net)
+        super().__init__(net, surrogate)
         readout = net[len(net) - 1]
         if not readout.neuron.spiking and readout.neuron.raw_decay.numel() > 1:
             raise ValueError(
                 "e-prop filters its eligibilities with the readout's decay, and needs a single one, got "
                 f"{readout.neuron.raw_decay.numel()}: give network.readout.decay one number, or take rule=trace"
             )
-        self.feedback, self.surrogate = feedback, surrogate_of_step(surrogate)
+        self.feedback = feedback
         generator = torch.Generator().manual_seed(whole(seed, "seed"))
         out = len(readout.weight)
         self._random = [torch.randn(out, len(layer.weight), generator=generator) / out**0.5 for layer in list(net)[:-1]]
-        self._recording: Recording | None = None
         self._eligibilities = self._none_yet()
-
-    def supports(self, layer: Layer) -> str:
-        return needs_decay_alone(layer)
 
     def reset(self, mask: Tensor | None = None) -> None:
         """Start a new sequence: forget state and eligibilities; of some samples alone, if `mask`."""
-        super().reset(mask)
         if mask is None:
-            self._recording, self._eligibilities = None, self._none_yet()
+            super().reset()
+            self._eligibilities = self._none_yet()
             return
         self._remember_unlearnt()
+        super().reset(mask)
         for eligibility in self._eligibilities:
             eligibility.forget(mask)
 
@@ -176,24 +169,11 @@ class EProp(Rule):
 
         `xs` is read again: it must not change until the next `backward`, `forward` or `reset`.
         """
-        if not torch.is_grad_enabled():
-            self._recording, self._eligibilities = None, self._none_yet()
-            return run_only(self, xs, reduce, window)
-        self._remember_unlearnt()
-        output, self._recording = record(self.net, xs, reduce, window)
-        return output
-
-    def backward(self, signal: Tensor, *, at: At = "output") -> None:
-        """Add to the gradient of every learnable parameter, once for each `forward`.
-
-        Args: signal: dL/d the mean that `forward` gave; or, if that was every step's output, dL/d the last one:
-            (batch, out_features).
-        Raises: RuntimeError if nothing was run since; ValueError for a signal of another shape.
-        """
-        check_at(self, at)
-        recording = check_signal(self.net, self._recording, signal)
-        self._recording = None
-        self._second_pass(recording, signal)
+        if torch.is_grad_enabled():
+            self._remember_unlearnt()
+        else:
+            self._eligibilities = self._none_yet()
+        return super().forward(xs, reduce=reduce, window=window)
 
     def state_dict(self) -> dict[str, Any]:
         """The eligibilities, for a checkpoint right after a learning moment."""

@@ -1,7 +1,5 @@
 """How close one gradient is to another: the angle between them, and the ratio of their norms."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

@@ -1,20 +1,15 @@
 """Online training through time: the gradient of each step alone, with the trace of the input in place of the past."""
 
-from __future__ import annotations
-
-import torch
 from torch import Tensor
 
-from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
-from tracetorch.nn import Layer, Sequential
-from tracetorch.nn.local_gradient import At, whole_gradients
-from tracetorch.rules.base import Rule, check_at, needs_decay_alone, run_only
-from tracetorch.rules.stepwise import Recording, StepwiseGraph, check_signal, chunks, record, run_stepwise
-from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
+from tracetorch.nn import Sequential
+from tracetorch.nn.local_gradient import whole_gradients
+from tracetorch.rules.stepwise import Recording, StepwiseGraph, TwoPassRule, chunks, run_stepwise
+from tracetorch.rules.surrogate import Surrogate
 
 
-class OTTT(Rule):
+class OTTT(TwoPassRule):
     """Learn at every step, from the signal at that step and the traces of what came in.
 
         δ of the last layer: dL/d output through that step; below: δ ← (δ·W) through the surrogate of that step
@@ -32,37 +27,13 @@ class OTTT(Rule):
     """
 
     def __init__(self, net: Sequential, *, surrogate: Surrogate | str = "fast_sigmoid"):
-        super().__init__(net)
-        self.surrogate = surrogate_of_step(surrogate)
-        self._recording: Recording | None = None
-
-    def supports(self, layer: Layer) -> str:
-        return needs_decay_alone(layer)
-
-    def reset(self, mask: Tensor | None = None) -> None:
-        """Start a new sequence."""
-        super().reset(mask)
-        self._recording = None
-
-    def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
-        """Run over a stretch of time; see `Sequential.run`. `xs` is read again by `backward`."""
-        if not torch.is_grad_enabled():
-            self._recording = None
-            return run_only(self, xs, reduce, window)
-        output, self._recording = record(self.net, xs, reduce, window)
-        return output
+        super().__init__(net, surrogate)
 
     @unaffected
     @whole_gradients()
-    def backward(self, signal: Tensor, *, at: At = "output") -> None:
-        """Add to the gradient of every learnable parameter, once for each `forward`.
-
-        Args: signal: dL/d the mean that `forward` gave; or, if that was every step's output, dL/d the last one:
-            (batch, out_features).
-        Raises: RuntimeError if nothing was run since; ValueError for a signal of another shape.
-        """
-        check_at(self, at)
-        xs, first, share, _, between = check_signal(self.net, self._recording, signal)
+    def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
+        assert signal is not None
+        xs, first, share, _, between = recording
         states = list(between)
         for _, part in chunks(xs[first:]):
             graphs, value = list[StepwiseGraph](), part.to(self.net[0].weight.dtype)
@@ -74,4 +45,3 @@ class OTTT(Rule):
                 delta = graph.vjp(delta)
                 graph.learn(delta)
                 delta = delta @ graph.layer.weight.detach()
-        self._recording = None

@@ -4,8 +4,7 @@ Such rules need the signal at every step, and it comes at the end. So they run a
 the signal is known. Memory stays constant: a stream is made again, and a state is small.
 """
 
-from __future__ import annotations
-
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,16 +14,14 @@ from torch import Tensor
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected
 from tracetorch.nn import Layer, Neuron, Sequential
-from tracetorch.nn.local_gradient import add, gradients
+from tracetorch.nn.local_gradient import At, add, gradients
 from tracetorch.nn.network import as_stream
 from tracetorch.nn.state import LayerState
-from tracetorch.rules.surrogate import Surrogate, using
+from tracetorch.rules.base import Rule, check_at, needs_decay_alone, run_only
+from tracetorch.rules.surrogate import Surrogate, surrogate_of_step, using
 
 CHUNK = 64
 """Steps that go through a layer at once: enough for matrix products over time × batch rows, and no more memory."""
-
-
-# ── two passes ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Recording(NamedTuple):
@@ -56,16 +53,6 @@ def record(net: Sequential, xs: Tensor | Stream, reduce: str | None, window: int
     return output, Recording(xs, first, 1 / (count - first), before, between)
 
 
-def check_signal(net: Sequential, recording: Recording | None, signal: Tensor) -> Recording:
-    """The recording. Raises: RuntimeError if nothing was run; ValueError for a signal of another shape."""
-    if recording is None:
-        raise RuntimeError("nothing was run since the last learning moment: call rule.forward(xs) before rule.backward")
-    wanted = (len(recording.before[0].steps), net.out_features)
-    if signal.shape != wanted:
-        raise ValueError(f"expected a signal of shape {wanted}, got {tuple(signal.shape)}")
-    return recording
-
-
 def chunks(xs: Tensor | Stream) -> Iterator[tuple[int, Tensor]]:
     """The steps in order, `CHUNK` at a time, with the number of the first of them.
 
@@ -81,6 +68,55 @@ def chunks(xs: Tensor | Stream) -> Iterator[tuple[int, Tensor]]:
 def _states_of(net: Sequential, xs: Tensor | Stream) -> list[LayerState]:
     batch = xs.shape[0] if isinstance(xs, Stream) else xs.shape[1]
     return [layer.own_state(batch).copy() for layer in net]
+
+
+class TwoPassRule(Rule):
+    """Runs a stretch of time for its output, and again to learn from it.
+
+    Args: surrogate: as in `BPTT`; none through the reset.
+    """
+
+    def __init__(self, net: Sequential, surrogate: Surrogate | str):
+        super().__init__(net)
+        self.surrogate = surrogate_of_step(surrogate)
+        self._recording: Recording | None = None
+
+    def supports(self, layer: Layer) -> str:
+        return needs_decay_alone(layer)
+
+    def reset(self, mask: Tensor | None = None) -> None:
+        super().reset(mask)
+        self._recording = None
+
+    def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
+        """Run over a stretch of time; see `Sequential.run`. `xs` is read again by `backward`: it must not change."""
+        self._recording = None
+        if not torch.is_grad_enabled():
+            return run_only(self, xs, reduce, window)
+        output, self._recording = record(self.net, xs, reduce, window)
+        return output
+
+    def backward(self, signal: Tensor, *, at: At = "output") -> None:
+        """Add to the gradient of every trainable parameter, once for each `forward`.
+
+        Args: signal: dL/d the mean that `forward` gave; or, if that was every step's output, dL/d the last one:
+            (batch, out_features).
+        Raises: RuntimeError if nothing was run since; ValueError for a signal of another shape.
+        """
+        check_at(self, at)
+        if self._recording is None:
+            raise RuntimeError(
+                "nothing was run since the last learning moment: call rule.forward(xs) before rule.backward"
+            )
+        wanted = (len(self._recording.before[0].steps), self.net.out_features)
+        if signal.shape != wanted:
+            raise ValueError(f"expected a signal of shape {wanted}, got {tuple(signal.shape)}")
+        recording, self._recording = self._recording, None
+        self._second_pass(recording, signal)
+
+    @abstractmethod
+    def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
+        """Run a stretch again, and learn from the signal."""
 
 
 # ── each step alone ───────────────────────────────────────────────────────────────────────────────────────────────────

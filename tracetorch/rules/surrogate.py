@@ -4,8 +4,6 @@ The derivative of a spike is 0 almost everywhere. A surrogate keeps the spike an
 function, `value`, of x = (m − θ)/θ: how far the membrane is above its threshold, in thresholds.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -42,7 +40,7 @@ class Surrogate(ABC):
 
     @abstractmethod
     def derivative(self, x: Tensor) -> Tensor:
-        """Its derivative, the shape of x."""
+        """Its derivative."""
 
     def __call__(self, membrane: Tensor, threshold: Tensor) -> Tensor:
         return _Spike.apply((membrane - threshold) / threshold, self)

@@ -1,7 +1,5 @@
 """Three factors: the input, the score of the action, and a reward, which may come much later."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 

@@ -1,7 +1,5 @@
 """Trace learning: the past is one average per layer."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from tracetorch.encode import Stream

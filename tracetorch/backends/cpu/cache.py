@@ -5,8 +5,6 @@ between the two, code of old sources runs. Here a file begins with a hash of its
 numba's version, the source file, the processor and the types. A file that does not match is compiled again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

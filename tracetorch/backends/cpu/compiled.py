@@ -7,8 +7,6 @@ Every float operation is rounded by itself and in the order of the reference (no
 bit; except for the softmax, whose exponential differs in the last place, and for the product of the fused readout.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

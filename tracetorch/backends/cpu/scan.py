@@ -5,8 +5,6 @@ active channels only; its currents go straight into its neurons, and never leave
 product makes the currents, and the pass begins after it.
 """
 
-from __future__ import annotations
-
 import math
 from functools import cache
 from typing import NamedTuple

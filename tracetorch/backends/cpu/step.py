@@ -1,7 +1,5 @@
 """A step, or a short chunk, of small layers on a CPU, where calls cost more than arithmetic."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 

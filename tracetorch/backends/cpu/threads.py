@@ -4,8 +4,6 @@ An OpenMP thread waits for work in a busy loop, for milliseconds. Other threads 
 cores, every kernel after a torch operation then took twice its time.
 """
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """What a neuron is: constants, the dynamics of one step, and a smooth average. It has no weights and no state."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Leaky integrators: neurons that never spike."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import Parameter
