@@ -4,11 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
-from tracetorch.modes import kind_of
+from tracetorch.modes import kind_of, without_graph
 from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.connections import is_dense, is_plain
 from tracetorch.nn.local_gradient import At
@@ -18,8 +17,9 @@ from tracetorch.renamed import refuse_former_methods
 class Rule(ABC):
     """Computes the gradients of a network. All rules train the same layers, from the same weights and spikes.
 
-    A new rule is a subclass with `forward` and `backward`. If it has a state besides the network's, it overrides
-    `reset`, `state_dict` and `load_state_dict`, too: then a run with it can be resumed exactly.
+    A new rule is a subclass with `backward`, and with `forward` if that does more than run the network. If it has a
+    state besides the network's, it overrides `reset`, `state_dict` and `load_state_dict`, too: then a run with it can
+    be resumed exactly.
 
     Args: net: any network of `tt.nn` whose layers the rule supports.
     Raises: TypeError for anything but a network; ValueError for a layer that the rule would train wrongly.
@@ -56,9 +56,10 @@ class Rule(ABC):
         """Start a new sequence: forget the state; of some samples alone, if `mask`, bool (batch,), says which."""
         self.net.reset(mask)
 
-    @abstractmethod
+    @without_graph
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`. Returns: the output, without a graph."""
+        return self.net.run(xs, reduce=reduce, window=window)
 
     @abstractmethod
     def backward(self, signal: Tensor, *, at: At = "output") -> None:
@@ -111,9 +112,3 @@ def needs_decay_alone(layer: Layer) -> str:
         "it takes the membrane's decay for all that one step passes on to the next (a neuron of which that is true "
         "says so by `decays_alone = True`); choose rule=trace or rule=bptt"
     )
-
-
-@torch.no_grad()
-def run_only(rule: Rule, xs: Tensor | Stream, reduce: str | None, window: int | None) -> Tensor:
-    """The network's output, of which the rule keeps nothing."""
-    return rule.net.run(xs, reduce=reduce, window=window)

@@ -12,7 +12,7 @@ from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.local_gradient import At, add, gradients, whole_gradients
 from tracetorch.nn.network import as_stream, call_with_hooks
 from tracetorch.nn.sequential import as_input
-from tracetorch.rules.base import Rule, check_at, run_only
+from tracetorch.rules.base import Rule, check_at
 from tracetorch.rules.surrogate import Surrogate, surrogate_of, using
 
 
@@ -58,7 +58,7 @@ class BPTT(Rule):
         """Run over a stretch of time; see `Sequential.run`. Keeps a graph, but not under `torch.no_grad`."""
         if not torch.is_grad_enabled():
             self._output = None
-            return run_only(self, xs, reduce, window)
+            return super().forward(xs, reduce=reduce, window=window)
         self._output = run_unrolled(self.net, xs, self.surrogate, reach=self.window, reduce=reduce, window=window)
         return self._output.detach()
 

@@ -17,7 +17,7 @@ from tracetorch.nn import Layer, Neuron, Sequential
 from tracetorch.nn.local_gradient import At, add, gradients
 from tracetorch.nn.network import as_stream
 from tracetorch.nn.state import LayerState
-from tracetorch.rules.base import Rule, check_at, needs_decay_alone, run_only
+from tracetorch.rules.base import Rule, check_at, needs_decay_alone
 from tracetorch.rules.surrogate import Surrogate, surrogate_of_step, using
 
 CHUNK = 64
@@ -92,7 +92,7 @@ class TwoPassRule(Rule):
         """Run over a stretch of time; see `Sequential.run`. `xs` is read again by `backward`: it must not change."""
         self._recording = None
         if not torch.is_grad_enabled():
-            return run_only(self, xs, reduce, window)
+            return super().forward(xs, reduce=reduce, window=window)
         output, self._recording = record(self.net, xs, reduce, window)
         return output
 

@@ -6,7 +6,6 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from tracetorch.encode import Stream
 from tracetorch.modes import unaffected, without_graph
 from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.local_gradient import At, average_current, through_neurons, whole_gradients
@@ -62,11 +61,6 @@ class ThreeFactor(Rule):
             self._kept, self._new = {}, None
         else:
             self._new = mask.clone() if self._new is None else self._new | mask
-
-    @without_graph
-    def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
-        """Run over a stretch of time; see `Sequential.run`."""
-        return self.net.run(xs, reduce=reduce, window=window)
 
     @unaffected
     @without_graph

@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from tracetorch.encode import Stream
 from tracetorch.modes import without_graph
 from tracetorch.nn.local_gradient import At
 from tracetorch.rules.base import Rule
@@ -23,11 +22,6 @@ class Trace(Rule):
     """
 
     takes_logits = is_online = takes_precision = True
-
-    @without_graph
-    def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
-        """Run over a stretch of time; see `Sequential.run`."""
-        return self.net.run(xs, reduce=reduce, window=window)
 
     @without_graph
     def backward(self, signal: Tensor, *, at: At = "output") -> None:
