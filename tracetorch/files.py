@@ -124,20 +124,20 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
     Raises: WriteError.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         remove_remains_of(path)
         with suppress(FileNotFoundError):
-            beside.unlink()
+            temporary.unlink()
         try:
-            with open(os.open(beside, _NEW, 0o666), "wb") as file:  # noqa: PTH123
+            with open(os.open(temporary, _NEW, 0o666), "wb") as file:  # noqa: PTH123
                 file.write(_encode(content))
                 file.flush()
                 os.fsync(file.fileno())  # else a power cut may leave the new name without its content
-            beside.replace(path)
+            temporary.replace(path)
             sync_folder(path.parent)
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | getattr(os, "O_BINARY", 0)
