@@ -18,7 +18,7 @@ import typer
 from torch import Tensor
 
 import common
-from tracetorch.loss.baseline import Baseline
+from tracetorch.loss.reflect import Baseline
 from tracetorch.tasks import MNIST, RewardedTask
 from tracetorch.training.episodes import Episodes
 

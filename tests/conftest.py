@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from tracetorch.cli.adapter import composing
-from tracetorch.rules import two_pass
+from tracetorch.rules import stepwise
 
 settings.register_profile(
     "tracetorch",
@@ -55,5 +55,5 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture(params=[64, 5])
 def chunk(request, monkeypatch):
     """Rules that run a sequence again take all 24 steps at once; or 4, and then 5 at a time."""
-    monkeypatch.setattr(two_pass, "CHUNK", request.param)
+    monkeypatch.setattr(stepwise, "CHUNK", request.param)
     return request.param

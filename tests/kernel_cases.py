@@ -252,7 +252,7 @@ def case(
 
 def scanned(module: Any, one: Case) -> dict[str, Tensor]:
     """Run it; what it has written."""
-    getattr(module, f"{one.neuron}_scan")(one.synaptic, one.membrane, *one.constants, one.out)
+    module.scan_neurons(one.neuron, one.synaptic, one.membrane, one.constants, one.out)
     return one.written()
 
 

@@ -23,9 +23,9 @@ from torch import Tensor
 from tracetorch.encode import Stream
 from tracetorch.nn import LI, LIF, LIS, Sequential
 from tracetorch.rules.base import Rule
+from tracetorch.rules.bptt import using
 from tracetorch.rules.gradient_similarity import Example, Gradients, gradient_by_rule, gradient_similarity
 from tracetorch.rules.surrogate import Surrogate
-from tracetorch.rules.unrolled import using
 
 
 class Bounds(NamedTuple):

@@ -10,7 +10,7 @@ from tests.test_reinforcement import E_PROP, FORMS, given
 from tests.test_resume import timeless
 from tests.tiny_world import CRITIC, NET, Lights, live, play
 from tracetorch import loss, rules
-from tracetorch.rules.scored import example_of_scores
+from tracetorch.rules.gradient_similarity import example_of_scores
 from tracetorch.runs import load_checkpoint
 
 EACH = pytest.mark.parametrize("form", [*FORMS, "e-prop"])

@@ -7,7 +7,7 @@ from tests.common import BATCH, IN, OUT, draw_weights, normal, spikes
 from tests.test_bptt import gradients, lively
 from tracetorch.encode import poisson
 from tracetorch.nn import LI, LIF, LIS, Sequential
-from tracetorch.rules import BPTT, EProp, two_pass
+from tracetorch.rules import BPTT, EProp, stepwise
 from tracetorch.rules.surrogate import Triangle
 
 
@@ -101,7 +101,7 @@ def test_however_time_is_cut_into_chunks_it_is_the_same_gradient(reduce, monkeyp
     """Down to single steps; with groups, free traces, biases, and a sequence that is under way already."""
     found = []
     for size in (1, 5, 23, 64):
-        monkeypatch.setattr(two_pass, "CHUNK", size)
+        monkeypatch.setattr(stepwise, "CHUNK", size)
         net = lively("LIF-LIF-LIS")
         net[2].connection.bias = torch.nn.Parameter(torch.full((OUT,), 0.1).double())
         rule = EProp(net, surrogate="arctan")

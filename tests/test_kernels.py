@@ -98,7 +98,7 @@ def test_more_neurons_than_a_softmax_in_one_program_can_hold(kernels):
     size, options = (2, 1, 3), {"neurons": 4097}
     wanted = expected("lis", INPUTS["real"](*size), SETUPS["outputs"], torch.float32, **options)
     mine = case("lis", INPUTS["real"](*size), SETUPS["outputs"], torch.float32, device=kernels.device, **options)
-    kernels.module.lis_scan(mine.synaptic, mine.membrane, *mine.constants, mine.out)
+    kernels.module.scan_neurons("lis", mine.synaptic, mine.membrane, mine.constants, mine.out)
     for name, value in mine.written().items():
         torch.testing.assert_close(value, wanted[name])
 
@@ -119,7 +119,7 @@ def test_no_launch_lets_triton_fuse_a_product_and_a_sum(kernels, monkeypatch):
     for name in names:
         monkeypatch.setattr(kernels.module, name, Spy(name))
     mine = case("lif", drawn(), SETUPS["all"], torch.float32, device=kernels.device)
-    kernels.module.lif_scan(mine.synaptic, mine.membrane, *mine.constants, mine.out)
+    kernels.module.scan_neurons("lif", mine.synaptic, mine.membrane, mine.constants, mine.out)
     assert {name for name, _ in launches} == names
     assert all(options == {"enable_fp_fusion": False} for _, options in launches)
 

@@ -7,7 +7,7 @@ from tests.common import BATCH, IN, OUT, normal, spikes
 from tests.test_bptt import gradients, lively
 from tracetorch.encode import poisson
 from tracetorch.nn import LI, LIS, Sequential
-from tracetorch.rules import BPTT, OTTT, two_pass
+from tracetorch.rules import BPTT, OTTT, stepwise
 from tracetorch.rules.surrogate import Arctan, Triangle
 
 
@@ -44,7 +44,7 @@ def formula(net, xs, signal, window, surrogate):
 @pytest.mark.parametrize("readout", [LI, LIS])
 @pytest.mark.parametrize("surrogate", [Arctan(), Triangle(height=1.0)], ids=repr)
 def test_its_weight_gradient_is_the_trace_formula(chunk, window, streamed, readout, surrogate, monkeypatch):
-    monkeypatch.setattr(two_pass, "CHUNK", chunk)
+    monkeypatch.setattr(stepwise, "CHUNK", chunk)
     net = Sequential(lively("LIF-LI")[0], readout(5, OUT, decay=0.9).double())
     stream = poisson(torch.full((BATCH, IN), 0.4, dtype=torch.float64), 24, seed=2)
     signal = normal(BATCH, OUT)

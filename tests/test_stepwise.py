@@ -9,9 +9,9 @@ from tests.common import BATCH, IN, LAYERS, OUT, STEPS, Row, build, each, normal
 from tracetorch import functional as F
 from tracetorch.nn import Layer
 from tracetorch.nn.neurons import LIF
+from tracetorch.rules.bptt import using
 from tracetorch.rules.stepwise import add_gradient, run_stepwise
 from tracetorch.rules.surrogate import Triangle
-from tracetorch.rules.unrolled import using
 
 SURROGATE = Triangle(height=1.0)
 

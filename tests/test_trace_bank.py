@@ -6,7 +6,8 @@ from torch import Tensor
 
 from tests.common import BATCH, IN, OUT, STEPS, normal, spikes
 from tracetorch import functional as F
-from tracetorch.nn import LIF, LIS, Sequential, trace_bank
+from tracetorch.nn import LIF, LIS, Sequential
+from tracetorch.nn import input_trace as trace_bank
 
 BANK = [0.6, 0.8, 0.95]
 

@@ -1,20 +1,17 @@
 """Constrained parameters: stored as free numbers, read as decays and positive levels.
 
-A decay must stay inside (0, 1) and a threshold above 0 while an optimizer moves them. Each is therefore stored *raw*,
-on the whole real line, and read through a smooth one-to-one map; nothing is ever clamped in a forward pass, so no
-gradient is ever lost at a boundary.
+A decay must stay inside (0, 1) and a threshold above 0 while an optimizer moves them. Each is stored *raw*, on the
+whole real line, and read through a smooth one-to-one map. Nothing is clamped, so no gradient is lost at a boundary.
 
     decay = ε + (1 − 2ε)·sigmoid(raw)     raw = the inverse; ε, the rounding of the dtype, keeps it off 0 and 1
     threshold = δ + softplus(raw)         raw = the inverse; δ, far below any rounding of 1, keeps gradients finite
 
-The same leak can be said in three ways; layers take only the first:
+The same leak has three forms; layers take only the first:
 
     decay β         what is left after one step, in (0, 1)
     half-life h     β^h = 1/2,   h = −ln 2 / ln β       (in steps, or in the unit of `dt`)
     time constant τ β^τ = 1/e,   τ = −1 / ln β          (in steps, or in the unit of `dt`)
 """
-
-from __future__ import annotations
 
 import math
 
@@ -27,20 +24,16 @@ Number = float | Tensor
 
 
 def decay_from_raw(raw: Tensor) -> Tensor:
-    """Read a raw number as a decay in (0, 1).
+    """Read a raw number as a decay in (0, 1): `sigmoid(raw)`, but for a rounding error ε at both ends.
 
-    It is `sigmoid(raw)`, but for a rounding error ε at both ends: a decay that were rounded to 1 would forget nothing,
-    its average would be 0/0, and one such step of an optimizer would end a run.
+    The average input of a decay that is rounded to 1 would be 0/0.
     """
     tiny = torch.finfo(raw.dtype).eps
     return tiny + (1 - 2 * tiny) * torch.sigmoid(raw)
 
 
 def raw_from_decay(decay: Number) -> Tensor:
-    """Store a decay: the inverse of `decay_from_raw`.
-
-    Raises: ValueError if any decay lies outside (0, 1), or closer to its ends than the dtype can tell.
-    """
+    """Store a decay: the inverse of `decay_from_raw`. Raises: ValueError outside (0, 1), or too close to its ends."""
     decay = _inside(decay, "a decay", 0.0, 1.0)
     tiny = torch.finfo(decay.dtype).eps
     inner = (decay - tiny) / (1 - 2 * tiny)
@@ -50,19 +43,15 @@ def raw_from_decay(decay: Number) -> Tensor:
 
 
 def positive_from_raw(raw: Tensor) -> Tensor:
-    """Read a raw number as a positive level, such as a threshold.
+    """Read a raw number as a positive level, such as a threshold: `softplus(raw)` above δ, 3e-10 in float32.
 
-    It is `softplus(raw)`, but for a level δ (3e-10 in float32) that nothing falls below: gradients are divided by the
-    square of a threshold, and one of 1e-20 would make them infinite, or NaN where they are 0.
+    Gradients are divided by the square of a threshold; one of 1e-20 would make them infinite or NaN.
     """
     return _least(raw.dtype) + torch.nn.functional.softplus(raw)
 
 
 def raw_from_positive(level: Number) -> Tensor:
-    """Store a positive level: the inverse of `positive_from_raw`.
-
-    Raises: ValueError if any level is not finite, or not above the least that there is in its dtype.
-    """
+    """Store a positive level: the inverse of `positive_from_raw`. Raises: ValueError if not finite or not above δ."""
     level = _inside(level, "a threshold", 0.0, math.inf)
     least = _least(level.dtype)
     if not bool((level > least).all()):
@@ -72,13 +61,7 @@ def raw_from_positive(level: Number) -> Tensor:
 
 
 def decay_from_half_life(half_life: Number, dt: float = 1.0) -> Tensor:
-    """The decay per step that halves a value every `half_life`.
-
-    Args:
-        half_life: in steps, or in the unit of `dt`; above 0.
-        dt: length of one step.
-    Returns: decay per step, in (0, 1), of the same shape.
-    """
+    """The decay per step that halves a value every `half_life`, in steps or in the unit of `dt`, one step's length."""
     return torch.exp2(-dt / _inside(half_life, "a half-life", 0.0, math.inf))
 
 
@@ -88,13 +71,7 @@ def half_life_from_decay(decay: Number, dt: float = 1.0) -> Tensor:
 
 
 def decay_from_time_constant(time_constant: Number, dt: float = 1.0) -> Tensor:
-    """The decay per step that leaves 1/e of a value after `time_constant`.
-
-    Args:
-        time_constant: in steps, or in the unit of `dt`; above 0.
-        dt: length of one step.
-    Returns: decay per step, in (0, 1), of the same shape.
-    """
+    """The decay per step that leaves 1/e of a value after `time_constant`, in steps or in the unit of `dt`."""
     return torch.exp(-dt / _inside(time_constant, "a time constant", 0.0, math.inf))
 
 

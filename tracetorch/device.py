@@ -1,7 +1,5 @@
 """Which device a run uses, by name; and how large its cache is."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 
@@ -31,7 +29,7 @@ def resolve(name: str) -> torch.device:
 
 
 def use_threads(count: int | None) -> None:
-    """How many threads torch and the compiled kernels use on the CPU; as many as torch found at first, if None."""
+    """Number of threads of torch and of the compiled kernels on the CPU; None: as many as torch chose at first."""
     torch.set_num_threads(count or _threads_at_first())
 
 
@@ -41,12 +39,12 @@ def _threads_at_first() -> int:
 
 
 def widest_float(device: torch.device) -> torch.dtype:
-    """The widest floating-point numbers that a device has: float64, but for Apple's GPUs."""
+    """The widest float of a device: float64, except on Apple's GPUs."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def cache_bytes(device: torch.device) -> int:
-    """How much a device keeps close at hand: the second-level caches of the cores in use, or that of the GPU."""
+    """Size of the second-level caches of the cores in use, or of the GPU's."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).L2_cache_size)
     return _core_cache() * torch.get_num_threads() if device.type == "cpu" else _USUAL_CACHE
@@ -57,7 +55,6 @@ _USUAL_CACHE = 1 << 20
 
 @cache
 def _core_cache() -> int:
-    """Of one core, as Linux tells it; 1 MiB, a usual size, where it does not."""
     try:
         size = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
         return int(size[:-1]) << {"K": 10, "M": 20}[size[-1]]

@@ -26,13 +26,13 @@ class Stream:
 
     Args:
         make: `make(start, stop)` gives the steps start … stop − 1: a tensor (stop − start, batch, channels), or
-            `LazySpikes`. It must give the same values whenever it is asked, however time is cut. A stream can be
-            pickled, and sent by a DataLoader's worker, if `make` can: a function of a module, a `functools.partial`.
-        steps: how many steps there are.
+            `LazySpikes`. It must give the same values however time is cut. A stream can be pickled if `make` can, such
+            as a function of a module or a `functools.partial`.
+        steps: number of steps.
         shape: (batch, channels) of one step, or (batch, *shape of a sample).
-        source: what the steps were made from, if that is to get the gradient of the average input: (batch, channels),
-            or (steps, batch, channels).
-    Memory: whatever `make` holds, such as the rates; independent of `steps`.
+        source: what the steps were made from, if it gets the gradient of the average input: (batch, channels), or
+            (steps, batch, channels).
+    Memory: what `make` holds, such as the rates; independent of `steps`.
     Example:
         >>> stream = Stream(lambda start, stop: torch.ones(stop - start, 2, 3), steps=10, shape=(2, 3))
         >>> [tuple(chunk.shape) for chunk in stream.chunks(4)]
@@ -58,7 +58,7 @@ class Stream:
         return (_drawn(part) for part in self.parts(size))
 
     def parts(self, size: int) -> Iterator[Tensor | LazySpikes]:
-        """`chunks` for a network, which would rather draw spikes itself while it adds them to its traces."""
+        """`chunks` for a network, which draws spikes while it adds them to its traces."""
         for start in _starts(self.steps, size):
             yield self._made(start, min(start + size, self.steps))
 
@@ -72,7 +72,7 @@ class Stream:
         return _drawn(self._made(0, self.steps))
 
     def _made(self, start: int, stop: int) -> Tensor | LazySpikes:
-        """What `make` gives. Raises: TypeError, ValueError unless it is all of these steps: kernels count on that."""
+        """What `make` gives. Raises: TypeError, ValueError for another shape, which kernels do not check."""
         part, wanted = self._make(start, stop), (stop - start, *self.shape)
         if not isinstance(part, LazySpikes):
             check_tensor(part, "a chunk of a stream")
@@ -98,11 +98,10 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
     Args:
         rates: spikes per step in [0, 1], (batch, channels), or (steps, batch, channels) if they change. A rate in Hz
             times the length of a step in seconds.
-        steps: length in steps.
         seed: the same seed gives the same spikes on every device and for every chunk size.
-        samples: whole numbers, (batch,): names for the rows, so that a sample keeps its spikes wherever it stands in a
-            batch. The row numbers, if None.
-    Returns: a Stream of 0 and 1 in the dtype of `rates`, which may change afterwards: the stream has a copy.
+        samples: whole numbers, (batch,), that name the rows, so that a sample keeps its spikes at any place in a batch.
+            None: the row numbers.
+    Returns: a Stream of 0 and 1 in the dtype of `rates`, which it copies.
     Gradient: of the expected input, which is the rate: `net.run(stream)` gives `rates` a gradient if it requires one.
     Raises: ValueError for rates outside [0, 1].
     """
@@ -113,12 +112,11 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
         raise ValueError(f"rates of shape {tuple(rates.shape)} change over {rates.shape[0]} steps, but steps={steps}")
     batch, channels = rates.shape[-2:]
     names = _names(samples, batch, rates)
-
     steps, seed = whole(steps, "steps"), whole(seed, "seed")
     source = rates if rates.requires_grad else None
     rates = rates.detach()
     kept = rates.clone() if varying else backends.limit_of(rates)
-    # only the CPU's kernels use the share, and a GPU would wait for it
+    # Only the CPU's kernels use the share, and a GPU would wait for it.
     share = _share(rates, varying) if rates.device.type == "cpu" else 1.0
     make = partial(_poisson, kept=kept, seed=seed, names=names, dtype=rates.dtype, share=share)
     return Stream(make, steps, (batch, channels), source)
@@ -127,10 +125,7 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
 def latency(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = None) -> Stream:
     """One spike for each channel, the earlier the larger its value: at step `round((1 − value)·(steps − 1))`.
 
-    Args:
-        values: in [0, 1], (batch, channels). A value of 0 never fires.
-        steps: length in steps.
-        seed, samples: not used; nothing is drawn.
+    Args: values: in [0, 1], (batch, channels); 0 never fires. seed, samples: not used; nothing is drawn.
     Returns: a Stream of 0 and 1 in the dtype of `values`.
     Raises: ValueError for values outside [0, 1], or that require a gradient: the time of a spike has none here.
     """
@@ -150,11 +145,7 @@ def latency(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = 
 def constant(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = None) -> Stream:
     """The same current at every step.
 
-    Args:
-        values: any real numbers, (batch, channels).
-        steps: length in steps.
-        seed, samples: not used; nothing is drawn.
-    Returns: a Stream of a copy of `values`, over and over.
+    Args: values: real numbers, (batch, channels), of which the stream has a copy. seed, samples: not used.
     """
     del seed, samples
     _check_shape(values)
@@ -167,15 +158,13 @@ ENCODERS = {"poisson": poisson, "latency": latency, "constant": constant}
 
 
 def population(values: Tensor, neurons: int, low: float = -1.0, high: float = 1.0) -> Tensor:
-    """Each value as the activity of several neurons, each of which prefers another value: Gaussian receptive fields.
+    """Each value as the activity of several neurons with Gaussian receptive fields.
 
         r_k = exp(−(x − c_k)² / 2σ²),    c_k evenly from `low` to `high`,    σ the distance between two of them
 
-    Args:
-        values: real numbers, (…, channels); beyond `low` and `high` they count as these.
-        neurons: for each value, at least 2.
-    Returns: activities in (0, 1], (…, channels·neurons), those of a channel beside each other; for an encoder.
-    Raises: ValueError for fewer neurons, or a range that is none.
+    Args: values: real numbers, (…, channels), clamped to `low` and `high`. neurons: for each value, at least 2.
+    Returns: activities in (0, 1], (…, channels·neurons), those of a channel next to each other; for an encoder.
+    Raises: ValueError for fewer neurons, or unless low < high.
     Source: Bohte, La Poutré and Kok (2002), Unsupervised clustering with spiking neurons by sparse temporal coding and
         multilayer RBF networks, doi:10.1109/72.991428.
     Example:
@@ -207,7 +196,7 @@ def two_sided(values: Tensor) -> Tensor:
     return torch.cat([values.clamp(min=0), (-values).clamp(min=0)], dim=-1)
 
 
-# ── what streams are made by: functions of this module, so that a stream can be pickled ─────────────────────────────
+# ── functions that make streams, in this module so that a stream can be pickled ─────────────────────────────────────
 
 
 def _shifted(make: Callable[[int, int], Tensor | LazySpikes], by: int, start: int, stop: int) -> Tensor | LazySpikes:
@@ -230,7 +219,7 @@ def _constant(values: Tensor, start: int, stop: int) -> Tensor:
 
 
 def _share(rates: Tensor, varying: bool) -> float:
-    odds = rates[..., ::8, :].to(torch.float32)  # a hint: of every eighth sample it is as good
+    odds = rates[..., ::8, :].to(torch.float32)  # every eighth sample is enough for a hint
     return float((odds if varying else torch.minimum(odds, 1 - odds)).mean())
 
 

@@ -1,10 +1,8 @@
-"""The one reader of files that another program may have written, and the one writer of files that are whole or absent.
+"""The one reader of files of unknown origin, and the one writer of files that are whole or absent.
 
 A reader takes regular files only and bounds size, depth and element count before anything is allocated. It raises
-`ValueError` for content that no run writes, and `OSError` where the system cannot read the file at the moment.
+`ValueError` for content that no run writes, and `OSError` where the system cannot read the file now.
 """
-
-from __future__ import annotations
 
 import errno
 import json
@@ -16,33 +14,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-MOST_BYTES = 64 << 20
-"""Bound for a file of records."""
-
-MOST_CONFIG_BYTES = 1 << 20
-"""Bound for a YAML file."""
-
-MOST_DATA_BYTES = 2 << 30
-"""Bound for a file of data, unfolded."""
-
-DEEPEST = 64
-"""Bound for lists and objects within each other; a config has 5."""
-
-MOST_ELEMENTS = 1_000_000
-"""Bound for the values of one JSON text: an empty list takes 2 bytes in a file and 56 in memory."""
-
-_OPENING = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
+MOST_BYTES = 64 << 20  # of a file of records
+MOST_CONFIG_BYTES = 1 << 20  # of a YAML file
+MOST_DATA_BYTES = 2 << 30  # of a file of data, decompressed
+DEEPEST = 64  # nested lists and objects; a config has 5
+MOST_ELEMENTS = 1_000_000  # of one JSON text: an empty list takes 2 bytes in a file and 56 in memory
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)  # or a string
 _LONGEST_INTEGER = 20  # characters: 64 bits and a sign
+
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
-    """Open a regular file for reading; a named pipe or a device is never waited for.
+    """Open a regular file for reading, without waiting for a named pipe or a device.
 
-    Args: follow: whether the name may be a link; else that is an OSError.
-    Raises: OSError as `open`; ValueError if it is anything but a regular file.
+    Args: follow: whether the name may be a link.
+    Raises: OSError as `open`, or for a link; ValueError if it is not a regular file.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    number = os.open(path, flags | (0 if follow else getattr(os, "O_NOFOLLOW", 0)))
+    number = os.open(path, os.O_RDONLY | _NO_WAIT | (0 if follow else _NO_LINK))
     try:
         if not stat.S_ISREG(os.fstat(number).st_mode):
             raise ValueError(f"{path} is not a regular file")
@@ -53,10 +43,7 @@ def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The content of a regular file as long as it was when it was opened.
-
-    Raises: OSError; ValueError if it is no regular file, or larger than `most`.
-    """
+    """The content of a regular file. Raises: OSError; ValueError for other files, or more than `most` bytes."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
@@ -79,9 +66,9 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
 
 
 def parse_json(content: bytes) -> Any:
-    """The value that a JSON text stands for. An integer of more than 64 bits becomes a float, possibly infinite.
+    """The value of a JSON text. An integer of more than 64 bits becomes a float, possibly infinite.
 
-    Raises: ValueError if it is no JSON in UTF-8, nested too deep, or has too many elements.
+    Raises: ValueError if it is not JSON in UTF-8, is nested too deeply, or has too many elements.
     """
     brackets = content.count(b"[") + content.count(b"{")
     if brackets + content.count(b",") > MOST_ELEMENTS:
@@ -91,30 +78,21 @@ def parse_json(content: bytes) -> Any:
     return _DECODER.decode(content.decode("utf-8"))
 
 
-def _integer(text: str) -> int | float:
-    return int(text) if len(text) <= _LONGEST_INTEGER else float(text)
-
-
-_DECODER = json.JSONDecoder(parse_int=_integer)
+_DECODER = json.JSONDecoder(parse_int=lambda text: int(text) if len(text) <= _LONGEST_INTEGER else float(text))
 
 
 def _depth(content: bytes) -> int:
     depth = deepest = 0
-    for found in _OPENING.finditer(content):
-        letter = found[0]
-        if letter in (b"[", b"{"):
-            depth += 1
-            deepest = max(deepest, depth)
-        elif letter in (b"]", b"}"):
-            depth -= 1
+    for found in _BRACKET.finditer(content):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(found[0], 0)  # 0: a string
+        deepest = max(deepest, depth)
     return deepest
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
-    """A file of MNIST in a folder, gzipped or not, in the layouts of its distributors; None if there is none.
+    """A file of MNIST, such as "train-images-idx3-ubyte", gzipped or not; None if the folder has none.
 
-    Args: name: such as "train-images-idx3-ubyte". Kaggle writes ".idx3" for "-idx3", and puts each file into a folder
-        of its name; torchvision puts all into MNIST/raw.
+    Kaggle writes ".idx3" for "-idx3" and puts each file into a folder of its name; torchvision uses MNIST/raw.
     """
     dotted = name.replace("-idx", ".idx")
     names = (f"{name}.gz", name, f"{dotted}.gz", dotted, f"{name}/{name}", f"{dotted}/{dotted}")
@@ -123,15 +101,12 @@ def find_idx(folder: Path, name: str) -> Path | None:
 
 
 class WriteError(OSError):
-    """The project cannot write a file or a folder of its own; an OSError of a user's part is never one."""
+    """The project cannot write one of its files or folders. An OSError of a user's class is not one."""
 
 
 @contextmanager
 def writing(path: Path | None = None) -> Iterator[None]:
-    """The body writes files of the project: an OSError in it becomes a WriteError.
-
-    Args: path: the file to name, if it is another one than the system names, such as a temporary one.
-    """
+    """Turns an OSError into a WriteError. Args: path: the file to name, if the system names a temporary one."""
     try:
         yield
     except WriteError:
@@ -143,44 +118,34 @@ def writing(path: Path | None = None) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it, and a power cut loses neither.
+    """Write a file so that a reader, also after a power cut, sees the old one or the new one, never half of it.
 
-    A link with this name is replaced, not followed. What killed processes had written of it is removed.
+    A link with this name is replaced, not followed. Temporary files of killed processes are removed.
 
     Raises: WriteError.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         remove_remains_of(path)
         with suppress(FileNotFoundError):
-            beside.unlink()
+            temporary.unlink()
         try:
-            with open(os.open(beside, _NEW, 0o666), "wb") as file:  # noqa: PTH123
+            with open(os.open(temporary, _NEW, 0o666), "wb") as file:  # noqa: PTH123
                 file.write(_encode(content))
                 file.flush()
                 os.fsync(file.fileno())  # else a power cut may leave the new name without its content
-            beside.replace(path)
+            temporary.replace(path)
             sync_folder(path.parent)
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_APPEND = (
-    os.O_WRONLY
-    | os.O_CREAT
-    | os.O_APPEND
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | getattr(os, "O_BINARY", 0)
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_LINK | _NO_WAIT
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Open a regular file at its end, made if it does not exist; a link with this name is not followed.
-
-    Raises: WriteError, also if the name is a link, a pipe or a device.
-    """
+    """Open a regular file at its end, or make it. Raises: WriteError, also for a link, a pipe or a device."""
     with writing(path):
         try:
             number = os.open(path, _APPEND, 0o666)
@@ -198,13 +163,13 @@ def open_to_append(path: Path) -> BinaryIO:
 
 
 def append(path: Path, content: str | bytes) -> None:
-    """Add to the end of a regular file, as `open_to_append` opens it. The caller syncs it. Raises: WriteError."""
+    """Add to the end of a file that `open_to_append` opens, without syncing it. Raises: WriteError."""
     with writing(path), open_to_append(path) as file:
         file.write(_encode(content))
 
 
 def _encode(content: str | bytes) -> bytes:
-    """UTF-8. A file name that is not UTF-8 is in a text as lone surrogates; they become escapes, as JSON has them."""
+    """UTF-8; lone surrogates, from a file name that is not UTF-8, become escapes, as in JSON."""
     return content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
 
 
@@ -219,7 +184,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk, where the system can say so."""
+    """Wait until the names in a folder are on the disk, where the system supports that."""
     with suppress(OSError):  # Windows opens no folders, and some file systems sync none
         number = os.open(path, os.O_RDONLY)
         try:
@@ -229,12 +194,12 @@ def sync_folder(path: Path) -> None:
 
 
 def expanded(path: str | Path) -> Path:
-    """A path as it was typed, with ~ for the home folder; as it is, where there is no such user."""
+    """A path with ~ replaced by the home folder, if that user exists."""
     return Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser raises for a user that does not exist
 
 
 def real(path: Path) -> Path:
-    """Where a path leads, links followed. A link to itself leads nowhere: it stays as it is, and nothing is raised."""
+    """A path with its links followed; a link to itself stays as it is."""
     return Path(os.path.realpath(path))
 
 
@@ -244,28 +209,23 @@ def leads_out(path: Path, folder: Path) -> bool:
 
 
 def remove_remains(folder: Path) -> None:
-    """Remove what killed processes had begun to write in a folder; the caller is the only process at work there."""
+    """Remove temporary files of killed processes in a folder in which only the caller writes."""
     for path, _ in _begun(folder):
         path.unlink(missing_ok=True)
 
 
 def remove_remains_of(file: Path) -> None:
-    """Remove what killed processes had begun to write of one file; what other processes are writing now stays."""
+    """Remove temporary files of one file, except those of other processes that are alive."""
     for path, process in _begun(file.parent):
-        if path.stem == f".{file.name}" and not _is_another(process):
+        if path.stem == f".{file.name}" and (process == os.getpid() or not _is_alive(process)):
             path.unlink(missing_ok=True)
 
 
 def _begun(folder: Path) -> Iterator[tuple[Path, int]]:
-    """Files that `write_whole` has begun, with the number of the process that did."""
+    """Temporary files of `write_whole`, with the numbers of their processes."""
     for path in folder.glob(".*.*"):
         if path.suffix[1:].isdecimal() and path.is_file():
             yield path, int(path.suffix[1:])
-
-
-def _is_another(process: int) -> bool:
-    """Whether a process other than this one has this number."""
-    return process != os.getpid() and _is_alive(process)
 
 
 def _is_alive(process: int) -> bool:

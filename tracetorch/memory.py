@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -19,30 +17,23 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-_STATUS, _REFERENCES = "/proc/self/status", Path("/proc/self/clear_refs")
-_SLACK = 2**20  # bytes: what a process takes and gives back between two updates anyway
+_STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_SLACK = 2**20  # bytes that a process takes and gives back between two updates anyway
 _before_resets: dict[torch.device, int] = {}  # the highest peaks that were reset
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:
-    """The most memory ever in use: what torch allocated on a GPU; else all of this process, Python included.
-
-    Returns: None where the system does not say.
-    """
+    """The most memory ever in use: torch's on a GPU; else that of this process. None where the system does not say."""
     peak = _peak(device)
     return None if peak is None else max(peak, _before_resets.get(device, 0))
 
 
 class TrainingMemory:
-    """The most memory that training takes above what there is before its first update: of the process; on a GPU, of
-    torch's allocations there.
+    """The most memory that updates take above that before the first one: of the process; on a GPU, of torch.
 
-    Enter it for each update, and leave it before anything else is done, such as a test. What is free and was
-    kept for later use is given back to the system first (glibc's `malloc_trim`): else an update would find there what
-    it needs, and would seem to need nothing.
-
-    Args: device: where the network is.
-    Example: `with memory: train(batch)`, for each batch; then `memory.most`, None where the system does not say.
+    Enter it for each update: `with memory: train(batch)`; then read `memory.most`, None where the system does not say.
+    Free memory is given back to the system first (glibc's `malloc_trim`): an update that uses it would seem to need
+    nothing.
     """
 
     def __init__(self, device: torch.device):
@@ -50,22 +41,21 @@ class TrainingMemory:
         self._device = device
         gc.collect()
         _give_back()
-        self._before = self._after = _now(device)
-        self._peak: int | None = None  # after the last update; that of this one, unless something else has raised it
+        is_known = device.type == "cuda" or _REFERENCES.exists()  # else the peak cannot be reset
+        self._before = self._after = memory_bytes(device) if is_known else None
+        self._peak: int | None = None  # after the last update
 
     def __enter__(self) -> TrainingMemory:
         if self._before is None or self._after is None:
             return self
         peak, now = _peak_and_now(self._device)
-        if now > self._after + _SLACK:  # something else was done since
+        if now > self._after + _SLACK:  # something else ran since
             _give_back()
         if peak != self._peak and not _reset_peak(self._device):
             self._before = None
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._before is None:
             return
         self._peak, self._after = _peak_and_now(self._device)
@@ -73,12 +63,12 @@ class TrainingMemory:
 
 
 def memory_bytes(device: torch.device) -> int | None:
-    """What is in use now: of the process, Python included; on a GPU, by torch. None where the system does not say."""
+    """Memory in use: of the process; on a GPU, of torch. None where the system does not say."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else _entry("VmRSS")
 
 
 def memory_through(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """First, last and most of the "memory_bytes" of records as in `metrics.jsonl`; nothing if there are none."""
+    """First, last and largest "memory_bytes" of records as in `metrics.jsonl`."""
     used = [record["memory_bytes"] for record in records if record.get("memory_bytes") is not None]
     if not used:
         return {}
@@ -86,20 +76,13 @@ def memory_through(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def costs(updates: int | None, seconds: float | None, memory: TrainingMemory | None) -> dict[str, float]:
-    """What training took: of time for each update, of memory at most; what is not known is left out."""
+    """Time for each update, and memory at most; without what is not known."""
     known: dict[str, float] = {}
     if updates and seconds is not None:
         known["update_seconds"] = seconds / updates
     if memory is not None and memory.most is not None:
         known["training_memory_bytes"] = memory.most
     return known
-
-
-def _now(device: torch.device) -> int | None:
-    """What is in use; None where the system does not say, or cannot reset the peak."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
-    return _entry("VmRSS") if _REFERENCES.exists() else None
 
 
 def _peak(device: torch.device) -> int | None:
@@ -115,7 +98,7 @@ def _peak(device: torch.device) -> int | None:
 
 
 def _peak_and_now(device: torch.device) -> tuple[int, int]:
-    """Both at once, where `_now` is known."""
+    """Both at once, where the system has both."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device), torch.cuda.memory_allocated(device)
     table = _table()
@@ -123,7 +106,7 @@ def _peak_and_now(device: torch.device) -> tuple[int, int]:
 
 
 def _reset_peak(device: torch.device) -> bool:
-    """Restart the peak from what is in use; that of all times is remembered. Returns: whether it may."""
+    """Restart the peak from what is in use. Returns: whether the system allows it."""
     _before_resets[device] = max(_peak(device) or 0, _before_resets.get(device, 0))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -136,21 +119,17 @@ def _reset_peak(device: torch.device) -> bool:
 
 
 def _give_back() -> None:
-    """Free pages go back to the system, where the allocator is glibc's."""
+    """Return free pages to the system, where the allocator is glibc's."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _table() -> bytes:
-    """Linux's table of a process' memory; empty where there is none."""
+    """Linux's table of a process' memory; empty on other systems."""
     try:
-        file = os.open(_STATUS, os.O_RDONLY)
+        return _STATUS.read_bytes()
     except OSError:
         return b""
-    try:
-        return os.read(file, 1 << 14)
-    finally:
-        os.close(file)
 
 
 def _entry(name: str, table: bytes | None = None) -> int | None:

@@ -1,11 +1,9 @@
-"""What the library's maths asks of its caller: tensors and numbers; and what it ignores: the modes of torch."""
-
-from __future__ import annotations
+"""Checks of arguments, and decorators that make functions independent of torch's modes."""
 
 import math
 import operator
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -19,11 +17,10 @@ _AUTOCAST = ("cpu", "cuda", "mps")
 
 
 def unaffected(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a function compute outside of `torch.autocast` and of `torch.inference_mode`.
+    """Lets a function compute outside of `torch.autocast` and of `torch.inference_mode`.
 
-    Autocast would round the factors of products that kernels then take for float32; `precision` of a layer is the way
-    to ask for that. A state that is made in inference mode could neither be updated nor be learnt from afterwards: it
-    is an ordinary tensor, and no graph is built.
+    Autocast would round factors that kernels take for float32; a layer's `precision` is the way to ask for that. A
+    state made in inference mode could be neither updated nor learned from afterwards.
     """
 
     @wraps(function)
@@ -44,7 +41,7 @@ def unaffected(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def without_graph(function: Callable[P, T]) -> Callable[P, T]:
-    """`torch.no_grad()` as a decorator, which takes no time within another: there torch's own makes a new context."""
+    """`torch.no_grad()` as a decorator that takes no time within another."""
 
     @wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -71,19 +68,16 @@ _ADVICE = {
     "tuple": "; a loss returns (loss, signal): take one of them",
     "Stream": "; net.run takes a stream",
 }
-"""What to do instead, by the type that was given."""
+"""By the type that was given."""
 
 
 def all_finite(values: Tensor) -> bool:
-    """Whether no number is infinite or NaN: their sum mostly says so, in a third of the time for a few."""
+    """Whether no number is infinite or NaN; the sum mostly shows it, in a third of the time for a few."""
     return math.isfinite(values.detach().sum()) or bool(values.isfinite().all())
 
 
 def whole(value: Any, name: str) -> int:
-    """A whole number as Python's own, which is as long as it needs to be, whether it was NumPy's or a tensor.
-
-    Raises: TypeError for what is not a whole number.
-    """
+    """A whole number, also NumPy's or a tensor, as Python's. Raises: TypeError for what is not a whole number."""
     try:
         return operator.index(value)
     except TypeError:
@@ -100,18 +94,15 @@ def numbers(value: Any, name: str) -> Tensor:
 
 def check_number(value: Any, name: str) -> None:
     """Raises: TypeError for what is not a single real number, such as text or None."""
-    try:
-        isinstance(value, str) or float(value)
-    except (TypeError, ValueError, RuntimeError):
-        is_number = False
-    else:
-        is_number = not isinstance(value, str)
-    if not is_number:
-        raise TypeError(f"{name} must be a number, got {value!r}")
+    with suppress(TypeError, ValueError, RuntimeError):
+        if not isinstance(value, str):
+            float(value)
+            return
+    raise TypeError(f"{name} must be a number, got {value!r}")
 
 
 def kind_of(value: Any) -> str:
-    """What something is, for a message: "numpy.ndarray", "list", "the class LIF"."""
+    """The type of a value, for a message: "numpy.ndarray", "list", "the class LIF"."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}".removeprefix("builtins.")

@@ -1,6 +1,4 @@
-"""The one function that cleans text of unknown origin before it is printed, drawn, or written into a table."""
-
-from __future__ import annotations
+"""Cleans text of unknown origin before it is printed, drawn, or written into a table."""
 
 from contextlib import suppress
 
@@ -8,10 +6,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def visible(text: str, keep: str = "") -> str:
-    """The same text, each control character replaced, so that no terminal obeys it; spaces stay.
-
-    Args: keep: characters that stay as they are, such as the end of a line.
-    """
+    """The text with control characters replaced, so that no terminal obeys them. Args: keep: characters that stay."""
     if text.isprintable():
         return text
     return "".join(
@@ -21,10 +16,7 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def printable(value: object, most: int = 300) -> str:
-    """A value as one line without control characters, so that no terminal obeys it; long lines are cut.
-
-    Args: most: longest line, in characters.
-    """
+    """A value as one line of at most `most` characters, without control characters."""
     line = visible(" ".join(str(value)[: 20 * most].split()))
     return line if len(line) <= most else f"{line[: most - 1]}…"
 

@@ -1,10 +1,7 @@
-"""Names of earlier versions, and what they are now: run folders, checkpoints and programs made before go on to work.
+"""Names of earlier versions and their present names: older run folders, checkpoints and programs still work.
 
-A name that changes gets an entry here. Configs, saved states, checkpoints and calls are translated by these tables, and
-the command line says what a key is called now.
+These tables translate configs, saved states, checkpoints and calls. A name that changes gets an entry.
 """
-
-from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -18,19 +15,19 @@ ARGUMENTS = LAYER_ARGUMENTS | TASK_ARGUMENTS
 """Arguments of layers and tasks, which are keys of their configs."""
 
 _OF_NEURONS = {"rate"}
-"""Those that `Layer` passes on to its neuron, which may be one of the user's with an argument of that name."""
+"""Those that `Layer` passes on to its neuron: a user's neuron may have an argument of that name."""
 
 TARGETS = {"tracetorch.tasks.Switching": "tracetorch.tasks.Reversal"}
 """Classes and functions that a `_target_` names."""
 
 TASK_METHODS = {"held_out": "eval_batches", "judge": "score", "phase": "context"}
-"""Methods that a task or an environment of one's own may define."""
+"""Methods that a user's task or environment may define."""
 
 LEARNER_METHODS = {"begin": "reset"}
-"""Methods that a rule or a loss for rewards of one's own may override."""
+"""Methods that a user's rule or loss for rewards may override."""
 
 RANDOM = {"draw": "uniform", "draw_below": "bernoulli"}
-"""Functions of `tracetorch.backends` that tasks of one's own call."""
+"""Functions of `tracetorch.backends` that users' tasks call."""
 
 STATE = {"second": "trace_sensitivity", "expect": "baseline"}
 """Entries of the state of a layer or a loss."""
@@ -48,7 +45,7 @@ PARAMETERS = {
     "raw_decay": "neuron.raw_decay",
     "raw_threshold": "neuron.raw_threshold",
 }
-"""Parameters of a layer, as checkpoints have them from when a layer was one module."""
+"""Parameters of a layer in checkpoints from when a layer was one module."""
 
 WORKER = {"owner": "controller"}
 """Fields of a sweep's worker, which a cluster's queue holds as a pickle."""
@@ -60,17 +57,17 @@ R = TypeVar("R")
 
 
 def current(config: Any) -> Any:
-    """A config, or a part of one, with its keys and targets as they are called now."""
+    """A config, or a part of one, with its present keys and targets."""
     return _translated(config, lambda names: names, TARGETS)
 
 
 def former(config: Any) -> Any:
-    """The same with the names as they were first: a new name then changes no hash of a config."""
+    """The same with the first names: a new name then changes no hash of a config."""
     return _translated(config, lambda names: {now: before for before, now in names.items()}, _FORMER_TARGETS)
 
 
 def present(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values with their names as they are now. Args: names: such as `STATE`."""
+    """Values by their present names. Args: names: such as `STATE`."""
     return {names.get(name, name): value for name, value in values.items()}
 
 
@@ -98,7 +95,7 @@ def _names_of(node: Mapping[str, Any]) -> dict[str, str]:
 
 
 def adopt_former_methods(cls: type) -> None:
-    """Let a user's class define what it did under the former names, with a warning that says the present ones."""
+    """Adds methods that a user's class defines by former names, with a warning."""
     for before, now in TASK_METHODS.items():
         if before in vars(cls) and now not in vars(cls):
             warnings.warn(f"{cls.__name__}.{before} is now {now}", DeprecationWarning, stacklevel=4)
@@ -106,7 +103,7 @@ def adopt_former_methods(cls: type) -> None:
 
 
 def takes_former_names(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function take its arguments by their former names too, with a warning that says the present one."""
+    """Lets a function take its arguments by former names too, with a warning."""
     arguments = signature(function).parameters
 
     @wraps(function)
@@ -119,15 +116,12 @@ def takes_former_names(function: Callable[P, R]) -> Callable[P, R]:
 def current_arguments(options: Mapping[str, Any], known: Collection[str], *, depth: int = 1) -> dict[str, Any]:
     """The arguments of a call by their present names, with a warning.
 
-    Args:
-        known: the names that the function takes.
-        depth: how many calls lie between the one that warns and its caller.
+    Args: known: the names that the function takes. depth: number of calls between this one and the user's.
     Raises: TypeError if one is given by both names.
     """
     found = dict(options)
-    for before in ARGUMENTS.keys() & options.keys() - set(known):
-        now = ARGUMENTS[before]
-        if now not in known:
+    for before, now in ARGUMENTS.items():
+        if before not in options or before in known or now not in known:
             continue
         if now in options:
             raise TypeError(f"{before} is now {now}: give one of them")
@@ -137,7 +131,7 @@ def current_arguments(options: Mapping[str, Any], known: Collection[str], *, dep
 
 
 def refuse_former_methods(kind: type) -> None:
-    """Raises: TypeError for a class with a method that is called by another name now: it would never be called."""
+    """Raises: TypeError for a class with a method by a former name, which would never be called."""
     for before, now in LEARNER_METHODS.items():
         if hasattr(kind, before):
             raise TypeError(f"{kind.__name__}.{before} is never called: {before} is now {now}, rename it")

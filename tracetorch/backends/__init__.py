@@ -1,7 +1,7 @@
-"""The inner loops over time, and the draws. Everything else calls these functions, and knows no device.
+"""The inner loops over time, and the draws, for any device.
 
-`reference` defines them in plain torch, for any device and dtype. Compiled versions for CPUs (`cpu`) and for CUDA
-(`cuda`) give the same numbers, to the bit where they can. `dispatch` chooses.
+`reference` defines them in plain torch. Compiled versions for CPUs (`cpu`) and for CUDA (`cuda`) give the same numbers,
+to the bit where they can. `dispatch` chooses.
 """
 
 import warnings
@@ -22,37 +22,19 @@ from tracetorch.backends.dispatch import (
     spikes,
     stepper,
     trace_scan,
-)
+)  # fmt: skip
 from tracetorch.backends.rng import LazySpikes, limit_of, uniform
 from tracetorch.renamed import RANDOM
 
 __all__ = [
-    "Columns",
-    "Form",
-    "FusedReadout",
-    "LazySpikes",
-    "OutputSpec",
-    "SynapticInput",
-    "TraceBuffers",
-    "Traits",
-    "bernoulli",
-    "currents",
-    "fuses_readout",
-    "limit_of",
-    "names",
-    "one_step",
-    "pass_through",
-    "scan",
-    "spike_dtype",
-    "spikes",
-    "stepper",
-    "trace_scan",
-    "uniform",
+    "Columns", "Form", "FusedReadout", "LazySpikes", "OutputSpec", "SynapticInput", "TraceBuffers", "Traits",
+    "bernoulli", "currents", "fuses_readout", "limit_of", "names", "one_step", "pass_through", "scan", "spike_dtype",
+    "spikes", "stepper", "trace_scan", "uniform",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Random numbers by their former names, for tasks of one's own."""
+    """Random numbers by their former names, for users' tasks."""
     if name not in RANDOM:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     warnings.warn(f"{__name__}.{name} is now {RANDOM[name]}", DeprecationWarning, stacklevel=2)

@@ -1,4 +1,4 @@
-"""What a scan takes: the input and its weights, the traces, and where the outputs go. Nothing is computed yet."""
+"""The arguments of a scan: the input and its weights, the traces, and where the outputs go."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class TraceBuffers(NamedTuple):
 
     values: t ← d·t + x, (batch, inputs); or (traces, batch, inputs) for several of the same input.
     decay: d, a number or (inputs,); for several (traces, 1, 1) or (traces, 1, inputs).
-    sensitivity: e ← c·e + t with the t of before the step, (sensitivities, batch, inputs). The first follows the first
-        trace, and so on, and round again. One with c = d is ∂t/∂d; others are those of a bank. None if there are none.
+    sensitivity: e ← c·e + t with t before the step, (sensitivities, batch, inputs), or None. Number k follows the trace
+        k modulo traces. One with c = d is ∂t/∂d; others are those of a bank.
     sensitivity_decay: c, (sensitivities, 1, 1) or (sensitivities, 1, inputs).
     """
 
@@ -39,10 +39,7 @@ class TraceBuffers(NamedTuple):
 
 @dataclass
 class Columns:
-    """Room for transposed weights, (inputs, neurons), which a kernel may need in every chunk.
-
-    lasting: whether the weights stay as they are for several chunks, so that columns that are filled remain right.
-    """
+    """Room for transposed weights, (inputs, neurons). lasting: whether the weights stay constant for several chunks."""
 
     values: Tensor
     lasting: bool = False
@@ -55,22 +52,17 @@ class Columns:
             self.filled = self.lasting
         return self.values
 
-    def last(self, *, lasting: bool) -> None:
-        """Say whether the weights stay as they are from now on. What was filled before is not used."""
-        self.lasting, self.filled = lasting, False
-
 
 class SynapticInput(NamedTuple):
     """A chunk of input and its weights; a scan computes the currents `W·x + b` in the fastest way.
 
     xs: (time, batch, inputs), or spikes yet to be drawn. bool means spikes.
-    weight, bias: (neurons, inputs); (neurons,) or None. Without a weight, `xs` are the currents themselves, (time,
-        batch, neurons), and their input is in the trace.
+    weight, bias: (neurons, inputs); (neurons,) or None. Without a weight, `xs` are the currents, (time, batch,
+        neurons), and their input is already in the trace.
     precision: dtype of the factors of the product. bfloat16 holds spikes exactly and rounds the weights; products are
-        summed in float32, and the sum is rounded to bfloat16 where the device cannot give it otherwise.
-    trace: the layer's input trace, which the input is added to; None if the input is in it already. For a backend, its
-        own form of it.
-    fired: how many of `xs` are 1, if they are spikes and were counted.
+        summed in float32, and the sum is rounded to bfloat16 where the device gives no other.
+    trace: the layer's input trace, to which the input is added; None if it has been. A backend may use its own form.
+    fired: number of spikes in `xs`, if they were counted.
     columns: room for the transposed weights.
     """
 
@@ -96,13 +88,13 @@ class SynapticInput(NamedTuple):
 
 @dataclass
 class OutputSpec:
-    """Where every output goes: to the layer above, to the reader, or to a sum. No more than is asked for is kept.
+    """Where every output goes. Nothing else is kept.
 
-    outputs: (time, batch, features); each step is written here. bool if they are spikes for the layer above.
-    total: (batch, features), float64 where the device has it; every step from `first` on is added.
-    trace: the input trace of the layer above, which takes every step.
-    readout: a layer that takes every output in the same scan; its input is not kept. See `dispatch.fuses_readout`.
-    fired: afterwards, the number of spikes, if the kernel counted them.
+    outputs: (time, batch, features); bool if they are spikes for the layer above.
+    total: (batch, features), the sum of steps `first` and later; float64 where the device has it.
+    trace: the input trace of the layer above.
+    readout: a layer that takes every output in the same scan; see `dispatch.fuses_readout`.
+    fired: set to the number of spikes, if the kernel counts them.
     """
 
     outputs: Tensor | None = None
@@ -128,18 +120,11 @@ class OutputSpec:
 
 
 class FusedReadout(NamedTuple):
-    """The layer above, for a scan that goes through both.
+    """The layer above, for a scan that goes through both."""
 
-    neuron: "lif", "li" or "lis".
-    weight, bias: (neurons, features); (neurons,) or None.
-    membrane: (batch, neurons); updated.
-    constants: decay, and for "lif" the threshold.
-    out: takes its outputs.
-    """
-
-    neuron: str
-    weight: Tensor
-    bias: Tensor | None
-    membrane: Tensor
-    constants: tuple[Tensor, ...]
-    out: OutputSpec
+    neuron: str  # "lif", "li" or "lis"
+    weight: Tensor  # (neurons, features)
+    bias: Tensor | None  # (neurons,)
+    membrane: Tensor  # (batch, neurons); updated
+    constants: tuple[Tensor, ...]  # decay, and for "lif" the threshold
+    out: OutputSpec  # takes its outputs

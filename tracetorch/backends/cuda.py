@@ -1,40 +1,147 @@
-"""The kernels for CUDA: how those in `triton_kernels` are launched.
+"""The kernels for CUDA, in Triton: one program for each sample and block of channels, which loops over time.
 
-Multiplication and addition are not fused into one rounding, so that the numbers are those of the reference, to the bit;
-but for the softmax.
+Membranes, traces and sums stay in registers for the whole chunk. Multiplication and addition are not fused into one
+rounding, so that the numbers are those of the reference, to the bit; except for the softmax.
 """
-
-from __future__ import annotations
 
 import torch
 import triton
+import triton.language as tl
 from torch import Tensor
 
 from tracetorch.backends import reference, rng
 from tracetorch.backends.arguments import OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.rng import LazySpikes
-from tracetorch.backends.triton_kernels import scan_kernel, sensitivity_kernel, spikes_kernel, trace_kernel
 
+_LIF, _LI, _LIS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+_KINDS = {"lif": 0, "li": 1, "lis": 2}
 _BLOCK = 128
 _WIDEST_SOFTMAX = 4096
 
 
-def lif_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, threshold: Tensor, out: OutputSpec) -> None:
-    """See `reference.lif_scan`."""
-    _run(0, synaptic, membrane, decay, threshold, out)
+@triton.jit
+def trace_kernel(xs, trace, decays, steps, batch, channels, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """`reference.trace_scan`, without traces of the trace."""
+    row = tl.program_id(0)  # trace × batch + sample
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < channels
+    decay = tl.load(decays + (row // batch) * channels + at, inside, 0.0)
+    kept = tl.load(trace + row.to(tl.int64) * channels + at, inside, 0.0)
+    read = (row % batch).to(tl.int64) * channels
+    for _ in range(steps):
+        kept = decay * kept + tl.load(xs + read + at, inside, 0).to(kept.dtype)
+        read += batch * channels
+    tl.store(trace + row.to(tl.int64) * channels + at, kept, inside)
 
 
-def li_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
-    """See `reference.li_scan`."""
-    _run(1, synaptic, membrane, decay, decay, out)
+@triton.jit
+def sensitivity_kernel(  # type: ignore[no-untyped-def]
+    xs, trace, decays, sensitivity, sensitivity_decays, steps, batch, channels, traces, BLOCK: tl.constexpr
+):
+    """Traces of traces. Each program computes the trace that it follows once more, and does not store it."""
+    which, sample = tl.program_id(0) // batch, tl.program_id(0) % batch
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside, followed = at < channels, which % traces
+    decay = tl.load(decays + followed * channels + at, inside, 0.0)
+    kept = tl.load(trace + (followed * batch + sample).to(tl.int64) * channels + at, inside, 0.0)
+    sensitivity_decay = tl.load(sensitivity_decays + which * channels + at, inside, 0.0)
+    mine = sensitivity + tl.program_id(0).to(tl.int64) * channels + at
+    follower = tl.load(mine, inside, 0.0)
+    read = sample.to(tl.int64) * channels
+    for _ in range(steps):
+        follower = sensitivity_decay * follower + kept
+        kept = decay * kept + tl.load(xs + read + at, inside, 0).to(kept.dtype)
+        read += batch * channels
+    tl.store(mine, follower, inside)
 
 
-def lis_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
-    """See `reference.lis_scan`, which also does more neurons than one program can hold."""
-    if membrane.shape[1] > _WIDEST_SOFTMAX:
-        reference.lis_scan(synaptic, membrane, decay, out)
-    else:
-        _run(2, synaptic, membrane, decay, decay, out)
+@triton.jit
+def _mix32(count, start, key):  # type: ignore[no-untyped-def]
+    word = count * 0x9E3779B9 + start
+    word ^= word >> 16
+    word = word * 0x7FEB352D
+    word ^= key
+    word ^= word >> 15
+    word = word * 0x846CA68B
+    return word ^ (word >> 16)
+
+
+@triton.jit
+def spikes_kernel(  # type: ignore[no-untyped-def]
+    limits, samples, first, drawn, trace, decays, steps, batch, channels,
+    VARYING: tl.constexpr, TRACE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """`reference.spikes`, and their trace."""
+    sample = tl.program_id(0)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < channels
+    channel = at.to(tl.uint32)
+    limit = tl.load(limits + sample.to(tl.int64) * channels + at, inside, 0)
+    seed, now = tl.load(first).to(tl.uint64), tl.load(first + 1).to(tl.uint64)
+    name = tl.load(samples + sample).to(tl.uint64)
+    if TRACE:
+        decay = tl.load(decays + at, inside, 0.0)
+        kept = tl.load(trace + sample.to(tl.int64) * channels + at, inside, 0.0)
+    row = sample.to(tl.int64) * channels
+    for _ in range(steps):
+        if VARYING:
+            limit = tl.load(limits + row + at, inside, 0)
+        key = now * 0x9E3779B97F4A7C15 + name * 0xD1B54A32D192ED03 + seed
+        key = (key ^ (key >> 30)) * 0xBF58476D1CE4E5B9
+        key = (key ^ (key >> 27)) * 0x94D049BB133111EB
+        key ^= key >> 31
+        low, high = key.to(tl.uint32), (key >> 32).to(tl.uint32)
+        head = (_mix32(channel // 4, low, high) >> (8 * (channel % 4))) & 0xFF
+        tail = _mix32(channel, high, low) >> 16
+        fires = ((head << 16) | tail).to(tl.int32) < limit
+        spike = tl.where(fires, 1.0, 0.0)
+        tl.store(drawn + row + at, spike.to(drawn.dtype.element_ty), inside)
+        if TRACE:
+            kept = decay * kept + spike.to(kept.dtype)
+        row += batch * channels
+        now += 1
+    if TRACE:
+        tl.store(trace + sample.to(tl.int64) * channels + at, kept, inside)
+
+
+@triton.jit
+def scan_kernel(  # type: ignore[no-untyped-def]
+    currents, membrane, decays, thresholds, outputs, total, trace, trace_decays, steps, batch, neurons, first,
+    KIND: tl.constexpr, OUTPUTS: tl.constexpr, TOTAL: tl.constexpr, TRACE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """`reference.scan_neurons`, from currents on."""
+    sample = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside, mine = at < neurons, sample * neurons + at
+    decay, threshold = tl.load(decays + at, inside, 0.0), tl.load(thresholds + at, inside, 0.0)
+    level = tl.load(membrane + mine, inside, 0.0)
+    if TOTAL:
+        whole = tl.load(total + mine, inside, 0.0)
+    if TRACE:
+        trace_decay, kept = tl.load(trace_decays + at, inside, 0.0), tl.load(trace + mine, inside, 0.0)
+    row = mine
+    for step in range(steps):
+        level = decay * level + tl.load(currents + row, inside, 0.0)
+        if KIND == _LIF:
+            output = (level > threshold).to(level.dtype)
+            level -= threshold * output
+        elif KIND == _LI:
+            output = level
+        else:
+            output = tl.exp(tl.where(inside, level, -float("inf")) - tl.max(tl.where(inside, level, -float("inf")), 0))
+            output = output / tl.sum(output, 0)
+        if OUTPUTS:
+            tl.store(outputs + row, output.to(outputs.dtype.element_ty), inside)
+        if TOTAL:
+            whole += tl.where(step >= first, output, 0.0).to(whole.dtype)
+        if TRACE:
+            kept = trace_decay * kept + output
+        row += batch * neurons
+    tl.store(membrane + mine, level, inside)
+    if TOTAL:
+        tl.store(total + mine, whole, inside)
+    if TRACE:
+        tl.store(trace + mine, kept, inside)
 
 
 def currents(synaptic: SynapticInput) -> Tensor:
@@ -56,9 +163,8 @@ def trace_scan(xs: Tensor, trace: TraceBuffers) -> None:
     decays, blocks = _per(trace.decay, traces, channels), triton.cdiv(channels, _BLOCK)
     sizes = (steps, batch, channels)
     with _device_of(xs):
-        if (
-            trace.sensitivity is not None and trace.sensitivity_decay is not None
-        ):  # first, because they start where traces do
+        # First, because they start where traces do.
+        if trace.sensitivity is not None and trace.sensitivity_decay is not None:
             count = len(trace.sensitivity)
             sensitivity_kernel[(count * batch, blocks)](
                 _bytes(xs), trace.values, decays, trace.sensitivity, _per(trace.sensitivity_decay, count, channels),
@@ -73,13 +179,10 @@ def spikes(lazy: LazySpikes) -> Tensor:
 
 
 def probe() -> None:
-    """Draw one spike, to see whether kernels can be compiled and run here. Raises: whatever speaks against it."""
+    """Draw one spike. Raises: any error, if kernels cannot be compiled and run here."""
     device = torch.device("cuda", torch.cuda.current_device())
-    limit, samples = (
-        torch.zeros(1, 1, dtype=torch.int32, device=device),
-        torch.zeros(1, dtype=torch.int64, device=device),
-    )
-    spikes(LazySpikes(limit, 0, range(1), samples, torch.float32))
+    limit, samples = torch.zeros(1, 1, dtype=torch.int32), torch.zeros(1, dtype=torch.int64)
+    spikes(LazySpikes(limit.to(device), 0, range(1), samples.to(device), torch.float32))
 
 
 def _generate(lazy: LazySpikes, dtype: torch.dtype, trace: TraceBuffers | None) -> Tensor:
@@ -103,9 +206,14 @@ def _generate(lazy: LazySpikes, dtype: torch.dtype, trace: TraceBuffers | None) 
     return drawn
 
 
-def _run(
-    kind: int, synaptic: SynapticInput, membrane: Tensor, decay: Tensor, threshold: Tensor, out: OutputSpec
+def scan_neurons(
+    neuron: str, synaptic: SynapticInput, membrane: Tensor, constants: tuple[Tensor, ...], out: OutputSpec
 ) -> None:
+    """See `reference.scan_neurons`, which also computes a softmax of more neurons than one program can hold."""
+    if neuron == "lis" and membrane.shape[1] > _WIDEST_SOFTMAX:
+        reference.scan_neurons(neuron, synaptic, membrane, constants, out)
+        return
+    kind, decay, threshold = _KINDS[neuron], constants[0], constants[-1]
     made = currents(synaptic).contiguous()
     steps, batch, neurons = made.shape
     outputs, total, trace = out.outputs, out.total, out.trace
@@ -126,7 +234,7 @@ def _run(
 
 
 def _is_plain(trace: TraceBuffers | None) -> bool:
-    """Whether it is a single trace that nothing follows, which the other kernels keep in passing."""
+    """Whether it is a single trace without traces of its own, which the other kernels update themselves."""
     return trace is not None and trace.values.ndim == 2 and trace.sensitivity is None
 
 

@@ -32,8 +32,6 @@ Where numba or Triton is missing or does not work, and for dtypes other than flo
 from others, as pruning does; "module": any other module, and one with hooks.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -48,19 +46,19 @@ from tracetorch.backends.arguments import OutputSpec, SynapticInput, TraceBuffer
 from tracetorch.backends.rng import LazySpikes, limit_of
 
 MOST_PRODUCTS = 1 << 21
-"""Products `batch × inputs × neurons` of one step beyond which torch's threads are worth their call."""
+"""Products `batch × inputs × neurons` of one step beyond which torch's threads are faster."""
 
 DENSE_FROM = {torch.float32: 0.27, torch.float64: 0.27, torch.bfloat16: 0.12}
 """Share of active inputs beyond which a dense product is faster than adding up rows of weights, by the dtype of the
 product; measured by benchmarks/sparsity.py."""
 
 WIDE = 192
-"""With fewer neurons, the dense product is faster from a smaller share on: a list of the active inputs costs the same,
-however few weights are then added up. Not so for spikes that are yet to be drawn: drawing lists them anyway."""
+"""With fewer neurons, the dense product is faster from a smaller share on, because a list of the active inputs costs
+the same. Not for spikes that are yet to be drawn: drawing lists them anyway."""
 
 FEW = 32
-"""At most so many neurons are driven within the scan of the layer below, if that has `WIDE` or more. Between two scans
-its spikes would go as floats from the cache of one core to that of the other, which takes longer than the readout."""
+"""A readout of at most so many neurons is fused with a layer of `WIDE` or more: between two scans, the spikes would go
+from the cache of one core to that of the other, which takes longer than the readout."""
 
 Form = Literal["weight", "computed", "module"]
 
@@ -88,17 +86,12 @@ def one_step(layer: Traits) -> Literal["compiled", "graph", "chunk"]:
 
 
 def is_sparse(share: float, neurons: int, precision: torch.dtype, *, drawn: bool) -> bool:
-    """Whether a CPU best adds up the weights of active inputs.
-
-    Args:
-        share: of inputs that fire at a step; infinite for input other than spikes.
-        drawn: whether the spikes are yet to be drawn.
-    """
+    """Whether a CPU adds up the weights of active inputs. Args: share: of active ones. drawn: if yet to be drawn."""
     return share <= DENSE_FROM[precision] * (1.0 if drawn else min(1.0, neurons / WIDE))
 
 
 def fuses_readout(below: Traits, above: Traits) -> bool:
-    """Whether the scan of one layer best goes through the next as well, `OutputSpec.readout`."""
+    """Whether the scan of one layer goes through the next as well, `OutputSpec.readout`."""
     return (
         None not in (below.neuron, above.neuron)
         and "module" not in (below.form, above.form)
@@ -110,7 +103,7 @@ def fuses_readout(below: Traits, above: Traits) -> bool:
 
 
 def spike_dtype(layer: Traits) -> torch.dtype:
-    """The dtype in which a layer best takes spikes: bool where a kernel lists them, else ready for the product."""
+    """The dtype in which a layer takes spikes: bool where a kernel lists them, else that of the product."""
     if layer.form == "module":
         return layer.weight.dtype
     return torch.bool if is_on_cpu(layer) else layer.precision
@@ -138,10 +131,13 @@ def scan(
     """A layer over a chunk of time, its membrane and traces in place.
 
     Args:
-        neuron: "lif", "li" or "lis"; see `reference.lif_scan` and its neighbours.
-        constants: decay, and for "lif" the threshold.
+        neuron: a name in `reference.NEURONS`.
+        synaptic: what the currents come from.
+        membrane: (batch, neurons), before the chunk; after it, on return.
+        constants: decay, and for "lif" the threshold: each a number or (neurons,).
+        out: takes the outputs.
     """
-    getattr(_backend(membrane), f"{neuron}_scan")(synaptic, membrane, *constants, out)
+    _backend(membrane).scan_neurons(neuron, synaptic, membrane, constants, out)
 
 
 def stepper(
@@ -151,13 +147,13 @@ def stepper(
     constants: Callable[[Any], tuple[tuple[Tensor, ...], TraceBuffers]],
     parts: tuple[Any, ...],
 ) -> Any:
-    """One step of a layer as one compiled call, for `one_step` "compiled"; see `cpu.step.Stepper`."""
+    """A compiled step, for `one_step` "compiled"; see `cpu.step.Stepper`."""
     most = max(1, MOST_PRODUCTS // layer.weight.numel())
     return _backend(layer.weight).Stepper(layer.neuron, layer.weight, bias, raw, constants, parts, most)
 
 
 def pass_through(layers: Sequence[Any], xs: Tensor, out: OutputSpec) -> bool:
-    """A short chunk through small layers, where everything was looked up before; see `cpu.step.pass_through`."""
+    """See `cpu.step.pass_through`."""
     backend = _numba()
     return backend is not None and bool(backend.pass_through(layers, xs, out))
 
@@ -169,21 +165,19 @@ def currents(synaptic: SynapticInput) -> Tensor:
 
 
 def trace_scan(xs: Tensor, trace: TraceBuffers) -> None:
-    """A chunk of input, (time, batch, inputs), into its trace alone; see `reference.trace_scan`."""
+    """Add a chunk of input, (time, batch, inputs), to its trace."""
     _backend(trace.values).trace_scan(xs, trace)
 
 
 def spikes(lazy: LazySpikes) -> Tensor:
-    """Spikes as a tensor, (time, batch, channels); see `reference.spikes`."""
+    """Draw spikes: 0 and 1, (time, batch, channels)."""
     return (_of(lazy.samples.device) or reference).spikes(lazy)
 
 
 def bernoulli(probability: Tensor, seed: int, steps: range, samples: Tensor) -> Tensor:
     """True with the given probability: `uniform(...) < probability`, without making the uniform numbers.
 
-    Args:
-        probability: in [0, 1], (batch, channels) or (time, batch, channels); resolved to 2⁻²⁴.
-        seed, steps, samples: as in `uniform`.
+    Args: probability: in [0, 1], (batch, channels) or (time, batch, channels); resolved to 2⁻²⁴. Others: as `uniform`.
     Returns: (time, batch, channels), bool. Probability 0 is never and 1 is always True.
     """
     return spikes(LazySpikes(limit_of(probability), seed, steps, samples, torch.bool))
@@ -207,7 +201,7 @@ def _numba() -> ModuleType | None:
     try:
         from numba.core import config  # noqa: PLC0415
 
-        if getattr(config, "DISABLE_JIT", False):  # uncompiled they take minutes, and NumPy's integers overflow in them
+        if getattr(config, "DISABLE_JIT", False):  # not compiled, kernels take minutes, and integers overflow
             raise RuntimeError("NUMBA_DISABLE_JIT is set")
         from tracetorch.backends import cpu  # noqa: PLC0415 (numba takes half a second to load)
     except (ImportError, RuntimeError) as error:
@@ -222,7 +216,7 @@ def _triton() -> ModuleType | None:
         from tracetorch.backends import cuda  # noqa: PLC0415 (Triton exists only where CUDA does)
 
         cuda.probe()
-    except Exception as error:  # of any kind: from a compiler, a driver or a GPU that is too old
+    except Exception as error:  # from a compiler, a driver or a GPU that is too old
         _missing("triton", error)
         return None
     return cuda

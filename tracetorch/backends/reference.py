@@ -2,24 +2,23 @@
 
 Every state is updated in place: it belongs to the caller.
 
-Compiled code states these once more. `compiled` is `cpu/compiled.py`, `triton` is `triton_kernels.py`, and the test
-compares each with the definition:
+Compiled code restates these, in `cpu/compiled.py` and `cuda.py`; a test compares it with the definition:
 
-    what                            defined by                        restated in                        test
-    LIF, reset by subtraction       `functional.lif_step`             compiled.run, triton.scan_kernel   test_scans
-    LI; LIS, with softmax           `functional.li_step`, `lis_scan`  compiled.run, triton.scan_kernel   test_scans
-    where outputs go                `OutputSpec.take`                 compiled.run, triton.scan_kernel   test_scans
-    currents                        `weigh`                           compiled.gather, step_layer        test_one_step
-    currents of a fused readout     `weigh`                           compiled._weigh                test_fused_readout
-    traces, and traces of traces    `functional.trace_step`,          compiled.add_events, add_step,     test_scans,
-                                    `TraceBuffers`                    run; all kernels of triton         test_kernels
-    random numbers                  `rng.numbers`                     compiled.generate_events, below;     test_kernels,
-                                                                      triton.spikes_kernel                 test_rng
+    what                            defined by                         restated in                        test
+    LIF, reset by subtraction       `functional.lif_step`              compiled.run, cuda.scan_kernel     test_scans
+    LI; LIS, with softmax           `functional.li_step`, `NEURONS`    compiled.run, cuda.scan_kernel     test_scans
+    where outputs go                `OutputSpec.take`                  compiled.run, cuda.scan_kernel     test_scans
+    currents                        `weigh`                            compiled.gather, step_layer        test_one_step
+    currents of a fused readout     `weigh`                            compiled._weigh                test_fused_readout
+    traces, and traces of traces    `functional.trace_step`,           compiled.add_events, add_step,     test_scans,
+                                    `TraceBuffers`                     run; all kernels of cuda           test_kernels
+    random numbers                  `rng.numbers`                      compiled.generate_events;          test_kernels,
+                                                                       cuda.spikes_kernel                 test_rng
 
-A LIF step is written out once more in tests/oracle.py, for gradients through time.
+tests/oracle.py writes a LIF step once more, for gradients through time.
 """
 
-from __future__ import annotations
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -31,33 +30,28 @@ from tracetorch.backends.arguments import OutputSpec, SynapticInput, TraceBuffer
 from tracetorch.backends.rng import LazySpikes
 
 
-def lif_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, threshold: Tensor, out: OutputSpec) -> None:
-    """`functional.lif_step` over a chunk.
-
-    Args:
-        synaptic: what the currents come from.
-        membrane: (batch, features), before the chunk; after it, on return.
-        decay, threshold: a number or (features,).
-        out: takes the spikes.
-    """
+def scan_neurons(
+    neuron: str, synaptic: SynapticInput, membrane: Tensor, constants: tuple[Tensor, ...], out: OutputSpec
+) -> None:
+    """A neuron of `NEURONS` over a chunk. Args: see `dispatch.scan`."""
     for step, current in enumerate(currents(synaptic)):
-        spikes, after = F.lif_step(current, membrane, decay, threshold)
+        output, after = NEURONS[neuron](current, membrane, *constants)
         membrane.copy_(after)
-        out.take(step, spikes)
+        out.take(step, output)
 
 
-def li_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
-    """`functional.li_step` over a chunk; `out` takes the membranes. Args: as `lif_scan`."""
-    for step, current in enumerate(currents(synaptic)):
-        membrane.copy_(F.li_step(current, membrane, decay))
-        out.take(step, membrane)
+def _li_step(current: Tensor, membrane: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
+    after = F.li_step(current, membrane, decay)
+    return after, after
 
 
-def lis_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
-    """`functional.li_step` over a chunk; `out` takes the softmax of the membranes. Args: as `lif_scan`."""
-    for step, current in enumerate(currents(synaptic)):
-        membrane.copy_(F.li_step(current, membrane, decay))
-        out.take(step, torch.softmax(membrane, dim=-1))
+def _lis_step(current: Tensor, membrane: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
+    after = F.li_step(current, membrane, decay)
+    return torch.softmax(after, dim=-1), after
+
+
+NEURONS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"lif": F.lif_step, "li": _li_step, "lis": _lis_step}
+"""The neurons with a kernel: one step of each, from current, membrane and constants to output and membrane."""
 
 
 def currents(synaptic: SynapticInput) -> Tensor:
@@ -78,7 +72,8 @@ def trace_scan(xs: Tensor, trace: TraceBuffers) -> None:
 
 def spikes(lazy: LazySpikes) -> Tensor:
     """Draw them: 0 and 1, (time, batch, channels)."""
-    return rng.below_limit(lazy).to(lazy.dtype)
+    numbers = rng.numbers(lazy.seed, lazy.steps, lazy.samples, lazy.limit.shape[-1])
+    return (numbers < lazy.limit).to(lazy.dtype)
 
 
 def weigh(xs: Tensor, synaptic: SynapticInput) -> Tensor:

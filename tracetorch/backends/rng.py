@@ -1,21 +1,19 @@
 """Random numbers from a counter: a function of (seed, step, sample, channel) and of nothing else.
 
-No generator has a state, so a draw does not depend on what was drawn before it: the same seed gives the same spikes on
-every device, for every chunk size, batch order and number of threads, and a stream can be entered at any step.
+A draw does not depend on earlier draws: the same seed gives the same spikes on every device, for every chunk size,
+batch order and number of threads, and a stream can be entered at any step.
 
     key    = mix64(mix_seed(seed) + step·A + sample·B)              one 64-bit key for a row, mixed as in SplitMix64
     head   = byte (channel mod 4) of mix32((channel div 4)·C + low(key), high(key))          one word for 4 channels
     tail   = upper half of mix32(channel·C + high(key), low(key))                            one word for each
     number = head·2¹⁶ + tail                                                                 in [0, 2²⁴)
 
-Whether a number lies below a limit is settled by its head alone, but for one time in 256; so a kernel that only wants
-to know that (a spike with a given probability) mixes a quarter of a word for each channel, and a tail hardly ever.
+In 255 of 256 cases the head alone settles whether a number is below a limit, so a kernel that draws spikes mixes a
+quarter of a word for each channel, and rarely a tail.
 
 Source: the 64-bit finaliser is that of SplitMix64, Steele, Lea and Flood (2014), doi:10.1145/2660193.2660195; the
 32-bit one has two multiply-xorshift rounds with constants found by C. Wellons' search for low bias (2018).
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -32,14 +30,14 @@ _MASK64 = (1 << 64) - 1
 
 
 class LazySpikes(NamedTuple):
-    """Spikes over a chunk of time that are named, and not yet drawn; `backends.spikes` draws them."""
+    """Spikes over a chunk of time that are not yet drawn; `backends.spikes` draws them."""
 
     limit: Tensor  # int32, (batch, channels) or (time, batch, channels), as `limit_of` gives it
     seed: int
     steps: range
     samples: Tensor  # int64, (batch,)
     dtype: torch.dtype  # of the spikes
-    share: float = 1.0  # of channels that will do the unusual at a step, about; a hint, on which no spike depends
+    share: float = 1.0  # of channels that do the unusual at a step; a hint, on which no spike depends
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -49,10 +47,9 @@ class LazySpikes(NamedTuple):
 
 def limit_of(probability: Tensor) -> Tensor:
     """The int32 below which a `number` falls with this probability, rounded up to a multiple of 2⁻²⁴."""
-    exact = (
-        probability if probability.dtype == torch.float32 else probability.to(torch.float64)
-    )  # a power of 2 is a shift
-    return torch.ceil(exact * (1 << BITS)).to(torch.int32)
+    if probability.dtype != torch.float32:  # in which multiplication by a power of 2 is exact
+        probability = probability.to(torch.float64)
+    return torch.ceil(probability * (1 << BITS)).to(torch.int32)
 
 
 def uniform(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
@@ -60,23 +57,18 @@ def uniform(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
 
     Args:
         seed: any whole number.
-        steps: which time steps, one after another.
-        samples: which samples, whole numbers, (batch,); the draws of a sample do not depend on its place in the batch.
-        channels: how many numbers for each sample at each step.
+        steps: consecutive time steps.
+        samples: whole numbers, (batch,); the draws of a sample do not depend on its place in the batch.
+        channels: numbers for each sample at each step.
     Returns: (time, batch, channels), float32, on the device of `samples`.
     """
     return numbers(seed, steps, samples, channels).to(torch.float32) * 2.0**-BITS
 
 
-def below_limit(lazy: LazySpikes) -> Tensor:
-    """Whether each number is below its limit: (time, batch, channels), bool."""
-    return numbers(lazy.seed, lazy.steps, lazy.samples, lazy.limit.shape[-1]) < lazy.limit
-
-
 def numbers(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
     """24-bit numbers, uniform in [0, 2²⁴), as int32 of shape (time, batch, channels).
 
-    On a CPU NumPy computes them, with the same lines: for a few numbers its calls take a fraction of torch's.
+    On a CPU NumPy computes them, because its calls take a fraction of torch's.
     """
     if steps.step != 1:
         raise ValueError(f"draws are made for consecutive steps, got {steps}")
@@ -98,10 +90,7 @@ def _numbers(seed: int, step: Any, sample: Any, channel: Any, lower_half: Callab
 
 
 def mix_seed(*parts: int) -> int:
-    """One 64-bit seed from several whole numbers, such as (seed, epoch); their order matters.
-
-    Raises: TypeError for what is not a whole number.
-    """
+    """One 64-bit seed from several whole numbers, such as (seed, epoch); their order matters."""
     mixed = 0
     for part in parts:
         mixed = _mix64_int((mixed * 0x9E3779B97F4A7C15 + whole(part, "seed") + 0x632BE59BD9B4E019) & _MASK64)

@@ -1,35 +1,30 @@
-"""An actor and its critic: the reward is judged by what the network itself expected of the moment."""
-
-from __future__ import annotations
+"""An actor and its critic: the expected reward is an output of the network."""
 
 import torch
 from torch import Tensor
 
-from tracetorch.loss.base import RewardLoss
-from tracetorch.loss.entropy_bonus import EntropyBonus
-from tracetorch.loss.policy import check_choice, check_ends, check_reward, log_prob, score_of
+from tracetorch.loss.base import EntropyBonus, RewardLoss, check_choice, check_ends, check_reward, log_prob, score_of
 from tracetorch.modes import check_number, check_tensor, without_graph
 
 
 class ActorCritic(RewardLoss):
-    """TD learning: an output beside those of the actions says what is still to come.
+    """TD learning: one more output is the value, the discounted reward still to come.
 
         (z, y) = output,    p = softmax(z),    V = u·y
-        δ = reward + γ·V' − V                       V of what was seen, V' of what is seen next; 0 once all is over
+        δ = reward + γ·V' − V                       V: value at the action, V': of the next observation, 0 at the end
         signal at (z, y) = −δ·(onehot(action) − p, v) / batch − (d worth/dz, 0) / batch
 
-    so that δ teaches the actor how good the action was, and the critic what was to be expected. An episode that was
-    cut off is not over: what was last to be seen of it is what is seen next.
+    An episode that was cut off has not terminated: V' is then of its last observation.
 
     Args:
         discount: γ per action, in [0, 1].
-        unit: u > 0, the value that an output of 1 stands for: an output is as slow to grow as weights are.
-        critic: v ≥ 0, how strongly the critic learns beside the actor.
+        unit: u > 0, the value that an output of 1 stands for, because weights grow slowly.
+        critic: v ≥ 0, weight of the critic's loss.
         entropy, uniform: c and k, in reward per nat, as in `Reflect`.
     Returns: of a call: loss, mean of ½·δ² − δ·log p(action) − worth; and signal, (batch, actions + 1), for
-        `net.backward(signal, at="logits")` of a network whose readout is `LI`, still where it acted. `score` is
+        `net.backward(signal, at="logits")` of a network whose readout is `LI`, in the state of the action. `score` is
         (onehot − p, v), `modulation` −δ/batch and `bonus` the rest: for `rules.ThreeFactor`, and then it is TD(λ/γ).
-    Raises: RuntimeError if it is called before anything was done; ValueError for a reward that is not finite.
+    Raises: RuntimeError if it is called before the first action; ValueError for a reward that is not finite.
     Gradient: that of REINFORCE with δ for the return, unbiased if V is right; the semi-gradient of TD, in units of u.
     Memory: a few numbers for each output and sample, independent of time.
     Source: Sutton (1988), doi:10.1007/BF00115009; Barto, Sutton, Anderson (1983), doi:10.1109/TSMC.1983.6313077; of
@@ -61,22 +56,17 @@ class ActorCritic(RewardLoss):
         self._value = self._log = self._worth = torch.zeros(0)
 
     def policy(self, output: Tensor) -> Tensor:
-        """The distribution from which an action is to be drawn, (batch, actions)."""
+        """The distribution of actions, (batch, actions)."""
         check_tensor(output, "the output")
         return torch.softmax(output[:, :-1], dim=-1)
 
     def value(self, output: Tensor) -> Tensor:
-        """V, what is still to come, in units of the reward, (batch,)."""
+        """V in units of the reward, (batch,)."""
         return self.unit * output[:, -1]
 
     @without_graph
     def observe(self, output: Tensor, action: Tensor) -> None:
-        """Take note of an action.
-
-        Args:
-            output: of the network, any real numbers, (batch, actions + 1), such as `LI` gives.
-            action: whole numbers, (batch,).
-        """
+        """Observe an action, a whole number, (batch,). Args: output: real numbers, (batch, actions + 1)."""
         check_choice(output, action)
         p, critic = self.policy(output), output.new_full((len(output), 1), self.critic)
         self.score = torch.cat([score_of(p, action, "logits"), critic], dim=1)
@@ -86,12 +76,11 @@ class ActorCritic(RewardLoss):
 
     @without_graph
     def __call__(self, reward: Tensor, terminated: Tensor, upcoming: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge the last action.
+        """Loss and signal of the last action.
 
         Args:
-            reward: any finite numbers, (batch,).
-            terminated: for whom all is over, bool (batch,).
-            upcoming: output of the network for what is seen next, (batch, actions + 1); anything where all is over.
+            reward: finite numbers, (batch,). terminated: episodes that have ended, bool (batch,).
+            upcoming: output for the next observation, (batch, actions + 1); not used for those that have ended.
         """
         if not len(self._value):
             raise RuntimeError("no action was observed: call loss.observe(output, action) before the reward")

@@ -1,24 +1,121 @@
-"""What a loss for rewards is: all that a training loop may ask of one, so that no loop knows which loss it runs."""
+"""What a loss for rewards is, and what such losses share: the score of an action, and bonuses for exploration."""
 
-from __future__ import annotations
-
+import math
+import operator
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from functools import reduce
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from tracetorch.loss.entropy_bonus import EntropyBonus
-from tracetorch.loss.policy import At
+from tracetorch.loss.target import as_distribution
+from tracetorch.modes import all_finite, check_number, check_tensor
 from tracetorch.renamed import refuse_former_methods
+
+At = Literal["output", "logits"]
+_FLOOR = 1e-3  # what keeps a score at the output finite, as in `cross_entropy`
+
+
+def score_of(probabilities: Tensor, action: Tensor, at: At) -> Tensor:
+    """d log p(action), (batch, actions): at the logits `onehot − p`, at p `onehot/(p + ε)`."""
+    chosen = as_distribution(action, probabilities)
+    return chosen - probabilities if at == "logits" else chosen / (probabilities + _FLOOR)
+
+
+# `torch.distributions.Categorical` clamps p at 1.2e-7, which changes the loss of a nearly deterministic policy.
+def entropy_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
+    """H = −Σ p·log p in nats, (batch,); and dH: at logits −p·(log p + H), at p −log(p + .001) − 1."""
+    logs = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
+    entropy = -(probabilities * logs).sum(dim=-1)
+    if at == "logits":
+        return entropy, -probabilities * (logs + entropy[:, None])
+    return entropy, -(probabilities + _FLOOR).log() - 1
+
+
+def kl_to_uniform(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
+    """−KL(u ‖ p) = (1/n)·Σ log(n·p) in nats, (batch,); and its slope: at logits 1/n − p, at p 1/(n·(p + .001))."""
+    n = probabilities.shape[-1]
+    logs = (n * probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny)).log()
+    slope = 1 / n - probabilities if at == "logits" else 1 / (n * (probabilities + _FLOOR))
+    return logs.mean(dim=-1), slope
+
+
+def check_reward(reward: Tensor, count: int) -> None:
+    """Raises: TypeError, ValueError unless each sample has a finite reward."""
+    check_tensor(reward, "the reward")
+    if reward.shape != (count,) or not all_finite(reward):
+        got = f"{reward} of shape {(*reward.shape,)}"
+        raise ValueError(f"a reward must be a finite number for each of {count} samples, got {got}")
+
+
+def check_ends(done: Tensor, count: int, name: str) -> None:
+    """Raises: TypeError, ValueError unless `done` is bool, (count,)."""
+    check_tensor(done, name)
+    if done.dtype != torch.bool or done.shape != (count,):
+        got = f"{done.dtype} of shape {tuple(done.shape)}"
+        raise ValueError(f"{name} must be torch.bool of shape ({count},), got {got}")
+
+
+def check_choice(output: Tensor, action: Tensor) -> None:
+    """Raises: TypeError, ValueError unless each row of the output has an action, a whole number."""
+    check_tensor(output, "the output")
+    check_tensor(action, "the action")
+    if output.ndim != 2:
+        raise ValueError(f"the output must have the shape (batch, outputs), got {tuple(output.shape)}")
+    if action.shape != output.shape[:1] or action.is_floating_point():
+        got = f"{action.dtype} of shape {tuple(action.shape)}"
+        raise ValueError(f"the action must be whole numbers of shape ({len(output)},), got {got}")
+
+
+def log_prob(probabilities: Tensor, action: Tensor) -> Tensor:
+    """log p(action), (batch,)."""
+    chosen = probabilities.gather(1, action[:, None].long())[:, 0]
+    return chosen.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
+
+
+class EntropyBonus:
+    """Exploration bonus, in reward. Without it the policy becomes deterministic and its gradient vanishes.
+
+        worth = c·H(p) − k·KL(u ‖ p),    H = −Σ p·log p,    KL(u ‖ p) = −(1/n)·Σ log(n·p),    u: uniform over n actions
+        d worth/dz = −c·p·(log p + H) − k·(p − 1/n)    at the logits z
+
+    At the logits the gradients of reward and H are multiplied by p: they vanish for a deterministic policy, which then
+    cannot relearn when the world changes. That of the second term does not vanish. With rewards 0 and 1 and two
+    actions, the better one is taken with probability ½·(1 − k + √(1 + k²)), about 1 − k/2.
+
+    Args: entropy: c ≥ 0, in reward per nat; uniform: k ≥ 0, the same.
+    Raises: ValueError if one is below 0 or not finite.
+    Source: of H, Williams, Peng (1991), doi:10.1080/09540099108946587.
+    """
+
+    def __init__(self, entropy: float, uniform: float):
+        check_number(entropy, "entropy")
+        check_number(uniform, "uniform")
+        if not (0 <= entropy < math.inf and 0 <= uniform < math.inf):
+            raise ValueError(f"entropy and uniform must be at least 0 and finite, got {entropy:g} and {uniform:g}")
+        self.entropy, self.uniform = entropy, uniform
+
+    def __bool__(self) -> bool:
+        return self.entropy > 0 or self.uniform > 0
+
+    def __call__(self, p: Tensor, at: Literal["logits", "output"]) -> tuple[Tensor, Tensor]:
+        """The worth of p, (batch,); and its signal, (batch, actions): −d worth/batch, at logits or at p + .001."""
+        if not self:
+            return torch.zeros_like(p[:, 0]), torch.zeros_like(p)
+        measures = ((self.entropy, entropy_of), (self.uniform, kl_to_uniform))
+        parts = [(weight, *measure(p, at)) for weight, measure in measures if weight]
+        worth = reduce(operator.add, (weight * value for weight, value, _ in parts))
+        rise = reduce(operator.add, (weight * slope for weight, _, slope in parts))
+        return worth, rise / -len(p)
 
 
 class RewardLoss(ABC):
     """Observes each action; a call with a reward then gives the loss and the signal for the network's output.
 
-    A loss of one's own is a subclass with `policy`, `observe` and `__call__`, which sets `score`, `modulation` and
-    `bonus` as they say. If it has a state, it overrides `reset`, `state_dict` and `load_state_dict`, too: then a run
-    with it can be resumed exactly.
+    A new loss is a subclass with `policy`, `observe` and `__call__` that sets `score`, `modulation` and `bonus`. If it
+    has a state, it overrides `reset`, `state_dict` and `load_state_dict`, too: then a run with it can be resumed
+    exactly.
     """
 
     values: int = 0
@@ -44,25 +141,24 @@ class RewardLoss(ABC):
         self.score = self.bonus = self.modulation = torch.zeros(0)
 
     def reset(self) -> None:  # noqa: B027 (an option, not a duty)
-        """Forget the actions so far; not the rewards that are expected."""
+        """Forget the actions so far, but not the expected rewards."""
 
     @abstractmethod
     def policy(self, output: Tensor) -> Tensor:
-        """The distribution from which an action is to be drawn, (batch, actions). Raises: ValueError if it is none."""
+        """The distribution of actions, (batch, actions). Raises: ValueError for an output that gives none."""
 
     @abstractmethod
     def observe(self, output: Tensor, action: Tensor) -> None:
-        """Take note of an action. Args: output: of the network, (batch, outputs); action: whole numbers, (batch,)."""
+        """Observe an action. Args: output: of the network, (batch, outputs); action: whole numbers, (batch,)."""
 
     @abstractmethod
     def __call__(self, reward: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Judge the actions so far.
+        """The loss of the actions so far; and the signal, its derivative, (batch, outputs).
 
         Args:
             reward: finite numbers, (batch,).
-            then, positional: done, bool (batch,), whose episode ends here; None in a stream without an end. If it
-                bootstraps: terminated, bool (batch,); and the output for the next observation, (batch, outputs).
-        Returns: the loss; and the signal, its derivative, (batch, outputs).
+            then, positional: done, bool (batch,), where an episode ends; None in an endless stream. If it bootstraps:
+                terminated, bool (batch,); and the output for the next observation, (batch, outputs).
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -70,4 +166,4 @@ class RewardLoss(ABC):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 (an option, not a duty)
-        """Go on from there."""
+        """Continue from what `state_dict` gave."""

@@ -1,52 +1,117 @@
-"""Learning from rewards: a trace of what was done, and, when a reward comes, more or less of the same."""
-
-from __future__ import annotations
+"""Learning from rewards: a trace of the scores of past actions, multiplied by each reward."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from tracetorch import renamed
-from tracetorch.loss.base import RewardLoss
-from tracetorch.loss.baseline import Baseline, scales
-from tracetorch.loss.entropy_bonus import EntropyBonus
-from tracetorch.loss.policy import check_at, check_choice, check_ends, check_reward, log_prob, score_of
+from tracetorch.loss.base import (
+    EntropyBonus,
+    RewardLoss,
+    check_choice,
+    check_ends,
+    check_reward,
+    log_prob,
+    score_of,
+)
 from tracetorch.modes import check_number, check_tensor, numbers, without_graph
 
 
-class Reflect(RewardLoss):
-    """The trace alternative to REINFORCE: watch each action, and judge what was done when a reward comes.
+class Baseline:
+    """A mixture of running means.
 
-        e_k ← λ_k·e_k + score,    score = d log p(action)/dz = onehot − p       when `observe` is told of an action
-        signal = −(reward − b)·Σ_k w_k·e_k / batch − d worth/dz / batch        when it is called with a reward
-
-    z are the logits, p their softmax, b what was to be expected (`Baseline`), and worth what the
-    distribution of the last action is worth by itself (`EntropyBonus`).
+        r_j = (r + β_j·r' + β_j²·r'' + …)/(1 + β_j + β_j² + …),    b = Σ_j v_j·r_j,    v = softmax of what is stored
 
     Args:
-        decay: λ per action, in [0, 1): for how long an action answers for what comes. One, or several time scales.
-        mixture: w, how much each time scale counts; equally much, and 1 in all, if None.
+        decays: β per reward, in [0, 1), one for each stretch of the past; none at all expects 0.
+        per_sample: whether each sample has a mean of its own, rather than one over all.
+        mixture_rate: how fast v descends (reward − b)²; 0 leaves it.
+    Memory: two numbers for each decay (and sample), independent of time.
+    """
+
+    def __init__(self, decays: float | Sequence[float], *, per_sample: bool = False, mixture_rate: float = 0.0):
+        self.decays, self.per_sample = scales("baseline", decays), per_sample
+        self.mixture_rate = mixture_rate
+        self._raw, self._sums = torch.zeros(len(self.decays)), torch.zeros(0)
+
+    def __call__(self, reward: Tensor) -> Tensor:
+        """The expected reward, (batch,), before this one, (batch,), which is then added to the means."""
+        if not len(self.decays):
+            return torch.zeros_like(reward)
+        got = reward if self.per_sample else reward.mean(dim=0, keepdim=True)
+        if not len(self._sums):
+            self._sums = got.new_zeros(2, len(self.decays), len(got))  # of rewards, and of ones
+        rewards, ones = self._sums
+        if len(got) != rewards.shape[-1]:
+            message = f"a baseline of {rewards.shape[-1]} samples, each with a mean of its own, got {len(got)} rewards"
+            raise ValueError(f"{message}: make a new loss for another batch, or one with per_sample=False")
+        means = rewards / ones.clamp(min=torch.finfo(got.dtype).tiny)
+        share, decays = self.mixture.to(got), self.decays.to(got)
+        expected = share @ means
+        if self.mixture_rate:
+            slope = 2 * ((got - expected) * share[:, None] * (means - expected)).mean(dim=1)
+            self._raw = self._raw + self.mixture_rate * slope.to(self._raw)
+        self._sums = self._sums * decays[:, None] + torch.stack([got, torch.ones_like(got)])[:, None]
+        return expected.expand_as(reward)
+
+    @property
+    def mixture(self) -> Tensor:
+        """v, one for each decay, 1 in all."""
+        return torch.softmax(self._raw, dim=0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, for a checkpoint."""
+        return {"raw": self._raw, "sums": self._sums}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        self._raw, self._sums = state["raw"], state["sums"]
+
+
+def scales(name: str, decays: float | Sequence[float]) -> Tensor:
+    """One or several decays in [0, 1), as a tensor."""
+    listed = list(decays) if isinstance(decays, Iterable) and not isinstance(decays, str) else [decays]
+    for decay in listed:
+        check_number(decay, name)
+    values = torch.tensor(listed, dtype=torch.float64)
+    if not bool(((values >= 0) & (values < 1)).all()):
+        raise ValueError(f"{name}: each decay must be at least 0 and below 1, got {values.tolist()}")
+    return values
+
+
+class Reflect(RewardLoss):
+    """The trace alternative to REINFORCE: a trace of the scores of actions, and a signal for each reward.
+
+        e_k ← λ_k·e_k + score,    score = d log p(action)/dz = onehot − p       at every action: `observe`
+        signal = −(reward − b)·Σ_k w_k·e_k / batch − d worth/dz / batch        at every reward: the call
+
+    z are the logits, p their softmax, b the expected reward (`Baseline`), worth the bonus of the last action's
+    distribution (`EntropyBonus`).
+
+    Args:
+        decay: λ per action, in [0, 1): for how long rewards are credited to an action. One, or several time scales.
+        mixture: w, weights of the time scales; None: equal, 1 in all.
         mixture_rate: how fast the mixtures learn, w and that of the baseline; 0 leaves them as they are.
-        baseline: β per reward, in [0, 1), of the rewards to be expected; one or several, or none at all: [].
-        per_sample: whether each sample expects what itself got, rather than what all got.
+        baseline: β per reward, in [0, 1), of the expected reward; one, several, or none: [].
+        per_sample: whether each sample has its own expected reward, or one for all.
         entropy: c, in reward per nat: weight of the policy's entropy.
-        uniform: k, in reward per nat: what it costs to leave an action no chance; see `EntropyBonus`. It pulls where a
-            policy has settled, as the entropy does not: for worlds that change.
+        uniform: k, in reward per nat: weight of KL(uniform ‖ policy). Its gradient does not vanish for a deterministic
+            policy, as that of the entropy does: for worlds that change.
         at: "logits": signals are for `net.backward(signal, at="logits")`. "output": they are dL/dp, and the score is
-            onehot/(p + .001): for rules that know of no logits.
+            onehot/(p + .001): for rules that take no logits.
     Returns: of a call: loss, −mean of (reward − b)·Σ_k w_k·(trace of log p(action)) − worth; and signal,
         (batch, actions), its derivative if past outputs all move as one.
-    Raises: RuntimeError if it is called before anything was done.
+    Raises: RuntimeError if it is called before the first action.
     Gradient: without a bonus, signals add up to that of REINFORCE with discounted eligibility,
         −Σ_t d log p(action)·Σ_{s ≥ t} λ^(s − t)·(reward − b)(s), exactly, where the output depends on the parameters in
-        the same way at every action: where always the same is seen, or, at λ = 0, for a tied `LI` or `LIS` readout and
-        actions drawn from its present output. Otherwise it is approximate: score and input are averaged apart, and what
-        went with what is lost; `rules.ThreeFactor` keeps it. A baseline of past rewards adds no bias at λ = 0. At λ > 0
-        some were for actions that are still in the trace: it takes part of them away, 1/batch of it if all share it.
-        w ascends how well what a time scale taught last agrees with what is taught now: a hypergradient at the output.
+        the same way at every action: with a constant input, or, at λ = 0, for a tied `LI` or `LIS` readout and actions
+        drawn from its present output. Otherwise approximate: score and input are averaged separately;
+        `rules.ThreeFactor` keeps their product. A baseline of past rewards adds no bias at λ = 0. At λ > 0 it contains
+        rewards of actions that are still in the trace and cancels part of them, 1/batch of it if all share it.
+        w ascends the agreement of a time scale's last signal with the present one: a hypergradient at the output.
     Memory: batch × actions for each time scale, independent of time.
     Source: Williams (1992), doi:10.1007/BF00992696; of w, Baydin et al. (2018), doi:10.48550/arXiv.1703.04782.
     Example:
@@ -69,7 +134,8 @@ class Reflect(RewardLoss):
         at: Literal["logits", "output"] = "logits",
     ):
         super().__init__()
-        check_at(at)
+        if at not in ("logits", "output"):
+            raise ValueError(f'at must be "logits" or "output", got {at!r}')
         check_number(mixture_rate, "mixture_rate")
         if not 0 <= mixture_rate < math.inf:
             raise ValueError(f"mixture_rate must be at least 0 and finite, got {mixture_rate:g}")
@@ -86,7 +152,7 @@ class Reflect(RewardLoss):
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was done; not what is expected."""
+        """Forget the actions so far, but not the expected rewards."""
         self._scores = self._logs = self._worth = self._taught = torch.zeros(0)
         self.score = self.bonus = self.modulation = torch.zeros(0)
 
@@ -96,10 +162,7 @@ class Reflect(RewardLoss):
         return self._sum * torch.softmax(self._raw, dim=0)
 
     def policy(self, output: Tensor) -> Tensor:
-        """The distribution from which an action is to be drawn: the output itself.
-
-        Raises: ValueError if it is none.
-        """
+        """The distribution of actions: the output itself. Raises: ValueError for values below 0."""
         check_tensor(output, "the output")
         if bool((output < 0).any()):
             lowest = float(output.min())
@@ -110,12 +173,7 @@ class Reflect(RewardLoss):
 
     @without_graph
     def observe(self, output: Tensor, action: Tensor) -> None:
-        """Take note of an action. Afterwards `score` is its score, and `bonus` the signal of `EntropyBonus` alone.
-
-        Args:
-            output: p, from which the action was drawn, (batch, actions); a mean over steps is such, too.
-            action: whole numbers, (batch,).
-        """
+        """Observe an action, a whole number, (batch,), drawn from p, (batch, actions); sets `score` and `bonus`."""
         check_choice(output, action)
         self.score = score_of(output, action, self.at)
         self._worth, self.bonus = self.explore(output, self.at)
@@ -131,14 +189,7 @@ class Reflect(RewardLoss):
 
     @without_graph
     def __call__(self, reward: Tensor, done: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Judge what was done; the bonus is computed for each judgement.
-
-        Afterwards `modulation`, (batch,), is the factor of the reward alone, dL/d log p.
-
-        Args:
-            reward: any finite numbers, (batch,).
-            done: whose episode ends here, bool (batch,): what they did has nothing to do with what comes next.
-        """
+        """Loss and signal of a reward, finite, (batch,); sets `modulation`. Args: done: episodes that end, (batch,)."""
         if not len(self._scores):
             raise RuntimeError("no action was observed: call reflect.observe(output, action) before reflect(reward)")
         check_reward(reward, len(self._worth))
@@ -150,7 +201,11 @@ class Reflect(RewardLoss):
         taught = self.modulation[:, None] * self._scores
         signal = torch.tensordot(weights, taught, 1)
         if self.mixture_rate:
-            self._mix(signal)
+            if len(self._taught):  # raise the weights of time scales whose last signal agrees with this one
+                share = torch.softmax(self._raw, dim=0)
+                length = signal.norm() * self._taught.flatten(1).norm(dim=1).max()
+                agrees = ((self._taught * signal).sum(dim=(1, 2)) / length.clamp(min=1e-12)).to(share)
+                self._raw = self._raw + self.mixture_rate * share * (agrees - share @ agrees)
             self._taught = taught
         loss = self.modulation @ (weights @ self._logs) - self._worth.mean()
         if done is not None:
@@ -158,20 +213,12 @@ class Reflect(RewardLoss):
             self._logs = self._logs.masked_fill(done, 0)
         return loss, signal + self.bonus
 
-    def _mix(self, signal: Tensor) -> None:
-        """Let a time scale count for more if what it taught last agrees with this."""
-        if not len(self._taught):
-            return
-        share, length = torch.softmax(self._raw, dim=0), signal.norm() * self._taught.flatten(1).norm(dim=1).max()
-        agrees = ((self._taught * signal).sum(dim=(1, 2)) / length.clamp(min=1e-12)).to(share)
-        self._raw = self._raw + self.mixture_rate * share * (agrees - share @ agrees)
-
     def state_dict(self) -> dict[str, Any]:
         """Tensors, for a checkpoint."""
         return {name: getattr(self, f"_{name}") for name in _STATE} | {"baseline": self.baseline.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from what `state_dict` gave."""
         state = renamed.present(renamed.STATE, state)
         for name in _STATE:
             setattr(self, f"_{name}", state[name])

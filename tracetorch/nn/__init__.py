@@ -1,10 +1,8 @@
 """What a network is: layers of connections and neurons that run without a graph and learn from traces."""
 
 from tracetorch.nn import neurons
-from tracetorch.nn.feedforward import feedforward
-from tracetorch.nn.layer import Layer
-from tracetorch.nn.layers import LI, LIF, LIS
+from tracetorch.nn.layer import LI, LIF, LIS, Layer
 from tracetorch.nn.neurons import Neuron
-from tracetorch.nn.sequential import Sequential
+from tracetorch.nn.sequential import Sequential, feedforward
 
 __all__ = ["LI", "LIF", "LIS", "Layer", "Neuron", "Sequential", "feedforward", "neurons"]

@@ -1,6 +1,4 @@
-"""Connections: what current an input makes. Any torch module that is linear in its input is one."""
-
-from __future__ import annotations
+"""Connections map an input to a current: any torch module that is linear in its input."""
 
 import math
 
@@ -28,7 +26,7 @@ def make_linear(in_features: int, out_features: int, bias: bool) -> Linear:
 
 
 def check_connection(connection: object) -> Module:
-    """Raises: TypeError for what cannot be a connection, with what to write instead."""
+    """Raises: TypeError for what is not a module, with what to write instead."""
     if isinstance(connection, Module):
         return connection
     sizes = "a layer takes its numbers of inputs and neurons, or a connection, such as torch.nn.Linear(784, 256)"
@@ -37,27 +35,26 @@ def check_connection(connection: object) -> Module:
 
 
 def is_dense(connection: Module) -> bool:
-    """Whether the current is `W·x + b` and nothing has to be called for it, so that compiled code may compute it."""
+    """Whether the current is `W·x + b` and no hook or other code runs, so that compiled code may compute it."""
     hooked = connection._forward_hooks or connection._forward_pre_hooks
     return not hooked and type(connection).forward is Linear.forward and "forward" not in vars(connection)
 
 
 def is_plain(connection: Module) -> bool:
-    """Whether weight and bias are parameters themselves, and not computed from others, as pruning does."""
+    """Whether weight and bias are parameters, not computed from others, as pruning does."""
     return isinstance(connection, Linear) and not connection._modules and "weight" in connection._parameters
 
 
 def form_of(connection: Module) -> Form:
-    """What the choice of a kernel depends on, see `backends.dispatch`."""
+    """See `backends.dispatch`."""
     return "module" if not is_dense(connection) else "weight" if is_plain(connection) else "computed"
 
 
 @torch.no_grad()
 def check_linear(connection: Module, x: Tensor, name: str) -> None:
-    """Try whether f(a + b) + f(0) = f(a) + f(b), and whether f(a) is the same twice.
+    """Raises: ValueError unless f(a + b) + f(0) = f(a) + f(b), and f(a) is the same twice.
 
-    Args: x: an input, (batch, *in_shape). name: of the layer, for messages.
-    Raises: ValueError otherwise: a layer learns from the average input, which gives the average current only then.
+    A layer learns from the average input, which gives the average current only then.
     """
     if isinstance(connection, Linear):
         return

@@ -1,52 +1,40 @@
 """One step on a CUDA device, recorded once and replayed: launching kernels one by one takes longer than they run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tracetorch.backends import LazySpikes, OutputSpec
+from tracetorch.backends import OutputSpec
 from tracetorch.modes import unaffected
-
-
-class Advances(Protocol):
-    """A layer or a network."""
-
-    def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None: ...
 
 
 class StepGraph:
     """`net(x)` as a CUDA graph: input, output, states and parameters at fixed addresses.
 
-    It is recorded again when one of those moves: another batch, a state that was forgotten or handed out, a parameter
-    that was replaced. Numbers may change as they like, those of decays and thresholds too.
+    It is recorded again when one of these moves: another batch, a state that was reset or handed out, a parameter that
+    was replaced. Values may change, also those of decays and thresholds.
 
-    Args: net: what advances.
+    Args: net: a layer or a network.
     """
 
-    def __init__(self, net: Advances):
+    def __init__(self, net: Any):
         self._net = net
         self._recorded: list[Any] | None = None
 
     @unaffected
     @torch.no_grad()
     def __call__(self, x: Tensor, layers: Iterable[Any]) -> Tensor:
-        """One step.
-
-        Args:
-            x: (batch, in_features).
-            layers: of the network as it is now, from the first to the last.
-        Returns: output (batch, out_features).
-        """
+        """One step. Args: x (batch, in_features); layers: the present ones. Returns: output (batch, out_features)."""
         layers = list(layers)
         layers[0]._check_step(x)
         states = [layer.own_state(len(x)) for layer in layers]
-        now: list[Any] = [(*map(torch.Tensor.data_ptr, (*state.tensors, *layer.parameters())), layer.precision,
-                *map(torch.Tensor.stride, layer.parameters()))
-               for layer, state in zip(layers, states, strict=True)]  # fmt: skip
+        now: list[Any] = []
+        for layer, state in zip(layers, states, strict=True):
+            parameters = [*layer.parameters()]
+            addresses = [*map(Tensor.data_ptr, (*state.tensors, *parameters))]
+            now.append((addresses, layer.precision, [*map(Tensor.stride, parameters)]))
         now.append((tuple(x.shape), layers[0]._like.dtype))
         if now != self._recorded:
             self._recorded = None
@@ -57,7 +45,7 @@ class StepGraph:
         return self._output[0].clone()
 
     def _record(self, x: Tensor, last: Any, states: list[Any]) -> None:
-        """Record one step. The steps that it takes to warm up leave the states as they were."""
+        """Record one step, after steps to warm up; the states stay as they were."""
         self._input = x.clone()
         weight = last._like
         self._output = weight.new_empty(1, *states[-1].neuron[0].shape)

@@ -1,6 +1,19 @@
-"""The trace of a layer's input: how fast it decays, and which further traces follow it."""
+"""The trace of a layer's input, and the bank of traces that follow it.
 
-from __future__ import annotations
+Bank: what came in over several stretches of the past, not one average over all of it. A neuron that fired early acts on
+the output for as long as the layer above remembers, which may be much longer than the neuron does; a single average
+does not hold when. The bank follows the trace, `e ← c·e + t`, with several decays c₁ < c₂ < … < c_K. What each keeps
+beyond the one before,
+
+    D_k = e_k − e_{k−1},    window w_k(s) = c_kˢ − c_{k−1}ˢ ≥ 0    of the trace s steps ago, Σ_k w_k(s) = c_Kˢ
+
+is the trace over one stretch of the past, the next further back. Each has its own average current and its own point on
+the steady-state map. The signal from above, dL/d Σ_s rˢ·output(s)/Σ_s rˢ for a reader with decay r, is split over the
+stretches by their shares of what the reader remembers, Σ_s rˢ·w_k(s)/c_Kˢ.
+
+Approximate: within a stretch the input counts as steady, and its order is lost. Memory: batch × inputs for each decay,
+independent of time. The construction is ours; docs/how-it-learns.md.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -18,9 +31,6 @@ from tracetorch.nn.state import LayerState, per_sample
 MAX_GROUPS = 16
 """A tied trace is kept once for each decay; more than this is surely a decay per neuron, which needs a free trace."""
 
-DECAY_GRADIENTS = ("exact", "stationary")
-"""What a trace's decay learns from: how the trace depends on it, or how a steady state would."""
-
 
 class InputTrace(Module):
     """Settings of the input trace `t ← d·t + x`; its values are part of the layer's state.
@@ -29,8 +39,7 @@ class InputTrace(Module):
         neuron: of the layer; a tied trace takes its decay.
         decay: "membrane" ties the trace to the membrane's decay; a number, or one for each input, sets it free.
         in_features: number of inputs; None if they have several dimensions.
-        gradient: "exact" or "stationary"; see `Layer`.
-        trace_bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.trace_bank`.
+        gradient, trace_bank: `decay_gradient` and `trace_bank` of `Layer`.
         trainable: whether the decay that the trace follows is trained.
     """
 
@@ -50,8 +59,8 @@ class InputTrace(Module):
         super().__init__()
         if isinstance(decay, str) and decay != "membrane":
             raise ValueError(f'trace_decay must be a number, one for each input, or "membrane", got {decay!r}')
-        if gradient not in DECAY_GRADIENTS:
-            raise ValueError(f"decay_gradient must be one of {', '.join(DECAY_GRADIENTS)}, got {gradient!r}")
+        if gradient not in ("exact", "stationary"):
+            raise ValueError(f"decay_gradient must be one of exact, stationary, got {gradient!r}")
         self.tied, self.groups, self.gradient = isinstance(decay, str), 1, gradient
         if isinstance(decay, str):
             self.groups = _count_groups(neuron)
@@ -59,16 +68,14 @@ class InputTrace(Module):
         else:
             free = numbers(decay, "trace_decay")
             if in_features is not None and tuple(free.shape) not in ((), (in_features,)):
-                raise ValueError(
-                    f"trace_decay must be a number or {in_features} of them, got shape {tuple(free.shape)}"
-                )
+                shape = tuple(free.shape)
+                raise ValueError(f"trace_decay must be a number or {in_features} of them, got shape {shape}")
             if neuron.features is not None and neuron.raw_decay.numel() not in (1, neuron.features):
                 shape = tuple(neuron.raw_decay.shape)
                 raise ValueError(f"decay must be a number or {neuron.features} of them, got shape {shape}")
             self.register_parameter("raw_decay", Parameter(constrain.raw_from_decay(free).clone()))
         self.register_buffer("trace_bank", _check_bank(trace_bank), persistent=False)
-        self.keeps_slope = gradient == "exact" and trainable
-        """Whether ∂trace/∂decay is kept next to the trace, from which the decay that it follows then learns."""
+        self.keeps_slope = gradient == "exact" and trainable  # ∂trace/∂decay, from which the decay learns
 
     @property
     def followers(self) -> int:
@@ -92,10 +99,7 @@ class InputTrace(Module):
         return self.keeps_slope or not self.tied
 
     def decay(self, neuron: Neuron) -> Tensor:
-        """Decay of the trace per step: a number, one for each input, or (groups, 1, 1) if tied to several.
-
-        A tied one is read without a gradient: the trace is what was recorded, whatever the decay becomes.
-        """
+        """Decay of the trace per step: a number, one for each input, or (groups, 1, 1); a tied one is constant."""
         decay = self.trained_decay(neuron)
         return decay.detach() if self.tied else decay
 
@@ -110,28 +114,23 @@ class InputTrace(Module):
         return neuron.constants[0] if self.tied and self.groups == 1 and neuron.kernel else self.decay(neuron).detach()
 
     def for_kernels(self, decay: Tensor, state: LayerState) -> TraceBuffers:
-        """The trace as the kernels take it, in the memory of this state, with the inputs as one dimension.
-
-        Args: decay: what `decay` gives, without a gradient.
-        """
+        """The trace as the kernels take it, in the memory of this state, with the inputs as one dimension."""
         values, sensitivity = state.trace, state.trace_sensitivity
         if self.groups == 1 and values.ndim > 2:
             decay = decay.expand(values.shape[1:]).flatten() if decay.ndim else decay
             values, sensitivity = values.flatten(1), sensitivity.flatten(2)
         if not self.followers:
             return TraceBuffers(values, decay)
-        return TraceBuffers(values, decay, sensitivity, self._follower_decays(decay, values.shape[-1]))
-
-    def _follower_decays(self, decay: Tensor, inputs: int) -> Tensor:
-        """(followers, 1, inputs): that of the trace for its slope; then the bank's."""
-        own = decay.expand(self.groups, 1, inputs)
-        trace_bank = self.trace_bank.repeat_interleave(self.groups)[:, None, None].expand(-1, 1, inputs)
-        return torch.cat([own, trace_bank]) if self.keeps_slope else trace_bank
+        inputs = values.shape[-1]
+        decays = self.trace_bank.repeat_interleave(self.groups)[:, None, None].expand(-1, 1, inputs)
+        if self.keeps_slope:
+            decays = torch.cat([decay.expand(self.groups, 1, inputs), decays])
+        return TraceBuffers(values, decay, sensitivity, decays)
 
     def average(self, neuron: Neuron, state: LayerState) -> Tensor:
         """Weighted mean of the input since the last reset, recent steps weighing more: (…, batch, *in_shape).
 
-        If a decay learns from it, it depends on that decay just as the recorded input makes it.
+        With `keeps_slope` it has the gradient of the decay.
         """
         trace, decay = state.trace, self.kept_decay(neuron) if self.tied else self.decay(neuron)
         if self.keeps_slope:
@@ -158,13 +157,44 @@ def _count_groups(neuron: Neuron) -> int:
 
 
 def _check_bank(trace_bank: Sequence[float]) -> Tensor:
-    if (
-        isinstance(trace_bank, str)
-        or not isinstance(trace_bank, Iterable)
-        or any(isinstance(decay, str) for decay in trace_bank)
-    ):
+    is_list = isinstance(trace_bank, Iterable) and not isinstance(trace_bank, str)
+    if not is_list or any(isinstance(decay, str) for decay in trace_bank):
         raise ValueError(f"trace_bank is a list of decays, such as [0.97], got {trace_bank!r}")
     decays = torch.tensor(sorted(trace_bank), dtype=torch.get_default_dtype())
     if not bool(((decays > 0) & (decays < 1)).all()) or len(decays.unique()) < len(decays):
         raise ValueError(f"trace_bank lists different decays between 0 and 1 (both excluded), got {list(trace_bank)}")
     return decays
+
+
+# ── the bank ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def average_inputs(trace: Tensor, trace_decay: Tensor, state: LayerState, trace_bank: Tensor) -> Tensor:
+    """The average input in each stretch of the past, as the membrane felt it: (bank, …, batch, in_features).
+
+    Args: trace, trace_decay, state, trace_bank: of the layer; the bank's are the last of `state.trace_sensitivity`.
+    """
+    decays = trace_bank.view(-1, *[1] * trace.ndim)
+    followers = state.trace_sensitivity[len(state.trace_sensitivity) - len(trace_bank) * trace[..., 0, 0].numel() :]
+    kept = decays * followers.view(len(trace_bank), *trace.shape) + trace  # the present step too
+    length = windows(decays, state.steps)
+    return (1 - trace_decay) * _beyond(kept) / length.clamp(min=torch.finfo(trace.dtype).eps)
+
+
+def shares(reader: Tensor, steps: Tensor, trace_bank: Tensor) -> Tensor:
+    """The share of each stretch in what a reader remembers: (bank, batch, 1 or features), 1 in all.
+
+    Args: reader: decay of the reader's trace, a number or one for each of its inputs. steps: n, (batch, 1).
+    """
+    lasting = windows(reader * trace_bank[:, None, None] / trace_bank[-1], steps)
+    return lasting / lasting.sum(dim=0)
+
+
+def windows(decays: Tensor, steps: Tensor) -> Tensor:
+    """Σ_s of each window over n steps, (bank, batch, …), of ascending decays, (bank, 1, …)."""
+    return _beyond(F.rise(decays, steps) / (1 - decays))
+
+
+def _beyond(values: Tensor) -> Tensor:
+    """What each has beyond the one before."""
+    return torch.cat([values[:1], values[1:] - values[:-1]])

@@ -14,14 +14,14 @@ from torch.nn import Linear, Module
 from tracetorch import backends, renamed
 from tracetorch.backends import Columns, LazySpikes, OutputSpec, SynapticInput, TraceBuffers, Traits
 from tracetorch.modes import check_tensor, unaffected, without_graph
-from tracetorch.nn import connections, local_gradient
-from tracetorch.nn.gradients import accumulate
+from tracetorch.nn import connections, local_gradient, neurons
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.input_trace import InputTrace
-from tracetorch.nn.local_gradient import At, Gradients
+from tracetorch.nn.local_gradient import At, Gradients, accumulate
 from tracetorch.nn.network import Network, Shape, has_hooks
 from tracetorch.nn.neurons import Neuron, Values
 from tracetorch.nn.state import LayerState, check_saved, from_named
+from tracetorch.renamed import takes_former_names
 
 
 class Layer(Network):
@@ -31,25 +31,23 @@ class Layer(Network):
         ā = t(1 − d)/(1 − dⁿ),  neuron.steady_state(connection(ā), n)           at a learning moment, differentiated
 
     Args:
-        in_features: number of inputs, each of which is connected to all neurons; or a connection: any torch module that
-            is linear in its input, such as `torch.nn.Conv2d(1, 16, 5)`, for input of shape (batch, *in_shape).
-        out_features: number of neurons; None with a connection, which says itself.
+        in_features: number of inputs, all connected to all neurons; or a connection: any torch module that is linear
+            in its input, such as `torch.nn.Conv2d(1, 16, 5)`, for input of shape (batch, *in_shape).
+        out_features: number of neurons; None with a connection.
         neuron: makes the neurons from their number (None if the connection's output has several dimensions), such as
             `neurons.LIF`; or the neurons themselves.
-        trace_decay: "membrane" ties the trace to the membrane's decay, which is the exact case; a number, or one for
-            each input, sets it free. Groups of neurons that are tied keep one trace each.
-        bias: whether a constant current is added to each neuron; not used with a connection.
-        trainable: names of the parameters that are trained, such as "weight"; the others are fixed. None: all but a
-            free `trace_decay`.
-        decay_gradient: "exact" trains the decay that the trace follows on how the trace depends on it, which a trace of
-            the trace accumulates, `e ← d·e + t`; "stationary" takes the trace as constant.
-        trace_bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.trace_bank` for what a layer learns
-            from them.
+        trace_decay: "membrane" ties the trace to the membrane's decay, the exact case, with one trace for each group
+            of neurons; a number, or one for each input, sets it free.
+        bias: whether each neuron has a bias; not used with a connection.
+        trainable: names of the parameters that are trained, such as "weight". None: all but a free `trace_decay`.
+        decay_gradient: "exact" gives the trace's decay its gradient through the trace, from `e ← d·e + t`;
+            "stationary" takes the trace as constant.
+        trace_bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.input_trace`.
         constants: of the neurons, such as `decay` and `threshold`, by name.
     Gradient: of the local graph through `steady_state`; the state is constant, and so is the trace, except for its
         dependence on its decay. A membrane's decay to which no trace is tied has a stationary gradient.
-    Memory: batch × (groups·inputs + neurons), independent of time; twice the traces if their decays are trained,
-        and as much again for each decay in the bank, whether or not the rule uses them; `rules.Trace` does.
+    Memory: batch × (groups·inputs + neurons), independent of time; one more trace if its decay is trained, and for
+        each decay in the bank.
     Time: O(batch × inputs × neurons) for a step and for a learning moment, less where few inputs fire.
     Source: docs/how-it-learns.md.
     Example:
@@ -62,7 +60,7 @@ class Layer(Network):
         connection: Module
         input_trace: InputTrace
         neuron: Neuron
-    else:  # found at once: `Module.__getattr__` would look everywhere else first, a hundred times a chunk
+    else:  # faster than `Module.__getattr__`, a hundred times a chunk
         connection = property(lambda self: self._modules["connection"])
         input_trace = property(lambda self: self._modules["input_trace"])
         neuron = property(lambda self: self._modules["neuron"])
@@ -92,16 +90,11 @@ class Layer(Network):
         self.out_features: int | None = connection.out_features if isinstance(connection, Linear) else None
         self.connection = connection
         neurons = _neurons(neuron, self.out_features, constants)
-        names = None if trainable is None else (trainable,) if isinstance(trainable, str) else _listed(trainable)
+        names = _listed(trainable)
         follows = "decay" if isinstance(trace_decay, str) else "trace_decay"
-        trains_decay = follows == "decay" if names is None else follows in names
+        trains = follows == "decay" if names is None else follows in names
         self.input_trace = InputTrace(
-            neurons,
-            trace_decay,
-            self.in_features,
-            gradient=decay_gradient,
-            trace_bank=trace_bank,
-            trainable=trains_decay,
+            neurons, trace_decay, self.in_features, gradient=decay_gradient, trace_bank=trace_bank, trainable=trains
         )
         if len(self.input_trace.trace_bank) and self.in_features is None:
             raise ValueError(f"a bank of traces needs a torch.nn.Linear as connection, got {connection}")
@@ -126,8 +119,6 @@ class Layer(Network):
             return
         for name, parameter in (*connections.named_parameters(self.connection), *self.neuron.named_parameters()):
             parameter.requires_grad_(name.removeprefix("raw_") in names)
-
-    # ── what it is made of ──────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def weight(self) -> Tensor:
@@ -154,9 +145,8 @@ class Layer(Network):
         """How many numbers one sample has at most, at the input or the output. Needs a state."""
         if self.in_features is not None and self.out_features is not None:
             return max(self.in_features, self.out_features)
-        state = self._state
-        assert state is not None
-        return max(tensor[0].numel() for tensor in (state.trace, state.neuron[0]))
+        assert self._state is not None
+        return max(tensor[0].numel() for tensor in (self._state.trace, self._state.neuron[0]))
 
     @property
     def chain(self) -> list[Layer]:
@@ -176,11 +166,10 @@ class Layer(Network):
 
     @property
     def precision(self) -> torch.dtype | None:
-        """Dtype of the factors of the forward matrix product; that of the weights, if None.
+        """Dtype of the factors of the forward matrix product; None: that of the weights.
 
-        In torch.bfloat16 spikes are exact and weights are rounded; membranes, traces and learning stay as they are. A
-        dense product on a CPU also rounds each current, once, because it cannot give its float32 sums otherwise.
-        Connections other than `torch.nn.Linear` ignore it.
+        torch.bfloat16 rounds weights, but not spikes, membranes, traces or learning. A dense product on a CPU also
+        rounds each current, once. Connections other than `torch.nn.Linear` ignore it.
         """
         return self._precision
 
@@ -195,12 +184,11 @@ class Layer(Network):
     _state: LayerState | None = None
     _spare: LayerState | None = None  # the memory of a state that was forgotten
     _lent = False  # whether `_state` was handed out, so that it must not change any more
-    _state_changes = 0
-    """How often the state was forgotten or replaced: with its number of steps, what an output of it is valid for."""
+    _state_changes = 0  # how often it was forgotten or replaced
 
     @property
     def state(self) -> LayerState | None:
-        """The state, without a graph; None before the first step and after `reset`. It does not change any more."""
+        """The state, without a graph, which no later step changes; None before the first step and after `reset`."""
         self._lent = True
         return self._state
 
@@ -216,51 +204,47 @@ class Layer(Network):
         return self._state
 
     def reset(self, mask: Tensor | None = None) -> None:
-        """Forget: membrane, trace and the number of steps seen.
+        """Forget: membrane, trace and the number of steps.
 
-        Args: mask: of which samples alone, bool (batch,); of all, and how many they were, if None.
-        Raises: ValueError if they are not as many as the state is of.
+        Args: mask: of which samples alone, bool (batch,); None: of all, and the size of the batch.
+        Raises: ValueError for a mask of another size than the state's batch.
         """
         if mask is not None:
             self._forget(mask)
             return
-        # Its memory serves the next state, and what was looked up in it stays right.
+        # Its memory serves the next state, so that what compiled steps looked up stays right.
         spare = self._spare if self._state is None or self._lent else self._state
         self._put(_state=None, _spare=spare, _state_changes=self._state_changes + 1)
 
     def save_state(self) -> dict[str, Tensor]:
-        """The state as named tensors (copies); empty before the first step. It is not part of `state_dict`."""
+        """Copies of the state's tensors by name; empty before the first step. Not part of `state_dict`."""
         return {} if self._state is None else {name: value.clone() for name, value in self._state.named().items()}
 
     @unaffected
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Continue from a state that `save_state` gave. Raises: ValueError if it is not one of this layer's."""
+        """Continue from what `save_state` gave. Raises: ValueError for another layer's state."""
         check_saved(state)
         if not state:
             self.state = None
             return
         state = renamed.present(renamed.STATE, state)
         self._check_state(state)
-        self.state = from_named(self.neuron.state_type, state).copy().map(self._moved)
+        like, found = self._like, from_named(self.neuron.state_type, state).copy()
+        self.state = found.map(lambda value: value.to(like.device, like.dtype if value.is_floating_point() else None))
 
     def own_state(self, batch: int, in_shape: Shape | None = None) -> LayerState:
         """The state to write into: a new one, or a copy if the present one was handed out.
 
-        Raises: ValueError if it is that of another batch, or of input of another shape.
+        Raises: ValueError for another batch, or input of another shape.
         """
         state, like = self._state, self._like
-        if (
-            state is None
-            or self._lent
-            or state.steps.shape[0] != batch
-            or state.trace.dtype != like.dtype
-            or state.trace.device != like.device
-        ):
+        if state is None or self._lent or state.steps.shape[0] != batch or not _is_placed(state, like):
             state = self._renewed_state(batch, in_shape)
         if in_shape is not None and self.in_features is None and tuple(state.trace.shape[1:]) != in_shape:
             before = tuple(state.trace.shape[1:])
-            message = f"{self} holds a state for input of shape {before}, got {in_shape}: call net.reset() first"
-            raise ValueError(message)
+            raise ValueError(
+                f"{self} holds a state for input of shape {before}, got {in_shape}: call net.reset() first"
+            )
         return state
 
     @unaffected
@@ -271,7 +255,7 @@ class Layer(Network):
         elif state.steps.shape[0] != batch:
             held = state.steps.shape[0]
             raise ValueError(f"{self} holds a state of batch {held}, got batch {batch}: call net.reset() first")
-        elif state.trace.dtype != self._like.dtype or state.trace.device != self._like.device:
+        elif not _is_placed(state, self._like):
             self.load_state(state.named())
             state = self._state
             assert state is not None
@@ -285,11 +269,8 @@ class Layer(Network):
             raise ValueError(f"{self} takes {self.in_features} inputs, got the shape {in_shape}")
         return tuple(self.own_state(batch, in_shape).neuron[0].shape[1:])
 
-    def _moved(self, value: Tensor) -> Tensor:
-        return value.to(self._like.device, self._like.dtype if value.is_floating_point() else value.dtype)
-
     def _put(self, **values: Any) -> None:
-        """Set what is neither parameter nor module: `Module` would first check whether it is one, which takes time."""
+        """Set plain attributes, faster than `Module.__setattr__`."""
         self.__dict__.update(values)
 
     def _forget(self, mask: Tensor) -> None:
@@ -309,15 +290,12 @@ class Layer(Network):
         self._put(_state_changes=self._state_changes + 1)
 
     def _blank_state(self, batch: int, in_shape: Shape | None) -> LayerState:
-        """All zeros, in the memory of the state that was forgotten last if that fits."""
+        """All zeros, in the memory of the state before the reset if that fits."""
         spare, like = self._spare, self._like
         self._put(_spare=None)
-        if (
-            spare is None
-            or spare.steps.shape[0] != batch
-            or (self.in_features is None and tuple(spare.trace.shape[1:]) != in_shape)
-            or (spare.trace.dtype, spare.trace.device) != (like.dtype, like.device)
-        ):
+        if spare is None or spare.steps.shape[0] != batch or not _is_placed(spare, like):
+            return self._initial_state(batch, in_shape)
+        if self.in_features is None and tuple(spare.trace.shape[1:]) != in_shape:
             return self._initial_state(batch, in_shape)
         for value in spare.tensors:
             value.zero_()
@@ -335,9 +313,8 @@ class Layer(Network):
             try:
                 current = self.connection(one)
             except (RuntimeError, ValueError) as error:
-                raise ValueError(
-                    f"{self} cannot take input of shape (batch, {', '.join(map(str, in_shape))}): {error}"
-                ) from error
+                shape = f"(batch, {', '.join(map(str, in_shape))})"
+                raise ValueError(f"{self} cannot take input of shape {shape}: {error}") from error
             connections.check_linear(self.connection, one, str(self))
             current = current.new_zeros(batch, *current.shape[1:])
         groups = (trace.groups,) if trace.groups > 1 else ()
@@ -349,7 +326,7 @@ class Layer(Network):
         )
 
     def _check_state(self, state: dict[str, Tensor]) -> None:
-        """Raises: ValueError unless these are what the layer keeps, in the shapes in which it does."""
+        """Raises: ValueError for other names, shapes or dtypes than those of the layer's state."""
         names = [*self.neuron.state_type._fields, "trace", "trace_sensitivity", "steps"]
         if set(state) != set(names):
             raise ValueError(f"{self} keeps {', '.join(names)}, got {', '.join(state)}")
@@ -382,7 +359,7 @@ class Layer(Network):
 
     @unaffected
     def _step_and_look_up(self, x: Tensor) -> Tensor:
-        """A step without anything looked up before; what can be is, for the next."""
+        """A step for which nothing was looked up; it looks up what the next steps need."""
         self._check_step(x)
         traits = self._traits
         way = backends.one_step(traits)
@@ -399,7 +376,7 @@ class Layer(Network):
         return output[0]
 
     def _bound_stepper(self, batch: int) -> Any:
-        """The layer in compiled form, bound to the state of such a batch; None where there is none."""
+        """The compiled step, bound to a state of this batch; None where there is none."""
         stepper = self._stepper
         if stepper is None or has_hooks(self.connection) or not stepper.is_fresh(self._parts()):
             traits = self._traits
@@ -421,7 +398,7 @@ class Layer(Network):
         self._emit(xs, out, trace)
 
     def _received(self, xs: Tensor | LazySpikes) -> tuple[Tensor | LazySpikes, TraceBuffers]:
-        """A chunk of input from outside, checked, and the trace that it is to be added to."""
+        """A chunk of input, checked, and the trace to which it is added."""
         size: tuple[Any, ...] = tuple(xs.size if isinstance(xs, LazySpikes) else xs.shape)
         self._check_chunk(size)
         self._check_place(xs.samples.device if isinstance(xs, LazySpikes) else xs.device)
@@ -432,23 +409,14 @@ class Layer(Network):
     def _emit(
         self, xs: Tensor | LazySpikes, out: OutputSpec, trace: TraceBuffers | None = None, fired: int | None = None
     ) -> None:
-        """A chunk of input through the neurons, and the outputs where `out` says.
-
-        Args:
-            xs: (time, batch, *in_shape).
-            trace: takes the input; None if it has taken it already.
-            fired: number of ones in `xs`, if they are spikes and were counted.
-        """
+        """A chunk, (time, batch, *in_shape), through the neurons. Args: trace, fired: as in `SynapticInput`."""
         steps, batch = (xs.size if isinstance(xs, LazySpikes) else xs.shape)[:2]
         state, neuron = self.own_state(batch), self.neuron
         synaptic = self._synaptic_input(xs, trace, fired)
         if neuron.kernel:
-            membrane = state.neuron.membrane
-            constants, _ = self._constants
-            if membrane.ndim > 2:
-                constants = tuple(
-                    value.expand(membrane.shape[1:]).flatten() if value.ndim else value for value in constants
-                )
+            membrane, constants, shape = state.neuron.membrane, neuron.constants, state.neuron.membrane.shape[1:]
+            if len(shape) > 1:
+                constants = tuple(value.expand(shape).flatten() if value.ndim else value for value in constants)
             backends.scan(neuron.kernel, synaptic, membrane.flatten(1), constants, out)
         else:
             shape, after = state.neuron[0].shape, state.neuron
@@ -460,13 +428,16 @@ class Layer(Network):
                 before.copy_(value)
         state.steps.add_(steps)
 
-    def _synaptic_input(
-        self, xs: Tensor | LazySpikes, trace: TraceBuffers | None, fired: int | None = None
-    ) -> SynapticInput:
+    def _synaptic_input(self, xs: Tensor | LazySpikes, trace: TraceBuffers | None, fired: int | None) -> SynapticInput:
         """A chunk of input and its weights; or its currents, if they take a call of the connection."""
         connection: Any = self.connection
         if not connections.is_dense(connection):
-            return SynapticInput(self._currents(xs, trace), None, None, self._like.dtype)
+            values = (backends.spikes(xs) if isinstance(xs, LazySpikes) else xs).to(self._like.dtype)
+            if trace is not None:
+                backends.trace_scan(values.flatten(2), trace)
+            with torch.enable_grad():  # a hook may compute a weight from parameters that learn, as pruning does
+                currents: Tensor = connection(values.flatten(0, 1)).detach()
+            return SynapticInput(currents.reshape(*values.shape[:2], -1), None, None, self._like.dtype)
         weight, columns = connection.weight, self._columns
         if weight.device.type == "cpu" and (
             columns is None or columns.values.dtype != weight.dtype or columns.values.shape != weight.shape[::-1]
@@ -475,30 +446,22 @@ class Layer(Network):
             self._put(_columns=columns)
         return SynapticInput(xs, weight, connection.bias, self._product_dtype, trace, fired, columns)
 
-    def _currents(self, xs: Tensor | LazySpikes, trace: TraceBuffers | None) -> Tensor:
-        values = (backends.spikes(xs) if isinstance(xs, LazySpikes) else xs).to(self._like.dtype)
-        if trace is not None:
-            backends.trace_scan(values.flatten(2), trace)
-        with torch.enable_grad():  # a hook may compute a weight from parameters that learn, as pruning does
-            currents: Tensor = self.connection(values.flatten(0, 1)).detach()
-        return currents.reshape(*values.shape[:2], -1)
-
     @property
     def _traits(self) -> Traits:
-        """All of the layer that the choice of a kernel depends on; see `backends.dispatch`."""
+        """See `backends.dispatch`."""
         form = connections.form_of(self.connection)
         weight = self._like if form == "module" else self.weight
         return Traits(self.neuron.kernel, form, weight, self._product_dtype)
 
     def _check_step(self, x: Tensor) -> None:
-        """Raises: ValueError unless x has the shape of one step, and is on the device of the weights."""
+        """Raises: ValueError for another shape, or another device than that of the weights."""
         check_tensor(x, str(self))
         if self.in_features is not None and (x.ndim != 2 or x.shape[1] != self.in_features):
             raise ValueError(f"{self} expects a step of shape (batch, {self.in_features}), got {tuple(x.shape)}")
         self._check_place(x.device)
 
     def _check_place(self, device: torch.device) -> None:
-        """Raises: ValueError unless the weights are on this device, and have the shape that they had at first."""
+        """Raises: ValueError unless the weights are on this device, in their first shape."""
         shape = tuple(self.weight.shape) if self.in_features is not None else ()
         if shape and shape != (self.out_features, self.in_features):
             raise ValueError(f"{self} needs a weight of shape {(self.out_features, self.in_features)}, got {shape}")
@@ -515,7 +478,7 @@ class Layer(Network):
         return self._precision or self._like.dtype
 
     def _parts(self) -> tuple[Any, ...]:
-        """What a compiled step is made for: neurons and parameters, each in its place."""
+        """What a compiled step depends on."""
         connection, trace, neuron = self.connection._parameters, self.input_trace._parameters, self.neuron._parameters
         return (self.neuron, *connection.values(), *trace.values(), *neuron.values())
 
@@ -525,18 +488,14 @@ class Layer(Network):
         return [*raw, *self.input_trace.parameters(), self.input_trace.trace_bank]
 
     def _constants_of(self, state: LayerState) -> tuple[tuple[Tensor, ...], TraceBuffers]:
-        constants, decay = self._constants
-        return constants, self.input_trace.for_kernels(decay, state)
-
-    @property
-    def _constants(self) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The constants of the neurons, and the decay of the trace, without a graph."""
-        return self.neuron.constants, self.input_trace.kept_decay(self.neuron)
+        """The constants of the neurons, and the trace in the memory of a state, without a graph."""
+        neuron, trace = self.neuron, self.input_trace
+        return neuron.constants, trace.for_kernels(trace.kept_decay(neuron), state)
 
     # ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def average_input(self) -> Tensor:
-        """The weighted mean of all input since the last reset, recent steps weighing more: (…, batch, *in_shape).
+        """The mean of all input since the last reset, weighted to recent steps: (…, batch, *in_shape).
 
         Raises: RuntimeError before the first step.
         """
@@ -550,32 +509,33 @@ class Layer(Network):
         Args:
             signal: dL/d average output, (batch, *features); or (bank, batch, features), for each stretch of the
                 past in the bank of the layer above.
-            above: the layer that the signal came from; None if it came from a loss.
+            above: the layer from which the signal comes; None: a loss.
             at: "logits" if the signal is dL/d that of which the average output is the softmax.
-            return_input_grad: whether anything below is to learn; if not, a product is saved.
-        Returns: dL/d average input, (batch, *in_shape), the learning signal for what lies below; with a bank,
-            (bank, batch, in_features). None without `return_input_grad`.
+            return_input_grad: whether to compute dL/d average input, (batch, *in_shape), for what lies below; with a
+                bank, (bank, batch, in_features).
+        Returns: that, or None.
         """
-        options: Any = {"at": at, "return_input_grad": return_input_grad}
-        found, below = local_gradient.local_gradients(self, self._state, signal, above, **options)
+        found, below = local_gradient.local_gradients(
+            self, self._state, signal, above, at=at, return_input_grad=return_input_grad
+        )
         accumulate(found)
         return below
 
     def local_gradients(
         self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True
     ) -> tuple[Gradients, Tensor | None]:
-        """The gradient of each parameter, and dL/d average input, (batch, *in_shape); leaves `.grad` alone."""
-        options: Any = {"at": at, "return_input_grad": return_input_grad}
-        found, below = local_gradient.local_gradients(self, self._state, signal, None, **options)
+        """As `backward`, but returns the gradients and leaves `.grad` alone."""
+        found, below = local_gradient.local_gradients(
+            self, self._state, signal, None, at=at, return_input_grad=return_input_grad
+        )
         return found, below if below is None or not len(self.input_trace.trace_bank) else below.sum(dim=0)
 
     # ── copies and files ────────────────────────────────────────────────────────────────────────────────────────────
 
     def __getstate__(self) -> dict[str, Any]:
-        """Drops what holds addresses of this layer's memory: a copy looks up its own.
+        """Drops compiled handles: they point into this layer's memory.
 
-        The state is lent to the copy, so that either goes on with one of its own: torch sends a tensor to another
-        process by sharing its memory. Parameters are shared there, as those of any module.
+        The state is lent to the copy, because torch sends a tensor to another process by sharing its memory.
         """
         self._put(_lent=True)
         own: dict[str, Any] = {"_stepper": None, "_graph": None, "_spare": None, "_columns": None}
@@ -588,8 +548,12 @@ class Layer(Network):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+def _is_placed(state: LayerState, like: Tensor) -> bool:
+    return state.trace.dtype == like.dtype and state.trace.device == like.device
+
+
 def _neurons(neuron: Any, features: int | None, constants: dict[str, Any]) -> Neuron:
-    """Raises: TypeError for what makes no neurons, and for constants that they do not have."""
+    """Raises: TypeError for what makes no neurons, or unknown constants."""
     if isinstance(neuron, Neuron):
         if constants:
             raise TypeError(f"{', '.join(constants)}: give constants to the neurons themselves, {neuron!r}")
@@ -609,8 +573,138 @@ def _neurons(neuron: Any, features: int | None, constants: dict[str, Any]) -> Ne
     return made
 
 
-def _listed(names: Iterable[str]) -> tuple[str, ...]:
-    listed = tuple(names) if isinstance(names, Iterable) else (names,)
+def _listed(names: Iterable[str] | None) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    listed = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else (names,)
     if not all(isinstance(name, str) for name in listed):
         raise TypeError(f"trainable is a list of parameters, such as ['weight'] or [], got {names!r}")
     return listed
+
+
+class LIF(Layer):
+    """Leaky integrate-and-fire neurons with subtractive reset: `Layer` with `neurons.LIF`.
+
+        m ← β·m + W·x + b,    s = 1 if m > θ else 0,    m ← m − θ·s          (`functional.lif_step`)
+        rate = a line in i = W·ā + b, its corners rounded                    (`functional.lif_rate`)
+
+    Args:
+        in_features, out_features: numbers of inputs and neurons; or a connection, such as `torch.nn.Conv2d(1, 16, 5)`.
+        decay: β of the membrane per step, in (0, 1): a number, one for each neuron (needs a free `trace_decay`), or
+            one for each of a few equal groups of neurons.
+        threshold: θ > 0, a number or one for each neuron.
+        rate_map: the steady-state map, "line" or "logistic".
+        trace_decay, bias, trainable, decay_gradient, trace_bank: see `Layer`.
+    Returns: spikes, 0 or 1, (batch, *features).
+    Gradient: approximate: the spikes of a stretch of time are replaced by their average rate, so order within it is
+        lost; closest when the input is steady and the trace is tied to the membrane.
+    Memory: as `Layer`.
+    Source: docs/how-it-learns.md derives the map.
+    Example:
+        >>> layer = LIF(3, 2)
+        >>> layer(torch.ones(1, 3)).shape
+        torch.Size([1, 2])
+    """
+
+    @takes_former_names
+    def __init__(
+        self,
+        in_features: int | Module,
+        out_features: int | None = None,
+        *,
+        decay: Values = 0.9,
+        threshold: Values = 1.0,
+        trace_decay: Values | str = "membrane",
+        bias: bool = False,
+        trainable: Iterable[str] | None = None,
+        decay_gradient: str = "exact",
+        trace_bank: Sequence[float] = (),
+        rate_map: str = "line",
+    ):
+        super().__init__(
+            in_features,
+            out_features,
+            neuron=neurons.LIF,
+            decay=decay,
+            threshold=threshold,
+            rate_map=rate_map,
+            trace_decay=trace_decay,
+            bias=bias,
+            trainable=trainable,
+            decay_gradient=decay_gradient,
+            trace_bank=trace_bank,
+        )
+
+
+class LI(Layer):
+    """Leaky integrators; the membrane is the output.
+
+        m ← β·m + W·x + b                                                    (`functional.li_step`)
+        level = (W·ā + b)(1 − βⁿ)/(1 − β)                                    (`functional.li_level`)
+
+    Args: as `LIF`, without `threshold`, `trace_bank` and `rate_map`.
+    Returns: membranes, any real number, (batch, *features).
+    Gradient: exact for W, b and the decay, for a loss on the present output, if the trace is tied to the membrane: it
+        then equals backpropagation through time. With `decay_gradient="stationary"`, of a steady current for the decay.
+    Memory: as `Layer`.
+    """
+
+    @takes_former_names
+    def __init__(
+        self,
+        in_features: int | Module,
+        out_features: int | None = None,
+        *,
+        decay: Values = 0.9,
+        trace_decay: Values | str = "membrane",
+        bias: bool = False,
+        trainable: Iterable[str] | None = None,
+        decay_gradient: str = "exact",
+    ):
+        super().__init__(
+            in_features,
+            out_features,
+            neuron=neurons.LI,
+            decay=decay,
+            trace_decay=trace_decay,
+            bias=bias,
+            trainable=trainable,
+            decay_gradient=decay_gradient,
+        )
+
+
+class LIS(Layer):
+    """Leaky integrators whose softmax over the neurons is the output: a distribution at every step.
+
+        m ← β·m + W·x + b,    p = softmax(m)
+        distribution = softmax((W·ā + b)(1 − βⁿ)/(1 − β))                    (`functional.lis_distribution`)
+
+    Args: as `LIF`, without `threshold`, `trace_bank` and `rate_map`.
+    Returns: probabilities, each row sums to 1, (batch, *features).
+    Gradient: as `LI`: exact for W, b and the decay, for a loss on the present output, if the trace is tied. For a loss
+        on the mean over a window it takes the softmax at the last step.
+    Memory: as `Layer`.
+    """
+
+    @takes_former_names
+    def __init__(
+        self,
+        in_features: int | Module,
+        out_features: int | None = None,
+        *,
+        decay: Values = 0.9,
+        trace_decay: Values | str = "membrane",
+        bias: bool = False,
+        trainable: Iterable[str] | None = None,
+        decay_gradient: str = "exact",
+    ):
+        super().__init__(
+            in_features,
+            out_features,
+            neuron=neurons.LIS,
+            decay=decay,
+            trace_decay=trace_decay,
+            bias=bias,
+            trainable=trainable,
+            decay_gradient=decay_gradient,
+        )

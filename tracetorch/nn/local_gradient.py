@@ -1,21 +1,24 @@
-"""A learning moment of one layer: its average input, one small graph through its steady state, and the gradients."""
+"""The backward pass of a layer: a small graph through its steady state, and the node of autograd that stands for it.
 
-from __future__ import annotations
+A learning moment needs only the layer's present state. So the node of `net(x)` and `net.run(xs)` holds no history, a
+layer or a network stands anywhere in a torch module, and `loss.backward()` gives what `net.backward(signal)` gives.
+"""
 
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, Protocol
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.autograd.function import once_differentiable
+from torch.nn import Parameter
 from torch.nn.functional import linear
 
 from tracetorch import functional as F
 from tracetorch.modes import check_tensor, unaffected, without_graph
-from tracetorch.nn import trace_bank
 from tracetorch.nn.connections import is_dense, is_plain
-from tracetorch.nn.gradients import gradients
-from tracetorch.nn.input_trace import InputTrace
+from tracetorch.nn.input_trace import InputTrace, average_inputs, shares
 from tracetorch.nn.neurons import Neuron
 from tracetorch.nn.state import LayerState, per_sample
 
@@ -24,106 +27,51 @@ At = Literal["output", "logits"]
 
 Gradients = dict[Parameter, Tensor]
 
+Layer = Any
+"""`nn.layer.Layer`, which imports this file."""
 
-class Parts(Protocol):
-    """What a learning moment needs of a layer."""
-
-    @property
-    def connection(self) -> Module: ...
-    @property
-    def neuron(self) -> Neuron: ...
-    @property
-    def input_trace(self) -> InputTrace: ...
+# ── a learning moment ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @unaffected
-def average_input(layer: Parts, state: LayerState | None) -> Tensor:
-    """The weighted mean of all input since the last reset; see `InputTrace.average`.
-
-    Raises: RuntimeError before the first step.
-    """
+def average_input(layer: Layer, state: LayerState | None) -> Tensor:
+    """The weighted mean of all input; see `InputTrace.average`. Raises: RuntimeError before the first step."""
     return layer.input_trace.average(layer.neuron, _seen(layer, state))
 
 
 @unaffected
 def local_gradients(
-    layer: Parts,
+    layer: Layer,
     state: LayerState | None,
     signal: Tensor,
-    above: Parts | None,
+    above: Layer | None,
     *,
     at: At = "output",
     return_input_grad: bool = True,
 ) -> tuple[Gradients, Tensor | None]:
-    """The gradients of a learning moment. Args: as `Layer.backward`.
-
-    Returns: the gradient of each trainable parameter that has one; and what `Layer.backward` returns.
-    """
+    """The gradient of each trainable parameter that has one; and what `Layer.backward` returns. Args: as there."""
     state, connection, neuron, trace = _seen(layer, state), layer.connection, layer.neuron, layer.input_trace
     if not isinstance(signal, Tensor) or signal.layout != torch.strided or signal.is_complex():
         check_tensor(signal, f"the signal for {layer}")
     several = signal.ndim == state.neuron[0].ndim + 1
     _check_signal(layer, signal, state, above if several else None)
-    steady, moves = steady_map(neuron, state.steps, at), trace.moves(neuron)
-    if not moves and is_plain(connection) and is_dense(connection) and not len(trace.trace_bank) and trace.groups == 1:
-        return _by_products(layer, state, signal.sum(dim=0) if several else signal, at, return_input_grad)
-    return _by_graph(layer, state, signal, above, steady=steady, return_input_grad=return_input_grad)
-
-
-@torch.enable_grad()
-def _by_graph(
-    layer: Parts,
-    state: LayerState,
-    signal: Tensor,
-    above: Parts | None,
-    *,
-    steady: Callable[[Tensor], Tensor],
-    return_input_grad: bool,
-) -> tuple[Gradients, Tensor | None]:
-    """Any other case: a graph from the average input to the average output."""
-    neuron, trace, trained = layer.neuron, layer.input_trace, dict(trained_parameters(layer))
-    several = signal.ndim == state.neuron[0].ndim + 1
+    steady = steady_map(neuron, state.steps, at)
+    is_constant = not trace.moves(neuron) and not len(trace.trace_bank) and trace.groups == 1
     whole = signal.sum(dim=0) if several else signal
-
-    def through(average: Tensor) -> Tensor:
-        return steady(average_current(layer, average))
-
-    average = trace.average(neuron, state)
-    if not len(trace.trace_bank):
-        found, below = _vjp(through, average, whole, list(trained.values()), return_input_grad)
-        return found, _over_groups(trace, below)
-    # Decays learn from the layer's own trace: for each in the bank they would need a slope more.
-    decays = [trained.pop(name) for name in list(trained) if name in ("neuron.raw_decay", "input_trace.raw_decay")]
-    of_decays, _ = _vjp(through, average, whole, decays, False)
-    if not several or above is None or not torch.equal(above.input_trace.trace_bank, trace.trace_bank):
-        signal = whole * trace_bank.shares(_reader(layer, above), state.steps, trace.trace_bank)
-    averages = trace_bank.average_inputs(state.trace, trace.decay(neuron).detach(), state, trace.trace_bank)
-    found, below = _vjp(through, averages, signal, list(trained.values()), return_input_grad)
-    return of_decays | found, _over_groups(trace, below)
-
-
-def trained_parameters(layer: Parts) -> Iterable[tuple[str, Parameter]]:
-    """The parameters of a layer that require a gradient, by name; faster than `named_parameters`."""
-    for part_name, part in (
-        ("connection", layer.connection),
-        ("input_trace", layer.input_trace),
-        ("neuron", layer.neuron),
-    ):
-        own = part.named_parameters() if part._modules else part._parameters.items()
-        for name, parameter in own:
-            if parameter is not None and parameter.requires_grad:
-                yield f"{part_name}.{name}", parameter
+    if is_plain(connection) and is_dense(connection) and is_constant:
+        return _by_products(layer, state, whole, at, return_input_grad)
+    with torch.enable_grad():
+        return _by_graph(layer, state, signal, whole, above, steady=steady, return_input_grad=return_input_grad)
 
 
 @without_graph
 def _by_products(
-    layer: Parts, state: LayerState, signal: Tensor, at: At, return_input_grad: bool
+    layer: Layer, state: LayerState, signal: Tensor, at: At, return_input_grad: bool
 ) -> tuple[Gradients, Tensor | None]:
     """The usual case, `W·x + b` of a constant average input: back through the steady state, and two products."""
     connection, neuron = layer.connection, layer.neuron
     weight, bias = connection._parameters["weight"], connection._parameters.get("bias")
     trained = [one for one in neuron._parameters.values() if one is not None and one.requires_grad]
-    assert weight is not None
     learns = weight.requires_grad or (bias is not None and bias.requires_grad)
     if not trained and not learns and not return_input_grad:
         return {}, None
@@ -140,8 +88,44 @@ def _by_products(
     return found, delta @ weight if return_input_grad else None
 
 
-def _over_groups(trace: InputTrace, below: Tensor | None) -> Tensor | None:
-    return below if below is None or trace.groups == 1 else below.sum(dim=-3)
+def _by_graph(
+    layer: Layer,
+    state: LayerState,
+    signal: Tensor,
+    whole: Tensor,
+    above: Layer | None,
+    *,
+    steady: Callable[[Tensor], Tensor],
+    return_input_grad: bool,
+) -> tuple[Gradients, Tensor | None]:
+    """Any other case: a graph from the average input to the average output."""
+    neuron, trace, trained = layer.neuron, layer.input_trace, dict(trained_parameters(layer))
+
+    def through(average: Tensor) -> Tensor:
+        return steady(average_current(layer, average))
+
+    average = trace.average(neuron, state)
+    if not len(trace.trace_bank):
+        found, below = _vjp(through, average, whole, list(trained.values()), return_input_grad)
+        return found, _over_groups(trace, below)
+    # Decays learn from the layer's own trace: each decay of the bank would need one more slope.
+    decays = [trained.pop(name) for name in list(trained) if name in ("neuron.raw_decay", "input_trace.raw_decay")]
+    of_decays, _ = _vjp(through, average, whole, decays, False)
+    if signal is whole or above is None or not torch.equal(above.input_trace.trace_bank, trace.trace_bank):
+        signal = whole * shares(_reader_decay(layer, above), state.steps, trace.trace_bank)
+    averages = average_inputs(state.trace, trace.decay(neuron).detach(), state, trace.trace_bank)
+    found, below = _vjp(through, averages, signal, list(trained.values()), return_input_grad)
+    return of_decays | found, _over_groups(trace, below)
+
+
+def trained_parameters(layer: Layer) -> Iterable[tuple[str, Parameter]]:
+    """The parameters of a layer that require a gradient, by name; faster than `named_parameters`."""
+    for part_name in ("connection", "input_trace", "neuron"):
+        part = layer._modules[part_name]
+        own = part.named_parameters() if part._modules else part._parameters.items()
+        for name, parameter in own:
+            if parameter is not None and parameter.requires_grad:
+                yield f"{part_name}.{name}", parameter
 
 
 def steady_map(neuron: Neuron, steps: Tensor, at: At) -> Callable[[Tensor], Tensor]:
@@ -164,10 +148,7 @@ def through_neurons(
     trained: list[Parameter],
     risen: Tensor | None = None,
 ) -> tuple[Gradients, Tensor]:
-    """Back through the steady state, by its formula or by autograd. Called without a graph.
-
-    Returns: gradients of parameters; dL/d current.
-    """
+    """The gradients of the neuron's parameters, and dL/d current: by its formula or by autograd. Needs `no_grad`."""
     known = neuron.steady_vjp(current, steps, signal.to(current.dtype), at, risen=risen)
     if known is not None:
         return known[1], known[0]
@@ -177,10 +158,23 @@ def through_neurons(
     return found, delta
 
 
+def average_current(layer: Layer, average: Tensor) -> Tensor:
+    """The current of an average input, (…, batch, *features); each group of neurons has its own average."""
+    connection, groups = layer.connection, layer.input_trace.groups
+    if groups == 1:
+        return connection(average)
+    if not is_dense(connection):  # all neurons get each average, and only those of its group are kept
+        own = connection(average).unflatten(-1, (groups, -1)).diagonal(dim1=-4, dim2=-2)
+        return own.movedim(-1, -2).flatten(-2)
+    weight = connection.weight.view(groups, -1, connection.weight.shape[1])
+    current = torch.einsum("...gbi,goi->...bgo", average, weight).flatten(-2)
+    return current if connection.bias is None else current + connection.bias
+
+
 def _vjp(
     through: Callable[[Tensor], Tensor], start: Tensor, signal: Tensor, trained: list[Parameter], wants_start: bool
 ) -> tuple[Gradients, Tensor | None]:
-    """Back through a function: to the parameters; and to where it starts, an average input, several, or a current."""
+    """Back through a function: to parameters, and to its argument."""
     if wants_start and not start.requires_grad:
         start.requires_grad_()
     sources = [*trained, start] if wants_start else trained
@@ -193,37 +187,25 @@ def _vjp(
     return of_parameters, found[-1] if wants_start else None
 
 
-def _reader(layer: Parts, above: Parts | None) -> Tensor:
+def _over_groups(trace: InputTrace, below: Tensor | None) -> Tensor | None:
+    return below if below is None or trace.groups == 1 else below.sum(dim=-3)
+
+
+def _reader_decay(layer: Layer, above: Layer | None) -> Tensor:
     """The decay with which the reader of the outputs remembers them; the layer's own, if the signal is from a loss."""
-    if above is None:
-        return layer.input_trace.decay(layer.neuron).detach().mean()
-    if len(above.input_trace.trace_bank):
+    if above is not None and len(above.input_trace.trace_bank):
         return above.input_trace.trace_bank[-1]
-    decay = above.input_trace.decay(above.neuron).detach()
-    return decay if above.input_trace.groups == 1 else decay.mean()
+    decay: Tensor = (above or layer).trace_decay.detach()
+    return decay if above is not None and above.input_trace.groups == 1 else decay.mean()
 
 
-def average_current(layer: Parts, average: Tensor) -> Tensor:
-    """The current of an average input, (…, batch, *features); each group of neurons has an average of its own."""
-    connection: Any = layer.connection
-    groups = layer.input_trace.groups
-    if groups == 1:
-        return connection(average)
-    if not is_dense(connection):  # all neurons are given each average, and those of its group are kept
-        own = connection(average).unflatten(-1, (groups, -1)).diagonal(dim1=-4, dim2=-2)
-        return own.movedim(-1, -2).flatten(-2)
-    weight = connection.weight.view(groups, -1, connection.weight.shape[1])
-    current = torch.einsum("...gbi,goi->...bgo", average, weight).flatten(-2)
-    return current if connection.bias is None else current + connection.bias
-
-
-def _seen(layer: Parts, state: LayerState | None) -> LayerState:
+def _seen(layer: Layer, state: LayerState | None) -> LayerState:
     if state is None:
         raise RuntimeError(f"{layer} has seen no input: call net(x) or net.run(xs) before net.backward(signal)")
     return state
 
 
-def _check_signal(layer: Parts, signal: Tensor, state: LayerState, above: Parts | None) -> None:
+def _check_signal(layer: Layer, signal: Tensor, state: LayerState, above: Layer | None) -> None:
     wanted, own = tuple(state.neuron[0].shape), state.neuron[0]
     several = above is not None and len(above.input_trace.trace_bank) == len(signal)
     if tuple(signal.shape[1:] if several else signal.shape) != wanted:
@@ -231,3 +213,129 @@ def _check_signal(layer: Parts, signal: Tensor, state: LayerState, above: Parts 
     if signal.device != own.device:
         where = f"{layer} is on {own.device}, and its signal on {signal.device}"
         raise ValueError(f"{where}: move one of them with .to")
+
+
+# ── `.grad` ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+#
+# `Tensor.register_hook` may change a gradient, as a mask of absent synapses does, and
+# `Tensor.register_post_accumulate_grad_hook` may use it at once. Each is called once for each `backward` of a layer, a
+# network or a rule, with the whole gradient, in however many parts the rule finds it.
+
+
+class _Open(threading.local):
+    """The parts found so far of gradients whose parameters have hooks; None outside of `whole_gradients`."""
+
+    parts: dict[Parameter, Tensor] | None = None
+
+
+_open = _Open()
+
+
+@contextmanager
+def whole_gradients() -> Iterator[None]:
+    """Adds up the parts of a gradient before any hook sees it. After an error, `.grad` stays as it was."""
+    if _open.parts is not None:
+        yield
+        return
+    _open.parts = {}
+    try:
+        yield
+        whole = _open.parts
+    finally:
+        _open.parts = None
+    for parameter, gradient in whole.items():
+        parameter.backward(gradient)  # torch calls the hooks, and adds to `.grad` in between
+
+
+def accumulate(found: Gradients) -> None:
+    """Add gradients to the `.grad` of their parameters."""
+    for parameter, gradient in found.items():
+        add(parameter, gradient)
+
+
+def add(parameter: Parameter, gradient: Tensor | None) -> None:
+    """Add to a parameter's `.grad`, in the memory layout of the parameter, which torch's fused optimizers assume."""
+    if gradient is None:
+        return
+    gradient = gradient.detach()
+    if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
+        with whole_gradients():
+            parts = _open.parts
+            assert parts is not None
+            parts[parameter] = parts[parameter] + gradient if parameter in parts else gradient
+        return
+    if parameter.grad is not None:
+        gradient = parameter.grad.detach() + gradient
+    is_alike = gradient.stride() == parameter.stride()
+    parameter.grad = gradient if is_alike else torch.empty_like(parameter).copy_(gradient)
+
+
+def gradients(
+    output: Tensor, sources: Sequence[Tensor], signal: Tensor, *, retain_graph: bool = False
+) -> tuple[Tensor | None, ...]:
+    """`torch.autograd.grad` without the hooks of parameters, which `add` calls."""
+    hooks = [(source, source._backward_hooks) for source in sources if source._backward_hooks]
+    try:
+        for source, _ in hooks:
+            source._backward_hooks = None
+        return torch.autograd.grad(output, sources, signal, retain_graph=retain_graph, allow_unused=True)
+    finally:
+        for source, theirs in hooks:
+            source._backward_hooks = theirs
+
+
+# ── the node of autograd ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_gradient(module: Any, run: Callable[[], Tensor], source: Tensor | None = None) -> Tensor:
+    """The output of `run()`, with a node if gradients are enabled and something below or in the module learns.
+
+    Args:
+        module: a layer or a network, which `run` runs without a graph.
+        source: what the input was made from: (batch, in_features) for an input that is steady, or the mean of a
+            stream; (time, batch, in_features) for one that changes. It gets a gradient if it requires one.
+    """
+    if not torch.is_grad_enabled():
+        return run()
+    # Each once, though layers may share it: its node gives the whole gradient, which torch would add up.
+    learnable = list(dict.fromkeys(parameter for layer in module.chain for _, parameter in trained_parameters(layer)))
+    if not learnable and (source is None or not source.requires_grad):
+        return run()
+    output: Tensor = _LocalGradient.apply(module, run, source, *learnable)
+    return output
+
+
+class _LocalGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, module: Any, run: Callable[[], Tensor], source: Tensor | None, *learnable: Tensor) -> Tensor:
+        output = run()
+        ctx.module, ctx.learnable = module, learnable
+        ctx.moment = [(layer._state_changes, layer.live_state.steps.clone()) for layer in module.chain]
+        ctx.over_time = output.ndim > module.chain[-1].live_state.neuron[0].ndim
+        ctx.source_size = None if source is None else tuple(source.shape)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    @unaffected
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor | None, ...]:
+        for layer, (changes, steps) in zip(ctx.module.chain, ctx.moment, strict=True):
+            if layer._state_changes != changes or not torch.equal(layer.live_state.steps, steps):
+                raise RuntimeError(
+                    f"backward: the state of {layer} has changed since this output was computed. A layer keeps only "
+                    "its present state: call backward before the next step, reset or load_state, or sum outputs with "
+                    'net.run(xs, reduce="mean")'
+                )
+        signal = signal.sum(dim=0) if ctx.over_time else signal  # every step of a chunk has the average output
+        found, below = ctx.module.local_gradients(signal, return_input_grad=ctx.needs_input_grad[2])
+        if below is not None and len(ctx.source_size) > below.ndim:
+            below = _over_time(ctx.module.chain[0], below, ctx.source_size[0])
+        return None, None, below, *(found.get(parameter) for parameter in ctx.learnable)
+
+
+def _over_time(layer: Layer, below: Tensor, steps: int) -> Tensor:
+    """dL/d average input as dL/d input of each step, (time, batch, in_features): by its weight in the average."""
+    decay = layer.trace_decay.detach()
+    decay = decay if layer.input_trace.groups == 1 else decay.mean()  # each group averages the same input differently
+    ages = torch.arange(steps - 1, -1, -1, device=below.device, dtype=below.dtype).view(-1, *[1] * below.ndim)
+    return below * (decay**ages * (1 - decay) / F.rise(decay, torch.tensor(steps, device=below.device)))

@@ -1,6 +1,4 @@
-"""What a layer and a network of layers have in common: steps, runs over time cut into chunks, and the backward pass."""
-
-from __future__ import annotations
+"""What layers and networks share: steps, runs over time cut into chunks, and the backward pass."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -17,21 +15,12 @@ from tracetorch import device as devices
 from tracetorch.backends import LazySpikes, OutputSpec
 from tracetorch.encode import Stream
 from tracetorch.modes import check_tensor, unaffected, whole, without_graph
-from tracetorch.nn.autograd import with_gradient
-from tracetorch.nn.gradients import accumulate
-from tracetorch.nn.local_gradient import At, Gradients
+from tracetorch.nn.local_gradient import At, Gradients, accumulate, with_gradient
 
-MAX_CHUNK = 1024
-"""At most this many steps in a chunk, however small the network: more would only take memory."""
-
-_CACHES = 8
-"""Size of a chunk's widest tensor, in caches: on 784-256-10 with batch 128, half and twice as much took longer."""
-
-_MOST_BYTES = 1 << 25
-"""Of a chunk's widest tensor, however large the cache: so that short sequences take as much memory as long ones."""
-
-_SMALL_BATCH = 16
-"""A smaller batch does not make chunks longer: each sample's currents shall stay in the cache of its core."""
+MAX_CHUNK = 1024  # steps: more would only take memory
+_CACHES = 8  # size of a chunk's widest tensor: on 784-256-10 with batch 128, half and twice as much took longer
+_MOST_BYTES = 1 << 25  # of a chunk's widest tensor, so that short sequences take as much memory as long ones
+_SMALL_BATCH = 16  # a smaller batch makes chunks no longer: each sample's currents stay in the cache of its core
 
 Shape = tuple[int, ...]
 
@@ -50,7 +39,7 @@ class Network(Module, ABC):
 
     @abstractmethod
     def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
-        """One chunk, (time, batch, *in_shape); `out` takes the outputs. Builds no graph."""
+        """One chunk, (time, batch, *in_shape), without a graph."""
 
     @abstractmethod
     def local_gradients(
@@ -65,9 +54,9 @@ class Network(Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """One step. Args: x (batch, *in_shape). Returns: output (batch, *features), with one node of autograd.
 
-        The node's backward pass is that of `backward`: see `nn.autograd`. No node under `torch.no_grad()`.
+        The node's backward pass is that of `backward`: see `nn.local_gradient`. No node under `torch.no_grad()`.
         """
-        if torch.is_grad_enabled() and isinstance(x, Tensor):  # anything else is refused by the step
+        if torch.is_grad_enabled() and isinstance(x, Tensor):  # the step refuses anything else
             return with_gradient(self, partial(self._step, x.detach()), x)
         return self._step(x)
 
@@ -77,16 +66,15 @@ class Network(Module, ABC):
         """Many steps: the same dynamics as a call for each of them, however the time is cut into chunks.
 
         Args:
-            xs: (time, batch, *in_shape), a tensor or a Stream that is made as it is read.
+            xs: (time, batch, *in_shape), a tensor or a Stream.
             reduce: None for the output of every step; "mean" for the mean output.
-            window: with "mean", number of steps at the end that count; all, if None.
-            chunk: steps that go through a layer at once; chosen to stay in cache, if None.
+            window: with "mean", number of steps at the end that count; None: all.
+            chunk: steps that go through a layer at once; None: chosen to stay in cache.
         Returns: (time, batch, *features), or (batch, *features) for "mean".
-        Memory: O(time) without `reduce`, because that is what was asked for; independent of time with it.
+        Memory: O(time) without `reduce`; independent of time with it.
         Hooks: forward hooks and pre-hooks of the network and of its layers are called once a chunk, with input and
-            output of all its steps. What they return takes the place of these, except where
-            `EProp` and `OTTT` run a stretch again to learn from it: they call none. `BPTT` takes all for one chunk.
-            Backward hooks of the network and of its layers, and torch's global forward hooks, are not called by it.
+            output of all its steps, which they may replace. `EProp` and `OTTT` call none when they run a stretch again;
+            `BPTT` takes all for one chunk. Backward hooks, and torch's global forward hooks, are not called.
         """
         source = xs.source if isinstance(xs, Stream) else xs if isinstance(xs, Tensor) else None
         run = partial(_run_chunks, self, xs, reduce=reduce, window=window, chunk=chunk)
@@ -98,9 +86,9 @@ class Network(Module, ABC):
         Args:
             signal: dL/d average output, (batch, *features).
             at: "logits" if it is dL/d that of which the output is the softmax: its derivative is then not applied.
-            return_input_grad: whether anything below the network is to learn; if not, a product is saved.
-        Returns: dL/d average input, (batch, *in_shape), the learning signal for what lies below, if asked.
-        Hooks: autograd takes no part, so backward hooks of the network and of its layers are not called.
+            return_input_grad: whether to compute dL/d average input, (batch, *in_shape), for what lies below.
+        Returns: that, or None.
+        Hooks: backward hooks of the network and of its layers are not called.
         """
         found, below = self.local_gradients(signal, at=at, return_input_grad=return_input_grad)
         accumulate(found)
@@ -109,10 +97,7 @@ class Network(Module, ABC):
 
 @contextmanager
 def state_aside(net: Network) -> Iterator[None]:
-    """Within, a network continues from its state; afterwards its state is again as it was.
-
-    It is in the same memory then, where what was looked up for it stays right, unless that was handed out within.
-    """
+    """Restores the state of a network afterwards; in the same memory, unless that was handed out in between."""
     before = [
         (layer, layer.live_state, layer._lent, layer.live_state and layer.live_state.copy()) for layer in net.chain
     ]
@@ -153,31 +138,31 @@ def _run_chunks(
             steps = part.size[0] if isinstance(part, LazySpikes) else len(part)
             outputs = None if keep is None else keep[start : start + steps].flatten(2)
             flat = None if total is None else total.flatten(1)
-            advance_with_hooks(net, part, OutputSpec(outputs=outputs, total=flat, first=max(0, first - start)))
+            out = OutputSpec(outputs=outputs, total=flat, first=max(0, first - start))
+            if has_hooks(net):
+                out.take_chunk(pass_on(net, part).flatten(2))
+            else:
+                net.advance(part, out)
             start += steps
     return keep if total is None else (total / (stream.steps - first)).to(like.dtype)  # type: ignore[return-value]
 
 
 @contextmanager
 def _same_weights(net: Network) -> Iterator[None]:
-    """Within, no weight changes; unless a hook changes it."""
+    """Lets kernels keep transposed weights, unless a hook may change them."""
     kept = [layer._columns for layer in net.chain if layer._columns is not None]
     lasting = not any(map(has_hooks, (net, *net.chain)))
     try:
         for columns in kept:
-            columns.last(lasting=lasting)
+            columns.lasting, columns.filled = lasting, False
         yield
     finally:
         for columns in kept:
-            columns.last(lasting=False)
+            columns.lasting = columns.filled = False
 
 
 def chunk_steps(layers: list[Any], batch: int) -> int:
-    """How many steps go through a layer at once.
-
-    Enough for one matrix product over time × batch rows, and for what a call costs, to be worth while; and no more than
-    what leaves the widest tensor of a chunk, (time, batch, features), within a few times the cache.
-    """
+    """Steps that go through a layer at once: as many as keep the widest tensor of a chunk within a few caches."""
     like = layers[0]._like
     row = max(batch, _SMALL_BATCH) * max(layer._widest for layer in layers) * like.element_size()
     room = min(_MOST_BYTES, _CACHES * devices.cache_bytes(like.device))
@@ -185,7 +170,7 @@ def chunk_steps(layers: list[Any], batch: int) -> int:
 
 
 def as_stream(xs: Tensor | Stream, reduce: str | None, window: int | None) -> Stream:
-    """What is to be run, as a stream. Raises: ValueError if it has another shape, or cannot be reduced like that."""
+    """The input as a stream. Raises: ValueError for another shape, or a wrong `reduce` or `window`."""
     if not isinstance(xs, Stream):
         check_tensor(xs, "run")
         if xs.ndim < 3:
@@ -203,15 +188,15 @@ def as_stream(xs: Tensor | Stream, reduce: str | None, window: int | None) -> St
 
 
 def has_hooks(module: Module) -> bool:
-    """Whether anything reads, or changes, what goes into a module or comes out of it."""
+    """Whether a forward hook may read or change a module's input or output."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def call_with_hooks(module: Module, forward: Callable[[Tensor], Tensor], xs: Tensor) -> Tensor:
-    """`forward(xs)` as the call of a module: between its forward pre-hooks and its forward hooks."""
+    """`forward(xs)` between the forward pre-hooks and the forward hooks of a module."""
     if not has_hooks(module):
         return forward(xs)
-    vars(module)["forward"] = forward  # found before the method, so that torch itself calls every kind of hook
+    vars(module)["forward"] = forward  # hides the method, so that torch itself calls every kind of hook
     try:
         with torch.enable_grad():  # a hook may compute a weight from parameters that learn, as pruning does
             return cast(Tensor, module(xs)).detach()
@@ -220,7 +205,7 @@ def call_with_hooks(module: Module, forward: Callable[[Tensor], Tensor], xs: Ten
 
 
 def pass_on(module: Network, xs: Tensor | LazySpikes) -> Tensor:
-    """A chunk through a layer or a network, with hooks. Returns: its outputs, (time, batch, *features)."""
+    """The outputs of a chunk, (time, batch, *features), with hooks."""
 
     def advance(xs: Tensor) -> Tensor:
         steps, batch, *in_shape = xs.shape
@@ -230,11 +215,3 @@ def pass_on(module: Network, xs: Tensor | LazySpikes) -> Tensor:
         return outputs
 
     return call_with_hooks(module, advance, backends.spikes(xs) if isinstance(xs, LazySpikes) else xs)
-
-
-def advance_with_hooks(module: Network, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
-    """A chunk through a layer or a network; `out` takes the outputs."""
-    if has_hooks(module):
-        out.take_chunk(pass_on(module, xs).flatten(2))
-    else:
-        module.advance(xs, out)

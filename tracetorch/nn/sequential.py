@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, cast, overload
 
@@ -80,7 +80,7 @@ class Sequential(Network):
         return x
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what holds addresses of this network's memory: a copy finds its own."""
+        """Drops compiled handles: they point into this network's memory."""
         return self.__dict__ | {"_graph": None}
 
     def _prepare(self, batch: int, in_shape: Shape) -> Shape:
@@ -98,7 +98,7 @@ class Sequential(Network):
             self._pass_up(xs, out)
 
     def _pass_up(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
-        """Each layer hands its outputs on to the one above, or goes through it in the same scan."""
+        """Each layer passes its outputs to the one above, or goes through it in the same scan."""
         chain = self.chain
         if isinstance(xs, Tensor):
             steppers = [layer._bound_stepper(xs.shape[1]) for layer in chain]
@@ -111,12 +111,14 @@ class Sequential(Network):
             steps, batch = (xs.size if isinstance(xs, LazySpikes) else xs.shape)[:2]
             shape = tuple(below.own_state(batch).neuron[0].shape[1:])
             state = above.own_state(batch, _flat(above, shape))
-            _check_fit(below, above, shape)
+            size = torch.Size(shape).numel()
+            if above.in_features is not None and above.in_features != size:
+                raise ValueError(f"{below} gives {size} outputs, but {above} takes {above.in_features}")
+            above._check_place(below._like.device)
             constants, above_trace = above._constants_of(state)
             if at == len(chain) - 2 and backends.fuses_readout(below._traits, above._traits):
-                readout = FusedReadout(
-                    str(above.neuron.kernel), above.weight, above.bias, state.neuron.membrane, constants, out
-                )
+                kernel, membrane = str(above.neuron.kernel), state.neuron.membrane
+                readout = FusedReadout(kernel, above.weight, above.bias, membrane, constants, out)
                 below._emit(xs, OutputSpec(trace=above_trace, readout=readout), trace, fired)
                 state.steps.add_(steps)
                 return
@@ -141,7 +143,9 @@ class Sequential(Network):
             for parameter, gradient in of_layer.items():  # two layers may share a parameter
                 found[parameter] = found[parameter] + gradient if parameter in found else gradient
             above, at = layer, "output"
-        return found, _over_bank(self.chain[0], below)
+        if below is not None and len(self.chain[0].input_trace.trace_bank):
+            below = below.sum(dim=0)
+        return found, below
 
     def reset(self, mask: Tensor | None = None) -> None:
         """Forget the state of every layer. Args: mask: of which samples alone, bool (batch,); of all, if None."""
@@ -191,24 +195,13 @@ def _flat(layer: Layer, shape: Shape) -> Shape:
 
 
 def as_input(layer: Layer, xs: Tensor, before: int) -> Tensor:
-    """Values as the layer takes them. Args: before: number of dimensions before those of one sample."""
-    is_tensor = isinstance(xs, Tensor)  # anything else is refused by the layer
+    """Values in the shape that the layer takes. Args: before: number of dimensions before those of one sample."""
+    is_tensor = isinstance(xs, Tensor)  # the layer refuses anything else
     return xs.flatten(before) if is_tensor and layer.in_features is not None and xs.ndim > before + 1 else xs
 
 
-def _over_bank(layer: Layer, below: Tensor | None) -> Tensor | None:
-    return below if below is None or not len(layer.input_trace.trace_bank) else below.sum(dim=0)
-
-
-def _check_fit(below: Layer, above: Layer, shape: Shape) -> None:
-    size = torch.Size(shape).numel()
-    if above.in_features is not None and above.in_features != size:
-        raise ValueError(f"{below} gives {size} outputs, but {above} takes {above.in_features}")
-    above._check_place(below._like.device)
-
-
 def _check_layer(layer: object) -> None:
-    """Raises: TypeError, with what to write instead, for what is not a layer."""
+    """Raises: TypeError for what is not a layer, with what to write instead."""
     if isinstance(layer, Layer):
         return
     if isinstance(layer, type) and issubclass(layer, Layer):
@@ -220,3 +213,31 @@ def _check_layer(layer: object) -> None:
     else:
         advice = "a layer is made by tracetorch.nn, such as LIF(784, 256)"
     raise TypeError(f"a network is made of layers of tt.nn, got {kind_of(layer)}; {advice}")
+
+
+def feedforward(
+    in_features: int,
+    out_features: int,
+    *,
+    hidden: Sequence[int],
+    neuron: Callable[[int, int], Layer],
+    readout: Callable[[int, int], Layer],
+) -> Sequential:
+    """Hidden layers and a readout, each connected to all of the one below.
+
+    Args:
+        in_features, out_features: sizes of the input and of the readout.
+        hidden: sizes of the hidden layers, from the input up; may be empty.
+        neuron, readout: make a layer from its sizes, such as `LIF` or `partial(LIS, decay=.99)`.
+    Example:
+        >>> feedforward(784, 10, hidden=[256], neuron=tt.nn.LIF, readout=tt.nn.LIS)[0]
+        LIF(784, 256)
+    """
+    if isinstance(hidden, str) or not isinstance(hidden, Iterable):
+        raise TypeError(f"hidden is a list of sizes, such as [256], got {hidden!r}")
+    for name, make in {"neuron": neuron, "readout": readout}.items():
+        if not callable(make) or isinstance(make, Module):
+            raise TypeError(f"{name} makes a layer from its sizes, such as tracetorch.nn.LIF, got {make!r}")
+    sizes = [in_features, *hidden]
+    layers = [neuron(below, above) for below, above in pairwise(sizes)]
+    return Sequential(*layers, readout(sizes[-1], out_features))

@@ -1,4 +1,4 @@
-"""What a layer remembers: the state of its neurons, the trace of its input, and the number of steps. Never a graph."""
+"""The state of a layer, without a graph: of its neurons, of the trace of its input, and the number of steps."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ class LayerState(NamedTuple):
         return (*self.neuron, self.trace, self.trace_sensitivity, self.steps)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> LayerState:
-        """The same state with every tensor replaced."""
         neuron = type(self.neuron)(*map(function, self.neuron))
         return LayerState(neuron, *map(function, self[1:]))
 
     def copy(self) -> LayerState:
-        return self.map(_copy)
+        """In the memory order that kernels read."""
+        return self.map(lambda value: value.clone(memory_format=torch.contiguous_format))
 
     def of_sample(self, sample: int) -> Tensor:
-        """The first tensor of the neurons' state, such as the membrane, of one sample: (number of neurons,), a copy."""
+        """A copy of the first tensor of the neurons' state, such as the membrane, of one sample: (neurons,)."""
         first: Tensor = self.neuron[0][sample]
         return first.flatten().clone()
 
     def named(self) -> dict[str, Tensor]:
-        """The tensors by their names: those of the neuron's state, then "trace", "trace_sensitivity", "steps"."""
+        """The tensors by name: those of the neuron's state, then "trace", "trace_sensitivity", "steps"."""
         return {**self.neuron._asdict(), **dict(zip(self._fields[1:], self[1:], strict=True))}
 
 
 def from_named(state_type: type[Any], named: Mapping[str, Tensor]) -> LayerState:
-    """What `LayerState.named` gave."""
+    """The inverse of `LayerState.named`."""
     neuron = state_type(*(named[name] for name in state_type._fields))
     return LayerState(neuron, named["trace"], named["trace_sensitivity"], named["steps"])
 
 
 def per_sample(steps: Tensor, dims: int) -> Tensor:
-    """Steps, (batch, 1), so that they broadcast against values with so many dimensions besides the batch."""
+    """Steps, (batch, 1), shaped to broadcast against values with `dims` dimensions after the batch."""
     return steps if dims == 1 else steps.view(-1, *[1] * dims)
 
 
@@ -54,8 +54,3 @@ def check_saved(state: Any) -> None:
     """Raises: TypeError for what `save_state` never gives."""
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise TypeError(f"load_state takes what save_state gave, tensors by name, got {type(state).__name__}")
-
-
-def _copy(value: Tensor) -> Tensor:
-    """In the order in which kernels read it, whatever that of the original is."""
-    return value.clone(memory_format=torch.contiguous_format)

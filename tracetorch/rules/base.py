@@ -1,16 +1,13 @@
 """What a learning rule is: all that a training loop may ask of one, so that no loop knows which rule it runs."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
-from tracetorch.modes import kind_of
+from tracetorch.modes import kind_of, without_graph
 from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.connections import is_dense, is_plain
 from tracetorch.nn.local_gradient import At
@@ -20,8 +17,9 @@ from tracetorch.renamed import refuse_former_methods
 class Rule(ABC):
     """Computes the gradients of a network. All rules train the same layers, from the same weights and spikes.
 
-    A rule of one's own is a subclass with `forward` and `backward`. If it has a state besides the network's, it
-    overrides `reset`, `state_dict` and `load_state_dict`, too: then a run with it can be resumed exactly.
+    A new rule is a subclass with `backward`, and with `forward` if that does more than run the network. If it has a
+    state besides the network's, it overrides `reset`, `state_dict` and `load_state_dict`, too: then a run with it can
+    be resumed exactly.
 
     Args: net: any network of `tt.nn` whose layers the rule supports.
     Raises: TypeError for anything but a network; ValueError for a layer that the rule would train wrongly.
@@ -42,9 +40,8 @@ class Rule(ABC):
 
     def __init__(self, net: Sequential):
         if not isinstance(net, Sequential):
-            raise TypeError(
-                f"a rule takes a network of tt.nn, got {kind_of(net)}: tt.nn.Sequential makes one of layers"
-            )
+            kind = kind_of(net)
+            raise TypeError(f"a rule takes a network of tt.nn, got {kind}: tt.nn.Sequential makes one of layers")
         for layer in net:
             if reason := self.supports(layer):
                 raise ValueError(f"{type(self).__name__} would train {layer} wrongly: {reason}")
@@ -59,9 +56,10 @@ class Rule(ABC):
         """Start a new sequence: forget the state; of some samples alone, if `mask`, bool (batch,), says which."""
         self.net.reset(mask)
 
-    @abstractmethod
+    @without_graph
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`. Returns: the output, without a graph."""
+        return self.net.run(xs, reduce=reduce, window=window)
 
     @abstractmethod
     def backward(self, signal: Tensor, *, at: At = "output") -> None:
@@ -74,25 +72,15 @@ class Rule(ABC):
         """
 
     def observe(self, score: Tensor, *, at: At) -> None:  # noqa: B027 (an option, not a duty)
-        """Take note of an action when it is chosen. Rules that keep no record of actions do nothing.
-
-        Args: score: d log p(action)/d output, or /d logits as `at` says, (batch, out_features).
-        """
+        """Observe an action. Args: score: d log p(action)/d output, or /d logits as `at` says, (batch, outputs)."""
 
     def backward_reward(self, signal: Tensor, *, modulation: Tensor, bonus: Tensor | None, at: At) -> None:
-        """Add to the gradients after a reward.
-
-        Args:
-            signal: what the loss for rewards makes of it, bonus included, (batch, out_features).
-            modulation: the factor that the reward gives each sample's scores, (batch,).
-            bonus: the part of the signal that does not depend on the reward, such as an entropy bonus; None if none.
-            at: what signal and bonus are derivatives with respect to.
-        """
+        """Add to the gradients after a reward. Args: `modulation` and `bonus` of the loss, and its signal with both."""
         del modulation, bonus
         self.backward(signal, at=at)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the rule remembers besides the network's state, for a checkpoint."""
+        """The state of the rule besides the network's, for a checkpoint."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -107,13 +95,11 @@ def check_at(rule: Rule, at: At) -> None:
 
 
 def needs_dense(layer: Layer) -> str:
-    """Why a rule that writes out the gradient of `W·x + b` cannot train a layer; "" if it can."""
+    """Why a rule that computes the gradient of `W·x + b` itself cannot train a layer; "" if it can."""
     if is_dense(layer.connection) and is_plain(layer.connection):
         return ""
-    return (
-        f"it needs a torch.nn.Linear whose weights are parameters as connection, and this one is {layer.connection}; "
-        "choose rule=trace or rule=bptt"
-    )
+    needed = "it needs a torch.nn.Linear whose weights are parameters as connection"
+    return f"{needed}, and this one is {layer.connection}; choose rule=trace or rule=bptt"
 
 
 def needs_decay_alone(layer: Layer) -> str:
@@ -126,9 +112,3 @@ def needs_decay_alone(layer: Layer) -> str:
         "it takes the membrane's decay for all that one step passes on to the next (a neuron of which that is true "
         "says so by `decays_alone = True`); choose rule=trace or rule=bptt"
     )
-
-
-@torch.no_grad()
-def run_only(rule: Rule, xs: Tensor | Stream, reduce: str | None, window: int | None) -> Tensor:
-    """The network's output, of which the rule keeps nothing."""
-    return rule.net.run(xs, reduce=reduce, window=window)

@@ -1,16 +1,19 @@
 """Backpropagation through time: all steps are kept, or the last ones, and the gradient goes back through them."""
 
-from __future__ import annotations
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from tracetorch import backends
 from tracetorch.encode import Stream
-from tracetorch.nn import Sequential
-from tracetorch.nn.local_gradient import At
-from tracetorch.rules.base import Rule, check_at, run_only
-from tracetorch.rules.surrogate import Surrogate, surrogate_of
-from tracetorch.rules.unrolled import learn, run_unrolled
+from tracetorch.modes import unaffected
+from tracetorch.nn import Layer, Sequential
+from tracetorch.nn.local_gradient import At, add, gradients, whole_gradients
+from tracetorch.nn.network import as_stream, call_with_hooks
+from tracetorch.nn.sequential import as_input
+from tracetorch.rules.base import Rule, check_at
+from tracetorch.rules.surrogate import Surrogate, surrogate_of, using
 
 
 class BPTT(Rule):
@@ -47,22 +50,22 @@ class BPTT(Rule):
         self._output: Tensor | None = None
 
     def reset(self, mask: Tensor | None = None) -> None:
-        """Start a new sequence: forget the state, and what led to it."""
+        """Start a new sequence: forget the state and its graph."""
         super().reset(mask)
         self._output = None
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
-        """Run over a stretch of time; see `Sequential.run`. Under `torch.no_grad` that is all; else a graph is kept."""
+        """Run over a stretch of time; see `Sequential.run`. Keeps a graph, but not under `torch.no_grad`."""
         if not torch.is_grad_enabled():
             self._output = None
-            return run_only(self, xs, reduce, window)
+            return super().forward(xs, reduce=reduce, window=window)
         self._output = run_unrolled(self.net, xs, self.surrogate, reach=self.window, reduce=reduce, window=window)
         return self._output.detach()
 
     def backward(self, signal: Tensor, *, at: At = "output") -> None:
         """Add to the gradient of every trainable parameter, once for each `forward`.
 
-        Args: signal: dL/d what `forward` gave; or, if that was every step's output, with respect to the last one's.
+        Args: signal: dL/d what `forward` gave; or, if that was every step's output, dL/d the last of them.
         Raises: RuntimeError if nothing was run since.
         """
         check_at(self, at)
@@ -89,3 +92,78 @@ class TruncatedBPTT(BPTT):
         """Steps that the gradient goes back."""
         assert self.window is not None
         return self.window
+
+
+@unaffected
+def run_unrolled(
+    net: Sequential,
+    xs: Tensor | Stream,
+    surrogate: Surrogate,
+    *,
+    reach: int | None,
+    reduce: str | None,
+    window: int | None,
+) -> Tensor:
+    """`Sequential.run` with the graph of the last `reach` steps; of all, if None. The state before is constant.
+
+    Memory: O(reach): every membrane and every spike.
+    """
+    count = as_stream(xs, reduce, window).steps
+    before = max(0, count - (reach or count))
+    if not before:
+        outputs = _unroll(net, xs, surrogate)
+        return outputs if reduce is None else outputs[-(window or count) :].mean(dim=0)
+    counted = window or count
+    early_counted = max(0, counted - (count - before))  # of the steps without a graph, those that count in the mean
+    with torch.no_grad():
+        early = net.run(xs[:before], reduce=reduce, window=None if reduce is None else max(1, early_counted))
+    if reduce is None:
+        return torch.cat([early, _unroll(net, xs[before:], surrogate)])
+    late = _unroll(net, xs[before:], surrogate)[-counted:].sum(dim=0)
+    return (late + early * early_counted) / counted
+
+
+@unaffected
+@whole_gradients()
+def learn(net: Sequential, output: Tensor | None, signal: Tensor) -> None:
+    """Add the gradients through the graph of an output. Args: signal: dL/d output, or dL/d its last step."""
+    if output is None:
+        raise RuntimeError("nothing was run since the last learning moment: call rule.forward(xs) before rule.backward")
+    if signal.ndim < output.ndim:
+        output = output[-1]
+    if signal.shape != output.shape:
+        raise ValueError(f"expected a signal of shape {tuple(output.shape)}, got {tuple(signal.shape)}")
+    learnable = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    if learnable:
+        for parameter, gradient in zip(learnable, gradients(output, learnable, signal.to(output.dtype)), strict=True):
+            add(parameter, gradient)
+
+
+def _unroll(net: Sequential, xs: Tensor | Stream, surrogate: Surrogate) -> Tensor:
+    """All outputs, (time, batch, out_features), with their graph."""
+
+    def through(values: Tensor) -> Tensor:
+        for layer in net:
+            values = as_input(layer, values, 2)
+            with using(layer, surrogate):
+                values = call_with_hooks(layer, partial(_unroll_layer, layer), values)
+        return values
+
+    return call_with_hooks(net, through, xs.dense() if isinstance(xs, Stream) else xs)
+
+
+def _unroll_layer(layer: Layer, xs: Tensor) -> Tensor:
+    """One layer over the whole stretch: one matrix product, then its neurons step by step."""
+    xs = xs.to(layer._like.dtype)
+    layer._check_step(xs[0])
+    start = layer.own_state(xs.shape[1], tuple(xs.shape[2:])).copy()
+    currents = layer.connection(xs.flatten(0, 1)).unflatten(0, xs.shape[:2])
+    outputs, now = [], start.neuron
+    for current in currents:
+        output, now = layer.neuron.step(current, now)
+        outputs.append(output)
+    with torch.no_grad():
+        backends.trace_scan(xs.detach().flatten(2), layer._constants_of(start)[1])
+        neuron = type(now)(*(value.detach() for value in now))
+        layer.state = start._replace(neuron=neuron, steps=start.steps + len(xs))
+    return torch.stack(outputs)

@@ -1,9 +1,7 @@
 """E-prop: an eligibility for every synapse, and one learning signal for every neuron, sent down from the readout."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,16 +9,99 @@ from torch import Tensor
 from tracetorch.encode import Stream
 from tracetorch.modes import unaffected, whole
 from tracetorch.nn import Layer, Sequential
-from tracetorch.nn.gradients import whole_gradients
-from tracetorch.nn.local_gradient import At
-from tracetorch.rules.base import Rule, check_at, needs_decay_alone, run_only
-from tracetorch.rules.eligibility import Eligibility
-from tracetorch.rules.stepwise import StepwiseGraph, run_stepwise
-from tracetorch.rules.surrogate import Surrogate, surrogate_of_step
-from tracetorch.rules.two_pass import Recording, check_signal, chunks, record
+from tracetorch.nn.local_gradient import whole_gradients
+from tracetorch.rules.stepwise import (
+    Recording,
+    StepwiseGraph,
+    TwoPassRule,
+    add_gradient,
+    by_group,
+    chunks,
+    run_stepwise,
+)
+from tracetorch.rules.surrogate import Surrogate
 
 
-class EProp(Rule):
+class Chunk(NamedTuple):
+    """What a chunk leaves for the eligibilities."""
+
+    trace: Tensor  # (groups, time, batch, in_features)
+    ones_trace: Tensor  # (time, batch, 1 or out_features)
+    slope: Tensor  # ψ, (time·batch, out_features)
+
+
+class Eligibility:
+    """ē of every synapse and bias of a layer, after the chunks that were folded into it.
+
+    Memory: what the last chunk left; after a second one, also batch × synapses.
+    """
+
+    def __init__(self, layer: Layer):
+        self.layer = layer
+        self.last: Chunk | None = None  # not folded yet
+        self.weight: Tensor | None = None  # (groups × batch, neurons of the group, in_features)
+        self.bias: Tensor | None = None  # (batch, out_features)
+
+    def take(self, graph: StepwiseGraph, slope: Tensor) -> None:
+        """Keep a chunk, to fold it when another one comes. Args: slope: ψ."""
+        if self.layer.weight.requires_grad or (self.layer.bias is not None and self.layer.bias.requires_grad):
+            self.last = Chunk(graph.trace, graph.ones_trace(), slope)
+
+    @torch.no_grad()
+    def fold(self, kept: float) -> None:
+        """Add the last chunk, of k steps: ē ← κᵏ·ē + Σ_t κ^(k − t)·ψ(t)·x̂(t)ᵀ. Args: kept: κ."""
+        if self.last is None or not kept:
+            return
+        (trace, ones_trace, slope), self.last = self.last, None
+        steps = len(ones_trace)
+        ages = torch.arange(steps - 1, -1, -1, dtype=slope.dtype, device=slope.device)
+        left = slope.unflatten(0, (steps, -1)) * (kept**ages)[:, None, None]
+        slopes, traces = by_group(self.layer, left).permute(0, 2, 3, 1), trace.transpose(1, 2)
+        factors = slopes.flatten(0, 1), traces.flatten(0, 1)  # (groups × batch, …, time) and (groups × batch, time, …)
+        if self.weight is None:
+            self.weight = torch.bmm(*factors)
+        else:
+            self.weight.baddbmm_(*factors, beta=kept**steps)
+        if self.layer.bias is not None:
+            new = (left * ones_trace).sum(dim=0)
+            self.bias = new if self.bias is None else kept**steps * self.bias + new
+
+    @torch.no_grad()
+    def forget(self, mask: Tensor) -> None:
+        """Reset some samples, bool (batch,)."""
+        if self.last is not None:
+            self.last.slope.view(-1, *mask.shape, len(self.layer.weight))[:, mask] = 0
+        if self.weight is not None:
+            self.weight.unflatten(0, (-1, len(mask)))[:, mask] = 0
+        if self.bias is not None:
+            self.bias[mask] = 0
+
+    @torch.no_grad()
+    def learn(self, signal: Tensor) -> None:
+        """Add `Σ L·ē` to the gradients. Args: signal: L, (batch, out_features)."""
+        if self.weight is None:
+            return
+        parts = by_group(self.layer, signal)
+        found = torch.einsum("gbo,gboi->goi", parts, self.weight.unflatten(0, parts.shape[:2]))
+        add_gradient(self.layer, "weight", found.flatten(0, 1))
+        if self.bias is not None:
+            add_gradient(self.layer, "bias", (signal * self.bias).sum(dim=0))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies, for a checkpoint."""
+        sums = {"weight": self.weight, "bias": self.bias}
+        last = None if self.last is None else [value.clone() for value in self.last]
+        return {"last": last, **{name: None if value is None else value.clone() for name, value in sums.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        like = self.layer.weight
+        self.last = Chunk(*(value.to(like, copy=True) for value in state["last"])) if state["last"] else None
+        found = (state["weight"], state["bias"])
+        self.weight, self.bias = (None if value is None else value.to(like, copy=True) for value in found)
+
+
+class EProp(TwoPassRule):
     """Learn from eligibility traces and a signal that the readout broadcasts.
 
         e = ψ·x̂ᵀ,    x̂ ← β·x̂ + x,    ē ← κ·ē + e          for every synapse of a hidden layer
@@ -39,13 +120,11 @@ class EProp(Rule):
         dropped there, back to the beginning of the sequence and across all learning moments in it. Approximate for
         layers further down, whose spikes act through those above (B is then the product of the weights above, which is
         ours), and for random feedback. Decays and thresholds get that of each step alone.
-    Memory: of the chunk of 64 steps that is at hand and what the one before left, inputs and neurons of every layer. Of
-        a sequence that goes on for longer, or in several stretches, also batch × inputs × neurons of every hidden layer
-        that learns, for the eligibilities. Independent of time.
-    Time: O(time × batch × weights): the signal comes at the end here, so the stretch is run twice. Within a chunk no
-        eligibility is formed: what is still to come of the signal, Σ_{t' ≥ t} κ^(t' − t)·L(t'), meets ψ(t)·x̂(t)ᵀ in one
-        matrix product over time × batch. A chunk is folded into the eligibilities once there is another after it, in
-        the same stretch or, if the sequence goes on, in the next.
+    Memory: inputs and neurons of every layer for two chunks of 64 steps. For longer sequences, or several stretches,
+        also the eligibilities, batch × inputs × neurons of every hidden layer that learns. Independent of time.
+    Time: O(time × batch × weights); the stretch is run twice, because the signal comes at its end. Within a chunk no
+        eligibility is formed: the signal still to come, Σ_{t' ≥ t} κ^(t' − t)·L(t'), meets ψ(t)·x̂(t)ᵀ in one matrix
+        product over time × batch. A chunk is folded into the eligibilities when another one comes.
     Left out of the paper's: recurrent weights, adaptive thresholds, refractory times, the regularisation of rates, and
         feedback that learns.
     Source: Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein, Maass (2020), doi:10.1038/s41467-020-17236-y.
@@ -61,69 +140,52 @@ class EProp(Rule):
     ):
         if feedback not in ("symmetric", "random"):
             raise ValueError(f"feedback must be symmetric or random, got {feedback!r}")
-        super().__init__(net)
+        super().__init__(net, surrogate)
         readout = net[len(net) - 1]
         if not readout.neuron.spiking and readout.neuron.raw_decay.numel() > 1:
             raise ValueError(
                 "e-prop filters its eligibilities with the readout's decay, and needs a single one, got "
                 f"{readout.neuron.raw_decay.numel()}: give network.readout.decay one number, or take rule=trace"
             )
-        self.feedback, self.surrogate = feedback, surrogate_of_step(surrogate)
+        self.feedback = feedback
         generator = torch.Generator().manual_seed(whole(seed, "seed"))
         out = len(readout.weight)
         self._random = [torch.randn(out, len(layer.weight), generator=generator) / out**0.5 for layer in list(net)[:-1]]
-        self._recording: Recording | None = None
         self._eligibilities = self._none_yet()
 
-    def supports(self, layer: Layer) -> str:
-        return needs_decay_alone(layer)
-
     def reset(self, mask: Tensor | None = None) -> None:
-        """Start a new sequence: forget the state, and the eligibilities with it; of some samples alone, if `mask`."""
-        super().reset(mask)
+        """Start a new sequence: forget state and eligibilities; of some samples alone, if `mask`."""
         if mask is None:
-            self._recording, self._eligibilities = None, self._none_yet()
+            super().reset()
+            self._eligibilities = self._none_yet()
             return
         self._remember_unlearnt()
+        super().reset(mask)
         for eligibility in self._eligibilities:
             eligibility.forget(mask)
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
-        """Run over a stretch of time; see `Sequential.run`.
+        """Run over a stretch of time; see `Sequential.run`. Under `torch.no_grad` the eligibilities are dropped.
 
-        `xs` is read again later: it must stay as it is until the next `backward`, `forward` or `reset`. Under
-        `torch.no_grad` no eligibilities are kept, and those that there were are over.
+        `xs` is read again: it must not change until the next `backward`, `forward` or `reset`.
         """
-        if not torch.is_grad_enabled():
-            self._recording, self._eligibilities = None, self._none_yet()
-            return run_only(self, xs, reduce, window)
-        self._remember_unlearnt()
-        output, self._recording = record(self.net, xs, reduce, window)
-        return output
-
-    def backward(self, signal: Tensor, *, at: At = "output") -> None:
-        """Add to the gradient of every learnable parameter, once for each `forward`.
-
-        Args: signal: dL/d the mean that `forward` gave; or, if that was every step's output, dL/d the last one:
-            (batch, out_features).
-        Raises: RuntimeError if nothing was run since; ValueError for a signal of another shape.
-        """
-        check_at(self, at)
-        recording = check_signal(self.net, self._recording, signal)
-        self._recording = None
-        self._second_pass(recording, signal)
+        if torch.is_grad_enabled():
+            self._remember_unlearnt()
+        else:
+            self._eligibilities = self._none_yet()
+        return super().forward(xs, reduce=reduce, window=window)
 
     def state_dict(self) -> dict[str, Any]:
-        """The eligibilities, for a checkpoint; to be written right after a learning moment."""
+        """The eligibilities, for a checkpoint right after a learning moment."""
         return {"eligibilities": [eligibility.state_dict() for eligibility in self._eligibilities]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from what `state_dict` gave."""
         for eligibility, found in zip(self._eligibilities, state.get("eligibilities", ()), strict=True):
             eligibility.load_state_dict(found)
 
     def _remember_unlearnt(self) -> None:
-        """A stretch that nothing was said about has its eligibilities all the same."""
+        """A stretch without a signal adds to the eligibilities, too."""
         recording, self._recording = self._recording, None
         if recording is not None and self._kept():
             self._second_pass(recording, None)
@@ -131,7 +193,7 @@ class EProp(Rule):
     @unaffected
     @whole_gradients()
     def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
-        """Run a stretch again, for its eligibilities; and learn, if there is a signal."""
+        """Run a stretch again, for its eligibilities, and learn from the signal."""
         xs, first, share, before, between = recording
         (*hidden, readout), states, above = self.net, list(before), between[-1]
         kept, feedback, eligibilities = self._kept(), self.feedback_weights(), self._eligibilities
@@ -150,7 +212,10 @@ class EProp(Rule):
                 top.learn(delta)
                 deltas = delta.new_zeros(*value.shape[:2], delta.shape[1])
                 deltas[-len(counting) :] = delta.view(*counting.shape[:2], -1)
-                coming = _still_to_come(deltas, kept)
+                # Still to come at every step of a chunk: Σ_{t' ≥ t} κ^(t' − t)·δ(t').
+                when = torch.arange(len(deltas), dtype=deltas.dtype, device=deltas.device)
+                weights = (kept ** (when - when[:, None]).clamp(min=0)).triu()
+                coming = (weights @ deltas.flatten(1)).view_as(deltas)
                 for graph, slope, eligibility, sent in zip(graphs, slopes, eligibilities, feedback, strict=True):
                     graph.vjp((deltas @ sent).flatten(0, 1))
                     graph.learn((coming @ sent).flatten(0, 1) * slope)
@@ -177,10 +242,3 @@ class EProp(Rule):
             above = above @ layer.weight
             found.append(above)
         return found[::-1]
-
-
-def _still_to_come(deltas: Tensor, kept: float) -> Tensor:
-    """Of a signal, at every step of a chunk: Σ_{t' ≥ t} κ^(t' − t)·δ(t'), the shape of δ."""
-    steps = torch.arange(len(deltas), dtype=deltas.dtype, device=deltas.device)
-    weights = (kept ** (steps - steps[:, None]).clamp(min=0)).triu()
-    return (weights @ deltas.flatten(1)).view_as(deltas)

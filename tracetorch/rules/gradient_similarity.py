@@ -1,7 +1,6 @@
-"""How close one gradient comes to another: the angle between them, and how long one is beside the other."""
+"""How close one gradient is to another: the angle between them, and the ratio of their norms."""
 
-from __future__ import annotations
-
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +8,8 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
+from tracetorch.loss import RewardLoss
+from tracetorch.loss.base import log_prob
 from tracetorch.nn import Sequential
 from tracetorch.rules.base import Rule
 from tracetorch.rules.bptt import BPTT
@@ -17,17 +18,17 @@ Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(output, target) to (loss, signal)."""
 
 Teach = Callable[[Any, Tensor, Tensor], None]
-"""(rule, output, target): tell the rule, in its own way."""
+"""(rule, output, target): calls the rule's `backward`, or what takes its place."""
 
 Gradients = dict[str, Tensor]
-"""By the name of the parameter, such as "layers.0.weight"; of every learnable one, zero where nothing reached it."""
+"""Of every learnable parameter, by its name; zero where no gradient reached it."""
 
 
 class GradientSimilarity(NamedTuple):
-    """How close the gradient that was found comes to the one that was wanted, for one parameter."""
+    """How close the gradient that was found is to the one that was wanted, for one parameter."""
 
-    cosine: float  # of the angle between them; of a single number, whether the signs agree: 1 or −1. NaN if one is zero
-    norm_ratio: float  # length of the found one over that of the wanted one; NaN if that is zero
+    cosine: float  # of the angle between them; 1 or −1 for a single number; NaN if one is zero
+    norm_ratio: float  # norm of the found one over that of the wanted one; NaN if that is zero
 
 
 def gradient_similarity(found: Tensor, wanted: Tensor) -> GradientSimilarity:
@@ -35,11 +36,9 @@ def gradient_similarity(found: Tensor, wanted: Tensor) -> GradientSimilarity:
 
         cosine = ⟨g, h⟩ / (‖g‖·‖h‖),    norm ratio = ‖g‖ / ‖h‖                                        in float64
 
-    Args:
-        found: g, any shape.
-        wanted: h, the same shape.
+    Args: found: g. wanted: h. Both of one shape.
     Returns: NaN for what is not defined because a gradient is zero, or not finite.
-    Raises: ValueError for other shapes.
+    Raises: ValueError for different shapes.
     Example:
         >>> from tracetorch.rules.gradient_similarity import gradient_similarity
         >>> round(gradient_similarity(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 1.0])).cosine, 4)
@@ -61,17 +60,17 @@ def gradient_similarities(found: Mapping[str, Tensor], wanted: Mapping[str, Tens
 
 
 class Example(NamedTuple):
-    """A batch of sequences, what is told of them, and when."""
+    """A batch of sequences, its targets, and its learning moments."""
 
     xs: Tensor | Stream  # (time, batch, in_features)
     target: Tensor
     loss: Loss
-    window: int | None = None  # steps before each learning moment that are read as the answer; all since the last one
-    learn_every: int | None = None  # steps from one learning moment to the next; one moment, at the end, if None
-    teach: Teach | None = None  # by the loss' signal, if None
+    window: int | None = None  # steps before each learning moment that are read as the answer; None: all since the last
+    learn_every: int | None = None  # steps from one learning moment to the next; None: one moment, at the end
+    teach: Teach | None = None  # None: `backward` with the loss' signal
 
     def stretches(self) -> list[tuple[int, int, int]]:
-        """For each learning moment: where the steps since the last one begin, which are read, and where they end."""
+        """For each learning moment: where its steps begin, from which step they are read, and where they end."""
         steps = len(self.xs)
         size = self.learn_every or steps
         ends = [(start, min(start + size, steps)) for start in range(0, steps, size)]
@@ -79,10 +78,7 @@ class Example(NamedTuple):
 
 
 def gradient_by_rule(rule: Rule, example: Example) -> Gradients:
-    """The gradient that a rule finds in an example, with the weights as they are: the sum over the learning moments.
-
-    Args: rule: its network's state and `.grad` are overwritten.
-    """
+    """The gradient of a rule, summed over the learning moments. Overwrites the network's state and `.grad`."""
     rule.net.zero_grad()
     rule.reset()
     for start, first, stop in example.stretches():
@@ -95,12 +91,10 @@ def gradient_by_rule(rule: Rule, example: Example) -> Gradients:
 
 
 def gradient_through_time(rule: BPTT, example: Example) -> Gradients:
-    """What `gradient_by_rule` is measured by: the gradient of the same losses through all that led to each of them.
+    """The gradient of the same losses through all time: what `gradient_by_rule` is compared with.
 
-    With several learning moments this is more than `BPTT` would learn, to which what lies before the last one is
-    constant: here the gradient goes back to the beginning from each.
+    From each learning moment the gradient goes back to the beginning; `BPTT` goes back to the moment before.
 
-    Args: rule: as for `gradient_by_rule`.
     Memory: O(time × batch × (inputs + neurons)).
     """
     rule.net.zero_grad()
@@ -116,3 +110,34 @@ def gradient_through_time(rule: BPTT, example: Example) -> Gradients:
 def _gradients_of(net: Sequential) -> Gradients:
     named = {name: value for name, value in net.named_parameters() if value.requires_grad}
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in named.items()}
+
+
+def example_of_scores(xs: Tensor | Stream, action: Tensor, loss: RewardLoss, window: int | None = None) -> Example:
+    """An example in which each action brought a reward of 1 where 0 was expected.
+
+        L = −mean over the samples of log p(action)
+
+    The gradient of a reward is this one, sample by sample, times reward − expected reward. Left out: the critic, and
+    bonuses for exploration.
+
+    Args: xs: (time, batch, in_features). action: whole numbers, (batch,). window: of `Example`.
+    """
+    loss = copy.deepcopy(loss)
+    floor = 1e-3 if loss.at == "output" else 0.0  # as in its own score, which would not be finite otherwise
+
+    def negative_log_prob(output: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = output.detach().requires_grad_()
+            value = -log_prob(loss.policy(leaf) + floor, action).mean()
+        return value.detach(), torch.autograd.grad(value, leaf)[0]
+
+    def teach(rule: Any, output: Tensor, action: Tensor) -> None:
+        loss.reset()
+        loss.observe(output, action)
+        score = loss.score.clone()
+        score[:, score.shape[1] - loss.values :] = 0
+        rule.observe(score, at=loss.at)
+        modulation = torch.full_like(score[:, 0], -1 / len(score))
+        rule.backward_reward(-score / len(score), modulation=modulation, bonus=None, at=loss.at)
+
+    return Example(xs, action, negative_log_prob, window, teach=teach)

@@ -1,17 +1,125 @@
-"""One layer over a chunk of time, every step with a graph of its own: what rules share that learn step by step."""
+"""What rules share that learn step by step: a stretch of time that is run twice, and a graph for each step alone.
 
-from __future__ import annotations
+Such rules need the signal at every step, and it comes at the end. So they run a stretch for its output, and again once
+the signal is known. Memory stays constant: a stream is made again, and a state is small.
+"""
 
+from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from tracetorch.nn import Layer, Neuron
-from tracetorch.nn.gradients import add, gradients
+from tracetorch.encode import Stream
+from tracetorch.modes import unaffected
+from tracetorch.nn import Layer, Neuron, Sequential
+from tracetorch.nn.local_gradient import At, add, gradients
+from tracetorch.nn.network import as_stream
 from tracetorch.nn.state import LayerState
-from tracetorch.rules.surrogate import Surrogate
-from tracetorch.rules.unrolled import using
+from tracetorch.rules.base import Rule, check_at, needs_decay_alone
+from tracetorch.rules.surrogate import Surrogate, surrogate_of_step, using
+
+CHUNK = 64
+"""Steps that go through a layer at once: enough for matrix products over time × batch rows, and no more memory."""
+
+
+class Recording(NamedTuple):
+    """A stretch of time that can be run again."""
+
+    xs: Tensor | Stream
+    first: int  # the first step that counts in the output
+    share: float  # how much each counting step counts
+    before: list[LayerState]  # the state of every layer before the stretch
+    between: list[LayerState]  # and before the first step that counts
+
+
+@unaffected
+@torch.no_grad()
+def record(net: Sequential, xs: Tensor | Stream, reduce: str | None, window: int | None) -> tuple[Tensor, Recording]:
+    """The output of `Sequential.run`, and what it takes to run the stretch again.
+
+    Without `reduce`, only the last step counts. Raises: as `Sequential.run`.
+    """
+    count = as_stream(xs, reduce, window).steps
+    before = _states_of(net, xs)
+    first = count - (1 if reduce is None else window or count)
+    if first <= 0:
+        return net.run(xs, reduce=reduce, window=window), Recording(xs, 0, 1 / count, before, before)
+    early = net.run(xs[:first], reduce=reduce, window=None if reduce is None else 1)
+    between = _states_of(net, xs)
+    late = net.run(xs[first:], reduce=reduce)
+    output = torch.cat([early, late]) if reduce is None else late
+    return output, Recording(xs, first, 1 / (count - first), before, between)
+
+
+def chunks(xs: Tensor | Stream) -> Iterator[tuple[int, Tensor]]:
+    """The steps in order, `CHUNK` at a time, with the number of the first of them.
+
+    The first chunk is the short one, so that the steps that count, at the end, are in as few chunks as possible.
+    """
+    start, stop = 0, len(xs) % CHUNK or CHUNK
+    while start < len(xs):
+        part = xs[start:stop]
+        yield start, part.dense() if isinstance(part, Stream) else part
+        start, stop = stop, stop + CHUNK
+
+
+def _states_of(net: Sequential, xs: Tensor | Stream) -> list[LayerState]:
+    batch = xs.shape[0] if isinstance(xs, Stream) else xs.shape[1]
+    return [layer.own_state(batch).copy() for layer in net]
+
+
+class TwoPassRule(Rule):
+    """Runs a stretch of time for its output, and again to learn from it.
+
+    Args: surrogate: as in `BPTT`; none through the reset.
+    """
+
+    def __init__(self, net: Sequential, surrogate: Surrogate | str):
+        super().__init__(net)
+        self.surrogate = surrogate_of_step(surrogate)
+        self._recording: Recording | None = None
+
+    def supports(self, layer: Layer) -> str:
+        return needs_decay_alone(layer)
+
+    def reset(self, mask: Tensor | None = None) -> None:
+        super().reset(mask)
+        self._recording = None
+
+    def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
+        """Run over a stretch of time; see `Sequential.run`. `xs` is read again by `backward`: it must not change."""
+        self._recording = None
+        if not torch.is_grad_enabled():
+            return super().forward(xs, reduce=reduce, window=window)
+        output, self._recording = record(self.net, xs, reduce, window)
+        return output
+
+    def backward(self, signal: Tensor, *, at: At = "output") -> None:
+        """Add to the gradient of every trainable parameter, once for each `forward`.
+
+        Args: signal: dL/d the mean that `forward` gave; or, if that was every step's output, dL/d the last one:
+            (batch, out_features).
+        Raises: RuntimeError if nothing was run since; ValueError for a signal of another shape.
+        """
+        check_at(self, at)
+        if self._recording is None:
+            raise RuntimeError(
+                "nothing was run since the last learning moment: call rule.forward(xs) before rule.backward"
+            )
+        wanted = (len(self._recording.before[0].steps), self.net.out_features)
+        if signal.shape != wanted:
+            raise ValueError(f"expected a signal of shape {wanted}, got {tuple(signal.shape)}")
+        recording, self._recording = self._recording, None
+        self._second_pass(recording, signal)
+
+    @abstractmethod
+    def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
+        """Run a stretch again, and learn from the signal."""
+
+
+# ── each step alone ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class StepwiseGraph(NamedTuple):
@@ -25,7 +133,7 @@ class StepwiseGraph(NamedTuple):
     current: Tensor  # (rows, out_features), where the graph begins
     output: Tensor  # (rows, out_features), where it ends
     trace: Tensor  # of the input, after each step: (groups, time, batch, in_features)
-    steps: Tensor  # seen since the last reset, after each step: (time, batch, 1)
+    steps: Tensor  # since the last reset, after each step: (time, batch, 1)
     after: LayerState  # at the end, from which the next chunk continues; its traces of the trace are those of before
 
     @property
@@ -34,26 +142,22 @@ class StepwiseGraph(NamedTuple):
         return self.output.detach().view(*self.steps.shape[:2], -1)
 
     def slope(self) -> Tensor:
-        """What each output does for a change of its own current, (rows, out_features): of a spike, the surrogate."""
+        """d output / d current of each step, (rows, out_features): of a spike, the surrogate."""
         ones = torch.ones_like(self.output)
         return torch.autograd.grad(self.output, self.current, ones, retain_graph=True)[0]
 
     def vjp(self, signal: Tensor) -> Tensor:
-        """What a signal at the outputs is at the currents, both (rows, out_features).
-
-        Decays and thresholds learn from it on the way, from each step alone.
-        """
-        raw = {n: p for n, p in self.layer.neuron.named_parameters() if p.requires_grad}
-        wanted = [self.current, *raw.values()]
-        at_current, *rest = gradients(self.output, wanted, signal, retain_graph=True)
+        """From dL/d outputs to dL/d currents, (rows, out_features). Adds the gradients of decays and thresholds."""
+        raw = [parameter for parameter in self.layer.neuron.parameters() if parameter.requires_grad]
+        at_current, *rest = gradients(self.output, [self.current, *raw], signal, retain_graph=True)
         assert at_current is not None
-        for parameter, value in zip(raw.values(), rest, strict=True):
+        for parameter, value in zip(raw, rest, strict=True):
             add(parameter, value)
         return at_current
 
     @torch.no_grad()
     def learn(self, delta: Tensor) -> None:
-        """Add `Σ δ·â` to the gradient of the weights, and the same to that of the bias. Args: delta: as `current`."""
+        """Add `Σ δ·â` to the gradients of weights and bias. Args: delta: as `current`."""
         # Input by input, as the weight is laid out, so that the optimizer need not jump.
         found = self.trace.flatten(1, 2).transpose(1, 2) @ by_group(self.layer, delta)
         add_gradient(self.layer, "weight", found.transpose(1, 2).flatten(0, 1))
@@ -67,14 +171,10 @@ class StepwiseGraph(NamedTuple):
 
 
 def run_stepwise(layer: Layer, xs: Tensor, state: LayerState, surrogate: Surrogate) -> StepwiseGraph:
-    """A chunk of time through a layer.
+    """A chunk of time, (time, batch, in_features), through a layer from a state; neither that nor its own changes.
 
-    The neurons step through it once without a graph; then all steps are taken once more side by side, with one.
+    The neurons step through it once without a graph; then all steps are taken in parallel, with one.
 
-    Args:
-        xs: (time, batch, in_features).
-        state: of the layer before the chunk; it stays as it is, and so does the layer's own.
-        surrogate: stands for the derivative of spikes.
     Memory: O(time × batch × (groups·in_features + out_features)), for this chunk.
     """
     with torch.no_grad():
@@ -90,12 +190,12 @@ def run_stepwise(layer: Layer, xs: Tensor, state: LayerState, surrogate: Surroga
 
 
 def by_group(layer: Layer, values: Tensor) -> Tensor:
-    """Of neurons, (…, out_features), those together that share an input trace: (groups, …, neurons of the group)."""
+    """(…, out_features) by the input trace of each neuron: (groups, …, neurons of the group)."""
     return values.unflatten(-1, (layer.input_trace.groups, -1)).movedim(-2, 0)
 
 
 def add_gradient(layer: Layer, name: str, value: Tensor | None) -> None:
-    """Add to a parameter's `.grad`, if it is learnable and there is anything to add."""
+    """Add to a parameter's `.grad`, if it is trained."""
     parameter = getattr(layer, name)
     if parameter is not None and parameter.requires_grad:
         add(parameter, value)

@@ -1,20 +1,20 @@
 """Stand-ins for the derivative of a spike, for rules that go back through time.
 
-A spike is 1 where its membrane surpasses the threshold and 0 elsewhere; its derivative is 0 almost everywhere, and
-teaches nothing. A surrogate keeps the spike and takes the derivative of a smooth function instead, which is `value`
-here. All are functions of x = (m − θ)/θ: how far the membrane is above its threshold, in thresholds.
+The derivative of a spike is 0 almost everywhere. A surrogate keeps the spike and takes the derivative of a smooth
+function, `value`, of x = (m − θ)/θ: how far the membrane is above its threshold, in thresholds.
 """
-
-from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from tracetorch.nn import Layer
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,7 @@ class Surrogate(ABC):
     """A spike whose derivative is that of a smooth function.
 
     Args:
-        through_reset: whether the gradient also flows through the reset of the membrane. It mostly does harm, and is
-            left out by default, as in snnTorch and e-prop.
+        through_reset: whether the gradient also flows through the reset of the membrane, which mostly does harm.
     Returns: when called with a membrane and a threshold: spikes, 1 where the membrane surpasses the threshold, else 0.
     Gradient: approximate: `derivative(x)` with respect to x = (m − θ)/θ.
     """
@@ -41,7 +40,7 @@ class Surrogate(ABC):
 
     @abstractmethod
     def derivative(self, x: Tensor) -> Tensor:
-        """Its derivative, the shape of x."""
+        """Its derivative."""
 
     def __call__(self, membrane: Tensor, threshold: Tensor) -> Tensor:
         return _Spike.apply((membrane - threshold) / threshold, self)
@@ -116,6 +115,16 @@ SURROGATES: dict[str, Callable[..., Surrogate]] = {"fast_sigmoid": FastSigmoid, 
 """The surrogates by the name that a rule's `surrogate` takes."""
 
 
+@contextmanager
+def using(layer: Layer, surrogate: Surrogate) -> Iterator[None]:
+    """Gives a layer's spikes a derivative."""
+    layer.neuron.surrogate = surrogate
+    try:
+        yield
+    finally:
+        layer.neuron.surrogate = None
+
+
 def surrogate_of(surrogate: Surrogate | str, *, through_reset: bool = False) -> Surrogate:
     """A surrogate by its name, or as it is. Raises: ValueError for a name that there is not."""
     if isinstance(surrogate, Surrogate):
@@ -126,10 +135,7 @@ def surrogate_of(surrogate: Surrogate | str, *, through_reset: bool = False) -> 
 
 
 def surrogate_of_step(surrogate: Surrogate | str) -> Surrogate:
-    """As `surrogate_of`, for rules that take the derivative of each step alone.
-
-    Raises: ValueError also for one that goes through the reset.
-    """
+    """As `surrogate_of`, for rules that take the derivative of each step alone: none through the reset."""
     found = surrogate_of(surrogate)
     if found.through_reset:
         raise ValueError(

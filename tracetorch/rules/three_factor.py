@@ -1,6 +1,4 @@
-"""Three factors: what came in, what it made likelier, and, perhaps much later, how good that was."""
-
-from __future__ import annotations
+"""Three factors: the input, the score of the action, and a reward, which may come much later."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, cast
@@ -8,28 +6,26 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from tracetorch.encode import Stream
 from tracetorch.modes import unaffected, without_graph
 from tracetorch.nn import Layer, Sequential
-from tracetorch.nn.gradients import whole_gradients
-from tracetorch.nn.local_gradient import At, average_current, through_neurons
+from tracetorch.nn.local_gradient import At, average_current, through_neurons, whole_gradients
 from tracetorch.rules.base import Rule, needs_dense
 from tracetorch.rules.stepwise import add_gradient, by_group
 
 
 class ThreeFactor(Rule):
-    """Learn from an eligibility of every synapse, once it is known how good it was what they did.
+    """Learn from an eligibility of every synapse when a reward comes.
 
-        e ← λ·e + δ·āᵀ,    δ = ∂(score·output)/∂current        at every action, when `observe` is told its score
-        dL/dW = Σ over the samples of modulation·e             at every reward, when `backward` is told its worth
+        e ← λ·e + δ·āᵀ,    δ = ∂(score·output)/∂current        at every action: `observe`
+        dL/dW = Σ over the samples of modulation·e             at every reward: `backward`
 
-    ā is the layer's average input at the time. `Trace` keeps one average of the scores and one of the inputs, and
-    forgets which went with which; here they meet while both are there. That matters where the right action depends on
-    what is seen just then, and where the reward is judged after the next thing was seen.
+    ā is the layer's average input at the action. `Trace` keeps one average of the scores and one of the inputs, and
+    loses which score belongs to which input. That matters where the right action depends on the present input, and
+    where the reward comes after the next input.
 
     Args:
         net: any network of `tt.nn`; a bank in it is not used.
-        decay: λ per action, in [0, 1): for how long an action answers for what comes. At 0 only for the next reward.
+        decay: λ per action, in [0, 1): for how long rewards are credited to an action. At 0 only the next reward.
         layers: "all"; or "last": the readout alone has eligibilities, and the layers below it learn as with `Trace`,
             from their inputs at the reward and the trace of the score.
     Gradient: of W and b. In layers with eligibilities rewards give decays and thresholds none; an entropy bonus of the
@@ -51,39 +47,25 @@ class ThreeFactor(Rule):
             raise ValueError(f'layers must be "all" or "last", got {layers!r}')
         super().__init__(net)
         self.decay, self.layers = decay, layers
-        self._kept: dict[
-            str, Tensor
-        ] = {}  # "1.weight": (batch, out, in), "1.bias": (batch, out), "score": (batch, out)
+        # "1.weight": (batch, out, in), "1.bias": (batch, out), "score": (batch, out)
+        self._kept: dict[str, Tensor] = {}
         self._new: Tensor | None = None  # which samples have begun a new sequence since the last action
 
     def supports(self, layer: Layer) -> str:
         return needs_dense(layer)
 
     def reset(self, mask: Tensor | None = None) -> None:
-        """Start a new sequence: forget the state; and, at the next action, the eligibilities.
-
-        Args: mask: of which samples alone, bool (batch,); of all, if None.
-        """
+        """Start a new sequence: forget the state; and, at the next action, the eligibilities."""
         super().reset(mask)
         if mask is None:
             self._kept, self._new = {}, None
         else:
             self._new = mask.clone() if self._new is None else self._new | mask
 
-    @without_graph
-    def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
-        """Run over a stretch of time; see `Sequential.run`."""
-        return self.net.run(xs, reduce=reduce, window=window)
-
     @unaffected
     @without_graph
     def observe(self, score: Tensor, *, at: At = "logits") -> None:
-        """Take note of an action, at the state in which it was chosen.
-
-        Args:
-            score: what makes it likelier, such as d log p(action)/d logits, (batch, out_features).
-            at: what it is a derivative with respect to; see `Layer.backward`.
-        """
+        """Observe an action, at the state in which it was chosen. Args: see `Rule.observe`."""
         layers = list(enumerate(self.net))
         if self.layers == "last":
             self._at = at
@@ -104,9 +86,7 @@ class ThreeFactor(Rule):
     def backward(self, modulation: Tensor, *, at: At = "output") -> None:
         """Add to the gradient of weights and biases; at any time, any number of times.
 
-        Args:
-            modulation: the factor that the reward gives each sample's scores, dL/d log p, (batch,).
-            at: not used: `observe` was told at what a score is a derivative.
+        Args: modulation: dL/d log p of each sample, (batch,). at: not used; that of `observe` counts.
         Raises: RuntimeError before the first action.
         """
         del at
@@ -118,10 +98,10 @@ class ThreeFactor(Rule):
                 add_gradient(self.net[int(number)], parameter, torch.tensordot(modulation.to(kept), kept, 1))
         if self.layers == "last":
             readout, score = self.net[len(self.net) - 1], self._kept["score"]
-            _, _, told = _vjp(readout, modulation.to(score)[:, None] * score, self._at)
+            _, _, signal = _vjp(readout, modulation.to(score)[:, None] * score, self._at)
             above = readout
             for layer in list(self.net)[-2::-1]:
-                told, above = cast(Tensor, layer.backward(told, above)), layer
+                signal, above = cast(Tensor, layer.backward(signal, above)), layer
 
     def backward_reward(self, signal: Tensor, *, modulation: Tensor, bonus: Tensor | None, at: At) -> None:
         del signal
@@ -134,7 +114,7 @@ class ThreeFactor(Rule):
         return {"kept": {n: v.clone() for n, v in self._kept.items()}, "new": self._new, "at": getattr(self, "_at", "")}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from what `state_dict` gave."""
         if not state:
             return
         where = self.net[0].weight.device
@@ -152,7 +132,7 @@ class ThreeFactor(Rule):
 
 
 def _vjp(layer: Layer, signal: Tensor, at: At) -> tuple[Tensor, Tensor, Tensor]:
-    """The average input; and what a signal at the average output is at the current, and at what comes from below."""
+    """The average input, dL/d current and dL/d average input."""
     state = layer.live_state
     assert state is not None
     average = layer.average_input().detach()

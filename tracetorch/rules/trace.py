@@ -1,22 +1,19 @@
 """Trace learning: the past is one average per layer."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
-from tracetorch.encode import Stream
 from tracetorch.modes import without_graph
 from tracetorch.nn.local_gradient import At
 from tracetorch.rules.base import Rule
 
 
 class Trace(Rule):
-    """Learn from the trace of each layer's input, and from nothing else of the past.
+    """Learn from the trace of each layer's input and nothing else of the past.
 
     Args: net: any network of `tt.nn`.
     Gradient: approximate; see each layer. Equal to backpropagation through time for weights, bias and decay of a tied
-        `LI` or `LIS` readout and a loss on its present output. Dropped: the order of what came in, within a trace's
-        time scale; spikes, for their average rate; of a mean over a window, all but where it stands at its end.
+        `LI` or `LIS` readout and a loss on its present output. Dropped: the order of inputs within a trace's time
+        scale; spikes, for their average rate; of a mean over a window, all but its end.
     Memory: batch × (inputs + neurons) of every layer, independent of time; see `Layer` for what decays that learn
         and a bank add.
     Time: O(T × batch × weights) forward for a stretch of T steps; a learning moment O(batch × weights).
@@ -25,11 +22,6 @@ class Trace(Rule):
     """
 
     takes_logits = is_online = takes_precision = True
-
-    @without_graph
-    def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
-        """Run over a stretch of time; see `Sequential.run`."""
-        return self.net.run(xs, reduce=reduce, window=window)
 
     @without_graph
     def backward(self, signal: Tensor, *, at: At = "output") -> None:

@@ -1,13 +1,12 @@
 """Compiled functions on disk: numba's cache, with one sealed file for each function and types of arguments.
 
-numba itself keeps two files, and reads them unchecked: one that was cut ends every later run, and where a process died
-between the two, code of old sources is run. Here a file begins with a hash of its content and of all that it depends
-on: numba's version, the source file, the processor and the types. A file that does not match is compiled again.
+numba itself keeps two files and does not check them: one that was cut ends every later run, and after a process died
+between the two, code of old sources runs. Here a file begins with a hash of its content and of all that it depends on:
+numba's version, the source file, the processor and the types. A file that does not match is compiled again.
 """
 
-from __future__ import annotations
-
 import hashlib
+import logging
 import os
 import pickle
 import stat
@@ -21,16 +20,14 @@ from types import ModuleType
 from typing import Any
 
 import numba
+from numba.core import event
 from numba.core.caching import FunctionCache
 
 _SEAL_BYTES = hashlib.sha256().digest_size
 
 
 def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """As `numba.njit(cache=True, nogil=True)`.
-
-    Without a folder to write to, the function is compiled in every process.
-    """
+    """As `numba.njit(cache=True, nogil=True)`. Without a writable folder, every process compiles the function."""
     if function is None:
         return partial(compiled, **options)
     dispatcher = numba.njit(nogil=True, **options)(function)
@@ -41,7 +38,7 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 
 class _Cache(FunctionCache):
-    """What cannot be read is compiled; what cannot be written is compiled in every process."""
+    """A cache whose errors only cost time: what cannot be read is compiled."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         with _without_blas():
@@ -62,7 +59,7 @@ class _Cache(FunctionCache):
             file.write(_seal(wanted, code) + code)
 
     def _file(self, sig: Any, codegen: Any) -> tuple[Path, str]:
-        """Where the code for these types of arguments is, and what it depends on."""
+        """The file for these types of arguments, and what its code depends on."""
         key = repr(self._index_key(sig, codegen))
         name = f"{self._impl.filename_base}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.nbc"
         return Path(self.cache_path, name), f"{numba.__version__} {self._cache_file._source_stamp} {key}"
@@ -70,7 +67,7 @@ class _Cache(FunctionCache):
 
 @contextmanager
 def _without_blas() -> Iterator[None]:
-    """Let numba load without SciPy's BLAS, which it only looks for, and loads where a kernel multiplies matrices."""
+    """Lets numba load without SciPy's BLAS, which takes time and which no kernel uses."""
     name = "scipy.linalg.cython_blas"
     stand_in = ModuleType(name)
     found = sys.modules.setdefault(name, stand_in)
@@ -86,7 +83,7 @@ def _seal(wanted: str, code: bytes) -> bytes:
 
 
 def _cache_of(function: Callable[..., Any]) -> _Cache:
-    """The cache where numba finds a place; else in the folder for temporary files. Raises: RuntimeError without any."""
+    """In numba's folder, else in that for temporary files. Raises: RuntimeError if neither can be written to."""
     try:
         return _Cache(function)
     except RuntimeError:
@@ -99,7 +96,7 @@ def _cache_of(function: Callable[..., Any]) -> _Cache:
 
 
 def _temporary() -> str:
-    """A folder for temporary files that this user alone can write to; "" if another user has taken its name."""
+    """A temporary folder that only this user can write to; "" if another user has taken its name."""
     user = os.getuid() if hasattr(os, "getuid") else 0
     folder = Path(tempfile.gettempdir(), f"tracetorch-numba-{user}")
     with suppress(OSError):
@@ -108,3 +105,19 @@ def _temporary() -> str:
         if stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o077:
             return str(folder)
     return ""
+
+
+class _Announcer(event.Listener):
+    """One line, once a process, before the kernels are compiled; none if they are only loaded."""
+
+    def on_start(self, compiling: Any) -> None:
+        if compiling.data["dispatcher"].py_func.__module__.startswith(f"{__package__}."):
+            event.unregister("numba:compile", self)
+            words = "compiling kernels for this processor, about 20 seconds, once"
+            logging.getLogger("tracetorch").warning(words)
+
+    def on_end(self, compiling: Any) -> None:
+        pass
+
+
+event.register("numba:compile", _Announcer())

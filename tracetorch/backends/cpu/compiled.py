@@ -1,14 +1,11 @@
 """All compiled code of the CPU: numba's functions, and the types of their arguments.
 
-It is one file because numba compiles a function again when its own file changes, not when another does. So a compiled
-function calls functions, and reads constants and types, of this file only.
+It is one file because numba compiles a function again only when its own file changes. So a compiled function calls
+functions, and reads constants and types, of this file only.
 
 Every float operation is rounded by itself and in the order of the reference (no fast-math): the same numbers, to the
-bit; but for the softmax, whose exponential differs in the last place, and for the product of the fused readout. What
-is written here once more than in the reference is listed in `reference`.
+bit; except for the softmax, whose exponential differs in the last place, and for the product of the fused readout.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -21,7 +18,7 @@ LIF, LI, LIS = 0, 1, 2
 KINDS = {"lif": LIF, "li": LI, "lis": LIS}
 
 COLUMNS = 256
-"""Neurons whose weights are added up at a time: for 784 inputs they take 800 KB, which a core keeps in its cache."""
+"""Neurons whose weights are added up at a time: for 784 inputs they take 800 KB, which fits a core's cache."""
 
 BITS, TAIL_BITS = 24, 16
 """As in `rng`."""
@@ -30,7 +27,7 @@ BITS, TAIL_BITS = 24, 16
 
 
 class TraceArrays(NamedTuple):
-    """A `TraceBuffers` as the compiled code takes it, the same memory; without one, loops over none do nothing."""
+    """A `TraceBuffers`, in the same memory; empty without one."""
 
     values: np.ndarray  # (traces, batch, features)
     decays: np.ndarray  # (traces, features)
@@ -39,7 +36,7 @@ class TraceArrays(NamedTuple):
 
 
 class LazySpikeArrays(NamedTuple):
-    """`LazySpikes` as the compiled code takes them."""
+    """A `LazySpikes`."""
 
     limits: np.ndarray  # (time or 1, batch, channels)
     samples: np.ndarray  # (batch,)
@@ -48,16 +45,16 @@ class LazySpikeArrays(NamedTuple):
 
 
 class NeuronArrays(NamedTuple):
-    """A layer's neurons as the compiled code takes them."""
+    """A layer's neurons."""
 
     kind: int  # LIF, LI or LIS
     membrane: np.ndarray  # (batch, neurons); updated
     decay: np.ndarray  # (neurons,)
-    threshold: np.ndarray  # (neurons,); not read but by LIF
+    threshold: np.ndarray  # (neurons,); only read by LIF
 
 
 class OutputArrays(NamedTuple):
-    """An `OutputSpec` as the compiled code takes it: what is not asked for is empty."""
+    """An `OutputSpec`: what is not asked for is empty."""
 
     outputs: np.ndarray  # (time, batch, neurons)
     total: np.ndarray  # (batch, neurons)
@@ -66,7 +63,7 @@ class OutputArrays(NamedTuple):
 
 
 class ReadoutArrays(NamedTuple):
-    """A `FusedReadout` as the compiled code takes it; `weights` without a row, if there is none."""
+    """A `FusedReadout`; without one, `weights` has no rows."""
 
     weights: np.ndarray  # (neurons above, neurons)
     bias: np.ndarray  # (neurons above,)
@@ -164,7 +161,7 @@ def generate_spikes(first, last, source, traces, values, spikes):
 
 @compiled
 def count_ones(first, last, xs):
-    """How many are 1; or −1, if anything is neither 0 nor 1."""
+    """The number of ones; −1 if any value is neither 0 nor 1."""
     count = 0
     for step in range(xs.shape[0]):
         for sample in range(first, last):
@@ -183,7 +180,7 @@ def count_ones(first, last, xs):
 
 @compiled
 def run_through(neurons, currents, row, sample, out, readout):
-    """`run` one sample; and the layer above if its product is fused, on outputs that never leave the cache."""
+    """`run` one sample, and the layer above if its product is fused, on outputs that never leave the cache."""
     if readout.weights.shape[0] == 0:
         return run(neurons, currents, row, sample, sample + 1, out, sample)
     steps, weights, bias = currents.shape[0], readout.weights, readout.bias
@@ -198,7 +195,7 @@ def run_through(neurons, currents, row, sample, out, readout):
 
 @compiled(fastmath={"reassoc"})
 def _weigh(kept, weights, bias, above):
-    """A product whose sums are in no order in particular, as in any other: so that the compiler makes lanes of them."""
+    """A product whose sums may be reordered, so that the compiler vectorises them."""
     for step in range(kept.shape[0]):
         for neuron in range(weights.shape[0]):
             whole = bias[neuron]
@@ -209,15 +206,12 @@ def _weigh(kept, weights, bias, above):
 
 @compiled
 def run(neurons, currents, first_row, first_sample, last_sample, out, first_place):
-    """All steps of some samples, one sample after another.
+    """All steps of some samples, one sample after another. Returns: spikes counted.
 
-    It is one function, which takes its arrays out of their tuples once and names rows by their numbers: whatever looks
-    up, cuts out or hands on an array counts it as in use, and in the loop over time that took longer than the neurons.
+    One function that unpacks its arrays once and indexes rows by number: numba counts a reference for each array that
+    is looked up, sliced or passed on, and in the loop over time that took longer than the neurons.
 
-    Args:
-        currents: (time, rows, neurons), laid out so; which row is that of the first sample.
-        first_place: where in `outputs` the first sample is.
-    Returns: spikes counted.
+    Args: currents: (time, rows, neurons). first_row, first_place: of the first sample in `currents` and `outputs`.
     """
     kind, membrane, decay, threshold = neurons
     outputs, total, first, (traces, trace_decays, sensitivities, sensitivity_decays) = out
@@ -232,7 +226,7 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_plac
                     fires = raised > threshold[neuron]
                     output[neuron] = fires
                     membrane[sample, neuron] = raised - threshold[neuron] if fires else raised
-                spikes = int32(0)  # on its own, and no wider than the floats: else the loop above would lose its lanes
+                spikes = int32(0)  # a loop of its own, no wider than the floats: else the one above is not vectorised
                 for neuron in range(count):
                     spikes += int32(output[neuron] != 0)
                 fired += spikes
@@ -273,10 +267,10 @@ def _softmax(output):
         output[neuron] /= whole
 
 
-# ── spikes of one sample as a list, and what follows for traces and currents ──────────────────────────────────────────
+# ── spikes of one sample as a list, for traces and currents ───────────────────────────────────────────────────────────
 #
 # Most channels are silent at most steps, and some, such as the ink of a digit, fire at nearly all. A list names, step
-# by step, which channels were unusual: fired, or were silent. TraceArrays and currents then start from the usual.
+# by step, which channels did the less usual. Traces and currents then start from the usual.
 
 
 @compiled
@@ -284,9 +278,9 @@ def room(steps, channels):
     """Arrays for the list of one sample.
 
     Returns:
-        events: channels, one after another. Eight more than all: a candidate is written before it is settled.
-        ends: (time, 2). Where those of a step end that fired though they seldom do; and after them, those that were
-            silent though they mostly fire.
+        events: channels, one after another; eight more than all, because a candidate is written before it is settled.
+        ends: (time, 2): where the channels end that fired though they seldom do; and those that were silent though
+            they mostly fire.
         usual: (channels,), 1 for those that mostly fire.
     """
     return np.empty(steps * channels + 8, np.uint32), np.empty((steps, 2), np.uint64), np.zeros(channels, np.uint8)
@@ -294,7 +288,7 @@ def room(steps, channels):
 
 @compiled
 def list_events(spikes, sample, events, ends):
-    """Of spikes that are there already, (time, batch, channels): silence is usual for all."""
+    """List spikes that exist, (time, batch, channels): silence is usual for all."""
     at = uint64(0)
     for step in range(spikes.shape[0]):
         for channel in range(spikes.shape[2]):
@@ -305,7 +299,7 @@ def list_events(spikes, sample, events, ends):
 
 @compiled
 def add_events(traces, sample, events, ends, usual):
-    """A chunk of spikes into the traces of one sample, and into theirs: at every step `e ← c·e + t`, `t ← d·t + x`."""
+    """Add spikes to the traces of one sample, and to theirs: at every step `e ← c·e + t`, `t ← d·t + x`."""
     x, unusual = usual.astype(traces.values.dtype), np.empty(usual.shape[0], traces.values.dtype)
     for which in range(traces.values.shape[0]):
         values, decays = traces.values[which, sample], traces.decays[which]
@@ -324,7 +318,7 @@ def add_events(traces, sample, events, ends, usual):
 
 @compiled(inline="always")
 def _follow(values, sensitivities, sensitivity_decays, which, sample):
-    """The traces of one trace take it as it was before the step."""
+    """One step of the traces of one trace."""
     for at in range(which, sensitivities.shape[0], values.shape[0]):
         for channel in range(values.shape[2]):
             kept = sensitivity_decays[at, channel] * sensitivities[at, sample, channel]
@@ -333,7 +327,7 @@ def _follow(values, sensitivities, sensitivity_decays, which, sample):
 
 @compiled(inline="always")
 def add_step(values, decays, sensitivities, sensitivity_decays, sample, xs, step, row):
-    """One step of any input, (time, rows, features), into the traces of one sample; `TraceArrays`, taken apart."""
+    """Add one step of any input, (time, rows, features), to the traces of one sample."""
     for which in range(values.shape[0]):
         _follow(values, sensitivities, sensitivity_decays, which, sample)
         for channel in range(values.shape[2]):
@@ -345,15 +339,15 @@ def add_step(values, decays, sensitivities, sensitivity_decays, sample, xs, step
 def gather(rows, bias, events, ends, usual, start, currents):
     """Currents of one sample, (time, 1, neurons), from the rows (inputs, neurons) of unusual channels.
 
-    `start`: room for (1, 1, neurons): the bias, and the rows of those that mostly fire.
+    `start`: room for (1, 1, neurons): the bias, and the rows of channels that mostly fire.
     """
     often, count = np.empty(usual.shape[0] + 1, events.dtype), uint64(0)
     for channel in range(usual.shape[0]):
         often[count] = channel
         count += uint64(usual[channel])
-    # Unsigned all over, because a signed index might count from the end, and that would cost the vector units.
+    # Unsigned, because a signed index might count from the end, and loops would not be vectorised.
     neurons = uint64(rows.shape[1])
-    for neuron in range(neurons):  # a slice assigned would be compiled with all the texts of its error: 4 s
+    for neuron in range(neurons):  # assigning a slice would take 4 s to compile
         start[0, 0, neuron] = bias[neuron]
     _one_by_one(start, uint64(0), rows, 1, often, uint64(0), count, uint64(0), neurons)
     for left in range(uint64(0), neurons, uint64(COLUMNS)):
@@ -365,12 +359,8 @@ def gather(rows, bias, events, ends, usual, start, currents):
             # Eight at a time, because the sum is then loaded and stored an eighth as often.
             while at + uint64(8) <= ends[step, 0]:
                 a, b, c, d = events[at], events[at + uint64(1)], events[at + uint64(2)], events[at + uint64(3)]
-                e, f, g, h = (
-                    events[at + uint64(4)],
-                    events[at + uint64(5)],
-                    events[at + uint64(6)],
-                    events[at + uint64(7)],
-                )
+                e, f = events[at + uint64(4)], events[at + uint64(5)]
+                g, h = events[at + uint64(6)], events[at + uint64(7)]
                 for neuron in range(left, right):
                     first = (rows[a, neuron] + rows[b, neuron]) + (rows[c, neuron] + rows[d, neuron])
                     second = (rows[e, neuron] + rows[f, neuron]) + (rows[g, neuron] + rows[h, neuron])
@@ -382,7 +372,7 @@ def gather(rows, bias, events, ends, usual, start, currents):
 
 @compiled(inline="always")
 def _one_by_one(sums, step, rows, sign, events, at, stop, left, right):
-    """Rows onto a sum, or off it, rounded after each of them; but several while the sum is at hand. Returns: `stop`."""
+    """Add rows to a sum, or subtract them, rounded after each, several while the sum is loaded. Returns: `stop`."""
     one = rows.dtype.type(sign)
     while at + uint64(8) <= stop:
         a, b, c, d = events[at], events[at + uint64(1)], events[at + uint64(2)], events[at + uint64(3)]
@@ -411,14 +401,14 @@ def _one_by_one(sums, step, rows, sign, events, at, stop, left, right):
 
 _COUNTS = np.array([bits.bit_count() for bits in range(256)], np.uint8)
 _PLACES = np.array([sorted(range(8), key=lambda place: not bits >> place & 1) for bits in range(256)], np.uint8)
-"""For each byte, how many of its bits are set, and their places; then those of the others, which do not count."""
+"""For each byte, how many of its bits are set, and their places; then those of the others."""
 
 _HIGHEST, _TAIL = np.uint32(255), np.uint32((1 << TAIL_BITS) - 1)
 
 
 @compiled
 def generate_events(source, sample, events, ends, usual):
-    """What is unusual about one sample, step after step; see `events.room` for what is written."""
+    """Draw the list of one sample, step after step; see `room`."""
     channels = source.limits.shape[2]
     words, masks = np.empty((channels + 3) // 4, np.uint32), np.zeros((channels + 3) // 4, np.uint32)
     heads = words.view(np.uint8)
@@ -442,10 +432,9 @@ def generate_events(source, sample, events, ends, usual):
 
 @compiled
 def _split(limits, folds, bound, rest, live, usual, masks):
-    """Each limit as a bound for the head and one for the tail; and which channels can be unusual at all.
+    """Each limit as a bound for the head and one for the tail; and which channels can do the unusual.
 
-    A channel that fires more often than not is drawn upside down, if it `folds`: all bits of its number turned, and
-    what is left of the limit. It is then unusual for it to be silent.
+    If it `folds`, a channel that mostly fires is drawn inverted: all bits of its number, and 1 − limit.
     """
     rare, living = 0, 0
     for channel in range(limits.shape[0]):
@@ -474,7 +463,7 @@ def _fill(words, masks, low, high):
 
 @compiled
 def _candidates(heads, bound, live, events, at):
-    """Each candidate is written, and stays if its head allows it: no branch for the processor to guess wrong."""
+    """Each candidate is written, and stays if its head allows it: no branch that the processor could mispredict."""
     for place in range(live.shape[0]):
         channel = live[place]
         events[at] = channel
@@ -484,7 +473,7 @@ def _candidates(heads, bound, live, events, at):
 
 @compiled
 def _candidates_of_all(heads, bound, flags, events, at):
-    """The same where all channels can: eight at a time, a table says where their flags are up."""
+    """The same for all channels: eight at a time, by a table of the places of set bits."""
     flag = flags.view(np.uint8)
     for channel in range(bound.shape[0]):
         flag[channel] = heads[channel] <= bound[channel]
@@ -498,7 +487,7 @@ def _candidates_of_all(heads, bound, flags, events, at):
 
 @compiled
 def _settle(heads, bound, rest, low, high, usual, events, start, stop):
-    """Those whose head equals its bound stay if the tail is below its own."""
+    """Candidates whose head equals its bound stay if the tail is below its own."""
     kept = start
     for place in range(start, stop):
         channel = events[place]

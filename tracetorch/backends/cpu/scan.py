@@ -5,37 +5,96 @@ active channels only; its currents go straight into its neurons, and never leave
 product makes the currents, and the pass begins after it.
 """
 
-from __future__ import annotations
-
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tracetorch.backends import reference
-from tracetorch.backends.arguments import OutputSpec, SynapticInput, TraceBuffers
+from tracetorch.backends import reference, rng
+from tracetorch.backends.arguments import FusedReadout, OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.cpu import compiled
-from tracetorch.backends.cpu.arrays import bits_of, lazy_spikes_of, neurons_of, outputs_of, readout_of, traces_of
+from tracetorch.backends.cpu.compiled import (
+    KINDS,
+    LazySpikeArrays,
+    NeuronArrays,
+    OutputArrays,
+    ReadoutArrays,
+    TraceArrays,
+)
 from tracetorch.backends.cpu.threads import parallel_for
 from tracetorch.backends.dispatch import is_sparse
 from tracetorch.backends.rng import LazySpikes
 
 
-def lif_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, threshold: Tensor, out: OutputSpec) -> None:
-    """See `reference.lif_scan`."""
-    out.fired = _scan("lif", synaptic, membrane, (decay, threshold), out)
+def per_neuron(value: Tensor, count: int) -> np.ndarray:
+    if value.ndim == 0:
+        return np.full(count, value.detach().numpy())
+    return value.detach().expand(count).contiguous().numpy()
 
 
-def li_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
-    """See `reference.li_scan`."""
-    _scan("li", synaptic, membrane, (decay,), out)
+def neurons_of(neuron: str, membrane: Tensor, constants: tuple[Tensor, ...]) -> NeuronArrays:
+    decay, threshold, count = constants[0], constants[-1], membrane.shape[1]
+    return NeuronArrays(KINDS[neuron], membrane.numpy(), per_neuron(decay, count), per_neuron(threshold, count))
 
 
-def lis_scan(synaptic: SynapticInput, membrane: Tensor, decay: Tensor, out: OutputSpec) -> None:
-    """See `reference.lis_scan`."""
-    _scan("lis", synaptic, membrane, (decay,), out)
+def traces_of(trace: TraceBuffers | TraceArrays | None, dtype: torch.dtype) -> TraceArrays:
+    if isinstance(trace, TraceArrays):
+        return trace
+    if trace is None:
+        return TraceArrays(*nothing(dtype), *nothing(dtype))
+    first = _rows(trace.values if trace.values.ndim == 3 else trace.values[None], trace.decay)
+    if trace.sensitivity is None or trace.sensitivity_decay is None:
+        return TraceArrays(*first, *nothing(dtype))
+    return TraceArrays(*first, *_rows(trace.sensitivity, trace.sensitivity_decay))
+
+
+def _rows(values: Tensor, decay: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    if decay.ndim == 0:
+        return values.numpy(), np.full((len(values), values.shape[2]), decay.detach().numpy())
+    return values.numpy(), decay.detach().expand(len(values), 1, values.shape[2])[:, 0].contiguous().numpy()
+
+
+@cache
+def nothing(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Empty arrays of three dimensions and of two."""
+    return torch.empty(0, 0, 0, dtype=dtype).numpy(), torch.empty(0, 0, dtype=dtype).numpy()
+
+
+def outputs_of(out: OutputSpec, dtype: torch.dtype) -> OutputArrays:
+    outputs = nothing(dtype)[0] if out.outputs is None else out.outputs.numpy()
+    total = nothing(torch.float64)[1] if out.total is None else out.total.numpy()
+    return OutputArrays(outputs, total, out.first, traces_of(out.trace, dtype))
+
+
+def readout_of(readout: FusedReadout | None, dtype: torch.dtype) -> ReadoutArrays:
+    if readout is None:
+        return _no_readout(dtype)
+    neuron, weight, bias, membrane, constants, out = readout
+    start = weight.new_zeros(len(weight)) if bias is None else bias
+    weights, biases = (tensor.detach().contiguous().numpy() for tensor in (weight, start))
+    return ReadoutArrays(weights, biases, neurons_of(neuron, membrane, constants), outputs_of(out, dtype))
+
+
+@cache
+def _no_readout(dtype: torch.dtype) -> ReadoutArrays:
+    flat = torch.empty(0, dtype=dtype)
+    return readout_of(FusedReadout("li", flat[None, :0].t(), flat, flat[None], (flat,), OutputSpec()), dtype)
+
+
+def lazy_spikes_of(lazy: LazySpikes) -> LazySpikeArrays:
+    if lazy.steps.step != 1:
+        raise ValueError(f"draws are made for consecutive steps, got {lazy.steps}")
+    limits = lazy.limit.reshape(-1, *lazy.size[1:]).contiguous().numpy()
+    samples = lazy.samples.to(torch.int64).contiguous().numpy()
+    return LazySpikeArrays(limits, samples, rng.signed(rng.mix_seed(lazy.seed), 64), lazy.steps.start)
+
+
+def bits_of(tensor: Tensor) -> Tensor:
+    """The same memory in a dtype that numba has: bfloat16 and float16 as the integers of their bits."""
+    return tensor.view(torch.int16) if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def currents(synaptic: SynapticInput) -> Tensor:
@@ -61,7 +120,7 @@ def spikes(lazy: LazySpikes) -> Tensor:
 
 
 def _generate(lazy: LazySpikes, trace: TraceBuffers | None, dtype: torch.dtype, spike_dtype: torch.dtype) -> Tensor:
-    """Spikes, (time, batch, channels), which are added to the input trace while each row is at hand."""
+    """Spikes, (time, batch, channels), added to the input trace in the same pass."""
     spikes = torch.empty(lazy.size, dtype=spike_dtype)
     values = bits_of(torch.tensor([0, 1], dtype=spike_dtype))
     arguments = lazy_spikes_of(lazy), traces_of(trace, dtype), values, bits_of(spikes)
@@ -69,16 +128,18 @@ def _generate(lazy: LazySpikes, trace: TraceBuffers | None, dtype: torch.dtype, 
     return spikes
 
 
-def _scan(
+def scan_neurons(
     neuron: str, synaptic: SynapticInput, membrane: Tensor, constants: tuple[Tensor, ...], out: OutputSpec
-) -> int:
+) -> None:
+    """See `reference.scan_neurons`. It also counts the spikes."""
     dtype = synaptic.dtype
     ends = neurons_of(neuron, membrane, constants), outputs_of(out, dtype), readout_of(out.readout, dtype)
-    return scan_layer(synaptic, *ends)
+    fired = scan_layer(synaptic, *ends)
+    out.fired = fired if neuron == "lif" else None
 
 
 def scan_layer(synaptic: SynapticInput, *ends: NamedTuple) -> int:
-    """A layer over a chunk. Args: ends: its neurons, their outputs and the readout, as arrays. Returns: spikes."""
+    """A layer over a chunk; `ends`: its neurons, outputs and readout, as arrays. Returns: number of spikes."""
     (steps, batch, count), dtype, xs = synaptic.size, synaptic.dtype, synaptic.xs
     drawn = isinstance(xs, LazySpikes)
     if synaptic.weight is None or not is_sparse(_share(synaptic), count, synaptic.precision, drawn=drawn):
@@ -97,7 +158,7 @@ def scan_layer(synaptic: SynapticInput, *ends: NamedTuple) -> int:
 
 
 def _share(synaptic: SynapticInput) -> float:
-    """Which share of the input fires; infinite, if it is no spikes."""
+    """The share of the input that fires; infinite for input other than spikes."""
     xs = synaptic.xs
     if isinstance(xs, LazySpikes):
         return xs.share

@@ -1,7 +1,5 @@
 """A step, or a short chunk, of small layers on a CPU, where calls cost more than arithmetic."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,17 +10,16 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tracetorch.backends.arguments import Columns, OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.cpu import compiled
-from tracetorch.backends.cpu.arrays import neurons_of, nothing, outputs_of, readout_of, traces_of
 from tracetorch.backends.cpu.compiled import OutputArrays, TraceArrays
-from tracetorch.backends.cpu.scan import scan_layer
+from tracetorch.backends.cpu.scan import neurons_of, nothing, outputs_of, readout_of, scan_layer, traces_of
 from tracetorch.backends.cpu.threads import flushed
 from tracetorch.backends.dispatch import WIDE
 
 MOST_ROWS = 1 << 12
-"""Steps × samples of a chunk up to which looking up and checking take about as long as the arithmetic."""
+"""Steps × samples of a chunk up to which lookups and checks take about as long as the arithmetic."""
 
 FEW_WEIGHTS = 1 << 12
-"""At most this many weights are read as they lie, which takes no longer than from a transposed copy."""
+"""At most this many weights are read as they lie, as fast as from a transposed copy."""
 
 _optimizer_steps = [0]
 
@@ -39,14 +36,13 @@ _address = Tensor.data_ptr
 class Stepper:
     """One step of a layer: everything that does not change from step to step is looked up once.
 
-    A step adds the weights of active inputs only. If there are more than `FEW_WEIGHTS`, it reads them from a transposed
-    copy, which is made again after a change that torch counts, after an optimizer's step, and when a state is bound
-    (`reset`): a write through `weight.data` or NumPy is not seen before.
+    A step adds the weights of active inputs only. More than `FEW_WEIGHTS` are read from a transposed copy, which is
+    renewed after a change that torch counts, after an optimizer's step, and when a state is bound (`reset`): a write
+    through `weight.data` or NumPy is not seen before.
 
     Args:
         neuron: "lif", "li" or "lis".
-        weight, bias: of the layer.
-        raw: the tensors that its decays and threshold are computed from; when a number in them changes, so do those.
+        raw: the tensors from which its constants are computed.
         constants: gives, for a state, the neuron's constants and its input trace.
         parts: the layer's neurons and all its parameters.
         most: largest batch that it takes.
@@ -83,14 +79,14 @@ class Stepper:
         self._most = most
 
     def is_fresh(self, parts: Iterable[Any]) -> bool:
-        """Whether these are the very parts that they were, and lie where they lay."""
+        """Whether these are the same parts, in the same memory."""
         if [*map(id, parts)] != self._ids:
             return False
-        weight, shape, strides = self._laid  # one that was transposed, or cut, begins where it began
+        weight, shape, strides = self._laid  # a weight that was transposed or sliced has the same address
         return [*map(_address, self._held)] == self._addresses and weight.shape == shape and weight.stride() == strides
 
     def takes(self, x: Tensor) -> bool:
-        """Whether this is the better way for such an input."""
+        """Whether the compiled step takes such an input."""
         return (
             x.dtype is self._dtype
             and x.ndim == 2
@@ -110,7 +106,7 @@ class Stepper:
         return torch.from_numpy(outputs[0])
 
     def refresh(self) -> None:
-        """Compute the constants again if a number that they are computed from has changed."""
+        """Compute the constants again if their raw numbers have changed."""
         if [raw.tobytes() for raw in self._raw] != self._raw_bytes:
             self.bind(self.state)
 
@@ -122,7 +118,7 @@ class Stepper:
         return self._rows
 
     def bind(self, state: Any) -> None:
-        """Look up where a state lies, which the next steps update; and the constants."""
+        """Look up the memory of a state, which the next steps update, and the constants."""
         self.state, self._copied = state, None
         with torch.no_grad():
             constants, trace = self._constants(state)
@@ -133,10 +129,9 @@ class Stepper:
 
 
 def pass_through(layers: Sequence[Stepper], xs: Tensor, out: OutputSpec) -> bool:
-    """A short chunk through layers of few neurons that are bound to their states.
+    """A short chunk, (time, batch, inputs), through layers of few neurons that are bound to their states.
 
-    Args: xs: (time, batch, inputs). out: takes the outputs of the last layer.
-    Returns: whether it was done: if these are not such layers, or this is not input for them, nothing has happened.
+    Returns: False, and does nothing, for other layers or input.
     """
     first, dtype = layers[0], xs.dtype
     if xs.is_neg() or xs.ndim != 3 or xs.shape[2] != first._inputs or xs.device.type != "cpu":

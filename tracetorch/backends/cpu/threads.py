@@ -1,10 +1,8 @@
-"""One compiled kernel, split over the batch, in the very threads in which torch spreads its own operations.
+"""One compiled kernel, split over the batch, in the threads of torch's own operations.
 
-An OpenMP thread waits for its next work in a busy loop, for milliseconds. Threads of our own would share a processor
-with one that waits; on two cores that made every kernel after a torch operation take twice its time.
+An OpenMP thread waits for work in a busy loop, for milliseconds. Other threads would share a processor with it; on two
+cores, every kernel after a torch operation then took twice its time.
 """
-
-from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
@@ -25,15 +23,13 @@ _LEAST = 5e-324
 
 
 def parallel_for(kernel: Callable[..., Any], batch: int, work: int, *arguments: Any) -> list[Any]:
-    """Call `kernel(first, last, *arguments)` for samples first … last − 1: here, or in several threads.
+    """Call `kernel(first, last, *arguments)` for parts of the batch, in as many threads as torch may use.
 
     Args:
-        kernel: compiled, and free of the interpreter's lock.
-        batch: how many samples there are; each thread gets its own, and there are as many threads as torch may use.
-        work: how many numbers there are to work on.
-        arguments: what the kernel takes; tensors become arrays. Those that it writes must be contiguous.
+        kernel: compiled, without the interpreter's lock.
+        work: number of values to work on; few are done in this thread.
+        arguments: tensors become arrays. Those that the kernel writes must be contiguous.
     Returns: what each call returned.
-    Raises: what the kernel raised.
     """
     plain = [argument.detach().numpy() if isinstance(argument, Tensor) else argument for argument in arguments]
     parts = 1 if work < SERIAL else min(torch.get_num_threads(), batch)
@@ -57,10 +53,10 @@ def parallel_for(kernel: Callable[..., Any], batch: int, work: int, *arguments: 
 
 
 def flushed(kernel: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a kernel, and for as long as it runs take numbers too small to be normal (below 1e-38) for 0 in this thread.
+    """Call a kernel with subnormal numbers (below 1e-38) flushed to 0 in this thread.
 
-    What decays would reach them after long silence, and stay there for good, since .9 times the least of them rounds to
-    itself; and a processor takes ten times as long with such.
+    What decays reaches them after long silence and stays there, since .9 times the least of them rounds to itself;
+    processors take ten times as long with them.
     """
     if _LEAST * 1.0 == 0.0:  # the mode is on already
         return kernel(*arguments)
@@ -73,7 +69,7 @@ def flushed(kernel: Callable[..., Any], *arguments: Any) -> Any:
 
 @cache
 def _openmp() -> Callable[[_Body, int], None] | None:
-    """A parallel region of the OpenMP library that torch has loaded; None where there is no such library."""
+    """A parallel region of the OpenMP library that torch has loaded; None without one."""
     library = _openmp_library()
     if library is None:
         return None
@@ -83,7 +79,7 @@ def _openmp() -> Callable[[_Body, int], None] | None:
 
     def region(body: _Body, parts: int) -> None:
         def member(_: int | None) -> None:
-            # A team may be smaller than was asked for; then its members take more than one part.
+            # A team may be smaller than asked for; then its members take more than one part.
             for part in range(library.omp_get_thread_num(), parts, library.omp_get_num_threads()):
                 body(part)
 

@@ -1,6 +1,4 @@
-"""What a neuron is: constants, the dynamics of one step, and a smooth average. It has no weights and keeps no state."""
-
-from __future__ import annotations
+"""What a neuron is: constants, the dynamics of one step, and a smooth average. It has no weights and no state."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -26,8 +24,8 @@ class Neuron(Module, ABC):
         output, state = step(current, state)                       at every step, without a graph
         average output = steady_state(average current, n)          at a learning moment, differentiated
 
-    A neuron is a final subclass with `state_type`, `step` and `steady_state`. Everything else has a default. A compiled
-    kernel is an option, named by `kernel`.
+    A neuron is a final subclass with `state_type`, `step` and `steady_state`. Everything else has a default. A subclass
+    with another `step` inherits neither `kernel` nor `decays_alone`.
 
     Args:
         features: number of neurons; None if the connection's output has several dimensions, such as (channels, height,
@@ -38,32 +36,22 @@ class Neuron(Module, ABC):
 
     state_type: type[Any] = F.MembraneState
     """A NamedTuple of tensors, (batch, *features) each: all that one step passes on to the next."""
-
     spiking = False
     """Whether the outputs are spikes, 0 and 1, so that a layer without any is silent."""
-
     real_valued = False
     """Whether the average output is any real number, so that it can be logits or a prediction."""
-
     decays_alone = False
     """Whether a step passes on only the membrane, times `decay`, less what a spike takes from it."""
-
     kernel: str | None = None
-    """Name of the compiled neuron that computes what `step` does, such as "lif"; None: there is none.
-
-    A kernel takes `constants`, which then depend on parameters whose names begin with `raw_`, and on nothing else. A
-    subclass with a `step` of its own inherits neither the kernel nor `decays_alone`."""
-
+    """Name of the compiled neuron that computes `step`, such as "lif". It takes `constants`, which then depend only on
+    parameters whose names begin with `raw_`."""
     constant_names: tuple[str, ...] = ("decay",)
     """Names of `constants`, in their order, the decay first."""
-
     surrogate: F.SpikeFunction | None = None
     """Derivative of a spike for `functional.lif_step`; set by rules that go back through time."""
-
     raw_decay: Parameter
 
     def __init_subclass__(cls) -> None:
-        """What is true of a step is not inherited with another step, as by a subclass of `LIF`."""
         super().__init_subclass__()
         if "step" in vars(cls):
             for name, default in {"kernel": None, "decays_alone": False}.items():
@@ -85,27 +73,23 @@ class Neuron(Module, ABC):
 
     @abstractmethod
     def steady_state(self, current: Tensor, steps: Tensor) -> Tensor:
-        """Average output under a steady current; smooth, and differentiable in the current and the constants.
+        """Average output under a steady current, (batch, *features); smooth in the current and the constants.
 
-        Args:
-            current: average current, (batch, *features).
-            steps: number of steps since the state was zero, (batch, 1, …), which broadcasts against `current`.
-        Returns: (batch, *features).
+        Args: current: (batch, *features). steps: since the state was zero, (batch, 1, …), broadcast against `current`.
         """
 
     def steady_logits(self, current: Tensor, steps: Tensor) -> Tensor:
-        """What `steady_state` is the softmax of, for neurons where it is one. Args, Returns: as `steady_state`."""
+        """What `steady_state` is the softmax of, if it is one. Args, Returns: as `steady_state`."""
         raise ValueError(f"{type(self).__name__} has no logits: give it a signal at its output")
 
     def steady_vjp(
         self, current: Tensor, steps: Tensor, signal: Tensor, at: str, *, risen: Tensor | None = None
     ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
-        """The gradient through `steady_state`, or at="logits" through `steady_logits`, as a formula: autograd takes
-        several times as long for a small layer. Called without a graph.
+        """The gradient through `steady_state`, or at="logits" through `steady_logits`, as a formula, without a graph:
+        autograd takes several times as long for a small layer.
 
-        Args: current, steps: as `steady_state`. signal: dL/d output, (batch, *features). risen: 1 − βⁿ, if it is
-            known.
-        Returns: dL/d current, and the gradients of the trainable parameters; None: there is no formula.
+        Args: current, steps: as `steady_state`. signal: dL/d output, (batch, *features). risen: 1 − βⁿ, if known.
+        Returns: dL/d current, and the gradients of the trainable parameters; None: autograd computes them.
         """
         del current, steps, signal, at, risen
         return None
@@ -129,10 +113,7 @@ class Neuron(Module, ABC):
     @property
     @without_graph
     def constants(self) -> tuple[Tensor, ...]:
-        """The constants that the compiled neuron takes, without a graph; read-only.
-
-        On a CPU one is computed again only if its parameter has changed.
-        """
+        """The constants of the compiled neuron, without a graph; read-only. On a CPU they are cached."""
         return tuple(map(self._kept_constant, self.constant_names))
 
     def _kept_constant(self, name: str) -> Tensor:
@@ -145,14 +126,13 @@ class Neuron(Module, ABC):
         return known[name][1]
 
     def store(self, name: str, value: Values, to_raw: Callable[[Tensor], Tensor]) -> None:
-        """Register a constant as the parameter `raw_<name>`, without the limits that the constant has.
+        """Register a constant as the unconstrained parameter `raw_<name>`.
 
         Args: value: a number, or one for each neuron. to_raw: such as `constrain.raw_from_positive`.
         Raises: ValueError for another number of values, or values that the constant cannot have.
         """
         tensor = numbers(value, name)
-        per_neuron = name == "decay" or self.features is None or tuple(tensor.shape) in ((), (self.features,))
-        if not per_neuron:
+        if name != "decay" and self.features is not None and tuple(tensor.shape) not in ((), (self.features,)):
             raise ValueError(f"{name} must be a number or {self.features} of them, got shape {tuple(tensor.shape)}")
         self.register_parameter(f"raw_{name}", Parameter(to_raw(tensor).clone()))
 
@@ -161,10 +141,8 @@ class Neuron(Module, ABC):
         """Change a constant that was stored: all its values, or each. Args, Raises: as `store`."""
         raw, given = self.get_parameter(f"raw_{name}"), numbers(value, name)
         if given.shape not in ((), raw.shape):
-            shape = tuple(raw.shape)
-            raise ValueError(
-                f"{name} was stored in the shape {shape}, got {tuple(given.shape)}: make new neurons for that"
-            )
+            shapes = f"{tuple(raw.shape)}, got {tuple(given.shape)}"
+            raise ValueError(f"{name} was stored in the shape {shapes}: make new neurons for that")
         raw.copy_(to_raw(given))
 
     def extra_repr(self) -> str:
