@@ -196,3 +196,13 @@ def test_a_linear_with_a_product_of_its_own_is_called(how, decay):
     torch.testing.assert_close(own.weight.grad, plain.weight.grad)
     with pytest.raises(ValueError, match="would train"):
         EProp(Sequential(own, LIS(4, 2).double()))
+
+
+def test_a_subclass_of_linear_that_is_not_linear_is_refused_as_any_other_module():
+    class Rectified(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).relu()
+
+    layer = LIF(Rectified(4, 3))
+    with pytest.raises(ValueError, match="is not linear in its input"):
+        layer(torch.rand(2, 4))

@@ -56,7 +56,7 @@ def check_linear(connection: Module, x: Tensor, name: str) -> None:
 
     A layer learns from the average input, which gives the average current only then.
     """
-    if isinstance(connection, Linear):
+    if type(connection).forward is Linear.forward and "forward" not in vars(connection):
         return
     number = torch.arange(x[0].numel(), dtype=x.dtype, device=x.device).view_as(x[:1])
     a, b = torch.cos(number), torch.sin(1.7 * number + 1)

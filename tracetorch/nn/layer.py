@@ -306,6 +306,7 @@ class Layer(Network):
         like, trace = self._like, self.input_trace
         if self.in_features is not None and self.out_features is not None:
             in_shape, current = (self.in_features,), like.new_zeros(batch, self.out_features)
+            connections.check_linear(self.connection, like.new_zeros(1, self.in_features), str(self))
         elif in_shape is None:
             raise RuntimeError(f"{self} has seen no input yet: the shape of its state is unknown")
         else:
