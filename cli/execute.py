@@ -114,9 +114,9 @@ def without_collecting() -> Iterator[None]:
 
 def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any]) -> str:
     """Why a run that is locked by now cannot be continued; "" if it can. Args: shown: the folder as it was typed."""
+    from tracetorch.runs.folder import state_of
     from tracetorch.runs.identity import facts_of
-    from tracetorch.runs.reproducibility import changed_data
-    from tracetorch.runs.run_state import state_of
+    from tracetorch.runs.provenance import changed_data
 
     state = state_of(folder)
     if state.status == "completed":  # by another process, just now

@@ -19,7 +19,7 @@ from tracetorch.renamed import current
 
 if TYPE_CHECKING:
     from tracetorch.runs import RunFolder
-    from tracetorch.runs.run_state import RunState
+    from tracetorch.runs.folder import RunState
 
 NAME_LINE = "# experiment: "
 """The start of config.yaml; the experiment's name follows."""
@@ -57,7 +57,7 @@ def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] =
     check(composed.config)
 
     from tracetorch.runs import RunFolder
-    from tracetorch.runs.run_state import state_of
+    from tracetorch.runs.folder import state_of
 
     state = state_of(path)
     name = plain_name(state.facts["experiment"] if "experiment" in state.facts else _name_in(path / "config.yaml"))
@@ -110,9 +110,9 @@ def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
     The same data may be in another place now. A folder of an older version does not record the config of its start.
     Raises: UsageError that names the first key that differs.
     """
+    from tracetorch.runs.folder import state_of
     from tracetorch.runs.identity import NOT_THE_EXPERIMENT, id_of
     from tracetorch.runs.records import to_json
-    from tracetorch.runs.run_state import state_of
 
     facts = state_of(folder.path).facts
     begun = facts.get("config")

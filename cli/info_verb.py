@@ -16,7 +16,7 @@ from tracetorch.cli.terminal import say
 from tracetorch.printable import printable
 
 if TYPE_CHECKING:
-    from tracetorch.runs.run_state import RunState
+    from tracetorch.runs.folder import RunState
 
 Folder = Annotated[
     Path | None, typer.Argument(metavar="[DIR]", parser=parse_folder, help="The folder of a run, a sweep or a study.")
@@ -33,7 +33,7 @@ def command(folder: Folder = None, traceback: Traceback = False) -> None:
 
 def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
     from tracetorch.cli.folders import holds
-    from tracetorch.runs.run_state import state_of
+    from tracetorch.runs.folder import state_of
 
     for name, facts in (("sweep.json", _of_sweep), ("study.json", _of_study)):
         if holds(folder, name):
@@ -51,8 +51,8 @@ def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _of_sweep(folder: Path) -> Iterator[tuple[str, str]]:
     from tracetorch.cli.sweep.plan import read_plan
+    from tracetorch.runs.folder import state_of
     from tracetorch.runs.lock import is_locked
-    from tracetorch.runs.run_state import state_of
 
     plan = read_plan(folder)
     counts = Counter(state_of(folder / job.name).status for job in plan.jobs)
@@ -70,7 +70,7 @@ def _of_sweep(folder: Path) -> Iterator[tuple[str, str]]:
 def _of_study(folder: Path) -> Iterator[tuple[str, str]]:
     from tracetorch.cli.tuning.best_preset import best_of, run_command
     from tracetorch.cli.tuning.study_folder import read_study
-    from tracetorch.runs.run_state import state_of
+    from tracetorch.runs.folder import state_of
 
     begun = read_study(folder)
     counts = Counter(_of_trial(state_of(path)) for path in sorted(folder.glob("[0-9]*_*")) if path.is_dir())

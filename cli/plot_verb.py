@@ -89,8 +89,8 @@ def _parts(key: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]
 def _task(config: dict[str, Any], facts: dict[str, Any]) -> tuple[Any, str]:
     """The task of a run; None where its data are missing, or are others than the run read, and why."""
     from tracetorch.cli.adapter import make
-    from tracetorch.runs.data import data_of
-    from tracetorch.runs.reproducibility import changed_data
+    from tracetorch.runs.identity import data_of
+    from tracetorch.runs.provenance import changed_data
 
     try:
         task = make(config["task"], "task")

@@ -13,9 +13,8 @@ from tracetorch.nn import Sequential
 from tracetorch.rules import Rule
 from tracetorch.runs import Run
 from tracetorch.tasks import Environment, Task
-from tracetorch.training.options import check_task
 from tracetorch.training.report import report, report_policy
-from tracetorch.training.setup import load_tested, network_and_loss
+from tracetorch.training.setup import check_task, load_tested, network_and_loss
 
 
 def main(

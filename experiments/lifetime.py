@@ -8,14 +8,11 @@ from typing import Any
 
 from tracetorch.runs import Run
 from tracetorch.tasks import Environment, Task
-from tracetorch.training.endless_stream import EndlessStream
-from tracetorch.training.feedback_schedule import FeedbackSchedule
 from tracetorch.training.labels import LabelFeedback
-from tracetorch.training.life import Life
+from tracetorch.training.life import EndlessStream, Life
 from tracetorch.training.loop import fit
-from tracetorch.training.options import check_counts
-from tracetorch.training.rewards import RewardFeedback
-from tracetorch.training.setup import Setup
+from tracetorch.training.rewards import FeedbackSchedule, RewardFeedback
+from tracetorch.training.setup import Setup, check_counts
 
 
 def main(

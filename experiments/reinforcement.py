@@ -6,9 +6,8 @@ from typing import Any
 
 from tracetorch.runs import Run
 from tracetorch.training.loop import fit
-from tracetorch.training.options import check_counts, count_updates
 from tracetorch.training.rewards import RewardFeedback
-from tracetorch.training.setup import Setup
+from tracetorch.training.setup import Setup, check_counts, count_updates
 
 
 def main(

@@ -7,8 +7,7 @@ from typing import Any, Literal
 from tracetorch.runs import Run
 from tracetorch.training.labels import LabelledSequences
 from tracetorch.training.loop import fit
-from tracetorch.training.options import check_counts, count_updates
-from tracetorch.training.setup import Setup
+from tracetorch.training.setup import Setup, check_counts, count_updates
 
 
 def main(

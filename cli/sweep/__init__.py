@@ -72,7 +72,7 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     Returns: the exit code.
     Raises: UsageError if the folder is broken, or in use.
     """
-    from tracetorch.runs.run_state import state_of
+    from tracetorch.runs.folder import state_of
 
     planned = read_plan(folder)
     for path in (folder, *(folder / job.name for job in planned.jobs)):
@@ -152,7 +152,7 @@ def _nearby(why: str) -> str:
 
 def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
     """The table at the end, and what to do next. Returns: the exit code."""
-    from tracetorch.runs.run_state import last_record, metric_of, state_of
+    from tracetorch.runs.folder import last_record, metric_of, state_of
 
     states = [(job, state_of(folder / job.name)) for job in planned.jobs]
     for at, (job, state) in enumerate(states):

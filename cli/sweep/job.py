@@ -77,7 +77,7 @@ def _run(folder: Path, job: Job, listener: StopListener) -> tuple[int, str]:
     from tracetorch.cli.execute import execute, record_refused
     from tracetorch.cli.folders import check_links
     from tracetorch.runs import RunFolder
-    from tracetorch.runs.run_state import state_of
+    from tracetorch.runs.folder import state_of
 
     resume_from = RunFolder(folder) if folder.exists() else None
     if resume_from:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
     from tracetorch.runs import RunFolder
-    from tracetorch.runs.run_state import RunState
+    from tracetorch.runs.folder import RunState
 
 _LONGEST_NAME = 100  # bytes, of 255 that a file system allows
 _UNDISTURBED = 0.25  # of a run, before it may be ended early
@@ -126,8 +126,8 @@ def _begun(composed: Composed, folder: Path, listener: TrialListener) -> RunFold
     """
     from tracetorch.cli.folders import check_links
     from tracetorch.runs import RunFolder
+    from tracetorch.runs.folder import state_of
     from tracetorch.runs.identity import facts_of
-    from tracetorch.runs.run_state import state_of
 
     check_links(folder)
     found, state = RunFolder(folder), state_of(folder)

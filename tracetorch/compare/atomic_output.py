@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from tracetorch.runs.aside import WRITING, aside, remove_all_abandoned
+from tracetorch.runs.lock import WRITING, aside, remove_all_abandoned
 
 
 def write_together(folder: str | Path, make: Callable[[Path], list[Path]]) -> list[Path]:

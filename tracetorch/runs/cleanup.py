@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tracetorch.files import leads_out, open_regular, real
-from tracetorch.runs.aside import REMOVING, aside, remove_abandoned, remove_all_abandoned
-from tracetorch.runs.folder import is_beginning
-from tracetorch.runs.lock import BusyError, Lock, is_locked
-from tracetorch.runs.run_state import RunState, last_record, metric_of, state_of
+from tracetorch.runs.folder import RunState, is_beginning, last_record, metric_of, state_of
+from tracetorch.runs.lock import REMOVING, BusyError, Lock, aside, is_locked, remove_abandoned, remove_all_abandoned
 
 _HALF = "half removed"
 _FAILED, _UNFINISHED = ("failed", "broken"), ("interrupted", "killed")

@@ -23,12 +23,11 @@ from tracetorch.runs import provenance
 from tracetorch.runs.checkpoint import load_checkpoint, restore_random, save_checkpoint
 from tracetorch.runs.cleanup import remove_unfinished_evaluations
 from tracetorch.runs.failure import named
-from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.folder import RunFolder, state_of
 from tracetorch.runs.identity import facts_of
 from tracetorch.runs.interrupt import Interrupt, Stopped
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.records import plain, to_csv
-from tracetorch.runs.run_state import state_of
 
 Listener = Callable[[str, dict[str, Any]], str | None]
 """Called with what happens ("start", "progress", "phase", "record", "end") and its values; the command line shows it.

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.modes import check_tensor
-from tracetorch.tasks.base import BaseTask, Trials
-from tracetorch.tasks.task import first_sample
+from tracetorch.tasks.task import BaseTask, Trials, first_sample
 
 Choose = Callable[[Stream, Tensor], Tensor]
 """`choose(xs, begins)` returns the action in each environment, (num_envs,), for the observation there.

@@ -1,4 +1,4 @@
-"""Running a network over held-out trials, without learning."""
+"""Held-out trials and episodes: the network runs, and nothing is learned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tracetorch.encode import Stream
+from tracetorch.modes import without_graph
+from tracetorch.nn import Sequential
+from tracetorch.nn.network import state_aside
+from tracetorch.nn.sequential import as_input
 from tracetorch.rules.base import Rule
+from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.task import Task, Trials
 
 
@@ -53,3 +59,103 @@ def evaluate(
 def means(trials: Trials, names: Iterable[str]) -> dict[str, float]:
     """The mean of the named columns."""
     return {name: float(trials[name].double().mean()) for name in names}
+
+
+@without_graph
+def evaluate_policy(
+    net: Sequential, environment: Environment, policy: Callable[[Tensor], Tensor], split: str, window: int | None
+) -> Trials:
+    """Take the likeliest action at every moment of all episodes of a split.
+
+    Args:
+        net: its state is put aside, and restored at the end.
+        policy: the probabilities of the actions, of the network's mean output.
+        split: "validation" or "test".
+        window: steps at the end of an observation that are read as the answer; all, if None.
+    Returns: as `Environment.test`; nothing if the split is empty.
+    """
+
+    def choose(xs: Stream, begins: Tensor) -> Tensor:
+        net.reset(None if bool(begins.all()) else begins)
+        return policy(net.run(xs, reduce="mean", window=window)).argmax(dim=-1)
+
+    with state_aside(net):
+        net.reset()
+        return environment.test(choose, split)
+
+
+@without_graph
+def look_ahead(net: Sequential, xs: Stream, window: int | None) -> Tensor:
+    """The output that the network would have for this observation, (num_envs, outputs). Its state is restored."""
+    with state_aside(net):
+        return net.run(xs, reduce="mean", window=window)
+
+
+class Episode(NamedTuple):
+    """Input, activity and actions of one environment; steps are those of the network, several for each decision."""
+
+    layers: dict[str, Tensor]  # "input" and the output of every layer, (steps, neurons) each, from the input up
+    membrane: Tensor  # of the first layer, (steps, neurons)
+    policy: Tensor  # the probabilities of the actions, (decisions, actions)
+    action: Tensor  # (decisions,)
+    ended: bool  # whether the episode ended, and not only the recording
+
+
+class _Enough(Exception):  # noqa: N818 — no error, but the end
+    """Enough was recorded."""
+
+
+@torch.no_grad()
+def record_episode(
+    net: Sequential,
+    environment: Environment,
+    policy: Callable[[Tensor], Tensor],
+    window: int | None,
+    *,
+    decisions: int,
+) -> Episode:
+    """Play the first episode of the test greedily, and keep what happens in the network.
+
+    Args:
+        net: its state is put aside, and restored at the end.
+        policy: the probabilities of the actions, of the network's mean output.
+        window: steps at the end of an observation that are read as the answer; all, if None.
+        decisions: at most this many are watched.
+    Memory: decisions × steps × (inputs + neurons).
+    """
+    before = net.save_state()
+    names = ["input", *(f"layer {at}, {layer.kind}" for at, layer in enumerate(net))]
+    seen: dict[str, list[Tensor]] = {name: [] for name in names}
+    membranes, policies, actions, ended = list[Tensor](), list[Tensor](), list[Tensor](), False
+
+    def choose(xs: Stream, begins: Tensor) -> Tensor:
+        nonlocal ended
+        ended = bool(begins[0]) and bool(actions)
+        if ended or len(actions) == decisions:
+            raise _Enough
+        net.reset(None if bool(begins.all()) else begins)
+        outputs = []
+        for x in xs.dense():
+            values = [x]
+            for layer in net:
+                values.append(layer(as_input(layer, values[-1], 1)))
+            for name, value in zip(names, values, strict=True):
+                seen[name].append(value[0].flatten().cpu())
+            membranes.append(net[0].own_state(len(x)).of_sample(0).cpu())
+            outputs.append(values[-1])
+        p = policy(torch.stack(outputs[-(window or len(outputs)) :]).mean(dim=0))
+        action = p.argmax(dim=-1)
+        policies.append(p[0].cpu())
+        actions.append(action[0].cpu())
+        return action
+
+    net.reset()
+    try:
+        environment.test(choose)
+        ended = True  # it was the last of all
+    except _Enough:
+        pass
+    finally:
+        net.load_state(before)
+    layers = {name: torch.stack(values) for name, values in seen.items()}
+    return Episode(layers, torch.stack(membranes), torch.stack(policies), torch.stack(actions), ended)

@@ -7,9 +7,9 @@ from typing import Any
 from tracetorch.modes import kind_of
 from tracetorch.runs import Run
 from tracetorch.tasks.evaluate import evaluate, means
-from tracetorch.training.feedback_schedule import FeedbackSchedule
 from tracetorch.training.health import check_loss
 from tracetorch.training.report import report
+from tracetorch.training.rewards import FeedbackSchedule
 from tracetorch.training.setup import Setup
 from tracetorch.training.step import Decision, FeedbackSource, Step, Update
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tracetorch import plot, runs
+from tracetorch import constrain, plot, runs
 from tracetorch.files import WriteError
 from tracetorch.nn import Sequential
 from tracetorch.nn.sequential import as_input
@@ -18,11 +18,8 @@ from tracetorch.rules.base import Rule
 from tracetorch.runs.failure import sentence
 from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks.environment import Environment
-from tracetorch.tasks.evaluate import evaluate, means
-from tracetorch.tasks.evaluate_policy import evaluate_policy
-from tracetorch.tasks.record_episode import record_episode
+from tracetorch.tasks.evaluate import evaluate, evaluate_policy, means, record_episode
 from tracetorch.tasks.task import Batch, Task, Trials
-from tracetorch.training.summary_stats import chance_level, decays
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -274,3 +271,30 @@ def _watch(net: Sequential, xs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     return {name: torch.stack(values).cpu() for name, values in zip(names, seen, strict=True)}, torch.stack(
         membranes
     ).cpu()
+
+
+def decays(net: Sequential, dt: float | None) -> dict[str, float]:
+    """Trainable decays by layer: the mean over neurons (of a trace's decay, over inputs), and its time constant.
+
+    Args: dt: length of a step in seconds, if steps have one.
+    Returns: such as {"decay_1": .97, "time_constant_1": .328}; a time constant is in seconds, and only where dt is
+        known. Nothing of decays that are fixed.
+    """
+    found = {}
+    for at, layer in enumerate(net):
+        for name, raw in (("decay", layer.neuron.raw_decay), ("trace_decay", layer.input_trace.raw_decay)):
+            if raw is None or not raw.requires_grad:
+                continue
+            mean = constrain.decay_from_raw(raw.detach()).double().mean()
+            found[f"{name}_{at}"] = float(mean)
+            if name == "decay" and dt is not None:
+                found[f"time_constant_{at}"] = float(constrain.time_constant_from_decay(mean, dt))
+    return found
+
+
+def chance_level(trials: Trials) -> dict[str, float]:
+    """Accuracy of the best constant answer: the share of the most frequent target."""
+    if not {"target", "prediction", "accuracy"} <= trials.keys():
+        return {}
+    counts = torch.unique(trials["target"], return_counts=True)[1]
+    return {"chance_accuracy": float(counts.max()) / len(trials["target"])}

@@ -15,14 +15,128 @@ from tracetorch.modes import all_finite
 from tracetorch.runs import Run
 from tracetorch.tasks import Reversal, RewardedTask
 from tracetorch.tasks.environment import Outcome
-from tracetorch.tasks.evaluate import means
-from tracetorch.tasks.evaluate_policy import evaluate_policy, look_ahead
-from tracetorch.training.episodes import Episodes
-from tracetorch.training.feedback_schedule import FeedbackSchedule, RewardAccumulator
+from tracetorch.tasks.evaluate import evaluate_policy, look_ahead, means
 from tracetorch.training.health import TrainingError, check_loss
+from tracetorch.training.progress import check_alike
 from tracetorch.training.report import report_policy
 from tracetorch.training.setup import Setup
 from tracetorch.training.step import Decision, FeedbackSource, Update
+
+LATE = 5000
+"""Number of the last rewards whose mean a run reports at its end."""
+
+
+class Episodes:
+    """Returns of the episodes that ended since the last record, and recent rewards, over all environments.
+
+    Args: num_envs: how many there are.
+    Memory: `LATE`/num_envs numbers, and one for each environment; independent of time.
+    """
+
+    def __init__(self, num_envs: int):
+        self.count, self._mean, self._sum, self._ended = 0, 0.0, 0.0, 0
+        self._open = torch.zeros(num_envs, dtype=torch.float64)
+        self._late = torch.zeros(max(1, LATE // num_envs), dtype=torch.float64)
+        self._acts = 0
+
+    def add(self, reward: Tensor, done: Tensor) -> None:
+        """Take note of an action in each environment. Args: reward, done (whether the episode ended): (num_envs,)."""
+        reward, done = reward.cpu().double(), done.cpu()
+        self._late[self._acts % len(self._late)] = reward.mean()
+        self._acts += 1
+        self._open += reward
+        if ended := int(done.sum()):
+            self._sum, self._ended = self._sum + float(self._open[done].sum()), self._ended + ended
+            self.count += ended
+            self._open.masked_fill_(done, 0)
+
+    def drop(self) -> None:
+        """Forget the episodes under way: they were lost, and never end."""
+        self._open.zero_()
+
+    @property
+    def mean(self) -> float:
+        """Mean return of the episodes that ended since `take`; if none did, what it was before; 0 at the start."""
+        return self._sum / self._ended if self._ended else self._mean
+
+    @property
+    def late(self) -> float:
+        """Mean of the last rewards, `LATE` of them once there were so many."""
+        return float(self._late[: max(1, self._acts)].mean())
+
+    def take(self) -> dict[str, float]:
+        """For a record: the mean return, and how many episodes ended in all; the mean restarts."""
+        self._mean, self._sum, self._ended = self.mean, 0.0, 0
+        return {"return": self._mean, "episodes": self.count}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers and tensors, for a checkpoint."""
+        return {name: v.clone() if isinstance(v, Tensor) else v for name, v in vars(self).items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
+        check_alike(self.state_dict(), state)
+        for name in vars(self):
+            setattr(self, name, state[name])
+
+
+_FEEDBACK = 2  # what the seed is for, besides the weights (0) and the actions (1)
+
+
+class FeedbackSchedule:
+    """Feedback after a decision with probability 1/every, in all environments at once.
+
+    Args: every: decisions per feedback, on average; 1: after each. seed: of the draws.
+    Raises: ValueError if `every` is below 1 or not finite.
+    Memory: none; a draw is a function of the seed and the decision's number.
+    Example:
+        >>> schedule = FeedbackSchedule(4, seed=0)
+        >>> sum(schedule.is_due(number) for number in range(1, 4001))
+        997
+    """
+
+    def __init__(self, every: float, seed: int):
+        if not 1 <= every < float("inf"):
+            raise ValueError(f"train.teach_every must be at least 1 and finite, got {every:g}")
+        self.every, self._seed = every, mix_seed(seed, _FEEDBACK)
+
+    def is_due(self, number: int) -> bool:
+        """Whether feedback follows the decision with this number."""
+        if self.every == 1:
+            return True
+        drawn = backends.uniform(self._seed, range(number, number + 1), torch.zeros(1, dtype=torch.int64), 1)
+        return float(drawn) < 1 / self.every
+
+
+class RewardAccumulator:
+    """Mean of the rewards since the last feedback, so that a baseline and a step size fit any `every`.
+
+    Args: num_envs: number of environments.
+    Memory: one number per environment.
+    """
+
+    def __init__(self, num_envs: int):
+        self._sum, self._count = torch.zeros(num_envs), 0
+
+    def add(self, reward: Tensor) -> None:
+        """Add a reward, (num_envs,)."""
+        self._sum, self._count = self._sum.to(reward) + reward, self._count + 1
+
+    def take(self) -> Tensor:
+        """The mean of the rewards since the last call, (num_envs,)."""
+        mean = self._sum / self._count
+        self._sum, self._count = torch.zeros_like(self._sum), 0
+        return mean
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers and tensors, for a checkpoint."""
+        return {"sum": self._sum.clone(), "count": self._count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from there. Raises: KeyError, ValueError for the state of something else."""
+        check_alike(self.state_dict(), state)
+        self._sum, self._count = state["sum"].clone(), state["count"]
+
 
 _ACTIONS = 1  # what the seed is for, besides the weights
 _AT_ONCE = 64
