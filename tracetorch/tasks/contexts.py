@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +13,10 @@ from tracetorch import backends
 from tracetorch.backends import LazySpikes
 from tracetorch.encode import Stream, mix_seed
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
-from tracetorch.tasks.task import Batch, Task, Trials, at_least
+from tracetorch.tasks.task import Batch, Task, Trials, WrappingTask, at_least
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+_SPARE = 4  # times as many batches to choose from as are needed on average, so that hardly any trial is taken twice
+_PATIENCE = 1000  # times as many batches without a class are an error
 
 
 class ContextSchedule:
@@ -24,11 +24,11 @@ class ContextSchedule:
 
         start(c) = round(every·(c + jitter·(u_c − ½))),    u_c uniform in [0, 1);    start(0) = 0
 
-    Every moment is a function of the seed and its number alone, so nothing has to be remembered.
+    Every start is a function of the seed and the context's number alone; the schedule has no state.
 
     Args:
-        every: from one moment to the next, on average.
-        jitter: in [0, 1); by which part of that they vary.
+        every: mean length of a context.
+        jitter: in [0, 1); by which part of `every` the starts vary.
         seed: of the jitter.
     Raises: ValueError for values that make no schedule.
     Example:
@@ -37,7 +37,7 @@ class ContextSchedule:
     """
 
     def __init__(self, every: int, jitter: float = 0.2, seed: int = 0):
-        at_least("every", every, 1)
+        at_least(1, every=every)
         if not 0 <= jitter < 1:
             raise ValueError(f"jitter must be at least 0 and below 1, got {jitter:g}")
         self.every, self.jitter, self.seed = every, jitter, seed
@@ -46,11 +46,11 @@ class ContextSchedule:
         """When the context with this number begins."""
         if context <= 0:
             return 0
-        shift = self.jitter * (_second(self.seed, context) - 0.5) if self.jitter else 0.0
+        shift = self.jitter * (self.drawn(context)[1] - 0.5) if self.jitter else 0.0
         return round(self.every * (context + shift))
 
     def context(self, number: int) -> int:
-        """In which context this moment is."""
+        """The context of this moment."""
         context = number // self.every + 1
         while context and self.start(context) > number:
             context -= 1
@@ -60,29 +60,22 @@ class ContextSchedule:
         """When contexts began, the first excepted, up to and with this moment."""
         return [self.start(context) for context in range(1, self.context(number) + 1)]
 
-    def draw(self, context: int, count: int) -> torch.Tensor:
-        """So many uniform numbers in [0, 1) that belong to this context; the second is that of its beginning."""
-        return _draw(self.seed, context, count)
+    def drawn(self, context: int) -> tuple[float, float]:
+        """Two uniform numbers in [0, 1) of a context; the second sets its start."""
+        return _drawn(self.seed, context)
 
 
-def _draw(seed: int, context: int, count: int) -> torch.Tensor:
-    return backends.uniform(mix_seed(seed), range(1), torch.tensor([context]), count)[0, 0]
+@lru_cache(maxsize=64)  # an environment asks for its context at every action
+def _drawn(seed: int, context: int) -> tuple[float, float]:
+    first, second = backends.uniform(mix_seed(seed), range(1), torch.tensor([context]), 2)[0, 0].tolist()
+    return first, second
 
 
-@lru_cache(maxsize=64)  # a world asks at every action in which context it is
-def _second(seed: int, context: int) -> float:
-    return float(_draw(seed, context, 2)[1])
-
-
-_SPARE = 4  # times as many batches to choose from as are needed on average, so that hardly any trial is taken twice
-_PATIENCE = 1000  # times as many, before a class is believed not to come at all
-
-
-class Blocks(Task):
+class Blocks(WrappingTask, Task):
     """Another task whose training trials come in blocks: only a few classes at a time, all of them in turn.
 
     In each round the classes are shuffled and dealt out to blocks, so that every class comes once. Held-out trials are
-    those of the task, of all classes. There are no passes, for a block takes what it needs and leaves the rest.
+    those of the task, of all classes. There are no passes: a block takes the trials that it needs and leaves the rest.
 
     Args:
         task: with one right choice in each trial, such as `MNIST`.
@@ -101,15 +94,9 @@ class Blocks(Task):
             raise ValueError(f"{type(task).__name__} has no classes: blocks need one right choice in each trial")
         if not 1 <= classes < task.output_size:
             raise ValueError(f"classes must leave some of the {task.output_size} for other blocks, got {classes}")
-        self.task, self.device, self.classes, self.schedule = (
-            task,
-            task.device,
-            classes,
-            ContextSchedule(every, jitter, seed),
-        )
-        self.input_size, self.output_size, self.batch_size = task.input_size, task.output_size, task.batch_size
-        self.steps, self.readout_window, self.dt = task.steps, task.readout_window, task.dt
-        self.output_names, self.metrics = task.output_names, task.metrics
+        self._wrap(task)
+        self.task, self.metrics, self.batch_size = task, task.metrics, task.batch_size
+        self.classes, self.schedule = classes, ContextSchedule(every, jitter, seed)
         self._in_a_round = -(-task.output_size // classes)
 
     def switches(self, batches: int) -> list[int]:
@@ -125,11 +112,6 @@ class Blocks(Task):
         names = torch.arange(self.output_size)
         order = backends.uniform(mix_seed(self.schedule.seed, 1, around), range(1), names, 1)[0, :, 0].argsort()
         return sorted(order[at * self.classes : (at + 1) * self.classes].tolist())
-
-    def to(self, device: torch.device) -> Blocks:
-        self.task.to(device)
-        self.device = device
-        return self
 
     def train_batch(self, number: int) -> Batch:
         wanted = torch.tensor(self.shown(number), device=self.device)
@@ -153,48 +135,38 @@ class Blocks(Task):
     def score(self, output: Tensor, batch: Batch) -> Trials:
         return self.task.score(output, batch)
 
-    def summary(self, trials: Trials) -> dict[str, float]:
-        return self.task.summary(trials)
-
-    def figures(self, trials: Trials) -> dict[str, Figure]:
-        return self.task.figures(trials)
-
     def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
         return self.task.example()
-
-    def input_image(self) -> tuple[int, int] | None:
-        return self.task.input_image()
 
 
 def _joined(parts: list[tuple[Batch, Tensor]]) -> Batch:
     """One batch of the chosen rows of several."""
+    first, _ = parts[0]
     target = torch.cat([batch.target[rows] for batch, rows in parts])
-    names = parts[0][0].conditions
-    conditions = {name: torch.cat([batch.conditions[name][rows] for batch, rows in parts]) for name in names}
-    first = parts[0][0].xs
-
+    conditions = {name: torch.cat([batch.conditions[name][rows] for batch, rows in parts]) for name in first.conditions}
     make = partial(_rows_of_all, [(batch.xs, rows) for batch, rows in parts])
-    return Batch(Stream(make, first.steps, (len(target), first.shape[1])), target, conditions)
+    return Batch(Stream(make, first.xs.steps, (len(target), first.xs.shape[1])), target, conditions)
 
 
 def _rows_of_all(parts: list[tuple[Stream, Tensor]], start: int, stop: int) -> Tensor:
-    return torch.cat([_rows(xs[start:stop], rows) for xs, rows in parts], dim=1)
-
-
-def _rows(xs: Stream, rows: Tensor) -> Tensor:
     """All steps of some rows; of spikes, only these are drawn."""
-    part = next(xs.parts(xs.steps))
-    if not isinstance(part, LazySpikes):
-        return part[:, rows]
-    return backends.spikes(part._replace(limit=part.limit[..., rows, :], samples=part.samples[rows]))
+    chosen = []
+    for xs, rows in parts:
+        part = next(xs[start:stop].parts(stop - start))
+        if isinstance(part, LazySpikes):
+            drawn = part._replace(limit=part.limit[..., rows, :], samples=part.samples[rows])
+            chosen.append(backends.spikes(drawn))
+        else:
+            chosen.append(part[:, rows])
+    return torch.cat(chosen, dim=1)
 
 
-class Reversal(Environment):
+class Reversal(WrappingTask, Environment):
     """Another environment in which, every now and then, the actions change their meaning in all environments at once.
 
         in context c, action a does what action (a + o_c) mod n did at first;    o_0 = 0,    o_c ≠ o_(c−1)
 
-    So at a switch every action takes the meaning of another one; of two actions, left and right swap. Observations do
+    At a switch every action takes the meaning of another one; of two actions, left and right swap. Observations do
     not show it. `switches` is for figures.
 
     Args:
@@ -213,19 +185,9 @@ class Reversal(Environment):
             )
         if environment.output_size < 2:
             raise ValueError("a switch needs at least two actions to swap, and this environment has one")
-        self.environment, self.device, self.schedule = (
-            environment,
-            environment.device,
-            ContextSchedule(every, jitter, seed),
-        )
-        self.input_size, self.output_size, self.num_envs = (
-            environment.input_size,
-            environment.output_size,
-            environment.num_envs,
-        )
-        self.steps, self.readout_window, self.dt = environment.steps, environment.readout_window, environment.dt
-        self.output_names, self.metrics = environment.output_names, environment.metrics
-        self.actions_per_pass = environment.actions_per_pass
+        self._wrap(environment)
+        self.environment, self.metrics, self.num_envs = environment, environment.metrics, environment.num_envs
+        self.actions_per_pass, self.schedule = environment.actions_per_pass, ContextSchedule(every, jitter, seed)
         self._acts, self._context, self._offset = 0, 0, 0
 
     @property
@@ -236,11 +198,6 @@ class Reversal(Environment):
     @property
     def context(self) -> int:
         return self._context + self.environment.context
-
-    def to(self, device: torch.device) -> Reversal:
-        self.environment.to(device)
-        self.device = device
-        return self
 
     def begin(self) -> None:
         self.environment.begin()
@@ -259,17 +216,8 @@ class Reversal(Environment):
         """As `Environment.test`, with what the actions mean at present."""
         return self.environment.test(lambda xs, begins: self._meant(choose(xs, begins)), split)
 
-    def summary(self, trials: Trials) -> dict[str, float]:
-        return self.environment.summary(trials)
-
-    def figures(self, trials: Trials) -> dict[str, Figure]:
-        return self.environment.figures(trials)
-
     def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
         return self.environment.example()
-
-    def input_image(self) -> tuple[int, int] | None:
-        return self.environment.input_image()
 
     def state_dict(self) -> dict[str, Any]:
         return {"acts": self._acts, "environment": self.environment.state_dict()}
@@ -289,11 +237,8 @@ class Reversal(Environment):
         if context < self._context:
             self._context, self._offset = 0, 0
         for each in range(self._context + 1, context + 1):
-            self._context, self._offset = each, (self._offset + self._turn(each)) % self.output_size
-
-    def _turn(self, context: int) -> int:
-        """By how much the meaning of all actions moves on at the beginning of this context: 1 … n − 1."""
-        return 1 + int(float(self.schedule.draw(context, 1)[0]) * (self.output_size - 1))
+            turn = 1 + int(self.schedule.drawn(each)[0] * (self.output_size - 1))  # 1 … n − 1
+            self._context, self._offset = each, (self._offset + turn) % self.output_size
 
     def _meant(self, action: Tensor) -> Tensor:
         return (action + self._offset) % self.output_size

@@ -12,7 +12,7 @@ from tracetorch.encode import ENCODERS, Stream, mix_seed, population, two_sided
 from tracetorch.renamed import TASK_STATE, present, takes_former_names
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
 from tracetorch.tasks.gym_env import ReplayableEnv, features_of, is_discrete, make, stacked
-from tracetorch.tasks.task import Trials, at_least, check_split, choices
+from tracetorch.tasks.task import SPLIT_NUMBERS, Trials, at_least, check_split, choices
 
 _SPREAD = 1e-8
 """A feature whose deviation is a smaller part of its mean than this is constant: what is left of it is rounding."""
@@ -74,7 +74,6 @@ class RunningMeanStd:
         self.count, self.mean, self.squares = state["count"], state["mean"].clone(), state["squares"].clone()
 
 
-_SPLITS = {"train": 0, "validation": 1, "test": 2}
 _EPISODES, _SPIKES, _FINAL = range(3)  # what a seed is for
 _SEED_BITS = 31  # some environments take no longer one
 
@@ -138,13 +137,11 @@ class Gym(Environment):
         options: dict[str, Any] | None = None,
         seed: int = 0,
     ):
-        counts = {"num_envs": num_envs, "steps": steps, "test_episodes": test_episodes}
-        for name, count in counts.items():
-            at_least(name, count, 1)
-        at_least("validation_episodes", validation_episodes, 0)
-        at_least("neurons", neurons, 2)
+        at_least(1, num_envs=num_envs, steps=steps, test_episodes=test_episodes)
+        at_least(0, validation_episodes=validation_episodes)
+        at_least(2, neurons=neurons)
         if max_episode_steps is not None:
-            at_least("max_episode_steps", max_episode_steps, 1)
+            at_least(1, max_episode_steps=max_episode_steps)
         self.encode = ENCODERS[choices("encoding", encoding, ENCODERS)]
         self.resume = choices("resume", resume, ("exact", "new_episodes"))
         self.code = choices("code", code, ("two_sided", "population"))
@@ -259,9 +256,9 @@ class Gym(Environment):
         """
         state = present(TASK_STATE, state)
         try:
-            fits = state["id"] == self.id and len(state["lengths"]) == self.num_envs
             fits = (
-                fits
+                state["id"] == self.id
+                and len(state["lengths"]) == self.num_envs
                 and state["seen"].shape[1] == len(self._envs[0].seen)
                 and bool(state["statistics"]) == bool(self.statistics)
             )
@@ -269,28 +266,27 @@ class Gym(Environment):
                 raise ValueError(
                     f"the state belongs to {len(state['lengths'])} environments of {state['id']}, or to other settings"
                 )
-            if self.resume == "new_episodes":
-                for env, episode in zip(self._envs, state["episodes"].tolist(), strict=True):
+            self.restarted = self.resume == "new_episodes"
+            places = zip(self._envs, state["episodes"].tolist(), state["seen"], strict=True)
+            if self.restarted:
+                for env, episode, _ in places:
                     env.begin(episode + self.num_envs)
-                if self.statistics:
-                    self.statistics.load_state_dict(state["statistics"])
-                self._acts, self.restarted = int(state["acts"]), True
-                self._look()
-                return
-            played = state["actions"].split(state["lengths"].tolist())
-            for env, episode, actions, seen in zip(
-                self._envs, state["episodes"].tolist(), played, state["seen"], strict=True
-            ):
-                env.replay(episode, actions.tolist(), seen.numpy())
+            else:
+                played = state["actions"].split(state["lengths"].tolist())
+                for (env, episode, seen), actions in zip(places, played, strict=True):
+                    env.replay(episode, actions.tolist(), seen.numpy())
             if self.statistics:
                 self.statistics.load_state_dict(state["statistics"])
             self._acts = int(state["acts"])
         except KeyError as error:
             raise ValueError(f"the state is of another environment: it has no {error}") from error
-        self._shown, self._stream = self._rates(state["seen"]), None
+        if self.restarted:
+            self._look()
+        else:
+            self._shown, self._stream = self._rates(state["seen"]), None
 
     def _seed_of(self, split: str) -> Any:
-        place = _SPLITS[split]  # in the last two bits, so that no two splits share an episode
+        place = SPLIT_NUMBERS[split]  # in the last two bits, so that no two splits share an episode
         return lambda episode: (mix_seed(self.seed, _EPISODES, place, episode) >> (64 - _SEED_BITS + 2)) * 4 + place
 
     def _look(self) -> None:
@@ -312,4 +308,4 @@ class Gym(Environment):
 
     def _encoded(self, rates: Tensor, split: str, acts: int, purpose: int = _SPIKES) -> Stream:
         names = torch.arange(len(rates), device=self.device)
-        return self.encode(rates, self.steps, mix_seed(self.seed, purpose, _SPLITS[split], acts), names)
+        return self.encode(rates, self.steps, mix_seed(self.seed, purpose, SPLIT_NUMBERS[split], acts), names)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _HELD_OUT_BATCH = 500
 
+_PERMUTATION = 0
+"""The seed of the order of permuted pixels: the same in every run, or they would not be the same task."""
+
 
 class Shown(NamedTuple):
     """The digits of one batch."""
@@ -31,89 +34,68 @@ class Shown(NamedTuple):
     seed: int  # of the spikes: another in every pass
 
 
-class Deck:
-    """Digits in three splits; those for training are dealt in a new order in every pass.
+class DigitTask(Task):
+    """Which digit is it? The digits for training come in a new order in every pass.
 
-    Args:
-        source: see `mnist_source.load`.
-        batch_size: digits in a training batch.
-        validation_digits: how many of the training digits, the last ones, are held out for validation; 0 for none.
-        seed: of the order, and of the seeds that are dealt with the digits.
-    Raises: FileNotFoundError, ValueError or OSError if the digits cannot be had; ValueError for other bad values.
+    A final subclass calls `_load`, sets the sizes and writes `show`.
     """
 
-    def __init__(self, source: str, batch_size: int, validation_digits: int, seed: int):
-        at_least("batch_size", batch_size, 1)
-        digits = mnist_source.load(source)
-        self.image_size = (digits.train_images.shape[1], digits.train_images.shape[2])
-        total = len(digits.train_images)
-        if not 0 <= validation_digits < total:
-            raise ValueError(
-                f"validation_digits must leave some of the {total:,} training digits, got {validation_digits}"
-            )
-        if batch_size > total - validation_digits:
-            raise ValueError(
-                f"batch_size is at most the {total - validation_digits:,} training digits, got {batch_size}"
-            )
-        split = total - validation_digits
-        self.splits = {
-            "train": (digits.train_images[:split], digits.train_labels[:split]),
-            "validation": (digits.train_images[split:], digits.train_labels[split:]),
-            "test": (digits.test_images, digits.test_labels),
-        }
-        self.batch_size, self.seed, self.batches_per_pass = batch_size, seed, split // batch_size
-        self.device = torch.device("cpu")
-        self._order: tuple[int, Tensor] | None = None
-
-    def to(self, device: torch.device) -> None:
-        """Keep the digits on this device from now on."""
-        self.splits = {name: (images.to(device), labels.to(device)) for name, (images, labels) in self.splits.items()}
-        self.device = device
-
-    def train(self, number: int) -> Shown:
-        """The training batch with this number."""
-        epoch, at = divmod(number, self.batches_per_pass)
-        names = self._shuffled(epoch)[at * self.batch_size : (at + 1) * self.batch_size]
-        return self._shown("train", names.to(self.device), mix_seed(self.seed, 0, epoch))
-
-    def eval_batches(self, split: str) -> Iterator[Shown]:
-        """The batches of "validation" (may be none) or "test", in order."""
-        check_split(split)
-        for part in slices(len(self.splits[split][0]), _HELD_OUT_BATCH):
-            names = torch.arange(part.start, part.stop, device=self.device)
-            yield self._shown(split, names, mix_seed(self.seed, 1 + (split == "test")))
-
-    def _shuffled(self, epoch: int) -> Tensor:
-        if self._order is None or self._order[0] != epoch:
-            generator = torch.Generator().manual_seed(mix_seed(self.seed, 3, epoch) >> 1)
-            self._order = epoch, torch.randperm(len(self.splits["train"][0]), generator=generator)
-        return self._order[1]
-
-    def _shown(self, split: str, names: Tensor, seed: int) -> Shown:
-        images, labels = (data.index_select(0, names) for data in self.splits[split])
-        return Shown(images, labels.long(), names, seed)
-
-
-class DigitTask(Task):
-    """Which digit is it? A final subclass makes the deck, sets the sizes and writes `show`."""
-
     output_size = 10
-    deck: Deck
     batches_per_pass: int
+    image_size: tuple[int, int]
+    max_rate: float
+    seed: int
+    splits: dict[str, tuple[Tensor, Tensor]]
+    """Images, (digits, height, width), uint8, and labels of "train", "validation" and "test"."""
+    _order: tuple[int, Tensor] | None = None
 
     @abstractmethod
     def show(self, shown: Shown) -> Batch:
         """The digits of one batch as spikes or currents."""
 
+    def _load(self, source: str, max_rate: float, batch_size: int, validation_digits: int, seed: int) -> None:
+        """Args: as of the subclasses. Raises: FileNotFoundError, ValueError or OSError as they."""
+        if not 0 < max_rate <= 1:
+            raise ValueError(f"max_rate must be above 0 and at most 1 spike per step, got {max_rate:g}")
+        at_least(1, batch_size=batch_size)
+        images, labels, *test = mnist_source.load(source)
+        total, split = len(images), len(images) - validation_digits
+        if not 0 <= validation_digits < total:
+            raise ValueError(
+                f"validation_digits must leave some of the {total:,} training digits, got {validation_digits}"
+            )
+        if batch_size > split:
+            raise ValueError(f"batch_size is at most the {split:,} training digits, got {batch_size}")
+        self.splits = {
+            "train": (images[:split], labels[:split]),
+            "validation": (images[split:], labels[split:]),
+            "test": (test[0], test[1]),
+        }
+        self.image_size = (images.shape[1], images.shape[2])
+        self.max_rate, self.batch_size, self.seed = max_rate, batch_size, seed
+        self.batches_per_pass = split // batch_size
+
     def to(self, device: torch.device) -> Self:
-        self.deck.to(device)
+        self.splits = {name: (images.to(device), labels.to(device)) for name, (images, labels) in self.splits.items()}
         return super().to(device)
 
     def train_batch(self, number: int) -> Batch:
-        return self.show(self.deck.train(number))
+        epoch, at = divmod(number, self.batches_per_pass)
+        if self._order is None or self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(mix_seed(self.seed, 3, epoch) >> 1)
+            self._order = epoch, torch.randperm(len(self.splits["train"][0]), generator=generator)
+        names = self._order[1][at * self.batch_size : (at + 1) * self.batch_size]
+        return self._batch("train", names.to(self.device), mix_seed(self.seed, 0, epoch))
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
-        return map(self.show, self.deck.eval_batches(split))
+        check_split(split)
+        for part in slices(len(self.splits[split][0]), _HELD_OUT_BATCH):
+            names = torch.arange(part.start, part.stop, device=self.device)
+            yield self._batch(split, names, mix_seed(self.seed, 1 + (split == "test")))
+
+    def _batch(self, split: str, names: Tensor, seed: int) -> Batch:
+        images, labels = (data.index_select(0, names) for data in self.splits[split])
+        return self.show(Shown(images, labels.long(), names, seed))
 
     def score(self, output: Tensor, batch: Batch) -> Trials:
         return batch.conditions | classified(output, batch.target)
@@ -155,17 +137,13 @@ class MNIST(DigitTask):
         validation_digits: int = 0,
         seed: int = 0,
     ):
-        at_least("steps", steps, 1)
-        if not 0 < max_rate <= 1:
-            raise ValueError(f"max_rate must be above 0 and at most 1 spike per step, got {max_rate:g}")
+        at_least(1, steps=steps)
         self.encode = ENCODERS[choices("encoding", encoding, ENCODERS)]
-        self.deck = Deck(source, batch_size, validation_digits, seed)
-        self.input_size = self.deck.image_size[0] * self.deck.image_size[1]
-        self.steps, self.max_rate, self.batch_size = steps, max_rate, batch_size
-        self.batches_per_pass = self.deck.batches_per_pass
+        self._load(source, max_rate, batch_size, validation_digits, seed)
+        self.input_size, self.steps = self.image_size[0] * self.image_size[1], steps
 
     def input_image(self) -> tuple[int, int]:
-        return self.deck.image_size
+        return self.image_size
 
     def show(self, shown: Shown) -> Batch:
         rates = shown.images.flatten(1).to(torch.float32) * (self.max_rate / 255)
@@ -173,25 +151,20 @@ class MNIST(DigitTask):
         return Batch(xs, shown.labels, {"digit": shown.names})
 
 
-_PERMUTATION = 0
-"""The seed of the order of permuted pixels: the same in every run, or they would not be the same task."""
-
-
 class SequentialMNIST(DigitTask):
     """Which digit is it? It is shown part by part, from the top; the answer is read while the last part is shown.
 
-    All parts come through the same input neurons, so that only their order tells what was where: here order matters,
-    and a network that remembers no more than how much came in on each neuron sees the sums of the columns, or, pixel by
-    pixel, the amount of ink.
+    All parts come through the same input neurons, so that only their order says where a pixel was. A network that
+    remembers only the sum of each neuron's input sees the sums of the columns, or, pixel by pixel, the amount of ink.
 
     Args:
         source: "sample" (1,000 + 500 real digits, shipped with the package), "download" (all 70,000, through pooch,
             kept in a cache), or a folder with the IDX files, gzipped or not.
         by: "rows" (28 parts of 28 pixels) or "pixels" (784 parts of one).
         steps_per_part: time steps for which a row or a pixel is shown.
-        levels: input neurons for each pixel of a part. One fires the more, the brighter the pixel. Of several each
-            prefers a brightness, at equal distances from black to white, and fires the less, the further away the
-            pixel's is: 1 − distance in units of theirs, or nothing; so that darkness is told as well as light.
+        levels: input neurons for each pixel of a part. A single one fires the more, the brighter the pixel. Several
+            prefer brightnesses at equal distances from black to white, and have the rate max(0, 1 − distance between
+            the pixel's and the preferred brightness in units of the distance of two of theirs).
         order: "fixed" (as they lie in the image) or "permuted" (all pixels change places before the image is cut into
             parts, in the same way for every digit, in every run).
         encoding: "poisson" (a new draw at every step) or "constant" (a steady current).
@@ -220,65 +193,37 @@ class SequentialMNIST(DigitTask):
         validation_digits: int = 0,
         seed: int = 0,
     ):
-        at_least("steps_per_part", steps_per_part, 1)
-        at_least("levels", levels, 1)
-        if not 0 < max_rate <= 1:
-            raise ValueError(f"max_rate must be above 0 and at most 1 spike per step, got {max_rate:g}")
+        at_least(1, steps_per_part=steps_per_part, levels=levels)
         by, order = choices("by", by, ("rows", "pixels")), choices("order", order, ("fixed", "permuted"))
         self.encoding = choices("encoding", encoding, ("poisson", "constant"))
-        self.deck = Deck(source, batch_size, validation_digits, seed)
-        height, width = self.deck.image_size
+        self._load(source, max_rate, batch_size, validation_digits, seed)
+        height, width = self.image_size
         self.parts, self.pixels_per_part = (height, width) if by == "rows" else (height * width, 1)
         drawn = backends.uniform(_PERMUTATION, range(1), torch.zeros(1, dtype=torch.int64), height * width)[0, 0]
         self.order = drawn.argsort(stable=True) if order == "permuted" else None
-        self.levels, self.max_rate, self.batch_size = levels, max_rate, batch_size
-        self.input_size = self.pixels_per_part * levels
+        self.levels, self.input_size = levels, self.pixels_per_part * levels
         self.readout_window = self.steps_per_part = steps_per_part
         self.steps = self.parts * steps_per_part
-        self.batches_per_pass = self.deck.batches_per_pass
 
     def show(self, shown: Shown) -> Batch:
         pixels = shown.images.flatten(1)
         if self.order is not None:
             pixels = pixels[:, self.order.to(pixels.device)]
         parts = pixels.view(len(pixels), self.parts, self.pixels_per_part).transpose(0, 1)
-        drawn = None if self.encoding == "constant" else (shown.seed, shown.names)
-        each, peak = self.steps_per_part, self.max_rate
-        make = partial(_shown, parts=parts, drawn=drawn, each=each, levels=self.levels, peak=peak)
+        make = partial(self._part, parts=parts, shown=shown)
         xs = Stream(make, self.steps, (len(pixels), self.input_size))
         return Batch(xs, shown.labels, {"digit": shown.names})
 
-
-def _shown(
-    start: int,
-    stop: int,
-    *,
-    parts: Tensor,
-    drawn: tuple[int, Tensor] | None,
-    each: int,
-    levels: int,
-    peak: float,
-) -> Tensor | LazySpikes:
-    """Some steps.
-
-    Args:
-        drawn: seed and names of the samples, for spikes.
-        each: how many steps a part is shown.
-        peak: the rate of white.
-    """
-    first, last = start // each, (stop - 1) // each
-    rates = _rates(parts[first : last + 1], levels) * peak
-    number = torch.arange(start, stop, device=parts.device) // each - first
-    if drawn is None:
-        return rates[number]
-    (seed, names), share = drawn, float(rates.mean()) if rates.device.type == "cpu" else 1.0
-    return LazySpikes(limit_of(rates)[number], seed, range(start, stop), names, torch.float32, share)
-
-
-def _rates(parts: Tensor, levels: int) -> Tensor:
-    """How active all input neurons are, (parts, batch, pixels × levels), for pixels from 0 to 255."""
-    brightness = parts.to(torch.float32) / 255
-    if levels == 1:
-        return brightness
-    distance = (brightness[..., None] * (levels - 1) - torch.arange(levels, device=parts.device)).abs()
-    return (1 - distance).clamp(min=0).flatten(2)
+    def _part(self, start: int, stop: int, *, parts: Tensor, shown: Shown) -> Tensor | LazySpikes:
+        """Some steps of pixels from 0 to 255, (parts, batch, pixels)."""
+        first, last = start // self.steps_per_part, (stop - 1) // self.steps_per_part
+        rates = parts[first : last + 1].to(torch.float32) / 255
+        if self.levels > 1:
+            distance = (rates[..., None] * (self.levels - 1) - torch.arange(self.levels, device=parts.device)).abs()
+            rates = (1 - distance).clamp(min=0).flatten(2)
+        rates = rates * self.max_rate
+        number = torch.arange(start, stop, device=parts.device) // self.steps_per_part - first
+        if self.encoding == "constant":
+            return rates[number]
+        share = float(rates.mean()) if rates.device.type == "cpu" else 1.0
+        return LazySpikes(limit_of(rates)[number], shown.seed, range(start, stop), shown.names, torch.float32, share)

@@ -50,9 +50,8 @@ class Patterns(Task):
         repeats: int = 10,
         seed: int = 0,
     ):
-        counts = {"patterns": patterns, "inputs": inputs, "outputs": outputs, "steps": steps}
-        for name, value in (counts | {"batch_size": batch_size, "repeats": repeats}).items():
-            at_least(name, value, 1)
+        at_least(1, patterns=patterns, inputs=inputs, outputs=outputs, steps=steps)
+        at_least(1, batch_size=batch_size, repeats=repeats)
         if not 0 <= background <= rate <= 1:
             raise ValueError(f"rates must satisfy 0 ≤ background ≤ rate ≤ 1, got {background:g} and {rate:g}")
         self.input_size, self.output_size, self.steps, self.batch_size = inputs, outputs, steps, batch_size

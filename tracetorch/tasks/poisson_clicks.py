@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tracetorch import backends
-from tracetorch.encode import Stream, mix_seed
+from tracetorch.encode import Stream
 from tracetorch.tasks.samplers import SampleSpace, UniformSampler
-from tracetorch.tasks.task import Batch, DrawnTask, Trials, at_least, choices, slices
+from tracetorch.tasks.task import Batch, DrawnTask, Trials, at_least, choices, slices, split_seeds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,17 +30,12 @@ def choose_right(right: Tensor, left: Tensor, steps: Tensor) -> Tensor:
         steps: how many, whole numbers as float64, the same shape.
     Returns: probability, the same shape.
     """
-    return _over_trials(right, left, steps, _more_and_half_of_ties)
+    return _over_trials(right, left, steps, lambda r, l: (r * (l.cumsum(dim=-1) - l / 2)).sum(dim=-1))  # noqa: E741
 
 
 def tie(right: Tensor, left: Tensor, steps: Tensor) -> Tensor:
     """How often both sides have equally many clicks. Args, Returns: as `choose_right`."""
     return _over_trials(right, left, steps, lambda r, l: (r * l).sum(dim=-1))  # noqa: E741
-
-
-def _more_and_half_of_ties(right: Tensor, left: Tensor) -> Tensor:
-    fewer_left = left.cumsum(dim=-1) - left / 2
-    return (right * fewer_left).sum(dim=-1)
 
 
 def _over_trials(right: Tensor, left: Tensor, steps: Tensor, statistic) -> Tensor:  # type: ignore[no-untyped-def]
@@ -61,7 +56,6 @@ def _binomial(probability: Tensor, steps: Tensor, most: int) -> Tensor:
     return torch.where(k <= n, torch.exp(ways + log_odds), 0.0)
 
 
-_SPLIT_SEEDS = {"train": 0, "validation": 1, "test": 2}
 _CONDITIONS, _CLICKS, _NOISE, _CUE = range(4)  # what a seed is for
 _COUNTED_STEPS = 1024  # at a time, so that counting a trial's clicks takes no memory that grows with its length
 
@@ -120,15 +114,11 @@ class PoissonClicks(DrawnTask):
         test_trials: int = 5000,
         seed: int = 0,
     ):
-        rates = {"total_rate": total_rate, "cue_rate": cue_rate, "noise": noise}
-        lengths = {"cue": cue} if isinstance(delay, Sequence) else {"delay": delay, "cue": cue}
-        for name, value in (rates | lengths).items():
-            at_least(name, value, 0)
-        counts = {"neurons_per_channel": neurons_per_channel, "batch_size": batch_size, "test_trials": test_trials}
-        for name, value in counts.items():
-            at_least(name, value, 1)
-        at_least("validation_trials", validation_trials, 0)
-        if not dt > 0 or max(rates.values()) * dt > 1:
+        at_least(0, total_rate=total_rate, cue_rate=cue_rate, noise=noise)
+        at_least(0, **({} if isinstance(delay, Sequence) else {"delay": delay}), cue=cue)
+        at_least(1, neurons_per_channel=neurons_per_channel, batch_size=batch_size, test_trials=test_trials)
+        at_least(0, validation_trials=validation_trials)
+        if not dt > 0 or max(total_rate, cue_rate, noise) * dt > 1:
             raise ValueError(f"dt must be above 0 and short enough for at most one click in a step, got {dt:g} s")
         self.gamma = UniformSampler("gamma", gamma, 0.0)
         self.duration = UniformSampler("duration", duration, dt)
@@ -193,14 +183,13 @@ class PoissonClicks(DrawnTask):
         return self.ideal_accuracy(trials["gamma"], trials["duration"])
 
     def make(self, split: str, samples: Tensor) -> Batch:
-        seeds = _seeds(self.seed, _SPLIT_SEEDS[split])
+        seeds = split_seeds(self.seed, split, 4)
         pick, length, coin, wait = backends.uniform(seeds[_CONDITIONS], range(1), samples, 4)[0].unbind(dim=-1)
         right_is_faster = coin >= 0.5  # which side, also where γ = 0 and both are equally fast
         gamma = self.gamma.at(pick) * torch.where(right_is_faster, 1.0, -1.0)
         bins = torch.round(self.duration.at(length) / self.dt).clamp(min=1)
         rates = self.total_rate * torch.sigmoid(torch.stack([-gamma, gamma], dim=-1))
-        shortest, longest = self.cue_from - self.silent_from, self.delay_steps
-        pause = torch.round(self.delay.at(wait) / self.dt).clamp(shortest, longest)
+        pause = torch.round(self.delay.at(wait) / self.dt).clamp(self.cue_from - self.silent_from, self.delay_steps)
         end = self.cue_from - pause
         begin = end - bins
 
@@ -259,8 +248,3 @@ def _part(drawn: Tensor, start: int, stop: int) -> Tensor:
     part = drawn[start:stop]
     rest = stop - start - len(part)
     return torch.cat([part, part.new_zeros(rest, *part.shape[1:])]) if rest else part
-
-
-@lru_cache(maxsize=8)
-def _seeds(seed: int, place: int) -> tuple[int, ...]:
-    return tuple(mix_seed(seed, place, purpose) for purpose in range(4))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
-from tracetorch.tasks.task import Batch, Task, Trials
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tracetorch.tasks.task import Batch, Task, Trials, WrappingTask
 
 
-class RewardedTask(Environment):
+class RewardedTask(WrappingTask, Environment):
     """A task with one right choice in each trial, as an environment: reward 1 for the right choice, otherwise 0.
 
     Each environment is a trial of the task's batch, and an episode is one decision. Trials come in the order of the
@@ -35,10 +32,8 @@ class RewardedTask(Environment):
     def __init__(self, task: Task):
         if not isinstance(task, Task):
             raise ValueError(f"task must be a task with labels, such as MNIST, got {type(task).__name__}")
-        self.task, self.device = task, task.device
-        self.input_size, self.output_size, self.num_envs = task.input_size, task.output_size, task.batch_size
-        self.steps, self.readout_window, self.dt = task.steps, task.readout_window, task.dt
-        self.actions_per_pass, self.output_names = task.batches_per_pass, task.output_names
+        self._wrap(task)
+        self.task, self.num_envs, self.actions_per_pass = task, task.batch_size, task.batches_per_pass
         self._number = 0
         self._batch: Batch | None = None
         target = self._present().target
@@ -53,9 +48,8 @@ class RewardedTask(Environment):
         return self.task.context(self._number)
 
     def to(self, device: torch.device) -> RewardedTask:
-        self.task.to(device)
-        self.device, self._batch = device, None
-        return self
+        self._batch = None
+        return super().to(device)
 
     def begin(self) -> None:
         self._number, self._batch = 0, None
@@ -83,18 +77,9 @@ class RewardedTask(Environment):
             columns.append({"return": reward} | self.task.score(chosen, batch))
         return {name: torch.cat([part[name] for part in columns]).cpu() for name in (columns[0] if columns else ())}
 
-    def summary(self, trials: Trials) -> dict[str, float]:
-        return self.task.summary(trials)
-
-    def figures(self, trials: Trials) -> dict[str, Figure]:
-        return self.task.figures(trials)
-
     def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
         batch, marks = self.task.example()
         return batch.xs, marks
-
-    def input_image(self) -> tuple[int, int] | None:
-        return self.task.input_image()
 
     def state_dict(self) -> dict[str, Any]:
         return {"number": self._number}

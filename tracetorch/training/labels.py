@@ -6,7 +6,8 @@ from typing import Any
 
 from tracetorch.modes import kind_of
 from tracetorch.runs import Run
-from tracetorch.tasks.evaluate import evaluate, means
+from tracetorch.tasks.evaluate import evaluate
+from tracetorch.tasks.task import means
 from tracetorch.training.health import check_loss
 from tracetorch.training.report import report
 from tracetorch.training.rewards import FeedbackSchedule

@@ -12,14 +12,13 @@ from torch import Tensor
 from tracetorch import constrain, plot, runs
 from tracetorch.files import WriteError
 from tracetorch.nn import Sequential
-from tracetorch.nn.sequential import as_input
 from tracetorch.printable import printable
 from tracetorch.rules.base import Rule
 from tracetorch.runs.failure import sentence
 from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks.environment import Environment
-from tracetorch.tasks.evaluate import evaluate, evaluate_policy, means, record_episode
-from tracetorch.tasks.task import Batch, Task, Trials
+from tracetorch.tasks.evaluate import Policy, evaluate, evaluate_policy, record_episode, watch
+from tracetorch.tasks.task import Batch, Task, Trials, means
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +57,7 @@ def report_policy(
     run: runs.Run,
     net: Sequential,
     environment: Environment,
-    policy: Callable[[Tensor], Tensor],
+    policy: Policy,
     window: int | None,
     *,
     figures: bool,
@@ -98,7 +97,7 @@ def draw(
     task: Task | Environment,
     trials: Trials | None,
     *,
-    policy: Callable[[Tensor], Tensor] | None = None,
+    policy: Policy | None = None,
     window: int | None = None,
 ) -> Drawn:
     """Draw a run's figures from what its folder holds; one that cannot be drawn keeps no other from it.
@@ -180,7 +179,7 @@ def _of_episodes(
     records: list[dict[str, Any]],
     net: Sequential,
     task: Task | Environment,
-    policy: Callable[[Tensor], Tensor] | None,
+    policy: Policy | None,
     window: int | None,
 ) -> dict[str, Figure]:
     if not isinstance(task, Environment) or not has_long_episodes(records, task.num_envs):
@@ -194,7 +193,9 @@ def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
     shown, marks = task.example()
     xs = shown.xs if isinstance(shown, Batch) else shown
     marks = {name: (start * (task.dt or 1), stop * (task.dt or 1)) for name, (start, stop) in marks.items()}
-    layers, membrane = _watch(net, xs[: min(xs.steps, _DRAWN_STEPS)].dense())
+    net.reset()
+    layers, membrane, _ = watch(net, xs[: min(xs.steps, _DRAWN_STEPS)].dense())
+    net.reset()
     spikes = {name: values for name, values in layers.items() if bool(((values == 0) | (values == 1)).all())}
     last = list(layers)[-1]
     if spikes:
@@ -215,9 +216,7 @@ def _of_weights(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
     )
 
 
-def _episode(
-    net: Sequential, environment: Environment, policy: Callable[[Tensor], Tensor], window: int | None
-) -> Figure:
+def _episode(net: Sequential, environment: Environment, policy: Policy, window: int | None) -> Figure:
     decisions = max(1, min(_DRAWN_DECISIONS, _DRAWN_STEPS // environment.steps))
     seen = record_episode(net, environment, policy, window, decisions=decisions)
     below = dict(list(seen.layers.items())[:-1])  # of the readout the policy is what counts
@@ -252,25 +251,6 @@ def figures_of_life(records: list[dict[str, Any]], names: Sequence[str] | None) 
     if any(record.get("split") == "switch" for record in records):
         figures["recovery"] = plot.recovery(records)
     return figures
-
-
-def _watch(net: Sequential, xs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """What every layer gives out in one trial, (time, neurons) each, and the membranes of the first layer."""
-    net.reset()
-    names = ["input", *(f"layer {at}, {layer.kind}" for at, layer in enumerate(net))]
-    seen: list[list[Tensor]] = [[] for _ in names]
-    membranes = []
-    for x in xs:
-        outputs = [x]
-        for layer in net:
-            outputs.append(layer(as_input(layer, outputs[-1], 1)))
-        for values, output in zip(seen, outputs, strict=True):
-            values.append(output[0].flatten())
-        membranes.append(net[0].own_state(len(x)).of_sample(0))
-    net.reset()
-    return {name: torch.stack(values).cpu() for name, values in zip(names, seen, strict=True)}, torch.stack(
-        membranes
-    ).cpu()
 
 
 def decays(net: Sequential, dt: float | None) -> dict[str, float]:

@@ -15,7 +15,8 @@ from tracetorch.modes import all_finite
 from tracetorch.runs import Run
 from tracetorch.tasks import Reversal, RewardedTask
 from tracetorch.tasks.environment import Outcome
-from tracetorch.tasks.evaluate import evaluate_policy, look_ahead, means
+from tracetorch.tasks.evaluate import evaluate_policy, look_ahead
+from tracetorch.tasks.task import means
 from tracetorch.training.health import TrainingError, check_loss
 from tracetorch.training.progress import check_alike
 from tracetorch.training.report import report_policy
