@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tracetorch.memory import memory_through
 from tracetorch.training.life import Life
-from tracetorch.training.rewards import FeedbackSchedule, RewardAccumulator
+from tracetorch.training.rewards import RewardAccumulator
+from tracetorch.training.step import FeedbackSchedule
 
 
 def lived(scores, switches, *, averages=(1,), share=0.9, chance_level=None):

@@ -25,7 +25,7 @@ def named(error: BaseException) -> str:
 
 
 def sentence(error: BaseException) -> str:
-    """An error in words: a message of the project as it is; any other with its kind, and the part that raised it.
+    """An error in words: a message of the project as it is; any other with its kind and origin.
 
     Example: "KeyError: 'subject' in Mine.train_batch (mine.py, line 17)"
     """
@@ -39,7 +39,7 @@ def sentence(error: BaseException) -> str:
 
 
 def where(error: BaseException, *, ours: bool = True) -> str:
-    """The function that an error comes from: that of a user's part if one was at work, else the project's own.
+    """The function that raised an error: the innermost of a user's part, or else the project's own.
 
     Args: ours: whether the project's own counts; if not, "".
     """

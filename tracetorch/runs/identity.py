@@ -27,9 +27,9 @@ _CHUNK = 1 << 20
 
 
 def data_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """The data that a config names: the hash of their content by the dotted key that names them.
+    """Hashes of the data that a config names, by the dotted key that names them.
 
-    Data that are missing or cannot be read have no hash; nor have those of tasks that are not part of traceTorch.
+    Data that cannot be read, and those of tasks that are not part of traceTorch, have none.
     """
     found = {key: content_hash(value) for key, value in _named(config, "")}
     return {key: made for key, made in found.items() if made}
@@ -41,24 +41,20 @@ def content_hash(source: str) -> str | None:
     try:
         folder = expanded(source)
         for name in DIGITS:
-            digest.update(_hash_of_one(folder, name))
+            path = find_idx(folder, name) or folder / name
+            with open_regular(path) as file:
+                stat = os.fstat(file.fileno())
+            if stat.st_size > MOST_DATA_BYTES:
+                raise ValueError(f"{path} is larger than {MOST_DATA_BYTES:,} bytes")
+            digest.update(_hash_of_file(os.path.realpath(path), stat.st_size, stat.st_mtime_ns))
     except (OSError, ValueError):
         return None
     return digest.hexdigest()[:12]
 
 
-def _hash_of_one(folder: Path, name: str) -> bytes:
-    path = find_idx(folder, name) or folder / name
-    with open_regular(path) as file:
-        stat = os.fstat(file.fileno())
-    if stat.st_size > MOST_DATA_BYTES:
-        raise ValueError(f"{path} is larger than {MOST_DATA_BYTES:,} bytes")
-    return _hash_of_file(os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
-
-
 @lru_cache(maxsize=256)
 def _hash_of_file(path: str, size: int, mtime_ns: int) -> bytes:
-    """Args: size, mtime_ns: of the file now; a file that changes has others, and is read again."""
+    """A file that changes has another size or time, and is read again."""
     del mtime_ns
     digest = hashlib.sha256()
     with open_regular(Path(path)) as file:
@@ -94,26 +90,20 @@ _SHORT = {"truncated_bptt": "tbptt"}
 
 
 def group_of(config: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:
-    """Hash of a resolved config without seeds, machine and outputs: what runs share that differ by chance alone.
+    """Hash of a resolved config without seeds, machine, outputs and diagnostics: equal for repetitions.
 
-    Data count by their content, wherever they lie. Diagnostics change no number of a run but what it costs, as the
-    machine does.
-
-    Args: data: hashes of the data by dotted key, as `data_of` gives them; read now, if None.
+    Args: data: hashes of the data, as of `data_of`; read now, if None. Data count by their content, wherever they lie.
     """
     return hash_of(experiment_of(config, data, seeds=False))
 
 
 def id_of(config: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:
-    """Hash of a resolved config with its seeds: what names one run, wherever it lies and on whichever device.
-
-    Args: data: as of `group_of`.
-    """
+    """Hash of a resolved config with its seeds, which identifies one run on any device. Args: as of `group_of`."""
     return hash_of([experiment_of(config, data, seeds=True), config.get("seed")])
 
 
 def facts_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says of a run that follows from its config, and from the data that the config names."""
+    """What run.json says of a run that follows from its config and the data that the config names."""
     rule = config.get("rule")
     name = name_of(str(rule.get("_target_", ""))) if isinstance(rule, dict) else rule
     data = data_of(config)
@@ -133,11 +123,11 @@ def name_of(target: str) -> str:
 
 
 def experiment_of(config: Mapping[str, Any], data: Mapping[str, str] | None, *, seeds: bool) -> dict[str, Any]:
-    """What of a config belongs to the experiment, with data by their hash, and with or without the seeds of its parts.
+    """The part of a config that belongs to the experiment, with data by their hash.
 
     Keys count by their former names: runs of all versions with the same settings are one experiment.
 
-    Args: data: as of `group_of`.
+    Args: data: as of `group_of`. seeds: whether the seeds of parts are included.
     """
     hashes = data_of(config) if data is None else data
     inside = {name: former(value) for name, value in config.items() if name not in NOT_THE_EXPERIMENT}
@@ -145,7 +135,6 @@ def experiment_of(config: Mapping[str, Any], data: Mapping[str, str] | None, *, 
 
 
 def _identified(value: Any, data: Mapping[str, str], path: str, seeds: bool) -> Any:
-    """The same values, with data by their hash, and with or without the seeds that parts have of their own."""
     if isinstance(value, Mapping):
         inside = {name: inner for name, inner in value.items() if f"{path}.{name}" not in _NOT_OF_PARTS}
         kept = {name: inner for name, inner in inside.items() if seeds or name != "seed"}

@@ -20,9 +20,8 @@ class Stopped(KeyboardInterrupt):
 class Interrupt:
     """Turns the first Ctrl-C or SIGTERM into a wish that the loop reads; a second one stops at once.
 
-    A terminal that hangs up (SIGHUP) is such a wish, too, but never the second: it may be reported several times. Where
-    hang-ups are ignored, as under nohup, they stay so. One inside of another, such as that of a run in a search for
-    better settings, lets the outer one know.
+    A terminal that hangs up (SIGHUP) may report it several times: it counts as a first signal only, and is ignored
+    under nohup. A nested `Interrupt`, such as that of a run in a search, passes the signal on to the outer one.
 
     Example: `with Interrupt() as wish: … if wish.stop: break`
     """
@@ -41,7 +40,7 @@ class Interrupt:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Hand the signals back, also where one that was entered later is left later."""
+        """Restore the handlers, also if one that was entered later is left later."""
         self._is_left = True
         for number in self._before:
             handler = signal.getsignal(number)
@@ -51,7 +50,7 @@ class Interrupt:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """A wish ends the body where it is; one from before, as it begins. Raises: Stopped."""
+        """A signal ends the body where it is; an earlier one, as it begins. Raises: Stopped."""
         self._ends_at_once = True
         try:
             if self.stop:

@@ -21,10 +21,9 @@ except ImportError:  # Windows, where no folder is ever seen as locked
 NAME = ".lock"
 
 _PATIENCE_SECONDS = 0.5
-"""How long a lock that is taken is tried again.
+"""How long `Lock` tries: `is_locked` holds a shared lock for some microseconds to see whether an exclusive one is held.
 
-`is_locked` must take a shared lock to see whether the exclusive one is held, and holds it for some microseconds. Only
-the locks of `fcntl.F_OFD_SETLK` can be asked for without being taken. They exist on Linux alone, and do not exclude
+Only the locks of `fcntl.F_OFD_SETLK` can be tested without being taken; they exist on Linux alone, and do not exclude
 `flock`, which earlier versions of traceTorch hold.
 """
 
@@ -37,8 +36,8 @@ class Lock:
     """A folder, for one process at a time.
 
     Args: folder: it gets a file `.lock`.
-    Raises: BusyError if another process, or another `Lock` of this one, has it; OSError where nothing can be written,
-        or if the lock's name is a link, a pipe or a device.
+    Raises: BusyError if it is locked already, also by this process; OSError if it cannot be written to, or if the
+        lock's name is a link, a pipe or a device.
     """
 
     _file: BinaryIO | None = None
@@ -67,7 +66,7 @@ class Lock:
         return False
 
     def release(self) -> None:
-        """Let others have it."""
+        """Unlock."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -106,7 +105,7 @@ def aside(parent: Path, prefix: str) -> Iterator[Path]:
     """A hidden folder, removed at the end with all that is in it then.
 
     Args: prefix: WRITING or REMOVING.
-    Raises: OSError if it cannot be made, or not be removed.
+    Raises: OSError if it cannot be made or removed.
     """
     path, lock = _reserve(parent, prefix)
     try:
@@ -118,7 +117,7 @@ def aside(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def remove_abandoned(path: Path) -> bool:
-    """Remove such a folder, unless its process is at work. Returns: whether it did. Raises: OSError if it cannot."""
+    """Remove such a folder, unless its process is at work. Returns: whether it did. Raises: OSError."""
     lock = _taken(path)
     if lock is None:
         return False
@@ -127,7 +126,7 @@ def remove_abandoned(path: Path) -> bool:
 
 
 def remove_all_abandoned(parent: Path, prefix: str) -> bool:
-    """Remove all such folders of killed processes, as far as they can be removed. Returns: whether there were any."""
+    """Remove all such folders of killed processes, as far as possible. Returns: whether any was removed."""
     found = False
     for path in parent.glob(f"{prefix}*"):
         if not path.is_symlink() and path.is_dir():

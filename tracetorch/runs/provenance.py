@@ -17,6 +17,7 @@ import tracetorch
 from tracetorch import backends
 from tracetorch.runs.checkpoint import read_checkpoint
 from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.records import COSTS
 
 _PACKAGES = ("torch", "numba", "triton", "numpy", "hydra-core", "omegaconf", "matplotlib")
 
@@ -70,7 +71,7 @@ def settings() -> dict[str, Any]:
 
 
 def first_difference(one: RunFolder, other: RunFolder, *, as_far_as_it_came: bool = False) -> str:
-    """Where two runs first differ, in words; "" if they do not.
+    """Where the records or weights of two runs first differ, in words, costs aside; "" if they do not.
 
     Args: as_far_as_it_came: whether the first did not come to its end, so that only its records can be compared.
     Raises: ValueError if the files of one of them are broken.
@@ -90,14 +91,13 @@ def first_difference(one: RunFolder, other: RunFolder, *, as_far_as_it_came: boo
         return "their networks have different parameters"
     for name, value in weights.items():
         other_value = their[name]
-        alike = (value.shape, value.dtype) == (other_value.shape, other_value.dtype)
-        if not alike or not torch.equal(value, other_value):
+        if value.dtype != other_value.dtype or not torch.equal(value, other_value):
             return f"all records agree, but the weights do not: {name}"
     return ""
 
 
 def provenance_changes(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
-    """What else is not the same: versions, revision, device, threads; from what run.json says of two runs."""
+    """What else differs, by the run.json of two runs: versions, revision, device, threads, data."""
     said = []
     for group in ("versions", "settings", "git", "device"):
         left, right = (_named(group, found.get(group)) for found in (facts, others))
@@ -109,7 +109,7 @@ def provenance_changes(facts: dict[str, Any], others: dict[str, Any]) -> list[st
 
 
 def changed_data(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
-    """The keys that named data of one content in one run, and of another content in the other, as far as both say."""
+    """The keys whose data have another content in the other run, as far as both say."""
     left, right = (_named("data", found.get("data")) for found in (facts, others))
     return [name for name in left if left[name] and right.get(name) and left[name] != right[name]]
 
@@ -119,7 +119,7 @@ def _named(group: str, value: Any) -> dict[str, Any]:
 
 
 def _timeless(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: v for name, v in record.items() if not name.endswith(("_seconds", "_per_second", "_bytes"))}
+    return {name: value for name, value in record.items() if not name.endswith(COSTS)}
 
 
 def _weights(path: Path) -> dict[str, Tensor]:

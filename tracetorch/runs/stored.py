@@ -62,7 +62,7 @@ def read_stored(path: Path) -> Any:
 
 
 class _Storage(NamedTuple):
-    """The bytes of one or several tensors, and the type of what they are."""
+    """The bytes of one or several tensors, and their type."""
 
     content: torch.UntypedStorage
     dtype: torch.dtype

@@ -19,7 +19,7 @@ _SPREAD = 1e-8
 
 
 class RunningMeanStd:
-    """Mean and variance of each feature over all rows seen so far; values brought to mean 0 and deviation 1 by them.
+    """Mean and variance of each feature over all rows seen so far.
 
         n ← n + k,    δ = mean(rows) − μ,    μ ← μ + δ·k/n,    M ← M + Σ(rows − mean(rows))² + δ²·(n−k)·k/n
         σ² = M/n
@@ -81,17 +81,16 @@ _SEED_BITS = 31  # some environments take no longer one
 class Gym(Environment):
     """Any Gymnasium environment with discrete actions, by its id, several in parallel.
 
-    An observation is brought to mean 0 and deviation 1 by the mean and variance of all that were seen so far in any
-    environment (the only thing that environments share), cut off at ±`limit`, divided by it, and encoded by several
-    neurons:
+    Observations are standardized by the running mean and variance over all environments (the only thing that they
+    share), clipped at ±`limit`, divided by it, and encoded by several neurons:
 
         two_sided     max(x, 0) and max(−x, 0)                                        2 neurons for each number
         population    exp(−(x − c_k)²/2σ²), c_k evenly in [−1, 1], σ their distance   `neurons` for each number
 
     times `max_rate`, for `steps` steps as `encoding` says. A discrete observation has one neuron for each value.
-    Terminated and truncated are as Gymnasium defines them (what is both is terminated); the last observation of an
-    episode that was cut off is in `Outcome.final`. Each episode is seeded by its own number, so that those held out are
-    never learnt from.
+    Terminated and truncated are as Gymnasium defines them (what is both is terminated); the last observation of a
+    truncated episode is in `Outcome.final`. Each episode is seeded by its own number; held-out ones are never learned
+    from.
 
     Args:
         id: such as CartPole-v1; or module:Name-v0, where importing the module registers the environment.
@@ -101,18 +100,18 @@ class Gym(Environment):
         neurons: of a population, for each number of the observation.
         encoding: "constant" (a steady current), "poisson" (a new draw at every step) or "latency".
         max_rate: of a neuron at the limit: the current; or spikes per step, and then at most 1.
-        limit: where observations are cut off; in standard deviations, if `normalize`.
-        normalize: whether the running mean and variance are used; if not, observations are taken as they are.
+        limit: where observations are clipped; in standard deviations, if `normalize`.
+        normalize: whether observations are standardized.
         validation_episodes, test_episodes: how many are played to validate and to test; 0 for no validation.
-        max_episode_steps: after which an episode is cut off; what the environment says, if None.
+        max_episode_steps: after which an episode is truncated; as the environment says, if None.
         resume: how a run continues. "exact": each present episode is played again, which needs an environment that is a
             function of its seed. "new_episodes": every environment begins another episode.
         options: further arguments of `gymnasium.make`, such as {"is_slippery": False}.
         seed: of episodes and spikes.
     Raises: ValueError if Gymnasium or the environment cannot be had, for actions that are not discrete, observations
         other than Box and Discrete, episodes without an end, and other values that make no environment.
-    Memory: the environments, and 4 bytes for each action of the present episode of each environment: a checkpoint
-        holds those, and an environment is brought back by playing them again.
+    Memory: the environments, and 4 bytes for each action of the present episodes, which a checkpoint holds and a
+        resumed run plays again.
     Source: Towers et al. (2024), Gymnasium: a standard interface for reinforcement learning environments,
         doi:10.48550/arXiv.2407.17032.
     """
@@ -250,9 +249,9 @@ class Gym(Environment):
             self.statistics.load_state_dict(present(TASK_STATE, state)["statistics"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there, or with the next episodes: see `resume`.
+        """As `Environment.load_state_dict`, or with the next episodes: see `resume`.
 
-        Raises: ValueError if it is of another environment, or does not repeat itself.
+        Raises: ValueError if it is of another environment, or if the environment is not deterministic.
         """
         state = present(TASK_STATE, state)
         try:
@@ -290,7 +289,7 @@ class Gym(Environment):
         return lambda episode: (mix_seed(self.seed, _EPISODES, place, episode) >> (64 - _SEED_BITS + 2)) * 4 + place
 
     def _look(self) -> None:
-        """Take in what is to be seen now in all environments."""
+        """Read the present observations of all environments."""
         seen = stacked([env.seen for env in self._envs], self.id)
         if self.statistics is not None:
             self.statistics.update(seen)

@@ -21,13 +21,10 @@ from tracetorch.printable import printable
 class ReplayableEnv:
     """One copy of an environment, episode after episode.
 
-    Where it stands is a function of the seed of its present episode and of the actions since that began, which is what
-    it remembers; Gymnasium promises this of an environment that draws from its own `np_random` alone.
+    Its state is a function of the seed of the present episode and of the actions since then, which are stored;
+    Gymnasium promises this of an environment that draws from its own `np_random` alone.
 
-    Args:
-        env: what `make` gave.
-        seed_of: the seed of the episode with this number.
-        episode: the number of the first one.
+    Args: env: from `make`. seed_of: the seed of the episode with this number. episode: the number of the first one.
     Memory: 4 bytes for each action of the present episode.
     """
 
@@ -67,10 +64,7 @@ class ReplayableEnv:
         return number, bool(terminated), bool(truncated)
 
     def replay(self, episode: int, actions: list[int], expected: np.ndarray) -> None:
-        """Go to where another copy was after these actions of this episode.
-
-        Raises: ValueError if something else is seen there than was expected.
-        """
+        """Repeat these actions of this episode. Raises: ValueError if the last observation is not the expected one."""
         self.begin(episode)
         for action in actions:
             self.act(action)
@@ -81,7 +75,7 @@ class ReplayableEnv:
             )
 
     def _ask(self, method: str, wanted: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
-        """What a method gives. Raises: ValueError if Gymnasium's own code fails on it; else what the method raises."""
+        """Call a method. Raises: ValueError if Gymnasium's own code fails in it; else the method's own error."""
         try:
             return call(*given, **named)
         except Exception as error:
@@ -128,10 +122,7 @@ def _number(value: Any) -> float | None:
 
 
 def stacked(seen: list[np.ndarray], name: str) -> Tensor:
-    """What is seen in each environment, as one tensor, (num_envs, features), float64.
-
-    Raises: ValueError if it is not finite.
-    """
+    """The observations as one tensor, (num_envs, features), float64. Raises: ValueError if one is not finite."""
     rows = np.stack(seen)
     if not np.isfinite(rows).all():
         raise ValueError(f"{name} gave an observation that is not finite")
@@ -141,7 +132,7 @@ def stacked(seen: list[np.ndarray], name: str) -> Tensor:
 def make(id: str, max_episode_steps: int | None, options: Mapping[str, Any]) -> Any:
     """Make one copy; for an id such as "module:Name-v0" the module is imported first, which registers the environment.
 
-    Raises: ValueError, one sentence, if it cannot be had or cannot be played with; see `Gym`. What the module raises.
+    Raises: ValueError if it cannot be had or played; see `Gym`. Errors of the module.
     """
     try:
         import gymnasium
@@ -177,12 +168,12 @@ def make(id: str, max_episode_steps: int | None, options: Mapping[str, Any]) -> 
 
 
 def is_discrete(space: Any) -> bool:
-    """Whether a space is numbers that are names, and not a quantity."""
+    """Whether the numbers of a space are names, and not quantities."""
     return type(space).__name__ == "Discrete"
 
 
 def features_of(env: Any) -> int:
-    """How many numbers an observation is made of; a discrete one has a place for each value."""
+    """How many numbers an observation has; a discrete one has a place for each value."""
     space = env.observation_space
     return int(space.n) if is_discrete(space) else int(np.prod(space.shape, dtype=np.int64))
 

@@ -25,7 +25,7 @@ _CHUNK = 1 << 20
 
 
 def find_file(folder: Path, name: str) -> Path:
-    """The file `name` in a folder; see `find_idx`. Raises: FileNotFoundError that says what was looked for."""
+    """The file `name` in a folder; see `find_idx`. Raises: FileNotFoundError that lists the folder."""
     found = find_idx(folder, name)
     if found is None:
         held = sorted(path.name for path in folder.iterdir())
@@ -37,8 +37,8 @@ def find_file(folder: Path, name: str) -> Path:
 def read_idx(path: Path) -> Tensor:
     """Read one IDX file of bytes.
 
-    Returns: uint8, the shape that its header says: (images, height, width) or (labels,).
-    Raises: ValueError, one sentence, if the file is broken: not IDX, not bytes, cut short or too long.
+    Returns: uint8, of the shape in its header: (images, height, width) or (labels,).
+    Raises: ValueError if the file is broken: not IDX, not bytes, cut short or too long.
     """
     body = bytearray()
     with _opened(path) as (file, stored, factor):
@@ -61,7 +61,7 @@ def shape_of(path: Path) -> tuple[int, ...]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int, int]]:
-    """A file, unfolded while it is read; its size; and how many bytes one of its bytes can stand for."""
+    """A file, decompressed while it is read; its size; and how many bytes one of its bytes can stand for."""
     with open_regular(path) as file:
         stored = os.fstat(file.fileno()).st_size
         is_gzipped = file.read(2) == _GZIP
@@ -117,7 +117,7 @@ def load(source: str | Path) -> Digits:
 
     Args: source: "sample" (1,000 + 500 real digits, shipped), "download" (all 70,000, kept in a cache), or a folder
         with the four IDX files, gzipped or not, also in the layout of torchvision or Kaggle.
-    Raises: FileNotFoundError, ValueError or OSError, each with one sentence that says what to do.
+    Raises: FileNotFoundError, ValueError or OSError that says what to do.
     """
     if source == "sample":
         with as_file(files("tracetorch.tasks") / "mnist_sample") as folder:
@@ -135,10 +135,7 @@ def load(source: str | Path) -> Digits:
 
 
 def fetch(mirrors: tuple[str, ...] = MIRRORS, cache: Path | None = None) -> Path:
-    """Download what is not in the cache yet, check it against its hash, and say where it is.
-
-    Raises: OSError if no mirror has all files intact.
-    """
+    """Download the files that the cache lacks, and check their hashes. Raises: OSError if no mirror has all files."""
     import pooch
 
     pooch.get_logger().setLevel("WARNING")

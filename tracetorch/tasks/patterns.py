@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Patterns(Task):
-    """Random input patterns, each with random output bits, to be learnt by heart.
+    """Random input patterns, each with random output bits, to be memorised.
 
     Every input neuron is on or off in a pattern and fires at `rate` or at `background`; every output is a random bit.
-    There is nothing to generalise to: held-out trials are the same patterns with fresh spikes.
+    Held-out trials are the same patterns with new spikes: there is nothing to generalise to.
 
     Args:
         patterns: how many pairs.

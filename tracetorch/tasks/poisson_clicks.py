@@ -143,8 +143,8 @@ class PoissonClicks(DrawnTask):
         """How often the best possible observer of the clicks is right, for each |γ| and duration (seconds).
 
         It counts the clicks on each side and names the larger (a coin decides a tie), which is optimal because the
-        log-likelihood ratio is proportional to the difference. With `noise` it takes for a click what makes all neurons
-        of a side fire; for the label "count" it is given the clicks themselves, so there it bounds from above.
+        log-likelihood ratio is proportional to the difference. With `noise`, all neurons of a side that fire at once
+        count as a click. For the label "count" it observes the clicks themselves: an upper bound.
 
         Args: gamma, duration: broadcast against each other.
         Returns: probability, 1/2 to 1, float64.
@@ -155,7 +155,7 @@ class PoissonClicks(DrawnTask):
         return choose_right(*self._click_odds(gamma, duration))
 
     def figures(self, trials: Trials) -> dict[str, Figure]:
-        """Psychometric curve, accuracy over γ × duration, and over delays if they differ; each beside the ideal's."""
+        """Psychometric curve, accuracy over γ × duration, and over delays if they differ; with the ideal observer's."""
         from tracetorch import plot
 
         gamma, duration = trials["gamma"], trials["duration"]
@@ -235,9 +235,9 @@ class PoissonClicks(DrawnTask):
         return spikes
 
     def _click_odds(self, gamma: Tensor, duration: Tensor, heard: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-        """Chance of a click in a step, right and left, and the number of steps that tell something."""
+        """Chance of a click in a step, right and left, and the number of informative steps."""
         right, left = (self.total_rate * self.dt * torch.sigmoid(side) for side in (gamma, -gamma))
-        if heard:  # noise that makes all neurons of a side fire at once cannot be told from a click
+        if heard:  # noise that makes all neurons of a side fire at once looks like a click
             false_click = (self.noise * self.dt) ** self.neurons_per_channel
             right, left = (odds + (1 - odds) * false_click for odds in (right, left))
         return right, left, torch.round(duration / self.dt) - float(self.stereo_click)

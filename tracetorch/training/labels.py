@@ -10,13 +10,12 @@ from tracetorch.tasks.evaluate import evaluate
 from tracetorch.tasks.task import means
 from tracetorch.training.health import check_loss
 from tracetorch.training.report import report
-from tracetorch.training.rewards import FeedbackSchedule
 from tracetorch.training.setup import Setup
-from tracetorch.training.step import Decision, FeedbackSource, Step, Update
+from tracetorch.training.step import Decision, FeedbackSchedule, FeedbackSource, Step, Update
 
 
 class LabelStep(Step):
-    """What both have in common: the trials of a `Task`, and a loss of output and target such as `cross_entropy`."""
+    """Steps with the trials of a `Task`, and a loss of output and target such as `cross_entropy`."""
 
     def __init__(self, setup: Setup):
         super().__init__(setup)
@@ -73,9 +72,9 @@ class LabelledSequences(LabelStep):
 
 
 class LabelFeedback(FeedbackSource, LabelStep):
-    """One update: one decision in each environment of an endless stream of trials; the label follows now and then.
+    """One update: one decision in each environment of an endless stream of trials, with a label now and then.
 
-    Args: schedule: when it follows.
+    Args: schedule: of the labels.
     """
 
     def __init__(self, setup: Setup, schedule: FeedbackSchedule):

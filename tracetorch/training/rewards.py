@@ -14,25 +14,26 @@ from tracetorch.encode import mix_seed
 from tracetorch.modes import all_finite
 from tracetorch.runs import Run
 from tracetorch.tasks import Reversal, RewardedTask
-from tracetorch.tasks.environment import Outcome
 from tracetorch.tasks.evaluate import evaluate_policy, look_ahead
 from tracetorch.tasks.task import means
 from tracetorch.training.health import TrainingError, check_loss
-from tracetorch.training.progress import check_alike
+from tracetorch.training.progress import Stateful
 from tracetorch.training.report import report_policy
 from tracetorch.training.setup import Setup
-from tracetorch.training.step import Decision, FeedbackSource, Update
+from tracetorch.training.step import Decision, FeedbackSchedule, FeedbackSource, Update
 
 LATE = 5000
 """Number of the last rewards whose mean a run reports at its end."""
 
 
-class Episodes:
+class Episodes(Stateful):
     """Returns of the episodes that ended since the last record, and recent rewards, over all environments.
 
     Args: num_envs: how many there are.
     Memory: `LATE`/num_envs numbers, and one for each environment; independent of time.
     """
+
+    kept = ("count", "_mean", "_sum", "_ended", "_open", "_late", "_acts")
 
     def __init__(self, num_envs: int):
         self.count, self._mean, self._sum, self._ended = 0, 0.0, 0.0, 0
@@ -41,7 +42,7 @@ class Episodes:
         self._acts = 0
 
     def add(self, reward: Tensor, done: Tensor) -> None:
-        """Take note of an action in each environment. Args: reward, done (whether the episode ended): (num_envs,)."""
+        """Count an action in each environment. Args: reward, done (whether the episode ended): (num_envs,)."""
         reward, done = reward.cpu().double(), done.cpu()
         self._late[self._acts % len(self._late)] = reward.mean()
         self._acts += 1
@@ -52,69 +53,33 @@ class Episodes:
             self._open.masked_fill_(done, 0)
 
     def drop(self) -> None:
-        """Forget the episodes under way: they were lost, and never end."""
+        """Forget the episodes in progress, which were lost."""
         self._open.zero_()
 
     @property
     def mean(self) -> float:
-        """Mean return of the episodes that ended since `take`; if none did, what it was before; 0 at the start."""
+        """Mean return of the episodes that ended since `take`, or, if none did, the mean before; 0 at the start."""
         return self._sum / self._ended if self._ended else self._mean
 
     @property
     def late(self) -> float:
-        """Mean of the last rewards, `LATE` of them once there were so many."""
+        """Mean of the last rewards, at most `LATE`."""
         return float(self._late[: max(1, self._acts)].mean())
 
     def take(self) -> dict[str, float]:
-        """For a record: the mean return, and how many episodes ended in all; the mean restarts."""
+        """For a record: the mean return, which restarts, and the number of all episodes that ended."""
         self._mean, self._sum, self._ended = self.mean, 0.0, 0
         return {"return": self._mean, "episodes": self.count}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain numbers and tensors, for a checkpoint."""
-        return {name: v.clone() if isinstance(v, Tensor) else v for name, v in vars(self).items()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
-        check_alike(self.state_dict(), state)
-        for name in vars(self):
-            setattr(self, name, state[name])
-
-
-_FEEDBACK = 2  # what the seed is for, besides the weights (0) and the actions (1)
-
-
-class FeedbackSchedule:
-    """Feedback after a decision with probability 1/every, in all environments at once.
-
-    Args: every: decisions per feedback, on average; 1: after each. seed: of the draws.
-    Raises: ValueError if `every` is below 1 or not finite.
-    Memory: none; a draw is a function of the seed and the decision's number.
-    Example:
-        >>> schedule = FeedbackSchedule(4, seed=0)
-        >>> sum(schedule.is_due(number) for number in range(1, 4001))
-        997
-    """
-
-    def __init__(self, every: float, seed: int):
-        if not 1 <= every < float("inf"):
-            raise ValueError(f"train.teach_every must be at least 1 and finite, got {every:g}")
-        self.every, self._seed = every, mix_seed(seed, _FEEDBACK)
-
-    def is_due(self, number: int) -> bool:
-        """Whether feedback follows the decision with this number."""
-        if self.every == 1:
-            return True
-        drawn = backends.uniform(self._seed, range(number, number + 1), torch.zeros(1, dtype=torch.int64), 1)
-        return float(drawn) < 1 / self.every
-
-
-class RewardAccumulator:
+class RewardAccumulator(Stateful):
     """Mean of the rewards since the last feedback, so that a baseline and a step size fit any `every`.
 
     Args: num_envs: number of environments.
     Memory: one number per environment.
     """
+
+    kept = ("sum", "count")
 
     def __init__(self, num_envs: int):
         self._sum, self._count = torch.zeros(num_envs), 0
@@ -129,27 +94,18 @@ class RewardAccumulator:
         self._sum, self._count = torch.zeros_like(self._sum), 0
         return mean
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain numbers and tensors, for a checkpoint."""
-        return {"sum": self._sum.clone(), "count": self._count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from there. Raises: KeyError, ValueError for the state of something else."""
-        check_alike(self.state_dict(), state)
-        self._sum, self._count = state["sum"].clone(), state["count"]
-
 
 _ACTIONS = 1  # what the seed is for, besides the weights
 _AT_ONCE = 64
 
 
 class RewardFeedback(FeedbackSource):
-    """One update: one action in each environment, and what its reward teaches, through a loss such as `Reflect`.
+    """One update: one action in each environment, and learning from its reward through a loss such as `Reflect`.
 
     Args:
-        schedule: of an endless stream: when the mean reward since the last feedback is given; nothing is ever reset,
-            but a critic expects nothing more of an episode that has terminated. None: each action gets its reward, and
-            network and loss forget an episode that is over.
+        schedule: for an endless stream, when the mean reward since the last feedback is given. Nothing is reset, but a
+            critic expects nothing more of an episode that has terminated. None: each action gets its reward, and
+            network and loss are reset where an episode is over.
     """
 
     logged = ("reward",)
@@ -203,12 +159,17 @@ class RewardFeedback(FeedbackSource):
         self.loss.observe(output, action)
         self.learner.observe(self.loss.score, at=self.loss.at)
         outcome = self.task.act(action)
-        self._check(outcome.reward, number)
+        self._check_reward(outcome.reward, number)
         self._done, value = outcome.terminated | outcome.truncated, None
         self.episodes.add(outcome.reward, self._done)
         self.rewards.add(outcome.reward)
         if self.schedule is None or self.schedule.is_due(number):
-            loss, signal = self._loss_and_signal(self.rewards.take(), outcome)
+            reward = self.rewards.take()
+            if self.loss.bootstraps:
+                upcoming = look_ahead(self.net, outcome.final or self.task.observe(), self.window)
+                loss, signal = self.loss(reward, outcome.terminated, upcoming)
+            else:
+                loss, signal = self.loss(reward, self._done if self.schedule is None else None)
             value = float(loss)
             check_loss(value, number, self.net)
             self.optimizer.zero_grad()
@@ -217,14 +178,6 @@ class RewardFeedback(FeedbackSource):
             self.step_optimizer(number)
         update = Update(value, {"reward": float(outcome.reward.mean())}, output, self.task.steps)
         return Decision(action, outcome.reward, update)
-
-    def _loss_and_signal(self, reward: Tensor, outcome: Outcome) -> tuple[Tensor, Tensor]:
-        """Loss and signal of a reward."""
-        if self.loss.bootstraps:
-            upcoming = look_ahead(self.net, outcome.final or self.task.observe(), self.window)
-            return self.loss(reward, outcome.terminated, upcoming)
-        judged: tuple[Tensor, Tensor] = self.loss(reward, self._done if self.schedule is None else None)
-        return judged
 
     def forget(self) -> None:
         if self.schedule is None and bool(self._done.any()):
@@ -256,7 +209,7 @@ class RewardFeedback(FeedbackSource):
             self.loss.reset()
         return f"the run continued with new episodes everywhere: those under way at update {update} are lost"
 
-    def _check(self, reward: Tensor, number: int) -> None:
+    def _check_reward(self, reward: Tensor, number: int) -> None:
         if all_finite(reward):
             return
         name, given = str(getattr(self.task, "id", type(self.task).__name__)), reward.flatten().tolist()
@@ -274,6 +227,6 @@ def sample_actions(p: Tensor, seed: int, update: int) -> Tensor:
 
 @lru_cache(maxsize=2)
 def _chances(seed: int, block: int, num_envs: int, device: torch.device) -> Tensor:
-    """Uniform numbers for `_AT_ONCE` updates, which take little longer than those for one: (updates, num_envs, 1)."""
+    """Uniform numbers, (updates, num_envs, 1). Those for `_AT_ONCE` updates take little longer than for one."""
     updates = range(block * _AT_ONCE, (block + 1) * _AT_ONCE)
     return backends.uniform(seed, updates, torch.arange(num_envs, device=device), 1)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 from torch.nn import Module
 
 from tracetorch import device as devices
@@ -20,12 +19,12 @@ from tracetorch.modes import check_number, kind_of
 from tracetorch.nn import Sequential
 from tracetorch.rules import Rule
 from tracetorch.runs.checkpoint import read_checkpoint
-from tracetorch.runs.records import check_metrics
+from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks import Environment, Task
 
 
 def check_counts(**counts: int | None) -> None:
-    """Raises: as `check_count`, for any that is not None. Args: counts: by name."""
+    """Raises: as `check_count`, for any that is not None."""
     for name, count in counts.items():
         if count is not None:
             check_count(name, count)
@@ -40,10 +39,7 @@ def check_count(name: str, count: object) -> None:
 
 
 def check_parts(**parts: object) -> None:
-    """Raises: TypeError for a part that is not a function, or that is the module a function should make.
-
-    Args: parts: by name.
-    """
+    """Raises: TypeError for a part that is not a function, or that is the module a function should make."""
     for name, part in parts.items():
         if not callable(part) or (isinstance(part, Module) and name != "loss"):
             got = repr(part) if isinstance(part, str) else kind_of(part)
@@ -62,7 +58,7 @@ _MAKES = {
 
 
 def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
-    """Raises: ValueError for a value of an option of `train` that is not one of those allowed."""
+    """Raises: ValueError for an option of `train` that is not one of those allowed."""
     if value not in allowed:
         raise ValueError(f"train.{name} must be one of {', '.join(allowed)}, got {value!r}")
 
@@ -71,7 +67,7 @@ def check_task(task: Task | Environment, window: int | None, feedback: str | Non
     """Raises: TypeError for what is not a task; ValueError for another kind of feedback, a metric whose name is taken,
     or a window that does not fit.
 
-    Args: feedback: "labels" or "rewards", what the run learns from; None for either.
+    Args: feedback: "labels" or "rewards"; None for either.
     """
     if not isinstance(task, Task | Environment):
         got = repr(task) if isinstance(task, str) else kind_of(task)
@@ -79,7 +75,10 @@ def check_task(task: Task | Environment, window: int | None, feedback: str | Non
     given, other = ("rewards", "reinforcement") if isinstance(task, Environment) else ("labels", "supervised")
     if feedback not in (None, given):
         raise ValueError(f"{type(task).__name__} gives {given}, not {feedback}: choose train={other}")
-    check_metrics(task)
+    for name in task.metrics:
+        if name in RESERVED or name.endswith(COSTS):
+            why = "is a field of every record" if name in RESERVED else f"has an ending of costs ({', '.join(COSTS)})"
+            raise ValueError(f"{type(task).__name__}.metrics: {name!r} {why}; give the metric another name")
     if window is not None and not 1 <= window <= task.steps:
         raise ValueError(f"train.window must lie between 1 and the {task.steps} steps of a trial, got {window}")
 
@@ -173,7 +172,13 @@ class Setup:
         run.sizes = sizes_of(task, self.loss)
         net.to(run.device)
         self.learner, self.optimizer = rule(net), optimizer(parameter_groups(net))
-        set_precision(self.learner, precision)
+        if precision != "float32":
+            if not self.learner.takes_precision:  # it would learn from other spikes than those of the rounded weights
+                name = type(self.learner).__name__
+                raise ValueError(
+                    f"train.precision={precision} needs rule=trace or three_factor: {name} computes in float32"
+                )
+            net.precision = torch.bfloat16
         self.task: Any = task
         self.seed, self.window, self.schedule = seed, window or task.readout_window, schedule
         self.log_every, self.checkpoint_seconds, self.figures = log_every, checkpoint_seconds, figures
@@ -183,7 +188,7 @@ class Setup:
 def network_and_loss(
     task: Task | Environment, network: Callable[[int, int], Sequential], loss: Callable[..., Any]
 ) -> tuple[Sequential, Any]:
-    """A network of the size that a task and a loss need; and the loss, which for rewards has yet to be made."""
+    """A network of the size that a task and a loss need; and the loss, which is made here for rewards."""
     made, name = loss.func if isinstance(loss, partial) else loss, type(task).__name__
     rewarded = hasattr(made, "observe")
     if isinstance(task, Environment) and not rewarded and not _needs_nothing(loss):
@@ -209,11 +214,10 @@ def _needs_nothing(function: Callable[..., Any]) -> bool:
 
 
 def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
-    """Weights, which an optimizer's weight decay may shrink; and the rest, which it may not.
+    """Weights, which weight decay may shrink; and all other parameters, without weight decay.
 
     Weights are parameters of a connection with two or more dimensions, also where pruning or a norm computes others.
-    Thresholds and decays are stored raw, where 0 has no meaning: weight decay would pull them towards a threshold of
-    .69 and a decay of .5.
+    Thresholds and decays are stored raw: weight decay would pull them towards a threshold of .69 and a decay of .5.
     """
     named = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
     if not named:
@@ -228,20 +232,10 @@ def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def set_precision(learner: Rule, precision: str) -> None:
-    """Raises: ValueError if the rule would learn from other spikes than those of the rounded weights."""
-    if precision == "float32":
-        return
-    if not learner.takes_precision:
-        name = type(learner).__name__
-        raise ValueError(f"train.precision={precision} needs rule=trace or three_factor: {name} computes in float32")
-    learner.net.precision = torch.bfloat16
-
-
 def load_tested(checkpoint: Path, net: Sequential, task: Task | Environment) -> dict[str, Any]:
-    """Load a checkpoint's weights into a network, and into an environment what it had learned of its observations.
+    """Load a checkpoint's weights into a network, and statistics of observations into an environment.
 
-    Returns: the rest of the checkpoint.
+    Returns: the other values of the checkpoint.
     Raises: FileNotFoundError, ValueError as `runs.load_checkpoint`.
     """
     counters = runs.load_checkpoint(checkpoint, net)
@@ -251,19 +245,14 @@ def load_tested(checkpoint: Path, net: Sequential, task: Task | Environment) -> 
 
 
 def network_of(checkpoint: Path, network: Callable[[int, int], Sequential]) -> Sequential:
-    """The network of a checkpoint, of the numbers of inputs and outputs there.
-
-    Raises: FileNotFoundError, ValueError as `runs.load_checkpoint`.
-    """
+    """The network of a checkpoint, with the sizes given there. Raises: as `runs.load_checkpoint`."""
     content = read_checkpoint(checkpoint)
-    net = network(*(content.get("sizes") or _sizes_of(content["net"], checkpoint)))
+    sizes = content.get("sizes")
+    if not sizes:  # older versions wrote none: they had matrices alone
+        shapes = [value.shape for name, value in content["net"].items() if "weight" in name and value.ndim > 1]
+        if not shapes:
+            raise ValueError(f"{checkpoint} holds no weights")
+        sizes = shapes[0][1], shapes[-1][0]
+    net = network(*sizes)
     runs.load_checkpoint(checkpoint, net)
     return net
-
-
-def _sizes_of(weights: Mapping[str, Tensor], checkpoint: Path) -> tuple[int, int]:
-    """Of matrices: older versions wrote no sizes."""
-    shapes = [value.shape for name, value in weights.items() if "weight" in name and value.ndim > 1]
-    if not shapes:
-        raise ValueError(f"{checkpoint} holds no weights")
-    return shapes[0][1], shapes[-1][0]

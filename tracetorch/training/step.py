@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tracetorch import backends
+from tracetorch.encode import mix_seed
 from tracetorch.runs import Run
 from tracetorch.training.health import TrainingError
 from tracetorch.training.setup import Setup
 
 
 class Update(NamedTuple):
-    """What one update did."""
+    """The result of one update."""
 
     loss: float | None  # of what was learned; None without feedback
     values: dict[str, float]  # for the log, by the names in `Step.logged`
@@ -41,7 +43,7 @@ class Step(ABC):
         self.net, self.window = setup.learner.net, setup.window
 
     def step_optimizer(self, number: int) -> None:
-        """`optimizer.step()`. Raises: TrainingError for a step that it cannot take. Args: number: of the update."""
+        """`optimizer.step()`. Raises: TrainingError if it fails. Args: number: of the update."""
         try:
             self.optimizer.step()
         except torch.OutOfMemoryError:
@@ -66,10 +68,10 @@ class Step(ABC):
         """Test the network as it is, and write numbers, trials and figures into the run's folder."""
 
     def forget(self) -> None:  # noqa: B027 (an option, not a duty)
-        """Reset what has ended with this update; called once the network was looked at. Nothing, by default."""
+        """Reset what has ended with this update, after the checks of the network. Nothing, by default."""
 
     def validate(self) -> dict[str, Any] | None:
-        """Loss and metrics on what is held out for validation; None if nothing is."""
+        """Loss and metrics on the validation data; None without them."""
         return None
 
     def so_far(self) -> dict[str, float]:
@@ -82,7 +84,7 @@ class Step(ABC):
         return {}
 
     def resumed(self, update: int) -> str:
-        """Called after a checkpoint was loaded. Returns: a warning for the user; "" if there is none."""
+        """Called after a checkpoint was loaded. Returns: a warning for the user, or ""."""
         del update
         return ""
 
@@ -93,6 +95,34 @@ class Step(ABC):
 
     def draw_stopped(self, run: Run) -> None:  # noqa: B027
         """Figures of a run that was stopped before its end; none by default."""
+
+
+_FEEDBACK = 2  # what the seed is for, besides the weights (0) and the actions (1)
+
+
+class FeedbackSchedule:
+    """Feedback after a decision with probability 1/every, in all environments at once.
+
+    Args: every: decisions per feedback, on average; 1: after each. seed: of the draws.
+    Raises: ValueError if `every` is below 1 or not finite.
+    Memory: none; a draw is a function of the seed and the decision's number.
+    Example:
+        >>> schedule = FeedbackSchedule(4, seed=0)
+        >>> sum(schedule.is_due(number) for number in range(1, 4001))
+        997
+    """
+
+    def __init__(self, every: float, seed: int):
+        if not 1 <= every < float("inf"):
+            raise ValueError(f"train.teach_every must be at least 1 and finite, got {every:g}")
+        self.every, self._seed = every, mix_seed(seed, _FEEDBACK)
+
+    def is_due(self, number: int) -> bool:
+        """Whether feedback follows the decision with this number."""
+        if self.every == 1:
+            return True
+        drawn = backends.uniform(self._seed, range(number, number + 1), torch.zeros(1, dtype=torch.int64), 1)
+        return float(drawn) < 1 / self.every
 
 
 class Decision(NamedTuple):
@@ -116,7 +146,7 @@ class FeedbackSource(Step):
     @property
     @abstractmethod
     def context(self) -> int:
-        """How often the world has changed so far without notice."""
+        """How often the task has changed so far without notice."""
 
     @property
     @abstractmethod
