@@ -13,7 +13,7 @@ from tracetorch import loss, rules
 from tracetorch.runs import RunFolder
 from tracetorch.runs.provenance import first_difference
 from tracetorch.tasks import Blocks, Patterns, PoissonClicks
-from tracetorch.tasks.contexts import ContextSchedule
+from tracetorch.tasks.wrappers import ContextSchedule
 
 LABELS = {
     "task": lambda: Blocks(

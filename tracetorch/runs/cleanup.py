@@ -55,16 +55,15 @@ def choose(
         runs, or has no config and may be something else.
     """
     paths, halves, unread = _runs(root)
-    found = {path: state_of(path) for path in paths}
-    for path, state in list(found.items()):
-        why = ""
+    found: dict[Path, RunState] = {}
+    for path in paths:
+        state, why = state_of(path), _unread_records(path) if keep_best else ""
         if state.status == "unreadable" or (state.status == "broken" and _has_checkpoint(path)):
             why = state.error
-        elif keep_best:
-            why = _unread_records(path)
         if why:
             unread.append(UnreadableRun(path, why))
-            del found[path]
+        else:
+            found[path] = state
     spared = _best(found, keep_best)
     chosen = []
     for path, state in found.items():

@@ -11,7 +11,7 @@ _OWN = "tracetorch"
 _OWN_KINDS = (ValueError, TypeError, RuntimeError)
 """Raised by the project itself, these say a sentence; others, such as a KeyError, say a word."""
 
-_LIBRARIES = ("site-packages", "dist-packages")
+_LIBRARIES = {"site-packages", "dist-packages"}
 _STANDARD = Path(sysconfig.get_paths()["stdlib"])
 
 
@@ -49,14 +49,9 @@ def where(error: BaseException, *, ours: bool = True) -> str:
         place = f"{code.co_qualname} ({path.name}, line {line})"
         if _is_ours(frame):
             own = own or (place if ours else "")
-        elif not _is_library(path):
+        elif not (_LIBRARIES & set(path.parts) or path.is_relative_to(_STANDARD) or path.name.startswith("<frozen")):
             return place
     return own
-
-
-def _is_library(path: Path) -> bool:
-    inside = set(_LIBRARIES) & set(path.parts)
-    return bool(inside) or path.is_relative_to(_STANDARD) or path.name.startswith("<frozen")
 
 
 def _is_own(error: BaseException) -> bool:

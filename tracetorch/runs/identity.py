@@ -20,9 +20,7 @@ READERS = {"MNIST": "source", "SequentialMNIST": "source"}
 DIGITS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 """The files that they read, each gzipped or not."""
 
-RESERVED = ("sample", "download")
-"""Sources that are no folders: their content is the same everywhere."""
-
+RESERVED = ("sample", "download")  # sources that are no folders: their content is the same everywhere
 _CHUNK = 1 << 20
 
 
@@ -82,11 +80,8 @@ def _named(node: Any, path: str) -> Iterator[tuple[str, str]]:
 
 NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output", "diagnostics")
 
-_NOT_OF_PARTS = ("task.resume",)
-"""Keys of parts that change no number of a run that is never interrupted."""
-
-_SHORT = {"truncated_bptt": "tbptt"}
-"""Rules whose class is not named as they are."""
+_NOT_OF_PARTS = ("task.resume",)  # keys of parts that change no number of a run that is never interrupted
+_SHORT = {"truncated_bptt": "tbptt"}  # rules whose class is not named as they are
 
 
 def group_of(config: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:

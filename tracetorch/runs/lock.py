@@ -96,8 +96,7 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
         return False
 
 
-WRITING, REMOVING = ".writing-", ".removing-"
-"""How the names of such folders begin."""
+WRITING, REMOVING = ".writing-", ".removing-"  # how the names of such folders begin
 
 
 @contextmanager

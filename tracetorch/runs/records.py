@@ -16,23 +16,16 @@ from typing import Any
 from tracetorch.files import DEEPEST, MOST_ELEMENTS, open_regular, parse_json, read_text
 from tracetorch.printable import cell
 
-MOST_LINE_BYTES = 1 << 20
-"""Bound for a record."""
-
-MOST_TABLE_BYTES = 512 << 20
-"""Bound for a table of numbers."""
-
-LOST = "lost"
-"""Split of a record that marks a gap: `records` records of the updates `from_update` to `update` are lost."""
-
+MOST_LINE_BYTES = 1 << 20  # bound for a record
+MOST_TABLE_BYTES = 512 << 20  # bound for a table of numbers
+LOST = "lost"  # split of a record that marks a gap: `records` records of the updates `from_update` to `update` are lost
 _BYTES_FOR_AN_ELEMENT = 8  # of a record, at least: its name, its value and what separates them
 
 RESERVED = {"update", "split", "loss", "steps_per_second", "train_seconds", "memory_bytes"}
 RESERVED |= {"steps", "episodes", "switch", "switches"}
 """Fields of a record that no metric of a task may have as its name."""
 
-COSTS = ("_seconds", "_per_second", "_bytes")
-"""Endings of what depends on the machine, and is never compared."""
+COSTS = ("_seconds", "_per_second", "_bytes")  # endings of what depends on the machine, and is never compared
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:

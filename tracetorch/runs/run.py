@@ -45,11 +45,8 @@ class Resumable(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
-_DRAWING_SECONDS = 4.0
-"""About how long the figures of a run take, however long it trained: 3 to 5 s on 2 cores."""
-
-_OPTIONAL_PARTS = {"rule"}
-"""Parts that earlier versions saved only if they had a state."""
+_DRAWING_SECONDS = 4.0  # about how long the figures of a run take, however long it trained: 3 to 5 s on 2 cores
+_OPTIONAL_PARTS = {"rule"}  # parts that earlier versions saved only if they had a state
 
 
 class Run:

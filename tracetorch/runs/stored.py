@@ -22,9 +22,7 @@ import torch
 
 from tracetorch.files import DEEPEST, MOST_ELEMENTS, open_regular
 
-_MOST_PLAIN_BYTES = 16 << 20
-"""Bound for what is not in tensors."""
-
+_MOST_PLAIN_BYTES = 16 << 20  # bound for what is not in tensors
 _SPARE_BYTES = 64 << 20
 """Tensors may share a storage, and take more memory than their file: four times as much, and this."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,10 +10,7 @@ from torch import Tensor
 from tracetorch import backends
 from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream
-from tracetorch.tasks.task import Batch, DrawnTask, Trials, at_least, means, split_seeds
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, means, split_seeds
 
 _CUES, _SPIKES = range(2)  # what a seed is for
 
@@ -90,7 +86,7 @@ class CueAccumulation(DrawnTask):
         """What shortcuts would reach on these trials: to name the last cue's side, or that of most of the last 3."""
         return means(trials, ("last_cue_accuracy", "last_three_accuracy"))
 
-    def figures(self, trials: Trials) -> dict[str, Figure]:
+    def figures(self, trials: Trials) -> Figures:
         """How often right was chosen, by how many more cues there were on the right."""
         from tracetorch import plot
 

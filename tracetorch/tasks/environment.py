@@ -42,8 +42,7 @@ class Environment(BaseTask):
     """
 
     num_envs: int
-    actions_per_pass: int | None = None
-    """How often to act in one pass over the training data; None if they never end."""
+    actions_per_pass: int | None = None  # how often to act in one pass over the training data; None if they never end
     metrics: tuple[str, ...] = ("return",)
     """Columns of `test` that are averaged and reported; the first (larger is better) says which network is best."""
     restarted: bool = False

@@ -17,8 +17,7 @@ from tracetorch.rules.base import Rule
 from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.task import Task, Trials, means
 
-Policy = Callable[[Tensor], Tensor]
-"""The probabilities of the actions, as a function of the network's mean output."""
+Policy = Callable[[Tensor], Tensor]  # the probabilities of the actions, as a function of the network's mean output
 
 
 class Evaluation(NamedTuple):

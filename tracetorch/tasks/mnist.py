@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -14,15 +14,11 @@ from tracetorch import backends
 from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import ENCODERS, Stream, mix_seed
 from tracetorch.tasks import mnist_source
-from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, choices, classified, slices
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tracetorch.tasks.task import Batch, Figures, Task, Trials, at_least, check_split, choices, classified, slices
 
 _HELD_OUT_BATCH = 500
 
-_PERMUTATION = 0
-"""The seed of the order of permuted pixels: the same in every run, or they would not be the same task."""
+_PERMUTATION = 0  # the seed of the order of permuted pixels: the same in every run, or they would not be the same task
 
 
 class Shown(NamedTuple):
@@ -100,7 +96,7 @@ class DigitTask(Task):
     def score(self, output: Tensor, batch: Batch) -> Trials:
         return batch.conditions | classified(output, batch.target)
 
-    def figures(self, trials: Trials) -> dict[str, Figure]:
+    def figures(self, trials: Trials) -> Figures:
         """The confusion matrix."""
         from tracetorch import plot
 
@@ -158,8 +154,7 @@ class SequentialMNIST(DigitTask):
     remembers only the sum of each neuron's input sees the sums of the columns, or, pixel by pixel, the amount of ink.
 
     Args:
-        source: "sample" (1,000 + 500 real digits, shipped with the package), "download" (all 70,000, through pooch,
-            kept in a cache), or a folder with the IDX files, gzipped or not.
+        source, batch_size, validation_digits, seed: as of `MNIST`.
         by: "rows" (28 parts of 28 pixels) or "pixels" (784 parts of one).
         steps_per_part: time steps for which a row or a pixel is shown.
         levels: input neurons for each pixel of a part. A single one fires the more, the brighter the pixel. Several
@@ -169,9 +164,6 @@ class SequentialMNIST(DigitTask):
             parts, in the same way for every digit, in every run).
         encoding: "poisson" (a new draw at every step) or "constant" (a steady current).
         max_rate: of a white pixel, or of one as bright as preferred: spikes per step, or the current, in (0, 1].
-        batch_size: digits in a training batch.
-        validation_digits: how many of the training digits, the last ones, are held out for validation; 0 for none.
-        seed: of the order of the digits and of the spikes. Every pass has a new order and new spikes.
     Raises: FileNotFoundError, ValueError or OSError if the digits cannot be had; ValueError for other bad values.
     Source: Le, Jaitly and Hinton (2015), A simple way to initialize recurrent networks of rectified linear units,
         doi:10.48550/arXiv.1504.00941, for pixels and permuted pixels.

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tracetorch import backends
 from tracetorch.encode import ENCODERS, mix_seed
-from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, choices
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tracetorch.tasks.task import Batch, Figures, Task, Trials, at_least, check_split, choices
 
 
 class Patterns(Task):
@@ -81,7 +77,7 @@ class Patterns(Task):
     def summary(self, trials: Trials) -> dict[str, float]:
         return {"recalled": float(trials["recalled"].mean())}
 
-    def figures(self, trials: Trials) -> dict[str, Figure]:
+    def figures(self, trials: Trials) -> Figures:
         """How well each pattern is remembered."""
         from tracetorch import plot
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,10 +11,7 @@ from torch import Tensor
 from tracetorch import backends
 from tracetorch.encode import Stream
 from tracetorch.tasks.samplers import SampleSpace, UniformSampler
-from tracetorch.tasks.task import Batch, DrawnTask, Trials, at_least, choices, slices, split_seeds
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, choices, slices, split_seeds
 
 _ELEMENTS = 1 << 22  # of one block of the tables below: 32 MiB
 
@@ -154,7 +150,7 @@ class PoissonClicks(DrawnTask):
             return 1 - tie(*self._click_odds(gamma, duration, heard=False)) / 2
         return choose_right(*self._click_odds(gamma, duration))
 
-    def figures(self, trials: Trials) -> dict[str, Figure]:
+    def figures(self, trials: Trials) -> Figures:
         """Psychometric curve, accuracy over γ × duration, and over delays if they differ; with the ideal observer's."""
         from tracetorch import plot
 

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-SampleSpace = Sequence[float] | str
-"""Values to draw from: a list of them, or a range such as "0.1..1.2"."""
+SampleSpace = Sequence[float] | str  # values to draw from: a list of them, or a range such as "0.1..1.2"
 
 
 class UniformSampler:

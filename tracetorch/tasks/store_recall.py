@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,10 +11,7 @@ from tracetorch import backends
 from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream
 from tracetorch.tasks.samplers import SampleSpace, UniformSampler
-from tracetorch.tasks.task import Batch, DrawnTask, Trials, at_least, means, split_seeds
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, means, split_seeds
 
 _VALUES, _SPIKES = range(2)  # what a seed is for
 
@@ -90,7 +86,7 @@ class StoreRecall(DrawnTask):
         """What shortcuts would reach on these trials: to name the last value, or what most of all values were."""
         return means(trials, ("last_value_accuracy", "majority_accuracy"))
 
-    def figures(self, trials: Trials) -> dict[str, Figure]:
+    def figures(self, trials: Trials) -> Figures:
         """Accuracy over the number of intervals between store and recall."""
         from tracetorch import plot
 

@@ -17,14 +17,13 @@ from tracetorch.renamed import adopt_former_methods
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Figures = dict[str, "Figure"]  # by file name
 Trials = dict[str, Tensor]
 """One value for each trial under each name, such as {"target": (n,), "prediction": (n,), "accuracy": (n,)}."""
 
 SPLITS = ("validation", "test")
 
-SPLIT_NUMBERS = {"train": 0, "validation": 1, "test": 2}
-"""What distinguishes the seeds of the splits."""
-
+SPLIT_NUMBERS = {"train": 0, "validation": 1, "test": 2}  # what distinguishes the seeds of the splits
 _AHEAD, _MOST_AHEAD = 64, 1 << 18
 """At most so many batches, and input values, are drawn at once. For a few trials the calls take all the time."""
 
@@ -33,20 +32,14 @@ class BaseTask(ABC):
     """Something to learn, with labels or with rewards."""
 
     input_size: int
-    output_size: int
-    """Number of classes, values or actions."""
-    steps: int
-    """Time steps in a trial, or for which the network looks at one observation before it acts."""
-    readout_window: int | None = None
-    """How many of these steps, the last ones, are read as the answer; all, if None."""
-    output_names: tuple[str, ...] | None = None
-    """What each output stands for, in figures; their numbers, if None."""
-    dt: float | None = None
-    """Length of a step in seconds, if steps have one."""
+    output_size: int  # number of classes, values or actions
+    steps: int  # time steps in a trial, or for which the network looks at one observation before it acts
+    readout_window: int | None = None  # how many of these steps, the last ones, are read as the answer; all, if None
+    output_names: tuple[str, ...] | None = None  # what each output stands for, in figures; their numbers, if None
+    dt: float | None = None  # length of a step in seconds, if steps have one
     metrics: tuple[str, ...]
     """Columns of trials that are averaged and reported; the first (larger is better) says which network is best."""
-    device: torch.device = torch.device("cpu")
-    """Where inputs are made."""
+    device: torch.device = torch.device("cpu")  # where inputs are made
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -62,7 +55,7 @@ class BaseTask(ABC):
         del trials
         return {}
 
-    def figures(self, trials: Trials) -> dict[str, Figure]:
+    def figures(self, trials: Trials) -> Figures:
         """Figures of the trials of the test, by file name; none by default."""
         del trials
         return {}
@@ -70,30 +63,6 @@ class BaseTask(ABC):
     def input_image(self) -> tuple[int, int] | None:
         """Height and width, if the input is an image: then receptive fields are drawn."""
         return None
-
-
-class WrappingTask(BaseTask):
-    """A task that changes another one, and has its sizes, device, summary and figures."""
-
-    _inner: BaseTask
-
-    def _wrap(self, inner: BaseTask) -> None:
-        self._inner = inner
-        for name in ("input_size", "output_size", "output_names", "steps", "readout_window", "dt", "device"):
-            setattr(self, name, getattr(inner, name))
-
-    def to(self, device: torch.device) -> Self:
-        self._inner.to(device)
-        return super().to(device)
-
-    def summary(self, trials: Trials) -> dict[str, float]:
-        return self._inner.summary(trials)
-
-    def figures(self, trials: Trials) -> dict[str, Figure]:
-        return self._inner.figures(trials)
-
-    def input_image(self) -> tuple[int, int] | None:
-        return self._inner.input_image()
 
 
 class Batch(NamedTuple):
@@ -112,8 +81,7 @@ class Task(BaseTask):
     """
 
     batch_size: int
-    batches_per_pass: int | None = None
-    """Batches in one pass over the training data; None if data never end."""
+    batches_per_pass: int | None = None  # batches in one pass over the training data; None if data never end
     metrics: tuple[str, ...] = ("accuracy",)
     """Columns of `score` that are averaged and reported; the first (larger is better) says which network is best."""
 
@@ -149,10 +117,8 @@ class DrawnTask(Task):
     A final subclass sets the sizes, `trials` and `held_out_batch`, and writes `make`; the rest has defaults.
     """
 
-    trials: dict[str, int]
-    """How many trials are held out, by split."""
-    held_out_batch: int
-    """How many of them make a batch, at most."""
+    trials: dict[str, int]  # how many trials are held out, by split
+    held_out_batch: int  # how many of them make a batch, at most
 
     @abstractmethod
     def make(self, split: str, samples: Tensor) -> Batch:

@@ -96,7 +96,7 @@ class LabelFeedback(FeedbackSource, LabelStep):
     def decide(self, number: int) -> Decision:
         batch, value = self.task.train_batch(number - 1), None
         output = self.learner.forward(batch.xs, reduce="mean", window=self.window)
-        (name,) = self.logged
+        name = self.logged[0]
         score = self.task.score(output, batch)[name]
         if self.schedule.is_due(number):
             loss, signal = self.loss(output, batch.target)

@@ -17,8 +17,7 @@ from tracetorch.training.report import draw_life
 from tracetorch.training.setup import Setup
 from tracetorch.training.step import FeedbackSource, Step, Update
 
-_MOST_ACTIONS = 16
-"""With more actions, no record says how often each was taken."""
+_MOST_ACTIONS = 16  # with more actions, no record says how often each was taken
 
 
 class Life(Stateful):

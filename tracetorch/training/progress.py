@@ -27,8 +27,7 @@ def check_alike(own: Any, found: Any, name: str = "state") -> None:
 class Stateful:
     """An object whose state goes into checkpoints."""
 
-    kept: tuple[str, ...]
-    """Names of numbers, tensors and dicts; the attributes may begin with an underscore."""
+    kept: tuple[str, ...]  # names of numbers, tensors and dicts; the attributes may begin with an underscore
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of the kept values, for a checkpoint."""

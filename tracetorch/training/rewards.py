@@ -22,8 +22,7 @@ from tracetorch.training.report import report_policy
 from tracetorch.training.setup import Setup
 from tracetorch.training.step import Decision, FeedbackSchedule, FeedbackSource, Update
 
-LATE = 5000
-"""Number of the last rewards whose mean a run reports at its end."""
+LATE = 5000  # number of the last rewards whose mean a run reports at its end
 
 
 class Episodes(Stateful):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -21,6 +21,7 @@ from tracetorch.rules import Rule
 from tracetorch.runs.checkpoint import read_checkpoint
 from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks import Environment, Task
+from tracetorch.tasks.task import choices
 
 
 def check_counts(**counts: int | None) -> None:
@@ -55,12 +56,6 @@ _MAKES = {
     "optimizer": "a function of the parameters that makes the optimizer, such as partial(torch.optim.Adam, lr=0.02)",
     "diagnostics": "a function that makes the diagnostic, such as tracetorch.diagnostics.Nothing",
 }
-
-
-def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
-    """Raises: ValueError for an option of `train` that is not one of those allowed."""
-    if value not in allowed:
-        raise ValueError(f"train.{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
 def check_task(task: Task | Environment, window: int | None, feedback: str | None = None) -> None:
@@ -160,8 +155,8 @@ class Setup:
         check_task(task, window, feedback)
         check_parts(network=network, rule=rule, loss=loss, optimizer=optimizer, diagnostics=diagnostics)
         check_count("log_every", log_every)
-        check_choice("schedule", schedule, ("none", "linear", "cosine"))
-        check_choice("precision", precision, ("float32", "bfloat16"))
+        choices("train.schedule", schedule, ("none", "linear", "cosine"))
+        choices("train.precision", precision, ("float32", "bfloat16"))
         check_number(checkpoint_seconds, "train.checkpoint_seconds")
         if not checkpoint_seconds >= 0:
             raise ValueError(f"train.checkpoint_seconds must be at least 0, got {checkpoint_seconds:g}")

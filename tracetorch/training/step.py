@@ -31,8 +31,7 @@ class Step(ABC):
     A final subclass sets `logged` and `parts`, and writes `__call__`, `rehearse` and `report`; the rest has defaults.
     """
 
-    logged: tuple[str, ...]
-    """Names of what is averaged in records, besides the loss."""
+    logged: tuple[str, ...]  # names of what is averaged in records, besides the loss
     parts: dict[str, Any]
     """What a checkpoint holds besides the network, the optimizer and the loop's own: objects by name."""
     learn_every: int | None = None
