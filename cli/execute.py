@@ -136,7 +136,7 @@ def naming(name: str) -> Iterator[None]:
     except (UsageError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        from tracetorch.runs.failure import sentence
+        from tracetorch.runs.ending import sentence
 
         raise UsageError(f"{name}: {sentence(error)}") from error
 
@@ -269,7 +269,7 @@ def _interrupted(run: Run) -> str:
 
 def _sentence(error: BaseException, run: Run) -> str:
     from tracetorch.files import WriteError
-    from tracetorch.runs.failure import sentence
+    from tracetorch.runs.ending import sentence
 
     if run.status != "new" and not run.folder.path.is_dir():
         return f"{run.shown} was removed during the run"

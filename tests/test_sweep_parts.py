@@ -16,7 +16,7 @@ from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options
 from tracetorch.cli.sweep.launching import launch
 from tracetorch.cli.sweep.queue import FOLDER, Queue
 from tracetorch.cli.sweep.stopping import ControllerProcess, StopListener, go_on, is_stopped, stop, stop_now
-from tracetorch.runs.interrupt import Interrupt
+from tracetorch.runs.ending import Interrupt
 
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 

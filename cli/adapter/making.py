@@ -17,7 +17,7 @@ from typing import Any
 
 from tracetorch.cli.check import SPECIAL
 from tracetorch.cli.errors import UsageError, shorten
-from tracetorch.runs.failure import named, where
+from tracetorch.runs.ending import named, where
 
 
 class Part(partial[Any]):

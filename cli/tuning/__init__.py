@@ -96,7 +96,7 @@ def _try(study: Study, table: TrialTable, composer: Composer, folder: Path, most
     from optuna.trial import TrialState
 
     from tracetorch.cli.tuning.trial import TrialListener, TrialResult, run_trial, trial_folder_name, varies
-    from tracetorch.runs.interrupt import Interrupt
+    from tracetorch.runs.ending import Interrupt
 
     states = {"completed": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
     space, failures = study.search.space, 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import defaultdict
@@ -75,8 +74,8 @@ def choose(
         wanted = _FAILED * failed + _UNFINISHED * unfinished
         asked = state.status in wanted if wanted else state.is_over
         old = older_than_seconds is None or age > older_than_seconds
-        in_use = any(map(is_locked, (path, *_evaluations(path), path.parent)))
-        if asked and old and path not in spared and not in_use:
+        is_free = asked and old and path not in spared
+        if is_free and not any(map(is_locked, (path, *_evaluations(path), path.parent))):
             chosen.append(RemovableRun(path, state.status, age, _size(path) / 2**20))
     for path in halves:
         if not is_locked(path):
@@ -188,7 +187,7 @@ def _best(found: dict[Path, RunState], count: int) -> set[Path]:
     scores: dict[tuple[str, str], list[tuple[float, Path]]] = defaultdict(list)
     for path, state in found.items():
         metric = metric_of(last_record(path)) if state.status == "completed" and count else None
-        if metric and math.isfinite(metric[1]):
+        if metric:
             name, value = metric
             scores[str(state.facts.get("experiment")), name].append((-value if name == "loss" else value, path))
     return {path for rows in scores.values() for _, path in sorted(rows, reverse=True)[:count]}

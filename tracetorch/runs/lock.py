@@ -106,7 +106,14 @@ def aside(parent: Path, prefix: str) -> Iterator[Path]:
     Args: prefix: WRITING or REMOVING.
     Raises: OSError if it cannot be made or removed.
     """
-    path, lock = _reserve(parent, prefix)
+    lock = None
+    while lock is None:  # another process may take the folder for abandoned before it is locked
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        try:
+            lock = _taken(path)
+        except OSError:
+            path.rmdir()
+            raise
     try:
         yield path
     except BaseException:
@@ -132,18 +139,6 @@ def remove_all_abandoned(parent: Path, prefix: str) -> bool:
             with suppress(OSError):
                 found |= remove_abandoned(path)
     return found
-
-
-def _reserve(parent: Path, prefix: str) -> tuple[Path, Lock]:
-    while True:
-        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        try:
-            lock = _taken(path)
-        except OSError:
-            path.rmdir()
-            raise
-        if lock is not None:  # else another process took it for abandoned before it was locked
-            return path, lock
 
 
 def _taken(path: Path) -> Lock | None:

@@ -22,10 +22,9 @@ from tracetorch.renamed import PARTS, present
 from tracetorch.runs import provenance
 from tracetorch.runs.checkpoint import load_checkpoint, restore_random, save_checkpoint
 from tracetorch.runs.cleanup import remove_unfinished_evaluations
-from tracetorch.runs.failure import named
+from tracetorch.runs.ending import Interrupt, Stopped, named
 from tracetorch.runs.folder import RunFolder, state_of
 from tracetorch.runs.identity import facts_of
-from tracetorch.runs.interrupt import Interrupt, Stopped
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.records import plain, to_csv
 

@@ -14,7 +14,7 @@ from tracetorch.files import WriteError
 from tracetorch.nn import Sequential
 from tracetorch.printable import printable
 from tracetorch.rules.base import Rule
-from tracetorch.runs.failure import sentence
+from tracetorch.runs.ending import sentence
 from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks.environment import Environment
 from tracetorch.tasks.evaluate import Policy, evaluate, evaluate_policy, record_episode, watch
