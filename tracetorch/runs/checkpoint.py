@@ -143,8 +143,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content = read_stored(path)
         checksum = content.pop("checksum")
         whole = checksum == _checksum(content)
-    except Exception as error:  # what the parsers of a foreign file raise is of no use to the user as it is
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a place before the file's beginning
+    except Exception as error:  # the parsers' own errors do not help the user
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a position before the file's beginning
             raise ValueError(f"{path} cannot be read: {error.strerror}") from error
         raise DamagedError(f"{path} is damaged ({type(error).__name__})") from error
     if not whole:

@@ -164,7 +164,7 @@ class Run:
             self._kept_records, self._restored, self._run_id = found["records"], found["update"], found.get("run_id")
         except KeyError as error:
             raise ValueError(f"{path} belongs to another kind of run: it has no {error}") from error
-        except Exception as error:  # a part raises whatever a state of another kind makes it raise
+        except Exception as error:  # a part may raise anything for a state of another kind
             why = str(error) if isinstance(error, ValueError) else type(error).__name__
             raise ValueError(f"{path} belongs to another kind of run ({why})") from error
         return self._restored
@@ -183,7 +183,7 @@ class Run:
             **({} if self.sizes is None else {"sizes": list(self.sizes)}),
         }
         with writing():
-            self.folder.sync_records()  # a checkpoint that survives a power cut counts on the records before it
+            self.folder.sync_records()  # a checkpoint that survives a power cut needs the records before it
             save_checkpoint(self.folder.checkpoint(name), net, optimizer, **counters)
         self._saved = time.perf_counter()
 
@@ -322,7 +322,7 @@ class Run:
             "versions": provenance.versions(),
             "git": provenance.git_revision(),
             "settings": provenance.settings(),
-            "config": self.config,  # what the checkpoints are of, whatever becomes of config.yaml
+            "config": self.config,  # of the checkpoints, even if config.yaml is changed
         }
 
     def progress(self, done: int, total: int | None, **values: float) -> None:
@@ -375,8 +375,8 @@ class Run:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add the seconds that the body takes to `timings[name]`, and tell the listener what begins."""
-        if name != "train_seconds":  # which "progress" tells
+        """Add the seconds that the body takes to `timings[name]`, and report what begins to the listener."""
+        if name != "train_seconds":  # "progress" reports it
             self._tell("phase", {"name": name})
         start = time.perf_counter()
         try:

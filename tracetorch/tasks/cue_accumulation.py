@@ -12,7 +12,7 @@ from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream
 from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, means, split_seeds
 
-_CUES, _SPIKES = range(2)  # what a seed is for
+_CUES, _SPIKES = range(2)  # purposes of seeds
 
 
 class CueAccumulation(DrawnTask):
@@ -94,8 +94,8 @@ class CueAccumulation(DrawnTask):
 
     def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
         batch, _ = super().example()
-        told = self.cues * self.interval_steps
-        return batch, {"cues": (0, told), "delay": (told, self.recall_from), "recall": (self.recall_from, self.steps)}
+        shown = self.cues * self.interval_steps
+        return batch, {"cues": (0, shown), "delay": (shown, self.recall_from), "recall": (self.recall_from, self.steps)}
 
     def make(self, split: str, samples: Tensor) -> Batch:
         seeds = split_seeds(self.seed, split, 2)

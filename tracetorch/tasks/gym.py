@@ -260,7 +260,7 @@ class RunningMeanStd:
         self.count, self.mean, self.squares = state["count"], state["mean"].clone(), state["squares"].clone()
 
 
-_EPISODES, _SPIKES, _FINAL = range(3)  # what a seed is for
+_EPISODES, _SPIKES, _FINAL = range(3)  # purposes of seeds
 _SEED_BITS = 31  # some environments take no longer one
 
 

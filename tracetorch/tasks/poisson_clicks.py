@@ -52,7 +52,7 @@ def _binomial(probability: Tensor, steps: Tensor, most: int) -> Tensor:
     return torch.where(k <= n, torch.exp(ways + log_odds), 0.0)
 
 
-_CONDITIONS, _CLICKS, _NOISE, _CUE = range(4)  # what a seed is for
+_CONDITIONS, _CLICKS, _NOISE, _CUE = range(4)  # purposes of seeds
 _COUNTED_STEPS = 1024  # at a time, so that counting a trial's clicks takes no memory that grows with its length
 
 
@@ -71,7 +71,7 @@ class PoissonClicks(DrawnTask):
         label: "side" asks for the side with the higher *rate* (generative; no one can always be right), "count" for the
             side with more *clicks* (a tie goes to the side with the higher rate).
         total_rate: λ_left + λ_right, Hz.
-        stereo_click: whether both sides click in the first step, which tells nothing but that it begins.
+        stereo_click: whether both sides click in the first step, which marks the beginning of the stimulus.
         delay: silence between stimulus and cue, seconds: a number, a list to draw from, or a range such as "1..100".
         cue: length of the cue and of the window in which the answer is read, seconds.
         cue_rate: firing rate of each cue neuron during the cue, Hz.
@@ -200,8 +200,8 @@ class PoissonClicks(DrawnTask):
         target = right_is_faster.long()
         if self.label == "count":
             target = torch.where(left == right, target, (right > left).long())
-        told = {"gamma": gamma, "duration": bins * self.dt, "delay": pause * self.dt}
-        conditions = told | {"clicks_left": left, "clicks_right": right}
+        conditions = {"gamma": gamma, "duration": bins * self.dt, "delay": pause * self.dt}
+        conditions |= {"clicks_left": left, "clicks_right": right}
         make = partial(self._spikes, clicks=clicks, seeds=seeds, samples=samples)
         return Batch(Stream(make, self.steps, (len(samples), self.input_size)), target, conditions)
 

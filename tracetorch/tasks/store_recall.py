@@ -13,7 +13,7 @@ from tracetorch.encode import Stream
 from tracetorch.tasks.samplers import SampleSpace, UniformSampler
 from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, means, split_seeds
 
-_VALUES, _SPIKES = range(2)  # what a seed is for
+_VALUES, _SPIKES = range(2)  # purposes of seeds
 
 
 class StoreRecall(DrawnTask):

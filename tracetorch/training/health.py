@@ -36,7 +36,7 @@ class HealthWatch(Stateful):
     def __init__(self, patience: int = 3, *, rewarded: bool = False):
         self.patience, self.rewarded = patience, rewarded
         self._found, self._was_well, self._is_checked = 0, False, False
-        self._loss, self._same = 0.0, 0  # of the last evaluation, and how many in a row gave just that
+        self._loss, self._same = 0.0, 0  # of the last evaluation, and how many in a row had it
 
     def look(self, net: Sequential, output: Tensor | None, update: int, *, last: bool) -> None:
         """`check_health`, where a dead network is an error after `patience` checks in a row, or at the last update."""

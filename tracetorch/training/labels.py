@@ -1,4 +1,4 @@
-"""Steps with labels: batches of sequences, each learned from its beginning; or a stream that never ends."""
+"""Steps with labels: batches of sequences, each learned from its beginning; or an endless stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The step with rewards: look, act, and learn from the reward; in episodes, or in a stream that never ends."""
+"""The step with rewards: look, act, and learn from the reward; in episodes, or in an endless stream."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class RewardAccumulator(Stateful):
         return mean
 
 
-_ACTIONS = 1  # what the seed is for, besides the weights
+_ACTIONS = 1  # purpose of the seed; weights have 0
 _AT_ONCE = 64
 
 

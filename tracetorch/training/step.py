@@ -18,7 +18,7 @@ from tracetorch.training.setup import Setup
 class Update(NamedTuple):
     """The result of one update."""
 
-    loss: float | None  # of what was learned; None without feedback
+    loss: float | None  # None without feedback
     values: dict[str, float]  # for the log, by the names in `Step.logged`
     output: Tensor  # of the network, (batch, outputs)
     steps: int  # time steps
@@ -31,9 +31,9 @@ class Step(ABC):
     A final subclass sets `logged` and `parts`, and writes `__call__`, `rehearse` and `report`; the rest has defaults.
     """
 
-    logged: tuple[str, ...]  # names of what is averaged in records, besides the loss
+    logged: tuple[str, ...]  # names of the values that records average, in addition to the loss
     parts: dict[str, Any]
-    """What a checkpoint holds besides the network, the optimizer and the loop's own: objects by name."""
+    """Objects that a checkpoint holds in addition to the network, the optimizer and the loop's own, by name."""
     learn_every: int | None = None
     """Time steps between two learning moments, as diagnostics repeat them; one moment per update, if None."""
 
@@ -96,7 +96,7 @@ class Step(ABC):
         """Figures of a run that was stopped before its end; none by default."""
 
 
-_FEEDBACK = 2  # what the seed is for, besides the weights (0) and the actions (1)
+_FEEDBACK = 2  # purpose of the seed; weights have 0, actions 1
 
 
 class FeedbackSchedule:
