@@ -39,7 +39,7 @@ class Inputs:
         if name == "mnist":
             if sizes[0] != 784 or sizes[-1] != 10:
                 raise ValueError(f"digits need a network 784-…-10, got {'-'.join(map(str, sizes))}")
-            self.digits = MNIST(source=source, batch_size=1).deck.splits["train"]
+            self.digits = MNIST(source=source, batch_size=1).splits["train"]
 
     def __call__(self, number: int) -> Shown:
         """The batch with this number, always the same."""

@@ -20,7 +20,7 @@ from torch import Tensor
 import common
 from tracetorch.loss.reflect import Baseline
 from tracetorch.tasks import MNIST, RewardedTask
-from tracetorch.training.episodes import Episodes
+from tracetorch.training.rewards import Episodes
 
 Source = Annotated[str, typer.Option(help="Of the digits: sample, download, or a folder with the IDX files.")]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="Repeatable; 0, 1 and 2, if not given.")]

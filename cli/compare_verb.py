@@ -246,9 +246,9 @@ def _write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], An
 
     Returns: the folder. Raises: UsageError if it cannot be written.
     """
-    from tracetorch.runs.aside import WRITING, remove_all_abandoned
     from tracetorch.runs.folder import RunFolder
     from tracetorch.runs.identity import hash_of
+    from tracetorch.runs.lock import WRITING, remove_all_abandoned
 
     try:
         if folder is not None:

@@ -18,11 +18,10 @@ from tracetorch.cli.check import OPTIONAL_PARTS, PARTS, check
 from tracetorch.cli.errors import DONE, FAILED, INTERRUPTED, UsageError, complain, quote, shorten, working_directory
 from tracetorch.cli.folders import NAME_LINE, check_unchanged
 from tracetorch.files import WriteError, expanded
-from tracetorch.runs.failure import sentence
-from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.ending import sentence
+from tracetorch.runs.folder import RunFolder, state_of
 from tracetorch.runs.identity import facts_of
 from tracetorch.runs.lock import BusyError
-from tracetorch.runs.run_state import state_of
 
 if TYPE_CHECKING:
     from tracetorch.runs import Run
@@ -119,7 +118,7 @@ def without_collecting() -> Iterator[None]:
 
 def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any]) -> str:
     """Why a run cannot be continued, now that it is locked; "" if it can. Args: shown: the folder as it was typed."""
-    from tracetorch.runs.reproducibility import changed_data  # loads torch
+    from tracetorch.runs.provenance import changed_data  # loads torch
 
     state = state_of(folder)
     if state.status == "completed":  # by another process, just now

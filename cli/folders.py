@@ -16,10 +16,9 @@ from tracetorch.cli.check import check, check_trusted
 from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.files import leads_out, read_text, real
 from tracetorch.renamed import current
-from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.folder import RunFolder, RunState, state_of
 from tracetorch.runs.identity import NOT_THE_EXPERIMENT, id_of
 from tracetorch.runs.records import to_json
-from tracetorch.runs.run_state import RunState, state_of
 
 NAME_LINE = "# experiment: "  # the start of config.yaml; the experiment's name follows
 

@@ -26,7 +26,7 @@ def command(folder: Folder = None, traceback: Traceback = False) -> None:
 
 def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
     from tracetorch.cli.folders import holds
-    from tracetorch.runs.run_state import state_of
+    from tracetorch.runs.folder import state_of
 
     for name, facts in (("sweep.json", _of_sweep), ("study.json", _of_study)):
         if holds(folder, name):
@@ -44,8 +44,8 @@ def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _of_sweep(folder: Path) -> Iterator[tuple[str, str]]:
     from tracetorch.cli.sweep.plan import read_plan
+    from tracetorch.runs.folder import state_of
     from tracetorch.runs.lock import is_locked
-    from tracetorch.runs.run_state import state_of
 
     plan = read_plan(folder)
     counts = Counter(state_of(folder / job.name).status for job in plan.jobs)
@@ -62,7 +62,7 @@ def _of_sweep(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _of_study(folder: Path) -> Iterator[tuple[str, str]]:
     from tracetorch.cli.tuning.study_folder import best_of, read_study, run_command
-    from tracetorch.runs.run_state import state_of
+    from tracetorch.runs.folder import state_of
 
     begun = read_study(folder)
     counts: Counter[str] = Counter()

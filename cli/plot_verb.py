@@ -80,8 +80,8 @@ def command(
 def _task(config: dict[str, Any], facts: dict[str, Any]) -> tuple[Any, str]:
     """The task of a run; None, and why, if its data are missing, or differ from those that the run read."""
     from tracetorch.cli.adapter import make
-    from tracetorch.runs.data import data_of
-    from tracetorch.runs.reproducibility import changed_data
+    from tracetorch.runs.identity import data_of
+    from tracetorch.runs.provenance import changed_data
 
     try:
         task = make(config["task"], "task")

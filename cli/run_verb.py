@@ -77,7 +77,7 @@ def _repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback
 
     from tracetorch.cli.display import Display
     from tracetorch.cli.execute import execute
-    from tracetorch.runs.reproducibility import first_difference, provenance_changes
+    from tracetorch.runs.provenance import first_difference, provenance_changes
 
     display = Display(found.composed.experiment)
     outcome = execute(found.composed, overrides, display=display)

@@ -54,7 +54,7 @@ def _plan(typed: list[str], config_dir: Path | None, trust: list[str]) -> None:
 
 def _completed(roots: list[Path]) -> dict[str, Path]:
     """Completed runs below some folders, by their id."""
-    from tracetorch.runs.aside import REMOVING
+    from tracetorch.runs.lock import REMOVING
 
     found = {}
     patterns = ("*/run.json", "*/*/run.json", "*/sweeps/*/*/run.json")

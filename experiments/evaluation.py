@@ -13,9 +13,8 @@ from tracetorch.nn import Sequential
 from tracetorch.rules import Rule
 from tracetorch.runs import Run
 from tracetorch.tasks import Environment, Task
-from tracetorch.training.options import check_task
 from tracetorch.training.report import report, report_policy
-from tracetorch.training.setup import load_tested, network_and_loss
+from tracetorch.training.setup import check_task, load_tested, network_and_loss
 
 
 def main(
@@ -34,13 +33,9 @@ def main(
     """Test a checkpoint's network on a task; the results go into the run.
 
     Args:
-        run: where it is recorded; entered here, once all parts are built, so that a bad config leaves no folder.
-        task, network, rule, loss: the parts, or what makes them.
+        run: entered here, once all parts are built, so that a bad config leaves no folder.
         checkpoint: with the weights.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        window: steps at the end that are read as the answer; the task's own, if None.
-        precision: of the factors of the forward matrix products.
-        figures: whether to draw.
+        task, network, rule, loss, device, window, precision, figures: as of `Setup`.
     Raises: ValueError if the checkpoint is damaged, or the task has another size, before anything is written.
     """
     check_task(task, window)

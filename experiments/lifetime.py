@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracetorch.runs import Run
-from tracetorch.tasks import Environment, Task
-from tracetorch.training.endless_stream import EndlessStream
-from tracetorch.training.feedback_schedule import FeedbackSchedule
+from tracetorch.tasks import Environment
 from tracetorch.training.labels import LabelFeedback
-from tracetorch.training.life import Life
+from tracetorch.training.life import EndlessStream, Life
 from tracetorch.training.loop import fit
-from tracetorch.training.options import check_counts
 from tracetorch.training.rewards import RewardFeedback
-from tracetorch.training.setup import Setup
+from tracetorch.training.setup import Setup, check_counts
+from tracetorch.training.step import FeedbackSchedule
 
 
 def main(
@@ -31,22 +29,21 @@ def main(
     """Let a network decide and learn from feedback, without a reset, until the end or until it is stopped.
 
     An update is one decision in each environment. Neither the network's states and traces, nor the baseline of the
-    loss, nor the optimizer is ever reset: where a trial or an episode ends, the stream continues. With rewards actions
-    are drawn; with labels the largest output is the answer. Only a lifetime with an end is tested, at its end, on what
-    is held out.
+    loss, nor the optimizer is reset: where a trial or an episode ends, the stream continues. With rewards actions are
+    drawn; with labels the largest output is the answer. A lifetime with an end is tested at its end on held-out data.
 
     Args:
         run: where it is recorded.
-        updates, steps: how long at most: decisions in each environment, and time steps of the network; the shorter of
-            the two ends it. None: no limit.
+        updates, steps: decisions in each environment, and time steps of the network; the shorter limit ends the run.
+            None: no limit.
         teach_every: decisions per feedback, on average; see `FeedbackSchedule`.
         averages: half-lives of the running averages of the reward or the accuracy, in decisions.
-        recovered_at: share of the best average before a change of the world that counts as recovery; see `Life`.
-        options: the parts and the options of every kind of experiment; see `Setup`. A learning-rate schedule needs
-            an end, and begins with the first feedback.
+        recovered_at: share of the best average before a change of the task that counts as recovery; see `Life`.
+        options: the parts and the options of every kind of experiment; see `Setup`. A learning-rate schedule needs an
+            end, and begins with the first feedback.
     Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network explodes.
-    Memory: independent of its length. metrics.jsonl, on disk, grows by a line every `log_every` decisions, and is read
-        as a whole once, at the end, for the figures: some 500 bytes for each line.
+    Memory: independent of its length. metrics.jsonl, on disk, grows by about 500 bytes every `log_every` decisions, and
+        is read as a whole once, at the end, for the figures.
     """
     check_counts(updates=updates, steps=steps)
     setup = Setup(run, feedback=None, **options)
@@ -54,9 +51,6 @@ def main(
     rewarded = isinstance(task, Environment)
     source = RewardFeedback(setup, schedule) if rewarded else LabelFeedback(setup, schedule)
     life = Life(averages, recovered_at, task.output_size, chance_level=source.chance_level, num_envs=task.batch_size)
-    fit(run, EndlessStream(setup, source, life), setup, total=_length(task, updates, steps))
-
-
-def _length(task: Task | Environment, updates: int | None, steps: int | None) -> int | None:
     lengths = [updates, None if steps is None else math.ceil(steps / task.steps)]
-    return min((length for length in lengths if length is not None), default=None)
+    total = min((length for length in lengths if length is not None), default=None)
+    fit(run, EndlessStream(setup, source, life), setup, total=total)

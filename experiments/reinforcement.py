@@ -6,9 +6,8 @@ from typing import Any
 
 from tracetorch.runs import Run
 from tracetorch.training.loop import fit
-from tracetorch.training.options import check_counts, count_updates
 from tracetorch.training.rewards import RewardFeedback
-from tracetorch.training.setup import Setup
+from tracetorch.training.setup import Setup, check_counts, count_updates
 
 
 def main(
@@ -20,29 +19,22 @@ def main(
     patience: int | None = None,
     **options: Any,
 ) -> None:
-    """Let a network act in an environment, and learn from its rewards; everything that happens goes into the run.
+    """Let a network act in an environment, and learn from its rewards.
 
     An update is one action in each environment, and what is learned from its reward. Actions are drawn; in evaluations
-    the likeliest is taken. Where an episode is over, the state of that environment alone is reset. The network that did
-    best in the episodes held out for validation, if there are any, is the one that is tested.
+    the likeliest is taken. Where an episode is over, the state of that environment alone is reset. The network of the
+    best evaluation on validation episodes, if there are any, is tested.
 
     Args:
         run: where it is recorded.
-        updates, passes: how long to learn: actions, or passes over the training data. Just one of the two.
+        updates, passes: how long to learn: actions, or passes over the training data. Exactly one of the two.
         eval_every: updates between two evaluations; a tenth of all, if None.
-        patience: stop after so many evaluations without a better one; never, if None.
+        patience: stop after so many evaluations without a better one; no limit, if None.
         options: the parts and the options of every kind of experiment; see `Setup`.
     Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network explodes.
     """
     check_counts(eval_every=eval_every, patience=patience)
     setup = Setup(run, feedback="rewards", **options)
     total = count_updates(setup.task, setup.task.actions_per_pass, updates, passes)
-    fit(
-        run,
-        RewardFeedback(setup),
-        setup,
-        total=total,
-        eval_every=eval_every or max(1, total // 10),
-        patience=patience,
-        test_best=True,
-    )
+    eval_every = eval_every or max(1, total // 10)
+    fit(run, RewardFeedback(setup), setup, total=total, eval_every=eval_every, patience=patience, test_best=True)

@@ -7,8 +7,7 @@ from typing import Any, Literal
 from tracetorch.runs import Run
 from tracetorch.training.labels import LabelledSequences
 from tracetorch.training.loop import fit
-from tracetorch.training.options import check_counts, count_updates
-from tracetorch.training.setup import Setup
+from tracetorch.training.setup import Setup, check_counts, count_updates
 
 
 def main(
@@ -23,45 +22,35 @@ def main(
     patience: int | None = None,
     **options: Any,
 ) -> None:
-    """Train a network on a task and test it; everything that happens goes into the run.
+    """Train a network on a task and test it.
 
     An update is one batch of sequences. The network starts each sequence from its resting state, and learns at the end
     or every few steps.
 
     Args:
         run: where it is recorded.
-        updates, passes: how long to train: batches, or passes over the training data. Just one of the two.
+        updates, passes: how long to train: batches, or passes over the training data. Exactly one of the two.
         learn_every: time steps between two learning moments, each with the label; one moment, at the end of the
-            sequence, if None. What is logged is the last. Memory is the same.
+            sequence, if None. The last one is logged. Memory does not depend on it.
         update_every: time steps between two steps of the optimizer, on the sum of the gradients since the last one: a
             multiple of `learn_every`. None: one, at the end of the sequence. "moment": at each learning moment.
         log_every, eval_every: updates between two records, and between two evaluations (one pass, or a tenth of the
             updates, if None).
-        patience: stop after so many evaluations without a better one, and test the best network; never, if None.
+        patience: stop after so many evaluations without a better one, and test the best network; no limit, if None.
         options: the parts and the options of every kind of experiment; see `Setup`.
     Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network dies.
     """
-    check_counts(
-        learn_every=learn_every,
-        update_every=None if update_every == "moment" else update_every,
-        eval_every=eval_every,
-        patience=patience,
-    )
+    between_updates = None if update_every == "moment" else update_every
+    check_counts(learn_every=learn_every, update_every=between_updates, eval_every=eval_every, patience=patience)
     update_every = _update_every(learn_every, update_every)
     setup = Setup(run, feedback="labels", log_every=log_every, **options)
     task = setup.task
     if patience is not None and next(iter(task.eval_batches("validation")), None) is None:
         raise ValueError("train.patience needs validation trials, and the task has none")
     total = count_updates(task, task.batches_per_pass, updates, passes)
-    fit(
-        run,
-        LabelledSequences(setup, learn_every=learn_every, update_every=update_every),
-        setup,
-        total=total,
-        eval_every=eval_every or task.batches_per_pass or max(1, total // 10),
-        patience=patience,
-        test_best=patience is not None,
-    )
+    step = LabelledSequences(setup, learn_every=learn_every, update_every=update_every)
+    eval_every = eval_every or task.batches_per_pass or max(1, total // 10)
+    fit(run, step, setup, total=total, eval_every=eval_every, patience=patience, test_best=patience is not None)
 
 
 def _update_every(learn_every: int | None, update_every: int | Literal["moment"] | None) -> int | None:

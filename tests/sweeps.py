@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.command_line import CLICKS
+from tracetorch.runs.folder import last_record, state_of
 from tracetorch.runs.records import read_jsonl
-from tracetorch.runs.run_state import last_record, state_of
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "tests" / "slurm" / "cluster"

@@ -36,7 +36,7 @@ def test_it_has_the_settings_the_digits_and_the_order_of_the_preset(here):
     for number in (0, 7, 70):  # the last of them in the second pass
         wanted, shown = theirs.train_batch(number), world.task.train_batch(number)
         assert torch.equal(shown.conditions["digit"], wanted.conditions["digit"])
-        images = theirs.deck.splits["train"][0][wanted.conditions["digit"]]
+        images = theirs.splits["train"][0][wanted.conditions["digit"]]
         torch.testing.assert_close(shown.xs.dense(), images.flatten(1)[None].float() / 255)
 
 

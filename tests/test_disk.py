@@ -12,7 +12,7 @@ import pytest
 from tests.command_line import CLICKS, files, tracetorch
 from tests.tiny_training import PATTERNS, train
 from tracetorch.files import WriteError
-from tracetorch.runs.run_state import last_record, state_of
+from tracetorch.runs.folder import last_record, state_of
 from tracetorch.tasks import Patterns
 from tracetorch.training.progress import Best
 

@@ -26,7 +26,7 @@ from tracetorch.cli.execute import conclude, contained
 from tracetorch.files import WriteError, remove_remains, remove_remains_of, write_whole
 from tracetorch.runs import Run, RunFolder
 from tracetorch.runs.cleanup import choose
-from tracetorch.runs.interrupt import Interrupt
+from tracetorch.runs.ending import Interrupt
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.records import plain, to_json
 from tracetorch.tasks import Patterns

@@ -8,7 +8,8 @@ import torch
 from tracetorch import loss, nn
 from tracetorch.rules import Trace
 from tracetorch.tasks import MNIST, Patterns, PoissonClicks
-from tracetorch.tasks.evaluate import evaluate, means
+from tracetorch.tasks.evaluate import evaluate
+from tracetorch.tasks.task import means
 
 
 def learner(task):

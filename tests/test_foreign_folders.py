@@ -16,9 +16,9 @@ from tracetorch.runs import BusyError, RunFolder
 from tracetorch.runs import checkpoint as checkpoint_module
 from tracetorch.runs import folder as folder_module
 from tracetorch.runs import lock as lock_module
+from tracetorch.runs.folder import last_record, metric_of, state_of
 from tracetorch.runs.lock import Lock, is_locked
 from tracetorch.runs.records import read_csv, read_jsonl
-from tracetorch.runs.run_state import last_record, metric_of, state_of
 
 DIGITS = "1" + "0" * 400
 

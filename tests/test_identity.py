@@ -9,8 +9,7 @@ import pytest
 from tests.idx_files import NAMES, write_folder
 from tracetorch import tasks
 from tracetorch.runs import group_of, id_of
-from tracetorch.runs.data import DIGITS, READERS, data_of
-from tracetorch.runs.identity import facts_of, name_of
+from tracetorch.runs.identity import DIGITS, READERS, data_of, facts_of, name_of
 
 CONFIG = {
     "seed": 0,

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracetorch.memory import memory_through
-from tracetorch.training.feedback_schedule import FeedbackSchedule, RewardAccumulator
 from tracetorch.training.life import Life
+from tracetorch.training.rewards import RewardAccumulator
+from tracetorch.training.step import FeedbackSchedule
 
 
 def lived(scores, switches, *, averages=(1,), share=0.9, chance_level=None):

@@ -11,9 +11,9 @@ from tests.command_line import tracetorch
 from tests.tiny_world import CRITIC, NET, Lights, facts, live
 from tracetorch import loss, rules
 from tracetorch.runs import RunFolder
-from tracetorch.runs.reproducibility import first_difference
+from tracetorch.runs.provenance import first_difference
 from tracetorch.tasks import Blocks, Patterns, PoissonClicks
-from tracetorch.tasks.context_schedule import ContextSchedule
+from tracetorch.tasks.wrappers import ContextSchedule
 
 LABELS = {
     "task": lambda: Blocks(

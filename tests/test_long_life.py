@@ -9,8 +9,8 @@ import pytest
 
 from tests.sweeps import COMMAND
 from tracetorch.runs import RunFolder
-from tracetorch.runs.reproducibility import first_difference
-from tracetorch.runs.run_state import last_record
+from tracetorch.runs.folder import last_record
+from tracetorch.runs.provenance import first_difference
 
 PATIENCE = 1800.0  # seconds
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.idx_files import NAMES, as_idx, write_folder
-from tracetorch.runs.data import content_hash
-from tracetorch.tasks import MNIST, idx, mnist_source
+from tracetorch.runs.identity import content_hash
+from tracetorch.tasks import MNIST, mnist_source
 
 SAMPLE = files("tracetorch.tasks") / "mnist_sample"
 
@@ -201,8 +201,8 @@ def test_a_broken_folder_is_told_in_one_sentence_that_names_it(folder, case):
 def test_an_idx_file_is_read_into_the_shape_that_it_says(tmp_path):
     expected = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 4)
     (tmp_path / "some").write_bytes(as_idx(expected))
-    assert torch.equal(idx.read(tmp_path / "some"), expected)
-    assert idx.find(tmp_path, "some") == tmp_path / "some"
+    assert torch.equal(mnist_source.read_idx(tmp_path / "some"), expected)
+    assert mnist_source.find_file(tmp_path, "some") == tmp_path / "some"
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_memory_is_bounded_by_what_a_file_holds(tmp_path, shape, body, phrase):
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=phrase):
-            idx.read(path)
+            mnist_source.read_idx(path)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
@@ -233,7 +233,7 @@ def test_no_pipe_in_place_of_a_file_is_waited_for(folder):
     with pytest.raises(FileNotFoundError, match="holds no train-images"):
         MNIST(source=str(folder))
     with pytest.raises(ValueError, match="is not a regular file"):
-        idx.read(folder / f"{NAMES[0]}.gz")
+        mnist_source.read_idx(folder / f"{NAMES[0]}.gz")
 
 
 # ── values ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ import torch
 from tests.tiny_world import facts, live, play
 from tracetorch.loss import RewardLoss
 from tracetorch.runs import RunFolder
-from tracetorch.runs.reproducibility import first_difference
+from tracetorch.runs.provenance import first_difference
 
 LOOPS = {"reinforcement": play, "lifetime": live}
 

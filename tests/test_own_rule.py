@@ -13,7 +13,7 @@ from tests.tiny_world import live, play
 from tracetorch.nn import LIF, LIS, Layer, Sequential, neurons
 from tracetorch.rules import BPTT, OTTT, EProp, Rule, Trace
 from tracetorch.runs import RunFolder
-from tracetorch.runs.reproducibility import first_difference
+from tracetorch.runs.provenance import first_difference
 
 LOOPS = {
     "supervised": partial(train, updates=9, checkpoint_seconds=0.0),

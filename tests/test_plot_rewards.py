@@ -13,8 +13,7 @@ from tests.tiny_world import CRITIC
 from tracetorch import plot
 from tracetorch.plot.activity import HUES
 from tracetorch.tasks import Gym
-from tracetorch.tasks.evaluate_policy import evaluate_policy
-from tracetorch.tasks.record_episode import record_episode
+from tracetorch.tasks.evaluate import evaluate_policy, record_episode
 
 REWARDS = [
     {"update": 10, "split": "train", "loss": 1.0, "return": 0.0, "episodes": 0},  # none has ended yet

@@ -9,7 +9,7 @@ from tests.command_line import tracetorch
 from tests.tiny_world import NET
 from tracetorch.runs import RunFolder
 from tracetorch.tasks import Gym, PoissonClicks, Reversal, RewardedTask
-from tracetorch.tasks.record_episode import record_episode
+from tracetorch.tasks.evaluate import record_episode
 
 gymnasium = pytest.importorskip("gymnasium", reason="the extra rl is not installed")
 SMALL = ("device=cpu", "network.hidden=[8]", "task.num_envs=4", "task.steps=4", "task.test_episodes=5",

@@ -11,7 +11,7 @@ from tests.tiny_world import CRITIC, NET, Lights, facts, play
 from tracetorch import loss, rules
 from tracetorch.runs import RunFolder, load_checkpoint
 from tracetorch.tasks import Patterns
-from tracetorch.tasks.evaluate_policy import evaluate_policy, look_ahead
+from tracetorch.tasks.evaluate import evaluate_policy, look_ahead
 from tracetorch.training.rewards import sample_actions
 
 FORMS = {

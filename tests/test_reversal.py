@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracetorch.tasks import MNIST, Blocks, Patterns, PoissonClicks, Reversal, RewardedTask
-from tracetorch.tasks.context_schedule import ContextSchedule
+from tracetorch.tasks.wrappers import ContextSchedule
 
 
 def digits(**changes):

@@ -11,9 +11,9 @@ from tests.command_line import CLICKS, DIGITS, files, tracetorch
 from tests.idx_files import NAMES, write_folder
 from tracetorch.cli.adapter import compose
 from tracetorch.runs import checkpoint
+from tracetorch.runs.folder import state_of
 from tracetorch.runs.identity import facts_of
-from tracetorch.runs.reproducibility import provenance_changes
-from tracetorch.runs.run_state import state_of
+from tracetorch.runs.provenance import provenance_changes
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.common import normal
-from tracetorch.tasks.running_mean_std import RunningMeanStd
+from tracetorch.tasks.gym import RunningMeanStd
 
 
 def filled(rows, sizes):

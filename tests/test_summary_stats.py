@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tracetorch.nn import LI, LIF, LIS, Sequential
-from tracetorch.training.summary_stats import chance_level, decays
+from tracetorch.training.report import chance_level, decays
 
 
 def test_decays_that_can_be_learnt_are_told_by_layer():

@@ -11,7 +11,7 @@ from tracetorch.cli.adapter.overrides import expand
 from tracetorch.cli.errors import UsageError
 from tracetorch.cli.sweep import launchers
 from tracetorch.cli.sweep.plan import plan
-from tracetorch.runs.run_state import state_of
+from tracetorch.runs.folder import state_of
 
 SMALL = (*CLICKS, "train.log_every=1")
 

@@ -15,7 +15,7 @@ from tracetorch.cli.sweep.job import Worker
 from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
 from tracetorch.cli.sweep.launching import FOLDER, Queue, launch
 from tracetorch.cli.sweep.stopping import NOW, STOP, ControllerProcess, StopListener, go_on, is_stopped
-from tracetorch.runs.interrupt import Interrupt
+from tracetorch.runs.ending import Interrupt
 
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 

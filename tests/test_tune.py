@@ -10,8 +10,8 @@ import pytest
 
 from tests.command_line import CLICKS, tracetorch
 from tests.tiny_training import facts, train
-from tracetorch.runs.interrupt import Interrupt
-from tracetorch.runs.run_state import state_of
+from tracetorch.runs.ending import Interrupt
+from tracetorch.runs.folder import state_of
 
 SMALL = (*CLICKS, "train.eval_every=1", "search.pruner=none")
 

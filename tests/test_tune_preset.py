@@ -11,7 +11,7 @@ from tests.command_line import CLICKS, tracetorch
 from tests.test_tune import journal, tune
 from tracetorch.cli.adapter import compose
 from tracetorch.runs import RunFolder
-from tracetorch.runs.reproducibility import first_difference
+from tracetorch.runs.provenance import first_difference
 
 
 @pytest.fixture

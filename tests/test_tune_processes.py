@@ -19,7 +19,7 @@ from tracetorch.cli.tuning import trials
 from tracetorch.cli.tuning.study import Study
 from tracetorch.cli.tuning.study_folder import read_study
 from tracetorch.files import write_whole
-from tracetorch.runs.run_state import state_of
+from tracetorch.runs.folder import state_of
 
 TAME = ("network.hidden=[16]", "search.space.optimizer.lr.high=0.0003")  # which kills no neurons
 LONG = ("tune", "search=learning_rate", *CLICKS, *TAME, "train.eval_every=50", "search.pruner=none", "threads=1")

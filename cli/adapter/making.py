@@ -14,7 +14,7 @@ from typing import Any
 
 from tracetorch.cli.check import SPECIAL
 from tracetorch.cli.errors import UsageError, shorten
-from tracetorch.runs.failure import named, sentence, where
+from tracetorch.runs.ending import named, sentence, where
 
 
 class Part(partial[Any]):

@@ -16,8 +16,7 @@ from tracetorch.cli.sweep.plan import Job, sealed
 from tracetorch.cli.sweep.stopping import STOP, ControllerProcess, StopListener, is_stopped
 from tracetorch.cli.terminal import prepare
 from tracetorch.renamed import WORKER, present
-from tracetorch.runs.folder import RunFolder
-from tracetorch.runs.run_state import state_of
+from tracetorch.runs.folder import RunFolder, state_of
 
 OUTPUT = ".output"  # the folder in a sweep's for the output of jobs in other processes
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tracetorch.cli.errors import shorten
 from tracetorch.cli.sweep.plan import Job
-from tracetorch.runs.run_state import RunState, last_record, metric_of, state_of
+from tracetorch.runs.folder import RunState, last_record, metric_of, state_of
 
 _SECONDS = 0.5
 _MOST_ROWS = 20

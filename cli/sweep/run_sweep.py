@@ -22,10 +22,9 @@ from tracetorch.cli.sweep.monitor import SweepMonitor, metric_text
 from tracetorch.cli.sweep.plan import FILE, Job, Plan, changed_since, check_plan, plan, read_plan, write_plan
 from tracetorch.cli.sweep.stopping import NOW, ControllerProcess, SignalGuard, go_on
 from tracetorch.cli.terminal import console, say
-from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.folder import RunFolder, last_record, state_of
 from tracetorch.runs.identity import hash_of
 from tracetorch.runs.lock import BusyError, Lock
-from tracetorch.runs.run_state import last_record, state_of
 
 _MOST_ROWS = 40
 _ORDER = ("failed", "killed", "broken", "unreadable", "interrupted", "absent", "running", "completed")

@@ -21,10 +21,9 @@ from tracetorch.cli.tuning.search import Parameter, Range, Search, Space
 from tracetorch.cli.tuning.study import Study
 from tracetorch.cli.tuning.study_folder import StudySettings, best_of, resume_command, run_command, write_best
 from tracetorch.cli.tuning.validate import Composer
-from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.ending import Interrupt
+from tracetorch.runs.folder import RunFolder, RunState, state_of
 from tracetorch.runs.identity import id_of
-from tracetorch.runs.interrupt import Interrupt
-from tracetorch.runs.run_state import RunState, state_of
 
 _HOPELESS = 5  # failures in a row, while no trial has completed
 _UNDISTURBED = 0.25  # of a run, before it may be ended early

@@ -21,9 +21,9 @@ import yaml
 from tracetorch.compare.text import plain, setting
 from tracetorch.files import DEEPEST, MOST_CONFIG_BYTES, read_text, real
 from tracetorch.renamed import current
-from tracetorch.runs.aside import REMOVING
+from tracetorch.runs.folder import RunState, state_of
 from tracetorch.runs.identity import experiment_of
-from tracetorch.runs.run_state import RunState, state_of
+from tracetorch.runs.lock import REMOVING
 
 _NOT_RUNS = {"eval", "checkpoints", "plots"}  # inside the folder of a run
 _NUMBER = re.compile(r"[-+]?(?:\d+(?P<fraction>\.\d*)?|(?P<point>\.\d+))(?P<power>e[-+]?\d+)?", re.IGNORECASE)

@@ -21,7 +21,7 @@ from tracetorch.compare.statistics import half_width
 from tracetorch.compare.text import interval_note, plain, plain_words
 from tracetorch.compare.values import Points
 from tracetorch.files import write_whole
-from tracetorch.runs.aside import WRITING, aside, remove_all_abandoned
+from tracetorch.runs.lock import WRITING, aside, remove_all_abandoned
 from tracetorch.runs.records import to_csv
 
 if TYPE_CHECKING:  # `plot` loads matplotlib and torch when it draws, which takes a second

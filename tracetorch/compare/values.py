@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 from tracetorch.compare.collect import CompletedRun, LeftOut
 from tracetorch.compare.text import plain, plain_words
 from tracetorch.files import parse_json, read_bytes
-from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.folder import RunFolder, last_record, metric_of
 from tracetorch.runs.records import LOST
-from tracetorch.runs.run_state import last_record, metric_of
 
 COURSES = ("validation", "train", "gradient")
 """Splits of the records that make a curve over updates."""

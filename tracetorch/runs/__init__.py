@@ -1,7 +1,4 @@
-"""The run folder: plain files that say what was run, how it went and what came of it.
-
-What needs torch loads when it is first used, so that folders can be read without it.
-"""
+"""The run folder: the settings, the course and the results of a run in plain files. Torch is loaded on first use."""
 
 import lazy_loader
 

@@ -1,7 +1,4 @@
-"""Checkpoints: weights, states, optimizer, counters and random numbers, in tensors and plain values.
-
-What is not in them is a function of the config and the number of the update: trials, and spikes.
-"""
+"""Checkpoints: weights, states, optimizer, counters and random numbers; trials and spikes are functions of the rest."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import hashlib
 import io
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +25,17 @@ class DamagedError(ValueError):
 
 
 def save_checkpoint(path: str | Path, net: Sequential, optimizer: torch.optim.Optimizer, **counters: Any) -> None:
-    """Write weights, states, optimizer, torch's random numbers and counters, whole, with a checksum over all of it.
+    """Write weights, states, optimizer, torch's random numbers and counters, with a checksum over all of it.
 
-    Args: counters: plain values and tensors, such as update=120; data and spikes are functions of them and the seed.
+    Args: counters: plain values and tensors, such as update=120.
     """
     path = Path(path)
+    has_cuda_state = torch.cuda.is_available() and torch.cuda.is_initialized()
     content = {
         "net": net.state_dict(),
         "state": net.save_state(),
         "optimizer": optimizer.state_dict(),
-        "random": {"cpu": torch.get_rng_state(), "cuda": _cuda_states()},
+        "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if has_cuda_state else []},
         **counters,
     }
     buffer = io.BytesIO()
@@ -50,11 +49,11 @@ def save_checkpoint(path: str | Path, net: Sequential, optimizer: torch.optim.Op
 def load_checkpoint(
     path: str | Path, net: Sequential, optimizer: torch.optim.Optimizer | None = None
 ) -> dict[str, Any]:
-    """Put a checkpoint's weights and states into a network; its optimizer's state into an optimizer, if there is one.
+    """Load weights and states into a network, and, if one is given, the optimizer's state.
 
-    Returns: the rest of it, such as {"update": 120, "random": …}.
-    Raises: FileNotFoundError, ValueError as `read_checkpoint`; ValueError, one sentence, if it is of another network,
-        or if its weights or, with an optimizer, what that goes on from, are not finite or of another kind.
+    Returns: the other values, such as {"update": 120, "random": …}.
+    Raises: FileNotFoundError, ValueError as `read_checkpoint`; ValueError if the checkpoint belongs to another network,
+        or if its weights, or the state to continue from, are not finite or of another kind.
     """
     content, misfit = read_checkpoint(path), ""
     try:
@@ -78,7 +77,7 @@ def load_checkpoint(
 
 
 def _first_misfit(net: Sequential, weights: Mapping[str, Tensor]) -> str:
-    """Which weight has another shape in a network. "" if there is none."""
+    """The first weight with another shape, in words; "" if there is none."""
     own = net.state_dict()
     for name, value in weights.items():
         if name in own and own[name].shape != value.shape:
@@ -87,7 +86,7 @@ def _first_misfit(net: Sequential, weights: Mapping[str, Tensor]) -> str:
 
 
 def _first_not_finite(net: Sequential, weights: Mapping[str, Tensor], states: Mapping[str, Tensor]) -> str:
-    """Which weight is not finite, though that of the network before is; or which state is NaN. "" if there is none."""
+    """The first weight that is not finite, though the network's own is, or state that is NaN; "" if there is none."""
     own = net.state_dict()
     for name, value in weights.items():
         if not bool(torch.isfinite(value).all()) and (name not in own or bool(torch.isfinite(own[name]).all())):
@@ -96,7 +95,7 @@ def _first_not_finite(net: Sequential, weights: Mapping[str, Tensor], states: Ma
 
 
 def _first_nan(name: str, value: Any) -> str:
-    """Which of the tensors in a value holds NaN. "" if there is none. Args: name: of the value."""
+    """The first tensor in a value that holds NaN, by its dotted name; "" if there is none."""
     if isinstance(value, Tensor):
         return f"{name} is not finite in it" if bool(torch.isnan(value).any()) else ""
     if isinstance(value, list | tuple):
@@ -106,7 +105,7 @@ def _first_nan(name: str, value: Any) -> str:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, settled: dict[str, Any]) -> str:
-    """Put a state into an optimizer, which itself checks little of it. Returns: which setting does not fit, if any."""
+    """Load a state into an optimizer, which checks little of it. Returns: which setting does not fit; "" if all do."""
     before = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(settled)
     for own, found in zip(before, optimizer.param_groups, strict=True):
@@ -118,7 +117,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, settled: dict[str, Any]) -
 
 
 def _kind(value: Any) -> str:
-    """What sort of setting it is. A tensor of one number is a number; NaN is not."""
+    """The type of a setting. A tensor of one number is a number; NaN is not."""
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if isinstance(value, list | tuple):
@@ -131,11 +130,11 @@ def _kind(value: Any) -> str:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """All that a checkpoint holds, on the CPU, checked: its checksum, its run, the type of what counts.
+    """The values of a checkpoint, on the CPU, with checksum, run and types checked.
 
     Memory: a small multiple of the file's size, whatever the file says.
-    Raises: FileNotFoundError if there is none; ValueError, one sentence, if it is broken, cannot be read, or is that of
-        another run than the folder that it lies in.
+    Raises: FileNotFoundError if there is none; ValueError if it is broken, cannot be read, or belongs to another run
+        than its folder.
     """
     path = Path(path)
     if not path.is_file():
@@ -144,8 +143,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content = read_stored(path)
         checksum = content.pop("checksum")
         whole = checksum == _checksum(content)
-    except Exception as error:  # what the parsers of a foreign file raise is of no use to the user as it is
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a place before the file's beginning
+    except Exception as error:  # the parsers' own errors do not help the user
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a position before the file's beginning
             raise ValueError(f"{path} cannot be read: {error.strerror}") from error
         raise DamagedError(f"{path} is damaged ({type(error).__name__})") from error
     if not whole:
@@ -158,9 +157,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _check_run(path: Path, run_id: str | None) -> None:
-    """A checkpoint in the folder of a run is that of the run, as far as both say. Raises: ValueError if it is not.
+    """Raises: ValueError for the checkpoint of another run than that of its folder, as far as both have an id.
 
-    Older versions wrote no id: a run of theirs has none in run.json, or has it since it was resumed.
+    Older versions wrote no id: a run of theirs has none in run.json, or one since it was resumed.
     """
     try:
         facts = read_json(path.parent.parent / "run.json")
@@ -181,16 +180,8 @@ def _is_seconds(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value < math.inf
 
 
-def _are_sizes(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_count, value))
-
-
-def _are_seconds(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_seconds, value.values()))
-
-
-def _are_states(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(state, dict) for state in value.values())
+def _is_dict_of(fits: Callable[[Any], bool], value: Any) -> bool:
+    return isinstance(value, dict) and all(map(fits, value.values()))
 
 
 def _are_random(value: Any) -> bool:
@@ -203,24 +194,23 @@ _COUNTERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "update": (_is_count, "a whole number from 0 up"),
     "records": (_is_count, "a whole number from 0 up"),
     "wall_seconds": (_is_seconds, "a number from 0 up"),
-    "timings": (_are_seconds, "seconds by name"),
-    "parts": (_are_states, "states by name"),
+    "timings": (partial(_is_dict_of, _is_seconds), "seconds by name"),
+    "parts": (partial(_is_dict_of, lambda state: isinstance(state, dict)), "states by name"),
     "random": (_are_random, "torch's random numbers"),
-    "sizes": (_are_sizes, "numbers of inputs and outputs"),
+    "sizes": (
+        lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)),
+        "numbers of inputs and outputs",
+    ),
     "run_id": (lambda value: isinstance(value, str), "text"),
 }
-"""What a checkpoint may hold besides the network and its optimizer: a check and its meaning, by name."""
+"""What a checkpoint may hold besides network and optimizer: a check and its meaning, by name."""
 
 
 def restore_random(states: Mapping[str, Any]) -> None:
-    """Let torch's own random numbers go on as they would have when a checkpoint was written. Args: its "random"."""
+    """Restore torch's random numbers. Args: states: "random" of a checkpoint."""
     torch.set_rng_state(states["cpu"])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
-
-
-def _cuda_states() -> list[Tensor]:
-    return torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
 
 
 def _checksum(content: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import defaultdict
@@ -11,10 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tracetorch.files import leads_out, open_regular, real
-from tracetorch.runs.aside import REMOVING, aside, remove_abandoned, remove_all_abandoned
-from tracetorch.runs.folder import is_beginning
-from tracetorch.runs.lock import BusyError, Lock, is_locked
-from tracetorch.runs.run_state import RunState, last_record, metric_of, state_of
+from tracetorch.runs.folder import RunState, is_beginning, last_record, metric_of, state_of
+from tracetorch.runs.lock import REMOVING, BusyError, Lock, aside, is_locked, remove_abandoned, remove_all_abandoned
 
 _HALF = "half removed"
 _FAILED, _UNFINISHED = ("failed", "broken"), ("interrupted", "killed")
@@ -36,7 +33,7 @@ class RemovableRun(NamedTuple):
 
 
 class UnreadableRun(NamedTuple):
-    """A folder of which nothing can be said at the moment, and which is left alone."""
+    """A folder that cannot be read at the moment, and is left alone."""
 
     path: Path
     why: str
@@ -45,29 +42,27 @@ class UnreadableRun(NamedTuple):
 def choose(
     root: Path, *, failed: bool, unfinished: bool, older_than_seconds: float | None, keep_best: int
 ) -> tuple[list[RemovableRun], list[UnreadableRun]]:
-    """Runs below a folder that are asked for, and what killed removals left.
+    """Runs below a folder that are asked for, and remains of killed removals.
 
     Args:
         failed: those that failed, or whose run.json is broken if they have no checkpoint.
         unfinished: those that were interrupted or killed. With neither, all that have ended.
-        older_than_seconds: of these, only those to which nothing was written for so long.
+        older_than_seconds: only those that were last written to longer ago.
         keep_best: how many completed runs of each experiment to spare, the best by their test.
-    Returns: in the order of their paths, the runs, and the folders of which nothing is known: that the system cannot
-        read now, or with a broken run.json next to a checkpoint. None that is at
-        work, is evaluated, or belongs to a sweep that is at work, and none that a symbolic link leads to, that holds
-        other runs, or that has no config and so may be something else.
+    Returns: the runs, and the folders that cannot be read now or have a broken run.json next to a checkpoint, both by
+        path. No run is chosen that is in use, belongs to a sweep in progress, lies behind a symbolic link, holds other
+        runs, or has no config and may be something else.
     """
     paths, halves, unread = _runs(root)
-    found = {path: state_of(path) for path in paths}
-    for path, state in list(found.items()):
-        why = ""
+    found: dict[Path, RunState] = {}
+    for path in paths:
+        state, why = state_of(path), _unread_records(path) if keep_best else ""
         if state.status == "unreadable" or (state.status == "broken" and _has_checkpoint(path)):
             why = state.error
-        elif keep_best:
-            why = _unread_records(path)
         if why:
             unread.append(UnreadableRun(path, why))
-            del found[path]
+        else:
+            found[path] = state
     spared = _best(found, keep_best)
     chosen = []
     for path, state in found.items():
@@ -79,7 +74,8 @@ def choose(
         wanted = _FAILED * failed + _UNFINISHED * unfinished
         asked = state.status in wanted if wanted else state.is_over
         old = older_than_seconds is None or age > older_than_seconds
-        if asked and old and path not in spared and not _in_use(path) and not is_locked(path.parent):
+        is_free = asked and old and path not in spared
+        if is_free and not any(map(is_locked, (path, *_evaluations(path), path.parent))):
             chosen.append(RemovableRun(path, state.status, age, _size(path) / 2**20))
     for path in halves:
         if not is_locked(path):
@@ -98,9 +94,9 @@ def _has_checkpoint(path: Path) -> bool:
 
 
 def remove(path: Path, root: Path) -> bool:
-    """Remove a run's folder, and those that are empty without it, up to `root`.
+    """Remove a run's folder, and its parents that are then empty, up to `root`.
 
-    It first goes into a hidden folder next to it: if this process is killed, no verb takes the rest for a run, and the
+    It first moves into a hidden folder next to it. If this process is killed, no verb takes the rest for a run, and the
     next `choose` lists it.
 
     Returns: False if it has come into use.
@@ -118,7 +114,7 @@ def remove(path: Path, root: Path) -> bool:
 
 
 def remove_unfinished_evaluations(run: Path) -> None:
-    """Remove the evaluations of a run that are not complete: they cannot be resumed, only started again."""
+    """Remove incomplete evaluations of a run: they cannot be resumed, only started again."""
     remove_all_abandoned(run / "eval", REMOVING)
     for path in _evaluations(run):
         with suppress(OSError):
@@ -142,22 +138,15 @@ def _remove_run(path: Path) -> bool:
     return True
 
 
-def _in_use(path: Path) -> bool:
-    return is_locked(path) or any(is_locked(folder) for folder in _evaluations(path))
-
-
 def _evaluations(path: Path) -> list[Path]:
-    """Folders in which evaluations of a run may be at work, as many as can be seen."""
+    """The folders of a run's evaluations, as far as they can be listed."""
     with suppress(OSError):
         return [Path(entry) for entry in os.scandir(path / "eval") if entry.is_dir(follow_symlinks=False)]
     return []
 
 
 def _runs(root: Path) -> tuple[list[Path], list[Path], list[UnreadableRun]]:
-    """Folders with a run.json and a config.yaml, in which no other run lies but evaluations; and beginnings of runs.
-
-    Returns: these; folders that a killed removal left; folders that cannot be listed.
-    """
+    """Folders of runs that hold no other run but evaluations; remains of killed removals; unreadable folders."""
     found, halves = [], []
     unread: list[UnreadableRun] = []
 
@@ -198,7 +187,7 @@ def _best(found: dict[Path, RunState], count: int) -> set[Path]:
     scores: dict[tuple[str, str], list[tuple[float, Path]]] = defaultdict(list)
     for path, state in found.items():
         metric = metric_of(last_record(path)) if state.status == "completed" and count else None
-        if metric and math.isfinite(metric[1]):
+        if metric:
             name, value = metric
             scores[str(state.facts.get("experiment")), name].append((-value if name == "loss" else value, path))
     return {path for rows in scores.values() for _, path in sorted(rows, reverse=True)[:count]}

@@ -1,8 +1,9 @@
-"""One folder for one run: reserved for it alone, and never half-written."""
+"""The folder of a run: reserved for it alone, never half-written; and how the run in it stands."""
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import shutil
@@ -11,11 +12,11 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from tracetorch.files import append, leads_out, open_regular, read_json, sync_file, sync_folder, write_whole
-from tracetorch.runs.lock import NAME, Lock
-from tracetorch.runs.records import MOST_LINE_BYTES, keep, read_csv, read_jsonl, to_csv, to_json
+from tracetorch.files import append, leads_out, open_regular, parse_json, read_json, sync_file, sync_folder, write_whole
+from tracetorch.runs.lock import NAME, Lock, is_locked
+from tracetorch.runs.records import LOST, MOST_LINE_BYTES, keep, read_csv, read_jsonl, to_csv, to_json
 
 _FIGURE = re.compile(r"\w[\w .,=+()-]{0,99}")
 _BEGINNING = re.compile(
@@ -24,7 +25,7 @@ _BEGINNING = re.compile(
 
 
 class RunFolder:
-    """The files of a run; what each holds is said in docs/run-folder.md.
+    """The files of a run, described in docs/run-folder.md.
 
     Args: path: an existing folder; see `reserve` for a new one.
     """
@@ -56,15 +57,28 @@ class RunFolder:
 
     @classmethod
     def _new(cls, path: Path) -> RunFolder:
-        folder = cls(path)
-        folder._made = _make(path)
-        return folder
+        """`mkdir -p` that insists on making the last folder, or removes the others again."""
+        new, missing = cls(path), [parent for parent in path.parents if not parent.exists()]
+        try:
+            for folder in [*reversed(missing), path]:
+                try:
+                    folder.mkdir()
+                    new._made.append(folder)
+                    sync_folder(folder.parent)  # else a power cut may remove a folder whose content was synced
+                except FileExistsError:
+                    if folder == path:
+                        raise
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise PermissionError(13, "Permission denied", str(path))
+        except OSError:
+            new._unmake()
+            raise
+        return new
 
     def take(self) -> Lock:
-        """Lock a folder that was reserved a moment ago: two processes may have found the same empty one.
+        """Lock a folder that was reserved a moment ago, and empty it: two processes may have found the same empty one.
 
-        Returns: the lock; nothing else is in the folder.
-        Raises: BusyError, or FileExistsError, if another process was quicker; the folder is left to it. OSError if it
+        Raises: BusyError, or FileExistsError, if another process was faster; the folder is left to it. OSError if it
             cannot be locked; the folder is removed then.
         """
         try:
@@ -105,9 +119,9 @@ class RunFolder:
         sync_folder(self.path)
 
     def keep_records(self, count: int, update: int = 0) -> dict[str, Any] | None:
-        """Remove the records after those that a checkpoint counts, and put a mark where some of those are missing.
+        """Remove the records after a checkpoint, and insert a mark where earlier ones are missing.
 
-        Args: count, update: how many records there were when the checkpoint was written, and after which update.
+        Args: count, update: the number of records, and the update, of the checkpoint.
         Returns: the mark, a record of the split "lost"; None if nothing is missing.
         Raises: OSError; ValueError if metrics.jsonl is not a regular file.
         """
@@ -133,7 +147,7 @@ class RunFolder:
         return read_csv(self.path / name)
 
     def facts(self) -> dict[str, Any]:
-        """What run.json says; nothing if there is none. Raises: OSError; ValueError if it is broken."""
+        """The content of run.json; empty if there is none. Raises: OSError; ValueError if it is broken."""
         path = self.path / "run.json"
         try:
             facts = read_json(path)
@@ -144,17 +158,17 @@ class RunFolder:
         return facts
 
     def checkpoint(self, name: str) -> Path:
-        """Where the checkpoint with this name, "latest" or "best", lies."""
+        """The path of a checkpoint. Args: name: "latest" or "best"."""
         return self.path / "checkpoints" / f"{name}.pt"
 
     def plot(self, name: str) -> Path:
-        """Where the figure with this name lies, without its suffix. Raises: ValueError if it would lie elsewhere."""
+        """The path of a figure, without its suffix. Raises: ValueError for a name that is not plain."""
         if not _FIGURE.fullmatch(name):
             raise ValueError(f"a figure has a plain name such as 'confusion', got {name!r}")
         return self.path / "plots" / name
 
     def remove(self) -> None:
-        """Take back a folder that was reserved a moment ago, and those that were made for it."""
+        """Remove a folder that was reserved a moment ago, and those that were made for it."""
         self._clear(set())
         self._unmake()
 
@@ -164,7 +178,7 @@ class RunFolder:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _unmake(self) -> None:
-        """Remove the folders that were made, and are empty."""
+        """Remove the folders that were made, as far as they are empty."""
         for folder in reversed(self._made):
             with suppress(OSError):  # another run may live there by now
                 folder.rmdir()
@@ -184,24 +198,86 @@ def _is_free(path: Path) -> bool:
     return not path.is_symlink() and (not names or (is_beginning(names) and "config.yaml" not in names))
 
 
-def _make(path: Path) -> list[Path]:
-    """`mkdir -p` that insists on making the last folder, or takes back the others. Returns: all that it made."""
-    missing = [parent for parent in path.parents if not parent.exists()]
-    made: list[Path] = []
+_TAIL_BYTES = 32768
+_NO_METRICS = ("update", "split", "loss")
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("summary", "timings", "versions", "settings"), dict),
+    **{"planned_updates": int, "resumed": list, "error": str, "run_id": str},
+}
+"""A value of another type was not written by a run, and is left out."""
+
+
+class RunState(NamedTuple):
+    """How a run stands."""
+
+    status: str
+    """What run.json says; "killed" if it says running and no process holds the lock; "broken" if no run writes what
+    it holds; "unreadable" if the system cannot read it at the moment, so that the run may stand in any way;
+    "absent"."""
+
+    facts: dict[str, Any]  # what run.json says
+    error: str  # why it failed, or why its folder cannot be read
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended, as far as can be known."""
+        return self.status not in ("running", "absent", "unreadable")
+
+
+def state_of(folder: Path) -> RunState:
+    """How the run in a folder stands. Never raises for the content of the folder."""
     try:
-        for folder in [*reversed(missing), path]:
-            try:
-                folder.mkdir()
-                made.append(folder)
-                sync_folder(folder.parent)  # a power cut may take a folder away of which only the content was synced
-            except FileExistsError:
-                if folder == path:
-                    raise
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise PermissionError(13, "Permission denied", str(path))
-    except OSError:
-        for folder in reversed(made):
-            with suppress(OSError):
-                folder.rmdir()
-        raise
-    return made
+        facts = RunFolder(folder).facts()
+    except OSError as error:
+        return RunState("unreadable", {}, f"{folder / 'run.json'} cannot be read: {error.strerror or error}")
+    except ValueError as error:
+        return RunState("broken", {}, str(error))
+    if not facts:
+        return RunState("running" if is_locked(folder) else "killed" if folder.is_dir() else "absent", {}, "")
+    status = facts.get("status")
+    facts = {name: value for name, value in facts.items() if isinstance(value, _KINDS.get(name, object))}
+    if status not in ("running", "completed", "failed", "interrupted"):
+        return RunState("broken", {}, f"{folder / 'run.json'} has no valid status")
+    if status == "running" and not is_locked(folder):
+        return RunState("killed", facts, "its process ended without recording why; it may have been killed")
+    return RunState(status, facts, facts.get("error") or "")
+
+
+def last_record(folder: Path) -> dict[str, Any]:
+    """The last whole record in metrics.jsonl; empty if there is none. Never raises for its content."""
+    try:
+        with open_regular(folder / "metrics.jsonl") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read(_TAIL_BYTES).splitlines()
+    except (OSError, ValueError):
+        return {}
+    for line in reversed(lines):
+        try:
+            record = parse_json(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and _number(record.get("update", 0)) is not None:
+            return record
+    return {}
+
+
+def metric_of(record: dict[str, Any]) -> tuple[str, float] | None:
+    """The first metric of a record, such as ("accuracy", .98), or its loss; None for a diagnostic."""
+    if record.get("split") in ("gradient", "switch", LOST):
+        return None
+    for name, value in record.items():
+        number = _number(value)
+        if number is not None and name not in _NO_METRICS and not name.endswith(("_seconds", "_per_second")):
+            return name, number
+    loss = _number(record.get("loss"))
+    return None if loss is None else ("loss", loss)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number; None of anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None

@@ -1,46 +1,104 @@
-"""Which runs are the same experiment, and which are the same run."""
+"""Which runs are the same experiment or the same run, and which data they name."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from tracetorch.files import MOST_DATA_BYTES, expanded, find_idx, open_regular
 from tracetorch.renamed import former
-from tracetorch.runs.data import data_of
 from tracetorch.runs.records import to_json
+
+READERS = {"MNIST": "source", "SequentialMNIST": "source"}
+"""Tasks of traceTorch that read files, and the argument that names the folder."""
+
+DIGITS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+"""The files that they read, each gzipped or not."""
+
+RESERVED = ("sample", "download")  # sources that are no folders: their content is the same everywhere
+_CHUNK = 1 << 20
+
+
+def data_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """Hashes of the data that a config names, by the dotted key that names them.
+
+    Data that cannot be read, and those of tasks that are not part of traceTorch, have none.
+    """
+    found = {key: content_hash(value) for key, value in _named(config, "")}
+    return {key: made for key, made in found.items() if made}
+
+
+def content_hash(source: str) -> str | None:
+    """A short hash of the files of digits in a folder; None if it does not have them all."""
+    digest = hashlib.sha256()
+    try:
+        folder = expanded(source)
+        for name in DIGITS:
+            path = find_idx(folder, name) or folder / name
+            with open_regular(path) as file:
+                stat = os.fstat(file.fileno())
+            if stat.st_size > MOST_DATA_BYTES:
+                raise ValueError(f"{path} is larger than {MOST_DATA_BYTES:,} bytes")
+            digest.update(_hash_of_file(os.path.realpath(path), stat.st_size, stat.st_mtime_ns))
+    except (OSError, ValueError):
+        return None
+    return digest.hexdigest()[:12]
+
+
+@lru_cache(maxsize=256)
+def _hash_of_file(path: str, size: int, mtime_ns: int) -> bytes:
+    """A file that changes has another size or time, and is read again."""
+    del mtime_ns
+    digest = hashlib.sha256()
+    with open_regular(Path(path)) as file:
+        left = size
+        while left > 0 and (chunk := file.read(min(left, _CHUNK))):
+            digest.update(chunk)
+            left -= len(chunk)
+    return digest.digest()
+
+
+def _named(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Keys and values of a config that name data."""
+    if isinstance(node, Mapping):
+        module, _, name = str(node.get("_target_", "")).rpartition(".")
+        argument = READERS.get(name) if f"{module}.".startswith("tracetorch.tasks.") else None
+        value = node.get(argument) if argument else None
+        if isinstance(value, str) and value not in RESERVED:
+            yield f"{path}{argument}", value
+        for key, inner in node.items():
+            yield from _named(inner, f"{path}{key}.")
+    elif isinstance(node, list | tuple):
+        for at, inner in enumerate(node):
+            yield from _named(inner, f"{path}{at}.")
+
 
 NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output", "diagnostics")
 
-_NOT_OF_PARTS = ("task.resume",)
-"""Keys of parts that change no number of a run that is never interrupted."""
-
-_SHORT = {"truncated_bptt": "tbptt"}
-"""Rules whose class is not named as they are."""
+_NOT_OF_PARTS = ("task.resume",)  # keys of parts that change no number of a run that is never interrupted
+_SHORT = {"truncated_bptt": "tbptt"}  # rules whose class is not named as they are
 
 
 def group_of(config: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:
-    """Hash of a resolved config without seeds, machine and outputs: what runs share that differ by chance alone.
+    """Hash of a resolved config without seeds, machine, outputs and diagnostics: equal for repetitions.
 
-    Data count by their content, wherever they lie. Diagnostics change no number of a run but what it costs, as the
-    machine does.
-
-    Args: data: hashes of the data by dotted key, as `data_of` gives them; read now, if None.
+    Args: data: hashes of the data, as of `data_of`; read now, if None. Data count by their content, wherever they lie.
     """
     return hash_of(experiment_of(config, data, seeds=False))
 
 
 def id_of(config: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:
-    """Hash of a resolved config with its seeds: what names one run, wherever it lies and on whichever device.
-
-    Args: data: as of `group_of`.
-    """
+    """Hash of a resolved config with its seeds, which identifies one run on any device. Args: as of `group_of`."""
     return hash_of([experiment_of(config, data, seeds=True), config.get("seed")])
 
 
 def facts_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says of a run that follows from its config, and from the data that the config names."""
+    """What run.json says of a run that follows from its config and the data that the config names."""
     rule = config.get("rule")
     name = name_of(str(rule.get("_target_", ""))) if isinstance(rule, dict) else rule
     data = data_of(config)
@@ -60,11 +118,11 @@ def name_of(target: str) -> str:
 
 
 def experiment_of(config: Mapping[str, Any], data: Mapping[str, str] | None, *, seeds: bool) -> dict[str, Any]:
-    """What of a config belongs to the experiment, with data by their hash, and with or without the seeds of its parts.
+    """The part of a config that belongs to the experiment, with data by their hash.
 
     Keys count by their former names: runs of all versions with the same settings are one experiment.
 
-    Args: data: as of `group_of`.
+    Args: data: as of `group_of`. seeds: whether the seeds of parts are included.
     """
     hashes = data_of(config) if data is None else data
     inside = {name: former(value) for name, value in config.items() if name not in NOT_THE_EXPERIMENT}
@@ -72,7 +130,6 @@ def experiment_of(config: Mapping[str, Any], data: Mapping[str, str] | None, *, 
 
 
 def _identified(value: Any, data: Mapping[str, str], path: str, seeds: bool) -> Any:
-    """The same values, with data by their hash, and with or without the seeds that parts have of their own."""
     if isinstance(value, Mapping):
         inside = {name: inner for name, inner in value.items() if f"{path}.{name}" not in _NOT_OF_PARTS}
         kept = {name: inner for name, inner in inside.items() if seeds or name != "seed"}

@@ -1,10 +1,13 @@
-# Not `filelock`: its locks take a pipe for a file, and only another exclusive lock, which writes, can ask for them.
-"""Which folders a process is at work in: a lock that the system takes back when the process ends, however it ends."""
+"""Locks: which folders a process is at work in; and hidden folders for what is half done."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,10 +21,9 @@ except ImportError:  # Windows, where no folder is ever seen as locked
 NAME = ".lock"
 
 _PATIENCE_SECONDS = 0.5
-"""How long a lock that is taken is tried again.
+"""How long `Lock` tries: `is_locked` holds a shared lock for some microseconds to see whether an exclusive one is held.
 
-`is_locked` must take a shared lock to see whether the exclusive one is held, and holds it for some microseconds. Only
-the locks of `fcntl.F_OFD_SETLK` can be asked for without being taken. They exist on Linux alone, and do not exclude
+Only the locks of `fcntl.F_OFD_SETLK` can be tested without being taken; they exist on Linux alone, and do not exclude
 `flock`, which earlier versions of traceTorch hold.
 """
 
@@ -34,8 +36,8 @@ class Lock:
     """A folder, for one process at a time.
 
     Args: folder: it gets a file `.lock`.
-    Raises: BusyError if another process, or another `Lock` of this one, has it; OSError where nothing can be written,
-        or if the lock's name is a link, a pipe or a device.
+    Raises: BusyError if it is locked already, also by this process; OSError if it cannot be written to, or if the
+        lock's name is a link, a pipe or a device.
     """
 
     _file: BinaryIO | None = None
@@ -64,7 +66,7 @@ class Lock:
         return False
 
     def release(self) -> None:
-        """Let others have it."""
+        """Unlock."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -92,3 +94,72 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat(follow_symlinks=False))
     except OSError:
         return False
+
+
+WRITING, REMOVING = ".writing-", ".removing-"  # how the names of such folders begin
+
+
+@contextmanager
+def aside(parent: Path, prefix: str) -> Iterator[Path]:
+    """A hidden folder, removed at the end with all that is in it then.
+
+    Args: prefix: WRITING or REMOVING.
+    Raises: OSError if it cannot be made or removed.
+    """
+    lock = None
+    while lock is None:  # another process may take the folder for abandoned before it is locked
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        try:
+            lock = _taken(path)
+        except OSError:
+            path.rmdir()
+            raise
+    try:
+        yield path
+    except BaseException:
+        _remove(path, lock, ignore_errors=True)
+        raise
+    _remove(path, lock)
+
+
+def remove_abandoned(path: Path) -> bool:
+    """Remove such a folder, unless its process is at work. Returns: whether it did. Raises: OSError."""
+    lock = _taken(path)
+    if lock is None:
+        return False
+    _remove(path, lock)
+    return True
+
+
+def remove_all_abandoned(parent: Path, prefix: str) -> bool:
+    """Remove all such folders of killed processes, as far as possible. Returns: whether any was removed."""
+    found = False
+    for path in parent.glob(f"{prefix}*"):
+        if not path.is_symlink() and path.is_dir():
+            with suppress(OSError):
+                found |= remove_abandoned(path)
+    return found
+
+
+def _taken(path: Path) -> Lock | None:
+    try:
+        return Lock(path)
+    except (BusyError, FileNotFoundError):
+        return None
+
+
+def _remove(path: Path, lock: Lock, *, ignore_errors: bool = False) -> None:
+    """The lock's file goes last: until then other processes see that this one is at work."""
+    try:
+        for inside in list(path.iterdir()):
+            if inside.is_dir() and not inside.is_symlink():
+                shutil.rmtree(inside, ignore_errors=ignore_errors)
+            elif inside.name != NAME:
+                inside.unlink(missing_ok=True)
+        (path / NAME).unlink(missing_ok=True)
+        path.rmdir()
+    except OSError:
+        if not ignore_errors:
+            raise
+    finally:
+        lock.release()

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, revision, device, threads."""
+"""What a run ran on, and whether two runs gave the same."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import tracetorch
 from tracetorch import backends
+from tracetorch.runs.checkpoint import read_checkpoint
+from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.records import COSTS
 
 _PACKAGES = ("torch", "numba", "triton", "numpy", "hydra-core", "omegaconf", "matplotlib")
 
@@ -64,3 +68,62 @@ def settings() -> dict[str, Any]:
         "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
         "cpus": os.cpu_count(),
     }
+
+
+def first_difference(one: RunFolder, other: RunFolder, *, as_far_as_it_came: bool = False) -> str:
+    """Where the records or weights of two runs first differ, in words, costs aside; "" if they do not.
+
+    Args: as_far_as_it_came: whether the first did not come to its end, so that only its records can be compared.
+    Raises: ValueError if the files of one of them are broken.
+    """
+    records, others = ([_timeless(record) for record in folder.records()] for folder in (one, other))
+    for left, right in zip(records, others, strict=False):
+        for name in {**left, **right}:
+            if left.get(name) != right.get(name):
+                where = f"update {left.get('update')}, {left.get('split')}"
+                return f"{where}: {name} is {left.get(name)} in {one.path} and {right.get(name)} in {other.path}"
+    if as_far_as_it_came and len(records) <= len(others):
+        return ""
+    if len(records) != len(others):
+        return f"{one.path} has {len(records)} records, {other.path} has {len(others)}"
+    weights, their = _weights(one.checkpoint("latest")), _weights(other.checkpoint("latest"))
+    if weights.keys() != their.keys():
+        return "their networks have different parameters"
+    for name, value in weights.items():
+        other_value = their[name]
+        if value.dtype != other_value.dtype or not torch.equal(value, other_value):
+            return f"all records agree, but the weights do not: {name}"
+    return ""
+
+
+def provenance_changes(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
+    """What else differs, by the run.json of two runs: versions, revision, device, threads, data."""
+    said = []
+    for group in ("versions", "settings", "git", "device"):
+        left, right = (_named(group, found.get(group)) for found in (facts, others))
+        for name in {**left, **right}:
+            if left.get(name) != right.get(name):
+                said.append(f"{name}: {left.get(name)} then, {right.get(name)} now")
+    said += [f"the data of {key} had different content" for key in changed_data(facts, others)]
+    return said
+
+
+def changed_data(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
+    """The keys whose data have another content in the other run, as far as both say."""
+    left, right = (_named("data", found.get("data")) for found in (facts, others))
+    return [name for name in left if left[name] and right.get(name) and left[name] != right[name]]
+
+
+def _named(group: str, value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {group: value}
+
+
+def _timeless(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if not name.endswith(COSTS)}
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    weights = read_checkpoint(path).get("net")
+    if not isinstance(weights, dict):
+        raise ValueError(f"{path} is damaged: it has no weights")
+    return {name: value for name, value in weights.items() if isinstance(value, Tensor)}

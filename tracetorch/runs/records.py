@@ -11,52 +11,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tracetorch.files import DEEPEST, MOST_ELEMENTS, open_regular, parse_json, read_text
 from tracetorch.printable import cell
 
-MOST_LINE_BYTES = 1 << 20
-"""Bound for a record."""
-
-MOST_TABLE_BYTES = 512 << 20
-"""Bound for a table of numbers."""
-
-LOST = "lost"
-"""Split of a record that marks a gap: `records` records of the updates `from_update` to `update` are lost."""
-
+MOST_LINE_BYTES = 1 << 20  # bound for a record
+MOST_TABLE_BYTES = 512 << 20  # bound for a table of numbers
+LOST = "lost"  # split of a record that marks a gap: `records` records of the updates `from_update` to `update` are lost
 _BYTES_FOR_AN_ELEMENT = 8  # of a record, at least: its name, its value and what separates them
 
-RESERVED = (
-    "update",
-    "split",
-    "loss",
-    "steps_per_second",
-    "train_seconds",
-    "memory_bytes",
-    "steps",
-    "episodes",
-    "switch",
-    "switches",
-)
-"""Fields of a record that are the project's own: no metric of a task is called so."""
+RESERVED = {"update", "split", "loss", "steps_per_second", "train_seconds", "memory_bytes"}
+RESERVED |= {"steps", "episodes", "switch", "switches"}
+"""Fields of a record that no metric of a task may have as its name."""
 
-COSTS = ("_seconds", "_per_second", "_bytes")
-"""Endings of what depends on the machine, and is never compared."""
-
-
-class Measured(Protocol):
-    """A task, or an environment."""
-
-    metrics: tuple[str, ...]
-
-
-def check_metrics(task: Measured) -> None:
-    """Raises: ValueError for a metric that would replace another field of a record, or be taken for a cost."""
-    for name in task.metrics:
-        if name in RESERVED or name.endswith(COSTS):
-            why = "is a field of every record" if name in RESERVED else f"has an ending of costs ({', '.join(COSTS)})"
-            raise ValueError(f"{type(task).__name__}.metrics: {name!r} {why}; give the metric another name")
+COSTS = ("_seconds", "_per_second", "_bytes")  # endings of what depends on the machine, and is never compared
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -75,7 +44,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file with one in each line. A last line that was cut short is left out.
+    """The objects of a file with one in each line, without a last line that was cut short.
 
     Memory: a small multiple of the file's size, whatever the file holds.
     Raises: OSError; ValueError that names the line, if any other line is broken.
@@ -102,12 +71,12 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def keep(lines: Iterable[bytes], count: int, update: int) -> tuple[list[bytes], dict[str, Any] | None]:
     """The first lines of a file of records, with a mark where some are missing.
 
-    A power cut may cut a file short, or leave zeros in it, which hide where lines end. Then records are kept that are
-    whole and no later than the checkpoint; a test comes after the last one. The mark is a record of the split "lost"
-    that counts as the `records` that it stands for, so that the count of a checkpoint is the same before and after.
+    A power cut may cut a file short, or leave zeros in it, which hide where lines end. Then only whole records no later
+    than the checkpoint are kept; a test comes after the last one. The mark, a record of the split "lost", counts as the
+    `records` that it stands for, so the count of a checkpoint holds before and after.
 
-    Args: count, update: how many records there were when a checkpoint was written, and after which update.
-    Returns: the lines; the mark, if it was put among them now.
+    Args: count, update: the number of records, and the update, of the checkpoint.
+    Returns: the lines; the mark, if one was inserted.
     """
     kept: list[bytes] = []
     missing, at = count, 0
@@ -159,10 +128,7 @@ def _update(record: Mapping[str, Any], before: int) -> int:
 
 
 def read_csv(path: Path) -> dict[str, list[float]]:
-    """A CSV of numbers, column by column.
-
-    Raises: OSError; ValueError that names the file, if it holds anything else.
-    """
+    """A CSV of numbers, column by column. Raises: OSError; ValueError that names the file for anything else."""
     try:
         rows = list(csv.reader(io.StringIO(read_text(path, MOST_TABLE_BYTES), newline="")))
     except csv.Error as error:
@@ -176,9 +142,9 @@ def read_csv(path: Path) -> dict[str, list[float]]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: numbers and arrays of NumPy and torch become numbers and lists, what is not finite None.
+    """A value as JSON has it: arrays and numbers of NumPy and torch as lists and numbers, what is not finite as None.
 
-    Anything else, such as an object, becomes the text that it shows itself as.
+    Any other object becomes its text.
     """
     return _plain(value, ())
 

@@ -22,55 +22,50 @@ from tracetorch.renamed import PARTS, present
 from tracetorch.runs import provenance
 from tracetorch.runs.checkpoint import load_checkpoint, restore_random, save_checkpoint
 from tracetorch.runs.cleanup import remove_unfinished_evaluations
-from tracetorch.runs.failure import named
-from tracetorch.runs.folder import RunFolder
+from tracetorch.runs.ending import Interrupt, Stopped, named
+from tracetorch.runs.folder import RunFolder, state_of
 from tracetorch.runs.identity import facts_of
-from tracetorch.runs.interrupt import Interrupt, Stopped
 from tracetorch.runs.lock import Lock
 from tracetorch.runs.records import plain, to_csv
-from tracetorch.runs.run_state import state_of
 
 Listener = Callable[[str, dict[str, Any]], str | None]
-"""Called with what happens ("start", "progress", "phase", "record", "end") and its values; the command line shows it.
+"""Called with an event ("start", "progress", "phase", "record", "end") and its values.
 
-What it answers to a "record", if anything, is why the run should end early: after the present update, as interrupted. A
-listener that fails is not called again, but for the "end": a run needs none.
+Its answer to a "record" is the reason to end the run early, if there is one: after the present update, as interrupted.
+A listener that fails is called again only for the "end".
 """
 
 
 class Resumable(Protocol):
-    """What a time loop keeps, and a checkpoint with it; torch's optimizers and schedules are such."""
+    """A part whose state is in a checkpoint, such as torch's optimizers and schedules."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
-_DRAWING_SECONDS = 4.0
-"""About how long the figures of a run take, however long it trained: 3 to 5 s on 2 cores."""
-
-_OPTIONAL_PARTS = {"rule"}
-"""Parts that earlier versions saved only if they had a state."""
+_DRAWING_SECONDS = 4.0  # about how long the figures of a run take, however long it trained: 3 to 5 s on 2 cores
+_OPTIONAL_PARTS = {"rule"}  # parts that earlier versions saved only if they had a state
 
 
 class Run:
-    """A run: not on disk until it is entered, whole on disk whenever it ends.
+    """A run: not on disk until it is entered, complete on disk when it ends.
 
-    It begins in `_begin` and ends in `_end`, each a sequence of steps that can be repeated: a run that was killed
-    between two of them is gone on with as any other. However it ends, run.json is the last file to say so.
+    `_begin` and `_end` consist of steps that can be repeated, so a run that was killed between two of them can be
+    resumed. run.json is the last file to be written.
 
     Args:
         config: the resolved config, plain dicts and lists.
         files: further files for the folder, by name, such as {"config.yaml": …}, in the order in which to write them.
         root, path: see `RunFolder.reserve`.
-        below: the folder in `root` that it goes to; that of its experiment, if None.
+        below: its folder in `root`; that of its experiment, if None.
         resume_from: continue in this folder, from its latest checkpoint, instead of in a new one.
         base: what relative paths start from; the working directory, if None. A part may change that later.
         experiment: its name, for the folder and for run.json.
-        kind: "training" can be resumed; "evaluation" is done again instead.
+        kind: "training" can be resumed; "evaluation" is repeated instead.
         listener: called at every event.
-    Raises: BusyError if another process is at work in the folder `resume_from`; files.WriteError if its lock cannot be
-        had.
+    Raises: BusyError if another process is at work in the folder `resume_from`; files.WriteError if it cannot be
+        locked.
     Example: `with run: run.record({"update": 1, "loss": .7}); run.summary["accuracy"] = .98`
     """
 
@@ -125,31 +120,31 @@ class Run:
 
     @property
     def is_resumed(self) -> bool:
-        """Whether it goes on in the folder of an earlier one."""
+        """Whether it continues in the folder of an earlier one."""
         return self._resume_from is not None
 
     @property
     def asked_to_stop(self) -> bool:
-        """Whether a signal asked for the run's end, in time or not."""
+        """Whether a signal asked for the run's end."""
         return self._interrupt.stop
 
     @property
     def interrupted(self) -> bool:
-        """Whether the run is to stop, by a signal or by its listener; the loop ends after the present update."""
+        """Whether the run is to stop after the present update, by a signal or by its listener."""
         return self.asked_to_stop or bool(self._unwanted)
 
     def give_up(self) -> None:
-        """Say that the run ends before all updates are done, as was wished."""
+        """The run ends, as was asked for, before all updates are done."""
         self._gave_up = True
 
     @contextmanager
     def repeatable(self) -> Iterator[None]:
-        """Around what follows the last checkpoint: a signal ends it at once, and `resume` repeats it."""
+        """Around the work after the last checkpoint: a signal ends it at once, and `resume` repeats it."""
         with self._interrupt.at_once():
             yield
 
     def restore(self, net: Sequential, optimizer: torch.optim.Optimizer, **parts: Resumable) -> int:
-        """Go back to the latest checkpoint, if this run goes on in a folder that has one. To be called before entering.
+        """Go back to the latest checkpoint of the folder to resume, if there is one. To be called before entering.
 
         Args: parts: as they were given to `save`.
         Returns: how many updates were done by then; 0 for a new run.
@@ -169,7 +164,7 @@ class Run:
             self._kept_records, self._restored, self._run_id = found["records"], found["update"], found.get("run_id")
         except KeyError as error:
             raise ValueError(f"{path} belongs to another kind of run: it has no {error}") from error
-        except Exception as error:  # a part raises whatever a state of another kind makes it raise
+        except Exception as error:  # a part may raise anything for a state of another kind
             why = str(error) if isinstance(error, ValueError) else type(error).__name__
             raise ValueError(f"{path} belongs to another kind of run ({why})") from error
         return self._restored
@@ -188,12 +183,12 @@ class Run:
             **({} if self.sizes is None else {"sizes": list(self.sizes)}),
         }
         with writing():
-            self.folder.sync_records()  # a checkpoint that survives a power cut counts on the records before it
+            self.folder.sync_records()  # a checkpoint that survives a power cut needs the records before it
             save_checkpoint(self.folder.checkpoint(name), net, optimizer, **counters)
         self._saved = time.perf_counter()
 
     def seconds_since_save(self) -> float:
-        """How much of the work would be lost by now."""
+        """Age of the last checkpoint."""
         return time.perf_counter() - self._saved
 
     def __enter__(self) -> Run:
@@ -213,7 +208,7 @@ class Run:
         return self
 
     def _begin(self) -> None:
-        """From the folder to run.json; of a new run that comes no further, nothing is left."""
+        """Up to run.json; a new run that fails before leaves nothing."""
         if self._resume_from:
             self.folder = self._resume_from
             with writing():
@@ -237,7 +232,7 @@ class Run:
             raise
 
     def _forget(self) -> None:
-        """Remove what lies in the folder from after the checkpoint, and what a killed process had begun to write."""
+        """Remove the records after the checkpoint, and unfinished files of a killed process."""
         self._lost = self.folder.keep_records(self._kept_records, self._restored)
         self._kept_bytes = self._bytes_of_records()
         remove_remains(self.folder.path)
@@ -267,7 +262,7 @@ class Run:
         return isinstance(error, Stopped)
 
     def _end(self, status: str, reason: str | None = None) -> None:
-        """Write what a run leaves. Raises: what keeps it from that, after which the run is a failed one."""
+        """Write the last files. Raises: errors of that, after which the run is a failed one."""
         try:
             if status == "completed":  # one that was interrupted may be in the middle of a record
                 self._check_records()
@@ -280,7 +275,7 @@ class Run:
             raise
 
     def _fail(self, error: BaseException) -> None:
-        """The same with the traceback, as far as it can be written: the first error is the one to report."""
+        """Write the same and the traceback, as far as possible: the first error is the one to report."""
         self.status = "failed"
         with suppress(Exception):
             self.folder.write_text("error.txt", "".join(traceback.format_exception(error)))
@@ -292,7 +287,7 @@ class Run:
             self._write_facts("failed", named(error))
 
     def release(self) -> None:
-        """Let other processes have the folder. To be called for a run that goes on, and is not entered."""
+        """Unlock the folder. To be called for a resumed run that is not entered."""
         if self._lock:
             self._lock.release()
 
@@ -305,7 +300,7 @@ class Run:
         self.folder.write_text("metrics.csv", to_csv(self.folder.records()))
 
     def _write_facts(self, status: str, error: str | None = None) -> None:
-        """Write run.json; what does not change in a run is looked up once."""
+        """Write run.json; facts that do not change in a run are looked up once."""
         if self.status == "new":
             self._facts = self._first_facts()
         later = {"summary": self.summary, "timings": self.timings, "warnings": self.warnings, "error": error}
@@ -327,15 +322,15 @@ class Run:
             "versions": provenance.versions(),
             "git": provenance.git_revision(),
             "settings": provenance.settings(),
-            "config": self.config,  # what the checkpoints are of, whatever becomes of config.yaml
+            "config": self.config,  # of the checkpoints, even if config.yaml is changed
         }
 
     def progress(self, done: int, total: int | None, **values: float) -> None:
-        """Say how far the run is, `total` being None if it has no end; shown, not kept."""
+        """Show how far the run is; nothing is kept. Args: total: None for a run without an end."""
         self._tell("progress", {"done": done, "total": total, "left": self._seconds_left(done, total), **values})
 
     def _seconds_left(self, done: int, total: int | None) -> float | None:
-        """Until all is tested and drawn, at its speed so far; None without an end. The test is one more evaluation."""
+        """Until all is tested and drawn, at its speed so far; None without an end. The test counts as an evaluation."""
         if total is None:
             return None
         evaluating = self.timings.get("evaluate_seconds", 0.0)
@@ -346,7 +341,7 @@ class Run:
         return left + (_DRAWING_SECONDS if (self.config.get("train") or {}).get("figures") else 0.0)
 
     def record(self, values: dict[str, Any]) -> None:
-        """Keep one line of numbers, and show it. Raises: RuntimeError if earlier ones have gone."""
+        """Keep one line of numbers, and show it. Raises: RuntimeError if earlier ones are missing."""
         self._check_records()
         self.folder.append_record(values)
         self._kept_records, self._kept_bytes = self._kept_records + 1, self._bytes_of_records()
@@ -365,11 +360,11 @@ class Run:
             return 0
 
     def warn(self, sentence: str) -> None:
-        """Note what a user has to know of a run that goes on: it goes into run.json, and is shown at the end."""
+        """Keep a warning for the user in run.json, to be shown at the end."""
         self.warnings.append(sentence)
 
     def _tell(self, event: str, values: dict[str, Any]) -> str | None:
-        """Returns: what the listener answers."""
+        """Returns: the listener's answer."""
         if self._listener is None or not (self._is_heard or event == "end"):
             return None
         try:
@@ -380,8 +375,8 @@ class Run:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add the time that the body takes to `timings[name]`, in seconds. The listener hears what begins."""
-        if name != "train_seconds":  # which "progress" tells
+        """Add the seconds that the body takes to `timings[name]`, and report what begins to the listener."""
+        if name != "train_seconds":  # "progress" reports it
             self._tell("phase", {"name": name})
         start = time.perf_counter()
         try:
@@ -391,7 +386,7 @@ class Run:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Around an update: its time goes into `timings["train_seconds"]`, what memory it takes into the summary."""
+        """Around an update: measures its time, `timings["train_seconds"]`, and its memory, for the summary."""
         self._memory = self._memory or TrainingMemory(self.device)
         with self._memory, self.timed("train_seconds"):
             yield

@@ -22,9 +22,7 @@ import torch
 
 from tracetorch.files import DEEPEST, MOST_ELEMENTS, open_regular
 
-_MOST_PLAIN_BYTES = 16 << 20
-"""Bound for what is not in tensors."""
-
+_MOST_PLAIN_BYTES = 16 << 20  # bound for what is not in tensors
 _SPARE_BYTES = 64 << 20
 """Tensors may share a storage, and take more memory than their file: four times as much, and this."""
 
@@ -62,7 +60,7 @@ def read_stored(path: Path) -> Any:
 
 
 class _Storage(NamedTuple):
-    """The bytes of one or several tensors, and the type of what they are."""
+    """The bytes of one or several tensors, and their type."""
 
     content: torch.UntypedStorage
     dtype: torch.dtype

@@ -1,17 +1,14 @@
 """The data: what a network sees, what is asked of it, and how its answers are judged."""
 
-from tracetorch.tasks.blocks import Blocks
 from tracetorch.tasks.cue_accumulation import CueAccumulation
 from tracetorch.tasks.environment import Environment, Outcome
 from tracetorch.tasks.gym import Gym
-from tracetorch.tasks.mnist import MNIST
+from tracetorch.tasks.mnist import MNIST, SequentialMNIST
 from tracetorch.tasks.patterns import Patterns
 from tracetorch.tasks.poisson_clicks import PoissonClicks
-from tracetorch.tasks.reversal import Reversal
-from tracetorch.tasks.rewarded import RewardedTask
-from tracetorch.tasks.sequential_mnist import SequentialMNIST
 from tracetorch.tasks.store_recall import StoreRecall
 from tracetorch.tasks.task import Batch, Task
+from tracetorch.tasks.wrappers import Blocks, Reversal, RewardedTask
 
 __all__ = [
     "MNIST",

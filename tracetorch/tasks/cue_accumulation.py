@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tracetorch import backends
 from tracetorch.backends import LazySpikes, limit_of
-from tracetorch.encode import Stream, mix_seed
-from tracetorch.tasks.task import Batch, DrawnTask, Trials, at_least
+from tracetorch.encode import Stream
+from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, means, split_seeds
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_SPLIT_SEEDS = {"train": 0, "validation": 1, "test": 2}
-_CUES, _SPIKES = range(2)  # what a seed is for
+_CUES, _SPIKES = range(2)  # purposes of seeds
 
 
 class CueAccumulation(DrawnTask):
@@ -65,18 +60,9 @@ class CueAccumulation(DrawnTask):
         test_trials: int = 1000,
         seed: int = 0,
     ):
-        counts = {"neurons_per_channel": neurons_per_channel, "batch_size": batch_size, "test_trials": test_trials}
-        for name, count in counts.items():
-            at_least(name, count, 1)
-        for name, value in {
-            "interval": interval,
-            "delay": delay,
-            "recall": recall,
-            "rate": rate,
-            "noise": noise,
-            "validation_trials": validation_trials,
-        }.items():
-            at_least(name, value, 0)
+        at_least(1, neurons_per_channel=neurons_per_channel, batch_size=batch_size, test_trials=test_trials)
+        at_least(0, interval=interval, delay=delay, recall=recall, rate=rate, noise=noise)
+        at_least(0, validation_trials=validation_trials)
         if cues < 1 or cues % 2 == 0:
             raise ValueError(f"cues must be an odd number, or no side need have more, got {cues}")
         if not 0.5 <= bias <= 1:
@@ -98,9 +84,9 @@ class CueAccumulation(DrawnTask):
 
     def summary(self, trials: Trials) -> dict[str, float]:
         """What shortcuts would reach on these trials: to name the last cue's side, or that of most of the last 3."""
-        return {name: float(trials[name].double().mean()) for name in ("last_cue_accuracy", "last_three_accuracy")}
+        return means(trials, ("last_cue_accuracy", "last_three_accuracy"))
 
-    def figures(self, trials: Trials) -> dict[str, Figure]:
+    def figures(self, trials: Trials) -> Figures:
         """How often right was chosen, by how many more cues there were on the right."""
         from tracetorch import plot
 
@@ -108,11 +94,11 @@ class CueAccumulation(DrawnTask):
 
     def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
         batch, _ = super().example()
-        told = self.cues * self.interval_steps
-        return batch, {"cues": (0, told), "delay": (told, self.recall_from), "recall": (self.recall_from, self.steps)}
+        shown = self.cues * self.interval_steps
+        return batch, {"cues": (0, shown), "delay": (shown, self.recall_from), "recall": (self.recall_from, self.steps)}
 
     def make(self, split: str, samples: Tensor) -> Batch:
-        seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(2)]
+        seeds = split_seeds(self.seed, split, 2)
         drawn = backends.uniform(seeds[_CUES], range(1), samples, self.cues + 1)[0]
         on_side = drawn[:, 1:] < self.bias
         right = torch.where(drawn[:, :1] < 0.5, on_side, ~on_side)  # (batch, cues): whether a cue is on the right

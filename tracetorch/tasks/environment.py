@@ -11,8 +11,7 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.modes import check_tensor
-from tracetorch.tasks.base import BaseTask, Trials
-from tracetorch.tasks.task import first_sample
+from tracetorch.tasks.task import BaseTask, Trials, first_sample
 
 Choose = Callable[[Stream, Tensor], Tensor]
 """`choose(xs, begins)` returns the action in each environment, (num_envs,), for the observation there.
@@ -35,17 +34,15 @@ class Outcome(NamedTuple):
 class Environment(BaseTask):
     """Several independent environments in parallel: each gives observations, takes actions and gives rewards.
 
-    Observations and rewards are functions of the environment's seed and of the actions. An environment whose
-    episode is over begins the next one by itself: `observe` then gives the first observation of that. Neither `observe`
-    nor `act` gives a label.
+    Observations and rewards are functions of the environment's seed and of the actions. An environment whose episode is
+    over begins the next one: `observe` then gives its first observation. There are no labels.
 
     A final subclass sets the sizes and `num_envs`, and writes `begin`, `observe`, `act` and `test`; the rest has
     defaults.
     """
 
     num_envs: int
-    actions_per_pass: int | None = None
-    """How often to act in one pass over the training data; None if they never end."""
+    actions_per_pass: int | None = None  # how often to act in one pass over the training data; None if they never end
     metrics: tuple[str, ...] = ("return",)
     """Columns of `test` that are averaged and reported; the first (larger is better) says which network is best."""
     restarted: bool = False
@@ -90,11 +87,9 @@ class Environment(BaseTask):
     def test(self, choose: Choose, split: str = "test") -> Trials:
         """Play held-out episodes; the environments of the training stay as they are.
 
-        Args:
-            choose: the policy; see `Choose`.
-            split: "validation" or "test".
-        Returns: a value for each episode under each name, in a fixed order: "return", the sum of its rewards, and
-            whatever `summary` and `figures` need. No columns at all if nothing is held out in this split.
+        Args: choose: the policy; see `Choose`. split: "validation" or "test".
+        Returns: a value for each episode under each name, in a fixed order: "return", the sum of its rewards, and the
+            columns that `summary` and `figures` need. No columns if nothing is held out in this split.
         """
 
     def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
@@ -104,7 +99,7 @@ class Environment(BaseTask):
     def state_dict(self) -> dict[str, Any]:
         """The state of all environments, and statistics of the observations, in tensors and plain values.
 
-        An environment with the same arguments continues exactly like this one after `load_state_dict`.
+        An environment with the same arguments continues exactly from there after `load_state_dict`.
         """
         return {}
 
@@ -113,9 +108,9 @@ class Environment(BaseTask):
         del state
 
     def load_for_test(self, state: dict[str, Any]) -> None:
-        """Take from a `state_dict` what `test` needs; nothing, by default.
+        """Take from a `state_dict` what `test` needs: statistics of observations, the present meaning of actions.
 
-        That is statistics of the observations, and the present meaning of actions; not the state of the environments.
+        Nothing, by default.
         """
         del state
 
@@ -123,8 +118,8 @@ class Environment(BaseTask):
 def check_actions(action: Tensor, num_envs: int, actions: int) -> Tensor:
     """The actions, on the CPU.
 
-    Raises: TypeError for what is not a tensor; ValueError unless it is one whole number for each
-        environment, 0 … actions − 1.
+    Raises: TypeError for what is not a tensor; ValueError unless it is one whole number, 0 … actions − 1, for each
+        environment.
     """
     check_tensor(action, "act")
     if action.shape != (num_envs,) or action.is_floating_point() or action.dtype == torch.bool:

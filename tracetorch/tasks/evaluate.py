@@ -1,19 +1,27 @@
-"""Running a network over held-out trials, without learning."""
+"""Held-out trials and episodes: the network runs, and nothing is learned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from tracetorch.encode import Stream
+from tracetorch.modes import without_graph
+from tracetorch.nn import Sequential
+from tracetorch.nn.network import state_aside
+from tracetorch.nn.sequential import as_input
 from tracetorch.rules.base import Rule
-from tracetorch.tasks.task import Task, Trials
+from tracetorch.tasks.environment import Environment
+from tracetorch.tasks.task import Task, Trials, means
+
+Policy = Callable[[Tensor], Tensor]  # the probabilities of the actions, as a function of the network's mean output
 
 
 class Evaluation(NamedTuple):
-    """What came of held-out trials."""
+    """The results on held-out trials."""
 
     means: dict[str, float]  # the loss and the task's metrics
     trials: Trials  # one value for each trial, on the CPU
@@ -21,16 +29,12 @@ class Evaluation(NamedTuple):
 
 @torch.no_grad()
 def evaluate(
-    learner: Rule,
-    task: Task,
-    loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-    split: str,
-    window: int | None,
+    learner: Rule, task: Task, loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], split: str, window: int | None
 ) -> Evaluation | None:
     """Run over all trials of a split.
 
     Args:
-        learner: its network's state is forgotten before and after.
+        learner: its network is reset before and after.
         split: "validation" or "test".
         window: steps at the end that are read as the answer; all, if None.
     Returns: None if the split is empty.
@@ -50,6 +54,112 @@ def evaluate(
     return Evaluation({"loss": total / count, **means(trials, task.metrics)}, trials)
 
 
-def means(trials: Trials, names: Iterable[str]) -> dict[str, float]:
-    """The mean of the named columns."""
-    return {name: float(trials[name].double().mean()) for name in names}
+@without_graph
+def evaluate_policy(
+    net: Sequential, environment: Environment, policy: Policy, split: str, window: int | None
+) -> Trials:
+    """Take the likeliest action at every moment of all episodes of a split.
+
+    Args:
+        net: its state is restored at the end.
+        split: "validation" or "test".
+        window: steps at the end of an observation that are read as the answer; all, if None.
+    Returns: as `Environment.test`; nothing if the split is empty.
+    """
+
+    def choose(xs: Stream, begins: Tensor) -> Tensor:
+        net.reset(None if bool(begins.all()) else begins)
+        return policy(net.run(xs, reduce="mean", window=window)).argmax(dim=-1)
+
+    with state_aside(net):
+        net.reset()
+        return environment.test(choose, split)
+
+
+@without_graph
+def look_ahead(net: Sequential, xs: Stream, window: int | None) -> Tensor:
+    """The output that the network would have for this observation, (num_envs, outputs). Its state is restored."""
+    with state_aside(net):
+        return net.run(xs, reduce="mean", window=window)
+
+
+class Activity(NamedTuple):
+    """The activity of a network, step by step."""
+
+    layers: dict[str, Tensor]  # "input" and the output of every layer for the first sample, (steps, neurons) each
+    membrane: Tensor  # of the first layer for the first sample, (steps, neurons)
+    output: Tensor  # of the last layer, (steps, batch, outputs)
+
+
+@torch.no_grad()
+def watch(net: Sequential, xs: Tensor) -> Activity:
+    """Run a network step by step, and keep the activity of all its layers."""
+    seen: list[list[Tensor]] = [[] for _ in range(len(net) + 1)]
+    membranes, outputs = [], []
+    for x in xs:
+        values = [x]
+        for layer in net:
+            values.append(layer(as_input(layer, values[-1], 1)))
+        for kept, value in zip(seen, values, strict=True):
+            kept.append(value[0].flatten())
+        membranes.append(net[0].own_state(len(x)).of_sample(0))
+        outputs.append(values[-1])
+    names = ["input", *(f"layer {at}, {layer.kind}" for at, layer in enumerate(net))]
+    layers = {name: torch.stack(kept).cpu() for name, kept in zip(names, seen, strict=True)}
+    return Activity(layers, torch.stack(membranes).cpu(), torch.stack(outputs))
+
+
+class Episode(NamedTuple):
+    """Activity and actions of one environment; steps are those of the network, several for each decision."""
+
+    layers: dict[str, Tensor]  # as in `Activity`
+    membrane: Tensor  # as in `Activity`
+    policy: Tensor  # the probabilities of the actions, (decisions, actions)
+    action: Tensor  # (decisions,)
+    ended: bool  # whether the episode ended, and not only the recording
+
+
+class _Enough(Exception):  # noqa: N818 — not an error, but the end
+    pass
+
+
+@torch.no_grad()
+def record_episode(
+    net: Sequential, environment: Environment, policy: Policy, window: int | None, *, decisions: int
+) -> Episode:
+    """Play the first episode of the test greedily, and keep the activity of the network.
+
+    Args:
+        net: its state is restored at the end.
+        window: steps at the end of an observation that are read as the answer; all, if None.
+        decisions: how many are recorded at most.
+    Memory: decisions × steps × (inputs + neurons).
+    """
+    before = net.save_state()
+    seen, policies, actions, ended = list[Activity](), list[Tensor](), list[Tensor](), False
+
+    def choose(xs: Stream, begins: Tensor) -> Tensor:
+        nonlocal ended
+        ended = bool(begins[0]) and bool(actions)
+        if ended or len(actions) == decisions:
+            raise _Enough
+        net.reset(None if bool(begins.all()) else begins)
+        activity = watch(net, xs.dense())
+        p = policy(activity.output[-(window or len(activity.output)) :].mean(dim=0))
+        action = p.argmax(dim=-1)
+        seen.append(activity._replace(output=p))
+        policies.append(p[0].cpu())
+        actions.append(action[0].cpu())
+        return action
+
+    net.reset()
+    try:
+        environment.test(choose)
+        ended = True  # it was the last of all
+    except _Enough:
+        pass
+    finally:
+        net.load_state(before)
+    layers = {name: torch.cat([activity.layers[name] for activity in seen]) for name in seen[0].layers}
+    membrane = torch.cat([activity.membrane for activity in seen])
+    return Episode(layers, membrane, torch.stack(policies), torch.stack(actions), ended)

@@ -2,37 +2,281 @@
 
 from __future__ import annotations
 
+import math
+import operator
+import traceback
+from array import array
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from importlib import import_module
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tracetorch.encode import ENCODERS, Stream, mix_seed, population, two_sided
+from tracetorch.printable import printable
 from tracetorch.renamed import TASK_STATE, present, takes_former_names
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
-from tracetorch.tasks.gym_env import ReplayableEnv, features_of, is_discrete, make, stacked
-from tracetorch.tasks.running_mean_std import RunningMeanStd
-from tracetorch.tasks.task import Trials, at_least, check_split, choices
+from tracetorch.tasks.task import SPLIT_NUMBERS, Trials, at_least, check_split, choices
 
-_SPLITS = {"train": 0, "validation": 1, "test": 2}
-_EPISODES, _SPIKES, _FINAL = range(3)  # what a seed is for
+
+class ReplayableEnv:
+    """One copy of an environment, episode after episode.
+
+    Its state is a function of the seed of the present episode and of the actions since then, which are stored;
+    Gymnasium promises this of an environment that draws from its own `np_random` alone.
+
+    Args: env: from `make`. seed_of: the seed of the episode with this number. episode: the number of the first one.
+    Memory: 4 bytes for each action of the present episode.
+    """
+
+    def __init__(self, env: Any, seed_of: Callable[[int], int], episode: int):
+        self.env, self._seed_of = env, seed_of
+        self._first_observation = int(getattr(env.observation_space, "start", 0))
+        self._features = features_of(env)
+        self._values = np.eye(self._features) if is_discrete(env.observation_space) else None
+        # The type that `sample` gives: Gymnasium's check of a Python number takes longer than a step of CartPole.
+        self._first_action, self._number = int(env.action_space.start), env.action_space.dtype.type
+        self.begin(episode)
+
+    def begin(self, episode: int) -> None:
+        """Begin the episode with this number."""
+        self.episode, self.actions = episode, array("i")
+        came = self._ask("reset", _RESET, self.env.reset, seed=self._seed_of(episode))
+        if not isinstance(came, tuple) or len(came) != 2:
+            raise self._wrong("reset", came, _RESET)
+        self._see("reset", came[0])
+
+    def act(self, action: int) -> tuple[float, bool, bool]:
+        """Returns: reward, whether the episode terminated, whether it was truncated."""
+        self.actions.append(action)
+        came = self._ask("step", _STEP, self.env.step, self._number(action + self._first_action))
+        if not isinstance(came, tuple) or len(came) != 5:
+            raise self._wrong("step", came, _STEP)
+        observation, reward, terminated, truncated, _ = came
+        self._see("step", observation)
+        number = _number(reward)
+        if number is None:
+            raise self._wrong("step", reward, "a reward that is a finite number")
+        for name, value in {"terminated": terminated, "truncated": truncated}.items():
+            if value is True or value is False:
+                continue
+            if np.ndim(value) or not isinstance(value, bool | np.bool_ | int | np.integer) or value not in (0, 1):
+                raise self._wrong("step", value, f"`{name}` as True or False")
+        return number, bool(terminated), bool(truncated)
+
+    def replay(self, episode: int, actions: list[int], expected: np.ndarray) -> None:
+        """Repeat these actions of this episode. Raises: ValueError if the last observation is not the expected one."""
+        self.begin(episode)
+        for action in actions:
+            self.act(action)
+        if not np.allclose(self.seen, expected, rtol=1e-4, atol=1e-6):
+            raise ValueError(
+                f"{self.env.spec.id} is not deterministic: with the same seed and actions its episode differs; "
+                "to continue with new episodes, add task.resume=new_episodes"
+            )
+
+    def _ask(self, method: str, wanted: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """Call a method. Raises: ValueError if Gymnasium's own code fails in it; else the method's own error."""
+        try:
+            return call(*given, **named)
+        except Exception as error:
+            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+            if str(frame.f_globals.get("__name__")).partition(".")[0] != "gymnasium":
+                raise
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise ValueError(
+                f"{self.env.spec.id}: Gymnasium cannot use its {method} ({why}); wanted: {wanted}"
+            ) from error
+
+    def _wrong(self, method: str, given: Any, wanted: str) -> ValueError:
+        shape = f" of shape {np.shape(given)}" if isinstance(given, np.ndarray) else ""
+        return ValueError(f"{self.env.spec.id}: {method} gave {printable(repr(given), 80)}{shape}; wanted: {wanted}")
+
+    def _see(self, method: str, observation: Any) -> None:
+        try:
+            if self._values is None:
+                self.seen = np.array(observation, dtype=np.float64).reshape(-1)
+                fits = len(self.seen) == self._features
+            else:
+                at = operator.index(observation) - self._first_observation
+                fits = 0 <= at < len(self._values)
+                self.seen = self._values[at if fits else 0]
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            wanted = f"an observation in {printable(self.env.observation_space, 80)}"
+            raise self._wrong(method, observation, wanted)
+
+
+_RESET = "(observation, info) from reset(seed=…, options=…)"
+_STEP = "(observation, reward, terminated, truncated, info)"
+
+
+def _number(value: Any) -> float | None:
+    """A finite number as Python's own; None for anything else."""
+    try:
+        is_one = isinstance(value, float) or not (isinstance(value, str) or np.ndim(value))
+        number = float(value) if is_one else math.nan
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def stacked(seen: list[np.ndarray], name: str) -> Tensor:
+    """The observations as one tensor, (num_envs, features), float64. Raises: ValueError if one is not finite."""
+    rows = np.stack(seen)
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{name} gave an observation that is not finite")
+    return torch.from_numpy(rows)
+
+
+def make(id: str, max_episode_steps: int | None, options: Mapping[str, Any]) -> Any:
+    """Make one copy; for an id such as "module:Name-v0" the module is imported first, which registers the environment.
+
+    Raises: ValueError if it cannot be had or played; see `Gym`. Errors of the module.
+    """
+    try:
+        import gymnasium
+    except ImportError as error:
+        raise ValueError("Gymnasium is missing: pip install -c constraints.txt -e '.[rl]'") from error
+    module, colon, name = id.rpartition(":")
+    if colon:
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise ValueError(f"id={id}: {module!r} is not a module; write module:Name-v0")
+        import_module(module)
+    if name not in gymnasium.registry:
+        names = {known.lower(): known for known in gymnasium.registry}
+        close = [names[found] for found in get_close_matches(name.lower(), list(names), 1, 0.6)]
+        hint = f" Did you mean {f'{module}{colon}' if colon else ''}{close[0]}?" if close else ""
+        other = "for one that another package registers, write id=package:Name-v0"
+        own = f"{module} registers none of this name" if colon else other
+        raise ValueError(
+            f"id={id}: Gymnasium knows no such environment.{hint} `python -c 'import gymnasium; "
+            f"gymnasium.pprint_registry()'` lists them; {own}"
+        )
+    try:
+        # Without Gymnasium's checker: it warns, and ends in bare assertions; `ReplayableEnv` checks what counts here.
+        env = gymnasium.make(name, max_episode_steps=max_episode_steps, **{"disable_env_checker": True, **options})
+    except Exception as error:  # what the environment's own code raises
+        words = " ".join(str(error).split())
+        raise ValueError(f"{id} cannot be made: {type(error).__name__}: {words}") from error
+    try:
+        _check(env, gymnasium.spaces)
+    except ValueError:
+        env.close()
+        raise
+    return env
+
+
+def is_discrete(space: Any) -> bool:
+    """Whether the numbers of a space are names, and not quantities."""
+    return type(space).__name__ == "Discrete"
+
+
+def features_of(env: Any) -> int:
+    """How many numbers an observation has; a discrete one has a place for each value."""
+    space = env.observation_space
+    return int(space.n) if is_discrete(space) else int(np.prod(space.shape, dtype=np.int64))
+
+
+def _check(env: Any, spaces: Any) -> None:
+    name = env.spec.id
+    seen, done = (getattr(env, space, None) for space in ("observation_space", "action_space"))
+    if seen is None or done is None:
+        missing = "observation_space" if seen is None else "action_space"
+        raise ValueError(f"{name} has no {missing}; its class must set one, such as gymnasium.spaces.Discrete(2)")
+    if isinstance(done, spaces.Box):
+        raise ValueError(f"{name} takes continuous actions, {done}; only discrete ones are supported")
+    if not isinstance(done, spaces.Discrete):
+        raise ValueError(f"{name} takes actions of the type {type(done).__name__}; only Discrete ones are supported")
+    if not isinstance(seen, spaces.Box | spaces.Discrete) or not features_of(env):
+        raise ValueError(
+            f"{name} gives observations of the type {type(seen).__name__}; only Box and Discrete ones are supported"
+        )
+    if env.spec.max_episode_steps is None:
+        raise ValueError(f"{name} sets no end to an episode: give max_episode_steps, such as 500")
+
+
+_SPREAD = 1e-8
+"""A feature whose deviation is a smaller part of its mean than this is constant: what is left of it is rounding."""
+
+
+class RunningMeanStd:
+    """Mean and variance of each feature over all rows seen so far.
+
+        n ← n + k,    δ = mean(rows) − μ,    μ ← μ + δ·k/n,    M ← M + Σ(rows − mean(rows))² + δ²·(n−k)·k/n
+        σ² = M/n
+
+    Args: features: how many.
+    Memory: two float64 numbers for each feature.
+    Source: Welford (1962), Note on a method for calculating corrected sums of squares and products,
+        doi:10.1080/00401706.1962.10490022; several rows at once: Chan, Golub and LeVeque (1983), Algorithms for
+        computing the sample variance: analysis and recommendations, doi:10.1080/00031305.1983.10483115.
+    Example:
+        >>> statistics = RunningMeanStd(1)
+        >>> statistics.update(torch.tensor([[1.0], [3.0]]))
+        >>> statistics.standardize(torch.tensor([[3.0], [2.0]])).tolist()
+        [[1.0], [0.0]]
+    """
+
+    def __init__(self, features: int):
+        self.count = 0
+        self.mean = torch.zeros(features, dtype=torch.float64)
+        self.squares = torch.zeros(features, dtype=torch.float64)
+
+    def update(self, rows: Tensor) -> None:
+        """Count these rows, (rows, features), in."""
+        rows = rows.to(torch.float64)
+        new, mean = len(rows), rows.mean(dim=0)
+        total, squares = self.count + new, ((rows - mean) ** 2).sum(dim=0).numpy()
+        own = self.mean.numpy()  # the same memory; for a few numbers NumPy's calls take a third of torch's
+        away = mean.numpy() - own
+        self.squares.numpy()[:] += squares + away**2 * (self.count * new / total)
+        own += away * (new / total)
+        self.count = total
+
+    @property
+    def deviation(self) -> Tensor:
+        """The standard deviation of each feature, (features,), float64; of all rows, not of a sample of them."""
+        return torch.sqrt(self.squares / max(1, self.count))
+
+    def standardize(self, rows: Tensor) -> Tensor:
+        """Rows as deviations from the mean in units of the standard deviation, float32; a constant feature as 0."""
+        mean, deviation = self.mean.numpy(), self.deviation.numpy()
+        varies = deviation > _SPREAD * np.abs(mean)
+        scaled = (rows.numpy().astype(np.float64) - mean) / np.where(varies, deviation, 1.0)
+        return torch.from_numpy(np.where(varies, scaled, 0.0).astype(np.float32))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count, "mean": self.mean.clone(), "squares": self.squares.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there. Raises: ValueError if it is of other features."""
+        if state["mean"].shape != self.mean.shape:
+            raise ValueError(f"the state has {len(state['mean'])} features, this observation {len(self.mean)}")
+        self.count, self.mean, self.squares = state["count"], state["mean"].clone(), state["squares"].clone()
+
+
+_EPISODES, _SPIKES, _FINAL = range(3)  # purposes of seeds
 _SEED_BITS = 31  # some environments take no longer one
 
 
 class Gym(Environment):
     """Any Gymnasium environment with discrete actions, by its id, several in parallel.
 
-    An observation is brought to mean 0 and deviation 1 by the mean and variance of all that were seen so far in any
-    environment (the only thing that environments share), cut off at ±`limit`, divided by it, and encoded by several
-    neurons:
+    Observations are standardized by the running mean and variance over all environments (the only thing that they
+    share), clipped at ±`limit`, divided by it, and encoded by several neurons:
 
         two_sided     max(x, 0) and max(−x, 0)                                        2 neurons for each number
         population    exp(−(x − c_k)²/2σ²), c_k evenly in [−1, 1], σ their distance   `neurons` for each number
 
     times `max_rate`, for `steps` steps as `encoding` says. A discrete observation has one neuron for each value.
-    Terminated and truncated are as Gymnasium defines them (what is both is terminated); the last observation of an
-    episode that was cut off is in `Outcome.final`. Each episode is seeded by its own number, so that those held out are
-    never learnt from.
+    Terminated and truncated are as Gymnasium defines them (what is both is terminated); the last observation of a
+    truncated episode is in `Outcome.final`. Each episode is seeded by its own number; held-out ones are never learned
+    from.
 
     Args:
         id: such as CartPole-v1; or module:Name-v0, where importing the module registers the environment.
@@ -42,18 +286,18 @@ class Gym(Environment):
         neurons: of a population, for each number of the observation.
         encoding: "constant" (a steady current), "poisson" (a new draw at every step) or "latency".
         max_rate: of a neuron at the limit: the current; or spikes per step, and then at most 1.
-        limit: where observations are cut off; in standard deviations, if `normalize`.
-        normalize: whether the running mean and variance are used; if not, observations are taken as they are.
+        limit: where observations are clipped; in standard deviations, if `normalize`.
+        normalize: whether observations are standardized.
         validation_episodes, test_episodes: how many are played to validate and to test; 0 for no validation.
-        max_episode_steps: after which an episode is cut off; what the environment says, if None.
+        max_episode_steps: after which an episode is truncated; as the environment says, if None.
         resume: how a run continues. "exact": each present episode is played again, which needs an environment that is a
             function of its seed. "new_episodes": every environment begins another episode.
         options: further arguments of `gymnasium.make`, such as {"is_slippery": False}.
         seed: of episodes and spikes.
     Raises: ValueError if Gymnasium or the environment cannot be had, for actions that are not discrete, observations
         other than Box and Discrete, episodes without an end, and other values that make no environment.
-    Memory: the environments, and 4 bytes for each action of the present episode of each environment: a checkpoint
-        holds those, and an environment is brought back by playing them again.
+    Memory: the environments, and 4 bytes for each action of the present episodes, which a checkpoint holds and a
+        resumed run plays again.
     Source: Towers et al. (2024), Gymnasium: a standard interface for reinforcement learning environments,
         doi:10.48550/arXiv.2407.17032.
     """
@@ -78,13 +322,11 @@ class Gym(Environment):
         options: dict[str, Any] | None = None,
         seed: int = 0,
     ):
-        counts = {"num_envs": num_envs, "steps": steps, "test_episodes": test_episodes}
-        for name, count in counts.items():
-            at_least(name, count, 1)
-        at_least("validation_episodes", validation_episodes, 0)
-        at_least("neurons", neurons, 2)
+        at_least(1, num_envs=num_envs, steps=steps, test_episodes=test_episodes)
+        at_least(0, validation_episodes=validation_episodes)
+        at_least(2, neurons=neurons)
         if max_episode_steps is not None:
-            at_least("max_episode_steps", max_episode_steps, 1)
+            at_least(1, max_episode_steps=max_episode_steps)
         self.encode = ENCODERS[choices("encoding", encoding, ENCODERS)]
         self.resume = choices("resume", resume, ("exact", "new_episodes"))
         self.code = choices("code", code, ("two_sided", "population"))
@@ -193,15 +435,15 @@ class Gym(Environment):
             self.statistics.load_state_dict(present(TASK_STATE, state)["statistics"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there, or with the next episodes: see `resume`.
+        """As `Environment.load_state_dict`, or with the next episodes: see `resume`.
 
-        Raises: ValueError if it is of another environment, or does not repeat itself.
+        Raises: ValueError if it is of another environment, or if the environment is not deterministic.
         """
         state = present(TASK_STATE, state)
         try:
-            fits = state["id"] == self.id and len(state["lengths"]) == self.num_envs
             fits = (
-                fits
+                state["id"] == self.id
+                and len(state["lengths"]) == self.num_envs
                 and state["seen"].shape[1] == len(self._envs[0].seen)
                 and bool(state["statistics"]) == bool(self.statistics)
             )
@@ -209,32 +451,31 @@ class Gym(Environment):
                 raise ValueError(
                     f"the state belongs to {len(state['lengths'])} environments of {state['id']}, or to other settings"
                 )
-            if self.resume == "new_episodes":
-                for env, episode in zip(self._envs, state["episodes"].tolist(), strict=True):
+            self.restarted = self.resume == "new_episodes"
+            places = zip(self._envs, state["episodes"].tolist(), state["seen"], strict=True)
+            if self.restarted:
+                for env, episode, _ in places:
                     env.begin(episode + self.num_envs)
-                if self.statistics:
-                    self.statistics.load_state_dict(state["statistics"])
-                self._acts, self.restarted = int(state["acts"]), True
-                self._look()
-                return
-            played = state["actions"].split(state["lengths"].tolist())
-            for env, episode, actions, seen in zip(
-                self._envs, state["episodes"].tolist(), played, state["seen"], strict=True
-            ):
-                env.replay(episode, actions.tolist(), seen.numpy())
+            else:
+                played = state["actions"].split(state["lengths"].tolist())
+                for (env, episode, seen), actions in zip(places, played, strict=True):
+                    env.replay(episode, actions.tolist(), seen.numpy())
             if self.statistics:
                 self.statistics.load_state_dict(state["statistics"])
             self._acts = int(state["acts"])
         except KeyError as error:
             raise ValueError(f"the state is of another environment: it has no {error}") from error
-        self._shown, self._stream = self._rates(state["seen"]), None
+        if self.restarted:
+            self._look()
+        else:
+            self._shown, self._stream = self._rates(state["seen"]), None
 
     def _seed_of(self, split: str) -> Any:
-        place = _SPLITS[split]  # in the last two bits, so that no two splits share an episode
+        place = SPLIT_NUMBERS[split]  # in the last two bits, so that no two splits share an episode
         return lambda episode: (mix_seed(self.seed, _EPISODES, place, episode) >> (64 - _SEED_BITS + 2)) * 4 + place
 
     def _look(self) -> None:
-        """Take in what is to be seen now in all environments."""
+        """Read the present observations of all environments."""
         seen = stacked([env.seen for env in self._envs], self.id)
         if self.statistics is not None:
             self.statistics.update(seen)
@@ -252,4 +493,4 @@ class Gym(Environment):
 
     def _encoded(self, rates: Tensor, split: str, acts: int, purpose: int = _SPIKES) -> Stream:
         names = torch.arange(len(rates), device=self.device)
-        return self.encode(rates, self.steps, mix_seed(self.seed, purpose, _SPLITS[split], acts), names)
+        return self.encode(rates, self.steps, mix_seed(self.seed, purpose, SPLIT_NUMBERS[split], acts), names)

@@ -1,12 +1,107 @@
-"""Handwritten digits, shown as spikes."""
+"""Handwritten digits, whole or part by part."""
 
 from __future__ import annotations
 
-import torch
+from abc import abstractmethod
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple, Self
 
-from tracetorch.encode import ENCODERS
-from tracetorch.tasks.digits import Deck, DigitTask, Shown
-from tracetorch.tasks.task import Batch, at_least, choices
+import torch
+from torch import Tensor
+
+from tracetorch import backends
+from tracetorch.backends import LazySpikes, limit_of
+from tracetorch.encode import ENCODERS, Stream, mix_seed
+from tracetorch.tasks import mnist_source
+from tracetorch.tasks.task import Batch, Figures, Task, Trials, at_least, check_split, choices, classified, slices
+
+_HELD_OUT_BATCH = 500
+
+_PERMUTATION = 0  # the seed of the order of permuted pixels: the same in every run, or they would not be the same task
+
+
+class Shown(NamedTuple):
+    """The digits of one batch."""
+
+    images: Tensor  # (batch, height, width), uint8
+    labels: Tensor  # (batch,), int64
+    names: Tensor  # (batch,): the place of each in its split
+    seed: int  # of the spikes: another in every pass
+
+
+class DigitTask(Task):
+    """Which digit is it? The digits for training come in a new order in every pass.
+
+    A final subclass calls `_load`, sets the sizes and writes `show`.
+    """
+
+    output_size = 10
+    batches_per_pass: int
+    image_size: tuple[int, int]
+    max_rate: float
+    seed: int
+    splits: dict[str, tuple[Tensor, Tensor]]
+    """Images, (digits, height, width), uint8, and labels of "train", "validation" and "test"."""
+    _order: tuple[int, Tensor] | None = None
+
+    @abstractmethod
+    def show(self, shown: Shown) -> Batch:
+        """The digits of one batch as spikes or currents."""
+
+    def _load(self, source: str, max_rate: float, batch_size: int, validation_digits: int, seed: int) -> None:
+        """Args: as of the subclasses. Raises: FileNotFoundError, ValueError or OSError as they."""
+        if not 0 < max_rate <= 1:
+            raise ValueError(f"max_rate must be above 0 and at most 1 spike per step, got {max_rate:g}")
+        at_least(1, batch_size=batch_size)
+        images, labels, *test = mnist_source.load(source)
+        total, split = len(images), len(images) - validation_digits
+        if not 0 <= validation_digits < total:
+            raise ValueError(
+                f"validation_digits must leave some of the {total:,} training digits, got {validation_digits}"
+            )
+        if batch_size > split:
+            raise ValueError(f"batch_size is at most the {split:,} training digits, got {batch_size}")
+        self.splits = {
+            "train": (images[:split], labels[:split]),
+            "validation": (images[split:], labels[split:]),
+            "test": (test[0], test[1]),
+        }
+        self.image_size = (images.shape[1], images.shape[2])
+        self.max_rate, self.batch_size, self.seed = max_rate, batch_size, seed
+        self.batches_per_pass = split // batch_size
+
+    def to(self, device: torch.device) -> Self:
+        self.splits = {name: (images.to(device), labels.to(device)) for name, (images, labels) in self.splits.items()}
+        return super().to(device)
+
+    def train_batch(self, number: int) -> Batch:
+        epoch, at = divmod(number, self.batches_per_pass)
+        if self._order is None or self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(mix_seed(self.seed, 3, epoch) >> 1)
+            self._order = epoch, torch.randperm(len(self.splits["train"][0]), generator=generator)
+        names = self._order[1][at * self.batch_size : (at + 1) * self.batch_size]
+        return self._batch("train", names.to(self.device), mix_seed(self.seed, 0, epoch))
+
+    def eval_batches(self, split: str) -> Iterator[Batch]:
+        check_split(split)
+        for part in slices(len(self.splits[split][0]), _HELD_OUT_BATCH):
+            names = torch.arange(part.start, part.stop, device=self.device)
+            yield self._batch(split, names, mix_seed(self.seed, 1 + (split == "test")))
+
+    def _batch(self, split: str, names: Tensor, seed: int) -> Batch:
+        images, labels = (data.index_select(0, names) for data in self.splits[split])
+        return self.show(Shown(images, labels.long(), names, seed))
+
+    def score(self, output: Tensor, batch: Batch) -> Trials:
+        return batch.conditions | classified(output, batch.target)
+
+    def figures(self, trials: Trials) -> Figures:
+        """The confusion matrix."""
+        from tracetorch import plot
+
+        names = [str(digit) for digit in range(10)]
+        return {"confusion": plot.confusion(trials["target"].long(), trials["prediction"].long(), names)}
 
 
 class MNIST(DigitTask):
@@ -38,19 +133,89 @@ class MNIST(DigitTask):
         validation_digits: int = 0,
         seed: int = 0,
     ):
-        at_least("steps", steps, 1)
-        if not 0 < max_rate <= 1:
-            raise ValueError(f"max_rate must be above 0 and at most 1 spike per step, got {max_rate:g}")
+        at_least(1, steps=steps)
         self.encode = ENCODERS[choices("encoding", encoding, ENCODERS)]
-        self.deck = Deck(source, batch_size, validation_digits, seed)
-        self.input_size = self.deck.image_size[0] * self.deck.image_size[1]
-        self.steps, self.max_rate, self.batch_size = steps, max_rate, batch_size
-        self.batches_per_pass = self.deck.batches_per_pass
+        self._load(source, max_rate, batch_size, validation_digits, seed)
+        self.input_size, self.steps = self.image_size[0] * self.image_size[1], steps
 
     def input_image(self) -> tuple[int, int]:
-        return self.deck.image_size
+        return self.image_size
 
     def show(self, shown: Shown) -> Batch:
         rates = shown.images.flatten(1).to(torch.float32) * (self.max_rate / 255)
         xs = self.encode(rates, self.steps, seed=shown.seed, samples=shown.names)
         return Batch(xs, shown.labels, {"digit": shown.names})
+
+
+class SequentialMNIST(DigitTask):
+    """Which digit is it? It is shown part by part, from the top; the answer is read while the last part is shown.
+
+    All parts come through the same input neurons, so that only their order says where a pixel was. A network that
+    remembers only the sum of each neuron's input sees the sums of the columns, or, pixel by pixel, the amount of ink.
+
+    Args:
+        source, batch_size, validation_digits, seed: as of `MNIST`.
+        by: "rows" (28 parts of 28 pixels) or "pixels" (784 parts of one).
+        steps_per_part: time steps for which a row or a pixel is shown.
+        levels: input neurons for each pixel of a part. A single one fires the more, the brighter the pixel. Several
+            prefer brightnesses at equal distances from black to white, and have the rate max(0, 1 − distance between
+            the pixel's and the preferred brightness in units of the distance of two of theirs).
+        order: "fixed" (as they lie in the image) or "permuted" (all pixels change places before the image is cut into
+            parts, in the same way for every digit, in every run).
+        encoding: "poisson" (a new draw at every step) or "constant" (a steady current).
+        max_rate: of a white pixel, or of one as bright as preferred: spikes per step, or the current, in (0, 1].
+    Raises: FileNotFoundError, ValueError or OSError if the digits cannot be had; ValueError for other bad values.
+    Source: Le, Jaitly and Hinton (2015), A simple way to initialize recurrent networks of rectified linear units,
+        doi:10.48550/arXiv.1504.00941, for pixels and permuted pixels.
+    """
+
+    readout_window: int
+
+    def __init__(
+        self,
+        *,
+        source: str = "sample",
+        by: str = "rows",
+        steps_per_part: int = 4,
+        levels: int = 1,
+        order: str = "fixed",
+        encoding: str = "poisson",
+        max_rate: float = 1.0,
+        batch_size: int = 128,
+        validation_digits: int = 0,
+        seed: int = 0,
+    ):
+        at_least(1, steps_per_part=steps_per_part, levels=levels)
+        by, order = choices("by", by, ("rows", "pixels")), choices("order", order, ("fixed", "permuted"))
+        self.encoding = choices("encoding", encoding, ("poisson", "constant"))
+        self._load(source, max_rate, batch_size, validation_digits, seed)
+        height, width = self.image_size
+        self.parts, self.pixels_per_part = (height, width) if by == "rows" else (height * width, 1)
+        drawn = backends.uniform(_PERMUTATION, range(1), torch.zeros(1, dtype=torch.int64), height * width)[0, 0]
+        self.order = drawn.argsort(stable=True) if order == "permuted" else None
+        self.levels, self.input_size = levels, self.pixels_per_part * levels
+        self.readout_window = self.steps_per_part = steps_per_part
+        self.steps = self.parts * steps_per_part
+
+    def show(self, shown: Shown) -> Batch:
+        pixels = shown.images.flatten(1)
+        if self.order is not None:
+            pixels = pixels[:, self.order.to(pixels.device)]
+        parts = pixels.view(len(pixels), self.parts, self.pixels_per_part).transpose(0, 1)
+        make = partial(self._part, parts=parts, shown=shown)
+        xs = Stream(make, self.steps, (len(pixels), self.input_size))
+        return Batch(xs, shown.labels, {"digit": shown.names})
+
+    def _part(self, start: int, stop: int, *, parts: Tensor, shown: Shown) -> Tensor | LazySpikes:
+        """Some steps of pixels from 0 to 255, (parts, batch, pixels)."""
+        first, last = start // self.steps_per_part, (stop - 1) // self.steps_per_part
+        rates = parts[first : last + 1].to(torch.float32) / 255
+        if self.levels > 1:
+            distance = (rates[..., None] * (self.levels - 1) - torch.arange(self.levels, device=parts.device)).abs()
+            rates = (1 - distance).clamp(min=0).flatten(2)
+        rates = rates * self.max_rate
+        number = torch.arange(start, stop, device=parts.device) // self.steps_per_part - first
+        if self.encoding == "constant":
+            return rates[number]
+        share = float(rates.mean()) if rates.device.type == "cpu" else 1.0
+        return LazySpikes(limit_of(rates)[number], shown.seed, range(start, stop), shown.names, torch.float32, share)

@@ -1,15 +1,95 @@
-"""Where the digits come from: a folder, a download, or the sample that is shipped in the package."""
+"""Where the digits come from, and how their files are read; memory is bounded by what a file holds."""
 
 from __future__ import annotations
 
+import gzip
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
+import torch
 from torch import Tensor
 
-from tracetorch.files import expanded
-from tracetorch.tasks import idx
+from tracetorch.files import MOST_DATA_BYTES, expanded, find_idx, open_regular
+from tracetorch.printable import printable
+
+_UNSIGNED_BYTE = 0x08
+_GZIP = b"\x1f\x8b"
+_MOST_UNFOLDED = 1032  # bytes from one byte, in the format of gzip
+_CHUNK = 1 << 20
+
+
+def find_file(folder: Path, name: str) -> Path:
+    """The file `name` in a folder; see `find_idx`. Raises: FileNotFoundError that lists the folder."""
+    found = find_idx(folder, name)
+    if found is None:
+        held = sorted(path.name for path in folder.iterdir())
+        holds = f"it holds {printable(', '.join(held), 100)}" if held else "it is empty"
+        raise FileNotFoundError(f"{folder} holds no {name}.gz and no {name}; {holds}")
+    return found
+
+
+def read_idx(path: Path) -> Tensor:
+    """Read one IDX file of bytes.
+
+    Returns: uint8, of the shape in its header: (images, height, width) or (labels,).
+    Raises: ValueError if the file is broken: not IDX, not bytes, cut short or too long.
+    """
+    body = bytearray()
+    with _opened(path) as (file, stored, factor):
+        shape = _shape(path, file, stored, factor)
+        claimed = math.prod(shape)
+        while len(body) < claimed and (chunk := file.read(min(_CHUNK, claimed - len(body)))):
+            body += chunk  # it grows with what there is, not with what the header says
+        more = bool(file.read(1))
+    if more or len(body) < claimed:
+        there = "there are more" if more else f"there are {len(body):,}"
+        raise ValueError(f"{path} says it holds {claimed:,} bytes of data, but {there}")
+    return torch.frombuffer(body, dtype=torch.uint8).reshape(shape) if body else torch.empty(shape, dtype=torch.uint8)
+
+
+def shape_of(path: Path) -> tuple[int, ...]:
+    """The shape that the header of an IDX file says. Raises: as `read_idx`."""
+    with _opened(path) as (file, stored, factor):
+        return _shape(path, file, stored, factor)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int, int]]:
+    """A file, decompressed while it is read; its size; and how many bytes one of its bytes can stand for."""
+    with open_regular(path) as file:
+        stored = os.fstat(file.fileno()).st_size
+        is_gzipped = file.read(2) == _GZIP
+        file.seek(0)
+        if not is_gzipped:
+            yield file, stored, 1
+            return
+        try:
+            with gzip.GzipFile(fileobj=file) as unfolded:
+                yield unfolded, stored, _MOST_UNFOLDED  # type: ignore[misc]
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{path} is damaged or cut short (gzip: {error}); fetch it again") from None
+
+
+def _shape(path: Path, file: BinaryIO, stored: int, factor: int) -> tuple[int, ...]:
+    start = file.read(4)
+    sizes = file.read(4 * start[3]) if len(start) == 4 else b""
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] != _UNSIGNED_BYTE or len(sizes) < 4 * start[3]:
+        raise ValueError(f"{path} is not an IDX file of bytes, such as MNIST's")
+    shape = tuple(int.from_bytes(sizes[at : at + 4], "big") for at in range(0, len(sizes), 4))
+    claimed, there = math.prod(shape), stored if factor > 1 else stored - 4 - len(sizes)
+    if claimed > there * factor or (factor == 1 and claimed != there):
+        at_most = f"at most {there * factor:,}" if factor > 1 else f"{there:,}"
+        raise ValueError(f"{path} says it holds {claimed:,} bytes of data, but there are {at_most}")
+    if math.prod(max(1, length) for length in shape) > MOST_DATA_BYTES:
+        raise ValueError(f"{path} has the shape {shape[:8]}; more than {MOST_DATA_BYTES:,} bytes are not read")
+    return shape
+
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -37,7 +117,7 @@ def load(source: str | Path) -> Digits:
 
     Args: source: "sample" (1,000 + 500 real digits, shipped), "download" (all 70,000, kept in a cache), or a folder
         with the four IDX files, gzipped or not, also in the layout of torchvision or Kaggle.
-    Raises: FileNotFoundError, ValueError or OSError, each with one sentence that says what to do.
+    Raises: FileNotFoundError, ValueError or OSError that says what to do.
     """
     if source == "sample":
         with as_file(files("tracetorch.tasks") / "mnist_sample") as folder:
@@ -55,10 +135,7 @@ def load(source: str | Path) -> Digits:
 
 
 def fetch(mirrors: tuple[str, ...] = MIRRORS, cache: Path | None = None) -> Path:
-    """Download what is not in the cache yet, check it against its hash, and say where it is.
-
-    Raises: OSError if no mirror has all files intact.
-    """
+    """Download the files that the cache lacks, and check their hashes. Raises: OSError if no mirror has all files."""
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
@@ -88,14 +165,14 @@ def _is_folder(path: Path) -> bool:
 def _read(folder: Path) -> Digits:
     parts = []
     for split in ("train", "t10k"):
-        paths = [idx.find(folder, f"{split}-{name}-ubyte") for name in ("images-idx3", "labels-idx1")]
-        of_images, of_labels = map(idx.shape_of, paths)  # before anything is unfolded
+        paths = [find_file(folder, f"{split}-{name}-ubyte") for name in ("images-idx3", "labels-idx1")]
+        of_images, of_labels = map(shape_of, paths)  # before anything is unfolded
         if len(of_images) != 3 or of_labels != of_images[:1] or 0 in of_images:
             raise ValueError(
                 f"{folder}: the {split} images and labels do not belong together, their shapes are "
                 f"{of_images} and {of_labels}"
             )
-        images, labels = map(idx.read, paths)
+        images, labels = map(read_idx, paths)
         if int(labels.max()) > 9:
             raise ValueError(
                 f"{folder}: the {split} labels must be digits, 0 to 9, but one of them is {int(labels.max())}"

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tracetorch import backends
 from tracetorch.encode import ENCODERS, mix_seed
-from tracetorch.tasks.task import Batch, Task, Trials, at_least, check_split, choices
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tracetorch.tasks.task import Batch, Figures, Task, Trials, at_least, check_split, choices
 
 
 class Patterns(Task):
-    """Random input patterns, each with random output bits, to be learnt by heart.
+    """Random input patterns, each with random output bits, to be memorised.
 
     Every input neuron is on or off in a pattern and fires at `rate` or at `background`; every output is a random bit.
-    There is nothing to generalise to: held-out trials are the same patterns with fresh spikes.
+    Held-out trials are the same patterns with new spikes: there is nothing to generalise to.
 
     Args:
         patterns: how many pairs.
@@ -50,9 +46,8 @@ class Patterns(Task):
         repeats: int = 10,
         seed: int = 0,
     ):
-        counts = {"patterns": patterns, "inputs": inputs, "outputs": outputs, "steps": steps}
-        for name, value in (counts | {"batch_size": batch_size, "repeats": repeats}).items():
-            at_least(name, value, 1)
+        at_least(1, patterns=patterns, inputs=inputs, outputs=outputs, steps=steps)
+        at_least(1, batch_size=batch_size, repeats=repeats)
         if not 0 <= background <= rate <= 1:
             raise ValueError(f"rates must satisfy 0 ≤ background ≤ rate ≤ 1, got {background:g} and {rate:g}")
         self.input_size, self.output_size, self.steps, self.batch_size = inputs, outputs, steps, batch_size
@@ -82,7 +77,7 @@ class Patterns(Task):
     def summary(self, trials: Trials) -> dict[str, float]:
         return {"recalled": float(trials["recalled"].mean())}
 
-    def figures(self, trials: Trials) -> dict[str, Figure]:
+    def figures(self, trials: Trials) -> Figures:
         """How well each pattern is remembered."""
         from tracetorch import plot
 

@@ -3,23 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from tracetorch import backends
-from tracetorch.encode import Stream, mix_seed
-from tracetorch.tasks.ideal_observer import choose_right, tie
+from tracetorch.encode import Stream
 from tracetorch.tasks.samplers import SampleSpace, UniformSampler
-from tracetorch.tasks.task import Batch, DrawnTask, Trials, at_least, choices, slices
+from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, choices, slices, split_seeds
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+_ELEMENTS = 1 << 22  # of one block of the tables below: 32 MiB
 
-_SPLIT_SEEDS = {"train": 0, "validation": 1, "test": 2}
-_CONDITIONS, _CLICKS, _NOISE, _CUE = range(4)  # what a seed is for
+
+def choose_right(right: Tensor, left: Tensor, steps: Tensor) -> Tensor:
+    """How often there are more clicks on the right than on the left, ties counting one half.
+
+        P(R > L) + P(R = L)/2,    R ~ Binomial(steps, right),  L ~ Binomial(steps, left)
+
+    Args:
+        right, left: probability of a click in a step, in [0, 1), float64, any shape.
+        steps: how many, whole numbers as float64, the same shape.
+    Returns: probability, the same shape.
+    """
+    return _over_trials(right, left, steps, lambda r, l: (r * (l.cumsum(dim=-1) - l / 2)).sum(dim=-1))  # noqa: E741
+
+
+def tie(right: Tensor, left: Tensor, steps: Tensor) -> Tensor:
+    """How often both sides have equally many clicks. Args, Returns: as `choose_right`."""
+    return _over_trials(right, left, steps, lambda r, l: (r * l).sum(dim=-1))  # noqa: E741
+
+
+def _over_trials(right: Tensor, left: Tensor, steps: Tensor, statistic) -> Tensor:  # type: ignore[no-untyped-def]
+    most = int(steps.max()) + 1
+    trials = torch.stack([right, left, steps], dim=-1).reshape(-1, 3)
+    kinds, kind = torch.unique(trials, dim=0, return_inverse=True)  # far fewer than trials
+    blocks = (block.unbind(dim=-1) for block in kinds.split(max(1, _ELEMENTS // most)))
+    found = [statistic(_binomial(r, n, most), _binomial(l, n, most)) for r, l, n in blocks]  # noqa: E741
+    return torch.cat(found)[kind].reshape(right.shape)
+
+
+def _binomial(probability: Tensor, steps: Tensor, most: int) -> Tensor:
+    """Probability of 0 … most − 1 clicks in the given number of steps, (trials, most)."""
+    k = torch.arange(most, dtype=torch.float64, device=steps.device)
+    n, p = steps[:, None], probability[:, None]
+    ways = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma((n - k).clamp(min=0) + 1)
+    log_odds = torch.xlogy(k, p) + torch.xlogy((n - k).clamp(min=0), 1 - p)
+    return torch.where(k <= n, torch.exp(ways + log_odds), 0.0)
+
+
+_CONDITIONS, _CLICKS, _NOISE, _CUE = range(4)  # purposes of seeds
 _COUNTED_STEPS = 1024  # at a time, so that counting a trial's clicks takes no memory that grows with its length
 
 
@@ -38,7 +71,7 @@ class PoissonClicks(DrawnTask):
         label: "side" asks for the side with the higher *rate* (generative; no one can always be right), "count" for the
             side with more *clicks* (a tie goes to the side with the higher rate).
         total_rate: λ_left + λ_right, Hz.
-        stereo_click: whether both sides click in the first step, which tells nothing but that it begins.
+        stereo_click: whether both sides click in the first step, which marks the beginning of the stimulus.
         delay: silence between stimulus and cue, seconds: a number, a list to draw from, or a range such as "1..100".
         cue: length of the cue and of the window in which the answer is read, seconds.
         cue_rate: firing rate of each cue neuron during the cue, Hz.
@@ -77,15 +110,11 @@ class PoissonClicks(DrawnTask):
         test_trials: int = 5000,
         seed: int = 0,
     ):
-        rates = {"total_rate": total_rate, "cue_rate": cue_rate, "noise": noise}
-        lengths = {"cue": cue} if isinstance(delay, Sequence) else {"delay": delay, "cue": cue}
-        for name, value in (rates | lengths).items():
-            at_least(name, value, 0)
-        counts = {"neurons_per_channel": neurons_per_channel, "batch_size": batch_size, "test_trials": test_trials}
-        for name, value in counts.items():
-            at_least(name, value, 1)
-        at_least("validation_trials", validation_trials, 0)
-        if not dt > 0 or max(rates.values()) * dt > 1:
+        at_least(0, total_rate=total_rate, cue_rate=cue_rate, noise=noise)
+        at_least(0, **({} if isinstance(delay, Sequence) else {"delay": delay}), cue=cue)
+        at_least(1, neurons_per_channel=neurons_per_channel, batch_size=batch_size, test_trials=test_trials)
+        at_least(0, validation_trials=validation_trials)
+        if not dt > 0 or max(total_rate, cue_rate, noise) * dt > 1:
             raise ValueError(f"dt must be above 0 and short enough for at most one click in a step, got {dt:g} s")
         self.gamma = UniformSampler("gamma", gamma, 0.0)
         self.duration = UniformSampler("duration", duration, dt)
@@ -110,8 +139,8 @@ class PoissonClicks(DrawnTask):
         """How often the best possible observer of the clicks is right, for each |γ| and duration (seconds).
 
         It counts the clicks on each side and names the larger (a coin decides a tie), which is optimal because the
-        log-likelihood ratio is proportional to the difference. With `noise` it takes for a click what makes all neurons
-        of a side fire; for the label "count" it is given the clicks themselves, so there it bounds from above.
+        log-likelihood ratio is proportional to the difference. With `noise`, all neurons of a side that fire at once
+        count as a click. For the label "count" it observes the clicks themselves: an upper bound.
 
         Args: gamma, duration: broadcast against each other.
         Returns: probability, 1/2 to 1, float64.
@@ -121,8 +150,8 @@ class PoissonClicks(DrawnTask):
             return 1 - tie(*self._click_odds(gamma, duration, heard=False)) / 2
         return choose_right(*self._click_odds(gamma, duration))
 
-    def figures(self, trials: Trials) -> dict[str, Figure]:
-        """Psychometric curve, accuracy over γ × duration, and over delays if they differ; each beside the ideal's."""
+    def figures(self, trials: Trials) -> Figures:
+        """Psychometric curve, accuracy over γ × duration, and over delays if they differ; with the ideal observer's."""
         from tracetorch import plot
 
         gamma, duration = trials["gamma"], trials["duration"]
@@ -150,14 +179,13 @@ class PoissonClicks(DrawnTask):
         return self.ideal_accuracy(trials["gamma"], trials["duration"])
 
     def make(self, split: str, samples: Tensor) -> Batch:
-        seeds = _seeds(self.seed, _SPLIT_SEEDS[split])
+        seeds = split_seeds(self.seed, split, 4)
         pick, length, coin, wait = backends.uniform(seeds[_CONDITIONS], range(1), samples, 4)[0].unbind(dim=-1)
         right_is_faster = coin >= 0.5  # which side, also where γ = 0 and both are equally fast
         gamma = self.gamma.at(pick) * torch.where(right_is_faster, 1.0, -1.0)
         bins = torch.round(self.duration.at(length) / self.dt).clamp(min=1)
         rates = self.total_rate * torch.sigmoid(torch.stack([-gamma, gamma], dim=-1))
-        shortest, longest = self.cue_from - self.silent_from, self.delay_steps
-        pause = torch.round(self.delay.at(wait) / self.dt).clamp(shortest, longest)
+        pause = torch.round(self.delay.at(wait) / self.dt).clamp(self.cue_from - self.silent_from, self.delay_steps)
         end = self.cue_from - pause
         begin = end - bins
 
@@ -172,8 +200,8 @@ class PoissonClicks(DrawnTask):
         target = right_is_faster.long()
         if self.label == "count":
             target = torch.where(left == right, target, (right > left).long())
-        told = {"gamma": gamma, "duration": bins * self.dt, "delay": pause * self.dt}
-        conditions = told | {"clicks_left": left, "clicks_right": right}
+        conditions = {"gamma": gamma, "duration": bins * self.dt, "delay": pause * self.dt}
+        conditions |= {"clicks_left": left, "clicks_right": right}
         make = partial(self._spikes, clicks=clicks, seeds=seeds, samples=samples)
         return Batch(Stream(make, self.steps, (len(samples), self.input_size)), target, conditions)
 
@@ -203,9 +231,9 @@ class PoissonClicks(DrawnTask):
         return spikes
 
     def _click_odds(self, gamma: Tensor, duration: Tensor, heard: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-        """Chance of a click in a step, right and left, and the number of steps that tell something."""
+        """Chance of a click in a step, right and left, and the number of informative steps."""
         right, left = (self.total_rate * self.dt * torch.sigmoid(side) for side in (gamma, -gamma))
-        if heard:  # noise that makes all neurons of a side fire at once cannot be told from a click
+        if heard:  # noise that makes all neurons of a side fire at once looks like a click
             false_click = (self.noise * self.dt) ** self.neurons_per_channel
             right, left = (odds + (1 - odds) * false_click for odds in (right, left))
         return right, left, torch.round(duration / self.dt) - float(self.stereo_click)
@@ -216,8 +244,3 @@ def _part(drawn: Tensor, start: int, stop: int) -> Tensor:
     part = drawn[start:stop]
     rest = stop - start - len(part)
     return torch.cat([part, part.new_zeros(rest, *part.shape[1:])]) if rest else part
-
-
-@lru_cache(maxsize=8)
-def _seeds(seed: int, place: int) -> tuple[int, ...]:
-    return tuple(mix_seed(seed, place, purpose) for purpose in range(4))

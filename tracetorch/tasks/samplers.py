@@ -8,19 +8,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-SampleSpace = Sequence[float] | str
-"""Values to draw from: a list of them, or a range such as "0.1..1.2"."""
+SampleSpace = Sequence[float] | str  # values to draw from: a list of them, or a range such as "0.1..1.2"
 
 
 class UniformSampler:
-    """What a value of each trial is drawn from: one of a list, each as often; or anything in a range, evenly.
+    """Draws a value of each trial from a list, each as often, or from a range, uniformly.
 
     Args:
         name: of the argument, for errors.
         given: the list, or the range; or a number that all trials have.
         least: no value may be below.
-        number: whether a number alone is one of the things that may be given, for errors.
-    Raises: ValueError if it is neither, or holds such a value, or one that is not finite.
+        number: whether a number may be given, for errors.
+    Raises: ValueError for anything else, and for values that are below `least` or not finite.
     """
 
     def __init__(self, name: str, given: SampleSpace | float, least: float, *, number: bool = False):

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tracetorch import backends
 from tracetorch.backends import LazySpikes, limit_of
-from tracetorch.encode import Stream, mix_seed
+from tracetorch.encode import Stream
 from tracetorch.tasks.samplers import SampleSpace, UniformSampler
-from tracetorch.tasks.task import Batch, DrawnTask, Trials, at_least
+from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, means, split_seeds
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_SPLIT_SEEDS = {"train": 0, "validation": 1, "test": 2}
-_VALUES, _SPIKES = range(2)  # what a seed is for
-_SHORTCUTS = ("last_value_accuracy", "majority_accuracy")
+_VALUES, _SPIKES = range(2)  # purposes of seeds
 
 
 class StoreRecall(DrawnTask):
     """A value, 0 or 1, in every interval; one of them comes with the command to store it, and the last interval asks.
 
     Four populations of equal size fire: one for each value, one for store, one for recall. Each interval but the last
-    has a value of its own, drawn at random; in one of them the store population fires too. The last interval is
-    recall alone, and the answer is read while it lasts. Values before and after store are distractors: the
-    answer is the value that came together with the command, and neither alone says anything about it.
+    has a random value; in one of them the store population fires too. In the last interval only recall fires, and the
+    answer is read. The answer is the value of the interval with the store command; the other values are distractors.
 
     Args:
         intervals: how many in a trial, that of recall included; at least 2.
@@ -69,12 +62,9 @@ class StoreRecall(DrawnTask):
         test_trials: int = 1000,
         seed: int = 0,
     ):
-        at_least("intervals", intervals, 2)
-        counts = {"neurons_per_channel": neurons_per_channel, "batch_size": batch_size, "test_trials": test_trials}
-        for name, count in counts.items():
-            at_least(name, count, 1)
-        for name, value in {"rate": rate, "noise": noise, "validation_trials": validation_trials}.items():
-            at_least(name, value, 0)
+        at_least(2, intervals=intervals)
+        at_least(1, neurons_per_channel=neurons_per_channel, batch_size=batch_size, test_trials=test_trials)
+        at_least(0, rate=rate, noise=noise, validation_trials=validation_trials)
         if not dt > 0 or max(rate, noise) * dt > 1:
             raise ValueError(f"dt must be above 0 and short enough for at most one spike in a step, got {dt:g} s")
         if not dt <= interval < float("inf"):
@@ -94,9 +84,9 @@ class StoreRecall(DrawnTask):
 
     def summary(self, trials: Trials) -> dict[str, float]:
         """What shortcuts would reach on these trials: to name the last value, or what most of all values were."""
-        return {name: float(trials[name].double().mean()) for name in _SHORTCUTS}
+        return means(trials, ("last_value_accuracy", "majority_accuracy"))
 
-    def figures(self, trials: Trials) -> dict[str, Figure]:
+    def figures(self, trials: Trials) -> Figures:
         """Accuracy over the number of intervals between store and recall."""
         from tracetorch import plot
 
@@ -110,7 +100,7 @@ class StoreRecall(DrawnTask):
         return batch, {name: (n * self.interval_steps, (n + 1) * self.interval_steps) for name, n in turns.items()}
 
     def make(self, split: str, samples: Tensor) -> Batch:
-        seeds = [mix_seed(self.seed, _SPLIT_SEEDS[split], purpose) for purpose in range(2)]
+        seeds = split_seeds(self.seed, split, 2)
         shown = self.intervals - 1
         drawn = backends.uniform(seeds[_VALUES], range(1), samples, shown + 1)[0]
         ones = drawn[:, :shown] < 0.5  # (batch, intervals): whether the value is 1
@@ -136,9 +126,5 @@ class StoreRecall(DrawnTask):
         active = torch.stack([~one & ~recall, one & ~recall, number == stored, recall], dim=-1)
         limits = limit_of(odds[active.long()].repeat_interleave(self.neurons_per_channel, dim=-1))
         limits = limits[torch.arange(start, stop, device=samples.device) // self.interval_steps - first]
-        return LazySpikes(limits, seed, range(start, stop), samples, torch.float32, self._share)
-
-    @property
-    def _share(self) -> float:
-        """Of neurons that fire in a step, about: two populations of four are active at most."""
-        return (self.rate + 3 * self.noise) / 4 * self.dt
+        share = (self.rate + 3 * self.noise) / 4 * self.dt  # of neurons that fire in a step, about
+        return LazySpikes(limits, seed, range(start, stop), samples, torch.float32, share)

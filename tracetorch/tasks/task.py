@@ -1,23 +1,68 @@
-"""What every task says: its sizes, its batches, how an answer is judged and what is drawn of it."""
+"""The interface of tasks with labels: sizes, batches, scores and figures; and what environments share with it."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from functools import partial
-from typing import NamedTuple
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from tracetorch.encode import Stream
-from tracetorch.tasks.base import BaseTask, Trials
+from tracetorch.encode import Stream, mix_seed
+from tracetorch.renamed import adopt_former_methods
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Figures = dict[str, "Figure"]  # by file name
+Trials = dict[str, Tensor]
+"""One value for each trial under each name, such as {"target": (n,), "prediction": (n,), "accuracy": (n,)}."""
 
 SPLITS = ("validation", "test")
 
+SPLIT_NUMBERS = {"train": 0, "validation": 1, "test": 2}  # what distinguishes the seeds of the splits
 _AHEAD, _MOST_AHEAD = 64, 1 << 18
-"""At most so many batches, and numbers of input, are drawn at once: for a few trials calls take all the time."""
+"""At most so many batches, and input values, are drawn at once. For a few trials the calls take all the time."""
+
+
+class BaseTask(ABC):
+    """Something to learn, with labels or with rewards."""
+
+    input_size: int
+    output_size: int  # number of classes, values or actions
+    steps: int  # time steps in a trial, or for which the network looks at one observation before it acts
+    readout_window: int | None = None  # how many of these steps, the last ones, are read as the answer; all, if None
+    output_names: tuple[str, ...] | None = None  # what each output stands for, in figures; their numbers, if None
+    dt: float | None = None  # length of a step in seconds, if steps have one
+    metrics: tuple[str, ...]
+    """Columns of trials that are averaged and reported; the first (larger is better) says which network is best."""
+    device: torch.device = torch.device("cpu")  # where inputs are made
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        adopt_former_methods(cls)
+
+    def to(self, device: torch.device) -> Self:
+        """Make inputs on this device from now on. Returns: the task itself."""
+        self.device = device
+        return self
+
+    def summary(self, trials: Trials) -> dict[str, float]:
+        """Further numbers for the summary of a run, from the trials of the test; none by default."""
+        del trials
+        return {}
+
+    def figures(self, trials: Trials) -> Figures:
+        """Figures of the trials of the test, by file name; none by default."""
+        del trials
+        return {}
+
+    def input_image(self) -> tuple[int, int] | None:
+        """Height and width, if the input is an image: then receptive fields are drawn."""
+        return None
 
 
 class Batch(NamedTuple):
@@ -36,8 +81,7 @@ class Task(BaseTask):
     """
 
     batch_size: int
-    batches_per_pass: int | None = None
-    """Batches in one pass over the training data; None if data never end."""
+    batches_per_pass: int | None = None  # batches in one pass over the training data; None if data never end
     metrics: tuple[str, ...] = ("accuracy",)
     """Columns of `score` that are averaged and reported; the first (larger is better) says which network is best."""
 
@@ -51,22 +95,20 @@ class Task(BaseTask):
 
     @abstractmethod
     def score(self, output: Tensor, batch: Batch) -> Trials:
-        """What came of each trial: the columns named in `metrics`, and whatever the figures need.
+        """The result of each trial: the columns named in `metrics`, and those that the figures need.
 
         Args: output: the network's mean output over the readout window, (batch, output_size).
         """
 
     def context(self, number: int) -> int:
-        """How often what is asked has changed by the training batch with this number; never, by default."""
+        """How often the task has changed by the training batch with this number; never, by default."""
         del number
         return 0
 
     def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
         """A batch of one trial to draw, and its named stretches of time (start, stop, in steps)."""
-        batch = next(self.eval_batches("test"))
-        return Batch(
-            first_sample(batch.xs), batch.target[:1], {name: value[:1] for name, value in batch.conditions.items()}
-        ), {}
+        xs, target, conditions = next(self.eval_batches("test"))
+        return Batch(first_sample(xs), target[:1], {name: value[:1] for name, value in conditions.items()}), {}
 
 
 class DrawnTask(Task):
@@ -75,10 +117,8 @@ class DrawnTask(Task):
     A final subclass sets the sizes, `trials` and `held_out_batch`, and writes `make`; the rest has defaults.
     """
 
-    trials: dict[str, int]
-    """How many trials are held out, by split."""
-    held_out_batch: int
-    """How many of them make a batch, at most."""
+    trials: dict[str, int]  # how many trials are held out, by split
+    held_out_batch: int  # how many of them make a batch, at most
 
     @abstractmethod
     def make(self, split: str, samples: Tensor) -> Batch:
@@ -103,9 +143,8 @@ class DrawnTask(Task):
         _, made, inputs = self._drawn
         rows = slice(at * size, (at + 1) * size)
         xs = Stream(partial(_steps_of, inputs[at].clone()), self.steps, (size, self.input_size))
-        return Batch(
-            xs, made.target[rows].clone(), {name: rest[rows].clone() for name, rest in made.conditions.items()}
-        )
+        conditions = {name: value[rows].clone() for name, value in made.conditions.items()}
+        return Batch(xs, made.target[rows].clone(), conditions)
 
     def _train_batches(self, number: int, count: int) -> Batch:
         """So many batches from this number on, as one."""
@@ -127,6 +166,17 @@ def classified(output: Tensor, target: Tensor) -> Trials:
     return {"target": target, "prediction": prediction, "accuracy": (prediction == target).to(torch.float32)}
 
 
+def means(trials: Trials, names: tuple[str, ...]) -> dict[str, float]:
+    """The mean of the named columns."""
+    return {name: float(trials[name].double().mean()) for name in names}
+
+
+@lru_cache(maxsize=32)
+def split_seeds(seed: int, split: str, count: int) -> tuple[int, ...]:
+    """Seeds of a split, one for each of several purposes."""
+    return tuple(mix_seed(seed, SPLIT_NUMBERS[split], purpose) for purpose in range(count))
+
+
 def check_split(split: str) -> None:
     """Raises: ValueError if there is no such held-out split."""
     if split not in SPLITS:
@@ -145,12 +195,13 @@ def choices(name: str, value: str, known: Mapping[str, object] | tuple[str, ...]
     return value
 
 
-def at_least(name: str, value: float, least: float) -> None:
-    """Raises: ValueError if the value is below `least`, or not finite."""
-    if not value >= least:
-        raise ValueError(f"{name} must be at least {least:g}, got {value:g}")
-    if value == math.inf:
-        raise ValueError(f"{name} must be finite, got {value:g}")
+def at_least(least: float, **values: float) -> None:
+    """Raises: ValueError for the first value that is below `least`, or not finite. Args: values: by name."""
+    for name, value in values.items():
+        if not value >= least:
+            raise ValueError(f"{name} must be at least {least:g}, got {value:g}")
+        if value == math.inf:
+            raise ValueError(f"{name} must be finite, got {value:g}")
 
 
 def first_sample(xs: Stream) -> Stream:

@@ -1,8 +1,5 @@
-"""Training: the loop, its steps, and what they keep of a run while it lasts.
+"""Training: the loop, its steps, and what they keep of a run while it lasts."""
 
-What needs torch loads when it is first used.
-"""
+from tracetorch.training.health import HealthWatch, TrainingError, check_health
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = ["HealthWatch", "TrainingError", "check_health"]

@@ -11,36 +11,35 @@ import torch
 from torch import Tensor
 
 from tracetorch.nn import Sequential
-from tracetorch.training.progress import check_alike
+from tracetorch.training.progress import Stateful
 
 
 class TrainingError(RuntimeError):
-    """A run that cannot continue; its message names the layer, and what to try."""
+    """A run that cannot continue; the message names the layer, and a remedy."""
 
 
 class DeadNetworkError(TrainingError):
     """A layer that is silent, or that gets no gradient."""
 
 
-class HealthWatch:
+class HealthWatch(Stateful):
     """Checks a network now and then. A dead one gets time to recover, because a silent neuron still has a gradient.
 
     Args:
-        patience: how many times in a row it must be found dead.
+        patience: how many checks in a row must find it dead.
         rewarded: whether it learns from rewards; see `check_health`. A learning moment may then be a single
-            observation: a network that was well before does not fail for one silence, not even at the last update.
+            observation, so a network that was well before may be silent at the last update.
     """
+
+    kept = ("found", "was_well", "loss", "same")
 
     def __init__(self, patience: int = 3, *, rewarded: bool = False):
         self.patience, self.rewarded = patience, rewarded
         self._found, self._was_well, self._is_checked = 0, False, False
-        self._loss, self._same = 0.0, 0  # of the last evaluation, and how many in a row gave just that
+        self._loss, self._same = 0.0, 0  # of the last evaluation, and how many in a row had it
 
     def look(self, net: Sequential, output: Tensor | None, update: int, *, last: bool) -> None:
-        """`check_health`. A dead network is an error after `patience` checks in a row, or at the last update.
-
-        Raises: TrainingError.
-        """
+        """`check_health`, where a dead network is an error after `patience` checks in a row, or at the last update."""
         self._name_untrained(net)
         try:
             check_health(net, output, update, rewarded=self.rewarded)
@@ -51,7 +50,7 @@ class HealthWatch:
                 raise
 
     def _name_untrained(self, net: Sequential) -> None:
-        """Warn, once, of trainable parameters that the rule gives no gradient, though it gives one to others."""
+        """Warn, once, of trainable parameters that get no gradient from the rule, though others do."""
         named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
         if self._is_checked or all(p.grad is None for _, p in named):
             return
@@ -61,37 +60,29 @@ class HealthWatch:
             logging.getLogger("tracetorch").warning(message, ", ".join(untrained))
 
     def compare(self, net: Sequential, loss: float, update: int) -> None:
-        """Warn, once, of a loss on the same trials that stays the same to the last digit: nothing is learned.
+        """Warn, once, of evaluations whose loss is equal to the last digit: nothing is learned.
 
-        Args: loss: of an evaluation. Call it before gradients are cleared.
+        To be called before gradients are cleared.
         """
         self._loss, self._same = loss, self._same + 1 if self._same and loss == self._loss else 1
         if self._same == self.patience:
             message = "update %d: the loss was %.6g at each of the last %d evaluations: %s"
             logging.getLogger("tracetorch").warning(message, update, loss, self._same, _why_nothing_is_learnt(net))
 
-    def state_dict(self) -> dict[str, int | bool | float]:
-        """Plain numbers, for a checkpoint."""
-        return {"found": self._found, "was_well": self._was_well, "loss": self._loss, "same": self._same}
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
-        check_alike(self.state_dict(), state)
-        self._found, self._was_well = state["found"], bool(state.get("was_well"))
-        self._loss, self._same = state.get("loss", 0.0), state.get("same", 0)
+        super().load_state_dict({"was_well": False, "loss": 0.0, "same": 0, **state})  # older versions wrote "found"
 
 
 def check_loss(loss: float, update: int, net: Sequential) -> None:
     """Check, after each update, that the loss and the input are finite.
 
-    A membrane that is NaN never fires, so an input that is not finite may leave the loss what it was. It reaches every
-    neuron of a first layer that is connected to all inputs: one neuron is enough to look at.
+    The loss may stay finite if the input is not: a membrane that is NaN never fires. Such an input reaches every
+    neuron of a first layer that is connected to all inputs, so one neuron is checked.
 
     Raises: TrainingError that names the input, or the first parameter, that is not finite.
     """
     state, is_finite = net[0].live_state, math.isfinite(loss)
     if is_finite and state is not None:
-        # One neuron is enough, if it is connected to all inputs.
         shown = state.neuron[0] if net[0].in_features is None else state.neuron[0][:, 0]
         is_finite = math.isfinite(float(shown.sum()))
     if is_finite:
@@ -125,44 +116,47 @@ def check_health(net: Sequential, output: Tensor | None, update: int, *, rewarde
 
     Args:
         output: the network's mean output of the last batch, (batch, out_features); None leaves out the last layer.
-        update: the number of the update, for the message. Call it before gradients are cleared, and before the network
-            is reset.
-        rewarded: whether it learns from rewards. A reward that was expected gives no gradient, and neither does a long
-            time without rewards: a layer without a gradient then counts only if another layer has one.
-    Raises: DeadNetworkError that names the first such layer, from the input up, and what to try; TrainingError for an
+        update: for the message. To be called before gradients are cleared and the network is reset.
+        rewarded: whether it learns from rewards. An expected reward, or none for long, gives no gradient: a layer
+            without a gradient then counts only if another layer has one.
+    Raises: DeadNetworkError that names the first such layer, from the input up, and a remedy; TrainingError for an
         input or a gradient that is not finite.
     """
     check_input(net, update)
-    if not bool((net[0].average_input() != 0).any()):
+    if not _any_nonzero(net[0].average_input()):
         raise DeadNetworkError(
             f"update {update}: the input is silent: no spike reaches layer 0; look at the task's rates"
         )
     above = [*(layer.average_input() for layer in list(net)[1:]), output]
     for at, (layer, gives) in enumerate(zip(net, above, strict=True)):
-        if layer.neuron.spiking and gives is not None and not bool((gives != 0).any()):
+        if layer.neuron.spiking and gives is not None and not _any_nonzero(gives):
             advice = "lower its threshold, raise its decay, or give it a bias"
             raise DeadNetworkError(
                 f"update {update}: layer {at} ({layer}) is silent: not one spike in the batch; {advice}"
             )
     found = [[p.grad for p in layer.parameters() if p.requires_grad and p.grad is not None] for layer in net]
-    is_taught = any(bool((gradient != 0).any()) for gradients in found for gradient in gradients)
+    is_taught = any(_any_nonzero(gradient) for gradients in found for gradient in gradients)
     for at, (layer, gradients) in enumerate(zip(net, found, strict=True)):
         if any(not bool(torch.isfinite(gradient).all()) for gradient in gradients):
             raise TrainingError(
                 f"update {update}: the gradient of layer {at} ({layer}) is not finite; lower optimizer.lr"
             )
-        is_idle = bool(gradients) and not any(bool((gradient != 0).any()) for gradient in gradients)
+        is_idle = bool(gradients) and not any(map(_any_nonzero, gradients))
         if is_idle and (is_taught or not rewarded):
             advice = "its neurons are all far below or far above threshold; change its threshold, or lower optimizer.lr"
             raise DeadNetworkError(f"update {update}: layer {at} ({layer}) gets no gradient; {advice}")
 
 
+def _any_nonzero(values: Tensor) -> bool:
+    return bool((values != 0).any())
+
+
 def _why_nothing_is_learnt(net: Sequential) -> str:
-    """Which layers are silent, and whose gradients are zero, or too small for any optimizer."""
+    """Which layers are silent, and which gradients are zero, or too small for any optimizer."""
     silent = [
         f"layer {at} ({below}) is silent"
         for at, (below, above) in enumerate(pairwise(net))
-        if above.live_state is not None and not bool((above.live_state.trace != 0).any())
+        if above.live_state is not None and not _any_nonzero(above.live_state.trace)
     ]
     idle = []
     for at, layer in enumerate(net):

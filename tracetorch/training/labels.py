@@ -1,4 +1,4 @@
-"""Steps with labels: batches of sequences, each learned from its beginning; or a stream that never ends."""
+"""Steps with labels: batches of sequences, each learned from its beginning; or an endless stream."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Any
 
 from tracetorch.modes import kind_of
 from tracetorch.runs import Run
-from tracetorch.tasks.evaluate import evaluate, means
-from tracetorch.training.feedback_schedule import FeedbackSchedule
+from tracetorch.tasks.evaluate import evaluate
+from tracetorch.tasks.task import means
 from tracetorch.training.health import check_loss
 from tracetorch.training.report import report
 from tracetorch.training.setup import Setup
-from tracetorch.training.step import Decision, FeedbackSource, Step, Update
+from tracetorch.training.step import Decision, FeedbackSchedule, FeedbackSource, Step, Update
 
 
 class LabelStep(Step):
-    """What both have in common: the trials of a `Task`, and a loss of output and target such as `cross_entropy`."""
+    """Steps with the trials of a `Task`, and a loss of output and target such as `cross_entropy`."""
 
     def __init__(self, setup: Setup):
         super().__init__(setup)
@@ -72,9 +72,9 @@ class LabelledSequences(LabelStep):
 
 
 class LabelFeedback(FeedbackSource, LabelStep):
-    """One update: one decision in each environment of an endless stream of trials; the label follows now and then.
+    """One update: one decision in each environment of an endless stream of trials, with a label now and then.
 
-    Args: schedule: when it follows.
+    Args: schedule: of the labels.
     """
 
     def __init__(self, setup: Setup, schedule: FeedbackSchedule):
@@ -96,7 +96,7 @@ class LabelFeedback(FeedbackSource, LabelStep):
     def decide(self, number: int) -> Decision:
         batch, value = self.task.train_batch(number - 1), None
         output = self.learner.forward(batch.xs, reduce="mean", window=self.window)
-        (name,) = self.logged
+        name = self.logged[0]
         score = self.task.score(output, batch)[name]
         if self.schedule.is_due(number):
             loss, signal = self.loss(output, batch.target)

@@ -1,4 +1,4 @@
-"""Measurements of a lifetime: running averages of the score, and recovery after each change of the task."""
+"""A lifetime: decisions without resets, running averages of the score, and recovery after each change of the task."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tracetorch.memory import memory_bytes, memory_through
 from tracetorch.plot import TraceMeter
-from tracetorch.training.progress import check_alike
+from tracetorch.runs import Run
+from tracetorch.training.progress import Stateful
+from tracetorch.training.report import draw_life
+from tracetorch.training.setup import Setup
+from tracetorch.training.step import FeedbackSource, Step, Update
 
-_MOST_ACTIONS = 16
-"""Of so many actions at most it is recorded how often each was taken."""
+_MOST_ACTIONS = 16  # with more actions, no record says how often each was taken
 
 
-class Life:
+class Life(Stateful):
     """Running averages of the score, and the loss and recovery after each change of the task.
 
         level = b − (1 − share)·|b|,    b: the fastest running average of the score, at its best before a change
 
     The score of a decision is its reward, or whether the answer was right. The network has recovered from a change once
-    that average, having fallen below the level, is back at it. There is no recovery if it never falls so far, or if the
-    world changes again before it is back; nor as long as b is within three standard errors of `chance_level`: then
-    nothing was learned that could be lost. An average takes a few half-lives to fall and to rise, which bounds the
-    recoveries that it can measure.
+    that average, having fallen below the level, is back at it. There is no recovery if it does not fall so far, if the
+    task changes again before, or while b is within three standard errors of `chance_level`, where nothing was learned
+    that could be lost. An average takes a few half-lives to fall and to rise, which bounds the recoveries that it can
+    measure.
 
     Args:
         averages: half-lives of the running averages, in decisions, whole and distinct; the shortest is the fastest.
@@ -34,8 +38,10 @@ class Life:
         chance_level: mean score of guessing, if decisions are right or wrong; None if unknown.
         num_envs: decisions that are averaged each time.
     Raises: ValueError for half-lives below 1 or none, or a share outside.
-    Memory: a few numbers for each average and action; independent of time, and of how often the world changes.
+    Memory: a few numbers for each average and action; independent of time, and of the number of changes.
     """
+
+    kept = ("open", "switches", "_last_switch", "_best", "_felt", "_recovered", "_decisions", "_fall", "count", "total")
 
     def __init__(
         self,
@@ -68,13 +74,13 @@ class Life:
         return {f"average_{half_life:.0f}": value for half_life, value in self._meter.averages.items()}
 
     def add(self, update: int, action: Tensor, score: Tensor, context: int) -> dict[str, Any] | None:
-        """Take note of a decision in each environment.
+        """Count a decision in each environment.
 
         Args:
-            update: how many decisions there were, this one included.
+            update: the number of decisions, this one included.
             action, score: (num_envs,).
-            context: how often the world had changed once the decision was made.
-        Returns: a record of the last change, once it is known what came of it; mostly None.
+            context: how often the task had changed when the decision was made.
+        Returns: a record of the last change once its recovery is known or missed; mostly None.
         """
         action, score = action.cpu(), score.cpu().double()
         self._count += torch.bincount(action, minlength=self._actions)
@@ -108,7 +114,7 @@ class Life:
         return found | {"recovery_decisions": decisions}
 
     def take(self) -> dict[str, float]:
-        """For a record: averages, changes so far; since the last, how often each action was taken, with what score."""
+        """For a record: averages and changes; since the last record, how often each action was taken, and its score."""
         values = {**self.averages, "switches": self.switches, "last_switch": self._last_switch}
         if self._actions <= _MOST_ACTIONS:
             share = self._count / self._count.sum().clamp(min=1)
@@ -119,7 +125,7 @@ class Life:
         return values
 
     def summary(self) -> dict[str, float]:
-        """Changes, after how many the score fell and was back; means of how long that took, and of how far it fell."""
+        """The number of changes, falls and recoveries; the mean time of recovery, and the mean fall."""
         found: dict[str, float] = {"switches": self.switches, "fell": self._felt, "recovered": self._recovered}
         if self._recovered:
             found["recovery_decisions"] = self._decisions / self._recovered
@@ -128,18 +134,46 @@ class Life:
         return found | self.averages
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers and tensors, for a checkpoint."""
-        kept = {name: getattr(self, name) for name in _KEPT}
-        tensors = {"count": self._count.clone(), "total": self._total.clone()}
-        return {"meter": self._meter.state(), "open": dict(self._open), **kept, **tensors}
+        return {"meter": self._meter.state(), **super().state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
-        check_alike(self.state_dict(), state)
+        super().load_state_dict(state)
         self._meter.load(state["meter"])
-        self._open, self._count, self._total = dict(state["open"]), state["count"].clone(), state["total"].clone()
-        for name in _KEPT:
-            setattr(self, name, state[name])
 
 
-_KEPT = ("switches", "_last_switch", "_best", "_felt", "_recovered", "_decisions", "_fall")
+class EndlessStream(Step):
+    """One update: one decision in each environment, with or without feedback; nothing is reset.
+
+    Args: source: of decisions and feedback. life: the running averages, and the recoveries from changes.
+    """
+
+    def __init__(self, setup: Setup, source: FeedbackSource, life: Life):
+        super().__init__(setup)
+        self.source, self.life = source, life
+        self.logged, self.parts = source.logged, {"life": life, **source.parts}
+
+    def __call__(self, number: int) -> Update:
+        action, score, update = self.source.decide(number)
+        return update._replace(event=self.life.add(number, action, score, self.source.context))
+
+    def rehearse(self) -> None:
+        self.source.rehearse()
+
+    def so_far(self) -> dict[str, float]:
+        return self.source.so_far()
+
+    def take(self, steps: int) -> dict[str, Any]:
+        memory = {"memory_bytes": memory_bytes(self.task.device)}
+        return {"steps": steps, **self.source.take(steps), **self.life.take(), **memory}
+
+    def resumed(self, update: int) -> str:
+        return self.source.resumed(update)
+
+    def summary(self, run: Run, steps: int) -> dict[str, Any]:
+        return {"steps": steps, **self.life.summary(), **memory_through(run.folder.records())}
+
+    def report(self, run: Run, *, figures: bool) -> None:
+        self.source.report(run, figures=figures)
+
+    def draw_stopped(self, run: Run) -> None:
+        draw_life(run, self.task.output_names)

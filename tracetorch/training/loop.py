@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
+
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
 
 from tracetorch.runs import Run
 from tracetorch.tasks import Environment
 from tracetorch.training.health import HealthWatch
-from tracetorch.training.learning_rate import learning_rate_schedule
 from tracetorch.training.progress import Best, Log
 from tracetorch.training.setup import Setup, load_tested
 from tracetorch.training.step import Step
+
+Schedule = Literal["none", "linear", "cosine"]
+
+
+def learning_rate_schedule(optimizer: torch.optim.Optimizer, schedule: Schedule, total: int | None) -> LRScheduler:
+    """From an optimizer's learning rate to 0 at the end, along a line or half a cosine; or constant.
+
+    Raises: ValueError for a decrease in a run without an end, where `total` is None.
+    """
+    if schedule == "none":
+        return LambdaLR(optimizer, lambda update: 1.0)
+    if total is None:
+        raise ValueError(
+            f"train.schedule={schedule} lowers the step size until the end, and this run has none: give train.updates "
+            "or train.steps, or train.schedule=none"
+        )
+    if schedule == "cosine":
+        return CosineAnnealingLR(optimizer, total)
+    return LambdaLR(optimizer, lambda update: 1 - update / total)
 
 
 def fit(
@@ -23,15 +44,15 @@ def fit(
     patience: int | None = None,
     test_best: bool = False,
 ) -> None:
-    """Take steps until all updates are done, patience runs out or the run is stopped; then test. All goes into the run.
+    """Take steps until all updates are done, patience runs out or the run is stopped; then test.
 
     Args:
         run: entered here, so that a config whose parts do not fit leaves no folder.
-        step: one update; see `Step`. It calls `step_optimizer`.
+        step: one update; see `Step`.
         setup: the options that all kinds of experiment share.
         total: updates in all; None for a run without an end.
-        eval_every: updates between two evaluations on what is held out for validation; None for no evaluation.
-        patience: stop after so many evaluations without a better one; never, if None.
+        eval_every: updates between two evaluations on the validation data; None for no evaluation.
+        patience: stop after so many evaluations without a better one; no limit, if None.
         test_best: whether the network of the best evaluation, if there was one, is tested instead of the last.
     Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network is dead or not
         finite.
@@ -90,7 +111,7 @@ def fit(
 
 
 def _validate(run: Run, step: Step, update: int, health: HealthWatch) -> dict[str, Any] | None:
-    """Evaluate and record. Returns: loss and metrics; None if nothing is held out for validation."""
+    """Evaluate and record. Returns: loss and metrics; None without validation data."""
     with run.timed("evaluate_seconds"):
         found = step.validate()
     if found is not None:

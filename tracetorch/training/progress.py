@@ -1,4 +1,4 @@
-"""The best evaluation so far, and means for the log. Both go into checkpoints."""
+"""What a checkpoint keeps of the loop: its state in general, the best evaluation so far, and means for the log."""
 
 from __future__ import annotations
 
@@ -24,17 +24,42 @@ def check_alike(own: Any, found: Any, name: str = "state") -> None:
         raise ValueError(f"{name!r} is {type(found).__name__}, not {type(own).__name__}")
 
 
-class Best:
+class Stateful:
+    """An object whose state goes into checkpoints."""
+
+    kept: tuple[str, ...]  # names of numbers, tensors and dicts; the attributes may begin with an underscore
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of the kept values, for a checkpoint."""
+        return {name: _copy(getattr(self, self._attribute(name))) for name in self.kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
+        check_alike(self.state_dict(), state)
+        for name in self.kept:
+            setattr(self, self._attribute(name), _copy(state[name]))
+
+    def _attribute(self, name: str) -> str:
+        return name if hasattr(self, name) else f"_{name}"
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else dict(value) if isinstance(value, dict) else value
+
+
+class Best(Stateful):
     """The best evaluation so far, and how many there were since.
 
-    Args: patience: how many without a better one are enough; None for never.
+    Args: patience: how many without a better one are enough; None for no limit.
     """
+
+    kept = ("score", "waited")
 
     def __init__(self, patience: int | None):
         self.score, self.waited, self._patience = -math.inf, 0, patience
 
     def update(self, score: float) -> bool:
-        """Count an evaluation. Returns: whether it is the best so far; NaN is better than nothing only."""
+        """Count an evaluation. Returns: whether it is the best so far; NaN is better than none only."""
         better = score > self.score or (math.isnan(score) and self.score == -math.inf) or math.isnan(self.score)
         self.score, self.waited = (score, 0) if better else (self.score, self.waited + 1)
         return better
@@ -49,21 +74,14 @@ class Best:
         """Whether patience has run out."""
         return self._patience is not None and self.waited >= self._patience
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain numbers, for a checkpoint."""
-        return {"score": self.score, "waited": self.waited}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
-        check_alike(self.state_dict(), state)
-        self.score, self.waited = state["score"], state["waited"]
-
-
-class Log:
+class Log(Stateful):
     """Means since the last record, and the time steps of the whole run.
 
     Args: names: what is averaged, such as ["loss", "accuracy"].
     """
+
+    kept = ("steps", "steps_before", "seconds_before", "sums", "counts")
 
     def __init__(self, names: Iterable[str]):
         self.steps = 0
@@ -72,7 +90,7 @@ class Log:
         self._counts = dict.fromkeys(self._sums, 0)
 
     def add(self, values: Mapping[str, float | None], steps: int) -> None:
-        """Take note of one update, and of how many time steps it went through; None is left out."""
+        """Count one update and its time steps; None is left out."""
         for name in self._sums:
             value = values[name]
             if value is not None:
@@ -81,9 +99,8 @@ class Log:
 
     def averages(self) -> dict[str, float]:
         """Means since the last record; NaN for a name without values."""
-        return {
-            name: total / self._counts[name] if self._counts[name] else math.nan for name, total in self._sums.items()
-        }
+        counts = self._counts
+        return {name: total / counts[name] if counts[name] else math.nan for name, total in self._sums.items()}
 
     def take(self, seconds: float) -> dict[str, float]:
         """The means for a record, and the speed; they restart. Args: seconds: of training since its beginning."""
@@ -92,17 +109,3 @@ class Log:
         self._steps_before, self._seconds_before = self.steps, seconds
         self._sums, self._counts = dict.fromkeys(self._sums, 0.0), dict.fromkeys(self._sums, 0)
         return values
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain numbers, for a checkpoint."""
-        return {name.lstrip("_"): dict(v) if isinstance(v, dict) else v for name, v in vars(self).items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
-        check_alike(self.state_dict(), state)
-        self.steps, self._steps_before = state["steps"], state["steps_before"]
-        self._seconds_before, self._sums, self._counts = (
-            state["seconds_before"],
-            dict(state["sums"]),
-            dict(state["counts"]),
-        )

@@ -9,20 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tracetorch import plot, runs
+from tracetorch import constrain, plot, runs
 from tracetorch.files import WriteError
 from tracetorch.nn import Sequential
-from tracetorch.nn.sequential import as_input
 from tracetorch.printable import printable
 from tracetorch.rules.base import Rule
-from tracetorch.runs.failure import sentence
+from tracetorch.runs.ending import sentence
 from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks.environment import Environment
-from tracetorch.tasks.evaluate import evaluate, means
-from tracetorch.tasks.evaluate_policy import evaluate_policy
-from tracetorch.tasks.record_episode import record_episode
-from tracetorch.tasks.task import Batch, Task, Trials
-from tracetorch.training.summary_stats import chance_level, decays
+from tracetorch.tasks.evaluate import Policy, evaluate, evaluate_policy, record_episode, watch
+from tracetorch.tasks.task import Batch, Task, Trials, means
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,60 +35,92 @@ def report(
     *,
     figures: bool,
 ) -> None:
-    """Test the network as it is, and leave numbers, trials and figures in the run's folder.
+    """Test the network as it is, and write numbers, trials and figures into the run's folder.
 
-    Of equal names in a summary, the run's own count, and not those of `Task.summary`.
+    The run's own values in the summary replace those of `Task.summary` that have the same name.
     """
     with run.repeatable():
         with run.timed("evaluate_seconds"):
             test = evaluate(learner, task, loss, "test", window)
         if test is None:
             raise ValueError(f"{type(task).__name__} has no trials to test on")
-        own = run.summary | test.means
-        found = task.summary(test.trials) | chance_level(test.trials) | decays(learner.net, task.dt)
-        run.summary = own | found | own
-        run.record({"update": run.summary["updates"], "split": "test", **test.means})
-        run.folder.write_table("trials.csv", {name: value.tolist() for name, value in test.trials.items()})
-        if figures:
-            _draw_or_warn(run, learner.net, task, test.trials)
+        found = task.summary(test.trials) | chance_level(test.trials)
+        _finish(run, learner.net, task, test.trials, values=test.means, found=found, figures=figures)
 
 
 def report_policy(
-    run: runs.Run,
-    net: Sequential,
-    environment: Environment,
-    policy: Callable[[Tensor], Tensor],
-    window: int | None,
-    *,
-    figures: bool,
+    run: runs.Run, net: Sequential, environment: Environment, policy: Policy, window: int | None, *, figures: bool
 ) -> None:
-    """Play the episodes of the test with the network as it is; what is left is as `report` leaves it."""
+    """Play the episodes of the test with the network as it is, and write what `report` writes."""
     with run.repeatable():
         with run.timed("evaluate_seconds"):
             played = evaluate_policy(net, environment, policy, "test", window)
         if not played:
             raise ValueError(f"{type(environment).__name__} has no episodes to test on")
-        found = means(played, environment.metrics)
-        own = run.summary | found
-        run.summary = own | environment.summary(played) | decays(net, environment.dt) | own
-        run.record({"update": run.summary["updates"], "split": "test", "loss": None, **found})
-        run.folder.write_table("trials.csv", {name: value.tolist() for name, value in played.items()})
-        if figures:
-            _draw_or_warn(run, net, environment, played, policy=policy, window=window)
+        values, found = means(played, environment.metrics), environment.summary(played)
+        how = {"policy": policy, "window": window}
+        _finish(run, net, environment, played, values=values, found=found, figures=figures, **how)
 
 
-def _draw_or_warn(run: runs.Run, *what: Any, **how: Any) -> None:
-    """A run that is trained and tested does not fail for a figure."""
-    with run.timed("plot_seconds"):
-        for name, why in draw(run.folder, *what, **how).failed.items():
-            run.warn(f"no figure {name}: {why}")
+def _finish(
+    run: runs.Run,
+    net: Sequential,
+    task: Task | Environment,
+    trials: Trials,
+    *,
+    values: dict[str, float],
+    found: dict[str, float],
+    figures: bool,
+    **how: Any,
+) -> None:
+    """Args: values: of the test's record. found: further values for the summary. how: as of `draw`."""
+    own = run.summary | values
+    run.summary = own | found | decays(net, task.dt) | own
+    run.record({"update": run.summary["updates"], "split": "test", "loss": None, **values})
+    run.folder.write_table("trials.csv", {name: value.tolist() for name, value in trials.items()})
+    if figures:
+        with run.timed("plot_seconds"):
+            _warn(run, draw(run.folder, net, task, trials, **how))
+
+
+def decays(net: Sequential, dt: float | None) -> dict[str, float]:
+    """Trainable decays by layer: the mean over neurons (of a trace's decay, over inputs), and its time constant.
+
+    Args: dt: length of a step in seconds, if steps have one.
+    Returns: such as {"decay_1": .97, "time_constant_1": .328}; a time constant is in seconds, and only where dt is
+        known. Nothing of decays that are fixed.
+    """
+    found = {}
+    for at, layer in enumerate(net):
+        for name, raw in (("decay", layer.neuron.raw_decay), ("trace_decay", layer.input_trace.raw_decay)):
+            if raw is None or not raw.requires_grad:
+                continue
+            mean = constrain.decay_from_raw(raw.detach()).double().mean()
+            found[f"{name}_{at}"] = float(mean)
+            if name == "decay" and dt is not None:
+                found[f"time_constant_{at}"] = float(constrain.time_constant_from_decay(mean, dt))
+    return found
+
+
+def chance_level(trials: Trials) -> dict[str, float]:
+    """Accuracy of the best constant answer: the share of the most frequent target."""
+    if not {"target", "prediction", "accuracy"} <= trials.keys():
+        return {}
+    counts = torch.unique(trials["target"], return_counts=True)[1]
+    return {"chance_accuracy": float(counts.max()) / len(trials["target"])}
 
 
 class Drawn(NamedTuple):
-    """What came of the figures of a run."""
+    """The figures of a run."""
 
     names: list[str]
     failed: dict[str, str]  # why, by the name of a figure or of several
+
+
+def _warn(run: runs.Run, drawn: Drawn) -> None:
+    """A run that is trained and tested does not fail for a figure."""
+    for name, why in drawn.failed.items():
+        run.warn(f"no figure {name}: {why}")
 
 
 def draw(
@@ -101,65 +129,70 @@ def draw(
     task: Task | Environment,
     trials: Trials | None,
     *,
-    policy: Callable[[Tensor], Tensor] | None = None,
+    policy: Policy | None = None,
     window: int | None = None,
 ) -> Drawn:
-    """Draw a run's figures from what its folder holds; one that cannot be drawn keeps no other from it.
+    """Draw a run's figures from the files in its folder; if one fails, the others are drawn all the same.
 
     Args:
-        trials: of the test; None if the run never came so far, and then their figures are left out.
+        trials: of the test; without them, if None, their figures are left out.
         policy, window: as of `record_episode`, for an episode of an environment; without the first none is drawn.
     Raises: WriteError if a figure is drawn and cannot be written.
     """
     records = folder.records()
 
-    def ideal() -> float | None:
-        return None if trials is None else task.summary(trials).get("ideal_accuracy")
+    def learning() -> dict[str, Figure]:
+        ideal = None if trials is None else task.summary(trials).get("ideal_accuracy")
+        return _of_records(records, task.metrics[0], ideal)
 
-    groups = {
-        "learning": lambda: _of_records(records, task.metrics[0], ideal()),
-        "parameters": lambda: {"parameters": plot.distributions(net)},
-        f"of {type(task).__name__}": lambda: {} if trials is None else task.figures(trials),
-        "lifetime": lambda: figures_of_life(records, task.output_names),
-        "returns": lambda: _of_episodes(records, net, task, policy, window),
-        "raster": lambda: _of_example(net, task),
-        "receptive_fields": lambda: _of_weights(net, task),
-    }
-    return _save(folder, groups)
+    return _save(
+        folder,
+        {
+            "learning": learning,
+            "parameters": lambda: {"parameters": plot.distributions(net)},
+            f"of {type(task).__name__}": lambda: {} if trials is None else task.figures(trials),
+            "lifetime": lambda: figures_of_life(records, task.output_names),
+            "returns": lambda: _of_episodes(records, net, task, policy, window),
+            "raster": lambda: _of_example(net, task),
+            "receptive_fields": lambda: _of_weights(net, task),
+        },
+    )
 
 
 def draw_without_task(folder: runs.RunFolder, net: Sequential) -> Drawn:
-    """Draw what needs no task: the course of learning, and what was learned. As `draw`, of which it is a part."""
+    """Draw those figures of `draw` that need no task: of the course of learning, and of the parameters."""
     records = folder.records()
     summary = folder.facts().get("summary")
     ideal = summary.get("ideal_accuracy") if isinstance(summary, dict) else None
-    groups = {
-        "learning": lambda: _of_records(records, _metric_of(records), ideal),
-        "parameters": lambda: {"parameters": plot.distributions(net)},
-        "lifetime": lambda: figures_of_life(records, None),
-    }
-    return _save(folder, groups)
-
-
-def _metric_of(records: list[dict[str, Any]]) -> str:
-    """The task's first metric, as its records have it: behind the fields that every record has."""
     names = (name for record in records if record.get("split") in ("train", "validation") for name in record)
-    return next((name for name in names if name not in RESERVED and not name.endswith(COSTS)), "loss")
+    metric = next((name for name in names if name not in RESERVED and not name.endswith(COSTS)), "loss")
+    return _save(
+        folder,
+        {
+            "learning": lambda: _of_records(records, metric, ideal),
+            "parameters": lambda: {"parameters": plot.distributions(net)},
+            "lifetime": lambda: figures_of_life(records, None),
+        },
+    )
+
+
+def draw_life(run: runs.Run, names: Sequence[str] | None) -> None:
+    """Draw `figures_of_life` of a run; a figure that fails is a warning."""
+    _warn(run, _save(run.folder, {"lifetime": lambda: figures_of_life(run.folder.records(), names)}))
 
 
 def _save(folder: runs.RunFolder, groups: dict[str, Callable[[], dict[str, Figure]]]) -> Drawn:
     """Draw groups of figures, each in a function, and save them: the last of a name counts."""
     figures: dict[str, Figure] = {}
-    failed: dict[str, str] = {}
+    drawn = Drawn([], {})
     for name, make in groups.items():
-        with _noting(failed, name):
+        with _noting(drawn.failed, name):
             figures |= make()
-    drawn = []
     for name, figure in figures.items():
-        with _noting(failed, name):
+        with _noting(drawn.failed, name):
             plot.save(figure, folder.plot(name))
-            drawn.append(name)
-    return Drawn(drawn, failed)
+            drawn.names.append(name)
+    return drawn
 
 
 @contextmanager
@@ -183,13 +216,28 @@ def _of_episodes(
     records: list[dict[str, Any]],
     net: Sequential,
     task: Task | Environment,
-    policy: Callable[[Tensor], Tensor] | None,
+    policy: Policy | None,
     window: int | None,
 ) -> dict[str, Figure]:
     if not isinstance(task, Environment) or not has_long_episodes(records, task.num_envs):
         return {}
     figures = {"returns": plot.returns(records)}
-    return figures if policy is None else {**figures, "episode": _episode(net, task, policy, window)}
+    if policy is not None:
+        decisions = max(1, min(_DRAWN_DECISIONS, _DRAWN_STEPS // task.steps))
+        seen = record_episode(net, task, policy, window, decisions=decisions)
+        below = dict(list(seen.layers.items())[:-1])  # the readout is shown by the policy
+        threshold, done = getattr(net[0].neuron, "threshold", None), (seen.policy, seen.action)
+        names = task.output_names
+        figures["episode"] = plot.episode(
+            below, seen.membrane, threshold, *done, dt=task.dt, names=names, whole=seen.ended
+        )
+    return figures
+
+
+def has_long_episodes(records: list[dict[str, Any]], num_envs: int) -> bool:
+    """Whether episodes last more than one decision; else `learning` shows their returns already."""
+    last = next((record for record in reversed(records) if "episodes" in record), None)
+    return last is not None and 0 < last["episodes"] < last["update"] * num_envs
 
 
 def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
@@ -197,7 +245,9 @@ def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
     shown, marks = task.example()
     xs = shown.xs if isinstance(shown, Batch) else shown
     marks = {name: (start * (task.dt or 1), stop * (task.dt or 1)) for name, (start, stop) in marks.items()}
-    layers, membrane = _watch(net, xs[: min(xs.steps, _DRAWN_STEPS)].dense())
+    net.reset()
+    layers, membrane, _ = watch(net, xs[: min(xs.steps, _DRAWN_STEPS)].dense())
+    net.reset()
     spikes = {name: values for name, values in layers.items() if bool(((values == 0) | (values == 1)).all())}
     last = list(layers)[-1]
     if spikes:
@@ -211,41 +261,15 @@ def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
 
 def _of_weights(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
     image = task.input_image()
-    return (
-        {}
-        if image is None or net[0].in_features is None
-        else {"receptive_fields": plot.receptive_fields(net[0].weight.detach().cpu(), image)}
-    )
-
-
-def _episode(
-    net: Sequential, environment: Environment, policy: Callable[[Tensor], Tensor], window: int | None
-) -> Figure:
-    decisions = max(1, min(_DRAWN_DECISIONS, _DRAWN_STEPS // environment.steps))
-    seen = record_episode(net, environment, policy, window, decisions=decisions)
-    below = dict(list(seen.layers.items())[:-1])  # of the readout the policy is what counts
-    threshold, names = getattr(net[0].neuron, "threshold", None), environment.output_names
-    done = (seen.policy, seen.action)
-    return plot.episode(below, seen.membrane, threshold, *done, dt=environment.dt, names=names, whole=seen.ended)
-
-
-def has_long_episodes(records: list[dict[str, Any]], num_envs: int) -> bool:
-    """Whether episodes last more than one decision; else their returns are what `learning` shows already."""
-    last = next((record for record in reversed(records) if "episodes" in record), None)
-    return last is not None and 0 < last["episodes"] < last["update"] * num_envs
-
-
-def draw_life(run: runs.Run, names: Sequence[str] | None) -> None:
-    """Draw what `figures_of_life` gives for a run; what cannot be drawn is a warning."""
-    drawn = _save(run.folder, {"lifetime": lambda: figures_of_life(run.folder.records(), names)})
-    for name, why in drawn.failed.items():
-        run.warn(f"no figure {name}: {why}")
+    if image is None or net[0].in_features is None:
+        return {}
+    return {"receptive_fields": plot.receptive_fields(net[0].weight.detach().cpu(), image)}
 
 
 def figures_of_life(records: list[dict[str, Any]], names: Sequence[str] | None) -> dict[str, Figure]:
     """The figures of a lifetime by file name, from records as in `metrics.jsonl`; none if they are of another run.
 
-    Args: names: what the actions are called; their numbers, if None.
+    Args: names: of the actions; their numbers, if None.
     """
     figures = {}
     if any("switches" in record for record in records):
@@ -255,22 +279,3 @@ def figures_of_life(records: list[dict[str, Any]], names: Sequence[str] | None) 
     if any(record.get("split") == "switch" for record in records):
         figures["recovery"] = plot.recovery(records)
     return figures
-
-
-def _watch(net: Sequential, xs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """What every layer gives out in one trial, (time, neurons) each, and the membranes of the first layer."""
-    net.reset()
-    names = ["input", *(f"layer {at}, {layer.kind}" for at, layer in enumerate(net))]
-    seen: list[list[Tensor]] = [[] for _ in names]
-    membranes = []
-    for x in xs:
-        outputs = [x]
-        for layer in net:
-            outputs.append(layer(as_input(layer, outputs[-1], 1)))
-        for values, output in zip(seen, outputs, strict=True):
-            values.append(output[0].flatten())
-        membranes.append(net[0].own_state(len(x)).of_sample(0))
-    net.reset()
-    return {name: torch.stack(values).cpu() for name, values in zip(names, seen, strict=True)}, torch.stack(
-        membranes
-    ).cpu()

@@ -1,4 +1,4 @@
-"""The step with rewards: look, act, and learn from the reward; in episodes, or in a stream that never ends."""
+"""The step with rewards: look, act, and learn from the reward; in episodes, or in an endless stream."""
 
 from __future__ import annotations
 
@@ -14,27 +14,97 @@ from tracetorch.encode import mix_seed
 from tracetorch.modes import all_finite
 from tracetorch.runs import Run
 from tracetorch.tasks import Reversal, RewardedTask
-from tracetorch.tasks.environment import Outcome
-from tracetorch.tasks.evaluate import means
-from tracetorch.tasks.evaluate_policy import evaluate_policy, look_ahead
-from tracetorch.training.episodes import Episodes
-from tracetorch.training.feedback_schedule import FeedbackSchedule, RewardAccumulator
+from tracetorch.tasks.evaluate import evaluate_policy, look_ahead
+from tracetorch.tasks.task import means
 from tracetorch.training.health import TrainingError, check_loss
+from tracetorch.training.progress import Stateful
 from tracetorch.training.report import report_policy
 from tracetorch.training.setup import Setup
-from tracetorch.training.step import Decision, FeedbackSource, Update
+from tracetorch.training.step import Decision, FeedbackSchedule, FeedbackSource, Update
 
-_ACTIONS = 1  # what the seed is for, besides the weights
+LATE = 5000  # number of the last rewards whose mean a run reports at its end
+
+
+class Episodes(Stateful):
+    """Returns of the episodes that ended since the last record, and recent rewards, over all environments.
+
+    Args: num_envs: how many there are.
+    Memory: `LATE`/num_envs numbers, and one for each environment; independent of time.
+    """
+
+    kept = ("count", "_mean", "_sum", "_ended", "_open", "_late", "_acts")
+
+    def __init__(self, num_envs: int):
+        self.count, self._mean, self._sum, self._ended = 0, 0.0, 0.0, 0
+        self._open = torch.zeros(num_envs, dtype=torch.float64)
+        self._late = torch.zeros(max(1, LATE // num_envs), dtype=torch.float64)
+        self._acts = 0
+
+    def add(self, reward: Tensor, done: Tensor) -> None:
+        """Count an action in each environment. Args: reward, done (whether the episode ended): (num_envs,)."""
+        reward, done = reward.cpu().double(), done.cpu()
+        self._late[self._acts % len(self._late)] = reward.mean()
+        self._acts += 1
+        self._open += reward
+        if ended := int(done.sum()):
+            self._sum, self._ended = self._sum + float(self._open[done].sum()), self._ended + ended
+            self.count += ended
+            self._open.masked_fill_(done, 0)
+
+    def drop(self) -> None:
+        """Forget the episodes in progress, which were lost."""
+        self._open.zero_()
+
+    @property
+    def mean(self) -> float:
+        """Mean return of the episodes that ended since `take`, or, if none did, the mean before; 0 at the start."""
+        return self._sum / self._ended if self._ended else self._mean
+
+    @property
+    def late(self) -> float:
+        """Mean of the last rewards, at most `LATE`."""
+        return float(self._late[: max(1, self._acts)].mean())
+
+    def take(self) -> dict[str, float]:
+        """For a record: the mean return, which restarts, and the number of all episodes that ended."""
+        self._mean, self._sum, self._ended = self.mean, 0.0, 0
+        return {"return": self._mean, "episodes": self.count}
+
+
+class RewardAccumulator(Stateful):
+    """Mean of the rewards since the last feedback, so that a baseline and a step size fit any `every`.
+
+    Args: num_envs: number of environments.
+    Memory: one number per environment.
+    """
+
+    kept = ("sum", "count")
+
+    def __init__(self, num_envs: int):
+        self._sum, self._count = torch.zeros(num_envs), 0
+
+    def add(self, reward: Tensor) -> None:
+        """Add a reward, (num_envs,)."""
+        self._sum, self._count = self._sum.to(reward) + reward, self._count + 1
+
+    def take(self) -> Tensor:
+        """The mean of the rewards since the last call, (num_envs,)."""
+        mean = self._sum / self._count
+        self._sum, self._count = torch.zeros_like(self._sum), 0
+        return mean
+
+
+_ACTIONS = 1  # purpose of the seed; weights have 0
 _AT_ONCE = 64
 
 
 class RewardFeedback(FeedbackSource):
-    """One update: one action in each environment, and what its reward teaches, through a loss such as `Reflect`.
+    """One update: one action in each environment, and learning from its reward through a loss such as `Reflect`.
 
     Args:
-        schedule: of an endless stream: when the mean reward since the last feedback is given; nothing is ever reset,
-            but a critic expects nothing more of an episode that has terminated. None: each action gets its reward, and
-            network and loss forget an episode that is over.
+        schedule: for an endless stream, when the mean reward since the last feedback is given. Nothing is reset, but a
+            critic expects nothing more of an episode that has terminated. None: each action gets its reward, and
+            network and loss are reset where an episode is over.
     """
 
     logged = ("reward",)
@@ -88,12 +158,17 @@ class RewardFeedback(FeedbackSource):
         self.loss.observe(output, action)
         self.learner.observe(self.loss.score, at=self.loss.at)
         outcome = self.task.act(action)
-        self._check(outcome.reward, number)
+        self._check_reward(outcome.reward, number)
         self._done, value = outcome.terminated | outcome.truncated, None
         self.episodes.add(outcome.reward, self._done)
         self.rewards.add(outcome.reward)
         if self.schedule is None or self.schedule.is_due(number):
-            loss, signal = self._loss_and_signal(self.rewards.take(), outcome)
+            reward = self.rewards.take()
+            if self.loss.bootstraps:
+                upcoming = look_ahead(self.net, outcome.final or self.task.observe(), self.window)
+                loss, signal = self.loss(reward, outcome.terminated, upcoming)
+            else:
+                loss, signal = self.loss(reward, self._done if self.schedule is None else None)
             value = float(loss)
             check_loss(value, number, self.net)
             self.optimizer.zero_grad()
@@ -102,14 +177,6 @@ class RewardFeedback(FeedbackSource):
             self.step_optimizer(number)
         update = Update(value, {"reward": float(outcome.reward.mean())}, output, self.task.steps)
         return Decision(action, outcome.reward, update)
-
-    def _loss_and_signal(self, reward: Tensor, outcome: Outcome) -> tuple[Tensor, Tensor]:
-        """Loss and signal of a reward."""
-        if self.loss.bootstraps:
-            upcoming = look_ahead(self.net, outcome.final or self.task.observe(), self.window)
-            return self.loss(reward, outcome.terminated, upcoming)
-        judged: tuple[Tensor, Tensor] = self.loss(reward, self._done if self.schedule is None else None)
-        return judged
 
     def forget(self) -> None:
         if self.schedule is None and bool(self._done.any()):
@@ -141,7 +208,7 @@ class RewardFeedback(FeedbackSource):
             self.loss.reset()
         return f"the run continued with new episodes everywhere: those under way at update {update} are lost"
 
-    def _check(self, reward: Tensor, number: int) -> None:
+    def _check_reward(self, reward: Tensor, number: int) -> None:
         if all_finite(reward):
             return
         name, given = str(getattr(self.task, "id", type(self.task).__name__)), reward.flatten().tolist()
@@ -159,6 +226,6 @@ def sample_actions(p: Tensor, seed: int, update: int) -> Tensor:
 
 @lru_cache(maxsize=2)
 def _chances(seed: int, block: int, num_envs: int, device: torch.device) -> Tensor:
-    """Uniform numbers for `_AT_ONCE` updates, which take little longer than those for one: (updates, num_envs, 1)."""
+    """Uniform numbers, (updates, num_envs, 1). Those for `_AT_ONCE` updates take little longer than for one."""
     updates = range(block * _AT_ONCE, (block + 1) * _AT_ONCE)
     return backends.uniform(seed, updates, torch.arange(num_envs, device=device), 1)

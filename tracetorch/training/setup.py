@@ -2,24 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch.nn import Module
 
 from tracetorch import device as devices
 from tracetorch import runs
 from tracetorch.diagnostics import Diagnostic, Nothing
-from tracetorch.modes import check_number
+from tracetorch.modes import check_number, kind_of
 from tracetorch.nn import Sequential
 from tracetorch.rules import Rule
 from tracetorch.runs.checkpoint import read_checkpoint
+from tracetorch.runs.records import COSTS, RESERVED
 from tracetorch.tasks import Environment, Task
-from tracetorch.training.options import check_choice, check_count, check_parts, check_task
+from tracetorch.tasks.task import choices
+
+
+def check_counts(**counts: int | None) -> None:
+    """Raises: as `check_count`, for any that is not None."""
+    for name, count in counts.items():
+        if count is not None:
+            check_count(name, count)
+
+
+def check_count(name: str, count: object) -> None:
+    """Raises: ValueError for an option of `train` that is not a whole number above 0."""
+    if not isinstance(count, int):
+        raise ValueError(f"train.{name} must be a whole number, got {count!r}")
+    if count < 1:
+        raise ValueError(f"train.{name} must be at least 1, got {count}")
+
+
+def check_parts(**parts: object) -> None:
+    """Raises: TypeError for a part that is not a function, or that is the module a function should make."""
+    for name, part in parts.items():
+        if not callable(part) or (isinstance(part, Module) and name != "loss"):
+            got = repr(part) if isinstance(part, str) else kind_of(part)
+            raise TypeError(f"{name} must be {_MAKES[name]}, got {got}")
+
+
+_MAKES = {
+    "network": "a function of the numbers of inputs and outputs that makes the network, such as "
+    "partial(feedforward, hidden=[64], neuron=LIF, readout=LIS)",
+    "rule": "a function of the network that makes the rule, such as tracetorch.rules.Trace",
+    "loss": "a function (output, target) to (loss, signal), such as tracetorch.loss.mse, or what makes a loss for "
+    "rewards, such as tracetorch.loss.Reflect",
+    "optimizer": "a function of the parameters that makes the optimizer, such as partial(torch.optim.Adam, lr=0.02)",
+    "diagnostics": "a function that makes the diagnostic, such as tracetorch.diagnostics.Nothing",
+}
+
+
+def check_task(task: Task | Environment, window: int | None, feedback: str | None = None) -> None:
+    """Raises: TypeError for what is not a task; ValueError for another kind of feedback, a metric whose name is taken,
+    or a window that does not fit.
+
+    Args: feedback: "labels" or "rewards"; None for either.
+    """
+    if not isinstance(task, Task | Environment):
+        got = repr(task) if isinstance(task, str) else kind_of(task)
+        raise TypeError(f"task must be a task or an environment, such as tracetorch.tasks.Patterns(), got {got}")
+    given, other = ("rewards", "reinforcement") if isinstance(task, Environment) else ("labels", "supervised")
+    if feedback not in (None, given):
+        raise ValueError(f"{type(task).__name__} gives {given}, not {feedback}: choose train={other}")
+    for name in task.metrics:
+        if name in RESERVED or name.endswith(COSTS):
+            why = "is a field of every record" if name in RESERVED else f"has an ending of costs ({', '.join(COSTS)})"
+            raise ValueError(f"{type(task).__name__}.metrics: {name!r} {why}; give the metric another name")
+    if window is not None and not 1 <= window <= task.steps:
+        raise ValueError(f"train.window must lie between 1 and the {task.steps} steps of a trial, got {window}")
+
+
+def count_updates(task: object, per_pass: int | None, updates: int | None, passes: float | None) -> int:
+    """The updates of a run, from the one of two settings that is given.
+
+    Args: per_pass: updates in one pass over the training data; None if these never end.
+    Raises: ValueError if not exactly one is given, or if it makes no update.
+    """
+    if passes is not None and per_pass is None:
+        name = type(task).__name__
+        raise ValueError(f"train.passes: the data of {name} never end; give train.updates, and train.passes=null")
+    if updates is not None and passes is not None:
+        raise ValueError(
+            f"train.updates={updates} and train.passes={passes:g} are both set: add train.passes=null to train for "
+            f"{updates} updates, or train.updates=null to train for {passes:g} passes"
+        )
+    if updates is None:
+        if passes is None or per_pass is None:
+            raise ValueError(
+                "train.updates and train.passes are both null: give one of them, such as train.updates=300"
+            )
+        check_number(passes, "train.passes")
+        if not 0 < passes < math.inf:
+            raise ValueError(f"train.passes must be above 0 and finite, got {passes:g}")
+        updates = round(passes * per_pass)
+    if not isinstance(updates, int):
+        raise ValueError(f"train.updates must be a whole number, got {updates!r}")
+    if updates < 1:
+        raise ValueError(f"train.updates or train.passes must make at least 1 update, got {updates}")
+    return updates
 
 
 class Setup:
@@ -69,8 +155,8 @@ class Setup:
         check_task(task, window, feedback)
         check_parts(network=network, rule=rule, loss=loss, optimizer=optimizer, diagnostics=diagnostics)
         check_count("log_every", log_every)
-        check_choice("schedule", schedule, ("none", "linear", "cosine"))
-        check_choice("precision", precision, ("float32", "bfloat16"))
+        choices("train.schedule", schedule, ("none", "linear", "cosine"))
+        choices("train.precision", precision, ("float32", "bfloat16"))
         check_number(checkpoint_seconds, "train.checkpoint_seconds")
         if not checkpoint_seconds >= 0:
             raise ValueError(f"train.checkpoint_seconds must be at least 0, got {checkpoint_seconds:g}")
@@ -81,7 +167,13 @@ class Setup:
         run.sizes = sizes_of(task, self.loss)
         net.to(run.device)
         self.learner, self.optimizer = rule(net), optimizer(parameter_groups(net))
-        set_precision(self.learner, precision)
+        if precision != "float32":
+            if not self.learner.takes_precision:  # it would learn from other spikes than those of the rounded weights
+                name = type(self.learner).__name__
+                raise ValueError(
+                    f"train.precision={precision} needs rule=trace or three_factor: {name} computes in float32"
+                )
+            net.precision = torch.bfloat16
         self.task: Any = task
         self.seed, self.window, self.schedule = seed, window or task.readout_window, schedule
         self.log_every, self.checkpoint_seconds, self.figures = log_every, checkpoint_seconds, figures
@@ -91,7 +183,7 @@ class Setup:
 def network_and_loss(
     task: Task | Environment, network: Callable[[int, int], Sequential], loss: Callable[..., Any]
 ) -> tuple[Sequential, Any]:
-    """A network of the size that a task and a loss need; and the loss, which for rewards has yet to be made."""
+    """A network of the size that a task and a loss need; and the loss, which is made here for rewards."""
     made, name = loss.func if isinstance(loss, partial) else loss, type(task).__name__
     rewarded = hasattr(made, "observe")
     if isinstance(task, Environment) and not rewarded and not _needs_nothing(loss):
@@ -117,11 +209,10 @@ def _needs_nothing(function: Callable[..., Any]) -> bool:
 
 
 def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
-    """Weights, which an optimizer's weight decay may shrink; and the rest, which it may not.
+    """Weights, which weight decay may shrink; and all other parameters, without weight decay.
 
     Weights are parameters of a connection with two or more dimensions, also where pruning or a norm computes others.
-    Thresholds and decays are stored raw, where 0 has no meaning: weight decay would pull them towards a threshold of
-    .69 and a decay of .5.
+    Thresholds and decays are stored raw: weight decay would pull them towards a threshold of .69 and a decay of .5.
     """
     named = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
     if not named:
@@ -136,20 +227,10 @@ def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def set_precision(learner: Rule, precision: str) -> None:
-    """Raises: ValueError if the rule would learn from other spikes than those of the rounded weights."""
-    if precision == "float32":
-        return
-    if not learner.takes_precision:
-        name = type(learner).__name__
-        raise ValueError(f"train.precision={precision} needs rule=trace or three_factor: {name} computes in float32")
-    learner.net.precision = torch.bfloat16
-
-
 def load_tested(checkpoint: Path, net: Sequential, task: Task | Environment) -> dict[str, Any]:
-    """Load a checkpoint's weights into a network, and into an environment what it had learned of its observations.
+    """Load a checkpoint's weights into a network, and statistics of observations into an environment.
 
-    Returns: the rest of the checkpoint.
+    Returns: the other values of the checkpoint.
     Raises: FileNotFoundError, ValueError as `runs.load_checkpoint`.
     """
     counters = runs.load_checkpoint(checkpoint, net)
@@ -159,19 +240,14 @@ def load_tested(checkpoint: Path, net: Sequential, task: Task | Environment) -> 
 
 
 def network_of(checkpoint: Path, network: Callable[[int, int], Sequential]) -> Sequential:
-    """The network of a checkpoint, of the numbers of inputs and outputs there.
-
-    Raises: FileNotFoundError, ValueError as `runs.load_checkpoint`.
-    """
+    """The network of a checkpoint, with the sizes given there. Raises: as `runs.load_checkpoint`."""
     content = read_checkpoint(checkpoint)
-    net = network(*(content.get("sizes") or _sizes_of(content["net"], checkpoint)))
+    sizes = content.get("sizes")
+    if not sizes:  # older versions wrote none: they had matrices alone
+        shapes = [value.shape for name, value in content["net"].items() if "weight" in name and value.ndim > 1]
+        if not shapes:
+            raise ValueError(f"{checkpoint} holds no weights")
+        sizes = shapes[0][1], shapes[-1][0]
+    net = network(*sizes)
     runs.load_checkpoint(checkpoint, net)
     return net
-
-
-def _sizes_of(weights: Mapping[str, Tensor], checkpoint: Path) -> tuple[int, int]:
-    """Of matrices: older versions wrote no sizes."""
-    shapes = [value.shape for name, value in weights.items() if "weight" in name and value.ndim > 1]
-    if not shapes:
-        raise ValueError(f"{checkpoint} holds no weights")
-    return shapes[0][1], shapes[-1][0]

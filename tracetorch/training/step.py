@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tracetorch import backends
+from tracetorch.encode import mix_seed
 from tracetorch.runs import Run
 from tracetorch.training.health import TrainingError
 from tracetorch.training.setup import Setup
 
 
 class Update(NamedTuple):
-    """What one update did."""
+    """The result of one update."""
 
-    loss: float | None  # of what was learned; None without feedback
+    loss: float | None  # None without feedback
     values: dict[str, float]  # for the log, by the names in `Step.logged`
     output: Tensor  # of the network, (batch, outputs)
     steps: int  # time steps
@@ -29,10 +31,9 @@ class Step(ABC):
     A final subclass sets `logged` and `parts`, and writes `__call__`, `rehearse` and `report`; the rest has defaults.
     """
 
-    logged: tuple[str, ...]
-    """Names of what is averaged in records, besides the loss."""
+    logged: tuple[str, ...]  # names of the values that records average, in addition to the loss
     parts: dict[str, Any]
-    """What a checkpoint holds besides the network, the optimizer and the loop's own: objects by name."""
+    """Objects that a checkpoint holds in addition to the network, the optimizer and the loop's own, by name."""
     learn_every: int | None = None
     """Time steps between two learning moments, as diagnostics repeat them; one moment per update, if None."""
 
@@ -41,7 +42,7 @@ class Step(ABC):
         self.net, self.window = setup.learner.net, setup.window
 
     def step_optimizer(self, number: int) -> None:
-        """`optimizer.step()`. Raises: TrainingError for a step that it cannot take. Args: number: of the update."""
+        """`optimizer.step()`. Raises: TrainingError if it fails. Args: number: of the update."""
         try:
             self.optimizer.step()
         except torch.OutOfMemoryError:
@@ -66,10 +67,10 @@ class Step(ABC):
         """Test the network as it is, and write numbers, trials and figures into the run's folder."""
 
     def forget(self) -> None:  # noqa: B027 (an option, not a duty)
-        """Reset what has ended with this update; called once the network was looked at. Nothing, by default."""
+        """Reset what has ended with this update, after the checks of the network. Nothing, by default."""
 
     def validate(self) -> dict[str, Any] | None:
-        """Loss and metrics on what is held out for validation; None if nothing is."""
+        """Loss and metrics on the validation data; None without them."""
         return None
 
     def so_far(self) -> dict[str, float]:
@@ -82,7 +83,7 @@ class Step(ABC):
         return {}
 
     def resumed(self, update: int) -> str:
-        """Called after a checkpoint was loaded. Returns: a warning for the user; "" if there is none."""
+        """Called after a checkpoint was loaded. Returns: a warning for the user, or ""."""
         del update
         return ""
 
@@ -93,6 +94,34 @@ class Step(ABC):
 
     def draw_stopped(self, run: Run) -> None:  # noqa: B027
         """Figures of a run that was stopped before its end; none by default."""
+
+
+_FEEDBACK = 2  # purpose of the seed; weights have 0, actions 1
+
+
+class FeedbackSchedule:
+    """Feedback after a decision with probability 1/every, in all environments at once.
+
+    Args: every: decisions per feedback, on average; 1: after each. seed: of the draws.
+    Raises: ValueError if `every` is below 1 or not finite.
+    Memory: none; a draw is a function of the seed and the decision's number.
+    Example:
+        >>> schedule = FeedbackSchedule(4, seed=0)
+        >>> sum(schedule.is_due(number) for number in range(1, 4001))
+        997
+    """
+
+    def __init__(self, every: float, seed: int):
+        if not 1 <= every < float("inf"):
+            raise ValueError(f"train.teach_every must be at least 1 and finite, got {every:g}")
+        self.every, self._seed = every, mix_seed(seed, _FEEDBACK)
+
+    def is_due(self, number: int) -> bool:
+        """Whether feedback follows the decision with this number."""
+        if self.every == 1:
+            return True
+        drawn = backends.uniform(self._seed, range(number, number + 1), torch.zeros(1, dtype=torch.int64), 1)
+        return float(drawn) < 1 / self.every
 
 
 class Decision(NamedTuple):
@@ -116,7 +145,7 @@ class FeedbackSource(Step):
     @property
     @abstractmethod
     def context(self) -> int:
-        """How often the world has changed so far without notice."""
+        """How often the task has changed so far without notice."""
 
     @property
     @abstractmethod

@@ -1,0 +1,352 @@
+"""Tasks made of others: rewards instead of labels, classes in blocks, actions that change their meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from tracetorch import backends
+from tracetorch.backends import LazySpikes
+from tracetorch.encode import Stream, mix_seed
+from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
+from tracetorch.tasks.task import BaseTask, Batch, Figures, Task, Trials, at_least
+
+_SPARE = 4  # times as many batches to choose from as are needed on average, so that hardly any trial is taken twice
+_PATIENCE = 1000  # times as many batches without a class are an error
+
+
+class WrappingTask(BaseTask):
+    """A task that changes another one, and has its sizes, device, summary and figures."""
+
+    _inner: BaseTask
+
+    def _wrap(self, inner: BaseTask) -> None:
+        self._inner = inner
+        for name in ("input_size", "output_size", "output_names", "steps", "readout_window", "dt", "device"):
+            setattr(self, name, getattr(inner, name))
+
+    def to(self, device: torch.device) -> Self:
+        self._inner.to(device)
+        return super().to(device)
+
+    def summary(self, trials: Trials) -> dict[str, float]:
+        return self._inner.summary(trials)
+
+    def figures(self, trials: Trials) -> Figures:
+        return self._inner.figures(trials)
+
+    def input_image(self) -> tuple[int, int] | None:
+        return self._inner.input_image()
+
+
+class ContextSchedule:
+    """Contexts of about equal length: context c begins at c·every, earlier or later by up to half of `jitter`.
+
+        start(c) = round(every·(c + jitter·(u_c − ½))),    u_c uniform in [0, 1);    start(0) = 0
+
+    Every start is a function of the seed and the context's number alone; the schedule has no state.
+
+    Args:
+        every: mean length of a context.
+        jitter: in [0, 1); by which part of `every` the starts vary.
+        seed: of the jitter.
+    Raises: ValueError for values that make no schedule.
+    Example:
+        >>> ContextSchedule(100, jitter=0.0).switches(250)
+        [100, 200]
+    """
+
+    def __init__(self, every: int, jitter: float = 0.2, seed: int = 0):
+        at_least(1, every=every)
+        if not 0 <= jitter < 1:
+            raise ValueError(f"jitter must be at least 0 and below 1, got {jitter:g}")
+        self.every, self.jitter, self.seed = every, jitter, seed
+
+    def start(self, context: int) -> int:
+        """When the context with this number begins."""
+        if context <= 0:
+            return 0
+        shift = self.jitter * (self.drawn(context)[1] - 0.5) if self.jitter else 0.0
+        return round(self.every * (context + shift))
+
+    def context(self, number: int) -> int:
+        """The context of this moment."""
+        context = number // self.every + 1
+        while context and self.start(context) > number:
+            context -= 1
+        return context
+
+    def switches(self, number: int) -> list[int]:
+        """When contexts began, the first excepted, up to and with this moment."""
+        return [self.start(context) for context in range(1, self.context(number) + 1)]
+
+    def drawn(self, context: int) -> tuple[float, float]:
+        """Two uniform numbers in [0, 1) of a context; the second sets its start."""
+        return _drawn(self.seed, context)
+
+
+@lru_cache(maxsize=64)  # an environment asks for its context at every action
+def _drawn(seed: int, context: int) -> tuple[float, float]:
+    first, second = backends.uniform(mix_seed(seed), range(1), torch.tensor([context]), 2)[0, 0].tolist()
+    return first, second
+
+
+class Blocks(WrappingTask, Task):
+    """Another task whose training trials come in blocks: only a few classes at a time, all of them in turn.
+
+    In each round the classes are shuffled and dealt out to blocks, so that every class comes once. Held-out trials are
+    those of the task, of all classes. There are no passes: a block takes the trials that it needs and leaves the rest.
+
+    Args:
+        task: with one right choice in each trial, such as `MNIST`.
+        classes: in a block.
+        every: training batches in a block, on average.
+        jitter: by which part of that blocks vary; see `ContextSchedule`.
+        seed: of the order of the classes and of the jitter.
+    Raises: ValueError for a task without such a choice, a block of no or of all classes, and values that make no
+        schedule.
+    Memory: the batches from which one is chosen, about 2·n/`classes` of n classes.
+    """
+
+    def __init__(self, task: Task, *, classes: int = 2, every: int = 100, jitter: float = 0.2, seed: int = 0):
+        target = task.train_batch(0).target
+        if target.is_floating_point() or target.ndim != 1:
+            raise ValueError(f"{type(task).__name__} has no classes: blocks need one right choice in each trial")
+        if not 1 <= classes < task.output_size:
+            raise ValueError(f"classes must leave some of the {task.output_size} for other blocks, got {classes}")
+        self._wrap(task)
+        self.task, self.metrics, self.batch_size = task, task.metrics, task.batch_size
+        self.classes, self.schedule = classes, ContextSchedule(every, jitter, seed)
+        self._in_a_round = -(-task.output_size // classes)
+
+    def switches(self, batches: int) -> list[int]:
+        """The numbers of the batches with which a block began, the first excepted, up to and with this one."""
+        return self.schedule.switches(batches)
+
+    def context(self, number: int) -> int:
+        return self.schedule.context(number)
+
+    def shown(self, number: int) -> list[int]:
+        """The classes that come in the training batch with this number."""
+        around, at = divmod(self.schedule.context(number), self._in_a_round)
+        names = torch.arange(self.output_size)
+        order = backends.uniform(mix_seed(self.schedule.seed, 1, around), range(1), names, 1)[0, :, 0].argsort()
+        return sorted(order[at * self.classes : (at + 1) * self.classes].tolist())
+
+    def train_batch(self, number: int) -> Batch:
+        wanted = torch.tensor(self.shown(number), device=self.device)
+        parts: list[tuple[Batch, Tensor]] = []
+        first, missing = number * _SPARE * self._in_a_round, self.batch_size
+        for other in range(first, first + _PATIENCE * self._in_a_round):
+            batch = self.task.train_batch(other)
+            rows = torch.isin(batch.target, wanted).nonzero()[:missing, 0]
+            if len(rows):
+                parts.append((batch, rows))
+                missing -= len(rows)
+            if not missing:
+                return _joined(parts)
+        raise ValueError(
+            f"{type(self.task).__name__} shows none of the classes {wanted.tolist()} in {other - first} batches"
+        )
+
+    def eval_batches(self, split: str) -> Iterator[Batch]:
+        return self.task.eval_batches(split)
+
+    def score(self, output: Tensor, batch: Batch) -> Trials:
+        return self.task.score(output, batch)
+
+    def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
+        return self.task.example()
+
+
+def _joined(parts: list[tuple[Batch, Tensor]]) -> Batch:
+    """One batch of the chosen rows of several."""
+    first, _ = parts[0]
+    target = torch.cat([batch.target[rows] for batch, rows in parts])
+    conditions = {name: torch.cat([batch.conditions[name][rows] for batch, rows in parts]) for name in first.conditions}
+    make = partial(_rows_of_all, [(batch.xs, rows) for batch, rows in parts])
+    return Batch(Stream(make, first.xs.steps, (len(target), first.xs.shape[1])), target, conditions)
+
+
+def _rows_of_all(parts: list[tuple[Stream, Tensor]], start: int, stop: int) -> Tensor:
+    """All steps of some rows; of spikes, only these are drawn."""
+    chosen = []
+    for xs, rows in parts:
+        part = next(xs[start:stop].parts(stop - start))
+        if isinstance(part, LazySpikes):
+            drawn = part._replace(limit=part.limit[..., rows, :], samples=part.samples[rows])
+            chosen.append(backends.spikes(drawn))
+        else:
+            chosen.append(part[:, rows])
+    return torch.cat(chosen, dim=1)
+
+
+class Reversal(WrappingTask, Environment):
+    """Another environment in which, every now and then, the actions change their meaning in all environments at once.
+
+        in context c, action a does what action (a + o_c) mod n did at first;    o_0 = 0,    o_c ≠ o_(c−1)
+
+    At a switch every action takes the meaning of another one; of two actions, left and right swap. Observations do
+    not show it. `switches` is for figures.
+
+    Args:
+        environment: with at least two actions.
+        every: actions from one switch to the next, on average.
+        jitter: by which part of that they vary; see `ContextSchedule`.
+        seed: of the switches.
+    Raises: ValueError for a single action, and for values that make no schedule.
+    Memory: that of the environment; independent of the number of switches.
+    """
+
+    def __init__(self, environment: Environment, *, every: int = 1000, jitter: float = 0.2, seed: int = 0):
+        if not isinstance(environment, Environment):
+            raise ValueError(
+                f"environment must answer with rewards, got {type(environment).__name__}; wrap a task in RewardedTask"
+            )
+        if environment.output_size < 2:
+            raise ValueError("a switch needs at least two actions to swap, and this environment has one")
+        self._wrap(environment)
+        self.environment, self.metrics, self.num_envs = environment, environment.metrics, environment.num_envs
+        self.actions_per_pass, self.schedule = environment.actions_per_pass, ContextSchedule(every, jitter, seed)
+        self._acts, self._context, self._offset = 0, 0, 0
+
+    @property
+    def switches(self) -> list[int]:
+        """How many actions had been taken in each environment at each switch so far."""
+        return self.schedule.switches(self._acts)
+
+    @property
+    def context(self) -> int:
+        return self._context + self.environment.context
+
+    def begin(self) -> None:
+        self.environment.begin()
+        self._go_to(0)
+
+    def observe(self) -> Stream:
+        return self.environment.observe()
+
+    def act(self, action: Tensor) -> Outcome:
+        check_actions(action, self.num_envs, self.output_size)
+        outcome = self.environment.act(self._meant(action))
+        self._go_to(self._acts + 1)
+        return outcome
+
+    def test(self, choose: Choose, split: str = "test") -> Trials:
+        """As `Environment.test`, with what the actions mean at present."""
+        return self.environment.test(lambda xs, begins: self._meant(choose(xs, begins)), split)
+
+    def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
+        return self.environment.example()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"acts": self._acts, "environment": self.environment.state_dict()}
+
+    def load_for_test(self, state: dict[str, Any]) -> None:
+        self.environment.load_for_test(state["environment"])
+        self._go_to(int(state["acts"]))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state.keys() != {"acts", "environment"}:
+            raise ValueError(f"the state is not that of a Reversal: it has {', '.join(map(str, state))}")
+        self.environment.load_state_dict(state["environment"])
+        self._go_to(int(state["acts"]))
+
+    def _go_to(self, acts: int) -> None:
+        self._acts, context = acts, self.schedule.context(acts)
+        if context < self._context:
+            self._context, self._offset = 0, 0
+        for each in range(self._context + 1, context + 1):
+            turn = 1 + int(self.schedule.drawn(each)[0] * (self.output_size - 1))  # 1 … n − 1
+            self._context, self._offset = each, (self._offset + turn) % self.output_size
+
+    def _meant(self, action: Tensor) -> Tensor:
+        return (action + self._offset) % self.output_size
+
+
+class RewardedTask(WrappingTask, Environment):
+    """A task with one right choice in each trial, as an environment: reward 1 for the right choice, otherwise 0.
+
+    Each environment is a trial of the task's batch, and an episode is one decision. Trials come in the order of the
+    task's training batches; after a pass over its data the next one begins.
+
+    Args: task: whose target is one of its outputs, such as `MNIST` or `PoissonClicks`.
+    Raises: ValueError for a task whose targets are numbers or several bits.
+    Memory: one batch of the task.
+    Example:
+        >>> digits = tt.tasks.RewardedTask(tt.tasks.MNIST(batch_size=16))
+        >>> digits.observe().shape
+        (16, 784)
+        >>> digits.act(torch.zeros(16, dtype=torch.long)).reward.sum() <= 16
+        tensor(True)
+    """
+
+    def __init__(self, task: Task):
+        if not isinstance(task, Task):
+            raise ValueError(f"task must be a task with labels, such as MNIST, got {type(task).__name__}")
+        self._wrap(task)
+        self.task, self.num_envs, self.actions_per_pass = task, task.batch_size, task.batches_per_pass
+        self._number = 0
+        self._batch: Batch | None = None
+        target = self._present().target
+        if target.is_floating_point() or target.ndim != 1:
+            raise ValueError(
+                f"{type(task).__name__} has targets that are not a single class; a reward needs a task with one right "
+                "choice in each trial, such as MNIST or PoissonClicks"
+            )
+
+    @property
+    def context(self) -> int:
+        return self.task.context(self._number)
+
+    def to(self, device: torch.device) -> RewardedTask:
+        self._batch = None
+        return super().to(device)
+
+    def begin(self) -> None:
+        self._number, self._batch = 0, None
+
+    def observe(self) -> Stream:
+        return self._present().xs
+
+    def act(self, action: Tensor) -> Outcome:
+        check_actions(action, self.num_envs, self.output_size)
+        right = action.to(self.device) == self._present().target
+        self._number, self._batch = self._number + 1, None
+        done = torch.ones_like(right)
+        return Outcome(right.to(torch.float32), done, ~done)
+
+    def test(self, choose: Choose, split: str = "test") -> Trials:
+        """As `Environment.test`: each held-out trial once, with the columns that the task's own test has."""
+        columns: list[Trials] = []
+        for batch in self.task.eval_batches(split):
+            rows = len(batch.target)
+            action = choose(batch.xs, torch.ones(rows, dtype=torch.bool, device=batch.target.device))
+            check_actions(action, rows, self.output_size)
+            action = action.to(batch.target.device)
+            chosen = torch.nn.functional.one_hot(action.long(), self.output_size).to(torch.float32)
+            reward = (action == batch.target).to(torch.float32)
+            columns.append({"return": reward} | self.task.score(chosen, batch))
+        return {name: torch.cat([part[name] for part in columns]).cpu() for name in (columns[0] if columns else ())}
+
+    def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
+        batch, marks = self.task.example()
+        return batch.xs, marks
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"number": self._number}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        number = state.get("number")
+        if not isinstance(number, int) or number < 0:
+            raise ValueError(f"the state of a rewarded task is the number of its batch, got {sorted(state)}")
+        self._number, self._batch = number, None
+
+    def _present(self) -> Batch:
+        if self._batch is None:
+            self._batch = self.task.train_batch(self._number)
+        return self._batch

@@ -1,3 +1,0 @@
-from .health import HealthWatch, TrainingError, check_health
-
-__all__ = ["HealthWatch", "TrainingError", "check_health"]
