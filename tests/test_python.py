@@ -203,6 +203,15 @@ def test_a_seed_that_is_not_whole_is_refused():
         tt.encode.poisson(torch.rand(2, 3), steps=5, seed=0.5)
 
 
+@pytest.mark.parametrize("name", ["CueAccumulation", "PoissonClicks", "StoreRecall"])
+@pytest.mark.parametrize("seed", [[1], 1.0])
+def test_a_task_refuses_a_seed_that_is_not_whole_also_after_an_equal_one(name, seed):
+    kind = getattr(tt.tasks, name)
+    kind(seed=1, batch_size=2).train_batch(0)
+    with pytest.raises(TypeError, match=r"seed must be a whole number, got "):
+        kind(seed=seed, batch_size=2).train_batch(0)
+
+
 @pytest.mark.parametrize("rate", ["line", "logistic"])
 @pytest.mark.parametrize("rule", ["Trace", "BPTT", "EProp"])
 def test_gradients_stay_finite_however_small_a_threshold_becomes(rule, rate):

@@ -53,7 +53,7 @@ class Interrupt:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """A signal ends the body where it is; an earlier one, as it begins. Raises: Stopped."""
+        """A signal ends the body where it is; after an earlier signal, the body does not begin. Raises: Stopped."""
         self._ends_at_once = True
         try:
             if self.stop:

@@ -1,4 +1,5 @@
-"""Locks: which folders a process is at work in; and hidden folders for what is half done."""
+# Not `filelock`: its locks accept a pipe as a file, and only another exclusive lock, which writes, can test for them.
+"""Locks on folders, which end with their process, however it ends; and hidden folders for what is half done."""
 
 from __future__ import annotations
 
@@ -123,7 +124,7 @@ def aside(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def remove_abandoned(path: Path) -> bool:
-    """Remove such a folder, unless its process is at work. Returns: whether it did. Raises: OSError."""
+    """Remove a folder of `aside`, unless its process is at work. Returns: whether it did. Raises: OSError."""
     lock = _taken(path)
     if lock is None:
         return False
@@ -132,7 +133,7 @@ def remove_abandoned(path: Path) -> bool:
 
 
 def remove_all_abandoned(parent: Path, prefix: str) -> bool:
-    """Remove all such folders of killed processes, as far as possible. Returns: whether any was removed."""
+    """Remove all folders of `aside` of killed processes, as far as possible. Returns: whether any was removed."""
     found = False
     for path in parent.glob(f"{prefix}*"):
         if not path.is_symlink() and path.is_dir():

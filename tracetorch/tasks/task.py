@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream, mix_seed
+from tracetorch.modes import whole
 from tracetorch.renamed import adopt_former_methods
 
 if TYPE_CHECKING:
@@ -171,9 +172,13 @@ def means(trials: Trials, names: tuple[str, ...]) -> dict[str, float]:
     return {name: float(trials[name].double().mean()) for name in names}
 
 
-@lru_cache(maxsize=32)
 def split_seeds(seed: int, split: str, count: int) -> tuple[int, ...]:
-    """Seeds of a split, one for each of several purposes."""
+    """Seeds of a split, one for each of several purposes. Raises: TypeError for a seed that is no whole number."""
+    return _split_seeds(whole(seed, "seed"), split, count)
+
+
+@lru_cache(maxsize=32)
+def _split_seeds(seed: int, split: str, count: int) -> tuple[int, ...]:
     return tuple(mix_seed(seed, SPLIT_NUMBERS[split], purpose) for purpose in range(count))
 
 

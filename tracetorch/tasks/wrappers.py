@@ -12,6 +12,7 @@ from torch import Tensor
 from tracetorch import backends
 from tracetorch.backends import LazySpikes
 from tracetorch.encode import Stream, mix_seed
+from tracetorch.modes import whole
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
 from tracetorch.tasks.task import BaseTask, Batch, Figures, Task, Trials, at_least
 
@@ -86,7 +87,7 @@ class ContextSchedule:
 
     def drawn(self, context: int) -> tuple[float, float]:
         """Two uniform numbers in [0, 1) of a context; the second sets its start."""
-        return _drawn(self.seed, context)
+        return _drawn(whole(self.seed, "seed"), context)
 
 
 @lru_cache(maxsize=64)  # an environment asks for its context at every action

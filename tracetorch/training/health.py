@@ -70,7 +70,8 @@ class HealthWatch(Stateful):
             logging.getLogger("tracetorch").warning(message, update, loss, self._same, _why_nothing_is_learnt(net))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict({"was_well": False, "loss": 0.0, "same": 0, **state})  # older versions wrote "found"
+        in_old_versions = {"was_well": False, "loss": 0.0, "same": 0}  # which wrote "found" alone
+        super().load_state_dict(in_old_versions | state)
 
 
 def check_loss(loss: float, update: int, net: Sequential) -> None:
