@@ -20,6 +20,7 @@ MOST_DATA_BYTES = 2 << 30  # of a file of data, decompressed
 DEEPEST = 64  # nested lists and objects; a config has 5
 MOST_ELEMENTS = 1_000_000  # of one JSON text: an empty list takes 2 bytes in a file and 56 in memory
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)  # or a string
+_DEEPER = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 _LONGEST_INTEGER = 20  # characters: 64 bits and a sign
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
@@ -84,8 +85,9 @@ _DECODER = json.JSONDecoder(parse_int=lambda text: int(text) if len(text) <= _LO
 def _depth(content: bytes) -> int:
     depth = deepest = 0
     for found in _BRACKET.finditer(content):
-        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(found[0], 0)  # 0: a string
-        deepest = max(deepest, depth)
+        depth += _DEEPER.get(found[0], 0)  # 0: a string
+        if depth > deepest:
+            deepest = depth
     return deepest
 
 
