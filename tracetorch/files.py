@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -83,12 +84,8 @@ _DECODER = json.JSONDecoder(parse_int=lambda text: int(text) if len(text) <= _LO
 
 
 def _depth(content: bytes) -> int:
-    depth = deepest = 0
-    for found in _BRACKET.finditer(content):
-        depth += _DEEPER.get(found[0], 0)  # 0: a string
-        if depth > deepest:
-            deepest = depth
-    return deepest
+    steps = (_DEEPER.get(found[0], 0) for found in _BRACKET.finditer(content))  # 0: a string
+    return max(accumulate(steps, initial=0))
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
