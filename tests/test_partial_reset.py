@@ -68,3 +68,13 @@ def test_rules_pass_it_on(make):
     rule.forward(spikes(), reduce="mean")
     rule.reset(SOME)
     assert rule.net[0].state.steps[:, 0].tolist() == [0, len(spikes()), 0]
+
+
+@pytest.mark.parametrize("rule", [BPTT, EProp, OTTT])
+def test_a_wrong_mask_leaves_the_stretch_to_learn_from(rule):
+    learner = rule(Sequential(LIF(4, 6), LIS(6, 3)))
+    learner.forward(torch.rand(9, 2, 4))
+    with pytest.raises(ValueError, match="mask"):
+        learner.reset(torch.ones(5, dtype=torch.bool))
+    learner.backward(torch.rand(2, 3))
+    assert learner.net[1].weight.grad.any()

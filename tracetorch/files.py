@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ MOST_DATA_BYTES = 2 << 30  # of a file of data, decompressed
 DEEPEST = 64  # nested lists and objects; a config has 5
 MOST_ELEMENTS = 1_000_000  # of one JSON text: an empty list takes 2 bytes in a file and 56 in memory
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)  # or a string
+_DEEPER = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 _LONGEST_INTEGER = 20  # characters: 64 bits and a sign
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
@@ -82,11 +84,8 @@ _DECODER = json.JSONDecoder(parse_int=lambda text: int(text) if len(text) <= _LO
 
 
 def _depth(content: bytes) -> int:
-    depth = deepest = 0
-    for found in _BRACKET.finditer(content):
-        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(found[0], 0)  # 0: a string
-        deepest = max(deepest, depth)
-    return deepest
+    steps = (_DEEPER.get(found[0], 0) for found in _BRACKET.finditer(content))  # 0: a string
+    return max(accumulate(steps, initial=0))
 
 
 def find_idx(folder: Path, name: str) -> Path | None:

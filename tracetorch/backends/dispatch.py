@@ -86,7 +86,10 @@ def one_step(layer: Traits) -> Literal["compiled", "graph", "chunk"]:
 
 
 def is_sparse(share: float, neurons: int, precision: torch.dtype, *, drawn: bool) -> bool:
-    """Whether a CPU adds up the weights of active inputs. Args: share: of active ones. drawn: if yet to be drawn."""
+    """Whether a CPU adds up the weights of active inputs.
+
+    Args: share: of inputs that are active. drawn: whether the spikes are drawn in the same pass.
+    """
     return share <= DENSE_FROM[precision] * (1.0 if drawn else min(1.0, neurons / WIDE))
 
 

@@ -10,6 +10,7 @@ from tracetorch.encode import Stream
 from tracetorch.modes import unaffected, whole
 from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.local_gradient import whole_gradients
+from tracetorch.rules.base import Rule
 from tracetorch.rules.stepwise import (
     Recording,
     StepwiseGraph,
@@ -159,8 +160,8 @@ class EProp(TwoPassRule):
             super().reset()
             self._eligibilities = self._none_yet()
             return
+        Rule.reset(self, mask)  # first: after a wrong mask, the stretch can still be learned from
         self._remember_unlearnt()
-        super().reset(mask)
         for eligibility in self._eligibilities:
             eligibility.forget(mask)
 

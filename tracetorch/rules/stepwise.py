@@ -90,8 +90,8 @@ class TwoPassRule(Rule):
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
         """Run over a stretch of time; see `Sequential.run`. `xs` is read again by `backward`: it must not change."""
-        self._recording = None
         if not torch.is_grad_enabled():
+            self._recording = None
             return super().forward(xs, reduce=reduce, window=window)
         output, self._recording = record(self.net, xs, reduce, window)
         return output
