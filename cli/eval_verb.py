@@ -79,7 +79,9 @@ def _check_effect(typed: Iterable[str], config: dict[str, Any]) -> None:
         key, _, value = line.partition("=")
         part, _, name = key.partition(".")
         if part == "seed":
-            keys = " ".join(f"{at}.seed={value}" for at, node in nodes(config["task"], "task") if "seed" in node)
+            # no value inside a list can be changed
+            parts = (at for at, node in nodes(config["task"], "task") if "seed" in node and "[" not in at)
+            keys = " ".join(f"{at}.seed={value}" for at in parts)
             advice = f"for other trials and spikes: {keys}" if keys else "leave out this key"
         elif part in ("optimizer", "diagnostics") or (part == "train" and name not in _OF_TRAINING):
             advice = f"leave out this key; of train, a test uses {', '.join(_OF_TRAINING)}"

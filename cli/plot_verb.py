@@ -69,7 +69,8 @@ def command(
     for name, why in drawn.failed.items():
         complain(f"no figure {name}: {why}")
     if lacking:
-        task_of_data = next((key for key, node in nodes(config["task"], "task") if "source" in node), "")
+        tasks = (key for key, node in nodes(config["task"], "task") if "source" in node)
+        task_of_data = next((key for key in tasks if "[" not in key), "")  # no value inside a list can be changed
         advice = f"; if the data have moved: tracetorch plot {quote(folder)} {task_of_data}.source=FOLDER"
         why = f"{lacking.partition(';')[0]}{advice if task_of_data else ''}"
         complain(f"the figures that need the task are left out: {why}")

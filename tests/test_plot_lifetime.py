@@ -1,5 +1,8 @@
 """The figures of a life: what is on them, and that they are of the records that they were given."""
 
+import subprocess
+import sys
+
 import pytest
 from matplotlib.colors import to_rgb
 
@@ -63,3 +66,9 @@ def test_a_policy_is_coloured_by_what_was_taken_and_whether_it_paid():
 def test_records_of_another_run_are_refused(draw):
     with pytest.raises(ValueError, match="needs records with the split"):
         draw([{"update": 1, "split": "train", "loss": 1.0, "accuracy": 0.5}])
+
+
+def test_the_figures_of_a_life_load_no_torch():
+    used = "plot.lifetime, plot.recovery, plot.policy"
+    code = f"import sys; from tracetorch import plot; {used}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,6 +10,8 @@ import torch
 from tests.command_line import CLICKS, DIGITS, files, tracetorch
 from tests.idx_files import NAMES, write_folder
 from tracetorch.cli.adapter import compose
+from tracetorch.cli.errors import UsageError
+from tracetorch.cli.eval_verb import _check_effect
 from tracetorch.runs import checkpoint
 from tracetorch.runs.folder import state_of
 from tracetorch.runs.identity import facts_of
@@ -90,6 +92,12 @@ def test_eval_refuses_what_cannot_be_and_leaves_nothing(mine, words, phrase):
     assert ended.exit_code == 2, ended.output
     assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
     assert files(mine) == before
+
+
+def test_no_seed_inside_a_list_is_named_which_could_not_be_typed():
+    config = {"task": {"parts": [{"seed": 1}], "first": {"seed": 2}}}
+    with pytest.raises(UsageError, match=r"trials and spikes: task\.first\.seed=3$"):
+        _check_effect(["seed=3"], config)
 
 
 def test_a_checkpoint_of_another_name_is_refused_without_words_of_a_library(mine):

@@ -1,10 +1,10 @@
-"""Ticks, legends and labels that several figures share."""
+"""Ticks, legends, labels and points that several figures share."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tracetorch.plot.style import COLORS
+
+Records = Iterable[Mapping[str, Any]]
 
 
 def round_ticks(most: int, **options: Any) -> MaxNLocator:
@@ -53,3 +55,10 @@ def name_right(axes: Axes, name: str, level: float, *, gap: float, color: str = 
 def remark(axes: Axes, text: str) -> None:
     """A grey sentence in the middle of an empty panel."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=7, color=COLORS["grey"])
+
+
+def points_of(rows: Iterable[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
+    """Updates and values, where the values are finite numbers."""
+    values = [(float(row["update"]), row.get(key)) for row in rows]
+    kept = [(update, float(value)) for update, value in values if value is not None and math.isfinite(value)]
+    return [update for update, _ in kept], [value for _, value in kept]

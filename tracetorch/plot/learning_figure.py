@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from tracetorch.plot.labels import count_axis, label_level, legend, remark, round_ticks
+from tracetorch.plot.labels import Records, count_axis, label_level, legend, points_of, remark, round_ticks
 from tracetorch.plot.meter import HALF_LIVES, running_averages
 from tracetorch.plot.style import COLORS, DOUBLE, RIM, SINGLE, Array, figure, tint
 
-Records = Iterable[Mapping[str, Any]]
 Points = tuple[Sequence[int], Sequence[float]]
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1, 1)))
@@ -279,13 +278,6 @@ def _draw(
         remark(axes, "nothing recorded")
         axes.set(xticks=[], yticks=[])
     return names, scales
-
-
-def points_of(rows: Iterable[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    """Updates and values, where the values are finite numbers."""
-    values = [(float(row["update"]), row.get(key)) for row in rows]
-    kept = [(update, float(value)) for update, value in values if value is not None and math.isfinite(value)]
-    return [update for update, _ in kept], [value for _, value in kept]
 
 
 def _place_of(name: str) -> tuple[str, str]:

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from tracetorch.plot.labels import count_axis, legend, round_ticks
-from tracetorch.plot.learning_figure import Records, points_of
+from tracetorch.plot.labels import Records, count_axis, legend, points_of, round_ticks
 from tracetorch.plot.style import COLORS, DOUBLE, Array, figure, tint
 
 _HUES = tuple(COLORS[name] for name in ("sky", "blue", "black", "green", "purple"))
