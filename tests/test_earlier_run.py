@@ -18,7 +18,7 @@ from tracetorch import backends, renamed
 from tracetorch.cli.adapter import compose
 from tracetorch.compare.collect import read_run
 from tracetorch.loss import Reflect, RewardLoss
-from tracetorch.nn import LI, LIF, LIS, Layer, neurons
+from tracetorch.nn import LI, LIF, LIS, Layer, Sequential, neurons
 from tracetorch.rules import Rule, Trace
 from tracetorch.runs import checkpoint
 from tracetorch.runs.identity import facts_of
@@ -293,6 +293,19 @@ def test_a_loss_that_was_saved_under_the_former_names_is_taken():
     other.load_state_dict({"expect" if name == "baseline" else name: value for name, value in state.items()})
     assert state["baseline"]["sums"].any()
     assert torch.equal(other.state_dict()["baseline"]["sums"], state["baseline"]["sums"])
+
+
+def test_a_call_of_begin_is_one_of_reset_and_warns():
+    rule, reflect = Trace(Sequential(LIF(3, 2))), Reflect()
+    rule.forward(torch.ones(4, 2, 3))
+    reflect.observe(torch.full((2, 2), 0.5), torch.tensor([0, 1]))
+    for one in (rule, reflect):
+        with pytest.warns(DeprecationWarning, match=r"begin is now reset") as warned:
+            one.begin()
+        assert Path(warned[0].filename).name == Path(__file__).name
+    assert rule.net[0].state is None
+    with pytest.raises(RuntimeError, match="no action was observed"):
+        reflect(torch.ones(2))
 
 
 @pytest.mark.parametrize(("before", "now"), renamed.RANDOM.items())

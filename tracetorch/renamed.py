@@ -130,8 +130,21 @@ def current_arguments(options: Mapping[str, Any], known: Collection[str], *, dep
     return found
 
 
+def former_method(before: str, now: str) -> Callable[..., Any]:
+    """A method by its former name: it warns, and calls the present one."""
+
+    def call(self: Any, *args: Any, **options: Any) -> Any:
+        warnings.warn(f"{type(self).__name__}.{before} is now {now}", DeprecationWarning, stacklevel=2)
+        return getattr(self, now)(*args, **options)
+
+    return call
+
+
+begin = former_method("begin", "reset")
+
+
 def refuse_former_methods(kind: type) -> None:
-    """Raises: TypeError for a class with a method by a former name, which would never be called."""
+    """Raises: TypeError for a class that overrides a method by its former name, which would never be called."""
     for before, now in LEARNER_METHODS.items():
-        if hasattr(kind, before):
+        if getattr(kind, before, begin) is not begin:
             raise TypeError(f"{kind.__name__}.{before} is never called: {before} is now {now}, rename it")

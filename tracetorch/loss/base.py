@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from tracetorch import renamed
 from tracetorch.loss.target import as_distribution
 from tracetorch.modes import all_finite, check_number, check_tensor
-from tracetorch.renamed import refuse_former_methods
 
 At = Literal["output", "logits"]
 _FLOOR = 1e-3  # what keeps a score at the output finite, as in `cross_entropy`
@@ -135,7 +135,9 @@ class RewardLoss(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        refuse_former_methods(cls)
+        renamed.refuse_former_methods(cls)
+
+    begin = renamed.begin
 
     def __init__(self) -> None:
         self.score = self.bonus = self.modulation = torch.zeros(0)

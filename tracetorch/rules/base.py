@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
+from tracetorch import renamed
 from tracetorch.encode import Stream
 from tracetorch.modes import kind_of, without_graph
 from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.connections import is_dense, is_plain
 from tracetorch.nn.local_gradient import At
-from tracetorch.renamed import refuse_former_methods
 
 
 class Rule(ABC):
@@ -36,7 +36,9 @@ class Rule(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        refuse_former_methods(cls)
+        renamed.refuse_former_methods(cls)
+
+    begin = renamed.begin
 
     def __init__(self, net: Sequential):
         if not isinstance(net, Sequential):
