@@ -1,6 +1,6 @@
 """The kernels that this machine has, and what they are given: an input and outputs for every way to use them.
 
-Weights and real-valued input are multiples of 1/8, so that every sum of them is exact: whoever adds in another order
+Weights and real-valued input are multiples of 1/8, so that every sum of them is exact: adding in another order
 still has to give the same bits.
 """
 
@@ -43,7 +43,7 @@ def _triton() -> Kernels:
             return Kernels(importlib.import_module("tracetorch.backends.cuda"), GPU)
         if "triton" in sys.modules:
             return Kernels(None, why="Triton was loaded before its interpreter could be asked for")
-        # Triton looks when its functions are made, some of them at the first launch; nobody else may see the variable.
+        # Triton looks when its functions are made, some at the first launch; no other test may see the variable.
         with mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"}):
             cuda = importlib.import_module("tracetorch.backends.cuda")
             cuda.trace_scan(torch.zeros(1, 1, 1), TraceBuffers(torch.zeros(1, 1), torch.tensor(0.5)))

@@ -1,4 +1,4 @@
-"""Folders of runs that nobody ran, for tests of what reads them."""
+"""Folders of runs that were never run, for tests of what reads them."""
 
 import json
 import math

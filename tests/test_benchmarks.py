@@ -47,7 +47,7 @@ def test_a_cell_over_the_budget_is_left_out_with_the_reason(here, monkeypatch, c
     assert "the budget is 0 s" in capsys.readouterr().out
 
 
-WRONG = {"--network 784x10": "784x10", "--contender nobody": "nobody", "--input mnist": "12-8-4"}
+WRONG = {"--network 784x10": "784x10", "--contender absent": "absent", "--input mnist": "12-8-4"}
 
 
 @pytest.mark.parametrize("words", WRONG)

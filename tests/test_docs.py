@@ -84,7 +84,7 @@ def test_python_runs(path, tmp_path, monkeypatch):
 def check_job(*overrides):
     config = compose(list(overrides)).config
     check(config)
-    check_trusted(config, Path("config.yaml"))  # or nobody could resume it
+    check_trusted(config, Path("config.yaml"))  # else it could not be resumed
 
 
 def with_something_new(jobs):

@@ -70,8 +70,8 @@ def mirror(shelf):
 
 
 @pytest.fixture
-def nobody():
-    """An address on the loopback at which nobody listens."""
+def unreachable():
+    """An address on the loopback at which nothing listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}/"
@@ -86,9 +86,9 @@ def test_all_files_are_fetched_once_and_kept(mirror, tmp_path):
     assert len(mirror.asked) == 4
 
 
-def test_a_full_cache_needs_no_mirror(mirror, nobody, tmp_path):
+def test_a_full_cache_needs_no_mirror(mirror, unreachable, tmp_path):
     mnist_source.fetch((mirror.url,), tmp_path / "cache")
-    assert mnist_source.fetch((nobody,), tmp_path / "cache") == tmp_path / "cache"
+    assert mnist_source.fetch((unreachable,), tmp_path / "cache") == tmp_path / "cache"
 
 
 def test_a_damaged_cache_is_mended(mirror, tmp_path):
@@ -99,8 +99,8 @@ def test_a_damaged_cache_is_mended(mirror, tmp_path):
     assert all(map(torch.equal, mnist_source.load(str(cache)), DIGITS))
 
 
-def test_a_dead_mirror_is_passed_over(mirror, nobody, tmp_path):
-    mnist_source.fetch((nobody, mirror.url), tmp_path / "cache")
+def test_a_dead_mirror_is_passed_over(mirror, unreachable, tmp_path):
+    mnist_source.fetch((unreachable, mirror.url), tmp_path / "cache")
     assert len(mirror.asked) == 4
 
 
@@ -126,10 +126,10 @@ def test_files_that_match_no_hash_are_refused_and_not_kept(shelf, mirror, tmp_pa
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_without_any_mirror_it_says_what_else_there_is(shelf, nobody, tmp_path):
+def test_without_any_mirror_it_says_what_else_there_is(shelf, unreachable, tmp_path):
     with pytest.raises(OSError, match="give source=FOLDER with the four files, or use source=sample") as caught:
-        mnist_source.fetch((nobody, nobody), tmp_path / "cache")
-    assert str(caught.value).count(nobody) == 2
+        mnist_source.fetch((unreachable, unreachable), tmp_path / "cache")
+    assert str(caught.value).count(unreachable) == 2
     assert "\n" not in str(caught.value)
 
 

@@ -12,12 +12,12 @@ from tracetorch.rules import EProp
 @pytest.mark.usefixtures("chunk")
 @pytest.mark.parametrize("learnt", ["every", "last"])
 def test_stretch_by_stretch_it_remembers_what_came_before(learnt):
-    """Three stretches of a sequence, learnt from at each end or at the last; in the latter a sample begins anew."""
+    """Three stretches of a sequence, learnt from at each end or at the last; in the latter a sample starts again."""
     found = []
     for parts in ([6, 9, 9], [24]):
         net, xs = lively("LIF-LI"), spikes()
         if learnt == "last" and len(parts) == 1:
-            xs[:6, 1] = 0  # what a sample that begins anew after 6 steps has not seen
+            xs[:6, 1] = 0  # what a sample that starts again after 6 steps has not seen
         rule = EProp(net)
         rule.reset()
         for at, part in enumerate(xs.split(parts)):
@@ -49,7 +49,7 @@ def test_masked_samples_begin_anew_with_biases_and_groups_too():
             rule.reset(mask)
         net.zero_grad()
         rule.forward(spikes()[9:])
-        rule.backward(signal * mask[:, None])  # of those that began anew alone
+        rule.backward(signal * mask[:, None])  # of those alone that started again
         found.append(gradients(net))
     for name, value in found[1].items():
         torch.testing.assert_close(found[0][name], value, rtol=1e-9, atol=1e-9)

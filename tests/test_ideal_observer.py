@@ -22,7 +22,7 @@ KINDS = {
 
 
 def enumerated(gamma, duration, *, label="side", stereo_click=False, noise=0.0, neurons_per_channel=10):
-    """The accuracy of whoever says the likelier answer, summed over all sequences of heard clicks."""
+    """The accuracy of the likelier answer, summed over all sequences of heard clicks."""
     steps = round(duration / 0.01) - stereo_click
     false_click = (noise * 0.01) ** neurons_per_channel
     odds = [0.4 / (1 + math.exp(-side)) for side in (gamma, -gamma)]

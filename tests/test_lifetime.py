@@ -1,4 +1,4 @@
-"""A life goes on and on, learns when it is told, learns anew when reversal, and can be stopped anywhere."""
+"""A lifetime run learns from feedback, learns again after each reversal, and can be stopped anywhere."""
 
 import json
 import signal

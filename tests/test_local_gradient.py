@@ -60,7 +60,7 @@ def test_learning_is_linear_in_the_signal(row):
 
 @each([row for row in LAYERS if row.of not in ("Sequential", "feedforward") and "bank" not in row.name])
 def test_the_gradient_of_a_layer_is_the_slope_of_its_average_output(row):
-    """Against finite differences of `average_output(W·ā + b)`, every single number; ā is recorded anew for each of them
+    """Against finite differences of `average_output(W·ā + b)`, every number; ā is recorded again for each
     (weights do not reach it, decays do), unless a stationary gradient takes it as constant.
     """
     net, signal = build(row), normal(BATCH, OUT)

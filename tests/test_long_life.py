@@ -1,4 +1,4 @@
-"""A million steps: memory stays as it was, every change is learnt anew, and to be killed on the way is nothing."""
+"""A million steps: memory stays as it was, every change is learnt again, and kills on the way change nothing."""
 
 import os
 import signal

@@ -61,7 +61,7 @@ def test_a_value_that_begins_with_the_home_folder_is_read_as_its_path(typed, rea
 
 
 def test_a_user_that_does_not_exist_has_no_home_folder():
-    assert expanded("~nobody-has-this-name/x") == Path("~nobody-has-this-name/x")
+    assert expanded("~no-user-has-this-name/x") == Path("~no-user-has-this-name/x")
 
 
 def test_a_run_in_the_home_folder_is_found_there_by_the_other_verbs(home):

@@ -67,9 +67,9 @@ def test_every_figure_says_what_it_shows_in_letters_that_can_be_read(name: str) 
 def test_saving_repeats_to_the_byte(name: str, tmp_path) -> None:
     fig = EVERY[name]()
     first, again = plot.save(fig, tmp_path / "a.0"), plot.save(fig, tmp_path / "deep" / "b")
-    anew = plot.save(EVERY[name](), tmp_path / "c")
+    second = plot.save(EVERY[name](), tmp_path / "c")
     assert [path.name for path in first] == ["a.0.png", "a.0.svg"]
-    for one, *others in zip(first, again, anew, strict=True):
+    for one, *others in zip(first, again, second, strict=True):
         assert all(one.read_bytes() == other.read_bytes() for other in others)
     assert b"<dc:date>" not in first[1].read_bytes() and first[0].read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.iterdir())) == 5, "something is left beside the files"

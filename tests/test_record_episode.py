@@ -56,7 +56,7 @@ def test_it_ends_with_the_only_episode():
 
 
 def test_what_is_tested_later_sees_with_the_same_eyes(tmp_path, monkeypatch):
-    """Observations are normalised by what was seen during training; a test that began anew would see something else."""
+    """Observations are normalised by the statistics of training, not with new ones."""
     monkeypatch.chdir(tmp_path)
     run = tracetorch("run", "experiment=cartpole", *SMALL, "train.updates=80", "train.figures=false", "output.dir=run")
     assert run.exit_code == 0, run.stderr

@@ -69,7 +69,7 @@ print(watch.most)
 @LINUX
 @pytest.mark.parametrize("when", ["before", "between"])
 def test_what_lies_free_is_no_place_to_hide(when):
-    """In a process of its own: one that has run a thousand tests has holes everywhere, which nobody can give back."""
+    """In a process of its own: one that has run a thousand tests has holes everywhere, which cannot be given back."""
     done = subprocess.run([sys.executable, "-c", HIDE, when], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 80 * MIB

@@ -227,7 +227,7 @@ def test_the_median_of_five_trials_decides(there):
 
 @pytest.mark.parametrize("answer", [None, "", "it is enough"])
 def test_a_listener_may_end_a_run(tmp_path, answer):
-    run = train(tmp_path, listener=lambda event, values: answer if event == "record" else "nobody asked", log_every=1)
+    run = train(tmp_path, listener=lambda event, values: answer if event == "record" else "not asked", log_every=1)
     status = "interrupted" if answer else "completed"
     assert (run.status, facts(run)["status"], facts(run)["error"]) == (status, status, answer or None)
     assert run.summary["updates"] == (1 if answer else 4)

@@ -97,7 +97,7 @@ BROKEN = {
     "open": ("a: [", "is not valid YAML: while parsing"),
     "tab": ("\ta: 1\n", "is not valid YAML"),
     "number": ("3\n", "number.yaml is not a config"),
-    "nobody": ("# @package _global_\ndefaults:\n  - override /optimizer: slwo\n", "Did you mean 'slow'?"),
+    "unused": ("# @package _global_\ndefaults:\n  - override /optimizer: slwo\n", "Did you mean 'slow'?"),
     "lost": ("# @package _global_\ntrain: {updates: '${nope}'}\n", "train.updates: "),
     "more": ("# @package _global_\nbogus: 1\n", "bogus: a config has no such key"),
     "evil": ("# @package _global_\ntask: {_target_: os.system}\n", "'os.system', which is not trusted"),

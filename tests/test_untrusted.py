@@ -1,4 +1,4 @@
-"""Files that somebody else wrote: what they say is taken as it stands, and calls, reads and unfolds nothing."""
+"""Files of unknown origin: their text is taken literally, and calls, reads and expands nothing."""
 
 import importlib
 import json
