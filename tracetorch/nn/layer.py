@@ -350,7 +350,7 @@ class Layer(Network):
 
     def _step(self, x: Tensor) -> Tensor:
         stepper = self._stepper
-        hooked = has_hooks(self.connection)
+        hooked = has_hooks(self._modules["connection"])  # type: ignore[arg-type]
         if stepper is not None and not hooked and stepper.takes(x) and stepper.is_fresh(self._parts()):
             state = self._state
             if self._lent or state is None or state is not stepper.state or state.steps.shape[0] != x.shape[0]:
@@ -480,8 +480,9 @@ class Layer(Network):
 
     def _parts(self) -> tuple[Any, ...]:
         """What a compiled step depends on."""
-        connection, trace, neuron = self.connection._parameters, self.input_trace._parameters, self.neuron._parameters
-        return (self.neuron, *connection.values(), *trace.values(), *neuron.values())
+        modules: Any = self._modules  # directly, because every step asks
+        connection, trace, neuron = modules["connection"], modules["input_trace"], modules["neuron"]
+        return (neuron, *connection._parameters.values(), *trace._parameters.values(), *neuron._parameters.values())
 
     def _raw(self) -> list[Tensor]:
         """What the constants of a compiled step are computed from."""

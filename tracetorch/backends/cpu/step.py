@@ -1,6 +1,7 @@
 """A step, or a short chunk, of small layers on a CPU, where calls cost more than arithmetic."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class Stepper:
     ):
         self._neuron, self._dtype, self._constants = neuron, weight.dtype, constants
         self._held = [tensor for tensor in (weight, bias, *raw) if tensor is not None]
-        self._parts, self._ids = parts, [*map(id, parts)]  # held, so nothing new can take the place of one
+        self._parts = parts  # held, so nothing new can take the place of one
         self._addresses = [tensor.data_ptr() for tensor in self._held]
         self._laid = weight, weight.shape, weight.stride()
         self._raw = [tensor.detach().numpy() for tensor in raw]
@@ -78,9 +79,9 @@ class Stepper:
         self.state: Any = None
         self._most = most
 
-    def is_fresh(self, parts: Iterable[Any]) -> bool:
+    def is_fresh(self, parts: tuple[Any, ...]) -> bool:
         """Whether these are the same parts, in the same memory."""
-        if [*map(id, parts)] != self._ids:
+        if len(parts) != len(self._parts) or not all(map(is_, parts, self._parts)):
             return False
         weight, shape, strides = self._laid  # a weight that was transposed or sliced has the same address
         return [*map(_address, self._held)] == self._addresses and weight.shape == shape and weight.stride() == strides
