@@ -487,7 +487,8 @@ class Layer(Network):
     def _raw(self) -> list[Tensor]:
         """What the constants of a compiled step are computed from."""
         raw = [value for name, value in self.neuron.named_parameters() if name.startswith("raw_")]
-        return [*raw, *self.input_trace.parameters(), self.input_trace.trace_bank]
+        bank = self.input_trace.trace_bank
+        return [*raw, *self.input_trace.parameters(), *([bank] if len(bank) else [])]
 
     def _constants_of(self, state: LayerState) -> tuple[tuple[Tensor, ...], TraceBuffers]:
         """The constants of the neurons, and the trace in the memory of a state, without a graph."""

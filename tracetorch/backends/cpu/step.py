@@ -90,9 +90,9 @@ class Stepper:
         """Whether the compiled step takes such an input."""
         return (
             x.dtype is self._dtype
-            and x.ndim == 2
-            and x.shape[1] == self._inputs
-            and x.shape[0] <= self._most
+            and len(shape := x.shape) == 2
+            and shape[1] == self._inputs
+            and shape[0] <= self._most
             and not (x.requires_grad or x.is_neg())
             and x.device.type == "cpu"
         )
