@@ -27,6 +27,8 @@ _LONGEST_NAME = 100  # bytes, of 255 that a file system allows
 
 
 class Found(NamedTuple):
+    """A run folder as `find_run` reads it: its config, the changes included, and its recorded state."""
+
     folder: RunFolder
     composed: Composed
     state: RunState

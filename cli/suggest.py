@@ -29,6 +29,7 @@ def at(config: Config, name: str, default: Any = None) -> Any:
 
 
 def has(config: Config, name: str) -> bool:
+    """Whether a config has the dotted key `name`; a key that is set to null counts."""
     return at(config, name, _MISSING) is not _MISSING
 
 

@@ -65,6 +65,8 @@ def _silence() -> Iterator[None]:
 
 @dataclass
 class Launched:
+    """What a launcher reports after its jobs."""
+
     messages: Sequence[str] = ()  # why each job failed; empty after trouble
     trouble: str = ""  # why the launcher stopped before its jobs had ended
     interrupted: bool = False

@@ -32,6 +32,7 @@ def go_on(sweep: Path) -> None:
 
 
 def is_stopped(sweep: Path) -> bool:
+    """Whether a stop was requested: after the running jobs, or at once."""
     return (sweep / STOP).exists() or (sweep / NOW).exists()
 
 

@@ -100,6 +100,8 @@ def _changes(params: Mapping[str, Any], space: Space) -> list[str]:
 
 
 class TrialResult(NamedTuple):
+    """How a trial ended, and its value where it has one."""
+
     status: str  # "completed", "pruned", "failed", "interrupted"
     value: float | None = None
     error: str = ""
@@ -214,6 +216,7 @@ def varies(params: Mapping[str, Any], space: Space) -> str:
 
 
 def trial_folder_name(number: int, params: Mapping[str, Any], space: Space) -> str:
+    """The name of a trial's folder: its number, then the searched values."""
     return folder_name(f"{number:04d}", varies(params, space))
 
 

@@ -58,6 +58,7 @@ class Comparison:
 
 
 def lower_is_better(metric: str) -> bool:
+    """Whether a metric is a cost, by the last word of its name."""
     return metric.rpartition("_")[2] in ("loss", "error", "seconds", "bytes")
 
 

@@ -102,6 +102,7 @@ def page(found: Comparison, svg: str, command: str) -> str:
 
 
 def draw_comparison(found: Comparison) -> Figure:
+    """Learning curves with intervals, and the final values of each group."""
     metric, split = found.course_of
     entries = [_entry(group, found.course_of) for group in drawn(found)]
     of_curves = f"{plain_words(metric)} ({_OF_SPLIT[split]})"

@@ -189,6 +189,7 @@ def write_scatter(found: Scatter, folder: str | Path) -> list[Path]:
 
 
 def draw_scatter(found: Scatter) -> Figure:
+    """The points of a scatter with intervals, a panel for each experiment."""
     of_x, of_y = _unit(found.key), _unit(found.metric)
 
     def mark(point: Point) -> plot.Mark:
@@ -226,6 +227,7 @@ def draw_scatter(found: Scatter) -> Figure:
 
 
 def table(found: Scatter) -> Table:
+    """The same points as rows of text; x in words where it was measured."""
     of_x, of_y = plain(_words(found.key)), plain(_words(found.metric))
     several = len(found.chances) > 1
     made = []

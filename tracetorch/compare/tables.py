@@ -25,6 +25,7 @@ class Table(NamedTuple):
 
 
 def of_groups(found: Comparison) -> Table:
+    """A row for each group: mean, interval, range, time, memory."""
     words = plain(plain_words(found.metric))
     head = ["", "group", "n", f"{words}, mean", "min to max", "time", "memory"]
     rows = []
@@ -53,6 +54,7 @@ def of_differences(found: Comparison) -> Table:
 
 
 def of_pairs(found: Comparison) -> Table:
+    """A row for each pair of groups: difference of the means, and its interval."""
     rows = []
     for first, second, much in found.pairs():
         interval = [much.how, ""] if math.isnan(much.low) else [span(much.low, much.high, "+"), much.how]
@@ -65,6 +67,7 @@ def of_pairs(found: Comparison) -> Table:
 
 
 def of_runs(found: Comparison) -> Table:
+    """A row for each run."""
     rows = [[run.run.name, group.key, run.seed, "completed", number(run.value)]
             for group in found.groups for run in group.runs]  # fmt: skip
     head = ["folder", "group", "seed", "status", plain(plain_words(found.metric))]
@@ -121,6 +124,7 @@ def in_numbers(metric: str, summary: Summary, runs: Iterable[MeasuredRun]) -> di
 
 
 def without_nan(row: dict[str, Any]) -> dict[str, Any]:
+    """A row in which NaN is None: an empty cell in CSV."""
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 

@@ -57,6 +57,7 @@ def seconds(value: float | None) -> str:
 
 
 def mebibytes(value: float | None) -> str:
+    """Bytes as whole MiB."""
     return MISSING if value is None else f"{value / 2**20:,.0f} MiB"
 
 

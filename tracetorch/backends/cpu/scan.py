@@ -30,17 +30,20 @@ from tracetorch.backends.rng import LazySpikes
 
 
 def per_neuron(value: Tensor, count: int) -> np.ndarray:
+    """A constant as one number for each neuron, contiguous, as the kernels index it."""
     if value.ndim == 0:
         return np.full(count, value.detach().numpy())
     return value.detach().expand(count).contiguous().numpy()
 
 
 def neurons_of(neuron: str, membrane: Tensor, constants: tuple[Tensor, ...]) -> NeuronArrays:
+    """Kind, membrane and constants of a layer as NumPy views; the kernel updates the membrane in place."""
     decay, threshold, count = constants[0], constants[-1], membrane.shape[1]
     return NeuronArrays(KINDS[neuron], membrane.numpy(), per_neuron(decay, count), per_neuron(threshold, count))
 
 
 def traces_of(trace: TraceBuffers | TraceArrays | None, dtype: torch.dtype) -> TraceArrays:
+    """Trace and followers as NumPy views, (groups, batch, inputs); zero-size arrays without a trace."""
     if isinstance(trace, TraceArrays):
         return trace
     if trace is None:
@@ -64,12 +67,14 @@ def nothing(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
 
 
 def outputs_of(out: OutputSpec, dtype: torch.dtype) -> OutputArrays:
+    """The places of the outputs as NumPy views; zero-size arrays for what is not asked for."""
     outputs = nothing(dtype)[0] if out.outputs is None else out.outputs.numpy()
     total = nothing(torch.float64)[1] if out.total is None else out.total.numpy()
     return OutputArrays(outputs, total, out.first, traces_of(out.trace, dtype))
 
 
 def readout_of(readout: FusedReadout | None, dtype: torch.dtype) -> ReadoutArrays:
+    """A fused readout as NumPy views; zero-size arrays without one."""
     if readout is None:
         return _no_readout(dtype)
     neuron, weight, bias, membrane, constants, out = readout
@@ -85,6 +90,7 @@ def _no_readout(dtype: torch.dtype) -> ReadoutArrays:
 
 
 def lazy_spikes_of(lazy: LazySpikes) -> LazySpikeArrays:
+    """Limits, samples and seed of spikes that the kernel draws itself."""
     if lazy.steps.step != 1:
         raise ValueError(f"draws are made for consecutive steps, got {lazy.steps}")
     limits = lazy.limit.reshape(-1, *lazy.size[1:]).contiguous().numpy()
