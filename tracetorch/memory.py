@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 _STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_ALL_OF, _SECONDS = 100, 0.02
 _SLACK = 2**20  # bytes that a process takes and gives back between two updates anyway
 _before_resets: dict[torch.device, int] = {}  # the highest peaks that were reset
 
@@ -32,6 +34,7 @@ class TrainingMemory:
     """The most memory that updates take above that before the first one: of the process; on a GPU, of torch.
 
     Enter it for each update: `with memory: train(batch)`; then read `memory.most`, None where the system does not say.
+    After the first `_ALL_OF`, short updates are measured once in `_SECONDS`, because reading takes .1 ms.
     Free memory is given back to the system first (glibc's `malloc_trim`): an update that uses it would seem to need
     nothing.
     """
@@ -43,10 +46,13 @@ class TrainingMemory:
         _give_back()
         is_known = device.type == "cuda" or _REFERENCES.exists()  # else the peak cannot be reset
         self._before = self._after = memory_bytes(device) if is_known else None
-        self._peak: int | None = None  # after the last update
+        self._peak: int | None = None  # after the last update that was measured
+        self._count, self._read, self._measures = 0, 0.0, True
 
     def __enter__(self) -> TrainingMemory:
-        if self._before is None or self._after is None:
+        self._count += 1
+        self._measures = self._count <= _ALL_OF or time.perf_counter() - self._read > _SECONDS
+        if self._before is None or self._after is None or not self._measures:
             return self
         peak, now = _peak_and_now(self._device)
         if now > self._after + _SLACK:  # something else ran since
@@ -56,8 +62,9 @@ class TrainingMemory:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._before is None:
+        if self._before is None or not self._measures:
             return
+        self._read = time.perf_counter()
         self._peak, self._after = _peak_and_now(self._device)
         self.most = max(self.most or 0, self._peak - self._before)
 

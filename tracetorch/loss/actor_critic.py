@@ -82,7 +82,7 @@ class ActorCritic(RewardLoss):
             reward: finite numbers, (batch,). terminated: episodes that have ended, bool (batch,).
             upcoming: output for the next observation, (batch, actions + 1); not used for those that have ended.
         """
-        if not len(self._value):
+        if not self._value.numel():
             raise RuntimeError("no action was observed: call loss.observe(output, action) before the reward")
         check_reward(reward, len(self._value))
         check_ends(terminated, len(reward), "terminated")

@@ -42,7 +42,7 @@ class Baseline:
         if not len(self.decays):
             return torch.zeros_like(reward)
         got = reward if self.per_sample else reward.mean(dim=0, keepdim=True)
-        if not len(self._sums):
+        if not self._sums.numel():
             self._sums = got.new_zeros(2, len(self.decays), len(got))  # of rewards, and of ones
         rewards, ones = self._sums
         if len(got) != rewards.shape[-1]:
@@ -177,7 +177,7 @@ class Reflect(RewardLoss):
         check_choice(output, action)
         self.score = score_of(output, action, self.at)
         self._worth, self.bonus = self.explore(output, self.at)
-        if not len(self._scores):
+        if not self._scores.numel():
             self._scores = output.new_zeros(len(self._decays), *output.shape)
             self._logs = output.new_zeros(len(self._decays), len(output))
         if self._scores.shape[1:] != output.shape:
@@ -190,7 +190,7 @@ class Reflect(RewardLoss):
     @without_graph
     def __call__(self, reward: Tensor, done: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Loss and signal of a reward, finite, (batch,); sets `modulation`. Args: done: episodes that end, (batch,)."""
-        if not len(self._scores):
+        if not self._scores.numel():
             raise RuntimeError("no action was observed: call reflect.observe(output, action) before reflect(reward)")
         check_reward(reward, len(self._worth))
         if done is not None:
@@ -201,7 +201,7 @@ class Reflect(RewardLoss):
         taught = self.modulation[:, None] * self._scores
         signal = torch.tensordot(weights, taught, 1)
         if self.mixture_rate:
-            if len(self._taught):  # raise the weights of time scales whose last signal agrees with this one
+            if self._taught.numel():  # raise the weights of time scales whose last signal agrees with this one
                 share = torch.softmax(self._raw, dim=0)
                 length = signal.norm() * self._taught.flatten(1).norm(dim=1).max()
                 agrees = ((self._taught * signal).sum(dim=(1, 2)) / length.clamp(min=1e-12)).to(share)

@@ -111,7 +111,8 @@ class InputTrace(Module):
 
     def kept_decay(self, neuron: Neuron) -> Tensor:
         """`decay` without a graph; read-only."""
-        return neuron.constants[0] if self.tied and self.groups == 1 and neuron.kernel else self.decay(neuron).detach()
+        is_known = self.tied and self.groups == 1 and neuron.kernel
+        return neuron.constant("decay") if is_known else self.decay(neuron).detach()
 
     def for_kernels(self, decay: Tensor, state: LayerState) -> TraceBuffers:
         """The trace as the kernels take it, in the memory of this state, with the inputs as one dimension."""

@@ -56,7 +56,7 @@ def local_gradients(
     several = signal.ndim == state.neuron[0].ndim + 1
     _check_signal(layer, signal, state, above if several else None)
     steady = steady_map(neuron, state.steps, at)
-    is_constant = not trace.moves(neuron) and not len(trace.trace_bank) and trace.groups == 1
+    is_constant = not trace.moves(neuron) and not trace.trace_bank.numel() and trace.groups == 1
     whole = signal.sum(dim=0) if several else signal
     if is_plain(connection) and is_dense(connection) and is_constant:
         return _by_products(layer, state, whole, at, return_input_grad)
@@ -105,7 +105,7 @@ def _by_graph(
         return steady(average_current(layer, average))
 
     average = trace.average(neuron, state)
-    if not len(trace.trace_bank):
+    if not trace.trace_bank.numel():
         found, below = _vjp(through, average, whole, list(trained.values()), return_input_grad)
         return found, _over_groups(trace, below)
     # Decays learn from the layer's own trace: each decay of the bank would need one more slope.

@@ -1,4 +1,4 @@
-"""Running averages over several time scales, computed by the traces that networks use."""
+"""Running averages over several time scales, by the traces that networks use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from tracetorch import constrain
-from tracetorch import functional as F
 
 HALF_LIVES = (10, 100, 1000)  # default, in values
 
@@ -19,8 +18,9 @@ class TraceMeter:
 
         t ← d·t + value,    average = t·(1 − d) / (1 − dⁿ),    d = 2^(−1/half-life)
 
-    This is `functional.trace_step` and `functional.average_input`: a weighted mean of all values so far, exact from the
-    first value on; weights halve per half-life. Values that are not finite are ignored.
+    The equations of `functional.trace_step` and `functional.average_input`, in Python's numbers, because a decision is
+    counted after each: a weighted mean of all values so far, exact from the first value on; weights halve per
+    half-life. Values that are not finite are ignored.
 
     Args: half_lives: in values (one per call of `update`), distinct, above 0.
     Memory: one number for each half-life, in float64.
@@ -37,26 +37,26 @@ class TraceMeter:
         self.half_lives = tuple(float(half_life) for half_life in half_lives)
         if not self.half_lives or len(set(self.half_lives)) < len(self.half_lives):
             raise ValueError(f"a meter needs one or more half-lives, all different, got {self.half_lives}")
-        self.decay = constrain.decay_from_half_life(torch.tensor(self.half_lives, dtype=torch.float64))
-        if bool((self.decay == 1).any()):
+        self.decay = constrain.decay_from_half_life(torch.tensor(self.half_lives, dtype=torch.float64)).tolist()
+        if 1 in self.decay:
             longest = max(self.half_lives)
             raise ValueError(f"a half-life of {longest:g} values is too long for float64 to forget anything")
-        self.trace = torch.zeros_like(self.decay)
+        self.trace = [0.0] * len(self.decay)
         self.steps = 0
 
     def update(self, value: float) -> None:
         if math.isfinite(value):
-            self.trace = F.trace_step(torch.tensor(float(value), dtype=torch.float64), self.trace, self.decay)
+            self.trace = [decay * trace + value for decay, trace in zip(self.decay, self.trace, strict=True)]
             self.steps += 1
 
     @property
     def averages(self) -> dict[float, float]:
         """The weighted mean for each half-life; NaN before the first update."""
-        return dict(zip(self.half_lives, self._averages(self.trace, torch.tensor(self.steps)).tolist(), strict=True))
+        return dict(zip(self.half_lives, map(self._average, self.decay, self.trace), strict=True))
 
     def state(self) -> dict[str, float]:
         """The state for `load`, as plain numbers."""
-        return {"steps": self.steps, **dict(zip(self._names(), self.trace.tolist(), strict=True))}
+        return {"steps": self.steps, **dict(zip(self._names(), self.trace, strict=True))}
 
     def load(self, state: Mapping[str, float]) -> None:
         """Continue from a `state`. Raises: ValueError if it is of other half-lives."""
@@ -64,10 +64,10 @@ class TraceMeter:
         if set(state) != wanted:
             raise ValueError(f"this meter keeps {', '.join(sorted(wanted))}, got {', '.join(sorted(state))}")
         self.steps = int(state["steps"])
-        self.trace = torch.tensor([state[name] for name in self._names()], dtype=torch.float64)
+        self.trace = [float(state[name]) for name in self._names()]
 
-    def _averages(self, trace: Tensor, steps: Tensor) -> Tensor:
-        return torch.where(steps > 0, F.average_input(trace, self.decay, steps), math.nan)
+    def _average(self, decay: float, trace: float) -> float:
+        return trace * (1 - decay) / -math.expm1(self.steps * math.log(decay)) if self.steps else math.nan
 
     def _names(self) -> list[str]:
         return [f"half_life_{half_life!r}" for half_life in self.half_lives]
@@ -81,10 +81,8 @@ def running_averages(values: Tensor, half_lives: Sequence[float] = HALF_LIVES) -
     """
     if values.ndim != 1:
         raise ValueError(f"values must have shape (n,), got {tuple(values.shape)}")
-    meter = TraceMeter(half_lives)
-    traces, steps = values.new_empty(len(values), len(meter.half_lives), dtype=torch.float64, device="cpu"), []
-    for at, value in enumerate(values.tolist()):
+    meter, found = TraceMeter(half_lives), []
+    for value in values.tolist():
         meter.update(value)
-        traces[at] = meter.trace
-        steps.append(meter.steps)
-    return meter._averages(traces, torch.tensor(steps, dtype=torch.int64)[:, None]).T
+        found.append(list(meter.averages.values()))
+    return torch.tensor(found, dtype=torch.float64).view(len(values), len(meter.half_lives)).T

@@ -60,7 +60,7 @@ class ReplayableEnv:
         number = _number(reward)
         if number is None:
             raise self._wrong("step", reward, "a reward that is a finite number")
-        for name, value in {"terminated": terminated, "truncated": truncated}.items():
+        for name, value in (("terminated", terminated), ("truncated", truncated)):
             if value is True or value is False:
                 continue
             if np.ndim(value) or not isinstance(value, bool | np.bool_ | int | np.integer) or value not in (0, 1):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,8 +84,8 @@ class Life(Stateful):
         Returns: a record of the last change once its recovery is known or missed; mostly None.
         """
         action, score = action.cpu(), score.cpu().double()
-        self._count += torch.bincount(action, minlength=self._actions)
-        self._total.index_add_(0, action, score)
+        np.add.at(self._count.numpy(), action.numpy(), 1.0)
+        np.add.at(self._total.numpy(), action.numpy(), score.numpy())
         self._meter.update(float(score.mean()))
         return self._follow(update, self._meter.averages[self._fastest], context)
 

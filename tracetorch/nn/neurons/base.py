@@ -114,13 +114,16 @@ class Neuron(Module, ABC):
     @without_graph
     def constants(self) -> tuple[Tensor, ...]:
         """The constants of the compiled neuron, without a graph; read-only. On a CPU they are cached."""
-        return tuple(map(self._kept_constant, self.constant_names))
+        return tuple(map(self.constant, self.constant_names))
 
-    def _kept_constant(self, name: str) -> Tensor:
+    @without_graph
+    def constant(self, name: str) -> Tensor:
+        """One of `constants`."""
         raw: Tensor = getattr(self, f"raw_{name}")
         if raw.device.type != "cpu" or raw.dtype not in _OF_NUMPY:
             return getattr(self, name)
-        key, known = (raw.detach().numpy().tobytes(), raw.shape, raw.dtype), self.__dict__.setdefault("_known", {})
+        values = raw.detach().numpy().tobytes() if raw.ndim else raw.item()  # NaN equals nothing, and is computed again
+        key, known = (values, raw.shape, raw.dtype), self.__dict__.setdefault("_known", {})
         if name not in known or known[name][0] != key:
             known[name] = key, getattr(self, name)
         return known[name][1]
