@@ -1,0 +1,160 @@
+"""Connections of any kind: a layer is whatever linear module makes its current, joined with its neurons."""
+
+import pytest
+import torch
+from torch import nn
+
+from tests.common import normal
+from tracetorch.nn import LI, LIF, LIS, Layer, Sequential
+from tracetorch.rules import BPTT, OTTT, EProp, ThreeFactor
+
+BATCH, STEPS, IMAGE = 3, 20, (1, 6, 6)
+
+
+def images(steps=STEPS):
+    return (torch.rand(steps, BATCH, *IMAGE, generator=torch.Generator().manual_seed(0)) < 0.4).double()
+
+
+def convolutional(**options):
+    torch.manual_seed(0)
+    layer = LIF(nn.Conv2d(1, 2, 3, stride=2), **options).double()
+    layer.weight.data.mul_(2).add_(0.1)
+    return layer
+
+
+def test_a_convolution_runs_and_learns_as_the_matrix_that_it_is():
+    layer, xs, signal = convolutional(), images(), normal(BATCH, 2, 2, 2)
+    every, zero = torch.eye(36).double().view(36, *IMAGE), torch.zeros(36, *IMAGE).double()
+    dense = LIF(nn.Linear(36, 8)).double()  # (8, 36)
+    with torch.no_grad():
+        dense.connection.bias.copy_(layer.connection(zero)[0].flatten())
+        dense.connection.weight.copy_((layer.connection(every) - layer.connection(zero)).flatten(1).T)
+    spikes = layer.run(xs, chunk=7)
+    assert spikes.shape == (STEPS, BATCH, 2, 2, 2) and 0 < spikes.mean() < 1
+    torch.testing.assert_close(spikes.flatten(2), dense.run(xs.flatten(2)))
+    torch.testing.assert_close(layer.run(xs, reduce="mean").flatten(1), dense.run(xs.flatten(2), reduce="mean"))
+    torch.testing.assert_close(layer.backward(signal).flatten(1), dense.backward(signal.flatten(1)))
+    torch.testing.assert_close(layer.neuron.raw_decay.grad, dense.neuron.raw_decay.grad)
+    torch.testing.assert_close(layer.neuron.raw_threshold.grad, dense.neuron.raw_threshold.grad)
+    grad = dense.weight.grad.view(2, 2, 2, 36)  # each kernel weight stands in one row for each place of the output
+    matrix = (layer.connection(every) - layer.connection(zero)).permute(1, 2, 3, 0)
+    (kernel,) = torch.autograd.grad((matrix * grad).sum(), layer.weight)
+    torch.testing.assert_close(layer.weight.grad, kernel)
+    other, kept = convolutional(), layer.save_state()
+    other.load_state(kept)
+    assert torch.equal(other.run(xs), layer.run(xs))
+
+
+def test_a_network_flattens_for_a_dense_layer_and_learning_lowers_its_loss():
+    net, target, xs = Sequential(convolutional(), LIS(8, 3).double()), torch.tensor([0, 1, 2]), images()
+    outputs = net.run(xs)
+    net.reset()
+    with torch.no_grad():
+        torch.testing.assert_close(torch.stack([net(x) for x in xs]), outputs)
+    optimizer, losses = torch.optim.Adam(net.parameters(), lr=0.02), []
+    for _ in range(60):
+        net.reset()
+        loss = nn.functional.nll_loss(net.run(xs, reduce="mean").log(), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_layer_without_weights_passes_the_signal_down():
+    net = Sequential(convolutional(), LI(nn.AvgPool2d(2)).double(), LIS(2, 3).double())
+    net.run(images(), reduce="mean").log()[:, 0].sum().backward()
+    assert net[0].weight.grad.abs().sum() > 0 and [*net[1].connection.parameters()] == []
+
+
+def test_constants_may_differ_by_channel():
+    layer, xs = convolutional(threshold=torch.tensor([0.2, 50.0]).view(2, 1, 1)), images()
+    ran = layer.run(xs)
+    assert ran[:, :, 0].any() and not ran[:, :, 1].any()
+    layer.reset()
+    assert torch.equal(torch.stack([layer(x).detach() for x in xs]), ran)
+
+
+def test_rules_train_any_connection_or_refuse_it():
+    learner = BPTT(Sequential(convolutional(), LIS(8, 3).double()))
+    learner.forward(images(), reduce="mean")
+    learner.backward(normal(BATCH, 3))
+    assert learner.net[0].weight.grad.abs().sum() > 0
+    for rule in (EProp, OTTT, ThreeFactor):
+        with pytest.raises(ValueError, match=r"would train LIF\(Conv2d.* wrongly: it needs a torch.nn.Linear"):
+            rule(learner.net)
+
+
+class Rectified(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+@pytest.mark.parametrize(
+    ("connection", "message"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), "is not linear in its input"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout()), "is random"),
+        (Rectified(6, 3), "is not linear in its input"),
+        (nn.MaxPool2d(2), "is not linear in its input"),
+        (nn.Conv2d(3, 2, 3), r"cannot take input of shape \(batch, 1, 6, 6\)"),
+    ],
+    ids=["rectified", "dropout", "own-product", "pool", "channels"],
+)
+def test_what_gives_no_average_current_is_refused_before_the_first_step(connection, message):
+    xs = images().float()
+    with pytest.raises(ValueError, match=message):
+        LIF(connection).run(xs[:, :, 0, 0] if isinstance(connection, Rectified) else xs)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: LIF(nn.Conv2d), TypeError, "make one of it: Conv2d"),
+        (lambda: LIF([784]), TypeError, "a layer takes its numbers of inputs and neurons, or a connection"),
+        (lambda: LIF(nn.Linear(3, 4), 4), TypeError, "leave out_features out"),
+        (lambda: Layer(3, 4, neuron=nn.ReLU()), TypeError, "neuron makes the neurons"),
+        (lambda: LIF(nn.Conv2d(1, 2, 3), trace_bank=[0.9]), ValueError, r"a bank of traces needs a torch\.nn\.Linear"),
+    ],
+)
+def test_what_is_no_connection_or_neuron_is_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_a_linear_of_torch_is_what_sizes_make_and_its_hooks_count():
+    short, given, xs = LIF(5, 4), LIF(nn.Linear(5, 4, bias=False)), torch.ones(9, 2, 5)
+    given.load_state_dict(short.state_dict())
+    assert str(given) == "LIF(5, 4)" and torch.equal(given.run(xs), short.run(xs))
+    given.connection.register_forward_hook(lambda module, given, output: output + 100)
+    assert bool((given.run(0 * xs) == 1).all())
+
+
+class Masked(nn.Linear):
+    """A product of its own: every second input of the first neuron has no synapse."""
+
+    def forward(self, x):
+        mask = torch.ones_like(self.weight)
+        mask[0, ::2] = 0
+        return nn.functional.linear(x, self.weight * mask, self.bias)
+
+
+@pytest.mark.parametrize("how", ["step", "run"])
+@pytest.mark.parametrize("decay", [0.9, [0.7, 0.9]], ids=["one decay", "groups"])
+def test_a_linear_with_a_product_of_its_own_is_called(how, decay):
+    torch.manual_seed(0)
+    own, plain = (LIF(kind(6, 4), decay=decay).double() for kind in (Masked, nn.Linear))
+    plain.load_state_dict(own.state_dict())
+    plain.weight.data[0, ::2] = 0
+    xs, found = images(5).flatten(2)[..., :6], []
+    for layer in (own, plain):
+        outputs = torch.stack([layer(x) for x in xs]) if how == "step" else layer.run(xs)
+        below = layer.backward(normal(BATCH, 4))
+        found.append((outputs.detach(), below, layer.neuron.raw_decay.grad, layer.connection.bias.grad))
+    torch.testing.assert_close(*found)
+    assert not own.weight.grad[0, ::2].any()
+    plain.weight.grad[0, ::2] = 0
+    torch.testing.assert_close(own.weight.grad, plain.weight.grad)
+    with pytest.raises(ValueError, match="would train"):
+        EProp(Sequential(own, LIS(4, 2).double()))

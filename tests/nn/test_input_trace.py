@@ -1,0 +1,234 @@
+"""The input trace: what its decay learns from, and its bank, against sums over all steps written out, in float64."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.common import BATCH, IN, OUT, STEPS, normal, spikes
+from tracetorch import constrain, loss
+from tracetorch import functional as F
+from tracetorch.nn import LI, LIF, LIS, Sequential, input_trace
+
+BANK = [0.6, 0.8, 0.95]
+
+
+def close(actual: Tensor, wanted: Tensor) -> None:
+    torch.testing.assert_close(actual, wanted, rtol=1e-6, atol=1e-8)  # a bank is stored in float32
+
+
+def made(decays=BANK, inputs: int = IN, **options) -> LIF:
+    torch.manual_seed(4)
+    layer = LIF(inputs, OUT, trace_bank=decays, **options).double()
+    layer.weight.data.mul_(2).add_(0.2)
+    return layer
+
+
+def windows(decays: Tensor, steps: int) -> Tensor:
+    """w_k(s), (bank, steps), s counted back from the present."""
+    kept = decays.double()[:, None] ** torch.arange(steps)
+    return torch.cat([kept[:1], kept[1:] - kept[:-1]])
+
+
+def averages(layer: LIF) -> Tensor:
+    bank = layer.input_trace.trace_bank
+    return input_trace.average_inputs(layer.state.trace, layer.trace_decay.detach(), layer.state, bank)
+
+
+@pytest.mark.parametrize("options", [{}, {"trace_decay": 0.7}, {"trainable": "weight"}], ids=str)
+@pytest.mark.parametrize("steps", [1, 2, STEPS])
+def test_each_stretch_is_the_mean_of_the_trace_over_its_window(steps, options):
+    layer, xs = made(**options), spikes(steps)
+    layer.run(xs)
+    bank, decay, traces = layer.input_trace.trace_bank, layer.trace_decay.detach(), [torch.zeros_like(xs[0])]
+    for x in xs:
+        traces.append(F.trace_step(x, traces[-1], decay))
+    past, weights = (1 - decay) * torch.stack(traces[:0:-1]), windows(bank, steps)
+    whole = weights.sum(dim=1) > 0  # after one step there is only the first stretch
+    found, sums = averages(layer), torch.einsum("ks,sbi->kbi", weights, past)
+    close(found[whole], (sums / weights.sum(dim=1)[:, None, None])[whole])
+    assert torch.isfinite(found).all()
+    close(input_trace.windows(bank[:, None, None], layer.state.steps)[:, 0, 0], weights.sum(dim=1))
+    # A reader that remembers as long as the bank gets back its own average: Σ_k share·B_k = Σ_s rˢ·x̄(s) / Σ_s rˢ.
+    together = (input_trace.shares(bank[-1], layer.state.steps, bank) * found).sum(dim=0)
+    kept = bank[-1] ** torch.arange(steps)
+    close(together, torch.einsum("s,sbi->bi", kept.double(), past) / kept.sum())
+
+
+@pytest.mark.parametrize("reader", [0.3, 0.95, 0.999])
+@pytest.mark.parametrize("steps", [1, 50])
+def test_the_stretches_share_what_a_reader_remembers(reader, steps):
+    decays = torch.tensor(BANK, dtype=torch.float64)
+    found = input_trace.shares(torch.tensor(reader).double(), torch.full((2, 1), steps), decays)[:, 0, 0]
+    kept = torch.tensor(reader).double() ** torch.arange(steps)
+    wanted = (windows(decays, steps) / decays[-1] ** torch.arange(steps) * kept).sum(dim=1) / kept.sum()
+    torch.testing.assert_close(found, wanted)
+    assert float(found.sum()) == pytest.approx(1) and found.min() >= 0
+
+
+@pytest.mark.parametrize("decays", [BANK, [0.9]], ids=["several", "one"])
+def test_the_gradient_is_the_sum_over_stretches_each_on_its_own_place_of_the_map(decays):
+    below, above, signal = made(decays), LIS(OUT, 2, decay=0.97).double(), normal(BATCH, 2)
+    net = Sequential(below, above)
+    net.run(spikes())
+    back, passed = net.backward(signal), above.backward(signal)
+    weight, stretches, steps = below.weight.detach().clone().requires_grad_(), averages(below), below.state.steps
+    rates = F.lif_rate(
+        stretches.requires_grad_() @ weight.T, below.neuron.decay.detach(), below.neuron.threshold.detach(), steps
+    )
+    share = input_trace.shares(above.trace_decay.detach(), steps, below.input_trace.trace_bank)
+    wanted, wanted_below = torch.autograd.grad((rates * passed * share).sum(), (weight, stretches))
+    close(below.weight.grad, wanted)
+    close(back, wanted_below.sum(dim=0))
+    assert below.neuron.raw_threshold.grad is not None and below.weight.grad.norm() > 1e-3
+    plain, banked = made([]), made(decays)  # decays learn as without a bank
+    for layer in (plain, banked):
+        layer.run(spikes())
+        layer.backward(normal(BATCH, OUT))
+    assert torch.equal(plain.neuron.raw_decay.grad, banked.neuron.raw_decay.grad)
+    assert not torch.allclose(plain.weight.grad, banked.weight.grad, rtol=1e-2)
+
+
+def test_the_same_stretches_are_handed_down_one_by_one_and_others_as_their_sum():
+    top, signal = made(inputs=OUT), normal(BATCH, OUT)
+    for decays in (BANK, [0.5], []):
+        below = made(decays)
+        top.reset()
+        Sequential(below, top).run(spikes())
+        passed = top.backward(signal)
+        assert passed.shape == (len(BANK), BATCH, OUT)
+        one_by_one, kept = below.backward(passed, top), below.weight.grad.clone()
+        below.zero_grad()
+        summed = below.backward(passed.sum(dim=0), top)
+        assert torch.equal(below.weight.grad, kept) == (decays != BANK)
+        assert one_by_one.shape == summed.shape == ((len(decays), BATCH, IN) if decays else (BATCH, IN))
+
+
+def test_what_comes_early_teaches_a_neuron_that_has_forgotten_it():
+    """A known limit of a single trace: a neuron that fired at the start, and whose own trace has faded, learns nothing,
+    though the layer above remembers."""
+    learned, xs = [], torch.zeros(60, 1, IN, dtype=torch.float64)
+    xs[:10] = 1.0
+    for decays in ([], [0.99]):
+        hidden, readout = made(decays, decay=0.5), LIS(OUT, 2, decay=0.99).double()
+        net = Sequential(hidden, readout)
+        net.run(xs)
+        assert readout.state.trace.max() > 1
+        net.backward(torch.tensor([[1.0, -1.0]], dtype=torch.float64))
+        learned.append(float(hidden.weight.grad.norm()))
+    assert learned[0] < 1e-10 and learned[1] > 1e-3
+
+
+@pytest.mark.parametrize("decays", [[0.5, 1.0], [0.0], [0.5, 0.5], [2.0]], ids=str)
+def test_bad_decays(decays):
+    with pytest.raises(ValueError, match="trace_bank lists different decays between 0 and 1"):
+        LIF(IN, OUT, trace_bank=decays)
+
+
+@pytest.mark.parametrize("trainable", [("weight",), ("weight", "decay")], ids=["no-slope", "slope"])
+def test_groups_have_a_bank_each(trainable):
+    """As if each group of neurons were a layer."""
+    both, signal, xs = made(decay=[0.5, 0.9], trainable=trainable), normal(BATCH, OUT), spikes()
+    both.run(xs)
+    below, alone, half = both.backward(signal), 0, OUT // 2
+    for at, decay in enumerate((0.5, 0.9)):
+        one = LIF(IN, half, decay=decay, trace_bank=BANK, trainable=trainable).double()
+        neurons = slice(at * half, (at + 1) * half)
+        one.weight.data.copy_(both.weight.data[neurons])
+        one.run(xs)
+        # From a loss, the reader is taken to remember as the layer does: on average over its groups.
+        reader = LIS(half, 2, decay=0.7).double()
+        reader.run(xs[..., :half])
+        alone = alone + one.backward(signal[:, neurons], reader)
+        close(both.weight.grad[neurons], one.weight.grad)
+    close(below, alone)
+
+
+def test_a_decay_of_the_bank_that_changes_where_it_lies_is_the_next_steps():
+    layer, other = (LIF(4, 3, trace_bank=[0.9]) for _ in range(2))
+    xs = torch.rand(4, 2, 4)
+    for net in (layer, other):
+        [net(x) for x in xs[:2]]
+        net.input_trace.trace_bank.fill_(0.5)
+    [layer(x) for x in xs[2:]]
+    other.run(xs[2:])
+    torch.testing.assert_close(layer.save_state()["trace_sensitivity"], other.save_state()["trace_sensitivity"])
+
+
+# ── decays: what a trace's dependence on its decay gives ────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("kind", "decay"), [(LI, 0.3), (LI, [0.6, 0.95]), (LIS, 0.97), (LIS, [0.6, 0.95])])
+def test_the_decay_of_a_tied_readout_learns_as_through_time_at_every_moment(kind, decay):
+    """And a stationary gradient is another, of the decay alone."""
+    options, xs, target = {"decay": decay, "bias": kind is LIS}, normal(40, 3, IN, seed=7), torch.arange(3) % OUT
+    loss_of, layers = loss.mse if kind is LI else loss.cross_entropy, []
+    for gradient in ("exact", "stationary"):
+        torch.manual_seed(5)
+        layers.append(layer := kind(IN, OUT, decay_gradient=gradient, **options).double())
+        for step, x in enumerate(xs):
+            output = layer(x)
+            if step in (0, 5, 39):
+                layer.backward(loss_of(output.detach(), target)[1])
+    exact, stationary = layers
+    raw, total = exact.neuron.raw_decay.detach().clone().requires_grad_(), 0.0
+    decays = constrain.decay_from_raw(raw)
+    decays = decays.repeat_interleave(OUT // 2) if raw.ndim else decays
+    membrane, bias = torch.zeros(3, OUT, dtype=torch.float64), 0 if exact.bias is None else exact.bias.detach()
+    for step, x in enumerate(xs):
+        membrane = decays * membrane + x @ exact.weight.detach().T + bias
+        if step in (0, 5, 39):
+            total = total + loss_of(membrane if kind is LI else torch.softmax(membrane, -1), target)[0]
+    (wanted,) = torch.autograd.grad(total, raw)
+    torch.testing.assert_close(exact.neuron.raw_decay.grad, wanted, rtol=1e-10, atol=1e-11)
+    assert torch.equal(stationary.weight.grad, exact.weight.grad)
+    assert (stationary.neuron.raw_decay.grad - wanted).norm() > 0.05 * wanted.norm() > 1e-5
+
+
+@pytest.mark.parametrize("decay", [0.9, [0.6, 0.95]], ids=["one", "groups"])
+def test_fact_1_says_how_a_membrane_depends_on_its_decay_spikes_held_constant(decay):
+    """∂m/∂d = W·e − θ·e_s, with the slopes e of the input trace and e_s of the trace of the spikes."""
+    torch.manual_seed(5)
+    layer = LIF(IN, OUT, decay=decay, threshold=0.8).double()
+    layer.weight.data.uniform_(-0.2, 0.8)
+    after, trace, slope = (torch.zeros(3, OUT, dtype=torch.float64) for _ in range(3))
+    d, threshold = layer.neuron.decay, layer.neuron.threshold.detach()
+    for x in spikes(60):
+        fired = layer(x).detach()
+        after = d * after + x @ layer.weight.detach().T - threshold * fired
+        slope, trace = F.trace_step(trace, slope, d.detach()), F.trace_step(fired, trace, d.detach())
+    torch.testing.assert_close(after.detach(), layer.state.neuron.membrane)
+    weights = layer.weight.detach().view(layer.input_trace.groups, -1, IN)
+    pairs = zip(layer.state.trace_sensitivity, weights, strict=True)
+    wanted = torch.cat([e @ w.T for e, w in pairs], dim=1) - threshold * slope
+    signal = normal(3, OUT, seed=1)
+    (of_raw,) = torch.autograd.grad((after * signal).sum(), layer.neuron.raw_decay, retain_graph=True)
+    (explicit,) = torch.autograd.grad((layer.neuron.decay * (wanted * signal).sum(0)).sum(), layer.neuron.raw_decay)
+    torch.testing.assert_close(explicit, of_raw)
+    assert trace.min() > 0 and slope.min() > 0
+
+
+@pytest.mark.parametrize("decay_gradient", ["exact", "stationary"])
+def test_only_an_exact_gradient_of_a_free_trace_decay_points_where_a_longer_average_hears_what_came_early(
+    decay_gradient,
+):
+    """A known limit of the stationary one, which knows only the scale: its sign is wrong."""
+    layer = LI(1, 1, decay=0.9, trace_decay=0.9, trainable="trace_decay", decay_gradient=decay_gradient).double()
+    layer.weight.data.fill_(1.0)
+    early = torch.zeros(40, 1, 1, dtype=torch.float64)
+    early[0] = 1.0  # its share of the average is dⁿ⁻¹(1 − d)/(1 − dⁿ), which rises with d
+    layer.run(early)
+    layer.backward(torch.ones(1, 1, dtype=torch.float64))
+    assert (float(layer.input_trace.raw_decay.grad) > 0) == (decay_gradient == "exact")
+
+
+@pytest.mark.parametrize(
+    ("options", "name"), [({"trainable": ["weight"]}, "decay"), ({"trace_decay": 0.8}, "trace_decay")]
+)
+def test_a_decay_that_is_trained_after_all_is_refused_where_what_it_learns_from_was_not_kept(options, name):
+    layer, fixed = LIF(4, 3, **options), LIF(4, 3, decay_gradient="stationary", **options)
+    for net in (layer, fixed):
+        net.requires_grad_(True)
+        net.run(torch.rand(5, 2, 4))
+    with pytest.raises(RuntimeError, match=f'{name} was not trained when the layer was made.*make it with "{name}"'):
+        layer.backward(torch.ones(2, 3))
+    fixed.backward(torch.ones(2, 3))
