@@ -54,15 +54,14 @@ def test_each_stretch_is_the_mean_of_the_trace_over_its_window(steps, options):
     close(together, torch.einsum("s,sbi->bi", kept.double(), past) / kept.sum())
 
 
-@pytest.mark.parametrize("reader", [0.3, 0.95, 0.999])
+@pytest.mark.parametrize("reader", [0.3, 0.999])
 @pytest.mark.parametrize("steps", [1, 50])
 def test_the_stretches_share_what_a_reader_remembers(reader, steps):
-    decays = torch.tensor(BANK, dtype=torch.float64)
-    found = input_trace.shares(torch.tensor(reader).double(), torch.full((2, 1), steps), decays)[:, 0, 0]
-    kept = torch.tensor(reader).double() ** torch.arange(steps)
+    decays, r = torch.tensor(BANK, dtype=torch.float64), torch.tensor(reader, dtype=torch.float64)
+    found = input_trace.shares(r, torch.full((2, 1), steps), decays)[:, 0, 0]
+    kept = r ** torch.arange(steps)
     wanted = (windows(decays, steps) / decays[-1] ** torch.arange(steps) * kept).sum(dim=1) / kept.sum()
     torch.testing.assert_close(found, wanted)
-    assert float(found.sum()) == pytest.approx(1) and found.min() >= 0
 
 
 @pytest.mark.parametrize("decays", [BANK, [0.9]], ids=["several", "one"])
@@ -103,27 +102,6 @@ def test_the_same_stretches_are_handed_down_one_by_one_and_others_as_their_sum()
         assert one_by_one.shape == summed.shape == ((len(decays), BATCH, IN) if decays else (BATCH, IN))
 
 
-def test_what_comes_early_teaches_a_neuron_that_has_forgotten_it():
-    """A known limit of a single trace: a neuron that fired at the start, and whose own trace has faded, learns nothing,
-    though the layer above remembers."""
-    learned, xs = [], torch.zeros(60, 1, IN, dtype=torch.float64)
-    xs[:10] = 1.0
-    for decays in ([], [0.99]):
-        hidden, readout = made(decays, decay=0.5), LIS(OUT, 2, decay=0.99).double()
-        net = Sequential(hidden, readout)
-        net.run(xs)
-        assert readout.state.trace.max() > 1
-        net.backward(torch.tensor([[1.0, -1.0]], dtype=torch.float64))
-        learned.append(float(hidden.weight.grad.norm()))
-    assert learned[0] < 1e-10 and learned[1] > 1e-3
-
-
-@pytest.mark.parametrize("decays", [[0.5, 1.0], [0.0], [0.5, 0.5], [2.0]], ids=str)
-def test_bad_decays(decays):
-    with pytest.raises(ValueError, match="trace_bank lists different decays between 0 and 1"):
-        LIF(IN, OUT, trace_bank=decays)
-
-
 @pytest.mark.parametrize("trainable", [("weight",), ("weight", "decay")], ids=["no-slope", "slope"])
 def test_groups_have_a_bank_each(trainable):
     """As if each group of neurons were a layer."""
@@ -141,20 +119,6 @@ def test_groups_have_a_bank_each(trainable):
         alone = alone + one.backward(signal[:, neurons], reader)
         close(both.weight.grad[neurons], one.weight.grad)
     close(below, alone)
-
-
-def test_a_decay_of_the_bank_that_changes_where_it_lies_is_the_next_steps():
-    layer, other = (LIF(4, 3, trace_bank=[0.9]) for _ in range(2))
-    xs = torch.rand(4, 2, 4)
-    for net in (layer, other):
-        [net(x) for x in xs[:2]]
-        net.input_trace.trace_bank.fill_(0.5)
-    [layer(x) for x in xs[2:]]
-    other.run(xs[2:])
-    torch.testing.assert_close(layer.save_state()["trace_sensitivity"], other.save_state()["trace_sensitivity"])
-
-
-# ── decays: what a trace's dependence on its decay gives ────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(("kind", "decay"), [(LI, 0.3), (LI, [0.6, 0.95]), (LIS, 0.97), (LIS, [0.6, 0.95])])
@@ -182,43 +146,6 @@ def test_the_decay_of_a_tied_readout_learns_as_through_time_at_every_moment(kind
     torch.testing.assert_close(exact.neuron.raw_decay.grad, wanted, rtol=1e-10, atol=1e-11)
     assert torch.equal(stationary.weight.grad, exact.weight.grad)
     assert (stationary.neuron.raw_decay.grad - wanted).norm() > 0.05 * wanted.norm() > 1e-5
-
-
-@pytest.mark.parametrize("decay", [0.9, [0.6, 0.95]], ids=["one", "groups"])
-def test_fact_1_says_how_a_membrane_depends_on_its_decay_spikes_held_constant(decay):
-    """∂m/∂d = W·e − θ·e_s, with the slopes e of the input trace and e_s of the trace of the spikes."""
-    torch.manual_seed(5)
-    layer = LIF(IN, OUT, decay=decay, threshold=0.8).double()
-    layer.weight.data.uniform_(-0.2, 0.8)
-    after, trace, slope = (torch.zeros(3, OUT, dtype=torch.float64) for _ in range(3))
-    d, threshold = layer.neuron.decay, layer.neuron.threshold.detach()
-    for x in spikes(60):
-        fired = layer(x).detach()
-        after = d * after + x @ layer.weight.detach().T - threshold * fired
-        slope, trace = F.trace_step(trace, slope, d.detach()), F.trace_step(fired, trace, d.detach())
-    torch.testing.assert_close(after.detach(), layer.state.neuron.membrane)
-    weights = layer.weight.detach().view(layer.input_trace.groups, -1, IN)
-    pairs = zip(layer.state.trace_sensitivity, weights, strict=True)
-    wanted = torch.cat([e @ w.T for e, w in pairs], dim=1) - threshold * slope
-    signal = normal(3, OUT, seed=1)
-    (of_raw,) = torch.autograd.grad((after * signal).sum(), layer.neuron.raw_decay, retain_graph=True)
-    (explicit,) = torch.autograd.grad((layer.neuron.decay * (wanted * signal).sum(0)).sum(), layer.neuron.raw_decay)
-    torch.testing.assert_close(explicit, of_raw)
-    assert trace.min() > 0 and slope.min() > 0
-
-
-@pytest.mark.parametrize("decay_gradient", ["exact", "stationary"])
-def test_only_an_exact_gradient_of_a_free_trace_decay_points_where_a_longer_average_hears_what_came_early(
-    decay_gradient,
-):
-    """A known limit of the stationary one, which knows only the scale: its sign is wrong."""
-    layer = LI(1, 1, decay=0.9, trace_decay=0.9, trainable="trace_decay", decay_gradient=decay_gradient).double()
-    layer.weight.data.fill_(1.0)
-    early = torch.zeros(40, 1, 1, dtype=torch.float64)
-    early[0] = 1.0  # its share of the average is dⁿ⁻¹(1 − d)/(1 − dⁿ), which rises with d
-    layer.run(early)
-    layer.backward(torch.ones(1, 1, dtype=torch.float64))
-    assert (float(layer.input_trace.raw_decay.grad) > 0) == (decay_gradient == "exact")
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.common import BATCH, IN, LAYERS, OUT, Net, build, each, layers_of, normal, spikes
+from tests.common import BATCH, IN, LAYERS, OUT, build, each, layers_of, normal, spikes
 from tracetorch import encode, loss
 from tracetorch import functional as F
-from tracetorch.nn import LI, LIF, LIS, Sequential, neurons
+from tracetorch.nn import LI, LIF, LIS, Layer, Sequential, neurons
 from tracetorch.nn.local_gradient import average_current
 from tracetorch.rules import BPTT, OTTT, EProp, ThreeFactor, Trace, TruncatedBPTT
 
@@ -37,11 +37,15 @@ NEARLY = {"rtol": 1e-9, "atol": 1e-11}
 @each(LAYERS)
 def test_only_what_learns_gets_a_gradient_whichever_way_it_is_asked_for(row):
     signal, xs = normal(BATCH, OUT, seed=3), spikes()
-    kept, nets = signal.clone(), [build(row) for _ in range(6)]
-    explicit, unasked, without, of_mean, of_window, of_steps = nets
-    mean, window = of_mean.run(xs, reduce="mean"), of_window.run(xs, reduce="mean", window=5)
-    steps = of_steps.run(xs)
-    for net in (explicit, unasked, without):
+    kept, nets = signal.clone(), [build(row) for _ in range(7)]
+    explicit, unasked, without, of_mean, of_window, of_chunk, of_step = nets
+    fixed = build(row)  # other gradients do not depend on whether a decay learns: most then come by a formula
+    for layer in layers_of(fixed):
+        layer.neuron.raw_decay.requires_grad_(False)
+    outputs = of_mean.run(xs, reduce="mean"), of_window.run(xs, reduce="mean", window=5), of_chunk.run(xs)
+    for step in xs:
+        last = of_step(x := step.clone().requires_grad_())
+    for net in (explicit, unasked, without, fixed):
         net.run(xs)
     below = explicit.backward(signal)
     assert below.shape[-2:] == (BATCH, IN) and below.abs().sum() > 0
@@ -52,51 +56,24 @@ def test_only_what_learns_gets_a_gradient_whichever_way_it_is_asked_for(row):
     assert unasked.backward(signal, return_input_grad=False) is None
     with torch.no_grad():
         assert torch.equal(without.backward(signal), below)
-    assert {output.requires_grad for output in (mean, window, steps)} == {bool(row.learned)}
-    if row.learned:
-        mean.backward(signal)
-        window.backward(signal)
-        steps.backward((signal / len(xs)).expand_as(steps))
+    last.backward(signal)
+    torch.testing.assert_close(x.grad, below if below.ndim == 2 else below.sum(dim=0), **NEARLY)  # over a bank
+    for output in outputs:
+        assert output.requires_grad == bool(row.learned)
+        if row.learned:
+            output.backward((signal / len(xs)).expand_as(output) if output is outputs[-1] else signal)
     for net in nets[1:]:
-        same(net, explicit, **(NEARLY if net is of_steps else EXACTLY))  # the sum of its signals rounds
-    # Gradients may be scaled in place, as clipping does: nothing else has their memory.
-    before = below.clone()
+        same(net, explicit, **(NEARLY if net in (of_chunk, of_step) else EXACTLY))  # sums round
+    torch.testing.assert_close(fixed.backward(signal), below)
+    torch.testing.assert_close(gradients(fixed), {name: explicit.get_parameter(name).grad for name in gradients(fixed)})
+    # Gradients may be scaled in place, as clipping does: nothing else has their memory. They add up.
+    before, state = below.clone(), explicit.save_state()
     for gradient in gradients(explicit).values():
-        gradient.mul_(0)
+        gradient.mul_(-1)
     assert torch.equal(signal, kept) and torch.equal(below, before)
-    explicit.backward(signal)
+    explicit.backward(2 * signal)
+    assert all(map(torch.equal, explicit.save_state().values(), state.values()))
     same(explicit, unasked)
-
-
-@each(LAYERS)
-def test_the_output_of_a_step_gives_its_input_the_gradient_of_the_average_input(row):
-    net, explicit, signal = build(row), build(row), normal(BATCH, OUT, seed=3)
-    xs = normal(8, BATCH, IN).abs().requires_grad_()
-    for x in xs:
-        output = net(x)
-    output.backward(signal)
-    explicit.run(xs.detach())
-    below = explicit.backward(signal)
-    same(net, explicit, **NEARLY)
-    below = below if below.ndim == 2 else below.sum(dim=0)  # over the stretches of a bank
-    torch.testing.assert_close(xs.grad[-1], below, **NEARLY)
-    assert not xs.grad[:-1].any()
-
-
-@each(LAYERS)
-def test_backward_adds_up_whenever_and_however_often(row):
-    net, xs, wanted = build(row), spikes(), dict.fromkeys(row.learned, 0.0)
-    for step, x in enumerate(xs, start=1):
-        net(x)
-        if step in (1, 2, 9, len(xs)):
-            alone, signal, before = build(row), normal(BATCH, OUT, seed=step), net.save_state()
-            alone.run(xs[:step])
-            alone.backward(signal)
-            assert torch.equal(net.backward(signal), net.backward(signal))
-            assert all(map(torch.equal, net.save_state().values(), before.values()))
-            wanted = {name: total + 2 * alone.get_parameter(name).grad for name, total in wanted.items()}
-    for name, total in wanted.items():
-        torch.testing.assert_close(net.get_parameter(name).grad, total, rtol=1e-10, atol=1e-11)
 
 
 @each([row for row in LAYERS if row.of not in ("Sequential", "feedforward") and "bank" not in row.name])
@@ -104,7 +81,7 @@ def test_the_gradient_of_a_layer_is_the_slope_of_its_average_output(row):
     """Against finite differences of `average_output(W·ā + b)`, every number; ā is recorded again for each
     (weights do not reach it, decays do), unless a stationary gradient takes it as constant.
     """
-    net, signal, xs = build(row), normal(BATCH, OUT), spikes()
+    net, signal, xs = build(row), normal(BATCH, OUT), spikes(steps=9)
     net.run(xs)
     below = net.backward(signal)
     recorded = net.average_input().detach()
@@ -151,79 +128,32 @@ def test_the_gradient_of_a_network_chains_its_average_outputs():
     torch.testing.assert_close((below, hidden.weight.grad, readout.weight.grad), wanted)
 
 
-@each([row for row in LAYERS if "stationary" in row.name or row.name in ("LIF-weights-only", "LIF-frozen")])
-def test_what_layers_learn_by_products_is_what_autograd_learns_to_the_bit(row):
-    layer, signal = build(row), normal(BATCH, OUT, seed=2)
-    assert not layer.input_trace.moves(layer.neuron)
-    layer.run(spikes())
-    average = layer.average_input().requires_grad_()
-    learnable = [value for value in layer.parameters() if value.requires_grad]
-    output = layer.neuron.steady_state(average_current(layer, average), layer.state.steps)
-    *wanted, below = torch.autograd.grad(output, [*learnable, average], signal)
-    assert torch.equal(layer.backward(signal), below)
-    assert all(torch.equal(value.grad, gradient) for value, gradient in zip(learnable, wanted, strict=True))
+class Steeper(neurons.LIF):
+    def steady_state(self, current, steps):
+        return super().steady_state(2 * current, steps)
 
 
-FORMULAS = [
-    (neurons.LIF, {}, "output"),
-    (neurons.LIF, {"threshold": [0.5, 0.9, 1.0, 1.5]}, "output"),
-    (neurons.LI, {}, "output"),
-    (neurons.LI, {"decay": [0.5, 0.9]}, "logits"),
-    (neurons.LIS, {}, "output"),
-    (neurons.LIS, {}, "logits"),
-]
-
-
-@pytest.mark.parametrize(("make", "constants", "at"), FORMULAS)
-def test_the_formula_of_a_gradient_gives_what_autograd_finds(make, constants, at):
-    neuron = make(4, **constants).double()
-    neuron.raw_decay.requires_grad_(False)
-    current, signal, steps = normal(3, 4).requires_grad_(), normal(3, 4, seed=1), torch.tensor([[1], [7], [400]])
-    output = (neuron.steady_state if at == "output" else neuron.steady_logits)(current, steps)
-    trained = [parameter for parameter in neuron.parameters() if parameter.requires_grad]
-    wanted = torch.autograd.grad(output, [current, *trained], signal)
-    with torch.no_grad():
-        of_current, of_parameters = neuron.steady_vjp(current, steps, signal, at)
-    assert list(of_parameters) == trained
-    torch.testing.assert_close((of_current, *of_parameters.values()), wanted)
-
-
-def test_without_a_formula_autograd_is_asked():
-    class Steeper(neurons.LIF):
-        def steady_state(self, current, steps):
-            return super().steady_state(2 * current, steps)
-
-    trained, steeper, logistic = neurons.LIF(4), Steeper(4), neurons.LIF(4, rate_map="logistic")
-    for neuron in (trained, steeper, logistic):
-        neuron.raw_decay.requires_grad_(neuron is trained)
-        assert neuron.steady_vjp(normal(3, 4), torch.ones(3, 1), normal(3, 4), "output") is None
+def test_a_neuron_with_another_average_does_not_inherit_the_formula_of_its_gradient():
+    plain, steeper = (Layer(IN, OUT, neuron=kind, trainable="weight").double() for kind in (neurons.LIF, Steeper))
+    steeper.load_state_dict(plain.state_dict())
+    plain.weight.data.mul_(2)
+    for layer in (plain, steeper):
+        layer.run(0.1 * spikes())
+        layer.backward(normal(BATCH, OUT))
+    torch.testing.assert_close(steeper.weight.grad, 2 * plain.weight.grad)
 
 
 @each([row for row in LAYERS if row.name in ("LIF-free-trace-per-input", "LIF-groups-bank", "own", "network")])
-def test_parameters_stay_finite_and_constrained_under_wild_steps(row):
+def test_a_decay_driven_to_its_end_still_learns_with_finite_numbers(row):
     """Sigmoid rounds to 1 in float32 from a raw value of 17 on."""
-
-    def learn(seed: int) -> Tensor:
-        net.reset()
-        assert net.run(spikes(seed=seed)).isfinite().all()
-        return net.backward(100 * normal(BATCH, OUT, seed=seed))
-
     net = build(row, dtype=torch.float32)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1.0)
-    for update in range(15):
-        learn(update)
-        optimizer.step()
-        optimizer.zero_grad()
-    assert all(value.isfinite().all() for value in net.parameters()) and net.run(spikes()).isfinite().all()
-    for layer in layers_of(net):
-        for decay in (layer.neuron.decay, layer.trace_decay):
-            assert ((decay > 0) & (decay < 1)).all()
-        assert not hasattr(layer.neuron, "threshold") or (layer.neuron.threshold > 0).all()
     for raw in (-20.0, 20.0):
+        net.reset()
         for name, value in net.named_parameters():
             if name.endswith("decay"):
                 value.data.fill_(raw)
-        assert learn(0).isfinite().all() and all(gradient.isfinite().all() for gradient in gradients(net).values())
+        assert net.run(spikes()).isfinite().all() and net.backward(100 * normal(BATCH, OUT)).isfinite().all()
+        assert all(gradient.isfinite().all() for gradient in gradients(net).values())
 
 
 def test_the_values_given_are_the_values_read():
@@ -238,32 +168,16 @@ def test_the_values_given_are_the_values_read():
     assert 0.9 * IN**-0.5 < groups.weight.abs().max() <= IN**-0.5 and groups.bias.tolist() == [0] * OUT
 
 
-# ── as a part of a torch model ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def twins(make) -> tuple[Net, Net]:
-    net = make().double()
-    return net, copy.deepcopy(net)
-
-
-def test_a_weight_that_two_layers_share_gets_its_gradient_once():
-    net, explicit = twins(lambda: Sequential(LIF(IN, IN), LI(IN, IN)))
-    for one in (net, explicit):
-        one[1].connection.weight = one[0].connection.weight
-    net.run(spikes(), reduce="mean").backward(normal(BATCH, IN))
-    explicit.run(spikes())
-    explicit.backward(normal(BATCH, IN))
-    same(net, explicit, **EXACTLY)
-
-
-def test_a_loss_of_torch_and_the_signal_of_ours_teach_the_same():
-    net, explicit = twins(lambda: Sequential(LIF(IN, 8), LIS(8, OUT)))
-    target = torch.arange(BATCH) % OUT
+def test_a_loss_of_torch_and_the_signal_of_ours_teach_the_same_once_where_layers_share_a_weight():
+    net = Sequential(LIF(IN, IN), LIS(IN, IN)).double()
+    net[1].connection.weight = net[0].connection.weight
+    explicit, target = copy.deepcopy(net), torch.arange(BATCH)
     value, signal = loss.cross_entropy(explicit.run(spikes(), reduce="mean"), target)
     assert value.requires_grad and not signal.requires_grad
     explicit.backward(signal)
     loss.cross_entropy(net.run(spikes(), reduce="mean"), target)[0].backward()
     same(net, explicit)
+    assert explicit[0].weight is explicit[1].weight and explicit[0].weight.grad.any()
 
 
 def test_an_input_over_time_shares_its_gradient_by_its_weight_in_the_trace():
@@ -285,52 +199,32 @@ def test_rates_get_the_gradient_of_the_average_input():
         encode.latency(rates, 5)
 
 
-def test_a_layer_in_front_of_an_ordinary_module_learns_patterns():
-    torch.manual_seed(0)
-    xs, target = (torch.rand(16, 20) < 0.3).float(), torch.arange(16) % 2
-    model = nn.Sequential(LIF(20, 32), nn.Linear(32, 2))
-    before, optimizer = copy.deepcopy(model), torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(60):
-        model[0].reset()
-        with torch.no_grad():
-            for _ in range(9):
-                model(xs)
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(xs), target).backward()
-        optimizer.step()
-    assert not any(map(torch.equal, model.parameters(), before.parameters()))
-    model[0].reset()
-    with torch.no_grad():
-        output = torch.stack([model(xs) for _ in range(20)]).mean(dim=0)
-    assert torch.equal(output.argmax(dim=-1), target)
+def test_a_layer_in_front_of_an_ordinary_module_learns_through_it():
+    model = nn.Sequential(LIF(nn.Conv2d(1, 2, 3)), nn.Flatten(), nn.Linear(32, 2))
+    for _ in range(2):
+        output = model(torch.ones(2, 1, 6, 6))
+    output.sum().backward()
+    assert all(gradient.any() for gradient in gradients(model).values()) and len(gradients(model)) == 6
 
 
-CHANGES = {
-    "step": lambda net, x: net(x),
-    "run": lambda net, x: net.run(x[None]),
-    "reset": lambda net, _: net.reset(),
-    "reset-and-step": lambda net, x: (net.reset(), net(x)),
-    "load-state": lambda net, _: net.load_state(net.save_state()),
-    "reset-of-a-sample": lambda net, _: net.reset(torch.tensor([True, *[False] * (BATCH - 1)])),
-}
+CHANGES = [
+    lambda net, x: net(x),
+    lambda net, x: net.run(x[None]),
+    lambda net, _: net.reset(),
+    lambda net, x: (net.reset(), net(x)),
+    lambda net, _: net.load_state(net.save_state()),
+    lambda net, _: net.reset(torch.tensor([True, *[False] * (BATCH - 1)])),
+]
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", CHANGES, ids=["step", "run", "reset", "reset-and-step", "load-state", "reset-one"])
 def test_an_output_of_an_earlier_state_refuses(change):
     net = Sequential(LIF(IN, 8), LIS(8, OUT)).double()
     output = net(spikes()[0])
-    CHANGES[change](net, spikes()[1])
+    change(net, spikes()[1])
     with pytest.raises(RuntimeError, match="has changed since this output was computed"):
         output.sum().backward()
     assert gradients(net) == {}
-
-
-def test_autocast_changes_no_gradient_s_dtype():
-    layer = LIF(IN, OUT, trainable="weight")
-    layer.run(spikes().float())
-    with torch.autocast("cpu", torch.bfloat16):
-        below = layer.backward(normal(BATCH, OUT).float())
-    assert below.dtype == layer.weight.grad.dtype == torch.float32
 
 
 RULES = [Trace, BPTT, partial(TruncatedBPTT, k=5), EProp, OTTT, partial(ThreeFactor, layers="all")]
@@ -340,24 +234,14 @@ RULES = [Trace, BPTT, partial(TruncatedBPTT, k=5), EProp, OTTT, partial(ThreeFac
 def test_gradients_lie_as_their_parameters_do_which_fused_optimizers_take_for_granted(rule):
     """Layers with groups of decays, with a bank, and with neither."""
     layers = LIF(IN, 8, decay=[0.8, 0.9]), LIF(8, 8, trace_bank=[0.99]), LIF(8, 8, bias=True), LIS(8, OUT)
-    nets = Sequential(*layers), copy.deepcopy(Sequential(*layers))
-    for net, fused in zip(nets, (False, True), strict=True):
-        optimizer, learner = torch.optim.Adam(net.parameters(), lr=0.01, fused=fused), rule(net)
-        for seed in range(3):
-            learner.reset()
-            output = learner.forward(spikes(seed=seed).float(), reduce="mean")
-            if isinstance(learner, ThreeFactor):
-                learner.observe(normal(*output.shape, seed=seed).float())
-                learner.backward(normal(BATCH, seed=seed).float())
-            else:
-                learner.backward(loss.mse(output, torch.zeros(BATCH, dtype=torch.int64))[1])
-            optimizer.step()
-            optimizer.zero_grad()
-    for plain, fused in zip(*(net.parameters() for net in nets), strict=True):
-        torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(("rule", "net"), [*((rule, nn.Linear(3, 4)) for rule in RULES), (Trace, LIF), (Trace, None)])
-def test_a_rule_takes_networks_alone(rule, net):
+    learner = rule(Sequential(*layers).float())
+    output = learner.forward(spikes().float(), reduce="mean")
+    if isinstance(learner, ThreeFactor):
+        learner.observe(normal(*output.shape).float())
+        learner.backward(normal(BATCH).float())
+    else:
+        learner.backward(loss.mse(output, torch.zeros(BATCH, dtype=torch.int64))[1])
+    for name, gradient in gradients(learner.net).items():
+        assert gradient.stride() == learner.net.get_parameter(name).stride(), name
     with pytest.raises(TypeError, match=r"takes a network of tt\.nn, got"):
-        rule(net)
+        rule(nn.Linear(3, 4))

@@ -1,16 +1,15 @@
 """A neuron of one's own, two methods and no kernel: from Python and from YAML, with the presets as they are."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.command_line import tracetorch
+from tests.common import IN, OUT
 from tests.own_neuron import CurrentLIF
-from tests.tiny_training import train
-from tracetorch import nn
+from tracetorch import constrain, nn
 from tracetorch.nn import LIF, LIS, Layer, Sequential
 
 PRESET = """\
@@ -27,15 +26,13 @@ readout: {_target_: tracetorch.nn.LIS, _partial_: true, decay: 0.9}
 """
 
 
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_it_trains_with_the_deltas_of_a_preset_and_is_evaluated(here):
     Path("conf/network").mkdir(parents=True)
     Path("conf/network/current.yaml").write_text(PRESET)
-    return ["--config-dir", "conf", "--trust", "tests", "network=current", "train.updates=2", "task.batch_size=4"]
-
-
-def test_it_trains_with_the_deltas_of_a_preset_and_is_evaluated(own):
+    own = ["--config-dir", "conf", "--trust", "tests", "network=current", "train.updates=2", "task.batch_size=4"]
+    result = tracetorch("run", *own, "+network.neuron.synaps_decay=0.5", "output.dir=there")
+    assert result.exit_code == 2 and not Path("there").exists()
+    assert "CurrentLIF takes no 'synaps_decay'; it takes features, decay, synapse_decay, threshold" in result.output
     result = tracetorch("run", *own, "task.test_trials=20", "task.validation_trials=20", "output.dir=there")
     assert result.exit_code == 0, result.output
     assert tracetorch("eval", "there", "--trust", "tests").exit_code == 0
@@ -43,32 +40,12 @@ def test_it_trains_with_the_deltas_of_a_preset_and_is_evaluated(own):
     assert config["network"]["neuron"]["decay"] == 0.999  # as the default experiment sets it
 
 
-def test_a_constant_that_it_does_not_have_is_named(own):
-    result = tracetorch("run", *own, "+network.neuron.synaps_decay=0.5", "output.dir=there")
-    assert result.exit_code == 2 and not Path("there").exists()
-    assert "CurrentLIF takes no 'synaps_decay'; it takes features, decay, synapse_decay, threshold" in result.output
-
-
-def test_it_learns_as_well_as_lif(tmp_path):
-    found = {}
-    for name, neuron in {"own": partial(Layer, neuron=CurrentLIF), "lif": LIF}.items():
-        network = partial(nn.feedforward, hidden=[16], neuron=neuron, readout=nn.LI)
-        run = train(tmp_path, name=name, network=network, updates=150)
-        found[name] = [row["loss"] for row in run.folder.records() if row["split"] == "train"][-1]
-    before = next(iter(train(tmp_path, name="one", network=network, updates=1).folder.records()))["loss"]
-    assert found["lif"] < 0.5 * before and found["own"] < 1.3 * found["lif"]
-
-
 def test_constants_are_given_by_name_or_with_the_neurons():
-    torch.manual_seed(0)
-    named = Layer(3, 4, neuron=CurrentLIF, synapse_decay=0.8, threshold=2.0)
-    torch.manual_seed(0)
-    made = Layer(3, 4, neuron=CurrentLIF(4, synapse_decay=0.8, threshold=2.0))
-    assert all(map(torch.equal, named.state_dict().values(), made.state_dict().values()))
-    with pytest.raises(TypeError, match="decay: give constants to the neurons themselves"):
-        Layer(3, 4, neuron=CurrentLIF(4), decay=0.9)
-    with pytest.raises(TypeError, match="CurrentLIF takes no 'decy'; it takes features, decay,"):
-        Layer(3, 4, neuron=CurrentLIF, decy=0.9)
+    layers = []
+    for neuron, constants in ((CurrentLIF, {"threshold": 2.0}), (CurrentLIF(4, threshold=2.0), {})):
+        torch.manual_seed(0)
+        layers.append(Layer(3, 4, neuron=neuron, **constants))
+    assert all(map(torch.equal, *(layer.state_dict().values() for layer in layers)))
 
 
 def test_decays_can_be_set():
@@ -80,8 +57,7 @@ def test_decays_can_be_set():
         layer.neuron.decay = 1.0
     with pytest.raises(ValueError, match=r"decay was stored in the shape \(\), got \(2,\): make new neurons"):
         layer.neuron.decay = [0.8, 0.9]
-    net = Sequential(layer, LIS(4, 2))
-    net.run(torch.ones(5, 2, 3), reduce="mean").log()[:, 0].sum().backward()
+    Sequential(layer, LIS(4, 2)).run(torch.ones(5, 2, 3), reduce="mean").log()[:, 0].sum().backward()
     assert layer.neuron.raw_threshold.grad.shape == (4,)
 
 
@@ -94,9 +70,30 @@ class Halved(nn.neurons.LIF):
 
 
 def test_a_step_of_ones_own_runs_in_place_of_the_compiled_one():
-    own, plain = Layer(3, 4, neuron=Halved), LIF(3, 4)
+    own, plain, xs = Layer(3, 4, neuron=Halved), LIF(3, 4), 4 * torch.rand(9, 2, 3)
     own.load_state_dict(plain.state_dict())
-    xs = 4 * torch.rand(9, 2, 3)
     torch.testing.assert_close(own.run(xs), plain.run(xs) / 2)
     torch.testing.assert_close(own(xs[0]), plain(xs[0]) / 2)
     assert not Halved.decays_alone and type("Same", (nn.neurons.LIF,), {}).kernel == "lif"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_constants_are_read_anew_once_they_change(dtype):
+    layer = LIF(IN, OUT, trainable="weight", decay=0.8, threshold=0.5).to(dtype)
+    neuron = layer.neuron
+    for change in (
+        lambda: neuron.decay.mul_(0.5),  # what was read may be written to
+        lambda: neuron.raw_decay.data.fill_(1.0),
+        lambda: neuron.raw_decay.detach().numpy().fill(2.0) if dtype != torch.bfloat16 else None,
+        lambda: layer.load_state_dict(LIF(IN, OUT, decay=0.7, threshold=2.0).state_dict()),
+        lambda: setattr(neuron.raw_decay, "data", torch.zeros(OUT)),
+        lambda: setattr(neuron.raw_decay, "data", torch.zeros(2, dtype=torch.float64)),  # the same bytes
+        lambda: layer.to(torch.float64),
+    ):
+        change()
+        decay, threshold = neuron.constants
+        read = constrain.decay_from_raw(neuron.raw_decay)
+        assert torch.equal(decay, read if read.numel() != 2 else read.repeat_interleave(2))
+        assert torch.equal(decay, neuron.decay) and decay.dtype == neuron.raw_decay.dtype
+        assert torch.equal(threshold, constrain.positive_from_raw(neuron.raw_threshold))
+        assert not neuron.threshold.requires_grad
