@@ -1,25 +1,28 @@
 """The steps and averages, against numbers worked out by hand and sums written out in full."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.func import grad, vmap
 
 from tests.common import normal
 from tracetorch import functional as F
 
 HALF, ONE, ZERO = (torch.tensor([[value]], dtype=torch.float64) for value in (0.5, 1.0, 0.0))
+UNIT, CURRENTS = torch.tensor(1.0, dtype=torch.float64), torch.linspace(0, 1.2, 61, dtype=torch.float64)
 DECAYS = st.floats(0.05, 0.995)
 
 
 def live(step, xs: list[float]) -> list[list[float]]:
     """What a step gives for one input after another, from zero: what it returns, its state last."""
-    state, found = ZERO, []
+    state, found = (ZERO,), []
     for x in xs:
-        result = step(x * ONE, state)
-        result = result if isinstance(result, tuple) else (result,)
-        state = result[-1]
-        found.append([float(value) for value in result])
+        state = step(x * ONE, state[-1])
+        state = state if isinstance(state, tuple) else (state,)
+        found.append([float(value) for value in state])
     return found
 
 
@@ -64,3 +67,66 @@ def test_a_level_without_steps_is_where_the_membrane_ends_and_a_distribution_is_
     wanted = F.li_level(current, HALF, steps).exp()
     torch.testing.assert_close(F.lis_distribution(current, HALF, steps), wanted / wanted.sum(-1, keepdim=True))
     torch.testing.assert_close(F.lis_distribution(current, HALF), torch.softmax(2 * current, -1))
+
+
+def simulate(currents: torch.Tensor, decay: float, skip: int = 0) -> torch.Tensor:
+    """Mean rate of LIF neurons (θ = 1) over (time, …) currents, after the first `skip` steps."""
+    membrane, total = torch.zeros_like(currents[0]), torch.zeros_like(currents[0])
+    for step, current in enumerate(currents):
+        spikes, membrane = F.lif_step(current, membrane, UNIT * decay, UNIT)
+        total += spikes if step >= skip else 0
+    return total / (len(currents) - skip)
+
+
+@pytest.mark.parametrize("rate", F.RATE_MAPS.values(), ids=F.RATE_MAPS.keys())
+def test_what_kind_of_function_a_rate_is(rate):
+    """Within 0 and 1, and smooth; it rises with the current, falls with the threshold, and depends on their ratio."""
+    wide = torch.logspace(-3, 9, 200)
+    for sign in (-1, 1):
+        rates = rate(sign * wide, torch.tensor(0.9), torch.tensor(1.0))
+        assert rates.min() >= 0 and rates.max() <= 1 + 1e-5
+        assert (rates[wide > 10] - float(sign > 0)).abs().max() < 1e-4
+    current, thresholds = (torch.linspace(*ends, 200, dtype=torch.float64) for ends in ((-0.5, 1.5), (0.2, 2)))
+    for decay in (UNIT * 0.5, UNIT * 0.9, UNIT * 0.99):
+        rates = rate(current, decay, UNIT)
+        assert rates.min() > 0 and rates.max() < 1 and (rates.diff() > 0).all()
+        assert (rate(UNIT * 0.5, decay, thresholds).diff() < 0).all()
+        torch.testing.assert_close(rate(3 * current, decay, 3 * UNIT), rates)
+    inputs = normal(3, 2), torch.tensor([0.7, 0.95]).double(), torch.tensor([1.0, 0.6]).double()
+    steps, inputs = torch.tensor([[1], [7], [400]]), [value.requires_grad_() for value in inputs]
+    assert torch.autograd.gradcheck(lambda *given: rate(*given, steps), inputs)
+    assert torch.autograd.gradgradcheck(lambda *given: rate(*given, steps), inputs)
+    slope = grad(lambda i: rate(i, UNIT * 0.9, UNIT))
+    (first,) = torch.autograd.grad(rate(current.requires_grad_(), UNIT * 0.9, UNIT).sum(), current, create_graph=True)
+    torch.testing.assert_close(vmap(slope)(current), first)
+    torch.testing.assert_close(vmap(grad(slope))(current), torch.autograd.grad(first.sum(), current)[0])
+
+
+def test_each_map_at_its_points():
+    # z = i − (1 − β)/2 with β = 1/2: the line's middle at i = 3/4, corners at 1/4 and 5/4, rounded by log(2)/8 there
+    middle, low, high = F.lif_rate(torch.tensor([0.75, 0.25, 1.25], dtype=torch.float64), UNIT * 0.5, UNIT).tolist()
+    rounding = (math.log(2) - math.log1p(math.exp(-8))) / 8
+    assert [middle, low, high] == pytest.approx([0.5, rounding, 1 - rounding])
+    ends = F.lif_rate_logistic(torch.tensor([0.1, 1.0], dtype=torch.float64), UNIT * 0.9, UNIT)
+    assert ends.tolist() == pytest.approx([1 / (1 + math.e**2.5), 1 / (1 + math.e**-2.5)])
+
+
+MEASURED = {0.5: (0.052, 0.074, 0.028), 0.8: (0.033, 0.043, 0.0135), 0.95: (0.03, 0.033, 0.0045)}
+"""By decay, rounded up, off from the simulated rate for noisy input: our maps, and the line with sharp corners."""
+
+
+@pytest.mark.parametrize("decay", MEASURED)
+def test_each_map_is_as_close_as_it_was_measured(decay):
+    simulated = simulate(CURRENTS + 0.2 * normal(500, 100, 61), decay, skip=200).mean(0)
+    rates = F.lif_rate(CURRENTS, UNIT * decay, UNIT), F.lif_rate_logistic(CURRENTS, UNIT * decay, UNIT)
+    for bound, rate in zip(MEASURED[decay], (*rates, (CURRENTS - (1 - decay) / 2).clamp(0, 1)), strict=True):
+        assert 0.5 * bound < (rate - simulated).abs().mean() <= bound
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_at_the_start_the_line_is_shifted_by_what_is_left_and_closer_than_the_steady_one(steps):
+    shift = 0.05 / (1 - 0.9**steps) - 0.05
+    early, steady = (F.lif_rate(CURRENTS, UNIT * 0.9, UNIT, n) for n in (torch.tensor(steps), None))
+    torch.testing.assert_close(early, F.lif_rate(CURRENTS - shift, UNIT * 0.9, UNIT), rtol=1e-12, atol=1e-12)
+    simulated = simulate(CURRENTS + 0.2 * normal(steps, 400, 61), 0.9).mean(0)
+    assert (early - simulated).square().mean() < (steady - simulated).square().mean()

@@ -1,11 +1,11 @@
 """Compiled code that is kept on disk is that of the source, and whole; a wait for the compiler is announced, once."""
 
 import ast
-import importlib.util
 import os
 import re
-import sys
+import runpy
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from numba.core import caching
@@ -30,48 +30,38 @@ def test_all_that_is_compiled_is_in_one_file_which_reads_no_other_and_kept_in_fi
 def call(tmp_path, monkeypatch):
     """A function as a new process has it, with the files of earlier calls. Returns: its result; was it compiled?"""
     monkeypatch.setattr(caching.config, "CACHE_DIR", str(tmp_path / "cache"))
-    file = tmp_path / "own.py"
 
     def calls(body: str = "x + 1"):
         source = f"from tracetorch.backends.cpu.cache import compiled\n\n@compiled\ndef double(x):\n    return {body}\n"
-        file.write_text(source, encoding="utf-8")
-        module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("own", file))
-        sys.modules["own"] = module
-        exec(compile(source, file, "exec"), vars(module))
-        return module.double(1), bool(module.double.stats.cache_misses)
+        (tmp_path / "own.py").write_text(source, encoding="utf-8")
+        double = runpy.run_path(str(tmp_path / "own.py"), run_name="own")["double"]
+        return double(1), bool(double.stats.cache_misses)
 
-    yield calls
-    sys.modules.pop("own", None)
+    return calls
 
 
 def kept(tmp_path) -> list[Path]:
     return [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
-def test_a_function_is_compiled_once_and_again_when_its_file_has_changed(tmp_path, call):
-    assert [call(), call(), call("x + 2"), call("x + 2"), call()] == [
-        (2, True), (2, False), (3, True), (3, False), (2, True)
-    ]  # fmt: skip
-    assert len(kept(tmp_path)) == 1
-
-
-def test_what_is_damaged_or_of_another_numba_costs_a_compilation_and_a_full_disk_too(tmp_path, call, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    call()
+def test_a_function_is_compiled_once_and_again_if_its_file_changes_or_its_code_is_damaged(tmp_path, call, monkeypatch):
+    again = [(2, True), (2, False)]
+    assert [call(), call(), call("x + 2"), call("x + 2")] == [*again, (3, True), (3, False)]
+    assert call() == (2, True)
     [path] = kept(tmp_path)
     whole = path.read_bytes()
     one_bit = whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]
     for damaged in (b"", whole[:-3], one_bit, whole[cache._SEAL_BYTES :]):
         path.write_bytes(damaged)
-        assert [call(), call()] == [(2, True), (2, False)], damaged
+        assert [call(), call()] == again, damaged
     monkeypatch.setattr(cache.numba, "__version__", "0.0")
-    assert [call(), call()] == [(2, True), (2, False)]
+    assert [call(), call()] == again
     monkeypatch.setattr(cache.pickle, "loads", lambda code: {}["gone"])  # a class that is gone
     assert call() == (2, True)
-    path.unlink()
-    monkeypatch.setattr(caching.IndexDataCacheFile, "_open_for_write", full)
+
+
+def test_on_a_full_disk_a_function_is_used_and_not_kept(tmp_path, call, monkeypatch):
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_open_for_write", Mock(side_effect=OSError(28, "No space left")))
     assert call() == (2, True) and kept(tmp_path) == []
 
 

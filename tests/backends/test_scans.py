@@ -16,7 +16,6 @@ from tests.kernel_cases import (
     STEPS,
     Case,
     Setup,
-    binary,
     case,
     combined,
     drawn,
@@ -25,8 +24,9 @@ from tests.kernel_cases import (
     same,
     scanned,
 )  # fmt: skip
-from tracetorch.backends import LazySpikes, OutputSpec, cpu, dispatch
-from tracetorch.backends.cpu import scan as cpu_scan
+from tracetorch.backends import FusedReadout, LazySpikes, cpu, fuses_readout, reference
+from tracetorch.backends.dispatch import DENSE_FROM, FEW, WIDE, Traits, is_sparse
+from tracetorch.nn import LIF, LIS, Sequential
 
 SIZE = (STEPS, BATCH, IN)
 CLOSE = {"lif": (), "li": (), "lis": ("outputs", "total", "above", "above, of it")}
@@ -73,24 +73,6 @@ def test_weights_of_any_kind_give_the_numbers_of_the_float64_reference(kernels, 
         torch.testing.assert_close(value.double(), exact[name].double(), rtol=off, atol=off)
 
 
-@over(neuron=NEURONS, kind=("varying-draws", "few-spikes", "real"))
-def test_time_may_be_cut_anywhere(kernels, neuron, kind):
-    xs, how = INPUTS[kind](*SIZE), SETUPS["all"]
-    wanted = scanned(kernels.module, case(neuron, xs, how, torch.float64, device=kernels.device))
-    for cut in range(1, STEPS):
-        mine = case(neuron, xs, how, torch.float64, device=kernels.device)
-        for start, stop in ((0, cut), (cut, STEPS)):
-            inside = mine.synaptic.xs
-            if isinstance(inside, LazySpikes):
-                inside = inside._replace(limit=inside.limit[start:stop], steps=inside.steps[start:stop])
-            else:
-                inside = inside[start:stop]
-            outputs, first = mine.out.outputs[start:stop], max(0, mine.out.first - start)
-            out = OutputSpec(outputs, mine.out.total, first, mine.out.trace)
-            scanned(kernels.module, mine._replace(synaptic=mine.synaptic._replace(xs=inside), out=out))
-        same(mine.written(), wanted)
-
-
 @KERNELS
 def test_a_membrane_exactly_at_its_threshold_does_not_fire(kernels):
     """Its decay is 1/2 and its threshold 1: it comes to 1/2, 1, 1, and at last to 9/8."""
@@ -125,26 +107,6 @@ def test_views_that_are_not_contiguous_are_read_and_left_as_they_were(kernels, k
     assert all(map(torch.equal, only_read(mine), before))
 
 
-@pytest.mark.parametrize(
-    ("kind", "given", "precision", "dtype"),
-    combined(kind=["draws", "bool", "float"], given=[False, True], precision=[None, torch.bfloat16], dtype=FLOATS),
-)
-def test_the_share_that_fires_decides_the_road_and_both_give_the_same(monkeypatch, kind, given, precision, dtype):
-    taken, results, parallel_for = [], [], cpu_scan.parallel_for
-    monkeypatch.setattr(cpu_scan, "parallel_for", lambda *how: taken.append(how[0].__name__) or parallel_for(*how))
-    spikes, sparse = binary(20, 3, IN, rate=0.2), "scan_lazy_spikes" if kind == "draws" else "scan_spikes"
-    share = float(spikes.mean())
-    xs = drawn(20, rate=0.2)._replace(share=share) if kind == "draws" else spikes.to({"bool": torch.bool}.get(kind))
-    fired, wide = int(spikes.sum()) if given else None, sparse if kind == "draws" else "scan_currents"
-    for limit, width, road in ((1.01, OUT, sparse), (0.99, OUT, "scan_currents"), (1.01, 2 * OUT, wide)):
-        monkeypatch.setattr(dispatch, "WIDE", width)  # the fewer neurons, the sooner it is dense, but for draws
-        monkeypatch.setitem(dispatch.DENSE_FROM, precision or dtype, limit * share)
-        taken.clear()
-        results.append(scanned(cpu, case("lif", xs, SETUPS["all"], dtype, precision=precision, fired=fired)))
-        assert taken[-1] == road and ("count_ones" in taken) == (kind != "draws" and not given)
-        same(results[-1], results[0])
-
-
 @over(kind=("draws", "few-spikes", "dense-draws", "many-spikes"))
 def test_bfloat16_holds_spikes_and_short_weights_exactly_and_rounds_any_other_to_8_bits(kernels, kind):
     options, short = {"device": kernels.device, "precision": torch.bfloat16}, SETUPS["all"]
@@ -158,3 +120,70 @@ def test_bfloat16_holds_spikes_and_short_weights_exactly_and_rounds_any_other_to
     # The sum of at most 6 weights below 2.5, over a membrane that remembers at most 1 / (1 − 0.9) of them.
     assert (outputs - near["outputs"]).abs().max() <= 2**-8 * weight.abs().sum(1).max() * 10
     assert (outputs - far["outputs"]).abs().max() > 1e-4
+
+
+BELOW = {"one": Setup("one", True, (), "one"), "groups": Setup("groups", False, (), "sensitivities-of-groups")}
+ABOVE = {
+    "outputs": Setup("no-trace", False, ("outputs",)),
+    "total": Setup("no-trace", True, ("total",)),
+    "traced": Setup("no-trace", True, ("outputs", "total"), "sensitivities-of-groups"),
+}
+CASES = {"neuron": ["lif", "li"], "above": NEURONS, "kind": ["draws", "few-spikes", "real"], "below": BELOW}
+
+
+@pytest.mark.parametrize([*CASES, "how", "dtype"], combined(**CASES, how=ABOVE, dtype=FLOATS))
+def test_one_scan_of_two_layers_writes_what_two_write(neuron, above, kind, below, how, dtype):
+    found = []
+    for fuses in (True, False):
+        lower = case(neuron, INPUTS[kind](STEPS, BATCH, IN), BELOW[below], dtype)
+        upper = case(above, torch.zeros(STEPS, BATCH, OUT), ABOVE[how], dtype, neurons=3)  # made by the one below
+        if fuses:
+            lower.out.readout = FusedReadout(above, *upper.synaptic[1:3], upper.membrane, upper.constants, upper.out)
+            scanned(cpu, lower)
+        else:
+            lower.out.outputs = torch.empty(STEPS, BATCH, OUT, dtype=dtype)
+            scanned(reference, lower)
+            scanned(reference, upper._replace(synaptic=upper.synaptic._replace(xs=lower.out.outputs)))
+            lower.out.outputs = None
+        found.append(lower.written() | {f"{name}, above": value for name, value in upper.written().items()})
+    # Spikes times eighths can be added in any order; sums of other outputs, and exponentials, differ in the last place.
+    close = [name for name in found[1] if name.endswith(", above") and (neuron != "lif" or above == "lis")]
+    actual, wanted = ([one.pop(name).to(dtype) for name in close] for one in found)
+    torch.testing.assert_close(actual, wanted)
+    same(*found)
+
+
+@pytest.mark.parametrize(("chunk", "dtype"), combined(chunk=[None, 1, 4], dtype=FLOATS))
+def test_a_network_that_goes_on_does_what_its_layers_do_one_by_one(chunk, dtype):
+    torch.manual_seed(0)
+    lower, upper = LIF(7, WIDE, bias=True).to(dtype), LIS(WIDE, FEW, bias=True, decay=0.8).to(dtype)
+    upper.bias.data.copy_(normal(FEW))
+    xs, net = (normal(11, 5, 7, seed=2) > 0.3).to(dtype) * 0.7, Sequential(lower, upper)
+    outputs, signal = upper.run(lower.run(xs)), normal(5, FEW).to(dtype)
+    wanted, below = net.save_state(), net.backward(signal)
+    net.reset()
+    found = net.run(xs, chunk=chunk)
+    torch.testing.assert_close((found, net.save_state(), net.backward(signal)), (outputs, wanted, below))
+    net.reset()
+    assert torch.equal(net.run(xs[:, 2:4].contiguous(), chunk=chunk), found[:, 2:4]), "a sample is not its neighbours'"
+    net.reset()
+    torch.testing.assert_close(net.run(xs, reduce="mean", window=3, chunk=chunk), outputs[-3:].mean(dim=0))
+
+
+def test_which_road_is_taken():
+    """Through the readout in the same scan, from a wide layer to a narrow one of the same precision; else, by the share
+    that fires, by rows of weights or a dense product."""
+
+    def goes(width=WIDE, readout=FEW, precision=torch.float32, dtype=torch.float32, neuron="lis", form="computed"):
+        below = Traits("lif", form, torch.empty(width, 7, dtype=dtype), dtype)
+        return fuses_readout(below, Traits(neuron, "weight", torch.empty(readout, width), precision))
+
+    assert goes()
+    for other in (
+        {"width": WIDE - 1}, {"readout": FEW + 1}, {"precision": torch.bfloat16}, {"dtype": torch.float64},
+        {"neuron": None}, {"form": "module"},
+    ):  # fmt: skip
+        assert not goes(**other), other
+    for dtype, least in DENSE_FROM.items():
+        assert is_sparse(least, WIDE, dtype, drawn=False) and not is_sparse(1.01 * least, 9 * WIDE, dtype, drawn=True)
+        assert is_sparse(least, 1, dtype, drawn=True) and not is_sparse(0.51 * least, WIDE // 2, dtype, drawn=False)

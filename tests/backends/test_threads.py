@@ -70,18 +70,16 @@ def test_a_scan_in_several_threads_gives_the_same_bits(road, kind, neuron, monke
         assert torch.equal(cpu.spikes(draws), reference.spikes(draws))
 
 
-@pytest.mark.parametrize("where", [0, 2])
-def test_an_error_comes_out_as_itself_once_all_are_done(road, where):
-    done = []
-
+def test_an_error_comes_out_as_itself_once_all_are_done(road):
     def kernel(first, last):
-        if first == where:
+        if first == 1:
             raise LookupError(f"sample {first}")
         done.append(first)
 
-    with pytest.raises(LookupError, match=f"sample {where}"):
+    done = []
+    with pytest.raises(LookupError, match="sample 1"):
         threads.parallel_for(kernel, PARTS, 99)
-    assert sorted(done) == sorted({0, 1, 2} - {where})
+    assert sorted(done) == [0, 2]
 
 
 def test_networks_running_at_once_do_not_disturb_one_another(road, monkeypatch):

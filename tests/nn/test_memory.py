@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,6 @@ import torch
 import tracetorch as tt
 from tests.common import BATCH, LAYERS, Net, build, each, spikes
 from tracetorch.nn.network import MAX_CHUNK
-
-
-@pytest.fixture(autouse=True)
-def _count_only_what_is_new() -> Iterator[None]:
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def live() -> tuple[int, int]:
@@ -38,16 +30,15 @@ def train(net: Net, steps: int) -> None:
             net.backward(tt.loss.mse(output.detach(), target)[1])
 
 
-ROWS = [row for row in LAYERS if row.name in ("LIF-groups-bank", "LIF-free-trace-per-input", "own", "network")]
-
-
-@each(ROWS)
+@each([row for row in LAYERS if row.name in ("LIF-groups-bank", "LIF-free-trace-per-input", "own", "network")])
 def test_as_many_tensors_after_a_long_time_as_after_a_short_one(row):
     net = build(row, dtype=torch.float32)
+    gc.freeze()  # counts only what is new
     train(net, 100)
     early = live()
     train(net, 9_900 if row.name == "network" else 100)
     assert live() == early
+    gc.unfreeze()
 
 
 FEW = {"batch": 64, "steps": (320, 3200), "most": 3}  # graphs leave more to the allocator
@@ -82,12 +73,8 @@ print(json.dumps({name: growth(**setting) for name, setting in json.loads(sys.ar
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak memory of a process from /proc")
 def test_the_same_peak_for_a_longer_run():
-    """All in one process, one after another: large tensors get pages of their own there, so that the allocator's habit
-    of keeping freed memory does not blur it.
-    """
+    """In one process, where large tensors get pages of their own: what the allocator keeps does not blur it."""
     command = [sys.executable, "-c", PEAKS, json.dumps(SETTINGS)]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-    growths = json.loads(printed)
-    assert growths.keys() == SETTINGS.keys()
-    assert {name: mib for name, mib in growths.items() if mib >= SETTINGS[name]["most"]} == {}
+    growths = json.loads(subprocess.run(command, check=True, capture_output=True, env=environment).stdout)
+    assert {name: growths[name] for name, setting in SETTINGS.items() if growths[name] >= setting["most"]} == {}

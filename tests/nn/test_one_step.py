@@ -16,9 +16,7 @@ from torch.nn import Parameter
 from tests.common import BATCH, IN, LAYERS, OUT, Net, Row, build, each, layers_of, normal, spikes
 from tests.kernel_cases import combined
 from tracetorch import backends
-from tracetorch.backends import dispatch
-from tracetorch.backends.cpu.step import Stepper
-from tracetorch.nn import LI, LIF, LIS
+from tracetorch.nn import LI
 from tracetorch.nn.graph import StepGraph
 
 ROWS = {row.name: row for row in LAYERS}
@@ -159,6 +157,7 @@ EVENTS = {
     "hand-out": (lambda net: setattr(net, "held", [layer.state for layer in layers_of(net)]), 1),
     "load-state": (load_state, 1), "other-parts": (other_parts, 1), "pickled": (pickled, 1),
     "other-batch": (lambda net: (net.reset(), net(live_input(1, net)[0, :1]), net.reset()), 2),
+    "hook": (lambda net: next(layers_of(net)).connection.register_forward_hook(lambda *how: 2 * how[-1]), 0),
     "copied-and-changed": (copied_and_changed, 2),
 }  # fmt: skip
 """What happens to a network between two steps, and how often its graph is then recorded again."""
@@ -201,15 +200,6 @@ def test_on_a_gpu_replayed_steps_are_the_plain_ones(event, monkeypatch):
     torch.testing.assert_close((replayed, net.save_state()), (wanted, other.save_state()), rtol=1e-12, atol=1e-12)
 
 
-def test_a_batch_too_large_for_the_compiled_step_takes_the_plain_road(monkeypatch):
-    calls, real, xs = [], Stepper.__call__, spikes()
-    monkeypatch.setattr(Stepper, "__call__", lambda stepper, x: calls.append(len(x)) or real(stepper, x))
-    monkeypatch.setattr(dispatch, "MOST_PRODUCTS", 2 * IN * OUT)
-    for batch in (3, 2):
-        assert torch.equal(stepwise(build(ROWS["LIF"]), xs[:, :batch]), build(ROWS["LIF"]).run(xs[:, :batch]))
-    assert calls == [2] * len(xs)
-
-
 @pytest.mark.parametrize("size", [3, 80], ids=["small", "large"])
 def test_a_weight_that_was_transposed_or_cut_where_it_lies_is_read_as_it_is_now(size, way):
     layer, x = LI(size, size), torch.rand(2, size)
@@ -220,17 +210,3 @@ def test_a_weight_that_was_transposed_or_cut_where_it_lies_is_read_as_it_is_now(
     layer.weight.data = layer.weight.data[:2]
     with pytest.raises(ValueError, match=rf"needs a weight of shape \({size}, {size}\), got \(2, {size}\)"):
         layer(x)
-
-
-def test_parts_in_another_place_and_hooks_are_seen_by_the_next_step():
-    layer, xs = LIF(3, 2, decay=[0.5, 0.9], threshold=[0.4, 1.0], trace_decay=0.8), 3 * torch.rand(20, 1, 3)
-    other = copy.deepcopy(layer)
-    layer(0 * xs[0]), layer.reset()
-    for neuron in (layer.neuron, other.neuron):
-        neuron.raw_decay, neuron.raw_threshold = neuron.raw_threshold, neuron.raw_decay
-    assert torch.equal(stepwise(layer, xs), stepwise(other, xs))
-    raw_decay, layer.neuron = layer.neuron.raw_decay, LIS(3, 2).neuron
-    layer.neuron.raw_decay = raw_decay
-    torch.testing.assert_close(layer(xs[0]).sum(), torch.tensor(1.0))
-    layer.connection.register_forward_hook(lambda *_: torch.tensor([[9.0, 0.0]]))
-    assert layer(xs[0])[0, 0] > 0.99
