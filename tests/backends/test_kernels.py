@@ -7,21 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.kernel_cases import (
-    BATCH,
-    FLOATS,
-    IN,
-    INPUTS,
-    KERNELS,
-    SETUPS,
-    STEPS,
-    TRACES,
-    case,
-    drawn,
-    expected,
-    over,
-    same,
-)  # fmt: skip
+from tests.kernel_cases import BATCH, IN, INPUTS, KERNELS, SETUPS, STEPS, TRACES, case, drawn, expected, over, same
 from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, TraceBuffers, cpu, dispatch, reference, rng
 from tracetorch.backends.dispatch import Traits
 
@@ -63,7 +49,7 @@ def test_a_limit_next_to_its_number_is_settled_by_the_tail(kernels):
         spikes_of(kernels, drawn()._replace(steps=range(0, 2 * STEPS, 2)))
 
 
-@over(kind=INPUTS, trace=TRACES, precision=[None, torch.bfloat16], dtype=FLOATS)
+@over(kind=INPUTS, trace=TRACES, precision=[None, torch.bfloat16], dtype=[torch.float32, torch.float64])
 def test_currents_for_a_neuron_without_a_kernel_and_the_trace_they_leave(kernels, kind, trace, precision, dtype):
     how = SETUPS["total"]._replace(trace=trace, bias=trace == "one")
     theirs = case("li", INPUTS[kind](*SIZE), how, dtype)

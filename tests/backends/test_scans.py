@@ -3,32 +3,14 @@
 import pytest
 import torch
 
+from tests import kernel_cases as cases
 from tests.common import normal
-from tests.kernel_cases import (
-    BATCH,
-    FLOATS,
-    IN,
-    INPUTS,
-    KERNELS,
-    NEURONS,
-    OUT,
-    SETUPS,
-    STEPS,
-    Case,
-    Setup,
-    case,
-    combined,
-    drawn,
-    expected,
-    over,
-    same,
-    scanned,
-)  # fmt: skip
+from tests.kernel_cases import FLOATS, INPUTS, KERNELS, NEURONS, SETUPS, case, expected, over, same, scanned
 from tracetorch.backends import FusedReadout, LazySpikes, cpu, fuses_readout, reference
 from tracetorch.backends.dispatch import DENSE_FROM, FEW, WIDE, Traits, is_sparse
 from tracetorch.nn import LIF, LIS, Sequential
 
-SIZE = (STEPS, BATCH, IN)
+SIZE, OUT, Setup = (cases.STEPS, cases.BATCH, cases.IN), cases.OUT, cases.Setup
 CLOSE = {"lif": (), "li": (), "lis": ("outputs", "total", "above", "above, of it")}
 """What depends on an exponential."""
 
@@ -53,7 +35,7 @@ SIZES = {
     "two-rounds-of-columns": (2, 2, 40, 300),
     "sums-of-eight": (2, 2, 131, 5),
 }
-KINDS = INPUTS | {"half-usual": lambda *size: drawn(*size, rate=0.5)._replace(share=0.1)}
+KINDS = INPUTS | {"half-usual": lambda *size: cases.drawn(*size, rate=0.5)._replace(share=0.1)}
 
 
 @over(neuron=NEURONS, kind=("few-spikes", "draws", "half-usual", "real"), size=SIZES)
@@ -66,7 +48,7 @@ def test_sizes_at_the_edge(kernels, neuron, kind, size):
 
 @over(kind=INPUTS, setup=("all", "sensitivities"), neuron=NEURONS, dtype=FLOATS)
 def test_weights_of_any_kind_give_the_numbers_of_the_float64_reference(kernels, kind, setup, neuron, dtype):
-    weight, how, off = normal(OUT, IN, seed=20), SETUPS[setup], 1e-14 if dtype == torch.float64 else 2e-6
+    weight, how, off = normal(OUT, cases.IN, seed=20), SETUPS[setup], 1e-14 if dtype == torch.float64 else 2e-6
     exact = expected(neuron, INPUTS[kind](*SIZE), how, torch.float64, weight=weight)
     mine = case(neuron, INPUTS[kind](*SIZE), how, dtype, device=kernels.device, weight=weight)
     for name, value in scanned(kernels.module, mine).items():
@@ -82,7 +64,7 @@ def test_a_membrane_exactly_at_its_threshold_does_not_fire(kernels):
     assert mine.out.outputs.flatten().tolist() == [0, 0, 0, 1] and mine.membrane.tolist() == [[0.125]]
 
 
-def only_read(one: Case) -> list[torch.Tensor]:
+def only_read(one: cases.Case) -> list[torch.Tensor]:
     synaptic, xs = one.synaptic, one.synaptic.xs
     inputs = [xs.limit, xs.samples] if isinstance(xs, LazySpikes) else [xs]
     return [*inputs, synaptic.weight, synaptic.bias, synaptic.trace.decay, one.out.trace.decay, *one.constants]
@@ -112,7 +94,7 @@ def test_bfloat16_holds_spikes_and_short_weights_exactly_and_rounds_any_other_to
     options, short = {"device": kernels.device, "precision": torch.bfloat16}, SETUPS["all"]
     wanted = expected("lif", INPUTS[kind](*SIZE), short, torch.float32)
     same(scanned(kernels.module, case("lif", INPUTS[kind](*SIZE), short, torch.float32, **options)), wanted)
-    weight, how = normal(OUT, IN, seed=20), Setup("one", True, ("outputs",))
+    weight, how = normal(OUT, cases.IN, seed=20), Setup("one", True, ("outputs",))
     mine = case("li", INPUTS[kind](*SIZE), how, torch.float32, weight=weight, **options)
     outputs = scanned(kernels.module, mine)["outputs"].double()
     rounded = weight.to(torch.bfloat16).double()
@@ -131,17 +113,17 @@ ABOVE = {
 CASES = {"neuron": ["lif", "li"], "above": NEURONS, "kind": ["draws", "few-spikes", "real"], "below": BELOW}
 
 
-@pytest.mark.parametrize([*CASES, "how", "dtype"], combined(**CASES, how=ABOVE, dtype=FLOATS))
+@pytest.mark.parametrize([*CASES, "how", "dtype"], cases.combined(**CASES, how=ABOVE, dtype=FLOATS))
 def test_one_scan_of_two_layers_writes_what_two_write(neuron, above, kind, below, how, dtype):
     found = []
     for fuses in (True, False):
-        lower = case(neuron, INPUTS[kind](STEPS, BATCH, IN), BELOW[below], dtype)
-        upper = case(above, torch.zeros(STEPS, BATCH, OUT), ABOVE[how], dtype, neurons=3)  # made by the one below
+        lower = case(neuron, INPUTS[kind](*SIZE), BELOW[below], dtype)
+        upper = case(above, torch.zeros(*SIZE[:2], OUT), ABOVE[how], dtype, neurons=3)  # made by the one below
         if fuses:
             lower.out.readout = FusedReadout(above, *upper.synaptic[1:3], upper.membrane, upper.constants, upper.out)
             scanned(cpu, lower)
         else:
-            lower.out.outputs = torch.empty(STEPS, BATCH, OUT, dtype=dtype)
+            lower.out.outputs = torch.empty(*SIZE[:2], OUT, dtype=dtype)
             scanned(reference, lower)
             scanned(reference, upper._replace(synaptic=upper.synaptic._replace(xs=lower.out.outputs)))
             lower.out.outputs = None
@@ -153,7 +135,7 @@ def test_one_scan_of_two_layers_writes_what_two_write(neuron, above, kind, below
     same(*found)
 
 
-@pytest.mark.parametrize(("chunk", "dtype"), combined(chunk=[None, 1, 4], dtype=FLOATS))
+@pytest.mark.parametrize(("chunk", "dtype"), cases.combined(chunk=[None, 1, 4], dtype=FLOATS))
 def test_a_network_that_goes_on_does_what_its_layers_do_one_by_one(chunk, dtype):
     torch.manual_seed(0)
     lower, upper = LIF(7, WIDE, bias=True).to(dtype), LIS(WIDE, FEW, bias=True, decay=0.8).to(dtype)

@@ -1,7 +1,4 @@
-"""Triton's kernels compile for a GPU, on a machine without one; and round after every operation, as the reference does.
-
-In a process of its own, because Triton decides once whether it compiles or interprets.
-"""
+"""Triton's kernels compile for a GPU, on a machine without one; and round after every operation, as the reference does."""
 
 import importlib.util
 import os
@@ -44,6 +41,7 @@ assert any(softmaxes), "the search for fused products finds none at all"
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no Triton here")
 def test_every_kernel_becomes_machine_code_that_rounds_each_operation(tmp_path):
+    # In a process of its own, because Triton decides once whether it compiles or interprets.
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path)
     command = [sys.executable, "-W", "ignore", "-c", COMPILE]

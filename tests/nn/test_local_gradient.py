@@ -1,7 +1,4 @@
-"""Every layer of the table learns: gradients go where they should, are right, and keep parameters usable.
-
-`loss.backward()` on an output is `net.backward(signal)`, and an output holds no history.
-"""
+"""Every layer of the table learns: gradients go where they should, are right, and keep parameters usable."""
 
 import copy
 from functools import partial
@@ -16,7 +13,7 @@ from tracetorch import encode, loss
 from tracetorch import functional as F
 from tracetorch.nn import LI, LIF, LIS, Sequential
 from tracetorch.nn.local_gradient import average_current
-from tracetorch.rules import BPTT, OTTT, EProp, ThreeFactor, Trace, TruncatedBPTT
+from tracetorch.rules import BPTT, OTTT, EProp, ThreeFactor, Trace
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
@@ -24,10 +21,7 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
 
 
 def same(found: nn.Module, wanted: nn.Module, **off: float) -> None:
-    mine, theirs = gradients(found), gradients(wanted)
-    assert mine.keys() == theirs.keys()
-    for name, value in theirs.items():
-        torch.testing.assert_close(mine[name], value, **off)
+    torch.testing.assert_close(gradients(found), gradients(wanted), **off)
 
 
 EXACTLY = {"rtol": 0.0, "atol": 0.0}
@@ -141,18 +135,6 @@ def test_a_decay_driven_to_its_end_still_learns_with_finite_numbers(row):
         assert all(gradient.isfinite().all() for gradient in gradients(net).values())
 
 
-def test_the_values_given_are_the_values_read():
-    decay, threshold = torch.tensor([0.3, 0.5, 0.9, 0.99]), torch.tensor([0.5, 1, 2, 30.0])
-    layer = LIF(IN, OUT, decay=decay, threshold=threshold, trace_decay=torch.full((IN,), 0.7))
-    groups = LIF(IN, OUT, decay=[0.6, 0.9], bias=True)
-    read = layer.neuron.decay, layer.neuron.threshold, layer.trace_decay, groups.neuron.decay, groups.trace_decay
-    given = decay, threshold, torch.full((IN,), 0.7), torch.tensor([0.6, 0.6, 0.9, 0.9]), torch.tensor([0.6, 0.9])
-    for actual, value in zip(read, given, strict=True):
-        torch.testing.assert_close(actual.detach().flatten(), value)
-    assert groups.trace_decay.shape == (2, 1, 1) and groups.input_trace.tied and not layer.input_trace.tied
-    assert 0.9 * IN**-0.5 < groups.weight.abs().max() <= IN**-0.5 and groups.bias.tolist() == [0] * OUT
-
-
 def test_a_loss_of_torch_and_the_signal_of_ours_teach_the_same_once_where_layers_share_a_weight():
     net = Sequential(LIF(IN, IN), LIS(IN, IN)).double()
     net[1].connection.weight = net[0].connection.weight
@@ -201,10 +183,7 @@ def test_an_output_of_an_earlier_state_refuses(change):
     assert gradients(net) == {}
 
 
-RULES = [Trace, BPTT, partial(TruncatedBPTT, k=5), EProp, OTTT, partial(ThreeFactor, layers="all")]
-
-
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [Trace, BPTT, EProp, OTTT, partial(ThreeFactor, layers="all")])
 def test_gradients_lie_as_their_parameters_do_which_fused_optimizers_take_for_granted(rule):
     """Layers with groups of decays, with a bank, and with neither."""
     layers = LIF(IN, 8, decay=[0.8, 0.9]), LIF(8, 8, trace_bank=[0.99]), LIF(8, 8, bias=True), LIS(8, OUT)

@@ -1,12 +1,10 @@
-"""One step at a time, as a live stream needs it: compiled, or a recorded graph of a GPU, it is the plain step.
+"""One step at a time: compiled, or as a recorded graph of a GPU (or of a stand-in for one), it is the plain step."""
 
-Where there is no GPU, the recorder is a stand-in; how often it records tells whether a graph's tensors are the present.
-"""
-
-import contextlib
 import copy
 import io
+from contextlib import contextmanager
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -23,43 +21,31 @@ ROWS = {row.name: row for row in LAYERS}
 LIVE = 4  # steps before something happens to a network, and after it
 
 
-class Recorder:
-    """Stands in for `torch.cuda.CUDAGraph`: a replay takes the step that was recorded."""
-
-    made = 0
-
-    def __init__(self):
-        Recorder.made += 1
-
-
 @pytest.fixture(params=["compiled", "graph"])
-def way(request, monkeypatch):
-    """How a step is taken. "graph": by `Recorder`, by networks that seem to be on CUDA; nothing runs as it records."""
+def recorded(request, monkeypatch):
+    """Networks whose steps are compiled, or seem to be on CUDA. Returns: how often a graph was recorded, or None."""
     if request.param == "compiled":
-        return request.param
-    recording, step, stream = [], StepGraph._step, SimpleNamespace(wait_stream=lambda _: None)
+        return lambda: None
+    cuda, recording, step = MagicMock(), [], StepGraph._step
 
-    @contextlib.contextmanager
-    def recorded(graph, stream):
+    @contextmanager
+    def record(graph, stream):
         recording.append(graph)
         yield
         recording.pop()
 
     def take_or_record(self):
-        if recording:
+        if recording:  # nothing runs meanwhile
             recording[-1].replay = lambda: step(self)
         else:
             step(self)
 
-    for name, fake in {
-        "CUDAGraph": Recorder, "graph": recorded, "Stream": lambda *_: stream, "current_stream": lambda *_: stream,
-        "stream": lambda _: contextlib.nullcontext(), "device": lambda _: contextlib.nullcontext(),
-    }.items():  # fmt: skip
-        monkeypatch.setattr(torch.cuda, name, fake)
+    cuda.graph, cuda.CUDAGraph.side_effect = record, SimpleNamespace
+    for name in ("CUDAGraph", "graph", "Stream", "current_stream", "stream", "device"):
+        monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
     monkeypatch.setattr(StepGraph, "_step", take_or_record)
     monkeypatch.setattr(Parameter, "is_cuda", True, raising=False)
-    Recorder.made = 0
-    return request.param
+    return lambda: cuda.CUDAGraph.call_count
 
 
 def plain(monkeypatch) -> None:
@@ -92,7 +78,7 @@ WAYS = [
 
 
 @each(LAYERS)
-def test_steps_are_a_run_and_an_output_stays_as_it_was_given(row, way):
+def test_steps_are_a_run_and_an_output_stays_as_it_was_given(row, recorded):
     for xs in (spikes(batch=1).float(), spikes(batch=1).expand(-1, 3, -1), normal(24, 3, IN)):
         stepped, ran = build(row, dtype=xs.dtype), build(row, dtype=xs.dtype)
         ways = WAYS * 4 if xs.shape[1] == 3 and xs[0, 0, 0] in (0, 1) else [torch.Tensor.clone] * 24
@@ -100,7 +86,7 @@ def test_steps_are_a_run_and_an_output_stays_as_it_was_given(row, way):
         same(row, torch.stack([output.detach() for output in outputs]), ran.run(xs))
         same_state(stepped, ran)
         assert len({output.data_ptr() for output in outputs}) == len(outputs)
-    assert way == "compiled" or Recorder.made == (0 if row.of == "Neuron" else 3)
+    assert recorded() in (None, 0 if row.of == "Neuron" else 3)
 
 
 def each_parameter(change):
@@ -177,13 +163,13 @@ def live(net: Net, event: str) -> tuple[Tensor, Net]:
 
 
 SOME = [ROWS[name] for name in ("LIF-groups-bias", "LIS-free-trace", "network")]
-EVERY = combined(row=SOME, event=EVENTS, way=("compiled", "graph"))
+EVERY = combined(row=SOME, event=EVENTS, recorded=("compiled", "graph"))
 
 
-@pytest.mark.parametrize(("row", "event", "way"), EVERY, indirect=["way"])
-def test_steps_go_on_as_on_the_plain_road_after(row, event, way, monkeypatch):
+@pytest.mark.parametrize(("row", "event", "recorded"), EVERY, indirect=["recorded"])
+def test_steps_go_on_as_on_the_plain_road_after(row, event, recorded, monkeypatch):
     outputs, net = live(build(row, dtype=torch.float32), event)
-    assert way == "compiled" or Recorder.made == 1 + EVENTS[event][1]
+    assert recorded() in (None, 1 + EVENTS[event][1])
     plain(monkeypatch)
     wanted, other = live(build(row, dtype=torch.float32), event)
     same(row, outputs, wanted)
@@ -201,7 +187,7 @@ def test_on_a_gpu_replayed_steps_are_the_plain_ones(event, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [3, 80], ids=["small", "large"])
-def test_a_weight_that_was_transposed_or_cut_where_it_lies_is_read_as_it_is_now(size, way):
+def test_a_weight_that_was_transposed_or_cut_where_it_lies_is_read_as_it_is_now(size, recorded):
     layer, x = LI(size, size), torch.rand(2, size)
     layer(x)
     layer.weight.data = layer.weight.data.t()

@@ -1,15 +1,19 @@
-"""Connections of any kind: a layer is whatever linear module makes its current, joined with its neurons."""
+"""A layer is whatever linear module makes its current, joined with neurons, also one's own, from Python and YAML."""
 
+import json
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from tests.common import normal
+from tests.command_line import tracetorch
+from tests.common import IN, OUT, normal
 from tests.own_neuron import CurrentLIF
-from tracetorch.nn import LI, LIF, LIS, Layer, Sequential
+from tracetorch import constrain
+from tracetorch.nn import LI, LIF, LIS, Layer, Sequential, neurons
 from tracetorch.rules import BPTT, OTTT, EProp, ThreeFactor
 
 BATCH, STEPS, IMAGE = 3, 20, (1, 6, 6)
@@ -157,3 +161,82 @@ def test_pruned_weights_stay_zero_the_others_learn_and_weight_norm_learns_direct
         gone = getattr(layer.connection, "weight_mask", torch.ones(8, 36)) == 0
         assert not layer.weight[gone].any() and not torch.equal(layer.weight, before)
     assert found == [[True], [True, True]]
+
+
+PRESET = """\
+{_target_: tracetorch.nn.feedforward, _partial_: true, hidden: [8],
+ neuron: {_target_: tracetorch.nn.Layer, _partial_: true, decay: 0.9, synapse_decay: 0.5,
+          neuron: {_target_: tests.own_neuron.CurrentLIF, _partial_: true}},
+ readout: {_target_: tracetorch.nn.LIS, _partial_: true, decay: 0.9}}
+"""
+
+
+def test_it_trains_with_the_deltas_of_a_preset_and_is_evaluated(here):
+    Path("conf/network").mkdir(parents=True)
+    Path("conf/network/current.yaml").write_text(PRESET)
+    own = ["--config-dir", "conf", "--trust", "tests", "network=current", "train.updates=2", "task.batch_size=4"]
+    result = tracetorch("run", *own, "+network.neuron.synaps_decay=0.5", "output.dir=there")
+    assert result.exit_code == 2 and not Path("there").exists()
+    assert "CurrentLIF takes no 'synaps_decay'; it takes features, decay, synapse_decay, threshold" in result.output
+    result = tracetorch("run", *own, "task.test_trials=20", "task.validation_trials=20", "output.dir=there")
+    assert result.exit_code == 0, result.output
+    assert tracetorch("eval", "there", "--trust", "tests").exit_code == 0
+    config = json.loads(Path("there/run.json").read_text())["config"]
+    assert config["network"]["neuron"]["decay"] == 0.999  # as the default experiment sets it
+
+
+def test_the_values_given_or_set_are_the_values_read():
+    decay, threshold = torch.tensor([0.3, 0.5, 0.9, 0.99]), torch.tensor([0.5, 1, 2, 30.0])
+    layer = LIF(IN, OUT, decay=decay, threshold=threshold, trace_decay=torch.full((IN,), 0.7))
+    groups = LIF(IN, OUT, decay=[0.6, 0.9], bias=True)
+    read = layer.neuron.decay, layer.neuron.threshold, layer.trace_decay, groups.neuron.decay, groups.trace_decay
+    given = decay, threshold, torch.full((IN,), 0.7), torch.tensor([0.6, 0.6, 0.9, 0.9]), torch.tensor([0.6, 0.9])
+    torch.testing.assert_close([value.detach().flatten() for value in read], list(given))
+    assert groups.trace_decay.shape == (2, 1, 1) and groups.input_trace.tied and not layer.input_trace.tied
+    assert 0.9 * IN**-0.5 < groups.weight.abs().max() <= IN**-0.5 and groups.bias.tolist() == [0] * OUT
+    groups.neuron.decay, layer.neuron.threshold = 0.7, [0.5, 1.0, 2.0, 4.0]
+    torch.testing.assert_close(groups.neuron.decay.tolist(), [0.7] * OUT)
+    torch.testing.assert_close(layer.neuron.threshold.tolist(), [0.5, 1.0, 2.0, 4.0])
+    with pytest.raises(ValueError, match="a decay must be between 0 and 1"):
+        layer.neuron.decay = 1.0
+    with pytest.raises(ValueError, match=r"decay was stored in the shape \(2,\), got \(3,\): make new neurons"):
+        groups.neuron.decay = [0.8, 0.9, 0.95]
+
+
+class Halved(neurons.LIF):
+    """Fires as others do, and says half of it."""
+
+    def step(self, current, state):
+        output, state = super().step(current, state)
+        return output / 2, state
+
+    def steady_state(self, current, steps):
+        return super().steady_state(current, steps) / 2
+
+
+def test_a_step_and_an_average_of_ones_own_take_the_place_of_compiled_ones_and_formulas():
+    own, plain, xs = Layer(3, 4, neuron=Halved, trainable="weight"), LIF(3, 4, trainable="weight"), torch.rand(9, 2, 3)
+    own.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(own.run(4 * xs), plain.run(4 * xs) / 2)
+    torch.testing.assert_close(own(xs[0]), plain(xs[0]) / 2)
+    torch.testing.assert_close(own.backward(torch.ones(2, 4)), plain.backward(torch.ones(2, 4)) / 2)
+    assert not Halved.decays_alone and type("Same", (neurons.LIF,), {}).kernel == "lif"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_constants_are_read_anew_once_they_change(dtype):
+    layer = LIF(IN, OUT, trainable="weight", decay=0.8, threshold=0.5).to(dtype)
+    neuron = layer.neuron
+    for change in (
+        lambda: neuron.decay.mul_(0.5),  # what was read may be written to
+        lambda: neuron.raw_decay.data.fill_(1.0),
+        lambda: neuron.raw_decay.detach().numpy().fill(2.0) if dtype != torch.bfloat16 else None,
+        lambda: layer.load_state_dict(LIF(IN, OUT, decay=0.7, threshold=2.0).state_dict()),
+        lambda: setattr(neuron.raw_decay, "data", torch.zeros(OUT)),
+        lambda: setattr(neuron.raw_decay, "data", torch.zeros(OUT // 2, dtype=torch.float64)),  # the same bytes
+    ):
+        change()
+        read = constrain.decay_from_raw(neuron.raw_decay).repeat_interleave(2 if neuron.raw_decay.numel() == 2 else 1)
+        wanted = read.squeeze(), constrain.positive_from_raw(neuron.raw_threshold)
+        assert all(map(torch.equal, neuron.constants, wanted)) and neuron.constants[0].dtype == neuron.raw_decay.dtype
+        assert all(map(torch.equal, (neuron.decay, neuron.threshold), wanted))
