@@ -1,4 +1,4 @@
-"""Triton's kernels compile for a GPU, on a machine without one; and round after every operation, as the reference does."""
+"""Triton's kernels compile for a GPU on a machine without one, and round after each operation as the reference."""
 
 import importlib.util
 import os
