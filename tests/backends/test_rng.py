@@ -39,10 +39,8 @@ def test_the_bits_never_change():
             make()
 
 
-@given(
-    start=st.integers(0, 10**9), cut=st.integers(1, 11), channels=st.integers(1, 20), order=st.permutations(range(5))
-)
-def test_no_draw_depends_on_its_company(start, cut, channels, order):
+@given(start=st.integers(0, 10**9), cut=st.integers(1, 11), few=st.integers(1, 20), order=st.permutations(range(5)))
+def test_no_draw_depends_on_its_company(start, cut, few, order):
     """Neither the numbers nor the spikes, which a kernel of their own draws."""
     samples, steps = torch.tensor([3, 9, -4, 2**40, 0]), range(start, start + 12)
     probability = torch.linspace(0, 1, 100).view(5, 20)
@@ -53,8 +51,8 @@ def test_no_draw_depends_on_its_company(start, cut, channels, order):
         whole = made(steps, samples, probability)
         parts = [made(part, samples, probability) for part in (steps[:cut], steps[cut:])]
         assert torch.equal(torch.cat(parts), whole)
-        some = made(steps, samples[order], probability[order, :channels])
-        assert torch.equal(some, whole[:, order, :channels])
+        some = made(steps, samples[order], probability[order, :few])
+        assert torch.equal(some, whole[:, order, :few])
 
 
 def test_a_spike_is_a_number_below_its_probability_at_the_ends_and_between_two_multiples_too():

@@ -18,7 +18,6 @@ from tracetorch.nn import LI
 from tracetorch.nn.graph import StepGraph
 
 ROWS = {row.name: row for row in LAYERS}
-LIVE = 4  # steps before something happens to a network, and after it
 
 
 @pytest.fixture(params=["compiled", "graph"])
@@ -62,10 +61,6 @@ def same(row: Row, actual: Tensor, wanted: Tensor) -> None:
     torch.testing.assert_close(actual, wanted)
 
 
-def same_state(actual: Net, wanted: Net) -> None:
-    torch.testing.assert_close(actual.save_state(), wanted.save_state(), rtol=1e-5, atol=1e-6)
-
-
 WAYS = [
     lambda x: x.bool(),
     lambda x: x.float(),
@@ -84,7 +79,7 @@ def test_steps_are_a_run_and_an_output_stays_as_it_was_given(row, recorded):
         ways = WAYS * 4 if xs.shape[1] == 3 and xs[0, 0, 0] in (0, 1) else [torch.Tensor.clone] * 24
         outputs = [stepped(way(x)) for way, x in zip(ways, xs, strict=True)]
         same(row, torch.stack([output.detach() for output in outputs]), ran.run(xs))
-        same_state(stepped, ran)
+        torch.testing.assert_close(stepped.save_state(), ran.save_state(), rtol=1e-5, atol=1e-6)
         assert len({output.data_ptr() for output in outputs}) == len(outputs)
     assert recorded() in (None, 0 if row.of == "Neuron" else 3)
 
@@ -156,10 +151,10 @@ def live_input(steps: int, net: Net) -> Tensor:
 
 def live(net: Net, event: str) -> tuple[Tensor, Net]:
     net.run(live_input(2, net))
-    stepwise(net, live_input(LIVE, net))
+    stepwise(net, live_input(4, net))
     changed = EVENTS[event][0](net)
     net = changed if isinstance(changed, torch.nn.Module) else net
-    return stepwise(net, live_input(LIVE, net)), net
+    return stepwise(net, live_input(4, net)), net
 
 
 SOME = [ROWS[name] for name in ("LIF-groups-bias", "LIS-free-trace", "network")]
@@ -173,7 +168,7 @@ def test_steps_go_on_as_on_the_plain_road_after(row, event, recorded, monkeypatc
     plain(monkeypatch)
     wanted, other = live(build(row, dtype=torch.float32), event)
     same(row, outputs, wanted)
-    same_state(net, other)
+    torch.testing.assert_close(net.save_state(), other.save_state(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.gpu
