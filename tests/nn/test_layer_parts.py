@@ -194,6 +194,7 @@ def test_the_values_given_or_set_are_the_values_read():
     torch.testing.assert_close([value.detach().flatten() for value in read], list(given))
     assert groups.trace_decay.shape == (2, 1, 1) and groups.input_trace.tied and not layer.input_trace.tied
     assert 0.9 * IN**-0.5 < groups.weight.abs().max() <= IN**-0.5 and groups.bias.tolist() == [0] * OUT
+    assert LIF(IN, 16, decay=torch.linspace(0.1, 0.9, 16)).input_trace.groups == 16  # the most
     groups.neuron.decay, layer.neuron.threshold = 0.7, [0.5, 1.0, 2.0, 4.0]
     torch.testing.assert_close(groups.neuron.decay.tolist(), [0.7] * OUT)
     torch.testing.assert_close(layer.neuron.threshold.tolist(), [0.5, 1.0, 2.0, 4.0])
