@@ -168,7 +168,8 @@ def environment(check: Check) -> None:
 
 def kernels(check: Check) -> None:
     """Every CUDA kernel against its reference, in float64 too; on a CPU, some of it in Triton's interpreter."""
-    chosen = ("-m", "gpu", "tests") if check.is_gpu else ("-k", "triton and float64_reference", "tests/test_scans.py")
+    scans = "-k", "triton and float64_reference", "tests/backends/test_scans.py"
+    chosen = ("-m", "gpu", "tests") if check.is_gpu else scans
     pytest = (check.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rf", "--tb=short", *chosen)
     try:
         check.call(*pytest)

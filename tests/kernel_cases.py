@@ -61,7 +61,6 @@ KERNELS = pytest.mark.parametrize(
     "kernels", [pytest.param(NUMBA, id="numba"), pytest.param(TRITON, id="triton", marks=_MARKS)]
 )
 """Run a test with every module of kernels."""
-ONLY_TRITON = pytest.mark.parametrize("kernels", [pytest.param(TRITON, id="triton", marks=_MARKS)])
 
 
 def pairwise(every: list[tuple[Any, ...]]) -> list[int]:

@@ -9,84 +9,36 @@ from hypothesis import strategies as st
 
 from tracetorch import constrain as C
 
-DECAYS = st.floats(1e-6, 1 - 1e-6)
-LEVELS = st.floats(1e-6, 1e6)
-TIMES = st.floats(0.05, 1e6)
-ANY_RAW = st.floats(-100, 100)
+PAIRS = [(C.raw_from_decay, C.decay_from_raw, 1.0), (C.raw_from_positive, C.positive_from_raw, math.inf)]
 
 
 def exact(value: float) -> torch.Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
-@given(DECAYS)
-def test_a_decay_survives_storage(decay):
-    assert float(C.decay_from_raw(C.raw_from_decay(exact(decay)))) == pytest.approx(decay, rel=1e-9)
+@given(st.floats(1e-6, 1 - 1e-6), st.floats(-12, 12), st.floats(1e-3, 1), st.floats(-100, 100))
+def test_values_survive_storage_and_raw_numbers_reading_which_rises_and_stays_inside(value, raw, more, wild):
+    for store, read, most in PAIRS:
+        assert float(read(store(exact(value)))) == pytest.approx(value, rel=1e-8)
+        assert float(store(read(exact(raw)))) == pytest.approx(raw, abs=1e-9)
+        assert read(exact(raw + more)) > read(exact(raw))
+        for dtype in (torch.float32, torch.float64):
+            assert 0 < float(read(torch.tensor(wild, dtype=dtype))) < most
+        assert torch.autograd.gradcheck(read, exact(raw).requires_grad_())
+    assert float(C.positive_from_raw(C.raw_from_positive(1e6 * exact(value)))) == pytest.approx(1e6 * value, rel=1e-8)
 
 
-@given(LEVELS)
-def test_a_level_survives_storage(level):
-    assert float(C.positive_from_raw(C.raw_from_positive(exact(level)))) == pytest.approx(level, rel=1e-8)
-
-
-@given(st.floats(-12, 12))
-def test_a_raw_number_survives_reading(raw):
-    assert float(C.raw_from_decay(C.decay_from_raw(exact(raw)))) == pytest.approx(raw, abs=1e-9)
-    assert float(C.raw_from_positive(C.positive_from_raw(exact(raw)))) == pytest.approx(raw, abs=1e-9)
-
-
-@given(st.floats(-12, 12), st.floats(1e-3, 1))
-def test_reading_rises(raw, more):
-    assert C.decay_from_raw(exact(raw + more)) > C.decay_from_raw(exact(raw))
-    assert C.positive_from_raw(exact(raw + more)) > C.positive_from_raw(exact(raw))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@given(raw=ANY_RAW)
-def test_any_raw_number_reads_as_a_decay_inside_0_and_1(dtype, raw):
-    assert 0 < float(C.decay_from_raw(torch.tensor(raw, dtype=dtype))) < 1
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@given(raw=ANY_RAW)
-def test_any_raw_number_reads_as_a_positive_level(dtype, raw):
-    assert 0 < float(C.positive_from_raw(torch.tensor(raw, dtype=dtype))) < math.inf
-
-
-@pytest.mark.parametrize("read", [C.decay_from_raw, C.positive_from_raw])
-def test_reading_is_smooth(read):
-    raw = torch.linspace(-6, 6, 13, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(read, raw)
-
-
-@given(TIMES, st.floats(1e-3, 10))
-def test_a_half_life_halves(half_life, dt):
-    decay = C.decay_from_half_life(exact(half_life), dt)
-    if 0 < decay < 1:
-        assert float(decay) ** (half_life / dt) == pytest.approx(0.5, rel=1e-6)
-        assert float(C.half_life_from_decay(decay, dt)) == pytest.approx(half_life, rel=1e-6)
-
-
-@given(TIMES, st.floats(1e-3, 10))
-def test_a_time_constant_leaves_one_part_in_e(time_constant, dt):
-    decay = C.decay_from_time_constant(exact(time_constant), dt)
-    if 0 < decay < 1:
-        assert float(decay) ** (time_constant / dt) == pytest.approx(1 / math.e, rel=1e-6)
-        assert float(C.time_constant_from_decay(decay, dt)) == pytest.approx(time_constant, rel=1e-6)
-
-
-@given(DECAYS)
-def test_a_half_life_is_ln_2_time_constants(decay):
-    ratio = C.half_life_from_decay(exact(decay)) / C.time_constant_from_decay(exact(decay))
-    assert float(ratio) == pytest.approx(math.log(2), rel=1e-9)
-
-
-def test_known_conversions():
-    assert float(C.decay_from_half_life(1.0)) == 0.5
-    assert float(C.decay_from_half_life(20.0, dt=10.0)) == pytest.approx(math.sqrt(0.5))
-    assert float(C.decay_from_time_constant(10.0)) == pytest.approx(0.904837418)
-    assert float(C.raw_from_decay(0.5)) == 0
-    assert float(C.raw_from_positive(math.log(2))) == pytest.approx(0, abs=1e-6)
+@given(st.floats(0.05, 1e6), st.floats(1e-3, 10))
+def test_a_half_life_halves_and_a_time_constant_leaves_one_part_in_e(time, dt):
+    for to_decay, from_decay, left in (
+        (C.decay_from_half_life, C.half_life_from_decay, 0.5),
+        (C.decay_from_time_constant, C.time_constant_from_decay, 1 / math.e),
+    ):
+        assert float(to_decay(1.0)) == pytest.approx(left) and float(from_decay(exact(left))) == pytest.approx(1)
+        decay = to_decay(exact(time), dt)
+        if 0 < decay < 1:
+            assert float(decay) ** (time / dt) == pytest.approx(left, rel=1e-6)
+            assert float(from_decay(decay, dt)) == pytest.approx(time, rel=1e-6)
 
 
 @given(st.floats(0.01, 0.9), st.floats(0.91, 0.9999), st.integers(2, 40))
@@ -96,37 +48,28 @@ def test_spread_is_even_in_the_logarithm_of_the_half_life(low, high, count):
     assert [float(decays[0]), float(decays[-1])] == pytest.approx([low, high], rel=1e-4)
     gaps = torch.log(C.half_life_from_decay(decays.double())).diff()
     torch.testing.assert_close(gaps, gaps.mean().expand(count - 1), rtol=0.02, atol=2e-3)
-
-
-def test_spread_of_one_is_the_lower_end():
     assert C.spread(0.5, 0.9, 1).tolist() == [0.5]
-    with pytest.raises(ValueError, match="count of at least 1, got 0"):
-        C.spread(0.5, 0.9, 0)
 
 
-@pytest.mark.parametrize("bad", [0.0, 1.0, -0.1, 1.1, math.nan, math.inf])
-@pytest.mark.parametrize("take", [C.raw_from_decay, C.half_life_from_decay, C.time_constant_from_decay])
-def test_a_decay_outside_0_and_1_is_refused(take, bad):
-    with pytest.raises(ValueError, match=r"a decay must be between 0 and 1 \(both excluded\), got"):
-        take(bad)
+OUTSIDE, POSITIVE = r"a decay must be between 0 and 1 \(both excluded\), got", "must be a finite number above 0"
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
 @pytest.mark.parametrize(
-    ("take", "what"),
+    ("take", "bad", "message"),
     [
-        (C.raw_from_positive, "a threshold"),
-        (C.decay_from_half_life, "a half-life"),
-        (C.decay_from_time_constant, "a time constant"),
+        *((C.raw_from_decay, bad, OUTSIDE) for bad in (0.0, 1.0, -0.1, math.nan)),
+        (C.half_life_from_decay, 1.0, OUTSIDE),
+        (C.time_constant_from_decay, math.inf, OUTSIDE),
+        *((C.raw_from_positive, bad, f"a threshold {POSITIVE}") for bad in (0.0, math.nan, math.inf)),
+        (C.decay_from_half_life, 0.0, f"a half-life {POSITIVE}"),
+        (C.decay_from_time_constant, math.inf, f"a time constant {POSITIVE}"),
+        (C.raw_from_decay, torch.tensor([0.5, 1.5]), r"got \[0\.5, 1\.5\]"),
+        (C.raw_from_decay, torch.tensor([0.5] * 9 + [1.5]), r"got values from 0\.5 to 1\.5"),
+        (C.raw_from_decay, 1e-9, r"must differ from 0 and from 1 by more than 1.19209e-07 in torch.float32"),
+        (C.raw_from_positive, 1e-12, r"a threshold must be above 3e-10 in torch.float32, got 1e-12"),
+        (lambda count: C.spread(0.5, 0.9, count), 0, "count of at least 1, got 0"),
     ],
 )
-def test_a_level_or_time_that_is_not_positive_is_refused(take, what, bad):
-    with pytest.raises(ValueError, match=f"{what} must be a finite number above 0"):
+def test_what_is_out_of_range_is_refused(take, bad, message):
+    with pytest.raises(ValueError, match=message):
         take(bad)
-
-
-def test_one_bad_value_among_many_is_refused_and_the_range_is_shown():
-    with pytest.raises(ValueError, match=r"got \[0\.5, 1\.5\]"):
-        C.raw_from_decay(torch.tensor([0.5, 1.5]))
-    with pytest.raises(ValueError, match=r"got values from 0\.5 to 1\.5"):
-        C.raw_from_decay(torch.tensor([0.5] * 9 + [1.5]))

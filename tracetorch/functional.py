@@ -113,7 +113,7 @@ def lif_rate(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | 
     Args: current: i, the average. decay: β. threshold: θ. steps: n, since the membrane was zero; None: long ago.
     Returns: spikes per step in (0, 1).
     Gradient: approximate. The line itself is off by .013 on average from simulated noisy input at β = .8, and by .004
-        at β = .95; its rounding adds about .03, most of it at the two corners (tests/test_rate.py).
+        at β = .95; its rounding adds about .03, most of it at the two corners (tests/test_functional.py).
     Source: the identity is derived in docs/how-it-learns.md.
     """
     check_tensor(current, "current")

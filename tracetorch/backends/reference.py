@@ -9,7 +9,7 @@ Compiled code restates these, in `cpu/compiled.py` and `cuda.py`; a test compare
     LI; LIS, with softmax           `functional.li_step`, `NEURONS`    compiled.run, cuda.scan_kernel     test_scans
     where outputs go                `OutputSpec.take`                  compiled.run, cuda.scan_kernel     test_scans
     currents                        `weigh`                            compiled.gather, step_layer        test_one_step
-    currents of a fused readout     `weigh`                            compiled._weigh                test_fused_readout
+    currents of a fused readout     `weigh`                            compiled._weigh                test_scans
     traces, and traces of traces    `functional.trace_step`,           compiled.add_events, add_step,     test_scans,
                                     `TraceBuffers`                     run; all kernels of cuda           test_kernels
     random numbers                  `rng.numbers`                      compiled.generate_events;          test_kernels,

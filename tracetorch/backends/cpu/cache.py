@@ -32,7 +32,7 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
         return partial(compiled, **options)
     dispatcher = numba.njit(nogil=True, **options)(function)
     with suppress(RuntimeError):
-        # No public name leads there; tests/test_numba_cache.py fails if a new numba calls it otherwise.
+        # No public name leads there; tests/backends/test_numba_cache.py fails if a new numba calls it otherwise.
         dispatcher._cache = _cache_of(function)
     return dispatcher
 

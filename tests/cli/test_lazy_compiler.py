@@ -3,11 +3,14 @@
 import subprocess
 import sys
 
+import pytest
+
 RUN = """
 import sys
 from tracetorch.cli.main import app
-app({command}, standalone_mode=False)
-loaded = {{"sympy", "torch._dynamo.symbolic_convert", "torch.distributions.normal", "scipy.linalg"}} & set(sys.modules)
+quick = ["train.updates=1", "task.validation_trials=8", "task.test_trials=8", "train.figures=false"]
+app(["run", *quick, "output.dir=run"], standalone_mode=False)
+loaded = {"sympy", "torch._dynamo.symbolic_convert", "torch.distributions.normal", "scipy.linalg"} & set(sys.modules)
 assert not loaded, loaded
 """
 
@@ -44,29 +47,16 @@ import torch.fx.experimental.symbolic_shapes as shapes
 assert "sympy" in sys.modules and shapes.ShapeEnv and torch._dynamo is sys.modules["torch._dynamo"]
 """
 
-MULTIPLY = """
+MULTIPLY_AND_DRAW = """
 import sys, numba, numpy, torch
 from tracetorch import backends
+from tracetorch.cli.lazy_compiler import skip_docstrings
 backends.bernoulli(torch.full((2, 4), 0.5), 0, range(3), torch.arange(2))
 assert "numba.np.arraymath" in sys.modules and "scipy.linalg" not in sys.modules
 multiply = numba.njit(lambda x, y: numpy.dot(x, y))
 assert multiply(numpy.ones((2, 3)), numpy.ones((3, 2))).tolist() == [[3, 3], [3, 3]]
 assert "scipy.linalg.cython_blas" in sys.modules
-"""
-
-
-def test_a_run_loads_no_compiler(tmp_path):
-    command = ["run", "train.updates=1", "task.validation_trials=8", "task.test_trials=8", "train.figures=false"]
-    python(RUN.format(command=[*command, f"output.dir={tmp_path / 'run'}"]))
-
-
-def test_the_compiler_loads_when_it_is_used():
-    python(COMPILE)
-
-
-DRAW = """
-from tracetorch.cli.lazy_compiler import skip_docstrings
-skip_docstrings()
+skip_docstrings()  # which matplotlib must still write as this expects
 from matplotlib.figure import Figure
 axes = Figure().subplots()
 axes.set(xlabel="time", ylim=(0, 1))
@@ -74,15 +64,7 @@ assert axes.get_xlabel() == "time" and axes.get_ylim() == (0, 1) and "ylim" not 
 """
 
 
-def test_a_kernel_that_multiplies_matrices_finds_blas():
-    python(MULTIPLY)
-
-
-def test_figures_need_no_docstrings():
-    """Fails where matplotlib no longer writes them as `skip_docstrings` expects."""
-    python(DRAW)
-
-
-def python(code):
+@pytest.mark.parametrize("code", [RUN, COMPILE, MULTIPLY_AND_DRAW], ids=["run", "compile", "multiply-and-draw"])
+def test_what_is_not_used_is_not_loaded_and_what_is_used_works(code, here):
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
