@@ -1,72 +1,168 @@
-"""Fetching MNIST: from a mirror that lives on this machine, so that no test needs a network."""
+"""Where the digits come from: the sample, folders of IDX files whole and broken, a mirror that is on this machine."""
 
 import gzip
 import hashlib
+import os
 import socket
 import threading
+import tracemalloc
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 
 import pytest
 import torch
 
-from tests.idx_files import NAMES, as_idx
-from tracetorch.tasks import mnist_source
+from tests.idx_files import NAMES, as_idx, write_folder
+from tracetorch.runs.identity import content_hash
+from tracetorch.tasks import MNIST, mnist_source
 
-DIGITS = mnist_source.Digits(
-    torch.arange(3 * 28 * 28).reshape(3, 28, 28).to(torch.uint8),
-    torch.tensor([3, 1, 4], dtype=torch.uint8),
-    torch.arange(2 * 28 * 28).reshape(2, 28, 28).to(torch.uint8),
-    torch.tensor([1, 5], dtype=torch.uint8),
-)
-
-
-class Mirror:
-    """A web server on the loopback that hands out a folder and counts what is asked of it."""
-
-    def __init__(self, folder):
-        self.asked = asked = []
-
-        class Handler(SimpleHTTPRequestHandler):
-            def __init__(self, *args):
-                super().__init__(*args, directory=str(folder))
-
-            def log_request(self, *args):
-                asked.append(self.path.rpartition("/")[2])
-
-            def log_message(self, *args):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-
-    def stop(self):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+SAMPLE = {name: (files("tracetorch.tasks") / "mnist_sample" / f"{name}.gz").read_bytes() for name in NAMES}
+unzip = gzip.decompress
 
 
 @pytest.fixture
-def shelf(tmp_path, monkeypatch):
-    """A folder with four small gzipped files, whose hashes are the ones that are asked for."""
-    folder = tmp_path / "shelf"
-    folder.mkdir()
-    hashes = {}
-    for name, values in zip(NAMES, DIGITS, strict=True):
-        content = gzip.compress(as_idx(values), mtime=0)
-        (folder / f"{name}.gz").write_bytes(content)
-        hashes[f"{name}.gz"] = f"md5:{hashlib.md5(content).hexdigest()}"
+def folder(tmp_path):
+    """A copy of the sample's four files, gzipped."""
+    return write_folder(tmp_path / "digits", SAMPLE.get, suffix=".gz")
+
+
+def test_the_sample_has_so_many_of_each_digit_and_none_twice():
+    digits = mnist_source.load("sample")
+    for images, labels, each in ((*digits[:2], 100), (*digits[2:], 50)):
+        assert images.shape == (10 * each, 28, 28) and images.dtype == torch.uint8
+        assert torch.bincount(labels.long()).tolist() == [each] * 10
+    images = torch.cat([digits.train_images, digits.test_images]).flatten(1)
+    assert len(torch.unique(images, dim=0)) == 1500 and int(images.max()) == 255
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "MNIST/raw/{name}",  # torchvision's
+        "{dotted}",  # Kaggle's, which has each file a second time in a folder of its own
+        "{name}/{name}",
+        "{dotted}/{dotted}",
+    ],
+)
+def test_all_layouts_are_read_and_counted_as_the_same_data(folder, tmp_path, monkeypatch, layout):
+    plain = write_folder(tmp_path / "plain", lambda name: unzip(SAMPLE[name]))
+    for name in NAMES:
+        path = tmp_path / "other" / layout.format(name=name, dotted=name.replace("-idx", ".idx"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((plain / name).read_bytes())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for source in (str(folder), "~/plain", tmp_path / "other"):
+        assert all(map(torch.equal, mnist_source.load(source), mnist_source.load("sample")))
+    assert content_hash(str(tmp_path / "other")) == content_hash(str(plain)) is not None
+
+
+def idx(*shape, value=0):
+    return lambda _: as_idx(torch.full(shape, value, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "phrase"),
+    [
+        ({0: lambda old: old[: len(old) // 2]}, "images-idx3-ubyte.gz is damaged or cut short .*; fetch it again"),
+        ({0: lambda old: unzip(old)[:-9]}, r"images-idx3-ubyte.gz says it holds 784,000 bytes of .*there are 783,991$"),
+        ({1: lambda old: old[:-8] + bytes(8)}, "train-labels-idx1-ubyte.gz is damaged or cut short"),
+        ({1: lambda old: unzip(old) + b"\0\0"}, "says it holds 1,000 bytes of data, but there are 1,002$"),
+        ({1: lambda old: gzip.compress(unzip(old) + b"\0")}, "says it holds 1,000 bytes of data, but there are more$"),
+        ({1: lambda old: b""}, "train-labels-idx1-ubyte.gz is not an IDX file of bytes"),
+        ({0: lambda old: b"PK\3\4" * 9}, "is not an IDX file of bytes, such as MNIST's"),
+        ({1: lambda old: b"\0\0\x0d\1\0\0\0\1\0\0\0\0"}, "is not an IDX file of bytes"),
+        ({0: idx(0, 28, 28), 1: idx(0)}, r"do not belong together, their shapes are \(0, 28, 28\) and \(0,\)"),
+        ({1: idx(500)}, r"the train images and labels do not .*, their shapes are \(1000, 28, 28\) and \(500,\)"),
+        ({2: idx(500, 32, 32)}, "training and test images differ in size, 28×28 and 32×32 pixels"),
+        ({3: idx(500, value=12)}, "the t10k labels must be digits, 0 to 9, but one of them is 12"),
+    ],
+)
+def test_a_broken_folder_is_told_in_one_sentence_that_names_it(folder, changes, phrase):
+    for number, change in changes.items():
+        path = folder / f"{NAMES[number]}.gz"
+        path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ValueError, match=phrase) as caught:
+        MNIST(source=str(folder))
+    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+def test_what_is_missing_is_told_with_what_there_is(folder):
+    images, *others = (folder / f"{name}.gz" for name in NAMES)
+    images.unlink()
+    others[1].rename(folder / "train.csv")
+    others[2].unlink()
+    none = f"{folder} holds no train-images-idx3-ubyte.gz and no train-images-idx3-ubyte; it"
+    with pytest.raises(FileNotFoundError, match=f"^{none} holds train-labels-idx1-ubyte.gz, train.csv$"):
+        MNIST(source=str(folder))
+    os.mkfifo(images)  # which nobody writes to: it is not waited for
+    with pytest.raises(FileNotFoundError, match=f"^{none} holds train-images"):
+        MNIST(source=str(folder))
+    with pytest.raises(ValueError, match="is not a regular file"):
+        mnist_source.read_idx(images)
+    for path in folder.iterdir():
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=f"^{none} is empty$"):
+        MNIST(source=str(folder))
+    for source in ("", "nowhere", "long" * 999):
+        with pytest.raises(
+            FileNotFoundError, match=f"source={source[:200]}: there is no such folder; give one with .*"
+        ):
+            MNIST(source=source)
+
+
+@pytest.mark.parametrize(
+    ("shape", "body", "phrase"),
+    [
+        ((10, 28, 28), 50 << 20, "says it holds 7,840 bytes of data, but there are more"),
+        ((60_000, 28, 28), 7840, r"says it holds 47,040,000 bytes of data, but there are at most \d"),
+        ((281, 28), 7840, "says it holds 7,868 bytes of data, but there are 7,840"),
+        ((0, *[2**32 - 1] * 40), 0, "more than 2,147,483,648 bytes are not read"),
+    ],
+)
+def test_memory_is_bounded_by_what_a_file_holds(tmp_path, shape, body, phrase):
+    header = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(header + bytes(body)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=phrase):
+            mnist_source.read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@contextmanager
+def mirror(folder):
+    """A web server on the loopback that hands out a folder: (its address, the names that are asked of it)."""
+    asked = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args):
+            asked.append(self.path.rpartition("/")[2])
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def shelf(folder, monkeypatch):
+    """The sample's files on a mirror, with their hashes as the ones that are asked for: (address, names asked)."""
+    hashes = {f"{name}.gz": f"md5:{hashlib.md5(content).hexdigest()}" for name, content in SAMPLE.items()}
     assert set(hashes) == set(mnist_source.HASHES)
     monkeypatch.setattr(mnist_source, "HASHES", hashes)
-    return folder
-
-
-@pytest.fixture
-def mirror(shelf):
-    server = Mirror(shelf)
-    yield server
-    server.stop()
+    with mirror(folder) as served:
+        yield served
 
 
 @pytest.fixture
@@ -77,66 +173,31 @@ def unreachable():
         yield f"http://127.0.0.1:{taken.getsockname()[1]}/"
 
 
-def test_all_files_are_fetched_once_and_kept(mirror, tmp_path):
-    cache = tmp_path / "cache"
-    assert mnist_source.fetch((mirror.url,), cache) == cache
-    assert all(map(torch.equal, mnist_source.load(str(cache)), DIGITS))
-    assert sorted(mirror.asked) == sorted(f"{name}.gz" for name in NAMES)
-    mnist_source.fetch((mirror.url,), cache)
-    assert len(mirror.asked) == 4
-
-
-def test_a_full_cache_needs_no_mirror(mirror, unreachable, tmp_path):
-    mnist_source.fetch((mirror.url,), tmp_path / "cache")
-    assert mnist_source.fetch((unreachable,), tmp_path / "cache") == tmp_path / "cache"
-
-
-def test_a_damaged_cache_is_mended(mirror, tmp_path):
-    cache = mnist_source.fetch((mirror.url,), tmp_path / "cache")
+def test_files_are_fetched_once_past_mirrors_that_are_dead_or_lie_and_mended(shelf, unreachable, tmp_path):
+    (address, asked), cache = shelf, tmp_path / "cache"
+    with mirror(write_folder(tmp_path / "other", lambda name: b"not what you asked for", ".gz")) as (liar, _):
+        assert mnist_source.fetch((unreachable, liar, address), cache) == cache
+    assert sorted(asked) == sorted(f"{name}.gz" for name in NAMES)
     (cache / f"{NAMES[1]}.gz").write_bytes(b"half a fi")
-    mnist_source.fetch((mirror.url,), cache)
-    assert mirror.asked.count(f"{NAMES[1]}.gz") == 2
-    assert all(map(torch.equal, mnist_source.load(str(cache)), DIGITS))
+    mnist_source.fetch((address,), cache)
+    assert asked[4:] == [f"{NAMES[1]}.gz"]
+    assert mnist_source.fetch((unreachable,), cache) == cache  # it is full
+    assert all(map(torch.equal, mnist_source.load(cache), mnist_source.load("sample")))
 
 
-def test_a_dead_mirror_is_passed_over(mirror, unreachable, tmp_path):
-    mnist_source.fetch((unreachable, mirror.url), tmp_path / "cache")
-    assert len(mirror.asked) == 4
-
-
-def test_a_mirror_with_other_files_is_passed_over(shelf, mirror, tmp_path):
-    other = tmp_path / "other"
-    other.mkdir()
-    for name in NAMES:
-        (other / f"{name}.gz").write_bytes(b"not what you asked for")
-    liar = Mirror(other)
-    try:
-        mnist_source.fetch((liar.url, mirror.url), tmp_path / "cache")
-    finally:
-        liar.stop()
-    assert all(map(torch.equal, mnist_source.load(str(tmp_path / "cache")), DIGITS))
-
-
-def test_files_that_match_no_hash_are_refused_and_not_kept(shelf, mirror, tmp_path):
-    for name in NAMES:
-        (shelf / f"{name}.gz").write_bytes(b"not what you asked for")
-    with pytest.raises(OSError, match=r"source=download: MNIST could not be fetched \(http.*ValueError\)") as caught:
-        mnist_source.fetch((mirror.url,), tmp_path / "cache")
-    assert "\n" not in str(caught.value)
+def test_files_that_match_no_hash_are_refused_and_not_kept(shelf, unreachable, folder, tmp_path):
+    (folder / f"{NAMES[0]}.gz").write_bytes(b"not what you asked for")
+    reasons = rf"\({unreachable}: ConnectionError; {shelf[0]}: ValueError\)"
+    what = "give source=FOLDER with the four files, or use source=sample"
+    with pytest.raises(OSError, match=f"^source=download: MNIST could not be fetched {reasons}; {what}$"):
+        mnist_source.fetch((unreachable, shelf[0]), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_without_any_mirror_it_says_what_else_there_is(shelf, unreachable, tmp_path):
-    with pytest.raises(OSError, match="give source=FOLDER with the four files, or use source=sample") as caught:
-        mnist_source.fetch((unreachable, unreachable), tmp_path / "cache")
-    assert str(caught.value).count(unreachable) == 2
-    assert "\n" not in str(caught.value)
-
-
-def test_the_word_download_fetches_into_the_cache_and_loads(mirror, monkeypatch, tmp_path):
-    monkeypatch.setattr(mnist_source.fetch, "__defaults__", ((mirror.url,), None))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert all(map(torch.equal, mnist_source.load("download"), DIGITS))
-    assert len(mirror.asked) == 4
-    assert [str(path.parent.name) for path in tmp_path.rglob("*.gz") if path.parent.name != "shelf"] == ["mnist"] * 4
+def test_the_word_download_fetches_into_the_cache_and_loads(shelf, monkeypatch, tmp_path):
+    monkeypatch.setattr(mnist_source.fetch, "__defaults__", ((shelf[0],), None))
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    assert all(map(torch.equal, mnist_source.load("download"), mnist_source.load("sample")))
+    assert len(shelf[1]) == 4
+    assert [path.parent.name for path in (tmp_path / "home").rglob("*.gz")] == ["mnist"] * 4
