@@ -1,185 +1,197 @@
-"""Poisson clicks: the rates that were asked for, the layout of a trial, and every value that makes no trial."""
+"""Poisson clicks: the rates that were asked for, the layout of a trial, what it costs; and the ideal observer."""
 
+import gc
+import hashlib
+import itertools
 import math
 
 import pytest
 import torch
 
+from tracetorch import backends
 from tracetorch.tasks import PoissonClicks
 
 EACH = 4
-NOTHING = {"delay": 0.1, "cue": 0.1, "neurons_per_channel": EACH}
 
 
 def trials(count=400, **changes):
     """A task of one γ and one duration, and a batch of it: (task, batch, spikes)."""
-    given = {"gamma": [1.0], "duration": [0.5], "batch_size": count, **NOTHING} | changes
-    task = PoissonClicks(**given)
+    given = {"gamma": [1.0], "duration": [0.5], "delay": 0.1, "neurons_per_channel": EACH, "batch_size": count}
+    task = PoissonClicks(**given | changes)
     batch = task.train_batch(0)
     return task, batch, batch.xs.dense()
 
 
-def near(mean, expected, count, errors=4.0):
-    """Whether the mean of so many yes-or-no draws lies within four standard errors of its expectation."""
-    return abs(mean - expected) < errors * math.sqrt(max(expected * (1 - expected), 1e-12) / count)
+def near(draws, expected):
+    """Whether the mean of yes-or-no draws lies within four standard errors of its expectation."""
+    return float(draws.float().mean()) == pytest.approx(
+        expected, abs=4 * (expected * (1 - expected) / draws.numel()) ** 0.5
+    )
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 3.0])
-@pytest.mark.parametrize("total_rate", [20.0, 60.0])
+@pytest.mark.parametrize(("gamma", "total_rate"), [(0.0, 60.0), (0.5, 20.0), (3.0, 60.0)])
 def test_clicks_come_at_the_rates_that_the_equations_give(gamma, total_rate):
-    _, batch, _ = trials(gamma=[gamma], total_rate=total_rate)
-    sign = batch.conditions["gamma"].sign()
-    steps = 50
-    for side, direction in (("clicks_left", -1), ("clicks_right", 1)):
-        for towards in (-1, 1) if gamma else (0,):
-            chosen = batch.conditions[side][sign == towards].float()
-            rate = total_rate / (1 + math.exp(-direction * towards * gamma))
-            assert near(float(chosen.mean()) / steps, rate * 0.01, steps * len(chosen))
-
-
-def test_the_rates_differ_by_the_exponential_of_gamma_and_add_up_to_the_total():
-    _, batch, _ = trials(2000, gamma=[2.0])
-    towards_right = batch.conditions["gamma"] > 0
-    left, right = (batch.conditions[f"clicks_{side}"].double() for side in ("left", "right"))
-    high = torch.where(towards_right, right, left).sum()
-    low = torch.where(towards_right, left, right).sum()
-    assert float(torch.log(high / low)) == pytest.approx(2.0, abs=4 * math.sqrt(1 / float(high) + 1 / float(low)))
-    expected = 2000 * 40 * 0.5
-    assert float(high + low) == pytest.approx(expected, abs=4 * math.sqrt(expected))
-
-
-def test_both_sides_are_right_equally_often():
-    _, batch, _ = trials(2000)
-    assert near(float(batch.target.float().mean()), 0.5, 2000)
-    assert torch.equal(batch.target == 1, batch.conditions["gamma"] > 0)
-
-
-def test_the_counts_are_those_of_the_spikes():
-    _, batch, xs = trials(gamma=[0.5])
-    left, right = xs[:, :, 0].sum(dim=0), xs[:, :, EACH].sum(dim=0)
-    assert torch.equal(left, batch.conditions["clicks_left"].float())
-    assert torch.equal(right, batch.conditions["clicks_right"].float())
-
-
-def test_a_click_makes_all_neurons_of_its_side_fire():
-    _, _, xs = trials()
-    for first in (0, EACH):
-        side = xs[:, :, first : first + EACH]
-        assert torch.equal(side, side[..., :1].expand_as(side))
-    assert not torch.equal(xs[..., 0], xs[..., EACH])
+    _, batch, xs = trials(2000, gamma=[gamma], total_rate=total_rate)
+    right = batch.target == 1  # also of γ = 0, where both sides are equally fast
+    assert near(right, 0.5) and torch.equal(batch.conditions["gamma"].abs(), torch.full((2000,), gamma))
+    assert gamma == 0 or torch.equal(right, batch.conditions["gamma"] > 0)
+    sides = xs[:50, :, : 2 * EACH].unflatten(-1, (2, EACH))
+    assert torch.equal(sides, sides[..., :1].expand_as(sides))  # a click makes all neurons of its side fire
+    for side, name in enumerate(("clicks_left", "clicks_right")):
+        assert torch.equal(sides[:, :, side, 0].sum(dim=0), batch.conditions[name].float())
+        for is_right in (False, True):
+            rate = total_rate / (1 + math.exp(-gamma if side == is_right else gamma))
+            assert near(sides[:, right == is_right, side, 0], rate * 0.01)
 
 
 def test_the_label_count_asks_for_more_clicks_and_a_tie_goes_to_the_higher_rate():
     _, batch, _ = trials(2000, label="count", gamma=[0.25], duration=[0.2])
     left, right = batch.conditions["clicks_left"], batch.conditions["clicks_right"]
     expected = torch.where(left == right, batch.conditions["gamma"] > 0, right > left)
-    assert torch.equal(batch.target == 1, expected)
+    assert torch.equal(batch.target == 1, expected) and near(expected, 0.5)
     assert 100 < int((left == right).sum()) < 1900
     assert bool(((batch.conditions["gamma"] > 0) != (batch.target == 1)).any())
 
 
-def test_stimuli_of_all_durations_end_together_and_start_when_they_should():
-    task, batch, xs = trials(gamma=[0.0], duration=[0.1, 0.3, 0.5], total_rate=90.0, stereo_click=True)
-    sides = xs[..., : 2 * EACH].sum(dim=-1)
-    bins = torch.round(batch.conditions["duration"] / task.dt).long()
-    assert set(bins.tolist()) == {10, 30, 50}
-    first = (sides > 0).long().argmax(dim=0)  # the stereo click opens every stimulus
-    assert torch.equal(first, task.stimulus_steps - bins)
-    for length in (10, 30, 50):
-        last = sides[task.stimulus_steps - 1, bins == length] > 0
-        assert near(float(last.float().mean()), 1 - 0.55**2, len(last))
+@pytest.mark.parametrize(("delay", "longest"), [([0.0, 1.0, 3.0], 300), ("0.5..2.5", 250)], ids=str)
+def test_a_stimulus_ends_its_delay_before_the_cue_and_the_cue_comes_at_one_time(delay, longest):
+    given = {"gamma": [0.0], "duration": [0.1, 0.3], "total_rate": 90.0, "stereo_click": True, "cue_rate": 50.0}
+    task, batch, xs = trials(300, delay=delay, cue=0.2, **given)
+    sizes = (task.steps, task.cue_from, task.delay_steps, task.readout_window)
+    assert sizes == (30 + longest + 20, 30 + longest, longest, 20)
+    pause, bins = (torch.round(batch.conditions[name] / 0.01) for name in ("delay", "duration"))
+    step, end = torch.arange(task.steps)[:, None], task.cue_from - pause
+    sides, cue = xs[..., : 2 * EACH].sum(dim=-1), xs[..., 2 * EACH :]
+    assert float(sides[~((step >= end - bins) & (step < end))].sum()) == 0
+    begin = (sides > 0).long().argmax(dim=0)
+    assert torch.equal(begin, (end - bins).long())  # the stereo click opens every stimulus
+    assert float(sides[begin, torch.arange(300)].min()) == 2 * EACH
+    last = task.steps - 1 - (sides > 0).flip(0).long().argmax(dim=0)
+    assert near(end - 1 == last, 1 - 0.55**2)  # .45 on each side
+    assert float(cue[: task.cue_from].sum()) == 0 and near(cue[task.cue_from :], 0.5)
+    assert not torch.equal(cue[..., 0], cue[..., 1])
 
 
-def test_the_delay_is_silent_and_only_the_cue_neurons_tell_its_end():
-    task, _, xs = trials(cue_rate=50.0)
-    delay, cue = task.stimulus_steps, task.stimulus_steps + task.delay_steps
-    assert (delay, cue, task.steps, task.readout_window) == (50, 60, 70, 10)
-    assert float(xs[delay:cue].sum()) == 0
-    assert float(xs[cue:, :, : 2 * EACH].sum()) == 0
-    assert float(xs[:cue, :, 2 * EACH :].sum()) == 0
-    rung = xs[cue:, :, 2 * EACH :]
-    assert near(float(rung.mean()), 0.5, rung.numel())
-    assert not torch.equal(rung[..., 0], rung[..., 1])
-
-
-def test_a_stereo_click_opens_every_stimulus_on_both_sides():
-    task, batch, xs = trials(stereo_click=True, duration=[0.2, 0.5])
-    first = (task.stimulus_steps - torch.round(batch.conditions["duration"] / task.dt)).long()
-    assert float(xs[first, torch.arange(len(first)), : 2 * EACH].min()) == 1
-    without = trials(stereo_click=False, duration=[0.2, 0.5])[2]
-    assert float(without[first, torch.arange(len(first)), : 2 * EACH].mean()) < 0.5
+def test_one_delay_gives_the_trials_that_it_always_gave():
+    batch = PoissonClicks(delay=[0.4]).train_batch(0)
+    content = batch.xs.dense().to(torch.uint8).numpy().tobytes() + batch.target.numpy().tobytes()
+    assert hashlib.sha256(content).hexdigest()[:16] == "6e2c387b1e1e6a84"
+    assert torch.equal(batch.conditions["delay"], torch.full((64,), 40) * 0.01)
 
 
 def test_noise_fires_each_left_and_right_neuron_by_itself_all_trial_long():
     task, _, xs = trials(noise=20.0, total_rate=0.0, cue_rate=0.0)
     noise = xs[..., : 2 * EACH]
-    assert near(float(noise.mean()), 0.2, noise.numel())
-    for part in (noise[: task.stimulus_steps], noise[task.stimulus_steps :]):
-        assert near(float(part.mean()), 0.2, part.numel())
-    assert not torch.equal(noise[..., 0], noise[..., 1])
-    assert float(xs[..., 2 * EACH :].sum()) == 0
+    assert near(noise[: task.stimulus_steps], 0.2) and near(noise[task.stimulus_steps :], 0.2)
+    assert not torch.equal(noise[..., 0], noise[..., 1]) and float(xs[..., 2 * EACH :].sum()) == 0
 
 
-@pytest.mark.parametrize("name", ["gamma", "duration"])
+@pytest.mark.parametrize("name", ["gamma", "duration", "delay"])
 def test_a_list_is_drawn_from_evenly_and_a_range_is_covered(name):
-    _, batch, _ = trials(1000, **{name: [0.25, 0.5]})
-    values = batch.conditions[name].abs()
-    assert sorted(set(values.tolist())) == pytest.approx([0.25, 0.5])
-    assert near(float((values > 0.3).float().mean()), 0.5, 1000)
-
-    _, batch, _ = trials(1000, **{name: "0.1..1.1"})
-    values = batch.conditions[name].abs().double()
-    assert 0.1 - 1e-6 <= float(values.min()) < 0.12
-    assert 1.08 < float(values.max()) <= 1.1 + 1e-6
+    values = trials(1000, **{name: [0.25, 0.5]})[1].conditions[name].abs()
+    assert sorted(set(values.tolist())) == pytest.approx([0.25, 0.5]) and near(values > 0.3, 0.5)
+    values = trials(1000, **{name: "0.1..1.1"})[1].conditions[name].abs().double()
+    assert 0.1 - 1e-6 <= float(values.min()) < 0.12 and 1.08 < float(values.max()) <= 1.1 + 1e-6
     assert float(values.mean()) == pytest.approx(0.6, abs=4 * math.sqrt(1 / 12 / 1000))
 
 
-def test_the_marks_of_the_example_name_its_stretches_of_time():
-    batch, marks = trials(duration=[0.2, 0.5])[0].example()
-    begin = 50 - round(float(batch.conditions["duration"]) / 0.01)
-    assert marks == {"clicks": (begin, 50), "delay": (50, 60), "cue": (60, 70)}
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_counts_are_those_of_the_spikes_however_far_apart_the_stimuli_are_and_time_is_cut(noise):
+    task, batch, xs = trials(20, delay="0..40", duration=[0.4, 1.0], neurons_per_channel=8, noise=noise)
+    clicks = xs.view(task.steps, 20, 3, 8).amin(dim=-1).sum(dim=0)  # all eight: noise does that in 1 step of 10¹³
+    assert torch.equal(clicks[:, 0], batch.conditions["clicks_left"].float())
+    assert torch.equal(clicks[:, 1], batch.conditions["clicks_right"].float()) and int(clicks.sum()) > 0
+    assert torch.equal(torch.cat(list(batch.xs.chunks(333))), xs)
+
+
+def test_a_trial_of_100_seconds_is_made_piece_by_piece_and_nothing_of_it_is_kept(monkeypatch):
+    def held():
+        gc.collect()
+        return sum(thing.numel() for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor))
+
+    drawn, draw = [], backends.bernoulli
+    monkeypatch.setattr(backends, "bernoulli", lambda *given: drawn.append(len(given[2])) or draw(*given))
+    task, before = PoissonClicks(delay="1..100", batch_size=4), held()
+    batch = task.train_batch(0)
+    assert all(len(chunk) <= 500 for chunk in batch.xs.chunks(500))
+    assert 0 < held() - before < 200
+    assert sum(drawn) > task.steps > 10_000 and max(drawn) <= 1024
+
+
+def test_figures_have_the_ideal_observer_and_the_delays_where_they_differ():
+    for delay, drawn in ((0.2, False), ([0.2], False), ("0.2..0.4", True)):
+        task, batch, _ = trials(50, delay=delay, gamma=[0.5, 2.0])
+        figures = task.figures(task.score(torch.nn.functional.one_hot(batch.target, 2).float(), batch))
+        assert ("delay" in figures) is drawn and {"psychometric", "accuracy_map"} <= set(figures)
+    (curve,) = (line.get_ydata() for line in figures["psychometric"].axes[0].lines if len(line.get_ydata()) == 61)
+    best = float(task.ideal_accuracy(torch.tensor(2.0), torch.tensor(0.5)))
+    assert [curve[0], curve[30], curve[60]] == pytest.approx([1 - best, 0.5, best])
 
 
 @pytest.mark.parametrize(
-    ("given", "phrase"),
+    ("delay", "wanted"),
+    [(0.0, {"clicks": (0, 20), "cue": (20, 30)}), (2.0, {"clicks": (0, 20), "delay": (20, 220), "cue": (220, 230)})],
+)
+def test_the_marks_of_the_example_name_its_stretches_of_time(delay, wanted):
+    assert PoissonClicks(delay=delay, duration=[0.2]).example()[1] == wanted
+
+
+GAMMA, DURATION = torch.tensor([0.25, 1.0, 2.0]), torch.tensor([0.02, 0.03, 0.05])
+
+
+def enumerated(gamma, duration, *, label="side", stereo_click=False, noise=0.0, neurons_per_channel=10):
+    """The accuracy of the likelier answer, summed over all sequences of heard clicks."""
+    steps = round(duration / 0.01) - stereo_click
+    false_click = (noise * 0.01) ** neurons_per_channel
+    odds = [0.4 / (1 + math.exp(-side)) for side in (gamma, -gamma)]
+    right, left = (p + (1 - p) * false_click * (label == "side") for p in odds)
+
+    def chance(heard, *odds):
+        return math.prod(p if clicked else 1 - p for pair in heard for clicked, p in zip(pair, odds, strict=True))
+
+    total = 0.0
+    for heard in itertools.product(itertools.product((0, 1), repeat=2), repeat=steps):
+        truly_right, truly_left = chance(heard, right, left), chance(heard, left, right)
+        if label == "side":
+            total += max(truly_right, truly_left) / 2
+        else:  # which side had more is in plain sight; a tie's answer is a coin as far as the clicks tell
+            difference = sum(first - second for first, second in heard)
+            total += (truly_right + truly_left) / 2 * (1.0 if difference else 0.5)
+    return total
+
+
+@pytest.mark.parametrize(
+    "kind",
     [
-        ({"gamma": []}, r"gamma must be a list of numbers or a range such as 0.1..1.2, none below 0, got \[\]"),
-        ({"gamma": "steep"}, "gamma must be a list of numbers or a range such as .*, got 'steep'"),
-        ({"gamma": "1..2..3"}, "gamma must be .*, got '1..2..3'"),
-        ({"gamma": [-1.0]}, "gamma must be .* none below 0"),
-        ({"gamma": [1.0, math.nan]}, "gamma must be"),
-        ({"gamma": [math.inf]}, "gamma must be"),
-        ({"duration": [0.001]}, "duration must be .* none below 0.01"),
-        ({"duration": ""}, "duration must be"),
-        ({"label": "sides"}, "label must be one of side, count, got 'sides'"),
-        ({"total_rate": -1.0}, "total_rate must be at least 0, got -1"),
-        ({"delay": math.nan}, "delay must be at least 0, got nan"),
-        ({"delay": math.inf}, "delay must be"),
-        ({"cue": -1.0}, "cue must be"),
-        ({"cue": math.inf}, "cue must be"),
-        ({"cue_rate": -1.0}, "cue_rate must be at least 0"),
-        ({"noise": -1.0}, "noise must be at least 0"),
-        ({"noise": 200.0}, "dt must be above 0 and short enough for at most one click in a step, got 0.01 s"),
-        ({"total_rate": 101.0}, "dt must be above 0 and short enough"),
-        ({"dt": 0.0}, "dt must be above 0"),
-        ({"dt": math.nan}, "dt must be above 0"),
-        ({"neurons_per_channel": 0}, "neurons_per_channel must be at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"test_trials": 0}, "test_trials must be at least 1"),
-        ({"validation_trials": -1}, "validation_trials must be at least 0"),
+        {},
+        {"label": "count", "stereo_click": True},
+        {"noise": 20.0, "neurons_per_channel": 1, "stereo_click": True},
+        {"noise": 40.0, "neurons_per_channel": 2},
+        {"noise": 40.0, "neurons_per_channel": 2, "label": "count"},
     ],
     ids=str,
 )
-def test_values_that_make_no_trial_are_refused(given, phrase):
-    with pytest.raises(ValueError, match=phrase):
-        PoissonClicks(**given)
+def test_the_ideal_observer_agrees_with_every_sequence_and_with_counting_simulated_clicks(kind):
+    task = PoissonClicks(gamma=[0.5, 1.5], duration=[0.1, 0.4], delay=0.0, batch_size=3000, **kind)
+    exact = [[enumerated(gamma, duration, **kind) for duration in DURATION.tolist()] for gamma in GAMMA.tolist()]
+    assert torch.allclose(
+        task.ideal_accuracy(-GAMMA[:, None], DURATION), torch.tensor(exact, dtype=torch.double), rtol=0, atol=1e-9
+    )
+    batch, each = task.train_batch(0), task.neurons_per_channel
+    xs = batch.xs[: task.stimulus_steps].dense()
+    bins = torch.round(batch.conditions["duration"] / task.dt)
+    on = torch.arange(task.stimulus_steps)[:, None] >= task.stimulus_steps - bins
+    left, right = ((xs[..., side * each : (side + 1) * each].amin(dim=-1) * on).sum(dim=0) for side in (0, 1))
+    if task.label == "count":
+        left, right = batch.conditions["clicks_left"], batch.conditions["clicks_right"]
+    says_right = (right > left).double() + (right == left).double() / 2
+    correct = torch.where(batch.target == 1, says_right, 1 - says_right)
+    ideal = float(task.ideal_accuracy(batch.conditions["gamma"], batch.conditions["duration"]).mean())
+    assert float(correct.mean()) == pytest.approx(ideal, abs=4 * float(correct.std()) / math.sqrt(3000))
+    trials = batch.conditions | {"accuracy": correct}
+    assert task.summary(trials) == pytest.approx({"ideal_accuracy": ideal, "of_ideal": float(correct.mean()) / ideal})
 
 
-def test_no_validation_trials_are_fine():
-    assert list(PoissonClicks(validation_trials=0).eval_batches("validation")) == []
-
-
-@pytest.mark.parametrize("label", ["side", "count"])
-def test_where_both_sides_are_equally_fast_each_is_right_half_of_the_time(label):
-    _, batch, _ = trials(2000, gamma=[0.0], label=label)
-    assert float(batch.target.double().mean()) == pytest.approx(0.5, abs=4 * 0.5 / 2000**0.5)
+def test_whole_trains_of_minutes_do_not_overflow_and_nothing_to_tell_is_chance():
+    chance, more, most = PoissonClicks().ideal_accuracy(torch.tensor([0.0, 0.05, 3.0]), torch.tensor(120.0)).tolist()
+    assert chance == pytest.approx(0.5, abs=1e-9) and 0.5 < more < most <= 1 + 1e-9

@@ -1,4 +1,4 @@
-"""A world that changes: when, how, and that nothing tells of it."""
+"""Tasks made of others: rewards instead of labels, classes in blocks, and actions that change their meaning."""
 
 import itertools
 
@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.command_line import tracetorch
 from tracetorch.tasks import MNIST, Blocks, Patterns, PoissonClicks, Reversal, RewardedTask
 from tracetorch.tasks.wrappers import ContextSchedule
 
@@ -19,135 +20,92 @@ def clicks(batch=4):
     return PoissonClicks(duration=[0.1], delay=0.0, neurons_per_channel=1, batch_size=batch, test_trials=20)
 
 
-# ── when ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @given(every=st.integers(1, 300), jitter=st.floats(0, 0.99), seed=st.integers(0, 99), number=st.integers(0, 3000))
-def test_phases_follow_each_other_and_cover_all_moments(every, jitter, seed, number):
+def test_contexts_follow_each_other_and_cover_all_moments(every, jitter, seed, number):
     schedule = ContextSchedule(every, jitter, seed)
     context = schedule.context(number)
     assert schedule.start(context) <= number < schedule.start(context + 1) or every * (1 - jitter) < 1
     assert abs(schedule.start(context) - context * every) <= jitter * every / 2 + 1
     switches = schedule.switches(number)
-    assert len(switches) == context and switches == sorted(switches)
-    assert switches == [schedule.start(each) for each in range(1, context + 1)]
+    assert switches == sorted(switches) == [schedule.start(each) for each in range(1, context + 1)]
 
 
-def test_jitter_makes_phases_of_different_lengths_and_none_makes_them_equal():
+def test_jitter_makes_contexts_of_different_lengths_and_none_makes_them_equal():
     moments = ContextSchedule(100, jitter=0.5, seed=3).switches(5000)
     lengths = {after - before for before, after in itertools.pairwise(moments)}
     assert len(lengths) > 20 and min(lengths) >= 50 and max(lengths) <= 150
+    assert abs(sum(moment - 100 * (at + 1) for at, moment in enumerate(moments)) / len(moments)) < 10
     assert moments != ContextSchedule(100, jitter=0.5, seed=4).switches(5000)
     assert ContextSchedule(100, jitter=0.0).switches(350) == [100, 200, 300]
 
 
-@pytest.mark.parametrize(
-    ("given_", "phrase"),
-    [
-        ({"every": 0}, "every must be at least 1, got 0"),
-        ({"every": 5, "jitter": 1.0}, "jitter must be at least 0 and below 1, got 1"),
-        ({"every": 5, "jitter": float("nan")}, "jitter must be at least 0 and below 1, got nan"),
-    ],
-    ids=str,
-)
-def test_values_that_make_no_schedule_are_refused(given_, phrase):
-    with pytest.raises(ValueError, match=phrase):
-        ContextSchedule(**given_)
-
-
-# ── what the actions mean ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def meanings(environment, task, acts):
-    """By how much the right action lies off the label, at each act."""
-    found = []
-    for number in range(acts):
-        target = task.train_batch(number).target
-        off = number % environment.output_size  # try one after another, so that what is rewarded is found without help
-        reward = environment.act((target + off) % environment.output_size).reward
-        assert len(reward.unique()) == 1  # all environments switch at once
-        found.append((off, bool(reward[0])))
-    return found
-
-
 def test_left_and_right_swap_at_each_switch_and_nothing_that_is_seen_tells_of_it():
     environment, task = Reversal(RewardedTask(clicks()), every=6, jitter=0.5), clicks()
-    contexts = [environment.schedule.context(number) for number in range(40)]
-    for number, context in enumerate(contexts):
+    contexts = [environment.schedule.context(number) for number in range(41)]
+    for number, context in enumerate(contexts[:40]):
         batch = task.train_batch(number)
-        assert torch.equal(environment.observe().dense(), batch.xs.dense())
+        assert torch.equal(environment.observe().dense(), batch.xs.dense()) and environment.context == context
         right = batch.target if context % 2 == 0 else 1 - batch.target
         assert environment.act(right).reward.tolist() == [1.0] * 4
-    assert environment.switches == [
-        n for n in range(1, 41) if environment.schedule.context(n) > environment.schedule.context(n - 1)
-    ]
+    assert environment.switches == [n for n in range(1, 41) if contexts[n] > contexts[n - 1]]
     assert len(environment.switches) >= 5
 
 
 def test_of_many_actions_every_one_changes_its_meaning_at_each_switch():
-    environment, task = Reversal(RewardedTask(digits()), every=20, jitter=0.0), digits()
-    found, offs = meanings(environment, task, 200), []
-    for context in range(10):
-        right = {off for off, rewarded in found[20 * context : 20 * context + 20] if rewarded}
+    environment, task, offs = Reversal(RewardedTask(digits()), every=20, jitter=0.0), digits(), []
+    for _ in range(10):
+        right = set()
+        for _ in range(20):  # try one after another, so that what is rewarded is found without help
+            off = environment._acts % 10
+            reward = environment.act((task.train_batch(environment._acts).target + off) % 10).reward
+            assert len(reward.unique()) == 1  # all environments switch at once
+            right |= {off} if bool(reward[0]) else set()
         assert len(right) == 1
         offs += right
     assert offs[0] == 0 and all(a != b for a, b in itertools.pairwise(offs)) and len(set(offs)) > 3
 
 
-def test_a_test_asks_for_what_the_actions_mean_at_present():
-    environment = Reversal(RewardedTask(clicks()), every=3, jitter=0.0)
+def test_a_test_asks_for_what_the_actions_mean_at_present_and_had_come_to_mean():
+    world, later = (Reversal(RewardedTask(clicks()), every=3, jitter=0.0) for _ in range(2))
     target = torch.cat([batch.target for batch in clicks().eval_batches("test")])
 
-    def told(xs, begins):
-        return target
+    def returns(environment):
+        return float(environment.test(lambda xs, begins: target)["return"].mean())
 
-    assert environment.test(told)["return"].mean() == 1
+    assert returns(world) == 1
     for _ in range(3):
-        environment.act(torch.zeros(4, dtype=torch.long))
-    assert environment.switches == [3]
-    assert environment.test(told)["return"].mean() == 0
-    environment.begin()
-    assert environment.switches == [] and environment.test(told)["return"].mean() == 1
-
-
-def test_what_cannot_switch_is_refused():
-    with pytest.raises(
-        ValueError, match="environment must answer with rewards, got MNIST; wrap a task in RewardedTask"
-    ):
-        Reversal(digits())
-    single = RewardedTask(digits())
-    single.output_size = 1
-    with pytest.raises(ValueError, match="a switch needs at least two actions"):
-        Reversal(single)
-
-
-# ── what is shown ───────────────────────────────────────────────────────────────────────────────────────────────────
+        world.act(torch.zeros(4, dtype=torch.long))
+    assert world.switches == [3] and returns(world) == 0 and returns(later) == 1
+    later.load_for_test(world.state_dict())
+    assert returns(later) == 0
+    world.begin()
+    assert world.switches == [] and returns(world) == 1
 
 
 def test_a_block_shows_its_classes_alone_and_a_round_shows_all_of_them_once():
     blocks = Blocks(digits(), classes=3, every=2, jitter=0.0)
     for around in range(3):
         shown = [blocks.shown(8 * around + 2 * at) for at in range(4)]
-        assert sorted(name for each in shown for name in each) == list(range(10))
-        assert [len(each) for each in shown] == [3, 3, 3, 1]
+        assert sorted(itertools.chain(*shown)) == list(range(10)) and [len(each) for each in shown] == [3, 3, 3, 1]
     for number in range(16):
         batch = blocks.train_batch(number)
         assert set(batch.target.tolist()) <= set(blocks.shown(number)) == set(blocks.shown(number - number % 2))
-        assert batch.xs.shape == (10, 784)
     assert blocks.shown(0) != blocks.shown(8) or blocks.shown(2) != blocks.shown(10)
-    assert blocks.switches(7) == [2, 4, 6]
+    assert blocks.switches(7) == [2, 4, 6] and RewardedTask(blocks).context == blocks.context(1) == 0
+    assert blocks.context(5) == 2
 
 
-def test_the_trials_of_a_block_are_those_of_the_task():
-    blocks, task = Blocks(digits(batch_size=5), classes=2, every=3), digits(batch_size=5)
-    batch, dense = blocks.train_batch(4), blocks.train_batch(4).xs.dense()
+@pytest.mark.parametrize("encoding", ["poisson", "constant"])
+def test_the_trials_of_a_block_are_those_of_the_task(encoding):
+    blocks, task = (digits(batch_size=5, encoding=encoding) for _ in range(2))
+    batch = Blocks(blocks, classes=2, every=3).train_batch(4)
+    names, dense = batch.conditions["digit"].tolist(), batch.xs.dense()
     originals = [task.train_batch(number) for number in range(task.batches_per_pass)]
     where = {int(name): (each, at) for each in originals for at, name in enumerate(each.conditions["digit"])}
-    for row, name in enumerate(batch.conditions["digit"].tolist()):
-        original, at = where[name]
+    for row, (original, at) in enumerate(where[name] for name in names):
         assert int(original.target[at]) == int(batch.target[row])
         assert torch.equal(original.xs.dense()[:, at], dense[:, row])
-    assert len(set(batch.conditions["digit"].tolist())) == 5
+    assert len(set(names)) == 5
 
 
 def test_a_trial_is_hardly_ever_shown_in_two_batches_that_follow_each_other():
@@ -156,26 +114,66 @@ def test_a_trial_is_hardly_ever_shown_in_two_batches_that_follow_each_other():
     assert sum(a == b for a, b in itertools.pairwise(shown)) <= 2
 
 
-def test_inputs_that_are_no_draws_can_come_in_blocks_too():
-    blocks = Blocks(digits(encoding="constant"), classes=1, every=1)
-    assert blocks.train_batch(3).xs.dense().shape == (3, 10, 784)
+def test_the_reward_is_1_for_the_right_choice_and_0_for_all_others():
+    environment, task, shift = RewardedTask(digits(batch_size=100)), digits(batch_size=100), torch.arange(100) % 3
+    assert environment.actions_per_pass == 10
+    for number in range(5):
+        outcome = environment.act((task.train_batch(number).target + shift) % 10)
+        assert torch.equal(outcome.reward, (shift == 0).float())
+        assert bool(outcome.terminated.all()) and not bool(outcome.truncated.any()) and outcome.final is None
+    assert environment.state_dict() == {"number": 5}  # no label
 
 
-@pytest.mark.parametrize("classes", [0, 10])
-def test_a_block_of_no_or_of_all_classes_is_refused(classes):
-    with pytest.raises(ValueError, match=f"classes must leave some of the 10 for other blocks, got {classes}"):
-        Blocks(digits(), classes=classes)
+def test_a_test_shows_every_held_out_trial_once_and_keeps_what_the_figures_need():
+    task = PoissonClicks(duration=[0.2], validation_trials=0, test_trials=700, batch_size=4)
+    environment, targets = RewardedTask(task), iter([batch.target for batch in task.eval_batches("test")])
+
+    def half_right(xs, begins):
+        target = next(targets)
+        assert bool(begins.all()) and len(begins) == xs.shape[0] == len(target)
+        return (target + torch.arange(len(target))) % 2
+
+    trials = environment.test(half_right)
+    assert torch.equal(trials["target"], torch.cat([batch.target for batch in task.eval_batches("test")]))
+    assert trials["return"].tolist() == trials["accuracy"].tolist() == [1.0, 0.0] * 350
+    assert environment.summary(trials) == task.summary(trials)
+    assert set(environment.figures(trials)) == {"psychometric", "accuracy_map"}
+    assert environment.example()[1] == task.example()[1]
+    assert (environment.readout_window, environment.output_names, environment.dt) == (10, ("left", "right"), 0.01)
+    assert environment.test(half_right, "validation") == {}
 
 
-def test_tasks_without_classes_and_classes_that_never_come_are_told():
-    with pytest.raises(ValueError, match="Patterns has no classes"):
-        Blocks(Patterns())
+class Zeros(MNIST):
+    def train_batch(self, number):
+        return super().train_batch(0)._replace(target=torch.zeros(self.batch_size, dtype=torch.long))
 
-    class Zeros(MNIST):
-        def train_batch(self, number):
-            return super().train_batch(0)._replace(target=torch.zeros(self.batch_size, dtype=torch.long))
 
-    blocks = Blocks(Zeros(batch_size=1, steps=1), classes=5, every=1, jitter=0.0)
-    number = next(number for number in range(2) if 0 not in blocks.shown(number))
-    with pytest.raises(ValueError, match="Zeros shows none of the classes"):
-        blocks.train_batch(number)
+def of_one_action():
+    environment = RewardedTask(digits())
+    environment.output_size = 1
+    return environment
+
+
+@pytest.mark.parametrize(
+    ("make", "phrase"),
+    [
+        (lambda: Reversal(digits()), "must answer with rewards, got MNIST; wrap a task in RewardedTask"),
+        (lambda: Reversal(of_one_action()), "a switch needs at least two actions to swap, and this .* has one"),
+        (lambda: Blocks(digits(), classes=0), "classes must leave some of the 10 for other blocks, got 0"),
+        (lambda: Blocks(digits(), classes=10), "classes must leave some of the 10 for other blocks, got 10"),
+        (lambda: Blocks(Patterns()), "Patterns has no classes: blocks need one right choice in each trial"),
+        (lambda: [Blocks(Zeros(steps=1), classes=5, every=1).train_batch(n) for n in range(2)], "Zeros shows none of"),
+        (lambda: RewardedTask(Patterns()), "Patterns has targets that are not a single class; a reward needs"),
+        (lambda: RewardedTask(RewardedTask(digits())), "must be a task with labels, such as MNIST, got RewardedTask"),
+        (lambda: RewardedTask(3), "must be a task with labels, such as MNIST, got int"),
+    ],
+)
+def test_what_cannot_be_wrapped_is_refused(make, phrase):
+    with pytest.raises(ValueError, match=phrase):
+        make()
+
+
+def test_rewards_are_not_learnt_from_as_if_they_were_labels(here):
+    result = tracetorch("run", "task=clicks_reward", "task.task.batch_size=4")
+    assert result.exit_code == 2 and list(here.iterdir()) == []
+    assert "RewardedTask gives rewards, not labels: choose train=reinforcement" in result.stderr
