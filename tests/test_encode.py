@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from tests.common import ENCODERS, Row, each
 from tracetorch.backends import uniform
@@ -49,20 +48,16 @@ def test_a_row_depends_on_its_values_the_seed_and_its_name(row):
         assert torch.equal(stream(row, **other).dense(), dense) == (row.says == "fixed")
 
 
-def test_poisson_is_the_counter_below_the_rate():
+def test_poisson_is_the_counter_below_the_rate_which_may_change_with_time():
     made = poisson(VALUES, STEPS, seed=3).dense()
     assert torch.equal(made, (uniform(3, range(STEPS), torch.arange(3), 5) < VALUES).double())
     assert not made[:, 0, 0].any() and made[:, 0, 1].all()
-
-
-def test_poisson_rates_may_change_with_time():
+    assert torch.equal(poisson(VALUES.expand(STEPS, 3, 5), STEPS, seed=3).dense(), made)
     rates = torch.zeros(STEPS, 2, 3)
     rates[7:12, :, 1] = 1
-    made = poisson(rates, STEPS, seed=1)
-    assert torch.equal(made.dense(), rates) and made.shape == (2, 3)
-    assert torch.equal(torch.cat(list(made.chunks(3))), rates) and torch.equal(made[8:15].dense(), rates[8:15])
-    steady = torch.full((2, 3), 0.4)
-    assert torch.equal(poisson(steady.expand(STEPS, 2, 3), STEPS).dense(), poisson(steady, STEPS).dense())
+    changing = poisson(rates, STEPS, seed=1)
+    assert torch.equal(torch.cat(list(changing.chunks(3))), rates) and changing.shape == (2, 3)
+    assert torch.equal(changing[8:15].dense(), rates[8:15])
 
 
 def test_latency_and_constant_by_hand():
@@ -72,22 +67,10 @@ def test_latency_and_constant_by_hand():
     assert torch.equal(constant(numbers, 7)[5:].dense(), numbers.expand(2, 1, 3))
 
 
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=2), st.integers(1, 30))
-def test_latency_fires_once_and_larger_values_first(pair, steps):
-    made = latency(torch.tensor([sorted(pair)], dtype=torch.float64), steps).dense()[:, 0]
-    assert made.sum(0).tolist() == [float(value > 0) for value in sorted(pair)]
-    assert min(pair) == 0 or made[:, 1].argmax() <= made[:, 0].argmax()
-
-
 def test_a_stream_asks_only_for_what_is_read():
     asked = []
-
-    def make(start: int, stop: int) -> Tensor:
-        asked.append((start, stop))
-        return torch.zeros(stop - start, 1, 1)
-
-    made = Stream(make, steps=10**12, shape=(1, 1))[10**9 : 10**9 + 3]
-    assert asked == [] and [len(chunk) for chunk in made.chunks(2)] == [2, 1]
+    made = Stream(lambda *steps: asked.append(steps) or torch.zeros(steps[1] - steps[0], 1, 1), 10**12, (1, 1))
+    assert [len(chunk) for chunk in made[10**9 : 10**9 + 3].chunks(2)] == [2, 1]
     assert asked == [(10**9, 10**9 + 2), (10**9 + 2, 10**9 + 3)]
 
 

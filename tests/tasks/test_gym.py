@@ -38,55 +38,41 @@ def seen(environment, env=0):
     return (positive - negative).tolist()
 
 
-def acts(*actions):
-    return torch.tensor(actions)
-
-
-def test_an_episode_that_terminates_is_followed_by_the_next_at_once():
-    environment = counter()
-    own = seen(environment)[1]
-    environment.act(acts(0, 0))
-    assert seen(environment)[:2] == [1.0, own]
-    outcome = environment.act(acts(1, 0))  # which Gymnasium calls 3 here
-    assert outcome.reward.tolist() == [10.0, 1.0]
-    assert (outcome.terminated.tolist(), outcome.truncated.tolist()) == ([True, False], [False, False])
-    assert outcome.final is None
-    assert seen(environment)[0] == 0.0 and seen(environment)[1] != own
-    assert seen(environment, env=1)[0] == 2.0
-
-
-def test_an_episode_that_is_cut_off_shows_its_last_observation_and_goes_on_with_the_next():
-    environment = counter()
-    for number in range(LIMIT - 1):
-        assert not bool(environment.act(acts(0, int(number == 0))).truncated.any())
-    own = seen(environment)[1]
-    outcome = environment.act(acts(2, 0))
-    assert (outcome.terminated.tolist(), outcome.truncated.tolist()) == ([False, False], [True, False])
+def test_episodes_end_or_are_cut_off_and_the_next_begins_at_once():
+    environment, came = counter(), []
+    own = seen(environment)[1], seen(environment, 1)[1]
+    for action in (0, 1, 0, 0, 0, 0):  # 1 is what Gymnasium calls 3 here
+        outcome = environment.act(torch.tensor([action, 0]))
+        ends = (outcome.reward.tolist(), outcome.terminated.tolist(), outcome.truncated.tolist())
+        came.append((*ends, [seen(environment, env)[0] for env in (0, 1)], outcome.final is None))
+    none, one = [False, False], [1.0, 1.0]
+    assert came == [
+        (one, none, none, [1, 1], True),
+        ([10.0, 1.0], [True, False], none, [0, 2], True),
+        *((one, none, none, [1 + more, 3 + more], True) for more in range(3)),
+        (one, none, [False, True], [4, 0], False),
+    ]
     final = outcome.final.dense()[0]
-    assert torch.equal(final[1], environment.observe().dense()[0, 1])
-    assert (final[0].chunk(2)[0] - final[0].chunk(2)[1])[:2].tolist() == [LIMIT, own]
-    assert seen(environment)[0] == 0.0 and seen(environment, env=1)[0] == LIMIT - 1
-
-
-def test_what_ends_at_the_limit_by_itself_has_terminated():
-    environment = counter(ends_at=LIMIT)
-    *_, last = [environment.act(acts(0, 0)) for _ in range(LIMIT)]
+    assert torch.equal(final[0], environment.observe().dense()[0, 0])
+    assert (final[1].chunk(2)[0] - final[1].chunk(2)[1])[:2].tolist() == [LIMIT, own[1]]
+    assert not {*own} & {seen(environment)[1], seen(environment, 1)[1]}
+    environment = counter(ends_at=LIMIT)  # at the limit, and by itself
+    *_, last = [environment.act(torch.zeros(2, dtype=torch.long)) for _ in range(LIMIT)]
     assert bool(last.terminated.all()) and not bool(last.truncated.any()) and last.final is None
 
 
 def test_cartpole_is_gymnasiums_own():
     environment = Gym(num_envs=1, steps=1, normalize=False, limit=100.0, max_rate=100.0)
-    alone = gymnasium.make("CartPole-v1")
-    for episode in range(3):
-        observation, _ = alone.reset(seed=environment._seed_of("train")(episode))
-        done, number = False, 0
-        while not done:
-            assert torch.allclose(torch.tensor(seen(environment)), torch.from_numpy(observation), rtol=1e-5)
-            action = (number // 3) % 2
-            observation, reward, terminated, truncated, _ = alone.step(action)
-            outcome = environment.act(acts(action))
-            assert (float(outcome.reward), bool(outcome.terminated)) == (reward, terminated)
-            done, number = terminated or truncated, number + 1
+    alone, done = gymnasium.make("CartPole-v1"), True
+    for number in range(60):
+        if done:
+            observation, _ = alone.reset(seed=environment._seed_of("train")(environment._envs[0].episode))
+        np.testing.assert_allclose(seen(environment), observation, rtol=1e-5)
+        observation, reward, *ends, _ = alone.step(number // 3 % 2)
+        outcome = environment.act(torch.tensor([number // 3 % 2]))
+        assert (float(outcome.reward), bool(outcome.terminated), bool(outcome.truncated)) == (reward, *ends)
+        done = any(ends)
+    assert environment._envs[0].episode > 1
 
 
 def test_every_episode_of_a_test_is_played_once_and_to_its_end():
@@ -96,8 +82,7 @@ def test_every_episode_of_a_test_is_played_once_and_to_its_end():
         at = xs.dense()[0, :, 0].tolist()  # an environment ends its episode in its third step, but for the first
         return torch.tensor([int(env > 0 and step == 2) for env, step in enumerate(at)])
 
-    trials = environment.test(choose)
-    first = torch.arange(7) % 3 == 0
+    trials, first = environment.test(choose), torch.arange(7) % 3 == 0
     assert torch.equal(trials["length"], torch.where(first, float(LIMIT), 3.0))
     assert torch.equal(trials["return"], torch.where(first, float(LIMIT), 12.0))
     assert torch.equal(trials["truncated"], first.float())
@@ -139,16 +124,15 @@ def test_a_constant_feature_is_0_and_its_rounding_is_not_blown_up():
 
 def test_observations_are_standardized_by_everything_that_was_seen_in_any_environment():
     raw, scaled = counter(num_envs=3), counter(num_envs=3, normalize=True)
-    shown = [[seen(raw, env) for env in range(3)]]
+    rows = [seen(raw, env) for env in range(3)]
     for number in range(25):
         action = torch.tensor([number % 3, 0, (number + 1) % 2])
         raw.act(action)
         scaled.act(action)
-        shown.append([seen(raw, env) for env in range(3)])
-    rows = np.array(shown).reshape(-1, 3)
-    assert scaled.statistics.count == len(rows)
-    assert np.allclose(scaled.statistics.mean, rows.mean(axis=0))
-    expected = (rows[-3:] - rows.mean(axis=0)) / np.where([True, True, False], rows.std(axis=0), np.inf)
+        rows += [seen(raw, env) for env in range(3)]
+    mean, deviation = np.mean(rows, axis=0), np.std(rows, axis=0)
+    assert scaled.statistics.count == len(rows) and np.allclose(scaled.statistics.mean, mean)
+    expected = (rows[-3:] - mean) / np.where([True, True, False], deviation, np.inf)  # the last one is constant
     assert np.allclose([seen(scaled, env) for env in range(3)], expected, atol=1e-4)
 
 
@@ -162,12 +146,11 @@ def test_numbers_become_currents_and_spikes():
         assert seen(clipped)[0] == expected
         assert torch.equal(discrete.observe().dense()[:, 0], 10.0 * torch.eye(LIMIT + 1)[number].expand(3, -1))
         for environment in (clipped, discrete, population, spikes):
-            environment.act(acts(0, 0))
+            environment.act(torch.tensor([0, 0]))
     assert int(population.observe().dense()[0, 0, :5].argmax()) == 3  # 4 steps: 5 is between 0 and the limit
-    drawn = spikes.observe().dense()
-    assert set(drawn.unique().tolist()) == {0.0, 1.0}
-    assert float(drawn[:, 0, 0].mean()) == pytest.approx(0.2, abs=4 * (0.2 * 0.8 / 4000) ** 0.5)
-    assert not torch.equal(drawn[:, 0, 0], drawn[:, 1, 0])
+    drawn = spikes.observe().dense()[..., 0]
+    assert set(drawn.unique().tolist()) == {0.0, 1.0} and not torch.equal(drawn[:, 0], drawn[:, 1])
+    assert float(drawn.mean()) == pytest.approx(0.2, abs=4 * (0.2 * 0.8 / 8000) ** 0.5)
 
 
 @pytest.mark.parametrize(
@@ -199,13 +182,10 @@ def test_what_cannot_be_played_is_told_in_one_sentence(given, phrase):
 
 @pytest.mark.parametrize("changes", [{"num_envs": 3}, {"normalize": True}, {"kind": "discrete"}], ids=str)
 def test_the_state_of_one_that_was_made_otherwise_is_refused(changes):
-    with pytest.raises(ValueError, match="the state belongs to 2 environments of Counter-v0, or to other settings"):
-        counter(**changes).load_state_dict(counter().state_dict())
-
-
-def test_an_end_that_is_given_takes_the_place_of_one_that_is_missing():
-    environment = Gym(id="Endless-v0", num_envs=1, max_episode_steps=2)
-    assert [bool(environment.act(acts(0)).truncated) for _ in range(4)] == [False, True, False, True]
+    other = Gym(id="Endless-v0", num_envs=2, max_episode_steps=2, normalize=False).state_dict()
+    for state, id in ((counter().state_dict(), "Counter-v0"), (other, "Endless-v0")):
+        with pytest.raises(ValueError, match=f"the state belongs to 2 environments of {id}, or to other settings"):
+            counter(**changes).load_state_dict(state)
 
 
 def test_without_gymnasium_it_is_said_what_to_install(monkeypatch):
@@ -265,38 +245,33 @@ def begins(came):
 def test_a_mistake_of_an_environment_is_told_with_its_name_and_what_is_wanted(methods, phrase):
     name = world(**methods)
     with pytest.raises(ValueError, match=f"^{name}.*{phrase}") as caught:
-        Gym(id=name, num_envs=2).act(acts(0, 1))
+        Gym(id=name, num_envs=2).act(torch.tensor([0, 1]))
     assert "\n" not in str(caught.value)
 
 
 def test_an_error_of_the_environment_itself_stays_what_it_is_and_numpys_bools_will_do():
     with pytest.raises(ZeroDivisionError):
-        Gym(id=world(step=lambda self, action: 1 / 0), num_envs=1).act(acts(0))
+        Gym(id=world(step=lambda self, action: 1 / 0), num_envs=1).act(torch.tensor([0]))
     environment = Gym(id=world(**gives([0.0, 0.0], np.float32(2), 1, np.False_, {})), num_envs=1)
-    outcome = environment.act(acts(0))
+    outcome = environment.act(torch.tensor([0]))
     assert (outcome.reward.tolist(), outcome.terminated.tolist()) == ([2.0], [True])
-
-
-def test_an_id_may_name_the_module_that_registers_it(tmp_path, monkeypatch):
-    (tmp_path / "worlds_of_mine.py").write_text(
-        "import gymnasium\n"
-        "from tests.gym_worlds import Counter\n"
-        "gymnasium.register('Mine-v0', entry_point=Counter, max_episode_steps=9)\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    assert Gym(id="worlds_of_mine:Mine-v0", num_envs=1).output_size == 3
-    with pytest.raises(ValueError, match=r"Did you mean worlds_of_mine:Mine-v0\?.*worlds_of_mine registers none of th"):
-        Gym(id="worlds_of_mine:Min-v0", num_envs=1)
-    with pytest.raises(ModuleNotFoundError, match="not_there"):
-        Gym(id="not_there:Mine-v0", num_envs=1)
 
 
 def config_of(id, **changes):
     return {"task": {"_target_": "tracetorch.tasks.Gym", "id": id} | changes}
 
 
-def test_a_config_from_a_folder_imports_no_module_that_is_not_trusted():
-    config = config_of("worlds.deep:Mine-v0")
+def test_an_id_may_name_the_module_that_registers_it_if_it_is_trusted(tmp_path, monkeypatch):
+    register = "gymnasium.register('Mine-v0', entry_point=Counter, max_episode_steps=9)"
+    module = tmp_path / "worlds_of_mine.py"
+    module.write_text(f"import gymnasium\nfrom tests.gym_worlds import Counter\n{register}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Gym(id="worlds_of_mine:Mine-v0", num_envs=1).output_size == 3
+    with pytest.raises(ValueError, match=r"Did you mean worlds_of_mine:Mine-v0\?.*worlds_of_mine registers none of th"):
+        Gym(id="worlds_of_mine:Min-v0", num_envs=1)
+    with pytest.raises(ModuleNotFoundError, match="not_there"):
+        Gym(id="not_there:Mine-v0", num_envs=1)
+    config = config_of("worlds.deep:Mine-v0")  # from a folder
     for packages in ((), ("other",), ("worl",)):
         with pytest.raises(UsageError, match=r"id=worlds.deep:Mine-v0 imports 'worlds.deep', .*--trust worlds$"):
             check_trusted(config, Path("x"), packages)
@@ -307,7 +282,7 @@ def test_a_config_from_a_folder_imports_no_module_that_is_not_trusted():
 def test_one_that_does_not_repeat_itself_continues_with_new_episodes_if_asked():
     first = counter(forgetful=True, normalize=True)
     for _ in range(200):
-        first.act(acts(0, 2))
+        first.act(torch.tensor([0, 2]))
     state = first.state_dict()
     assert len(state["actions"]) < 2 * LIMIT  # memory is bounded by the length of an episode
     with pytest.raises(ValueError, match=r"Counter-v0 is not deterministic: .* episodes, add task\.resume=new_episode"):
@@ -315,8 +290,7 @@ def test_one_that_does_not_repeat_itself_continues_with_new_episodes_if_asked():
     second = counter(forgetful=True, normalize=True, resume="new_episodes")
     second.load_state_dict(state)
     assert second.restarted and second.statistics.count == first.statistics.count + 2
-    assert [env.episode for env in second._envs] == [env.episode + 2 for env in first._envs]
-    assert [len(env.actions) for env in second._envs] == [0, 0]
+    assert [(env.episode, len(env.actions)) for env in second._envs] == [(env.episode + 2, 0) for env in first._envs]
 
 
 def test_a_run_that_cannot_be_repeated_resumes_with_new_episodes_and_says_so(here, monkeypatch):
