@@ -25,7 +25,7 @@ def test_contexts_follow_each_other_and_cover_all_moments(every, jitter, seed, n
     schedule = ContextSchedule(every, jitter, seed)
     context = schedule.context(number)
     assert schedule.start(context) <= number < schedule.start(context + 1) or every * (1 - jitter) < 1
-    assert abs(schedule.start(context) - context * every) <= jitter * every / 2 + 1
+    assert abs(schedule.start(context) - context * every) <= jitter * every / 2 + 0.5
     switches = schedule.switches(number)
     assert switches == sorted(switches) == [schedule.start(each) for each in range(1, context + 1)]
 
@@ -34,7 +34,6 @@ def test_jitter_makes_contexts_of_different_lengths_and_none_makes_them_equal():
     moments = ContextSchedule(100, jitter=0.5, seed=3).switches(5000)
     lengths = {after - before for before, after in itertools.pairwise(moments)}
     assert len(lengths) > 20 and min(lengths) >= 50 and max(lengths) <= 150
-    assert abs(sum(moment - 100 * (at + 1) for at, moment in enumerate(moments)) / len(moments)) < 10
     assert moments != ContextSchedule(100, jitter=0.5, seed=4).switches(5000)
     assert ContextSchedule(100, jitter=0.0).switches(350) == [100, 200, 300]
 
@@ -52,17 +51,14 @@ def test_left_and_right_swap_at_each_switch_and_nothing_that_is_seen_tells_of_it
 
 
 def test_of_many_actions_every_one_changes_its_meaning_at_each_switch():
-    environment, task, offs = Reversal(RewardedTask(digits()), every=20, jitter=0.0), digits(), []
-    for _ in range(10):
-        right = set()
-        for _ in range(20):  # try one after another, so that what is rewarded is found without help
-            off = environment._acts % 10
-            reward = environment.act((task.train_batch(environment._acts).target + off) % 10).reward
-            assert len(reward.unique()) == 1  # all environments switch at once
-            right |= {off} if bool(reward[0]) else set()
-        assert len(right) == 1
-        offs += right
-    assert offs[0] == 0 and all(a != b for a, b in itertools.pairwise(offs)) and len(set(offs)) > 3
+    environment, task, found = Reversal(RewardedTask(digits()), every=20, jitter=0.0), digits(), []
+    for number in range(200):  # the actions of ten trials lie 0 … 9 off the label
+        reward = environment.act((task.train_batch(number).target + torch.arange(10)) % 10).reward
+        found.append(reward.nonzero()[:, 0].tolist())
+    meanings = found[::20]
+    assert found == [meaning for meaning in meanings for _ in range(20)] and {len(each) for each in meanings} == {1}
+    assert meanings[0] == [0] and all(a != b for a, b in itertools.pairwise(meanings))
+    assert len({*itertools.chain(*meanings)}) > 3
 
 
 def test_a_test_asks_for_what_the_actions_mean_at_present_and_had_come_to_mean():
@@ -91,8 +87,7 @@ def test_a_block_shows_its_classes_alone_and_a_round_shows_all_of_them_once():
         batch = blocks.train_batch(number)
         assert set(batch.target.tolist()) <= set(blocks.shown(number)) == set(blocks.shown(number - number % 2))
     assert blocks.shown(0) != blocks.shown(8) or blocks.shown(2) != blocks.shown(10)
-    assert blocks.switches(7) == [2, 4, 6] and RewardedTask(blocks).context == blocks.context(1) == 0
-    assert blocks.context(5) == 2
+    assert blocks.switches(7) == [2, 4, 6] and [blocks.context(number) for number in (1, 5)] == [0, 2]
 
 
 @pytest.mark.parametrize("encoding", ["poisson", "constant"])
