@@ -23,19 +23,17 @@ def actions(environment, number, seed=0):
 
 
 def played(environment, acts=ACTS, first=0, seed=0):
-    """All that an environment gives out in so many acts, as one flat list of tensors."""
+    """All that an environment gives out in so many acts: observation, reward, terminated, truncated, final of each."""
     came = []
     for number in range(first, first + acts):
-        came.append(environment.observe().dense())
+        seen = environment.observe().dense()
         outcome = environment.act(actions(environment, number, seed))
-        came += [*outcome[:3], torch.empty(0) if outcome.final is None else outcome.final.dense()]
+        came.append((seen, *outcome[:3], torch.empty(0) if outcome.final is None else outcome.final.dense()))
     return came
 
 
 def same(one, other):
-    return len(one) == len(other) and all(
-        a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, other, strict=True)
-    )
+    return all(all(map(torch.equal, a, b)) for a, b in zip(one, other, strict=True))
 
 
 def held_out(environment, split="test"):
@@ -50,38 +48,11 @@ def held_out(environment, split="test"):
 
 
 @each(ENVIRONMENTS)
-def test_observations_and_outcomes_have_the_shapes_that_it_says(row):
-    environment = row.make()
-    shape = (environment.steps, environment.num_envs, environment.input_size)
-    for number in range(ACTS):
-        xs = environment.observe()
-        dense = xs.dense()
-        assert (xs.steps, *xs.shape) == dense.shape == shape
-        assert dense.dtype == torch.float32 and bool(torch.isfinite(dense).all())
-        assert torch.equal(environment.observe().dense(), dense)
-        assert torch.equal(torch.cat(list(environment.observe().chunks(2))), dense)
-        outcome = environment.act(actions(environment, number))
-        assert outcome.reward.dtype == torch.float32
-        assert outcome.terminated.dtype == outcome.truncated.dtype == torch.bool
-        assert all(value.shape == (environment.num_envs,) for value in outcome[:3])
-        assert not bool((outcome.terminated & outcome.truncated).any())
-        assert (outcome.final is not None) == bool(outcome.truncated.any())
-        assert outcome.final is None or outcome.final.dense().shape == shape
-    assert environment.batch_size == environment.num_envs
-    assert environment.readout_window is None or 1 <= environment.readout_window <= environment.steps
-    xs, marks = environment.example()
-    assert xs.shape == (1, environment.input_size) and xs.dense().shape == (shape[0], 1, shape[2])
-    assert all(0 <= start < stop <= environment.steps for start, stop in marks.values())
-    image = environment.input_image()
-    assert image is None or image[0] * image[1] == environment.input_size
-
-
-@each(ENVIRONMENTS)
 def test_what_happens_is_a_function_of_the_seed_and_the_actions_alone(row):
-    other = row.make()
+    environment, other = row.make(), row.make()
     torch.manual_seed(1)
     np.random.seed(1)
-    came = played(row.make())
+    came = played(environment)
     torch.manual_seed(2)
     np.random.seed(2)
     assert other.to(torch.device("cpu")) is other
@@ -91,6 +62,28 @@ def test_what_happens_is_a_function_of_the_seed_and_the_actions_alone(row):
         other.act(actions(other, 0) + other.output_size)
     assert same(came, played(other))  # from the beginning; what was refused has changed nothing
     assert not same(came, played(row.make(seed=1))) and not same(came, played(row.make(), seed=1))
+    shape = (environment.steps, environment.num_envs, environment.input_size)
+    for seen, reward, terminated, truncated, final in came:
+        assert seen.shape == shape and seen.dtype == torch.float32 and bool(torch.isfinite(seen).all())
+        assert reward.shape == terminated.shape == truncated.shape == shape[1:2]
+        assert (reward.dtype, terminated.dtype, truncated.dtype) == (torch.float32, torch.bool, torch.bool)
+        assert not bool((terminated & truncated).any())
+        assert final.shape == (shape if bool(truncated.any()) else (0,))
+
+
+@each(ENVIRONMENTS)
+def test_an_observation_is_the_same_however_it_is_read_and_the_example_is_one(row):
+    environment = row.make()
+    xs = environment.observe()
+    assert (xs.steps, *xs.shape) == (environment.steps, environment.num_envs, environment.input_size)
+    assert torch.equal(torch.cat(list(environment.observe().chunks(2))), xs.dense())
+    assert environment.batch_size == environment.num_envs
+    assert environment.readout_window is None or 1 <= environment.readout_window <= environment.steps
+    one, marks = environment.example()
+    assert one.dense().shape == (environment.steps, *one.shape) == (xs.steps, 1, xs.shape[1])
+    assert all(0 <= start < stop <= environment.steps for start, stop in marks.values())
+    image = environment.input_image()
+    assert image is None or image[0] * image[1] == environment.input_size
 
 
 @each([row for row in ENVIRONMENTS if row.says == "apart"])

@@ -30,13 +30,12 @@ def test_batches_of_unequal_size_are_averaged_by_trial_and_no_state_is_taken_in_
     rule.net.run(torch.ones(9, 2, 784))
     found = evaluate(rule, task, loss.cross_entropy, "validation", None)
     assert rule.net[0].state is None and all(parameter.grad is None for parameter in rule.net.parameters())
-    outputs, targets = [], []
-    for batch in task.eval_batches("validation"):
+    outputs, batches = [], list(task.eval_batches("validation"))
+    for batch in batches:
         rule.net.reset()
         outputs.append(rule.net.run(batch.xs, reduce="mean").detach())
-        targets.append(batch.target)
-    output, target = torch.cat(outputs), torch.cat(targets)
-    assert [len(part) for part in targets] == [500, 7]
+    output, target = torch.cat(outputs), torch.cat([batch.target for batch in batches])
+    assert [len(part) for part in outputs] == [500, 7]
     assert found.means["loss"] == pytest.approx(float(loss.cross_entropy(output, target)[0]), rel=1e-5)
     assert found.means["accuracy"] == pytest.approx(float((output.argmax(dim=-1) == target).double().mean()))
     assert torch.equal(found.trials["target"], target) and torch.equal(found.trials["digit"], torch.arange(507))

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import os
-import socket
 import threading
 import tracemalloc
 from contextlib import contextmanager
@@ -151,33 +150,28 @@ def shelf(folder, monkeypatch):
         yield served
 
 
-@pytest.fixture
-def unreachable():
-    """An address on the loopback at which nothing listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}/"
+UNREACHABLE = "http://127.0.0.1:1/"  # nothing listens on this port
 
 
-def test_files_are_fetched_once_past_mirrors_that_are_dead_or_lie_and_mended(shelf, unreachable, tmp_path, monkeypatch):
+def test_files_are_fetched_once_past_mirrors_that_are_dead_or_lie_and_mended(shelf, tmp_path, monkeypatch):
     address, asked = shelf
     for name in ("XDG_CACHE_HOME", "HOME"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     with mirror(write_folder(tmp_path / "other", lambda name: b"not what you asked for", ".gz")) as (liar, _):
-        monkeypatch.setattr(mnist_source.fetch, "__defaults__", ((unreachable, liar, address), None))
+        monkeypatch.setattr(mnist_source.fetch, "__defaults__", ((UNREACHABLE, liar, address), None))
         assert all(map(torch.equal, mnist_source.load("download"), mnist_source.load("sample")))
     assert sorted(asked) == sorted(f"{name}.gz" for name in NAMES)
-    cache = mnist_source.fetch((unreachable,))  # it is full
+    cache = mnist_source.fetch((UNREACHABLE,))  # it is full
     assert cache.name == "mnist" and tmp_path / "home" in cache.parents
     (cache / f"{NAMES[1]}.gz").write_bytes(b"half a fi")
     assert mnist_source.fetch((address,), cache) == cache and asked[4:] == [f"{NAMES[1]}.gz"]
     assert all(map(torch.equal, mnist_source.load(cache), mnist_source.load("sample")))
 
 
-def test_files_that_match_no_hash_are_refused_and_not_kept(shelf, unreachable, folder, tmp_path):
+def test_files_that_match_no_hash_are_refused_and_not_kept(shelf, folder, tmp_path):
     (folder / f"{NAMES[0]}.gz").write_bytes(b"not what you asked for")
-    reasons = rf"\({unreachable}: ConnectionError; {shelf[0]}: ValueError\)"
+    reasons = rf"\({UNREACHABLE}: ConnectionError; {shelf[0]}: ValueError\)"
     what = "give source=FOLDER with the four files, or use source=sample"
     with pytest.raises(OSError, match=f"^source=download: MNIST could not be fetched {reasons}; {what}$"):
-        mnist_source.fetch((unreachable, shelf[0]), tmp_path / "cache")
+        mnist_source.fetch((UNREACHABLE, shelf[0]), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
