@@ -70,13 +70,9 @@ def test_a_recording_sees_what_the_network_does_and_leaves_it_as_it_was():
     net.reset()  # the first decision, again and by other means
     inputs = seen.layers["input"][:5, None]
     torch.testing.assert_close(softmax(net.run(inputs, reduce="mean", window=3))[0], seen.policy[0])
-
-
-@pytest.mark.parametrize("changes", [{}, {"num_envs": 1, "test_episodes": 1}], ids=["one of several", "the only one"])
-def test_a_recording_ends_with_the_episode(changes):
-    world = pole(**changes)
-    seen = record_episode(learner(world).net, world, softmax, None, decisions=600)
-    assert seen.ended and 5 < len(seen.action) < 600
+    for environment in (world, pole(num_envs=1, test_episodes=1)):  # to the end of the first episode, or the only one
+        seen = record_episode(net, environment, softmax, None, decisions=600)
+        assert seen.ended and 5 < len(seen.action) < 600
 
 
 def test_a_run_of_long_episodes_draws_one_and_is_tested_later_as_it_was_when_it_learnt(here):

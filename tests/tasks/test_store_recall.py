@@ -1,12 +1,9 @@
 """Store and recall: who fires when, what is asked, that the command must be heard with the value, and the shortcuts."""
 
-from itertools import product
-
 import pytest
 import torch
 
 from tracetorch.tasks import StoreRecall
-from tracetorch.tasks.samplers import UniformSampler
 
 
 def trials(**changes):
@@ -40,13 +37,6 @@ def test_each_interval_but_the_last_shows_a_value_and_the_answer_is_the_one_that
     assert torch.equal(batch.conditions["majority_accuracy"], (most == batch.target).float())
 
 
-def test_the_same_values_with_the_command_elsewhere_ask_for_another_answer():
-    (early, one), (late, other) = (trials(distractors=[between]) for between in (5, 1))
-    assert torch.equal(one[..., [0, 1, 3]], other[..., [0, 1, 3]])
-    assert torch.equal(one[1, :, 2] > 0, other[5, :, 2] > 0)
-    assert 0.4 < float((early.target != late.target).float().mean()) < 0.6
-
-
 def test_neurons_fire_at_the_rates_of_their_populations():
     task = StoreRecall(batch_size=50, noise=10.0)
     spikes = task.train_batch(0).xs.dense().view(8, 200, 50, 4, 10).mean(dim=(1, 4))
@@ -55,22 +45,14 @@ def test_neurons_fire_at_the_rates_of_their_populations():
     assert float(spikes[:-1, :, :2].sum(dim=-1).mean()) == pytest.approx(0.06, abs=0.001)
 
 
-@pytest.mark.parametrize(("intervals", "distractors", "between"), [(8, "0..6", range(7)), (5, "0..3", range(4))])
-def test_the_shortcuts_reach_what_probability_says(intervals, distractors, between):
-    given = {"intervals": intervals, "distractors": distractors, "interval": 0.002, "neurons_per_channel": 1}
-    task = StoreRecall(**given, test_trials=4000)
-    parts = [task.score(torch.rand(len(batch.target), 2), batch) for batch in task.eval_batches("test")]
-    found = task.summary({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
-    cases = list(product(product((0, 1), repeat=intervals - 1), between))
-    wanted = {"last_value_accuracy": 0.0, "majority_accuracy": 0.0}
-    for values, distance in cases:
-        stored, surplus = values[-1 - distance], 2 * sum(values) - len(values)
-        wanted["last_value_accuracy"] += (values[-1] == stored) / len(cases)
-        wanted["majority_accuracy"] += (0.5 if surplus == 0 else (surplus > 0) == stored) / len(cases)
-    assert found == pytest.approx(wanted, abs=4 * 0.5 / 4000**0.5)
-
-
-def test_whole_numbers_are_drawn_evenly_with_both_ends_of_a_range():
-    places = (torch.arange(700) + 0.5) / 700
-    assert torch.bincount(UniformSampler("n", "2..8", 0).whole_at(places)).tolist() == [0, 0, *[100] * 7]
-    assert UniformSampler("n", [5, 1], 0).whole_at(torch.tensor([0.0, 0.49, 0.5, 0.999])).tolist() == [5, 5, 1, 1]
+@pytest.mark.parametrize(
+    ("intervals", "distractors", "last", "majority"),
+    [(8, "0..6", 1 / 7 + 6 / 14, 1 / 2 + 5 / 32), (5, "0..3", 1 / 4 + 3 / 8, 1 / 2 + 3 / 16), (5, [2], 1 / 2, 11 / 16)],
+)
+def test_the_shortcuts_reach_what_probability_says(intervals, distractors, last, majority):
+    given = {"interval": 0.001, "neurons_per_channel": 1, "batch_size": 4000}
+    task = StoreRecall(intervals=intervals, distractors=distractors, **given)
+    batch, wanted = task.train_batch(0), {"last_value_accuracy": last, "majority_accuracy": majority}
+    assert task.summary(batch.conditions) == pytest.approx(wanted, abs=4 * 0.5 / 4000**0.5)
+    ties = batch.conditions["majority_accuracy"] == 0.5  # of four values; a coin decides
+    assert float(ties.float().mean()) == pytest.approx(6 / 16 if intervals == 5 else 0, abs=0.03)
