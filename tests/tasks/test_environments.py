@@ -52,36 +52,29 @@ def test_what_happens_is_a_function_of_the_seed_and_the_actions_alone(row):
     environment, other = row.make(), row.make()
     torch.manual_seed(1)
     np.random.seed(1)
-    came = played(environment)
+    came, xs = played(environment), environment.observe()
     torch.manual_seed(2)
     np.random.seed(2)
     assert other.to(torch.device("cpu")) is other
     assert same(came, played(other))
+    assert torch.equal(torch.cat(list(other.observe().chunks(2))), xs.dense())
     other.begin()
     with pytest.raises(ValueError, match="actions are numbered 0 to"):
         other.act(actions(other, 0) + other.output_size)
     assert same(came, played(other))  # from the beginning; what was refused has changed nothing
     assert not same(came, played(row.make(seed=1))) and not same(came, played(row.make(), seed=1))
-    shape = (environment.steps, environment.num_envs, environment.input_size)
+    shape = (xs.steps, *xs.shape)
+    assert shape == (environment.steps, environment.batch_size, environment.input_size)
     for seen, reward, terminated, truncated, final in came:
         assert seen.shape == shape and seen.dtype == torch.float32 and bool(torch.isfinite(seen).all())
         assert reward.shape == terminated.shape == truncated.shape == shape[1:2]
         assert (reward.dtype, terminated.dtype, truncated.dtype) == (torch.float32, torch.bool, torch.bool)
         assert not bool((terminated & truncated).any())
         assert final.shape == (shape if bool(truncated.any()) else (0,))
-
-
-@each(ENVIRONMENTS)
-def test_an_observation_is_the_same_however_it_is_read_and_the_example_is_one(row):
-    environment = row.make()
-    xs = environment.observe()
-    assert (xs.steps, *xs.shape) == (environment.steps, environment.num_envs, environment.input_size)
-    assert torch.equal(torch.cat(list(environment.observe().chunks(2))), xs.dense())
-    assert environment.batch_size == environment.num_envs
-    assert environment.readout_window is None or 1 <= environment.readout_window <= environment.steps
     one, marks = environment.example()
-    assert one.dense().shape == (environment.steps, *one.shape) == (xs.steps, 1, xs.shape[1])
+    assert one.dense().shape == (one.steps, *one.shape) == (shape[0], 1, shape[2])
     assert all(0 <= start < stop <= environment.steps for start, stop in marks.values())
+    assert environment.readout_window is None or 1 <= environment.readout_window <= environment.steps
     image = environment.input_image()
     assert image is None or image[0] * image[1] == environment.input_size
 

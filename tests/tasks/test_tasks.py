@@ -20,26 +20,6 @@ def same(one, other):
 
 
 @each(TASKS)
-def test_batches_have_the_sizes_that_the_task_says(row):
-    task = row.make()
-    batches = [task.train_batch(0), *task.eval_batches("validation"), *task.eval_batches("test")]
-    assert len(batches[0].target) == task.batch_size
-    for batch in batches:
-        rows, dense = len(batch.target), batch.xs.dense()
-        assert (batch.xs.steps, *batch.xs.shape) == dense.shape == (task.steps, rows, task.input_size)
-        assert dense.dtype == torch.float32 and bool(torch.isfinite(dense).all()) and float(dense.sum()) > 0
-        assert all(value.shape == (rows,) for value in batch.conditions.values())
-        if batch.target.is_floating_point():
-            assert batch.target.shape == (rows, task.output_size)
-        else:
-            assert batch.target.shape == (rows,)
-            assert 0 <= int(batch.target.min()) <= int(batch.target.max()) < task.output_size
-    image = task.input_image()
-    assert image is None or image[0] * image[1] == task.input_size
-    assert task.readout_window is None or 1 <= task.readout_window <= task.steps
-
-
-@each(TASKS)
 def test_a_training_batch_is_a_function_of_seed_and_number_alone(row):
     task, other = row.make(seed=1), row.make(seed=1)
     torch.manual_seed(1)
@@ -47,12 +27,15 @@ def test_a_training_batch_is_a_function_of_seed_and_number_alone(row):
     torch.manual_seed(2)
     assert other.to(torch.device("cpu")) is other
     assert all(same(batches[number], other.train_batch(number)) for number in sorted(batches))
-    assert same(task.train_batch(3), batches[3])
+    assert same(task.train_batch(3), batches[3]) and len(batches[3].target) == task.batch_size
     assert not same(batches[0], batches[1]) and not same(batches[0], row.make(seed=2).train_batch(0))
     xs = batches[3].xs
     for size in (1, 5):
         assert torch.equal(torch.cat(list(xs.chunks(size))), xs.dense())
         assert torch.equal(torch.cat([part.dense() for part in xs.split(size)]), xs.dense())
+    image = task.input_image()
+    assert image is None or image[0] * image[1] == task.input_size
+    assert task.readout_window is None or 1 <= task.readout_window <= task.steps
 
 
 @each(TASKS)
@@ -78,17 +61,21 @@ def test_held_out_trials_are_always_the_same_and_the_example_is_the_first(row):
 
 
 @each(TASKS)
-def test_a_perfect_answer_scores_one_and_figures_are_made_of_real_trials(row):
+def test_batches_have_the_sizes_that_the_task_says_and_a_perfect_answer_scores_one(row):
     task, columns = row.make(), []
-    for batch in task.eval_batches("test"):
-        right = batch.target
-        if not right.is_floating_point():
-            right = torch.nn.functional.one_hot(right, task.output_size).float()
-        columns.append(task.score(torch.rand(len(right), task.output_size), batch))
-        assert set(task.metrics) | set(batch.conditions) <= set(columns[-1])
-        assert all(value.shape == (len(right),) for value in columns[-1].values())
-        assert all(float(task.score(right, batch)[name].min()) == 1 for name in task.metrics)
-        assert all(0 <= float(task.score(1 - right, batch)[name].max()) < 1 for name in task.metrics)
+    for batch in [task.train_batch(0), *task.eval_batches("validation"), *task.eval_batches("test")]:
+        (xs, target, conditions), rows = batch, len(batch.target)
+        assert (xs.steps, *xs.shape) == xs.dense().shape == (task.steps, rows, task.input_size)
+        assert xs.dense().dtype == torch.float32 and bool(torch.isfinite(xs.dense()).all()) and float(xs.dense().sum())
+        if not target.is_floating_point():
+            assert target.shape == (rows,) and int(target.min()) >= 0
+            target = torch.nn.functional.one_hot(target, task.output_size).float()
+        assert target.shape == (rows, task.output_size)
+        columns.append(task.score(torch.rand(rows, task.output_size), batch))
+        assert set(task.metrics) | set(conditions) <= set(columns[-1])
+        assert all(value.shape == (rows,) for value in columns[-1].values())
+        assert all(float(task.score(target, batch)[name].min()) == 1 for name in task.metrics)
+        assert all(0 <= float(task.score(1 - target, batch)[name].max()) < 1 for name in task.metrics)
     trials = {name: torch.cat([part[name] for part in columns]) for name in columns[0]}
     assert all(isinstance(value, float) and value == value for value in task.summary(trials).values())
     assert all(isinstance(figure, Figure) for figure in task.figures(trials).values())

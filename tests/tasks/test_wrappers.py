@@ -109,55 +109,52 @@ def test_a_trial_is_hardly_ever_shown_in_two_batches_that_follow_each_other():
     assert sum(a == b for a, b in itertools.pairwise(shown)) <= 2
 
 
-def test_the_reward_is_1_for_the_right_choice_and_0_for_all_others():
-    environment, task, shift = RewardedTask(digits(batch_size=100)), digits(batch_size=100), torch.arange(100) % 3
-    assert environment.actions_per_pass == 10
+def test_the_reward_is_1_for_the_right_choice_and_a_test_shows_every_held_out_trial_once():
+    task = PoissonClicks(duration=[0.2], validation_trials=0, test_trials=700, batch_size=60)
+    environment, shift = RewardedTask(task), torch.arange(60) % 2
     for number in range(5):
-        outcome = environment.act((task.train_batch(number).target + shift) % 10)
-        assert torch.equal(outcome.reward, (shift == 0).float())
+        outcome = environment.act((task.train_batch(number).target + shift) % 2)
+        assert torch.equal(outcome.reward, 1.0 - shift)
         assert bool(outcome.terminated.all()) and not bool(outcome.truncated.any()) and outcome.final is None
     assert environment.state_dict() == {"number": 5}  # no label
-
-
-def test_a_test_shows_every_held_out_trial_once_and_keeps_what_the_figures_need():
-    task = PoissonClicks(duration=[0.2], validation_trials=0, test_trials=700, batch_size=4)
-    environment, targets = RewardedTask(task), iter([batch.target for batch in task.eval_batches("test")])
+    targets = [batch.target for batch in task.eval_batches("test")]
+    shown = iter(targets)
 
     def half_right(xs, begins):
-        target = next(targets)
+        target = next(shown)
         assert bool(begins.all()) and len(begins) == xs.shape[0] == len(target)
         return (target + torch.arange(len(target))) % 2
 
     trials = environment.test(half_right)
-    assert torch.equal(trials["target"], torch.cat([batch.target for batch in task.eval_batches("test")]))
+    assert torch.equal(trials["target"], torch.cat(targets))
     assert trials["return"].tolist() == trials["accuracy"].tolist() == [1.0, 0.0] * 350
-    assert environment.summary(trials) == task.summary(trials)
+    assert environment.summary(trials) == task.summary(trials) and environment.test(half_right, "validation") == {}
     assert set(environment.figures(trials)) == {"psychometric", "accuracy_map"}
     assert environment.example()[1] == task.example()[1]
     assert (environment.readout_window, environment.output_names, environment.dt) == (10, ("left", "right"), 0.01)
-    assert environment.test(half_right, "validation") == {}
+    assert (environment.actions_per_pass, RewardedTask(digits()).actions_per_pass) == (None, 100)
 
 
-class Zeros(MNIST):
-    def train_batch(self, number):
-        return super().train_batch(0)._replace(target=torch.zeros(self.batch_size, dtype=torch.long))
+def changed(task, **attributes):
+    vars(task).update(attributes)
+    return task
 
 
-def of_one_action():
-    environment = RewardedTask(digits())
-    environment.output_size = 1
-    return environment
+NO_DIGIT = digits().train_batch(0)._replace(target=torch.full((10,), -1))
 
 
 @pytest.mark.parametrize(
     ("make", "phrase"),
     [
         (lambda: Reversal(digits()), "must answer with rewards, got MNIST; wrap a task in RewardedTask"),
-        (lambda: Reversal(of_one_action()), "a switch needs at least two actions to swap, and this .* has one"),
+        (lambda: Reversal(changed(RewardedTask(digits()), output_size=1)), "a switch needs at least two actions to"),
         (lambda: Blocks(digits(), classes=0), "classes must leave some of the 10 for other blocks, got 0"),
         (lambda: Blocks(digits(), classes=10), "classes must leave some of the 10 for other blocks, got 10"),
         (lambda: Blocks(Patterns()), "Patterns has no classes: blocks need one right choice in each trial"),
-        (lambda: [Blocks(Zeros(steps=1), classes=5, every=1).train_batch(n) for n in range(2)], "Zeros shows none of"),
+        (
+            lambda: Blocks(changed(digits(), train_batch=lambda _: NO_DIGIT)).train_batch(1),
+            "MNIST shows none of the cl",
+        ),
         (lambda: RewardedTask(Patterns()), "Patterns has targets that are not a single class; a reward needs"),
         (lambda: RewardedTask(RewardedTask(digits())), "must be a task with labels, such as MNIST, got RewardedTask"),
         (lambda: RewardedTask(3), "must be a task with labels, such as MNIST, got int"),
