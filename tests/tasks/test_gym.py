@@ -123,7 +123,7 @@ def test_numbers_become_currents_and_spikes():
         assert torch.equal(discrete.observe().dense()[:, 0], 10.0 * torch.eye(LIMIT + 1)[number].expand(3, -1))
         for environment in (clipped, discrete, population, spikes):
             environment.act(torch.tensor([0, 0]))
-    assert int(population.observe().dense()[0, 0, :5].argmax()) == 3  # 4 steps: 5 is between 0 and the limit
+    assert int(population.observe().dense()[0, 0, :5].argmax()) == 3  # 4 of 10: the one of a half
     drawn = spikes.observe().dense()[..., 0]
     assert set(drawn.unique().tolist()) == {0.0, 1.0} and not torch.equal(drawn[:, 0], drawn[:, 1])
     assert float(drawn.mean()) == pytest.approx(0.2, abs=4 * (0.2 * 0.8 / 8000) ** 0.5)
@@ -141,6 +141,7 @@ def test_numbers_become_currents_and_spikes():
         ({"options": {"acts": "several"}}, "takes actions of the type MultiDiscrete; only Discrete ones"),
         ({"options": {"kind": "tuple"}}, "gives observations of the type Tuple; only Box and Discrete ones"),
         ({"options": {"speed": 3}}, "Counter-v0 cannot be made: .*speed"),
+        ({"max_episode_steps": 0}, "max_episode_steps must be at least 1, got 0"),
         ({"resume": "never"}, "resume must be one of exact, new_episodes, got 'never'"),
         ({"code": "one_sided"}, "code must be one of two_sided, population, got 'one_sided'"),
         ({"encoding": "poison"}, "encoding must be one of poisson, latency, constant, got 'poison'"),

@@ -17,14 +17,7 @@ LEAST = {
     CueAccumulation: TRIALS | {"interval": 0, "delay": 0, "recall": 0, "rate": 0},
     StoreRecall: TRIALS | {"intervals": 2, "rate": 0},
     PoissonClicks: TRIALS | {"total_rate": 0, "cue_rate": 0, "delay": 0, "cue": 0},
-    Gym: {
-        "num_envs": 1,
-        "steps": 1,
-        "test_episodes": 1,
-        "validation_episodes": 0,
-        "neurons": 2,
-        "max_episode_steps": 1,
-    },
+    Gym: {"num_envs": 1, "steps": 1, "test_episodes": 1, "validation_episodes": 0, "neurons": 2},
     ContextSchedule: {"every": 1},
 }
 
@@ -40,6 +33,7 @@ def test_what_is_too_little_is_refused(task):
     assert said == {name: f"{name} must be at least {least}, got {least - 1}" for name, least in LEAST[task].items()}
 
 
+SPLIT = partial(MNIST, validation_digits=200)
 RATE = "max_rate must be above 0 and at most 1 spike per step, got {}"
 PATTERN = "rates must satisfy 0 ≤ background ≤ rate ≤ 1, got "
 STEP = "dt must be above 0 and short enough for at most one "
@@ -48,12 +42,7 @@ DISTRACTORS = (
 )
 SAMPLES = "must be a list of numbers or a range such as 0.1..1.2, none below 0, got {}"
 REFUSED = [
-    (
-        partial(MNIST, validation_digits=200),
-        "batch_size",
-        (801,),
-        "batch_size is at most the 800 training digits, got {}",
-    ),
+    (SPLIT, "batch_size", (801,), "batch_size is at most the 800 training digits, got {}"),
     (MNIST, "max_rate", (0.0, 1.1, math.nan), RATE),
     (MNIST, "validation_digits", (-1, 1000), "validation_digits must leave some of the 1,000 training digits, got {}"),
     (MNIST, "encoding", ("poison",), "encoding must be one of poisson, latency, constant, got {}"),

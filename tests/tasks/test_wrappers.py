@@ -151,10 +151,7 @@ NO_DIGIT = digits().train_batch(0)._replace(target=torch.full((10,), -1))
         (lambda: Blocks(digits(), classes=0), "classes must leave some of the 10 for other blocks, got 0"),
         (lambda: Blocks(digits(), classes=10), "classes must leave some of the 10 for other blocks, got 10"),
         (lambda: Blocks(Patterns()), "Patterns has no classes: blocks need one right choice in each trial"),
-        (
-            lambda: Blocks(changed(digits(), train_batch=lambda _: NO_DIGIT)).train_batch(1),
-            "MNIST shows none of the cl",
-        ),
+        (lambda: Blocks(changed(digits(), train_batch=lambda _: NO_DIGIT)).train_batch(1), "MNIST shows none of the"),
         (lambda: RewardedTask(Patterns()), "Patterns has targets that are not a single class; a reward needs"),
         (lambda: RewardedTask(RewardedTask(digits())), "must be a task with labels, such as MNIST, got RewardedTask"),
         (lambda: RewardedTask(3), "must be a task with labels, such as MNIST, got int"),
