@@ -11,8 +11,8 @@ class Counter(gymnasium.Env):
     """Sees (steps since the episode began, a number of the episode's own, 0.1); action 3 ends it, with a reward of 10.
 
     Args:
-        kind: "box", "discrete" (sees the steps alone, counted from 5), "tuple" or "nan" (after two steps).
-        acts: "discrete" (2, 3, 4), "continuous" or "several".
+        kind: "box", "discrete" (sees the steps alone, counted from 5) or "tuple".
+        acts: "discrete" (2, 3, 4) or "several".
         forgetful: whether the number changes with every reset, whatever the seed.
         ends_at: terminates after so many steps.
     """
@@ -22,7 +22,7 @@ class Counter(gymnasium.Env):
     def __init__(self, kind="box", acts="discrete", forgetful=False, ends_at=None):
         box = spaces.Box(-np.inf, np.inf, (3,), np.float64)
         seen = {"discrete": spaces.Discrete(LIMIT + 1, start=5), "tuple": spaces.Tuple([box, box])}
-        done = {"continuous": spaces.Box(-1, 1, (2,), np.float64), "several": spaces.MultiDiscrete([2, 2])}
+        done = {"several": spaces.MultiDiscrete([2, 2])}
         self.kind, self.forgetful, self.ends_at = kind, forgetful, ends_at
         self.observation_space = seen.get(kind, box)
         self.action_space = done.get(acts, spaces.Discrete(3, start=2))
@@ -42,7 +42,7 @@ class Counter(gymnasium.Env):
     def _see(self):
         if self.kind == "discrete":
             return self.steps + 5
-        return np.array([self.steps, self.own, np.nan if self.kind == "nan" and self.steps > 1 else 0.1])
+        return np.array([self.steps, self.own, 0.1])
 
 
 def register():

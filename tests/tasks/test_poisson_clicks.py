@@ -1,0 +1,161 @@
+"""Poisson clicks: the rates that were asked for, the layout of a trial, what it costs; and the ideal observer."""
+
+import gc
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom
+
+from tracetorch import backends
+from tracetorch.tasks import PoissonClicks
+
+EACH = 4
+
+
+def trials(count=400, **changes):
+    """A task of one γ and one duration, and a batch of it: (task, batch, spikes)."""
+    given = {"gamma": [1.0], "duration": [0.5], "delay": 0.1, "neurons_per_channel": EACH, "batch_size": count}
+    task = PoissonClicks(**given | changes)
+    batch = task.train_batch(0)
+    return task, batch, batch.xs.dense()
+
+
+def near(draws, chance):
+    """Whether the mean of yes-or-no draws lies within four standard errors of its expectation."""
+    error = (chance * (1 - chance) / draws.numel()) ** 0.5
+    return float(draws.float().mean()) == pytest.approx(chance, abs=4 * error)
+
+
+@pytest.mark.parametrize(("gamma", "total_rate"), [(0.0, 60.0), (0.5, 20.0), (3.0, 60.0)])
+def test_clicks_come_at_the_rates_that_the_equations_give(gamma, total_rate):
+    _, batch, xs = trials(2000, gamma=[gamma], total_rate=total_rate)
+    right = batch.target == 1  # also of γ = 0, where both sides are equally fast
+    assert near(right, 0.5) and torch.equal(batch.conditions["gamma"].abs(), torch.full((2000,), gamma))
+    assert gamma == 0 or torch.equal(right, batch.conditions["gamma"] > 0)
+    sides = xs[:50, :, : 2 * EACH].unflatten(-1, (2, EACH))
+    assert torch.equal(sides, sides[..., :1].expand_as(sides))  # a click makes all neurons of its side fire
+    for side, name in enumerate(("clicks_left", "clicks_right")):
+        assert torch.equal(sides[:, :, side, 0].sum(dim=0), batch.conditions[name].float())
+        for is_right in (False, True):
+            rate = total_rate / (1 + math.exp(-gamma if side == is_right else gamma))
+            assert near(sides[:, right == is_right, side, 0], rate * 0.01)
+
+
+def test_the_label_count_asks_for_more_clicks_and_a_tie_goes_to_the_higher_rate():
+    _, batch, _ = trials(2000, label="count", gamma=[0.25], duration=[0.2])
+    left, right = batch.conditions["clicks_left"], batch.conditions["clicks_right"]
+    expected = torch.where(left == right, batch.conditions["gamma"] > 0, right > left)
+    assert torch.equal(batch.target == 1, expected) and near(expected, 0.5)
+    assert 100 < int((left == right).sum()) < 1900
+    assert bool(((batch.conditions["gamma"] > 0) != (batch.target == 1)).any())
+
+
+@pytest.mark.parametrize(("delay", "longest"), [([0.0, 1.0, 3.0], 300), ("0.5..2.5", 250)], ids=str)
+def test_a_stimulus_ends_its_delay_before_the_cue_and_the_cue_comes_at_one_time(delay, longest):
+    given = {"gamma": [0.0], "duration": [0.1, 0.3], "total_rate": 90.0, "stereo_click": True, "cue_rate": 50.0}
+    task, batch, xs = trials(300, delay=delay, cue=0.2, **given)
+    sizes = (task.steps, task.cue_from, task.delay_steps, task.readout_window)
+    assert sizes == (30 + longest + 20, 30 + longest, longest, 20)
+    pause, bins = (torch.round(batch.conditions[name] / 0.01) for name in ("delay", "duration"))
+    step, end = torch.arange(task.steps)[:, None], task.cue_from - pause
+    sides, cue = xs[..., : 2 * EACH].sum(dim=-1), xs[..., 2 * EACH :]
+    assert float(sides[~((step >= end - bins) & (step < end))].sum()) == 0
+    begin = (sides > 0).long().argmax(dim=0)
+    assert torch.equal(begin, (end - bins).long())  # the stereo click opens every stimulus
+    assert float(sides[begin, torch.arange(300)].min()) == 2 * EACH
+    last = task.steps - 1 - (sides > 0).flip(0).long().argmax(dim=0)
+    assert near(end - 1 == last, 1 - 0.55**2)  # .45 on each side
+    assert float(cue[: task.cue_from].sum()) == 0 and near(cue[task.cue_from :], 0.5)
+    assert not torch.equal(cue[..., 0], cue[..., 1])
+
+
+def test_noise_fires_each_left_and_right_neuron_by_itself_all_trial_long():
+    task, _, xs = trials(noise=20.0, total_rate=0.0, cue_rate=0.0)
+    noise = xs[..., : 2 * EACH]
+    assert near(noise[: task.stimulus_steps], 0.2) and near(noise[task.stimulus_steps :], 0.2)
+    assert not torch.equal(noise[..., 0], noise[..., 1]) and float(xs[..., 2 * EACH :].sum()) == 0
+
+
+@pytest.mark.parametrize("name", ["gamma", "duration", "delay"])
+def test_a_list_is_drawn_from_evenly_and_a_range_is_covered(name):
+    values = trials(1000, **{name: [0.25, 0.5]})[1].conditions[name].abs()
+    assert sorted(set(values.tolist())) == pytest.approx([0.25, 0.5]) and near(values > 0.3, 0.5)
+    values = trials(1000, **{name: "0.1..1.1"})[1].conditions[name].abs().double()
+    assert 0.1 - 1e-6 <= float(values.min()) < 0.12 and 1.08 < float(values.max()) <= 1.1 + 1e-6
+    assert float(values.mean()) == pytest.approx(0.6, abs=4 * math.sqrt(1 / 12 / 1000))
+
+
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_counts_are_those_of_the_spikes_however_far_apart_the_stimuli_are_and_time_is_cut(noise):
+    task, batch, xs = trials(20, delay="0..40", duration=[0.4, 1.0], neurons_per_channel=8, noise=noise)
+    clicks = xs.view(task.steps, 20, 3, 8).amin(dim=-1).sum(dim=0)  # all eight: noise does that in 1 step of 10¹³
+    assert torch.equal(clicks[:, 0], batch.conditions["clicks_left"].float())
+    assert torch.equal(clicks[:, 1], batch.conditions["clicks_right"].float()) and int(clicks.sum()) > 0
+    assert torch.equal(torch.cat(list(batch.xs.chunks(333))), xs)
+
+
+def test_a_trial_of_100_seconds_is_made_piece_by_piece_and_nothing_of_it_is_kept(monkeypatch):
+    def held():
+        gc.collect()
+        return sum(thing.numel() for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor))
+
+    drawn, draw = [], backends.bernoulli
+    monkeypatch.setattr(backends, "bernoulli", lambda *given: drawn.append(len(given[2])) or draw(*given))
+    task, before = PoissonClicks(delay="1..100", batch_size=4), held()
+    batch = task.train_batch(0)
+    assert all(len(chunk) <= 500 for chunk in batch.xs.chunks(500))
+    assert 0 < held() - before < 200
+    assert sum(drawn) > task.steps > 10_000 and max(drawn) <= 1024
+
+
+def test_figures_have_the_ideal_observer_and_the_delays_where_they_differ():
+    for delay, drawn in ((0.2, False), ([0.2], False), ("0.2..0.4", True)):
+        task, batch, _ = trials(50, delay=delay, gamma=[0.5, 2.0])
+        figures = task.figures(task.score(torch.nn.functional.one_hot(batch.target, 2).float(), batch))
+        assert ("delay" in figures) is drawn and {"psychometric", "accuracy_map"} <= set(figures)
+    (curve,) = (line.get_ydata() for line in figures["psychometric"].axes[0].lines if len(line.get_ydata()) == 61)
+    best = float(task.ideal_accuracy(torch.tensor(2.0), torch.tensor(0.5)))
+    assert [curve[0], curve[30], curve[60]] == pytest.approx([1 - best, 0.5, best])
+
+
+def test_the_marks_of_the_example_name_its_stretches_of_time():
+    long, none = (PoissonClicks(delay=delay, duration=[0.2]).example()[1] for delay in (2.0, 0.0))
+    assert long == {"clicks": (0, 20), "delay": (20, 220), "cue": (220, 230)}
+    assert none == {"clicks": (0, 20), "cue": (20, 30)}
+
+
+def exact(gamma, duration, *, label="side", stereo_click=False, noise=0.0, neurons_per_channel=10):
+    """How often counting clicks names the right side, from the joint distribution of both counts."""
+    steps, count = round(duration / 0.01) - stereo_click, range(round(duration / 0.01) + 1)
+    false_click = (noise * 0.01) ** neurons_per_channel * (label == "side")
+    odds = [1 - (1 - 0.4 / (1 + math.exp(-side))) * (1 - false_click) for side in (gamma, -gamma)]
+    joint = np.outer(*(binom.pmf(count, steps, p) for p in odds))  # (right, left)
+    return 1 - np.trace(joint) / 2 if label == "count" else np.tril(joint, -1).sum() + np.trace(joint) / 2
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {},
+        {"label": "count", "stereo_click": True, "noise": 40.0, "neurons_per_channel": 2},
+        {"noise": 20.0, "neurons_per_channel": 1, "stereo_click": True},
+        {"noise": 40.0, "neurons_per_channel": 2},
+    ],
+    ids=str,
+)
+def test_the_ideal_observer_is_right_as_often_as_counting_is(kind):
+    task, gamma, duration = PoissonClicks(**kind), torch.tensor([0.25, 1.0, 2.0]), torch.tensor([0.02, 0.05, 1.0])
+    wanted = [[exact(g, d, **kind) for d in duration.tolist()] for g in gamma.tolist()]
+    np.testing.assert_allclose(task.ideal_accuracy(-gamma[:, None], duration), wanted, atol=1e-9)
+
+
+def test_the_summary_compares_with_the_ideal_observer_even_over_minutes():
+    task, duration = PoissonClicks(), torch.tensor([0.5, 120.0, 120.0, 120.0])
+    gamma = torch.tensor([-1.0, 0.0, 0.05, 3.0])
+    some, chance, more, most = task.ideal_accuracy(gamma, duration).tolist()
+    assert chance == pytest.approx(0.5, abs=1e-9) and 0.5 < more < most <= 1 + 1e-9
+    ideal = (some + chance + more + most) / 4
+    trials = {"gamma": gamma, "duration": duration, "accuracy": torch.tensor([1.0, 0, 1, 1])}
+    assert task.summary(trials) == pytest.approx({"ideal_accuracy": ideal, "of_ideal": 0.75 / ideal})

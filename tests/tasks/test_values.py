@@ -1,0 +1,89 @@
+"""Values that make no task: all that is said of them."""
+
+import math
+import re
+from functools import partial
+
+import pytest
+
+from tracetorch.tasks import MNIST, CueAccumulation, Gym, Patterns, PoissonClicks, SequentialMNIST, StoreRecall
+from tracetorch.tasks.wrappers import ContextSchedule
+
+TRIALS = {"neurons_per_channel": 1, "batch_size": 1, "test_trials": 1, "validation_trials": 0, "noise": 0}
+LEAST = {
+    MNIST: {"steps": 1, "batch_size": 1},
+    SequentialMNIST: {"steps_per_part": 1, "levels": 1, "batch_size": 1},
+    Patterns: {"patterns": 1, "inputs": 1, "outputs": 1, "steps": 1, "batch_size": 1, "repeats": 1},
+    CueAccumulation: TRIALS | {"interval": 0, "delay": 0, "recall": 0, "rate": 0},
+    StoreRecall: TRIALS | {"intervals": 2, "rate": 0},
+    PoissonClicks: TRIALS | {"total_rate": 0, "cue_rate": 0, "delay": 0, "cue": 0},
+    Gym: {"num_envs": 1, "steps": 1, "test_episodes": 1, "validation_episodes": 0, "neurons": 2},
+    ContextSchedule: {"every": 1},
+}
+
+
+@pytest.mark.parametrize("task", LEAST, ids=lambda task: task.__name__)
+def test_what_is_too_little_is_refused(task):
+    said = {}
+    for name, least in LEAST[task].items():
+        try:
+            task(**{name: least - 1})
+        except ValueError as error:
+            said[name] = str(error)
+    assert said == {name: f"{name} must be at least {least}, got {least - 1}" for name, least in LEAST[task].items()}
+
+
+SPLIT = partial(MNIST, validation_digits=200)
+RATE = "max_rate must be above 0 and at most 1 spike per step, got {}"
+PATTERN = "rates must satisfy 0 ≤ background ≤ rate ≤ 1, got "
+STEP = "dt must be above 0 and short enough for at most one "
+DISTRACTORS = (
+    "distractors are whole numbers, at most 6, because one of the 8 intervals is for store and one for recall, got {}"
+)
+SAMPLES = "must be a list of numbers or a range such as 0.1..1.2, none below 0, got {}"
+REFUSED = [
+    (SPLIT, "batch_size", (801,), "batch_size is at most the 800 training digits, got {}"),
+    (MNIST, "max_rate", (0.0, 1.1, math.nan), RATE),
+    (MNIST, "validation_digits", (-1, 1000), "validation_digits must leave some of the 1,000 training digits, got {}"),
+    (MNIST, "encoding", ("poison",), "encoding must be one of poisson, latency, constant, got {}"),
+    (SequentialMNIST, "by", ("columns",), "by must be one of rows, pixels, got {}"),
+    (SequentialMNIST, "order", ("random",), "order must be one of fixed, permuted, got {}"),
+    (SequentialMNIST, "encoding", ("latency",), "encoding must be one of poisson, constant, got {}"),
+    (SequentialMNIST, "max_rate", (0.0,), RATE),
+    (Patterns, "rate", (0.01, 1.5, math.nan), PATTERN + "0.05 and {}"),
+    (Patterns, "background", (-0.1,), PATTERN + "{} and 0.5"),
+    (Patterns, "encoding", ("rate",), "encoding must be one of poisson, latency, constant, got {}"),
+    (CueAccumulation, "cues", (6, -1), "cues must be an odd number, or no side need have more, got {}"),
+    (CueAccumulation, "bias", (0.4, 1.1), "bias is the probability of a cue on the trial's side, 0.5 to 1, got {}"),
+    (CueAccumulation, "interval", (math.inf,), "interval must be finite, got {}"),
+    (CueAccumulation, "cue", (0.2, 0.0), "a cue lasts at least a step and at most the interval of 0.15 s, got {} s"),
+    (CueAccumulation, "recall", (0.0001,), "the recall lasts at least a step of 0.001 s, got {} s"),
+    (CueAccumulation, "dt", (0.0,), STEP + "spike in a step, got {} s"),
+    (CueAccumulation, "rate", (1001.0,), STEP + "spike in a step, got 0.001 s"),
+    (CueAccumulation, "noise", (1001.0,), STEP + "spike in a step, got 0.001 s"),
+    (StoreRecall, "distractors", ("0..7", [1.5], "0.5..3"), DISTRACTORS),
+    (StoreRecall, "distractors", ([-1],), "distractors " + SAMPLES),
+    (StoreRecall, "interval", (0.0, math.inf), "interval must be finite, and at least a step of 0.001 s, got {} s"),
+    (StoreRecall, "dt", (0.0,), STEP + "spike in a step, got {} s"),
+    (StoreRecall, "rate", (1001.0,), STEP + "spike in a step, got 0.001 s"),
+    (StoreRecall, "noise", (1001.0,), STEP + "spike in a step, got 0.001 s"),
+    (PoissonClicks, "gamma", ([], "steep", "1..2..3", [1.0, math.nan], [math.inf]), "gamma " + SAMPLES),
+    (PoissonClicks, "duration", ([0.001],), "duration " + SAMPLES.replace("below 0", "below 0.01")),
+    (PoissonClicks, "delay", ("1..", [1.0, -1.0]), "delay " + SAMPLES.replace("a list", "a number, a list")),
+    (PoissonClicks, "delay", (math.inf,), "delay must be finite, got {}"),
+    (PoissonClicks, "label", ("sides",), "label must be one of side, count, got {}"),
+    (PoissonClicks, "dt", (0.0, math.nan), STEP + "click in a step, got {} s"),
+    (PoissonClicks, "total_rate", (101.0,), STEP + "click in a step, got 0.01 s"),
+    (PoissonClicks, "cue_rate", (101.0,), STEP + "click in a step, got 0.01 s"),
+    (PoissonClicks, "noise", (101.0,), STEP + "click in a step, got 0.01 s"),
+    (partial(ContextSchedule, 5), "jitter", (1.0, -0.1, math.nan), "jitter must be at least 0 and below 1, got {}"),
+]
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "value", "message"), [(*case, value, said) for *case, values, said in REFUSED for value in values]
+)
+def test_what_makes_no_task_is_refused(task, name, value, message):
+    shown = f"{value:g}" if isinstance(value, int | float) else repr(value)
+    with pytest.raises(ValueError, match=f"^{re.escape(message.format(shown))}$"):
+        task(**{name: value})

@@ -1,0 +1,168 @@
+"""Tasks made of others: rewards instead of labels, classes in blocks, and actions that change their meaning."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.command_line import tracetorch
+from tracetorch.tasks import MNIST, Blocks, Patterns, PoissonClicks, Reversal, RewardedTask
+from tracetorch.tasks.wrappers import ContextSchedule
+
+
+def digits(**changes):
+    return MNIST(**{"batch_size": 10, "steps": 3} | changes)
+
+
+def clicks(batch=4):
+    return PoissonClicks(duration=[0.1], delay=0.0, neurons_per_channel=1, batch_size=batch, test_trials=20)
+
+
+@given(every=st.integers(1, 300), jitter=st.floats(0, 0.99), seed=st.integers(0, 99), number=st.integers(0, 3000))
+def test_contexts_follow_each_other_and_cover_all_moments(every, jitter, seed, number):
+    schedule = ContextSchedule(every, jitter, seed)
+    context = schedule.context(number)
+    assert schedule.start(context) <= number < schedule.start(context + 1) or every * (1 - jitter) < 1
+    assert abs(schedule.start(context) - context * every) <= jitter * every / 2 + 0.5
+    switches = schedule.switches(number)
+    assert switches == sorted(switches) == [schedule.start(each) for each in range(1, context + 1)]
+
+
+def test_jitter_makes_contexts_of_different_lengths_and_none_makes_them_equal():
+    moments = ContextSchedule(100, jitter=0.5, seed=3).switches(5000)
+    lengths = {after - before for before, after in itertools.pairwise(moments)}
+    assert len(lengths) > 20 and min(lengths) >= 50 and max(lengths) <= 150
+    assert moments != ContextSchedule(100, jitter=0.5, seed=4).switches(5000)
+    assert ContextSchedule(100, jitter=0.0).switches(350) == [100, 200, 300]
+
+
+def test_left_and_right_swap_at_each_switch_and_nothing_that_is_seen_tells_of_it():
+    environment, task = Reversal(RewardedTask(clicks()), every=6, jitter=0.5), clicks()
+    contexts = [environment.schedule.context(number) for number in range(41)]
+    for number, context in enumerate(contexts[:40]):
+        batch = task.train_batch(number)
+        assert torch.equal(environment.observe().dense(), batch.xs.dense()) and environment.context == context
+        right = batch.target if context % 2 == 0 else 1 - batch.target
+        assert environment.act(right).reward.tolist() == [1.0] * 4
+    assert environment.switches == [n for n in range(1, 41) if contexts[n] > contexts[n - 1]]
+    assert len(environment.switches) >= 5
+
+
+def test_of_many_actions_every_one_changes_its_meaning_at_each_switch():
+    environment, task, found = Reversal(RewardedTask(digits()), every=20, jitter=0.0), digits(), []
+    for number in range(200):  # the actions of ten trials lie 0 … 9 off the label
+        reward = environment.act((task.train_batch(number).target + torch.arange(10)) % 10).reward
+        found.append(reward.nonzero()[:, 0].tolist())
+    meanings = found[::20]
+    assert found == [meaning for meaning in meanings for _ in range(20)] and {len(each) for each in meanings} == {1}
+    assert meanings[0] == [0] and all(a != b for a, b in itertools.pairwise(meanings))
+    assert len({*itertools.chain(*meanings)}) > 3
+
+
+def test_a_test_asks_for_what_the_actions_mean_at_present_and_had_come_to_mean():
+    world, later = (Reversal(RewardedTask(clicks()), every=3, jitter=0.0) for _ in range(2))
+    target = torch.cat([batch.target for batch in clicks().eval_batches("test")])
+
+    def returns(environment):
+        return float(environment.test(lambda xs, begins: target)["return"].mean())
+
+    assert returns(world) == 1
+    for _ in range(3):
+        world.act(torch.zeros(4, dtype=torch.long))
+    assert world.switches == [3] and returns(world) == 0 and returns(later) == 1
+    later.load_for_test(world.state_dict())
+    assert returns(later) == 0
+    world.begin()
+    assert world.switches == [] and returns(world) == 1
+
+
+def test_a_block_shows_its_classes_alone_and_a_round_shows_all_of_them_once():
+    blocks = Blocks(digits(), classes=3, every=2, jitter=0.0)
+    for around in range(3):
+        shown = [blocks.shown(8 * around + 2 * at) for at in range(4)]
+        assert sorted(itertools.chain(*shown)) == list(range(10)) and [len(each) for each in shown] == [3, 3, 3, 1]
+    for number in range(16):
+        batch = blocks.train_batch(number)
+        assert set(batch.target.tolist()) <= set(blocks.shown(number)) == set(blocks.shown(number - number % 2))
+    assert blocks.shown(0) != blocks.shown(8) or blocks.shown(2) != blocks.shown(10)
+    assert blocks.switches(7) == [2, 4, 6] and [blocks.context(number) for number in (1, 5)] == [0, 2]
+
+
+@pytest.mark.parametrize("encoding", ["poisson", "constant"])
+def test_the_trials_of_a_block_are_those_of_the_task(encoding):
+    blocks, task = (digits(batch_size=5, encoding=encoding) for _ in range(2))
+    batch = Blocks(blocks, classes=2, every=3).train_batch(4)
+    names, dense = batch.conditions["digit"].tolist(), batch.xs.dense()
+    originals = [task.train_batch(number) for number in range(task.batches_per_pass)]
+    where = {int(name): (each, at) for each in originals for at, name in enumerate(each.conditions["digit"])}
+    for row, (original, at) in enumerate(where[name] for name in names):
+        assert int(original.target[at]) == int(batch.target[row])
+        assert torch.equal(original.xs.dense()[:, at], dense[:, row])
+    assert len(set(names)) == 5
+
+
+def test_a_trial_is_hardly_ever_shown_in_two_batches_that_follow_each_other():
+    blocks = Blocks(digits(batch_size=1), classes=2, every=50)
+    shown = [int(blocks.train_batch(number).conditions["digit"]) for number in range(50)]
+    assert sum(a == b for a, b in itertools.pairwise(shown)) <= 2
+
+
+def test_the_reward_is_1_for_the_right_choice_and_a_test_shows_every_held_out_trial_once():
+    task = PoissonClicks(duration=[0.2], validation_trials=0, test_trials=700, batch_size=60)
+    environment, shift = RewardedTask(task), torch.arange(60) % 2
+    for number in range(5):
+        outcome = environment.act((task.train_batch(number).target + shift) % 2)
+        assert torch.equal(outcome.reward, 1.0 - shift)
+        assert bool(outcome.terminated.all()) and not bool(outcome.truncated.any()) and outcome.final is None
+    assert environment.state_dict() == {"number": 5}  # no label
+    targets = [batch.target for batch in task.eval_batches("test")]
+    shown = iter(targets)
+
+    def half_right(xs, begins):
+        target = next(shown)
+        assert bool(begins.all()) and len(begins) == xs.shape[0] == len(target)
+        return (target + torch.arange(len(target))) % 2
+
+    trials = environment.test(half_right)
+    assert torch.equal(trials["target"], torch.cat(targets))
+    assert trials["return"].tolist() == trials["accuracy"].tolist() == [1.0, 0.0] * 350
+    assert environment.summary(trials) == task.summary(trials) and environment.test(half_right, "validation") == {}
+    assert set(environment.figures(trials)) == {"psychometric", "accuracy_map"}
+    assert environment.example()[1] == task.example()[1]
+    assert (environment.readout_window, environment.output_names, environment.dt) == (10, ("left", "right"), 0.01)
+    assert (environment.actions_per_pass, RewardedTask(digits()).actions_per_pass) == (None, 100)
+
+
+def changed(task, **attributes):
+    vars(task).update(attributes)
+    return task
+
+
+NO_DIGIT = digits().train_batch(0)._replace(target=torch.full((10,), -1))
+
+
+@pytest.mark.parametrize(
+    ("make", "phrase"),
+    [
+        (lambda: Reversal(digits()), "must answer with rewards, got MNIST; wrap a task in RewardedTask"),
+        (lambda: Reversal(changed(RewardedTask(digits()), output_size=1)), "a switch needs at least two actions to"),
+        (lambda: Blocks(digits(), classes=0), "classes must leave some of the 10 for other blocks, got 0"),
+        (lambda: Blocks(digits(), classes=10), "classes must leave some of the 10 for other blocks, got 10"),
+        (lambda: Blocks(Patterns()), "Patterns has no classes: blocks need one right choice in each trial"),
+        (lambda: Blocks(changed(digits(), train_batch=lambda _: NO_DIGIT)).train_batch(1), "MNIST shows none of the"),
+        (lambda: RewardedTask(Patterns()), "Patterns has targets that are not a single class; a reward needs"),
+        (lambda: RewardedTask(RewardedTask(digits())), "must be a task with labels, such as MNIST, got RewardedTask"),
+        (lambda: RewardedTask(3), "must be a task with labels, such as MNIST, got int"),
+    ],
+)
+def test_what_cannot_be_wrapped_is_refused(make, phrase):
+    with pytest.raises(ValueError, match=phrase):
+        make()
+
+
+def test_rewards_are_not_learnt_from_as_if_they_were_labels(here):
+    result = tracetorch("run", "task=clicks_reward", "task.task.batch_size=4")
+    assert result.exit_code == 2 and list(here.iterdir()) == []
+    assert "RewardedTask gives rewards, not labels: choose train=reinforcement" in result.stderr
