@@ -5,7 +5,7 @@ import torch
 
 from tests.common import IN, OUT, normal
 from tests.common import spikes as random_spikes
-from tests.test_exact import MOMENTS, TARGET, TWO, close, each_readout, lively, online, readout
+from tests.nn.test_exact import MOMENTS, TARGET, TWO, close, each_readout, lively, online, readout
 from tracetorch import constrain
 from tracetorch import functional as F
 from tracetorch.nn import LI, LIF
