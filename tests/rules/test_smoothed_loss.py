@@ -12,14 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.oracle import full_gradients, others
-from tests.test_oracle import example, network
+from tests.oracle import example, full_gradients, network, others
 from tracetorch.rules import Trace
 from tracetorch.rules.gradient_similarity import Gradients, gradient_by_rule, gradient_similarity
 from tracetorch.rules.surrogate import FastSigmoid, Triangle
 
 NAME, WIDTH = "layers.0.connection.weight", 0.05
-MOMENTS = {"learn_every": 16, "window": 5}
 
 
 def noisy(net, draws: int, seed: int, look: Callable[[Tensor], Tensor]) -> Tensor:
@@ -36,37 +34,38 @@ def noisy(net, draws: int, seed: int, look: Callable[[Tensor], Tensor]) -> Tenso
     return total.detach()
 
 
-def averaged(net, found: Callable[[], Gradients]) -> Tensor:
-    return noisy(net, 50, 7, lambda noise: found()[NAME])
+@torch.no_grad()
+def loss_of(net, given) -> float:
+    net.reset()
+    outputs = net.run(given.xs)
+    answers = [outputs[first:stop].mean(dim=0) for _, first, stop in given.stretches()]
+    return sum(float(given.loss(answer, given.target)[0]) for answer in answers)
 
 
-def slope(net, given, guess: Tensor, seed: int, draws: int = 1500) -> Tensor:
+def slope(net, given, guess: Tensor, seed: int) -> Tensor:
     """The gradient of the mean loss."""
 
-    @torch.no_grad()
-    def loss() -> float:
-        net.reset()
-        outputs = net.run(given.xs)
-        answers = [outputs[first:stop].mean(dim=0) for _, first, stop in given.stretches()]
-        return sum(float(given.loss(answer, given.target)[0]) for answer in answers)
-
     def look(noise: Tensor) -> Tensor:
-        above = loss()
+        above = loss_of(net, given)
         with torch.no_grad():
             net.get_parameter(NAME).sub_(2 * WIDTH * noise)
-        return noise * ((above - loss()) / (2 * WIDTH) - (noise * guess).sum())
+        return noise * ((above - loss_of(net, given)) / (2 * WIDTH) - (noise * guess).sum())
 
-    return guess + noisy(net, draws, seed, look)
+    return guess + noisy(net, 1500, seed, look)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_trace_follows_the_slope_of_the_smoothed_loss_as_closely_as_bptt_does(seed):
-    net, given = network(seed=seed), example(seed, **MOMENTS)
+    net, given = network(seed=seed), example(seed, learn_every=16, window=5)
     through_reset = Triangle(height=1.0, through_reset=True)
-    wide = averaged(net, lambda: full_gradients(net, given, surrogate=through_reset))
-    narrow = averaged(net, lambda: full_gradients(net, given, surrogate=FastSigmoid()))
-    trace = averaged(net, lambda: gradient_by_rule(Trace(net), given))
+
+    def averaged(found: Callable[[], Gradients]) -> Tensor:
+        return noisy(net, 50, 7, lambda noise: found()[NAME])
+
+    wide = averaged(lambda: full_gradients(net, given, surrogate=through_reset))
+    narrow = averaged(lambda: full_gradients(net, given, surrogate=FastSigmoid()))
+    trace = averaged(lambda: gradient_by_rule(Trace(net), given))
     truth, again = slope(net, given, wide, seed=1), slope(net, given, trace, seed=2)
     assert gradient_similarity(truth, again).cosine > 0.97, "the reference is not sure"
     guesses = {"trace": trace, "fast": narrow, "wide": wide}
@@ -74,5 +73,5 @@ def test_trace_follows_the_slope_of_the_smoothed_loss_as_closely_as_bptt_does(se
     assert found["trace"].cosine > 0.93 and 0.75 < found["trace"].norm_ratio < 1.0, found
     assert found["fast"].cosine > 0.93 and found["wide"].cosine > 0.96, found
     for what, wrong in others(given).items():
-        close = gradient_similarity(averaged(net, partial(gradient_by_rule, Trace(net), wrong)), truth)
+        close = gradient_similarity(averaged(partial(gradient_by_rule, Trace(net), wrong)), truth)
         assert close.cosine < 0.85, what

@@ -1,0 +1,220 @@
+"""The oracle of `tests/oracle.py` itself, and rules held against it: where they are exact, and each known limit."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from tests.common import BATCH, IN, LAYERS, build, each, normal, spikes
+from tests.kernel_cases import combined
+from tests.oracle import (
+    EXACT,
+    TRIANGLE,
+    Bounds,
+    assert_live,
+    assert_oracle,
+    central_differences,
+    example,
+    full_gradients,
+    misfits,
+    network,
+    unrolled,
+)
+from tracetorch.nn import LI, LIS, Sequential
+from tracetorch.rules import BPTT, OTTT, EProp, Trace, TruncatedBPTT
+from tracetorch.rules.gradient_similarity import Example, gradient_by_rule, gradient_similarity
+from tracetorch.rules.surrogate import FastSigmoid, Triangle
+
+READOUTS = {"LI": LI, "LIS": LIS}
+MOMENTS = [{}, {"window": 1}, {"learn_every": 25}, {"learn_every": 16, "window": 5}]
+"""One learning moment or several, the last after a shorter stretch than the others; outputs read whole or in part."""
+THROUGH_RESET = Triangle(height=1.0, through_reset=True)
+"""Of area 1, and through the reset: a neuron's spikes then make up for what flows in, as the trace rule takes it."""
+WEIGHT = "layers.0.connection.weight"
+READOUT = {"layers.1.connection.weight": EXACT, "layers.1.connection.bias": EXACT}
+HIDDEN = {WEIGHT: EXACT, "layers.0.connection.bias": EXACT}
+DECAYS = dict.fromkeys(
+    ("layers.0.neuron.raw_decay", "layers.0.neuron.raw_threshold", "layers.1.neuron.raw_decay"), EXACT
+)
+
+
+# ── the oracle itself ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@each([row for row in LAYERS if row.name in ("LIF-groups-bias", "LIF-per-neuron", "LI-groups", "own", "network")])
+def test_it_runs_as_the_network_does(row):
+    net = build(row)
+    net = net if isinstance(net, Sequential) else Sequential(net)
+    torch.testing.assert_close(unrolled(net, spikes(), TRIANGLE).detach(), net.run(spikes()), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("moments", [{}, {"learn_every": 10, "window": 3}], ids=str)
+@each([row for row in LAYERS if row.name in ("LI-groups", "LI-per-neuron", "LIS-groups")])
+def test_where_the_loss_is_smooth_it_is_the_central_difference_of_every_parameter(row, moments):
+    net, loss = Sequential(build(row)), example(readout=LIS if row.of == "LIS" else LI).loss
+    given = Example(normal(24, BATCH, IN), torch.tensor([0, 3, 1]), loss, **moments)
+    found = full_gradients(net, given)
+    for name, gradient in found.items():
+        assert name.endswith("raw_trace_decay") or gradient.abs().max() > 1e-3
+        torch.testing.assert_close(gradient, central_differences(net, given, name), rtol=1e-6, atol=1e-7)
+
+
+def test_known_limit_below_a_spike_the_loss_is_a_staircase_and_differences_say_nothing():
+    net, given = network(), example(learn_every=16, window=5)
+    found = full_gradients(net, given, surrogate=FastSigmoid())
+    for name in READOUT:
+        torch.testing.assert_close(found[name], central_differences(net, given, name), rtol=1e-6, atol=1e-7)
+    for name in HIDDEN:
+        with pytest.raises(ValueError, match=f"staircase in {name}, because layer 0 spikes"):
+            central_differences(net, given, name)
+    with pytest.raises(ValueError, match="name a surrogate"):
+        full_gradients(net, given)
+
+
+@pytest.mark.parametrize(
+    ("weight", "signal", "message"),
+    [
+        (-1.0, 1, "layer 0 proves nothing: it fires at 0.0 % of the steps, 0 %"),
+        (5.0, 1, "layer 0 proves nothing: it fires at 100.0 % of the steps, 0 % of its neurons at"),
+        (None, 0, "moment after step 16 proves nothing: its signal is zero"),
+    ],
+)
+def test_a_network_that_is_not_live_is_noticed(weight, signal, message):
+    net, given = network(), example(learn_every=16)
+    if weight:
+        net[0].weight.data.fill_(weight)
+        given = given._replace(xs=torch.ones_like(given.xs))
+    given = given._replace(loss=lambda output, target: (output.sum(), signal * torch.ones_like(output)))
+    with pytest.raises(AssertionError, match=message):
+        assert_oracle(net, Trace, given, READOUT, surrogate=TRIANGLE)
+
+
+def test_an_empty_gradient_a_blind_comparison_and_a_misfit_are_noticed():
+    net, given = network(), example()
+    for value in (0.0, torch.inf):
+        with pytest.raises(AssertionError, match=r"proves nothing: layers\.0\.connection\.bias"):
+            assert_live(net, given, {"layers.0.connection.bias": torch.full((16,), value), WEIGHT: torch.ones(1)})
+    blind = READOUT | {WEIGHT: Bounds(cosine=(-1.0, 1.0), norm_ratio=(0.0, 1e9))}
+    with pytest.raises(AssertionError, match=r"cannot fail: layers\.0\.connection\.weight fits the targets of other"):
+        assert_oracle(net, BPTT, given, blind, surrogate=FastSigmoid())
+    with pytest.raises(AssertionError, match=r"^layers\.0\.connection\.weight: cosine 0\.\d{6}, norm") as caught:
+        assert_oracle(net, Trace, example(window=1), {WEIGHT: EXACT} | READOUT, surrogate=FastSigmoid())
+    assert "layers.1" not in str(caught.value)
+    assert misfits({"a": torch.zeros(2)}, {"a": torch.ones(2)}, {"a": Bounds()}), "a cosine that is not defined fits"
+
+
+# ── where rules are exact ───────────────────────────────────────────────────────────────────────────────────────────
+
+RULES = {
+    "bptt": (partial(BPTT, surrogate=TRIANGLE), TRIANGLE, READOUT | HIDDEN | DECAYS),
+    "tbptt-reset": (partial(TruncatedBPTT, k=60, surrogate=THROUGH_RESET), THROUGH_RESET, READOUT | HIDDEN | DECAYS),
+    "eprop": (partial(EProp, surrogate=TRIANGLE), TRIANGLE, READOUT | HIDDEN),
+    "eprop-random": (partial(EProp, feedback="random"), TRIANGLE, READOUT),
+    "ottt": (OTTT, TRIANGLE, READOUT),
+}
+
+
+@pytest.mark.parametrize(("rule", "readout", "moments"), combined(rule=RULES, readout=READOUTS, moments=MOMENTS))
+def test_rules_are_exact_at_every_moment(rule, readout, moments):
+    make, surrogate, bounds = RULES[rule]
+    given, forgets = example(readout=READOUTS[readout], **moments), "bptt" in rule
+    assert_oracle(network(READOUTS[readout]), make, given, bounds, surrogate=surrogate, forget=forgets)
+
+
+@pytest.mark.parametrize("learn_every", [None, 16])
+@pytest.mark.parametrize("decay", [0.8, torch.tensor([0.6, 0.95])], ids=["one", "groups"])
+@pytest.mark.parametrize("readout", [LI, LIS])
+def test_trace_is_exact_for_a_tied_readout_at_every_moment(readout, decay, learn_every):
+    given = example(readout=readout, window=1, learn_every=learn_every)
+    assert_oracle(network(readout, decay=decay), Trace, given, READOUT, surrogate=TRIANGLE)
+
+
+# ── bounds as measured with seeds 0 to 7, and a little beyond ───────────────────────────────────
+
+MEASURED = {
+    "end": ({"window": 1}, THROUGH_RESET, Bounds((0.85, 1.0), (0.6, 1.1))),
+    "reset": ({"learn_every": 16, "window": 5}, THROUGH_RESET, Bounds((0.9, 1.0), (0.65, 1.15))),
+    "fast": ({"learn_every": 16, "window": 5}, FastSigmoid(), Bounds((0.8, 1.0), (0.55, 1.4))),
+    "triangle": ({"learn_every": 16, "window": 5}, TRIANGLE, Bounds((0.9, 1.0), (0.02, 0.25))),
+    "readout": ({}, TRIANGLE, Bounds((0.65, 1.0), (0.9, 1.6))),
+}
+
+
+@pytest.mark.parametrize(("measured", "readout", "hidden"), combined(at=MEASURED, readout=READOUTS, hidden=(1, 2)))
+def test_trace_comes_close_for_the_weights_of_spiking_layers_and_of_a_readout_over_a_window(measured, readout, hidden):
+    moments, surrogate, bounds = MEASURED[measured]
+    layers = (hidden,) if measured == "readout" else range(hidden)
+    every = {f"layers.{at}.connection.weight": bounds for at in layers}
+    for seed in range(5):
+        net, given = network(READOUTS[readout], seed=seed, hidden=hidden), example(seed, READOUTS[readout], **moments)
+        assert_oracle(net, Trace, given, every, surrogate=surrogate)
+
+
+# ── known limits, each with its name ────────────────────────────────────────────────────────────────────────────────
+
+
+def both(rule, net, given, surrogate=None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradient of the first weights that a rule finds, and the whole one."""
+    return gradient_by_rule(rule(net), given)[WEIGHT], full_gradients(net, given, surrogate=surrogate)[WEIGHT]
+
+
+def told(given: Example) -> Example:
+    """The same with a loss whose signal is fixed, whatever comes out."""
+    signal = normal(8, 4)
+    return given._replace(loss=lambda output, target: ((output * signal).sum(), signal))
+
+
+def test_trace_rule_cannot_tell_order_within_a_window():
+    """Every 10 steps are turned around, and scaled so that the trace is the same after each of them."""
+    net, first = network(LI), told(example(window=1))
+    age = net[0].neuron.decay.detach() ** torch.arange(-9, 10, 2, dtype=torch.float64)[:, None, None]
+    second = first._replace(xs=torch.cat([part.flip(0) * age for part in first.xs.split(10)]))
+    (blind, seen), (alike, turned) = (both(Trace, net, given, FastSigmoid()) for given in (first, second))
+    torch.testing.assert_close(blind, alike, rtol=1e-9, atol=1e-9)
+    assert gradient_similarity(seen, turned).cosine < 0.85
+
+
+def test_trace_rule_takes_a_mean_over_a_window_where_the_readout_stands_at_its_end():
+    """Input that came and went within the window: the mean still has it, the end of the window hardly."""
+    given = told(example(readout=LI))
+    given.xs[20:].zero_()
+    trace, full = both(Trace, Sequential(LI(12, 4, decay=0.5).double()), given)
+    assert full.norm() > 0.1 and trace.norm() < 1e-9
+
+
+def test_truncation_forgets_what_came_more_than_k_steps_ago():
+    net = Sequential(LI(12, 4, decay=0.95).double())
+    given = example(readout=LI, window=1)
+    given.xs[20:].zero_()
+    assert_oracle(net, partial(TruncatedBPTT, k=60), given, {WEIGHT: EXACT})
+    forgotten, full = both(partial(TruncatedBPTT, k=40), net, given)
+    assert full.any() and not forgotten.any()
+
+
+def test_bptt_forgets_what_came_before_the_last_learning_moment():
+    found, wanted = both(BPTT, Sequential(LI(12, 4, decay=0.95).double()), example(0, LI, window=1, learn_every=30))
+    assert (found - wanted).norm() > 0.1 * wanted.norm()
+
+
+def test_ottt_lacks_what_reaches_the_output_later_than_the_step_itself():
+    given = example(readout=LI, window=1)
+    close = gradient_similarity(*both(partial(OTTT, surrogate=TRIANGLE), network(LI, decay=0.95), given, TRIANGLE))
+    assert close.norm_ratio < 0.3, close
+
+
+@pytest.mark.parametrize(("hidden", "options"), [(2, {}), (1, {"feedback": "random"})], ids=str)
+def test_eprop_further_down_and_with_random_feedback_is_another_gradient(hidden, options):
+    rule, given = partial(EProp, surrogate=TRIANGLE, **options), example()
+    assert abs(gradient_similarity(*both(rule, network(hidden=hidden), given, TRIANGLE)).cosine) < 0.95
+
+
+@pytest.mark.parametrize("rule", [EProp, OTTT])
+def test_eprop_and_ottt_give_decays_and_thresholds_the_gradient_of_each_step_alone(rule):
+    """With one step that counts, that of truncation after one; how long a membrane remembers does not come into it."""
+    net, given = network(LI), example(readout=LI, window=1)
+    found = gradient_by_rule(rule(net, surrogate=TRIANGLE), given)
+    alone = gradient_by_rule(TruncatedBPTT(net, k=1, surrogate=TRIANGLE), given)
+    full = full_gradients(net, given, surrogate=TRIANGLE)
+    for name in DECAYS:
+        torch.testing.assert_close(found[name], alone[name], rtol=1e-9, atol=1e-12)
+        assert 0.01 < gradient_similarity(found[name], full[name]).norm_ratio < 0.3, name
