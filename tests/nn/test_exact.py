@@ -108,18 +108,6 @@ def test_a_tied_readout_learns_as_through_time_at_every_moment_and_after_resets(
         close(parameter.grad, value)
 
 
-@pytest.mark.parametrize("name", ["LI-groups-bias", "LIS"])
-def test_and_on_top_of_a_spiking_layer(name):
-    below = lively(LIF(IN, 8))
-    layer, loss = readout(name, inputs=8)
-    xs = random_spikes(40)
-    fired = below.run(xs)
-    assert 0.1 < fired.mean() < 0.9
-    below.reset()
-    online(Sequential(below, layer), loss, xs, TARGET)
-    close(layer.weight.grad, through_time(layer, loss, fired)[0])
-
-
 @pytest.mark.parametrize(
     ("name", "options", "exact"),
     [

@@ -1,18 +1,16 @@
-"""E-prop and OTTT: their definitions, written out; chunks of time; what e-prop remembers from stretch to stretch."""
+"""E-prop and OTTT in chunks of time, and what e-prop remembers from stretch to stretch; against BPTT: test_oracle."""
 
 import pytest
 import torch
 
 from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, draw_weights, each, normal, spikes
-from tests.kernel_cases import combined
 from tests.rules.test_bptt import gradients, lively
 from tracetorch.encode import poisson
-from tracetorch.nn import LI, LIF, LIS, Sequential
+from tracetorch.nn import LIF, LIS, Sequential
 from tracetorch.rules import BPTT, OTTT, EProp, stepwise
 from tracetorch.rules.stepwise import run_stepwise
 from tracetorch.rules.surrogate import Triangle
 
-SURROGATE = Triangle(height=1.0)
 WEIGHT = "layers.0.connection.weight"
 
 
@@ -21,90 +19,32 @@ def close(found, wanted):
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
 
 
-FREE = ("LIF-groups-bias", "LIF-per-neuron", "LIF-free-trace-per-input", "LI-groups", "LIS-free-trace")
-
-
-@each([row for row in LAYERS if row.name in FREE])
+@each([row for row in LAYERS if row.name in ("LIF-groups-bias", "LIF-free-trace-per-input", "LIS-free-trace")])
 def test_weights_learn_from_the_trace_that_their_neuron_has(row):
-    layer, xs, delta = build(row), spikes(), normal(STEPS, BATCH, OUT)
-    run_stepwise(layer, xs, layer.own_state(BATCH).copy(), SURROGATE).learn(delta.flatten(0, 1))
-    decays = layer.trace_decay.detach().reshape(layer.input_trace.groups, -1)
-    decays = decays.repeat_interleave(OUT // len(decays), dim=0)[:, None]  # (OUT, 1, 1 or IN)
-    trace, ones, weight, bias = (torch.zeros(OUT, BATCH, n).double() for n in (IN, 1, IN, 1))
-    for x, one in zip(xs, delta.transpose(1, 2)[..., None], strict=True):
-        trace, ones = decays * trace + x, layer.neuron.decay.detach().expand(OUT)[:, None, None] * ones + 1
-        weight, bias = weight + one * trace, bias + one * ones
-    close(layer.weight.grad, weight.sum(dim=1))
-    if "connection.bias" in row.learned:
-        close(layer.bias.grad, bias.sum(dim=(1, 2)))
-
-
-def definition(net, xs, signal, window, feedback, kept):
-    """Σ_t L(t)·ē(t) for every synapse and sample, ē filtered with κ = `kept`: 0 for OTTT."""
-    hidden, readout = net
-    v, y, trace, filtered = (torch.zeros(BATCH, n).double() for n in (5, OUT, IN, 5))
-    sums, eligibility = [torch.zeros_like(layer.weight) for layer in net], torch.zeros(BATCH, 5, IN).double()
-    for step, x in enumerate(xs):
-        trace = hidden.neuron.decay * trace + x
-        raised = hidden.neuron.decay * v + x @ hidden.weight.T
-        threshold = hidden.neuron.threshold
-        fired = (raised > threshold).double()
-        v = raised - threshold * fired
-        pseudo = SURROGATE.derivative((raised - threshold) / threshold) / threshold
-        eligibility = kept * eligibility + pseudo[:, :, None] * trace[:, None]
-        y = readout.neuron.decay * y + fired @ readout.weight.T
-        filtered = readout.neuron.decay * filtered + fired
-        if step < len(xs) - window:
-            continue
-        error = signal / window
-        if isinstance(readout, LIS):
-            p = torch.softmax(y, dim=-1)
-            error = p * (error - (p * error).sum(dim=-1, keepdim=True))
-        sums[0] += torch.einsum("bo,boi->oi", error @ feedback, eligibility)
-        sums[1] += error.T @ filtered
-    return sums
-
-
-@pytest.mark.parametrize(
-    ("rule", "readout", "window", "chunk", "streamed"),
-    combined(
-        rule=("OTTT", "symmetric", "random"), readout=("LI", "LIS"), window=(1, 7, 24), chunk=(5, 64), streamed=(0, 1)
-    ),
-)
-def test_the_weight_gradient_is_the_definition(rule, readout, window, chunk, streamed, monkeypatch):
-    monkeypatch.setattr(stepwise, "CHUNK", chunk)
-    net = Sequential(lively("LIF-LI")[0], {"LI": LI, "LIS": LIS}[readout](5, OUT, decay=0.9).double())
-    stream = poisson(torch.full((BATCH, IN), 0.4, dtype=torch.float64), 24, seed=2)
-    signal, feedback, kept = normal(BATCH, OUT), net[1].weight, 0.0
-    if rule == "OTTT":
-        learner = OTTT(net, surrogate=SURROGATE)
-    else:
-        learner, kept = EProp(net, feedback=rule, seed=4, surrogate=SURROGATE), net[1].neuron.decay
-        (feedback,) = learner.feedback_weights()
-        assert torch.equal(feedback, net[1].weight) is (rule == "symmetric")
-    learner.reset()
-    learner.forward(stream if streamed else stream.dense(), reduce="mean", window=window)
-    learner.backward(signal)
-    with torch.no_grad():
-        wanted = definition(net, stream.dense(), signal, window, feedback, kept)
-    for layer, value in zip(net, wanted, strict=True):
-        close(layer.weight.grad, value)
+    layer, delta, wanted = build(row), normal(STEPS, BATCH, OUT), 0
+    run_stepwise(layer, spikes(), layer.own_state(BATCH).copy(), Triangle()).learn(delta.flatten(0, 1))
+    groups = layer.input_trace.groups
+    for x, one in zip(spikes(), delta, strict=True):
+        layer(x)
+        trace = layer.state.trace.view(groups, BATCH, IN)
+        wanted += torch.einsum("bgo,gbi->goi", one.view(BATCH, groups, -1), trace).flatten(0, 1)
+    close(layer.weight.grad, wanted)
 
 
 def learn(rule, signal=None):
     rule.backward(normal(BATCH, OUT) if signal is None else signal)
 
 
-def learned(rule, *what, signal=None, **reading):
+def learned(rule, *what, xs=None, signal=None, **reading):
     """Gradients of the last of several stretches; `what`: numbers of steps, or something to do between."""
-    xs = spikes()
+    xs, at = spikes() if xs is None else xs, 0
     rule.reset()
     for part in what:
         if callable(part):
             part(rule)
         else:
-            rule.forward(xs[:part], **{"reduce": "mean"} | reading)
-            xs = xs[part:]
+            rule.forward(xs[at : at + part], **{"reduce": "mean"} | reading)
+            at += part
     rule.net.zero_grad()
     learn(rule, signal)
     return gradients(rule.net)
@@ -119,14 +59,16 @@ def grouped():
 
 
 @pytest.mark.parametrize("reduce", [None, "mean"])
-def test_however_time_is_cut_into_chunks_it_is_the_same_gradient(reduce, monkeypatch):
-    """Down to single steps; with groups, free traces, biases, and a sequence that is under way already."""
-    found = []
+@pytest.mark.parametrize("make", [EProp, OTTT])
+def test_however_time_is_cut_into_chunks_it_is_the_same_gradient(make, reduce, monkeypatch):
+    """Down to single steps; with groups, free traces, biases, streams, and a sequence that is under way already."""
+    found, stream = [], poisson(torch.full((BATCH, IN), 0.4, dtype=torch.float64), 24, seed=2)
     for size in (1, 5, 64):
         monkeypatch.setattr(stepwise, "CHUNK", size)
         net = lively("LIF-LIF-LIS")
         net[2].connection.bias = torch.nn.Parameter(torch.full((OUT,), 0.1).double())
-        found.append(learned(EProp(net, surrogate="arctan"), 3, 21, reduce=reduce))
+        xs = stream if size == 5 else stream.dense()
+        found.append(learned(make(net, surrogate="arctan"), 3, 21, xs=xs, reduce=reduce))
     assert len(found[0]) == 10
     for name, value in found[0].items():
         close(found[1][name], value)
@@ -146,9 +88,14 @@ def test_next_to_the_readout_eprop_drops_nothing_and_in_the_last_layer_neither_r
         close(found[name], wanted[name])
 
 
-def test_random_feedback_follows_its_seed():
-    first, same, other = (EProp(lively("LIF-LI"), feedback="random", seed=of).feedback_weights()[0] for of in (1, 1, 2))
-    assert torch.equal(first, same) and not torch.equal(first, other)
+def test_random_feedback_takes_the_place_of_the_weights_above_and_follows_its_seed():
+    rule = EProp(lively("LIF-LI"), feedback="random", seed=4)
+    (feedback,) = rule.feedback_weights()
+    other = EProp(lively("LIF-LI"))
+    other.net[1].weight.data.copy_(feedback)
+    close(learned(rule, 24)[WEIGHT], learned(other, 24)[WEIGHT])
+    same, another = (EProp(lively("LIF-LI"), feedback="random", seed=of).feedback_weights()[0] for of in (4, 5))
+    assert torch.equal(feedback, same) and not torch.equal(feedback, another)
 
 
 # ── what e-prop remembers from stretch to stretch of a sequence ─────────────────────────────────────────────────────
