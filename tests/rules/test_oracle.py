@@ -1,5 +1,6 @@
-"""The oracle of `tests/oracle.py` itself, and rules held against it: where they are exact, and each known limit."""
+"""The oracle itself, how gradients are compared, and rules held against it: where they are exact, each known limit."""
 
+import math
 from functools import partial
 
 import pytest
@@ -22,14 +23,17 @@ from tests.oracle import (
 )
 from tracetorch.nn import LI, LIS, Sequential
 from tracetorch.rules import BPTT, OTTT, EProp, Trace, TruncatedBPTT
-from tracetorch.rules.gradient_similarity import Example, gradient_by_rule, gradient_similarity
+from tracetorch.rules.gradient_similarity import (
+    gradient_by_rule,
+    gradient_similarities,
+    gradient_similarity,
+    gradient_through_time,
+)
 from tracetorch.rules.surrogate import FastSigmoid, Triangle
 
 READOUTS = {"LI": LI, "LIS": LIS}
-MOMENTS = [{}, {"window": 1}, {"learn_every": 25}, {"learn_every": 16, "window": 5}]
-"""One learning moment or several, the last after a shorter stretch than the others; outputs read whole or in part."""
-THROUGH_RESET = Triangle(height=1.0, through_reset=True)
-"""Of area 1, and through the reset: a neuron's spikes then make up for what flows in, as the trace rule takes it."""
+MOMENTS = [{}, {"window": 1}, {"learn_every": 25}, {"learn_every": 16, "window": 5}]  # the last stretch is shorter
+THROUGH_RESET = Triangle(height=1.0, through_reset=True)  # spikes make up for what flows in, as the trace rule takes it
 WEIGHT = "layers.0.connection.weight"
 READOUT = {"layers.1.connection.weight": EXACT, "layers.1.connection.bias": EXACT}
 HIDDEN = {WEIGHT: EXACT, "layers.0.connection.bias": EXACT}
@@ -38,28 +42,22 @@ DECAYS = dict.fromkeys(
 )
 
 
-# ── the oracle itself ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @each([row for row in LAYERS if row.name in ("LIF-groups-bias", "LIF-per-neuron", "LI-groups", "own", "network")])
-def test_it_runs_as_the_network_does(row):
+def test_the_oracle_runs_as_the_network_does(row):
     net = build(row)
     net = net if isinstance(net, Sequential) else Sequential(net)
     torch.testing.assert_close(unrolled(net, spikes(), TRIANGLE).detach(), net.run(spikes()), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("moments", [{}, {"learn_every": 16, "window": 5}], ids=str)
-@pytest.mark.parametrize("readout", READOUTS)
+@pytest.mark.parametrize(("readout", "moments"), [(LI, {}), (LIS, {"learn_every": 16, "window": 5})], ids=str)
 def test_where_the_loss_is_smooth_it_is_the_central_difference_and_below_a_spike_it_is_a_staircase(readout, moments):
-    net = network(READOUTS[readout], decay=torch.tensor([0.6, 0.95]))
-    given = example(readout=READOUTS[readout], **moments)
+    net, given = network(readout, decay=torch.tensor([0.6, 0.95])), example(readout=readout, **moments)
     found = full_gradients(net, given, surrogate=FastSigmoid())
     for name in (*READOUT, "layers.1.neuron.raw_decay"):
         assert found[name].abs().max() > 1e-3
         torch.testing.assert_close(found[name], central_differences(net, given, name), rtol=1e-6, atol=1e-7)
-    for name in HIDDEN:
-        with pytest.raises(ValueError, match=f"staircase in {name}, because layer 0 spikes"):
-            central_differences(net, given, name)
+    with pytest.raises(ValueError, match=f"staircase in {WEIGHT}, because layer 0 spikes"):
+        central_differences(net, given, WEIGHT)
     with pytest.raises(ValueError, match="name a surrogate"):
         full_gradients(net, given)
 
@@ -89,9 +87,43 @@ def test_what_proves_nothing_cannot_fail_or_does_not_fit_is_noticed():
     assert misfits({"a": torch.zeros(2)}, {"a": torch.ones(2)}, {"a": Bounds()}), "a cosine that is not defined fits"
 
 
+def test_gradients_are_compared_by_their_cosine_and_the_ratio_of_their_norms():
+    found, wanted = torch.tensor([[3.0, 0.0], [0.0, 4.0]]), torch.tensor([[0.0, 0.0], [0.0, 2.0]])
+    assert gradient_similarities({"a": -found}, {"a": wanted}) == {"a": pytest.approx((-0.8, 2.5))}
+    assert gradient_similarity(torch.tensor(-3.0), torch.tensor(2.0)) == (-1.0, 1.5)
+    for seed in range(50):
+        value = normal(7, 5, seed=seed)
+        cosine, ratio = gradient_similarity(value, value)
+        assert 1 - 1e-12 < cosine <= 1 and ratio == 1
+        assert -1 <= gradient_similarity(value, -1e-30 * value).cosine < -1 + 1e-12
+    some, none = torch.ones(3), torch.zeros(3)
+    assert math.isnan(gradient_similarity(none, some).cosine) and gradient_similarity(none, some).norm_ratio == 0
+    assert all(map(math.isnan, gradient_similarity(some, none) + gradient_similarity(some * torch.nan, some)))
+    with pytest.raises(ValueError, match=r"one shape, got \(2,\) and \(3,\)"):
+        gradient_similarity(torch.ones(2), torch.ones(3))
+    with pytest.raises(ValueError, match="different parameters: a and b"):
+        gradient_similarities({"a": some}, {"b": some})
+
+
+@pytest.mark.parametrize(("rule", "gradients"), [(Trace, gradient_by_rule), (BPTT, gradient_through_time)])
+def test_what_does_not_learn_is_left_out_what_nothing_reached_is_zero_and_what_was_there_does_not_count(
+    rule, gradients
+):
+    net, given = network(), example(learn_every=25)
+    net[0].bias.requires_grad_(False)
+    net[1].input_trace.raw_decay = torch.nn.Parameter(torch.zeros(16, dtype=torch.float64))  # BPTT knows of no trace
+    found = gradients(rule(net), given)
+    assert "layers.0.connection.bias" not in found and found["layers.1.connection.bias"].any()
+    assert bool(found["layers.1.input_trace.raw_decay"].any()) is (rule is Trace)
+    kept = {name: value.clone() for name, value in found.items()}
+    again = gradients(rule(net), given)
+    assert all(torch.equal(found[name], again[name]) and torch.equal(found[name], kept[name]) for name in kept)
+
+
 # ── where rules are exact ───────────────────────────────────────────────────────────────────────────────────────────
 
 RULES = {
+    "trace": (Trace, TRIANGLE, READOUT),
     "bptt": (partial(BPTT, surrogate=TRIANGLE), TRIANGLE, READOUT | HIDDEN | DECAYS),
     "tbptt-reset": (partial(TruncatedBPTT, k=60, surrogate=THROUGH_RESET), THROUGH_RESET, READOUT | HIDDEN | DECAYS),
     "eprop": (partial(EProp, surrogate=TRIANGLE), TRIANGLE, READOUT | HIDDEN),
@@ -104,19 +136,15 @@ RULES = {
 @pytest.mark.parametrize(("rule", "readout", "moments"), combined(rule=RULES, readout=READOUTS, moments=MOMENTS))
 def test_rules_are_exact_at_every_moment(rule, readout, moments):
     make, surrogate, bounds = RULES[rule]
-    given, forgets = example(readout=READOUTS[readout], **moments), "bptt" in rule
-    net = network(READOUTS[readout])
+    net, given = network(READOUTS[readout]), example(readout=READOUTS[readout], **moments)
+    if rule == "trace":  # for the present output
+        given = given._replace(window=1)
     if rule == "ottt-forgetful":  # nothing comes out later than at the step itself
         net[1].neuron.raw_decay.data.fill_(-40.0)
-    assert_oracle(net, make, given, bounds, surrogate=surrogate, forget=forgets)
-
-
-@pytest.mark.parametrize("learn_every", [None, 16])
-@pytest.mark.parametrize("decay", [0.8, torch.tensor([0.6, 0.95])], ids=["one", "groups"])
-@pytest.mark.parametrize("readout", [LI, LIS])
-def test_trace_is_exact_for_a_tied_readout_at_every_moment(readout, decay, learn_every):
-    given = example(readout=readout, window=1, learn_every=learn_every)
-    assert_oracle(network(readout, decay=decay), Trace, given, READOUT, surrogate=TRIANGLE)
+    assert_oracle(net, make, given, bounds, surrogate=surrogate, forget="bptt" in rule)
+    if rule == "bptt":  # but from every moment through all time, if asked
+        wanted = full_gradients(net, given, surrogate=TRIANGLE)
+        assert not misfits(gradient_through_time(make(net), given), wanted, dict.fromkeys(wanted, EXACT))
 
 
 # ── bounds as measured with seeds 0 to 7, and a little beyond ───────────────────────────────────
@@ -148,15 +176,14 @@ def both(rule, net, given, surrogate=None) -> tuple[torch.Tensor, torch.Tensor]:
     return gradient_by_rule(rule(net), given)[WEIGHT], full_gradients(net, given, surrogate=surrogate)[WEIGHT]
 
 
-def told(given: Example) -> Example:
-    """The same with a loss whose signal is fixed, whatever comes out."""
-    signal = normal(8, 4)
-    return given._replace(loss=lambda output, target: ((output * signal).sum(), signal))
+def told(output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A loss whose signal is fixed, whatever comes out."""
+    return (output * target).sum(), target
 
 
 def test_trace_rule_cannot_tell_order_within_a_window():
     """Every 10 steps are turned around, and scaled so that the trace is the same after each of them."""
-    net, first = network(LI), told(example(window=1))
+    net, first = network(LI), example(0, LI, window=1)._replace(loss=told)
     age = net[0].neuron.decay.detach() ** torch.arange(-9, 10, 2, dtype=torch.float64)[:, None, None]
     second = first._replace(xs=torch.cat([part.flip(0) * age for part in first.xs.split(10)]))
     (blind, seen), (alike, turned) = (both(Trace, net, given, FastSigmoid()) for given in (first, second))
@@ -166,7 +193,7 @@ def test_trace_rule_cannot_tell_order_within_a_window():
 
 def test_trace_rule_takes_a_mean_over_a_window_where_the_readout_stands_at_its_end():
     """Input that came and went within the window: the mean still has it, the end of the window hardly."""
-    given = told(example(readout=LI))
+    given = example(0, LI)._replace(loss=told)
     given.xs[20:].zero_()
     trace, full = both(Trace, Sequential(LI(12, 4, decay=0.5).double()), given)
     assert full.norm() > 0.1 and trace.norm() < 1e-9
