@@ -1,4 +1,4 @@
-"""Reflect: REINFORCE to rounding where it says so, the policy gradient on average, what it forgets and expects."""
+"""Reflect, actor and critic: REINFORCE and TD(0) to rounding, the policy gradient on average, what is forgotten."""
 
 import math
 
@@ -7,42 +7,39 @@ import torch
 from torch import Tensor
 
 from tests.common import normal
-from tracetorch.loss import Reflect
+from tests.oracle import full_gradients
+from tracetorch.loss import ActorCritic, Reflect
 from tracetorch.nn import LI, LIS, Sequential
+from tracetorch.rules.gradient_similarity import Example
 
 ACTIONS, BATCH, TIME = 4, 3, 7
 HALF = torch.full((1, 2), 0.5)
+LOGITS, REWARD = normal(BATCH, ACTIONS), normal(BATCH, seed=2)
+TAKEN = torch.randint(ACTIONS, (TIME, BATCH), generator=torch.Generator().manual_seed(1))
 
 
-def draws(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randint(ACTIONS, shape, generator=torch.Generator().manual_seed(seed))
-
-
-def teach(reflect: Reflect, rewards, action: int = 1) -> Tensor:
+def teach(reflect: Reflect, rewards) -> Tensor:
     """A sequence of actions, each with its rewards, one for each sample. Returns: the last signal."""
     for reward in map(torch.as_tensor, rewards):
-        reflect.observe(HALF.to(reward).expand(len(reward), -1), torch.full(reward.shape, action))
+        reflect.observe(HALF.to(reward).expand(len(reward), -1), torch.ones(reward.shape, dtype=torch.int64))
         signal = reflect(reward)[1]
     return signal
 
 
-# ── where it is exact ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── where Reflect is exact ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(("decay", "baseline"), [(0.0, [0.9]), (0.8, []), (0.8, [0.9])])
 def test_where_always_the_same_is_seen_it_is_reinforce_with_discounted_eligibility(decay, baseline):
-    logits, actions, rewards = normal(BATCH, ACTIONS), draws(TIME, BATCH), normal(TIME, BATCH, seed=2)
-    reflect, found, judged = Reflect(decay=decay, baseline=baseline), torch.zeros(BATCH, ACTIONS).double(), []
-    for action, reward in zip(actions, rewards, strict=True):
-        reflect.observe(torch.softmax(logits, -1), action)
+    rewards, reflect = normal(TIME, BATCH, seed=2), Reflect(decay=decay, baseline=baseline)
+    found, advantages, logits = torch.zeros(BATCH, ACTIONS).double(), [], LOGITS.clone().requires_grad_()
+    for action, reward in zip(TAKEN, rewards, strict=True):
+        reflect.observe(torch.softmax(LOGITS, -1), action)
         found += reflect(reward)[1]
-        judged.append(-reflect.modulation * BATCH)
-    logits.requires_grad_()
-    logs = torch.log_softmax(logits, -1).expand(TIME, -1, -1).gather(2, actions[..., None])[..., 0]
-    advantages = torch.stack(judged)
-    torch.testing.assert_close(advantages if not baseline else rewards, rewards)
+        advantages.append(-reflect.modulation * BATCH)
+    logs = torch.log_softmax(logits, -1).expand(TIME, -1, -1).gather(2, TAKEN[..., None])[..., 0]
     powers = decay ** (torch.arange(TIME) - torch.arange(TIME)[:, None]).clamp(min=0).double()
-    returns = powers.triu() @ advantages  # Σ_{s ≥ t} λ^(s − t)·r(s)
+    returns = powers.triu() @ (torch.stack(advantages) if baseline else rewards)  # Σ_{s ≥ t} λ^(s − t)·r(s)
     wanted = torch.autograd.grad(-(logs * returns).sum() / BATCH, logits)[0]
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9)
 
@@ -50,36 +47,31 @@ def test_where_always_the_same_is_seen_it_is_reinforce_with_discounted_eligibili
 @pytest.mark.parametrize(("make", "at"), [(LI, "logits"), (LIS, "logits"), (LIS, "output")])
 def test_for_a_tied_readout_and_its_present_output_it_is_reinforce_through_time(make, at):
     torch.manual_seed(0)
-    net, xs = Sequential(make(5, ACTIONS, bias=True).double()), normal(TIME, BATCH, 5)
-    action, reward, reflect = draws(BATCH), normal(BATCH, seed=3), Reflect(baseline=[], at=at)
+    net, xs, reflect = Sequential(make(5, ACTIONS, bias=True).double()), normal(TIME, BATCH, 5), Reflect(at=at)
     output = net.run(xs)[-1]
-    reflect.observe(output if make is LIS else torch.softmax(output, -1), action)
-    net.backward(reflect(reward)[1], at=at)
-    layer = net[0]
-    weight, bias = layer.weight.detach().clone().requires_grad_(), layer.bias.detach().clone().requires_grad_()
-    membrane = torch.zeros(BATCH, ACTIONS).double()
-    for x in xs:
-        membrane = layer.neuron.decay.detach() * membrane + x @ weight.T + bias
-    log = torch.log_softmax(membrane, -1).gather(1, action[:, None])[:, 0]
-    if at == "output":  # its logarithm has a floor: d log(p + ε)
-        log = (log.exp() + 1e-3).log()
-    wanted = torch.autograd.grad(-(log * reward).mean(), [weight, bias])
-    torch.testing.assert_close([layer.weight.grad, layer.bias.grad], list(wanted), rtol=0, atol=1e-9)
+    reflect.observe(output if make is LIS else torch.softmax(output, -1), TAKEN[0])
+    net.backward(reflect(REWARD)[1], at=at)
+
+    def loss(output, action):
+        p = (output if make is LIS else torch.softmax(output, -1)) + (1e-3 if at == "output" else 0)  # the floor
+        return -(p.log().gather(1, action[:, None])[:, 0] * REWARD).mean(), output
+
+    wanted = full_gradients(net, Example(xs, TAKEN[0], loss, window=1))
+    for name in ("layers.0.connection.weight", "layers.0.connection.bias"):
+        torch.testing.assert_close(net.get_parameter(name).grad, wanted[name], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("at", ["logits", "output"])
 def test_the_bonus_is_the_slope_of_what_exploring_is_worth(at):
-    logits = normal(BATCH, ACTIONS).requires_grad_()
+    logits = LOGITS.clone().requires_grad_()
     p = torch.softmax(logits, -1)
     worth = (-0.3 * p * p.log()).sum(-1).mean() + 0.2 * (ACTIONS * p).log().mean()
     reflect = Reflect(entropy=0.3, uniform=0.2, baseline=[], at=at)
-    reflect.observe(p.detach(), draws(BATCH))
+    reflect.observe(p.detach(), TAKEN[0])
     loss, signal = reflect(torch.zeros(BATCH))
-    if at == "logits":
-        wanted = torch.autograd.grad(-worth, logits, retain_graph=True)[0]
-    else:
-        raised = p.detach() + 1e-3
-        wanted = (0.3 * (raised.log() + 1) - 0.2 / (ACTIONS * raised)) / BATCH
+    raised = p.detach() + 1e-3
+    at_output = (0.3 * (raised.log() + 1) - 0.2 / (ACTIONS * raised)) / BATCH
+    wanted = at_output if at == "output" else torch.autograd.grad(-worth, logits, retain_graph=True)[0]
     torch.testing.assert_close(signal, wanted, rtol=0, atol=1e-12)
     torch.testing.assert_close(loss, -worth.detach())
     assert torch.equal(signal, reflect.bonus)
@@ -93,16 +85,15 @@ def test_only_the_pull_to_the_uniform_is_left_where_a_policy_has_settled():
 
 
 def test_the_signal_is_the_slope_of_the_loss():
-    start, actions, direction = normal(BATCH, ACTIONS), draws(TIME, BATCH), normal(BATCH, ACTIONS, seed=5)
-
     def told(logits: Tensor) -> tuple[Tensor, Tensor]:
         reflect = Reflect(decay=[0.5, 0.9], mixture=[1.0, 2.0], baseline=[], entropy=0.1)
-        for action in actions:
+        for action in TAKEN:
             reflect.observe(torch.softmax(logits, -1), action)
-        return reflect(normal(BATCH, seed=2))
+        return reflect(REWARD)
 
-    ends = [float(told(start + by * direction)[0]) for by in (1e-6, -1e-6)]
-    assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(float((told(start)[1] * direction).sum()), rel=1e-6)
+    direction = normal(BATCH, ACTIONS, seed=5)
+    ends = [float(told(LOGITS + by * direction)[0]) for by in (1e-6, -1e-6)]
+    assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(float((told(LOGITS)[1] * direction).sum()), rel=1e-6)
 
 
 # ── the policy gradient of a small bandit, within three standard errors ─────────────────────────────────────────────
@@ -193,20 +184,20 @@ def test_a_mixture_of_time_scales_learns_for_how_long_an_action_answers_and_then
 
 
 def test_it_goes_on_from_a_saved_state_that_does_not_grow():
-    def go_on(reflect, start, stop):
-        for step in range(start, stop):
-            reflect.observe(torch.softmax(normal(BATCH, ACTIONS, seed=step), -1), draws(BATCH, seed=step))
-            last = reflect(normal(BATCH, seed=step + 50), done=torch.tensor([step == 3, False, False]))
-            kept = reflect.state_dict()
-            sizes.add(sum(value.numel() for value in [*kept.pop("baseline").values(), *kept.values()]))
-        return last
-
-    settings, sizes = {"decay": [0.5, 0.9], "baseline": [0.5, 0.9], "mixture_rate": 0.1, "entropy": 0.1}, set()
-    whole, first, second = (Reflect(**settings) for _ in range(3))
-    wanted = go_on(whole, 0, 6)
-    go_on(first, 0, 3)
-    second.load_state_dict(first.state_dict())
-    assert torch.equal(go_on(second, 3, 6)[1], wanted[1]) and len(sizes) == 1
+    settings, sizes, found = {"decay": [0.5, 0.9], "baseline": [0.5, 0.9], "mixture_rate": 0.1}, set(), []
+    for restart in (7, 3):
+        reflect = Reflect(**settings)
+        for step, action in enumerate(TAKEN):
+            if step == restart:
+                state, reflect = reflect.state_dict(), Reflect(**settings)
+                reflect.load_state_dict(state)
+            reflect.observe(torch.softmax(LOGITS + step, -1), action)
+            signal = reflect(normal(BATCH, seed=step), done=torch.tensor([step == 3, False, False]))[1]
+            sizes.add(
+                sum(v.numel() for v in [*reflect.state_dict()["baseline"].values(), reflect.state_dict()["scores"]])
+            )
+        found.append(signal)
+    assert torch.equal(*found) and len(sizes) == 1
 
 
 def test_an_output_of_lower_precision_leaves_no_trace_in_later_ones():
@@ -221,32 +212,69 @@ def test_an_output_of_lower_precision_leaves_no_trace_in_later_ones():
     assert torch.equal(life(torch.bfloat16), life(torch.float64))
 
 
+# ── actor and critic ────────────────────────────────────────────────────────────────────────────────────────────────
+
+OUTPUT, UPCOMING = LOGITS, normal(BATCH, ACTIONS, seed=1)  # the last of each is the value
+ACTION, OVER = torch.tensor([0, 2, 1]), torch.tensor([False, True, False])
+
+
+@pytest.mark.parametrize("critic", [0.0, 0.7])
+def test_loss_and_signal_are_those_of_td_and_the_policy_gradient_and_nothing_comes_after_an_end(critic):
+    def judged(upcoming):
+        loss.observe(OUTPUT, ACTION)
+        return loss(REWARD, OVER, upcoming)
+
+    loss, output = ActorCritic(discount=0.9, unit=5.0, critic=critic, entropy=0.1, uniform=0.2), OUTPUT.clone()
+    value, signal = judged(UPCOMING)
+    error = REWARD + 0.9 * 5 * UPCOMING[:, -1] * ~OVER - 5 * OUTPUT[:, -1]
+    torch.testing.assert_close(-loss.modulation * BATCH, error)
+    p, estimate = torch.softmax(output.requires_grad_()[:, :-1], -1), 5 * output[:, -1]
+    log, worth = p.log().gather(1, ACTION[:, None])[:, 0], 0.2 * (3 * p).log().mean(-1) - 0.1 * (p * p.log()).sum(-1)
+    torch.testing.assert_close(value, (error.square() / 2 - error * log - worth).mean().detach())
+    objective = (-error * log - worth + critic / 5 * (error + estimate.detach() - estimate).square() / 2).mean()
+    torch.testing.assert_close(signal, torch.autograd.grad(objective, output)[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(loss.modulation[:, None] * loss.score + loss.bonus, signal)
+    assert torch.equal(judged(UPCOMING + 100 * OVER[:, None])[1], signal)
+
+
+# ── what is refused ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("loss", "settings", "message"),
     [
-        ({"decay": 1.0}, r"decay: each decay must be at least 0 and below 1, got \[1.0\]"),
-        ({"baseline": [0.5, -1]}, "baseline: each decay must be"),
-        ({"decay": [0.5, 0.9], "mixture": [1.0]}, "a weight above 0 for each of 2 decays"),
-        ({"decay": []}, r"decay needs at least one time scale, such as 0.9 or .*, got \[\]"),
-        ({"mixture": [0.0]}, "a weight above 0"),
-        ({"uniform": -1}, "entropy and uniform must be at least 0"),
-        ({"entropy": math.inf}, "entropy and uniform must be at least 0 and finite"),
-        ({"mixture_rate": -1}, "mixture_rate must be at least 0"),
-        ({"at": "membrane"}, 'at must be "logits" or "output"'),
+        (Reflect, {"decay": 1.0}, r"decay: each decay must be at least 0 and below 1, got \[1.0\]"),
+        (Reflect, {"baseline": [0.5, -1]}, "baseline: each decay must be"),
+        (Reflect, {"decay": [0.5, 0.9], "mixture": [1.0]}, "a weight above 0 for each of 2 decays"),
+        (Reflect, {"decay": []}, r"decay needs at least one time scale, such as 0.9 or .*, got \[\]"),
+        (Reflect, {"mixture": [0.0]}, "a weight above 0"),
+        (Reflect, {"uniform": -1}, "entropy and uniform must be at least 0"),
+        (Reflect, {"entropy": math.inf}, "entropy and uniform must be at least 0 and finite"),
+        (Reflect, {"mixture_rate": -1}, "mixture_rate must be at least 0"),
+        (Reflect, {"at": "membrane"}, 'at must be "logits" or "output"'),
+        (ActorCritic, {"discount": 1.1}, "discount must lie between 0 and 1, got 1.1"),
+        (ActorCritic, {"discount": -0.1}, "discount must lie between 0 and 1"),
+        (ActorCritic, {"unit": 0.0}, "unit must be above 0"),
+        (ActorCritic, {"critic": -1.0}, "critic must be at least 0"),
+        (ActorCritic, {"entropy": -1.0}, "entropy and uniform must be at least 0"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings, message):
+def test_settings_that_make_no_sense_are_refused(loss, settings, message):
     with pytest.raises(ValueError, match=message):
-        Reflect(**settings)
+        loss(**settings)
 
 
-def test_rewards_and_outputs_that_make_no_sense_are_refused():
-    reflect = Reflect(decay=0.5)
-    with pytest.raises(RuntimeError, match=r"call reflect\.observe"):
-        reflect(torch.ones(1))
-    reflect.observe(HALF, torch.tensor([1]))
-    for reward in (torch.tensor([math.nan]), torch.tensor([1.0, 2.0])):
-        with pytest.raises(ValueError, match="a reward must be a finite number for each of 1 samples"):
-            reflect(reward)
-    with pytest.raises(ValueError, match=r"output was \(1, 2\) before and is \(3, 2\): call reflect\.reset"):
-        reflect.observe(HALF.expand(3, -1), torch.tensor([1, 0, 1]))
+@pytest.mark.parametrize(("loss", "more"), [(Reflect(), ()), (ActorCritic(), (OVER, UPCOMING))])
+def test_rewards_and_outputs_that_make_no_sense_are_refused(loss, more):
+    with pytest.raises(RuntimeError, match="no action was observed: call"):
+        loss(REWARD, *more)
+    loss.observe(UPCOMING.softmax(-1), ACTION)
+    for reward in (REWARD * math.nan, torch.ones(2)):
+        with pytest.raises(ValueError, match="a reward must be a finite number for each of 3 samples"):
+            loss(reward, *more)
+    if more:
+        with pytest.raises(ValueError, match=r"shape of the output that was observed, \(3, 4\), got \(3, 3\)"):
+            loss(REWARD, OVER, UPCOMING[:, :3])
+    else:
+        with pytest.raises(ValueError, match=r"output was \(3, 4\) before and is \(1, 2\): call reflect\.reset"):
+            loss.observe(HALF, torch.tensor([1]))
