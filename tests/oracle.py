@@ -153,7 +153,7 @@ def central_differences(net: Sequential, example: Example, name: str, *, change:
             losses = []
             for shift in (change, -change):
                 parameter[place] = here + shift
-                losses.append(_loss(net, example))
+                losses.append(loss_of(net, example))
             parameter[place] = here
             found[place] = (losses[0] - losses[1]) / (2 * change)
     return found
@@ -178,7 +178,8 @@ def _answers(example: Example, outputs: Tensor) -> list[Tensor]:
 
 
 @torch.no_grad()
-def _loss(net: Sequential, example: Example) -> float:
+def loss_of(net: Sequential, example: Example) -> float:
+    """The sum of all losses, from the network's own run."""
     net.reset()
     answers = _answers(example, net.run(example.xs))
     net.reset()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.oracle import example, full_gradients, network, others
+from tests.oracle import example, full_gradients, loss_of, network, others
 from tracetorch.rules import Trace
 from tracetorch.rules.gradient_similarity import Gradients, gradient_by_rule, gradient_similarity
 from tracetorch.rules.surrogate import FastSigmoid, Triangle
@@ -32,14 +32,6 @@ def noisy(net, draws: int, seed: int, look: Callable[[Tensor], Tensor]) -> Tenso
     with torch.no_grad():
         weight.copy_(here)
     return total.detach()
-
-
-@torch.no_grad()
-def loss_of(net, given) -> float:
-    net.reset()
-    outputs = net.run(given.xs)
-    answers = [outputs[first:stop].mean(dim=0) for _, first, stop in given.stretches()]
-    return sum(float(given.loss(answer, given.target)[0]) for answer in answers)
 
 
 def slope(net, given, guess: Tensor, seed: int) -> Tensor:
