@@ -119,25 +119,38 @@ def test_a_baseline_is_the_mean_of_past_rewards_or_of_those_of_each_sample_and_n
         teach(reflect, [torch.ones(4)])
 
 
-def test_a_mixture_of_expectations_learns_which_stretch_of_the_past_tells():
+def test_a_mixture_of_expectations_descends_their_squared_error_and_learns_which_stretch_of_the_past_tells():
     """Rewards that jump about a mean that stays: the long run tells more than the last."""
-    reflect = Reflect(baseline=[0.0, 0.98], mixture_rate=0.05)
-    teach(reflect, normal(400, 1, seed=4) + 2)
+    reflect, rewards = Reflect(baseline=[0.0, 0.98], mixture_rate=0.05), normal(400, 1, seed=4) + 2
+    teach(reflect, rewards[:-1])
+    raw, (got, ones) = reflect.baseline.state_dict().values()
+    raw = raw.double().requires_grad_()
+    (slope,) = torch.autograd.grad((rewards[-1] - raw.softmax(0) @ (got / ones)).square().mean(), raw)
+    teach(reflect, rewards[-1:])
+    torch.testing.assert_close(reflect.baseline.state_dict()["raw"].double(), (raw - 0.05 * slope).detach())
     short, long = reflect.baseline.mixture.tolist()
     assert long > 0.8 and short + long == pytest.approx(1)
 
 
-def test_a_mixture_of_time_scales_learns_for_how_long_an_action_answers_and_then_stays():
+def test_a_mixture_of_time_scales_ascends_their_agreement_and_learns_for_how_long_an_action_answers():
     """The reward is for the action three before: only a long memory has anything to do with it."""
     generator, reflect = torch.Generator().manual_seed(0), Reflect(decay=[0.0, 0.8], baseline=[], mixture_rate=0.1)
     past = [torch.zeros(64, dtype=torch.int64)] * 3
-    for trial in range(301):
+    for trial in range(302):
         past = [*past[1:], torch.randint(2, (64,), generator=generator)]
-        reflect.mixture_rate, before = 0.1 if trial < 300 else 0.0, reflect.mixture
+        reflect.mixture_rate, raw, taught = (
+            0.1 if trial < 301 else 0.0,
+            *map(reflect.state_dict().get, ("raw", "taught")),
+        )
         reflect.observe(HALF.expand(64, -1), past[-1])
-        reflect(2.0 * past[0] - 1)
+        signal = reflect(2.0 * past[0] - 1)[1]
+        if trial == 300:
+            length, share = signal.norm() * taught.flatten(1).norm(dim=1).max(), raw.softmax(0)
+            agrees = (taught * signal).sum(dim=(1, 2)) / length
+            wanted = raw + 0.1 * share * (agrees - share @ agrees)
+    torch.testing.assert_close(reflect.state_dict()["raw"], wanted)  # and then it stays
     short, long = reflect.mixture.tolist()
-    assert long > short and short + long == pytest.approx(1) and torch.equal(before, reflect.mixture)
+    assert long > short and short + long == pytest.approx(1)
 
 
 def test_it_goes_on_from_a_saved_state_that_does_not_grow():

@@ -17,8 +17,10 @@ from tests.oracle import (
     central_differences,
     example,
     full_gradients,
+    loss_of,
     misfits,
     network,
+    others,
     unrolled,
 )
 from tracetorch.nn import LI, LIS, Sequential
@@ -235,3 +237,61 @@ def test_eprop_and_ottt_give_decays_and_thresholds_the_gradient_of_each_step_alo
     for name in DECAYS:
         torch.testing.assert_close(found[name], alone[name], rtol=1e-9, atol=1e-12)
         assert 0.01 < gradient_similarity(found[name], full[name]).norm_ratio < 0.3, name
+
+
+# ── a reference without surrogates: the slope of the loss, averaged over noise on the weights ───────────────────────
+
+SIGMA = 0.05
+
+
+def noisy(net, draws, seed, look):
+    """The mean of `look(ε)`; as it looks, the weights are off by σ·ε."""
+    weight, generator = net.get_parameter(WEIGHT), torch.Generator().manual_seed(seed)
+    here, total = weight.detach().clone(), torch.zeros_like(weight)
+    for _ in range(draws):
+        noise = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+        with torch.no_grad():
+            weight.copy_(here + SIGMA * noise)
+        total += look(noise) / draws
+    with torch.no_grad():
+        weight.copy_(here)
+    return total.detach()
+
+
+def slope(net, given, guess, seed):
+    """The gradient of the mean loss.
+
+    The loss is a staircase; its mean over normal noise ε of width σ is smooth, and its gradient is the mean of
+    ε·(L(W + σε) − L(W − σε)) / 2σ, whatever happens inside. Any guess g of it may be taken off each draw, as ε·⟨ε, g⟩,
+    and put back at the end: that leaves the mean where it is, and makes it surer the better the guess.
+    """
+
+    def look(noise):
+        above = loss_of(net, given)
+        with torch.no_grad():
+            net.get_parameter(WEIGHT).sub_(2 * SIGMA * noise)
+        return noise * ((above - loss_of(net, given)) / (2 * SIGMA) - (noise * guess).sum())
+
+    return guess + noisy(net, 1500, seed, look)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_trace_follows_the_slope_of_the_smoothed_loss_as_closely_as_bptt_does(seed):
+    net, given = network(seed=seed), example(seed, learn_every=16, window=5)
+
+    def averaged(found):
+        return noisy(net, 50, 7, lambda noise: found()[WEIGHT])
+
+    wide = averaged(lambda: full_gradients(net, given, surrogate=THROUGH_RESET))
+    narrow = averaged(lambda: full_gradients(net, given, surrogate=FastSigmoid()))
+    trace = averaged(lambda: gradient_by_rule(Trace(net), given))
+    truth, again = slope(net, given, wide, seed=1), slope(net, given, trace, seed=2)
+    assert gradient_similarity(truth, again).cosine > 0.97, "the reference is not sure"
+    guesses = {"trace": trace, "fast": narrow, "wide": wide}
+    found = {name: gradient_similarity(value, truth) for name, value in guesses.items()}
+    assert found["trace"].cosine > 0.93 and 0.75 < found["trace"].norm_ratio < 1.0, found
+    assert found["fast"].cosine > 0.93 and found["wide"].cosine > 0.96, found
+    for what, wrong in others(given).items():
+        close = gradient_similarity(averaged(partial(gradient_by_rule, Trace(net), wrong)), truth)
+        assert close.cosine < 0.85, what
