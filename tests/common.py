@@ -1,9 +1,9 @@
 """THE TABLE: one row enrols a newcomer in every generic test. `test_architecture.py` fails where one is missing.
 
 a layer    LAYERS      test_layers
-a loss     LOSSES      test_loss
+a loss     LOSSES      loss/test_loss
 an encoder ENCODERS    test_encode
-a rule     RULES       test_rules
+a rule     RULES       rules/test_rules
 a task     TASKS       test_tasks
 a task with rewards has its row in ENVIRONMENTS of common_environments.py
 """

@@ -20,12 +20,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tests.common import draw_weights, normal
+from tracetorch import loss as losses
 from tracetorch.encode import Stream
 from tracetorch.nn import LI, LIF, LIS, Sequential
 from tracetorch.rules.base import Rule
 from tracetorch.rules.bptt import using
 from tracetorch.rules.gradient_similarity import Example, Gradients, gradient_by_rule, gradient_similarity
-from tracetorch.rules.surrogate import Surrogate
+from tracetorch.rules.surrogate import Surrogate, Triangle
 
 
 class Bounds(NamedTuple):
@@ -37,6 +39,33 @@ class Bounds(NamedTuple):
 
 
 EXACT = Bounds(distance=1e-9)
+TRIANGLE = Triangle(height=1.0)
+
+
+# ── a network and something to learn ────────────────────────────────────────────────────────────────────────────────
+
+
+def network(readout=LIS, *, seed: int = 0, hidden: int = 1, **options) -> Sequential:
+    """Hidden layers of 16 neurons that fire, and a tied readout of 4; 12 inputs; float64."""
+    torch.manual_seed(seed)
+    sizes = [12, *[16] * hidden]
+    below = [LIF(size, 16, decay=0.9, threshold=0.8, bias=True) for size in sizes[:-1]]
+    net = Sequential(*below, readout(sizes[-1], 4, **{"decay": 0.8, "bias": True} | options)).double()
+    for layer in net:
+        layer.bias.data.uniform_(-0.02, 0.05)
+        if layer.neuron.spiking:
+            draw_weights(layer, -0.25, 0.35)
+    return net
+
+
+def example(seed: int = 0, readout=LIS, *, steps: int = 60, **moments) -> Example:
+    """Eight samples, each with rates of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    rates = 0.4 * torch.rand(8, 12, generator=generator)
+    xs = (torch.rand(steps, 8, 12, generator=generator) < rates).double()
+    if readout is LI:
+        return Example(xs, normal(8, 4, seed=seed), losses.mse, **moments)
+    return Example(xs, torch.arange(8) % 4, losses.cross_entropy, **moments)
 
 
 # ── what the gradient is ────────────────────────────────────────────────────────────────────────────────────────────
@@ -124,7 +153,7 @@ def central_differences(net: Sequential, example: Example, name: str, *, change:
             losses = []
             for shift in (change, -change):
                 parameter[place] = here + shift
-                losses.append(_loss(net, example))
+                losses.append(loss_of(net, example))
             parameter[place] = here
             found[place] = (losses[0] - losses[1]) / (2 * change)
     return found
@@ -149,7 +178,8 @@ def _answers(example: Example, outputs: Tensor) -> list[Tensor]:
 
 
 @torch.no_grad()
-def _loss(net: Sequential, example: Example) -> float:
+def loss_of(net: Sequential, example: Example) -> float:
+    """The sum of all losses, from the network's own run."""
     net.reset()
     answers = _answers(example, net.run(example.xs))
     net.reset()

@@ -262,7 +262,7 @@ def test_conf_holds_yaml_only():
 
 
 TOLD_OF_REWARDS = {"ActorCritic", "Reflect", "RewardLoss", "ThreeFactor"}
-"""They take no targets: test_actor_critic, test_reflect, test_three_factor; all forms of them in test_reinforcement."""
+"""They take no targets: loss/test_rewards, rules/test_three_factor; all of them in training/test_reinforcement."""
 
 
 def kinds_of(base: type) -> set[str]:

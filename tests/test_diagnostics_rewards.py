@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.test_diagnostics import EVERY_TWO, gradients, others
-from tests.test_reinforcement import E_PROP, FORMS, given
 from tests.test_resume import timeless
 from tests.tiny_world import CRITIC, NET, Lights, live, play
+from tests.training.test_reinforcement import E_PROP, FORMS, given
 from tracetorch import loss, rules
 from tracetorch.rules.gradient_similarity import example_of_scores
 from tracetorch.runs import load_checkpoint

@@ -1,0 +1,168 @@
+"""E-prop and OTTT in chunks of time, and what e-prop remembers from stretch to stretch; against BPTT: test_oracle."""
+
+import pytest
+import torch
+
+from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, draw_weights, each, normal, spikes
+from tests.rules.test_bptt import gradients, lively
+from tracetorch.encode import poisson
+from tracetorch.nn import LIF, LIS, Sequential
+from tracetorch.rules import BPTT, OTTT, EProp, stepwise
+from tracetorch.rules.stepwise import run_stepwise
+from tracetorch.rules.surrogate import Triangle
+
+WEIGHT = "layers.0.connection.weight"
+
+
+def close(found, wanted):
+    assert wanted.abs().max() > 0
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+@each([row for row in LAYERS if row.name in ("LIF-groups-bias", "LIF-free-trace-per-input", "LIS-free-trace")])
+def test_weights_learn_from_the_trace_that_their_neuron_has(row):
+    layer, delta, wanted = build(row), normal(STEPS, BATCH, OUT), 0
+    run_stepwise(layer, spikes(), layer.own_state(BATCH).copy(), Triangle()).learn(delta.flatten(0, 1))
+    groups = layer.input_trace.groups
+    for x, one in zip(spikes(), delta, strict=True):
+        layer(x)
+        trace = layer.state.trace.view(groups, BATCH, IN)
+        wanted += torch.einsum("bgo,gbi->goi", one.view(BATCH, groups, -1), trace).flatten(0, 1)
+    close(layer.weight.grad, wanted)
+
+
+def learn(rule, signal=None):
+    rule.backward(normal(BATCH, OUT) if signal is None else signal)
+
+
+def learned(rule, *what, xs=None, signal=None, **reading):
+    """Gradients of the last of several stretches; `what`: numbers of steps, or something to do between."""
+    xs, at = spikes() if xs is None else xs, 0
+    rule.reset()
+    for part in what:
+        if callable(part):
+            part(rule)
+        else:
+            rule.forward(xs[at : at + part], **{"reduce": "mean"} | reading)
+            at += part
+    rule.net.zero_grad()
+    learn(rule, signal)
+    return gradients(rule.net)
+
+
+def grouped():
+    """Hidden neurons of two decays, with biases."""
+    torch.manual_seed(3)
+    hidden = LIF(IN, 6, decay=torch.tensor([0.5, 0.9]), threshold=0.6, bias=True).double()
+    draw_weights(hidden, -0.2, 0.8)
+    return Sequential(hidden, LIS(6, OUT, decay=0.7, bias=True).double())
+
+
+@pytest.mark.parametrize("reduce", [None, "mean"])
+@pytest.mark.parametrize("make", [EProp, OTTT])
+def test_however_time_is_cut_into_chunks_it_is_the_same_gradient(make, reduce, monkeypatch):
+    """Down to single steps; with groups, free traces, biases, streams, and a sequence that is under way already."""
+    found, stream = [], poisson(torch.full((BATCH, IN), 0.4, dtype=torch.float64), 24, seed=2)
+    for size in (1, 5, 64):
+        monkeypatch.setattr(stepwise, "CHUNK", size)
+        net = lively("LIF-LIF-LIS")
+        net[2].connection.bias = torch.nn.Parameter(torch.full((OUT,), 0.1).double())
+        xs = stream if size == 5 else stream.dense()
+        found.append(learned(make(net, surrogate="arctan"), 3, 21, xs=xs, reduce=reduce))
+    assert len(found[0]) == 10
+    for name, value in found[0].items():
+        close(found[1][name], value)
+        close(found[2][name], value)
+
+
+@pytest.mark.usefixtures("chunk")
+@pytest.mark.parametrize("reduce", [None, "mean"])
+@pytest.mark.parametrize(
+    ("rule", "make"), [(EProp, grouped), (EProp, lambda: lively("LIF")), (OTTT, lambda: lively("LIF"))]
+)
+def test_next_to_the_readout_eprop_drops_nothing_and_in_the_last_layer_neither_rule_does(rule, make, reduce):
+    """A network that fires to the end has no filter."""
+    found = learned(rule(make(), surrogate="triangle"), 24, reduce=reduce)
+    wanted = learned(BPTT(make(), surrogate="triangle"), 24, reduce=reduce)
+    for name in [name for name in wanted if name.endswith(("weight", "bias"))]:
+        close(found[name], wanted[name])
+
+
+def test_random_feedback_takes_the_place_of_the_weights_above_and_follows_its_seed():
+    rule = EProp(lively("LIF-LI"), feedback="random", seed=4)
+    (feedback,) = rule.feedback_weights()
+    other = EProp(lively("LIF-LI"))
+    other.net[1].weight.data.copy_(feedback)
+    close(learned(rule, 24)[WEIGHT], learned(other, 24)[WEIGHT])
+    same, another = (EProp(lively("LIF-LI"), feedback="random", seed=of).feedback_weights()[0] for of in (4, 5))
+    assert torch.equal(feedback, same) and not torch.equal(feedback, another)
+
+
+# ── what e-prop remembers from stretch to stretch of a sequence ─────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("chunk")
+@pytest.mark.parametrize("between", [(), (learn,)], ids=["learnt at the end", "learnt from each"])
+def test_stretch_by_stretch_it_remembers_what_came_before(between):
+    found = learned(EProp(grouped()), 6, *between, 9, *between, 9, window=3)
+    wanted = learned(EProp(grouped()), 24, window=3)
+    for name in (WEIGHT, "layers.0.connection.bias", "layers.1.connection.weight"):
+        close(found[name], wanted[name])
+
+
+@pytest.mark.usefixtures("chunk")
+@pytest.mark.parametrize("between", [(), (learn,)], ids=["not learnt", "learnt"])
+def test_masked_samples_begin_anew(between):
+    """As if what these samples saw before had been nothing: a run of the rest alone, for them."""
+    mask = torch.tensor([False, True, False])
+    signal, alone = normal(BATCH, OUT) * mask[:, None], EProp(grouped())
+    found = learned(EProp(grouped()), 4, learn, 5, *between, lambda rule: rule.reset(mask), 15, signal=signal)
+    alone.forward(spikes()[9:], reduce="mean")
+    alone.backward(signal)
+    for name, value in gradients(alone.net).items():
+        close(found[name], value)
+
+
+def an_odd_input(rule):
+    with pytest.raises(ValueError, match=r"features|shape"):
+        rule.forward(spikes()[..., :-1])
+
+
+def an_odd_signal(rule):
+    with pytest.raises(ValueError, match=r"expected a signal of shape \(3, 4\), got \(3, 1\)"):
+        rule.backward(normal(BATCH, OUT)[:, :1])
+
+
+@pytest.mark.parametrize("error", [an_odd_input, an_odd_signal])
+def test_after_an_error_it_goes_on_as_if_it_had_not_been(error):
+    close(learned(EProp(grouped()), 9, error, 15)[WEIGHT], learned(EProp(grouped()), 9, 15)[WEIGHT])
+
+
+@torch.no_grad()
+def look(rule):
+    rule.forward(spikes()[:1])
+
+
+def test_a_look_without_autograd_ends_all_eligibilities():
+    close(learned(EProp(grouped()), 9, look, 15)[WEIGHT], learned(EProp(grouped()), 9, learn, look, 15)[WEIGHT])
+
+
+@pytest.mark.usefixtures("chunk")
+def test_from_a_saved_state_one_can_go_on_more_than_once():
+    rule, found = EProp(grouped()), []
+    for xs in spikes().split(8)[:2]:
+        rule.forward(xs, reduce="mean")
+        learn(rule)
+    saved, before = rule.state_dict(), rule.net.save_state()
+    for again in range(3):
+        if again:
+            rule.load_state_dict(saved)
+            rule.net.load_state(before)
+        rule.net.zero_grad()
+        for xs in spikes().split(8)[2:] * 2:
+            rule.forward(xs, reduce="mean")
+            learn(rule)
+        rule.reset(torch.tensor([True, False, False]))
+        found.append(gradients(rule.net))
+    for name, value in found[0].items():
+        assert value.any() and all(torch.equal(value, other[name]) for other in found[1:])
