@@ -33,13 +33,9 @@ def test_a_changed_config_is_the_one_that_hydra_composes(typed):
     [
         ("+optimizer.lr=0.3", "there is a value for optimizer.lr already; write optimizer.lr=0.3"),
         ("~optimizer.lr=0.1", "~optimizer.lr=0.1: optimizer.lr is 0.002; write ~optimizer.lr"),
-        ("~task.nope", "task.nope: there is no key 'nope'"),
         ("seed.x=3", "seed.x: seed is a value (0) and has no parts"),
-        ("seed=2 optimizer.lrr=3", "Did you mean 'optimizer.lr'"),
         ("network.neuron={decya:0.5}", "network.neuron has no 'decya'. Did you mean 'decay'?"),
-        ("+network.hidden.5=3", "+network.hidden.5=3: list index out of range"),
         ("seed@x=1", "seed@x=1: seed is not a config group"),
-        ("task@x=mnist", "task@x=mnist: Could not override 'task@x'"),
         ("~experiment=mnist", "~experiment=mnist: Could not delete 'experiment=mnist'"),
         ("search=x", "makes many runs: tracetorch tune search=x"),
     ],

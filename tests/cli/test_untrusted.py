@@ -133,12 +133,12 @@ def test_words_are_given_to_what_is_made_as_they_are():
     assert made() == {"x": 1, "inner": made()["inner"]}
 
 
-@pytest.mark.parametrize("target", ["torch", "torch.nn.Module.__init__", "torch.nn.Nothing", 3])
-def test_only_public_names_lead_to_what_is_made(target):
-    with pytest.raises((ValueError, ImportError)):
-        locate(target)
-    with pytest.raises(UsageError, match=r"^part: "):
-        make({"_target_": target}, "part")
+def test_only_public_names_lead_to_what_is_made():
+    for target in ("torch", "torch.nn.Module.__init__", "torch.nn.Nothing", 3):
+        with pytest.raises((ValueError, ImportError)):
+            locate(target)
+        with pytest.raises(UsageError, match=r"^part: "):
+            make({"_target_": target}, "part")
 
 
 def test_what_is_trusted_is_of_tracetorch_or_torch():
@@ -309,7 +309,6 @@ CALLED = {"_target_": "os.system", "_partial_": True}
     [
         (lambda plan: plan["config"]["task"].update(label=ESCAPED), "task.label contains"),
         (lambda plan: plan["jobs"][1]["config"].update(loss=CALLED), "not trusted"),
-        (lambda plan: plan["jobs"][1].update(more=3), "is broken"),
         (lambda plan: old(plan).append(r"task.label=$\{oc.env:TOKEN\}"), "task.label contains"),
         (lambda plan: old(plan).append("task=../../secret"), "file of another folder"),
         (lambda plan: plan["settings"].append(f"hydra.launcher.partition='{ESCAPED}'"), "may run commands"),

@@ -1,7 +1,5 @@
 """Disks that are full, read-only or gone, and files that are broken: a clear sentence, and nothing else harmed."""
 
-import json
-import math
 import os
 import shutil
 import subprocess
@@ -9,10 +7,8 @@ import subprocess
 import pytest
 
 from tests.command_line import CLICKS, files, tracetorch
-from tests.tiny_training import PATTERNS, train
-from tracetorch.runs.folder import last_record, state_of
-from tracetorch.tasks import Patterns
-from tracetorch.training.progress import Best
+from tracetorch.files import WriteError
+from tracetorch.runs.folder import state_of
 
 # Hidden neurons enough for a checkpoint that is larger than the smallest disk below.
 BIG = (*CLICKS, "network.hidden=[2000]", "train.updates=3", "train.log_every=1")
@@ -142,16 +138,14 @@ def test_of_a_damaged_checkpoint_the_whole_one_is_named(it, verb, name, other):
     assert f"there is another: --checkpoint {other}" in fails(*words, name)
 
 
-def test_a_metric_that_is_no_number_is_no_obstacle(tmp_path):
-    best = Best(patience=2)
-    assert [best.update(score) for score in (math.nan, 0.5, math.nan, 0.4)] == [True, True, False, False]
-    assert best.is_final
+def test_a_sweep_that_cannot_be_continued_says_what_cannot_be_written(here, monkeypatch):
+    assert tracetorch("run", "-m", *CLICKS, "seed=0", "output.dir=sweep").exit_code == 0
+    (here / "sweep" / "000" / "run.json").unlink()
 
-    class Blind(Patterns):
-        def score(self, output, batch):
-            judged = super().score(output, batch)
-            return judged | {"accuracy": judged["accuracy"].double() * math.nan}
+    def full(path):
+        raise WriteError(28, "No space left on device", str(path))
 
-    run = train(tmp_path, task=Blind(**PATTERNS, seed=0), patience=3)
-    assert run.status == "completed" and last_record(run.folder.path)["accuracy"] is None
-    assert json.loads((run.folder.path / "run.json").read_text())["summary"]["accuracy"] is None
+    monkeypatch.setattr("tracetorch.runs.lock.open_to_append", full)
+    ended = tracetorch("resume", "sweep")
+    assert ended.exit_code == 1
+    assert ended.stderr.endswith("cannot write to sweep/.lock: No space left on device\n")

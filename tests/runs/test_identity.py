@@ -45,10 +45,8 @@ SAME, REPEATED, ANOTHER = (True, True), (True, False), (False, False)
         ("task", dict(reversed(CONFIG["task"].items())), SAME),
         ("seed", 1, REPEATED),
         ("task.seed", 1, REPEATED),
-        ("task._target_", "tracetorch.tasks.Patterns", ANOTHER),
         ("task.source", "/mnt/other/mnist", ANOTHER),
         ("task.duration", ".1..1.2", ANOTHER),  # a range that begins with a point is no path
-        ("network.hidden", [64, 64], ANOTHER),
         ("train.updates", None, ANOTHER),
         ("more", 1, ANOTHER),
     ],

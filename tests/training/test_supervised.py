@@ -16,6 +16,7 @@ from tracetorch.runs import RunFolder, load_checkpoint, save_checkpoint
 from tracetorch.tasks import MNIST, PoissonClicks
 from tracetorch.tasks.evaluate import Evaluation
 from tracetorch.training import TrainingError, labels
+from tracetorch.training.progress import Best
 from tracetorch.training.report import chance_level, decays
 from tracetorch.training.setup import network_of, parameter_groups
 
@@ -64,6 +65,9 @@ def test_the_network_of_a_checkpoint_without_sizes_has_them_from_its_weights(tmp
 @pytest.mark.parametrize(
     ("option", "message"),
     [
+        ({"task": "mnist"}, "task must be a task or an environment, such as .*, got 'mnist'"),
+        ({"updates": 1.5}, r"train.updates must be a whole number, got 1\.5"),
+        ({"checkpoint_seconds": None}, "train.checkpoint_seconds must be a number, got None"),
         ({"log_every": None}, "train.log_every must be a whole number, got None"),
         ({"update_every": 0}, "train.update_every must be at least 1, got 0"),
         ({"update_every": 4}, r"learns at the end alone \(train.learn_every=null\)"),
@@ -205,6 +209,9 @@ def test_patience_stops_and_goes_back_to_the_best_which_is_kept_without_it_too(t
             return Evaluation({"loss": 1.0, "accuracy": next(script), "recalled": 0.0}, {})
         return real(learner, task, loss, split, window)
 
+    best = Best(patience=2)
+    assert [best.update(score) for score in (math.nan, 0.5, math.nan, 0.4)] == [True, True, False, False]
+    assert best.is_final
     monkeypatch.setattr(labels, "evaluate", evaluate)
     watched = Watched()
     run = train(tmp_path, updates=50 if patience else 4, eval_every=1, patience=patience, network=watched.network)
