@@ -51,8 +51,7 @@ def test_a_value_that_begins_with_the_home_folder_is_read_as_its_path(home):
 
 def test_a_run_in_the_home_folder_is_found_there_by_the_other_verbs(home):
     for words in (["run", *CLICKS, "output.dir=~/a b"], ["info", "~/a b"], ["compare", "~/a b", "--out=~/c"]):
-        result = tracetorch(*words)
-        assert result.exit_code == 0, result.output
+        assert tracetorch(*words).exit_code == 0, words
     assert (home / "a b" / "run.json").exists() and (home / "c" / "comparison.html").exists()
     assert [path.name for path in Path().iterdir()] == ["home"]
 

@@ -254,7 +254,6 @@ def test_what_is_not_finite_is_refused_and_nothing_is_loaded(path, at, value, sa
 @pytest.mark.parametrize(
     ("run_id", "facts", "why"),
     [
-        ("mine", '{"run_id": "mine"}', ""),
         ("mine", '{"run_id": "other"}', r"$"),
         (None, "{}", ""),
         (None, '{"run_id": "mine", "resumed": ["2026-01-01"]}', ""),  # an older version's, which has one since then

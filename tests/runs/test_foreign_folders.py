@@ -46,7 +46,6 @@ def test_content_that_no_run_writes_is_broken(tmp_path, content):
         (f'{{"update": 61, "loss": 2, "accuracy": {DIGITS}, "train_seconds": 3}}', 61, ("loss", 2.0)),
         ('{"update": 61, "loss": {"a": 1}, "accuracy": true}', 61, None),
         ('{"update": 61, "split": "gradient", "accuracy": 1}', 61, None),
-        ('{"update": "61", "accuracy": 1}', 60, ("accuracy", 0.9)),
     ],
 )
 def test_a_last_record_of_any_content_is_read_or_passed_over(tmp_path, line, update, metric):
