@@ -32,7 +32,6 @@ CLICK_ROWS = [
     ("~loss", "loss is missing from the config; choose one with loss="),
     ("threads=1000000", "threads must be null or between 1 and the .* of this machine"),
     ("train.learn_every=5 train.update_every=often", "train.update_every must be a whole number or moment or null"),
-    ("optimizer.lr=fast", r"optimizer.lr must be a number, got 'fast'.\n"),
     ("task.batch_size=true", "task.batch_size must be a whole number, got true"),
     ("task.stereo_click=1", "task.stereo_click must be true or false, got 1"),
     ("network.hidden=64", r"must be a list of whole numbers, got 64\. Write network\.hidden=\[64\]\."),
