@@ -175,7 +175,7 @@ def test_a_terminal_that_hangs_up_is_a_wish_as_often_as_it_says_so_and_none_unde
         assert not wish.stop and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         first, wish = Interrupt().__enter__(), Interrupt().__enter__()
-        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):  # the last is the first of its kind
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):  # SIGTERM is the first of its kind
             signal.raise_signal(number)
         assert wish.stop and first.stop
         with pytest.raises(KeyboardInterrupt):
