@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.command_line import CLICKS, files, tracetorch
-from tests.test_resume import stopping, timeless
+from tests.tiny_training import stopping, timeless
 from tracetorch.runs import RunFolder
 
 GRADIENT = (*CLICKS, "diagnostics=gradient", "diagnostics.every=2", "diagnostics.trials=3", "train.updates=4")

@@ -2,6 +2,8 @@
 
 import math
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -9,37 +11,41 @@ from tracetorch import files
 from tracetorch.printable import cell, printable
 
 
-def test_only_regular_files_are_read(tmp_path):
+def test_only_regular_files_of_a_bounded_size_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", tmp_path):
-        with pytest.raises((ValueError, IsADirectoryError)):
-            files.read_bytes(path)
-    with pytest.raises(FileNotFoundError):
-        files.read_bytes(tmp_path / "nothing")
-
-
-def test_a_file_larger_than_the_bound_is_refused_before_it_is_read(tmp_path):
-    path = tmp_path / "sparse"
-    with path.open("wb") as file:
+    with (tmp_path / "sparse").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(ValueError, match="larger than"):
-        files.read_bytes(path)
-    path.write_bytes(b"abc")
-    assert files.read_bytes(path, 3) == b"abc"
+    for name, error, why in (
+        ("pipe", ValueError, "is not a regular file"),
+        ("", ValueError, "is not a regular file"),
+        ("nothing", FileNotFoundError, "No such file"),
+        ("sparse", ValueError, "is larger than 67,108,864 bytes"),
+    ):
+        with pytest.raises(error, match=why):
+            files.read_bytes(tmp_path / name)
+    (tmp_path / "three").write_bytes(b"abc")
+    assert files.read_bytes(tmp_path / "three", 3) == b"abc"
 
 
 @pytest.mark.parametrize(
-    "content", [b"[" * 5000, b'{"a":' * 5000, b"[" * 65 + b"]" * 65, b"[]," * 1_000_000, b"{", b"\xff"]
+    ("content", "why"),
+    [
+        (b'{"a":' * 5000, "nested more than 64 deep"),
+        (b"[" * 65 + b"]" * 65, "nested more than 64 deep"),
+        (b"[]," * 1_000_000, "more than 1,000,000 elements"),
+        (b"{", "Expecting property name"),
+        (b"\xff", "invalid start byte"),
+    ],
 )
-def test_json_that_no_run_writes(content):
-    with pytest.raises(ValueError):
+def test_json_that_no_run_writes(content, why):
+    with pytest.raises(ValueError, match=why):
         files.parse_json(content)
 
 
 def test_json_that_a_run_writes():
     assert files.parse_json(b'{"a": [1, 2.5, null], "b": "[[[["}') == {"a": [1, 2.5, None], "b": "[[[["}
     assert files.parse_json(b"[" + b"[]," * 100 + b"[]]") == [[]] * 101  # wide, not deep
-    assert files.parse_json(b'"' + b"[" * 200 + b'"') == "[" * 200
+    assert files.parse_json(b"[" * 64 + b'"\\"' + b"[" * 200 + b'"' + b"]" * 64)
     assert files.parse_json(str(-(2**63)).encode()) == -(2**63)
     assert math.isinf(files.parse_json(b"9" * 400))
 
@@ -47,42 +53,39 @@ def test_json_that_a_run_writes():
 def test_a_link_is_replaced_and_never_written_through(tmp_path):
     outside = tmp_path / "outside"
     outside.write_text("mine")
-    for name in ("link", f".link.{os.getpid()}"):
+    for name in ("link", f".link.{os.getpid()}", "other"):
         (tmp_path / name).symlink_to(outside)
-    files.write_whole(tmp_path / "link", "new")
-    assert outside.read_text() == "mine" and (tmp_path / "link").read_text() == "new"
-    assert not (tmp_path / "link").is_symlink() and len(list(tmp_path.iterdir())) == 2
-    (tmp_path / "other").symlink_to(outside)
-    with pytest.raises(OSError):
-        files.append(tmp_path / "other", "more")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError):
-        files.append(tmp_path / "pipe", "more")
+    files.write_whole(tmp_path / "link", "new")
+    for name in ("other", "pipe"):
+        with pytest.raises(OSError, match="not a regular file; remove it first"):
+            files.append(tmp_path / name, "more")
     files.append(tmp_path / "link", " line")
-    assert (tmp_path / "link").read_text() == "new line"
+    assert outside.read_text() == "mine" and (tmp_path / "link").read_text() == "new line"
+    assert {path.name for path in tmp_path.iterdir()} == {"link", "other", "outside", "pipe"}
+    assert not (tmp_path / "link").is_symlink()
 
 
 def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch):
-    path = tmp_path / "a"
-    files.write_whole(path, "old")
+    files.write_whole(tmp_path / "a", "old")
+    monkeypatch.setattr(os, "fsync", lambda number: (tmp_path / "nothing").stat())
+    with pytest.raises(files.WriteError, match=r"No such file or directory: '.*/a'"):
+        files.write_whole(tmp_path / "a", b"new")
+    assert [one.name for one in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_text() == "old"
 
-    def full(number):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError):
-        files.write_whole(path, "new")
-    assert [one.name for one in tmp_path.iterdir()] == ["a"] and path.read_text() == "old"
+def test_what_a_killed_process_had_begun_to_write_goes_and_what_a_living_one_writes_stays(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    dead, alive, other = f".a.{ended.stdout.decode().strip()}", f".a.{os.getppid()}", ".b.4194304"  # too high a number
+    for name in (dead, alive, other, ".hidden.txt"):
+        (tmp_path / name).write_text("half")
+    files.write_whole(tmp_path / "a", "new")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", alive, other, ".hidden.txt"}
+    files.remove_remains(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"a", ".hidden.txt"}
 
 
 def test_nothing_printed_is_obeyed():
     assert printable("a\x1b[2J\u202eb\n c") == "a\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}b c"
-    assert len(printable("x" * 10**7, 80)) == 80
+    assert printable("x" * 10**7, 80) == "x" * 79 + "…" and printable("x" * 80, 80) == "x" * 80
     assert [cell(one) for one in ("=1+1", "-0.5", "+x", 3, "a")] == ["'=1+1", "-0.5", "'+x", 3, "a"]
-
-
-def test_a_write_removes_what_killed_processes_had_written_of_the_same_file(tmp_path):
-    for name in (".a.csv.4194304", ".b.csv.4194304"):  # no process has so high a number
-        (tmp_path / name).write_text("half")
-    files.write_whole(tmp_path / "a.csv", "new")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.csv.4194304", "a.csv"]

@@ -1,6 +1,7 @@
-"""A training of a network of a few neurons, for tests of the time loop."""
+"""A training of a network of a few neurons, for tests of the time loop, and ways to stop and compare it."""
 
 import json
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import torch
 from tracetorch import loss as losses
 from tracetorch import nn, rules
 from tracetorch.experiments import supervised
-from tracetorch.runs import Run
+from tracetorch.runs import Run, load_checkpoint
 from tracetorch.tasks import Patterns
 
 NET = partial(nn.feedforward, hidden=[8], neuron=nn.LIF, readout=nn.LI)
 PATTERNS = {"patterns": 4, "inputs": 12, "outputs": 3, "steps": 10, "batch_size": 4, "repeats": 2}
+LONG = {"updates": 12, "log_every": 5, "eval_every": 4, "schedule": "cosine"}
+THE_CLOCK = ("_seconds", "_per_second", "_bytes")
 
 
 def train(
@@ -40,6 +43,48 @@ def train(
 def facts(run: Run) -> dict[str, Any]:
     """What run.json says."""
     return json.loads((run.folder.path / "run.json").read_text())
+
+
+class Killed(BaseException):
+    """Ends a run as nothing that it expects would."""
+
+
+def stopping(at: int, how: str) -> Any:
+    """A listener that stops the run after so many updates. Args: how: "wish" or "kill"."""
+
+    def listen(event, values):
+        if event == "progress" and values["done"] == at:
+            if how == "wish":
+                signal.raise_signal(signal.SIGINT)
+            else:
+                raise Killed
+
+    return listen
+
+
+def timeless(run_or_folder: Any) -> list[dict[str, Any]]:
+    """The records without what depends on the clock or the machine."""
+    path = getattr(run_or_folder, "folder", run_or_folder).path
+    rows = map(json.loads, (path / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in row.items() if not name.endswith(THE_CLOCK)} for row in rows]
+
+
+def weights(folder: Any, name: str = "latest") -> dict[str, Any]:
+    """The weights in a checkpoint of a folder."""
+    net = NET(12, 3)
+    load_checkpoint(folder.checkpoint(name), net)
+    return net.state_dict()
+
+
+def assert_same(one: Run, other: Run) -> None:
+    """Records, weights and summaries are equal, costs aside."""
+    assert timeless(one) == timeless(other)
+    for name in ("latest", "best"):
+        left, right = weights(one.folder, name), weights(other.folder, name)
+        assert all(torch.equal(left[key], right[key]) for key in left)
+    found = (facts(run)["summary"].items() for run in (one, other))
+    left, right = ({key: value for key, value in items if not key.endswith(THE_CLOCK)} for items in found)
+    assert left == right
 
 
 class Watched:

@@ -13,27 +13,23 @@ from tracetorch.runs.folder import last_record
 from tracetorch.runs.provenance import first_difference
 
 PATIENCE = 1800.0  # seconds
-pytestmark = pytest.mark.slow
 
 
-def start(*words, where):
-    return subprocess.Popen(
-        [*COMMAND, *words], cwd=where, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
-    )
-
-
+@pytest.mark.slow
 def test_a_million_steps(tmp_path):
+    def start(*words):
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.Popen([*COMMAND, *words], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+
     words = ("run", "experiment=clicks_lifetime", "threads=1", "train.figures=false")
-    whole = start(*words, "output.dir=whole", where=tmp_path)
-    killed = start(*words, "output.dir=killed", where=tmp_path)
+    whole, killed = start(*words, "output.dir=whole"), start(*words, "output.dir=killed")
     halfway = time.monotonic() + PATIENCE
     while last_record(tmp_path / "killed").get("update", 0) < 7000:
         assert killed.poll() is None and time.monotonic() < halfway
         time.sleep(0.1)
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait(timeout=60) == -signal.SIGKILL
-    assert start("resume", "killed", where=tmp_path).wait(timeout=PATIENCE) == 0
-    assert whole.wait(timeout=PATIENCE) == 0
+    assert start("resume", "killed").wait(timeout=PATIENCE) == whole.wait(timeout=PATIENCE) == 0
     folder = RunFolder(tmp_path / "whole")
     assert not first_difference(folder, RunFolder(tmp_path / "killed"))
     summary = folder.facts()["summary"]

@@ -1,0 +1,364 @@
+"""Files of unknown origin: their text is taken literally, and calls, reads and expands nothing."""
+
+import importlib
+import json
+import math
+import shutil
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.command_line import CLICKS, files, tracetorch
+from tracetorch.cli.adapter import amend, compose, composing, load, make, overrides
+from tracetorch.cli.adapter.making import is_defined_in, locate
+from tracetorch.cli.adapter.reading import parse_yaml, to_yaml
+from tracetorch.cli.check import check, check_trusted
+from tracetorch.cli.errors import UsageError
+from tracetorch.cli.folders import check_unchanged, config_difference
+from tracetorch.cli.signatures import is_trusted
+from tracetorch.cli.sweep import job as job_module
+from tracetorch.cli.sweep.plan import Job, Plan, read_plan, sealed, write_plan
+from tracetorch.cli.tuning.validate import Composer
+from tracetorch.runs import RunFolder
+from tracetorch.runs.identity import facts_of
+
+ESCAPED = r"\${oc.create:{_target_:os.mkdir,path:harmed}}"
+ENVIRONMENT = "${oc.env:TOKEN}"
+CALLS = [
+    ESCAPED,
+    ENVIRONMENT,
+    "${hydra:runtime.cwd}",
+    "${task.${oc.env:TOKEN}}",
+    "a ${seed} b ${oc.env:TOKEN}",
+]
+"""Words that OmegaConf would call a function for, at the first reading or the second."""
+
+
+@pytest.fixture(autouse=True)
+def place(here, monkeypatch):
+    monkeypatch.setenv("TOKEN", "s3cret")
+
+
+@pytest.fixture(scope="module")
+def config():
+    return compose(list(CLICKS)).config
+
+
+def run_folder(name, config, *, older=False):
+    """The folder of a run that was interrupted before its first checkpoint."""
+    path = Path(name)
+    path.mkdir()
+    (path / "config.yaml").write_text(to_yaml(config))
+    content = {"status": "interrupted", **facts_of(config), **({} if older else {"config": config})}
+    (path / "run.json").write_text(json.dumps(content))
+    return RunFolder(path)
+
+
+def refused(*words):
+    """Run a command that is refused and changes nothing. Returns: the sentence."""
+    before = files(Path())
+    ended = tracetorch(*words)
+    assert ended.exit_code == 2, ended.output
+    assert len(ended.stderr.splitlines()) == 1 and "s3cret" not in ended.output
+    assert files(Path()) == before and not Path("harmed").exists()
+    return ended.stderr
+
+
+def write(path, content):
+    """Write text, or a value as YAML, into a file of a folder that is made."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.mark.parametrize("at", range(len(CALLS)), ids=CALLS)
+def test_nothing_in_the_config_of_a_run_is_followed(config, at):
+    change = [{"label": CALLS[at]}, {"gamma": [CALLS[at]]}, {"x": {"y": CALLS[at]}}, {CALLS[at]: 1}][at % 4]
+    write("config.yaml", {**config, "task": {**config["task"], **change}})
+    with pytest.raises(UsageError, match="is not a key of a config" if at == 3 else "is not resolved here"):
+        load(Path("config.yaml"))
+
+
+def test_every_verb_refuses_it(config):
+    run_folder("it", {**config, "output": {"root": ESCAPED, "dir": None}})
+    for verb in (["eval"], ["plot"], ["resume"], ["run", "--from"]):
+        assert "output.root contains" in refused(*verb, "it"), verb
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("a: &a [1]\nb: [*a, *a]", "has aliases"),
+        ("a: !!python/object/apply:os.system ['true']", "has the tag"),
+        (f"a: {'[' * 5000}", "nested more than"),
+        ("true: a", "True is not a key of a config"),
+        ("a: 1\na: 2", "'a' occurs twice"),
+        ("", "is not a config"),
+    ],
+)
+def test_yaml_that_is_no_plain_config(text, phrase):
+    with pytest.raises(UsageError, match=phrase):
+        parse_yaml(text, Path("config.yaml"))
+
+
+def test_what_is_written_is_read_back_the_same():
+    words = ["1e-4", "yes", ".inf", "2020-01-01", "null", "0.1..1.2", "", "é\n", "<<", "- a", "#"]
+    numbers = [1e-4, 1e17, -0.5, 1, True, None, math.inf, -math.inf, 2**62]
+    content = {"words": words, "numbers": numbers, **{word: {"twice": words} for word in words}}
+    assert repr(parse_yaml(to_yaml(content), Path("config.yaml"))) == repr(content)
+    assert parse_yaml("a: 1e-4\nb: 1.\nc: .5\nd: 1_000", Path("x")) == {"a": 1e-4, "b": 1.0, "c": 0.5, "d": 1000}
+
+
+def test_what_is_typed_for_a_config_that_stands_is_no_reference(config, monkeypatch):
+    for typed in (f"output.root='{ENVIRONMENT}'", "output.root=$\\{seed\\}"):
+        with pytest.raises(UsageError, match=r"output.root contains .*write the value itself"):
+            amend(config, [typed])
+    assert amend(config, ["output.root=a"]).config == {**config, "output": {**config["output"], "root": "a"}}
+    check(config)
+    check_trusted(config, Path("config.yaml"))
+    monkeypatch.setenv("TOKEN", "7")
+    assert compose(["seed='${oc.decode:${oc.env:TOKEN}}'"]).config["seed"] == 7  # what is typed may call what it likes
+    with pytest.raises(UsageError, match=r"task\.label contains"):
+        compose([r"task.label='\${seed}'"])
+
+
+def test_words_are_given_to_what_is_made_as_they_are():
+    inner = {"_target_": "types.SimpleNamespace", "a": ESCAPED, "b": [ESCAPED, {"c": ESCAPED}], "_convert_": "all"}
+    made = make({"_target_": "builtins.dict", "_partial_": True, "_args_": [[["x", 1]]], "inner": inner}, "part")
+    assert isinstance(made, partial) and made.func is dict
+    assert vars(made()["inner"]) == {"a": ESCAPED, "b": [ESCAPED, {"c": ESCAPED}]}
+    assert made() == {"x": 1, "inner": made()["inner"]}
+
+
+def test_only_public_names_lead_to_what_is_made():
+    for target in ("torch", "torch.nn.Module.__init__", "torch.nn.Nothing", 3):
+        with pytest.raises((ValueError, ImportError)):
+            locate(target)
+        with pytest.raises(UsageError, match=r"^part: "):
+            make({"_target_": target}, "part")
+
+
+def test_what_is_trusted_is_of_tracetorch_or_torch():
+    modules = ("constrain", "diagnostics", "encode", "loss", "nn", "rules", "tasks", "rules.surrogate", "nn.neurons")
+    for name in (*(f"tracetorch.{module}" for module in modules), "torch.nn", "torch.optim"):
+        module = importlib.import_module(name)
+        trusted = [one for one in vars(module) if is_trusted(f"{name}.{one}")]
+        assert trusted
+        for one in trusted:
+            assert getattr(module, one).__module__.startswith(name.split(".")[0]), f"{name}.{one}"
+    for target in ("torch.load", "torch.hub.load", "tracetorch.files.os.system", "tracetorch.encode.Tensor"):
+        assert not is_trusted(target), target
+
+
+def test_a_trusted_package_may_call_only_what_it_defines(here, monkeypatch, config):
+    write("mine.py", "import os\nfrom os import system\nclass Loss:\n    from os import path\n")
+    monkeypatch.syspath_prepend(str(here))
+    assert is_defined_in("mine.Loss", "mine")
+    for target in ("mine.os.system", "mine.system", "mine.os", "mine.Loss.path.join"):
+        assert not is_defined_in(target, "mine")
+        with pytest.raises(UsageError, match="mine does not define it"):
+            check_trusted({**config, "loss": {"_target_": target}}, Path("x"), ["mine"])
+    sys.modules.pop("mine")
+
+
+# ── presets ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+GLOBAL = "# @package _global_\n"
+MANY = "this sweep has more than 10,000 jobs"
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        (f"{GLOBAL}task: {{label: '{ESCAPED}'}}", "task.label contains"),
+        (f"{GLOBAL}a: &a [1]\nb: *a", "has aliases"),
+        ("seed: 3\n", "begin it with '# @package _global_'"),
+        (f"{GLOBAL}defaults: [override /task: ../../secret]", "is not a choice such as"),
+        (f"{GLOBAL}defaults: [override /hydra/launcher: joblib]", "is not a choice such as"),
+        (f"{GLOBAL}hydra: {{run: {{dir: x}}}}", "has settings of Hydra"),
+    ],
+)
+def test_a_preset_of_another_folder_calls_and_reads_nothing(text, phrase):
+    write("there/experiment/it.yaml", text)
+    said = refused("run", "--config-dir", "there", "experiment=it")
+    assert phrase in said and "it.yaml" in said
+
+
+def test_files_there_that_are_no_presets_are_named(here):
+    folder = Path("a${x}b/experiment")
+    (folder / "folder.yaml").mkdir(parents=True)
+    (folder / "lost.yaml").symlink_to("nowhere")
+    write("secret.yaml", f"{GLOBAL}seed: 5\n")
+    (folder / "out.yaml").symlink_to(here / "secret.yaml")
+    write(folder / "short.yml", GLOBAL)
+    for name, phrase in {
+        "folder": "folder.yaml is not a regular file",
+        "lost": "lost.yaml is a link that leads nowhere",
+        "short": "short.yml is not read, because of its ending: rename it to .yaml",
+        "out": "is a link that leads out of",
+    }.items():
+        assert phrase in refused("show", "--config-dir", "a${x}b", f"experiment={name}")
+    text = f"\ufeff{GLOBAL}defaults:\r\n  - override /task: patterns\r\nseed: 3\ntask: {{seed: '${{seed}}'}}\n"
+    write(folder / "marked.yaml", text)
+    assert compose(["experiment=marked"], Path("a${x}b")).config["task"]["seed"] == 3
+
+
+def doubling(start, more):
+    """Ten values, each of which names the one before nine times: a few lines that unfold to gigabytes."""
+    return {"l0": start} | {f"l{at}": more(f"${{l{at - 1}}}") for at in range(1, 10)}
+
+
+DEEP = {f"l{at}": [f"${{l{at - 1}}}"] for at in range(400, 0, -1)}
+THROUGH = {"l0": {"x": "y" * 9}, "l1": "${l0}", "l2": "${l1.x}"}
+
+
+@pytest.mark.parametrize(
+    ("content", "phrase"),
+    [
+        (doubling("x" * 16, lambda name: name * 9), "l6 unfolds to more than 1,048,576 characters"),
+        (doubling("x", lambda name: {"a": [name.replace("l", "...l")] * 9}), "unfolds to more than"),
+        (DEEP, "128 lists and references lie within"),
+        (THROUGH, "${l1.x} passes through another reference, ${l0}: name the value itself"),
+        ({"l0": "${l1}${l1}", "l1": "${l0}${l0}"}, "Recursive interpolation detected"),
+    ],
+    ids=["text", "relative", "deep", "through another", "a circle"],
+)
+def test_a_preset_that_would_unfold_is_refused_before_anything_is_resolved(content, phrase):
+    body = yaml.safe_dump({"defaults": [{"override /task": "patterns"}], **content}, sort_keys=False)
+    write("there/experiment/it.yaml", f"{GLOBAL}{body}")
+    assert phrase in refused("show", "--config-dir", "there", "experiment=it")
+
+
+@pytest.mark.parametrize(
+    ("content", "phrase"),
+    [
+        ({"params": {"seed": "0,1", "task.label": r"$\{oc.env:TOKEN\}"}}, "task.label"),
+        ({"params": {"seed": "0,1", "task": "../../it"}}, "would read a file of another folder"),
+        ({"params": {"seed": f"range(0,{'9' * 5000})"}}, "seed: the value 'range(0,999"),
+        ({"params": {"seed": "shuffle(range(0,1e18,1e-18))"}}, MANY),
+        ({"params": dict.fromkeys(("experiment", "task", "rule", "optimizer", "loss"), "glob(*)")}, MANY),
+        ({"parts": [{"seed": "range(0,6000)"}, {"seed": "range(6000,12000)"}]}, MANY),
+    ],
+)
+def test_the_file_of_a_sweep_calls_nothing_and_its_jobs_are_counted_before_any_is_made(monkeypatch, content, phrase):
+    write("it.yaml", content)
+    if "params" in content and phrase == MANY:
+        monkeypatch.setattr(overrides, "product", None)  # what makes them
+    assert phrase in refused("run", "-m", "sweep=it.yaml")
+
+
+def test_a_plan_holds_the_config_of_every_job(here, config):
+    configs = [{**config, "seed": seed, "loss": {**config["loss"], "floor": math.inf}} for seed in range(100)]
+    del configs[1]["diagnostics"]
+    jobs = [Job(f"{seed:03d}", "", [], "", "clicks", one) for seed, one in enumerate(configs)]
+    written, found = write_plan(Plan("clicks", [], [], jobs, here, here), here), read_plan(here)
+    assert repr(found.jobs) == repr(jobs) and found.seal == written.seal
+    assert (here / "sweep.json").stat().st_size < 100 * len(json.dumps(config)) / 2
+    write_plan(replace(found, typed=["seed=1"]), here)
+    with pytest.raises(UsageError, match="was changed while the sweep was running"):
+        sealed(here, written.seal)
+
+
+@pytest.fixture
+def edit(here, monkeypatch):
+    """A copy of `conf/`, in use. Returns: a function that edits it."""
+    conf = shutil.copytree(composing.conf_dir(), here / "conf")
+    monkeypatch.setattr(composing, "conf_dir", lambda: conf)
+    task = conf / "task" / "poisson_clicks.yaml"
+    return lambda: task.write_text(task.read_text().replace("delay: 0.4", "delay: 0.2"))
+
+
+def test_presets_that_are_edited_change_no_job_of_a_sweep(edit, monkeypatch):
+    ran = []
+
+    def instead(composed, overrides, **kwargs):
+        ran.append(composed.config["task"]["delay"])
+        edit()
+        raise UsageError("enough")
+
+    monkeypatch.setattr(job_module, "execute", instead)
+    ended = tracetorch("run", "-m", *CLICKS, "seed=0,1", "output.dir=s")
+    assert ended.exit_code == 3 and ran == [0.4, 0.4]
+    ended = tracetorch("resume", "s")
+    assert ended.exit_code == 3 and ran[2:] == [0.4, 0.4]
+    told = "the presets have changed since the start of the sweep (task.delay); it continues with its own config"
+    assert told in ended.output
+    content = json.loads(Path("s/sweep.json").read_text())
+    old(content)  # a plan without configs is of an old version
+    write("s/sweep.json", json.dumps(content))
+    ended = tracetorch("resume", "s")
+    assert ended.exit_code == 3 and ran[4:] == [0.2, 0.2] and told not in ended.output
+
+
+def old(plan):
+    """The overrides of the second job, in a plan that holds no configs."""
+    del plan["config"]
+    for job in plan["jobs"]:
+        del job["config"], job["experiment"]
+    return plan["jobs"][1]["overrides"]
+
+
+CALLED = {"_target_": "os.system", "_partial_": True}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "phrase"),
+    [
+        (lambda plan: plan["config"]["task"].update(label=ESCAPED), "task.label contains"),
+        (lambda plan: plan["jobs"][1]["config"].update(loss=CALLED), "not trusted"),
+        (lambda plan: old(plan).append(r"task.label=$\{oc.env:TOKEN\}"), "task.label contains"),
+        (lambda plan: old(plan).append("task=../../secret"), "file of another folder"),
+        (lambda plan: plan["settings"].append(f"hydra.launcher.partition='{ESCAPED}'"), "may run commands"),
+    ],
+)
+def test_a_plan_of_another_calls_nothing(here, config, spoil, phrase):
+    jobs = [Job(f"{at}", "", ["seed=1"], "", "x", {**config, "seed": at}) for at in range(2)]
+    write_plan(Plan("x", [], ["hydra/launcher=submitit_slurm"], jobs, here, here), here)
+    content = json.loads(Path("sweep.json").read_text())
+    spoil(content)
+    write("sweep.json", json.dumps(content))
+    assert phrase in refused("resume", ".")
+
+
+@pytest.mark.parametrize(("key", "value"), [("optimizer.lr", 0.5), ("seed", 1)])
+def test_a_config_that_was_edited_is_refused_by_its_key(config, key, value):
+    run_folder("it", config)
+    write("it/config.yaml", to_yaml(amend(config, [f"{key}={value}"]).config))
+    assert f"config.yaml: {key} is {value}, but the run started with" in refused("resume", "it")
+
+
+def test_where_and_on_what_a_run_goes_on_may_change(config):
+    elsewhere = {**config, "device": "auto", "threads": 1, "output": {"root": "x", "dir": None}}
+    check_unchanged(run_folder("it", config), elsewhere)
+    check_unchanged(run_folder("older", config, older=True), {**config, "seed": 3})
+    assert config_difference({"a": [1, {"b": 1.0}]}, {"a": [1.0, {"b": 1}]}) is None
+    assert config_difference({"a": [1]}, {"a": [1, 2]}).key == config_difference({"a": None}, {"a": 0}).key == "a"
+
+
+def test_presets_that_are_edited_change_no_trial(edit):
+    changes = ["optimizer=sgd", "optimizer.lr=0.5", "network.readout.decay_gradient=stationary"]
+    first = Composer(["experiment=learned_decays"], None, [])
+    composed, typed = first(changes)
+    assert repr(composed) == repr(compose(typed))
+    assert composed.config["network"]["neuron"]["decay_gradient"] == "stationary"  # it refers to the readout's
+    stored = json.loads(json.dumps(first.content()))
+    edit()
+    assert Composer(["experiment=learned_decays"], Path("study.json"), [], stored)(changes)[0] == composed
+    with pytest.raises(UsageError, match=r"study\.json holds no config for optimizer=adamw"):
+        Composer([], Path("study.json"), [], stored)(["optimizer=adamw"])
+
+
+def test_a_study_of_another_calls_nothing(config):
+    rate = {"metric": "accuracy", "trials": 1, "space": {"optimizer.lr": {"low": 0.001, "high": 0.01}}}
+    study = {"experiment": "x", "typed": [], "overrides": list(CLICKS), "search": rate}
+    evil = {**config, "task": {**config["task"], "label": ESCAPED}}
+    for content in (
+        {**study, "configs": {"base": {"config": evil, "experiment": "x", "choices": {}}}},
+        {**study, "overrides": [*CLICKS, f"task.label='{ESCAPED}'"]},
+        {**study, "search": {**rate, "space": {"task.label": {"choices": [ENVIRONMENT]}}}},
+    ):
+        write("study/study.json", json.dumps(content))
+        assert "task.label" in refused("tune", "--study", "study")

@@ -1,0 +1,244 @@
+"""A lifetime learns from feedback, learns again after each change, remembers its averages, and can be stopped."""
+
+import math
+import signal
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.command_line import tracetorch
+from tests.tiny_training import Killed, stopping
+from tests.tiny_world import CRITIC, NET, Lights, facts, live, play
+from tracetorch import loss, rules
+from tracetorch.memory import memory_through
+from tracetorch.runs import RunFolder
+from tracetorch.runs.provenance import first_difference
+from tracetorch.tasks import Blocks, Patterns, PoissonClicks
+from tracetorch.tasks.wrappers import ContextSchedule
+from tracetorch.training import TrainingError
+from tracetorch.training.life import Life
+from tracetorch.training.rewards import RewardAccumulator
+from tracetorch.training.step import FeedbackSchedule
+
+
+def blocks():
+    clicks = PoissonClicks(gamma=[3.0], duration=[0.05], delay=0.0, batch_size=4, test_trials=20)
+    return Blocks(clicks, classes=1, every=6)
+
+
+LABELS = {"task": blocks, "loss": loss.cross_entropy, "network": partial(NET, hidden=[12])}
+FORMS = {
+    "rewards": {},
+    "late rewards": {"teach_every": 3.0, "loss": partial(loss.Reflect, decay=0.6)},
+    "by synapse": {"teach_every": 2.0, "rule": partial(rules.ThreeFactor, decay=0.5)},
+    "critic": CRITIC | {"task": lambda: Lights(cut=True)},
+    "labels": LABELS,
+    "late labels": LABELS | {"teach_every": 2.0},
+}
+
+
+def made(form):
+    """The parts of a form, with a task of its own."""
+    return {name: part() if name == "task" else part for name, part in form.items()}
+
+
+def test_it_learns_again_after_each_change_and_without_exploration_it_does_not(tmp_path):
+    """Without `uniform` nothing moves a certain policy once the world has changed; see `loss.EntropyBonus`."""
+    run = live(tmp_path, updates=750, log_every=50)
+    summary, switches = facts(run)["summary"], ContextSchedule(150, 0.2, 0).switches(750)
+    assert summary["switches"] == summary["recovered"] == summary["fell"] == len(switches)
+    assert 0 < summary["recovery_decisions"] < 80 and summary["forgetting"] > 0.3 and summary["average_50"] > 0.7
+    told = [row for row in run.folder.records() if row["split"] == "switch"]
+    assert [(row["switch"], row["at"]) for row in told] == list(enumerate(switches, 1))
+    certain = live(tmp_path, name="certain", loss=partial(loss.Reflect, baseline=0.9, uniform=0.0), updates=450)
+    assert certain.summary["recovered"] == 0 and certain.summary["average_50"] < 0.65
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_life_that_was_stopped_ends_as_one_that_was_not(form, tmp_path):
+    long = {"updates": 17, "log_every": 5, "checkpoint_seconds": 0.0}
+    whole = live(tmp_path, name="whole", **long, **made(FORMS[form]))
+    if form.startswith("late"):
+        stopped = live(tmp_path, listener=stopping(7, "wish"), **long, **made(FORMS[form]))
+        assert stopped.status == "interrupted"
+    else:
+        with pytest.raises(Killed):
+            live(tmp_path, listener=stopping(7, "kill"), **long, **made(FORMS[form]))
+    live(tmp_path, resume_from=RunFolder(tmp_path / "life"), **long, **made(FORMS[form]))
+    assert not first_difference(whole.folder, RunFolder(tmp_path / "life"))
+    ends = [torch.load(tmp_path / name / "checkpoints/latest.pt", weights_only=True) for name in ("whole", "life")]
+    assert all(end["parts"].pop("log") for end in ends)  # it knows how long all took
+    for part in ("net", "state", "optimizer", "parts"):
+        assert str(ends[0][part]) == str(ends[1][part])
+
+
+def test_without_an_end_it_lives_until_it_is_stopped_and_then_all_is_written(tmp_path):
+    totals = []
+
+    def stop(event, values):
+        if event == "progress":
+            totals.append(values["total"])
+            if values["done"] == 130:
+                signal.raise_signal(signal.SIGINT)
+
+    run = live(tmp_path, listener=stop, updates=None, log_every=40, figures=True, averages=(5, 50))
+    assert run.status == "interrupted" and facts(run)["summary"]["updates"] == 130 and totals == [None] * 130
+    assert [row["update"] for row in run.folder.records()] == [40, 80, 120]
+    assert {"lifetime.png", "policy.png"} <= {path.name for path in (run.folder.path / "plots").iterdir()}
+    assert torch.load(run.folder.checkpoint("latest"), weights_only=True)["update"] == 130
+
+
+def test_what_is_recorded_and_that_neither_states_nor_traces_are_ever_reset(tmp_path):
+    seen = []
+
+    class Watched(rules.Trace):
+        def reset(self, mask=None):
+            seen.append("reset")
+            super().reset(mask)
+
+        def forward(self, xs, **kwargs):
+            seen.append("forward")
+            return super().forward(xs, **kwargs)
+
+    run = live(tmp_path, rule=Watched, updates=6, log_every=3)
+    assert seen == ["reset", "forward", "reset", *["forward"] * 6]  # the first three are the rehearsal
+    rows = run.folder.records()
+    assert [(row["split"], row["update"]) for row in rows] == [("train", 3), ("train", 6), ("test", 6)]
+    assert set(rows[0]) == {
+        "update", "split", "loss", "reward", "steps_per_second", "train_seconds", "steps", "return", "episodes",
+        "average_5", "average_50", "switches", "last_switch", "taken_0", "paid_0", "taken_1", "paid_1", "memory_bytes",
+    }  # fmt: skip
+    assert rows[1]["steps"] == 6 * 4 and rows[0]["taken_0"] + rows[0]["taken_1"] == pytest.approx(1)
+    summary = facts(run)["summary"]
+    assert summary["tested"] == "latest" and summary["memory_most_bytes"] >= summary["memory_first_bytes"] > 0
+
+
+@pytest.mark.parametrize("form", ["late rewards", "late labels"])
+def test_without_feedback_nothing_is_learnt(form, tmp_path):
+    given = made(FORMS[form]) | {"teach_every": 1e9, "updates": 8}
+    run = live(tmp_path, **given)
+    assert [row["loss"] for row in run.folder.records() if row["split"] == "train"] == [None]
+    torch.manual_seed(0)
+    fresh = given.get("network", NET)(given["task"].input_size if "task" in given else 2, 2)
+    saved = torch.load(run.folder.checkpoint("latest"), weights_only=True)["net"]
+    assert all(torch.equal(saved[name], value) for name, value in fresh.state_dict().items())
+
+
+def test_the_shorter_of_decisions_and_steps_ends_it_and_a_task_may_never_change(tmp_path):
+    assert facts(live(tmp_path, name="a", updates=9, steps=20))["summary"]["updates"] == 5
+    task = Patterns(patterns=4, inputs=6, outputs=2, steps=5, batch_size=4, repeats=2)
+    summary = facts(live(tmp_path, name="b", task=task, loss=loss.mse, updates=4, steps=25))["summary"]
+    assert (summary["updates"], summary["switches"]) == (4, 0) and "forgetting" not in summary
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rule": rules.BPTT}, "BPTT needs sequences with an end.*rule=trace or rule=three_factor"),
+        ({**LABELS, "rule": rules.EProp}, "EProp needs sequences with an end.* choose rule=trace"),
+        ({"loss": loss.cross_entropy}, "Reversal gives rewards, not labels: choose loss=reflect"),
+        (CRITIC | {"teach_every": 2.0}, "train.teach_every must be 1, got 2"),
+        ({"averages": (5, 0)}, "of at least 1 decision"),
+        ({"recovered_at": 0.0}, "train.recovered_at must be above 0"),
+        ({"updates": None, "schedule": "cosine"}, "lowers the step size until the end, and this run has none"),
+    ],
+    ids=str,
+)
+def test_parts_that_do_not_fit_are_refused_before_anything_is_written(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        live(tmp_path, **made(changes))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_does_not_fit_is_one_sentence_on_the_command_line(here):
+    ended = tracetorch("run", "task=labelled_blocks", "loss=reflect", "train=lifetime")
+    said = "Blocks gives labels, not rewards: choose loss=cross_entropy"
+    assert ended.exit_code == 2 and said in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert not list(here.iterdir())
+
+
+def test_a_reward_that_is_not_a_number_is_named(tmp_path):
+    class Broken(Lights):
+        def act(self, action):
+            outcome = super().act(action)
+            return outcome._replace(reward=outcome.reward.index_fill(0, torch.tensor([2]), torch.nan))
+
+    with pytest.raises(TrainingError, match="update 1: the reward of Broken in environment 2 is nan"):
+        play(tmp_path, task=Broken())
+
+
+def lived(scores, switches, *, averages=(1,), share=0.9, chance_level=None):
+    """What a life records of these scores, each of one action 0, changing after these decisions."""
+    life = Life(averages, share, 2, chance_level=chance_level)
+    found = []
+    for number, score in enumerate(scores, 1):
+        context = sum(number >= switch for switch in switches)
+        found.append(life.add(number, torch.tensor([0]), torch.tensor([score]), context))
+    return life, [record for record in found if record]
+
+
+def test_recovery_takes_from_the_change_until_the_average_is_back():
+    life, (record,) = lived([1.0] * 50 + [0.0] * 10 + [1.0] * 40, [50])
+    # after k ones the average of half-life 1 is about 1 − 2^−k: at .9 after four
+    assert record == {
+        "update": 64, "split": "switch", "switch": 1, "at": 50, "before": pytest.approx(1.0),
+        "lowest": pytest.approx(0.0, abs=1e-3), "fell": True, "best": pytest.approx(1.0),
+        "forgetting": pytest.approx(1.0, abs=1e-3), "recovery_decisions": 14,
+    }  # fmt: skip
+    assert life.summary() == {
+        "switches": 1, "fell": 1, "recovered": 1, "recovery_decisions": 14, "forgetting": record["forgetting"],
+        "average_1": pytest.approx(1.0),
+    }  # fmt: skip
+    _, (record,) = lived([-1.0] * 20 + [-2.0] * 10 + [-1.05] * 20, [20])
+    # the level is −1.1: after k of −1.05 the average is −1.05 − .95·2^−k, at the level after five
+    assert record["recovery_decisions"] == 15 and record["forgetting"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_without_a_loss_or_without_a_return_there_is_no_recovery_and_luck_is_neither():
+    life, (record,) = lived([1.0] * 60, [20, 40])
+    assert (record["fell"], record["recovery_decisions"], record["forgetting"]) == (False, None, 0.0)
+    assert life.summary() == {"switches": 2, "fell": 0, "recovered": 0, "average_1": 1.0}
+    _, records = lived([1.0] * 20 + [0.0, 1.0] * 20 + [0.0] * 5, [20, 40, 60])  # never again better than half as good
+    assert [record["recovery_decisions"] for record in records] == [None, None]
+    scores = (torch.rand(4000, generator=torch.Generator().manual_seed(0)) < 0.5).float().tolist()  # of guessing
+    life, _ = lived(scores, range(100, 4000, 100), averages=(50,), chance_level=0.5)
+    assert life.summary()["switches"] == 39 and life.summary()["recovered"] == life.summary()["fell"] == 0
+    fooled, _ = lived(scores, range(100, 4000, 100), averages=(50,))
+    assert fooled.summary()["recovered"] > 3
+
+
+def test_actions_are_counted_since_the_last_record_if_they_are_few():
+    life = Life([10], 0.9, 3)
+    life.add(1, torch.tensor([0, 0, 2, 0]), torch.tensor([1.0, 0.0, 1.0, 0.5]), 0)
+    taken = life.take()
+    assert [taken[f"taken_{at}"] for at in range(3)] == [0.75, 0.0, 0.25]
+    assert (taken["paid_0"], taken["paid_2"]) == (0.5, 1.0) and math.isnan(taken["paid_1"])
+    life.add(2, torch.tensor([1]), torch.tensor([0.0]), 0)
+    assert life.take()["taken_1"] == 1.0
+    for actions, told in ((16, 16), (17, 0)):
+        assert sum(name.startswith("taken") for name in Life([10], 0.9, actions).take()) == told
+
+
+@given(every=st.floats(1.0, 20.0), seed=st.integers(0, 99))
+def test_feedback_comes_as_often_as_was_said_by_seed_and_number_alone(every, seed):
+    came = [FeedbackSchedule(every, seed).is_due(number) for number in range(1, 401)]
+    assert abs(sum(came) - 400 / every) <= 5 * math.sqrt(400 / every * (1 - 1 / every)) + 1e-9
+    again, other = FeedbackSchedule(every, seed), FeedbackSchedule(every, seed + 1)
+    assert came[60:90] == [again.is_due(number) for number in range(61, 91)]
+    assert every < 2 or came != [other.is_due(number) for number in range(1, 401)]
+
+
+def test_accumulated_rewards_are_taken_as_a_mean_and_once_and_memory_is_told_through_a_life():
+    accumulator, other = RewardAccumulator(2), RewardAccumulator(2)
+    for reward in ([1.0, 0.0], [0.0, 0.0]):
+        accumulator.add(torch.tensor(reward))
+    other.load_state_dict(accumulator.state_dict())
+    assert accumulator.take().tolist() == [0.5, 0.0]
+    accumulator.add(torch.tensor([3.0, 1.0]))
+    assert accumulator.take().tolist() == [3.0, 1.0] and other.take().tolist() == [0.5, 0.0]
+    records = [{"memory_bytes": 5}, {"update": 1}, {"memory_bytes": None}, {"memory_bytes": 9}, {"memory_bytes": 7}]
+    assert memory_through(records) == {"memory_first_bytes": 5, "memory_last_bytes": 7, "memory_most_bytes": 9}
+    assert memory_through([{"update": 1}]) == {}
