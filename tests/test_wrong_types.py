@@ -11,7 +11,7 @@ import tracetorch as tt
 from tracetorch import encode, loss, runs, tasks
 from tracetorch import functional as F
 from tracetorch.compare.comparison import NothingToCompareError, compare
-from tracetorch.nn import LI, LIF, LIS, Sequential, feedforward
+from tracetorch.nn import LI, LIF, LIS, Layer, Sequential, feedforward, neurons
 
 X = torch.full((2, 4), 0.5)
 P = torch.full((2, 3), 1 / 3)
@@ -35,6 +35,10 @@ def reflect(*given):
     return reflect(*given)
 
 
+def gives(x, steps):
+    return encode.Stream(lambda start, stop: x[None], steps, (2, 4))
+
+
 def critic(*given):
     actor_critic = loss.ActorCritic()
     actor_critic.observe(P, TAKEN)
@@ -43,140 +47,96 @@ def critic(*given):
 
 ENDS = torch.tensor([True, False])
 
-CASES = {
-    # a tensor is meant
-    "actions": (
-        lambda: tasks.RewardedTask(tasks.PoissonClicks()).act(ARRAY),
-        "act: expected a torch tensor, got numpy",
-    ),
-    "one action": (lambda: tasks.RewardedTask(tasks.PoissonClicks()).act(1), "act: expected a torch tensor, got int"),
-    "step": (lambda: network()(ARRAY), "LIF(4, 5): expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)"),
-    "stream": (lambda: network()(encode.poisson(X, 3)), "got tracetorch.Stream; net.run takes a stream"),
-    "nothing": (lambda: network()(None), "LIF(4, 5): expected a torch tensor, got NoneType"),
-    "step of a frozen network": (
-        lambda: network().requires_grad_(False)(ARRAY),
-        "LIF(4, 5): expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)",
-    ),
-    "complex": (lambda: network()(X + 0j), "expected a dense tensor of real numbers, got torch.complex64"),
-    "sparse": (lambda: network().run(X[None].to_sparse()), "run: expected a dense tensor of real numbers"),
-    "signal": (lambda: ran().backward(ARRAY[:, :3]), "the signal for LIS(5, 3): expected a torch tensor, got numpy"),
-    "no signal": (lambda: ran().backward(None), "the signal for LIS(5, 3): expected a torch tensor, got NoneType"),
-    "signal of a list": (lambda: ran().backward([[1, 2, 3]] * 2), "the signal for LIS(5, 3): expected a torch tensor"),
-    "signal with its loss": (
-        lambda: ran().backward(loss.cross_entropy(P, TAKEN)),
-        "got tuple; a loss returns (loss, signal): take one of them",
-    ),
-    "signal elsewhere": (
-        lambda: ran().backward(torch.ones(2, 3, device="meta")),
-        "LIS(5, 3) is on cpu, and its signal on meta: move one of them with .to",
-    ),
-    "reset": (lambda: ran().reset([True, False]), "mask: expected a torch tensor, got list"),
-    "state": (lambda: ran().load_state([1]), "load_state takes what save_state gave, tensors by name, got list"),
-    "state of arrays": (
-        lambda: ran().load_state({name: value.numpy() for name, value in ran().save_state().items()}),
-        "membrane: expected a torch tensor, got numpy.ndarray",
-    ),
-    "output": (lambda: loss.cross_entropy(P.numpy(), TAKEN), "the output that a loss judges: expected a torch tensor"),
-    "target": (lambda: loss.mse(P, P.numpy()), "the target of a loss: expected a torch tensor, got numpy.ndarray"),
-    "output of integers": (
-        lambda: loss.cross_entropy_with_logits(P.long(), TAKEN),
-        "a loss judges real numbers of shape (batch, outputs), got torch.int64 of shape (2, 3)",
-    ),
-    "output without a shape": (
-        lambda: loss.cross_entropy(torch.tensor(1.0), torch.tensor(0)),
-        "a loss judges real numbers of shape (batch, outputs), got torch.float32 of shape ()",
-    ),
-    "names": (lambda: encode.poisson(X, 3, samples=[0, 1]), "samples: expected a torch tensor, got list"),
-    "broken names": (lambda: encode.poisson(X, 3, samples=X[:, 0]), "by whole numbers, got torch.float32 of shape"),
-    "population": (lambda: encode.population(ARRAY, 3), "values to encode: expected a torch tensor, got numpy"),
-    "population of none": (lambda: encode.population(X[0, 0], 3), "have the shape (…, channels), got ()"),
-    "two_sided": (lambda: encode.two_sided([1.0]), "values to encode: expected a torch tensor, got list"),
-    "trace_step": (lambda: F.trace_step(ARRAY, X, 0.9), "x: expected a torch tensor, got numpy.ndarray"),
-    "lif_step": (lambda: F.lif_step(ARRAY, ARRAY, 0.9, 1.0), "current: expected a torch tensor, got numpy.ndarray"),
-    "li_step": (lambda: F.li_step(X, ARRAY, 0.9), "membrane: expected a torch tensor, got numpy.ndarray"),
-    "average_input": (lambda: F.average_input(ARRAY, 0.9), "trace: expected a torch tensor, got numpy.ndarray"),
-    "lif_rate": (lambda: F.lif_rate(ARRAY, 0.9, 1.0), "current: expected a torch tensor, got numpy.ndarray"),
-    "logistic": (lambda: F.lif_rate_logistic(ARRAY, 0.9, 1.0), "current: expected a torch tensor, got numpy.ndarray"),
-    "li_level": (lambda: F.li_level(ARRAY, 0.9), "current: expected a torch tensor, got numpy.ndarray"),
-    "distribution": (lambda: F.lis_distribution(ARRAY, 0.9), "current: expected a torch tensor, got numpy.ndarray"),
-    "rise": (lambda: F.rise(torch.tensor(0.9), 3), "steps: expected a torch tensor, got int"),
-    "policy": (lambda: loss.Reflect().policy(P.numpy()), "the output: expected a torch tensor, got numpy.ndarray"),
-    "action": (lambda: loss.Reflect().observe(P, [0, 1]), "the action: expected a torch tensor, got list"),
-    "action of numbers": (lambda: loss.Reflect().observe(P, P), "the action must be whole numbers of shape (2,)"),
-    "one output": (lambda: loss.ActorCritic().observe(P[0], TAKEN), "must have the shape (batch, outputs), got (3,)"),
-    "reward": (
-        lambda: reflect(1.0),
-        "the reward: expected a torch tensor, got float; torch.as_tensor(value) makes one",
-    ),
-    "done": (lambda: reflect(X[:, 0], ENDS.numpy()), "done: expected a torch tensor, got numpy.ndarray"),
-    "done in numbers": (lambda: reflect(X[:, 0], TAKEN), "done must be torch.bool of shape (2,), got torch.int64"),
-    "done for one": (lambda: reflect(X[:, 0], ENDS[:1]), "done must be torch.bool of shape (2,), got torch.bool of"),
-    "terminated": (lambda: critic(X[:, 0], X[:, 0], P), "terminated must be torch.bool of shape (2,), got torch.float"),
-    "upcoming": (lambda: critic(X[:, 0], ENDS, P.numpy()), "upcoming: expected a torch tensor, got numpy.ndarray"),
-    "upcoming for one": (lambda: critic(X[:, 0], ENDS, P[:1]), "that was observed, (2, 3), got (1, 3)"),
-    # a number is meant
-    "size": (lambda: LIF(4.0, 3), "in_features must be a whole number, got 4.0"),
-    "size of text": (lambda: LIF(4, "3"), "out_features must be a whole number, got '3'"),
-    "decay": (lambda: LI(4, 3, decay="0.9"), "decay must be a number, or a list of numbers, got '0.9'"),
-    "no decay": (lambda: LI(4, 3, trace_decay=None), "trace_decay must be a number, or a list of numbers, got None"),
-    "threshold": (lambda: LIF(4, 3, threshold="high"), "threshold must be a number, or a list of numbers, got 'high'"),
-    "half-life": (lambda: tt.constrain.decay_from_half_life("a"), "a half-life must be a number, or a list of numbers"),
-    "bias": (lambda: LIF(4, 3, bias="no"), "bias must be True or False, got 'no'"),
-    "trainable": (lambda: LIF(4, 3, trainable=3), "trainable is a list of parameters, such as ['weight'] or [], got 3"),
-    "trainable by number": (
-        lambda: LIF(4, 3, trainable=[3]),
-        "trainable is a list of parameters, such as ['weight'] or [], got [3]",
-    ),
-    "connection of several outputs": (
-        lambda: tt.nn.Layer(torch.nn.LSTM(4, 3), neuron=tt.nn.neurons.LIF)(X),
-        "LIF(LSTM(4, 3)): a connection gives a tensor of currents, and LSTM(4, 3) gives tuple",
-    ),
-    "trace_bank": (lambda: LIF(4, 3, trace_bank=None), "trace_bank is a list of decays, such as [0.97], got None"),
-    "window": (lambda: network().run(X[None], reduce="mean", window="1"), "window must be a whole number, got '1'"),
-    "chunk": (lambda: network().run(X[None], chunk=2.5), "chunk must be a whole number, got 2.5"),
-    "steps": (lambda: encode.poisson(X, steps=3.5), "steps must be a whole number, got 3.5"),
-    "steps of latency": (lambda: encode.latency(X, steps="3"), "steps must be a whole number, got '3'"),
-    "no steps": (lambda: encode.constant(X, steps=None), "steps must be a whole number, got None"),
-    "neurons": (lambda: encode.population(X, 3.5), "neurons must be a whole number, got 3.5"),
-    "floor": (lambda: loss.cross_entropy(P, TAKEN, floor="a"), "floor must be a number, got 'a'"),
-    "decay of scores": (lambda: loss.Reflect(decay="a"), "decay must be a number, got 'a'"),
-    "baseline": (lambda: loss.Reflect(baseline=None), "baseline must be a number, got None"),
-    "entropy": (lambda: loss.Reflect(entropy="a"), "entropy must be a number, got 'a'"),
-    "mixture": (lambda: loss.Reflect(mixture="a"), "mixture must be a number, or a list of numbers, got 'a'"),
-    "discount": (lambda: loss.ActorCritic(discount=[1]), "discount must be a number, got [1]"),
-    # a layer is meant
-    "class": (lambda: Sequential(LIF, LIS(5, 3)), "got the class LIF; make a layer of it: LIF(inputs, neurons)"),
-    "list": (lambda: Sequential([LIF(4, 5), LIS(5, 3)]), "got list; unpack it: Sequential(*layers)"),
-    "network": (lambda: Sequential(network(), LIS(3, 3)), "unpack it: Sequential(*layers)"),
-    "of torch": (lambda: Sequential(torch.nn.Linear(4, 5)), "got torch.Linear; torch.nn.Sequential joins"),
-    "hidden": (
-        lambda: feedforward(4, 3, hidden=5, neuron=LIF, readout=LIS),
-        "hidden is a list of sizes, such as [256]",
-    ),
-    "neuron": (
-        lambda: feedforward(4, 3, hidden=[5], neuron=LIF(4, 5), readout=LIS),
-        "neuron makes a layer from its sizes, such as tracetorch.nn.LIF, got LIF(4, 5)",
-    ),
-    # a stream that does not give what it says
-    "maker": (lambda: encode.Stream(X, 3, (2, 4)), "a stream is made by a function make(start, stop), got Tensor"),
-    "too few steps": (
-        lambda: LIF(4, 3).run(encode.Stream(lambda start, stop: X[None], 3, (2, 4))),
-        "make(0, 3) of a stream must give the shape (3, 2, 4), got (1, 2, 4)",
-    ),
-    "an array": (
-        lambda: LIF(4, 3).run(encode.Stream(lambda start, stop: ARRAY[None], 1, (2, 4))),
-        "a chunk of a stream: expected a torch tensor, got numpy.ndarray",
-    ),
-}
+CASES = [
+    (lambda: tasks.RewardedTask(tasks.PoissonClicks()).act(ARRAY), "act: expected a torch tensor, got numpy"),
+    (lambda: network()(ARRAY), "LIF(4, 5): expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)"),
+    (lambda: network()(encode.poisson(X, 3)), "got tracetorch.Stream; net.run takes a stream"),
+    (lambda: network().requires_grad_(False)(ARRAY), "LIF(4, 5): expected a torch tensor, got numpy.ndarray"),
+    (lambda: network()(X + 0j), "expected a dense tensor of real numbers, got torch.complex64"),
+    (lambda: network().run(X[None].to_sparse()), "run: expected a dense tensor of real numbers"),
+    (lambda: ran().backward(ARRAY[:, :3]), "the signal for LIS(5, 3): expected a torch tensor, got numpy"),
+    (lambda: ran().backward(loss.mse(P, P)), "got tuple; a loss returns (loss, signal): take one of them"),
+    (lambda: ran().backward(torch.ones(2, 3, device="meta")), "LIS(5, 3) is on cpu, and its signal on meta: move"),
+    (lambda: ran().reset([True, False]), "mask: expected a torch tensor, got list"),
+    (lambda: ran().load_state([1]), "load_state takes what save_state gave, tensors by name, got list"),
+    (lambda: ran().load_state(ran().save_state() | {"0.trace": ARRAY}), "trace: expected a torch tensor, got numpy"),
+    (lambda: loss.cross_entropy(P.numpy(), TAKEN), "the output that a loss judges: expected a torch tensor"),
+    (lambda: loss.mse(P, P.numpy()), "the target of a loss: expected a torch tensor, got numpy.ndarray"),
+    (lambda: loss.cross_entropy_with_logits(P.long(), TAKEN), "a loss judges real numbers of shape (batch, outputs)"),
+    (lambda: loss.cross_entropy(P[0, 0], TAKEN[0]), "(batch, outputs), got torch.float32 of shape ()"),
+    (lambda: encode.poisson(X, 3, samples=[0, 1]), "samples: expected a torch tensor, got list"),
+    (lambda: encode.poisson(X, 3, samples=X[:, 0]), "by whole numbers, got torch.float32 of shape"),
+    (lambda: encode.population(ARRAY, 3), "values to encode: expected a torch tensor, got numpy"),
+    (lambda: encode.population(X[0, 0], 3), "have the shape (…, channels), got ()"),
+    (lambda: encode.two_sided([1.0]), "values to encode: expected a torch tensor, got list"),
+    (lambda: F.rise(torch.tensor(0.9), 3), "steps: expected a torch tensor, got int"),
+    (lambda: F.li_step(X, ARRAY, 0.9), "membrane: expected a torch tensor, got numpy.ndarray"),
+    (lambda: loss.Reflect().policy(P.numpy()), "the output: expected a torch tensor, got numpy.ndarray"),
+    (lambda: loss.Reflect().observe(P, [0, 1]), "the action: expected a torch tensor, got list"),
+    (lambda: loss.Reflect().observe(P, P), "the action must be whole numbers of shape (2,)"),
+    (lambda: loss.ActorCritic().observe(P[0], TAKEN), "must have the shape (batch, outputs), got (3,)"),
+    (lambda: reflect(1.0), "the reward: expected a torch tensor, got float; torch.as_tensor(value) makes one"),
+    (lambda: reflect(X[:, 0], ENDS.numpy()), "done: expected a torch tensor, got numpy.ndarray"),
+    (lambda: reflect(X[:, 0], ENDS[:1]), "done must be torch.bool of shape (2,), got torch.bool of"),
+    (lambda: critic(X[:, 0], X[:, 0], P), "terminated must be torch.bool of shape (2,), got torch.float"),
+    (lambda: critic(X[:, 0], ENDS, P.numpy()), "upcoming: expected a torch tensor, got numpy.ndarray"),
+    (lambda: critic(X[:, 0], ENDS, P[:1]), "that was observed, (2, 3), got (1, 3)"),
+    (lambda: LIF(4.0, 3), "in_features must be a whole number, got 4.0"),
+    (lambda: LI(4, 3, decay="0.9"), "decay must be a number, or a list of numbers, got '0.9'"),
+    (lambda: LI(4, 3, trace_decay=None), "trace_decay must be a number, or a list of numbers, got None"),
+    (lambda: LIF(4, 3, threshold="high"), "threshold must be a number, or a list of numbers, got 'high'"),
+    (lambda: tt.constrain.decay_from_half_life("a"), "a half-life must be a number, or a list of numbers"),
+    (lambda: LIF(4, 3, bias="no"), "bias must be True or False, got 'no'"),
+    (lambda: LIF(4, 3, trainable=3), "trainable is a list of parameters, such as ['weight'] or [], got 3"),
+    (lambda: Layer(torch.nn.LSTM(4, 3), neuron=neurons.LIF)(X), "a tensor of currents, and LSTM(4, 3) gives tuple"),
+    (lambda: LIF(4, 3, trace_bank=None), "trace_bank is a list of decays, such as [0.97], got None"),
+    (lambda: network().run(X[None], reduce="mean", window="1"), "window must be a whole number, got '1'"),
+    (lambda: network().run(X[None], chunk=2.5), "chunk must be a whole number, got 2.5"),
+    (lambda: encode.latency(X, steps="3"), "steps must be a whole number, got '3'"),
+    (lambda: encode.poisson(X, steps=3.5), "steps must be a whole number, got 3.5"),
+    (lambda: encode.population(X, 3.5), "neurons must be a whole number, got 3.5"),
+    (lambda: loss.cross_entropy(P, TAKEN, floor="a"), "floor must be a number, got 'a'"),
+    (lambda: loss.Reflect(decay="a"), "decay must be a number, got 'a'"),
+    (lambda: loss.Reflect(baseline=None), "baseline must be a number, got None"),
+    (lambda: loss.Reflect(entropy="a"), "entropy must be a number, got 'a'"),
+    (lambda: loss.Reflect(mixture="a"), "mixture must be a number, or a list of numbers, got 'a'"),
+    (lambda: loss.ActorCritic(discount=[1]), "discount must be a number, got [1]"),
+    (lambda: Sequential(LIF, LIS(5, 3)), "got the class LIF; make a layer of it: LIF(inputs, neurons)"),
+    (lambda: Sequential([LIF(4, 5), LIS(5, 3)]), "got list; unpack it: Sequential(*layers)"),
+    (lambda: Sequential(network(), LIS(3, 3)), "unpack it: Sequential(*layers)"),
+    (lambda: Sequential(torch.nn.Linear(4, 5)), "got torch.Linear; torch.nn.Sequential joins"),
+    (lambda: feedforward(4, 3, hidden=5, neuron=LIF, readout=LIS), "hidden is a list of sizes, such as [256]"),
+    (lambda: feedforward(4, 3, hidden=[5], neuron=LIF(4, 5), readout=LIS), "such as tracetorch.nn.LIF, got LIF(4, 5)"),
+    (lambda: encode.Stream(X, 3, (2, 4)), "a stream is made by a function make(start, stop), got Tensor"),
+    (lambda: LIF(4, 3).run(gives(X, 3)), "make(0, 3) of a stream must give the shape (3, 2, 4), got (1, 2, 4)"),
+    (lambda: LIF(4, 3).run(gives(ARRAY, 1)), "a chunk of a stream: expected a torch tensor, got numpy.ndarray"),
+    (lambda: LIF(4, 3).run(ARRAY[None]), "run: expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)"),
+    (lambda: encode.constant(ARRAY, steps=3), "expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)"),
+    (lambda: encode.poisson(ARRAY, steps=3), "expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)"),
+    (lambda: encode.poisson(X, steps=5, seed=0.5), "seed must be a whole number, got 0.5"),
+]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_a_wrong_argument_is_refused_in_one_sentence(name):
-    call, phrase = CASES[name]
+@pytest.mark.parametrize(("call", "phrase"), CASES, ids=[phrase for _, phrase in CASES])
+def test_a_wrong_argument_is_refused_in_one_sentence(call, phrase):
     with pytest.raises((TypeError, ValueError), match=re.escape(phrase)) as caught:
         call()
     assert "\n" not in str(caught.value)
     assert "tracetorch" in str(caught.traceback[-1].path)
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "name"),
+    [
+        (F.trace_step, (X, 0.9), "x"), (F.lif_step, (ARRAY, 0.9, 1.0), "current"),
+        (F.average_input, (0.9,), "trace"), (F.lif_rate, (0.9, 1.0), "current"),
+        (F.lif_rate_logistic, (0.9, 1.0), "current"), (F.li_level, (0.9,), "current"),
+        (F.lis_distribution, (0.9,), "current"),
+    ],
+)  # fmt: skip
+def test_a_function_names_the_argument_that_is_no_tensor(function, options, name):
+    with pytest.raises(TypeError, match=rf"^{name}: expected a torch tensor, got numpy\.ndarray"):
+        function(ARRAY, *options)
 
 
 def test_numbers_of_numpy_are_numbers():
@@ -185,17 +145,13 @@ def test_numbers_of_numpy_are_numbers():
     assert net.run(encode.poisson(X, steps=np.int64(3)), reduce="mean", window=np.int64(2)).shape == (2, 3)
 
 
-def test_functions_take_a_decay_that_is_a_number():
+def test_functions_take_a_decay_that_is_a_number_and_a_population_whole_numbers():
     steps = torch.tensor([[3], [4]])
     as_tensor = F.average_input(X, torch.tensor(0.9), steps)
     torch.testing.assert_close(F.average_input(X, 0.9, steps), as_tensor)
     torch.testing.assert_close(F.li_level(X, 0.9, steps), F.li_level(X, torch.tensor(0.9), steps))
-
-
-def test_a_population_encodes_whole_numbers_as_it_does_others():
-    torch.testing.assert_close(
-        encode.population(torch.tensor([[0, 1]]), 4), encode.population(torch.tensor([[0.0, 1.0]]), 4)
-    )
+    whole = torch.tensor([[0, 1]])
+    torch.testing.assert_close(encode.population(whole, 4), encode.population(whole.float(), 4))
 
 
 def test_paths_may_be_text(tmp_path, monkeypatch):
