@@ -74,10 +74,11 @@ def test_a_layer_that_cannot_be(neuron, options, message):
 
 
 def test_networks_and_sizes_that_cannot_be():
-    many = torch.full((17,), 0.9)
+    many, layer = torch.full((17,), 0.9), LIF(3, 3)
     each_refused(
         (Sequential, "a network needs at least one layer"),
         (lambda: Sequential(LIF(IN, 5), LI(4, 2)), r"LIF\(6, 5\) gives 5 outputs, but LI\(4, 2\) takes 4"),
+        (lambda: Sequential(layer, LI(3, 3), layer), r"LIF\(3, 3\) is in the network twice"),
         (lambda: LIF(0, OUT), "at least 1 input and 1 neuron, got 0 and 4"),
         (lambda: LIF(IN, 17, decay=many), r"17 decays tied .* would need 17 traces .* give trace_decay a number"),
     )
