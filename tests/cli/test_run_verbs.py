@@ -1,0 +1,332 @@
+"""Verbs that make the folder of a run or take one: run, eval, info, plot, and run --from."""
+
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+from importlib import resources
+
+import pytest
+import torch
+import yaml
+
+from tests.command_line import CLICKS, DIGITS, files, tracetorch
+from tests.idx_files import NAMES, write_folder
+from tracetorch.cli import display
+from tracetorch.cli.adapter import compose
+from tracetorch.cli.errors import UsageError
+from tracetorch.cli.eval_verb import _check_effect
+from tracetorch.cli.folders import plain_name
+from tracetorch.runs import checkpoint
+from tracetorch.runs.folder import state_of
+from tracetorch.runs.identity import facts_of
+from tracetorch.runs.provenance import provenance_changes
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A completed run: (its folder, what the command said)."""
+    folder = tmp_path_factory.mktemp("finished") / "fünf grüne äpfel"
+    return folder, tracetorch("run", *CLICKS, f"output.dir='{folder}'")
+
+
+@pytest.fixture
+def mine(finished, here):
+    """A copy of it that may be spoilt, in the present folder."""
+    shutil.copytree(finished[0], here / "it")
+    return here / "it"
+
+
+def facts_in(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def change(folder, **facts):
+    (folder / "run.json").write_text(json.dumps(facts_in(folder) | facts))
+
+
+def edit(folder, before, after):
+    path = folder / "config.yaml"
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+
+
+# ── run ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_run_trains_says_where_and_how_well_and_leaves_the_files_that_the_design_names(finished):
+    folder, result = finished
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"poisson_clicks on cpu → {folder}" in result.stdout and "poisson_clicks: completed" in result.stdout
+    for name in ("accuracy", "ideal_accuracy", "loss"):
+        assert f"{facts_in(folder)['summary'][name]:.4f}" in result.stdout
+    assert result.stdout.count(str(folder)) == 2
+    assert files(folder) == {
+        *("run.json", "config.yaml", "overrides.yaml", "metrics.jsonl", "metrics.csv", "trials.csv", ".lock"),
+        *("checkpoints/latest.pt", "checkpoints/best.pt"),
+    }
+    assert yaml.safe_load((folder / "overrides.yaml").read_text()) == [*CLICKS, f"output.dir='{folder}'"]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (config["task"]["seed"], config["network"]["hidden"], config["train"]["updates"]) == (0, [4], 2)
+
+
+def test_an_evaluation_on_rewards_shows_no_loss(here):
+    sizes = ["task.task.validation_trials=10", "task.task.test_trials=10", "task.task.batch_size=4"]
+    ended = tracetorch("run", "experiment=clicks_reward", "train.updates=1", "train.figures=false", *sizes)
+    assert ended.exit_code == 0, ended.output
+    shown = [line.split() for line in ended.stdout.splitlines() if " validation " in line or " test " in line]
+    assert [words[2:4] for words in shown] == [["validation", "return"], ["test", "return"]]
+
+
+def test_keys_with_a_default_may_be_left_out_and_a_folder_is_made_in_outputs(here):
+    typed = [word for word in CLICKS if "batch_size" not in word]
+    result = tracetorch("run", *typed, "~task.batch_size", "~optimizer.lr", "~train.log_every", "~output.root")
+    assert result.exit_code == 0, result.stderr
+    (folder,) = (here / "outputs" / "poisson_clicks").iterdir()
+    assert "completed" in result.stdout and str(folder.relative_to(here)) in result.stdout
+    assert folder.name.endswith(facts_in(folder)["id"][:6])
+
+
+@pytest.mark.parametrize(("times", "said"), [(1, "interrupted after 1 update; .* resume stopped"), (2, "interrupted")])
+def test_an_interrupted_run_ends_with_130_and_says_where_it_is(here, monkeypatch, times, said):
+    def interrupt(self, values):
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(display.Display, "_progress", interrupt)
+    result = tracetorch("run", *CLICKS, "output.dir=stopped")
+    assert result.exit_code == 130 and re.fullmatch(f"tracetorch: {said}\n", result.stderr)
+    assert times == 2 or facts_in(here / "stopped")["status"] == "interrupted"
+
+
+def test_a_failed_run_ends_with_1_and_names_its_folder(here):
+    result = tracetorch("run", *CLICKS, "network.neuron.threshold=1e6", "output.dir=dead")
+    assert result.exit_code == 1
+    assert re.fullmatch(r"tracetorch: update \d: layer 0 \(LIF\(30, 4\)\) is silent: .* \(see dead\)\n", result.stderr)
+    assert facts_in(here / "dead")["status"] == "failed"
+    assert "is silent" in (here / "dead" / "error.txt").read_text()
+
+
+# ── eval ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_eval_gives_what_the_run_found_where_nothing_is_changed(mine):
+    ended = tracetorch("eval", "it")
+    assert ended.exit_code == 0, ended.output
+    (folder,) = (mine / "eval").iterdir()
+    found, again = facts_in(mine)["summary"], facts_in(folder)["summary"]
+    assert all(found[name] == again[name] for name in ("accuracy", "loss", "ideal_accuracy"))
+    assert (folder / "trials.csv").read_text() == (mine / "trials.csv").read_text()
+    assert f"{again['accuracy']:.4f}" in ended.stdout and str(folder.relative_to(mine.parent)) in ended.stdout
+
+
+def test_eval_under_other_circumstances_leaves_the_run_as_it_was(mine):
+    before = {name: (mine / name).read_bytes() for name in files(mine)}
+    assert tracetorch("eval", "it", "task.duration=[0.4]", "train.figures=true").exit_code == 0
+    assert tracetorch("eval", "it", "task.seed=5", "--checkpoint", "best").exit_code == 0
+    found = {facts_in(path)["summary"]["checkpoint"]: path for path in (mine / "eval").iterdir()}
+    assert found.keys() == {"latest", "best"} and (found["latest"] / "plots" / "raster.png").exists()
+    assert "- 0.4" in (found["latest"] / "config.yaml").read_text()
+    assert (found["latest"] / "overrides.yaml").read_text() == "- 'task.duration=[0.4]'\n- 'train.figures=true'\n"
+    assert {name: (mine / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "phrase"),
+    [
+        ("task.duratoin=[1]", "Did you mean 'task.duration'?"),
+        ("task=patterns", "task was chosen when the run began"),
+        ("+task.x=1", "values can be changed here, not added or removed"),
+        ("~task.seed", "values can be changed here, not added or removed"),
+        ("output.dir=x", "an evaluation is written into the folder of its run"),
+        ("network.hidden=[5]", "connection.weight has the shape (4, 30) in it, and (5, 30) in this network"),
+        ("task.duration=[-1]", "duration"),
+        ("train.window=100000", "train.window must lie between 1 and"),
+        ("rule._target_=os.system", "'os.system', which is not trusted"),
+        ("seed=0,1", "is a sweep over several values"),
+        ("seed=3", "'seed=3' has no effect on a test: for other trials and spikes: task.seed=3"),
+        ("train.updates=3", "'train.updates=3' has no effect on a test"),
+        ("task.delay=0.1 optimizer.lr=1", "'optimizer.lr=1' has no effect on a test"),
+        ("experiment=mnist", "experiment was chosen when the run began; change single values"),
+    ],
+)
+def test_eval_refuses_what_cannot_be_and_leaves_nothing(mine, words, phrase):
+    before = files(mine)
+    ended = tracetorch("eval", "it", *words.split())
+    assert ended.exit_code == 2, ended.output
+    assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert files(mine) == before
+
+
+def test_no_seed_inside_a_list_is_named_which_could_not_be_typed():
+    config = {"task": {"parts": [{"seed": 1}], "first": {"seed": 2}}}
+    with pytest.raises(UsageError, match=r"trials and spikes: task\.first\.seed=3$"):
+        _check_effect(["seed=3"], config)
+
+
+# ── folders that are no run, or come from elsewhere ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("verb", "spoilt", "phrase"),
+    [
+        ("eval", "absent", "there is no folder"),
+        ("run --from", "absent", "there is no folder"),
+        ("info", "absent", "not the folder"),
+        ("plot", "empty", "not a run folder"),
+        ("resume", "empty", "not the folder of a run"),
+        ("info", "empty", "not the folder of a run"),
+        ("eval", "torch.optim.Adam os.system", "calls 'os.system', which is not trusted"),
+        ("resume", "torch.optim.Adam os.system", "not trusted"),
+        ("run --from", "tracetorch.rules.Trace builtins.eval", "not trusted"),
+        ("plot", "tracetorch.rules.Trace mine.Rule", "if you trust it, add --trust mine"),
+        ("eval", "!!python/object/apply:os.system [touch harmed]\n#", "has the tag .*os.system"),
+        ("plot", "a0: &a [x]\nb: [*a, *a]\n#", "has aliases"),
+    ],
+)
+def test_a_folder_that_is_no_run_or_a_hostile_one_harms_nothing(mine, verb, spoilt, phrase):
+    if spoilt == "empty":
+        shutil.rmtree(mine)
+        mine.mkdir()
+    elif spoilt.endswith("#"):
+        edit(mine, "#", spoilt)
+    elif spoilt != "absent":
+        edit(mine, *spoilt.split())
+        (mine / "run.json").unlink()
+    before = files(mine.parent)
+    ended = tracetorch(*verb.split(), "elsewhere" if spoilt == "absent" else "it")
+    assert ended.exit_code == 2, ended.output
+    assert re.search(phrase, ended.stderr) and len(ended.stderr.splitlines()) == 1
+    assert files(mine.parent) == before
+
+
+def test_who_trusts_a_package_says_so(mine, monkeypatch, here):
+    (here / "mypackage.py").write_text("from tracetorch.rules import Trace\n\n\nclass Mine(Trace):\n    pass\n")
+    monkeypatch.syspath_prepend(str(here))
+    edit(mine, "tracetorch.rules.Trace", "mypackage.Mine")
+    ended = tracetorch("eval", "it")
+    assert ended.exit_code == 2 and "--trust mypackage" in ended.stderr
+    assert tracetorch("eval", "it", "--trust", "mypackage").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["checkpoints/latest.pt", "checkpoints", "plots", "plots/raster.png", "config.yaml"])
+def test_a_link_out_of_the_folder_is_not_followed(mine, name):
+    path, outside = mine / name, mine.parent / "elsewhere"
+    if path.exists():
+        path.rename(outside)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        outside.mkdir()
+    path.symlink_to(outside)
+    before = files(mine.parent)
+    for verb in ("eval", "plot", "resume"):
+        ended = tracetorch(verb, "it")
+        assert ended.exit_code == 2 and f"it/{name} is a link that leads out of" in ended.stderr
+    assert files(mine.parent) == before
+
+
+def test_info_of_a_run_says_on_what_it_ran_and_lets_no_control_letter_through(mine):
+    (mine / "config.yaml").write_text("!!python/object/apply:os.system ['touch harmed']")  # which it does not read
+    facts = facts_in(mine)
+    change(mine, experiment="\x1b[2Jgone\u202e", device="x" * 9999)
+    ended = tracetorch("info", "it")
+    assert ended.exit_code == 0 and len(ended.stdout) < 5000
+    lines = dict(line.split(maxsplit=1) for line in ended.stdout.splitlines())
+    assert (lines["status"], lines["id"], lines["versions.torch"]) == ("completed", facts["id"], torch.__version__)
+    assert lines["summary.accuracy"] == str(facts["summary"]["accuracy"])
+    assert lines["experiment"] == "\N{REPLACEMENT CHARACTER}[2Jgone\N{REPLACEMENT CHARACTER}"
+    (mine / "run.json").unlink()
+    os.mkfifo(mine / "run.json")
+    ended = tracetorch("info", "it")
+    assert ended.exit_code == 2 and "is not a regular file" in ended.stderr
+
+
+# ── run --from ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_same_again_is_identical_and_says_so(finished, here):
+    ended = tracetorch("run", "--from", str(finished[0]), "output.dir=again")
+    assert ended.exit_code == 0, ended.output
+    assert f"identical to {finished[0]}: all " in " ".join(ended.stdout.split())
+    assert state_of(here / "again").status == "completed"
+
+
+def test_it_goes_where_runs_go_and_not_where_the_file_says(mine, here):
+    edit(mine, "root: outputs", "root: /nowhere/at/all")
+    change(mine, experiment="../[/x]\x1b[31m", resumed=5)
+    ended = tracetorch("run", "--from", "it")
+    assert ended.exit_code == 0 and "\x1b" not in ended.output
+    assert {path.name for path in here.iterdir()} == {"it", "outputs"}
+    assert len(list((here / "outputs" / "run").iterdir())) == 1
+    assert tracetorch("eval", "it").exit_code == 0
+
+
+def test_a_name_that_is_none_names_no_folder():
+    assert plain_name("a.b-c_1+é") == "a.b-c_1+é"
+    for name in ("../../escaped", "/tmp/escaped", "..", "", "a" * 101, 7, "x\n"):
+        assert plain_name(name) == "run", name
+
+
+def test_an_interrupted_run_is_compared_as_far_as_it_came(mine):
+    change(mine, status="interrupted")
+    lines = (mine / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (mine / "metrics.jsonl").write_text(lines[0])
+    ended = tracetorch("run", "--from", "it", "output.dir=again")
+    assert ended.exit_code == 0 and "as far as it ran: 1 records; the first run was interrupted" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("what", "phrase"), [("a number", "test: loss is"), ("a weight", "the weights do not"), ("a record", "records")]
+)
+def test_what_is_not_the_same_is_named(mine, what, phrase):
+    lines = (mine / "metrics.jsonl").read_text().splitlines()
+    if what == "a number":
+        row = json.loads(lines[-1])
+        lines[-1] = json.dumps(row | {"loss": row["loss"] + 1e-9})
+    elif what == "a record":
+        lines.pop()
+    else:
+        path = mine / "checkpoints" / "latest.pt"
+        content = torch.load(path, weights_only=True)
+        next(iter(content["net"].values())).add_(1.0)
+        del content["checksum"]
+        torch.save(content | {"checksum": checkpoint._checksum(content)}, path)
+    (mine / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    change(mine, versions=facts_in(mine)["versions"] | {"torch": "1.0"})
+    ended = tracetorch("run", "--from", "it", "output.dir=again")
+    assert ended.exit_code == 1
+    assert "not identical" in ended.stderr and phrase in ended.stderr and "torch: 1.0 then" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "phrase"),
+    [
+        ("--from it seed=3", "--from repeats a run"),
+        ("--from it -m", "--from repeats one run and -m makes many"),
+        ("--from it --config-dir .", "--config-dir does not apply to --from"),
+        ("--from it output.dir=it", "exists already"),
+        ("--trust x", "--trust is for configs from a folder"),
+        ("--fail-fast", "--fail-fast is for sweeps"),
+    ],
+)
+def test_what_does_not_go_together(mine, words, phrase):
+    ended = tracetorch("run", *words.split())
+    assert ended.exit_code == 2 and phrase in ended.stderr
+
+
+def test_a_run_does_not_go_on_with_other_data(here):
+    sample = resources.files("tracetorch.tasks") / "mnist_sample"
+    write_folder(here / "data", lambda name: (sample / f"{name}.gz").read_bytes(), suffix=".gz")
+    made = compose([*DIGITS, "task.source=data"])
+    begun = facts_of(made.config)
+    (here / "run").mkdir()
+    (here / "run" / "config.yaml").write_text(made.yaml)
+    (here / "run" / "run.json").write_text(json.dumps({"status": "interrupted", **begun}))
+    labels = here / "data" / f"{NAMES[1]}.gz"
+    labels.write_bytes(gzip.compress(gzip.decompress(labels.read_bytes()), mtime=1))
+    ended = tracetorch("resume", "run")
+    assert ended.exit_code == 2 and "task.source names data that have changed since run was started" in ended.stderr
+    assert provenance_changes(begun, facts_of(made.config)) == ["the data of task.source had different content"]
+    assert provenance_changes({}, begun) == provenance_changes(begun, begun) == []
