@@ -1,0 +1,250 @@
+"""Sweeps: what they consist of, that no job harms another, and that what is left undone can be done."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import CLICKS, files, tracetorch
+from tests.sweeps import statuses
+from tracetorch.cli.adapter import compose
+from tracetorch.cli.adapter.overrides import expand
+from tracetorch.cli.errors import UsageError
+from tracetorch.cli.folders import folder_name
+from tracetorch.cli.sweep import launchers
+from tracetorch.cli.sweep.plan import plan
+
+SMALL = (*CLICKS, "train.log_every=1")
+
+
+def sweep(*words):
+    return tracetorch("run", "-m", *SMALL, "output.dir=sweep", *words)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A completed sweep of four jobs: (its folder, what the command said)."""
+    folder = tmp_path_factory.mktemp("finished") / "sweep"
+    return folder, tracetorch("run", "-m", *SMALL, f"output.dir={folder}", "seed=0,1", "optimizer.lr=0.01,0.02")
+
+
+@pytest.fixture
+def mine(finished, here):
+    """A copy of it that may be spoilt, in the present folder."""
+    shutil.copytree(finished[0], here / "a sweep")
+    return here / "a sweep"
+
+
+def change(path, **facts):
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+def test_every_combination_is_a_run_as_it_would_be_alone_in_a_folder_that_says_what_varies(finished, here):
+    folder, ended = finished
+    assert ended.exit_code == 0, ended.output
+    names = ["000_seed=0,lr=0.01", "001_seed=0,lr=0.02", "002_seed=1,lr=0.01", "003_seed=1,lr=0.02"]
+    assert statuses(folder) == dict.fromkeys(names, "completed")
+    assert "4 of 4 completed" in ended.stdout and f"tracetorch compare {folder}" in ended.stdout
+    facts = [json.loads((folder / name / "run.json").read_text()) for name in names]
+    assert [row["seed"] for row in facts] == [0, 0, 1, 1]
+    assert facts[0]["group"] == facts[2]["group"] != facts[1]["group"]
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {"sweep.json", ".lock"}
+    assert tracetorch("run", *SMALL, "seed=1", "optimizer.lr=0.02", "output.dir=alone").exit_code == 0
+    assert (folder / names[3] / "trials.csv").read_text() == (here / "alone" / "trials.csv").read_text()
+
+
+def test_a_job_that_fails_stops_no_other_and_is_reported_at_once_and_at_the_end(here):
+    ended = sweep("network.neuron.decay=0.9,1.5,0.8")
+    assert ended.exit_code == 3
+    assert list(statuses(here / "sweep").values()) == ["completed", "failed", "completed"]
+    assert "decay" in (here / "sweep" / "001_decay=1.5" / "error.txt").read_text()
+    assert re.search(r"\n001_decay=1\.5  failed: .*decay(.*\n)+?002_decay=0\.8  completed  accuracy", ended.stdout)
+    assert "1 of 3 jobs are not completed; to continue: tracetorch resume sweep" in ended.stderr
+
+
+def test_fail_fast_starts_nothing_more_and_resume_does(here):
+    ended = sweep("--fail-fast", "optimizer.lr=1e30,0.01", "train.updates=6")
+    assert ended.exit_code == 3
+    assert list(statuses(here / "sweep").values()) == ["failed"]
+    ended = tracetorch("resume", "sweep")
+    assert ended.exit_code == 3
+    assert list(statuses(here / "sweep").values()) == ["failed", "completed"]
+
+
+def test_resume_runs_what_is_missing_and_what_is_odd_and_nothing_else(mine):
+    shown = tracetorch("info", "a sweep").stdout
+    assert shown.startswith("sweep       poisson_clicks\n") and "\nstatus      completed\n" in shown
+    assert "\nto compare  tracetorch compare 'a sweep'\n" in shown
+    shutil.rmtree(mine / "001_seed=0,lr=0.02")
+    odd = {"status": "failed", "planned_updates": "a", "resumed": 5, "error": ["x"]}
+    change(mine / "003_seed=1,lr=0.02" / "run.json", **odd)
+    content = json.loads((mine / "sweep.json").read_text())
+    del content["figures"]  # as from a sweep before there were any
+    (mine / "sweep.json").write_text(json.dumps(content))
+    shown = tracetorch("info", "a sweep").stdout
+    assert "\nstatus       not completed\njobs         2 completed, 1 not run, 1 failed\n" in shown
+    assert "\nto continue  tracetorch resume 'a sweep'\n" in shown
+    before = (mine / "000_seed=0,lr=0.01" / "run.json").stat().st_mtime_ns
+    ended = tracetorch("resume", "a sweep")
+    assert ended.exit_code == 0 and "2 already completed" in ended.stdout, ended.output
+    assert (mine / "000_seed=0,lr=0.01" / "run.json").stat().st_mtime_ns == before
+    assert set(statuses(mine).values()) == {"completed"}
+    ended = tracetorch("resume", "a sweep")
+    assert ended.exit_code == 0 and "all 4 jobs of a sweep are completed" in ended.stdout
+
+
+def test_the_plan_is_shown_and_nothing_run(here):
+    assert tracetorch("run", *SMALL, "seed=1").exit_code == 0
+    (done,) = (here / "outputs" / "poisson_clicks").iterdir()
+    ended = tracetorch("show", "-m", *SMALL, "seed=0,1")
+    first, *jobs = ended.stdout.splitlines()
+    assert first == f"# poisson_clicks: 2 jobs → {Path('outputs/poisson_clicks/sweeps/<time>-<id>')}"
+    assert jobs == ["000_seed=0  to do", f"001_seed=1  done in {done.relative_to(here)}"]
+    ended = tracetorch("show", "-m", "task=patterns,poisson_clicks", "loss=mse", "network=lif_li")
+    assert ended.stdout.splitlines()[2:] == ["000_task=patterns        to do", "001_task=poisson_clicks  to do"]
+    assert "\n# several: 2 jobs" in ended.stdout
+    assert "# poisson_clicks: 1 job →" in tracetorch("show", "-m", "seed=3").stdout
+    assert list((here / "outputs" / "poisson_clicks").iterdir()) == [done]
+
+
+def test_jobs_that_make_the_same_choices_are_each_as_they_would_be_alone():
+    words = ("experiment=poisson_clicks,mnist_sample", "network.hidden=[3],[4,5]", "++task.seed=7", "seed=0,1")
+    jobs = plan(list(words)).jobs
+    alone = [compose(job.overrides) for job in jobs]
+    assert [(job.config, job.experiment) for job in jobs] == [(one.config, one.experiment) for one in alone]
+    with pytest.raises(UsageError, match=r"job 1 of 2 \(task=poisson_clicks task.source=sample\): task.source: "):
+        plan(["task=mnist,poisson_clicks", "task.source=sample"])
+
+
+WRONG = [
+    ("seed=0,1 optimizer.lrr=0.1", "Did you mean 'optimizer.lr'?"),
+    ("optimizer.lr=0.1,fast", "job 1 of 2 (optimizer.lr=fast): optimizer.lr must be a number"),
+    ("optimizer=adam,admaw", "Did you mean 'adamw'?"),
+    ("seed=0,1 output.dir=a,b", "output.root and output.dir apply to the whole sweep"),
+    ("seed=0,1 hydra.sweep.dir=/tmp/x", "only hydra/launcher and its settings"),
+    ("seed=0,1 hydra/sweeper=basic", "only hydra/launcher and its settings"),
+    ("seed=range(0,0)", "no jobs"),
+    ("seed=range(0,nan)", "no jobs: seed=range(0,nan): "),
+    ("seed=range(0,9,0)", "no jobs: seed=range(0,9,0): range() arg 3 must not be zero"),
+    ("optimizer.lr=range(0,.9,0)", "no jobs: optimizer.lr=range(0,.9,0): Invalid range values"),
+    ("seed=interval(0,1)", "no jobs: seed=interval(0,1): an interval lists no values; write range("),
+    ("task=glob(nothing*)", "this sweep has no jobs: task=glob(nothing*)"),
+    ("seed=0,[", "cannot be read"),
+    ("seed=0,", "a value is missing before or after a comma"),
+    ("seed=0,1 hydra/launcher=jobllib", "hydra/launcher=jobllib: there is no such"),
+    ("seed=0,1 hydra.launcher.n_jobs=2", "hydra.launcher.n_jobs=2: the basic launcher"),
+    ("hydra/launcher=joblib hydra.launcher.n_job=2", "launcher has no such setting. Did you mean 'n_jobs'?"),
+    ("hydra/launcher=joblib hydra.launcher.n_jobs=two", "hydra.launcher.n_jobs=two: it must be a whole number"),
+    ("hydra/launcher=joblib hydra.launcher.n_jobs=1,2", "hydra.launcher.n_jobs=1,2: it must be a whole number"),
+    ("hydra/launcher=submitit_slurm hydra.launcher.setup=x", "it must be a list such as ['module load cuda']"),
+]
+
+
+@pytest.mark.parametrize(("typed", "phrase"), WRONG)
+def test_a_wrong_sweep_is_refused_before_any_job_begins(here, typed, phrase):
+    ended = tracetorch("run", "-m", *typed.split())
+    assert ended.exit_code == 2, ended.output
+    assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(("launcher", "extra"), [("joblib", "parallel"), ("submitit_local", "slurm")])
+def test_a_launcher_that_is_not_installed_is_named_with_its_extra(monkeypatch, launcher, extra):
+    monkeypatch.setattr(launchers, "find_spec", lambda name: None)
+    ended = tracetorch("show", "-m", "seed=0,1", f"hydra/launcher={launcher}")
+    assert ended.exit_code == 2
+    assert f"hydra/launcher={launcher} needs the extra '{extra}': pip install" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "values"),
+    [
+        ("seed=range(3)", ["0", "1", "2"]),
+        ("optimizer.lr=range(0.5,2,0.5)", ["0.5", "1.0", "1.5"]),
+        ("network.hidden=[4],[5,6]", ["[4]", "[5,6]"]),
+        ("+task.label='a b',null,true", ["'a b'", "null", "True"]),
+        ("seed=choice(4,2)", ["4", "2"]),
+        ("rule=glob([b*,t*],exclude=tr*)", ["bptt", "tbptt", "three_factor"]),
+        ("seed=sort(3,1,2)", ["1", "2", "3"]),
+        ("~loss.floor", ["null"]),
+    ],
+)
+def test_the_values_of_a_sweep_in_hydra_s_syntax(typed, values):
+    key = typed.partition("=")[0]
+    assert expand([typed]) == [[f"{key}={value}"] for value in values]
+
+
+def test_of_a_key_given_twice_the_last_line_counts_and_glob_finds_choices_of_one_s_own(here):
+    jobs = expand(["seed=7", "rule=trace,bptt", "task.delay=1,2", "seed=8,9"])
+    assert len(jobs) == len(set(map(tuple, jobs))) == 8
+    assert jobs[:2] == [["seed=8", "rule=trace", "task.delay=1"], ["seed=8", "rule=trace", "task.delay=2"]]
+    (here / "mine" / "rule").mkdir(parents=True)
+    (here / "mine" / "rule" / "own.yaml").write_text("{}\n")
+    assert expand(["rule=glob(o*)"], here / "mine") == [["rule=ottt"], ["rule=own"]]
+
+
+def test_a_folder_that_exists_is_not_written_into(here):
+    (here / "sweep").mkdir()
+    for name, advice in (("mine", "exists already; name another folder"), ("sweep.json", "tracetorch resume sweep")):
+        (here / "sweep" / name).touch()
+        ended = sweep("seed=0,1")
+        assert ended.exit_code == 2 and advice in ended.stderr
+    assert files(here) == {"sweep/mine", "sweep/sweep.json"}
+
+
+def test_links_out_of_a_sweep_are_not_followed(mine, here):
+    victim = here / "victim"
+    (mine / "001_seed=0,lr=0.02").rename(victim)
+    change(victim / "run.json", status="interrupted")
+    before = {name: (victim / name).read_bytes() for name in files(victim)}
+    for link, target in (("001_seed=0,lr=0.02", victim), (".output", victim), ("stop", here / "nowhere")):
+        (mine / link).symlink_to(target)
+        ended = tracetorch("resume", "a sweep")
+        assert ended.exit_code == 2 and f"{link} is a link that leads out of a sweep" in ended.stderr
+        (mine / link).unlink()
+    assert {name: (victim / name).read_bytes() for name in files(victim)} == before
+    assert not (here / "nowhere").exists()
+
+
+SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.setup=[touch harmed]"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "phrase"),
+    [
+        ("{", "sweep.json is broken"),
+        ({"jobs": 3}, "sweep.json is broken"),
+        ({"figures": [3]}, "sweep.json is broken"),
+        ({"figures": [{"against": "a\x1b[2J"}]}, "sweep.json is broken"),
+        ({"figures": [{"against": "x", "by": {"y": 1}}]}, "sweep.json is broken"),
+        ({"overrides": ["rule._target_=os.system"]}, "'os.system', which is not trusted"),
+        ({"overrides": ["+task.x._target_=builtins.eval"]}, "takes no 'x'"),
+        ({"overrides": ["network.neuron._target_=builtins.exec"]}, "not trusted"),
+        ({"settings": SLURM}, "may run commands"),
+        ({"settings": ["hydra.launcher._target_=os.system"]}, "may run commands"),
+        ({"settings": ["hydra/launcher=mine"]}, "may run commands"),
+        ({"settings": ["hydra/sweeper=mine"]}, "may run commands"),
+        ({"name": "../../x"}, "would lie outside"),
+        ({"name": "/tmp/x"}, "would lie outside"),
+    ],
+    ids=str,
+)
+def test_a_broken_or_hostile_plan_is_refused_and_runs_nothing(here, plan, phrase):
+    if isinstance(plan, dict):
+        job = {"name": "000", "varies": "", "overrides": ["seed=1"], "id": ""}
+        job |= {key: plan[key] for key in plan.keys() & job.keys()}
+        plan = json.dumps({"experiment": "x", "typed": [], "settings": [], "jobs": [job]} | plan)
+    (here / "sweep").mkdir()
+    (here / "sweep" / "sweep.json").write_text(plan)
+    ended = tracetorch("resume", "sweep")
+    assert ended.exit_code == 2, ended.output
+    assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1 and "\x1b" not in ended.stderr
+    assert files(here) == {"sweep/sweep.json"}
+
+
+def test_names_of_folders_are_plain_whatever_varies():
+    assert folder_name("007", "root=/a b/ü, lr=1") == "007_root=-a-b-ü,lr=1"
+    assert len(folder_name("000", "x=" + "é" * 500).encode()) < 120
+    assert folder_name("001", "") == "001"
