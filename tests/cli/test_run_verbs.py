@@ -303,16 +303,17 @@ def test_what_is_not_the_same_is_named(mine, what, phrase):
 @pytest.mark.parametrize(
     ("words", "phrase"),
     [
-        ("--from it seed=3", "--from repeats a run"),
-        ("--from it -m", "--from repeats one run and -m makes many"),
-        ("--from it --config-dir .", "--config-dir does not apply to --from"),
-        ("--from it output.dir=it", "exists already"),
-        ("--trust x", "--trust is for configs from a folder"),
-        ("--fail-fast", "--fail-fast is for sweeps"),
+        ("run --from it seed=3", "--from repeats a run"),
+        ("run --from it -m", "--from repeats one run and -m makes many"),
+        ("run --from it --config-dir .", "--config-dir does not apply to --from"),
+        ("run --from it output.dir=it", "exists already"),
+        ("run --trust x", "--trust is for configs from a folder"),
+        ("run --fail-fast", "--fail-fast is for sweeps"),
+        ("resume it seed=3", "a run continues with its own config"),
     ],
 )
 def test_what_does_not_go_together(mine, words, phrase):
-    ended = tracetorch("run", *words.split())
+    ended = tracetorch(*words.split())
     assert ended.exit_code == 2 and phrase in ended.stderr
 
 

@@ -13,7 +13,7 @@ from tracetorch.cli.adapter import compose
 from tracetorch.cli.adapter.overrides import expand
 from tracetorch.cli.errors import UsageError
 from tracetorch.cli.folders import folder_name
-from tracetorch.cli.sweep import launchers
+from tracetorch.cli.sweep import launchers, launching
 from tracetorch.cli.sweep.plan import plan
 
 SMALL = (*CLICKS, "train.log_every=1")
@@ -93,6 +93,16 @@ def test_resume_runs_what_is_missing_and_what_is_odd_and_nothing_else(mine):
     assert set(statuses(mine).values()) == {"completed"}
     ended = tracetorch("resume", "a sweep")
     assert ended.exit_code == 0 and "all 4 jobs of a sweep are completed" in ended.stdout
+
+
+def test_a_sweep_of_which_slurm_still_has_jobs_is_not_resumed(mine, monkeypatch):
+    monkeypatch.setattr(launching, "_call", lambda command: "11_0\n11_1\n")
+    (mine / "001_seed=0,lr=0.02" / "run.json").unlink()
+    (mine / launching.FOLDER / "11_1").mkdir(parents=True)
+    (mine / launching.FOLDER / "11_1" / "11_1_submitted.pkl").touch()
+    change(mine / "sweep.json", settings=["hydra/launcher=submitit_slurm"])
+    ended = tracetorch("resume", "a sweep")
+    assert ended.exit_code == 2 and "Slurm still has jobs of a sweep" in ended.stderr and "scancel 11" in ended.stderr
 
 
 def test_the_plan_is_shown_and_nothing_run(here):

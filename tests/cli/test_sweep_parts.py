@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from tests.command_line import CLICKS, tracetorch
 from tracetorch.cli.errors import UsageError
 from tracetorch.cli.sweep import launching
 from tracetorch.cli.sweep.job import Worker
@@ -20,34 +19,21 @@ from tracetorch.runs.ending import Interrupt
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "after"),
-    [
-        ([], JOBLIB),
-        (["hydra.launcher.n_jobs=4"], [*JOBLIB, "hydra.launcher.n_jobs=4"]),
-        (["hydra/launcher=basic"], ["hydra/launcher=basic"]),
-    ],
-)
-def test_a_launcher_can_be_changed(changes, after):
-    assert change_launcher(JOBLIB, changes) == after
-    assert launcher_of(after) == ("basic" if "hydra/launcher=basic" in after else "joblib")
-
-
-def test_nothing_else_of_a_sweep_that_has_begun_can():
-    with pytest.raises(UsageError, match="only the launcher"):
+def test_the_launcher_of_a_sweep_that_has_begun_can_be_changed_and_nothing_else():
+    assert change_launcher(JOBLIB, []) == JOBLIB and launcher_of(JOBLIB) == "joblib"
+    assert change_launcher(JOBLIB, ["hydra.launcher.n_jobs=4"]) == [*JOBLIB, "hydra.launcher.n_jobs=4"]
+    assert change_launcher(JOBLIB, ["hydra/launcher=basic"]) == ["hydra/launcher=basic"]
+    assert launcher_of([]) == launcher_of([*JOBLIB, "hydra/launcher=basic"]) == "basic"
+    with pytest.raises(UsageError, match="'seed=3': of a sweep that has started, only the launcher"):
         change_launcher(JOBLIB, ["seed=3"])
 
 
 def test_the_settings_of_a_launcher_with_their_defaults():
-    assert options_of([]) == {} and options_of(JOBLIB) == {"n_jobs": 2}
-    slurm = [
-        "hydra/launcher=submitit_slurm",
-        "hydra.launcher.setup=['module load cuda']",
-        "hydra.launcher.mem_per_cpu=4",
-    ]
-    typed = {"setup": ["module load cuda"], "mem_per_cpu": "4"}
+    assert options_of([]) == {} and options_of(JOBLIB) == {"n_jobs": 2} and options_of(JOBLIB[:1]) == {"n_jobs": -1}
+    typed = ["hydra.launcher.setup=['module load cuda']", "hydra.launcher.mem_per_cpu=4"]
     defaults = {"timeout_min": 60, "signal_delay_s": 120, "max_num_timeout": 0, "nodes": 1, "tasks_per_node": 1}
-    assert options_of(slurm) == {**defaults, "name": "tracetorch", **typed}
+    wanted = {**defaults, "name": "tracetorch", "setup": ["module load cuda"], "mem_per_cpu": "4"}
+    assert options_of(["hydra/launcher=submitit_slurm", *typed]) == wanted
 
 
 def test_submitit_gets_the_settings_and_jobs_that_a_cluster_may_submit_again(here, monkeypatch):
@@ -61,32 +47,12 @@ def test_submitit_gets_the_settings_and_jobs_that_a_cluster_may_submit_again(her
     worker = Worker(str(here), "", ("a", "b"), ControllerProcess(), False)
     launch(worker, ["hydra/launcher=submitit_slurm", *(f"hydra.launcher.{line}" for line in typed)])
     ((executor, job, numbers),) = made
-    wanted = {
-        "time": 5,
-        "partition": "main",
-        "array_parallelism": 3,
-        "setup": ["a b"],
-        "additional_parameters": {"x": 1},
-    }
+    wanted = {"time": 5, "partition": "main", "array_parallelism": 3, "setup": ["a b"]}
     defaults = {"job_name": "tracetorch", "nodes": 1, "ntasks_per_node": 1, "signal_delay_s": 120}
-    assert executor.parameters == wanted | defaults
+    assert executor.parameters == wanted | defaults | {"additional_parameters": {"x": 1}}
     assert executor.folder == here / FOLDER / "%j" and list(numbers) == [0, 1]
     again = job.checkpoint(1)
     assert (again.function, again.args) == (worker, (1,))
-
-
-@pytest.fixture
-def slurm(monkeypatch):
-    """What Slurm is asked, and what it answers."""
-    calls = []
-    calls.append("11_0\n11_1\n99\n")
-
-    def answer(command):
-        calls.append(command)
-        return calls[0]
-
-    monkeypatch.setattr(launching, "_call", answer)
-    return calls
 
 
 def submit(sweep, *numbers):
@@ -95,37 +61,23 @@ def submit(sweep, *numbers):
         (sweep / FOLDER / number / f"{number}_submitted.pkl").touch()
 
 
-def test_slurm_s_queue_is_that_of_this_launch(here, slurm):
+def test_slurm_s_queue_is_that_of_this_launch(here, monkeypatch):
+    slurm = ["11_0\n11_1\n99\n"]  # its answer, and then what it is asked
+    monkeypatch.setattr(launching, "_call", lambda command: slurm.append(command) or slurm[0])
     submit(here, "10_0", "10_1")
-    line = Queue("submitit_slurm", here, ["a", "b", "c"])
-    assert not line.left() and not line.is_complete()
+    queue = Queue("submitit_slurm", here, ["a", "b", "c"])
+    assert not queue.left() and not queue.is_complete()
     submit(here, "11_0", "11_1", "11_2")
-    assert line.is_complete() and line.left() == {"11_0", "11_1"}
-    assert line.has("a") and not line.has("c")
-    line.cancel(running=False)
+    assert queue.is_complete() and queue.left() == {"11_0", "11_1"}
+    assert queue.has("a") and not queue.has("c")
+    monkeypatch.setattr(launching, "_QUERY_SECONDS", 0.0)
+    slurm[0] = None  # it does not answer: what it said last holds
+    assert queue.left() == {"11_0", "11_1"}
+    queue.cancel(running=False)
     assert slurm[-1] == ["scancel", "--quiet", "--state=PENDING", "11"]
 
 
-def test_what_slurm_said_last_holds_while_it_does_not_answer(here, slurm, monkeypatch):
-    line = Queue("submitit_slurm", here, ["a"])
-    submit(here, "11_0")
-    assert line.left() == {"11_0"}
-    monkeypatch.setattr(launching, "_QUERY_SECONDS", 0.0)
-    slurm[0] = None
-    assert line.left() == {"11_0"}
-
-
-def test_a_sweep_of_which_slurm_still_has_jobs_is_not_resumed(here, slurm):
-    assert tracetorch("run", "-m", *CLICKS, "seed=0,1", "output.dir=sweep").exit_code == 0
-    (here / "sweep" / "001_seed=1" / "run.json").unlink()
-    submit(here / "sweep", "11_1")
-    path = here / "sweep" / "sweep.json"
-    path.write_text(path.read_text().replace('"settings": []', '"settings": ["hydra/launcher=submitit_slurm"]'))
-    ended = tracetorch("resume", "sweep")
-    assert ended.exit_code == 2 and "scancel 11" in ended.stderr
-
-
-def test_a_controller_is_gone_when_its_process_is_even_before_it_is_reaped(here):
+def test_a_controller_is_gone_when_its_process_is_even_before_it_is_reaped():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     controller = ControllerProcess(pid=child.pid)
     assert not controller.is_gone() and not controller.is_here() and ControllerProcess().is_here()

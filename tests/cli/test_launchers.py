@@ -39,21 +39,18 @@ class Launcher(NamedTuple):
 
 LAUNCHERS = {
     "basic": Launcher((), ends_with_a_job=True),
-    "joblib": Launcher(
-        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-        "joblib",
-        ends_with_a_job=True,
-    ),
+    "joblib": Launcher(("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), "joblib", ends_with_a_job=True),
     "submitit_local": Launcher(("hydra/launcher=submitit_local",), "submitit"),
     "submitit_slurm": Launcher(("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=10"), "submitit"),
 }
-MARKS = {"submitit_slurm": [pytest.mark.slurm]}
 
 
 def every(*names):
     """For each of these launchers, by name."""
-    rows = [pytest.param(LAUNCHERS[name], id=name, marks=[pytest.mark.slow, *MARKS.get(name, [])]) for name in names]
-    return pytest.mark.parametrize("launcher", rows)
+    marks = {name: [pytest.mark.slow, *[pytest.mark.slurm] * name.endswith("slurm")] for name in names}
+    return pytest.mark.parametrize(
+        "launcher", [pytest.param(LAUNCHERS[name], id=name, marks=marks[name]) for name in names]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +61,16 @@ def slurm(tmp_path_factory):
         yield conf
 
 
-@pytest.fixture(autouse=True)
-def _ready(request, monkeypatch, here):
-    """Skip what cannot be tried here; bring up the cluster where it is needed."""
-    del here
-    launcher = request.node.callspec.params.get("launcher") if hasattr(request.node, "callspec") else None
-    if launcher and find_spec(launcher.package) is None:
+@pytest.fixture
+def faults(here, request, monkeypatch):
+    """A folder for faults; the test is skipped if its launcher is not installed, and gets a cluster if it needs one."""
+    launcher = request.node.callspec.params["launcher"]
+    if find_spec(launcher.package) is None:
         pytest.skip(f"{launcher.package} is not installed")
     if request.node.get_closest_marker("slurm"):
         monkeypatch.setenv("SLURM_CONF", request.getfixturevalue("slurm"))
+    (here / "faults").mkdir()
+    return here / "faults"
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +81,6 @@ def undisturbed(tmp_path_factory):
     words = (*faulty(where / "faults"), f"seed=range({COUNT})", f"output.dir={where / 'sweep'}")
     assert tracetorch("run", "-m", *words).exit_code == 0
     return where / "sweep"
-
-
-@pytest.fixture
-def faults(here):
-    (here / "faults").mkdir()
-    return here / "faults"
 
 
 def slow_down(faults: Path, *seeds: int) -> None:
@@ -107,20 +99,15 @@ def assert_all_is_well(sweep: Path, undisturbed: Path, seeds: range) -> None:
         assert numbers(job(sweep, seed)) == numbers(job(undisturbed, seed)), seed
 
 
-def can_mount() -> bool:
-    return os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], check=False).returncode == 0
-
-
 @every(*LAUNCHERS)
 def test_twelve_jobs_of_which_three_meet_with_something(here, faults, undisturbed, launcher):
-    if not can_mount():
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
         pytest.skip("to fill a disk takes root")
     sweep = here / "sweep"
     (faults / f"raise-{RAISES}").touch()
     slow_down(faults, KILLED)
-    updates = "train.updates=4"
     with full_disk(job(sweep, FULL), (sweep / "sweep.json").exists) as make_room:
-        words = (*faulty(faults), updates, f"seed=range({COUNT})", "output.dir=sweep")
+        words = (*faulty(faults), f"seed=range({COUNT})", "output.dir=sweep")
         process = start("run", "-m", *words, *launcher.settings)
         wait_until(lambda: is_at_work(job(sweep, KILLED)))
         os.kill(process_of(job(sweep, KILLED)), signal.SIGKILL)
@@ -148,9 +135,9 @@ def test_twelve_jobs_of_which_three_meet_with_something(here, faults, undisturbe
 
 @every(*LAUNCHERS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_when_a_sweep_is_interrupted_its_jobs_write_and_stop(here, faults, undisturbed, launcher, number):
-    sweep, seeds = here / "sweep", range(4)
-    slow_down(faults, *seeds)
+def test_when_a_sweep_is_interrupted_its_jobs_write_and_stop(here, faults, launcher, number):
+    sweep = here / "sweep"
+    slow_down(faults, *range(4))
     words = (*faulty(faults), "train.updates=4000", "seed=range(4)", "output.dir=sweep")
     process = start("run", "-m", *words, *launcher.settings)
     wait_until(lambda: any(is_at_work(path) for path in sweep.glob("[0-9]*")))
@@ -164,19 +151,6 @@ def test_when_a_sweep_is_interrupted_its_jobs_write_and_stop(here, faults, undis
     found = set(statuses(sweep).values())
     assert "interrupted" in found and found <= {"interrupted", "absent"}, (found, ended)
     assert not [path for path in sweep.glob("[0-9]*/run.json") if is_alive(process_of(path.parent))]
-
-
-@every("basic", "joblib")
-def test_a_sweep_that_was_interrupted_goes_on_to_the_same_numbers(here, faults, undisturbed, launcher):
-    sweep, seeds = here / "sweep", range(4)
-    slow_down(faults, *seeds)
-    process = start("run", "-m", *faulty(faults), "seed=range(4)", "output.dir=sweep", *launcher.settings)
-    wait_until(lambda: any(is_at_work(path) for path in sweep.glob("[0-9]*")))
-    process.send_signal(signal.SIGTERM)
-    assert finish(process).returncode in (130, 0)
-    clear(faults)
-    assert finish(start("resume", "sweep", "--trust", "tests")).returncode == 0
-    assert_all_is_well(sweep, undisturbed, seeds)
 
 
 @every("joblib", "submitit_local")
