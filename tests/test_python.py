@@ -36,9 +36,6 @@ def learnt(net, make):
     return [parameter.grad for parameter in net.parameters() if parameter.requires_grad]
 
 
-# ── hooks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize("rule", RULES)
 def test_each_hook_of_a_parameter_is_called_once_with_the_whole_gradient(rule):
     decays = ["decay"] * (rule in ("Trace", "BPTT"))  # the others learn decays from each step alone
@@ -87,9 +84,6 @@ def test_forward_hooks_are_called_once_a_chunk_and_may_change_what_goes_on():
     assert not net[0].state.trace.any()
 
 
-# ── copies and other processes ──────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_a_network_in_another_process_has_a_state_of_its_own():
     net = network()
     net.run(XS)
@@ -121,29 +115,14 @@ def test_a_stream_keeps_what_it_was_made_of_and_can_be_pickled(stream):
     assert torch.equal(pickle.loads(pickle.dumps(made)).dense(), before)
 
 
-@pytest.mark.parametrize(
-    "task",
-    [
-        tt.tasks.PoissonClicks, tt.tasks.CueAccumulation, tt.tasks.StoreRecall, tt.tasks.SequentialMNIST,
-        lambda: tt.tasks.Blocks(tt.tasks.StoreRecall(), classes=1),
-    ],
-)  # fmt: skip
-def test_a_batch_of_a_task_can_be_pickled(task):
-    xs = task().train_batch(0).xs[:20]
-    assert torch.equal(pickle.loads(pickle.dumps(xs)).dense(), xs.dense())
-
-
-class Streams(torch.utils.data.Dataset):
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, at):
-        return tt.encode.poisson(torch.full((1, 40), 0.5), steps=9, seed=at)
-
-
-def test_a_stream_passes_a_worker_of_a_data_loader():
-    found = list(DataLoader(Streams(), batch_size=None, num_workers=1))
-    assert [torch.equal(xs.dense(), Streams()[at].dense()) for at, xs in enumerate(found)] == [True, True]
+def test_a_batch_of_a_task_can_be_pickled_and_a_stream_passes_a_worker_of_a_data_loader():
+    tasks = tt.tasks.PoissonClicks(), tt.tasks.CueAccumulation(), tt.tasks.StoreRecall(), tt.tasks.SequentialMNIST()
+    for task in (*tasks, tt.tasks.Blocks(tt.tasks.StoreRecall(), classes=1)):
+        xs = task.train_batch(0).xs[:20]
+        assert torch.equal(pickle.loads(pickle.dumps(xs)).dense(), xs.dense()), task
+    streams = [tt.encode.poisson(torch.full((1, 40), 0.5), steps=9, seed=seed) for seed in (0, 1)]
+    found = list(DataLoader(streams, batch_size=None, num_workers=1))
+    assert all(torch.equal(one.dense(), other.dense()) for one, other in zip(found, streams, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -151,9 +130,6 @@ def test_no_latency_is_lost_in_half_precision(dtype):
     values = torch.linspace(0.001, 1, 41)[None].to(dtype)
     made, wanted = (tt.encode.latency(of, steps=4096).dense()[:, 0] for of in (values, values.double()))
     assert torch.equal(made.double(), wanted) and bool((made.sum(dim=0) == 1).all())
-
-
-# ── modes, seeds, numbers ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("rule", RULES)

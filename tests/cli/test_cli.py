@@ -18,8 +18,6 @@ from tracetorch.cli.adapter import options
 from tracetorch.cli.main import GROUPS, start, verb_name
 from tracetorch.cli.tuning import tune
 
-# ── help ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
 EXAMPLES = [
     (verb, example) for verbs in GROUPS.values() for verb, (_, *examples) in verbs.items() for example in examples
 ]
@@ -76,9 +74,6 @@ def test_help_and_lists_say_how_things_are_typed(words, says, not_a_word):
     assert ended.exit_code == 0 and says in shown and not_a_word not in shown
 
 
-# ── list, show, info ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_list_names_every_choice_of_every_group_or_of_one():
     result = tracetorch("list")
     assert result.exit_code == 0
@@ -107,9 +102,6 @@ def test_info_says_versions_devices_and_places():
     assert facts["tracetorch"] == __version__ and facts["torch"] == torch.__version__
     assert facts["devices"].startswith("cpu") and facts["threads"] == str(torch.get_num_threads())
     assert facts["configs"] == str(adapter.conf_dir()) and " on cpu" in facts["kernels"]
-
-
-# ── wrong words, and the process ────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

@@ -54,30 +54,24 @@ def test_verbs_their_options_and_the_choices_of_groups_are_offered_with_what_the
         ("ru", "run"),
         ("--he", "--help"),
         ("list opt", "optimizer"),
-        ("list swee", "sweep"),
         ("list task ", ""),
         ("completion ", "bash zsh fish"),
         ("run --mul", "--multirun"),
-        ("run -m --mul", ""),  # it cannot be given twice
         ("eval --checkpoint ", "latest best"),
         ("eval --checkpoint=la", "--checkpoint=latest"),
         ("compare x --by optimizer.l", "optimizer.lr"),
         # choices of a group
         ("show experiment=mn", "experiment=mnist experiment=mnist_sample"),
         ("run -m task=patterns,s", "task=patterns,sequential_mnist task=patterns,store_recall"),
-        ("run -m output=folder,", ""),
         ("run --multirun optimizer=sgd,adam,", "optimizer=sgd,adam,adamw"),
         ("run task=patterns,mn", ""),  # several values are for sweeps
         ("run -m sweep=r", "sweep=rules"),
         ("run sweep=r", ""),
-        ("run -m swee", "sweep="),
         # keys
         ("run opt", "optimizer= optimizer."),
         ("run optimizer=sgd optimizer.mom", "optimizer.momentum="),
-        ("run optimizer.mom", ""),
         ("run -m experiment=mnist,patterns seed=0,1,2 task.enc", "task.encoding="),
         ("run network.n", "network.neuron."),
-        ("run network.neuron.thr", "network.neuron.threshold="),
         ("run rule.", ""),  # it has no settings
         ("run ~optimizer.l", "~optimizer.lr"),
         ("run ++optimizer.l", "++optimizer.lr="),
@@ -85,20 +79,15 @@ def test_verbs_their_options_and_the_choices_of_groups_are_offered_with_what_the
         # values
         ("run train.schedule=", "train.schedule=none train.schedule=linear train.schedule=cosine"),
         ("run -m train.schedule=none,", "train.schedule=none,linear train.schedule=none,cosine"),
-        ("run network.neuron.bias=t", "network.neuron.bias=true"),
         ("run +optimizer.amsgrad=", "+optimizer.amsgrad=true +optimizer.amsgrad=false"),
-        ("run device=", "device=auto device=cpu device=cuda device=mps"),
         ("run train.patience=", ""),  # a number or null
         # quotes, and mistakes before the word
         ("run 'network.hidden=[1, 2]' device=a", "device=auto"),
         ("run dev\\ice=a", "device=auto"),
-        ("run 'device=a", "device=auto"),
         ("run bogus=1 =x seed= device=a", "device=auto"),
         ("run experiment=nope optimizer.l", ""),
-        ("experiment=mnist ", ""),
         ("nope ", ""),
         ("run --nope=", ""),
-        ("run --multirun=", ""),
     ],
 )
 def test_what_is_offered(ask, line, offers):

@@ -19,9 +19,6 @@ NOTE = (
 )
 
 
-# ── a task with the settings of another task's experiment ───────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
     ("verb", "first"),
     [
@@ -78,8 +75,6 @@ def test_presets_of_one_s_own_count_and_what_cannot_be_read_does_not(here):
     assert ended.exit_code == 2 and ended.stderr == "tracetorch: --config-dir nowhere: there is no such folder\n"
 
 
-# ── values and combinations that no run can use ─────────────────────────────────────────────────────────────────────
-
 WRONG = [
     ("network=lif_lif", "loss: cross_entropy needs probabilities, and a readout LIF gives firing rates: "
      "choose loss=mse, or network=lif_lis"),
@@ -88,7 +83,6 @@ WRONG = [
     ("experiment=bandit_sample network=lif_lif", "Reflect needs probabilities, .* rates: choose network=lif_lis"),
     ("task=patterns", "Patterns has several bits .* cross_entropy scores .*: choose loss=mse network=lif_lif"),
     ("experiment=patterns network=lif_li loss=cross_entropy_with_logits", "_with_logits scores probabilities of one"),
-    ("experiment=patterns network=lif_lis", "the readout LIS gives probabilities of one class among all"),
     ("experiment=cartpole network=lif_lis", "ActorCritic needs logits, .* probabilities: choose network=lif_li"),
     ("train.updates=-5", "train.updates must be at least 1, got -5"),
     ("train.log_every=0", "train.log_every must be at least 1, got 0"),

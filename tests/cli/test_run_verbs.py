@@ -53,9 +53,6 @@ def edit(folder, before, after):
     path.write_text(path.read_text().replace(before, after))
 
 
-# ── run ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_run_trains_says_where_and_how_well_and_leaves_the_files_that_the_design_names(finished):
     folder, result = finished
     assert (result.exit_code, result.stderr) == (0, "")
@@ -109,9 +106,6 @@ def test_a_failed_run_ends_with_1_and_names_its_folder(here):
     assert "is silent" in (here / "dead" / "error.txt").read_text()
 
 
-# ── eval ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_eval_gives_what_the_run_found_where_nothing_is_changed(mine):
     ended = tracetorch("eval", "it")
     assert ended.exit_code == 0, ended.output
@@ -133,73 +127,51 @@ def test_eval_under_other_circumstances_leaves_the_run_as_it_was(mine):
     assert {name: (mine / name).read_bytes() for name in before} == before
 
 
-@pytest.mark.parametrize(
-    ("words", "phrase"),
-    [
-        ("task.duratoin=[1]", "Did you mean 'task.duration'?"),
-        ("task=patterns", "task was chosen when the run began"),
-        ("+task.x=1", "values can be changed here, not added or removed"),
-        ("~task.seed", "values can be changed here, not added or removed"),
-        ("output.dir=x", "an evaluation is written into the folder of its run"),
-        ("network.hidden=[5]", "connection.weight has the shape (4, 30) in it, and (5, 30) in this network"),
-        ("task.duration=[-1]", "duration"),
-        ("train.window=100000", "train.window must lie between 1 and"),
-        ("rule._target_=os.system", "'os.system', which is not trusted"),
-        ("seed=0,1", "is a sweep over several values"),
-        ("seed=3", "'seed=3' has no effect on a test: for other trials and spikes: task.seed=3"),
-        ("train.updates=3", "'train.updates=3' has no effect on a test"),
-        ("task.delay=0.1 optimizer.lr=1", "'optimizer.lr=1' has no effect on a test"),
-        ("experiment=mnist", "experiment was chosen when the run began; change single values"),
-    ],
-)
-def test_eval_refuses_what_cannot_be_and_leaves_nothing(mine, words, phrase):
-    before = files(mine)
-    ended = tracetorch("eval", "it", *words.split())
+REFUSED = [
+    ("eval nowhere", "there is no folder nowhere"),
+    ("run --from nowhere", "there is no folder nowhere"),
+    ("info nowhere", "not the folder of a run, a sweep or a study"),
+    ("plot hollow", "not a run folder"),
+    ("resume hollow", "not the folder of a run or a sweep"),
+    ("plot evil", "calls 'os.system', which is not trusted"),
+    ("resume evil", "calls 'os.system', which is not trusted"),
+    ("run --from evil", "calls 'os.system', which is not trusted"),
+    ("eval it task=patterns", "task was chosen when the run began"),
+    ("eval it +task.x=1", "values can be changed here, not added or removed"),
+    ("eval it output.dir=x", "an evaluation is written into the folder of its run"),
+    ("eval it network.hidden=[5]", "connection.weight has the shape (4, 30) in it, and (5, 30) in this network"),
+    ("eval it task.duration=[-1]", "duration"),
+    ("eval it train.window=100000", "train.window must lie between 1 and"),
+    ("eval it seed=3", "'seed=3' has no effect on a test: for other trials and spikes: task.seed=3"),
+    ("eval it train.updates=3", "'train.updates=3' has no effect on a test"),
+    ("eval it task.delay=0.1 optimizer.lr=1", "'optimizer.lr=1' has no effect on a test"),
+    ("eval it experiment=mnist", "experiment was chosen when the run began; change single values"),
+    ("run --from it seed=3", "--from repeats a run"),
+    ("run --from it -m", "--from repeats one run and -m makes many"),
+    ("run --from it --config-dir .", "--config-dir does not apply to --from"),
+    ("run --from it output.dir=it", "exists already"),
+    ("run --trust x", "--trust is for configs from a folder"),
+    ("run --fail-fast", "--fail-fast is for sweeps"),
+    ("resume it seed=3", "a run continues with its own config"),
+]
+
+
+@pytest.mark.parametrize(("words", "phrase"), REFUSED)
+def test_what_cannot_be_is_refused_and_leaves_nothing(mine, here, words, phrase):
+    (here / "hollow").mkdir()
+    shutil.copytree(mine, here / "evil")
+    edit(here / "evil", "torch.optim.Adam", "os.system")
+    before = files(here)
+    ended = tracetorch(*words.split())
     assert ended.exit_code == 2, ended.output
     assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
-    assert files(mine) == before
+    assert files(here) == before
 
 
 def test_no_seed_inside_a_list_is_named_which_could_not_be_typed():
     config = {"task": {"parts": [{"seed": 1}], "first": {"seed": 2}}}
     with pytest.raises(UsageError, match=r"trials and spikes: task\.first\.seed=3$"):
         _check_effect(["seed=3"], config)
-
-
-# ── folders that are no run, or come from elsewhere ─────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("verb", "spoilt", "phrase"),
-    [
-        ("eval", "absent", "there is no folder"),
-        ("run --from", "absent", "there is no folder"),
-        ("info", "absent", "not the folder"),
-        ("plot", "empty", "not a run folder"),
-        ("resume", "empty", "not the folder of a run"),
-        ("info", "empty", "not the folder of a run"),
-        ("eval", "torch.optim.Adam os.system", "calls 'os.system', which is not trusted"),
-        ("resume", "torch.optim.Adam os.system", "not trusted"),
-        ("run --from", "tracetorch.rules.Trace builtins.eval", "not trusted"),
-        ("plot", "tracetorch.rules.Trace mine.Rule", "if you trust it, add --trust mine"),
-        ("eval", "!!python/object/apply:os.system [touch harmed]\n#", "has the tag .*os.system"),
-        ("plot", "a0: &a [x]\nb: [*a, *a]\n#", "has aliases"),
-    ],
-)
-def test_a_folder_that_is_no_run_or_a_hostile_one_harms_nothing(mine, verb, spoilt, phrase):
-    if spoilt == "empty":
-        shutil.rmtree(mine)
-        mine.mkdir()
-    elif spoilt.endswith("#"):
-        edit(mine, "#", spoilt)
-    elif spoilt != "absent":
-        edit(mine, *spoilt.split())
-        (mine / "run.json").unlink()
-    before = files(mine.parent)
-    ended = tracetorch(*verb.split(), "elsewhere" if spoilt == "absent" else "it")
-    assert ended.exit_code == 2, ended.output
-    assert re.search(phrase, ended.stderr) and len(ended.stderr.splitlines()) == 1
-    assert files(mine.parent) == before
 
 
 def test_who_trusts_a_package_says_so(mine, monkeypatch, here):
@@ -241,9 +213,6 @@ def test_info_of_a_run_says_on_what_it_ran_and_lets_no_control_letter_through(mi
     os.mkfifo(mine / "run.json")
     ended = tracetorch("info", "it")
     assert ended.exit_code == 2 and "is not a regular file" in ended.stderr
-
-
-# ── run --from ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_same_again_is_identical_and_says_so(finished, here):
@@ -298,23 +267,6 @@ def test_what_is_not_the_same_is_named(mine, what, phrase):
     ended = tracetorch("run", "--from", "it", "output.dir=again")
     assert ended.exit_code == 1
     assert "not identical" in ended.stderr and phrase in ended.stderr and "torch: 1.0 then" in ended.stderr
-
-
-@pytest.mark.parametrize(
-    ("words", "phrase"),
-    [
-        ("run --from it seed=3", "--from repeats a run"),
-        ("run --from it -m", "--from repeats one run and -m makes many"),
-        ("run --from it --config-dir .", "--config-dir does not apply to --from"),
-        ("run --from it output.dir=it", "exists already"),
-        ("run --trust x", "--trust is for configs from a folder"),
-        ("run --fail-fast", "--fail-fast is for sweeps"),
-        ("resume it seed=3", "a run continues with its own config"),
-    ],
-)
-def test_what_does_not_go_together(mine, words, phrase):
-    ended = tracetorch(*words.split())
-    assert ended.exit_code == 2 and phrase in ended.stderr
 
 
 def test_a_run_does_not_go_on_with_other_data(here):

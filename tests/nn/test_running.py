@@ -12,8 +12,6 @@ from tracetorch.nn.network import MAX_CHUNK, chunk_steps, state_aside
 
 ROWS = {row.name: row for row in LAYERS}
 
-# ── how many steps ──────────────────────────────────────────────────────────────────────────────────────────────────
-
 
 def steps_for(monkeypatch, *, inputs=64, width=64, batch=64, cache=1 << 20, dtype=torch.float32) -> int:
     monkeypatch.setattr(device, "cache_bytes", lambda _: cache)
@@ -69,9 +67,6 @@ def test_a_run_asks_for_the_chunks_it_was_given_or_its_own(monkeypatch):
     assert seen == [7, 7, 7, 3, 10, 10, 4]
 
 
-# ── the mean of a window ────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
     ("name", "window", "chunk"),
     combined(name=["LIF-groups-bias", "own", "LI", "network"], window=[1, 8, 9, None], chunk=[1, 5, 8, STEPS, None]),
@@ -114,9 +109,6 @@ def test_outputs_are_written_where_they_are_kept_and_for_a_mean_none_is_kept(row
     net.run(spikes().float(), reduce="mean", window=10, chunk=7)
     assert {out.outputs for out in sinks} == {None} and len({id(out.total) for out in sinks}) == 1
     assert [min(7, out.first) for out in sinks] == [7, 7, 0, 0]
-
-
-# ── what goes from layer to layer ───────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_chunk_counts_for_every_layer():
