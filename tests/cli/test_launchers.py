@@ -7,22 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import sweeps
 from tests.command_line import tracetorch
-from tests.sweeps import (
-    cluster,
-    faulty,
-    finish,
-    full_disk,
-    is_alive,
-    is_at_work,
-    job,
-    lacks_slurm,
-    numbers,
-    process_of,
-    start,
-    statuses,
-    wait_until,
-)
 
 RAISES, FULL, KILLED, COUNT = 2, 5, 7, 12
 
@@ -44,9 +30,9 @@ def every(*names):
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    if reason := lacks_slurm():
+    if reason := sweeps.lacks_slurm():
         pytest.skip(reason)
-    with cluster(tmp_path_factory.mktemp("slurm") / "cluster") as conf:
+    with sweeps.cluster(tmp_path_factory.mktemp("slurm") / "cluster") as conf:
         yield conf
 
 
@@ -67,25 +53,15 @@ def undisturbed(tmp_path_factory):
     """A sweep in which nothing happens."""
     where = tmp_path_factory.mktemp("undisturbed")
     (where / "faults").mkdir()
-    words = (*faulty(where / "faults"), f"seed=range({COUNT})", f"output.dir={where / 'sweep'}")
+    words = (*sweeps.faulty(where / "faults"), f"seed=range({COUNT})", f"output.dir={where / 'sweep'}")
     assert tracetorch("run", "-m", *words).exit_code == 0
     return where / "sweep"
 
 
-def slow_down(faults: Path, *seeds: int) -> None:
-    for seed in seeds:
-        (faults / f"slow-{seed}").touch()
-
-
-def clear(faults: Path) -> None:
-    for path in faults.iterdir():
-        path.unlink()
-
-
 def assert_all_is_well(sweep: Path, undisturbed: Path, seeds: range) -> None:
-    assert statuses(sweep) == {job(sweep, seed).name: "completed" for seed in seeds}
+    assert sweeps.statuses(sweep) == {sweeps.job(sweep, seed).name: "completed" for seed in seeds}
     for seed in seeds:
-        assert numbers(job(sweep, seed)) == numbers(job(undisturbed, seed)), seed
+        assert sweeps.numbers(sweeps.job(sweep, seed)) == sweeps.numbers(sweeps.job(undisturbed, seed)), seed
 
 
 @every(*LAUNCHERS)
@@ -94,17 +70,17 @@ def test_twelve_jobs_of_which_three_meet_with_something(here, faults, undisturbe
         pytest.skip("to fill a disk takes root")
     sweep = here / "sweep"
     (faults / f"raise-{RAISES}").touch()
-    slow_down(faults, KILLED)
-    with full_disk(job(sweep, FULL), (sweep / "sweep.json").exists) as make_room:
-        words = (*faulty(faults), f"seed=range({COUNT})", "output.dir=sweep")
-        process = start("run", "-m", *words, *LAUNCHERS[launcher])
-        wait_until(lambda: is_at_work(job(sweep, KILLED)))
-        os.kill(process_of(job(sweep, KILLED)), signal.SIGKILL)
-        ended = finish(process)
-        found = statuses(sweep)
-        assert found[job(sweep, KILLED).name] == "killed", (found, ended)
-        assert found[job(sweep, RAISES).name] == "failed", (found, ended)
-        assert found[job(sweep, FULL).name] in ("failed", "killed"), (found, ended)
+    (faults / f"slow-{KILLED}").touch()
+    with sweeps.full_disk(sweeps.job(sweep, FULL), (sweep / "sweep.json").exists) as make_room:
+        words = (*sweeps.faulty(faults), f"seed=range({COUNT})", "output.dir=sweep")
+        process = sweeps.start("run", "-m", *words, *LAUNCHERS[launcher])
+        sweeps.wait_until(lambda: sweeps.is_at_work(sweeps.job(sweep, KILLED)))
+        os.kill(sweeps.process_of(sweeps.job(sweep, KILLED)), signal.SIGKILL)
+        ended = sweeps.finish(process)
+        found = sweeps.statuses(sweep)
+        assert found[sweeps.job(sweep, KILLED).name] == "killed", (found, ended)
+        assert found[sweeps.job(sweep, RAISES).name] == "failed", (found, ended)
+        assert found[sweeps.job(sweep, FULL).name] in ("failed", "killed"), (found, ended)
         others = set(range(COUNT)) - {RAISES, FULL, KILLED}
         if launcher != "basic":
             assert ended.returncode == 3, ended
@@ -113,10 +89,11 @@ def test_twelve_jobs_of_which_three_meet_with_something(here, faults, undisturbe
         else:
             assert ended.returncode == -signal.SIGKILL
         if launcher.startswith("submitit"):
-            assert {found[job(sweep, seed).name] for seed in others} == {"completed"}, (found, ended)
-        clear(faults)
+            assert {found[sweeps.job(sweep, seed).name] for seed in others} == {"completed"}, (found, ended)
+        for path in faults.iterdir():
+            path.unlink()
         make_room()
-        ended = finish(start("resume", "sweep", "--trust", "tests"))
+        ended = sweeps.finish(sweeps.start("resume", "sweep", "--trust", "tests"))
         assert ended.returncode == 0 and ended.stderr == "", ended
         assert "12 of 12 completed" in ended.stdout
         assert_all_is_well(sweep, undisturbed, range(COUNT))
@@ -126,44 +103,46 @@ def test_twelve_jobs_of_which_three_meet_with_something(here, faults, undisturbe
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_when_a_sweep_is_interrupted_its_jobs_write_and_stop(here, faults, launcher, number):
     sweep = here / "sweep"
-    slow_down(faults, *range(4))
-    words = (*faulty(faults), "train.updates=4000", "seed=range(4)", "output.dir=sweep")
-    process = start("run", "-m", *words, *LAUNCHERS[launcher])
-    wait_until(lambda: any(is_at_work(path) for path in sweep.glob("[0-9]*")))
+    for seed in range(4):
+        (faults / f"slow-{seed}").touch()
+    words = (*sweeps.faulty(faults), "train.updates=4000", "seed=range(4)", "output.dir=sweep")
+    process = sweeps.start("run", "-m", *words, *LAUNCHERS[launcher])
+    sweeps.wait_until(lambda: any(sweeps.is_at_work(path) for path in sweep.glob("[0-9]*")))
     if number == signal.SIGINT:
         os.killpg(process.pid, number)  # as a terminal does it
     else:
         process.send_signal(number)
-    ended = finish(process)
+    ended = sweeps.finish(process)
     assert ended.returncode == 130, ended
     assert "interrupted; 4 of 4 jobs are not completed" in ended.stderr
-    found = set(statuses(sweep).values())
+    found = set(sweeps.statuses(sweep).values())
     assert "interrupted" in found and found <= {"interrupted", "absent"}, (found, ended)
-    assert not [path for path in sweep.glob("[0-9]*/run.json") if is_alive(process_of(path.parent))]
+    assert not [path for path in sweep.glob("[0-9]*/run.json") if sweeps.is_alive(sweeps.process_of(path.parent))]
 
 
 @every("joblib", "submitit_local")
 def test_jobs_do_not_outlive_the_sweep_whose_process_was_killed(here, faults, launcher):
     sweep = here / "sweep"
-    slow_down(faults, 0, 1)
-    words = (*faulty(faults), "train.updates=4000", "seed=0,1", "output.dir=sweep")
-    process = start("run", "-m", *words, *LAUNCHERS[launcher])
-    wait_until(lambda: all(is_at_work(job(sweep, seed)) for seed in (0, 1)))
-    processes = [process_of(job(sweep, seed)) for seed in (0, 1)]
+    for seed in (0, 1):
+        (faults / f"slow-{seed}").touch()
+    words = (*sweeps.faulty(faults), "train.updates=4000", "seed=0,1", "output.dir=sweep")
+    process = sweeps.start("run", "-m", *words, *LAUNCHERS[launcher])
+    sweeps.wait_until(lambda: all(sweeps.is_at_work(sweeps.job(sweep, seed)) for seed in (0, 1)))
+    processes = [sweeps.process_of(sweeps.job(sweep, seed)) for seed in (0, 1)]
     process.kill()
-    finish(process)  # which is when the last process that can write to its terminal has ended
-    assert set(statuses(sweep).values()) == {"interrupted"}
-    assert not any(map(is_alive, processes))
+    sweeps.finish(process)  # which is when the last process that can write to its terminal has ended
+    assert set(sweeps.statuses(sweep).values()) == {"interrupted"}
+    assert not any(map(sweeps.is_alive, processes))
 
 
 @every("submitit_local")
 def test_a_job_that_a_cluster_takes_back_is_submitted_again_and_goes_on(here, faults, undisturbed, launcher):
     sweep = here / "sweep"
-    slow_down(faults, 0)
-    process = start("run", "-m", *faulty(faults), "seed=0,1", "output.dir=sweep", *LAUNCHERS[launcher])
-    wait_until(lambda: is_at_work(job(sweep, 0)))
-    os.kill(process_of(job(sweep, 0)), signal.SIGUSR2)
-    ended = finish(process)
+    (faults / "slow-0").touch()
+    process = sweeps.start("run", "-m", *sweeps.faulty(faults), "seed=0,1", "output.dir=sweep", *LAUNCHERS[launcher])
+    sweeps.wait_until(lambda: sweeps.is_at_work(sweeps.job(sweep, 0)))
+    os.kill(sweeps.process_of(sweeps.job(sweep, 0)), signal.SIGUSR2)
+    ended = sweeps.finish(process)
     assert ended.returncode == 0, ended
     assert "interrupted" in ended.stdout
     assert_all_is_well(sweep, undisturbed, range(2))
