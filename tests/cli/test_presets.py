@@ -111,15 +111,6 @@ def test_what_fits_or_is_not_known_is_not_refused(typed):
     check_new(compose(typed.split()).config)
 
 
-@pytest.mark.parametrize("verb", ["run", "run -m", "show", "show -m", "tune search=learning_rate"])
-@pytest.mark.parametrize("wrong", [0, 8])
-def test_every_verb_that_begins_something_refuses_it(here, verb, wrong):
-    typed, message = WRONG[wrong]
-    ended = tracetorch(*verb.split(), *typed.split())
-    assert ended.exit_code == 2 and message in ended.stderr and len(ended.stderr.splitlines()) == 1
-    assert list(here.iterdir()) == []
-
-
 def test_a_run_of_an_older_version_goes_on(here, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("tracetorch.cli.check.check_new", lambda config: None)

@@ -128,29 +128,6 @@ def test_jobs_that_make_the_same_choices_are_each_as_they_would_be_alone():
         plan(["task=mnist,poisson_clicks", "task.source=sample"])
 
 
-WRONG = [
-    ("optimizer.lr=0.1,fast", "job 1 of 2 (optimizer.lr=fast): optimizer.lr must be a number"),
-    ("seed=0,1 output.dir=a,b", "output.root and output.dir apply to the whole sweep"),
-    ("seed=0,1 hydra.sweep.dir=/tmp/x", "only hydra/launcher and its settings"),
-    ("seed=range(0,0)", "no jobs"),
-    ("seed=range(0,nan)", "no jobs: seed=range(0,nan): "),
-    ("seed=interval(0,1)", "no jobs: seed=interval(0,1): an interval lists no values; write range("),
-    ("seed=0,", "a value is missing before or after a comma"),
-    ("seed=0,1 hydra/launcher=jobllib", "hydra/launcher=jobllib: there is no such"),
-    ("seed=0,1 hydra.launcher.n_jobs=2", "hydra.launcher.n_jobs=2: the basic launcher"),
-    ("hydra/launcher=joblib hydra.launcher.n_job=2", "launcher has no such setting. Did you mean 'n_jobs'?"),
-    ("hydra/launcher=joblib hydra.launcher.n_jobs=two", "hydra.launcher.n_jobs=two: it must be a whole number"),
-]
-
-
-@pytest.mark.parametrize(("typed", "phrase"), WRONG)
-def test_a_wrong_sweep_is_refused_before_any_job_begins(here, typed, phrase):
-    ended = tracetorch("run", "-m", *typed.split())
-    assert ended.exit_code == 2, ended.output
-    assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
-    assert list(here.iterdir()) == []
-
-
 @pytest.mark.parametrize(("launcher", "extra"), [("joblib", "parallel"), ("submitit_local", "slurm")])
 def test_a_launcher_that_is_not_installed_is_named_with_its_extra(monkeypatch, launcher, extra):
     monkeypatch.setattr(launchers, "find_spec", lambda name: None)

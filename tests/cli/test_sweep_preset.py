@@ -101,6 +101,17 @@ WRONG = [
     ("sweep=it.yaml", {"params": X, "figures": [{"against": "x", "by": [3]}]}, "figures[0].by must be a key"),
     ("--trust math seed=0,1", {}, "--trust in a sweep applies to presets of your own"),
     ("--config-dir nowhere sweep=rules", {}, "--config-dir nowhere: there is no such folder"),
+    ("optimizer.lr=0.1,fast", {}, "job 1 of 2 (optimizer.lr=fast): optimizer.lr must be a number"),
+    ("seed=0,1 output.dir=a,b", {}, "output.root and output.dir apply to the whole sweep"),
+    ("seed=0,1 hydra.sweep.dir=/tmp/x", {}, "only hydra/launcher and its settings"),
+    ("seed=range(0,0)", {}, "no jobs"),
+    ("seed=range(0,nan)", {}, "no jobs: seed=range(0,nan): "),
+    ("seed=interval(0,1)", {}, "no jobs: seed=interval(0,1): an interval lists no values; write range("),
+    ("seed=0,", {}, "a value is missing before or after a comma"),
+    ("seed=0,1 hydra/launcher=jobllib", {}, "hydra/launcher=jobllib: there is no such"),
+    ("seed=0,1 hydra.launcher.n_jobs=2", {}, "hydra.launcher.n_jobs=2: the basic launcher"),
+    ("hydra/launcher=joblib hydra.launcher.n_job=2", {}, "launcher has no such setting. Did you mean 'n_jobs'?"),
+    ("hydra/launcher=joblib hydra.launcher.n_jobs=two", {}, "hydra.launcher.n_jobs=two: it must be a whole number"),
     ("seed=x", {}, "tracetorch: seed must be a whole number, got 'x'"),
 ]
 

@@ -1,4 +1,4 @@
-"""Arguments of a wrong type, from Python: each ends in one sentence of the library, never in an error of torch's."""
+"""Wrong use from Python: each ends in one sentence of the library, never in an error of torch's or in silence."""
 
 import re
 from pathlib import Path
@@ -8,12 +8,14 @@ import pytest
 import torch
 
 import tracetorch as tt
+from tests.common import BATCH, IN, LAYERS, OUT, build, each, normal, spikes
 from tracetorch import encode, loss, runs, tasks
 from tracetorch import functional as F
 from tracetorch.compare.comparison import NothingToCompareError, compare
 from tracetorch.nn import LI, LIF, LIS, Layer, Sequential, feedforward, neurons
 
 X = torch.full((2, 4), 0.5)
+TWO, HALF = torch.tensor([0.5, 0.9]), torch.full((4,), 0.5)
 P = torch.full((2, 3), 1 / 3)
 ARRAY = np.ones((2, 4), np.float32)
 TAKEN = torch.tensor([0, 1])
@@ -106,6 +108,28 @@ CASES = [
     (lambda: LIF(4, 3).run(ARRAY[None]), "run: expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)"),
     (lambda: encode.poisson(ARRAY, steps=3), "expected a torch tensor, got numpy.ndarray; torch.as_tensor(value)"),
     (lambda: encode.poisson(X, steps=5, seed=0.5), "seed must be a whole number, got 0.5"),
+    (lambda: LIF(6, 4, trainable=("wieght",)), "trainable: a LIF has no 'wieght'; did you mean 'weight'"),
+    (lambda: LIF(6, 4, trainable="zzz"), "has no 'zzz'; it has weight, bias, trace_decay, decay"),
+    (lambda: LIS(6, 4, trainable=("weight", "raw_decay")), "has no 'raw_decay'"),
+    (lambda: LIF(6, 4, trainable=("trace_decay",)), "a tied trace_decay follows the membrane's"),
+    (lambda: LI(6, 4, trainable=("threshold",)), "a LI has no 'threshold'"),
+    (lambda: LIF(6, 4, decay=1.0), "a decay must be between 0 and 1 (both excluded), got 1.0"),
+    (lambda: LI(6, 4, decay=torch.tensor([0.5, -0.1])), "a decay must be between 0 and 1"),
+    (
+        lambda: LIF(6, 4, trace_decay="x"),
+        "trace_decay must be a number, one for each input, or \"membrane\", got 'x'",
+    ),
+    (lambda: LI(6, 4, trace_decay=HALF), "trace_decay must be a number or 6 of them, got shape (4,)"),
+    (lambda: LIF(6, 4, trace_decay=0.5, decay=TWO), "decay must be a number or 4 of them, got shape (2,)"),
+    (lambda: LIS(6, 4, decay=torch.full((3,), 0.5)), "one for each of equal groups of neurons, got shape (3,)"),
+    (lambda: LIF(6, 4, threshold=0), "a threshold must be a finite number above 0"),
+    (lambda: LIF(6, 4, threshold=torch.ones(3)), "threshold must be a number or 4 of them, got shape (3,)"),
+    (lambda: LIF(6, 4, rate_map="linear"), "rate_map must be one of line, logistic, got 'linear'"),
+    (Sequential, "a network needs at least one layer"),
+    (lambda: Sequential(LIF(6, 5), LI(4, 2)), "LIF(6, 5) gives 5 outputs, but LI(4, 2) takes 4"),
+    (lambda: Sequential(*[LIF(3, 3)] * 2), "LIF(3, 3) is in the network twice"),
+    (lambda: LIF(0, 4), "at least 1 input and 1 neuron, got 0 and 4"),
+    (lambda: LIF(6, 17, decay=torch.full((17,), 0.9)), "17 decays tied to the trace would need 17 traces"),
 ]
 
 
@@ -129,6 +153,82 @@ def test_a_wrong_argument_is_refused_in_one_sentence(call, phrase):
 def test_a_function_names_the_argument_that_is_no_tensor(function, options, name):
     with pytest.raises(TypeError, match=rf"^{name}: expected a torch tensor, got numpy\.ndarray"):
         function(ARRAY, *options)
+
+
+def test_a_tied_decay_for_each_of_many_neurons_has_a_way_out():
+    many = torch.full((17,), 0.9)
+    assert LIF(IN, 16, decay=many[:16]).input_trace.groups == 16
+    assert LIF(IN, 17, decay=many, trace_decay=0.9).input_trace.groups == 1
+
+
+def each_refused(*wrong):
+    """Every call of these (call, message) ends in a message that matches."""
+    for call, message in wrong:
+        with pytest.raises((ValueError, RuntimeError), match=message):
+            call()
+
+
+@each([row for row in LAYERS if row.name in ("LIF-groups", "own", "network")])
+def test_wrong_calls_are_refused_and_change_nothing(row):
+    net, xs = build(row), spikes()
+    each_refused(
+        (lambda: net(torch.ones(IN)), r"\(6, \d\)\)? expects a step of shape \(batch, 6\), got \(6,\)"),
+        (lambda: net(torch.ones(BATCH, 5)), r"expects a step of shape \(batch, 6\), got \(3, 5\)"),
+        (lambda: net.run(torch.ones(9, BATCH, 5)), r"a chunk of shape \(time, batch, 6\), got \(9, 3, 5\)"),
+        (lambda: net.run(torch.ones(BATCH, IN)), r"run expects \(time, batch, features\), got shape \(3, 6\)"),
+        (lambda: net.run(xs, reduce="sum"), r'reduce must be None \(all outputs\) or "mean", got \'sum\''),
+        *(
+            (lambda window=window: net.run(xs, reduce="mean", window=window), f"window={window} .* and the 24 steps")
+            for window in (0, -1, 25)
+        ),
+        (lambda: net.run(xs, window=3), 'window=3 needs reduce="mean"'),
+        (lambda: net.run(xs[:0]), "at least 1 step"),
+        (lambda: net.backward(normal(BATCH, OUT)), r"\(\d, 4\)\)? has seen no input: call net\(x\) or net.run\(xs\)"),
+    )
+    assert net.save_state() == {}
+    net(xs[0])
+    each_refused(
+        (lambda: net.run(xs, chunk=-1), "a chunk needs at least 1 step, got -1"),
+        (lambda: net.run(xs, reduce="mean", chunk=0), "a chunk needs at least 1 step, got 0"),
+        *((lambda shape=shape: net.backward(torch.ones(shape)), r"expects a signal of shape \(3, 4\), got \(")
+          for shape in ((1, OUT), (BATCH, OUT + 1), (BATCH,), (2, BATCH, OUT))),
+        *((use, r"holds a state of batch 3, got batch 1: call net.reset\(\) first")
+          for use in (lambda: net(torch.ones(1, IN)), lambda: net.run(torch.ones(5, 1, IN)))),
+    )  # fmt: skip
+    assert all(value.grad is None for value in net.parameters())
+
+
+def state_of(net) -> dict[str, torch.Tensor]:
+    net.run(torch.ones(3, BATCH, IN))
+    return net.save_state()
+
+
+def test_a_state_of_another_layer_is_refused():
+    layer, shorter, state = LIF(IN, OUT), Sequential(LIF(IN, OUT)), state_of(LIF(IN, OUT))
+    longer = state_of(Sequential(LIF(IN, OUT), LI(OUT, 2)))
+    strangers = r"1\.membrane, 1\.steps, 1\.trace, 1\.trace_sensitivity"
+    kept = "keeps membrane, trace, trace_sensitivity, steps, got"
+    each_refused(
+        (lambda: layer.load_state(state_of(LIF(IN, OUT + 1))), r"cannot take a membrane of shape \(3, 5\)"),
+        (lambda: layer.load_state(state_of(LIF(IN, OUT, decay=TWO))), r"cannot take a trace of shape \(2, 3, 6\)"),
+        (lambda: layer.load_state(state_of(shorter)), rf"{kept} 0\.membrane"),
+        (lambda: layer.load_state({"membrane": state["membrane"], "steps": state["steps"]}), f"{kept} membrane, steps"),
+        (
+            lambda: LIF(5, OUT).load_state(state),
+            r"LIF\(5, 4\) cannot take a trace of shape \(3, 6\): it keeps \(3, 5\)",
+        ),
+        (lambda: Sequential(layer).load_state(longer), f"a network of 1 layers has no place for {strangers}"),
+    )
+    assert layer.state is None
+
+
+@pytest.mark.parametrize("how", ["load_state", "state"])
+def test_a_state_of_whole_numbers_is_refused(how):
+    layer = LIF(5, 4)
+    layer(torch.ones(2, 5))
+    state = layer.state.map(torch.Tensor.long)
+    with pytest.raises(ValueError, match=r"cannot take a membrane of torch.int64, which would hold no fractions"):
+        layer.load_state(state.named()) if how == "load_state" else setattr(layer, "state", state)
 
 
 def test_numbers_of_numpy_are_numbers():
