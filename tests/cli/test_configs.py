@@ -4,6 +4,7 @@ import gc
 import json
 import re
 import shlex
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,6 @@ from tracetorch.cli.signatures import signature
 from tracetorch.runs import RunFolder
 
 FILES = sorted(path for path in conf_dir().rglob("*.yaml") if path.parent.name not in PRESETS)  # tested elsewhere
-NAMES = [str(path.relative_to(conf_dir())) for path in FILES]
 
 SMALL = {"batch_size": 4, "test_trials": 6, "validation_trials": 6, "duration": [0.2], "repeats": 1, "source": "sample"}
 SMALL |= {"num_envs": 4, "test_episodes": 6, "validation_episodes": 6, "max_episode_steps": 9}
@@ -71,17 +71,20 @@ def test_each_file_is_plain_yaml_with_a_header_that_says_what_it_is():
             assert text.startswith("# @package _global_\n") and "_target_" not in text, path
 
 
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_what_the_header_types_passes_the_checks_and_its_parts_can_be_made(path):
-    for line in ("Run", "Override"):
-        composed = compose(command(path, line))
-        check_new(composed.config)
-        if path.parent.name == "experiment":
+@pytest.mark.parametrize("group", ["conf", *GROUPS])
+def test_what_the_headers_type_passes_the_checks_and_its_parts_can_be_made(group):
+    for path, line in product((path for path in FILES if path.parent.name == group), ("Run", "Override")):
+        try:
+            composed = compose(command(path, line))
+            check_new(composed.config)
+            make_parts(shrink(composed).config)
+        except UsageError as error:
+            pytest.fail(f"{line} of {path}: {error}")
+        if group == "experiment":
             assert composed.experiment == path.stem
-        elif line == "Run" and path.parent != conf_dir():
-            given, part = yaml.safe_load(path.read_text(encoding="utf-8")), composed.config[path.parent.name]
-            assert set(given) <= set(part) and part.get("_target_") == given.get("_target_")
-        make_parts(shrink(composed).config)
+        elif line == "Run" and group != "conf":
+            given, part = yaml.safe_load(path.read_text(encoding="utf-8")), composed.config[group]
+            assert set(given) <= set(part) and part.get("_target_") == given.get("_target_"), path
 
 
 @pytest.fixture(scope="module")

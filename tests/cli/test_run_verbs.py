@@ -69,14 +69,6 @@ def test_run_trains_says_where_and_how_well_and_leaves_the_files_that_the_design
     assert (config["task"]["seed"], config["network"]["hidden"], config["train"]["updates"]) == (0, [4], 2)
 
 
-def test_an_evaluation_on_rewards_shows_no_loss(here):
-    sizes = ["task.task.validation_trials=10", "task.task.test_trials=10", "task.task.batch_size=4"]
-    ended = tracetorch("run", "experiment=clicks_reward", "train.updates=1", "train.figures=false", *sizes)
-    assert ended.exit_code == 0, ended.output
-    shown = [line.split() for line in ended.stdout.splitlines() if " validation " in line or " test " in line]
-    assert [words[2:4] for words in shown] == [["validation", "return"], ["test", "return"]]
-
-
 def test_keys_with_a_default_may_be_left_out_and_a_folder_is_made_in_outputs(here):
     typed = [word for word in CLICKS if "batch_size" not in word]
     result = tracetorch("run", *typed, "~task.batch_size", "~optimizer.lr", "~train.log_every", "~output.root")

@@ -69,7 +69,7 @@ def test_a_run_asks_for_the_chunks_it_was_given_or_its_own(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "window", "chunk"),
-    combined(name=["LIF-groups-bias", "own", "LI", "network"], window=[1, 8, 9, None], chunk=[1, 5, 8, STEPS, None]),
+    combined(name=["LIF-groups-bias", "own", "network"], window=[1, 8, 9, None], chunk=[1, 8, None]),
 )
 def test_a_mean_is_that_of_the_outputs_added_one_by_one(name, window, chunk):
     """To the bit, in whatever chunks, also where a window begins or ends with one."""
