@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import tracetorch as tt
-from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, each, layers_of, spikes
+from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, each, spikes
 from tests.kernel_cases import combined
 from tracetorch import backends, device
 from tracetorch.nn import LI, LIF, LIS, Sequential, network
@@ -109,13 +109,6 @@ def test_outputs_are_written_where_they_are_kept_and_for_a_mean_none_is_kept(row
     net.run(spikes().float(), reduce="mean", window=10, chunk=7)
     assert {out.outputs for out in sinks} == {None} and len({id(out.total) for out in sinks}) == 1
     assert [min(7, out.first) for out in sinks] == [7, 7, 0, 0]
-
-
-def test_a_chunk_counts_for_every_layer():
-    net = build(ROWS["network"])
-    net.run(spikes(), chunk=5)
-    for layer in layers_of(net):
-        assert layer.state.steps.tolist() == [[STEPS]] * BATCH
 
 
 @pytest.mark.parametrize("threads", [1, 2])
