@@ -34,11 +34,8 @@ def terminal(request, tmp_path_factory):
         # an X that stands alone says that a space came before it
         ("run --fa\tX", ["run", "--fail-fast", "X"]),
         ("run exp\tpo\tX", ["run", "experiment=poisson_clicks", "X"]),
-        ("run experiment=mn\tX", ["run", "experiment=mnistX"]),
         ("run 'network.hidden=[1,2]' \"device=a\tX", ["run", "network.hidden=[1,2]", "device=auto", "X"]),
         ("run nope\tX", ["run", "nopeX"]),
-        ("eval --checkpoint=la\tX", ["eval", "--checkpoint=latest", "X"]),
-        ("plot runs=\tX", ["plot", "runs=old/X"]),
         ("plot x\tX", ["plot", f"{HOSTILE}/X"]),
         ("run output.root=grün output.dir=two\\ w\tX", ["run", "output.root=grün", "output.dir=two words/X"]),
         ("compare --out=res\tX", ["compare", "--out=results/X"]),
