@@ -57,6 +57,7 @@ def test_verbs_their_options_and_the_choices_of_groups_are_offered_with_what_the
         ("completion ", "bash zsh fish"),
         ("run --mul", "--multirun"),
         ("eval --checkpoint ", "latest best"),
+        ("eval --checkpoint=la", "--checkpoint=latest"),
         ("compare x --by optimizer.l", "optimizer.lr"),
         # choices of a group
         ("show experiment=mn", "experiment=mnist experiment=mnist_sample"),
@@ -80,6 +81,7 @@ def test_verbs_their_options_and_the_choices_of_groups_are_offered_with_what_the
         ("run 'network.hidden=[1, 2]' device=a", "device=auto"),
         ("run dev\\ice=a", "device=auto"),
         ("run bogus=1 =x seed= device=a", "device=auto"),
+        ("nope ", ""),
         ("run --nope=", ""),
     ],
 )

@@ -92,7 +92,7 @@ def test_a_part_that_closes_stdout_or_a_slow_reader_loses_nothing():
     os.set_blocking(writing, False)
     raw = io.BufferedWriter(io.FileIO(writing, "w", closefd=False))
     stream = printing._safe(io.TextIOWrapper(raw, "utf-8"), writing)
-    process = subprocess.Popen(["wc", "-c"], stdin=reading, stdout=subprocess.PIPE)
+    process = subprocess.Popen(["sh", "-c", "sleep 0.3; wc -c"], stdin=reading, stdout=subprocess.PIPE)
     os.close(reading)
     stream.close()
     print("x" * 10**6, file=stream, flush=True)
