@@ -225,6 +225,13 @@ def test_what_fits_or_is_not_known_is_not_refused(typed):
     check_new(compose(typed.split()).config)
 
 
+@pytest.mark.parametrize("verb", ["run", "run -m", "show", "show -m", "tune search=learning_rate"])
+def test_every_verb_that_begins_something_refuses_it(here, verb):
+    ended = tracetorch(*verb.split(), "train.updates=-5")
+    assert (ended.exit_code, ended.stderr) == (2, "tracetorch: train.updates must be at least 1, got -5\n")
+    assert list(here.iterdir()) == []
+
+
 def test_a_run_of_an_older_version_goes_on(here, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("tracetorch.cli.check.check_new", lambda config: None)

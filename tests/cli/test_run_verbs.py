@@ -28,7 +28,7 @@ from tracetorch.runs.provenance import provenance_changes
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A completed run: (its folder, what the command said)."""
-    folder = tmp_path_factory.mktemp("finished") / "fünf grüne äpfel"
+    folder = tmp_path_factory.mktemp("r") / "ein ä"  # short: the table folds a long one
     return folder, tracetorch("run", *CLICKS, f"output.dir='{folder}'")
 
 
