@@ -33,21 +33,19 @@ def ask(monkeypatch, capsys):
     return answered
 
 
-# ── verbs, options, arguments ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_verbs_are_offered_with_what_they_do(ask):
+def test_verbs_their_options_and_the_choices_of_groups_are_offered_with_what_they_are(ask):
     rows = ask("")
     assert [value for _, value, _ in rows] == VERBS
     assert all(kind == "word" and len(remark) > 10 for kind, _, remark in rows)
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_options_of_every_verb_come_from_its_help(ask, verb):
-    offered = {value for _, value, _ in ask(f"{verb} --")}
-    assert {"--help", "--traceback"} <= offered
-    help_text = tracetorch(verb, "--help").output
-    assert all(option in help_text for option in offered)
+    for verb in VERBS:
+        offered = {value for _, value, _ in ask(f"{verb} --")}
+        assert {"--help", "--traceback"} <= offered, verb
+        help_text = tracetorch(verb, "--help").output
+        assert all(option in help_text for option in offered), verb
+    for group in GROUPS:
+        rows = ask(f"run {group}=")
+        assert [value for _, value, _ in rows] == [f"{group}={choice}" for choice in options(group)]
+        assert all(len(remark) > 15 for _, _, remark in rows), group
 
 
 @pytest.mark.parametrize(
@@ -55,66 +53,37 @@ def test_options_of_every_verb_come_from_its_help(ask, verb):
     [
         ("ru", "run"),
         ("--he", "--help"),
-        ("list opt", "optimizer"),
         ("list task ", ""),
         ("completion ", "bash zsh fish"),
         ("run --mul", "--multirun"),
-        ("run -m --mul", ""),  # it cannot be given twice
-        ("show experiment=mnist", "experiment=mnist experiment=mnist_sample"),
         ("eval --checkpoint ", "latest best"),
         ("eval --checkpoint=la", "--checkpoint=latest"),
         ("compare x --by optimizer.l", "optimizer.lr"),
         # choices of a group
-        ("run experiment=mn", "experiment=mnist experiment=mnist_sample"),
-        ("run loss=ms", "loss=mse"),
+        ("show experiment=mn", "experiment=mnist experiment=mnist_sample"),
         ("run -m task=patterns,s", "task=patterns,sequential_mnist task=patterns,store_recall"),
-        ("run -m output=folder,", ""),
-        ("run -m task=patterns,mn", "task=patterns,mnist"),
         ("run --multirun optimizer=sgd,adam,", "optimizer=sgd,adam,adamw"),
         ("run task=patterns,mn", ""),  # several values are for sweeps
+        ("run -m sweep=r", "sweep=rules"),
+        ("run sweep=r", ""),
         # keys
-        ("run exp", "experiment="),
         ("run opt", "optimizer= optimizer."),
-        ("run optimizer.l", "optimizer.lr="),
         ("run optimizer=sgd optimizer.mom", "optimizer.momentum="),
-        ("run optimizer.mom", ""),
-        ("run experiment=mnist task.enc", "task.encoding="),
         ("run -m experiment=mnist,patterns seed=0,1,2 task.enc", "task.encoding="),
-        ("run network.n", "network.neuron."),
-        ("run network.neuron.thr", "network.neuron.threshold="),
         ("run rule.", ""),  # it has no settings
         ("run ~optimizer.l", "~optimizer.lr"),
         ("run ++optimizer.l", "++optimizer.lr="),
-        ("run optimizer.lr.", ""),
         # values
-        ("run -m swee", "sweep="),
-        ("run swee", ""),
-        ("run -m sweep=r", "sweep=rules"),
-        ("run sweep=r", ""),
-        ("list swee", "sweep"),
-        ("compare x --against task.del", "task.delay"),
         ("run train.schedule=", "train.schedule=none train.schedule=linear train.schedule=cosine"),
-        ("run train.schedule=c", "train.schedule=cosine"),
         ("run -m train.schedule=none,", "train.schedule=none,linear train.schedule=none,cosine"),
-        ("run network.neuron.bias=", "network.neuron.bias=true network.neuron.bias=false"),
         ("run +optimizer.amsgrad=", "+optimizer.amsgrad=true +optimizer.amsgrad=false"),
-        ("run device=", "device=auto device=cpu device=cuda device=mps"),
-        ("run optimizer.lr=", ""),
-        ("run train.patience=", ""),  # a number or null
         # quotes, and mistakes before the word
         ("run 'network.hidden=[1, 2]' device=a", "device=auto"),
-        ("run 'device=a", "device=auto"),
-        ('run "device=a', "device=auto"),
         ("run dev\\ice=a", "device=auto"),
         ("run bogus=1 =x seed= device=a", "device=auto"),
-        ("run experiment=nope optimizer.l", ""),
-        ("run {device=a", ""),
-        ("experiment=mnist ", ""),
         ("nope ", ""),
         ("run --nope=", ""),
-        ("run --multirun=", ""),
     ],
-    ids=str,
 )
 def test_what_is_offered(ask, line, offers):
     assert {value for _, value, _ in ask(line)} == set(offers.split())
@@ -124,12 +93,9 @@ def test_what_is_offered(ask, line, offers):
     ("line", "path", "before"),
     [
         ("plot outp", "outp", ""),
-        ("resume ", "", ""),
         ("compare a b", "b", ""),
-        ("compare --out ", "", ""),
         ("compare --out=a/b", "a/b", "--out="),
         ("run output.root=my\\ runs/x", "my runs/x", "output.root="),
-        ("run output.dir=", "", "output.dir="),
         ("run bogus=1 'output.dir=my ru", "my ru", "output.dir="),
     ],
 )
@@ -137,22 +103,22 @@ def test_folders_are_left_to_the_shell(ask, line, path, before):
     assert ask(line) == [("folder", path, before)]
 
 
-def test_a_run_offers_its_own_keys_and_no_choices(ask, here):
+def test_a_run_offers_its_own_keys_and_no_choices_and_puts_nothing_harmful_on_the_line(ask, here):
     (here / "config.yaml").write_text(tracetorch("show", "experiment=mnist_sample").stdout)
     assert [value for _, value, _ in ask("eval . task.enc")] == ["task.encoding="]
     assert [value for _, value, _ in ask("eval . network.neuron.bias=t")] == ["network.neuron.bias=true"]
     assert ask("eval . task=") == ask("eval . exp") == ask("eval nowhere task.enc") == []
-
-
-def test_a_config_from_elsewhere_puts_nothing_harmful_on_the_line(ask, here):
     (here / "config.yaml").write_text('{"$(touch x)": 1, "a b": 1, ";": {"x": 1}, fine: "\\e[2J\\n\\x1fx"}')
     assert ask("eval . ") == [("key", "fine=", "\N{REPLACEMENT CHARACTER}[2J x")]
 
 
-# ── in general ──────────────────────────────────────────────────────────────────────────────────────────────────────
+def offered(stem, config):
+    """All keys that are offered, level by level."""
+    for offer in keys(stem, config):
+        yield from offered(offer.value, config) if offer.value.endswith(".") else (offer.value,)
 
 
-@pytest.mark.parametrize("experiment", options("experiment"))
+@pytest.mark.parametrize("experiment", ["poisson_clicks", "cartpole", "clicks_lifetime"])
 def test_all_keys_of_a_config_are_offered_level_by_level(experiment):
     config = compose([f"experiment={experiment}"]).config
 
@@ -161,35 +127,16 @@ def test_all_keys_of_a_config_are_offered_level_by_level(experiment):
             if not name.startswith("_"):
                 yield from leaves(value, f"{stem}{name}.") if isinstance(value, dict) else (f"{stem}{name}=",)
 
-    def offered(stem):
-        for offer in keys(stem, config):
-            yield from offered(offer.value) if offer.value.endswith(".") else (offer.value,)
-
-    assert list(offered("")) == list(leaves(config, ""))
+    assert list(offered("", config)) == list(leaves(config, ""))
 
 
 def test_values_that_are_offered_are_values_that_fit():
     config = compose([]).config
-
-    def below(stem):
-        for offer in keys(stem, config):
-            if offer.value.endswith("."):
-                yield from below(offer.value)
-            else:
-                values = list(changes(offer.value, lambda: config, (), False))
-                yield [value.value for value in values if value.type == "plain"]
-
-    offered = [values for values in below("") if values]
-    assert {"device=cpu", "train.figures=true", "train.schedule=cosine"} < {word for words in offered for word in words}
+    offers = [changes(key, lambda: config, (), False) for key in offered("", config)]
+    listed = list(filter(None, ([one.value for one in some if one.type == "plain"] for some in offers)))
+    assert {"device=cpu", "train.figures=true", "train.schedule=cosine"} < {word for words in listed for word in words}
     for at in (0, -1):
-        check(compose([values[at] for values in offered]).config)
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_choices_of_every_group_are_offered_with_what_they_are(ask, group):
-    rows = ask(f"run {group}=")
-    assert [value for _, value, _ in rows] == [f"{group}={choice}" for choice in options(group)]
-    assert all(len(remark) > 15 for _, _, remark in rows)
+        check(compose([words[at] for words in listed]).config)
 
 
 def test_what_is_asked_for_decides_and_not_what_is_typed_behind_it(ask):
@@ -200,7 +147,6 @@ def test_what_is_asked_for_decides_and_not_what_is_typed_behind_it(ask):
     ("incomplete", "word", "kept"),
     [
         ("experiment=mn", "mn", "experiment="),
-        ("experiment=", "", "experiment="),
         ("device=cuda:0", "0", "device=cuda:"),
         ("experiment=mn", "experiment=mn", ""),
         ("output.dir=my runs", "my\\ runs", "output.dir="),
@@ -215,12 +161,10 @@ def test_readline_replaces_only_the_end_of_a_word(incomplete, word, kept):
 @pytest.mark.parametrize(
     ("line", "typed", "incomplete"),
     [
-        ("tracetorch run a", ["run"], "a"),
         ("tracetorch run a ", ["run", "a"], ""),
         ("tracetorch", [], "tracetorch"),
         ("", [], ""),
-        ("A=1 B=2 tracetorch run a", ["run"], "a"),
-        ("bin/tracetorch run a", ["run"], "a"),
+        ("A=1 B=2 bin/tracetorch run a", ["run"], "a"),
         ("tracetorch run 'a b' \"c d", ["run", "a b"], "c d"),
         ("tracetorch run a\\ b\\", ["run"], "a b"),
         ("tracetorch run # a", ["run", "#"], "a"),

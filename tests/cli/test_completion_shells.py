@@ -32,25 +32,11 @@ def terminal(request, tmp_path_factory):
     ("line", "words"),
     [
         # an X that stands alone says that a space came before it
-        ("ru\tX", ["run", "X"]),
         ("run --fa\tX", ["run", "--fail-fast", "X"]),
-        ("run exp\tX", ["run", "experiment=X"]),
-        ("run experiment=mn\tX", ["run", "experiment=mnistX"]),
         ("run exp\tpo\tX", ["run", "experiment=poisson_clicks", "X"]),
-        ("run network.neu\tbi\tt\tX", ["run", "network.neuron.bias=true", "X"]),
-        ("run optimizer=sgd optimizer.mom\tX", ["run", "optimizer=sgd", "optimizer.momentum=X"]),
-        ("run -m task=patterns,mn\tX", ["run", "-m", "task=patterns,mnist", "X"]),
-        ("run 'network.hidden=[1,2]' device=a\tX", ["run", "network.hidden=[1,2]", "device=auto", "X"]),
-        ('run "device=a\tX', ["run", "device=auto", "X"]),
-        ("run device='a\tX", ["run", "device=auto", "X"]),
+        ("run 'network.hidden=[1,2]' \"device=a\tX", ["run", "network.hidden=[1,2]", "device=auto", "X"]),
         ("run nope\tX", ["run", "nopeX"]),
-        ("eval --checkpoint=la\tX", ["eval", "--checkpoint=latest", "X"]),
-        ("plot resu\tfi\tX", ["plot", "results/first/X"]),
-        ("plot two\\ w\tX", ["plot", "two words/X"]),
-        ("plot runs=\tX", ["plot", "runs=old/X"]),
-        ("plot gr\tX", ["plot", "grün/X"]),
         ("plot x\tX", ["plot", f"{HOSTILE}/X"]),
-        ("run output.root=res\tX", ["run", "output.root=results/X"]),
         ("run output.root=grün output.dir=two\\ w\tX", ["run", "output.root=grün", "output.dir=two words/X"]),
         ("compare --out=res\tX", ["compare", "--out=results/X"]),
     ],
@@ -61,7 +47,7 @@ def test_tab(terminal, line, words):
     assert not (terminal.folder / "hacked").exists()
 
 
-@pytest.mark.parametrize("start", ["A=1 tracetorch", "true; tracetorch", "~/bin/tracetorch", "bin/tracetorch"])
+@pytest.mark.parametrize("start", ["A=1 tracetorch", "true; ~/bin/tracetorch"])
 def test_tab_however_the_program_is_called(terminal, start):
     assert terminal.type(f"{start} run device=a\tX") == ["run", "device=auto", "X"]
 
@@ -71,12 +57,9 @@ def test_tab_lists_where_there_is_a_choice(terminal):
     assert terminal.type("lr=1") == ["run", "optimizer.lr=1"]
 
 
-# ── fish ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.fixture(scope="module")
 def fish(tmp_path_factory):
-    """Call with a line; returns what fish would offer, with what it shows beside it."""
+    """Call with a line; returns what fish would offer, with what it shows next to it."""
     need("fish")
     folder = furnish(tmp_path_factory.mktemp("fish"))
     program(folder)
@@ -95,20 +78,13 @@ def fish(tmp_path_factory):
 @pytest.mark.parametrize(
     ("line", "offers"),
     [
-        ("tracetorch sh", ["show"]),
-        ("tracetorch run --fa", ["--fail-fast"]),
-        ("tracetorch run exp", ["experiment="]),
         ("tracetorch run experiment=mn", ["experiment=mnist", "experiment=mnist_sample"]),
-        ("tracetorch run -m task=patterns,mn", ["task=patterns,mnist"]),
-        ("tracetorch run network.hidden=[1,2] device=a", ["device=auto"]),
-        ('tracetorch run "device=a', ["device=auto"]),
+        ('tracetorch run network.hidden=[1,2] "device=a', ["device=auto"]),
         ("tracetorch run nope", []),
-        ("tracetorch plot resu", ["results/"]),
         ("tracetorch plot two\\ w", ["two words/"]),
         ("tracetorch run output.root=res", ["output.root=results/"]),
         ("A=1 tracetorch run device=a", ["device=auto"]),
-        ("true; tracetorch run device=a", ["device=auto"]),
-        ("~/bin/tracetorch run device=a", ["device=auto"]),
+        ("true; ~/bin/tracetorch run device=a", ["device=auto"]),
     ],
 )
 def test_fish_offers(fish, line, offers):
@@ -116,12 +92,8 @@ def test_fish_offers(fish, line, offers):
 
 
 def test_fish_shows_what_each_offer_is(fish):
-    offers = fish("tracetorch run optimizer.")
-    assert offers["optimizer.lr="] == "0.002"
+    assert fish("tracetorch run optimizer.")["optimizer.lr="] == "0.002"
     assert fish("tracetorch sh")["show"].startswith("Show a composed config")
-
-
-# ── the scripts ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -134,9 +106,3 @@ def test_a_script_says_where_it_belongs_and_is_well_formed(shell, tmp_path):
     script.write_text(result.stdout)
     done = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_an_unknown_shell_ends_with_2_and_what_is_close():
-    result = tracetorch("completion", "zhs")
-    assert result.exit_code == 2
-    assert result.stderr == "tracetorch: no completion for 'zhs'. Did you mean 'zsh'? There are: bash, zsh, fish.\n"

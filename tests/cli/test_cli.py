@@ -1,0 +1,138 @@
+"""The command line outside of a run: what it lists, shows and refuses."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+
+from tests.command_line import tracetorch
+from tracetorch import __version__
+from tracetorch.cli import adapter
+from tracetorch.cli.adapter import options
+from tracetorch.cli.main import start
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "not_a_word"),
+    [
+        ("eval --help", "config to change, such as task.delay=4.", "experiment="),
+        ("tune --help", "search=NAME", "experiment=mnist"),
+        ("run --help", "Config keys to change, such as experiment=mnist or optimizer.lr=0.001.", "--root"),
+        ("plot -h", "Usage: tracetorch plot [OPTIONS] {DIR} [KEY=VALUE]...", "experiment="),
+        ("--help", "Look: list List experiments, tasks, networks, rules, losses, …", "Options: --json"),
+        ("--version", f"tracetorch {__version__}", "Usage"),
+        ("list", "sweep (tracetorch run -m sweep=NAME) delays", "optimizer (tracetorch"),
+        ("list search", "search (tracetorch tune search=NAME) decays", "sweep (tracetorch"),
+    ],
+)
+def test_help_and_lists_say_how_things_are_typed(words, says, not_a_word):
+    ended = tracetorch(*words.split())
+    shown = " ".join(ended.stdout.split())
+    assert ended.exit_code == 0 and says in shown and not_a_word not in shown
+
+
+def test_list_names_every_choice_of_every_group_or_of_one():
+    result = tracetorch("list")
+    assert result.exit_code == 0
+    groups = (*adapter.GROUPS, *adapter.PRESETS)
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [name for group in groups for name in (group, *options(group))]
+    assert all(len(line.split()) > 3 for line in lines if line.startswith("  "))
+    result = tracetorch("list", "optimizer")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["optimizer", "adam", "adamw", "sgd"]
+
+
+def test_show_prints_the_config_and_runs_nothing(here):
+    result = tracetorch("show", "experiment=mnist_sample", "seed=7")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("# experiment: mnist_sample\n")
+    config = yaml.safe_load(result.stdout)
+    assert (config["seed"], config["task"]["seed"], config["task"]["source"]) == (7, 7, "sample")
+    assert "hydra" not in config
+    assert list(here.iterdir()) == []
+
+
+def test_info_says_versions_devices_and_places():
+    result = tracetorch("info")
+    assert result.exit_code == 0
+    facts = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if not line.startswith("data cache"))
+    assert facts["tracetorch"] == __version__ and facts["torch"] == torch.__version__
+    assert facts["devices"].startswith("cpu") and facts["threads"] == str(torch.get_num_threads())
+    assert facts["configs"] == str(adapter.conf_dir()) and " on cpu" in facts["kernels"]
+
+
+@pytest.mark.parametrize(
+    ("words", "phrase"),
+    [
+        ("", "Usage: tracetorch"),
+        ("rnu", "No such command 'rnu'. Did you mean 'run'?"),
+        ("seed=1", "'seed=1' is a change to the config, and the verb is missing: tracetorch run seed=1"),
+        ("run --nope", "No such option: --nope"),
+        ("run --seed 1", "No such option: --seed. Config keys have no dashes: write seed=1"),
+        ("run --optimizer.lr=0.1", "write optimizer.lr=0.1"),
+        ("run --experiment=mnist", "Config keys have no dashes: write experiment=mnist"),
+        ("run --lr 0.1", "No such option: --lr. Config keys have no dashes: write optimizer.lr=0.1"),
+        ("run --epochs=3", "No such option: --epochs. Config keys have no dashes: write train.passes=3"),
+        ("run seed=0,1", "'seed=0,1' is a sweep over several values: tracetorch run -m seed=0,1"),
+        ("show sweep=rules", "makes many runs: tracetorch run -m sweep=rules"),
+        ("run search=decays", "makes many runs: tracetorch tune search=decays"),
+        ("show -m search=decays", "makes many runs: tracetorch tune search=decays"),
+        ("run -m --config-dir nowhere seed=0,1", "tracetorch: --config-dir nowhere: there is no such folder"),
+        ("plot", "Missing argument"),
+        ("list task rule", "unexpected extra argument"),
+        ("eval it --checkpoint first", "Invalid value for '--checkpoint': 'first' is not one of 'latest', 'best'"),
+        ("completion zhs", "tracetorch: no completion for 'zhs'. Did you mean 'zsh'? There are: bash, zsh, fish.\n"),
+    ],
+)
+def test_wrong_words_end_with_2(here, words, phrase):
+    result = tracetorch(*words.split())
+    assert result.exit_code == 2
+    assert phrase in (result.stderr if words else result.output)
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["--traceback", "HYDRA_FULL_ERROR"])
+def test_a_traceback_is_shown_when_asked_for(monkeypatch, how):
+    if how == "HYDRA_FULL_ERROR":
+        monkeypatch.setenv(how, "1")
+    result = tracetorch("run", "bogus=1", *([how] if how.startswith("--") else []))
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr and result.stderr.splitlines()[-1].startswith("tracetorch: bogus: there is no")
+
+
+def test_what_needs_no_torch_does_not_load_it():
+    script = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from tracetorch.cli.main import app\n"
+        "for words in (['--help'], ['list'], ['show'], ['run', 'bogus=1'], ['run', 'seed=x'], ['plot', 'nope']):\n"
+        "    code = CliRunner().invoke(app, words).exit_code\n"
+        "    assert code == (2 if words[0] in ('run', 'plot') else 0), (words, code)\n"
+        "    assert not {'torch', 'matplotlib', 'numpy'} & set(sys.modules), words\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch brings another OpenMP library")
+def test_threads_that_wait_give_way_soon():
+    script = "from tracetorch.cli.main import main; import sys; sys.argv[1:] = ['info']; main()"
+    silent = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    surroundings = silent | {"OMP_DISPLAY_ENV": "verbose"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=surroundings, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "GOMP_SPINCOUNT = '3000'" in done.stderr
+
+
+@pytest.mark.parametrize(("said", "count"), [({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "active"}, None)])
+def test_but_not_if_the_environment_says_how(said, count, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tracetorch", "list", "rule"])
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        start()
+    assert os.environ.get("GOMP_SPINCOUNT") == count

@@ -1,0 +1,241 @@
+"""Every YAML file of `conf/` says what it is, and its commands work; combinations of them that mislead are refused."""
+
+import gc
+import json
+import re
+import shlex
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.command_line import CLICKS, tracetorch
+from tests.terminals import tracetorch_in_terminal
+from tracetorch.cli.adapter import GROUPS, PRESETS, Composed, compose, conf_dir
+from tracetorch.cli.check import check, check_new
+from tracetorch.cli.errors import UsageError
+from tracetorch.cli.execute import make_parts
+from tracetorch.cli.signatures import signature
+from tracetorch.runs import RunFolder
+
+FILES = sorted(path for path in conf_dir().rglob("*.yaml") if path.parent.name not in PRESETS)  # tested elsewhere
+
+SMALL = {"batch_size": 4, "test_trials": 6, "validation_trials": 6, "duration": [0.2], "repeats": 1, "source": "sample"}
+SMALL |= {"num_envs": 4, "test_episodes": 6, "validation_episodes": 6, "max_episode_steps": 9}
+"""For whichever of these keys a task has, or one inside of it."""
+
+
+def header(path: Path) -> list[str]:
+    lines = [line[1:].strip() for line in path.read_text(encoding="utf-8").split("\n") if line.startswith("#")]
+    return [line for line in lines if not line.startswith("@package")]
+
+
+def command(path: Path, name: str) -> list[str]:
+    """The overrides of the command that the header gives after "Run:" or "Override:"."""
+    (line,) = [line for line in header(path) if line.startswith(f"{name}:")]
+    words = shlex.split(line.partition(":")[2])
+    assert words[:2] == ["tracetorch", "run"]
+    return words[2:]
+
+
+def parts_of(node: dict) -> list[dict]:
+    """A part of a config and all parts inside of it."""
+    return [node, *(found for value in node.values() if isinstance(value, dict) for found in parts_of(value))]
+
+
+def shrink(composed: Composed) -> Composed:
+    """The same config with as little work as its task and its training loop allow."""
+    config = composed.config
+    for part in parts_of(config["task"]):
+        if part.get("_target_") == "tracetorch.tasks.Gym":
+            pytest.importorskip("gymnasium", reason="the extra rl is not installed")
+        part.update({key: value for key, value in SMALL.items() if key in part})
+    train, network = config["train"], config["network"]
+    silent = "latency" in str(config["task"]) or network["readout"]["_target_"].endswith(".LIF")  # in the first updates
+    train |= {"updates": 40 if silent else 2, "figures": False, **({"passes": None} if "passes" in train else {})}
+    network["hidden"] = [min(count, 32) for count in network["hidden"]]
+    config["device"] = "cpu"
+    return composed
+
+
+def test_each_file_is_plain_yaml_with_a_header_that_says_what_it_is():
+    assert {path.parent.name for path in FILES} == {"conf", *GROUPS}
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("#") and text.endswith("\n") and "\t" not in text, path
+        assert isinstance(yaml.safe_load(text), dict), path
+        what, run, override = header(path)[:3]
+        assert len(what) > 15 and re.search("[.:?]", what), path
+        assert run.startswith("Run: ") and override.startswith("Override: ") and "=" in override, path
+        if path.parent.name == "experiment":  # a delta
+            assert text.startswith("# @package _global_\n") and "_target_" not in text, path
+
+
+@pytest.mark.parametrize("group", ["conf", *GROUPS])
+def test_what_the_headers_type_passes_the_checks_and_its_parts_can_be_made(group):
+    for path, line in product((path for path in FILES if path.parent.name == group), ("Run", "Override")):
+        try:
+            composed = compose(command(path, line))
+            check_new(composed.config)
+            make_parts(shrink(composed).config)
+        except UsageError as error:
+            pytest.fail(f"{line} of {path}: {error}")
+        if group == "experiment":
+            assert composed.experiment == path.stem
+        elif line == "Run" and group != "conf":
+            given, part = yaml.safe_load(path.read_text(encoding="utf-8")), composed.config[group]
+            assert set(given) <= set(part) and part.get("_target_") == given.get("_target_"), path
+
+
+@pytest.fixture(scope="module")
+def _old_objects_stay():
+    """Each run collects garbage before it measures its memory: here among its own objects, not those of all modules."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in FILES if path.parent.name == "experiment"))
+def test_each_experiment_trains_to_a_completed_run_in_a_terminal(experiment, here, monkeypatch, _old_objects_stay):
+    monkeypatch.setattr("tracetorch.cli.adapter.compose", lambda *given: shrink(compose(*given)))
+    code, shown = tracetorch_in_terminal(monkeypatch, "run", f"experiment={experiment}")
+    assert code == 0, shown
+    (path,) = here.rglob("run.json")
+    facts, config = json.loads(path.read_text()), yaml.safe_load((path.parent / "config.yaml").read_text())
+    wanted = ("completed", experiment, config["train"]["updates"])
+    assert (facts["status"], facts["experiment"], facts["summary"]["updates"]) == wanted
+    last = RunFolder(path.parent).records()[-1]
+    assert last["split"] == "test"
+    assert re.search(rf"loss +\S+ · {'return' if 'return' in last else 'accuracy'} +\S", shown)
+
+
+@pytest.mark.parametrize("kind", ["supervised", "reinforcement", "lifetime"])
+def test_the_options_that_main_passes_on_are_checked(kind):
+    shared = {"window", "schedule", "precision", "log_every", "checkpoint_seconds", "figures"}
+    known = signature(f"tracetorch.experiments.{kind}.main")
+    keys = yaml.safe_load((conf_dir() / "train" / f"{kind}.yaml").read_text(encoding="utf-8")).keys()
+    assert shared <= keys - {"_target_", "_partial_"} <= known.keys()
+    assert {"task", "rule", "diagnostics"} <= known.keys()
+    assert "feedback" not in known  # main sets it itself
+    with pytest.raises(UsageError, match=r"train.schedule must be one of none, linear, cosine, got 'quadratic'"):
+        check(compose([f"train={kind}", "train.schedule=quadratic"]).config)
+
+
+PATTERNS = (
+    *("task=patterns", "loss=mse", "network=lif_lif", "train.updates=1", "train.figures=false", "task.repeats=1"),
+    "device=cpu",
+)
+NOTE = (
+    "task=patterns with the settings of the default experiment (poisson_clicks); "
+    "presets for this task: tracetorch run experiment=patterns"
+)
+
+
+@pytest.mark.parametrize(
+    ("verb", "first"),
+    [
+        ("run", f"{NOTE} poisson_clicks-patterns on cpu → outputs/poisson_clicks-patterns/"),
+        ("run -m seed=0,1", f"{NOTE} poisson_clicks-patterns: 2 jobs → outputs/poisson_clicks-patterns/sweeps/"),
+        ("show -m seed=0,1", f"{NOTE} poisson_clicks-patterns: 2 jobs → "),
+        ("tune search=learning_rate --trials 1", f"{NOTE} poisson_clicks-patterns: 1 trials → "),
+        ("show", f"experiment: poisson_clicks-patterns {NOTE} task:"),
+    ],
+)
+def test_a_verb_says_first_whose_settings_it_takes(here, verb, first):
+    ended = tracetorch(*verb.split(), *PATTERNS)
+    assert ended.exit_code == 0, ended.output
+    assert " ".join(ended.stdout.replace("#", "").split()).startswith(first)
+    for path in (here / "outputs").glob("*/*/run.json"):
+        assert json.loads(path.read_text())["experiment"] == path.parents[1].name == "poisson_clicks-patterns"
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "phrase"),
+    [
+        ("task=poisson_clicks", "poisson_clicks", ""),
+        ("experiment=bandit_sample task=bandit_sample", "bandit_sample", ""),  # it builds on another preset
+        ("task=mnist", "poisson_clicks-mnist", "experiment=mnist, tracetorch run experiment=mnist_sample"),
+        ("task=gym", "poisson_clicks-gym", "there is no preset for this task"),
+        ("experiment=patterns task=gym", "patterns-gym", "with the settings of experiment=patterns; there is"),
+    ],
+)
+def test_the_name_of_a_run_says_what_it_is(typed, name, phrase):
+    shown = tracetorch("show", *typed.split()).stdout.splitlines()
+    assert shown[0] == f"# experiment: {name}"
+    assert phrase in shown[1] and shown[1].startswith("#") == bool(phrase)
+
+
+def test_presets_of_one_s_own_count_and_what_cannot_be_read_does_not(here):
+    own = here / "own" / "experiment"
+    own.mkdir(parents=True)
+    for name, text in {
+        "mine": "# @package _global_\n# Mine: a test.\ndefaults:\n  - patterns\n",
+        "odd": "# @package _global_\ndefaults: 3\n",
+        "broken": "a: [",
+        "circle": "# @package _global_\ndefaults:\n  - circle\n",
+    }.items():
+        (own / f"{name}.yaml").write_text(text)
+    shown = tracetorch("show", "--config-dir", "own", *PATTERNS)
+    assert "presets for this task: tracetorch run experiment=mine, tracetorch run experiment=patterns\n" in shown.stdout
+    shown = tracetorch("show", "--config-dir", "own", "experiment=mine")
+    assert shown.stdout.splitlines()[:2] == ["# experiment: mine", "task:"]
+    (own / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    rows = [line.split() for line in tracetorch("list", "experiment", "--config-dir", "own").stdout.splitlines()]
+    assert ["binary", "own/experiment/binary.yaml", "cannot", "be", "read"] in rows
+    assert ["mine", "Mine:", "a", "test."] in rows
+    ended = tracetorch("list", "experiment", "--config-dir", "nowhere")
+    assert ended.exit_code == 2 and ended.stderr == "tracetorch: --config-dir nowhere: there is no such folder\n"
+
+
+WRONG = [
+    ("network=lif_lif", "loss: cross_entropy needs probabilities, and a readout LIF gives firing rates: "
+     "choose loss=mse, or network=lif_lis"),
+    ("network.readout._target_=tracetorch.nn.LI", "choose loss=cross_entropy_with_logits, or network=lif_lis"),
+    ("loss=cross_entropy_with_logits", "needs logits, .* LIS gives probabilities: choose loss=cross_entropy"),
+    ("experiment=bandit_sample network=lif_lif", "Reflect needs probabilities, .* rates: choose network=lif_lis"),
+    ("task=patterns", "Patterns has several bits .* cross_entropy scores .*: choose loss=mse network=lif_lif"),
+    ("experiment=patterns network=lif_li loss=cross_entropy_with_logits", "_with_logits scores probabilities of one"),
+    ("experiment=cartpole network=lif_lis", "ActorCritic needs logits, .* probabilities: choose network=lif_li"),
+    ("train.updates=-5", "train.updates must be at least 1, got -5"),
+    ("train.log_every=0", "train.log_every must be at least 1, got 0"),
+    ("task.delay=5..1", "task.delay=5..1 is a range from high to low: write 1..5"),
+    ("experiment=clicks_lifetime task.environment.task.duration=2..1e-1",
+     "task.environment.task.duration=2..1e-1 is a range from high to low: write 1e-1..2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("typed", "message"), WRONG)
+def test_what_no_run_can_use_is_refused(typed, message):
+    with pytest.raises(UsageError, match=message):
+        check_new(compose(typed.split()).config)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "loss=mse network=lif_lif train.eval_every=null",
+        "loss=mse task.duration=[5,1] task.delay=1..1 train.updates=1",
+        "network.readout._target_=mine.Readout",
+        "experiment=patterns network=lif_li",
+    ],
+)
+def test_what_fits_or_is_not_known_is_not_refused(typed):
+    check_new(compose(typed.split()).config)
+
+
+@pytest.mark.parametrize("verb", ["run", "run -m", "show", "show -m", "tune search=learning_rate"])
+def test_every_verb_that_begins_something_refuses_it(here, verb):
+    ended = tracetorch(*verb.split(), "train.updates=-5")
+    assert (ended.exit_code, ended.stderr) == (2, "tracetorch: train.updates must be at least 1, got -5\n")
+    assert list(here.iterdir()) == []
+
+
+def test_a_run_of_an_older_version_goes_on(here, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("tracetorch.cli.check.check_new", lambda config: None)
+        typed = (*CLICKS, "network=lif_lif", "network.hidden=[64]", "task.duration=0.2..0.1", "output.dir=old")
+        assert tracetorch("run", *typed).exit_code == 0
+    assert tracetorch("eval", "old").exit_code == 0
+    assert tracetorch("run", "--from", "old", "output.dir=again").exit_code == 0

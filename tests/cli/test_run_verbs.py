@@ -1,0 +1,277 @@
+"""Verbs that make the folder of a run or take one: run, eval, info, plot, and run --from."""
+
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+from importlib import resources
+
+import pytest
+import torch
+import yaml
+
+from tests.command_line import CLICKS, DIGITS, files, tracetorch
+from tests.idx_files import NAMES, write_folder
+from tracetorch.cli import display
+from tracetorch.cli.adapter import compose
+from tracetorch.cli.errors import UsageError
+from tracetorch.cli.eval_verb import _check_effect
+from tracetorch.cli.folders import plain_name
+from tracetorch.runs import checkpoint
+from tracetorch.runs.folder import state_of
+from tracetorch.runs.identity import facts_of
+from tracetorch.runs.provenance import provenance_changes
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A completed run: (its folder, what the command said)."""
+    folder = tmp_path_factory.mktemp("r") / "ein ä"  # short: the table folds a long one
+    return folder, tracetorch("run", *CLICKS, f"output.dir='{folder}'")
+
+
+@pytest.fixture
+def mine(finished, here):
+    """A copy of it that may be spoilt, in the present folder."""
+    shutil.copytree(finished[0], here / "it")
+    return here / "it"
+
+
+def facts_in(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def change(folder, **facts):
+    (folder / "run.json").write_text(json.dumps(facts_in(folder) | facts))
+
+
+def edit(folder, before, after):
+    path = folder / "config.yaml"
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+
+
+def test_run_trains_says_where_and_how_well_and_leaves_the_files_that_the_design_names(finished):
+    folder, result = finished
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"poisson_clicks on cpu → {folder}" in result.stdout and "poisson_clicks: completed" in result.stdout
+    for name in ("accuracy", "ideal_accuracy", "loss"):
+        assert f"{facts_in(folder)['summary'][name]:.4f}" in result.stdout
+    assert result.stdout.count(str(folder)) == 2
+    assert files(folder) == {
+        *("run.json", "config.yaml", "overrides.yaml", "metrics.jsonl", "metrics.csv", "trials.csv", ".lock"),
+        *("checkpoints/latest.pt", "checkpoints/best.pt"),
+    }
+    assert yaml.safe_load((folder / "overrides.yaml").read_text()) == [*CLICKS, f"output.dir='{folder}'"]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (config["task"]["seed"], config["network"]["hidden"], config["train"]["updates"]) == (0, [4], 2)
+
+
+def test_keys_with_a_default_may_be_left_out_and_a_folder_is_made_in_outputs(here):
+    typed = [word for word in CLICKS if "batch_size" not in word]
+    result = tracetorch("run", *typed, "~task.batch_size", "~optimizer.lr", "~train.log_every", "~output.root")
+    assert result.exit_code == 0, result.stderr
+    (folder,) = (here / "outputs" / "poisson_clicks").iterdir()
+    assert "completed" in result.stdout and str(folder.relative_to(here)) in result.stdout
+    assert folder.name.endswith(facts_in(folder)["id"][:6])
+
+
+@pytest.mark.parametrize(("times", "said"), [(1, "interrupted after 1 update; .* resume stopped"), (2, "interrupted")])
+def test_an_interrupted_run_ends_with_130_and_says_where_it_is(here, monkeypatch, times, said):
+    def interrupt(self, values):
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(display.Display, "_progress", interrupt)
+    result = tracetorch("run", *CLICKS, "output.dir=stopped")
+    assert result.exit_code == 130 and re.fullmatch(f"tracetorch: {said}\n", result.stderr)
+    assert times == 2 or facts_in(here / "stopped")["status"] == "interrupted"
+
+
+def test_a_failed_run_ends_with_1_and_names_its_folder(here):
+    result = tracetorch("run", *CLICKS, "network.neuron.threshold=1e6", "output.dir=dead")
+    assert result.exit_code == 1
+    assert re.fullmatch(r"tracetorch: update \d: layer 0 \(LIF\(30, 4\)\) is silent: .* \(see dead\)\n", result.stderr)
+    assert facts_in(here / "dead")["status"] == "failed"
+    assert "is silent" in (here / "dead" / "error.txt").read_text()
+
+
+def test_eval_gives_what_the_run_found_where_nothing_is_changed(mine):
+    ended = tracetorch("eval", "it")
+    assert ended.exit_code == 0, ended.output
+    (folder,) = (mine / "eval").iterdir()
+    found, again = facts_in(mine)["summary"], facts_in(folder)["summary"]
+    assert all(found[name] == again[name] for name in ("accuracy", "loss", "ideal_accuracy"))
+    assert (folder / "trials.csv").read_text() == (mine / "trials.csv").read_text()
+    assert f"{again['accuracy']:.4f}" in ended.stdout and str(folder.relative_to(mine.parent)) in ended.stdout
+
+
+def test_eval_under_other_circumstances_leaves_the_run_as_it_was(mine):
+    before = {name: (mine / name).read_bytes() for name in files(mine)}
+    assert tracetorch("eval", "it", "task.duration=[0.4]", "train.figures=true").exit_code == 0
+    assert tracetorch("eval", "it", "task.seed=5", "--checkpoint", "best").exit_code == 0
+    found = {facts_in(path)["summary"]["checkpoint"]: path for path in (mine / "eval").iterdir()}
+    assert found.keys() == {"latest", "best"} and (found["latest"] / "plots" / "raster.png").exists()
+    assert "- 0.4" in (found["latest"] / "config.yaml").read_text()
+    assert (found["latest"] / "overrides.yaml").read_text() == "- 'task.duration=[0.4]'\n- 'train.figures=true'\n"
+    assert {name: (mine / name).read_bytes() for name in before} == before
+
+
+REFUSED = [
+    ("eval nowhere", "there is no folder nowhere"),
+    ("run --from nowhere", "there is no folder nowhere"),
+    ("info nowhere", "not the folder of a run, a sweep or a study"),
+    ("plot hollow", "not a run folder"),
+    ("resume hollow", "not the folder of a run or a sweep"),
+    ("plot evil", "calls 'os.system', which is not trusted"),
+    ("resume evil", "calls 'os.system', which is not trusted"),
+    ("run --from evil", "calls 'os.system', which is not trusted"),
+    ("eval it task=patterns", "task was chosen when the run began"),
+    ("eval it +task.x=1", "values can be changed here, not added or removed"),
+    ("eval it output.dir=x", "an evaluation is written into the folder of its run"),
+    ("eval it network.hidden=[5]", "connection.weight has the shape (4, 30) in it, and (5, 30) in this network"),
+    ("eval it task.duration=[-1]", "duration"),
+    ("eval it train.window=100000", "train.window must lie between 1 and"),
+    ("eval it seed=3", "'seed=3' has no effect on a test: for other trials and spikes: task.seed=3"),
+    ("eval it train.updates=3", "'train.updates=3' has no effect on a test"),
+    ("eval it task.delay=0.1 optimizer.lr=1", "'optimizer.lr=1' has no effect on a test"),
+    ("eval it experiment=mnist", "experiment was chosen when the run began; change single values"),
+    ("run --from it seed=3", "--from repeats a run"),
+    ("run --from it -m", "--from repeats one run and -m makes many"),
+    ("run --from it --config-dir .", "--config-dir does not apply to --from"),
+    ("run --from it output.dir=it", "exists already"),
+    ("run --trust x", "--trust is for configs from a folder"),
+    ("run --fail-fast", "--fail-fast is for sweeps"),
+    ("resume it seed=3", "a run continues with its own config"),
+]
+
+
+@pytest.mark.parametrize(("words", "phrase"), REFUSED)
+def test_what_cannot_be_is_refused_and_leaves_nothing(mine, here, words, phrase):
+    (here / "hollow").mkdir()
+    shutil.copytree(mine, here / "evil")
+    edit(here / "evil", "torch.optim.Adam", "os.system")
+    before = files(here)
+    ended = tracetorch(*words.split())
+    assert ended.exit_code == 2, ended.output
+    assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert files(here) == before
+
+
+def test_no_seed_inside_a_list_is_named_which_could_not_be_typed():
+    config = {"task": {"parts": [{"seed": 1}], "first": {"seed": 2}}}
+    with pytest.raises(UsageError, match=r"trials and spikes: task\.first\.seed=3$"):
+        _check_effect(["seed=3"], config)
+
+
+def test_who_trusts_a_package_says_so(mine, monkeypatch, here):
+    (here / "mypackage.py").write_text("from tracetorch.rules import Trace\n\n\nclass Mine(Trace):\n    pass\n")
+    monkeypatch.syspath_prepend(str(here))
+    edit(mine, "tracetorch.rules.Trace", "mypackage.Mine")
+    ended = tracetorch("eval", "it")
+    assert ended.exit_code == 2 and "--trust mypackage" in ended.stderr
+    assert tracetorch("eval", "it", "--trust", "mypackage").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["checkpoints/latest.pt", "checkpoints", "plots", "plots/raster.png", "config.yaml"])
+def test_a_link_out_of_the_folder_is_not_followed(mine, name):
+    path, outside = mine / name, mine.parent / "elsewhere"
+    if path.exists():
+        path.rename(outside)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        outside.mkdir()
+    path.symlink_to(outside)
+    before = files(mine.parent)
+    for verb in ("eval", "plot", "resume"):
+        ended = tracetorch(verb, "it")
+        assert ended.exit_code == 2 and f"it/{name} is a link that leads out of" in ended.stderr
+    assert files(mine.parent) == before
+
+
+def test_info_of_a_run_says_on_what_it_ran_and_lets_no_control_letter_through(mine):
+    (mine / "config.yaml").write_text("!!python/object/apply:os.system ['touch harmed']")  # which it does not read
+    facts = facts_in(mine)
+    change(mine, experiment="\x1b[2Jgone\u202e", device="x" * 9999)
+    ended = tracetorch("info", "it")
+    assert ended.exit_code == 0 and len(ended.stdout) < 5000
+    lines = dict(line.split(maxsplit=1) for line in ended.stdout.splitlines())
+    assert (lines["status"], lines["id"], lines["versions.torch"]) == ("completed", facts["id"], torch.__version__)
+    assert lines["summary.accuracy"] == str(facts["summary"]["accuracy"])
+    assert lines["experiment"] == "\N{REPLACEMENT CHARACTER}[2Jgone\N{REPLACEMENT CHARACTER}"
+    (mine / "run.json").unlink()
+    os.mkfifo(mine / "run.json")
+    ended = tracetorch("info", "it")
+    assert ended.exit_code == 2 and "is not a regular file" in ended.stderr
+
+
+def test_the_same_again_is_identical_and_says_so(finished, here):
+    ended = tracetorch("run", "--from", str(finished[0]), "output.dir=again")
+    assert ended.exit_code == 0, ended.output
+    assert f"identical to {finished[0]}: all " in " ".join(ended.stdout.split())
+    assert state_of(here / "again").status == "completed"
+
+
+def test_it_goes_where_runs_go_and_not_where_the_file_says(mine, here):
+    edit(mine, "root: outputs", "root: /nowhere/at/all")
+    change(mine, experiment="../[/x]\x1b[31m", resumed=5)
+    ended = tracetorch("run", "--from", "it")
+    assert ended.exit_code == 0 and "\x1b" not in ended.output
+    assert {path.name for path in here.iterdir()} == {"it", "outputs"}
+    assert len(list((here / "outputs" / "run").iterdir())) == 1
+    assert tracetorch("eval", "it").exit_code == 0
+
+
+def test_a_name_that_is_none_names_no_folder():
+    assert plain_name("a.b-c_1+é") == "a.b-c_1+é"
+    for name in ("../../escaped", "/tmp/escaped", "..", "", "a" * 101, 7, "x\n"):
+        assert plain_name(name) == "run", name
+
+
+def test_an_interrupted_run_is_compared_as_far_as_it_came(mine):
+    change(mine, status="interrupted")
+    lines = (mine / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (mine / "metrics.jsonl").write_text(lines[0])
+    ended = tracetorch("run", "--from", "it", "output.dir=again")
+    assert ended.exit_code == 0 and "as far as it ran: 1 records; the first run was interrupted" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("what", "phrase"), [("a number", "test: loss is"), ("a weight", "the weights do not"), ("a record", "records")]
+)
+def test_what_is_not_the_same_is_named(mine, what, phrase):
+    lines = (mine / "metrics.jsonl").read_text().splitlines()
+    if what == "a number":
+        row = json.loads(lines[-1])
+        lines[-1] = json.dumps(row | {"loss": row["loss"] + 1e-9})
+    elif what == "a record":
+        lines.pop()
+    else:
+        path = mine / "checkpoints" / "latest.pt"
+        content = torch.load(path, weights_only=True)
+        next(iter(content["net"].values())).add_(1.0)
+        del content["checksum"]
+        torch.save(content | {"checksum": checkpoint._checksum(content)}, path)
+    (mine / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    change(mine, versions=facts_in(mine)["versions"] | {"torch": "1.0"})
+    ended = tracetorch("run", "--from", "it", "output.dir=again")
+    assert ended.exit_code == 1
+    assert "not identical" in ended.stderr and phrase in ended.stderr and "torch: 1.0 then" in ended.stderr
+
+
+def test_a_run_does_not_go_on_with_other_data(here):
+    sample = resources.files("tracetorch.tasks") / "mnist_sample"
+    write_folder(here / "data", lambda name: (sample / f"{name}.gz").read_bytes(), suffix=".gz")
+    made = compose([*DIGITS, "task.source=data"])
+    begun = facts_of(made.config)
+    (here / "run").mkdir()
+    (here / "run" / "config.yaml").write_text(made.yaml)
+    (here / "run" / "run.json").write_text(json.dumps({"status": "interrupted", **begun}))
+    labels = here / "data" / f"{NAMES[1]}.gz"
+    labels.write_bytes(gzip.compress(gzip.decompress(labels.read_bytes()), mtime=1))
+    ended = tracetorch("resume", "run")
+    assert ended.exit_code == 2 and "task.source names data that have changed since run was started" in ended.stderr
+    assert provenance_changes(begun, facts_of(made.config)) == ["the data of task.source had different content"]
+    assert provenance_changes({}, begun) == provenance_changes(begun, begun) == []

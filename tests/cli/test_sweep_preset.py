@@ -1,0 +1,218 @@
+"""Sweeps that have a name: the files in `conf/sweep/`, their parts, what is typed with them, and what they draw."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.test_configs import header
+from tests.command_line import CLICKS, files, tracetorch
+from tests.sweeps import ROOT
+from tracetorch.cli.adapter import conf_dir
+from tracetorch.cli.sweep.plan import plan
+from tracetorch.cli.sweep.preset import Figure, key_of, unfold
+
+EVERY_FILE = pytest.mark.parametrize("path", sorted((conf_dir() / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
+MINE = {"params": {"seed": "0,1", "optimizer.lr": 0.01}, "figures": [{"against": "task.delay", "by": "optimizer.lr"}]}
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+
+
+def first_values(path):
+    """Changes that leave as little of a preset as possible: of every key one value, but for what all parts have."""
+    content = yaml.safe_load(path.read_text())
+    parts = content.get("parts", [{}])
+    given = {**content["params"], **{key: value for part in parts for key, value in part.items()}}
+    common = set.intersection(*map(set, parts))
+    several = {key: value for key, value in given.items() if "," in str(value) and key not in common}
+    return [f"{key}={value.partition(',')[0]}" for key, value in several.items()]
+
+
+@EVERY_FILE
+def test_the_header_says_what_it_is_and_types_a_sweep_that_is_not_too_large(path):
+    what, run, override = header(path)[:3]
+    assert len(what) > 15 and re.search("[.:?]", what)
+    assert run == f"Run:       tracetorch run -m sweep={path.stem}"
+    assert override.startswith(f"Override:  tracetorch run -m sweep={path.stem} ")
+    tried = plan(shlex.split(override)[4:])
+    assert 1 < len(tried.jobs) <= 20 and tried.figures
+    assert len(plan([f"sweep={path.stem}", *first_values(path)]).jobs) <= 4
+
+
+@EVERY_FILE
+def test_it_runs_and_draws_what_its_runs_have(path, here):
+    words = [word for word in first_values(path) if key_of(word) != "train.updates"]
+    tiny = ["task.batch_size=4", "train.updates=1", "task.test_trials=8", "task.validation_trials=8"]
+    ended = tracetorch("run", "-m", f"sweep={path.stem}", *words, *tiny, "output.dir=sweep")
+    assert ended.exit_code == 0, ended.output
+    assert "is not drawn" not in ended.stdout
+    assert len(list((here / "sweep" / "compare").glob("*.png"))) == len(unfold([f"sweep={path.stem}"]).figures)
+
+
+def test_the_yaml_in_the_document_is_a_preset(here):
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "sweeps.md").read_text(), re.MULTILINE | re.DOTALL)
+    for block, jobs in zip(blocks[:2], (9, 24), strict=True):
+        write(here / "mine.yaml", block)
+        assert len(plan(["sweep=mine.yaml"]).jobs) == jobs
+
+
+def test_what_is_typed_counts_and_the_rest_is_as_the_file_says(here):
+    write(here / "mine.yaml", MINE | {"params": MINE["params"] | {"train.updates": 3, "network.hidden": [8, 4]}})
+    found = unfold(["seed=5", "sweep=mine.yaml", "++train.updates=2", "task.delay=0.2,0.4"])
+    typed = ["seed=5", "++train.updates=2", "task.delay=0.2,0.4"]
+    assert found.sweeps == [["optimizer.lr=0.01", "network.hidden=[8,4]", *typed]]
+    assert found.figures == [Figure("task.delay", None, ["optimizer.lr"])]
+    assert found.origin == Path("mine.yaml")
+    assert unfold(["seed=5"]).sweeps == [["seed=5"]]
+
+
+EVIL = {"params": {"rule._target_": "os.system", "seed": "0,1"}}
+TWO = {"parts": [{"seed": 0, "rule": "trace"}, {"seed": 1, "rule": "bptt"}]}
+X = {"seed": "0,1"}
+WRONG = [
+    ("sweep=", {}, "there is no such sweep"),
+    ("sweep=rul", {}, "Did you mean 'rules'?"),
+    ("sweep=nowhere.yaml", {}, "there is no such file"),
+    ("sweep=rules,delays", {}, "one preset at a time"),
+    ("sweep=rules sweep=delays", {}, "one preset at a time"),
+    ("sweep.params.seed=1", {}, "type the key itself"),
+    ("~sweep", {}, "type the key itself"),
+    ("sweep=it.yaml", {}, "params must name keys and their values"),
+    ("sweep=it.yaml", {"param": {"seed": 1}}, "Did you mean 'params'? It has params, parts, figures."),
+    ("sweep=it.yaml", MINE | {"parts": {"seed": 1}}, "parts must be a list"),
+    ("sweep=it.yaml", MINE | {"parts": []}, "parts must be a list"),
+    ("sweep=it.yaml", MINE | {"parts": [{"seed": 1}, 3]}, "parts[1] must name keys and their values"),
+    ("seed=0 rule=bptt sweep=it.yaml", TWO, "none of its parts has all of seed=0 rule=bptt"),
+    ("sweep=it.yaml", {"params": {"é": 1}}, "params: 'é' is not a key of a config"),
+    ("sweep=it.yaml", {"parts": [{"sweep": "rules"}]}, "parts[0].sweep chooses how runs are launched"),
+    ("sweep=it.yaml", {"params": {"hydra/launcher": "joblib"}}, "how runs are launched: type it on the command line"),
+    ("sweep=it.yaml", EVIL, "not trusted"),
+    ("sweep=it.yaml", MINE | {"figures": "task.delay"}, "figures must be a list"),
+    ("sweep=it.yaml", MINE | {"figures": ["task.delay"]}, "figures[0] must be a mapping such as {against: task.delay}"),
+    ("sweep=it.yaml", MINE | {"figures": [{"aginst": "x"}]}, "figures[0] has no 'aginst'. Did you mean 'against'?"),
+    ("sweep=it.yaml", MINE | {"figures": [{"metric": "loss"}]}, "figures[0].against must name a number"),
+    ("sweep=it.yaml", {"params": X, "figures": [{"against": "x", "metric": 3}]}, ".metric must be a string or null"),
+    ("sweep=it.yaml", {"params": X, "figures": [{"against": "x", "by": [3]}]}, "figures[0].by must be a key"),
+    ("--trust math seed=0,1", {}, "--trust in a sweep applies to presets of your own"),
+    ("--config-dir nowhere sweep=rules", {}, "--config-dir nowhere: there is no such folder"),
+    ("optimizer.lr=0.1,fast", {}, "job 1 of 2 (optimizer.lr=fast): optimizer.lr must be a number"),
+    ("seed=0,1 output.dir=a,b", {}, "output.root and output.dir apply to the whole sweep"),
+    ("seed=0,1 hydra.sweep.dir=/tmp/x", {}, "only hydra/launcher and its settings"),
+    ("seed=range(0,0)", {}, "no jobs"),
+    ("seed=range(0,nan)", {}, "no jobs: seed=range(0,nan): "),
+    ("seed=interval(0,1)", {}, "no jobs: seed=interval(0,1): an interval lists no values; write range("),
+    ("seed=0,", {}, "a value is missing before or after a comma"),
+    ("seed=0,1 hydra/launcher=jobllib", {}, "hydra/launcher=jobllib: there is no such"),
+    ("seed=0,1 hydra.launcher.n_jobs=2", {}, "hydra.launcher.n_jobs=2: the basic launcher"),
+    ("hydra/launcher=joblib hydra.launcher.n_job=2", {}, "launcher has no such setting. Did you mean 'n_jobs'?"),
+    ("hydra/launcher=joblib hydra.launcher.n_jobs=two", {}, "hydra.launcher.n_jobs=two: it must be a whole number"),
+    ("seed=x", {}, "tracetorch: seed must be a whole number, got 'x'"),
+]
+
+
+@pytest.mark.parametrize(("typed", "content", "phrase"), WRONG, ids=[row[2] for row in WRONG])
+def test_a_mistake_is_one_sentence_and_nothing_is_run(here, typed, content, phrase):
+    write(here / "it.yaml", content)
+    ended = tracetorch("run", "-m", *typed.split())
+    assert ended.exit_code == 2, ended.output
+    assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert files(here) == {"it.yaml"}
+
+
+EXITS = ("import sys\nsys.exit(3)\n", "SystemExit: a part called sys.exit(3)")
+RAISES = ("class Odd(BaseException): ...\nraise Odd('strange')\n", "Odd: strange")
+
+
+@pytest.mark.parametrize(
+    ("module", "typed"),
+    [
+        (RAISES, "run -m sweep=it.yaml --trust rude_module"),
+        (EXITS, "run task._target_=rude_module.Task"),
+        (RAISES, "run train._target_=rude_module.main"),
+    ],
+)
+def test_a_module_that_exits_as_it_is_imported_is_one_sentence(here, monkeypatch, module, typed):
+    write(here / "it.yaml", {"params": {"task._target_": "rude_module.Task", "seed": "0,1"}})
+    write(here / "rude_module.py", module[0])
+    monkeypatch.syspath_prepend(str(here))
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    ended = tracetorch(*typed.split())
+    assert ended.exit_code == 2, ended.output
+    assert module[1] in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert files(here) == {"it.yaml", "rude_module.py"}
+
+
+PARTS = {
+    "params": {"seed": "0,1", "train.updates": 2},
+    "parts": [{"experiment": "poisson_clicks,cue_accumulation"}, {"experiment": "delayed_clicks", "task.delay": "1,2"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("typed", "sweeps"),
+    [
+        ([], ["seed=0,1 train.updates=2 experiment=poisson_clicks,cue_accumulation",
+              "seed=0,1 train.updates=2 experiment=delayed_clicks task.delay=1,2"]),
+        (["seed=5"], ["train.updates=2 experiment=poisson_clicks,cue_accumulation seed=5",
+                      "train.updates=2 experiment=delayed_clicks task.delay=1,2 seed=5"]),
+        (["task.delay=3"], ["seed=0,1 train.updates=2 experiment=poisson_clicks,cue_accumulation",
+                            "seed=0,1 train.updates=2 experiment=delayed_clicks task.delay=3"]),
+        (["experiment=cue_accumulation", "task.delay=3"],
+         ["seed=0,1 train.updates=2 experiment=cue_accumulation task.delay=3"]),
+        (["experiment=delayed_clicks,poisson_clicks"], ["seed=0,1 train.updates=2 experiment=poisson_clicks",
+         "seed=0,1 train.updates=2 task.delay=1,2 experiment=delayed_clicks"]),
+        (["experiment=patterns"], ["seed=0,1 train.updates=2 experiment=patterns",
+                                   "seed=0,1 train.updates=2 task.delay=1,2 experiment=patterns"]),
+    ],
+    ids=["as it is", "what all share", "what some have", "of one part", "of each part its own", "of none"],
+)  # fmt: skip
+def test_parts_are_sweeps_one_after_another(here, typed, sweeps):
+    write(here / "mine.yaml", PARTS)
+    assert unfold(["sweep=mine.yaml", *typed]).sweeps == [line.split(" ") for line in sweeps]
+
+
+def test_a_part_has_its_own_word_on_what_the_others_share(here):
+    write(here / "mine.yaml", {"params": {"seed": 0}, "parts": [{"rule": "trace"}, {"rule": "bptt", "seed": "1,2"}]})
+    assert unfold(["sweep=mine.yaml"]).sweeps == [["seed=0", "rule=trace"], ["rule=bptt", "seed=1,2"]]
+    assert unfold(["sweep=mine.yaml", "seed=7"]).sweeps == [["rule=trace", "seed=7"], ["rule=bptt", "seed=7"]]
+    write(here / "mine.yaml", {"params": {}, "parts": [{"network.hidden": "[8],[4,4]"}]})
+    assert unfold(["sweep=mine.yaml"]).sweeps == [["network.hidden=[8],[4,4]"]]
+    assert unfold(["sweep=mine.yaml", "network.hidden=[8]"]).sweeps == [["network.hidden=[8]"]]
+
+
+def test_what_two_parts_share_is_run_once(here):
+    write(here / "mine.yaml", {"parts": [{"seed": "0,1", "rule": "trace"}, {"rule": "trace,bptt", "seed": 1}]})
+    found = plan(["sweep=mine.yaml"])
+    assert [job.varies for job in found.jobs] == ["seed=0, rule=trace", "seed=1, rule=trace", "seed=1, rule=bptt"]
+
+
+def test_one_s_own_file_is_found_by_its_folder_its_parts_lie_in_one_folder_and_figures_come_at_the_end(here):
+    own = here / "own" / "sweep"
+    two = {"parts": [{"seed": "0,1", "optimizer.lr": 0.01}, {"seed": 5, "optimizer.lr": 0.02}]}
+    write(own / "mine.yaml", two | {"figures": [*MINE["figures"], {"against": "nothing"}, {"against": "rule"}]})
+    write(own / "rules.yaml", MINE)
+    assert unfold(["sweep=rules"], here / "own").origin is None  # ours comes first
+    shown = tracetorch("show", "-m", "--config-dir", "own", "sweep=mine")
+    names = ["000_seed=0,lr=0.01", "001_seed=1,lr=0.01", "002_seed=5,lr=0.02"]
+    assert [line.split()[0] for line in shown.stdout.splitlines()[1:]] == names
+    ended = tracetorch("run", "-m", "--config-dir", "own", "sweep=mine", *CLICKS, "output.dir=sweep")
+    assert ended.exit_code == 0, ended.output
+    assert [path.name for path in sorted((here / "sweep").glob("0*"))] == names
+    said = " ".join(ended.stdout.split())
+    assert "accuracy_against_task.delay.png, .svg and .csv in sweep/compare" in said
+    assert "result against nothing is not drawn: --against nothing: no run has it" in said
+    assert "result against rule is not drawn: --against rule: its values are not numbers (trace)" in said
+    drawn = here / "sweep" / "compare" / "accuracy_against_task.delay.csv"
+    for gone in (drawn.parent, here / "sweep" / names[2]):  # all jobs are done, and not all
+        shutil.rmtree(gone)
+        drawn.unlink(missing_ok=True)
+        assert tracetorch("resume", "sweep").exit_code == 0
+        assert len(drawn.read_text().splitlines()) == 3
+    config = yaml.safe_load((here / "sweep" / names[2] / "config.yaml").read_text())
+    assert (config["seed"], config["optimizer"]["lr"]) == (5, 0.02)
