@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from tests.command_line import CLICKS, files, tracetorch
-from tests.test_docs import ROOT, blocks
-from tests.test_tune_search import header
+from tests.test_docs import ROOT, blocks, header
 from tracetorch.cli.adapter import conf_dir
 from tracetorch.cli.sweep.plan import plan
 from tracetorch.cli.sweep.preset import Figure, key_of, unfold
