@@ -149,26 +149,22 @@ def module_of(path: Path) -> str:
     return ".".join(["tracetorch", *parts])
 
 
-def loaded(source: str, for_types: bool) -> Iterator[str]:
-    """What a file imports while it is loaded, `from a import b` as a.b; `for_types`: also under `if TYPE_CHECKING`."""
+def loaded(source: str) -> Iterator[str]:
+    """What a file imports while it is loaded, or for types."""
     todo: list[ast.AST] = [ast.parse(source)]
     while todo:
         node = todo.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not for_types:
-            todo += node.orelse
-            continue
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from names_of(node)
-        todo += ast.iter_child_nodes(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            todo += ast.iter_child_nodes(node)
 
 
-def circle(sources: dict[str, str], for_types: bool) -> list[str]:
+def circle(sources: dict[str, str]) -> list[str]:
     """Modules, by name, that import each other in a circle; none if there is no circle."""
     graph = {}
     for module, source in sources.items():
-        names = loaded(source, for_types)
+        names = loaded(source)
         graph[module] = {name if name in sources else name.rpartition(".")[0] for name in names} & sources.keys()
     try:
         TopologicalSorter(graph).prepare()
@@ -177,36 +173,20 @@ def circle(sources: dict[str, str], for_types: bool) -> list[str]:
     return []
 
 
-def test_what_counts_as_a_circle():
-    for one, other, found in [
-        ("from t.b import x", "import t.a", True),
-        ("if x:\n    import t.b", "class A:\n    from t import a", True),
-        ("if TYPE_CHECKING:\n    from t.b import x", "from t.a import y", "for types"),
-        ("if typing.TYPE_CHECKING:\n    x = 1\nelse:\n    import t.b", "from t.a import y", True),
-        ("def f(): import t.b", "from t.a import y", False),
-        ("from t.b import x", "from t.c import y", False),
-    ]:
-        sources = {"t": "", "t.a": one, "t.b": other, "t.c": "import torch"}
-        assert bool(circle(sources, for_types=True)) == bool(found), one
-        assert bool(circle(sources, for_types=False)) == (found is True), one
-
-
 def test_no_modules_import_each_other_in_a_circle():
     sources = {module_of(path): source for path, source in SOURCES.items()}
     assert {"tracetorch", "tracetorch.nn.layer", "tracetorch.cli.adapter", "tracetorch.training.loop"} <= set(sources)
-    assert circle(sources, for_types=False) == []
-    assert circle(sources, for_types=True) == []
+    assert circle(sources) == []
+    lazy = {"t": "", "t.a": "def f(): import t.b", "t.b": "from t import a"}
+    assert circle(lazy) == [] and circle(lazy | {"t.a": "class A:\n    from t.b import x"})
 
 
-# ── configs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── configs and the table ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_conf_holds_yaml_only():
     found = [path for path in (ROOT / "conf").rglob("*") if path.is_file()]
     assert found and not [path for path in found if path.suffix != ".yaml"]
-
-
-# ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 TOLD_OF_REWARDS = {"ActorCritic", "Reflect", "RewardLoss", "ThreeFactor"}
