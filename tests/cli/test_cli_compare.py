@@ -43,7 +43,15 @@ def test_a_sweep_is_compared_into_its_own_folder(it):
         assert any(line.split()[: len(words)] == words for line in lines), words
     assert "left out" not in result.stdout and max(map(len, lines)) <= 80
     first, second = rows(it / "compare" / "comparison.csv")
-    whole = {"group": "A", "label": "lr=0.1", "metric": "accuracy", "runs": "3", "seeds": "3", "min": "0.7", "max": "0.8"}
+    whole = {
+        "group": "A",
+        "label": "lr=0.1",
+        "metric": "accuracy",
+        "runs": "3",
+        "seeds": "3",
+        "min": "0.7",
+        "max": "0.8",
+    }
     assert whole.items() <= first.items() and first["config.optimizer.lr"] == "0.1"
     assert float(first["mean"]) == pytest.approx(0.75) and float(first["sd"]) == pytest.approx(0.05)
     assert float(first["ci_high"]) - float(first["mean"]) == pytest.approx(0.124207, abs=1e-6)
