@@ -8,7 +8,6 @@ import struct
 import sys
 import wave
 import zipfile
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -114,33 +113,6 @@ def test_sparsity_startup_and_side_by_side(here, monkeypatch):
 # ── what they share ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_everyone_runs_in_every_round_and_takes_turns_to_begin():
-    rounds, order = importlib.import_module("rounds"), []
-    works = {name: partial(lambda name, number: order.append((number, name)), name) for name in "abc"}
-    seconds = rounds.turns(works, 4, torch.device("cpu"), most={"c": 2})
-    assert order == [(number, name) for number, names in enumerate(["abc", "bca", "ab", "ab"]) for name in names]
-    assert {name: len(values) for name, values in seconds.items()} == {"a": 4, "b": 4, "c": 2}
-
-
-def test_a_forecast_follows_what_was_seen():
-    forecast = importlib.import_module("rounds").Forecast(budget=10.0)
-    forecast.note(10, 1.0, 1000)
-    assert forecast.memory(20) == 2000
-    forecast.note(20, 2.0, 1000)
-    assert forecast.memory(2000) == 1000
-    assert forecast.seconds(40) == 4.0
-    assert forecast.refusal(40, runs=2, room=1000) == ""
-    assert "GiB" in forecast.refusal(40, runs=2, room=999)
-    assert "the budget is 10 s" in forecast.refusal(60, runs=2, room=None)
-
-
-def test_a_full_memory_is_told_from_other_errors():
-    with pytest.raises(RuntimeError) as full:
-        torch.empty(1 << 50)
-    out_of_memory = importlib.import_module("rounds").out_of_memory
-    assert out_of_memory(full.value) and not out_of_memory(RuntimeError("shapes cannot be multiplied"))
-
-
 def test_a_missing_library_is_named_with_what_to_type(monkeypatch):
     monkeypatch.setitem(sys.modules, "snntorch", None)  # as if it were not installed
     contenders = importlib.import_module("contenders")
@@ -149,26 +121,6 @@ def test_a_missing_library_is_named_with_what_to_type(monkeypatch):
     assert there == ["ours"]
     assert "left out: snntorch" in line
     assert "pip install --no-deps -r benchmarks/requirements.txt" in line
-
-
-def test_what_a_gpu_has_shown_is_kept_when_a_later_part_fails_or_never_ends(tmp_path):
-    gpu_check = importlib.import_module("gpu_check")
-    check = gpu_check.Check(tmp_path, "cpu", seconds=1000.0)
-
-    def good(check):
-        check.found = {"printed": check.call(sys.executable, "-c", "print(3)").strip()}
-
-    def bad(check):
-        check.call(sys.executable, "-c", "import sys; sys.exit(7)")
-
-    def endless(check):
-        check.limit = 0.0
-        check.call(sys.executable, "-c", "while True: pass")
-
-    rows = [check.part(work, 0.5) for work in (good, bad, endless)]
-    assert [(row["status"], row["exit"]) for row in rows] == [("passed", 0), ("failed", 7), ("timed out", 124)]
-    assert json.loads((tmp_path / "good.json").read_text())["found"] == {"printed": "3"}
-    assert json.loads((tmp_path / "bad.json").read_text())["exit"] == 7
 
 
 # ── the spoken digits ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -244,14 +196,6 @@ def test_its_slope_is_the_signal_of_reflect():
     reflect = Reflect(baseline=[], entropy=0.05)
     reflect.observe(torch.softmax(logits.detach(), -1), action)
     torch.testing.assert_close(logits.grad, reflect(reward - 0.3)[1], rtol=0, atol=1e-12)
-
-
-def test_it_learns():
-    script = importlib.import_module("reinforce_without_spikes")
-    torch.manual_seed(0)
-    net, world = script.perceptron([784, 32, 10]), script.digits("sample", 16, 0)
-    late = script.learn(net, world, lr=0.002, entropy=0.05, baseline=0.99, seed=0, updates=700)
-    assert late > 0.4  # by chance .1
 
 
 ROWS = [

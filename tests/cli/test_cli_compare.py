@@ -211,15 +211,6 @@ def test_what_a_killed_comparison_left_is_removed_by_the_next(it):
     lock.release()
 
 
-def test_no_cell_is_a_formula(it):
-    run_folder(it / "zz", lr=0.3, facts={"experiment": "=1+1"}, **{"=key": "=2+2"})
-    for words in ((), ("--against", "optimizer.lr")):
-        assert tracetorch("compare", "sweep", *words).exit_code == 0
-    tables = [path.read_text() for path in (it / "compare").glob("*.csv")]
-    cells = [cell for text in tables for row in csv.reader(text.splitlines()) for cell in row]
-    assert len(tables) == 3 and "'=1+1" in cells and not [cell for cell in cells if cell.startswith("=")]
-
-
 def test_a_link_to_itself_is_no_surprise(here):
     folder = run_folder(here / "outputs" / "run")
     for name in ("loop", "eval", "error.txt"):
