@@ -25,6 +25,7 @@ from tracetorch.cli.tuning.study import Study
 from tracetorch.cli.tuning.study_folder import read_study
 from tracetorch.files import WriteError, write_whole
 from tracetorch.runs import Run, RunFolder, lock
+from tracetorch.runs.ending import Interrupt
 from tracetorch.runs.folder import state_of
 
 SMALL = (*CLICKS, "train.eval_every=1", "search.pruner=none")
@@ -256,6 +257,17 @@ def test_ctrl_c_ends_the_run_in_order_and_the_trial_goes_on(here):
     assert len(state_of(folder).facts["resumed"]) == 1
 
 
+def test_a_wish_inside_of_another_is_heard_by_both():
+    with Interrupt() as outer:
+        with Interrupt() as inner:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert inner.stop and outer.stop
+        with Interrupt() as next_one:
+            assert outer.stop and not next_one.stop
+    with Interrupt() as alone:
+        assert not alone.stop
+
+
 def found() -> tuple:
     """What a study has come to."""
     preset = Path("study/presets/experiment/best.yaml").read_text()
@@ -404,6 +416,16 @@ def test_a_damaged_study_is_refused(study, name, content, phrase):
     ended = resume()
     assert ended.exit_code == 2, ended.output
     assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
+
+
+def test_optunas_lock_of_a_study_that_was_moved_keeps_nothing_waiting(study):
+    place = study / "study.jsonl.lock"
+    place.symlink_to("/nowhere/study.jsonl")
+    ended = resume("--trials", "4")
+    assert ended.exit_code == 2 and "study.jsonl.lock is a link that leads out of study" in ended.stderr
+    place.unlink()
+    place.symlink_to("nowhere")
+    assert resume("--trials", "4").exit_code == 0 and states() == ["COMPLETE"] * 4
 
 
 FULL = "No space left on device"
