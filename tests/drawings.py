@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -37,6 +39,24 @@ LIFE = [
     {"update": 400, "split": "switch", "switch": 2, "at": 300, "before": 0.8, "lowest": 0.2, "forgetting": 0.6,
      "recovery_decisions": None},
 ]  # fmt: skip
+
+
+REWARDS = [
+    {"update": 10, "split": "train", "loss": 1.0, "return": 0.0, "episodes": 0},  # none has ended yet
+    {"update": 20, "split": "train", "loss": 1.0, "return": 10.0, "episodes": 100},
+    {"update": 30, "split": "validation", "loss": None, "return": 15.0},
+    {"update": 40, "split": "train", "loss": 1.0, "return": 30.0, "episodes": 140},
+    {"update": 40, "split": "test", "loss": None, "return": 40.0},
+]
+POLICY = torch.tensor([[0.2, 0.8], [0.6, 0.4], [0.9, 0.1], [0.3, 0.7]])
+ACTION = torch.tensor([1, 0, 0, 1])
+
+
+def episode(**changes: Any) -> Figure:
+    """An episode of 4 decisions in 40 steps."""
+    layers = {"input": torch.linspace(0, 2, 40 * 3).reshape(40, 3), "layer 0, LIF": SPIKES}
+    given = {"layers": layers, "membrane": SPIKES / 2, "threshold": 1.0, "policy": POLICY, "action": ACTION}
+    return tt.plot.episode(**given | changes)
 
 
 def network() -> tt.nn.Sequential:

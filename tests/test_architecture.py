@@ -15,9 +15,6 @@ import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import NamedTuple
-
-import pytest
 
 import tracetorch as tt
 from tests import common
@@ -46,30 +43,26 @@ MAY_IMPORT = {
 MAY_IMPORT_INSIDE_A_FUNCTION = {"tasks": {"plot"}}
 
 
-class Import(NamedTuple):
-    """One imported name: the module's root, such as "torch"; for our own, the part of it; whether inside a function."""
+def names_of(node: ast.AST) -> list[str]:
+    """What a node imports, `from a import b` as a.b; `tracetorch.x` of a plain `import tracetorch` counts too."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are absolute"
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tracetorch":
+        return [f"tracetorch.{node.attr}"]
+    return []
 
-    root: str
-    part: str
-    lazy: bool
 
-
-def imports(source: str) -> Iterator[Import]:
-    """All imports of a file, wherever they stand; `tracetorch.x` of a plain `import tracetorch` counts as one of x."""
+def imports(source: str) -> Iterator[tuple[str, str, bool]]:
+    """Each imported name: its root, such as "torch"; for our own, the part of it; whether inside a function."""
     todo: list[tuple[ast.AST, bool]] = [(ast.parse(source), False)]
     while todo:
         node, lazy = todo.pop()
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tracetorch":
-            names = [f"tracetorch.{node.attr}"]
-        for name in names:
+        for name in names_of(node):
             root, _, rest = name.partition(".")
-            yield Import(root, rest.split(".")[0] if root == "tracetorch" else "", lazy)
+            yield root, rest.split(".")[0] if root == "tracetorch" else "", lazy
         inside = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         todo += [(child, inside) for child in ast.iter_child_nodes(node)]
 
@@ -86,97 +79,60 @@ def part_of(path: Path) -> str:
 
 
 ENTRIES = {ROOT / "tracetorch" / name for name in ("__init__.py", "__main__.py")}
-LIBRARY = [path for path in files("tracetorch") if path not in ENTRIES]
-SOURCES = LIBRARY + files("experiments", "cli")
-
-
-def read(path: Path) -> list[Import]:
-    return list(imports(path.read_text(encoding="utf-8")))
+SOURCES = {path: path.read_text(encoding="utf-8") for path in files("tracetorch", "experiments", "cli")}
+IMPORTS = {path: list(imports(source)) for path, source in SOURCES.items() if path not in ENTRIES}
 
 
 # ── floors ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_what_counts_as_an_import():
-    source = """
-import torch.nn, tracetorch
-from tracetorch import backends, functional as F
-from tracetorch.nn.layer import Layer
-if True:
-    import hydra
-def draw(): from tracetorch import plot
-tracetorch.runs
-"""
-    assert set(imports(source)) == {
-        Import("torch", "", False),
-        Import("tracetorch", "", False),
-        Import("tracetorch", "backends", False),
-        Import("tracetorch", "functional", False),
-        Import("tracetorch", "nn", False),
-        Import("hydra", "", False),
-        Import("tracetorch", "plot", True),
-        Import("tracetorch", "runs", False),
+    source = "import torch.nn, tracetorch\nif 1:\n    from tracetorch.nn.layer import Layer\ntracetorch.runs\n"
+    found = {
+        ("torch", "", False),
+        ("tracetorch", "", False),
+        ("tracetorch", "nn", False),
+        ("tracetorch", "runs", False),
     }
+    assert set(imports(source)) == found
+    assert set(imports("def draw(): from tracetorch import plot")) == {("tracetorch", "plot", True)}
 
 
-@pytest.mark.parametrize("part", sorted({part_of(path) for path in SOURCES}))
-def test_a_part_imports_only_what_is_below_it(part):
-    assert part in MAY_IMPORT, f"{part} is new: say in MAY_IMPORT, and in CONTRIBUTING.md, which floor it is on"
-    wrong = []
-    for path in SOURCES:
-        if part_of(path) != part:
-            continue
-        for found in read(path):
-            allowed = MAY_IMPORT[part] | (MAY_IMPORT_INSIDE_A_FUNCTION.get(part, set()) if found.lazy else set())
-            own = found.root == "tracetorch" and found.part in MAY_IMPORT
-            if (own and found.part not in allowed) or found.root in ("cli", "experiments", "tests"):
-                wrong.append(f"{path.relative_to(ROOT)} imports {found.root}.{found.part}")
+def test_a_part_imports_only_what_is_below_it_and_the_lower_floors_torch_alone():
+    wrong = {part_of(path) for path in IMPORTS} ^ set(MAY_IMPORT)
+    assert not wrong, f"say in MAY_IMPORT, and in CONTRIBUTING.md, which floor they are on: {wrong}"
+    ours = {"torch", "tracetorch"} | set(sys.stdlib_module_names)
+    for path, found in IMPORTS.items():
+        part = part_of(path)
+        others = ours | ({"numba", "numpy", "triton"} if part == "backends" else set())
+        for root, own, lazy in found:
+            allowed = MAY_IMPORT[part] | (MAY_IMPORT_INSIDE_A_FUNCTION.get(part, set()) if lazy else set())
+            if (root == "tracetorch" and own in MAY_IMPORT.keys() - allowed) or root in ("cli", "experiments", "tests"):
+                wrong.add(f"{path}: {root}.{own}")
+            if part in ZERO | ONE | {"experiments"} and root not in others:
+                wrong.add(f"{path}: {root}")
     assert not wrong
 
 
-def test_every_floor_is_where_the_design_says():
-    assert {part_of(path) for path in SOURCES} >= set(MAY_IMPORT)
-
-
-def test_only_the_command_line_knows_hydra_and_terminals():
-    banned = {"hydra", "omegaconf", "optuna", "typer", "rich"}
-    below = files("tracetorch", "experiments")
-    assert not [f"{path}: {found.root}" for path in below for found in read(path) if found.root in banned]
-    assert banned <= {found.root for path in files("cli") for found in read(path)}
-
-
-OF_HYDRA = [path for path in files("cli") if {"hydra", "omegaconf"} & {found.root for found in read(path)}]
-
-
-@pytest.mark.parametrize("path", OF_HYDRA, ids=[path.name for path in OF_HYDRA])
-def test_hydra_is_used_by_its_public_names_only(path):
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    names += [
-        f"{node.module}.{alias.name}" for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names
-    ]
-    assert not [name for name in names if "._" in name]
-    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef)} | {"_replace"}  # of a NamedTuple
-    used = [node for node in nodes if isinstance(node, ast.Attribute)]
-    assert not [node.attr for node in used if re.match("_[^_]", node.attr) and node.attr not in own]
-    assert not [node.attr for node in used if isinstance(node.ctx, ast.Store)]  # nothing of Hydra is replaced
+def test_only_the_command_line_knows_hydra_and_terminals_and_hydra_by_its_public_names():
+    banned, private = {"hydra", "omegaconf", "optuna", "typer", "rich"}, []
+    roots = {path: {root for root, _, _ in found} for path, found in IMPORTS.items()}
+    assert not [(path, some & banned) for path, some in roots.items() if part_of(path) != "cli" and some & banned]
+    assert banned <= set().union(*roots.values())
+    for path in [path for path, some in roots.items() if some & {"hydra", "omegaconf"}]:
+        nodes = list(ast.walk(ast.parse(SOURCES[path])))
+        private += [(path, name) for node in nodes for name in names_of(node) if "._" in name]
+        own = {node.name for node in nodes if isinstance(node, ast.FunctionDef)} | {"_replace"}  # of a NamedTuple
+        for node in nodes:
+            if isinstance(node, ast.Attribute):
+                hidden = re.match("_[^_]", node.attr) and node.attr not in own
+                private += [(path, node.attr)] * bool(hidden or isinstance(node.ctx, ast.Store))  # nothing is replaced
+    assert not private
 
 
 def test_the_command_line_prints_through_one_module():
     prints = re.compile(r"(?<![\w.])print\(|\bConsole\(|\becho\(")
-    found = {path.name for path in files("cli") if prints.search(path.read_text(encoding="utf-8"))}
-    assert found == {"terminal.py"}
-
-
-def test_the_lower_floors_stand_on_torch_alone_and_experiments_on_the_library():
-    ours = {"torch", "tracetorch"} | set(sys.stdlib_module_names)
-    wrong = []
-    for path in SOURCES:
-        part = part_of(path)
-        if part in ZERO | ONE | {"experiments"}:
-            allowed = ours | ({"numba", "numpy", "triton"} if part == "backends" else set())
-            wrong += [f"{path}: {found.root}" for found in read(path) if found.root not in allowed]
-    assert not wrong
+    assert {path.name for path in files("cli") if prints.search(SOURCES[path])} == {"terminal.py"}
 
 
 def test_importing_the_package_does_not_load_torch():
@@ -193,28 +149,22 @@ def module_of(path: Path) -> str:
     return ".".join(["tracetorch", *parts])
 
 
-def loaded(source: str, for_types: bool) -> Iterator[str]:
-    """What a file imports while it is loaded, `from a import b` as a.b; `for_types`: also under `if TYPE_CHECKING`."""
+def loaded(source: str) -> Iterator[str]:
+    """What a file imports while it is loaded, or for types."""
     todo: list[ast.AST] = [ast.parse(source)]
     while todo:
         node = todo.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not for_types:
-            todo += node.orelse
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        todo += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from names_of(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            todo += ast.iter_child_nodes(node)
 
 
-def circle(sources: dict[str, str], for_types: bool) -> list[str]:
+def circle(sources: dict[str, str]) -> list[str]:
     """Modules, by name, that import each other in a circle; none if there is no circle."""
     graph = {}
     for module, source in sources.items():
-        names = loaded(source, for_types)
+        names = loaded(source)
         graph[module] = {name if name in sources else name.rpartition(".")[0] for name in names} & sources.keys()
     try:
         TopologicalSorter(graph).prepare()
@@ -223,42 +173,20 @@ def circle(sources: dict[str, str], for_types: bool) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "found"),
-    [
-        ("from t.b import x", "from t import a", True),
-        ("from t.b import x", "import t.a", True),
-        ("import t.a", "", True),
-        ("if x:\n    import t.b", "class A:\n    import t.a", True),
-        ("if TYPE_CHECKING:\n    from t.b import x", "from t.a import y", "for types"),
-        ("if typing.TYPE_CHECKING:\n    x = 1\nelse:\n    import t.b", "from t.a import y", True),
-        ("def f(): import t.b", "from t.a import y", False),
-        ("from t.b import x", "from t.c import y", False),
-    ],
-)
-def test_what_counts_as_a_circle(one, other, found):
-    sources = {"t": "", "t.a": one, "t.b": other, "t.c": "import torch"}
-    assert bool(circle(sources, for_types=True)) == bool(found)
-    assert bool(circle(sources, for_types=False)) == (found is True)
-
-
 def test_no_modules_import_each_other_in_a_circle():
-    paths = files("tracetorch", "experiments", "cli")
-    sources = {module_of(path): path.read_text(encoding="utf-8") for path in paths}
+    sources = {module_of(path): source for path, source in SOURCES.items()}
     assert {"tracetorch", "tracetorch.nn.layer", "tracetorch.cli.adapter", "tracetorch.training.loop"} <= set(sources)
-    assert circle(sources, for_types=False) == []
-    assert circle(sources, for_types=True) == []
+    assert circle(sources) == []
+    lazy = {"t": "", "t.a": "def f(): import t.b", "t.b": "from t import a"}
+    assert circle(lazy) == [] and circle(lazy | {"t.a": "class A:\n    from t.b import x"})
 
 
-# ── configs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── configs and the table ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_conf_holds_yaml_only():
     found = [path for path in (ROOT / "conf").rglob("*") if path.is_file()]
     assert found and not [path for path in found if path.suffix != ".yaml"]
-
-
-# ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 TOLD_OF_REWARDS = {"ActorCritic", "Reflect", "RewardLoss", "ThreeFactor"}
@@ -271,18 +199,14 @@ def kinds_of(base: type) -> set[str]:
     return {name for name, kind in found.items() if issubclass(kind, base) and kind is not base}
 
 
-@pytest.mark.parametrize(
-    ("rows", "public"),
-    [
+def test_every_public_name_has_a_row_in_the_table():
+    for rows, public in [
         (common.LAYERS, {"Sequential", "feedforward", *tt.nn.neurons.__all__} - {"Values"}),
         (common.LOSSES, set(tt.loss.__all__) - TOLD_OF_REWARDS),
         (common.ENCODERS, set(tt.encode.ENCODERS)),
         (common.RULES, set(tt.rules.__all__) - TOLD_OF_REWARDS - {"Rule"}),
         (common.TASKS, kinds_of(tt.tasks.Task)),
         (ENVIRONMENTS, kinds_of(tt.tasks.Environment)),
-    ],
-    ids=["layers", "losses", "encoders", "rules", "tasks", "environments"],
-)
-def test_every_public_name_has_a_row_in_the_table(rows, public):
-    assert {row.of for row in rows} == public
-    assert len({row.name for row in rows}) == len(rows)
+    ]:
+        assert {row.of for row in rows} == public
+        assert len({row.name for row in rows}) == len(rows)

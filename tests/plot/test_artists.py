@@ -7,10 +7,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb, to_rgba
 
 import tracetorch as tt
-from tests.drawings import EVIDENCE, HELD_OUT, RECORDS, RIGHT, SPIKES, network, texts
+from tests import drawings
+from tests.drawings import EVIDENCE, HELD_OUT, LIFE, RECORDS, RIGHT, SPIKES, network, texts
+from tests.tiny_world import CRITIC
 from tracetorch import plot
+from tracetorch.plot.activity import HUES
+from tracetorch.plot.style import COLORS
+from tracetorch.tasks import Gym
+from tracetorch.tasks.evaluate import evaluate_policy, record_episode
+
+# ── activity ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_raster_draws_each_spike_of_the_neurons_it_shows_at_its_time() -> None:
@@ -48,6 +57,57 @@ def test_membrane_draws_the_threshold_of_each_neuron_and_its_spikes() -> None:
     assert [len(axes.collections[0].get_segments()) for axes in fig.axes] == SPIKES.sum(0)[[0, 2, 5]].tolist()
 
 
+def test_an_episode_shows_each_action_for_as_long_as_it_lasted_the_policy_and_every_spike() -> None:
+    levels = torch.linspace(0.5, 1.5, 6)
+    _, layer, membrane, policy, strip = drawings.episode(threshold=levels).axes
+    spans = [(bar.get_x(), bar.get_width(), to_rgba(bar.get_facecolor())) for bar in strip.patches]
+    assert spans == [(10 * at - 0.5, 10, to_rgba(HUES[done])) for at, done in enumerate(drawings.ACTION.tolist())]
+    assert np.allclose([stairs.get_data().values for stairs in policy.patches], drawings.POLICY.T)
+    assert len(layer.collections[0].get_segments()) == int(SPIKES.sum())
+    drawn, thresholds = membrane.lines[:3], membrane.lines[3:]  # of neurons with thresholds of their own, a line each
+    assert [line.get_ydata().tolist() for line in drawn] == (SPIKES[:, [0, 2, 5]] / 2).T.tolist()
+    assert [line.get_ydata()[0] for line in thresholds] == pytest.approx(levels[[0, 2, 5]].tolist())
+    assert [line.get_color() for line in thresholds] == [line.get_color() for line in drawn]
+
+
+def test_an_episode_has_the_numbers_of_neurons_and_the_names_of_actions_and_seconds() -> None:
+    spikes = torch.zeros(40, 90)
+    spikes[3, 7] = spikes[4, 8] = spikes[5, 81] = 1
+    layer = drawings.episode(layers={"layer 0": spikes}, membrane=spikes, neurons=3).axes[0]
+    assert [label.get_text() for label in layer.get_yticklabels()] == ["7", "81"]
+    assert "layer 0 (3 of 90 neurons), 0.00083 spikes per step" in texts(layer.figure)
+    said = texts(drawings.episode(names=["left", "right"], dt=0.01, whole=False, threshold=None))
+    assert {"left", "right", "time (ms): the beginning of an episode, 4 actions of 10 steps each"} <= set(said)
+    assert "θ" not in said
+
+
+@pytest.mark.parametrize(("decisions", "ended"), [(3, False), (9, True)])
+def test_what_is_watched_is_the_first_episode_of_the_test(decisions, ended) -> None:
+    pytest.importorskip("gymnasium", reason="the extra rl is not installed")
+    torch.manual_seed(0)
+    world = Gym(num_envs=3, steps=4, test_episodes=5, max_episode_steps=6, seed=1)
+    net, played = CRITIC["network"](world.input_size, 3), []
+    net.run(world.observe())
+
+    def policy(output):
+        played.append(torch.softmax(output[:, :2], dim=-1))
+        return played[-1]
+
+    trials = evaluate_policy(net, world, policy, "test", 2)
+    asked = torch.stack([p[0] for p in played])
+    seen = record_episode(net, world, policy, 2, decisions=decisions)
+    length = min(decisions, int(trials["length"][0]))
+    assert seen.ended is ended and len(seen.action) == length
+    torch.testing.assert_close(seen.policy, asked[:length])
+    assert torch.equal(seen.action, asked[:length].argmax(dim=-1))
+    sizes = {"input": (4 * length, 8), "layer 0, LIF": (4 * length, 8), "layer 1, LI": (4 * length, 3)}
+    assert {name: tuple(values.shape) for name, values in seen.layers.items()} == sizes
+    assert seen.membrane.shape == (4 * length, 8)
+
+
+# ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def test_learning_curves_draw_one_average_for_each_half_life_that_fits() -> None:
     fig = plot.learning_curves(range(50), {"train": [float(i) for i in range(50)]}, half_lives=(5, 20, 100))
     raw, *averages = fig.axes[0].lines
@@ -77,6 +137,62 @@ def test_learning_draws_whatever_there_is(records: list[dict]) -> None:
     assert texts(fig).count("nothing recorded") == sum(not some for some in finite)
     if len(records) == 1:
         assert points == [len(some) for some in finite], "a single record must show as a marker"
+
+
+def test_returns_stand_over_the_episodes_that_had_ended_by_then_with_an_average_where_there_is_enough() -> None:
+    raw, validation, test = plot.returns(drawings.REWARDS).axes[0].lines
+    assert raw.get_xydata().tolist() == [[100, 10], [140, 30]]  # nothing is drawn of a time when none had ended
+    assert validation.get_xydata().tolist() == [[120, 15]]  # update 30 lies halfway between 100 and 140 episodes
+    assert test.get_xydata().tolist() == [[140, 40]]
+    rows = [{"update": at, "split": "train", "return": at % 2, "episodes": 3 * at} for at in range(1, 31)]
+    fig = plot.returns(rows)
+    raw, average = fig.axes[0].lines
+    assert average.get_xdata().tolist() == raw.get_xdata().tolist() == [3 * at for at in range(1, 31)]
+    assert np.ptp(average.get_ydata()[10:]) < 0.2 < np.ptp(raw.get_ydata()[10:])
+    assert "its average, half-life 5 records" in texts(fig)
+    assert len(plot.returns(rows[:10]).axes[0].lines) == len(plot.returns(rows[:1]).axes[0].lines) == 1
+
+
+def points(axes):
+    return [line.get_xydata().tolist() for line in axes.get_lines()]
+
+
+def test_a_life_has_a_line_for_each_average_one_of_memory_and_marks_at_reversals() -> None:
+    fig = plot.lifetime(LIFE)
+    above, below = fig.axes
+    assert [[100, 0.5], [200, 0.9]] in points(above) and [[100, 0.25], [200, 0.45]] in points(above)
+    assert points(below)[0] == [[100, 500], [200, 510]]
+    assert {"half-life 50 decisions", "half-life 500 decisions", "reward (running average)"} <= set(texts(fig))
+    assert {line.get_xdata()[0] for line in above.get_lines() if len(set(line.get_xdata())) == 1} == {150, 300}
+    unknown = [{**row, "memory_bytes": None} for row in LIFE]
+    assert len(plot.lifetime(unknown).axes) == 1
+    labels = [{("accuracy" if name == "reward" else name): value for name, value in row.items()} for row in LIFE]
+    for draw, words in ((plot.lifetime, "accuracy (running average)"), (plot.recovery, "accuracy (fastest average)"),
+                        (plot.policy, "accuracy 1")):  # fmt: skip
+        assert words in texts(draw(labels))
+
+
+def test_recovery_tells_apart_what_was_not_recovered_and_what_was_not_lost() -> None:
+    fig = plot.recovery(LIFE)
+    left, right = fig.axes
+    assert points(left) == [[[1, 110]], [[2, 100]]]
+    assert [line.get_markerfacecolor() for line in left.get_lines()] == [COLORS["blue"], "white"]
+    assert [[1, 0.9], [2, 0.8]] in points(right) and [[1, 0.3], [2, 0.2]] in points(right)
+    assert {"not before the next reversal", "minimum after it"} <= set(texts(fig))
+    rows = [{**row, "fell": row["recovery_decisions"] is not None} if "switch" in row else row for row in LIFE]
+    assert points(plot.recovery(rows).axes[0]) == [[[1, 110]], []]
+
+
+def test_a_policy_is_coloured_by_what_was_taken_and_whether_it_paid() -> None:
+    fig = plot.policy(LIFE, names=["left", "right"])
+    colors = fig.axes[0].collections[0].get_array()  # (actions, records, rgb)
+    assert colors[0, 0].tolist() == pytest.approx(list(to_rgb(COLORS["blue"])))
+    assert colors[1, 1].tolist() == pytest.approx(list(to_rgb(COLORS["vermillion"])))
+    assert colors[0, 1].tolist() == colors[1, 0].tolist() == [1, 1, 1]
+    assert {"left", "right", "reward 1", "reward 0.5", "reward 0"} <= set(texts(fig))
+
+
+# ── parameters and trials ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_distributions_draw_numbers_as_lines_and_many_as_shares() -> None:

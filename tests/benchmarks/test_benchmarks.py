@@ -1,4 +1,4 @@
-"""The benchmarks run, and write what their README says. Nothing is timed here."""
+"""The benchmarks run, and write what their README says; like is compared with like. Nothing is timed here."""
 
 import importlib
 import io
@@ -8,14 +8,19 @@ import struct
 import sys
 import wave
 import zipfile
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from tests.benchmark_scripts import BENCHMARKS, on_the_path, run, start  # noqa: F401 (a fixture)
 from tests.command_line import tracetorch
+from tests.common import normal
+from tracetorch.backends.dispatch import DENSE_FROM
+from tracetorch.cli.adapter import compose
+from tracetorch.loss import Reflect
+from tracetorch.tasks import MNIST
 
 OWN = ["--contender", "ours", "--contender", "floor"]
 SPREAD = {"median", "min", "n", "all"}
@@ -24,7 +29,7 @@ SPREAD = {"median", "min", "n", "all"}
 # ── every script ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_train_step(here, monkeypatch, capsys):
+def test_train_step_and_its_tables(here, monkeypatch, capsys):
     rows = run(monkeypatch, "train_step.py", *OWN)["rows"]
     assert [row["contender"] for row in rows] == ["ours", "floor"]
     for row in rows:
@@ -33,29 +38,34 @@ def test_train_step(here, monkeypatch, capsys):
         assert row["to_ours"] == pytest.approx(row["seconds"]["median"] / rows[0]["seconds"]["median"])
         assert row["to_floor"] == pytest.approx(row["seconds"]["median"] / rows[1]["seconds"]["median"])
     assert "12-8-4, batch 2, T = 4, uniform input" in capsys.readouterr().out
+    assert start(monkeypatch, "results.py", "out/new.json") == 0
+    printed = capsys.readouterr().out
+    assert "|  | T = 4: ms | × floor | × ours |" in printed and "| floor | " in printed
 
 
-def test_train_step_on_digits(here, monkeypatch):
+def test_train_step_on_digits_and_over_the_budget(here, monkeypatch, capsys):
     words = ["--input", "mnist", "--network", "784-8-10", "--steps", "2", "--steps", "3"]
     rows = run(monkeypatch, "train_step.py", *OWN, *words)["rows"]
     assert [(row["steps"], row["contender"]) for row in rows] == [(2, "ours"), (2, "floor"), (3, "ours"), (3, "floor")]
-
-
-def test_a_cell_over_the_budget_is_left_out_with_the_reason(here, monkeypatch, capsys):
     rows = run(monkeypatch, "train_step.py", *OWN, "--budget-seconds", "0")["rows"]
     assert all("the budget is 0 s" in row["skipped"] and "seconds" not in row for row in rows)
     assert "the budget is 0 s" in capsys.readouterr().out
 
 
-WRONG = {"--network 784x10": "784x10", "--contender absent": "absent", "--input mnist": "12-8-4"}
-
-
-@pytest.mark.parametrize("words", WRONG)
-def test_a_wrong_option_is_named(words, here, monkeypatch, capsys):
-    assert start(monkeypatch, "train_step.py", "--quick", "--threads", "1", *words.split()) == 2
+@pytest.mark.parametrize(
+    ("script", "words", "named"),
+    [
+        ("train_step.py", "--network 784x10", "784x10"),
+        ("train_step.py", "--contender absent", "absent"),
+        ("train_step.py", "--input mnist", "12-8-4"),
+        ("reinforce_without_spikes.py", "--network 784-8-3", "784-8-3"),
+        ("reinforce_without_spikes.py", "--lr 0", "above 0, got 0"),
+    ],
+)
+def test_a_wrong_option_is_named(script, words, named, here, monkeypatch, capsys):
+    assert start(monkeypatch, script, "--quick", "--threads", "1", *words.split()) == 2
     error = capsys.readouterr().err
-    assert WRONG[words] in error
-    assert "Traceback" not in error
+    assert named in error and "Traceback" not in error
 
 
 def test_stream(here, monkeypatch):
@@ -86,65 +96,21 @@ def test_memory_and_its_figure(here, monkeypatch):
     assert Path("figures/memory.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_sparsity(here, monkeypatch):
-    from tracetorch.backends.dispatch import DENSE_FROM
-
+def test_sparsity_startup_and_side_by_side(here, monkeypatch):
     usual = dict(DENSE_FROM)
     rows = run(monkeypatch, "sparsity.py")["rows"]
     assert {row["precision"] for row in rows} == {"float32", "bfloat16"}
     assert all(row["sparse"] > 0 and row["dense"] > 0 and 0 < row["share"] < 1 for row in rows)
     assert usual == DENSE_FROM
-
-
-def test_startup(here, monkeypatch):
     (row,) = run(monkeypatch, "startup.py")["rows"]
     assert row["command"] == "tracetorch --help"
     assert set(row["warm"]) == set(row["cold"]) == SPREAD
-
-
-def test_side_by_side(here, monkeypatch):
     (row,) = run(monkeypatch, "side_by_side.py")["rows"]
     assert (row["rule"], row["at_once"], row["spins"]) == ("trace", 2, 3_000)
     assert row["seconds"]["n"] == 2 and row["seconds"]["min"] > 0
 
 
-def test_results_become_tables(here, monkeypatch, capsys):
-    run(monkeypatch, "train_step.py", *OWN)
-    capsys.readouterr()
-    assert start(monkeypatch, "results.py", "out/new.json") == 0
-    printed = capsys.readouterr().out
-    assert "|  | T = 4: ms | × floor | × ours |" in printed
-    assert "| floor | " in printed
-
-
 # ── what they share ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_everyone_runs_in_every_round_and_takes_turns_to_begin():
-    rounds, order = importlib.import_module("rounds"), []
-    works = {name: partial(lambda name, number: order.append((number, name)), name) for name in "abc"}
-    seconds = rounds.turns(works, 4, torch.device("cpu"), most={"c": 2})
-    assert order == [(number, name) for number, names in enumerate(["abc", "bca", "ab", "ab"]) for name in names]
-    assert {name: len(values) for name, values in seconds.items()} == {"a": 4, "b": 4, "c": 2}
-
-
-def test_a_forecast_follows_what_was_seen():
-    forecast = importlib.import_module("rounds").Forecast(budget=10.0)
-    forecast.note(10, 1.0, 1000)
-    assert forecast.memory(20) == 2000
-    forecast.note(20, 2.0, 1000)
-    assert forecast.memory(2000) == 1000
-    assert forecast.seconds(40) == 4.0
-    assert forecast.refusal(40, runs=2, room=1000) == ""
-    assert "GiB" in forecast.refusal(40, runs=2, room=999)
-    assert "the budget is 10 s" in forecast.refusal(60, runs=2, room=None)
-
-
-def test_a_full_memory_is_told_from_other_errors():
-    with pytest.raises(RuntimeError) as full:
-        torch.empty(1 << 50)
-    out_of_memory = importlib.import_module("rounds").out_of_memory
-    assert out_of_memory(full.value) and not out_of_memory(RuntimeError("shapes cannot be multiplied"))
 
 
 def test_a_missing_library_is_named_with_what_to_type(monkeypatch):
@@ -157,26 +123,6 @@ def test_a_missing_library_is_named_with_what_to_type(monkeypatch):
     assert "pip install --no-deps -r benchmarks/requirements.txt" in line
 
 
-def test_what_a_gpu_has_shown_is_kept_when_a_later_part_fails_or_never_ends(tmp_path):
-    gpu_check = importlib.import_module("gpu_check")
-    check = gpu_check.Check(tmp_path, "cpu", seconds=1000.0)
-
-    def good(check):
-        check.found = {"printed": check.call(sys.executable, "-c", "print(3)").strip()}
-
-    def bad(check):
-        check.call(sys.executable, "-c", "import sys; sys.exit(7)")
-
-    def endless(check):
-        check.limit = 0.0
-        check.call(sys.executable, "-c", "while True: pass")
-
-    rows = [check.part(work, 0.5) for work in (good, bad, endless)]
-    assert [(row["status"], row["exit"]) for row in rows] == [("passed", 0), ("failed", 7), ("timed out", 124)]
-    assert json.loads((tmp_path / "good.json").read_text())["found"] == {"printed": "3"}
-    assert json.loads((tmp_path / "bad.json").read_text())["exit"] == 7
-
-
 # ── the spoken digits ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -184,13 +130,13 @@ def test_spoken_digits_are_a_task_of_ones_own(here, monkeypatch):
     with zipfile.ZipFile("recordings.zip", "w") as archive:
         for digit, speaker, index in [(d, s, i) for d in range(10) for s in ("ann", "ben") for i in range(12)]:
             archive.writestr(f"recordings/{digit}_{speaker}_{index}.wav", _tone(200 + 300 * digit, 0.1 + 0.01 * index))
-    typed = ["experiment=spoken_digits", "task.path=recordings.zip", "task.validation=true", "output.dir=run"]
+    typed = ["experiment=spoken_digits", "task.path=recordings.zip", "task.validation=true", "output.dir=run",
+             "task.batch_size=10"]  # fmt: skip
     short = [
         "train.passes=6",
         "optimizer.lr=0.01",
         "train.learn_every=16",
         "network.hidden=[64]",
-        "task.batch_size=10",
         "train.figures=false",
     ]
     found = tracetorch("run", "--config-dir", f"{BENCHMARKS}/conf", "--trust", "spoken_digits", *typed, *short)
@@ -199,11 +145,8 @@ def test_spoken_digits_are_a_task_of_ones_own(here, monkeypatch):
     assert summary["accuracy"] > 0.9  # tones of ten pitches; the test has 10 digits × 2 speakers × indices 0 to 4
 
     task = importlib.import_module("spoken_digits").SpokenDigits(path="recordings.zip", test="ben")
-    assert {name: len(digits) for name, (_, digits) in task.splits.items()} == {
-        "train": 120,
-        "validation": 0,
-        "test": 120,
-    }
+    sizes = {"train": 120, "validation": 0, "test": 120}
+    assert {name: len(digits) for name, (_, digits) in task.splits.items()} == sizes
     with pytest.raises(ValueError, match="one of the speakers ann, ben, got 'eve'"):
         type(task)(path="recordings.zip", test="eve")
 
@@ -216,3 +159,73 @@ def _tone(frequency: float, seconds: float) -> bytes:
         file.setparams((1, 2, 8000, len(samples), "NONE", ""))
         file.writeframes(struct.pack(f"<{len(samples)}h", *samples))
     return content.getvalue()
+
+
+# ── rewards ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_reinforce_without_spikes(here, monkeypatch, capsys):
+    rows = run(monkeypatch, "reinforce_without_spikes.py", "--seed", "3", "--lr", "0.001", "--lr", "0.002")["rows"]
+    assert [(row["seed"], row["lr"]) for row in rows] == [(3, 0.001), (3, 0.002)]
+    for row in rows:
+        assert 0 <= row["late_reward"] <= 1 and 0 <= row["return"] <= 1
+        assert {"network", "batch", "entropy", "baseline", "seconds"} < row.keys()
+    assert "REINFORCE without spikes, 784-128-10, one pass, batch 16" in capsys.readouterr().out
+
+
+def test_it_has_the_settings_the_digits_and_the_order_of_the_preset(here):
+    script = importlib.import_module("reinforce_without_spikes")
+    preset = compose(["experiment=bandit_mnist"]).config
+    chosen = script.main.__kwdefaults__
+    assert chosen["network"] == f"784-{preset['network']['hidden'][0]}-10"
+    assert (chosen["entropy"], chosen["baseline"]) == (preset["loss"]["entropy"], preset["loss"]["baseline"])
+    assert chosen["batch"] == preset["task"]["task"]["batch_size"]
+    settings = {name: preset["task"]["task"][name] for name in ("encoding", "steps", "batch_size")}
+    theirs, world = MNIST(source="sample", seed=3, **settings), script.digits("sample", chosen["batch"], 3)
+    for number in (0, 7, 70):  # the last of them in the second pass
+        wanted, shown = theirs.train_batch(number), world.task.train_batch(number)
+        assert torch.equal(shown.conditions["digit"], wanted.conditions["digit"])
+        images = theirs.splits["train"][0][wanted.conditions["digit"]]
+        torch.testing.assert_close(shown.xs.dense(), images.flatten(1)[None].float() / 255)
+
+
+def test_its_slope_is_the_signal_of_reflect():
+    script = importlib.import_module("reinforce_without_spikes")
+    logits, action, reward = normal(5, 4).requires_grad_(), torch.tensor([0, 3, 1, 1, 2]), normal(5, seed=1)
+    script.objective(torch.log_softmax(logits, -1), action[:, None], reward - 0.3, 0.05).backward()
+    reflect = Reflect(baseline=[], entropy=0.05)
+    reflect.observe(torch.softmax(logits.detach(), -1), action)
+    torch.testing.assert_close(logits.grad, reflect(reward - 0.3)[1], rtol=0, atol=1e-12)
+
+
+ROWS = [
+    {"update": 10, "split": "train", "episodes": 4},
+    {"update": 10, "split": "validation", "return": 3.0},
+    {"update": 20, "split": "train", "episodes": 7},
+    {"update": 30, "split": "train", "episodes": 9},
+]
+
+
+def test_a_curve_is_actions_over_episodes_that_ended_and_drawn_from_the_folders_of_runs(here, monkeypatch, capsys):
+    assert importlib.import_module("episodes").curve(ROWS, num_envs=2) == ([4, 9], [2 * 10 / 4, 2 * 20 / 5])
+    for name in ("outputs/one/trace_rule/0", "outputs/one/trace_rule/1", "outputs/one/three-factor__all_layers/0"):
+        Path(name).mkdir(parents=True)
+        Path(name, "metrics.jsonl").write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8")
+        OmegaConf.save({"task": {"num_envs": 2}}, Path(name, "config.yaml"))
+    found = importlib.import_module("episodes").gather(Path("outputs/one"))
+    assert {name: len(curves) for name, curves in found.items()} == {"trace_rule": 2, "three-factor__all_layers": 1}
+    (legend,) = importlib.import_module("episodes").draw({"one": found}).legends
+    assert {text.get_text() for text in legend.get_texts()} == {"trace rule", "three-factor, all layers"}
+    assert start(monkeypatch, "episodes.py", "figures/curves.png", "one=outputs/one", "again=outputs/one") == 0
+    assert Path("figures/curves.png").read_bytes().startswith(b"\x89PNG")
+    assert start(monkeypatch, "episodes.py", "figures/curves.png", "outputs/one") == 2
+    assert "TITLE=FOLDER" in capsys.readouterr().err
+
+
+def test_apart_they_say_the_opposite_where_every_action_is_rewarded_and_not_where_the_fall_is(here, monkeypatch):
+    pytest.importorskip("gymnasium", reason="the extra rl is not installed")
+    cosines = {False: [], True: []}
+    for row in run(monkeypatch, "pairing.py")["rows"]:
+        cosines["fall" in row["reward"]].append(row["cosine"])
+        assert {"seed", "parameter", "longer", "halves_trace", "halves_three_factor"} < row.keys()
+    assert max(cosines[False]) < -0.5 and min(cosines[True]) > 0.3

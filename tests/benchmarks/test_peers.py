@@ -79,9 +79,3 @@ def test_a_peer_has_the_same_loss_and_learns(peer):
     assert all(not torch.equal(old, synapse.weight) for old, synapse in zip(before, peer.synapses, strict=True))
     peer.rest()
     peer.stream(torch.full((1, SIZES[0]), RATE), 5, 0)
-
-
-def test_a_peer_draws_the_rates_it_is_given(peer):
-    rates = torch.tensor([[0.0, 0.1, 0.5, 1.0]])
-    mean = torch.stack(list(peer.encode(rates, 2000))).mean(dim=0)
-    torch.testing.assert_close(mean, rates, atol=0.05, rtol=0)

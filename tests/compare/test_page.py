@@ -64,18 +64,12 @@ def opened(page_html: str, folder: Path, width: int) -> list:
     return [int(found[1]), int(found[2]), found[3] == "true", html.unescape(found[4])]
 
 
-# ── what it holds ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_all_files_are_there_and_nothing_else(tmp_path):
-    page(tmp_path)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
-    assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_page_holds_figure_tables_runs_and_command(tmp_path):
+def test_the_page_holds_figure_tables_runs_and_command_and_comes_out_the_same(tmp_path):
     run_folder(tmp_path / "runs" / "zz", status="interrupted", seed=7)
     text = page(tmp_path)
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     plain = html.unescape(re.sub(r"<svg.*?</svg>|<style.*?</style>|<[^>]+>", " ", text, flags=re.DOTALL))
     plain = " ".join(plain.split())
     for part in (
@@ -91,62 +85,33 @@ def test_the_page_holds_figure_tables_runs_and_command(tmp_path):
         assert part in plain
     assert text.count("<svg") == text.count("</svg>") == 1
     assert re.search(r"Made by traceTorch on \d{4}-\d\d-\d\d \d\d:\d\d", plain)
+    before = {name: (out / name).read_bytes() for name in FILES[:4]}
+    write_comparison(compare([tmp_path / "runs"]), out, "x")
+    assert before == {name: (out / name).read_bytes() for name in FILES[:4]}
 
 
-def test_a_single_group_has_nothing_to_be_compared_with(tmp_path):
-    text = page(tmp_path, {0.1: [0.7, 0.8]})
+def test_a_single_group_has_nothing_to_be_compared_with_and_the_page_says_what_groups_were_made_by(tmp_path):
+    text = page(tmp_path, {0.1: [0.7, 0.8]}, by=["optimizer.lr", "rule"])
     assert "2 runs in 1 group," in text and "What differs" not in text
+    assert "with the same optimizer.lr and rule." in text
 
 
-def test_the_page_says_what_groups_were_made_by(tmp_path):
-    assert "with the same optimizer.lr and rule." in page(tmp_path, by=["optimizer.lr", "rule"])
-
-
-def test_nothing_is_fetched(tmp_path, hostile):
-    for text in (page(tmp_path), (hostile / "comparison.html").read_text()):
-        assert "default-src 'none'" in text
-        attributes = re.findall(r"<[a-zA-Z][^>]*?\s(?:src|href|xlink:href)=[\"']?([^\"'\s>]*)", text)
-        assert not [target for target in attributes if not target.startswith("#")]
-        assert not re.findall(r"url\((?!#)|@import", text)
-
-
-def test_the_same_comparison_draws_the_same_bytes(tmp_path):
-    page(tmp_path)
-    before = {name: (tmp_path / "out" / name).read_bytes() for name in FILES[:4]}
-    write_comparison(compare([tmp_path / "runs"]), tmp_path / "out", "x")
-    assert before == {name: (tmp_path / "out" / name).read_bytes() for name in FILES[:4]}
-
-
-# ── hostile words ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_words_are_words(hostile):
+def test_nothing_is_fetched_and_words_are_words(hostile):
     text = (hostile / "comparison.html").read_text()
+    assert "default-src 'none'" in text
+    attributes = re.findall(r"<[a-zA-Z][^>]*?\s(?:src|href|xlink:href)=[\"']?([^\"'\s>]*)", text)
+    assert not [target for target in attributes if not target.startswith("#")]
+    assert not re.findall(r"url\((?!#)|@import|<script|<img|<b>link", text)
     assert text.count("&lt;script&gt;") >= 4 and text.count("&lt;img") > 30
-    for tag in ("<script", "<img", "<b>link"):
-        assert tag not in text
 
 
 @needs_chromium
-def test_no_script_runs_even_without_the_policy(hostile, tmp_path):
-    width, _, _, title = opened((hostile / "comparison.html").read_text(), tmp_path, 390)
-    assert width == 390 and "compared" in title and "<script>document.title='EVIL'</script>" in title
-
-
-@needs_chromium
-def test_a_script_that_is_no_word_would_be_seen(hostile, tmp_path):
-    text = (hostile / "comparison.html").read_text().replace("<footer>", f"{EVIL}<footer>")
-    assert opened(text, tmp_path, 390)[3] == '"EVIL"'
-
-
-@needs_chromium
-@pytest.mark.parametrize("width", [390, 1280])
-def test_the_page_never_scrolls_sideways_but_its_tables_do(hostile, tmp_path, width):
-    found = opened((hostile / "comparison.html").read_text(), tmp_path, width)
-    assert found[0] == width and found[1] <= width and found[2]
-
-
-@needs_chromium
-def test_a_page_that_is_too_wide_would_be_seen(hostile, tmp_path):
-    wide = (hostile / "comparison.html").read_text().replace("<footer>", "<div style='width:500px'>x</div><footer>")
+def test_in_a_browser_no_script_runs_without_the_policy_and_only_tables_scroll(hostile, tmp_path):
+    text = (hostile / "comparison.html").read_text()
+    for width in (390, 1280):
+        found, page_width, tables_scroll, title = opened(text, tmp_path, width)
+        assert found == width and page_width <= width and tables_scroll
+        assert "compared" in title and "<script>document.title='EVIL'</script>" in title
+    assert opened(text.replace("<footer>", f"{EVIL}<footer>"), tmp_path, 390)[3] == '"EVIL"'  # it would be seen
+    wide = text.replace("<footer>", "<div style='width:500px'>x</div><footer>")
     assert opened(wide, tmp_path, 390)[1] > 390

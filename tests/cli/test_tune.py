@@ -1,0 +1,541 @@
+"""Searches: what they leave and print, how trials end, studies that are stopped, killed, shared, damaged or foreign."""
+
+import errno
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import threading
+from contextlib import chdir
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from tests.command_line import CLICKS, start, tracetorch
+from tests.sweeps import wait_until
+from tracetorch import files
+from tracetorch.cli.tuning import trials
+from tracetorch.cli.tuning.study import Study
+from tracetorch.cli.tuning.study_folder import read_study
+from tracetorch.files import WriteError, write_whole
+from tracetorch.runs import Run, RunFolder, lock
+from tracetorch.runs.ending import Interrupt
+from tracetorch.runs.folder import state_of
+
+SMALL = (*CLICKS, "train.eval_every=1", "search.pruner=none")
+FREE = tuple(word for word in SMALL if not word.startswith("network.hidden="))  # for a search over it
+
+
+def tune(*words, trials=3, study="study", small=SMALL):
+    return tracetorch("tune", "search=learning_rate", *small, f"search.trials={trials}", "--study", study, *words)
+
+
+def resume(*words):
+    return tracetorch("tune", "--study", "study", *words)
+
+
+def folders(study="study") -> list[Path]:
+    """Those of the trials."""
+    return sorted(Path(study).glob("0*"))
+
+
+def statuses() -> list[str]:
+    return [state_of(path).status for path in folders()]
+
+
+def records(folder: Path, split: str = "validation") -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["split"] == split]
+
+
+def journal(study="study") -> list[optuna.trial.FrozenTrial]:
+    backend = JournalFileBackend(str(Path(study).resolve() / "study.jsonl"))
+    return optuna.load_study(study_name="tune", storage=JournalStorage(backend)).trials
+
+
+def states() -> list[str]:
+    return [trial.state.name for trial in journal()]
+
+
+def best(trials):
+    return max(trials, key=lambda trial: (trial.value, -trial.number))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a study of 3 trials, made once, and what it printed."""
+    folder = tmp_path_factory.mktemp("tuned")
+    with chdir(folder):
+        ended = tune()
+    assert ended.exit_code == 0, ended.output
+    return folder / "study", ended.stdout
+
+
+@pytest.fixture
+def study(here, finished):
+    """A copy of it, in the working directory."""
+    return shutil.copytree(finished[0], here / "study")
+
+
+# ── what it leaves and prints ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_folder_for_each_trial_a_table_and_what_to_type(study, finished):
+    assert statuses() == ["completed"] * 3
+    left = {path.name for path in study.iterdir() if not path.name.startswith("0")}
+    assert left == {".lock", "study.json", "study.jsonl", "presets", "plots"}
+    assert {path.name for path in (study / "plots").iterdir()} == {"search.png", "search.svg"}
+    lines, trials = finished[1].splitlines(), journal()
+    assert lines[0] == "poisson_clicks: 3 trials → study"
+    assert lines[1].split() == ["trial", "status", "accuracy", "best", "so", "far", "what", "varies"]
+    for number, (line, path, trial) in enumerate(zip(lines[2:5], folders(), trials, strict=True)):
+        assert path.name == f"{trial.number:04d}_lr={trial.params['optimizer.lr']:.4g}"
+        assert trial.value == records(path)[-1]["accuracy"] and list(trial.intermediate_values) == [1, 2]
+        typed = (path / "overrides.yaml").read_text()
+        assert f"optimizer.lr={trial.params['optimizer.lr']!r}" in typed
+        assert "search" not in typed + (path / "config.yaml").read_text()
+        so_far = max(trial.value for trial in trials[: number + 1])
+        values = [f"{trial.value:.4f}", f"{so_far:.4f}", f"lr={trial.params['optimizer.lr']:.4g}"]
+        assert line.split() == [str(number), "completed", *values]
+    top = best(trials)
+    lr = f"lr={top.params['optimizer.lr']:.4g}"
+    assert lines[5:] == [
+        f"best: accuracy {top.value:.4f}, trial {top.number}, {lr}",
+        f"its run: study/{top.number:04d}_{lr}",
+        "to run it with another seed: tracetorch run --config-dir study/presets experiment=best seed=1",
+        "figure: study/plots/search.png",
+    ]
+
+
+def test_info_says_what_a_study_is_and_how_it_stands(study, here):
+    shown = dict(line.split(maxsplit=1) for line in tracetorch("info", "study").stdout.splitlines())
+    assert shown["study"] == "poisson_clicks" and shown["search"] == "maximize accuracy over optimizer.lr"
+    assert (shown["status"], shown["trials"]) == ("completed", "3 completed of 3")
+    assert shown["best"].startswith("accuracy 0.") and " in trial " in shown["best"]
+    assert shown["to"] == "run it  tracetorch run --config-dir study/presets experiment=best seed=1"
+    study.rename(here / "it's")
+    path = here / "it's" / "study.json"
+    path.write_text(path.read_text().replace('"trials": 3', '"trials": 9'))
+    shown = tracetorch("info", "it's").stdout
+    assert "not completed\n" in shown and "3 completed of 9\n" in shown
+    assert """to continue  tracetorch tune --study 'it'"'"'s'\n""" in shown
+    resumed = tracetorch("resume", "it's")
+    assert resumed.exit_code == 2 and """to continue it: tracetorch tune --study 'it'"'"'s'""" in resumed.stderr
+
+
+def test_a_search_over_choices_and_whole_numbers_with_another_seed(here, finished):
+    space = "search.space={network.hidden: {choices: [[4], [5, 6]]}, optimizer: {choices: [adam, sgd]}}"
+    words = (space, "search.space.train.learn_every={low: 20, high: 40, step: 10}", "seed=1")
+    ended = tune(*words, "search.space.optimizer.lr={low: 1e-4, high: 0.3, log: true}", trials=3, small=FREE)
+    assert ended.exit_code == 0, ended.output
+    for path, trial in zip(folders(), journal(), strict=True):
+        assert trial.params["network.hidden"] in ("[4]", "[5,6]") and trial.params["optimizer"] in ("adam", "sgd")
+        assert type(trial.params["train.learn_every"]) is int
+        assert path.name.startswith(f"{trial.number:04d}_hidden={trial.params['network.hidden']},optimizer=")
+        config = yaml.safe_load((path / "config.yaml").read_text())
+        assert config["network"]["hidden"] == json.loads(trial.params["network.hidden"])
+        assert config["optimizer"]["_target_"].lower().endswith(trial.params["optimizer"])
+    rates = [{trial.params["optimizer.lr"] for trial in some} for some in (journal(), journal(finished[0]))]
+    assert not rates[0] & rates[1]
+
+
+def test_a_search_where_rewards_teach_has_a_place_below_that_of_its_experiment(here):
+    parts = ["task.task.validation_trials=10", "task.task.test_trials=10", "task.task.batch_size=4"]
+    small = ["experiment=clicks_reward", "train.updates=2", "train.figures=false", "network.hidden=[4]", *parts]
+    words = ("search.metric=return", "--trials", "1", "output.root=results")
+    ended = tracetorch("tune", "search=learning_rate", *small, *words)
+    assert ended.exit_code == 0, ended.output
+    (place,) = (here / "results" / "clicks_reward" / "studies").iterdir()
+    (trial,) = journal(place)
+    assert trial.value == records(folders(place)[0])[-1]["return"]
+
+
+@pytest.mark.parametrize(("metric", "direction", "better"), [("accuracy", "maximize", max), ("loss", "minimize", min)])
+def test_with_patience_the_value_is_the_best_of_the_validation_records(here, metric, direction, better):
+    words = ("train.updates=5", "train.patience=9", f"search.metric={metric}", f"search.direction={direction}")
+    ended = tune(*words, trials=2)
+    found = [list(trial.intermediate_values.values()) for trial in journal()]
+    assert found == [[row[metric] for row in records(path)] for path in folders()]
+    values = [trial.value for trial in journal()]
+    assert values == [better(some) for some in found]
+    assert f"best: {metric} {better(values):.4f}, trial {values.index(better(values))}" in ended.stdout
+
+
+# ── trials that come to no end ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_trial_that_fails_stops_no_other(here):
+    ended = tune("search.space={optimizer.lr: {choices: [0.01, 1e30]}}", "train.updates=6", trials=6)
+    assert ended.exit_code == 0, ended.output
+    assert set(states()) == {"COMPLETE", "FAIL"}
+    assert statuses() == [{"FAIL": "failed", "COMPLETE": "completed"}[state] for state in states()]
+    assert [(path / "error.txt").exists() for path in folders()] == [state == "FAIL" for state in states()]
+    failed = [line for line in ended.stdout.splitlines() if " failed " in line]
+    assert len(failed) == states().count("FAIL") and all("lr=1e+30: " in line for line in failed)
+
+
+def test_a_search_in_which_everything_fails_gives_up(here):
+    ended = tune("search.space={optimizer.lr: {choices: [1e30, 1e31]}}", "train.updates=6", trials=9)
+    assert ended.exit_code == 1
+    assert len(journal()) == 5 and "5 trials in a row failed, and none has completed" in ended.stderr
+    assert not Path("study/presets").exists()
+
+
+def test_a_run_that_cannot_begin_leaves_a_folder_that_says_why(here):
+    ended = tune("search.space={train.window: {choices: [1, 9998, 9999]}}", trials=4)
+    assert ended.exit_code == 0, ended.output
+    refused = [path for path in folders() if state_of(path).status == "failed"]
+    assert refused and all("train.window must lie between 1 and" in (p / "error.txt").read_text() for p in refused)
+
+
+def test_a_trial_that_is_worse_than_others_is_ended_early_unless_it_is_done(here, monkeypatch):
+    def should_prune(trial):
+        return trial.number == 1 or trial.study.get_trials(deepcopy=False)[trial.number].last_step == 8
+
+    monkeypatch.setattr(optuna.trial.Trial, "should_prune", should_prune)
+    ended = tune("train.updates=8")
+    assert ended.exit_code == 0, ended.output
+    assert states() == ["COMPLETE", "PRUNED", "COMPLETE"]
+    pruned = folders()[1]
+    run = json.loads((pruned / "run.json").read_text())
+    assert (run["status"], run["error"]) == ("interrupted", "pruned at update 2")  # after a quarter
+    assert len(records(pruned)) == 2 and not records(pruned, "test")
+    assert journal()[1].value == records(pruned)[-1]["accuracy"]
+    assert [line.split()[1] for line in ended.stdout.splitlines()[2:5]] == ["completed", "pruned", "completed"]
+
+
+@pytest.mark.slow
+def test_the_median_of_five_trials_decides(here):
+    ended = tune("search.pruner=median", "train.updates=20", "optimizer=sgd", "train.eval_every=5", trials=14)
+    assert ended.exit_code == 0, ended.output
+    assert set(states()[:5]) == {"COMPLETE"}
+    completed = [trial for trial in journal() if trial.state.name == "COMPLETE"]
+    for trial in [trial for trial in journal() if trial.state.name == "PRUNED"]:
+        earlier = [other for other in completed if other.number < trial.number]
+        middle = sorted(other.intermediate_values[trial.last_step] for other in earlier)
+        assert max(trial.intermediate_values.values()) <= middle[len(middle) // 2]
+
+
+# ── stopped and killed ──────────────────────────────────────────────────────────────────────────────────────────────
+
+TAME = ("network.hidden=[16]", "search.space.optimizer.lr.high=0.0003")  # which kills no neurons
+LONG = ("tune", "search=learning_rate", *CLICKS, *TAME, "train.eval_every=50", "search.pruner=none", "threads=1")
+SPACE = "search.space={optimizer.lr: {low: 1e-4, high: 1e-2, log: true}, network.hidden: {choices: [[4], [5], [6]]}}"
+
+
+def begin(updates: int, trials: int) -> int:
+    """Start a study in another process; its number."""
+    return start(*LONG, f"train.updates={updates}", f"search.trials={trials}", "--study", "study")
+
+
+def at_work() -> Path:
+    """The folder of the first trial, once its run has recorded something."""
+    wait_until(lambda: list(Path("study").glob("0000_*/metrics.jsonl")))
+    return folders()[0]
+
+
+def code(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_ctrl_c_ends_the_run_in_order_and_the_trial_goes_on(here):
+    child = begin(updates=200, trials=2)
+    folder = at_work()
+    os.kill(child, signal.SIGINT)
+    assert code(child) == 130
+    assert state_of(folder).status == "interrupted" and (folder / "checkpoints" / "latest.pt").exists()
+    assert states() == ["RUNNING"]
+    ended = resume()
+    assert ended.exit_code == 0, ended.output
+    assert states() == ["COMPLETE"] * 2 and statuses() == ["completed"] * 2
+    assert len(state_of(folder).facts["resumed"]) == 1
+
+
+def test_a_wish_inside_of_another_is_heard_by_both():
+    with Interrupt() as outer:
+        with Interrupt() as inner:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert inner.stop and outer.stop
+        with Interrupt() as next_one:
+            assert outer.stop and not next_one.stop
+    with Interrupt() as alone:
+        assert not alone.stop
+
+
+def found() -> tuple:
+    """What a study has come to."""
+    preset = Path("study/presets/experiment/best.yaml").read_text()
+    return [(one.state, one.params, one.value) for one in journal()], preset
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    with chdir(tmp_path_factory.mktemp("undisturbed")):
+        assert tune(SPACE, small=FREE).exit_code == 0
+        return found()
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "count"),
+    [
+        pytest.param(JournalStorage, "set_trial_param", 4, id="between two values"),
+        pytest.param(trials, "run_trial", 2, id="before its run"),
+        pytest.param(optuna.Trial, "report", 4, id="in its run"),
+        pytest.param(Study, "tell", 2, id="after its run"),
+        pytest.param(trials, "write_best", 1, id="before its preset"),
+    ],
+)
+def test_a_study_that_was_killed_tries_what_it_would_have_tried(here, undisturbed, monkeypatch, place, name, count):
+    before, calls = getattr(place, name), itertools.count(1)
+
+    def call(*words, **options):
+        if next(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return before(*words, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, call)
+        words = ("tune", "search=learning_rate", *FREE, "search.trials=3", "--study", "study", SPACE)
+        assert code(start(*words)) == -signal.SIGKILL
+    ended = resume()
+    assert ended.exit_code == 0 and "3 trials" in ended.stdout, ended.output
+    assert found() == undisturbed
+    assert statuses() == ["completed"] * 3 and not Path("study/.workers").exists()
+
+
+@pytest.mark.slow
+def test_what_goes_on_tries_what_it_would_have_tried(here):
+    assert tune(trials=12, study="whole").exit_code == 0
+    assert tune("--trials", "5", trials=12).exit_code == 0
+    ended = resume()
+    assert ended.exit_code == 0 and "12 trials, 5 already started" in ended.stdout
+    assert [trial.params for trial in journal()] == [trial.params for trial in journal("whole")]  # 10 are random
+    again = resume()
+    assert again.exit_code == 0 and "12 already started" in again.stdout and len(journal()) == 12
+
+
+# ── shared ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_several_processes_share_a_study(here):
+    """They begin it at the same moment: one of them makes the folder, the others join it."""
+    children = [begin(updates=60, trials=9) for _ in range(3)]
+    assert [code(child) for child in children] == [0, 0, 0]
+    trials = journal()
+    assert states() == ["COMPLETE"] * 9 and statuses() == ["completed"] * 9
+    assert len({trial.params["optimizer.lr"] for trial in trials}) == 9
+    assert len({trial.user_attrs["worker"] for trial in trials}) > 1
+    assert f"in trial {best(trials).number}" in Path("study/presets/experiment/best.yaml").read_text()
+    assert not Path("study/.workers").exists()
+
+
+def test_a_process_that_joins_waits_for_a_study_that_is_being_begun(study, here):
+    """The folder is made first; then its file is written beside, and renamed."""
+    young = here / "young"
+    young.mkdir()
+    (young / ".study.json.4711").write_text("half of i")
+    late = threading.Timer(0.3, write_whole, (young / "study.json", (study / "study.json").read_bytes()))
+    late.start()
+    assert read_study(young) == read_study(study)
+    late.join()
+
+
+def test_no_process_takes_what_another_is_at_work_on(here):
+    child = begin(updates=100_000, trials=2)
+    at_work()
+    try:
+        begun = json.loads(Path("study/study.json").read_text())
+        for template in begun["configs"].values():
+            template["config"]["train"]["updates"] = 2
+        Path("study/study.json").write_text(json.dumps(begun))
+        ended = resume()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        code(child)
+    assert ended.exit_code == 0, ended.output
+    assert states() == ["RUNNING", "COMPLETE"] and "other processes still run 1 trial" in ended.stdout
+
+
+def test_a_study_of_something_else_is_not_joined(study):
+    for words in (("search=decays",), ("search=learning_rate", "seed=3")):
+        ended = resume(*words)
+        assert ended.exit_code == 2 and "study is a study of search=learning_rate" in ended.stderr
+        assert "to continue: tracetorch tune --study study" in ended.stderr
+    assert tune().exit_code == 0  # the very same
+
+
+# ── damaged ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_a_failed_write_has_left_in_the_journal_is_taken_off_at_once(study, monkeypatch):
+    """A process that goes on after it would write the next line behind the half one."""
+    real, before = os.fsync, (study / "study.jsonl").read_bytes()
+
+    def full(number):
+        if os.path.samestat(os.fstat(number), (study / "study.jsonl").stat()):
+            os.truncate(number, len(before) + 7)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        ended = resume("--trials", "4")
+    assert ended.exit_code == 1 and "No space left on device" in ended.stderr, ended.output
+    assert (study / "study.jsonl").read_bytes() == before
+    with (study / "study.jsonl").open("a") as file:
+        file.write('{"op_code":4,"worker_id":"')  # of a process that was killed
+    assert resume("--trials", "4").exit_code == 0 and states() == ["COMPLETE"] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "phrase"),
+    [
+        ("study.jsonl", "{}\n", "study.jsonl is broken"),
+        ("study.jsonl", "[1]\n{\n{}\n", "study.jsonl is broken (line 1 is not a JSON object)"),
+        ("study.jsonl", "[" * 5_000 + "]" * 5_000 + "\n", "study.jsonl is broken (nested more than 64 deep)"),
+        ("study.jsonl", os.mkfifo, "is not a regular file"),
+        ("study.jsonl", lambda path: path.touch() or os.truncate(path, 65 << 20), "is larger than 67,108,864 bytes"),
+        ("study.json", "{", "study.json is broken"),
+        ("study.json", '{"experiment": "x", "typed": 3, "overrides": [], "search": {}}', "study.json is broken"),
+        ("study.json", '{"experiment": "x", "typed": [], "overrides": [], "search": {}}', "search.space is empty"),
+        ("study.json", lambda path: None, "is not the folder of a study"),
+    ],
+)
+def test_a_damaged_study_is_refused(study, name, content, phrase):
+    (study / name).unlink()
+    if callable(content):
+        content(study / name)
+    else:
+        (study / name).write_text(content)
+    ended = resume()
+    assert ended.exit_code == 2, ended.output
+    assert phrase in ended.stderr and len(ended.stderr.splitlines()) == 1
+
+
+def test_optunas_lock_of_a_study_that_was_moved_keeps_nothing_waiting(study):
+    place = study / "study.jsonl.lock"
+    place.symlink_to("/nowhere/study.jsonl")
+    ended = resume("--trials", "4")
+    assert ended.exit_code == 2 and "study.jsonl.lock is a link that leads out of study" in ended.stderr
+    place.unlink()
+    place.symlink_to("nowhere")
+    assert resume("--trials", "4").exit_code == 0 and states() == ["COMPLETE"] * 4
+
+
+FULL = "No space left on device"
+
+
+def full(*args, **options):
+    raise OSError(errno.ENOSPC, FULL, "study/0000/metrics.jsonl")
+
+
+def test_where_nothing_can_be_written_nothing_is_left_and_a_folder_that_is_no_study_is_left_alone(here, monkeypatch):
+    monkeypatch.setattr("tracetorch.runs.folder.write_whole", full)
+    ended = tune()
+    assert ended.exit_code == 2 and FULL in ended.stderr
+    assert list(here.iterdir()) == []
+    (here / "study").mkdir()
+    (here / "study" / "mine.txt").write_text("mine")
+    ended = tune()
+    assert ended.exit_code == 2 and "is not the folder of a study" in ended.stderr
+    assert [path.name for path in (here / "study").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("when", ["as it begins", "as it ends"])
+def test_a_disk_that_is_full_or_broken_leaves_no_process_at_work(here, monkeypatch, when):
+    opened, end, ends = lock.open_to_append, Study.__exit__, []
+
+    def fails(path):
+        at_fault = path.parent.parent.name == ".workers" if when == "as it begins" else ends and path.parent == ends[0]
+        if at_fault:
+            raise WriteError(errno.ENOSPC, FULL, str(path))
+        return opened(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Study, "__exit__", lambda self, *error: ends.append(self.folder) or end(self, *error))
+        patched.setattr(lock, "open_to_append", fails)
+        ended = tune(trials=1)
+    assert ended.exit_code == (when == "as it begins"), ended.output
+    assert list((here / "study").glob(".workers/*")) == []
+    assert resume().exit_code == 0 and not (here / "study" / ".workers").exists()
+
+
+@pytest.mark.parametrize("when", ["in the run", "before it", "with the preset"])
+def test_a_full_disk_is_not_the_fault_of_what_was_tried(here, monkeypatch, when):
+    """The trial is taken up again when there is room."""
+    owner, name, word = {
+        "in the run": (Run, "record", ""),
+        "before it": (RunFolder, "reserve", "0000"),
+        "with the preset": (files, "write_whole", "best"),
+    }[when]
+    before = getattr(owner, name)
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, lambda *args, **rest: full() if word in str(args) else before(*args, **rest))
+        ended = tune()
+    assert ended.exit_code == 1 and len(ended.stderr.splitlines()) == 1, ended.output
+    advice = f"metrics.jsonl: {FULL}; once it is writable, to continue: tracetorch tune --study study"
+    assert advice in ended.stderr
+    assert states() == ["COMPLETE" if when == "with the preset" else "RUNNING"]
+    assert resume().exit_code == 0 and states() == ["COMPLETE"] * 3
+
+
+# ── of strangers ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+EVIL = "os.system"
+
+
+def older(content):
+    """A study of an older version: it holds no configs, and its overrides are composed."""
+    del content["configs"]
+    return content
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda content: older(content)["overrides"].append(f"+task.hook={{_target_: {EVIL}}}"),
+        lambda content: content["search"]["space"].update({"task._target_": {"choices": [EVIL]}}),
+        lambda content: older(content)["search"]["space"].update({"rule": {"choices": [{"_target_": EVIL}]}}),
+        lambda content: content["configs"]["base"]["config"]["task"].update(_target_=EVIL),
+    ],
+)
+def test_a_study_from_elsewhere_calls_only_what_is_trusted(study, how):
+    content = json.loads((study / "study.json").read_text())
+    how(content)
+    (study / "study.json").write_text(json.dumps(content))
+    ended = resume("--trials", "4")
+    assert ended.exit_code == 2, ended.output
+    assert len(ended.stderr.splitlines()) == 1 and len(journal()) == 3
+    assert f"'{EVIL}', which is not trusted" in ended.stderr or "is chosen by name" in ended.stderr
+
+
+def test_a_journal_from_elsewhere_must_be_of_the_search_and_its_values_in_the_space(study):
+    path = study / "study.jsonl"
+    found = path.read_text()
+    words = found.replace('"param_name":"optimizer.lr"', r'"param_name":"../../x\u001b[31m"')
+    choices = found.replace(r"\"high\": 0.3", r"\"high\": 0.4")
+    values = re.sub(r'"param_value_internal":[^,}]+', '"param_value_internal":1e300', found)
+    for text in (words, choices, values.replace('"state":1', '"state":0')):
+        assert text != found
+        path.write_text(text)
+        ended = resume("--trials", "4")
+        assert ended.exit_code == 2 and "belongs to another search than study.json" in ended.stderr, ended.output
+        assert "\x1b" not in ended.output and "../.." not in ended.output
+
+
+def test_the_worker_in_a_journal_from_elsewhere_is_no_path(study):
+    """A trial that says that it is at work, and is not: it is taken up again."""
+    path = study / "study.jsonl"
+    lines = [line for line in path.read_text().splitlines() if not ('"state":1' in line and '"trial_id":2' in line)]
+    path.write_text("\n".join(lines).replace('"worker":"', '"worker":"../../../') + "\n")
+    before = journal()[2]
+    assert states() == ["COMPLETE", "COMPLETE", "RUNNING"]
+    ended = resume()
+    assert ended.exit_code == 0, ended.output
+    assert states() == ["COMPLETE"] * 3 and journal()[2].params == before.params
