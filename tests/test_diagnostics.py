@@ -177,7 +177,9 @@ def test_what_cannot_be_is_told_before_anything_is_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "reward_loss", [losses.Reflect(), losses.Reflect(at="output"), losses.ActorCritic(critic=3.0)], ids=repr
+    "reward_loss",
+    [losses.Reflect(), losses.Reflect(at="output"), losses.ActorCritic(critic=3.0)],
+    ids=["reflect", "reflect at the output", "actor_critic"],
 )
 def test_what_is_taught_of_environments_is_the_slope_of_the_loss_which_stays_as_it_is(reward_loss):
     torch.manual_seed(3)

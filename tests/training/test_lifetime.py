@@ -145,7 +145,6 @@ def test_the_shorter_of_decisions_and_steps_ends_it_and_a_task_may_never_change(
         ({"recovered_at": 0.0}, "train.recovered_at must be above 0"),
         ({"updates": None, "schedule": "cosine"}, "lowers the step size until the end, and this run has none"),
     ],
-    ids=str,
 )
 def test_parts_that_do_not_fit_are_refused_before_anything_is_written(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):

@@ -84,7 +84,6 @@ def test_the_network_of_a_checkpoint_without_sizes_has_them_from_its_weights(tmp
             "train.patience needs validation trials, and the task has none",
         ),
     ],
-    ids=str,
 )
 def test_parts_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, option, message):
     with pytest.raises((TypeError, ValueError), match=message):
