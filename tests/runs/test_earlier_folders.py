@@ -131,3 +131,5 @@ def test_calls_by_former_names_work_and_warn():
         with pytest.warns(DeprecationWarning, match=said) as warned:
             call()
         assert Path(warned[0].filename).name == Path(__file__).name
+    with pytest.raises(TypeError, match="begin is now reset"):
+        type("Own", (Trace,), {"begin": None})
