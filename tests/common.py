@@ -21,6 +21,7 @@ from torch import Tensor
 import tracetorch as tt
 from tests.own_neuron import CurrentLIF
 from tracetorch.nn import LI, LIF, LIS, Layer, Sequential
+from tracetorch.nn.connections import is_dense
 
 IN, OUT, BATCH, STEPS = 6, 4, 3, 24
 """The sizes of everything in the table: `make()` gives a network of IN inputs and OUT neurons."""
@@ -113,10 +114,6 @@ LAYERS = [
 ]
 
 
-COMPILED = [row for row in LAYERS if row.of != "Neuron"]
-"""Those whose neurons have kernels, which are an option."""
-
-
 def build(row: Row, seed: int = 0, dtype: torch.dtype = torch.float64) -> Net:
     """The row's network, in float64, with weights large and positive enough that its neurons fire."""
     torch.manual_seed(seed)
@@ -137,6 +134,12 @@ def draw_weights(layer: Layer, low: float, high: float) -> None:
 def layers_of(net: Net) -> Iterator[Layer]:
     """A network's layers, or a single layer itself."""
     yield from net if isinstance(net, Sequential) else [net]
+
+
+COMPILED = [
+    row for row in LAYERS if all(layer.neuron.kernel and is_dense(layer.connection) for layer in layers_of(row.make()))
+]
+"""Those that have kernels, which are an option."""
 
 
 def spikes(steps: int = STEPS, batch: int = BATCH, seed: int = 0, rate: float = 0.4) -> Tensor:

@@ -4,7 +4,7 @@ These tables translate configs, saved states, checkpoints and calls. A name that
 """
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import wraps
 from inspect import signature
 from typing import Any, ParamSpec, TypeVar
@@ -19,6 +19,9 @@ _OF_NEURONS = {"rate"}
 
 TARGETS = {"tracetorch.tasks.Switching": "tracetorch.tasks.Reversal"}
 """Classes and functions that a `_target_` names."""
+
+ADDED = {"tracetorch.experiments.supervised.main": {"update_every": "moment"}}
+"""Arguments that earlier versions did not have, by target, with the value that stands for what those versions did."""
 
 TASK_METHODS = {"held_out": "eval_batches", "judge": "score", "phase": "context"}
 """Methods that a user's task or environment may define."""
@@ -58,12 +61,23 @@ R = TypeVar("R")
 
 def current(config: Any) -> Any:
     """A config, or a part of one, with its present keys and targets."""
-    return _translated(config, lambda names: names, TARGETS)
+    return _translated(config, to_present=True)
 
 
 def former(config: Any) -> Any:
-    """The same with the first names: a new name then changes no hash of a config."""
-    return _translated(config, lambda names: {now: before for before, now in names.items()}, _FORMER_TARGETS)
+    """The same with the first names, without what was added: neither then changes the hash of a config."""
+    return _translated(config, to_present=False)
+
+
+def current_overrides(lines: Iterable[str]) -> list[str]:
+    """Typed lines of a sweep or study, such as "network.neuron.learn=[weight]", with the present keys and targets."""
+    found = []
+    for line in lines:
+        key, equals, value = line.partition("=")
+        names = {"network": LAYER_ARGUMENTS, "task": TASK_ARGUMENTS}.get(key.partition(".")[0], {})
+        stem, dot, name = key.rpartition(".")
+        found.append(f"{stem}{dot}{names.get(name, name)}{equals}{TARGETS.get(value, value)}")
+    return found
 
 
 def present(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,14 +85,21 @@ def present(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, An
     return {names.get(name, name): value for name, value in values.items()}
 
 
-def _translated(node: Any, direction: Callable[[dict[str, str]], dict[str, str]], targets: Mapping[str, str]) -> Any:
+def _translated(node: Any, *, to_present: bool) -> Any:
     if isinstance(node, list | tuple):
-        return [_translated(inner, direction, targets) for inner in node]
+        return [_translated(inner, to_present=to_present) for inner in node]
     if not isinstance(node, Mapping):
         return node
-    names = {before: now for before, now in direction(_names_of(node)).items() if now not in node}
-    translated = {names.get(name, name): _translated(inner, direction, targets) for name, inner in node.items()}
+    names = _names_of(node) if to_present else {now: before for before, now in _names_of(node).items()}
+    names = {one: other for one, other in names.items() if other not in node}
+    translated = {names.get(name, name): _translated(inner, to_present=to_present) for name, inner in node.items()}
     target = str(node.get("_target_"))
+    added = ADDED.get(target, {})
+    if to_present:
+        translated |= {name: value for name, value in added.items() if name not in node}
+    else:
+        translated = {name: value for name, value in translated.items() if (name, value) not in added.items()}
+    targets = TARGETS if to_present else _FORMER_TARGETS
     return {**translated, "_target_": targets[target]} if target in targets else translated
 
 

@@ -21,7 +21,7 @@ from tracetorch.cli.folders import config_difference, folder_name, plain_name, s
 from tracetorch.cli.sweep.launchers import LAUNCHERS, options_of
 from tracetorch.cli.sweep.preset import Figure, figures, key_of, unfold
 from tracetorch.cli.terminal import say
-from tracetorch.renamed import current
+from tracetorch.renamed import current, current_overrides
 from tracetorch.runs.identity import id_of
 from tracetorch.runs.records import to_json
 
@@ -251,7 +251,7 @@ def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Col
 def _composed(job: Job, path: Path) -> Job:
     check_foreign(job.overrides, path)
     with prefixed(f"{path}, job {shorten(job.name)}: "):
-        made = compose(job.overrides)
+        made = compose(current_overrides(job.overrides))
     return replace(job, id=id_of(made.config), experiment=made.experiment, config=made.config)
 
 
@@ -266,7 +266,7 @@ def changed_since(plan: Plan, jobs: Iterable[Job]) -> str:
     for job in list(by_choice.values())[:_MOST_COMPOSED]:
         try:
             check_foreign(job.overrides, FILE)
-            now = compose(job.overrides).config
+            now = compose(current_overrides(job.overrides)).config
         except UsageError as error:
             return f"they no longer compose ({error})"
         if found := config_difference(job.config, now):

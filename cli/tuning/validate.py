@@ -15,7 +15,7 @@ from tracetorch.cli.execute import described, naming
 from tracetorch.cli.folders import plain_name
 from tracetorch.cli.suggest import at
 from tracetorch.cli.tuning.search import Parameter, Range, Search, Space
-from tracetorch.renamed import current
+from tracetorch.renamed import current, current_overrides
 
 if TYPE_CHECKING:
     from tracetorch.tasks import Environment, Task
@@ -41,6 +41,7 @@ class Composer:
         self._templates: dict[str, Template] = {}
         if origin is not None and self._may_compose:
             check_foreign(overrides, origin)
+            self._overrides = current_overrides(overrides)
         for choice, node in _mapping(templates or {}, origin).items():
             config, experiment, choices = (_mapping(node, origin).get(name) for name in Template._fields)
             check_plain(config, origin, choice, references=True)

@@ -1,0 +1,130 @@
+"""Every verb works on folders that an earlier version wrote, and calls by former names still work.
+
+`earlier/` was written at revision bfe3c9d by `run`, `run -m` and `tune` with Ctrl-C in the middle. `expected.json`
+holds what that revision made of the same runs: all records of a run that was not interrupted, the test by `eval` of
+the interrupted one, and the names of the figures.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.command_line import tracetorch
+from tracetorch import backends, nn, renamed
+from tracetorch.cli.adapter import compose
+from tracetorch.compare.collect import read_run
+from tracetorch.rules import Trace
+from tracetorch.runs.folder import state_of
+from tracetorch.runs.identity import facts_of
+from tracetorch.runs.records import COSTS, read_jsonl
+from tracetorch.tasks import PoissonClicks
+
+EARLIER = Path(__file__).parent / "earlier"
+EXPECTED = json.loads((EARLIER / "expected.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def copies(tmp_path, monkeypatch):
+    shutil.copytree(EARLIER, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(params=EXPECTED)
+def kind(request):
+    if request.param == "reward":
+        pytest.importorskip("gymnasium", reason="the extra rl is not installed")
+    return request.param
+
+
+def works(*words):
+    result = tracetorch(*words)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def check_records(folder, expected):
+    """Equal, costs aside; floats up to rounding."""
+    found = [{key: value for key, value in row.items() if not key.endswith(COSTS)} for row in read_jsonl(folder)]
+    for row in expected:
+        row |= {key: pytest.approx(value, rel=1e-4) for key, value in row.items() if isinstance(value, float)}
+    assert found == expected
+
+
+def test_eval_resume_and_plot(kind):
+    works("eval", kind)
+    (records,) = Path(kind, "eval").glob("*/metrics.jsonl")
+    check_records(records, EXPECTED[kind]["eval"])
+    works("resume", kind)
+    check_records(Path(kind, "metrics.jsonl"), EXPECTED[kind]["records"])
+    works("plot", kind)  # exits with 0 only if none fails
+    assert {path.stem for path in Path(kind, "plots").glob("*.svg")} >= set(EXPECTED[kind]["figures"])
+
+
+def test_compare_takes_an_earlier_and_a_new_run_for_repetitions(kind):
+    overrides = renamed.current_overrides(yaml.safe_load(Path(kind, "overrides.yaml").read_text()))
+    then = state_of(Path(kind)).facts
+    assert facts_of(compose(overrides).config).items() <= then.items()  # the same id and group
+    Path(kind, "run.json").write_text(json.dumps(then | {"status": "completed"}))
+    shutil.copytree(kind, "new")
+    Path("new/config.yaml").write_text(compose([*overrides, "seed=7"]).yaml)
+    earlier, new = read_run(Path(kind)), read_run(Path("new"))
+    assert earlier.group == new.group and earlier.id != new.id
+    assert "2 runs in 1 group" in works("compare", kind, "new", "--out", "compared")
+
+
+def test_a_sweep_goes_on():
+    assert "1 completed, 1 interrupted" in works("info", "sweep")
+    typed = renamed.current_overrides(json.loads(Path("sweep/sweep.json").read_text())["typed"])
+    assert "done in sweep/000_" in works("show", "-m", *typed)
+    assert "2 of 2 completed" in works("resume", "sweep")
+    assert "2 runs in 2 groups" in works("compare", "sweep")
+
+
+def test_a_study_goes_on_and_its_best_preset_is_read():
+    pytest.importorskip("optuna", reason="the extra tune is not installed")
+    assert "1 completed, 1 interrupted of 2" in works("info", "study")
+    assert "trainable:\n    - weight\n" in works("show", "--config-dir", "study/presets", "experiment=best")
+    works("tune", "--study", "study", "--trials", "3")
+    assert "3 completed of 2" in works("info", "study")
+    assert "3 runs in 3 groups" in works("compare", "study")
+
+
+FORMER = {
+    "network.neuron.learn=[]": "network.neuron.learn is now network.neuron.trainable",
+    "network.neuron.bank=[]": "network.neuron.bank is now network.neuron.trace_bank",
+    "+network.neuron.rate=line": "network.neuron.rate is now network.neuron.rate_map",
+    "experiment=cartpole task.lanes=3": "task.lanes is now task.num_envs",
+    "task._target_=tracetorch.tasks.Switching": "task._target_: tracetorch.tasks.Switching is now tracetorch.tasks.Reversal",  # noqa: E501
+}
+
+
+@pytest.mark.parametrize("typed", FORMER)
+def test_a_former_name_that_is_typed_is_answered_with_the_present_one(typed):
+    for words in (["run"], *([["eval", "lifetime"]] if typed.startswith("network.") else [])):
+        result = tracetorch(*words, *typed.split())
+        assert result.exit_code == 2 and result.stderr == f"tracetorch: {FORMER[typed]}\n", result.output
+
+
+def test_calls_by_former_names_warn_and_a_users_own_names_stay():
+    calls = {
+        "Own.held_out is now eval_batches": lambda: type("Own", (PoissonClicks,), {"held_out": None}),
+        "Own.judge is now score": lambda: type("Own", (PoissonClicks,), {"judge": None}),
+        "Own.phase is now context": lambda: type("Own", (PoissonClicks,), {"phase": None}),
+        "learn is now trainable": lambda: nn.LIF(3, 2, learn=[]),
+        "bank is now trace_bank": lambda: nn.Layer(3, 2, neuron=nn.neurons.LI, bank=[0.5]),
+        "rate is now rate_map": lambda: nn.LIF(3, 2, rate="logistic"),
+        "Trace.begin is now reset": lambda: Trace(nn.Sequential(nn.LIF(3, 2))).begin(),
+        "draw is now uniform": lambda: backends.draw,
+        "draw_below is now bernoulli": lambda: backends.draw_below,
+    }
+    for said, call in calls.items():
+        with pytest.warns(DeprecationWarning, match=said) as warned:
+            call()
+        assert Path(warned[0].filename).name == Path(__file__).name
+    with pytest.raises(TypeError, match="begin is now reset"):
+        type("Own", (Trace,), {"begin": None})
+    own = {"_target_": "tracetorch.nn.Layer", "rate": 1, "neuron": {"_target_": "mypackage.Neuron", "learn": 2}}
+    assert renamed.current(own) == own == renamed.former(own)
