@@ -12,6 +12,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -210,3 +211,12 @@ def test_every_public_name_has_a_row_in_the_table():
     ]:
         assert {row.of for row in rows} == public
         assert len({row.name for row in rows}) == len(rows)
+
+
+def test_every_package_is_installed():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {
+        path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in files("tracetorch", "cli", "experiments")
+    }
+    names = {name if name.startswith("tracetorch") else f"tracetorch.{name}" for name in folders}
+    assert set(listed) == names | {"tracetorch.conf"}
