@@ -21,12 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, namedtuple
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from itertools import accumulate, pairwise, zip_longest
 from pathlib import Path
-from typing import NamedTuple
 from xml.etree import ElementTree
 
 LEFT_OUT = {"cuda.py", "graph.py"}  # these run only on a GPU
@@ -37,16 +36,8 @@ EXITS = ast.Return | ast.Continue | ast.Break | ast.Raise
 SYMMETRIC = {"max", "min", "maximum", "minimum", "equal", "allclose", "Option", "Argument"}  # the order does not matter
 
 
-class Mutant(NamedTuple):
-    """The bytes from `begin` to `end` become `new`, in line `line` of a statement that starts in line `first`."""
-
-    file: str
-    first: int
-    line: int
-    begin: int
-    end: int
-    new: bytes
-    in_function: bool  # else the line runs once, when its module is imported
+Mutant = namedtuple("Mutant", "file first line begin end new in_function")
+"""The bytes from `begin` to `end` become `new`, in a statement from line `first` on; one in a function, or run once."""
 
 
 class Finder:
@@ -134,9 +125,8 @@ class Map:
         the same files join them: what a fixture or a cache does is seen in one test, and checked in all.
         """
         here, folder = self.lines.get(mutant.file, {}), Path(mutant.file).parent
-        around = [
-            tests for file, lines in self.lines.items() if Path(file).parent == folder for tests in lines.values()
-        ]
+        files = [file for file in self.lines if Path(file).parent == folder]
+        around = [tests for file in files for tests in self.lines[file].values()]
         line = [here.get(line, ()) for line in range(mutant.first, mutant.line + 1) if mutant.in_function]
         where = "line" if any(line) else "file" if any(here.values()) else "folder"
         found = set().union(*{"line": line, "file": here.values(), "folder": around}[where])
@@ -214,12 +204,12 @@ def main():
         (where, tests), began = known.choose(mutant, given.tests, given.seconds), time.perf_counter()
         with applied(mutant) as change, tempfile.TemporaryDirectory() as cache:
             of_compiler = {"NUMBA_CACHE_DIR": cache} if "/cpu/" in mutant.file else {}
-            by = run(tests, 120 + 4 * sum(map(known.seconds.get, tests)), **of_compiler) if tests else ""
+            by = run(tests, 300 + 10 * sum(map(known.seconds.get, tests)), **of_compiler) if tests else ""
         outcome = "found" if by else "survived" if where == "line" or not mutant.in_function else "nothing runs it"
         place, took = f"{mutant.file}:{mutant.line}", round(time.perf_counter() - began, 1)
         print(f"{place}  {change!r}  {outcome} {by}  ({len(tests)} tests of the {where}, {took} s)", flush=True)
-        names = ("mutant", "change", "outcome", "by", "tests", "where", "seconds")
-        rows.append(dict(zip(names, (place, change, outcome, by, len(tests), where, took), strict=True)))
+        row = {"mutant": place, "change": change, "outcome": outcome, "by": by, "tests": len(tests)}
+        rows.append(row | {"tests_of": where, "seconds": took})
         if given.json:
             given.json.write_text(json.dumps(rows, indent=1, ensure_ascii=False), encoding="utf-8")
     counts = Counter(row["outcome"] for row in rows)
