@@ -61,6 +61,7 @@ def test_points_bars_and_bands_are_where_the_numbers_are_and_the_figure_says_wha
         "two runs. Small points: runs. A single run has no interval."
     )
     assert note in " ".join(shown)
+    assert 0 <= figure._supxlabel.get_position()[0] < 0.1
 
 
 def test_the_line_is_dotted_where_some_runs_have_stopped(tmp_path):

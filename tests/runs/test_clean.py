@@ -55,6 +55,11 @@ def many(outputs):
     run(outputs, "interrupted", "interrupted", days=1)
     run(outputs, "killed", "running", days=1)
     run(outputs, "other", "completed", accuracy=0.5, days=30, experiment="digits")
+    for name, loss in {"lower": 0.1, "higher": 0.2}.items():
+        folder = run(outputs, name, "completed", accuracy=loss, days=30, experiment="losses")
+        records = folder / "metrics.jsonl"
+        records.write_text(records.read_text().replace("accuracy", "loss"))
+        os.utime(records, (time.time() - 30 * DAY,) * 2)
     run(outputs, "broken", None)
     return outputs
 
@@ -64,12 +69,16 @@ def many(outputs):
     [
         ("--failed", {"failed", "failed-long-ago", "broken"}),
         ("--unfinished", {"interrupted", "killed"}),
-        ("--older-than 7d --keep-best 1", {"good", "failed-long-ago"}),
+        ("--older-than 7d --keep-best 1", {"good", "higher", "failed-long-ago"}),
         ("--failed --older-than 7d --keep-best 3", {"failed-long-ago"}),
-        ("--older-than 12h", {"good", "better", "failed", "failed-long-ago", "interrupted", "killed", "other"}),
+        (
+            "--older-than 12h",
+            {"good", "better", "higher", "lower", "failed", "failed-long-ago", "interrupted", "killed", "other"},
+        ),
     ],
 )
 def test_it_says_what_it_would_do_and_does_that_when_told_to(many, words, gone):
+    """The best of runs with an accuracy have the highest, of runs with a loss alone the lowest."""
     everything = left(many)
     said = clean(*words.split())
     assert {found.rpartition("/")[2] for found in re.findall(r"would remove (\S+)", said)} == gone

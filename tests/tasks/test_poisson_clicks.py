@@ -71,6 +71,11 @@ def test_a_stimulus_ends_its_delay_before_the_cue_and_the_cue_comes_at_one_time(
     assert not torch.equal(cue[..., 0], cue[..., 1])
 
 
+def test_the_shortest_stimulus_is_one_bin():
+    _, _, xs = trials(20, gamma=[0.0], duration=[0.01], delay=0.1, stereo_click=True, cue_rate=0.0)
+    assert torch.equal((xs.sum(dim=-1) > 0).sum(dim=0), torch.ones(20, dtype=torch.int64))
+
+
 def test_noise_fires_each_left_and_right_neuron_by_itself_all_trial_long():
     task, _, xs = trials(noise=20.0, total_rate=0.0, cue_rate=0.0)
     noise = xs[..., : 2 * EACH]
