@@ -72,7 +72,7 @@ def _safe(stream: Any, number: int) -> Any:
     if stream is None:
         return _Stream(io.BufferedWriter(_Descriptor(number)), "utf-8", "replace")
     errors = stream.errors if stream.errors in _TOTAL else "replace"
-    if type(_raw(stream)) is not io.FileIO:  # ours already, a console of Windows, or no file at all
+    if type(_raw(stream)) is not io.FileIO:  # already ours, a Windows console, or not a file
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=errors)
         return stream
@@ -125,7 +125,7 @@ def say_starting() -> None:
 def console() -> Console:
     """A rich console on stdout that prints text literally: no markup, emoji or terminal commands."""
     made = _kind()(markup=False, emoji=False, highlight=False, soft_wrap=True)
-    if made.width < 1 or made.height < 1:  # a terminal that does not know its size
+    if made.width < 1 or made.height < 1:  # a terminal of unknown size
         made.size = (80, 25)
     return made
 

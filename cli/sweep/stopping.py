@@ -38,7 +38,7 @@ def is_stopped(sweep: Path) -> bool:
 
 @dataclass(frozen=True)
 class ControllerProcess:
-    """The process that started a sweep, identified by its machine and its number there."""
+    """The process that started a sweep, identified by its host name and process ID."""
 
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)

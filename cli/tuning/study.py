@@ -45,7 +45,7 @@ class Study:
     """
 
     def __init__(self, folder: Path, search: Search, seed: int):
-        self.folder, self.search = folder.resolve(), search  # a relative path in optuna's lock would lead nowhere
+        self.folder, self.search = folder.resolve(), search  # a relative path in optuna's lock would not resolve
         self._distributions = {key: _distribution(one) for key, one in search.space.items()}
         median = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP)
         self._worker = f"{os.getpid()}-{secrets.token_hex(4)}"
