@@ -15,7 +15,7 @@ from tracetorch.cli.signatures import definition, is_trusted, signature
 from tracetorch.renamed import ARGUMENTS, TARGETS
 
 PARTS = ("task", "network", "rule", "loss", "optimizer", "train")
-"""The keys of a config that describe something to make; all but the task are completed later (`_partial_`)."""
+"""The keys of a config that are instantiated; all but the task get further arguments later (`_partial_`)."""
 
 OPTIONAL_PARTS = ("diagnostics",)  # configs of older versions lack them
 KEYS = (*PARTS, *OPTIONAL_PARTS, "output", "seed", "device", "threads")  # in the order of the file
@@ -25,7 +25,7 @@ SPECIAL = ("_target_", "_partial_", "_args_", "_convert_")
 
 
 class _Output(NamedTuple):
-    """What a readout gives, the loss for labels that takes it, and a network with such a readout."""
+    """The output of a readout, the loss for labels that accepts it, and a network with such a readout."""
 
     kind: str
     loss: str
@@ -54,7 +54,7 @@ _KINDS: dict[str, tuple[str, type | UnionType]] = {  # of annotations: their des
     "float": ("a number", int | float),
     "bool": ("true or false", bool),
     "str": ("a string", str),
-    "Tensor": ("a number", int | float),  # no tensor can be typed
+    "Tensor": ("a number", int | float),  # a tensor cannot be typed
 }
 _NUMBERS = "Sequence[float]"
 _ALIASES = {  # names that annotations use, and their description
@@ -95,7 +95,7 @@ def check(config: dict[str, Any]) -> None:
 
 
 def check_new(config: dict[str, Any]) -> None:
-    """As `check`, and refuse values that older versions allowed; runs that have them can still be continued.
+    """Run `check`, and refuse values that older versions allowed; runs with such values can still be continued.
 
     Raises: UsageError.
     """
@@ -117,7 +117,7 @@ def _check_range(path: str, value: Any) -> None:
     low, dots, high = value.partition("..") if isinstance(value, str) else ("", "", "")
     try:
         reversed_ = bool(dots) and float(low) > float(high)
-    except ValueError:  # the task says what it takes
+    except ValueError:  # the task reports the error
         return
     if reversed_:
         raise UsageError(f"{path}={shorten(value)} is a range from high to low: write {shorten(f'{high}..{low}')}")
@@ -126,7 +126,7 @@ def _check_range(path: str, value: Any) -> None:
 def _check_loss(config: dict[str, Any]) -> None:
     """Raises: UsageError if the loss cannot use the readout's output, or cannot score the task's target.
 
-    Cross-entropy on firing rates, for example, has a signal at the right output only: it never lowers a wrong rate.
+    For example, cross-entropy on firing rates has a gradient at the correct output only: it never lowers a wrong rate.
     """
     loss, network, task = config["loss"], config["network"], config["task"]
     readout = network.get("readout")
@@ -151,7 +151,7 @@ def _check_loss(config: dict[str, Any]) -> None:
 
 
 def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str] = ()) -> None:
-    """A config from a folder may only call what `signatures.is_trusted` allows, and what these packages define.
+    """Check that a config from a folder calls only targets that `is_trusted` allows or that these packages define.
 
     Raises: UsageError that names the first target that is not trusted.
     """
@@ -171,7 +171,7 @@ def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str]
 
 
 def _check_module(path: str, node: dict[str, Any], where: Path, packages: Collection[str]) -> None:
-    """Raises: UsageError if a Gymnasium id names a module to import that is not trusted."""
+    """Raises: UsageError if a Gymnasium id imports a module that is not trusted."""
     module, colon, _ = str(node.get("id", "")).rpartition(":")
     if node["_target_"] != _GYM or not colon:
         return
@@ -223,7 +223,7 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
 
 
 def nodes(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """A config, or a part of it, and all mappings inside, with their dotted keys."""
+    """Yield a part of a config and all mappings inside it, with their dotted keys."""
     if isinstance(node, dict):
         yield key, node
         for name, inner in node.items():
@@ -253,7 +253,7 @@ def _as_typed(value: Any) -> str:
 
 
 def _misfit(value: Any, annotation: ast.expr | None) -> list[str]:
-    """Descriptions of the valid values; none if the value is valid, or if the annotation cannot be checked."""
+    """Descriptions of the valid values; empty if the value is valid, or if the annotation cannot be checked."""
     match annotation:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             sides = _misfit(value, left), _misfit(value, right)
@@ -272,7 +272,7 @@ def _misfit(value: Any, annotation: ast.expr | None) -> list[str]:
             names = [element.value for element in elements if isinstance(element, ast.Constant)]
             return [] if value in names else [f"{'one of ' * (len(names) > 1)}{', '.join(map(str, names))}"]
         case ast.Subscript(value=ast.Name(id="Callable")):
-            return ["a part with a _target_"]  # which `_check_call` skips
+            return ["a part with a _target_"]  # `_check_call` skips such parts
         case ast.Subscript(value=ast.Name(id=name), slice=inner) if name in _LISTS:
             return _misfit_list(value, inner)
     return []

@@ -155,7 +155,7 @@ def _remark(found: Comparison, left_out: Sequence[LeftOut]) -> None:
 
 
 def draw_scatter(folder: Path, by: list[str], metric: str | None, key: str) -> str:
-    """Draw the runs of a folder into its folder `compare`. Returns: the written files. Raises: UsageError."""
+    """Plot the runs of a folder into its subfolder `compare`. Returns: the written files. Raises: UsageError."""
     return _write_scatter(_compare_folders([folder], by, metric), key, _output_folder(folder))[0]
 
 
@@ -169,7 +169,7 @@ def _write_scatter(found: Comparison, key: str, folder: Path | None) -> tuple[st
 
 
 def _scatter(found: Comparison, key: str) -> Scatter:
-    """Place the runs of a comparison by a quantity. Raises: UsageError if no run has it, or if it is not a number."""
+    """Compute a plot against a quantity. Raises: UsageError if no run has the quantity, or if it is not a number."""
     from tracetorch.compare.groups import UnknownNameError
     from tracetorch.compare.scatter import NoNumberError, make_scatter
 
@@ -242,7 +242,7 @@ def _output_folder(folder: Path) -> Path:
 
 
 def _write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any]) -> Path:
-    """Let `leave` write into a folder; if None, into a new one below outputs, named after the runs.
+    """Call `leave` with a folder; if None, with a new one below outputs, named after the runs.
 
     Returns: the folder. Raises: UsageError if it cannot be written.
     """
@@ -257,7 +257,7 @@ def _write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], An
         _output_folder(Path("outputs"))
         for earlier in Path("outputs").glob("compare/*"):
             if remove_all_abandoned(earlier, WRITING):
-                with suppress(OSError):  # it holds a comparison
+                with suppress(OSError):  # not empty: it holds a comparison
                     earlier.rmdir()
         reserved = RunFolder.reserve(Path("outputs"), "compare", hash_of(runs))
         try:

@@ -38,7 +38,7 @@ class _Left(ProgressColumn):
 
 
 class Display:
-    """A run's listener. Args: experiment: for the first line. note: a line before that; "" for none."""
+    """A run's listener that prints progress. Args: experiment: for the first line. note: a line before it, or ""."""
 
     metric = "loss"  # the number to show next to the loss: the task's first metric
 
@@ -55,7 +55,7 @@ class Display:
                 self._start(values)
             case "progress":
                 self._progress(values)
-            case "phase" if self._bar:  # a task between or after updates
+            case "phase" if self._bar:  # testing or drawing
                 self._show(description=_PHASES.get(values["name"], "training"))
             case "record":
                 self._record(values)

@@ -20,11 +20,11 @@ _LONGEST_WORD = 300  # of a message: longer than any sane path
 
 
 class UsageError(Exception):
-    """Wrong usage or config: the message says what, where, what is close to it and what to type."""
+    """Wrong usage or config. The message names the fault, its place, a close alternative and what to type."""
 
 
 def working_directory() -> Path:
-    """Raises: UsageError if it was removed: most libraries need it, each with a message of its own."""
+    """The working directory. Raises: UsageError if it was removed: libraries report that unclearly."""
     try:
         return Path.cwd()
     except OSError as error:
@@ -32,7 +32,7 @@ def working_directory() -> Path:
 
 
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """ " Did you mean 'x'?" with a prefix and the closest known word; "" if none is close."""
+    """The hint " Did you mean 'x'?" with a prefix and the closest known word; "" if none is close."""
     close = get_close_matches(word, list(known), 1, 0.6)
     return f" Did you mean '{prefix}{close[0]}'?" if close else ""
 
@@ -47,7 +47,7 @@ def prefixed(words: str) -> Iterator[None]:
 
 
 def shorten(text: object, most: int = 80) -> str:
-    """A value for a message: one line, cut if it is long."""
+    """Format a value for a message: one line, cut if it is long."""
     return printable(text, most)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Follower(Protocol):
     """A run's listener."""
 
-    metric: str  # the one to show
+    metric: str  # the name of the metric to show
 
     def __call__(self, event: str, values: dict[str, Any]) -> str | None: ...
 
@@ -54,7 +54,7 @@ def execute(
     resume_from: RunFolder | None = None,
     display: Follower | None = None,
 ) -> RunOutcome:
-    """Train what a config describes.
+    """Do the run that a config describes.
 
     Args:
         overrides: as typed; recorded in the folder.
@@ -104,7 +104,7 @@ def execute(
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """Collect no garbage in the body; objects of the first body, most of them modules, are never searched."""
+    """Disable garbage collection in the body; objects from the first body, mostly modules, are never scanned."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -117,7 +117,7 @@ def without_collecting() -> Iterator[None]:
 
 
 def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any]) -> str:
-    """Why a run cannot be continued, now that it is locked; "" if it can. Args: shown: the folder as it was typed."""
+    """The reason why a locked run cannot be continued; "" if it can. Args: shown: the folder as it was typed."""
     from tracetorch.runs.provenance import changed_data  # loads torch
 
     state = state_of(folder)
@@ -131,7 +131,7 @@ def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any]) -> str
 
 
 def described(task: Any) -> tuple[Sequence[str], int]:
-    """The metrics of a task, of which the first is shown, and its batch size. Raises: UsageError if it lacks one."""
+    """The metrics of a task (the first is shown) and its batch size. Raises: UsageError if one is missing or wrong."""
     with naming("task"):
         metrics, batch_size, kind = task.metrics, task.batch_size, type(task).__name__
         if not (isinstance(metrics, tuple | list) and metrics and all(isinstance(name, str) for name in metrics)):
@@ -154,7 +154,7 @@ def contained() -> Iterator[Path]:
 
 
 def make_parts(config: dict[str, Any]) -> dict[str, Any]:
-    """The parts for a training loop. Raises: UsageError if one refuses its arguments."""
+    """Make the parts for a training loop. Raises: UsageError if one refuses its arguments."""
     names = [name for name in (*PARTS, *OPTIONAL_PARTS) if name != "train" and name in config]
     return {name: make(config[name], name) for name in names}
 
@@ -172,14 +172,14 @@ def _taken_by(train: Callable[..., None], config: dict[str, Any], parts: dict[st
 
 
 def files_of(composed: Composed, overrides: list[str]) -> dict[str, str]:
-    """The files that record the config; config.yaml is the last, because with it the run can be continued."""
+    """The files that record the config; config.yaml comes last, because with it the run can be continued."""
     quoted = [text.replace("'", "''") for text in overrides]
     typed = "".join(f"- '{text}'\n" for text in quoted) or "[]\n"
     return {"overrides.yaml": typed, "config.yaml": f"{NAME_LINE}{composed.experiment}\n{composed.yaml}"}
 
 
 def record_refused(folder: Path, composed: Composed, overrides: Sequence[str], why: str) -> None:
-    """Make a folder for a run of a sweep or a study that could not begin; none on a full disk, or if it exists."""
+    """Record a run of a sweep or study that could not start; do nothing if its folder exists or the disk is full."""
     if folder.exists():
         return
     with suppress(OSError):
@@ -196,7 +196,7 @@ def record_refused(folder: Path, composed: Composed, overrides: Sequence[str], w
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Turn errors of a folder that is in use or cannot be written into a UsageError."""
+    """Raise a UsageError if the body finds a folder in use, or cannot write to it."""
     try:
         yield
     except BusyError as error:
@@ -206,9 +206,9 @@ def refusing() -> Iterator[None]:
 
 
 def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> RunOutcome:
-    """Do the work of a run. Returns: how it ended, also after an error.
+    """Call the loop of a run. Returns: how the run ended, also after an error.
 
-    Raises: UsageError if it failed before it had a folder; KeyboardInterrupt.
+    Raises: UsageError if the run failed before it had a folder; KeyboardInterrupt.
     """
     try:
         loop()
@@ -257,7 +257,7 @@ def _unwritten(error: OSError) -> str:
 
 
 def _near(path: object) -> str:
-    """A path for a message, relative to the working directory if it lies below that."""
+    """A path for a message, relative to the working directory if it lies below it."""
     try:
         return shorten(Path(str(path)).relative_to(Path.cwd()))
     except (OSError, ValueError):

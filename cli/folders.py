@@ -35,9 +35,9 @@ class Found(NamedTuple):
 
 
 def find_run(path: Path, trust: Collection[str] = (), overrides: Iterable[str] = ()) -> Found:
-    """The run in a folder; its config calls trusted targets only, with arguments that they take.
+    """Read the run in a folder; check that its config calls only trusted targets, with valid arguments.
 
-    Args: trust: packages to trust besides traceTorch and torch. overrides: changes to values of the config.
+    Args: trust: packages to trust in addition to traceTorch and torch. overrides: changes of the config's values.
     Raises: UsageError, one sentence.
     """
     if not os.path.lexists(path):
@@ -80,12 +80,12 @@ class ConfigDifference(NamedTuple):
     """The first difference of two configs."""
 
     key: str
-    one: Any  # None, too, if there is no such key
+    one: Any  # also None if the key does not exist
     other: Any
 
 
 def config_difference(one: Any, other: Any, key: str = "") -> ConfigDifference | None:
-    """The first difference of two plain values; None if they are equal: 1 and 1.0 are, 1 and true are not."""
+    """The first difference of two plain values; None if they are equal. 1 equals 1.0, but not true."""
     if isinstance(one, dict) and isinstance(other, dict):
         pairs = ((f"{key}.{name}" if key else str(name), one.get(name), other.get(name)) for name in {**one, **other})
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
@@ -97,9 +97,9 @@ def config_difference(one: Any, other: Any, key: str = "") -> ConfigDifference |
 
 
 def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
-    """Raises: UsageError unless a run continues with the config of its start; output, device and threads may differ.
+    """Raises: UsageError if a run's config has changed since its start; output, device and threads may differ.
 
-    The same data may have moved. A folder of an older version, which does not record that config, is not checked.
+    Unchanged data may be in another folder. An older run, which does not record that config, is not checked.
     """
     facts = state_of(folder.path).facts
     begun = facts.get("config")
@@ -123,14 +123,14 @@ def plain_name(experiment: Any) -> str:
 
 
 def folder_name(number: str, varies: str) -> str:
-    """A name that every file system takes, for the folder of one run of several. Args: varies: such as "seed=1"."""
+    """The name of the folder of one of several runs, valid on all file systems. Args: varies: such as "seed=1"."""
     plain = re.sub(r"[^\w.,=+\[\]-]+", "-", varies.replace(", ", ",")).strip("-")
     cut = plain.encode()[:_LONGEST_NAME].decode(errors="ignore")
     return f"{number}_{cut}" if cut else number
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """The last word of each dotted key; of keys with the same last word, the whole key."""
+    """Map each dotted key to its last word, or to the whole key if another key has the same last word."""
     last = {key: key.rpartition(".")[2] for key in keys}
     return {key: name if list(last.values()).count(name) == 1 else key for key, name in last.items()}
 
@@ -149,7 +149,7 @@ def tested_checkpoint(found: Found, name: str | None = None) -> Path:
 
 @contextmanager
 def naming_the_other(folder: RunFolder, verb: str) -> Iterator[None]:
-    """If the body finds a damaged checkpoint, add to its UsageError how to use the run's other one."""
+    """If the body finds a damaged checkpoint, add to its UsageError how to use the run's other checkpoint."""
     try:
         yield
     except UsageError as error:
@@ -175,7 +175,7 @@ def naming_the_other(folder: RunFolder, verb: str) -> Iterator[None]:
 
 
 def check_links(folder: Path) -> None:
-    """Raises: UsageError for a link in a folder of runs that leads out of it: files there would be read or written."""
+    """Raises: UsageError for a link that leads out of a run's folder: files outside would be read or written."""
     try:
         for path in [*folder.iterdir(), *(folder / "checkpoints").glob("*"), *(folder / "plots").glob("*")]:
             if path.is_symlink() and leads_out(path, folder):
@@ -185,7 +185,7 @@ def check_links(folder: Path) -> None:
 
 
 def holds(folder: Path, name: str) -> bool:
-    """Whether a folder has an entry of this name, of any kind. Raises: UsageError if the system does not say."""
+    """Whether a folder has an entry of this name, of any kind. Raises: UsageError if that is unknown."""
     try:
         (folder / name).stat()
         return True

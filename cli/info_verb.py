@@ -86,7 +86,7 @@ def _of_study(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested facts, with dotted names."""
+    """Flatten nested facts; their names become dotted."""
     for name, value in facts.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{printable(name)}.")

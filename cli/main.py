@@ -1,4 +1,4 @@
-"""`tracetorch`: the verbs, their help, and the end of every error as one sentence and an exit code."""
+"""`tracetorch`: the verbs, their help, and the report of every error as one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def global_options(
 
 
 def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable[..., None]:
-    """The same verb; its errors end as one sentence and an exit code.
+    """Wrap a verb so that its errors become one sentence and an exit code.
 
     Args:
         prints: whether the verb only prints, and so fails if its output cannot be written.
@@ -244,12 +244,12 @@ def main() -> None:
 
 
 def start() -> None:
-    """Do what the command line asks. Raises: SystemExit."""
+    """Run the verb of the command line, or print a shell's completions. Raises: SystemExit."""
     prepare()
     quieten()
     if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
-        # Threads of OpenMP wait for work in a busy loop, by default for milliseconds. Those of two runs at once keep
-        # each other from working (`benchmarks/side_by_side.py`): wait for microseconds. Torch reads this when it loads.
+        # OpenMP threads wait for work in a busy loop, by default for milliseconds, which slows down other runs on the
+        # machine (`benchmarks/side_by_side.py`). Let them wait for microseconds. Torch reads this when it is imported.
         os.environ["GOMP_SPINCOUNT"] = "3000"
     os.environ["MPLBACKEND"] = "agg"  # figures go into files; a backend that the environment names may be missing
     if os.environ.get(completion.VARIABLE):
@@ -259,14 +259,14 @@ def start() -> None:
 
 
 def leave(code: int) -> None:
-    """End the process as the interpreter does, but unload nothing: with torch that takes up to a second.
+    """End the process as the interpreter does, but do not unload modules, which takes up to a second with torch.
 
-    Returns if a file is still open for writing: the interpreter then writes its last lines when it unloads.
+    Return if a file is still open for writing: the interpreter then flushes it when it exits.
     """
     threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
     atexit._run_exitfuncs()
     if not _writes_to_a_file():
-        files = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)  # of a pipe, too
+        files = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)  # pipes, too
         for stream in (sys.stdout, sys.stderr, *(one for one in gc.get_objects() if type(one) in files)):
             with suppress(OSError, AttributeError, ValueError):  # a reader that is gone, or no stream at all
                 stream.flush()
@@ -274,7 +274,7 @@ def leave(code: int) -> None:
 
 
 def _writes_to_a_file() -> bool:
-    """Whether a file other than the standard streams is open for writing; True if that cannot be found out."""
+    """Whether a file other than the standard streams is open for writing; True if that is unknown."""
     try:
         import fcntl
 
@@ -282,7 +282,7 @@ def _writes_to_a_file() -> bool:
     except (ImportError, OSError):
         return True
     for number in numbers:
-        with suppress(OSError):  # of the folder itself, closed by now
+        with suppress(OSError):  # the descriptor of /dev/fd itself is closed by now
             is_written = fcntl.fcntl(number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR)
             if number > 2 and is_written and stat.S_ISREG(os.fstat(number).st_mode):
                 return True

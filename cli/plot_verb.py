@@ -79,7 +79,7 @@ def command(
 
 
 def _task(config: dict[str, Any], facts: dict[str, Any]) -> tuple[Any, str]:
-    """The task of a run; None, and why, if its data are missing, or differ from those that the run read."""
+    """The task of a run; None and the reason if its data are missing, or differ from those that the run read."""
     from tracetorch.cli.adapter import make
     from tracetorch.runs.identity import data_of
     from tracetorch.runs.provenance import changed_data

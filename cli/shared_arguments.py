@@ -15,9 +15,9 @@ _HOME = re.compile(r"(?<=[=,])~[^,]*")  # a path in the home folder, among the v
 
 
 def with_home(change: str) -> str:
-    """A change KEY=VALUE with ~ expanded, which shells do not do there, and which is an operator in Hydra's syntax.
+    """Expand ~ in a change KEY=VALUE: shells do not expand it there, and it is an operator in Hydra's syntax.
 
-    A value with quotes or brackets stays as it is; so does the name of a sweep or a search.
+    A value with quotes or brackets, and the name of a sweep or a search, stay unchanged.
     """
     key, _, value = change.partition("=")
     if "~" not in value or any(mark in value for mark in "'\"[{(") or key in ("sweep", "search"):

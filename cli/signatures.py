@@ -28,7 +28,7 @@ def is_trusted(target: str) -> bool:
 
 @cache
 def signature(target: str) -> Signature | None:
-    """Arguments of a function or class, by the dotted name under which it can be imported.
+    """The arguments of the function or class with this dotted name.
 
     Returns: None if its source is not part of traceTorch or torch, or if it checks the names of its arguments itself.
     """
@@ -64,7 +64,7 @@ def _passed_on(module: str, function: ast.FunctionDef) -> Signature | None:
 
 
 def allowed_values(annotation: ast.expr | None) -> list[Any]:
-    """The values that an annotation names one by one."""
+    """The values that an annotation lists: those of a Literal, true and false, null."""
     match annotation:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return allowed_values(left) + allowed_values(right)
@@ -112,5 +112,5 @@ def _source(module: str) -> Path | None:
 def _roots(package: str) -> list[Path]:
     if package == "tracetorch":  # in a checkout, `experiments/` is next to it, and inside it once installed
         return [Path(tracetorch.__file__).parent, Path(__file__).parents[1]]
-    spec = find_spec(package) if package == "torch" else None  # which finds it without importing it
+    spec = find_spec(package) if package == "torch" else None  # finds torch without importing it
     return [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []

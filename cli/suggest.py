@@ -19,7 +19,7 @@ _MISSING = object()
 
 
 def at(config: Config, name: str, default: Any = None) -> Any:
-    """The value of a dotted key."""
+    """The value of a dotted key, or the default if a config does not have the key."""
     node: Any = config
     for part in name.split("."):
         if not isinstance(node, dict) or part not in node:

@@ -25,11 +25,11 @@ _TOTAL = ("replace", "backslashreplace", "xmlcharrefreplace", "namereplace", "ig
 
 
 class _Descriptor(io.FileIO):
-    """A file descriptor to which every write succeeds: what cannot be written is dropped."""
+    """A file descriptor to which every write succeeds: output that cannot be written is dropped."""
 
     def __init__(self, number: int):
         super().__init__(number, "wb", closefd=False)
-        self.error: OSError | None = None  # the first one
+        self.error: OSError | None = None  # the first error
 
     def write(self, data: Any) -> int:
         rest = memoryview(data).cast("B")
@@ -37,7 +37,7 @@ class _Descriptor(io.FileIO):
         try:
             while rest:
                 written = super().write(rest)
-                if written is None:  # a descriptor that does not block, and a slow reader
+                if written is None:  # a non-blocking descriptor with a slow reader
                     select.select([], [self.fileno()], [])
                 rest = rest[written or 0 :]
         except OSError as error:
@@ -53,11 +53,11 @@ class _Stream(io.TextIOWrapper):
 
 
 def prepare() -> None:
-    """Make standard streams that never raise. To be called first; a second call changes nothing.
+    """Replace the standard streams by streams that never raise. Call this first; a second call changes nothing.
 
-    A reader that goes away, a full disk, or a letter that the encoding lacks must not end a training. A stream that
-    was closed before the process began is replaced by /dev/null: the next file to be opened would get its number, and
-    all that is printed.
+    A closed pipe, a full disk, or a character that the encoding lacks must not end a training run. A stream that was
+    closed before the process started is replaced by /dev/null: otherwise the next opened file would get its number,
+    and all printed text.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -72,7 +72,7 @@ def _safe(stream: Any, number: int) -> Any:
     if stream is None:
         return _Stream(io.BufferedWriter(_Descriptor(number)), "utf-8", "replace")
     errors = stream.errors if stream.errors in _TOTAL else "replace"
-    if type(_raw(stream)) is not io.FileIO:  # ours already, a console of Windows, or no file at all
+    if type(_raw(stream)) is not io.FileIO:  # already ours, a Windows console, or not a file
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=errors)
         return stream
@@ -91,7 +91,7 @@ def _raw(stream: Any) -> Any:
 
 
 def quieten() -> None:
-    """Print no warnings of libraries, and one line for each of a user's parts. -W and PYTHONWARNINGS come first."""
+    """Hide warnings of libraries; print those of a user's code in one line. -W and PYTHONWARNINGS have precedence."""
     if sys.warnoptions:
         return
     paths = sysconfig.get_paths()
@@ -105,7 +105,7 @@ def quieten() -> None:
 
 
 def lost() -> OSError | None:
-    """The first error in writing to stdout; None if all was written."""
+    """The first error in writing to stdout; None if everything was written."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
     return getattr(_raw(sys.stdout), "error", None)
@@ -123,9 +123,9 @@ def say_starting() -> None:
 
 
 def console() -> Console:
-    """A console of rich on stdout that prints text literally: no markup, emoji or terminal commands."""
+    """A rich console on stdout that prints text literally: no markup, emoji or terminal commands."""
     made = _kind()(markup=False, emoji=False, highlight=False, soft_wrap=True)
-    if made.width < 1 or made.height < 1:  # a terminal that does not know its size
+    if made.width < 1 or made.height < 1:  # a terminal of unknown size
         made.size = (80, 25)
     return made
 

@@ -25,7 +25,7 @@ from tracetorch.cli.suggest import has, no_such_key
 from tracetorch.renamed import current
 
 ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
-"""What Hydra raises for invalid input: its own errors, and those that it does not catch."""
+"""Errors that Hydra raises for invalid input: its own, and those that it does not catch."""
 
 PRESETS = ("sweep", "search")
 """Groups of presets for sweeps and searches; a config does not contain them."""
@@ -36,7 +36,7 @@ class Composed(NamedTuple):
 
     config: dict[str, Any]
     experiment: str  # its name; see `experiment_name`
-    choices: Mapping[str, str] = MappingProxyType({})  # the choice from each group, where that is known
+    choices: Mapping[str, str] = MappingProxyType({})  # the choice from each group, if known
 
     @property
     def yaml(self) -> str:
@@ -44,13 +44,13 @@ class Composed(NamedTuple):
 
 
 Bases = dict[tuple[str, ...], tuple[DictConfig, str]]
-"""Composed configs and their experiments' names, by the choices from the groups; the jobs of a sweep share them."""
+"""Cache of composed configs and their experiments' names, by group choices; the jobs of a sweep share it."""
 
 
 class Template(NamedTuple):
-    """A composed config before its references are resolved, so that they follow a changed value."""
+    """A composed config with unresolved references, so that they follow a changed value."""
 
-    config: dict[str, Any]  # plain values, and references to others of them; see `check_plain`
+    config: dict[str, Any]  # plain values, and references to other values; see `check_plain`
     experiment: str
     choices: Mapping[str, str] = MappingProxyType({})
 
@@ -59,8 +59,8 @@ def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases |
     """Compose the config that these overrides describe.
 
     Args:
-        config_dir: a folder with further choices, by names that `conf/` does not have.
-        bases: what was composed before, and is not composed again; this call may add to it.
+        config_dir: a folder with further choices; their names must differ from those in `conf/`.
+        bases: cache that this call reads and extends.
     Raises: UsageError, one sentence, for any override that cannot be composed.
     """
     config, experiment, choices = _composed(overrides, config_dir, {} if bases is None else bases)
@@ -68,14 +68,14 @@ def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases |
 
 
 def template(overrides: list[str]) -> Template:
-    """As `compose`, with references to other values left as they are; what calls a function is called now."""
+    """Compose a config, but leave its references to other values unresolved; function calls are resolved now."""
     config, experiment, choices = _composed(overrides, None, {})
     unresolved = OmegaConf.to_container(config, resolve=False)
     return Template(_without_calls(unresolved, _resolved(config)), experiment, choices)
 
 
 def fill(base: Template, changes: list[str]) -> Composed:
-    """The config of a template with these values changed. Raises: UsageError."""
+    """Change values of a template, and resolve its references. Raises: UsageError."""
     config = OmegaConf.create(base.config)
     for override in [parse(line) for line in changes]:
         key, value = override.key_or_group, override.value()
@@ -87,7 +87,7 @@ def fill(base: Template, changes: list[str]) -> Composed:
 
 
 def _without_calls(node: Any, resolved: Any) -> Any:
-    """An unresolved config; where a value does more than name other values, with that value resolved."""
+    """Replace each value that calls a function by its resolved value; keep plain references."""
     if isinstance(node, dict) and isinstance(resolved, dict):
         return {name: _without_calls(inner, resolved[name]) for name, inner in node.items()}
     if isinstance(node, list) and isinstance(resolved, list):
@@ -96,8 +96,8 @@ def _without_calls(node: Any, resolved: Any) -> Any:
 
 
 def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tuple[DictConfig, str, dict[str, str]]:
-    """The config as Hydra composes it, the name of its run, and the choice from each group."""
-    config_folders(config_dir)  # raises where the folder does not exist, before Hydra does
+    """Compose a config. Returns: the config, unresolved; the experiment's name; the choice from each group."""
+    config_folders(config_dir)  # raises if the folder does not exist, before Hydra does
     parsed = [parse(override) for override in overrides]
     for override in parsed:
         check_group_choice(override, config_dir)
@@ -120,7 +120,7 @@ def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tu
 
 
 def load(path: Path) -> Composed:
-    """Read the config of a run; keys get their present names. Raises: UsageError, as `read_yaml`."""
+    """Read the config of a run, and rename its outdated keys. Raises: UsageError, as `read_yaml`."""
     return Composed(current(read_yaml(path)), "")
 
 
@@ -152,15 +152,15 @@ def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
-    """A config with every reference resolved, once.
+    """Resolve every reference of a config, once.
 
-    Raises: UsageError for a reference that leads nowhere, a string that a later reader would resolve again, and a
-        config that would unfold.
+    Raises: UsageError for a reference to a missing value, a string that a later reader would resolve again, and a
+        config that is too large once resolved.
     """
     check_unfolded(cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)))
     try:
         for name in {"seed", "device"} & set(config.keys()):
-            _ = config[name]  # first: the message would name a value that refers to it
+            _ = config[name]  # first: otherwise the message would name a value that refers to it
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
@@ -170,7 +170,7 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def _is_choice(override: Override, config_dir: Path | None) -> bool:
-    """Whether it chooses from a group, as Hydra decides it; any other changes a value."""
+    """Whether an override chooses from a group, by Hydra's rule; any other override changes a value."""
     group = override.key_or_group
     if group in PRESETS or isinstance(override.value(), dict):
         return False
@@ -210,7 +210,7 @@ def _change(config: DictConfig, override: Override) -> None:
 
 
 def _compose(choices: Iterable[str], config_dir: Path | None) -> DictConfig:
-    """The config of these choices, with Hydra's own part. Raises: UsageError."""
+    """Compose these choices; the config includes Hydra's own part. Raises: UsageError."""
     further = [f"hydra.searchpath=['{searched(config_dir)}']"] if config_dir else []
     try:
         with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
@@ -225,7 +225,7 @@ def _compose(choices: Iterable[str], config_dir: Path | None) -> DictConfig:
 
 
 def _missing(error: MissingConfigException, config_dir: Path | None) -> UsageError:
-    """The error for a choice that does not exist: the choices that exist, and a close one."""
+    """The error for a choice that does not exist; it lists the existing choices and suggests a close one."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     for folder in config_folders(config_dir):
         for ending in ("yaml", "yml"):

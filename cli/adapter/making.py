@@ -1,4 +1,4 @@
-"""Makes what the parts of a config describe. No string in them is interpreted: `cli.check` has checked what is made."""
+"""Instantiates the parts of a config, which `cli.check` has checked. No string in them is interpreted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tracetorch.runs.ending import named, sentence, where
 
 
 class Part(partial[Any]):
-    """A function or class with the arguments of a config; errors of a call name the part of the config."""
+    """A function or class with arguments from a config; an error of a call names the part of the config."""
 
     name = ""
 
@@ -30,9 +30,9 @@ class Part(partial[Any]):
 
 
 def make(node: dict[str, Any], name: str) -> Any:
-    """Make what a part of a config describes; for a node with `_partial_`, a `Part` that makes it.
+    """Instantiate a part of a config; for a node with `_partial_`, return a `Part` that does so when called.
 
-    Raises: UsageError, now or when that part is called, if a value of it is invalid.
+    Raises: UsageError, here or when the `Part` is called, if a value is invalid.
     """
     with naming(name, lambda error: words_of(error) if isinstance(error, TypeError | ValueError) else located(error)):
         made = _made(node)
@@ -43,7 +43,7 @@ def make(node: dict[str, Any], name: str) -> Any:
 
 
 def function(node: dict[str, Any]) -> Callable[..., Any]:
-    """The function that a part with `_partial_` describes; unlike those of a `Part`, its errors are left as they are.
+    """Return the function of a part with `_partial_`; unlike a `Part`, it raises its own errors unchanged.
 
     Raises: UsageError if there is no such function, or if it cannot be imported.
     """
@@ -54,7 +54,7 @@ def function(node: dict[str, Any]) -> Callable[..., Any]:
 
 @contextmanager
 def naming(name: str, words: Callable[[BaseException], str] = sentence) -> Iterator[None]:
-    """Turn any error of a user's part, also of its sys.exit, into a UsageError. Args: name: of the part."""
+    """Turn any error of a user's part, sys.exit included, into a UsageError. Args: name: of the part."""
     try:
         yield
     except (UsageError, KeyboardInterrupt):
@@ -64,13 +64,13 @@ def naming(name: str, words: Callable[[BaseException], str] = sentence) -> Itera
 
 
 def located(error: BaseException) -> str:
-    """The message of an error of a part and, if a user's part raised it, in which file and line."""
+    """The message of an error and, if a user's part raised it, the file and line."""
     place = "" if isinstance(error, ImportError) else where(error, ours=False)
     return f"{words_of(error)}{' in ' if place else ''}{place}"
 
 
 def words_of(error: BaseException) -> str:
-    """The message of an error of a part, in one line; for a missing module, with advice."""
+    """The message of an error, in one line; for a missing module, with advice."""
     text = " ".join(str(error).split())
     if isinstance(error, ModuleNotFoundError):
         searches = {os.path.realpath(place) for place in sys.path}
@@ -98,9 +98,9 @@ def _made(value: Any) -> Any:
 
 
 def locate(target: Any) -> Any:
-    """The object of a dotted name; modules are imported, and every part of the name must be public.
+    """Import the object of a dotted name; every part of the name must be public.
 
-    Raises: ValueError if there is none; any error of a module that is imported.
+    Raises: ValueError if it does not exist; any error of an imported module.
     """
     return _way(target)[-1][1]
 
@@ -114,7 +114,7 @@ def is_defined_in(target: str, package: str) -> bool:
 
 
 def _way(target: Any) -> list[tuple[str, Any]]:
-    """The objects of a dotted name and of each of its beginnings."""
+    """The prefixes of a dotted name (a, a.b, a.b.c), each with its object."""
     names = target.split(".") if isinstance(target, str) else []
     if len(names) < 2 or not all(name.isidentifier() and not name.startswith("_") for name in names):
         raise ValueError(f"{shorten(repr(target))} is not a public name such as torch.optim.Adam")

@@ -23,17 +23,17 @@ GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train",
 
 _KEY = re.compile(r"[A-Za-z_][\w./@:-]*", re.ASCII)
 _LONGEST_KEY = 200
-_NO_WORDS = ("null", "true", "false", "nan", "inf")  # without quotes, they are something else
+_NO_WORDS = ("null", "true", "false", "nan", "inf")  # without quotes, they are not strings
 _MOST_JOBS = 10_000  # of a sweep, so that its plan can be read again; see `files.MOST_ELEMENTS`
 
 
 @lru_cache(maxsize=1024)  # the jobs of a sweep have most of their lines in common
 def parse(line: str, *, sweep: bool = False, search: bool = False) -> Override:
-    """Read one override, and refuse what no run can take.
+    """Parse one override; refuse those that no run accepts.
 
     Args:
         sweep: whether several values, and settings of launchers, are allowed.
-        search: whether it may change a search.
+        search: whether changes of a search are allowed.
     Raises: UsageError, one sentence.
     """
     key, equals, value = line.partition("=")
@@ -43,7 +43,7 @@ def parse(line: str, *, sweep: bool = False, search: bool = False) -> Override:
         override = OverridesParser.create().parse_override(line)
     except UnicodeEncodeError as error:
         raise UsageError(f"{shorten(repr(line))} is not UTF-8") from error
-    except (HydraException, ValueError) as error:  # the second of a number of more than 4,300 digits
+    except (HydraException, ValueError) as error:  # ValueError for a number of more than 4,300 digits
         if not equals:
             raise UsageError(f"'{shown}' sets nothing: write key=value, such as seed=1") from error
         if sweep and any(not part.strip() for part in value.split(",")):
@@ -73,10 +73,10 @@ def _is_of_hydra(override: Override) -> bool:
 
 
 def check_foreign(lines: Iterable[str], where: object) -> None:
-    r"""Overrides that were read from a file hold plain values, name other values of the config, and choose by name.
+    r"""Check overrides from a file: they may hold plain values, refer to values of the config, and choose by name.
 
     They are checked after parsing, because `$\{oc.env:TOKEN\}` is a reference as well.
-    Raises: UsageError that names the first that does more.
+    Raises: UsageError that names the first override that does more.
     """
     for line in lines:
         override = parse(line)
@@ -89,7 +89,7 @@ def check_foreign(lines: Iterable[str], where: object) -> None:
 
 
 def quote_value(value: Any) -> str:
-    """A plain value as it is typed behind `key=`: read again, it is the same."""
+    """Quote a plain value for use after `key=`, so that parsing returns the same value."""
     match value:
         case None:
             return "null"
@@ -124,7 +124,7 @@ def check_group_choice(override: Override, config_dir: Path | None = None) -> No
 
 
 def _advise_file(group: str, line: str, keys: dict[str, Any]) -> str:
-    """The message for keys that were typed in the place of a choice: they belong in a file."""
+    """The message for keys that were typed instead of a choice: they belong in a file."""
     target = str(keys.get("_target_", ""))
     name = target.rpartition(".")[2].lower() or "mine"
     name = shorten(f"my_{name}" if name in options(group) else name)
@@ -136,7 +136,7 @@ def _advise_file(group: str, line: str, keys: dict[str, Any]) -> str:
 
 
 def split_settings(overrides: list[str], config_dir: Path | None = None) -> tuple[list[str], list[str]]:
-    """Overrides of a sweep, into those for its runs and those for its launcher. Raises: UsageError."""
+    """Split the overrides of a sweep into those for its runs and those for its launcher. Raises: UsageError."""
     parsed = [(line, parse(line, sweep=True)) for line in overrides]
     for _, override in parsed:
         check_group_choice(override, config_dir)
@@ -151,11 +151,11 @@ def check_job_count(count: int) -> None:
 
 
 def expand(overrides: list[str], config_dir: Path | None = None) -> list[list[str]]:
-    """All combinations of the values, each as the overrides of one run; those of the last key vary fastest.
+    """All combinations of the values, each as the overrides of one run; the last key varies fastest.
 
-    Raises: UsageError if there is none, or if there are too many; then none is made.
+    Raises: UsageError if there are no combinations, or too many; they are counted before any is made.
     """
-    by_key: dict[str, list[str]] = {}  # of a key that is given twice, the last line counts
+    by_key: dict[str, list[str]] = {}  # the last line of a repeated key counts
     for line in overrides:
         override = parse(line, sweep=True)
         key = override.get_key_element()
@@ -171,7 +171,7 @@ def expand(overrides: list[str], config_dir: Path | None = None) -> list[list[st
 
 
 def _values(override: Override, config_dir: Path | None) -> Iterable[object]:
-    """The values that a line of a sweep lists, as they are typed; of too many, one more than there can be jobs."""
+    """The values in a line of a sweep, as typed; a range that is too long is cut at one more than the job limit."""
     value = override.value()
     if isinstance(value, Glob):
         return value.filter(options(override.key_or_group, config_dir))

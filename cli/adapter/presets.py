@@ -22,12 +22,12 @@ _CHOICE = re.compile(r"[\w @:/-]+(\.yaml)?", re.ASCII)
 
 
 def conf_dir() -> Path:
-    """Where the YAML files lie: next to `cli/`, in a checkout as in an installed package."""
+    """The folder of the YAML files, next to `cli/` both in a checkout and in an installed package."""
     return Path(__file__).parents[2] / "conf"
 
 
 def config_folders(config_dir: Path | None) -> list[Path]:
-    """The folders of choices, the first before the second. Raises: UsageError if `--config-dir` is not a folder."""
+    """The folders of choices, by precedence. Raises: UsageError if `--config-dir` is not a folder."""
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"--config-dir {shorten(config_dir)}: there is no such folder")
     return [conf_dir(), *([config_dir] if config_dir else [])]
@@ -40,13 +40,13 @@ def options(group: str, config_dir: Path | None = None) -> list[str]:
 
 
 def preset_file(group: str, name: str, config_dir: Path | None = None) -> Path:
-    """The file of a choice, which may not exist; that of the package has precedence."""
+    """The file of a choice, which may not exist; the package's file has precedence."""
     paths = [folder / group / f"{name}.yaml" for folder in config_folders(config_dir)]
     return next((path for path in paths if path.is_file()), paths[-1])
 
 
 def experiment_name(choices: Mapping[str, Any], config_dir: Path | None = None, own_task: str = "") -> str:
-    """The name of a run: its preset; with another task than the preset's, both.
+    """The name of a run: its preset, followed by its task if that is not the preset's.
 
     Args: own_task: the class of the task, if that was typed instead of a choice.
     """
@@ -57,7 +57,7 @@ def experiment_name(choices: Mapping[str, Any], config_dir: Path | None = None, 
 
 
 def find_preset(group: str, name: str, config_dir: Path | None = None) -> Path:
-    """The file of a choice of a group that Hydra does not compose, "search" or "sweep". Args: name: a path, too."""
+    """The file of a choice from "search" or "sweep", which Hydra does not compose. Args: name: or a path."""
     known = options(group, config_dir)
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = expanded(name)
@@ -92,7 +92,7 @@ def _task_of(experiment: str, config_dir: Path | None) -> str | None:
 
 
 def _chosen_tasks(experiment: str, config_dir: Path | None, above: tuple[str, ...]) -> Iterator[str]:
-    """The tasks that a preset and those that it builds on choose; the first counts."""
+    """The tasks chosen by a preset and by the presets that it builds on; the first counts."""
     path = preset_file("experiment", experiment, config_dir)
     if not path.is_file() or experiment in above:
         return
@@ -106,7 +106,7 @@ def _chosen_tasks(experiment: str, config_dir: Path | None, above: tuple[str, ..
 
 
 def _default(group: str) -> str | None:
-    """The choice of `config.yaml`."""
+    """The choice from a group in `config.yaml`."""
     entries = read_yaml(conf_dir() / "config.yaml", references=True)["defaults"]
     return next((entry[group] for entry in entries if isinstance(entry, dict) and group in entry), None)
 
@@ -118,9 +118,9 @@ def searched(folder: Path) -> str:
 
 
 class Presets(ConfigSource):
-    """Reads presets in a folder that is not trusted, and nothing outside of it.
+    """Reads presets in an untrusted folder, and no file outside of it.
 
-    Its files hold plain values and references to other values of the same config, and choose by name; see `read_yaml`.
+    Its files may hold plain values, references to values of the same config, and choices by name; see `read_yaml`.
     """
 
     @staticmethod
@@ -172,7 +172,7 @@ class Presets(ConfigSource):
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All words in a list of defaults."""
+    """All keys and values in a list of defaults, as strings."""
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Configs as files and as plain values. Files are not trusted: reading one calls, unfolds and waits for nothing."""
+"""Reads and writes configs. Files are untrusted: reading one calls no function, expands no alias and does not block."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tracetorch import files
 from tracetorch.cli.errors import UsageError, shorten
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_.][\w.]*)\}", re.ASCII)
-"""Names another value of the same config; anything else between the braces calls a function."""
+"""A reference to a value of the same config; anything else between the braces calls a function."""
 
-_LONGEST_CHAIN = 2 * files.DEEPEST  # of references and lists within each other; OmegaConf follows about 50
+_LONGEST_CHAIN = 2 * files.DEEPEST  # of nested references and lists; OmegaConf follows about 50
 
 _FLOAT = re.compile(
     r"""[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
@@ -32,7 +32,7 @@ _NUMBER, _DATE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
 
 
 def _numbers_as_typed(resolver: Any) -> None:
-    """Let a loader or dumper of PyYAML take 1e-4 for a number, and a date for a string."""
+    """Make a loader or dumper of PyYAML treat 1e-4 as a number, and a date as a string."""
     resolver.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in known if tag not in (_NUMBER, _DATE)]
         for first, known in resolver.yaml_implicit_resolvers.items()
@@ -41,7 +41,7 @@ def _numbers_as_typed(resolver: Any) -> None:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The C loader is ten times as fast, where PyYAML was built with it."""
+    """A safe loader that refuses repeated keys; the C version, if PyYAML has it, is ten times as fast."""
 
     def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -53,7 +53,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what the loader reads back as the same values; the same list in two places is written twice."""
+    """A dumper whose output the loader reads as the same values; it writes a repeated list twice, not as an alias."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -64,18 +64,18 @@ _numbers_as_typed(_Dumper)
 
 
 def to_yaml(config: dict[str, Any]) -> str:
-    """A config as its file holds it."""
+    """The text of a config's file."""
     return str(yaml.dump(config, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False))
 
 
 def portable(value: Any) -> Any:
-    """Plain values for JSON, which has no infinite numbers: they become strings, as YAML writes them."""
+    """Replace infinities and NaN, which JSON lacks, by the strings that YAML writes for them."""
     words = {repr(number): word for word, number in _NOT_FINITE.items()}
     return _each(value, lambda leaf: words.get(repr(leaf), leaf) if isinstance(leaf, float) else leaf)
 
 
 def restored(value: Any) -> Any:
-    """The values that `portable` was given."""
+    """The inverse of `portable`."""
     return _each(value, lambda leaf: _NOT_FINITE.get(leaf, leaf) if isinstance(leaf, str) else leaf)
 
 
@@ -86,7 +86,7 @@ def _each(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def read_yaml(path: Path, *, references: bool = False) -> dict[str, Any]:
-    """The config in a YAML file. Raises: UsageError if there is none, and as `parse_yaml`."""
+    """Read the config in a YAML file. Raises: UsageError if it cannot be read, and as `parse_yaml`."""
     return parse_yaml(read_config_text(path), path, references=references)
 
 
@@ -103,18 +103,18 @@ def read_config_text(path: Path) -> str:
 
 
 def parse_yaml(text: str, where: Path, *, references: bool = False) -> dict[str, Any]:
-    """The config in a YAML text, as plain values.
+    """Parse the config in a YAML text into plain values.
 
-    Args: references: whether a value may name another one, as `${seed}` does; they are left as they are.
-    Raises: UsageError, one sentence, for anchors and aliases (a few lines of which unfold to gigabytes), tags (which
-        call functions), depth, keys that are not strings, and whatever `check_plain` refuses.
+    Args: references: whether a value may refer to another, for example `${seed}`; references stay unresolved.
+    Raises: UsageError, one sentence, for anchors and aliases (a few lines of them expand to gigabytes), tags (which
+        call functions), deep nesting, keys that are not strings, and values that `check_plain` refuses.
     """
     try:
         _check_events(text, where)
         content = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{where} is not valid YAML: {shorten(' '.join(str(error).split()), 300)}") from error
-    if content is None and references:  # a preset may say nothing
+    if content is None and references:  # a preset may be empty
         return {}
     if not isinstance(content, dict):
         raise UsageError(f"{where} is not a config: it has no keys")
@@ -137,7 +137,7 @@ def _check_events(text: str, where: Path) -> None:
 
 
 def check_plain(value: Any, where: object = "", key: str = "", *, references: bool = False) -> None:
-    """Check that values are what a config may hold: strings, numbers, lists, and keys that are strings.
+    """Check that a config may hold a value: a string, number, boolean, null, list, or mapping with string keys.
 
     Args: where, key: the file and the key that hold the value, for messages. references: see `parse_yaml`.
     Raises: UsageError that names the first key that holds anything else.
@@ -160,17 +160,17 @@ def check_plain(value: Any, where: object = "", key: str = "", *, references: bo
 
 
 def has_plain_references(value: Any) -> bool:
-    """Whether all references in a string name other values, and no backslash hides one from its first reader."""
+    """Whether all references in a string name other values, and none is escaped by a backslash."""
     if not isinstance(value, str) or "${" not in value:
         return True
     return "\\" not in value and "${" not in _REFERENCE.sub("", value)
 
 
 def check_unfolded(config: dict[str, Any]) -> None:
-    """Check that a config fits into its file once its references are resolved.
+    """Check that a config does not exceed the size limit of its file once its references are resolved.
 
-    Ten lines of nine references each would unfold to gigabytes. The sizes are added up; nothing is unfolded. A
-    reference that leads nowhere, or to itself, adds nothing: it is refused when it is resolved.
+    Ten lines of nine references each would expand to gigabytes. The sizes are added up without resolving. A
+    reference to a missing value, or to itself, adds nothing: it is refused when it is resolved.
 
     Raises: UsageError that names the first key that is too large.
     """
@@ -182,13 +182,13 @@ _Place = tuple[str, ...]
 
 
 def _size(config: dict[str, Any], place: _Place, depth: int, known: dict[_Place, tuple[int, int]]) -> tuple[int, int]:
-    """Characters and values at a place, with references resolved, and how many lists and references are nested there.
+    """The size of a value once resolved (characters plus values), and its depth of nested lists and references.
 
-    Args: depth: how many lead there. known: what is measured already.
+    Args: depth: the nesting above the value. known: the results so far.
     """
     if place in known:
         return known[place]
-    known[place] = 0, 0  # what refers to itself
+    known[place] = 0, 0  # for a value that refers to itself
     value = _value_at(config, place)
     size, inner = 1, []
     if isinstance(value, dict):
@@ -200,7 +200,7 @@ def _size(config: dict[str, Any], place: _Place, depth: int, known: dict[_Place,
         size += len(_REFERENCE.sub("", str(value)))
         for name in _REFERENCE.findall(str(value)):
             names = name.lstrip(".")
-            dots = len(name) - len(names)  # one for each level above this one; without a dot, from the top
+            dots = len(name) - len(names)  # one for each level up; a name without a dot starts at the top
             inner.append((*(place[:-dots] if dots else ()), *names.split(".")))
     height = 0
     for other in inner:

@@ -1,7 +1,7 @@
 """Completions of a command line. A shell's script calls `tracetorch` with the typed line in its environment.
 
-Each line of the answer has three fields: a kind, a completion, a remark. The shell itself completes a `folder`: its
-second field is the path as typed, its third the text before the path.
+Each line of the answer has three fields: a kind, a completion, a remark. The shell itself completes lines of the kind
+`folder`: their second field is the path as typed, their third the text before the path.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from typer._completion_classes import BashComplete, CompletionItem, click_split_
 from tracetorch.printable import printable
 
 VARIABLE = "_TRACETORCH_COMPLETE"
-"""Set if a shell asks; then _LINE has the line up to the cursor and, in bash, _WORD the word that will be replaced."""
+"""Set if a shell asks. Suffix _LINE: the line up to the cursor; suffix _WORD, in bash: the word to be replaced."""
 
 _KINDS = {"plain": "word", "dir": "folder"}  # by click's types; our own, `key`, is a word without a space after it
 
 
 def answer(app: typer.Typer) -> None:
-    """Print the completions, one on a line; nothing if the line is wrong."""
+    """Print the completions, one per line; nothing if the typed line is invalid."""
     line, word = os.environ.get(f"{VARIABLE}_LINE", ""), os.environ.get(f"{VARIABLE}_WORD")
     with suppress(Exception, KeyboardInterrupt), redirect_stderr(io.StringIO()):
         typed, incomplete = split_line(line)
         items = [] if word is None else [CompletionItem(lead(incomplete, word), type="lead")]
         items += complete(app, typed, incomplete)
         rows = [(_KINDS.get(item.type, item.type), item.value, printable(item.help or "")) for item in items]
-        text = "".join("\x1f".join(row) + "\n" for row in rows)  # `read` takes two tabs as one
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))  # as it came, in any locale
+        text = "".join("\x1f".join(row) + "\n" for row in rows)  # not tabs: `read` merges two
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))  # unchanged in any locale
         sys.stdout.flush()
 
 
@@ -51,7 +51,7 @@ def lead(incomplete: str, word: str) -> str:
 
 
 def complete(app: typer.Typer, typed: list[str], incomplete: str) -> list[CompletionItem]:
-    """The completions of an incomplete word after these words. Raises: KeyError for an unknown verb."""
+    """The completions of an incomplete word after the typed words. Raises: KeyError for an unknown verb."""
     root: Any = typer.main.get_command(app)
     name = next((word for word in typed if not word.startswith("-")), None)
     params = root.commands[name].params if name else []
@@ -71,7 +71,7 @@ def complete(app: typer.Typer, typed: list[str], incomplete: str) -> list[Comple
 
 
 def _items(param: Any, context: Any, incomplete: str) -> list[CompletionItem]:
-    """Completions of an argument or an option, by its name in the help: a new verb with a DIR completes folders."""
+    """Completions of an argument or option, by its metavar: a new verb with a DIR completes folders."""
     kind = (param.metavar or param.name.upper()).rstrip(".")
     if kind == "DIR":
         return [CompletionItem(incomplete, type="dir")]

@@ -16,7 +16,7 @@ from tracetorch.cli.suggest import Config, at
 from tracetorch.files import expanded
 
 Items = Iterable[CompletionItem]
-_WIDEST = 40  # of a remark: it stands next to a key, and must not push the others off the screen
+_WIDEST = 40  # characters of a remark next to a key, so that it does not push other keys off the screen
 
 
 def completions(kind: str, param: Any, context: Any, incomplete: str) -> Items:
@@ -28,14 +28,14 @@ def completions(kind: str, param: Any, context: Any, incomplete: str) -> Items:
     folders = [p for p in context.command.params if p.param_type_name == "argument" or "--from" in p.opts]
     typed = [context.params.get(p.name) for p in folders if (p.metavar or "").rstrip(".") == "DIR"]
     if folder := next((expanded(folder) for folder in typed if isinstance(folder, str | Path)), None):
-        return changes(incomplete, lambda: load(folder / "config.yaml").config, (), False)  # its parts are chosen
+        return changes(incomplete, lambda: load(folder / "config.yaml").config, (), False)  # its choices are fixed
     sweep, before = bool(context.params.get("multirun")), context.params.get(param.name) or ()
     return changes(incomplete, lambda: chosen(before, sweep), (*GROUPS, "sweep") if sweep else GROUPS, sweep)
 
 
 def chosen(typed: Sequence[str], sweep: bool) -> Config:
-    """The config of the choices among these changes; in a sweep, of the first for each group. Raises: UsageError."""
-    pairs = [change.partition("=") for change in typed]  # other changes add no keys, and may be wrong
+    """Compose the group choices among these changes; in a sweep, the first of each group. Raises: UsageError."""
+    pairs = [change.partition("=") for change in typed]  # other changes add no keys, and may be invalid
     choices = [(group, choice.partition(",")[0] if sweep else choice) for group, equals, choice in pairs if equals]
     return compose([f"{group}={choice}" for group, choice in choices if group in GROUPS]).config
 
@@ -43,10 +43,10 @@ def chosen(typed: Sequence[str], sweep: bool) -> Config:
 def changes(incomplete: str, config: Callable[[], Config], groups: Sequence[str], sweep: bool) -> Items:
     """The completions of an incomplete change.
 
-    Args: config: composes the config, which is slow. groups: that can be chosen. sweep: whether `key=a,b` is allowed.
+    Args: config: composes the config, which is slow. groups: those to offer. sweep: whether `key=a,b` is allowed.
     """
     key, equals, value = incomplete.partition("=")
-    name = re.sub(r"^(\+\+|\+|~)", "", key)  # what Hydra takes before a key: set or add it, add it, remove it
+    name = re.sub(r"^(\+\+|\+|~)", "", key)  # Hydra's prefixes of a key: set or add it, add it, remove it
     mark = key.removesuffix(name)
     before, comma, _ = value.rpartition(",") if sweep else ("", "", value)
     if not equals:
@@ -60,7 +60,7 @@ def changes(incomplete: str, config: Callable[[], Config], groups: Sequence[str]
 
 
 def keys(name: str, config: Config, groups: Sequence[str] = (), mark: str = "", ending: str = "=") -> Items:
-    """The groups, values and parts at the level of an incomplete name, behind its mark; parts end in a dot."""
+    """The groups, values and parts at the level of an incomplete name, prefixed by its mark; parts end in a dot."""
     stem, dot, _ = name.rpartition(".")
     for group in () if dot else groups:
         yield CompletionItem(f"{group}=", type="key", help=shorten(", ".join(options(group)), _WIDEST))
@@ -86,6 +86,6 @@ def _values(name: str, config: Callable[[], Config], groups: Sequence[str]) -> d
 
 
 def _settings(node: Any) -> Config:
-    """The keys of a part, without Hydra's own, and without text that is unsafe in a shell."""
+    """The keys of a part and their values, without Hydra's keys and keys that are unsafe in a shell."""
     found = node.items() if isinstance(node, dict) else ()
     return {name: value for name, value in found if re.fullmatch(r"[^\W\d_]\w*", str(name))}

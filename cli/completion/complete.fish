@@ -4,7 +4,7 @@
 function __tracetorch_completion
     set -lx _TRACETORCH_COMPLETE complete
     set -lx _TRACETORCH_COMPLETE_LINE (commandline -cp | string collect)
-    # the first word that assigns nothing: tracetorch, or a path to it
+    # the first word that is not an assignment: tracetorch, or a path to it
     set -l program (string match -r '(?<!\S)[^\s=]+(?!\S)' -- $_TRACETORCH_COMPLETE_LINE)
     set program (string replace -r '^~/' $HOME/ -- $program)
     type -q "$program" || return

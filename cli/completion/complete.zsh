@@ -6,7 +6,7 @@ _tracetorch_completion() {
     local kind value remark program=${(Q)words[1]}
     local -a offered keys
     while IFS=$'\x1f' read -r kind value remark; do
-        value=${value//:/\\:}  # which ends the value for _describe
+        value=${value//:/\\:}  # a colon ends the value for _describe
         case $kind in
             word) offered+=("$value${remark:+:$remark}") ;;
             key) keys+=("$value${remark:+:$remark}") ;;

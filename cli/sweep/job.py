@@ -18,21 +18,21 @@ from tracetorch.cli.terminal import prepare
 from tracetorch.renamed import WORKER, present
 from tracetorch.runs.folder import RunFolder, state_of
 
-OUTPUT = ".output"  # the folder in a sweep's for the output of jobs in other processes
+OUTPUT = ".output"  # subfolder of a sweep for the output of jobs in other processes
 
 
 @dataclass(frozen=True)
 class Worker:
-    """What a launcher calls for each job."""
+    """The callable that a launcher calls for each job."""
 
     folder: str  # of the sweep
     seal: str  # of its plan; see `plan.sealed`
     names: tuple[str, ...]  # of the jobs' folders, in the order of the launcher
-    controller: ControllerProcess  # receives Ctrl-C; in it, an interrupted job ends the sweep
+    controller: ControllerProcess  # receives Ctrl-C; an interrupted job in this process ends the sweep
     fail_fast: bool  # after a failure, no further job starts
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Read a pickle, perhaps one of an earlier version: a cluster's queue holds them."""
+        """Read a pickle, perhaps of an earlier version: a cluster's queue may hold one."""
         vars(self).update(present(WORKER, state))
 
     def __call__(self, at: int) -> str:
@@ -58,7 +58,7 @@ class Worker:
         return message
 
     def checkpoint(self, at: int) -> Any:
-        """What submitit submits again after a time limit."""
+        """The call that submitit submits again after a time limit."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, at)
@@ -79,7 +79,7 @@ def _run(folder: Path, job: Job, listener: StopListener) -> tuple[int, str]:
 
 
 def _redirect(path: Path) -> None:
-    """Write the output of this process into a file: the terminal shows the table. submitit redirects its own."""
+    """Redirect the output of this process to a file: the terminal shows the table. submitit does so by itself."""
     prepare()
     if "SUBMITIT_EXECUTOR" in os.environ:
         return

@@ -51,7 +51,7 @@ _EXTRAS = {"joblib": "parallel", "submitit": "slurm"}
 
 
 def launcher_of(settings: list[str]) -> str:
-    """The launcher among the typed `hydra/launcher=` settings; the last one counts, "basic" without any."""
+    """The launcher that the last `hydra/launcher=` setting names; "basic" if there is none."""
     chosen = [line.partition("=")[2] for line in settings if _names_launcher(line)]
     return chosen[-1] if chosen else "basic"
 

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, handed to a launcher; those that submitit has submitted and that still wait or run."""
+"""Hands the jobs of a sweep to a launcher, and tracks the jobs that submitit has submitted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tracetorch.cli.sweep.launchers import LOCAL, launcher_of, options_of
 from tracetorch.cli.sweep.stopping import SignalGuard, sheltered
 
 FOLDER = ".submitit"
-"""Where submitit keeps, inside a sweep's folder, a folder for each job, named after its number."""
+"""Subfolder of a sweep in which submitit keeps a folder for each job, named after the job's number."""
 
 _SECONDS = 0.5
 _GRACE_SECONDS = 5.0
@@ -52,7 +52,7 @@ def launch(worker: Worker, settings: list[str]) -> list[str]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Suppress the launchers' own messages: what concerns a job is in its folder."""
+    """Suppress the launchers' own messages: the messages of a job are in its folder."""
     logger = logging.getLogger("submitit")
     before, logger.disabled = logger.disabled, True
     try:
@@ -75,7 +75,7 @@ class Launched:
 class Queue:
     """The jobs that submitit has submitted in one launch; other launchers have no queue.
 
-    Args: names: in the order of submission. before: take the jobs of earlier launches, not those of the next.
+    Args: names: of the jobs, in the order of submission. before: hold the jobs of earlier launches, not of the next.
     """
 
     def __init__(self, launcher: str, sweep: Path, names: list[str], *, before: bool = False):
@@ -88,7 +88,7 @@ class Queue:
         return len(self._submitted()) >= len(self._names)
 
     def left(self) -> set[str]:
-        """The jobs that wait or run. While Slurm does not answer, its previous answer holds."""
+        """The jobs that wait or run. While Slurm does not answer, its previous answer is used."""
         if self._launcher == "submitit_local":
             return {number for number in self._submitted() if _is_our_child(int(number))}
         if self._launcher == "submitit_slurm" and self._submitted():
@@ -100,14 +100,14 @@ class Queue:
         return set()
 
     def has(self, name: str) -> bool:
-        """Whether Slurm still has the job. Locks of files are not seen from every machine of every cluster."""
+        """Whether Slurm still has the job. On some clusters, a file lock is not visible on other machines."""
         if self._launcher != "submitit_slurm" or name not in self._names:
             return False
         last = f"_{self._names.index(name)}"
         return any(number.endswith(last) or "_" not in number for number in self.left())
 
     def cancel(self, *, running: bool) -> None:
-        """Cancel the jobs that wait, or also those that run."""
+        """Cancel the waiting jobs. Args: running: also cancel the running jobs."""
         numbers = self.left()
         if self._launcher == "submitit_local" and running:
             for number in numbers:
@@ -141,8 +141,8 @@ def _call(command: list[str]) -> str | None:
 def carry_out(worker: Worker, settings: list[str], *, queue: Queue, guard: SignalGuard) -> Launched:
     """Launch jobs, and return when all have ended. Raises: KeyboardInterrupt.
 
-    submitit raises at the first job that was killed, perhaps minutes later, while others still run. So it has a thread
-    of its own, and the queue says when the jobs have ended.
+    submitit raises at the first job that was killed, perhaps minutes later, while others still run. So it runs in its
+    own thread, and the queue shows when the jobs have ended.
     """
     name, ended = launcher_of(settings), Launched()
 

@@ -21,7 +21,7 @@ from tracetorch.runs.folder import RunState, last_record, metric_of, state_of
 _SECONDS = 0.5
 _MOST_ROWS = 20
 _COLUMNS = ("job", "varies", "status", "update", "metric so far")
-_OTHER_ROWS = 4  # of a terminal: the line of names, that of counts, and room for the prompt
+_OTHER_ROWS = 4  # of a terminal: the names of the columns, the counts, and room for the prompt
 COLOURS = {
     **{"completed": "green", "running": "cyan"},
     **dict.fromkeys(("failed", "killed", "broken", "unreadable"), "red"),
@@ -78,12 +78,12 @@ class SweepMonitor:
                 self._report(job, state)
 
     def _read(self, name: str, last: bool) -> RunState:
-        """The state of a job; a kill is reported once it is seen twice and the launcher no longer has the job."""
+        """The state of a job; "killed" only if it was seen twice and the launcher no longer has the job."""
         state = state_of(self._folder / name)
         if state.status != "killed" or state == self._before[name]:
             self._doubted.discard(name)
         elif not last and (name not in self._doubted or self._is_queued(name)):
-            self._doubted.add(name)  # it may be between making its folder and locking it, or locked unseen
+            self._doubted.add(name)  # it may not have locked its new folder yet, or its lock is not visible
             return state._replace(status="running", error="")
         return state
 
@@ -95,7 +95,7 @@ class SweepMonitor:
         self._console.print(Text.assemble(f"{job.name}  ", status, f"{number}{why}"))
 
     def _fraction(self) -> float:
-        """How much of all work is done, in jobs."""
+        """The finished work, in units of jobs."""
         done = 0.0
         for job in self._jobs:
             state = self._states[job.name]
@@ -132,12 +132,12 @@ class SweepMonitor:
         return job.name.partition("_")[0], job.varies, status, update, metric_text(record)
 
     def _state(self, job: Job) -> str:
-        """The status of a job; "absent" also for one that was stopped before and will be continued."""
+        """The status of a job; "absent" also if the job stopped in an earlier launch and has yet to continue."""
         state = self._states[job.name]
         return "absent" if state.is_over and job.name not in self._reported else state.status
 
     def _left(self) -> str:
-        """The time that the sweep may still take, from the work done since its start."""
+        """The estimated remaining time of the sweep, from the work done since its start."""
         done, seconds = self._fraction(), time.perf_counter() - self._began
         if done - self._done_before < 0.01:
             return ""

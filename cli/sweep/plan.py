@@ -36,14 +36,14 @@ _SAFE_SETTINGS = {f"hydra.launcher.{name}" for known in LAUNCHERS.values() for n
 """Settings of launchers that set resources; the other two run commands."""
 
 _VALUE = re.compile(r"[\w.,:/@%+-]*", re.ASCII)
-"""A setting's value that is a word or a number: submitit writes values into a shell script."""
+"""A safe value of a setting, a word or a number: submitit writes values into a shell script."""
 
 
 @dataclass(frozen=True)
 class Job:
     """One run of a sweep."""
 
-    name: str  # of its folder, inside that of the sweep
+    name: str  # of its folder, inside the sweep's folder
     varies: str  # such as "seed=1"
     overrides: list[str]
     id: str  # of the run; see `runs.id_of`
@@ -116,7 +116,7 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         check_job_count(len(together))
     different: dict[frozenset[str], list[str]] = {}
     for job in together:
-        different.setdefault(frozenset(job), job)  # a job of two parts is run once
+        different.setdefault(frozenset(job), job)  # a job that occurs in two parts is run once
     expanded = list(different.values())
     if preset.origin:
         own = set(map(key_of, typed))
@@ -203,7 +203,7 @@ def read_plan(folder: Path) -> Plan:
 
 
 def _joined(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """A job's config, in the order of a config's file, with the present names of its keys."""
+    """Join the two parts of a job's config, in the order of a config's file, and rename outdated keys."""
     both = {**common, **own}
     return {name: current(restored(both[name])) for name in (*KEYS, *both) if name in both}
 
@@ -223,12 +223,12 @@ def sealed(folder: Path, seal: str) -> dict[str, Job]:
 
 
 def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Collection[str] = ()) -> Plan:
-    """Check that a plan from a folder launches its jobs by known means, and that its configs call trusted parts only.
+    """Check that a plan from a folder has safe launcher settings, and that its configs call trusted parts only.
 
     Args:
-        changes: settings from this command line; trusted, and they replace the plan's.
+        changes: settings from this command line; they are trusted and replace the plan's.
         trust: packages whose parts the configs may name, in addition to those of traceTorch and torch.
-    Returns: the plan; configs that a plan of an older version lacks are composed.
+    Returns: the plan; if it is from an older version and lacks configs, they are composed.
     Raises: UsageError that names the first setting, or the first part of a config, that is not allowed.
     """
     path, typed = folder / FILE, {line.lstrip("+").partition("=")[0] for line in changes}
@@ -256,9 +256,9 @@ def _composed(job: Job, path: Path) -> Job:
 
 
 def changed_since(plan: Plan, jobs: Iterable[Job]) -> str:
-    """The first key that the presets have changed since a sweep was planned; "" if there is none.
+    """The first key whose value in the presets has changed since a sweep was planned; "" if there is none.
 
-    One job is composed of those that make the same choices, and none if presets of another folder took part.
+    Of the jobs with the same choices, only one is composed; none if presets of another folder were used.
     """
     if plan.config_dir:
         return ""

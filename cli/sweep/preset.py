@@ -1,4 +1,4 @@
-"""What `sweep=NAME` stands for: parameters, perhaps in parts that run one after another, and figures for the end."""
+"""Presets of sweeps, `sweep=NAME`: parameters, perhaps in parts that run one after another, and figures to draw."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIELDS = ("against", "metric", "by")
 
 @dataclass(frozen=True)
 class Figure:
-    """One number against another; see `tracetorch compare --against`."""
+    """A plot of one number against another; see `tracetorch compare --against`."""
 
     against: str
     metric: str | None = None  # the task's first, if None
@@ -29,15 +29,15 @@ class Figure:
 
 @dataclass(frozen=True)
 class Preset:
-    """A sweep's file, combined with what was typed."""
+    """A sweep's file, combined with the typed overrides."""
 
-    sweeps: list[list[str]]  # one after another, each as one would type it
+    sweeps: list[list[str]]  # run one after another; each is a list of overrides
     figures: list[Figure] = field(default_factory=list)
     origin: Path | None = None  # a user's file, whose runs may call trusted parts only
 
 
 def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
-    """Replace `sweep=NAME` by the content of the preset; keys that are typed as well override it.
+    """Replace `sweep=NAME` by the content of the preset; other typed keys override it.
 
     Args: config_dir: a folder with further presets, in its folder `sweep`.
     Raises: UsageError, one sentence.
@@ -115,9 +115,10 @@ def _is_word(value: Any) -> bool:
 
 
 def _share_out(shared: list[str], parts: list[list[str]], typed: list[str]) -> list[list[str]]:
-    """The overrides of each part; a part is left out if a typed key has only values that other parts list.
+    """The overrides of each part, combined with the typed lines.
 
-    A typed key of some parts changes those parts only. Of typed values that parts list, each part keeps its own.
+    A typed key that only some parts have changes only those parts. If the parts list all typed values of a key, each
+    part keeps its own values; a part without any of them is left out.
     """
     chosen = [part for part in parts if all(_share(line, part, parts) for line in typed)]
     given = set(map(key_of, typed))
@@ -137,7 +138,7 @@ def key_of(line: str) -> str:
 
 
 def _share(typed: str, part: list[str], parts: list[list[str]]) -> str:
-    """A typed line with the values of one part; "" if its values are those of other parts."""
+    """A typed line reduced to the values of one part; "" if all its values belong to other parts."""
     own, wanted = _values(part, key_of(typed)), _values([typed], key_of(typed))
     listed = {value for one in parts for value in _values(one, key_of(typed))}
     if not own or not listed.issuperset(wanted):
@@ -147,6 +148,6 @@ def _share(typed: str, part: list[str], parts: list[list[str]]) -> str:
 
 
 def _values(lines: list[str], key: str) -> list[str]:
-    """The values between commas; a text with brackets or quotes is one value."""
+    """The values of a key, split at commas; a text with brackets or quotes is one value."""
     texts = [line.partition("=")[2] for line in lines if key_of(line) == key]
     return [value for text in texts for value in ([text] if _WHOLE.search(text) else text.split(","))]

@@ -1,4 +1,4 @@
-"""Sweeps: planned as a whole, launched, followed through their folders, continued where they stopped."""
+"""Plans a sweep as a whole, launches it, monitors its folders, and continues it after an interruption."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
 
 
 def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fast: bool = False) -> int:
-    """Run the jobs not completed. Returns: the exit code. Raises: UsageError if the folder is in use or broken.
+    """Run the unfinished jobs. Returns: the exit code. Raises: UsageError if the folder is in use or broken.
 
     Args: changes: another launcher, or other settings of it. trust: packages whose parts the configs may name.
     """
@@ -112,7 +112,7 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
     except KeyboardInterrupt:
         ended = Launched(interrupted=True)
         with suppress(OSError):
-            (folder / NOW).touch()  # for jobs that a launcher has in other processes
+            (folder / NOW).touch()  # for jobs in other processes
     finally:
         lock.release()
         tidy(folder)
@@ -138,14 +138,14 @@ def _is_older_than_presets(path: Path) -> bool:
 
 
 def _nearby(why: str) -> str:
-    """A message with paths from the working directory: whole paths fill a table's row."""
+    """Make paths in a message relative to the working directory: absolute paths fill a table's row."""
     with suppress(OSError):  # a directory that was removed meanwhile
         return why.replace(f"{Path.cwd()}{os.sep}", "")
     return why
 
 
 def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
-    """The table at the end, and what to do next. Returns: the exit code."""
+    """Print the table at the end, and what to do next. Returns: the exit code."""
     states = [(job, state_of(folder / job.name)) for job in planned.jobs]
     for at, (job, state) in enumerate(states):
         if said.get(job.name) and state.status in ("absent", "killed"):  # a folder on a full disk cannot record it

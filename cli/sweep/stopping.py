@@ -1,4 +1,4 @@
-"""How the jobs of a sweep stop, in all processes and on all machines: by files in its folder."""
+"""Stops the jobs of a sweep, in all processes and on all machines, by files in its folder."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from typing import Any
 from tracetorch.cli.errors import FAILED
 from tracetorch.files import writing
 
-STOP = "stop"  # a file of this name in a sweep's folder lets no further job begin
-NOW = "stop-now"  # with this one, jobs that run end after their present update, too
+STOP = "stop"  # if a sweep's folder has a file of this name, no further job starts
+NOW = "stop-now"  # with this one, running jobs also end after their current update
 
 _SECONDS = 1.0
 _OF_CLUSTERS = ("SIGUSR1", "SIGUSR2")
 
 
 def go_on(sweep: Path) -> None:
-    """Remove both files."""
+    """Remove both stop files."""
     for name in (STOP, NOW):
         with writing(sweep / name):
             (sweep / name).unlink(missing_ok=True)
@@ -38,7 +38,7 @@ def is_stopped(sweep: Path) -> bool:
 
 @dataclass(frozen=True)
 class ControllerProcess:
-    """The process that a sweep was started in. Equal numbers on two machines are two processes."""
+    """The process that started a sweep, identified by its host name and process ID."""
 
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
@@ -47,8 +47,8 @@ class ControllerProcess:
         return (self.host, self.pid) == (socket.gethostname(), os.getpid())
 
     def is_gone(self) -> bool:
-        """Whether it has ended, as far as this machine can see."""
-        if self.host != socket.gethostname() or os.name == "nt":  # there, signal 0 is Ctrl-C
+        """Whether the process has ended, as far as this machine can determine."""
+        if self.host != socket.gethostname() or os.name == "nt":  # on Windows, signal 0 is Ctrl-C
             return False
         try:
             os.kill(self.pid, 0)
@@ -62,7 +62,7 @@ class ControllerProcess:
     def watch(self) -> None:
         """End this process of a pool when the controller is gone and no job runs here.
 
-        A thread looks, because the process itself waits for the next job.
+        A thread checks, because the process itself waits for the next job.
         """
 
         def look() -> None:
@@ -75,7 +75,7 @@ class ControllerProcess:
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """A job runs in the body. The process ends before or after it if the controller is gone."""
+        """Mark the process as busy in the body; end it before or after the body if the controller is gone."""
         self._end_if_gone()
         with _at_work:
             yield
@@ -91,9 +91,9 @@ _at_work = threading.Lock()
 
 
 class StopListener:
-    """A run's listener: stops the run between two updates if its sweep is stopped or the sweep's process is gone.
+    """A run's listener: stops the run between two updates if its sweep is stopped or the controller is gone.
 
-    A cluster's signal that the job's time ends also stops it. submitit gets the signal when the run is on disk, and may
+    A cluster's signal before a time limit also stops it. submitit receives the signal after the run is saved, and may
     submit the job again.
     """
 
@@ -115,7 +115,7 @@ class StopListener:
                 return
         if callable(signal.getsignal(signal.SIGTERM)):
             self._asked = True
-            signal.raise_signal(signal.SIGTERM)  # for the run, which waits for it
+            signal.raise_signal(signal.SIGTERM)  # the run handles it
 
     def __enter__(self) -> StopListener:
         if threading.current_thread() is threading.main_thread():
@@ -139,9 +139,9 @@ class StopListener:
 
 
 class SignalGuard:
-    """Ctrl-C or SIGTERM for a whole sweep: after the first the jobs finish their updates, the second stops at once.
+    """Handles Ctrl-C and SIGTERM for a sweep: at the first, the jobs finish their updates; the second stops at once.
 
-    Args: sweep: its folder. say: called with a sentence after the first.
+    Args: sweep: its folder. say: called with a sentence at the first signal.
     """
 
     def __init__(self, sweep: Path, say: Callable[[str], None]):
@@ -169,15 +169,15 @@ class SignalGuard:
 
 @contextmanager
 def sheltered() -> Iterator[None]:
-    """Processes that this thread starts do not receive the terminal's Ctrl-C: the sweep does, and stops them.
+    """Block the terminal's Ctrl-C for processes that this thread starts: the sweep receives it, and stops them.
 
-    Ctrl-C would end joblib's processes before they have begun; submitit's would kill their jobs a second later.
-    Another thread must receive it.
+    Otherwise, Ctrl-C would end joblib's processes before they start, and submitit's would kill their jobs a second
+    later. Another thread must receive the signal.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # joblib needs it, and it lifts the block as it starts
+    resource_tracker.ensure_running()  # joblib needs it, and its start lifts the block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

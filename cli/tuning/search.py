@@ -21,16 +21,16 @@ class Range:
 
     low: float
     high: float
-    log: bool = False  # drawn evenly on a logarithmic scale
+    log: bool = False  # sampled uniformly on a logarithmic scale
     step: float | None = None
     whole: bool = False  # whole numbers only, because the key takes no others
 
     def ends(self) -> dict[str, str]:
-        """What is checked before a search starts: the name of each end in the search, and what to type for it."""
+        """The values to check before a search starts: the name of each end in the search, and its typed form."""
         return {f"low={self.low!r}": quote_value(self.low), f"high={self.high!r}": quote_value(self.high)}
 
     def typed(self, value: Any) -> str:
-        """What to type for a value."""
+        """The typed form of a value."""
         return quote_value(int(value) if self.whole else float(value))
 
     def shown(self, value: Any) -> str:
@@ -42,7 +42,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """A list of values of any kind; optuna gets the text that is typed for each."""
+    """A list of values of any kind; optuna gets the typed form of each."""
 
     values: tuple[Any, ...]
 
@@ -55,7 +55,7 @@ class Choices:
         return {f"choices[{at}]={label}": label for at, label in enumerate(self.labels)}
 
     def typed(self, value: Any) -> str:
-        """What to type for a label. Raises: UsageError for one of another search."""
+        """The typed form of a label. Raises: UsageError if it is not a label of these choices."""
         if value not in self.labels:
             raise UsageError(f"the study has tried {shorten(value)!r}, which is not one of its choices")
         return str(value)
@@ -92,7 +92,7 @@ def split_search(typed: list[str]) -> tuple[list[str], list[str]]:
 
 
 def read_search(about: list[str]) -> Search:
-    """The search of lines such as search=NAME and search.trials=50. Raises: UsageError, one sentence."""
+    """Read a search from lines such as search=NAME and search.trials=50. Raises: UsageError, one sentence."""
     named = [line.partition("=")[2] for line in about if line.startswith("search=")]
     if not named:
         names = options("search")

@@ -1,7 +1,7 @@
 """A study on disk, perhaps shared by several processes: its trials, the processes at work, the next values to try."""
 
 # optuna's RDBStorage with a heartbeat and RetryFailedTrialCallback (tried with optuna 5.0) does not replace this class:
-# only `Study.optimize` keeps a heartbeat, a retry gets a new number and so other draws, a suspended process counts as
+# only `Study.optimize` keeps a heartbeat, a retry gets a new number and so other values, a suspended process counts as
 # gone, and two processes that ask at the same moment exceed the number of trials.
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
-from optuna.storages.journal._file import BaseJournalFileLock  # no public name leads there
+from optuna.storages.journal._file import BaseJournalFileLock  # it has no public name
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tracetorch.cli.errors import UsageError
@@ -30,22 +30,22 @@ from tracetorch.files import parse_json, read_bytes
 from tracetorch.runs.lock import BusyError, Lock, is_locked
 
 JOURNAL = "study.jsonl"
-WORKERS = ".workers"  # a folder with one for each process at work, locked as long as the process lives
+WORKERS = ".workers"  # holds a folder for each process at work, locked as long as the process lives
 
 _WORKER, _ERROR = "worker", "error"  # attributes of a trial
 _PATIENCE_SECONDS = 60.0
-_STARTUP = 5  # completed trials before one is ended early
+_STARTUP = 5  # completed trials before one can be pruned
 
 
 class Study:
-    """An existing study, perhaps of several processes. Enter it to mark this process as at work.
+    """An existing study, perhaps shared by several processes. Its context marks this process as at work.
 
-    Args: seed: of all trials; one process alone repeats them exactly.
+    Args: seed: of all trials; with the same seed, a single process repeats them exactly.
     Raises: UsageError if the journal is broken.
     """
 
     def __init__(self, folder: Path, search: Search, seed: int):
-        self.folder, self.search = folder.resolve(), search  # a relative path in optuna's lock would lead nowhere
+        self.folder, self.search = folder.resolve(), search  # a relative path in optuna's lock would not resolve
         self._distributions = {key: _distribution(one) for key, one in search.space.items()}
         median = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP)
         self._worker = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -66,7 +66,7 @@ class Study:
                 self._check()
         except (OSError, UsageError):
             raise
-        except Exception as error:  # of optuna, for a line that no study writes
+        except Exception as error:  # of optuna, for an invalid line
             raise UsageError(f"{folder / JOURNAL} is broken ({type(error).__name__}): begin a new study") from error
 
     def __enter__(self) -> Study:
@@ -96,7 +96,7 @@ class Study:
     def next(self, most: int) -> Trial | None:
         """The next trial to run; None if `most` trials are done or at work.
 
-        A trial whose process is gone comes first: it continues with its number and its values.
+        A trial whose process is gone comes first: it keeps its number and its values.
         """
         with self.alone():
             begun = self.trials()
@@ -179,11 +179,11 @@ def _distribution(one: Parameter) -> BaseDistribution:
 
 
 class _SeededSampler(BaseSampler):
-    """A TPE sampler whose draws follow from the study's seed, the trial's number and the results so far.
+    """A TPE sampler whose values depend only on the study's seed, the trial's number and the results so far.
 
-    So an interrupted study continues as it would have, also after a kill between two values of one trial, and several
-    processes never draw the same values. TPE keeps no state: it reads the trials of the study. Running trials count as
-    bad ones, so that no other process tries values close to theirs.
+    So an interrupted study continues with the same values, even after a kill between two values of one trial, and
+    several processes never draw the same values. TPE keeps no state: it reads the trials of the study. Running trials
+    count as bad trials, so that other processes try no values close to theirs.
     """
 
     def __init__(self, seed: int):
@@ -213,7 +213,7 @@ class _SeededSampler(BaseSampler):
 
 
 class _JournalLock(BaseJournalFileLock):
-    """The study's lock, for optuna. It ends with its process; optuna's own is a link that stays after a kill."""
+    """The study's lock, for optuna. It ends with its process; optuna's own lock is a link that remains after a kill."""
 
     def __init__(self, alone: Callable[[], AbstractContextManager[None]]):
         self._alone, self._held = alone, ExitStack()
@@ -227,7 +227,7 @@ class _JournalLock(BaseJournalFileLock):
 
 
 class _Journal(JournalFileBackend):
-    """optuna's file of one JSON object a line. A line that a failed write has left incomplete is removed at once."""
+    """optuna's journal, one JSON object per line. A line left incomplete by a failed write is removed at once."""
 
     def __init__(self, path: Path, alone: Callable[[], AbstractContextManager[None]]):
         super().__init__(str(path), _JournalLock(alone))
@@ -244,7 +244,7 @@ class _Journal(JournalFileBackend):
 
 
 def _check_journal(path: Path) -> None:
-    """Remove an incomplete last line, as a kill or a full disk leaves it. Raises: UsageError for any other damage."""
+    """Remove an incomplete last line, left by a kill or a full disk. Raises: UsageError for any other damage."""
     try:
         content = read_bytes(path)
         whole, _, rest = content.rpartition(b"\n")

@@ -1,4 +1,4 @@
-"""The files of a study that are read without optuna: what the study is, and its best config as a preset."""
+"""The files of a study that are read without optuna: its settings, and its best config as a preset."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class StudySettings(NamedTuple):
 
 
 def reserve(begun: StudySettings, root: Path, path: Path | None) -> Path:
-    """A new folder for a study, with its file in it.
+    """Make a new folder for a study, and write its file.
 
-    Raises: FileExistsError if another process has begun something in it; UsageError if nothing can be written.
+    Raises: FileExistsError if another process uses the folder; UsageError if nothing can be written.
     """
     content = {**begun._asdict(), "search": begun.search.content()}
     try:
@@ -62,7 +62,7 @@ def reserve(begun: StudySettings, root: Path, path: Path | None) -> Path:
 
 
 def read_study(folder: Path) -> StudySettings:
-    """The study in a folder. Raises: UsageError if there is none, or if its file is broken."""
+    """Read the settings of the study in a folder. Raises: UsageError if there is none, or if its file is broken."""
     path, until = folder / FILE, time.monotonic() + _PATIENCE_SECONDS
     while is_being_begun(folder) and time.monotonic() < until:
         time.sleep(0.05)
@@ -84,7 +84,7 @@ def read_study(folder: Path) -> StudySettings:
 
 
 def is_being_begun(folder: Path) -> bool:
-    """Whether a folder is empty but for a file that another process, perhaps killed since, is writing."""
+    """Whether a folder holds at most a lock and a file that another process, perhaps killed since, is writing."""
     try:
         return all(path.name == LOCK or path.name.startswith(f".{FILE}.") for path in folder.iterdir())
     except OSError:  # it was removed, or is not a folder
@@ -92,7 +92,7 @@ def is_being_begun(folder: Path) -> bool:
 
 
 def resume_command(study: Path) -> str:
-    """The words that end a message about a study that stopped."""
+    """The end of a message about a stopped study: how to continue it."""
     return f"to continue: tracetorch tune --study {quote(study)}"
 
 
@@ -135,7 +135,7 @@ def write_best(study: Path, composed: Composed, found: str) -> None:
 
 
 def _without(node: Any, seed: int) -> Any:
-    """The same values without the seeds that equal the config's: in the preset they follow the seed that is typed."""
+    """Leave out the seeds that equal the config's seed: in the preset they follow the typed seed."""
     if isinstance(node, dict):
         return {name: _without(inner, seed) for name, inner in node.items() if not (name == "seed" and inner == seed)}
     return [_without(inner, seed) for inner in node] if isinstance(node, list) else node

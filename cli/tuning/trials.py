@@ -1,4 +1,4 @@
-"""The trials of a study: each a run with the next values; their table as they end, and a summary."""
+"""Runs the trials of a study, each with the next values, and prints a table of them and a summary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tracetorch.runs.folder import RunFolder, RunState, state_of
 from tracetorch.runs.identity import id_of
 
 _HOPELESS = 5  # failures in a row, while no trial has completed
-_UNDISTURBED = 0.25  # of a run, before it may be ended early
+_UNDISTURBED = 0.25  # of a run, before it may be pruned
 _PRUNED = "pruned at update "
 _OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # not caused by the values of a trial
 _STATUSES = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -54,7 +54,7 @@ def run_trials(begun: StudySettings, composer: Composer, seed: int, folder: Path
 
 
 def _try(study: Study, table: TrialTable, composer: Composer, folder: Path, most: int) -> tuple[bool, str]:
-    """Returns: whether the study was interrupted; why it is useless to continue, or ""."""
+    """Run trials. Returns: whether the study was interrupted; why it ended without enough trials, or ""."""
     space, failures = study.search.space, 0
     _keep_best(study, composer, folder)
     with Interrupt() as wish, table:
@@ -69,7 +69,7 @@ def _try(study: Study, table: TrialTable, composer: Composer, folder: Path, most
                 composed, overrides = composer(_changes(params, space))
                 listener = TrialListener(trial, study.search, table.show, study.reported(trial))
                 ended = run_trial(composed, overrides, folder / name, listener)
-            except UsageError as error:  # values that do not go together
+            except UsageError as error:  # values that are invalid together
                 ended = TrialResult("failed", error=str(error))
             if ended.status in _STATES:
                 value = ended.value if ended.status == "completed" else None
@@ -85,7 +85,7 @@ def _try(study: Study, table: TrialTable, composer: Composer, folder: Path, most
 
 
 def _keep_best(study: Study, composer: Composer, folder: Path) -> FrozenTrial | None:
-    """The best trial; its preset is written if it is missing, as after a kill between result and preset."""
+    """The best trial; write its preset if that is missing or outdated, for example after a kill."""
     with study.alone():
         best = study.best()
         if best is not None:
@@ -100,7 +100,7 @@ def _changes(params: Mapping[str, Any], space: Space) -> list[str]:
 
 
 class TrialResult(NamedTuple):
-    """How a trial ended, and its value where it has one."""
+    """How a trial ended, and its value if it has one."""
 
     status: str  # "completed", "pruned", "failed", "interrupted"
     value: float | None = None
@@ -108,7 +108,7 @@ class TrialResult(NamedTuple):
 
 
 class TrialListener:
-    """A trial's listener: reports its validation records, and ends its run early if those of others were better.
+    """A trial's listener: reports its validation records, and prunes it if other trials were better.
 
     Args:
         show: called with the updates done, the updates planned, and the last value.
@@ -134,7 +134,7 @@ class TrialListener:
             if update not in self._reported:
                 self._trial.report(self.values[-1], update)
             is_ripe = self._total * _UNDISTURBED <= self._done < self._total
-            is_latest = update >= max(self._reported, default=0)  # before it, the trial was not pruned
+            is_latest = update >= max(self._reported, default=0)  # earlier reports have not pruned the trial
             if is_ripe and is_latest and not self.pruned and self._trial.should_prune():
                 self.pruned = f"{_PRUNED}{update}"
         return self.pruned or None
@@ -190,7 +190,7 @@ def _begun(composed: Composed, folder: Path, listener: TrialListener) -> RunFold
 
 
 def _raise_of_disk(error: BaseException | None) -> None:
-    """Raise the error of the disk that caused an error, if there is one: it ends the study, not only the trial."""
+    """Raise the disk error that caused an error, if any: it ends the study, not only the trial."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _OF_DISK:
             raise error
@@ -198,7 +198,7 @@ def _raise_of_disk(error: BaseException | None) -> None:
 
 
 def _completed(composed: Composed, listener: TrialListener) -> TrialResult:
-    """The last value; with patience the best one, because the run then ends with its best parameters."""
+    """The result of a completed trial: its last value; with patience its best, whose parameters the run then keeps."""
     value = listener.values[-1] if listener.values else None
     if composed.config["train"].get("patience"):
         better = max if listener.search.direction == "maximize" else min
@@ -301,7 +301,7 @@ def _draw(study: Study, folder: Path) -> Path | None:
 
 
 def _position(one: Parameter, value: Any) -> float | None:
-    """Where a value lies on its axis: a choice, by its number."""
+    """The position of a value on its axis; for a choice, its index."""
     if isinstance(one, Range):
         return float(value) if isinstance(value, int | float) else None
     return float(one.labels.index(value)) if value in one.labels else None

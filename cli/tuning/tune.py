@@ -1,4 +1,4 @@
-"""Searches for better settings: trial after trial, each a run, until the study has enough."""
+"""Starts, continues or joins a study: a search for better settings, in which each trial is a run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
 
     Args:
         typed: overrides, those of the search included; may be empty to continue a study.
-        trials: of the whole study; if None, as the search says.
+        trials: the number of trials of the whole study; if None, the search's.
         folder: of the study; if None, a new one named after the time.
         trust: packages that the config of an existing study may call.
     """
     if folder is None or not folder.exists() or (typed and is_being_begun(folder)):
         try:
             return _begin(typed, trials, folder)
-        except FileExistsError:  # another process was quicker
+        except FileExistsError:  # another process was first
             assert folder is not None
     begun = read_study(folder)
     if typed and typed != begun.typed:

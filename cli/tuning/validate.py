@@ -1,4 +1,4 @@
-"""Checks of a search: errors of its trials are found before the first of them starts."""
+"""Checks a search, so that errors of its trials are found before the first trial starts."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from tracetorch.tasks import Environment, Task
 
 
-_BASE = "base"  # in a study's file, the config without any choice of the search
+_BASE = "base"  # the key, in a study's file, of the config without any choice of the search
 
 
 class Composer:
     """Makes the configs of trials. Presets are composed once for each choice from a group.
 
     Args:
-        overrides: those of all trials.
-        origin: the file that they come from, if they were not typed now; then they may call trusted parts only.
+        overrides: common to all trials.
+        origin: the file of the overrides if they were not typed now; then they may call trusted parts only.
         trust: packages that are trusted in addition to traceTorch and torch.
         templates: the result of `content` when the study began; if None, they are composed.
     Raises: UsageError if the templates hold anything but configs.
@@ -55,7 +55,7 @@ class Composer:
         return cast(dict[str, Any], portable(plain))
 
     def __call__(self, changes: list[str]) -> tuple[Composed, list[str]]:
-        """The config of a trial, checked, and the overrides that describe it. Raises: UsageError."""
+        """The checked config of a trial, and the overrides that describe it. Raises: UsageError."""
         chosen = [line for line in changes if line.partition("=")[0] in PARTS]
         if self._origin is not None:
             check_foreign(changes, self._origin)
@@ -88,10 +88,10 @@ def _mapping(value: Any, origin: Path | None) -> dict[str, Any]:
 
 
 def validate(search: Search, composer: Composer) -> tuple[Search, Composed]:
-    """Compose the base config, and one for each end of each range and for each choice; make the parts of all.
+    """Compose the base config, and one config for each end of a range and for each choice; make the parts of all.
 
-    Returns: the search, with its ranges of whole numbers found; the base config.
-    Raises: UsageError that names the first invalid one.
+    Returns: the search, with ranges of whole numbers marked as such; the base config.
+    Raises: UsageError that names the first invalid value.
     """
     composed, _ = composer([])
     if composed.config["output"].get("dir"):
@@ -125,7 +125,7 @@ def validate(search: Search, composer: Composer) -> tuple[Search, Composed]:
 
 
 def _ends(key: str, space: Space) -> Iterator[tuple[str, list[str]]]:
-    """The values of one key to check: a name and the changes, those of keys that depend on the choice included."""
+    """The values of one key to check: a name, and the changes, including keys that depend on the choice."""
     others_too = []
     if key in PARTS:
         others = {name: next(iter(one.ends().values())) for name, one in space.items() if name.startswith(f"{key}.")}
@@ -137,7 +137,7 @@ def _ends(key: str, space: Space) -> Iterator[tuple[str, list[str]]]:
 
 
 def _whole(key: str, space: Space, composed: Composed, composer: Composer) -> Parameter:
-    """The parameter; a range of whole numbers if the key has a whole number or accepts no other."""
+    """The parameter, as a range of whole numbers if the key holds a whole number or accepts nothing else."""
     one = space[key]
     if not isinstance(one, Range) or not all(isinstance(n, int) for n in (one.low, one.high, one.step or 1)):
         return one
@@ -152,12 +152,12 @@ def _whole(key: str, space: Space, composed: Composed, composer: Composer) -> Pa
 
 
 def _make_parts(config: dict[str, Any], task: Task | Environment | None) -> Task | Environment:
-    """Make the parts, which refuse values that the signatures allow. Args: task: if it is made already."""
+    """Make the parts, because they refuse some values that the signatures allow. Args: task: one made already."""
     with naming("task"):
         if task is None:
             task = make(config["task"], "task")
             _check_validation(task, config)
-        _ = task.input_size, task.output_size  # first, because a message would blame the network
+        _ = task.input_size, task.output_size  # first, because otherwise the error would name the network
     with naming("network"):
         from tracetorch.training.setup import network_and_loss
 
