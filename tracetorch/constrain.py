@@ -66,7 +66,7 @@ def decay_from_half_life(half_life: Number, dt: float = 1.0) -> Tensor:
 
 
 def half_life_from_decay(decay: Number, dt: float = 1.0) -> Tensor:
-    """How long a value with this decay takes to halve, in steps or in the unit of `dt`."""
+    """The time in which a value with this decay halves, in steps or in the unit of `dt`."""
     return -dt / torch.log2(_inside(decay, "a decay", 0.0, 1.0))
 
 
@@ -76,7 +76,7 @@ def decay_from_time_constant(time_constant: Number, dt: float = 1.0) -> Tensor:
 
 
 def time_constant_from_decay(decay: Number, dt: float = 1.0) -> Tensor:
-    """How long a value with this decay takes to fall to 1/e, in steps or in the unit of `dt`."""
+    """The time in which a value with this decay falls to 1/e, in steps or in the unit of `dt`."""
     return -dt / torch.log(_inside(decay, "a decay", 0.0, 1.0))
 
 

@@ -209,7 +209,7 @@ def _generate(lazy: LazySpikes, dtype: torch.dtype, trace: TraceBuffers | None) 
 def scan_neurons(
     neuron: str, synaptic: SynapticInput, membrane: Tensor, constants: tuple[Tensor, ...], out: OutputSpec
 ) -> None:
-    """See `reference.scan_neurons`, which also computes a softmax of more neurons than one program can hold."""
+    """See `reference.scan_neurons`, which runs here for a softmax of more neurons than one program can hold."""
     if neuron == "lis" and membrane.shape[1] > _WIDEST_SOFTMAX:
         reference.scan_neurons(neuron, synaptic, membrane, constants, out)
         return

@@ -52,7 +52,7 @@ class Network(Module, ABC):
         """One step without a graph."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """One step. Args: x (batch, *in_shape). Returns: output (batch, *features), with one node of autograd.
+        """One step. Args: x (batch, *in_shape). Returns: output (batch, *features), with one autograd node.
 
         The node's backward pass is that of `backward`: see `nn.local_gradient`. No node under `torch.no_grad()`.
         """

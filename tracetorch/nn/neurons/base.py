@@ -118,7 +118,7 @@ class Neuron(Module, ABC):
 
     @without_graph
     def constant(self, name: str) -> Tensor:
-        """The one of `constants` with this name."""
+        """The constant of this name; see `constants`."""
         raw: Tensor = getattr(self, f"raw_{name}")
         if raw.device.type != "cpu" or raw.dtype not in _OF_NUMPY:
             return getattr(self, name)
