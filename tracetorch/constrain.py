@@ -1,4 +1,4 @@
-"""Constrained parameters: stored as free numbers, read as decays and positive levels.
+"""Constrained parameters: stored as unconstrained numbers, read as decays and positive levels.
 
 A decay must stay inside (0, 1) and a threshold above 0 while an optimizer moves them. Each is stored *raw*, on the
 whole real line, and read through a smooth one-to-one map. Nothing is clamped, so no gradient is lost at a boundary.
@@ -24,9 +24,9 @@ Number = float | Tensor
 
 
 def decay_from_raw(raw: Tensor) -> Tensor:
-    """Read a raw number as a decay in (0, 1): `sigmoid(raw)`, but for a rounding error ε at both ends.
+    """Read a raw number as a decay in (0, 1): `sigmoid(raw)`, kept away from both ends by a rounding error ε.
 
-    The average input of a decay that is rounded to 1 would be 0/0.
+    With a decay rounded to 1, the average input would be 0/0.
     """
     tiny = torch.finfo(raw.dtype).eps
     return tiny + (1 - 2 * tiny) * torch.sigmoid(raw)
@@ -61,12 +61,12 @@ def raw_from_positive(level: Number) -> Tensor:
 
 
 def decay_from_half_life(half_life: Number, dt: float = 1.0) -> Tensor:
-    """The decay per step that halves a value every `half_life`, in steps or in the unit of `dt`, one step's length."""
+    """The decay per step that halves a value in `half_life`, in steps or in the unit of `dt`, the length of a step."""
     return torch.exp2(-dt / _inside(half_life, "a half-life", 0.0, math.inf))
 
 
 def half_life_from_decay(decay: Number, dt: float = 1.0) -> Tensor:
-    """How long a value with this decay takes to halve, in steps or in the unit of `dt`."""
+    """The time in which a value with this decay halves, in steps or in the unit of `dt`."""
     return -dt / torch.log2(_inside(decay, "a decay", 0.0, 1.0))
 
 
@@ -76,7 +76,7 @@ def decay_from_time_constant(time_constant: Number, dt: float = 1.0) -> Tensor:
 
 
 def time_constant_from_decay(decay: Number, dt: float = 1.0) -> Tensor:
-    """How long a value with this decay takes to fall to 1/e, in steps or in the unit of `dt`."""
+    """The time in which a value with this decay falls to 1/e, in steps or in the unit of `dt`."""
     return -dt / torch.log(_inside(decay, "a decay", 0.0, 1.0))
 
 

@@ -1,4 +1,4 @@
-"""From values to input over time. A `Stream` makes its steps as they are read, so that a long input takes no memory.
+"""Encoders: values to input over time. A `Stream` makes steps as they are read, so a long input takes no memory.
 
 xs = tt.encode.poisson(rates, steps=1_000_000, seed=0)      # rates: (batch, channels); nothing is made yet
 mean = net.run(xs, reduce="mean")                           # made, used and dropped chunk by chunk
@@ -30,8 +30,8 @@ class Stream:
             as a function of a module or a `functools.partial`.
         steps: number of steps.
         shape: (batch, channels) of one step, or (batch, *shape of a sample).
-        source: what the steps were made from, if it gets the gradient of the average input: (batch, channels), or
-            (steps, batch, channels).
+        source: the tensor from which the steps were made, if it is to get the gradient of the average input: (batch,
+            channels), or (steps, batch, channels).
     Memory: what `make` holds, such as the rates; independent of `steps`.
     Example:
         >>> stream = Stream(lambda start, stop: torch.ones(stop - start, 2, 3), steps=10, shape=(2, 3))
@@ -58,7 +58,7 @@ class Stream:
         return (_drawn(part) for part in self.parts(size))
 
     def parts(self, size: int) -> Iterator[Tensor | LazySpikes]:
-        """`chunks` for a network, which draws spikes while it adds them to its traces."""
+        """As `chunks`, but without drawing spikes: a network draws them while it adds them to its traces."""
         for start in _starts(self.steps, size):
             yield self._made(start, min(start + size, self.steps))
 
@@ -72,7 +72,7 @@ class Stream:
         return _drawn(self._made(0, self.steps))
 
     def _made(self, start: int, stop: int) -> Tensor | LazySpikes:
-        """What `make` gives. Raises: TypeError, ValueError for another shape, which kernels do not check."""
+        """Call `make`, and check its result, as kernels do not. Raises: TypeError; ValueError for another shape."""
         part, wanted = self._make(start, stop), (stop - start, *self.shape)
         if not isinstance(part, LazySpikes):
             check_tensor(part, "a chunk of a stream")
@@ -96,11 +96,11 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
     """Spikes drawn at every step with the given probability (a Bernoulli process, the Poisson process in steps).
 
     Args:
-        rates: spikes per step in [0, 1], (batch, channels), or (steps, batch, channels) if they change. A rate in Hz
-            times the length of a step in seconds.
+        rates: spikes per step in [0, 1], (batch, channels), or (steps, batch, channels) if they change. This is
+            the rate in Hz times the length of a step in seconds.
         seed: the same seed gives the same spikes on every device and for every chunk size.
-        samples: whole numbers, (batch,), that name the rows, so that a sample keeps its spikes at any place in a batch.
-            None: the row numbers.
+        samples: a whole number for each row, (batch,): a sample with the same number has the same spikes at any place
+            in a batch. None: the row numbers.
     Returns: a Stream of 0 and 1 in the dtype of `rates`, which it copies.
     Gradient: of the expected input, which is the rate: `net.run(stream)` gives `rates` a gradient if it requires one.
     Raises: ValueError for rates outside [0, 1].
@@ -116,7 +116,7 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
     source = rates if rates.requires_grad else None
     rates = rates.detach()
     kept = rates.clone() if varying else backends.limit_of(rates)
-    # Only the CPU's kernels use the share, and a GPU would wait for it.
+    # Only the CPU's kernels use the share, and computing it would make the CPU wait for a GPU.
     share = _share(rates, varying) if rates.device.type == "cpu" else 1.0
     make = partial(_poisson, kept=kept, seed=seed, names=names, dtype=rates.dtype, share=share)
     return Stream(make, steps, (batch, channels), source)
@@ -136,7 +136,7 @@ def latency(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = 
     _check_unit(values, "latency codes values")
     _check_shape(values)
     steps = whole(steps, "steps")
-    exact = values.to(devices.widest_float(values.device))  # half precision cannot count to more than a few hundred
+    exact = values.to(devices.widest_float(values.device))  # half precision holds only small whole numbers exactly
     when = torch.round((1 - exact) * (steps - 1)).to(torch.int64).clamp(0, steps - 1)
     when = torch.where(values > 0, when, -1)
     return Stream(partial(_latency, when, values.dtype), steps, (values.shape[0], values.shape[1]))
@@ -145,7 +145,7 @@ def latency(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = 
 def constant(values: Tensor, steps: int, seed: int = 0, samples: Tensor | None = None) -> Stream:
     """The same current at every step.
 
-    Args: values: real numbers, (batch, channels), of which the stream has a copy. seed, samples: not used.
+    Args: values: real numbers, (batch, channels), which the stream copies. seed, samples: not used.
     """
     del seed, samples
     _check_shape(values)
@@ -162,9 +162,9 @@ def population(values: Tensor, neurons: int, low: float = -1.0, high: float = 1.
 
         r_k = exp(−(x − c_k)² / 2σ²),    c_k evenly from `low` to `high`,    σ the distance between two of them
 
-    Args: values: real numbers, (…, channels), clamped to `low` and `high`. neurons: for each value, at least 2.
-    Returns: activities in (0, 1], (…, channels·neurons), those of a channel next to each other; for an encoder.
-    Raises: ValueError for fewer neurons, or unless low < high.
+    Args: values: real numbers, (…, channels), clamped to `low` and `high`. neurons: number for each value, at least 2.
+    Returns: activities in (0, 1], (…, channels·neurons), those of a channel next to each other, to be encoded.
+    Raises: ValueError for fewer than 2 neurons, or unless low < high.
     Source: Bohte, La Poutré and Kok (2002), Unsupervised clustering with spiking neurons by sparse temporal coding and
         multilayer RBF networks, doi:10.1109/72.991428.
     Example:
@@ -184,10 +184,10 @@ def population(values: Tensor, neurons: int, low: float = -1.0, high: float = 1.
 
 
 def two_sided(values: Tensor) -> Tensor:
-    """Each value as the activity of two neurons: one for what lies above zero, one for what lies below.
+    """Each value as the activity of two neurons: one for its positive part, one for its negative part.
 
     Args: values: real numbers, (…, channels).
-    Returns: max(x, 0) of all channels, then max(−x, 0) of all: (…, 2·channels); for an encoder.
+    Returns: max(x, 0) of all channels, then max(−x, 0) of all: (…, 2·channels), to be encoded.
     Example:
         >>> two_sided(torch.tensor([[0.5, -2.0]])).tolist()
         [[0.5, 0.0, 0.0, 2.0]]
@@ -255,5 +255,5 @@ def _check_unit(values: Tensor, what: str) -> None:
     if not values.numel():
         return
     low, high = values.aminmax()
-    if not bool((low >= 0) & (high <= 1)):  # nor if any is NaN
+    if not bool((low >= 0) & (high <= 1)):  # also raises for NaN
         raise ValueError(f"{what} in [0, 1], got values from {low:g} to {high:g}")

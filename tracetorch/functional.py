@@ -1,4 +1,4 @@
-"""The maths, once: pure functions from tensors to tensors.
+"""The equations: pure functions from tensors to tensors.
 
 The *steps* compute one time step; they carry a state from one call to the next and are never differentiated. The
 *steady-state maps* give the average output under a steady current; they are smooth, and the learning rule
@@ -20,7 +20,7 @@ from tracetorch.modes import check_tensor
 
 
 class SpikeFunction(Protocol):
-    """A spike with a derivative, for rules that go back through time; see `rules.surrogate`."""
+    """A spike function with a derivative, for rules that backpropagate through time; see `rules.surrogate`."""
 
     @property
     def through_reset(self) -> bool: ...
@@ -33,7 +33,7 @@ class MembraneState(NamedTuple):
     membrane: Tensor  # (batch, *features)
 
 
-# ── what happens in one step ────────────────────────────────────────────────────────────────────────────────────────
+# ── steps ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def trace_step(x: Tensor, trace: Tensor, decay: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def lif_step(
 
     A membrane exactly at its threshold does not fire.
 
-    Args: current: i. membrane: m. decay: β. threshold: θ. surrogate: a derivative for the spikes; see
+    Args: current: i. membrane: m. decay: β. threshold: θ. surrogate: a spike function with a derivative; see
         `rules.surrogate`.
     Returns: spikes, 0 or 1, and the new membrane.
     """
@@ -77,18 +77,18 @@ def li_step(current: Tensor, membrane: Tensor, decay: Tensor) -> Tensor:
     return decay * membrane + current
 
 
-# ── what comes out on average ───────────────────────────────────────────────────────────────────────────────────────
+# ── steady-state maps ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def rise(decay: Tensor, steps: Tensor) -> Tensor:
-    """How much of its steady level a trace has reached after n steps: `1 − d^n`, in (0, 1]."""
+    """Fraction of its steady level that a trace reaches after n steps of steady input: `1 − d^n`, in (0, 1]."""
     check_tensor(steps, "steps")
     log = torch.log(decay) if isinstance(decay, Tensor) else math.log(decay)
     return -torch.expm1(steps.clamp(min=1) * log)
 
 
 def average_input(trace: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:
-    """The average input that a trace stands for, recent steps weighing more.
+    """The average input per step, computed from its trace; recent steps weigh more.
 
         a = t·(1 − d)                 without `steps`: right once n ≫ 1 / (1 − d), too small before
         a = t·(1 − d) / (1 − d^n)     with `steps`: the exact weighted mean Σ d^k x_{n−k} / Σ d^k at every n
@@ -112,8 +112,8 @@ def lif_rate(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | 
 
     Args: current: i, the average. decay: β. threshold: θ. steps: n, since the membrane was zero; None: long ago.
     Returns: spikes per step in (0, 1).
-    Gradient: approximate. The line itself is off by .013 on average from simulated noisy input at β = .8, and by .004
-        at β = .95; its rounding adds about .03, most of it at the two corners (tests/test_functional.py).
+    Gradient: approximate. On simulated noisy input, the line itself is off by .013 on average at β = .8, and by .004 at
+        β = .95; its rounding adds about .03, most of it at the two corners (tests/test_functional.py).
     Source: the identity is derived in docs/how-it-learns.md.
     """
     check_tensor(current, "current")
@@ -129,7 +129,7 @@ def lif_rate_vjp(
     *,
     risen: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Back through the rounded line of `lif_rate`, without a graph: dL/dz = θ·dL/di, and i/θ.
+    """Vector-Jacobian product of `lif_rate`, without a graph. Returns: dL/dz = θ·dL/di, and i/θ.
 
     Args: signal: dL/d rate. risen: `rise(decay, steps)`, if known. The others as `lif_rate`.
     """
@@ -144,7 +144,7 @@ def _left_over(decay: Tensor, steps: Tensor | None, risen: Tensor | None = None)
 
 
 def lif_rate_logistic(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | None = None) -> Tensor:
-    """Average firing rate of a LIF neuron: a logistic stretched between its two known points.
+    """Average firing rate of a LIF neuron: a logistic function, fitted to two known points.
 
         rate = σ(2.5·(2·(i − θ(1 − β)) / (θβ) − 1))
 
@@ -152,7 +152,7 @@ def lif_rate_logistic(current: Tensor, decay: Tensor, threshold: Tensor, steps: 
     the first and .92 at the second. Of the factors 2, 2.5, 3 and 4, 2.5 was closest to simulated rates for β ≥ .95.
 
     Args, Returns: as `lif_rate`; `steps` is not used.
-    Gradient: approximate: no closer than the rounded line, and further off for short memories (β = .5).
+    Gradient: approximate: not more accurate than the rounded line, and less accurate for fast decays (β = .5).
     """
     del steps
     check_tensor(current, "current")
@@ -167,8 +167,8 @@ def li_level(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Ten
 
     Args: current: i. decay: β. steps: n; None: long ago.
     Returns: membrane.
-    Gradient: exact for the present output if i comes from a trace with d = β, for any input: the membrane is linear,
-        so steady current and real current with the same weighted mean leave the same membrane.
+    Gradient: exact for the present output if i comes from a trace with d = β, for any input: the membrane is linear
+        in it, so a steady current with the weighted mean of the real current gives the same membrane.
     """
     check_tensor(current, "current")
     level = current / (1 - decay)
@@ -176,7 +176,7 @@ def li_level(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Ten
 
 
 def li_level_vjp(signal: Tensor, decay: Tensor, steps: Tensor | None = None, *, risen: Tensor | None = None) -> Tensor:
-    """Back through `li_level`, without a graph: dL/di. Args: signal: dL/dm. risen: `rise(decay, steps)`, if known."""
+    """dL/di of `li_level`, without a graph. Args: signal: dL/dm. risen: `rise(decay, steps)`, if known."""
     if risen is None and steps is not None:
         risen = rise(decay, steps)
     return (signal if risen is None else signal * risen) / (1 - decay)
@@ -185,40 +185,40 @@ def li_level_vjp(signal: Tensor, decay: Tensor, steps: Tensor | None = None, *, 
 def lis_distribution(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:
     """Softmax over the neurons of `li_level`. Args: as there.
 
-    Gradient: exact for the present output if i comes from a trace with d = β; for a mean over steps it takes the
-        softmax at the last one.
+    Gradient: exact for the present output if i comes from a trace with d = β; for a mean over steps, the
+        softmax is taken at the last one.
     """
     return torch.softmax(li_level(current, decay, steps), dim=-1)
 
 
 RATE_MAPS = {"line": lif_rate, "logistic": lif_rate_logistic}
-"""The steady-state maps of `LIF`, by the name that its argument `rate_map` takes."""
+"""The steady-state maps of `LIF`, by the value of its argument `rate_map`."""
 
 # ── the rounded line ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 SHARPNESS = 8.0
-"""How sharp the rounded corners of the LIF rate are; on MNIST 4 trained as well as 8 (98.2 % each, one seed)."""
+"""Sharpness k of the rounded corners of the LIF rate; on MNIST 4 trained as well as 8 (98.2 % each, one seed)."""
 
 _FLAT = 1e-12  # a slope below this is 0
 _FAR = -70.0
-_OTHER = math.exp(-SHARPNESS)  # of the far corner, what exponentials are of the near one
+_OTHER = math.exp(-SHARPNESS)  # an exponential at the far corner, divided by that at the near one
 
 
 def rounded_line(z: Tensor) -> Tensor:
-    """From 0 to 1 along z, its corners rounded: `(softplus(k·z) − softplus(k·(z − 1))) / k`; works under torch.func."""
+    """Line from 0 to 1 with rounded corners: `(softplus(k·z) − softplus(k·(z − 1))) / k`; works under torch.func."""
     return _RoundedLine.apply(z)[0]
 
 
 class _RoundedLine(torch.autograd.Function):
-    """The line; and its slope, which the backward pass needs."""
+    """The line and its slope, which the backward pass needs."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(z: Tensor) -> tuple[Tensor, Tensor]:
         steepness, near, far, side = slope(z)
-        # It is symmetric, rate(z) = 1 − rate(1 − z), and where z is large the difference of two softplus would cancel.
+        # By symmetry, rate(z) = 1 − rate(1 − z): for large z, the difference of two softplus would lose its digits.
         half = near.div_(far).log_().mul_(-1 / SHARPNESS).add_(0.5)
         return torch.sign(side).mul_(half).add_(0.5), steepness
 
@@ -240,13 +240,13 @@ class _RoundedLine(torch.autograd.Function):
 
 
 def slope(z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The slope of the rounded line; 1 + e and 1 + e·exp(−k); and z − 1/2.
+    """Return the slope of the rounded line, 1 + e, 1 + e·exp(−k), and z − 1/2.
 
-    e is the exponential of the distance of z from the nearer corner, inwards, in units of the rounding.
+    e = exp(k·(1/2 − |z − 1/2|)): k times the distance of z from the nearer corner, negative outside of [0, 1].
     """
     side = z - 0.5
-    # Clamped, because exponentials that are too small to be normal numbers take processors ten times as long.
+    # Clamped, because a processor takes ten times as long with subnormal numbers.
     grown = torch.exp(torch.rsub(side.abs(), SHARPNESS / 2, alpha=SHARPNESS).clamp(min=_FAR))
     near, far = 1 + grown, 1 + _OTHER * grown
-    steepness = torch.threshold((1 - _OTHER) * grown / (near * far), _FLAT, 0.0)  # less teaches nothing
+    steepness = torch.threshold((1 - _OTHER) * grown / (near * far), _FLAT, 0.0)  # less has no effect
     return steepness, near, far, side

@@ -17,10 +17,10 @@ _AUTOCAST = ("cpu", "cuda", "mps")
 
 
 def unaffected(function: Callable[P, T]) -> Callable[P, T]:
-    """Lets a function compute outside of `torch.autocast` and of `torch.inference_mode`.
+    """Decorator: the function runs outside of `torch.autocast` and of `torch.inference_mode`.
 
-    Autocast would round factors that kernels take for float32; a layer's `precision` is the way to ask for that. A
-    state made in inference mode could be neither updated nor learned from afterwards.
+    Autocast would round factors that kernels expect in float32; a layer's `precision` is the option for that. A state
+    made in inference mode could be neither updated nor used in a backward pass afterwards.
     """
 
     @wraps(function)
@@ -41,7 +41,7 @@ def unaffected(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def without_graph(function: Callable[P, T]) -> Callable[P, T]:
-    """`torch.no_grad()` as a decorator that takes no time within another."""
+    """`torch.no_grad()` as a decorator that takes no time if gradients are disabled already."""
 
     @wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -54,7 +54,7 @@ def without_graph(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def check_tensor(value: Any, name: str) -> None:
-    """Raises: TypeError for anything but a dense tensor of real numbers, such as a NumPy array or a list."""
+    """Raises: TypeError unless the value is a dense tensor of real numbers."""
     if not isinstance(value, Tensor):
         advice = _ADVICE.get(type(value).__name__, "")
         raise TypeError(f"{name}: expected a torch tensor, got {kind_of(value)}{advice}")
@@ -68,16 +68,16 @@ _ADVICE = {
     "tuple": "; a loss returns (loss, signal): take one of them",
     "Stream": "; net.run takes a stream",
 }
-"""By the type that was given."""
+"""Advice by the type of the value."""
 
 
 def all_finite(values: Tensor) -> bool:
-    """Whether no number is infinite or NaN; the sum mostly shows it, in a third of the time for a few."""
+    """Whether all values are finite. Their sum is checked first: for few values, in a third of the time."""
     return math.isfinite(values.detach().sum()) or bool(values.isfinite().all())
 
 
 def whole(value: Any, name: str) -> int:
-    """A whole number, also NumPy's or a tensor, as Python's. Raises: TypeError for what is not a whole number."""
+    """A whole number of Python, NumPy or torch as an int. Raises: TypeError for anything else."""
     try:
         return operator.index(value)
     except TypeError:
@@ -85,7 +85,7 @@ def whole(value: Any, name: str) -> int:
 
 
 def numbers(value: Any, name: str) -> Tensor:
-    """A number or several as a tensor in the default dtype. Raises: TypeError for anything else, such as text."""
+    """One or several numbers as a tensor in the default dtype. Raises: TypeError for anything else, such as text."""
     try:
         return torch.as_tensor(value, dtype=torch.get_default_dtype())
     except (TypeError, ValueError, RuntimeError):
@@ -93,7 +93,7 @@ def numbers(value: Any, name: str) -> Tensor:
 
 
 def check_number(value: Any, name: str) -> None:
-    """Raises: TypeError for what is not a single real number, such as text or None."""
+    """Raises: TypeError unless the value is a single real number."""
     with suppress(TypeError, ValueError, RuntimeError):
         if not isinstance(value, str):
             float(value)

@@ -1,7 +1,7 @@
-"""The inner loops over time, and the draws, for any device.
+"""The inner loops over time, and the drawing of spikes, for any device.
 
 `reference` defines them in plain torch. Compiled versions for CPUs (`cpu`) and for CUDA (`cuda`) give the same numbers,
-to the bit where they can. `dispatch` chooses.
+bit for bit where possible. `dispatch` chooses between them.
 """
 
 import warnings

@@ -15,10 +15,10 @@ from tracetorch.backends.rng import LazySpikes
 class TraceBuffers(NamedTuple):
     """The trace of a layer's input; kernels update it in place.
 
-    values: t ← d·t + x, (batch, inputs); or (traces, batch, inputs) for several of the same input.
-    decay: d, a number or (inputs,); for several (traces, 1, 1) or (traces, 1, inputs).
+    values: t ← d·t + x, (batch, inputs); or (traces, batch, inputs) for several traces of the same input.
+    decay: d, a number or (inputs,); for several traces (traces, 1, 1) or (traces, 1, inputs).
     sensitivity: e ← c·e + t with t before the step, (sensitivities, batch, inputs), or None. Number k follows the trace
-        k modulo traces. One with c = d is ∂t/∂d; others are those of a bank.
+        k modulo traces. With c = d it is ∂t/∂d; the others belong to a bank.
     sensitivity_decay: c, (sensitivities, 1, 1) or (sensitivities, 1, inputs).
     """
 
@@ -39,14 +39,14 @@ class TraceBuffers(NamedTuple):
 
 @dataclass
 class Columns:
-    """Room for transposed weights, (inputs, neurons). lasting: whether the weights stay constant for several chunks."""
+    """Buffer for transposed weights, (inputs, neurons). lasting: whether weights stay constant for several chunks."""
 
     values: Tensor
     lasting: bool = False
     filled: bool = False
 
     def of(self, weight: Tensor) -> Tensor:
-        """The columns of these weights, (neurons, inputs)."""
+        """The transposed weights. Args: weight: (neurons, inputs)."""
         if not self.filled:
             self.values.copy_(weight.t())
             self.filled = self.lasting
@@ -60,10 +60,10 @@ class SynapticInput(NamedTuple):
     weight, bias: (neurons, inputs); (neurons,) or None. Without a weight, `xs` are the currents, (time, batch,
         neurons), and their input is already in the trace.
     precision: dtype of the factors of the product. bfloat16 holds spikes exactly and rounds the weights; products are
-        summed in float32, and the sum is rounded to bfloat16 where the device gives no other.
-    trace: the layer's input trace, to which the input is added; None if it has been. A backend may use its own form.
+        summed in float32, and the sum is rounded to bfloat16 where the device returns no float32.
+    trace: the layer's input trace, to which the input is added; None if that is done. A backend may use its own type.
     fired: number of spikes in `xs`, if they were counted.
-    columns: room for the transposed weights.
+    columns: buffer for the transposed weights.
     """
 
     xs: Tensor | LazySpikes
@@ -82,13 +82,13 @@ class SynapticInput(NamedTuple):
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the currents."""
+        """Dtype of the currents."""
         return self.xs.dtype if self.weight is None else self.weight.dtype
 
 
 @dataclass
 class OutputSpec:
-    """Where every output goes. Nothing else is kept.
+    """The buffers to which every output goes. Nothing else is kept.
 
     outputs: (time, batch, features); bool if they are spikes for the layer above.
     total: (batch, features), the sum of steps `first` and later; float64 where the device has it.
@@ -120,7 +120,7 @@ class OutputSpec:
 
 
 class FusedReadout(NamedTuple):
-    """The layer above, for a scan that goes through both."""
+    """The layer above, for one scan that runs both layers."""
 
     neuron: str  # "lif", "li" or "lis"
     weight: Tensor  # (neurons, features)

@@ -1,7 +1,7 @@
 """The kernels for CUDA, in Triton: one program for each sample and block of channels, which loops over time.
 
 Membranes, traces and sums stay in registers for the whole chunk. Multiplication and addition are not fused into one
-rounding, so that the numbers are those of the reference, to the bit; except for the softmax.
+rounding, so that the numbers equal those of the reference bit for bit; except for the softmax.
 """
 
 import torch
@@ -38,7 +38,7 @@ def trace_kernel(xs, trace, decays, steps, batch, channels, BLOCK: tl.constexpr)
 def sensitivity_kernel(  # type: ignore[no-untyped-def]
     xs, trace, decays, sensitivity, sensitivity_decays, steps, batch, channels, traces, BLOCK: tl.constexpr
 ):
-    """Traces of traces. Each program computes the trace that it follows once more, and does not store it."""
+    """Traces of traces. Each program also computes the trace that it follows, without storing it."""
     which, sample = tl.program_id(0) // batch, tl.program_id(0) % batch
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside, followed = at < channels, which % traces
@@ -71,7 +71,7 @@ def spikes_kernel(  # type: ignore[no-untyped-def]
     limits, samples, first, drawn, trace, decays, steps, batch, channels,
     VARYING: tl.constexpr, TRACE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """`reference.spikes`, and their trace."""
+    """`reference.spikes`, added to their trace."""
     sample = tl.program_id(0)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < channels
@@ -109,7 +109,7 @@ def scan_kernel(  # type: ignore[no-untyped-def]
     currents, membrane, decays, thresholds, outputs, total, trace, trace_decays, steps, batch, neurons, first,
     KIND: tl.constexpr, OUTPUTS: tl.constexpr, TOTAL: tl.constexpr, TRACE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """`reference.scan_neurons`, from currents on."""
+    """`reference.scan_neurons`, with currents as input."""
     sample = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside, mine = at < neurons, sample * neurons + at
@@ -163,7 +163,7 @@ def trace_scan(xs: Tensor, trace: TraceBuffers) -> None:
     decays, blocks = _per(trace.decay, traces, channels), triton.cdiv(channels, _BLOCK)
     sizes = (steps, batch, channels)
     with _device_of(xs):
-        # First, because they start where traces do.
+        # First, because they start from the traces before this chunk.
         if trace.sensitivity is not None and trace.sensitivity_decay is not None:
             count = len(trace.sensitivity)
             sensitivity_kernel[(count * batch, blocks)](
@@ -209,7 +209,7 @@ def _generate(lazy: LazySpikes, dtype: torch.dtype, trace: TraceBuffers | None) 
 def scan_neurons(
     neuron: str, synaptic: SynapticInput, membrane: Tensor, constants: tuple[Tensor, ...], out: OutputSpec
 ) -> None:
-    """See `reference.scan_neurons`, which also computes a softmax of more neurons than one program can hold."""
+    """See `reference.scan_neurons`, which runs here for a softmax of more neurons than one program can hold."""
     if neuron == "lis" and membrane.shape[1] > _WIDEST_SOFTMAX:
         reference.scan_neurons(neuron, synaptic, membrane, constants, out)
         return
@@ -219,7 +219,7 @@ def scan_neurons(
     outputs, total, trace = out.outputs, out.total, out.trace
     fused = _is_plain(trace)
     if trace is not None and not fused and outputs is None:
-        outputs = torch.empty_like(made)  # other traces than one alone take the outputs in a pass of their own
+        outputs = torch.empty_like(made)  # several traces, or traces of traces, need a separate pass
     block = triton.next_power_of_2(neurons) if kind == 2 else _BLOCK
     with _device_of(made):
         scan_kernel[(batch, triton.cdiv(neurons, block))](
@@ -234,12 +234,12 @@ def scan_neurons(
 
 
 def _is_plain(trace: TraceBuffers | None) -> bool:
-    """Whether it is a single trace without traces of its own, which the other kernels update themselves."""
+    """Whether this is a single trace that no other trace follows: the other kernels update it themselves."""
     return trace is not None and trace.values.ndim == 2 and trace.sensitivity is None
 
 
 def _per(value: Tensor, rows: int, channels: int) -> Tensor:
-    """A number for each channel, of each row."""
+    """A constant as a number for each row and channel."""
     return value.detach().expand(rows, 1, channels)[:, 0].contiguous()
 
 

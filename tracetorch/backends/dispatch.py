@@ -1,4 +1,4 @@
-"""Which code runs a layer. Every choice between backends is made here, and depends on what the tables show.
+"""Which code runs a layer. Every choice between backends is made here, and depends only on what these tables list.
 
 One step, (batch, inputs), `one_step`:
 
@@ -16,8 +16,8 @@ Currents of a chunk, (time, batch, inputs):
     weight, computed  any             CUDA    a matrix product, of spikes that `cuda` draws first
     weight, computed  any             other   `reference`
 
-A chunk of at most 4096 steps × samples, with layers of fewer than `WIDE` neurons that all are "compiled", goes through
-all of them by `cpu.step.pass_through`, which makes the same choices with less to look up.
+A chunk of at most 4096 steps × samples, with layers of fewer than `WIDE` neurons that all are "compiled", runs in
+`cpu.step.pass_through`, which makes the same choices with fewer lookups.
 
 Neurons of a chunk:
 
@@ -53,18 +53,18 @@ DENSE_FROM = {torch.float32: 0.27, torch.float64: 0.27, torch.bfloat16: 0.12}
 product; measured by benchmarks/sparsity.py."""
 
 WIDE = 192
-"""With fewer neurons, the dense product is faster from a smaller share on, because a list of the active inputs costs
-the same. Not for spikes that are yet to be drawn: drawing lists them anyway."""
+"""With fewer neurons than this, the dense product is faster from a smaller share on, because a list of the active
+inputs costs the same. This does not hold for spikes yet to be drawn: drawing lists them anyway."""
 
 FEW = 32
-"""A readout of at most so many neurons is fused with a layer of `WIDE` or more: between two scans, the spikes would go
-from the cache of one core to that of the other, which takes longer than the readout."""
+"""Largest readout that is fused with a layer of `WIDE` or more neurons. In two scans, the spikes would move from the
+cache of one core to that of another, which takes longer than the readout."""
 
 Form = Literal["weight", "computed", "module"]
 
 
 class Traits(NamedTuple):
-    """All of a layer that a choice depends on."""
+    """The properties of a layer on which a choice depends."""
 
     neuron: str | None  # name of its kernel
     form: Form  # of its connection
@@ -76,7 +76,7 @@ class Traits(NamedTuple):
 
 
 def one_step(layer: Traits) -> Literal["compiled", "graph", "chunk"]:
-    """How one step is taken."""
+    """The code that runs one step; see the first table."""
     if layer.neuron is None or layer.form == "module":
         return "chunk"
     if layer.weight.is_cuda:
@@ -94,7 +94,7 @@ def is_sparse(share: float, neurons: int, precision: torch.dtype, *, drawn: bool
 
 
 def fuses_readout(below: Traits, above: Traits) -> bool:
-    """Whether the scan of one layer goes through the next as well, `OutputSpec.readout`."""
+    """Whether one scan runs both layers, with `OutputSpec.readout`."""
     return (
         None not in (below.neuron, above.neuron)
         and "module" not in (below.form, above.form)
@@ -113,12 +113,12 @@ def spike_dtype(layer: Traits) -> torch.dtype:
 
 
 def is_on_cpu(layer: Traits) -> bool:
-    """Whether the compiled code of the CPU runs it."""
+    """Whether the compiled code of the CPU runs this layer."""
     return layer.weight.device.type == "cpu" and _backend(layer.weight) is not reference
 
 
 def names() -> dict[str, str]:
-    """Which kernels run on which device, in words."""
+    """The kernels of each kind of device, in words."""
     found = {"cpu": "numba" if _numba() else "torch (install numba for speed)"}
     if torch.cuda.is_available():
         found["cuda"] = "triton" if _triton() else "torch (install triton for speed)"
@@ -131,12 +131,12 @@ def names() -> dict[str, str]:
 def scan(
     neuron: str, synaptic: SynapticInput, membrane: Tensor, constants: tuple[Tensor, ...], out: OutputSpec
 ) -> None:
-    """A layer over a chunk of time, its membrane and traces in place.
+    """Run a layer over a chunk of time; its membrane and traces are updated in place.
 
     Args:
         neuron: a name in `reference.NEURONS`.
-        synaptic: what the currents come from.
-        membrane: (batch, neurons), before the chunk; after it, on return.
+        synaptic: the input and its weights.
+        membrane: (batch, neurons); updated.
         constants: decay, and for "lif" the threshold: each a number or (neurons,).
         out: takes the outputs.
     """
@@ -204,7 +204,7 @@ def _numba() -> ModuleType | None:
     try:
         from numba.core import config  # noqa: PLC0415
 
-        if getattr(config, "DISABLE_JIT", False):  # not compiled, kernels take minutes, and integers overflow
+        if getattr(config, "DISABLE_JIT", False):  # without compilation, kernels take minutes, and integers overflow
             raise RuntimeError("NUMBA_DISABLE_JIT is set")
         from tracetorch.backends import cpu  # noqa: PLC0415 (numba takes half a second to load)
     except (ImportError, RuntimeError) as error:

@@ -1,8 +1,8 @@
 """The reference in plain torch, on any device and in any dtype: the steps of `functional`, one after another.
 
-Every state is updated in place: it belongs to the caller.
+Every state belongs to the caller and is updated in place.
 
-Compiled code restates these, in `cpu/compiled.py` and `cuda.py`; a test compares it with the definition:
+Compiled code repeats these definitions, in `cpu/compiled.py` and `cuda.py`; tests compare the two:
 
     what                            defined by                         restated in                        test
     LIF, reset by subtraction       `functional.lif_step`              compiled.run, cuda.scan_kernel     test_scans
@@ -15,7 +15,7 @@ Compiled code restates these, in `cpu/compiled.py` and `cuda.py`; a test compare
     random numbers                  `rng.numbers`                      compiled.generate_events;          test_kernels,
                                                                        cuda.spikes_kernel                 test_rng
 
-tests/oracle.py writes a LIF step once more, for gradients through time.
+tests/oracle.py repeats the LIF step, too, for gradients through time.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from tracetorch.backends.rng import LazySpikes
 def scan_neurons(
     neuron: str, synaptic: SynapticInput, membrane: Tensor, constants: tuple[Tensor, ...], out: OutputSpec
 ) -> None:
-    """A neuron of `NEURONS` over a chunk. Args: see `dispatch.scan`."""
+    """Run a neuron of `NEURONS` over a chunk. Args: see `dispatch.scan`."""
     for step, current in enumerate(currents(synaptic)):
         output, after = NEURONS[neuron](current, membrane, *constants)
         membrane.copy_(after)
@@ -55,7 +55,7 @@ NEURONS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"lif": F.lif_step, "
 
 
 def currents(synaptic: SynapticInput) -> Tensor:
-    """The input added to its trace, if that is still to be done, and weighed: (time, batch, neurons)."""
+    """Add the input to its trace, if that is yet to be done, and return its currents, (time, batch, neurons)."""
     xs = spikes(synaptic.xs) if isinstance(synaptic.xs, LazySpikes) else synaptic.xs
     if synaptic.weight is None:
         return xs
@@ -71,7 +71,7 @@ def trace_scan(xs: Tensor, trace: TraceBuffers) -> None:
 
 
 def spikes(lazy: LazySpikes) -> Tensor:
-    """Draw them: 0 and 1, (time, batch, channels)."""
+    """Draw spikes: 0 and 1, (time, batch, channels)."""
     numbers = rng.numbers(lazy.seed, lazy.steps, lazy.samples, lazy.limit.shape[-1])
     return (numbers < lazy.limit).to(lazy.dtype)
 
@@ -85,7 +85,7 @@ def weigh(xs: Tensor, synaptic: SynapticInput) -> Tensor:
     if precision == weight.dtype:
         return linear(xs.to(precision), weight, bias)
     rows, columns = xs.flatten(0, 1).to(precision), weight.to(precision).t()
-    # On a GPU the float32 sums of bfloat16 factors can be had as they are.
+    # A GPU can return the float32 sums of bfloat16 products without rounding them.
     as_summed = xs.device.type == "cuda" and precision == torch.bfloat16
     product = torch.mm(rows, columns, torch.float32) if as_summed else torch.mm(rows, columns)
     product = product.to(weight.dtype).view(*xs.shape[:2], -1)

@@ -1,14 +1,14 @@
-"""Random numbers from a counter: a function of (seed, step, sample, channel) and of nothing else.
+"""Counter-based random numbers: a function of (seed, step, sample, channel) only.
 
 A draw does not depend on earlier draws: the same seed gives the same spikes on every device, for every chunk size,
-batch order and number of threads, and a stream can be entered at any step.
+batch order and number of threads, and a stream can start at any step.
 
     key    = mix64(mix_seed(seed) + step·A + sample·B)              one 64-bit key for a row, mixed as in SplitMix64
     head   = byte (channel mod 4) of mix32((channel div 4)·C + low(key), high(key))          one word for 4 channels
     tail   = upper half of mix32(channel·C + high(key), low(key))                            one word for each
     number = head·2¹⁶ + tail                                                                 in [0, 2²⁴)
 
-In 255 of 256 cases the head alone settles whether a number is below a limit, so a kernel that draws spikes mixes a
+In 255 of 256 cases the head alone decides whether a number is below a limit, so a kernel that draws spikes mixes a
 quarter of a word for each channel, and rarely a tail.
 
 Source: the 64-bit finaliser is that of SplitMix64, Steele, Lea and Flood (2014), doi:10.1145/2660193.2660195; the
@@ -37,7 +37,7 @@ class LazySpikes(NamedTuple):
     steps: range
     samples: Tensor  # int64, (batch,)
     dtype: torch.dtype  # of the spikes
-    share: float = 1.0  # of channels that do the unusual at a step; a hint, on which no spike depends
+    share: float = 1.0  # of channels in their rarer state at a step; a hint that changes no spike
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -47,7 +47,7 @@ class LazySpikes(NamedTuple):
 
 def limit_of(probability: Tensor) -> Tensor:
     """The int32 below which a `number` falls with this probability, rounded up to a multiple of 2⁻²⁴."""
-    if probability.dtype != torch.float32:  # in which multiplication by a power of 2 is exact
+    if probability.dtype != torch.float32:  # float32 times a power of 2 is exact
         probability = probability.to(torch.float64)
     return torch.ceil(probability * (1 << BITS)).to(torch.int32)
 
@@ -68,7 +68,7 @@ def uniform(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
 def numbers(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
     """24-bit numbers, uniform in [0, 2²⁴), as int32 of shape (time, batch, channels).
 
-    On a CPU NumPy computes them, because its calls take a fraction of torch's.
+    On a CPU NumPy computes them, because its calls take less time than torch's.
     """
     if steps.step != 1:
         raise ValueError(f"draws are made for consecutive steps, got {steps}")

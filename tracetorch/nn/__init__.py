@@ -1,4 +1,4 @@
-"""What a network is: layers of connections and neurons that run without a graph and learn from traces."""
+"""Networks: layers of connections and neurons that run without a graph and learn from traces."""
 
 from tracetorch.nn import neurons
 from tracetorch.nn.layer import LI, LIF, LIS, Layer

@@ -11,7 +11,7 @@ from tracetorch.modes import kind_of, whole
 
 
 def make_linear(in_features: int, out_features: int, bias: bool) -> Linear:
-    """All inputs to all neurons. Weights are uniform in ±1/√in_features; biases are 0."""
+    """Make a fully connected `Linear`. Weights are uniform in ±1/√in_features; biases are 0."""
     in_features, out_features = whole(in_features, "in_features"), whole(out_features, "out_features")
     if in_features < 1 or out_features < 1:
         raise ValueError(f"a layer needs at least 1 input and 1 neuron, got {in_features} and {out_features}")
@@ -26,7 +26,7 @@ def make_linear(in_features: int, out_features: int, bias: bool) -> Linear:
 
 
 def check_connection(connection: object) -> Module:
-    """Raises: TypeError for what is not a module, with what to write instead."""
+    """Return the connection. Raises: TypeError if it is not a module, with advice."""
     if isinstance(connection, Module):
         return connection
     sizes = "a layer takes its numbers of inputs and neurons, or a connection, such as torch.nn.Linear(784, 256)"
@@ -41,20 +41,20 @@ def is_dense(connection: Module) -> bool:
 
 
 def is_plain(connection: Module) -> bool:
-    """Whether weight and bias are parameters, not computed from others, as pruning does."""
+    """Whether weight and bias are parameters; pruning, for example, computes them from others."""
     return isinstance(connection, Linear) and not connection._modules and "weight" in connection._parameters
 
 
 def form_of(connection: Module) -> Form:
-    """See `backends.dispatch`."""
+    """The connection's form, as defined in `backends.dispatch`."""
     return "module" if not is_dense(connection) else "weight" if is_plain(connection) else "computed"
 
 
 @torch.no_grad()
 def check_linear(connection: Module, x: Tensor, name: str) -> None:
-    """Raises: ValueError unless f(a + b) + f(0) = f(a) + f(b), and f(a) is the same twice.
+    """Raises: ValueError unless f(a + b) + f(0) = f(a) + f(b), and f(a) gives the same result twice.
 
-    A layer learns from the average input, which gives the average current only then.
+    Gradients are computed from the average input, which gives the average current only for a linear connection.
     """
     if type(connection).forward is Linear.forward and "forward" not in vars(connection):
         return

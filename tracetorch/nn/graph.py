@@ -13,8 +13,8 @@ from tracetorch.modes import unaffected
 class StepGraph:
     """`net(x)` as a CUDA graph: input, output, states and parameters at fixed addresses.
 
-    It is recorded again when one of these moves: another batch, a state that was reset or handed out, a parameter that
-    was replaced. Values may change, also those of decays and thresholds.
+    It is recorded again when an address changes: for another batch size, a state that was reset or handed out, or a
+    parameter that was replaced. Values may change, also those of decays and thresholds.
 
     Args: net: a layer or a network.
     """
@@ -26,7 +26,7 @@ class StepGraph:
     @unaffected
     @torch.no_grad()
     def __call__(self, x: Tensor, layers: Iterable[Any]) -> Tensor:
-        """One step. Args: x (batch, in_features); layers: the present ones. Returns: output (batch, out_features)."""
+        """One step. Args: x (batch, in_features); layers: of the network. Returns: output (batch, out_features)."""
         layers = list(layers)
         layers[0]._check_step(x)
         states = [layer.own_state(len(x)) for layer in layers]
@@ -45,7 +45,7 @@ class StepGraph:
         return self._output[0].clone()
 
     def _record(self, x: Tensor, last: Any, states: list[Any]) -> None:
-        """Record one step, after steps to warm up; the states stay as they were."""
+        """Record one step after two warm-up steps, and restore the states."""
         self._input = x.clone()
         weight = last._like
         self._output = weight.new_empty(1, *states[-1].neuron[0].shape)

@@ -1,15 +1,15 @@
 """The trace of a layer's input, and the bank of traces that follow it.
 
-Bank: what came in over several stretches of the past, not one average over all of it. A neuron that fired early acts on
-the output for as long as the layer above remembers, which may be much longer than the neuron does; a single average
-does not hold when. The bank follows the trace, `e ← c·e + t`, with several decays c₁ < c₂ < … < c_K. What each keeps
-beyond the one before,
+Bank: averages of the input over several stretches of the past, instead of one average over all of it. An early spike
+acts on the output for as long as the layer above remembers it, which may be much longer than the neuron does; a single
+average does not contain the time of the input. The traces of the bank follow the input trace, `e ← c·e + t`, with
+several decays c₁ < c₂ < … < c_K. The difference between neighbours,
 
     D_k = e_k − e_{k−1},    window w_k(s) = c_kˢ − c_{k−1}ˢ ≥ 0    of the trace s steps ago, Σ_k w_k(s) = c_Kˢ
 
-is the trace over one stretch of the past, the next further back. Each has its own average current and its own point on
-the steady-state map. The signal from above, dL/d Σ_s rˢ·output(s)/Σ_s rˢ for a reader with decay r, is split over the
-stretches by their shares of what the reader remembers, Σ_s rˢ·w_k(s)/c_Kˢ.
+is the trace over one stretch of the past; a larger k reaches further back. Each stretch has its own average current and
+its own point on the steady-state map. The signal from above, dL/d Σ_s rˢ·output(s)/Σ_s rˢ for a reader with decay r, is
+split over the stretches in proportion to their weight in the reader's trace, Σ_s rˢ·w_k(s)/c_Kˢ.
 
 Approximate: within a stretch the input counts as steady, and its order is lost. Memory: batch × inputs for each decay,
 independent of time. The construction is ours; docs/how-it-learns.md.
@@ -29,14 +29,14 @@ from tracetorch.nn.neurons import Neuron, Values
 from tracetorch.nn.state import LayerState, per_sample
 
 MAX_GROUPS = 16
-"""A tied trace is kept once for each decay; more than this is surely a decay per neuron, which needs a free trace."""
+"""Largest number of tied traces, one for each decay. One decay for each neuron needs a free trace instead."""
 
 
 class InputTrace(Module):
     """Settings of the input trace `t ← d·t + x`; its values are part of the layer's state.
 
     Args:
-        neuron: of the layer; a tied trace takes its decay.
+        neuron: the layer's neurons; a tied trace has their decay.
         decay: "membrane" ties the trace to the membrane's decay; a number, or one for each input, sets it free.
         in_features: number of inputs; None if they have several dimensions.
         gradient, trace_bank: `decay_gradient` and `trace_bank` of `Layer`.
@@ -75,11 +75,11 @@ class InputTrace(Module):
                 raise ValueError(f"decay must be a number or {neuron.features} of them, got shape {shape}")
             self.register_parameter("raw_decay", Parameter(constrain.raw_from_decay(free).clone()))
         self.register_buffer("trace_bank", _check_bank(trace_bank), persistent=False)
-        self.keeps_slope = gradient == "exact" and trainable  # ∂trace/∂decay, from which the decay learns
+        self.keeps_slope = gradient == "exact" and trainable  # ∂trace/∂decay, for the gradient of the decay
 
     @property
     def followers(self) -> int:
-        """Number of traces of the trace."""
+        """Number of traces that follow the input trace, `e ← c·e + t`."""
         return self.groups * (self.keeps_slope + len(self.trace_bank))
 
     def moves(self, neuron: Neuron) -> bool:
@@ -99,12 +99,12 @@ class InputTrace(Module):
         return self.keeps_slope or not self.tied
 
     def decay(self, neuron: Neuron) -> Tensor:
-        """Decay of the trace per step: a number, one for each input, or (groups, 1, 1); a tied one is constant."""
+        """Decay of the trace per step: a number, one for each input, or (groups, 1, 1); detached if it is tied."""
         decay = self.trained_decay(neuron)
         return decay.detach() if self.tied else decay
 
     def trained_decay(self, neuron: Neuron) -> Tensor:
-        """`decay`, with a gradient for the membrane's decay too where the two are tied."""
+        """`decay`, not detached: with a tied trace, its gradient reaches the membrane's decay."""
         raw = neuron.raw_decay if self.raw_decay is None else self.raw_decay
         decay = constrain.decay_from_raw(raw)
         return decay[:, None, None] if self.groups > 1 else decay
@@ -131,7 +131,7 @@ class InputTrace(Module):
     def average(self, neuron: Neuron, state: LayerState) -> Tensor:
         """Weighted mean of the input since the last reset, recent steps weighing more: (…, batch, *in_shape).
 
-        With `keeps_slope` it has the gradient of the decay.
+        With `keeps_slope`, it can be differentiated with respect to the decay.
         """
         trace, decay = state.trace, self.kept_decay(neuron) if self.tied else self.decay(neuron)
         if self.keeps_slope:
@@ -171,19 +171,19 @@ def _check_bank(trace_bank: Sequence[float]) -> Tensor:
 
 
 def average_inputs(trace: Tensor, trace_decay: Tensor, state: LayerState, trace_bank: Tensor) -> Tensor:
-    """The average input in each stretch of the past, as the membrane felt it: (bank, …, batch, in_features).
+    """The average input in each stretch of the past, weighted as in the trace: (bank, …, batch, in_features).
 
-    Args: trace, trace_decay, state, trace_bank: of the layer; the bank's are the last of `state.trace_sensitivity`.
+    Args: trace, trace_decay, state, trace_bank: of the layer; the bank's traces end `state.trace_sensitivity`.
     """
     decays = trace_bank.view(-1, *[1] * trace.ndim)
     followers = state.trace_sensitivity[len(state.trace_sensitivity) - len(trace_bank) * trace[..., 0, 0].numel() :]
-    kept = decays * followers.view(len(trace_bank), *trace.shape) + trace  # the present step too
+    kept = decays * followers.view(len(trace_bank), *trace.shape) + trace  # includes the present trace
     length = windows(decays, state.steps)
     return (1 - trace_decay) * _beyond(kept) / length.clamp(min=torch.finfo(trace.dtype).eps)
 
 
 def shares(reader: Tensor, steps: Tensor, trace_bank: Tensor) -> Tensor:
-    """The share of each stretch in what a reader remembers: (bank, batch, 1 or features), 1 in all.
+    """The share of each stretch in a reader's trace, (bank, batch, 1 or features); the shares add up to 1.
 
     Args: reader: decay of the reader's trace, a number or one for each of its inputs. steps: n, (batch, 1).
     """
@@ -192,10 +192,10 @@ def shares(reader: Tensor, steps: Tensor, trace_bank: Tensor) -> Tensor:
 
 
 def windows(decays: Tensor, steps: Tensor) -> Tensor:
-    """Σ_s of each window over n steps, (bank, batch, …), of ascending decays, (bank, 1, …)."""
+    """Sum of each window over n steps, Σ_s w_k(s), (bank, batch, …), for ascending decays, (bank, 1, …)."""
     return _beyond(F.rise(decays, steps) / (1 - decays))
 
 
 def _beyond(values: Tensor) -> Tensor:
-    """What each has beyond the one before."""
+    """Differences between neighbours along the first dimension, after the first value."""
     return torch.cat([values[:1], values[1:] - values[:-1]])

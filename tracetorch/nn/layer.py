@@ -34,20 +34,20 @@ class Layer(Network):
         in_features: number of inputs, all connected to all neurons; or a connection: any torch module that is linear
             in its input, such as `torch.nn.Conv2d(1, 16, 5)`, for input of shape (batch, *in_shape).
         out_features: number of neurons; None with a connection.
-        neuron: makes the neurons from their number (None if the connection's output has several dimensions), such as
-            `neurons.LIF`; or the neurons themselves.
-        trace_decay: "membrane" ties the trace to the membrane's decay, the exact case, with one trace for each group
-            of neurons; a number, or one for each input, sets it free.
+        neuron: a function that makes the neurons from their number (None if the connection's output has several
+            dimensions), such as `neurons.LIF`; or the neurons themselves.
+        trace_decay: "membrane": the trace is tied to the membrane's decay, the exact case, with one trace for each
+            group of neurons. A number, or one for each input: the trace is free and has this decay.
         bias: whether each neuron has a bias; not used with a connection.
         trainable: names of the parameters that are trained, such as "weight". None: all but a free `trace_decay`.
-        decay_gradient: "exact" gives the trace's decay its gradient through the trace, from `e ← d·e + t`;
-            "stationary" takes the trace as constant.
-        trace_bank: decays of further traces of the trace, `e ← c·e + t`; see `nn.input_trace`.
-        constants: of the neurons, such as `decay` and `threshold`, by name.
-    Gradient: of the local graph through `steady_state`; the state is constant, and so is the trace, except for its
-        dependence on its decay. A membrane's decay to which no trace is tied has a stationary gradient.
-    Memory: batch × (groups·inputs + neurons), independent of time; one more trace if its decay is trained, and for
-        each decay in the bank.
+        decay_gradient: "exact": the trace's decay has a gradient through the trace, from `e ← d·e + t`;
+            "stationary": the trace is constant.
+        trace_bank: decays c of further traces, which follow the trace: `e ← c·e + t`; see `nn.input_trace`.
+        constants: constants of the neurons by name, such as `decay` and `threshold`.
+    Gradient: of the local graph through `steady_state`. The state is constant; the trace depends on its decay only. If
+        the trace is free, the membrane's decay has a stationary gradient.
+    Memory: batch × (groups·inputs + neurons), independent of time; one more trace if the trace's decay is trained, and
+        one for each decay in the bank.
     Time: O(batch × inputs × neurons) for a step and for a learning moment, less where few inputs fire.
     Source: docs/how-it-learns.md.
     Example:
@@ -60,7 +60,7 @@ class Layer(Network):
         connection: Module
         input_trace: InputTrace
         neuron: Neuron
-    else:  # faster than `Module.__getattr__`, a hundred times a chunk
+    else:  # faster than `Module.__getattr__`; a chunk reads them a hundred times
         connection = property(lambda self: self._modules["connection"])
         input_trace = property(lambda self: self._modules["input_trace"])
         neuron = property(lambda self: self._modules["neuron"])
@@ -122,7 +122,7 @@ class Layer(Network):
 
     @property
     def weight(self) -> Tensor:
-        """The weights of the connection, such as (out_features, in_features)."""
+        """The weights of the connection; (out_features, in_features) for a `torch.nn.Linear`."""
         return self.connection.weight  # type: ignore[return-value]
 
     @property
@@ -142,7 +142,7 @@ class Layer(Network):
 
     @property
     def _widest(self) -> int:
-        """How many numbers one sample has at most, at the input or the output. Needs a state."""
+        """Number of inputs or of outputs of one sample, whichever is larger. Needs a state."""
         if self.in_features is not None and self.out_features is not None:
             return max(self.in_features, self.out_features)
         assert self._state is not None
@@ -150,12 +150,12 @@ class Layer(Network):
 
     @property
     def chain(self) -> list[Layer]:
-        """This layer, as the only one of a network."""
+        """A list of this layer alone."""
         return [self]
 
     @property
     def kind(self) -> str:
-        """The name of its neurons, such as "LIF"."""
+        """Name of the layer's class, or of its neurons' class for a plain `Layer`, such as "LIF"."""
         return type(self.neuron if type(self) is Layer else self).__name__
 
     def __repr__(self) -> str:
@@ -166,9 +166,9 @@ class Layer(Network):
 
     @property
     def precision(self) -> torch.dtype | None:
-        """Dtype of the factors of the forward matrix product; None: that of the weights.
+        """Dtype of the factors of the forward matrix product; None: the dtype of the weights.
 
-        torch.bfloat16 rounds weights, but not spikes, membranes, traces or learning. A dense product on a CPU also
+        torch.bfloat16 rounds weights, but not spikes, membranes, traces or gradients. A dense product on a CPU also
         rounds each current, once. Connections other than `torch.nn.Linear` ignore it.
         """
         return self._precision
@@ -182,13 +182,13 @@ class Layer(Network):
     # ── state ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     _state: LayerState | None = None
-    _spare: LayerState | None = None  # the memory of a state that was forgotten
-    _lent = False  # whether `_state` was handed out, so that it must not change any more
-    _state_changes = 0  # how often it was forgotten or replaced
+    _spare: LayerState | None = None  # the state before the last reset, whose memory is reused
+    _lent = False  # whether a caller holds `_state`, so that it must not change
+    _state_changes = 0  # number of times that `_state` was reset or replaced
 
     @property
     def state(self) -> LayerState | None:
-        """The state, without a graph, which no later step changes; None before the first step and after `reset`."""
+        """The state, without a graph; no later step changes it. None before the first step and after `reset`."""
         self._lent = True
         return self._state
 
@@ -204,15 +204,15 @@ class Layer(Network):
         return self._state
 
     def reset(self, mask: Tensor | None = None) -> None:
-        """Forget: membrane, trace and the number of steps.
+        """Reset membrane, trace and the number of steps to zero.
 
-        Args: mask: of which samples alone, bool (batch,); None: of all, and the size of the batch.
+        Args: mask: the samples to reset, bool (batch,); None: all, and the next input may have another batch size.
         Raises: ValueError for a mask of another size than the state's batch.
         """
         if mask is not None:
             self._forget(mask)
             return
-        # Its memory serves the next state, so that what compiled steps looked up stays right.
+        # The next state reuses the memory, so that the addresses in compiled steps stay valid.
         spare = self._spare if self._state is None or self._lent else self._state
         self._put(_state=None, _spare=spare, _state_changes=self._state_changes + 1)
 
@@ -222,7 +222,7 @@ class Layer(Network):
 
     @unaffected
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Continue from what `save_state` gave. Raises: ValueError for another layer's state."""
+        """Restore a state from `save_state`. Raises: ValueError for another layer's state."""
         check_saved(state)
         if not state:
             self.state = None
@@ -233,9 +233,9 @@ class Layer(Network):
         self.state = found.map(lambda value: value.to(like.device, like.dtype if value.is_floating_point() else None))
 
     def own_state(self, batch: int, in_shape: Shape | None = None) -> LayerState:
-        """The state to write into: a new one, or a copy if the present one was handed out.
+        """Return the state that a step may update: a new one, or a copy if a caller holds the present one.
 
-        Raises: ValueError for another batch, or input of another shape.
+        Raises: ValueError for another batch size or input shape than that of the state.
         """
         state, like = self._state, self._like
         if state is None or self._lent or state.steps.shape[0] != batch or not _is_placed(state, like):
@@ -290,7 +290,7 @@ class Layer(Network):
         self._put(_state_changes=self._state_changes + 1)
 
     def _blank_state(self, batch: int, in_shape: Shape | None) -> LayerState:
-        """All zeros, in the memory of the state before the reset if that fits."""
+        """A state of zeros, in the memory of the state before the reset if that fits."""
         spare, like = self._spare, self._like
         self._put(_spare=None)
         if spare is None or spare.steps.shape[0] != batch or not _is_placed(spare, like):
@@ -360,7 +360,7 @@ class Layer(Network):
 
     @unaffected
     def _step_and_look_up(self, x: Tensor) -> Tensor:
-        """A step for which nothing was looked up; it looks up what the next steps need."""
+        """One step without a bound compiled step; prepares one for the next steps where possible."""
         self._check_step(x)
         traits = self._traits
         way = backends.one_step(traits)
@@ -377,7 +377,7 @@ class Layer(Network):
         return output[0]
 
     def _bound_stepper(self, batch: int) -> Any:
-        """The compiled step, bound to a state of this batch; None where there is none."""
+        """The compiled step, bound to a state of this batch size; None if the layer cannot be compiled."""
         stepper = self._stepper
         if stepper is None or has_hooks(self.connection) or not stepper.is_fresh(self._parts()):
             traits = self._traits
@@ -399,7 +399,7 @@ class Layer(Network):
         self._emit(xs, out, trace)
 
     def _received(self, xs: Tensor | LazySpikes) -> tuple[Tensor | LazySpikes, TraceBuffers]:
-        """A chunk of input, checked, and the trace to which it is added."""
+        """Check a chunk of input. Returns: the chunk in the layer's dtype, and the trace to which it is added."""
         size: tuple[Any, ...] = tuple(xs.size if isinstance(xs, LazySpikes) else xs.shape)
         self._check_chunk(size)
         self._check_place(xs.samples.device if isinstance(xs, LazySpikes) else xs.device)
@@ -410,7 +410,7 @@ class Layer(Network):
     def _emit(
         self, xs: Tensor | LazySpikes, out: OutputSpec, trace: TraceBuffers | None = None, fired: int | None = None
     ) -> None:
-        """A chunk, (time, batch, *in_shape), through the neurons. Args: trace, fired: as in `SynapticInput`."""
+        """Run the neurons on a chunk, (time, batch, *in_shape). Args: trace, fired: as in `SynapticInput`."""
         steps, batch = (xs.size if isinstance(xs, LazySpikes) else xs.shape)[:2]
         state, neuron = self.own_state(batch), self.neuron
         synaptic = self._synaptic_input(xs, trace, fired)
@@ -424,13 +424,13 @@ class Layer(Network):
             for step, current in enumerate(backends.currents(synaptic)):
                 output, after = neuron.step(current.view(shape), after)
                 out.take(step, output.flatten(1))
-            # Copied first, because a neuron may keep an old tensor under a new name.
+            # Cloned first, because a neuron may return a tensor of the old state in another field.
             for before, value in zip(state.neuron, [value.clone() for value in after], strict=True):
                 before.copy_(value)
         state.steps.add_(steps)
 
     def _synaptic_input(self, xs: Tensor | LazySpikes, trace: TraceBuffers | None, fired: int | None) -> SynapticInput:
-        """A chunk of input and its weights; or its currents, if they take a call of the connection."""
+        """A chunk of input and its weights; or its currents, if only the connection itself can compute them."""
         connection: Any = self.connection
         if not connections.is_dense(connection):
             values = (backends.spikes(xs) if isinstance(xs, LazySpikes) else xs).to(self._like.dtype)
@@ -449,20 +449,20 @@ class Layer(Network):
 
     @property
     def _traits(self) -> Traits:
-        """See `backends.dispatch`."""
+        """The properties by which `backends.dispatch` chooses the code."""
         form = connections.form_of(self.connection)
         weight = self._like if form == "module" else self.weight
         return Traits(self.neuron.kernel, form, weight, self._product_dtype)
 
     def _check_step(self, x: Tensor) -> None:
-        """Raises: ValueError for another shape, or another device than that of the weights."""
+        """Raises: ValueError unless x is (batch, in_features) and on the device of the weights."""
         check_tensor(x, str(self))
         if self.in_features is not None and (x.ndim != 2 or x.shape[1] != self.in_features):
             raise ValueError(f"{self} expects a step of shape (batch, {self.in_features}), got {tuple(x.shape)}")
         self._check_place(x.device)
 
     def _check_place(self, device: torch.device) -> None:
-        """Raises: ValueError unless the weights are on this device, in their first shape."""
+        """Raises: ValueError unless the weights are on this device and have their original shape."""
         shape = tuple(self.weight.shape) if self.in_features is not None else ()
         if shape and shape != (self.out_features, self.in_features):
             raise ValueError(f"{self} needs a weight of shape {(self.out_features, self.in_features)}, got {shape}")
@@ -479,26 +479,26 @@ class Layer(Network):
         return self._precision or self._like.dtype
 
     def _parts(self) -> tuple[Any, ...]:
-        """What a compiled step depends on."""
-        modules: Any = self._modules  # directly, because every step asks
+        """The neurons and all parameters; a compiled step is valid as long as they stay the same."""
+        modules: Any = self._modules  # not by attribute, because every step reads them
         connection, trace, neuron = modules["connection"], modules["input_trace"], modules["neuron"]
         return (neuron, *connection._parameters.values(), *trace._parameters.values(), *neuron._parameters.values())
 
     def _raw(self) -> list[Tensor]:
-        """What the constants of a compiled step are computed from."""
+        """The tensors from which the constants of a compiled step are computed."""
         raw = [value for name, value in self.neuron.named_parameters() if name.startswith("raw_")]
         bank = self.input_trace.trace_bank
         return [*raw, *self.input_trace.parameters(), *([bank] if len(bank) else [])]
 
     def _constants_of(self, state: LayerState) -> tuple[tuple[Tensor, ...], TraceBuffers]:
-        """The constants of the neurons, and the trace in the memory of a state, without a graph."""
+        """The constants of the neurons, and the trace buffers of a state, without a graph."""
         neuron, trace = self.neuron, self.input_trace
         return neuron.constants, trace.for_kernels(trace.kept_decay(neuron), state)
 
     # ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def average_input(self) -> Tensor:
-        """The mean of all input since the last reset, weighted to recent steps: (…, batch, *in_shape).
+        """Weighted mean of all input since the last reset, recent steps weighing more: (…, batch, *in_shape).
 
         Raises: RuntimeError before the first step.
         """
@@ -507,16 +507,16 @@ class Layer(Network):
     def backward(
         self, signal: Tensor, above: Layer | None = None, *, at: At = "output", return_input_grad: bool = True
     ) -> Tensor | None:
-        """Learn: add the gradient to every trainable parameter's `.grad`.
+        """Add the gradient of every trainable parameter to its `.grad`.
 
         Args:
-            signal: dL/d average output, (batch, *features); or (bank, batch, features), for each stretch of the
-                past in the bank of the layer above.
-            above: the layer from which the signal comes; None: a loss.
-            at: "logits" if the signal is dL/d that of which the average output is the softmax.
-            return_input_grad: whether to compute dL/d average input, (batch, *in_shape), for what lies below; with a
+            signal: dL/d average output, (batch, *features); or (bank, batch, features), one for each stretch of
+                the past in the bank of the layer above.
+            above: the layer from which the signal comes; None: the signal comes from a loss.
+            at: "logits": the signal is dL/d logits, and the average output is their softmax.
+            return_input_grad: whether to compute dL/d average input, (batch, *in_shape), for the layer below; with a
                 bank, (bank, batch, in_features).
-        Returns: that, or None.
+        Returns: dL/d average input, or None.
         """
         found, below = local_gradient.local_gradients(
             self, self._state, signal, above, at=at, return_input_grad=return_input_grad
@@ -527,7 +527,7 @@ class Layer(Network):
     def local_gradients(
         self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True
     ) -> tuple[Gradients, Tensor | None]:
-        """As `backward`, but returns the gradients and leaves `.grad` alone."""
+        """Return the gradients and dL/d average input, as `backward` computes them; `.grad` stays unchanged."""
         found, below = local_gradient.local_gradients(
             self, self._state, signal, None, at=at, return_input_grad=return_input_grad
         )
@@ -538,7 +538,7 @@ class Layer(Network):
     def __getstate__(self) -> dict[str, Any]:
         """Drops compiled handles: they point into this layer's memory.
 
-        The state is lent to the copy, because torch sends a tensor to another process by sharing its memory.
+        Marks the state as lent, because torch sends a tensor to another process by sharing its memory.
         """
         self._put(_lent=True)
         own: dict[str, Any] = {"_stepper": None, "_graph": None, "_spare": None, "_columns": None}
@@ -556,7 +556,7 @@ def _is_placed(state: LayerState, like: Tensor) -> bool:
 
 
 def _neurons(neuron: Any, features: int | None, constants: dict[str, Any]) -> Neuron:
-    """Raises: TypeError for what makes no neurons, or unknown constants."""
+    """Make the neurons, unless they exist. Raises: TypeError if none are made, or for unknown constants."""
     if isinstance(neuron, Neuron):
         if constants:
             raise TypeError(f"{', '.join(constants)}: give constants to the neurons themselves, {neuron!r}")
@@ -599,8 +599,8 @@ class LIF(Layer):
         rate_map: the steady-state map, "line" or "logistic".
         trace_decay, bias, trainable, decay_gradient, trace_bank: see `Layer`.
     Returns: spikes, 0 or 1, (batch, *features).
-    Gradient: approximate: the spikes of a stretch of time are replaced by their average rate, so order within it is
-        lost; closest when the input is steady and the trace is tied to the membrane.
+    Gradient: approximate: the average rate replaces the spikes, so their order in time is lost; most accurate when the
+        input is steady and the trace is tied to the membrane.
     Memory: as `Layer`.
     Source: docs/how-it-learns.md derives the map.
     Example:
@@ -648,7 +648,8 @@ class LI(Layer):
     Args: as `LIF`, without `threshold`, `trace_bank` and `rate_map`.
     Returns: membranes, any real number, (batch, *features).
     Gradient: exact for W, b and the decay, for a loss on the present output, if the trace is tied to the membrane: it
-        then equals backpropagation through time. With `decay_gradient="stationary"`, of a steady current for the decay.
+        then equals backpropagation through time. With `decay_gradient="stationary"`, the decay's gradient is that
+        under a steady current.
     Memory: as `Layer`.
     """
 
@@ -685,7 +686,7 @@ class LIS(Layer):
     Args: as `LIF`, without `threshold`, `trace_bank` and `rate_map`.
     Returns: probabilities, each row sums to 1, (batch, *features).
     Gradient: as `LI`: exact for W, b and the decay, for a loss on the present output, if the trace is tied. For a loss
-        on the mean over a window it takes the softmax at the last step.
+        on the mean over a window, the softmax is taken at the last step.
     Memory: as `Layer`.
     """
 

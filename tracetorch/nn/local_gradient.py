@@ -1,7 +1,8 @@
-"""The backward pass of a layer: a small graph through its steady state, and the node of autograd that stands for it.
+"""The backward pass of a layer: a small graph through its steady state, and the autograd node that evaluates it.
 
-A learning moment needs only the layer's present state. So the node of `net(x)` and `net.run(xs)` holds no history, a
-layer or a network stands anywhere in a torch module, and `loss.backward()` gives what `net.backward(signal)` gives.
+The backward pass needs only the layer's present state. So the autograd node of `net(x)` and `net.run(xs)` holds no
+history, a layer or a network can be part of any torch module, and `loss.backward()` computes the same gradients as
+`net.backward(signal)`.
 """
 
 import threading
@@ -23,12 +24,12 @@ from tracetorch.nn.neurons import Neuron
 from tracetorch.nn.state import LayerState, per_sample
 
 At = Literal["output", "logits"]
-"""What a signal is the derivative with respect to: the average output, or that of which it is the softmax."""
+"""A signal is the derivative with respect to the average output, or to the logits whose softmax that is."""
 
 Gradients = dict[Parameter, Tensor]
 
 Layer = Any
-"""`nn.layer.Layer`, which imports this file."""
+"""`nn.layer.Layer`, which cannot be imported here: it imports this file."""
 
 # ── a learning moment ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -49,7 +50,7 @@ def local_gradients(
     at: At = "output",
     return_input_grad: bool = True,
 ) -> tuple[Gradients, Tensor | None]:
-    """The gradient of each trainable parameter that has one; and what `Layer.backward` returns. Args: as there."""
+    """Return the gradients of the trainable parameters, and dL/d average input or None. Args: as `Layer.backward`."""
     state, connection, neuron, trace = _seen(layer, state), layer.connection, layer.neuron, layer.input_trace
     if not isinstance(signal, Tensor) or signal.layout != torch.strided or signal.is_complex():
         check_tensor(signal, f"the signal for {layer}")
@@ -68,7 +69,7 @@ def local_gradients(
 def _by_products(
     layer: Layer, state: LayerState, signal: Tensor, at: At, return_input_grad: bool
 ) -> tuple[Gradients, Tensor | None]:
-    """The usual case, `W·x + b` of a constant average input: back through the steady state, and two products."""
+    """The usual case, `W·ā + b` with a constant ā: back through the steady state, then two matrix products."""
     connection, neuron = layer.connection, layer.neuron
     weight, bias = connection._parameters["weight"], connection._parameters.get("bias")
     trained = [one for one in neuron._parameters.values() if one is not None and one.requires_grad]
@@ -98,7 +99,7 @@ def _by_graph(
     steady: Callable[[Tensor], Tensor],
     return_input_grad: bool,
 ) -> tuple[Gradients, Tensor | None]:
-    """Any other case: a graph from the average input to the average output."""
+    """Any other case: autograd through a graph from the average input to the average output."""
     neuron, trace, trained = layer.neuron, layer.input_trace, dict(trained_parameters(layer))
 
     def through(average: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ def _by_graph(
     if not trace.trace_bank.numel():
         found, below = _vjp(through, average, whole, list(trained.values()), return_input_grad)
         return found, _over_groups(trace, below)
-    # Decays learn from the layer's own trace: each decay of the bank would need one more slope.
+    # Gradients of decays use the layer's own trace: each trace of the bank would need a sensitivity of its own.
     decays = [trained.pop(name) for name in list(trained) if name in ("neuron.raw_decay", "input_trace.raw_decay")]
     of_decays, _ = _vjp(through, average, whole, decays, False)
     if signal is whole or above is None or not torch.equal(above.input_trace.trace_bank, trace.trace_bank):
@@ -129,7 +130,7 @@ def trained_parameters(layer: Layer) -> Iterable[tuple[str, Parameter]]:
 
 
 def steady_map(neuron: Neuron, steps: Tensor, at: At) -> Callable[[Tensor], Tensor]:
-    """From an average current to the average output, or to the logits of that."""
+    """The map from an average current to the average output, or to its logits."""
     if at not in ("output", "logits"):
         raise ValueError(f'at must be "output" or "logits", got {at!r}')
     through = neuron.steady_state if at == "output" else neuron.steady_logits
@@ -148,7 +149,7 @@ def through_neurons(
     trained: list[Parameter],
     risen: Tensor | None = None,
 ) -> tuple[Gradients, Tensor]:
-    """The gradients of the neuron's parameters, and dL/d current: by its formula or by autograd. Needs `no_grad`."""
+    """The gradients of the neuron's parameters, and dL/d current, by formula or by autograd. Needs `no_grad`."""
     known = neuron.steady_vjp(current, steps, signal.to(current.dtype), at, risen=risen)
     if known is not None:
         return known[1], known[0]
@@ -159,11 +160,11 @@ def through_neurons(
 
 
 def average_current(layer: Layer, average: Tensor) -> Tensor:
-    """The current of an average input, (…, batch, *features); each group of neurons has its own average."""
+    """The current from an average input, (…, batch, *features); each group of neurons has its own average."""
     connection, groups = layer.connection, layer.input_trace.groups
     if groups == 1:
         return connection(average)
-    if not is_dense(connection):  # all neurons get each average, and only those of its group are kept
+    if not is_dense(connection):  # computes each average for all neurons, and keeps those of its group
         own = connection(average).unflatten(-1, (groups, -1)).diagonal(dim1=-4, dim2=-2)
         return own.movedim(-1, -2).flatten(-2)
     weight = connection.weight.view(groups, -1, connection.weight.shape[1])
@@ -174,14 +175,14 @@ def average_current(layer: Layer, average: Tensor) -> Tensor:
 def _vjp(
     through: Callable[[Tensor], Tensor], start: Tensor, signal: Tensor, trained: list[Parameter], wants_start: bool
 ) -> tuple[Gradients, Tensor | None]:
-    """Back through a function: to parameters, and to its argument."""
+    """Vector-Jacobian product of a function, with respect to parameters and, if wanted, to its argument."""
     if wants_start and not start.requires_grad:
         start.requires_grad_()
     sources = [*trained, start] if wants_start else trained
     if not sources:
         return {}, None
     output = through(start)
-    # Retained, because a weight that is computed from others has a graph that later moments need.
+    # Retained, because later backward passes need the graph of a weight that is computed from other parameters.
     found = gradients(output, sources, signal.to(output.dtype), retain_graph=True)
     of_parameters = {parameter: one for parameter, one in zip(trained, found, strict=False) if one is not None}
     return of_parameters, found[-1] if wants_start else None
@@ -192,7 +193,7 @@ def _over_groups(trace: InputTrace, below: Tensor | None) -> Tensor | None:
 
 
 def _reader_decay(layer: Layer, above: Layer | None) -> Tensor:
-    """The decay with which the reader of the outputs remembers them; the layer's own, if the signal is from a loss."""
+    """Decay of the trace of the outputs in the layer above; the layer's own decay if the signal is from a loss."""
     if above is not None and len(above.input_trace.trace_bank):
         return above.input_trace.trace_bank[-1]
     decay: Tensor = (above or layer).trace_decay.detach()
@@ -219,11 +220,11 @@ def _check_signal(layer: Layer, signal: Tensor, state: LayerState, above: Layer 
 #
 # `Tensor.register_hook` may change a gradient, as a mask of absent synapses does, and
 # `Tensor.register_post_accumulate_grad_hook` may use it at once. Each is called once for each `backward` of a layer, a
-# network or a rule, with the whole gradient, in however many parts the rule finds it.
+# network or a rule, with the whole gradient, also if the rule computes it in several parts.
 
 
 class _Open(threading.local):
-    """The parts found so far of gradients whose parameters have hooks; None outside of `whole_gradients`."""
+    """Sums so far of the gradients whose parameters have hooks; None outside of `whole_gradients`."""
 
     parts: dict[Parameter, Tensor] | None = None
 
@@ -233,7 +234,7 @@ _open = _Open()
 
 @contextmanager
 def whole_gradients() -> Iterator[None]:
-    """Adds up the parts of a gradient before any hook sees it. After an error, `.grad` stays as it was."""
+    """Context that adds up the parts of each gradient before its hooks run. After an error, `.grad` is unchanged."""
     if _open.parts is not None:
         yield
         return
@@ -288,16 +289,16 @@ def gradients(
 
 
 def with_gradient(module: Any, run: Callable[[], Tensor], source: Tensor | None = None) -> Tensor:
-    """The output of `run()`, with a node if gradients are enabled and something below or in the module learns.
+    """The output of `run()`, with an autograd node if gradients are enabled and the source or a parameter needs one.
 
     Args:
-        module: a layer or a network, which `run` runs without a graph.
-        source: what the input was made from: (batch, in_features) for an input that is steady, or the mean of a
-            stream; (time, batch, in_features) for one that changes. It gets a gradient if it requires one.
+        module: the layer or network that `run` runs without a graph.
+        source: the tensor from which the input was made: (batch, in_features) for a steady input or the mean of a
+            stream; (time, batch, in_features) for an input that changes. It gets a gradient if it requires one.
     """
     if not torch.is_grad_enabled():
         return run()
-    # Each once, though layers may share it: its node gives the whole gradient, which torch would add up.
+    # Each parameter once, also if layers share it: the node returns its whole gradient, and torch adds up duplicates.
     learnable = list(dict.fromkeys(parameter for layer in module.chain for _, parameter in trained_parameters(layer)))
     if not learnable and (source is None or not source.requires_grad):
         return run()
@@ -326,7 +327,7 @@ class _LocalGradient(torch.autograd.Function):
                     "its present state: call backward before the next step, reset or load_state, or sum outputs with "
                     'net.run(xs, reduce="mean")'
                 )
-        signal = signal.sum(dim=0) if ctx.over_time else signal  # every step of a chunk has the average output
+        signal = signal.sum(dim=0) if ctx.over_time else signal  # the output of each step counts as the average output
         found, below = ctx.module.local_gradients(signal, return_input_grad=ctx.needs_input_grad[2])
         if below is not None and len(ctx.source_size) > below.ndim:
             below = _over_time(ctx.module.chain[0], below, ctx.source_size[0])
@@ -334,7 +335,7 @@ class _LocalGradient(torch.autograd.Function):
 
 
 def _over_time(layer: Layer, below: Tensor, steps: int) -> Tensor:
-    """dL/d average input as dL/d input of each step, (time, batch, in_features): by its weight in the average."""
+    """dL/d input of each step, (time, batch, in_features): dL/d average input times the weight of the step."""
     decay = layer.trace_decay.detach()
     decay = decay if layer.input_trace.groups == 1 else decay.mean()  # each group averages the same input differently
     ages = torch.arange(steps - 1, -1, -1, device=below.device, dtype=below.dtype).view(-1, *[1] * below.ndim)

@@ -1,4 +1,4 @@
-"""What layers and networks share: steps, runs over time cut into chunks, and the backward pass."""
+"""Base class of layers and networks: steps, runs over time cut into chunks, and the backward pass."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -17,10 +17,10 @@ from tracetorch.encode import Stream
 from tracetorch.modes import check_tensor, unaffected, whole, without_graph
 from tracetorch.nn.local_gradient import At, Gradients, accumulate, with_gradient
 
-MAX_CHUNK = 1024  # steps: more would only take memory
-_CACHES = 8  # size of a chunk's widest tensor: on 784-256-10 with batch 128, half and twice as much took longer
+MAX_CHUNK = 1024  # steps; longer chunks only take more memory
+_CACHES = 8  # size of a chunk's widest tensor; half and twice as much were slower on 784-256-10 with batch 128
 _MOST_BYTES = 1 << 25  # of a chunk's widest tensor, so that short sequences take as much memory as long ones
-_SMALL_BATCH = 16  # a smaller batch makes chunks no longer: each sample's currents stay in the cache of its core
+_SMALL_BATCH = 16  # a smaller batch has chunks of the same length: each sample's currents stay in the cache of its core
 
 Shape = tuple[int, ...]
 
@@ -35,35 +35,35 @@ class Network(Module, ABC):
 
     @abstractmethod
     def _prepare(self, batch: int, in_shape: Shape) -> Shape:
-        """Make the states for such an input. Returns: the shape of one sample's output. Raises: as `run`."""
+        """Make the states for input of this shape. Returns: the shape of one sample's output. Raises: as `run`."""
 
     @abstractmethod
     def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
-        """One chunk, (time, batch, *in_shape), without a graph."""
+        """Run one chunk, (time, batch, *in_shape), without a graph."""
 
     @abstractmethod
     def local_gradients(
         self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True
     ) -> tuple[Gradients, Tensor | None]:
-        """As `backward`, but returns the gradients and leaves `.grad` alone."""
+        """Return the gradients and dL/d average input, as `backward` computes them; `.grad` stays unchanged."""
 
     @abstractmethod
     def _step(self, x: Tensor) -> Tensor:
         """One step without a graph."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """One step. Args: x (batch, *in_shape). Returns: output (batch, *features), with one node of autograd.
+        """One step. Args: x (batch, *in_shape). Returns: output (batch, *features), with one autograd node.
 
         The node's backward pass is that of `backward`: see `nn.local_gradient`. No node under `torch.no_grad()`.
         """
-        if torch.is_grad_enabled() and isinstance(x, Tensor):  # the step refuses anything else
+        if torch.is_grad_enabled() and isinstance(x, Tensor):  # the step raises for anything else
             return with_gradient(self, partial(self._step, x.detach()), x)
         return self._step(x)
 
     def run(
         self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None, chunk: int | None = None
     ) -> Tensor:
-        """Many steps: the same dynamics as a call for each of them, however the time is cut into chunks.
+        """Run many steps: the same dynamics as one call for each step, for any length of the chunks.
 
         Args:
             xs: (time, batch, *in_shape), a tensor or a Stream.
@@ -73,21 +73,22 @@ class Network(Module, ABC):
         Returns: (time, batch, *features), or (batch, *features) for "mean".
         Memory: O(time) without `reduce`; independent of time with it.
         Hooks: forward hooks and pre-hooks of the network and of its layers are called once a chunk, with input and
-            output of all its steps, which they may replace. `EProp` and `OTTT` call none when they run a stretch again;
-            `BPTT` takes all for one chunk. Backward hooks, and torch's global forward hooks, are not called.
+            output of all its steps, which they may replace. `EProp` and `OTTT` call no hooks when they run a
+            stretch of time again; `BPTT` treats all steps as one chunk. Backward hooks, and torch's global forward
+            hooks, are not called.
         """
         source = xs.source if isinstance(xs, Stream) else xs if isinstance(xs, Tensor) else None
         run = partial(_run_chunks, self, xs, reduce=reduce, window=window, chunk=chunk)
         return with_gradient(self, run, source)
 
     def backward(self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True) -> Tensor | None:
-        """Learn, from the last layer to the first; at any time, any number of times.
+        """Add the gradients of all layers to `.grad`, from the last layer to the first; after any step, repeatedly too.
 
         Args:
             signal: dL/d average output, (batch, *features).
-            at: "logits" if it is dL/d that of which the output is the softmax: its derivative is then not applied.
-            return_input_grad: whether to compute dL/d average input, (batch, *in_shape), for what lies below.
-        Returns: that, or None.
+            at: "logits": the signal is dL/d logits, and the derivative of the softmax is not applied.
+            return_input_grad: whether to compute dL/d average input, (batch, *in_shape), for a module below.
+        Returns: dL/d average input, or None.
         Hooks: backward hooks of the network and of its layers are not called.
         """
         found, below = self.local_gradients(signal, at=at, return_input_grad=return_input_grad)
@@ -97,7 +98,7 @@ class Network(Module, ABC):
 
 @contextmanager
 def state_aside(net: Network) -> Iterator[None]:
-    """Restores the state of a network afterwards; in the same memory, unless that was handed out in between."""
+    """Context that restores the state of a network at the end, in the same memory unless a caller holds that."""
     before = [
         (layer, layer.live_state, layer._lent, layer.live_state and layer.live_state.copy()) for layer in net.chain
     ]
@@ -130,7 +131,7 @@ def _run_chunks(
     shape, like = net._prepare(batch, tuple(in_shape)), net.chain[-1]._like
     start, first = 0, stream.steps - (window or stream.steps)
     keep = like.new_empty(stream.steps, batch, *shape) if reduce is None else None
-    wide = devices.widest_float(like.device)  # a sum in float32 would stop counting spikes at 2²⁴ of them
+    wide = devices.widest_float(like.device)  # a float32 sum of spikes would stop growing at 2²⁴
     total = None if reduce is None else torch.zeros(batch, *shape, dtype=wide, device=like.device)
     size = chunk_steps(net.chain, batch) if chunk is None else whole(chunk, "chunk")
     with nullcontext() if size >= stream.steps else _same_weights(net):
@@ -149,7 +150,7 @@ def _run_chunks(
 
 @contextmanager
 def _same_weights(net: Network) -> Iterator[None]:
-    """Lets kernels keep transposed weights, unless a hook may change them."""
+    """Context in which kernels keep transposed weights, unless a hook may change the weights."""
     kept = [layer._columns for layer in net.chain if layer._columns is not None]
     lasting = not any(map(has_hooks, (net, *net.chain)))
     try:
@@ -162,7 +163,7 @@ def _same_weights(net: Network) -> Iterator[None]:
 
 
 def chunk_steps(layers: list[Any], batch: int) -> int:
-    """Steps that go through a layer at once: as many as keep the widest tensor of a chunk within a few caches."""
+    """Length of a chunk: as many steps as keep its widest tensor within a few times the cache."""
     like = layers[0]._like
     row = max(batch, _SMALL_BATCH) * max(layer._widest for layer in layers) * like.element_size()
     room = min(_MOST_BYTES, _CACHES * devices.cache_bytes(like.device))
@@ -184,7 +185,7 @@ def as_stream(xs: Tensor | Stream, reduce: str | None, window: int | None) -> St
     return xs
 
 
-# ── forward hooks: `Module` knows only the call of one step ─────────────────────────────────────────────────────────
+# ── forward hooks: torch calls them for a single step only ──────────────────────────────────────────────────────────
 
 
 def has_hooks(module: Module) -> bool:

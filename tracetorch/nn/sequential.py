@@ -24,7 +24,7 @@ class Sequential(Network):
     """A chain of layers.
 
     Args: layers: one or more `Layer`s, each with as many inputs as the one before has outputs. Outputs with several
-        dimensions reach a layer with a `torch.nn.Linear` connection as one dimension.
+        dimensions are flattened for a layer with a `torch.nn.Linear` connection.
     Memory: what its layers hold, independent of time.
     Example:
         >>> net = Sequential(tt.nn.LIF(4, 8), tt.nn.LIS(8, 2))
@@ -53,7 +53,7 @@ class Sequential(Network):
     def precision(self) -> torch.dtype | None:
         """Dtype of the factors of every layer's forward matrix product; see `Layer.precision`.
 
-        Raises: ValueError on reading, if the layers were given different ones.
+        Raises: ValueError on reading, if the layers have different precisions.
         """
         found = {layer.precision for layer in self}
         if len(found) > 1:
@@ -98,7 +98,7 @@ class Sequential(Network):
             self._pass_up(xs, out)
 
     def _pass_up(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
-        """Each layer passes its outputs to the one above, or goes through it in the same scan."""
+        """Run the layers in order; a fused readout runs in the scan of the layer below it."""
         chain = self.chain
         if isinstance(xs, Tensor):
             steppers = [layer._bound_stepper(xs.shape[1]) for layer in chain]
@@ -137,7 +137,7 @@ class Sequential(Network):
         for layer in reversed(self.chain):
             asks = return_input_grad or layer is not self.chain[0]
             assert below is not None
-            if above is not None and layer.out_features is None:  # the layer above had it as one dimension
+            if above is not None and layer.out_features is None:  # the layer above had it flattened
                 below = below.reshape(layer.live_state.neuron[0].shape) if layer.live_state is not None else below
             of_layer, below = local_gradients(layer, layer.live_state, below, above, at=at, return_input_grad=asks)
             for parameter, gradient in of_layer.items():  # two layers may share a parameter
@@ -148,7 +148,7 @@ class Sequential(Network):
         return found, below
 
     def reset(self, mask: Tensor | None = None) -> None:
-        """Forget the state of every layer. Args: mask: of which samples alone, bool (batch,); of all, if None."""
+        """Forget the state of every layer. Args: mask: the samples to reset, bool (batch,); None: all."""
         for layer in self:
             layer.reset(mask)
 
@@ -157,7 +157,7 @@ class Sequential(Network):
         return {f"{at}.{name}": value for at, layer in enumerate(self) for name, value in layer.save_state().items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take up what `save_state` gave. Raises: ValueError if it belongs to another network."""
+        """Restore a state from `save_state`. Raises: ValueError if it belongs to another network."""
         check_saved(state)
         known = {str(at) for at in range(len(self))}
         strangers = {name for name in state if name.split(".")[0] not in known}
@@ -170,7 +170,7 @@ class Sequential(Network):
     @property
     def chain(self) -> list[Layer]:
         """The layers, from the first to the last."""
-        return list(self.__iter__())  # of `self` it would ask for the length first, which takes longer
+        return list(self.__iter__())  # `list(self)` would call `__len__` first, which is slower
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self._modules["layers"]._modules.values())  # type: ignore[arg-type,union-attr]
@@ -196,12 +196,12 @@ def _flat(layer: Layer, shape: Shape) -> Shape:
 
 def as_input(layer: Layer, xs: Tensor, before: int) -> Tensor:
     """Values in the shape that the layer takes. Args: before: number of dimensions before those of one sample."""
-    is_tensor = isinstance(xs, Tensor)  # the layer refuses anything else
+    is_tensor = isinstance(xs, Tensor)  # the layer raises for anything else
     return xs.flatten(before) if is_tensor and layer.in_features is not None and xs.ndim > before + 1 else xs
 
 
 def _check_layer(layer: object) -> None:
-    """Raises: TypeError for what is not a layer, with what to write instead."""
+    """Raises: TypeError if this is not a layer, with advice."""
     if isinstance(layer, Layer):
         return
     if isinstance(layer, type) and issubclass(layer, Layer):
@@ -223,12 +223,12 @@ def feedforward(
     neuron: Callable[[int, int], Layer],
     readout: Callable[[int, int], Layer],
 ) -> Sequential:
-    """Hidden layers and a readout, each connected to all of the one below.
+    """Make a network of hidden layers and a readout, each fully connected to the layer below.
 
     Args:
         in_features, out_features: sizes of the input and of the readout.
         hidden: sizes of the hidden layers, from the input up; may be empty.
-        neuron, readout: make a layer from its sizes, such as `LIF` or `partial(LIS, decay=.99)`.
+        neuron, readout: functions that make a layer from its sizes, such as `LIF` or `partial(LIS, decay=.99)`.
     Example:
         >>> feedforward(784, 10, hidden=[256], neuron=tt.nn.LIF, readout=tt.nn.LIS)[0]
         LIF(784, 256)

@@ -1,4 +1,4 @@
-"""The state of a layer, without a graph: of its neurons, of the trace of its input, and the number of steps."""
+"""The state of a layer, without a graph: its neurons' state, the trace of its input, and the number of steps."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class LayerState(NamedTuple):
     """The state of a layer; kernels update its tensors in place."""
 
     neuron: Any  # a NamedTuple of tensors, (batch, *features) each, such as `MembraneState`
-    trace: Tensor  # (batch, *in_shape), or (groups, batch, inputs): t ← d·t + x, the sum and never the mean
-    trace_sensitivity: Tensor  # (any, batch, *in_shape): ∂trace/∂decay, if a decay learns from it; the bank's traces
-    steps: Tensor  # (batch, 1), whole: steps since the last reset
+    trace: Tensor  # (batch, *in_shape), or (groups, batch, inputs): t ← d·t + x, a sum, not a mean
+    trace_sensitivity: Tensor  # (any, batch, *in_shape): ∂trace/∂decay if it is kept, then the bank's traces
+    steps: Tensor  # (batch, 1), integers: steps since the last reset
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -26,7 +26,7 @@ class LayerState(NamedTuple):
         return LayerState(neuron, *map(function, self[1:]))
 
     def copy(self) -> LayerState:
-        """In the memory order that kernels read."""
+        """A contiguous copy, as the kernels need it."""
         return self.map(lambda value: value.clone(memory_format=torch.contiguous_format))
 
     def of_sample(self, sample: int) -> Tensor:
@@ -51,6 +51,6 @@ def per_sample(steps: Tensor, dims: int) -> Tensor:
 
 
 def check_saved(state: Any) -> None:
-    """Raises: TypeError for what `save_state` never gives."""
+    """Raises: TypeError unless `state` is a mapping with names as keys, as from `save_state`."""
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise TypeError(f"load_state takes what save_state gave, tensors by name, got {type(state).__name__}")

@@ -1,8 +1,8 @@
 """Compiled functions on disk: numba's cache, with one sealed file for each function and types of arguments.
 
-numba itself keeps two files and does not check them: one that was cut ends every later run, and after a process died
-between the two, code of old sources runs. Here a file begins with a hash of its content and of all that it depends on:
-numba's version, the source file, the processor and the types. A file that does not match is compiled again.
+numba itself keeps two files and does not check them: after a truncated file every later run fails, and if a process
+dies between writing the two, code of old sources runs. Here a file begins with a hash of its content and of all that it
+depends on: numba's version, the source file, the processor and the types. Without a match, the code is compiled again.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
         return partial(compiled, **options)
     dispatcher = numba.njit(nogil=True, **options)(function)
     with suppress(RuntimeError):
-        # No public name leads there; tests/backends/test_numba_cache.py fails if a new numba calls it otherwise.
+        # The attribute is private; tests/backends/test_numba_cache.py fails if a new numba renames it.
         dispatcher._cache = _cache_of(function)
     return dispatcher
 
 
 class _Cache(FunctionCache):
-    """A cache whose errors only cost time: what cannot be read is compiled."""
+    """A cache whose errors only cost time: a function whose file cannot be read is compiled."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         with _without_blas():
@@ -59,7 +59,7 @@ class _Cache(FunctionCache):
             file.write(_seal(wanted, code) + code)
 
     def _file(self, sig: Any, codegen: Any) -> tuple[Path, str]:
-        """The file for these types of arguments, and what its code depends on."""
+        """The file for these types of arguments, and a text of all that its code depends on."""
         key = repr(self._index_key(sig, codegen))
         name = f"{self._impl.filename_base}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.nbc"
         return Path(self.cache_path, name), f"{numba.__version__} {self._cache_file._source_stamp} {key}"
@@ -83,7 +83,7 @@ def _seal(wanted: str, code: bytes) -> bytes:
 
 
 def _cache_of(function: Callable[..., Any]) -> _Cache:
-    """In numba's folder, else in that for temporary files. Raises: RuntimeError if neither can be written to."""
+    """A cache in numba's or else in the temporary folder. Raises: RuntimeError if neither can be written to."""
     try:
         return _Cache(function)
     except RuntimeError:
@@ -108,7 +108,7 @@ def _temporary() -> str:
 
 
 class _Announcer(event.Listener):
-    """One line, once a process, before the kernels are compiled; none if they are only loaded."""
+    """Logs one line per process before the kernels are compiled; none if they are only loaded."""
 
     def on_start(self, compiling: Any) -> None:
         if compiling.data["dispatcher"].py_func.__module__.startswith(f"{__package__}."):

@@ -3,7 +3,7 @@
 It is one file because numba compiles a function again only when its own file changes. So a compiled function calls
 functions, and reads constants and types, of this file only.
 
-Every float operation is rounded by itself and in the order of the reference (no fast-math): the same numbers, to the
+Every float operation is rounded separately, in the order of the reference (no fast-math), so results are equal bit for
 bit; except for the softmax, whose exponential differs in the last place, and for the product of the fused readout.
 """
 
@@ -54,7 +54,7 @@ class NeuronArrays(NamedTuple):
 
 
 class OutputArrays(NamedTuple):
-    """An `OutputSpec`: what is not asked for is empty."""
+    """An `OutputSpec`; unused arrays are empty."""
 
     outputs: np.ndarray  # (time, batch, neurons)
     total: np.ndarray  # (batch, neurons)
@@ -90,7 +90,7 @@ def scan_lazy_spikes(first, last, source, steps, traces, rows, bias, neurons, ou
 
 @compiled
 def scan_spikes(first, last, spikes, traces, rows, bias, neurons, out, readout):
-    """As `scan_lazy_spikes`, of spikes that exist: (time, batch, inputs)."""
+    """As `scan_lazy_spikes`, for spikes already drawn, (time, batch, inputs)."""
     steps = spikes.shape[0]
     events, ends, usual = room(steps, rows.shape[0])
     currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty((1, 1, rows.shape[1]), rows.dtype)
@@ -116,7 +116,7 @@ def scan_currents(first, last, currents, neurons, out, readout):
 
 @compiled
 def step_layer(xs, rows, bias, kind, membrane, decay, threshold, traces, steps, outputs, current):
-    """One step of a layer, of input (1, batch, inputs); all samples."""
+    """One step of a layer for all samples; input (1, batch, inputs)."""
     values, decays, sensitivities, sensitivity_decays = traces
     neurons, nothing = NeuronArrays(kind, membrane, decay, threshold), np.empty((0, 0, 0), rows.dtype)
     out = OutputArrays(outputs, nothing[0:0, 0], 0, TraceArrays(nothing, nothing[0:0, 0], nothing, nothing[0:0, 0]))
@@ -175,7 +175,7 @@ def count_ones(first, last, xs):
     return count
 
 
-# ── neurons: what one sample's currents do ────────────────────────────────────────────────────────────────────────────
+# ── neurons, driven by currents ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @compiled
@@ -208,10 +208,10 @@ def _weigh(kept, weights, bias, above):
 def run(neurons, currents, first_row, first_sample, last_sample, out, first_place):
     """All steps of some samples, one sample after another. Returns: spikes counted.
 
-    One function that unpacks its arrays once and indexes rows by number: numba counts a reference for each array that
-    is looked up, sliced or passed on, and in the loop over time that took longer than the neurons.
+    The arrays are unpacked once, and rows are indexed by number: numba counts a reference for each array that is looked
+    up, sliced or passed on, which in the loop over time took longer than the neurons.
 
-    Args: currents: (time, rows, neurons). first_row, first_place: of the first sample in `currents` and `outputs`.
+    Args: currents: (time, rows, neurons). first_row, first_place: row of the first sample in `currents` and `outputs`.
     """
     kind, membrane, decay, threshold = neurons
     outputs, total, first, (traces, trace_decays, sensitivities, sensitivity_decays) = out
@@ -226,7 +226,7 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_plac
                     fires = raised > threshold[neuron]
                     output[neuron] = fires
                     membrane[sample, neuron] = raised - threshold[neuron] if fires else raised
-                spikes = int32(0)  # a loop of its own, no wider than the floats: else the one above is not vectorised
+                spikes = int32(0)  # a separate loop with 32-bit sums: otherwise the loop above is not vectorised
                 for neuron in range(count):
                     spikes += int32(output[neuron] != 0)
                 fired += spikes
@@ -236,7 +236,7 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_plac
                     output[neuron] = membrane[sample, neuron]
                 if kind == LIS:
                     _softmax(output)
-            # What `OutputSpec.take` does.
+            # As `OutputSpec.take`.
             if outputs.shape[0]:
                 for neuron in range(count):
                     outputs[step, place, neuron] = output[neuron]
@@ -269,8 +269,8 @@ def _softmax(output):
 
 # ── spikes of one sample as a list, for traces and currents ───────────────────────────────────────────────────────────
 #
-# Most channels are silent at most steps, and some, such as the ink of a digit, fire at nearly all. A list names, step
-# by step, which channels did the less usual. Traces and currents then start from the usual.
+# Most channels are silent at most steps, and some, for example the ink of a digit, fire at nearly all. A list contains,
+# for each step, the channels that are not in their usual state. Traces and currents start from the usual states.
 
 
 @compiled
@@ -278,17 +278,17 @@ def room(steps, channels):
     """Arrays for the list of one sample.
 
     Returns:
-        events: channels, one after another; eight more than all, because a candidate is written before it is settled.
-        ends: (time, 2): where the channels end that fired though they seldom do; and those that were silent though
-            they mostly fire.
-        usual: (channels,), 1 for those that mostly fire.
+        events: channels, step after step; with eight spare places, because a candidate is written before it is decided.
+        ends: (time, 2): for each step, the end of the usually silent channels that fired, and the end of the usually
+            firing channels that were silent.
+        usual: (channels,), 1 for channels that usually fire.
     """
     return np.empty(steps * channels + 8, np.uint32), np.empty((steps, 2), np.uint64), np.zeros(channels, np.uint8)
 
 
 @compiled
 def list_events(spikes, sample, events, ends):
-    """List spikes that exist, (time, batch, channels): silence is usual for all."""
+    """List spikes already drawn, (time, batch, channels); silence is the usual state of all channels."""
     at = uint64(0)
     for step in range(spikes.shape[0]):
         for channel in range(spikes.shape[2]):
@@ -299,7 +299,7 @@ def list_events(spikes, sample, events, ends):
 
 @compiled
 def add_events(traces, sample, events, ends, usual):
-    """Add spikes to the traces of one sample, and to theirs: at every step `e ← c·e + t`, `t ← d·t + x`."""
+    """Update the traces of one sample, and the traces that follow them: each step `e ← c·e + t`, `t ← d·t + x`."""
     x, unusual = usual.astype(traces.values.dtype), np.empty(usual.shape[0], traces.values.dtype)
     for which in range(traces.values.shape[0]):
         values, decays = traces.values[which, sample], traces.decays[which]
@@ -318,7 +318,7 @@ def add_events(traces, sample, events, ends, usual):
 
 @compiled(inline="always")
 def _follow(values, sensitivities, sensitivity_decays, which, sample):
-    """One step of the traces of one trace."""
+    """One step of the traces that follow one trace."""
     for at in range(which, sensitivities.shape[0], values.shape[0]):
         for channel in range(values.shape[2]):
             kept = sensitivity_decays[at, channel] * sensitivities[at, sample, channel]
@@ -337,9 +337,9 @@ def add_step(values, decays, sensitivities, sensitivity_decays, sample, xs, step
 
 @compiled
 def gather(rows, bias, events, ends, usual, start, currents):
-    """Currents of one sample, (time, 1, neurons), from the rows (inputs, neurons) of unusual channels.
+    """Currents of one sample, (time, 1, neurons), from the rows (inputs, neurons) of the listed channels.
 
-    `start`: room for (1, 1, neurons): the bias, and the rows of channels that mostly fire.
+    Args: start: buffer, (1, 1, neurons), for the bias plus the rows of channels that usually fire.
     """
     often, count = np.empty(usual.shape[0] + 1, events.dtype), uint64(0)
     for channel in range(usual.shape[0]):
@@ -372,7 +372,7 @@ def gather(rows, bias, events, ends, usual, start, currents):
 
 @compiled(inline="always")
 def _one_by_one(sums, step, rows, sign, events, at, stop, left, right):
-    """Add rows to a sum, or subtract them, rounded after each, several while the sum is loaded. Returns: `stop`."""
+    """Add rows to a sum, or subtract them, rounding after each; several for each load of it. Returns: `stop`."""
     one = rows.dtype.type(sign)
     while at + uint64(8) <= stop:
         a, b, c, d = events[at], events[at + uint64(1)], events[at + uint64(2)], events[at + uint64(3)]
@@ -397,11 +397,11 @@ def _one_by_one(sums, step, rows, sign, events, at, stop, left, right):
     return at
 
 
-# ── draws: a head for each channel, four to a word; a tail only where the head does not settle it ─────────────────────
+# ── draws: a head for each channel, four to a word; a tail only where the head does not decide ────────────────────────
 
 _COUNTS = np.array([bits.bit_count() for bits in range(256)], np.uint8)
 _PLACES = np.array([sorted(range(8), key=lambda place: not bits >> place & 1) for bits in range(256)], np.uint8)
-"""For each byte, how many of its bits are set, and their places; then those of the others."""
+"""For each byte, the number of its set bits; and the places of the set bits, then those of the others."""
 
 _HIGHEST, _TAIL = np.uint32(255), np.uint32((1 << TAIL_BITS) - 1)
 
@@ -432,9 +432,9 @@ def generate_events(source, sample, events, ends, usual):
 
 @compiled
 def _split(limits, folds, bound, rest, live, usual, masks):
-    """Each limit as a bound for the head and one for the tail; and which channels can do the unusual.
+    """Split each limit into bounds for head and tail, and list the channels that can leave their usual state.
 
-    If it `folds`, a channel that mostly fires is drawn inverted: all bits of its number, and 1 − limit.
+    With `folds`, a channel that usually fires is drawn inverted: its number with all bits flipped, its limit 1 − limit.
     """
     rare, living = 0, 0
     for channel in range(limits.shape[0]):
@@ -463,7 +463,7 @@ def _fill(words, masks, low, high):
 
 @compiled
 def _candidates(heads, bound, live, events, at):
-    """Each candidate is written, and stays if its head allows it: no branch that the processor could mispredict."""
+    """Write every candidate, and keep it if its head allows: no branch that the processor could mispredict."""
     for place in range(live.shape[0]):
         channel = live[place]
         events[at] = channel
@@ -473,7 +473,7 @@ def _candidates(heads, bound, live, events, at):
 
 @compiled
 def _candidates_of_all(heads, bound, flags, events, at):
-    """The same for all channels: eight at a time, by a table of the places of set bits."""
+    """`_candidates` of all channels: eight at a time, by a table of the places of set bits."""
     flag = flags.view(np.uint8)
     for channel in range(bound.shape[0]):
         flag[channel] = heads[channel] <= bound[channel]
@@ -487,7 +487,7 @@ def _candidates_of_all(heads, bound, flags, events, at):
 
 @compiled
 def _settle(heads, bound, rest, low, high, usual, events, start, stop):
-    """Candidates whose head equals its bound stay if the tail is below its own."""
+    """Keep a candidate whose head equals its bound only if its tail is below the bound of the tail."""
     kept = start
     for place in range(start, stop):
         channel = events[place]

@@ -1,8 +1,8 @@
 """A layer over a chunk of time on a CPU, in one pass: input, trace, currents, membranes, outputs; sample by sample.
 
 Where few channels fire, a sample's spikes are drawn (or listed), added to the trace and weighed by the weights of
-active channels only; its currents go straight into its neurons, and never leave the cache. Where many do, one matrix
-product makes the currents, and the pass begins after it.
+active channels only; its currents go straight into its neurons, and never leave the cache. Where many channels fire,
+one matrix product computes the currents before the pass.
 """
 
 import math
@@ -67,7 +67,7 @@ def nothing(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
 
 
 def outputs_of(out: OutputSpec, dtype: torch.dtype) -> OutputArrays:
-    """The places of the outputs as NumPy views; zero-size arrays for what is not asked for."""
+    """The places of the outputs as NumPy views; zero-size arrays for unused ones."""
     outputs = nothing(dtype)[0] if out.outputs is None else out.outputs.numpy()
     total = nothing(torch.float64)[1] if out.total is None else out.total.numpy()
     return OutputArrays(outputs, total, out.first, traces_of(out.trace, dtype))
@@ -145,13 +145,13 @@ def scan_neurons(
 
 
 def scan_layer(synaptic: SynapticInput, *ends: NamedTuple) -> int:
-    """A layer over a chunk; `ends`: its neurons, outputs and readout, as arrays. Returns: number of spikes."""
+    """Run a layer over a chunk. Args: ends: its neurons, outputs and readout as arrays. Returns: number of spikes."""
     (steps, batch, count), dtype, xs = synaptic.size, synaptic.dtype, synaptic.xs
     drawn = isinstance(xs, LazySpikes)
     if synaptic.weight is None or not is_sparse(_share(synaptic), count, synaptic.precision, drawn=drawn):
         made = currents(synaptic).contiguous()
         return sum(parallel_for(compiled.scan_currents, batch, made.numel(), made, *ends))
-    # The weights of one input next to each other: .1 to .2 ms for 784 × 256, once in `net.run`.
+    # Transposed, so that the weights of one input are adjacent: .1 to .2 ms for 784 × 256, once in `net.run`.
     weight, columns = synaptic.weight.detach(), synaptic.columns
     weight = weight.t().contiguous() if columns is None else columns.of(weight)
     rows = (weight if synaptic.precision == dtype else weight.to(synaptic.precision).to(dtype)).numpy()

@@ -17,10 +17,10 @@ from tracetorch.backends.cpu.threads import flushed
 from tracetorch.backends.dispatch import WIDE
 
 MOST_ROWS = 1 << 12
-"""Steps × samples of a chunk up to which lookups and checks take about as long as the arithmetic."""
+"""Steps × samples of the largest chunk for which lookups and checks take about as long as the arithmetic."""
 
 FEW_WEIGHTS = 1 << 12
-"""At most this many weights are read as they lie, as fast as from a transposed copy."""
+"""Up to this many weights are read without a transposed copy, which would not be faster."""
 
 _optimizer_steps = [0]
 
@@ -38,13 +38,13 @@ class Stepper:
     """One step of a layer: everything that does not change from step to step is looked up once.
 
     A step adds the weights of active inputs only. More than `FEW_WEIGHTS` are read from a transposed copy, which is
-    renewed after a change that torch counts, after an optimizer's step, and when a state is bound (`reset`): a write
-    through `weight.data` or NumPy is not seen before.
+    updated after a change of `weight._version`, after an optimizer's step, and when a state is bound, as after `reset`.
+    Until then, a write through `weight.data` or NumPy has no effect.
 
     Args:
         neuron: "lif", "li" or "lis".
         raw: the tensors from which its constants are computed.
-        constants: gives, for a state, the neuron's constants and its input trace.
+        constants: function from a state to the neuron's constants and the input trace.
         parts: the layer's neurons and all its parameters.
         most: largest batch that it takes.
     """
@@ -61,7 +61,7 @@ class Stepper:
     ):
         self._neuron, self._dtype, self._constants = neuron, weight.dtype, constants
         self._held = [tensor for tensor in (weight, bias, *raw) if tensor is not None]
-        self._parts = parts  # held, so nothing new can take the place of one
+        self._parts = parts  # held, so that no new object can get the address of one
         self._addresses = [tensor.data_ptr() for tensor in self._held]
         self._laid = weight, weight.shape, weight.stride()
         self._raw = [tensor.detach().numpy() for tensor in raw]
@@ -87,7 +87,7 @@ class Stepper:
         return [*map(_address, self._held)] == self._addresses and weight.shape == shape and weight.stride() == strides
 
     def takes(self, x: Tensor) -> bool:
-        """Whether the compiled step takes such an input."""
+        """Whether the compiled step accepts this input."""
         return (
             x.dtype is self._dtype
             and len(shape := x.shape) == 2
@@ -107,7 +107,7 @@ class Stepper:
         return torch.from_numpy(outputs[0])
 
     def refresh(self) -> None:
-        """Compute the constants again if their raw numbers have changed."""
+        """Compute the constants again if their raw values have changed."""
         if [raw.tobytes() for raw in self._raw] != self._raw_bytes:
             self.bind(self.state)
 
@@ -130,9 +130,9 @@ class Stepper:
 
 
 def pass_through(layers: Sequence[Stepper], xs: Tensor, out: OutputSpec) -> bool:
-    """A short chunk, (time, batch, inputs), through layers of few neurons that are bound to their states.
+    """Run a short chunk, (time, batch, inputs), through layers of few neurons that are bound to their states.
 
-    Returns: False, and does nothing, for other layers or input.
+    Returns: whether it did; False, without any effect, for other layers or input.
     """
     first, dtype = layers[0], xs.dtype
     if xs.is_neg() or xs.ndim != 3 or xs.shape[2] != first._inputs or xs.device.type != "cpu":

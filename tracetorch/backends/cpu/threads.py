@@ -26,8 +26,8 @@ def parallel_for(kernel: Callable[..., Any], batch: int, work: int, *arguments: 
     """Call `kernel(first, last, *arguments)` for parts of the batch, in as many threads as torch may use.
 
     Args:
-        kernel: compiled, without the interpreter's lock.
-        work: number of values to work on; few are done in this thread.
+        kernel: compiled; it runs without the interpreter's lock.
+        work: number of values to work on; this thread alone does fewer than `SERIAL`.
         arguments: tensors become arrays. Those that the kernel writes must be contiguous.
     Returns: what each call returned.
     """
@@ -55,7 +55,7 @@ def parallel_for(kernel: Callable[..., Any], batch: int, work: int, *arguments: 
 def flushed(kernel: Callable[..., Any], *arguments: Any) -> Any:
     """Call a kernel with subnormal numbers (below 1e-38) flushed to 0 in this thread.
 
-    What decays reaches them after long silence and stays there, since .9 times the least of them rounds to itself;
+    Decaying values become subnormal after long silence and stay so, since .9 times the smallest rounds to itself;
     processors take ten times as long with them.
     """
     if _LEAST * 1.0 == 0.0:  # the mode is on already

@@ -1,4 +1,4 @@
-"""What a neuron is: constants, the dynamics of one step, and a smooth average. It has no weights and no state."""
+"""Base class of neurons: constants, the dynamics of one step, and a smooth average; no weights and no state."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -37,18 +37,18 @@ class Neuron(Module, ABC):
     state_type: type[Any] = F.MembraneState
     """A NamedTuple of tensors, (batch, *features) each: all that one step passes on to the next."""
     spiking = False
-    """Whether the outputs are spikes, 0 and 1, so that a layer without any is silent."""
+    """Whether the outputs are spikes, 0 and 1. A layer without any spikes then counts as silent."""
     real_valued = False
     """Whether the average output is any real number, so that it can be logits or a prediction."""
     decays_alone = False
-    """Whether a step passes on only the membrane, times `decay`, less what a spike takes from it."""
+    """Whether the state is only the membrane, which a step multiplies by `decay` and a spike may lower."""
     kernel: str | None = None
     """Name of the compiled neuron that computes `step`, such as "lif". It takes `constants`, which then depend only on
     parameters whose names begin with `raw_`."""
     constant_names: tuple[str, ...] = ("decay",)
     """Names of `constants`, in their order, the decay first."""
     surrogate: F.SpikeFunction | None = None
-    """Derivative of a spike for `functional.lif_step`; set by rules that go back through time."""
+    """Derivative of a spike for `functional.lif_step`; set by rules that backpropagate through time."""
     raw_decay: Parameter
 
     def __init_subclass__(cls) -> None:
@@ -79,13 +79,13 @@ class Neuron(Module, ABC):
         """
 
     def steady_logits(self, current: Tensor, steps: Tensor) -> Tensor:
-        """What `steady_state` is the softmax of, if it is one. Args, Returns: as `steady_state`."""
+        """The logits whose softmax is `steady_state`. Args, Returns: as there. Raises: ValueError without a softmax."""
         raise ValueError(f"{type(self).__name__} has no logits: give it a signal at its output")
 
     def steady_vjp(
         self, current: Tensor, steps: Tensor, signal: Tensor, at: str, *, risen: Tensor | None = None
     ) -> tuple[Tensor, dict[Parameter, Tensor]] | None:
-        """The gradient through `steady_state`, or at="logits" through `steady_logits`, as a formula, without a graph:
+        """Vector-Jacobian product of `steady_state`, or at="logits" of `steady_logits`, by a formula without a graph:
         autograd takes several times as long for a small layer.
 
         Args: current, steps: as `steady_state`. signal: dL/d output, (batch, *features). risen: 1 − βⁿ, if known.
@@ -95,7 +95,7 @@ class Neuron(Module, ABC):
         return None
 
     def init_state(self, current: Tensor) -> Any:
-        """The state before the first step: zeros. Args: current: an example of one, for shape, dtype and device."""
+        """The state before the first step: zeros. Args: current: any, for its shape, dtype and device."""
         return self.state_type(*(torch.zeros_like(current) for _ in self.state_type._fields))
 
     @property
@@ -118,11 +118,11 @@ class Neuron(Module, ABC):
 
     @without_graph
     def constant(self, name: str) -> Tensor:
-        """One of `constants`."""
+        """The constant of this name; see `constants`."""
         raw: Tensor = getattr(self, f"raw_{name}")
         if raw.device.type != "cpu" or raw.dtype not in _OF_NUMPY:
             return getattr(self, name)
-        values = raw.detach().numpy().tobytes() if raw.ndim else raw.item()  # NaN equals nothing, and is computed again
+        values = raw.detach().numpy().tobytes() if raw.ndim else raw.item()  # NaN differs from itself: not cached
         key, known = (values, raw.shape, raw.dtype), self.__dict__.setdefault("_known", {})
         if name not in known or known[name][0] != key:
             known[name] = key, getattr(self, name)
@@ -131,8 +131,8 @@ class Neuron(Module, ABC):
     def store(self, name: str, value: Values, to_raw: Callable[[Tensor], Tensor]) -> None:
         """Register a constant as the unconstrained parameter `raw_<name>`.
 
-        Args: value: a number, or one for each neuron. to_raw: such as `constrain.raw_from_positive`.
-        Raises: ValueError for another number of values, or values that the constant cannot have.
+        Args: value: a number, or one for each neuron. to_raw: map to raw values, such as `constrain.raw_from_positive`.
+        Raises: ValueError for another number of values, or values outside of its range.
         """
         tensor = numbers(value, name)
         if name != "decay" and self.features is not None and tuple(tensor.shape) not in ((), (self.features,)):
@@ -141,7 +141,7 @@ class Neuron(Module, ABC):
 
     @torch.no_grad()
     def set(self, name: str, value: Values, to_raw: Callable[[Tensor], Tensor]) -> None:
-        """Change a constant that was stored: all its values, or each. Args, Raises: as `store`."""
+        """Change a stored constant. Args, Raises: as `store`."""
         raw, given = self.get_parameter(f"raw_{name}"), numbers(value, name)
         if given.shape not in ((), raw.shape):
             shapes = f"{tuple(raw.shape)}, got {tuple(given.shape)}"

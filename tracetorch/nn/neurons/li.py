@@ -71,5 +71,5 @@ class LIS(Neuron):
         (decay,) = self.constants
         if at == "output":
             p = F.lis_distribution(current, decay, steps)
-            signal = torch.ops.aten._softmax_backward_data(signal, p, -1, p.dtype)  # as autograd, to the bit
+            signal = torch.ops.aten._softmax_backward_data(signal, p, -1, p.dtype)  # as autograd, bit for bit
         return F.li_level_vjp(signal, decay, steps, risen=risen), {}
