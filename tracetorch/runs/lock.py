@@ -133,7 +133,7 @@ def remove_abandoned(path: Path) -> bool:
 
 
 def remove_all_abandoned(parent: Path, prefix: str) -> bool:
-    """Remove the folders that killed processes left by `aside`, as far as possible. Returns: whether any was removed."""
+    """Remove the folders of `aside` that killed processes left, if possible. Returns: whether any was removed."""
     found = False
     for path in parent.glob(f"{prefix}*"):
         if not path.is_symlink() and path.is_dir():
