@@ -100,7 +100,7 @@ def recovery(records: Records) -> Figure:
 
 
 def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
-    """The actions over a lifetime, a row each: strong colour = large share, blue = high mean score, red = low.
+    """The share of each action over a lifetime, as strength of colour; its mean score, from red (low) to blue (high).
 
     Args:
         records: as in `metrics.jsonl`, with keys "taken_0", "paid_0" and so on: the share of each action since the last

@@ -111,7 +111,7 @@ def figure(width: float = SINGLE, height: float = 2.4) -> Iterator[Figure]:
         yield fig
         for _ in range(1 if all(axes.get_aspect() == "auto" for axes in fig.axes) else _ASPECT_PASSES):
             engine.execute(fig)
-        fig.set_layout_engine(None)  # with "none", each file is drawn twice
+        fig.set_layout_engine(None)  # with "none" instead of None, each file is drawn twice
 
 
 def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:

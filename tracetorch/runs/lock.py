@@ -1,4 +1,4 @@
-# Not `filelock`: its locks accept a pipe as a file, and a test for one takes an exclusive lock, which writes.
+# Not `filelock`: its locks accept a pipe as a file, and testing a lock takes an exclusive one, which writes.
 """Locks on folders, released when their process ends in any way; and hidden folders for unfinished work."""
 
 from __future__ import annotations

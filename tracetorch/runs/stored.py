@@ -237,7 +237,7 @@ _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor_v2"): _stored,
     ("torch._utils", "_rebuild_tensor_v3"): _stored_with_type,
     ("torch._utils", "_rebuild_parameter"): lambda stored, *_: stored,
-    ("collections", "OrderedDict"): lambda: OrderedDict(),  # noqa: PLW0108  # arguments may be large, and repeated
+    ("collections", "OrderedDict"): lambda: OrderedDict(),  # noqa: PLW0108  # no arguments: a file may hold large ones, many times
     ("torch", "Size"): _size,
     ("torch", "device"): lambda *words: torch.device(*words[:2]),
 }
