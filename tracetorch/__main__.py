@@ -1,4 +1,4 @@
-"""`python -m tracetorch`: the command, where only an interpreter is at hand."""
+"""`python -m tracetorch`: the command `tracetorch`, started by the interpreter."""
 
 from tracetorch.cli.main import main
 

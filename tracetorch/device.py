@@ -1,4 +1,4 @@
-"""Which device a run uses, by name; and how large its cache is."""
+"""Devices by name, and their threads, floats and caches."""
 
 from functools import cache
 from pathlib import Path
@@ -29,7 +29,7 @@ def resolve(name: str) -> torch.device:
 
 
 def use_threads(count: int | None) -> None:
-    """Number of threads of torch and of the compiled kernels on the CPU; None: as many as torch chose at first."""
+    """Set the number of threads of torch and of the compiled kernels on the CPU; None: as torch chose at first."""
     torch.set_num_threads(count or _threads_at_first())
 
 
@@ -44,7 +44,7 @@ def widest_float(device: torch.device) -> torch.dtype:
 
 
 def cache_bytes(device: torch.device) -> int:
-    """Size of the second-level caches of the cores in use, or of the GPU's."""
+    """Total size of the L2 caches of the cores in use, or of the GPU's L2 cache."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).L2_cache_size)
     return _core_cache() * torch.get_num_threads() if device.type == "cpu" else _USUAL_CACHE

@@ -28,7 +28,7 @@ class Diagnostic(Protocol):
     """Measures after each update, records what it finds, and changes nothing."""
 
     def look(self, run: Run, update: int, *, last: bool) -> None:
-        """Measure if it is due. Args: update: how many were done; last: whether none will follow."""
+        """Measure if it is time. Args: update: number of updates done; last: whether no update follows."""
 
 
 class Nothing:
@@ -86,7 +86,7 @@ class Gradient:
             self._example = Example(_first(batch.xs, trials), batch.target[:trials], loss, window, learn_every)
 
     def look(self, run: Run, update: int, *, last: bool) -> None:
-        """Compare the two gradients if it is due, and record the result."""
+        """Compare the two gradients if it is time, and record the result."""
         if not last and update % self._every:
             return
         with run.timed("diagnose_seconds"):
@@ -103,12 +103,12 @@ class Gradient:
 
 
 def _first(stream: Stream, trials: int) -> Stream:
-    """The first trials, stored."""
+    """The first trials of a stream, stored."""
     xs = torch.cat([chunk[:, :trials].clone() for chunk in stream.chunks(_CHUNK)])
     return Stream(lambda start, stop: xs[start:stop], len(xs), (xs.shape[1], xs.shape[2]))
 
 
 def _actions(task: Environment, count: int) -> Tensor:
-    """A constant draw of an action, all equally likely, for each environment."""
+    """Draw an action for each environment, uniformly and with a constant seed."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(task.output_size, (count,), generator=generator).to(task.device)

@@ -1,7 +1,7 @@
-"""The one reader of files of unknown origin, and the one writer of files that are whole or absent.
+"""Reading of files of unknown origin, and atomic writing.
 
-A reader takes regular files only and bounds size, depth and element count before anything is allocated. It raises
-`ValueError` for content that no run writes, and `OSError` where the system cannot read the file now.
+Readers accept only regular files, and bound size, depth and element count before they allocate anything. They raise
+`ValueError` for content that no run writes, and `OSError` if the system cannot read the file now.
 """
 
 import errno
@@ -20,7 +20,7 @@ MOST_CONFIG_BYTES = 1 << 20  # of a YAML file
 MOST_DATA_BYTES = 2 << 30  # of a file of data, decompressed
 DEEPEST = 64  # nested lists and objects; a config has 5
 MOST_ELEMENTS = 1_000_000  # of one JSON text: an empty list takes 2 bytes in a file and 56 in memory
-_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)  # or a string
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)  # a bracket, or a string
 _DEEPER = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 _LONGEST_INTEGER = 20  # characters: 64 bits and a sign
 
@@ -32,7 +32,7 @@ def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
     """Open a regular file for reading, without waiting for a named pipe or a device.
 
     Args: follow: whether the name may be a link.
-    Raises: OSError as `open`, or for a link; ValueError if it is not a regular file.
+    Raises: OSError as `open`, or for a link if not `follow`; ValueError if it is not a regular file.
     """
     number = os.open(path, os.O_RDONLY | _NO_WAIT | (0 if follow else _NO_LINK))
     try:
@@ -100,12 +100,12 @@ def find_idx(folder: Path, name: str) -> Path | None:
 
 
 class WriteError(OSError):
-    """The project cannot write one of its files or folders. An OSError of a user's class is not one."""
+    """traceTorch cannot write one of its files or folders. An OSError of a user's class is not a WriteError."""
 
 
 @contextmanager
 def writing(path: Path | None = None) -> Iterator[None]:
-    """Turns an OSError into a WriteError. Args: path: the file to name, if the system names a temporary one."""
+    """Turn an OSError into a WriteError. Args: path: the file to name, if the system names a temporary one."""
     try:
         yield
     except WriteError:
@@ -117,7 +117,7 @@ def writing(path: Path | None = None) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, also after a power cut, sees the old one or the new one, never half of it.
+    """Write a file atomically: a reader sees the old or the new content, also after a power cut.
 
     A link with this name is replaced, not followed. Temporary files of killed processes are removed.
 
@@ -162,7 +162,7 @@ def open_to_append(path: Path) -> BinaryIO:
 
 
 def append(path: Path, content: str | bytes) -> None:
-    """Add to the end of a file that `open_to_append` opens, without syncing it. Raises: WriteError."""
+    """Append to a regular file without syncing it. Raises: WriteError, as `open_to_append`."""
     with writing(path), open_to_append(path) as file:
         file.write(_encode(content))
 
@@ -177,7 +177,7 @@ def _not_regular(path: Path) -> OSError:
 
 
 def sync_file(path: Path) -> None:
-    """Wait until the content of a file is on the disk. A missing file is no error."""
+    """Wait until the content of a file is on the disk. A missing file is not an error."""
     with suppress(FileNotFoundError), open_regular(path) as file:
         os.fsync(file.fileno())
 
@@ -234,6 +234,6 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # another user's
+    except OSError:  # another user's process
         return True
     return True

@@ -20,23 +20,23 @@ except ImportError:  # Windows
 
 _STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _ALL_OF, _SECONDS = 100, 0.02
-_SLACK = 2**20  # bytes that a process takes and gives back between two updates anyway
+_SLACK = 2**20  # normal change of a process's memory between two updates, in bytes
 _before_resets: dict[torch.device, int] = {}  # the highest peaks that were reset
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:
-    """The most memory ever in use: torch's on a GPU; else that of this process. None where the system does not say."""
+    """Peak memory in use: torch's on a GPU, else that of this process. None if the system does not report it."""
     peak = _peak(device)
     return None if peak is None else max(peak, _before_resets.get(device, 0))
 
 
 class TrainingMemory:
-    """The most memory that updates take above that before the first one: of the process; on a GPU, of torch.
+    """Peak memory of updates, above the memory before the first one: of the process or, on a GPU, of torch.
 
-    Enter it for each update: `with memory: train(batch)`; then read `memory.most`, None where the system does not say.
-    After the first `_ALL_OF`, short updates are measured once in `_SECONDS`, because reading takes .1 ms.
-    Free memory is given back to the system first (glibc's `malloc_trim`): an update that uses it would seem to need
-    nothing.
+    Enter it for each update: `with memory: train(batch)`; then read `memory.most`, None if it is unknown.
+    After the first `_ALL_OF` updates, at most one per `_SECONDS` is measured, because a measurement takes .1 ms.
+    Free memory is first returned to the system (glibc's `malloc_trim`): an update that reuses it would seem to need
+    none.
     """
 
     def __init__(self, device: torch.device):
@@ -55,7 +55,7 @@ class TrainingMemory:
         if self._before is None or self._after is None or not self._measures:
             return self
         peak, now = _peak_and_now(self._device)
-        if now > self._after + _SLACK:  # something else ran since
+        if now > self._after + _SLACK:  # other code ran since the last update
             _give_back()
         if peak != self._peak and not _reset_peak(self._device):
             self._before = None
@@ -70,7 +70,7 @@ class TrainingMemory:
 
 
 def memory_bytes(device: torch.device) -> int | None:
-    """Memory in use: of the process; on a GPU, of torch. None where the system does not say."""
+    """Memory in use: of the process or, on a GPU, of torch. None if the system does not report it."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else _entry("VmRSS")
 
 
@@ -83,7 +83,7 @@ def memory_through(records: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def costs(updates: int | None, seconds: float | None, memory: TrainingMemory | None) -> dict[str, float]:
-    """Time for each update, and memory at most; without what is not known."""
+    """Time for each update, and peak memory of training; unknown values are left out."""
     known: dict[str, float] = {}
     if updates and seconds is not None:
         known["update_seconds"] = seconds / updates
@@ -96,16 +96,16 @@ def _peak(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     own = _entry("VmHWM")
-    if own is not None:  # on Linux, `ru_maxrss` of a process starts at the peak of the one that started it
+    if own is not None:  # on Linux, `ru_maxrss` of a process starts at the peak of its parent
         return own
     if resource is None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # the others count in KiB
+    return peak if sys.platform == "darwin" else peak * 1024  # other systems count in KiB
 
 
 def _peak_and_now(device: torch.device) -> tuple[int, int]:
-    """Both at once, where the system has both."""
+    """Peak memory and memory in use, read together; 0 for one that the system does not report."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device), torch.cuda.memory_allocated(device)
     table = _table()
@@ -113,7 +113,7 @@ def _peak_and_now(device: torch.device) -> tuple[int, int]:
 
 
 def _reset_peak(device: torch.device) -> bool:
-    """Restart the peak from what is in use. Returns: whether the system allows it."""
+    """Reset the peak to the memory in use. Returns: whether the system allows it."""
     _before_resets[device] = max(_peak(device) or 0, _before_resets.get(device, 0))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -126,7 +126,7 @@ def _reset_peak(device: torch.device) -> bool:
 
 
 def _give_back() -> None:
-    """Return free pages to the system, where the allocator is glibc's."""
+    """Return free pages to the system, if the allocator is glibc's."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -140,6 +140,6 @@ def _table() -> bytes:
 
 
 def _entry(name: str, table: bytes | None = None) -> int | None:
-    """An entry of that table, in bytes."""
+    """An entry of Linux's table, in bytes; None if it is missing."""
     found = (_table() if table is None else table).partition(f"{name}:".encode())[2].split(maxsplit=1)
     return 1024 * int(found[0]) if found else None

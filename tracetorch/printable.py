@@ -6,7 +6,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def visible(text: str, keep: str = "") -> str:
-    """The text with control characters replaced, so that no terminal obeys them. Args: keep: characters that stay."""
+    """The text with control characters replaced, so that no terminal acts on them. Args: keep: characters that stay."""
     if text.isprintable():
         return text
     return "".join(

@@ -15,13 +15,13 @@ ARGUMENTS = LAYER_ARGUMENTS | TASK_ARGUMENTS
 """Arguments of layers and tasks, which are keys of their configs."""
 
 _OF_NEURONS = {"rate"}
-"""Those that `Layer` passes on to its neuron: a user's neuron may have an argument of that name."""
+"""Arguments of a layer that are passed to its neuron: a user's neuron may have an argument of that name."""
 
 TARGETS = {"tracetorch.tasks.Switching": "tracetorch.tasks.Reversal"}
 """Classes and functions that a `_target_` names."""
 
 ADDED = {"tracetorch.experiments.supervised.main": {"update_every": "moment"}}
-"""Arguments that earlier versions did not have, by target, with the value that stands for what those versions did."""
+"""Arguments that earlier versions did not have, by target, with the value that reproduces those versions."""
 
 TASK_METHODS = {"held_out": "eval_batches", "judge": "score", "phase": "context"}
 """Methods that a user's task or environment may define."""
@@ -65,7 +65,7 @@ def current(config: Any) -> Any:
 
 
 def former(config: Any) -> Any:
-    """The same with the first names, without what was added: neither then changes the hash of a config."""
+    """A config, or a part of one, with former names and without added arguments; neither then changes its hash."""
     return _translated(config, to_present=False)
 
 
@@ -104,7 +104,7 @@ def _translated(node: Any, *, to_present: bool) -> Any:
 
 
 def _names_of(node: Mapping[str, Any]) -> dict[str, str]:
-    """The arguments of what a node makes that had other names."""
+    """The renamed arguments of the class that a node makes: present names by former ones."""
     target = str(node.get("_target_", ""))
     if target.startswith("tracetorch.tasks."):
         return TASK_ARGUMENTS
@@ -116,7 +116,7 @@ def _names_of(node: Mapping[str, Any]) -> dict[str, str]:
 
 
 def adopt_former_methods(cls: type) -> None:
-    """Adds methods that a user's class defines by former names, with a warning."""
+    """Add methods that a user's class defines by former names under their present names, with a warning."""
     for before, now in TASK_METHODS.items():
         if before in vars(cls) and now not in vars(cls):
             warnings.warn(f"{cls.__name__}.{before} is now {now}", DeprecationWarning, stacklevel=4)
@@ -124,7 +124,7 @@ def adopt_former_methods(cls: type) -> None:
 
 
 def takes_former_names(function: Callable[P, R]) -> Callable[P, R]:
-    """Lets a function take its arguments by former names too, with a warning."""
+    """Let a function accept its arguments by former names too, with a warning."""
     arguments = signature(function).parameters
 
     @wraps(function)
@@ -135,7 +135,7 @@ def takes_former_names(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def current_arguments(options: Mapping[str, Any], known: Collection[str], *, depth: int = 1) -> dict[str, Any]:
-    """The arguments of a call by their present names, with a warning.
+    """Translate the arguments of a call to their present names, with a warning.
 
     Args: known: the names that the function takes. depth: number of calls between this one and the user's.
     Raises: TypeError if one is given by both names.
@@ -152,7 +152,7 @@ def current_arguments(options: Mapping[str, Any], known: Collection[str], *, dep
 
 
 def former_method(before: str, now: str) -> Callable[..., Any]:
-    """A method by its former name: it warns, and calls the present one."""
+    """Make a method of a former name, which warns and calls the present one."""
 
     def call(self: Any, *args: Any, **options: Any) -> Any:
         warnings.warn(f"{type(self).__name__}.{before} is now {now}", DeprecationWarning, stacklevel=2)

@@ -1,7 +1,7 @@
-"""Finding runs and reading them, whatever their folders contain.
+"""Find and read runs; broken folders are reported, and raise nothing.
 
-The configs decide which runs share a config: so folders of all versions of traceTorch agree, and 1 and 1.0 are one
-value. For runs with an unreadable config, run.json decides.
+Configs are compared by their values, not by the hash in run.json, so folders of all versions of traceTorch agree, and
+1 and 1.0 are one value. The hash in run.json is used only for runs with an unreadable config.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tracetorch.runs.lock import REMOVING
 _NOT_RUNS = {"eval", "checkpoints", "plots"}  # inside the folder of a run
 _NUMBER = re.compile(r"[-+]?(?:\d+(?P<fraction>\.\d*)?|(?P<point>\.\d+))(?P<power>e[-+]?\d+)?", re.IGNORECASE)
 _LONGEST_NUMBER = 40  # characters
-_WORDS = ("null", "true", "false", "~", "")  # that a config holds in quotes only where they are text
+_WORDS = ("null", "true", "false", "~", "")  # in quotes in a config only if they are text
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 
@@ -48,7 +48,7 @@ class CompletedRun(NamedTuple):
     name: str  # the folder, as a printable line
     facts: dict[str, Any]  # run.json
     config: dict[str, str] | None  # dotted keys; None if it cannot be read
-    remark: str  # what is wrong with it, though it can be compared
+    remark: str  # a defect of a run that can be compared
     group: str  # equal for runs that differ only in the seed; "" if unknown
     id: str  # equal for repetitions of a run; "" if unknown
 
@@ -68,9 +68,9 @@ class CompletedRun(NamedTuple):
 
 
 def find_runs(folders: Iterable[str | Path]) -> tuple[list[Path], list[LeftOut]]:
-    """All folders of runs in and below these, each once, in order; links to other folders are not followed.
+    """Find all folders of runs in and below these, each once, in order; links to folders are not followed.
 
-    Returns: the folders; those that cannot be read.
+    Returns: the folders of runs; the folders that cannot be read.
     """
     found: dict[Path, Path] = {}
     unreadable: list[LeftOut] = []
@@ -97,7 +97,7 @@ def find_runs(folders: Iterable[str | Path]) -> tuple[list[Path], list[LeftOut]]
 
 
 def read_run(folder: Path) -> CompletedRun | LeftOut:
-    """The run in a folder. Never raises, whatever the folder contains."""
+    """Read the run in a folder. Never raises for the content of the folder."""
     name = plain(folder)
     try:
         state = state_of(folder)
@@ -125,10 +125,10 @@ def _data(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def settle(runs: Sequence[CompletedRun]) -> list[CompletedRun]:
-    """The runs with final groups, ids and names of data.
+    """Return the runs with final groups, ids and names of data.
 
-    Runs without a config get the group and the id that run.json names. Data get one name each: the first path from
-    which a run read them, with a part of their hash if other data had that path too.
+    Runs without a config join the group and the id of the runs whose run.json names the same ones. Data are named by
+    the first path from which a run read them, with a part of their hash if that path held other data too.
     """
     groups, ids = ({run.fact(name): getattr(run, name) for run in runs if run.config is not None}
                    for name in ("group", "id"))  # fmt: skip
@@ -150,16 +150,16 @@ def settle(runs: Sequence[CompletedRun]) -> list[CompletedRun]:
 
 
 def _sources(runs: Sequence[CompletedRun]) -> list[tuple[CompletedRun, str, str]]:
-    """Runs, config keys that name data in any run, and the hashes of the data; "" if unknown."""
+    """Runs, their config keys that name data in any run, and the hashes of these data; "" if unknown."""
     known = [(run, _data(run.facts)) for run in runs if run.config is not None]
     keys = dict.fromkeys(key for _, data in known for key in data)
     return [(run, key, data.get(key, "")) for run, data in known for key in keys if key in (run.config or {})]
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The keys of a YAML file as nested dicts and lists of words.
+    """Read a YAML file as nested dicts and lists of strings.
 
-    Raises: OSError, ValueError or YAMLError if it is no config.
+    Raises: OSError, ValueError or YAMLError if it is not a config.
     """
     events = iter(yaml.parse(read_text(path, MOST_CONFIG_BYTES), _LOADER))
     first = next(event for event in events if not isinstance(event, yaml.StreamStartEvent | yaml.DocumentStartEvent))
@@ -170,7 +170,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _build(event: Any, events: Iterator[Any], depth: int = 0) -> Any:
-    """The node that begins with this event. `yaml.load` takes twice as long, and the C loader crashes on deep lists."""
+    """Build the node that an event begins. `yaml.load` takes twice as long, and the C loader crashes on deep lists."""
     if depth > DEEPEST:
         raise ValueError(f"it is nested more than {DEEPEST} deep")
     if isinstance(event, yaml.AliasEvent) or event.tag:  # a few aliases unfold to gigabytes; tags call functions
@@ -191,7 +191,7 @@ def _build(event: Any, events: Iterator[Any], depth: int = 0) -> Any:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Dotted keys and values, as they would be typed, in the order of the config."""
+    """Dotted keys and values, as a user types them, in the order of the config."""
     flat: dict[str, str] = {}
     for key, value in config.items():
         name = plain(f"{prefix}{key}")
@@ -203,7 +203,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _word(text: str, *, quoted: bool) -> str:
-    """A value in one spelling: 1, 1.0 and 1e0 are one number."""
+    """Normalise the spelling of a value: 1, 1.0 and 1e0 become one string."""
     found = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
     if quoted:
         return f"'{text}'" if found or text in _WORDS else text
@@ -218,7 +218,7 @@ def _word(text: str, *, quoted: bool) -> str:
 
 
 def _rounded(value: Any) -> Any:
-    """A value as shown: 0.3 for 0.30000000000000004, which is 3 * 0.1."""
+    """Round a value for display: 0.30000000000000004, which is 3 * 0.1, becomes 0.3."""
     if isinstance(value, list):
         return [_rounded(inner) for inner in value]
     if isinstance(value, str) and 12 < len(value) <= _LONGEST_NUMBER and "." in value and _NUMBER.fullmatch(value):

@@ -14,11 +14,11 @@ from tracetorch.compare.statistics import Difference, difference
 from tracetorch.compare.values import COURSES, MeasuredRun, default_metric, known_metrics, measure
 
 MOST_PAIRED = 8
-"""Up to so many groups, every two are compared; of more, each is compared only with the best."""
+"""Up to this number of groups, all pairs are compared; of more, each group is compared only with the best."""
 
 
 class NothingToCompareError(ValueError):
-    """No run is left; the message says why."""
+    """No run can be compared; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Comparison:
     metric: str
     by: tuple[str, ...]
     groups: list[Group]
-    apart: dict[str, list[Values]]  # what sets the groups' configs apart, in the order of the groups
+    apart: dict[str, list[Values]]  # settings that differ, and their values in the order of the groups
     left_out: list[LeftOut]
     course_of: tuple[str, str]  # the metric and the split of the learning curves
 
@@ -50,7 +50,7 @@ class Comparison:
         return len(self.groups) <= MOST_PAIRED
 
     def pairs(self) -> list[tuple[Group, Group, Difference]]:
-        """Two groups, and the mean of the second minus that of the first."""
+        """Pairs of groups, and the mean of the second minus that of the first."""
         best = self.best
         against_best = [(best, group) for group in self.groups if group is not best]
         chosen = combinations(self.groups, 2) if self.is_paired else against_best
@@ -68,8 +68,8 @@ def compare(
     """Compare the runs in and below some folders.
 
     Args:
-        by: config keys, or "rule", that define the groups; if none, runs that differ only in the seed are a group.
-        metric: the number to compare; the task's first, if None.
+        by: config keys, or "rule", that define the groups; if none, runs that differ only in the seed form a group.
+        metric: the number to compare; if None, the task's first metric.
     Raises: UnknownNameError for a key or a metric that no run has; NothingToCompareError.
     """
     found, left_out = find_runs([folders] if isinstance(folders, str | Path) else folders)
@@ -102,7 +102,7 @@ def compare(
 
 
 def _course_of(runs: Sequence[MeasuredRun], metric: str, usual: str) -> tuple[str, str]:
-    """The metric whose curves to draw, `usual` if `metric` was not recorded; and the split that most runs have."""
+    """Choose the metric of the curves, `usual` if `metric` was not recorded, and the split that most runs have."""
     counts = Counter(key for run in runs for key in run.curves)
     for name in (metric, usual):
         if any(counts[name, split] for split in COURSES):

@@ -1,4 +1,4 @@
-"""Groups of runs: those that differ only in the seed, or those that share given keys; and what sets groups apart."""
+"""Groups of runs that differ only in the seed, or that share the values of keys; and how the groups differ."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tracetorch.compare.text import MISSING, in_order
 from tracetorch.compare.values import MeasuredRun, as_number
 from tracetorch.runs.identity import NOT_OF_PARTS, NOT_THE_EXPERIMENT, name_of
 
-_FACTS = ("rule", "experiment")  # of run.json, by which runs can be grouped like by a config key
+_FACTS = ("rule", "experiment")  # entries of run.json by which runs can be grouped, as by config keys
 _TARGET = "._target_"
-_MOST_VALUES = 4  # to show of a key that varies within a group
+_MOST_VALUES = 4  # values to show of a key that varies within a group
 _MOST_NAMED = 4  # keys in a label
 
 Config = Mapping[str, str]  # dotted keys and their values
@@ -36,7 +36,7 @@ class Group:
     """Runs that are averaged."""
 
     key: str  # a letter, its name in tables and the figure
-    label: str  # what sets it apart from the others
+    label: str  # how it differs from the others
     runs: list[MeasuredRun]
 
     @cached_property
@@ -57,9 +57,9 @@ class Group:
 def group_by(
     runs: Sequence[CompletedRun], keys: Sequence[str]
 ) -> tuple[dict[tuple[str, ...], list[CompletedRun]], list[LeftOut]]:
-    """Runs by their values of the keys.
+    """Group runs by their values of the keys.
 
-    Args: keys: of the config, dotted, or "rule", or "experiment"; if none, runs with the same config but for seeds.
+    Args: keys: dotted config keys, "rule" or "experiment"; if none, runs with the same config except seeds are a group.
     Returns: the groups, in order; the runs whose group is unknown.
     Raises: UnknownNameError for a key that no run has.
     """
@@ -82,7 +82,7 @@ def group_by(
 
 
 def without_repetitions(runs: Sequence[CompletedRun]) -> tuple[list[CompletedRun], list[LeftOut]]:
-    """The newest of runs with the same config and seed: a repetition is not a second measurement."""
+    """Keep the newest of runs with the same config and seed: a repetition is not a second measurement."""
     newest = {run.id or run.name: run for run in sorted(runs, key=_instant)}
     kept, repeated = [], []
     for run in runs:
@@ -110,7 +110,7 @@ def name_groups(
     Args:
         members: the values of each group, as `group_by` returns them, and its runs.
         keys: as for `group_by`.
-    Returns: the groups; what sets their configs apart (`differing`), in the same order.
+    Returns: the groups; the settings in which they differ (`differing`), in the same order.
     """
     apart = differing([[run.run.config for run in runs if run.run.config is not None] for _, runs in members])
     if keys:
@@ -135,7 +135,7 @@ def letters(number: int) -> str:
 
 
 def value_of(run: CompletedRun, key: str) -> str | None:
-    """A run's value of a key; the name of the choice, if the key is a part of the config."""
+    """A run's value of a key; the name of the part, such as "adam", if the key holds a part."""
     config = run.config or {}
     target = config.get(f"{key}{_TARGET}")
     return name_of(target) if target else (key in _FACTS and run.fact(key)) or config.get(key)
@@ -147,7 +147,7 @@ def _known(runs: Sequence[CompletedRun]) -> list[str]:
     return list(dict.fromkeys([*facts, *(key.removesuffix(_TARGET) for key in keys)]))
 
 
-# ── what sets groups apart ──────────────────────────────────────────────────────────────────────────────────────────
+# ── how groups differ ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def is_setting(key: str) -> bool:
@@ -157,9 +157,9 @@ def is_setting(key: str) -> bool:
 
 
 def differing(groups: Sequence[Sequence[Config]]) -> dict[str, list[Values]]:
-    """The settings that differ between groups, and their values in each; "optimizer", not "optimizer._target_".
+    """The settings that differ between groups, and their values in each; "optimizer._target_" becomes "optimizer".
 
-    Args: groups: the configs of each.
+    Args: groups: the configs of each group.
     """
     keys = dict.fromkeys(key for group in groups for config in group for key in config)
     found: dict[str, list[Values]] = {}
@@ -183,8 +183,8 @@ def differing(groups: Sequence[Sequence[Config]]) -> dict[str, list[Values]]:
 def labels(differences: Mapping[str, Sequence[Values]], count: int) -> list[str]:
     """A short name for each group, such as "lr=0.01, hidden=[64]"; "" if nothing distinguishes it from another.
 
-    The name has every key that all groups have, or, of many keys, as few as distinguish the groups. A key that some
-    groups lack, such as the momentum of one optimizer, is named only if needed: another key determines it.
+    The name lists every key that all groups have or, if there are many, a few that distinguish the groups. A key that
+    some groups lack, such as the momentum of one optimizer, is listed only if needed: another key determines it.
     """
     everywhere = {key: values for key, values in differences.items() if all(values)}
     few = everywhere if len(everywhere) <= _MOST_NAMED else _distinguishing(everywhere, count)
@@ -197,7 +197,7 @@ def labels(differences: Mapping[str, Sequence[Values]], count: int) -> list[str]
 
 
 def show(values: Values) -> str:
-    """The values of a key in a group, short."""
+    """The values of a key in a group as text, cut after the first few."""
     if not values:
         return MISSING
     more = f", … ({len(values)})" if len(values) > _MOST_VALUES else ""

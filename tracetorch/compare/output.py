@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # `plot` loads matplotlib and torch when it draws, which take
 FILES = ("comparison.csv", "runs.csv", "comparison.png", "comparison.svg", "comparison.html")
 
 MOST_DRAWN = 32
-"""Groups that a figure can hold; the best, if there are more."""
+"""Most groups in a figure. If there are more, the best are drawn."""
 
 _MOST_POINTS = 400  # of a curve: more than a printed line can show
 _OF_SPLIT = {"validation": "validation", "train": "training", "gradient": "probe"}
@@ -62,7 +62,7 @@ def write_together(folder: str | Path, make: Callable[[Path], list[Path]]) -> li
 
 
 def write_comparison(found: Comparison, folder: str | Path, command: str) -> list[Path]:
-    """Write all files of a comparison, or none (`write_together`). Args: command: what was typed, for the page."""
+    """Write all files of a comparison, or none (`write_together`). Args: command: as typed, for the page."""
 
     def make(hidden: Path) -> list[Path]:
         svg = plot.save(draw_comparison(found), hidden / "comparison")[1].read_text(encoding="utf-8")
@@ -75,11 +75,11 @@ def write_comparison(found: Comparison, folder: str | Path, command: str) -> lis
 
 
 def page(found: Comparison, svg: str, command: str) -> str:
-    """A comparison as HTML that needs no other file and no network, and escapes all that was read.
+    """Render a comparison as HTML that needs no other file and no network; text from run folders is escaped.
 
     Args:
         svg: the figure, as matplotlib writes it: with its text escaped, or drawn as outlines.
-        command: what was typed.
+        command: the command as it was typed.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("tracetorch.compare").joinpath("page.html.j2").read_text(encoding="utf-8"))
@@ -123,7 +123,7 @@ def _entry(group: Group, course_of: tuple[str, str]) -> plot.Entry:
 
 
 def _note(found: Comparison, entries: Sequence[plot.Entry]) -> str:
-    """What lines, bands, points and bars are, as far as they occur."""
+    """Explain the lines, bands, points and bars that occur."""
     sizes = {len(entry.values) for entry in entries}
     notes = ["Lines: means over runs" if max(sizes) > 1 else "Lines: runs"]
     if any(entry.curve is not None and not entry.curve.whole.all() for entry in entries):
@@ -139,9 +139,9 @@ def _note(found: Comparison, entries: Sequence[plot.Entry]) -> str:
 
 
 def course(curves: Sequence[Points]) -> plot.Curve | None:
-    """The mean of curves, over the runs that have a value, and its band: the 95 % interval; for two runs, their range.
+    """The mean of curves over the runs that have a value, and its band: a 95 % interval or, for two runs, the range.
 
-    A run is interpolated between its records and does not count outside them. The band ends where the first run does.
+    A run is interpolated between its records and does not count outside them. The band ends where a run does.
     """
     given = [dict(curve) for curve in curves if curve]  # an update that was recorded twice counts once
     if not given:

@@ -1,7 +1,7 @@
-"""A metric against another quantity: points and lines, a panel for each experiment; as a table, as CSV, as a figure.
+"""A metric against another quantity, as points and lines in a panel for each experiment; also as a table and as CSV.
 
-A line is a group of runs. If the quantity is a config key, a point is the runs of a line with the same value; if it was
-measured, such as an amount of memory, a point is the runs that differ only in the seed.
+A line is a group of runs. If the quantity is a config key, a point is the mean of a line's runs with the same value; if
+it was measured, for example memory, a point is the mean of runs that differ only in the seed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:  # `plot` loads matplotlib and torch when it draws, which take
     from matplotlib.figure import Figure
 
 MOST_DRAWN = 32
-"""Lines that a figure can hold; the best, if there are more."""
+"""Most lines in a figure. If there are more, the best are drawn."""
 
 _SECONDS = ("task.delay", "task.duration", "task.cue", "task.dt", "task.interval", "task.recall")
-"""Config keys in seconds, whose names do not say so."""
+"""Config keys in seconds whose names do not contain the unit."""
 
 
 class NoNumberError(ValueError):
@@ -53,7 +53,7 @@ class Point(NamedTuple):
     """Runs that are averaged."""
 
     experiment: str
-    line: str  # the name of its line; "" for one alone
+    line: str  # the name of its line; "" for the only line
     x: Summary
     y: Summary
     runs: list[RunPoint]
@@ -78,13 +78,13 @@ class Scatter:
 
 
 def make_scatter(found: Comparison, key: str) -> Scatter:
-    """Place the runs of a comparison by another quantity.
+    """Relate the metric of a comparison to another quantity.
 
     Args:
-        found: its groups are the lines if they were made by keys; else a line is the runs whose configs differ only in
-            seeds and in this key.
-        key: of a number in the summary of run.json, its timings or the last records, or of the config. A config key
-            that varies in some experiments leaves out the others.
+        found: its groups are the lines if they were made by keys; else runs whose configs differ only in seeds and in
+            this key form a line.
+        key: the name of a number in the summary or timings of run.json or in the last records, or a config key. If a
+            config key varies only in some experiments, the others are left out.
     Raises: UnknownNameError for a key that no run has; NoNumberError.
     """
     experiments: dict[str, list[RunPoint]] = {}
@@ -110,7 +110,7 @@ def make_scatter(found: Comparison, key: str) -> Scatter:
             points += _points(name, line, members, is_set)
         numbers = {as_number(one.run.run.summary.get(f"chance_{found.metric}")) for one in placed}
         chances = [value for value in numbers if value is not None]
-        agree = chances and max(chances) - min(chances) <= 0.05  # they vary with the random choice of trials
+        agree = chances and max(chances) - min(chances) <= 0.05  # chance levels vary with the random choice of trials
         levels[name] = sum(chances) / len(chances) if agree else None
     varied = [name for name, placed in experiments.items() if not is_set or len({one.x for one in placed}) > 1]
     varied = varied or list(experiments)
@@ -227,7 +227,7 @@ def draw_scatter(found: Scatter) -> Figure:
 
 
 def table(found: Scatter) -> Table:
-    """The same points as rows of text; x in words where it was measured."""
+    """The points of a scatter as a table of text; a measured x is rounded, in its unit."""
     of_x, of_y = plain(_words(found.key)), plain(_words(found.metric))
     several = len(found.chances) > 1
     made = []
@@ -242,7 +242,7 @@ def table(found: Scatter) -> Table:
 
 
 def rows(found: Scatter) -> list[dict[str, Any]]:
-    """The CSV: a row for each point, with all its numbers."""
+    """The rows of the CSV file, one for each point, with all its numbers."""
     made = []
     for point in found.points:
         row: dict[str, Any] = {"experiment": point.experiment, "group": point.line, "against": found.key}

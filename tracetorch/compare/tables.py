@@ -20,7 +20,7 @@ class Table(NamedTuple):
     title: str
     head: list[str]
     rows: list[list[str]]
-    words: int  # how many columns, from the left, are words; the rest are numbers
+    words: int  # number of leading columns that hold words; the rest hold numbers
     note: str = ""
 
 
@@ -85,7 +85,7 @@ def left_out(runs: Iterable[LeftOut]) -> list[str]:
 
 
 def group_rows(found: Comparison) -> list[dict[str, Any]]:
-    """comparison.csv: a row for each group, with all its numbers and what sets it apart."""
+    """comparison.csv: a row for each group, with all its numbers and the settings that differ."""
     rows = []
     for at, group in enumerate(found.groups):
         row = {"group": group.key, "label": group.label, **in_numbers(found.metric, group.summary, group.runs)}
@@ -117,7 +117,7 @@ def in_text(summary: Summary, unit: float = 1.0) -> list[str]:
 
 
 def in_numbers(metric: str, summary: Summary, runs: Iterable[MeasuredRun]) -> dict[str, Any]:
-    """The columns of a CSV about the values of a metric."""
+    """The CSV columns that summarise the values of a metric."""
     n, mean, low, high, sd, least, most = summary
     row: dict[str, Any] = {"metric": metric, "runs": n, "seeds": len({run.seed for run in runs}), "mean": mean}
     return row | {"ci_low": low, "ci_high": high, "sd": sd, "min": least, "max": most}
@@ -129,7 +129,7 @@ def without_nan(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def first_lines(lines: Iterable[str], most: int) -> list[str]:
-    """The first few, and how many more there are."""
+    """The first `most` lines, and a line with the number of those left out."""
     everything = list(lines)
     more = len(everything) - most
     return everything if more <= 0 else [*everything[:most], f"and {more} more"]

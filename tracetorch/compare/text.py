@@ -1,4 +1,4 @@
-"""Numbers and names as people read them: each is one printable line, whatever a folder contains."""
+"""Numbers and names formatted for readers: each is one printable line, whatever a folder contains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MISSING = "–"
 
 
 def setting(value: Any) -> str:
-    """A value of a config, as it would be typed."""
+    """A value of a config, as a user types it."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -24,7 +24,7 @@ def setting(value: Any) -> str:
 
 
 def number(value: float | None, sign: str = "") -> str:
-    """Four digits of a number, such as "0.9130". Args: sign: "+" to show it always."""
+    """A number with four significant digits, such as "0.9130". Args: sign: "+" to show it always."""
     if value is None or math.isnan(value):
         return MISSING
     return f"{value:{sign}#.4g}".removesuffix(".").replace("-", "−")
@@ -37,7 +37,7 @@ def span(low: float, high: float, sign: str = "") -> str:
 
 
 def with_error(value: float, half: float) -> str:
-    """A value and half of its interval, with the known digits: "0.913 ± 0.012"; the value alone if `half` is NaN."""
+    """A value ± half its interval, to two digits of the latter: "0.913 ± 0.012"; the value alone if `half` is NaN."""
     if math.isnan(half):
         return number(value)
     decimals = 1 - math.floor(math.log10(half)) if half > 0 else 99
@@ -67,7 +67,7 @@ def plain_words(metric: str) -> str:
 
 
 def interval_note(drawn: str, sizes: Collection[int]) -> list[str]:
-    """What the intervals in a figure are, for groups of these numbers of runs. Args: drawn: such as "Bars"."""
+    """Explain the intervals in a figure. Args: drawn: their name, such as "Bars"; sizes: numbers of runs per group."""
     if max(sizes) > 2:
         of_two = "; for n=2, the range of the two runs" if 2 in sizes else ""
         return [f"{drawn}: 95 % interval of the mean (Student's t){of_two}"]
@@ -75,7 +75,7 @@ def interval_note(drawn: str, sizes: Collection[int]) -> list[str]:
 
 
 def in_order(text: str) -> list[tuple[int, float, str]]:
-    """A sort key: numbers by size, before words; in [64,32] too."""
+    """A sort key: numbers by size and before words, also within lists such as [64,32]."""
     return [_in_order(word) for word in re.split(r"[\[\],]+", text)]
 
 

@@ -17,9 +17,9 @@ COURSES = ("validation", "train", "gradient")
 
 _SPLITS = ("test", *COURSES)  # the best measure of a run first
 _NO_METRIC = ("update", "updates")
-_LARGEST = 1e100  # beyond it squares overflow, and nothing was measured
+_LARGEST = 1e100  # larger values are not measurements, and their squares overflow
 
-Points = list[tuple[float, float]]  # updates, and the metric then
+Points = list[tuple[float, float]]  # updates and values of the metric
 
 
 class MeasuredRun(NamedTuple):
@@ -43,7 +43,7 @@ def as_number(value: Any) -> float | None:
 
 
 def default_metric(runs: Iterable[CompletedRun]) -> str:
-    """The first metric of the task, such as "accuracy"; of most runs, if they differ."""
+    """The first metric of the task, such as "accuracy"; if runs differ, that of most."""
     names: Counter[str] = Counter()
     for run in runs:
         results = {k: v for k, v in run.summary.items() if k not in _NO_METRIC and not k.endswith("_bytes")}
@@ -53,7 +53,7 @@ def default_metric(runs: Iterable[CompletedRun]) -> str:
 
 
 def known_metrics(runs: Iterable[CompletedRun]) -> list[str]:
-    """Every number that a run has in its summary or in its records."""
+    """The names of all numbers in the summaries and records of runs."""
     names: dict[str, None] = {}
     for run in runs:
         for source in (run.summary, *_records(run)[0]):
@@ -64,7 +64,7 @@ def known_metrics(runs: Iterable[CompletedRun]) -> list[str]:
 def measure(run: CompletedRun, metric: str, second: str) -> MeasuredRun | LeftOut:
     """The value of a metric for a run, from the summary or else from its last record (`last_of`), and its curves.
 
-    Args: second: another metric, whose curves are wanted too.
+    Args: second: another metric, whose curves are returned too.
     """
     records, remark = _records(run)
     value, source = _last(records, metric)
@@ -92,7 +92,7 @@ def last_of(run: CompletedRun, name: str) -> float | None:
 
 
 def _last(records: Iterable[Mapping[str, Any]], name: str) -> tuple[Any, str]:
-    """That value, and the split of its record; "" without one."""
+    """The value that `last_of` returns, and the split of its record; "" if there is none."""
     last = {record["split"]: record[name] for record in records if name in record}
     source = next((split for split in _SPLITS if split in last), "")
     return last.get(source), source
@@ -104,7 +104,7 @@ def _points(records: Iterable[Mapping[str, Any]], name: str) -> Points:
 
 
 def _records(run: CompletedRun) -> tuple[list[dict[str, Any]], str]:
-    """The records, without marks of gaps, and what is wrong with the file."""
+    """The records of a run, without marks of gaps, and a remark if the file has a defect."""
     try:
         try:
             content = read_bytes(run.folder / "metrics.jsonl")  # all lines at once: twice as fast

@@ -1,6 +1,6 @@
 """The figures: each function takes numbers and returns a `Figure` of matplotlib, fit for a paper; nothing is shown.
 
-Each loads on first use, so that figures without torch do not load it.
+Each function loads on first use, so figures without torch do not load torch.
 """
 
 import lazy_loader

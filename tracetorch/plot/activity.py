@@ -21,7 +21,7 @@ HUES = tuple(COLORS[name] for name in ("vermillion", "blue", "green", "purple", 
 _SHADES = tuple(tint(COLORS[name], 0.2) for name in ("sky", "orange", "grey", "green", "purple"))  # of marks
 _MEMBRANES = {"purple": COLORS["purple"], "orange": COLORS["orange"], "light blue": COLORS["sky"]}  # of an episode
 _MANY = 2_000  # from this many spikes in a panel on, an SVG holds them as a picture (200 dpi), not one by one
-_WIDTH = 195  # approximate width of a panel, in points; of a letter, 4
+_WIDTH = 195  # approximate width of a panel in points; a letter has 4
 _LABEL_SPACE = 0.16  # height of a name at the end of a line, as a part of its panel
 _MOST_NAMED = 12  # actions that a legend can name
 
@@ -42,11 +42,11 @@ def raster(
     Args:
         layers: a name for each layer's spikes, (time, neurons), whole numbers: 0, 1, or counts.
         dt: length of a step in seconds; None to count in steps.
-        marks: names of epochs, such as "delay", with their starts and stops: in seconds, or in steps. What is after
-            the last step is cut off.
-        neurons: at most this many neurons of a layer are drawn, evenly from the least active that fires to the most
-            active; the rate is that of all.
-        readout: a name and real numbers, (time, outputs), such as a layer's probabilities: a line each.
+        marks: names of epochs, such as "delay", with their starts and stops: in seconds, or in steps. Parts after
+            the last step are cut off.
+        neurons: most neurons to draw of a layer, evenly spaced from the least active that fires to the most active; the
+            rate is that of all neurons.
+        readout: a name and real numbers, (time, outputs), such as a layer's probabilities: a line for each output.
         names: of the outputs, at the ends of their lines where there is room; their numbers, if None.
     Raises: ValueError if a layer is not spikes, times differ in length, or a mark starts before 0 or after it stops.
     """
@@ -88,7 +88,7 @@ def membrane(
         spikes: 0 or 1, (time, neurons).
         threshold: θ, a number or (neurons,).
         dt: length of a step in seconds; None to count in steps.
-        neurons: at most this many are drawn, evenly spaced.
+        neurons: most neurons to draw, evenly spaced.
     Raises: ValueError if the shapes do not match.
     """
     values, fired = (as_array(v, n, "time", "neurons") for v, n in ((membrane, "membrane"), (spikes, "spikes")))
@@ -143,11 +143,11 @@ def episode(
             other values in shades of grey, from the least to the most.
         membrane: of a layer, after the reset, (time, neurons).
         threshold: its θ, a number or (neurons,); None for a layer without one.
-        policy: the probabilities of the actions, (decisions, actions); time is a multiple of decisions.
+        policy: the probabilities of the actions, (decisions, actions); the number of steps is a multiple of decisions.
         action: the chosen actions, (decisions,), whole numbers.
         dt: length of a step in seconds; None to count in steps.
         names: of the actions; their numbers, if None.
-        neurons: at most this many of a layer are drawn, and three membranes.
+        neurons: most neurons to draw of a layer; three membranes are drawn.
         whole: whether the episode ended in this time.
     Raises: ValueError if the lengths do not match.
     """
@@ -225,7 +225,7 @@ class _Mark(NamedTuple):
     start: float
     stop: float
     middle: float  # of the name, in the caller's unit
-    row: int  # above the panel, such that names do not overlap
+    row: int  # above the panel, so that names do not overlap
 
 
 def _place_marks(marks: Marks, clock: Clock) -> list[_Mark]:
@@ -268,7 +268,7 @@ def _evenly(count: int, most: int) -> list[int]:
 
 
 def _spread_by_rate(spikes: Array, most: int) -> list[int]:
-    """At most `most` neurons, in order, evenly over the ranks of those that fire; of all, if few fire."""
+    """At most `most` neurons, sorted, evenly spaced by rank of those that fire; the most active, if few fire."""
     rates = spikes.sum(axis=0)
     ranked = np.argsort(rates, kind="stable")
     firing = ranked[rates[ranked] > 0]
@@ -288,7 +288,7 @@ def _rate(mean: float, dt: float | None) -> str:
 
 
 def _draw_raster(axes: Axes, spikes: Array, clock: Clock) -> None:
-    """A tick for each spike, (time, neurons)."""
+    """Draw a tick for each spike, (time, neurons)."""
     when, neuron = np.nonzero(spikes)
     width = min(3.0, max(0.4, 0.8 * _WIDTH / len(spikes)))
     axes.vlines(
@@ -317,7 +317,7 @@ def _draw_readout(axes: Axes, values: Array, clock: Clock, names: Sequence[str])
 
 
 def _draw_membranes(axes: Axes, levels: Array, threshold: Tensor | float | None, clock: Clock) -> None:
-    """Three membranes; one dashed line for equal thresholds, else one in the colour of each."""
+    """Draw three membranes; one dashed line for equal thresholds, else one in the colour of each."""
     shown = _evenly(levels.shape[1], len(_MEMBRANES))
     for at, hue in zip(shown, _MEMBRANES.values(), strict=False):
         axes.plot(clock.centres, levels[:, at], color=hue, linewidth=0.7, rasterized=len(levels) > _MANY)
@@ -335,7 +335,7 @@ def _draw_membranes(axes: Axes, levels: Array, threshold: Tensor | float | None,
 def _draw_layer(
     axes: Axes, name: str, values: Array, clock: Clock, *, most: int, dt: float | None, is_spikes: bool
 ) -> None:
-    """Spikes as ticks, other values as shades."""
+    """Draw spikes as ticks, other values as shades of grey."""
     shown = _spread_by_rate(values, most) if is_spikes else _evenly(values.shape[1], most)
     part = f" ({len(shown)} of {values.shape[1]} neurons)" if len(shown) < values.shape[1] else ""
     if is_spikes:

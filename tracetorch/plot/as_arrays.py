@@ -13,7 +13,7 @@ from tracetorch.plot.style import Array
 
 
 def as_array(value: Tensor, name: str, *axes: str) -> Array:
-    """A tensor on any device, of any dtype, as an array of float64.
+    """Convert a tensor on any device, of any dtype, to an array of float64.
 
     Args:
         value: the tensor.
@@ -29,7 +29,7 @@ def as_array(value: Tensor, name: str, *axes: str) -> Array:
 
 
 def as_trials(**columns: Tensor) -> list[Array]:
-    """Columns of one table, each (trials,) and finite. Raises: ValueError for others, or for different lengths."""
+    """Columns of one table as arrays, (trials,) and finite. Raises: ValueError for others, or for different lengths."""
     arrays = {name: as_array(value, name, "trials") for name, value in columns.items()}
     (first, array), *others = arrays.items()
     for name, other in others:

@@ -1,4 +1,4 @@
-"""Groups of runs compared: their learning curves and final values, or one quantity against another."""
+"""Figures that compare groups of runs: learning curves and final values, or one quantity against another."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _COLUMNS, _PANEL_INCHES = 3, 2.1  # of `scatter`
 _LETTERS, _LETTERS_IN_TITLE = 60, 34  # of a name in its legend, and of one above a panel
 _DECADE, _MOST_DECADES = 10.0, 1e30
 _MOST_TICKS = 5
-_NUMBER = 0.06  # width of a tick's number, as a part of the axis
-_ROOM = 0.35  # around the runs, for longer intervals, as a part of their range
+_NUMBER = 0.06  # width of a tick's number, as a fraction of the axis
+_ROOM = 0.35  # margin around the runs, for longer intervals, as a fraction of their range
 _APART, _SPREAD = 5.0, 24.0  # points between the bars of two groups at one value of x, and between the first and last
 
-Bar = tuple[float, float]  # from where to where
+Bar = tuple[float, float]  # start and end
 
 
 class Curve(NamedTuple):
@@ -52,7 +52,7 @@ class Entry(NamedTuple):
     name: str
     values: Sequence[float]
     mean: float
-    bar: Bar | None  # None for the point alone
+    bar: Bar | None  # None to draw only the point
     curve: Curve | None
 
 
@@ -69,7 +69,7 @@ class Mark(NamedTuple):
 class Series(NamedTuple):
     """One group of `scatter`."""
 
-    name: str  # "" for one that needs no name
+    name: str  # "" if it needs no name
     marks: Sequence[Mark]
 
 
@@ -82,14 +82,14 @@ class Panel(NamedTuple):
 
 
 def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note: str = "") -> Figure:
-    """Learning curves in one panel, final values in a second with a row for each group; its rows are the legend.
+    """Learning curves in one panel, final values in a second with a row for each group; the rows are the legend.
 
-    Up to eight groups differ by colour, more by markers and lines too.
+    Up to eight groups differ by colour; more also differ by markers and lines.
 
     Args:
         entries: the groups, from the top; each row is labelled with the name and the number of values.
         of_curves, of_values: what the panels show, with units.
-        note: what lines, bands and bars are; below the panels.
+        note: explains lines, bands and bars; written below the panels.
     Raises: ValueError for no group.
     """
     if not entries:
@@ -132,9 +132,9 @@ def scatter(
     Args:
         panels: at least one.
         of_x, of_y: what the axes show, with units.
-        connected: whether lines connect the points, and a few values of x are ticks themselves.
+        connected: whether lines connect the points; if x has only a few values, these are the ticks.
         share: whether y is a share, such as an accuracy: its axis is never logarithmic.
-        note: what points and bars are; below the panels.
+        note: explains points and bars; written below the panels.
     Raises: ValueError for no panel, or for one without a mark.
     """
     if not panels or not all(any(series.marks for series in panel.series) for panel in panels):
@@ -181,7 +181,7 @@ def _look_of(at: int, *, connected: bool = True) -> dict[str, Any]:
 
 
 def drawable(text: str) -> str:
-    """The text with a question mark for each character that the font lacks; matplotlib would warn of each."""
+    """Replace each character that the font lacks by a question mark; matplotlib would warn of each."""
     known = get_font(findfont("DejaVu Sans")).get_charmap()
     return "".join(letter if ord(letter) in known else "?" for letter in text)
 
@@ -206,7 +206,7 @@ def _draw_curve(axes: Axes, curve: Curve, alpha: float, *, color: str, marker: s
 
 
 def _draw_values(axes: Axes, entry: Entry, row: float, look: dict[str, Any]) -> None:
-    """The mean and its interval in the middle of the row, the runs below."""
+    """Draw the mean and its interval in the middle of the row, the runs below."""
     color, count = look["color"], len(entry.values)
     if count > 1:
         small: dict[str, Any] = {"color": tint(color, 0.5), "markersize": 2, "markeredgewidth": 0}
@@ -217,7 +217,7 @@ def _draw_values(axes: Axes, entry: Entry, row: float, look: dict[str, Any]) -> 
 
 
 def _finish_curves(axes: Axes, means: Sequence[Array]) -> None:
-    """Ticks, and limits set by the means: wide bands of a few runs must not compress the curves."""
+    """Set ticks, and limits by the means: wide bands of a few runs must not compress the curves."""
     if not means:
         remark(axes, "no curves were recorded")
         axes.set(xticks=[], yticks=[])
@@ -244,11 +244,11 @@ def _wrapped(entry: Entry) -> str:
 
 
 def _draw_series(axes: Axes, series: Series, at: int, *, connected: bool, apart: float, shift: float) -> None:
-    """The means, their intervals, and the runs next to them.
+    """Draw the means, their intervals, and the runs next to them.
 
     Args:
-        apart: points between two groups at one value of x; the runs are half as far to the right of their bar.
-        shift: of this group from that value, in points.
+        apart: distance in points of two groups at one value of x; runs are half as far to the right of their bar.
+        shift: offset of this group from the value of x, in points.
     """
     look = _look_of(at, connected=connected)
     color = look["color"]
@@ -271,7 +271,7 @@ def _draw_series(axes: Axes, series: Series, at: int, *, connected: bool, apart:
 
 
 def _handle(name: str, at: int, panels: Sequence[Panel], *, connected: bool) -> Line2D:
-    """A legend entry: the name, and the number of runs of a point."""
+    """Make a legend entry: the name, and the number of runs of a point."""
     counts = [len(m.runs) for panel in panels for series in panel.series if series.name == name for m in series.marks]
     shown = " ".join(drawable(name).split())
     shown = shown if len(shown) <= _LETTERS else f"{shown[: _LETTERS - 1]}…"
@@ -283,7 +283,7 @@ def _handle(name: str, at: int, panels: Sequence[Panel], *, connected: bool) -> 
 def _scale(
     axes: Axes, name: str, values: Sequence[float], *, log: bool, at_values: bool = False, whole: float = math.inf
 ) -> None:
-    """Scale, ticks and limits, set by the runs: wide intervals of a few runs must not compress the points.
+    """Set scale, ticks and limits by the runs: wide intervals of a few runs must not compress the points.
 
     Args: whole: largest possible value; longer intervals are cut slightly above it.
     """

@@ -18,18 +18,18 @@ Records = Iterable[Mapping[str, Any]]
 
 
 def round_ticks(most: int, **options: Any) -> MaxNLocator:
-    """At most so many ticks, at steps of 1, 2, 2.5 or 5 times a power of ten."""
+    """Place at most `most` ticks, at steps of 1, 2, 2.5 or 5 times a power of ten."""
     return MaxNLocator(most, steps=[1, 2, 2.5, 5, 10], **options)
 
 
 def count_axis(axis: Axis, most: int) -> None:
-    """Ticks at whole numbers, such as updates."""
+    """Place ticks at whole numbers, such as updates."""
     axis.set_major_locator(round_ticks(most, integer=True, min_n_ticks=1))
     axis.set_major_formatter("{x:,.0f}")
 
 
 def legend(fig: Figure, handles: Sequence[Any], *, where: Literal["upper", "lower"] = "upper") -> None:
-    """A legend above ("upper") or below ("lower") all panels; the figure grows by its rows."""
+    """Add a legend above ("upper") or below ("lower") all panels; the figure grows by its rows."""
     widths = [3.8 * len(str(handle.get_label())) + 22 for handle in handles]  # approximate, in points
     room = 72 * fig.get_figwidth()
     columns = len(handles) if sum(widths) <= room else max(1, int(room / max(widths)))
@@ -39,13 +39,13 @@ def legend(fig: Figure, handles: Sequence[Any], *, where: Literal["upper", "lowe
 
 
 def label_level(axes: Axes, level: float, label: str) -> None:
-    """A dashed horizontal line, named outside the axes at its right end."""
+    """Draw a dashed horizontal line, with its name outside the axes at its right end."""
     axes.axhline(level, color=COLORS["black"], linewidth=0.8, dashes=(4, 2), zorder=2.5)
     name_right(axes, textwrap.fill(label, 12), level, gap=3)
 
 
 def name_right(axes: Axes, name: str, level: float, *, gap: float, color: str = "black", size: float = 7) -> None:
-    """A name outside the axes, at the right end of a line. Args: gap: between them, in points."""
+    """Write a name outside the axes at the right end of a line. Args: gap: between them, in points."""
     axes.annotate(
         name, (1, level), xycoords=axes.get_yaxis_transform(), xytext=(gap, 0), textcoords="offset points", va="center",
         fontsize=size, color=color, annotation_clip=False,
@@ -53,12 +53,12 @@ def name_right(axes: Axes, name: str, level: float, *, gap: float, color: str = 
 
 
 def remark(axes: Axes, text: str) -> None:
-    """A grey sentence in the middle of an empty panel."""
+    """Write a grey sentence in the middle of an empty panel."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=7, color=COLORS["grey"])
 
 
 def points_of(rows: Iterable[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    """Updates and values, where the values are finite numbers."""
+    """The updates and values of a key, where the values are finite numbers."""
     values = [(float(row["update"]), row.get(key)) for row in rows]
     kept = [(update, float(value)) for update, value in values if value is not None and math.isfinite(value)]
     return [update for update, _ in kept], [value for _, value in kept]

@@ -35,7 +35,7 @@ _LOOKS: dict[str, tuple[Any, str]] = {
 """Line and marker of each kind of parameter."""
 _OTHER: tuple[Any, str] = ((0, (2, 1)), "P")
 _MOST_MARKERS = 20
-_FURTHEST = 1e3  # largest ratio of norms that is drawn in its place
+_FURTHEST = 1e3  # largest ratio of norms; larger ones are clipped
 
 _HALF_LIFE = 5  # of the average of returns, in records
 
@@ -161,8 +161,8 @@ def returns(records: Records) -> Figure:
 def gradient(records: Records) -> Figure:
     """How close a rule's gradient is to BPTT's: cosine and ratio of norms, a line for each layer and parameter.
 
-    A colour for each layer, a dash and a marker for each kind of parameter. The cosine of a single number is 1 or −1:
-    the legend has the share of right signs. Ratios are clipped to 1/1000 … 1000.
+    A colour for each layer, a dash and a marker for each kind of parameter. The cosine of a scalar is 1 or −1: the
+    legend has the share of right signs. Ratios are clipped to 1/1000 … 1000.
 
     Args: records: as in `metrics.jsonl`, with the split "gradient" and keys such as "layers.0.connection.weight.cosine"
         and "layers.0.connection.weight.norm_ratio". Values that are None or not finite are left out.
@@ -212,7 +212,7 @@ def gradient(records: Records) -> Figure:
 
 
 def _legends(fig: Figure, names: dict[str, Line2D], scales: dict[float, Line2D], unit: str = "values") -> None:
-    """Above, the series; below, the half-lives of their averages."""
+    """Add legends: of the series above, of the half-lives of their averages below."""
     if names:
         legend(fig, list(names.values()))
     if scales:

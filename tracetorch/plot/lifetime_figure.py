@@ -26,7 +26,7 @@ def lifetime(records: Records) -> Figure:
     """Running averages of reward or accuracy, a line for each half-life; memory in use; and lines at reversals.
 
     Args: records: as in `metrics.jsonl`, with the splits "train" (with keys such as "average_200") and "switch".
-        Values that are None or not finite are left out; if the memory is unknown, so is its panel.
+        Values that are None or not finite are left out; if the memory is unknown, its panel is left out.
     Raises: ValueError if no record has such a key.
     """
     records = list(records)
@@ -60,7 +60,7 @@ def recovery(records: Records) -> Figure:
     """For each reversal: the time to recover, and how far the reward or accuracy fell.
 
     Args: records: as in `metrics.jsonl`, with the split "switch". A hollow marker is the time until the next reversal,
-        if there was no recovery before it.
+        if the network did not recover before it.
     Raises: ValueError if there is no such record.
     """
     records = list(records)
@@ -100,7 +100,7 @@ def recovery(records: Records) -> Figure:
 
 
 def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
-    """The actions over a life, a row each: stronger for a larger share, blue for a high mean score, red for a low one.
+    """The share of each action over a lifetime, as strength of colour; its mean score, from red (low) to blue (high).
 
     Args:
         records: as in `metrics.jsonl`, with keys "taken_0", "paid_0" and so on: the share of each action since the last
@@ -151,7 +151,7 @@ def _score_name(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]], name: str, actions: int) -> Array:
-    """(records, actions); 0 for a missing number."""
+    """The numbers of each action, (records, actions); 0 for a missing number."""
     values = [[row.get(f"{name}_{at}") for at in range(actions)] for row in rows]
     return np.array([[0.0 if value is None else value for value in row] for row in values])
 
@@ -163,7 +163,7 @@ def _switches(records: Records) -> list[int]:
 
 
 def _mark_switches(panels: Sequence[Axes], switches: Sequence[int]) -> list[Line2D]:
-    """Vertical lines, in all panels. Returns: the legend handle."""
+    """Draw vertical lines at reversals in all panels. Returns: the legend handle."""
     if not 0 < len(switches) <= _MOST_LINES:
         return []
     look: dict[str, Any] = {"color": COLORS["grey"], "linewidth": 0.6, "linestyle": (0, (3, 2))}
@@ -174,7 +174,7 @@ def _mark_switches(panels: Sequence[Axes], switches: Sequence[int]) -> list[Line
 
 
 def _over_decisions(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The time axis, in decisions, with the number of time steps of each if known."""
+    """Label the time axis, in decisions, with the number of time steps of each if known."""
     last = rows[-1]
     each = last["steps"] / last["update"] if "steps" in last else 0
     axes.set(xlim=(0, last["update"]), xlabel=f"decisions, of {each:g} time steps each" if each else "decisions")

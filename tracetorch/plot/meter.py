@@ -1,4 +1,4 @@
-"""Running averages over several time scales, by the traces that networks use."""
+"""Running averages over several time scales, computed with the traces that networks use."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class TraceMeter:
 
         t ← d·t + value,    average = t·(1 − d) / (1 − dⁿ),    d = 2^(−1/half-life)
 
-    The equations of `functional.trace_step` and `functional.average_input`, in Python's numbers, because a decision is
-    counted after each: a weighted mean of all values so far, exact from the first value on; weights halve per
-    half-life. Values that are not finite are ignored.
+    These are the equations of `functional.trace_step` and `functional.average_input`, in Python's floats: `update` is
+    called after each decision. An average is a weighted mean of all values so far, exact from the first value on;
+    weights halve per half-life. Values that are not finite are ignored.
 
     Args: half_lives: in values (one per call of `update`), distinct, above 0.
     Memory: one number for each half-life, in float64.
@@ -59,7 +59,7 @@ class TraceMeter:
         return {"steps": self.steps, **dict(zip(self._names(), self.trace, strict=True))}
 
     def load(self, state: Mapping[str, float]) -> None:
-        """Continue from a `state`. Raises: ValueError if it is of other half-lives."""
+        """Continue from a `state`. Raises: ValueError if its half-lives differ."""
         wanted = {"steps", *self._names()}
         if set(state) != wanted:
             raise ValueError(f"this meter keeps {', '.join(sorted(wanted))}, got {', '.join(sorted(state))}")

@@ -46,7 +46,7 @@ def distributions(net: Sequential | Layer) -> Figure:
     with figure(DOUBLE, 0.75 + 1.25 * len(layers)) as fig:
         panels = fig.subplots(len(layers), 3 if spiking else 2, squeeze=False)
         for at, (layer, row) in enumerate(zip(layers, panels, strict=True)):
-            own = getattr(layer.connection, "weight", None)  # computed ones included; else those of its modules
+            own = getattr(layer.connection, "weight", None)  # also if computed; else those of its modules
             inner = (one for name, one in layer.connection.named_parameters() if name.endswith("weight"))
             weights = list(map(_values, inner if own is None else [own]))
             if weights:
@@ -118,7 +118,7 @@ def _values(tensor: Tensor) -> Array:
 
 
 def _half_lives(decay: Tensor) -> Array:
-    """Half-lives of finite decays, in steps; a decay that rounded to 0 or 1 counts as the next value in float32."""
+    """Half-lives of finite decays, in steps; decays are clamped to 1e-6 and 1 − 2⁻²⁴, so half-lives are finite."""
     decay = decay.detach().cpu().double().flatten()
     return constrain.half_life_from_decay(decay[decay.isfinite()].clamp(1e-6, 1 - 2**-24)).numpy()
 
@@ -132,7 +132,7 @@ def _limits(half_lives: list[Array]) -> tuple[float, float]:
 
 
 def _histogram(axes: Axes, values: Array, color: str, *, edges: Array | None = None, outline: bool = False) -> None:
-    """Shares of the values; for equal values, a labelled line. Args: edges: of the bins."""
+    """Draw the shares of the values; for equal values, a labelled line. Args: edges: of the bins."""
     finite = values[np.isfinite(values)]
     _note_lost(axes, len(values) - len(finite))
     if not len(finite):
@@ -157,7 +157,7 @@ def _note_lost(axes: Axes, lost: int) -> None:
 
 
 def _line(axes: Axes, at: float, label: str, color: str, *, outline: bool = False, left: bool = False) -> None:
-    """One value, labelled next to its line; the limits of the x axis must be set."""
+    """Draw one value as a line with a label; the limits of the x axis must be set."""
     axes.axvline(at, color=COLORS[color], linewidth=1.5, linestyle="--" if outline else "-")
     axes.annotate(
         label, (at, 0.85), xycoords=axes.get_xaxis_transform(), xytext=(-3 if left else 3, 0),
@@ -168,7 +168,7 @@ def _line(axes: Axes, at: float, label: str, color: str, *, outline: bool = Fals
 
 
 def _decays(axes: Axes, layer: Layer, limits: tuple[float, float], *, top: bool) -> None:
-    """Half-lives on a logarithmic axis, read as decays below and as half-lives above."""
+    """Draw half-lives on a logarithmic axis, labelled with decays below and with half-lives above."""
     edges = np.geomspace(*limits, _BINS + 1)
     axes.set(xscale="log", xlim=limits)
     decays = {"orange": layer.neuron.decay}

@@ -47,14 +47,14 @@ class Axis(NamedTuple):
 
 
 def search(tried: Sequence[Tried], axes: Sequence[Axis], *, metric: str, maximize: bool = True) -> Figure:
-    """The values of the trials: in order, with the best so far as a line; below, against each parameter.
+    """The values of the trials: in order, with the best so far as a line, and below against each parameter.
 
     Failed trials are at the lower edge. Trials with the same choice are spread sideways.
 
     Args:
         tried: the trials. One whose value is not finite counts as failed.
         axes: the parameters, in the order of each trial's `places`.
-        metric: what the value is, with units.
+        metric: name of the value, with units.
         maximize: whether larger is better.
     Raises: ValueError for no trial.
     """
@@ -113,7 +113,7 @@ def _status(one: Tried) -> str:
 
 
 def _draw(panel: Axes, tried: Sequence[Tried], x: Sequence[float | None], best: list[tuple[int, float, int]]) -> None:
-    """The trials as points; failed ones at the lower edge."""
+    """Draw the trials as points; failed ones at the lower edge."""
     for status, look in _LOOKS.items():
         these = [(at, one) for at, one in zip(x, tried, strict=True) if at is not None and _status(one) == status]
         where = panel.get_xaxis_transform() if status == "failed" else panel.transData
@@ -149,5 +149,5 @@ def _scale(panel: Axes, axis: Axis) -> None:
 
 
 def _plain(text: str) -> str:
-    """The text with a question mark for each character that the font may lack; matplotlib would warn of each."""
+    """Replace each character that the font may lack by a question mark; matplotlib would warn of each."""
     return "".join(letter if letter.isprintable() and ord(letter) < 0x250 else "?" for letter in text) or " "

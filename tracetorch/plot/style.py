@@ -1,4 +1,4 @@
-"""How every figure looks and is saved: one style, colours for all kinds of colour vision, reproducible files."""
+"""Style and saving of figures: one style, colours for all kinds of colour vision, reproducible files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 SINGLE, DOUBLE = 3.4, 7.0
 """Widths in inches of one and of two columns of a paper."""
 
-_ASPECT_PASSES = 3  # of the layout, for panels of fixed aspect, whose boxes shrink; others need one
+_ASPECT_PASSES = 3  # layout passes for panels of fixed aspect, whose boxes shrink; others need one
 
 COLORS = {
     "blue": "#0072B2",
@@ -41,7 +41,7 @@ STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same everywhere; its digits align
     "font.size": 8,
     "mathtext.fontset": "dejavusans",
-    "text.usetex": False,  # LaTeX may not be installed, and would make other bytes
+    "text.usetex": False,  # LaTeX may not be installed, and would give other bytes
     "axes.labelsize": 8,
     "axes.titlesize": 8,
     "axes.titlelocation": "left",
@@ -111,7 +111,7 @@ def figure(width: float = SINGLE, height: float = 2.4) -> Iterator[Figure]:
         yield fig
         for _ in range(1 if all(axes.get_aspect() == "auto" for axes in fig.axes) else _ASPECT_PASSES):
             engine.execute(fig)
-        fig.set_layout_engine(None)  # with "none", each file is drawn twice
+        fig.set_layout_engine(None)  # with "none" instead of None, each file is drawn twice
 
 
 def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:

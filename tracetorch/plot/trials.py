@@ -181,7 +181,7 @@ def accuracy_map(
     xlabel: str = "duration (s)",
     ylabel: str = "|log rate ratio γ|",
 ) -> Figure:
-    """Accuracy for each strength and duration of the evidence; that of an ideal observer on the same scale.
+    """Accuracy for each strength and duration of the evidence, next to that of an ideal observer on the same scale.
 
     Args:
         correct: whether the choice was right, bool, (trials,).
@@ -216,7 +216,7 @@ def accuracy_map(
 
 
 def _draw_network(axes: Axes, groups: TrialGroups, yes: Array, look: str) -> tuple[Any, float]:
-    """The share of trials with `yes` in each group. Returns: its legend handle, and the lowest end of an interval."""
+    """Draw the share of trials with `yes` in each group. Returns: its legend handle, the lowest end of an interval."""
     trials, count = np.bincount(groups.member), np.bincount(groups.member, yes)
     low, high = (end.numpy() for end in wilson(torch.from_numpy(count), torch.from_numpy(trials)))
     share = count / trials
@@ -234,7 +234,7 @@ def _map(
     texts: list[list[str]] | None,
     origin: Literal["upper", "lower"] = "upper",
 ) -> AxesImage:
-    """Cells in colour, grey if NaN, with dark or light text."""
+    """Draw cells in colour, grey if NaN, with dark or light text."""
     axes.set_facecolor(tint(COLORS["grey"], 0.25))
     image = axes.imshow(values, origin=origin, vmin=limits[0], vmax=limits[1])
     axes.spines[:].set_visible(False)

@@ -1,4 +1,4 @@
-"""The run folder: the settings, the course and the results of a run in plain files. Torch is loaded on first use."""
+"""The run folder: settings, records and results of a run in plain files. Torch is loaded on first use."""
 
 import lazy_loader
 

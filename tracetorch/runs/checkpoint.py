@@ -1,4 +1,4 @@
-"""Checkpoints: weights, states, optimizer, counters and random numbers; trials and spikes are functions of the rest."""
+"""Checkpoints: weights, states, optimizer, counters and generator states; trials and spikes follow from these."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tracetorch.runs.stored import read_stored
 
 
 class DamagedError(ValueError):
-    """A checkpoint whose content is not what was written."""
+    """The content of a checkpoint differs from what was written."""
 
 
 def save_checkpoint(path: str | Path, net: Sequential, optimizer: torch.optim.Optimizer, **counters: Any) -> None:
-    """Write weights, states, optimizer, torch's random numbers and counters, with a checksum over all of it.
+    """Write weights, states, optimizer, torch's generator states and counters, with a checksum of all.
 
     Args: counters: plain values and tensors, such as update=120.
     """
@@ -49,11 +49,11 @@ def save_checkpoint(path: str | Path, net: Sequential, optimizer: torch.optim.Op
 def load_checkpoint(
     path: str | Path, net: Sequential, optimizer: torch.optim.Optimizer | None = None
 ) -> dict[str, Any]:
-    """Load weights and states into a network, and, if one is given, the optimizer's state.
+    """Load weights and states into a network and, if an optimizer is given, its state.
 
-    Returns: the other values, such as {"update": 120, "random": …}.
-    Raises: FileNotFoundError, ValueError as `read_checkpoint`; ValueError if the checkpoint belongs to another network,
-        or if its weights, or the state to continue from, are not finite or of another kind.
+    Returns: the other values of the checkpoint, such as {"update": 120, "random": …}.
+    Raises: FileNotFoundError, ValueError as `read_checkpoint`; ValueError also if the checkpoint belongs to another
+        network, if a weight or state is not finite, or if a setting of the optimizer has another type.
     """
     content, misfit = read_checkpoint(path), ""
     try:
@@ -77,7 +77,7 @@ def load_checkpoint(
 
 
 def _first_misfit(net: Sequential, weights: Mapping[str, Tensor]) -> str:
-    """The first weight with another shape, in words; "" if there is none."""
+    """Describe the first weight whose shape differs from the network's; "" if there is none."""
     own = net.state_dict()
     for name, value in weights.items():
         if name in own and own[name].shape != value.shape:
@@ -86,7 +86,7 @@ def _first_misfit(net: Sequential, weights: Mapping[str, Tensor]) -> str:
 
 
 def _first_not_finite(net: Sequential, weights: Mapping[str, Tensor], states: Mapping[str, Tensor]) -> str:
-    """The first weight that is not finite, though the network's own is, or state that is NaN; "" if there is none."""
+    """Describe the first weight that is not finite although the network's is, or the first NaN state; "" if none."""
     own = net.state_dict()
     for name, value in weights.items():
         if not bool(torch.isfinite(value).all()) and (name not in own or bool(torch.isfinite(own[name]).all())):
@@ -95,7 +95,7 @@ def _first_not_finite(net: Sequential, weights: Mapping[str, Tensor], states: Ma
 
 
 def _first_nan(name: str, value: Any) -> str:
-    """The first tensor in a value that holds NaN, by its dotted name; "" if there is none."""
+    """Describe the first tensor in a value that holds NaN, by its dotted name; "" if there is none."""
     if isinstance(value, Tensor):
         return f"{name} is not finite in it" if bool(torch.isnan(value).any()) else ""
     if isinstance(value, list | tuple):
@@ -105,7 +105,10 @@ def _first_nan(name: str, value: Any) -> str:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, settled: dict[str, Any]) -> str:
-    """Load a state into an optimizer, which checks little of it. Returns: which setting does not fit; "" if all do."""
+    """Load a state into an optimizer, and check the types of its settings, which torch does not.
+
+    Returns: the first setting of another type, in words; "" if there is none.
+    """
     before = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(settled)
     for own, found in zip(before, optimizer.param_groups, strict=True):
@@ -117,7 +120,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, settled: dict[str, Any]) -
 
 
 def _kind(value: Any) -> str:
-    """The type of a setting. A tensor of one number is a number; NaN is not."""
+    """Name the type of a setting. A tensor with one element counts as a number; NaN does not."""
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if isinstance(value, list | tuple):
@@ -130,10 +133,10 @@ def _kind(value: Any) -> str:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The values of a checkpoint, on the CPU, with checksum, run and types checked.
+    """Read the values of a checkpoint to the CPU, and check its checksum, run and types.
 
-    Memory: a small multiple of the file's size, whatever the file says.
-    Raises: FileNotFoundError if there is none; ValueError if it is broken, cannot be read, or belongs to another run
+    Memory: a small multiple of the file's size, for any content.
+    Raises: FileNotFoundError if there is none; ValueError if it is damaged, cannot be read, or belongs to another run
         than its folder.
     """
     path = Path(path)
@@ -144,7 +147,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         checksum = content.pop("checksum")
         whole = checksum == _checksum(content)
     except Exception as error:  # the parsers' own errors do not help the user
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a position before the file's beginning
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a seek to before the start
             raise ValueError(f"{path} cannot be read: {error.strerror}") from error
         raise DamagedError(f"{path} is damaged ({type(error).__name__})") from error
     if not whole:
@@ -157,9 +160,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _check_run(path: Path, run_id: str | None) -> None:
-    """Raises: ValueError for the checkpoint of another run than that of its folder, as far as both have an id.
+    """Raises: ValueError if the run id of a checkpoint differs from that of its folder. A folder may have none.
 
-    Older versions wrote no id: a run of theirs has none in run.json, or one since it was resumed.
+    Earlier versions wrote no id: their runs have none in run.json, or got one when they were resumed.
     """
     try:
         facts = read_json(path.parent.parent / "run.json")
@@ -203,11 +206,11 @@ _COUNTERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "run_id": (lambda value: isinstance(value, str), "text"),
 }
-"""What a checkpoint may hold besides network and optimizer: a check and its meaning, by name."""
+"""Entries that a checkpoint may hold in addition to network and optimizer: by name, a check and its meaning."""
 
 
 def restore_random(states: Mapping[str, Any]) -> None:
-    """Restore torch's random numbers. Args: states: "random" of a checkpoint."""
+    """Restore torch's random number generators. Args: states: the entry "random" of a checkpoint."""
     torch.set_rng_state(states["cpu"])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])

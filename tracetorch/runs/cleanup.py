@@ -1,4 +1,4 @@
-"""Which runs may go, and removing them; nothing outside of the folder that was named, and nothing that is in use."""
+"""Choice and removal of runs: never outside of the given folder, and never a run in use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FAILED, _UNFINISHED = ("failed", "broken"), ("interrupted", "killed")
 
 
 class RemovableRun(NamedTuple):
-    """A run that may go."""
+    """A run that may be removed."""
 
     path: Path
     status: str
@@ -27,13 +27,13 @@ class RemovableRun(NamedTuple):
 
     @property
     def age(self) -> str:
-        """In words."""
+        """The age in words."""
         days, hours = self.age_seconds / 86400, self.age_seconds / 3600
         return f"{days:.0f} days old" if days >= 2 else f"{hours:.0f} hours old" if hours >= 2 else "new"
 
 
 class UnreadableRun(NamedTuple):
-    """A folder that cannot be read at the moment, and is left alone."""
+    """A folder that is kept because its run cannot be read."""
 
     path: Path
     why: str
@@ -42,16 +42,16 @@ class UnreadableRun(NamedTuple):
 def choose(
     root: Path, *, failed: bool, unfinished: bool, older_than_seconds: float | None, keep_best: int
 ) -> tuple[list[RemovableRun], list[UnreadableRun]]:
-    """Runs below a folder that are asked for, and remains of killed removals.
+    """Choose the runs below a folder that may be removed, and the remains of killed removals.
 
     Args:
-        failed: those that failed, or whose run.json is broken if they have no checkpoint.
-        unfinished: those that were interrupted or killed. With neither, all that have ended.
-        older_than_seconds: only those that were last written to longer ago.
-        keep_best: how many completed runs of each experiment to spare, the best by their test.
-    Returns: the runs, and the folders that cannot be read now or have a broken run.json next to a checkpoint, both by
-        path. No run is chosen that is in use, belongs to a sweep in progress, lies behind a symbolic link, holds other
-        runs, or has no config and may be something else.
+        failed: runs that failed, and runs without a checkpoint whose run.json is broken.
+        unfinished: runs that were interrupted or killed. With neither option, all runs that have ended.
+        older_than_seconds: only runs whose last write is longer ago.
+        keep_best: number of completed runs of each experiment to keep, the best by their test.
+    Returns: the runs; the folders that cannot be read now or have a broken run.json next to a checkpoint; both sorted
+        by path. A run is never chosen if it is in use, belongs to a sweep in progress, lies behind a symbolic link, or
+        holds other runs. A folder without a config may be something else and is not chosen.
     """
     paths, halves, unread = _runs(root)
     found: dict[Path, RunState] = {}
@@ -68,7 +68,7 @@ def choose(
     for path, state in found.items():
         try:
             age = time.time() - _last_written(path)
-        except OSError as error:  # it went a moment ago, or cannot be looked at
+        except OSError as error:  # it was just removed, or cannot be read
             unread.append(UnreadableRun(path, _reason(error)))
             continue
         wanted = _FAILED * failed + _UNFINISHED * unfinished
@@ -84,7 +84,7 @@ def choose(
 
 
 def _has_checkpoint(path: Path) -> bool:
-    """Whether a network was saved there, or the system cannot say."""
+    """Whether a run has a checkpoint; True if the system cannot say."""
     try:
         return any(found.suffix == ".pt" for found in (path / "checkpoints").iterdir())
     except FileNotFoundError:
@@ -94,13 +94,13 @@ def _has_checkpoint(path: Path) -> bool:
 
 
 def remove(path: Path, root: Path) -> bool:
-    """Remove a run's folder, and its parents that are then empty, up to `root`.
+    """Remove a run's folder, and then its empty parents below `root`.
 
-    It first moves into a hidden folder next to it. If this process is killed, no verb takes the rest for a run, and the
-    next `choose` lists it.
+    The folder first moves into a hidden folder next to it. If this process is killed, no verb takes the remains for a
+    run, and the next `choose` lists them.
 
-    Returns: False if it has come into use.
-    Raises: OSError for what cannot be removed; ValueError if it does not lie below `root`.
+    Returns: False if another process uses it by now.
+    Raises: OSError if a file cannot be removed; ValueError if the folder does not lie below `root`.
     """
     if leads_out(path, root) or real(path) == real(root):
         raise ValueError(f"{path} does not lie below {root}")
@@ -108,7 +108,7 @@ def remove(path: Path, root: Path) -> bool:
     for parent in path.parents if removed else ():
         if real(parent) == real(root):
             break
-        with suppress(OSError):  # it is not empty: other runs live there
+        with suppress(OSError):  # it is not empty: it holds other runs
             parent.rmdir()
     return removed
 
@@ -139,14 +139,14 @@ def _remove_run(path: Path) -> bool:
 
 
 def _evaluations(path: Path) -> list[Path]:
-    """The folders of a run's evaluations, as far as they can be listed."""
+    """List the folders of a run's evaluations; [] if they cannot be listed."""
     with suppress(OSError):
         return [Path(entry) for entry in os.scandir(path / "eval") if entry.is_dir(follow_symlinks=False)]
     return []
 
 
 def _runs(root: Path) -> tuple[list[Path], list[Path], list[UnreadableRun]]:
-    """Folders of runs that hold no other run but evaluations; remains of killed removals; unreadable folders."""
+    """Find runs that contain no run except evaluations; remains of killed removals; unreadable folders."""
     found, halves = [], []
     unread: list[UnreadableRun] = []
 
@@ -167,7 +167,7 @@ def _runs(root: Path) -> tuple[list[Path], list[Path], list[UnreadableRun]]:
 
 
 def _unread_records(path: Path) -> str:
-    """Why the system cannot read the records of a run now; "" if it can, or if there are none."""
+    """The reason why the records of a run cannot be read now; "" if they can, or if there are none."""
     try:
         with open_regular(path / "metrics.jsonl") as file:
             file.read(1)
@@ -183,7 +183,7 @@ def _reason(error: OSError) -> str:
 
 
 def _best(found: dict[Path, RunState], count: int) -> set[Path]:
-    """The best completed runs of each experiment and metric; the loss is better low, all else high."""
+    """The best completed runs of each experiment and metric: lowest loss, or highest value of another metric."""
     scores: dict[tuple[str, str], list[tuple[float, Path]]] = defaultdict(list)
     for path, state in found.items():
         metric = metric_of(last_record(path)) if state.status == "completed" and count else None

@@ -1,4 +1,4 @@
-"""Why a run ends: a signal, which stops it between two updates; or an error, in words."""
+"""The end of a run: by a signal, between two updates; or by an error, which is put into words."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Stopped(KeyboardInterrupt):
 
 
 class Interrupt:
-    """Turns the first Ctrl-C or SIGTERM into a wish that the loop reads; a second one stops at once.
+    """Turns the first Ctrl-C or SIGTERM into a flag, `stop`, that the loop reads; a second one raises at once.
 
-    A terminal that hangs up (SIGHUP) may report it several times: it counts as a first signal only, and is ignored
-    under nohup. A nested `Interrupt`, such as that of a run in a search, passes the signal on to the outer one.
+    A terminal that closes may send SIGHUP several times: SIGHUP counts only as a first signal, and is ignored under
+    nohup. A nested `Interrupt`, such as that of a run in a search, passes the signal on to the outer one.
 
     Example: `with Interrupt() as wish: … if wish.stop: break`
     """
@@ -43,7 +43,7 @@ class Interrupt:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Restore the handlers, also if one that was entered later is left later."""
+        """Restore the handlers, also if a nested `Interrupt` is left after this one."""
         self._is_left = True
         for number in self._before:
             handler = signal.getsignal(number)
@@ -53,7 +53,7 @@ class Interrupt:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """A signal ends the body where it is; after an earlier signal, the body does not begin. Raises: Stopped."""
+        """Let a signal end the body at any point; after an earlier signal, the body does not run. Raises: Stopped."""
         self._ends_at_once = True
         try:
             if self.stop:
@@ -76,14 +76,14 @@ class Interrupt:
 
 _OWN = "tracetorch"
 _OWN_KINDS = (ValueError, TypeError, RuntimeError)
-"""Raised by the project itself, these say a sentence; others, such as a KeyError, say a word."""
+"""Errors whose message is a sentence if traceTorch raises them; that of others, such as KeyError, is a word."""
 
 _LIBRARIES = {"site-packages", "dist-packages"}
 _STANDARD = Path(sysconfig.get_paths()["stdlib"])
 
 
 def named(error: BaseException) -> str:
-    """An error with its kind, such as "KeyError: 'subject'"."""
+    """An error with its type, such as "KeyError: 'subject'"."""
     kind = type(error).__name__
     if isinstance(error, SystemExit):
         return f"{kind}: a part called sys.exit({_text(error)})"
@@ -92,7 +92,7 @@ def named(error: BaseException) -> str:
 
 
 def sentence(error: BaseException) -> str:
-    """An error in words: a message of the project as it is; any other with its kind and origin.
+    """Describe an error: a message of traceTorch as it is; any other with its type and origin.
 
     Example: "KeyError: 'subject' in Mine.train_batch (mine.py, line 17)"
     """
@@ -106,9 +106,9 @@ def sentence(error: BaseException) -> str:
 
 
 def where(error: BaseException, *, ours: bool = True) -> str:
-    """The function that raised an error: the innermost of a user's part, or else the project's own.
+    """Name the function that raised an error: the innermost of a user's part, or else of traceTorch.
 
-    Args: ours: whether the project's own counts; if not, "".
+    Args: ours: whether to name a function of traceTorch; if not, the result is "" instead.
     """
     own = ""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
@@ -136,5 +136,5 @@ def _is_ours(frame: FrameType) -> bool:
 def _text(error: BaseException) -> str:
     try:
         return repr(error.code) if isinstance(error, SystemExit) else str(error)
-    except Exception:  # the class of a user may fail in its own message
+    except Exception:  # the message of a user's class may fail
         return ""

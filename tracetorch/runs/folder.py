@@ -1,4 +1,4 @@
-"""The folder of a run: reserved for it alone, never half-written; and how the run in it stands."""
+"""The folder of a run: reserved for one run, without half-written files; and the status of that run."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ class RunFolder:
 
     @classmethod
     def reserve(cls, root: Path, experiment: str, identity: str, path: Path | None = None) -> RunFolder:
-        """Make a new folder that belongs to this run alone, however many start in the same second.
+        """Make a new folder for one run, also if several runs start in the same second.
 
         Args:
             root: all runs lie in root/experiment/stamp-identity.
-            path: the folder itself, instead; an empty one, or one of a run that was killed as it began, is taken.
-        Raises: FileExistsError if `path` holds anything else; OSError if it cannot be made. Nothing is left behind.
+            path: the folder to use instead; it may exist if it is empty, or if its run was killed as it began.
+        Raises: FileExistsError if `path` holds anything else; ValueError if the folder would lie outside of
+            `root`; OSError if it cannot be made. No new folder remains then.
         """
         if path is not None:
             return cls(path) if _is_free(path) else cls._new(path)
@@ -57,7 +58,7 @@ class RunFolder:
 
     @classmethod
     def _new(cls, path: Path) -> RunFolder:
-        """`mkdir -p` that insists on making the last folder, or removes the others again."""
+        """Make a folder and its missing parents; if it exists or cannot be made, remove those parents."""
         new, missing = cls(path), [parent for parent in path.parents if not parent.exists()]
         try:
             for folder in [*reversed(missing), path]:
@@ -76,10 +77,10 @@ class RunFolder:
         return new
 
     def take(self) -> Lock:
-        """Lock a folder that was reserved a moment ago, and empty it: two processes may have found the same empty one.
+        """Lock a folder that was just reserved, and empty it: two processes may have reserved the same one.
 
-        Raises: BusyError, or FileExistsError, if another process was faster; the folder is left to it. OSError if it
-            cannot be locked; the folder is removed then.
+        Raises: BusyError, or FileExistsError, if another process was faster; that process keeps the folder. OSError if
+            the folder cannot be locked; it is then removed.
         """
         try:
             lock = Lock(self.path)
@@ -96,11 +97,11 @@ class RunFolder:
         return lock
 
     def write_text(self, name: str, content: str) -> None:
-        """Write a file whole."""
+        """Write a text file atomically."""
         write_whole(self.path / name, content)
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write a JSON file whole."""
+        """Write a JSON file atomically."""
         self.write_text(name, to_json(content, indent=2) + "\n")
 
     def write_table(self, name: str, columns: dict[str, list[Any]]) -> None:
@@ -136,7 +137,7 @@ class RunFolder:
         return mark
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl so far. Raises: OSError, ValueError as `read_jsonl`."""
+        """The records in metrics.jsonl so far. Raises: OSError, ValueError as `read_jsonl`."""
         try:
             return read_jsonl(self.path / "metrics.jsonl")
         except FileNotFoundError:
@@ -168,7 +169,7 @@ class RunFolder:
         return self.path / "plots" / name
 
     def remove(self) -> None:
-        """Remove a folder that was reserved a moment ago, and those that were made for it."""
+        """Remove a folder that was just reserved, and the parents that were made for it."""
         self._clear(set())
         self._unmake()
 
@@ -178,19 +179,19 @@ class RunFolder:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _unmake(self) -> None:
-        """Remove the folders that were made, as far as they are empty."""
+        """Remove the folders that `reserve` made, if they are empty."""
         for folder in reversed(self._made):
-            with suppress(OSError):  # another run may live there by now
+            with suppress(OSError):  # another run may use it by now
                 folder.rmdir()
 
 
 def is_beginning(names: Collection[str]) -> bool:
-    """Whether these files are all that a run leaves that is killed before its run.json is written."""
+    """Whether these are the files of a run that was killed before it wrote run.json."""
     return NAME in names and all(_BEGINNING.fullmatch(name) for name in names)
 
 
 def _is_free(path: Path) -> bool:
-    """Whether a folder, not a link to one, holds nothing, or a beginning without a config to resume from."""
+    """Whether a folder, not a link, is empty or from a run that was killed before it wrote a config."""
     try:
         names = {found.name for found in path.iterdir()}
     except OSError:
@@ -204,19 +205,19 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("summary", "timings", "versions", "settings"), dict),
     **{"planned_updates": int, "resumed": list, "error": str, "run_id": str},
 }
-"""A value of another type was not written by a run, and is left out."""
+"""Types of values in run.json. A value of another type is ignored: no run writes it."""
 
 
 class RunState(NamedTuple):
-    """How a run stands."""
+    """The status of a run."""
 
     status: str
-    """What run.json says; "killed" if it says running and no process holds the lock; "broken" if no run writes what
-    it holds; "unreadable" if the system cannot read it at the moment, so that the run may stand in any way;
-    "absent"."""
+    """The status in run.json, with exceptions: "killed" if it is "running" but no process holds the lock; "broken" if
+    no run writes such content; "unreadable" if the system cannot read the file at the moment; "absent" if there is no
+    folder."""
 
-    facts: dict[str, Any]  # what run.json says
-    error: str  # why it failed, or why its folder cannot be read
+    facts: dict[str, Any]  # the content of run.json
+    error: str  # why the run failed, or why its folder cannot be read
 
     @property
     def is_over(self) -> bool:
@@ -225,7 +226,7 @@ class RunState(NamedTuple):
 
 
 def state_of(folder: Path) -> RunState:
-    """How the run in a folder stands. Never raises for the content of the folder."""
+    """Return the status of the run in a folder. Never raises for the content of the folder."""
     try:
         facts = RunFolder(folder).facts()
     except OSError as error:
@@ -274,7 +275,7 @@ def metric_of(record: dict[str, Any]) -> tuple[str, float] | None:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number; None of anything else."""
+    """A finite number as a float; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Which runs are the same experiment or the same run, and which data they name."""
+"""Hashes that identify an experiment, a run, and the data that its config names."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ READERS = {"MNIST": "source", "SequentialMNIST": "source"}
 """Tasks of traceTorch that read files, and the argument that names the folder."""
 
 DIGITS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-"""The files that they read, each gzipped or not."""
+"""The files that these tasks read, each gzipped or not."""
 
-RESERVED = ("sample", "download")  # sources that are no folders: their content is the same everywhere
+RESERVED = ("sample", "download")  # sources that are not folders: their content is the same everywhere
 _CHUNK = 1 << 20
 
 
 def data_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """Hashes of the data that a config names, by the dotted key that names them.
+    """Hashes of the data that a config names, by dotted key.
 
-    Data that cannot be read, and those of tasks that are not part of traceTorch, have none.
+    Data that cannot be read, and data of tasks that are not part of traceTorch, have no hash.
     """
     found = {key: content_hash(value) for key, value in _named(config, "")}
     return {key: made for key, made in found.items() if made}
 
 
 def content_hash(source: str) -> str | None:
-    """A short hash of the files of digits in a folder; None if it does not have them all."""
+    """A short hash of the MNIST files in a folder; None if one is missing or cannot be read."""
     digest = hashlib.sha256()
     try:
         folder = expanded(source)
@@ -52,7 +52,7 @@ def content_hash(source: str) -> str | None:
 
 @lru_cache(maxsize=256)
 def _hash_of_file(path: str, size: int, mtime_ns: int) -> bytes:
-    """A file that changes has another size or time, and is read again."""
+    """Hash a file. Size and time are keys of the cache: a file that changes is read again."""
     del mtime_ns
     digest = hashlib.sha256()
     with open_regular(Path(path)) as file:
@@ -64,7 +64,7 @@ def _hash_of_file(path: str, size: int, mtime_ns: int) -> bytes:
 
 
 def _named(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Keys and values of a config that name data."""
+    """Dotted keys of a config that name data, and their values."""
     if isinstance(node, Mapping):
         module, _, name = str(node.get("_target_", "")).rpartition(".")
         argument = READERS.get(name) if f"{module}.".startswith("tracetorch.tasks.") else None
@@ -80,25 +80,25 @@ def _named(node: Any, path: str) -> Iterator[tuple[str, str]]:
 
 NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output", "diagnostics")
 
-NOT_OF_PARTS = ("task.resume", "optimizer.fused")  # keys of parts that only say how to resume, or how to round
-_SHORT = {"truncated_bptt": "tbptt"}  # rules whose class is not named as they are
+NOT_OF_PARTS = ("task.resume", "optimizer.fused")  # keys that affect only resuming or rounding
+_SHORT = {"truncated_bptt": "tbptt"}  # rules whose name differs from that of their class
 
 
 def group_of(config: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:
-    """Hash of a resolved config without seeds, machine, outputs and diagnostics: equal for repetitions.
+    """Hash of a resolved config without seeds, machine, outputs and diagnostics; equal for repetitions.
 
-    Args: data: hashes of the data, as of `data_of`; read now, if None. Data count by their content, wherever they lie.
+    Args: data: hashes from `data_of`; computed if None. The content of data counts, not their path.
     """
     return hash_of(experiment_of(config, data, seeds=False))
 
 
 def id_of(config: Mapping[str, Any], data: Mapping[str, str] | None = None) -> str:
-    """Hash of a resolved config with its seeds, which identifies one run on any device. Args: as of `group_of`."""
+    """Hash of a resolved config with its seeds, which identifies one run on any device. Args: as in `group_of`."""
     return hash_of([experiment_of(config, data, seeds=True), config.get("seed")])
 
 
 def facts_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says of a run that follows from its config and the data that the config names."""
+    """The entries of run.json that follow from a config and the data that it names."""
     rule = config.get("rule")
     name = name_of(str(rule.get("_target_", ""))) if isinstance(rule, dict) else rule
     data = data_of(config)
@@ -112,17 +112,17 @@ def facts_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def name_of(target: str) -> str:
-    """What is made at a `_target_`: "adam" of "torch.optim.Adam", "three_factor" of "tracetorch.rules.ThreeFactor"."""
+    """A name for a `_target_`: "adam" for "torch.optim.Adam", "three_factor" for "tracetorch.rules.ThreeFactor"."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z]\w)", "_", target.rpartition(".")[2]).lower()
     return _SHORT.get(name, name)
 
 
 def experiment_of(config: Mapping[str, Any], data: Mapping[str, str] | None, *, seeds: bool) -> dict[str, Any]:
-    """The part of a config that belongs to the experiment, with data by their hash.
+    """The part of a config that defines the experiment, with hashes in place of data.
 
-    Keys count by their former names: runs of all versions with the same settings are one experiment.
+    Keys have their former names, so that runs of all versions with the same settings are one experiment.
 
-    Args: data: as of `group_of`. seeds: whether the seeds of parts are included.
+    Args: data: as in `group_of`. seeds: whether the seeds of parts are included.
     """
     hashes = data_of(config) if data is None else data
     inside = {name: former(value) for name, value in config.items() if name not in NOT_THE_EXPERIMENT}
@@ -140,7 +140,7 @@ def _identified(value: Any, data: Mapping[str, str], path: str, seeds: bool) -> 
 
 
 def hash_of(value: Any) -> str:
-    """A short hash of plain values, in whatever order a mapping has them."""
+    """A short hash of plain values, independent of the order of keys."""
     ordered = to_json(_sorted(value))
     return hashlib.sha256(ordered.encode()).hexdigest()[:12]
 

@@ -1,5 +1,5 @@
-# Not `filelock`: its locks accept a pipe as a file, and only another exclusive lock, which writes, can test for them.
-"""Locks on folders, which end with their process, however it ends; and hidden folders for what is half done."""
+# Not `filelock`: its locks accept a pipe as a file, and testing a lock takes an exclusive one, which writes.
+"""Locks on folders, released when their process ends in any way; and hidden folders for unfinished work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAME = ".lock"
 _PATIENCE_SECONDS = 0.5
 """How long `Lock` tries: `is_locked` holds a shared lock for some microseconds to see whether an exclusive one is held.
 
-Only the locks of `fcntl.F_OFD_SETLK` can be tested without being taken; they exist on Linux alone, and do not exclude
+Only the locks of `fcntl.F_OFD_SETLK` can be tested without being taken; they exist only on Linux, and do not exclude
 `flock`, which earlier versions of traceTorch hold.
 """
 
@@ -34,11 +34,11 @@ class BusyError(RuntimeError):
 
 
 class Lock:
-    """A folder, for one process at a time.
+    """An exclusive lock on a folder.
 
-    Args: folder: it gets a file `.lock`.
-    Raises: BusyError if it is locked already, also by this process; OSError if it cannot be written to, or if the
-        lock's name is a link, a pipe or a device.
+    Args: folder: a file `.lock` is made in it.
+    Raises: BusyError if it is already locked, also by this process; OSError if it cannot be written to, or if `.lock`
+        is a link, a pipe or a device.
     """
 
     _file: BinaryIO | None = None
@@ -77,7 +77,7 @@ class Lock:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process is at work in a folder. A link, a pipe or a device with the lock's name is not a lock."""
+    """Whether a process holds the lock of a folder. A link, a pipe or a device named `.lock` is not a lock."""
     if fcntl is None:
         return False
     try:
@@ -97,12 +97,12 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
         return False
 
 
-WRITING, REMOVING = ".writing-", ".removing-"  # how the names of such folders begin
+WRITING, REMOVING = ".writing-", ".removing-"  # prefixes of the names of hidden folders
 
 
 @contextmanager
 def aside(parent: Path, prefix: str) -> Iterator[Path]:
-    """A hidden folder, removed at the end with all that is in it then.
+    """Make a hidden folder, and remove it with its content at the end of the block.
 
     Args: prefix: WRITING or REMOVING.
     Raises: OSError if it cannot be made or removed.
@@ -124,7 +124,7 @@ def aside(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def remove_abandoned(path: Path) -> bool:
-    """Remove a folder of `aside`, unless its process is at work. Returns: whether it did. Raises: OSError."""
+    """Remove a folder of `aside` if its process has ended. Returns: whether it was removed. Raises: OSError."""
     lock = _taken(path)
     if lock is None:
         return False
@@ -133,7 +133,7 @@ def remove_abandoned(path: Path) -> bool:
 
 
 def remove_all_abandoned(parent: Path, prefix: str) -> bool:
-    """Remove all folders of `aside` of killed processes, as far as possible. Returns: whether any was removed."""
+    """Remove the folders of `aside` that killed processes left, if possible. Returns: whether any was removed."""
     found = False
     for path in parent.glob(f"{prefix}*"):
         if not path.is_symlink() and path.is_dir():
@@ -150,7 +150,7 @@ def _taken(path: Path) -> Lock | None:
 
 
 def _remove(path: Path, lock: Lock, *, ignore_errors: bool = False) -> None:
-    """The lock's file goes last: until then other processes see that this one is at work."""
+    """Remove a folder, its lock file last: until then other processes see that it is in use."""
     try:
         for inside in list(path.iterdir()):
             if inside.is_dir() and not inside.is_symlink():

@@ -1,4 +1,4 @@
-"""What a run ran on, and whether two runs gave the same."""
+"""Versions, device and settings of a run; and differences between the results of two runs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def device_name(device: torch.device) -> str:
 
 
 def settings() -> dict[str, Any]:
-    """Threads and determinism: what else can change the last bits of a result."""
+    """Threads, kernels and other settings that can change the last bits of a result."""
     return {
         "threads": torch.get_num_threads(),
         "kernels": backends.names(),
@@ -71,10 +71,10 @@ def settings() -> dict[str, Any]:
 
 
 def first_difference(one: RunFolder, other: RunFolder, *, as_far_as_it_came: bool = False) -> str:
-    """Where the records or weights of two runs first differ, in words, costs aside; "" if they do not.
+    """Describe the first difference between the records or weights of two runs, costs excluded; "" if there is none.
 
-    Args: as_far_as_it_came: whether the first did not come to its end, so that only its records can be compared.
-    Raises: ValueError if the files of one of them are broken.
+    Args: as_far_as_it_came: whether the first run did not finish, so that only its records are compared.
+    Raises: ValueError if the files of a run are broken.
     """
     records, others = ([_timeless(record) for record in folder.records()] for folder in (one, other))
     for left, right in zip(records, others, strict=False):
@@ -97,7 +97,7 @@ def first_difference(one: RunFolder, other: RunFolder, *, as_far_as_it_came: boo
 
 
 def provenance_changes(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
-    """What else differs, by the run.json of two runs: versions, revision, device, threads, data."""
+    """Describe differences between the run.json of two runs: versions, revision, device, threads, data."""
     said = []
     for group in ("versions", "settings", "git", "device"):
         left, right = (_named(group, found.get(group)) for found in (facts, others))
@@ -109,7 +109,7 @@ def provenance_changes(facts: dict[str, Any], others: dict[str, Any]) -> list[st
 
 
 def changed_data(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
-    """The keys whose data have another content in the other run, as far as both say."""
+    """The config keys whose data differ in content between two runs, if both recorded hashes."""
     left, right = (_named("data", found.get("data")) for found in (facts, others))
     return [name for name in left if left[name] and right.get(name) and left[name] != right[name]]
 

@@ -1,4 +1,4 @@
-"""Records and tables as text, and back."""
+"""Conversion of records and tables to text and back."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tracetorch.printable import cell
 MOST_LINE_BYTES = 1 << 20  # bound for a record
 MOST_TABLE_BYTES = 512 << 20  # bound for a table of numbers
 LOST = "lost"  # split of a record that marks a gap: `records` records of the updates `from_update` to `update` are lost
-_BYTES_FOR_AN_ELEMENT = 8  # of a record, at least: its name, its value and what separates them
+_BYTES_FOR_AN_ELEMENT = 8  # at least, in a record: name, value and separators
 
 RESERVED = {"update", "split", "loss", "steps_per_second", "train_seconds", "memory_bytes"}
 RESERVED |= {"steps", "episodes", "switch", "switches"}
-"""Fields of a record that no metric of a task may have as its name."""
+"""Fields of a record; a task's metric must have another name."""
 
-COSTS = ("_seconds", "_per_second", "_bytes")  # endings of what depends on the machine, and is never compared
+COSTS = ("_seconds", "_per_second", "_bytes")  # endings of fields that depend on the machine and are never compared
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """JSON that every reader takes: a number that is not finite becomes null."""
+    """JSON that every parser accepts: a number that is not finite becomes null."""
     return json.dumps(plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
 
 
@@ -44,9 +44,9 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file with one in each line, without a last line that was cut short.
+    """Read a file with one JSON object per line, without a last line that was cut short.
 
-    Memory: a small multiple of the file's size, whatever the file holds.
+    Memory: a small multiple of the file's size, for any content.
     Raises: OSError; ValueError that names the line, if any other line is broken.
     """
     rows, elements = [], 0
@@ -58,7 +58,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
                 raise ValueError(f"{path}, line {number}, has more elements than a run writes")
             try:
                 row = parse_json(line)
-            except ValueError as error:  # no JSON, or no UTF-8
+            except ValueError as error:  # not JSON, or not UTF-8
                 if len(line) == MOST_LINE_BYTES or file.read(1):
                     raise ValueError(f"{path}, line {number}, is not valid JSON: {error}") from None
                 break
@@ -69,19 +69,19 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def keep(lines: Iterable[bytes], count: int, update: int) -> tuple[list[bytes], dict[str, Any] | None]:
-    """The first lines of a file of records, with a mark where some are missing.
+    """Select the records up to a checkpoint, with a mark where some are missing.
 
-    A power cut may cut a file short, or leave zeros in it, which hide where lines end. Then only whole records no later
-    than the checkpoint are kept; a test comes after the last one. The mark, a record of the split "lost", counts as the
-    `records` that it stands for, so the count of a checkpoint holds before and after.
+    A power cut may truncate a file, or leave zeros in it, which hide the ends of lines. Then only whole records up to
+    the checkpoint's update are kept, without tests, which follow the last checkpoint. The mark, a record of the split
+    "lost", counts as the `records` that it stands for, so the count in the checkpoint stays valid.
 
     Args: count, update: the number of records, and the update, of the checkpoint.
     Returns: the lines; the mark, if one was inserted.
     """
     kept: list[bytes] = []
     missing, at = count, 0
-    gap: tuple[int, int] | None = None  # so many lines are kept before it, and the last is of this update
-    after: int | None = None  # update of the first line after it
+    gap: tuple[int, int] | None = None  # number of lines kept before the gap, and the last one's update
+    after: int | None = None  # update of the first line after the gap
     for line in lines:
         if not missing or len(line) == MOST_LINE_BYTES:  # what follows a hole of that size is left out
             break
@@ -106,7 +106,7 @@ def keep(lines: Iterable[bytes], count: int, update: int) -> tuple[list[bytes], 
 
 
 def _whole(line: bytes) -> dict[str, Any]:
-    """The record in a line; empty if it is not whole."""
+    """The record in a line; {} if the line is not whole."""
     try:
         record = parse_json(line) if line.endswith(b"\n") else None
     except ValueError:
@@ -115,7 +115,7 @@ def _whole(line: bytes) -> dict[str, Any]:
 
 
 def _weight(record: Mapping[str, Any]) -> int:
-    """How many records a line stands for."""
+    """The number of records that a line stands for."""
     if not record:
         return 0
     found = record.get("records") if record.get("split") == LOST else 1
@@ -128,7 +128,7 @@ def _update(record: Mapping[str, Any], before: int) -> int:
 
 
 def read_csv(path: Path) -> dict[str, list[float]]:
-    """A CSV of numbers, column by column. Raises: OSError; ValueError that names the file for anything else."""
+    """Read a CSV file of numbers, by column. Raises: OSError; ValueError that names the file for anything else."""
     try:
         rows = list(csv.reader(io.StringIO(read_text(path, MOST_TABLE_BYTES), newline="")))
     except csv.Error as error:
@@ -142,9 +142,9 @@ def read_csv(path: Path) -> dict[str, list[float]]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: arrays and numbers of NumPy and torch as lists and numbers, what is not finite as None.
+    """Convert a value for JSON: arrays and numbers of NumPy and torch to lists and numbers, and NaN and ±∞ to None.
 
-    Any other object becomes its text.
+    Any other object becomes its `repr`.
     """
     return _plain(value, ())
 

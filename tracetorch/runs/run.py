@@ -1,4 +1,4 @@
-"""A run in progress: what the training loop reports, and what is kept of it."""
+"""A run in progress: it stores what the training loop reports."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tracetorch.runs.records import plain, to_csv
 Listener = Callable[[str, dict[str, Any]], str | None]
 """Called with an event ("start", "progress", "phase", "record", "end") and its values.
 
-Its answer to a "record" is the reason to end the run early, if there is one: after the present update, as interrupted.
+If it returns text for a "record", the run ends as interrupted after the present update, with that text as the reason.
 A listener that fails is called again only for the "end".
 """
 
@@ -44,12 +44,12 @@ class Resumable(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
-_DRAWING_SECONDS = 4.0  # about how long the figures of a run take, however long it trained: 3 to 5 s on 2 cores
+_DRAWING_SECONDS = 4.0  # approximate time to draw a run's figures, for any length of training: 3 to 5 s on 2 cores
 _OPTIONAL_PARTS = {"rule"}  # parts that earlier versions saved only if they had a state
 
 
 class Run:
-    """A run: not on disk until it is entered, complete on disk when it ends.
+    """A run: without files before it is entered, complete on disk when it ends.
 
     `_begin` and `_end` consist of steps that can be repeated, so a run that was killed between two of them can be
     resumed. run.json is the last file to be written.
@@ -58,10 +58,10 @@ class Run:
         config: the resolved config, plain dicts and lists.
         files: further files for the folder, by name, such as {"config.yaml": …}, in the order in which to write them.
         root, path: see `RunFolder.reserve`.
-        below: its folder in `root`; that of its experiment, if None.
+        below: the folder in `root` for this run; if None, the name of the experiment.
         resume_from: continue in this folder, from its latest checkpoint, instead of in a new one.
-        base: what relative paths start from; the working directory, if None. A part may change that later.
-        experiment: its name, for the folder and for run.json.
+        base: the start of relative paths; if None, the present working directory, which a part may change later.
+        experiment: name of the experiment, for the folder and for run.json.
         kind: "training" can be resumed; "evaluation" is repeated instead.
         listener: called at every event.
     Raises: BusyError if another process is at work in the folder `resume_from`; files.WriteError if it cannot be
@@ -104,7 +104,7 @@ class Run:
         self.warnings: list[str] = []
         self.planned_updates: int | None = None
         self.sizes: tuple[int, int] | None = None  # numbers of inputs and outputs of the network
-        self.eval_every: int | None = None  # updates between two evaluations, for the time that is left
+        self.eval_every: int | None = None  # updates between two evaluations, to estimate the time left
         self.status = "new"
         self._gave_up, self._unwanted = False, ""
         self._kept_records, self._kept_bytes, self._restored, self._wall_before = 0, 0, 0, 0.0
@@ -114,18 +114,18 @@ class Run:
 
     @property
     def shown(self) -> Path:
-        """The run's folder as it was typed: relative to where the run began, if that was."""
+        """The run's folder; relative to `base` if the user typed a relative path."""
         path = self.folder.path
         return path.relative_to(self._base) if self._is_relative and path.is_relative_to(self._base) else path
 
     @property
     def is_resumed(self) -> bool:
-        """Whether it continues in the folder of an earlier one."""
+        """Whether the run continues in the folder of an earlier run."""
         return self._resume_from is not None
 
     @property
     def asked_to_stop(self) -> bool:
-        """Whether a signal asked for the run's end."""
+        """Whether a signal asked the run to stop."""
         return self._interrupt.stop
 
     @property
@@ -134,20 +134,20 @@ class Run:
         return self.asked_to_stop or bool(self._unwanted)
 
     def give_up(self) -> None:
-        """The run ends, as was asked for, before all updates are done."""
+        """Mark a run that ends on request before all updates are done."""
         self._gave_up = True
 
     @contextmanager
     def repeatable(self) -> Iterator[None]:
-        """Around the work after the last checkpoint: a signal ends it at once, and `resume` repeats it."""
+        """Wrap the work after the last checkpoint: a signal ends it at once, and `resume` repeats it."""
         with self._interrupt.at_once():
             yield
 
     def restore(self, net: Sequential, optimizer: torch.optim.Optimizer, **parts: Resumable) -> int:
-        """Go back to the latest checkpoint of the folder to resume, if there is one. To be called before entering.
+        """Restore the latest checkpoint of the folder to resume, if there is one. Call it before entering the run.
 
-        Args: parts: as they were given to `save`.
-        Returns: how many updates were done by then; 0 for a new run.
+        Args: parts: those that were given to `save`.
+        Returns: the number of updates done before the checkpoint; 0 if there is none.
         Raises: ValueError if the checkpoint is damaged or of another network.
         """
         path = self._resume_from.checkpoint("latest") if self._resume_from else None
@@ -172,7 +172,7 @@ class Run:
     def save(
         self, name: str, net: Sequential, optimizer: torch.optim.Optimizer, update: int, **parts: Resumable
     ) -> None:
-        """Write a checkpoint: "latest", from which `restore` goes on, or "best"."""
+        """Write a checkpoint: "latest", from which `restore` continues, or "best"."""
         counters = {
             "update": update,
             "records": self._kept_records,
@@ -208,7 +208,7 @@ class Run:
         return self
 
     def _begin(self) -> None:
-        """Up to run.json; a new run that fails before leaves nothing."""
+        """Write the first files, run.json last; a new run that fails before that leaves no file."""
         if self._resume_from:
             self.folder = self._resume_from
             with writing():
@@ -247,7 +247,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """End the run, whatever was raised; a signal that ended `repeatable` goes no further."""
+        """End the run, with or without an error; suppress the exception of a signal that ended `repeatable`."""
         try:
             if error is not None and not isinstance(error, KeyboardInterrupt):
                 self._fail(error)
@@ -262,9 +262,9 @@ class Run:
         return isinstance(error, Stopped)
 
     def _end(self, status: str, reason: str | None = None) -> None:
-        """Write the last files. Raises: errors of that, after which the run is a failed one."""
+        """Write the last files. Raises: errors in writing them, after which the run counts as failed."""
         try:
-            if status == "completed":  # one that was interrupted may be in the middle of a record
+            if status == "completed":  # an interrupted run may be in the middle of a record
                 self._check_records()
             self._measure()
             self._write_missing()
@@ -275,7 +275,7 @@ class Run:
             raise
 
     def _fail(self, error: BaseException) -> None:
-        """Write the same and the traceback, as far as possible: the first error is the one to report."""
+        """Write the last files and the traceback as far as possible; only the first error is reported."""
         self.status = "failed"
         with suppress(Exception):
             self.folder.write_text("error.txt", "".join(traceback.format_exception(error)))
@@ -287,7 +287,7 @@ class Run:
             self._write_facts("failed", named(error))
 
     def release(self) -> None:
-        """Unlock the folder. To be called for a resumed run that is not entered."""
+        """Unlock the folder. Call it for a resumed run that is not entered."""
         if self._lock:
             self._lock.release()
 
@@ -322,15 +322,15 @@ class Run:
             "versions": provenance.versions(),
             "git": provenance.git_revision(),
             "settings": provenance.settings(),
-            "config": self.config,  # of the checkpoints, even if config.yaml is changed
+            "config": self.config,  # that of the checkpoints, even if config.yaml is changed
         }
 
     def progress(self, done: int, total: int | None, **values: float) -> None:
-        """Show how far the run is; nothing is kept. Args: total: None for a run without an end."""
+        """Report progress to the listener; nothing is stored. Args: total: None for a run without an end."""
         self._tell("progress", {"done": done, "total": total, "left": self._seconds_left(done, total), **values})
 
     def _seconds_left(self, done: int, total: int | None) -> float | None:
-        """Until all is tested and drawn, at its speed so far; None without an end. The test counts as an evaluation."""
+        """Estimate the time until the run is tested and drawn; None without an end. A test counts as an evaluation."""
         if total is None:
             return None
         evaluating = self.timings.get("evaluate_seconds", 0.0)
@@ -341,7 +341,7 @@ class Run:
         return left + (_DRAWING_SECONDS if (self.config.get("train") or {}).get("figures") else 0.0)
 
     def record(self, values: dict[str, Any]) -> None:
-        """Keep one line of numbers, and show it. Raises: RuntimeError if earlier ones are missing."""
+        """Append a record to metrics.jsonl and report it to the listener. Raises: RuntimeError if the file changed."""
         self._check_records()
         self.folder.append_record(values)
         self._kept_records, self._kept_bytes = self._kept_records + 1, self._bytes_of_records()
@@ -360,22 +360,22 @@ class Run:
             return 0
 
     def warn(self, sentence: str) -> None:
-        """Keep a warning for the user in run.json, to be shown at the end."""
+        """Store a warning for the user in run.json; it is shown at the end."""
         self.warnings.append(sentence)
 
     def _tell(self, event: str, values: dict[str, Any]) -> str | None:
-        """Returns: the listener's answer."""
+        """Report an event to the listener. Returns: its answer."""
         if self._listener is None or not (self._is_heard or event == "end"):
             return None
         try:
             return self._listener(event, values)
-        except (Exception, SystemExit):  # such as a closed pipe behind stdout, for which rich exits
+        except (Exception, SystemExit):  # for example, rich exits if the pipe behind stdout is closed
             self._is_heard = False
             return None
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add the seconds that the body takes to `timings[name]`, and report what begins to the listener."""
+        """Add the duration of the body in seconds to `timings[name]`, and report its start to the listener."""
         if name != "train_seconds":  # "progress" reports it
             self._tell("phase", {"name": name})
         start = time.perf_counter()
@@ -386,7 +386,7 @@ class Run:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Around an update: measures its time, `timings["train_seconds"]`, and its memory, for the summary."""
+        """Measure the time of an update, `timings["train_seconds"]`, and its memory, for the summary."""
         self._memory = self._memory or TrainingMemory(self.device)
         with self._memory, self.timed("train_seconds"):
             yield

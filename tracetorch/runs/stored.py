@@ -1,8 +1,8 @@
-"""The reader of what `torch.save` writes, for files that another program may have written.
+"""Reader of the format of `torch.save`, for files that another program may have written.
 
-`torch.load`, even with `weights_only=True`, allocates what the file says: it inflates compressed entries of any size,
-enlarges a storage to the tensor that is said to lie in it, and reads a storage beyond the end of its entry. Here each
-size is checked against that of the file before anything is allocated, and only the types of a checkpoint are made.
+`torch.load`, even with `weights_only=True`, allocates the sizes that the file claims: it inflates compressed entries of
+any size, enlarges a storage until its tensor fits, and reads a storage beyond the end of its entry. This reader checks
+each size against that of the file before it allocates anything, and makes only the types of a checkpoint.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import torch
 
 from tracetorch.files import DEEPEST, MOST_ELEMENTS, open_regular
 
-_MOST_PLAIN_BYTES = 16 << 20  # bound for what is not in tensors
+_MOST_PLAIN_BYTES = 16 << 20  # bound for all values except tensors
 _SPARE_BYTES = 64 << 20
-"""Tensors may share a storage, and take more memory than their file: four times as much, and this."""
+"""Tensors may share a storage, and take more memory than their file: at most four times its size plus this."""
 
 _STORAGES = {
     "DoubleStorage": torch.float64,
@@ -44,7 +44,7 @@ _STORAGES = {
 
 
 def read_stored(path: Path) -> Any:
-    """The plain values and tensors that `torch.save` wrote to a file, on the CPU.
+    """Read the plain values and tensors that `torch.save` wrote to a file, to the CPU.
 
     Raises: OSError; ValueError or another error of the parsers if the file holds anything else.
     """
@@ -107,7 +107,7 @@ class _Reader:
         return storage
 
     def _made(self, value: Any, depth: int) -> Any:
-        """A value with the tensors that it describes. It is counted: a pickle may hold one list in many places."""
+        """Build a value and the tensors in it, and count it: a pickle may hold one list in many places."""
         self._values -= 1
         if self._values < 0 or depth > DEEPEST:
             raise ValueError("it has more values, or deeper ones, than a run writes")
@@ -119,7 +119,7 @@ class _Reader:
             return blank.set_(value.storage.content, value.offset, value.shape, value.stride)
         if isinstance(value, dict):
             made: Any = type(value)((name, self._made(inner, depth + 1)) for name, inner in value.items())
-            if isinstance(value, OrderedDict) and hasattr(value, "_metadata"):  # of torch's modules: their versions
+            if isinstance(value, OrderedDict) and hasattr(value, "_metadata"):  # versions of torch's modules
                 made._metadata = self._made(value._metadata, depth + 1)
             return made
         if type(value) in (list, tuple):
@@ -140,16 +140,16 @@ _OPCODES = (
     *(pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.BININT, pickle.BININT1),
     *(pickle.BININT2, pickle.LONG1, pickle.LONG4, pickle.BINFLOAT, pickle.BINUNICODE),
 )
-"""What `torch.save` writes, but for the three that `_Unpickler` has itself."""
+"""The opcodes that `torch.save` writes, except the three that `_Unpickler` implements."""
 
 
 _LOADS: dict[int, Any] = dict(pickle._Unpickler.dispatch)
 
 
 class _Unpickler(pickle._Unpickler):
-    """Python's unpickler, not C's: that allocates a memo of the size that the file says.
+    """Unpickler in Python, because C's allocates a memo of the size that the file claims.
 
-    It makes plain values, `_Stored` and empty ordered dicts; it calls nothing else, and sets no other attribute.
+    It makes plain values, `_Stored` and empty ordered dicts, calls nothing else, and sets only `_metadata`.
     """
 
     dispatch: ClassVar[dict[int, Any]] = {code: _LOADS[code] for (code,) in _OPCODES}
@@ -178,7 +178,7 @@ class _Unpickler(pickle._Unpickler):
         return self._storage(dtype, name, count)
 
     def _encoded(self, text: str, encoding: str) -> bytes:
-        """Bytes, as a pickle of protocol 2 has them. They are counted: one text may be encoded many times."""
+        """Make bytes from their text in a pickle of protocol 2, and count them: one text may be encoded many times."""
         self._spare -= len(text)
         if encoding != "latin1" or self._spare < 0:
             raise ValueError("it has bytes that no run writes")
@@ -204,13 +204,13 @@ class _Unpickler(pickle._Unpickler):
 
 
 def _check_keys(keys: list[Any]) -> None:
-    """Raises: ValueError for what is not a plain key: to take the hash of a deep enough tuple ends the process."""
+    """Raises: ValueError if a key is not plain: hashing a deeply nested tuple crashes the process."""
     if any(type(key) not in _KEYS for key in keys):
         raise ValueError("it has keys that no run writes")
 
 
 def _stored(storage: _Storage, offset: int, shape: Any, stride: Any, *_: Any) -> _Stored:
-    """A tensor, as torch's `_rebuild_tensor_v2` makes it, once it is known to lie within its storage."""
+    """Describe a tensor, like torch's `_rebuild_tensor_v2`, after a check that it lies within its storage."""
     if len(shape) > DEEPEST or len(shape) != len(stride):
         raise ValueError("a tensor has no shape")
     if not all(type(number) is int and 0 <= number < 1 << 62 for number in (offset, *shape, *stride)):
@@ -222,7 +222,7 @@ def _stored(storage: _Storage, offset: int, shape: Any, stride: Any, *_: Any) ->
 
 
 def _stored_with_type(storage: _Storage, *described: Any) -> _Stored:
-    """A tensor of a type that is newer than typed storages, as torch's `_rebuild_tensor_v3` makes it."""
+    """Describe a tensor of a dtype without a typed storage, like torch's `_rebuild_tensor_v3`."""
     offset, shape, stride, _, _, dtype = described[:6]
     return _stored(storage._replace(dtype=dtype), offset, shape, stride)
 
@@ -237,7 +237,7 @@ _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor_v2"): _stored,
     ("torch._utils", "_rebuild_tensor_v3"): _stored_with_type,
     ("torch._utils", "_rebuild_parameter"): lambda stored, *_: stored,
-    ("collections", "OrderedDict"): lambda: OrderedDict(),  # noqa: PLW0108  # without arguments, which may be large and made again and again
+    ("collections", "OrderedDict"): lambda: OrderedDict(),  # noqa: PLW0108  # no arguments: a file may hold large ones, many times
     ("torch", "Size"): _size,
     ("torch", "device"): lambda *words: torch.device(*words[:2]),
 }
