@@ -30,7 +30,8 @@ def resolve(name: str) -> torch.device:
 
 def use_threads(count: int | None) -> None:
     """Set the number of threads of torch and of the compiled kernels on the CPU; None: as torch chose at first."""
-    torch.set_num_threads(count or _threads_at_first())
+    at_first = _threads_at_first()  # asked before the first count replaces it
+    torch.set_num_threads(count or at_first)
 
 
 @cache

@@ -1,5 +1,7 @@
 """Kernels in several threads: the same numbers, in torch's threads or in our own, and each error as itself."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from types import SimpleNamespace
@@ -100,3 +102,9 @@ def test_networks_running_at_once_do_not_disturb_one_another(road, monkeypatch):
     for net, results in zip(nets, at_once, strict=True):
         net.reset()
         assert all(map(torch.equal, results, use(net)))
+
+
+def test_no_count_is_what_torch_chose_before_any_was_given():
+    code = "import torch; from tracetorch.device import use_threads; torch.set_num_threads(3)\n"
+    code += "use_threads(1); one = torch.get_num_threads(); use_threads(None); print(one, torch.get_num_threads())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1 3\n"
