@@ -32,7 +32,7 @@ class Chunk(NamedTuple):
 
 
 class Eligibility:
-    """ē of every synapse and bias of a layer, summed over the chunks that were folded in.
+    """ē of every synapse and bias of a layer, from the chunks that were folded in.
 
     Memory: the factors of the last chunk; from the second chunk on, also batch × synapses.
     """
