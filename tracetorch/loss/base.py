@@ -141,7 +141,7 @@ class RewardLoss(ABC):
     def __init__(self) -> None:
         self.score = self.bonus = self.modulation = torch.zeros(0)
 
-    def reset(self) -> None:  # noqa: B027 (an option, not a duty)
+    def reset(self) -> None:  # noqa: B027 (optional override)
         """Forget the actions so far, but not the expected rewards."""
 
     @abstractmethod
@@ -166,5 +166,5 @@ class RewardLoss(ABC):
         """Return the tensors for a checkpoint."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 (an option, not a duty)
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 (optional override)
         """Restore the result of `state_dict`."""

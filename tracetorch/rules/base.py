@@ -72,7 +72,7 @@ class Rule(ABC):
             at: the variable of this derivative: "output", or "logits" if `takes_logits`.
         """
 
-    def observe(self, score: Tensor, *, at: At) -> None:  # noqa: B027 (an option, not a duty)
+    def observe(self, score: Tensor, *, at: At) -> None:  # noqa: B027 (optional override)
         """Observe an action. Args: score: d log p(action)/d output, or /d logits as `at` says, (batch, outputs)."""
 
     def backward_reward(self, signal: Tensor, *, modulation: Tensor, bonus: Tensor | None, at: At) -> None:
