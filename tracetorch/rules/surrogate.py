@@ -126,7 +126,7 @@ def using(layer: Layer, surrogate: Surrogate) -> Iterator[None]:
 
 
 def surrogate_of(surrogate: Surrogate | str, *, through_reset: bool = False) -> Surrogate:
-    """Return a surrogate, from its name if necessary. Raises: ValueError for an unknown name."""
+    """Return a surrogate, given directly or by name. Raises: ValueError for an unknown name."""
     if isinstance(surrogate, Surrogate):
         return replace(surrogate, through_reset=surrogate.through_reset or through_reset)
     if not isinstance(surrogate, str) or surrogate not in SURROGATES:

@@ -31,7 +31,7 @@ class ThreeFactor(Rule):
     Gradient: of W and b. Decays and thresholds of layers with eligibilities get no gradient from rewards, only from an
         exploration bonus. For a tied `LI` or `LIS` readout and the score of its present output, e is exactly the
         λ-discounted sum of the gradients of backpropagation through time, so that the gradient is that of REINFORCE
-        with discounted eligibility. For the layers below, each action's gradient is as approximate as that of `Trace`.
+        with discounted eligibility. For the layers below, the gradient of each action is approximate, as in `Trace`.
     Memory: batch × synapses, of all layers or of the last one; independent of time.
     Source: Williams (1992), doi:10.1007/BF00992696; Gerstner, Lehmann, Liakoni, Corneil, Brea (2018),
         doi:10.3389/fncir.2018.00053.

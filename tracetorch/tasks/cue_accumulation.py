@@ -30,7 +30,7 @@ class CueAccumulation(DrawnTask):
         neurons_per_channel: neurons of each population.
         dt: length of a step, seconds.
         batch_size, validation_trials, test_trials: numbers of trials.
-        seed: of all trials; held-out trials have their own seeds.
+        seed: of all trials; held-out trials are drawn separately.
     Raises: ValueError for invalid values.
     Source: Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein, Maass (2020), A solution to the learning dilemma for
         recurrent networks of spiking neurons, doi:10.1038/s41467-020-17236-y; after Morcos and Harvey (2016).

@@ -16,8 +16,8 @@ from tracetorch.tasks.task import BaseTask, Trials, first_sample
 Choose = Callable[[Stream, Tensor], Tensor]
 """`choose(xs, begins)` returns the action in each environment, (num_envs,), for its observation.
 
-`begins`, (num_envs,), bool, marks environments in which an episode begins: their network state is reset.
-If episodes begin in all environments, num_envs may differ from the call before.
+`begins`, (num_envs,), bool, marks environments in which an episode begins: their network state is reset. If episodes
+begin in all environments, num_envs may differ from the call before.
 """
 
 
@@ -34,8 +34,8 @@ class Outcome(NamedTuple):
 class Environment(BaseTask):
     """Several independent environments in parallel: each gives observations, takes actions and gives rewards.
 
-    Observations and rewards are functions of the environment's seed and of the actions. After the
-    end of an episode, `observe` returns the first observation of the next one. There are no labels.
+    Observations and rewards are functions of the environment's seed and of the actions. After the end of an episode,
+    `observe` returns the first observation of the next one. There are no labels.
 
     A final subclass sets the sizes and `num_envs`, and writes `begin`, `observe`, `act` and `test`; the rest has
     defaults.
@@ -50,7 +50,7 @@ class Environment(BaseTask):
 
     @property
     def context(self) -> int:
-        """Number of unsignalled changes of the environment so far; for records, not for learning."""
+        """Number of context changes so far, which observations do not signal; for records, not for learning."""
         return 0
 
     @property
@@ -77,7 +77,7 @@ class Environment(BaseTask):
 
     @abstractmethod
     def act(self, action: Tensor) -> Outcome:
-        """Act in each environment, which moves it to the next observation.
+        """Act in each environment, and advance to the next observation.
 
         Args: action: whole numbers from 0 to `output_size − 1`, (num_envs,).
         Raises: ValueError for anything else.
@@ -118,7 +118,7 @@ class Environment(BaseTask):
 def check_actions(action: Tensor, num_envs: int, actions: int) -> Tensor:
     """Return the actions on the CPU.
 
-    Raises: TypeError unless it is a tensor; ValueError unless it has a whole number, 0 … actions − 1, for each
+    Raises: TypeError unless `action` is a tensor; ValueError unless it has a whole number, 0 … actions − 1, for each
         environment.
     """
     check_tensor(action, "act")

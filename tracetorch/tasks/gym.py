@@ -229,7 +229,7 @@ class RunningMeanStd:
 
     def update(self, rows: Tensor) -> None:
         """Add these rows, (rows, features), to the statistics."""
-        values, own = rows.to(torch.float64).numpy(), self.mean.numpy()  # faster than torch here
+        values, own = rows.to(torch.float64).numpy(), self.mean.numpy()  # faster than torch for few numbers
         new, mean = len(values), values.mean(axis=0)
         total, away = self.count + new, mean - own
         self.squares.numpy()[:] += ((values - mean) ** 2).sum(axis=0) + away**2 * (self.count * new / total)
@@ -400,7 +400,7 @@ class Gym(Environment):
             begins, acts = torch.zeros(count, dtype=torch.bool), acts + 1
             for at, (env, number) in enumerate(zip(envs, chosen, strict=True)):
                 reward, terminated, truncated = env.act(number)
-                if env.episode < total:  # a finished one runs on until all have finished
+                if env.episode < total:  # finished copies run on, uncounted, until all have finished
                     counts["return"][env.episode] += reward
                     counts["length"][env.episode] += 1
                     counts["truncated"][env.episode] = truncated and not terminated

@@ -105,7 +105,7 @@ class DigitTask(Task):
 
 
 class MNIST(DigitTask):
-    """Classification of digits. Each pixel is an input neuron, whose rate is proportional to its brightness.
+    """Classification of digits. Each pixel is an input neuron, and its brightness is encoded as `encoding` says.
 
     Args:
         source: "sample" (1,000 + 500 real digits, shipped with the package), "download" (all 70,000, through pooch,

@@ -53,7 +53,7 @@ def _binomial(probability: Tensor, steps: Tensor, most: int) -> Tensor:
 
 
 _CONDITIONS, _CLICKS, _NOISE, _CUE = range(4)  # purposes of seeds
-_COUNTED_STEPS = 1024  # in which clicks are counted at a time, so that memory does not grow with a trial's length
+_COUNTED_STEPS = 1024  # counted at a time, so that memory does not grow with a trial's length
 
 
 class PoissonClicks(DrawnTask):
@@ -79,7 +79,7 @@ class PoissonClicks(DrawnTask):
         noise: rate of additional, independent spikes of each left and right neuron during the whole trial, Hz.
         dt: length of a step, seconds.
         batch_size, validation_trials, test_trials: numbers of trials.
-        seed: of all trials; held-out trials have their own seeds.
+        seed: of all trials; held-out trials are drawn separately.
     Raises: ValueError for invalid values.
     Source: Brunton, Botvinick and Brody (2013), Rats and humans can optimally accumulate evidence for decision-making,
         doi:10.1126/science.1233912.

@@ -32,7 +32,7 @@ class StoreRecall(DrawnTask):
         neurons_per_channel: neurons of each population.
         dt: length of a step, seconds.
         batch_size, validation_trials, test_trials: numbers of trials.
-        seed: of all trials; held-out trials have their own seeds.
+        seed: of all trials; held-out trials are drawn separately.
     Raises: ValueError for invalid values.
     Source: Bellec, Salaj, Subramoney, Legenstein, Maass (2018), Long short-term memory and learning-to-learn in
         networks of spiking neurons, doi:10.48550/arXiv.1803.09574, whose code contains the task; Salaj, Subramoney,

@@ -17,7 +17,7 @@ from tracetorch.tasks.environment import Choose, Environment, Outcome, check_act
 from tracetorch.tasks.task import BaseTask, Batch, Figures, Task, Trials, at_least
 
 _SPARE = 4  # ratio of available to needed batches, on average, so that hardly any trial is used twice
-_PATIENCE = 1000  # ratio of batches without a wanted class to needed ones that is an error
+_PATIENCE = 1000  # ratio of searched to needed batches, after which a missing class is an error
 
 
 class WrappingTask(BaseTask):
@@ -173,7 +173,7 @@ def _joined(parts: list[tuple[Batch, Tensor]]) -> Batch:
 
 
 def _rows_of_all(parts: list[tuple[Stream, Tensor]], start: int, stop: int) -> Tensor:
-    """Return all steps of some rows; spikes are drawn for these rows only."""
+    """Return the steps from `start` to `stop` of some rows; draw spikes for these rows only."""
     chosen = []
     for xs, rows in parts:
         part = next(xs[start:stop].parts(stop - start))

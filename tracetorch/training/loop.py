@@ -20,7 +20,7 @@ Schedule = Literal["none", "linear", "cosine"]
 def learning_rate_schedule(optimizer: torch.optim.Optimizer, schedule: Schedule, total: int | None) -> LRScheduler:
     """Return a schedule of the learning rate: constant, or to 0 at the end along a line or half a cosine.
 
-    Raises: ValueError for a decrease without an end, which is `total=None`.
+    Raises: ValueError for a decreasing schedule in a run without an end (`total=None`).
     """
     if schedule == "none":
         return LambdaLR(optimizer, lambda update: 1.0)

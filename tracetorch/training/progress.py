@@ -59,7 +59,7 @@ class Best(Stateful):
         self.score, self.waited, self._patience = -math.inf, 0, patience
 
     def update(self, score: float) -> bool:
-        """Count an evaluation. Returns: whether it is the best so far; NaN is, only before any number."""
+        """Count an evaluation. Returns: whether it is the best so far; NaN is best only before any number."""
         better = score > self.score or (math.isnan(score) and self.score == -math.inf) or math.isnan(self.score)
         self.score, self.waited = (score, 0) if better else (self.score, self.waited + 1)
         return better

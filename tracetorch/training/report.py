@@ -37,7 +37,7 @@ def report(
 ) -> None:
     """Test the network as it is, and write numbers, trials and figures into the run's folder.
 
-    A value of the run's own in the summary replaces one of the same name from `Task.summary`.
+    The run's own values in the summary replace those of the same name from `Task.summary`.
     """
     with run.repeatable():
         with run.timed("evaluate_seconds"):

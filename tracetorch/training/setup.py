@@ -168,7 +168,7 @@ class Setup:
         net.to(run.device)
         self.learner, self.optimizer = rule(net), optimizer(parameter_groups(net))
         if precision != "float32":
-            if not self.learner.takes_precision:  # its spikes would differ from those of the rounded weights
+            if not self.learner.takes_precision:  # it would not use the spikes of the rounded weights
                 name = type(self.learner).__name__
                 raise ValueError(
                     f"train.precision={precision} needs rule=trace or three_factor: {name} computes in float32"
