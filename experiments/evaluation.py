@@ -1,4 +1,4 @@
-"""Testing a network that was trained before: no learning, only the test and its report."""
+"""Test of a trained network: no learning, only the test and its report."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def main(
     """Test a checkpoint's network on a task; the results go into the run.
 
     Args:
-        run: entered here, once all parts are built, so that a bad config leaves no folder.
-        checkpoint: with the weights.
+        run: entered here, after all parts are built, so that an invalid config leaves no folder.
+        checkpoint: file with the weights.
         task, network, rule, loss, device, window, precision, figures: as of `Setup`.
-    Raises: ValueError if the checkpoint is damaged, or the task has another size, before anything is written.
+    Raises: ValueError for a damaged checkpoint or a task of another size, before anything is written.
     """
     check_task(task, window)
     run.device = devices.resolve(device)

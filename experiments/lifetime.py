@@ -26,24 +26,24 @@ def main(
     recovered_at: float = 0.9,
     **options: Any,
 ) -> None:
-    """Let a network decide and learn from feedback, without a reset, until the end or until it is stopped.
+    """Let a network decide and learn from feedback, without any reset, until the end or until it is stopped.
 
-    An update is one decision in each environment. Neither the network's states and traces, nor the baseline of the
-    loss, nor the optimizer is reset: where a trial or an episode ends, the stream continues. With rewards actions are
-    drawn; with labels the largest output is the answer. A lifetime with an end is tested at its end on held-out data.
+    An update is one decision in each environment. Network states, traces, the baseline of the loss and the
+    optimizer are never reset: where a trial or an episode ends, the stream continues. With rewards, actions are drawn;
+    with labels, the largest output is the answer. A lifetime with an end is tested at its end on held-out data.
 
     Args:
-        run: where it is recorded.
+        run: records the training.
         updates, steps: decisions in each environment, and time steps of the network; the shorter limit ends the run.
             None: no limit.
         teach_every: decisions per feedback, on average; see `FeedbackSchedule`.
         averages: half-lives of the running averages of the reward or the accuracy, in decisions.
-        recovered_at: share of the best average before a change of the task that counts as recovery; see `Life`.
+        recovered_at: share of the best average before a task change that counts as recovery; see `Life`.
         options: the parts and the options of every kind of experiment; see `Setup`. A learning-rate schedule needs an
-            end, and begins with the first feedback.
-    Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network explodes.
-    Memory: independent of its length. metrics.jsonl, on disk, grows by about 500 bytes every `log_every` decisions, and
-        is read as a whole once, at the end, for the figures.
+            end and begins at the first feedback.
+    Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network diverges.
+    Memory: independent of the number of decisions. On disk, metrics.jsonl grows by about 500 bytes every `log_every`
+        decisions; it is read as a whole once, at the end, for the figures.
     """
     check_counts(updates=updates, steps=steps)
     setup = Setup(run, feedback=None, **options)

@@ -1,4 +1,4 @@
-"""Learning from rewards in episodes: look, act, get a reward, learn; with tests on episodes that are never learned."""
+"""Learning from rewards in episodes: observe, act, get a reward, learn; with tests on held-out episodes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def main(
 ) -> None:
     """Let a network act in an environment, and learn from its rewards.
 
-    An update is one action in each environment, and what is learned from its reward. Actions are drawn; in evaluations
-    the likeliest is taken. Where an episode is over, the state of that environment alone is reset. The network of the
-    best evaluation on validation episodes, if there are any, is tested.
+    An update is one action in each environment and one learning step from its reward. Actions are drawn; in evaluations
+    the most probable is taken. When an episode ends, the state of that environment alone is reset. The network of the
+    best evaluation on validation episodes is tested; without these, the last network.
 
     Args:
-        run: where it is recorded.
-        updates, passes: how long to learn: actions, or passes over the training data. Exactly one of the two.
-        eval_every: updates between two evaluations; a tenth of all, if None.
-        patience: stop after so many evaluations without a better one; no limit, if None.
+        run: records the training.
+        updates, passes: length of training: actions, or passes over the training data. Exactly one of the two.
+        eval_every: updates between two evaluations; None: a tenth of all.
+        patience: stop after so many evaluations without a better one; None: no limit.
         options: the parts and the options of every kind of experiment; see `Setup`.
-    Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network explodes.
+    Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network diverges.
     """
     check_counts(eval_every=eval_every, patience=patience)
     setup = Setup(run, feedback="rewards", **options)

@@ -1,4 +1,4 @@
-"""Supervised learning on batches of labelled sequences, with tests on trials that the network never learns from."""
+"""Supervised learning on batches of labelled sequences, with tests on held-out trials."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def main(
     or every few steps.
 
     Args:
-        run: where it is recorded.
-        updates, passes: how long to train: batches, or passes over the training data. Exactly one of the two.
-        learn_every: time steps between two learning moments, each with the label; one moment, at the end of the
-            sequence, if None. The last one is logged. Memory does not depend on it.
+        run: records the training.
+        updates, passes: length of training: batches, or passes over the training data. Exactly one of the two.
+        learn_every: time steps between two learning moments, each with the label; None: one moment, at the end of the
+            sequence. The loss of the last moment is logged. Memory does not depend on this setting.
         update_every: time steps between two steps of the optimizer, on the sum of the gradients since the last one: a
             multiple of `learn_every`. None: one, at the end of the sequence. "moment": at each learning moment.
-        log_every, eval_every: updates between two records, and between two evaluations (one pass, or a tenth of the
-            updates, if None).
-        patience: stop after so many evaluations without a better one, and test the best network; no limit, if None.
+        log_every, eval_every: updates between two records, and between two evaluations (None: one pass, or a tenth of
+            the updates).
+        patience: stop after so many evaluations without a better one, and test the best network; None: no limit.
         options: the parts and the options of every kind of experiment; see `Setup`.
     Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network dies.
     """
@@ -54,7 +54,7 @@ def main(
 
 
 def _update_every(learn_every: int | None, update_every: int | Literal["moment"] | None) -> int | None:
-    """Time steps between two updates; None: one at the end. Raises: ValueError for updates between learning moments."""
+    """Return time steps between two updates; None: one at the end. Raises: ValueError if `learn_every` does not fit."""
     if update_every == "moment":
         return learn_every
     if update_every and (learn_every is None or update_every % learn_every):

@@ -1,6 +1,6 @@
-"""Losses: each maps `(output, target)` to `(loss, signal)`, the signal being dL/d output.
+"""Losses. Each maps `(output, target)` to `(loss, signal)`; the signal is dL/d output.
 
-`Reflect` and `ActorCritic` take rewards instead of targets, and observe the actions before them; see `RewardLoss`.
+`Reflect` and `ActorCritic` observe actions and take rewards instead of targets; see `RewardLoss`.
 """
 
 from tracetorch.loss.actor_critic import ActorCritic

@@ -1,4 +1,4 @@
-"""An actor and its critic: the expected reward is an output of the network."""
+"""Actor-critic learning: one output of the network is the value."""
 
 import torch
 from torch import Tensor
@@ -8,27 +8,28 @@ from tracetorch.modes import check_number, check_tensor, without_graph
 
 
 class ActorCritic(RewardLoss):
-    """TD learning: one more output is the value, the discounted reward still to come.
+    """TD learning: one additional output is the value, the expected discounted sum of future rewards.
 
         (z, y) = output,    p = softmax(z),    V = u·y
-        δ = reward + γ·V' − V                       V: value at the action, V': of the next observation, 0 at the end
+        δ = reward + γ·V' − V         V, V': value of this and of the next observation; V' = 0 at the end
         signal at (z, y) = −δ·(onehot(action) − p, v) / batch − (d worth/dz, 0) / batch
 
-    An episode that was cut off has not terminated: V' is then of its last observation.
+    A truncated episode has not terminated: V' is then the value of its last observation.
 
     Args:
         discount: γ per action, in [0, 1].
-        unit: u > 0, the value that an output of 1 stands for, because weights grow slowly.
+        unit: u > 0, the value that an output of 1 stands for. Weights grow slowly, so a large value needs a large u.
         critic: v ≥ 0, weight of the critic's loss.
         entropy, uniform: c and k, in reward per nat, as in `Reflect`.
-    Returns: of a call: loss, mean of ½·δ² − δ·log p(action) − worth; and signal, (batch, actions + 1), for
-        `net.backward(signal, at="logits")` of a network whose readout is `LI`, in the state of the action. `score` is
-        (onehot − p, v), `modulation` −δ/batch and `bonus` the rest: for `rules.ThreeFactor`, and then it is TD(λ/γ).
-    Raises: RuntimeError if it is called before the first action; ValueError for a reward that is not finite.
-    Gradient: that of REINFORCE with δ for the return, unbiased if V is right; the semi-gradient of TD, in units of u.
+    Returns: a call returns the loss, the mean of ½·δ² − δ·log p(action) − worth, and the signal, (batch, actions + 1),
+        for `net.backward(signal, at="logits")` with an `LI` readout, in the network's state at the action. `score` is
+        (onehot − p, v), `modulation` is −δ/batch and `bonus` is the rest. With `rules.ThreeFactor` they give TD(λ/γ).
+    Raises: RuntimeError for a call before the first action; ValueError for a reward that is not finite.
+    Gradient: of the policy: REINFORCE with δ for the return, unbiased if V is exact. Of the value: the semi-gradient of
+        TD, in units of u.
     Memory: a few numbers for each output and sample, independent of time.
-    Source: Sutton (1988), doi:10.1007/BF00115009; Barto, Sutton, Anderson (1983), doi:10.1109/TSMC.1983.6313077; of
-        what is cut off, Pardo et al. (2018), doi:10.48550/arXiv.1712.00378.
+    Source: Sutton (1988), doi:10.1007/BF00115009; Barto, Sutton, Anderson (1983), doi:10.1109/TSMC.1983.6313077; for
+        truncated episodes, Pardo et al. (2018), doi:10.48550/arXiv.1712.00378.
     """
 
     values = 1
@@ -56,17 +57,17 @@ class ActorCritic(RewardLoss):
         self._value = self._log = self._worth = torch.zeros(0)
 
     def policy(self, output: Tensor) -> Tensor:
-        """The distribution of actions, (batch, actions)."""
+        """Return the probabilities of the actions, (batch, actions)."""
         check_tensor(output, "the output")
         return torch.softmax(output[:, :-1], dim=-1)
 
     def value(self, output: Tensor) -> Tensor:
-        """V in units of the reward, (batch,)."""
+        """Return V in units of the reward, (batch,)."""
         return self.unit * output[:, -1]
 
     @without_graph
     def observe(self, output: Tensor, action: Tensor) -> None:
-        """Observe an action, a whole number, (batch,). Args: output: real numbers, (batch, actions + 1)."""
+        """Observe the actions, whole numbers, (batch,). Args: output: real numbers, (batch, actions + 1)."""
         check_choice(output, action)
         p, critic = self.policy(output), output.new_full((len(output), 1), self.critic)
         self.score = torch.cat([score_of(p, action, "logits"), critic], dim=1)
@@ -76,11 +77,11 @@ class ActorCritic(RewardLoss):
 
     @without_graph
     def __call__(self, reward: Tensor, terminated: Tensor, upcoming: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and signal of the last action.
+        """Return loss and signal of the last action.
 
         Args:
             reward: finite numbers, (batch,). terminated: episodes that have ended, bool (batch,).
-            upcoming: output for the next observation, (batch, actions + 1); not used for those that have ended.
+            upcoming: output for the next observation, (batch, actions + 1); not used for terminated episodes.
         """
         if not self._value.numel():
             raise RuntimeError("no action was observed: call loss.observe(output, action) before the reward")

@@ -1,4 +1,4 @@
-"""What a loss for rewards is, and what such losses share: the score of an action, and bonuses for exploration."""
+"""The interface of losses for rewards, and their shared parts: the score of an action and exploration bonuses."""
 
 import math
 import operator
@@ -14,11 +14,11 @@ from tracetorch.loss.target import as_distribution
 from tracetorch.modes import all_finite, check_number, check_tensor
 
 At = Literal["output", "logits"]
-_FLOOR = 1e-3  # what keeps a score at the output finite, as in `cross_entropy`
+_FLOOR = 1e-3  # ε: keeps a score at the output finite, as in `cross_entropy`
 
 
 def score_of(probabilities: Tensor, action: Tensor, at: At) -> Tensor:
-    """d log p(action), (batch, actions): at the logits `onehot − p`, at p `onehot/(p + ε)`."""
+    """Return d log p(action), (batch, actions): `onehot − p` at the logits, `onehot/(p + ε)` at p."""
     chosen = as_distribution(action, probabilities)
     return chosen - probabilities if at == "logits" else chosen / (probabilities + _FLOOR)
 
@@ -80,13 +80,13 @@ class EntropyBonus:
         worth = c·H(p) − k·KL(u ‖ p),    H = −Σ p·log p,    KL(u ‖ p) = −(1/n)·Σ log(n·p),    u: uniform over n actions
         d worth/dz = −c·p·(log p + H) − k·(p − 1/n)    at the logits z
 
-    At the logits the gradients of reward and H are multiplied by p: they vanish for a deterministic policy, which then
-    cannot relearn when the world changes. That of the second term does not vanish. With rewards 0 and 1 and two
-    actions, the better one is taken with probability ½·(1 − k + √(1 + k²)), about 1 − k/2.
+    At the logits, the gradients of the reward and of H have the factor p. They vanish for a deterministic policy, which
+    then cannot relearn after a change of the task. The gradient of KL does not vanish. With rewards 0 and 1 and two
+    actions, the policy takes the better one with probability ½·(1 − k + √(1 + k²)), about 1 − k/2.
 
-    Args: entropy: c ≥ 0, in reward per nat; uniform: k ≥ 0, the same.
+    Args: entropy, uniform: c ≥ 0 and k ≥ 0, in reward per nat.
     Raises: ValueError if one is below 0 or not finite.
-    Source: of H, Williams, Peng (1991), doi:10.1080/09540099108946587.
+    Source: for H, Williams, Peng (1991), doi:10.1080/09540099108946587.
     """
 
     def __init__(self, entropy: float, uniform: float):
@@ -111,21 +111,20 @@ class EntropyBonus:
 
 
 class RewardLoss(ABC):
-    """Observes each action; a call with a reward then gives the loss and the signal for the network's output.
+    """Loss for rewards: `observe` takes an action; a call with a reward returns the loss and its signal at the output.
 
-    A new loss is a subclass with `policy`, `observe` and `__call__` that sets `score`, `modulation` and `bonus`. If it
-    has a state, it overrides `reset`, `state_dict` and `load_state_dict`, too: then a run with it can be resumed
-    exactly.
+    A subclass defines `policy`, `observe` and `__call__`, and sets `score`, `modulation` and `bonus`. A loss with a
+    state also overrides `reset`, `state_dict` and `load_state_dict`, so that a run can be resumed exactly.
     """
 
     values: int = 0
-    """How many outputs the network needs besides those for the actions."""
+    """Number of network outputs in addition to those for the actions."""
     bootstraps: ClassVar[bool] = False
-    """Whether it judges an action by the network's output for the next observation; the call then takes it."""
+    """Whether the loss needs the network's output for the next observation; the call then takes this output."""
     at: At = "logits"
     """What the signals and scores are derivatives with respect to."""
     explore = EntropyBonus(0.0, 0.0)
-    """The bonus for exploration; false if there is none."""
+    """The exploration bonus; `bool(explore)` is False without one."""
     score: Tensor
     """After `observe`: d log p(action)/d output, or /d logits as `at` says, (batch, outputs)."""
     modulation: Tensor
@@ -142,30 +141,30 @@ class RewardLoss(ABC):
     def __init__(self) -> None:
         self.score = self.bonus = self.modulation = torch.zeros(0)
 
-    def reset(self) -> None:  # noqa: B027 (an option, not a duty)
+    def reset(self) -> None:  # noqa: B027 (optional override)
         """Forget the actions so far, but not the expected rewards."""
 
     @abstractmethod
     def policy(self, output: Tensor) -> Tensor:
-        """The distribution of actions, (batch, actions). Raises: ValueError for an output that gives none."""
+        """Return the probabilities of the actions, (batch, actions). Raises: ValueError for an output without them."""
 
     @abstractmethod
     def observe(self, output: Tensor, action: Tensor) -> None:
-        """Observe an action. Args: output: of the network, (batch, outputs); action: whole numbers, (batch,)."""
+        """Observe an action. Args: output: the network's, (batch, outputs). action: whole numbers, (batch,)."""
 
     @abstractmethod
     def __call__(self, reward: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """The loss of the actions so far; and the signal, its derivative, (batch, outputs).
+        """Return the loss of the actions so far and the signal, its derivative, (batch, outputs).
 
         Args:
             reward: finite numbers, (batch,).
-            then, positional: done, bool (batch,), where an episode ends; None in an endless stream. If it bootstraps:
-                terminated, bool (batch,); and the output for the next observation, (batch, outputs).
+            args: done, bool (batch,), which episodes end; None in an endless stream. If the loss bootstraps instead:
+                terminated, bool (batch,), and the output for the next observation, (batch, outputs).
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, for a checkpoint."""
+        """Return the tensors for a checkpoint."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 (an option, not a duty)
-        """Continue from what `state_dict` gave."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 (optional override)
+        """Restore the result of `state_dict`."""

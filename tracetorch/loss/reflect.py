@@ -21,14 +21,14 @@ from tracetorch.modes import check_number, check_tensor, numbers, without_graph
 
 
 class Baseline:
-    """A mixture of running means.
+    """Expected reward: a mixture of running means of past rewards.
 
-        r_j = (r + β_j·r' + β_j²·r'' + …)/(1 + β_j + β_j² + …),    b = Σ_j v_j·r_j,    v = softmax of what is stored
+        r_j = (r + β_j·r' + β_j²·r'' + …)/(1 + β_j + β_j² + …),    b = Σ_j v_j·r_j,    v = softmax of stored parameters
 
     Args:
-        decays: β per reward, in [0, 1), one for each stretch of the past; none at all expects 0.
-        per_sample: whether each sample has a mean of its own, rather than one over all.
-        mixture_rate: how fast v descends (reward − b)²; 0 leaves it.
+        decays: β per reward, in [0, 1), one for each running mean; with an empty list b is 0.
+        per_sample: whether each sample has its own means; otherwise all samples share them.
+        mixture_rate: step size of gradient descent on (reward − b)² with respect to v; 0 keeps v constant.
     Memory: two numbers for each decay (and sample), independent of time.
     """
 
@@ -38,7 +38,7 @@ class Baseline:
         self._raw, self._sums = torch.zeros(len(self.decays)), torch.zeros(0)
 
     def __call__(self, reward: Tensor) -> Tensor:
-        """The expected reward, (batch,), before this one, (batch,), which is then added to the means."""
+        """Return the expected reward, (batch,); then add this reward, (batch,), to the means."""
         if not len(self.decays):
             return torch.zeros_like(reward)
         got = reward if self.per_sample else reward.mean(dim=0, keepdim=True)
@@ -59,20 +59,20 @@ class Baseline:
 
     @property
     def mixture(self) -> Tensor:
-        """v, one for each decay, 1 in all."""
+        """The weights v, one for each decay; their sum is 1."""
         return torch.softmax(self._raw, dim=0)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, for a checkpoint."""
+        """Return the tensors for a checkpoint."""
         return {"raw": self._raw, "sums": self._sums}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         self._raw, self._sums = state["raw"], state["sums"]
 
 
 def scales(name: str, decays: float | Sequence[float]) -> Tensor:
-    """One or several decays in [0, 1), as a tensor."""
+    """Return one or several decays in [0, 1) as a tensor."""
     listed = list(decays) if isinstance(decays, Iterable) and not isinstance(decays, str) else [decays]
     for decay in listed:
         check_number(decay, name)
@@ -83,37 +83,38 @@ def scales(name: str, decays: float | Sequence[float]) -> Tensor:
 
 
 class Reflect(RewardLoss):
-    """The trace alternative to REINFORCE: a trace of the scores of actions, and a signal for each reward.
+    """The trace alternative to REINFORCE: a trace of action scores, multiplied by each reward to give a signal.
 
         e_k ← λ_k·e_k + score,    score = d log p(action)/dz = onehot − p       at every action: `observe`
         signal = −(reward − b)·Σ_k w_k·e_k / batch − d worth/dz / batch        at every reward: the call
 
-    z are the logits, p their softmax, b the expected reward (`Baseline`), worth the bonus of the last action's
-    distribution (`EntropyBonus`).
+    z are the logits, p their softmax, b the expected reward (`Baseline`), worth the exploration bonus of the
+    last policy (`EntropyBonus`).
 
     Args:
-        decay: λ per action, in [0, 1): for how long rewards are credited to an action. One, or several time scales.
-        mixture: w, weights of the time scales; None: equal, 1 in all.
-        mixture_rate: how fast the mixtures learn, w and that of the baseline; 0 leaves them as they are.
-        baseline: β per reward, in [0, 1), of the expected reward; one, several, or none: [].
-        per_sample: whether each sample has its own expected reward, or one for all.
+        decay: λ per action, in [0, 1): for how long rewards are credited to an action. One time scale or several.
+        mixture: w, weights of the time scales; None: equal weights with sum 1.
+        mixture_rate: learning rate of w and of the baseline's weights; 0 keeps them constant.
+        baseline: β per reward, in [0, 1), of the expected reward; one value, several, or none ([]).
+        per_sample: whether each sample has its own expected reward; otherwise all share one.
         entropy: c, in reward per nat: weight of the policy's entropy.
-        uniform: k, in reward per nat: weight of KL(uniform ‖ policy). Its gradient does not vanish for a deterministic
-            policy, as that of the entropy does: for worlds that change.
-        at: "logits": signals are for `net.backward(signal, at="logits")`. "output": they are dL/dp, and the score is
-            onehot/(p + .001): for rules that take no logits.
-    Returns: of a call: loss, −mean of (reward − b)·Σ_k w_k·(trace of log p(action)) − worth; and signal,
-        (batch, actions), its derivative if past outputs all move as one.
-    Raises: RuntimeError if it is called before the first action.
-    Gradient: without a bonus, signals add up to that of REINFORCE with discounted eligibility,
-        −Σ_t d log p(action)·Σ_{s ≥ t} λ^(s − t)·(reward − b)(s), exactly, where the output depends on the parameters in
-        the same way at every action: with a constant input, or, at λ = 0, for a tied `LI` or `LIS` readout and actions
-        drawn from its present output. Otherwise approximate: score and input are averaged separately;
-        `rules.ThreeFactor` keeps their product. A baseline of past rewards adds no bias at λ = 0. At λ > 0 it contains
-        rewards of actions that are still in the trace and cancels part of them, 1/batch of it if all share it.
-        w ascends the agreement of a time scale's last signal with the present one: a hypergradient at the output.
+        uniform: k, in reward per nat: weight of KL(uniform ‖ policy). Unlike that of the entropy, its gradient does not
+            vanish for a deterministic policy: for tasks that change.
+        at: "logits": signals are for `net.backward(signal, at="logits")`. "output": signals are dL/dp and the score
+            is onehot/(p + .001), for rules that do not take logits.
+    Returns: a call returns the loss, −mean of (reward − b)·Σ_k w_k·(trace of log p(action)) − worth, and the signal,
+        (batch, actions), the derivative of the loss if all past outputs change equally.
+    Raises: RuntimeError for a call before the first action.
+    Gradient: without a bonus, the signals sum to the gradient of REINFORCE with discounted eligibility,
+        −Σ_t d log p(action)·Σ_{s ≥ t} λ^(s − t)·(reward − b)(s). This is exact where the output depends on the
+        parameters in the same way at every action: with a constant input, or, at λ = 0, for a tied `LI` or `LIS`
+        readout and actions drawn from its present output. Otherwise approximate: score and input are averaged
+        separately; `rules.ThreeFactor` keeps their product. A baseline of past rewards adds no bias at λ = 0. At λ > 0
+        it contains rewards of actions that are still in the trace and cancels part of them, 1/batch of each if it is
+        shared.
+        w follows a hypergradient at the output: it grows for time scales whose last signal agrees with the present one.
     Memory: batch × actions for each time scale, independent of time.
-    Source: Williams (1992), doi:10.1007/BF00992696; of w, Baydin et al. (2018), doi:10.48550/arXiv.1703.04782.
+    Source: Williams (1992), doi:10.1007/BF00992696; for w, Baydin et al. (2018), doi:10.48550/arXiv.1703.04782.
     Example:
         >>> reflect = Reflect(decay=0.9)
         >>> reflect.observe(torch.tensor([[0.5, 0.5]]), torch.tensor([1]))
@@ -158,11 +159,11 @@ class Reflect(RewardLoss):
 
     @property
     def mixture(self) -> Tensor:
-        """w, one for each time scale."""
+        """The weights w, one for each time scale."""
         return self._sum * torch.softmax(self._raw, dim=0)
 
     def policy(self, output: Tensor) -> Tensor:
-        """The distribution of actions: the output itself. Raises: ValueError for values below 0."""
+        """Return the probabilities of the actions: the output itself. Raises: ValueError for values below 0."""
         check_tensor(output, "the output")
         if bool((output < 0).any()):
             lowest = float(output.min())
@@ -173,7 +174,7 @@ class Reflect(RewardLoss):
 
     @without_graph
     def observe(self, output: Tensor, action: Tensor) -> None:
-        """Observe an action, a whole number, (batch,), drawn from p, (batch, actions); sets `score` and `bonus`."""
+        """Observe the actions, whole numbers, (batch,), drawn from p, (batch, actions); set `score` and `bonus`."""
         check_choice(output, action)
         self.score = score_of(output, action, self.at)
         self._worth, self.bonus = self.explore(output, self.at)
@@ -189,7 +190,7 @@ class Reflect(RewardLoss):
 
     @without_graph
     def __call__(self, reward: Tensor, done: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Loss and signal of a reward, finite, (batch,); sets `modulation`. Args: done: episodes that end, (batch,)."""
+        """Return loss and signal of a finite reward, (batch,); set `modulation`. Args: done: which episodes end."""
         if not self._scores.numel():
             raise RuntimeError("no action was observed: call reflect.observe(output, action) before reflect(reward)")
         check_reward(reward, len(self._worth))
@@ -214,11 +215,11 @@ class Reflect(RewardLoss):
         return loss, signal + self.bonus
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, for a checkpoint."""
+        """Return the tensors for a checkpoint."""
         return {name: getattr(self, f"_{name}") for name in _STATE} | {"baseline": self.baseline.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         state = renamed.present(renamed.STATE, state)
         for name in _STATE:
             setattr(self, f"_{name}", state[name])

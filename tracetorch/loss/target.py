@@ -7,7 +7,7 @@ from tracetorch.modes import check_number, check_tensor
 
 
 def as_distribution(target: Tensor, output: Tensor) -> Tensor:
-    """Indices (batch,) become one-hot rows; values of the output's shape stay. Raises: TypeError, ValueError."""
+    """Return indices (batch,) as one-hot rows; keep values of the output's shape. Raises: TypeError, ValueError."""
     check_tensor(output, "the output that a loss judges")
     check_tensor(target, "the target of a loss")
     if not output.is_floating_point() or not output.ndim:
@@ -31,11 +31,11 @@ def cross_entropy(output: Tensor, target: Tensor, *, floor: float = 1e-3) -> tup
         L = mean over the batch of −Σ q·log((p + ε) / (1 + ε)),    signal = −q / (p + ε) / batch
 
     Args:
-        output: p, probabilities (batch, classes), such as `LIS` gives; a mean over steps is one too.
+        output: p, probabilities (batch, classes), for example of `LIS`, or their mean over steps.
         target: class indices (batch,), or distributions q (batch, classes).
         floor: ε, which limits the signal to 1/ε for a class of probability 0.
     Returns: loss, a number in nats, 0 for a perfect answer; signal, (batch, classes).
-    Raises: ValueError for outputs below 0, which are no probabilities, or a floor outside (0, 1).
+    Raises: ValueError for outputs below 0 or a floor outside (0, 1).
     Gradient: exact.
     """
     check_number(floor, "floor")
@@ -56,7 +56,7 @@ def cross_entropy_with_logits(output: Tensor, target: Tensor) -> tuple[Tensor, T
         L = mean over the batch of −Σ q·log softmax(z),    signal = (softmax(z)·Σq − q) / batch
 
     Args:
-        output: z, any real numbers (batch, classes), such as `LI` gives.
+        output: z, any real numbers (batch, classes), for example of `LI`.
         target: class indices (batch,), or distributions q (batch, classes).
     Returns: loss, a number in nats; signal, (batch, classes).
     Gradient: exact.

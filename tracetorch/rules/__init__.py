@@ -1,4 +1,4 @@
-"""How a network learns: each rule has `reset()`, `forward(xs)` and `backward(signal)` over the same layers."""
+"""Learning rules: each has `reset()`, `forward(xs)` and `backward(signal)`, and trains the same layers."""
 
 from tracetorch.rules.base import Rule
 from tracetorch.rules.bptt import BPTT, TruncatedBPTT

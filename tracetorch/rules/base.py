@@ -1,4 +1,4 @@
-"""What a learning rule is: all that a training loop may ask of one, so that no loop knows which rule it runs."""
+"""The interface of learning rules. Training loops use only this interface, so they work with every rule."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,9 +17,8 @@ from tracetorch.nn.local_gradient import At
 class Rule(ABC):
     """Computes the gradients of a network. All rules train the same layers, from the same weights and spikes.
 
-    A new rule is a subclass with `backward`, and with `forward` if that does more than run the network. If it has a
-    state besides the network's, it overrides `reset`, `state_dict` and `load_state_dict`, too: then a run with it can
-    be resumed exactly.
+    A subclass defines `backward`, and `forward` if that does more than run the network. A rule with a state of its own
+    also overrides `reset`, `state_dict` and `load_state_dict`, so that a run can be resumed exactly.
 
     Args: net: any network of `tt.nn` whose layers the rule supports.
     Raises: TypeError for anything but a network; ValueError for a layer that the rule would train wrongly.
@@ -28,11 +27,11 @@ class Rule(ABC):
     takes_logits = False
     """Whether `backward` takes signals at the logits, `at="logits"`."""
     is_online = False
-    """Whether it learns at any time from a stream without an end. Other rules need sequences with an end."""
+    """Whether the rule can learn at any time of an endless stream. Other rules need sequences with an end."""
     takes_precision = False
-    """Whether it learns from the spikes of rounded weights (`net.precision`)."""
+    """Whether the rule learns from the spikes of rounded weights (`net.precision`)."""
     learns_from = "labels and rewards"
-    """"labels and rewards", or "rewards" alone."""
+    """The feedback that the rule learns from: "labels and rewards", or "rewards" alone."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -50,17 +49,17 @@ class Rule(ABC):
         self.net = net
 
     def supports(self, layer: Layer) -> str:
-        """Why the rule would train a layer wrongly; "" if it trains it as its docstring says."""
+        """Return why the rule would train a layer wrongly; "" if it trains the layer correctly."""
         del layer
         return ""
 
     def reset(self, mask: Tensor | None = None) -> None:
-        """Start a new sequence: forget the state; of some samples alone, if `mask`, bool (batch,), says which."""
+        """Start a new sequence: reset the state of all samples, or of those in `mask`, bool (batch,)."""
         self.net.reset(mask)
 
     @without_graph
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
-        """Run over a stretch of time; see `Sequential.run`. Returns: the output, without a graph."""
+        """Run the network over a stretch of time; see `Sequential.run`. Returns: the output, without a graph."""
         return self.net.run(xs, reduce=reduce, window=window)
 
     @abstractmethod
@@ -68,25 +67,25 @@ class Rule(ABC):
         """Add to the gradient of every trainable parameter.
 
         Args:
-            signal: dL/d the mean that `forward` gave, (batch, out_features); if it gave every step's output, dL/d the
-                last of them. Rules that go back through time also take one for every step, (time, batch, out_features).
-            at: what the signal is the derivative with respect to: "output", or "logits" if `takes_logits`.
+            signal: dL/d output of `forward`, (batch, out_features): of the mean or, without `reduce`, of the last step.
+                Rules that go back through time also take a signal for every step, (time, batch, out_features).
+            at: the variable of this derivative: "output", or "logits" if `takes_logits`.
         """
 
-    def observe(self, score: Tensor, *, at: At) -> None:  # noqa: B027 (an option, not a duty)
+    def observe(self, score: Tensor, *, at: At) -> None:  # noqa: B027 (optional override)
         """Observe an action. Args: score: d log p(action)/d output, or /d logits as `at` says, (batch, outputs)."""
 
     def backward_reward(self, signal: Tensor, *, modulation: Tensor, bonus: Tensor | None, at: At) -> None:
-        """Add to the gradients after a reward. Args: `modulation` and `bonus` of the loss, and its signal with both."""
+        """Add to the gradients after a reward. Args: signal, modulation, bonus: of the loss; see `RewardLoss`."""
         del modulation, bonus
         self.backward(signal, at=at)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the rule besides the network's, for a checkpoint."""
+        """Return the rule's own state, without the network's, for a checkpoint."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         del state
 
 
@@ -97,7 +96,7 @@ def check_at(rule: Rule, at: At) -> None:
 
 
 def needs_dense(layer: Layer) -> str:
-    """Why a rule that computes the gradient of `W·x + b` itself cannot train a layer; "" if it can."""
+    """Return why a rule that computes the gradient of `W·x + b` itself cannot train a layer; "" if it can."""
     if is_dense(layer.connection) and is_plain(layer.connection):
         return ""
     needed = "it needs a torch.nn.Linear whose weights are parameters as connection"
@@ -105,7 +104,7 @@ def needs_dense(layer: Layer) -> str:
 
 
 def needs_decay_alone(layer: Layer) -> str:
-    """Why a rule that carries effects over time by the membrane's decay cannot train a layer; "" if it can."""
+    """Return why a rule that assumes decay as the only dynamics of a membrane cannot train a layer; "" if it can."""
     if reason := needs_dense(layer):
         return reason
     if layer.neuron.decays_alone:

@@ -1,4 +1,4 @@
-"""Backpropagation through time: all steps are kept, or the last ones, and the gradient goes back through them."""
+"""Backpropagation through time: the gradient goes back through all steps, or through the last ones."""
 
 from functools import partial
 
@@ -17,17 +17,16 @@ from tracetorch.rules.surrogate import Surrogate, surrogate_of, using
 
 
 class BPTT(Rule):
-    """Backpropagation through the time of the last `forward`, or through its last steps.
+    """Backpropagation through all steps of the last `forward`, or through the last of them.
 
     Args:
         net: any network of `tt.nn`.
-        surrogate: what stands for the derivative of a spike: "fast_sigmoid", "arctan", "triangle", or a `Surrogate`.
+        surrogate: derivative of a spike: "fast_sigmoid", "arctan", "triangle", or a `Surrogate`.
         through_reset: whether the gradient flows through the reset as well.
         window: steps that the gradient goes back; None: all steps of the last `forward`.
-    Gradient: exact, but for the surrogate: that of ordinary autograd through every step. What lies before the last
-        `forward` of the same sequence is constant to it, whether it was learned from or not. With a window shorter than
-        that: approximate, without what reached the output from earlier steps, and without the outputs before them,
-        though they count in a mean.
+    Gradient: exact except for the surrogate: ordinary autograd through every step of the last `forward`. The state at
+        its beginning is constant. With a shorter window, approximate: it drops the effect of the steps before the
+        window on later outputs, and the outputs of these steps themselves, though they count in a mean.
     Memory: O(time × batch × (inputs + neurons)), or O(window × …): every spike and membrane, until `backward`.
     Time: forward through every step, backward through those that are kept, O(time × batch × weights) each.
     Source: Werbos (1990), doi:10.1109/5.58337; with surrogates, Neftci, Mostafa, Zenke (2019),
@@ -55,7 +54,7 @@ class BPTT(Rule):
         self._output = None
 
     def forward(self, xs: Tensor | Stream, *, reduce: str | None = None, window: int | None = None) -> Tensor:
-        """Run over a stretch of time; see `Sequential.run`. Keeps a graph, but not under `torch.no_grad`."""
+        """Run over a stretch of time; see `Sequential.run`. Keep a graph, except under `torch.no_grad`."""
         if not torch.is_grad_enabled():
             self._output = None
             return super().forward(xs, reduce=reduce, window=window)
@@ -65,8 +64,8 @@ class BPTT(Rule):
     def backward(self, signal: Tensor, *, at: At = "output") -> None:
         """Add to the gradient of every trainable parameter, once for each `forward`.
 
-        Args: signal: dL/d what `forward` gave; or, if that was every step's output, dL/d the last of them.
-        Raises: RuntimeError if nothing was run since.
+        Args: signal: dL/d output of `forward`; without `reduce`, of every step or of the last one.
+        Raises: RuntimeError without a `forward` since the last call.
         """
         check_at(self, at)
         learn(self.net, self._output, signal)
@@ -89,7 +88,7 @@ class TruncatedBPTT(BPTT):
 
     @property
     def k(self) -> int:
-        """Steps that the gradient goes back."""
+        """Number of steps that the gradient goes back."""
         assert self.window is not None
         return self.window
 
@@ -104,7 +103,7 @@ def run_unrolled(
     reduce: str | None,
     window: int | None,
 ) -> Tensor:
-    """`Sequential.run` with the graph of the last `reach` steps; of all, if None. The state before is constant.
+    """`Sequential.run` with the graph of the last `reach` steps, or of all if None. The state before them is constant.
 
     Memory: O(reach): every membrane and every spike.
     """
@@ -140,7 +139,7 @@ def learn(net: Sequential, output: Tensor | None, signal: Tensor) -> None:
 
 
 def _unroll(net: Sequential, xs: Tensor | Stream, surrogate: Surrogate) -> Tensor:
-    """All outputs, (time, batch, out_features), with their graph."""
+    """Return all outputs, (time, batch, out_features), with their graph."""
 
     def through(values: Tensor) -> Tensor:
         for layer in net:
@@ -153,7 +152,7 @@ def _unroll(net: Sequential, xs: Tensor | Stream, surrogate: Surrogate) -> Tenso
 
 
 def _unroll_layer(layer: Layer, xs: Tensor) -> Tensor:
-    """One layer over the whole stretch: one matrix product, then its neurons step by step."""
+    """Run one layer over the whole stretch: one matrix product, then its neurons step by step."""
     xs = xs.to(layer._like.dtype)
     layer._check_step(xs[0])
     start = layer.own_state(xs.shape[1], tuple(xs.shape[2:])).copy()

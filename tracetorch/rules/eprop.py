@@ -1,4 +1,4 @@
-"""E-prop: an eligibility for every synapse, and one learning signal for every neuron, sent down from the readout."""
+"""E-prop: an eligibility for every synapse, and one learning signal from the readout for every neuron."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -24,7 +24,7 @@ from tracetorch.rules.surrogate import Surrogate
 
 
 class Chunk(NamedTuple):
-    """What a chunk leaves for the eligibilities."""
+    """The factors of a chunk's eligibilities."""
 
     trace: Tensor  # (groups, time, batch, in_features)
     ones_trace: Tensor  # (time, batch, 1 or out_features)
@@ -32,9 +32,9 @@ class Chunk(NamedTuple):
 
 
 class Eligibility:
-    """ē of every synapse and bias of a layer, after the chunks that were folded into it.
+    """ē of every synapse and bias of a layer, from the chunks that were folded in.
 
-    Memory: what the last chunk left; after a second one, also batch × synapses.
+    Memory: the factors of the last chunk; from the second chunk on, also batch × synapses.
     """
 
     def __init__(self, layer: Layer):
@@ -44,7 +44,7 @@ class Eligibility:
         self.bias: Tensor | None = None  # (batch, out_features)
 
     def take(self, graph: StepwiseGraph, slope: Tensor) -> None:
-        """Keep a chunk, to fold it when another one comes. Args: slope: ψ."""
+        """Keep a chunk, which is folded in when the next one comes. Args: slope: ψ."""
         if self.layer.weight.requires_grad or (self.layer.bias is not None and self.layer.bias.requires_grad):
             self.last = Chunk(graph.trace, graph.ones_trace(), slope)
 
@@ -89,13 +89,13 @@ class Eligibility:
             add_gradient(self.layer, "bias", (signal * self.bias).sum(dim=0))
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies, for a checkpoint."""
+        """Return copies for a checkpoint."""
         sums = {"weight": self.weight, "bias": self.bias}
         last = None if self.last is None else [value.clone() for value in self.last]
         return {"last": last, **{name: None if value is None else value.clone() for name, value in sums.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         like = self.layer.weight
         self.last = Chunk(*(value.to(like, copy=True) for value in state["last"])) if state["last"] else None
         found = (state["weight"], state["bias"])
@@ -112,22 +112,22 @@ class EProp(TwoPassRule):
     readout learns from δ and the trace of its own input.
 
     Args:
-        net: hidden layers below a readout (`LI` or `LIS`; with spikes instead, κ is 0).
-        feedback: "symmetric" takes for B the weights above, multiplied through; "random" takes fixed random ones.
+        net: hidden layers below a readout (`LI` or `LIS`; for a spiking readout, κ is 0).
+        feedback: "symmetric": B is the product of the weights above; "random": B is random and fixed.
         seed: of the random feedback.
-        surrogate: as in `BPTT`; none that goes through the reset.
+        surrogate: as in `BPTT`, without `through_reset`.
     Gradient: equal to backpropagation through time (with the same surrogate, not through the reset) for W and b of a
-        tied readout and, if feedback is symmetric, of the tied hidden layer next to it: without recurrence, nothing is
-        dropped there, back to the beginning of the sequence and across all learning moments in it. Approximate for
-        layers further down, whose spikes act through those above (B is then the product of the weights above, which is
-        ours), and for random feedback. Decays and thresholds get that of each step alone.
+        tied readout and, if feedback is symmetric, of the tied hidden layer next to it: without recurrence, no term is
+        dropped there, back to the beginning of the sequence and across all its learning moments. Approximate for layers
+        further down, whose spikes act through the layers above (their B, a product of weights, is not from the paper),
+        and for random feedback. Decays and thresholds get the gradient of each step alone.
     Memory: inputs and neurons of every layer for two chunks of 64 steps. For longer sequences, or several stretches,
         also the eligibilities, batch × inputs × neurons of every hidden layer that learns. Independent of time.
-    Time: O(time × batch × weights); the stretch is run twice, because the signal comes at its end. Within a chunk no
-        eligibility is formed: the signal still to come, Σ_{t' ≥ t} κ^(t' − t)·L(t'), meets ψ(t)·x̂(t)ᵀ in one matrix
-        product over time × batch. A chunk is folded into the eligibilities when another one comes.
-    Left out of the paper's: recurrent weights, adaptive thresholds, refractory times, the regularisation of rates, and
-        feedback that learns.
+    Time: O(time × batch × weights); the stretch runs twice, because the signal is known only at its end. Within a
+        chunk no eligibility is formed: one matrix product over time × batch multiplies the future signal,
+        Σ_{t' ≥ t} κ^(t' − t)·L(t'), by ψ(t)·x̂(t)ᵀ. A chunk is folded into the eligibilities when the next one comes.
+    Not implemented from the paper: recurrent weights, adaptive thresholds, refractory times, regularisation of rates,
+        and feedback that learns.
     Source: Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein, Maass (2020), doi:10.1038/s41467-020-17236-y.
     """
 
@@ -155,12 +155,12 @@ class EProp(TwoPassRule):
         self._eligibilities = self._none_yet()
 
     def reset(self, mask: Tensor | None = None) -> None:
-        """Start a new sequence: forget state and eligibilities; of some samples alone, if `mask`."""
+        """Start a new sequence: reset state and eligibilities of all samples, or of those in `mask`."""
         if mask is None:
             super().reset()
             self._eligibilities = self._none_yet()
             return
-        Rule.reset(self, mask)  # first: after a wrong mask, the stretch can still be learned from
+        Rule.reset(self, mask)  # first: if the mask is invalid, the recording is kept
         self._remember_unlearnt()
         for eligibility in self._eligibilities:
             eligibility.forget(mask)
@@ -177,16 +177,16 @@ class EProp(TwoPassRule):
         return super().forward(xs, reduce=reduce, window=window)
 
     def state_dict(self) -> dict[str, Any]:
-        """The eligibilities, for a checkpoint right after a learning moment."""
+        """Return the eligibilities, for a checkpoint right after a learning moment."""
         return {"eligibilities": [eligibility.state_dict() for eligibility in self._eligibilities]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         for eligibility, found in zip(self._eligibilities, state.get("eligibilities", ()), strict=True):
             eligibility.load_state_dict(found)
 
     def _remember_unlearnt(self) -> None:
-        """A stretch without a signal adds to the eligibilities, too."""
+        """Add the last stretch to the eligibilities, if it got no signal."""
         recording, self._recording = self._recording, None
         if recording is not None and self._kept():
             self._second_pass(recording, None)
@@ -213,7 +213,7 @@ class EProp(TwoPassRule):
                 top.learn(delta)
                 deltas = delta.new_zeros(*value.shape[:2], delta.shape[1])
                 deltas[-len(counting) :] = delta.view(*counting.shape[:2], -1)
-                # Still to come at every step of a chunk: Σ_{t' ≥ t} κ^(t' − t)·δ(t').
+                # The future signal at every step of a chunk: Σ_{t' ≥ t} κ^(t' − t)·δ(t').
                 when = torch.arange(len(deltas), dtype=deltas.dtype, device=deltas.device)
                 weights = (kept ** (when - when[:, None]).clamp(min=0)).triu()
                 coming = (weights @ deltas.flatten(1)).view_as(deltas)
@@ -228,13 +228,13 @@ class EProp(TwoPassRule):
         return [Eligibility(layer) for layer in list(self.net)[:-1]]
 
     def _kept(self) -> float:
-        """κ. A readout that fires filters nothing."""
+        """Return κ; 0 for a spiking readout, which filters nothing."""
         readout = self.net[len(self.net) - 1]
         return 0.0 if readout.neuron.spiking else float(readout.neuron.decay.detach())
 
     @torch.no_grad()
     def feedback_weights(self) -> list[Tensor]:
-        """B of each hidden layer, (out_features of the net, out_features of the layer)."""
+        """Return B of each hidden layer, (out_features of the net, out_features of the layer)."""
         readout = self.net[len(self.net) - 1].weight
         if self.feedback == "random":
             return [weight.to(readout) for weight in self._random]

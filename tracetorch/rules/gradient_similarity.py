@@ -1,4 +1,4 @@
-"""How close one gradient is to another: the angle between them, and the ratio of their norms."""
+"""Similarity of two gradients: the angle between them, and the ratio of their norms."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -18,17 +18,17 @@ Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(output, target) to (loss, signal)."""
 
 Teach = Callable[[Any, Tensor, Tensor], None]
-"""(rule, output, target): calls the rule's `backward`, or what takes its place."""
+"""(rule, output, target): calls the rule's `backward` or `backward_reward`."""
 
 Gradients = dict[str, Tensor]
-"""Of every learnable parameter, by its name; zero where no gradient reached it."""
+"""Gradient of every trainable parameter, by its name; zero where none reached it."""
 
 
 class GradientSimilarity(NamedTuple):
-    """How close the gradient that was found is to the one that was wanted, for one parameter."""
+    """Similarity of a gradient to a reference, for one parameter."""
 
-    cosine: float  # of the angle between them; 1 or −1 for a single number; NaN if one is zero
-    norm_ratio: float  # norm of the found one over that of the wanted one; NaN if that is zero
+    cosine: float  # of the angle between both; 1 or −1 for a single number; NaN if one is zero
+    norm_ratio: float  # norm of the gradient over that of the reference; NaN if that is zero
 
 
 def gradient_similarity(found: Tensor, wanted: Tensor) -> GradientSimilarity:
@@ -36,8 +36,8 @@ def gradient_similarity(found: Tensor, wanted: Tensor) -> GradientSimilarity:
 
         cosine = ⟨g, h⟩ / (‖g‖·‖h‖),    norm ratio = ‖g‖ / ‖h‖                                        in float64
 
-    Args: found: g. wanted: h. Both of one shape.
-    Returns: NaN for what is not defined because a gradient is zero, or not finite.
+    Args: found: g. wanted: h, the reference. Both of one shape.
+    Returns: cosine and ratio; NaN where they are undefined, because a gradient is zero or not finite.
     Raises: ValueError for different shapes.
     Example:
         >>> from tracetorch.rules.gradient_similarity import gradient_similarity
@@ -53,7 +53,7 @@ def gradient_similarity(found: Tensor, wanted: Tensor) -> GradientSimilarity:
 
 
 def gradient_similarities(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, GradientSimilarity]:
-    """Compare parameter by parameter. Raises: ValueError unless both are of the same parameters."""
+    """Compare parameter by parameter. Raises: ValueError unless both have the same parameters."""
     if found.keys() != wanted.keys():
         raise ValueError(f"the gradients belong to different parameters: {', '.join(found)} and {', '.join(wanted)}")
     return {name: gradient_similarity(found[name], gradient) for name, gradient in wanted.items()}
@@ -67,10 +67,10 @@ class Example(NamedTuple):
     loss: Loss
     window: int | None = None  # steps before each learning moment that are read as the answer; None: all since the last
     learn_every: int | None = None  # steps from one learning moment to the next; None: one moment, at the end
-    teach: Teach | None = None  # None: `backward` with the loss' signal
+    teach: Teach | None = None  # None: `backward` with the signal of the loss
 
     def stretches(self) -> list[tuple[int, int, int]]:
-        """For each learning moment: where its steps begin, from which step they are read, and where they end."""
+        """Return, for each learning moment, its first step, the first step that is read, and its end."""
         steps = len(self.xs)
         size = self.learn_every or steps
         ends = [(start, min(start + size, steps)) for start in range(0, steps, size)]
@@ -78,7 +78,7 @@ class Example(NamedTuple):
 
 
 def gradient_by_rule(rule: Rule, example: Example) -> Gradients:
-    """The gradient of a rule, summed over the learning moments. Overwrites the network's state and `.grad`."""
+    """Return the gradient of a rule, summed over the learning moments. Overwrites the network's state and `.grad`."""
     rule.net.zero_grad()
     rule.reset()
     for start, first, stop in example.stretches():
@@ -91,9 +91,9 @@ def gradient_by_rule(rule: Rule, example: Example) -> Gradients:
 
 
 def gradient_through_time(rule: BPTT, example: Example) -> Gradients:
-    """The gradient of the same losses through all time: what `gradient_by_rule` is compared with.
+    """Return the gradient of the same losses through all time, the reference for `gradient_by_rule`.
 
-    From each learning moment the gradient goes back to the beginning; `BPTT` goes back to the moment before.
+    The gradient goes back from each learning moment to the beginning; that of `BPTT` stops at the moment before.
 
     Memory: O(time × batch × (inputs + neurons)).
     """
@@ -113,17 +113,17 @@ def _gradients_of(net: Sequential) -> Gradients:
 
 
 def example_of_scores(xs: Tensor | Stream, action: Tensor, loss: RewardLoss, window: int | None = None) -> Example:
-    """An example in which each action brought a reward of 1 where 0 was expected.
+    """Return an example in which each action gets a reward of 1 and the expected reward is 0.
 
         L = −mean over the samples of log p(action)
 
-    The gradient of a reward is this one, sample by sample, times reward − expected reward. Left out: the critic, and
-    bonuses for exploration.
+    For another reward, multiply this gradient, sample by sample, by reward − expected reward. The critic and
+    exploration bonuses are left out.
 
     Args: xs: (time, batch, in_features). action: whole numbers, (batch,). window: of `Example`.
     """
     loss = copy.deepcopy(loss)
-    floor = 1e-3 if loss.at == "output" else 0.0  # as in its own score, which would not be finite otherwise
+    floor = 1e-3 if loss.at == "output" else 0.0  # as in the score of the loss, which would not be finite otherwise
 
     def negative_log_prob(output: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""Online training through time: the gradient of each step alone, with the trace of the input in place of the past."""
+"""Online training through time: the gradient of each step alone; the trace of the input represents the past."""
 
 from torch import Tensor
 
@@ -10,19 +10,19 @@ from tracetorch.rules.surrogate import Surrogate
 
 
 class OTTT(TwoPassRule):
-    """Learn at every step, from the signal at that step and the traces of what came in.
+    """Learn at every step, from the signal and the input traces of that step.
 
         δ of the last layer: dL/d output through that step; below: δ ← (δ·W) through the surrogate of that step
         dL/dW = Σ_t δ(t)·â(t)ᵀ,    â ← β·â + x
 
     Args:
         net: any network of `tt.nn`.
-        surrogate: as in `BPTT`; none that goes through the reset.
-    Gradient: approximate: it lacks what reaches the output later than the step itself, through the membranes above.
-        Equal to backpropagation through time for W and b of a tied `LI` or `LIS` readout. Decays and thresholds get
-        that of each step alone, the membrane before it constant.
+        surrogate: as in `BPTT`, without `through_reset`.
+    Gradient: approximate: it drops the effects on the output at later steps, through the membranes above. Equal to
+        backpropagation through time for W and b of a tied `LI` or `LIS` readout. Decays and thresholds get the gradient
+        of each step alone, with the membrane before it constant.
     Memory: inputs and neurons of every layer for a chunk of 64 steps; independent of time.
-    Time: O(time × batch × weights); steps that count are run twice, because the signal comes at their end.
+    Time: O(time × batch × weights); counted steps run twice, because the signal is known only after them.
     Source: Xiao, Meng, Zhang, He, Lin (2022), doi:10.48550/arXiv.2210.04195.
     """
 

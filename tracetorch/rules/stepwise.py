@@ -1,7 +1,7 @@
-"""What rules share that learn step by step: a stretch of time that is run twice, and a graph for each step alone.
+"""Shared parts of stepwise rules: a stretch of time that runs twice, and a separate graph for each step.
 
-Such rules need the signal at every step, and it comes at the end. So they run a stretch for its output, and again once
-the signal is known. Memory stays constant: a stream is made again, and a state is small.
+Such rules need the signal at every step, but it is known only at the end. So they run a stretch for its output, and
+again with the signal. Memory stays constant: streams are generated again, and only small states are kept.
 """
 
 from abc import abstractmethod
@@ -21,7 +21,7 @@ from tracetorch.rules.base import Rule, check_at, needs_decay_alone
 from tracetorch.rules.surrogate import Surrogate, surrogate_of_step, using
 
 CHUNK = 64
-"""Steps that go through a layer at once: enough for matrix products over time × batch rows, and no more memory."""
+"""Steps that go through a layer at once: enough for fast matrix products over time × batch rows, in little memory."""
 
 
 class Recording(NamedTuple):
@@ -31,13 +31,13 @@ class Recording(NamedTuple):
     first: int  # the first step that counts in the output
     share: float  # how much each counting step counts
     before: list[LayerState]  # the state of every layer before the stretch
-    between: list[LayerState]  # and before the first step that counts
+    between: list[LayerState]  # the same, before the first step that counts
 
 
 @unaffected
 @torch.no_grad()
 def record(net: Sequential, xs: Tensor | Stream, reduce: str | None, window: int | None) -> tuple[Tensor, Recording]:
-    """The output of `Sequential.run`, and what it takes to run the stretch again.
+    """Return the output of `Sequential.run`, and a recording from which the stretch can run again.
 
     Without `reduce`, only the last step counts. Raises: as `Sequential.run`.
     """
@@ -54,9 +54,9 @@ def record(net: Sequential, xs: Tensor | Stream, reduce: str | None, window: int
 
 
 def chunks(xs: Tensor | Stream) -> Iterator[tuple[int, Tensor]]:
-    """The steps in order, `CHUNK` at a time, with the number of the first of them.
+    """Yield the steps in order, `CHUNK` at a time, with the number of each chunk's first step.
 
-    The first chunk is the short one, so that the steps that count, at the end, are in as few chunks as possible.
+    The first chunk may be short, so that the steps that count, at the end, are in as few chunks as possible.
     """
     start, stop = 0, len(xs) % CHUNK or CHUNK
     while start < len(xs):
@@ -73,7 +73,7 @@ def _states_of(net: Sequential, xs: Tensor | Stream) -> list[LayerState]:
 class TwoPassRule(Rule):
     """Runs a stretch of time for its output, and again to learn from it.
 
-    Args: surrogate: as in `BPTT`; none through the reset.
+    Args: surrogate: as in `BPTT`, without `through_reset`.
     """
 
     def __init__(self, net: Sequential, surrogate: Surrogate | str):
@@ -99,9 +99,9 @@ class TwoPassRule(Rule):
     def backward(self, signal: Tensor, *, at: At = "output") -> None:
         """Add to the gradient of every trainable parameter, once for each `forward`.
 
-        Args: signal: dL/d the mean that `forward` gave; or, if that was every step's output, dL/d the last one:
-            (batch, out_features).
-        Raises: RuntimeError if nothing was run since; ValueError for a signal of another shape.
+        Args: signal: dL/d output of `forward`, (batch, out_features): of the mean, or, without `reduce`, of the last
+            step.
+        Raises: RuntimeError without a `forward` since the last call; ValueError for a signal of another shape.
         """
         check_at(self, at)
         if self._recording is None:
@@ -123,10 +123,10 @@ class TwoPassRule(Rule):
 
 
 class StepwiseGraph(NamedTuple):
-    """What a layer did at each step of a chunk.
+    """A layer's activity at each step of a chunk, with a graph for each step alone.
 
-    Rows are time × batch: one step after another, as if time were batch. No graph leads from one step to the next: the
-    state before each was recorded, and is detached.
+    Rows are time × batch: all samples of one step, then those of the next. No graph connects the steps: the state
+    before each step was recorded and is detached.
     """
 
     layer: Layer
@@ -134,7 +134,7 @@ class StepwiseGraph(NamedTuple):
     output: Tensor  # (rows, out_features), where it ends
     trace: Tensor  # of the input, after each step: (groups, time, batch, in_features)
     steps: Tensor  # since the last reset, after each step: (time, batch, 1)
-    after: LayerState  # at the end, from which the next chunk continues; its traces of the trace are those of before
+    after: LayerState  # at the end, where the next chunk continues; its trace_sensitivity is not updated
 
     @property
     def outputs(self) -> Tensor:
@@ -142,12 +142,12 @@ class StepwiseGraph(NamedTuple):
         return self.output.detach().view(*self.steps.shape[:2], -1)
 
     def slope(self) -> Tensor:
-        """d output / d current of each step, (rows, out_features): of a spike, the surrogate."""
+        """Return d output / d current of each step, (rows, out_features); for spikes, the surrogate derivative."""
         ones = torch.ones_like(self.output)
         return torch.autograd.grad(self.output, self.current, ones, retain_graph=True)[0]
 
     def vjp(self, signal: Tensor) -> Tensor:
-        """From dL/d outputs to dL/d currents, (rows, out_features). Adds the gradients of decays and thresholds."""
+        """Return dL/d currents, (rows, out_features), from dL/d outputs. Add the gradients of decays and thresholds."""
         raw = [parameter for parameter in self.layer.neuron.parameters() if parameter.requires_grad]
         at_current, *rest = gradients(self.output, [self.current, *raw], signal, retain_graph=True)
         assert at_current is not None
@@ -157,8 +157,8 @@ class StepwiseGraph(NamedTuple):
 
     @torch.no_grad()
     def learn(self, delta: Tensor) -> None:
-        """Add `Σ δ·â` to the gradients of weights and bias. Args: delta: as `current`."""
-        # Input by input, as the weight is laid out, so that the optimizer need not jump.
+        """Add `Σ δ·â` to the gradients of weights and bias. Args: delta: dL/d currents."""
+        # Input by input, as the weight lies in memory, so that the optimizer reads both contiguously.
         found = self.trace.flatten(1, 2).transpose(1, 2) @ by_group(self.layer, delta)
         add_gradient(self.layer, "weight", found.transpose(1, 2).flatten(0, 1))
         if self.layer.bias is not None:
@@ -166,14 +166,14 @@ class StepwiseGraph(NamedTuple):
 
     @torch.no_grad()
     def ones_trace(self) -> Tensor:
-        """The trace of an input that is always 1, as that of a bias: (time, batch, 1 or out_features)."""
+        """Return the trace of an input that is always 1, for the bias: (time, batch, 1 or out_features)."""
         return (1 - self.layer.neuron.decay**self.steps) / (1 - self.layer.neuron.decay)
 
 
 def run_stepwise(layer: Layer, xs: Tensor, state: LayerState, surrogate: Surrogate) -> StepwiseGraph:
-    """A chunk of time, (time, batch, in_features), through a layer from a state; neither that nor its own changes.
+    """Run a layer over a chunk, (time, batch, in_features), from a given state. Neither this nor its own state changes.
 
-    The neurons step through it once without a graph; then all steps are taken in parallel, with one.
+    The neurons first run step by step without a graph; then all steps run in parallel, with a graph.
 
     Memory: O(time × batch × (groups·in_features + out_features)), for this chunk.
     """
@@ -190,7 +190,7 @@ def run_stepwise(layer: Layer, xs: Tensor, state: LayerState, surrogate: Surroga
 
 
 def by_group(layer: Layer, values: Tensor) -> Tensor:
-    """(…, out_features) by the input trace of each neuron: (groups, …, neurons of the group)."""
+    """Group (…, out_features) by the input trace of each neuron: (groups, …, neurons of the group)."""
     return values.unflatten(-1, (layer.input_trace.groups, -1)).movedim(-2, 0)
 
 
@@ -202,7 +202,7 @@ def add_gradient(layer: Layer, name: str, value: Tensor | None) -> None:
 
 
 def _states(neuron: Neuron, currents: Tensor, state: Any) -> tuple[Any, Any]:
-    """The states before each step, as if time were batch; and the state at the end."""
+    """Return the states before each step, time × batch in rows, and the state at the end."""
     before, now = [], state
     for current in currents:
         before.append(now)

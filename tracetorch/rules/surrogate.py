@@ -1,7 +1,7 @@
-"""Stand-ins for the derivative of a spike, for rules that go back through time.
+"""Surrogates for the derivative of a spike, for rules that differentiate the steps of a neuron.
 
 The derivative of a spike is 0 almost everywhere. A surrogate keeps the spike and takes the derivative of a smooth
-function, `value`, of x = (m − θ)/θ: how far the membrane is above its threshold, in thresholds.
+function, `value`, of x = (m − θ)/θ: the distance of the membrane from its threshold, in units of the threshold.
 """
 
 import math
@@ -22,15 +22,15 @@ class Surrogate(ABC):
     """A spike whose derivative is that of a smooth function.
 
     Args:
-        through_reset: whether the gradient also flows through the reset of the membrane, which mostly does harm.
-    Returns: when called with a membrane and a threshold: spikes, 1 where the membrane surpasses the threshold, else 0.
+        through_reset: whether the gradient also flows through the reset of the membrane, which usually harms learning.
+    Returns: a call with a membrane and a threshold returns spikes, 1 where the membrane exceeds the threshold, else 0.
     Gradient: approximate: `derivative(x)` with respect to x = (m − θ)/θ.
     """
 
     through_reset: bool = False
 
     def __post_init__(self) -> None:
-        for field in fields(self)[1:]:  # those of the shape
+        for field in fields(self)[1:]:  # parameters of the shape, without through_reset
             if not 0 < getattr(self, field.name) < math.inf:
                 raise ValueError(f"{field.name} must be above 0 and finite, got {getattr(self, field.name):g}")
 
@@ -40,7 +40,7 @@ class Surrogate(ABC):
 
     @abstractmethod
     def derivative(self, x: Tensor) -> Tensor:
-        """Its derivative."""
+        """The derivative of `value`."""
 
     def __call__(self, membrane: Tensor, threshold: Tensor) -> Tensor:
         return _Spike.apply((membrane - threshold) / threshold, self)
@@ -117,7 +117,7 @@ SURROGATES: dict[str, Callable[..., Surrogate]] = {"fast_sigmoid": FastSigmoid, 
 
 @contextmanager
 def using(layer: Layer, surrogate: Surrogate) -> Iterator[None]:
-    """Gives a layer's spikes a derivative."""
+    """Give a layer's spikes a derivative inside the `with` block."""
     layer.neuron.surrogate = surrogate
     try:
         yield
@@ -126,7 +126,7 @@ def using(layer: Layer, surrogate: Surrogate) -> Iterator[None]:
 
 
 def surrogate_of(surrogate: Surrogate | str, *, through_reset: bool = False) -> Surrogate:
-    """A surrogate by its name, or as it is. Raises: ValueError for a name that there is not."""
+    """Return a surrogate, given directly or by name. Raises: ValueError for an unknown name."""
     if isinstance(surrogate, Surrogate):
         return replace(surrogate, through_reset=surrogate.through_reset or through_reset)
     if not isinstance(surrogate, str) or surrogate not in SURROGATES:
@@ -135,7 +135,7 @@ def surrogate_of(surrogate: Surrogate | str, *, through_reset: bool = False) -> 
 
 
 def surrogate_of_step(surrogate: Surrogate | str) -> Surrogate:
-    """As `surrogate_of`, for rules that take the derivative of each step alone: none through the reset."""
+    """As `surrogate_of`, for rules that differentiate each step alone. Raises: ValueError also for `through_reset`."""
     found = surrogate_of(surrogate)
     if found.through_reset:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Three factors: the input, the score of the action, and a reward, which may come much later."""
+"""Three-factor learning: the input, the score of the action, and a reward, which may come much later."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, cast
@@ -19,19 +19,19 @@ class ThreeFactor(Rule):
         e ← λ·e + δ·āᵀ,    δ = ∂(score·output)/∂current        at every action: `observe`
         dL/dW = Σ over the samples of modulation·e             at every reward: `backward`
 
-    ā is the layer's average input at the action. `Trace` keeps one average of the scores and one of the inputs, and
-    loses which score belongs to which input. That matters where the right action depends on the present input, and
-    where the reward comes after the next input.
+    ā is the layer's average input at the action. `Trace` averages scores and inputs separately, and loses which score
+    belongs to which input. This matters where the right action depends on the present input, and where the reward comes
+    after the next input.
 
     Args:
-        net: any network of `tt.nn`; a bank in it is not used.
+        net: any network of `tt.nn`; its trace banks are not used.
         decay: λ per action, in [0, 1): for how long rewards are credited to an action. At 0 only the next reward.
-        layers: "all"; or "last": the readout alone has eligibilities, and the layers below it learn as with `Trace`,
+        layers: "all"; or "last": only the readout has eligibilities, and the layers below it learn as with `Trace`,
             from their inputs at the reward and the trace of the score.
-    Gradient: of W and b. In layers with eligibilities rewards give decays and thresholds none; an entropy bonus of the
-        loss gives them its own. For a tied `LI` or `LIS` readout and the score of its present output, e is the exact
-        λ-discounted sum of what backpropagation through time gives, so that the gradient is that of REINFORCE with
-        discounted eligibility. Approximate for what lies below, action by action, as `Trace` is.
+    Gradient: of W and b. Decays and thresholds of layers with eligibilities get no gradient from rewards, only from an
+        exploration bonus. For a tied `LI` or `LIS` readout and the score of its present output, e is exactly the
+        λ-discounted sum of the gradients of backpropagation through time, so that the gradient is that of REINFORCE
+        with discounted eligibility. For the layers below, the gradient of each action is approximate, as in `Trace`.
     Memory: batch × synapses, of all layers or of the last one; independent of time.
     Source: Williams (1992), doi:10.1007/BF00992696; Gerstner, Lehmann, Liakoni, Corneil, Brea (2018),
         doi:10.3389/fncir.2018.00053.
@@ -55,7 +55,7 @@ class ThreeFactor(Rule):
         return needs_dense(layer)
 
     def reset(self, mask: Tensor | None = None) -> None:
-        """Start a new sequence: forget the state; and, at the next action, the eligibilities."""
+        """Start a new sequence: reset the state now, and the eligibilities at the next action."""
         super().reset(mask)
         if mask is None:
             self._kept, self._new = {}, None
@@ -65,7 +65,7 @@ class ThreeFactor(Rule):
     @unaffected
     @without_graph
     def observe(self, score: Tensor, *, at: At = "logits") -> None:
-        """Observe an action, at the state in which it was chosen. Args: see `Rule.observe`."""
+        """Observe an action, in the network's state at that action. Args: see `Rule.observe`."""
         layers = list(enumerate(self.net))
         if self.layers == "last":
             self._at = at
@@ -84,7 +84,7 @@ class ThreeFactor(Rule):
     @without_graph
     @whole_gradients()
     def backward(self, modulation: Tensor, *, at: At = "output") -> None:
-        """Add to the gradient of weights and biases; at any time, any number of times.
+        """Add to the gradient of weights and biases. It may be called at any time and repeatedly.
 
         Args: modulation: dL/d log p of each sample, (batch,). at: not used; that of `observe` counts.
         Raises: RuntimeError before the first action.
@@ -110,11 +110,11 @@ class ThreeFactor(Rule):
             self.net.backward(bonus, at=at, return_input_grad=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """The eligibilities, for a checkpoint."""
+        """Return the eligibilities for a checkpoint."""
         return {"kept": {n: v.clone() for n, v in self._kept.items()}, "new": self._new, "at": getattr(self, "_at", "")}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         if not state:
             return
         where = self.net[0].weight.device
@@ -132,7 +132,7 @@ class ThreeFactor(Rule):
 
 
 def _vjp(layer: Layer, signal: Tensor, at: At) -> tuple[Tensor, Tensor, Tensor]:
-    """The average input, dL/d current and dL/d average input."""
+    """Return the average input, dL/d current and dL/d average input."""
     state = layer.live_state
     assert state is not None
     average = layer.average_input().detach()

@@ -1,4 +1,4 @@
-"""Trace learning: the past is one average per layer."""
+"""Trace learning: each layer represents the past by an average of its input."""
 
 from torch import Tensor
 
@@ -8,16 +8,16 @@ from tracetorch.rules.base import Rule
 
 
 class Trace(Rule):
-    """Learn from the trace of each layer's input and nothing else of the past.
+    """Learn from the trace of each layer's input, the only memory of the past.
 
     Args: net: any network of `tt.nn`.
     Gradient: approximate; see each layer. Equal to backpropagation through time for weights, bias and decay of a tied
         `LI` or `LIS` readout and a loss on its present output. Dropped: the order of inputs within a trace's time
-        scale; spikes, for their average rate; of a mean over a window, all but its end.
-    Memory: batch × (inputs + neurons) of every layer, independent of time; see `Layer` for what decays that learn
-        and a bank add.
+        scale; single spikes, replaced by their average rate; all but the end of a window over which a mean is taken.
+    Memory: batch × (inputs + neurons) of every layer, independent of time; see `Layer` for the memory that
+        trainable decays and a trace bank add.
     Time: O(T × batch × weights) forward for a stretch of T steps; a learning moment O(batch × weights).
-    Source: docs/how-it-learns.md; decays by forward accumulation, as real-time recurrent learning does it, Williams,
+    Source: docs/how-it-learns.md; for decays, forward accumulation as in real-time recurrent learning, Williams,
         Zipser (1989), doi:10.1162/neco.1989.1.2.270.
     """
 

@@ -1,4 +1,4 @@
-"""The data: what a network sees, what is asked of it, and how its answers are judged."""
+"""Tasks: the inputs of a network, and the labels or rewards that score its outputs."""
 
 from tracetorch.tasks.cue_accumulation import CueAccumulation
 from tracetorch.tasks.environment import Environment, Outcome

@@ -1,4 +1,4 @@
-"""Cue accumulation: cues left and right along a corridor, a long delay, and then: on which side were there more?"""
+"""Cue accumulation: cues left and right along a corridor, then a long delay; which side had more cues?"""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _CUES, _SPIKES = range(2)  # purposes of seeds
 
 
 class CueAccumulation(DrawnTask):
-    """Several cues, each on one side; after a delay a recall signal asks on which side there were more.
+    """Several cues, each on one side; after a delay a recall signal asks which side had more cues.
 
     A side is drawn for each trial, and each of its cues falls there with probability `bias`. Four populations of equal
     size fire: left and right during their cues, one during recall, one as noise all the time.
 
     Args:
-        cues: how many, an odd number.
+        cues: number of cues, odd.
         cue, interval: length of a cue, and time from one to the next, seconds.
-        delay, recall: silence after the last interval, and the stretch in which the answer is read, seconds.
+        delay, recall: silence after the last interval, and the time in which the answer is read, seconds.
         bias: probability that a cue falls on the trial's side.
         rate, noise: firing rates of an active population and of the noisy one, Hz.
         neurons_per_channel: neurons of each population.
         dt: length of a step, seconds.
-        batch_size, validation_trials, test_trials: how many trials.
-        seed: of all trials; held-out ones are drawn apart.
-    Raises: ValueError for values that make no trial.
+        batch_size, validation_trials, test_trials: numbers of trials.
+        seed: of all trials; held-out trials are drawn separately.
+    Raises: ValueError for invalid values.
     Source: Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein, Maass (2020), A solution to the learning dilemma for
         recurrent networks of spiking neurons, doi:10.1038/s41467-020-17236-y; after Morcos and Harvey (2016).
     """
@@ -83,11 +83,11 @@ class CueAccumulation(DrawnTask):
         self.steps = self.recall_from + self.readout_window
 
     def summary(self, trials: Trials) -> dict[str, float]:
-        """What shortcuts would reach on these trials: to name the last cue's side, or that of most of the last 3."""
+        """Return the accuracy of shortcuts on these trials: the last cue's side, or the majority of the last 3 cues."""
         return means(trials, ("last_cue_accuracy", "last_three_accuracy"))
 
     def figures(self, trials: Trials) -> Figures:
-        """How often right was chosen, by how many more cues there were on the right."""
+        """Draw how often right is chosen over the surplus of cues on the right."""
         from tracetorch import plot
 
         return {"psychometric": plot.psychometric(trials["surplus"], trials["prediction"] == 1)}

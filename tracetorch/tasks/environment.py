@@ -14,10 +14,10 @@ from tracetorch.modes import check_tensor
 from tracetorch.tasks.task import BaseTask, Trials, first_sample
 
 Choose = Callable[[Stream, Tensor], Tensor]
-"""`choose(xs, begins)` returns the action in each environment, (num_envs,), for the observation there.
+"""`choose(xs, begins)` returns the action in each environment, (num_envs,), for its observation.
 
-`begins`, (num_envs,), bool, marks environments in which an episode begins: the network's state is reset
-there. If it begins in all environments, their number may differ from that of the call before.
+`begins`, (num_envs,), bool, marks environments in which an episode begins: their network state is reset. If episodes
+begin in all environments, num_envs may differ from the call before.
 """
 
 
@@ -28,29 +28,29 @@ class Outcome(NamedTuple):
     terminated: Tensor  # (num_envs,), bool: the episode is over, and its return is complete
     truncated: Tensor  # (num_envs,), bool: the episode was cut off before its end
     final: Stream | None = None
-    """The last observation of an episode that was cut off; for the others as `observe`. None if no episode was."""
+    """The last observation of a truncated episode; for other environments as `observe`. None without truncation."""
 
 
 class Environment(BaseTask):
     """Several independent environments in parallel: each gives observations, takes actions and gives rewards.
 
-    Observations and rewards are functions of the environment's seed and of the actions. An environment whose episode is
-    over begins the next one: `observe` then gives its first observation. There are no labels.
+    Observations and rewards are functions of the environment's seed and of the actions. After the end of an episode,
+    `observe` returns the first observation of the next one. There are no labels.
 
     A final subclass sets the sizes and `num_envs`, and writes `begin`, `observe`, `act` and `test`; the rest has
     defaults.
     """
 
     num_envs: int
-    actions_per_pass: int | None = None  # how often to act in one pass over the training data; None if they never end
+    actions_per_pass: int | None = None  # actions in one pass over the training data; None if the data never end
     metrics: tuple[str, ...] = ("return",)
-    """Columns of `test` that are averaged and reported; the first (larger is better) says which network is best."""
+    """Columns of `test` that are averaged and reported; the first (larger is better) selects the best network."""
     restarted: bool = False
     """Whether `load_state_dict` began new episodes in all environments instead of continuing the old ones."""
 
     @property
     def context(self) -> int:
-        """How often the environment has changed so far without notice; for records, not for learning."""
+        """Number of context changes so far, which observations do not signal; for records, not for learning."""
         return 0
 
     @property
@@ -64,7 +64,7 @@ class Environment(BaseTask):
 
     @property
     def batch_size(self) -> int:
-        """How many environments there are, by the name that `Task` has for it."""
+        """`num_envs`, under the name that `Task` uses."""
         return self.num_envs
 
     @abstractmethod
@@ -73,11 +73,11 @@ class Environment(BaseTask):
 
     @abstractmethod
     def observe(self) -> Stream:
-        """The present observation, (steps, num_envs, input_size); the same in every call until `act`."""
+        """Return the present observation, (steps, num_envs, input_size); the same in every call until `act`."""
 
     @abstractmethod
     def act(self, action: Tensor) -> Outcome:
-        """Act in each environment, and go on to the next observation.
+        """Act in each environment, and advance to the next observation.
 
         Args: action: whole numbers from 0 to `output_size − 1`, (num_envs,).
         Raises: ValueError for anything else.
@@ -85,7 +85,7 @@ class Environment(BaseTask):
 
     @abstractmethod
     def test(self, choose: Choose, split: str = "test") -> Trials:
-        """Play held-out episodes; the environments of the training stay as they are.
+        """Run held-out episodes; the training environments do not change.
 
         Args: choose: the policy; see `Choose`. split: "validation" or "test".
         Returns: a value for each episode under each name, in a fixed order: "return", the sum of its rewards, and the
@@ -93,32 +93,32 @@ class Environment(BaseTask):
         """
 
     def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
-        """One observation to draw, (steps, 1, input_size), and its named stretches of time (start, stop, in steps)."""
+        """Return one observation to draw, (steps, 1, input_size), and its named intervals (start, stop, in steps)."""
         return first_sample(self.observe()), {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of all environments, and statistics of the observations, in tensors and plain values.
+        """Return the state of all environments and statistics of the observations, as tensors and plain values.
 
-        An environment with the same arguments continues exactly from there after `load_state_dict`.
+        After `load_state_dict`, an environment with the same arguments continues exactly from this state.
         """
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`. Raises: ValueError if it is of another environment."""
+        """Restore the result of `state_dict`. Raises: ValueError for the state of another environment."""
         del state
 
     def load_for_test(self, state: dict[str, Any]) -> None:
-        """Take from a `state_dict` what `test` needs: statistics of observations, the present meaning of actions.
+        """Load the parts of a `state_dict` that `test` needs: observation statistics, the present meaning of actions.
 
-        Nothing, by default.
+        Default: load nothing.
         """
         del state
 
 
 def check_actions(action: Tensor, num_envs: int, actions: int) -> Tensor:
-    """The actions, on the CPU.
+    """Return the actions on the CPU.
 
-    Raises: TypeError for what is not a tensor; ValueError unless it is one whole number, 0 … actions − 1, for each
+    Raises: TypeError unless `action` is a tensor; ValueError unless it has a whole number, 0 … actions − 1, for each
         environment.
     """
     check_tensor(action, "act")

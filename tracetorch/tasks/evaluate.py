@@ -1,4 +1,4 @@
-"""Held-out trials and episodes: the network runs, and nothing is learned."""
+"""Evaluation on held-out trials and episodes, without learning."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Evaluation(NamedTuple):
 def evaluate(
     learner: Rule, task: Task, loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], split: str, window: int | None
 ) -> Evaluation | None:
-    """Run over all trials of a split.
+    """Evaluate a network on all trials of a split.
 
     Args:
         learner: its network is reset before and after.
@@ -58,7 +58,7 @@ def evaluate(
 def evaluate_policy(
     net: Sequential, environment: Environment, policy: Policy, split: str, window: int | None
 ) -> Trials:
-    """Take the likeliest action at every moment of all episodes of a split.
+    """Run all episodes of a split with the most probable action at every decision.
 
     Args:
         net: its state is restored at the end.
@@ -78,7 +78,7 @@ def evaluate_policy(
 
 @without_graph
 def look_ahead(net: Sequential, xs: Stream, window: int | None) -> Tensor:
-    """The output that the network would have for this observation, (num_envs, outputs). Its state is restored."""
+    """Return the network's output for this observation, (num_envs, outputs), without changing its state."""
     with state_aside(net):
         return net.run(xs, reduce="mean", window=window)
 
@@ -116,7 +116,7 @@ class Episode(NamedTuple):
     membrane: Tensor  # as in `Activity`
     policy: Tensor  # the probabilities of the actions, (decisions, actions)
     action: Tensor  # (decisions,)
-    ended: bool  # whether the episode ended, and not only the recording
+    ended: bool  # whether the episode ended, not just the recording
 
 
 class _Enough(Exception):  # noqa: N818 — not an error, but the end
@@ -127,12 +127,12 @@ class _Enough(Exception):  # noqa: N818 — not an error, but the end
 def record_episode(
     net: Sequential, environment: Environment, policy: Policy, window: int | None, *, decisions: int
 ) -> Episode:
-    """Play the first episode of the test greedily, and keep the activity of the network.
+    """Run the first test episode with the most probable actions, and keep the activity of the network.
 
     Args:
         net: its state is restored at the end.
         window: steps at the end of an observation that are read as the answer; all, if None.
-        decisions: how many are recorded at most.
+        decisions: largest number of recorded decisions.
     Memory: decisions × steps × (inputs + neurons).
     """
     before = net.save_state()
@@ -155,7 +155,7 @@ def record_episode(
     net.reset()
     try:
         environment.test(choose)
-        ended = True  # it was the last of all
+        ended = True  # it was the last episode
     except _Enough:
         pass
     finally:

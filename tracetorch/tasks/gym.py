@@ -1,4 +1,4 @@
-"""Any environment of Gymnasium with discrete actions, its observations as spikes or currents."""
+"""Any Gymnasium environment with discrete actions, with observations as spikes or currents."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tracetorch.tasks.task import SPLIT_NUMBERS, Trials, at_least, check_split, 
 
 
 class ReplayableEnv:
-    """One copy of an environment, episode after episode.
+    """One copy of an environment, which can replay its present episode.
 
-    Its state is a function of the seed of the present episode and of the actions since then, which are stored;
-    Gymnasium promises this of an environment that draws from its own `np_random` alone.
+    Its state is a function of the episode's seed and of the actions since its start, which are stored. Gymnasium
+    guarantees this for an environment that draws random numbers from its own `np_random` alone.
 
-    Args: env: from `make`. seed_of: the seed of the episode with this number. episode: the number of the first one.
+    Args: env: from `make`. seed_of: from an episode's number to its seed. episode: number of the first.
     Memory: 4 bytes for each action of the present episode.
     """
 
@@ -37,7 +37,7 @@ class ReplayableEnv:
         self._first_observation = int(getattr(env.observation_space, "start", 0))
         self._features = features_of(env)
         self._values = np.eye(self._features) if is_discrete(env.observation_space) else None
-        # The type that `sample` gives: Gymnasium's check of a Python number takes longer than a step of CartPole.
+        # The type of `space.sample()`: Gymnasium's check of a Python number takes longer than a step of CartPole.
         self._first_action, self._number = int(env.action_space.start), env.action_space.dtype.type
         self.begin(episode)
 
@@ -116,7 +116,7 @@ _STEP = "(observation, reward, terminated, truncated, info)"
 
 
 def _number(value: Any) -> float | None:
-    """A finite number as Python's own; None for anything else."""
+    """Return a finite number as a Python float; None for anything else."""
     try:
         is_one = isinstance(value, float) or not (isinstance(value, str) or np.ndim(value))
         number = float(value) if is_one else math.nan
@@ -126,7 +126,7 @@ def _number(value: Any) -> float | None:
 
 
 def stacked(seen: list[np.ndarray], name: str) -> Tensor:
-    """The observations as one tensor, (num_envs, features), float64. Raises: ValueError if one is not finite."""
+    """Return the observations as one tensor, (num_envs, features), float64. Raises: ValueError if one is not finite."""
     rows = np.array(seen)
     if not np.isfinite(rows).all():
         raise ValueError(f"{name} gave an observation that is not finite")
@@ -134,9 +134,9 @@ def stacked(seen: list[np.ndarray], name: str) -> Tensor:
 
 
 def make(id: str, max_episode_steps: int | None, options: Mapping[str, Any]) -> Any:
-    """Make one copy; for an id such as "module:Name-v0" the module is imported first, which registers the environment.
+    """Make one environment. For an id such as "module:Name-v0", first import the module, which registers it.
 
-    Raises: ValueError if it cannot be had or played; see `Gym`. Errors of the module.
+    Raises: ValueError for a missing or unsupported environment; see `Gym`. Errors of the module, unchanged.
     """
     try:
         import gymnasium
@@ -158,7 +158,7 @@ def make(id: str, max_episode_steps: int | None, options: Mapping[str, Any]) -> 
             f"gymnasium.pprint_registry()'` lists them; {own}"
         )
     try:
-        # Without Gymnasium's checker: it warns, and ends in bare assertions; `ReplayableEnv` checks what counts here.
+        # Without Gymnasium's checker: it warns, and fails with bare assertions; `ReplayableEnv` checks what counts.
         env = gymnasium.make(name, max_episode_steps=max_episode_steps, **{"disable_env_checker": True, **options})
     except Exception as error:  # what the environment's own code raises
         words = " ".join(str(error).split())
@@ -172,12 +172,12 @@ def make(id: str, max_episode_steps: int | None, options: Mapping[str, Any]) -> 
 
 
 def is_discrete(space: Any) -> bool:
-    """Whether the numbers of a space are names, and not quantities."""
+    """Whether the numbers of a space are categories, not quantities."""
     return type(space).__name__ == "Discrete"
 
 
 def features_of(env: Any) -> int:
-    """How many numbers an observation has; a discrete one has a place for each value."""
+    """Return the number of features of an observation; a discrete one has a feature for each value."""
     space = env.observation_space
     return int(space.n) if is_discrete(space) else int(np.prod(space.shape, dtype=np.int64))
 
@@ -201,7 +201,7 @@ def _check(env: Any, spaces: Any) -> None:
 
 
 _SPREAD = 1e-8
-"""A feature whose deviation is a smaller part of its mean than this is constant: what is left of it is rounding."""
+"""A feature with a smaller ratio of deviation to mean is constant: its variation is rounding error."""
 
 
 class RunningMeanStd:
@@ -210,7 +210,7 @@ class RunningMeanStd:
         n ← n + k,    δ = mean(rows) − μ,    μ ← μ + δ·k/n,    M ← M + Σ(rows − mean(rows))² + δ²·(n−k)·k/n
         σ² = M/n
 
-    Args: features: how many.
+    Args: features: number of features.
     Memory: two float64 numbers for each feature.
     Source: Welford (1962), Note on a method for calculating corrected sums of squares and products,
         doi:10.1080/00401706.1962.10490022; several rows at once: Chan, Golub and LeVeque (1983), Algorithms for
@@ -228,8 +228,8 @@ class RunningMeanStd:
         self.squares = torch.zeros(features, dtype=torch.float64)
 
     def update(self, rows: Tensor) -> None:
-        """Count these rows, (rows, features), in."""
-        values, own = rows.to(torch.float64).numpy(), self.mean.numpy()  # for a few numbers faster than torch's calls
+        """Add these rows, (rows, features), to the statistics."""
+        values, own = rows.to(torch.float64).numpy(), self.mean.numpy()  # faster than torch for few numbers
         new, mean = len(values), values.mean(axis=0)
         total, away = self.count + new, mean - own
         self.squares.numpy()[:] += ((values - mean) ** 2).sum(axis=0) + away**2 * (self.count * new / total)
@@ -238,11 +238,11 @@ class RunningMeanStd:
 
     @property
     def deviation(self) -> Tensor:
-        """The standard deviation of each feature, (features,), float64; of all rows, not of a sample of them."""
+        """The population standard deviation of each feature over all rows, (features,), float64."""
         return torch.sqrt(self.squares / max(1, self.count))
 
     def standardize(self, rows: Tensor) -> Tensor:
-        """Rows as deviations from the mean in units of the standard deviation, float32; a constant feature as 0."""
+        """Return (rows − mean) / standard deviation, float32; 0 for a constant feature."""
         mean, deviation = self.mean.numpy(), self.deviation.numpy()
         varies = deviation > _SPREAD * np.abs(mean)
         scaled = (rows.numpy().astype(np.float64) - mean) / np.where(varies, deviation, 1.0)
@@ -252,50 +252,50 @@ class RunningMeanStd:
         return {"count": self.count, "mean": self.mean.clone(), "squares": self.squares.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there. Raises: ValueError if it is of other features."""
+        """Restore the result of `state_dict`. Raises: ValueError for another number of features."""
         if state["mean"].shape != self.mean.shape:
             raise ValueError(f"the state has {len(state['mean'])} features, this observation {len(self.mean)}")
         self.count, self.mean, self.squares = state["count"], state["mean"].clone(), state["squares"].clone()
 
 
 _EPISODES, _SPIKES, _FINAL = range(3)  # purposes of seeds
-_SEED_BITS = 31  # some environments take no longer one
+_SEED_BITS = 31  # some environments take no longer seeds
 
 
 class Gym(Environment):
     """Any Gymnasium environment with discrete actions, by its id, several in parallel.
 
-    Observations are standardized by the running mean and variance over all environments (the only thing that they
-    share), clipped at ±`limit`, divided by it, and encoded by several neurons:
+    Observations are standardized by the running mean and variance over all environments (their only shared
+    state), clipped at ±`limit`, divided by it, and encoded by several neurons:
 
         two_sided     max(x, 0) and max(−x, 0)                                        2 neurons for each number
         population    exp(−(x − c_k)²/2σ²), c_k evenly in [−1, 1], σ their distance   `neurons` for each number
 
     times `max_rate`, for `steps` steps as `encoding` says. A discrete observation has one neuron for each value.
-    Terminated and truncated are as Gymnasium defines them (what is both is terminated); the last observation of a
-    truncated episode is in `Outcome.final`. Each episode is seeded by its own number; held-out ones are never learned
-    from.
+    Terminated and truncated are as Gymnasium defines them (an episode that is both counts as terminated); the last
+    observation of a truncated episode is in `Outcome.final`. Each episode is seeded by its own number; held-out ones
+    are never learned from.
 
     Args:
         id: such as CartPole-v1; or module:Name-v0, where importing the module registers the environment.
         num_envs: environments in parallel.
         steps: time steps for which an observation is shown.
         code: "two_sided" or "population".
-        neurons: of a population, for each number of the observation.
+        neurons: size of the population for each number of the observation.
         encoding: "constant" (a steady current), "poisson" (a new draw at every step) or "latency".
-        max_rate: of a neuron at the limit: the current; or spikes per step, and then at most 1.
+        max_rate: of a neuron at the limit: its current, or its spikes per step, at most 1.
         limit: where observations are clipped; in standard deviations, if `normalize`.
         normalize: whether observations are standardized.
-        validation_episodes, test_episodes: how many are played to validate and to test; 0 for no validation.
-        max_episode_steps: after which an episode is truncated; as the environment says, if None.
-        resume: how a run continues. "exact": each present episode is played again, which needs an environment that is a
-            function of its seed. "new_episodes": every environment begins another episode.
+        validation_episodes, test_episodes: numbers of episodes for validation and test; 0 for no validation.
+        max_episode_steps: length at which an episode is truncated; None: the environment's own.
+        resume: how a run continues. "exact": each present episode is replayed, which needs a deterministic
+            environment. "new_episodes": every environment begins a new episode.
         options: further arguments of `gymnasium.make`, such as {"is_slippery": False}.
         seed: of episodes and spikes.
-    Raises: ValueError if Gymnasium or the environment cannot be had, for actions that are not discrete, observations
-        other than Box and Discrete, episodes without an end, and other values that make no environment.
+    Raises: ValueError if Gymnasium or the environment is missing, for actions that are not discrete, observations other
+        than Box and Discrete, episodes without an end, and other invalid values.
     Memory: the environments, and 4 bytes for each action of the present episodes, which a checkpoint holds and a
-        resumed run plays again.
+        resumed run replays.
     Source: Towers et al. (2024), Gymnasium: a standard interface for reinforcement learning environments,
         doi:10.48550/arXiv.2407.17032.
     """
@@ -345,7 +345,7 @@ class Gym(Environment):
         self.statistics = RunningMeanStd(features) if normalize and not self.discrete else None
         self._envs = [ReplayableEnv(env, self._seed_of("train"), number) for number, env in enumerate(copies)]
         self._shown = torch.empty(0)
-        self._stream: Stream | None = None  # of what is seen now, once it was asked for
+        self._stream: Stream | None = None  # of the present observations, once requested
         self.begin()
 
     def to(self, device: torch.device) -> Gym:
@@ -400,7 +400,7 @@ class Gym(Environment):
             begins, acts = torch.zeros(count, dtype=torch.bool), acts + 1
             for at, (env, number) in enumerate(zip(envs, chosen, strict=True)):
                 reward, terminated, truncated = env.act(number)
-                if env.episode < total:  # one that has played all its episodes plays on until the others have, too
+                if env.episode < total:  # finished copies run on, uncounted, until all have finished
                     counts["return"][env.episode] += reward
                     counts["length"][env.episode] += 1
                     counts["truncated"][env.episode] = truncated and not terminated
@@ -412,7 +412,7 @@ class Gym(Environment):
         return rows
 
     def summary(self, trials: Trials) -> dict[str, float]:
-        """How long an episode lasted, in decisions, on average; and the worst return."""
+        """Return the mean length of an episode, in decisions, and the worst return."""
         return {
             "episode_length": float(trials["length"].double().mean()),
             "worst_return": float(trials["return"].min()),
@@ -436,7 +436,7 @@ class Gym(Environment):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """As `Environment.load_state_dict`, or with the next episodes: see `resume`.
 
-        Raises: ValueError if it is of another environment, or if the environment is not deterministic.
+        Raises: ValueError for the state of another environment, or if the environment is not deterministic.
         """
         state = present(TASK_STATE, state)
         try:
@@ -481,7 +481,7 @@ class Gym(Environment):
         self._shown, self._stream = self._rates(seen), None
 
     def _rates(self, seen: Tensor) -> Tensor:
-        """Observations, (num_envs, features), as the activity of neurons, (num_envs, input_size)."""
+        """Return observations, (num_envs, features), as the activity of neurons, (num_envs, input_size)."""
         if self.discrete:
             active = seen.to(torch.float32)
         else:

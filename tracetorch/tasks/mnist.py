@@ -18,7 +18,7 @@ from tracetorch.tasks.task import Batch, Figures, Task, Trials, at_least, check_
 
 _HELD_OUT_BATCH = 500
 
-_PERMUTATION = 0  # the seed of the order of permuted pixels: the same in every run, or they would not be the same task
+_PERMUTATION = 0  # seed of the permuted pixels; fixed, because the order is part of the task
 
 
 class Shown(NamedTuple):
@@ -26,12 +26,12 @@ class Shown(NamedTuple):
 
     images: Tensor  # (batch, height, width), uint8
     labels: Tensor  # (batch,), int64
-    names: Tensor  # (batch,): the place of each in its split
-    seed: int  # of the spikes: another in every pass
+    names: Tensor  # (batch,): the index of each in its split
+    seed: int  # of the spikes; a new one in every pass
 
 
 class DigitTask(Task):
-    """Which digit is it? The digits for training come in a new order in every pass.
+    """Classification of digits. Training digits come in a new order in every pass.
 
     A final subclass calls `_load`, sets the sizes and writes `show`.
     """
@@ -50,7 +50,7 @@ class DigitTask(Task):
         """The digits of one batch as spikes or currents."""
 
     def _load(self, source: str, max_rate: float, batch_size: int, validation_digits: int, seed: int) -> None:
-        """Args: as of the subclasses. Raises: FileNotFoundError, ValueError or OSError as they."""
+        """Args, Raises: as of the subclasses."""
         if not 0 < max_rate <= 1:
             raise ValueError(f"max_rate must be above 0 and at most 1 spike per step, got {max_rate:g}")
         at_least(1, batch_size=batch_size)
@@ -105,7 +105,7 @@ class DigitTask(Task):
 
 
 class MNIST(DigitTask):
-    """Which digit is it? Each pixel is an input neuron that fires the more, the brighter it is.
+    """Classification of digits. Each pixel is an input neuron, and its brightness is encoded as `encoding` says.
 
     Args:
         source: "sample" (1,000 + 500 real digits, shipped with the package), "download" (all 70,000, through pooch,
@@ -115,9 +115,9 @@ class MNIST(DigitTask):
         steps: time steps for which a digit is shown.
         max_rate: of a white pixel: spikes per step, or the current, in (0, 1].
         batch_size: digits in a training batch.
-        validation_digits: how many of the training digits, the last ones, are held out for validation; 0 for none.
+        validation_digits: number of training digits, the last ones, held out for validation; 0 for none.
         seed: of the order of the digits and of the spikes. Every pass has a new order and new spikes.
-    Raises: FileNotFoundError, ValueError or OSError if the digits cannot be had; ValueError for other bad values.
+    Raises: FileNotFoundError, ValueError or OSError if the digits are unavailable; ValueError for other invalid values.
     Source: LeCun, Bottou, Bengio and Haffner (1998), Gradient-based learning applied to document recognition,
         doi:10.1109/5.726791.
     """
@@ -148,23 +148,23 @@ class MNIST(DigitTask):
 
 
 class SequentialMNIST(DigitTask):
-    """Which digit is it? It is shown part by part, from the top; the answer is read while the last part is shown.
+    """Classification of digits, shown part by part from the top; the answer is read during the last part.
 
-    All parts come through the same input neurons, so that only their order says where a pixel was. A network that
-    remembers only the sum of each neuron's input sees the sums of the columns, or, pixel by pixel, the amount of ink.
+    All parts use the same input neurons, so that only their order encodes the position of a pixel. A network that
+    remembers only the sum of each neuron's input has the sums of the columns, or, pixel by pixel, one sum of all.
 
     Args:
         source, batch_size, validation_digits, seed: as of `MNIST`.
         by: "rows" (28 parts of 28 pixels) or "pixels" (784 parts of one).
         steps_per_part: time steps for which a row or a pixel is shown.
-        levels: input neurons for each pixel of a part. A single one fires the more, the brighter the pixel. Several
-            prefer brightnesses at equal distances from black to white, and have the rate max(0, 1 − distance between
-            the pixel's and the preferred brightness in units of the distance of two of theirs).
-        order: "fixed" (as they lie in the image) or "permuted" (all pixels change places before the image is cut into
-            parts, in the same way for every digit, in every run).
+        levels: input neurons for each pixel of a part. The rate of a single one is proportional to brightness. Several
+            prefer evenly spaced brightnesses from black to white; their rate is
+            max(0, 1 − |brightness − preferred brightness| / spacing).
+        order: "fixed" (as in the image) or "permuted" (all pixels are permuted before the image is cut into parts, in
+            the same way for every digit and in every run).
         encoding: "poisson" (a new draw at every step) or "constant" (a steady current).
-        max_rate: of a white pixel, or of one as bright as preferred: spikes per step, or the current, in (0, 1].
-    Raises: FileNotFoundError, ValueError or OSError if the digits cannot be had; ValueError for other bad values.
+        max_rate: of a white pixel, or of one at the preferred brightness: spikes per step, or the current, in (0, 1].
+    Raises: FileNotFoundError, ValueError or OSError if the digits are unavailable; ValueError for other invalid values.
     Source: Le, Jaitly and Hinton (2015), A simple way to initialize recurrent networks of rectified linear units,
         doi:10.48550/arXiv.1504.00941, for pixels and permuted pixels.
     """
@@ -207,7 +207,7 @@ class SequentialMNIST(DigitTask):
         return Batch(xs, shown.labels, {"digit": shown.names})
 
     def _part(self, start: int, stop: int, *, parts: Tensor, shown: Shown) -> Tensor | LazySpikes:
-        """Some steps of pixels from 0 to 255, (parts, batch, pixels)."""
+        """Return some steps of pixels from 0 to 255, (parts, batch, pixels)."""
         first, last = start // self.steps_per_part, (stop - 1) // self.steps_per_part
         rates = parts[first : last + 1].to(torch.float32) / 255
         if self.levels > 1:

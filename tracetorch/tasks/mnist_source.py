@@ -1,4 +1,4 @@
-"""Where the digits come from, and how their files are read; memory is bounded by what a file holds."""
+"""Sources of the digits and readers of their files; memory is bounded by the data in a file."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tracetorch.printable import printable
 
 _UNSIGNED_BYTE = 0x08
 _GZIP = b"\x1f\x8b"
-_MOST_UNFOLDED = 1032  # bytes from one byte, in the format of gzip
+_MOST_UNFOLDED = 1032  # largest expansion of a byte by gzip
 _CHUNK = 1 << 20
 
 
 def find_file(folder: Path, name: str) -> Path:
-    """The file `name` in a folder; see `find_idx`. Raises: FileNotFoundError that lists the folder."""
+    """Return the file `name` in a folder; see `find_idx`. Raises: FileNotFoundError that lists the folder."""
     found = find_idx(folder, name)
     if found is None:
         held = sorted(path.name for path in folder.iterdir())
@@ -45,7 +45,7 @@ def read_idx(path: Path) -> Tensor:
         shape = _shape(path, file, stored, factor)
         claimed = math.prod(shape)
         while len(body) < claimed and (chunk := file.read(min(_CHUNK, claimed - len(body)))):
-            body += chunk  # it grows with what there is, not with what the header says
+            body += chunk  # grows with the data, not with the size in the header
         more = bool(file.read(1))
     if more or len(body) < claimed:
         there = "there are more" if more else f"there are {len(body):,}"
@@ -54,14 +54,14 @@ def read_idx(path: Path) -> Tensor:
 
 
 def shape_of(path: Path) -> tuple[int, ...]:
-    """The shape that the header of an IDX file says. Raises: as `read_idx`."""
+    """Return the shape in the header of an IDX file. Raises: as `read_idx`."""
     with _opened(path) as (file, stored, factor):
         return _shape(path, file, stored, factor)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int, int]]:
-    """A file, decompressed while it is read; its size; and how many bytes one of its bytes can stand for."""
+    """Yield a file, decompressed while it is read, its stored size, and the largest expansion of a byte."""
     with open_regular(path) as file:
         stored = os.fstat(file.fileno()).st_size
         is_gzipped = file.read(2) == _GZIP
@@ -158,7 +158,7 @@ def fetch(mirrors: tuple[str, ...] = MIRRORS, cache: Path | None = None) -> Path
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # such as a name that is too long
+    except OSError:  # for example, a name that is too long
         return False
 
 
@@ -166,7 +166,7 @@ def _read(folder: Path) -> Digits:
     parts = []
     for split in ("train", "t10k"):
         paths = [find_file(folder, f"{split}-{name}-ubyte") for name in ("images-idx3", "labels-idx1")]
-        of_images, of_labels = map(shape_of, paths)  # before anything is unfolded
+        of_images, of_labels = map(shape_of, paths)  # before any decompression
         if len(of_images) != 3 or of_labels != of_images[:1] or 0 in of_images:
             raise ValueError(
                 f"{folder}: the {split} images and labels do not belong together, their shapes are "

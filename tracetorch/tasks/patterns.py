@@ -1,4 +1,4 @@
-"""Memorise random pairs: which bits belong to which pattern?"""
+"""Memorise random pairs of input patterns and output bits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Patterns(Task):
     Held-out trials are the same patterns with new spikes: there is nothing to generalise to.
 
     Args:
-        patterns: how many pairs.
+        patterns: number of pairs.
         inputs, outputs: bits of each.
         steps: time steps for which a pattern is shown.
         rate, background: spikes per step of an input that is on, and of one that is off, in [0, 1].
@@ -27,7 +27,7 @@ class Patterns(Task):
         batch_size: patterns in a batch, taken in turn.
         repeats: how often each pattern is shown in the validation and in the test.
         seed: of patterns and spikes.
-    Raises: ValueError for values that make no pattern.
+    Raises: ValueError for invalid values.
     """
 
     metrics = ("accuracy", "recalled")
@@ -69,7 +69,7 @@ class Patterns(Task):
             yield self._batch(torch.arange(first, first + len(self.rates)), mix_seed(self.seed, 3, split == "test"))
 
     def score(self, output: Tensor, batch: Batch) -> Trials:
-        """Columns: accuracy, the part of the bits that are right; recalled, 1 if all of them are."""
+        """Return the columns accuracy, the share of correct bits, and recalled, 1 if all bits are correct."""
         right = (output > 0.5) == (batch.target > 0.5)
         accuracy = right.to(torch.float32).mean(dim=-1)
         return batch.conditions | {"accuracy": accuracy, "recalled": right.all(dim=-1).to(torch.float32)}
@@ -78,7 +78,7 @@ class Patterns(Task):
         return {"recalled": float(trials["recalled"].mean())}
 
     def figures(self, trials: Trials) -> Figures:
-        """How well each pattern is remembered."""
+        """Draw how well each pattern is remembered."""
         from tracetorch import plot
 
         pattern = trials["pattern"].long()

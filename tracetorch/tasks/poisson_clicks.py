@@ -1,4 +1,4 @@
-"""The Poisson click test: two trains of clicks, which side had the higher rate?"""
+"""The Poisson clicks task: which of two trains of clicks had the higher rate?"""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _ELEMENTS = 1 << 22  # of one block of the tables below: 32 MiB
 
 
 def choose_right(right: Tensor, left: Tensor, steps: Tensor) -> Tensor:
-    """How often there are more clicks on the right than on the left, ties counting one half.
+    """Return the probability of more clicks on the right than on the left; a tie counts one half.
 
         P(R > L) + P(R = L)/2,    R ~ Binomial(steps, right),  L ~ Binomial(steps, left)
 
     Args:
         right, left: probability of a click in a step, in [0, 1), float64, any shape.
-        steps: how many, whole numbers as float64, the same shape.
+        steps: number of steps, whole numbers as float64, the same shape.
     Returns: probability, the same shape.
     """
     return _over_trials(right, left, steps, lambda r, l: (r * (l.cumsum(dim=-1) - l / 2)).sum(dim=-1))  # noqa: E741
 
 
 def tie(right: Tensor, left: Tensor, steps: Tensor) -> Tensor:
-    """How often both sides have equally many clicks. Args, Returns: as `choose_right`."""
+    """Return the probability of equally many clicks on both sides. Args, Returns: as `choose_right`."""
     return _over_trials(right, left, steps, lambda r, l: (r * l).sum(dim=-1))  # noqa: E741
 
 
@@ -44,7 +44,7 @@ def _over_trials(right: Tensor, left: Tensor, steps: Tensor, statistic) -> Tenso
 
 
 def _binomial(probability: Tensor, steps: Tensor, most: int) -> Tensor:
-    """Probability of 0 … most − 1 clicks in the given number of steps, (trials, most)."""
+    """Return the probability of 0 … most − 1 clicks in the given number of steps, (trials, most)."""
     k = torch.arange(most, dtype=torch.float64, device=steps.device)
     n, p = steps[:, None], probability[:, None]
     ways = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma((n - k).clamp(min=0) + 1)
@@ -53,34 +53,34 @@ def _binomial(probability: Tensor, steps: Tensor, most: int) -> Tensor:
 
 
 _CONDITIONS, _CLICKS, _NOISE, _CUE = range(4)  # purposes of seeds
-_COUNTED_STEPS = 1024  # at a time, so that counting a trial's clicks takes no memory that grows with its length
+_COUNTED_STEPS = 1024  # counted at a time, so that memory does not grow with a trial's length
 
 
 class PoissonClicks(DrawnTask):
-    """Two trains of clicks, left and right; then a delay, then a cue: say which side had more.
+    """Two trains of clicks, left and right; then a delay and a cue, which asks for the side with more.
 
         λ_right / λ_left = exp(γ),    λ_right + λ_left = total_rate,    γ of either sign with equal chance
 
-    The cue comes at the same time in all trials, and the stimulus ends a delay before: stimuli of different durations
-    and equal delays end together. Clicks fall into steps of `dt`, at most one on each side: each step has one with
-    probability λ·dt. Every click makes all neurons of its side fire.
+    The cue comes at the same time in all trials, and the stimulus ends one delay before it: stimuli of different
+    durations and equal delays end together. In each step of `dt`, each side has at most one click, with probability
+    λ·dt. Every click makes all neurons of its side fire.
 
     Args:
         gamma: |γ|, difficulty: a list to draw from, or a range such as "0.1..3". Smaller is harder.
         duration: of the stimulus, seconds: a list or a range.
-        label: "side" asks for the side with the higher *rate* (generative; no one can always be right), "count" for the
-            side with more *clicks* (a tie goes to the side with the higher rate).
+        label: "side" asks for the side with the higher *rate* (generative: no observer is always right), "count" for
+            the side with more *clicks* (a tie goes to the side with the higher rate).
         total_rate: λ_left + λ_right, Hz.
         stereo_click: whether both sides click in the first step, which marks the beginning of the stimulus.
         delay: silence between stimulus and cue, seconds: a number, a list to draw from, or a range such as "1..100".
         cue: length of the cue and of the window in which the answer is read, seconds.
         cue_rate: firing rate of each cue neuron during the cue, Hz.
         neurons_per_channel: input neurons for left, for right and for the cue.
-        noise: rate at which each left and right neuron also fires by itself, all trial long, Hz.
+        noise: rate of additional, independent spikes of each left and right neuron during the whole trial, Hz.
         dt: length of a step, seconds.
-        batch_size, validation_trials, test_trials: how many trials.
-        seed: of all trials; held-out ones are drawn apart.
-    Raises: ValueError for values that make no trial.
+        batch_size, validation_trials, test_trials: numbers of trials.
+        seed: of all trials; held-out trials are drawn separately.
+    Raises: ValueError for invalid values.
     Source: Brunton, Botvinick and Brody (2013), Rats and humans can optimally accumulate evidence for decision-making,
         doi:10.1126/science.1233912.
     """
@@ -127,20 +127,20 @@ class PoissonClicks(DrawnTask):
         self.stimulus_steps = round(self.duration.high / dt)
         self.delay_steps, self.readout_window = round(self.delay.high / dt), max(1, round(cue / dt))
         self.cue_from = self.stimulus_steps + self.delay_steps
-        self.silent_from = self.cue_from - round(self.delay.low / dt)  # the last stimulus of all is over by then
+        self.silent_from = self.cue_from - round(self.delay.low / dt)  # all stimuli have ended by then
         self.steps = self.cue_from + self.readout_window
 
     def summary(self, trials: Trials) -> dict[str, float]:
-        """The ideal observer's accuracy on these conditions, and how much of it was reached."""
+        """Return the ideal observer's accuracy in these conditions, and the share of it that was reached."""
         ideal = float(self._ideal(trials).mean())
         return {"ideal_accuracy": ideal, "of_ideal": float(trials["accuracy"].double().mean()) / ideal}
 
     def ideal_accuracy(self, gamma: Tensor, duration: Tensor) -> Tensor:
-        """How often the best possible observer of the clicks is right, for each |γ| and duration (seconds).
+        """Return the accuracy of the ideal observer of the clicks, for each |γ| and duration (seconds).
 
-        It counts the clicks on each side and names the larger (a coin decides a tie), which is optimal because the
-        log-likelihood ratio is proportional to the difference. With `noise`, all neurons of a side that fire at once
-        count as a click. For the label "count" it observes the clicks themselves: an upper bound.
+        The observer chooses the side with more clicks (at random in a tie), which is optimal because the log-likelihood
+        ratio is proportional to the difference. With `noise`, simultaneous spikes of all neurons of a side count as a
+        click. For the label "count", the observer has the clicks themselves: an upper bound.
 
         Args: gamma, duration: broadcast against each other.
         Returns: probability, 1/2 to 1, float64.
@@ -151,7 +151,7 @@ class PoissonClicks(DrawnTask):
         return choose_right(*self._click_odds(gamma, duration))
 
     def figures(self, trials: Trials) -> Figures:
-        """Psychometric curve, accuracy over γ × duration, and over delays if they differ; with the ideal observer's."""
+        """Draw the psychometric curve and accuracy over γ × duration and over delay, with the ideal observer's."""
         from tracetorch import plot
 
         gamma, duration = trials["gamma"], trials["duration"]
@@ -181,7 +181,7 @@ class PoissonClicks(DrawnTask):
     def make(self, split: str, samples: Tensor) -> Batch:
         seeds = split_seeds(self.seed, split, 4)
         pick, length, coin, wait = backends.uniform(seeds[_CONDITIONS], range(1), samples, 4)[0].unbind(dim=-1)
-        right_is_faster = coin >= 0.5  # which side, also where γ = 0 and both are equally fast
+        right_is_faster = coin >= 0.5  # the correct side, also where γ = 0 and both rates are equal
         gamma = self.gamma.at(pick) * torch.where(right_is_faster, 1.0, -1.0)
         bins = torch.round(self.duration.at(length) / self.dt).clamp(min=1)
         rates = self.total_rate * torch.sigmoid(torch.stack([-gamma, gamma], dim=-1))
@@ -231,7 +231,7 @@ class PoissonClicks(DrawnTask):
         return spikes
 
     def _click_odds(self, gamma: Tensor, duration: Tensor, heard: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-        """Chance of a click in a step, right and left, and the number of informative steps."""
+        """Return the probability of a click in a step, right and left, and the number of informative steps."""
         right, left = (self.total_rate * self.dt * torch.sigmoid(side) for side in (gamma, -gamma))
         if heard:  # noise that makes all neurons of a side fire at once looks like a click
             false_click = (self.noise * self.dt) ** self.neurons_per_channel
@@ -240,7 +240,7 @@ class PoissonClicks(DrawnTask):
 
 
 def _part(drawn: Tensor, start: int, stop: int) -> Tensor:
-    """Steps of what was drawn, with silence after its end."""
+    """Return some of the drawn steps, with silence after their end."""
     part = drawn[start:stop]
     rest = stop - start - len(part)
     return torch.cat([part, part.new_zeros(rest, *part.shape[1:])]) if rest else part

@@ -1,4 +1,4 @@
-"""Values to draw from: those of a list, or all of a range."""
+"""Samplers of values from a list or a range."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SampleSpace = Sequence[float] | str  # values to draw from: a list of them, or a
 
 
 class UniformSampler:
-    """Draws a value of each trial from a list, each as often, or from a range, uniformly.
+    """Draws a value for each trial, uniformly from a list or from a range.
 
     Args:
-        name: of the argument, for errors.
-        given: the list, or the range; or a number that all trials have.
-        least: no value may be below.
-        number: whether a number may be given, for errors.
+        name: of the argument, for error messages.
+        given: a list, a range, or a number for all trials.
+        least: smallest allowed value.
+        number: whether error messages mention a single number.
     Raises: ValueError for anything else, and for values that are below `least` or not finite.
     """
 
@@ -42,13 +42,13 @@ class UniformSampler:
         return all(value.is_integer() for value in self.listed or (self.low, self.high))
 
     def at(self, uniform: Tensor) -> Tensor:
-        """The values at these places in [0, 1)."""
+        """Return the values that correspond to uniform numbers in [0, 1)."""
         if self.listed is None:
             return self.low + (self.high - self.low) * uniform
         return self._of_list(uniform)
 
     def whole_at(self, uniform: Tensor) -> Tensor:
-        """The whole numbers at these places in [0, 1), int64; both ends of a range are among them."""
+        """Return whole numbers, int64, that correspond to uniform numbers in [0, 1); a range includes both ends."""
         if self.listed is None:
             return (self.low + ((self.high - self.low + 1) * uniform).floor()).long()
         return self._of_list(uniform).long()

@@ -1,4 +1,4 @@
-"""Store and recall: keep the one value that came with the store command, whatever else is shown, until it is asked."""
+"""Store and recall: remember the value that came with the store command, despite distractors, until recall."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ _VALUES, _SPIKES = range(2)  # purposes of seeds
 
 
 class StoreRecall(DrawnTask):
-    """A value, 0 or 1, in every interval; one of them comes with the command to store it, and the last interval asks.
+    """Every interval shows a value, 0 or 1; one comes with a store command, and the last interval asks for it.
 
     Four populations of equal size fire: one for each value, one for store, one for recall. Each interval but the last
     has a random value; in one of them the store population fires too. In the last interval only recall fires, and the
     answer is read. The answer is the value of the interval with the store command; the other values are distractors.
 
     Args:
-        intervals: how many in a trial, that of recall included; at least 2.
-        distractors: how many of them lie between store and recall: a list to draw from, or a range such as "0..6";
+        intervals: number in a trial, recall included; at least 2.
+        distractors: number of intervals between store and recall: a list to draw from, or a range such as "0..6";
             whole numbers, at most intervals − 2.
         interval: length of each, seconds.
-        rate, noise: firing rates of a neuron whose population is active, and of one whose is not, Hz.
+        rate, noise: firing rates of a neuron in an active and in an inactive population, Hz.
         neurons_per_channel: neurons of each population.
         dt: length of a step, seconds.
-        batch_size, validation_trials, test_trials: how many trials.
-        seed: of all trials; held-out ones are drawn apart.
-    Raises: ValueError for values that make no trial.
+        batch_size, validation_trials, test_trials: numbers of trials.
+        seed: of all trials; held-out trials are drawn separately.
+    Raises: ValueError for invalid values.
     Source: Bellec, Salaj, Subramoney, Legenstein, Maass (2018), Long short-term memory and learning-to-learn in
-        networks of spiking neurons, doi:10.48550/arXiv.1803.09574, whose code has the task; Salaj, Subramoney,
+        networks of spiking neurons, doi:10.48550/arXiv.1803.09574, whose code contains the task; Salaj, Subramoney,
         Kraisnikovic, Bellec, Legenstein, Maass (2021), Spike frequency adaptation supports network computations on
-        temporally dispersed information, doi:10.7554/eLife.65459. There commands come at any time, several to a trial;
-        here one of each.
+        temporally dispersed information, doi:10.7554/eLife.65459. There a trial has several commands, at any time; here
+        one of each.
     """
 
     output_size = 2
@@ -83,11 +83,11 @@ class StoreRecall(DrawnTask):
         self.steps = intervals * self.interval_steps
 
     def summary(self, trials: Trials) -> dict[str, float]:
-        """What shortcuts would reach on these trials: to name the last value, or what most of all values were."""
+        """Return the accuracy of shortcuts on these trials: the last value, or the majority of all values."""
         return means(trials, ("last_value_accuracy", "majority_accuracy"))
 
     def figures(self, trials: Trials) -> Figures:
-        """Accuracy over the number of intervals between store and recall."""
+        """Draw accuracy over the number of intervals between store and recall."""
         from tracetorch import plot
 
         between, correct = trials["distractors"], trials["accuracy"] > 0
@@ -105,7 +105,7 @@ class StoreRecall(DrawnTask):
         drawn = backends.uniform(seeds[_VALUES], range(1), samples, shown + 1)[0]
         ones = drawn[:, :shown] < 0.5  # (batch, intervals): whether the value is 1
         distractors = self.distractors.whole_at(drawn[:, shown])
-        stored = shown - 1 - distractors  # when
+        stored = shown - 1 - distractors  # interval of the store command
         target = ones.gather(1, stored[:, None])[:, 0]
         surplus = 2 * ones.sum(dim=-1) - shown
         majority = torch.where(surplus == 0, 0.5, ((surplus > 0) == target).to(torch.float32))  # a coin decides a tie
@@ -126,5 +126,5 @@ class StoreRecall(DrawnTask):
         active = torch.stack([~one & ~recall, one & ~recall, number == stored, recall], dim=-1)
         limits = limit_of(odds[active.long()].repeat_interleave(self.neurons_per_channel, dim=-1))
         limits = limits[torch.arange(start, stop, device=samples.device) // self.interval_steps - first]
-        share = (self.rate + 3 * self.noise) / 4 * self.dt  # of neurons that fire in a step, about
+        share = (self.rate + 3 * self.noise) / 4 * self.dt  # of neurons that fire in a step, approximate
         return LazySpikes(limits, seed, range(start, stop), samples, torch.float32, share)

@@ -1,4 +1,4 @@
-"""The interface of tasks with labels: sizes, batches, scores and figures; and what environments share with it."""
+"""The interface of tasks with labels, and the base class that tasks and environments share."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 Figures = dict[str, "Figure"]  # by file name
 Trials = dict[str, Tensor]
-"""One value for each trial under each name, such as {"target": (n,), "prediction": (n,), "accuracy": (n,)}."""
+"""One value for each trial under each name, for example {"target": (n,), "prediction": (n,), "accuracy": (n,)}."""
 
 SPLITS = ("validation", "test")
 
-SPLIT_NUMBERS = {"train": 0, "validation": 1, "test": 2}  # what distinguishes the seeds of the splits
+SPLIT_NUMBERS = {"train": 0, "validation": 1, "test": 2}  # parts of the seeds, so that splits differ
 _AHEAD, _MOST_AHEAD = 64, 1 << 18
-"""At most so many batches, and input values, are drawn at once. For a few trials the calls take all the time."""
+"""Largest numbers of batches, and of input values, drawn at once. Drawing a single small batch is mostly overhead."""
 
 
 class BaseTask(ABC):
-    """Something to learn, with labels or with rewards."""
+    """A task, with labels or with rewards."""
 
     input_size: int
     output_size: int  # number of classes, values or actions
-    steps: int  # time steps in a trial, or for which the network looks at one observation before it acts
-    readout_window: int | None = None  # how many of these steps, the last ones, are read as the answer; all, if None
-    output_names: tuple[str, ...] | None = None  # what each output stands for, in figures; their numbers, if None
+    steps: int  # time steps of a trial, or of one observation
+    readout_window: int | None = None  # number of last steps that are read as the answer; None: all
+    output_names: tuple[str, ...] | None = None  # names of the outputs in figures; None: their numbers
     dt: float | None = None  # length of a step in seconds, if steps have one
     metrics: tuple[str, ...]
-    """Columns of trials that are averaged and reported; the first (larger is better) says which network is best."""
+    """Columns of trials that are averaged and reported; the first (larger is better) selects the best network."""
     device: torch.device = torch.device("cpu")  # where inputs are made
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -52,17 +52,17 @@ class BaseTask(ABC):
         return self
 
     def summary(self, trials: Trials) -> dict[str, float]:
-        """Further numbers for the summary of a run, from the trials of the test; none by default."""
+        """Return further numbers for the summary of a run, from the test trials; none by default."""
         del trials
         return {}
 
     def figures(self, trials: Trials) -> Figures:
-        """Figures of the trials of the test, by file name; none by default."""
+        """Return figures of the test trials, by file name; none by default."""
         del trials
         return {}
 
     def input_image(self) -> tuple[int, int] | None:
-        """Height and width, if the input is an image: then receptive fields are drawn."""
+        """Return height and width if the input is an image, to draw receptive fields; None if not."""
         return None
 
 
@@ -70,12 +70,12 @@ class Batch(NamedTuple):
     """A batch of trials."""
 
     xs: Stream  # the input, (time, batch, input_size)
-    target: Tensor  # what the loss takes: indices (batch,) or values (batch, output_size)
-    conditions: Trials  # what else is known of each trial, such as its difficulty: (batch,) each
+    target: Tensor  # for the loss: indices (batch,) or values (batch, output_size)
+    conditions: Trials  # further properties of each trial, such as its difficulty: (batch,) each
 
 
 class Task(BaseTask):
-    """A task. A batch is a function of the task's seed and the batch's number, and of nothing drawn before it.
+    """A task with labels. Each batch is a function of the task's seed and the batch's number alone.
 
     A final subclass sets the sizes and `batch_size`, and writes `train_batch`, `eval_batches` and `score`; the rest has
     defaults.
@@ -84,52 +84,52 @@ class Task(BaseTask):
     batch_size: int
     batches_per_pass: int | None = None  # batches in one pass over the training data; None if data never end
     metrics: tuple[str, ...] = ("accuracy",)
-    """Columns of `score` that are averaged and reported; the first (larger is better) says which network is best."""
+    """Columns of `score` that are averaged and reported; the first (larger is better) selects the best network."""
 
     @abstractmethod
     def train_batch(self, number: int) -> Batch:
-        """The training batch with this number, 0, 1, 2, …"""
+        """Return the training batch with this number, 0, 1, 2, …"""
 
     @abstractmethod
     def eval_batches(self, split: str) -> Iterator[Batch]:
-        """All batches of "validation" (may be none) or "test", in order."""
+        """Yield all batches of "validation" (may be none) or "test", in order."""
 
     @abstractmethod
     def score(self, output: Tensor, batch: Batch) -> Trials:
-        """The result of each trial: the columns named in `metrics`, and those that the figures need.
+        """Return the result of each trial: the columns named in `metrics`, and those that the figures need.
 
         Args: output: the network's mean output over the readout window, (batch, output_size).
         """
 
     def context(self, number: int) -> int:
-        """How often the task has changed by the training batch with this number; never, by default."""
+        """Return the number of task changes up to the training batch with this number; 0 by default."""
         del number
         return 0
 
     def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
-        """A batch of one trial to draw, and its named stretches of time (start, stop, in steps)."""
+        """Return a batch of one trial to draw, and its named intervals (start, stop, in steps)."""
         xs, target, conditions = next(self.eval_batches("test"))
         return Batch(first_sample(xs), target[:1], {name: value[:1] for name, value in conditions.items()}), {}
 
 
 class DrawnTask(Task):
-    """A task with one right class per trial, whose trials are drawn by their numbers and never end.
+    """A task with one correct class per trial, and with endless trials, each drawn by its number.
 
     A final subclass sets the sizes, `trials` and `held_out_batch`, and writes `make`; the rest has defaults.
     """
 
-    trials: dict[str, int]  # how many trials are held out, by split
-    held_out_batch: int  # how many of them make a batch, at most
+    trials: dict[str, int]  # number of held-out trials, by split
+    held_out_batch: int  # largest number of them in a batch
 
     @abstractmethod
     def make(self, split: str, samples: Tensor) -> Batch:
-        """The trials of a split ("train" or a held-out one) with these numbers, (batch,)."""
+        """Return the trials of a split ("train" or a held-out one) with these numbers, (batch,)."""
 
     _drawn: tuple[tuple[int, torch.device], Batch, Tensor] | None = None  # several batches, and the input of each
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)
-        if name != "_drawn":  # the batches that were drawn ahead are those of another task
+        if name != "_drawn":  # a changed setting makes batches drawn ahead invalid
             self.__dict__.pop("_drawn", None)
 
     def train_batch(self, number: int) -> Batch:
@@ -148,7 +148,7 @@ class DrawnTask(Task):
         return Batch(xs, made.target[rows].clone(), conditions)
 
     def _train_batches(self, number: int, count: int) -> Batch:
-        """So many batches from this number on, as one."""
+        """Return `count` batches from this number on, as one."""
         first, last = number * self.batch_size, (number + count) * self.batch_size
         return self.make("train", torch.arange(first, last, device=self.device))
 
@@ -162,18 +162,18 @@ class DrawnTask(Task):
 
 
 def classified(output: Tensor, target: Tensor) -> Trials:
-    """The columns of a choice: target, prediction (the largest output) and accuracy (1 if they agree)."""
+    """Return the columns of a choice: target, prediction (the largest output) and accuracy (1 if they agree)."""
     prediction = output.argmax(dim=-1)
     return {"target": target, "prediction": prediction, "accuracy": (prediction == target).to(torch.float32)}
 
 
 def means(trials: Trials, names: tuple[str, ...]) -> dict[str, float]:
-    """The mean of the named columns."""
+    """Return the mean of the named columns."""
     return {name: float(trials[name].double().mean()) for name in names}
 
 
 def split_seeds(seed: int, split: str, count: int) -> tuple[int, ...]:
-    """Seeds of a split, one for each of several purposes. Raises: TypeError for a seed that is no whole number."""
+    """Return `count` seeds of a split, one per purpose. Raises: TypeError for a seed that is not a whole number."""
     return _split_seeds(whole(seed, "seed"), split, count)
 
 
@@ -189,12 +189,12 @@ def check_split(split: str) -> None:
 
 
 def slices(total: int, size: int) -> Iterator[slice]:
-    """Consecutive slices of at most `size` that cover `total`."""
+    """Return consecutive slices of at most `size` that cover `total`."""
     return (slice(start, min(start + size, total)) for start in range(0, total, size))
 
 
 def choices(name: str, value: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
-    """`value`, if it is one of the known names. Raises: ValueError that lists them."""
+    """Return `value` if it is a known name. Raises: ValueError that lists the known names."""
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     return value
@@ -210,7 +210,7 @@ def at_least(least: float, **values: float) -> None:
 
 
 def first_sample(xs: Stream) -> Stream:
-    """A stream of the first sample of a batch alone, (steps, 1, channels)."""
+    """Return a stream of the first sample of a batch alone, (steps, 1, channels)."""
     return Stream(partial(_first_sample, xs), xs.steps, (1, xs.shape[1]))
 
 

@@ -1,4 +1,4 @@
-"""Tasks made of others: rewards instead of labels, classes in blocks, actions that change their meaning."""
+"""Wrappers of tasks: rewards instead of labels, classes in blocks, actions that change their meaning."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tracetorch.modes import whole
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
 from tracetorch.tasks.task import BaseTask, Batch, Figures, Task, Trials, at_least
 
-_SPARE = 4  # times as many batches to choose from as are needed on average, so that hardly any trial is taken twice
-_PATIENCE = 1000  # times as many batches without a class are an error
+_SPARE = 4  # ratio of available to needed batches, on average, so that hardly any trial is used twice
+_PATIENCE = 1000  # ratio of searched to needed batches, after which a missing class is an error
 
 
 class WrappingTask(BaseTask):
-    """A task that changes another one, and has its sizes, device, summary and figures."""
+    """A task that modifies another one, with the same sizes, device, summary and figures."""
 
     _inner: BaseTask
 
@@ -53,9 +53,9 @@ class ContextSchedule:
 
     Args:
         every: mean length of a context.
-        jitter: in [0, 1); by which part of `every` the starts vary.
+        jitter: in [0, 1); range of the starts as a share of `every`.
         seed: of the jitter.
-    Raises: ValueError for values that make no schedule.
+    Raises: ValueError for invalid values.
     Example:
         >>> ContextSchedule(100, jitter=0.0).switches(250)
         [100, 200]
@@ -68,25 +68,25 @@ class ContextSchedule:
         self.every, self.jitter, self.seed = every, jitter, seed
 
     def start(self, context: int) -> int:
-        """When the context with this number begins."""
+        """Return the start of the context with this number."""
         if context <= 0:
             return 0
         shift = self.jitter * (self.drawn(context)[1] - 0.5) if self.jitter else 0.0
         return round(self.every * (context + shift))
 
     def context(self, number: int) -> int:
-        """The context of this moment."""
+        """Return the context at this number of batches or actions."""
         context = number // self.every + 1
         while context and self.start(context) > number:
             context -= 1
         return context
 
     def switches(self, number: int) -> list[int]:
-        """When contexts began, the first excepted, up to and with this moment."""
+        """Return the starts of all contexts but the first, up to and including `number`."""
         return [self.start(context) for context in range(1, self.context(number) + 1)]
 
     def drawn(self, context: int) -> tuple[float, float]:
-        """Two uniform numbers in [0, 1) of a context; the second sets its start."""
+        """Return two uniform numbers in [0, 1) for a context; the second sets its start."""
         return _drawn(whole(self.seed, "seed"), context)
 
 
@@ -97,20 +97,19 @@ def _drawn(seed: int, context: int) -> tuple[float, float]:
 
 
 class Blocks(WrappingTask, Task):
-    """Another task whose training trials come in blocks: only a few classes at a time, all of them in turn.
+    """Another task with its training trials in blocks of a few classes each.
 
-    In each round the classes are shuffled and dealt out to blocks, so that every class comes once. Held-out trials are
-    those of the task, of all classes. There are no passes: a block takes the trials that it needs and leaves the rest.
+    In each round the classes are shuffled and divided into blocks, so that every class comes once. Held-out trials are
+    those of the task, with all classes. There are no passes: a block skips the trials of other classes.
 
     Args:
-        task: with one right choice in each trial, such as `MNIST`.
-        classes: in a block.
+        task: with one correct class in each trial, such as `MNIST`.
+        classes: number in a block.
         every: training batches in a block, on average.
-        jitter: by which part of that blocks vary; see `ContextSchedule`.
+        jitter: variation of the starts of blocks, as a share of `every`; see `ContextSchedule`.
         seed: of the order of the classes and of the jitter.
-    Raises: ValueError for a task without such a choice, a block of no or of all classes, and values that make no
-        schedule.
-    Memory: the batches from which one is chosen, about 2·n/`classes` of n classes.
+    Raises: ValueError for a task without such a class, a block of no or of all classes, and other invalid values.
+    Memory: about 2·n/`classes` batches for n classes, from which one is chosen.
     """
 
     def __init__(self, task: Task, *, classes: int = 2, every: int = 100, jitter: float = 0.2, seed: int = 0):
@@ -125,14 +124,14 @@ class Blocks(WrappingTask, Task):
         self._in_a_round = -(-task.output_size // classes)
 
     def switches(self, batches: int) -> list[int]:
-        """The numbers of the batches with which a block began, the first excepted, up to and with this one."""
+        """Return the first batch of every block but the first, up to and including the number `batches`."""
         return self.schedule.switches(batches)
 
     def context(self, number: int) -> int:
         return self.schedule.context(number)
 
     def shown(self, number: int) -> list[int]:
-        """The classes that come in the training batch with this number."""
+        """Return the classes in the training batch with this number."""
         around, at = divmod(self.schedule.context(number), self._in_a_round)
         names = torch.arange(self.output_size)
         order = backends.uniform(mix_seed(self.schedule.seed, 1, around), range(1), names, 1)[0, :, 0].argsort()
@@ -165,7 +164,7 @@ class Blocks(WrappingTask, Task):
 
 
 def _joined(parts: list[tuple[Batch, Tensor]]) -> Batch:
-    """One batch of the chosen rows of several."""
+    """Return one batch of chosen rows of several batches."""
     first, _ = parts[0]
     target = torch.cat([batch.target[rows] for batch, rows in parts])
     conditions = {name: torch.cat([batch.conditions[name][rows] for batch, rows in parts]) for name in first.conditions}
@@ -174,7 +173,7 @@ def _joined(parts: list[tuple[Batch, Tensor]]) -> Batch:
 
 
 def _rows_of_all(parts: list[tuple[Stream, Tensor]], start: int, stop: int) -> Tensor:
-    """All steps of some rows; of spikes, only these are drawn."""
+    """Return the steps from `start` to `stop` of some rows; draw spikes for these rows only."""
     chosen = []
     for xs, rows in parts:
         part = next(xs[start:stop].parts(stop - start))
@@ -187,19 +186,19 @@ def _rows_of_all(parts: list[tuple[Stream, Tensor]], start: int, stop: int) -> T
 
 
 class Reversal(WrappingTask, Environment):
-    """Another environment in which, every now and then, the actions change their meaning in all environments at once.
+    """Another environment in which the actions change their meaning now and then, in all environments at once.
 
         in context c, action a does what action (a + o_c) mod n did at first;    o_0 = 0,    o_c ≠ o_(c−1)
 
-    At a switch every action takes the meaning of another one; of two actions, left and right swap. Observations do
-    not show it. `switches` is for figures.
+    At a switch every action takes the meaning of another one; two actions swap. Observations do not signal it.
+    `switches` is for figures.
 
     Args:
         environment: with at least two actions.
         every: actions from one switch to the next, on average.
-        jitter: by which part of that they vary; see `ContextSchedule`.
+        jitter: variation of the switches, as a share of `every`; see `ContextSchedule`.
         seed: of the switches.
-    Raises: ValueError for a single action, and for values that make no schedule.
+    Raises: ValueError for a single action and for other invalid values.
     Memory: that of the environment; independent of the number of switches.
     """
 
@@ -217,7 +216,7 @@ class Reversal(WrappingTask, Environment):
 
     @property
     def switches(self) -> list[int]:
-        """How many actions had been taken in each environment at each switch so far."""
+        """The number of actions per environment at each switch so far."""
         return self.schedule.switches(self._acts)
 
     @property
@@ -238,7 +237,7 @@ class Reversal(WrappingTask, Environment):
         return outcome
 
     def test(self, choose: Choose, split: str = "test") -> Trials:
-        """As `Environment.test`, with what the actions mean at present."""
+        """As `Environment.test`, with the present meaning of the actions."""
         return self.environment.test(lambda xs, begins: self._meant(choose(xs, begins)), split)
 
     def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
@@ -270,12 +269,12 @@ class Reversal(WrappingTask, Environment):
 
 
 class RewardedTask(WrappingTask, Environment):
-    """A task with one right choice in each trial, as an environment: reward 1 for the right choice, otherwise 0.
+    """A task with one correct class in each trial, as an environment: reward 1 for the correct choice, otherwise 0.
 
     Each environment is a trial of the task's batch, and an episode is one decision. Trials come in the order of the
     task's training batches; after a pass over its data the next one begins.
 
-    Args: task: whose target is one of its outputs, such as `MNIST` or `PoissonClicks`.
+    Args: task: with one of its outputs as the target, such as `MNIST` or `PoissonClicks`.
     Raises: ValueError for a task whose targets are numbers or several bits.
     Memory: one batch of the task.
     Example:
@@ -322,7 +321,7 @@ class RewardedTask(WrappingTask, Environment):
         return Outcome(right.to(torch.float32), done, ~done)
 
     def test(self, choose: Choose, split: str = "test") -> Trials:
-        """As `Environment.test`: each held-out trial once, with the columns that the task's own test has."""
+        """As `Environment.test`: each held-out trial once, with the columns of the task's `score`."""
         columns: list[Trials] = []
         for batch in self.task.eval_batches(split):
             rows = len(batch.target)

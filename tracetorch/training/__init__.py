@@ -1,4 +1,4 @@
-"""Training: the loop, its steps, and what they keep of a run while it lasts."""
+"""Training: the loop, its steps, and the statistics that they keep during a run."""
 
 from tracetorch.training.health import HealthWatch, TrainingError, check_health
 

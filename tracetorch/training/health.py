@@ -15,20 +15,20 @@ from tracetorch.training.progress import Stateful
 
 
 class TrainingError(RuntimeError):
-    """A run that cannot continue; the message names the layer, and a remedy."""
+    """A run cannot continue; the message names the cause and a remedy."""
 
 
 class DeadNetworkError(TrainingError):
-    """A layer that is silent, or that gets no gradient."""
+    """A layer is silent or gets no gradient."""
 
 
 class HealthWatch(Stateful):
-    """Checks a network now and then. A dead one gets time to recover, because a silent neuron still has a gradient.
+    """Checks a network regularly. A dead network gets time to recover, because a silent neuron still has a gradient.
 
     Args:
-        patience: how many checks in a row must find it dead.
+        patience: number of consecutive checks that must find it dead.
         rewarded: whether it learns from rewards; see `check_health`. A learning moment may then be a single
-            observation, so a network that was well before may be silent at the last update.
+            observation, so a healthy network may be silent at the last update.
     """
 
     kept = ("found", "was_well", "loss", "same")
@@ -36,10 +36,10 @@ class HealthWatch(Stateful):
     def __init__(self, patience: int = 3, *, rewarded: bool = False):
         self.patience, self.rewarded = patience, rewarded
         self._found, self._was_well, self._is_checked = 0, False, False
-        self._loss, self._same = 0.0, 0  # of the last evaluation, and how many in a row had it
+        self._loss, self._same = 0.0, 0  # of the last evaluation, and the number of consecutive evaluations with it
 
     def look(self, net: Sequential, output: Tensor | None, update: int, *, last: bool) -> None:
-        """`check_health`, where a dead network is an error after `patience` checks in a row, or at the last update."""
+        """Run `check_health`; a dead network is an error after `patience` consecutive checks, or at the last update."""
         self._name_untrained(net)
         try:
             check_health(net, output, update, rewarded=self.rewarded)
@@ -50,7 +50,7 @@ class HealthWatch(Stateful):
                 raise
 
     def _name_untrained(self, net: Sequential) -> None:
-        """Warn, once, of trainable parameters that get no gradient from the rule, though others do."""
+        """Warn once of trainable parameters without a gradient from the rule, if others have one."""
         named = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
         if self._is_checked or all(p.grad is None for _, p in named):
             return
@@ -60,9 +60,9 @@ class HealthWatch(Stateful):
             logging.getLogger("tracetorch").warning(message, ", ".join(untrained))
 
     def compare(self, net: Sequential, loss: float, update: int) -> None:
-        """Warn, once, of evaluations whose loss is equal to the last digit: nothing is learned.
+        """Warn once if consecutive evaluations have exactly the same loss: nothing is learned.
 
-        To be called before gradients are cleared.
+        Call it before gradients are cleared.
         """
         self._loss, self._same = loss, self._same + 1 if self._same and loss == self._loss else 1
         if self._same == self.patience:
@@ -70,15 +70,15 @@ class HealthWatch(Stateful):
             logging.getLogger("tracetorch").warning(message, update, loss, self._same, _why_nothing_is_learnt(net))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        in_old_versions = {"was_well": False, "loss": 0.0, "same": 0}  # which wrote "found" alone
+        in_old_versions = {"was_well": False, "loss": 0.0, "same": 0}  # that wrote "found" alone
         super().load_state_dict(in_old_versions | state)
 
 
 def check_loss(loss: float, update: int, net: Sequential) -> None:
     """Check, after each update, that the loss and the input are finite.
 
-    The loss may stay finite if the input is not: a membrane that is NaN never fires. Such an input reaches every
-    neuron of a first layer that is connected to all inputs, so one neuron is checked.
+    The loss may stay finite for an input that is not: a membrane that is NaN never fires. Such an input reaches every
+    neuron of a dense first layer, so one neuron is checked.
 
     Raises: TrainingError that names the input, or the first parameter, that is not finite.
     """
@@ -100,7 +100,7 @@ def check_loss(loss: float, update: int, net: Sequential) -> None:
 
 
 def check_input(net: Sequential, update: int) -> None:
-    """Raises: TrainingError that names the first input since the last reset that was not finite."""
+    """Raises: TrainingError that names an input that was not finite at some step since the last reset."""
     state = net[0].live_state
     if state is None or not bool(torch.isfinite(net[0].trace_decay).all()):  # a decay that is NaN makes a trace NaN
         return
@@ -113,12 +113,12 @@ def check_input(net: Sequential, update: int) -> None:
 
 
 def check_health(net: Sequential, output: Tensor | None, update: int, *, rewarded: bool = False) -> None:
-    """Look for a layer that is silent or gets no gradient, after a learning moment.
+    """Check, after a learning moment, for a layer that is silent or gets no gradient.
 
     Args:
         output: the network's mean output of the last batch, (batch, out_features); None leaves out the last layer.
-        update: for the message. To be called before gradients are cleared and the network is reset.
-        rewarded: whether it learns from rewards. An expected reward, or none for long, gives no gradient: a layer
+        update: for the message. Call it before gradients are cleared and the network is reset.
+        rewarded: whether the network learns from rewards. Expected or absent rewards give no gradient, so a layer
             without a gradient then counts only if another layer has one.
     Raises: DeadNetworkError that names the first such layer, from the input up, and a remedy; TrainingError for an
         input or a gradient that is not finite.
@@ -153,7 +153,7 @@ def _any_nonzero(values: Tensor) -> bool:
 
 
 def _why_nothing_is_learnt(net: Sequential) -> str:
-    """Which layers are silent, and which gradients are zero, or too small for any optimizer."""
+    """Return which layers are silent, and which gradients are zero or too small for any optimizer."""
     silent = [
         f"layer {at} ({below}) is silent"
         for at, (below, above) in enumerate(pairwise(net))

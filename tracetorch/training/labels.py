@@ -1,4 +1,4 @@
-"""Steps with labels: batches of sequences, each learned from its beginning; or an endless stream."""
+"""Steps with labels: batches of sequences, each from a reset state, or an endless stream."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class LabelledSequences(LabelStep):
     """One update: a batch of sequences, each with its label.
 
     Args:
-        learn_every: time steps between two learning moments; one moment, at the end of the sequence, if None.
-        update_every: time steps between two steps of the optimizer; one, at the end of the sequence, if None.
+        learn_every: time steps between two learning moments; None: one moment, at the end of the sequence.
+        update_every: time steps between two steps of the optimizer; None: one, at the end of the sequence.
     """
 
     def __init__(self, setup: Setup, *, learn_every: int | None = None, update_every: int | None = None):
@@ -72,7 +72,7 @@ class LabelledSequences(LabelStep):
 
 
 class LabelFeedback(FeedbackSource, LabelStep):
-    """One update: one decision in each environment of an endless stream of trials, with a label now and then.
+    """One update: one decision in each environment of an endless stream of trials, with occasional labels.
 
     Args: schedule: of the labels.
     """

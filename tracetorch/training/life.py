@@ -26,19 +26,19 @@ class Life(Stateful):
 
         level = b − (1 − share)·|b|,    b: the fastest running average of the score, at its best before a change
 
-    The score of a decision is its reward, or whether the answer was right. The network has recovered from a change once
-    that average, having fallen below the level, is back at it. There is no recovery if it does not fall so far, if the
-    task changes again before, or while b is within three standard errors of `chance_level`, where nothing was learned
-    that could be lost. An average takes a few half-lives to fall and to rise, which bounds the recoveries that it can
-    measure.
+    The score of a decision is its reward, or whether the answer was correct. The network has recovered from a change
+    once this average has fallen below the level and returned to it. No recovery is measured if the average does not
+    fall below the level, if the task changes again before, or while b is within three standard errors of
+    `chance_level`, because nothing was learned. An average takes a few half-lives to fall and to rise, so shorter
+    recoveries cannot be measured.
 
     Args:
         averages: half-lives of the running averages, in decisions, whole and distinct; the shortest is the fastest.
         share: of the best score before a change that counts as recovery, in (0, 1].
-        actions: how many there are.
-        chance_level: mean score of guessing, if decisions are right or wrong; None if unknown.
+        actions: number of actions.
+        chance_level: mean score of guessing, if scores are 0 or 1; None if unknown.
         num_envs: decisions that are averaged each time.
-    Raises: ValueError for half-lives below 1 or none, or a share outside.
+    Raises: ValueError for half-lives below 1 or none, or a share out of range.
     Memory: a few numbers for each average and action; independent of time, and of the number of changes.
     """
 
@@ -71,7 +71,7 @@ class Life(Stateful):
 
     @property
     def averages(self) -> dict[str, float]:
-        """The running averages of the score, such as {"average_100": .8}."""
+        """The running averages of the score, for example {"average_100": .8}."""
         return {f"average_{half_life:.0f}": value for half_life, value in self._meter.averages.items()}
 
     def add(self, update: int, action: Tensor, score: Tensor, context: int) -> dict[str, Any] | None:
@@ -80,8 +80,8 @@ class Life(Stateful):
         Args:
             update: the number of decisions, this one included.
             action, score: (num_envs,).
-            context: how often the task had changed when the decision was made.
-        Returns: a record of the last change once its recovery is known or missed; mostly None.
+            context: number of task changes before the decision.
+        Returns: a record of the last change once it is recovered from or superseded; mostly None.
         """
         action, score = action.cpu(), score.cpu().double()
         np.add.at(self._count.numpy(), action.numpy(), 1.0)
@@ -115,18 +115,18 @@ class Life(Stateful):
         return found | {"recovery_decisions": decisions}
 
     def take(self) -> dict[str, float]:
-        """For a record: averages and changes; since the last record, how often each action was taken, and its score."""
+        """Return for a record averages, changes, and each action's share and mean score since the last record."""
         values = {**self.averages, "switches": self.switches, "last_switch": self._last_switch}
         if self._actions <= _MOST_ACTIONS:
             share = self._count / self._count.sum().clamp(min=1)
-            paid = self._total / self._count  # not a number where it was never taken: null in the record
+            paid = self._total / self._count  # NaN for an action never taken: null in the record
             for at in range(self._actions):
                 values |= {f"taken_{at}": float(share[at]), f"paid_{at}": float(paid[at])}
         self._count, self._total = torch.zeros_like(self._count), torch.zeros_like(self._total)
         return values
 
     def summary(self) -> dict[str, float]:
-        """The number of changes, falls and recoveries; the mean time of recovery, and the mean fall."""
+        """Return the number of changes, falls and recoveries; the mean time of recovery, and the mean fall."""
         found: dict[str, float] = {"switches": self.switches, "fell": self._felt, "recovered": self._recovered}
         if self._recovered:
             found["recovery_decisions"] = self._decisions / self._recovered
@@ -143,7 +143,7 @@ class Life(Stateful):
 
 
 class EndlessStream(Step):
-    """One update: one decision in each environment, with or without feedback; nothing is reset.
+    """One update: one decision in each environment, with or without feedback and without any reset.
 
     Args: source: of decisions and feedback. life: the running averages, and the recoveries from changes.
     """

@@ -18,9 +18,9 @@ Schedule = Literal["none", "linear", "cosine"]
 
 
 def learning_rate_schedule(optimizer: torch.optim.Optimizer, schedule: Schedule, total: int | None) -> LRScheduler:
-    """From an optimizer's learning rate to 0 at the end, along a line or half a cosine; or constant.
+    """Return a schedule of the learning rate: constant, or to 0 at the end along a line or half a cosine.
 
-    Raises: ValueError for a decrease in a run without an end, where `total` is None.
+    Raises: ValueError for a decreasing schedule in a run without an end (`total=None`).
     """
     if schedule == "none":
         return LambdaLR(optimizer, lambda update: 1.0)
@@ -44,18 +44,18 @@ def fit(
     patience: int | None = None,
     test_best: bool = False,
 ) -> None:
-    """Take steps until all updates are done, patience runs out or the run is stopped; then test.
+    """Run updates until all are done, patience is exhausted or the run is stopped; then test.
 
     Args:
         run: entered here, so that a config whose parts do not fit leaves no folder.
-        step: one update; see `Step`.
-        setup: the options that all kinds of experiment share.
-        total: updates in all; None for a run without an end.
+        step: makes an update; see `Step`.
+        setup: the parts and options that all kinds of experiment share.
+        total: number of updates; None for a run without an end.
         eval_every: updates between two evaluations on the validation data; None for no evaluation.
         patience: stop after so many evaluations without a better one; no limit, if None.
-        test_best: whether the network of the best evaluation, if there was one, is tested instead of the last.
-    Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network is dead or not
-        finite.
+        test_best: whether to test the network of the best evaluation, if there was one, instead of the last.
+    Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network is dead or
+        diverges.
     """
     net, optimizer = step.net, step.optimizer
     rate = learning_rate_schedule(optimizer, setup.schedule, total)

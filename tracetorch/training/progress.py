@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of the loop: its state in general, the best evaluation so far, and means for the log."""
+"""State of the loop in a checkpoint: the base class, the best evaluation so far, and means for the log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def check_alike(own: Any, found: Any, name: str = "state") -> None:
-    """Raises: ValueError if a state from a checkpoint has a value of another kind than one's own."""
+    """Raises: ValueError if a value of `found`, from a checkpoint, is of another kind than in `own`."""
     if isinstance(own, Mapping) and isinstance(found, Mapping):
         for key in own.keys() & found.keys():
             check_alike(own[key], found[key], str(key))
@@ -30,11 +30,11 @@ class Stateful:
     kept: tuple[str, ...]  # names of numbers, tensors and dicts; the attributes may begin with an underscore
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the kept values, for a checkpoint."""
+        """Return copies of the kept values, for a checkpoint."""
         return {name: _copy(getattr(self, self._attribute(name))) for name in self.kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there. Raises: KeyError, ValueError if it is the state of something else."""
+        """Restore the result of `state_dict`. Raises: KeyError, ValueError for the state of another class."""
         check_alike(self.state_dict(), state)
         for name in self.kept:
             setattr(self, self._attribute(name), _copy(state[name]))
@@ -48,9 +48,9 @@ def _copy(value: Any) -> Any:
 
 
 class Best(Stateful):
-    """The best evaluation so far, and how many there were since.
+    """The best evaluation so far, and the number of evaluations since.
 
-    Args: patience: how many without a better one are enough; None for no limit.
+    Args: patience: evaluations without a better one until training ends; None: no limit.
     """
 
     kept = ("score", "waited")
@@ -59,7 +59,7 @@ class Best(Stateful):
         self.score, self.waited, self._patience = -math.inf, 0, patience
 
     def update(self, score: float) -> bool:
-        """Count an evaluation. Returns: whether it is the best so far; NaN is better than none only."""
+        """Count an evaluation. Returns: whether it is the best so far; NaN is best only before any number."""
         better = score > self.score or (math.isnan(score) and self.score == -math.inf) or math.isnan(self.score)
         self.score, self.waited = (score, 0) if better else (self.score, self.waited + 1)
         return better
@@ -71,14 +71,14 @@ class Best(Stateful):
 
     @property
     def is_final(self) -> bool:
-        """Whether patience has run out."""
+        """Whether patience is exhausted."""
         return self._patience is not None and self.waited >= self._patience
 
 
 class Log(Stateful):
     """Means since the last record, and the time steps of the whole run.
 
-    Args: names: what is averaged, such as ["loss", "accuracy"].
+    Args: names: of the averaged values, for example ["loss", "accuracy"].
     """
 
     kept = ("steps", "steps_before", "seconds_before", "sums", "counts")
@@ -98,12 +98,12 @@ class Log(Stateful):
         self.steps += steps
 
     def averages(self) -> dict[str, float]:
-        """Means since the last record; NaN for a name without values."""
+        """Return means since the last record; NaN for a name without values."""
         counts = self._counts
         return {name: total / counts[name] if counts[name] else math.nan for name, total in self._sums.items()}
 
     def take(self, seconds: float) -> dict[str, float]:
-        """The means for a record, and the speed; they restart. Args: seconds: of training since its beginning."""
+        """Return the means and the speed for a record, and restart both. Args: seconds: of training so far."""
         speed = (self.steps - self._steps_before) / max(seconds - self._seconds_before, 1e-9)
         values = {**self.averages(), "steps_per_second": speed, "train_seconds": seconds}
         self._steps_before, self._seconds_before = self.steps, seconds

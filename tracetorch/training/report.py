@@ -37,7 +37,7 @@ def report(
 ) -> None:
     """Test the network as it is, and write numbers, trials and figures into the run's folder.
 
-    The run's own values in the summary replace those of `Task.summary` that have the same name.
+    The run's own values in the summary replace those of the same name from `Task.summary`.
     """
     with run.repeatable():
         with run.timed("evaluate_seconds"):
@@ -51,7 +51,7 @@ def report(
 def report_policy(
     run: runs.Run, net: Sequential, environment: Environment, policy: Policy, window: int | None, *, figures: bool
 ) -> None:
-    """Play the episodes of the test with the network as it is, and write what `report` writes."""
+    """Run the test episodes with the network as it is, and write the same files as `report`."""
     with run.repeatable():
         with run.timed("evaluate_seconds"):
             played = evaluate_policy(net, environment, policy, "test", window)
@@ -84,11 +84,11 @@ def _finish(
 
 
 def decays(net: Sequential, dt: float | None) -> dict[str, float]:
-    """Trainable decays by layer: the mean over neurons (of a trace's decay, over inputs), and its time constant.
+    """Return trainable decays by layer: the mean over neurons (for a trace's decay, over inputs) and its time constant.
 
     Args: dt: length of a step in seconds, if steps have one.
-    Returns: such as {"decay_1": .97, "time_constant_1": .328}; a time constant is in seconds, and only where dt is
-        known. Nothing of decays that are fixed.
+    Returns: for example {"decay_1": .97, "time_constant_1": .328}; a time constant is in seconds, and is given only
+        with dt. Fixed decays are left out.
     """
     found = {}
     for at, layer in enumerate(net):
@@ -103,7 +103,7 @@ def decays(net: Sequential, dt: float | None) -> dict[str, float]:
 
 
 def chance_level(trials: Trials) -> dict[str, float]:
-    """Accuracy of the best constant answer: the share of the most frequent target."""
+    """Return the accuracy of the best constant answer: the share of the most frequent target."""
     if not {"target", "prediction", "accuracy"} <= trials.keys():
         return {}
     counts = torch.unique(trials["target"], return_counts=True)[1]
@@ -114,11 +114,11 @@ class Drawn(NamedTuple):
     """The figures of a run."""
 
     names: list[str]
-    failed: dict[str, str]  # why, by the name of a figure or of several
+    failed: dict[str, str]  # the reason, by the name of a figure or of a group of figures
 
 
 def _warn(run: runs.Run, drawn: Drawn) -> None:
-    """A run that is trained and tested does not fail for a figure."""
+    """Warn of failed figures, which do not make a trained and tested run fail."""
     for name, why in drawn.failed.items():
         run.warn(f"no figure {name}: {why}")
 
@@ -132,11 +132,11 @@ def draw(
     policy: Policy | None = None,
     window: int | None = None,
 ) -> Drawn:
-    """Draw a run's figures from the files in its folder; if one fails, the others are drawn all the same.
+    """Draw a run's figures from the files in its folder; if one fails, the others are still drawn.
 
     Args:
-        trials: of the test; without them, if None, their figures are left out.
-        policy, window: as of `record_episode`, for an episode of an environment; without the first none is drawn.
+        trials: of the test; None leaves out their figures.
+        policy, window: as of `record_episode`, to draw an episode of an environment; no policy, no episode.
     Raises: WriteError if a figure is drawn and cannot be written.
     """
     records = folder.records()
@@ -160,7 +160,7 @@ def draw(
 
 
 def draw_without_task(folder: runs.RunFolder, net: Sequential) -> Drawn:
-    """Draw those figures of `draw` that need no task: of the course of learning, and of the parameters."""
+    """Draw the figures of `draw` that do not need the task: learning curves and parameters."""
     records = folder.records()
     summary = folder.facts().get("summary")
     ideal = summary.get("ideal_accuracy") if isinstance(summary, dict) else None
@@ -177,12 +177,12 @@ def draw_without_task(folder: runs.RunFolder, net: Sequential) -> Drawn:
 
 
 def draw_life(run: runs.Run, names: Sequence[str] | None) -> None:
-    """Draw `figures_of_life` of a run; a figure that fails is a warning."""
+    """Draw `figures_of_life` of a run; a failed figure is a warning."""
     _warn(run, _save(run.folder, {"lifetime": lambda: figures_of_life(run.folder.records(), names)}))
 
 
 def _save(folder: runs.RunFolder, groups: dict[str, Callable[[], dict[str, Figure]]]) -> Drawn:
-    """Draw groups of figures, each in a function, and save them: the last of a name counts."""
+    """Draw groups of figures, one function each, and save them; of figures with the same name, save the last."""
     figures: dict[str, Figure] = {}
     drawn = Drawn([], {})
     for name, make in groups.items():
@@ -225,7 +225,7 @@ def _of_episodes(
     if policy is not None:
         decisions = max(1, min(_DRAWN_DECISIONS, _DRAWN_STEPS // task.steps))
         seen = record_episode(net, task, policy, window, decisions=decisions)
-        below = dict(list(seen.layers.items())[:-1])  # the readout is shown by the policy
+        below = dict(list(seen.layers.items())[:-1])  # the policy shows the readout
         threshold, done = getattr(net[0].neuron, "threshold", None), (seen.policy, seen.action)
         names = task.output_names
         figures["episode"] = plot.episode(
@@ -235,7 +235,7 @@ def _of_episodes(
 
 
 def has_long_episodes(records: list[dict[str, Any]], num_envs: int) -> bool:
-    """Whether episodes last more than one decision; else `learning` shows their returns already."""
+    """Whether episodes last more than one decision; otherwise `learning` already shows their returns."""
     last = next((record for record in reversed(records) if "episodes" in record), None)
     return last is not None and 0 < last["episodes"] < last["update"] * num_envs
 
@@ -267,9 +267,9 @@ def _of_weights(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
 
 
 def figures_of_life(records: list[dict[str, Any]], names: Sequence[str] | None) -> dict[str, Figure]:
-    """The figures of a lifetime by file name, from records as in `metrics.jsonl`; none if they are of another run.
+    """Return the figures of a lifetime by file name, from records as in `metrics.jsonl`; none for other kinds of run.
 
-    Args: names: of the actions; their numbers, if None.
+    Args: names: of the actions; None: their numbers.
     """
     figures = {}
     if any("switches" in record for record in records):

@@ -1,4 +1,4 @@
-"""The step with rewards: look, act, and learn from the reward; in episodes, or in an endless stream."""
+"""The step with rewards: observe, act, and learn from the reward; in episodes or in an endless stream."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tracetorch.training.report import report_policy
 from tracetorch.training.setup import Setup
 from tracetorch.training.step import Decision, FeedbackSchedule, FeedbackSource, Update
 
-LATE = 5000  # number of the last rewards whose mean a run reports at its end
+LATE = 5000  # a run reports the mean of so many last rewards at its end
 
 
 class Episodes(Stateful):
     """Returns of the episodes that ended since the last record, and recent rewards, over all environments.
 
-    Args: num_envs: how many there are.
+    Args: num_envs: number of environments.
     Memory: `LATE`/num_envs numbers, and one for each environment; independent of time.
     """
 
@@ -52,12 +52,12 @@ class Episodes(Stateful):
             self._open.masked_fill_(done, 0)
 
     def drop(self) -> None:
-        """Forget the episodes in progress, which were lost."""
+        """Drop the episodes in progress, which were lost."""
         self._open.zero_()
 
     @property
     def mean(self) -> float:
-        """Mean return of the episodes that ended since `take`, or, if none did, the mean before; 0 at the start."""
+        """Mean return of the episodes since the last `take`; if none ended, the previous mean; 0 at the start."""
         return self._sum / self._ended if self._ended else self._mean
 
     @property
@@ -66,13 +66,13 @@ class Episodes(Stateful):
         return float(self._late[: max(1, self._acts)].mean())
 
     def take(self) -> dict[str, float]:
-        """For a record: the mean return, which restarts, and the number of all episodes that ended."""
+        """Return for a record the mean return, which restarts, and the number of all ended episodes."""
         self._mean, self._sum, self._ended = self.mean, 0.0, 0
         return {"return": self._mean, "episodes": self.count}
 
 
 class RewardAccumulator(Stateful):
-    """Mean of the rewards since the last feedback, so that a baseline and a step size fit any `every`.
+    """Mean of the rewards since the last feedback; its scale does not depend on the time between feedbacks.
 
     Args: num_envs: number of environments.
     Memory: one number per environment.
@@ -88,13 +88,13 @@ class RewardAccumulator(Stateful):
         self._sum, self._count = self._sum.to(reward) + reward, self._count + 1
 
     def take(self) -> Tensor:
-        """The mean of the rewards since the last call, (num_envs,)."""
+        """Return the mean of the rewards since the last call, (num_envs,)."""
         mean = self._sum / self._count
         self._sum, self._count = torch.zeros_like(self._sum), 0
         return mean
 
 
-_ACTIONS = 1  # purpose of the seed; weights have 0
+_ACTIONS = 1  # purpose of the seed; 0 is for weights
 _AT_ONCE = 64
 
 
@@ -102,9 +102,9 @@ class RewardFeedback(FeedbackSource):
     """One update: one action in each environment, and learning from its reward through a loss such as `Reflect`.
 
     Args:
-        schedule: for an endless stream, when the mean reward since the last feedback is given. Nothing is reset, but a
-            critic expects nothing more of an episode that has terminated. None: each action gets its reward, and
-            network and loss are reset where an episode is over.
+        schedule: for an endless stream: when to give the mean reward since the last feedback. Nothing is reset, but
+            the value after a terminated episode is 0 for a critic. None: each action gets its reward, and network and
+            loss are reset where an episode ends.
     """
 
     logged = ("reward",)
@@ -199,7 +199,7 @@ class RewardFeedback(FeedbackSource):
         return {"episodes": self.episodes.count, "late_reward": self.episodes.late}
 
     def resumed(self, update: int) -> str:
-        """An environment that cannot continue its episodes begins new ones; the old ones are not counted."""
+        """Drop the episodes in progress if the environment began new ones."""
         if not self.task.restarted:
             return ""
         self.episodes.drop()
@@ -219,13 +219,13 @@ class RewardFeedback(FeedbackSource):
 
 
 def sample_actions(p: Tensor, seed: int, update: int) -> Tensor:
-    """An action in each environment, with the probabilities p, (num_envs, actions)."""
+    """Draw an action in each environment with the probabilities p, (num_envs, actions)."""
     chance = _chances(seed, update // _AT_ONCE, len(p), p.device)[update % _AT_ONCE].to(p.dtype)
     return (chance * p.sum(dim=-1, keepdim=True) >= p.cumsum(dim=-1)).sum(dim=-1).clamp(max=p.shape[-1] - 1)
 
 
 @lru_cache(maxsize=2)
 def _chances(seed: int, block: int, num_envs: int, device: torch.device) -> Tensor:
-    """Uniform numbers, (updates, num_envs, 1). Those for `_AT_ONCE` updates take little longer than for one."""
+    """Draw uniform numbers, (updates, num_envs, 1), for `_AT_ONCE` updates, which takes little longer than for one."""
     updates = range(block * _AT_ONCE, (block + 1) * _AT_ONCE)
     return backends.uniform(seed, updates, torch.arange(num_envs, device=device), 1)

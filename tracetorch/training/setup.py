@@ -1,4 +1,4 @@
-"""What every kind of experiment takes, checks and makes in the same way: the parts of a run."""
+"""The parts of a run, which every kind of experiment checks and builds in the same way."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tracetorch.tasks.task import choices
 
 
 def check_counts(**counts: int | None) -> None:
-    """Raises: as `check_count`, for any that is not None."""
+    """Raises: as `check_count`, for each count that is not None."""
     for name, count in counts.items():
         if count is not None:
             check_count(name, count)
@@ -40,7 +40,7 @@ def check_count(name: str, count: object) -> None:
 
 
 def check_parts(**parts: object) -> None:
-    """Raises: TypeError for a part that is not a function, or that is the module a function should make."""
+    """Raises: TypeError for a part that is not a function, or is a module instead of a function that makes it."""
     for name, part in parts.items():
         if not callable(part) or (isinstance(part, Module) and name != "loss"):
             got = repr(part) if isinstance(part, str) else kind_of(part)
@@ -59,7 +59,7 @@ _MAKES = {
 
 
 def check_task(task: Task | Environment, window: int | None, feedback: str | None = None) -> None:
-    """Raises: TypeError for what is not a task; ValueError for another kind of feedback, a metric whose name is taken,
+    """Raises: TypeError unless it is a task; ValueError for another kind of feedback, a metric with a reserved name,
     or a window that does not fit.
 
     Args: feedback: "labels" or "rewards"; None for either.
@@ -79,10 +79,10 @@ def check_task(task: Task | Environment, window: int | None, feedback: str | Non
 
 
 def count_updates(task: object, per_pass: int | None, updates: int | None, passes: float | None) -> int:
-    """The updates of a run, from the one of two settings that is given.
+    """Return the number of updates of a run, from `updates` or `passes`.
 
-    Args: per_pass: updates in one pass over the training data; None if these never end.
-    Raises: ValueError if not exactly one is given, or if it makes no update.
+    Args: per_pass: updates in one pass over the training data; None if the data never end.
+    Raises: ValueError unless exactly one of both is given, and makes at least one update.
     """
     if passes is not None and per_pass is None:
         name = type(task).__name__
@@ -109,26 +109,26 @@ def count_updates(task: object, per_pass: int | None, updates: int | None, passe
 
 
 class Setup:
-    """The parts of a run, made from what a config names, and the options that all kinds of experiment share.
+    """The parts of a run, built from the functions of a config, and the options that all kinds of experiment share.
 
     Args:
-        run: gets the device.
-        feedback: "labels" or "rewards": what the kind of experiment learns from; None for either.
+        run: its device and sizes are set.
+        feedback: "labels" or "rewards", as the kind of experiment needs; None for either.
         task: with labels or with rewards.
-        network: (inputs, outputs) to a network.
-        rule: of a network, how it learns.
-        loss: (output, target) to (loss, signal); for rewards, what makes one such as `Reflect`.
-        optimizer: of parameter groups, such as `partial(torch.optim.Adam, lr=0.02)`.
-        seed: of the initial weights and of drawn actions (the task has it too, for trials and spikes).
+        network: from numbers of inputs and outputs to a network.
+        rule: from a network to its learning rule.
+        loss: (output, target) to (loss, signal); for rewards, a function that makes a loss such as `Reflect`.
+        optimizer: from parameter groups to an optimizer, such as `partial(torch.optim.Adam, lr=0.02)`.
+        seed: of the initial weights and of drawn actions; trials and spikes depend on the task's seed.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        window: steps at the end of a trial or observation that are read as the answer; the task's own, if None.
-        schedule: of the learning rate: "none", or from its start to 0 at the end, "linear" or "cosine".
-        precision: of the factors of the forward matrix products; see `Layer.precision`. All else is float32.
+        window: steps at the end of a trial or observation that are read as the answer; None: the task's own.
+        schedule: of the learning rate: "none" (constant), or "linear" or "cosine" to 0 at the end.
+        precision: of the factors of the forward matrix products; see `Layer.precision`. The rest is float32.
         log_every: updates between two records.
         checkpoint_seconds: a checkpoint is written when the last one is older than this; a run that was killed
             continues from it.
         figures: whether to draw at the end.
-        diagnostics: makes what looks at the run after each update, and changes nothing in it.
+        diagnostics: makes a diagnostic, which observes the run after each update without changing it.
     Raises: ValueError if the parts do not fit.
     """
 
@@ -168,7 +168,7 @@ class Setup:
         net.to(run.device)
         self.learner, self.optimizer = rule(net), optimizer(parameter_groups(net))
         if precision != "float32":
-            if not self.learner.takes_precision:  # it would learn from other spikes than those of the rounded weights
+            if not self.learner.takes_precision:  # it would not use the spikes of the rounded weights
                 name = type(self.learner).__name__
                 raise ValueError(
                     f"train.precision={precision} needs rule=trace or three_factor: {name} computes in float32"
@@ -183,7 +183,7 @@ class Setup:
 def network_and_loss(
     task: Task | Environment, network: Callable[[int, int], Sequential], loss: Callable[..., Any]
 ) -> tuple[Sequential, Any]:
-    """A network of the size that a task and a loss need; and the loss, which is made here for rewards."""
+    """Return a network of the size that task and loss need, and the loss, which is built here for rewards."""
     made, name = loss.func if isinstance(loss, partial) else loss, type(task).__name__
     rewarded = hasattr(made, "observe")
     if isinstance(task, Environment) and not rewarded and not _needs_nothing(loss):
@@ -195,7 +195,7 @@ def network_and_loss(
 
 
 def sizes_of(task: Task | Environment, loss: Any) -> tuple[int, int]:
-    """Numbers of inputs and outputs that a network needs."""
+    """Return the numbers of inputs and outputs that a network needs."""
     return task.input_size, task.output_size + getattr(loss, "values", 0)
 
 
@@ -209,9 +209,9 @@ def _needs_nothing(function: Callable[..., Any]) -> bool:
 
 
 def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
-    """Weights, which weight decay may shrink; and all other parameters, without weight decay.
+    """Return two parameter groups: weights, and all other parameters without weight decay.
 
-    Weights are parameters of a connection with two or more dimensions, also where pruning or a norm computes others.
+    Weights are parameters of a connection with two or more dimensions, also if pruning or a norm reparametrises them.
     Thresholds and decays are stored raw: weight decay would pull them towards a threshold of .69 and a decay of .5.
     """
     named = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
@@ -240,10 +240,10 @@ def load_tested(checkpoint: Path, net: Sequential, task: Task | Environment) -> 
 
 
 def network_of(checkpoint: Path, network: Callable[[int, int], Sequential]) -> Sequential:
-    """The network of a checkpoint, with the sizes given there. Raises: as `runs.load_checkpoint`."""
+    """Return the network of a checkpoint, with the sizes stored in it. Raises: as `runs.load_checkpoint`."""
     content = read_checkpoint(checkpoint)
     sizes = content.get("sizes")
-    if not sizes:  # older versions wrote none: they had matrices alone
+    if not sizes:  # older versions wrote none, and had matrices alone
         shapes = [value.shape for name, value in content["net"].items() if "weight" in name and value.ndim > 1]
         if not shapes:
             raise ValueError(f"{checkpoint} holds no weights")

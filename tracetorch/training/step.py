@@ -1,4 +1,4 @@
-"""What the training loop may ask of a step: one update, what to log of it, and what to do at the end."""
+"""The interface between the training loop and its steps: one update, its log, and the report at the end."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Update(NamedTuple):
     values: dict[str, float]  # for the log, by the names in `Step.logged`
     output: Tensor  # of the network, (batch, outputs)
     steps: int  # time steps
-    event: dict[str, Any] | None = None  # a further record, such as of a change of the world
+    event: dict[str, Any] | None = None  # a further record, for example of a change of the task
 
 
 class Step(ABC):
-    """One kind of update. `fit` calls it with the numbers 1, 2, 3, …; gradients afterwards are those of its update.
+    """One kind of update. `fit` calls it with the numbers 1, 2, 3, …; afterwards `.grad` holds its gradients.
 
     A final subclass sets `logged` and `parts`, and writes `__call__`, `rehearse` and `report`; the rest has defaults.
     """
 
     logged: tuple[str, ...]  # names of the values that records average, in addition to the loss
     parts: dict[str, Any]
-    """Objects that a checkpoint holds in addition to the network, the optimizer and the loop's own, by name."""
+    """Objects in a checkpoint, by name, in addition to the network, the optimizer and those of the loop."""
     learn_every: int | None = None
-    """Time steps between two learning moments, as diagnostics repeat them; one moment per update, if None."""
+    """Time steps between two learning moments, for diagnostics; None: one moment per update."""
 
     def __init__(self, setup: Setup):
         self.task, self.learner, self.loss, self.optimizer = setup.task, setup.learner, setup.loss, setup.optimizer
@@ -56,53 +56,53 @@ class Step(ABC):
 
     @abstractmethod
     def __call__(self, number: int) -> Update:
-        """One update. Raises: TrainingError for a loss, an input or a reward that is not finite."""
+        """Make one update. Raises: TrainingError for a loss, an input or a reward that is not finite."""
 
     @abstractmethod
     def rehearse(self) -> None:
-        """One forward pass without learning. Raises: ValueError if the parts do not fit."""
+        """Run one forward pass without learning. Raises: ValueError if the parts do not fit."""
 
     @abstractmethod
     def report(self, run: Run, *, figures: bool) -> None:
         """Test the network as it is, and write numbers, trials and figures into the run's folder."""
 
-    def forget(self) -> None:  # noqa: B027 (an option, not a duty)
-        """Reset what has ended with this update, after the checks of the network. Nothing, by default."""
+    def forget(self) -> None:  # noqa: B027 (optional override)
+        """Reset sequences that ended with this update, after the checks of the network. Default: nothing."""
 
     def validate(self) -> dict[str, Any] | None:
-        """Loss and metrics on the validation data; None without them."""
+        """Return loss and metrics on the validation data; None without validation data."""
         return None
 
     def so_far(self) -> dict[str, float]:
-        """Further values to show after each update."""
+        """Return further values to show after each update."""
         return {}
 
     def take(self, steps: int) -> dict[str, Any]:
-        """Further values for a record, since the last one. Args: steps: time steps since the beginning of the run."""
+        """Return further values for a record, since the last one. Args: steps: time steps of the run so far."""
         del steps
         return {}
 
     def resumed(self, update: int) -> str:
-        """Called after a checkpoint was loaded. Returns: a warning for the user, or ""."""
+        """Adapt to a loaded checkpoint. Returns: a warning for the user, or ""."""
         del update
         return ""
 
     def summary(self, run: Run, steps: int) -> dict[str, Any]:
-        """Further values for the summary of the run. Args: steps: as for `take`."""
+        """Return further values for the summary of the run. Args: steps: as for `take`."""
         del run, steps
         return {}
 
     def draw_stopped(self, run: Run) -> None:  # noqa: B027
-        """Figures of a run that was stopped before its end; none by default."""
+        """Draw figures of a run that was stopped before its end; none by default."""
 
 
-_FEEDBACK = 2  # purpose of the seed; weights have 0, actions 1
+_FEEDBACK = 2  # purpose of the seed; 0 is for weights, 1 for actions
 
 
 class FeedbackSchedule:
     """Feedback after a decision with probability 1/every, in all environments at once.
 
-    Args: every: decisions per feedback, on average; 1: after each. seed: of the draws.
+    Args: every: decisions per feedback, on average; 1: feedback after each. seed: of the draws.
     Raises: ValueError if `every` is below 1 or not finite.
     Memory: none; a draw is a function of the seed and the decision's number.
     Example:
@@ -128,7 +128,7 @@ class Decision(NamedTuple):
     """One decision in each environment."""
 
     action: Tensor  # (batch,)
-    score: Tensor  # (batch,): its reward, or whether it was right, with or without feedback
+    score: Tensor  # (batch,): its reward, or whether it was correct; also without feedback
     update: Update
 
 
@@ -137,7 +137,7 @@ class FeedbackSource(Step):
 
     @abstractmethod
     def decide(self, number: int) -> Decision:
-        """One decision in each environment; its number counts from 1. Raises: TrainingError as `Step`."""
+        """Make one decision in each environment; numbers begin at 1. Raises: TrainingError as `Step`."""
 
     def __call__(self, number: int) -> Update:
         return self.decide(number).update
@@ -145,9 +145,9 @@ class FeedbackSource(Step):
     @property
     @abstractmethod
     def context(self) -> int:
-        """How often the task has changed so far without notice."""
+        """Number of context changes of the task so far."""
 
     @property
     @abstractmethod
     def chance_level(self) -> float | None:
-        """Mean score of guessing, if decisions are right or wrong; None if unknown."""
+        """Mean score of guessing, if scores are 0 or 1; None if unknown."""
