@@ -1,4 +1,4 @@
-"""Tasks made of others: rewards instead of labels, classes in blocks, and actions that change their meaning."""
+"""Tasks that wrap other tasks: rewards instead of labels, classes in blocks, and actions that change their meaning."""
 
 import itertools
 
