@@ -61,8 +61,8 @@ def test_what_comes_out_however_time_is_cut_and_in_any_dtype(row):
 @each(LAYERS)
 def test_a_state_is_kept_taken_up_and_forgotten(row):
     net, xs = build(row), spikes()
-    parameters = {name: value.clone() for name, value in net.named_parameters()}
-    assert net.save_state() == {} and net.state_dict().keys() == parameters.keys()
+    learned = {name: value.clone() for name, value in net.state_dict().items()}
+    assert net.save_state() == {} and dict(net.named_parameters()).keys() <= learned.keys()
     wanted = net.run(xs)
     net.reset()
     assert net.save_state() == {} and all(layer.state is None for layer in layers_of(net))
@@ -70,8 +70,8 @@ def test_a_state_is_kept_taken_up_and_forgotten(row):
     for layer in layers_of(net):
         groups = [layer.input_trace.groups] if layer.input_trace.groups > 1 else []
         assert type(layer.state.neuron) is layer.neuron.state_type and layer.state.steps.tolist() == [[10]] * BATCH
-        assert layer.state.trace.shape == (*groups, BATCH, layer.in_features)
-        assert layer.state.neuron.membrane.shape == (BATCH, layer.out_features)
+        assert layer.state.trace.shape == (*groups, BATCH, layer.in_features or IN)
+        assert layer.state.neuron.membrane.shape == (BATCH, layer.out_features or OUT)
     loaded, put, given = build(row, seed=1), build(row), [layer.state for layer in layers_of(net)]
     loaded.load_state_dict(net.state_dict())
     loaded.load_state(saved := net.save_state())
@@ -83,12 +83,12 @@ def test_a_state_is_kept_taken_up_and_forgotten(row):
         close(going_on.run(xs[10:]), wanted[10:])
         close(going_on.save_state(), loaded.save_state())
         assert all(state.steps.eq(10).all() for state in given)
-    assert all(torch.equal(value, parameters[name]) for name, value in net.state_dict().items())
+    assert all(torch.equal(value, learned[name]) for name, value in net.state_dict().items())
     net.load_state({})
     assert net.save_state() == {}
     close(net.run(xs[:, :1]), wanted[:, :1])  # another batch size
     net.float().run(xs[:, :1])  # float64 weights over float32 membranes would be float64 in name only
-    assert {value.dtype for value in tensors(net)} == {torch.float32, torch.int64}
+    assert torch.float64 not in {value.dtype for value in tensors(net)}
 
 
 USES = {
