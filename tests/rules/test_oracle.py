@@ -156,7 +156,7 @@ MEASURED = {
     "reset": ({"learn_every": 16, "window": 5}, THROUGH_RESET, Bounds((0.9, 1.0), (0.65, 1.15))),
     "fast": ({"learn_every": 16, "window": 5}, FastSigmoid(), Bounds((0.8, 1.0), (0.55, 1.4))),
     "triangle": ({"learn_every": 16, "window": 5}, TRIANGLE, Bounds((0.9, 1.0), (0.02, 0.25))),
-    "readout": ({}, TRIANGLE, Bounds((0.65, 1.0), (0.9, 1.6))),
+    "readout": ({}, TRIANGLE, Bounds((0.65, 1.0), (0.8, 1.6))),
 }
 
 
