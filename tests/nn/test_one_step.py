@@ -141,7 +141,7 @@ EVENTS = {
     "hook": (lambda net: next(layers_of(net)).connection.register_forward_hook(lambda *how: 2 * how[-1]), None),
     "copied-and-changed": (copied_and_changed, 2),
 }  # fmt: skip
-"""What happens to a network between two steps, and how often its graph is then recorded again; None: as each layer has one."""
+"""What happens to a network between two steps, and how often its graph is recorded again; None: each layer has one."""
 
 
 def live_input(steps: int, net: Net) -> Tensor:
