@@ -174,3 +174,10 @@ def test_a_recipe_works(copy, request):
     if name == "a verb":
         assert "own " in tracetorch(copy, "--help") and "Examples:" in tracetorch(copy, "own", "--help")
         assert "records in first/metrics.jsonl" in tracetorch(copy, "own", "first")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("copy", ["a neuron"], indirect=True)
+def test_the_neuron_of_the_page_learns_the_default_experiment_as_lif_does(copy):
+    own, lif = (result(copy, network, f"network={network}") for network in ("own_neuron", "lif_lis"))
+    assert own > 0.9 * lif > 0.8

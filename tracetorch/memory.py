@@ -47,15 +47,17 @@ class TrainingMemory:
         is_known = device.type == "cuda" or _REFERENCES.exists()  # else the peak cannot be reset
         self._before = self._after = memory_bytes(device) if is_known else None
         self._peak: int | None = None  # after the last update that was measured
-        self._count, self._read, self._measures = 0, 0.0, True
+        self._count, self._begun, self._measures = 0, 0.0, True
 
     def __enter__(self) -> TrainingMemory:
         self._count += 1
-        self._measures = self._count <= _ALL_OF or time.perf_counter() - self._read > _SECONDS
+        now = time.perf_counter()
+        self._measures = self._count <= _ALL_OF or now - self._begun > _SECONDS
         if self._before is None or self._after is None or not self._measures:
             return self
-        peak, now = _peak_and_now(self._device)
-        if now > self._after + _SLACK:  # other code ran since the last update
+        self._begun = now
+        peak, used = _peak_and_now(self._device)
+        if used > self._after + _SLACK:  # other code ran since the last update
             _give_back()
         if peak != self._peak and not _reset_peak(self._device):
             self._before = None
@@ -64,7 +66,6 @@ class TrainingMemory:
     def __exit__(self, *error: object) -> None:
         if self._before is None or not self._measures:
             return
-        self._read = time.perf_counter()
         self._peak, self._after = _peak_and_now(self._device)
         self.most = max(self.most or 0, self._peak - self._before)
 

@@ -60,13 +60,18 @@ R = TypeVar("R")
 
 
 def current(config: Any) -> Any:
-    """A config, or a part of one, with its present keys and targets."""
-    return _translated(config, to_present=True)
+    """A whole config with its present keys and targets, and with added arguments."""
+    return _translated(config, _names_of, TARGETS, _complete)
+
+
+def renamed(config: Any) -> Any:
+    """A part of a config with its present keys and targets, such as a preset, which holds changes alone."""
+    return _translated(config, _names_of, TARGETS, lambda node, added: node)
 
 
 def former(config: Any) -> Any:
     """A config, or a part of one, with former names and without added arguments; neither then changes its hash."""
-    return _translated(config, to_present=False)
+    return _translated(config, _former_names_of, _FORMER_TARGETS, _without)
 
 
 def current_overrides(lines: Iterable[str]) -> list[str]:
@@ -74,7 +79,7 @@ def current_overrides(lines: Iterable[str]) -> list[str]:
     found = []
     for line in lines:
         key, equals, value = line.partition("=")
-        names = {"network": LAYER_ARGUMENTS, "task": TASK_ARGUMENTS}.get(key.partition(".")[0], {})
+        names = {"network": LAYER_ARGUMENTS, "task": TASK_ARGUMENTS}.get(key.lstrip("+~").partition(".")[0], {})
         stem, dot, name = key.rpartition(".")
         found.append(f"{stem}{dot}{names.get(name, name)}{equals}{TARGETS.get(value, value)}")
     return found
@@ -85,22 +90,34 @@ def present(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, An
     return {names.get(name, name): value for name, value in values.items()}
 
 
-def _translated(node: Any, *, to_present: bool) -> Any:
+def _translated(
+    node: Any,
+    names_of: Callable[..., dict[str, str]],
+    targets: Mapping[str, str],
+    finish: Callable[..., dict[str, Any]],
+) -> Any:
+    """Args: finish: of a node and the arguments that were added to what it makes: the node with or without them."""
     if isinstance(node, list | tuple):
-        return [_translated(inner, to_present=to_present) for inner in node]
+        return [_translated(inner, names_of, targets, finish) for inner in node]
     if not isinstance(node, Mapping):
         return node
-    names = _names_of(node) if to_present else {now: before for before, now in _names_of(node).items()}
-    names = {one: other for one, other in names.items() if other not in node}
-    translated = {names.get(name, name): _translated(inner, to_present=to_present) for name, inner in node.items()}
+    names = {one: other for one, other in names_of(node).items() if other not in node}
+    found = {names.get(name, name): _translated(inner, names_of, targets, finish) for name, inner in node.items()}
     target = str(node.get("_target_"))
-    added = ADDED.get(target, {})
-    if to_present:
-        translated |= {name: value for name, value in added.items() if name not in node}
-    else:
-        translated = {name: value for name, value in translated.items() if (name, value) not in added.items()}
-    targets = TARGETS if to_present else _FORMER_TARGETS
-    return {**translated, "_target_": targets[target]} if target in targets else translated
+    found = finish(found, ADDED.get(target, {}))
+    return {**found, "_target_": targets[target]} if target in targets else found
+
+
+def _complete(node: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    return node | {name: value for name, value in added.items() if name not in node}
+
+
+def _without(node: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in node.items() if (name, value) not in added.items()}
+
+
+def _former_names_of(node: Mapping[str, Any]) -> dict[str, str]:
+    return {now: before for before, now in _names_of(node).items()}
 
 
 def _names_of(node: Mapping[str, Any]) -> dict[str, str]:

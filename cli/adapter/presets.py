@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from tracetorch.cli.adapter.reading import parse_yaml, read_config_text, read_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.files import expanded
-from tracetorch.renamed import current
+from tracetorch.renamed import renamed
 
 _CHOICE = re.compile(r"[\w @:/-]+(\.yaml)?", re.ASCII)
 
@@ -132,7 +132,7 @@ class Presets(ConfigSource):
         if not path.resolve().is_relative_to(self._path("")):
             raise UsageError(f"{path} is a link that leads out of {self._path('')}")
         text = read_config_text(path)
-        content = current(parse_yaml(text, path, references=True))
+        content = renamed(parse_yaml(text, path, references=True))
         for line in _texts(content.get("defaults")):
             if not _CHOICE.fullmatch(line) or re.search(r"\bhydra\b", line):
                 raise UsageError(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import tracetorch as tt
 from tests.common import BATCH, IN, LAYERS, OUT, STEPS, Net, Row, build, each, layers_of, normal, spikes
-from tracetorch.nn import LI, LIF, LIS, Sequential
+from tracetorch.nn import LI, LIF, LIS, Layer, Sequential
 from tracetorch.rules import BPTT, OTTT, EProp, Trace, TruncatedBPTT
 
 SOME = torch.tensor([True, False, True])
@@ -173,3 +173,8 @@ def test_weights_that_a_hook_changes_between_two_chunks_are_used(where):
     found = net.run(xs, chunk=2)
     torch.testing.assert_close(found, torch.cat([other.run(part) for part in xs.split(2)]))
     assert found.abs().max() > 0
+
+
+def test_a_layer_has_few_public_names_of_its_own():
+    own = {name for name in dir(Layer) if not name.startswith("_")} - set(dir(torch.nn.Module))
+    assert len(own) <= 20, sorted(own)

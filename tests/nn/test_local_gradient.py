@@ -33,12 +33,14 @@ def test_only_what_learns_gets_a_gradient_whichever_way_it_is_asked_for(row):
     signal, xs = normal(BATCH, OUT, seed=3), spikes()
     kept, nets = signal.clone(), [build(row) for _ in range(7)]
     explicit, unasked, without, of_mean, of_window, of_chunk, of_step = nets
+    in_steps = build(row)
     fixed = build(row)  # other gradients do not depend on whether a decay learns: most then come by a formula
     for layer in layers_of(fixed):
         layer.neuron.raw_decay.requires_grad_(False)
     outputs = of_mean.run(xs, reduce="mean"), of_window.run(xs, reduce="mean", window=5), of_chunk.run(xs)
     for step in xs:
         last = of_step(x := step.clone().requires_grad_())
+        in_steps(step)
     for net in (explicit, unasked, without, fixed):
         net.run(xs)
     below = explicit.backward(signal)
@@ -51,13 +53,15 @@ def test_only_what_learns_gets_a_gradient_whichever_way_it_is_asked_for(row):
     with torch.no_grad():
         assert torch.equal(without.backward(signal), below)
     last.backward(signal)
-    torch.testing.assert_close(x.grad, below if below.ndim == 2 else below.sum(dim=0), **NEARLY)  # over a bank
+    of_input = in_steps.backward(signal)
+    assert torch.equal(x.grad, of_input if of_input.ndim == 2 else of_input.sum(dim=0))  # over a bank
+    same(of_step, in_steps, **EXACTLY)
     for output in outputs:
         assert output.requires_grad == bool(row.learned)
         if row.learned:
-            output.backward((signal / len(xs)).expand_as(output) if output is outputs[-1] else signal)
+            output[-1 if output is outputs[-1] else slice(None)].backward(signal)
     for net in nets[1:]:
-        same(net, explicit, **(NEARLY if net in (of_chunk, of_step) else EXACTLY))  # sums round
+        same(net, explicit, **(NEARLY if net is of_step else EXACTLY))  # a chunk sums in another order than steps
     torch.testing.assert_close(fixed.backward(signal), below)
     torch.testing.assert_close(gradients(fixed), {name: explicit.get_parameter(name).grad for name in gradients(fixed)})
     # Gradients may be scaled in place, as clipping does: nothing else has their memory. They add up.
@@ -196,3 +200,17 @@ def test_gradients_lie_as_their_parameters_do_which_fused_optimizers_take_for_gr
         assert gradient.stride() == learner.net.get_parameter(name).stride(), name
     with pytest.raises(TypeError, match=r"takes a network of tt\.nn, got"):
         rule(nn.Linear(3, 4))
+
+
+def test_a_fused_optimizer_learns_what_any_other_does():
+    net = next(row for row in LAYERS if row.name == "network")
+    nets = [build(net, dtype=torch.float32) for _ in range(2)]
+    optimizers = [torch.optim.Adam(net.parameters(), lr=0.01, fused=at == 1) for at, net in enumerate(nets)]
+    for seed in range(3):
+        for net, optimizer in zip(nets, optimizers, strict=True):
+            optimizer.zero_grad()
+            net.run(spikes(seed=seed).float())
+            net.backward(normal(BATCH, OUT, seed=seed).float())
+            optimizer.step()
+    for plain, fused in zip(*(net.parameters() for net in nets), strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)

@@ -75,6 +75,14 @@ def test_compare_takes_an_earlier_and_a_new_run_for_repetitions(kind):
     assert "2 runs in 1 group" in works("compare", kind, "new", "--out", "compared")
 
 
+def test_a_typed_line_gets_the_present_names_and_a_preset_nothing_that_it_does_not_say():
+    typed = ["+network.neuron.rate=line", "~network.neuron.bank", "task.lanes=2", "seed=0"]
+    now = ["+network.neuron.rate_map=line", "~network.neuron.trace_bank", "task.num_envs=2", "seed=0"]
+    assert renamed.current_overrides(typed) == now
+    preset = {"train": {"_target_": "tracetorch.experiments.supervised.main"}, "task": "x"}
+    assert renamed.renamed(preset) == preset != renamed.current(preset)
+
+
 def test_a_sweep_goes_on():
     assert "1 completed, 1 interrupted" in works("info", "sweep")
     typed = renamed.current_overrides(json.loads(Path("sweep/sweep.json").read_text())["typed"])

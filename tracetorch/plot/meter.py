@@ -46,7 +46,7 @@ class TraceMeter:
 
     def update(self, value: float) -> None:
         if math.isfinite(value):
-            self.trace = [decay * trace + value for decay, trace in zip(self.decay, self.trace, strict=True)]
+            self.trace = [decay * trace + float(value) for decay, trace in zip(self.decay, self.trace, strict=True)]
             self.steps += 1
 
     @property
@@ -67,7 +67,8 @@ class TraceMeter:
         self.trace = [float(state[name]) for name in self._names()]
 
     def _average(self, decay: float, trace: float) -> float:
-        return trace * (1 - decay) / -math.expm1(self.steps * math.log(decay)) if self.steps else math.nan
+        risen = -math.expm1(self.steps * math.log(decay)) if decay else 1.0
+        return trace * (1 - decay) / risen if self.steps else math.nan
 
     def _names(self) -> list[str]:
         return [f"half_life_{half_life!r}" for half_life in self.half_lives]

@@ -283,7 +283,7 @@ class Gym(Environment):
         code: "two_sided" or "population".
         neurons: size of the population for each number of the observation.
         encoding: "constant" (a steady current), "poisson" (a new draw at every step) or "latency".
-        max_rate: of a neuron at the limit: its current, or its spikes per step, at most 1.
+        max_rate: of a neuron at the limit: its current; or its spikes per step, which are at most 1.
         limit: where observations are clipped; in standard deviations, if `normalize`.
         normalize: whether observations are standardized.
         validation_episodes, test_episodes: numbers of episodes for validation and test; 0 for no validation.
@@ -370,8 +370,11 @@ class Gym(Environment):
         chosen = check_actions(action, self.num_envs, self.output_size).tolist()
         self._acts += 1
         came = [env.act(number) for env, number in zip(self._envs, chosen, strict=True)]
-        columns = (torch.from_numpy(np.array(values)).to(self.device) for values in zip(*came, strict=True))
-        reward, terminated, truncated = columns
+        columns = zip(*came, strict=True)
+        reward, terminated, truncated = (
+            torch.from_numpy(np.array(values, dtype=kind)).to(self.device)
+            for values, kind in zip(columns, (np.float32, np.bool_, np.bool_), strict=True)
+        )
         last = [env.seen for env in self._envs]
         for env, (_, ended, cut) in zip(self._envs, came, strict=True):
             if ended or cut:
@@ -382,7 +385,7 @@ class Gym(Environment):
         if bool(cut_off.any()):
             rates = torch.where(cut_off[:, None], self._rates(stacked(last, self.id)), self._shown)
             final = self._encoded(rates, "train", self._acts, _FINAL)
-        return Outcome(reward.to(torch.float32), terminated, cut_off, final)
+        return Outcome(reward, terminated, cut_off, final)
 
     def test(self, choose: Choose, split: str = "test") -> Trials:
         """As `Environment.test`: columns return, length (decisions) and truncated (1 if it was cut off)."""
