@@ -102,9 +102,9 @@ def _translated(
     if not isinstance(node, Mapping):
         return node
     names = {one: other for one, other in names_of(node).items() if other not in node}
-    found = {names.get(name, name): _translated(inner, names_of, targets, finish) for name, inner in node.items()}
+    translated = {names.get(name, name): _translated(inner, names_of, targets, finish) for name, inner in node.items()}
     target = str(node.get("_target_"))
-    found = finish(found, ADDED.get(target, {}))
+    found = finish(translated, ADDED.get(target, {}))
     return {**found, "_target_": targets[target]} if target in targets else found
 
 
