@@ -12,7 +12,7 @@ from tracetorch.compare.collect import CompletedRun, LeftOut
 from tracetorch.compare.statistics import Summary, summarize
 from tracetorch.compare.text import MISSING, in_order
 from tracetorch.compare.values import MeasuredRun, as_number
-from tracetorch.runs.identity import NOT_OF_PARTS, NOT_THE_EXPERIMENT, name_of
+from tracetorch.runs.identity import NOT_THE_EXPERIMENT, name_of
 
 _FACTS = ("rule", "experiment")  # entries of run.json by which runs can be grouped, as by config keys
 _TARGET = "._target_"
@@ -153,7 +153,7 @@ def _known(runs: Sequence[CompletedRun]) -> list[str]:
 def is_setting(key: str) -> bool:
     """Whether a key defines the experiment: seeds, devices, threads and outputs do not."""
     first, last = key.partition(".")[0], key.rpartition(".")[2]
-    return first not in NOT_THE_EXPERIMENT and key not in NOT_OF_PARTS and last not in ("seed", "_partial_")
+    return first not in NOT_THE_EXPERIMENT and last not in ("seed", "_partial_")
 
 
 def differing(groups: Sequence[Sequence[Config]]) -> dict[str, list[Values]]:

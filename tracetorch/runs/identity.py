@@ -80,7 +80,7 @@ def _named(node: Any, path: str) -> Iterator[tuple[str, str]]:
 
 NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output", "diagnostics")
 
-NOT_OF_PARTS = ("task.resume", "optimizer.fused")  # keys that affect only resuming or rounding
+_NOT_OF_PARTS = ("task.resume",)  # keys of parts that change no number of a run that is never interrupted
 _SHORT = {"truncated_bptt": "tbptt"}  # rules whose name differs from that of their class
 
 
@@ -131,7 +131,7 @@ def experiment_of(config: Mapping[str, Any], data: Mapping[str, str] | None, *, 
 
 def _identified(value: Any, data: Mapping[str, str], path: str, seeds: bool) -> Any:
     if isinstance(value, Mapping):
-        inside = {name: inner for name, inner in value.items() if f"{path}.{name}" not in NOT_OF_PARTS}
+        inside = {name: inner for name, inner in value.items() if f"{path}.{name}" not in _NOT_OF_PARTS}
         kept = {name: inner for name, inner in inside.items() if seeds or name != "seed"}
         return {name: _identified(inner, data, f"{path}.{name}", seeds) for name, inner in kept.items()}
     if isinstance(value, list | tuple):
