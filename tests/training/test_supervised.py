@@ -237,7 +237,10 @@ def test_a_summary_has_trainable_decays_by_layer_as_their_mean_and_the_share_of_
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGINT)])
-def test_an_interruption_ends_after_the_present_update_and_a_second_one_at_once(tmp_path, number):
+def test_an_interruption_ends_after_the_present_update_and_a_second_one_at_once(tmp_path, number, request):
+    was = signal.signal(number, signal.default_int_handler)  # under nohup SIGHUP is ignored, and stays so in a run
+    request.addfinalizer(lambda: signal.signal(number, was))
+
     def listen(event, values):
         if event == "progress" and values["done"] == 3:
             for one in signals:
