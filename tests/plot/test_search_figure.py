@@ -74,7 +74,8 @@ def test_a_panel_for_each_parameter_four_in_a_row_with_whole_ticks_for_whole_num
     ],
 )
 def test_anything_can_be_drawn(tmp_path, tried, axes):
-    save(search(tried, axes, metric="$"), tmp_path / "search")
+    written = save(search(tried, axes, metric="$"), tmp_path / "search")
+    assert [path.stat().st_size > 1000 for path in written] == [True, True]
 
 
 def test_what_is_not_finite_counts_as_failed_and_nothing_cannot_be_drawn():
