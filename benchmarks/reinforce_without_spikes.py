@@ -101,7 +101,7 @@ def learn(
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
     expected, episodes = Baseline(baseline), Episodes(world.num_envs)
     generator = torch.Generator().manual_seed(seed)
-    world.begin()
+    world.reset()
     for _ in range(updates or world.actions_per_pass or 0):
         logs = torch.log_softmax(net(world.observe().dense()[0]), dim=-1)
         action = torch.multinomial(logs.detach().exp(), 1, generator=generator)

@@ -24,9 +24,9 @@ class Lights(Environment):
 
     def __init__(self, num_envs: int = 6, *, held_out: int = 8, cut: bool = False, seed: int = 0):
         self.num_envs, self.held_out, self.cut, self.seed = num_envs, held_out, cut, seed
-        self.begin()
+        self.reset()
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         self.acts, self.ages = 0, torch.zeros(self.num_envs, dtype=torch.int64)
 
     def lights(self, acts: int | None = None) -> Tensor:

@@ -26,8 +26,11 @@ ADDED = {"tracetorch.experiments.supervised.main": {"update_every": "moment"}}
 TASK_METHODS = {"held_out": "eval_batches", "judge": "score", "phase": "context"}
 """Methods that a user's task or environment may define."""
 
-LEARNER_METHODS = {"begin": "reset"}
-"""Methods that a user's rule or loss for rewards may override."""
+TASK_ATTRIBUTES = {"lanes": "num_envs", "held_out_batch": "eval_batch_size"}
+"""Numbers that a user's task or environment may set."""
+
+RESET = {"begin": "reset"}
+"""Methods that a user's rule, loss for rewards or environment may override."""
 
 RANDOM = {"draw": "uniform", "draw_below": "bernoulli"}
 """Functions of `tracetorch.backends` that users' tasks call."""
@@ -132,14 +135,6 @@ def _names_of(node: Mapping[str, Any]) -> dict[str, str]:
     return {name: now for name, now in LAYER_ARGUMENTS.items() if not (has_own and name in _OF_NEURONS)}
 
 
-def adopt_former_methods(cls: type) -> None:
-    """Add methods that a user's class defines by former names under their present names, with a warning."""
-    for before, now in TASK_METHODS.items():
-        if before in vars(cls) and now not in vars(cls):
-            warnings.warn(f"{cls.__name__}.{before} is now {now}", DeprecationWarning, stacklevel=4)
-            setattr(cls, now, vars(cls)[before])
-
-
 def takes_former_names(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function accept its arguments by former names too, with a warning."""
     arguments = signature(function).parameters
@@ -178,11 +173,44 @@ def former_method(before: str, now: str) -> Callable[..., Any]:
     return call
 
 
-begin = former_method("begin", "reset")
+def former_attribute(before: str, now: str) -> Any:
+    """Make an attribute of a former name, which warns, and reads and sets the present one."""
+
+    def present_name(self: Any) -> str:
+        warnings.warn(f"{type(self).__name__}.{before} is now {now}", DeprecationWarning, stacklevel=3)
+        return now
+
+    return property(
+        lambda self: getattr(self, present_name(self)), lambda self, value: setattr(self, present_name(self), value)
+    )
 
 
-def refuse_former_methods(kind: type) -> None:
-    """Raises: TypeError for a class that overrides a method by its former name, which would never be called."""
-    for before, now in LEARNER_METHODS.items():
-        if getattr(kind, before, begin) is not begin:
-            raise TypeError(f"{kind.__name__}.{before} is never called: {before} is now {now}, rename it")
+class TakesFormerTaskNames:
+    """Base of tasks and environments. What a user's class defines by former names is added by the present names."""
+
+    lanes = former_attribute("lanes", "num_envs")
+    held_out_batch = former_attribute("held_out_batch", "eval_batch_size")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for before, now in (TASK_METHODS | TASK_ATTRIBUTES).items():
+            if before in vars(cls) and now not in vars(cls):
+                warnings.warn(f"{cls.__name__}.{before} is now {now}", DeprecationWarning, stacklevel=3)
+                setattr(cls, now, vars(cls)[before])
+                if before in TASK_ATTRIBUTES:
+                    delattr(cls, before)  # else it hides the property, and a later assignment is lost
+
+
+class RefusesFormerReset:
+    """Base of rules, losses for rewards and environments. Its subclasses must not override `begin`, now `reset`.
+
+    Raises: TypeError for such a class: the method would never be called.
+    """
+
+    begin = former_method("begin", "reset")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for before, now in RESET.items():
+            if getattr(cls, before) is not getattr(RefusesFormerReset, before):
+                raise TypeError(f"{cls.__name__}.{before} is never called: {before} is now {now}, rename it")

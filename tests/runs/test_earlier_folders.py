@@ -13,14 +13,16 @@ import pytest
 import yaml
 
 from tests.command_line import tracetorch
+from tests.tiny_world import Lights
 from tracetorch import backends, nn, renamed
 from tracetorch.cli.adapter import compose
 from tracetorch.compare.collect import read_run
+from tracetorch.loss import Reflect
 from tracetorch.rules import Trace
 from tracetorch.runs.folder import state_of
 from tracetorch.runs.identity import facts_of
 from tracetorch.runs.records import COSTS, read_jsonl
-from tracetorch.tasks import PoissonClicks
+from tracetorch.tasks import Environment, PoissonClicks, Reversal
 
 EARLIER = Path(__file__).parent / "earlier"
 EXPECTED = json.loads((EARLIER / "expected.json").read_text())
@@ -121,6 +123,10 @@ def test_calls_by_former_names_warn_and_a_users_own_names_stay():
         "Own.held_out is now eval_batches": lambda: type("Own", (PoissonClicks,), {"held_out": None}),
         "Own.judge is now score": lambda: type("Own", (PoissonClicks,), {"judge": None}),
         "Own.phase is now context": lambda: type("Own", (PoissonClicks,), {"phase": None}),
+        "Own.held_out_batch is now eval_batch_size": lambda: type("Own", (PoissonClicks,), {"held_out_batch": 7}),
+        "Own.lanes is now num_envs": lambda: type("Own", (Lights,), {"lanes": 7}),
+        "Lights.lanes is now num_envs": lambda: Lights().lanes,
+        "Lights.begin is now reset": lambda: Lights().begin(),
         "learn is now trainable": lambda: nn.LIF(3, 2, learn=[]),
         "bank is now trace_bank": lambda: nn.Layer(3, 2, neuron=nn.neurons.LI, bank=[0.5]),
         "rate is now rate_map": lambda: nn.LIF(3, 2, rate="logistic"),
@@ -132,7 +138,26 @@ def test_calls_by_former_names_warn_and_a_users_own_names_stay():
         with pytest.warns(DeprecationWarning, match=said) as warned:
             call()
         assert Path(warned[0].filename).name == Path(__file__).name
-    with pytest.raises(TypeError, match="begin is now reset"):
-        type("Own", (Trace,), {"begin": None})
+    for base in (Trace, Reflect, Environment, Reversal):
+        with pytest.raises(TypeError, match=r"Own\.begin is never called: begin is now reset, rename it"):
+            type("Own", (base,), {"begin": None})
     own = {"_target_": "tracetorch.nn.Layer", "rate": 1, "neuron": {"_target_": "mypackage.Neuron", "learn": 2}}
     assert renamed.current(own) == own == renamed.former(own)
+
+
+def test_numbers_of_a_users_task_by_former_names_count():
+    with pytest.warns(DeprecationWarning):
+        own = type("Own", (PoissonClicks,), {"held_out_batch": 7})(validation_trials=8)
+    assert [len(batch.target) for batch in own.eval_batches("validation")] == [7, 1]
+    with pytest.warns(DeprecationWarning, match="Own.held_out_batch is now eval_batch_size"):
+        own.held_out_batch = 5
+    assert [len(batch.target) for batch in own.eval_batches("validation")] == [5, 3]
+
+
+def test_a_users_environment_with_a_former_method_is_answered_on_the_command_line(here, monkeypatch):
+    monkeypatch.syspath_prepend(here)
+    (here / "own_world.py").write_text(
+        "from tests.tiny_world import Lights\n\n\nclass World(Lights):\n    def begin(self):\n        pass\n"
+    )
+    result = tracetorch("run", "experiment=cartpole", "task._target_=own_world.World")
+    assert result.exit_code == 2 and "World.begin is never called: begin is now reset, rename it" in result.output

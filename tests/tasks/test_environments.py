@@ -58,7 +58,7 @@ def test_what_happens_is_a_function_of_the_seed_and_the_actions_alone(row):
     assert other.to(torch.device("cpu")) is other
     assert same(came, played(other))
     assert torch.equal(torch.cat(list(other.observe().chunks(2))), xs.dense())
-    other.begin()
+    other.reset()
     with pytest.raises(ValueError, match="actions are numbered 0 to"):
         other.act(actions(other, 0) + other.output_size)
     assert same(came, played(other))  # from the beginning; what was refused has changed nothing

@@ -74,7 +74,7 @@ def test_a_test_asks_for_what_the_actions_mean_at_present_and_had_come_to_mean()
     assert world.switches == [3] and returns(world) == 0 and returns(later) == 1
     later.load_for_test(world.state_dict())
     assert returns(later) == 0
-    world.begin()
+    world.reset()
     assert world.switches == [] and returns(world) == 1
 
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tracetorch import renamed
 from tracetorch.loss.target import as_distribution
 from tracetorch.modes import all_finite, check_number, check_tensor
+from tracetorch.renamed import RefusesFormerReset
 
 At = Literal["output", "logits"]
 _FLOOR = 1e-3  # ε: keeps a score at the output finite, as in `cross_entropy`
@@ -110,7 +110,7 @@ class EntropyBonus:
         return worth, rise / -len(p)
 
 
-class RewardLoss(ABC):
+class RewardLoss(RefusesFormerReset, ABC):
     """Loss for rewards: `observe` takes an action; a call with a reward returns the loss and its signal at the output.
 
     A subclass defines `policy`, `observe` and `__call__`, and sets `score`, `modulation` and `bonus`. A loss with a
@@ -132,16 +132,10 @@ class RewardLoss(ABC):
     bonus: Tensor
     """After `observe`: the part of the signal that does not depend on the reward, (batch, outputs)."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        renamed.refuse_former_methods(cls)
-
-    begin = renamed.begin
-
     def __init__(self) -> None:
         self.score = self.bonus = self.modulation = torch.zeros(0)
 
-    def reset(self) -> None:  # noqa: B027 (optional override)
+    def reset(self) -> None:
         """Forget the actions so far, but not the expected rewards."""
 
     @abstractmethod
@@ -166,5 +160,5 @@ class RewardLoss(ABC):
         """Return the tensors for a checkpoint."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 (optional override)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the result of `state_dict`."""

@@ -6,15 +6,15 @@ from typing import Any
 
 from torch import Tensor
 
-from tracetorch import renamed
 from tracetorch.encode import Stream
 from tracetorch.modes import kind_of, without_graph
 from tracetorch.nn import Layer, Sequential
 from tracetorch.nn.connections import is_dense, is_plain
 from tracetorch.nn.local_gradient import At
+from tracetorch.renamed import RefusesFormerReset
 
 
-class Rule(ABC):
+class Rule(RefusesFormerReset, ABC):
     """Computes the gradients of a network. All rules train the same layers, from the same weights and spikes.
 
     A subclass defines `backward`, and `forward` if that does more than run the network. A rule with a state of its own
@@ -32,12 +32,6 @@ class Rule(ABC):
     """Whether the rule learns from the spikes of rounded weights (`net.precision`)."""
     learns_from = "labels and rewards"
     """The feedback that the rule learns from: "labels and rewards", or "rewards" alone."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        renamed.refuse_former_methods(cls)
-
-    begin = renamed.begin
 
     def __init__(self, net: Sequential):
         if not isinstance(net, Sequential):
@@ -72,7 +66,7 @@ class Rule(ABC):
             at: the variable of this derivative: "output", or "logits" if `takes_logits`.
         """
 
-    def observe(self, score: Tensor, *, at: At) -> None:  # noqa: B027 (optional override)
+    def observe(self, score: Tensor, *, at: At) -> None:
         """Observe an action. Args: score: d log p(action)/d output, or /d logits as `at` says, (batch, outputs)."""
 
     def backward_reward(self, signal: Tensor, *, modulation: Tensor, bonus: Tensor | None, at: At) -> None:

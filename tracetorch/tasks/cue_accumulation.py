@@ -37,7 +37,7 @@ class CueAccumulation(DrawnTask):
     """
 
     output_size = 2
-    held_out_batch = 250
+    eval_batch_size = 250
     output_names = ("left", "right")
     dt: float
     readout_window: int

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tracetorch.encode import Stream
 from tracetorch.modes import check_tensor
+from tracetorch.renamed import RefusesFormerReset
 from tracetorch.tasks.task import BaseTask, Trials, first_sample
 
 Choose = Callable[[Stream, Tensor], Tensor]
@@ -31,13 +32,13 @@ class Outcome(NamedTuple):
     """The last observation of a truncated episode; for other environments as `observe`. None without truncation."""
 
 
-class Environment(BaseTask):
+class Environment(BaseTask, RefusesFormerReset):
     """Several independent environments in parallel: each gives observations, takes actions and gives rewards.
 
     Observations and rewards are functions of the environment's seed and of the actions. After the end of an episode,
     `observe` returns the first observation of the next one. There are no labels.
 
-    A final subclass sets the sizes and `num_envs`, and writes `begin`, `observe`, `act` and `test`; the rest has
+    A final subclass sets the sizes and `num_envs`, and writes `reset`, `observe`, `act` and `test`; the rest has
     defaults.
     """
 
@@ -54,21 +55,12 @@ class Environment(BaseTask):
         return 0
 
     @property
-    def lanes(self) -> int:
-        """The former name of `num_envs`."""
-        return self.num_envs
-
-    @lanes.setter
-    def lanes(self, count: int) -> None:
-        self.num_envs = count
-
-    @property
     def batch_size(self) -> int:
         """`num_envs`, under the name that `Task` uses."""
         return self.num_envs
 
     @abstractmethod
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Restart all environments, as after construction."""
 
     @abstractmethod

@@ -39,9 +39,9 @@ class ReplayableEnv:
         self._values = np.eye(self._features) if is_discrete(env.observation_space) else None
         # The type of `space.sample()`: Gymnasium's check of a Python number takes longer than a step of CartPole.
         self._first_action, self._number = int(env.action_space.start), env.action_space.dtype.type
-        self.begin(episode)
+        self.reset(episode)
 
-    def begin(self, episode: int) -> None:
+    def reset(self, episode: int) -> None:
         """Begin the episode with this number."""
         self.episode, self.actions = episode, array("i")
         came = self._ask("reset", _RESET, self.env.reset, seed=self._seed_of(episode))
@@ -69,7 +69,7 @@ class ReplayableEnv:
 
     def replay(self, episode: int, actions: list[int], expected: np.ndarray) -> None:
         """Repeat these actions of this episode. Raises: ValueError if the last observation is not the expected one."""
-        self.begin(episode)
+        self.reset(episode)
         for action in actions:
             self.act(action)
         if not np.allclose(self.seen, expected, rtol=1e-4, atol=1e-6):
@@ -346,16 +346,16 @@ class Gym(Environment):
         self._envs = [ReplayableEnv(env, self._seed_of("train"), number) for number, env in enumerate(copies)]
         self._shown = torch.empty(0)
         self._stream: Stream | None = None  # of the present observations, once requested
-        self.begin()
+        self.reset()
 
     def to(self, device: torch.device) -> Gym:
         self.device, self._shown, self._stream = device, self._shown.to(device), None
         return self
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         self._acts = 0
         for number, env in enumerate(self._envs):
-            env.begin(number)
+            env.reset(number)
         if self.statistics is not None:
             self.statistics = RunningMeanStd(len(self.statistics.mean))
         self._look()
@@ -378,7 +378,7 @@ class Gym(Environment):
         last = [env.seen for env in self._envs]
         for env, (_, ended, cut) in zip(self._envs, came, strict=True):
             if ended or cut:
-                env.begin(env.episode + self.num_envs)
+                env.reset(env.episode + self.num_envs)
         self._look()
         cut_off = truncated & ~terminated
         final = None
@@ -408,7 +408,7 @@ class Gym(Environment):
                     counts["length"][env.episode] += 1
                     counts["truncated"][env.episode] = truncated and not terminated
                 if terminated or truncated:
-                    env.begin(env.episode + count)
+                    env.reset(env.episode + count)
                     begins[at] = True
         for env in envs:
             env.env.close()
@@ -457,7 +457,7 @@ class Gym(Environment):
             places = zip(self._envs, state["episodes"].tolist(), state["seen"], strict=True)
             if self.restarted:
                 for env, episode, _ in places:
-                    env.begin(episode + self.num_envs)
+                    env.reset(episode + self.num_envs)
             else:
                 played = state["actions"].split(state["lengths"].tolist())
                 for (env, episode, seen), actions in zip(places, played, strict=True):

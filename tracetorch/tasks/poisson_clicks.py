@@ -86,7 +86,7 @@ class PoissonClicks(DrawnTask):
     """
 
     output_size = 2
-    held_out_batch = 500
+    eval_batch_size = 500
     output_names = ("left", "right")
     dt: float
     readout_window: int

@@ -42,7 +42,7 @@ class StoreRecall(DrawnTask):
     """
 
     output_size = 2
-    held_out_batch = 250
+    eval_batch_size = 250
     output_names = ("0", "1")
     dt: float
     readout_window: int

@@ -6,14 +6,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from tracetorch.encode import Stream, mix_seed
 from tracetorch.modes import whole
-from tracetorch.renamed import adopt_former_methods
+from tracetorch.renamed import TakesFormerTaskNames
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ _AHEAD, _MOST_AHEAD = 64, 1 << 18
 """Largest numbers of batches, and of input values, drawn at once. Drawing a single small batch is mostly overhead."""
 
 
-class BaseTask(ABC):
+class BaseTask(TakesFormerTaskNames, ABC):
     """A task, with labels or with rewards."""
 
     input_size: int
@@ -41,10 +41,6 @@ class BaseTask(ABC):
     metrics: tuple[str, ...]
     """Columns of trials that are averaged and reported; the first (larger is better) selects the best network."""
     device: torch.device = torch.device("cpu")  # where inputs are made
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        adopt_former_methods(cls)
 
     def to(self, device: torch.device) -> Self:
         """Make inputs on this device from now on. Returns: the task itself."""
@@ -115,11 +111,11 @@ class Task(BaseTask):
 class DrawnTask(Task):
     """A task with one correct class per trial, and with endless trials, each drawn by its number.
 
-    A final subclass sets the sizes, `trials` and `held_out_batch`, and writes `make`; the rest has defaults.
+    A final subclass sets the sizes, `trials` and `eval_batch_size`, and writes `make`; the rest has defaults.
     """
 
     trials: dict[str, int]  # number of held-out trials, by split
-    held_out_batch: int  # largest number of them in a batch
+    eval_batch_size: int  # largest number of them in a batch
 
     @abstractmethod
     def make(self, split: str, samples: Tensor) -> Batch:
@@ -154,7 +150,7 @@ class DrawnTask(Task):
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
         check_split(split)
-        for part in slices(self.trials[split], self.held_out_batch):
+        for part in slices(self.trials[split], self.eval_batch_size):
             yield self.make(split, torch.arange(part.start, part.stop, device=self.device))
 
     def score(self, output: Tensor, batch: Batch) -> Trials:

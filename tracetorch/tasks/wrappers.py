@@ -223,8 +223,8 @@ class Reversal(WrappingTask, Environment):
     def context(self) -> int:
         return self._context + self.environment.context
 
-    def begin(self) -> None:
-        self.environment.begin()
+    def reset(self) -> None:
+        self.environment.reset()
         self._go_to(0)
 
     def observe(self) -> Stream:
@@ -307,7 +307,7 @@ class RewardedTask(WrappingTask, Environment):
         self._batch = None
         return super().to(device)
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         self._number, self._batch = 0, None
 
     def observe(self) -> Stream:
