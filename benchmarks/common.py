@@ -71,7 +71,7 @@ def taking_part(entries: dict[str, contenders.Entry], names: Sequence[str] | Non
     return there
 
 
-def environment(device: torch.device) -> Row:
+def provenance(device: torch.device) -> Row:
     """The machine and the versions: what a reader needs to judge the numbers."""
     versions = {}
     for package in PACKAGES:
@@ -92,7 +92,7 @@ def environment(device: torch.device) -> Row:
 
 
 def describe(machine: Row) -> str:
-    """The environment in two lines."""
+    """The machine and the versions in two lines."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
         f"{machine['cpu']} ({machine['instructions']}), {machine['threads']} of {machine['cores']} cores, "
@@ -128,7 +128,7 @@ def write(path: Path | None, benchmark: str, machine: Row, rows: Sequence[Row]) 
     """The JSON as a whole, for every call: who kills a long run keeps what was measured. Nothing without a path."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"benchmark": benchmark, "environment": machine, "rows": list(rows)}
+        content = {"benchmark": benchmark, "provenance": machine, "rows": list(rows)}
         write_whole(path, json.dumps(content, indent=1) + "\n")
 
 

@@ -43,7 +43,7 @@ def main(source: Source, target: Target) -> None:
         written = json.loads(source.read_text(encoding="utf-8"))
         if written["benchmark"] != "memory":
             raise ValueError(f"{source} is from {written['benchmark']}.py; the figure shows what memory.py wrote")
-    fig = draw(written["rows"], written["environment"]["memory_limit_bytes"])
+    fig = draw(written["rows"], written["provenance"]["memory_limit_bytes"])
     with tempfile.TemporaryDirectory() as folder:
         png, _ = save(fig, Path(folder) / "figure")
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -157,7 +157,7 @@ def install(check: Check) -> None:
     check.call(*peers)
 
 
-def environment(check: Check) -> None:
+def machine(check: Check) -> None:
     """Driver, GPU and versions."""
     check.found = json.loads(check.call(check.python, "-W", "ignore", "-c", ENVIRONMENT).splitlines()[-1])
     if check.is_gpu:
@@ -215,7 +215,7 @@ def stream(check: Check) -> None:
     check.benchmark("stream", "--seconds", "0.2", "--rounds", "3")
 
 
-PARTS = {install: 170, environment: 15, kernels: 110, run: 50, across: 45, train_step: 40, memory: 25, stream: 25}
+PARTS = {install: 170, machine: 15, kernels: 110, run: 50, across: 45, train_step: 40, memory: 25, stream: 25}
 """How the time is shared. What a part leaves of its time, the later ones share."""
 
 

@@ -43,7 +43,7 @@ def main(
     with common.plain_errors():
         where = common.start("cpu", threads)
         tt.tasks.Gym(id="CartPole-v1", num_envs=1)  # is Gymnasium there?
-    machine, rows = common.environment(where), list[common.Row]()
+    machine, rows = common.provenance(where), list[common.Row]()
     for name, fall in REWARDS.items():
         for number in seed or ([0] if quick else [0, 1]):
             trace, three = look_on(fall, number, 60 if quick else updates, decay, num_envs)

@@ -55,7 +55,7 @@ def main(
             raise ValueError(f"a step size must be above 0, got {min(lr):g}")
         seeds = seed or ([0] if quick else [0, 1, 2])
         worlds = {number: digits(source, batch, number) for number in seeds}
-    machine, rows = common.environment(where), list[common.Row]()
+    machine, rows = common.provenance(where), list[common.Row]()
     common.console.print(common.describe(machine), "\n", markup=False)
     for rate in lr or [LR]:
         for number in seeds:

@@ -23,7 +23,7 @@ def main(paths: Paths) -> None:
     for path in paths:
         with plain_errors():
             written = json.loads(path.read_text(encoding="utf-8"))
-            machine, tables = written["environment"], TABLES[written["benchmark"]](written["rows"])
+            machine, tables = written["provenance"], TABLES[written["benchmark"]](written["rows"])
         typer.echo(f"### {written['benchmark']}\n\n`python benchmarks/{machine['command']}`\n\n{describe(machine)}\n")
         typer.echo("\n\n".join(tables) + "\n")
 

@@ -41,7 +41,7 @@ def main(
     json: common.JSON = None,
 ) -> None:
     """Milliseconds of an update, median over all runs of all rounds."""
-    machine = common.environment(common.start("cpu", threads))
+    machine = common.provenance(common.start("cpu", threads))
     common.console.print(common.describe(machine), "\n", markup=False)
     rules, counts, waits = rule or ["trace", "bptt"], at_once or [1, 2], spins or [300_000, 3_000]
     if quick:

@@ -42,7 +42,7 @@ def main(
     with common.plain_errors():
         device, widths = common.start("cpu", threads), common.widths("12-8-4" if quick else network)
     batch, steps, rounds = (2, 3, 1) if quick else (batch, steps, rounds)
-    machine, rows = common.environment(device), list[common.Row]()
+    machine, rows = common.provenance(device), list[common.Row]()
     common.console.print(common.describe(machine), "\n", markup=False)
     torch.manual_seed(0)
     net = tt.nn.feedforward(widths[0], widths[-1], hidden=list(widths[1:-1]), neuron=tt.nn.LIF, readout=tt.nn.LIS)

@@ -42,7 +42,7 @@ def main(
         where = common.start(device, threads)
         names = common.taking_part(STREAMERS, contender)
         kinds = [common.widths(text) for text in network or (["12-8-4"] if quick else NETWORKS)]
-    machine = common.environment(where)
+    machine = common.provenance(where)
     common.console.print(common.describe(machine), "\n", markup=False)
     rows: list[common.Row] = []
     for sizes in kinds:

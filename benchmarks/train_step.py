@@ -67,7 +67,7 @@ def main(
             key: Inputs(key[0], key[1], key[2], source, where)
             for key in product(shown, kinds, batch or ([2] if quick else BATCHES))
         }
-    machine = common.environment(where)
+    machine = common.provenance(where)
     common.console.print(common.describe(machine), "\n", markup=False)
     rows: list[common.Row] = []
     for (kind, sizes, size), inputs in sets.items():

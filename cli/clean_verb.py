@@ -37,7 +37,7 @@ def command(
     """List failed or old runs; with --yes, remove them."""
     if not (failed or unfinished or older_than):
         raise UsageError("say which runs: --failed, --unfinished, --older-than 7d, or several of them")
-    age = None if older_than is None else _seconds(older_than)
+    age = None if older_than is None else _parse_age(older_than)
     if not root.is_dir():
         raise UsageError(f"there is no folder {root}; give the folder of your runs (output.root) with --root")
 
@@ -67,7 +67,7 @@ def command(
         raise typer.Exit(FAILED)
 
 
-def _seconds(age: str) -> float:
+def _parse_age(age: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", age)
     if not found:
         raise UsageError(f"--older-than {age}: write a number and a unit, m, h, d or w, such as 7d or 12h")

@@ -56,7 +56,7 @@ def command(
                 config,
                 experiment=found.composed.experiment,
                 root=folder,
-                below="eval",
+                subfolder="eval",
                 base=base,
                 files=files_of(found.composed, typed),
                 kind="evaluation",

@@ -35,6 +35,6 @@ def run(monkeypatch, script: str, *words: str) -> dict:
     assert start(monkeypatch, script, "--quick", "--threads", "1", "--json", "out/new.json", *words) == 0
     written = json.loads(Path("out/new.json").read_text(encoding="utf-8"))
     assert written["benchmark"] == script.removesuffix(".py")
-    assert set(written["environment"]) >= MACHINE
-    assert written["environment"]["versions"]["torch"]
+    assert set(written["provenance"]) >= MACHINE
+    assert written["provenance"]["versions"]["torch"]
     return written

@@ -177,51 +177,51 @@ def check_unfolded(config: dict[str, Any]) -> None:
     _size(config, (), 0, {})
 
 
-_Place = tuple[str, ...]
+_Keys = tuple[str, ...]
 """The names that lead to a value of a config."""
 
 
-def _size(config: dict[str, Any], place: _Place, depth: int, known: dict[_Place, tuple[int, int]]) -> tuple[int, int]:
+def _size(config: dict[str, Any], keys: _Keys, depth: int, known: dict[_Keys, tuple[int, int]]) -> tuple[int, int]:
     """The size of a value once resolved (characters plus values), and its depth of nested lists and references.
 
     Args: depth: the nesting above the value. known: the results so far.
     """
-    if place in known:
-        return known[place]
-    known[place] = 0, 0  # for a value that refers to itself
-    value = _value_at(config, place)
+    if keys in known:
+        return known[keys]
+    known[keys] = 0, 0  # for a value that refers to itself
+    value = _value_at(config, keys)
     size, inner = 1, []
     if isinstance(value, dict):
         size += sum(map(len, value))
-        inner = [(*place, name) for name in value]
+        inner = [(*keys, name) for name in value]
     elif isinstance(value, list):
-        inner = [(*place, str(at)) for at in range(len(value))]
+        inner = [(*keys, str(at)) for at in range(len(value))]
     else:
         size += len(_REFERENCE.sub("", str(value)))
         for name in _REFERENCE.findall(str(value)):
             names = name.lstrip(".")
             dots = len(name) - len(names)  # one for each level up; a name without a dot starts at the top
-            inner.append((*(place[:-dots] if dots else ()), *names.split(".")))
+            inner.append((*(keys[:-dots] if dots else ()), *names.split(".")))
     height = 0
     for other in inner:
         more, below = _size(config, other, depth + 1, known) if depth < _LONGEST_CHAIN else (0, _LONGEST_CHAIN)
         size, height = size + more, max(height, below + 1)
     if depth + height > _LONGEST_CHAIN:
-        raise UsageError(f"{_key(place)}: more than {_LONGEST_CHAIN} lists and references lie within each other")
+        raise UsageError(f"{_key(keys)}: more than {_LONGEST_CHAIN} lists and references lie within each other")
     if size > files.MOST_CONFIG_BYTES:
         most = f"{files.MOST_CONFIG_BYTES:,} characters"
-        raise UsageError(f"{_key(place)} unfolds to more than {most}, its references resolved")
-    known[place] = size, height
+        raise UsageError(f"{_key(keys)} unfolds to more than {most}, its references resolved")
+    known[keys] = size, height
     return size, height
 
 
-def _value_at(config: dict[str, Any], place: _Place) -> Any:
-    """The value at a place; None if there is none."""
+def _value_at(config: dict[str, Any], keys: _Keys) -> Any:
+    """The value under these keys; None if there is none."""
     value: Any = config
-    for name in place:
+    for name in keys:
         if isinstance(value, str) and "${" in value:
             raise UsageError(
-                f"${{{_key(place)}}} passes through another reference, {shorten(value)}: name the value itself"
+                f"${{{_key(keys)}}} passes through another reference, {shorten(value)}: name the value itself"
             )
         if isinstance(value, dict):
             value = value.get(name)
@@ -232,5 +232,5 @@ def _value_at(config: dict[str, Any], place: _Place) -> Any:
     return value
 
 
-def _key(place: _Place) -> str:
-    return shorten(".".join(place) or "the config")
+def _key(keys: _Keys) -> str:
+    return shorten(".".join(keys) or "the config")

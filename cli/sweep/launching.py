@@ -106,15 +106,15 @@ class Queue:
         last = f"_{self._names.index(name)}"
         return any(number.endswith(last) or "_" not in number for number in self.left())
 
-    def cancel(self, *, running: bool) -> None:
-        """Cancel the waiting jobs. Args: running: also cancel the running jobs."""
+    def cancel(self, *, all_jobs: bool) -> None:
+        """Cancel the waiting jobs. Args: all_jobs: also the running ones."""
         numbers = self.left()
-        if self._launcher == "submitit_local" and running:
+        if self._launcher == "submitit_local" and all_jobs:
             for number in numbers:
                 with suppress(OSError):
                     os.kill(int(number), signal.SIGTERM)  # which the process passes to its job
         elif self._launcher == "submitit_slurm" and numbers:
-            states = [] if running else ["--state=PENDING"]
+            states = [] if all_jobs else ["--state=PENDING"]
             _call(["scancel", "--quiet", *states, *sorted({number.partition("_")[0] for number in numbers})])
             self._asked = -_QUERY_SECONDS
 
@@ -168,12 +168,12 @@ def carry_out(worker: Worker, settings: list[str], *, queue: Queue, guard: Signa
         while thread.is_alive() or (ended.trouble and queue.left()):
             thread.join(_SECONDS) if thread.is_alive() else time.sleep(_SECONDS)
             if guard.heard and not taken_back:
-                queue.cancel(running=False)
+                queue.cancel(all_jobs=False)
                 taken_back = True
             if queue.is_complete() and not queue.left():
                 thread.join(_GRACE_SECONDS)  # the usual end
                 break
     except KeyboardInterrupt:
-        queue.cancel(running=True)
+        queue.cancel(all_jobs=True)
         raise
     return Launched(ended.messages, "" if queue.is_complete() else ended.trouble, guard.heard)

@@ -64,7 +64,7 @@ def _try(study: Study, table: TrialTable, composer: Composer, folder: Path, most
                 return False, ""
             params = trial.params
             name = trial_folder_name(trial.number, params, space)
-            table.begin(folder / name)
+            table.start(folder / name)
             try:
                 composed, overrides = composer(_changes(params, space))
                 listener = TrialListener(trial, study.search, table.show, study.reported(trial))
@@ -236,9 +236,9 @@ class TrialTable:
     def __exit__(self, *error: object) -> None:
         self._status.stop()
 
-    def begin(self, folder: Path) -> None:
+    def start(self, folder: Path) -> None:
         self._present = folder.name
-        self._status.update(Text(f"{self._present}  begins"))
+        self._status.update(Text(f"{self._present}  starts"))
 
     def show(self, done: int, total: int, value: float | None) -> None:
         shown = "" if value is None else f" · {self._metric} {value:.4f}"

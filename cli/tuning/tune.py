@@ -24,7 +24,7 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
     """
     if folder is None or not folder.exists() or (typed and is_being_begun(folder)):
         try:
-            return _begin(typed, trials, folder)
+            return _start(typed, trials, folder)
         except FileExistsError:  # another process was first
             assert folder is not None
     begun = read_study(folder)
@@ -36,7 +36,7 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
     return _run(begun._replace(search=search), composer, int(composed.config["seed"]), folder, trials)
 
 
-def _begin(typed: list[str], trials: int | None, folder: Path | None) -> int:
+def _start(typed: list[str], trials: int | None, folder: Path | None) -> int:
     if not typed and folder is not None:
         raise UsageError(f"there is no study {folder}; to start one: tracetorch tune search=… --study {quote(folder)}")
     about, overrides = split_search(typed)

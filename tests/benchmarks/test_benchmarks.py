@@ -82,7 +82,7 @@ def test_memory_and_its_figure(here, monkeypatch):
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("the peak memory of a process is read from /proc")
     written = run(monkeypatch, "memory.py", "--contender", "ours", "--steps", "2")
-    assert written["environment"]["memory_limit_bytes"] > 0
+    assert written["provenance"]["memory_limit_bytes"] > 0
     (row,) = written["rows"]
     assert {key: row[key] for key in ("contender", "network", "batch", "steps", "skipped")} == {
         "contender": "ours", "network": "12-8-4", "batch": 2, "steps": 2, "skipped": ""

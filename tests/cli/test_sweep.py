@@ -286,7 +286,7 @@ def test_slurm_s_queue_is_that_of_this_launch(here, monkeypatch):
     monkeypatch.setattr(launching, "_QUERY_SECONDS", 0.0)
     slurm[0] = None  # it does not answer: what it said last holds
     assert queue.left() == {"11_0", "11_1"}
-    queue.cancel(running=False)
+    queue.cancel(all_jobs=False)
     assert slurm[-1] == ["scancel", "--quiet", "--state=PENDING", "11"]
 
 

@@ -328,7 +328,7 @@ def test_an_evaluation_removes_those_that_are_not_complete_and_clean_lists_those
     (evaluations / ".removing-x" / "half").mkdir(parents=True)
     (evaluations / "link").symlink_to(evaluations / "failed")
     lock = Lock(evaluations / "at work")
-    with make(root=here, below="eval", path=None, kind="evaluation") as run:
+    with make(root=here, subfolder="eval", path=None, kind="evaluation") as run:
         run.record({"update": 1, "split": "test", "loss": 0.5})
     lock.release()
     left = {path.name for path in evaluations.iterdir()}

@@ -12,6 +12,7 @@ from tracetorch.backends.dispatch import (
     Form,
     Traits,
     bernoulli,
+    compiled_step,
     currents,
     fuses_readout,
     names,
@@ -20,7 +21,6 @@ from tracetorch.backends.dispatch import (
     scan,
     spike_dtype,
     spikes,
-    stepper,
     trace_scan,
 )  # fmt: skip
 from tracetorch.backends.rng import LazySpikes, limit_of, uniform
@@ -28,8 +28,8 @@ from tracetorch.renamed import RANDOM
 
 __all__ = [
     "Columns", "Form", "FusedReadout", "LazySpikes", "OutputSpec", "SynapticInput", "TraceBuffers", "Traits",
-    "bernoulli", "currents", "fuses_readout", "limit_of", "names", "one_step", "pass_through", "scan", "spike_dtype",
-    "spikes", "stepper", "trace_scan", "uniform",
+    "bernoulli", "compiled_step", "currents", "fuses_readout", "limit_of", "names", "one_step", "pass_through", "scan",
+    "spike_dtype", "spikes", "trace_scan", "uniform",
 ]  # fmt: skip
 
 

@@ -93,15 +93,15 @@ def is_sparse(share: float, neurons: int, precision: torch.dtype, *, drawn: bool
     return share <= DENSE_FROM[precision] * (1.0 if drawn else min(1.0, neurons / WIDE))
 
 
-def fuses_readout(below: Traits, above: Traits) -> bool:
+def fuses_readout(hidden: Traits, readout: Traits) -> bool:
     """Whether one scan runs both layers, with `OutputSpec.readout`."""
     return (
-        None not in (below.neuron, above.neuron)
-        and "module" not in (below.form, above.form)
-        and above.precision == below.weight.dtype == above.weight.dtype
-        and len(above.weight) <= FEW
-        and len(below.weight) >= WIDE
-        and is_on_cpu(below)
+        None not in (hidden.neuron, readout.neuron)
+        and "module" not in (hidden.form, readout.form)
+        and readout.precision == hidden.weight.dtype == readout.weight.dtype
+        and len(readout.weight) <= FEW
+        and len(hidden.weight) >= WIDE
+        and is_on_cpu(hidden)
     )
 
 
@@ -143,16 +143,16 @@ def scan(
     _backend(membrane).scan_neurons(neuron, synaptic, membrane, constants, out)
 
 
-def stepper(
+def compiled_step(
     layer: Traits,
     bias: Tensor | None,
     raw: Sequence[Tensor],
     constants: Callable[[Any], tuple[tuple[Tensor, ...], TraceBuffers]],
     parts: tuple[Any, ...],
 ) -> Any:
-    """A compiled step, for `one_step` "compiled"; see `cpu.step.Stepper`."""
+    """A compiled step, for `one_step` "compiled"; see `cpu.step.CompiledStep`."""
     most = max(1, MOST_PRODUCTS // layer.weight.numel())
-    return _backend(layer.weight).Stepper(layer.neuron, layer.weight, bias, raw, constants, parts, most)
+    return _backend(layer.weight).CompiledStep(layer.neuron, layer.weight, bias, raw, constants, parts, most)
 
 
 def pass_through(layers: Sequence[Any], xs: Tensor, out: OutputSpec) -> bool:

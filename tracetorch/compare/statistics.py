@@ -58,20 +58,20 @@ def summarize(values: Sequence[float]) -> Summary:
     return Summary(n, mean, mean - half, mean + half, sd, min(values), max(values))
 
 
-def difference(first: Sequence[tuple[str, float]], second: Sequence[tuple[str, float]]) -> Difference:
-    """The mean of the second group minus that of the first.
+def difference(before: Sequence[tuple[str, float]], after: Sequence[tuple[str, float]]) -> Difference:
+    """The mean of the group `after` minus that of `before`.
 
     Paired if both groups consist of the same seeds, each once: a seed gives both the same weights and trials, and its
     effect cancels. Otherwise Welch's interval, for unequal variances.
 
-    Args: first, second: the seed ("" if unknown) and the value of each run.
+    Args: before, after: the seed ("" if unknown) and the value of each run.
     """
-    one, other = dict(first), dict(second)
-    each_once = len(one) == len(first) and len(other) == len(second) and "" not in one
+    one, other = dict(before), dict(after)
+    each_once = len(one) == len(before) and len(other) == len(after) and "" not in one
     if each_once and len(one) > 1 and one.keys() == other.keys():
         found = summarize([other[seed] - value for seed, value in one.items()])
         return Difference(found.mean, found.low, found.high, "paired by seed")
-    a, b = (summarize([value for _, value in group]) for group in (first, second))
+    a, b = (summarize([value for _, value in group]) for group in (before, after))
     mean = b.mean - a.mean
     if min(a.n, b.n) == 1:
         return Difference(mean, math.nan, math.nan, "one run alone has no interval")

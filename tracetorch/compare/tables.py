@@ -10,7 +10,7 @@ from tracetorch.compare.collect import LeftOut
 from tracetorch.compare.comparison import Comparison, lower_is_better
 from tracetorch.compare.groups import show
 from tracetorch.compare.statistics import Summary
-from tracetorch.compare.text import mebibytes, number, plain, plain_words, seconds, span, with_error
+from tracetorch.compare.text import duration, mebibytes, number, plain, plain_words, span, with_error
 from tracetorch.compare.values import MeasuredRun
 
 
@@ -30,7 +30,7 @@ def of_groups(found: Comparison) -> Table:
     head = ["", "group", "n", f"{words}, mean", "min to max", "time", "memory"]
     rows = []
     for group in found.groups:
-        costs = [seconds(group.mean_of("wall_seconds")), mebibytes(group.mean_of("peak_memory_bytes"))]
+        costs = [duration(group.mean_of("wall_seconds")), mebibytes(group.mean_of("peak_memory_bytes"))]
         rows.append([group.key, group.label, *in_text(group.summary), *costs])
     alone = "; a single run has none" if any(group.summary.n == 1 for group in found.groups) else ""
     note = f"n: runs. ±: 95 % interval of the mean, by Student's t{alone}. Time and memory: means over the runs."

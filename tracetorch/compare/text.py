@@ -46,7 +46,7 @@ def with_error(value: float, half: float) -> str:
     return f"{value:.{max(0, decimals)}f} ± {half:.{max(0, decimals)}f}".replace("-", "−")
 
 
-def seconds(value: float | None) -> str:
+def duration(value: float | None) -> str:
     """A duration, such as "4.2 s", "3 min 20 s" or "2 h 05 min"."""
     if value is None:
         return MISSING

@@ -61,10 +61,10 @@ def known_metrics(runs: Iterable[CompletedRun]) -> list[str]:
     return [name for name in names if name not in _NO_METRIC]
 
 
-def measure(run: CompletedRun, metric: str, second: str) -> MeasuredRun | LeftOut:
+def measure(run: CompletedRun, metric: str, other: str) -> MeasuredRun | LeftOut:
     """The value of a metric for a run, from the summary or else from its last record (`last_of`), and its curves.
 
-    Args: second: another metric, whose curves are returned too.
+    Args: other: another metric, whose curves are returned too.
     """
     records, remark = _records(run)
     value, source = _last(records, metric)
@@ -78,7 +78,7 @@ def measure(run: CompletedRun, metric: str, second: str) -> MeasuredRun | LeftOu
     if source in ("validation", "train"):
         remark = f"{remark}; " * bool(remark) + f"no test: its {plain_words(metric)} is the last of {source}"
     curves = {}
-    for name in dict.fromkeys((metric, second)):
+    for name in dict.fromkeys((metric, other)):
         for split in COURSES:
             points = _points((record for record in records if record["split"] == split), name)
             if points:

@@ -21,7 +21,7 @@ class StepGraph:
 
     def __init__(self, net: Any):
         self._net = net
-        self._recorded: list[Any] | None = None
+        self._captured: list[Any] | None = None
 
     @unaffected
     @torch.no_grad()
@@ -36,10 +36,10 @@ class StepGraph:
             addresses = [*map(Tensor.data_ptr, (*state.tensors, *parameters))]
             now.append((addresses, layer.precision, [*map(Tensor.stride, parameters)]))
         now.append((tuple(x.shape), layers[0]._like.dtype))
-        if now != self._recorded:
-            self._recorded = None
+        if now != self._captured:
+            self._captured = None
             self._record(x.to(layers[0]._like.dtype), layers[-1], states)
-            self._recorded = now
+            self._captured = now
         self._input.copy_(x)
         self._graph.replay()
         return self._output[0].clone()

@@ -177,7 +177,7 @@ class Layer(Network):
     def precision(self, dtype: torch.dtype | None) -> None:
         if dtype not in (None, torch.float32, torch.float64, torch.bfloat16):
             raise ValueError(f"precision must be torch.bfloat16, torch.float32, torch.float64 or None, got {dtype!r}")
-        self._precision, self._stepper = dtype, None
+        self._precision, self._compiled_step = dtype, None
 
     # ── state ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -344,18 +344,18 @@ class Layer(Network):
 
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    _stepper: Any = None
+    _compiled_step: Any = None
     _graph: StepGraph | None = None
     _columns: Columns | None = None
 
     def _step(self, x: Tensor) -> Tensor:
-        stepper = self._stepper
+        compiled = self._compiled_step
         hooked = has_hooks(self._modules["connection"])  # type: ignore[arg-type]
-        if stepper is not None and not hooked and stepper.takes(x) and stepper.is_fresh(self._parts()):
+        if compiled is not None and not hooked and compiled.takes(x) and compiled.is_fresh(self._parts()):
             state = self._state
-            if self._lent or state is None or state is not stepper.state or state.steps.shape[0] != x.shape[0]:
-                stepper.bind(self.own_state(x.shape[0]))
-            return stepper(x)
+            if self._lent or state is None or state is not compiled.state or state.steps.shape[0] != x.shape[0]:
+                compiled.bind(self.own_state(x.shape[0]))
+            return compiled(x)
         return self._step_and_look_up(x)
 
     @unaffected
@@ -365,33 +365,33 @@ class Layer(Network):
         traits = self._traits
         way = backends.one_step(traits)
         if way == "graph":
-            self._stepper, self._graph = None, self._graph or StepGraph(self)
+            self._compiled_step, self._graph = None, self._graph or StepGraph(self)
             return self._graph(x, [self])
         if way == "compiled":
-            stepper = self._bound_stepper(x.shape[0])
-            if stepper is not None and stepper.takes(x):
-                return stepper(x)
+            compiled = self._bound_step(x.shape[0])
+            if compiled is not None and compiled.takes(x):
+                return compiled(x)
         shape = self._prepare(len(x), tuple(x.shape[1:]))
         output = self._like.new_empty(1, x.shape[0], *shape)
         self.advance(x[None], OutputSpec(outputs=output.flatten(2)))
         return output[0]
 
-    def _bound_stepper(self, batch: int) -> Any:
+    def _bound_step(self, batch: int) -> Any:
         """The compiled step, bound to a state of this batch size; None if the layer cannot be compiled."""
-        stepper = self._stepper
-        if stepper is None or has_hooks(self.connection) or not stepper.is_fresh(self._parts()):
+        compiled = self._compiled_step
+        if compiled is None or has_hooks(self.connection) or not compiled.is_fresh(self._parts()):
             traits = self._traits
             if backends.one_step(traits) != "compiled":
                 return None
             self._check_place(self._like.device)
-            stepper = backends.stepper(traits, self.bias, self._raw(), self._constants_of, self._parts())
-            self._put(_stepper=stepper)
+            compiled = backends.compiled_step(traits, self.bias, self._raw(), self._constants_of, self._parts())
+            self._put(_compiled_step=compiled)
         state = self._state
-        if self._lent or state is None or state is not stepper.state or state.steps.shape[0] != batch:
-            stepper.bind(self.own_state(batch))
+        if self._lent or state is None or state is not compiled.state or state.steps.shape[0] != batch:
+            compiled.bind(self.own_state(batch))
         else:
-            stepper.refresh()
-        return stepper
+            compiled.refresh()
+        return compiled
 
     @without_graph
     def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
@@ -541,7 +541,7 @@ class Layer(Network):
         Marks the state as lent, because torch sends a tensor to another process by sharing its memory.
         """
         self._put(_lent=True)
-        own: dict[str, Any] = {"_stepper": None, "_graph": None, "_spare": None, "_columns": None}
+        own: dict[str, Any] = {"_compiled_step": None, "_graph": None, "_spare": None, "_columns": None}
         return self.__dict__ | own
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

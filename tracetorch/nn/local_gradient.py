@@ -37,7 +37,7 @@ Layer = Any
 @unaffected
 def average_input(layer: Layer, state: LayerState | None) -> Tensor:
     """The weighted mean of all input; see `InputTrace.average`. Raises: RuntimeError before the first step."""
-    return layer.input_trace.average(layer.neuron, _seen(layer, state))
+    return layer.input_trace.average(layer.neuron, _checked_state(layer, state))
 
 
 @unaffected
@@ -51,7 +51,7 @@ def local_gradients(
     return_input_grad: bool = True,
 ) -> tuple[Gradients, Tensor | None]:
     """Return the gradients of the trainable parameters, and dL/d average input or None. Args: as `Layer.backward`."""
-    state, connection, neuron, trace = _seen(layer, state), layer.connection, layer.neuron, layer.input_trace
+    state, connection, neuron, trace = _checked_state(layer, state), layer.connection, layer.neuron, layer.input_trace
     if not isinstance(signal, Tensor) or signal.layout != torch.strided or signal.is_complex():
         check_tensor(signal, f"the signal for {layer}")
     several = signal.ndim == state.neuron[0].ndim + 1
@@ -107,16 +107,16 @@ def _by_graph(
 
     average = trace.average(neuron, state)
     if not trace.trace_bank.numel():
-        found, below = _vjp(through, average, whole, list(trained.values()), return_input_grad)
-        return found, _over_groups(trace, below)
+        found, input_grad = _vjp(through, average, whole, list(trained.values()), return_input_grad)
+        return found, _over_groups(trace, input_grad)
     # Gradients of decays use the layer's own trace: each trace of the bank would need a sensitivity of its own.
     decays = [trained.pop(name) for name in list(trained) if name in ("neuron.raw_decay", "input_trace.raw_decay")]
     of_decays, _ = _vjp(through, average, whole, decays, False)
     if signal is whole or above is None or not torch.equal(above.input_trace.trace_bank, trace.trace_bank):
         signal = whole * shares(_reader_decay(layer, above), state.steps, trace.trace_bank)
     averages = average_inputs(state.trace, trace.decay(neuron).detach(), state, trace.trace_bank)
-    found, below = _vjp(through, averages, signal, list(trained.values()), return_input_grad)
-    return of_decays | found, _over_groups(trace, below)
+    found, input_grad = _vjp(through, averages, signal, list(trained.values()), return_input_grad)
+    return of_decays | found, _over_groups(trace, input_grad)
 
 
 def trained_parameters(layer: Layer) -> Iterable[tuple[str, Parameter]]:
@@ -188,8 +188,8 @@ def _vjp(
     return of_parameters, found[-1] if wants_start else None
 
 
-def _over_groups(trace: InputTrace, below: Tensor | None) -> Tensor | None:
-    return below if below is None or trace.groups == 1 else below.sum(dim=-3)
+def _over_groups(trace: InputTrace, input_grad: Tensor | None) -> Tensor | None:
+    return input_grad if input_grad is None or trace.groups == 1 else input_grad.sum(dim=-3)
 
 
 def _reader_decay(layer: Layer, above: Layer | None) -> Tensor:
@@ -200,7 +200,7 @@ def _reader_decay(layer: Layer, above: Layer | None) -> Tensor:
     return decay if above is not None and above.input_trace.groups == 1 else decay.mean()
 
 
-def _seen(layer: Layer, state: LayerState | None) -> LayerState:
+def _checked_state(layer: Layer, state: LayerState | None) -> LayerState:
     if state is None:
         raise RuntimeError(f"{layer} has seen no input: call net(x) or net.run(xs) before net.backward(signal)")
     return state
@@ -328,15 +328,16 @@ class _LocalGradient(torch.autograd.Function):
                     'net.run(xs, reduce="mean")'
                 )
         signal = signal.sum(dim=0) if ctx.over_time else signal  # the output of each step counts as the average output
-        found, below = ctx.module.local_gradients(signal, return_input_grad=ctx.needs_input_grad[2])
-        if below is not None and len(ctx.source_size) > below.ndim:
-            below = _over_time(ctx.module.chain[0], below, ctx.source_size[0])
-        return None, None, below, *(found.get(parameter) for parameter in ctx.learnable)
+        found, input_grad = ctx.module.local_gradients(signal, return_input_grad=ctx.needs_input_grad[2])
+        if input_grad is not None and len(ctx.source_size) > input_grad.ndim:
+            input_grad = _over_time(ctx.module.chain[0], input_grad, ctx.source_size[0])
+        return None, None, input_grad, *(found.get(parameter) for parameter in ctx.learnable)
 
 
-def _over_time(layer: Layer, below: Tensor, steps: int) -> Tensor:
+def _over_time(layer: Layer, input_grad: Tensor, steps: int) -> Tensor:
     """dL/d input of each step, (time, batch, in_features): dL/d average input times the weight of the step."""
     decay = layer.trace_decay.detach()
     decay = decay if layer.input_trace.groups == 1 else decay.mean()  # each group averages the same input differently
-    ages = torch.arange(steps - 1, -1, -1, device=below.device, dtype=below.dtype).view(-1, *[1] * below.ndim)
-    return below * (decay**ages * (1 - decay) / F.rise(decay, torch.tensor(steps, device=below.device)))
+    device, dtype = input_grad.device, input_grad.dtype
+    ages = torch.arange(steps - 1, -1, -1, device=device, dtype=dtype).view(-1, *[1] * input_grad.ndim)
+    return input_grad * (decay**ages * (1 - decay) / F.rise(decay, torch.tensor(steps, device=device)))

@@ -69,7 +69,7 @@ class Sequential(Network):
         layers: Any = self._modules["layers"]._modules.values()  # type: ignore[union-attr]
         first = next(iter(layers))
         if (
-            first._stepper is None
+            first._compiled_step is None
             and first._like.is_cuda
             and all(backends.one_step(layer._traits) == "graph" and not has_hooks(layer) for layer in self)
         ):
@@ -101,8 +101,8 @@ class Sequential(Network):
         """Run the layers in order; a fused readout runs in the scan of the layer below it."""
         chain = self.chain
         if isinstance(xs, Tensor):
-            steppers = [layer._bound_stepper(xs.shape[1]) for layer in chain]
-            if None not in steppers and backends.pass_through(steppers, xs, out):
+            compiled = [layer._bound_step(xs.shape[1]) for layer in chain]
+            if None not in compiled and backends.pass_through(compiled, xs, out):
                 return
         trace: TraceBuffers | None
         xs, trace = chain[0]._received(xs)

@@ -60,7 +60,7 @@ def raster(
     for name, values in spikes.items():
         if not ((values >= 0) & (values == np.round(values))).all():
             raise ValueError(f"layer {name!r} must hold spikes, whole numbers from 0 on, got other values")
-    clock = Clock.over(lengths[0], dt)
+    clock = Clock.of(lengths[0], dt)
     heights = [0.35 + 0.018 * min(neurons, values.shape[1]) for values in spikes.values()]
     heights += [] if lines is None else [0.7]
     shaded = _place_marks(marks or {}, clock)
@@ -99,7 +99,7 @@ def membrane(
         count = values.shape[1]
         raise ValueError(f"threshold must be a number or one for each of {count} neurons, got {tuple(level.shape)}")
     levels = level.expand(values.shape[1]).numpy()
-    clock = Clock.over(len(values), dt)
+    clock = Clock.of(len(values), dt)
     shown = _evenly(values.shape[1], neurons)
     with figure(SINGLE, 0.5 + 0.8 * len(shown)) as fig:
         panels = fig.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
@@ -161,7 +161,7 @@ def episode(
             f"layers and membrane must be equally long, a multiple of the decisions: got {sorted(lengths)} steps, "
             f"{len(chances)} policies and {len(action)} actions"
         )
-    clock, each = Clock.over(steps, dt), steps // len(chances)
+    clock, each = Clock.of(steps, dt), steps // len(chances)
     heights = [*(0.45 + 0.012 * min(neurons, layer.shape[1]) for layer in values.values()), 0.9, 0.8, 0.16]
     with figure(DOUBLE, sum(heights) + 0.22 * len(heights) + 0.4) as fig:
         panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -201,7 +201,7 @@ class Clock(NamedTuple):
     label: str
 
     @classmethod
-    def over(cls, steps: int, dt: float | None) -> Clock:
+    def of(cls, steps: int, dt: float | None) -> Clock:
         if dt is None:
             return cls(np.arange(steps), 1.0, -0.5, steps, "time (steps)")
         if not dt > 0:

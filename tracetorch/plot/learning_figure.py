@@ -66,10 +66,10 @@ def learning_curves(
     if not values:
         raise ValueError("learning_curves needs at least one series of values, got none")
     series = {name: _series(name, steps, some) for name, some in values.items()}
-    held_out = {} if validation is None else {"validation": _series("validation", *validation)}
+    evaluations = {} if validation is None else {"validation": _series("validation", *validation)}
     with figure(SINGLE, 2.6) as fig:
         axes = fig.subplots()
-        names, scales = _draw(axes, series, held_out, half_lives)
+        names, scales = _draw(axes, series, evaluations, half_lives)
         if reference is not None:
             label_level(axes, reference, reference_label)
         axes.set(xlabel=xlabel, ylabel=ylabel)
@@ -103,9 +103,9 @@ def learning(
             for split in dict.fromkeys(row["split"] for row in rows):  # all, so that each has its colour in both panels
                 these = [row for row in rows if row["split"] == split]
                 points[split] = _series(split, [row["update"] for row in these], [row.get(key) for row in these])
-            held_out = {split: points.pop(split) for split in list(points) if split in _MARKERS}
+            evaluations = {split: points.pop(split) for split in list(points) if split in _MARKERS}
             gap = max(((x[-1] - x[0]) / (len(x) - 1) for x, _ in points.values() if len(x) > 1), default=1.0)
-            new_names, new_scales = _draw(axes, points, held_out, half_lives, gap)
+            new_names, new_scales = _draw(axes, points, evaluations, half_lives, gap)
             names |= new_names
             scales |= new_scales
             axes.set(xlabel="updates", ylabel=_LABELS.get(key, key.replace("_", " ")))
@@ -234,7 +234,7 @@ def _series(name: str, steps: Sequence[int], values: Sequence[float | None]) -> 
 def _draw(
     axes: Axes,
     series: Mapping[str, tuple[Array, Array]],
-    held_out: Mapping[str, tuple[Array, Array]],
+    evaluations: Mapping[str, tuple[Array, Array]],
     half_lives: Sequence[float],
     gap: float = 1.0,
 ) -> tuple[dict[str, Line2D], dict[float, Line2D]]:
@@ -266,7 +266,7 @@ def _draw(
             scales[half_life] = Line2D([], [], **look, label=f"{half_life:,g}")
         thick = Line2D([], [], color=hue, linewidth=1.7, linestyle=dashes, label=name)
         names[name] = thick if kept and len(series) > 1 else faint
-    for name, (x, y) in held_out.items():
+    for name, (x, y) in evaluations.items():
         if not len(x):
             continue
         look = {"marker": _MARKERS.get(name, "o"), "linestyle": "none", "markersize": 4, **RIM}

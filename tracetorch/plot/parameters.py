@@ -184,10 +184,10 @@ def _decays(axes: Axes, layer: Layer, limits: tuple[float, float], *, top: bool)
         if color not in lines:
             _histogram(axes, values, color, edges=edges, outline=color == "vermillion")
     fine, coarse = (_half_lives(torch.tensor(some)) for some in (_FINE_DECAYS, _COARSE_DECAYS))
-    _ticks(axes.xaxis, limits, fine, coarse, lambda place: 2 ** (-1 / place))
+    _ticks(axes.xaxis, limits, fine, coarse, lambda half_life: 2 ** (-1 / half_life))
     if top:
         above = axes.secondary_xaxis("top")
-        _ticks(above.xaxis, limits, _FINE_HALF_LIVES, _COARSE_HALF_LIVES, lambda place: place)
+        _ticks(above.xaxis, limits, _FINE_HALF_LIVES, _COARSE_HALF_LIVES, lambda half_life: half_life)
         above.set_xlabel("half-life (steps)")
 
 
@@ -202,7 +202,7 @@ def _ticks(
     name: Callable[[float], float],
 ) -> None:  # fmt: skip
     """Tick the fine places within the limits; the coarse ones if there were more than 6."""
-    within, rough = ([place for place in some if limits[0] <= place <= limits[1]] for some in (fine, coarse))
+    within, rough = ([at for at in some if limits[0] <= at <= limits[1]] for some in (fine, coarse))
     axis.set_major_locator(FixedLocator(within if len(within) <= 6 else rough))
-    axis.set_major_formatter(FuncFormatter(lambda place, _: f"{name(place):.6g}"))
+    axis.set_major_formatter(FuncFormatter(lambda at, _: f"{name(at):.6g}"))
     axis.set_minor_locator(NullLocator())

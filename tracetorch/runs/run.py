@@ -51,14 +51,14 @@ _OPTIONAL_PARTS = {"rule"}  # parts that earlier versions saved only if they had
 class Run:
     """A run: without files before it is entered, complete on disk when it ends.
 
-    `_begin` and `_end` consist of steps that can be repeated, so a run that was killed between two of them can be
+    `_start` and `_end` consist of steps that can be repeated, so a run that was killed between two of them can be
     resumed. run.json is the last file to be written.
 
     Args:
         config: the resolved config, plain dicts and lists.
         files: further files for the folder, by name, such as {"config.yaml": …}, in the order in which to write them.
         root, path: see `RunFolder.reserve`.
-        below: the folder in `root` for this run; if None, the name of the experiment.
+        subfolder: the folder in `root` for this run; if None, the name of the experiment.
         resume_from: continue in this folder, from its latest checkpoint, instead of in a new one.
         base: the start of relative paths; if None, the present working directory, which a part may change later.
         experiment: name of the experiment, for the folder and for run.json.
@@ -77,7 +77,7 @@ class Run:
         *,
         experiment: str,
         root: str | Path,
-        below: str | None = None,
+        subfolder: str | None = None,
         path: str | Path | None = None,
         resume_from: RunFolder | None = None,
         base: str | Path | None = None,
@@ -89,7 +89,7 @@ class Run:
         typed = resume_from.path if resume_from else Path(path or root)
         self._base = Path(base or Path.cwd())
         self._is_relative = not typed.is_absolute()
-        self._root, self._below = self._base / root, below or experiment
+        self._root, self._subfolder = self._base / root, subfolder or experiment
         self._path = self._base / path if path else None
         self._resume_from = RunFolder(self._base / resume_from.path) if resume_from else None
         self._lock = None
@@ -195,7 +195,7 @@ class Run:
         self._started = self._saved = time.perf_counter()
         self._interrupt.__enter__()
         try:
-            self._begin()
+            self._start()
             where = {"folder": self.shown, "device": self._facts["device"], "lost": self._lost}
             self._tell("start", {**where, "resumed": self.is_resumed})
         except BaseException as error:
@@ -207,7 +207,7 @@ class Run:
             raise
         return self
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         """Write the first files, run.json last; a new run that fails before that leaves no file."""
         if self._resume_from:
             self.folder = self._resume_from
@@ -219,7 +219,7 @@ class Run:
         if self.kind == "evaluation":
             remove_unfinished_evaluations(self._root)
         with writing():
-            self.folder = RunFolder.reserve(self._root, self._below, facts_of(self.config)["id"], self._path)
+            self.folder = RunFolder.reserve(self._root, self._subfolder, facts_of(self.config)["id"], self._path)
             self._lock = self.folder.take()
         try:
             with writing():

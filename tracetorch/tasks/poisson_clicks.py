@@ -187,10 +187,10 @@ class PoissonClicks(DrawnTask):
         rates = self.total_rate * torch.sigmoid(torch.stack([-gamma, gamma], dim=-1))
         pause = torch.round(self.delay.at(wait) / self.dt).clamp(self.cue_from - self.silent_from, self.delay_steps)
         end = self.cue_from - pause
-        begin = end - bins
+        onset = end - bins
 
         clicks: Callable[[int, int], Tensor]
-        clicks = partial(self._clicks, rates=rates, begin=begin, end=end, seed=seeds[_CLICKS], samples=samples)
+        clicks = partial(self._clicks, rates=rates, onset=onset, end=end, seed=seeds[_CLICKS], samples=samples)
         if self.silent_from <= _COUNTED_STEPS:  # few enough to be kept, and drawn once
             clicks = partial(_part, clicks(0, self.silent_from))
         counts = torch.zeros(len(samples), 2, dtype=torch.int64, device=samples.device)
@@ -206,12 +206,12 @@ class PoissonClicks(DrawnTask):
         return Batch(Stream(make, self.steps, (len(samples), self.input_size)), target, conditions)
 
     def _clicks(
-        self, start: int, stop: int, *, rates: Tensor, begin: Tensor, end: Tensor, seed: int, samples: Tensor
+        self, start: int, stop: int, *, rates: Tensor, onset: Tensor, end: Tensor, seed: int, samples: Tensor
     ) -> Tensor:
         step = torch.arange(start, stop, device=samples.device)[:, None]
-        on = ((step >= begin) & (step < end))[..., None]
+        on = ((step >= onset) & (step < end))[..., None]
         clicked = backends.bernoulli(rates * self.dt, seed, range(start, stop), samples) & on
-        return clicked | (step == begin)[..., None] if self.stereo_click else clicked
+        return clicked | (step == onset)[..., None] if self.stereo_click else clicked
 
     def _spikes(
         self, start: int, stop: int, *, clicks: Callable[[int, int], Tensor], seeds: tuple[int, ...], samples: Tensor

@@ -413,25 +413,25 @@ def generate_events(source, sample, events, ends, usual):
     words, masks = np.empty((channels + 3) // 4, np.uint32), np.zeros((channels + 3) // 4, np.uint32)
     heads = words.view(np.uint8)
     bound, rest = np.empty(channels, np.uint8), np.empty(channels, np.uint32)
-    live, flags = np.empty(channels + 1, np.uint32), np.zeros((channels + 7) // 8, np.uint64)
+    active, flags = np.empty(channels + 1, np.uint32), np.zeros((channels + 7) // 8, np.uint64)
     rare, living, at = 0, 0, uint64(0)
     folds = source.limits.shape[0] == 1
     for step in range(ends.shape[0]):
         if step < source.limits.shape[0]:
-            rare, living = _split(source.limits[step, sample], folds, bound, rest, live, usual, masks.view(np.uint8))
+            rare, living = _split(source.limits[step, sample], folds, bound, rest, active, usual, masks.view(np.uint8))
         low, high = _row_key(source.seed, source.start + step, source.samples[sample])
         _fill(words, masks, low, high)
         if rare == channels:
             to = _candidates_of_all(heads, bound, flags, events, at)
         else:
-            to = _candidates(heads, bound, live[:rare], events, at)
+            to = _candidates(heads, bound, active[:rare], events, at)
         ends[step, 0] = at = _settle(heads, bound, rest, low, high, usual, events, at, to)
-        to = _candidates(heads, bound, live[rare:living], events, at)
+        to = _candidates(heads, bound, active[rare:living], events, at)
         ends[step, 1] = at = _settle(heads, bound, rest, low, high, usual, events, at, to)
 
 
 @compiled
-def _split(limits, folds, bound, rest, live, usual, masks):
+def _split(limits, folds, bound, rest, active, usual, masks):
     """Split each limit into bounds for head and tail, and list the channels that can leave their usual state.
 
     With `folds`, a channel that usually fires is drawn inverted: its number with all bits flipped, its limit 1 − limit.
@@ -446,11 +446,11 @@ def _split(limits, folds, bound, rest, live, usual, masks):
         usual[channel] = often
         masks[channel] = 255 if often else 0
     for channel in range(limits.shape[0]):
-        live[rare] = channel
+        active[rare] = channel
         rare += (limits[channel] > int32(0)) & (usual[channel] == 0)
     living = rare
     for channel in range(limits.shape[0]):
-        live[living] = channel
+        active[living] = channel
         living += (limits[channel] < int32(1 << BITS)) & (usual[channel] == 1)
     return rare, living
 
@@ -462,10 +462,10 @@ def _fill(words, masks, low, high):
 
 
 @compiled
-def _candidates(heads, bound, live, events, at):
+def _candidates(heads, bound, active, events, at):
     """Write every candidate, and keep it if its head allows: no branch that the processor could mispredict."""
-    for place in range(live.shape[0]):
-        channel = live[place]
+    for place in range(active.shape[0]):
+        channel = active[place]
         events[at] = channel
         at += uint64(heads[channel] <= bound[channel])
     return at

@@ -34,7 +34,7 @@ def _count(*_: Any) -> None:
 _address = Tensor.data_ptr
 
 
-class Stepper:
+class CompiledStep:
     """One step of a layer: everything that does not change from step to step is looked up once.
 
     A step adds the weights of active inputs only. More than `FEW_WEIGHTS` are read from a transposed copy, which is
@@ -129,7 +129,7 @@ class Stepper:
         self._arrays = (*self._neuron_arrays, self._traces, state.steps.numpy())
 
 
-def pass_through(layers: Sequence[Stepper], xs: Tensor, out: OutputSpec) -> bool:
+def pass_through(layers: Sequence[CompiledStep], xs: Tensor, out: OutputSpec) -> bool:
     """Run a short chunk, (time, batch, inputs), through layers of few neurons that are bound to their states.
 
     Returns: whether it did; False, without any effect, for other layers or input.
