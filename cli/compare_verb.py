@@ -41,7 +41,7 @@ By = Annotated[
 Metric = Annotated[
     str | None, typer.Option(metavar="NAME", help="Number to compare. Default: the task's first metric.")
 ]
-Against = Annotated[
+ScatterKey = Annotated[
     str | None,
     typer.Option(
         metavar="KEY", help="Only plot the metric against this number, such as training_memory_bytes or task.delay."
@@ -60,20 +60,20 @@ def command(
     by: By = None,
     metric: Metric = None,
     *,
-    against: Against = None,
+    scatter: ScatterKey = None,
     out: Out = None,
     traceback: Traceback = False,
 ) -> None:
     """Compare runs: means and intervals over seeds, differences, learning curves. Tables, a figure, an HTML page."""
-    for option, name in (("--metric", metric), ("--against", against)):
+    for option, name in (("--metric", metric), ("--scatter", scatter)):
         if name is not None and not name:
             raise UsageError(f"{option}: the name of a number is empty; leave {option} out, or give one")
     found = _compare_folders(folders, by or [], metric)
     where = out
     if out is None and len(folders) == 1 and not os.path.lexists(folders[0] / "run.json"):
         where = _output_folder(folders[0])
-    if against is not None:
-        written, made = _write_scatter(found, against, where)
+    if scatter is not None:
+        written, made = _write_scatter(found, scatter, where)
         from tracetorch.compare.scatter import table
 
         _print(table(made), f"{made.stem}.csv")
@@ -178,14 +178,14 @@ def _scatter(found: Comparison, key: str) -> Scatter:
     except NoNumberError as error:
         words = shorten(", ".join(error.values[:8]))
         advice = f"to group by it: --by {shorten(key)}"
-        raise UsageError(f"--against {shorten(key)}: its values are not numbers ({words}); {advice}") from error
+        raise UsageError(f"--scatter {shorten(key)}: its values are not numbers ({words}); {advice}") from error
     except UnknownNameError as error:
         last = {name.rpartition(".")[2]: name for name in error.known}
         close = did_you_mean(key, error.known)
         if not close and (name := last.get(key.rpartition(".")[2])):
             close = f" Did you mean '{name}'?"
         there = ", ".join(map(shorten, error.known[:_MOST_NAMED])) + ", …" * (len(error.known) > _MOST_NAMED)
-        raise UsageError(f"--against {shorten(key)}: no run has it.{close} There are: {there or 'none'}.") from error
+        raise UsageError(f"--scatter {shorten(key)}: no run has it.{close} There are: {there or 'none'}.") from error
 
 
 def _print(content: tables.Table, whole: str = "comparison.html") -> None:

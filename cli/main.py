@@ -50,6 +50,7 @@ from tracetorch.cli.errors import (
 from tracetorch.cli.terminal import lost, prepare, quieten, say, say_starting
 from tracetorch.files import WriteError
 from tracetorch.printable import printable
+from tracetorch.renamed import OPTIONS
 
 GROUPS = {
     "Train": {
@@ -85,7 +86,7 @@ GROUPS = {
         compare_verb: (
             "Compare runs and sweeps: tables, a figure, an HTML page.",
             "compare outputs/poisson_clicks",
-            "compare outputs --by rule --against training_memory_bytes",
+            "compare outputs --by rule --scatter training_memory_bytes",
         ),
         eval_verb: (
             "Test a trained network again, also under other settings.",
@@ -115,7 +116,7 @@ class Verbs(typer.core.TyperGroup):
         except Exception as error:  # of Typer, about a typed word
             if hasattr(error, "format_message"):
                 error.message = printable(error.message).removeprefix("Value error, ")  # type: ignore[attr-defined]
-            if hint := _as_key(getattr(error, "option_name", None), typed):
+            if hint := _advice(getattr(error, "option_name", None), typed):
                 error.message += hint  # type: ignore[attr-defined]
                 error.possibilities = None  # type: ignore[attr-defined]
             raise
@@ -132,8 +133,10 @@ class Verbs(typer.core.TyperGroup):
                 formatter.write_dl([(verb_name(verb), summary) for verb, (summary, *_) in verbs.items()], col_max=10)
 
 
-def _as_key(option: str | None, typed: Sequence[str]) -> str:
-    """The advice for a config key that was typed as an option, such as --seed 1; "" for any other option."""
+def _advice(option: str | None, typed: Sequence[str]) -> str:
+    """The advice for a former option, or for a config key that was typed as one, such as --seed 1; else ""."""
+    if option in OPTIONS:
+        return f". It is now {OPTIONS[option]}"
     name = (option or "").lstrip("-")
     key_of = {"lr": "optimizer.lr", **dict.fromkeys(("epoch", "epochs"), "train.passes")}
     name = key_of.get(name, name)

@@ -53,6 +53,12 @@ PARAMETERS = {
 }
 """Parameters of a layer in checkpoints from when a layer was one module."""
 
+FIGURE = {"against": "scatter"}
+"""Keys of the figures of a sweep's preset."""
+
+OPTIONS = {f"--{before}": f"--{now}" for before, now in FIGURE.items()}
+"""Options of the command line."""
+
 WORKER = {"owner": "controller"}
 """Fields of a sweep's worker, which a cluster's queue holds as a pickle."""
 

@@ -11,18 +11,19 @@ from tracetorch.cli.adapter import conf_dir, quote_value, read_yaml
 from tracetorch.cli.adapter.presets import find_preset
 from tracetorch.cli.errors import UsageError, did_you_mean, shorten
 from tracetorch.cli.shared_arguments import with_home
+from tracetorch.renamed import FIGURE, present
 
 _CONTENT = ("params", "parts", "figures")
 _NAME = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*", re.ASCII)
 _WHOLE = re.compile(r"[\[\](){}'\"]")
-_FIELDS = ("against", "metric", "by")
+_FIELDS = ("scatter", "metric", "by")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot of one number against another; see `tracetorch compare --against`."""
+    """A plot of one number against another; see `tracetorch compare --scatter`."""
 
-    against: str
+    scatter: str  # the number on the x axis
     metric: str | None = None  # the task's first, if None
     by: list[str] = field(default_factory=list)
 
@@ -88,26 +89,27 @@ def _params(where: str, given: Any) -> list[str]:
 def figures(given: Any, where: str) -> list[Figure]:
     """Figures from plain values. Args: where: for messages. Raises: UsageError for the first invalid one."""
     if given is not None and not isinstance(given, list):
-        raise UsageError(f"{where}: figures must be a list such as [{{against: task.delay}}], got {shorten(given)}")
+        raise UsageError(f"{where}: figures must be a list such as [{{scatter: task.delay}}], got {shorten(given)}")
     return [_figure(one, f"{where}: figures[{at}]") for at, one in enumerate(given or [])]
 
 
 def _figure(given: Any, where: str) -> Figure:
     if not isinstance(given, dict):
-        raise UsageError(f"{where} must be a mapping such as {{against: task.delay}}, got {shorten(given)}")
+        raise UsageError(f"{where} must be a mapping such as {{scatter: task.delay}}, got {shorten(given)}")
+    given = present(FIGURE, given)
     for name in given:
         if name not in _FIELDS:
             hint = did_you_mean(str(name), _FIELDS)
             raise UsageError(f"{where} has no '{shorten(name)}'.{hint} There are: {', '.join(_FIELDS)}.")
-    against, metric, by = (given.get(name) for name in _FIELDS)
+    scatter, metric, by = (given.get(name) for name in _FIELDS)
     by = [by] if isinstance(by, str) else by or []
-    if not isinstance(against, str) or not _is_word(against):
-        raise UsageError(f"{where}.against must name a number, such as task.delay, got {shorten(repr(against))}")
+    if not isinstance(scatter, str) or not _is_word(scatter):
+        raise UsageError(f"{where}.scatter must name a number, such as task.delay, got {shorten(repr(scatter))}")
     if metric is not None and not _is_word(metric):
         raise UsageError(f"{where}.metric must be a string or null, got {shorten(repr(metric))}")
     if not isinstance(by, list) or not all(map(_is_word, by)):
         raise UsageError(f"{where}.by must be a key or a list of keys, got {shorten(repr(by))}")
-    return Figure(against, metric, by)
+    return Figure(scatter, metric, by)
 
 
 def _is_word(value: Any) -> bool:

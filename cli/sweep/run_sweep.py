@@ -123,9 +123,9 @@ def _draw(planned: Plan, folder: Path) -> None:
     """Draw the figures of the preset. A figure that cannot be drawn is reported; it is not an error."""
     for figure in planned.figures:
         try:
-            said = draw_scatter(folder, figure.by, figure.metric, figure.against)
+            said = draw_scatter(folder, figure.by, figure.metric, figure.scatter)
         except UsageError as error:
-            said = f"{figure.metric or 'result'} against {figure.against} is not drawn: {error}"
+            said = f"{figure.metric or 'result'} against {figure.scatter} is not drawn: {error}"
         say(said)
 
 

@@ -71,6 +71,7 @@ def test_info_says_versions_devices_and_places():
         ("rnu", "No such command 'rnu'. Did you mean 'run'?"),
         ("seed=1", "'seed=1' is a change to the config, and the verb is missing: tracetorch run seed=1"),
         ("run --nope", "No such option: --nope"),
+        ("compare . --against task.delay", "No such option: --against. It is now --scatter\n"),
         ("run --seed 1", "No such option: --seed. Config keys have no dashes: write seed=1"),
         ("run --optimizer.lr=0.1", "write optimizer.lr=0.1"),
         ("run --experiment=mnist", "Config keys have no dashes: write experiment=mnist"),

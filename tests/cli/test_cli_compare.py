@@ -126,14 +126,14 @@ def test_options_reach_the_comparison(here, it):
         (["sweep", "--by", "output"], "part of the config, not a value. Name one of output.root, output.dir."),
         (["sweep", "--by", ""], "--by : there is no key ''"),
         (["sweep", "--metric", ""], "--metric: the name of a number is empty; leave --metric out, or give one"),
-        (["sweep", "--against", ""], "--against: the name of a number is empty; leave --against out"),
-        (["sweep", "--against", "lr"], "--against lr: no run has it. Did you mean 'optimizer.lr'? There are: "),
-        (["sweep", "--against", "wall_secons"], "Did you mean 'wall_seconds'?"),
-        (["sweep", "--against", "rule"], "its values are not numbers (trace); to group by it: --by rule"),
+        (["sweep", "--scatter", ""], "--scatter: the name of a number is empty; leave --scatter out"),
+        (["sweep", "--scatter", "lr"], "--scatter lr: no run has it. Did you mean 'optimizer.lr'? There are: "),
+        (["sweep", "--scatter", "wall_secons"], "Did you mean 'wall_seconds'?"),
+        (["sweep", "--scatter", "rule"], "its values are not numbers (trace); to group by it: --by rule"),
         (["sweep", "--out", ""], "the name of a folder is empty; write . for the working directory"),
         (["sweep", "--out", "file"], "file is not a folder; choose another --out"),
         (
-            ["sweep", "--against", "seed", "--out", "file/x"],
+            ["sweep", "--scatter", "seed", "--out", "file/x"],
             "cannot write to file/x: Not a directory; choose another --out",
         ),
     ],
@@ -190,7 +190,7 @@ def test_reading_runs_needs_no_torch(here):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("words", [(), ("--against", "optimizer.lr")])
+@pytest.mark.parametrize("words", [(), ("--scatter", "optimizer.lr")])
 def test_nothing_is_written_through_a_link_out_of_the_folder(here, it, words):
     (here / "elsewhere").mkdir()
     (here / "elsewhere" / "comparison.csv").write_text("mine")

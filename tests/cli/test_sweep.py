@@ -202,7 +202,7 @@ SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.setup=[touch harmed]"]
     [
         ("{", "sweep.json is broken"),
         ({"jobs": 3}, "sweep.json is broken"),
-        ({"figures": [{"against": "a\x1b[2J"}]}, "sweep.json is broken"),
+        ({"figures": [{"scatter": "a\x1b[2J"}]}, "sweep.json is broken"),
         ({"overrides": ["rule._target_=os.system"]}, "'os.system', which is not trusted"),
         ({"settings": SLURM}, "may run commands"),
         ({"settings": ["hydra/launcher=mine"]}, "may run commands"),

@@ -16,7 +16,7 @@ from tracetorch.cli.sweep.plan import plan
 from tracetorch.cli.sweep.preset import Figure, key_of, unfold
 
 EVERY_FILE = pytest.mark.parametrize("path", sorted((conf_dir() / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
-MINE = {"params": {"seed": "0,1", "optimizer.lr": 0.01}, "figures": [{"against": "task.delay", "by": "optimizer.lr"}]}
+MINE = {"params": {"seed": "0,1", "optimizer.lr": 0.01}, "figures": [{"scatter": "task.delay", "by": "optimizer.lr"}]}
 
 
 def write(path, content):
@@ -94,11 +94,11 @@ WRONG = [
     ("sweep=it.yaml", {"params": {"hydra/launcher": "joblib"}}, "how runs are launched: type it on the command line"),
     ("sweep=it.yaml", EVIL, "not trusted"),
     ("sweep=it.yaml", MINE | {"figures": "task.delay"}, "figures must be a list"),
-    ("sweep=it.yaml", MINE | {"figures": ["task.delay"]}, "figures[0] must be a mapping such as {against: task.delay}"),
-    ("sweep=it.yaml", MINE | {"figures": [{"aginst": "x"}]}, "figures[0] has no 'aginst'. Did you mean 'against'?"),
-    ("sweep=it.yaml", MINE | {"figures": [{"metric": "loss"}]}, "figures[0].against must name a number"),
-    ("sweep=it.yaml", {"params": X, "figures": [{"against": "x", "metric": 3}]}, ".metric must be a string or null"),
-    ("sweep=it.yaml", {"params": X, "figures": [{"against": "x", "by": [3]}]}, "figures[0].by must be a key"),
+    ("sweep=it.yaml", MINE | {"figures": ["task.delay"]}, "figures[0] must be a mapping such as {scatter: task.delay}"),
+    ("sweep=it.yaml", MINE | {"figures": [{"scater": "x"}]}, "figures[0] has no 'scater'. Did you mean 'scatter'?"),
+    ("sweep=it.yaml", MINE | {"figures": [{"metric": "loss"}]}, "figures[0].scatter must name a number"),
+    ("sweep=it.yaml", {"params": X, "figures": [{"scatter": "x", "metric": 3}]}, ".metric must be a string or null"),
+    ("sweep=it.yaml", {"params": X, "figures": [{"scatter": "x", "by": [3]}]}, "figures[0].by must be a key"),
     ("--trust math seed=0,1", {}, "--trust in a sweep applies to presets of your own"),
     ("--config-dir nowhere sweep=rules", {}, "--config-dir nowhere: there is no such folder"),
     ("optimizer.lr=0.1,fast", {}, "job 1 of 2 (optimizer.lr=fast): optimizer.lr must be a number"),
@@ -195,7 +195,7 @@ def test_what_two_parts_share_is_run_once(here):
 def test_one_s_own_file_is_found_by_its_folder_its_parts_lie_in_one_folder_and_figures_come_at_the_end(here):
     own = here / "own" / "sweep"
     two = {"parts": [{"seed": "0,1", "optimizer.lr": 0.01}, {"seed": 5, "optimizer.lr": 0.02}]}
-    write(own / "mine.yaml", two | {"figures": [*MINE["figures"], {"against": "nothing"}, {"against": "rule"}]})
+    write(own / "mine.yaml", two | {"figures": [*MINE["figures"], {"scatter": "nothing"}, {"scatter": "rule"}]})
     write(own / "rules.yaml", MINE)
     assert unfold(["sweep=rules"], here / "own").origin is None  # ours comes first
     shown = tracetorch("show", "-m", "--config-dir", "own", "sweep=mine")
@@ -206,8 +206,8 @@ def test_one_s_own_file_is_found_by_its_folder_its_parts_lie_in_one_folder_and_f
     assert [path.name for path in sorted((here / "sweep").glob("0*"))] == names
     said = " ".join(ended.stdout.split())
     assert "accuracy_against_task.delay.png, .svg and .csv in sweep/compare" in said
-    assert "result against nothing is not drawn: --against nothing: no run has it" in said
-    assert "result against rule is not drawn: --against rule: its values are not numbers (trace)" in said
+    assert "result against nothing is not drawn: --scatter nothing: no run has it" in said
+    assert "result against rule is not drawn: --scatter rule: its values are not numbers (trace)" in said
     drawn = here / "sweep" / "compare" / "accuracy_against_task.delay.csv"
     for gone in (drawn.parent, here / "sweep" / names[2]):  # all jobs are done, and not all
         shutil.rmtree(gone)

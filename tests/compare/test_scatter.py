@@ -191,7 +191,7 @@ def test_of_too_many_lines_the_best_are_drawn_and_any_name_and_value_can_be(tmp_
 
 def test_the_command_prints_a_table_and_leaves_it_with_a_figure(here):
     runs(here / "sweep")
-    result = tracetorch("compare", "sweep", "--by", "rule", "--against", "task.delay")
+    result = tracetorch("compare", "sweep", "--by", "rule", "--scatter", "task.delay")
     assert result.exit_code == 0, result.stderr
     assert ["trace", "10", "3", "0.920", "±", "0.025", "0.9100–0.9300"] in map(str.split, result.stdout.splitlines())
     names = {f"accuracy_against_task.delay.{kind}" for kind in ("png", "svg", "csv")}

@@ -86,10 +86,14 @@ def test_a_typed_line_gets_the_present_names_and_a_preset_nothing_that_it_does_n
 
 
 def test_a_sweep_goes_on():
+    path = Path("sweep/sweep.json")
+    plan = json.loads(path.read_text())
+    path.write_text(json.dumps(plan | {"figures": [{"against": "wall_seconds", "metric": None, "by": []}]}))
     assert "1 completed, 1 interrupted" in works("info", "sweep")
-    typed = renamed.current_overrides(json.loads(Path("sweep/sweep.json").read_text())["typed"])
+    typed = renamed.current_overrides(plan["typed"])
     assert "done in sweep/000_" in works("show", "-m", *typed)
-    assert "2 of 2 completed" in works("resume", "sweep")
+    said = works("resume", "sweep")
+    assert "2 of 2 completed" in said and "accuracy_against_wall_seconds.png, .svg and .csv in sweep/compare" in said
     assert "2 runs in 2 groups" in works("compare", "sweep")
 
 

@@ -245,7 +245,7 @@ def rows(found: Scatter) -> list[dict[str, Any]]:
     """The rows of the CSV file, one for each point, with all its numbers."""
     made = []
     for point in found.points:
-        row: dict[str, Any] = {"experiment": point.experiment, "group": point.line, "against": found.key}
+        row: dict[str, Any] = {"experiment": point.experiment, "group": point.line, "key": found.key}
         row |= {"x": point.x.mean, "x_ci_low": point.x.low, "x_ci_high": point.x.high}
         row |= in_numbers(found.metric, point.y, [one.run for one in point.runs])
         made.append(without_nan(row | {"chance": found.chances[point.experiment]}))
