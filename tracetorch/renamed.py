@@ -62,6 +62,9 @@ OPTIONS = {f"--{before}": f"--{now}" for before, now in FIGURE.items()}
 WORKER = {"owner": "controller"}
 """Fields of a sweep's worker, which a cluster's queue holds as a pickle."""
 
+CONTROLLER = {"Owner": "ControllerProcess"}
+"""The class of a worker's field in such a pickle."""
+
 _FORMER_TARGETS = {now: before for before, now in TARGETS.items()}
 
 P = ParamSpec("P")
@@ -177,6 +180,19 @@ def former_method(before: str, now: str) -> Callable[..., Any]:
         return getattr(self, now)(*args, **options)
 
     return call
+
+
+def former_globals(module: Mapping[str, Any], names: Mapping[str, str], *, warn: bool = True) -> Callable[[str], Any]:
+    """Make the `__getattr__` of a module, which finds its globals by former names. Args: module: its `globals()`."""
+
+    def find(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}")
+        if warn:
+            warnings.warn(f"{module['__name__']}.{name} is now {names[name]}", DeprecationWarning, stacklevel=2)
+        return module[names[name]]
+
+    return find
 
 
 def former_attribute(before: str, now: str) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 from tracetorch.cli.errors import FAILED
 from tracetorch.files import writing
+from tracetorch.renamed import CONTROLLER, former_globals
 
 STOP = "stop"  # if a sweep's folder has a file of this name, no further job starts
 NOW = "stop-now"  # with this one, running jobs also end after their current update
@@ -86,7 +87,7 @@ class ControllerProcess:
             os._exit(FAILED)
 
 
-Owner = ControllerProcess  # the name in pickles of earlier versions
+__getattr__ = former_globals(globals(), CONTROLLER, warn=False)  # for pickles of earlier versions
 _at_work = threading.Lock()
 
 

@@ -4,9 +4,6 @@
 bit for bit where possible. `dispatch` chooses between them.
 """
 
-import warnings
-from typing import Any
-
 from tracetorch.backends.arguments import Columns, FusedReadout, OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.dispatch import (
     Form,
@@ -24,7 +21,7 @@ from tracetorch.backends.dispatch import (
     trace_scan,
 )  # fmt: skip
 from tracetorch.backends.rng import LazySpikes, limit_of, uniform
-from tracetorch.renamed import RANDOM
+from tracetorch.renamed import RANDOM, former_globals
 
 __all__ = [
     "Columns", "Form", "FusedReadout", "LazySpikes", "OutputSpec", "SynapticInput", "TraceBuffers", "Traits",
@@ -32,10 +29,4 @@ __all__ = [
     "spike_dtype", "spikes", "trace_scan", "uniform",
 ]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    """Random numbers by their former names, for users' tasks."""
-    if name not in RANDOM:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn(f"{__name__}.{name} is now {RANDOM[name]}", DeprecationWarning, stacklevel=2)
-    return globals()[RANDOM[name]]
+__getattr__ = former_globals(globals(), RANDOM)  # for users' tasks
