@@ -85,7 +85,7 @@ def combined(**values: Iterable[Any]) -> list[Any]:
     ]
 
 
-def over(**values: Iterable[Any]) -> pytest.MarkDecorator:
+def on_kernels(**values: Iterable[Any]) -> pytest.MarkDecorator:
     """`KERNELS`, each with combinations of these values; the interpreter, which is slow, with one in eleven of all."""
     rows = combined(**values)
     some = rows if TRITON.device == GPU else [row._replace(marks=()) for row in rows[::11]]
@@ -200,7 +200,7 @@ class Case(NamedTuple):
     constants: tuple[Tensor, ...]
     out: OutputSpec
 
-    def written(self) -> dict[str, Tensor]:
+    def results(self) -> dict[str, Tensor]:
         """What the scan has changed, by name."""
         found = {"membrane": self.membrane, "outputs": self.out.outputs, "total": self.out.total}
         for name, trace in (("trace", self.synaptic.trace), ("above", self.out.trace)):
@@ -252,7 +252,7 @@ def case(
 def scanned(module: Any, one: Case) -> dict[str, Tensor]:
     """Run it; what it has written."""
     module.scan_neurons(one.neuron, one.synaptic, one.membrane, one.constants, one.out)
-    return one.written()
+    return one.results()
 
 
 def expected(*args: Any, **options: Any) -> dict[str, Tensor]:
@@ -260,7 +260,7 @@ def expected(*args: Any, **options: Any) -> dict[str, Tensor]:
     return scanned(reference, case(*args, **options))
 
 
-def same(actual: dict[str, Tensor], wanted: dict[str, Tensor], close: tuple[str, ...] = ()) -> None:
+def assert_equal(actual: dict[str, Tensor], wanted: dict[str, Tensor], close: tuple[str, ...] = ()) -> None:
     """The same bits; for the names in `close`, the same to within the last few."""
     assert actual.keys() == wanted.keys()
     for name, value in wanted.items():

@@ -162,11 +162,11 @@ def applied(mutant):
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def run(tests, limit, **environment):
+def run(tests, limit, **variables):
     """Run tests. Returns: what failed first, "" if nothing."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n", "0", "--tb=no", *tests]
     ways = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
-    with subprocess.Popen(command, env=os.environ | {"PYTHONDONTWRITEBYTECODE": ""} | environment, **ways) as child:
+    with subprocess.Popen(command, env=os.environ | {"PYTHONDONTWRITEBYTECODE": ""} | variables, **ways) as child:
         try:
             words = child.communicate(timeout=limit)[0].splitlines()
         except subprocess.TimeoutExpired:

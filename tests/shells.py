@@ -46,7 +46,7 @@ def program(folder: Path) -> Path:
     return place
 
 
-def environment(folder: Path) -> dict[str, str]:
+def variables(folder: Path) -> dict[str, str]:
     """With the program of this folder, and no settings of the person who runs the tests."""
     places = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     return {
@@ -83,7 +83,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             cwd=folder,
-            env=environment(folder),
+            env=variables(folder),
             start_new_session=True,
         )
         os.close(theirs)

@@ -7,7 +7,7 @@ import torch
 
 from tests.oracle import EXACT, full_gradients, misfits
 from tests.tiny_training import NET, PATTERNS, Killed, Watched, stopping, timeless, train
-from tests.tiny_world import CRITIC, Lights, live, play
+from tests.tiny_world import CRITIC, Lights, reinforce, run_lifetime
 from tracetorch import loss as losses
 from tracetorch import nn, rules
 from tracetorch.diagnostics import Gradient, Nothing
@@ -51,9 +51,9 @@ def saved(run):
     [
         (train, {"rule": rules.Trace, "learn_every": 4, "window": 3}),
         (train, {"rule": RULES["tbptt"], "window": 3}),
-        (play, AT_OUTPUT | {"rule": rules.EProp}),
-        (play, CRITIC),
-        (live, {}),
+        (reinforce, AT_OUTPUT | {"rule": rules.EProp}),
+        (reinforce, CRITIC),
+        (run_lifetime, {}),
     ],
 )
 def test_a_run_is_the_same_with_and_without_it(tmp_path, run, parts):
@@ -103,7 +103,7 @@ def test_every_parameter_has_its_two_keys_in_every_record_and_in_the_table(tmp_p
     assert not gradients(train(tmp_path, name="none", diagnostics=Nothing))
 
 
-@pytest.mark.parametrize("run", [train, play])
+@pytest.mark.parametrize("run", [train, reinforce])
 def test_bptt_agrees_with_itself(tmp_path, run):
     options = {"surrogate": "triangle", "through_reset": True}
     given = {"rule": partial(rules.BPTT, **options), "diagnostics": partial(EVERY_TWO, **options)}
@@ -116,7 +116,7 @@ def test_bptt_agrees_with_itself(tmp_path, run):
     "parts", [AT_OUTPUT | {"rule": rules.OTTT}, CRITIC, {"rule": LAST}], ids=["ottt", "critic", "last"]
 )
 def test_readouts_are_told_to_be_exact_at_their_present_output(parts, tmp_path):
-    for row in gradients(play(tmp_path, window=1, diagnostics=EVERY_TWO, **parts)):
+    for row in gradients(reinforce(tmp_path, window=1, diagnostics=EVERY_TWO, **parts)):
         assert [row[key] for key in READOUT] == pytest.approx([1, 1], abs=1e-4)
 
 
@@ -124,7 +124,7 @@ def test_trace_is_told_to_be_exact_where_it_is_and_to_be_off_where_it_is_not(tmp
     (row,) = gradients(train(tmp_path, window=1, diagnostics=partial(Gradient, every=99)))
     assert [row[key] for key in READOUT] == pytest.approx([1, 1], abs=1e-4)
     assert 0.2 < row["layers.0.connection.weight.cosine"] < 0.99
-    for row in gradients(play(tmp_path, name="played", diagnostics=EVERY_TWO)):
+    for row in gradients(reinforce(tmp_path, name="played", diagnostics=EVERY_TWO)):
         assert row["layers.0.connection.weight.cosine"] < 0.999 and row[READOUT[1]] != pytest.approx(1, abs=1e-3)
 
 

@@ -16,7 +16,7 @@ UNIT, CURRENTS = torch.tensor(1.0, dtype=torch.float64), torch.linspace(0, 1.2, 
 DECAYS = st.floats(0.05, 0.995)
 
 
-def live(step, xs: list[float]) -> list[list[float]]:
+def stepped(step, xs: list[float]) -> list[list[float]]:
     """What a step gives for one input after another, from zero: what it returns, its state last."""
     state, found = (ZERO,), []
     for x in xs:
@@ -28,11 +28,11 @@ def live(step, xs: list[float]) -> list[list[float]]:
 
 def test_five_steps_by_hand():
     """Halves and quarters, so every number is exact; the first membrane of LIF ties with its threshold."""
-    trace = live(lambda x, trace: F.trace_step(x, trace, HALF), [1, 0, 1, 1, 0])
+    trace = stepped(lambda x, trace: F.trace_step(x, trace, HALF), [1, 0, 1, 1, 0])
     assert trace == [[1], [0.5], [1.25], [1.625], [0.8125]]
-    lif = live(lambda x, membrane: F.lif_step(x, membrane, HALF, ONE), [1, 0.75, 0.75, 1, 0])
+    lif = stepped(lambda x, membrane: F.lif_step(x, membrane, HALF, ONE), [1, 0.75, 0.75, 1, 0])
     assert lif == [[0, 1], [1, 0.25], [0, 0.875], [1, 0.4375], [0, 0.21875]]
-    li = live(lambda x, membrane: F.li_step(x, membrane, HALF), [1, -1, 0, 2, 0.5])
+    li = stepped(lambda x, membrane: F.li_step(x, membrane, HALF), [1, -1, 0, 2, 0.5])
     assert li == [[1], [-0.5], [-0.25], [1.875], [1.4375]]
     # Neurons do not mix, and a reset subtracts one threshold however high the membrane.
     decay, threshold = torch.tensor([0.5, 0.25, 0.5]), torch.tensor([1.0, 2.0, 1.5])
@@ -55,7 +55,7 @@ def test_the_average_input_is_the_weighted_mean_from_the_first_step_on(decay, st
 
 @given(decay=DECAYS, current=st.floats(-5, 5), steps=st.integers(1, 60), later=st.integers(1, 10**6))
 def test_the_level_is_the_membrane_under_steady_current(decay, current, steps, later):
-    *_, [membrane] = live(lambda x, membrane: F.li_step(x, membrane, ONE * decay), [current] * steps)
+    *_, [membrane] = stepped(lambda x, membrane: F.li_step(x, membrane, ONE * decay), [current] * steps)
     level = F.li_level(ONE * current, ONE * decay, torch.tensor([[steps]]))
     assert float(level) == pytest.approx(membrane, rel=1e-12, abs=1e-12)
     assert float(F.rise(ONE * decay, torch.tensor([[later]]))) == pytest.approx(1 - decay**later, rel=1e-9)

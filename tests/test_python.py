@@ -23,7 +23,7 @@ def network(trainable=("weight", "threshold")):
     return Sequential(LIF(6, 5, trainable=trainable), LIS(5, 2, trainable=["weight"]))
 
 
-def learnt(net, make):
+def gradients_of(net, make):
     """The gradients that a rule finds, after one `forward` and one `backward`."""
     rule = make(net)
     rule.reset()
@@ -40,13 +40,13 @@ def learnt(net, make):
 def test_each_hook_of_a_parameter_is_called_once_with_the_whole_gradient(rule):
     decays = ["decay"] * (rule in ("Trace", "BPTT"))  # the others learn decays from each step alone
     trainable = ("weight", *decays, "threshold")
-    wanted = learnt(network(trainable), RULES[rule])
+    wanted = gradients_of(network(trainable), RULES[rule])
     net, seen, used = network(trainable), {}, []
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     for at, parameter in enumerate(parameters):
         parameter.register_hook(lambda g, at=at: (seen.setdefault(at, []).append(g.clone()), 2 * g)[1])
         parameter.register_post_accumulate_grad_hook(lambda p: used.append(p.grad.clone()))
-    found = learnt(net, RULES[rule])
+    found = gradients_of(net, RULES[rule])
     for at, gradient in enumerate(wanted):
         if gradient is None:
             assert found[at] is None and at not in seen
@@ -58,13 +58,13 @@ def test_each_hook_of_a_parameter_is_called_once_with_the_whole_gradient(rule):
 
 
 def test_an_optimizer_may_step_in_a_hook_without_changing_what_is_learnt_below():
-    wanted = learnt(network(), RULES["Trace"])
+    wanted = gradients_of(network(), RULES["Trace"])
     net = network()
     for parameter in net.parameters():
         if parameter.requires_grad:
             optimizer = torch.optim.SGD([parameter], lr=1.0)
             parameter.register_post_accumulate_grad_hook(lambda p, optimizer=optimizer: optimizer.step())
-    torch.testing.assert_close(learnt(net, RULES["Trace"]), wanted)
+    torch.testing.assert_close(gradients_of(net, RULES["Trace"]), wanted)
 
 
 def test_forward_hooks_are_called_once_a_chunk_and_may_change_what_goes_on():
@@ -134,9 +134,9 @@ def test_no_latency_is_lost_in_half_precision(dtype):
 
 @pytest.mark.parametrize("rule", ["BPTT", "EProp"])
 def test_autocast_changes_nothing(rule):
-    wanted = learnt(network(), RULES[rule])
+    wanted = gradients_of(network(), RULES[rule])
     with torch.autocast("cpu"):
-        found = learnt(network(), RULES[rule])
+        found = gradients_of(network(), RULES[rule])
     for a, b in zip(found, wanted, strict=True):
         assert (a is None and b is None) or torch.equal(a, b)
 
@@ -182,7 +182,7 @@ def test_gradients_stay_finite_however_small_a_threshold_becomes(rule, rate):
     net = Sequential(LIF(6, 5, trainable=["weight", "threshold"], rate_map=rate), LIS(5, 2))
     with torch.no_grad():
         net[0].neuron.raw_threshold.fill_(-1e3)
-    assert all(bool(gradient.isfinite().all()) for gradient in learnt(net, RULES[rule]) if gradient is not None)
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients_of(net, RULES[rule]) if gradient is not None)
 
 
 def test_without_a_compiler_the_kernels_in_torch_run():

@@ -22,8 +22,8 @@ class Lights(Environment):
 
     input_size, output_size, steps, readout_window, actions_per_pass = 2, 2, 4, 2, 30
 
-    def __init__(self, num_envs: int = 6, *, held_out: int = 8, cut: bool = False, seed: int = 0):
-        self.num_envs, self.held_out, self.cut, self.seed = num_envs, held_out, cut, seed
+    def __init__(self, num_envs: int = 6, *, validation_episodes: int = 8, cut: bool = False, seed: int = 0):
+        self.num_envs, self.validation_episodes, self.cut, self.seed = num_envs, validation_episodes, cut, seed
         self.reset()
 
     def reset(self) -> None:
@@ -47,7 +47,7 @@ class Lights(Environment):
         return Outcome(reward, never if self.cut else done, done if self.cut else never, final)
 
     def test(self, choose, split="test"):
-        count = self.held_out if split == "validation" else 10
+        count = self.validation_episodes if split == "validation" else 10
         if not count:
             return {}
         light = torch.arange(count) % 2
@@ -65,7 +65,7 @@ NET = partial(nn.feedforward, hidden=[8], neuron=partial(nn.LIF, bias=True), rea
 CRITIC = {"network": partial(NET, readout=nn.LI), "loss": loss.ActorCritic}
 
 
-def play(
+def reinforce(
     tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "run", resume_from: Any = None, **changes: Any
 ):
     """A tiny run in tmp_path/name, or continuing in the folder `resume_from`. Returns: the run."""
@@ -85,7 +85,7 @@ def play(
     return run
 
 
-def live(
+def run_lifetime(
     tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "life", resume_from: Any = None, **changes: Any
 ):
     """A tiny lifetime in tmp_path/name, or continuing in `resume_from`, in a world that switches. Returns: the run."""

@@ -7,7 +7,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.kernel_cases import BATCH, IN, INPUTS, KERNELS, SETUPS, STEPS, TRACES, case, drawn, expected, over, same
+from tests.kernel_cases import (
+    BATCH,
+    IN,
+    INPUTS,
+    KERNELS,
+    SETUPS,
+    STEPS,
+    TRACES,
+    assert_equal,
+    case,
+    drawn,
+    expected,
+    on_kernels,
+)
 from tracetorch.backends import LazySpikes, OutputSpec, SynapticInput, TraceBuffers, cpu, dispatch, reference, rng
 from tracetorch.backends.dispatch import Traits
 
@@ -21,7 +34,7 @@ def spikes_of(kernels, draws: LazySpikes) -> torch.Tensor:
     return spikes
 
 
-@over(
+@on_kernels(
     size=[(1, 1, 1), (5, 2, 6), (3, 2, 131)],
     seed=[0, -3, 2**63 + 11],
     varying=[False, True],
@@ -49,14 +62,14 @@ def test_a_limit_next_to_its_number_is_settled_by_the_tail(kernels):
         spikes_of(kernels, drawn()._replace(steps=range(0, 2 * STEPS, 2)))
 
 
-@over(kind=INPUTS, trace=TRACES, precision=[None, torch.bfloat16], dtype=[torch.float32, torch.float64])
+@on_kernels(kind=INPUTS, trace=TRACES, precision=[None, torch.bfloat16], dtype=[torch.float32, torch.float64])
 def test_currents_for_a_neuron_without_a_kernel_and_the_trace_they_leave(kernels, kind, trace, precision, dtype):
     how = SETUPS["total"]._replace(trace=trace, bias=trace == "one")
     theirs = case("li", INPUTS[kind](*SIZE), how, dtype)
     mine = case("li", INPUTS[kind](*SIZE), how, dtype, device=kernels.device, precision=precision)
     made, wanted = kernels.module.currents(mine.synaptic).cpu(), reference.currents(theirs.synaptic)
     assert made.dtype == dtype and torch.equal(made, wanted)
-    same(mine.written(), theirs.written())
+    assert_equal(mine.results(), theirs.results())
 
 
 @KERNELS
@@ -64,7 +77,7 @@ def test_more_neurons_than_a_softmax_in_one_program_can_hold(kernels):
     how = "lis", INPUTS["real"](2, 1, 3), SETUPS["outputs"], torch.float32
     mine = case(*how, neurons=4097, device=kernels.device)
     kernels.module.scan_neurons("lis", mine.synaptic, mine.membrane, mine.constants, mine.out)
-    torch.testing.assert_close(mine.written(), expected(*how, neurons=4097))
+    torch.testing.assert_close(mine.results(), expected(*how, neurons=4097))
 
 
 def run(dtype: torch.dtype = torch.float32) -> list[float]:

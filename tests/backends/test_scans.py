@@ -5,7 +5,18 @@ import torch
 
 from tests import kernel_cases as cases
 from tests.common import normal
-from tests.kernel_cases import FLOATS, INPUTS, KERNELS, NEURONS, SETUPS, case, expected, over, same, scanned
+from tests.kernel_cases import (
+    FLOATS,
+    INPUTS,
+    KERNELS,
+    NEURONS,
+    SETUPS,
+    assert_equal,
+    case,
+    expected,
+    on_kernels,
+    scanned,
+)
 from tracetorch.backends import FusedReadout, LazySpikes, cpu, fuses_readout, reference
 from tracetorch.backends.dispatch import DENSE_FROM, FEW, WIDE, Traits, is_sparse
 from tracetorch.nn import LIF, LIS, Sequential
@@ -15,12 +26,12 @@ CLOSE = {"lif": (), "li": (), "lis": ("outputs", "total", "above", "above, of it
 """What depends on an exponential."""
 
 
-@over(neuron=NEURONS, kind=INPUTS, setup=SETUPS, dtype=FLOATS)
+@on_kernels(neuron=NEURONS, kind=INPUTS, setup=SETUPS, dtype=FLOATS)
 def test_a_scan_writes_what_the_reference_writes(kernels, neuron, kind, setup, dtype):
     how = SETUPS[setup]
     wanted = expected(neuron, INPUTS[kind](*SIZE), how, dtype)
     mine = case(neuron, INPUTS[kind](*SIZE), how, dtype, device=kernels.device)
-    same(scanned(kernels.module, mine), wanted, CLOSE[neuron])
+    assert_equal(scanned(kernels.module, mine), wanted, CLOSE[neuron])
     if neuron == "lif" and "outputs" in wanted:
         assert 0 < wanted["outputs"].double().mean() < 1
         assert mine.out.fired == (int(mine.out.outputs.sum()) if kernels.module is cpu else None)
@@ -38,15 +49,15 @@ SIZES = {
 KINDS = INPUTS | {"half-usual": lambda *size: cases.drawn(*size, rate=0.5)._replace(share=0.1)}
 
 
-@over(neuron=NEURONS, kind=("few-spikes", "draws", "half-usual", "real"), size=SIZES)
+@on_kernels(neuron=NEURONS, kind=("few-spikes", "draws", "half-usual", "real"), size=SIZES)
 def test_sizes_at_the_edge(kernels, neuron, kind, size):
     *size, neurons = SIZES[size]
     wanted = expected(neuron, KINDS[kind](*size), SETUPS["all"], torch.float32, neurons=neurons)
     mine = case(neuron, KINDS[kind](*size), SETUPS["all"], torch.float32, device=kernels.device, neurons=neurons)
-    same(scanned(kernels.module, mine), wanted, CLOSE[neuron])
+    assert_equal(scanned(kernels.module, mine), wanted, CLOSE[neuron])
 
 
-@over(kind=INPUTS, setup=("all", "sensitivities"), neuron=NEURONS, dtype=FLOATS)
+@on_kernels(kind=INPUTS, setup=("all", "sensitivities"), neuron=NEURONS, dtype=FLOATS)
 def test_weights_of_any_kind_give_the_numbers_of_the_float64_reference(kernels, kind, setup, neuron, dtype):
     weight, how, off = normal(OUT, cases.IN, seed=20), SETUPS[setup], 1e-14 if dtype == torch.float64 else 2e-6
     exact = expected(neuron, INPUTS[kind](*SIZE), how, torch.float64, weight=weight)
@@ -75,7 +86,7 @@ def strided(tensor: torch.Tensor) -> torch.Tensor:
     return torch.stack([tensor, torch.ones_like(tensor)], -1)[..., 0]
 
 
-@over(kind=INPUTS)
+@on_kernels(kind=INPUTS)
 def test_views_that_are_not_contiguous_are_read_and_left_as_they_were(kernels, kind):
     wanted = expected("lif", INPUTS[kind](*SIZE), SETUPS["layer-above"], torch.float32)
     mine = case("lif", INPUTS[kind](*SIZE), SETUPS["layer-above"], torch.float32, device=kernels.device)
@@ -85,15 +96,15 @@ def test_views_that_are_not_contiguous_are_read_and_left_as_they_were(kernels, k
     assert not weight.is_contiguous() and not weight.t().is_contiguous() and not bias.is_contiguous()
     mine = mine._replace(synaptic=mine.synaptic._replace(xs=xs, weight=weight, bias=bias))
     before = [tensor.clone() for tensor in only_read(mine)]
-    same(scanned(kernels.module, mine), wanted)
+    assert_equal(scanned(kernels.module, mine), wanted)
     assert all(map(torch.equal, only_read(mine), before))
 
 
-@over(kind=("draws", "few-spikes", "dense-draws", "many-spikes"))
+@on_kernels(kind=("draws", "few-spikes", "dense-draws", "many-spikes"))
 def test_bfloat16_holds_spikes_and_short_weights_exactly_and_rounds_any_other_to_8_bits(kernels, kind):
     options, short = {"device": kernels.device, "precision": torch.bfloat16}, SETUPS["all"]
     wanted = expected("lif", INPUTS[kind](*SIZE), short, torch.float32)
-    same(scanned(kernels.module, case("lif", INPUTS[kind](*SIZE), short, torch.float32, **options)), wanted)
+    assert_equal(scanned(kernels.module, case("lif", INPUTS[kind](*SIZE), short, torch.float32, **options)), wanted)
     weight, how = normal(OUT, cases.IN, seed=20), Setup("one", True, ("outputs",))
     mine = case("li", INPUTS[kind](*SIZE), how, torch.float32, weight=weight, **options)
     outputs = scanned(kernels.module, mine)["outputs"].double()
@@ -127,12 +138,12 @@ def test_one_scan_of_two_layers_writes_what_two_write(neuron, above, kind, below
             scanned(reference, lower)
             scanned(reference, upper._replace(synaptic=upper.synaptic._replace(xs=lower.out.outputs)))
             lower.out.outputs = None
-        found.append(lower.written() | {f"{name}, above": value for name, value in upper.written().items()})
+        found.append(lower.results() | {f"{name}, above": value for name, value in upper.results().items()})
     # Spikes times eighths can be added in any order; sums of other outputs, and exponentials, differ in the last place.
     close = [name for name in found[1] if name.endswith(", above") and (neuron != "lif" or above == "lis")]
     actual, wanted = ([one.pop(name).to(dtype) for name in close] for one in found)
     torch.testing.assert_close(actual, wanted)
-    same(*found)
+    assert_equal(*found)
 
 
 @pytest.mark.parametrize(("chunk", "dtype"), cases.combined(chunk=[None, 1, 4], dtype=FLOATS))

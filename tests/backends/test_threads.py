@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.common import LAYERS, build, normal, spikes
-from tests.kernel_cases import INPUTS, SETUPS, case, combined, same, scanned
+from tests.kernel_cases import INPUTS, SETUPS, assert_equal, case, combined, scanned
 from tracetorch.backends import cpu, reference
 from tracetorch.backends.cpu import threads
 
@@ -64,7 +64,7 @@ def test_a_scan_in_several_threads_gives_the_same_bits(road, kind, neuron, monke
         mine = case(neuron, INPUTS[kind](6, 7, 6), SETUPS["all"], torch.float32)
         found.append(scanned(cpu, mine))
         fired.append(mine.out.fired)
-    same(*found)
+    assert_equal(*found)
     assert fired[0] == fired[1]
     if "draws" in kind:
         monkeypatch.setattr(threads, "SERIAL", 1)

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from tests.command_line import tracetorch
-from tests.shells import Terminal, environment, need, program
+from tests.shells import Terminal, need, program, variables
 from tracetorch.cli.completion_verb import SHELLS
 
 FOLDERS = ("results/first", "two words/inner", "runs=old", "grün")
@@ -67,7 +67,7 @@ def fish(tmp_path_factory):
     def offered(line):
         words = ["fish", "-c", 'tracetorch completion fish | source; complete -C "$argv[1]"', "--", line]
         done = subprocess.run(
-            words, cwd=folder, env=environment(folder), capture_output=True, text=True, encoding="utf-8", check=False
+            words, cwd=folder, env=variables(folder), capture_output=True, text=True, encoding="utf-8", check=False
         )
         assert done.stderr == ""
         return dict(row.partition("\t")[::2] for row in done.stdout.splitlines())

@@ -229,7 +229,7 @@ LONG = ("tune", "search=learning_rate", *CLICKS, *TAME, "train.eval_every=50", "
 SPACE = "search.space={optimizer.lr: {low: 1e-4, high: 1e-2, log: true}, network.hidden: {choices: [[4], [5], [6]]}}"
 
 
-def begin(updates: int, trials: int) -> int:
+def start_study(updates: int, trials: int) -> int:
     """Start a study in another process; its number."""
     return start(*LONG, f"train.updates={updates}", f"search.trials={trials}", "--study", "study")
 
@@ -245,7 +245,7 @@ def code(child: int) -> int:
 
 
 def test_ctrl_c_ends_the_run_in_order_and_the_trial_goes_on(here):
-    child = begin(updates=200, trials=2)
+    child = start_study(updates=200, trials=2)
     folder = at_work()
     os.kill(child, signal.SIGINT)
     assert code(child) == 130
@@ -282,7 +282,7 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "count"),
+    ("holder", "name", "count"),
     [
         pytest.param(JournalStorage, "set_trial_param", 4, id="between two values"),
         pytest.param(trials, "run_trial", 2, id="before its run"),
@@ -291,8 +291,8 @@ def undisturbed(tmp_path_factory):
         pytest.param(trials, "write_best", 1, id="before its preset"),
     ],
 )
-def test_a_study_that_was_killed_tries_what_it_would_have_tried(here, undisturbed, monkeypatch, place, name, count):
-    before, calls = getattr(place, name), itertools.count(1)
+def test_a_study_that_was_killed_tries_what_it_would_have_tried(here, undisturbed, monkeypatch, holder, name, count):
+    before, calls = getattr(holder, name), itertools.count(1)
 
     def call(*words, **options):
         if next(calls) == count:
@@ -300,7 +300,7 @@ def test_a_study_that_was_killed_tries_what_it_would_have_tried(here, undisturbe
         return before(*words, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(place, name, call)
+        patched.setattr(holder, name, call)
         words = ("tune", "search=learning_rate", *FREE, "search.trials=3", "--study", "study", SPACE)
         assert code(start(*words)) == -signal.SIGKILL
     ended = resume()
@@ -325,7 +325,7 @@ def test_what_goes_on_tries_what_it_would_have_tried(here):
 
 def test_several_processes_share_a_study(here):
     """They begin it at the same moment: one of them makes the folder, the others join it."""
-    children = [begin(updates=60, trials=9) for _ in range(3)]
+    children = [start_study(updates=60, trials=9) for _ in range(3)]
     assert [code(child) for child in children] == [0, 0, 0]
     trials = journal()
     assert states() == ["COMPLETE"] * 9 and statuses() == ["completed"] * 9
@@ -347,7 +347,7 @@ def test_a_process_that_joins_waits_for_a_study_that_is_being_begun(study, here)
 
 
 def test_no_process_takes_what_another_is_at_work_on(here):
-    child = begin(updates=100_000, trials=2)
+    child = start_study(updates=100_000, trials=2)
     at_work()
     try:
         begun = json.loads(Path("study/study.json").read_text())

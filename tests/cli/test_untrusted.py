@@ -39,7 +39,7 @@ CALLS = [
 
 
 @pytest.fixture(autouse=True)
-def place(here, monkeypatch):
+def secret(here, monkeypatch):
     monkeypatch.setenv("TOKEN", "s3cret")
 
 

@@ -44,7 +44,7 @@ def test_the_same_seeds_are_paired_in_whatever_order_and_pairing_sees_what_seeds
 
 
 @pytest.mark.parametrize(
-    ("first", "second"),
+    ("before", "after"),
     [
         (seeds(ONE), seeds(OTHER, first=1)),  # other seeds
         (seeds(ONE), seeds(OTHER[:3])),  # fewer
@@ -53,11 +53,11 @@ def test_the_same_seeds_are_paired_in_whatever_order_and_pairing_sees_what_seeds
         ([("", value) for value in ONE], [("", value) for value in OTHER]),  # seeds that are unknown
     ],
 )
-def test_else_it_is_welch_unless_a_run_is_alone(first, second):
-    a, b = ([value for _, value in group] for group in (first, second))
-    found = difference(first, second)
+def test_else_it_is_welch_unless_a_run_is_alone(before, after):
+    a, b = ([value for _, value in group] for group in (before, after))
+    found = difference(before, after)
     assert found.mean == pytest.approx(sum(b) / len(b) - sum(a) / len(a))
-    if len(second) == 1:
+    if len(after) == 1:
         assert math.isnan(found.low) and math.isnan(found.high) and "one run alone" in found.how
     else:
         expected = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)

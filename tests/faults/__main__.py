@@ -41,8 +41,8 @@ def main() -> int:
     child.prepare()
     all_found = 0
     for driver in given.drivers:
-        with tempfile.TemporaryDirectory(prefix="tracetorch-faults-") as place:
-            stage = cases.Stage(Path(place))
+        with tempfile.TemporaryDirectory(prefix="tracetorch-faults-") as base:
+            stage = cases.Stage(Path(base))
             tries = DRIVERS[driver](stage, given)
             numbers = range(len(tries)) if given.only is None else [given.only]
             done, found = _share(stage, [(number, *tries[number]) for number in numbers], given.jobs)

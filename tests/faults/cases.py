@@ -67,7 +67,7 @@ class Case:
 
     Args:
         before: commands that make what it needs; the last one is killed halfway, if `halfway`.
-        again: what a person types after it was disturbed, until it is done; from the folder in which all lies.
+        next_words: what a person types after it was disturbed, until it is done; from the folder in which all lies.
         may_change: the files of `before` that the command is there to change or remove.
     """
 
@@ -75,15 +75,15 @@ class Case:
     words: Words
     before: tuple[Words, ...] = ()
     halfway: bool = False
-    again: Callable[[Path], list[Words]] | None = None
+    next_words: Callable[[Path], list[Words]] | None = None
     may_change: str = ""
 
     def __str__(self) -> str:
         return self.name
 
-    def goes_on(self, place: Path) -> list[Words]:
+    def goes_on(self, base: Path) -> list[Words]:
         """What is typed next."""
-        return [self.words] if self.again is None else self.again(place)
+        return [self.words] if self.next_words is None else self.next_words(base)
 
 
 def _run(*words: str, name: str = "it") -> Words:
@@ -91,15 +91,15 @@ def _run(*words: str, name: str = "it") -> Words:
 
 
 def _resume(words: Words, name: str = "it", file: str = "config.yaml") -> Callable[[Path], list[Words]]:
-    return lambda place: [("resume", name) if (place / name / file).exists() else words]
+    return lambda base: [("resume", name) if (base / name / file).exists() else words]
 
 
-def _same(name: str, words: Words) -> Case:
-    return Case(name, words, again=_resume(words))
+def _resumed(name: str, words: Words) -> Case:
+    return Case(name, words, next_words=_resume(words))
 
 
-def _evaluated(place: Path) -> list[Words]:
-    is_done = any('"completed"' in path.read_text() for path in place.glob("done/eval/*/run.json"))
+def _evaluated(base: Path) -> list[Words]:
+    is_done = any('"completed"' in path.read_text() for path in base.glob("done/eval/*/run.json"))
     return [] if is_done else [("eval", "done")]
 
 
@@ -112,33 +112,37 @@ _FROM: Words = ("run", "--from", "done", "output.dir=it")
 _CLEAN: Words = ("clean", "--failed", "--unfinished", "--yes", "--root", ".")
 
 CASES: list[Case] = [
-    _same("run", _run(*CLICKS)),
-    _same("run-reward", _run(*REWARD)),
-    _same("run-lifetime", _run(*LIFETIME)),
-    *([_same("run-cartpole", _run(*CARTPOLE))] if GYM else []),
-    _same("run-rarely-saved", _run(*CLICKS, "train.updates=6", "train.eval_every=4", "train.checkpoint_seconds=1e9")),
-    _same("run-figures", _run(*CLICKS, "train.figures=true")),
-    Case("run-from", _FROM, (_DONE,), again=_resume(_FROM)),
+    _resumed("run", _run(*CLICKS)),
+    _resumed("run-reward", _run(*REWARD)),
+    _resumed("run-lifetime", _run(*LIFETIME)),
+    *([_resumed("run-cartpole", _run(*CARTPOLE))] if GYM else []),
+    _resumed(
+        "run-rarely-saved", _run(*CLICKS, "train.updates=6", "train.eval_every=4", "train.checkpoint_seconds=1e9")
+    ),
+    _resumed("run-figures", _run(*CLICKS, "train.figures=true")),
+    Case("run-from", _FROM, (_DONE,), next_words=_resume(_FROM)),
     Case("resume", ("resume", "it"), (_run(*CLICKS),), halfway=True, may_change="it/"),
     Case("resume-reward", ("resume", "it"), (_run(*REWARD),), halfway=True, may_change="it/"),
     Case("resume-lifetime", ("resume", "it"), (_run(*LIFETIME),), halfway=True, may_change="it/"),
-    Case("eval", ("eval", "done"), (_DONE,), again=_evaluated),
+    Case("eval", ("eval", "done"), (_DONE,), next_words=_evaluated),
     Case("plot", ("plot", "done"), (_DONE,)),
     Case("compare", ("compare", "done", "other", "--out", "compared"), (_DONE, _OTHER)),
     Case("compare-below", ("compare", "."), (_DONE, _OTHER)),
     Case("clean", _CLEAN, (_DONE, _FAILS, _run(*CLICKS)), halfway=True, may_change="failed/|it/"),
-    Case("sweep", _SWEEP, again=_resume(_SWEEP, file="sweep.json")),
+    Case("sweep", _SWEEP, next_words=_resume(_SWEEP, file="sweep.json")),
     Case("resume-sweep", ("resume", "it"), (_SWEEP,), halfway=True, may_change="it/"),
     Case(
-        "tune", _TUNE, again=lambda place: [("tune", "--study", "it") if (place / "it/study.json").exists() else _TUNE]
+        "tune",
+        _TUNE,
+        next_words=lambda base: [("tune", "--study", "it") if (base / "it/study.json").exists() else _TUNE],
     ),
     Case("tune-again", ("tune", "--study", "it"), (_TUNE,), halfway=True, may_change="it/"),
 ]
 JOBLIB = Case(
     "sweep-joblib",
     (*_SWEEP, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-    again=lambda place: [
-        ("resume", "it", "hydra/launcher=basic") if (place / "it/sweep.json").exists() else JOBLIB.words,
+    next_words=lambda base: [
+        ("resume", "it", "hydra/launcher=basic") if (base / "it/sweep.json").exists() else JOBLIB.words,
     ],
 )
 """Its jobs run in processes of their own: it is only killed."""
@@ -149,11 +153,11 @@ if find_spec("joblib") is not None:
 class Stage:
     """Folders in which a case can be played again and again.
 
-    Args: place: an empty folder, for all.
+    Args: base: an empty folder, for all.
     """
 
-    def __init__(self, place: Path):
-        self._place, self._job, self._number = place, 0, 0
+    def __init__(self, base: Path):
+        self._base, self._job, self._number = base, 0, 0
         self._folders: dict[tuple[tuple[Words, ...], bool], Path] = {}
         self._references: dict[str, tuple[list[str], dict[str, Any]]] = {}
 
@@ -166,7 +170,7 @@ class Stage:
         """A new folder with what the case needs; that of before is removed."""
         made = self._made(case.before, case.halfway)
         self._number += 1
-        now = self._place / f"now{self._job}"
+        now = self._base / f"now{self._job}"
         shutil.rmtree(now, ignore_errors=True)
         folder = now / f"{self._number:05d}"
         shutil.copytree(made, folder, symlinks=True)
@@ -192,7 +196,7 @@ class Stage:
     def _made(self, before: tuple[Words, ...], halfway: bool) -> Path:
         if (before, halfway) in self._folders:
             return self._folders[before, halfway]
-        folder = self._folders[before, halfway] = self._place / f"made{self._job}.{len(self._folders)}"
+        folder = self._folders[before, halfway] = self._base / f"made{self._job}.{len(self._folders)}"
         folder.mkdir()
         for at, words in enumerate(before):
             fault = Fault()
@@ -232,11 +236,11 @@ def spoken(ended: Ended) -> str:
     return ""
 
 
-def contents(place: Path) -> dict[str, str]:
+def contents(base: Path) -> dict[str, str]:
     """A digest of each file below a folder; of a link, where it leads."""
     found = {}
-    for path in sorted(place.rglob("*")):
-        name = path.relative_to(place).as_posix()
+    for path in sorted(base.rglob("*")):
+        name = path.relative_to(base).as_posix()
         if path.is_symlink():
             found[name] = f"link to {path.readlink()}"
         elif path.is_file():
@@ -249,10 +253,10 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def lost(before: dict[str, str], place: Path, case: Case) -> str:
+def lost(before: dict[str, str], base: Path, case: Case) -> str:
     """The first file that is no longer what it was, though the command is not there to change it."""
     free = re.compile(case.may_change) if case.may_change else None
-    after = contents(place)
+    after = contents(base)
     for name, content in before.items():
         if name.endswith(".lock") or (free and free.match(name)) or name.startswith("done/plots/"):
             continue
@@ -261,29 +265,29 @@ def lost(before: dict[str, str], place: Path, case: Case) -> str:
     return ""
 
 
-def completed(place: Path) -> dict[str, str]:
+def completed(base: Path) -> dict[str, str]:
     """What may not change any more: the records and weights of completed runs, by their files."""
     found = {}
-    for path in place.rglob("run.json"):
+    for path in base.rglob("run.json"):
         if path.is_file() and not path.is_symlink() and '"status": "completed"' in path.read_text():
             for file in ("run.json", "config.yaml", "metrics.jsonl", "trials.csv", "checkpoints/latest.pt"):
                 one = path.parent / file
                 if one.is_file():
-                    found[one.relative_to(place).as_posix()] = digest(one)
+                    found[one.relative_to(base).as_posix()] = digest(one)
     return found
 
 
-def half_made(place: Path) -> list[str]:
+def half_made(base: Path) -> list[str]:
     """Files and folders that are left of something that was being written or removed."""
-    names = [path.relative_to(place).as_posix() for path in place.rglob("*")]
+    names = [path.relative_to(base).as_posix() for path in base.rglob("*")]
     return sorted(name for name in names if _HIDDEN.search(name))
 
 
-def outcome(place: Path) -> dict[str, Any]:
+def outcome(base: Path) -> dict[str, Any]:
     """All that is below a folder, by names without dates, and without what depends on the clock."""
     found: dict[str, Any] = {}
-    for path in sorted(place.rglob("*")):
-        name = _STAMP.sub(r"STAMP-\1", path.relative_to(place).as_posix())
+    for path in sorted(base.rglob("*")):
+        name = _STAMP.sub(r"STAMP-\1", path.relative_to(base).as_posix())
         if path.name == ".lock" or ".output/" in name or not path.is_file():
             continue
         while name in found:
@@ -292,9 +296,9 @@ def outcome(place: Path) -> dict[str, Any]:
     return found
 
 
-def difference(expected: dict[str, Any], place: Path) -> str:
+def difference(expected: dict[str, Any], base: Path) -> str:
     """Where a folder differs from what was expected, in words; "" if it does not."""
-    found = outcome(place)
+    found = outcome(base)
     if missing := sorted(expected.keys() - found.keys()):
         return f"missing: {', '.join(missing[:5])}"
     if more := sorted(found.keys() - expected.keys()):
@@ -363,10 +367,10 @@ def _feed(state: Any, value: Any) -> None:
         state.update(repr(value).encode())
 
 
-def done(case: Case, place: Path) -> Iterator[Ended]:
+def done(case: Case, base: Path) -> Iterator[Ended]:
     """Type what a person types next, until it is done."""
-    for words in case.goes_on(place):
-        yield tracetorch(*words, where=place)
+    for words in case.goes_on(base):
+        yield tracetorch(*words, where=base)
 
 
 def chance(*seed: object) -> random.Random:

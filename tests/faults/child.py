@@ -65,11 +65,11 @@ def prepare() -> None:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     Figure.savefig, ConstrainedLayoutEngine.execute = _save, lambda self, fig: None  # type: ignore[method-assign]
-    with tempfile.TemporaryDirectory(prefix="tracetorch-faults-") as place:
+    with tempfile.TemporaryDirectory(prefix="tracetorch-faults-") as base:
         from tests.faults.cases import WARM
 
         before = Path.cwd()
-        os.chdir(place)
+        os.chdir(base)
         try:
             for words in WARM:
                 ended = command_line.tracetorch(*words)

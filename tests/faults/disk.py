@@ -52,9 +52,9 @@ class Disk:
     Args: last_words: is called before the process is killed.
     """
 
-    def __init__(self, place: str, fault: Fault, last_words: Callable[[], None] = lambda: None):
+    def __init__(self, base: str, fault: Fault, last_words: Callable[[], None] = lambda: None):
         self._last_words = last_words
-        self._place, self._fault = os.path.realpath(place) + os.sep, fault
+        self._base, self._fault = os.path.realpath(base) + os.sep, fault
         self._busy = False
 
     def install(self) -> None:
@@ -105,7 +105,7 @@ class Disk:
             path = os.readlink(path) if path else os.path.abspath(os.fsdecode(file))  # noqa: PTH100, PTH115
         except (OSError, TypeError, ValueError):
             return None
-        return path[len(self._place) :] if path.startswith(self._place) else None
+        return path[len(self._base) :] if path.startswith(self._base) else None
 
     def happens(self, kind: str, path: str | None, half: Any = None) -> None:
         """An operation begins. Args: half: does a part of it, so many bytes. Raises: OSError, if it fails."""

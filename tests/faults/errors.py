@@ -65,10 +65,10 @@ def _occurrences(operations: list[str]) -> tuple[set[int], set[int]]:
 def check(stage: Stage, one: Try) -> tuple[int, str]:
     """Returns: how many operations failed; what is wrong, "" if nothing is."""
     case, expected = one.case, stage.reference(one.case, one.reads)[1]
-    place = stage.set(case)
-    before, whole = cases.contents(place), cases.completed(place)
-    already = cases.half_made(place)
-    ended = tracetorch(*case.words, where=place, fault=Fault(one.at, one.error, one.lasting, one.reads))
+    base = stage.set(case)
+    before, whole = cases.contents(base), cases.completed(base)
+    already = cases.half_made(base)
+    ended = tracetorch(*case.words, where=base, fault=Fault(one.at, one.error, one.lasting, one.reads))
     if one.at > len(ended.operations):
         return 0, ""  # it came to fewer operations than the undisturbed one
     failed = ended.operations[one.at - 1]
@@ -78,22 +78,22 @@ def check(stage: Stage, one: Try) -> tuple[int, str]:
         wrong = f"exit code {ended.code} without the reason: {said[-300:]}"
     told = bool(ended.code or ended.err or (one.reads and _folder_of(failed) in ended.out))
     if not wrong and not told:
-        wrong = cases.difference(expected, place) and f"exit code 0, but {cases.difference(expected, place)}"
-    wrong = wrong or cases.lost(before, place, case)
-    after = cases.contents(place)
+        wrong = cases.difference(expected, base) and f"exit code 0, but {cases.difference(expected, base)}"
+    wrong = wrong or cases.lost(before, base, case)
+    after = cases.contents(base)
     gone = [name for name, digest in whole.items() if after.get(name) != digest]
     wrong = wrong or (f"{gone[0]} of a completed run is lost" if gone else "")
-    left = [name for name in cases.half_made(place) if name not in already]
+    left = [name for name in cases.half_made(base) if name not in already]
     if not wrong and set(left) - {"it/.workers"} and not failed.startswith(("remove", "rmdir")):
         wrong = f"left over: {left}"
     if not wrong and (told or left):
-        for next_ended in cases.done(case, place):
+        for next_ended in cases.done(case, base):
             if next_ended.code:
                 wrong = f"then {next_ended}"
                 break
         else:
-            left = cases.half_made(place)
-            wrong = cases.difference(expected, place) or (f"left over: {left}" if left else "")
+            left = cases.half_made(base)
+            wrong = cases.difference(expected, base) or (f"left over: {left}" if left else "")
             wrong = wrong and f"after it has gone on, {wrong}"
     return 1, wrong and f"{failed}: {wrong}"
 

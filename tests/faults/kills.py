@@ -38,35 +38,35 @@ def check(stage: Stage, case: Case, seed: object) -> tuple[int, str]:
     if case == cases.JOBLIB:
         return _check_processes(stage, case, chance)
     operations, expected = stage.reference(case)
-    place = stage.set(case)
+    base = stage.set(case)
     words, kills, moments = case.words, 0, list[str]()
-    before = cases.contents(place)
+    before = cases.contents(base)
     while True:
         at = chance.randint(1, len(operations) + 1)
-        whole = cases.completed(place)
-        ended = tracetorch(*words, where=place, fault=Fault(at, KILL))
+        whole = cases.completed(base)
+        ended = tracetorch(*words, where=base, fault=Fault(at, KILL))
         if not ended.is_killed:
             if ended.code:
                 return kills, f"{'; '.join(moments)}: {ended}"
             break
         kills += 1
         moments.append(f"{words[0]} killed at operation {at}, {ended.operations[-1]}")
-        if case.name != "clean" and (gone := cases.lost(before, place, case)):
+        if case.name != "clean" and (gone := cases.lost(before, base, case)):
             return kills, f"{'; '.join(moments)}: {gone}"
-        kept = cases.contents(place)
+        kept = cases.contents(base)
         if gone := [name for name, digest in whole.items() if kept.get(name) != digest]:
             return kills, f"{'; '.join(moments)}: {gone[0]} of a completed run is lost"
         reader = chance.choice(READERS)
-        if wrong := cases.spoken(tracetorch(*reader, where=place)):
+        if wrong := cases.spoken(tracetorch(*reader, where=base)):
             return kills, f"{'; '.join(moments)}: then {' '.join(reader)}: {wrong}"
-        following = case.goes_on(place)
+        following = case.goes_on(base)
         if not following or kills == 3 or chance.random() < 0.5:
             break
         words = following[-1]  # and this is killed as well
-    for ended in cases.done(case, place) if kills else ():
+    for ended in cases.done(case, base) if kills else ():
         if ended.code:
             return kills, f"{'; '.join(moments)}: {ended}"
-    if wrong := cases.difference(expected, place):
+    if wrong := cases.difference(expected, base):
         return kills, f"{'; '.join(moments)}: {wrong}"
     return kills, ""
 
@@ -80,20 +80,20 @@ _PATIENCE = 300.0
 def _check_processes(stage: Stage, case: Case, chance: random.Random) -> tuple[int, str]:
     """Kill the sweep's own process, or one that runs its jobs, once so many files are written."""
     expected = stage.reference(case)[1]
-    place = stage.set(case)
+    base = stage.set(case)
     files = chance.randint(1, len(expected))
     of_sweep = chance.random() < 0.6
     what = f"{'the sweep' if of_sweep else 'a job'} killed with {files} files"
     command = (sys.executable, "-c", "from tracetorch.cli.main import main; main()", *case.words)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         surroundings = os.environ | {"PYTHONPATH": str(ROOT)}
-        group = subprocess.Popen(command, cwd=place, env=surroundings, stdout=out, stderr=err, process_group=0)
-        if not _wait(lambda: group.poll() is not None or _count(place / "it") >= files):
+        group = subprocess.Popen(command, cwd=base, env=surroundings, stdout=out, stderr=err, process_group=0)
+        if not _wait(lambda: group.poll() is not None or _count(base / "it") >= files):
             return 0, f"{what}: it takes too long"
         time.sleep(chance.uniform(0, 0.1))
         victims = [group.pid] if of_sweep else [one for one in _members(group.pid) if one != group.pid]
         if not victims or group.poll() is not None:
-            return 0, _settle(case, place, expected, what) if group.wait(_PATIENCE) else ""
+            return 0, _settle(case, base, expected, what) if group.wait(_PATIENCE) else ""
         os.kill(chance.choice(victims), signal.SIGKILL)
         code = group.wait(_PATIENCE)
         if not _wait(lambda: not _members(group.pid)):
@@ -106,14 +106,14 @@ def _check_processes(stage: Stage, case: Case, chance: random.Random) -> tuple[i
     # If joblib's resource tracker was the victim, the next one prints a KeyError for each semaphore it does not know.
     if not of_sweep and "Traceback" in said and "loky/backend/resource_tracker.py" not in said:
         return 1, f"{what}: {said[-600:]}"
-    return 1, _settle(case, place, expected, what)
+    return 1, _settle(case, base, expected, what)
 
 
-def _settle(case: Case, place: Path, expected: dict[str, object], what: str) -> str:
-    for ended in cases.done(case, place):
+def _settle(case: Case, base: Path, expected: dict[str, object], what: str) -> str:
+    for ended in cases.done(case, base):
         if ended.code:
             return f"{what}: {ended}"
-    wrong = cases.difference(expected, place)
+    wrong = cases.difference(expected, base)
     return wrong and f"{what}: {wrong}"
 
 

@@ -230,7 +230,7 @@ def _as_checkpoint(path: Path, chance: random.Random) -> str:
             first = chance.choice(list(content["net"]))
             content["net"][first] = torch.full_like(content["net"][first], chance.choice((float("nan"), float("inf"))))
         else:
-            plain = [place for place in _nodes(content) if isinstance(place[1], str | int)]
+            plain = [node for node in _nodes(content) if isinstance(node[1], str | int)]
             holder, key = chance.choice(plain)
             holder[key] = chance.choice([*VALUES[:15], torch.zeros(3), torch.zeros(0), [1, [2]], (1, 2)])
         from tracetorch.runs import checkpoint
@@ -349,19 +349,19 @@ def _mutations(path: Path) -> tuple[Mutation, ...]:
     return (*special.get(path.suffix, ()), _damaged, _damaged, _damaged, _nested, _large, _no_file, _no_file)
 
 
-def mutate(place: Path, chance: random.Random) -> tuple[str, str, str]:
+def mutate(base: Path, chance: random.Random) -> tuple[str, str, str]:
     """Change one file. Returns: its folder, its name, and what was done to it."""
     folder = chance.choice(list(VERBS))
     if chance.random() < 0.03:
-        return folder, "", _renamed(place / folder, chance)
+        return folder, "", _renamed(base / folder, chance)
     name = chance.choice(FILES[folder])
-    if not (place / folder / name).exists():
+    if not (base / folder / name).exists():
         name = "sweep.json" if folder == "sweep" else "study.json" if folder == "study" else "config.yaml"
-    mutation = chance.choice(_mutations(place / folder / name))
+    mutation = chance.choice(_mutations(base / folder / name))
     before = Path.cwd()
-    os.chdir(place)
+    os.chdir(base)
     try:
-        return folder, name, f"{mutation.__name__.strip('_')}, {mutation(place / folder / name, chance)}"
+        return folder, name, f"{mutation.__name__.strip('_')}, {mutation(base / folder / name, chance)}"
     finally:
         os.chdir(before)
 
@@ -380,29 +380,29 @@ def _renamed(folder: Path, chance: random.Random) -> str:
 def check(stage: Stage, number: object) -> tuple[int, str]:
     """Returns: how many verbs read it; what is wrong, "" if nothing is."""
     chance = cases.chance("mutation", number)
-    place = stage.set(ALL)
-    outside = place.parent / "outside"
+    base = stage.set(ALL)
+    outside = base.parent / "outside"
     outside.mkdir(exist_ok=True)
     (outside / "precious").write_text("keep this\n")
-    folder, name, what = mutate(place, chance)
+    folder, name, what = mutate(base, chance)
     done = f"{folder}/{name}: {what}"
     near = [_BEST] if "best.yaml" in name else [one for one in VERBS[folder] if one != _BEST]
     chosen = chance.sample(_TREE, 2) if not name else [chance.choice(near), chance.choice([*near, *_TREE])]
     for words in chosen:
-        before, already = _kept(place, folder, words), cases.half_made(place)
-        ended = tracetorch(*words, where=place)
+        before, already = _kept(base, folder, words), cases.half_made(base)
+        ended = tracetorch(*words, where=base)
         done += f"; {' '.join(words)} → {ended.code} {ended.err.strip()[:160]}"
-        if wrong := _wrong(ended, place, before, already, words):
+        if wrong := _wrong(ended, base, before, already, words):
             return 1, f"{done}: {wrong}"
         if {path.name: path.read_text() for path in outside.iterdir()} != {"precious": "keep this\n"}:
             return 1, f"{done}: it wrote outside: {list(outside.iterdir())}"
     return len(chosen), ""
 
 
-def _kept(place: Path, folder: str, words: Words) -> dict[str, str]:
+def _kept(base: Path, folder: str, words: Words) -> dict[str, str]:
     """What the verb may not touch."""
     if words[0] == "clean":
-        return {name: digest for name, digest in _contents(place).items() if name.startswith(("keep/", "life/config"))}
+        return {name: digest for name, digest in _contents(base).items() if name.startswith(("keep/", "life/config"))}
     target = (
         "compared"
         if words[0] == "compare"
@@ -412,26 +412,26 @@ def _kept(place: Path, folder: str, words: Words) -> dict[str, str]:
         if words[0] == "plot"
         else None
     )
-    return {name: digest for name, digest in _contents(place).items() if target is None or not name.startswith(target)}
+    return {name: digest for name, digest in _contents(base).items() if target is None or not name.startswith(target)}
 
 
-def _wrong(ended: Ended, place: Path, before: dict[str, str], already: list[str], words: Words) -> str:
+def _wrong(ended: Ended, base: Path, before: dict[str, str], already: list[str], words: Words) -> str:
     if wrong := cases.spoken(ended):
         return wrong
-    if any(path.name == MARK for path in place.rglob("*")):
+    if any(path.name == MARK for path in base.rglob("*")):
         return "it called what a file says"
     if ended.cpu_seconds > MOST_CPU_SECONDS:
         return f"{ended.cpu_seconds:.0f} seconds of a processor"
     if ended.peak_bytes > MOST_BYTES:
         return f"{ended.peak_bytes >> 20} MiB of memory"
-    after = _contents(place)
+    after = _contents(base)
     for name, digest in before.items():
         if after.get(name) != digest and not name.endswith(".lock"):
             return f"{name} is {'gone' if name not in after else 'another'}"
-    if words[0] not in ("resume", "tune") and (left := [one for one in cases.half_made(place) if one not in already]):
+    if words[0] not in ("resume", "tune") and (left := [one for one in cases.half_made(base) if one not in already]):
         return f"left over: {left}"
     for name in after.keys() - before.keys():
-        path = place / name
+        path = base / name
         is_small = path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 24
         if is_small and b"TheSecretOfThisUser" in path.read_bytes():
             return f"{name} holds the secret"
@@ -440,11 +440,11 @@ def _wrong(ended: Ended, place: Path, before: dict[str, str], already: list[str]
     return ""
 
 
-def _contents(place: Path) -> dict[str, str]:
+def _contents(base: Path) -> dict[str, str]:
     """As `cases.contents`, without opening what is no plain file, or is large."""
     found = {}
-    for path in sorted(place.rglob("*")):
-        name = path.relative_to(place).as_posix()
+    for path in sorted(base.rglob("*")):
+        name = path.relative_to(base).as_posix()
         if path.is_symlink():
             found[name] = f"link to {path.readlink()}"
         elif path.is_file():

@@ -29,23 +29,23 @@ def can_mount() -> bool:
 
 
 @contextmanager
-def disk(place: Path) -> Iterator[None]:
+def disk(base: Path) -> Iterator[None]:
     """A disk at an empty folder, for as long as the body runs."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_ENOUGH * PAGE}", "tmpfs", place], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_ENOUGH * PAGE}", "tmpfs", base], check=True)
     try:
         yield
     finally:
-        subprocess.run(["umount", "-l", place], check=True)
+        subprocess.run(["umount", "-l", base], check=True)
 
 
-def resize(place: Path, pages: int) -> None:
+def resize(base: Path, pages: int) -> None:
     """Let it have so much room; more, if that is less than the system counts as used, which may lag behind."""
     for size in range(max(1, pages), _ENOUGH + 1):
-        command = ["mount", "-o", f"remount,size={size * PAGE}", place]
+        command = ["mount", "-o", f"remount,size={size * PAGE}", base]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not done.returncode:
             return
-    raise OSError(f"{place} cannot be mounted again: {done.stderr}")
+    raise OSError(f"{base} cannot be mounted again: {done.stderr}")
 
 
 def every(stage: Stage, chosen: list[Case]) -> Iterator[tuple[Case, int]]:
@@ -60,37 +60,37 @@ def check(stage: Stage, case: Case, pages: int) -> tuple[int, str]:
     """Returns: whether there was too little room; what is wrong, "" if nothing is."""
     expected = stage.reference(case)[1]
     made = stage.set(case)
-    place = made.with_name("disk")
-    place.mkdir()
-    with disk(place):
-        shutil.copytree(made, place, symlinks=True, dirs_exist_ok=True)
-        before, whole = cases.contents(place), cases.completed(place)
-        already = cases.half_made(place)
-        resize(place, _used(place) + pages)
-        ended = tracetorch(*case.words, where=place)
-        wrong = cases.spoken(ended) or cases.lost(before, place, case)
+    base = made.with_name("disk")
+    base.mkdir()
+    with disk(base):
+        shutil.copytree(made, base, symlinks=True, dirs_exist_ok=True)
+        before, whole = cases.contents(base), cases.completed(base)
+        already = cases.half_made(base)
+        resize(base, _used(base) + pages)
+        ended = tracetorch(*case.words, where=base)
+        wrong = cases.spoken(ended) or cases.lost(before, base, case)
         if not wrong and ended.code and os.strerror(errno.ENOSPC) not in ended.out + ended.err:
             wrong = f"exit code {ended.code} without the reason: {(ended.out + ended.err)[-300:]}"
         if not wrong and not ended.code and not ended.err:
-            wrong = cases.difference(expected, place)
-        after = cases.contents(place)
+            wrong = cases.difference(expected, base)
+        after = cases.contents(base)
         gone = [name for name, digest in whole.items() if after.get(name) != digest]
-        left = [name for name in cases.half_made(place) if name not in already]
+        left = [name for name in cases.half_made(base) if name not in already]
         wrong = wrong or (f"{gone[0]} of a completed run is lost" if gone else f"left over: {left}" if left else "")
-        resize(place, _ENOUGH)
+        resize(base, _ENOUGH)
         if wrong or not (ended.code or ended.err):
             return bool(ended.code or ended.err), wrong
-        for next_ended in cases.done(case, place):
+        for next_ended in cases.done(case, base):
             if next_ended.code:
                 return 1, f"then {next_ended}"
-        wrong = cases.difference(expected, place)
+        wrong = cases.difference(expected, base)
         return 1, wrong and f"after it has gone on, {wrong}"
 
 
-def _used(place: Path) -> int:
-    found = os.statvfs(place)
+def _used(base: Path) -> int:
+    found = os.statvfs(base)
     return found.f_blocks - found.f_bfree
 
 
-def _pages(place: Path) -> int:
-    return sum(-(-path.stat().st_size // PAGE) for path in place.rglob("*") if path.is_file())
+def _pages(base: Path) -> int:
+    return sum(-(-path.stat().st_size // PAGE) for path in base.rglob("*") if path.is_file())

@@ -19,7 +19,7 @@ def close(actual: Tensor | dict, wanted: Tensor | dict) -> None:
     torch.testing.assert_close(actual, wanted, rtol=1e-11, atol=1e-12)
 
 
-def same(row: Row, actual: Tensor, wanted: Tensor) -> None:
+def assert_equal(row: Row, actual: Tensor, wanted: Tensor) -> None:
     """Equal spikes; levels and probabilities up to the rounding of the matrix product."""
     assert row.says != "spikes" or torch.equal(actual, wanted)
     close(actual, wanted)
@@ -42,12 +42,12 @@ def test_what_comes_out_however_time_is_cut_and_in_any_dtype(row):
         close(out.sum(-1), torch.ones(STEPS, BATCH).double())
     else:
         assert out.std() > 0.1
-    same(row, torch.cat([cut.run(part) for part in xs.split([1, 9, 2, 12])]), out)
+    assert_equal(row, torch.cat([cut.run(part) for part in xs.split([1, 9, 2, 12])]), out)
     for given in (xs, stream, xs.bool(), xs.to(torch.uint8), xs.float()):
         for chunk in (1, 5, STEPS - 1, None):
             close(cut.save_state(), net.save_state())
             cut.reset()
-            same(row, cut.run(given, chunk=chunk), out)
+            assert_equal(row, cut.run(given, chunk=chunk), out)
         for window, chunk in ((1, 7), (9, 5), (STEPS, 3), (None, 10)):
             cut.reset()
             close(cut.run(given, reduce="mean", window=window, chunk=chunk), out[-(window or STEPS) :].mean(0))

@@ -20,7 +20,7 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.grad for name, value in module.named_parameters() if value.grad is not None}
 
 
-def same(found: nn.Module, wanted: nn.Module, **off: float) -> None:
+def check_gradients(found: nn.Module, wanted: nn.Module, **off: float) -> None:
     torch.testing.assert_close(gradients(found), gradients(wanted), **off)
 
 
@@ -55,13 +55,13 @@ def test_only_what_learns_gets_a_gradient_whichever_way_it_is_asked_for(row):
     last.backward(signal)
     of_input = in_steps.backward(signal)
     assert torch.equal(x.grad, of_input if of_input.ndim == 2 else of_input.sum(dim=0))  # over a bank
-    same(of_step, in_steps, **EXACTLY)
+    check_gradients(of_step, in_steps, **EXACTLY)
     for output in outputs:
         assert output.requires_grad == bool(row.learned)
         if row.learned:
             output[-1 if output is outputs[-1] else slice(None)].backward(signal)
     for net in nets[1:]:
-        same(net, explicit, **(NEARLY if net is of_step else EXACTLY))  # a chunk sums in another order than steps
+        check_gradients(net, explicit, **(NEARLY if net is of_step else EXACTLY))  # steps add up in another order
     torch.testing.assert_close(fixed.backward(signal), below)
     torch.testing.assert_close(gradients(fixed), {name: explicit.get_parameter(name).grad for name in gradients(fixed)})
     # Gradients may be scaled in place, as clipping does: nothing else has their memory. They add up.
@@ -71,7 +71,7 @@ def test_only_what_learns_gets_a_gradient_whichever_way_it_is_asked_for(row):
     assert torch.equal(signal, kept) and torch.equal(below, before)
     explicit.backward(2 * signal)
     assert all(map(torch.equal, explicit.save_state().values(), state.values()))
-    same(explicit, unasked)
+    check_gradients(explicit, unasked)
 
 
 @each([row for row in LAYERS if row.of not in ("Sequential", "feedforward") and "bank" not in row.name])
@@ -146,7 +146,7 @@ def test_a_loss_of_torch_and_the_signal_of_ours_teach_the_same_once_where_layers
     _, signal = loss.cross_entropy(explicit.run(spikes(), reduce="mean"), target)
     explicit[0].backward(explicit[1].backward(signal))  # each adds its own
     loss.cross_entropy(net.run(spikes(), reduce="mean"), target)[0].backward()
-    same(net, explicit)
+    check_gradients(net, explicit)
 
 
 def test_an_input_over_time_shares_its_gradient_by_its_weight_in_the_trace_and_rates_get_that_of_the_average():

@@ -15,7 +15,7 @@ from tests.common import BATCH, LAYERS, Net, build, each, spikes
 from tracetorch.nn.network import MAX_CHUNK
 
 
-def live() -> tuple[int, int]:
+def tensors_in_memory() -> tuple[int, int]:
     """How many tensors there are, and how many numbers they hold."""
     gc.collect()
     tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
@@ -35,9 +35,9 @@ def test_as_many_tensors_after_a_long_time_as_after_a_short_one(row):
     net = build(row, dtype=torch.float32)
     gc.freeze()  # counts only what is new
     train(net, 100)
-    early = live()
+    early = tensors_in_memory()
     train(net, 9_900 if row.name == "network" else 100)
-    assert live() == early
+    assert tensors_in_memory() == early
     gc.unfreeze()
 
 

@@ -21,7 +21,7 @@ ROWS = {row.name: row for row in LAYERS}
 
 
 @pytest.fixture(params=["compiled", "graph"])
-def recorded(request, monkeypatch):
+def count_graphs(request, monkeypatch):
     """Networks whose steps are compiled, or seem to be on CUDA. Returns: how often a graph was recorded, or None."""
     if request.param == "compiled":
         return lambda: None
@@ -56,7 +56,7 @@ def stepwise(net: Net, xs: Tensor) -> Tensor:
     return torch.stack([net(x) for x in xs])
 
 
-def same(row: Row, actual: Tensor, wanted: Tensor) -> None:
+def assert_equal(row: Row, actual: Tensor, wanted: Tensor) -> None:
     assert actual.dtype == wanted.dtype and (row.says != "spikes" or torch.equal(actual, wanted))
     torch.testing.assert_close(actual, wanted)
 
@@ -73,15 +73,15 @@ WAYS = [
 
 
 @each(LAYERS)
-def test_steps_are_a_run_and_an_output_stays_as_it_was_given(row, recorded):
+def test_steps_are_a_run_and_an_output_stays_as_it_was_given(row, count_graphs):
     for xs in (spikes(batch=1).float(), spikes(batch=1).expand(-1, 3, -1), normal(24, 3, IN)):
         stepped, ran = build(row, dtype=xs.dtype), build(row, dtype=xs.dtype)
         ways = WAYS * 4 if xs.shape[1] == 3 and xs[0, 0, 0] in (0, 1) else [torch.Tensor.clone] * 24
         outputs = [stepped(way(x)) for way, x in zip(ways, xs, strict=True)]
-        same(row, torch.stack([output.detach() for output in outputs]), ran.run(xs))
+        assert_equal(row, torch.stack([output.detach() for output in outputs]), ran.run(xs))
         torch.testing.assert_close(stepped.save_state(), ran.save_state(), rtol=1e-5, atol=1e-6)
         assert len({output.data_ptr() for output in outputs}) == len(outputs)
-    assert recorded() in (None, 3 if row in COMPILED else 0)
+    assert count_graphs() in (None, 3 if row in COMPILED else 0)
 
 
 def each_parameter(change):
@@ -149,7 +149,7 @@ def live_input(steps: int, net: Net) -> Tensor:
     return spikes(steps=steps).to(like.device, like.dtype)
 
 
-def live(net: Net, event: str) -> tuple[Tensor, Net]:
+def steps_around(net: Net, event: str) -> tuple[Tensor, Net]:
     net.run(live_input(2, net))
     stepwise(net, live_input(4, net))
     changed = EVENTS[event][0](net)
@@ -158,17 +158,17 @@ def live(net: Net, event: str) -> tuple[Tensor, Net]:
 
 
 SOME = [ROWS[name] for name in ("LIF-groups-bias", "LIS-free-trace", "network")]
-EVERY = combined(row=SOME, event=EVENTS, recorded=("compiled", "graph"))
+EVERY = combined(row=SOME, event=EVENTS, count_graphs=("compiled", "graph"))
 
 
-@pytest.mark.parametrize(("row", "event", "recorded"), EVERY, indirect=["recorded"])
-def test_steps_go_on_as_on_the_plain_road_after(row, event, recorded, monkeypatch):
-    outputs, net = live(build(row, dtype=torch.float32), event)
-    graphs, more = recorded(), EVENTS[event][1]
+@pytest.mark.parametrize(("row", "event", "count_graphs"), EVERY, indirect=["count_graphs"])
+def test_steps_go_on_as_on_the_plain_road_after(row, event, count_graphs, monkeypatch):
+    outputs, net = steps_around(build(row, dtype=torch.float32), event)
+    graphs, more = count_graphs(), EVENTS[event][1]
     assert None in (graphs, more) or graphs == 1 + more
     plain(monkeypatch)
-    wanted, other = live(build(row, dtype=torch.float32), event)
-    same(row, outputs, wanted)
+    wanted, other = steps_around(build(row, dtype=torch.float32), event)
+    assert_equal(row, outputs, wanted)
     torch.testing.assert_close(net.save_state(), other.save_state(), rtol=1e-5, atol=1e-6)
 
 
@@ -176,14 +176,14 @@ def test_steps_go_on_as_on_the_plain_road_after(row, event, recorded, monkeypatc
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("event", EVENTS)
 def test_on_a_gpu_replayed_steps_are_the_plain_ones(event, monkeypatch):
-    replayed, net = live(build(ROWS["network"]).to("cuda"), event)
+    replayed, net = steps_around(build(ROWS["network"]).to("cuda"), event)
     plain(monkeypatch)
-    wanted, other = live(build(ROWS["network"]).to("cuda"), event)
+    wanted, other = steps_around(build(ROWS["network"]).to("cuda"), event)
     torch.testing.assert_close((replayed, net.save_state()), (wanted, other.save_state()), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [3, 80], ids=["small", "large"])
-def test_a_weight_that_was_transposed_or_cut_where_it_lies_is_read_as_it_is_now(size, recorded):
+def test_a_weight_that_was_transposed_or_cut_where_it_lies_is_read_as_it_is_now(size, count_graphs):
     layer, x = LI(size, size), torch.rand(2, size)
     layer(x)
     layer.weight.data = layer.weight.data.t()

@@ -106,12 +106,12 @@ def test_weights_written_between_run_and_backward_count(width):
         assert torch.equal(mine.grad, theirs.grad)
 
 
-@pytest.mark.parametrize("place", [nn.Module.add_module, lambda layer, name, part: layer._modules.update({name: part})])
-def test_a_part_that_is_replaced_by_any_way_of_torch_is_the_one_at_work(place):
+@pytest.mark.parametrize("put", [nn.Module.add_module, lambda layer, name, part: layer._modules.update({name: part})])
+def test_a_part_that_is_replaced_by_any_way_of_torch_is_the_one_at_work(put):
     layer, other = LIF(4, 3), LIF(4, 3)
     layer(torch.ones(2, 4))
     for name in ("connection", "neuron"):
-        place(layer, name, getattr(other, name))
+        put(layer, name, getattr(other, name))
     layer.reset()
     xs = torch.rand(9, 2, 4)
     assert torch.equal(layer.run(xs), other.run(xs))

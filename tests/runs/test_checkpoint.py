@@ -187,7 +187,7 @@ def test_what_torch_writes_is_read_as_torch_reads_it(path):
 
 
 @pytest.mark.parametrize(
-    "counter",
+    "field",
     [
         {"update": -1},
         {"update": True},
@@ -199,9 +199,9 @@ def test_what_torch_writes_is_read_as_torch_reads_it(path):
     ],
     ids=repr,
 )
-def test_a_counter_of_the_wrong_type_is_named(path, counter):
-    sealed(path, **counter)
-    with pytest.raises(ValueError, match=rf"latest\.pt is damaged: '{next(iter(counter))}' is not [^\n]+$"):
+def test_a_counter_of_the_wrong_type_is_named(path, field):
+    sealed(path, **field)
+    with pytest.raises(ValueError, match=rf"latest\.pt is damaged: '{next(iter(field))}' is not [^\n]+$"):
         load_checkpoint(path, *trained())
 
 

@@ -36,7 +36,7 @@ SAME, REPEATED, ANOTHER = (True, True), (True, False), (False, False)
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "same"),
+    ("path", "value", "are_equal"),
     [
         ("device", "cuda:1", SAME),
         ("output.dir", "here", SAME),
@@ -51,9 +51,9 @@ SAME, REPEATED, ANOTHER = (True, True), (True, False), (False, False)
         ("more", 1, ANOTHER),
     ],
 )
-def test_what_makes_another_run_and_another_experiment(path, value, same):
+def test_what_makes_another_run_and_another_experiment(path, value, are_equal):
     config = changed(path, value)
-    assert (group_of(config) == group_of(CONFIG), id_of(config) == id_of(CONFIG)) == same
+    assert (group_of(config) == group_of(CONFIG), id_of(config) == id_of(CONFIG)) == are_equal
 
 
 def test_hashes_and_names_stay_what_they_were_and_every_task_that_reads_files_is_known():

@@ -31,7 +31,7 @@ def whole(tmp_path_factory):
     return train(tmp_path_factory.mktemp("whole"), **LONG)
 
 
-def again(tmp_path, **changes):
+def resumed(tmp_path, **changes):
     """Go on in tmp_path/run."""
     return train(tmp_path, resume_from=RunFolder(tmp_path / "run"), **LONG | changes)
 
@@ -44,7 +44,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, whole, at, ho
     else:
         with pytest.raises(Killed):
             train(tmp_path, listener=stopping(at, how), **LONG)
-    run = again(tmp_path)
+    run = resumed(tmp_path)
     assert run.status == "completed" and len(facts(run)["resumed"]) == 1
     assert_same(run, whole)
 
@@ -52,9 +52,9 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, whole, at, ho
 def test_it_may_be_stopped_as_often_as_one_likes_even_before_anything_was_written(tmp_path, whole):
     (tmp_path / "run").mkdir()
     for at in (1, 2, 6, 10):
-        run = again(tmp_path, listener=stopping(at, "wish"))
+        run = resumed(tmp_path, listener=stopping(at, "wish"))
         assert run.status == "interrupted"
-    assert_same(again(tmp_path), whole)
+    assert_same(resumed(tmp_path), whole)
 
 
 def test_with_a_checkpoint_after_every_update_none_is_done_twice(tmp_path):
@@ -69,7 +69,7 @@ def test_with_a_checkpoint_after_every_update_none_is_done_twice(tmp_path):
     changes = LONG | {"eval_every": 1000, "checkpoint_seconds": 0.0}
     with pytest.raises(Killed):
         train(tmp_path, listener=listen, **changes)
-    again(tmp_path, listener=listen, **changes)
+    resumed(tmp_path, listener=listen, **changes)
     assert done == [1, 2, 3, 4, 5, 6, 7, *range(7, 13)]  # the seventh was not written yet
 
 
@@ -84,7 +84,7 @@ def test_patience_goes_on_as_well_and_a_run_that_it_ended_is_not_trained_further
 
     with pytest.raises(Killed):
         train(tmp_path, listener=listen, **changes)
-    assert_same(again(tmp_path, **changes), whole)
+    assert_same(resumed(tmp_path, **changes), whole)
 
 
 def test_one_folder_takes_one_process_at_a_time_and_a_damaged_checkpoint_is_refused(tmp_path):
@@ -100,7 +100,7 @@ def test_one_folder_takes_one_process_at_a_time_and_a_damaged_checkpoint_is_refu
     train(tmp_path, listener=listen, **LONG)
     lock = Lock(run)
     with pytest.raises(BusyError, match="another process is at work"):
-        again(tmp_path)
+        resumed(tmp_path)
     lock.release()
     remains = [run / ".run.json.123", run / "checkpoints" / ".latest.pt.77"]
     for path in remains:
@@ -112,10 +112,10 @@ def test_one_folder_takes_one_process_at_a_time_and_a_damaged_checkpoint_is_refu
     checkpoint.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])  # one bit of one weight
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     with pytest.raises(ValueError, match="damaged"):
-        again(tmp_path)
+        resumed(tmp_path)
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
     checkpoint.write_bytes(whole)
-    assert again(tmp_path).status == "completed" and refused == [1, 2, 3, 4, 5]
+    assert resumed(tmp_path).status == "completed" and refused == [1, 2, 3, 4, 5]
     assert not any(path.exists() for path in remains)
 
 
@@ -125,7 +125,7 @@ def test_records_that_a_power_cut_took_leave_a_marked_gap(tmp_path, whole):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2]) + lines[2][:9] + bytes(40))
     heard = []
-    run = again(tmp_path, listener=lambda event, values: heard.append(values) if event == "start" else None)
+    run = resumed(tmp_path, listener=lambda event, values: heard.append(values) if event == "start" else None)
     records = path.read_bytes().splitlines(keepends=True)
     mark = {"update": 9, "split": "lost", "records": len(lines) - 2, "from_update": json.loads(lines[1])["update"]}
     assert records[:2] == lines[:2] and json.loads(records[2]) == mark == heard[0]["lost"]

@@ -32,11 +32,11 @@ def played(environment, acts=ACTS, first=0, seed=0):
     return came
 
 
-def same(one, other):
+def are_equal(one, other):
     return all(all(map(torch.equal, a, b)) for a, b in zip(one, other, strict=True))
 
 
-def held_out(environment, split="test"):
+def evaluated(environment, split="test"):
     """The trials of a test with actions at random, always the same ones, and (observation, begins) of each call."""
     generator, calls = torch.Generator().manual_seed(0), []
 
@@ -56,13 +56,13 @@ def test_what_happens_is_a_function_of_the_seed_and_the_actions_alone(row):
     torch.manual_seed(2)
     np.random.seed(2)
     assert other.to(torch.device("cpu")) is other
-    assert same(came, played(other))
+    assert are_equal(came, played(other))
     assert torch.equal(torch.cat(list(other.observe().chunks(2))), xs.dense())
     other.reset()
     with pytest.raises(ValueError, match="actions are numbered 0 to"):
         other.act(actions(other, 0) + other.output_size)
-    assert same(came, played(other))  # from the beginning; what was refused has changed nothing
-    assert not same(came, played(row.make(seed=1))) and not same(came, played(row.make(), seed=1))
+    assert are_equal(came, played(other))  # from the beginning; what was refused has changed nothing
+    assert not are_equal(came, played(row.make(seed=1))) and not are_equal(came, played(row.make(), seed=1))
     shape = (xs.steps, *xs.shape)
     assert shape == (environment.steps, environment.batch_size, environment.input_size)
     for seen, reward, terminated, truncated, final in came:
@@ -99,7 +99,7 @@ def test_it_goes_on_to_the_bit_from_what_a_checkpoint_holds(row):
     file.seek(0)
     played(second, 3, seed=7)  # somewhere else
     second.load_state_dict(torch.load(file, weights_only=True))
-    assert same(expected, played(second, first=23)) and not second.restarted
+    assert are_equal(expected, played(second, first=23)) and not second.restarted
     with pytest.raises(ValueError, match="state"):
         second.load_state_dict({"weights": torch.zeros(3)})
 
@@ -107,14 +107,14 @@ def test_it_goes_on_to_the_bit_from_what_a_checkpoint_holds(row):
 @each(ENVIRONMENTS)
 def test_a_test_is_always_the_same_and_changes_nothing(row):
     environment, alone = row.make(), row.make()
-    assert same(played(environment, 10), played(alone, 10))
+    assert are_equal(played(environment, 10), played(alone, 10))
     shown = [environment.observe().dense()]
     for split in SPLITS:
-        trials, calls = held_out(environment, split)
+        trials, calls = evaluated(environment, split)
         (rows,) = {len(value) for value in trials.values()}
         assert rows > 0 and {"return", *environment.metrics} <= set(trials)
         assert all(value.shape == (rows,) for value in trials.values())
-        again = held_out(environment, split)[0]
+        again = evaluated(environment, split)[0]
         assert trials.keys() == again.keys() and all(torch.equal(trials[name], again[name]) for name in trials)
         assert all(isinstance(value, float) and value == value for value in environment.summary(trials).values())
         observations, begins = zip(*calls, strict=True)
@@ -123,12 +123,12 @@ def test_a_test_is_always_the_same_and_changes_nothing(row):
         assert sum(int(b.sum()) for b in begins) >= rows
         assert all(len(a) == len(b) or bool(b.all()) for a, b in pairwise(begins))
     assert all(isinstance(figure, Figure) for figure in environment.figures(trials).values())
-    assert same(played(environment, 10, first=10), played(alone, 10, first=10))
+    assert are_equal(played(environment, 10, first=10), played(alone, 10, first=10))
     rows = min(xs.shape[1] for xs in shown)
     if "frozen" not in row.name:  # there, every episode begins in the same corner
         assert not any(torch.equal(a[:, :rows], b[:, :rows]) for a, b in [shown[:2], shown[1:], shown[::2]])
     with pytest.raises(ValueError, match="held-out data are split into validation and test, got 'train'"):
-        held_out(environment, "train")
+        evaluated(environment, "train")
 
 
 FINE = torch.zeros(4, dtype=torch.long)

@@ -24,13 +24,13 @@ from tests.gym_worlds import LIMIT, register  # noqa: E402
 register()
 
 
-def counter(**changes):
+def make_counter(**changes):
     given = {"id": "Counter-v0", "num_envs": 2, "steps": 3, "normalize": False, "limit": 10.0, "max_rate": 10.0}
     options = {name: changes.pop(name) for name in ("kind", "acts", "forgetful", "ends_at") if name in changes}
     return Gym(**given | changes, options=options)
 
 
-def seen(environment, env=0):
+def observed(environment, env=0):
     """The numbers that are shown in an environment, in units of the environment; two-sided code, steady current."""
     dense = environment.observe().dense()
     assert bool((dense == dense[0]).all())
@@ -39,12 +39,12 @@ def seen(environment, env=0):
 
 
 def test_episodes_end_or_are_cut_off_and_the_next_begins_at_once():
-    environment, came = counter(), []
+    environment, came = make_counter(), []
     own = [gymnasium.utils.seeding.np_random(environment._seed_of("train")(n))[0].normal() for n in range(4)]
     for action in (0, 1, 0, 0, 0, 0):  # 1 is what Gymnasium calls 3 here
         outcome = environment.act(torch.tensor([action, 0]))
         ends = (outcome.reward.tolist(), outcome.terminated.tolist(), outcome.truncated.tolist())
-        came.append((*ends, [seen(environment, env)[0] for env in (0, 1)], outcome.final is None))
+        came.append((*ends, [observed(environment, env)[0] for env in (0, 1)], outcome.final is None))
     none, one = [False, False], [1.0, 1.0]
     assert came == [
         (one, none, none, [1, 1], True),
@@ -55,14 +55,14 @@ def test_episodes_end_or_are_cut_off_and_the_next_begins_at_once():
     final = outcome.final.dense()[0]
     assert torch.equal(final[0], environment.observe().dense()[0, 0])
     assert (final[1].chunk(2)[0] - final[1].chunk(2)[1])[:2].tolist() == pytest.approx([LIMIT, own[1]])
-    assert [seen(environment, env)[1] for env in (0, 1)] == pytest.approx(own[2:])  # of the next episodes
-    environment = counter(ends_at=LIMIT)  # at the limit, and by itself
+    assert [observed(environment, env)[1] for env in (0, 1)] == pytest.approx(own[2:])  # of the next episodes
+    environment = make_counter(ends_at=LIMIT)  # at the limit, and by itself
     *_, last = [environment.act(torch.zeros(2, dtype=torch.long)) for _ in range(LIMIT)]
     assert bool(last.terminated.all()) and not bool(last.truncated.any()) and last.final is None
 
 
 def test_every_episode_of_a_test_is_played_once_and_to_its_end():
-    environment = counter(num_envs=3, test_episodes=7, validation_episodes=0)
+    environment = make_counter(num_envs=3, test_episodes=7, validation_episodes=0)
 
     def choose(xs, begins):
         at = xs.dense()[0, :, 0].tolist()  # an environment ends its episode in its third step, but for the first
@@ -99,27 +99,27 @@ def test_running_statistics_are_numpys_however_the_rows_come(sizes, offset, seed
 
 
 def test_observations_are_standardized_by_everything_that_was_seen_in_any_environment():
-    raw, scaled = counter(num_envs=3), counter(num_envs=3, normalize=True)
-    rows = [seen(raw, env) for env in range(3)]
+    raw, scaled = make_counter(num_envs=3), make_counter(num_envs=3, normalize=True)
+    rows = [observed(raw, env) for env in range(3)]
     for number in range(25):
         action = torch.tensor([number % 3, 0, (number + 1) % 2])
         raw.act(action)
         scaled.act(action)
-        rows += [seen(raw, env) for env in range(3)]
+        rows += [observed(raw, env) for env in range(3)]
     mean, deviation = np.mean(rows, axis=0), np.std(rows, axis=0)
     assert scaled.statistics.count == len(rows) and np.allclose(scaled.statistics.mean, mean)
     expected = (rows[-3:] - mean) / np.where([True, True, False], deviation, np.inf)  # the last one is constant
-    assert np.allclose([seen(scaled, env) for env in range(3)], expected, atol=1e-4)
+    assert np.allclose([observed(scaled, env) for env in range(3)], expected, atol=1e-4)
 
 
 def test_numbers_become_currents_and_spikes():
-    clipped, discrete = counter(limit=2.0, max_rate=0.5), counter(kind="discrete", normalize=True)
-    population = counter(code="population", neurons=5, max_rate=1.0)
-    spikes = counter(encoding="poisson", steps=4000, max_rate=0.5)
+    clipped, discrete = make_counter(limit=2.0, max_rate=0.5), make_counter(kind="discrete", normalize=True)
+    population = make_counter(code="population", neurons=5, max_rate=1.0)
+    spikes = make_counter(encoding="poisson", steps=4000, max_rate=0.5)
     assert (discrete.input_size, population.input_size) == (LIMIT + 1, 15)
     assert float(population.observe().dense()[0, 0, 2]) == 1.0  # 0 steps: the middle one
     for number, expected in enumerate((0.0, 0.25, 0.5, 0.5)):  # beyond the limit, the limit
-        assert seen(clipped)[0] == expected
+        assert observed(clipped)[0] == expected
         assert torch.equal(discrete.observe().dense()[:, 0], 10.0 * torch.eye(LIMIT + 1)[number].expand(3, -1))
         for environment in (clipped, discrete, population, spikes):
             environment.act(torch.tensor([0, 0]))
@@ -161,9 +161,9 @@ def test_what_cannot_be_played_is_told_in_one_sentence(given, phrase):
 @pytest.mark.parametrize("changes", [{"num_envs": 3}, {"normalize": True}, {"kind": "discrete"}], ids=str)
 def test_the_state_of_one_that_was_made_otherwise_is_refused(changes):
     other = Gym(id="Endless-v0", num_envs=2, max_episode_steps=2, normalize=False).state_dict()
-    for state, id in ((counter().state_dict(), "Counter-v0"), (other, "Endless-v0")):
+    for state, id in ((make_counter().state_dict(), "Counter-v0"), (other, "Endless-v0")):
         with pytest.raises(ValueError, match=f"the state belongs to 2 environments of {id}, or to other settings"):
-            counter(**changes).load_state_dict(state)
+            make_counter(**changes).load_state_dict(state)
 
 
 def test_without_gymnasium_it_is_said_what_to_install(monkeypatch):
@@ -258,14 +258,14 @@ def test_an_id_may_name_the_module_that_registers_it_if_it_is_trusted(tmp_path, 
 
 
 def test_one_that_does_not_repeat_itself_continues_with_new_episodes_if_asked():
-    first = counter(forgetful=True, normalize=True)
+    first = make_counter(forgetful=True, normalize=True)
     for _ in range(200):
         first.act(torch.tensor([0, 2]))
     state = first.state_dict()
     assert len(state["actions"]) < 2 * LIMIT  # memory is bounded by the length of an episode
     with pytest.raises(ValueError, match=r"Counter-v0 is not deterministic: .* episodes, add task\.resume=new_episode"):
-        counter(forgetful=True, normalize=True).load_state_dict(state)
-    second = counter(forgetful=True, normalize=True, resume="new_episodes")
+        make_counter(forgetful=True, normalize=True).load_state_dict(state)
+    second = make_counter(forgetful=True, normalize=True, resume="new_episodes")
     second.load_state_dict(state)
     assert second.restarted and second.statistics.count == first.statistics.count + 2
     assert [(env.episode, len(env.actions)) for env in second._envs] == [(env.episode + 2, 0) for env in first._envs]

@@ -9,7 +9,7 @@ from tracetorch.tasks import PoissonClicks
 from tracetorch.tasks.task import SPLITS, means
 
 
-def same(one, other):
+def are_equal(one, other):
     """Whether two batches are equal to the bit: input, target and conditions."""
     return (
         torch.equal(one.xs.dense(), other.xs.dense())
@@ -26,9 +26,9 @@ def test_a_training_batch_is_a_function_of_seed_and_number_alone(row):
     batches = {number: task.train_batch(number) for number in (3, 0, 500, 1)}
     torch.manual_seed(2)
     assert other.to(torch.device("cpu")) is other
-    assert all(same(batches[number], other.train_batch(number)) for number in sorted(batches))
-    assert same(task.train_batch(3), batches[3]) and len(batches[3].target) == task.batch_size
-    assert not same(batches[0], batches[1]) and not same(batches[0], row.make(seed=2).train_batch(0))
+    assert all(are_equal(batches[number], other.train_batch(number)) for number in sorted(batches))
+    assert are_equal(task.train_batch(3), batches[3]) and len(batches[3].target) == task.batch_size
+    assert not are_equal(batches[0], batches[1]) and not are_equal(batches[0], row.make(seed=2).train_batch(0))
     xs = batches[3].xs
     for size in (1, 5):
         assert torch.equal(torch.cat(list(xs.chunks(size))), xs.dense())
@@ -46,7 +46,7 @@ def test_held_out_trials_are_always_the_same_and_the_example_is_the_first(row):
         task.train_batch(7)
         first[split] = batches[0]
         for again in (task.eval_batches(split), other.eval_batches(split)):
-            assert all(same(a, b) for a, b in zip(batches, again, strict=True))
+            assert all(are_equal(a, b) for a, b in zip(batches, again, strict=True))
     validation, test = (batch.xs.dense() for batch in first.values())
     rows = min(validation.shape[1], test.shape[1])
     assert torch.equal(validation[:, :rows], test[:, :rows]) == (row.says == "fixed")
@@ -90,6 +90,6 @@ def test_a_batch_that_was_drawn_with_others_is_as_drawn_alone_and_of_the_task_as
     task = PoissonClicks(duration=[0.1], batch_size=2)
     for number in (0, 5, 200, 4, 199):
         alone = task.make("train", torch.arange(2 * number, 2 * number + 2))
-        assert same(task.train_batch(number), alone)
+        assert are_equal(task.train_batch(number), alone)
     task.seed = 1
-    assert same(task.train_batch(199), PoissonClicks(duration=[0.1], batch_size=2, seed=1).train_batch(199))
+    assert are_equal(task.train_batch(199), PoissonClicks(duration=[0.1], batch_size=2, seed=1).train_batch(199))

@@ -13,7 +13,7 @@ from tracetorch.training import HealthWatch, TrainingError, check_health
 from tracetorch.training.health import DeadNetworkError, check_loss
 
 
-def learnt(*layers, inputs=1.0, signal=1.0):
+def trained(*layers, inputs=1.0, signal=1.0):
     """A network that has just learnt from a short batch, and its mean output."""
     torch.manual_seed(0)
     net = Sequential(*(layers or lively()))
@@ -34,16 +34,16 @@ SILENT = "layer 1 (LIF(5, 4)) is silent: not one spike in the batch; lower its t
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (learnt, ""),
-        (lambda: learnt(LIF(6, 5, trainable=()), LIS(5, 3)), ""),  # a fixed layer needs no gradient
-        (lambda: (learnt(LIF(6, 5), LI(5, 3))[0], torch.zeros(2, 3)), ""),  # a readout of membranes may be zero
-        (lambda: learnt(inputs=0.0), "the input is silent: no spike reaches layer 0; look at the task's rates"),
-        (lambda: learnt(LIF(6, 5, threshold=1e6), LIF(5, 4), LIS(4, 3)), "layer 0 (LIF(6, 5)) is silent"),
-        (lambda: learnt(*lively(1e6)), SILENT),
-        (lambda: learnt(LIF(6, 5), LIF(5, 3, threshold=1e6)), "layer 1 (LIF(5, 3)) is silent"),
-        (lambda: learnt(signal=0.0), "layer 0 (LIF(6, 5)) gets no gradient; its neurons are all far below or far"),
-        (lambda: learnt(signal=torch.nan), "the gradient of layer 0 (LIF(6, 5)) is not finite; lower optimizer.lr"),
-        (lambda: learnt(inputs=torch.inf), "the input is not finite: input 0 of sample 0 is or was; look at the task"),
+        (trained, ""),
+        (lambda: trained(LIF(6, 5, trainable=()), LIS(5, 3)), ""),  # a fixed layer needs no gradient
+        (lambda: (trained(LIF(6, 5), LI(5, 3))[0], torch.zeros(2, 3)), ""),  # a readout of membranes may be zero
+        (lambda: trained(inputs=0.0), "the input is silent: no spike reaches layer 0; look at the task's rates"),
+        (lambda: trained(LIF(6, 5, threshold=1e6), LIF(5, 4), LIS(4, 3)), "layer 0 (LIF(6, 5)) is silent"),
+        (lambda: trained(*lively(1e6)), SILENT),
+        (lambda: trained(LIF(6, 5), LIF(5, 3, threshold=1e6)), "layer 1 (LIF(5, 3)) is silent"),
+        (lambda: trained(signal=0.0), "layer 0 (LIF(6, 5)) gets no gradient; its neurons are all far below or far"),
+        (lambda: trained(signal=torch.nan), "the gradient of layer 0 (LIF(6, 5)) is not finite; lower optimizer.lr"),
+        (lambda: trained(inputs=torch.inf), "the input is not finite: input 0 of sample 0 is or was; look at the task"),
     ],
 )
 def test_what_is_said_of_a_network(made, said):
@@ -53,22 +53,22 @@ def test_what_is_said_of_a_network(made, said):
 
 
 def test_where_rewards_teach_only_a_layer_that_learns_nothing_while_another_does_is_named():
-    net, _ = learnt(signal=0.0)
+    net, _ = trained(signal=0.0)
     watch = HealthWatch(patience=1, rewarded=True)
     watch.look(net, None, 8, last=True)
     assert (watch.state_dict()["found"], watch.state_dict()["was_well"]) == (0, True)
-    net, _ = learnt()
+    net, _ = trained()
     check_health(net, None, 7, rewarded=True)
     for parameter in net[1].parameters():
         parameter.grad = torch.zeros_like(parameter)
     with pytest.raises(TrainingError, match=r"update 7: layer 1 \(LIF\(5, 4\)\) gets no gradient"):
         check_health(net, None, 7, rewarded=True)
     with pytest.raises(TrainingError, match=re.escape(SILENT)):
-        check_health(learnt(*lively(1e6), signal=0.0)[0], None, 7, rewarded=True)
+        check_health(trained(*lively(1e6), signal=0.0)[0], None, 7, rewarded=True)
 
 
 def test_what_is_not_finite_is_traced_to_the_input_or_the_first_broken_parameter():
-    net, _ = learnt()
+    net, _ = trained()
     check_loss(0.5, 7, net)
     with pytest.raises(
         TrainingError, match="update 7: the loss is -inf, although the input and all weights are finite"
@@ -94,7 +94,7 @@ def test_what_is_not_finite_is_traced_to_the_input_or_the_first_broken_parameter
 
 
 def test_a_silent_network_has_some_time_to_wake_up_but_none_at_the_end():
-    dead, well = learnt(inputs=0.0), learnt()
+    dead, well = trained(inputs=0.0), trained()
     watch = HealthWatch(patience=3)
     for net, output in (dead, dead, well, dead, dead):
         watch.look(net, output, 7, last=False)
@@ -110,7 +110,7 @@ def test_a_silent_network_has_some_time_to_wake_up_but_none_at_the_end():
 
 
 def test_where_rewards_teach_one_silence_at_the_end_is_forgiven_if_all_was_well_before():
-    watch, (well, _), (silent, _) = HealthWatch(rewarded=True), learnt(), learnt(*lively(1e6))
+    watch, (well, _), (silent, _) = HealthWatch(rewarded=True), trained(), trained(*lively(1e6))
     with pytest.raises(TrainingError, match="is silent"):
         watch.look(silent, None, 1, last=True)  # never was it well
     watch.look(well, None, 2, last=False)
@@ -132,7 +132,7 @@ def test_where_rewards_teach_one_silence_at_the_end_is_forgiven_if_all_was_well_
     ],
 )
 def test_a_loss_that_stays_the_same_is_reported_once_with_the_reason(layers, signal, words, caplog):
-    net, _ = learnt(*layers, signal=signal)
+    net, _ = trained(*layers, signal=signal)
     watch, resumed = HealthWatch(), HealthWatch()
     for update, loss in ((1, 0.5), (2, 0.7), (3, 0.7)):
         watch.compare(net, loss, update)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.command_line import tracetorch
 from tests.tiny_training import Killed, stopping
-from tests.tiny_world import CRITIC, NET, Lights, facts, live, play
+from tests.tiny_world import CRITIC, NET, Lights, facts, reinforce, run_lifetime
 from tracetorch import loss, rules
 from tracetorch.memory import memory_through
 from tracetorch.runs import RunFolder
@@ -47,27 +47,27 @@ def made(form):
 
 def test_it_learns_again_after_each_change_and_without_exploration_it_does_not(tmp_path):
     """Without `uniform` nothing moves a certain policy once the world has changed; see `loss.EntropyBonus`."""
-    run = live(tmp_path, updates=750, log_every=50)
+    run = run_lifetime(tmp_path, updates=750, log_every=50)
     summary, switches = facts(run)["summary"], ContextSchedule(150, 0.2, 0).switches(750)
     assert summary["switches"] == summary["recovered"] == summary["fell"] == len(switches)
     assert 0 < summary["recovery_decisions"] < 80 and summary["forgetting"] > 0.3 and summary["average_50"] > 0.7
     told = [row for row in run.folder.records() if row["split"] == "switch"]
     assert [(row["switch"], row["at"]) for row in told] == list(enumerate(switches, 1))
-    certain = live(tmp_path, name="certain", loss=partial(loss.Reflect, baseline=0.9, uniform=0.0), updates=450)
+    certain = run_lifetime(tmp_path, name="certain", loss=partial(loss.Reflect, baseline=0.9, uniform=0.0), updates=450)
     assert certain.summary["recovered"] == 0 and certain.summary["average_50"] < 0.65
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_life_that_was_stopped_ends_as_one_that_was_not(form, tmp_path):
     long = {"updates": 17, "log_every": 5, "checkpoint_seconds": 0.0}
-    whole = live(tmp_path, name="whole", **long, **made(FORMS[form]))
+    whole = run_lifetime(tmp_path, name="whole", **long, **made(FORMS[form]))
     if form.startswith("late"):
-        stopped = live(tmp_path, listener=stopping(7, "wish"), **long, **made(FORMS[form]))
+        stopped = run_lifetime(tmp_path, listener=stopping(7, "wish"), **long, **made(FORMS[form]))
         assert stopped.status == "interrupted"
     else:
         with pytest.raises(Killed):
-            live(tmp_path, listener=stopping(7, "kill"), **long, **made(FORMS[form]))
-    live(tmp_path, resume_from=RunFolder(tmp_path / "life"), **long, **made(FORMS[form]))
+            run_lifetime(tmp_path, listener=stopping(7, "kill"), **long, **made(FORMS[form]))
+    run_lifetime(tmp_path, resume_from=RunFolder(tmp_path / "life"), **long, **made(FORMS[form]))
     assert not first_difference(whole.folder, RunFolder(tmp_path / "life"))
     ends = [torch.load(tmp_path / name / "checkpoints/latest.pt", weights_only=True) for name in ("whole", "life")]
     assert all(end["parts"].pop("log") for end in ends)  # it knows how long all took
@@ -84,7 +84,7 @@ def test_without_an_end_it_lives_until_it_is_stopped_and_then_all_is_written(tmp
             if values["done"] == 130:
                 signal.raise_signal(signal.SIGINT)
 
-    run = live(tmp_path, listener=stop, updates=None, log_every=40, figures=True, averages=(5, 50))
+    run = run_lifetime(tmp_path, listener=stop, updates=None, log_every=40, figures=True, averages=(5, 50))
     assert run.status == "interrupted" and facts(run)["summary"]["updates"] == 130 and totals == [None] * 130
     assert [row["update"] for row in run.folder.records()] == [40, 80, 120]
     assert {"lifetime.png", "policy.png"} <= {path.name for path in (run.folder.path / "plots").iterdir()}
@@ -103,7 +103,7 @@ def test_what_is_recorded_and_that_neither_states_nor_traces_are_ever_reset(tmp_
             seen.append("forward")
             return super().forward(xs, **kwargs)
 
-    run = live(tmp_path, rule=Watched, updates=6, log_every=3)
+    run = run_lifetime(tmp_path, rule=Watched, updates=6, log_every=3)
     assert seen == ["reset", "forward", "reset", *["forward"] * 6]  # the first three are the rehearsal
     rows = run.folder.records()
     assert [(row["split"], row["update"]) for row in rows] == [("train", 3), ("train", 6), ("test", 6)]
@@ -119,7 +119,7 @@ def test_what_is_recorded_and_that_neither_states_nor_traces_are_ever_reset(tmp_
 @pytest.mark.parametrize("form", ["late rewards", "late labels"])
 def test_without_feedback_nothing_is_learnt(form, tmp_path):
     given = made(FORMS[form]) | {"teach_every": 1e9, "updates": 8}
-    run = live(tmp_path, **given)
+    run = run_lifetime(tmp_path, **given)
     assert [row["loss"] for row in run.folder.records() if row["split"] == "train"] == [None]
     torch.manual_seed(0)
     fresh = given.get("network", NET)(given["task"].input_size if "task" in given else 2, 2)
@@ -128,9 +128,9 @@ def test_without_feedback_nothing_is_learnt(form, tmp_path):
 
 
 def test_the_shorter_of_decisions_and_steps_ends_it_and_a_task_may_never_change(tmp_path):
-    assert facts(live(tmp_path, name="a", updates=9, steps=20))["summary"]["updates"] == 5
+    assert facts(run_lifetime(tmp_path, name="a", updates=9, steps=20))["summary"]["updates"] == 5
     task = Patterns(patterns=4, inputs=6, outputs=2, steps=5, batch_size=4, repeats=2)
-    summary = facts(live(tmp_path, name="b", task=task, loss=loss.mse, updates=4, steps=25))["summary"]
+    summary = facts(run_lifetime(tmp_path, name="b", task=task, loss=loss.mse, updates=4, steps=25))["summary"]
     assert (summary["updates"], summary["switches"]) == (4, 0) and "forgetting" not in summary
 
 
@@ -148,7 +148,7 @@ def test_the_shorter_of_decisions_and_steps_ends_it_and_a_task_may_never_change(
 )
 def test_parts_that_do_not_fit_are_refused_before_anything_is_written(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        live(tmp_path, **made(changes))
+        run_lifetime(tmp_path, **made(changes))
     assert not list(tmp_path.iterdir())
 
 
@@ -166,7 +166,7 @@ def test_a_reward_that_is_not_a_number_is_named(tmp_path):
             return outcome._replace(reward=outcome.reward.index_fill(0, torch.tensor([2]), torch.nan))
 
     with pytest.raises(TrainingError, match="update 1: the reward of Broken in environment 2 is nan"):
-        play(tmp_path, task=Broken())
+        reinforce(tmp_path, task=Broken())
 
 
 def lived(scores, switches, *, averages=(1,), share=0.9, chance_level=None):

@@ -7,7 +7,7 @@ import tracetorch as tt
 from tests.common import IN, LAYERS, OUT, build, layers_of, spikes
 from tests.test_docs import ROOT, blocks
 from tests.tiny_training import train
-from tests.tiny_world import live, play
+from tests.tiny_world import reinforce, run_lifetime
 from tracetorch.loss import RewardLoss
 from tracetorch.nn import LIS, Layer, Sequential, neurons
 from tracetorch.rules import BPTT, OTTT, EProp, Rule, Trace
@@ -56,7 +56,8 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    ("loop", "part"), [(train, "rule"), (play, "rule"), (live, "rule"), (play, "loss"), (live, "loss")]
+    ("loop", "part"),
+    [(train, "rule"), (reinforce, "rule"), (run_lifetime, "rule"), (reinforce, "loss"), (run_lifetime, "loss")],
 )
 def test_a_killed_run_with_it_goes_on_exactly(loop, part, tmp_path):
     def kill(event, values):
@@ -81,9 +82,9 @@ def test_what_a_lifetime_cannot_have_is_refused(tmp_path):
         bootstraps = True
 
     with pytest.raises(ValueError, match="Ending needs sequences with an end"):
-        live(tmp_path, rule=Ending)
+        run_lifetime(tmp_path, rule=Ending)
     with pytest.raises(ValueError, match=r"Ahead judges each action by the next .*teach_every must be 1, got 3"):
-        live(tmp_path, loss=Ahead, teach_every=3)
+        run_lifetime(tmp_path, loss=Ahead, teach_every=3)
 
 
 def test_a_layer_that_a_rule_would_train_wrongly_is_refused_and_none_of_the_library():

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.tiny_world import CRITIC, NET, Lights, facts, play
+from tests.tiny_world import CRITIC, NET, Lights, facts, reinforce
 from tracetorch import loss, rules
 from tracetorch.runs import RunFolder, load_checkpoint
 from tracetorch.runs.provenance import first_difference
@@ -40,7 +40,7 @@ def rows_of(run, split=None):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_it_learns_which_arm_pays(form, tmp_path):
-    run = play(tmp_path, updates=200, log_every=40, optimizer=partial(torch.optim.Adam, lr=0.04), **given(form))
+    run = reinforce(tmp_path, updates=200, log_every=40, optimizer=partial(torch.optim.Adam, lr=0.04), **given(form))
     assert facts(run)["summary"]["return"] == 1.0
     late = [row["reward"] for row in rows_of(run, "train")]
     assert late[0] < 0.9 < late[-1]
@@ -55,7 +55,7 @@ def test_a_run_that_was_stopped_or_killed_ends_as_one_that_was_not(at, form, tmp
             signal.raise_signal(signal.SIGINT)
 
     def run(**options):
-        return play(tmp_path, updates=12, log_every=5, eval_every=4, schedule="cosine", **given(form), **options)
+        return reinforce(tmp_path, updates=12, log_every=5, eval_every=4, schedule="cosine", **given(form), **options)
 
     whole = run(name="whole")
     if at % 2:
@@ -72,7 +72,7 @@ def test_a_run_that_was_stopped_or_killed_ends_as_one_that_was_not(at, form, tmp
 
 
 def test_what_is_recorded(tmp_path):
-    run = play(tmp_path, updates=6, log_every=3, eval_every=4)
+    run = reinforce(tmp_path, updates=6, log_every=3, eval_every=4)
     rows = rows_of(run)
     assert [(row["split"], row["update"]) for row in rows] == [
         ("train", 3), ("validation", 4), ("train", 6), ("validation", 6), ("test", 6)]  # fmt: skip
@@ -86,7 +86,7 @@ def test_what_is_recorded(tmp_path):
 
 
 def test_one_pass_is_as_long_as_the_world_says_and_without_validation_the_latest_is_tested(tmp_path):
-    run = play(tmp_path, updates=None, passes=0.2, task=Lights(held_out=0))
+    run = reinforce(tmp_path, updates=None, passes=0.2, task=Lights(validation_episodes=0))
     summary = facts(run)["summary"]
     assert summary["updates"] == 6 and summary["tested"] == "latest"
     assert not run.folder.checkpoint("best").exists()
@@ -94,7 +94,7 @@ def test_one_pass_is_as_long_as_the_world_says_and_without_validation_the_latest
 
 def test_the_best_is_what_is_tested(tmp_path):
     """The first evaluation is the best: from then on the step size is that of a wrecker."""
-    run = play(tmp_path, updates=12, eval_every=1, optimizer=partial(torch.optim.SGD, lr=50.0))
+    run = reinforce(tmp_path, updates=12, eval_every=1, optimizer=partial(torch.optim.SGD, lr=50.0))
     scores = [row["return"] for row in rows_of(run, "validation")]
     first = scores.index(max(scores)) + 1
     assert load_checkpoint(run.folder.checkpoint("best"), NET(2, 2))["update"] == first
@@ -134,5 +134,5 @@ def test_actions_have_the_frequencies_of_their_probabilities():
 )
 def test_parts_that_do_not_fit_are_refused_before_anything_is_written(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        play(tmp_path, **changes)
+        reinforce(tmp_path, **changes)
     assert not list(tmp_path.iterdir())
