@@ -400,7 +400,7 @@ def _one_by_one(sums, step, rows, sign, events, at, stop, left, right):
 # ── draws: a head for each channel, four to a word; a tail only where the head does not decide ────────────────────────
 
 _COUNTS = np.array([bits.bit_count() for bits in range(256)], np.uint8)
-_PLACES = np.array([sorted(range(8), key=lambda place: not bits >> place & 1) for bits in range(256)], np.uint8)
+_PLACES = np.array([sorted(range(8), key=lambda at: not bits >> at & 1) for bits in range(256)], np.uint8)
 """For each byte, the number of its set bits; and the places of the set bits, then those of the others."""
 
 _HIGHEST, _TAIL = np.uint32(255), np.uint32((1 << TAIL_BITS) - 1)
