@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: run test lint clean
+.PHONY: run test test-all lint clean
 
 run: $(READY)
 	$(VENV)/bin/tracetorch run
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal
+
+test-all: $(READY)
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m ""
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -57,7 +57,7 @@ import torch, tracetorch as tt
 torch.set_num_threads(1)
 net = tt.nn.Sequential(tt.nn.LIF(8, 8), tt.nn.LIS(8, 8))
 def peak(steps, batch, rule="Trace"):
-    Path("/proc/self/clear_refs").write_bytes(b"5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_bytes(b"5")  # the peak starts again from here
     learner = getattr(tt.rules, rule)(net)
     learner.reset()
     mean = learner.forward(tt.encode.poisson(torch.full((batch, 8), .3), steps), reduce="mean")

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from tests.common import BATCH, IN, LAYERS, OUT, RULES, build, each, normal, spikes
-from tracetorch.nn import LI, LIF, Sequential
-from tracetorch.rules import BPTT, EProp, ThreeFactor, Trace, TruncatedBPTT
+from tracetorch.functional import MembraneState
+from tracetorch.nn import LI, LIF, Layer, Sequential, neurons
+from tracetorch.rules import BPTT, OTTT, EProp, ThreeFactor, Trace, TruncatedBPTT
 from tracetorch.rules.surrogate import Arctan, Triangle
 
+CONV = torch.nn.Conv2d(1, 6, 3)
 NET = next(row for row in LAYERS if row.name == "network")
 close = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12)
 
@@ -105,3 +107,36 @@ def test_what_the_networks_own_run_refuses_and_signals_that_do_not_fit_are_refus
 def test_settings_that_make_no_sense_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make(build(NET))
+
+
+class WithoutSlope(neurons.LIF):
+    decays_alone = True
+
+    def step(self, current, state):
+        membrane = self.decay * state.membrane + current
+        spikes = (membrane > self.threshold).to(membrane.dtype)
+        return spikes, MembraneState(membrane - self.threshold * spikes)
+
+
+class ResetToZero(WithoutSlope):
+    decays_alone = True
+
+    def step(self, current, state):
+        membrane = self.decay * state.membrane + current
+        spikes = self.surrogate(membrane, self.threshold)
+        return spikes, MembraneState(membrane * (1 - spikes.detach()))
+
+
+@pytest.mark.parametrize(
+    "place", [lambda neuron: Layer(4, 6, neuron=neuron), lambda neuron: Layer(CONV, neuron=neuron)]
+)
+def test_a_neuron_whose_steps_have_other_derivatives_than_a_rule_needs_is_refused(place):
+    for neuron, rules, why in (
+        (WithoutSlope, (BPTT, EProp, OTTT), "its output has no derivative: make spikes by"),
+        (ResetToZero, (EProp, OTTT), "ResetToZero says `decays_alone = True`"),
+    ):
+        for rule in rules:
+            if rule is BPTT or place(neuron=neuron).in_features:
+                with pytest.raises(ValueError, match=f"would train .* wrongly: {why}"):
+                    rule(Sequential(place(neuron=neuron)))
+    assert BPTT(Sequential(place(neuron=ResetToZero))) and Trace(Sequential(place(neuron=WithoutSlope)))

@@ -57,7 +57,7 @@ def test_eligibilities_are_the_explicit_sum_over_the_actions_since_a_sample_bega
     all of them. From a saved state one can go on more than once, and it does not grow.
     """
     weights = (DECAY ** torch.arange(3, -1, -1).double())[:, None, None].repeat(1, BATCH, 1)
-    weights[0, 1] = 0  # this sample begins anew after its first action
+    weights[0, 1] = 0  # this sample is reset after its first action
     signals, twin, mask = weights * SCORES * MODULATION[:, None], hidden_net(), torch.tensor([False, True, False])
     rule, sizes, found = ThreeFactor(hidden_net(), decay=DECAY, layers=layers), set(), []
     rule.forward(XS[0])

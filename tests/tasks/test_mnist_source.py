@@ -86,7 +86,7 @@ def test_what_is_missing_is_told_with_what_there_is(folder, tmp_path):
     none = "holds no train-images-idx3-ubyte.gz and no train-images-idx3-ubyte; it"
     with pytest.raises(FileNotFoundError, match=f"^{folder} {none} holds t10k.*gz, train-labels-.*gz, train.csv$"):
         MNIST(source=str(folder))
-    os.mkfifo(images)  # which nobody writes to: it is not waited for
+    os.mkfifo(images)  # a pipe without a writer: reading it would wait for ever
     with pytest.raises(FileNotFoundError, match=f"^{folder} {none} holds"):
         MNIST(source=str(folder))
     with pytest.raises(ValueError, match="is not a regular file"):

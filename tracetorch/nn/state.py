@@ -30,9 +30,9 @@ class LayerState(NamedTuple):
         return self.map(lambda value: value.clone(memory_format=torch.contiguous_format))
 
     def of_sample(self, sample: int) -> Tensor:
-        """A copy of the first tensor of the neurons' state, such as the membrane, of one sample: (neurons,)."""
-        first: Tensor = self.neuron[0][sample]
-        return first.flatten().clone()
+        """A copy of the membrane of one sample, or of the first tensor of the state without one: (neurons,)."""
+        membrane: Tensor = getattr(self.neuron, "membrane", self.neuron[0])[sample]
+        return membrane.flatten().clone()
 
     def named(self) -> dict[str, Tensor]:
         """The tensors by name: those of the neuron's state, then "trace", "trace_sensitivity", "steps"."""

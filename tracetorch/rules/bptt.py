@@ -13,7 +13,7 @@ from tracetorch.nn.local_gradient import At, add, gradients, whole_gradients
 from tracetorch.nn.network import as_stream, call_with_hooks
 from tracetorch.nn.sequential import as_input
 from tracetorch.rules.base import Rule, check_at
-from tracetorch.rules.surrogate import Surrogate, surrogate_of, using
+from tracetorch.rules.surrogate import Surrogate, needs_slopes, surrogate_of, using
 
 
 class BPTT(Rule):
@@ -47,6 +47,9 @@ class BPTT(Rule):
         self.surrogate = surrogate_of(surrogate, through_reset=through_reset)
         self.window = None if window is None else int(window)
         self._output: Tensor | None = None
+
+    def supports(self, layer: Layer) -> str:
+        return needs_slopes(layer)
 
     def reset(self, mask: Tensor | None = None) -> None:
         """Start a new sequence: forget the state and its graph."""

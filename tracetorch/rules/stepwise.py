@@ -18,7 +18,7 @@ from tracetorch.nn.local_gradient import At, add, gradients
 from tracetorch.nn.network import as_stream
 from tracetorch.nn.state import LayerState
 from tracetorch.rules.base import Rule, check_at, needs_decay_alone
-from tracetorch.rules.surrogate import Surrogate, surrogate_of_step, using
+from tracetorch.rules.surrogate import Surrogate, needs_slopes, surrogate_of_step, using
 
 CHUNK = 64
 """Steps that go through a layer at once: enough for fast matrix products over time × batch rows, in little memory."""
@@ -82,7 +82,7 @@ class TwoPassRule(Rule):
         self._recording: Recording | None = None
 
     def supports(self, layer: Layer) -> str:
-        return needs_decay_alone(layer)
+        return needs_decay_alone(layer) or needs_slopes(layer, decays_alone=True)
 
     def reset(self, mask: Tensor | None = None) -> None:
         super().reset(mask)

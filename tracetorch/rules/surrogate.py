@@ -125,6 +125,36 @@ def using(layer: Layer, surrogate: Surrogate) -> Iterator[None]:
         layer.neuron.surrogate = None
 
 
+@torch.enable_grad()
+def needs_slopes(layer: Layer, *, decays_alone: bool = False) -> str:
+    """Return why the derivatives of a neuron's step are not those that a rule needs; "" if they are: one step is tried.
+
+    Args: decays_alone: whether d(next membrane)/d(membrane) must be the decay, as `Neuron.decays_alone` promises.
+    """
+    neuron = layer.neuron
+    shape = neuron.raw_decay.shape or (1,) if neuron.features is None else (neuron.features,)
+    current = neuron.raw_decay.detach().new_zeros(3, *shape).requires_grad_()
+    # Below, at and far above any usual threshold; the same for all neurons.
+    levels = current.new_tensor([-1.0, 0.5, 1e3]).view(-1, *[1] * len(shape))
+    state = neuron.init_state(current)
+    state = type(state)(*((levels + value).detach().requires_grad_() for value in state))
+    with using(layer, FastSigmoid()):
+        output, after = neuron.step(current, state)
+    if not output.requires_grad:
+        return (
+            "its output has no derivative: make spikes by functional.lif_step(…, self.surrogate), or by "
+            "self.surrogate(membrane, threshold) where that is not None; or choose rule=trace"
+        )
+    if decays_alone:
+        kept = torch.autograd.grad(after[0].sum(), state[0])[0]
+        if not torch.allclose(kept, neuron.decay.detach().expand_as(kept), rtol=1e-3):
+            return (
+                f"{type(neuron).__name__} says `decays_alone = True`, but its step multiplies the membrane by another "
+                "factor than its decay, as a reset to zero does; choose rule=trace or rule=bptt"
+            )
+    return ""
+
+
 def surrogate_of(surrogate: Surrogate | str, *, through_reset: bool = False) -> Surrogate:
     """Return a surrogate, given directly or by name. Raises: ValueError for an unknown name."""
     if isinstance(surrogate, Surrogate):

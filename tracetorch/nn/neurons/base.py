@@ -41,7 +41,8 @@ class Neuron(Module, ABC):
     real_valued = False
     """Whether the average output is any real number, so that it can be logits or a prediction."""
     decays_alone = False
-    """Whether the state is only the membrane, which a step multiplies by `decay` and a spike may lower."""
+    """Whether the state is only the membrane, and ∂(next membrane)/∂membrane is `decay` for constant spikes. That is so
+    with reset by subtraction, not with reset to zero. E-prop and OTTT need it."""
     kernel: str | None = None
     """Name of the compiled neuron that computes `step`, such as "lif". It takes `constants`, which then depend only on
     parameters whose names begin with `raw_`."""
