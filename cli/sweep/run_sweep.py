@@ -82,8 +82,8 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     if numbers := queue.left():
         ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
         raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or cancel them: scancel {ids}")
-    if key := changed_since(planned, left):
-        say(f"the presets have changed since the start of the sweep ({key}); it continues with its own config")
+    if change := changed_since(planned, left):
+        say(f"the presets have changed since the start of the sweep: {change}; it continues with its own config")
     return _go(planned, folder, left, fail_fast)
 
 
@@ -169,8 +169,8 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
         complain(f"the launcher stopped: {ended.trouble}", None, False)
     if done and not ended.interrupted:
         _draw(planned, folder)
-    if _is_older_than_presets(folder / FILE) and (key := changed_since(planned, planned.jobs)):
-        say(f"the presets were edited during the sweep ({key}); all jobs ran with the config from its start")
+    if _is_older_than_presets(folder / FILE) and (change := changed_since(planned, planned.jobs)):
+        say(f"the presets were edited during the sweep: {change}; all jobs ran with the config from its start")
     quoted = quote(folder)
     if done == len(states):
         say(f"to compare the jobs: tracetorch compare {quoted}")

@@ -21,7 +21,7 @@ from tracetorch.cli.errors import UsageError
 from tracetorch.cli.folders import check_unchanged, config_difference
 from tracetorch.cli.signatures import is_trusted
 from tracetorch.cli.sweep import job as job_module
-from tracetorch.cli.sweep.plan import Job, Plan, read_plan, sealed, write_plan
+from tracetorch.cli.sweep.plan import Job, Plan, changed_since, read_plan, sealed, write_plan
 from tracetorch.cli.tuning.validate import Composer
 from tracetorch.runs import RunFolder
 from tracetorch.runs.identity import facts_of
@@ -284,13 +284,22 @@ def test_presets_that_are_edited_change_no_job_of_a_sweep(edit, monkeypatch):
     assert ended.exit_code == 3 and ran == [0.4, 0.4]
     ended = tracetorch("resume", "s")
     assert ended.exit_code == 3 and ran[2:] == [0.4, 0.4]
-    told = "the presets have changed since the start of the sweep (task.delay); it continues with its own config"
+    told = "the presets have changed since the start of the sweep: task.delay has another value; it continues with"
     assert told in ended.output
     content = json.loads(Path("s/sweep.json").read_text())
     old(content)  # a plan without configs is of an old version
     write("s/sweep.json", json.dumps(content))
     ended = tracetorch("resume", "s")
     assert ended.exit_code == 3 and ran[4:] == [0.2, 0.2] and told not in ended.output
+
+
+def test_what_has_changed_in_the_presets_is_a_clause(edit, here, config):
+    plan = Plan("clicks", [], [], [Job("000_", "", list(CLICKS), "", "clicks", config)], here, here)
+    assert changed_since(plan, plan.jobs) == ""
+    edit()
+    assert changed_since(plan, plan.jobs) == "task.delay has another value"
+    (composing.conf_dir() / "task" / "poisson_clicks.yaml").unlink()
+    assert changed_since(plan, plan.jobs).startswith("they no longer compose (")
 
 
 def old(plan):
