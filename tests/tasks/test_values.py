@@ -34,7 +34,7 @@ def test_what_is_too_little_is_refused(task):
 
 
 SPLIT = partial(MNIST, validation_digits=200)
-RATE = "max_rate must be above 0 and at most 1 spike per step, got {}"
+RATE = "max_rate must be above 0 and at most 1, got {}"
 PATTERN = "rates must satisfy 0 ≤ background ≤ rate ≤ 1, got "
 STEP = "dt must be above 0 and short enough for at most one "
 DISTRACTORS = (

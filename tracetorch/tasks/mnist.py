@@ -52,7 +52,7 @@ class DigitTask(Task):
     def _load(self, source: str, max_rate: float, batch_size: int, validation_digits: int, seed: int) -> None:
         """Args, Raises: as of the subclasses."""
         if not 0 < max_rate <= 1:
-            raise ValueError(f"max_rate must be above 0 and at most 1 spike per step, got {max_rate:g}")
+            raise ValueError(f"max_rate must be above 0 and at most 1, got {max_rate:g}")
         at_least(1, batch_size=batch_size)
         images, labels, *test = mnist_source.load(source)
         total, split = len(images), len(images) - validation_digits
@@ -113,7 +113,8 @@ class MNIST(DigitTask):
         encoding: "poisson" (a new draw at every step), "latency" (one spike, brighter is earlier) or "constant" (a
             steady current).
         steps: time steps for which a digit is shown.
-        max_rate: of a white pixel: spikes per step, or the current, in (0, 1].
+        max_rate: the value of a white pixel, in (0, 1]: its spikes per step ("poisson"), its current ("constant"), or
+            how early it spikes ("latency": at step `round((1 − max_rate)·(steps − 1))`).
         batch_size: digits in a training batch.
         validation_digits: number of training digits, the last ones, held out for validation; 0 for none.
         seed: of the order of the digits and of the spikes. Every pass has a new order and new spikes.

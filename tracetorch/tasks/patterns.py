@@ -22,7 +22,8 @@ class Patterns(Task):
         patterns: number of pairs.
         inputs, outputs: bits of each.
         steps: time steps for which a pattern is shown.
-        rate, background: spikes per step of an input that is on, and of one that is off, in [0, 1].
+        rate, background: the value of an input that is on, and of one that is off, in [0, 1]: its spikes per step
+            ("poisson"), its current ("constant"), or how early it spikes ("latency", see `encode.latency`).
         encoding: "poisson", "latency" or "constant".
         batch_size: patterns in a batch, taken in turn.
         repeats: how often each pattern is shown in the validation and in the test.
