@@ -21,7 +21,7 @@ from tracetorch.cli.sweep.launching import Launched, Queue, carry_out
 from tracetorch.cli.sweep.monitor import SweepMonitor, metric_text
 from tracetorch.cli.sweep.plan import FILE, Job, Plan, changed_since, check_plan, plan, read_plan, write_plan
 from tracetorch.cli.sweep.stopping import NOW, ControllerProcess, SignalGuard, go_on
-from tracetorch.cli.terminal import console, say
+from tracetorch.cli.terminal import console, print_table, say
 from tracetorch.runs.folder import RunFolder, last_record, state_of
 from tracetorch.runs.identity import hash_of
 from tracetorch.runs.lock import BusyError, Lock
@@ -162,7 +162,7 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
         result = metric or shorten(" ".join(_nearby(why).split()), 200)
         status = "not run" if state.status == "absent" else state.status
         table.add_row(Text(job.name.partition("_")[0]), Text(job.varies), status, Text(result))
-    screen.print(table, soft_wrap=not screen.is_terminal)
+    print_table(screen, table)
     if len(ordered) > _MOST_ROWS:
         say(f"and {len(ordered) - _MOST_ROWS} more, in {folder}")
     if ended.trouble:
