@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tracetorch.cli.errors import DONE, complain
-from tracetorch.cli.terminal import console
+from tracetorch.cli.terminal import console, print_table
 from tracetorch.printable import printable
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Display:
         table.add_column(overflow="fold")
         for name, value in rows:
             table.add_row(name, Text(value))
-        self.console.print(table, soft_wrap=not self.console.is_terminal)
+        print_table(self.console, table)
         return DONE
 
 

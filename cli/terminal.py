@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
+    from rich.table import Table
 
 _TOTAL = ("replace", "backslashreplace", "xmlcharrefreplace", "namereplace", "ignore")  # handlers that never raise
+
+_WIDEST = 10_000  # columns of a table in a file or a pipe: more than a path has
 
 
 class _Descriptor(io.FileIO):
@@ -128,6 +131,13 @@ def console() -> Console:
     if made.width < 1 or made.height < 1:  # a terminal of unknown size
         made.size = (80, 25)
     return made
+
+
+def print_table(screen: Console, table: Table) -> None:
+    """Print a table, folded to the width of a terminal; elsewhere no cell is folded, so that a path can be copied."""
+    if not screen.is_terminal:
+        screen.width = _WIDEST
+    screen.print(table, soft_wrap=not screen.is_terminal)
 
 
 @cache

@@ -172,13 +172,13 @@ def test_wrong_calls_are_refused_and_change_nothing(row):
         ),
         (lambda: net.run(xs, window=3), 'window=3 needs reduce="mean"'),
         (lambda: net.run(xs[:0]), "at least 1 step"),
+        (lambda: net.run(xs, chunk=-1), "a chunk needs at least 1 step, got -1"),
+        (lambda: net.run(xs, reduce="mean", chunk=0), "a chunk needs at least 1 step, got 0"),
         (lambda: net.backward(normal(BATCH, OUT)), r"\(\d, 4\)\)? has seen no input: call net\(x\) or net.run\(xs\)"),
     )
     assert net.save_state() == {}
     net(xs[0])
     each_refused(
-        (lambda: net.run(xs, chunk=-1), "a chunk needs at least 1 step, got -1"),
-        (lambda: net.run(xs, reduce="mean", chunk=0), "a chunk needs at least 1 step, got 0"),
         *((lambda shape=shape: net.backward(torch.ones(shape)), r"expects a signal of shape \(3, 4\), got \(")
           for shape in ((1, OUT), (BATCH, OUT + 1), (BATCH,), (2, BATCH, OUT))),
         *((use, r"holds a state of batch 3, got batch 1: call net.reset\(\) first")

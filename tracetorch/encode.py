@@ -237,11 +237,16 @@ def _names(samples: Tensor | None, batch: int, rates: Tensor) -> Tensor:
     return samples.to(rates.device, copy=True)
 
 
-def _starts(steps: int, size: int) -> range:
+def chunk_size(size: int) -> int:
+    """The steps of a chunk. Raises: TypeError for anything but a whole number, ValueError for one below 1."""
     size = whole(size, "chunk")
     if size < 1:
         raise ValueError(f"a chunk needs at least 1 step, got {size}")
-    return range(0, steps, size)
+    return size
+
+
+def _starts(steps: int, size: int) -> range:
+    return range(0, steps, chunk_size(size))
 
 
 def _check_shape(values: Tensor, varying: bool = False) -> None:

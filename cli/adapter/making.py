@@ -26,20 +26,19 @@ class Part(partial[Any]):
         try:
             return super().__call__(*args, **kwargs)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"{self.name}: {words_of(error)}") from error
+            accepted = getattr(error, "accepted", None)  # of a TrainableError
+            advice = "" if accepted is None else f"; type {self.name}.trainable=[{','.join(accepted)}]"
+            raise UsageError(f"{self.name}: {words_of(error)}{advice}") from error
 
 
 def make(node: dict[str, Any], name: str) -> Any:
     """Instantiate a part of a config; for a node with `_partial_`, return a `Part` that does so when called.
 
-    Raises: UsageError, here or when the `Part` is called, if a value is invalid.
+    Args: name: of the node; a `Part` inside it has a name such as "network.neuron".
+    Raises: UsageError, here or when a `Part` is called, if a value is invalid.
     """
     with naming(name, lambda error: words_of(error) if isinstance(error, TypeError | ValueError) else located(error)):
-        made = _made(node)
-    if node.get("_partial_"):
-        made = Part(made.func, *made.args, **made.keywords)
-        made.name = name
-    return made
+        return _made(node, name)
 
 
 def function(node: dict[str, Any]) -> Callable[..., Any]:
@@ -48,8 +47,8 @@ def function(node: dict[str, Any]) -> Callable[..., Any]:
     Raises: UsageError if there is no such function, or if it cannot be imported.
     """
     with naming(str(node.get("_target_")), words_of):
-        made: Callable[..., Any] = _made(node)
-    return made
+        made: Callable[..., Any] = _made(node, "")
+    return partial(made.func, *made.args, **made.keywords) if isinstance(made, Part) else made
 
 
 @contextmanager
@@ -80,21 +79,25 @@ def words_of(error: BaseException) -> str:
     return text if says_enough else " ".join(named(error).split())
 
 
-def _made(value: Any) -> Any:
+def _made(value: Any, name: str) -> Any:
     if isinstance(value, list):
-        return [_made(inner) for inner in value]
+        return [_made(inner, f"{name}[{at}]") for at, inner in enumerate(value)]
     if not isinstance(value, dict):
         return value
     if "_target_" not in value:
-        return {name: _made(inner) for name, inner in value.items()}
+        return {key: _made(inner, f"{name}.{key}") for key, inner in value.items()}
     called = locate(value["_target_"])
     if not callable(called):
         raise ValueError(f"{value['_target_']} cannot be called")
-    args = _made(value.get("_args_", []))
+    args = _made(value.get("_args_", []), f"{name}._args_")
     if not isinstance(args, list):
         raise ValueError(f"_args_ must be a list, got {shorten(args)}")
-    kwargs = {name: _made(inner) for name, inner in value.items() if name not in SPECIAL}
-    return partial(called, *args, **kwargs) if value.get("_partial_") else called(*args, **kwargs)
+    kwargs = {key: _made(inner, f"{name}.{key}") for key, inner in value.items() if key not in SPECIAL}
+    if not value.get("_partial_"):
+        return called(*args, **kwargs)
+    part = Part(called, *args, **kwargs)
+    part.name = name
+    return part
 
 
 def locate(target: Any) -> Any:

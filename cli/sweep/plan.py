@@ -256,7 +256,7 @@ def _composed(job: Job, path: Path) -> Job:
 
 
 def changed_since(plan: Plan, jobs: Iterable[Job]) -> str:
-    """The first key whose value in the presets has changed since a sweep was planned; "" if there is none.
+    """What has changed in the presets since a sweep was planned: a clause for a message; "" if nothing has.
 
     Of the jobs with the same choices, only one is composed; none if presets of another folder were used.
     """
@@ -270,5 +270,5 @@ def changed_since(plan: Plan, jobs: Iterable[Job]) -> str:
         except UsageError as error:
             return f"they no longer compose ({error})"
         if found := config_difference(job.config, now):
-            return found.key
+            return f"{found.key} has another value"
     return ""

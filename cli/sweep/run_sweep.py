@@ -21,7 +21,7 @@ from tracetorch.cli.sweep.launching import Launched, Queue, carry_out
 from tracetorch.cli.sweep.monitor import SweepMonitor, metric_text
 from tracetorch.cli.sweep.plan import FILE, Job, Plan, changed_since, check_plan, plan, read_plan, write_plan
 from tracetorch.cli.sweep.stopping import NOW, ControllerProcess, SignalGuard, go_on
-from tracetorch.cli.terminal import console, say
+from tracetorch.cli.terminal import console, print_table, say
 from tracetorch.runs.folder import RunFolder, last_record, state_of
 from tracetorch.runs.identity import hash_of
 from tracetorch.runs.lock import BusyError, Lock
@@ -82,8 +82,8 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     if numbers := queue.left():
         ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
         raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or cancel them: scancel {ids}")
-    if key := changed_since(planned, left):
-        say(f"the presets have changed since the start of the sweep ({key}); it continues with its own config")
+    if change := changed_since(planned, left):
+        say(f"the presets have changed since the start of the sweep: {change}; it continues with its own config")
     return _go(planned, folder, left, fail_fast)
 
 
@@ -162,15 +162,15 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
         result = metric or shorten(" ".join(_nearby(why).split()), 200)
         status = "not run" if state.status == "absent" else state.status
         table.add_row(Text(job.name.partition("_")[0]), Text(job.varies), status, Text(result))
-    screen.print(table, soft_wrap=not screen.is_terminal)
+    print_table(screen, table)
     if len(ordered) > _MOST_ROWS:
         say(f"and {len(ordered) - _MOST_ROWS} more, in {folder}")
     if ended.trouble:
         complain(f"the launcher stopped: {ended.trouble}", None, False)
     if done and not ended.interrupted:
         _draw(planned, folder)
-    if _is_older_than_presets(folder / FILE) and (key := changed_since(planned, planned.jobs)):
-        say(f"the presets were edited during the sweep ({key}); all jobs ran with the config from its start")
+    if _is_older_than_presets(folder / FILE) and (change := changed_since(planned, planned.jobs)):
+        say(f"the presets were edited during the sweep: {change}; all jobs ran with the config from its start")
     quoted = quote(folder)
     if done == len(states):
         say(f"to compare the jobs: tracetorch compare {quoted}")

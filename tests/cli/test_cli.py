@@ -23,6 +23,7 @@ from tracetorch.cli.main import start
         ("run --help", "Config keys to change, such as experiment=mnist or optimizer.lr=0.001.", "--root"),
         ("plot -h", "Usage: tracetorch plot [OPTIONS] {DIR} [KEY=VALUE]...", "experiment="),
         ("--help", "Look: list List experiments, tasks, networks, rules, losses, …", "Options: --json"),
+        ("--help", "completion ", "--install-completion"),
         ("--version", f"tracetorch {__version__}", "Usage"),
         ("list", "sweep (tracetorch run -m sweep=NAME) delays", "optimizer (tracetorch"),
         ("list search", "search (tracetorch tune search=NAME) decays", "sweep (tracetorch"),

@@ -24,6 +24,7 @@ CLICK_ROWS = [
     ("loss.floor=-1", "floor must lie between 0 and 1"),
     ("~task._target_", "task has no _target_"),
     ("network.neuron=3", "network.neuron(?!.*not callable)"),
+    ("network.readout.trainable=[weight,threshold]", r"'threshold'; .*; type network\.readout\.trainable=\[weight\]"),
     ("train.precision=bfloat16 rule=bptt", "train.precision=bfloat16 needs rule=trace or three_factor: BPTT computes"),
     ("bogus=1", "bogus: there is no key 'bogus'.* there are task, network, rule"),
     ("rule.foo=1", r"rule.foo: there is no key 'foo'\.(?! Here rule has \.)"),

@@ -28,7 +28,7 @@ from tracetorch.runs.provenance import provenance_changes
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A completed run: (its folder, what the command said)."""
-    folder = tmp_path_factory.mktemp("r") / "ein ä"  # short: the table folds a long one
+    folder = tmp_path_factory.mktemp("r") / f"ein ä {'long' * 20}"  # which no table may fold
     return folder, tracetorch("run", *CLICKS, f"output.dir='{folder}'")
 
 

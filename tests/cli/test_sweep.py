@@ -1,5 +1,6 @@
 """Sweeps: what they consist of, that no job harms another, and that what is left undone can be done."""
 
+import io
 import json
 import os
 import pickle
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.command_line import CLICKS, files, tracetorch
 from tests.sweeps import statuses
@@ -22,7 +24,8 @@ from tracetorch.cli.sweep import launchers, launching
 from tracetorch.cli.sweep.job import Worker
 from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
 from tracetorch.cli.sweep.launching import FOLDER, Queue, launch
-from tracetorch.cli.sweep.plan import plan
+from tracetorch.cli.sweep.monitor import SweepMonitor
+from tracetorch.cli.sweep.plan import Job, plan
 from tracetorch.cli.sweep.stopping import NOW, STOP, ControllerProcess, StopListener, go_on, is_stopped
 from tracetorch.runs.ending import Interrupt
 
@@ -72,6 +75,21 @@ def test_a_job_that_fails_stops_no_other_and_is_reported_at_once_and_at_the_end(
     assert "decay" in (here / "sweep" / "001_decay=1.5" / "error.txt").read_text()
     assert re.search(r"\n001_decay=1\.5  failed: .*decay(.*\n)+?002_decay=0\.8  completed  accuracy", ended.stdout)
     assert "1 of 3 jobs are not completed; to continue: tracetorch resume sweep" in ended.stderr
+
+
+def test_a_job_is_killed_if_it_is_seen_so_twice_and_the_launcher_no_longer_has_it(tmp_path):
+    shown, queued, jobs = io.StringIO(), ["001_"], [Job(name, "", [], "") for name in ("000_", "001_")]
+    monitor = SweepMonitor(Console(file=shown), tmp_path, jobs, lambda name: name in queued)
+    for job in jobs:
+        (tmp_path / job.name).mkdir()
+        (tmp_path / job.name / "run.json").write_text('{"status": "running"}')  # which no process has locked
+    monitor._look()
+    assert shown.getvalue() == ""
+    monitor._look()
+    assert re.findall(r"00\d_ +\w+", shown.getvalue()) == ["000_  killed"]
+    queued.clear()
+    monitor._look()
+    assert re.findall(r"00\d_ +\w+", shown.getvalue()) == ["000_  killed", "001_  killed"]
 
 
 def test_fail_fast_starts_nothing_more_and_resume_does(here):

@@ -10,6 +10,7 @@ import signal
 import threading
 from contextlib import chdir
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -20,6 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from tests.command_line import CLICKS, start, tracetorch
 from tests.sweeps import wait_until
 from tracetorch import files
+from tracetorch.cli.tuning import study as study_module
 from tracetorch.cli.tuning import trials
 from tracetorch.cli.tuning.study import Study
 from tracetorch.cli.tuning.study_folder import read_study
@@ -176,6 +178,7 @@ def test_a_trial_that_fails_stops_no_other(here):
     assert set(states()) == {"COMPLETE", "FAIL"}
     assert statuses() == [{"FAIL": "failed", "COMPLETE": "completed"}[state] for state in states()]
     assert [(path / "error.txt").exists() for path in folders()] == [state == "FAIL" for state in states()]
+    assert ["gradient" in trial.user_attrs.get("error", "") for trial in journal()] == [s == "FAIL" for s in states()]
     failed = [line for line in ended.stdout.splitlines() if " failed " in line]
     assert len(failed) == states().count("FAIL") and all("lr=1e+30: " in line for line in failed)
 
@@ -360,6 +363,16 @@ def test_no_process_takes_what_another_is_at_work_on(here):
         code(child)
     assert ended.exit_code == 0, ended.output
     assert states() == ["RUNNING", "COMPLETE"] and "other processes still run 1 trial" in ended.stdout
+
+
+def test_a_study_that_stays_locked_is_waited_for_until_patience_ends(study, monkeypatch):
+    slept, clock = [], iter(range(0, 1000, 25))  # seconds
+    monkeypatch.setattr(study_module, "time", SimpleNamespace(monotonic=clock.__next__, sleep=slept.append))
+    held = lock.Lock(study)
+    ended = resume("--trials", "4")
+    held.release()
+    assert ended.exit_code == 2 and "another process has locked" in ended.stderr and slept, ended.output
+    assert "study for a minute: wait for it, or stop it" in ended.stderr
 
 
 def test_a_study_of_something_else_is_not_joined(study):

@@ -21,7 +21,7 @@ from tracetorch.cli.errors import UsageError
 from tracetorch.cli.folders import check_unchanged, config_difference
 from tracetorch.cli.signatures import is_trusted
 from tracetorch.cli.sweep import job as job_module
-from tracetorch.cli.sweep.plan import Job, Plan, read_plan, sealed, write_plan
+from tracetorch.cli.sweep.plan import Job, Plan, changed_since, read_plan, sealed, write_plan
 from tracetorch.cli.tuning.validate import Composer
 from tracetorch.runs import RunFolder
 from tracetorch.runs.identity import facts_of
@@ -211,6 +211,7 @@ def doubling(start, more):
     return {"l0": start} | {f"l{at}": more(f"${{l{at - 1}}}") for at in range(1, 10)}
 
 
+BELOW = {"deep": {"l0": "x" * 1024, "l1": "${.l0}" * 32, "l2": "${..deep.l1}" * 33}}
 DEEP = {f"l{at}": [f"${{l{at - 1}}}"] for at in range(400, 0, -1)}
 THROUGH = {"l0": {"x": "y" * 9}, "l1": "${l0}", "l2": "${l1.x}"}
 
@@ -220,11 +221,12 @@ THROUGH = {"l0": {"x": "y" * 9}, "l1": "${l0}", "l2": "${l1.x}"}
     [
         (doubling("x" * 16, lambda name: name * 9), "l6 unfolds to more than 1,048,576 characters"),
         (doubling("x", lambda name: {"a": [name.replace("l", "...l")] * 9}), "unfolds to more than"),
+        (BELOW, "deep.l2 unfolds to more than"),
         (DEEP, "128 lists and references lie within"),
         (THROUGH, "${l1.x} passes through another reference, ${l0}: name the value itself"),
         ({"l0": "${l1}${l1}", "l1": "${l0}${l0}"}, "Recursive interpolation detected"),
     ],
-    ids=["text", "relative", "deep", "through another", "a circle"],
+    ids=["text", "relative", "relative and below", "deep", "through another", "a circle"],
 )
 def test_a_preset_that_would_unfold_is_refused_before_anything_is_resolved(content, phrase):
     body = yaml.safe_dump({"defaults": [{"override /task": "patterns"}], **content}, sort_keys=False)
@@ -284,13 +286,22 @@ def test_presets_that_are_edited_change_no_job_of_a_sweep(edit, monkeypatch):
     assert ended.exit_code == 3 and ran == [0.4, 0.4]
     ended = tracetorch("resume", "s")
     assert ended.exit_code == 3 and ran[2:] == [0.4, 0.4]
-    told = "the presets have changed since the start of the sweep (task.delay); it continues with its own config"
+    told = "the presets have changed since the start of the sweep: task.delay has another value; it continues with"
     assert told in ended.output
     content = json.loads(Path("s/sweep.json").read_text())
     old(content)  # a plan without configs is of an old version
     write("s/sweep.json", json.dumps(content))
     ended = tracetorch("resume", "s")
     assert ended.exit_code == 3 and ran[4:] == [0.2, 0.2] and told not in ended.output
+
+
+def test_what_has_changed_in_the_presets_is_a_clause(edit, here, config):
+    plan = Plan("clicks", [], [], [Job("000_", "", list(CLICKS), "", "clicks", config)], here, here)
+    assert changed_since(plan, plan.jobs) == ""
+    edit()
+    assert changed_since(plan, plan.jobs) == "task.delay has another value"
+    (composing.conf_dir() / "task" / "poisson_clicks.yaml").unlink()
+    assert changed_since(plan, plan.jobs).startswith("they no longer compose (")
 
 
 def old(plan):
@@ -349,6 +360,9 @@ def test_presets_that_are_edited_change_no_trial(edit):
     assert Composer(["experiment=learned_decays"], Path("study.json"), [], stored)(changes)[0] == composed
     with pytest.raises(UsageError, match=r"study\.json holds no config for optimizer=adamw"):
         Composer([], Path("study.json"), [], stored)(["optimizer=adamw"])
+    stored["base"]["config"] = [3]
+    with pytest.raises(UsageError, match=r"study\.json is broken: a config must have keys, got \[3\]"):
+        Composer([], Path("study.json"), [], stored)
 
 
 def test_a_study_of_another_calls_nothing(config):

@@ -176,6 +176,13 @@ def test_an_axis_is_logarithmic_where_values_span_more_than_a_decade(tmp_path, d
     assert ticks <= set(axes.get_xticks())
 
 
+def test_an_accuracy_of_1_is_still_a_share_whose_axis_is_never_logarithmic(tmp_path):
+    for seed, value in enumerate((0.05, 1.0)):
+        run_folder(tmp_path / str(seed), value, seed=seed)
+    axes = drawn(make_scatter(compare([tmp_path]), "seed"))[0].axes[0]
+    assert axes.get_yscale() == "linear"
+
+
 def test_of_too_many_lines_the_best_are_drawn_and_any_name_and_value_can_be(tmp_path):
     for at in range(40):
         run_folder(tmp_path / "many" / str(at), 0.5 + at / 100, lr=at + 1)

@@ -119,7 +119,7 @@ def test_a_part_that_is_replaced_by_any_way_of_torch_is_the_one_at_work(put):
 
 
 def test_half_precision_runs_on_a_cpu_one_step_at_a_time():
-    layer = LIF(4, 3, decay=0.5).to(torch.bfloat16)
+    layer = LIF(4, 3, decay=[0.5] * 3).to(torch.bfloat16)
     torch.nn.init.constant_(layer.weight, 1.0)
     x = torch.full((1, 4), 0.125, dtype=torch.bfloat16)
     assert [layer(x).tolist() for _ in range(3)] == [[[0.0] * 3]] * 3  # 0.5, 0.75, 0.875

@@ -44,6 +44,20 @@ def test_names_of_marks_stay_inside_and_apart() -> None:
     assert all(panel.x0 <= box.x0 and box.x1 <= panel.x1 for box in boxes)
 
 
+@pytest.mark.parametrize(
+    ("ends", "named"),
+    [
+        ((0.1, 0.9, 0.85), {"b": 0.9}),  # no room for c below b; those below c matter less
+        ((0.1, 0.9, 0.5), {"b": 0.9, "c": 0.5, "a": 0.1}),
+    ],
+)
+def test_outputs_are_named_at_the_ends_of_their_lines_from_the_highest_on(ends, named) -> None:
+    lines = torch.tensor([0.3, 0.1, 0.95]).lerp(torch.tensor(ends), torch.linspace(0, 1, len(SPIKES))[:, None])
+    fig = plot.raster({"x": SPIKES}, readout=("output", lines), names=["a", "b", "c"])
+    found = {text.get_text(): text.xy[1] for text in fig.axes[-1].texts}
+    assert list(found) == list(named) and found == pytest.approx(named)
+
+
 def test_marks_are_cut_where_the_panel_ends() -> None:
     marks = {"clicks": (0, 10), "no delay": (10, 10), "cue": (10, 60), "reward": (60, 70)}
     axes = plot.raster({"x": SPIKES}, marks=marks, dt=None).axes[0]

@@ -33,6 +33,12 @@ def test_a_digit_keeps_its_label_and_its_pixels_wherever_it_is_shown():
     assert torch.allclose(batch.xs.dense()[0], images(batch) * 0.5)
 
 
+def test_with_latency_the_largest_rate_is_the_time_of_a_white_pixel():
+    made = MNIST(steps=9, max_rate=0.75, encoding="latency", batch_size=4).train_batch(0)
+    white = images(made) == 1
+    assert made.xs.dense().argmax(dim=0)[white].unique().tolist() == [2]
+
+
 def test_validation_digits_are_the_last_and_are_never_learnt_from():
     task = MNIST(batch_size=50, steps=1, validation_digits=200)
     learnt = torch.cat([task.train_batch(number).conditions["digit"] for number in range(2 * task.batches_per_pass)])

@@ -3,11 +3,12 @@
 import math
 import re
 from functools import partial
+from inspect import signature
 
 import pytest
 
 from tracetorch.tasks import MNIST, CueAccumulation, Gym, Patterns, PoissonClicks, SequentialMNIST, StoreRecall
-from tracetorch.tasks.wrappers import ContextSchedule
+from tracetorch.tasks.wrappers import Blocks, ContextSchedule
 
 TRIALS = {"neurons_per_channel": 1, "batch_size": 1, "test_trials": 1, "validation_trials": 0, "noise": 0}
 LEAST = {
@@ -33,8 +34,22 @@ def test_what_is_too_little_is_refused(task):
     assert said == {name: f"{name} must be at least {least}, got {least - 1}" for name, least in LEAST[task].items()}
 
 
+COUNTS = [
+    (task, name)
+    for task in (*LEAST, partial(Blocks, MNIST()))
+    for name, option in signature(task).parameters.items()
+    if task is not Gym and option.annotation == "int" and name != "seed"
+]
+
+
+@pytest.mark.parametrize(("task", "name"), COUNTS)
+def test_a_fraction_is_no_count(task, name):
+    with pytest.raises(TypeError, match=f"^{name} must be a whole number, got 1.5$"):
+        task(**{name: 1.5})
+
+
 SPLIT = partial(MNIST, validation_digits=200)
-RATE = "max_rate must be above 0 and at most 1 spike per step, got {}"
+RATE = "max_rate must be above 0 and at most 1, got {}"
 PATTERN = "rates must satisfy 0 ≤ background ≤ rate ≤ 1, got "
 STEP = "dt must be above 0 and short enough for at most one "
 DISTRACTORS = (

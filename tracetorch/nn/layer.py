@@ -108,7 +108,8 @@ class Layer(Network):
             if name not in known:
                 close = get_close_matches(name, known, 1)
                 hint = f"did you mean {close[0]!r}? " if close else ""
-                raise ValueError(f"trainable: a {self.kind} has no {name!r}; {hint}it has {', '.join(known)}")
+                said = f"trainable: a {self.kind} has no {name!r}; {hint}it has {', '.join(known)}"
+                raise TrainableError(said, [other for other in known if other in close or other in (names or ())])
         if self.input_trace.tied and "trace_decay" in (names or ()):
             raise ValueError(
                 "trainable: a tied trace_decay follows the membrane's; give trace_decay a number to learn it"
@@ -574,6 +575,14 @@ def _neurons(neuron: Any, features: int | None, constants: dict[str, Any]) -> Ne
     if not isinstance(made, Neuron):
         raise TypeError(f"{advice}, got {neuron!r}")
     return made
+
+
+class TrainableError(ValueError):
+    """`trainable` names a parameter that the layer lacks. Args: accepted: what it may be instead."""
+
+    def __init__(self, message: str, accepted: list[str]):
+        super().__init__(message)
+        self.accepted = accepted
 
 
 def _listed(names: Iterable[str] | None) -> tuple[str, ...] | None:

@@ -13,7 +13,7 @@ from torch.nn import Module
 from tracetorch import backends
 from tracetorch import device as devices
 from tracetorch.backends import LazySpikes, OutputSpec
-from tracetorch.encode import Stream
+from tracetorch.encode import Stream, chunk_size
 from tracetorch.modes import check_tensor, unaffected, whole, without_graph
 from tracetorch.nn.local_gradient import At, Gradients, accumulate, with_gradient
 
@@ -126,6 +126,7 @@ def _run_chunks(
     net: Network, xs: Tensor | Stream, *, reduce: str | None, window: int | None, chunk: int | None
 ) -> Tensor:
     stream = as_stream(xs, reduce, window)
+    given = None if chunk is None else chunk_size(chunk)  # refused before the state is prepared
     batch, *in_shape = stream.shape
     net.chain[0]._check_chunk((stream.steps, batch, *in_shape))
     shape, like = net._prepare(batch, tuple(in_shape)), net.chain[-1]._like
@@ -133,7 +134,7 @@ def _run_chunks(
     keep = like.new_empty(stream.steps, batch, *shape) if reduce is None else None
     wide = devices.widest_float(like.device)  # a float32 sum of spikes would stop growing at 2²⁴
     total = None if reduce is None else torch.zeros(batch, *shape, dtype=wide, device=like.device)
-    size = chunk_steps(net.chain, batch) if chunk is None else whole(chunk, "chunk")
+    size = given or chunk_steps(net.chain, batch)
     with nullcontext() if size >= stream.steps else _same_weights(net):
         for part in stream.parts(size):
             steps = part.size[0] if isinstance(part, LazySpikes) else len(part)

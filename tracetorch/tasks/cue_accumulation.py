@@ -10,7 +10,8 @@ from torch import Tensor
 from tracetorch import backends
 from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream
-from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, means, split_seeds
+from tracetorch.modes import whole
+from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, means, split_seeds, whole_at_least
 
 _CUES, _SPIKES = range(2)  # purposes of seeds
 
@@ -31,7 +32,7 @@ class CueAccumulation(DrawnTask):
         dt: length of a step, seconds.
         batch_size, validation_trials, test_trials: numbers of trials.
         seed: of all trials; held-out trials are drawn separately.
-    Raises: ValueError for invalid values.
+    Raises: ValueError for invalid values, TypeError for a count that is not a whole number.
     Source: Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein, Maass (2020), A solution to the learning dilemma for
         recurrent networks of spiking neurons, doi:10.1038/s41467-020-17236-y; after Morcos and Harvey (2016).
     """
@@ -60,10 +61,10 @@ class CueAccumulation(DrawnTask):
         test_trials: int = 1000,
         seed: int = 0,
     ):
-        at_least(1, neurons_per_channel=neurons_per_channel, batch_size=batch_size, test_trials=test_trials)
+        whole_at_least(1, neurons_per_channel=neurons_per_channel, batch_size=batch_size, test_trials=test_trials)
+        whole_at_least(0, validation_trials=validation_trials)
         at_least(0, interval=interval, delay=delay, recall=recall, rate=rate, noise=noise)
-        at_least(0, validation_trials=validation_trials)
-        if cues < 1 or cues % 2 == 0:
+        if whole(cues, "cues") < 1 or cues % 2 == 0:
             raise ValueError(f"cues must be an odd number, or no side need have more, got {cues}")
         if not 0.5 <= bias <= 1:
             raise ValueError(f"bias is the probability of a cue on the trial's side, 0.5 to 1, got {bias:g}")

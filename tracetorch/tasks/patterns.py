@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tracetorch import backends
 from tracetorch.encode import ENCODERS, mix_seed
-from tracetorch.tasks.task import Batch, Figures, Task, Trials, at_least, check_split, choices
+from tracetorch.tasks.task import Batch, Figures, Task, Trials, check_split, choices, whole_at_least
 
 
 class Patterns(Task):
@@ -22,12 +22,13 @@ class Patterns(Task):
         patterns: number of pairs.
         inputs, outputs: bits of each.
         steps: time steps for which a pattern is shown.
-        rate, background: spikes per step of an input that is on, and of one that is off, in [0, 1].
+        rate, background: the value of an input that is on, and of one that is off, in [0, 1]: its spikes per step
+            ("poisson"), its current ("constant"), or how early it spikes ("latency", see `encode.latency`).
         encoding: "poisson", "latency" or "constant".
         batch_size: patterns in a batch, taken in turn.
         repeats: how often each pattern is shown in the validation and in the test.
         seed: of patterns and spikes.
-    Raises: ValueError for invalid values.
+    Raises: ValueError for invalid values, TypeError for a count that is not a whole number.
     """
 
     metrics = ("accuracy", "recalled")
@@ -46,8 +47,8 @@ class Patterns(Task):
         repeats: int = 10,
         seed: int = 0,
     ):
-        at_least(1, patterns=patterns, inputs=inputs, outputs=outputs, steps=steps)
-        at_least(1, batch_size=batch_size, repeats=repeats)
+        whole_at_least(1, patterns=patterns, inputs=inputs, outputs=outputs, steps=steps)
+        whole_at_least(1, batch_size=batch_size, repeats=repeats)
         if not 0 <= background <= rate <= 1:
             raise ValueError(f"rates must satisfy 0 ≤ background ≤ rate ≤ 1, got {background:g} and {rate:g}")
         self.input_size, self.output_size, self.steps, self.batch_size = inputs, outputs, steps, batch_size

@@ -11,7 +11,17 @@ from torch import Tensor
 from tracetorch import backends
 from tracetorch.encode import Stream
 from tracetorch.tasks.samplers import SampleSpace, UniformSampler
-from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, choices, slices, split_seeds
+from tracetorch.tasks.task import (
+    Batch,
+    DrawnTask,
+    Figures,
+    Trials,
+    at_least,
+    choices,
+    slices,
+    split_seeds,
+    whole_at_least,
+)
 
 _ELEMENTS = 1 << 22  # of one block of the tables below: 32 MiB
 
@@ -80,7 +90,7 @@ class PoissonClicks(DrawnTask):
         dt: length of a step, seconds.
         batch_size, validation_trials, test_trials: numbers of trials.
         seed: of all trials; held-out trials are drawn separately.
-    Raises: ValueError for invalid values.
+    Raises: ValueError for invalid values, TypeError for a count that is not a whole number.
     Source: Brunton, Botvinick and Brody (2013), Rats and humans can optimally accumulate evidence for decision-making,
         doi:10.1126/science.1233912.
     """
@@ -112,8 +122,8 @@ class PoissonClicks(DrawnTask):
     ):
         at_least(0, total_rate=total_rate, cue_rate=cue_rate, noise=noise)
         at_least(0, **({} if isinstance(delay, Sequence) else {"delay": delay}), cue=cue)
-        at_least(1, neurons_per_channel=neurons_per_channel, batch_size=batch_size, test_trials=test_trials)
-        at_least(0, validation_trials=validation_trials)
+        whole_at_least(1, neurons_per_channel=neurons_per_channel, batch_size=batch_size, test_trials=test_trials)
+        whole_at_least(0, validation_trials=validation_trials)
         if not dt > 0 or max(total_rate, cue_rate, noise) * dt > 1:
             raise ValueError(f"dt must be above 0 and short enough for at most one click in a step, got {dt:g} s")
         self.gamma = UniformSampler("gamma", gamma, 0.0)

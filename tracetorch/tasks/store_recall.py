@@ -11,7 +11,7 @@ from tracetorch import backends
 from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream
 from tracetorch.tasks.samplers import SampleSpace, UniformSampler
-from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, means, split_seeds
+from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, means, split_seeds, whole_at_least
 
 _VALUES, _SPIKES = range(2)  # purposes of seeds
 
@@ -33,7 +33,7 @@ class StoreRecall(DrawnTask):
         dt: length of a step, seconds.
         batch_size, validation_trials, test_trials: numbers of trials.
         seed: of all trials; held-out trials are drawn separately.
-    Raises: ValueError for invalid values.
+    Raises: ValueError for invalid values, TypeError for a count that is not a whole number.
     Source: Bellec, Salaj, Subramoney, Legenstein, Maass (2018), Long short-term memory and learning-to-learn in
         networks of spiking neurons, doi:10.48550/arXiv.1803.09574, whose code contains the task; Salaj, Subramoney,
         Kraisnikovic, Bellec, Legenstein, Maass (2021), Spike frequency adaptation supports network computations on
@@ -62,9 +62,10 @@ class StoreRecall(DrawnTask):
         test_trials: int = 1000,
         seed: int = 0,
     ):
-        at_least(2, intervals=intervals)
-        at_least(1, neurons_per_channel=neurons_per_channel, batch_size=batch_size, test_trials=test_trials)
-        at_least(0, rate=rate, noise=noise, validation_trials=validation_trials)
+        whole_at_least(2, intervals=intervals)
+        whole_at_least(1, neurons_per_channel=neurons_per_channel, batch_size=batch_size, test_trials=test_trials)
+        whole_at_least(0, validation_trials=validation_trials)
+        at_least(0, rate=rate, noise=noise)
         if not dt > 0 or max(rate, noise) * dt > 1:
             raise ValueError(f"dt must be above 0 and short enough for at most one spike in a step, got {dt:g} s")
         if not dt <= interval < float("inf"):

@@ -205,6 +205,12 @@ def at_least(least: float, **values: float) -> None:
             raise ValueError(f"{name} must be finite, got {value:g}")
 
 
+def whole_at_least(least: int, **values: int) -> None:
+    """Raises: TypeError for the first value that is not a whole number, and as `at_least`. Args: values: by name."""
+    for name, value in values.items():
+        at_least(least, **{name: whole(value, name)})
+
+
 def first_sample(xs: Stream) -> Stream:
     """Return a stream of the first sample of a batch alone, (steps, 1, channels)."""
     return Stream(partial(_first_sample, xs), xs.steps, (1, xs.shape[1]))

@@ -14,7 +14,7 @@ from tracetorch.backends import LazySpikes
 from tracetorch.encode import Stream, mix_seed
 from tracetorch.modes import whole
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
-from tracetorch.tasks.task import BaseTask, Batch, Figures, Task, Trials, at_least
+from tracetorch.tasks.task import BaseTask, Batch, Figures, Task, Trials, whole_at_least
 
 _SPARE = 4  # ratio of available to needed batches, on average, so that hardly any trial is used twice
 _PATIENCE = 1000  # ratio of searched to needed batches, after which a missing class is an error
@@ -55,14 +55,14 @@ class ContextSchedule:
         every: mean length of a context.
         jitter: in [0, 1); range of the starts as a share of `every`.
         seed: of the jitter.
-    Raises: ValueError for invalid values.
+    Raises: ValueError for invalid values, TypeError for a count that is not a whole number.
     Example:
         >>> ContextSchedule(100, jitter=0.0).switches(250)
         [100, 200]
     """
 
     def __init__(self, every: int, jitter: float = 0.2, seed: int = 0):
-        at_least(1, every=every)
+        whole_at_least(1, every=every)
         if not 0 <= jitter < 1:
             raise ValueError(f"jitter must be at least 0 and below 1, got {jitter:g}")
         self.every, self.jitter, self.seed = every, jitter, seed
@@ -108,7 +108,8 @@ class Blocks(WrappingTask, Task):
         every: training batches in a block, on average.
         jitter: variation of the starts of blocks, as a share of `every`; see `ContextSchedule`.
         seed: of the order of the classes and of the jitter.
-    Raises: ValueError for a task without such a class, a block of no or of all classes, and other invalid values.
+    Raises: ValueError for a task without such a class, a block of no or of all classes, and other invalid values;
+        TypeError for a count that is not a whole number.
     Memory: about 2·n/`classes` batches for n classes, from which one is chosen.
     """
 
@@ -116,7 +117,7 @@ class Blocks(WrappingTask, Task):
         target = task.train_batch(0).target
         if target.is_floating_point() or target.ndim != 1:
             raise ValueError(f"{type(task).__name__} has no classes: blocks need one right choice in each trial")
-        if not 1 <= classes < task.output_size:
+        if not 1 <= whole(classes, "classes") < task.output_size:
             raise ValueError(f"classes must leave some of the {task.output_size} for other blocks, got {classes}")
         self._wrap(task)
         self.task, self.metrics, self.batch_size = task, task.metrics, task.batch_size
