@@ -68,7 +68,7 @@ def test_the_line_is_dotted_where_some_runs_have_stopped(tmp_path):
     run_folder(tmp_path / "a")
     run_folder(tmp_path / "b", seed=1, lines=records(0.8, updates=30))
     figure = draw_comparison(compare([tmp_path]))
-    assert any("dotted where some runs have ended" in text for text in texts(figure))
+    assert any("dotted where some runs have no value" in text for text in texts(figure))
     thin, thick = figure.axes[0].lines
     assert thin.get_linestyle() == ":" and np.isfinite(thin.get_ydata()).all()
     assert np.isfinite(thick.get_ydata()).tolist() == [x <= 30 for x in thick.get_xdata()]

@@ -73,8 +73,8 @@ def compare(
         metric: the number to compare; if None, the task's first metric.
     Raises: UnknownNameError for a key or a metric that no run has; NothingToCompareError if no run can be compared.
     """
-    found, left_out = find_runs([folders] if isinstance(folders, str | Path) else folders)
-    results = [read_run(folder) for folder in found]
+    run_folders, left_out = find_runs([folders] if isinstance(folders, str | Path) else folders)
+    results = [read_run(folder) for folder in run_folders]
     left_out += [run for run in results if isinstance(run, LeftOut)]
     runs = unify_identities([run for run in results if isinstance(run, CompletedRun)])
     if not runs:

@@ -164,18 +164,18 @@ def differing(groups: Sequence[Sequence[Config]]) -> dict[str, list[Values]]:
     Args: groups: the configs of each group.
     """
     keys = dict.fromkeys(key for group in groups for config in group for key in config)
-    found: dict[str, list[Values]] = {}
+    differences: dict[str, list[Values]] = {}
     for key in filter(is_setting, keys):
         distinct = [{config[key] for config in group if key in config} for group in groups]
         values = [tuple(sorted(some, key=in_order) if len(some) > 1 else some) for some in distinct]
         if len({values[at] for at, group in enumerate(groups) if group}) > 1:
-            found[key] = values
+            differences[key] = values
     named = {}
-    for key, values in found.items():
+    for key, values in differences.items():
         part = key.removesuffix(_TARGET)
         short = [tuple(name_of(value) for value in some) for some in values]
         is_unique = len({name for some in short for name in some}) == len({value for some in values for value in some})
-        if part != key and part not in found and is_unique:
+        if part != key and part not in differences and is_unique:
             named[part] = short
         else:
             named[key] = values
@@ -190,8 +190,8 @@ def labels(differences: Mapping[str, Sequence[Values]], count: int) -> list[str]
     usually another key, such as the optimizer, implies it.
     """
     everywhere = {key: values for key, values in differences.items() if all(values)}
-    few = everywhere if len(everywhere) <= _MAX_KEYS else _distinguishing(everywhere, count)
-    for chosen in (few, _distinguishing(everywhere, count), _distinguishing(differences, count)):
+    shortlist = everywhere if len(everywhere) <= _MAX_KEYS else _distinguishing(everywhere, count)
+    for chosen in (shortlist, _distinguishing(everywhere, count), _distinguishing(differences, count)):
         for show_missing in (False, True):
             shown = _labels(chosen, count, show_missing=show_missing)
             if len(set(shown)) == count and all(shown):

@@ -128,7 +128,7 @@ def _note(comparison: Comparison, entries: Sequence[plot.Entry]) -> str:
     sizes = {len(entry.values) for entry in entries}
     notes = ["Lines: means over runs" if max(sizes) > 1 else "Lines: runs"]
     if any(entry.curve is not None and not entry.curve.whole.all() for entry in entries):
-        notes[0] += ", dotted where some runs have ended"
+        notes[0] += ", dotted where some runs have no value"
     notes += interval_note("Bands and bars", sizes)
     if max(sizes) > 1:
         notes.append("Small points: runs")

@@ -47,8 +47,8 @@ def default_metric(runs: Iterable[CompletedRun]) -> str:
     names: Counter[str] = Counter()
     for run in runs:
         results = {k: v for k, v in run.summary.items() if k not in _NO_METRIC and not k.endswith("_bytes")}
-        if found := metric_of(last_record(run.folder)) or metric_of(results):
-            names[found[0]] += 1
+        if metric := metric_of(last_record(run.folder)) or metric_of(results):
+            names[metric[0]] += 1
     return names.most_common(1)[0][0] if names else "loss"
 
 

@@ -184,10 +184,10 @@ def _decays(axes: Axes, layer: Layer, limits: tuple[float, float], *, top: bool)
         if color not in lines:
             _histogram(axes, values, color, edges=edges, outline=color == "vermillion")
     fine, coarse = (_half_lives(torch.tensor(some)) for some in (_FINE_DECAYS, _COARSE_DECAYS))
-    _ticks(axes.xaxis, limits, fine, coarse, lambda place: 2 ** (-1 / place))
+    _ticks(axes.xaxis, limits, fine, coarse, lambda half_life: 2 ** (-1 / half_life))
     if top:
         above = axes.secondary_xaxis("top")
-        _ticks(above.xaxis, limits, _FINE_HALF_LIVES, _COARSE_HALF_LIVES, lambda place: place)
+        _ticks(above.xaxis, limits, _FINE_HALF_LIVES, _COARSE_HALF_LIVES, lambda half_life: half_life)
         above.set_xlabel("half-life (steps)")
 
 

@@ -152,8 +152,9 @@ def make(id: str, max_episode_steps: int | None, options: Mapping[str, Any]) -> 
         names = {known.lower(): known for known in gymnasium.registry}
         close = [names[match] for match in get_close_matches(name.lower(), list(names), 1, 0.6)]
         hint = f" Did you mean {f'{module}{colon}' if colon else ''}{close[0]}?" if close else ""
-        other = "for one that another package registers, write id=package:Name-v0"
-        advice = f"{module} registers none of this name" if colon else other
+        advice = f"{module} registers none of this name"
+        if not colon:
+            advice = "for one that another package registers, write id=package:Name-v0"
         raise ValueError(
             f"id={id}: Gymnasium knows no such environment.{hint} `python -c 'import gymnasium; "
             f"gymnasium.pprint_registry()'` lists them; {advice}"

@@ -192,8 +192,8 @@ class SequentialMNIST(DigitTask):
         self._load(source, max_rate, batch_size, validation_digits, seed)
         height, width = self.image_size
         self.parts, self.pixels_per_part = (height, width) if by == "rows" else (height * width, 1)
-        drawn = backends.uniform(_PERMUTATION, range(1), torch.zeros(1, dtype=torch.int64), height * width)[0, 0]
-        self.order = drawn.argsort(stable=True) if order == "permuted" else None
+        random = backends.uniform(_PERMUTATION, range(1), torch.zeros(1, dtype=torch.int64), height * width)[0, 0]
+        self.order = random.argsort(stable=True) if order == "permuted" else None
         self.levels, self.input_size = levels, self.pixels_per_part * levels
         self.readout_window = self.steps_per_part = steps_per_part
         self.steps = self.parts * steps_per_part

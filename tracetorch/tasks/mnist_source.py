@@ -26,12 +26,12 @@ _CHUNK_BYTES = 1 << 20
 
 def find_file(folder: Path, name: str) -> Path:
     """Return the file `name` in a folder; see `find_idx`. Raises: FileNotFoundError that lists the folder."""
-    found = find_idx(folder, name)
-    if found is None:
-        names = sorted(path.name for path in folder.iterdir())
+    path = find_idx(folder, name)
+    if path is None:
+        names = sorted(file.name for file in folder.iterdir())
         content = f"it holds {printable(', '.join(names), 100)}" if names else "it is empty"
         raise FileNotFoundError(f"{folder} holds no {name}.gz and no {name}; {content}")
-    return found
+    return path
 
 
 def read_idx(path: Path) -> Tensor:

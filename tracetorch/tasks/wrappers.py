@@ -180,8 +180,8 @@ def _rows_of_all(parts: list[tuple[Stream, Tensor]], start: int, stop: int) -> T
     for xs, rows in parts:
         part = next(xs[start:stop].parts(stop - start))
         if isinstance(part, LazySpikes):
-            drawn = part._replace(limit=part.limit[..., rows, :], samples=part.samples[rows])
-            selected.append(backends.spikes(drawn))
+            of_rows = part._replace(limit=part.limit[..., rows, :], samples=part.samples[rows])
+            selected.append(backends.spikes(of_rows))
         else:
             selected.append(part[:, rows])
     return torch.cat(selected, dim=1)
@@ -218,7 +218,7 @@ class Reversal(WrappingTask, Environment):
 
     @property
     def switches(self) -> list[int]:
-        """The number of actions in each environment before each switch so far."""
+        """The numbers of actions in each environment before the switches so far."""
         return self.schedule.switches(self._num_acts)
 
     @property
