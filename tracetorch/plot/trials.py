@@ -187,7 +187,7 @@ def accuracy_map(
         correct: whether the choice was correct, bool, (trials,).
         gamma: evidence, (trials,); its sign is dropped. Up to 8 different values have a row each; more are grouped into
             6 bins of equally many trials.
-        duration: (trials,); columns in the same way.
+        duration: (trials,); grouped into columns in the same way.
         ideal: the probability that an ideal observer is correct in each trial, (trials,).
         xlabel, ylabel: what the axes show, with units.
     Raises: ValueError for other shapes or lengths, or for values that are not finite.
