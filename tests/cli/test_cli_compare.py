@@ -113,8 +113,8 @@ def test_options_reach_the_comparison(here, it):
         (["nowhere"], "nowhere is not a folder; give folders of runs or sweeps, such as outputs"),
         (["sweep", "file"], "file is not a folder"),
         (["sweep", ""], "the name of a folder is empty; write . for the working directory"),
-        (["empty"], "nothing to compare in empty: no run.json lies there or below; `tracetorch run` makes a run"),
-        (["failed"], "no run there can be compared: failed, because it failed: it does not say why"),
+        (["empty"], "nothing to compare in empty: no run.json was found; `tracetorch run` makes a run"),
+        (["failed"], "no run can be compared: failed, because it failed: run.json has no error message"),
         (
             ["sweep", "--metric", "acuracy"],
             "--metric acuracy: no run has it. Did you mean 'accuracy'? There are: steps",

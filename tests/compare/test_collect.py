@@ -70,7 +70,7 @@ def test_what_no_run_writes_keeps_nothing_from_the_other_runs(tmp_path, value):
         ('{"status": ["completed"]}', "status"),
         (b"\xff\xfe\x00", "broken"),
         ('{"status": "running"}', "without recording why"),
-        ('{"status": "failed", "error": {"a": [1]}}', "it failed: it does not say why"),
+        ('{"status": "failed", "error": {"a": [1]}}', "it failed: run.json has no error message"),
         ('{"status": "failed", "error": "TrainingError: a\\nb"}', "it failed: TrainingError: a b"),
         ('{"status": "interrupted", "summary": {"updates": 40}}', "it was interrupted after 40 updates"),
         ('{"status": "interrupted", "summary": [1]}', "it was interrupted after 0 updates"),
@@ -82,7 +82,7 @@ def test_a_run_that_did_not_end_well_is_left_out(tmp_path, content, why):
     found = read_run(folder)
     assert isinstance(found, LeftOut) and why in found.why and found.name == str(folder)
     assert "\n" not in found.why
-    with pytest.raises(NothingToCompareError, match="no run there can be compared"):
+    with pytest.raises(NothingToCompareError, match="no run can be compared"):
         compare([tmp_path])
 
 
@@ -109,7 +109,7 @@ def test_a_broken_config_is_remarked_upon(here, content, why):
     found = read_run(folder)
     assert found.config is None and found.remark.startswith(f"config.yaml cannot be read ({why}")
     assert not (here / "made").exists()
-    assert compare([here]).groups[0].summary.mean == 0.9
+    assert compare([here]).groups[0].statistics.mean == 0.9
     (folder / "config.yaml").write_text(f"a: {'[' * 64}{']' * 64}")
     assert read_run(folder).remark == ""
 
@@ -148,8 +148,8 @@ def test_the_usual_metric_is_the_tasks_first(tmp_path):
     [
         (usual_summary(0.8), ("train", "validation", "test"), 0.8, ""),
         ("nonsense", ("train", "validation", "test"), 0.9, ""),
-        ({}, ("train", "validation"), 0.8926, "no test: its accuracy is the last of validation"),
-        ({}, ("train",), 0.8926, "no test: its accuracy is the last of train"),
+        ({}, ("train", "validation"), 0.8926, "no test: its accuracy is from the last record of validation"),
+        ({}, ("train",), 0.8926, "no test: its accuracy is from the last record of train"),
         ({}, (), None, "it has no accuracy"),
         ({"accuracy": None}, ("test",), None, "its accuracy is not a finite number"),
         ({"accuracy": True}, ("test",), None, "its accuracy is not a finite number"),

@@ -48,7 +48,7 @@ def test_points_bars_and_bands_are_where_the_numbers_are_and_the_figure_says_wha
     figure = draw_comparison(found)
     left, right = figure.axes
     drawn_at = [line.get_xdata() for line in right.lines if len(line.get_xdata())]
-    summary = found.groups[0].summary
+    summary = found.groups[0].statistics
     for expected in ([0.7, 0.8, 0.9], [summary.low, summary.high], [0.7, 0.8], [summary.mean], [0.6]):
         assert any(len(x) == len(expected) and np.allclose(sorted(x), expected) for x in drawn_at)
     assert len(left.collections) == 2  # bands; one run has none
@@ -68,7 +68,7 @@ def test_the_line_is_dotted_where_some_runs_have_stopped(tmp_path):
     run_folder(tmp_path / "a")
     run_folder(tmp_path / "b", seed=1, lines=records(0.8, updates=30))
     figure = draw_comparison(compare([tmp_path]))
-    assert any("dotted where some runs have ended" in text for text in texts(figure))
+    assert any("dotted where some runs have no value" in text for text in texts(figure))
     thin, thick = figure.axes[0].lines
     assert thin.get_linestyle() == ":" and np.isfinite(thin.get_ydata()).all()
     assert np.isfinite(thick.get_ydata()).tolist() == [x <= 30 for x in thick.get_xdata()]

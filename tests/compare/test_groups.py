@@ -19,10 +19,10 @@ def runs_of(found):
 def test_runs_that_differ_by_seed_alone_are_a_group(tmp_path):
     found = compare([sweep(tmp_path, {0.1: [0.7, 0.8], 0.02: [0.9, 0.91, 0.92], 0.5: [0.6]})])
     low = found.groups[0]
-    assert [(group.key, group.label, group.summary.n) for group in found.groups] == [
+    assert [(group.letter, group.label, group.statistics.n) for group in found.groups] == [
         ("A", "lr=0.02", 3), ("B", "lr=0.1", 2), ("C", "lr=0.5", 1),
     ]  # fmt: skip
-    assert low.summary.mean == pytest.approx(0.91) and low.mean_of("wall_seconds") == pytest.approx(20.91)
+    assert low.statistics.mean == pytest.approx(0.91) and low.mean_of("wall_seconds") == pytest.approx(20.91)
     assert low.mean_of("peak_memory_bytes") == 300 * 2**20 and low.mean_of("nothing") is None
     assert of_groups(found).rows[2] == ["C", "lr=0.5", "1", "0.6000", "0.6000", "20.6 s", "300 MiB"]
     assert "a single run has none" in of_groups(found).note
@@ -141,7 +141,7 @@ def test_runs_without_a_config_stay_in_their_group_but_for_by(tmp_path):
     (run_folder(tmp_path / "b", seed=2) / "config.yaml").unlink()
     found = compare([tmp_path])
     assert runs_of(found) == {"poisson_clicks": ["a", "b"]}
-    assert compare([tmp_path], by=["rule"]).groups[0].summary.n == 2
+    assert compare([tmp_path], by=["rule"]).groups[0].statistics.n == 2
     found = compare([tmp_path], by=["optimizer.lr"])
     assert runs_of(found) == {"optimizer.lr=0.002": ["a"]}
     assert [line.why for line in found.left_out] == ["config.yaml is missing"]
@@ -168,7 +168,7 @@ def test_groups_of_different_tasks_are_compared_by_what_they_share(tmp_path):
     run_folder(tmp_path / "c", lr=1, lines=[], summary={"return": 100.0, "loss": 0.5})
     found = compare([tmp_path])
     assert (found.metric, [line.why for line in found.left_out]) == ("accuracy", ["it has no accuracy"])
-    assert [group.summary.n for group in compare([tmp_path], metric="loss").groups] == [2, 1]
+    assert [group.statistics.n for group in compare([tmp_path], metric="loss").groups] == [2, 1]
 
 
 def test_up_to_eight_groups_are_compared_in_pairs_and_more_with_the_best(tmp_path):

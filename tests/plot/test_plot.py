@@ -44,7 +44,7 @@ EXPECTED = {
     "learning_curves": ["updates", "accuracy (fraction correct)", "ideal\nobserver", "a", "b", "validation", "1", "2"],
     "learning": ["updates", "loss", "accuracy (fraction correct)", "train", "validation", "half-life (updates)", "100"],
     "gradient": ["updates", "cosine with BPTT's gradient", "norm, relative to BPTT's gradient", "chance",
-                 "layer 0, weight", "layer 0, decay (right sign: 33 %)", "layer 1, bias", "the same\nlength"],
+                 "layer 0, weight", "layer 0, decay (correct sign: 33 %)", "layer 1, bias", "the same\nlength"],
     "distributions": ["weight", "decay (per step)", "half-life (steps)", "threshold θ (a.u.)", "layer 0: LIF 12 → 6",
                       "layer 1: LIS 6 → 3", "no threshold", "input trace", "0.90", "share (%)"],
     "receptive_fields": ["weight", "strongest 4 of 6 neurons"],

@@ -38,3 +38,11 @@ def test_the_shortcuts_reach_what_probability_says():
     wanted = {"last_cue_accuracy": 0.7274, "last_three_accuracy": 0.8307}  # summed over the 2⁷ sequences of sides
     assert task.summary(batch.conditions) == pytest.approx(wanted, abs=0.02)
     assert float(batch.target.float().mean()) == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_x_axis_of_its_figure_is_labelled_with_the_surplus_of_cues():
+    task = CueAccumulation(batch_size=20)
+    batch = task.train_batch(0)
+    trials = batch.conditions | {"prediction": batch.target}
+    (axes,) = task.figures(trials)["psychometric"].axes
+    assert axes.get_xlabel() == "cues on the right − cues on the left"

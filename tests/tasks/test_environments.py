@@ -141,8 +141,8 @@ FINE = torch.zeros(4, dtype=torch.long)
         (FINE.bool(), "a whole number for each of the 4 environments, got bool"),
         (FINE[1:], r"a whole number for each of the 4 environments, got int64 of shape \(3,\)"),
         (FINE[:, None], r"got int64 of shape \(4, 1\)"),
-        (FINE - 1, "actions are numbered 0 to 2, got one of -1 to -1"),
-        (torch.arange(4), "actions are numbered 0 to 2, got one of 0 to 3"),
+        (FINE - 1, "actions are numbered 0 to 2, got -1 to -1"),
+        (torch.arange(4), "actions are numbered 0 to 2, got 0 to 3"),
     ],
 )
 def test_actions_that_are_none_are_refused(given, phrase):

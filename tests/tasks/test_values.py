@@ -53,7 +53,8 @@ RATE = "max_rate must be above 0 and at most 1, got {}"
 PATTERN = "rates must satisfy 0 ≤ background ≤ rate ≤ 1, got "
 STEP = "dt must be above 0 and short enough for at most one "
 DISTRACTORS = (
-    "distractors are whole numbers, at most 6, because one of the 8 intervals is for store and one for recall, got {}"
+    "distractors must be whole numbers, at most 6, because one of the 8 intervals is for store and one for recall, "
+    "got {}"
 )
 SAMPLES = "must be a list of numbers or a range such as 0.1..1.2, none below 0, got {}"
 REFUSED = [
@@ -68,11 +69,11 @@ REFUSED = [
     (Patterns, "rate", (0.01, 1.5, math.nan), PATTERN + "0.05 and {}"),
     (Patterns, "background", (-0.1,), PATTERN + "{} and 0.5"),
     (Patterns, "encoding", ("rate",), "encoding must be one of poisson, latency, constant, got {}"),
-    (CueAccumulation, "cues", (6, -1), "cues must be an odd number, or no side need have more, got {}"),
+    (CueAccumulation, "cues", (6, -1), "cues must be an odd number, so that one side has more, got {}"),
     (CueAccumulation, "bias", (0.4, 1.1), "bias is the probability of a cue on the trial's side, 0.5 to 1, got {}"),
     (CueAccumulation, "interval", (math.inf,), "interval must be finite, got {}"),
-    (CueAccumulation, "cue", (0.2, 0.0), "a cue lasts at least a step and at most the interval of 0.15 s, got {} s"),
-    (CueAccumulation, "recall", (0.0001,), "the recall lasts at least a step of 0.001 s, got {} s"),
+    (CueAccumulation, "cue", (0.2, 0.0), "cue must be at least a step and at most the interval of 0.15 s, got {} s"),
+    (CueAccumulation, "recall", (0.0001,), "recall must be at least a step of 0.001 s, got {} s"),
     (CueAccumulation, "dt", (0.0,), STEP + "spike in a step, got {} s"),
     (CueAccumulation, "rate", (1001.0,), STEP + "spike in a step, got 0.001 s"),
     (CueAccumulation, "noise", (1001.0,), STEP + "spike in a step, got 0.001 s"),

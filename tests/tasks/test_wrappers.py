@@ -146,12 +146,15 @@ NO_DIGIT = digits().train_batch(0)._replace(target=torch.full((10,), -1))
 @pytest.mark.parametrize(
     ("make", "phrase"),
     [
-        (lambda: Reversal(digits()), "must answer with rewards, got MNIST; wrap a task in RewardedTask"),
+        (lambda: Reversal(digits()), "must give rewards, got MNIST; wrap a task in RewardedTask"),
         (lambda: Reversal(changed(RewardedTask(digits()), output_size=1)), "a switch needs at least two actions to"),
         (lambda: Blocks(digits(), classes=0), "classes must leave some of the 10 for other blocks, got 0"),
         (lambda: Blocks(digits(), classes=10), "classes must leave some of the 10 for other blocks, got 10"),
-        (lambda: Blocks(Patterns()), "Patterns has no classes: blocks need one right choice in each trial"),
-        (lambda: Blocks(changed(digits(), train_batch=lambda _: NO_DIGIT)).train_batch(1), "MNIST shows none of the"),
+        (lambda: Blocks(Patterns()), "Patterns has no classes: blocks need one correct class in each trial"),
+        (
+            lambda: Blocks(changed(digits(), train_batch=lambda _: NO_DIGIT)).train_batch(1),
+            "MNIST shows too few of the",
+        ),
         (lambda: RewardedTask(Patterns()), "Patterns has targets that are not a single class; a reward needs"),
         (lambda: RewardedTask(RewardedTask(digits())), "must be a task with labels, such as MNIST, got RewardedTask"),
         (lambda: RewardedTask(3), "must be a task with labels, such as MNIST, got int"),

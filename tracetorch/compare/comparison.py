@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from tracetorch.compare.collect import CompletedRun, LeftOut, find_runs, read_run, settle
+from tracetorch.compare.collect import CompletedRun, LeftOut, find_runs, read_run, unify_identities
 from tracetorch.compare.groups import Group, UnknownNameError, Values, group_by, name_groups, without_repetitions
 from tracetorch.compare.statistics import Difference, difference
-from tracetorch.compare.values import COURSES, MeasuredRun, default_metric, known_metrics, measure
+from tracetorch.compare.values import CURVE_SPLITS, MeasuredRun, default_metric, known_metrics, measure
 
 MOST_PAIRED = 8
-"""Up to this number of groups, all pairs are compared; of more, each group is compared only with the best."""
+"""Up to this number of groups, all pairs are compared; with more groups, each is compared only with the best."""
 
 
 class NothingToCompareError(ValueError):
@@ -28,9 +28,9 @@ class Comparison:
     metric: str
     by: tuple[str, ...]
     groups: list[Group]
-    apart: dict[str, list[Values]]  # settings that differ, and their values in the order of the groups
+    differences: dict[str, list[Values]]  # settings that differ, and their values in the order of the groups
     left_out: list[LeftOut]
-    course_of: tuple[str, str]  # the metric and the split of the learning curves
+    curve_key: tuple[str, str]  # the metric and the split of the learning curves
 
     @property
     def runs(self) -> list[MeasuredRun]:
@@ -43,22 +43,22 @@ class Comparison:
     @property
     def best(self) -> Group:
         """The group with the best mean."""
-        return (min if lower_is_better(self.metric) else max)(self.groups, key=lambda group: group.summary.mean)
+        return (min if lower_is_better(self.metric) else max)(self.groups, key=lambda group: group.statistics.mean)
 
     @property
     def is_paired(self) -> bool:
         return len(self.groups) <= MOST_PAIRED
 
     def pairs(self) -> list[tuple[Group, Group, Difference]]:
-        """Pairs of groups, and the mean of the second minus that of the first."""
+        """Pairs of groups, and the mean of the second group minus the mean of the first."""
         best = self.best
-        against_best = [(best, group) for group in self.groups if group is not best]
-        chosen = combinations(self.groups, 2) if self.is_paired else against_best
+        with_best = [(best, group) for group in self.groups if group is not best]
+        chosen = combinations(self.groups, 2) if self.is_paired else with_best
         return [(first, second, difference(first.pairs(), second.pairs())) for first, second in chosen]
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether a metric is a cost, by the last word of its name."""
+    """Whether lower values of a metric are better, by the last word of its name."""
     return metric.rpartition("_")[2] in ("loss", "error", "seconds", "bytes")
 
 
@@ -68,51 +68,52 @@ def compare(
     """Compare the runs in and below some folders.
 
     Args:
-        by: config keys, or "rule", that define the groups; if none, runs that differ only in the seed form a group.
+        by: config keys, "rule" or "experiment": runs with the same values form a group. If empty, runs that differ only
+            in the seed form a group.
         metric: the number to compare; if None, the task's first metric.
-    Raises: UnknownNameError for a key or a metric that no run has; NothingToCompareError.
+    Raises: UnknownNameError for a key or a metric that no run has; NothingToCompareError if no run can be compared.
     """
-    found, left_out = find_runs([folders] if isinstance(folders, str | Path) else folders)
-    read = [read_run(folder) for folder in found]
-    left_out += [run for run in read if isinstance(run, LeftOut)]
-    runs = settle([run for run in read if isinstance(run, CompletedRun)])
+    run_folders, left_out = find_runs([folders] if isinstance(folders, str | Path) else folders)
+    results = [read_run(folder) for folder in run_folders]
+    left_out += [run for run in results if isinstance(run, LeftOut)]
+    runs = unify_identities([run for run in results if isinstance(run, CompletedRun)])
     if not runs:
-        raise NothingToCompareError(_nothing(left_out))
-    usual = default_metric(runs)
-    chosen = metric or usual
-    members, without_group = group_by(runs, by)
+        raise NothingToCompareError(_why_nothing(left_out))
+    task_metric = default_metric(runs)
+    chosen = metric or task_metric
+    runs_by_values, without_group = group_by(runs, by)
     left_out += without_group
-    measured = []
-    for had, these in members.items():
-        kept, repeated = without_repetitions(these)
+    groups_of_runs = []
+    for values, members in runs_by_values.items():
+        kept, repeated = without_repetitions(members)
         left_out += repeated
-        results = [measure(run, chosen, usual) for run in kept]
-        left_out += [result for result in results if isinstance(result, LeftOut)]
-        good = [result for result in results if isinstance(result, MeasuredRun)]
-        if good:
-            measured.append((had, good))
-    if not measured:
+        measurements = [measure(run, chosen, task_metric) for run in kept]
+        left_out += [run for run in measurements if isinstance(run, LeftOut)]
+        measured = [run for run in measurements if isinstance(run, MeasuredRun)]
+        if measured:
+            groups_of_runs.append((values, measured))
+    if not groups_of_runs:
         known = known_metrics(runs)
         if metric is not None and metric not in known:
             raise UnknownNameError(metric, known)
-        raise NothingToCompareError(_nothing(left_out))
-    groups, apart = name_groups(measured, by)
-    course_of = _course_of([run for _, good in measured for run in good], chosen, usual)
-    return Comparison(chosen, tuple(by), groups, apart, left_out, course_of)
+        raise NothingToCompareError(_why_nothing(left_out))
+    groups, differences = name_groups(groups_of_runs, by)
+    curve_key = _curve_key([run for _, measured in groups_of_runs for run in measured], chosen, task_metric)
+    return Comparison(chosen, tuple(by), groups, differences, left_out, curve_key)
 
 
-def _course_of(runs: Sequence[MeasuredRun], metric: str, usual: str) -> tuple[str, str]:
-    """Choose the metric of the curves, `usual` if `metric` was not recorded, and the split that most runs have."""
+def _curve_key(runs: Sequence[MeasuredRun], metric: str, task_metric: str) -> tuple[str, str]:
+    """Choose the metric of the curves (`task_metric` if `metric` was not recorded), and the split of most runs."""
     counts = Counter(key for run in runs for key in run.curves)
-    for name in (metric, usual):
-        if any(counts[name, split] for split in COURSES):
-            return name, max(COURSES, key=lambda split: counts[name, split])
+    for name in (metric, task_metric):
+        if any(counts[name, split] for split in CURVE_SPLITS):
+            return name, max(CURVE_SPLITS, key=lambda split: counts[name, split])
     return metric, "validation"
 
 
-def _nothing(left_out: Sequence[LeftOut]) -> str:
+def _why_nothing(left_out: Sequence[LeftOut]) -> str:
     if not left_out:
-        return "no run.json lies there or below"
+        return "no run.json was found"
     first, *others = left_out
     more = f" (and {len(others)} more)" if others else ""
-    return f"no run there can be compared: {first.name}, because {first.why}{more}"
+    return f"no run can be compared: {first.name}, because {first.why}{more}"

@@ -1,4 +1,4 @@
-"""Groups of runs that differ only in the seed, or that share the values of keys; and how the groups differ."""
+"""Groups of runs that differ only in the seed, or that have the same values of given keys; how the groups differ."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tracetorch.runs.identity import NOT_THE_EXPERIMENT, name_of
 
 _FACTS = ("rule", "experiment")  # entries of run.json by which runs can be grouped, as by config keys
 _TARGET = "._target_"
-_MOST_VALUES = 4  # values to show of a key that varies within a group
-_MOST_NAMED = 4  # keys in a label
+_MAX_VALUES = 4  # values to show of a key that varies within a group
+_MAX_KEYS = 4  # keys in a label
 
 Config = Mapping[str, str]  # dotted keys and their values
-Values = tuple[str, ...]  # of a key in a group: none, one, or several in order
+Values = tuple[str, ...]  # the distinct values of a key in a group, in order
 
 
 class UnknownNameError(ValueError):
-    """No run has a value of this name. Args: known: the names that exist."""
+    """No run has this config key or metric. Args: known: those that exist."""
 
     def __init__(self, name: str, known: Sequence[str]):
         super().__init__(f"no run has {name!r}")
@@ -35,20 +35,21 @@ class UnknownNameError(ValueError):
 class Group:
     """Runs that are averaged."""
 
-    key: str  # a letter, its name in tables and the figure
+    letter: str  # its name in tables and the figure
     label: str  # how it differs from the others
     runs: list[MeasuredRun]
 
     @cached_property
-    def summary(self) -> Summary:
+    def statistics(self) -> Summary:
+        """The statistics of the runs' values."""
         return summarize([run.value for run in self.runs])
 
     def pairs(self) -> list[tuple[str, float]]:
-        """Seed and value of each run."""
+        """The seed and the value of each run."""
         return [(run.seed, run.value) for run in self.runs]
 
     def mean_of(self, name: str) -> float | None:
-        """The mean of a number in the summaries, such as "wall_seconds"; None if no run has it."""
+        """The mean over the runs of a number in their `summary`, such as "wall_seconds"; None if no run has it."""
         numbers = [as_number(run.run.summary.get(name)) for run in self.runs]
         known = [value for value in numbers if value is not None]
         return sum(known) / len(known) if known else None
@@ -59,8 +60,8 @@ def group_by(
 ) -> tuple[dict[tuple[str, ...], list[CompletedRun]], list[LeftOut]]:
     """Group runs by their values of the keys.
 
-    Args: keys: dotted config keys, "rule" or "experiment"; if none, runs with the same config except seeds are a group.
-    Returns: the groups, in order; the runs whose group is unknown.
+    Args: keys: dotted config keys, "rule" or "experiment"; if empty, runs that differ only in the seed form a group.
+    Returns: the runs of each group, by their values of the keys; the runs whose group is unknown.
     Raises: UnknownNameError for a key that no run has.
     """
     for key in keys:
@@ -77,13 +78,13 @@ def group_by(
             values = tuple(value_of(run, key) or MISSING for key in keys) if keys else (run.group,)
             groups.setdefault(values, []).append(run)
     if keys:
-        groups = {values: groups[values] for values in sorted(groups, key=lambda all_: [*map(in_order, all_)])}
+        groups = {values: groups[values] for values in sorted(groups, key=lambda values: [*map(in_order, values)])}
     return groups, left_out
 
 
 def without_repetitions(runs: Sequence[CompletedRun]) -> tuple[list[CompletedRun], list[LeftOut]]:
-    """Keep the newest of runs with the same config and seed: a repetition is not a second measurement."""
-    newest = {run.id or run.name: run for run in sorted(runs, key=_instant)}
+    """Keep only the newest run of those with the same config and seed: a repetition is not a second measurement."""
+    newest = {run.id or run.name: run for run in sorted(runs, key=_started)}
     kept, repeated = [], []
     for run in runs:
         other = newest[run.id or run.name]
@@ -94,8 +95,8 @@ def without_repetitions(runs: Sequence[CompletedRun]) -> tuple[list[CompletedRun
     return kept, repeated
 
 
-def _instant(run: CompletedRun) -> float:
-    """When a run began, in any time zone; −∞ if unknown."""
+def _started(run: CompletedRun) -> float:
+    """The start of a run as a POSIX timestamp; −∞ if unknown."""
     try:
         return datetime.fromisoformat(run.fact("started")).timestamp()
     except (ValueError, OverflowError, OSError):
@@ -110,22 +111,23 @@ def name_groups(
     Args:
         members: the values of each group, as `group_by` returns them, and its runs.
         keys: as for `group_by`.
-    Returns: the groups; the settings in which they differ (`differing`), in the same order.
+    Returns: the groups; the settings that differ (`differing`), with their values in the order of the groups.
     """
-    apart = differing([[run.run.config for run in runs if run.run.config is not None] for _, runs in members])
+    differences = differing([[run.run.config for run in runs if run.run.config is not None] for _, runs in members])
     if keys:
-        names = [", ".join(f"{key}={value}" for key, value in zip(keys, had, strict=True)) for had, _ in members]
+        names = [", ".join(f"{key}={value}" for key, value in zip(keys, values, strict=True)) for values, _ in members]
         order = list(range(len(members)))
     else:
-        names = labels(apart, len(members))
-        order = sorted(range(len(members)), key=lambda at: [[*map(in_order, values[at])] for values in apart.values()])
+        names = labels(differences, len(members))
+        columns = list(differences.values())
+        order = sorted(range(len(members)), key=lambda at: [[*map(in_order, values[at])] for values in columns])
     groups = []
-    for place, at in enumerate(order):
+    for rank, at in enumerate(order):
         first = members[at][1][0].run
-        unlabelled = first.fact("experiment") or "runs"  # its config cannot be read
-        unlabelled += f" ({first.fact('group')[:6]})" if len(members) > 1 else ""
-        groups.append(Group(letters(place), names[at] or unlabelled, members[at][1]))
-    return groups, {key: [values[at] for at in order] for key, values in apart.items()}
+        fallback = first.fact("experiment") or "runs"  # for the only group, or if its config cannot be read
+        fallback += f" ({first.fact('group')[:6]})" if len(members) > 1 else ""
+        groups.append(Group(letters(rank), names[at] or fallback, members[at][1]))
+    return groups, {key: [values[at] for at in order] for key, values in differences.items()}
 
 
 def letters(number: int) -> str:
@@ -135,7 +137,7 @@ def letters(number: int) -> str:
 
 
 def value_of(run: CompletedRun, key: str) -> str | None:
-    """A run's value of a key; the name of the part, such as "adam", if the key holds a part."""
+    """A run's value of a key, or the name of the part, such as "adam", if the key holds a part; None if missing."""
     config = run.config or {}
     target = config.get(f"{key}{_TARGET}")
     return name_of(target) if target else (key in _FACTS and run.fact(key)) or config.get(key)
@@ -151,7 +153,7 @@ def _known(runs: Sequence[CompletedRun]) -> list[str]:
 
 
 def is_setting(key: str) -> bool:
-    """Whether a key defines the experiment: seeds, devices, threads and outputs do not."""
+    """Whether a key is part of the experiment; seeds, devices, threads and outputs are not."""
     first, last = key.partition(".")[0], key.rpartition(".")[2]
     return first not in NOT_THE_EXPERIMENT and last not in ("seed", "_partial_")
 
@@ -162,18 +164,18 @@ def differing(groups: Sequence[Sequence[Config]]) -> dict[str, list[Values]]:
     Args: groups: the configs of each group.
     """
     keys = dict.fromkeys(key for group in groups for config in group for key in config)
-    found: dict[str, list[Values]] = {}
+    differences: dict[str, list[Values]] = {}
     for key in filter(is_setting, keys):
-        sets = [{config[key] for config in group if key in config} for group in groups]
-        values = [tuple(sorted(had, key=in_order) if len(had) > 1 else had) for had in sets]
+        distinct = [{config[key] for config in group if key in config} for group in groups]
+        values = [tuple(sorted(some, key=in_order) if len(some) > 1 else some) for some in distinct]
         if len({values[at] for at, group in enumerate(groups) if group}) > 1:
-            found[key] = values
+            differences[key] = values
     named = {}
-    for key, values in found.items():
+    for key, values in differences.items():
         part = key.removesuffix(_TARGET)
         short = [tuple(name_of(value) for value in some) for some in values]
         is_unique = len({name for some in short for name in some}) == len({value for some in values for value in some})
-        if part != key and part not in found and is_unique:
+        if part != key and part not in differences and is_unique:
             named[part] = short
         else:
             named[key] = values
@@ -181,47 +183,51 @@ def differing(groups: Sequence[Sequence[Config]]) -> dict[str, list[Values]]:
 
 
 def labels(differences: Mapping[str, Sequence[Values]], count: int) -> list[str]:
-    """A short name for each group, such as "lr=0.01, hidden=[64]"; "" if nothing distinguishes it from another.
+    """A short label for each group, such as "lr=0.01, hidden=[64]"; "" for groups that cannot be distinguished.
 
-    The name lists every key that all groups have or, if there are many, a few that distinguish the groups. A key that
-    some groups lack, such as the momentum of one optimizer, is listed only if needed: another key determines it.
+    The label lists every key that all groups have or, if there are many, a few that distinguish the groups. A key that
+    some groups lack, such as the momentum of one optimizer, is listed only if the labels are not unique without it:
+    usually another key, such as the optimizer, implies it.
     """
     everywhere = {key: values for key, values in differences.items() if all(values)}
-    few = everywhere if len(everywhere) <= _MOST_NAMED else _distinguishing(everywhere, count)
-    for chosen in (few, _distinguishing(everywhere, count), _distinguishing(differences, count)):
-        for absent in (False, True):
-            shown = _labels(chosen, count, absent=absent)
+    shortlist = everywhere if len(everywhere) <= _MAX_KEYS else _distinguishing(everywhere, count)
+    for chosen in (shortlist, _distinguishing(everywhere, count), _distinguishing(differences, count)):
+        for show_missing in (False, True):
+            shown = _labels(chosen, count, show_missing=show_missing)
             if len(set(shown)) == count and all(shown):
                 return shown
     return [label if shown.count(label) == 1 else "" for label in shown]
 
 
 def show(values: Values) -> str:
-    """The values of a key in a group as text, cut after the first few."""
+    """The values of a key in a group as text; the first few if there are many."""
     if not values:
         return MISSING
-    more = f", … ({len(values)})" if len(values) > _MOST_VALUES else ""
-    return ", ".join(values[:_MOST_VALUES]) + more
+    more = f", … ({len(values)})" if len(values) > _MAX_VALUES else ""
+    return ", ".join(values[:_MAX_VALUES]) + more
 
 
 def _distinguishing(differences: Mapping[str, Sequence[Values]], count: int) -> dict[str, Sequence[Values]]:
     """A few keys that separate the groups as far as all keys do, chosen greedily."""
     chosen: set[str] = set()
-    parted, parts = [0] * count, 1
-    while parts < count:
-        trials = {key: [*zip(parted, differences[key], strict=True)] for key in differences if key not in chosen}
-        best = max(trials, key=lambda key: len(set(trials[key])), default=None)
-        if best is None or len(set(trials[best])) == parts:
+    part_of, part_count = [0] * count, 1  # of each group: the groups that the chosen keys do not separate are one part
+    while part_count < count:
+        candidates = {key: [*zip(part_of, differences[key], strict=True)] for key in differences if key not in chosen}
+        best = max(candidates, key=lambda key: len(set(candidates[key])), default=None)
+        if best is None or len(set(candidates[best])) == part_count:
             break
         chosen.add(best)
-        numbers = {part: at for at, part in enumerate(dict.fromkeys(trials[best]))}
-        parted, parts = [numbers[part] for part in trials[best]], len(numbers)
+        part_numbers = {part: number for number, part in enumerate(dict.fromkeys(candidates[best]))}
+        part_of, part_count = [part_numbers[part] for part in candidates[best]], len(part_numbers)
     return {key: values for key, values in differences.items() if key in chosen}
 
 
-def _labels(differences: Mapping[str, Sequence[Values]], count: int, *, absent: bool) -> list[str]:
-    """The keys and values of each group. Args: absent: whether a key that the group lacks is named."""
+def _labels(differences: Mapping[str, Sequence[Values]], count: int, *, show_missing: bool) -> list[str]:
+    """The keys and values of each group. Args: show_missing: whether to list a key that the group lacks, with "–"."""
     last = [key.rpartition(".")[2] for key in differences]
     names = [short if last.count(short) == 1 else key for key, short in zip(differences, last, strict=True)]
     columns = list(zip(names, differences.values(), strict=True))
-    return [", ".join(f"{name}={show(had[at])}" for name, had in columns if had[at] or absent) for at in range(count)]
+    return [
+        ", ".join(f"{name}={show(values[at])}" for name, values in columns if values[at] or show_missing)
+        for at in range(count)
+    ]

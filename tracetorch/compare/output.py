@@ -30,22 +30,22 @@ if TYPE_CHECKING:  # `plot` loads matplotlib and torch when it draws, which take
 FILES = ("comparison.csv", "runs.csv", "comparison.png", "comparison.svg", "comparison.html")
 
 MOST_DRAWN = 32
-"""Most groups in a figure. If there are more, the best are drawn."""
+"""Largest number of groups in a figure. If there are more, the best are drawn."""
 
-_MOST_POINTS = 400  # of a curve: more than a printed line can show
-_OF_SPLIT = {"validation": "validation", "train": "training", "gradient": "probe"}
+_MAX_POINTS = 400  # of a curve: more than a printed line can show
+_SPLIT_NAMES = {"validation": "validation", "train": "training", "gradient": "probe"}
 
 
 def write_together(folder: str | Path, make: Callable[[Path], list[Path]]) -> list[Path]:
-    """Write all files or none: they are made in a hidden folder and renamed at the end.
+    """Write all files or none: they are written in a hidden folder, and moved at the end.
 
     Hidden folders of killed processes are removed.
 
     Args:
-        folder: made if it does not exist. Files of the same names are replaced.
-        make: makes the files in the folder that it is given.
+        folder: created if it does not exist. Files of the same names are replaced.
+        make: writes the files into the folder that it receives, and returns their paths.
     Returns: the files.
-    Raises: OSError if one cannot be written.
+    Raises: OSError if a file cannot be written.
     """
     folder = Path(folder)
     is_new = not folder.exists()
@@ -61,20 +61,20 @@ def write_together(folder: str | Path, make: Callable[[Path], list[Path]]) -> li
         raise
 
 
-def write_comparison(found: Comparison, folder: str | Path, command: str) -> list[Path]:
-    """Write all files of a comparison, or none (`write_together`). Args: command: as typed, for the page."""
+def write_comparison(comparison: Comparison, folder: str | Path, command: str) -> list[Path]:
+    """Write all files of a comparison, or none (`write_together`). Args: command: as typed; shown on the page."""
 
     def make(hidden: Path) -> list[Path]:
-        svg = plot.save(draw_comparison(found), hidden / "comparison")[1].read_text(encoding="utf-8")
-        write_whole(hidden / "comparison.csv", to_csv(tables.group_rows(found)))
-        write_whole(hidden / "runs.csv", to_csv(tables.run_rows(found)))
-        write_whole(hidden / "comparison.html", page(found, svg, command))
+        svg = plot.save(draw_comparison(comparison), hidden / "comparison")[1].read_text(encoding="utf-8")
+        write_whole(hidden / "comparison.csv", to_csv(tables.group_rows(comparison)))
+        write_whole(hidden / "runs.csv", to_csv(tables.run_rows(comparison)))
+        write_whole(hidden / "comparison.html", page(comparison, svg, command))
         return [hidden / file for file in FILES]
 
     return write_together(folder, make)
 
 
-def page(found: Comparison, svg: str, command: str) -> str:
+def page(comparison: Comparison, svg: str, command: str) -> str:
     """Render a comparison as HTML that needs no other file and no network; text from run folders is escaped.
 
     Args:
@@ -83,85 +83,86 @@ def page(found: Comparison, svg: str, command: str) -> str:
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("tracetorch.compare").joinpath("page.html.j2").read_text(encoding="utf-8"))
-    of_several = [tables.of_differences(found), tables.of_pairs(found)] if len(found.groups) > 1 else []
+    further = [tables.of_differences(comparison), tables.of_pairs(comparison)] if len(comparison.groups) > 1 else []
     labelled = svg[svg.index("<svg") :].replace("<svg", '<svg role="img" aria-labelledby="figure-note"', 1)
     return template.render(
-        experiments=[plain(name) for name in found.experiments],
-        metric=plain(plain_words(found.metric)),
-        runs=len(found.runs),
-        groups=len(found.groups),
-        by=[plain(key) for key in found.by],
+        experiments=[plain(name) for name in comparison.experiments],
+        metric=plain(plain_words(comparison.metric)),
+        runs=len(comparison.runs),
+        groups=len(comparison.groups),
+        by=[plain(key) for key in comparison.by],
         figure=Markup(labelled),
-        tables=[tables.of_groups(found), *of_several],
-        list=tables.of_runs(found),
-        remarks=tables.remarks(found),
-        left_out=tables.left_out(found.left_out),
+        tables=[tables.of_groups(comparison), *further],
+        list=tables.of_runs(comparison),
+        remarks=tables.remarks(comparison),
+        left_out=tables.left_out(comparison.left_out),
         command=plain(command, 2000),
         date=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
     )
 
 
-def draw_comparison(found: Comparison) -> Figure:
+def draw_comparison(comparison: Comparison) -> Figure:
     """Learning curves with intervals, and the final values of each group."""
-    metric, split = found.course_of
-    entries = [_entry(group, found.course_of) for group in drawn(found)]
-    of_curves = f"{plain_words(metric)} ({_OF_SPLIT[split]})"
-    of_values = f"{plain_words(found.metric)} (final)"
-    return plot.comparison(entries, of_curves=of_curves, of_values=of_values, note=_note(found, entries))
+    metric, split = comparison.curve_key
+    entries = [_entry(group, comparison.curve_key) for group in drawn(comparison)]
+    of_curves = f"{plain_words(metric)} ({_SPLIT_NAMES[split]})"
+    of_values = f"{plain_words(comparison.metric)} (final)"
+    return plot.comparison(entries, of_curves=of_curves, of_values=of_values, note=_note(comparison, entries))
 
 
-def drawn(found: Comparison) -> list[Group]:
+def drawn(comparison: Comparison) -> list[Group]:
     """The groups in the figure: all, or the best."""
-    ranked = sorted(found.groups, key=lambda group: group.summary.mean, reverse=not lower_is_better(found.metric))
-    return [group for group in found.groups if group in ranked[:MOST_DRAWN]]
+    reverse = not lower_is_better(comparison.metric)
+    ranked = sorted(comparison.groups, key=lambda group: group.statistics.mean, reverse=reverse)
+    return [group for group in comparison.groups if group in ranked[:MOST_DRAWN]]
 
 
-def _entry(group: Group, course_of: tuple[str, str]) -> plot.Entry:
-    curve = course([run.curves.get(course_of, []) for run in group.runs])
+def _entry(group: Group, curve_key: tuple[str, str]) -> plot.Entry:
+    curve = course([run.curves.get(curve_key, []) for run in group.runs])
     values = [run.value for run in group.runs]
-    return plot.Entry(f"{group.key} {group.label}", values, group.summary.mean, group.summary.bar, curve)
+    return plot.Entry(f"{group.letter} {group.label}", values, group.statistics.mean, group.statistics.bar, curve)
 
 
-def _note(found: Comparison, entries: Sequence[plot.Entry]) -> str:
-    """Explain the lines, bands, points and bars that occur."""
+def _note(comparison: Comparison, entries: Sequence[plot.Entry]) -> str:
+    """Explain the lines, bands, points and bars of the figure."""
     sizes = {len(entry.values) for entry in entries}
     notes = ["Lines: means over runs" if max(sizes) > 1 else "Lines: runs"]
     if any(entry.curve is not None and not entry.curve.whole.all() for entry in entries):
-        notes[0] += ", dotted where some runs have ended"
+        notes[0] += ", dotted where some runs have no value"
     notes += interval_note("Bands and bars", sizes)
     if max(sizes) > 1:
         notes.append("Small points: runs")
     if 1 in sizes:
         notes.append("A single run has no interval")
-    if len(entries) < len(found.groups):
-        notes.append(f"Only the best {len(entries)} of {len(found.groups)} groups are drawn")
+    if len(entries) < len(comparison.groups):
+        notes.append(f"Only the best {len(entries)} of {len(comparison.groups)} groups are drawn")
     return "".join(f"{note}. " for note in notes)
 
 
 def course(curves: Sequence[Points]) -> plot.Curve | None:
     """The mean of curves over the runs that have a value, and its band: a 95 % interval or, for two runs, the range.
 
-    A run is interpolated between its records and does not count outside them. The band ends where a run does.
+    A run is interpolated between its records and does not count outside them. The band is drawn where all runs count.
     """
-    given = [dict(curve) for curve in curves if curve]  # an update that was recorded twice counts once
-    if not given:
+    by_update = [dict(curve) for curve in curves if curve]  # an update that was recorded twice counts once
+    if not by_update:
         return None
-    x = np.unique([update for curve in given for update in curve])
-    if len(x) > _MOST_POINTS:
-        x = np.linspace(x[0], x[-1], _MOST_POINTS)
+    x = np.unique([update for curve in by_update for update in curve])
+    if len(x) > _MAX_POINTS:
+        x = np.linspace(x[0], x[-1], _MAX_POINTS)
     rows = []
-    for curve in given:
+    for curve in by_update:
         at = sorted(curve)
         rows.append(np.interp(x, at, [curve[update] for update in at], left=np.nan, right=np.nan))
     values = np.array(rows)
     count = np.isfinite(values).sum(axis=0)
     x, values, count = x[count > 0], values[:, count > 0], count[count > 0]
-    whole = count == len(given)
+    whole = count == len(by_update)
     mean = np.nansum(values, axis=0) / count
     low, high = np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    if len(given) == 2:
+    if len(by_update) == 2:
         low[whole], high[whole] = values[:, whole].min(axis=0), values[:, whole].max(axis=0)
-    elif len(given) > 2:
-        half = half_width(1.0, len(given), len(given) - 1) * values[:, whole].std(axis=0, ddof=1)
+    elif len(by_update) > 2:
+        half = half_width(1.0, len(by_update), len(by_update) - 1) * values[:, whole].std(axis=0, ddof=1)
         low[whole], high[whole] = mean[whole] - half, mean[whole] + half
     return plot.Curve(x, mean, low, high, whole)

@@ -1,4 +1,4 @@
-"""Numbers and names formatted for readers: each is one printable line, whatever a folder contains."""
+"""Numbers and names formatted for readers. Each is one printable line, whatever a folder contains."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def span(low: float, high: float, sign: str = "") -> str:
 
 
 def with_error(value: float, half: float) -> str:
-    """A value ± half its interval, to two digits of the latter: "0.913 ± 0.012"; the value alone if `half` is NaN."""
+    """A value ± half its interval, with two digits of `half`: "0.913 ± 0.012"; the value alone if `half` is NaN."""
     if math.isnan(half):
         return number(value)
     decimals = 1 - math.floor(math.log10(half)) if half > 0 else 99
@@ -67,7 +67,7 @@ def plain_words(metric: str) -> str:
 
 
 def interval_note(drawn: str, sizes: Collection[int]) -> list[str]:
-    """Explain the intervals in a figure. Args: drawn: their name, such as "Bars"; sizes: numbers of runs per group."""
+    """Explain the intervals of a figure. Args: drawn: their name, such as "Bars"; sizes: runs in each group."""
     if max(sizes) > 2:
         of_two = "; for n=2, the range of the two runs" if 2 in sizes else ""
         return [f"{drawn}: 95 % interval of the mean (Student's t){of_two}"]

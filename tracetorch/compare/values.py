@@ -1,4 +1,4 @@
-"""The numbers of a run: its result and its curves."""
+"""The numbers of a run: the value of its metric, and its curves."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tracetorch.files import parse_json, read_bytes
 from tracetorch.runs.folder import RunFolder, last_record, metric_of
 from tracetorch.runs.records import LOST
 
-COURSES = ("validation", "train", "gradient")
-"""Splits of the records that make a curve over updates."""
+CURVE_SPLITS = ("validation", "train", "gradient")
+"""Splits whose records form a curve over updates."""
 
-_SPLITS = ("test", *COURSES)  # the best measure of a run first
+_SPLITS = ("test", *CURVE_SPLITS)  # by precedence as the value of a run
 _NO_METRIC = ("update", "updates")
 _LARGEST = 1e100  # larger values are not measurements, and their squares overflow
 
@@ -23,12 +23,12 @@ Points = list[tuple[float, float]]  # updates and values of the metric
 
 
 class MeasuredRun(NamedTuple):
-    """A run and its value."""
+    """A run, the value of its metric, and its curves."""
 
     run: CompletedRun
     value: float
     curves: dict[tuple[str, str], Points]  # by metric and split
-    remark: str
+    remark: str  # defects of the run; "" if none
 
     @property
     def seed(self) -> str:
@@ -43,12 +43,12 @@ def as_number(value: Any) -> float | None:
 
 
 def default_metric(runs: Iterable[CompletedRun]) -> str:
-    """The first metric of the task, such as "accuracy"; if runs differ, that of most."""
+    """The first metric of the task, such as "accuracy"; if runs differ, the most frequent."""
     names: Counter[str] = Counter()
     for run in runs:
         results = {k: v for k, v in run.summary.items() if k not in _NO_METRIC and not k.endswith("_bytes")}
-        if found := metric_of(last_record(run.folder)) or metric_of(results):
-            names[found[0]] += 1
+        if metric := metric_of(last_record(run.folder)) or metric_of(results):
+            names[metric[0]] += 1
     return names.most_common(1)[0][0] if names else "loss"
 
 
@@ -61,10 +61,10 @@ def known_metrics(runs: Iterable[CompletedRun]) -> list[str]:
     return [name for name in names if name not in _NO_METRIC]
 
 
-def measure(run: CompletedRun, metric: str, other: str) -> MeasuredRun | LeftOut:
-    """The value of a metric for a run, from the summary or else from its last record (`last_of`), and its curves.
+def measure(run: CompletedRun, metric: str, other_metric: str) -> MeasuredRun | LeftOut:
+    """The value of a metric for a run, from its summary or else from its last record (`last_of`), and its curves.
 
-    Args: other: another metric, whose curves are returned too.
+    Args: other_metric: its curves are returned too.
     """
     records, remark = _records(run)
     value, source = _last(records, metric)
@@ -76,10 +76,11 @@ def measure(run: CompletedRun, metric: str, other: str) -> MeasuredRun | LeftOut
     if finite is None:
         return run.left_out(f"its {plain_words(metric)} is not a finite number")
     if source in ("validation", "train"):
-        remark = f"{remark}; " * bool(remark) + f"no test: its {plain_words(metric)} is the last of {source}"
+        remark = f"{remark}; " * bool(remark)
+        remark += f"no test: its {plain_words(metric)} is from the last record of {source}"
     curves = {}
-    for name in dict.fromkeys((metric, other)):
-        for split in COURSES:
+    for name in dict.fromkeys((metric, other_metric)):
+        for split in CURVE_SPLITS:
             points = _points((record for record in records if record["split"] == split), name)
             if points:
                 curves[name, split] = points
@@ -87,12 +88,12 @@ def measure(run: CompletedRun, metric: str, other: str) -> MeasuredRun | LeftOut
 
 
 def last_of(run: CompletedRun, name: str) -> float | None:
-    """A number in the last record of the test, else of validation, training or diagnostics; None if none has it."""
+    """A number in the last record of the test, or else of validation, training or diagnostics; None without one."""
     return as_number(_last(_records(run)[0], name)[0])
 
 
 def _last(records: Iterable[Mapping[str, Any]], name: str) -> tuple[Any, str]:
-    """The value that `last_of` returns, and the split of its record; "" if there is none."""
+    """The value that `last_of` returns, and the split of its record ("" without one)."""
     last = {record["split"]: record[name] for record in records if name in record}
     source = next((split for split in _SPLITS if split in last), "")
     return last.get(source), source
@@ -107,7 +108,7 @@ def _records(run: CompletedRun) -> tuple[list[dict[str, Any]], str]:
     """The records of a run, without marks of gaps, and a remark if the file has a defect."""
     try:
         try:
-            content = read_bytes(run.folder / "metrics.jsonl")  # all lines at once: twice as fast
+            content = read_bytes(run.folder / "metrics.jsonl")  # parsing all lines at once is twice as fast
             rows = list(parse_json(b"[" + content.rstrip(b"\n").replace(b"\n", b",") + b"]"))
         except ValueError:
             rows = RunFolder(run.folder).records()  # its error names the line

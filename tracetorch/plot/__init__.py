@@ -1,6 +1,6 @@
-"""The figures: each function takes numbers and returns a `Figure` of matplotlib, fit for a paper; nothing is shown.
+"""The figures: each function takes numbers and returns a `Figure` of matplotlib for a paper; nothing is shown.
 
-Each function loads on first use, so figures without torch do not load torch.
+Each function is imported on first use, so that figures without torch do not load torch.
 """
 
 import lazy_loader

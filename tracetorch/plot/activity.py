@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,14 +18,14 @@ from tracetorch.plot.labels import label_level, legend, name_right, remark, roun
 from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, tint
 
 HUES = tuple(COLORS[name] for name in ("vermillion", "blue", "green", "purple", "orange", "sky", "black"))
-_SHADES = tuple(tint(COLORS[name], 0.2) for name in ("sky", "orange", "grey", "green", "purple"))  # of marks
+_SHADES = tuple(tint(COLORS[name], 0.2) for name in ("sky", "orange", "grey", "green", "purple"))  # of epochs
 _MEMBRANES = {"purple": COLORS["purple"], "orange": COLORS["orange"], "light blue": COLORS["sky"]}  # of an episode
-_MANY = 2_000  # from this many spikes in a panel on, an SVG holds them as a picture (200 dpi), not one by one
-_WIDTH = 195  # approximate width of a panel in points; a letter has 4
-_LABEL_SPACE = 0.16  # height of a name at the end of a line, as a part of its panel
-_MOST_NAMED = 12  # actions that a legend can name
+_MAX_VECTORS = 2_000  # with more spikes in a panel, an SVG stores them as a picture (200 dpi), not one by one
+_PANEL_WIDTH = 195  # approximate width of a panel in points; a letter has 4
+_LABEL_HEIGHT = 0.16  # of a name at the end of a line, as a fraction of its panel
+_MAX_LEGEND_ACTIONS = 12
 
-Marks = Mapping[str, tuple[float, float]]  # names, starts and stops of epochs, in the unit of dt
+Marks = Mapping[str, tuple[float, float]]  # names, starts and stops of epochs, in seconds or, without dt, in steps
 
 
 def raster(
@@ -42,12 +42,12 @@ def raster(
     Args:
         layers: a name for each layer's spikes, (time, neurons), whole numbers: 0, 1, or counts.
         dt: length of a step in seconds; None to count in steps.
-        marks: names of epochs, such as "delay", with their starts and stops: in seconds, or in steps. Parts after
-            the last step are cut off.
-        neurons: most neurons to draw of a layer, evenly spaced from the least active that fires to the most active; the
-            rate is that of all neurons.
+        marks: names of epochs, such as "delay", with their starts and stops, in seconds or in steps. Parts after the
+            last step are cut off.
+        neurons: largest number of neurons to draw of a layer, evenly spaced by activity among those that fire; the rate
+            is the mean of all neurons.
         readout: a name and real numbers, (time, outputs), such as a layer's probabilities: a line for each output.
-        names: of the outputs, at the ends of their lines where there is room; their numbers, if None.
+        names: of the outputs, written at the ends of their lines if there is room; None: their numbers.
     Raises: ValueError if a layer is not spikes, times differ in length, or a mark starts before 0 or after it stops.
     """
     spikes = {name: as_array(values, f"layer {name!r}", "time", "neurons") for name, values in layers.items()}
@@ -81,14 +81,14 @@ def raster(
 def membrane(
     membrane: Tensor, spikes: Tensor, threshold: Tensor | float, *, dt: float | None = 1.0, neurons: int = 4
 ) -> Figure:
-    """Membranes of a few neurons over time, with the threshold dashed and a tick above for every spike.
+    """Membranes of a few neurons over time, with a dashed line at the threshold and a tick above for every spike.
 
     Args:
-        membrane: after the reset, as a layer keeps it, (time, neurons).
+        membrane: after the reset, as a layer stores it, (time, neurons).
         spikes: 0 or 1, (time, neurons).
         threshold: θ, a number or (neurons,).
         dt: length of a step in seconds; None to count in steps.
-        neurons: most neurons to draw, evenly spaced.
+        neurons: largest number of neurons to draw, evenly spaced.
     Raises: ValueError if the shapes do not match.
     """
     values, fired = (as_array(v, n, "time", "neurons") for v, n in ((membrane, "membrane"), (spikes, "spikes")))
@@ -106,16 +106,17 @@ def membrane(
         for axes, at in zip(panels, shown, strict=True):
             finite = values[np.isfinite(values[:, at]), at]
             low, high = min(0.0, finite.min(initial=0.0)), max(levels[at], finite.max(initial=0.0))
-            many = len(values) > 10 * _MANY
+            is_long = len(values) > 10 * _MAX_VECTORS
             marker = "." if len(values) == 1 else ""
-            axes.plot(clock.centres, values[:, at], marker=marker, color=COLORS["blue"], linewidth=0.8, rasterized=many)
+            look: dict[str, Any] = {"marker": marker, "color": COLORS["blue"], "linewidth": 0.8}
+            axes.plot(clock.centres, values[:, at], **look, rasterized=is_long)
             axes.axhline(levels[at], color=COLORS["black"], linewidth=0.8, dashes=(4, 2))
             name_right(axes, "θ", levels[at], gap=3, size=8)
             axes.set_ylim(low - 0.06 * (high - low), high + 0.35 * (high - low))
             when = clock.centres[fired[:, at] > 0]
             axes.vlines(
                 when, 0.84, 0.97, transform=axes.get_xaxis_transform(), color=COLORS["vermillion"], linewidth=0.8,
-                rasterized=len(when) > _MANY,
+                rasterized=len(when) > _MAX_VECTORS,
             )  # fmt: skip
             axes.yaxis.set_major_locator(round_ticks(3))
             _title(axes, f"neuron {at}, {_rate(fired[:, at].mean(), dt)}")
@@ -136,55 +137,56 @@ def episode(
     neurons: int = 40,
     whole: bool = True,
 ) -> Figure:
-    """An episode over time: a panel for each layer, membranes of the first, and the policy over a strip of actions.
+    """An episode over time: a panel for each layer, membranes of one layer, and the policy above a strip of actions.
 
     Args:
-        layers: a name for each layer's output from the input up, (time, neurons); spikes are drawn as a raster, and
-            other values in shades of grey, from the least to the most.
-        membrane: of a layer, after the reset, (time, neurons).
-        threshold: its θ, a number or (neurons,); None for a layer without one.
-        policy: the probabilities of the actions, (decisions, actions); the number of steps is a multiple of decisions.
+        layers: a name for each layer's output from the input up, (time, neurons). Spikes (0 or 1) are drawn as a
+            raster, and other values in shades of grey, from the smallest to the largest.
+        membrane: of one layer, after the reset, (time, neurons).
+        threshold: θ of this layer, a number or (neurons,); None for a layer without a threshold.
+        policy: the probabilities of the actions, (decisions, actions). Each decision has the same number of steps.
         action: the chosen actions, (decisions,), whole numbers.
         dt: length of a step in seconds; None to count in steps.
-        names: of the actions; their numbers, if None.
-        neurons: most neurons to draw of a layer; three membranes are drawn.
-        whole: whether the episode ended in this time.
+        names: of the actions; None: their numbers.
+        neurons: largest number of neurons to draw of a layer; three membranes are drawn.
+        whole: whether the recording includes the end of the episode.
     Raises: ValueError if the lengths do not match.
     """
     values = {name: as_array(layer, f"layer {name!r}", "time", "neurons") for name, layer in layers.items()}
-    levels = as_array(membrane, "membrane", "time", "neurons")
-    chances = as_array(policy, "policy", "decisions", "actions")
-    lengths = {len(each) for each in values.values()} | {len(levels)}
+    membranes = as_array(membrane, "membrane", "time", "neurons")
+    probabilities = as_array(policy, "policy", "decisions", "actions")
+    lengths = {len(layer) for layer in values.values()} | {len(membranes)}
     steps = max(lengths)
-    if len(lengths) > 1 or not len(chances) or steps % len(chances) or len(action) != len(chances):
+    num_decisions = len(probabilities)
+    if len(lengths) > 1 or steps % num_decisions or len(action) != num_decisions:
         raise ValueError(
             f"layers and membrane must be equally long, a multiple of the decisions: got {sorted(lengths)} steps, "
-            f"{len(chances)} policies and {len(action)} actions"
+            f"{num_decisions} policies and {len(action)} actions"
         )
-    clock, each = Clock.of(steps, dt), steps // len(chances)
+    clock, steps_per_decision = Clock.over(steps, dt), steps // num_decisions
     heights = [*(0.45 + 0.012 * min(neurons, layer.shape[1]) for layer in values.values()), 0.9, 0.8, 0.16]
     with figure(DOUBLE, sum(heights) + 0.22 * len(heights) + 0.4) as fig:
         panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (name, layer) in zip(panels, values.items(), strict=False):
             is_spikes = bool(((layer == 0) | (layer == 1)).all())
             _draw_layer(axes, name, layer, clock, most=neurons, dt=dt, is_spikes=is_spikes)
-        _draw_membranes(panels[-3], levels, threshold, clock)
-        starts = [clock.at(at * each * (dt or 1)) for at in range(len(chances) + 1)]
-        hues = [HUES[at % len(HUES)] for at in range(chances.shape[1])]
+        _draw_membranes(panels[-3], membranes, threshold, clock)
+        starts = [clock.at(at * steps_per_decision * (dt or 1)) for at in range(num_decisions + 1)]
+        hues = [HUES[at % len(HUES)] for at in range(probabilities.shape[1])]
         for at, hue in enumerate(hues):
-            panels[-2].stairs(chances[:, at], starts, baseline=None, color=hue, linewidth=1.0)
+            panels[-2].stairs(probabilities[:, at], starts, baseline=None, color=hue, linewidth=1.0)
         panels[-2].set(ylim=(-0.05, 1.05), ylabel="p(action)")
-        for start, stop, done in zip(starts, starts[1:], action.tolist(), strict=False):
-            panels[-1].axvspan(start, stop, color=hues[done], linewidth=0)
+        for start, stop, chosen in zip(starts, starts[1:], action.tolist(), strict=False):
+            panels[-1].axvspan(start, stop, color=hues[chosen], linewidth=0)
         panels[-1].set_yticks([])
         panels[-1].set_ylabel("action", rotation=0, ha="right", va="center")
         fig.align_ylabels(panels)
         _time_axis(panels[-1], clock)
-        rest = "a whole episode" if whole else "the beginning of an episode"
-        panels[-1].set_xlabel(f"{clock.label}: {rest}, {len(chances)} actions of {each} steps each")
-        said = names or [f"action {at}" for at in range(len(hues))]
-        if len(hues) <= _MOST_NAMED:
-            legend(fig, [Patch(color=hue, label=name) for hue, name in zip(hues, said, strict=True)])
+        extent = "a whole episode" if whole else "the beginning of an episode"
+        panels[-1].set_xlabel(f"{clock.label}: {extent}, {num_decisions} actions of {steps_per_decision} steps each")
+        labels = names or [f"action {at}" for at in range(len(hues))]
+        if len(hues) <= _MAX_LEGEND_ACTIONS:
+            legend(fig, [Patch(color=hue, label=name) for hue, name in zip(hues, labels, strict=True)])
     return fig
 
 
@@ -192,10 +194,10 @@ def episode(
 
 
 class Clock(NamedTuple):
-    """Converts steps, and times in the unit of dt, to positions on the time axis."""
+    """Converts steps, and times in the caller's unit (seconds or, without dt, steps), to positions on the time axis."""
 
     centres: Array  # the middle of each step
-    factor: float  # from the caller's unit to the axis'
+    factor: float  # from the caller's unit to the unit of the axis
     shift: float
     end: float  # in the caller's unit
     label: str
@@ -219,7 +221,7 @@ def _time_axis(axes: Axes, clock: Clock) -> None:
 
 
 class _Mark(NamedTuple):
-    """A mark inside the panel, and the place of its name."""
+    """An epoch inside the panel, and the position of its name."""
 
     name: str
     start: float
@@ -229,7 +231,7 @@ class _Mark(NamedTuple):
 
 
 def _place_marks(marks: Marks, clock: Clock) -> list[_Mark]:
-    """The marks, cut at the end of the panel, without empty ones."""
+    """The marks, cut at the end of the panel; empty marks are dropped."""
     for name, (start, stop) in marks.items():
         if not 0 <= start <= stop:
             raise ValueError(f"mark {name!r} must start at 0 or later and not after it stops, got {start}, {stop}")
@@ -237,7 +239,7 @@ def _place_marks(marks: Marks, clock: Clock) -> list[_Mark]:
     placed: dict[str, _Mark] = {}
     ends: list[float] = []  # of the last name in each row
     for name, (start, stop) in sorted(cut.items(), key=lambda mark: sum(mark[1])):
-        half = (2.0 * len(name) + 2) / _WIDTH * clock.end
+        half = (2.0 * len(name) + 2) / _PANEL_WIDTH * clock.end
         middle = max(half, min((start + stop) / 2, clock.end - half))
         row = next((row for row, end in enumerate(ends) if middle - half > end), len(ends))
         ends[row : row + 1] = [middle + half]
@@ -268,11 +270,11 @@ def _evenly(count: int, most: int) -> list[int]:
 
 
 def _spread_by_rate(spikes: Array, most: int) -> list[int]:
-    """At most `most` neurons, sorted, evenly spaced by rank of those that fire; the most active, if few fire."""
+    """At most `most` neurons, sorted: evenly spaced by rank among those that fire, or all of these and silent ones."""
     rates = spikes.sum(axis=0)
     ranked = np.argsort(rates, kind="stable")
     firing = ranked[rates[ranked] > 0]
-    pool = firing if len(firing) >= most else ranked[-max(most, len(firing)) :]
+    pool = firing if len(firing) >= most else ranked[-most:]
     return sorted(int(pool[at]) for at in _evenly(len(pool), most))
 
 
@@ -290,10 +292,10 @@ def _rate(mean: float, dt: float | None) -> str:
 def _draw_raster(axes: Axes, spikes: Array, clock: Clock) -> None:
     """Draw a tick for each spike, (time, neurons)."""
     when, neuron = np.nonzero(spikes)
-    width = min(3.0, max(0.4, 0.8 * _WIDTH / len(spikes)))
+    width = min(3.0, max(0.4, 0.8 * _PANEL_WIDTH / len(spikes)))
     axes.vlines(
         clock.centres[when], neuron - 0.4, neuron + 0.4, color=COLORS["black"], linewidth=width,
-        rasterized=len(when) > _MANY,
+        rasterized=len(when) > _MAX_VECTORS,
     )  # fmt: skip
     axes.set_ylim(-0.9, spikes.shape[1] - 0.1)
     if not len(when):
@@ -301,28 +303,29 @@ def _draw_raster(axes: Axes, spikes: Array, clock: Clock) -> None:
 
 
 def _draw_readout(axes: Axes, values: Array, clock: Clock, names: Sequence[str]) -> None:
-    few = values.shape[1] <= len(HUES)
+    has_hues = values.shape[1] <= len(HUES)
     for at in range(values.shape[1]):
-        color = HUES[at] if few else COLORS["blue"]
-        axes.plot(clock.centres, values[:, at], color=color, linewidth=1.0 if few else 0.6, alpha=1.0 if few else 0.7)
+        color = HUES[at] if has_hues else COLORS["blue"]
+        width, alpha = (1.0, 1.0) if has_hues else (0.6, 0.7)
+        axes.plot(clock.centres, values[:, at], color=color, linewidth=width, alpha=alpha)
     axes.set_ylabel("output")
     axes.yaxis.set_major_locator(round_ticks(3))
     low, high = axes.get_ylim()
-    free = np.inf
+    lowest = np.inf
     for at in np.argsort(-values[-1]):
-        if free - values[-1, at] < _LABEL_SPACE * (high - low):
+        if lowest - values[-1, at] < _LABEL_HEIGHT * (high - low):
             break  # its name would overlap the one above; lower outputs matter less
-        free = values[-1, at]
-        name_right(axes, names[at], free, gap=4, color=HUES[at] if few else COLORS["black"])
+        lowest = values[-1, at]
+        name_right(axes, names[at], lowest, gap=4, color=HUES[at] if has_hues else COLORS["black"])
 
 
-def _draw_membranes(axes: Axes, levels: Array, threshold: Tensor | float | None, clock: Clock) -> None:
-    """Draw three membranes; one dashed line for equal thresholds, else one in the colour of each."""
-    shown = _evenly(levels.shape[1], len(_MEMBRANES))
+def _draw_membranes(axes: Axes, membranes: Array, threshold: Tensor | float | None, clock: Clock) -> None:
+    """Draw three membranes; a dashed line for equal thresholds, or a line for each in the colour of its membrane."""
+    shown = _evenly(membranes.shape[1], len(_MEMBRANES))
     for at, hue in zip(shown, _MEMBRANES.values(), strict=False):
-        axes.plot(clock.centres, levels[:, at], color=hue, linewidth=0.7, rasterized=len(levels) > _MANY)
+        axes.plot(clock.centres, membranes[:, at], color=hue, linewidth=0.7, rasterized=len(membranes) > _MAX_VECTORS)
     if threshold is not None:
-        level = torch.as_tensor(threshold).detach().cpu().double().expand(levels.shape[1])[shown].tolist()
+        level = torch.as_tensor(threshold).detach().cpu().double().expand(membranes.shape[1])[shown].tolist()
         if max(level) - min(level) < 1e-6:  # less than the width of a line
             label_level(axes, level[0], "θ")
         else:
@@ -335,7 +338,7 @@ def _draw_membranes(axes: Axes, levels: Array, threshold: Tensor | float | None,
 def _draw_layer(
     axes: Axes, name: str, values: Array, clock: Clock, *, most: int, dt: float | None, is_spikes: bool
 ) -> None:
-    """Draw spikes as ticks, other values as shades of grey."""
+    """Draw a layer: spikes as ticks, other values as shades of grey."""
     shown = _spread_by_rate(values, most) if is_spikes else _evenly(values.shape[1], most)
     part = f" ({len(shown)} of {values.shape[1]} neurons)" if len(shown) < values.shape[1] else ""
     if is_spikes:

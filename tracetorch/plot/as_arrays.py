@@ -1,4 +1,4 @@
-"""From tensors to the arrays that matplotlib draws, with checks of shapes; and groups of trials with similar values."""
+"""Converts tensors to the arrays that matplotlib draws, with checks of shapes; groups trials with similar values."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def as_array(value: Tensor, name: str, *axes: str) -> Array:
 
     Args:
         value: the tensor.
-        name: its name in an error.
+        name: its name in error messages.
         axes: the names of its axes, such as "time", "neurons".
-    Raises: ValueError if it has other axes, or an empty one.
+    Raises: ValueError for another number of axes, or for an empty axis.
     """
     tensor = torch.as_tensor(value).detach()
     if tensor.ndim != len(axes) or tensor.numel() == 0:
@@ -29,12 +29,12 @@ def as_array(value: Tensor, name: str, *axes: str) -> Array:
 
 
 def as_trials(**columns: Tensor) -> list[Array]:
-    """Columns of one table as arrays, (trials,) and finite. Raises: ValueError for others, or for different lengths."""
+    """Columns of one table as arrays. Raises: ValueError unless they are finite and all of the shape (trials,)."""
     arrays = {name: as_array(value, name, "trials") for name, value in columns.items()}
-    (first, array), *others = arrays.items()
+    (first_name, first), *others = arrays.items()
     for name, other in others:
-        if len(other) != len(array):
-            raise ValueError(f"{first} and {name} must be of the same trials, got {len(array)} and {len(other)}")
+        if len(other) != len(first):
+            raise ValueError(f"{first_name} and {name} must be of the same trials, got {len(first)} and {len(other)}")
     for name, values in arrays.items():
         if not np.isfinite(values).all():
             raise ValueError(f"{name} must be finite in every trial, got {(~np.isfinite(values)).sum()} that are not")
@@ -49,7 +49,7 @@ class TrialGroups(NamedTuple):
     labels: list[str]  # "0.5" for one value, "0.5–0.8" for a bin
 
     def means(self, values: Array, other: TrialGroups) -> Array:
-        """Mean of `values` (trials,) for each pair of groups, (groups, other groups); NaN for a pair without trials."""
+        """The means of `values` (trials,) for pairs of groups, (groups, other groups); NaN for pairs without trials."""
         shape = len(self.centres), len(other.centres)
         index = self.member * shape[1] + other.member
         trials = np.bincount(index, minlength=shape[0] * shape[1]).reshape(shape)
@@ -58,19 +58,19 @@ class TrialGroups(NamedTuple):
 
 
 def group_trials(values: Array, *, most: int, bins: int) -> TrialGroups:
-    """Group by distinct values, or by quantiles if there are more than `most` of them.
+    """Group trials by distinct values, or by quantiles if there are more than `most` distinct values.
 
     Args: bins: number of quantile bins; equal values are in one bin.
     """
     scale = np.abs(values).max() or 1.0
     distinct, index = np.unique(np.round(values / scale, 6), return_inverse=True)  # rounding errors do not count
-    binned = len(distinct) > most
-    if binned:
+    is_binned = len(distinct) > most
+    if is_binned:
         edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
         _, index = np.unique(np.searchsorted(edges, values, side="left"), return_inverse=True)
     centres = np.bincount(index, values) / np.bincount(index)
-    if not binned:
+    if not is_binned:
         return TrialGroups(index, centres, [f"{centre:.5g}" for centre in centres])
-    ends = [(values[index == at].min(), values[index == at].max()) for at in range(len(centres))]
-    digits = max(0, 1 - math.floor(math.log10(scale / len(ends))))
-    return TrialGroups(index, centres, [f"{low:.{digits}f}–{high:.{digits}f}" for low, high in ends])
+    ranges = [(values[index == at].min(), values[index == at].max()) for at in range(len(centres))]
+    digits = max(0, 1 - math.floor(math.log10(scale / len(ranges))))
+    return TrialGroups(index, centres, [f"{low:.{digits}f}–{high:.{digits}f}" for low, high in ranges])

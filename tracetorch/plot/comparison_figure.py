@@ -22,16 +22,16 @@ from tracetorch.plot.style import COLORS, DOUBLE, RIM, Array, figure, tint
 _HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black", "grey"))
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
 _MARKERS = "osD^v<>pX"
-_LETTERS_IN_A_LINE, _LINES = 30, 2  # of a name next to the right panel of `comparison`
-_LINE_INCHES, _GAP_INCHES, _LEAST_INCHES = 0.115, 0.07, 1.75
+_NAME_LETTERS, _NAME_LINES = 30, 2  # letters in a line, and lines, of a name next to the right panel of `comparison`
+_LINE_INCHES, _GAP_INCHES, _MIN_INCHES = 0.115, 0.07, 1.75  # heights: a line, the gap below a name, all names
 
-_COLUMNS, _PANEL_INCHES = 3, 2.1  # of `scatter`
-_LETTERS, _LETTERS_IN_TITLE = 60, 34  # of a name in its legend, and of one above a panel
-_DECADE, _MOST_DECADES = 10.0, 1e30
-_MOST_TICKS = 5
-_NUMBER = 0.06  # width of a tick's number, as a fraction of the axis
-_ROOM = 0.35  # margin around the runs, for longer intervals, as a fraction of their range
-_APART, _SPREAD = 5.0, 24.0  # points between the bars of two groups at one value of x, and between the first and last
+_MAX_COLUMNS, _PANEL_INCHES = 3, 2.1  # of `scatter`
+_LEGEND_LETTERS, _TITLE_LETTERS = 60, 34  # of a name in the legend, and in the title of a panel
+_MIN_LOG_RATIO, _MAX_LOG_RATIO = 10.0, 1e30  # ratios of the largest to the smallest value on a logarithmic axis
+_MAX_VALUE_TICKS = 5
+_TICK_LABEL_WIDTH = 0.06  # as a fraction of the axis
+_MARGIN = 0.35  # around the runs, for longer intervals, as a fraction of their range
+_BAR_DISTANCE, _MAX_SPREAD = 5.0, 24.0  # points between neighbouring bars at one x, and between the first and the last
 
 Bar = tuple[float, float]  # start and end
 
@@ -52,7 +52,7 @@ class Entry(NamedTuple):
     name: str
     values: Sequence[float]
     mean: float
-    bar: Bar | None  # None to draw only the point
+    bar: Bar | None  # the interval of the mean; None to draw only the mean
     curve: Curve | None
 
 
@@ -61,15 +61,15 @@ class Mark(NamedTuple):
 
     x: float
     y: float
-    x_bar: Bar | None  # None for one run, or equal values
+    x_bar: Bar | None  # an interval; None for one run, or for equal values
     y_bar: Bar | None
-    runs: Sequence[tuple[float, float]]  # x and y of each
+    runs: Sequence[tuple[float, float]]  # x and y of each run
 
 
 class Series(NamedTuple):
     """One group of `scatter`."""
 
-    name: str  # "" if it needs no name
+    name: str  # "" for none
     marks: Sequence[Mark]
 
 
@@ -78,17 +78,17 @@ class Panel(NamedTuple):
 
     title: str
     series: Sequence[Series]
-    chance: float | None
+    chance: float | None  # chance level of y
 
 
 def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note: str = "") -> Figure:
     """Learning curves in one panel, final values in a second with a row for each group; the rows are the legend.
 
-    Up to eight groups differ by colour; more also differ by markers and lines.
+    Up to eight groups differ in colour and marker. More groups repeat the colours with other markers and lines.
 
     Args:
-        entries: the groups, from the top; each row is labelled with the name and the number of values.
-        of_curves, of_values: what the panels show, with units.
+        entries: the groups, from the top; a row's label is the name and the number of values.
+        of_curves, of_values: labels of the panels' axes, with units.
         note: explains lines, bands and bars; written below the panels.
     Raises: ValueError for no group.
     """
@@ -96,7 +96,7 @@ def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note
         raise ValueError("comparison needs at least one group, got none")
     names = [_wrapped(entry) for entry in entries]
     needed = np.array([_LINE_INCHES * (1 + name.count("\n")) + _GAP_INCHES for name in names])
-    heights = needed * max(1.0, _LEAST_INCHES / needed.sum())
+    heights = needed * max(1.0, _MIN_INCHES / needed.sum())
     notes = textwrap.wrap(drawable(note), 128)
     with figure(DOUBLE, heights.sum() + 0.45 + 0.14 * len(notes)) as fig:
         left, right = fig.subplots(1, 2, width_ratios=(1.15, 1))
@@ -106,7 +106,7 @@ def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note
         _finish_curves(left, [entry.curve.mean for entry in entries if entry.curve is not None])
         left.set_xlabel("updates")
         left.set_ylabel(drawable(of_curves), parse_math=False)
-        rows = np.cumsum(heights) - heights / 2  # a name of two lines has a higher row
+        rows = np.cumsum(heights) - heights / 2  # a name of two lines makes its row higher
         for at, (entry, row) in enumerate(zip(entries, rows, strict=True)):
             _draw_values(right, entry, float(row), _look_of(at))
         right.set_ylim(heights.sum(), 0)
@@ -125,14 +125,14 @@ def comparison(entries: Sequence[Entry], *, of_curves: str, of_values: str, note
 def scatter(
     panels: Sequence[Panel], *, of_x: str, of_y: str, connected: bool, share: bool = False, note: str = ""
 ) -> Figure:
-    """Points with intervals, a colour and a marker for each name, the same in every panel.
+    """Points with intervals. Each name has a colour and a marker, the same in every panel.
 
-    Axes are the same in all panels, and logarithmic if values span more than a decade.
+    Axes are the same in all panels, and logarithmic if values above 0 span more than a decade.
 
     Args:
         panels: at least one.
-        of_x, of_y: what the axes show, with units.
-        connected: whether lines connect the points; if x has only a few values, these are the ticks.
+        of_x, of_y: labels of the axes, with units.
+        connected: whether lines connect the points. If so, the values of x are the ticks if they are few.
         share: whether y is a share, such as an accuracy: its axis is never logarithmic.
         note: explains points and bars; written below the panels.
     Raises: ValueError for no panel, or for one without a mark.
@@ -141,7 +141,7 @@ def scatter(
         raise ValueError("scatter needs at least one panel, and a mark in each")
     names = list(dict.fromkeys(series.name for panel in panels for series in panel.series))
     runs = [run for panel in panels for series in panel.series for mark in series.marks for run in mark.runs]
-    columns = min(_COLUMNS, len(panels))
+    columns = min(_MAX_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     notes = textwrap.wrap(drawable(note), 128 if columns > 1 else 84)
     with figure(DOUBLE if columns > 1 else DOUBLE * 0.66, _PANEL_INCHES * rows + 0.4 + 0.14 * len(notes)) as fig:
@@ -149,13 +149,12 @@ def scatter(
         for axes, panel in zip(grid.flat, panels, strict=False):
             for series in panel.series:
                 at = names.index(series.name)
-                apart = min(_APART, _SPREAD / len(names)) if connected else 0.0
-                _draw_series(
-                    axes, series, at, connected=connected, apart=apart, shift=apart * (at - (len(names) - 1) / 2)
-                )
+                distance = min(_BAR_DISTANCE, _MAX_SPREAD / len(names)) if connected else 0.0
+                shift = distance * (at - (len(names) - 1) / 2)
+                _draw_series(axes, series, at, connected=connected, distance=distance, shift=shift)
             if panel.chance is not None:
                 label_level(axes, panel.chance, "chance")
-            axes.set_title(textwrap.shorten(drawable(panel.title), _LETTERS_IN_TITLE), parse_math=False)
+            axes.set_title(textwrap.shorten(drawable(panel.title), _TITLE_LETTERS), parse_math=False)
         for axes in list(grid.flat)[len(panels) :]:
             axes.set_visible(False)
         _scale(grid[0, 0], "x", [x for x, _ in runs], log=True, at_values=connected)
@@ -174,10 +173,10 @@ def scatter(
 
 
 def _look_of(at: int, *, connected: bool = True) -> dict[str, Any]:
-    """Colour, marker and line of a group."""
-    rounds, hue = divmod(at, len(_HUES))
-    dashes = _DASHES[rounds % len(_DASHES)] if connected else "none"
-    return {"color": _HUES[hue], "marker": _MARKERS[(hue + rounds) % len(_MARKERS)], "linestyle": dashes}
+    """Colour, marker and line of the group with this number."""
+    cycle, hue = divmod(at, len(_HUES))
+    dashes = _DASHES[cycle % len(_DASHES)] if connected else "none"
+    return {"color": _HUES[hue], "marker": _MARKERS[(hue + cycle) % len(_MARKERS)], "linestyle": dashes}
 
 
 def drawable(text: str) -> str:
@@ -206,7 +205,7 @@ def _draw_curve(axes: Axes, curve: Curve, alpha: float, *, color: str, marker: s
 
 
 def _draw_values(axes: Axes, entry: Entry, row: float, look: dict[str, Any]) -> None:
-    """Draw the mean and its interval in the middle of the row, the runs below."""
+    """Draw the mean and its interval in the middle of the row, and the runs below them."""
     color, count = look["color"], len(entry.values)
     if count > 1:
         small: dict[str, Any] = {"color": tint(color, 0.5), "markersize": 2, "markeredgewidth": 0}
@@ -225,48 +224,48 @@ def _finish_curves(axes: Axes, means: Sequence[Array]) -> None:
     count_axis(axes.xaxis, 5)
     axes.yaxis.set_major_locator(round_ticks(6))
     lowest, highest = min(map(np.nanmin, means)), max(map(np.nanmax, means))
-    room, (bottom, top) = 0.35 * (highest - lowest), axes.get_ylim()
-    if room > 0:
-        axes.set_ylim(max(bottom, lowest - room), min(top, highest + room))
+    margin, (bottom, top) = 0.35 * (highest - lowest), axes.get_ylim()
+    if margin > 0:
+        axes.set_ylim(max(bottom, lowest - margin), min(top, highest + margin))
 
 
 def _wrapped(entry: Entry) -> str:
-    """A name and its n, in at most two lines; the end of a longer name is cut."""
+    """A name and the number of its values, in at most two lines; the end of a longer name is cut."""
     name, n = " ".join(drawable(entry.name).split()), f" (n={len(entry.values)})"
-    lines = textwrap.wrap(name + n, _LETTERS_IN_A_LINE)
-    if len(lines) <= _LINES:
+    lines = textwrap.wrap(name + n, _NAME_LETTERS)
+    if len(lines) <= _NAME_LINES:
         return "\n".join(lines)
     rest = name[len(lines[0]) :].strip()
-    return f"{lines[0]}\n{rest[: _LETTERS_IN_A_LINE - len(n) - 1]}…{n}"
+    return f"{lines[0]}\n{rest[: _NAME_LETTERS - len(n) - 1]}…{n}"
 
 
 # ── scatter ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _draw_series(axes: Axes, series: Series, at: int, *, connected: bool, apart: float, shift: float) -> None:
+def _draw_series(axes: Axes, series: Series, at: int, *, connected: bool, distance: float, shift: float) -> None:
     """Draw the means, their intervals, and the runs next to them.
 
     Args:
-        apart: distance in points of two groups at one value of x; runs are half as far to the right of their bar.
+        distance: between two groups at one value of x, in points; runs are half as far to the right of their bar.
         shift: offset of this group from the value of x, in points.
     """
     look = _look_of(at, connected=connected)
     color = look["color"]
     inches = axes.figure.dpi_scale_trans
-    place = axes.transData + ScaledTranslation(shift / 72, 0, inches)
-    next_to_it = place + ScaledTranslation(apart / 2 / 72, 0, inches)
+    of_bar = axes.transData + ScaledTranslation(shift / 72, 0, inches)
+    of_runs = of_bar + ScaledTranslation(distance / 2 / 72, 0, inches)
     for mark in series.marks:
         ends = [(mark.x, end) for end in mark.y_bar or ()] + [(end, mark.y) for end in mark.x_bar or ()]
         axes.update_datalim([*mark.runs, (mark.x, mark.y), *ends])  # matplotlib ignores artists with an offset
         if len(mark.runs) > 1:
             small: dict[str, Any] = {"color": tint(color, 0.5), "markersize": 2, "markeredgewidth": 0}
-            axes.plot(*zip(*mark.runs, strict=True), "o", **small, transform=next_to_it)
+            axes.plot(*zip(*mark.runs, strict=True), "o", **small, transform=of_runs)
         if mark.y_bar is not None:
-            axes.plot((mark.x, mark.x), mark.y_bar, color=color, linewidth=1.2, zorder=3, transform=place)
+            axes.plot((mark.x, mark.x), mark.y_bar, color=color, linewidth=1.2, zorder=3, transform=of_bar)
         if mark.x_bar is not None:
-            axes.plot(mark.x_bar, (mark.y, mark.y), color=color, linewidth=1.2, zorder=3, transform=place)
+            axes.plot(mark.x_bar, (mark.y, mark.y), color=color, linewidth=1.2, zorder=3, transform=of_bar)
     x, y = [mark.x for mark in series.marks], [mark.y for mark in series.marks]
-    axes.plot(x, y, **look, markersize=4.8, **RIM, zorder=4, transform=place)
+    axes.plot(x, y, **look, markersize=4.8, **RIM, zorder=4, transform=of_bar)
     axes.autoscale_view()
 
 
@@ -274,7 +273,7 @@ def _handle(name: str, at: int, panels: Sequence[Panel], *, connected: bool) -> 
     """Make a legend entry: the name, and the number of runs of a point."""
     counts = [len(m.runs) for panel in panels for series in panel.series if series.name == name for m in series.marks]
     shown = " ".join(drawable(name).split())
-    shown = shown if len(shown) <= _LETTERS else f"{shown[: _LETTERS - 1]}…"
+    shown = shown if len(shown) <= _LEGEND_LETTERS else f"{shown[: _LEGEND_LETTERS - 1]}…"
     n = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
     label = f"{shown} (n={n})".replace("$", r"\$").lstrip("_ ")
     return Line2D([], [], **_look_of(at, connected=connected), markersize=4.8, **RIM, label=label)
@@ -285,31 +284,33 @@ def _scale(
 ) -> None:
     """Set scale, ticks and limits by the runs: wide intervals of a few runs must not compress the points.
 
-    Args: whole: largest possible value; longer intervals are cut slightly above it.
+    Args: at_values: whether the values are the ticks if they are few. whole: largest possible value; longer intervals
+        are cut slightly above it.
     """
     axis, low, high = getattr(axes, f"{name}axis"), min(values), max(values)
     get_limits, set_limits = getattr(axes, f"get_{name}lim"), getattr(axes, f"set_{name}lim")
-    is_log = log and low > 0 and _DECADE < high / low < _MOST_DECADES
+    is_log = log and low > 0 and _MIN_LOG_RATIO < high / low < _MAX_LOG_RATIO
     if is_log:
         getattr(axes, f"set_{name}scale")("log")
-        axis.set_major_locator(LogLocator(10, subs=(1.0,) if high / low > _DECADE**2 else (1.0, 2.0, 5.0)))
+        axis.set_major_locator(LogLocator(10, subs=(1.0,) if high / low > _MIN_LOG_RATIO**2 else (1.0, 2.0, 5.0)))
         axis.set_major_formatter("{x:,.10g}")
         axis.set_minor_formatter(NullFormatter())
-        room = (high / low) ** 0.08
-        set_limits(low / room, high * room)
+        margin = (high / low) ** 0.08
+        set_limits(low / margin, high * margin)
     else:
         axis.set_major_locator(round_ticks(5))
-        room = _ROOM * (high - low)
-        if room > 0 and math.isfinite(room):
+        margin = _MARGIN * (high - low)
+        if margin > 0 and math.isfinite(margin):
             bottom, top = get_limits()
-            set_limits(max(min(bottom, low - room / 7), low - room), min(top, high + room, max(high, whole) + room / 7))
-    if at_values and len(set(values)) <= _MOST_TICKS and _are_apart(values, is_log=is_log):
+            bottom = max(min(bottom, low - margin / 7), low - margin)
+            set_limits(bottom, min(top, high + margin, max(high, whole) + margin / 7))
+    if at_values and len(set(values)) <= _MAX_VALUE_TICKS and _are_apart(values, is_log=is_log):
         axis.set_major_locator(FixedLocator(sorted(set(values))))
         axis.set_major_formatter(FuncFormatter(lambda value, at: f"{value:,.6g}"))
         axis.set_minor_locator(NullLocator())
 
 
 def _are_apart(values: Sequence[float], *, is_log: bool) -> bool:
-    """Whether there is room for a number at each value."""
-    places = sorted({math.log(value) if is_log else value for value in values})
-    return all(right - left > _NUMBER * (places[-1] - places[0]) for left, right in pairwise(places))
+    """Whether the labels of ticks at all values fit next to each other."""
+    positions = sorted({math.log(value) if is_log else value for value in values})
+    return all(right - left > _TICK_LABEL_WIDTH * (positions[-1] - positions[0]) for left, right in pairwise(positions))

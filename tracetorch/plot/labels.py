@@ -29,23 +29,23 @@ def count_axis(axis: Axis, most: int) -> None:
 
 
 def legend(fig: Figure, handles: Sequence[Any], *, where: Literal["upper", "lower"] = "upper") -> None:
-    """Add a legend above ("upper") or below ("lower") all panels; the figure grows by its rows."""
+    """Add a legend above ("upper") or below ("lower") all panels; the figure grows by the height of the legend."""
     widths = [3.8 * len(str(handle.get_label())) + 22 for handle in handles]  # approximate, in points
-    room = 72 * fig.get_figwidth()
-    columns = len(handles) if sum(widths) <= room else max(1, int(room / max(widths)))
+    available = 72 * fig.get_figwidth()
+    columns = len(handles) if sum(widths) <= available else max(1, int(available / max(widths)))
     fig.set_figheight(fig.get_figheight() + 0.15 * math.ceil(len(handles) / columns))
-    in_rows = [handles[at] for column in range(columns) for at in range(column, len(handles), columns)]
-    fig.legend(handles=in_rows, loc="outside upper left" if where == "upper" else "outside lower left", ncols=columns)
+    by_rows = [handles[at] for column in range(columns) for at in range(column, len(handles), columns)]
+    fig.legend(handles=by_rows, loc="outside upper left" if where == "upper" else "outside lower left", ncols=columns)
 
 
 def label_level(axes: Axes, level: float, label: str) -> None:
-    """Draw a dashed horizontal line, with its name outside the axes at its right end."""
+    """Draw a dashed horizontal line, with its label outside the axes at its right end."""
     axes.axhline(level, color=COLORS["black"], linewidth=0.8, dashes=(4, 2), zorder=2.5)
     name_right(axes, textwrap.fill(label, 12), level, gap=3)
 
 
 def name_right(axes: Axes, name: str, level: float, *, gap: float, color: str = "black", size: float = 7) -> None:
-    """Write a name outside the axes at the right end of a line. Args: gap: between them, in points."""
+    """Write a name outside the axes at the right end of a line. Args: gap: distance from the axes, in points."""
     axes.annotate(
         name, (1, level), xycoords=axes.get_yaxis_transform(), xytext=(gap, 0), textcoords="offset points", va="center",
         fontsize=size, color=color, annotation_clip=False,
@@ -59,6 +59,6 @@ def remark(axes: Axes, text: str) -> None:
 
 def points_of(rows: Iterable[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
     """The updates and values of a key, where the values are finite numbers."""
-    values = [(float(row["update"]), row.get(key)) for row in rows]
-    kept = [(update, float(value)) for update, value in values if value is not None and math.isfinite(value)]
-    return [update for update, _ in kept], [value for _, value in kept]
+    pairs = [(float(row["update"]), row.get(key)) for row in rows]
+    points = [(update, float(value)) for update, value in pairs if value is not None and math.isfinite(value)]
+    return [update for update, _ in points], [value for _, value in points]

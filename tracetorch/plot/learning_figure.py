@@ -1,4 +1,4 @@
-"""Figures of a run from its records: loss, metrics and returns during learning, and gradients compared with BPTT's."""
+"""Figures of a run from its records: loss, metrics and returns during learning; gradients compared with BPTT's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HUES = tuple(COLORS[name] for name in ("blue", "orange", "green", "purple", "sk
 _MARKERS = {"validation": "o", "test": "D"}
 _LABELS = {"accuracy": "accuracy (fraction correct)"}
 
-_HUES_OF_LAYERS = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black"))
+_LAYER_HUES = tuple(COLORS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black"))
 _LOOKS: dict[str, tuple[Any, str]] = {
     "weight": ("-", "o"),
     "bias": ((0, (4, 1.5)), "s"),
@@ -33,11 +33,11 @@ _LOOKS: dict[str, tuple[Any, str]] = {
     "trace_decay": ((0, (8, 2)), "v"),
 }
 """Line and marker of each kind of parameter."""
-_OTHER: tuple[Any, str] = ((0, (2, 1)), "P")
-_MOST_MARKERS = 20
-_FURTHEST = 1e3  # largest ratio of norms; larger ones are clipped
+_OTHER_LOOK: tuple[Any, str] = ((0, (2, 1)), "P")
+_MAX_MARKERS = 20
+_MAX_RATIO = 1e3  # ratios of norms are clipped to 1/1000 … 1000
 
-_HALF_LIFE = 5  # of the average of returns, in records
+_RETURN_HALF_LIFE = 5  # in records
 
 
 def learning_curves(
@@ -55,11 +55,11 @@ def learning_curves(
 
     Args:
         steps: the x of each value, (n,).
-        values: a name for each series of n values. Values that are not finite, or None, are left out.
-        half_lives: of the running averages (`TraceMeter`), in values; drawn from thin to thick. Those longer than the
-            series are left out.
+        values: a name for each series of n values. Values that are None or not finite are left out.
+        half_lives: of the running averages (`TraceMeter`), in values, drawn from thin to thick. Half-lives longer than
+            the series are left out.
         xlabel, ylabel: what the axes show, with units.
-        reference, reference_label: a level to compare with, such as that of an ideal observer, and its name.
+        reference, reference_label: a level to compare with, such as an ideal observer's accuracy, and its name.
         validation: the steps and the values of held-out evaluations, of equal length.
     Raises: ValueError for no series, or lengths that differ.
     """
@@ -90,20 +90,23 @@ def learning(
     Args:
         records: dicts such as {"update": 20, "split": "train", "loss": 0.5, "accuracy": 0.8}; "validation" and "test"
             become markers. A record without an "update" or a "split", or with neither number, is ignored.
-        metric: which key the right panel shows.
-        half_lives: as `learning_curves`, but in updates; those shorter than the gap between records are left out.
+        metric: key of the right panel.
+        half_lives: as in `learning_curves`, but in updates. Half-lives shorter than the gap between records are left
+            out.
         reference, reference_label: a level of the metric to compare with, and its name.
     """
     rows = [row for row in records if "update" in row and "split" in row and ("loss" in row or metric in row)]
     with figure(DOUBLE, 2.5) as fig:
         names: dict[str, Line2D] = {}
         scales: dict[float, Line2D] = {}
+        splits = list(dict.fromkeys(row["split"] for row in rows))  # of both panels, so that their colours are the same
         for axes, key in zip(fig.subplots(1, 2), ("loss", metric), strict=True):
             points = {}
-            for split in dict.fromkeys(row["split"] for row in rows):  # all, so that each has its colour in both panels
-                these = [row for row in rows if row["split"] == split]
-                points[split] = _series(split, [row["update"] for row in these], [row.get(key) for row in these])
-            evaluations = {split: points.pop(split) for split in list(points) if split in _MARKERS}
+            for split in splits:
+                of_split = [row for row in rows if row["split"] == split]
+                updates, values = [row["update"] for row in of_split], [row.get(key) for row in of_split]
+                points[split] = _series(split, updates, values)
+            held_out = {split: points.pop(split) for split in list(points) if split in _MARKERS}
             gap = max(((x[-1] - x[0]) / (len(x) - 1) for x, _ in points.values() if len(x) > 1), default=1.0)
             new_names, new_scales = _draw(axes, points, evaluations, half_lives, gap)
             names |= new_names
@@ -116,40 +119,41 @@ def learning(
 
 
 def returns(records: Records) -> Figure:
-    """Return over episodes: means of those that ended between two records, a running average, and evaluations.
+    """Return over episodes: the mean of the episodes that ended between two records, its average, and evaluations.
 
-    Args: records: as in `metrics.jsonl`; those of the split "train" have "update", "return", and "episodes", the number
-        that had ended in all environments. Those of "validation" and "test" are drawn at their update.
+    Args: records: as in `metrics.jsonl`. Records of the split "train" have "update", "return" (the mean over the
+        episodes since the last record) and "episodes" (finished so far, in all environments). Records of "validation"
+        and "test" are drawn at their update.
     Raises: ValueError if no episode ended.
     """
     records = list(records)
     rows = [row for row in records if row.get("split") == "train" and row.get("episodes")]
     if not rows:
         raise ValueError('returns needs records with the split "train" and episodes that ended')
-    ended = [float(row["episodes"]) for row in rows]
-    brought = [float(row["return"]) for row in rows]
+    episodes = [float(row["episodes"]) for row in rows]
+    mean_returns = [float(row["return"]) for row in rows]
     updates = [0.0, *(float(row["update"]) for row in rows)]
     with figure(SINGLE, 2.6) as fig:
         axes = fig.subplots()
         blue = COLORS["blue"]
-        is_long = len(rows) > 2 * _HALF_LIFE  # an average of fewer is mostly its start
+        is_long = len(rows) > 2 * _RETURN_HALF_LIFE  # the average of a shorter series is mostly its first values
         thin: dict[str, Any] = {"color": tint(blue, 0.45), "linewidth": 0.7} if is_long else {"color": blue}
         thin["marker"] = "." if len(rows) == 1 else ""
-        axes.plot(ended, brought, **thin)
+        axes.plot(episodes, mean_returns, **thin)
         handles = [Line2D([], [], **thin, label="during training")]
         if is_long:
-            average = running_averages(torch.tensor(brought, dtype=torch.float64), (_HALF_LIFE,))[0]
-            axes.plot(ended, average.numpy(), color=blue, linewidth=1.6)
-            label = f"its average, half-life {_HALF_LIFE} records"
+            average = running_averages(torch.tensor(mean_returns, dtype=torch.float64), (_RETURN_HALF_LIFE,))[0]
+            axes.plot(episodes, average.numpy(), color=blue, linewidth=1.6)
+            label = f"its average, half-life {_RETURN_HALF_LIFE} records"
             handles.append(Line2D([], [], color=blue, linewidth=1.6, label=label))
         for split, marker, hue in (("validation", "o", COLORS["orange"]), ("test", "D", COLORS["vermillion"])):
-            held = [row for row in records if row.get("split") == split and row.get("return") is not None]
-            if held:
-                at = np.interp([row["update"] for row in held], updates, [0.0, *ended])
+            evaluations = [row for row in records if row.get("split") == split and row.get("return") is not None]
+            if evaluations:
+                at = np.interp([row["update"] for row in evaluations], updates, [0.0, *episodes])
                 look: dict[str, Any] = {"color": hue, "marker": marker, "markersize": 3.5, "linestyle": "none"}
-                axes.plot(at, [row["return"] for row in held], **look, clip_on=False)
+                axes.plot(at, [row["return"] for row in evaluations], **look, clip_on=False)
                 handles.append(Line2D([], [], **look, label=f"{split}, greedy"))
-        axes.set(xlim=(0, max(ended)), ylabel="return (mean over episodes)")
+        axes.set(xlim=(0, max(episodes)), ylabel="return (mean over episodes)")
         axes.set_xlabel(f"episodes, in {updates[-1]:,.0f} actions per environment")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(round_ticks(5))
@@ -162,7 +166,7 @@ def gradient(records: Records) -> Figure:
     """How close a rule's gradient is to BPTT's: cosine and ratio of norms, a line for each layer and parameter.
 
     A colour for each layer, a dash and a marker for each kind of parameter. The cosine of a scalar is 1 or −1: the
-    legend has the share of right signs. Ratios are clipped to 1/1000 … 1000.
+    legend gives the fraction of correct signs instead of a line. Ratios are clipped to 1/1000 … 1000.
 
     Args: records: as in `metrics.jsonl`, with the split "gradient" and keys such as "layers.0.connection.weight.cosine"
         and "layers.0.connection.weight.norm_ratio". Values that are None or not finite are left out.
@@ -173,24 +177,24 @@ def gradient(records: Records) -> Figure:
     if not names:
         keys = 'keys such as "layers.0.connection.weight.cosine"'
         raise ValueError(f'gradient needs records with the split "gradient" and {keys}')
-    layers = list(dict.fromkeys(_place_of(name)[0] for name in names))
+    layers = list(dict.fromkeys(_layer_and_kind(name)[0] for name in names))
     with figure(DOUBLE, 2.6) as fig:
         left, right = fig.subplots(1, 2)
         handles, cosines, ratios = [], [0.0, 1.0], [0.5, 2.0]
         for name in names:
-            layer, kind = _place_of(name)
-            dash, marker = _LOOKS.get(kind, _OTHER)
-            hue = _HUES_OF_LAYERS[layers.index(layer) % len(_HUES_OF_LAYERS)]
+            layer, kind = _layer_and_kind(name)
+            dash, marker = _LOOKS.get(kind, _OTHER_LOOK)
+            hue = _LAYER_HUES[layers.index(layer) % len(_LAYER_HUES)]
             look: dict[str, Any] = {"color": hue, "marker": marker, "linestyle": dash}
             label = f"{layer.replace('layers.', 'layer ')}, {kind.replace('_', ' ')}"
             x, cosine = points_of(rows, f"{name}.cosine")
             if kind not in ("weight", "bias") and cosine and all(abs(value) == 1 for value in cosine):
-                label += f" (right sign: {100 * cosine.count(1.0) / len(cosine):.0f} %)"
+                label += f" (correct sign: {100 * cosine.count(1.0) / len(cosine):.0f} %)"
             else:
                 _draw_line(left, x, cosine, **look)
                 cosines += cosine
             x, ratio = points_of(rows, f"{name}.norm_ratio")
-            ratio = [min(max(value, 1 / _FURTHEST), _FURTHEST) for value in ratio]
+            ratio = [min(max(value, 1 / _MAX_RATIO), _MAX_RATIO) for value in ratio]
             _draw_line(right, x, ratio, **look)
             ratios += ratio
             handles.append(Line2D([], [], markersize=3.2, label=label, **look))
@@ -212,7 +216,7 @@ def gradient(records: Records) -> Figure:
 
 
 def _legends(fig: Figure, names: dict[str, Line2D], scales: dict[float, Line2D], unit: str = "values") -> None:
-    """Add legends: of the series above, of the half-lives of their averages below."""
+    """Add two legends: the series above the panels, the half-lives of their averages below."""
     if names:
         legend(fig, list(names.values()))
     if scales:
@@ -238,7 +242,7 @@ def _draw(
     half_lives: Sequence[float],
     gap: float = 1.0,
 ) -> tuple[dict[str, Line2D], dict[float, Line2D]]:
-    """Draw into one panel. Args: gap: between two values, in the unit of the half-lives.
+    """Draw one panel. Args: gap: mean distance between values, in the unit of the half-lives.
 
     Returns: legend handles of the series and of the half-lives.
     """
@@ -249,24 +253,24 @@ def _draw(
             continue
         hue, dashes = _HUES[at % len(_HUES)], _DASHES[at % len(_DASHES)]
         kept = sorted(half_life for half_life in half_lives if 1 <= half_life / gap <= len(x))
-        few = not kept and len(x) <= 50
-        faintness = 1 if not kept else 0.35 if len(series) == 1 else 0.2
-        faint = Line2D(
-            x, y, color=tint(hue, faintness), linewidth=0.5, linestyle="-", marker="s" if few else "",
+        has_markers = not kept and len(x) <= 50
+        strength = 1 if not kept else 0.35 if len(series) == 1 else 0.2
+        raw = Line2D(
+            x, y, color=tint(hue, strength), linewidth=0.5, linestyle="-", marker="s" if has_markers else "",
             markersize=3, zorder=1, rasterized=len(x) > 20_000, label=name,
         )  # fmt: skip
-        axes.add_line(faint)
+        axes.add_line(raw)
         averages = running_averages(torch.from_numpy(y), [h / gap for h in kept] or HALF_LIVES).numpy()[: len(kept)]
         for order, (half_life, average) in enumerate(zip(kept, averages, strict=True)):
-            depth = (order + 1) / len(kept)
-            look: dict[str, Any] = {"linewidth": 0.5 + 1.2 * depth, "color": tint(hue, 0.4 + 0.6 * depth)}
+            rank = (order + 1) / len(kept)
+            look: dict[str, Any] = {"linewidth": 0.5 + 1.2 * rank, "color": tint(hue, 0.4 + 0.6 * rank)}
             axes.plot(x, average, **look, linestyle=dashes, zorder=2 + 0.1 * order, label=f"_{name} {half_life:g}")
             if len(series) > 1:
-                look["color"] = tint(COLORS["grey"], 0.4 + 0.6 * depth)
+                look["color"] = tint(COLORS["grey"], 0.4 + 0.6 * rank)
             scales[half_life] = Line2D([], [], **look, label=f"{half_life:,g}")
-        thick = Line2D([], [], color=hue, linewidth=1.7, linestyle=dashes, label=name)
-        names[name] = thick if kept and len(series) > 1 else faint
-    for name, (x, y) in evaluations.items():
+        average_handle = Line2D([], [], color=hue, linewidth=1.7, linestyle=dashes, label=name)
+        names[name] = average_handle if kept and len(series) > 1 else raw
+    for name, (x, y) in held_out.items():
         if not len(x):
             continue
         look = {"marker": _MARKERS.get(name, "o"), "linestyle": "none", "markersize": 4, **RIM}
@@ -280,20 +284,20 @@ def _draw(
     return names, scales
 
 
-def _place_of(name: str) -> tuple[str, str]:
+def _layer_and_kind(name: str) -> tuple[str, str]:
     """The layer and the kind of a parameter: "layers.0.neuron.raw_decay" is the "decay" of "layers.0".
 
-    Records of earlier versions name it without the part of the layer: "layers.0.raw_decay".
+    Earlier versions omitted the part of the layer ("neuron"): "layers.0.raw_decay".
     """
-    at, _, rest = name.removeprefix("layers.").partition(".")
+    index, _, rest = name.removeprefix("layers.").partition(".")
     kind = rest.replace("input_trace.raw_decay", "trace_decay").rpartition(".")[2]
-    return f"layers.{at}", kind.removeprefix("raw_")
+    return f"layers.{index}", kind.removeprefix("raw_")
 
 
 def _draw_line(axes: Axes, x: list[float], y: list[float], **look: Any) -> None:
     if not x:
         return
-    every = max(1, -(-len(x) // _MOST_MARKERS))
+    every = max(1, -(-len(x) // _MAX_MARKERS))
     axes.plot(
         x, y, markevery=every, markersize=3.2, markeredgecolor="white", markeredgewidth=0.4, clip_on=False, zorder=3,
         **look,

@@ -18,36 +18,36 @@ from tracetorch.plot.style import COLORS, DOUBLE, Array, figure, tint
 
 _HUES = tuple(COLORS[name] for name in ("sky", "blue", "black", "green", "purple"))
 _MIB = 2**20
-_MOST_COLUMNS = 1000  # of a policy: what a figure can show
-_MOST_LINES = 200  # of reversals: more would fill the panel
+_MAX_COLUMNS = 1000  # of a policy: more than a figure can show
+_MAX_REVERSALS = 200  # more lines would fill the panel
 
 
 def lifetime(records: Records) -> Figure:
-    """Running averages of reward or accuracy, a line for each half-life; memory in use; and lines at reversals.
+    """Running averages of reward or accuracy, a line for each half-life; memory in use; lines at reversals.
 
     Args: records: as in `metrics.jsonl`, with the splits "train" (with keys such as "average_200") and "switch".
         Values that are None or not finite are left out; if the memory is unknown, its panel is left out.
     Raises: ValueError if no record has such a key.
     """
     records = list(records)
-    rows = _of(records, "train")
-    found = (re.fullmatch(r"average_(\d+)", key) for row in rows for key in row)
-    scales = sorted({int(match[1]) for match in found if match})
-    if not scales:
+    rows = _rows_of(records, "train")
+    matches = (re.fullmatch(r"average_(\d+)", key) for row in rows for key in row)
+    half_lives = sorted({int(match[1]) for match in matches if match})
+    if not half_lives:
         raise ValueError('lifetime needs records with the split "train" and keys such as "average_200"')
-    used = points_of(rows, "memory_bytes")
-    with figure(DOUBLE, 3.3 if used[0] else 2.4) as fig:
-        heights = [3, 1] if used[0] else [1]
+    updates, memory = points_of(rows, "memory_bytes")
+    with figure(DOUBLE, 3.3 if memory else 2.4) as fig:
+        heights = [3, 1] if memory else [1]
         panels = list(fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0])
         handles = []
-        for at, scale in enumerate(scales):
+        for at, half_life in enumerate(half_lives):
             look: dict[str, Any] = {"color": _HUES[at % len(_HUES)], "linewidth": 0.6 + 0.5 * at}
-            panels[0].plot(*points_of(rows, f"average_{scale}"), **look, zorder=2 + 0.1 * at)
-            handles.append(Line2D([], [], **look, label=f"half-life {scale:,} decisions"))
+            panels[0].plot(*points_of(rows, f"average_{half_life}"), **look, zorder=2 + 0.1 * at)
+            handles.append(Line2D([], [], **look, label=f"half-life {half_life:,} decisions"))
         panels[0].set_ylabel(f"{_score_name(rows)} (running average)")
-        if used[0]:
-            panels[1].plot(used[0], [value / _MIB for value in used[1]], color=COLORS["vermillion"])
-            panels[1].set(ylim=(0, 1.15 * max(used[1]) / _MIB), ylabel="memory (MiB)")
+        if memory:
+            panels[1].plot(updates, [value / _MIB for value in memory], color=COLORS["vermillion"])
+            panels[1].set(ylim=(0, 1.15 * max(memory) / _MIB), ylabel="memory (MiB)")
             panels[1].yaxis.set_major_locator(round_ticks(3))
         handles += _mark_switches(panels, _switches(records))
         _over_decisions(panels[-1], rows)
@@ -60,37 +60,38 @@ def recovery(records: Records) -> Figure:
     """For each reversal: the time to recover, and how far the reward or accuracy fell.
 
     Args: records: as in `metrics.jsonl`, with the split "switch". A hollow marker is the time until the next reversal,
-        if the network did not recover before it.
+        if the network did not recover before.
     Raises: ValueError if there is no such record.
     """
     records = list(records)
-    rows = _of(records, "switch")
+    rows = _rows_of(records, "switch")
     if not rows:
         raise ValueError('recovery needs records with the split "switch"')
-    number = [row["switch"] for row in rows]
+    numbers = [row["switch"] for row in rows]
     with figure(DOUBLE, 2.3) as fig:
         left, right = fig.subplots(1, 2)
-        known = [(row["switch"], row["recovery_decisions"]) for row in rows if row["recovery_decisions"] is not None]
-        never = [(row["switch"], row["update"] - row["at"]) for row in rows
+        recovered = [(row["switch"], row["recovery_decisions"]) for row in rows
+                     if row["recovery_decisions"] is not None]  # fmt: skip
+        not_recovered = [(row["switch"], row["update"] - row["at"]) for row in rows
                  if row["recovery_decisions"] is None and row.get("fell", True)]  # fmt: skip
         size, blue, fall = 3.5 if len(rows) <= 60 else 1.5, COLORS["blue"], COLORS["vermillion"]
-        for points, face in ((known, blue), (never, "white")):
+        for points, face in ((recovered, blue), (not_recovered, "white")):
             left.plot([n for n, _ in points], [t for _, t in points], "o", color=blue, mfc=face, markersize=size)
-        longest = max([*(t for _, t in known + never), 1])
+        longest = max([*(t for _, t in recovered + not_recovered), 1])
         left.set(ylim=(0, 1.1 * longest), ylabel="time to recover (decisions)")
         before, lowest = ([row[name] for row in rows] for name in ("before", "lowest"))
-        right.vlines(number, lowest, before, color=tint(fall, 0.5), linewidth=0.8)
-        right.plot(number, before, "o", color=COLORS["black"], markersize=size)
-        right.plot(number, lowest, "v", color=fall, markersize=size)
-        right.set_ylabel(f"{_score_name(_of(records, 'train'))} (fastest average)")
+        right.vlines(numbers, lowest, before, color=tint(fall, 0.5), linewidth=0.8)
+        right.plot(numbers, before, "o", color=COLORS["black"], markersize=size)
+        right.plot(numbers, lowest, "v", color=fall, markersize=size)
+        right.set_ylabel(f"{_score_name(_rows_of(records, 'train'))} (fastest average)")
         for axes in (left, right):
-            axes.set(xlabel="reversal (number)", xlim=(min(number) - 0.7, max(number) + 0.7))
+            axes.set(xlabel="reversal (number)", xlim=(min(numbers) - 0.7, max(numbers) + 0.7))
             axes.xaxis.set_major_locator(round_ticks(6, integer=True, min_n_ticks=1))
             axes.yaxis.set_major_locator(round_ticks(6))
             axes.yaxis.set_major_formatter("{x:,g}")
         marker: dict[str, Any] = {"linestyle": "none", "markersize": 3.5}
         handles = [Line2D([], [], marker="o", color=blue, label="recovered", **marker)]
-        if never:
+        if not_recovered:
             label = "not before the next reversal"
             handles.append(Line2D([], [], marker="o", color=blue, mfc="white", label=label, **marker))
         handles.append(Line2D([], [], marker="o", color=COLORS["black"], label="before the reversal", **marker))
@@ -100,29 +101,29 @@ def recovery(records: Records) -> Figure:
 
 
 def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
-    """The share of each action over a lifetime, as strength of colour; its mean score, from red (low) to blue (high).
+    """The share of each action over a lifetime as strength of colour; its mean score as hue, red (low) to blue (high).
 
     Args:
-        records: as in `metrics.jsonl`, with keys "taken_0", "paid_0" and so on: the share of each action since the last
-            record, and its mean score.
-        names: of the actions; their numbers, if None.
+        records: as in `metrics.jsonl`, with the split "train" and keys such as "taken_0" and "paid_0": the share of an
+            action since the last record, and its mean score.
+        names: of the actions; None: their numbers.
     Raises: ValueError if there is no such record.
     """
     records = list(records)
-    rows = [row for row in _of(records, "train") if "taken_0" in row]
+    rows = [row for row in _rows_of(records, "train") if "taken_0" in row]
     if not rows:
         raise ValueError('policy needs records with the split "train" and keys such as "taken_0"')
     actions = sum(re.fullmatch(r"taken_\d+", key) is not None for key in rows[0])
     taken, paid = (_table(rows, name, actions) for name in ("taken", "paid"))
-    every = -(-len(rows) // _MOST_COLUMNS)
+    every = -(-len(rows) // _MAX_COLUMNS)
     groups = [slice(start, start + every) for start in range(0, len(rows), every)]
     share = np.stack([taken[group].mean(axis=0) for group in groups])
-    worth = np.stack([(taken[group] * paid[group]).sum(axis=0) for group in groups])
-    worth = worth / np.maximum(np.stack([taken[group].sum(axis=0) for group in groups]), 1e-12)
-    used = taken > 0
-    low, high = float(paid[used].min(initial=0.0)), float(paid[used].max(initial=1.0))
-    right = ((worth - low) / max(high - low, 1e-12))[..., None]
-    hue = right * np.array(to_rgb(COLORS["blue"])) + (1 - right) * np.array(to_rgb(COLORS["vermillion"]))
+    mean_score = np.stack([(taken[group] * paid[group]).sum(axis=0) for group in groups])
+    mean_score = mean_score / np.maximum(np.stack([taken[group].sum(axis=0) for group in groups]), 1e-12)
+    is_taken = taken > 0
+    low, high = float(paid[is_taken].min(initial=0.0)), float(paid[is_taken].max(initial=1.0))
+    blueness = ((mean_score - low) / max(high - low, 1e-12))[..., None]
+    hue = blueness * np.array(to_rgb(COLORS["blue"])) + (1 - blueness) * np.array(to_rgb(COLORS["vermillion"]))
     strength = (share / max(float(share.max()), 1e-12))[..., None]
     edges = [0.0, *(float(rows[min(group.stop, len(rows)) - 1]["update"]) for group in groups)]
     with figure(DOUBLE, 0.9 + 0.22 * actions) as fig:
@@ -140,31 +141,31 @@ def policy(records: Records, *, names: Sequence[str] | None = None) -> Figure:
     return fig
 
 
-def _of(records: Records, split: str) -> list[Mapping[str, Any]]:
+def _rows_of(records: Records, split: str) -> list[Mapping[str, Any]]:
     return [row for row in records if row.get("split") == split and "update" in row]
 
 
 def _score_name(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The score of a decision: "reward", or the metric of a task with labels."""
-    known = [key for key in (rows[0] if rows else {}) if key not in ("update", "split", "loss")]
-    return known[0] if known else "score"
+    """The name of the score of a decision: "reward", or the metric of a task with labels."""
+    names = [key for key in (rows[0] if rows else {}) if key not in ("update", "split", "loss")]
+    return names[0] if names else "score"
 
 
 def _table(rows: Sequence[Mapping[str, Any]], name: str, actions: int) -> Array:
-    """The numbers of each action, (records, actions); 0 for a missing number."""
+    """The values of the keys "NAME_0", "NAME_1", …, (records, actions); 0 for a missing value."""
     values = [[row.get(f"{name}_{at}") for at in range(actions)] for row in rows]
     return np.array([[0.0 if value is None else value for value in row] for row in values])
 
 
 def _switches(records: Records) -> list[int]:
-    """The decisions after which the task was reversed, as far as recorded."""
-    recorded = {row["at"] for row in _of(records, "switch")}
-    return sorted(recorded | {row["last_switch"] for row in _of(records, "train") if row.get("last_switch")})
+    """The numbers of decisions after which the task was reversed, as far as recorded."""
+    recorded = {row["at"] for row in _rows_of(records, "switch")}
+    return sorted(recorded | {row["last_switch"] for row in _rows_of(records, "train") if row.get("last_switch")})
 
 
 def _mark_switches(panels: Sequence[Axes], switches: Sequence[int]) -> list[Line2D]:
     """Draw vertical lines at reversals in all panels. Returns: the legend handle."""
-    if not 0 < len(switches) <= _MOST_LINES:
+    if not 0 < len(switches) <= _MAX_REVERSALS:
         return []
     look: dict[str, Any] = {"color": COLORS["grey"], "linewidth": 0.6, "linestyle": (0, (3, 2))}
     for axes in panels:
@@ -174,8 +175,8 @@ def _mark_switches(panels: Sequence[Axes], switches: Sequence[int]) -> list[Line
 
 
 def _over_decisions(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Label the time axis, in decisions, with the number of time steps of each if known."""
+    """Label the axis of decisions, with the number of time steps of a decision if known."""
     last = rows[-1]
-    each = last["steps"] / last["update"] if "steps" in last else 0
-    axes.set(xlim=(0, last["update"]), xlabel=f"decisions, of {each:g} time steps each" if each else "decisions")
+    steps = last["steps"] / last["update"] if "steps" in last else 0
+    axes.set(xlim=(0, last["update"]), xlabel=f"decisions, of {steps:g} time steps each" if steps else "decisions")
     count_axis(axes.xaxis, 6)

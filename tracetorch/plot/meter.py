@@ -1,4 +1,4 @@
-"""Running averages over several time scales, computed with the traces that networks use."""
+"""Running averages over several time scales, computed with the equations of the networks' traces."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class TraceMeter:
         t ← d·t + value,    average = t·(1 − d) / (1 − dⁿ),    d = 2^(−1/half-life)
 
     These are the equations of `functional.trace_step` and `functional.average_input`, in Python's floats: `update` is
-    called after each decision. An average is a weighted mean of all values so far, exact from the first value on;
-    weights halve per half-life. Values that are not finite are ignored.
+    called after each decision. An average is a weighted mean of all values so far, without a bias towards 0 at the
+    start; the weights halve per half-life. Values that are not finite are ignored.
 
     Args: half_lives: in values (one per call of `update`), distinct, above 0.
     Memory: one number for each half-life, in float64.
-    Raises: ValueError for no half-life, one not above 0, one whose decay rounds to 1, or two equal ones.
+    Raises: ValueError for no half-life, a half-life not above 0 or with a decay that rounds to 1, or equal half-lives.
     Example:
         >>> meter = TraceMeter(half_lives=(1,))
         >>> meter.update(0.0)
@@ -40,7 +40,7 @@ class TraceMeter:
         self.decay = constrain.decay_from_half_life(torch.tensor(self.half_lives, dtype=torch.float64)).tolist()
         if 1 in self.decay:
             longest = max(self.half_lives)
-            raise ValueError(f"a half-life of {longest:g} values is too long for float64 to forget anything")
+            raise ValueError(f"a half-life of {longest:g} values is too long for float64: its decay rounds to 1")
         self.trace = [0.0] * len(self.decay)
         self.steps = 0
 
@@ -51,7 +51,7 @@ class TraceMeter:
 
     @property
     def averages(self) -> dict[float, float]:
-        """The weighted mean for each half-life; NaN before the first update."""
+        """The weighted mean for each half-life; NaN before the first finite value."""
         return dict(zip(self.half_lives, map(self._average, self.decay, self.trace), strict=True))
 
     def state(self) -> dict[str, float]:
@@ -59,7 +59,7 @@ class TraceMeter:
         return {"steps": self.steps, **dict(zip(self._names(), self.trace, strict=True))}
 
     def load(self, state: Mapping[str, float]) -> None:
-        """Continue from a `state`. Raises: ValueError if its half-lives differ."""
+        """Restore the result of `state`. Raises: ValueError if its half-lives differ."""
         wanted = {"steps", *self._names()}
         if set(state) != wanted:
             raise ValueError(f"this meter keeps {', '.join(sorted(wanted))}, got {', '.join(sorted(state))}")
@@ -67,8 +67,8 @@ class TraceMeter:
         self.trace = [float(state[name]) for name in self._names()]
 
     def _average(self, decay: float, trace: float) -> float:
-        risen = -math.expm1(self.steps * math.log(decay)) if decay else 1.0
-        return trace * (1 - decay) / risen if self.steps else math.nan
+        rise = -math.expm1(self.steps * math.log(decay)) if decay else 1.0
+        return trace * (1 - decay) / rise if self.steps else math.nan
 
     def _names(self) -> list[str]:
         return [f"half_life_{half_life!r}" for half_life in self.half_lives]
@@ -82,8 +82,8 @@ def running_averages(values: Tensor, half_lives: Sequence[float] = HALF_LIVES) -
     """
     if values.ndim != 1:
         raise ValueError(f"values must have shape (n,), got {tuple(values.shape)}")
-    meter, found = TraceMeter(half_lives), []
+    meter, averages = TraceMeter(half_lives), []
     for value in values.tolist():
         meter.update(value)
-        found.append(list(meter.averages.values()))
-    return torch.tensor(found, dtype=torch.float64).view(len(values), len(meter.half_lives)).T
+        averages.append(list(meter.averages.values()))
+    return torch.tensor(averages, dtype=torch.float64).view(len(values), len(meter.half_lives)).T

@@ -29,10 +29,10 @@ _COARSE_HALF_LIVES = tuple(10.0**power for power in range(-1, 8))
 
 
 def distributions(net: Sequential | Layer) -> Figure:
-    """Weights, decays and thresholds, a row for each layer; a parameter with one value is a line, labelled with it.
+    """Weights, decays and thresholds, a row for each layer. A parameter with one value is a line with a label.
 
-    Decays are drawn at their half-life on a logarithmic axis, where .9, .99 and .999 are about equally far apart. The
-    decay of the input trace is drawn too if it is not tied to the membrane's.
+    Decays are drawn at their half-life on a logarithmic axis, where 0.9, 0.99 and 0.999 are about equally far apart.
+    The decay of the input trace is drawn too if it is not tied to the membrane's decay.
 
     Args: net: a `Sequential`, or a single layer.
     Raises: ValueError if it is neither.
@@ -40,32 +40,32 @@ def distributions(net: Sequential | Layer) -> Figure:
     if not isinstance(net, Sequential | Layer):
         raise ValueError(f"distributions needs a tracetorch.nn.Sequential or a layer, got a {type(net).__name__}")
     layers = [net] if isinstance(net, Layer) else list(net)
-    free = any(not layer.input_trace.tied for layer in layers)
-    spiking = any(hasattr(layer.neuron, "threshold") for layer in layers)
+    has_free_traces = any(not layer.input_trace.tied for layer in layers)
+    has_thresholds = any(hasattr(layer.neuron, "threshold") for layer in layers)
     limits = _limits([_half_lives(decay) for layer in layers for decay in (layer.neuron.decay, layer.trace_decay)])
     with figure(DOUBLE, 0.75 + 1.25 * len(layers)) as fig:
-        panels = fig.subplots(len(layers), 3 if spiking else 2, squeeze=False)
+        panels = fig.subplots(len(layers), 3 if has_thresholds else 2, squeeze=False)
         for at, (layer, row) in enumerate(zip(layers, panels, strict=True)):
-            own = getattr(layer.connection, "weight", None)  # also if computed; else those of its modules
-            inner = (one for name, one in layer.connection.named_parameters() if name.endswith("weight"))
-            weights = list(map(_values, inner if own is None else [own]))
+            weight = getattr(layer.connection, "weight", None)  # a parameter or computed
+            of_modules = (value for name, value in layer.connection.named_parameters() if name.endswith("weight"))
+            weights = list(map(_values, of_modules if weight is None else [weight]))
             if weights:
                 _histogram(row[0], np.concatenate(weights), "blue")
             else:
                 _leave_empty(row[0], "no weights")
-            other = f"({type(layer.connection).__name__})"  # not a linear connection
-            sizes = other if layer.in_features is None else f"{layer.in_features} → {layer.out_features}"
+            kind = f"({type(layer.connection).__name__})"  # for a connection that is not linear
+            sizes = kind if layer.in_features is None else f"{layer.in_features} → {layer.out_features}"
             row[0].set_title(f"layer {at}: {type(layer.neuron).__name__} {sizes}")
             _decays(row[1], layer, limits, top=at == 0)
             threshold = getattr(layer.neuron, "threshold", None)
             if threshold is not None:
                 _histogram(row[2], _values(threshold), "green")
-            elif spiking:
+            elif has_thresholds:
                 _leave_empty(row[2], "no threshold")
         for column, label in enumerate(("weight", "decay (per step)", "threshold θ (a.u.)")[: panels.shape[1]]):
             next(axes for axes in panels[::-1, column] if axes.axison).set_xlabel(label)
         fig.align_ylabels(panels)
-        if free:
+        if has_free_traces:
             trace = Patch(facecolor="none", edgecolor=COLORS["vermillion"], linestyle="--", label="input trace")
             legend(fig, [Patch(color=COLORS["orange"], label="membrane"), trace])
     return fig
@@ -77,7 +77,7 @@ def receptive_fields(weight: Tensor, shape: tuple[int, int], count: int = 25) ->
     Args:
         weight: (neurons, height·width), such as `net[0].weight` of a network whose input is an image.
         shape: (height, width).
-        count: how many neurons to show, in the order of their norms.
+        count: largest number of neurons to show, in the order of their norms.
     Raises: ValueError if the weights do not fill the shape.
     """
     weights = as_array(weight, "weight", "neurons", "height·width")
@@ -94,14 +94,14 @@ def receptive_fields(weight: Tensor, shape: tuple[int, int], count: int = 25) ->
     for at, neuron in enumerate(strongest):
         y, x = at // columns * (height + gap), at % columns * (width + gap)
         mosaic[y : y + height, x : x + width] = weights[neuron].reshape(height, width)
-    shown = np.abs(np.nan_to_num(weights[strongest]))
-    top = float(np.quantile(shown, 0.998)) or float(shown.max()) or 1.0
+    magnitudes = np.abs(np.nan_to_num(weights[strongest]))
+    limit = float(np.quantile(magnitudes, 0.998)) or float(magnitudes.max()) or 1.0
     with figure(SINGLE, 0.35 + 2.6 * mosaic.shape[0] / mosaic.shape[1]) as fig:
         axes = fig.subplots()
-        image = axes.imshow(mosaic, cmap="RdBu_r", vmin=-top, vmax=top)
+        image = axes.imshow(mosaic, cmap="RdBu_r", vmin=-limit, vmax=limit)
         axes.set_axis_off()
         axes.set_title(f"strongest {len(strongest)} of {len(weights)} neurons")
-        extend = "both" if shown.max() > top else "neither"
+        extend = "both" if magnitudes.max() > limit else "neither"
         bar = fig.colorbar(image, ax=axes, label="weight", shrink=0.8, extend=extend)
         bar.outline.set_linewidth(0.4)
         bar.locator = round_ticks(5, symmetric=True)
@@ -118,23 +118,23 @@ def _values(tensor: Tensor) -> Array:
 
 
 def _half_lives(decay: Tensor) -> Array:
-    """Half-lives of finite decays, in steps; decays are clamped to 1e-6 and 1 − 2⁻²⁴, so half-lives are finite."""
+    """The half-lives of finite decays, in steps. Decays are clamped to [1e-6, 1 − 2⁻²⁴], so half-lives are finite."""
     decay = decay.detach().cpu().double().flatten()
     return constrain.half_life_from_decay(decay[decay.isfinite()].clamp(1e-6, 1 - 2**-24)).numpy()
 
 
 def _limits(half_lives: list[Array]) -> tuple[float, float]:
-    """One range for the decays of all layers, with margins, and at least a factor of 8."""
+    """The limits of the axis for the decays of all layers, with margins; their ratio is at least 8."""
     logs = np.log(np.concatenate(half_lives))
     logs = logs if len(logs) else np.zeros(1)
-    middle, reach = (logs.min() + logs.max()) / 2, max(math.log(8) / 2, 0.7 * (logs.max() - logs.min()))
-    return math.exp(middle - reach), math.exp(middle + reach)
+    middle, half = (logs.min() + logs.max()) / 2, max(math.log(8) / 2, 0.7 * (logs.max() - logs.min()))
+    return math.exp(middle - half), math.exp(middle + half)
 
 
 def _histogram(axes: Axes, values: Array, color: str, *, edges: Array | None = None, outline: bool = False) -> None:
-    """Draw the shares of the values; for equal values, a labelled line. Args: edges: of the bins."""
+    """Draw a histogram of the values; for equal values, a line with a label. Args: edges: of the bins."""
     finite = values[np.isfinite(values)]
-    _note_lost(axes, len(values) - len(finite))
+    _note_not_finite(axes, len(values) - len(finite))
     if not len(finite):
         axes.set_yticks([])
         return
@@ -151,13 +151,13 @@ def _histogram(axes: Axes, values: Array, color: str, *, edges: Array | None = N
     axes.xaxis.set_major_locator(round_ticks(5))
 
 
-def _note_lost(axes: Axes, lost: int) -> None:
-    if lost:
-        axes.set_title(f"{lost:,} not finite", loc="right", fontsize=7, color=COLORS["vermillion"])
+def _note_not_finite(axes: Axes, count: int) -> None:
+    if count:
+        axes.set_title(f"{count:,} not finite", loc="right", fontsize=7, color=COLORS["vermillion"])
 
 
 def _line(axes: Axes, at: float, label: str, color: str, *, outline: bool = False, left: bool = False) -> None:
-    """Draw one value as a line with a label; the limits of the x axis must be set."""
+    """Draw one value as a line with a label. Args: left: whether the label is on the left of the line."""
     axes.axvline(at, color=COLORS[color], linewidth=1.5, linestyle="--" if outline else "-")
     axes.annotate(
         label, (at, 0.85), xycoords=axes.get_xaxis_transform(), xytext=(-3 if left else 3, 0),
@@ -168,19 +168,19 @@ def _line(axes: Axes, at: float, label: str, color: str, *, outline: bool = Fals
 
 
 def _decays(axes: Axes, layer: Layer, limits: tuple[float, float], *, top: bool) -> None:
-    """Draw half-lives on a logarithmic axis, labelled with decays below and with half-lives above."""
+    """Draw the decays of a layer at their half-lives. Args: top: whether the panel has an axis of half-lives above."""
     edges = np.geomspace(*limits, _BINS + 1)
     axes.set(xscale="log", xlim=limits)
     decays = {"orange": layer.neuron.decay}
     if not layer.input_trace.tied:
         decays["vermillion"] = layer.trace_decay
-    found = {color: values for color, decay in decays.items() if len(values := _half_lives(decay))}
-    _note_lost(axes, sum(decay.numel() for decay in decays.values()) - sum(map(len, found.values())))
-    lines = {color: values[0] for color, values in found.items() if values.min() == values.max()}
-    for color, half_life in lines.items():  # of two lines, the lower is labelled on its left
+    half_lives = {color: values for color, decay in decays.items() if len(values := _half_lives(decay))}
+    _note_not_finite(axes, sum(decay.numel() for decay in decays.values()) - sum(map(len, half_lives.values())))
+    lines = {color: values[0] for color, values in half_lives.items() if values.min() == values.max()}
+    for color, half_life in lines.items():  # of two lines, the lower has its label on the left
         left = len(lines) > 1 and color == min(lines, key=lines.__getitem__)
         _line(axes, half_life, _decay_name(half_life), color, outline=color == "vermillion", left=left)
-    for color, values in found.items():
+    for color, values in half_lives.items():
         if color not in lines:
             _histogram(axes, values, color, edges=edges, outline=color == "vermillion")
     fine, coarse = (_half_lives(torch.tensor(some)) for some in (_FINE_DECAYS, _COARSE_DECAYS))
@@ -192,17 +192,22 @@ def _decays(axes: Axes, layer: Layer, limits: tuple[float, float], *, top: bool)
 
 
 def _decay_name(half_life: float) -> str:
-    """A decay, with two digits of 1 − decay: 0.90, 0.950, 0.99950."""
+    """The decay as text, with two digits of 1 − decay: 0.90, 0.950, 0.99950."""
     decay = 2 ** (-1 / half_life)
     return f"{decay:.{1 - math.floor(round(math.log10(1 - decay), 4))}f}"
 
 
 def _ticks(
     axis: Axis, limits: tuple[float, float], fine: Iterable[float], coarse: Iterable[float],
-    name: Callable[[float], float],
+    value_of: Callable[[float], float],
 ) -> None:  # fmt: skip
-    """Tick the fine places within the limits; the coarse ones if there were more than 6."""
-    within, rough = ([at for at in some if limits[0] <= at <= limits[1]] for some in (fine, coarse))
-    axis.set_major_locator(FixedLocator(within if len(within) <= 6 else rough))
-    axis.set_major_formatter(FuncFormatter(lambda at, _: f"{name(at):.6g}"))
+    """Place the fine ticks that are within the limits; the coarse ticks if the fine ones are more than 6.
+
+    Args: value_of: the value that a tick's label shows, as a function of its position.
+    """
+    fine_ticks, coarse_ticks = (
+        [position for position in some if limits[0] <= position <= limits[1]] for some in (fine, coarse)
+    )
+    axis.set_major_locator(FixedLocator(fine_ticks if len(fine_ticks) <= 6 else coarse_ticks))
+    axis.set_major_formatter(FuncFormatter(lambda position, _: f"{value_of(position):.6g}"))
     axis.set_minor_locator(NullLocator())

@@ -38,7 +38,7 @@ COLORS = {
 """The palette of Okabe and Ito (2008), and a grey for secondary elements."""
 
 STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same everywhere; its digits align
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same on every machine; its digits align
     "font.size": 8,
     "mathtext.fontset": "dejavusans",
     "text.usetex": False,  # LaTeX may not be installed, and would give other bytes
@@ -86,7 +86,7 @@ RIM: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.5}
 
 
 class StyledFigure(Figure):
-    """A figure that is also *drawn* under `STYLE`: matplotlib makes some ticks when it draws."""
+    """A figure that is also *drawn* with `STYLE`: matplotlib makes some ticks only when it draws."""
 
     def draw(self, renderer: RendererBase) -> None:
         with matplotlib.rc_context(STYLE):
@@ -95,9 +95,9 @@ class StyledFigure(Figure):
 
 @contextmanager
 def figure(width: float = SINGLE, height: float = 2.4) -> Iterator[Figure]:
-    """A new figure, with the style active in the block; without pyplot.
+    """A new figure, with the style active in the block; pyplot is not used.
 
-    The layout is fixed at the end of the block: each later pass would move the panels slightly, so files would differ.
+    The layout is fixed at the end of the block: later passes would move the panels slightly, and files would differ.
     For a new layout after a change, call `fig.set_layout_engine("constrained")`.
 
     Args: width, height: in inches.
@@ -117,28 +117,28 @@ def figure(width: float = SINGLE, height: float = 2.4) -> Iterator[Figure]:
 def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:
     """Write `path`.png (200 dpi) and `path`.svg, without a date: the same figure gives the same bytes.
 
-    Both are drawn first, then each is written under another name and renamed, so that no file is ever incomplete.
+    Both are drawn first. Then each is written under another name and renamed, so that no file is incomplete.
 
     Args: path: without a suffix; a dot in the name is kept. Missing folders are made.
     Returns: the two paths.
-    Raises: files.WriteError.
+    Raises: files.WriteError if a file cannot be written.
     """
     path = Path(path)
-    drawn = {}
+    content_of = {}
     with matplotlib.rc_context(STYLE):
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
             buffer = io.BytesIO()
             fig.savefig(buffer, format=kind, dpi=STYLE["savefig.dpi"], metadata=metadata)
-            drawn[path.with_name(f"{path.name}.{kind}")] = buffer.getvalue()
+            content_of[path.with_name(f"{path.name}.{kind}")] = buffer.getvalue()
     with writing():
         path.parent.mkdir(parents=True, exist_ok=True)
-        for target, content in drawn.items():
+        for target, content in content_of.items():
             write_whole(target, content)
-    png, svg = drawn
+    png, svg = content_of
     return png, svg
 
 
 def tint(color: str, strength: float) -> tuple[float, float, float]:
-    """A colour mixed with white: 1 leaves it as it is, 0 gives white."""
+    """A colour mixed with white. Args: strength: 1 gives the colour itself, 0 gives white."""
     red, green, blue = (1 - strength * (1 - channel) for channel in to_rgb(color))
     return red, green, blue

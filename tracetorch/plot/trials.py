@@ -1,4 +1,4 @@
-"""Figures of test trials: how often the network was right, and how its choices follow the evidence."""
+"""Figures of test trials: how often the network is correct, and how its choices depend on the evidence."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tracetorch.plot.as_arrays import TrialGroups, as_array, as_trials, group_tr
 from tracetorch.plot.labels import label_level, legend, round_ticks
 from tracetorch.plot.style import COLORS, DOUBLE, SINGLE, Array, figure, tint
 
-_DECADE = 10  # from this ratio of the largest to the smallest value on, an axis is logarithmic
-_TURNED: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+_MIN_LOG_RATIO = 10  # ratio of the largest to the smallest value from which an axis is logarithmic
+_ROTATION: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
 
 
 def wilson(successes: Tensor | float, trials: Tensor | float, z: float = 1.96) -> tuple[Tensor, Tensor]:
@@ -28,12 +28,12 @@ def wilson(successes: Tensor | float, trials: Tensor | float, z: float = 1.96) -
 
     Args:
         successes: k, any shape.
-        trials: n ≥ k, broadcast against it. No trials give (0, 1).
+        trials: n ≥ k, broadcast against `successes`. n = 0 gives (0, 1).
         z: 1.96 for 95 %.
-    Returns: the lower and the upper end, float64, within [0, 1].
+    Returns: the lower and the upper bound, float64, within [0, 1].
     Raises: ValueError unless 0 ≤ k ≤ n.
     Source: Wilson (1927), Probable inference, the law of succession, and statistical inference,
-        10.1080/01621459.1927.10502953.
+        doi:10.1080/01621459.1927.10502953.
     Example:
         >>> low, high = wilson(5, 10)
         >>> round(low.item(), 3), round(high.item(), 3)
@@ -50,30 +50,30 @@ def wilson(successes: Tensor | float, trials: Tensor | float, z: float = 1.96) -
 def accuracy_curve(
     value: Tensor, correct: Tensor, *, ideal: Tensor | None = None, chance: float = 0.5, xlabel: str
 ) -> Figure:
-    """The share of right answers against a value of each trial, such as a delay, with 95 % Wilson intervals.
+    """The share of correct answers against a value of each trial, such as a delay, with 95 % Wilson intervals.
 
     Args:
-        value: of each trial, (trials,). A point for each of up to 24 different values; more are grouped into 12 bins of
-            equally many trials, each drawn at its mean. The axis is logarithmic if they span a decade or more.
-        correct: whether the answer was right, bool, (trials,).
-        ideal: the probability that an ideal observer would have been right in that trial, (trials,).
+        value: of each trial, (trials,). Up to 24 different values have a point each; more are grouped into 12 bins of
+            equally many trials, each drawn at its mean. The axis is logarithmic for values above 0 that span a decade.
+        correct: whether the answer was correct, bool, (trials,).
+        ideal: the probability that an ideal observer is correct in each trial, (trials,).
         chance: chance level; a dashed line.
-        xlabel: what the value is, with its unit.
+        xlabel: name of the value, with its unit.
     Raises: ValueError for other shapes or lengths, or for values that are not finite.
     """
     ideals = {} if ideal is None else {"ideal": ideal}
-    x, right, *best = as_trials(value=value, correct=correct, **ideals)
+    x, is_correct, *best = as_trials(value=value, correct=correct, **ideals)
     groups = group_trials(x, most=24, bins=12)
     with figure(SINGLE, 2.3) as fig:
         axes = fig.subplots()
-        points, lowest = _draw_network(axes, groups, right, "o-")
+        points, lowest = _draw_network(axes, groups, is_correct, "o-")
         handles: list[Any] = [points]
         for values in best:
             average = np.bincount(groups.member, values) / np.bincount(groups.member)
             style: dict[str, Any] = {"color": COLORS["vermillion"], "marker": "o", "markersize": 2, "zorder": 2}
             handles += axes.plot(groups.centres, average, label="ideal observer", **style)
         label_level(axes, chance, "chance")
-        if x.min() > 0 and x.max() >= _DECADE * x.min():
+        if x.min() > 0 and x.max() >= _MIN_LOG_RATIO * x.min():
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")
         axes.set(ylim=(min(chance, lowest) - 0.03, 1.03), xlabel=xlabel, ylabel="correct (%)")
@@ -93,8 +93,8 @@ def psychometric(
     """The share of trials in which the network chose right, against the evidence, with 95 % Wilson intervals.
 
     Args:
-        evidence: above 0 if it favours right, (trials,). A point for each value; more than 24 different values are
-            grouped into 12 bins of equally many trials, each drawn at its mean.
+        evidence: above 0 if it favours right, (trials,). Up to 24 different values have a point each; more are grouped
+            into 12 bins of equally many trials, each drawn at its mean.
         right: whether right was chosen, bool, (trials,).
         ideal: the curve of an ideal observer: evidence and P(right), each (points,).
         xlabel, ylabel: what the axes show, with units.
@@ -141,7 +141,7 @@ def recall(accuracy: Tensor, *, chance: float = 0.5) -> Figure:
 
 
 def confusion(targets: Tensor, predictions: Tensor, labels: Sequence[str]) -> Figure:
-    """Predictions for each class: shares of its trials as colour, and numbers of trials for up to 12 classes.
+    """Predictions for each class: the share of its trials as colour; for up to 12 classes, the number of trials too.
 
     Args:
         targets, predictions: class indices, (trials,).
@@ -151,22 +151,22 @@ def confusion(targets: Tensor, predictions: Tensor, labels: Sequence[str]) -> Fi
     classes = len(labels)
     both = np.stack(as_trials(targets=targets, predictions=predictions))
     if not np.isin(both, np.arange(classes)).all():
-        raise ValueError(f"classes must be 0 to {classes - 1}, for there are {classes} labels, got others")
-    true, given = both.astype(int)
-    counts = np.bincount(true * classes + given, minlength=classes**2).reshape(classes, classes)
+        raise ValueError(f"classes must be 0 to {classes - 1}, because there are {classes} labels, got others")
+    true, predicted = both.astype(int)
+    counts = np.bincount(true * classes + predicted, minlength=classes**2).reshape(classes, classes)
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(100 * counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
     size = max(SINGLE - 0.9, min(0.3 * classes, 5.0))
     every = max(1, -(-classes // 20))
-    name = 0.055 * max(map(len, labels))  # approximate width in inches
-    turned = name > every * size / classes
-    with figure(size + 0.9 + name, size + 0.4 + (0.7 * name if turned else 0)) as fig:
+    label_width = 0.055 * max(map(len, labels))  # approximate, in inches
+    is_rotated = label_width > every * size / classes
+    with figure(size + 0.9 + label_width, size + 0.4 + (0.7 * label_width if is_rotated else 0)) as fig:
         axes = fig.subplots()
         texts = [[f"{count}" if count else "" for count in row] for row in counts] if classes <= 12 else None
         image = _map(axes, share, (0, 100), texts)
-        axes.set_xticks(range(0, classes, every), labels[::every], **(_TURNED if turned else {}))
+        axes.set_xticks(range(0, classes, every), labels[::every], **(_ROTATION if is_rotated else {}))
         axes.set_yticks(range(0, classes, every), labels[::every])
-        title = f"{100 * (true == given).mean():.1f} % correct (n = {len(true):,})"
+        title = f"{100 * (true == predicted).mean():.1f} % correct (n = {len(true):,})"
         axes.set(xlabel="predicted class", ylabel="true class", title=title)
         fig.colorbar(image, ax=axes, label="share of true class (%)", shrink=0.8).outline.set_visible(False)
     return fig
@@ -184,45 +184,46 @@ def accuracy_map(
     """Accuracy for each strength and duration of the evidence, next to that of an ideal observer on the same scale.
 
     Args:
-        correct: whether the choice was right, bool, (trials,).
+        correct: whether the choice was correct, bool, (trials,).
         gamma: evidence, (trials,); its sign is dropped. Up to 8 different values have a row each; more are grouped into
             6 bins of equally many trials.
-        duration: (trials,), a column each, or grouped likewise.
-        ideal: the probability that an ideal observer would have been right in that trial, (trials,).
+        duration: (trials,); grouped into columns in the same way.
+        ideal: the probability that an ideal observer is correct in each trial, (trials,).
         xlabel, ylabel: what the axes show, with units.
     Raises: ValueError for other shapes or lengths, or for values that are not finite.
     """
     ideals = {} if ideal is None else {"ideal": ideal}
-    right, strength, length, *best = as_trials(correct=correct, gamma=gamma, duration=duration, **ideals)
+    is_correct, strength, length, *best = as_trials(correct=correct, gamma=gamma, duration=duration, **ideals)
     rows, columns = group_trials(np.abs(strength), most=8, bins=6), group_trials(length, most=8, bins=6)
-    panels = dict(zip(("network", "ideal observer"), (right, *best), strict=False))
-    below = False
+    values_of = dict(zip(("network", "ideal observer"), (is_correct, *best), strict=False))
+    is_below_scale = False
     with figure(DOUBLE if best else SINGLE, 2.7) as fig:
-        shape = fig.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-        for axes, (name, values) in zip(shape, panels.items(), strict=True):
+        panels = fig.subplots(1, len(values_of), squeeze=False, sharey=True)[0]
+        for axes, (name, values) in zip(panels, values_of.items(), strict=True):
             accuracy = 100 * rows.means(values, columns)
             texts = [["" if np.isnan(cell) else f"{cell:.0f}" for cell in row] for row in accuracy]
             image = _map(axes, accuracy, (50, 100), texts, origin="lower")
-            below = below or bool(np.nanmin(accuracy) < 50)
+            is_below_scale = is_below_scale or bool(np.nanmin(accuracy) < 50)
             axes.set_aspect("auto")
-            long = max(map(len, columns.labels)) > 4
-            axes.set_xticks(range(len(columns.labels)), columns.labels, **(_TURNED if long else {}))
+            is_rotated = max(map(len, columns.labels)) > 4
+            axes.set_xticks(range(len(columns.labels)), columns.labels, **(_ROTATION if is_rotated else {}))
             axes.set_yticks(range(len(rows.labels)), rows.labels)
             axes.set(xlabel=xlabel, title=f"{name}: {100 * values.mean():.1f} %")
-        shape[0].set_ylabel(ylabel)
-        bar = fig.colorbar(image, ax=shape, label="correct (%)", pad=0.02, extend="min" if below else "neither")
+        panels[0].set_ylabel(ylabel)
+        extend = "min" if is_below_scale else "neither"
+        bar = fig.colorbar(image, ax=panels, label="correct (%)", pad=0.02, extend=extend)
         bar.outline.set_visible(False)
     return fig
 
 
-def _draw_network(axes: Axes, groups: TrialGroups, yes: Array, look: str) -> tuple[Any, float]:
-    """Draw the share of trials with `yes` in each group. Returns: its legend handle, the lowest end of an interval."""
-    trials, count = np.bincount(groups.member), np.bincount(groups.member, yes)
-    low, high = (end.numpy() for end in wilson(torch.from_numpy(count), torch.from_numpy(trials)))
+def _draw_network(axes: Axes, groups: TrialGroups, successes: Array, look: str) -> tuple[Any, float]:
+    """Draw the share of successes in each group. Returns: its legend handle, the lowest bound of an interval."""
+    trials, count = np.bincount(groups.member), np.bincount(groups.member, successes)
+    low, high = (bound.numpy() for bound in wilson(torch.from_numpy(count), torch.from_numpy(trials)))
     share = count / trials
     points = axes.errorbar(
         groups.centres, share, np.clip([share - low, high - share], 0, None), fmt=look, color=COLORS["blue"],
-        markersize=3.5, elinewidth=0.8, zorder=3, label=f"network (n = {len(yes):,}, 95 % interval)",
+        markersize=3.5, elinewidth=0.8, zorder=3, label=f"network (n = {len(successes):,}, 95 % interval)",
     )  # fmt: skip
     return points, low.min()
 
@@ -234,13 +235,13 @@ def _map(
     texts: list[list[str]] | None,
     origin: Literal["upper", "lower"] = "upper",
 ) -> AxesImage:
-    """Draw cells in colour, grey if NaN, with dark or light text."""
+    """Draw cells in colour, grey for NaN, with text that is black on light cells and white on others."""
     axes.set_facecolor(tint(COLORS["grey"], 0.25))
     image = axes.imshow(values, origin=origin, vmin=limits[0], vmax=limits[1])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     for y, row in enumerate(texts or []):
         for x, text in enumerate(row):
-            dark = values[y, x] > 0.48 * (limits[1] - limits[0]) + limits[0]
-            axes.text(x, y, text, ha="center", va="center", fontsize=7, color="black" if dark else "white")
+            is_light = values[y, x] > 0.48 * (limits[1] - limits[0]) + limits[0]
+            axes.text(x, y, text, ha="center", va="center", fontsize=7, color="black" if is_light else "white")
     return image

@@ -19,13 +19,13 @@ _CUES, _SPIKES = range(2)  # purposes of seeds
 class CueAccumulation(DrawnTask):
     """Several cues, each on one side; after a delay a recall signal asks which side had more cues.
 
-    A side is drawn for each trial, and each of its cues falls there with probability `bias`. Four populations of equal
-    size fire: left and right during their cues, one during recall, one as noise all the time.
+    A side is drawn for each trial, and each cue falls on this side with probability `bias`. There are four populations
+    of equal size: left and right fire during their cues, recall fires during recall, and noise fires all the time.
 
     Args:
         cues: number of cues, odd.
-        cue, interval: length of a cue, and time from one to the next, seconds.
-        delay, recall: silence after the last interval, and the time in which the answer is read, seconds.
+        cue, interval: length of a cue, and time from the start of a cue to the start of the next, seconds.
+        delay, recall: time from the last interval to recall, and length of recall, when the answer is read, seconds.
         bias: probability that a cue falls on the trial's side.
         rate, noise: firing rates of an active population and of the noisy one, Hz.
         neurons_per_channel: neurons of each population.
@@ -64,16 +64,17 @@ class CueAccumulation(DrawnTask):
         whole_at_least(1, neurons_per_channel=neurons_per_channel, batch_size=batch_size, test_trials=test_trials)
         whole_at_least(0, validation_trials=validation_trials)
         at_least(0, interval=interval, delay=delay, recall=recall, rate=rate, noise=noise)
-        if whole(cues, "cues") < 1 or cues % 2 == 0:
-            raise ValueError(f"cues must be an odd number, or no side need have more, got {cues}")
+        at_least(0, validation_trials=validation_trials)
+        if cues < 1 or cues % 2 == 0:
+            raise ValueError(f"cues must be an odd number, so that one side has more, got {cues}")
         if not 0.5 <= bias <= 1:
             raise ValueError(f"bias is the probability of a cue on the trial's side, 0.5 to 1, got {bias:g}")
         if not dt > 0 or max(rate, noise) * dt > 1:
             raise ValueError(f"dt must be above 0 and short enough for at most one spike in a step, got {dt:g} s")
         if not dt <= cue <= interval:
-            raise ValueError(f"a cue lasts at least a step and at most the interval of {interval:g} s, got {cue:g} s")
+            raise ValueError(f"cue must be at least a step and at most the interval of {interval:g} s, got {cue:g} s")
         if recall < dt:
-            raise ValueError(f"the recall lasts at least a step of {dt:g} s, got {recall:g} s")
+            raise ValueError(f"recall must be at least a step of {dt:g} s, got {recall:g} s")
         self.cues, self.bias, self.rate, self.noise = cues, bias, rate, noise
         self.neurons_per_channel, self.dt, self.batch_size, self.seed = neurons_per_channel, dt, batch_size, seed
         self.trials = {"validation": validation_trials, "test": test_trials}
@@ -84,19 +85,20 @@ class CueAccumulation(DrawnTask):
         self.steps = self.recall_from + self.readout_window
 
     def summary(self, trials: Trials) -> dict[str, float]:
-        """Return the accuracy of shortcuts on these trials: the last cue's side, or the majority of the last 3 cues."""
+        """Return the accuracies of two shortcuts: the side of the last cue, and the majority of the last three cues."""
         return means(trials, ("last_cue_accuracy", "last_three_accuracy"))
 
     def figures(self, trials: Trials) -> Figures:
-        """Draw how often right is chosen over the surplus of cues on the right."""
+        """Draw the fraction of trials in which right was chosen, against the surplus of cues on the right."""
         from tracetorch import plot
 
-        return {"psychometric": plot.psychometric(trials["surplus"], trials["prediction"] == 1)}
+        xlabel = "cues on the right − cues on the left"
+        return {"psychometric": plot.psychometric(trials["surplus"], trials["prediction"] == 1, xlabel=xlabel)}
 
     def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
         batch, _ = super().example()
-        shown = self.cues * self.interval_steps
-        return batch, {"cues": (0, shown), "delay": (shown, self.recall_from), "recall": (self.recall_from, self.steps)}
+        end = self.cues * self.interval_steps
+        return batch, {"cues": (0, end), "delay": (end, self.recall_from), "recall": (self.recall_from, self.steps)}
 
     def make(self, split: str, samples: Tensor) -> Batch:
         seeds = split_seeds(self.seed, split, 2)
@@ -115,14 +117,14 @@ class CueAccumulation(DrawnTask):
         return Batch(Stream(make, self.steps, (len(samples), self.input_size)), target, conditions)
 
     def _spikes(self, start: int, stop: int, *, right: Tensor, seed: int, samples: Tensor) -> LazySpikes:
-        odds = torch.tensor([self.rate, self.noise], device=samples.device) * self.dt
+        probabilities = torch.tensor([self.rate, self.noise], device=samples.device) * self.dt
         step = torch.arange(start, stop, device=samples.device)
-        number = (step // self.interval_steps).clamp(max=self.cues - 1)
-        shown = (step % self.interval_steps < self.cue_steps) & (step < self.cues * self.interval_steps)
-        side = right[:, number].t()  # (time, batch)
-        recall = (step >= self.recall_from)[:, None].expand_as(side)
-        active = torch.stack([~side & shown[:, None], side & shown[:, None], recall], dim=-1)
-        rates = torch.where(active, odds[0], 0.0)
-        rates = torch.cat([rates, odds[1].expand(*side.shape, 1)], dim=-1)
-        limits = limit_of(rates.repeat_interleave(self.neurons_per_channel, dim=-1))
+        interval = (step // self.interval_steps).clamp(max=self.cues - 1)
+        is_cue = (step % self.interval_steps < self.cue_steps) & (step < self.cues * self.interval_steps)
+        side = right[:, interval].t()  # (time, batch)
+        is_recall = (step >= self.recall_from)[:, None].expand_as(side)
+        is_active = torch.stack([~side & is_cue[:, None], side & is_cue[:, None], is_recall], dim=-1)
+        per_population = torch.where(is_active, probabilities[0], 0.0)
+        per_population = torch.cat([per_population, probabilities[1].expand(*side.shape, 1)], dim=-1)
+        limits = limit_of(per_population.repeat_interleave(self.neurons_per_channel, dim=-1))
         return LazySpikes(limits, seed, range(start, stop), samples, torch.float32)

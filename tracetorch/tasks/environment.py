@@ -29,14 +29,17 @@ class Outcome(NamedTuple):
     terminated: Tensor  # (num_envs,), bool: the episode is over, and its return is complete
     truncated: Tensor  # (num_envs,), bool: the episode was cut off before its end
     final: Stream | None = None
-    """The last observation of a truncated episode; for other environments as `observe`. None without truncation."""
+    """The last observation of a truncated episode; for other environments, what `observe` returns.
+
+    None without truncation.
+    """
 
 
 class Environment(BaseTask, RefusesFormerReset):
     """Several independent environments in parallel: each gives observations, takes actions and gives rewards.
 
     Observations and rewards are functions of the environment's seed and of the actions. After the end of an episode,
-    `observe` returns the first observation of the next one. There are no labels.
+    `observe` returns the first observation of the next episode. There are no labels.
 
     A final subclass sets the sizes and `num_envs`, and writes `reset`, `observe`, `act` and `test`; the rest has
     defaults.
@@ -47,7 +50,7 @@ class Environment(BaseTask, RefusesFormerReset):
     metrics: tuple[str, ...] = ("return",)
     """Columns of `test` that are averaged and reported; the first (larger is better) selects the best network."""
     restarted: bool = False
-    """Whether `load_state_dict` began new episodes in all environments instead of continuing the old ones."""
+    """Whether `load_state_dict` began new episodes in all environments instead of continuing the stored episodes."""
 
     @property
     def context(self) -> int:
@@ -65,7 +68,7 @@ class Environment(BaseTask, RefusesFormerReset):
 
     @abstractmethod
     def observe(self) -> Stream:
-        """Return the present observation, (steps, num_envs, input_size); the same in every call until `act`."""
+        """Return the present observation, (steps, num_envs, input_size). It stays the same until `act`."""
 
     @abstractmethod
     def act(self, action: Tensor) -> Outcome:
@@ -118,7 +121,7 @@ def check_actions(action: Tensor, num_envs: int, actions: int) -> Tensor:
         kind = f"{str(action.dtype).removeprefix('torch.')} of shape {tuple(action.shape)}"
         raise ValueError(f"act takes a whole number for each of the {num_envs} environments, got {kind}")
     action = action.detach().cpu()
-    low, high = (int(end) for end in action.aminmax())
+    low, high = (int(bound) for bound in action.aminmax())
     if not 0 <= low <= high < actions:
-        raise ValueError(f"actions are numbered 0 to {actions - 1}, got one of {low} to {high}")
+        raise ValueError(f"actions are numbered 0 to {actions - 1}, got {low} to {high}")
     return action

@@ -37,21 +37,21 @@ def evaluate(
         learner: its network is reset before and after.
         split: "validation" or "test".
         window: steps at the end that are read as the answer; all, if None.
-    Returns: None if the split is empty.
+    Returns: the results; None if the split is empty.
     """
     columns: list[Trials] = []
-    total, count = 0.0, 0
+    total_loss, count = 0.0, 0
     for batch in task.eval_batches(split):
         learner.reset()
         output = learner.forward(batch.xs, reduce="mean", window=window)
         rows = len(batch.target)
-        total, count = total + float(loss(output, batch.target)[0]) * rows, count + rows
+        total_loss, count = total_loss + float(loss(output, batch.target)[0]) * rows, count + rows
         columns.append({name: value.cpu() for name, value in task.score(output, batch).items()})
     learner.reset()
     if not count:
         return None
     trials = {name: torch.cat([part[name] for part in columns]) for name in columns[0]}
-    return Evaluation({"loss": total / count, **means(trials, task.metrics)}, trials)
+    return Evaluation({"loss": total_loss / count, **means(trials, task.metrics)}, trials)
 
 
 @without_graph
@@ -93,24 +93,24 @@ class Activity(NamedTuple):
 
 @torch.no_grad()
 def watch(net: Sequential, xs: Tensor) -> Activity:
-    """Run a network step by step, and keep the activity of all its layers."""
-    seen: list[list[Tensor]] = [[] for _ in range(len(net) + 1)]
+    """Run a network step by step, and record the activity of all its layers."""
+    layer_values: list[list[Tensor]] = [[] for _ in range(len(net) + 1)]
     membranes, outputs = [], []
     for x in xs:
         values = [x]
         for layer in net:
             values.append(layer(as_input(layer, values[-1], 1)))
-        for kept, value in zip(seen, values, strict=True):
-            kept.append(value[0].flatten())
+        for steps, value in zip(layer_values, values, strict=True):
+            steps.append(value[0].flatten())
         membranes.append(net[0].own_state(len(x)).of_sample(0))
         outputs.append(values[-1])
     names = ["input", *(f"layer {at}, {layer.kind}" for at, layer in enumerate(net))]
-    layers = {name: torch.stack(kept).cpu() for name, kept in zip(names, seen, strict=True)}
+    layers = {name: torch.stack(steps).cpu() for name, steps in zip(names, layer_values, strict=True)}
     return Activity(layers, torch.stack(membranes).cpu(), torch.stack(outputs))
 
 
 class Episode(NamedTuple):
-    """Activity and actions of one environment; steps are those of the network, several for each decision."""
+    """Activity and actions of one environment. A step is a time step of the network; a decision takes several."""
 
     layers: dict[str, Tensor]  # as in `Activity`
     membrane: Tensor  # as in `Activity`
@@ -119,15 +119,15 @@ class Episode(NamedTuple):
     ended: bool  # whether the episode ended, not just the recording
 
 
-class _Enough(Exception):  # noqa: N818 — not an error, but the end
-    pass
+class _RecordingEnd(Exception):  # noqa: N818 — not an error
+    """Raised to end `Environment.test`."""
 
 
 @torch.no_grad()
 def record_episode(
     net: Sequential, environment: Environment, policy: Policy, window: int | None, *, decisions: int
 ) -> Episode:
-    """Run the first test episode with the most probable actions, and keep the activity of the network.
+    """Run the first test episode with the most probable actions, and record the activity of the network.
 
     Args:
         net: its state is restored at the end.
@@ -135,19 +135,19 @@ def record_episode(
         decisions: largest number of recorded decisions.
     Memory: decisions × steps × (inputs + neurons).
     """
-    before = net.save_state()
-    seen, policies, actions, ended = list[Activity](), list[Tensor](), list[Tensor](), False
+    saved = net.save_state()
+    activities, policies, actions, ended = list[Activity](), list[Tensor](), list[Tensor](), False
 
     def choose(xs: Stream, begins: Tensor) -> Tensor:
         nonlocal ended
         ended = bool(begins[0]) and bool(actions)
         if ended or len(actions) == decisions:
-            raise _Enough
+            raise _RecordingEnd
         net.reset(None if bool(begins.all()) else begins)
         activity = watch(net, xs.dense())
         p = policy(activity.output[-(window or len(activity.output)) :].mean(dim=0))
         action = p.argmax(dim=-1)
-        seen.append(activity._replace(output=p))
+        activities.append(activity._replace(output=p))
         policies.append(p[0].cpu())
         actions.append(action[0].cpu())
         return action
@@ -155,11 +155,11 @@ def record_episode(
     net.reset()
     try:
         environment.test(choose)
-        ended = True  # it was the last episode
-    except _Enough:
+        ended = True  # `test` returns only after the ends of its episodes
+    except _RecordingEnd:
         pass
     finally:
-        net.load_state(before)
-    layers = {name: torch.cat([activity.layers[name] for activity in seen]) for name in seen[0].layers}
-    membrane = torch.cat([activity.membrane for activity in seen])
+        net.load_state(saved)
+    layers = {name: torch.cat([activity.layers[name] for activity in activities]) for name in activities[0].layers}
+    membrane = torch.cat([activity.membrane for activity in activities])
     return Episode(layers, membrane, torch.stack(policies), torch.stack(actions), ended)

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment with discrete actions, with observations as spikes or currents."""
+"""Any Gymnasium environment with discrete actions; observations become spikes or currents."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tracetorch.tasks.task import SPLIT_NUMBERS, Trials, at_least, check_split, 
 class ReplayableEnv:
     """One copy of an environment, which can replay its present episode.
 
-    Its state is a function of the episode's seed and of the actions since its start, which are stored. Gymnasium
-    guarantees this for an environment that draws random numbers from its own `np_random` alone.
+    The state is a function of the episode's seed and of the actions since its start, which are stored. This holds for
+    an environment that draws random numbers from its own `np_random` alone.
 
-    Args: env: from `make`. seed_of: from an episode's number to its seed. episode: number of the first.
+    Args: env: from `make`. seed_of: returns the seed of an episode by its number. episode: number of the first episode.
     Memory: 4 bytes for each action of the present episode.
     """
 
@@ -36,52 +36,52 @@ class ReplayableEnv:
         self.env, self._seed_of = env, seed_of
         self._first_observation = int(getattr(env.observation_space, "start", 0))
         self._features = features_of(env)
-        self._values = np.eye(self._features) if is_discrete(env.observation_space) else None
+        self._one_hot = np.eye(self._features) if is_discrete(env.observation_space) else None
         # The type of `space.sample()`: Gymnasium's check of a Python number takes longer than a step of CartPole.
-        self._first_action, self._number = int(env.action_space.start), env.action_space.dtype.type
-        self.reset(episode)
+        self._first_action, self._action_type = int(env.action_space.start), env.action_space.dtype.type
+        self.begin(episode)
 
     def reset(self, episode: int) -> None:
         """Begin the episode with this number."""
         self.episode, self.actions = episode, array("i")
-        came = self._ask("reset", _RESET, self.env.reset, seed=self._seed_of(episode))
-        if not isinstance(came, tuple) or len(came) != 2:
-            raise self._wrong("reset", came, _RESET)
-        self._see("reset", came[0])
+        result = self._call("reset", _RESET, self.env.reset, seed=self._seed_of(episode))
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise self._unexpected("reset", result, _RESET)
+        self._store_observation("reset", result[0])
 
     def act(self, action: int) -> tuple[float, bool, bool]:
         """Returns: reward, whether the episode terminated, whether it was truncated."""
         self.actions.append(action)
-        came = self._ask("step", _STEP, self.env.step, self._number(action + self._first_action))
-        if not isinstance(came, tuple) or len(came) != 5:
-            raise self._wrong("step", came, _STEP)
-        observation, reward, terminated, truncated, _ = came
-        self._see("step", observation)
-        number = _number(reward)
-        if number is None:
-            raise self._wrong("step", reward, "a reward that is a finite number")
+        result = self._call("step", _STEP, self.env.step, self._action_type(action + self._first_action))
+        if not isinstance(result, tuple) or len(result) != 5:
+            raise self._unexpected("step", result, _STEP)
+        observation, reward, terminated, truncated, _ = result
+        self._store_observation("step", observation)
+        finite_reward = _finite(reward)
+        if finite_reward is None:
+            raise self._unexpected("step", reward, "a reward that is a finite number")
         for name, value in (("terminated", terminated), ("truncated", truncated)):
             if value is True or value is False:
                 continue
             if np.ndim(value) or not isinstance(value, bool | np.bool_ | int | np.integer) or value not in (0, 1):
-                raise self._wrong("step", value, f"`{name}` as True or False")
-        return number, bool(terminated), bool(truncated)
+                raise self._unexpected("step", value, f"`{name}` as True or False")
+        return finite_reward, bool(terminated), bool(truncated)
 
     def replay(self, episode: int, actions: list[int], expected: np.ndarray) -> None:
         """Repeat these actions of this episode. Raises: ValueError if the last observation is not the expected one."""
         self.reset(episode)
         for action in actions:
             self.act(action)
-        if not np.allclose(self.seen, expected, rtol=1e-4, atol=1e-6):
+        if not np.allclose(self.observation, expected, rtol=1e-4, atol=1e-6):
             raise ValueError(
                 f"{self.env.spec.id} is not deterministic: with the same seed and actions its episode differs; "
                 "to continue with new episodes, add task.resume=new_episodes"
             )
 
-    def _ask(self, method: str, wanted: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
-        """Call a method. Raises: ValueError if Gymnasium's own code fails in it; else the method's own error."""
+    def _call(self, method: str, wanted: str, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call a method. Raises: ValueError for an error in Gymnasium's own code; the method's errors, unchanged."""
         try:
-            return call(*given, **named)
+            return call(*args, **options)
         except Exception as error:
             *_, (frame, _) = traceback.walk_tb(error.__traceback__)
             if str(frame.f_globals.get("__name__")).partition(".")[0] != "gymnasium":
@@ -91,43 +91,44 @@ class ReplayableEnv:
                 f"{self.env.spec.id}: Gymnasium cannot use its {method} ({why}); wanted: {wanted}"
             ) from error
 
-    def _wrong(self, method: str, given: Any, wanted: str) -> ValueError:
-        shape = f" of shape {np.shape(given)}" if isinstance(given, np.ndarray) else ""
-        return ValueError(f"{self.env.spec.id}: {method} gave {printable(repr(given), 80)}{shape}; wanted: {wanted}")
+    def _unexpected(self, method: str, value: Any, wanted: str) -> ValueError:
+        """Return the error for a value that a method must not return."""
+        shape = f" of shape {np.shape(value)}" if isinstance(value, np.ndarray) else ""
+        return ValueError(f"{self.env.spec.id}: {method} gave {printable(repr(value), 80)}{shape}; wanted: {wanted}")
 
-    def _see(self, method: str, observation: Any) -> None:
+    def _store_observation(self, method: str, observation: Any) -> None:
         try:
-            if self._values is None:
-                self.seen = np.array(observation, dtype=np.float64).reshape(-1)
-                fits = len(self.seen) == self._features
+            if self._one_hot is None:
+                self.observation = np.array(observation, dtype=np.float64).reshape(-1)
+                fits = len(self.observation) == self._features
             else:
-                at = operator.index(observation) - self._first_observation
-                fits = 0 <= at < len(self._values)
-                self.seen = self._values[at if fits else 0]
+                index = operator.index(observation) - self._first_observation
+                fits = 0 <= index < len(self._one_hot)
+                self.observation = self._one_hot[index if fits else 0]
         except (TypeError, ValueError):
             fits = False
         if not fits:
             wanted = f"an observation in {printable(self.env.observation_space, 80)}"
-            raise self._wrong(method, observation, wanted)
+            raise self._unexpected(method, observation, wanted)
 
 
 _RESET = "(observation, info) from reset(seed=…, options=…)"
 _STEP = "(observation, reward, terminated, truncated, info)"
 
 
-def _number(value: Any) -> float | None:
+def _finite(value: Any) -> float | None:
     """Return a finite number as a Python float; None for anything else."""
     try:
-        is_one = isinstance(value, float) or not (isinstance(value, str) or np.ndim(value))
-        number = float(value) if is_one else math.nan
+        is_number = isinstance(value, float) or not (isinstance(value, str) or np.ndim(value))
+        number = float(value) if is_number else math.nan
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
 
 
-def stacked(seen: list[np.ndarray], name: str) -> Tensor:
+def stacked(observations: list[np.ndarray], name: str) -> Tensor:
     """Return the observations as one tensor, (num_envs, features), float64. Raises: ValueError if one is not finite."""
-    rows = np.array(seen)
+    rows = np.array(observations)
     if not np.isfinite(rows).all():
         raise ValueError(f"{name} gave an observation that is not finite")
     return torch.from_numpy(rows)
@@ -149,20 +150,21 @@ def make(id: str, max_episode_steps: int | None, options: Mapping[str, Any]) -> 
         import_module(module)
     if name not in gymnasium.registry:
         names = {known.lower(): known for known in gymnasium.registry}
-        close = [names[found] for found in get_close_matches(name.lower(), list(names), 1, 0.6)]
+        close = [names[match] for match in get_close_matches(name.lower(), list(names), 1, 0.6)]
         hint = f" Did you mean {f'{module}{colon}' if colon else ''}{close[0]}?" if close else ""
-        other = "for one that another package registers, write id=package:Name-v0"
-        own = f"{module} registers none of this name" if colon else other
+        advice = f"{module} registers none of this name"
+        if not colon:
+            advice = "for one that another package registers, write id=package:Name-v0"
         raise ValueError(
             f"id={id}: Gymnasium knows no such environment.{hint} `python -c 'import gymnasium; "
-            f"gymnasium.pprint_registry()'` lists them; {own}"
+            f"gymnasium.pprint_registry()'` lists them; {advice}"
         )
     try:
-        # Without Gymnasium's checker: it warns, and fails with bare assertions; `ReplayableEnv` checks what counts.
+        # Without Gymnasium's checker: it warns, and fails with bare assertions. `ReplayableEnv` has its own checks.
         env = gymnasium.make(name, max_episode_steps=max_episode_steps, **{"disable_env_checker": True, **options})
     except Exception as error:  # what the environment's own code raises
-        words = " ".join(str(error).split())
-        raise ValueError(f"{id} cannot be made: {type(error).__name__}: {words}") from error
+        message = " ".join(str(error).split())
+        raise ValueError(f"{id} cannot be made: {type(error).__name__}: {message}") from error
     try:
         _check(env, gymnasium.spaces)
     except ValueError:
@@ -184,24 +186,25 @@ def features_of(env: Any) -> int:
 
 def _check(env: Any, spaces: Any) -> None:
     name = env.spec.id
-    seen, done = (getattr(env, space, None) for space in ("observation_space", "action_space"))
-    if seen is None or done is None:
-        missing = "observation_space" if seen is None else "action_space"
+    observations, actions = (getattr(env, space, None) for space in ("observation_space", "action_space"))
+    if observations is None or actions is None:
+        missing = "observation_space" if observations is None else "action_space"
         raise ValueError(f"{name} has no {missing}; its class must set one, such as gymnasium.spaces.Discrete(2)")
-    if isinstance(done, spaces.Box):
-        raise ValueError(f"{name} takes continuous actions, {done}; only discrete ones are supported")
-    if not isinstance(done, spaces.Discrete):
-        raise ValueError(f"{name} takes actions of the type {type(done).__name__}; only Discrete ones are supported")
-    if not isinstance(seen, spaces.Box | spaces.Discrete) or not features_of(env):
+    if isinstance(actions, spaces.Box):
+        raise ValueError(f"{name} takes continuous actions, {actions}; only discrete ones are supported")
+    if not isinstance(actions, spaces.Discrete):
+        raise ValueError(f"{name} takes actions of the type {type(actions).__name__}; only Discrete ones are supported")
+    if not isinstance(observations, spaces.Box | spaces.Discrete) or not features_of(env):
         raise ValueError(
-            f"{name} gives observations of the type {type(seen).__name__}; only Box and Discrete ones are supported"
+            f"{name} gives observations of the type {type(observations).__name__}; only Box and Discrete ones are "
+            "supported"
         )
     if env.spec.max_episode_steps is None:
         raise ValueError(f"{name} sets no end to an episode: give max_episode_steps, such as 500")
 
 
-_SPREAD = 1e-8
-"""A feature with a smaller ratio of deviation to mean is constant: its variation is rounding error."""
+_MIN_VARIATION = 1e-8
+"""A feature with a smaller ratio of deviation to mean counts as constant: its variation is rounding error."""
 
 
 class RunningMeanStd:
@@ -229,11 +232,11 @@ class RunningMeanStd:
 
     def update(self, rows: Tensor) -> None:
         """Add these rows, (rows, features), to the statistics."""
-        values, own = rows.to(torch.float64).numpy(), self.mean.numpy()  # faster than torch for few numbers
-        new, mean = len(values), values.mean(axis=0)
-        total, away = self.count + new, mean - own
-        self.squares.numpy()[:] += ((values - mean) ** 2).sum(axis=0) + away**2 * (self.count * new / total)
-        own += away * (new / total)
+        values, mean = rows.to(torch.float64).numpy(), self.mean.numpy()  # faster than torch for few numbers
+        num_rows, row_mean = len(values), values.mean(axis=0)
+        total, delta = self.count + num_rows, row_mean - mean
+        self.squares.numpy()[:] += ((values - row_mean) ** 2).sum(axis=0) + delta**2 * (self.count * num_rows / total)
+        mean += delta * (num_rows / total)
         self.count = total
 
     @property
@@ -244,9 +247,9 @@ class RunningMeanStd:
     def standardize(self, rows: Tensor) -> Tensor:
         """Return (rows − mean) / standard deviation, float32; 0 for a constant feature."""
         mean, deviation = self.mean.numpy(), self.deviation.numpy()
-        varies = deviation > _SPREAD * np.abs(mean)
-        scaled = (rows.numpy().astype(np.float64) - mean) / np.where(varies, deviation, 1.0)
-        return torch.from_numpy(np.where(varies, scaled, 0.0).astype(np.float32))
+        is_varying = deviation > _MIN_VARIATION * np.abs(mean)
+        scaled = (rows.numpy().astype(np.float64) - mean) / np.where(is_varying, deviation, 1.0)
+        return torch.from_numpy(np.where(is_varying, scaled, 0.0).astype(np.float32))
 
     def state_dict(self) -> dict[str, Any]:
         return {"count": self.count, "mean": self.mean.clone(), "squares": self.squares.clone()}
@@ -259,11 +262,11 @@ class RunningMeanStd:
 
 
 _EPISODES, _SPIKES, _FINAL = range(3)  # purposes of seeds
-_SEED_BITS = 31  # some environments take no longer seeds
+_SEED_BITS = 31  # some environments accept no longer seeds
 
 
 class Gym(Environment):
-    """Any Gymnasium environment with discrete actions, by its id, several in parallel.
+    """Several copies of a Gymnasium environment with discrete actions, in parallel.
 
     Observations are standardized by the running mean and variance over all environments (their only shared
     state), clipped at ±`limit`, divided by it, and encoded by several neurons:
@@ -273,29 +276,29 @@ class Gym(Environment):
 
     times `max_rate`, for `steps` steps as `encoding` says. A discrete observation has one neuron for each value.
     Terminated and truncated are as Gymnasium defines them (an episode that is both counts as terminated); the last
-    observation of a truncated episode is in `Outcome.final`. Each episode is seeded by its own number; held-out ones
-    are never learned from.
+    observation of a truncated episode is in `Outcome.final`. Each episode is seeded by its own number. Held-out
+    episodes are not used for learning.
 
     Args:
-        id: such as CartPole-v1; or module:Name-v0, where importing the module registers the environment.
+        id: such as CartPole-v1; or module:Name-v0 if importing the module registers the environment.
         num_envs: environments in parallel.
         steps: time steps for which an observation is shown.
         code: "two_sided" or "population".
         neurons: size of the population for each number of the observation.
         encoding: "constant" (a steady current), "poisson" (a new draw at every step) or "latency".
-        max_rate: of a neuron at the limit: its current; or its spikes per step, which are at most 1.
-        limit: where observations are clipped; in standard deviations, if `normalize`.
+        max_rate: current, or spikes per step (at most 1), of a neuron at the limit.
+        limit: absolute value at which observations are clipped; in standard deviations, if `normalize`.
         normalize: whether observations are standardized.
         validation_episodes, test_episodes: numbers of episodes for validation and test; 0 for no validation.
-        max_episode_steps: length at which an episode is truncated; None: the environment's own.
+        max_episode_steps: number of actions after which an episode is truncated; None: the environment's default.
         resume: how a run continues. "exact": each present episode is replayed, which needs a deterministic
             environment. "new_episodes": every environment begins a new episode.
         options: further arguments of `gymnasium.make`, such as {"is_slippery": False}.
         seed: of episodes and spikes.
     Raises: ValueError if Gymnasium or the environment is missing, for actions that are not discrete, observations other
         than Box and Discrete, episodes without an end, and other invalid values.
-    Memory: the environments, and 4 bytes for each action of the present episodes, which a checkpoint holds and a
-        resumed run replays.
+    Memory: the environments, and 4 bytes for each action of the present episodes. Checkpoints store these actions, and
+        a resumed run replays them.
     Source: Towers et al. (2024), Gymnasium: a standard interface for reinforcement learning environments,
         doi:10.48550/arXiv.2407.17032.
     """
@@ -328,10 +331,10 @@ class Gym(Environment):
         self.encode = ENCODERS[choices("encoding", encoding, ENCODERS)]
         self.resume = choices("resume", resume, ("exact", "new_episodes"))
         self.code = choices("code", code, ("two_sided", "population"))
-        highest = float("inf") if encoding == "constant" else 1.0
-        for name, value, most in (("max_rate", max_rate, highest), ("limit", limit, float("inf"))):
-            if not 0 < value <= most or value == float("inf"):
-                bound = "above 0 and at most 1 spike per step" if most == 1 else "above 0 and finite"
+        max_allowed = float("inf") if encoding == "constant" else 1.0
+        for name, value, largest in (("max_rate", max_rate, max_allowed), ("limit", limit, float("inf"))):
+            if not 0 < value <= largest or value == float("inf"):
+                bound = "above 0 and at most 1 spike per step" if largest == 1 else "above 0 and finite"
                 raise ValueError(f"{name} must be {bound}, got {value:g}")
         self._make = lambda: make(id, max_episode_steps, dict(options or {}))
         self.id, self.num_envs, self.steps, self.seed = id, num_envs, steps, seed
@@ -340,76 +343,76 @@ class Gym(Environment):
         copies = [self._make() for _ in range(num_envs)]
         self.discrete = is_discrete(copies[0].observation_space)
         self.output_size, features = int(copies[0].action_space.n), features_of(copies[0])
-        each = 1 if self.discrete else 2 if code == "two_sided" else neurons
-        self.input_size = features * each
+        neurons_per_feature = 1 if self.discrete else 2 if code == "two_sided" else neurons
+        self.input_size = features * neurons_per_feature
         self.statistics = RunningMeanStd(features) if normalize and not self.discrete else None
         self._envs = [ReplayableEnv(env, self._seed_of("train"), number) for number, env in enumerate(copies)]
-        self._shown = torch.empty(0)
-        self._stream: Stream | None = None  # of the present observations, once requested
-        self.reset()
+        self._present = torch.empty(0)  # activity of the input neurons, (num_envs, input_size)
+        self._stream: Stream | None = None  # of the present observations, once `observe` was called
+        self.begin()
 
     def to(self, device: torch.device) -> Gym:
-        self.device, self._shown, self._stream = device, self._shown.to(device), None
+        self.device, self._present, self._stream = device, self._present.to(device), None
         return self
 
-    def reset(self) -> None:
-        self._acts = 0
+    def begin(self) -> None:
+        self._num_acts = 0
         for number, env in enumerate(self._envs):
             env.reset(number)
         if self.statistics is not None:
             self.statistics = RunningMeanStd(len(self.statistics.mean))
-        self._look()
+        self._read_observations()
 
     def observe(self) -> Stream:
         if self._stream is None:
-            self._stream = self._encoded(self._shown, "train", self._acts)
+            self._stream = self._encoded(self._present, "train", self._num_acts)
         return self._stream
 
     def act(self, action: Tensor) -> Outcome:
-        """As `Environment.act`. Raises: ValueError also if an observation is not finite."""
+        """As `Environment.act`. Raises: ValueError also for an invalid reward or observation."""
         chosen = check_actions(action, self.num_envs, self.output_size).tolist()
-        self._acts += 1
-        came = [env.act(number) for env, number in zip(self._envs, chosen, strict=True)]
-        columns = zip(*came, strict=True)
+        self._num_acts += 1
+        results = [env.act(number) for env, number in zip(self._envs, chosen, strict=True)]
+        columns = zip(*results, strict=True)
         reward, terminated, truncated = (
             torch.from_numpy(np.array(values, dtype=kind)).to(self.device)
             for values, kind in zip(columns, (np.float32, np.bool_, np.bool_), strict=True)
         )
-        last = [env.seen for env in self._envs]
-        for env, (_, ended, cut) in zip(self._envs, came, strict=True):
-            if ended or cut:
-                env.reset(env.episode + self.num_envs)
-        self._look()
+        observations = [env.observation for env in self._envs]
+        for env, (_, is_terminated, is_truncated) in zip(self._envs, results, strict=True):
+            if is_terminated or is_truncated:
+                env.begin(env.episode + self.num_envs)
+        self._read_observations()
         cut_off = truncated & ~terminated
         final = None
         if bool(cut_off.any()):
-            rates = torch.where(cut_off[:, None], self._rates(stacked(last, self.id)), self._shown)
-            final = self._encoded(rates, "train", self._acts, _FINAL)
+            rates = torch.where(cut_off[:, None], self._rates(stacked(observations, self.id)), self._present)
+            final = self._encoded(rates, "train", self._num_acts, _FINAL)
         return Outcome(reward, terminated, cut_off, final)
 
     def test(self, choose: Choose, split: str = "test") -> Trials:
-        """As `Environment.test`: columns return, length (decisions) and truncated (1 if it was cut off)."""
+        """As `Environment.test`, with the columns return, length (decisions) and truncated (1 if truncated, else 0)."""
         check_split(split)
         total = self.episodes[split]
         count = min(self.num_envs, total)
         envs = [ReplayableEnv(self._make(), self._seed_of(split), number) for number in range(count)]
         rows = {name: torch.zeros(total) for name in ("return", "length", "truncated")} if total else {}
         counts = {name: row.numpy() for name, row in rows.items()}
-        begins, acts = torch.ones(count, dtype=torch.bool), 0
+        begins, num_acts = torch.ones(count, dtype=torch.bool), 0
         while any(env.episode < total for env in envs):
-            rates = self._rates(stacked([env.seen for env in envs], self.id))
-            action = choose(self._encoded(rates, split, acts), begins.to(self.device))
+            rates = self._rates(stacked([env.observation for env in envs], self.id))
+            action = choose(self._encoded(rates, split, num_acts), begins.to(self.device))
             chosen = check_actions(action, count, self.output_size).tolist()
-            begins, acts = torch.zeros(count, dtype=torch.bool), acts + 1
-            for at, (env, number) in enumerate(zip(envs, chosen, strict=True)):
+            begins, num_acts = torch.zeros(count, dtype=torch.bool), num_acts + 1
+            for index, (env, number) in enumerate(zip(envs, chosen, strict=True)):
                 reward, terminated, truncated = env.act(number)
                 if env.episode < total:  # finished copies run on, uncounted, until all have finished
                     counts["return"][env.episode] += reward
                     counts["length"][env.episode] += 1
                     counts["truncated"][env.episode] = truncated and not terminated
                 if terminated or truncated:
-                    env.reset(env.episode + count)
-                    begins[at] = True
+                    env.begin(env.episode + count)
+                    begins[index] = True
         for env in envs:
             env.env.close()
         return rows
@@ -424,11 +427,11 @@ class Gym(Environment):
     def state_dict(self) -> dict[str, Any]:
         return {
             "id": self.id,
-            "acts": self._acts,
+            "acts": self._num_acts,
             "episodes": torch.tensor([env.episode for env in self._envs]),
             "lengths": torch.tensor([len(env.actions) for env in self._envs]),
             "actions": torch.tensor([action for env in self._envs for action in env.actions], dtype=torch.int32),
-            "seen": stacked([env.seen for env in self._envs], self.id),
+            "seen": stacked([env.observation for env in self._envs], self.id),
             "statistics": self.statistics.state_dict() if self.statistics else {},
         }
 
@@ -446,7 +449,7 @@ class Gym(Environment):
             fits = (
                 state["id"] == self.id
                 and len(state["lengths"]) == self.num_envs
-                and state["seen"].shape[1] == len(self._envs[0].seen)
+                and state["seen"].shape[1] == len(self._envs[0].observation)
                 and bool(state["statistics"]) == bool(self.statistics)
             )
             if not fits:
@@ -454,45 +457,47 @@ class Gym(Environment):
                     f"the state belongs to {len(state['lengths'])} environments of {state['id']}, or to other settings"
                 )
             self.restarted = self.resume == "new_episodes"
-            places = zip(self._envs, state["episodes"].tolist(), state["seen"], strict=True)
+            saved = zip(self._envs, state["episodes"].tolist(), state["seen"], strict=True)
             if self.restarted:
-                for env, episode, _ in places:
-                    env.reset(episode + self.num_envs)
+                for env, episode, _ in saved:
+                    env.begin(episode + self.num_envs)
             else:
                 played = state["actions"].split(state["lengths"].tolist())
-                for (env, episode, seen), actions in zip(places, played, strict=True):
-                    env.replay(episode, actions.tolist(), seen.numpy())
+                for (env, episode, observation), actions in zip(saved, played, strict=True):
+                    env.replay(episode, actions.tolist(), observation.numpy())
             if self.statistics:
                 self.statistics.load_state_dict(state["statistics"])
-            self._acts = int(state["acts"])
+            self._num_acts = int(state["acts"])
         except KeyError as error:
             raise ValueError(f"the state is of another environment: it has no {error}") from error
         if self.restarted:
-            self._look()
+            self._read_observations()
         else:
-            self._shown, self._stream = self._rates(state["seen"]), None
+            self._present, self._stream = self._rates(state["seen"]), None
 
     def _seed_of(self, split: str) -> Any:
-        place = SPLIT_NUMBERS[split]  # in the last two bits, so that no two splits share an episode
-        return lambda episode: (mix_seed(self.seed, _EPISODES, place, episode) >> (64 - _SEED_BITS + 2)) * 4 + place
+        number = SPLIT_NUMBERS[split]  # in the last two bits, so that no two splits share an episode
+        return lambda episode: (mix_seed(self.seed, _EPISODES, number, episode) >> (64 - _SEED_BITS + 2)) * 4 + number
 
-    def _look(self) -> None:
-        """Read the present observations of all environments."""
-        seen = stacked([env.seen for env in self._envs], self.id)
+    def _read_observations(self) -> None:
+        """Read the present observations of all environments, and add them to the statistics."""
+        observations = stacked([env.observation for env in self._envs], self.id)
         if self.statistics is not None:
-            self.statistics.update(seen)
-        self._shown, self._stream = self._rates(seen), None
+            self.statistics.update(observations)
+        self._present, self._stream = self._rates(observations), None
 
-    def _rates(self, seen: Tensor) -> Tensor:
-        """Return observations, (num_envs, features), as the activity of neurons, (num_envs, input_size)."""
+    def _rates(self, observations: Tensor) -> Tensor:
+        """Return observations, (num_envs, features), as the activity of input neurons, (num_envs, input_size)."""
         if self.discrete:
-            active = seen.to(torch.float32)
+            activity = observations.to(torch.float32)
         else:
-            values = seen.to(torch.float32) if self.statistics is None else self.statistics.standardize(seen)
+            values = (
+                observations.to(torch.float32) if self.statistics is None else self.statistics.standardize(observations)
+            )
             values = values.clamp(-self.limit, self.limit) / self.limit
-            active = two_sided(values) if self.code == "two_sided" else population(values, self.neurons)
-        return (active * self.max_rate).to(self.device)
+            activity = two_sided(values) if self.code == "two_sided" else population(values, self.neurons)
+        return (activity * self.max_rate).to(self.device)
 
-    def _encoded(self, rates: Tensor, split: str, acts: int, purpose: int = _SPIKES) -> Stream:
-        names = torch.arange(len(rates), device=self.device)
-        return self.encode(rates, self.steps, mix_seed(self.seed, purpose, SPLIT_NUMBERS[split], acts), names)
+    def _encoded(self, rates: Tensor, split: str, num_acts: int, purpose: int = _SPIKES) -> Stream:
+        samples = torch.arange(len(rates), device=self.device)
+        return self.encode(rates, self.steps, mix_seed(self.seed, purpose, SPLIT_NUMBERS[split], num_acts), samples)

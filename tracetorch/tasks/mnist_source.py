@@ -1,4 +1,4 @@
-"""Sources of the digits and readers of their files; memory is bounded by the data in a file."""
+"""Sources of the digits, and a reader of their files whose memory is bounded by the data in a file."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from tracetorch.printable import printable
 
 _UNSIGNED_BYTE = 0x08
 _GZIP = b"\x1f\x8b"
-_MOST_UNFOLDED = 1032  # largest expansion of a byte by gzip
-_CHUNK = 1 << 20
+_MAX_EXPANSION = 1032  # decompressed bytes for each byte of a gzip file, at most
+_CHUNK_BYTES = 1 << 20
 
 
 def find_file(folder: Path, name: str) -> Path:
     """Return the file `name` in a folder; see `find_idx`. Raises: FileNotFoundError that lists the folder."""
-    found = find_idx(folder, name)
-    if found is None:
-        held = sorted(path.name for path in folder.iterdir())
-        holds = f"it holds {printable(', '.join(held), 100)}" if held else "it is empty"
-        raise FileNotFoundError(f"{folder} holds no {name}.gz and no {name}; {holds}")
-    return found
+    path = find_idx(folder, name)
+    if path is None:
+        names = sorted(file.name for file in folder.iterdir())
+        content = f"it holds {printable(', '.join(names), 100)}" if names else "it is empty"
+        raise FileNotFoundError(f"{folder} holds no {name}.gz and no {name}; {content}")
+    return path
 
 
 def read_idx(path: Path) -> Tensor:
@@ -41,51 +41,51 @@ def read_idx(path: Path) -> Tensor:
     Raises: ValueError if the file is broken: not IDX, not bytes, cut short or too long.
     """
     body = bytearray()
-    with _opened(path) as (file, stored, factor):
-        shape = _shape(path, file, stored, factor)
-        claimed = math.prod(shape)
-        while len(body) < claimed and (chunk := file.read(min(_CHUNK, claimed - len(body)))):
+    with _opened(path) as (file, size, expansion):
+        shape = _shape(path, file, size, expansion)
+        expected = math.prod(shape)
+        while len(body) < expected and (chunk := file.read(min(_CHUNK_BYTES, expected - len(body)))):
             body += chunk  # grows with the data, not with the size in the header
-        more = bool(file.read(1))
-    if more or len(body) < claimed:
-        there = "there are more" if more else f"there are {len(body):,}"
-        raise ValueError(f"{path} says it holds {claimed:,} bytes of data, but {there}")
+        has_more = bool(file.read(1))
+    if has_more or len(body) < expected:
+        actual = "more" if has_more else f"{len(body):,}"
+        raise ValueError(f"{path} says it holds {expected:,} bytes of data, but there are {actual}")
     return torch.frombuffer(body, dtype=torch.uint8).reshape(shape) if body else torch.empty(shape, dtype=torch.uint8)
 
 
 def shape_of(path: Path) -> tuple[int, ...]:
     """Return the shape in the header of an IDX file. Raises: as `read_idx`."""
-    with _opened(path) as (file, stored, factor):
-        return _shape(path, file, stored, factor)
+    with _opened(path) as (file, size, expansion):
+        return _shape(path, file, size, expansion)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int, int]]:
-    """Yield a file, decompressed while it is read, its stored size, and the largest expansion of a byte."""
+    """Yield a file, decompressed while it is read; its size on disk; the most bytes that a stored byte expands to."""
     with open_regular(path) as file:
-        stored = os.fstat(file.fileno()).st_size
+        size = os.fstat(file.fileno()).st_size
         is_gzipped = file.read(2) == _GZIP
         file.seek(0)
         if not is_gzipped:
-            yield file, stored, 1
+            yield file, size, 1
             return
         try:
-            with gzip.GzipFile(fileobj=file) as unfolded:
-                yield unfolded, stored, _MOST_UNFOLDED  # type: ignore[misc]
+            with gzip.GzipFile(fileobj=file) as decompressed:
+                yield decompressed, size, _MAX_EXPANSION  # type: ignore[misc]
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"{path} is damaged or cut short (gzip: {error}); fetch it again") from None
 
 
-def _shape(path: Path, file: BinaryIO, stored: int, factor: int) -> tuple[int, ...]:
-    start = file.read(4)
-    sizes = file.read(4 * start[3]) if len(start) == 4 else b""
-    if len(start) < 4 or start[:2] != b"\0\0" or start[2] != _UNSIGNED_BYTE or len(sizes) < 4 * start[3]:
+def _shape(path: Path, file: BinaryIO, size: int, expansion: int) -> tuple[int, ...]:
+    prefix = file.read(4)
+    sizes = file.read(4 * prefix[3]) if len(prefix) == 4 else b""
+    if len(prefix) < 4 or prefix[:2] != b"\0\0" or prefix[2] != _UNSIGNED_BYTE or len(sizes) < 4 * prefix[3]:
         raise ValueError(f"{path} is not an IDX file of bytes, such as MNIST's")
     shape = tuple(int.from_bytes(sizes[at : at + 4], "big") for at in range(0, len(sizes), 4))
-    claimed, there = math.prod(shape), stored if factor > 1 else stored - 4 - len(sizes)
-    if claimed > there * factor or (factor == 1 and claimed != there):
-        at_most = f"at most {there * factor:,}" if factor > 1 else f"{there:,}"
-        raise ValueError(f"{path} says it holds {claimed:,} bytes of data, but there are {at_most}")
+    expected, available = math.prod(shape), size if expansion > 1 else size - 4 - len(sizes)
+    if expected > available * expansion or (expansion == 1 and expected != available):
+        at_most = f"at most {available * expansion:,}" if expansion > 1 else f"{available:,}"
+        raise ValueError(f"{path} says it holds {expected:,} bytes of data, but there are {at_most}")
     if math.prod(max(1, length) for length in shape) > MOST_DATA_BYTES:
         raise ValueError(f"{path} has the shape {shape[:8]}; more than {MOST_DATA_BYTES:,} bytes are not read")
     return shape
@@ -104,7 +104,7 @@ HASHES = {
 
 
 class Digits(NamedTuple):
-    """Images (n, 28, 28) and labels (n,), uint8, for training and for the test."""
+    """Images (n, height, width) and labels (n,), uint8, for training and for the test."""
 
     train_images: Tensor
     train_labels: Tensor
@@ -115,9 +115,10 @@ class Digits(NamedTuple):
 def load(source: str | Path) -> Digits:
     """Load the digits.
 
-    Args: source: "sample" (1,000 + 500 real digits, shipped), "download" (all 70,000, kept in a cache), or a folder
-        with the four IDX files, gzipped or not, also in the layout of torchvision or Kaggle.
-    Raises: FileNotFoundError, ValueError or OSError that says what to do.
+    Args: source: "sample" (1,000 training and 500 test digits, shipped with the package), "download" (all 70,000,
+        stored in a cache), or a folder with the four IDX files, gzipped or not, also in the layout of torchvision or
+        Kaggle.
+    Raises: FileNotFoundError, ValueError or OSError, whose message says what to do.
     """
     if source == "sample":
         with as_file(files("tracetorch.tasks") / "mnist_sample") as folder:
@@ -142,10 +143,10 @@ def fetch(mirrors: tuple[str, ...] = MIRRORS, cache: Path | None = None) -> Path
     folder = cache or Path(pooch.os_cache("tracetorch")) / "mnist"
     reasons = []
     for mirror in mirrors:
-        shelf = pooch.create(path=folder, base_url=mirror, registry=HASHES)
+        downloader = pooch.create(path=folder, base_url=mirror, registry=HASHES)
         try:
             for name in HASHES:
-                shelf.fetch(name)
+                downloader.fetch(name)
             return folder
         except (OSError, ValueError) as error:  # no network, or a file that does not match its hash
             reasons.append(f"{mirror}: {type(error).__name__}")
@@ -166,11 +167,11 @@ def _read(folder: Path) -> Digits:
     parts = []
     for split in ("train", "t10k"):
         paths = [find_file(folder, f"{split}-{name}-ubyte") for name in ("images-idx3", "labels-idx1")]
-        of_images, of_labels = map(shape_of, paths)  # before any decompression
-        if len(of_images) != 3 or of_labels != of_images[:1] or 0 in of_images:
+        image_shape, label_shape = map(shape_of, paths)  # before any decompression
+        if len(image_shape) != 3 or label_shape != image_shape[:1] or 0 in image_shape:
             raise ValueError(
                 f"{folder}: the {split} images and labels do not belong together, their shapes are "
-                f"{of_images} and {of_labels}"
+                f"{image_shape} and {label_shape}"
             )
         images, labels = map(read_idx, paths)
         if int(labels.max()) > 9:

@@ -19,14 +19,14 @@ class Patterns(Task):
     Held-out trials are the same patterns with new spikes: there is nothing to generalise to.
 
     Args:
-        patterns: number of pairs.
-        inputs, outputs: bits of each.
+        patterns: number of pairs of input and output.
+        inputs, outputs: number of input neurons, and of output bits.
         steps: time steps for which a pattern is shown.
         rate, background: the value of an input that is on, and of one that is off, in [0, 1]: its spikes per step
             ("poisson"), its current ("constant"), or how early it spikes ("latency", see `encode.latency`).
         encoding: "poisson", "latency" or "constant".
         batch_size: patterns in a batch, taken in turn.
-        repeats: how often each pattern is shown in the validation and in the test.
+        repeats: how often each pattern is shown in validation and in the test.
         seed: of patterns and spikes.
     Raises: ValueError for invalid values, TypeError for a count that is not a whole number.
     """
@@ -54,14 +54,14 @@ class Patterns(Task):
         self.input_size, self.output_size, self.steps, self.batch_size = inputs, outputs, steps, batch_size
         self.encode = ENCODERS[choices("encoding", encoding, ENCODERS)]
         self.repeats, self.seed = repeats, seed
-        names = torch.arange(patterns)
-        on = backends.uniform(mix_seed(seed, 0), range(1), names, inputs)[0] < 0.5
-        self.rates = torch.where(on, rate, background)
-        self.bits = (backends.uniform(mix_seed(seed, 1), range(1), names, outputs)[0] < 0.5).to(torch.float32)
+        numbers = torch.arange(patterns)
+        is_on = backends.uniform(mix_seed(seed, 0), range(1), numbers, inputs)[0] < 0.5
+        self.rates = torch.where(is_on, rate, background)
+        self.bits = (backends.uniform(mix_seed(seed, 1), range(1), numbers, outputs)[0] < 0.5).to(torch.float32)
 
     def train_batch(self, number: int) -> Batch:
-        shown = torch.arange(number * self.batch_size, (number + 1) * self.batch_size)
-        return self._batch(shown, mix_seed(self.seed, 2))
+        samples = torch.arange(number * self.batch_size, (number + 1) * self.batch_size)
+        return self._batch(samples, mix_seed(self.seed, 2))
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
         check_split(split)
@@ -70,24 +70,24 @@ class Patterns(Task):
             yield self._batch(torch.arange(first, first + len(self.rates)), mix_seed(self.seed, 3, split == "test"))
 
     def score(self, output: Tensor, batch: Batch) -> Trials:
-        """Return the columns accuracy, the share of correct bits, and recalled, 1 if all bits are correct."""
-        right = (output > 0.5) == (batch.target > 0.5)
-        accuracy = right.to(torch.float32).mean(dim=-1)
-        return batch.conditions | {"accuracy": accuracy, "recalled": right.all(dim=-1).to(torch.float32)}
+        """Return the columns accuracy, the fraction of correct bits, and recalled, 1 if all bits are correct."""
+        is_correct = (output > 0.5) == (batch.target > 0.5)
+        accuracy = is_correct.to(torch.float32).mean(dim=-1)
+        return batch.conditions | {"accuracy": accuracy, "recalled": is_correct.all(dim=-1).to(torch.float32)}
 
     def summary(self, trials: Trials) -> dict[str, float]:
         return {"recalled": float(trials["recalled"].mean())}
 
     def figures(self, trials: Trials) -> Figures:
-        """Draw how well each pattern is remembered."""
+        """Draw the fraction of correct bits of each pattern."""
         from tracetorch import plot
 
         pattern = trials["pattern"].long()
         total = torch.zeros(len(self.rates), dtype=torch.float64).index_add_(0, pattern, trials["accuracy"].double())
         return {"recall": plot.recall(total / torch.bincount(pattern, minlength=len(self.rates)).clamp(min=1))}
 
-    def _batch(self, shown: Tensor, seed: int) -> Batch:
-        pattern = shown % len(self.rates)
+    def _batch(self, samples: Tensor, seed: int) -> Batch:
+        pattern = samples % len(self.rates)
         rates, bits = self.rates[pattern].to(self.device), self.bits[pattern].to(self.device)
-        xs = self.encode(rates, self.steps, seed=seed, samples=shown.to(self.device))
+        xs = self.encode(rates, self.steps, seed=seed, samples=samples.to(self.device))
         return Batch(xs, bits, {"pattern": pattern.to(self.device)})

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-SampleSpace = Sequence[float] | str  # values to draw from: a list of them, or a range such as "0.1..1.2"
+SampleSpace = Sequence[float] | str  # values to draw from: a list, or a range such as "0.1..1.2"
 
 
 class UniformSampler:
@@ -16,43 +16,43 @@ class UniformSampler:
 
     Args:
         name: of the argument, for error messages.
-        given: a list, a range, or a number for all trials.
+        space: a list, a range, or a number for all trials.
         least: smallest allowed value.
-        number: whether error messages mention a single number.
+        offers_number: whether error messages name a single number as a third form.
     Raises: ValueError for anything else, and for values that are below `least` or not finite.
     """
 
-    def __init__(self, name: str, given: SampleSpace | float, least: float, *, number: bool = False):
-        given = [given] if isinstance(given, float | int) else given
-        self.listed = None if isinstance(given, str) else [float(value) for value in given]
+    def __init__(self, name: str, space: SampleSpace | float, least: float, *, offers_number: bool = False):
+        space = [space] if isinstance(space, float | int) else space
+        self.values = None if isinstance(space, str) else [float(value) for value in space]
         try:
-            ends = [float(end) for end in given.split("..")] if isinstance(given, str) else self.listed
+            bounds = [float(bound) for bound in space.split("..")] if isinstance(space, str) else self.values
         except ValueError:
-            ends = None
-        if not ends or (self.listed is None and len(ends) != 2) or not all(least <= end < math.inf for end in ends):
-            wanted = (
-                f"{'a number, ' if number else ''}a list of numbers or a range such as 0.1..1.2, none below {least:g}"
-            )
-            raise ValueError(f"{name} must be {wanted}, got {given!r}")
-        self.low, self.high = min(ends), max(ends)
+            bounds = None
+        is_broken_range = bounds is not None and self.values is None and len(bounds) != 2
+        if not bounds or is_broken_range or not all(least <= bound < math.inf for bound in bounds):
+            number = "a number, " if offers_number else ""
+            forms = f"{number}a list of numbers or a range such as 0.1..1.2, none below {least:g}"
+            raise ValueError(f"{name} must be {forms}, got {space!r}")
+        self.low, self.high = min(bounds), max(bounds)
 
     @property
     def is_whole(self) -> bool:
         """Whether the values of the list, or the ends of the range, are whole numbers."""
-        return all(value.is_integer() for value in self.listed or (self.low, self.high))
+        return all(value.is_integer() for value in self.values or (self.low, self.high))
 
     def at(self, uniform: Tensor) -> Tensor:
         """Return the values that correspond to uniform numbers in [0, 1)."""
-        if self.listed is None:
+        if self.values is None:
             return self.low + (self.high - self.low) * uniform
-        return self._of_list(uniform)
+        return self._from_list(uniform)
 
     def whole_at(self, uniform: Tensor) -> Tensor:
         """Return whole numbers, int64, that correspond to uniform numbers in [0, 1); a range includes both ends."""
-        if self.listed is None:
+        if self.values is None:
             return (self.low + ((self.high - self.low + 1) * uniform).floor()).long()
-        return self._of_list(uniform).long()
+        return self._from_list(uniform).long()
 
-    def _of_list(self, uniform: Tensor) -> Tensor:
-        listed = torch.tensor(self.listed, device=uniform.device)
-        return listed[(uniform * len(listed)).long()]
+    def _from_list(self, uniform: Tensor) -> Tensor:
+        values = torch.tensor(self.values, device=uniform.device)
+        return values[(uniform * len(values)).long()]

@@ -17,17 +17,17 @@ _VALUES, _SPIKES = range(2)  # purposes of seeds
 
 
 class StoreRecall(DrawnTask):
-    """Every interval shows a value, 0 or 1; one comes with a store command, and the last interval asks for it.
+    """Every interval but the last shows a value, 0 or 1. One comes with a store command; the last interval asks for it.
 
-    Four populations of equal size fire: one for each value, one for store, one for recall. Each interval but the last
-    has a random value; in one of them the store population fires too. In the last interval only recall fires, and the
-    answer is read. The answer is the value of the interval with the store command; the other values are distractors.
+    There are four populations of equal size: one for each value, one for store, one for recall. The values are random;
+    in one interval, the store population fires too. In the last interval only recall fires, and the answer is read. The
+    answer is the value of the interval with the store command; the values after it are distractors.
 
     Args:
         intervals: number in a trial, recall included; at least 2.
         distractors: number of intervals between store and recall: a list to draw from, or a range such as "0..6";
             whole numbers, at most intervals − 2.
-        interval: length of each, seconds.
+        interval: length of an interval, seconds.
         rate, noise: firing rates of a neuron in an active and in an inactive population, Hz.
         neurons_per_channel: neurons of each population.
         dt: length of a step, seconds.
@@ -37,8 +37,8 @@ class StoreRecall(DrawnTask):
     Source: Bellec, Salaj, Subramoney, Legenstein, Maass (2018), Long short-term memory and learning-to-learn in
         networks of spiking neurons, doi:10.48550/arXiv.1803.09574, whose code contains the task; Salaj, Subramoney,
         Kraisnikovic, Bellec, Legenstein, Maass (2021), Spike frequency adaptation supports network computations on
-        temporally dispersed information, doi:10.7554/eLife.65459. There a trial has several commands, at any time; here
-        one of each.
+        temporally dispersed information, doi:10.7554/eLife.65459. In these papers, a trial has several commands, at any
+        time; here, it has one store and one recall.
     """
 
     output_size = 2
@@ -73,8 +73,8 @@ class StoreRecall(DrawnTask):
         self.distractors = UniformSampler("distractors", distractors, 0.0)
         if not self.distractors.is_whole or self.distractors.high > intervals - 2:
             raise ValueError(
-                f"distractors are whole numbers, at most {intervals - 2}, because one of the {intervals} intervals is "
-                f"for store and one for recall, got {distractors!r}"
+                f"distractors must be whole numbers, at most {intervals - 2}, because one of the {intervals} intervals "
+                f"is for store and one for recall, got {distractors!r}"
             )
         self.intervals, self.rate, self.noise = intervals, rate, noise
         self.neurons_per_channel, self.dt, self.batch_size, self.seed = neurons_per_channel, dt, batch_size, seed
@@ -84,32 +84,33 @@ class StoreRecall(DrawnTask):
         self.steps = intervals * self.interval_steps
 
     def summary(self, trials: Trials) -> dict[str, float]:
-        """Return the accuracy of shortcuts on these trials: the last value, or the majority of all values."""
+        """Return the accuracies of two shortcuts: the last value, and the majority of all values."""
         return means(trials, ("last_value_accuracy", "majority_accuracy"))
 
     def figures(self, trials: Trials) -> Figures:
-        """Draw accuracy over the number of intervals between store and recall."""
+        """Draw accuracy against the number of intervals between store and recall."""
         from tracetorch import plot
 
-        between, correct = trials["distractors"], trials["accuracy"] > 0
-        return {"distractors": plot.accuracy_curve(between, correct, xlabel="intervals between store and recall")}
+        distractors, correct = trials["distractors"], trials["accuracy"] > 0
+        return {"distractors": plot.accuracy_curve(distractors, correct, xlabel="intervals between store and recall")}
 
     def example(self) -> tuple[Batch, dict[str, tuple[float, float]]]:
         batch, _ = super().example()
         store = self.intervals - 2 - int(batch.conditions["distractors"])
-        turns = {"store": store, "recall": self.intervals - 1}
-        return batch, {name: (n * self.interval_steps, (n + 1) * self.interval_steps) for name, n in turns.items()}
+        commands = {"store": store, "recall": self.intervals - 1}
+        return batch, {name: (n * self.interval_steps, (n + 1) * self.interval_steps) for name, n in commands.items()}
 
     def make(self, split: str, samples: Tensor) -> Batch:
         seeds = split_seeds(self.seed, split, 2)
-        shown = self.intervals - 1
-        drawn = backends.uniform(seeds[_VALUES], range(1), samples, shown + 1)[0]
-        ones = drawn[:, :shown] < 0.5  # (batch, intervals): whether the value is 1
-        distractors = self.distractors.whole_at(drawn[:, shown])
-        stored = shown - 1 - distractors  # interval of the store command
+        num_values = self.intervals - 1
+        drawn = backends.uniform(seeds[_VALUES], range(1), samples, num_values + 1)[0]
+        ones = drawn[:, :num_values] < 0.5  # (batch, intervals): whether the value is 1
+        distractors = self.distractors.whole_at(drawn[:, num_values])
+        stored = num_values - 1 - distractors  # the interval of the store command
         target = ones.gather(1, stored[:, None])[:, 0]
-        surplus = 2 * ones.sum(dim=-1) - shown
-        majority = torch.where(surplus == 0, 0.5, ((surplus > 0) == target).to(torch.float32))  # a coin decides a tie
+        margin = 2 * ones.sum(dim=-1) - num_values
+        majority = ((margin > 0) == target).to(torch.float32)
+        majority = torch.where(margin == 0, 0.5, majority)  # a tie counts as a random answer
         conditions = {
             "distractors": distractors,
             "last_value_accuracy": (ones[:, -1] == target).to(torch.float32),
@@ -119,13 +120,13 @@ class StoreRecall(DrawnTask):
         return Batch(Stream(make, self.steps, (len(samples), self.input_size)), target.long(), conditions)
 
     def _spikes(self, start: int, stop: int, *, ones: Tensor, stored: Tensor, seed: int, samples: Tensor) -> LazySpikes:
-        odds = torch.tensor([self.noise, self.rate], device=samples.device) * self.dt
-        shown, first, last = self.intervals - 1, start // self.interval_steps, (stop - 1) // self.interval_steps
-        number = torch.arange(first, last + 1, device=samples.device)[:, None]
-        one = ones[:, number[:, 0].clamp(max=shown - 1)].t()  # (intervals of this chunk, batch)
-        recall = (number == shown).expand_as(one)
-        active = torch.stack([~one & ~recall, one & ~recall, number == stored, recall], dim=-1)
-        limits = limit_of(odds[active.long()].repeat_interleave(self.neurons_per_channel, dim=-1))
+        probabilities = torch.tensor([self.noise, self.rate], device=samples.device) * self.dt
+        num_values, first, last = self.intervals - 1, start // self.interval_steps, (stop - 1) // self.interval_steps
+        interval = torch.arange(first, last + 1, device=samples.device)[:, None]
+        is_one = ones[:, interval[:, 0].clamp(max=num_values - 1)].t()  # (intervals of this chunk, batch)
+        is_recall = (interval == num_values).expand_as(is_one)
+        is_active = torch.stack([~is_one & ~is_recall, is_one & ~is_recall, interval == stored, is_recall], dim=-1)
+        limits = limit_of(probabilities[is_active.long()].repeat_interleave(self.neurons_per_channel, dim=-1))
         limits = limits[torch.arange(start, stop, device=samples.device) // self.interval_steps - first]
-        share = (self.rate + 3 * self.noise) / 4 * self.dt  # of neurons that fire in a step, approximate
+        share = (self.rate + 3 * self.noise) / 4 * self.dt  # approximate fraction of neurons that fire in a step
         return LazySpikes(limits, seed, range(start, stop), samples, torch.float32, share)

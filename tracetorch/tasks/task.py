@@ -25,8 +25,8 @@ Trials = dict[str, Tensor]
 SPLITS = ("validation", "test")
 
 SPLIT_NUMBERS = {"train": 0, "validation": 1, "test": 2}  # parts of the seeds, so that splits differ
-_AHEAD, _MOST_AHEAD = 64, 1 << 18
-"""Largest numbers of batches, and of input values, drawn at once. Drawing a single small batch is mostly overhead."""
+_MAX_BATCHES_AHEAD, _MAX_VALUES_AHEAD = 64, 1 << 18
+"""Largest numbers of batches, and of input values, drawn at once. A single small batch is mostly overhead."""
 
 
 class BaseTask(TakesFormerTaskNames, ABC):
@@ -34,10 +34,10 @@ class BaseTask(TakesFormerTaskNames, ABC):
 
     input_size: int
     output_size: int  # number of classes, values or actions
-    steps: int  # time steps of a trial, or of one observation
+    steps: int  # time steps of a trial or of an observation
     readout_window: int | None = None  # number of last steps that are read as the answer; None: all
     output_names: tuple[str, ...] | None = None  # names of the outputs in figures; None: their numbers
-    dt: float | None = None  # length of a step in seconds, if steps have one
+    dt: float | None = None  # length of a step in seconds; None if steps have no length
     metrics: tuple[str, ...]
     """Columns of trials that are averaged and reported; the first (larger is better) selects the best network."""
     device: torch.device = torch.device("cpu")  # where inputs are made
@@ -78,7 +78,7 @@ class Task(BaseTask):
     """
 
     batch_size: int
-    batches_per_pass: int | None = None  # batches in one pass over the training data; None if data never end
+    batches_per_pass: int | None = None  # batches in one pass over the training data; None if the data never end
     metrics: tuple[str, ...] = ("accuracy",)
     """Columns of `score` that are averaged and reported; the first (larger is better) selects the best network."""
 
@@ -92,7 +92,7 @@ class Task(BaseTask):
 
     @abstractmethod
     def score(self, output: Tensor, batch: Batch) -> Trials:
-        """Return the result of each trial: the columns named in `metrics`, and those that the figures need.
+        """Return the results of the trials: the columns named in `metrics`, and the columns that the figures need.
 
         Args: output: the network's mean output over the readout window, (batch, output_size).
         """
@@ -109,7 +109,7 @@ class Task(BaseTask):
 
 
 class DrawnTask(Task):
-    """A task with one correct class per trial, and with endless trials, each drawn by its number.
+    """A task with one correct class in each trial, and an endless supply of trials, each drawn by its number.
 
     A final subclass sets the sizes, `trials` and `eval_batch_size`, and writes `make`; the rest has defaults.
     """
@@ -121,30 +121,32 @@ class DrawnTask(Task):
     def make(self, split: str, samples: Tensor) -> Batch:
         """Return the trials of a split ("train" or a held-out one) with these numbers, (batch,)."""
 
-    _drawn: tuple[tuple[int, torch.device], Batch, Tensor] | None = None  # several batches, and the input of each
+    _drawn: tuple[tuple[int, torch.device], Batch, Tensor] | None = None
+    """Batches drawn ahead: the number of their block and the device; all joined into one; the input of each."""
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)
-        if name != "_drawn":  # a changed setting makes batches drawn ahead invalid
+        if name != "_drawn":  # a changed setting invalidates the batches drawn ahead
             self.__dict__.pop("_drawn", None)
 
     def train_batch(self, number: int) -> Batch:
-        size, ahead = self.batch_size, min(_AHEAD, _MOST_AHEAD // (self.steps * self.batch_size * self.input_size))
-        if ahead < 2:
+        size = self.batch_size
+        count = min(_MAX_BATCHES_AHEAD, _MAX_VALUES_AHEAD // (self.steps * size * self.input_size))
+        if count < 2:
             return self._train_batches(number, 1)
-        block, at = divmod(number, ahead)
+        block, index = divmod(number, count)
         if self._drawn is None or self._drawn[0] != (block, self.device):
-            made = self._train_batches(block * ahead, ahead)
-            inputs = made.xs.dense().unflatten(1, (ahead, size)).movedim(1, 0).contiguous()
-            self._drawn = (block, self.device), made, inputs
-        _, made, inputs = self._drawn
-        rows = slice(at * size, (at + 1) * size)
-        xs = Stream(partial(_steps_of, inputs[at].clone()), self.steps, (size, self.input_size))
-        conditions = {name: value[rows].clone() for name, value in made.conditions.items()}
-        return Batch(xs, made.target[rows].clone(), conditions)
+            batches = self._train_batches(block * count, count)
+            inputs = batches.xs.dense().unflatten(1, (count, size)).movedim(1, 0).contiguous()
+            self._drawn = (block, self.device), batches, inputs
+        _, batches, inputs = self._drawn
+        rows = slice(index * size, (index + 1) * size)
+        xs = Stream(partial(_steps_of, inputs[index].clone()), self.steps, (size, self.input_size))
+        conditions = {name: value[rows].clone() for name, value in batches.conditions.items()}
+        return Batch(xs, batches.target[rows].clone(), conditions)
 
     def _train_batches(self, number: int, count: int) -> Batch:
-        """Return `count` batches from this number on, as one."""
+        """Return `count` batches, from this number on, joined into one."""
         first, last = number * self.batch_size, (number + count) * self.batch_size
         return self.make("train", torch.arange(first, last, device=self.device))
 
@@ -158,13 +160,13 @@ class DrawnTask(Task):
 
 
 def classified(output: Tensor, target: Tensor) -> Trials:
-    """Return the columns of a choice: target, prediction (the largest output) and accuracy (1 if they agree)."""
+    """Return the columns target, prediction (the class with the largest output) and accuracy (1 if they agree)."""
     prediction = output.argmax(dim=-1)
     return {"target": target, "prediction": prediction, "accuracy": (prediction == target).to(torch.float32)}
 
 
 def means(trials: Trials, names: tuple[str, ...]) -> dict[str, float]:
-    """Return the mean of the named columns."""
+    """Return the mean of each named column."""
     return {name: float(trials[name].double().mean()) for name in names}
 
 
@@ -179,7 +181,7 @@ def _split_seeds(seed: int, split: str, count: int) -> tuple[int, ...]:
 
 
 def check_split(split: str) -> None:
-    """Raises: ValueError if there is no such held-out split."""
+    """Raises: ValueError unless the split is a held-out one: "validation" or "test"."""
     if split not in SPLITS:
         raise ValueError(f"held-out data are split into {' and '.join(SPLITS)}, got {split!r}")
 

@@ -16,8 +16,8 @@ from tracetorch.modes import whole
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
 from tracetorch.tasks.task import BaseTask, Batch, Figures, Task, Trials, whole_at_least
 
-_SPARE = 4  # ratio of available to needed batches, on average, so that hardly any trial is used twice
-_PATIENCE = 1000  # ratio of searched to needed batches, after which a missing class is an error
+_BATCH_RESERVE = 4  # ratio of reserved to needed batches, on average, so that hardly any trial is used twice
+_MAX_SEARCH = 1000  # ratio of searched to needed batches, after which a missing class is an error
 
 
 class WrappingTask(BaseTask):
@@ -45,7 +45,7 @@ class WrappingTask(BaseTask):
 
 
 class ContextSchedule:
-    """Contexts of about equal length: context c begins at c·every, earlier or later by up to half of `jitter`.
+    """Contexts of about equal length: context c begins at c·every, earlier or later by up to jitter·every/2.
 
         start(c) = round(every·(c + jitter·(u_c − ½))),    u_c uniform in [0, 1);    start(0) = 0
 
@@ -53,7 +53,7 @@ class ContextSchedule:
 
     Args:
         every: mean length of a context.
-        jitter: in [0, 1); range of the starts as a share of `every`.
+        jitter: in [0, 1); range of a start, as a fraction of `every`.
         seed: of the jitter.
     Raises: ValueError for invalid values, TypeError for a count that is not a whole number.
     Example:
@@ -75,7 +75,7 @@ class ContextSchedule:
         return round(self.every * (context + shift))
 
     def context(self, number: int) -> int:
-        """Return the context at this number of batches or actions."""
+        """Return the context after this number of batches or actions."""
         context = number // self.every + 1
         while context and self.start(context) > number:
             context -= 1
@@ -86,7 +86,7 @@ class ContextSchedule:
         return [self.start(context) for context in range(1, self.context(number) + 1)]
 
     def drawn(self, context: int) -> tuple[float, float]:
-        """Return two uniform numbers in [0, 1) for a context; the second sets its start."""
+        """Return two uniform numbers in [0, 1) for a context; the second sets its start, the first is free."""
         return _drawn(whole(self.seed, "seed"), context)
 
 
@@ -99,30 +99,30 @@ def _drawn(seed: int, context: int) -> tuple[float, float]:
 class Blocks(WrappingTask, Task):
     """Another task with its training trials in blocks of a few classes each.
 
-    In each round the classes are shuffled and divided into blocks, so that every class comes once. Held-out trials are
-    those of the task, with all classes. There are no passes: a block skips the trials of other classes.
+    In each round the classes are shuffled and divided into blocks, so that every class is in one block. Held-out trials
+    are the task's, with all classes. There are no passes: a block skips the trials of other classes.
 
     Args:
         task: with one correct class in each trial, such as `MNIST`.
-        classes: number in a block.
+        classes: number of classes in a block.
         every: training batches in a block, on average.
-        jitter: variation of the starts of blocks, as a share of `every`; see `ContextSchedule`.
+        jitter: range of the starts of blocks, as a fraction of `every`; see `ContextSchedule`.
         seed: of the order of the classes and of the jitter.
-    Raises: ValueError for a task without such a class, a block of no or of all classes, and other invalid values;
-        TypeError for a count that is not a whole number.
-    Memory: about 2·n/`classes` batches for n classes, from which one is chosen.
+    Raises: ValueError for a task without one correct class in each trial, a block of no or of all classes, and other
+        invalid values.
+    Memory: about n/`classes` batches of the task for n classes, whose trials make one batch.
     """
 
     def __init__(self, task: Task, *, classes: int = 2, every: int = 100, jitter: float = 0.2, seed: int = 0):
         target = task.train_batch(0).target
         if target.is_floating_point() or target.ndim != 1:
-            raise ValueError(f"{type(task).__name__} has no classes: blocks need one right choice in each trial")
-        if not 1 <= whole(classes, "classes") < task.output_size:
+            raise ValueError(f"{type(task).__name__} has no classes: blocks need one correct class in each trial")
+        if not 1 <= classes < task.output_size:
             raise ValueError(f"classes must leave some of the {task.output_size} for other blocks, got {classes}")
         self._wrap(task)
         self.task, self.metrics, self.batch_size = task, task.metrics, task.batch_size
         self.classes, self.schedule = classes, ContextSchedule(every, jitter, seed)
-        self._in_a_round = -(-task.output_size // classes)
+        self._blocks_per_round = -(-task.output_size // classes)
 
     def switches(self, batches: int) -> list[int]:
         """Return the first batch of every block but the first, up to and including the number `batches`."""
@@ -133,25 +133,26 @@ class Blocks(WrappingTask, Task):
 
     def shown(self, number: int) -> list[int]:
         """Return the classes in the training batch with this number."""
-        around, at = divmod(self.schedule.context(number), self._in_a_round)
-        names = torch.arange(self.output_size)
-        order = backends.uniform(mix_seed(self.schedule.seed, 1, around), range(1), names, 1)[0, :, 0].argsort()
-        return sorted(order[at * self.classes : (at + 1) * self.classes].tolist())
+        cycle, block = divmod(self.schedule.context(number), self._blocks_per_round)
+        classes = torch.arange(self.output_size)
+        order = backends.uniform(mix_seed(self.schedule.seed, 1, cycle), range(1), classes, 1)[0, :, 0].argsort()
+        return sorted(order[block * self.classes : (block + 1) * self.classes].tolist())
 
     def train_batch(self, number: int) -> Batch:
-        wanted = torch.tensor(self.shown(number), device=self.device)
+        classes = torch.tensor(self.shown(number), device=self.device)
         parts: list[tuple[Batch, Tensor]] = []
-        first, missing = number * _SPARE * self._in_a_round, self.batch_size
-        for other in range(first, first + _PATIENCE * self._in_a_round):
-            batch = self.task.train_batch(other)
-            rows = torch.isin(batch.target, wanted).nonzero()[:missing, 0]
+        first, missing = number * _BATCH_RESERVE * self._blocks_per_round, self.batch_size
+        for candidate in range(first, first + _MAX_SEARCH * self._blocks_per_round):
+            batch = self.task.train_batch(candidate)
+            rows = torch.isin(batch.target, classes).nonzero()[:missing, 0]
             if len(rows):
                 parts.append((batch, rows))
                 missing -= len(rows)
             if not missing:
                 return _joined(parts)
+        searched = candidate - first + 1
         raise ValueError(
-            f"{type(self.task).__name__} shows none of the classes {wanted.tolist()} in {other - first} batches"
+            f"{type(self.task).__name__} shows too few of the classes {classes.tolist()} in {searched} batches"
         )
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
@@ -165,7 +166,7 @@ class Blocks(WrappingTask, Task):
 
 
 def _joined(parts: list[tuple[Batch, Tensor]]) -> Batch:
-    """Return one batch of chosen rows of several batches."""
+    """Return one batch of selected rows of several batches."""
     first, _ = parts[0]
     target = torch.cat([batch.target[rows] for batch, rows in parts])
     conditions = {name: torch.cat([batch.conditions[name][rows] for batch, rows in parts]) for name in first.conditions}
@@ -175,15 +176,15 @@ def _joined(parts: list[tuple[Batch, Tensor]]) -> Batch:
 
 def _rows_of_all(parts: list[tuple[Stream, Tensor]], start: int, stop: int) -> Tensor:
     """Return the steps from `start` to `stop` of some rows; draw spikes for these rows only."""
-    chosen = []
+    selected = []
     for xs, rows in parts:
         part = next(xs[start:stop].parts(stop - start))
         if isinstance(part, LazySpikes):
-            drawn = part._replace(limit=part.limit[..., rows, :], samples=part.samples[rows])
-            chosen.append(backends.spikes(drawn))
+            of_rows = part._replace(limit=part.limit[..., rows, :], samples=part.samples[rows])
+            selected.append(backends.spikes(of_rows))
         else:
-            chosen.append(part[:, rows])
-    return torch.cat(chosen, dim=1)
+            selected.append(part[:, rows])
+    return torch.cat(selected, dim=1)
 
 
 class Reversal(WrappingTask, Environment):
@@ -191,13 +192,13 @@ class Reversal(WrappingTask, Environment):
 
         in context c, action a does what action (a + o_c) mod n did at first;    o_0 = 0,    o_c ≠ o_(c−1)
 
-    At a switch every action takes the meaning of another one; two actions swap. Observations do not signal it.
-    `switches` is for figures.
+    At a switch every action takes the meaning of another one; two actions swap. Observations do not signal a switch.
+    `switches` is for figures, not for learning.
 
     Args:
         environment: with at least two actions.
         every: actions from one switch to the next, on average.
-        jitter: variation of the switches, as a share of `every`; see `ContextSchedule`.
+        jitter: range of each switch, as a fraction of `every`; see `ContextSchedule`.
         seed: of the switches.
     Raises: ValueError for a single action and for other invalid values.
     Memory: that of the environment; independent of the number of switches.
@@ -206,66 +207,66 @@ class Reversal(WrappingTask, Environment):
     def __init__(self, environment: Environment, *, every: int = 1000, jitter: float = 0.2, seed: int = 0):
         if not isinstance(environment, Environment):
             raise ValueError(
-                f"environment must answer with rewards, got {type(environment).__name__}; wrap a task in RewardedTask"
+                f"environment must give rewards, got {type(environment).__name__}; wrap a task in RewardedTask"
             )
         if environment.output_size < 2:
             raise ValueError("a switch needs at least two actions to swap, and this environment has one")
         self._wrap(environment)
         self.environment, self.metrics, self.num_envs = environment, environment.metrics, environment.num_envs
         self.actions_per_pass, self.schedule = environment.actions_per_pass, ContextSchedule(every, jitter, seed)
-        self._acts, self._context, self._offset = 0, 0, 0
+        self._num_acts, self._context, self._offset = 0, 0, 0
 
     @property
     def switches(self) -> list[int]:
-        """The number of actions per environment at each switch so far."""
-        return self.schedule.switches(self._acts)
+        """The numbers of actions in each environment before the switches so far."""
+        return self.schedule.switches(self._num_acts)
 
     @property
     def context(self) -> int:
         return self._context + self.environment.context
 
-    def reset(self) -> None:
-        self.environment.reset()
-        self._go_to(0)
+    def begin(self) -> None:
+        self.environment.begin()
+        self._set_num_acts(0)
 
     def observe(self) -> Stream:
         return self.environment.observe()
 
     def act(self, action: Tensor) -> Outcome:
         check_actions(action, self.num_envs, self.output_size)
-        outcome = self.environment.act(self._meant(action))
-        self._go_to(self._acts + 1)
+        outcome = self.environment.act(self._translated(action))
+        self._set_num_acts(self._num_acts + 1)
         return outcome
 
     def test(self, choose: Choose, split: str = "test") -> Trials:
         """As `Environment.test`, with the present meaning of the actions."""
-        return self.environment.test(lambda xs, begins: self._meant(choose(xs, begins)), split)
+        return self.environment.test(lambda xs, begins: self._translated(choose(xs, begins)), split)
 
     def example(self) -> tuple[Stream, dict[str, tuple[float, float]]]:
         return self.environment.example()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"acts": self._acts, "environment": self.environment.state_dict()}
+        return {"acts": self._num_acts, "environment": self.environment.state_dict()}
 
     def load_for_test(self, state: dict[str, Any]) -> None:
         self.environment.load_for_test(state["environment"])
-        self._go_to(int(state["acts"]))
+        self._set_num_acts(int(state["acts"]))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state.keys() != {"acts", "environment"}:
             raise ValueError(f"the state is not that of a Reversal: it has {', '.join(map(str, state))}")
         self.environment.load_state_dict(state["environment"])
-        self._go_to(int(state["acts"]))
+        self._set_num_acts(int(state["acts"]))
 
-    def _go_to(self, acts: int) -> None:
-        self._acts, context = acts, self.schedule.context(acts)
+    def _set_num_acts(self, num_acts: int) -> None:
+        self._num_acts, context = num_acts, self.schedule.context(num_acts)
         if context < self._context:
             self._context, self._offset = 0, 0
-        for each in range(self._context + 1, context + 1):
-            turn = 1 + int(self.schedule.drawn(each)[0] * (self.output_size - 1))  # 1 … n − 1
-            self._context, self._offset = each, (self._offset + turn) % self.output_size
+        for number in range(self._context + 1, context + 1):
+            shift = 1 + int(self.schedule.drawn(number)[0] * (self.output_size - 1))  # 1 … n − 1
+            self._context, self._offset = number, (self._offset + shift) % self.output_size
 
-    def _meant(self, action: Tensor) -> Tensor:
+    def _translated(self, action: Tensor) -> Tensor:
         return (action + self._offset) % self.output_size
 
 
@@ -273,9 +274,9 @@ class RewardedTask(WrappingTask, Environment):
     """A task with one correct class in each trial, as an environment: reward 1 for the correct choice, otherwise 0.
 
     Each environment is a trial of the task's batch, and an episode is one decision. Trials come in the order of the
-    task's training batches; after a pass over its data the next one begins.
+    task's training batches; after a pass over its data the next pass begins.
 
-    Args: task: with one of its outputs as the target, such as `MNIST` or `PoissonClicks`.
+    Args: task: with one correct class in each trial, such as `MNIST` or `PoissonClicks`.
     Raises: ValueError for a task whose targets are numbers or several bits.
     Memory: one batch of the task.
     Example:
@@ -293,11 +294,11 @@ class RewardedTask(WrappingTask, Environment):
         self.task, self.num_envs, self.actions_per_pass = task, task.batch_size, task.batches_per_pass
         self._number = 0
         self._batch: Batch | None = None
-        target = self._present().target
+        target = self._present_batch().target
         if target.is_floating_point() or target.ndim != 1:
             raise ValueError(
-                f"{type(task).__name__} has targets that are not a single class; a reward needs a task with one right "
-                "choice in each trial, such as MNIST or PoissonClicks"
+                f"{type(task).__name__} has targets that are not a single class; a reward needs a task with one "
+                "correct class in each trial, such as MNIST or PoissonClicks"
             )
 
     @property
@@ -312,14 +313,14 @@ class RewardedTask(WrappingTask, Environment):
         self._number, self._batch = 0, None
 
     def observe(self) -> Stream:
-        return self._present().xs
+        return self._present_batch().xs
 
     def act(self, action: Tensor) -> Outcome:
         check_actions(action, self.num_envs, self.output_size)
-        right = action.to(self.device) == self._present().target
+        is_correct = action.to(self.device) == self._present_batch().target
         self._number, self._batch = self._number + 1, None
-        done = torch.ones_like(right)
-        return Outcome(right.to(torch.float32), done, ~done)
+        done = torch.ones_like(is_correct)
+        return Outcome(is_correct.to(torch.float32), done, ~done)
 
     def test(self, choose: Choose, split: str = "test") -> Trials:
         """As `Environment.test`: each held-out trial once, with the columns of the task's `score`."""
@@ -347,7 +348,7 @@ class RewardedTask(WrappingTask, Environment):
             raise ValueError(f"the state of a rewarded task is the number of its batch, got {sorted(state)}")
         self._number, self._batch = number, None
 
-    def _present(self) -> Batch:
+    def _present_batch(self) -> Batch:
         if self._batch is None:
             self._batch = self.task.train_batch(self._number)
         return self._batch
