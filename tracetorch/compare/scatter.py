@@ -253,7 +253,7 @@ def rows(scatter: Scatter) -> list[dict[str, Any]]:
     """The rows of the CSV file, one for each point, with all its numbers."""
     table_rows = []
     for point in scatter.points:
-        row: dict[str, Any] = {"experiment": point.experiment, "group": point.line, "against": scatter.key}
+        row: dict[str, Any] = {"experiment": point.experiment, "group": point.line, "key": scatter.key}
         row |= {"x": point.x.mean, "x_ci_low": point.x.low, "x_ci_high": point.x.high}
         row |= in_numbers(scatter.metric, point.y, [entry.run for entry in point.runs])
         table_rows.append(without_nan(row | {"chance": scatter.chances[point.experiment]}))

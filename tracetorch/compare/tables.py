@@ -30,7 +30,7 @@ def of_groups(comparison: Comparison) -> Table:
     head = ["", "group", "n", f"{metric}, mean", "min to max", "time", "memory"]
     rows = []
     for group in comparison.groups:
-        costs = [seconds(group.mean_of("wall_seconds")), mebibytes(group.mean_of("peak_memory_bytes"))]
+        costs = [duration(group.mean_of("wall_seconds")), mebibytes(group.mean_of("peak_memory_bytes"))]
         rows.append([group.letter, group.label, *in_text(group.statistics), *costs])
     of_single = "; a single run has none" if any(group.statistics.n == 1 for group in comparison.groups) else ""
     note = f"n: runs. ±: 95 % interval of the mean, by Student's t{of_single}. Time and memory: means over the runs."

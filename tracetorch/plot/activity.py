@@ -163,7 +163,7 @@ def episode(
             f"layers and membrane must be equally long, a multiple of the decisions: got {sorted(lengths)} steps, "
             f"{num_decisions} policies and {len(action)} actions"
         )
-    clock, steps_per_decision = Clock.over(steps, dt), steps // num_decisions
+    clock, steps_per_decision = Clock.of(steps, dt), steps // num_decisions
     heights = [*(0.45 + 0.012 * min(neurons, layer.shape[1]) for layer in values.values()), 0.9, 0.8, 0.16]
     with figure(DOUBLE, sum(heights) + 0.22 * len(heights) + 0.4) as fig:
         panels = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]

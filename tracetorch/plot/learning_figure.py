@@ -106,7 +106,7 @@ def learning(
                 of_split = [row for row in rows if row["split"] == split]
                 updates, values = [row["update"] for row in of_split], [row.get(key) for row in of_split]
                 points[split] = _series(split, updates, values)
-            held_out = {split: points.pop(split) for split in list(points) if split in _MARKERS}
+            evaluations = {split: points.pop(split) for split in list(points) if split in _MARKERS}
             gap = max(((x[-1] - x[0]) / (len(x) - 1) for x, _ in points.values() if len(x) > 1), default=1.0)
             new_names, new_scales = _draw(axes, points, evaluations, half_lives, gap)
             names |= new_names
@@ -270,7 +270,7 @@ def _draw(
             scales[half_life] = Line2D([], [], **look, label=f"{half_life:,g}")
         average_handle = Line2D([], [], color=hue, linewidth=1.7, linestyle=dashes, label=name)
         names[name] = average_handle if kept and len(series) > 1 else raw
-    for name, (x, y) in held_out.items():
+    for name, (x, y) in evaluations.items():
         if not len(x):
             continue
         look = {"marker": _MARKERS.get(name, "o"), "linestyle": "none", "markersize": 4, **RIM}

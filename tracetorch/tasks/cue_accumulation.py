@@ -10,7 +10,6 @@ from torch import Tensor
 from tracetorch import backends
 from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream
-from tracetorch.modes import whole
 from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, means, split_seeds, whole_at_least
 
 _CUES, _SPIKES = range(2)  # purposes of seeds
@@ -65,7 +64,7 @@ class CueAccumulation(DrawnTask):
         whole_at_least(0, validation_trials=validation_trials)
         at_least(0, interval=interval, delay=delay, recall=recall, rate=rate, noise=noise)
         at_least(0, validation_trials=validation_trials)
-        if cues < 1 or cues % 2 == 0:
+        if whole(cues, "cues") < 1 or cues % 2 == 0:
             raise ValueError(f"cues must be an odd number, so that one side has more, got {cues}")
         if not 0.5 <= bias <= 1:
             raise ValueError(f"bias is the probability of a cue on the trial's side, 0.5 to 1, got {bias:g}")

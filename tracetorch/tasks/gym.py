@@ -39,7 +39,7 @@ class ReplayableEnv:
         self._one_hot = np.eye(self._features) if is_discrete(env.observation_space) else None
         # The type of `space.sample()`: Gymnasium's check of a Python number takes longer than a step of CartPole.
         self._first_action, self._action_type = int(env.action_space.start), env.action_space.dtype.type
-        self.begin(episode)
+        self.reset(episode)
 
     def reset(self, episode: int) -> None:
         """Begin the episode with this number."""
@@ -349,13 +349,13 @@ class Gym(Environment):
         self._envs = [ReplayableEnv(env, self._seed_of("train"), number) for number, env in enumerate(copies)]
         self._present = torch.empty(0)  # activity of the input neurons, (num_envs, input_size)
         self._stream: Stream | None = None  # of the present observations, once `observe` was called
-        self.begin()
+        self.reset()
 
     def to(self, device: torch.device) -> Gym:
         self.device, self._present, self._stream = device, self._present.to(device), None
         return self
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         self._num_acts = 0
         for number, env in enumerate(self._envs):
             env.reset(number)
@@ -381,7 +381,7 @@ class Gym(Environment):
         observations = [env.observation for env in self._envs]
         for env, (_, is_terminated, is_truncated) in zip(self._envs, results, strict=True):
             if is_terminated or is_truncated:
-                env.begin(env.episode + self.num_envs)
+                env.reset(env.episode + self.num_envs)
         self._read_observations()
         cut_off = truncated & ~terminated
         final = None
@@ -411,7 +411,7 @@ class Gym(Environment):
                     counts["length"][env.episode] += 1
                     counts["truncated"][env.episode] = truncated and not terminated
                 if terminated or truncated:
-                    env.begin(env.episode + count)
+                    env.reset(env.episode + count)
                     begins[index] = True
         for env in envs:
             env.env.close()
@@ -460,7 +460,7 @@ class Gym(Environment):
             saved = zip(self._envs, state["episodes"].tolist(), state["seen"], strict=True)
             if self.restarted:
                 for env, episode, _ in saved:
-                    env.begin(episode + self.num_envs)
+                    env.reset(episode + self.num_envs)
             else:
                 played = state["actions"].split(state["lengths"].tolist())
                 for (env, episode, observation), actions in zip(saved, played, strict=True):

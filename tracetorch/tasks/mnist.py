@@ -53,10 +53,10 @@ class DigitTask(Task):
     def _load(self, source: str, max_rate: float, batch_size: int, validation_digits: int, seed: int) -> None:
         """Load the digits, and set the attributes of all subclasses. Args, Raises: as in the subclasses."""
         if not 0 < max_rate <= 1:
-            raise ValueError(f"max_rate must be above 0 and at most 1 spike per step, got {max_rate:g}")
-        at_least(1, batch_size=batch_size)
+            raise ValueError(f"max_rate must be above 0 and at most 1, got {max_rate:g}")
+        whole_at_least(1, batch_size=batch_size)
         images, labels, test_images, test_labels = mnist_source.load(source)
-        total, split = len(images), len(images) - validation_digits
+        total, split = len(images), len(images) - whole(validation_digits, "validation_digits")
         if not 0 <= validation_digits < total:
             raise ValueError(
                 f"validation_digits must leave some of the {total:,} training digits, got {validation_digits}"
@@ -114,12 +114,14 @@ class MNIST(DigitTask):
         encoding: "poisson" (a new draw at every step), "latency" (one spike, brighter is earlier) or "constant" (a
             steady current).
         steps: time steps for which a digit is shown.
-        max_rate: spikes per step, or current, of a white pixel, in (0, 1].
+        max_rate: the value of a white pixel, in (0, 1]: its spikes per step ("poisson"), its current ("constant"), or
+            how early it spikes ("latency": at step `round((1 − max_rate)·(steps − 1))`).
         batch_size: digits in a training batch.
         validation_digits: number of training digits, the last ones, held out for validation; 0 for none.
         seed: of the order of the digits and of the spikes. Every pass over the training digits has a new order and
             new spikes.
-    Raises: FileNotFoundError, ValueError or OSError if the digits are unavailable; ValueError for other invalid values.
+    Raises: FileNotFoundError, ValueError or OSError if the digits are unavailable; ValueError for other invalid values,
+        TypeError for a count that is not a whole number.
     Source: LeCun, Bottou, Bengio and Haffner (1998), Gradient-based learning applied to document recognition,
         doi:10.1109/5.726791.
     """
@@ -166,7 +168,8 @@ class SequentialMNIST(DigitTask):
             the same way for every digit and in every run).
         encoding: "poisson" (a new draw at every step) or "constant" (a steady current).
         max_rate: spikes per step, or current, for a white pixel, or for the preferred brightness, in (0, 1].
-    Raises: FileNotFoundError, ValueError or OSError if the digits are unavailable; ValueError for other invalid values.
+    Raises: FileNotFoundError, ValueError or OSError if the digits are unavailable; ValueError for other invalid values,
+        TypeError for a count that is not a whole number.
     Source: Le, Jaitly and Hinton (2015), A simple way to initialize recurrent networks of rectified linear units,
         doi:10.48550/arXiv.1504.00941, for pixels and permuted pixels.
     """

@@ -199,10 +199,10 @@ class PoissonClicks(DrawnTask):
         rates = self.total_rate * torch.sigmoid(torch.stack([-gamma, gamma], dim=-1))
         delay = torch.round(self.delay.at(of_delay) / self.dt).clamp(self.cue_from - self.silent_from, self.delay_steps)
         end = self.cue_from - delay
-        begin = end - stimulus
+        onset = end - stimulus
 
         clicks: Callable[[int, int], Tensor]
-        clicks = partial(self._clicks, rates=rates, begin=begin, end=end, seed=seeds[_CLICKS], samples=samples)
+        clicks = partial(self._clicks, rates=rates, onset=onset, end=end, seed=seeds[_CLICKS], samples=samples)
         if self.silent_from <= _COUNTED_STEPS:  # few enough to store: drawn once
             clicks = partial(_part, clicks(0, self.silent_from))
         counts = torch.zeros(len(samples), 2, dtype=torch.int64, device=samples.device)
@@ -221,9 +221,9 @@ class PoissonClicks(DrawnTask):
         self, start: int, stop: int, *, rates: Tensor, onset: Tensor, end: Tensor, seed: int, samples: Tensor
     ) -> Tensor:
         step = torch.arange(start, stop, device=samples.device)[:, None]
-        is_on = ((step >= begin) & (step < end))[..., None]
+        is_on = ((step >= onset) & (step < end))[..., None]
         clicks = backends.bernoulli(rates * self.dt, seed, range(start, stop), samples) & is_on
-        return clicks | (step == begin)[..., None] if self.stereo_click else clicks
+        return clicks | (step == onset)[..., None] if self.stereo_click else clicks
 
     def _spikes(
         self, start: int, stop: int, *, clicks: Callable[[int, int], Tensor], seeds: tuple[int, ...], samples: Tensor

@@ -109,7 +109,7 @@ class Blocks(WrappingTask, Task):
         jitter: range of the starts of blocks, as a fraction of `every`; see `ContextSchedule`.
         seed: of the order of the classes and of the jitter.
     Raises: ValueError for a task without one correct class in each trial, a block of no or of all classes, and other
-        invalid values.
+        invalid values; TypeError for a count that is not a whole number.
     Memory: about n/`classes` batches of the task for n classes, whose trials make one batch.
     """
 
@@ -117,7 +117,7 @@ class Blocks(WrappingTask, Task):
         target = task.train_batch(0).target
         if target.is_floating_point() or target.ndim != 1:
             raise ValueError(f"{type(task).__name__} has no classes: blocks need one correct class in each trial")
-        if not 1 <= classes < task.output_size:
+        if not 1 <= whole(classes, "classes") < task.output_size:
             raise ValueError(f"classes must leave some of the {task.output_size} for other blocks, got {classes}")
         self._wrap(task)
         self.task, self.metrics, self.batch_size = task, task.metrics, task.batch_size
@@ -225,8 +225,8 @@ class Reversal(WrappingTask, Environment):
     def context(self) -> int:
         return self._context + self.environment.context
 
-    def begin(self) -> None:
-        self.environment.begin()
+    def reset(self) -> None:
+        self.environment.reset()
         self._set_num_acts(0)
 
     def observe(self) -> Stream:
