@@ -10,6 +10,7 @@ from torch import Tensor
 from tracetorch import backends
 from tracetorch.backends import LazySpikes, limit_of
 from tracetorch.encode import Stream
+from tracetorch.modes import whole
 from tracetorch.tasks.task import Batch, DrawnTask, Figures, Trials, at_least, means, split_seeds, whole_at_least
 
 _CUES, _SPIKES = range(2)  # purposes of seeds
@@ -63,7 +64,6 @@ class CueAccumulation(DrawnTask):
         whole_at_least(1, neurons_per_channel=neurons_per_channel, batch_size=batch_size, test_trials=test_trials)
         whole_at_least(0, validation_trials=validation_trials)
         at_least(0, interval=interval, delay=delay, recall=recall, rate=rate, noise=noise)
-        at_least(0, validation_trials=validation_trials)
         if whole(cues, "cues") < 1 or cues % 2 == 0:
             raise ValueError(f"cues must be an odd number, so that one side has more, got {cues}")
         if not 0.5 <= bias <= 1:
