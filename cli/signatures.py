@@ -110,8 +110,9 @@ def _defined(target: str) -> tuple[str, ast.ClassDef | ast.FunctionDef | None]:
         if isinstance(statement, ast.ImportFrom):
             imported = resolve_name(f"{'.' * statement.level}{statement.module or ''}", parent)
             for alias in statement.names:
-                is_found = name in _public_names(imported) if alias.name == "*" else (alias.asname or alias.name) == name
-                origin = f"{imported}.{name if alias.name == '*' else alias.name}"
+                is_star = alias.name == "*"
+                is_found = name in _public_names(imported) if is_star else name == (alias.asname or alias.name)
+                origin = f"{imported}.{name if is_star else alias.name}"
                 if is_found and origin.startswith(f"{package}.") and origin != target:
                     return _defined(origin)
     return module, None

@@ -162,7 +162,7 @@ def check_plain(value: Any, where: object = "", key: str = "", *, references: bo
 
 
 def has_plain_references(value: Any) -> bool:
-    """Whether all references in a value are plain, such as `${seed}`; False if a string with references has a backslash."""
+    """Whether all references in a value are plain, such as `${seed}`; False for references next to a backslash."""
     if not isinstance(value, str) or "${" not in value:
         return True
     return "\\" not in value and "${" not in _REFERENCE.sub("", value)
