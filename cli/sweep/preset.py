@@ -1,4 +1,4 @@
-"""Presets of sweeps, `sweep=NAME`: parameters, perhaps in parts that run one after another, and figures to draw."""
+"""Presets of sweeps, `sweep=NAME`: keys with their values, perhaps in several parts, and figures to draw."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tracetorch.cli.shared_arguments import with_home
 
 _CONTENT = ("params", "parts", "figures")
 _NAME = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*", re.ASCII)
-_WHOLE = re.compile(r"[\[\](){}'\"]")
+_BRACKETS = re.compile(r"[\[\](){}'\"]")
 _FIELDS = ("against", "metric", "by")
 
 
@@ -23,7 +23,7 @@ class Figure:
     """A plot of one number against another; see `tracetorch compare --against`."""
 
     against: str
-    metric: str | None = None  # the task's first, if None
+    metric: str | None = None  # None: the task's first
     by: list[str] = field(default_factory=list)
 
 
@@ -65,7 +65,7 @@ def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
     parts = [_params(f"{where}: parts[{at}]", part) for at, part in enumerate(given)]
     params = [] if parts and shared in (None, {}) else _params(f"{where}: params", shared)
     rest = [line for line in typed if line is not first]
-    sweeps = _share_out(params, parts or [[]], rest)
+    sweeps = _combine(params, parts or [[]], rest)
     if not sweeps:
         raise UsageError(f"{where}: none of its parts has all of {shorten(' '.join(rest))}")
     return Preset(sweeps, figures(content.get("figures"), where), origin)
@@ -114,21 +114,22 @@ def _is_word(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
-def _share_out(shared: list[str], parts: list[list[str]], typed: list[str]) -> list[list[str]]:
-    """The overrides of each part, combined with the typed lines.
+def _combine(shared: list[str], parts: list[list[str]], typed: list[str]) -> list[list[str]]:
+    """The overrides of each part, combined with the shared and the typed lines.
 
     A typed key that only some parts have changes only those parts. If the parts list all typed values of a key, each
     part keeps its own values; a part without any of them is left out.
     """
-    chosen = [part for part in parts if all(_share(line, part, parts) for line in typed)]
-    given = set(map(key_of, typed))
-    theirs = {key_of(line) for part in chosen for line in part} - set(map(key_of, shared))
+    chosen = [part for part in parts if all(_reduced_to(line, part, parts) for line in typed)]
+    typed_keys = set(map(key_of, typed))
+    part_keys = {key_of(line) for part in chosen for line in part} - set(map(key_of, shared))
     sweeps = []
     for part in chosen:
         own = set(map(key_of, part))
         kept = [line for line in shared if key_of(line) not in own] + part
-        wanted = [_share(line, part, parts) for line in typed if key_of(line) in own or key_of(line) not in theirs]
-        sweeps.append([*(line for line in kept if key_of(line) not in given), *wanted])
+        applicable = [line for line in typed if key_of(line) in own or key_of(line) not in part_keys]
+        reduced = [_reduced_to(line, part, parts) for line in applicable]
+        sweeps.append([*(line for line in kept if key_of(line) not in typed_keys), *reduced])
     return sweeps
 
 
@@ -137,17 +138,17 @@ def key_of(line: str) -> str:
     return line.lstrip("+~").partition("=")[0]
 
 
-def _share(typed: str, part: list[str], parts: list[list[str]]) -> str:
+def _reduced_to(typed: str, part: list[str], parts: list[list[str]]) -> str:
     """A typed line reduced to the values of one part; "" if all its values belong to other parts."""
     own, wanted = _values(part, key_of(typed)), _values([typed], key_of(typed))
     listed = {value for one in parts for value in _values(one, key_of(typed))}
     if not own or not listed.issuperset(wanted):
         return typed
-    mine = [value for value in wanted if value in own]
-    return f"{typed.partition('=')[0]}={','.join(mine)}" if mine else ""
+    common = [value for value in wanted if value in own]
+    return f"{typed.partition('=')[0]}={','.join(common)}" if common else ""
 
 
 def _values(lines: list[str], key: str) -> list[str]:
     """The values of a key, split at commas; a text with brackets or quotes is one value."""
     texts = [line.partition("=")[2] for line in lines if key_of(line) == key]
-    return [value for text in texts for value in ([text] if _WHOLE.search(text) else text.split(","))]
+    return [value for text in texts for value in ([text] if _BRACKETS.search(text) else text.split(","))]

@@ -13,7 +13,7 @@ from tracetorch.cli.check import PARTS, check, check_new, check_trusted
 from tracetorch.cli.errors import UsageError, did_you_mean, prefixed, quote, shorten
 from tracetorch.cli.execute import described, naming
 from tracetorch.cli.folders import plain_name
-from tracetorch.cli.suggest import at
+from tracetorch.cli.suggest import value_at
 from tracetorch.cli.tuning.search import Parameter, Range, Search, Space
 from tracetorch.renamed import current, current_overrides
 
@@ -141,8 +141,8 @@ def _whole(key: str, space: Space, composed: Composed, composer: Composer) -> Pa
     one = space[key]
     if not isinstance(one, Range) or not all(isinstance(n, int) for n in (one.low, one.high, one.step or 1)):
         return one
-    now = at(composed.config, key)
-    if isinstance(now, int) and not isinstance(now, bool):
+    value = value_at(composed.config, key)
+    if isinstance(value, int) and not isinstance(value, bool):
         return replace(one, whole=True)
     try:
         composer([f"{key}={one.low + 0.5}", *next(_ends(key, space))[1][1:]])
