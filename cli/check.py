@@ -150,7 +150,7 @@ def _check_loss(config: dict[str, Any]) -> None:
     )
 
 
-def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str] = ()) -> None:
+def check_trusted(config: dict[str, Any], origin: Path, packages: Collection[str] = ()) -> None:
     """Check that a config from a folder calls only targets that `is_trusted` allows or that these packages define.
 
     Raises: UsageError that names the first target that is not trusted.
@@ -158,19 +158,19 @@ def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str]
     for path, node in _targets(config):
         target = str(node["_target_"])
         if is_trusted(target):
-            _check_module(path, node, where, packages)
+            _check_module(path, node, origin, packages)
             continue
         trusted = next((package for package in packages if target.startswith(f"{package}.")), None)
         if trusted is not None:
-            _check_defined(f"{where}: {path}", target, trusted)
+            _check_defined(f"{origin}: {path}", target, trusted)
             continue
         package = shorten(target.partition(".")[0])
         is_ours = package in ("tracetorch", "torch")
         advice = "it is not a public name" if is_ours else f"if you trust it, add --trust {package}"
-        raise UsageError(f"{where}: {path} calls {shorten(target)!r}, which is not trusted; {advice}")
+        raise UsageError(f"{origin}: {path} calls {shorten(target)!r}, which is not trusted; {advice}")
 
 
-def _check_module(path: str, node: dict[str, Any], where: Path, packages: Collection[str]) -> None:
+def _check_module(path: str, node: dict[str, Any], origin: Path, packages: Collection[str]) -> None:
     """Raises: UsageError if a Gymnasium id imports a module that is not trusted."""
     module, colon, _ = str(node.get("id", "")).rpartition(":")
     if node["_target_"] != _GYM or not colon:
@@ -178,7 +178,7 @@ def _check_module(path: str, node: dict[str, Any], where: Path, packages: Collec
     if not any(f"{module}.".startswith(f"{package}.") for package in packages):
         imports = f"{path}.id={shorten(node['id'])} imports {shorten(module)!r}, which is not trusted"
         advice = f"if you trust it, add --trust {shorten(module.partition('.')[0])}"
-        raise UsageError(f"{where}: {imports}; {advice}")
+        raise UsageError(f"{origin}: {imports}; {advice}")
 
 
 def _check_defined(path: str, target: str, package: str) -> None:
@@ -213,8 +213,8 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
     for name, value in node.items():
         if name in SPECIAL:
             continue
-        if (now := ARGUMENTS.get(name)) in arguments:
-            raise UsageError(f"{path}.{name} is now {path}.{now}")
+        if (new_name := ARGUMENTS.get(name)) in arguments:
+            raise UsageError(f"{path}.{name} is now {path}.{new_name}")
         if name not in arguments:
             hint, known = did_you_mean(name, arguments), ", ".join(arguments)
             raise UsageError(f"{path}.{name}: {target} takes no '{name}'.{hint} It takes {known}.")

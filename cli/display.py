@@ -102,10 +102,10 @@ class Display:
         if self._bar:
             return
         if split == "train":
-            now = time.perf_counter()
-            if now - self._printed_at < _SECONDS_BETWEEN_LINES:
+            current_time = time.perf_counter()
+            if current_time - self._printed_at < _SECONDS_BETWEEN_LINES:
                 return
-            self._printed_at = now
+            self._printed_at = current_time
             text += f"  {_short(self._steps)} steps/s"
         elif split == "gradient":
             cosines = [_number(value) for name, value in values.items() if name.endswith(".weight.cosine")]

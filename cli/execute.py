@@ -233,8 +233,8 @@ def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> RunOutcome:
 def _interrupted(run: Run) -> str:
     if run.kind == "evaluation":
         return f"interrupted; to start again: tracetorch eval {quote(run.shown.parent.parent)}"
-    done = run.summary.get("updates", 0)
-    count = f"{done} update{'s' * (done != 1)}"
+    updates = run.summary.get("updates", 0)
+    count = f"{updates} update{'s' * (updates != 1)}"
     return f"interrupted after {count}; all is saved; to continue: tracetorch resume {quote(run.shown)}"
 
 

@@ -70,9 +70,9 @@ def _repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback
             advice = "only output, device and threads can change; to change other keys, start a new run"
             raise UsageError(f"'{shorten(line)}': --from repeats a run: {advice}")
     root = next((line for line in overrides if line.startswith("output.root=")), "output.root=outputs")
-    others = [line for line in overrides if not line.startswith("output.root=")]
-    new_folder = [] if any(line.startswith("output.dir=") for line in others) else ["output.dir=null"]
-    found = find_run(folder, trust, [root, *new_folder, *others])  # a file may not choose the output folder
+    other_overrides = [line for line in overrides if not line.startswith("output.root=")]
+    new_folder = [] if any(line.startswith("output.dir=") for line in other_overrides) else ["output.dir=null"]
+    found = find_run(folder, trust, [root, *new_folder, *other_overrides])  # a file may not choose the output folder
     check_training(found)
 
     from tracetorch.cli.display import Display

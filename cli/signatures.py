@@ -38,16 +38,16 @@ def signature(target: str) -> Signature | None:
     Returns: None if its source is not part of traceTorch or torch, if a class defines no `__init__`, or if it has
         `**options` that it passes to no function of its module.
     """
-    module, found = _defined(target)
-    if isinstance(found, ast.ClassDef):
-        methods = (node for node in found.body if isinstance(node, ast.FunctionDef))
-        found = next((node for node in methods if node.name == "__init__" and not _is_overload(node)), None)
-    if not isinstance(found, ast.FunctionDef):
+    module, node = _defined(target)
+    if isinstance(node, ast.ClassDef):
+        methods = (method for method in node.body if isinstance(method, ast.FunctionDef))
+        node = next((method for method in methods if method.name == "__init__" and not _is_overload(method)), None)
+    if not isinstance(node, ast.FunctionDef):
         return None
-    forwarded = _forwarded_arguments(module, found)
+    forwarded = _forwarded_arguments(module, node)
     if forwarded is None:
         return None
-    arguments = [*found.args.args, *found.args.kwonlyargs]
+    arguments = [*node.args.args, *node.args.kwonlyargs]
     named = {argument.arg: argument.annotation for argument in arguments if argument.arg != "self"}
     return {**forwarded, **named}
 

@@ -231,10 +231,10 @@ def _missing(error: MissingConfigException, config_dir: Path | None) -> UsageErr
         for ending in ("yaml", "yml"):
             path = folder / group / f"{choice}.{ending}"
             if os.path.lexists(path):  # it exists, but it is not a preset
-                why = "is not a regular file" if path.exists() else "is a link that leads nowhere"
+                fault = "is not a regular file" if path.exists() else "is a link that leads nowhere"
                 if ending == "yml":
-                    why = "is not read, because of its ending: rename it to .yaml"
-                return UsageError(f"{group}={shorten(choice)}: {path} {why}")
+                    fault = "is not read, because of its ending: rename it to .yaml"
+                return UsageError(f"{group}={shorten(choice)}: {path} {fault}")
     known = options(group, config_dir)
     if not known:
         return UsageError(_first_line(error))

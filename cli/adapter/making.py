@@ -107,10 +107,10 @@ def locate(target: Any) -> Any:
 
 def is_defined_in(target: str, package: str) -> bool:
     """Whether a package itself defines the object of a dotted name. Raises: as `locate`."""
-    for name, found in _resolve(target):
-        if isinstance(found, ModuleType) and found.__name__ != name:
+    for name, value in _resolve(target):
+        if isinstance(value, ModuleType) and value.__name__ != name:
             return False
-    return f"{getattr(found, '__module__', '')}.".startswith(f"{package}.")
+    return f"{getattr(value, '__module__', '')}.".startswith(f"{package}.")
 
 
 def _resolve(target: Any) -> list[tuple[str, Any]]:
@@ -118,15 +118,15 @@ def _resolve(target: Any) -> list[tuple[str, Any]]:
     names = target.split(".") if isinstance(target, str) else []
     if len(names) < 2 or not all(name.isidentifier() and not name.startswith("_") for name in names):
         raise ValueError(f"{shorten(repr(target))} is not a public name such as torch.optim.Adam")
-    prefix, found = names[0], import_module(names[0])
-    resolved: list[tuple[str, Any]] = [(prefix, found)]
+    prefix, value = names[0], import_module(names[0])
+    resolved: list[tuple[str, Any]] = [(prefix, value)]
     for name in names[1:]:
         inner = f"{prefix}.{name}"
-        is_package = isinstance(found, ModuleType) and hasattr(found, "__path__")
-        if is_package and not hasattr(found, name) and find_spec(inner) is not None:
+        is_package = isinstance(value, ModuleType) and hasattr(value, "__path__")
+        if is_package and not hasattr(value, name) and find_spec(inner) is not None:
             import_module(inner)
-        if not hasattr(found, name):
+        if not hasattr(value, name):
             raise ValueError(f"{prefix} has no {name}")
-        prefix, found = inner, getattr(found, name)
-        resolved.append((prefix, found))
+        prefix, value = inner, getattr(value, name)
+        resolved.append((prefix, value))
     return resolved

@@ -74,7 +74,7 @@ def _is_hydra_override(override: Override) -> bool:
     return override.key_or_group.replace("/", ".").partition(".")[0] == "hydra"
 
 
-def check_foreign(lines: Iterable[str], where: object) -> None:
+def check_foreign(lines: Iterable[str], origin: object) -> None:
     r"""Check overrides from a file: they may hold plain values, refer to values of the config, and choose by name.
 
     The check follows the parsing, because `$\{oc.env:TOKEN\}` is a reference as well.
@@ -84,10 +84,10 @@ def check_foreign(lines: Iterable[str], where: object) -> None:
         override = parse(line)
         key, value = override.key_or_group, None if override.is_delete() else override.value()
         if not _KEY.fullmatch(f"{key}@{override.package}" if override.package else key):
-            raise UsageError(f"{where}: {shorten(repr(key))} is not a key of a config, such as seed or task.delay")
-        check_plain(value, where, key, references=True)
+            raise UsageError(f"{origin}: {shorten(repr(key))} is not a key of a config, such as seed or task.delay")
+        check_plain(value, origin, key, references=True)
         if "." not in key and ".." in str(value).split("/"):
-            raise UsageError(f"{where}: {shorten(line)} would read a file of another folder; choose by name")
+            raise UsageError(f"{origin}: {shorten(line)} would read a file of another folder; choose by name")
 
 
 def quote_value(value: Any) -> str:

@@ -103,7 +103,7 @@ def read_config_text(path: Path) -> str:
         raise UsageError(f"{path} is not a config: {str(error).removeprefix(f'{path} is ')}") from error
 
 
-def parse_yaml(text: str, where: Path, *, references: bool = False) -> dict[str, Any]:
+def parse_yaml(text: str, origin: Path, *, references: bool = False) -> dict[str, Any]:
     """Parse the config in a YAML text into plain values.
 
     Args: references: whether a value may refer to another, for example `${seed}`; references stay unresolved.
@@ -111,47 +111,47 @@ def parse_yaml(text: str, where: Path, *, references: bool = False) -> dict[str,
         call functions), deep nesting, keys that are not strings, and values that `check_plain` refuses.
     """
     try:
-        _check_events(text, where)
+        _check_events(text, origin)
         content = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not valid YAML: {shorten(' '.join(str(error).split()), 300)}") from error
+        raise UsageError(f"{origin} is not valid YAML: {shorten(' '.join(str(error).split()), 300)}") from error
     if content is None and references:  # a preset may be empty
         return {}
     if not isinstance(content, dict):
-        raise UsageError(f"{where} is not a config: it has no keys")
-    check_plain(content, where, references=references)
+        raise UsageError(f"{origin} is not a config: it has no keys")
+    check_plain(content, origin, references=references)
     return content
 
 
-def _check_events(text: str, where: Path) -> None:
+def _check_events(text: str, origin: Path) -> None:
     depth = 0
     for event in yaml.parse(io.StringIO(text), _Loader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise UsageError(f"{where} has aliases, which are not supported: write the value itself")
+            raise UsageError(f"{origin} has aliases, which are not supported: write the value itself")
         if getattr(event, "tag", None):
             raise UsageError(
-                f"{where} has the tag {shorten(str(event.tag))}, which is not supported: write a plain value"
+                f"{origin} has the tag {shorten(str(event.tag))}, which is not supported: write a plain value"
             )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > files.DEEPEST:
-            raise UsageError(f"{where} is not a config: it is nested more than {files.DEEPEST} deep")
+            raise UsageError(f"{origin} is not a config: it is nested more than {files.DEEPEST} deep")
 
 
-def check_plain(value: Any, where: object = "", key: str = "", *, references: bool = False) -> None:
+def check_plain(value: Any, origin: object = "", key: str = "", *, references: bool = False) -> None:
     """Check that a config may hold a value: a string, number, boolean, null, list, or mapping with string keys.
 
-    Args: where, key: the file and the key that hold the value, for messages. references: see `parse_yaml`.
+    Args: origin, key: the file and the key that hold the value, for messages. references: see `parse_yaml`.
     Raises: UsageError that names the first key that holds anything else.
     """
-    at = f"{where}: {key}" if where and key else f"{where}{key}"
+    at = f"{origin}: {key}" if origin and key else f"{origin}{key}"
     if isinstance(value, dict):
         for name, inner in value.items():
             if not isinstance(name, str) or "${" in name:
                 raise UsageError(f"{at}: {shorten(repr(name))} is not a key of a config")
-            check_plain(inner, where, f"{key}.{shorten(name)}" if key else shorten(name), references=references)
+            check_plain(inner, origin, f"{key}.{shorten(name)}" if key else shorten(name), references=references)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            check_plain(inner, where, f"{key}[{number}]", references=references)
+            check_plain(inner, origin, f"{key}[{number}]", references=references)
     elif not isinstance(value, str | int | float | None):
         raise UsageError(f"{at} is of the type {type(value).__name__}, which a config cannot hold")
     elif isinstance(value, str) and "${" in value and not (references and has_plain_references(value)):

@@ -148,5 +148,5 @@ class SweepMonitor:
 
 def metric_text(record: dict[str, Any]) -> str:
     """The metric of a record, such as "accuracy 0.9312"; "" if it has none."""
-    found = metric_of(record)
-    return f"{found[0]} {found[1]:.4f}" if found else ""
+    metric = metric_of(record)
+    return f"{metric[0]} {metric[1]:.4f}" if metric else ""

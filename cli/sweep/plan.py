@@ -268,9 +268,9 @@ def changed_since(plan: Plan, jobs: Iterable[Job]) -> str:
     for job in list(by_choice.values())[:_MOST_COMPOSED]:
         try:
             check_foreign(job.overrides, FILE)
-            now = compose(current_overrides(job.overrides)).config
+            new_config = compose(current_overrides(job.overrides)).config
         except UsageError as error:
             return f"they no longer compose ({error})"
-        if found := config_difference(job.config, now):
+        if found := config_difference(job.config, new_config):
             return found.key
     return ""

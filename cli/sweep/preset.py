@@ -86,10 +86,10 @@ def _params(where: str, given: Any) -> list[str]:
 
 
 def figures(given: Any, where: str) -> list[Figure]:
-    """Figures from plain values. Args: where: for messages. Raises: UsageError for the first invalid one."""
+    """Figures from plain values. Args: where: for messages. Raises: UsageError for the first invalid figure."""
     if given is not None and not isinstance(given, list):
         raise UsageError(f"{where}: figures must be a list such as [{{against: task.delay}}], got {shorten(given)}")
-    return [_figure(one, f"{where}: figures[{at}]") for at, one in enumerate(given or [])]
+    return [_figure(each, f"{where}: figures[{at}]") for at, each in enumerate(given or [])]
 
 
 def _figure(given: Any, where: str) -> Figure:
@@ -141,7 +141,7 @@ def key_of(line: str) -> str:
 def _reduced_to(typed: str, part: list[str], parts: list[list[str]]) -> str:
     """A typed line reduced to the values of one part; "" if all its values belong to other parts."""
     own, wanted = _values(part, key_of(typed)), _values([typed], key_of(typed))
-    listed = {value for one in parts for value in _values(one, key_of(typed))}
+    listed = {value for each in parts for value in _values(each, key_of(typed))}
     if not own or not listed.issuperset(wanted):
         return typed
     common = [value for value in wanted if value in own]

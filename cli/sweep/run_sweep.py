@@ -75,8 +75,8 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
             left.append(job)
     if not left:
         _draw(planned, folder)
-        done = f"all {len(planned.jobs)} jobs of {folder} are completed"
-        say(f"{done}; to compare them: tracetorch compare {quote(folder)}")
+        remark = f"all {len(planned.jobs)} jobs of {folder} are completed"
+        say(f"{remark}; to compare them: tracetorch compare {quote(folder)}")
         return DONE
     options_of(planned.settings)
     if numbers := queue.left():
