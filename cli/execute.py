@@ -54,7 +54,7 @@ def execute(
     resume_from: RunFolder | None = None,
     display: Follower | None = None,
 ) -> RunOutcome:
-    """Make the run that a config describes.
+    """Run the experiment that a config describes.
 
     Args:
         overrides: as typed; recorded in the folder.

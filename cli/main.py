@@ -190,7 +190,7 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
 
     Args:
         prints: whether the verb only prints, and so fails if its output cannot be written.
-        loads: whether the verb loads torch, which takes seconds.
+        loads: whether to show that the verb has begun, because it loads torch, which takes seconds.
     """
 
     @functools.wraps(verb)

@@ -46,7 +46,7 @@ def command(
 
 
 def _single(overrides: list[str], config_dir: Path | None, trust: list[str], show_traceback: bool) -> int:
-    """One run. Returns: the exit code. Raises: UsageError, with nothing left on disk."""
+    """Run one experiment. Returns: the exit code. Raises: UsageError, with nothing left on disk."""
     from tracetorch.cli.adapter import compose, note_of
     from tracetorch.cli.check import check_new, check_trusted
     from tracetorch.cli.display import Display

@@ -54,7 +54,7 @@ def function(node: dict[str, Any]) -> Callable[..., Any]:
 
 @contextmanager
 def naming(name: str, words: Callable[[BaseException], str] = sentence) -> Iterator[None]:
-    """Turn any error of a user's part, sys.exit included, into a UsageError. Args: name: the part's."""
+    """Turn any error of a user's part, sys.exit included, into a UsageError. Args: name: of the part."""
     try:
         yield
     except (UsageError, KeyboardInterrupt):

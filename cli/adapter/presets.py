@@ -40,7 +40,7 @@ def options(group: str, config_dir: Path | None = None) -> list[str]:
 
 
 def preset_file(group: str, name: str, config_dir: Path | None = None) -> Path:
-    """The file of a choice, which may not exist; the package's file has precedence."""
+    """The file of a choice, which may not exist; a file in `conf/` has precedence."""
     paths = [folder / group / f"{name}.yaml" for folder in config_folders(config_dir)]
     return next((path for path in paths if path.is_file()), paths[-1])
 

@@ -20,7 +20,7 @@ from typer._completion_classes import BashComplete, CompletionItem, click_split_
 from tracetorch.printable import printable
 
 VARIABLE = "_TRACETORCH_COMPLETE"
-"""The environment variable of a completion script. With _LINE: the line up to the cursor; _WORD: what bash replaces."""
+"""The variable that completion scripts set. Suffix _LINE: the line up to the cursor; _WORD: what bash replaces."""
 
 _KINDS = {"plain": "word", "dir": "folder"}  # by click's type; our types `key` (a word without a space) and `lead` stay
 

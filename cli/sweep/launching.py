@@ -90,7 +90,7 @@ class Queue:
     def left(self) -> set[str]:
         """The jobs that wait or run. While Slurm does not answer, its previous answer is used."""
         if self._launcher == "submitit_local":
-            return {number for number in self._submitted() if _is_our_child(int(number))}
+            return {number for number in self._submitted() if _is_running_child(int(number))}
         if self._launcher == "submitit_slurm" and self._submitted():
             if time.monotonic() - self._queried_at >= _QUERY_SECONDS:
                 answer = _call(["squeue", "--me", "--array", "--noheader", "--format=%i"])
@@ -124,7 +124,8 @@ class Queue:
         return {number for number in found if number.replace("_", "").isdigit()} - self._old
 
 
-def _is_our_child(process: int) -> bool:
+def _is_running_child(process: int) -> bool:
+    """Whether a process is a child of this one, and runs."""
     try:
         return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     except OSError:

@@ -139,9 +139,9 @@ class StopListener:
 
 
 class SignalGuard:
-    """Handles Ctrl-C and SIGTERM for a sweep. After the first signal, each job finishes its update.
+    """Handles Ctrl-C and SIGTERM for a sweep.
 
-    It then saves and ends. The second signal raises KeyboardInterrupt.
+    After the first signal, each job finishes its update and saves. The second raises KeyboardInterrupt.
 
     Args: sweep: its folder. say: called with a message at the first signal.
     """

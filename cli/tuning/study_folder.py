@@ -114,7 +114,8 @@ def best_of(study: Path) -> str:
 def write_best(study: Path, composed: Composed, description: str) -> None:
     """Write the config of the best trial as `presets/experiment/best.yaml`.
 
-    Its parts are complete, so that later changes of `conf/` have no effect; it lacks seed, device, threads and output.
+    Its parts are complete: later changes of `conf/` have no effect on them. It lacks diagnostics, output, seed, device
+    and threads.
 
     Args: description: of the trial, such as "accuracy 0.9312 in trial 12".
     """
