@@ -53,7 +53,7 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
         raise
     finally:
         lock.release()
-    return _launch(planned, folder.path, planned.jobs, fail_fast)
+    return _run_jobs(planned, folder.path, planned.jobs, fail_fast)
 
 
 def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fast: bool = False) -> int:
@@ -84,10 +84,11 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
         raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or cancel them: scancel {ids}")
     if key := changed_since(planned, left):
         say(f"the presets have changed since the start of the sweep ({key}); it continues with its own config")
-    return _launch(planned, folder, left, fail_fast)
+    return _run_jobs(planned, folder, left, fail_fast)
 
 
-def _launch(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
+def _run_jobs(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
+    """Run these jobs of a sweep. Returns: the exit code. Raises: UsageError if the folder is in use."""
     screen = console()
     try:
         lock = Lock(folder)
@@ -130,6 +131,7 @@ def _draw(planned: Plan, folder: Path) -> None:
 
 
 def _is_older_than_presets(path: Path) -> bool:
+    """Whether a file of `conf/` is newer than this file; False if that is unknown."""
     try:
         modified = path.stat().st_mtime
         return any(preset.stat().st_mtime > modified for preset in conf_dir().rglob("*.yaml"))
