@@ -86,8 +86,8 @@ def check(config: dict[str, Any]) -> None:
         raise UsageError(f"seed must fit into 64 bits, got {shorten(config['seed'])}")
     cores = os.cpu_count() or 1
     if config["threads"] is not None and not 1 <= config["threads"] <= cores:
-        most = f"the {cores} processors of this machine"
-        raise UsageError(f"threads must be null or between 1 and {most}, got {config['threads']}")
+        limit = f"the {cores} processors of this machine"
+        raise UsageError(f"threads must be null or between 1 and {limit}, got {config['threads']}")
     if config["output"].get("dir") == "":
         raise UsageError("output.dir is empty: give a folder, or null for a new folder named after the time")
     for path, node in _targets(config):
@@ -130,18 +130,18 @@ def _check_loss(config: dict[str, Any]) -> None:
     """
     loss, network, task = config["loss"], config["network"], config["task"]
     readout = network.get("readout")
-    given = readout.get("_target_") if isinstance(readout, dict) else None
+    readout_target = readout.get("_target_") if isinstance(readout, dict) else None
     takes, name = _TAKES.get(str(loss.get("_target_"))), str(loss.get("_target_")).rpartition(".")[2]
-    kind, readout_name = str(task.get("_target_")).rpartition(".")[2], str(given).rpartition(".")[2]
-    if task.get("_target_") in _SEVERAL_BITS and (name in _ONE_CLASS or given == "tracetorch.nn.LIS"):
+    kind, readout_name = str(task.get("_target_")).rpartition(".")[2], str(readout_target).rpartition(".")[2]
+    if task.get("_target_") in _SEVERAL_BITS and (name in _ONE_CLASS or readout_target == "tracetorch.nn.LIS"):
         at_fault = f"{name} scores" if name in _ONE_CLASS else "the readout LIS gives"
         raise UsageError(
             f"loss: {kind} has several bits to predict per trial, and {at_fault} probabilities of one class among all: "
             "choose loss=mse network=lif_lif, as experiment=patterns does"
         )
-    if takes is None or given not in _GIVES or given in takes:
+    if takes is None or readout_target not in _GIVES or readout_target in takes:
         return
-    output = _GIVES[given]
+    output = _GIVES[readout_target]
     kinds = " or ".join(_GIVES[readout].kind for readout in takes)
     advice = f"choose loss={output.loss}, or" if name.startswith("cross_entropy") else "choose"
     raise UsageError(

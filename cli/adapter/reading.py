@@ -143,22 +143,22 @@ def check_plain(value: Any, origin: object = "", key: str = "", *, references: b
     Args: origin, key: the file and the key that hold the value, for messages. references: see `parse_yaml`.
     Raises: UsageError that names the first key that holds anything else.
     """
-    at = f"{origin}: {key}" if origin and key else f"{origin}{key}"
+    location = f"{origin}: {key}" if origin and key else f"{origin}{key}"
     if isinstance(value, dict):
         for name, inner in value.items():
             if not isinstance(name, str) or "${" in name:
-                raise UsageError(f"{at}: {shorten(repr(name))} is not a key of a config")
+                raise UsageError(f"{location}: {shorten(repr(name))} is not a key of a config")
             check_plain(inner, origin, f"{key}.{shorten(name)}" if key else shorten(name), references=references)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             check_plain(inner, origin, f"{key}[{number}]", references=references)
     elif not isinstance(value, str | int | float | None):
-        raise UsageError(f"{at} is of the type {type(value).__name__}, which a config cannot hold")
+        raise UsageError(f"{location} is of the type {type(value).__name__}, which a config cannot hold")
     elif isinstance(value, str) and "${" in value and not (references and has_plain_references(value)):
         start = min(value.index(mark) for mark in ("${", "\\") if mark in value)
         found = shorten(f"'{value[start:]}'", 60)
         fault = "is not a plain reference such as ${seed}" if references else "is not resolved here"
-        raise UsageError(f"{at} contains {found}, which {fault}: write the value itself")
+        raise UsageError(f"{location} contains {found}, which {fault}: write the value itself")
 
 
 def has_plain_references(value: Any) -> bool:
@@ -214,8 +214,8 @@ def _size(
     if depth + height > _LONGEST_CHAIN:
         raise UsageError(f"{_key(path)}: lists and references are nested more than {_LONGEST_CHAIN} deep")
     if size > files.MOST_CONFIG_BYTES:
-        most = f"{files.MOST_CONFIG_BYTES:,} characters"
-        raise UsageError(f"{_key(path)} is longer than {most} once its references are resolved")
+        limit = f"{files.MOST_CONFIG_BYTES:,} characters"
+        raise UsageError(f"{_key(path)} is longer than {limit} once its references are resolved")
     known[path] = size, height
     return size, height
 

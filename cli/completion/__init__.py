@@ -41,8 +41,8 @@ def answer(app: typer.Typer) -> None:
 def split_line(line: str) -> tuple[list[str], str]:
     """The words after the name of the program, quotes resolved; and the incomplete word."""
     *typed, incomplete = click_split_arg_string(f"{line}\0")  # a mark that no environment variable can hold
-    at = next((at for at, word in enumerate(typed) if "=" not in word), 0)  # after assignments, as in `A=1 tracetorch`
-    return typed[at + 1 :], incomplete.replace("\0", "")
+    program = next((at for at, word in enumerate(typed) if "=" not in word), 0)  # its index: after A=1, for example
+    return typed[program + 1 :], incomplete.replace("\0", "")
 
 
 def lead(incomplete: str, word: str) -> str:

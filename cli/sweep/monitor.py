@@ -142,8 +142,8 @@ class SweepMonitor:
         done, seconds = self._work_done(), time.perf_counter() - self._started_at
         if done - self._initial_work < 0.01:
             return ""
-        left = seconds * (len(self._jobs) - done) / (done - self._initial_work)
-        return f" · {int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left"
+        seconds_left = int(seconds * (len(self._jobs) - done) / (done - self._initial_work))
+        return f" · {seconds_left // 3600}:{seconds_left // 60 % 60:02}:{seconds_left % 60:02} left"
 
 
 def metric_text(record: dict[str, Any]) -> str:

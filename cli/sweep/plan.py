@@ -237,8 +237,8 @@ def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Col
         key, _, value = line.partition("=")
         if key.lstrip("+") in typed or "hydra/launcher" in typed:  # another launcher replaces all settings
             continue
-        known = value in LAUNCHERS if key == "hydra/launcher" else key.lstrip("+") in _SAFE_SETTINGS
-        if not known or not _VALUE.fullmatch(value):
+        is_safe = value in LAUNCHERS if key == "hydra/launcher" else key.lstrip("+") in _SAFE_SETTINGS
+        if not is_safe or not _VALUE.fullmatch(value):
             advice = f"if you trust it, type it: tracetorch resume {quote(folder)} {quote(shorten(line))}"
             raise UsageError(f"{path} sets {shorten(line)!r}, which may run commands; {advice}")
     jobs = [job if job.config else _composed(job, path) for job in plan.jobs]

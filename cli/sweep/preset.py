@@ -42,15 +42,15 @@ def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
     Args: config_dir: a folder with further presets, in its folder `sweep`.
     Raises: UsageError, one sentence.
     """
-    about = [line for line in typed if key_of(line).partition(".")[0] == "sweep"]
-    if not about:
+    sweep_lines = [line for line in typed if key_of(line).partition(".")[0] == "sweep"]
+    if not sweep_lines:
         return Preset([typed])
-    first, *others = about
+    first, *others = sweep_lines
     if not first.startswith("sweep="):
         advice = "to change a value of a preset, type the key itself, such as seed=0,1"
         raise UsageError(f"'{shorten(first)}': {advice}")
     if others or "," in first:
-        raise UsageError(f"{shorten(' '.join(about))}: give one preset at a time")
+        raise UsageError(f"{shorten(' '.join(sweep_lines))}: give one preset at a time")
     path = find_preset("sweep", first.partition("=")[2], config_dir)
     origin = None if path.parent == conf_dir() / "sweep" else path
     where = shorten(path if origin else first)

@@ -68,12 +68,12 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     planned = check_plan(planned, folder, changes, trust)
     queue = Queue(launcher_of(planned.settings), folder, [], earlier=True)
     planned = replace(planned, settings=change_launcher(planned.settings, changes))
-    left = []
+    unfinished = []
     for job in planned.jobs:
         state = state_of(folder / job.name)
         if state.status != "completed" or state.facts.get("id") != job.id:
-            left.append(job)
-    if not left:
+            unfinished.append(job)
+    if not unfinished:
         _draw(planned, folder)
         remark = f"all {len(planned.jobs)} jobs of {folder} are completed"
         say(f"{remark}; to compare them: tracetorch compare {quote(folder)}")
@@ -82,9 +82,9 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     if numbers := queue.left():
         ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
         raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or cancel them: scancel {ids}")
-    if key := changed_since(planned, left):
+    if key := changed_since(planned, unfinished):
         say(f"the presets have changed since the start of the sweep ({key}); it continues with its own config")
-    return _run_jobs(planned, folder, left, fail_fast)
+    return _run_jobs(planned, folder, unfinished, fail_fast)
 
 
 def _run_jobs(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
@@ -177,6 +177,6 @@ def _conclude(screen: Console, planned: Plan, folder: Path, launched: Launched, 
     if done == len(states):
         say(f"to compare the jobs: tracetorch compare {quoted}")
         return DONE
-    left = f"{len(states) - done} of {len(states)} jobs are not completed; to continue: tracetorch resume {quoted}"
-    complain(f"interrupted; {left}" if launched.interrupted else left, None, False)
+    hint = f"{len(states) - done} of {len(states)} jobs are not completed; to continue: tracetorch resume {quoted}"
+    complain(f"interrupted; {hint}" if launched.interrupted else hint, None, False)
     return INTERRUPTED if launched.interrupted else PARTLY

@@ -87,22 +87,22 @@ class Search:
 
 def split_search(typed: list[str]) -> tuple[list[str], list[str]]:
     """Split typed lines into those of the search and those of the runs."""
-    about = [line for line in typed if line.lstrip("+~").partition("=")[0].partition(".")[0] == "search"]
-    return about, [line for line in typed if line not in about]
+    search_lines = [line for line in typed if line.lstrip("+~").partition("=")[0].partition(".")[0] == "search"]
+    return search_lines, [line for line in typed if line not in search_lines]
 
 
-def read_search(about: list[str]) -> Search:
+def read_search(search_lines: list[str]) -> Search:
     """Read a search from lines such as search=NAME and search.trials=50. Raises: UsageError, one sentence."""
-    named = [line.partition("=")[2] for line in about if line.startswith("search=")]
-    if not named:
-        names = options("search")
-        raise UsageError(f"choose a search: tracetorch tune search={names[0]}. There are: {', '.join(names)}.")
-    if len(named) > 1:
-        raise UsageError(f"search is given {len(named)} times ({', '.join(map(shorten, named))}): a study has one")
-    content = read_yaml(find_preset("search", named[0]))
+    names = [line.partition("=")[2] for line in search_lines if line.startswith("search=")]
+    if not names:
+        known = options("search")
+        raise UsageError(f"choose a search: tracetorch tune search={known[0]}. There are: {', '.join(known)}.")
+    if len(names) > 1:
+        raise UsageError(f"search is given {len(names)} times ({', '.join(map(shorten, names))}): a study has one")
+    content = read_yaml(find_preset("search", names[0]))
     if not isinstance(content.get("space", {}), dict):
-        raise UsageError(f"search={shorten(named[0])}: space must name keys, got {shorten(content['space'])}")
-    for line in about:
+        raise UsageError(f"search={shorten(names[0])}: space must name keys, got {shorten(content['space'])}")
+    for line in search_lines:
         if not line.startswith("search="):
             _change(content, line)
     return search_from(content)

@@ -39,8 +39,8 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
 def _start(typed: list[str], trials: int | None, folder: Path | None) -> int:
     if not typed and folder is not None:
         raise UsageError(f"there is no study {folder}; to start one: tracetorch tune search=… --study {quote(folder)}")
-    about, overrides = split_search(typed)
-    search = read_search(about)
+    search_lines, overrides = split_search(typed)
+    search = read_search(search_lines)
     for line in overrides:
         if (key := line.lstrip("+~").partition("=")[0]) in search.space:
             advice = f"leave it out, or take the key out of the search: {quote(f'~search.space.{key}')}"
