@@ -21,23 +21,23 @@ OPTIONAL_PARTS = ("diagnostics",)  # configs of older versions lack them
 KEYS = (*PARTS, *OPTIONAL_PARTS, "output", "seed", "device", "threads")  # in the order of the file
 _PLAIN = {"seed": "int", "device": "str", "threads": "int | None", "output.root": "str", "output.dir": "str | None"}
 SPECIAL = ("_target_", "_partial_", "_args_", "_convert_")
-"""Keys of a part that are not arguments; `_convert_` has no effect, because lists and mappings are always plain."""
+"""Keys of a part that are not its arguments; `_convert_` has no effect: lists and mappings are always plain."""
 
 
 class _Output(NamedTuple):
-    """The output of a readout, the loss for labels that accepts it, and a network with such a readout."""
+    """The kind of a readout's output, a loss for labels that accepts it, and a network with the readout."""
 
     kind: str
     loss: str
     network: str
 
 
-_GIVES = {
+_GIVES = {  # by readout
     "tracetorch.nn.LIS": _Output("probabilities", "cross_entropy", "lif_lis"),
     "tracetorch.nn.LI": _Output("logits", "cross_entropy_with_logits", "lif_li"),
     "tracetorch.nn.LIF": _Output("firing rates", "mse", "lif_lif"),
 }
-_TAKES = {  # readouts whose output a loss can use; other losses and readouts are not checked
+_TAKES = {  # by loss: the readouts whose output it can use; other losses and readouts are not checked
     "tracetorch.loss.cross_entropy": ["tracetorch.nn.LIS"],
     "tracetorch.loss.cross_entropy_with_logits": ["tracetorch.nn.LI"],
     "tracetorch.loss.Reflect": ["tracetorch.nn.LIS"],
@@ -49,7 +49,7 @@ _ONE_CLASS = ("cross_entropy", "cross_entropy_with_logits")  # losses whose targ
 _COUNTS = ("updates", "steps", "learn_every", "window", "log_every", "eval_every", "patience")
 """Keys of `train` that count from 1; the training loops check them too, for calls from Python."""
 
-_KINDS: dict[str, tuple[str, type | UnionType]] = {  # of annotations: their description and types
+_KINDS: dict[str, tuple[str, type | UnionType]] = {  # by annotation: the description and the types of its values
     "int": ("a whole number", int),
     "float": ("a number", int | float),
     "bool": ("true or false", bool),
@@ -57,7 +57,7 @@ _KINDS: dict[str, tuple[str, type | UnionType]] = {  # of annotations: their des
     "Tensor": ("a number", int | float),  # a tensor cannot be typed
 }
 _NUMBERS = "Sequence[float]"
-_ALIASES = {  # names that annotations use, and their description
+_ALIASES = {  # by name in an annotation: its meaning, and the description of its values
     "Values": (f"float | {_NUMBERS}", ["a number", "a list of numbers"]),
     "SampleSpace": (f"{_NUMBERS} | str", ["a list of numbers", "a range such as 0.1..1.2"]),
 }
@@ -68,7 +68,7 @@ _LISTS = ("Sequence", "Iterable", "list", "tuple")
 def check(config: dict[str, Any]) -> None:
     """Check every part of a config against the signature of its `_target_`, and the plain keys against their types.
 
-    Raises: UsageError that names the first key with an invalid value, and the valid ones.
+    Raises: UsageError that names the first key with an invalid value, and its valid values.
     """
     for key in config:
         if key not in KEYS:
@@ -86,8 +86,8 @@ def check(config: dict[str, Any]) -> None:
         raise UsageError(f"seed must fit into 64 bits, got {shorten(config['seed'])}")
     cores = os.cpu_count() or 1
     if config["threads"] is not None and not 1 <= config["threads"] <= cores:
-        most = f"the {cores} processors of this machine"
-        raise UsageError(f"threads must be null or between 1 and {most}, got {config['threads']}")
+        limit = f"the {cores} processors of this machine"
+        raise UsageError(f"threads must be null or between 1 and {limit}, got {config['threads']}")
     if config["output"].get("dir") == "":
         raise UsageError("output.dir is empty: give a folder, or null for a new folder named after the time")
     for path, node in _targets(config):
@@ -116,41 +116,41 @@ def _check_range(path: str, value: Any) -> None:
     """Raises: UsageError for a range such as 5..1."""
     low, dots, high = value.partition("..") if isinstance(value, str) else ("", "", "")
     try:
-        reversed_ = bool(dots) and float(low) > float(high)
+        is_reversed = bool(dots) and float(low) > float(high)
     except ValueError:  # the task reports the error
         return
-    if reversed_:
+    if is_reversed:
         raise UsageError(f"{path}={shorten(value)} is a range from high to low: write {shorten(f'{high}..{low}')}")
 
 
 def _check_loss(config: dict[str, Any]) -> None:
-    """Raises: UsageError if the loss cannot use the readout's output, or cannot score the task's target.
+    """Raises: UsageError if the loss cannot use the readout's output or the task's target.
 
     For example, cross-entropy on firing rates has a gradient at the correct output only: it never lowers a wrong rate.
     """
     loss, network, task = config["loss"], config["network"], config["task"]
     readout = network.get("readout")
-    given = readout.get("_target_") if isinstance(readout, dict) else None
+    readout_target = readout.get("_target_") if isinstance(readout, dict) else None
     takes, name = _TAKES.get(str(loss.get("_target_"))), str(loss.get("_target_")).rpartition(".")[2]
-    kind, readout_name = str(task.get("_target_")).rpartition(".")[2], str(given).rpartition(".")[2]
-    if task.get("_target_") in _SEVERAL_BITS and (name in _ONE_CLASS or given == "tracetorch.nn.LIS"):
+    kind, readout_name = str(task.get("_target_")).rpartition(".")[2], str(readout_target).rpartition(".")[2]
+    if task.get("_target_") in _SEVERAL_BITS and (name in _ONE_CLASS or readout_target == "tracetorch.nn.LIS"):
         at_fault = f"{name} scores" if name in _ONE_CLASS else "the readout LIS gives"
         raise UsageError(
             f"loss: {kind} has several bits to predict per trial, and {at_fault} probabilities of one class among all: "
             "choose loss=mse network=lif_lif, as experiment=patterns does"
         )
-    if takes is None or given not in _GIVES or given in takes:
+    if takes is None or readout_target not in _GIVES or readout_target in takes:
         return
-    fits = _GIVES[given]
-    kinds = " or ".join(_GIVES[kind].kind for kind in takes)
-    other = f"choose loss={fits.loss}, or" if name.startswith("cross_entropy") else "choose"
+    output = _GIVES[readout_target]
+    kinds = " or ".join(_GIVES[readout].kind for readout in takes)
+    advice = f"choose loss={output.loss}, or" if name.startswith("cross_entropy") else "choose"
     raise UsageError(
-        f"loss: {name} needs {kinds}, and a readout {readout_name} gives {fits.kind}: "
-        f"{other} network={_GIVES[takes[0]].network}"
+        f"loss: {name} needs {kinds}, and a readout {readout_name} gives {output.kind}: "
+        f"{advice} network={_GIVES[takes[0]].network}"
     )
 
 
-def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str] = ()) -> None:
+def check_trusted(config: dict[str, Any], origin: Path, packages: Collection[str] = ()) -> None:
     """Check that a config from a folder calls only targets that `is_trusted` allows or that these packages define.
 
     Raises: UsageError that names the first target that is not trusted.
@@ -158,19 +158,19 @@ def check_trusted(config: dict[str, Any], where: Path, packages: Collection[str]
     for path, node in _targets(config):
         target = str(node["_target_"])
         if is_trusted(target):
-            _check_module(path, node, where, packages)
+            _check_module(path, node, origin, packages)
             continue
         trusted = next((package for package in packages if target.startswith(f"{package}.")), None)
         if trusted is not None:
-            _check_defined(f"{where}: {path}", target, trusted)
+            _check_defined(f"{origin}: {path}", target, trusted)
             continue
         package = shorten(target.partition(".")[0])
         is_ours = package in ("tracetorch", "torch")
         advice = "it is not a public name" if is_ours else f"if you trust it, add --trust {package}"
-        raise UsageError(f"{where}: {path} calls {shorten(target)!r}, which is not trusted; {advice}")
+        raise UsageError(f"{origin}: {path} calls {shorten(target)!r}, which is not trusted; {advice}")
 
 
-def _check_module(path: str, node: dict[str, Any], where: Path, packages: Collection[str]) -> None:
+def _check_module(path: str, node: dict[str, Any], origin: Path, packages: Collection[str]) -> None:
     """Raises: UsageError if a Gymnasium id imports a module that is not trusted."""
     module, colon, _ = str(node.get("id", "")).rpartition(":")
     if node["_target_"] != _GYM or not colon:
@@ -178,7 +178,7 @@ def _check_module(path: str, node: dict[str, Any], where: Path, packages: Collec
     if not any(f"{module}.".startswith(f"{package}.") for package in packages):
         imports = f"{path}.id={shorten(node['id'])} imports {shorten(module)!r}, which is not trusted"
         advice = f"if you trust it, add --trust {shorten(module.partition('.')[0])}"
-        raise UsageError(f"{where}: {imports}; {advice}")
+        raise UsageError(f"{origin}: {imports}; {advice}")
 
 
 def _check_defined(path: str, target: str, package: str) -> None:
@@ -186,8 +186,8 @@ def _check_defined(path: str, target: str, package: str) -> None:
     from tracetorch.cli.adapter.making import is_defined_in, located, naming
 
     with naming(f"{path}._target_", located):
-        own = is_defined_in(target, package)
-    if not own:
+        is_own = is_defined_in(target, package)
+    if not is_own:
         raise UsageError(f"{path} calls {shorten(target)!r}, which is not trusted: {package} does not define it")
 
 
@@ -196,9 +196,9 @@ def _check_part(part: str, node: Any) -> None:
         raise UsageError(f"{part} is missing from the config; choose one with {part}=…")
     if "_target_" not in node:
         raise UsageError(f"{part} has no _target_; choose one with {part}=…")
-    wanted = part != "task"
-    if node.get("_partial_", False) is not wanted:
-        raise UsageError(f"{part}._partial_ must be {str(wanted).lower()}, got {shorten(node.get('_partial_'))}")
+    is_partial = part != "task"
+    if node.get("_partial_", False) is not is_partial:
+        raise UsageError(f"{part}._partial_ must be {str(is_partial).lower()}, got {shorten(node.get('_partial_'))}")
 
 
 def _check_call(path: str, node: dict[str, Any]) -> None:
@@ -213,8 +213,8 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
     for name, value in node.items():
         if name in SPECIAL:
             continue
-        if (now := ARGUMENTS.get(name)) in arguments:
-            raise UsageError(f"{path}.{name} is now {path}.{now}")
+        if (new_name := ARGUMENTS.get(name)) in arguments:
+            raise UsageError(f"{path}.{name} is now {path}.{new_name}")
         if name not in arguments:
             hint, known = did_you_mean(name, arguments), ", ".join(arguments)
             raise UsageError(f"{path}.{name}: {target} takes no '{name}'.{hint} It takes {known}.")
@@ -238,11 +238,11 @@ def _targets(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _check_value(path: str, value: Any, annotation: ast.expr | None) -> None:
-    wanted = _misfit(value, annotation)
-    if wanted:
+    expected = _misfit(value, annotation)
+    if expected:
         is_one_of_list = not isinstance(value, list) and not _misfit([value], annotation)
         hint = f" Write {path}=[{shorten(value)}]." if is_one_of_list else ""
-        raise UsageError(f"{path} must be {' or '.join(dict.fromkeys(wanted))}, got {_as_typed(value)}.{hint}")
+        raise UsageError(f"{path} must be {' or '.join(dict.fromkeys(expected))}, got {_as_typed(value)}.{hint}")
 
 
 def _as_typed(value: Any) -> str:

@@ -49,26 +49,27 @@ def command(
     if not chosen:
         say(f"nothing to remove in {root}")
         return
-    done, trouble = 0, ""
+    removed, first_error = 0, ""
     for run in chosen:
         say(f"{'remove' if yes else 'would remove'}  {run.path}  ({run.status}, {run.age}, {run.mebibytes:,.1f} MiB)")
         if yes:
             try:
-                done += remove(run.path, root)
+                removed += remove(run.path, root)
             except OSError as error:
-                trouble = trouble or f"{error.filename or run.path}: {error.strerror or error}"
+                first_error = first_error or f"{error.filename or run.path}: {error.strerror or error}"
     size = sum(run.mebibytes for run in chosen)
     if not yes:
         say(f"{len(chosen)} runs, {size:,.1f} MiB; add --yes to remove them")
         return
-    say(f"{done} of {len(chosen)} runs removed")
-    if trouble:
-        complain(f"some runs could not be removed: {trouble}")
+    say(f"{removed} of {len(chosen)} runs removed")
+    if first_error:
+        complain(f"some runs could not be removed: {first_error}")
         raise typer.Exit(FAILED)
 
 
-def _parse_age(age: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", age)
-    if not found:
+def _seconds(age: str) -> float:
+    """An age such as 7d, in seconds. Raises: UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", age)
+    if not match:
         raise UsageError(f"--older-than {age}: write a number and a unit, m, h, d or w, such as 7d or 12h")
-    return float(found[1]) * _UNITS[found[2]]
+    return float(match[1]) * _UNITS[match[2]]

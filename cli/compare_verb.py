@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tracetorch.compare.scatter import Scatter
 
 _MOST_ROWS, _MOST_COLUMNS, _MOST_LINES, _MOST_NAMED = 40, 9, 20, 40
-_LEAST_WIDTH = 20  # of a column of words; a longer word is broken
+_LEAST_WIDTH = 20  # of a column of text, which may break longer words
 
 
 Folders = Annotated[list[Path], folder_argument(help="Folders of runs or sweeps, or folders that contain some.")]
@@ -68,29 +68,29 @@ def command(
     for option, name in (("--metric", metric), ("--scatter", scatter)):
         if name is not None and not name:
             raise UsageError(f"{option}: the name of a number is empty; leave {option} out, or give one")
-    found = _compare_folders(folders, by or [], metric)
-    where = out
+    comparison = _compare_folders(folders, by or [], metric)
+    folder = out
     if out is None and len(folders) == 1 and not os.path.lexists(folders[0] / "run.json"):
-        where = _output_folder(folders[0])
-    if scatter is not None:
-        written, made = _write_scatter(found, scatter, where)
+        folder = _output_folder(folders[0])
+    if against is not None:
+        message, scatter = _write_scatter(comparison, against, folder)
         from tracetorch.compare.scatter import table
 
-        _print(table(made), f"{made.stem}.csv")
-        _remark(found, made.left_out)
-        say(written)
+        _print(table(scatter), f"{scatter.stem}.csv")
+        _remark(comparison, scatter.left_out)
+        say(message)
         return
     words = [*map(str, folders), *(f"--by={key}" for key in by or []), *([f"--metric={metric}"] if metric else [])]
     typed = shlex.join(["tracetorch", "compare", *words, *([f"--out={out}"] if out else [])])
 
-    def leave(folder: Path) -> None:
+    def write(folder: Path) -> None:
         from tracetorch.compare.output import write_comparison
 
-        write_comparison(found, folder, typed)  # takes a second: it loads torch, for the figure
+        write_comparison(comparison, folder, typed)  # takes a second: it loads torch, for the figure
 
-    where = _write_into(where, [run.run.name for run in found.runs], leave)
-    _show(found)
-    say(f"comparison.html, .png, .svg, .csv and runs.csv in {where}")
+    written = _write_into(folder, [run.run.name for run in comparison.runs], write)
+    _show(comparison)
+    say(f"comparison.html, .png, .svg, .csv and runs.csv in {written}")
 
 
 def _compare_folders(folders: list[Path], by: list[str], metric: str | None) -> Comparison:
@@ -104,19 +104,20 @@ def _compare_folders(folders: list[Path], by: list[str], metric: str | None) -> 
     try:
         return compare(folders, by=by, metric=metric)
     except NothingToCompareError as error:
-        where = ", ".join(map(str, folders[:3])) + ", …" * (len(folders) > 3)
+        names = ", ".join(map(str, folders[:3])) + ", …" * (len(folders) > 3)
         raise UsageError(
-            f"nothing to compare in {where}: {error}; `tracetorch run` makes a run, `tracetorch resume` finishes one"
+            f"nothing to compare in {names}: {error}; `tracetorch run` makes a run, `tracetorch resume` finishes one"
         ) from error
     except UnknownNameError as error:
         if error.name == metric and error.name not in by:
             close = did_you_mean(error.name, error.known)
-            there = ", ".join(map(shorten, error.known)) or "none"
-            raise UsageError(f"--metric {shorten(metric)}: no run has it.{close} There are: {there}.") from error
+            listing = ", ".join(map(shorten, error.known)) or "none"
+            raise UsageError(f"--metric {shorten(metric)}: no run has it.{close} There are: {listing}.") from error
         raise UsageError(f"--by {_no_such_key(error.name, error.known)}") from error
 
 
 def _no_such_key(name: str, known: list[str]) -> str:
+    """The message for a key that no run has, or that names a part. Args: known: the dotted keys of the runs."""
     nested: dict[str, Any] = {}
     for key in known:
         *parts, last = key.split(".")
@@ -128,67 +129,70 @@ def _no_such_key(name: str, known: list[str]) -> str:
         else:
             node.setdefault(last, {} if any(other.startswith(f"{key}.") for other in known) else "a value")
     if has(nested, name):
-        inside = [key for key in known if key.startswith(f"{name}.")]
-        return f"{shorten(name)}: that is a part of the config, not a value. Name one of {', '.join(inside[:8])}."
+        inner = [key for key in known if key.startswith(f"{name}.")]
+        return f"{shorten(name)}: that is a part of the config, not a value. Name one of {', '.join(inner[:8])}."
     return no_such_key(name, nested)
 
 
-def _show(found: Comparison) -> None:
+def _show(comparison: Comparison) -> None:
     from tracetorch.compare import tables
 
-    groups = len(found.groups)
-    title = f"{', '.join(found.experiments)}: {len(found.runs)} runs in {groups} group{'s' * (groups != 1)}"
+    num_groups = len(comparison.groups)
+    experiments = ", ".join(comparison.experiments)
+    title = f"{experiments}: {len(comparison.runs)} runs in {num_groups} group{'s' * (num_groups != 1)}"
     say(shorten(title, 200))
-    _print(tables.of_groups(found))
-    if groups > 1:
-        _print(tables.of_differences(found))
-        _print(tables.of_pairs(found))
-    _remark(found, found.left_out)
+    _print(tables.of_groups(comparison))
+    if num_groups > 1:
+        _print(tables.of_differences(comparison))
+        _print(tables.of_pairs(comparison))
+    _remark(comparison, comparison.left_out)
 
 
-def _remark(found: Comparison, left_out: Sequence[LeftOut]) -> None:
+def _remark(comparison: Comparison, left_out: Sequence[LeftOut]) -> None:
     from tracetorch.compare import tables
 
-    for kind, lines in (("compared, with a remark", tables.remarks(found)), ("left out", tables.left_out(left_out))):
+    lines_by_kind = {"compared, with a remark": tables.remarks(comparison), "left out": tables.left_out(left_out)}
+    for kind, lines in lines_by_kind.items():
         for line in tables.first_lines(lines, _MOST_LINES):
             say(f"{kind}: {line}")
 
 
 def draw_scatter(folder: Path, by: list[str], metric: str | None, key: str) -> str:
-    """Plot the runs of a folder into its subfolder `compare`. Returns: the written files. Raises: UsageError."""
+    """Plot the runs of a folder into its subfolder `compare`. Returns: the files, as a message. Raises: UsageError."""
     return _write_scatter(_compare_folders([folder], by, metric), key, _output_folder(folder))[0]
 
 
-def _write_scatter(found: Comparison, key: str, folder: Path | None) -> tuple[str, Scatter]:
-    """Plot a comparison against a quantity. Returns: the written files, as a sentence; and the numbers."""
-    made = _scatter(found, key)
+def _write_scatter(comparison: Comparison, key: str, folder: Path | None) -> tuple[str, Scatter]:
+    """Plot a comparison against a quantity. Returns: the files, as a message; the plotted numbers."""
+    scatter = _scatter(comparison, key)
     from tracetorch.compare.scatter import write_scatter
 
-    where = _write_into(folder, [run.run.name for run in found.runs], lambda there: write_scatter(made, there))
-    return f"{made.stem}.png, .svg and .csv in {where}", made
+    written = _write_into(folder, [run.run.name for run in comparison.runs], lambda path: write_scatter(scatter, path))
+    return f"{scatter.stem}.png, .svg and .csv in {written}", scatter
 
 
-def _scatter(found: Comparison, key: str) -> Scatter:
-    """Compute a plot against a quantity. Raises: UsageError if no run has the quantity, or if it is not a number."""
+def _scatter(comparison: Comparison, key: str) -> Scatter:
+    """The numbers of a plot against a quantity. Raises: UsageError if no run has it, or if it is not a number."""
     from tracetorch.compare.groups import UnknownNameError
     from tracetorch.compare.scatter import NoNumberError, make_scatter
 
     try:
-        return make_scatter(found, key)
+        return make_scatter(comparison, key)
     except NoNumberError as error:
-        words = shorten(", ".join(error.values[:8]))
+        values = shorten(", ".join(error.values[:8]))
         advice = f"to group by it: --by {shorten(key)}"
-        raise UsageError(f"--scatter {shorten(key)}: its values are not numbers ({words}); {advice}") from error
+        raise UsageError(f"--against {shorten(key)}: its values are not numbers ({values}); {advice}") from error
     except UnknownNameError as error:
         last = {name.rpartition(".")[2]: name for name in error.known}
         close = did_you_mean(key, error.known)
         if not close and (name := last.get(key.rpartition(".")[2])):
             close = f" Did you mean '{name}'?"
-        there = ", ".join(map(shorten, error.known[:_MOST_NAMED])) + ", …" * (len(error.known) > _MOST_NAMED)
-        raise UsageError(f"--scatter {shorten(key)}: no run has it.{close} There are: {there or 'none'}.") from error
+        listing = ", ".join(map(shorten, error.known[:_MOST_NAMED])) + ", …" * (len(error.known) > _MOST_NAMED)
+        raise UsageError(f"--against {shorten(key)}: no run has it.{close} There are: {listing or 'none'}.") from error
 
 
-def _print(content: tables.Table, whole: str = "comparison.html") -> None:
+def _print(content: tables.Table, file: str = "comparison.html") -> None:
+    """Print a table; its end and its columns may be left out. Args: file: the file with the whole table."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -198,14 +202,14 @@ def _print(content: tables.Table, whole: str = "comparison.html") -> None:
     if content.rows and len(content.head) <= _MOST_COLUMNS:
         rows = content.rows[:_MOST_ROWS]
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-        for at, cells in enumerate(zip(content.head, *rows, strict=True)):
-            is_word, longest = at < content.words, max(map(len, cells))
-            word = max(len(word) for cell in cells for word in cell.split() or [""])
-            least = min(word, _LEAST_WIDTH) if is_word else longest
+        for column, cells in enumerate(zip(content.head, *rows, strict=True)):
+            is_text, longest_cell = column < content.words, max(map(len, cells))
+            longest_word = max(len(word) for cell in cells for word in cell.split() or [""])
+            least = min(longest_word, _LEAST_WIDTH) if is_text else longest_cell
             table.add_column(
                 Text(cells[0]),
-                justify="left" if is_word else "right",
-                no_wrap=least == longest,
+                justify="left" if is_text else "right",
+                no_wrap=least == longest_cell,
                 overflow="fold",
                 min_width=least,
             )
@@ -216,9 +220,9 @@ def _print(content: tables.Table, whole: str = "comparison.html") -> None:
         else:
             _print_below_each_other(screen, content.head, rows)
         if len(content.rows) > _MOST_ROWS:
-            say(f"and {len(content.rows) - _MOST_ROWS} more, in {whole}")
+            say(f"and {len(content.rows) - _MOST_ROWS} more, in {file}")
     elif content.rows:
-        say(f"{len(content.head) - 1} keys for {len(content.rows)} groups: see {whole}")
+        say(f"{len(content.head) - 1} keys for {len(content.rows)} groups: see {file}")
     screen.print(f"{content.note}\n", style="dim", soft_wrap=False)
 
 
@@ -235,14 +239,14 @@ def _print_below_each_other(screen: Console, head: list[str], rows: list[list[st
 
 def _output_folder(folder: Path) -> Path:
     """The output folder inside a folder of runs. Raises: UsageError if it is a link that leads out of it."""
-    place = folder / "compare"
-    if leads_out(place, folder):
-        raise UsageError(f"{place} is a link that leads out of {folder}; remove it, or name a folder with --out")
-    return place
+    output = folder / "compare"
+    if leads_out(output, folder):
+        raise UsageError(f"{output} is a link that leads out of {folder}; remove it, or name a folder with --out")
+    return output
 
 
-def _write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], Any]) -> Path:
-    """Call `leave` with a folder; if None, with a new one below outputs, named after the runs.
+def _write_into(folder: Path | None, runs: list[str], write: Callable[[Path], Any]) -> Path:
+    """Call `write` with a folder; if None, with a new one in outputs/compare, named after the time and the runs.
 
     Returns: the folder. Raises: UsageError if it cannot be written.
     """
@@ -252,7 +256,7 @@ def _write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], An
 
     try:
         if folder is not None:
-            leave(folder)
+            write(folder)
             return folder
         _output_folder(Path("outputs"))
         for earlier in Path("outputs").glob("compare/*"):
@@ -261,7 +265,7 @@ def _write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], An
                     earlier.rmdir()
         reserved = RunFolder.reserve(Path("outputs"), "compare", hash_of(runs))
         try:
-            leave(reserved.path)
+            write(reserved.path)
         except BaseException:
             reserved.remove()
             raise
@@ -269,5 +273,5 @@ def _write_into(folder: Path | None, runs: list[str], leave: Callable[[Path], An
     except FileExistsError as error:
         raise UsageError(f"{error.filename} is not a folder; choose another --out") from error
     except OSError as error:
-        where = shorten(error.filename or folder or "outputs/compare")
-        raise UsageError(f"cannot write to {where}: {error.strerror}; choose another --out") from error
+        path = shorten(error.filename or folder or "outputs/compare")
+        raise UsageError(f"cannot write to {path}: {error.strerror}; choose another --out") from error

@@ -1,4 +1,4 @@
-"""`tracetorch completion`: completion of verbs, options, folders, config keys and values in a shell."""
+"""`tracetorch completion`: scripts that complete verbs, options, folders, config keys and values in a shell."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 5.0
 _NARROW = 60  # columns, below which there is no room for a bar
-_COSTS = ("_seconds", "_per_second", "_bytes")  # endings of numbers that have rows of their own
+_COSTS = ("_seconds", "_per_second", "_bytes")  # endings of the names of costs, which have rows of their own
 _OTHERS = ("updates", "tested", "checkpoint")  # entries of the summary that are not results
 _PHASES = {"evaluate_seconds": "testing", "plot_seconds": "drawing figures"}
 
 
-class _Left(ProgressColumn):
+class _TimeLeft(ProgressColumn):
     """Counts down to the expected end of the run."""
 
     def render(self, task: Task) -> Text:
@@ -38,7 +38,7 @@ class _Left(ProgressColumn):
 
 
 class Display:
-    """A run's listener that prints progress. Args: experiment: for the first line. note: a line before it, or ""."""
+    """A run's listener that prints progress. Args: experiment: its name. note: a line to print before it, or ""."""
 
     metric = "loss"  # the number to show next to the loss: the task's first metric
 
@@ -46,7 +46,7 @@ class Display:
         self.console = console()
         self.experiment, self.note = experiment, note
         self._bar: Progress | None = None
-        self._spoke = 0.0
+        self._printed_at = 0.0
         self._validation, self._numbers = "", ""
 
     def __call__(self, event: str, values: dict[str, Any]) -> None:
@@ -66,16 +66,16 @@ class Display:
     def _start(self, values: dict[str, Any]) -> None:
         if self.note:
             self.console.print(self.note)
-        again = " continues" if values["resumed"] else ""
-        self.console.print(f"{self.experiment}{again} on {values['device']} → {values['folder']}")
+        verb = " continues" if values["resumed"] else ""
+        self.console.print(f"{self.experiment}{verb} on {values['device']} → {values['folder']}")
         if lost := values.get("lost"):
             span = f"updates {lost['from_update']} to {lost['update']}"
             self.console.print(f"{lost['records']} records of {span} are lost; metrics.jsonl marks the gap")
         self._steps = 0.0
         if self.console.is_interactive:
             self._is_narrow = self.console.width < _NARROW
-            wide = () if self._is_narrow else (BarColumn(bar_width=None), TimeElapsedColumn())
-            self._bar = Progress(TextColumn("{task.description}"), *wide[:1], MofNCompleteColumn(), *wide[1:], _Left())
+            bar, elapsed = ([], []) if self._is_narrow else ([BarColumn(bar_width=None)], [TimeElapsedColumn()])
+            self._bar = Progress(TextColumn("{task.description}"), *bar, MofNCompleteColumn(), *elapsed, _TimeLeft())
             self._task = self._bar.add_task("training", total=None, end=None)
             self._live = Live(console=self.console, transient=True, refresh_per_second=8)
             self._live.start()
@@ -84,7 +84,7 @@ class Display:
         if not self._bar:
             return
         speed = f"{_short(self._steps)} steps/s" if self._steps else ""
-        numbers = filter(None, [*self._found(values), self._validation, speed])
+        numbers = filter(None, [*self._loss_and_metric(values), self._validation, speed])
         self._numbers = ("\n" if self._is_narrow else " · ").join(numbers)
         end = None if values["left"] is None else time.perf_counter() + values["left"]
         self._show(completed=values["done"], total=values["total"], description="training", end=end)
@@ -96,30 +96,30 @@ class Display:
 
     def _record(self, values: dict[str, Any]) -> None:
         self._steps = values.get("steps_per_second", self._steps)
-        split, label, text = values["split"], values["split"], "  ".join(self._found(values))
+        split, label, text = values["split"], values["split"], "  ".join(self._loss_and_metric(values))
         if split == "validation" and self.metric in values:
             self._validation = f"validation {_number(values[self.metric])}"
         if self._bar:
             return
         if split == "train":
-            now = time.perf_counter()
-            if now - self._spoke < _SECONDS_BETWEEN_LINES:
+            current_time = time.perf_counter()
+            if current_time - self._printed_at < _SECONDS_BETWEEN_LINES:
                 return
-            self._spoke = now
+            self._printed_at = current_time
             text += f"  {_short(self._steps)} steps/s"
         elif split == "gradient":
             cosines = [_number(value) for name, value in values.items() if name.endswith(".weight.cosine")]
             text = f"cosine {' '.join(cosines)}"
         elif split == "switch":
-            took = values["recovery_decisions"]
-            text = f"recovered after {took:,} decisions" if took is not None else "not recovered"
+            decisions = values["recovery_decisions"]
+            text = f"recovered after {decisions:,} decisions" if decisions is not None else "not recovered"
             label, text = f"switch {values['switch']}", text if values["fell"] else "no loss of performance"
         self.console.print(f"update {values['update']:>6}  {label:<10}  {text}")
 
-    def _found(self, values: dict[str, Any]) -> list[str]:
+    def _loss_and_metric(self, values: dict[str, Any]) -> list[str]:
         """The loss and the metric, if the values have them: evaluations on rewards have no loss."""
-        known = (name for name in ("loss", self.metric) if values.get(name) is not None)
-        return [f"{printable(name)} {_number(values[name])}" for name in known]
+        names = (name for name in ("loss", self.metric) if values.get(name) is not None)
+        return [f"{printable(name)} {_number(values[name])}" for name in names]
 
     def conclude(self, outcome: RunOutcome, show_traceback: bool) -> int:
         """Print the result, cost and folder of a run, or why it has none. Returns: the exit code."""
@@ -130,8 +130,8 @@ class Display:
         results = {name: value for name, value in summary.items() if name not in _OTHERS and not name.endswith(_COSTS)}
         rows = [(name.replace("_", " "), _number(value)) for name, value in results.items()]
         if "steps_per_second" in summary:
-            each = f", {1000 * summary['update_seconds']:,.1f} ms each" if "update_seconds" in summary else ""
-            trained = f"{summary['updates']:,} updates in {run.timings.get('train_seconds', 0.0):.1f} s{each}"
+            per_update = f", {1000 * summary['update_seconds']:,.1f} ms each" if "update_seconds" in summary else ""
+            trained = f"{summary['updates']:,} updates in {run.timings.get('train_seconds', 0.0):.1f} s{per_update}"
             speed = f"{_short(summary['steps_per_second'])} time steps/s, batches of {outcome.batch_size}"
             rows += [("trained for", trained), ("speed", speed)]
         rows += [("whole run", f"{summary['wall_seconds']:.1f} s"), ("memory", _memory(summary))]
@@ -146,14 +146,15 @@ class Display:
 
 
 def _memory(summary: dict[str, Any]) -> str:
-    """Peak memory of the process and, if known, that of training."""
-    training = summary.get("training_memory_bytes")
-    of_it = "" if training is None else f"; training {training / 2**20:,.1f} MiB"
-    keys = [key for key in ("memory_first_bytes", "memory_last_bytes") if key in summary]
-    ends = [f"{summary[key] / 2**20:,.0f}" for key in keys]
-    through = f"; {' MiB at the start, '.join(ends)} MiB at the end" if ends else ""
-    peak = summary["peak_memory_bytes"]
-    return f"{'unknown' if peak is None else f'{peak / 2**20:,.0f} MiB'} peak{of_it}{through}"
+    """Peak memory of the process and, if known, memory of training and memory at the start and the end."""
+    training, peak = summary.get("training_memory_bytes"), summary["peak_memory_bytes"]
+    parts = [f"{'unknown' if peak is None else f'{peak / 2**20:,.0f} MiB'} peak"]
+    if training is not None:
+        parts.append(f"training {training / 2**20:,.1f} MiB")
+    first, last = (summary.get(key) for key in ("memory_first_bytes", "memory_last_bytes"))
+    if first is not None and last is not None:
+        parts.append(f"{first / 2**20:,.0f} MiB at the start, {last / 2**20:,.0f} MiB at the end")
+    return "; ".join(parts)
 
 
 def _number(value: object) -> str:

@@ -16,7 +16,7 @@ from tracetorch.printable import printable
 
 DONE, FAILED, USAGE, PARTLY, INTERRUPTED = 0, 1, 2, 3, 130
 
-_LONGEST_WORD = 300  # of a message: longer than any sane path
+_LONGEST_WORD = 300  # characters; a longer word of a message is cut
 
 
 class UsageError(Exception):
@@ -60,6 +60,6 @@ def complain(message: str, error: BaseException | None = None, show_traceback: b
     """Print an error on stderr; with its traceback only on request."""
     if error is not None and (show_traceback or os.environ.get("HYDRA_FULL_ERROR") == "1"):
         say(*"".join(traceback.format_exception(error)).rstrip("\n").split("\n"), error=True)
-    line = re.sub(r"\s*[^\S ]\s*", " ", message.strip())  # one line, whatever was typed; a path may have many spaces
+    line = re.sub(r"\s*[^\S ]\s*", " ", message.strip())  # one line; several spaces stay, as in a path
     line = re.sub(r"\S+", lambda word: shorten(word[0], _LONGEST_WORD), line)
     say(f"tracetorch: {line}", error=True)

@@ -15,7 +15,7 @@ Changes = Annotated[
     changes_argument(parser=with_home, help="Values of the run's config to change, such as task.delay=4."),
 ]
 
-_OF_TRAINING = ("window", "precision", "figures")  # the keys of `train` that a test uses
+_TRAIN_KEYS = ("window", "precision", "figures")  # the keys of `train` that a test uses
 
 
 def command(
@@ -45,7 +45,7 @@ def command(
 
     config = found.composed.config
     device.use_threads(config["threads"])
-    settings = {name: config["train"][name] for name in _OF_TRAINING if name in config["train"]}
+    settings = {name: config["train"][name] for name in _TRAIN_KEYS if name in config["train"]}
     with contained() as base:
         parts = {name: part for name, part in make_parts(config).items() if name not in ("optimizer", *OPTIONAL_PARTS)}
         display = Display(found.composed.experiment)
@@ -80,11 +80,11 @@ def _check_effect(typed: Iterable[str], config: dict[str, Any]) -> None:
         part, _, name = key.partition(".")
         if part == "seed":
             # no value inside a list can be changed
-            parts = (at for at, node in nodes(config["task"], "task") if "seed" in node and "[" not in at)
-            keys = " ".join(f"{at}.seed={value}" for at in parts)
+            parts = (part for part, node in nodes(config["task"], "task") if "seed" in node and "[" not in part)
+            keys = " ".join(f"{part}.seed={value}" for part in parts)
             advice = f"for other trials and spikes: {keys}" if keys else "leave out this key"
-        elif part in ("optimizer", "diagnostics") or (part == "train" and name not in _OF_TRAINING):
-            advice = f"leave out this key; of train, a test uses {', '.join(_OF_TRAINING)}"
+        elif part in ("optimizer", "diagnostics") or (part == "train" and name not in _TRAIN_KEYS):
+            advice = f"leave out this key; of train, a test uses {', '.join(_TRAIN_KEYS)}"
         else:
             continue
         raise UsageError(f"'{shorten(line)}' has no effect on a test: {advice}")

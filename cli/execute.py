@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 class Follower(Protocol):
-    """A run's listener."""
+    """A run's listener, which may show a metric."""
 
-    metric: str  # the name of the metric to show
+    metric: str  # its name; `execute` sets it
 
     def __call__(self, event: str, values: dict[str, Any]) -> str | None: ...
 
@@ -54,7 +54,7 @@ def execute(
     resume_from: RunFolder | None = None,
     display: Follower | None = None,
 ) -> RunOutcome:
-    """Do the run that a config describes.
+    """Run the experiment that a config describes.
 
     Args:
         overrides: as typed; recorded in the folder.
@@ -84,27 +84,29 @@ def execute(
         metrics, batch_size = described(parts["task"])
         if display is not None:
             display.metric = metrics[0]
-        typed = expanded(output["dir"]) if output.get("dir") else None
+        output_dir = expanded(output["dir"]) if output.get("dir") else None
         with refusing():
             run = Run(
                 config,
                 experiment=composed.experiment,
                 root=expanded(output.get("root", "outputs")),
-                path=path or typed,
+                path=path or output_dir,
                 resume_from=resume_from,
                 base=base,
                 files=files_of(composed, overrides),
                 listener=display,
             )
-        if resume_from is not None and (why := _why_not_continued(base / resume_from.path, resume_from.path, config)):
+        if resume_from is not None and (
+            reason := _why_not_continued(base / resume_from.path, resume_from.path, config)
+        ):
             run.release()
-            raise UsageError(why)
+            raise UsageError(reason)
         return conclude(run, batch_size, lambda: train(run, **parts, seed=config["seed"], device=config["device"]))
 
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """Disable garbage collection in the body; objects from the first body, mostly modules, are never scanned."""
+    """Disable garbage collection in the body; what exists after the first body, mostly modules, is never scanned."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -117,15 +119,15 @@ def without_collecting() -> Iterator[None]:
 
 
 def _why_not_continued(folder: Path, shown: Path, config: dict[str, Any]) -> str:
-    """The reason why a locked run cannot be continued; "" if it can. Args: shown: the folder as it was typed."""
+    """Why a run that this process has locked cannot be continued; "" if it can. Args: shown: the folder as typed."""
     from tracetorch.runs.provenance import changed_data  # loads torch
 
     state = state_of(folder)
     if state.status == "completed":  # by another process, just now
         return f"{shown} is completed: there is nothing to continue"
-    if other := changed_data(state.facts, facts_of(config)):
+    if changed := changed_data(state.facts, facts_of(config)):
         return (
-            f"{other[0]} names data that have changed since {shown} was started: restore the data, or start a new run"
+            f"{changed[0]} names data that have changed since {shown} was started: restore the data, or start a new run"
         )
     return ""
 
@@ -144,7 +146,7 @@ def described(task: Any) -> tuple[Sequence[str], int]:
 
 @contextmanager
 def contained() -> Iterator[Path]:
-    """Restore the working directory after the body. Yields: the working directory. Raises: UsageError."""
+    """Restore the working directory after the body. Yields: the working directory. Raises: UsageError without one."""
     base = working_directory()
     try:
         yield base
@@ -160,15 +162,15 @@ def make_parts(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _taken_by(train: Callable[..., None], config: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
-    """The parts that a training loop takes. Raises: UsageError for a chosen part that it does not take."""
+    """The parts, without optional ones that a loop does not take. Raises: UsageError if such a part was chosen."""
     arguments = inspect.signature(train).parameters.values()
-    takes = {argument.name for argument in arguments}
+    taken = {argument.name for argument in arguments}
     if any(argument.kind is argument.VAR_KEYWORD for argument in arguments):
-        takes |= parts.keys()
-    for name in set(OPTIONAL_PARTS) & parts.keys() - takes:
+        taken |= parts.keys()
+    for name in set(OPTIONAL_PARTS) & parts.keys() - taken:
         if not str(config[name]["_target_"]).endswith(".Nothing"):
             raise UsageError(f"{config['train']['_target_']} does not take {name}: use {name}=none")
-    return {name: part for name, part in parts.items() if name in takes or name not in OPTIONAL_PARTS}
+    return {name: part for name, part in parts.items() if name in taken or name not in OPTIONAL_PARTS}
 
 
 def files_of(composed: Composed, overrides: list[str]) -> dict[str, str]:
@@ -196,7 +198,7 @@ def record_refused(folder: Path, composed: Composed, overrides: Sequence[str], w
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Raise a UsageError if the body finds a folder in use, or cannot write to it."""
+    """Raise a UsageError if the body finds that a folder is in use, or cannot be written."""
     try:
         yield
     except BusyError as error:
@@ -231,8 +233,8 @@ def conclude(run: Run, batch_size: int, loop: Callable[[], None]) -> RunOutcome:
 def _interrupted(run: Run) -> str:
     if run.kind == "evaluation":
         return f"interrupted; to start again: tracetorch eval {quote(run.shown.parent.parent)}"
-    done = run.summary.get("updates", 0)
-    count = f"{done} update{'s' * (done != 1)}"
+    updates = run.summary.get("updates", 0)
+    count = f"{updates} update{'s' * (updates != 1)}"
     return f"interrupted after {count}; all is saved; to continue: tracetorch resume {quote(run.shown)}"
 
 

@@ -1,4 +1,4 @@
-"""Reads the folders of runs, which are not trusted: they may come from elsewhere."""
+"""Reads run folders. They are not trusted, because they may come from elsewhere."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tracetorch.runs.folder import RunFolder, RunState, state_of
 from tracetorch.runs.identity import NOT_THE_EXPERIMENT, id_of
 from tracetorch.runs.records import to_json
 
-NAME_LINE = "# experiment: "  # the start of config.yaml; the experiment's name follows
+NAME_LINE = "# experiment: "  # the start of the first line of config.yaml; the experiment's name follows
 
 _NAME = re.compile(r"\w[\w.+-]{0,99}")
-_LONGEST_NAME = 100  # bytes, of 255 that a file system allows
+_LONGEST_NAME = 100  # bytes; a file system allows 255
 
 
 class Found(NamedTuple):
@@ -68,11 +68,11 @@ def _name_in(config: Path) -> str:
 def check_training(found: Found) -> None:
     """Raises: UsageError if the folder is that of an evaluation."""
     path, kind = found.folder.path, found.state.facts.get("kind")
-    places = [real(path), path.absolute()]  # the second if "eval" itself is a link
-    runs = [place.parent.parent for place in places if place.parent.name == "eval"]
-    of = next((one for one in runs if (one / "config.yaml").is_file()), None)
-    if kind == "evaluation" or (kind is None and of):
-        run = of or places[0].parent.parent
+    paths = [real(path), path.absolute()]  # the second, because "eval" itself may be a link
+    runs = [each.parent.parent for each in paths if each.parent.name == "eval"]
+    tested_run = next((run for run in runs if (run / "config.yaml").is_file()), None)
+    if kind == "evaluation" or (kind is None and tested_run):
+        run = tested_run or paths[0].parent.parent
         raise UsageError(f"{path} is an evaluation; to start another: tracetorch eval {quote(run)}")
 
 
@@ -91,28 +91,28 @@ def config_difference(one: Any, other: Any, key: str = "") -> ConfigDifference |
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         pairs = ((f"{key}[{at}]", *pair) for at, pair in enumerate(zip(one, other, strict=True)))
     else:
-        same = one == other and isinstance(one, bool) == isinstance(other, bool)
-        return None if same or one is other else ConfigDifference(key, one, other)
+        is_equal = one == other and isinstance(one, bool) == isinstance(other, bool)
+        return None if is_equal or one is other else ConfigDifference(key, one, other)
     return next((found for name, a, b in pairs if (found := config_difference(a, b, name))), None)
 
 
 def check_unchanged(folder: RunFolder, config: dict[str, Any]) -> None:
     """Raises: UsageError if a run's config has changed since its start; output, device and threads may differ.
 
-    Unchanged data may be in another folder. An older run, which does not record that config, is not checked.
+    Unchanged data may be in another folder. A run that recorded no config, as in older versions, is not checked.
     """
     facts = state_of(folder.path).facts
-    begun = facts.get("config")
-    if not isinstance(begun, dict) or facts.get("id") == id_of(config):
+    recorded = facts.get("config")
+    if not isinstance(recorded, dict) or facts.get("id") == id_of(config):
         return
-    free = set(NOT_THE_EXPERIMENT) - {"seed"}
-    now = json.loads(to_json(config))
-    before, after = ({name: part for name, part in one.items() if name not in free} for one in (current(begun), now))
+    may_differ = set(NOT_THE_EXPERIMENT) - {"seed"}
+    both = current(recorded), json.loads(to_json(config))
+    before, after = ({name: part for name, part in each.items() if name not in may_differ} for each in both)
     found = config_difference(before, after)
     if found:
-        was, is_now = (shorten(repr(value), 40) for value in (found.one, found.other))
+        old, new = (shorten(repr(value), 40) for value in (found.one, found.other))
         raise UsageError(
-            f"{folder.path / 'config.yaml'}: {shorten(found.key)} is {is_now}, but the run started with {was}; "
+            f"{folder.path / 'config.yaml'}: {shorten(found.key)} is {new}, but the run started with {old}; "
             "restore it, or start a new run with tracetorch run"
         )
 
@@ -124,9 +124,9 @@ def plain_name(experiment: Any) -> str:
 
 def folder_name(number: str, varies: str) -> str:
     """The name of the folder of one of several runs, valid on all file systems. Args: varies: such as "seed=1"."""
-    plain = re.sub(r"[^\w.,=+\[\]-]+", "-", varies.replace(", ", ",")).strip("-")
-    cut = plain.encode()[:_LONGEST_NAME].decode(errors="ignore")
-    return f"{number}_{cut}" if cut else number
+    safe = re.sub(r"[^\w.,=+\[\]-]+", "-", varies.replace(", ", ",")).strip("-")
+    safe = safe.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return f"{number}_{safe}" if safe else number
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
@@ -136,7 +136,7 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def tested_checkpoint(found: Found, name: str | None = None) -> Path:
-    """The checkpoint of this name; by default, the one that was or would be tested. Raises: UsageError."""
+    """The checkpoint of this name; by default, the tested one, or else the latest. Raises: UsageError."""
     summary = found.state.facts.get("summary")
     tested = summary.get("tested") if isinstance(summary, dict) else None
     path = found.folder.checkpoint(name or ("best" if tested == "best" else "latest"))
@@ -149,7 +149,7 @@ def tested_checkpoint(found: Found, name: str | None = None) -> Path:
 
 @contextmanager
 def naming_the_other(folder: RunFolder, verb: str) -> Iterator[None]:
-    """If the body finds a damaged checkpoint, add to its UsageError how to use the run's other checkpoint."""
+    """If the body raises a UsageError for a damaged checkpoint, add how to use the run's other checkpoint."""
     try:
         yield
     except UsageError as error:

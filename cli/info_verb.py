@@ -1,4 +1,4 @@
-"""`tracetorch info`: facts of this installation, or of a run, a sweep or a study."""
+"""`tracetorch info`: facts about this installation, or about a run, a sweep or a study."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
     from tracetorch.cli.folders import holds
     from tracetorch.runs.folder import state_of
 
-    for name, facts in (("sweep.json", _of_sweep), ("study.json", _of_study)):
+    for name, rows_of in (("sweep.json", _of_sweep), ("study.json", _of_study)):
         if holds(folder, name):
-            yield from facts(folder)
+            yield from rows_of(folder)
             return
     if not holds(folder, "run.json"):
         names = "run.json, sweep.json or study.json"
@@ -49,39 +49,40 @@ def _of_sweep(folder: Path) -> Iterator[tuple[str, str]]:
 
     plan = read_plan(folder)
     counts = Counter(state_of(folder / job.name).status for job in plan.jobs)
-    done = counts["completed"] == len(plan.jobs)
+    is_completed = counts["completed"] == len(plan.jobs)
     is_running = is_locked(folder) or counts["running"] > 0
-    command = f"tracetorch {'compare' if done else 'resume'} {quote(folder)}"
+    command = f"tracetorch {'compare' if is_completed else 'resume'} {quote(folder)}"
     yield "sweep", plan.experiment
     yield "typed", printable(shlex.join(plan.typed))
-    yield "status", "running" if is_running else "completed" if done else "not completed"
+    yield "status", "running" if is_running else "completed" if is_completed else "not completed"
     yield "jobs", ", ".join(f"{n} {'not run' if status == 'absent' else status}" for status, n in counts.items())
     if not is_running:
-        yield "to compare" if done else "to continue", command
+        yield "to compare" if is_completed else "to continue", command
 
 
 def _of_study(folder: Path) -> Iterator[tuple[str, str]]:
     from tracetorch.cli.tuning.study_folder import best_of, read_study, run_command
     from tracetorch.runs.folder import state_of
 
-    begun = read_study(folder)
+    settings = read_study(folder)
     counts: Counter[str] = Counter()
     for path in sorted(folder.glob("[0-9]*_*")):
         if path.is_dir():
             state = state_of(path)
             is_pruned = state.status == "interrupted" and state.error.startswith("pruned")
             counts["pruned" if is_pruned else state.status] += 1
-    ended = sum(counts[status] for status in ("completed", "pruned", "failed"))
-    is_running, most = counts["running"] > 0, begun.search.trials
-    yield "study", begun.experiment
-    yield "typed", printable(shlex.join(begun.typed))
-    yield "search", printable(f"{begun.search.direction} {begun.search.metric} over {', '.join(begun.search.space)}")
-    yield "status", "running" if is_running else "completed" if ended >= most else "not completed"
+    num_ended = sum(counts[status] for status in ("completed", "pruned", "failed"))
+    is_running, most = counts["running"] > 0, settings.search.trials
+    search = settings.search
+    yield "study", settings.experiment
+    yield "typed", printable(shlex.join(settings.typed))
+    yield "search", printable(f"{search.direction} {search.metric} over {', '.join(search.space)}")
+    yield "status", "running" if is_running else "completed" if num_ended >= most else "not completed"
     yield "trials", f"{', '.join(f'{n} {status}' for status, n in counts.items()) or 'none'} of {most}"
     if best := best_of(folder):
         yield "best", printable(best)
         yield "to run it", f"{run_command(folder)} seed=1"
-    if not is_running and ended < most:
+    if not is_running and num_ended < most:
         yield "to continue", f"tracetorch tune --study {quote(folder)}"
 
 
@@ -107,7 +108,7 @@ def _of_installation() -> Iterator[tuple[str, str]]:
     git = provenance.git_revision()
     if git:
         facts["revision"] = git["revision"] + (" with changes" if git["dirty"] else "")
-    gpus = [provenance.device_name(torch.device("cuda", at)) for at in range(torch.cuda.device_count())]
+    gpus = [provenance.device_name(torch.device("cuda", index)) for index in range(torch.cuda.device_count())]
     facts["devices"] = ", ".join(["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])])
     facts["threads"] = str(torch.get_num_threads())
     facts["kernels"] = ", ".join(f"{kernel} on {device}" for device, kernel in backends.names().items())

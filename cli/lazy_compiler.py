@@ -16,7 +16,7 @@ _UNUSED = ("torch.distributions", "torch.export", "torch.masked", "torch.quantiz
 
 
 class _Deferred(ModuleType):
-    """A stand-in for a module: it has some of its functions, and imports it when another attribute is used."""
+    """A stand-in for a module: has some of its functions, and imports the module when another attribute is used."""
 
     def __init__(self, name: str, is_package: bool, **functions: Callable[..., Any]):
         super().__init__(name)
@@ -32,7 +32,7 @@ class _Deferred(ModuleType):
 
 
 def defer_compiler() -> None:
-    """Put stand-ins for these modules into `sys.modules`. Call it before torch is imported."""
+    """Put stand-ins for these modules into `sys.modules`. Call this before torch is imported."""
     for stand_in in (
         _Deferred("torch._dynamo", True, disable=lambda function, *_, **__: function, graph_break=lambda: None),
         _Deferred("torch.fx.experimental.symbolic_shapes", False, sym_eq=lambda x, y: x == y, expect_true=bool),
@@ -42,7 +42,7 @@ def defer_compiler() -> None:
 
 
 def skip_docstrings() -> None:
-    """Import matplotlib without docstrings for the `set` of its classes, which take a third of its import time."""
+    """Import matplotlib without the docstrings of its `set` methods: they take a third of its import time."""
     from matplotlib.artist import Artist
 
     Artist._update_set_signature_and_docstring = classmethod(lambda _: None)  # type: ignore[attr-defined]

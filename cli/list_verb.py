@@ -16,7 +16,7 @@ from tracetorch.cli.shared_arguments import ConfigDir, Traceback
 from tracetorch.cli.terminal import say
 from tracetorch.files import MOST_CONFIG_BYTES, read_text
 
-_HOW = {"sweep": "tracetorch run -m sweep=NAME", "search": "tracetorch tune search=NAME"}
+_USAGE = {"sweep": "tracetorch run -m sweep=NAME", "search": "tracetorch tune search=NAME"}
 
 
 def command(
@@ -32,15 +32,15 @@ def command(
     known = (*GROUPS, *PRESETS)
     if group is not None and group not in known:
         raise UsageError(f"unknown group '{shorten(group)}'.{did_you_mean(group, known)} Groups: {', '.join(known)}.")
-    found = {
+    choices_by_group = {
         name: {choice: purpose(preset_file(name, choice, config_dir)) for choice in options(name, config_dir)}
         for name in ([group] if group else known)
     }
     if as_json:
-        say(*json.dumps(found, indent=2, ensure_ascii=False).split("\n"))
+        say(*json.dumps(choices_by_group, indent=2, ensure_ascii=False).split("\n"))
         return
-    for name, choices in found.items():
-        say(f"{name}{f'  ({_HOW[name]})' if name in _HOW else ''}")
+    for name, choices in choices_by_group.items():
+        say(f"{name}{f'  ({_USAGE[name]})' if name in _USAGE else ''}")
         width = max(map(len, choices), default=0)
         for choice, text in choices.items():
             say(*_wrapped(f"  {choice:<{width}}  ", text))
@@ -55,9 +55,9 @@ def _wrapped(head: str, text: str) -> list[str]:
 
 
 def purpose(path: Path) -> str:
-    """The first comment of a YAML file that is not a directive; "" if it has none."""
+    """The first comment of a YAML file other than @package; "" if it has none."""
     try:
         lines = read_text(path, MOST_CONFIG_BYTES).removeprefix("\ufeff").splitlines()
-    except (OSError, ValueError):  # the verb that uses the file reports why
+    except (OSError, ValueError):  # the verb that uses the file reports the reason
         return f"{shorten(path)} cannot be read"
     return next((line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line), "")

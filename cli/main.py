@@ -103,7 +103,7 @@ GROUPS = {
         completion_verb: ("Install shell completion.", "completion bash", "completion zsh"),
     },
 }
-"""The verbs by purpose; for each, its line in the list and two examples."""
+"""The verbs by purpose; for each verb, its line in the list and its examples."""
 
 
 class Verbs(typer.core.TyperGroup):
@@ -113,7 +113,7 @@ class Verbs(typer.core.TyperGroup):
         typed = [*ctx.args]
         try:
             return super().invoke(ctx)
-        except Exception as error:  # of Typer, about a typed word
+        except Exception as error:  # Typer's, about a typed word
             if hasattr(error, "format_message"):
                 error.message = printable(error.message).removeprefix("Value error, ")  # type: ignore[attr-defined]
             if hint := _advice(getattr(error, "option_name", None), typed):
@@ -133,10 +133,8 @@ class Verbs(typer.core.TyperGroup):
                 formatter.write_dl([(verb_name(verb), summary) for verb, (summary, *_) in verbs.items()], col_max=10)
 
 
-def _advice(option: str | None, typed: Sequence[str]) -> str:
-    """The advice for a former option, or for a config key that was typed as one, such as --seed 1; else ""."""
-    if option in OPTIONS:
-        return f". It is now {OPTIONS[option]}"
+def _as_key(option: str | None, typed: Sequence[str]) -> str:
+    """Advice for a config key that was typed as an option, such as --seed 1; "" for any other option."""
     name = (option or "").lstrip("-")
     key_of = {"lr": "optimizer.lr", **dict.fromkeys(("epoch", "epochs"), "train.passes")}
     name = key_of.get(name, name)
@@ -151,7 +149,7 @@ def _advice(option: str | None, typed: Sequence[str]) -> str:
 
 
 def verb_name(verb: ModuleType) -> str:
-    """The name of a verb, which is that of its module: `cli/eval_verb.py` holds `eval`."""
+    """The name of a verb, from its module: `cli/eval_verb.py` holds `eval`."""
     return verb.__name__.rpartition(".")[2].removesuffix("_verb")
 
 
@@ -193,7 +191,7 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
 
     Args:
         prints: whether the verb only prints, and so fails if its output cannot be written.
-        loads: whether the verb loads torch, which takes seconds.
+        loads: whether to show that the verb has begun, because it loads torch, which takes seconds.
     """
 
     @functools.wraps(verb)
@@ -204,8 +202,8 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
         try:
             working_directory()
             verb(traceback=traceback, **arguments)
-        except typer.Exit as ended:
-            code = ended.exit_code
+        except typer.Exit as end:
+            code = end.exit_code
         except UsageError as error:
             complain(str(error), error, traceback)
             code = USAGE
@@ -219,9 +217,9 @@ def guarded(verb: Callable[..., None], *, prints: bool, loads: bool) -> Callable
             name = type(error).__name__
             complain(f"this should not have happened: {name}: {error} (--traceback shows where)", error, traceback)
             code = FAILED
-        if why := lost():
-            if why.errno != errno.EPIPE:  # no message to a reader that has closed, as in `tracetorch show | head`
-                complain(f"the standard output cannot be written: {why.strerror}")
+        if failure := lost():
+            if failure.errno != errno.EPIPE:  # no message to a reader that has closed, as in `tracetorch show | head`
+                complain(f"the standard output cannot be written: {failure.strerror}")
             code = FAILED if prints and code == DONE else code
         raise typer.Exit(code)
 
@@ -270,8 +268,8 @@ def leave(code: int) -> None:
     atexit._run_exitfuncs()
     if not _writes_to_a_file():
         files = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)  # pipes, too
-        for stream in (sys.stdout, sys.stderr, *(one for one in gc.get_objects() if type(one) in files)):
-            with suppress(OSError, AttributeError, ValueError):  # a reader that is gone, or no stream at all
+        for stream in (sys.stdout, sys.stderr, *(each for each in gc.get_objects() if type(each) in files)):
+            with suppress(OSError, AttributeError, ValueError):  # a reader that is gone, or no stream
                 stream.flush()
         os._exit(code)
 
@@ -281,13 +279,13 @@ def _writes_to_a_file() -> bool:
     try:
         import fcntl
 
-        numbers = [int(entry.name) for entry in Path("/dev/fd").iterdir()]
+        descriptors = [int(entry.name) for entry in Path("/dev/fd").iterdir()]
     except (ImportError, OSError):
         return True
-    for number in numbers:
-        with suppress(OSError):  # the descriptor of /dev/fd itself is closed by now
-            is_written = fcntl.fcntl(number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR)
-            if number > 2 and is_written and stat.S_ISREG(os.fstat(number).st_mode):
+    for descriptor in descriptors:
+        with suppress(OSError):  # that of /dev/fd itself is closed by now
+            is_writable = fcntl.fcntl(descriptor, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR)
+            if descriptor > 2 and is_writable and stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return True
     return False
 

@@ -49,7 +49,7 @@ def command(
     with naming_the_other(found.folder, "plot"), contained() as base:
         run = RunFolder(base / folder)
         network, loss = (make(config[name], name) for name in ("network", "loss"))
-        task, lacking = _task(config, found.state.facts)
+        task, fault = _task(config, found.state.facts)
         trials = None
         try:
             if (run.path / "trials.csv").is_file():
@@ -57,29 +57,29 @@ def command(
             if task is None:
                 drawn = draw_without_task(run, network_of(base / weights, network))
             else:
-                net, made = network_and_loss(task, network, loss)
+                net, task_loss = network_and_loss(task, network, loss)
                 load_tested(base / weights, net, task)
                 window = config["train"].get("window") or task.readout_window
-                drawn = draw(run, net, task, trials, policy=getattr(made, "policy", None), window=window)
+                drawn = draw(run, net, task, trials, policy=getattr(task_loss, "policy", None), window=window)
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"{folder} cannot be drawn: {error}") from error
     if trials is None:
         say("this run was not tested: the figures of test trials are left out")
     say(f"{len(drawn.names)} figures in {folder / 'plots'}: {', '.join(drawn.names)}")
-    for name, why in drawn.failed.items():
-        complain(f"no figure {name}: {why}")
-    if lacking:
+    for name, reason in drawn.failed.items():
+        complain(f"no figure {name}: {reason}")
+    if fault:
         tasks = (key for key, node in nodes(config["task"], "task") if "source" in node)
         task_of_data = next((key for key in tasks if "[" not in key), "")  # no value inside a list can be changed
         advice = f"; if the data have moved: tracetorch plot {quote(folder)} {task_of_data}.source=FOLDER"
-        why = f"{lacking.partition(';')[0]}{advice if task_of_data else ''}"
-        complain(f"the figures that need the task are left out: {why}")
-    if drawn.failed or lacking:
+        reason = f"{fault.partition(';')[0]}{advice if task_of_data else ''}"
+        complain(f"the figures that need the task are left out: {reason}")
+    if drawn.failed or fault:
         raise typer.Exit(FAILED)
 
 
 def _task(config: dict[str, Any], facts: dict[str, Any]) -> tuple[Any, str]:
-    """The task of a run; None and the reason if its data are missing, or differ from those that the run read."""
+    """The task of a run, and ""; None and the reason if its data are missing or differ from the data of the run."""
     from tracetorch.cli.adapter import make
     from tracetorch.runs.identity import data_of
     from tracetorch.runs.provenance import changed_data
@@ -88,6 +88,6 @@ def _task(config: dict[str, Any], facts: dict[str, Any]) -> tuple[Any, str]:
         task = make(config["task"], "task")
     except UsageError as error:
         return None, str(error)
-    if others := changed_data(facts, {"data": data_of(config)}):
-        return None, f"{others[0]} names other data than the run read"
+    if changed := changed_data(facts, {"data": data_of(config)}):
+        return None, f"{changed[0]} names other data than the run read"
     return task, ""

@@ -46,8 +46,8 @@ def command(
     found = find_run(folder, trust or [])
     check_training(found)
     if found.state.status == "completed":
-        done = f"{folder} is completed: there is nothing to continue"
-        say(f"{done}; to draw its figures again: tracetorch plot {quote(folder)}")
+        remark = f"{folder} is completed: there is nothing to continue"
+        say(f"{remark}; to draw its figures again: tracetorch plot {quote(folder)}")
         return
 
     from tracetorch.cli.display import Display

@@ -46,7 +46,7 @@ def command(
 
 
 def _single(overrides: list[str], config_dir: Path | None, trust: list[str], show_traceback: bool) -> int:
-    """One run. Returns: the exit code. Raises: UsageError, with nothing left on disk."""
+    """Run one experiment. Returns: the exit code. Raises: UsageError, with nothing left on disk."""
     from tracetorch.cli.adapter import compose, note_of
     from tracetorch.cli.check import check_new, check_trusted
     from tracetorch.cli.display import Display
@@ -62,17 +62,17 @@ def _single(overrides: list[str], config_dir: Path | None, trust: list[str], sho
 
 
 def _repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback: bool) -> int:
-    """Repeat the run of a folder in a new folder, and compare both. Returns: the exit code; 1 if the results differ."""
+    """Repeat a run in a new folder, and compare both runs. Returns: the exit code; 1 if the results differ."""
     from tracetorch.cli.folders import check_training, find_run
 
     for line in overrides:
         if line.lstrip("+~").partition("=")[0].partition(".")[0] not in ("output", "device", "threads"):
             advice = "only output, device and threads can change; to change other keys, start a new run"
             raise UsageError(f"'{shorten(line)}': --from repeats a run: {advice}")
-    asked_root = next((line for line in overrides if line.startswith("output.root=")), "output.root=outputs")
-    asked = [line for line in overrides if not line.startswith("output.root=")]
-    where = [] if any(line.startswith("output.dir=") for line in asked) else ["output.dir=null"]
-    found = find_run(folder, trust, [asked_root, *where, *asked])  # a file may not choose where to write
+    root = next((line for line in overrides if line.startswith("output.root=")), "output.root=outputs")
+    other_overrides = [line for line in overrides if not line.startswith("output.root=")]
+    new_folder = [] if any(line.startswith("output.dir=") for line in other_overrides) else ["output.dir=null"]
+    found = find_run(folder, trust, [root, *new_folder, *other_overrides])  # a file may not choose the output folder
     check_training(found)
 
     from tracetorch.cli.display import Display
@@ -84,19 +84,19 @@ def _repeat(folder: Path, overrides: list[str], trust: list[str], show_traceback
     code = display.conclude(outcome, show_traceback)
     if code != DONE:
         return code
-    ended = found.state.status == "completed"
+    is_completed = found.state.status == "completed"
     try:
-        differs = first_difference(found.folder, outcome.run.folder, as_far_as_it_came=not ended)
-        others = provenance_changes(found.state.facts, outcome.run.folder.facts())
+        difference = first_difference(found.folder, outcome.run.folder, as_far_as_it_came=not is_completed)
+        changes = provenance_changes(found.state.facts, outcome.run.folder.facts())
         count = len(found.folder.records())
     except (OSError, ValueError) as error:
         complain(f"the two runs cannot be compared: {error}", error, show_traceback)
         return FAILED
-    if not differs:
+    if not difference:
         whole = f"{folder}: all {count} records and all weights"
         part = f"{folder}, as far as it ran: {count} records; the first run was {found.state.status}"
-        say(f"identical to {whole if ended else part}")
+        say(f"identical to {whole if is_completed else part}")
         return DONE
-    because = f"Different: {'; '.join(others)}." if others else "Versions, device and threads are the same."
-    complain(f"not identical: {differs}. {because}")
+    cause = f"Different: {'; '.join(changes)}." if changes else "Versions, device and threads are the same."
+    complain(f"not identical: {difference}. {cause}")
     return FAILED

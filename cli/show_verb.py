@@ -40,20 +40,20 @@ def command(
 
 
 def _plan(typed: list[str], config_dir: Path | None, trust: list[str]) -> None:
-    """Print the jobs of a sweep, and the folders of those that a completed run has done already."""
+    """Print the jobs of a sweep. A job that equals a completed run is followed by the folder of that run."""
     from tracetorch.cli.sweep.plan import plan
 
     planned = plan(typed, config_dir, trust)
     folder = planned.path or planned.root / planned.experiment / "sweeps" / "<time>-<id>"
-    done = _completed([planned.root, *([planned.path] if planned.path else [])])
+    completed = _completed_runs([planned.root, *([planned.path] if planned.path else [])])
     width = max(len(job.name) for job in planned.jobs)
     say(*(f"# {note}" for note in planned.notes), f"# {planned.experiment}: {planned.count} → {folder}")
     for job in planned.jobs:
-        say(f"{job.name:<{width}}  {f'done in {done[job.id]}' if job.id in done else 'to do'}")
+        say(f"{job.name:<{width}}  {f'done in {completed[job.id]}' if job.id in completed else 'to do'}")
 
 
-def _completed(roots: list[Path]) -> dict[str, Path]:
-    """Completed runs below some folders, by their id."""
+def _completed_runs(roots: list[Path]) -> dict[str, Path]:
+    """Folders of the completed runs below `roots`, by run ID."""
     from tracetorch.runs.lock import REMOVING
 
     found = {}
@@ -62,9 +62,9 @@ def _completed(roots: list[Path]) -> dict[str, Path]:
         if any(part.startswith(REMOVING) for part in path.parts):
             continue
         try:
-            facts = read_json(path)
+            content = read_json(path)
         except (OSError, ValueError):
             continue
-        if isinstance(facts, dict) and facts.get("status") == "completed":
-            found[str(facts.get("id"))] = path.parent
+        if isinstance(content, dict) and content.get("status") == "completed":
+            found[str(content.get("id"))] = path.parent
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from functools import cache
-from importlib.util import find_spec
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,17 @@ _TRUSTED = re.compile(
     r"tracetorch\.(constrain|diagnostics|encode|loss|nn|rules|tasks)\.[A-Za-z]\w*"
     r"|tracetorch\.(rules\.surrogate|nn\.neurons)\.[A-Z]\w*"
     r"|tracetorch\.experiments\.[a-z]\w*\.main"
-    r"|torch\.(nn|optim)\.[A-Z]\w*"
 )
+_TRUSTED_CLASS = re.compile(r"torch\.(nn|optim)\.[A-Z]\w*")
 
 
 def is_trusted(target: str) -> bool:
-    """Whether a config from a folder may call this: a public part of traceTorch, or a module or optimizer of torch."""
+    """Whether a config from a folder may call a name without `--trust`.
+
+    It may call public parts of traceTorch, `main` of an experiment, and the public classes of torch.nn and torch.optim.
+    """
+    if _TRUSTED_CLASS.fullmatch(target):
+        return isinstance(definition(target), ast.ClassDef)
     return _TRUSTED.fullmatch(target) is not None and definition(target) is not None
 
 
@@ -30,25 +35,31 @@ def is_trusted(target: str) -> bool:
 def signature(target: str) -> Signature | None:
     """The arguments of the function or class with this dotted name.
 
-    Returns: None if its source is not part of traceTorch or torch, or if it checks the names of its arguments itself.
+    Returns: None if its source is not part of traceTorch or torch, if a class defines no `__init__`, or if it has
+        `**options` that it passes to no function of its module.
     """
-    module, found = _defined(target)
-    if isinstance(found, ast.ClassDef):
-        inits = (f for f in found.body if isinstance(f, ast.FunctionDef) and f.name == "__init__")
-        found = next(inits, None)
-    if not isinstance(found, ast.FunctionDef):
+    module, node = _defined(target)
+    if isinstance(node, ast.ClassDef):
+        methods = (method for method in node.body if isinstance(method, ast.FunctionDef))
+        node = next((method for method in methods if method.name == "__init__" and not _is_overload(method)), None)
+    if not isinstance(node, ast.FunctionDef):
         return None
-    passed_on = _passed_on(module, found)
-    if passed_on is None:
+    forwarded = _forwarded_arguments(module, node)
+    if forwarded is None:
         return None
-    named = {a.arg: a.annotation for a in [*found.args.args, *found.args.kwonlyargs] if a.arg != "self"}
-    return {**passed_on, **named}
+    arguments = [*node.args.args, *node.args.kwonlyargs]
+    named = {argument.arg: argument.annotation for argument in arguments if argument.arg != "self"}
+    return {**forwarded, **named}
 
 
-def _passed_on(module: str, function: ast.FunctionDef) -> Signature | None:
-    """The arguments that a function takes as `**options`: those of the function that it calls with `**options`.
+def _is_overload(function: ast.FunctionDef) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == "overload" for node in function.decorator_list)
 
-    Returns: None if it calls none.
+
+def _forwarded_arguments(module: str, function: ast.FunctionDef) -> Signature | None:
+    """The arguments that a function accepts as `**options`: those of the function to which it passes them.
+
+    Returns: {} without `**options`; None if it passes them to no function of its module.
     """
     options = function.args.kwarg
     if options is None:
@@ -56,7 +67,8 @@ def _passed_on(module: str, function: ast.FunctionDef) -> Signature | None:
     for call in ast.walk(function):
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
             continue
-        if any(k.arg is None and isinstance(k.value, ast.Name) and k.value.id == options.arg for k in call.keywords):
+        unpacked = (keyword.value for keyword in call.keywords if keyword.arg is None)
+        if any(isinstance(value, ast.Name) and value.id == options.arg for value in unpacked):
             given = {keyword.arg for keyword in call.keywords}
             arguments = list((signature(f"{module}.{call.func.id}") or {}).items())[len(call.args) :]
             return {name: annotation for name, annotation in arguments if name not in given}
@@ -64,7 +76,7 @@ def _passed_on(module: str, function: ast.FunctionDef) -> Signature | None:
 
 
 def allowed_values(annotation: ast.expr | None) -> list[Any]:
-    """The values that an annotation lists: those of a Literal, true and false, null."""
+    """The values that an annotation allows: those of a Literal, true and false for bool, null for None; else []."""
     match annotation:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return allowed_values(left) + allowed_values(right)
@@ -78,7 +90,10 @@ def allowed_values(annotation: ast.expr | None) -> list[Any]:
 
 
 def definition(target: str) -> ast.ClassDef | ast.FunctionDef | None:
-    """The definition of a name, followed through imports within its package; None if it is not defined there."""
+    """The definition of a dotted name, followed through the imports in its package; None if it is not found.
+
+    `from … import *` is followed for the names that the `__all__` of the imported module lists.
+    """
     return _defined(target)[1]
 
 
@@ -88,15 +103,35 @@ def _defined(target: str) -> tuple[str, ast.ClassDef | ast.FunctionDef | None]:
     module, _, name = target.rpartition(".")
     package = module.partition(".")[0]
     path = _source(module)
-    for statement in ast.parse(path.read_text(encoding="utf-8")).body if path else []:
+    parent = module if path and path.name == "__init__.py" else module.rpartition(".")[0]
+    for statement in _statements(module):
         if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
             return module, statement
-        if isinstance(statement, ast.ImportFrom) and not statement.level:
+        if isinstance(statement, ast.ImportFrom):
+            imported = resolve_name(f"{'.' * statement.level}{statement.module or ''}", parent)
             for alias in statement.names:
-                origin = f"{statement.module}.{alias.name}"
-                if (alias.asname or alias.name) == name and origin.startswith(f"{package}.") and origin != target:
+                is_star = alias.name == "*"
+                is_found = name in _public_names(imported) if is_star else name == (alias.asname or alias.name)
+                origin = f"{imported}.{name if is_star else alias.name}"
+                if is_found and origin.startswith(f"{package}.") and origin != target:
                     return _defined(origin)
     return module, None
+
+
+def _public_names(module: str) -> list[Any]:
+    """The `__all__` of a module; [] if its source has no list of constants of this name."""
+    for statement in _statements(module):
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="__all__")], value=ast.List(elts=elements)):
+                return [element.value for element in elements if isinstance(element, ast.Constant)]
+    return []
+
+
+@cache
+def _statements(module: str) -> list[ast.stmt]:
+    """The top level of a module's source; [] if it is not part of traceTorch or torch."""
+    path = _source(module)
+    return ast.parse(path.read_text(encoding="utf-8")).body if path else []
 
 
 def _source(module: str) -> Path | None:
@@ -110,7 +145,8 @@ def _source(module: str) -> Path | None:
 
 @cache
 def _roots(package: str) -> list[Path]:
-    if package == "tracetorch":  # in a checkout, `experiments/` is next to it, and inside it once installed
+    """The folders with the source of a package; [] for a package other than traceTorch and torch."""
+    if package == "tracetorch":  # `experiments/` is next to the package in a checkout, and inside it once installed
         return [Path(tracetorch.__file__).parent, Path(__file__).parents[1]]
     spec = find_spec(package) if package == "torch" else None  # finds torch without importing it
-    return [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+    return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []

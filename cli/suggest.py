@@ -18,7 +18,7 @@ _SYNONYMS = {  # names that other programs give to our keys
 _MISSING = object()
 
 
-def at(config: Config, name: str, default: Any = None) -> Any:
+def value_at(config: Config, name: str, default: Any = None) -> Any:
     """The value of a dotted key, or the default if a config does not have the key."""
     node: Any = config
     for part in name.split("."):
@@ -30,7 +30,7 @@ def at(config: Config, name: str, default: Any = None) -> Any:
 
 def has(config: Config, name: str) -> bool:
     """Whether a config has the dotted key `name`; a key that is set to null counts."""
-    return at(config, name, _MISSING) is not _MISSING
+    return value_at(config, name, _MISSING) is not _MISSING
 
 
 def no_such_key(name: str, config: Config, keys_of: Callable[[str], dict[str, list[str]]] | None = None) -> str:
@@ -40,32 +40,34 @@ def no_such_key(name: str, config: Config, keys_of: Callable[[str], dict[str, li
     depth = 0
     while depth < len(parts) and isinstance(node, dict) and parts[depth] in node:
         node, depth = node[parts[depth]], depth + 1
-    where, word = ".".join(parts[:depth]), parts[min(depth, len(parts) - 1)]
+    parent, word = ".".join(parts[:depth]), parts[min(depth, len(parts) - 1)]
     if not isinstance(node, dict):
-        return f"{shorten(name)}: {where} is a value ({shorten(node)}) and has no parts."
+        return f"{shorten(name)}: {parent} is a value ({shorten(node)}) and has no parts."
     known = [key for key in node if not key.startswith("_")]
-    inside = f"{where} has {', '.join(known) or 'no keys'}" if where else f"there are {', '.join(known)}"
-    prefix = f"{where}." if where else ""
-    if (now := ARGUMENTS.get(word)) in known:
-        return f"{shorten(name)} is now {prefix}{now}"
+    listing = f"{parent} has {', '.join(known) or 'no keys'}" if parent else f"there are {', '.join(known)}"
+    prefix = f"{parent}." if parent else ""
+    if (new_name := ARGUMENTS.get(word)) in known:
+        return f"{shorten(name)} is now {prefix}{new_name}"
     hint = f" Did you mean '{prefix}{_SYNONYMS[word]}'?" if _SYNONYMS.get(word) in known else ""
     hint = hint or did_you_mean(word, known, prefix)
     if not hint and len(parts) == 2 and keys_of:
         hint = _in_another_choice(parts[0], word, keys_of(parts[0]))
-    return f"{shorten(name)}: there is no key '{shorten(word)}'.{hint or _deeper(word, config)} Here {inside}."
+    return f"{shorten(name)}: there is no key '{shorten(word)}'.{hint or _in_a_part(word, config)} Here {listing}."
 
 
 def _in_another_choice(group: str, word: str, keys: dict[str, list[str]]) -> str:
-    having = [f"{group}={choice}" for choice, known in keys.items() if word in known]
-    if having:
-        return f" It belongs to {' and '.join(filter(None, (', '.join(having[:-1]), having[-1])))}."
+    """The hint for a key that other choices of the group have; "" if no choice has it."""
+    owners = [f"{group}={choice}" for choice, known in keys.items() if word in known]
+    if owners:
+        return f" It belongs to {' and '.join(filter(None, (', '.join(owners[:-1]), owners[-1])))}."
     for choice, known in keys.items():
         if hint := did_you_mean(word, known, f"{group}."):
             return f"{hint[:-1]}, which {group}={choice} has?"
     return ""
 
 
-def _deeper(word: str, config: Config) -> str:
+def _in_a_part(word: str, config: Config) -> str:
+    """The hint for a key that a part of the config has; "" if no part has it."""
     keys = [f"{name}.{key}" for name, node in config.items() if isinstance(node, dict) for key in node]
-    wanted = (word, _SYNONYMS.get(word))
-    return next((f" Did you mean '{key}'?" for key in keys if key.rpartition(".")[2] in wanted), "")
+    names = (word, _SYNONYMS.get(word))
+    return next((f" Did you mean '{key}'?" for key in keys if key.rpartition(".")[2] in names), "")

@@ -49,7 +49,7 @@ class _Descriptor(io.FileIO):
 
 
 class _Stream(io.TextIOWrapper):
-    """A standard stream that no part of an experiment can close."""
+    """A standard stream that ignores `close`: a part of an experiment may call it."""
 
     def close(self) -> None:
         self.flush()
@@ -66,12 +66,13 @@ def prepare() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number: this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number, which is this one
         if number > 0:
             setattr(sys, name, _safe(getattr(sys, name), number))
 
 
 def _safe(stream: Any, number: int) -> Any:
+    """A stream to this file descriptor that never raises; the given stream if it is not a plain file."""
     if stream is None:
         return _Stream(io.BufferedWriter(_Descriptor(number)), "utf-8", "replace")
     errors = stream.errors if stream.errors in _TOTAL else "replace"
@@ -81,11 +82,11 @@ def _safe(stream: Any, number: int) -> Any:
         return stream
     with suppress(OSError):
         stream.flush()
-    is_buffered = stream.buffer is not _raw(stream)  # it is not with python -u
+    is_buffered = stream.buffer is not _raw(stream)  # False with python -u
     raw: Any = _Descriptor(number)
     buffer = io.BufferedWriter(raw) if is_buffered else raw
-    how = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-    return _Stream(buffer, stream.encoding, errors, **how)
+    buffering = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+    return _Stream(buffer, stream.encoding, errors, **buffering)
 
 
 def _raw(stream: Any) -> Any:
@@ -115,7 +116,7 @@ def lost() -> OSError | None:
 
 
 def say(*lines: object, error: bool = False) -> None:
-    """Print lines, their control characters and line ends replaced. Args: error: print to stderr."""
+    """Print lines; control characters and line ends within a line are replaced. Args: error: print to stderr."""
     print(*(visible(str(line)) for line in lines), sep="\n", file=sys.stderr if error else sys.stdout)
 
 
@@ -127,10 +128,10 @@ def say_starting() -> None:
 
 def console() -> Console:
     """A rich console on stdout that prints text literally: no markup, emoji or terminal commands."""
-    made = _kind()(markup=False, emoji=False, highlight=False, soft_wrap=True)
-    if made.width < 1 or made.height < 1:  # a terminal of unknown size
-        made.size = (80, 25)
-    return made
+    screen = _console_class()(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    if screen.width < 1 or screen.height < 1:  # a terminal of unknown size
+        screen.size = (80, 25)
+    return screen
 
 
 def print_table(screen: Console, table: Table) -> None:
@@ -141,13 +142,13 @@ def print_table(screen: Console, table: Table) -> None:
 
 
 @cache
-def _kind() -> type[Console]:
+def _console_class() -> type[Console]:
     from rich.console import Console  # here, because every verb loads this file
     from rich.segment import Segment
 
-    class Cleaning(Console):
+    class CleanConsole(Console):
         def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else Segment(visible(segment.text, keep="\n"), segment.style)
 
-    return Cleaning
+    return CleanConsole

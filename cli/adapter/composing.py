@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from tracetorch.cli.adapter.overrides import GROUPS, check_group_choice, parse
-from tracetorch.cli.adapter.presets import conf_dir, config_folders, experiment_name, options, searched
+from tracetorch.cli.adapter.presets import conf_dir, config_folders, experiment_name, options, search_path_entry
 from tracetorch.cli.adapter.reading import check_plain, check_unfolded, has_plain_references, read_yaml, to_yaml
 from tracetorch.cli.errors import UsageError, did_you_mean, quote, shorten
 from tracetorch.cli.suggest import has, no_such_key
@@ -68,7 +68,7 @@ def compose(overrides: list[str], config_dir: Path | None = None, bases: Bases |
 
 
 def template(overrides: list[str]) -> Template:
-    """Compose a config, but leave its references to other values unresolved; function calls are resolved now."""
+    """Compose a config, but leave its plain references to other values unresolved; any others are resolved now."""
     config, experiment, choices = _composed(overrides, None, {})
     unresolved = OmegaConf.to_container(config, resolve=False)
     return Template(_without_calls(unresolved, _resolved(config)), experiment, choices)
@@ -87,7 +87,7 @@ def fill(base: Template, changes: list[str]) -> Composed:
 
 
 def _without_calls(node: Any, resolved: Any) -> Any:
-    """Replace each value that calls a function by its resolved value; keep plain references."""
+    """Replace each value with a reference that is not plain, such as a function call, by its resolved value."""
     if isinstance(node, dict) and isinstance(resolved, dict):
         return {name: _without_calls(inner, resolved[name]) for name, inner in node.items()}
     if isinstance(node, list) and isinstance(resolved, list):
@@ -101,14 +101,14 @@ def _composed(overrides: list[str], config_dir: Path | None, bases: Bases) -> tu
     parsed = [parse(override) for override in overrides]
     for override in parsed:
         check_group_choice(override, config_dir)
-    made = tuple(str(override.input_line) for override in parsed if _is_choice(override, config_dir))
-    if made not in bases:
-        base = _compose(made, config_dir)
-        bases[made] = base, experiment_name(base.hydra.runtime.choices, config_dir)
-    base, experiment = bases[made]
+    group_choices = tuple(str(override.input_line) for override in parsed if _is_choice(override, config_dir))
+    if group_choices not in bases:
+        base = _compose(group_choices, config_dir)
+        bases[group_choices] = base, experiment_name(base.hydra.runtime.choices, config_dir)
+    base, experiment = bases[group_choices]
     choices = base.hydra.runtime.choices
-    own_tasks = [one.value() for one in parsed if one.key_or_group == "task._target_" and not one.is_delete()]
-    if own_tasks and (own_task := str(own_tasks[-1]).rpartition(".")[2]):
+    targets = [each.value() for each in parsed if each.key_or_group == "task._target_" and not each.is_delete()]
+    if targets and (own_task := str(targets[-1]).rpartition(".")[2]):
         experiment = experiment_name(choices, config_dir, own_task)
     config = OmegaConf.masked_copy(base, [str(name) for name in base if name != "hydra"])
     OmegaConf.set_struct(config, True)
@@ -154,13 +154,13 @@ def amend(config: dict[str, Any], overrides: list[str]) -> Composed:
 def _resolved(config: DictConfig) -> dict[str, Any]:
     """Resolve every reference of a config, once.
 
-    Raises: UsageError for a reference to a missing value, a string that a later reader would resolve again, and a
-        config that is too large once resolved.
+    Raises: UsageError for a reference to a missing value, a string that still contains `${` once it is resolved, and
+        a config that is too large once resolved.
     """
     check_unfolded(cast(dict[str, Any], OmegaConf.to_container(config, resolve=False)))
     try:
         for name in {"seed", "device"} & set(config.keys()):
-            _ = config[name]  # first: otherwise the message would name a value that refers to it
+            _ = config[name]  # first: otherwise the message would name another value, which refers to this one
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
@@ -174,7 +174,7 @@ def _is_choice(override: Override, config_dir: Path | None) -> bool:
     group = override.key_or_group
     if group in PRESETS or isinstance(override.value(), dict):
         return False
-    return any((place / group).is_dir() for place in config_folders(config_dir))
+    return any((folder / group).is_dir() for folder in config_folders(config_dir))
 
 
 def _change(config: DictConfig, override: Override) -> None:
@@ -186,40 +186,40 @@ def _change(config: DictConfig, override: Override) -> None:
         raise UsageError(f"{line}: {key} is not a config group, and @ is for groups; write {key}=…")
     try:
         node = OmegaConf.select(config, stem) if stem else config
-        now = OmegaConf.select(config, key) if override.is_add() or override.is_delete() else None
+        old_value = OmegaConf.select(config, key) if override.is_add() or override.is_delete() else None
         names = node if OmegaConf.is_dict(node) else range(len(node)) if OmegaConf.is_list(node) else ()
         if not may_add and last not in map(str, names):
             raise UsageError(no_such_key(key, cast(dict[str, Any], OmegaConf.to_container(config)), _keys_of))
-        if override.is_add() and now is not None and not isinstance(value, dict | list):
+        if override.is_add() and old_value is not None and not isinstance(value, dict | list):
             raise UsageError(f"{line}: there is a value for {key} already; write {line[1:]}")
         if not override.is_delete():
             OmegaConf.update(config, key, value, force_add=may_add)
-        elif value not in (None, now):
-            raise UsageError(f"{line}: {key} is {shorten(now)}; write ~{key}")
+        elif value not in (None, old_value):
+            raise UsageError(f"{line}: {key} is {shorten(old_value)}; write ~{key}")
         else:
             with open_dict(config):
                 del node[last]
     except (*ERRORS, TypeError) as error:
-        there = OmegaConf.select(config, key) if isinstance(value, dict) else None
-        known = list(there) if isinstance(there, DictConfig) else []
-        new = [str(name) for name in value if name not in known] if isinstance(value, dict) else []
-        if new:
-            hint = did_you_mean(new[0], map(str, known)) or f" To add it, write {quote(f'+{line}')}."
-            raise UsageError(f"{line}: {key} has no '{shorten(new[0])}'.{hint}") from error
+        part = OmegaConf.select(config, key) if isinstance(value, dict) else None
+        known = list(part) if isinstance(part, DictConfig) else []
+        unknown = [str(name) for name in value if name not in known] if isinstance(value, dict) else []
+        if unknown:
+            hint = did_you_mean(unknown[0], map(str, known)) or f" To add it, write {quote(f'+{line}')}."
+            raise UsageError(f"{line}: {key} has no '{shorten(unknown[0])}'.{hint}") from error
         raise UsageError(f"{line}: {_first_line(error)}") from error
 
 
 def _compose(choices: Iterable[str], config_dir: Path | None) -> DictConfig:
     """Compose these choices; the config includes Hydra's own part. Raises: UsageError."""
-    further = [f"hydra.searchpath=['{searched(config_dir)}']"] if config_dir else []
+    search_path = [f"hydra.searchpath=['{search_path_entry(config_dir)}']"] if config_dir else []
     try:
         with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-            return hydra_compose("config", overrides=[*choices, *further], return_hydra_config=True)
+            return hydra_compose("config", overrides=[*choices, *search_path], return_hydra_config=True)
     except MissingConfigException as error:
         raise _missing(error, config_dir) from error
     except YAMLError as error:
-        what = shorten(" ".join(str(error).split()), 300)
-        raise UsageError(f"a file in {config_dir} is not valid YAML: {what}") from error
+        fault = shorten(" ".join(str(error).split()), 300)
+        raise UsageError(f"a file in {config_dir} is not valid YAML: {fault}") from error
     except ERRORS as error:
         raise UsageError(f"{shorten(' '.join(choices))}: {_first_line(error.__cause__ or error)}") from error
 
@@ -231,19 +231,20 @@ def _missing(error: MissingConfigException, config_dir: Path | None) -> UsageErr
         for ending in ("yaml", "yml"):
             path = folder / group / f"{choice}.{ending}"
             if os.path.lexists(path):  # it exists, but it is not a preset
-                why = "is not a regular file" if path.exists() else "is a link that leads nowhere"
+                fault = "is not a regular file" if path.exists() else "is a link that leads nowhere"
                 if ending == "yml":
-                    why = "is not read, because of its ending: rename it to .yaml"
-                return UsageError(f"{group}={shorten(choice)}: {path} {why}")
+                    fault = "is not read, because of its ending: rename it to .yaml"
+                return UsageError(f"{group}={shorten(choice)}: {path} {fault}")
     known = options(group, config_dir)
     if not known:
         return UsageError(_first_line(error))
-    there = f"There are: {', '.join(known)}."
-    return UsageError(f"{group}={shorten(choice)}: there is no such {group}.{did_you_mean(choice, known)} {there}")
+    listing = f"There are: {', '.join(known)}."
+    return UsageError(f"{group}={shorten(choice)}: there is no such {group}.{did_you_mean(choice, known)} {listing}")
 
 
 def _keys_of(group: str) -> dict[str, list[str]]:
-    return {name: [str(k) for k in OmegaConf.load(conf_dir() / group / f"{name}.yaml")] for name in options(group)}
+    """The keys of each choice of a group."""
+    return {name: [str(key) for key in OmegaConf.load(conf_dir() / group / f"{name}.yaml")] for name in options(group)}
 
 
 def _first_line(error: BaseException) -> str:

@@ -32,13 +32,17 @@ class Part(partial[Any]):
 
 
 def make(node: dict[str, Any], name: str) -> Any:
-    """Instantiate a part of a config; for a node with `_partial_`, return a `Part` that does so when called.
+    """Instantiate a part of a config; for a node with `_partial_`, return a `Part`, which does so when it is called.
 
     Args: name: of the node; a `Part` inside it has a name such as "network.neuron".
     Raises: UsageError, here or when a `Part` is called, if a value is invalid.
     """
     with naming(name, lambda error: words_of(error) if isinstance(error, TypeError | ValueError) else located(error)):
-        return _made(node, name)
+        instance = _instantiate(node)
+    if node.get("_partial_"):
+        instance = Part(instance.func, *instance.args, **instance.keywords)
+        instance.name = name
+    return instance
 
 
 def function(node: dict[str, Any]) -> Callable[..., Any]:
@@ -47,8 +51,8 @@ def function(node: dict[str, Any]) -> Callable[..., Any]:
     Raises: UsageError if there is no such function, or if it cannot be imported.
     """
     with naming(str(node.get("_target_")), words_of):
-        made: Callable[..., Any] = _made(node, "")
-    return partial(made.func, *made.args, **made.keywords) if isinstance(made, Part) else made
+        called: Callable[..., Any] = _instantiate(node)
+    return called
 
 
 @contextmanager
@@ -64,40 +68,36 @@ def naming(name: str, words: Callable[[BaseException], str] = sentence) -> Itera
 
 def located(error: BaseException) -> str:
     """The message of an error and, if a user's part raised it, the file and line."""
-    place = "" if isinstance(error, ImportError) else where(error, ours=False)
-    return f"{words_of(error)}{' in ' if place else ''}{place}"
+    origin = "" if isinstance(error, ImportError) else where(error, ours=False)
+    return f"{words_of(error)}{' in ' if origin else ''}{origin}"
 
 
 def words_of(error: BaseException) -> str:
     """The message of an error, in one line; for a missing module, with advice."""
     text = " ".join(str(error).split())
     if isinstance(error, ModuleNotFoundError):
-        searches = {os.path.realpath(place) for place in sys.path}
-        here = "" if os.path.realpath("") in searches else "; the current folder is not searched without PYTHONPATH=."
-        return f"{text}: install it with pip, or name its folder in the variable PYTHONPATH{here}"
-    says_enough = isinstance(error, TypeError | ValueError | RuntimeError | ImportError | OSError) and text
-    return text if says_enough else " ".join(named(error).split())
+        searched = {os.path.realpath(folder) for folder in sys.path}
+        hint = "" if os.path.realpath("") in searched else "; the current folder is not searched without PYTHONPATH=."
+        return f"{text}: install it with pip, or name its folder in the variable PYTHONPATH{hint}"
+    is_sentence = isinstance(error, TypeError | ValueError | RuntimeError | ImportError | OSError) and text
+    return text if is_sentence else " ".join(named(error).split())
 
 
-def _made(value: Any, name: str) -> Any:
+def _instantiate(value: Any) -> Any:
     if isinstance(value, list):
-        return [_made(inner, f"{name}[{at}]") for at, inner in enumerate(value)]
+        return [_instantiate(inner) for inner in value]
     if not isinstance(value, dict):
         return value
     if "_target_" not in value:
-        return {key: _made(inner, f"{name}.{key}") for key, inner in value.items()}
+        return {name: _instantiate(inner) for name, inner in value.items()}
     called = locate(value["_target_"])
     if not callable(called):
         raise ValueError(f"{value['_target_']} cannot be called")
-    args = _made(value.get("_args_", []), f"{name}._args_")
+    args = _instantiate(value.get("_args_", []))
     if not isinstance(args, list):
         raise ValueError(f"_args_ must be a list, got {shorten(args)}")
-    kwargs = {key: _made(inner, f"{name}.{key}") for key, inner in value.items() if key not in SPECIAL}
-    if not value.get("_partial_"):
-        return called(*args, **kwargs)
-    part = Part(called, *args, **kwargs)
-    part.name = name
-    return part
+    kwargs = {name: _instantiate(inner) for name, inner in value.items() if name not in SPECIAL}
+    return partial(called, *args, **kwargs) if value.get("_partial_") else called(*args, **kwargs)
 
 
 def locate(target: Any) -> Any:
@@ -105,31 +105,31 @@ def locate(target: Any) -> Any:
 
     Raises: ValueError if it does not exist; any error of an imported module.
     """
-    return _way(target)[-1][1]
+    return _resolve(target)[-1][1]
 
 
 def is_defined_in(target: str, package: str) -> bool:
     """Whether a package itself defines the object of a dotted name. Raises: as `locate`."""
-    for name, found in _way(target):
-        if isinstance(found, ModuleType) and found.__name__ != name:
+    for name, value in _resolve(target):
+        if isinstance(value, ModuleType) and value.__name__ != name:
             return False
-    return f"{getattr(found, '__module__', '')}.".startswith(f"{package}.")
+    return f"{getattr(value, '__module__', '')}.".startswith(f"{package}.")
 
 
-def _way(target: Any) -> list[tuple[str, Any]]:
-    """The prefixes of a dotted name (a, a.b, a.b.c), each with its object."""
+def _resolve(target: Any) -> list[tuple[str, Any]]:
+    """Import the prefixes of a dotted name (a, a.b, a.b.c). Returns: each with its object. Raises: as `locate`."""
     names = target.split(".") if isinstance(target, str) else []
     if len(names) < 2 or not all(name.isidentifier() and not name.startswith("_") for name in names):
         raise ValueError(f"{shorten(repr(target))} is not a public name such as torch.optim.Adam")
-    at, found = names[0], import_module(names[0])
-    way: list[tuple[str, Any]] = [(at, found)]
+    prefix, value = names[0], import_module(names[0])
+    resolved: list[tuple[str, Any]] = [(prefix, value)]
     for name in names[1:]:
-        inner = f"{at}.{name}"
-        is_package = isinstance(found, ModuleType) and hasattr(found, "__path__")
-        if is_package and not hasattr(found, name) and find_spec(inner) is not None:
+        inner = f"{prefix}.{name}"
+        is_package = isinstance(value, ModuleType) and hasattr(value, "__path__")
+        if is_package and not hasattr(value, name) and find_spec(inner) is not None:
             import_module(inner)
-        if not hasattr(found, name):
-            raise ValueError(f"{at} has no {name}")
-        at, found = inner, getattr(found, name)
-        way.append((at, found))
-    return way
+        if not hasattr(value, name):
+            raise ValueError(f"{prefix} has no {name}")
+        prefix, value = inner, getattr(value, name)
+        resolved.append((prefix, value))
+    return resolved

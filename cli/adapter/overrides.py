@@ -23,13 +23,13 @@ GROUPS = ("experiment", "task", "network", "rule", "loss", "optimizer", "train",
 
 _KEY = re.compile(r"[A-Za-z_][\w./@:-]*", re.ASCII)
 _LONGEST_KEY = 200
-_NO_WORDS = ("null", "true", "false", "nan", "inf")  # without quotes, they are not strings
+_NOT_STRINGS = ("null", "true", "false", "nan", "inf")  # unless they are quoted
 _MOST_JOBS = 10_000  # of a sweep, so that its plan can be read again; see `files.MOST_ELEMENTS`
 
 
-@lru_cache(maxsize=1024)  # the jobs of a sweep have most of their lines in common
+@lru_cache(maxsize=1024)  # the jobs of a sweep have most of their overrides in common
 def parse(line: str, *, sweep: bool = False, search: bool = False) -> Override:
-    """Parse one override; refuse those that no run accepts.
+    """Parse one override, and refuse one that no run accepts.
 
     Args:
         sweep: whether several values, and settings of launchers, are allowed.
@@ -61,31 +61,33 @@ def parse(line: str, *, sweep: bool = False, search: bool = False) -> Override:
         raise UsageError(f"'{shown}' makes many runs: tracetorch tune {quote(shown)}")
     if override.is_sweep_override() and not sweep:
         raise UsageError(f"'{shown}' is a sweep over several values: tracetorch run -m {quote(shown)}")
-    if _is_of_hydra(override) and not (sweep and (name == "hydra/launcher" or name.startswith("hydra.launcher."))):
+    is_of_launcher = name == "hydra/launcher" or name.startswith("hydra.launcher.")
+    if _is_hydra_override(override) and not (sweep and is_of_launcher):
         use = "only hydra/launcher and its settings hydra.launcher.…" if sweep else "Hydra's own settings"
         effect = "have an effect on a sweep" if sweep else "have no effect on a run"
         raise UsageError(f"'{shown}': {use} {effect}; leave it out")
     return override
 
 
-def _is_of_hydra(override: Override) -> bool:
+def _is_hydra_override(override: Override) -> bool:
+    """Whether an override changes settings of Hydra itself, such as the launcher."""
     return override.key_or_group.replace("/", ".").partition(".")[0] == "hydra"
 
 
-def check_foreign(lines: Iterable[str], where: object) -> None:
+def check_foreign(lines: Iterable[str], origin: object) -> None:
     r"""Check overrides from a file: they may hold plain values, refer to values of the config, and choose by name.
 
-    They are checked after parsing, because `$\{oc.env:TOKEN\}` is a reference as well.
-    Raises: UsageError that names the first override that does more.
+    The check follows the parsing, because `$\{oc.env:TOKEN\}` is a reference as well.
+    Raises: UsageError that names the first other override.
     """
     for line in lines:
         override = parse(line)
         key, value = override.key_or_group, None if override.is_delete() else override.value()
         if not _KEY.fullmatch(f"{key}@{override.package}" if override.package else key):
-            raise UsageError(f"{where}: {shorten(repr(key))} is not a key of a config, such as seed or task.delay")
-        check_plain(value, where, key, references=True)
+            raise UsageError(f"{origin}: {shorten(repr(key))} is not a key of a config, such as seed or task.delay")
+        check_plain(value, origin, key, references=True)
         if "." not in key and ".." in str(value).split("/"):
-            raise UsageError(f"{where}: {shorten(line)} would read a file of another folder; choose by name")
+            raise UsageError(f"{origin}: {shorten(line)} would read a file of another folder; choose by name")
 
 
 def quote_value(value: Any) -> str:
@@ -95,7 +97,7 @@ def quote_value(value: Any) -> str:
             return "null"
         case bool():
             return str(value).lower()
-        case str() if re.fullmatch(r"[A-Za-z]\w*", value) and value.lower() not in _NO_WORDS:
+        case str() if re.fullmatch(r"[A-Za-z]\w*", value) and value.lower() not in _NOT_STRINGS:
             return value
         case str():
             return QuotedString(value.replace("${", "\\${"), Quote.single).with_quotes()
@@ -107,7 +109,7 @@ def quote_value(value: Any) -> str:
 
 
 def check_group_choice(override: Override, config_dir: Path | None = None) -> None:
-    """Raises: UsageError if a choice from a group is not a name."""
+    """Raises: UsageError for a group with `+`, another value than a name, or a name that both folders have."""
     name, line = override.key_or_group, str(override.input_line)
     if name not in GROUPS or override.is_sweep_override():
         return
@@ -118,13 +120,13 @@ def check_group_choice(override: Override, config_dir: Path | None = None) -> No
         raise UsageError(f"'{shorten(line)}': there is a choice for {name} already; write {name}={shorten(value)}")
     if not override.is_delete() and not isinstance(override.value(), str):
         raise UsageError(f"{shorten(line)}: choose by name. There are: {', '.join(options(name, config_dir))}.")
-    ours, own = (folder / name / f"{override.value()}.yaml" for folder in (conf_dir(), config_dir or conf_dir()))
-    if ours != own and ours.exists() and own.exists():
+    packaged, own = (folder / name / f"{override.value()}.yaml" for folder in (conf_dir(), config_dir or conf_dir()))
+    if packaged != own and packaged.exists() and own.exists():
         raise UsageError(f"{shorten(line)}: a preset of this name comes with tracetorch; rename {shorten(own)}")
 
 
 def _advise_file(group: str, line: str, keys: dict[str, Any]) -> str:
-    """The message for keys that were typed instead of a choice: they belong in a file."""
+    """The message for keys that were typed in place of a choice: they belong in a file."""
     target = str(keys.get("_target_", ""))
     name = target.rpartition(".")[2].lower() or "mine"
     name = shorten(f"my_{name}" if name in options(group) else name)
@@ -140,8 +142,8 @@ def split_settings(overrides: list[str], config_dir: Path | None = None) -> tupl
     parsed = [(line, parse(line, sweep=True)) for line in overrides]
     for _, override in parsed:
         check_group_choice(override, config_dir)
-    settings = [line for line, override in parsed if _is_of_hydra(override)]
-    return [line for line, override in parsed if not _is_of_hydra(override)], settings
+    settings = [line for line, override in parsed if _is_hydra_override(override)]
+    return [line for line, override in parsed if not _is_hydra_override(override)], settings
 
 
 def check_job_count(count: int) -> None:
@@ -178,7 +180,7 @@ def _values(override: Override, config_dir: Path | None) -> Iterable[object]:
     if override.is_interval_sweep():
         raise ValueError("an interval lists no values; write range(start,stop,step)")
     if isinstance(value, RangeSweep):
-        first = list(islice(value.range(), _MOST_JOBS + 1))
-        if len(first) > _MOST_JOBS:
-            return first
+        values = list(islice(value.range(), _MOST_JOBS + 1))
+        if len(values) > _MOST_JOBS:
+            return values
     return override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]

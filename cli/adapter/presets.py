@@ -35,20 +35,20 @@ def config_folders(config_dir: Path | None) -> list[Path]:
 
 def options(group: str, config_dir: Path | None = None) -> list[str]:
     """The choices of a config group, by name."""
-    found = (path for folder in config_folders(config_dir) for path in (folder / group).glob("*.yaml"))
-    return sorted({path.stem for path in found if path.is_file()})
+    paths = (path for folder in config_folders(config_dir) for path in (folder / group).glob("*.yaml"))
+    return sorted({path.stem for path in paths if path.is_file()})
 
 
 def preset_file(group: str, name: str, config_dir: Path | None = None) -> Path:
-    """The file of a choice, which may not exist; the package's file has precedence."""
+    """The file of a choice, which may not exist; a file in `conf/` has precedence."""
     paths = [folder / group / f"{name}.yaml" for folder in config_folders(config_dir)]
     return next((path for path in paths if path.is_file()), paths[-1])
 
 
 def experiment_name(choices: Mapping[str, Any], config_dir: Path | None = None, own_task: str = "") -> str:
-    """The name of a run: its preset, followed by its task if that is not the preset's.
+    """The experiment's name: its preset, followed by the task if that is not the preset's; without a preset, the task.
 
-    Args: own_task: the class of the task, if that was typed instead of a choice.
+    Args: own_task: the class of the task, if it was typed.
     """
     experiment, task = choices.get("experiment"), own_task or choices.get("task")
     if not experiment:
@@ -57,7 +57,11 @@ def experiment_name(choices: Mapping[str, Any], config_dir: Path | None = None, 
 
 
 def find_preset(group: str, name: str, config_dir: Path | None = None) -> Path:
-    """The file of a choice from "search" or "sweep", which Hydra does not compose. Args: name: or a path."""
+    """The file of a choice from "search" or "sweep", which Hydra does not compose.
+
+    Args: name: of the choice, or the path of a file.
+    Raises: UsageError if there is no such file.
+    """
     known = options(group, config_dir)
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = expanded(name)
@@ -65,22 +69,22 @@ def find_preset(group: str, name: str, config_dir: Path | None = None) -> Path:
             raise UsageError(f"{group}={shorten(name)}: there is no such file")
         return path
     if name not in known:
-        there = f"There are: {', '.join(known)}; or give a file, such as {group}=mine.yaml."
-        raise UsageError(f"{group}={shorten(name)}: there is no such {group}.{did_you_mean(name, known)} {there}")
+        listing = f"There are: {', '.join(known)}; or give a file, such as {group}=mine.yaml."
+        raise UsageError(f"{group}={shorten(name)}: there is no such {group}.{did_you_mean(name, known)} {listing}")
     return preset_file(group, name, config_dir)
 
 
 def note_of(choices: Mapping[str, str], config_dir: Path | None = None) -> str:
-    """A remark if the task is not the one that the chosen experiment was made for; "" otherwise."""
+    """A remark if the task is not that of the chosen experiment; "" otherwise."""
     experiment, task = choices.get("experiment"), choices.get("task")
     if not experiment or task in (None, "None") or _task_of(experiment, config_dir) in (task, None):
         return ""
-    default = experiment == _default("experiment")
-    which = f"the default experiment ({experiment})" if default else f"experiment={shorten(experiment)}"
-    made = [name for name in options("experiment", config_dir) if _task_of(name, config_dir) == task]
-    presets = ", ".join(f"tracetorch run experiment={shorten(name)}" for name in made)
-    advice = f"presets for this task: {presets}" if made else "there is no preset for this task"
-    return f"task={shorten(task)} with the settings of {which}; {advice}"
+    is_default = experiment == _default("experiment")
+    origin = f"the default experiment ({experiment})" if is_default else f"experiment={shorten(experiment)}"
+    fitting = [name for name in options("experiment", config_dir) if _task_of(name, config_dir) == task]
+    presets = ", ".join(f"tracetorch run experiment={shorten(name)}" for name in fitting)
+    advice = f"presets for this task: {presets}" if fitting else "there is no preset for this task"
+    return f"task={shorten(task)} with the settings of {origin}; {advice}"
 
 
 def _task_of(experiment: str, config_dir: Path | None) -> str | None:
@@ -92,7 +96,10 @@ def _task_of(experiment: str, config_dir: Path | None) -> str | None:
 
 
 def _chosen_tasks(experiment: str, config_dir: Path | None, above: tuple[str, ...]) -> Iterator[str]:
-    """The tasks chosen by a preset and by the presets that it builds on; the first counts."""
+    """The tasks chosen by a preset and by the presets that it builds on; the first counts.
+
+    Args: above: the presets that build on this one, so that a circle ends.
+    """
     path = preset_file("experiment", experiment, config_dir)
     if not path.is_file() or experiment in above:
         return
@@ -111,14 +118,14 @@ def _default(group: str) -> str | None:
     return next((entry[group] for entry in entries if isinstance(entry, dict) and group in entry), None)
 
 
-def searched(folder: Path) -> str:
-    """A user's folder, as an entry of Hydra's search path."""
+def search_path_entry(folder: Path) -> str:
+    """A user's folder, as an entry of Hydra's search path, which `Presets` then reads."""
     Plugins.instance().register(Presets)
     return f"{Presets.scheme()}://{quote(str(folder.resolve()), safe='/')}"
 
 
 class Presets(ConfigSource):
-    """Reads presets in an untrusted folder, and no file outside of it.
+    """Hydra's access to the presets in an untrusted folder; it reads no file outside of the folder.
 
     Its files may hold plain values, references to values of the same config, and choices by name; see `read_yaml`.
     """
@@ -138,8 +145,8 @@ class Presets(ConfigSource):
                 raise UsageError(
                     f"{path}: defaults: {shorten(repr(line))} is not a choice such as override /task: mnist"
                 )
-        first = text.lstrip().partition("\n")[0].split()
-        package = first[2] if first[:2] == ["#", "@package"] and len(first) == 3 else None
+        words = text.lstrip().partition("\n")[0].split()
+        package = words[2] if words[:2] == ["#", "@package"] and len(words) == 3 else None
         if package is None and config_path.startswith("experiment/"):
             raise UsageError(f"{path} does not say where its keys belong: begin it with '# @package _global_'")
         if "hydra" in content or str(package).startswith("hydra"):
@@ -159,8 +166,8 @@ class Presets(ConfigSource):
         folder = self._path(config_path)
         names = {path.stem for path in folder.glob("*.yaml") if path.is_file()}
         groups = {path.name for path in folder.iterdir() if path.is_dir()}
-        kinds = {None: names | groups, ObjectType.CONFIG: names, ObjectType.GROUP: groups}
-        return sorted(kinds.get(results_filter, set()))
+        by_type = {None: names | groups, ObjectType.CONFIG: names, ObjectType.GROUP: groups}
+        return sorted(by_type.get(results_filter, set()))
 
     def _file(self, config_path: str) -> Path:
         return self._path(f"{config_path.removesuffix('.yaml')}.yaml")

@@ -15,9 +15,9 @@ from tracetorch import files
 from tracetorch.cli.errors import UsageError, shorten
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_.][\w.]*)\}", re.ASCII)
-"""A reference to a value of the same config; anything else between the braces calls a function."""
+"""A plain reference to a value of the same config. Anything else between braces may call a function, and is refused."""
 
-_LONGEST_CHAIN = 2 * files.DEEPEST  # of nested references and lists; OmegaConf follows about 50
+_LONGEST_CHAIN = 2 * files.DEEPEST  # nested references and lists; OmegaConf resolves about 50
 
 _FLOAT = re.compile(
     r"""[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
@@ -28,16 +28,17 @@ _FLOAT = re.compile(
     re.VERBOSE,
 )
 _NOT_FINITE = {".inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
-_NUMBER, _DATE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
+_FLOAT_TAG, _DATE_TAG = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
 
 
 def _numbers_as_typed(resolver: Any) -> None:
     """Make a loader or dumper of PyYAML treat 1e-4 as a number, and a date as a string."""
     resolver.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in known if tag not in (_NUMBER, _DATE)]
+        first: [(tag, pattern) for tag, pattern in known if tag not in (_FLOAT_TAG, _DATE_TAG)]
         for first, known in resolver.yaml_implicit_resolvers.items()
     }
-    resolver.add_implicit_resolver(_NUMBER, re.compile(f"(?:{_FLOAT.pattern})$", re.VERBOSE), list("-+0123456789."))
+    pattern = re.compile(f"(?:{_FLOAT.pattern})$", re.VERBOSE)
+    resolver.add_implicit_resolver(_FLOAT_TAG, pattern, list("-+0123456789."))
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -71,18 +72,18 @@ def to_yaml(config: dict[str, Any]) -> str:
 def portable(value: Any) -> Any:
     """Replace infinities and NaN, which JSON lacks, by the strings that YAML writes for them."""
     words = {repr(number): word for word, number in _NOT_FINITE.items()}
-    return _each(value, lambda leaf: words.get(repr(leaf), leaf) if isinstance(leaf, float) else leaf)
+    return _map_leaves(value, lambda leaf: words.get(repr(leaf), leaf) if isinstance(leaf, float) else leaf)
 
 
 def restored(value: Any) -> Any:
     """The inverse of `portable`."""
-    return _each(value, lambda leaf: _NOT_FINITE.get(leaf, leaf) if isinstance(leaf, str) else leaf)
+    return _map_leaves(value, lambda leaf: _NOT_FINITE.get(leaf, leaf) if isinstance(leaf, str) else leaf)
 
 
-def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+def _map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, dict):
-        return {name: _each(inner, change) for name, inner in value.items()}
-    return [_each(inner, change) for inner in value] if isinstance(value, list) else change(value)
+        return {name: _map_leaves(inner, change) for name, inner in value.items()}
+    return [_map_leaves(inner, change) for inner in value] if isinstance(value, list) else change(value)
 
 
 def read_yaml(path: Path, *, references: bool = False) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def read_config_text(path: Path) -> str:
         raise UsageError(f"{path} is not a config: {str(error).removeprefix(f'{path} is ')}") from error
 
 
-def parse_yaml(text: str, where: Path, *, references: bool = False) -> dict[str, Any]:
+def parse_yaml(text: str, origin: Path, *, references: bool = False) -> dict[str, Any]:
     """Parse the config in a YAML text into plain values.
 
     Args: references: whether a value may refer to another, for example `${seed}`; references stay unresolved.
@@ -110,64 +111,65 @@ def parse_yaml(text: str, where: Path, *, references: bool = False) -> dict[str,
         call functions), deep nesting, keys that are not strings, and values that `check_plain` refuses.
     """
     try:
-        _check_events(text, where)
+        _check_events(text, origin)
         content = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not valid YAML: {shorten(' '.join(str(error).split()), 300)}") from error
+        raise UsageError(f"{origin} is not valid YAML: {shorten(' '.join(str(error).split()), 300)}") from error
     if content is None and references:  # a preset may be empty
         return {}
     if not isinstance(content, dict):
-        raise UsageError(f"{where} is not a config: it has no keys")
-    check_plain(content, where, references=references)
+        raise UsageError(f"{origin} is not a config: it has no keys")
+    check_plain(content, origin, references=references)
     return content
 
 
-def _check_events(text: str, where: Path) -> None:
+def _check_events(text: str, origin: Path) -> None:
     depth = 0
     for event in yaml.parse(io.StringIO(text), _Loader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise UsageError(f"{where} has aliases, which are not supported: write the value itself")
+            raise UsageError(f"{origin} has aliases, which are not supported: write the value itself")
         if getattr(event, "tag", None):
             raise UsageError(
-                f"{where} has the tag {shorten(str(event.tag))}, which is not supported: write a plain value"
+                f"{origin} has the tag {shorten(str(event.tag))}, which is not supported: write a plain value"
             )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > files.DEEPEST:
-            raise UsageError(f"{where} is not a config: it is nested more than {files.DEEPEST} deep")
+            raise UsageError(f"{origin} is not a config: it is nested more than {files.DEEPEST} deep")
 
 
-def check_plain(value: Any, where: object = "", key: str = "", *, references: bool = False) -> None:
+def check_plain(value: Any, origin: object = "", key: str = "", *, references: bool = False) -> None:
     """Check that a config may hold a value: a string, number, boolean, null, list, or mapping with string keys.
 
-    Args: where, key: the file and the key that hold the value, for messages. references: see `parse_yaml`.
+    Args: origin, key: the file and the key that hold the value, for messages. references: see `parse_yaml`.
     Raises: UsageError that names the first key that holds anything else.
     """
-    at = f"{where}: {key}" if where and key else f"{where}{key}"
+    location = f"{origin}: {key}" if origin and key else f"{origin}{key}"
     if isinstance(value, dict):
         for name, inner in value.items():
             if not isinstance(name, str) or "${" in name:
-                raise UsageError(f"{at}: {shorten(repr(name))} is not a key of a config")
-            check_plain(inner, where, f"{key}.{shorten(name)}" if key else shorten(name), references=references)
+                raise UsageError(f"{location}: {shorten(repr(name))} is not a key of a config")
+            check_plain(inner, origin, f"{key}.{shorten(name)}" if key else shorten(name), references=references)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            check_plain(inner, where, f"{key}[{number}]", references=references)
+            check_plain(inner, origin, f"{key}[{number}]", references=references)
     elif not isinstance(value, str | int | float | None):
-        raise UsageError(f"{at} is of the type {type(value).__name__}, which a config cannot hold")
+        raise UsageError(f"{location} is of the type {type(value).__name__}, which a config cannot hold")
     elif isinstance(value, str) and "${" in value and not (references and has_plain_references(value)):
-        what = "calls a function" if references else "refers to something else"
-        found = shorten(repr(value[value.index("${") :]), 60)
-        raise UsageError(f"{at} contains {found}, which {what} and is not resolved here: write the value itself")
+        start = min(value.index(mark) for mark in ("${", "\\") if mark in value)
+        found = shorten(f"'{value[start:]}'", 60)
+        fault = "is not a plain reference such as ${seed}" if references else "is not resolved here"
+        raise UsageError(f"{location} contains {found}, which {fault}: write the value itself")
 
 
 def has_plain_references(value: Any) -> bool:
-    """Whether all references in a string name other values, and none is escaped by a backslash."""
+    """Whether all references in a value are plain, such as `${seed}`; False for references next to a backslash."""
     if not isinstance(value, str) or "${" not in value:
         return True
     return "\\" not in value and "${" not in _REFERENCE.sub("", value)
 
 
 def check_unfolded(config: dict[str, Any]) -> None:
-    """Check that a config does not exceed the size limit of its file once its references are resolved.
+    """Check that a config stays within the size limit of its file once its references are resolved.
 
     Ten lines of nine references each would expand to gigabytes. The sizes are added up without resolving. A
     reference to a missing value, or to itself, adds nothing: it is refused when it is resolved.
@@ -177,51 +179,54 @@ def check_unfolded(config: dict[str, Any]) -> None:
     _size(config, (), 0, {})
 
 
-_Keys = tuple[str, ...]
-"""The names that lead to a value of a config."""
+_KeyPath = tuple[str, ...]
+"""The parts of a dotted key of a config."""
 
 
-def _size(config: dict[str, Any], keys: _Keys, depth: int, known: dict[_Keys, tuple[int, int]]) -> tuple[int, int]:
+def _size(
+    config: dict[str, Any], path: _KeyPath, depth: int, known: dict[_KeyPath, tuple[int, int]]
+) -> tuple[int, int]:
     """The size of a value once resolved (characters plus values), and its depth of nested lists and references.
 
     Args: depth: the nesting above the value. known: the results so far.
     """
-    if keys in known:
-        return known[keys]
-    known[keys] = 0, 0  # for a value that refers to itself
-    value = _value_at(config, keys)
+    if path in known:
+        return known[path]
+    known[path] = 0, 0  # ends the recursion for a value that refers to itself
+    value = _value_at(config, path)
     size, inner = 1, []
     if isinstance(value, dict):
         size += sum(map(len, value))
-        inner = [(*keys, name) for name in value]
+        inner = [(*path, name) for name in value]
     elif isinstance(value, list):
-        inner = [(*keys, str(at)) for at in range(len(value))]
+        inner = [(*path, str(index)) for index in range(len(value))]
     else:
         size += len(_REFERENCE.sub("", str(value)))
         for name in _REFERENCE.findall(str(value)):
             names = name.lstrip(".")
             dots = len(name) - len(names)  # one for each level up; a name without a dot starts at the top
-            inner.append((*(keys[:-dots] if dots else ()), *names.split(".")))
+            inner.append((*(path[:-dots] if dots else ()), *names.split(".")))
     height = 0
     for other in inner:
-        more, below = _size(config, other, depth + 1, known) if depth < _LONGEST_CHAIN else (0, _LONGEST_CHAIN)
-        size, height = size + more, max(height, below + 1)
+        is_too_deep = depth >= _LONGEST_CHAIN
+        inner_size, inner_height = (0, _LONGEST_CHAIN) if is_too_deep else _size(config, other, depth + 1, known)
+        size, height = size + inner_size, max(height, inner_height + 1)
     if depth + height > _LONGEST_CHAIN:
-        raise UsageError(f"{_key(keys)}: more than {_LONGEST_CHAIN} lists and references lie within each other")
+        raise UsageError(f"{_key(path)}: lists and references are nested more than {_LONGEST_CHAIN} deep")
     if size > files.MOST_CONFIG_BYTES:
-        most = f"{files.MOST_CONFIG_BYTES:,} characters"
-        raise UsageError(f"{_key(keys)} unfolds to more than {most}, its references resolved")
-    known[keys] = size, height
+        limit = f"{files.MOST_CONFIG_BYTES:,} characters"
+        raise UsageError(f"{_key(path)} is longer than {limit} once its references are resolved")
+    known[path] = size, height
     return size, height
 
 
-def _value_at(config: dict[str, Any], keys: _Keys) -> Any:
-    """The value under these keys; None if there is none."""
+def _value_at(config: dict[str, Any], path: _KeyPath) -> Any:
+    """The value at a path; None if there is none. Raises: UsageError for a path through a value that is a reference."""
     value: Any = config
-    for name in keys:
+    for name in path:
         if isinstance(value, str) and "${" in value:
             raise UsageError(
-                f"${{{_key(keys)}}} passes through another reference, {shorten(value)}: name the value itself"
+                f"${{{_key(path)}}} passes through another reference, {shorten(value)}: name the value itself"
             )
         if isinstance(value, dict):
             value = value.get(name)
@@ -232,5 +237,5 @@ def _value_at(config: dict[str, Any], keys: _Keys) -> Any:
     return value
 
 
-def _key(keys: _Keys) -> str:
-    return shorten(".".join(keys) or "the config")
+def _key(path: _KeyPath) -> str:
+    return shorten(".".join(path) or "the config")

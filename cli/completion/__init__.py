@@ -1,7 +1,8 @@
 """Completions of a command line. A shell's script calls `tracetorch` with the typed line in its environment.
 
 Each line of the answer has three fields: a kind, a completion, a remark. The shell itself completes lines of the kind
-`folder`: their second field is the path as typed, their third the text before the path.
+`folder`: their second field is the path as typed, their third the text before the path. A line of the kind `lead`, for
+bash alone, has the start of the incomplete word, which the completions repeat and bash keeps.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typer._completion_classes import BashComplete, CompletionItem, click_split_
 from tracetorch.printable import printable
 
 VARIABLE = "_TRACETORCH_COMPLETE"
-"""Set if a shell asks. Suffix _LINE: the line up to the cursor; suffix _WORD, in bash: the word to be replaced."""
+"""The variable that completion scripts set. Suffix _LINE: the line up to the cursor; _WORD: what bash replaces."""
 
-_KINDS = {"plain": "word", "dir": "folder"}  # by click's types; our own, `key`, is a word without a space after it
+_KINDS = {"plain": "word", "dir": "folder"}  # by click's type; our types `key` (a word without a space) and `lead` stay
 
 
 def answer(app: typer.Typer) -> None:
@@ -40,12 +41,12 @@ def answer(app: typer.Typer) -> None:
 def split_line(line: str) -> tuple[list[str], str]:
     """The words after the name of the program, quotes resolved; and the incomplete word."""
     *typed, incomplete = click_split_arg_string(f"{line}\0")  # a mark that no environment variable can hold
-    at = next((at for at, word in enumerate(typed) if "=" not in word), 0)  # after assignments, as in `A=1 tracetorch`
-    return typed[at + 1 :], incomplete.replace("\0", "")
+    program = next((at for at, word in enumerate(typed) if "=" not in word), 0)  # its index: after A=1, for example
+    return typed[program + 1 :], incomplete.replace("\0", "")
 
 
 def lead(incomplete: str, word: str) -> str:
-    """The first part of the incomplete word, which readline keeps; it replaces only the rest, `word`."""
+    """The start of the incomplete word, which readline keeps. Args: word: the rest, which readline replaces."""
     replaced = (word, split_line(f"tracetorch {word}")[1])
     return next((incomplete.removesuffix(end) for end in replaced if incomplete.endswith(end)), "")
 
@@ -58,7 +59,7 @@ def complete(app: typer.Typer, typed: list[str], incomplete: str) -> list[Comple
     for param in params:
         param.shell_complete = partial(_items, param)
     option, equals, _ = incomplete.partition("=")
-    glued = f"{option}=" if equals and option.startswith("-") else ""  # which click removes, as in --out=DIR
+    glued = f"{option}=" if equals and option.startswith("-") else ""  # click removes it, as in --out=DIR
     if glued and not any(option in param.opts and not param.is_flag for param in params):
         return []  # click would complete an argument
     items = BashComplete(root, {}, "tracetorch", VARIABLE).get_completions(typed, incomplete)

@@ -12,15 +12,15 @@ from tracetorch.cli.completion import CompletionItem
 from tracetorch.cli.errors import shorten
 from tracetorch.cli.list_verb import purpose
 from tracetorch.cli.signatures import allowed_values, signature
-from tracetorch.cli.suggest import Config, at
+from tracetorch.cli.suggest import Config, value_at
 from tracetorch.files import expanded
 
 Items = Iterable[CompletionItem]
-_WIDEST = 40  # characters of a remark next to a key, so that it does not push other keys off the screen
+_WIDEST = 40  # characters of a remark next to a key; a longer remark would push other keys off the screen
 
 
 def completions(kind: str, param: Any, context: Any, incomplete: str) -> Items:
-    """The completions of an incomplete GROUP, KEY or KEY=VALUE. Args: context: click's, with what was typed."""
+    """The completions of an incomplete GROUP, KEY or KEY=VALUE. Args: context: click's, with the typed arguments."""
     if kind == "GROUP":
         return map(CompletionItem, (*GROUPS, *PRESETS))
     if kind == "KEY":
@@ -34,7 +34,10 @@ def completions(kind: str, param: Any, context: Any, incomplete: str) -> Items:
 
 
 def chosen(typed: Sequence[str], sweep: bool) -> Config:
-    """Compose the group choices among these changes; in a sweep, the first of each group. Raises: UsageError."""
+    """Compose a config from the group choices among these changes; in a sweep, from the first of each list.
+
+    Raises: UsageError.
+    """
     pairs = [change.partition("=") for change in typed]  # other changes add no keys, and may be invalid
     choices = [(group, choice.partition(",")[0] if sweep else choice) for group, equals, choice in pairs if equals]
     return compose([f"{group}={choice}" for group, choice in choices if group in GROUPS]).config
@@ -46,7 +49,7 @@ def changes(incomplete: str, config: Callable[[], Config], groups: Sequence[str]
     Args: config: composes the config, which is slow. groups: those to offer. sweep: whether `key=a,b` is allowed.
     """
     key, equals, value = incomplete.partition("=")
-    name = re.sub(r"^(\+\+|\+|~)", "", key)  # Hydra's prefixes of a key: set or add it, add it, remove it
+    name = re.sub(r"^(\+\+|\+|~)", "", key)  # Hydra's prefixes of a key: ++ sets or adds it, + adds it, ~ removes it
     mark = key.removesuffix(name)
     before, comma, _ = value.rpartition(",") if sweep else ("", "", value)
     if not equals:
@@ -64,10 +67,10 @@ def keys(name: str, config: Config, groups: Sequence[str] = (), mark: str = "", 
     stem, dot, _ = name.rpartition(".")
     for group in () if dot else groups:
         yield CompletionItem(f"{group}=", type="key", help=shorten(", ".join(options(group)), _WIDEST))
-    for part, value in _settings(at(config, stem) if stem else config).items():
+    for part, value in _settings(value_at(config, stem) if stem else config).items():
         if not isinstance(value, dict):
             remark = shorten(value if isinstance(value, str) else quote_value(value), _WIDEST)
-            if mark != "+":  # what exists cannot be added
+            if mark != "+":  # a key that exists cannot be added
                 yield CompletionItem(f"{mark}{stem}{dot}{part}{ending}", type="key" if ending else "plain", help=remark)
         elif inside := _settings(value):
             yield CompletionItem(f"{mark}{stem}{dot}{part}.", type="key", help=shorten(", ".join(inside), _WIDEST))
@@ -76,16 +79,17 @@ def keys(name: str, config: Config, groups: Sequence[str] = (), mark: str = "", 
 def _values(name: str, config: Callable[[], Config], groups: Sequence[str]) -> dict[str, str]:
     """The values that a key takes, each with a remark; none if they cannot be listed."""
     if name in GROUPS or name in groups:
-        return {one: purpose(preset_file(name, one)) for one in options(name) if name in groups}
+        return {choice: purpose(preset_file(name, choice)) for choice in options(name) if name in groups}
     if name == "device":
         return dict.fromkeys(("auto", "cpu", "cuda", "mps"), "")
     composed, (stem, _, last) = config(), name.rpartition(".")
-    arguments = signature(at(composed, f"{stem}._target_", "")) or {}
-    values = allowed_values(arguments.get(last)) or ([True, False] if isinstance(at(composed, name), bool) else [])
+    arguments = signature(value_at(composed, f"{stem}._target_", "")) or {}
+    is_bool = isinstance(value_at(composed, name), bool)
+    values = allowed_values(arguments.get(last)) or ([True, False] if is_bool else [])
     return {quote_value(value): "" for value in values if values != [None]}  # not a lone null
 
 
 def _settings(node: Any) -> Config:
     """The keys of a part and their values, without Hydra's keys and keys that are unsafe in a shell."""
-    found = node.items() if isinstance(node, dict) else ()
-    return {name: value for name, value in found if re.fullmatch(r"[^\W\d_]\w*", str(name))}
+    items = node.items() if isinstance(node, dict) else ()
+    return {name: value for name, value in items if re.fullmatch(r"[^\W\d_]\w*", str(name))}

@@ -4,7 +4,7 @@
 _tracetorch_completion() {
     local kind value remark folder lead=""
     COMPREPLY=()
-    # In bash, = and : end a word, so it replaces only $2: the line's last word without the lead
+    # In bash, = and : end a word, so bash replaces only $2, the end of the incomplete word, and keeps the lead
     while IFS=$'\x1f' read -r kind value remark; do
         case $kind in
             lead) lead=$value ;;
@@ -16,7 +16,7 @@ _tracetorch_completion() {
             folder)
                 compopt -o filenames -o nospace
                 while IFS= read -r folder; do
-                    folder=$remark$folder/  # because after a lead, readline does not detect folders
+                    folder=$remark$folder/  # the slash: after a lead, readline does not detect folders
                     COMPREPLY+=("${folder#"$lead"}")
                 done < <(compgen -d -- "$value")
                 ;;

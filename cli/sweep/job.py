@@ -1,4 +1,4 @@
-"""One job of a sweep, in the process where a launcher calls it. Its failure does not stop other jobs."""
+"""One job of a sweep, in the process where a launcher calls it. A failed job stops no running job."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Worker:
 
     folder: str  # of the sweep
     seal: str  # of its plan; see `plan.sealed`
-    names: tuple[str, ...]  # of the jobs' folders, in the order of the launcher
-    controller: ControllerProcess  # receives Ctrl-C; an interrupted job in this process ends the sweep
+    names: tuple[str, ...]  # of the jobs' folders; the launcher passes an index
+    controller: ControllerProcess  # receives Ctrl-C; a job that is interrupted in it ends the sweep
     fail_fast: bool  # after a failure, no further job starts
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -36,11 +36,11 @@ class Worker:
         vars(self).update(present(WORKER, state))
 
     def __call__(self, at: int) -> str:
-        """Run a job. Returns: why it failed, or "". Raises: KeyboardInterrupt in the controller."""
+        """Run the job of an index. Returns: why it failed, or "". Raises: KeyboardInterrupt in the controller."""
         sweep, folder = Path(self.folder), Path(self.folder) / self.names[at]
         if is_stopped(sweep):
             return ""
-        if not self.controller.is_here():
+        if not self.controller.is_this_process():
             _redirect(sweep / OUTPUT / f"{self.names[at]}.txt")
         with self.controller.busy(), StopListener(sweep, self.controller) as listener:
             try:
@@ -50,15 +50,15 @@ class Worker:
             except BaseException as error:
                 code, message = FAILED, str(error) or type(error).__name__
         if code == INTERRUPTED:
-            if self.controller.is_here():
+            if self.controller.is_this_process():
                 raise KeyboardInterrupt
-            listener.pass_on()
+            listener.call_original_handler()
         elif code != DONE and self.fail_fast:
             (sweep / STOP).touch()
         return message
 
     def checkpoint(self, at: int) -> Any:
-        """The call that submitit submits again after a time limit."""
+        """The call that submitit submits after a time limit, to continue the job."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, at)

@@ -47,7 +47,7 @@ _KINDS = {
     dict: "a mapping such as {mail-type: END}",
 }
 _EXTRAS = {"joblib": "parallel", "submitit": "slurm"}
-"""The extra that installs a package; a launcher's name begins with its package."""
+"""The extra that installs each package; the name of a launcher begins with its package."""
 
 
 def launcher_of(settings: list[str]) -> str:
@@ -57,14 +57,14 @@ def launcher_of(settings: list[str]) -> str:
 
 
 def options_of(settings: list[str]) -> dict[str, Any]:
-    """The options of the launcher: the settings and the defaults of those that are not set.
+    """The options of the launcher: its defaults, replaced by the settings.
 
     Raises: UsageError, one sentence, for a launcher that does not exist or is not installed, and for a wrong setting.
     """
     name = launcher_of(settings)
     if name not in LAUNCHERS:
-        hint, there = did_you_mean(name, LAUNCHERS), ", ".join(LAUNCHERS)
-        raise UsageError(f"hydra/launcher={shorten(name)}: there is no such launcher.{hint} There are: {there}.")
+        hint, known = did_you_mean(name, LAUNCHERS), ", ".join(LAUNCHERS)
+        raise UsageError(f"hydra/launcher={shorten(name)}: there is no such launcher.{hint} There are: {known}.")
     package = name.partition("_")[0]
     if (extra := _EXTRAS.get(package)) and find_spec(package) is None:
         advice = f"pip install -c constraints.txt -e '.[{extra}]'"
@@ -89,7 +89,7 @@ def options_of(settings: list[str]) -> dict[str, Any]:
 
 
 def change_launcher(settings: list[str], changes: list[str]) -> list[str]:
-    """The settings after changes of the launcher or of its settings. Raises: UsageError for any other change."""
+    """The settings after these changes; another launcher replaces them all. Raises: UsageError for any other change."""
     others, changes = split_settings(changes)
     if others:
         raise UsageError(f"'{shorten(others[0])}': of a sweep that has started, only the launcher can be changed")

@@ -17,15 +17,15 @@ from pathlib import Path
 from tracetorch.cli.errors import shorten
 from tracetorch.cli.sweep.job import Worker
 from tracetorch.cli.sweep.launchers import LOCAL, launcher_of, options_of
-from tracetorch.cli.sweep.stopping import SignalGuard, sheltered
+from tracetorch.cli.sweep.stopping import SignalGuard, sigint_blocked
 
 FOLDER = ".submitit"
 """Subfolder of a sweep in which submitit keeps a folder for each job, named after the job's number."""
 
-_SECONDS = 0.5
-_GRACE_SECONDS = 5.0
+_POLL_SECONDS = 0.5
+_GRACE_SECONDS = 5.0  # for submitit to return, after the last job has ended
 _QUERY_SECONDS = 10.0  # between two queries to Slurm, which serves other users too
-_PATIENCE_SECONDS = 60.0
+_TIMEOUT_SECONDS = 60.0  # of a command of Slurm
 
 
 def launch(worker: Worker, settings: list[str]) -> list[str]:
@@ -54,35 +54,35 @@ def launch(worker: Worker, settings: list[str]) -> list[str]:
 def _silence() -> Iterator[None]:
     """Suppress the launchers' own messages: the messages of a job are in its folder."""
     logger = logging.getLogger("submitit")
-    before, logger.disabled = logger.disabled, True
+    was_disabled, logger.disabled = logger.disabled, True
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"joblib|submitit")
             yield
     finally:
-        logger.disabled = before
+        logger.disabled = was_disabled
 
 
 @dataclass
 class Launched:
-    """What a launcher reports after its jobs."""
+    """The report of a launcher after its jobs."""
 
-    messages: Sequence[str] = ()  # why each job failed; empty after trouble
+    messages: Sequence[str] = ()  # for each job: why it failed, or ""; empty if the launcher stopped early
     trouble: str = ""  # why the launcher stopped before its jobs had ended
     interrupted: bool = False
 
 
 class Queue:
-    """The jobs that submitit has submitted in one launch; other launchers have no queue.
+    """The jobs that submitit submits in the next launch; empty for other launchers.
 
-    Args: names: of the jobs, in the order of submission. before: hold the jobs of earlier launches, not of the next.
+    Args: names: of the jobs, in the order of submission. earlier: hold the jobs of earlier launches instead.
     """
 
-    def __init__(self, launcher: str, sweep: Path, names: list[str], *, before: bool = False):
+    def __init__(self, launcher: str, sweep: Path, names: list[str], *, earlier: bool = False):
         self._launcher, self._folder, self._names = launcher, sweep / FOLDER, names
         self._old: set[str] = set()
-        self._old = set() if before else self._submitted()
-        self._asked, self._answer = -_QUERY_SECONDS, set[str]()
+        self._old = set() if earlier else self._submitted()
+        self._queried_at, self._answer = -_QUERY_SECONDS, set[str]()
 
     def is_complete(self) -> bool:
         return len(self._submitted()) >= len(self._names)
@@ -90,12 +90,12 @@ class Queue:
     def left(self) -> set[str]:
         """The jobs that wait or run. While Slurm does not answer, its previous answer is used."""
         if self._launcher == "submitit_local":
-            return {number for number in self._submitted() if _is_our_child(int(number))}
+            return {number for number in self._submitted() if _is_running_child(int(number))}
         if self._launcher == "submitit_slurm" and self._submitted():
-            if time.monotonic() - self._asked >= _QUERY_SECONDS:
+            if time.monotonic() - self._queried_at >= _QUERY_SECONDS:
                 answer = _call(["squeue", "--me", "--array", "--noheader", "--format=%i"])
                 self._answer = self._answer if answer is None else set(answer.split())
-                self._asked = time.monotonic()
+                self._queried_at = time.monotonic()
             return self._submitted() & self._answer
         return set()
 
@@ -112,18 +112,20 @@ class Queue:
         if self._launcher == "submitit_local" and all_jobs:
             for number in numbers:
                 with suppress(OSError):
-                    os.kill(int(number), signal.SIGTERM)  # which the process passes to its job
+                    os.kill(int(number), signal.SIGTERM)  # the process passes it to its job
         elif self._launcher == "submitit_slurm" and numbers:
             states = [] if all_jobs else ["--state=PENDING"]
             _call(["scancel", "--quiet", *states, *sorted({number.partition("_")[0] for number in numbers})])
-            self._asked = -_QUERY_SECONDS
+            self._queried_at = -_QUERY_SECONDS
 
     def _submitted(self) -> set[str]:
+        """The numbers of the jobs, such as 11 or, in an array of Slurm, 11_0."""
         found = {path.parent.name for path in self._folder.glob("*/*_submitted.pkl")}
         return {number for number in found if number.replace("_", "").isdigit()} - self._old
 
 
-def _is_our_child(process: int) -> bool:
+def _is_running_child(process: int) -> bool:
+    """Whether a process is a child of this one, and runs."""
     try:
         return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     except OSError:
@@ -131,8 +133,9 @@ def _is_our_child(process: int) -> bool:
 
 
 def _call(command: list[str]) -> str | None:
+    """The output of a command; None if it failed."""
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return ended.stdout if ended.returncode == 0 else None
@@ -141,39 +144,39 @@ def _call(command: list[str]) -> str | None:
 def carry_out(worker: Worker, settings: list[str], *, queue: Queue, guard: SignalGuard) -> Launched:
     """Launch jobs, and return when all have ended. Raises: KeyboardInterrupt.
 
-    submitit raises at the first job that was killed, perhaps minutes later, while others still run. So it runs in its
-    own thread, and the queue shows when the jobs have ended.
+    submitit raises for the first job that was killed, perhaps minutes later, while others still run. So it is called in
+    a thread, and the queue shows when the jobs have ended.
     """
-    name, ended = launcher_of(settings), Launched()
+    name, launched = launcher_of(settings), Launched()
 
     def call() -> None:
         try:
-            with nullcontext() if name == "basic" else sheltered():
-                ended.messages = launch(worker, settings)
-        except Exception as error:  # a process was killed, or could not be started; the jobs' folders say more
+            with nullcontext() if name == "basic" else sigint_blocked():
+                launched.messages = launch(worker, settings)
+        except Exception as error:  # a process was killed, or could not be started; the jobs' folders have details
             kind, folder = type(error).__name__, Path(worker.folder) / FOLDER
-            there = f" (see {folder})" if folder.exists() else ""
+            hint = f" (see {folder})" if folder.exists() else ""
             if kind in ("TerminatedWorkerError", "BrokenProcessPool"):
-                ended.trouble = "one of joblib's processes was killed, and joblib then ends the others"
+                launched.trouble = "one of joblib's processes was killed, and joblib then ends the others"
             else:
-                ended.trouble = f"{kind}: {shorten(' '.join(str(error).split()), 200)}{there}"
+                launched.trouble = f"{kind}: {shorten(' '.join(str(error).split()), 200)}{hint}"
 
     if not name.startswith("submitit"):
         call()
-        return replace(ended, interrupted=guard.heard)
+        return replace(launched, interrupted=guard.is_stopping)
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
-    taken_back = False
+    has_cancelled = False
     try:
-        while thread.is_alive() or (ended.trouble and queue.left()):
-            thread.join(_SECONDS) if thread.is_alive() else time.sleep(_SECONDS)
-            if guard.heard and not taken_back:
-                queue.cancel(all_jobs=False)
-                taken_back = True
+        while thread.is_alive() or (launched.trouble and queue.left()):
+            thread.join(_POLL_SECONDS) if thread.is_alive() else time.sleep(_POLL_SECONDS)
+            if guard.is_stopping and not has_cancelled:
+                queue.cancel(running=False)
+                has_cancelled = True
             if queue.is_complete() and not queue.left():
                 thread.join(_GRACE_SECONDS)  # the usual end
                 break
     except KeyboardInterrupt:
         queue.cancel(all_jobs=True)
         raise
-    return Launched(ended.messages, "" if queue.is_complete() else ended.trouble, guard.heard)
+    return Launched(launched.messages, "" if queue.is_complete() else launched.trouble, guard.is_stopping)

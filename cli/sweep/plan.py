@@ -26,17 +26,17 @@ from tracetorch.runs.identity import id_of
 from tracetorch.runs.records import to_json
 
 FILE = "sweep.json"
-_MANY = 200
-_MOST_COMPOSED = 20  # each takes a fifth of a second
+_MANY = 200  # jobs; a message announces the check of more
+_MOST_COMPOSED = 20  # jobs; each takes a fifth of a second
 
 _SAFE_SETTINGS = {f"hydra.launcher.{name}" for known in LAUNCHERS.values() for name in known} - {
     "hydra.launcher.setup",
     "hydra.launcher.additional_parameters",
 }
-"""Settings of launchers that set resources; the other two run commands."""
+"""Settings of launchers that a plan from a folder may hold; the other two run commands."""
 
 _VALUE = re.compile(r"[\w.,:/@%+-]*", re.ASCII)
-"""A safe value of a setting, a word or a number: submitit writes values into a shell script."""
+"""A safe value of a setting: a word or a number. submitit writes values into a shell script."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Plan:
     path: Path | None
     figures: list[Figure] = field(default_factory=list)  # drawn at the end
     config_dir: str = ""  # the folder of further presets
-    seal: str = ""  # the hash of its file; empty before it is written
+    seal: str = ""  # the hash of `sweep.json`; empty before the file is written
     notes: list[str] = field(default_factory=list)  # to show at the start; see `note_of`
 
     @property
@@ -76,7 +76,7 @@ class Plan:
         return f"{len(self.jobs)} job{'s' * (len(self.jobs) != 1)}"
 
     def content(self) -> dict[str, Any]:
-        """The content of `sweep.json`: the parts that all configs have in common, then the other parts of each job."""
+        """The content of `sweep.json`: the parts that all configs have in common, and the other parts with each job."""
         texts = [{name: repr(part) for name, part in job.config.items()} for job in self.jobs]
         first = self.jobs[0].config
         common = [name for name in first if all(text.get(name) == texts[0][name] for text in texts)]
@@ -107,42 +107,42 @@ def plan(typed: list[str], config_dir: Path | None = None, trust: Sequence[str] 
         raise UsageError(
             "--trust in a sweep applies to presets of your own: sweep=mine.yaml, or those of a --config-dir"
         )
-    parts = [split_settings(one, config_dir) for one in preset.sweeps]
-    settings = parts[0][1]  # typed, and so the same for all
+    parts = [split_settings(part, config_dir) for part in preset.sweeps]
+    settings = parts[0][1]  # typed, and so equal in all parts
     options_of(settings)
-    together: list[list[str]] = []
+    all_jobs: list[list[str]] = []
     for overrides, _ in parts:
-        together += expand(overrides, config_dir)
-        check_job_count(len(together))
-    different: dict[frozenset[str], list[str]] = {}
-    for job in together:
-        different.setdefault(frozenset(job), job)  # a job that occurs in two parts is run once
-    expanded = list(different.values())
+        all_jobs += expand(overrides, config_dir)
+        check_job_count(len(all_jobs))
+    unique: dict[frozenset[str], list[str]] = {}
+    for job in all_jobs:
+        unique.setdefault(frozenset(job), job)  # a job that occurs in two parts is run once
+    expanded = list(unique.values())
     if preset.origin:
-        own = set(map(key_of, typed))
+        typed_keys = set(map(key_of, typed))
         for job in expanded:
-            check_foreign((line for line in job if key_of(line) not in own), preset.origin)
+            check_foreign((line for line in job if key_of(line) not in typed_keys), preset.origin)
     if len(expanded) > _MANY:  # each takes some milliseconds
         say(f"checking {len(expanded)} jobs …", error=True)
     bases: Bases = {}
     composed = [_compose(job, at, len(expanded), config_dir, bases) for at, job in enumerate(expanded)]
     if foreign := preset.origin or config_dir:
-        for made in composed:
-            check_trusted(made.config, foreign, trust)
+        for each in composed:
+            check_trusted(each.config, foreign, trust)
     values = [dict(line.split("=", 1) for line in job) for job in expanded]
-    keys = dict.fromkeys(key for one in values for key in one)
-    varying = short_names([key for key in keys if len({one.get(key) for one in values}) > 1])
+    keys = dict.fromkeys(key for by_key in values for key in by_key)
+    varying = short_names([key for key in keys if len({by_key.get(key) for by_key in values}) > 1])
     jobs = []
-    for at, (job, one, made) in enumerate(zip(expanded, values, composed, strict=True)):
-        varies = ", ".join(f"{short}={one[key]}" for key, short in varying.items() if key in one)
-        name = folder_name(f"{at:03d}", varies)
-        jobs.append(Job(name, varies, job, id_of(made.config), made.experiment, made.config))
-    names = {made.experiment for made in composed}
-    outputs = {(made.config["output"].get("root", "outputs"), made.config["output"].get("dir")) for made in composed}
+    for number, (job, by_key, each) in enumerate(zip(expanded, values, composed, strict=True)):
+        varies = ", ".join(f"{short}={by_key[key]}" for key, short in varying.items() if key in by_key)
+        name = folder_name(f"{number:03d}", varies)
+        jobs.append(Job(name, varies, job, id_of(each.config), each.experiment, each.config))
+    names = {each.experiment for each in composed}
+    outputs = {(each.config["output"].get("root", "outputs"), each.config["output"].get("dir")) for each in composed}
     if len(outputs) > 1:
         raise UsageError("output.root and output.dir apply to the whole sweep: give each a single value")
     root, path = outputs.pop()
-    choices = {(made.choices.get("experiment"), made.choices.get("task")): made.choices for made in composed}
+    choices = {(each.choices.get("experiment"), each.choices.get("task")): each.choices for each in composed}
     return Plan(
         experiment=names.pop() if len(names) == 1 else "several",
         typed=typed,
@@ -184,20 +184,21 @@ def read_plan(folder: Path) -> Plan:
         content = files.parse_json(text)
         common = content.get("config", {})
         jobs = [Job(**job | {"config": _joined(common, job.get("config", {}))}) for job in content["jobs"]]
-        drawn = figures(content.get("figures"), "it")
+        planned_figures = figures(content.get("figures"), "it")
         experiment = plain_name(content["experiment"])
         typed, settings, seal = content["typed"], content["settings"], hashlib.sha256(text).hexdigest()
         from_dir = content.get("config_dir", "")
-        found = Plan(experiment, typed, settings, jobs, folder, folder, drawn, from_dir, seal)
+        found = Plan(experiment, typed, settings, jobs, folder, folder, planned_figures, from_dir, seal)
         texts = [from_dir, *typed, *settings, *(text for job in jobs for text in (job.name, *job.overrides))]
-        sound = all(isinstance(text, str) and text.isprintable() for text in (*texts, *(job.varies for job in jobs)))
+        if not all(isinstance(text, str) and text.isprintable() for text in (*texts, *(job.varies for job in jobs))):
+            raise ValueError
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         raise UsageError(f"{path} is broken ({type(error).__name__}): start the sweep again") from error
     for number, job in enumerate(jobs):
         check_plain(job.config, path, f"jobs[{number}].config")
-        if not sound or Path(job.name).name != job.name or job.name in ("", ".", ".."):
+        if Path(job.name).name != job.name or job.name in ("", ".", ".."):
             raise UsageError(f"{path}: the job {shorten(repr(job.name))} would lie outside of the sweep's folder")
     return found
 
@@ -223,10 +224,10 @@ def sealed(folder: Path, seal: str) -> dict[str, Job]:
 
 
 def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Collection[str] = ()) -> Plan:
-    """Check that a plan from a folder has safe launcher settings, and that its configs call trusted parts only.
+    """Check that a plan from a folder has safe settings of the launcher, and that its configs call trusted parts only.
 
     Args:
-        changes: settings from this command line; they are trusted and replace the plan's.
+        changes: settings from this command line, which are trusted and replace settings of the plan.
         trust: packages whose parts the configs may name, in addition to those of traceTorch and torch.
     Returns: the plan; if it is from an older version and lacks configs, they are composed.
     Raises: UsageError that names the first setting, or the first part of a config, that is not allowed.
@@ -236,8 +237,8 @@ def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Col
         key, _, value = line.partition("=")
         if key.lstrip("+") in typed or "hydra/launcher" in typed:  # another launcher replaces all settings
             continue
-        known = value in LAUNCHERS if key == "hydra/launcher" else key.lstrip("+") in _SAFE_SETTINGS
-        if not known or not _VALUE.fullmatch(value):
+        is_safe = value in LAUNCHERS if key == "hydra/launcher" else key.lstrip("+") in _SAFE_SETTINGS
+        if not is_safe or not _VALUE.fullmatch(value):
             advice = f"if you trust it, type it: tracetorch resume {quote(folder)} {quote(shorten(line))}"
             raise UsageError(f"{path} sets {shorten(line)!r}, which may run commands; {advice}")
     jobs = [job if job.config else _composed(job, path) for job in plan.jobs]
@@ -251,14 +252,15 @@ def check_plan(plan: Plan, folder: Path, changes: Iterable[str] = (), trust: Col
 def _composed(job: Job, path: Path) -> Job:
     check_foreign(job.overrides, path)
     with prefixed(f"{path}, job {shorten(job.name)}: "):
-        made = compose(current_overrides(job.overrides))
-    return replace(job, id=id_of(made.config), experiment=made.experiment, config=made.config)
+        composed = compose(current_overrides(job.overrides))
+    return replace(job, id=id_of(composed.config), experiment=composed.experiment, config=composed.config)
 
 
 def changed_since(plan: Plan, jobs: Iterable[Job]) -> str:
-    """What has changed in the presets since a sweep was planned: a clause for a message; "" if nothing has.
+    """The first key whose value in the presets has changed since a sweep was planned; "" if none is found.
 
     Of the jobs with the same choices, only one is composed; none if presets of another folder were used.
+    Returns: "they no longer compose (…)" if the presets cannot be composed.
     """
     if plan.config_dir:
         return ""
@@ -266,9 +268,9 @@ def changed_since(plan: Plan, jobs: Iterable[Job]) -> str:
     for job in list(by_choice.values())[:_MOST_COMPOSED]:
         try:
             check_foreign(job.overrides, FILE)
-            now = compose(current_overrides(job.overrides)).config
+            new_config = compose(current_overrides(job.overrides)).config
         except UsageError as error:
             return f"they no longer compose ({error})"
-        if found := config_difference(job.config, now):
-            return f"{found.key} has another value"
+        if found := config_difference(job.config, new_config):
+            return found.key
     return ""

@@ -1,4 +1,4 @@
-"""Presets of sweeps, `sweep=NAME`: parameters, perhaps in parts that run one after another, and figures to draw."""
+"""Presets of sweeps, `sweep=NAME`: keys with their values, perhaps in several parts, and figures to draw."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tracetorch.renamed import FIGURE, present
 
 _CONTENT = ("params", "parts", "figures")
 _NAME = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*", re.ASCII)
-_WHOLE = re.compile(r"[\[\](){}'\"]")
-_FIELDS = ("scatter", "metric", "by")
+_BRACKETS = re.compile(r"[\[\](){}'\"]")
+_FIELDS = ("against", "metric", "by")
 
 
 @dataclass(frozen=True)
 class Figure:
     """A plot of one number against another; see `tracetorch compare --scatter`."""
 
-    scatter: str  # the number on the x axis
-    metric: str | None = None  # the task's first, if None
+    against: str
+    metric: str | None = None  # None: the task's first
     by: list[str] = field(default_factory=list)
 
 
@@ -43,15 +43,15 @@ def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
     Args: config_dir: a folder with further presets, in its folder `sweep`.
     Raises: UsageError, one sentence.
     """
-    about = [line for line in typed if key_of(line).partition(".")[0] == "sweep"]
-    if not about:
+    sweep_lines = [line for line in typed if key_of(line).partition(".")[0] == "sweep"]
+    if not sweep_lines:
         return Preset([typed])
-    first, *others = about
+    first, *others = sweep_lines
     if not first.startswith("sweep="):
         advice = "to change a value of a preset, type the key itself, such as seed=0,1"
         raise UsageError(f"'{shorten(first)}': {advice}")
     if others or "," in first:
-        raise UsageError(f"{shorten(' '.join(about))}: give one preset at a time")
+        raise UsageError(f"{shorten(' '.join(sweep_lines))}: give one preset at a time")
     path = find_preset("sweep", first.partition("=")[2], config_dir)
     origin = None if path.parent == conf_dir() / "sweep" else path
     where = shorten(path if origin else first)
@@ -66,7 +66,7 @@ def unfold(typed: list[str], config_dir: Path | None = None) -> Preset:
     parts = [_params(f"{where}: parts[{at}]", part) for at, part in enumerate(given)]
     params = [] if parts and shared in (None, {}) else _params(f"{where}: params", shared)
     rest = [line for line in typed if line is not first]
-    sweeps = _share_out(params, parts or [[]], rest)
+    sweeps = _combine(params, parts or [[]], rest)
     if not sweeps:
         raise UsageError(f"{where}: none of its parts has all of {shorten(' '.join(rest))}")
     return Preset(sweeps, figures(content.get("figures"), where), origin)
@@ -87,10 +87,10 @@ def _params(where: str, given: Any) -> list[str]:
 
 
 def figures(given: Any, where: str) -> list[Figure]:
-    """Figures from plain values. Args: where: for messages. Raises: UsageError for the first invalid one."""
+    """Figures from plain values. Args: where: for messages. Raises: UsageError for the first invalid figure."""
     if given is not None and not isinstance(given, list):
-        raise UsageError(f"{where}: figures must be a list such as [{{scatter: task.delay}}], got {shorten(given)}")
-    return [_figure(one, f"{where}: figures[{at}]") for at, one in enumerate(given or [])]
+        raise UsageError(f"{where}: figures must be a list such as [{{against: task.delay}}], got {shorten(given)}")
+    return [_figure(each, f"{where}: figures[{at}]") for at, each in enumerate(given or [])]
 
 
 def _figure(given: Any, where: str) -> Figure:
@@ -116,21 +116,22 @@ def _is_word(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
-def _share_out(shared: list[str], parts: list[list[str]], typed: list[str]) -> list[list[str]]:
-    """The overrides of each part, combined with the typed lines.
+def _combine(shared: list[str], parts: list[list[str]], typed: list[str]) -> list[list[str]]:
+    """The overrides of each part, combined with the shared and the typed lines.
 
     A typed key that only some parts have changes only those parts. If the parts list all typed values of a key, each
     part keeps its own values; a part without any of them is left out.
     """
-    chosen = [part for part in parts if all(_share(line, part, parts) for line in typed)]
-    given = set(map(key_of, typed))
-    theirs = {key_of(line) for part in chosen for line in part} - set(map(key_of, shared))
+    chosen = [part for part in parts if all(_reduced_to(line, part, parts) for line in typed)]
+    typed_keys = set(map(key_of, typed))
+    part_keys = {key_of(line) for part in chosen for line in part} - set(map(key_of, shared))
     sweeps = []
     for part in chosen:
         own = set(map(key_of, part))
         kept = [line for line in shared if key_of(line) not in own] + part
-        wanted = [_share(line, part, parts) for line in typed if key_of(line) in own or key_of(line) not in theirs]
-        sweeps.append([*(line for line in kept if key_of(line) not in given), *wanted])
+        applicable = [line for line in typed if key_of(line) in own or key_of(line) not in part_keys]
+        reduced = [_reduced_to(line, part, parts) for line in applicable]
+        sweeps.append([*(line for line in kept if key_of(line) not in typed_keys), *reduced])
     return sweeps
 
 
@@ -139,17 +140,17 @@ def key_of(line: str) -> str:
     return line.lstrip("+~").partition("=")[0]
 
 
-def _share(typed: str, part: list[str], parts: list[list[str]]) -> str:
+def _reduced_to(typed: str, part: list[str], parts: list[list[str]]) -> str:
     """A typed line reduced to the values of one part; "" if all its values belong to other parts."""
     own, wanted = _values(part, key_of(typed)), _values([typed], key_of(typed))
-    listed = {value for one in parts for value in _values(one, key_of(typed))}
+    listed = {value for each in parts for value in _values(each, key_of(typed))}
     if not own or not listed.issuperset(wanted):
         return typed
-    mine = [value for value in wanted if value in own]
-    return f"{typed.partition('=')[0]}={','.join(mine)}" if mine else ""
+    common = [value for value in wanted if value in own]
+    return f"{typed.partition('=')[0]}={','.join(common)}" if common else ""
 
 
 def _values(lines: list[str], key: str) -> list[str]:
     """The values of a key, split at commas; a text with brackets or quotes is one value."""
     texts = [line.partition("=")[2] for line in lines if key_of(line) == key]
-    return [value for text in texts for value in ([text] if _WHOLE.search(text) else text.split(","))]
+    return [value for text in texts for value in ([text] if _BRACKETS.search(text) else text.split(","))]

@@ -20,8 +20,8 @@ from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options
 from tracetorch.cli.sweep.launching import Launched, Queue, carry_out
 from tracetorch.cli.sweep.monitor import SweepMonitor, metric_text
 from tracetorch.cli.sweep.plan import FILE, Job, Plan, changed_since, check_plan, plan, read_plan, write_plan
-from tracetorch.cli.sweep.stopping import NOW, ControllerProcess, SignalGuard, go_on
-from tracetorch.cli.terminal import console, print_table, say
+from tracetorch.cli.sweep.stopping import NOW, ControllerProcess, SignalGuard, clear_stop
+from tracetorch.cli.terminal import console, say
 from tracetorch.runs.folder import RunFolder, last_record, state_of
 from tracetorch.runs.identity import hash_of
 from tracetorch.runs.lock import BusyError, Lock
@@ -40,10 +40,10 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
     except BusyError as error:
         raise UsageError(f"{error}; wait for it, or stop it first") from error
     except FileExistsError as error:
-        where = planned.path
-        is_sweep = planned.path is not None and (planned.path / FILE).exists()
-        advice = f"to continue it: tracetorch resume {quote(where)}" if is_sweep else "name another folder"
-        raise UsageError(f"{where} exists already; {advice}") from error
+        path = planned.path
+        is_sweep = path is not None and (path / FILE).exists()
+        advice = f"to continue it: tracetorch resume {quote(path)}" if is_sweep else "name another folder"
+        raise UsageError(f"{path} exists already; {advice}") from error
     except OSError as error:
         raise UsageError(f"cannot write to {error.filename}: {error.strerror}; choose another output.root") from error
     try:
@@ -53,11 +53,11 @@ def run_sweep(typed: list[str], config_dir: Path | None, trust: list[str], *, fa
         raise
     finally:
         lock.release()
-    return _go(planned, folder.path, planned.jobs, fail_fast)
+    return _run_jobs(planned, folder.path, planned.jobs, fail_fast)
 
 
 def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fast: bool = False) -> int:
-    """Run the unfinished jobs. Returns: the exit code. Raises: UsageError if the folder is in use or broken.
+    """Run the unfinished jobs of a sweep. Returns: the exit code. Raises: UsageError if its folder is in use or broken.
 
     Args: changes: another launcher, or other settings of it. trust: packages whose parts the configs may name.
     """
@@ -66,28 +66,29 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
         if path.is_dir():
             check_links(path)
     planned = check_plan(planned, folder, changes, trust)
-    queue = Queue(launcher_of(planned.settings), folder, [], before=True)
+    queue = Queue(launcher_of(planned.settings), folder, [], earlier=True)
     planned = replace(planned, settings=change_launcher(planned.settings, changes))
-    left = []
+    unfinished = []
     for job in planned.jobs:
         state = state_of(folder / job.name)
         if state.status != "completed" or state.facts.get("id") != job.id:
-            left.append(job)
-    if not left:
+            unfinished.append(job)
+    if not unfinished:
         _draw(planned, folder)
-        done = f"all {len(planned.jobs)} jobs of {folder} are completed"
-        say(f"{done}; to compare them: tracetorch compare {quote(folder)}")
+        remark = f"all {len(planned.jobs)} jobs of {folder} are completed"
+        say(f"{remark}; to compare them: tracetorch compare {quote(folder)}")
         return DONE
     options_of(planned.settings)
     if numbers := queue.left():
         ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
         raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or cancel them: scancel {ids}")
-    if change := changed_since(planned, left):
-        say(f"the presets have changed since the start of the sweep: {change}; it continues with its own config")
-    return _go(planned, folder, left, fail_fast)
+    if key := changed_since(planned, unfinished):
+        say(f"the presets have changed since the start of the sweep ({key}); it continues with its own config")
+    return _run_jobs(planned, folder, unfinished, fail_fast)
 
 
-def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
+def _run_jobs(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
+    """Run these jobs of a sweep. Returns: the exit code. Raises: UsageError if the folder is in use."""
     screen = console()
     try:
         lock = Lock(folder)
@@ -99,56 +100,57 @@ def _go(planned: Plan, folder: Path, jobs: list[Job], fail_fast: bool) -> int:
         except UsageError:
             lock.release()
             raise
-    before = len(planned.jobs) - len(jobs)
-    again = f", {before} already completed" if before else ""
-    say(*planned.notes, f"{planned.experiment}: {planned.count}{again} → {folder}")
+    completed = len(planned.jobs) - len(jobs)
+    remark = f", {completed} already completed" if completed else ""
+    say(*planned.notes, f"{planned.experiment}: {planned.count}{remark} → {folder}")
     names = [job.name for job in jobs]
     queue = Queue(launcher_of(planned.settings), folder.resolve(), names)
     worker = Worker(str(folder.resolve()), planned.seal, tuple(names), ControllerProcess(), fail_fast)
     try:
-        go_on(folder)
+        clear_stop(folder)
         with SweepMonitor(screen, folder, planned.jobs, queue.has), SignalGuard(folder, screen.print) as guard:
-            ended = carry_out(worker, planned.settings, queue=queue, guard=guard)
+            launched = carry_out(worker, planned.settings, queue=queue, guard=guard)
     except KeyboardInterrupt:
-        ended = Launched(interrupted=True)
+        launched = Launched(interrupted=True)
         with suppress(OSError):
             (folder / NOW).touch()  # for jobs in other processes
     finally:
         lock.release()
         tidy(folder)
-    return _conclude(screen, planned, folder, ended, dict(zip(names, ended.messages, strict=False)))
+    return _conclude(screen, planned, folder, launched, dict(zip(names, launched.messages, strict=False)))
 
 
 def _draw(planned: Plan, folder: Path) -> None:
     """Draw the figures of the preset. A figure that cannot be drawn is reported; it is not an error."""
     for figure in planned.figures:
         try:
-            said = draw_scatter(folder, figure.by, figure.metric, figure.scatter)
+            message = draw_scatter(folder, figure.by, figure.metric, figure.against)
         except UsageError as error:
-            said = f"{figure.metric or 'result'} against {figure.scatter} is not drawn: {error}"
-        say(said)
+            message = f"{figure.metric or 'result'} against {figure.against} is not drawn: {error}"
+        say(message)
 
 
 def _is_older_than_presets(path: Path) -> bool:
+    """Whether a file of `conf/` is newer than this file; False if that is unknown."""
     try:
-        made = path.stat().st_mtime
-        return any(preset.stat().st_mtime > made for preset in conf_dir().rglob("*.yaml"))
+        modified = path.stat().st_mtime
+        return any(preset.stat().st_mtime > modified for preset in conf_dir().rglob("*.yaml"))
     except OSError:
         return False
 
 
-def _nearby(why: str) -> str:
+def _with_relative_paths(text: str) -> str:
     """Make paths in a message relative to the working directory: absolute paths fill a table's row."""
     with suppress(OSError):  # a directory that was removed meanwhile
-        return why.replace(f"{Path.cwd()}{os.sep}", "")
-    return why
+        return text.replace(f"{Path.cwd()}{os.sep}", "")
+    return text
 
 
-def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, said: dict[str, str]) -> int:
-    """Print the table at the end, and what to do next. Returns: the exit code."""
+def _conclude(screen: Console, planned: Plan, folder: Path, launched: Launched, messages: dict[str, str]) -> int:
+    """Print the table at the end, and the next command. Args: messages: by job. Returns: the exit code."""
     states = [(job, state_of(folder / job.name)) for job in planned.jobs]
     for at, (job, state) in enumerate(states):
-        if said.get(job.name) and state.status in ("absent", "killed"):  # a folder on a full disk cannot record it
+        if messages.get(job.name) and state.status in ("absent", "killed"):  # a full disk has no record of the failure
             states[at] = job, state._replace(status="failed")
     done = sum(state.status == "completed" for _, state in states)
     table = Table(title_justify="left")
@@ -158,16 +160,16 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
     ordered = sorted(states, key=lambda pair: _ORDER.index(pair[1].status)) if len(states) > _MOST_ROWS else states
     for job, state in ordered[:_MOST_ROWS]:
         metric = metric_text(last_record(folder / job.name)) if state.status == "completed" else ""
-        why = "" if state.status == "interrupted" else said.get(job.name) or state.error
-        result = metric or shorten(" ".join(_nearby(why).split()), 200)
+        reason = "" if state.status == "interrupted" else messages.get(job.name) or state.error
+        result = metric or shorten(" ".join(_with_relative_paths(reason).split()), 200)
         status = "not run" if state.status == "absent" else state.status
         table.add_row(Text(job.name.partition("_")[0]), Text(job.varies), status, Text(result))
     print_table(screen, table)
     if len(ordered) > _MOST_ROWS:
         say(f"and {len(ordered) - _MOST_ROWS} more, in {folder}")
-    if ended.trouble:
-        complain(f"the launcher stopped: {ended.trouble}", None, False)
-    if done and not ended.interrupted:
+    if launched.trouble:
+        complain(f"the launcher stopped: {launched.trouble}", None, False)
+    if done and not launched.interrupted:
         _draw(planned, folder)
     if _is_older_than_presets(folder / FILE) and (change := changed_since(planned, planned.jobs)):
         say(f"the presets were edited during the sweep: {change}; all jobs ran with the config from its start")
@@ -175,6 +177,6 @@ def _conclude(screen: Console, planned: Plan, folder: Path, ended: Launched, sai
     if done == len(states):
         say(f"to compare the jobs: tracetorch compare {quoted}")
         return DONE
-    left = f"{len(states) - done} of {len(states)} jobs are not completed; to continue: tracetorch resume {quoted}"
-    complain(f"interrupted; {left}" if ended.interrupted else left, None, False)
-    return INTERRUPTED if ended.interrupted else PARTLY
+    hint = f"{len(states) - done} of {len(states)} jobs are not completed; to continue: tracetorch resume {quoted}"
+    complain(f"interrupted; {hint}" if launched.interrupted else hint, None, False)
+    return INTERRUPTED if launched.interrupted else PARTLY

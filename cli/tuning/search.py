@@ -23,10 +23,10 @@ class Range:
     high: float
     log: bool = False  # sampled uniformly on a logarithmic scale
     step: float | None = None
-    whole: bool = False  # whole numbers only, because the key takes no others
+    whole: bool = False  # the key accepts whole numbers only
 
     def ends(self) -> dict[str, str]:
-        """The values to check before a search starts: the name of each end in the search, and its typed form."""
+        """The values to check before a search starts: for each end, its name in messages, and its typed form."""
         return {f"low={self.low!r}": quote_value(self.low), f"high={self.high!r}": quote_value(self.high)}
 
     def typed(self, value: Any) -> str:
@@ -51,7 +51,7 @@ class Choices:
         return [quote_value(value) for value in self.values]
 
     def ends(self) -> dict[str, str]:
-        """All choices, as the ends of a range."""
+        """All choices, which are checked like the ends of a range."""
         return {f"choices[{at}]={label}": label for at, label in enumerate(self.labels)}
 
     def typed(self, value: Any) -> str:
@@ -82,33 +82,33 @@ class Search:
     space: Space
 
     def content(self) -> dict[str, Any]:
-        return {**vars(self), "space": {key: one.content() for key, one in self.space.items()}}
+        return {**vars(self), "space": {key: parameter.content() for key, parameter in self.space.items()}}
 
 
 def split_search(typed: list[str]) -> tuple[list[str], list[str]]:
     """Split typed lines into those of the search and those of the runs."""
-    about = [line for line in typed if line.lstrip("+~").partition("=")[0].partition(".")[0] == "search"]
-    return about, [line for line in typed if line not in about]
+    search_lines = [line for line in typed if line.lstrip("+~").partition("=")[0].partition(".")[0] == "search"]
+    return search_lines, [line for line in typed if line not in search_lines]
 
 
-def read_search(about: list[str]) -> Search:
+def read_search(search_lines: list[str]) -> Search:
     """Read a search from lines such as search=NAME and search.trials=50. Raises: UsageError, one sentence."""
-    named = [line.partition("=")[2] for line in about if line.startswith("search=")]
-    if not named:
-        names = options("search")
-        raise UsageError(f"choose a search: tracetorch tune search={names[0]}. There are: {', '.join(names)}.")
-    if len(named) > 1:
-        raise UsageError(f"search is given {len(named)} times ({', '.join(map(shorten, named))}): a study has one")
-    content = read_yaml(find_preset("search", named[0]))
+    names = [line.partition("=")[2] for line in search_lines if line.startswith("search=")]
+    if not names:
+        known = options("search")
+        raise UsageError(f"choose a search: tracetorch tune search={known[0]}. There are: {', '.join(known)}.")
+    if len(names) > 1:
+        raise UsageError(f"search is given {len(names)} times ({', '.join(map(shorten, names))}): a study has one")
+    content = read_yaml(find_preset("search", names[0]))
     if not isinstance(content.get("space", {}), dict):
-        raise UsageError(f"search={shorten(named[0])}: space must name keys, got {shorten(content['space'])}")
-    for line in about:
+        raise UsageError(f"search={shorten(names[0])}: space must name keys, got {shorten(content['space'])}")
+    for line in search_lines:
         if not line.startswith("search="):
             _change(content, line)
-    return made(content)
+    return search_from(content)
 
 
-def made(content: Any) -> Search:
+def search_from(content: Any) -> Search:
     """A search from plain values. Raises: UsageError, one sentence, for the first invalid one."""
     if not isinstance(content, dict):
         raise UsageError(f"a search has {', '.join(_DEFAULTS)}; got {shorten(content)}")
@@ -127,11 +127,12 @@ def made(content: Any) -> Search:
         raise UsageError(f"search.pruner must be median or none, got {shorten(repr(pruner))}")
     if not isinstance(space, dict) or not space:
         raise UsageError("search.space is empty: name a key and its range, such as optimizer.lr: {low: 1e-4, high: 1}")
-    found: dict[str, Parameter] = {str(key): parameter(f"search.space.{key}", node) for key, node in space.items()}
-    return Search(metric, direction, trials, pruner, found)
+    parameters: dict[str, Parameter] = {str(key): parameter(f"search.space.{key}", node) for key, node in space.items()}
+    return Search(metric, direction, trials, pruner, parameters)
 
 
 def _change(content: dict[str, Any], line: str) -> None:
+    """Change the content of a search by a line such as search.trials=50, in place. Raises: UsageError."""
     override = parse(line, search=True)
     _, _, name = override.key_or_group.partition(".")
     if not name.startswith("space."):
@@ -150,14 +151,15 @@ def _change(content: dict[str, Any], line: str) -> None:
     elif isinstance(override.value(), dict):
         space[key] = override.value()
     else:
-        advice = f"write {key}.low=…, .high, .log, .step or .choices, or the whole as {{low: …, high: …}}"
+        advice = f"write {key}.low=…, .high, .log, .step or .choices, or the whole entry as {{low: …, high: …}}"
         raise UsageError(f"'{shorten(line)}': {advice}")
 
 
 def _entry(space: Mapping[str, Any], key: str, line: str) -> Any:
+    """The entry of a key. Raises: UsageError if the space lacks it."""
     if key not in space:
-        there = f"The search has {', '.join(space) or 'none'}; {key}={{low: …, high: …}} adds one."
-        raise UsageError(f"'{shorten(line)}': it has no {shorten(key)}.{did_you_mean(key, space)} {there}")
+        listing = f"The search has {', '.join(space) or 'none'}; {key}={{low: …, high: …}} adds one."
+        raise UsageError(f"'{shorten(line)}': it has no {shorten(key)}.{did_you_mean(key, space)} {listing}")
     return space[key]
 
 
@@ -181,10 +183,10 @@ def parameter(where: str, node: Any) -> Parameter:
     choices = node["choices"]
     if not isinstance(choices, list) or not choices:
         raise UsageError(f"{where}.choices must be a list of at least one value, got {shorten(choices)}")
-    found = Choices(tuple(choices))
-    if len(set(found.labels)) < len(choices):
-        raise UsageError(f"{where}.choices names a value twice: {shorten(', '.join(found.labels))}")
-    return found
+    parsed = Choices(tuple(choices))
+    if len(set(parsed.labels)) < len(choices):
+        raise UsageError(f"{where}.choices names a value twice: {shorten(', '.join(parsed.labels))}")
+    return parsed
 
 
 def _range(where: str, node: dict[str, Any]) -> Range:

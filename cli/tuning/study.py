@@ -1,4 +1,4 @@
-"""A study on disk, perhaps shared by several processes: its trials, the processes at work, the next values to try."""
+"""A study on disk, perhaps shared by several processes: its trials, its processes, and the next values to try."""
 
 # optuna's RDBStorage with a heartbeat and RetryFailedTrialCallback (tried with optuna 5.0) does not replace this class:
 # only `Study.optimize` keeps a heartbeat, a retry gets a new number and so other values, a suspended process counts as
@@ -30,7 +30,7 @@ from tracetorch.files import parse_json, read_bytes
 from tracetorch.runs.lock import BusyError, Lock, is_locked
 
 JOURNAL = "study.jsonl"
-WORKERS = ".workers"  # holds a folder for each process at work, locked as long as the process lives
+WORKERS = ".workers"  # subfolder with a folder for each process, which the process locks while it lives
 
 _WORKER, _ERROR = "worker", "error"  # attributes of a trial
 _PATIENCE_SECONDS = 60.0
@@ -38,26 +38,26 @@ _STARTUP = 5  # completed trials before one can be pruned
 
 
 class Study:
-    """An existing study, perhaps shared by several processes. Its context marks this process as at work.
+    """An existing study, perhaps shared by several processes. The body of its context may run trials.
 
     Args: seed: of all trials; with the same seed, a single process repeats them exactly.
-    Raises: UsageError if the journal is broken.
+    Raises: UsageError if the journal is broken or belongs to another search.
     """
 
     def __init__(self, folder: Path, search: Search, seed: int):
         self.folder, self.search = folder.resolve(), search  # a relative path in optuna's lock would not resolve
-        self._distributions = {key: _distribution(one) for key, one in search.space.items()}
+        self._distributions = {key: _distribution(parameter) for key, parameter in search.space.items()}
         median = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP)
         self._worker = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._place = self.folder / WORKERS / self._worker
-        self._alone = 0
+        self._worker_folder = self.folder / WORKERS / self._worker
+        self._lock_depth = 0
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
-            with self.alone():
+            with self.locked():
                 _check_journal(folder / JOURNAL)
                 self._study = optuna.create_study(
                     study_name="tune",
-                    storage=JournalStorage(_Journal(self.folder / JOURNAL, self.alone)),
+                    storage=JournalStorage(_Journal(self.folder / JOURNAL, self.locked)),
                     direction=search.direction,
                     sampler=_SeededSampler(seed),
                     pruner=median if search.pruner == "median" else optuna.pruners.NopPruner(),
@@ -66,14 +66,14 @@ class Study:
                 self._check()
         except (OSError, UsageError):
             raise
-        except Exception as error:  # of optuna, for an invalid line
+        except Exception as error:  # optuna's, for an invalid line
             raise UsageError(f"{folder / JOURNAL} is broken ({type(error).__name__}): begin a new study") from error
 
     def __enter__(self) -> Study:
-        with self.alone():
+        with self.locked():
             try:
-                self._place.mkdir(parents=True)
-                self._lock = Lock(self._place)
+                self._worker_folder.mkdir(parents=True)
+                self._lock = Lock(self._worker_folder)
             except OSError:
                 self._tidy()
                 raise
@@ -81,29 +81,29 @@ class Study:
 
     def __exit__(self, *error: object) -> None:
         self._lock.release()
-        shutil.rmtree(self._place, ignore_errors=True)  # without a lock, which can fail on a broken disk
-        with suppress(OSError), self.alone():
+        shutil.rmtree(self._worker_folder, ignore_errors=True)  # not locked: that can fail on a broken disk
+        with suppress(OSError), self.locked():
             self._tidy()
 
     def _tidy(self) -> None:
         """Remove the folders that killed processes have left, as far as possible."""
         with suppress(OSError):
-            for place in (self.folder / WORKERS).iterdir():
-                if not is_locked(place):
-                    shutil.rmtree(place)
-            (self.folder / WORKERS).rmdir()  # unless others are at work
+            for folder in (self.folder / WORKERS).iterdir():
+                if not is_locked(folder):
+                    shutil.rmtree(folder)
+            (self.folder / WORKERS).rmdir()  # fails while other processes run trials
 
     def next(self, most: int) -> Trial | None:
-        """The next trial to run; None if `most` trials are done or at work.
+        """The next trial to run; None if `most` trials have ended or run.
 
-        A trial whose process is gone comes first: it keeps its number and its values.
+        A trial whose process is gone comes first. It keeps its number and its values.
         """
-        with self.alone():
-            begun = self.trials()
-            left = [one for one in begun if one.state == TrialState.RUNNING and not self._is_alive(one)]
-            if len(begun) - len(left) >= most:
+        with self.locked():
+            started = self.trials()
+            abandoned = [each for each in started if each.state == TrialState.RUNNING and not self._is_alive(each)]
+            if len(started) - len(abandoned) >= most:
                 return None
-            trial = Trial(self._study, left[0]._trial_id) if left else self._study.ask()
+            trial = Trial(self._study, abandoned[0]._trial_id) if abandoned else self._study.ask()
             for name, distribution in self._distributions.items():
                 trial._suggest(name, distribution)  # as `ask` does; it keeps the values that the trial has
             trial.set_user_attr(_WORKER, self._worker)
@@ -114,76 +114,82 @@ class Study:
         return dict(self._study.get_trials(deepcopy=False)[trial.number].intermediate_values)
 
     def tell(self, trial: Trial, state: TrialState, value: float | None = None, error: str = "") -> None:
+        """Record how a trial has ended."""
         if error:
             trial.set_user_attr(_ERROR, error)
-        with self.alone():
+        with self.locked():
             self._study.tell(trial, value, state)
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials that have started, in their order."""
-        return [one for one in self._study.get_trials(deepcopy=False) if one.state != TrialState.WAITING]
+        """All trials that have started, by number."""
+        return [each for each in self._study.get_trials(deepcopy=False) if each.state != TrialState.WAITING]
 
     def best(self) -> FrozenTrial | None:
+        """The best completed trial; None if no trial is completed."""
         try:
             return self._study.best_trial
         except ValueError:
             return None
 
-    def at_work(self) -> int:
-        return sum(one.state == TrialState.RUNNING and self._is_alive(one) for one in self.trials())
+    def num_running(self) -> int:
+        """The number of trials that other processes run."""
+        return sum(each.state == TrialState.RUNNING and self._is_alive(each) for each in self.trials())
 
     def _check(self) -> None:
-        for one in self.trials():
-            for key, found in one.distributions.items():
-                mine = self._distributions.get(key)
-                if mine != found or not mine._contains(mine.to_internal_repr(one.params[key])):
+        """Raises: UsageError if a trial in the journal has other keys, ranges or values than the search."""
+        for trial in self.trials():
+            for key, recorded in trial.distributions.items():
+                expected = self._distributions.get(key)
+                if expected != recorded or not expected._contains(expected.to_internal_repr(trial.params[key])):
                     journal = self.folder / JOURNAL
                     raise UsageError(f"{journal} belongs to another search than {FILE}: begin a new study")
 
     def _is_alive(self, trial: FrozenTrial) -> bool:
+        """Whether the process of a trial lives, and is not this one."""
         name = trial.user_attrs.get(_WORKER)
         if not isinstance(name, str) or Path(name).name != name:
             return False
         return name != self._worker and is_locked(self.folder / WORKERS / name)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Lock the study in the body: two processes that ask at the same moment would get the same trial."""
-        if self._alone:
+    def locked(self) -> Iterator[None]:
+        """Lock the study in the body: otherwise, two processes could get the same trial. Raises: UsageError."""
+        if self._lock_depth:
             yield
             return
-        until = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
                 lock = Lock(self.folder)
                 break
             except BusyError:
-                if time.monotonic() > until:
-                    why = f"another process has locked {self.folder} for a minute: wait for it, or stop it"
-                    raise UsageError(why) from None
+                if time.monotonic() > deadline:
+                    fault = f"another process has locked {self.folder} for a minute: wait for it, or stop it"
+                    raise UsageError(fault) from None
                 time.sleep(0.05)
-        self._alone += 1
+        self._lock_depth += 1
         try:
             yield
         finally:
-            self._alone -= 1
+            self._lock_depth -= 1
             lock.release()
 
 
-def _distribution(one: Parameter) -> BaseDistribution:
-    if isinstance(one, Choices):
-        return CategoricalDistribution(one.labels)
-    if one.whole:
-        return IntDistribution(int(one.low), int(one.high), log=one.log, step=int(one.step or 1))
-    return FloatDistribution(one.low, one.high, log=one.log, step=one.step)
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if isinstance(parameter, Choices):
+        return CategoricalDistribution(parameter.labels)
+    low, high, log, step = parameter.low, parameter.high, parameter.log, parameter.step
+    if parameter.whole:
+        return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
+    return FloatDistribution(low, high, log=log, step=step)
 
 
 class _SeededSampler(BaseSampler):
     """A TPE sampler whose values depend only on the study's seed, the trial's number and the results so far.
 
     So an interrupted study continues with the same values, even after a kill between two values of one trial, and
-    several processes never draw the same values. TPE keeps no state: it reads the trials of the study. Running trials
-    count as bad trials, so that other processes try no values close to theirs.
+    no two processes draw the same values. TPE keeps no state: it reads the trials of the study. A running trial
+    counts as a bad trial, so that other processes try no values close to its values.
     """
 
     def __init__(self, seed: int):
@@ -207,34 +213,34 @@ class _SeededSampler(BaseSampler):
         tpe = self._seeded(trial.number, param_name)
         return tpe.sample_independent(study, trial, param_name, param_distribution)
 
-    def _seeded(self, *of: object) -> TPESampler:
-        digest = hashlib.sha256(" ".join(map(str, (self._seed, *of))).encode()).digest()
+    def _seeded(self, *parts: object) -> TPESampler:
+        digest = hashlib.sha256(" ".join(map(str, (self._seed, *parts))).encode()).digest()
         return TPESampler(seed=int.from_bytes(digest[:4], "big"), constant_liar=True)
 
 
 class _JournalLock(BaseJournalFileLock):
     """The study's lock, for optuna. It ends with its process; optuna's own lock is a link that remains after a kill."""
 
-    def __init__(self, alone: Callable[[], AbstractContextManager[None]]):
-        self._alone, self._held = alone, ExitStack()
+    def __init__(self, locked: Callable[[], AbstractContextManager[None]]):
+        self._locked, self._stack = locked, ExitStack()
 
     def acquire(self) -> bool:
-        self._held.enter_context(self._alone())
+        self._stack.enter_context(self._locked())
         return True
 
     def release(self) -> None:
-        self._held.close()
+        self._stack.close()
 
 
 class _Journal(JournalFileBackend):
     """optuna's journal, one JSON object per line. A line left incomplete by a failed write is removed at once."""
 
-    def __init__(self, path: Path, alone: Callable[[], AbstractContextManager[None]]):
-        super().__init__(str(path), _JournalLock(alone))
-        self._path, self._alone = path, alone
+    def __init__(self, path: Path, locked: Callable[[], AbstractContextManager[None]]):
+        super().__init__(str(path), _JournalLock(locked))
+        self._path, self._locked = path, locked
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with self._alone():
+        with self._locked():
             size = self._path.stat().st_size
             try:
                 super().append_logs(logs)

@@ -13,7 +13,7 @@ from tracetorch.cli.adapter import Composed
 from tracetorch.cli.check import PARTS
 from tracetorch.cli.errors import UsageError, prefixed, quote, shorten
 from tracetorch.cli.folders import check_links, plain_name
-from tracetorch.cli.tuning.search import Search, made
+from tracetorch.cli.tuning.search import Search, search_from
 from tracetorch.runs.folder import RunFolder
 from tracetorch.runs.identity import hash_of
 from tracetorch.runs.lock import NAME as LOCK
@@ -22,7 +22,7 @@ from tracetorch.runs.lock import BusyError
 FILE = "study.json"
 PRESETS = "presets"
 _BEST = Path(PRESETS, "experiment", "best.yaml")
-_PATIENCE_SECONDS = 5.0  # of a process that joins another, which may be writing the file
+_PATIENCE_SECONDS = 5.0  # how long a joining process waits for another to write the file
 
 
 class StudySettings(NamedTuple):
@@ -30,19 +30,19 @@ class StudySettings(NamedTuple):
 
     experiment: str
     typed: list[str]
-    overrides: list[str]  # the typed lines for the runs
+    overrides: list[str]  # the lines of `typed` for the runs, without those of the search
     search: Search
-    configs: dict[str, Any] | None  # see `Composer.content`; an older version kept none
+    configs: dict[str, Any] | None  # see `Composer.content`; None in studies of older versions
 
 
-def reserve(begun: StudySettings, root: Path, path: Path | None) -> Path:
+def reserve(settings: StudySettings, root: Path, path: Path | None) -> Path:
     """Make a new folder for a study, and write its file.
 
-    Raises: FileExistsError if another process uses the folder; UsageError if nothing can be written.
+    Raises: FileExistsError if the folder is not empty or another process uses it; UsageError if it cannot be written.
     """
-    content = {**begun._asdict(), "search": begun.search.content()}
+    content = {**settings._asdict(), "search": settings.search.content()}
     try:
-        folder = RunFolder.reserve(root, f"{begun.experiment}/studies", hash_of(content), path)
+        folder = RunFolder.reserve(root, f"{settings.experiment}/studies", hash_of(content), path)
         lock = folder.take()
         try:
             folder.write_json(FILE, content)
@@ -56,15 +56,15 @@ def reserve(begun: StudySettings, root: Path, path: Path | None) -> Path:
     except BusyError as error:
         raise FileExistsError(str(error)) from error
     except OSError as error:
-        where = shorten(error.filename or "the disk")
-        raise UsageError(f"cannot write to {where}: {error.strerror}; choose another --study or output.root") from error
+        path = shorten(error.filename or "the disk")
+        raise UsageError(f"cannot write to {path}: {error.strerror}; choose another --study or output.root") from error
     return folder.path
 
 
 def read_study(folder: Path) -> StudySettings:
     """Read the settings of the study in a folder. Raises: UsageError if there is none, or if its file is broken."""
-    path, until = folder / FILE, time.monotonic() + _PATIENCE_SECONDS
-    while is_being_begun(folder) and time.monotonic() < until:
+    path, deadline = folder / FILE, time.monotonic() + _PATIENCE_SECONDS
+    while is_being_created(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
     if not path.exists():
         raise UsageError(f"{folder} is not the folder of a study: it has no {FILE}")
@@ -75,7 +75,7 @@ def read_study(folder: Path) -> StudySettings:
             raise TypeError
         with prefixed(f"{path} is broken: "):
             check_links(folder)
-            search = made(content["search"])
+            search = search_from(content["search"])
         return StudySettings(plain_name(experiment), typed, overrides, search, content.get("configs"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -83,16 +83,16 @@ def read_study(folder: Path) -> StudySettings:
         raise UsageError(f"{path} is broken ({type(error).__name__}): begin a new study") from error
 
 
-def is_being_begun(folder: Path) -> bool:
-    """Whether a folder holds at most a lock and a file that another process, perhaps killed since, is writing."""
+def is_being_created(folder: Path) -> bool:
+    """Whether a folder holds at most a lock and an incomplete study file, of a process that writes it or was killed."""
     try:
         return all(path.name == LOCK or path.name.startswith(f".{FILE}.") for path in folder.iterdir())
     except OSError:  # it was removed, or is not a folder
         return False
 
 
-def resume_command(study: Path) -> str:
-    """The end of a message about a stopped study: how to continue it."""
+def resume_hint(study: Path) -> str:
+    """The end of a message about a stopped study: the command that continues it."""
     return f"to continue: tracetorch tune --study {quote(study)}"
 
 
@@ -111,19 +111,20 @@ def best_of(study: Path) -> str:
     return line.removeprefix("# Best: ").partition(", of ")[0]
 
 
-def write_best(study: Path, composed: Composed, found: str) -> None:
+def write_best(study: Path, composed: Composed, description: str) -> None:
     """Write the config of the best trial as `presets/experiment/best.yaml`.
 
-    Its parts are complete, so that later changes of `conf/` have no effect; it lacks seed, device, threads and output.
+    Its parts are complete: later changes of `conf/` have no effect on them. It lacks diagnostics, output, seed, device
+    and threads.
 
-    Args: found: the description of the trial, such as "accuracy 0.9312 in trial 12".
+    Args: description: of the trial, such as "accuracy 0.9312 in trial 12".
     """
     seed = composed.config["seed"]
-    parts = {name: _without(composed.config[name], seed) for name in PARTS}
+    parts = {name: _without_seeds(composed.config[name], seed) for name in PARTS}
     choices = {name: composed.choices[name] for name in PARTS if name in composed.choices}
     lines = [
         "# @package _global_",
-        f"# Best: {found}, of {quote(study)} ({composed.experiment}).",
+        f"# Best: {description}, of {quote(study)} ({composed.experiment}).",
         f"# Run:       {run_command(study)}",
         f"# Override:  {run_command(study)} seed={seed + 1}",
     ]
@@ -134,8 +135,9 @@ def write_best(study: Path, composed: Composed, found: str) -> None:
     files.write_whole(study / _BEST, text)
 
 
-def _without(node: Any, seed: int) -> Any:
-    """Leave out the seeds that equal the config's seed: in the preset they follow the typed seed."""
+def _without_seeds(node: Any, seed: int) -> Any:
+    """Leave out seeds that equal the config's seed: a run of the preset sets them from its own seed."""
     if isinstance(node, dict):
-        return {name: _without(inner, seed) for name, inner in node.items() if not (name == "seed" and inner == seed)}
-    return [_without(inner, seed) for inner in node] if isinstance(node, list) else node
+        kept = {name: inner for name, inner in node.items() if not (name == "seed" and inner == seed)}
+        return {name: _without_seeds(inner, seed) for name, inner in kept.items()}
+    return [_without_seeds(inner, seed) for inner in node] if isinstance(node, list) else node

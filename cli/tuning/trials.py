@@ -19,16 +19,16 @@ from tracetorch.cli.folders import check_links, folder_name, short_names
 from tracetorch.cli.terminal import console, say
 from tracetorch.cli.tuning.search import Parameter, Range, Search, Space
 from tracetorch.cli.tuning.study import Study
-from tracetorch.cli.tuning.study_folder import StudySettings, best_of, resume_command, run_command, write_best
+from tracetorch.cli.tuning.study_folder import StudySettings, best_of, resume_hint, run_command, write_best
 from tracetorch.cli.tuning.validate import Composer
 from tracetorch.runs.ending import Interrupt
 from tracetorch.runs.folder import RunFolder, RunState, state_of
 from tracetorch.runs.identity import id_of
 
-_HOPELESS = 5  # failures in a row, while no trial has completed
-_UNDISTURBED = 0.25  # of a run, before it may be pruned
+_MOST_FAILURES = 5  # in a row, while no trial has completed
+_UNPRUNED = 0.25  # fraction of the updates before a run may be pruned
 _PRUNED = "pruned at update "
-_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # not caused by the values of a trial
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # not caused by the values of a trial
 _STATUSES = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 _STATES = {status: state for state, status in _STATUSES.items()}
 _COLOURS = {"completed": "green", "pruned": "yellow", "failed": "red", "interrupted": "red"}
@@ -36,29 +36,29 @@ _COLOURS = {"completed": "green", "pruned": "yellow", "failed": "red", "interrup
 Show = Callable[[int, int, float | None], None]
 
 
-def run_trials(begun: StudySettings, composer: Composer, seed: int, folder: Path, most: int) -> int:
+def run_trials(settings: StudySettings, composer: Composer, seed: int, folder: Path, most: int) -> int:
     """Run trials until the study has enough. Returns: the exit code. Raises: UsageError if the study is broken."""
-    table = TrialTable(begun.search.metric)
+    table = TrialTable(settings.search.metric)
     try:
-        study = Study(folder, begun.search, seed)
-        before = len(study.trials())
-        again = f", {before} already started" if before else ""
-        say(f"{begun.experiment}: {most} trials{again} → {folder}")
+        study = Study(folder, settings.search, seed)
+        started = len(study.trials())
+        remark = f", {started} already started" if started else ""
+        say(f"{settings.experiment}: {most} trials{remark} → {folder}")
         with study:
             interrupted, trouble = _try(study, table, composer, folder, most)
         return _conclude(study, folder, interrupted, trouble)
     except OSError as error:
-        what = f"cannot write to {error.filename or folder}: {error.strerror}"
-        complain(f"{what}; once it is writable, {resume_command(folder)}", error, False)
+        fault = f"cannot write to {error.filename or folder}: {error.strerror}"
+        complain(f"{fault}; once it is writable, {resume_hint(folder)}", error, False)
         return FAILED
 
 
 def _try(study: Study, table: TrialTable, composer: Composer, folder: Path, most: int) -> tuple[bool, str]:
-    """Run trials. Returns: whether the study was interrupted; why it ended without enough trials, or ""."""
+    """Run trials. Returns: whether the study was interrupted; why it stopped after failures, or ""."""
     space, failures = study.search.space, 0
     _keep_best(study, composer, folder)
-    with Interrupt() as wish, table:
-        while not wish.stop and failures < _HOPELESS:
+    with Interrupt() as interrupt, table:
+        while not interrupt.stop and failures < _MOST_FAILURES:
             trial = study.next(most)
             if trial is None:
                 return False, ""
@@ -68,35 +68,35 @@ def _try(study: Study, table: TrialTable, composer: Composer, folder: Path, most
             try:
                 composed, overrides = composer(_changes(params, space))
                 listener = TrialListener(trial, study.search, table.show, study.reported(trial))
-                ended = run_trial(composed, overrides, folder / name, listener)
+                result = run_trial(composed, overrides, folder / name, listener)
             except UsageError as error:  # values that are invalid together
-                ended = TrialResult("failed", error=str(error))
-            if ended.status in _STATES:
-                value = ended.value if ended.status == "completed" else None
-                study.tell(trial, _STATES[ended.status], value, ended.error)
+                result = TrialResult("failed", error=str(error))
+            if result.status in _STATES:
+                value = result.value if result.status == "completed" else None
+                study.tell(trial, _STATES[result.status], value, result.error)
             best = _keep_best(study, composer, folder)
-            table.end(trial.number, varies(params, space), ended, best.value if best else None)
-            failures = 0 if ended.status != "failed" or best else failures + 1
-            if ended.status == "interrupted":
+            table.end(trial.number, varies(params, space), result, best.value if best else None)
+            failures = 0 if result.status != "failed" or best else failures + 1
+            if result.status == "interrupted":
                 return True, ""
-    if failures == _HOPELESS:
-        return False, f"{_HOPELESS} trials in a row failed, and none has completed"
+    if failures == _MOST_FAILURES:
+        return False, f"{_MOST_FAILURES} trials in a row failed, and none has completed"
     return True, ""
 
 
 def _keep_best(study: Study, composer: Composer, folder: Path) -> FrozenTrial | None:
     """The best trial; write its preset if that is missing or outdated, for example after a kill."""
-    with study.alone():
+    with study.locked():
         best = study.best()
         if best is not None:
-            found = f"{study.search.metric} {best.value:.4f} in trial {best.number}"
-            if best_of(folder) != found:
-                write_best(folder, composer(_changes(best.params, study.search.space))[0], found)
+            description = f"{study.search.metric} {best.value:.4f} in trial {best.number}"
+            if best_of(folder) != description:
+                write_best(folder, composer(_changes(best.params, study.search.space))[0], description)
     return best
 
 
 def _changes(params: Mapping[str, Any], space: Space) -> list[str]:
-    return [f"{key}={one.typed(params[key])}" for key, one in space.items()]
+    return [f"{key}={parameter.typed(params[key])}" for key, parameter in space.items()]
 
 
 class TrialResult(NamedTuple):
@@ -108,14 +108,14 @@ class TrialResult(NamedTuple):
 
 
 class TrialListener:
-    """A trial's listener: reports its validation records, and prunes it if other trials were better.
+    """A trial's listener: reports the values of its validation records, and prunes it if other trials were better.
 
     Args:
         show: called with the updates done, the updates planned, and the last value.
         reported: the values that a continued trial has reported, by update.
     """
 
-    metric = "loss"  # of the task; a search has its own
+    metric = "loss"  # the task's, which `execute` sets; a search has its own
 
     def __init__(self, trial: Trial, search: Search, show: Show, reported: Mapping[int, float]):
         self._trial, self.search, self._show, self._reported = trial, search, show, reported
@@ -133,9 +133,9 @@ class TrialListener:
             update = values["update"]
             if update not in self._reported:
                 self._trial.report(self.values[-1], update)
-            is_ripe = self._total * _UNDISTURBED <= self._done < self._total
-            is_latest = update >= max(self._reported, default=0)  # earlier reports have not pruned the trial
-            if is_ripe and is_latest and not self.pruned and self._trial.should_prune():
+            may_be_pruned = self._total * _UNPRUNED <= self._done < self._total
+            is_latest = update >= max(self._reported, default=0)  # earlier reports did not prune the trial
+            if may_be_pruned and is_latest and not self.pruned and self._trial.should_prune():
                 self.pruned = f"{_PRUNED}{update}"
         return self.pruned or None
 
@@ -146,6 +146,7 @@ class TrialListener:
         self.pruned = state.error if state.status == "interrupted" and state.error.startswith(_PRUNED) else ""
 
     def _note_value(self, record: Mapping[str, Any]) -> bool:
+        """Keep the metric of a validation record. Returns: whether the record has one."""
         if record.get("split") != "validation" or self.search.metric not in record:
             return False
         value = record[self.search.metric]
@@ -158,17 +159,17 @@ def run_trial(composed: Composed, overrides: list[str], folder: Path, listener: 
     resume_from = None
     try:
         if folder.exists():
-            resume_from = _begun(composed, folder, listener)
+            resume_from = _unfinished(composed, folder, listener)
             if resume_from is None:
                 return _completed(composed, listener)
             if listener.pruned:
                 return TrialResult("pruned", listener.values[-1])
         outcome = execute(composed, overrides, path=folder, resume_from=resume_from, display=listener)
     except UsageError as error:
-        _raise_of_disk(error.__cause__)
+        _raise_disk_error(error.__cause__)
         record_refused(folder, composed, overrides, str(error))
         return TrialResult("failed", error=str(error))
-    _raise_of_disk(outcome.error)
+    _raise_disk_error(outcome.error)
     if outcome.code == INTERRUPTED:
         return TrialResult("pruned", listener.values[-1]) if listener.pruned else TrialResult("interrupted")
     if outcome.code != DONE:
@@ -176,43 +177,44 @@ def run_trial(composed: Composed, overrides: list[str], folder: Path, listener: 
     return _completed(composed, listener)
 
 
-def _begun(composed: Composed, folder: Path, listener: TrialListener) -> RunFolder | None:
-    """The run that a killed process has left; None if it is completed. Raises: UsageError if it is broken."""
+def _unfinished(composed: Composed, folder: Path, listener: TrialListener) -> RunFolder | None:
+    """The run in a trial's folder, to continue; None if it is completed. Raises: UsageError if it is broken."""
     check_links(folder)
-    found, state = RunFolder(folder), state_of(folder)
+    run, state = RunFolder(folder), state_of(folder)
     if state.facts and state.facts.get("id") != id_of(composed.config):
         raise UsageError(f"{folder} holds a run with another config, which cannot be continued")
     try:
-        listener.recall(found, state)
+        listener.recall(run, state)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return None if state.status == "completed" else found
+    return None if state.status == "completed" else run
 
 
-def _raise_of_disk(error: BaseException | None) -> None:
-    """Raise the disk error that caused an error, if any: it ends the study, not only the trial."""
+def _raise_disk_error(error: BaseException | None) -> None:
+    """Raise the disk error that caused an error, if any: it ends the whole study, not the trial alone."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _OF_DISK:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
             raise error
         error = error.__cause__
 
 
 def _completed(composed: Composed, listener: TrialListener) -> TrialResult:
-    """The result of a completed trial: its last value; with patience its best, whose parameters the run then keeps."""
+    """The result of a completed trial: its last value or, with patience, its best, whose parameters the run keeps."""
     value = listener.values[-1] if listener.values else None
     if composed.config["train"].get("patience"):
         better = max if listener.search.direction == "maximize" else min
         value = better(filter(math.isfinite, listener.values), default=None)
     if value is None or not math.isfinite(value):
-        what = "is not a finite number" if listener.values else "was never measured on validation trials"
-        return TrialResult("failed", error=f"{listener.search.metric} {what}")
+        fault = "is not a finite number" if listener.values else "was never measured on validation trials"
+        return TrialResult("failed", error=f"{listener.search.metric} {fault}")
     return TrialResult("completed", value)
 
 
 def varies(params: Mapping[str, Any], space: Space) -> str:
     """The values of a trial, such as "lr=0.0123, decay=0.98"."""
     short = short_names(space)
-    return ", ".join(f"{short[key]}={one.shown(params[key])}" for key, one in space.items() if key in params)
+    shown = ((key, parameter.shown(params[key])) for key, parameter in space.items() if key in params)
+    return ", ".join(f"{short[key]}={value}" for key, value in shown)
 
 
 def trial_folder_name(number: int, params: Mapping[str, Any], space: Space) -> str:
@@ -221,12 +223,12 @@ def trial_folder_name(number: int, params: Mapping[str, Any], space: Space) -> s
 
 
 class TrialTable:
-    """The table of a search, row by row. Args: metric: its name."""
+    """Prints the table of a study, one row per trial. Args: metric: its name."""
 
     def __init__(self, metric: str):
         self.console = console()
         self._metric, self._status = metric, Status("", console=self.console)
-        self._present, self._rows = "", 0
+        self._folder_name, self._rows = "", 0
 
     def __enter__(self) -> TrialTable:
         if self.console.is_interactive:
@@ -236,27 +238,27 @@ class TrialTable:
     def __exit__(self, *error: object) -> None:
         self._status.stop()
 
-    def start(self, folder: Path) -> None:
-        self._present = folder.name
-        self._status.update(Text(f"{self._present}  starts"))
+    def begin(self, folder: Path) -> None:
+        self._folder_name = folder.name
+        self._status.update(Text(f"{self._folder_name}  begins"))
 
     def show(self, done: int, total: int, value: float | None) -> None:
         shown = "" if value is None else f" · {self._metric} {value:.4f}"
-        self._status.update(Text(f"{self._present}  update {done:,} of {total:,}{shown}"))
+        self._status.update(Text(f"{self._folder_name}  update {done:,} of {total:,}{shown}"))
 
-    def end(self, number: int, varies: str, ended: TrialResult, best: float | None) -> None:
+    def end(self, number: int, varies: str, result: TrialResult, best: float | None) -> None:
         if not self._rows:
             self.console.print(Text(f"trial  status       {self._metric:>10}  best so far  what varies", "bold"))
         self._rows += 1
-        status = f"{ended.status:<11}", _COLOURS[ended.status]
-        value, so_far = ("" if one is None else f"{one:.4f}" for one in (ended.value, best))
-        why = f": {shorten(' '.join(ended.error.split()), 200)}" if ended.error else ""
-        rest = f"  {value:>10}  {so_far:>11}  {varies}{why}"
+        status = f"{result.status:<11}", _COLOURS[result.status]
+        value, so_far = ("" if each is None else f"{each:.4f}" for each in (result.value, best))
+        reason = f": {shorten(' '.join(result.error.split()), 200)}" if result.error else ""
+        rest = f"  {value:>10}  {so_far:>11}  {varies}{reason}"
         self.console.print(Text.assemble(f"{number:5d}  ", status, rest))
 
 
 def _conclude(study: Study, folder: Path, interrupted: bool, trouble: str) -> int:
-    """Show the best trial, the figure, and what to do next. Returns: the exit code."""
+    """Print the best trial, the figure, and the next command. Returns: the exit code."""
     best, space = study.best(), study.search.space
     if best is not None:
         say(
@@ -267,10 +269,10 @@ def _conclude(study: Study, folder: Path, interrupted: bool, trouble: str) -> in
     if drawn := _draw(study, folder):
         say(f"figure: {drawn}")
     if interrupted or trouble:
-        complain(f"{'interrupted' if interrupted else trouble}; {resume_command(folder)}", None, False)
+        complain(f"{'interrupted' if interrupted else trouble}; {resume_hint(folder)}", None, False)
         return INTERRUPTED if interrupted else FAILED
-    if others := study.at_work():
-        say(f"other processes still run {others} trial{'s' * (others != 1)}")
+    if running := study.num_running():
+        say(f"other processes still run {running} trial{'s' * (running != 1)}")
     elif best is None:
         complain(f"no trial is completed: see error.txt in the folders of {folder}", None, False)
         return FAILED
@@ -285,23 +287,24 @@ def _draw(study: Study, folder: Path) -> Path | None:
     tried = []
     for trial in study.trials():
         if trial.state in _STATUSES:
-            positions = [_position(one, trial.params.get(key)) for key, one in space.items()]
+            positions = [_position(parameter, trial.params.get(key)) for key, parameter in space.items()]
             tried.append(Tried(trial.number, trial.value, _STATUSES[trial.state], positions))
     if not tried:
         return None
     axes = []
-    for key, one in space.items():
-        if isinstance(one, Range):
-            axes.append(Axis(key, (one.low, one.high), log=one.log, whole=one.whole))
+    for key, parameter in space.items():
+        if isinstance(parameter, Range):
+            axes.append(Axis(key, (parameter.low, parameter.high), log=parameter.log, whole=parameter.whole))
         else:
-            axes.append(Axis(key, (0, len(one.values) - 1), names=[one.shown(label) for label in one.labels]))
+            names = [parameter.shown(label) for label in parameter.labels]
+            axes.append(Axis(key, (0, len(names) - 1), names=names))
     metric = f"{study.search.metric} (validation)"
     fig = search(tried, axes, metric=metric, maximize=study.search.direction == "maximize")
     return save(fig, folder / "plots" / "search")[0]
 
 
-def _position(one: Parameter, value: Any) -> float | None:
+def _position(parameter: Parameter, value: Any) -> float | None:
     """The position of a value on its axis; for a choice, its index."""
-    if isinstance(one, Range):
+    if isinstance(parameter, Range):
         return float(value) if isinstance(value, int | float) else None
-    return float(one.labels.index(value)) if value in one.labels else None
+    return float(parameter.labels.index(value)) if value in parameter.labels else None

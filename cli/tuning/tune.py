@@ -8,7 +8,7 @@ from tracetorch.cli.adapter import note_of
 from tracetorch.cli.errors import UsageError, quote, shorten
 from tracetorch.cli.terminal import say
 from tracetorch.cli.tuning.search import read_search, split_search
-from tracetorch.cli.tuning.study_folder import FILE, StudySettings, is_being_begun, read_study, reserve, resume_command
+from tracetorch.cli.tuning.study_folder import FILE, StudySettings, is_being_created, read_study, reserve, resume_hint
 from tracetorch.cli.tuning.validate import Composer, validate
 from tracetorch.files import expanded
 
@@ -22,25 +22,25 @@ def tune(typed: list[str], *, trials: int | None, folder: Path | None, trust: li
         folder: of the study; if None, a new one named after the time.
         trust: packages that the config of an existing study may call.
     """
-    if folder is None or not folder.exists() or (typed and is_being_begun(folder)):
+    if folder is None or not folder.exists() or (typed and is_being_created(folder)):
         try:
             return _start(typed, trials, folder)
         except FileExistsError:  # another process was first
             assert folder is not None
-    begun = read_study(folder)
-    if typed and typed != begun.typed:
-        what = f"{folder} is a study of {shorten(' '.join(begun.typed), 200)}"
-        raise UsageError(f"{what}; {resume_command(folder)}; for another study, name another folder")
-    composer = Composer(begun.overrides, folder / FILE, trust, begun.configs)
-    search, composed = validate(begun.search, composer)
-    return _run(begun._replace(search=search), composer, int(composed.config["seed"]), folder, trials)
+    settings = read_study(folder)
+    if typed and typed != settings.typed:
+        fault = f"{folder} is a study of {shorten(' '.join(settings.typed), 200)}"
+        raise UsageError(f"{fault}; {resume_hint(folder)}; for another study, name another folder")
+    composer = Composer(settings.overrides, folder / FILE, trust, settings.configs)
+    search, composed = validate(settings.search, composer)
+    return _run(settings._replace(search=search), composer, int(composed.config["seed"]), folder, trials)
 
 
 def _start(typed: list[str], trials: int | None, folder: Path | None) -> int:
     if not typed and folder is not None:
         raise UsageError(f"there is no study {folder}; to start one: tracetorch tune search=… --study {quote(folder)}")
-    about, overrides = split_search(typed)
-    search = read_search(about)
+    search_lines, overrides = split_search(typed)
+    search = read_search(search_lines)
     for line in overrides:
         if (key := line.lstrip("+~").partition("=")[0]) in search.space:
             advice = f"leave it out, or take the key out of the search: {quote(f'~search.space.{key}')}"
@@ -48,14 +48,14 @@ def _start(typed: list[str], trials: int | None, folder: Path | None) -> int:
     composer = Composer(overrides, None, [])
     search, composed = validate(search, composer)
     root = expanded(composed.config["output"].get("root", "outputs"))
-    begun = StudySettings(composed.experiment, typed, overrides, search, composer.content())
-    study_folder = reserve(begun, root, folder)
+    settings = StudySettings(composed.experiment, typed, overrides, search, composer.content())
+    study_folder = reserve(settings, root, folder)
     if note := note_of(composed.choices):
         say(note)
-    return _run(begun, composer, int(composed.config["seed"]), study_folder, trials)
+    return _run(settings, composer, int(composed.config["seed"]), study_folder, trials)
 
 
-def _run(begun: StudySettings, composer: Composer, seed: int, folder: Path, trials: int | None) -> int:
+def _run(settings: StudySettings, composer: Composer, seed: int, folder: Path, trials: int | None) -> int:
     from tracetorch.cli.tuning.trials import run_trials  # after all checks, because optuna takes half a second to load
 
-    return run_trials(begun, composer, seed, folder, trials or begun.search.trials)
+    return run_trials(settings, composer, seed, folder, trials or settings.search.trials)

@@ -13,7 +13,7 @@ from tracetorch.cli.check import PARTS, check, check_new, check_trusted
 from tracetorch.cli.errors import UsageError, did_you_mean, prefixed, quote, shorten
 from tracetorch.cli.execute import described, naming
 from tracetorch.cli.folders import plain_name
-from tracetorch.cli.suggest import at
+from tracetorch.cli.suggest import value_at
 from tracetorch.cli.tuning.search import Parameter, Range, Search, Space
 from tracetorch.renamed import current, current_overrides
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from tracetorch.tasks import Environment, Task
 
 
-_BASE = "base"  # the key, in a study's file, of the config without any choice of the search
+_BASE = "base"  # the key, in a study's file, of the template without any choice of the search
 
 
 class Composer:
-    """Makes the configs of trials. Presets are composed once for each choice from a group.
+    """Makes the configs of trials. Presets are composed once for each choice from a group that the search tries.
 
     Args:
         overrides: common to all trials.
         origin: the file of the overrides if they were not typed now; then they may call trusted parts only.
         trust: packages that are trusted in addition to traceTorch and torch.
-        templates: the result of `content` when the study began; if None, they are composed.
+        templates: the result of `content` when the study started; if None, the presets are composed.
     Raises: UsageError if the templates hold anything but configs.
     """
 
@@ -45,13 +45,14 @@ class Composer:
         for choice, node in _mapping(templates or {}, origin).items():
             config, experiment, choices = (_mapping(node, origin).get(name) for name in Template._fields)
             check_plain(config, origin, choice, references=True)
-            known = {name: one for name, one in _mapping(choices, origin).items() if isinstance(one, str)}
+            names = {group: name for group, name in _mapping(choices, origin).items() if isinstance(name, str)}
             config = _mapping(current(restored(config)), origin)
-            self._templates[choice] = Template(config, plain_name(experiment), known)
+            self._templates[choice] = Template(config, plain_name(experiment), names)
 
     def content(self) -> dict[str, Any]:
         """The templates, for the study's file."""
-        plain = {choice: {**one._asdict(), "choices": dict(one.choices)} for choice, one in self._templates.items()}
+        templates = self._templates.items()
+        plain = {choice: {**each._asdict(), "choices": dict(each.choices)} for choice, each in templates}
         return cast(dict[str, Any], portable(plain))
 
     def __call__(self, changes: list[str]) -> tuple[Composed, list[str]]:
@@ -101,8 +102,8 @@ def validate(search: Search, composer: Composer) -> tuple[Search, Composed]:
         root = key.partition(".")[0]
         if root not in PARTS:
             hint = did_you_mean(root, PARTS, "search.space.")
-            there = f"A search changes {', '.join(PARTS)}, and what is in them."
-            raise UsageError(f"search.space.{shorten(key)}: '{shorten(root)}' cannot be searched.{hint} {there}")
+            listing = f"A search changes {', '.join(PARTS)}, and their keys."
+            raise UsageError(f"search.space.{shorten(key)}: '{shorten(root)}' cannot be searched.{hint} {listing}")
     whole = {key: _whole(key, search.space, composed, composer) for key in search.space}
     search = replace(search, space=whole)
     configs = {}
@@ -114,9 +115,9 @@ def validate(search: Search, composer: Composer) -> tuple[Search, Composed]:
     task = _make_parts(composed.config, None)
     known = (*(["loss"] if hasattr(task, "eval_batches") else []), *described(task)[0])
     if search.metric not in known:
-        hint, there = did_you_mean(search.metric, known), ", ".join(known)
+        hint, listing = did_you_mean(search.metric, known), ", ".join(known)
         raise UsageError(
-            f"search.metric={shorten(search.metric)}: the task does not report it.{hint} It reports {there}."
+            f"search.metric={shorten(search.metric)}: the task does not report it.{hint} It reports {listing}."
         )
     for where, (key, config) in configs.items():
         with prefixed(f"{where}: "):
@@ -125,34 +126,36 @@ def validate(search: Search, composer: Composer) -> tuple[Search, Composed]:
 
 
 def _ends(key: str, space: Space) -> Iterator[tuple[str, list[str]]]:
-    """The values of one key to check: a name, and the changes, including keys that depend on the choice."""
-    others_too = []
+    """The values of a key to check. Yields: the value's name in messages; the changes, with those of dependent keys."""
+    dependent = []
     if key in PARTS:
-        others = {name: next(iter(one.ends().values())) for name, one in space.items() if name.startswith(f"{key}.")}
-        others_too = [f"{name}={value}" for name, value in others.items()]
+        inner = {name: next(iter(each.ends().values())) for name, each in space.items() if name.startswith(f"{key}.")}
+        dependent = [f"{name}={value}" for name, value in inner.items()]
     elif (group := key.partition(".")[0]) in space:
-        others_too = [f"{group}={next(iter(space[group].ends().values()))}"]
+        dependent = [f"{group}={next(iter(space[group].ends().values()))}"]
     for name, value in space[key].ends().items():
-        yield name, [f"{key}={value}", *others_too]
+        yield name, [f"{key}={value}", *dependent]
 
 
 def _whole(key: str, space: Space, composed: Composed, composer: Composer) -> Parameter:
     """The parameter, as a range of whole numbers if the key holds a whole number or accepts nothing else."""
-    one = space[key]
-    if not isinstance(one, Range) or not all(isinstance(n, int) for n in (one.low, one.high, one.step or 1)):
-        return one
-    now = at(composed.config, key)
-    if isinstance(now, int) and not isinstance(now, bool):
-        return replace(one, whole=True)
+    parameter = space[key]
+    if not isinstance(parameter, Range):
+        return parameter
+    if not all(isinstance(number, int) for number in (parameter.low, parameter.high, parameter.step or 1)):
+        return parameter
+    value = value_at(composed.config, key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return replace(parameter, whole=True)
     try:
-        composer([f"{key}={one.low + 0.5}", *next(_ends(key, space))[1][1:]])
+        composer([f"{key}={parameter.low + 0.5}", *next(_ends(key, space))[1][1:]])
     except UsageError:
-        return replace(one, whole=True)
-    return one
+        return replace(parameter, whole=True)
+    return parameter
 
 
 def _make_parts(config: dict[str, Any], task: Task | Environment | None) -> Task | Environment:
-    """Make the parts, because they refuse some values that the signatures allow. Args: task: one made already."""
+    """Make the parts, which refuse some values that the signatures allow. Args: task: if None, it is made."""
     with naming("task"):
         if task is None:
             task = make(config["task"], "task")

@@ -24,9 +24,8 @@ from tracetorch.cli.sweep import launchers, launching
 from tracetorch.cli.sweep.job import Worker
 from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
 from tracetorch.cli.sweep.launching import FOLDER, Queue, launch
-from tracetorch.cli.sweep.monitor import SweepMonitor
-from tracetorch.cli.sweep.plan import Job, plan
-from tracetorch.cli.sweep.stopping import NOW, STOP, ControllerProcess, StopListener, go_on, is_stopped
+from tracetorch.cli.sweep.plan import plan
+from tracetorch.cli.sweep.stopping import NOW, STOP, ControllerProcess, StopListener, clear_stop, is_stopped
 from tracetorch.runs.ending import Interrupt
 
 SMALL = (*CLICKS, "train.log_every=1")
@@ -225,6 +224,7 @@ SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.setup=[touch harmed]"]
         ({"settings": SLURM}, "may run commands"),
         ({"settings": ["hydra/launcher=mine"]}, "may run commands"),
         ({"name": "../../x"}, "would lie outside"),
+        ({"varies": "a\x1b[2J"}, "sweep.json is broken"),
     ],
     ids=str,
 )
@@ -311,7 +311,7 @@ def test_slurm_s_queue_is_that_of_this_launch(here, monkeypatch):
 def test_a_controller_is_gone_when_its_process_is_even_before_it_is_reaped():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     controller = ControllerProcess(pid=child.pid)
-    assert not controller.is_gone() and not controller.is_here() and ControllerProcess().is_here()
+    assert not controller.is_gone() and not controller.is_this_process() and ControllerProcess().is_this_process()
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert controller.is_gone()
@@ -337,13 +337,13 @@ def test_a_run_hears_between_two_updates_that_its_sweep_stops(here):
         listener("progress", {})
         assert is_stopped(here) and not wish.stop
         (here / NOW).touch()
-        listener._looked = -1e9
+        listener._checked_at = -1e9
         listener("record", {})
         assert not wish.stop
         listener("progress", {})
         assert wish.stop
         listener("progress", {})  # a second wish would be an exception
-    go_on(here)
+    clear_stop(here)
     assert not is_stopped(here)
 
 
@@ -355,7 +355,7 @@ def test_a_signal_of_a_cluster_ends_the_run_and_then_goes_to_whom_it_was_meant_f
             signal.raise_signal(signal.SIGUSR2)
             listener("progress", {})
             assert wish.stop and not heard
-        listener.pass_on()
+        listener.call_original_handler()
         assert heard == [signal.SIGUSR2]
     finally:
         signal.signal(signal.SIGUSR2, before)

@@ -11,7 +11,7 @@ from tests.command_line import CLICKS, TINY, tracetorch
 from tests.test_docs import ROOT, commands, header
 from tracetorch.cli.adapter import compose, conf_dir, parse, quote_value
 from tracetorch.cli.errors import UsageError
-from tracetorch.cli.tuning.search import Choices, Range, made, parameter, read_search, split_search
+from tracetorch.cli.tuning.search import Choices, Range, parameter, read_search, search_from, split_search
 from tracetorch.cli.tuning.validate import Composer, validate
 
 
@@ -49,7 +49,7 @@ def test_the_searches_in_the_document_can_be():
         if "search=mine.yaml" not in words:
             prepared(*words)
     (block,) = re.findall(r"^```yaml\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
-    validate(made(yaml.safe_load(block)), Composer(list(TINY), None, []))
+    validate(search_from(yaml.safe_load(block)), Composer(list(TINY), None, []))
 
 
 # ── values ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -78,7 +78,7 @@ def test_changes_to_ranges_and_keys_that_come_and_go(here):
     )  # fmt: skip
     assert (found.trials, found.metric, found.direction, found.pruner) == (3, "loss", "minimize", "none")
     assert list(found.space) == ["train.learn_every"]
-    assert made(json.loads(json.dumps(found.content()))) == found
+    assert search_from(json.loads(json.dumps(found.content()))) == found
     (here / "mine.yaml").write_text("space: {optimizer.lr: {low: 1e-4, high: 1e-1, log: true}}\n")  # as people write
     assert read_search(["search=mine.yaml"]).space == {"optimizer.lr": Range(1e-4, 0.1, log=True)}
     assert parameter("x", {"low": 0.1, "high": 0.7, "step": 0.1}).step == 0.1  # which rounding alone keeps from the end
@@ -95,7 +95,7 @@ def test_changes_to_ranges_and_keys_that_come_and_go(here):
 )
 def test_whole_numbers_are_searched_where_the_key_takes_no_others(key, low, high, whole):
     overrides = [*CLICKS, *(["task.delay=0.1"] if key == "task.delay" else [])]
-    search, _ = validate(made({"space": {key: {"low": low, "high": high}}}), Composer(overrides, None, []))
+    search, _ = validate(search_from({"space": {key: {"low": low, "high": high}}}), Composer(overrides, None, []))
     assert search.space[key].whole is whole
     assert search.space[key].typed(low) == (str(low) if whole else repr(float(low)))
 

@@ -74,6 +74,15 @@ def write(path, content):
     Path(path).write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
 
 
+@pytest.mark.parametrize("text", ["${network.hidden[0]}", r"\${seed}", "${seed", "${oc.env:TOKEN}"])
+def test_a_reference_that_is_not_plain_is_refused_and_not_called_a_function(text):
+    with pytest.raises(UsageError) as refusal:
+        parse_yaml(f"a: 'b {text}'", Path("it.yaml"), references=True)
+    fault = f"it.yaml: a contains '{text}', which is not a plain reference such as ${{seed}}: write the value itself"
+    assert str(refusal.value) == fault
+    assert parse_yaml("a: b ${seed}", Path("it.yaml"), references=True) == {"a": "b ${seed}"}
+
+
 @pytest.mark.parametrize("at", range(len(CALLS)), ids=CALLS)
 def test_nothing_in_the_config_of_a_run_is_followed(config, at):
     change = [{"label": CALLS[at]}, {"gamma": [CALLS[at]]}, {"x": {"y": CALLS[at]}}, {CALLS[at]: 1}][at % 4]
@@ -149,8 +158,25 @@ def test_what_is_trusted_is_of_tracetorch_or_torch():
         assert trusted
         for one in trusted:
             assert getattr(module, one).__module__.startswith(name.split(".")[0]), f"{name}.{one}"
+        if name.startswith("torch."):
+            assert trusted == [one for one, found in vars(module).items() if isinstance(found, type)]
     for target in ("torch.load", "torch.hub.load", "tracetorch.files.os.system", "tracetorch.encode.Tensor"):
         assert not is_trusted(target), target
+    for target in ("torch.nn.factory_kwargs", "torch.nn.modules.Linear", "torch.nn.init.zeros_", "torch.nn.Callable"):
+        assert not is_trusted(target), target
+
+
+def test_a_config_from_a_folder_may_call_a_module_of_torch_with_its_arguments(config):
+    connection = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 8, "kernel_size": [5, 5]}
+    used = {**config, "network": {**config["network"], "readout": {**config["network"]["readout"]}}}
+    used["network"]["readout"]["in_features"] = connection
+    check_trusted(used, Path("x"))
+    assert make(connection, "connection").kernel_size == (5, 5)
+    check(used)
+    del connection["kernel_size"]
+    connection["kernel"] = 5
+    with pytest.raises(UsageError, match=r"readout\.in_features\.kernel: torch\.nn\.Conv2d takes no 'kernel'"):
+        check(used)
 
 
 def test_a_trusted_package_may_call_only_what_it_defines(here, monkeypatch, config):
@@ -219,10 +245,9 @@ THROUGH = {"l0": {"x": "y" * 9}, "l1": "${l0}", "l2": "${l1.x}"}
 @pytest.mark.parametrize(
     ("content", "phrase"),
     [
-        (doubling("x" * 16, lambda name: name * 9), "l6 unfolds to more than 1,048,576 characters"),
-        (doubling("x", lambda name: {"a": [name.replace("l", "...l")] * 9}), "unfolds to more than"),
-        (BELOW, "deep.l2 unfolds to more than"),
-        (DEEP, "128 lists and references lie within"),
+        (doubling("x" * 16, lambda name: name * 9), "l6 is longer than 1,048,576 characters"),
+        (doubling("x", lambda name: {"a": [name.replace("l", "...l")] * 9}), "is longer than"),
+        (DEEP, "lists and references are nested more than 128 deep"),
         (THROUGH, "${l1.x} passes through another reference, ${l0}: name the value itself"),
         ({"l0": "${l1}${l1}", "l1": "${l0}${l0}"}, "Recursive interpolation detected"),
     ],
