@@ -37,7 +37,7 @@ def command(
     """List failed or old runs; with --yes, remove them."""
     if not (failed or unfinished or older_than):
         raise UsageError("say which runs: --failed, --unfinished, --older-than 7d, or several of them")
-    age = None if older_than is None else _parse_age(older_than)
+    age = None if older_than is None else _seconds(older_than)
     if not root.is_dir():
         raise UsageError(f"there is no folder {root}; give the folder of your runs (output.root) with --root")
 

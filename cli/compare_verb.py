@@ -72,12 +72,12 @@ def command(
     folder = out
     if out is None and len(folders) == 1 and not os.path.lexists(folders[0] / "run.json"):
         folder = _output_folder(folders[0])
-    if against is not None:
-        message, scatter = _write_scatter(comparison, against, folder)
+    if scatter is not None:
+        message, drawn = _write_scatter(comparison, scatter, folder)
         from tracetorch.compare.scatter import table
 
-        _print(table(scatter), f"{scatter.stem}.csv")
-        _remark(comparison, scatter.left_out)
+        _print(table(drawn), f"{drawn.stem}.csv")
+        _remark(comparison, drawn.left_out)
         say(message)
         return
     words = [*map(str, folders), *(f"--by={key}" for key in by or []), *([f"--metric={metric}"] if metric else [])]
@@ -181,14 +181,14 @@ def _scatter(comparison: Comparison, key: str) -> Scatter:
     except NoNumberError as error:
         values = shorten(", ".join(error.values[:8]))
         advice = f"to group by it: --by {shorten(key)}"
-        raise UsageError(f"--against {shorten(key)}: its values are not numbers ({values}); {advice}") from error
+        raise UsageError(f"--scatter {shorten(key)}: its values are not numbers ({values}); {advice}") from error
     except UnknownNameError as error:
         last = {name.rpartition(".")[2]: name for name in error.known}
         close = did_you_mean(key, error.known)
         if not close and (name := last.get(key.rpartition(".")[2])):
             close = f" Did you mean '{name}'?"
         listing = ", ".join(map(shorten, error.known[:_MOST_NAMED])) + ", …" * (len(error.known) > _MOST_NAMED)
-        raise UsageError(f"--against {shorten(key)}: no run has it.{close} There are: {listing or 'none'}.") from error
+        raise UsageError(f"--scatter {shorten(key)}: no run has it.{close} There are: {listing or 'none'}.") from error
 
 
 def _print(content: tables.Table, file: str = "comparison.html") -> None:

@@ -133,8 +133,10 @@ class Verbs(typer.core.TyperGroup):
                 formatter.write_dl([(verb_name(verb), summary) for verb, (summary, *_) in verbs.items()], col_max=10)
 
 
-def _as_key(option: str | None, typed: Sequence[str]) -> str:
-    """Advice for a config key that was typed as an option, such as --seed 1; "" for any other option."""
+def _advice(option: str | None, typed: Sequence[str]) -> str:
+    """Advice for a former option, or for a config key that was typed as an option, such as --seed 1; else ""."""
+    if option in OPTIONS:
+        return f". It is now {OPTIONS[option]}"
     name = (option or "").lstrip("-")
     key_of = {"lr": "optimizer.lr", **dict.fromkeys(("epoch", "epochs"), "train.passes")}
     name = key_of.get(name, name)

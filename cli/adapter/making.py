@@ -38,11 +38,7 @@ def make(node: dict[str, Any], name: str) -> Any:
     Raises: UsageError, here or when a `Part` is called, if a value is invalid.
     """
     with naming(name, lambda error: words_of(error) if isinstance(error, TypeError | ValueError) else located(error)):
-        instance = _instantiate(node)
-    if node.get("_partial_"):
-        instance = Part(instance.func, *instance.args, **instance.keywords)
-        instance.name = name
-    return instance
+        return _instantiate(node, name)
 
 
 def function(node: dict[str, Any]) -> Callable[..., Any]:
@@ -51,8 +47,8 @@ def function(node: dict[str, Any]) -> Callable[..., Any]:
     Raises: UsageError if there is no such function, or if it cannot be imported.
     """
     with naming(str(node.get("_target_")), words_of):
-        called: Callable[..., Any] = _instantiate(node)
-    return called
+        made: Callable[..., Any] = _instantiate(node, "")
+    return partial(made.func, *made.args, **made.keywords) if isinstance(made, Part) else made
 
 
 @contextmanager
@@ -83,21 +79,25 @@ def words_of(error: BaseException) -> str:
     return text if is_sentence else " ".join(named(error).split())
 
 
-def _instantiate(value: Any) -> Any:
+def _instantiate(value: Any, name: str) -> Any:
     if isinstance(value, list):
-        return [_instantiate(inner) for inner in value]
+        return [_instantiate(inner, f"{name}[{index}]") for index, inner in enumerate(value)]
     if not isinstance(value, dict):
         return value
     if "_target_" not in value:
-        return {name: _instantiate(inner) for name, inner in value.items()}
+        return {key: _instantiate(inner, f"{name}.{key}") for key, inner in value.items()}
     called = locate(value["_target_"])
     if not callable(called):
         raise ValueError(f"{value['_target_']} cannot be called")
-    args = _instantiate(value.get("_args_", []))
+    args = _instantiate(value.get("_args_", []), f"{name}._args_")
     if not isinstance(args, list):
         raise ValueError(f"_args_ must be a list, got {shorten(args)}")
-    kwargs = {name: _instantiate(inner) for name, inner in value.items() if name not in SPECIAL}
-    return partial(called, *args, **kwargs) if value.get("_partial_") else called(*args, **kwargs)
+    kwargs = {key: _instantiate(inner, f"{name}.{key}") for key, inner in value.items() if key not in SPECIAL}
+    if not value.get("_partial_"):
+        return called(*args, **kwargs)
+    part = Part(called, *args, **kwargs)
+    part.name = name
+    return part
 
 
 def locate(target: Any) -> Any:

@@ -171,7 +171,7 @@ def carry_out(worker: Worker, settings: list[str], *, queue: Queue, guard: Signa
         while thread.is_alive() or (launched.trouble and queue.left()):
             thread.join(_POLL_SECONDS) if thread.is_alive() else time.sleep(_POLL_SECONDS)
             if guard.is_stopping and not has_cancelled:
-                queue.cancel(running=False)
+                queue.cancel(all_jobs=False)
                 has_cancelled = True
             if queue.is_complete() and not queue.left():
                 thread.join(_GRACE_SECONDS)  # the usual end

@@ -257,10 +257,9 @@ def _composed(job: Job, path: Path) -> Job:
 
 
 def changed_since(plan: Plan, jobs: Iterable[Job]) -> str:
-    """The first key whose value in the presets has changed since a sweep was planned; "" if none is found.
+    """What has changed in the presets since a sweep was planned: a clause for a message; "" if nothing has.
 
     Of the jobs with the same choices, only one is composed; none if presets of another folder were used.
-    Returns: "they no longer compose (…)" if the presets cannot be composed.
     """
     if plan.config_dir:
         return ""
@@ -272,5 +271,5 @@ def changed_since(plan: Plan, jobs: Iterable[Job]) -> str:
         except UsageError as error:
             return f"they no longer compose ({error})"
         if found := config_difference(job.config, new_config):
-            return found.key
+            return f"{found.key} has another value"
     return ""

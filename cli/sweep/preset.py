@@ -16,14 +16,14 @@ from tracetorch.renamed import FIGURE, present
 _CONTENT = ("params", "parts", "figures")
 _NAME = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*", re.ASCII)
 _BRACKETS = re.compile(r"[\[\](){}'\"]")
-_FIELDS = ("against", "metric", "by")
+_FIELDS = ("scatter", "metric", "by")
 
 
 @dataclass(frozen=True)
 class Figure:
     """A plot of one number against another; see `tracetorch compare --scatter`."""
 
-    against: str
+    scatter: str  # the number on the x axis
     metric: str | None = None  # None: the task's first
     by: list[str] = field(default_factory=list)
 
@@ -89,7 +89,7 @@ def _params(where: str, given: Any) -> list[str]:
 def figures(given: Any, where: str) -> list[Figure]:
     """Figures from plain values. Args: where: for messages. Raises: UsageError for the first invalid figure."""
     if given is not None and not isinstance(given, list):
-        raise UsageError(f"{where}: figures must be a list such as [{{against: task.delay}}], got {shorten(given)}")
+        raise UsageError(f"{where}: figures must be a list such as [{{scatter: task.delay}}], got {shorten(given)}")
     return [_figure(each, f"{where}: figures[{at}]") for at, each in enumerate(given or [])]
 
 

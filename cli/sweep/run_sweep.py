@@ -21,7 +21,7 @@ from tracetorch.cli.sweep.launching import Launched, Queue, carry_out
 from tracetorch.cli.sweep.monitor import SweepMonitor, metric_text
 from tracetorch.cli.sweep.plan import FILE, Job, Plan, changed_since, check_plan, plan, read_plan, write_plan
 from tracetorch.cli.sweep.stopping import NOW, ControllerProcess, SignalGuard, clear_stop
-from tracetorch.cli.terminal import console, say
+from tracetorch.cli.terminal import console, print_table, say
 from tracetorch.runs.folder import RunFolder, last_record, state_of
 from tracetorch.runs.identity import hash_of
 from tracetorch.runs.lock import BusyError, Lock
@@ -82,8 +82,8 @@ def resume_sweep(folder: Path, changes: list[str], trust: list[str], *, fail_fas
     if numbers := queue.left():
         ids = " ".join(sorted({number.partition("_")[0] for number in numbers}))
         raise UsageError(f"Slurm still has jobs of {folder}: wait for them, or cancel them: scancel {ids}")
-    if key := changed_since(planned, unfinished):
-        say(f"the presets have changed since the start of the sweep ({key}); it continues with its own config")
+    if change := changed_since(planned, unfinished):
+        say(f"the presets have changed since the start of the sweep: {change}; it continues with its own config")
     return _run_jobs(planned, folder, unfinished, fail_fast)
 
 
@@ -124,9 +124,9 @@ def _draw(planned: Plan, folder: Path) -> None:
     """Draw the figures of the preset. A figure that cannot be drawn is reported; it is not an error."""
     for figure in planned.figures:
         try:
-            message = draw_scatter(folder, figure.by, figure.metric, figure.against)
+            message = draw_scatter(folder, figure.by, figure.metric, figure.scatter)
         except UsageError as error:
-            message = f"{figure.metric or 'result'} against {figure.against} is not drawn: {error}"
+            message = f"{figure.metric or 'result'} against {figure.scatter} is not drawn: {error}"
         say(message)
 
 

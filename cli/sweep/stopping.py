@@ -87,7 +87,7 @@ class ControllerProcess:
             os._exit(FAILED)
 
 
-Owner = ControllerProcess  # the name in pickles of earlier versions
+__getattr__ = former_globals(globals(), CONTROLLER, warn=False)  # for pickles of earlier versions
 _job_lock = threading.Lock()  # held while a job runs in this process
 
 

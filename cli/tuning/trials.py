@@ -238,9 +238,9 @@ class TrialTable:
     def __exit__(self, *error: object) -> None:
         self._status.stop()
 
-    def begin(self, folder: Path) -> None:
+    def start(self, folder: Path) -> None:
         self._folder_name = folder.name
-        self._status.update(Text(f"{self._folder_name}  begins"))
+        self._status.update(Text(f"{self._folder_name}  starts"))
 
     def show(self, done: int, total: int, value: float | None) -> None:
         shown = "" if value is None else f" · {self._metric} {value:.4f}"

@@ -24,7 +24,8 @@ from tracetorch.cli.sweep import launchers, launching
 from tracetorch.cli.sweep.job import Worker
 from tracetorch.cli.sweep.launchers import change_launcher, launcher_of, options_of
 from tracetorch.cli.sweep.launching import FOLDER, Queue, launch
-from tracetorch.cli.sweep.plan import plan
+from tracetorch.cli.sweep.monitor import SweepMonitor
+from tracetorch.cli.sweep.plan import Job, plan
 from tracetorch.cli.sweep.stopping import NOW, STOP, ControllerProcess, StopListener, clear_stop, is_stopped
 from tracetorch.runs.ending import Interrupt
 

@@ -247,6 +247,7 @@ THROUGH = {"l0": {"x": "y" * 9}, "l1": "${l0}", "l2": "${l1.x}"}
     [
         (doubling("x" * 16, lambda name: name * 9), "l6 is longer than 1,048,576 characters"),
         (doubling("x", lambda name: {"a": [name.replace("l", "...l")] * 9}), "is longer than"),
+        (BELOW, "deep.l2 is longer than"),
         (DEEP, "lists and references are nested more than 128 deep"),
         (THROUGH, "${l1.x} passes through another reference, ${l0}: name the value itself"),
         ({"l0": "${l1}${l1}", "l1": "${l0}${l0}"}, "Recursive interpolation detected"),
