@@ -17,23 +17,23 @@ from typing import Any
 import torch
 
 from tests.faults.child import Ended, tracetorch
-from tests.faults.disk import KILL, Fault
+from tests.faults.disk import KILL, Injection
 
 Words = tuple[str, ...]
 
 _ANY = ("train.figures=false", "network.hidden=[4]", "device=cpu", "threads=1", "train.checkpoint_seconds=0")
 _TRIALS = ("test_trials=6", "validation_trials=4", "duration=[0.1]", "delay=0.1", "batch_size=2")
 _EVERY = ("train.log_every=1", "train.eval_every=2")
-CLICKS: Words = (*_ANY, *_EVERY, "train.updates=4", *(f"task.{one}" for one in _TRIALS))
+CLICKS: Words = (*_ANY, *_EVERY, "train.updates=4", *(f"task.{override}" for override in _TRIALS))
 REWARD: Words = (
     *("experiment=clicks_reward", "train.updates=4"),
     *(*_ANY, *_EVERY),
-    *(f"task.task.{one}" for one in _TRIALS),
+    *(f"task.task.{override}" for override in _TRIALS),
 )
 LIFETIME: Words = (
     *("experiment=clicks_lifetime", "train.updates=4", "train.steps=null", "train.log_every=1", "task.every=2"),
     *_ANY,
-    *(f"task.environment.task.{one}" for one in ("duration=[0.1]", "delay=0.1")),
+    *(f"task.environment.task.{override}" for override in ("duration=[0.1]", "delay=0.1")),
 )
 CARTPOLE: Words = (
     *("experiment=cartpole", "rule=three_factor", "rule.decay=0.8", "train.updates=8", *_ANY),
@@ -181,7 +181,7 @@ class Stage:
         key = f"{case.name}{reads}"
         if key not in self._references:
             folder = self.new_folder(case)
-            ended = tracetorch(*case.words, cwd=folder, fault=Fault(reads=reads))
+            ended = tracetorch(*case.words, cwd=folder, injection=Injection(reads=reads))
             assert ended.code == 0, ended
             self._references[key] = ended.operations, outcome(folder)
         return self._references[key]
@@ -199,13 +199,13 @@ class Stage:
         folder = self._folders[before, halfway] = self._base / f"made{self._job}.{len(self._folders)}"
         folder.mkdir()
         for at, words in enumerate(before):
-            fault = Fault()
+            injection = Injection()
             if halfway and at == len(before) - 1:
                 trial = folder.with_name(f"{folder.name}.trial")
                 shutil.copytree(folder, trial)
-                fault = Fault(len(tracetorch(*words, cwd=trial).operations) // 2, KILL)
+                injection = Injection(len(tracetorch(*words, cwd=trial).operations) // 2, KILL)
                 shutil.rmtree(trial)
-            ended = tracetorch(*words, cwd=folder, fault=fault)
+            ended = tracetorch(*words, cwd=folder, injection=injection)
             assert ended.code in (0, 1) or ended.is_killed, ended
         return folder
 
@@ -215,7 +215,7 @@ class Stage:
 DOCUMENTED = (0, 1, 2, 3, 130)
 _STAMP = re.compile(r"\d{8}-\d{6}-([0-9a-f]{6})(-\d+)?")
 _CLOCK = re.compile(r"(_seconds|_per_second|_bytes)$")
-_HIDDEN = re.compile(r"(^|/)\.(?!lock$|output)")
+_TEMPORARY = re.compile(r"(^|/)\.(?!lock$|output)")
 
 
 def wrong_output(ended: Ended) -> str:
@@ -280,7 +280,7 @@ def completed_files(workdir: Path) -> dict[str, str]:
 def unfinished(workdir: Path) -> list[str]:
     """Temporary files and folders of unfinished writes and removals."""
     names = [path.relative_to(workdir).as_posix() for path in workdir.rglob("*")]
-    return sorted(name for name in names if _HIDDEN.search(name))
+    return sorted(name for name in names if _TEMPORARY.search(name))
 
 
 def outcome(workdir: Path) -> dict[str, Any]:

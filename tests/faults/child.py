@@ -1,4 +1,4 @@
-"""`tracetorch` in a fork of this process, which has loaded everything: with a fault and with bounded resources."""
+"""`tracetorch` in a fork of this process, which has loaded everything: with an injected failure or kill, and bounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tests.faults.disk import Disk, Fault
+from tests.faults.disk import Disk, Injection
 
 CPU_SECONDS = 60
 WALL_SECONDS = 300.0
@@ -89,14 +89,14 @@ def _save(self: Any, buffer: Any, *, format: str = "png", **others: Any) -> None
         Path(buffer).write_bytes(content)
 
 
-def tracetorch(*words: str, cwd: Path, fault: Fault | None = None) -> Ended:
+def tracetorch(*words: str, cwd: Path, injection: Injection | None = None) -> Ended:
     """Run `tracetorch` in a folder."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as seen:
         sys.stdout.flush()
         sys.stderr.flush()
         child = os.fork()
         if not child:
-            _run(words, cwd, fault or Fault(), out, err, seen)
+            _run(words, cwd, injection or Injection(), out, err, seen)
         code, used = _wait(child)
         texts = [_content(file) for file in (out, err, seen)]
     operations, _, alerts = texts[2].partition("\0")
@@ -104,12 +104,12 @@ def tracetorch(*words: str, cwd: Path, fault: Fault | None = None) -> Ended:
     return Ended(words, code, *texts[:2], operations.splitlines(), used.ru_utime + used.ru_stime, peak, alerts.split())
 
 
-def _run(words: tuple[str, ...], cwd: Path, fault: Fault, out: BinaryIO, err: BinaryIO, seen: BinaryIO) -> None:
+def _run(words: tuple[str, ...], cwd: Path, injection: Injection, out: BinaryIO, err: BinaryIO, seen: BinaryIO) -> None:
     code, alerts = CRASHED, list[str]()
 
     def report() -> None:
         with suppress(OSError):
-            seen.write(("\n".join(fault.seen) + "\0" + " ".join(alerts)).encode(errors="replace"))
+            seen.write(("\n".join(injection.operations) + "\0" + " ".join(alerts)).encode(errors="replace"))
             seen.flush()
 
     try:
@@ -124,7 +124,7 @@ def _run(words: tuple[str, ...], cwd: Path, fault: Fault, out: BinaryIO, err: Bi
         os.environ |= {"COLUMNS": "120", "SECRET": "TheSecretOfThisUser"}
         sys.argv = ["tracetorch", *words]
         _watch(alerts)
-        Disk(str(cwd), fault, report).install()
+        Disk(str(cwd), injection, report).install()
         from tracetorch.cli.main import start
 
         try:

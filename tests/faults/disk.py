@@ -29,8 +29,8 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 @dataclass
-class Fault:
-    """An operation that fails.
+class Injection:
+    """A failure or kill of one operation, and a list of the operations that were counted.
 
     Args:
         at: the number of the operation, from 1; 0: none fails, and all are counted.
@@ -43,7 +43,7 @@ class Fault:
     error: int = errno.EIO
     lasting: bool = False
     reads: bool = False
-    seen: list[str] = field(default_factory=list)
+    operations: list[str] = field(default_factory=list)
 
 
 class Disk:
@@ -52,10 +52,10 @@ class Disk:
     Args: before_kill: is called before the process is killed.
     """
 
-    def __init__(self, folder: str, fault: Fault, before_kill: Callable[[], None] = lambda: None):
+    def __init__(self, folder: str, injection: Injection, before_kill: Callable[[], None] = lambda: None):
         self._before_kill = before_kill
-        self._folder, self._fault = os.path.realpath(folder) + os.sep, fault
-        self._busy = False
+        self._folder, self._injection = os.path.realpath(folder) + os.sep, injection
+        self._is_in_hook = False
 
     def install(self) -> None:
         """Start to count."""
@@ -112,32 +112,32 @@ class Disk:
 
         Args: write_part: writes the first bytes of the content, as many as it is given.
         """
-        fault = self._fault
-        if path is None or (kind == "read") != fault.reads:
+        injection = self._injection
+        if path is None or (kind == "read") != injection.reads:
             return
-        fault.seen.append(f"{kind} {path}")
-        number = len(fault.seen)
-        is_later = fault.lasting and fault.at and number > fault.at and kind in _TAKES_SPACE
-        if number != fault.at and not is_later:
+        injection.operations.append(f"{kind} {path}")
+        number = len(injection.operations)
+        is_later = injection.lasting and injection.at and number > injection.at and kind in _TAKES_SPACE
+        if number != injection.at and not is_later:
             return
         if write_part is not None and not is_later:
             write_part(7)
-        if fault.error == KILL:
+        if injection.error == KILL:
             self._before_kill()
             os.kill(os.getpid(), signal.SIGKILL)
-        raise OSError(fault.error, os.strerror(fault.error), path)
+        raise OSError(injection.error, os.strerror(injection.error), path)
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._busy or (event != "open" and event not in _NAME_EVENTS):
+        if self._is_in_hook or (event != "open" and event not in _NAME_EVENTS):
             return
-        self._busy = True
+        self._is_in_hook = True
         try:
             if event == "open":
                 self._on_open(*arguments)
             elif event != "shutil.rmtree":
                 self._on_name_event(_NAME_EVENTS[event], *arguments)
         finally:
-            self._busy = False
+            self._is_in_hook = False
 
     def _on_open(self, file: Any, mode: Any, flags: Any) -> None:
         if isinstance(file, int) or not isinstance(flags, int):

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from tests.faults import cases
 from tests.faults.cases import Case, Stage
 from tests.faults.child import tracetorch
-from tests.faults.disk import Fault
+from tests.faults.disk import Injection
 
 
 class Failure(NamedTuple):
@@ -68,7 +68,9 @@ def check(stage: Stage, failure: Failure) -> tuple[int, str]:
     workdir = stage.new_folder(case)
     before, completed = cases.contents(workdir), cases.completed_files(workdir)
     unfinished_before = cases.unfinished(workdir)
-    ended = tracetorch(*case.words, cwd=workdir, fault=Fault(failure.at, failure.error, failure.lasting, failure.reads))
+    ended = tracetorch(
+        *case.words, cwd=workdir, injection=Injection(failure.at, failure.error, failure.lasting, failure.reads)
+    )
     if failure.at > len(ended.operations):
         return 0, ""  # it had fewer operations than the undisturbed command
     operation = ended.operations[failure.at - 1]

@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.faults import cases
 from tests.faults.cases import Case, Stage
 from tests.faults.child import tracetorch
-from tests.faults.disk import KILL, Fault
+from tests.faults.disk import KILL, Injection
 
 READERS = (
     ("info", "it"),
@@ -44,7 +44,7 @@ def check(stage: Stage, case: Case, seed: object) -> tuple[int, str]:
     while True:
         at = rng.randint(1, len(operations) + 1)
         completed = cases.completed_files(workdir)
-        ended = tracetorch(*words, cwd=workdir, fault=Fault(at, KILL))
+        ended = tracetorch(*words, cwd=workdir, injection=Injection(at, KILL))
         if not ended.is_killed:
             if ended.code:
                 return kills, f"{'; '.join(moments)}: {ended}"

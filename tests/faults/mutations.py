@@ -54,7 +54,7 @@ _TREE: tuple[Words, ...] = (
 )
 
 
-def _of_run(name: str) -> tuple[Words, ...]:
+def _run_commands(name: str) -> tuple[Words, ...]:
     return (
         *(("info", name), ("eval", name), ("plot", name), ("resume", name)),
         *(("run", "--from", name, "output.dir=again"), ("compare", name, "keep", "--out", "compared")),
@@ -63,23 +63,23 @@ def _of_run(name: str) -> tuple[Words, ...]:
 
 _BEST: Words = ("run", "--config-dir", "study/presets", "experiment=best", "output.dir=again")
 VERBS: dict[str, tuple[Words, ...]] = {
-    "done": _of_run("done"),
-    "life": _of_run("life"),
-    "it": (("resume", "it"), *_of_run("it")),
+    "done": _run_commands("done"),
+    "life": _run_commands("life"),
+    "it": (("resume", "it"), *_run_commands("it")),
     "sweep": (("resume", "sweep"), ("resume", "sweep"), ("compare", "sweep"), ("info", "sweep")),
     "study": (("tune", "--study", "study", "--trials", "4"), ("compare", "study"), _BEST),
 }
 """For each folder, the verbs that read it, in addition to those of `_TREE`, which read all folders."""
 
-_OF_RUN = (
+_RUN_FILES = (
     *("config.yaml", "config.yaml", "config.yaml", "run.json", "run.json", "metrics.jsonl", "metrics.jsonl"),
     *("checkpoints/latest.pt", "checkpoints/latest.pt", "checkpoints/best.pt"),
     *("overrides.yaml", "trials.csv", "metrics.csv", ".lock", "checkpoints", "plots", "eval"),
 )
 FILES: dict[str, tuple[str, ...]] = {
-    "done": _OF_RUN,
-    "life": _OF_RUN,
-    "it": (*_OF_RUN, "metrics.jsonl", "checkpoints/latest.pt"),
+    "done": _RUN_FILES,
+    "life": _RUN_FILES,
+    "it": (*_RUN_FILES, "metrics.jsonl", "checkpoints/latest.pt"),
     "sweep": ("sweep.json", "sweep.json", "sweep.json", ".lock", "000_seed=0/config.yaml", "000_seed=0/run.json"),
     "study": ("study.json", "study.json", "study.jsonl", "study.jsonl", ".lock", "presets/experiment/best.yaml"),
 }
@@ -103,7 +103,7 @@ VALUES: tuple[Any, ...] = (
     [[[[[[[[[[0]]]]]]]]]],
     list(range(3000)),
 )
-"""Values that a file can hold, and that no run writes."""
+"""Unexpected values for any key of a file."""
 
 HOSTILE: tuple[Any, ...] = (
     *(

@@ -118,7 +118,7 @@ def name_of(target: str) -> str:
 
 
 def experiment_of(config: Mapping[str, Any], data: Mapping[str, str] | None, *, seeds: bool) -> dict[str, Any]:
-    """The part of a config that defines the experiment, with hashes in place of data.
+    """The part of a config that defines the experiment, with hashes in place of the paths of data.
 
     Keys have their former names, so that runs of all versions with the same settings are one experiment.
 

@@ -146,7 +146,7 @@ class Run:
     def restore(self, net: Sequential, optimizer: torch.optim.Optimizer, **parts: Resumable) -> int:
         """Restore the latest checkpoint of the folder to resume, if there is one. Call it before entering the run.
 
-        Args: parts: those that were given to `save`.
+        Args: parts: the parts that were given to `save`.
         Returns: the number of updates done before the checkpoint; 0 if there is none.
         Raises: ValueError if the checkpoint is damaged or of another network.
         """

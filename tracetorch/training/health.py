@@ -35,7 +35,8 @@ class HealthWatch(Stateful):
 
     def __init__(self, patience: int = 3, *, rewarded: bool = False):
         self.patience, self.rewarded = patience, rewarded
-        self._found, self._was_well, self._is_checked = 0, False, False
+        self._found, self._was_well = 0, False  # consecutive checks that found it dead; whether a check found it alive
+        self._is_checked = False  # for parameters without a gradient
         self._loss, self._same = 0.0, 0  # the last evaluation's loss, and how many consecutive evaluations had it
 
     def look(self, net: Sequential, output: Tensor | None, update: int, *, last: bool) -> None:

@@ -67,7 +67,8 @@ class Life(Stateful):
             self._min_best = chance_level + 3 * math.sqrt(variance)
         self._count, self._total = (torch.zeros(actions, dtype=torch.float64) for _ in range(2))
         self.switches, self._last_switch, self._best = 0, 0, -math.inf
-        self._felt, self._recovered, self._decisions, self._fall = 0, 0, 0, 0.0
+        self._felt, self._fall = 0, 0.0  # number of falls, and their sum
+        self._recovered, self._decisions = 0, 0  # number of recoveries, and their sum in decisions
         self._open: dict[str, Any] = {}
 
     @property

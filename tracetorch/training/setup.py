@@ -40,7 +40,7 @@ def check_count(name: str, count: object) -> None:
 
 
 def check_parts(**parts: object) -> None:
-    """Raises: TypeError for a part that is not a function, or is a module instead of a function that makes it."""
+    """Raises: TypeError for a part that is not a function, or is a module where a function must make one."""
     for name, part in parts.items():
         if not callable(part) or (isinstance(part, Module) and name != "loss"):
             got = repr(part) if isinstance(part, str) else kind_of(part)
