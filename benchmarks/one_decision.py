@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,17 +113,31 @@ def _update_seconds(program: str, name: str, updates: int, threads: int) -> floa
 
 
 def _parts(name: str, updates: int, threads: int) -> dict[str, float]:
-    """Seconds per update of each part, from a run in this process with timed methods; includes the cost of timing."""
+    """Seconds per update of each part, from a run in this process with timed methods; includes the cost of timing.
+
+    Only calls during updates count, not those of the rehearsal and of the test.
+    """
     from importlib import import_module  # noqa: PLC0415
 
     from tracetorch.cli.main import app  # noqa: PLC0415
+    from tracetorch.runs import Run  # noqa: PLC0415
 
-    spent, is_inside = dict.fromkeys(PARTS, 0.0), [False]
+    spent, is_inside, is_training = dict.fromkeys(PARTS, 0.0), [False], [False]
+    training = Run.training
+
+    @contextmanager
+    def watched_training(run: Run) -> Iterator[None]:
+        with training(run):
+            is_training[0] = True
+            try:
+                yield
+            finally:
+                is_training[0] = False
 
     def timed(part: str, method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
         def run(*args: Any, **kwargs: Any) -> Any:
-            if is_inside[0]:
+            if is_inside[0] or not is_training[0]:
                 return method(*args, **kwargs)
             is_inside[0], start = True, time.perf_counter()
             try:
@@ -133,7 +148,8 @@ def _parts(name: str, updates: int, threads: int) -> dict[str, float]:
 
         return run
 
-    replaced = []
+    replaced: list[tuple[type, str, Any]] = [(Run, "training", training)]
+    Run.training = watched_training  # type: ignore[method-assign]
     for part, targets in PARTS.items():
         for classes, methods in targets:
             for path in classes.split():
