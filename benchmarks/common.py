@@ -136,13 +136,14 @@ def write(path: Path | None, benchmark: str, machine: Row, rows: Sequence[Row]) 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a plain table; the first column is text, the others are numbers."""
-    grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    grid = Table(box=None, pad_edge=False)
     for at, column in enumerate(columns):
         grid.add_column(column, justify="right" if at else "left", no_wrap=True)
     for row in rows:
         grid.add_row(*row)
     natural = Measurement.get(console, console.options.update(max_width=1000), grid).maximum
     wide = Console(highlight=False, width=max(console.width, natural))  # so that no line is cut in a file
+    wide.print(title, style="bold", markup=False, soft_wrap=True)  # a title of the table would wrap at its width
     wide.print(grid, "")
 
 

@@ -23,7 +23,7 @@ from torch.nn.functional import nll_loss
 
 DECAY, THRESHOLD = 0.9, 1.0
 LEARNING_RATE = 1e-3
-FLOOR = 1e-3
+EPSILON = 1e-3
 """ε, as in `tracetorch.loss.cross_entropy`."""
 
 BLOCK = 256
@@ -125,4 +125,4 @@ def synapses(sizes: Sequence[int]) -> list[Linear]:
 
 def cross_entropy(mean: Tensor, target: Tensor) -> Tensor:
     """The loss, equal to `tracetorch.loss.cross_entropy`, for autograd."""
-    return nll_loss(torch.log((mean + FLOOR) / (1 + FLOOR)), target)
+    return nll_loss(torch.log((mean + EPSILON) / (1 + EPSILON)), target)
