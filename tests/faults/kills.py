@@ -83,38 +83,38 @@ def _check_processes(stage: Stage, case: Case, rng: random.Random) -> tuple[int,
     workdir = stage.new_folder(case)
     files = rng.randint(1, len(expected))
     of_sweep = rng.random() < 0.6
-    what = f"{'the sweep' if of_sweep else 'a job'} killed after {files} files"
+    kill = f"{'the sweep' if of_sweep else 'a job'} killed after {files} files"
     command = (sys.executable, "-c", "from tracetorch.cli.main import main; main()", *case.words)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(command, cwd=workdir, env=environment, stdout=out, stderr=err, process_group=0)
         if not _wait(lambda: process.poll() is not None or _count(workdir / "it") >= files):
-            return 0, f"{what}: the sweep takes too long"
+            return 0, f"{kill}: the sweep takes too long"
         time.sleep(rng.uniform(0, 0.1))
         victims = [process.pid] if of_sweep else [pid for pid in _members(process.pid) if pid != process.pid]
         if not victims or process.poll() is not None:
-            return 0, _check_completed(case, workdir, expected, what) if process.wait(_TIMEOUT) else ""
+            return 0, _check_completed(case, workdir, expected, kill) if process.wait(_TIMEOUT) else ""
         os.kill(rng.choice(victims), signal.SIGKILL)
         code = process.wait(_TIMEOUT)
         if not _wait(lambda: not _members(process.pid)):
             os.killpg(process.pid, signal.SIGKILL)
-            return 1, f"{what}: processes remain after the sweep has ended"
+            return 1, f"{kill}: processes remain after the sweep has ended"
         err.seek(0)
         messages = err.read().decode()
     if not of_sweep and code not in cases.DOCUMENTED:
-        return 1, f"{what}: exit code {code}: {messages[-300:]}"
+        return 1, f"{kill}: exit code {code}: {messages[-300:]}"
     # If joblib's resource tracker was the victim, the next one prints a KeyError for each semaphore it does not know.
     if not of_sweep and "Traceback" in messages and "loky/backend/resource_tracker.py" not in messages:
-        return 1, f"{what}: {messages[-600:]}"
-    return 1, _check_completed(case, workdir, expected, what)
+        return 1, f"{kill}: {messages[-600:]}"
+    return 1, _check_completed(case, workdir, expected, kill)
 
 
-def _check_completed(case: Case, workdir: Path, expected: dict[str, object], what: str) -> str:
+def _check_completed(case: Case, workdir: Path, expected: dict[str, object], kill: str) -> str:
     for ended in cases.complete(case, workdir):
         if ended.code:
-            return f"{what}: {ended}"
+            return f"{kill}: {ended}"
     fault = cases.difference(expected, workdir)
-    return fault and f"{what}: {fault}"
+    return fault and f"{kill}: {fault}"
 
 
 def _wait(done: Callable[[], bool]) -> bool:

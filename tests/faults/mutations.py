@@ -146,18 +146,18 @@ def change_value(content: Any, rng: random.Random) -> Any:
     if rng.random() < 0.03:
         return rng.choice(VALUES)
     container, key = rng.choice(nodes)
-    what = rng.random()
-    if what < 0.35:
+    draw = rng.random()
+    if draw < 0.35:
         container[key] = rng.choice(HOSTILE)
-    elif what < 0.7:
+    elif draw < 0.7:
         container[key] = rng.choice(VALUES)
-    elif what < 0.8:
+    elif draw < 0.8:
         del container[key]
     elif isinstance(container, dict):
         new = rng.choice(
             ("_target_", "_args_", "_partial_", "_convert_", "_recursive_", "\x1b[31mred", "split", "1", "")
         )
-        container[new] = rng.choice(VALUES) if what < 0.9 else container.pop(key)
+        container[new] = rng.choice(VALUES) if draw < 0.9 else container.pop(key)
     else:
         container.append(rng.choice(VALUES))
     return content

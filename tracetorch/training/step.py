@@ -145,7 +145,7 @@ class FeedbackSource(Step):
     @property
     @abstractmethod
     def context(self) -> int:
-        """Number of context changes of the task so far."""
+        """Number of task changes before the next decision."""
 
     @property
     @abstractmethod
