@@ -1,4 +1,4 @@
-"""What all benchmarks share: options, the machine they ran on, tables, JSON."""
+"""Shared by all benchmarks: options, a description of the machine, tables, JSON."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ from tracetorch import device as devices
 from tracetorch.files import write_whole
 
 Row = dict[str, Any]
-"""One measurement as it goes into the JSON."""
+"""One measurement, as in the JSON."""
 
 JSON = Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of torch and of the compiled kernels.")]
 Rounds = Annotated[int, typer.Option(min=1, help="How often each contender is measured, after a warm-up.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Tiny sizes: does it run at all? The numbers mean nothing.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Tiny sizes, to check that it runs; the numbers mean nothing.")]
 Networks = Annotated[list[str] | None, typer.Option("--network", help="Widths, such as 784-256-10; repeatable.")]
-Names = Annotated[list[str] | None, typer.Option("--contender", help="Who takes part; repeatable. All, if not given.")]
+Names = Annotated[
+    list[str] | None, typer.Option("--contender", help="A contender; repeatable. The usual ones, if not given.")
+]
 
 console = Console(highlight=False, soft_wrap=True)
 PACKAGES = ("tracetorch", "torch", "numba", "triton", "snntorch", "spikingjelly", "norse")
@@ -40,7 +42,7 @@ PACKAGES = ("tracetorch", "torch", "numba", "triton", "snntorch", "spikingjelly"
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
-    """A wrong option ends as one sentence, not as a traceback."""
+    """Report a wrong option or file in one sentence, without a traceback."""
     try:
         yield
     except KeyError as error:
@@ -50,7 +52,7 @@ def plain_errors() -> Iterator[None]:
 
 
 def start(device: str, threads: int) -> torch.device:
-    """The device by name, with torch set to so many threads. Raises: ValueError for a device that is not there."""
+    """Set torch's threads. Returns: the device with this name. Raises: ValueError for an absent device."""
     torch.set_num_threads(threads)
     return devices.resolve(device)
 
@@ -63,12 +65,12 @@ def widths(network: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def taking_part(entries: dict[str, contenders.Entry], names: Sequence[str] | None) -> list[str]:
-    """Who takes part, all if none is named; says in one line who cannot."""
-    there, line = contenders.present(entries, names or list(entries))
+def available(entries: dict[str, contenders.Entry], names: Sequence[str] | None) -> list[str]:
+    """The contenders whose library is installed, of all if none is named; prints one line about the others."""
+    found, line = contenders.present(entries, names or list(entries))
     if line:
         console.print(line, style="yellow", markup=False)
-    return there
+    return found
 
 
 def provenance(device: torch.device) -> Row:
@@ -101,7 +103,7 @@ def describe(machine: Row) -> str:
 
 
 def cpu_model() -> str:
-    """What /proc calls the processor, or what the platform does."""
+    """The name of the processor in /proc, or else in `platform`."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -110,7 +112,7 @@ def cpu_model() -> str:
 
 
 def memory(name: str, path: str = "/proc/self/status") -> int | None:
-    """An entry of one of Linux's tables of memory, such as "VmHWM", in bytes; None where there is none."""
+    """An entry of a memory table of Linux, such as "VmHWM", in bytes; None if it is missing."""
     with contextlib.suppress(OSError):
         for line in Path(path).read_text(encoding="utf-8").splitlines():
             if line.startswith(f"{name}:"):
@@ -119,13 +121,13 @@ def memory(name: str, path: str = "/proc/self/status") -> int | None:
 
 
 def memory_room(device: torch.device, share: float = 0.7) -> int | None:
-    """Bytes that a measurement may take: this share of what is free now; None if unknown."""
+    """Bytes that a measurement may take: this share of the memory that is free now; None if unknown."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory("MemAvailable", "/proc/meminfo")
     return None if free is None else int(share * free)
 
 
 def write(path: Path | None, benchmark: str, machine: Row, rows: Sequence[Row]) -> None:
-    """The JSON as a whole, for every call: who kills a long run keeps what was measured. Nothing without a path."""
+    """Write all rows so far, so that a benchmark that is killed keeps its measurements; without a path, nothing."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"benchmark": benchmark, "provenance": machine, "rows": list(rows)}
@@ -134,23 +136,24 @@ def write(path: Path | None, benchmark: str, machine: Row, rows: Sequence[Row]) 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a plain table; the first column is text, the others are numbers."""
-    drawn = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    grid = Table(box=None, pad_edge=False)
     for at, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if at else "left", no_wrap=True)
+        grid.add_column(column, justify="right" if at else "left", no_wrap=True)
     for row in rows:
-        drawn.add_row(*row)
-    natural = Measurement.get(console, console.options.update(max_width=1000), drawn).maximum
-    wide = Console(highlight=False, width=max(console.width, natural))  # so that nothing is cut in a file either
-    wide.print(drawn, "")
+        grid.add_row(*row)
+    natural = Measurement.get(console, console.options.update(max_width=1000), grid).maximum
+    wide = Console(highlight=False, width=max(console.width, natural))  # so that no line is cut in a file
+    wide.print(title, style="bold", markup=False, soft_wrap=True)  # a title of the table would wrap at its width
+    wide.print(grid, "")
 
 
 def summarize(values: Sequence[float]) -> Row:
-    """Median and minimum of some measurements, and how many there were."""
+    """Median, minimum and number of the measurements, and all of them."""
     return {"median": statistics.median(values), "min": min(values), "n": len(values), "all": list(values)}
 
 
 def milliseconds(seconds: float) -> str:
-    """Three digits that mean something."""
+    """Seconds in ms, with three significant digits below 1 s."""
     return f"{1000 * seconds:.3g}" if seconds < 1 else f"{1000 * seconds:,.0f}"
 
 

@@ -1,9 +1,9 @@
-"""Learning curves against episodes: how many actions an episode lasted during training, one line per run.
+"""Learning curves: actions per episode during training, against the number of episodes; one line per run.
 
 python benchmarks/episodes.py docs/figures/cartpole.png "a title=outputs/one" "another title=outputs/other"
 
-Each folder is a panel. Each folder in it is a colour, and each run below that a line. The legend shows the folder's
-name, with a space for _ and a comma for __: three-factor__all_layers is "three-factor, all layers".
+Each folder is a panel. Each folder in it is a colour, and each run below that folder is a line. The legend shows the
+folder's name, with a space for _ and a comma for __: three-factor__all_layers is "three-factor, all layers".
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from tracetorch.renamed import current
 from tracetorch.runs.records import read_jsonl
 
 Curve = tuple[list[int], list[float]]
-"""Episodes that had ended in all environments; and how many actions those lasted that ended since the point before."""
+"""Episodes ended so far in all environments; and the mean length, in actions, of those since the previous point."""
 
 Target = Annotated[Path, typer.Argument(help="The PNG to write.")]
 Panels = Annotated[list[str], typer.Argument(help="TITLE=FOLDER; the folder holds one folder of runs per colour.")]
 
 
 def main(target: Target, panels: Panels) -> None:
-    """Draw."""
+    """Draw the curves of all folders."""
     with plain_errors():
-        found = {title: gather(Path(folder)) for title, _, folder in (panel.partition("=") for panel in panels)}
+        curves = {title: gather(Path(folder)) for title, _, folder in (panel.partition("=") for panel in panels)}
     with tempfile.TemporaryDirectory() as folder:
-        png, _ = save(draw(found), Path(folder) / "figure")
+        png, _ = save(draw(curves), Path(folder) / "figure")
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, png.read_bytes())
 
 
 def gather(folder: Path) -> dict[str, list[Curve]]:
-    """The curves of all runs, by the folder of this one that they are in. Raises: ValueError if there are none."""
+    """The curves of all runs, by the name of their folder in this one. Raises: ValueError if there are none."""
     runs = sorted(folder.glob("*/**/metrics.jsonl")) if folder.name else []
     if not runs:
         raise ValueError(f"there are no runs in the folders of {str(folder)!r}: a panel is written as TITLE=FOLDER")
@@ -58,10 +58,10 @@ def gather(folder: Path) -> dict[str, list[Curve]]:
 
 
 def curve(records: Sequence[dict[str, Any]], num_envs: int) -> Curve:
-    """From records of the training: actions in all environments over episodes that ended, point by point.
+    """Return points from training records: the actions in all environments divided by the episodes that ended.
 
-    A point is a stretch of records in which at least two episodes for each environment have ended: environments that
-    all reach the limit end together, and between two such moments hardly any do.
+    A point covers records in which at least two episodes per environment have ended. Otherwise points would be uneven:
+    environments that all reach the limit end together, and hardly any episode ends between two such moments.
     """
     ended, lengths, update, count = list[int](), list[float](), 0, 0
     for row in records:
@@ -77,8 +77,8 @@ def draw(panels: dict[str, dict[str, list[Curve]]]) -> Figure:
     names = list(dict.fromkeys(name for groups in panels.values() for name in groups))
     colors = dict(zip(names, COLORS.values(), strict=False))
     with figure(DOUBLE, 2.5) as fig:
-        many = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for axes, (title, groups) in zip(many, panels.items(), strict=True):
+        panel_axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (title, groups) in zip(panel_axes, panels.items(), strict=True):
             _lines(axes, groups, colors)
             axes.set_title(title)
             axes.set_xlabel("episodes")
@@ -86,8 +86,8 @@ def draw(panels: dict[str, dict[str, list[Curve]]]) -> Figure:
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axes.xaxis.set_minor_locator(NullLocator())
-        many[0].set_ylabel("actions per episode")
-        many[0].set_ylim(bottom=0)
+        panel_axes[0].set_ylabel("actions per episode")
+        panel_axes[0].set_ylim(bottom=0)
         legend(
             fig,
             [Line2D([], [], color=colors[name], label=name.replace("__", ", ").replace("_", " ")) for name in names],

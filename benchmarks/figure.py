@@ -31,19 +31,19 @@ LOOK = {
     "spikingjelly": ("SpikingJelly, BPTT", "green", "^"),
     "norse": ("Norse, BPTT", "purple", "D"),
 }
-"""Name, colour and marker of each contender; those further down are drawn over those above."""
+"""Name, colour and marker of each contender; later ones are drawn over earlier ones, and `ours` over all."""
 
-Source = Annotated[Path, typer.Argument(help="What memory.py wrote.")]
+Source = Annotated[Path, typer.Argument(help="The JSON of memory.py.")]
 Target = Annotated[Path, typer.Argument(help="The PNG to write.")]
 
 
 def main(source: Source, target: Target) -> None:
-    """Draw."""
+    """Draw the figure."""
     with plain_errors():
-        written = json.loads(source.read_text(encoding="utf-8"))
-        if written["benchmark"] != "memory":
-            raise ValueError(f"{source} is from {written['benchmark']}.py; the figure shows what memory.py wrote")
-    fig = draw(written["rows"], written["provenance"]["memory_limit_bytes"])
+        content = json.loads(source.read_text(encoding="utf-8"))
+        if content["benchmark"] != "memory":
+            raise ValueError(f"{source} is from {content['benchmark']}.py; the figure needs the JSON of memory.py")
+    fig = draw(content["rows"], content["environment"]["memory_limit_bytes"])
     with tempfile.TemporaryDirectory() as folder:
         png, _ = save(fig, Path(folder) / "figure")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -51,11 +51,11 @@ def main(source: Source, target: Target) -> None:
 
 
 def draw(rows: Sequence[Row], limit: int | None) -> Figure:
-    """Two panels with logarithmic axes: peak extra memory in MiB, and seconds; what was forecast only is dotted.
+    """Draw two panels with logarithmic axes: peak extra memory in MiB, and seconds; forecasts are dotted.
 
     Args:
-        rows: as memory.py writes them.
-        limit: bytes that no step was to take; None for no limit.
+        rows: of the JSON of memory.py.
+        limit: memory limit of a step, in bytes; None for no limit.
     """
     with figure(DOUBLE, 2.5) as fig:
         memory, time = fig.subplots(1, 2)
@@ -65,8 +65,8 @@ def draw(rows: Sequence[Row], limit: int | None) -> Figure:
             handles.append(Line2D([], [], color=COLORS["grey"], marker="x", linestyle=":", label="forecast, not run"))
         if limit is not None:
             memory.axhline(limit / 2**20, color=COLORS["black"], linewidth=0.8, dashes=(4, 2), zorder=2)
-            place = {"xycoords": memory.get_yaxis_transform(), "xytext": (0, -3), "textcoords": "offset points"}
-            memory.annotate(f"limit, {limit / 2**30:.1f} GiB", (0.02, limit / 2**20), va="top", fontsize=7, **place)
+            position = {"xycoords": memory.get_yaxis_transform(), "xytext": (0, -3), "textcoords": "offset points"}
+            memory.annotate(f"limit, {limit / 2**30:.1f} GiB", (0.02, limit / 2**20), va="top", fontsize=7, **position)
         memory.set_title(f"{rows[0]['network']}, batch {rows[0]['batch']}")
         memory.set_ylabel("peak extra memory (MiB)")
         time.set_ylabel("training step (s)")
@@ -82,16 +82,16 @@ def draw(rows: Sequence[Row], limit: int | None) -> Figure:
 
 
 def _lines(axes: Axes, rows: Sequence[Row], key: str, unit: float) -> list[Line2D]:
-    """A line for each contender; the handles for a legend."""
+    """Draw a line for each contender. Returns: handles for a legend."""
     handles = []
     for name, (label, color, marker) in LOOK.items():
-        mine = [row for row in rows if row["contender"] == name]
-        ran = [(row["steps"], row[key] / unit) for row in mine if not row["skipped"] and row[key]]
+        own_rows = [row for row in rows if row["contender"] == name]
+        ran = [(row["steps"], row[key] / unit) for row in own_rows if not row["skipped"] and row[key]]
         if not ran:
             continue
         look = {"color": COLORS[color], "zorder": 4 if name == "ours" else 3, "clip_on": False}
         handles += axes.plot(*zip(*ran, strict=True), marker=marker, markersize=3.5, label=label, **look)
-        stopped = [row for row in mine if row["skipped"] and "forecast" in row]
+        stopped = [row for row in own_rows if row["skipped"] and "forecast" in row]
         for row in stopped[:1]:
             end = (row["steps"], row["forecast"][key] / unit)
             axes.plot(*zip(ran[-1], end, strict=True), linestyle=":", **look)

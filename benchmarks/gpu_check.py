@@ -1,9 +1,9 @@
-"""What only a GPU can show, part after part, each with a time limit of its own. It installs what it needs.
+"""Checks that need a GPU, one part after another, each with its own time limit. Installs the packages that it needs.
 
-benchmarks/gpu_check.sh FOLDER                    # on a machine with a GPU: at most 8 minutes, installing included
+benchmarks/gpu_check.sh FOLDER                    # on a machine with a GPU: at most 8 minutes, with installation
 DEVICE=cpu benchmarks/gpu_check.sh FOLDER         # tries the same parts with short settings on a CPU
 
-Each part leaves FOLDER/NAME.json and what it printed, FOLDER/NAME.txt, when it ends; summary.json has them all.
+At its end, each part writes its result to FOLDER/NAME.json and its output to FOLDER/NAME.txt; summary.json lists all.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TINY = ("train.passes=null", "network.hidden=[32]", "task.steps=4")
 
 
 class FailedError(Exception):
-    """A command ended with another exit code than was expected."""
+    """A command ended with another exit code than expected."""
 
     def __init__(self, code: int):
         super().__init__(code)
@@ -48,19 +48,19 @@ class FailedError(Exception):
 
 
 class Check:
-    """The parts, one after another. Args: seconds: for all of them together."""
+    """Runs the parts, one after another. Args: seconds: time limit of all parts together."""
 
     def __init__(self, folder: Path, device: str, seconds: float):
         self.folder, self.device, self.is_gpu = folder.resolve(), device, device == "cuda"
-        self.end = time.monotonic() + seconds
+        self.deadline = time.monotonic() + seconds
         self.limit, self.text = 0.0, folder
         self.python = sys.executable
         self.found: dict[str, Any] = {}
 
     def part(self, work: Callable[[Check], None], share: float) -> dict[str, Any]:
-        """Carry out one part within a share of the time that is left; what becomes of it."""
+        """Run one part within a share of the time that is left. Returns: its status, exit code, seconds and limit."""
         began, name = time.monotonic(), work.__name__
-        self.limit, self.text, self.found = began + share * (self.end - began), self.folder / f"{name}.txt", {}
+        self.limit, self.text, self.found = began + share * (self.deadline - began), self.folder / f"{name}.txt", {}
         status, code = "passed", 0
         try:
             work(self)
@@ -68,7 +68,7 @@ class Check:
             status, code = "failed", error.code
         except subprocess.TimeoutExpired:
             status, code = "timed out", 124
-        except Exception as error:  # of this script; the next part can be of use all the same
+        except Exception as error:  # an error of this script: the next parts still run
             status, code, self.found["error"] = "failed", 1, repr(error)
         seconds, allowed = time.monotonic() - began, self.limit - began
         row = {"status": status, "exit": code, "seconds": round(seconds, 1), "limit": round(allowed, 1)}
@@ -77,19 +77,19 @@ class Check:
         return row
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        """A file of JSON that is whole or absent."""
-        beside = self.folder / f".{name}.json"
-        beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        beside.replace(self.folder / f"{name}.json")
+        """Write a JSON file atomically."""
+        temporary = self.folder / f".{name}.json"
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(self.folder / f"{name}.json")
 
     def call(self, *words: str, code: int = 0, until: Path | None = None, **variables: str) -> str:
-        """Run a command. Returns: what it printed.
+        """Run a command. Returns: its output.
 
         Args:
-            code: with which it should end.
-            until: it gets a Ctrl-C when this file exists.
-            variables: for its environment.
-        Raises: FailedError; TimeoutExpired, and then it and all that it has started is ended.
+            code: the expected exit code.
+            until: the file on whose appearance the command gets a Ctrl-C.
+            variables: environment variables to add.
+        Raises: FailedError for another exit code; TimeoutExpired, after the command and its children were killed.
         """
         with self.text.open("a+b") as file:
             file.write(f"$ {' '.join(words)}\n".encode())
@@ -118,11 +118,11 @@ class Check:
         return printed
 
     def tracetorch(self, *words: str, **options: Any) -> str:
-        """Run `tracetorch` with these words."""
+        """Run `tracetorch` with these arguments."""
         return self.call(self.python, "-c", "from tracetorch.cli.main import main; main()", *words, **options)
 
     def benchmark(self, name: str, *words: str) -> None:
-        """Run a benchmark; its numbers go into FOLDER/NAME.numbers.json, row after row."""
+        """Run a benchmark, which writes its rows into FOLDER/NAME.numbers.json."""
         script = str(ROOT / "benchmarks" / f"{name}.py")
         numbers = str(self.folder / f"{name}.numbers.json")
         settings = words if self.is_gpu else ("--quick",)
@@ -133,7 +133,7 @@ class Check:
 
 
 def install(check: Check) -> None:
-    """traceTorch in this Python, or else in a new environment; there, a torch that sees the GPU already is kept."""
+    """Use traceTorch of this Python, or install it in a new environment that keeps a torch which sees the GPU."""
     try:
         if str(ROOT) in check.call(sys.executable, "-c", READY):
             return
@@ -151,14 +151,14 @@ def install(check: Check) -> None:
     pip = (check.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     try:
         check.call(*pip, "-c", str(check.folder / "constraints.txt"), "-e", f"{ROOT}[dev]")
-        peers = (*pip, "--no-deps", "-r", str(ROOT / "benchmarks" / "requirements.txt"))
-    except FailedError:  # such as without a network: with the packages that there are
-        peers = (*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
-    check.call(*peers)
+        last = (*pip, "--no-deps", "-r", str(ROOT / "benchmarks" / "requirements.txt"))
+    except FailedError:  # for example without a network: use the installed packages
+        last = (*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    check.call(*last)
 
 
-def machine(check: Check) -> None:
-    """Driver, GPU and versions."""
+def environment(check: Check) -> None:
+    """Record driver, GPU and versions."""
     check.found = json.loads(check.call(check.python, "-W", "ignore", "-c", ENVIRONMENT).splitlines()[-1])
     if check.is_gpu:
         check.found["nvidia-smi"] = check.call("nvidia-smi", "-q", "-d", "CLOCK,POWER,MEMORY,UTILIZATION")
@@ -167,7 +167,7 @@ def machine(check: Check) -> None:
 
 
 def kernels(check: Check) -> None:
-    """Every CUDA kernel against its reference, in float64 too; on a CPU, some of it in Triton's interpreter."""
+    """Test each CUDA kernel against its reference, in float64 too; on a CPU, some of them in Triton's interpreter."""
     scans = "-k", "triton and float64_reference", "tests/backends/test_scans.py"
     chosen = ("-m", "gpu", "tests") if check.is_gpu else scans
     pytest = (check.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rf", "--tb=short", *chosen)
@@ -179,14 +179,14 @@ def kernels(check: Check) -> None:
 
 
 def run(check: Check) -> None:
-    """A whole run, its test and its figures."""
+    """Run a whole training, with its test and figures."""
     words = ("experiment=mnist_sample", f"device={check.device}", f"output.dir={check.folder / 'run'}")
     check.tracetorch("run", *words, *(() if check.is_gpu else ("train.updates=4", *TINY)))
     check.found = outcome(check.folder / "run")
 
 
 def across(check: Check) -> None:
-    """The run's network on a CPU; and a run that was interrupted on a CPU goes on where `device=auto` leads now."""
+    """Evaluate the run's network on a CPU; interrupt a run on a CPU, and resume it on the device of `device=auto`."""
     check.tracetorch("eval", str(check.folder / "run"), "device=cpu")
     moved = check.folder / "moved"
     words = ("experiment=mnist_sample", "device=auto", f"output.dir={moved}")
@@ -199,51 +199,53 @@ def across(check: Check) -> None:
 
 
 def train_step(check: Check) -> None:
-    """Seconds of a training step, the peers' too; the headline first."""
+    """Time a training step of all contenders; the headline comes first."""
     lengths = ("--steps", "200", "--steps", "20", "--steps", "2000")
     cells = ("--network", "784-256-10", "--network", "784-1024-1024-10", "--batch", "128", "--batch", "1", *lengths)
     check.benchmark("train_step", *cells, "--input", "uniform", "--rounds", "5", "--budget-seconds", "5")
 
 
 def memory(check: Check) -> None:
-    """Memory of a training step, by its length."""
+    """Measure the memory of a training step, by its length."""
     check.benchmark("memory", "--steps", "100", "--steps", "1000", "--steps", "10000", "--budget-seconds", "10")
 
 
 def stream(check: Check) -> None:
-    """Steps per second of one stream."""
+    """Measure the steps per second of one stream."""
     check.benchmark("stream", "--seconds", "0.2", "--rounds", "3")
 
 
-PARTS = {install: 170, machine: 15, kernels: 110, run: 50, across: 45, train_step: 40, memory: 25, stream: 25}
-"""How the time is shared. What a part leaves of its time, the later ones share."""
+PARTS = {install: 170, environment: 15, kernels: 110, run: 50, across: 45, train_step: 40, memory: 25, stream: 25}
+"""The parts, and their shares of the time; later parts share the time that a part does not use."""
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """What run.json says."""
+    """The main entries of run.json."""
     facts = json.loads((folder / "run.json").read_text("utf-8"))
     return {name: facts.get(name) for name in ("status", "device", "versions", "summary", "timings")}
 
 
 def main() -> int:
-    """Carry out all parts. Returns: 0 if each has passed, 1 otherwise."""
+    """Run all parts. Returns: 0 if all passed, else 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a new folder for the results")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="for all parts together (%(default)s)")
-    typed = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="time limit of all parts together (%(default)s)")
+    options = parser.parse_args()
     try:
-        typed.folder.mkdir(parents=True)
+        options.folder.mkdir(parents=True)
     except FileExistsError:
-        parser.error(f"{typed.folder} exists already; name another folder")
-    began, check = time.monotonic(), Check(typed.folder, typed.device, typed.seconds)
+        parser.error(f"{options.folder} exists already; name another folder")
+    began, check = time.monotonic(), Check(options.folder, options.device, options.seconds)
     left, parts = float(sum(PARTS.values())), {}
     for work, share in PARTS.items():
         parts[work.__name__] = row = check.part(work, share / left)
         left -= share
         sys.stdout.write(f"{work.__name__:12} {row['status']:10} {row['seconds']:6.1f} s\n")
         sys.stdout.flush()
-        check.write("summary", {"device": typed.device, "seconds": round(time.monotonic() - began, 1), "parts": parts})
+        check.write(
+            "summary", {"device": options.device, "seconds": round(time.monotonic() - began, 1), "parts": parts}
+        )
     return int(any(row["status"] != "passed" for row in parts.values()))
 
 

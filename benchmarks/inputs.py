@@ -1,4 +1,4 @@
-"""What the networks see: the same rate everywhere, or real digits."""
+"""Inputs of the networks: one rate for all channels, or real digits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tracetorch.tasks import MNIST
 UNIFORM_RATE = 0.1
 """Spikes per step in every channel."""
 
-Shown = tuple[Tensor, Tensor]
+InputBatch = tuple[Tensor, Tensor]
 """Rates (batch, inputs) in spikes per step, and targets (batch,)."""
 
 INPUTS = ("uniform", "mnist")
@@ -23,11 +23,11 @@ class Inputs:
 
     Args:
         name: "uniform", every channel at a tenth of a spike per step; or "mnist", pixels between 0 and 1, of which
-            four in five are 0.
+            four of five are 0.
         sizes: of the network.
-        batch: rows.
+        batch: number of rows.
         source: of the digits, as for the task: "sample", "download" or a folder with the IDX files.
-        device: where the batches are.
+        device: of the batches.
     Raises: ValueError for another name, or a network that does not take digits.
     """
 
@@ -41,8 +41,8 @@ class Inputs:
                 raise ValueError(f"digits need a network 784-…-10, got {'-'.join(map(str, sizes))}")
             self.digits = MNIST(source=source, batch_size=1).splits["train"]
 
-    def __call__(self, number: int) -> Shown:
-        """The batch with this number, always the same."""
+    def __call__(self, number: int) -> InputBatch:
+        """Return the batch with this number, the same for each call."""
         if self.digits is None:
             target = torch.arange(self.batch) % self.sizes[-1]
             rates = torch.full((self.batch, self.sizes[0]), UNIFORM_RATE)

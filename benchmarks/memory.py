@@ -1,4 +1,4 @@
-"""How much memory one training step takes on top of the network, against its length; and how long it takes.
+"""Memory of one training step in addition to the network, and its time, against its length.
 
 python benchmarks/memory.py --json memory.json          # T = 100 … 1,000,000; every measurement in its own process
 python benchmarks/memory.py --batch 16 --contender ours --contender snntorch --memory-limit 8
@@ -23,15 +23,15 @@ from rounds import Forecast
 STEPS = (100, 1_000, 10_000, 100_000, 1_000_000)
 ONE_STEP = Path(__file__).with_name("one_step.py")
 OWN_PAGES = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-"""For glibc: what is larger gets pages of its own, which go back when it is freed. As it is, it keeps freed memory, the
-more the longer a process runs, and the peak says more of its habits than of what is needed."""
+"""For glibc: larger blocks get pages of their own, which return to the system when freed. By default, glibc keeps freed
+memory, more the longer a process runs, so the peak shows the allocator's behaviour rather than the step's need."""
 TRAINING = [name for name in USUAL if name != "floor"]
 
-Network = Annotated[str, typer.Option(help="Widths.")]
+Network = Annotated[str, typer.Option(help="Widths, such as 784-256-10.")]
 Batch = Annotated[int, typer.Option(min=1, help="Rows in a batch.")]
 Steps = Annotated[list[int] | None, typer.Option("--steps", min=1, help="Time steps; repeatable.")]
 Limit = Annotated[
-    float | None, typer.Option(min=0, help="GiB that a step may take. 70 % of what is free, if not given.")
+    float | None, typer.Option(min=0, help="GiB that a step may take. 70 % of the free memory, if not given.")
 ]
 Budget = Annotated[float, typer.Option(min=0, help="Seconds that one step may take.")]
 
@@ -49,26 +49,26 @@ def main(
     quick: common.Quick = False,
     json: common.JSON = None,
 ) -> None:
-    """Peak extra memory and seconds of one training step, for each length, up to what memory and time allow."""
+    """Measure peak extra memory and seconds of one training step, for each length that the limits allow."""
     with common.plain_errors():
-        where = common.start(device, threads)
+        machine_device = common.start(device, threads)
         network = "12-8-4" if quick else network
         common.widths(network)
-        names = common.taking_part(TRAINERS, contender or TRAINING)
-        room = int(memory_limit * 2**30) if memory_limit is not None else common.memory_room(where)
-        if where.type != "cuda" and common.memory("VmHWM") is None:
-            raise ValueError("the peak memory of a process is read from Linux's /proc, which is not here")
-    machine = common.provenance(where) | {"memory_limit_bytes": room}
+        names = common.available(TRAINERS, contender or TRAINING)
+        room = int(memory_limit * 2**30) if memory_limit is not None else common.memory_room(machine_device)
+        if machine_device.type != "cuda" and common.memory("VmHWM") is None:
+            raise ValueError("the peak memory of a process is read from Linux's /proc, which this system lacks")
+    machine = common.environment(machine_device) | {"memory_limit_bytes": room}
     common.console.print(common.describe(machine), "\n", markup=False)
     shape = {"network": network, "batch": 2 if quick else batch}
-    timed = where.type == "cpu" and not quick
+    timed = machine_device.type == "cpu" and not quick
     rows: list[common.Row] = []
     for name in names:
         forecast = Forecast(budget_seconds)
         for length in sorted(steps or ((2, 4) if quick else STEPS)):
             cell = {"contender": name, **shape, "steps": length}
             common.console.print(f"{name}, T = {length:,} …", markup=False)
-            rows.append(cell | _measure(cell, [str(where), str(threads)], forecast, room, timed=timed))
+            rows.append(cell | _measure(cell, [str(machine_device), str(threads)], forecast, room, timed=timed))
             common.write(json, "memory", machine, rows)
             if rows[-1]["skipped"]:  # longer ones would fail as well
                 break
@@ -76,55 +76,55 @@ def main(
     _print(rows, shape, room)
 
 
-def _measure(cell: common.Row, how: list[str], forecast: Forecast, room: int | None, *, timed: bool) -> common.Row:
-    """One length, unless those before it say that it would be too much: then what it would take.
+def _measure(cell: common.Row, settings: list[str], forecast: Forecast, room: int | None, *, timed: bool) -> common.Row:
+    """Measure one length, or return its forecast if it exceeds the limits.
 
     Args:
         cell: contender, network, batch, steps.
-        how: device and threads; together they are the words that `one_step.py` takes.
-        forecast: what the lengths before took.
-        room: bytes that it may take.
-        timed: whether the time comes from a second process, with the allocator as it is.
+        settings: device and threads; with `cell`, the arguments of `one_step.py`.
+        forecast: from the shorter lengths.
+        room: memory limit in bytes.
+        timed: whether to take the time from a second process with the default allocator.
     """
     steps = cell["steps"]
-    would: common.Row = {}
-    if forecast.seen:
-        would = {"forecast": {"seconds": forecast.seconds(steps), "extra_bytes": forecast.memory(steps)}}
+    predicted: common.Row = {}
+    if forecast.measured:
+        predicted = {"forecast": {"seconds": forecast.seconds(steps), "extra_bytes": forecast.memory(steps)}}
         refusal = forecast.refusal(steps, 1, room)
         if refusal:
-            return {"skipped": refusal} | would
-    words = [sys.executable, str(ONE_STEP), *map(str, cell.values()), *how]
-    row = _start(words, OWN_PAGES)
+            return {"skipped": refusal} | predicted
+    command = [sys.executable, str(ONE_STEP), *map(str, cell.values()), *settings]
+    row = _start(command, OWN_PAGES)
     if not row["skipped"] and timed:
-        usual = _start(words, {})
+        usual = _start(command, {})
         row |= {"skipped": usual["skipped"]}
         row |= {} if row["skipped"] else {"seconds": usual["seconds"], "extra_bytes_usual": usual["extra_bytes"]}
     if row["skipped"]:
-        return {"skipped": row["skipped"]} | would
+        return {"skipped": row["skipped"]} | predicted
     forecast.note(steps, row["seconds"], max(row["extra_bytes"], row.get("extra_bytes_usual", 0)))
     return row
 
 
-def _start(words: list[str], surroundings: dict[str, str]) -> common.Row:
-    """What `one_step.py` says, in a process of its own."""
-    ended = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | surroundings)
+def _start(command: list[str], variables: dict[str, str]) -> common.Row:
+    """Run `one_step.py` in a new process, with these environment variables. Returns: its JSON."""
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | variables)
     if ended.returncode < 0:
         return {"skipped": f"killed by signal {-ended.returncode}, as the system does when memory runs out"}
     if ended.returncode:
-        raise RuntimeError(f"{' '.join(words[1:])} failed:\n{ended.stderr.strip()}")
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{ended.stderr.strip()}")
     row: common.Row = _json.loads(ended.stdout.strip().splitlines()[-1])
     return row
 
 
 def _print(rows: list[common.Row], shape: common.Row, room: int | None) -> None:
-    """One table."""
+    """Print the table."""
     limit = f", memory limit {room / 2**30:.1f} GiB" if room else ""
     lines = []
     for row in rows:
         line = [row["contender"], f"{row['steps']:,}", "", "", "", row["skipped"]]
         if not row["skipped"]:
-            each = f"{1e6 * row['seconds'] / row['steps']:,.0f}"
-            line[2:5] = [common.mebibytes(row["extra_bytes"]), common.milliseconds(row["seconds"]), each]
+            per_step = f"{1e6 * row['seconds'] / row['steps']:,.0f}"
+            line[2:5] = [common.mebibytes(row["extra_bytes"]), common.milliseconds(row["seconds"]), per_step]
         lines.append(line)
     columns = ["", "T", "extra MiB", "ms", "µs per time step", "note"]
     common.table(f"one training step, {shape['network']}, batch {shape['batch']}{limit}", columns, lines)

@@ -1,10 +1,10 @@
-"""One decision with learning, batch 1 to 32: what an update takes, and where the time goes.
+"""One decision with learning, batch 1 to 32: the time of an update, and of its parts.
 
 python benchmarks/one_decision.py --json one_decision.json
 python benchmarks/one_decision.py --program .venv/bin/tracetorch --program ../before/.venv/bin/tracetorch
 
 Each case is a preset. The time of an update is taken from the run's own records (`train_seconds`), so evaluation,
-figures and start-up do not count. Several programs take turns, so that they meet the same machine.
+figures and start-up do not count. Several programs are run in turn, so that changes of the machine affect all of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,9 +41,9 @@ PARTS = {
     "gradients": [("tracetorch.rules.base.Rule", "observe backward backward_reward")],
     "optimizer": [("torch.optim.Optimizer", "step zero_grad")],
 }
-"""What is timed: methods of these classes and of their subclasses; what one calls of another counts for the first."""
+"""Timed methods of these classes and their subclasses; a timed method that another one calls counts for the caller."""
 
-Programs = Annotated[list[str] | None, typer.Option("--program", help="A tracetorch to run; repeatable.")]
+Programs = Annotated[list[str] | None, typer.Option("--program", help="Path of a tracetorch to run; repeatable.")]
 Updates = Annotated[int, typer.Option(min=20, help="Updates of each run.")]
 
 
@@ -56,40 +57,40 @@ def main(
     quick: common.Quick = False,
     json: common.JSON = None,
 ) -> None:
-    """Milliseconds of an update, median over the rounds; and the parts of it, of the installed version."""
-    machine = common.provenance(common.start("cpu", threads))
+    """Measure the ms of an update, median over the rounds; and of its parts, for the installed version."""
+    machine = common.environment(common.start("cpu", threads))
     common.console.print(common.describe(machine), "\n", markup=False)
     programs = program or [str(Path(sys.executable).with_name("tracetorch"))]
     cases = case or list(CASES)
     if quick:
         cases, updates, rounds = cases[:1], 20, 1
-    seconds: dict[tuple[str, str], list[float]] = {(name, one): [] for name in cases for one in programs}
+    seconds: dict[tuple[str, str], list[float]] = {(name, path): [] for name in cases for path in programs}
     for _ in range(rounds):
         for name in cases:
-            for one in programs:
-                seconds[name, one].append(_update_seconds(one, name, updates, threads))
+            for path in programs:
+                seconds[name, path].append(_update_seconds(path, name, updates, threads))
     rows: list[common.Row] = [
-        {"case": name, "program": one, "update": common.summarize(found)} for (name, one), found in seconds.items()
+        {"case": name, "program": path, "update": common.summarize(values)} for (name, path), values in seconds.items()
     ]
     parts = {name: _parts(name, max(20, updates // 4), threads) for name in cases}
-    rows += [{"case": name, "parts": found} for name, found in parts.items()]
+    rows += [{"case": name, "parts": values} for name, values in parts.items()]
     common.write(json, "one_decision", machine, rows)
     lines = []
-    for (name, one), found in seconds.items():
-        summary = common.summarize(found)
+    for (name, path), values in seconds.items():
+        summary = common.summarize(values)
         first = common.summarize(seconds[name, programs[0]])["median"]
         lines.append(
             [
                 name,
-                one,
+                path,
                 *(common.milliseconds(summary[key]) for key in ("median", "min")),
                 f"{summary['median'] / first:.2f}",
             ]
         )
-    common.table("an update with learning", ["case", "program", "median ms", "min ms", "of the first"], lines)
+    common.table("an update with learning", ["case", "program", "median ms", "min ms", "ratio to the first"], lines)
     names = [*PARTS, "the rest"]
-    shares = [[name, *(f"{1000 * found[part]:.2f}" for part in names)] for name, found in parts.items()]
-    common.table("where it goes, ms an update", ["case", *names], shares)
+    shares = [[name, *(f"{1000 * values[part]:.2f}" for part in names)] for name, values in parts.items()]
+    common.table("parts, ms per update", ["case", *names], shares)
 
 
 def _command(name: str, updates: int, threads: int, folder: Path) -> list[str]:
@@ -99,8 +100,8 @@ def _command(name: str, updates: int, threads: int, folder: Path) -> list[str]:
 
 def _update_seconds(program: str, name: str, updates: int, threads: int) -> float:
     """Seconds of an update, from the first record to the last."""
-    with tempfile.TemporaryDirectory(prefix="one-decision-") as here:
-        folder = Path(here, "run")
+    with tempfile.TemporaryDirectory(prefix="one-decision-") as base:
+        folder = Path(base, "run")
         done = subprocess.run(
             [program, *_command(name, updates, threads, folder)], capture_output=True, text=True, check=False
         )
@@ -112,53 +113,69 @@ def _update_seconds(program: str, name: str, updates: int, threads: int) -> floa
 
 
 def _parts(name: str, updates: int, threads: int) -> dict[str, float]:
-    """Seconds of an update by part, of a run in this process with its methods timed; the timing itself takes some."""
+    """Seconds per update of each part, from a run in this process with timed methods; includes the cost of timing.
+
+    Only calls during updates count, not those of the rehearsal and of the test.
+    """
     from importlib import import_module  # noqa: PLC0415
 
     from tracetorch.cli.main import app  # noqa: PLC0415
+    from tracetorch.runs import Run  # noqa: PLC0415
 
-    spent, inside = dict.fromkeys(PARTS, 0.0), [False]
+    spent, is_inside, is_training = dict.fromkeys(PARTS, 0.0), [False], [False]
+    training = Run.training
+
+    @contextmanager
+    def watched_training(run: Run) -> Iterator[None]:
+        with training(run):
+            is_training[0] = True
+            try:
+                yield
+            finally:
+                is_training[0] = False
 
     def timed(part: str, method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
-        def run(*given: Any, **named: Any) -> Any:
-            if inside[0]:
-                return method(*given, **named)
-            inside[0], start = True, time.perf_counter()
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if is_inside[0] or not is_training[0]:
+                return method(*args, **kwargs)
+            is_inside[0], start = True, time.perf_counter()
             try:
-                return method(*given, **named)
+                return method(*args, **kwargs)
             finally:
                 spent[part] += time.perf_counter() - start
-                inside[0] = False
+                is_inside[0] = False
 
         return run
 
-    replaced = []
-    for part, places in PARTS.items():
-        for classes, methods in places:
+    replaced: list[tuple[type, str, Any]] = [(Run, "training", training)]
+    Run.training = watched_training  # type: ignore[method-assign]
+    for part, targets in PARTS.items():
+        for classes, methods in targets:
             for path in classes.split():
                 module, _, kind = path.rpartition(".")
-                for one in _family(getattr(import_module(module), kind)):
+                for owner in _subclasses(getattr(import_module(module), kind)):
                     for method in methods.split():
-                        if method in vars(one):
-                            replaced.append((one, method, vars(one)[method]))
-                            setattr(one, method, timed(part, vars(one)[method]))
+                        if method in vars(owner):
+                            replaced.append((owner, method, vars(owner)[method]))
+                            setattr(owner, method, timed(part, vars(owner)[method]))
     try:
-        with tempfile.TemporaryDirectory(prefix="one-decision-") as here:
-            folder = Path(here, "run")
+        with tempfile.TemporaryDirectory(prefix="one-decision-") as base:
+            folder = Path(base, "run")
             app(_command(name, updates, threads, folder), standalone_mode=False)
             lines = [text.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     finally:
-        for one, method, before in replaced:
-            setattr(one, method, before)
-    whole = [line for line in lines if line["split"] == "train"][-1]["train_seconds"]
-    return {part: found / updates for part, found in spent.items()} | {
-        "the rest": (whole - sum(spent.values())) / updates
+        for owner, method, original in replaced:
+            setattr(owner, method, original)
+    total = [line for line in lines if line["split"] == "train"][-1]["train_seconds"]
+    return {part: seconds / updates for part, seconds in spent.items()} | {
+        "the rest": (total - sum(spent.values())) / updates
     }
 
 
-def _family(kind: type) -> list[type]:
-    return [kind, *(one for below in kind.__subclasses__() for one in _family(below))]
+def _subclasses(kind: type) -> list[type]:
+    """A class and all classes derived from it."""
+    return [kind, *(derived for child in kind.__subclasses__() for derived in _subclasses(child))]
 
 
 if __name__ == "__main__":

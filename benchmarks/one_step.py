@@ -1,4 +1,4 @@
-"""One training step in this process, which then ends: its peak memory and its time, as JSON on the last line.
+"""Peak memory and time of one training step in this process, as JSON on the last line.
 
 `memory.py` starts it, once for each contender and length: one_step.py ours 784-256-10 128 1000 cpu 2
 """
@@ -16,23 +16,23 @@ from inputs import Inputs
 from rounds import Peak, out_of_memory, timed
 
 WARM_UP = 10 * (200,)
-"""Steps of the runs before: more than a chunk, and often enough that allocators hold what they are going to hold."""
+"""Lengths of the warm-up steps: longer than a chunk, and enough of them to fill the pools of the allocators."""
 
 
 def main(*, contender: str, network: str, batch: int, steps: int, device: str, threads: int) -> None:
-    """Measure."""
-    where, sizes = start(device, threads), widths(network)
-    rates, target = Inputs("uniform", sizes, batch, "sample", where)(0)
-    made = build(TRAINERS[contender], sizes, where)
+    """Measure one contender."""
+    machine_device, sizes = start(device, threads), widths(network)
+    rates, target = Inputs("uniform", sizes, batch, "sample", machine_device)(0)
+    runner = build(TRAINERS[contender], sizes, machine_device)
     for length in WARM_UP:
-        made.prepare(rates, length, 0)
-        made.train_step(rates, length, 0, target)
-    made.prepare(rates, steps, 1)
-    peak = Peak(where)
+        runner.prepare(rates, length, 0)
+        runner.train_step(rates, length, 0, target)
+    runner.prepare(rates, steps, 1)
+    peak = Peak(machine_device)
     peak.start()
-    answer: dict[str, object] = {"detail": made.detail, "skipped": ""}
+    answer: dict[str, object] = {"detail": runner.detail, "skipped": ""}
     try:
-        seconds = timed(partial(made.train_step, rates, steps, 1, target), where)
+        seconds = timed(partial(runner.train_step, rates, steps, 1, target), machine_device)
         answer |= {"seconds": seconds, "extra_bytes": peak.read()}
     except Exception as error:
         if not out_of_memory(error):

@@ -1,8 +1,8 @@
-"""Plain REINFORCE, backpropagation and no spikes: what an ordinary network gets from the rewards of `bandit_mnist`.
+"""Plain REINFORCE with backpropagation and without spikes: an ordinary network on the rewards of `bandit_mnist`.
 
 python benchmarks/reinforce_without_spikes.py --source FOLDER               # 60,000 digits, three seeds: two minutes
-python benchmarks/reinforce_without_spikes.py --source FOLDER --seed 10 --lr 0.0005 --lr 0.002   # which step size?
-python benchmarks/reinforce_without_spikes.py --quick                       # does it run at all?
+python benchmarks/reinforce_without_spikes.py --source FOLDER --seed 10 --lr 0.0005 --lr 0.002   # the learning rate
+python benchmarks/reinforce_without_spikes.py --quick                       # check that it runs
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from tracetorch.loss.reflect import Baseline
 from tracetorch.tasks import MNIST, RewardedTask
 from tracetorch.training.rewards import Episodes
 
-Source = Annotated[str, typer.Option(help="Of the digits: sample, download, or a folder with the IDX files.")]
+Source = Annotated[str, typer.Option(help="Source of the digits: sample, download, or a folder with the IDX files.")]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="Repeatable; 0, 1 and 2, if not given.")]
-Rates = Annotated[list[float] | None, typer.Option("--lr", help="Step size of Adam; repeatable.")]
-Entropy = Annotated[float, typer.Option(min=0, help="In reward per nat, as loss.entropy of the preset.")]
-BaselineDecay = Annotated[float, typer.Option(min=0, max=0.999999, help="Per reward, as loss.baseline of the preset.")]
-Batch = Annotated[int, typer.Option(min=1, help="Digits that are answered at once.")]
+Rates = Annotated[list[float] | None, typer.Option("--lr", help="Learning rate of Adam; repeatable.")]
+Entropy = Annotated[float, typer.Option(min=0, help="Entropy bonus in reward per nat, as loss.entropy of the preset.")]
+BaselineDecay = Annotated[
+    float, typer.Option(min=0, max=0.999999, help="Decay of the baseline per reward, as loss.baseline of the preset.")
+]
+Batch = Annotated[int, typer.Option(min=1, help="Digits per update.")]
 
 LR = 0.001
-"""The best of those that were tried on seed 10; see the README."""
+"""The best learning rate on seed 10; see the README."""
 
 
 def main(
@@ -46,41 +48,43 @@ def main(
     quick: common.Quick = False,
     json: common.JSON = None,
 ) -> None:
-    """One pass over the digits that `experiment=bandit_mnist` shows, in its order, each of them answered once."""
+    """Train for one pass over the digits of `experiment=bandit_mnist`, in its order, each answered once; then test."""
     with common.plain_errors():
-        where, sizes = common.start("cpu", threads), common.widths(network)
+        cpu, sizes = common.start("cpu", threads), common.widths(network)
         if (sizes[0], sizes[-1]) != (784, 10):
             raise ValueError(f"digits need a network 784-…-10, got {network}")
         if lr and not all(rate > 0 for rate in lr):
-            raise ValueError(f"a step size must be above 0, got {min(lr):g}")
+            raise ValueError(f"a learning rate must be above 0, got {min(lr):g}")
         seeds = seed or ([0] if quick else [0, 1, 2])
-        worlds = {number: digits(source, batch, number) for number in seeds}
-    machine, rows = common.provenance(where), list[common.Row]()
+        environments = {number: digits(source, batch, number) for number in seeds}
+    machine, rows = common.environment(cpu), list[common.Row]()
     common.console.print(common.describe(machine), "\n", markup=False)
     for rate in lr or [LR]:
         for number in seeds:
-            world, began = worlds[number], time.perf_counter()
+            environment, start = environments[number], time.perf_counter()
             torch.manual_seed(number)
             net = perceptron(sizes)
             settings = {"lr": rate, "entropy": entropy, "baseline": baseline, "seed": number}
-            late = learn(net, world, **settings, updates=3 if quick else None)
-            right = float(world.test(lambda xs, begins, net=net: net(xs.dense()[0]).argmax(dim=-1))["return"].mean())
-            rows.append({"network": network, "batch": batch, **settings, "late_reward": late, "return": right})
-            rows[-1]["seconds"] = time.perf_counter() - began
+            late = learn(net, environment, **settings, updates=3 if quick else None)
+            accuracy = float(
+                environment.test(lambda xs, begins, net=net: net(xs.dense()[0]).argmax(dim=-1))["return"].mean()
+            )
+            rows.append({"network": network, "batch": batch, **settings, "late_reward": late, "return": accuracy})
+            rows[-1]["seconds"] = time.perf_counter() - start
             common.write(json, "reinforce_without_spikes", machine, rows)
     _print(rows)
 
 
 def digits(source: str, batch: int, seed: int) -> RewardedTask:
-    """Those of the preset, in its order: the brightness of each pixel instead of its spikes.
+    """The digits of the preset, in its order: the brightness of each pixel instead of spikes.
 
-    Raises: ValueError, OSError if they cannot be had.
+    Raises: ValueError, OSError if the digits cannot be read.
     """
     return RewardedTask(MNIST(source=source, encoding="constant", steps=1, batch_size=batch, seed=seed))
 
 
 def perceptron(sizes: Sequence[int]) -> torch.nn.Sequential:
-    """Linear layers with ReLU between them; logits come out."""
+    """Linear layers with ReLU between them; the output is logits."""
     layers: list[torch.nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
@@ -89,7 +93,7 @@ def perceptron(sizes: Sequence[int]) -> torch.nn.Sequential:
 
 def learn(
     net: torch.nn.Sequential,
-    world: RewardedTask,
+    environment: RewardedTask,
     *,
     lr: float,
     entropy: float,
@@ -97,17 +101,17 @@ def learn(
     seed: int,
     updates: int | None = None,
 ) -> float:
-    """One pass, or so many updates. Returns: the mean of the last rewards, as many as `late_reward` of a run has."""
+    """Train for one pass, or for `updates`. Returns: the mean of the last rewards, as `late_reward` of a run."""
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
-    expected, episodes = Baseline(baseline), Episodes(world.num_envs)
+    mean_reward, episodes = Baseline(baseline), Episodes(environment.num_envs)
     generator = torch.Generator().manual_seed(seed)
-    world.reset()
-    for _ in range(updates or world.actions_per_pass or 0):
-        logs = torch.log_softmax(net(world.observe().dense()[0]), dim=-1)
-        action = torch.multinomial(logs.detach().exp(), 1, generator=generator)
-        outcome = world.act(action[:, 0])
+    environment.begin()
+    for _ in range(updates or environment.actions_per_pass or 0):
+        log_p = torch.log_softmax(net(environment.observe().dense()[0]), dim=-1)
+        action = torch.multinomial(log_p.detach().exp(), 1, generator=generator)
+        outcome = environment.act(action[:, 0])
         reward = outcome.reward
-        loss = objective(logs, action, reward - expected(reward), entropy)
+        loss = objective(log_p, action, reward - mean_reward(reward), entropy)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -115,24 +119,24 @@ def learn(
     return episodes.late
 
 
-def objective(logs: Tensor, action: Tensor, advantage: Tensor, entropy: float) -> Tensor:
-    """−mean of (reward − b)·log p(action) + c·H, of which autograd takes the slope."""
-    gained = advantage * logs.gather(1, action)[:, 0]
-    uncertain = -(logs.exp() * logs).sum(dim=-1)
-    return -(gained + entropy * uncertain).mean()
+def objective(log_p: Tensor, action: Tensor, advantage: Tensor, entropy: float) -> Tensor:
+    """−mean of (reward − b)·log p(action) + c·H, for autograd."""
+    policy_term = advantage * log_p.gather(1, action)[:, 0]
+    policy_entropy = -(log_p.exp() * log_p).sum(dim=-1)
+    return -(policy_term + entropy * policy_entropy).mean()
 
 
 def _print(rows: list[common.Row]) -> None:
     lines = []
     for rate in dict.fromkeys(row["lr"] for row in rows):
-        mine = [row for row in rows if row["lr"] == rate]
-        for row in mine:
+        own_rows = [row for row in rows if row["lr"] == rate]
+        for row in own_rows:
             lines.append([f"{rate:g}", str(row["seed"]), f"{row['late_reward']:.3f}", f"{row['return']:.1%}"])
-        if len(mine) > 1:
-            means = [statistics.mean(row[key] for row in mine) for key in ("late_reward", "return")]
+        if len(own_rows) > 1:
+            means = [statistics.mean(row[key] for row in own_rows) for key in ("late_reward", "return")]
             lines.append([f"{rate:g}", "mean", f"{means[0]:.3f}", f"{means[1]:.1%}"])
     title = f"REINFORCE without spikes, {rows[0]['network']}, one pass, batch {rows[0]['batch']}"
-    common.table(title, ["lr", "seed", "mean of the last rewards", "right in the test"], lines)
+    common.table(title, ["lr", "seed", "mean of the last rewards", "test accuracy"], lines)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of the README from what the benchmarks wrote.
+"""The tables of the README from the JSON of the benchmarks.
 
 python benchmarks/results.py train_step.json memory.json stream.json sparsity.json startup.json side_by_side.json
 """
@@ -15,16 +15,16 @@ import typer
 from common import describe, milliseconds, plain_errors
 
 Row = dict[str, Any]
-Paths = Annotated[list[Path], typer.Argument(help="JSON that the benchmarks wrote.")]
+Paths = Annotated[list[Path], typer.Argument(help="JSON files of the benchmarks.")]
 
 
 def main(paths: Paths) -> None:
     """Print Markdown: a heading, the command, the machine and the tables of each file."""
     for path in paths:
         with plain_errors():
-            written = json.loads(path.read_text(encoding="utf-8"))
-            machine, tables = written["provenance"], TABLES[written["benchmark"]](written["rows"])
-        typer.echo(f"### {written['benchmark']}\n\n`python benchmarks/{machine['command']}`\n\n{describe(machine)}\n")
+            content = json.loads(path.read_text(encoding="utf-8"))
+            machine, tables = content["environment"], TABLES[content["benchmark"]](content["rows"])
+        typer.echo(f"### {content['benchmark']}\n\n`python benchmarks/{machine['command']}`\n\n{describe(machine)}\n")
         typer.echo("\n\n".join(tables) + "\n")
 
 
@@ -34,16 +34,16 @@ def train_step(rows: Sequence[Row]) -> list[str]:
     def cells(row: Row) -> list[str]:
         if row["skipped"]:
             return [row["skipped"], "", ""]
-        return [_milliseconds(row["seconds"]), _times(row, "to_floor"), _times(row, "to_ours")]
+        return [_milliseconds(row["seconds"]), _ratio(row, "to_floor"), _ratio(row, "to_ours")]
 
-    def heads(steps: Any) -> list[str]:
+    def headings(steps: Any) -> list[str]:
         return [f"T = {steps:,}: ms", "× floor", "× ours"]
 
     tables = []
-    for kind in dict.fromkeys((row["network"], row["batch"], row["input"]) for row in rows):
-        mine = [row for row in rows if (row["network"], row["batch"], row["input"]) == kind]
-        title = f"**{kind[0]}, batch {kind[1]}, {kind[2]} input**"
-        tables.append(f"{title}\n\n{_grid(mine, 'contender', 'steps', heads, cells)}")
+    for setting in dict.fromkeys((row["network"], row["batch"], row["input"]) for row in rows):
+        own_rows = [row for row in rows if (row["network"], row["batch"], row["input"]) == setting]
+        title = f"**{setting[0]}, batch {setting[1]}, {setting[2]} input**"
+        tables.append(f"{title}\n\n{_grid(own_rows, 'contender', 'steps', headings, cells)}")
     return tables
 
 
@@ -60,7 +60,7 @@ def stream(rows: Sequence[Row]) -> list[str]:
     """A row for each contender, two columns for each network."""
 
     def cells(row: Row) -> list[str]:
-        return [f"{row['steps_per_second']['median']:,.0f}", _times(row, "to_snntorch")]
+        return [f"{row['steps_per_second']['median']:,.0f}", _ratio(row, "to_snntorch")]
 
     return [_grid(rows, "contender", "network", lambda network: [f"{network}: steps/s", "× snntorch"], cells)]
 
@@ -72,7 +72,7 @@ def startup(rows: Sequence[Row]) -> list[str]:
 
 
 def side_by_side(rows: Sequence[Row]) -> list[str]:
-    """A row for each rule and number of runs at once, a column for each time to spin."""
+    """A row for each rule and number of runs at once, a column for each number of spins."""
 
     def cells(row: Row) -> list[str]:
         return [_milliseconds(row["seconds"])]
@@ -82,7 +82,7 @@ def side_by_side(rows: Sequence[Row]) -> list[str]:
 
 
 def sparsity(rows: Sequence[Row]) -> list[str]:
-    """A row for each share, the quotient of the two roads for each precision."""
+    """A row for each share of active inputs, a column with the ratio of the two paths for each precision."""
 
     def cells(row: Row) -> list[str]:
         return [f"{row['sparse'] / row['dense']:.2f}"]
@@ -102,14 +102,18 @@ TABLES: dict[str, Callable[[Sequence[Row]], list[str]]] = {
 
 
 def _grid(
-    rows: Sequence[Row], down: str, along: str, heads: Callable[[Any], list[str]], cells: Callable[[Row], list[str]]
+    rows: Sequence[Row],
+    row_key: str,
+    column_key: str,
+    headings: Callable[[Any], list[str]],
+    cells: Callable[[Row], list[str]],
 ) -> str:
-    """Rows and columns from two keys of each measurement; what was not measured stays empty."""
-    columns, names = (list(dict.fromkeys(row[key] for row in rows)) for key in (along, down))
-    found = {(row[down], row[along]): cells(row) for row in rows}
-    empty = [""] * len(heads(columns[0]))
+    """A table whose rows and columns are the values of two keys; cells without a measurement are empty."""
+    columns, names = (list(dict.fromkeys(row[key] for row in rows)) for key in (column_key, row_key))
+    found = {(row[row_key], row[column_key]): cells(row) for row in rows}
+    empty = [""] * len(headings(columns[0]))
     lines = [[name, *(text for column in columns for text in found.get((name, column), empty))] for name in names]
-    return _markdown(["", *(text for column in columns for text in heads(column))], lines)
+    return _markdown(["", *(text for column in columns for text in headings(column))], lines)
 
 
 def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -122,8 +126,8 @@ def _milliseconds(seconds: Row) -> str:
     return f"{milliseconds(seconds['median'])} ({milliseconds(seconds['min'])})"
 
 
-def _times(row: Row, key: str) -> str:
-    """A ratio with three digits; empty if there is none."""
+def _ratio(row: Row, key: str) -> str:
+    """A ratio with three digits; "" if it is missing."""
     return f"{row[key]:.3g}" if key in row else ""
 
 

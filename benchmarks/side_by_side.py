@@ -1,10 +1,9 @@
-"""Several runs at once on the same processors: what an update takes, by how long a waiting thread spins.
+"""Several runs at once on the same processors: the time of an update, by how long a waiting thread spins.
 
 python benchmarks/side_by_side.py --json side_by_side.json
 
-Each run uses as many threads as `--threads` says, so that two runs of two threads share two processors. 300,000 turns
-of an empty loop are what libgomp, the OpenMP library of torch on Linux, takes by default; 3,000 are what
-`tracetorch` asks for.
+Each run uses as many threads as `--threads` says, so that two runs of two threads share two processors. By
+default, libgomp, the OpenMP library of torch on Linux, spins for 300,000 turns of a loop; `tracetorch` sets 3,000.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ import common
 
 RUN = ["run", "experiment=mnist_sample", "task.batch_size=128", "train.passes=null", "train.figures=false"]
 
-Spins = Annotated[list[int] | None, typer.Option("--spins", min=0, help="How long to spin; repeatable.")]
-AtOnce = Annotated[list[int] | None, typer.Option("--at-once", min=1, help="How many runs at once; repeatable.")]
-Rules = Annotated[list[str] | None, typer.Option("--rule", help="Which rules; repeatable.")]
+Spins = Annotated[list[int] | None, typer.Option("--spins", min=0, help="Turns of the empty loop; repeatable.")]
+AtOnce = Annotated[list[int] | None, typer.Option("--at-once", min=1, help="Number of runs at once; repeatable.")]
+Rules = Annotated[list[str] | None, typer.Option("--rule", help="A rule; repeatable.")]
 Updates = Annotated[int, typer.Option(min=1, help="Updates of each run.")]
 
 
@@ -40,13 +39,13 @@ def main(
     quick: common.Quick = False,
     json: common.JSON = None,
 ) -> None:
-    """Milliseconds of an update, median over all runs of all rounds."""
-    machine = common.provenance(common.start("cpu", threads))
+    """Measure the ms of an update, median over all runs of all rounds."""
+    machine = common.environment(common.start("cpu", threads))
     common.console.print(common.describe(machine), "\n", markup=False)
-    rules, counts, waits = rule or ["trace", "bptt"], at_once or [1, 2], spins or [300_000, 3_000]
+    rules, counts, spin_counts = rule or ["trace", "bptt"], at_once or [1, 2], spins or [300_000, 3_000]
     if quick:
-        rules, counts, waits, updates, rounds = rules[:1], counts[-1:], waits[-1:], 2, 1
-    combinations = [(name, count, wait) for name in rules for count in counts for wait in waits]
+        rules, counts, spin_counts, updates, rounds = rules[:1], counts[-1:], spin_counts[-1:], 2, 1
+    combinations = [(name, count, wait) for name in rules for count in counts for wait in spin_counts]
     seconds: dict[tuple[str, int, int], list[float]] = {combination: [] for combination in combinations}
     for _ in range(rounds):
         for name, count, wait in combinations:
@@ -60,25 +59,27 @@ def main(
     for row in rows:
         times = [common.milliseconds(row["seconds"][key]) for key in ("median", "min")]
         lines.append([row["rule"], str(row["at_once"]), f"{row['spins']:,}", *times])
-    common.table("an update, beside other runs", ["rule", "runs at once", "spins", "median ms", "min ms"], lines)
+    common.table(
+        "an update, with other runs at the same time", ["rule", "runs at once", "spins", "median ms", "min ms"], lines
+    )
 
 
 def _run(overrides: list[str], count: int, spins: int, threads: int) -> list[float]:
-    """Seconds that an update took in each of so many runs at once."""
+    """Start so many runs at once. Returns: the seconds per update of each."""
     program = str(Path(sys.executable).with_name("tracetorch"))
-    surroundings = os.environ | {"GOMP_SPINCOUNT": str(spins)}
-    with tempfile.TemporaryDirectory(prefix="side-by-side-") as here:
-        places = [Path(here, str(number)) for number in range(count)]
-        commands = [[program, *RUN, *overrides, f"threads={threads}", f"output.dir={place}"] for place in places]
+    environment = os.environ | {"GOMP_SPINCOUNT": str(spins)}
+    with tempfile.TemporaryDirectory(prefix="side-by-side-") as base:
+        folders = [Path(base, str(number)) for number in range(count)]
+        commands = [[program, *RUN, *overrides, f"threads={threads}", f"output.dir={folder}"] for folder in folders]
         started = [
-            subprocess.Popen(command, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             for command in commands
         ]
         for command, run in zip(commands, started, strict=True):
-            _, said = run.communicate()
+            _, errors = run.communicate()
             if run.returncode:
-                raise RuntimeError(f"{' '.join(command)} failed:\n{said.strip()}")
-        return [text.loads((place / "run.json").read_text())["summary"]["update_seconds"] for place in places]
+                raise RuntimeError(f"{' '.join(command)} failed:\n{errors.strip()}")
+        return [text.loads((folder / "run.json").read_text())["summary"]["update_seconds"] for folder in folders]
 
 
 if __name__ == "__main__":

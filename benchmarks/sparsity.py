@@ -1,4 +1,4 @@
-"""From which share of active inputs on a dense product is faster than adding up the weights of who fired, on a CPU.
+"""The share of active inputs from which a dense product is faster than a sum of the weights of active inputs, on a CPU.
 
 python benchmarks/sparsity.py
 python benchmarks/sparsity.py --network 784-1024-10 --batch 1
@@ -18,7 +18,7 @@ from torch import Tensor
 
 import common
 import tracetorch as tt
-from rounds import turns
+from rounds import interleave
 from tracetorch.backends import dispatch
 
 SHARES = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
@@ -38,7 +38,7 @@ def main(
     quick: common.Quick = False,
     json: common.JSON = None,
 ) -> None:
-    """Forward passes on both roads, at every share of active inputs; medians of interleaved rounds."""
+    """Time forward passes on both paths at each share of active inputs; medians of interleaved rounds."""
     with common.plain_errors():
         device, widths = common.start("cpu", threads), common.widths("12-8-4" if quick else network)
     batch, steps, rounds = (2, 3, 1) if quick else (batch, steps, rounds)
@@ -46,19 +46,22 @@ def main(
     common.console.print(common.describe(machine), "\n", markup=False)
     torch.manual_seed(0)
     net = tt.nn.feedforward(widths[0], widths[-1], hidden=list(widths[1:-1]), neuron=tt.nn.LIF, readout=tt.nn.LIS)
-    usual = dict(dispatch.DENSE_FROM)
+    default = dict(dispatch.DENSE_FROM)
     for name, precision in PRECISIONS.items():
         for share in SHARES:
             rates = torch.full((batch, widths[0]), share)
             net.precision = precision
-            works = {road: partial(_pass, net, rates, steps, road) for road in ("sparse", "dense")}
-            turns(works, 1, device)
-            seconds = {road: statistics.median(taken) for road, taken in turns(works, rounds, device).items()}
-            rows.append({"precision": name, "share": share, **seconds, "dense_from": usual[precision or torch.float32]})
+            workloads = {path: partial(_forward, net, rates, steps, path) for path in ("sparse", "dense")}
+            interleave(workloads, 1, device)
+            timings = interleave(workloads, rounds, device)
+            seconds = {path: statistics.median(values) for path, values in timings.items()}
+            rows.append(
+                {"precision": name, "share": share, **seconds, "dense_from": default[precision or torch.float32]}
+            )
             common.write(json, "sparsity", machine, rows)
     common.table(
         f"forward pass, {'-'.join(map(str, widths))}, batch {batch}, T = {steps}",
-        ["precision", "share that fires", "sparse: ms", "dense: ms", "sparse / dense", "chosen"],
+        ["precision", "active share", "sparse: ms", "dense: ms", "sparse / dense", "chosen"],
         [
             [
                 row["precision"],
@@ -73,14 +76,14 @@ def main(
     )
 
 
-def _pass(net: tt.nn.Sequential, rates: Tensor, steps: int, road: str, number: int) -> None:
-    usual = dict(dispatch.DENSE_FROM)
-    dispatch.DENSE_FROM |= dict.fromkeys(usual, math.inf if road == "sparse" else -1.0)
+def _forward(net: tt.nn.Sequential, rates: Tensor, steps: int, path: str, number: int) -> None:
+    default = dict(dispatch.DENSE_FROM)
+    dispatch.DENSE_FROM |= dict.fromkeys(default, math.inf if path == "sparse" else -1.0)
     try:
         net.reset()
         net.run(tt.encode.poisson(rates, steps, number), reduce="mean")
     finally:
-        dispatch.DENSE_FROM |= usual
+        dispatch.DENSE_FROM |= default
 
 
 if __name__ == "__main__":

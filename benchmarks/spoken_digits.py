@@ -1,4 +1,4 @@
-"""Spoken digits as a task of one's own: how several learning moments in a sequence compare with one at its end.
+"""Spoken digits as a user's own task: several learning moments in a sequence, compared with one at its end.
 
 PYTHONPATH=benchmarks tracetorch run -m --config-dir benchmarks/conf --trust spoken_digits experiment=spoken_digits \
     task.path=FOLDER/recordings.zip train.learn_every=null,16,8,4 seed=0,1,2
@@ -29,10 +29,10 @@ class SpokenDigits(Task):
 
     Args:
         path: a zip of wav files with names such as 7_lucas_12.wav: digit, speaker, index.
-        test: what is tested: "index" (indices 0 to 4 of all speakers), or all recordings of the speaker with this name.
+        test: the test recordings: "index" (indices 0 to 4 of all speakers), or a speaker's name (all of that speaker).
         validation: also leave out indices 5 to 9 of the training recordings, as validation data.
         batch_size: recordings in a training batch.
-        seed: of their order; every pass has a new one.
+        seed: of the order of recordings, which changes with each pass.
     Raises: OSError, ValueError, wave.Error if the recordings cannot be read; ValueError if there is no such speaker.
     Source: Jackson et al., Free Spoken Digit Dataset, doi:10.5281/zenodo.1342401.
     """
@@ -81,7 +81,7 @@ def _steps(features: Tensor, start: int, stop: int) -> Tensor:
 
 
 def _read(path: str) -> tuple[Tensor, list[list[str]]]:
-    """Features (recordings, FRAMES, BANDS), and digit, speaker and index of each."""
+    """Return features (recordings, FRAMES, BANDS), and the digit, speaker and index of each recording."""
     features, names = [], []
     filters = _mel_filters()
     with zipfile.ZipFile(path) as archive:
@@ -95,7 +95,7 @@ def _read(path: str) -> tuple[Tensor, list[list[str]]]:
 
 
 def _features(samples: np.ndarray, filters: np.ndarray) -> Tensor:
-    """Log power of each band in each frame, standardised over the recording; half of it, plus .5, and 0 at least."""
+    """max(0, ½z + ½), where z is the log power of each band in each frame, standardised over the recording."""
     samples = np.pad(samples, (0, max(0, WINDOW - len(samples))))
     starts = np.linspace(0, len(samples) - WINDOW, FRAMES).astype(int)
     frames = samples[starts[:, None] + np.arange(WINDOW)] * np.hanning(WINDOW)
@@ -105,7 +105,7 @@ def _features(samples: np.ndarray, filters: np.ndarray) -> Tensor:
 
 
 def _mel_filters() -> np.ndarray:
-    """Triangles, equally wide on the mel scale, (frequencies, BANDS)."""
+    """Triangular filters, equally wide on the mel scale: (frequencies, BANDS)."""
     top = 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, BANDS + 2) / 2595) - 1)
     frequencies = np.fft.rfftfreq(WINDOW, 1 / SAMPLE_RATE)[:, None]

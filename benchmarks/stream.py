@@ -1,4 +1,4 @@
-"""How fast a network follows one endless stream, batch 1, without learning; encoding included.
+"""Inference on one endless stream of batch 1, encoding included: time steps per second.
 
 python benchmarks/stream.py --json stream.json
 python benchmarks/stream.py --network 21-64-2 --seconds 0.2
@@ -18,7 +18,7 @@ import typer
 import common
 from contenders import STREAMERS, build
 from inputs import Inputs
-from rounds import timed, turns
+from rounds import interleave, timed
 
 NETWORKS = ("21-64-2", "784-256-10", "784-1024-1024-10")
 REFERENCE = "snntorch"
@@ -37,33 +37,34 @@ def main(
     quick: common.Quick = False,
     json: common.JSON = None,
 ) -> None:
-    """Time steps per second: median and best of interleaved rounds."""
+    """Measure time steps per second: the median and the best of interleaved rounds."""
     with common.plain_errors():
-        where = common.start(device, threads)
-        names = common.taking_part(STREAMERS, contender)
-        kinds = [common.widths(text) for text in network or (["12-8-4"] if quick else NETWORKS)]
-    machine = common.provenance(where)
+        machine_device = common.start(device, threads)
+        names = common.available(STREAMERS, contender)
+        networks = [common.widths(text) for text in network or (["12-8-4"] if quick else NETWORKS)]
+    machine = common.environment(machine_device)
     common.console.print(common.describe(machine), "\n", markup=False)
     rows: list[common.Row] = []
-    for sizes in kinds:
-        lasting, repeats = (0.001, 1) if quick else (seconds, rounds)
-        found = _race(names, sizes, where, lasting, repeats)
-        rows += [{"network": "-".join(map(str, sizes))} | row for row in found]
+    for sizes in networks:
+        round_seconds, repeats = (0.001, 1) if quick else (seconds, rounds)
+        new_rows = _race(names, sizes, machine_device, round_seconds, repeats)
+        rows += [{"network": "-".join(map(str, sizes))} | row for row in new_rows]
         common.write(json, "stream", machine, rows)
-        _print(sizes, found)
+        _print(sizes, new_rows)
 
 
 def _race(
-    names: list[str], sizes: tuple[int, ...], device: torch.device, lasting: float, rounds: int
+    names: list[str], sizes: tuple[int, ...], device: torch.device, round_seconds: float, rounds: int
 ) -> list[common.Row]:
-    """Each contender follows its own stream for about so many seconds a round."""
+    """Run each contender on its own stream for about `round_seconds` per round."""
     rates, _ = Inputs("uniform", sizes, 1, "sample", device)(0)
-    made = {name: build(STREAMERS[name], sizes, device) for name in names}
-    for contender in made.values():
-        contender.rest()
-    steps = {name: _calibrate(partial(made[name].stream, rates), device, lasting) for name in names}
-    works = {name: partial(made[name].stream, rates, steps[name]) for name in names}
-    speeds = {name: [steps[name] / value for value in values] for name, values in turns(works, rounds, device).items()}
+    runners = {name: build(STREAMERS[name], sizes, device) for name in names}
+    for contender in runners.values():
+        contender.reset()
+    steps = {name: _calibrate(partial(runners[name].stream, rates), device, round_seconds) for name in names}
+    workloads = {name: partial(runners[name].stream, rates, steps[name]) for name in names}
+    timings = interleave(workloads, rounds, device)
+    speeds = {name: [steps[name] / value for value in values] for name, values in timings.items()}
     rows = []
     for name in names:
         speed = common.summarize(speeds[name])
@@ -74,22 +75,25 @@ def _race(
     return rows
 
 
-def _calibrate(stream: Callable[[int, int], None], device: torch.device, lasting: float) -> int:
-    """Steps that take about so many seconds. Doubles them until the time can be told, so it warms up as well."""
+def _calibrate(stream: Callable[[int, int], None], device: torch.device, round_seconds: float) -> int:
+    """Return the number of steps that take about `round_seconds`.
+
+    The number doubles until the time is long enough to measure, which is also a warm-up.
+    """
     for power in count(5):
         taken = timed(partial(stream, 2**power, 0), device)
-        if power > 5 and taken > lasting / 5:  # the first run compiles
-            return max(1, int(2**power * lasting / taken))
-    raise AssertionError("counting ends never")
+        if power > 5 and taken > round_seconds / 5:  # the first run compiles
+            return max(1, int(2**power * round_seconds / taken))
+    raise AssertionError("unreachable: count() does not end")
 
 
 def _print(sizes: tuple[int, ...], rows: list[common.Row]) -> None:
-    """One table."""
+    """Print the table of one network."""
     lines = []
     for row in rows:
         speed, key = row["steps_per_second"], f"to_{REFERENCE}"
-        times = f"{row[key]:.2f}" if key in row else ""
-        lines.append([row["contender"], f"{speed['median']:,.0f}", f"{speed['max']:,.0f}", times, str(speed["n"])])
+        ratio = f"{row[key]:.2f}" if key in row else ""
+        lines.append([row["contender"], f"{speed['median']:,.0f}", f"{speed['max']:,.0f}", ratio, str(speed["n"])])
     title = f"{'-'.join(map(str, sizes))}, one stream"
     common.table(title, ["", "median steps/s", "best steps/s", f"× {REFERENCE}", "rounds"], lines)
 

@@ -43,7 +43,7 @@ def command(
 
     from tracetorch.runs import RunFolder
     from tracetorch.training.report import draw, draw_without_task
-    from tracetorch.training.setup import load_tested, network_and_loss, network_of
+    from tracetorch.training.setup import load_for_test, network_and_loss, network_of
 
     config = found.composed.config
     with naming_the_other(found.folder, "plot"), contained() as base:
@@ -57,8 +57,8 @@ def command(
             if task is None:
                 drawn = draw_without_task(run, network_of(base / weights, network))
             else:
-                net, task_loss = network_and_loss(task, network, loss)
-                load_tested(base / weights, net, task)
+                net, made = network_and_loss(task, network, loss)
+                load_for_test(base / weights, net, task)
                 window = config["train"].get("window") or task.readout_window
                 drawn = draw(run, net, task, trials, policy=getattr(task_loss, "policy", None), window=window)
         except (OSError, ValueError, KeyError) as error:

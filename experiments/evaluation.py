@@ -14,7 +14,7 @@ from tracetorch.rules import Rule
 from tracetorch.runs import Run
 from tracetorch.tasks import Environment, Task
 from tracetorch.training.report import report, report_policy
-from tracetorch.training.setup import check_task, load_tested, network_and_loss
+from tracetorch.training.setup import check_task, load_for_test, network_and_loss
 
 
 def main(
@@ -41,14 +41,14 @@ def main(
     check_task(task, window)
     run.device = devices.resolve(device)
     task.to(run.device)
-    net, made = network_and_loss(task, network, loss)
+    net, built_loss = network_and_loss(task, network, loss)
     net.to(run.device)
-    counters = load_tested(checkpoint, net, task)
+    content = load_for_test(checkpoint, net, task)
     net.precision = torch.bfloat16 if precision == "bfloat16" else None
     window = window or task.readout_window
     with run:
-        run.summary |= {"updates": counters["update"], "checkpoint": checkpoint.stem}
+        run.summary |= {"updates": content["update"], "checkpoint": checkpoint.stem}
         if isinstance(task, Environment):
-            report_policy(run, net, task, made.policy, window, figures=figures)
+            report_policy(run, net, task, built_loss.policy, window, figures=figures)
         else:
-            report(run, rule(net), task, made, window, figures=figures)
+            report(run, rule(net), task, built_loss, window, figures=figures)

@@ -38,7 +38,7 @@ def main(
             None: no limit.
         teach_every: decisions per feedback, on average; see `FeedbackSchedule`.
         averages: half-lives of the running averages of the reward or the accuracy, in decisions.
-        recovered_at: share of the best average before a task change that counts as recovery; see `Life`.
+        recovered_at: fraction of the highest average at any task change so far that counts as recovery; see `Life`.
         options: the parts and the options of every kind of experiment; see `Setup`. A learning-rate schedule needs an
             end and begins at the first feedback.
     Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network diverges.

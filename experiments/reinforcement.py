@@ -23,7 +23,7 @@ def main(
 
     An update is one action in each environment and one learning step from its reward. Actions are drawn; in evaluations
     the most probable is taken. When an episode ends, the state of that environment alone is reset. The network of the
-    best evaluation on validation episodes is tested; without these, the last network.
+    best evaluation is tested; without validation episodes, the last network.
 
     Args:
         run: records the training.

@@ -1,4 +1,4 @@
-"""Who takes part, by name. A library that is not installed is left out with one line that says what to type."""
+"""The contenders by name. A library that is not installed is left out, with one line that gives the command for it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ INSTALL = "pip install --no-deps -r benchmarks/requirements.txt"
 logging.getLogger("torch._library.triton").setLevel(logging.ERROR)  # SpikingJelly asks for Triton on a CPU too
 
 OWN = {"ours", "floor"}
-"""Modules that need nothing but traceTorch: that one of these cannot be imported is an error."""
+"""Modules that need only traceTorch; a failed import of one of them is an error."""
 
 
 class Entry(NamedTuple):
-    """Where a contender is to be found, loaded only if it takes part."""
+    """A contender's module, class and options; the module is imported only if needed."""
 
     module: str
-    kind: str
+    class_name: str
     options: dict[str, Any] = {}  # noqa: RUF012  # read, never written
 
 
@@ -42,7 +42,7 @@ TRAINERS = {
     "ours, ottt": Entry("ours", "Ours", {"rule": tt.rules.OTTT}),
     "ours, eprop": Entry("ours", "Ours", {"rule": tt.rules.EProp}),
 }
-"""Who trains, and the floor."""
+"""Contenders of the training step, and the floor."""
 
 USUAL = ("floor", "ours", "ours-bfloat16", "snntorch", "spikingjelly", "norse")
 """Contenders that are compared by default; the others measure our options and our other rules."""
@@ -55,36 +55,36 @@ STREAMERS = {
     "spikingjelly, steps": Entry("spikingjelly", "SpikingJelly"),
     "norse": Entry("norse", "Norse"),
 }
-"""Who follows a stream: one step at a time, or in chunks."""
+"""Contenders of the stream: one step at a time, or in chunks."""
 
 
 def present(entries: dict[str, Entry], names: Sequence[str]) -> tuple[list[str], str]:
-    """Those of the names whose library can be imported.
+    """Select the contenders whose library can be imported.
 
     Returns: their names; a line about the others, "" if there are none.
     Raises: ValueError for an unknown name; ImportError if traceTorch itself cannot be imported.
     """
-    strangers = [name for name in names if name not in entries]
-    if strangers:
-        raise ValueError(f"there is no contender {', '.join(strangers)}; there are {', '.join(entries)}")
-    modules: dict[str, str] = {}
+    unknown = [name for name in names if name not in entries]
+    if unknown:
+        raise ValueError(f"there is no contender {', '.join(unknown)}; there are {', '.join(entries)}")
+    missing: dict[str, str] = {}
     for name in names:
         try:
             importlib.import_module(f"contenders.{entries[name].module}")
         except ModuleNotFoundError as error:
             if entries[name].module in OWN:
                 raise
-            modules[name] = str(error.name)
-    if not modules:
+            missing[name] = str(error.name)
+    if not missing:
         return list(names), ""
-    line = f"left out: {'; '.join(modules)} (not installed: {', '.join(dict.fromkeys(modules.values()))}). {INSTALL}"
-    return [name for name in names if name not in modules], line
+    line = f"left out: {'; '.join(missing)} (not installed: {', '.join(dict.fromkeys(missing.values()))}). {INSTALL}"
+    return [name for name in names if name not in missing], line
 
 
 def build(entry: Entry, sizes: Sequence[int], device: torch.device, gain: float = 1.0) -> Contender:
-    """A fresh contender with freshly drawn weights, uniform within ± gain / √inputs."""
+    """A new contender with random weights, uniform within ± gain / √inputs."""
     torch.manual_seed(0)
-    kind = getattr(importlib.import_module(f"contenders.{entry.module}"), entry.kind)
-    made: Contender = kind(sizes, device, **entry.options)
-    made.amplify(gain)
-    return made
+    contender_class = getattr(importlib.import_module(f"contenders.{entry.module}"), entry.class_name)
+    contender: Contender = contender_class(sizes, device, **entry.options)
+    contender.amplify(gain)
+    return contender

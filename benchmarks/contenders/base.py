@@ -1,4 +1,4 @@
-"""What every contender can do, and what all that learn by backpropagation through time share.
+"""Base classes of all contenders, and of those that learn by backpropagation through time.
 
 All build one network: hidden layers of leaky integrate-and-fire neurons with subtractive reset, a readout of leaky
 integrators, no bias,
@@ -23,15 +23,15 @@ from torch.nn.functional import nll_loss
 
 DECAY, THRESHOLD = 0.9, 1.0
 LEARNING_RATE = 1e-3
-FLOOR = 1e-3
+EPSILON = 1e-3
 """ε, as in `tracetorch.loss.cross_entropy`."""
 
 BLOCK = 256
-"""Steps of a stream that are encoded at once, where an encoder can; the network still sees them one at a time."""
+"""Steps of a stream that are encoded at once if the encoder can; the network reads them one by one, or as a chunk."""
 
 
 class Contender(ABC):
-    """One way to do the same work.
+    """An implementation of the network and of its training step.
 
     Args:
         sizes: neurons of the input, of each hidden layer and of the readout.
@@ -39,15 +39,15 @@ class Contender(ABC):
     """
 
     detail = ""
-    """What was chosen where there was a choice, for the report."""
+    """The chosen implementation, for the report."""
 
     def __init__(self, sizes: Sequence[int], device: torch.device):
         self.sizes, self.device = tuple(sizes), device
 
-    def prepare(self, rates: Tensor, steps: int, seed: int) -> None:  # noqa: B027  # only the floor has to
-        """What is not to be timed."""
+    def prepare(self, rates: Tensor, steps: int, seed: int) -> None:  # noqa: B027  # only the floor needs it
+        """Prepare a training step; not timed."""
 
-    def amplify(self, gain: float) -> None:  # noqa: B027  # to the floor all weights are alike
+    def amplify(self, gain: float) -> None:  # noqa: B027  # the time of the floor does not depend on weights
         """Multiply all weights."""
 
     @abstractmethod
@@ -55,41 +55,41 @@ class Contender(ABC):
         """One update. Args: rates (batch, inputs) in spikes per step; target (batch,)."""
 
     @abstractmethod
-    def rest(self) -> None:
-        """Forget; be ready for a stream."""
+    def reset(self) -> None:
+        """Reset the state, before a stream."""
 
     @abstractmethod
     def stream(self, rates: Tensor, steps: int, seed: int) -> None:
-        """Inference on the next stretch of a stream that began at `rest`, without a graph; the state is kept."""
+        """Inference on the next steps of the stream that began at `reset`, without a graph; the state is kept."""
 
 
 class Backpropagation(Contender):
-    """A peer: it unrolls time, and autograd goes back through it."""
+    """A library that unrolls time and leaves the gradients to autograd."""
 
     net: Module
-    """All that is trained."""
+    """All trained modules."""
     synapses: Sequence[Linear]
     """The weights of each layer, from the input up."""
     spiking: Sequence[Module]
     """The hidden neurons of each layer; a forward hook on one of them sees its spikes."""
     weight_unit = 1.0
-    """The weight that stands for a 1 in the equations above."""
+    """The library's weight for a weight of 1 in the equations above."""
 
     @abstractmethod
     def encode(self, rates: Tensor, steps: int) -> Iterable[Tensor]:
         """Spikes of every step, by the library's own encoder: (batch, inputs) each, or (steps, batch, inputs)."""
 
     @abstractmethod
-    def mean(self, xs: Iterable[Tensor]) -> Tensor:
-        """The mean distribution over all steps from rest, (batch, classes), with its graph."""
+    def mean_distribution(self, xs: Iterable[Tensor]) -> Tensor:
+        """The mean class probabilities over all steps from a reset state, (batch, classes), with their graph."""
 
     @abstractmethod
     def step(self, x: Tensor) -> Tensor:
-        """One step on from rest or from the last step: (batch, inputs) to (batch, classes)."""
+        """Advance by one step: input (batch, inputs) to class probabilities (batch, classes)."""
 
     def train_step(self, rates: Tensor, steps: int, seed: int, target: Tensor) -> None:
         torch.manual_seed(seed)
-        surprise(self.mean(self.encode(rates, steps)), target).backward()
+        cross_entropy(self.mean_distribution(self.encode(rates, steps)), target).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -107,22 +107,22 @@ class Backpropagation(Contender):
 
     @torch.no_grad()
     def load(self, weights: Iterable[Tensor]) -> None:
-        """Take up weights that stand for the equations above, (out, in) for each layer."""
+        """Load weights of the equations above, (out, in) for each layer."""
         for synapse, weight in zip(self.synapses, weights, strict=True):
             synapse.weight.copy_(weight * self.weight_unit)
 
     def _finish(self) -> None:
         """Draw the weights, move the network, make the optimizer: the end of every `__init__`."""
-        self.load(torch.empty(out, of).uniform_(-1, 1) / math.sqrt(of) for of, out in pairwise(self.sizes))
+        self.load(torch.empty(out, inputs).uniform_(-1, 1) / math.sqrt(inputs) for inputs, out in pairwise(self.sizes))
         self.net.to(self.device)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=LEARNING_RATE)
 
 
 def synapses(sizes: Sequence[int]) -> list[Linear]:
-    """A matrix of weights between each layer and the next."""
+    """The weights between each layer and the next, as linear modules without bias."""
     return [Linear(below, above, bias=False) for below, above in pairwise(sizes)]
 
 
-def surprise(mean: Tensor, target: Tensor) -> Tensor:
-    """The loss; the same as `tracetorch.loss.cross_entropy`, for autograd."""
-    return nll_loss(torch.log((mean + FLOOR) / (1 + FLOOR)), target)
+def cross_entropy(mean: Tensor, target: Tensor) -> Tensor:
+    """The loss, equal to `tracetorch.loss.cross_entropy`, for autograd."""
+    return nll_loss(torch.log((mean + EPSILON) / (1 + EPSILON)), target)

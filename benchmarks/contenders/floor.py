@@ -1,4 +1,4 @@
-"""The floor: what the forward pass would cost if it were matrix products and nothing else."""
+"""The floor: the time of a forward pass that consists of matrix products only."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 from contenders.base import Contender
 
 HIDDEN_RATE = 0.1
-"""Density of the spikes between layers. A dense product takes as long for any."""
+"""Density of the spikes between layers; the time of a dense product does not depend on it."""
 
 
 class Floor(Contender):
-    """One dense product for each layer over steps × batch rows; the spikes lie in memory, so does room for the answer.
+    """One dense product for each layer over steps × batch rows, with spikes and output buffers already in memory.
 
-    No encoding, no neurons, no learning. Who is faster than this did not touch what does not fire.
+    No encoding, no neurons, no learning. A contender that is faster skips inputs that do not fire.
     """
 
     def __init__(self, sizes: Sequence[int], device: torch.device):
@@ -28,13 +28,13 @@ class Floor(Contender):
     def prepare(self, rates: Tensor, steps: int, seed: int) -> None:
         if self._prepared == (steps, len(rates)):
             return
-        self.inputs: list[Tensor] = []  # the old ones go before the new ones come
+        self.inputs: list[Tensor] = []  # frees the old arrays before new ones are allocated
         self.outputs: list[Tensor] = []
         torch.manual_seed(seed)
         rows = steps * len(rates)
         for layer, weight in enumerate(self.weights):
             spikes = torch.empty(steps, len(rates), weight.shape[1], device=self.device)
-            for step in spikes:  # one by one, so that no second copy of them all is ever held
+            for step in spikes:  # step by step, to avoid a second copy of the whole array
                 step.bernoulli_(rates if layer == 0 else HIDDEN_RATE)
             self.inputs.append(spikes.view(rows, -1))
             self.outputs.append(torch.empty(rows, weight.shape[0], device=self.device))
@@ -45,7 +45,7 @@ class Floor(Contender):
         for spikes, weight, output in zip(self.inputs, self.weights, self.outputs, strict=True):
             torch.mm(spikes, weight.t(), out=output)
 
-    def rest(self) -> None:
+    def reset(self) -> None:
         self._prepared = ()
 
     @torch.no_grad()

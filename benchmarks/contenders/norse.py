@@ -1,4 +1,4 @@
-"""Norse: cells lifted over time, a differential equation in Euler's steps."""
+"""Norse: cells, lifted over time, that integrate a differential equation with Euler's method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import ModuleList
 from contenders.base import DECAY, THRESHOLD, Backpropagation, synapses
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # it compiles with torch.jit, which torch gives up
+    warnings.simplefilter("ignore", DeprecationWarning)  # it uses torch.jit, which torch deprecates
     from norse.torch import LIBoxCell, LIBoxParameters, LIFBoxCell, LIFBoxParameters
     from norse.torch.functional.encode import poisson_encode
     from norse.torch.functional.lift import lift
@@ -23,11 +23,11 @@ DT = 1e-3
 
 
 class Norse(Backpropagation):
-    """`LIFBoxCell` and `LIBoxCell`, which have no filter of the current, over all steps of a layer at once.
+    """`LIFBoxCell` and `LIBoxCell`, which do not filter the current, over all steps of a layer at once.
 
-    Their step is `v ← v + dt/τ·(i − v)`: with dt/τ = 1 − β and weights 1/(1 − β) times as large it is ours exactly.
-    `functional.lift` takes time that grows with the steps; the module `Lift` takes their square in training, because
-    it reads each step by an index, and the gradient of every index is as large as the whole sequence.
+    Their step is `v ← v + dt/τ·(i − v)`: with dt/τ = 1 − β and weights 1/(1 − β) times as large, it equals the
+    equations of `contenders.base`. The time of `functional.lift` is linear in the steps. In training, the time of the
+    module `Lift` is quadratic: it indexes each step, and the gradient of each index is as large as the whole sequence.
     """
 
     detail = "box cells, lifted"
@@ -42,18 +42,18 @@ class Norse(Backpropagation):
         self.readout = LIBoxCell(LIBoxParameters(tau_mem_inv=rate, v_leak=zero), dt=DT)
         self.net = ModuleList([*self.synapses, *self.spiking, self.readout])
         self._finish()
-        self.rest()
+        self.reset()
 
     def encode(self, rates: Tensor, steps: int) -> Tensor:
         return poisson_encode(rates, steps, f_max=1 / DT, dt=DT)
 
-    def mean(self, xs: Iterable[Tensor]) -> Tensor:
+    def mean_distribution(self, xs: Iterable[Tensor]) -> Tensor:
         x = xs if isinstance(xs, Tensor) else torch.stack(list(xs))
         for synapse, cell in zip(self.synapses, [*self.spiking, self.readout], strict=True):
             x, _ = lift(cell)(synapse(x))
         return torch.softmax(x, dim=-1).mean(dim=0)
 
-    def rest(self) -> None:
+    def reset(self) -> None:
         self.states: list[tuple[Tensor, ...] | None] = [None] * len(self.synapses)
 
     def step(self, x: Tensor) -> Tensor:

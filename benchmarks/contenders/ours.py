@@ -1,4 +1,4 @@
-"""traceTorch: time goes by without a graph, and every layer learns from its trace."""
+"""traceTorch: the forward pass keeps no graph, and each layer learns from its trace."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tracetorch.rules import Rule
 
 
 class Ours(Contender):
-    """As its README shows it; only weights learn, as the peers do it.
+    """traceTorch as in its README; by default, only weights are trained, as in the other libraries.
 
     Args:
         precision: of the matrix products.
         chunked: whether a stream is read chunk by chunk (`net.run`), or one step at a time (`net(x)`).
-        rule: how it learns.
-        trainable: what learns; a readout has no threshold.
+        rule: makes the learning rule of a network.
+        trainable: names of trained parameters; a readout has no threshold.
         trace_bank: of the hidden layers.
     """
 
@@ -53,14 +53,14 @@ class Ours(Contender):
 
     @torch.no_grad()
     def activity(self, rates: Tensor, steps: int = 50) -> list[float]:
-        """Spikes per neuron and step in each hidden layer, in the first steps from rest."""
-        xs, found = tt.encode.poisson(rates, steps).dense(), []
+        """Spikes per neuron and step in each hidden layer, in the first steps from a reset state."""
+        xs, activities = tt.encode.poisson(rates, steps).dense(), []
         self.net.reset()
         for layer in list(self.net)[:-1]:
             xs = layer.run(xs)
-            found.append(float(xs.mean()))
+            activities.append(float(xs.mean()))
         self.net.reset()
-        return found
+        return activities
 
     def train_step(self, rates: Tensor, steps: int, seed: int, target: Tensor) -> None:
         self.rule.reset()
@@ -70,7 +70,7 @@ class Ours(Contender):
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def rest(self) -> None:
+    def reset(self) -> None:
         self.net.reset()
 
     @torch.no_grad()

@@ -15,10 +15,10 @@ from contenders.base import DECAY, THRESHOLD, Backpropagation, synapses
 class SnnTorch(Backpropagation):
     """`Leaky` in the loop over steps that the library's tutorials teach, with its own encoder in each step.
 
-    `reset_delay=False` is what makes the network equal, and costs about a tenth of the time: by default the reset comes
-    one step later and takes off θ where it should take off βθ. The spikes then differ from ours only where a membrane
-    lies above θ even after a reset. Drawing the spikes in each step is faster on a CPU than drawing them all before the
-    loop with `spikegen.rate(rates, num_steps=steps)`. One matrix product for all steps of a layer saves a twentieth.
+    `reset_delay=False` makes the network equal, and costs about a tenth of the time: by default, the reset comes one
+    step later and subtracts θ instead of βθ. With it, spikes differ from ours only where a membrane is above θ even
+    after a reset. On a CPU, drawing the spikes in each step is faster than drawing them all before the loop with
+    `spikegen.rate(rates, num_steps=steps)`. One matrix product for all steps of a layer would save a twentieth.
     """
 
     detail = "Leaky, step by step"
@@ -30,25 +30,25 @@ class SnnTorch(Backpropagation):
         self.readout = Leaky(DECAY, reset_mechanism="none")
         self.net = ModuleList([*self.synapses, *self.spiking, self.readout])
         self._finish()
-        self.rest()
+        self.reset()
 
     def encode(self, rates: Tensor, steps: int) -> Iterable[Tensor]:
         return (spikegen.rate(rates, time_var_input=True) for _ in range(steps))
 
-    def mean(self, xs: Iterable[Tensor]) -> Tensor:
-        self.rest()
-        answers = torch.stack([self._advance(x) for x in xs])
-        self.rest()  # else the graph lives on
-        return torch.softmax(answers, dim=-1).mean(dim=0)
+    def mean_distribution(self, xs: Iterable[Tensor]) -> Tensor:
+        self.reset()
+        membranes = torch.stack([self._advance(x) for x in xs])
+        self.reset()  # frees the graph
+        return torch.softmax(membranes, dim=-1).mean(dim=0)
 
-    def rest(self) -> None:
+    def reset(self) -> None:
         self.membranes: list[Tensor] | None = None
 
     def step(self, x: Tensor) -> Tensor:
         return torch.softmax(self._advance(x), dim=-1)
 
     def _advance(self, x: Tensor) -> Tensor:
-        """One step; the membranes of the readout."""
+        """Advance by one step. Returns: the membranes of the readout."""
         if self.membranes is None:
             self.membranes = [x.new_zeros(len(x), width) for width in self.sizes[1:]]
         for at, (synapse, neuron) in enumerate(zip(self.synapses, [*self.spiking, self.readout], strict=True)):

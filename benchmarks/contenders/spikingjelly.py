@@ -1,4 +1,4 @@
-"""SpikingJelly: multi-step mode, in which a layer sees all time steps before the next one does."""
+"""SpikingJelly in multi-step mode: each layer processes all time steps before the next layer starts."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from torch.nn import ModuleList
 
 from contenders.base import BLOCK, DECAY, THRESHOLD, Backpropagation, synapses
 
-OUT_OF_REACH = 1e9
+UNREACHABLE_THRESHOLD = 1e9
 """A threshold that no membrane reaches: a LIF neuron with it is a leaky integrator."""
 
 
 class SpikingJelly(Backpropagation):
-    """`LIFNode` in multi-step mode; the implementation for the device is the library's own choice.
+    """`LIFNode` in multi-step mode; the library selects the implementation for the device.
 
-    On a CPU that is its fused forward and backward in torch, the only one it has; on CUDA compiled or Triton kernels.
-    `decay_input=False`, `v_reset=None` and τ = 1/(1 − β) make the network equal; a membrane exactly at its threshold
-    fires here and not in ours. The readout is a `LIFNode` that never fires and keeps its voltages, which is on a CPU
-    as fast as `SynapseFilter` and faster than `NonSpikingLIFNode`, and on CUDA has the fused kernels.
+    On a CPU, it has one implementation: a fused forward and backward in torch. On CUDA, it selects compiled or Triton
+    kernels. `decay_input=False`, `v_reset=None` and τ = 1/(1 − β) give the equations of `contenders.base`, with one
+    exception: a membrane exactly at its threshold fires here. The readout is a `LIFNode` that never fires and stores
+    its voltages. On a CPU, it is as fast as `SynapseFilter` and faster than `NonSpikingLIFNode`; on CUDA, it uses the
+    fused kernels.
 
     Args: chunked: whether a stream is read 256 steps at a time, or one at a time (single-step mode).
     """
@@ -31,7 +32,7 @@ class SpikingJelly(Backpropagation):
         self.encoder = encoding.PoissonEncoder(step_mode="m")
         self.synapses = synapses(sizes)
         self.spiking = [_node(THRESHOLD) for _ in sizes[1:-1]]
-        self.readout = _node(OUT_OF_REACH, store_v_seq=True)
+        self.readout = _node(UNREACHABLE_THRESHOLD, store_v_seq=True)
         self.net = ModuleList([*self.synapses, *self.spiking, self.readout])
         self._finish()
         self.chunked = chunked
@@ -40,12 +41,12 @@ class SpikingJelly(Backpropagation):
     def encode(self, rates: Tensor, steps: int) -> Tensor:
         return self.encoder(rates.expand(steps, -1, -1))
 
-    def mean(self, xs: Iterable[Tensor]) -> Tensor:
-        self._rest("m")
+    def mean_distribution(self, xs: Iterable[Tensor]) -> Tensor:
+        self._reset("m")
         return self._advance(xs if isinstance(xs, Tensor) else torch.stack(list(xs))).mean(dim=0)
 
-    def rest(self) -> None:
-        self._rest("m" if self.chunked else "s")
+    def reset(self) -> None:
+        self._reset("m" if self.chunked else "s")
 
     def step(self, x: Tensor) -> Tensor:
         return self._advance(x)
@@ -60,13 +61,13 @@ class SpikingJelly(Backpropagation):
         return None
 
     def _advance(self, x: Tensor) -> Tensor:
-        """The distribution of every step in `x`, in whichever mode the network is."""
+        """The class probabilities of every step in `x` (multi-step mode), or of the one step (single-step mode)."""
         for synapse, node in zip(self.synapses, [*self.spiking, self.readout], strict=True):
             x = node(synapse(x))
         return torch.softmax(self.readout.v_seq if self.readout.store_v_seq else self.readout.v, dim=-1)
 
-    def _rest(self, mode: str) -> None:
-        """Forget; multi-step "m" or single-step "s", in which the voltages need not be kept."""
+    def _reset(self, mode: str) -> None:
+        """Reset the state, and set the mode: multi-step "m", or single-step "s", which stores no voltages."""
         functional.reset_net(self.net)
         if self.readout.step_mode != mode:
             functional.set_step_mode(self.net, mode)

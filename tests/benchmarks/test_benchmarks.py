@@ -110,6 +110,12 @@ def test_sparsity_startup_and_side_by_side(here, monkeypatch):
     assert row["seconds"]["n"] == 2 and row["seconds"]["min"] > 0
 
 
+def test_the_parts_of_one_decision_lie_within_its_update(here, monkeypatch):
+    whole, parts = run(monkeypatch, "one_decision.py")["rows"]
+    assert whole["case"] == parts["case"] == "clicks_lifetime" and set(whole["update"]) == SPREAD
+    assert min(parts["parts"].values()) > 0, parts  # not so if calls outside of updates were counted
+
+
 # ── what they share ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 

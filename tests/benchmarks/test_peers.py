@@ -43,7 +43,7 @@ def hidden_spikes(peer, run) -> list[torch.Tensor]:
         spikes = output[0] if isinstance(output, tuple) else output
         counts[at] += spikes.detach().reshape(-1, *counts[at].shape).sum(dim=0)
 
-    handles = [module.register_forward_hook(partial(count, at)) for at, module in enumerate(peer.neuron.spiking)]
+    handles = [module.register_forward_hook(partial(count, at)) for at, module in enumerate(peer.spiking)]
     run()
     for handle in handles:
         handle.remove()
@@ -59,12 +59,12 @@ def test_a_peer_has_the_same_spikes_and_the_same_answer(peer):
         wanted.append(below.sum(dim=0))
     answer = torch.stack([net[-1](x) for x in below]).mean(dim=0)
     means: list[torch.Tensor] = []
-    found = hidden_spikes(peer, lambda: means.append(peer.mean(xs)))
+    found = hidden_spikes(peer, lambda: means.append(peer.mean_distribution(xs)))
     assert all(counts.sum() > 100 for counts in wanted)  # it is alive
     for ours, theirs in zip(wanted, found, strict=True):
         assert torch.equal(ours, theirs)
     torch.testing.assert_close(means[0], answer, atol=1e-6, rtol=0)
-    peer.rest()
+    peer.reset()
     steps = torch.stack([peer.step(x) for x in xs]).mean(dim=0)
     torch.testing.assert_close(steps, answer, atol=1e-6, rtol=0)
 
@@ -72,10 +72,10 @@ def test_a_peer_has_the_same_spikes_and_the_same_answer(peer):
 def test_a_peer_has_the_same_loss_and_learns(peer):
     base = importlib.import_module("contenders.base")
     mean, target = torch.softmax(torch.randn(BATCH, SIZES[-1]), dim=-1), torch.arange(BATCH) % SIZES[-1]
-    torch.testing.assert_close(base.surprise(mean, target), tt.loss.cross_entropy(mean, target)[0])
+    torch.testing.assert_close(base.cross_entropy(mean, target), tt.loss.cross_entropy(mean, target)[0])
     ours_like(peer)
     before = [synapse.weight.detach().clone() for synapse in peer.synapses]
     peer.train_step(torch.full((BATCH, SIZES[0]), RATE), STEPS, 0, target)
     assert all(not torch.equal(old, synapse.weight) for old, synapse in zip(before, peer.synapses, strict=True))
-    peer.rest()
+    peer.reset()
     peer.stream(torch.full((1, SIZES[0]), RATE), 5, 0)

@@ -54,7 +54,7 @@ DIGIT_ROWS = [
     ("task.source=nowhere", "source=nowhere: there is no such folder; .*source=download or source=sample"),
     ("task.source=halves", "halves/train-images-idx3-ubyte.gz is damaged or cut short .*; fetch it again"),
     ("train.passes=2", "add train.passes=null to train for 2 updates, or train.updates=null to train for 2 passes"),
-    ("train.updates=null train.passes=0.0001", "must make at least 1 update"),
+    ("train.updates=null train.passes=0.0001", "must give at least 1 update"),
 ]
 VERB_ROWS = [
     ("list expriment", "unknown group 'expriment'. Did you mean 'experiment'"),

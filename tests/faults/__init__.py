@@ -1,1 +1,1 @@
-"""Drivers that kill, starve and mislead the command line: see docs/robustness.md."""
+"""Drivers that test the command line with kills, failing or full disks, and damaged files: see docs/robustness.md."""

@@ -1,4 +1,4 @@
-"""The verbs and training loops that are disturbed, as small as they go; and what must come of them."""
+"""The smallest commands for each verb and training loop, which the drivers disturb; and checks of the result."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from typing import Any
 import torch
 
 from tests.faults.child import Ended, tracetorch
-from tests.faults.disk import KILL, Fault
+from tests.faults.disk import KILL, Injection
 
 Words = tuple[str, ...]
 
 _ANY = ("train.figures=false", "network.hidden=[4]", "device=cpu", "threads=1", "train.checkpoint_seconds=0")
 _TRIALS = ("test_trials=6", "validation_trials=4", "duration=[0.1]", "delay=0.1", "batch_size=2")
 _EVERY = ("train.log_every=1", "train.eval_every=2")
-CLICKS: Words = (*_ANY, *_EVERY, "train.updates=4", *(f"task.{one}" for one in _TRIALS))
+CLICKS: Words = (*_ANY, *_EVERY, "train.updates=4", *(f"task.{override}" for override in _TRIALS))
 REWARD: Words = (
     *("experiment=clicks_reward", "train.updates=4"),
     *(*_ANY, *_EVERY),
-    *(f"task.task.{one}" for one in _TRIALS),
+    *(f"task.task.{override}" for override in _TRIALS),
 )
 LIFETIME: Words = (
     *("experiment=clicks_lifetime", "train.updates=4", "train.steps=null", "train.log_every=1", "task.every=2"),
     *_ANY,
-    *(f"task.environment.task.{one}" for one in ("duration=[0.1]", "delay=0.1")),
+    *(f"task.environment.task.{override}" for override in ("duration=[0.1]", "delay=0.1")),
 )
 CARTPOLE: Words = (
     *("experiment=cartpole", "rule=three_factor", "rule.decay=0.8", "train.updates=8", *_ANY),
-    *("train.log_every=1", "train.eval_every=3", "train.checkpoint_seconds=1e9"),  # records that no checkpoint knows
+    *("train.log_every=1", "train.eval_every=3", "train.checkpoint_seconds=1e9"),  # records after the last checkpoint
     *(
         "network.hidden=[8]",
         "task.num_envs=4",
@@ -66,24 +66,24 @@ class Case:
     """A command to be disturbed.
 
     Args:
-        before: commands that make what it needs; the last one is killed halfway, if `halfway`.
-        next_words: what a person types after it was disturbed, until it is done; from the folder in which all lies.
-        may_change: the files of `before` that the command is there to change or remove.
+        before: commands that make the files it needs; if `halfway`, the last one is killed halfway.
+        continue_with: from the working directory to the commands that complete a disturbed one; None: the same command.
+        may_change: pattern of the files of `before` that the command may change or remove.
     """
 
     name: str
     words: Words
     before: tuple[Words, ...] = ()
     halfway: bool = False
-    next_words: Callable[[Path], list[Words]] | None = None
+    continue_with: Callable[[Path], list[Words]] | None = None
     may_change: str = ""
 
     def __str__(self) -> str:
         return self.name
 
-    def goes_on(self, base: Path) -> list[Words]:
-        """What is typed next."""
-        return [self.words] if self.next_words is None else self.next_words(base)
+    def next_commands(self, workdir: Path) -> list[Words]:
+        """The commands that complete this one after a disturbance."""
+        return [self.words] if self.continue_with is None else self.continue_with(workdir)
 
 
 def _run(*words: str, name: str = "it") -> Words:
@@ -91,15 +91,15 @@ def _run(*words: str, name: str = "it") -> Words:
 
 
 def _resume(words: Words, name: str = "it", file: str = "config.yaml") -> Callable[[Path], list[Words]]:
-    return lambda base: [("resume", name) if (base / name / file).exists() else words]
+    return lambda workdir: [("resume", name) if (workdir / name / file).exists() else words]
 
 
-def _resumed(name: str, words: Words) -> Case:
-    return Case(name, words, next_words=_resume(words))
+def _resumable(name: str, words: Words) -> Case:
+    return Case(name, words, continue_with=_resume(words))
 
 
-def _evaluated(base: Path) -> list[Words]:
-    is_done = any('"completed"' in path.read_text() for path in base.glob("done/eval/*/run.json"))
+def _evaluated(workdir: Path) -> list[Words]:
+    is_done = any('"completed"' in path.read_text() for path in workdir.glob("done/eval/*/run.json"))
     return [] if is_done else [("eval", "done")]
 
 
@@ -112,48 +112,48 @@ _FROM: Words = ("run", "--from", "done", "output.dir=it")
 _CLEAN: Words = ("clean", "--failed", "--unfinished", "--yes", "--root", ".")
 
 CASES: list[Case] = [
-    _resumed("run", _run(*CLICKS)),
-    _resumed("run-reward", _run(*REWARD)),
-    _resumed("run-lifetime", _run(*LIFETIME)),
-    *([_resumed("run-cartpole", _run(*CARTPOLE))] if GYM else []),
-    _resumed(
+    _resumable("run", _run(*CLICKS)),
+    _resumable("run-reward", _run(*REWARD)),
+    _resumable("run-lifetime", _run(*LIFETIME)),
+    *([_resumable("run-cartpole", _run(*CARTPOLE))] if GYM else []),
+    _resumable(
         "run-rarely-saved", _run(*CLICKS, "train.updates=6", "train.eval_every=4", "train.checkpoint_seconds=1e9")
     ),
-    _resumed("run-figures", _run(*CLICKS, "train.figures=true")),
-    Case("run-from", _FROM, (_DONE,), next_words=_resume(_FROM)),
+    _resumable("run-figures", _run(*CLICKS, "train.figures=true")),
+    Case("run-from", _FROM, (_DONE,), continue_with=_resume(_FROM)),
     Case("resume", ("resume", "it"), (_run(*CLICKS),), halfway=True, may_change="it/"),
     Case("resume-reward", ("resume", "it"), (_run(*REWARD),), halfway=True, may_change="it/"),
     Case("resume-lifetime", ("resume", "it"), (_run(*LIFETIME),), halfway=True, may_change="it/"),
-    Case("eval", ("eval", "done"), (_DONE,), next_words=_evaluated),
+    Case("eval", ("eval", "done"), (_DONE,), continue_with=_evaluated),
     Case("plot", ("plot", "done"), (_DONE,)),
     Case("compare", ("compare", "done", "other", "--out", "compared"), (_DONE, _OTHER)),
     Case("compare-below", ("compare", "."), (_DONE, _OTHER)),
     Case("clean", _CLEAN, (_DONE, _FAILS, _run(*CLICKS)), halfway=True, may_change="failed/|it/"),
-    Case("sweep", _SWEEP, next_words=_resume(_SWEEP, file="sweep.json")),
+    Case("sweep", _SWEEP, continue_with=_resume(_SWEEP, file="sweep.json")),
     Case("resume-sweep", ("resume", "it"), (_SWEEP,), halfway=True, may_change="it/"),
     Case(
         "tune",
         _TUNE,
-        next_words=lambda base: [("tune", "--study", "it") if (base / "it/study.json").exists() else _TUNE],
+        continue_with=lambda workdir: [("tune", "--study", "it") if (workdir / "it/study.json").exists() else _TUNE],
     ),
     Case("tune-again", ("tune", "--study", "it"), (_TUNE,), halfway=True, may_change="it/"),
 ]
 JOBLIB = Case(
     "sweep-joblib",
     (*_SWEEP, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-    next_words=lambda base: [
-        ("resume", "it", "hydra/launcher=basic") if (base / "it/sweep.json").exists() else JOBLIB.words,
+    continue_with=lambda workdir: [
+        ("resume", "it", "hydra/launcher=basic") if (workdir / "it/sweep.json").exists() else JOBLIB.words,
     ],
 )
-"""Its jobs run in processes of their own: it is only killed."""
+"""Its jobs run in separate processes, so only the driver `kills` uses it."""
 if find_spec("joblib") is not None:
     CASES.append(JOBLIB)
 
 
 class Stage:
-    """Folders in which a case can be played again and again.
+    """Makes a new folder for each try of a case.
 
-    Args: base: an empty folder, for all.
+    Args: base: an empty folder for all of these.
     """
 
     def __init__(self, base: Path):
@@ -162,72 +162,72 @@ class Stage:
         self._references: dict[str, tuple[list[str], dict[str, Any]]] = {}
 
     def of_job(self, job: int) -> Stage:
-        """The same for another process, with what is made already."""
+        """Give this copy, in a new process, folders of its own; it keeps the results so far."""
         self._job = job + 1
         return self
 
-    def set(self, case: Case) -> Path:
-        """A new folder with what the case needs; that of before is removed."""
-        made = self._made(case.before, case.halfway)
+    def new_folder(self, case: Case) -> Path:
+        """A new folder with the files that the case needs; the previous folder is removed."""
+        source = self._prepared(case.before, case.halfway)
         self._number += 1
-        now = self._base / f"now{self._job}"
-        shutil.rmtree(now, ignore_errors=True)
-        folder = now / f"{self._number:05d}"
-        shutil.copytree(made, folder, symlinks=True)
+        parent = self._base / f"now{self._job}"
+        shutil.rmtree(parent, ignore_errors=True)
+        folder = parent / f"{self._number:05d}"
+        shutil.copytree(source, folder, symlinks=True)
         return folder
 
     def reference(self, case: Case, reads: bool = False) -> tuple[list[str], dict[str, Any]]:
-        """The operations of the undisturbed command, and what it leaves."""
+        """The operations of the undisturbed command, and its outcome. Args: reads: list reads instead of changes."""
         key = f"{case.name}{reads}"
         if key not in self._references:
-            folder = self.set(case)
-            ended = tracetorch(*case.words, where=folder, fault=Fault(reads=reads))
+            folder = self.new_folder(case)
+            ended = tracetorch(*case.words, cwd=folder, injection=Injection(reads=reads))
             assert ended.code == 0, ended
             self._references[key] = ended.operations, outcome(folder)
         return self._references[key]
 
-    def room(self, case: Case, measure: Callable[[Path], int]) -> int:
-        """How much larger the undisturbed command makes its folder."""
-        folder = self.set(case)
+    def growth(self, case: Case, measure: Callable[[Path], int]) -> int:
+        """By how much the undisturbed command enlarges its folder."""
+        folder = self.new_folder(case)
         before = measure(folder)
-        assert tracetorch(*case.words, where=folder).code == 0
+        assert tracetorch(*case.words, cwd=folder).code == 0
         return measure(folder) - before
 
-    def _made(self, before: tuple[Words, ...], halfway: bool) -> Path:
+    def _prepared(self, before: tuple[Words, ...], halfway: bool) -> Path:
         if (before, halfway) in self._folders:
             return self._folders[before, halfway]
         folder = self._folders[before, halfway] = self._base / f"made{self._job}.{len(self._folders)}"
         folder.mkdir()
         for at, words in enumerate(before):
-            fault = Fault()
+            injection = Injection()
             if halfway and at == len(before) - 1:
-                whole = folder.with_name(f"{folder.name}.whole")
-                shutil.copytree(folder, whole)
-                fault = Fault(len(tracetorch(*words, where=whole).operations) // 2, KILL)
-                shutil.rmtree(whole)
-            ended = tracetorch(*words, where=folder, fault=fault)
+                trial = folder.with_name(f"{folder.name}.trial")
+                shutil.copytree(folder, trial)
+                injection = Injection(len(tracetorch(*words, cwd=trial).operations) // 2, KILL)
+                shutil.rmtree(trial)
+            ended = tracetorch(*words, cwd=folder, injection=injection)
             assert ended.code in (0, 1) or ended.is_killed, ended
         return folder
 
 
-# ── what must come of it ────────────────────────────────────────────────────────────────────────────────────────────
+# ── checks of the result ──────────────────────────────────────────────────────────────────────────────────────────────
 
 DOCUMENTED = (0, 1, 2, 3, 130)
 _STAMP = re.compile(r"\d{8}-\d{6}-([0-9a-f]{6})(-\d+)?")
 _CLOCK = re.compile(r"(_seconds|_per_second|_bytes)$")
-_HIDDEN = re.compile(r"(^|/)\.(?!lock$|output)")
+_TEMPORARY = re.compile(r"(^|/)\.(?!lock$|output)")
 
 
-def spoken(ended: Ended) -> str:
-    """What is wrong with how a command ended and what it said; "" if nothing is."""
+def wrong_output(ended: Ended) -> str:
+    """The fault in the exit code or the messages of a command; "" if there is none."""
     if ended.code not in DOCUMENTED:
         return f"exit code {ended.code}: {ended.err[-300:]}"
-    said = ended.out + ended.err
+    output = ended.out + ended.err
     for phrase in ("Traceback", "should not have happened", "TheSecretOfThisUser"):
-        if phrase in said:
-            return f"it says {phrase}: {said[max(0, said.find(phrase) - 100) :][:400]}"
-    if odd := {letter for letter in said if not letter.isprintable() and letter != "\n"}:
-        return f"control characters {odd} in {said[-300:]!r}"
+        if phrase in output:
+            return f"it prints {phrase}: {output[max(0, output.find(phrase) - 100) :][:400]}"
+    if odd := {letter for letter in output if not letter.isprintable() and letter != "\n"}:
+        return f"control characters {odd} in {output[-300:]!r}"
     lines = ended.err.count("\n")
     if ended.code in (1, 2) and not (1 <= lines <= 2):
         return f"exit code {ended.code} with {lines} lines on stderr: {ended.err[-300:]}"
@@ -236,11 +236,11 @@ def spoken(ended: Ended) -> str:
     return ""
 
 
-def contents(base: Path) -> dict[str, str]:
-    """A digest of each file below a folder; of a link, where it leads."""
+def contents(workdir: Path) -> dict[str, str]:
+    """The digest of each file below a folder, and the target of each link."""
     found = {}
-    for path in sorted(base.rglob("*")):
-        name = path.relative_to(base).as_posix()
+    for path in sorted(workdir.rglob("*")):
+        name = path.relative_to(workdir).as_posix()
         if path.is_symlink():
             found[name] = f"link to {path.readlink()}"
         elif path.is_file():
@@ -249,79 +249,79 @@ def contents(base: Path) -> dict[str, str]:
 
 
 def digest(path: Path) -> str:
-    """Of a file's content."""
+    """The digest of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def lost(before: dict[str, str], base: Path, case: Case) -> str:
-    """The first file that is no longer what it was, though the command is not there to change it."""
-    free = re.compile(case.may_change) if case.may_change else None
-    after = contents(base)
+def first_lost(before: dict[str, str], workdir: Path, case: Case) -> str:
+    """The first file of `before` that changed or disappeared although the command may not change it; "" if none."""
+    may_change = re.compile(case.may_change) if case.may_change else None
+    after = contents(workdir)
     for name, content in before.items():
-        if name.endswith(".lock") or (free and free.match(name)) or name.startswith("done/plots/"):
+        if name.endswith(".lock") or (may_change and may_change.match(name)) or name.startswith("done/plots/"):
             continue
         if after.get(name) != content:
-            return f"{name} is {'gone' if name not in after else 'another'}"
+            return f"{name} is {'missing' if name not in after else 'changed'}"
     return ""
 
 
-def completed(base: Path) -> dict[str, str]:
-    """What may not change any more: the records and weights of completed runs, by their files."""
+def completed_files(workdir: Path) -> dict[str, str]:
+    """Digests of the records and weights of completed runs, which must not change any more, by file."""
     found = {}
-    for path in base.rglob("run.json"):
+    for path in workdir.rglob("run.json"):
         if path.is_file() and not path.is_symlink() and '"status": "completed"' in path.read_text():
             for file in ("run.json", "config.yaml", "metrics.jsonl", "trials.csv", "checkpoints/latest.pt"):
-                one = path.parent / file
-                if one.is_file():
-                    found[one.relative_to(base).as_posix()] = digest(one)
+                content = path.parent / file
+                if content.is_file():
+                    found[content.relative_to(workdir).as_posix()] = digest(content)
     return found
 
 
-def half_made(base: Path) -> list[str]:
-    """Files and folders that are left of something that was being written or removed."""
-    names = [path.relative_to(base).as_posix() for path in base.rglob("*")]
-    return sorted(name for name in names if _HIDDEN.search(name))
+def unfinished(workdir: Path) -> list[str]:
+    """Temporary files and folders of unfinished writes and removals."""
+    names = [path.relative_to(workdir).as_posix() for path in workdir.rglob("*")]
+    return sorted(name for name in names if _TEMPORARY.search(name))
 
 
-def outcome(base: Path) -> dict[str, Any]:
-    """All that is below a folder, by names without dates, and without what depends on the clock."""
+def outcome(workdir: Path) -> dict[str, Any]:
+    """The content of the files below a folder, without dates and durations; by name, without dates."""
     found: dict[str, Any] = {}
-    for path in sorted(base.rglob("*")):
-        name = _STAMP.sub(r"STAMP-\1", path.relative_to(base).as_posix())
+    for path in sorted(workdir.rglob("*")):
+        name = _STAMP.sub(r"STAMP-\1", path.relative_to(workdir).as_posix())
         if path.name == ".lock" or ".output/" in name or not path.is_file():
             continue
         while name in found:
             name += "+"
-        found[name] = _said(path)
+        found[name] = _comparable(path)
     return found
 
 
-def difference(expected: dict[str, Any], base: Path) -> str:
-    """Where a folder differs from what was expected, in words; "" if it does not."""
-    found = outcome(base)
+def difference(expected: dict[str, Any], workdir: Path) -> str:
+    """The first difference between a folder and the expected outcome; "" if there is none."""
+    found = outcome(workdir)
     if missing := sorted(expected.keys() - found.keys()):
         return f"missing: {', '.join(missing[:5])}"
     if more := sorted(found.keys() - expected.keys()):
         return f"left over: {', '.join(more[:5])}"
     for name, value in expected.items():
         if found[name] != value:
-            return f"{name} is another: {_first(value, found[name])}"
+            return f"{name} differs: {_first_difference(value, found[name])}"
     return ""
 
 
-def _first(one: Any, other: Any) -> str:
+def _first_difference(one: Any, other: Any) -> str:
     if isinstance(one, dict) and isinstance(other, dict):
         for name in {**one, **other}:
             if one.get(name) != other.get(name):
-                return f"{name}: {_first(one.get(name), other.get(name))}"
+                return f"{name}: {_first_difference(one.get(name), other.get(name))}"
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for at, (left, right) in enumerate(zip(one, other, strict=True)):
             if left != right:
-                return f"{at}: {_first(left, right)}"
+                return f"{at}: {_first_difference(left, right)}"
     return f"{str(one)[:120]} → {str(other)[:120]}"
 
 
-def _said(path: Path) -> Any:
+def _comparable(path: Path) -> Any:
     if path.name == "run.json":
         facts = json.loads(path.read_text())
         kept = {name: facts.get(name) for name in ("status", "experiment", "id", "group", "error", "planned_updates")}
@@ -340,14 +340,14 @@ def _said(path: Path) -> Any:
 
 
 def _timeless(row: dict[str, Any]) -> dict[str, Any]:
-    free = ("started", "run", "age", "resumed")
-    return {name: value for name, value in row.items() if not (_CLOCK.search(name) or name in free)}
+    ignored = ("started", "run", "age", "resumed")
+    return {name: value for name, value in row.items() if not (_CLOCK.search(name) or name in ignored)}
 
 
 def _weights(path: Path) -> str:
     content = torch.load(path, map_location="cpu", weights_only=True)
     state = hashlib.sha256()
-    parts = {name: part for name, part in content.get("parts", {}).items() if name != "log"}  # which times all
+    parts = {name: part for name, part in content.get("parts", {}).items() if name != "log"}  # "log" contains times
     for value in (*(content.get(name) for name in ("net", "state", "optimizer", "random")), parts):
         _feed(state, value)
     return f"{state.hexdigest()}, update {content.get('update')}"
@@ -367,12 +367,12 @@ def _feed(state: Any, value: Any) -> None:
         state.update(repr(value).encode())
 
 
-def done(case: Case, base: Path) -> Iterator[Ended]:
-    """Type what a person types next, until it is done."""
-    for words in case.goes_on(base):
-        yield tracetorch(*words, where=base)
+def complete(case: Case, workdir: Path) -> Iterator[Ended]:
+    """Run the commands that complete a disturbed one."""
+    for words in case.next_commands(workdir):
+        yield tracetorch(*words, cwd=workdir)
 
 
-def chance(*seed: object) -> random.Random:
-    """Random numbers that are the same for the same seed, on any machine."""
+def generator(*seed: object) -> random.Random:
+    """A random number generator; the same seed gives the same numbers on any machine."""
     return random.Random(repr(seed))

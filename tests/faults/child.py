@@ -1,4 +1,4 @@
-"""`tracetorch` in a fork of this process, in which everything is loaded already: with a fault, and within bounds."""
+"""`tracetorch` in a fork of this process, which has loaded everything: with an injected failure or kill, and bounds."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tests.faults.disk import Disk, Fault
+from tests.faults.disk import Disk, Injection
 
 CPU_SECONDS = 60
 WALL_SECONDS = 300.0
-"""Of a machine that has much else to do: what waits for ever is ended by it, and nothing else."""
+"""Long enough for a busy machine: only a process that hangs reaches it."""
 MORE_BYTES = 2 << 30
-"""Of addresses, beyond those of this process."""
-WAITED, CRASHED = -100, -101
-"""Instead of an exit code: it did not end in time, or by an exception that nothing caught."""
+"""Address space in addition to that of this process."""
+TIMED_OUT, CRASHED = -100, -101
+"""In place of an exit code: the command did not end in time, or an exception ended it."""
 
 
 @dataclass
@@ -38,38 +38,38 @@ class Ended:
     err: str
     operations: list[str]
     cpu_seconds: float
-    peak_bytes: int  # beyond what this process has
-    alerts: list[str]  # programs that it started, and the like
+    peak_bytes: int  # in addition to the memory of this process
+    alerts: list[str]  # programs that it started, and connections
 
     @property
     def is_killed(self) -> bool:
-        """By a signal."""
+        """Whether SIGKILL ended it."""
         return self.code == -signal.SIGKILL
 
     def __str__(self) -> str:
-        said = (self.err or self.out).strip()[-600:]
-        return f"tracetorch {' '.join(self.words)!r} ended with {self.code}: {said}"
+        output = (self.err or self.out).strip()[-600:]
+        return f"tracetorch {' '.join(self.words)!r} ended with {self.code}: {output}"
 
 
 def prepare() -> None:
-    """Load what any verb may load, and compile the kernels."""
+    """Load all modules that a verb may load, and compile the kernels."""
     import torch
 
     import tracetorch.cli
     from tests import command_line
 
-    torch.set_num_threads(1)  # a fork of a process whose threads have been at work waits for them and never ends
+    torch.set_num_threads(1)  # a fork has none of its parent's threads, and would wait for them without end
     for found in pkgutil.walk_packages(tracetorch.cli.__path__, "tracetorch.cli."):
         importlib.import_module(found.name)
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     Figure.savefig, ConstrainedLayoutEngine.execute = _save, lambda self, fig: None  # type: ignore[method-assign]
-    with tempfile.TemporaryDirectory(prefix="tracetorch-faults-") as base:
+    with tempfile.TemporaryDirectory(prefix="tracetorch-faults-") as workdir:
         from tests.faults.cases import WARM
 
         before = Path.cwd()
-        os.chdir(base)
+        os.chdir(workdir)
         try:
             for words in WARM:
                 ended = command_line.tracetorch(*words)
@@ -81,7 +81,7 @@ def prepare() -> None:
 
 
 def _save(self: Any, buffer: Any, *, format: str = "png", **others: Any) -> None:
-    """In place of a figure's own: drawing takes a second each, and the content is tested elsewhere."""
+    """Replaces `Figure.savefig`: drawing takes a second per figure, and other tests check the content."""
     content = b"\x89PNG figure" if format == "png" else b"<svg/>"
     if hasattr(buffer, "write"):
         buffer.write(content)
@@ -89,14 +89,14 @@ def _save(self: Any, buffer: Any, *, format: str = "png", **others: Any) -> None
         Path(buffer).write_bytes(content)
 
 
-def tracetorch(*words: str, where: Path, fault: Fault | None = None) -> Ended:
-    """Run it in a folder."""
+def tracetorch(*words: str, cwd: Path, injection: Injection | None = None) -> Ended:
+    """Run `tracetorch` in a folder."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as seen:
         sys.stdout.flush()
         sys.stderr.flush()
         child = os.fork()
         if not child:
-            _run(words, where, fault or Fault(), out, err, seen)
+            _run(words, cwd, injection or Injection(), out, err, seen)
         code, used = _wait(child)
         texts = [_content(file) for file in (out, err, seen)]
     operations, _, alerts = texts[2].partition("\0")
@@ -104,17 +104,17 @@ def tracetorch(*words: str, where: Path, fault: Fault | None = None) -> Ended:
     return Ended(words, code, *texts[:2], operations.splitlines(), used.ru_utime + used.ru_stime, peak, alerts.split())
 
 
-def _run(words: tuple[str, ...], where: Path, fault: Fault, out: BinaryIO, err: BinaryIO, seen: BinaryIO) -> None:
+def _run(words: tuple[str, ...], cwd: Path, injection: Injection, out: BinaryIO, err: BinaryIO, seen: BinaryIO) -> None:
     code, alerts = CRASHED, list[str]()
 
     def report() -> None:
         with suppress(OSError):
-            seen.write(("\n".join(fault.seen) + "\0" + " ".join(alerts)).encode(errors="replace"))
+            seen.write(("\n".join(injection.operations) + "\0" + " ".join(alerts)).encode(errors="replace"))
             seen.flush()
 
     try:
         os.setpgid(0, 0)
-        os.chdir(where)
+        os.chdir(cwd)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for number, file in ((1, out), (2, err)):
             os.dup2(file.fileno(), number)
@@ -124,11 +124,11 @@ def _run(words: tuple[str, ...], where: Path, fault: Fault, out: BinaryIO, err: 
         os.environ |= {"COLUMNS": "120", "SECRET": "TheSecretOfThisUser"}
         sys.argv = ["tracetorch", *words]
         _watch(alerts)
-        Disk(str(where), fault, report).install()
+        Disk(str(cwd), injection, report).install()
         from tracetorch.cli.main import start
 
         try:
-            start()  # `main` also ends the process, with what the driver's own process is to do at its end
+            start()  # not `main`, which also ends the process and runs the exit handlers of the driver
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -144,7 +144,7 @@ def _run(words: tuple[str, ...], where: Path, fault: Fault, out: BinaryIO, err: 
 
 
 def _watch(alerts: list[str]) -> None:
-    """Note programs that are started: git is the one that a run asks."""
+    """Record the programs that are started, except git, which a run calls, and connections."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in ("os.system", "os.exec", "os.posix_spawn", "socket.connect") or (
@@ -156,22 +156,22 @@ def _watch(alerts: list[str]) -> None:
 
 
 def _wait(child: int) -> tuple[int, Any]:
-    end = time.monotonic() + WALL_SECONDS
+    deadline = time.monotonic() + WALL_SECONDS
     pause = 0.002
     while True:
         found, status, used = os.wait4(child, os.WNOHANG)
         if found:
             code = os.waitstatus_to_exitcode(status)
             break
-        if time.monotonic() > end:
+        if time.monotonic() > deadline:
             os.kill(child, signal.SIGKILL)
             _, _, used = os.wait4(child, 0)
-            code = WAITED
+            code = TIMED_OUT
             break
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
     with suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)  # what it has started and left
+        os.killpg(child, signal.SIGKILL)  # processes that it started and left running
     return (CRASHED if code == 255 else code), used
 
 

@@ -1,7 +1,7 @@
 """A disk that fails, or a process that is killed, at a chosen operation on the files below the working directory.
 
-An audit hook sees each opening, renaming, removing and making of a folder before it happens; `open`, `os.write` and
-`os.fsync` are replaced by versions that count too. To be used in a process of its own: a hook cannot be taken off.
+An audit hook sees each opening, renaming and removal, and each new folder, before it happens; `open`, `os.write` and
+`os.fsync` are replaced by versions that count too. Use it in a separate process, because a hook cannot be removed.
 """
 
 from __future__ import annotations
@@ -20,51 +20,51 @@ from typing import Any
 KILL = 0
 """In place of an error number: the process is killed."""
 
-_NAMING = {
+_NAME_EVENTS = {
     **{"os.rename": "rename", "os.mkdir": "mkdir", "os.remove": "remove", "os.rmdir": "rmdir", "os.link": "link"},
     **{"os.symlink": "symlink", "os.truncate": "truncate", "shutil.rmtree": "rmtree"},
 }
-_TAKES_ROOM = ("write", "create", "mkdir", "symlink", "link")
+_TAKES_SPACE = ("write", "create", "mkdir", "symlink", "link")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 @dataclass
-class Fault:
-    """What goes wrong.
+class Injection:
+    """A failure or kill of one operation, and a list of the operations that were counted.
 
     Args:
-        at: the number of the operation, from 1; 0 for none, and all are counted.
+        at: the number of the operation, from 1; 0: none fails, and all are counted.
         error: an error number, or KILL.
-        lasting: whether all later operations that take room fail as well.
-        reads: whether the operations are openings for reading, instead of those that change something.
+        lasting: whether all later operations that take space fail as well.
+        reads: whether openings for reading are counted, instead of changes.
     """
 
     at: int = 0
     error: int = errno.EIO
     lasting: bool = False
     reads: bool = False
-    seen: list[str] = field(default_factory=list)
+    operations: list[str] = field(default_factory=list)
 
 
 class Disk:
-    """Counts operations below a folder, and lets one of them fail.
+    """Counts the operations below a folder, and makes one of them fail.
 
-    Args: last_words: is called before the process is killed.
+    Args: before_kill: is called before the process is killed.
     """
 
-    def __init__(self, base: str, fault: Fault, last_words: Callable[[], None] = lambda: None):
-        self._last_words = last_words
-        self._base, self._fault = os.path.realpath(base) + os.sep, fault
-        self._busy = False
+    def __init__(self, folder: str, injection: Injection, before_kill: Callable[[], None] = lambda: None):
+        self._before_kill = before_kill
+        self._folder, self._injection = os.path.realpath(folder) + os.sep, injection
+        self._is_in_hook = False
 
     def install(self) -> None:
-        """From here on."""
+        """Start to count."""
         sys.addaudithook(self._hook)
-        disk, before, write, sync = self, io.open, os.write, os.fsync
+        disk, open_file, write, sync = self, io.open, os.write, os.fsync
 
         class Raw(io.FileIO):
             def write(self, content: Any) -> int:
-                disk.happens("write", disk.path_of(self.fileno()), lambda part: io.FileIO.write(self, content[:part]))
+                disk.count("write", disk.path_of(self.fileno()), lambda part: io.FileIO.write(self, content[:part]))
                 return super().write(content)
 
         def opened(
@@ -78,7 +78,7 @@ class Disk:
             opener: Any = None,
         ) -> Any:
             if not set(mode) & set("wax+") or buffering == 0 or disk.path_of(file) is None:
-                return before(file, mode, buffering, encoding, errors, newline, closefd, opener)
+                return open_file(file, mode, buffering, encoding, errors, newline, closefd, opener)
             raw = Raw(file, mode.replace("b", "").replace("t", ""), closefd, opener)
             buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
             if "b" in mode:
@@ -88,67 +88,70 @@ class Disk:
             return text
 
         def os_write(number: int, content: Any) -> int:
-            disk.happens("write", disk.path_of(number), lambda part: write(number, content[:part]))
+            disk.count("write", disk.path_of(number), lambda part: write(number, content[:part]))
             return write(number, content)
 
         def os_fsync(number: Any) -> None:
-            disk.happens("sync", disk.path_of(number if isinstance(number, int) else number.fileno()))
+            disk.count("sync", disk.path_of(number if isinstance(number, int) else number.fileno()))
             sync(number)
 
         io.open = builtins.open = opened
         os.write, os.fsync = os_write, os_fsync
 
     def path_of(self, file: Any) -> str | None:
-        """Where a file lies, by its name or number; None outside of the folder."""
+        """The path of a file, given by name or number, within the folder; None outside of it."""
         try:
             path = f"/proc/self/fd/{file}" if isinstance(file, int) else ""
             path = os.readlink(path) if path else os.path.abspath(os.fsdecode(file))  # noqa: PTH100, PTH115
         except (OSError, TypeError, ValueError):
             return None
-        return path[len(self._base) :] if path.startswith(self._base) else None
+        return path[len(self._folder) :] if path.startswith(self._folder) else None
 
-    def happens(self, kind: str, path: str | None, half: Any = None) -> None:
-        """An operation begins. Args: half: does a part of it, so many bytes. Raises: OSError, if it fails."""
-        fault = self._fault
-        if path is None or (kind == "read") != fault.reads:
+    def count(self, kind: str, path: str | None, write_part: Any = None) -> None:
+        """Count an operation before it happens. Raises: OSError if it is the one to fail.
+
+        Args: write_part: writes the first bytes of the content, as many as it is given.
+        """
+        injection = self._injection
+        if path is None or (kind == "read") != injection.reads:
             return
-        fault.seen.append(f"{kind} {path}")
-        now = len(fault.seen)
-        later = fault.lasting and fault.at and now > fault.at and kind in _TAKES_ROOM
-        if now != fault.at and not later:
+        injection.operations.append(f"{kind} {path}")
+        number = len(injection.operations)
+        is_later = injection.lasting and injection.at and number > injection.at and kind in _TAKES_SPACE
+        if number != injection.at and not is_later:
             return
-        if half is not None and not later:
-            half(7)
-        if fault.error == KILL:
-            self._last_words()
+        if write_part is not None and not is_later:
+            write_part(7)
+        if injection.error == KILL:
+            self._before_kill()
             os.kill(os.getpid(), signal.SIGKILL)
-        raise OSError(fault.error, os.strerror(fault.error), path)
+        raise OSError(injection.error, os.strerror(injection.error), path)
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._busy or (event != "open" and event not in _NAMING):
+        if self._is_in_hook or (event != "open" and event not in _NAME_EVENTS):
             return
-        self._busy = True
+        self._is_in_hook = True
         try:
             if event == "open":
-                self._opens(*arguments)
+                self._on_open(*arguments)
             elif event != "shutil.rmtree":
-                self._names(_NAMING[event], *arguments)
+                self._on_name_event(_NAME_EVENTS[event], *arguments)
         finally:
-            self._busy = False
+            self._is_in_hook = False
 
-    def _opens(self, file: Any, mode: Any, flags: Any) -> None:
+    def _on_open(self, file: Any, mode: Any, flags: Any) -> None:
         if isinstance(file, int) or not isinstance(flags, int):
             return
         path = self.path_of(file)
         if flags & _WRITING:
-            self.happens("open" if os.path.lexists(os.fsdecode(file)) else "create", path)
+            self.count("open" if os.path.lexists(os.fsdecode(file)) else "create", path)
         elif path is not None and Path(os.fsdecode(file)).is_file():
-            self.happens("read", path)
+            self.count("read", path)
 
-    def _names(self, kind: str, path: Any, *others: Any) -> None:
+    def _on_name_event(self, kind: str, path: Any, *others: Any) -> None:
         if kind == "symlink":
             path = others[0]
-        folders = [one for one in others if isinstance(one, int) and one >= 0]
+        folders = [number for number in others if isinstance(number, int) and number >= 0]
         if kind in ("remove", "rmdir") and folders and not os.fsdecode(path).startswith("/"):
             path = f"{Path(f'/proc/self/fd/{folders[0]}').readlink()}/{os.fsdecode(path)}"
-        self.happens(kind, self.path_of(path))
+        self.count(kind, self.path_of(path))

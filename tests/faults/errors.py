@@ -1,8 +1,8 @@
-"""A disk that fails at one operation: for each verb, at each one until the verb passes.
+"""A disk that fails at one operation: each operation of each verb.
 
     python -m tests.faults errors --count 0
 
-An operation fails once with EIO, or with ENOSPC together with all later ones that take room, as on a full disk; or a
+An operation fails once with EIO; or with ENOSPC, together with all later ones that take space, as on a full disk; or a
 file cannot be read at the moment (EIO).
 """
 
@@ -18,10 +18,10 @@ from typing import NamedTuple
 from tests.faults import cases
 from tests.faults.cases import Case, Stage
 from tests.faults.child import tracetorch
-from tests.faults.disk import Fault
+from tests.faults.disk import Injection
 
 
-class Try(NamedTuple):
+class Failure(NamedTuple):
     """One operation of one case, and how it fails."""
 
     case: Case
@@ -35,20 +35,20 @@ class Try(NamedTuple):
         return f"{self.case} at {self.at} {errno.errorcode[self.error]} {kind}"
 
 
-def every(stage: Stage, chosen: list[Case]) -> Iterator[Try]:
-    """Each operation, the first time and the last that it happens to a file of this name."""
+def all_failures(stage: Stage, chosen: list[Case]) -> Iterator[Failure]:
+    """For each kind of operation and file name, failures of the first and the last such operation."""
     for case in chosen:
         if case == cases.JOBLIB:
             continue
         first, last = _occurrences(stage.reference(case)[0])
         for at in first:
-            yield Try(case, at, errno.EIO)
-            yield Try(case, at, errno.ENOSPC, lasting=True)
+            yield Failure(case, at, errno.EIO)
+            yield Failure(case, at, errno.ENOSPC, lasting=True)
         for at in last - first:
-            yield Try(case, at, errno.EIO)
+            yield Failure(case, at, errno.EIO)
         first, last = _occurrences(stage.reference(case, reads=True)[0])
         for at in first | last:
-            yield Try(case, at, errno.EIO, reads=True)
+            yield Failure(case, at, errno.EIO, reads=True)
 
 
 def _occurrences(operations: list[str]) -> tuple[set[int], set[int]]:
@@ -62,42 +62,44 @@ def _occurrences(operations: list[str]) -> tuple[set[int], set[int]]:
     return set(first.values()), set(last.values())
 
 
-def check(stage: Stage, one: Try) -> tuple[int, str]:
-    """Returns: how many operations failed; what is wrong, "" if nothing is."""
-    case, expected = one.case, stage.reference(one.case, one.reads)[1]
-    base = stage.set(case)
-    before, whole = cases.contents(base), cases.completed(base)
-    already = cases.half_made(base)
-    ended = tracetorch(*case.words, where=base, fault=Fault(one.at, one.error, one.lasting, one.reads))
-    if one.at > len(ended.operations):
-        return 0, ""  # it came to fewer operations than the undisturbed one
-    failed = ended.operations[one.at - 1]
-    wrong = cases.spoken(ended)
-    said = re.sub(r"[│\s]+", " ", ended.out + ended.err)  # a table breaks long reasons
-    if not wrong and ended.code and os.strerror(one.error) not in said:
-        wrong = f"exit code {ended.code} without the reason: {said[-300:]}"
-    told = bool(ended.code or ended.err or (one.reads and _folder_of(failed) in ended.out))
-    if not wrong and not told:
-        wrong = cases.difference(expected, base) and f"exit code 0, but {cases.difference(expected, base)}"
-    wrong = wrong or cases.lost(before, base, case)
-    after = cases.contents(base)
-    gone = [name for name, digest in whole.items() if after.get(name) != digest]
-    wrong = wrong or (f"{gone[0]} of a completed run is lost" if gone else "")
-    left = [name for name in cases.half_made(base) if name not in already]
-    if not wrong and set(left) - {"it/.workers"} and not failed.startswith(("remove", "rmdir")):
-        wrong = f"left over: {left}"
-    if not wrong and (told or left):
-        for next_ended in cases.done(case, base):
+def check(stage: Stage, failure: Failure) -> tuple[int, str]:
+    """Let the operation fail, then complete the command. Returns: the number of failures; the fault, "" if nfailure."""
+    case, expected = failure.case, stage.reference(failure.case, failure.reads)[1]
+    workdir = stage.new_folder(case)
+    before, completed = cases.contents(workdir), cases.completed_files(workdir)
+    unfinished_before = cases.unfinished(workdir)
+    ended = tracetorch(
+        *case.words, cwd=workdir, injection=Injection(failure.at, failure.error, failure.lasting, failure.reads)
+    )
+    if failure.at > len(ended.operations):
+        return 0, ""  # it had fewer operations than the undisturbed command
+    operation = ended.operations[failure.at - 1]
+    fault = cases.wrong_output(ended)
+    output = re.sub(r"[│\s]+", " ", ended.out + ended.err)  # a table breaks long reasons
+    if not fault and ended.code and os.strerror(failure.error) not in output:
+        fault = f"exit code {ended.code} without the reason: {output[-300:]}"
+    is_reported = bool(ended.code or ended.err or (failure.reads and _folder_of(operation) in ended.out))
+    if not fault and not is_reported:
+        fault = cases.difference(expected, workdir) and f"exit code 0, but {cases.difference(expected, workdir)}"
+    fault = fault or cases.first_lost(before, workdir, case)
+    after = cases.contents(workdir)
+    lost = [name for name, digest in completed.items() if after.get(name) != digest]
+    fault = fault or (f"{lost[0]} of a completed run is lost" if lost else "")
+    left = [name for name in cases.unfinished(workdir) if name not in unfinished_before]
+    if not fault and set(left) - {"it/.workers"} and not operation.startswith(("remove", "rmdir")):
+        fault = f"left over: {left}"
+    if not fault and (is_reported or left):
+        for next_ended in cases.complete(case, workdir):
             if next_ended.code:
-                wrong = f"then {next_ended}"
+                fault = f"then {next_ended}"
                 break
         else:
-            left = cases.half_made(base)
-            wrong = cases.difference(expected, base) or (f"left over: {left}" if left else "")
-            wrong = wrong and f"after it has gone on, {wrong}"
-    return 1, wrong and f"{failed}: {wrong}"
+            left = cases.unfinished(workdir)
+            fault = cases.difference(expected, workdir) or (f"left over: {left}" if left else "")
+            fault = fault and f"after it was completed, {fault}"
+    return 1, fault and f"{operation}: {fault}"
 
 
 def _folder_of(operation: str) -> str:
-    """The run that a failed operation belongs to, which `compare` and `clean` name and leave out."""
+    """The folder of the run of a failed operation, which `compare` and `clean` report and leave out."""
     return operation.partition(" ")[2].partition("/")[0]

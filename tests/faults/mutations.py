@@ -1,9 +1,9 @@
-"""Files of a stranger's: damaged, hostile, or no files at all; for each verb that reads a folder.
+"""Untrusted folders: damaged, hostile or missing files, for each verb that reads a folder.
 
     python -m tests.faults mutations --count 1000
 
-Each try takes one file of one folder, changes it, and gives the folder to verbs that read it. Nothing may be called,
-lost, or left half-made; the verb says one sentence; memory and time are bounded.
+Each try changes one file of a folder, and runs verbs that read it. A verb must call nothing that the file names, lose
+nothing, leave nothing unfinished, report at most two lines, and stay within bounds of memory and time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.faults import cases
 from tests.faults.cases import CLICKS, LIFETIME, SEARCH, SWEEP, Case, Stage, Words
 from tests.faults.child import Ended, tracetorch
 
-MARK = "mark-of-a-stranger"
+MARK = "mark-of-hostile-code"
 MOST_CPU_SECONDS = 30.0
 MOST_BYTES = 500 << 20
 
@@ -44,7 +44,7 @@ ALL = Case(
     ),
     halfway=True,
 )
-"""A folder with one of each; the last is a run that was killed."""
+"""A folder with one of each kind; `it` is a run that was killed."""
 
 _TREE: tuple[Words, ...] = (
     ("compare", ".", "--out", "compared"),
@@ -54,7 +54,7 @@ _TREE: tuple[Words, ...] = (
 )
 
 
-def _of_run(name: str) -> tuple[Words, ...]:
+def _run_commands(name: str) -> tuple[Words, ...]:
     return (
         *(("info", name), ("eval", name), ("plot", name), ("resume", name)),
         *(("run", "--from", name, "output.dir=again"), ("compare", name, "keep", "--out", "compared")),
@@ -63,28 +63,28 @@ def _of_run(name: str) -> tuple[Words, ...]:
 
 _BEST: Words = ("run", "--config-dir", "study/presets", "experiment=best", "output.dir=again")
 VERBS: dict[str, tuple[Words, ...]] = {
-    "done": _of_run("done"),
-    "life": _of_run("life"),
-    "it": (("resume", "it"), *_of_run("it")),
+    "done": _run_commands("done"),
+    "life": _run_commands("life"),
+    "it": (("resume", "it"), *_run_commands("it")),
     "sweep": (("resume", "sweep"), ("resume", "sweep"), ("compare", "sweep"), ("info", "sweep")),
     "study": (("tune", "--study", "study", "--trials", "4"), ("compare", "study"), _BEST),
 }
-"""For each folder, what reads it; there are those in `_TREE`, too, which read all folders."""
+"""For each folder, the verbs that read it, in addition to those of `_TREE`, which read all folders."""
 
-_OF_RUN = (
+_RUN_FILES = (
     *("config.yaml", "config.yaml", "config.yaml", "run.json", "run.json", "metrics.jsonl", "metrics.jsonl"),
     *("checkpoints/latest.pt", "checkpoints/latest.pt", "checkpoints/best.pt"),
     *("overrides.yaml", "trials.csv", "metrics.csv", ".lock", "checkpoints", "plots", "eval"),
 )
 FILES: dict[str, tuple[str, ...]] = {
-    "done": _OF_RUN,
-    "life": _OF_RUN,
-    "it": (*_OF_RUN, "metrics.jsonl", "checkpoints/latest.pt"),
+    "done": _RUN_FILES,
+    "life": _RUN_FILES,
+    "it": (*_RUN_FILES, "metrics.jsonl", "checkpoints/latest.pt"),
     "sweep": ("sweep.json", "sweep.json", "sweep.json", ".lock", "000_seed=0/config.yaml", "000_seed=0/run.json"),
     "study": ("study.json", "study.json", "study.jsonl", "study.jsonl", ".lock", "presets/experiment/best.yaml"),
 }
 
-# ── values that take the place of one in JSON or YAML ───────────────────────────────────────────────────────────────
+# ── values that replace one in JSON or YAML ───────────────────────────────────────────────────────────────────────────
 
 CREATE = f"${{oc.create:{{_target_:os.mkdir,path:{MARK}}}}}"
 VALUES: tuple[Any, ...] = (
@@ -103,7 +103,7 @@ VALUES: tuple[Any, ...] = (
     [[[[[[[[[[0]]]]]]]]]],
     list(range(3000)),
 )
-"""Each stands for something that a file can say, and that no run says."""
+"""Unexpected values for any key of a file."""
 
 HOSTILE: tuple[Any, ...] = (
     *(
@@ -125,11 +125,11 @@ HOSTILE: tuple[Any, ...] = (
     [{"_target_": "os.mkdir", "path": MARK}],
     *("os.mkdir", "os.system", "subprocess.run", "builtins.exec", "torch.hub.load", "tracetorch.cli.main.app"),
 )
-"""Each would run something, read the environment, or write elsewhere."""
+"""Values that would run a function, read the environment, or write elsewhere."""
 
 
 def _nodes(content: Any) -> list[tuple[Any, Any]]:
-    """All places in nested dicts and lists: what holds it, and its key."""
+    """All values in nested dicts and lists, each as its container and its key."""
     found: list[tuple[Any, Any]] = []
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     for key, value in items:
@@ -138,34 +138,34 @@ def _nodes(content: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-def change_value(content: Any, chance: random.Random) -> Any:
-    """The same with one value changed, added or taken away."""
-    places = _nodes(content)
-    if not places:
-        return chance.choice(VALUES)
-    if chance.random() < 0.03:
-        return chance.choice(VALUES)
-    holder, key = chance.choice(places)
-    what = chance.random()
-    if what < 0.35:
-        holder[key] = chance.choice(HOSTILE)
-    elif what < 0.7:
-        holder[key] = chance.choice(VALUES)
-    elif what < 0.8:
-        del holder[key]
-    elif isinstance(holder, dict):
-        new = chance.choice(
+def change_value(content: Any, rng: random.Random) -> Any:
+    """The content with one value changed, added or removed."""
+    nodes = _nodes(content)
+    if not nodes:
+        return rng.choice(VALUES)
+    if rng.random() < 0.03:
+        return rng.choice(VALUES)
+    container, key = rng.choice(nodes)
+    draw = rng.random()
+    if draw < 0.35:
+        container[key] = rng.choice(HOSTILE)
+    elif draw < 0.7:
+        container[key] = rng.choice(VALUES)
+    elif draw < 0.8:
+        del container[key]
+    elif isinstance(container, dict):
+        new = rng.choice(
             ("_target_", "_args_", "_partial_", "_convert_", "_recursive_", "\x1b[31mred", "split", "1", "")
         )
-        holder[new] = chance.choice(VALUES) if what < 0.9 else holder.pop(key)
+        container[new] = rng.choice(VALUES) if draw < 0.9 else container.pop(key)
     else:
-        holder.append(chance.choice(VALUES))
+        container.append(rng.choice(VALUES))
     return content
 
 
-def _as_json(path: Path, chance: random.Random) -> str:
+def _as_json(path: Path, rng: random.Random) -> str:
     content = json.loads(path.read_text())
-    path.write_text(_json(change_value(content, chance)))
+    path.write_text(_json(change_value(content, rng)))
     return "value"
 
 
@@ -173,12 +173,12 @@ def _json(content: Any) -> str:
     return json.dumps(content, default=str, ensure_ascii=False)
 
 
-def _as_lines(path: Path, chance: random.Random) -> str:
+def _as_lines(path: Path, rng: random.Random) -> str:
     rows = path.read_text().splitlines() or ["{}"]
-    at = chance.randrange(len(rows))
-    what = chance.choice(("value", "swap", "twice", "gone", "long number"))
+    at = rng.randrange(len(rows))
+    what = rng.choice(("value", "swap", "twice", "gone", "long number"))
     if what == "value":
-        rows[at] = _json(change_value(json.loads(rows[at]), chance))
+        rows[at] = _json(change_value(json.loads(rows[at]), rng))
     elif what == "swap":
         rows.insert(0, rows.pop(at))
     elif what == "twice":
@@ -191,31 +191,33 @@ def _as_lines(path: Path, chance: random.Random) -> str:
     return what
 
 
-def _as_yaml(path: Path, chance: random.Random) -> str:
-    content = change_value(yaml.safe_load(path.read_text()), chance)
+def _as_yaml(path: Path, rng: random.Random) -> str:
+    content = change_value(yaml.safe_load(path.read_text()), rng)
     path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     return "value"
 
 
-def _unfolds(path: Path, chance: random.Random) -> str:
+def _as_aliases(path: Path, rng: random.Random) -> str:
     text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
     text += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
-    path.write_text(chance.choice((text, text + path.read_text(), "a: &a [*a]\n", "a: &a {b: *a}\n", "? [1]\n: 2\n")))
+    path.write_text(rng.choice((text, text + path.read_text(), "a: &a [*a]\n", "a: &a {b: *a}\n", "? [1]\n: 2\n")))
     return "aliases"
 
 
-def _as_csv(path: Path, chance: random.Random) -> str:
+def _as_csv(path: Path, rng: random.Random) -> str:
     rows = [line.split(",") for line in path.read_text().splitlines()] or [["a"]]
-    row = chance.choice(rows)
-    row[chance.randrange(len(row))] = str(chance.choice(VALUES))
+    row = rng.choice(rows)
+    row[rng.randrange(len(row))] = str(rng.choice(VALUES))
     path.write_text("\n".join(",".join(row) for row in rows) + "\n")
     return "cell"
 
 
-def _as_checkpoint(path: Path, chance: random.Random) -> str:
-    what = chance.choice(("pickle", "bomb", "stride", "value", "value", "value", "nan", "foreign"))
+def _as_checkpoint(path: Path, rng: random.Random) -> str:
+    what = rng.choice(("pickle", "bomb", "stride", "value", "value", "value", "nan", "foreign"))
     if what == "pickle":
-        path.write_bytes(chance.choice((pickle.dumps(_Maker()), _zip({"archive/data.pkl": pickle.dumps(_Maker(), 2)}))))
+        path.write_bytes(
+            rng.choice((pickle.dumps(_CallsMkdir()), _zip({"archive/data.pkl": pickle.dumps(_CallsMkdir(), 2)})))
+        )
     elif what == "bomb":
         path.write_bytes(_zip({"archive/data.pkl": pickle.dumps({}, 2), "archive/data/0": bytes(1 << 30)}))
     elif what == "foreign":
@@ -227,12 +229,12 @@ def _as_checkpoint(path: Path, chance: random.Random) -> str:
             first = next(iter(content["net"]))
             content["net"][first] = torch.zeros(1).as_strided((1 << 30,), (0,))
         elif what == "nan":
-            first = chance.choice(list(content["net"]))
-            content["net"][first] = torch.full_like(content["net"][first], chance.choice((float("nan"), float("inf"))))
+            first = rng.choice(list(content["net"]))
+            content["net"][first] = torch.full_like(content["net"][first], rng.choice((float("nan"), float("inf"))))
         else:
-            plain = [node for node in _nodes(content) if isinstance(node[1], str | int)]
-            holder, key = chance.choice(plain)
-            holder[key] = chance.choice([*VALUES[:15], torch.zeros(3), torch.zeros(0), [1, [2]], (1, 2)])
+            nodes = [node for node in _nodes(content) if isinstance(node[1], str | int)]
+            container, key = rng.choice(nodes)
+            container[key] = rng.choice([*VALUES[:15], torch.zeros(3), torch.zeros(0), [1, [2]], (1, 2)])
         from tracetorch.runs import checkpoint
 
         checksum = checkpoint._checksum(content) if what != "stride" else "0" * 64
@@ -242,7 +244,7 @@ def _as_checkpoint(path: Path, chance: random.Random) -> str:
     return what
 
 
-class _Maker:
+class _CallsMkdir:
     def __reduce__(self) -> Any:
         return os.mkdir, (MARK,)
 
@@ -255,17 +257,17 @@ def _zip(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-# ── what can happen to any file ─────────────────────────────────────────────────────────────────────────────────────
+# ── damage to any file ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _damaged(path: Path, chance: random.Random) -> str:
+def _damaged(path: Path, rng: random.Random) -> str:
     content = bytearray(path.read_bytes())
-    at = chance.randrange(len(content) + 1)
-    what = chance.choice(("bits", "cut", "empty", "twice", "zeros", "noise", "inserted", "BOM", "carriage returns"))
+    at = rng.randrange(len(content) + 1)
+    what = rng.choice(("bits", "cut", "empty", "twice", "zeros", "noise", "inserted", "BOM", "carriage returns"))
     if what == "bits":
-        for _ in range(chance.choice((1, 3, 50))):
+        for _ in range(rng.choice((1, 3, 50))):
             if content:
-                content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+                content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
     elif what == "cut":
         del content[at:]
     elif what == "empty":
@@ -273,11 +275,11 @@ def _damaged(path: Path, chance: random.Random) -> str:
     elif what == "twice":
         content *= 2
     elif what == "zeros":
-        content[at:] = bytes(len(content) - at)  # as some file systems leave it after a power cut
+        content[at:] = bytes(len(content) - at)  # as on some file systems after a power cut
     elif what == "noise":
-        content = bytearray(chance.randbytes(5000))
+        content = bytearray(rng.randbytes(5000))
     elif what == "inserted":
-        content[at:at] = chance.choice((b"\x00", b"\xff\xfe", b"\x1b[31m", b"\n\n", b'"', b"[" * 100_000, b"{" * 5000))
+        content[at:at] = rng.choice((b"\x00", b"\xff\xfe", b"\x1b[31m", b"\n\n", b'"', b"[" * 100_000, b"{" * 5000))
     elif what == "BOM":
         content[0:0] = b"\xef\xbb\xbf"
     else:
@@ -286,27 +288,25 @@ def _damaged(path: Path, chance: random.Random) -> str:
     return what
 
 
-def _nested(path: Path, chance: random.Random) -> str:
-    deep = chance.choice((70, 5000, 200_000))
+def _nested(path: Path, rng: random.Random) -> str:
+    deep = rng.choice((70, 5000, 200_000))
     path.write_text(
-        chance.choice(
-            ("[" * deep + "]" * deep, '{"a":' * deep + "1" + "}" * deep, '{"a": [' + "[]," * 2_000_000 + "1]}")
-        )
+        rng.choice(("[" * deep + "]" * deep, '{"a":' * deep + "1" + "}" * deep, '{"a": [' + "[]," * 2_000_000 + "1]}"))
     )
     return "nested"
 
 
-def _large(path: Path, chance: random.Random) -> str:
-    os.truncate(path, chance.choice((100 << 20, 5 << 30)))
+def _large(path: Path, rng: random.Random) -> str:
+    os.truncate(path, rng.choice((100 << 20, 5 << 30)))
     return "large"
 
 
-def _no_file(path: Path, chance: random.Random) -> str:
-    """Puts something else in its place."""
-    what = chance.choice(
-        ("pipe", "loop", "dangling", "outside", "device", "another", "folder", "gone", "gone", "not mine")
+def _no_file(path: Path, rng: random.Random) -> str:
+    """Replace the file by something else."""
+    what = rng.choice(
+        ("pipe", "loop", "dangling", "outside", "device", "another", "folder", "gone", "gone", "unreadable")
     )
-    if what == "not mine":
+    if what == "unreadable":
         path.chmod(0)
         return what
     if path.is_dir() and not path.is_symlink():
@@ -318,10 +318,10 @@ def _no_file(path: Path, chance: random.Random) -> str:
     elif what == "loop":
         path.symlink_to(path.name)
     elif what == "dangling":
-        path.symlink_to(chance.choice((Path("nowhere"), Path("../outside/new").resolve())))
+        path.symlink_to(rng.choice((Path("nowhere"), Path("../outside/new").resolve())))
     elif what == "outside":
         path.symlink_to(
-            chance.choice((Path("../outside").resolve(), Path("../outside/precious").resolve(), "/etc/passwd"))
+            rng.choice((Path("../outside").resolve(), Path("../outside/precious").resolve(), "/etc/passwd"))
         )
     elif what == "device":
         path.symlink_to("/dev/zero")
@@ -342,67 +342,69 @@ def _mutations(path: Path) -> tuple[Mutation, ...]:
     special: dict[str, tuple[Mutation, ...]] = {
         ".json": (_as_json,) * 8,
         ".jsonl": (_as_lines,) * 8,
-        ".yaml": (*(_as_yaml,) * 8, _unfolds),
+        ".yaml": (*(_as_yaml,) * 8, _as_aliases),
         ".csv": (_as_csv,) * 3,
         ".pt": (_as_checkpoint,) * 8,
     }
     return (*special.get(path.suffix, ()), _damaged, _damaged, _damaged, _nested, _large, _no_file, _no_file)
 
 
-def mutate(base: Path, chance: random.Random) -> tuple[str, str, str]:
-    """Change one file. Returns: its folder, its name, and what was done to it."""
-    folder = chance.choice(list(VERBS))
-    if chance.random() < 0.03:
-        return folder, "", _renamed(base / folder, chance)
-    name = chance.choice(FILES[folder])
-    if not (base / folder / name).exists():
+def mutate(workdir: Path, rng: random.Random) -> tuple[str, str, str]:
+    """Change one file. Returns: its folder, its name, and a description of the change."""
+    folder = rng.choice(list(VERBS))
+    if rng.random() < 0.03:
+        return folder, "", _renamed(workdir / folder, rng)
+    name = rng.choice(FILES[folder])
+    if not (workdir / folder / name).exists():
         name = "sweep.json" if folder == "sweep" else "study.json" if folder == "study" else "config.yaml"
-    mutation = chance.choice(_mutations(base / folder / name))
+    mutation = rng.choice(_mutations(workdir / folder / name))
     before = Path.cwd()
-    os.chdir(base)
+    os.chdir(workdir)
     try:
-        return folder, name, f"{mutation.__name__.strip('_')}, {mutation(base / folder / name, chance)}"
+        return folder, name, f"{mutation.__name__.strip('_')}, {mutation(workdir / folder / name, rng)}"
     finally:
         os.chdir(before)
 
 
-def _renamed(folder: Path, chance: random.Random) -> str:
-    name = chance.choice(
+def _renamed(folder: Path, rng: random.Random) -> str:
+    name = rng.choice(
         ("\x1b[31mred\x1b]0;x\x07", "=1+1", "a\nb", "-rf", "b\udcffd", "[bold]", "${oc.env:SECRET}", "c" * 200)
     )
     folder.rename(folder.with_name(name))
     return f"renamed {name!r}"
 
 
-# ── what must come of it ────────────────────────────────────────────────────────────────────────────────────────────
+# ── checks of the result ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def check(stage: Stage, number: object) -> tuple[int, str]:
-    """Returns: how many verbs read it; what is wrong, "" if nothing is."""
-    chance = cases.chance("mutation", number)
-    base = stage.set(ALL)
-    outside = base.parent / "outside"
+    """Change a file and run verbs that read it. Returns: the number of verbs; the fault found, "" if none."""
+    rng = cases.generator("mutation", number)
+    workdir = stage.new_folder(ALL)
+    outside = workdir.parent / "outside"
     outside.mkdir(exist_ok=True)
     (outside / "precious").write_text("keep this\n")
-    folder, name, what = mutate(base, chance)
-    done = f"{folder}/{name}: {what}"
-    near = [_BEST] if "best.yaml" in name else [one for one in VERBS[folder] if one != _BEST]
-    chosen = chance.sample(_TREE, 2) if not name else [chance.choice(near), chance.choice([*near, *_TREE])]
+    folder, name, what = mutate(workdir, rng)
+    log = f"{folder}/{name}: {what}"
+    readers = [_BEST] if "best.yaml" in name else [words for words in VERBS[folder] if words != _BEST]
+    chosen = rng.sample(_TREE, 2) if not name else [rng.choice(readers), rng.choice([*readers, *_TREE])]
     for words in chosen:
-        before, already = _kept(base, folder, words), cases.half_made(base)
-        ended = tracetorch(*words, where=base)
-        done += f"; {' '.join(words)} → {ended.code} {ended.err.strip()[:160]}"
-        if wrong := _wrong(ended, base, before, already, words):
-            return 1, f"{done}: {wrong}"
+        before, unfinished_before = _protected(workdir, folder, words), cases.unfinished(workdir)
+        ended = tracetorch(*words, cwd=workdir)
+        log += f"; {' '.join(words)} → {ended.code} {ended.err.strip()[:160]}"
+        if fault := _fault_of(ended, workdir, before, unfinished_before, words):
+            return 1, f"{log}: {fault}"
         if {path.name: path.read_text() for path in outside.iterdir()} != {"precious": "keep this\n"}:
-            return 1, f"{done}: it wrote outside: {list(outside.iterdir())}"
+            return 1, f"{log}: it wrote outside: {list(outside.iterdir())}"
     return len(chosen), ""
 
 
-def _kept(base: Path, folder: str, words: Words) -> dict[str, str]:
-    """What the verb may not touch."""
+def _protected(workdir: Path, folder: str, words: Words) -> dict[str, str]:
+    """Digests of the files that the verb must not change."""
     if words[0] == "clean":
-        return {name: digest for name, digest in _contents(base).items() if name.startswith(("keep/", "life/config"))}
+        return {
+            name: digest for name, digest in _contents(workdir).items() if name.startswith(("keep/", "life/config"))
+        }
     target = (
         "compared"
         if words[0] == "compare"
@@ -412,42 +414,46 @@ def _kept(base: Path, folder: str, words: Words) -> dict[str, str]:
         if words[0] == "plot"
         else None
     )
-    return {name: digest for name, digest in _contents(base).items() if target is None or not name.startswith(target)}
+    return {
+        name: digest for name, digest in _contents(workdir).items() if target is None or not name.startswith(target)
+    }
 
 
-def _wrong(ended: Ended, base: Path, before: dict[str, str], already: list[str], words: Words) -> str:
-    if wrong := cases.spoken(ended):
-        return wrong
-    if any(path.name == MARK for path in base.rglob("*")):
-        return "it called what a file says"
+def _fault_of(ended: Ended, workdir: Path, before: dict[str, str], unfinished_before: list[str], words: Words) -> str:
+    if fault := cases.wrong_output(ended):
+        return fault
+    if any(path.name == MARK for path in workdir.rglob("*")):
+        return "it called a function that a file names"
     if ended.cpu_seconds > MOST_CPU_SECONDS:
-        return f"{ended.cpu_seconds:.0f} seconds of a processor"
+        return f"{ended.cpu_seconds:.0f} seconds of processor time"
     if ended.peak_bytes > MOST_BYTES:
         return f"{ended.peak_bytes >> 20} MiB of memory"
-    after = _contents(base)
+    after = _contents(workdir)
     for name, digest in before.items():
         if after.get(name) != digest and not name.endswith(".lock"):
-            return f"{name} is {'gone' if name not in after else 'another'}"
-    if words[0] not in ("resume", "tune") and (left := [one for one in cases.half_made(base) if one not in already]):
+            return f"{name} is {'missing' if name not in after else 'changed'}"
+    if words[0] not in ("resume", "tune") and (
+        left := [path for path in cases.unfinished(workdir) if path not in unfinished_before]
+    ):
         return f"left over: {left}"
     for name in after.keys() - before.keys():
-        path = base / name
+        path = workdir / name
         is_small = path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 24
         if is_small and b"TheSecretOfThisUser" in path.read_bytes():
-            return f"{name} holds the secret"
+            return f"{name} contains the secret"
     if ended.code == 2 and words[0] in ("eval", "run", "info") and (new := after.keys() - before.keys()):
         return f"refused, but left {sorted(new)[:3]}"
     return ""
 
 
-def _contents(base: Path) -> dict[str, str]:
-    """As `cases.contents`, without opening what is no plain file, or is large."""
+def _contents(workdir: Path) -> dict[str, str]:
+    """As `cases.contents`, but with the size in place of the digest of a large file."""
     found = {}
-    for path in sorted(base.rglob("*")):
-        name = path.relative_to(base).as_posix()
+    for path in sorted(workdir.rglob("*")):
+        name = path.relative_to(workdir).as_posix()
         if path.is_symlink():
             found[name] = f"link to {path.readlink()}"
         elif path.is_file():
-            large = path.stat().st_size > 1 << 24
-            found[name] = f"{path.stat().st_size}" if large else cases.digest(path)
+            is_large = path.stat().st_size > 1 << 24
+            found[name] = f"{path.stat().st_size}" if is_large else cases.digest(path)
     return found

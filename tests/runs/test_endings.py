@@ -144,7 +144,7 @@ def test_a_summary_of_any_kind_is_written_with_its_plain_meaning():
 
 
 def test_a_metric_with_a_name_that_is_taken_is_refused(tmp_path):
-    for name, why in {"split": "is a field of every record", "my_seconds": "has an ending of costs"}.items():
+    for name, why in {"split": "is a field of every record", "my_seconds": "has an ending reserved for costs"}.items():
         task = Patterns(**PATTERNS)
         task.metrics = (name,)
         with pytest.raises(ValueError, match=f"Patterns.metrics: '{name}' {why}.*; give the metric another name"):

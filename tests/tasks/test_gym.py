@@ -282,7 +282,7 @@ def test_a_run_that_cannot_be_repeated_resumes_with_new_episodes_and_says_so(her
     assert [result.exit_code for result in refused] == [2, 2] and "add task.resume=new_episodes" in refused[0].stderr
     assert "'seed=3': a run continues with its own config" in refused[1].stderr
     ended = tracetorch("resume", "run", "task.resume=new_episodes")
-    said = "the run continued with new episodes everywhere: those under way at update 5 are lost"
+    said = "the run continued with new episodes: those in progress at update 5 are lost"
     assert ended.exit_code == 0 and said in ended.stderr, ended.stderr
     facts = RunFolder("run").facts()
     assert facts["status"] == "completed" and said in facts["warnings"][0]

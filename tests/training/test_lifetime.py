@@ -143,7 +143,7 @@ def test_the_shorter_of_decisions_and_steps_ends_it_and_a_task_may_never_change(
         (CRITIC | {"teach_every": 2.0}, "train.teach_every must be 1, got 2"),
         ({"averages": (5, 0)}, "of at least 1 decision"),
         ({"recovered_at": 0.0}, "train.recovered_at must be above 0"),
-        ({"updates": None, "schedule": "cosine"}, "lowers the step size until the end, and this run has none"),
+        ({"updates": None, "schedule": "cosine"}, "lowers the learning rate until the end, and this run has no end"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_before_anything_is_written(changes, message, tmp_path):

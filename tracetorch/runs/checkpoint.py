@@ -58,21 +58,21 @@ def load_checkpoint(
     content, misfit = read_checkpoint(path), ""
     try:
         misfit = _first_misfit(net, content["net"])
-        wrong = _first_not_finite(net, content["net"], content["state"])
-        settled = content.pop("optimizer")
-        if optimizer is not None and not wrong:
-            parts = {name: part for name, part in content.get("parts", {}).items() if name != "task"}  # NaN may be data
-            wrong = _first_nan("optimizer", settled) or _first_nan("parts", parts)
-        if not wrong:
+        fault = _first_not_finite(net, content["net"], content["state"])
+        optimizer_state = content.pop("optimizer")
+        if optimizer is not None and not fault:
+            parts = {name: part for name, part in content.get("parts", {}).items() if name != "task"}  # data may be NaN
+            fault = _first_nan("optimizer", optimizer_state) or _first_nan("parts", parts)
+        if not fault:
             net.load_state_dict(content.pop("net"))
             net.load_state(content.pop("state"))
-        if optimizer is not None and not wrong:
-            wrong = _load_optimizer(optimizer, settled)
+        if optimizer is not None and not fault:
+            fault = _load_optimizer(optimizer, optimizer_state)
     except Exception as error:
         why = f": {misfit}" if misfit else f" ({type(error).__name__})"
         raise ValueError(f"{path} belongs to another network or optimizer{why}") from error
-    if wrong:
-        raise ValueError(f"{path} cannot be used: {wrong}")
+    if fault:
+        raise ValueError(f"{path} cannot be used: {fault}")
     return content
 
 
@@ -101,21 +101,21 @@ def _first_nan(name: str, value: Any) -> str:
     if isinstance(value, list | tuple):
         value = dict(enumerate(value))
     inner = value.items() if isinstance(value, Mapping) else ()
-    return next((found for key, one in inner if (found := _first_nan(f"{name}.{key}", one))), "")
+    return next((fault for key, item in inner if (fault := _first_nan(f"{name}.{key}", item))), "")
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, settled: dict[str, Any]) -> str:
+def _load_optimizer(optimizer: torch.optim.Optimizer, optimizer_state: dict[str, Any]) -> str:
     """Load a state into an optimizer, and check the types of its settings, which torch does not.
 
     Returns: the first setting of another type, in words; "" if there is none.
     """
     before = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(settled)
+    optimizer.load_state_dict(optimizer_state)
     for own, found in zip(before, optimizer.param_groups, strict=True):
         for name, value in own.items():
             if value is not None and _kind(found.get(name)) != _kind(value):
                 shown = printable(repr(found.get(name)), 40)
-                return f"the optimizer's {name} is {shown} in it, which is not of the kind of {value!r}"
+                return f"the optimizer's {name} is {shown} in it, which has another type than {value!r}"
     return ""
 
 
@@ -145,12 +145,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = read_stored(path)
         checksum = content.pop("checksum")
-        whole = checksum == _checksum(content)
+        is_intact = checksum == _checksum(content)
     except Exception as error:  # the parsers' own errors do not help the user
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a seek to before the start
             raise ValueError(f"{path} cannot be read: {error.strerror}") from error
         raise DamagedError(f"{path} is damaged ({type(error).__name__})") from error
-    if not whole:
+    if not is_intact:
         raise DamagedError(f"{path} is damaged: its content is not what was written")
     for name, (fits, meaning) in _COUNTERS.items():
         if name in content and not fits(content[name]):
@@ -160,7 +160,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _check_run(path: Path, run_id: str | None) -> None:
-    """Raises: ValueError if the run id of a checkpoint differs from that of its folder. A folder may have none.
+    """Raises: ValueError if the run id of a checkpoint differs from that of its folder; a folder without an id passes.
 
     Earlier versions wrote no id: their runs have none in run.json, or got one when they were resumed.
     """
@@ -187,7 +187,7 @@ def _is_dict_of(fits: Callable[[Any], bool], value: Any) -> bool:
     return isinstance(value, dict) and all(map(fits, value.values()))
 
 
-def _are_random(value: Any) -> bool:
+def _are_generator_states(value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("cuda"), list):
         return False
     return all(isinstance(state, Tensor) and state.dtype == torch.uint8 for state in (value.get("cpu"), *value["cuda"]))
@@ -199,14 +199,14 @@ _COUNTERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "wall_seconds": (_is_seconds, "a number from 0 up"),
     "timings": (partial(_is_dict_of, _is_seconds), "seconds by name"),
     "parts": (partial(_is_dict_of, lambda state: isinstance(state, dict)), "states by name"),
-    "random": (_are_random, "torch's random numbers"),
+    "random": (_are_generator_states, "torch's generator states"),
     "sizes": (
         lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)),
         "numbers of inputs and outputs",
     ),
     "run_id": (lambda value: isinstance(value, str), "text"),
 }
-"""Entries that a checkpoint may hold in addition to network and optimizer: by name, a check and its meaning."""
+"""Checks of further entries that a checkpoint may have, by name; and what passes each check, in words."""
 
 
 def restore_random(states: Mapping[str, Any]) -> None:

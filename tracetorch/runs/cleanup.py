@@ -13,7 +13,7 @@ from tracetorch.files import leads_out, open_regular, real
 from tracetorch.runs.folder import RunState, is_beginning, last_record, metric_of, state_of
 from tracetorch.runs.lock import REMOVING, BusyError, Lock, aside, is_locked, remove_abandoned, remove_all_abandoned
 
-_HALF = "half removed"
+_HALF_REMOVED = "half removed"
 _FAILED, _UNFINISHED = ("failed", "broken"), ("interrupted", "killed")
 
 
@@ -53,7 +53,7 @@ def choose(
         by path. A run is never chosen if it is in use, belongs to a sweep in progress, lies behind a symbolic link, or
         holds other runs. A folder without a config may be something else and is not chosen.
     """
-    paths, halves, unread = _runs(root)
+    paths, remains, unread = _runs(root)
     found: dict[Path, RunState] = {}
     for path in paths:
         state, why = state_of(path), _unread_records(path) if keep_best else ""
@@ -72,19 +72,19 @@ def choose(
             unread.append(UnreadableRun(path, _reason(error)))
             continue
         wanted = _FAILED * failed + _UNFINISHED * unfinished
-        asked = state.status in wanted if wanted else state.is_over
-        old = older_than_seconds is None or age > older_than_seconds
-        is_free = asked and old and path not in spared
-        if is_free and not any(map(is_locked, (path, *_evaluations(path), path.parent))):
+        is_wanted = state.status in wanted if wanted else state.is_over
+        is_old = older_than_seconds is None or age > older_than_seconds
+        is_candidate = is_wanted and is_old and path not in spared
+        if is_candidate and not any(map(is_locked, (path, *_evaluations(path), path.parent))):
             chosen.append(RemovableRun(path, state.status, age, _size(path) / 2**20))
-    for path in halves:
+    for path in remains:
         if not is_locked(path):
-            chosen.append(RemovableRun(path, _HALF, time.time() - _last_written(path), _size(path) / 2**20))
+            chosen.append(RemovableRun(path, _HALF_REMOVED, time.time() - _last_written(path), _size(path) / 2**20))
     return sorted(chosen), sorted(unread)
 
 
 def _has_checkpoint(path: Path) -> bool:
-    """Whether a run has a checkpoint; True if the system cannot say."""
+    """Whether a run has a checkpoint; True if its folder cannot be read."""
     try:
         return any(found.suffix == ".pt" for found in (path / "checkpoints").iterdir())
     except FileNotFoundError:
@@ -96,10 +96,10 @@ def _has_checkpoint(path: Path) -> bool:
 def remove(path: Path, root: Path) -> bool:
     """Remove a run's folder, and then its empty parents below `root`.
 
-    The folder first moves into a hidden folder next to it. If this process is killed, no verb takes the remains for a
-    run, and the next `choose` lists them.
+    The folder first moves into a hidden folder next to it. If this process is killed, no command mistakes the remains
+    for a run, and the next `choose` lists them.
 
-    Returns: False if another process uses it by now.
+    Returns: False if another process now uses the folder.
     Raises: OSError if a file cannot be removed; ValueError if the folder does not lie below `root`.
     """
     if leads_out(path, root) or real(path) == real(root):
@@ -146,16 +146,16 @@ def _evaluations(path: Path) -> list[Path]:
 
 
 def _runs(root: Path) -> tuple[list[Path], list[Path], list[UnreadableRun]]:
-    """Find runs that contain no run except evaluations; remains of killed removals; unreadable folders."""
-    found, halves = [], []
+    """Find runs that contain no run except evaluations, remains of killed removals, and unreadable folders."""
+    found, remains = [], []
     unread: list[UnreadableRun] = []
 
-    def complain(error: OSError) -> None:
+    def report(error: OSError) -> None:
         unread.append(UnreadableRun(Path(error.filename), _reason(error)))
 
-    for folder, names, files in os.walk(root, onerror=complain, followlinks=False):
+    for folder, names, files in os.walk(root, onerror=report, followlinks=False):
         path = Path(folder)
-        halves += [path / name for name in names if name.startswith(REMOVING) and not (path / name).is_symlink()]
+        remains += [path / name for name in names if name.startswith(REMOVING) and not (path / name).is_symlink()]
         names[:] = [name for name in names if not name.startswith(REMOVING)]
         if path == root or not ({"run.json", "config.yaml"} <= set(files) or (is_beginning(files) and not names)):
             continue
@@ -163,11 +163,11 @@ def _runs(root: Path) -> tuple[list[Path], list[Path], list[UnreadableRun]]:
         if not set(others) - {"run.json", "eval"}:
             found.append(path)
             names.clear()
-    return found, halves, unread
+    return found, remains, unread
 
 
 def _unread_records(path: Path) -> str:
-    """The reason why the records of a run cannot be read now; "" if they can, or if there are none."""
+    """The reason why the records of a run cannot be read now; "" if they can be read or do not exist."""
     try:
         with open_regular(path / "metrics.jsonl") as file:
             file.read(1)

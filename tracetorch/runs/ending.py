@@ -1,4 +1,4 @@
-"""The end of a run: by a signal, between two updates; or by an error, which is put into words."""
+"""How a run ends: by a signal, between two updates, or by an error, which is described in a sentence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, _HANG_UP) 
 
 
 class Stopped(KeyboardInterrupt):
-    """Ends the body of `Interrupt.at_once`."""
+    """Raised to end the body of `Interrupt.at_once`."""
 
 
 class Interrupt:
@@ -26,29 +26,29 @@ class Interrupt:
     A terminal that closes may send SIGHUP several times: SIGHUP counts only as a first signal, and is ignored under
     nohup. A nested `Interrupt`, such as that of a run in a search, passes the signal on to the outer one.
 
-    Example: `with Interrupt() as wish: … if wish.stop: break`
+    Example: `with Interrupt() as interrupt: … if interrupt.stop: break`
     """
 
     def __init__(self) -> None:
         self.stop = False
-        self._asked = self._ends_at_once = self._is_left = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._has_signal = self._ends_at_once = self._has_exited = False
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        self._is_left = False
+        self._has_exited = False
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 if number != _HANG_UP or signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._wish)
+                    self._handlers[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *error: object) -> None:
         """Restore the handlers, also if a nested `Interrupt` is left after this one."""
-        self._is_left = True
-        for number in self._before:
+        self._has_exited = True
+        for number in self._handlers:
             handler = signal.getsignal(number)
-            while isinstance(owner := getattr(handler, "__self__", None), Interrupt) and owner._is_left:
-                handler = owner._before[number]
+            while isinstance(owner := getattr(handler, "__self__", None), Interrupt) and owner._has_exited:
+                handler = owner._handlers[number]
             signal.signal(number, handler)
 
     @contextmanager
@@ -62,21 +62,21 @@ class Interrupt:
         finally:
             self._ends_at_once = False
 
-    def _wish(self, number: int, frame: FrameType | None) -> None:
-        outer = getattr(self._before.get(signal.Signals(number)), "__self__", None)
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        outer = getattr(self._handlers.get(signal.Signals(number)), "__self__", None)
         if isinstance(outer, Interrupt):
-            outer._wish(number, frame)
-        if self._asked and number != _HANG_UP:
+            outer._on_signal(number, frame)
+        if self._has_signal and number != _HANG_UP:
             raise KeyboardInterrupt
-        self.stop, self._asked = True, self._asked or number != _HANG_UP
+        self.stop, self._has_signal = True, self._has_signal or number != _HANG_UP
         if self._ends_at_once:
             self._ends_at_once = False
             raise Stopped
 
 
-_OWN = "tracetorch"
-_OWN_KINDS = (ValueError, TypeError, RuntimeError)
-"""Errors whose message is a sentence if traceTorch raises them; that of others, such as KeyError, is a word."""
+_PACKAGE = "tracetorch"
+_OWN_TYPES = (ValueError, TypeError, RuntimeError)
+"""Errors whose message is a sentence if traceTorch raises them; that of others, such as KeyError, may be a word."""
 
 _LIBRARIES = {"site-packages", "dist-packages"}
 _STANDARD = Path(sysconfig.get_paths()["stdlib"])
@@ -99,38 +99,38 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"{where(error) or 'a part'} called sys.exit({_text(error)})"
     text = _text(error)
-    if text and _is_own(error):
+    if text and _is_own_error(error):
         return text
-    place = where(error)
-    return f"{named(error)}{' in ' if place else ''}{place}"
+    origin = where(error)
+    return f"{named(error)}{' in ' if origin else ''}{origin}"
 
 
 def where(error: BaseException, *, ours: bool = True) -> str:
-    """Name the function that raised an error: the innermost of a user's part, or else of traceTorch.
+    """Name the function that raised an error: the innermost of a user's part; without one, the innermost of traceTorch.
 
     Args: ours: whether to name a function of traceTorch; if not, the result is "" instead.
     """
     own = ""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         path, code = Path(frame.f_code.co_filename), frame.f_code
-        place = f"{code.co_qualname} ({path.name}, line {line})"
-        if _is_ours(frame):
-            own = own or (place if ours else "")
+        origin = f"{code.co_qualname} ({path.name}, line {line})"
+        if _is_own_frame(frame):
+            own = own or (origin if ours else "")
         elif not (_LIBRARIES & set(path.parts) or path.is_relative_to(_STANDARD) or path.name.startswith("<frozen")):
-            return place
+            return origin
     return own
 
 
-def _is_own(error: BaseException) -> bool:
-    if type(error).__module__.partition(".")[0] == _OWN:
+def _is_own_error(error: BaseException) -> bool:
+    if type(error).__module__.partition(".")[0] == _PACKAGE:
         return True
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    says = isinstance(error, _OWN_KINDS) or (isinstance(error, OSError) and error.errno is None)
-    return says and bool(frames) and _is_ours(frames[-1])
+    has_sentence = isinstance(error, _OWN_TYPES) or (isinstance(error, OSError) and error.errno is None)
+    return has_sentence and bool(frames) and _is_own_frame(frames[-1])
 
 
-def _is_ours(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == _OWN
+def _is_own_frame(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == _PACKAGE
 
 
 def _text(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The folder of a run: reserved for one run, without half-written files; and the status of that run."""
+"""The folder of a run, which is reserved for that run and has no half-written files; and the run's status."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._made: list[Path] = []
+        self._created: list[Path] = []
 
     @classmethod
     def reserve(cls, root: Path, experiment: str, identity: str, path: Path | None = None) -> RunFolder:
@@ -64,7 +64,7 @@ class RunFolder:
             for folder in [*reversed(missing), path]:
                 try:
                     folder.mkdir()
-                    new._made.append(folder)
+                    new._created.append(folder)
                     sync_folder(folder.parent)  # else a power cut may remove a folder whose content was synced
                 except FileExistsError:
                     if folder == path:
@@ -72,7 +72,7 @@ class RunFolder:
             if not os.access(path, os.W_OK | os.X_OK):
                 raise PermissionError(13, "Permission denied", str(path))
         except OSError:
-            new._unmake()
+            new._remove_created()
             raise
         return new
 
@@ -80,12 +80,12 @@ class RunFolder:
         """Lock a folder that was just reserved, and empty it: two processes may have reserved the same one.
 
         Raises: BusyError, or FileExistsError, if another process was faster; that process keeps the folder. OSError if
-            the folder cannot be locked; it is then removed.
+            the folder cannot be locked; the folder is then removed.
         """
         try:
             lock = Lock(self.path)
         except OSError:
-            self._unmake()
+            self._remove_created()
             raise
         try:
             if not _is_free(self.path):
@@ -120,7 +120,7 @@ class RunFolder:
         sync_folder(self.path)
 
     def keep_records(self, count: int, update: int = 0) -> dict[str, Any] | None:
-        """Remove the records after a checkpoint, and insert a mark where earlier ones are missing.
+        """Remove the records after a checkpoint, and insert a mark where earlier records are missing.
 
         Args: count, update: the number of records, and the update, of the checkpoint.
         Returns: the mark, a record of the split "lost"; None if nothing is missing.
@@ -171,16 +171,16 @@ class RunFolder:
     def remove(self) -> None:
         """Remove a folder that was just reserved, and the parents that were made for it."""
         self._clear(set())
-        self._unmake()
+        self._remove_created()
 
     def _clear(self, spared: set[str]) -> None:
         for path in list(self.path.iterdir()):
             if path.name not in spared:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
-    def _unmake(self) -> None:
+    def _remove_created(self) -> None:
         """Remove the folders that `reserve` made, if they are empty."""
-        for folder in reversed(self._made):
+        for folder in reversed(self._created):
             with suppress(OSError):  # another run may use it by now
                 folder.rmdir()
 
@@ -226,7 +226,7 @@ class RunState(NamedTuple):
 
 
 def state_of(folder: Path) -> RunState:
-    """Return the status of the run in a folder. Never raises for the content of the folder."""
+    """Return the status of the run in a folder. Raises nothing, whatever the folder contains."""
     try:
         facts = RunFolder(folder).facts()
     except OSError as error:
@@ -245,7 +245,7 @@ def state_of(folder: Path) -> RunState:
 
 
 def last_record(folder: Path) -> dict[str, Any]:
-    """The last whole record in metrics.jsonl; empty if there is none. Never raises for its content."""
+    """The last whole record in metrics.jsonl; empty if there is none. Raises nothing, whatever the file contains."""
     try:
         with open_regular(folder / "metrics.jsonl") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))

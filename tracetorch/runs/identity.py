@@ -29,8 +29,8 @@ def data_of(config: Mapping[str, Any]) -> dict[str, str]:
 
     Data that cannot be read, and data of tasks that are not part of traceTorch, have no hash.
     """
-    found = {key: content_hash(value) for key, value in _named(config, "")}
-    return {key: made for key, made in found.items() if made}
+    digests = {key: content_hash(value) for key, value in _sources(config, "")}
+    return {key: digest for key, digest in digests.items() if digest}
 
 
 def content_hash(source: str) -> str | None:
@@ -63,7 +63,7 @@ def _hash_of_file(path: str, size: int, mtime_ns: int) -> bytes:
     return digest.digest()
 
 
-def _named(node: Any, path: str) -> Iterator[tuple[str, str]]:
+def _sources(node: Any, path: str) -> Iterator[tuple[str, str]]:
     """Dotted keys of a config that name data, and their values."""
     if isinstance(node, Mapping):
         module, _, name = str(node.get("_target_", "")).rpartition(".")
@@ -72,15 +72,15 @@ def _named(node: Any, path: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, str) and value not in RESERVED:
             yield f"{path}{argument}", value
         for key, inner in node.items():
-            yield from _named(inner, f"{path}{key}.")
+            yield from _sources(inner, f"{path}{key}.")
     elif isinstance(node, list | tuple):
         for at, inner in enumerate(node):
-            yield from _named(inner, f"{path}{at}.")
+            yield from _sources(inner, f"{path}{at}.")
 
 
 NOT_THE_EXPERIMENT = ("seed", "device", "threads", "output", "diagnostics")
 
-_NOT_OF_PARTS = ("task.resume",)  # keys of parts that change no number of a run that is never interrupted
+_NOT_OF_PARTS = ("task.resume",)  # keys of parts that do not change the results of an uninterrupted run
 _SHORT = {"truncated_bptt": "tbptt"}  # rules whose name differs from that of their class
 
 
@@ -118,22 +118,22 @@ def name_of(target: str) -> str:
 
 
 def experiment_of(config: Mapping[str, Any], data: Mapping[str, str] | None, *, seeds: bool) -> dict[str, Any]:
-    """The part of a config that defines the experiment, with hashes in place of data.
+    """The part of a config that defines the experiment, with hashes in place of the paths of data.
 
     Keys have their former names, so that runs of all versions with the same settings are one experiment.
 
     Args: data: as in `group_of`. seeds: whether the seeds of parts are included.
     """
     hashes = data_of(config) if data is None else data
-    inside = {name: former(value) for name, value in config.items() if name not in NOT_THE_EXPERIMENT}
-    return {name: _identified(value, hashes, name, seeds) for name, value in inside.items()}
+    entries = {name: former(value) for name, value in config.items() if name not in NOT_THE_EXPERIMENT}
+    return {name: _identified(value, hashes, name, seeds) for name, value in entries.items()}
 
 
 def _identified(value: Any, data: Mapping[str, str], path: str, seeds: bool) -> Any:
     if isinstance(value, Mapping):
-        inside = {name: inner for name, inner in value.items() if f"{path}.{name}" not in _NOT_OF_PARTS}
-        kept = {name: inner for name, inner in inside.items() if seeds or name != "seed"}
-        return {name: _identified(inner, data, f"{path}.{name}", seeds) for name, inner in kept.items()}
+        entries = {name: inner for name, inner in value.items() if f"{path}.{name}" not in _NOT_OF_PARTS}
+        entries = {name: inner for name, inner in entries.items() if seeds or name != "seed"}
+        return {name: _identified(inner, data, f"{path}.{name}", seeds) for name, inner in entries.items()}
     if isinstance(value, list | tuple):
         return [_identified(inner, data, f"{path}.{at}", seeds) for at, inner in enumerate(value)]
     return {"data": data[path]} if path in data else value

@@ -22,7 +22,7 @@ except ImportError:  # Windows, where no folder is ever seen as locked
 NAME = ".lock"
 
 _PATIENCE_SECONDS = 0.5
-"""How long `Lock` tries: `is_locked` holds a shared lock for some microseconds to see whether an exclusive one is held.
+"""How long `Lock` tries, because `is_locked` tests a lock by holding a shared one for some microseconds.
 
 Only the locks of `fcntl.F_OFD_SETLK` can be tested without being taken; they exist only on Linux, and do not exclude
 `flock`, which earlier versions of traceTorch hold.
@@ -108,10 +108,10 @@ def aside(parent: Path, prefix: str) -> Iterator[Path]:
     Raises: OSError if it cannot be made or removed.
     """
     lock = None
-    while lock is None:  # another process may take the folder for abandoned before it is locked
+    while lock is None:  # before it is locked, another process may remove the folder as abandoned
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         try:
-            lock = _taken(path)
+            lock = _try_lock(path)
         except OSError:
             path.rmdir()
             raise
@@ -125,7 +125,7 @@ def aside(parent: Path, prefix: str) -> Iterator[Path]:
 
 def remove_abandoned(path: Path) -> bool:
     """Remove a folder of `aside` if its process has ended. Returns: whether it was removed. Raises: OSError."""
-    lock = _taken(path)
+    lock = _try_lock(path)
     if lock is None:
         return False
     _remove(path, lock)
@@ -142,7 +142,7 @@ def remove_all_abandoned(parent: Path, prefix: str) -> bool:
     return found
 
 
-def _taken(path: Path) -> Lock | None:
+def _try_lock(path: Path) -> Lock | None:
     try:
         return Lock(path)
     except (BusyError, FileNotFoundError):
@@ -150,7 +150,7 @@ def _taken(path: Path) -> Lock | None:
 
 
 def _remove(path: Path, lock: Lock, *, ignore_errors: bool = False) -> None:
-    """Remove a folder, its lock file last: until then other processes see that it is in use."""
+    """Remove a folder, its lock file last, so that other processes see until then that it is in use."""
     try:
         for inside in list(path.iterdir()):
             if inside.is_dir() and not inside.is_symlink():

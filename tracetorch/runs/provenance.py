@@ -36,15 +36,16 @@ def versions() -> dict[str, str]:
 
 def git_revision(start: Path | None = None) -> dict[str, Any] | None:
     """Revision of the checkout that traceTorch runs from, and whether it has changes; None outside a checkout."""
-    here = start or Path(tracetorch.__file__).parent
+    folder = start or Path(tracetorch.__file__).parent
 
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(here), *words]
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
 
     try:
-        tracked = git("ls-files", "--error-unmatch", "__init__.py") if start is None else "yes"
-        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))} if tracked else None
+        if start is None and not git("ls-files", "--error-unmatch", "__init__.py"):
+            return None
+        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -80,32 +81,32 @@ def first_difference(one: RunFolder, other: RunFolder, *, as_far_as_it_came: boo
     for left, right in zip(records, others, strict=False):
         for name in {**left, **right}:
             if left.get(name) != right.get(name):
-                where = f"update {left.get('update')}, {left.get('split')}"
-                return f"{where}: {name} is {left.get(name)} in {one.path} and {right.get(name)} in {other.path}"
+                record = f"update {left.get('update')}, {left.get('split')}"
+                return f"{record}: {name} is {left.get(name)} in {one.path} and {right.get(name)} in {other.path}"
     if as_far_as_it_came and len(records) <= len(others):
         return ""
     if len(records) != len(others):
         return f"{one.path} has {len(records)} records, {other.path} has {len(others)}"
-    weights, their = _weights(one.checkpoint("latest")), _weights(other.checkpoint("latest"))
-    if weights.keys() != their.keys():
+    weights, other_weights = _weights(one.checkpoint("latest")), _weights(other.checkpoint("latest"))
+    if weights.keys() != other_weights.keys():
         return "their networks have different parameters"
     for name, value in weights.items():
-        other_value = their[name]
+        other_value = other_weights[name]
         if value.dtype != other_value.dtype or not torch.equal(value, other_value):
             return f"all records agree, but the weights do not: {name}"
     return ""
 
 
 def provenance_changes(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:
-    """Describe differences between the run.json of two runs: versions, revision, device, threads, data."""
-    said = []
+    """Describe differences between the run.json of two runs: versions, settings, revision, device, data."""
+    changes = []
     for group in ("versions", "settings", "git", "device"):
         left, right = (_named(group, found.get(group)) for found in (facts, others))
         for name in {**left, **right}:
             if left.get(name) != right.get(name):
-                said.append(f"{name}: {left.get(name)} then, {right.get(name)} now")
-    said += [f"the data of {key} had different content" for key in changed_data(facts, others)]
-    return said
+                changes.append(f"{name}: {left.get(name)} then, {right.get(name)} now")
+    changes += [f"the data of {key} had different content" for key in changed_data(facts, others)]
+    return changes
 
 
 def changed_data(facts: dict[str, Any], others: dict[str, Any]) -> list[str]:

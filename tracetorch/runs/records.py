@@ -18,8 +18,10 @@ from tracetorch.printable import cell
 
 MOST_LINE_BYTES = 1 << 20  # bound for a record
 MOST_TABLE_BYTES = 512 << 20  # bound for a table of numbers
-LOST = "lost"  # split of a record that marks a gap: `records` records of the updates `from_update` to `update` are lost
-_BYTES_FOR_AN_ELEMENT = 8  # at least, in a record: name, value and separators
+LOST = (
+    "lost"  # split of the mark of a gap, in which `records` records of the updates `from_update` to `update` are lost
+)
+_BYTES_FOR_AN_ELEMENT = 8  # least size in a record: name, value and separators
 
 RESERVED = {"update", "split", "loss", "steps_per_second", "train_seconds", "memory_bytes"}
 RESERVED |= {"steps", "episodes", "switch", "switches"}
@@ -51,10 +53,10 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """
     rows, elements = [], 0
     with open_regular(path) as file:
-        room = MOST_ELEMENTS + os.fstat(file.fileno()).st_size // _BYTES_FOR_AN_ELEMENT
+        most_elements = MOST_ELEMENTS + os.fstat(file.fileno()).st_size // _BYTES_FOR_AN_ELEMENT
         for number, line in enumerate(iter(partial(file.readline, MOST_LINE_BYTES), b""), 1):
             elements += 1 + line.count(b",") + line.count(b"[") + line.count(b"{")
-            if elements > room:
+            if elements > most_elements:
                 raise ValueError(f"{path}, line {number}, has more elements than a run writes")
             try:
                 row = parse_json(line)
@@ -83,7 +85,7 @@ def keep(lines: Iterable[bytes], count: int, update: int) -> tuple[list[bytes], 
     gap: tuple[int, int] | None = None  # number of lines kept before the gap, and the last one's update
     after: int | None = None  # update of the first line after the gap
     for line in lines:
-        if not missing or len(line) == MOST_LINE_BYTES:  # what follows a hole of that size is left out
+        if not missing or len(line) == MOST_LINE_BYTES:  # what follows a gap of that size is left out
             break
         record = _whole(line)
         weight = _weight(record)

@@ -58,9 +58,9 @@ class Run:
         config: the resolved config, plain dicts and lists.
         files: further files for the folder, by name, such as {"config.yaml": …}, in the order in which to write them.
         root, path: see `RunFolder.reserve`.
-        subfolder: the folder in `root` for this run; if None, the name of the experiment.
-        resume_from: continue in this folder, from its latest checkpoint, instead of in a new one.
-        base: the start of relative paths; if None, the present working directory, which a part may change later.
+        below: the folder in `root` for this run; if None, the name of the experiment.
+        resume_from: a folder in which to continue from its latest checkpoint, instead of a new folder.
+        base: the folder of relative paths; None: the present working directory, which a part may change later.
         experiment: name of the experiment, for the folder and for run.json.
         kind: "training" can be resumed; "evaluation" is repeated instead.
         listener: called at every event.
@@ -86,17 +86,17 @@ class Run:
         listener: Listener | None = None,
     ):
         self.config, self.experiment, self.kind, self._files = config, experiment, kind, files or {}
-        typed = resume_from.path if resume_from else Path(path or root)
+        given_path = resume_from.path if resume_from else Path(path or root)
         self._base = Path(base or Path.cwd())
-        self._is_relative = not typed.is_absolute()
-        self._root, self._subfolder = self._base / root, subfolder or experiment
+        self._is_relative = not given_path.is_absolute()
+        self._root, self._below = self._base / root, below or experiment
         self._path = self._base / path if path else None
         self._resume_from = RunFolder(self._base / resume_from.path) if resume_from else None
         self._lock = None
         if self._resume_from:
             with writing():
                 self._lock = Lock(self._resume_from.path)
-        self._listener, self._is_heard = listener, listener is not None
+        self._listener, self._is_listening = listener, listener is not None
         self._interrupt = Interrupt()
         self.device = torch.device("cpu")
         self.summary: dict[str, Any] = {}
@@ -106,7 +106,7 @@ class Run:
         self.sizes: tuple[int, int] | None = None  # numbers of inputs and outputs of the network
         self.eval_every: int | None = None  # updates between two evaluations, to estimate the time left
         self.status = "new"
-        self._gave_up, self._unwanted = False, ""
+        self._gave_up, self._stop_reason = False, ""
         self._kept_records, self._kept_bytes, self._restored, self._wall_before = 0, 0, 0, 0.0
         self._run_id: str | None = None
         self._lost: dict[str, Any] | None = None
@@ -131,7 +131,7 @@ class Run:
     @property
     def interrupted(self) -> bool:
         """Whether the run is to stop after the present update, by a signal or by its listener."""
-        return self.asked_to_stop or bool(self._unwanted)
+        return self.asked_to_stop or bool(self._stop_reason)
 
     def give_up(self) -> None:
         """Mark a run that ends on request before all updates are done."""
@@ -139,14 +139,14 @@ class Run:
 
     @contextmanager
     def repeatable(self) -> Iterator[None]:
-        """Wrap the work after the last checkpoint: a signal ends it at once, and `resume` repeats it."""
+        """Wrap the work after the last checkpoint, which a signal ends at once and `resume` repeats."""
         with self._interrupt.at_once():
             yield
 
     def restore(self, net: Sequential, optimizer: torch.optim.Optimizer, **parts: Resumable) -> int:
         """Restore the latest checkpoint of the folder to resume, if there is one. Call it before entering the run.
 
-        Args: parts: those that were given to `save`.
+        Args: parts: the parts that were given to `save`.
         Returns: the number of updates done before the checkpoint; 0 if there is none.
         Raises: ValueError if the checkpoint is damaged or of another network.
         """
@@ -195,9 +195,9 @@ class Run:
         self._started = self._saved = time.perf_counter()
         self._interrupt.__enter__()
         try:
-            self._start()
-            where = {"folder": self.shown, "device": self._facts["device"], "lost": self._lost}
-            self._tell("start", {**where, "resumed": self.is_resumed})
+            self._begin()
+            facts = {"folder": self.shown, "device": self._facts["device"], "lost": self._lost}
+            self._notify("start", {**facts, "resumed": self.is_resumed})
         except BaseException as error:
             if self.status == "running":
                 self.__exit__(type(error), error, error.__traceback__)
@@ -212,7 +212,7 @@ class Run:
         if self._resume_from:
             self.folder = self._resume_from
             with writing():
-                self._forget()
+                self._remove_unsaved()
                 self._write_missing()
                 self._write_facts("running")
             return
@@ -231,7 +231,7 @@ class Run:
                 self.folder.remove()
             raise
 
-    def _forget(self) -> None:
+    def _remove_unsaved(self) -> None:
         """Remove the records after the checkpoint, and unfinished files of a killed process."""
         self._lost = self.folder.keep_records(self._kept_records, self._restored)
         self._kept_bytes = self._bytes_of_records()
@@ -252,13 +252,13 @@ class Run:
             if error is not None and not isinstance(error, KeyboardInterrupt):
                 self._fail(error)
             elif error is not None or self._gave_up:
-                self._end("interrupted", self._unwanted or None)
+                self._end("interrupted", self._stop_reason or None)
             else:
                 self._end("completed")
         finally:
             self.release()
             self._interrupt.__exit__()
-            self._tell("end", {"status": self.status})
+            self._notify("end", {"status": self.status})
         return isinstance(error, Stopped)
 
     def _end(self, status: str, reason: str | None = None) -> None:
@@ -300,7 +300,7 @@ class Run:
         self.folder.write_text("metrics.csv", to_csv(self.folder.records()))
 
     def _write_facts(self, status: str, error: str | None = None) -> None:
-        """Write run.json; facts that do not change in a run are looked up once."""
+        """Write run.json; facts that do not change during a run are computed once."""
         if self.status == "new":
             self._facts = self._first_facts()
         later = {"summary": self.summary, "timings": self.timings, "warnings": self.warnings, "error": error}
@@ -308,7 +308,7 @@ class Run:
         self.status = status
 
     def _first_facts(self) -> dict[str, Any]:
-        before = state_of(self.folder.path).facts if self._resume_from else {}  # nothing, if run.json is broken
+        before = state_of(self.folder.path).facts if self._resume_from else {}  # {} if run.json is broken
         return {
             "kind": self.kind,
             "experiment": self.experiment,
@@ -322,12 +322,12 @@ class Run:
             "versions": provenance.versions(),
             "git": provenance.git_revision(),
             "settings": provenance.settings(),
-            "config": self.config,  # that of the checkpoints, even if config.yaml is changed
+            "config": self.config,  # the config of the checkpoints, even if config.yaml is changed
         }
 
     def progress(self, done: int, total: int | None, **values: float) -> None:
         """Report progress to the listener; nothing is stored. Args: total: None for a run without an end."""
-        self._tell("progress", {"done": done, "total": total, "left": self._seconds_left(done, total), **values})
+        self._notify("progress", {"done": done, "total": total, "left": self._seconds_left(done, total), **values})
 
     def _seconds_left(self, done: int, total: int | None) -> float | None:
         """Estimate the time until the run is tested and drawn; None without an end. A test counts as an evaluation."""
@@ -345,7 +345,7 @@ class Run:
         self._check_records()
         self.folder.append_record(values)
         self._kept_records, self._kept_bytes = self._kept_records + 1, self._bytes_of_records()
-        self._unwanted = self._tell("record", values) or self._unwanted
+        self._stop_reason = self._notify("record", values) or self._stop_reason
 
     def _check_records(self) -> None:
         size = self._bytes_of_records()
@@ -363,21 +363,21 @@ class Run:
         """Store a warning for the user in run.json; it is shown at the end."""
         self.warnings.append(sentence)
 
-    def _tell(self, event: str, values: dict[str, Any]) -> str | None:
+    def _notify(self, event: str, values: dict[str, Any]) -> str | None:
         """Report an event to the listener. Returns: its answer."""
-        if self._listener is None or not (self._is_heard or event == "end"):
+        if self._listener is None or not (self._is_listening or event == "end"):
             return None
         try:
             return self._listener(event, values)
         except (Exception, SystemExit):  # for example, rich exits if the pipe behind stdout is closed
-            self._is_heard = False
+            self._is_listening = False
             return None
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Add the duration of the body in seconds to `timings[name]`, and report its start to the listener."""
         if name != "train_seconds":  # "progress" reports it
-            self._tell("phase", {"name": name})
+            self._notify("phase", {"name": name})
         start = time.perf_counter()
         try:
             yield

@@ -54,7 +54,7 @@ def read_stored(path: Path) -> Any:
         for entry in archive.infolist():
             size -= entry.file_size
             if size < 0 or entry.compress_type != zipfile.ZIP_STORED or entry.filename in entries:
-                raise ValueError(f"its entry {entry.filename!r} is compressed, or lies where another one does")
+                raise ValueError(f"its entry {entry.filename!r} is compressed or overlaps another entry")
             entries[entry.filename] = entry
         return _Reader(archive, entries, file.seek(0, io.SEEK_END)).read()
 
@@ -83,14 +83,14 @@ class _Reader:
             raise ValueError("it holds no values, or several")
         self._prefix = found[0].removesuffix("data.pkl")
         self._storages: dict[str, torch.UntypedStorage] = {}
-        self._room, self._values = 4 * size + _SPARE_BYTES, MOST_ELEMENTS
+        self._bytes_left, self._values_left = 4 * size + _SPARE_BYTES, MOST_ELEMENTS
 
     def read(self) -> Any:
         if self._entries[f"{self._prefix}data.pkl"].file_size > _MOST_PLAIN_BYTES:
             raise ValueError(f"it has more than {_MOST_PLAIN_BYTES:,} bytes in addition to its tensors")
         if f"{self._prefix}byteorder" in self._entries and self._bytes("byteorder") != sys.byteorder.encode():
-            raise ValueError("it was written on a machine with another order of bytes")
-        return self._made(_Unpickler(self._bytes("data.pkl"), self._storage).load(), 0)
+            raise ValueError("it was written on a machine with another byte order")
+        return self._build(_Unpickler(self._bytes("data.pkl"), self._storage).load(), 0)
 
     def _bytes(self, name: str) -> bytes:
         return self._archive.read(self._entries[f"{self._prefix}{name}"])
@@ -103,27 +103,27 @@ class _Reader:
             self._storages[name] = copy.untyped_storage()
         storage = _Storage(self._storages[name], dtype)
         if storage.content.nbytes() != count * dtype.itemsize:
-            raise ValueError(f"its storage {name} has another size than it says")
+            raise ValueError(f"its storage {name} has another size than the file says")
         return storage
 
-    def _made(self, value: Any, depth: int) -> Any:
+    def _build(self, value: Any, depth: int) -> Any:
         """Build a value and the tensors in it, and count it: a pickle may hold one list in many places."""
-        self._values -= 1
-        if self._values < 0 or depth > DEEPEST:
-            raise ValueError("it has more values, or deeper ones, than a run writes")
+        self._values_left -= 1
+        if self._values_left < 0 or depth > DEEPEST:
+            raise ValueError("it has more values, or nests them deeper, than a run writes")
         if isinstance(value, _Stored):
-            self._room -= prod(value.shape) * value.storage.dtype.itemsize
-            if self._room < 0:
-                raise ValueError("its tensors unfold to more than the file holds")
+            self._bytes_left -= prod(value.shape) * value.storage.dtype.itemsize
+            if self._bytes_left < 0:
+                raise ValueError("its tensors take more memory than its size allows")
             blank = torch.empty(0, dtype=value.storage.dtype)
             return blank.set_(value.storage.content, value.offset, value.shape, value.stride)
         if isinstance(value, dict):
-            made: Any = type(value)((name, self._made(inner, depth + 1)) for name, inner in value.items())
+            built: Any = type(value)((name, self._build(inner, depth + 1)) for name, inner in value.items())
             if isinstance(value, OrderedDict) and hasattr(value, "_metadata"):  # versions of torch's modules
-                made._metadata = self._made(value._metadata, depth + 1)
-            return made
+                built._metadata = self._build(value._metadata, depth + 1)
+            return built
         if type(value) in (list, tuple):
-            return type(value)(self._made(inner, depth + 1) for inner in value)
+            return type(value)(self._build(inner, depth + 1) for inner in value)
         if value is None or type(value) in _PLAIN:
             return value
         raise ValueError(f"it holds {type(value).__name__}, which no run writes")
@@ -158,7 +158,7 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(self, content: bytes, storage: Callable[[torch.dtype, str, int], _Storage]):
         super().__init__(io.BytesIO(content))
-        self._storage, self._spare = storage, _MOST_PLAIN_BYTES
+        self._storage, self._text_left = storage, _MOST_PLAIN_BYTES
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("torch", "torch.storage") and name in _STORAGES:
@@ -179,8 +179,8 @@ class _Unpickler(pickle._Unpickler):
 
     def _encoded(self, text: str, encoding: str) -> bytes:
         """Make bytes from their text in a pickle of protocol 2, and count them: one text may be encoded many times."""
-        self._spare -= len(text)
-        if encoding != "latin1" or self._spare < 0:
+        self._text_left -= len(text)
+        if encoding != "latin1" or self._text_left < 0:
             raise ValueError("it has bytes that no run writes")
         return text.encode("latin1")
 
@@ -193,10 +193,10 @@ class _Unpickler(pickle._Unpickler):
         _LOADS[pickle.SETITEMS[0]](self)
 
     def load_build(self) -> None:
-        state, made = self.stack.pop(), self.stack[-1]
-        if type(made) is not OrderedDict or type(state) is not dict or list(state) != ["_metadata"]:
+        state, target = self.stack.pop(), self.stack[-1]
+        if type(target) is not OrderedDict or type(state) is not dict or list(state) != ["_metadata"]:
             raise ValueError("it sets attributes that no run sets")
-        made._metadata = state["_metadata"]  # type: ignore[attr-defined]
+        target._metadata = state["_metadata"]  # type: ignore[attr-defined]
 
     dispatch[pickle.SETITEMS[0]] = load_setitems
     dispatch[pickle.SETITEM[0]] = load_setitem
@@ -215,7 +215,7 @@ def _stored(storage: _Storage, offset: int, shape: Any, stride: Any, *_: Any) ->
         raise ValueError("a tensor has no shape")
     if not all(type(number) is int and 0 <= number < 1 << 62 for number in (offset, *shape, *stride)):
         raise ValueError("a tensor has a shape, a stride or an offset that is not a whole number")
-    last = offset + sum((many - 1) * step for many, step in zip(shape, stride, strict=True))
+    last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if prod(shape) and last >= storage.content.nbytes() // storage.dtype.itemsize:
         raise ValueError("a tensor reaches beyond its storage")
     return _Stored(storage, offset, tuple(shape), tuple(stride))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tracetorch.nn import Sequential
+from tracetorch.nn import Layer, Sequential
 from tracetorch.training.progress import Stateful
 
 
@@ -35,8 +35,9 @@ class HealthWatch(Stateful):
 
     def __init__(self, patience: int = 3, *, rewarded: bool = False):
         self.patience, self.rewarded = patience, rewarded
-        self._found, self._was_well, self._is_checked = 0, False, False
-        self._loss, self._same = 0.0, 0  # of the last evaluation, and the number of consecutive evaluations with it
+        self._found, self._was_well = 0, False  # consecutive checks that found it dead; whether a check found it alive
+        self._is_checked = False  # for parameters without a gradient
+        self._loss, self._same = 0.0, 0  # the last evaluation's loss, and how many consecutive evaluations had it
 
     def look(self, net: Sequential, output: Tensor | None, update: int, *, last: bool) -> None:
         """Run `check_health`; a dead network is an error after `patience` consecutive checks, or at the last update."""
@@ -60,40 +61,40 @@ class HealthWatch(Stateful):
             logging.getLogger("tracetorch").warning(message, ", ".join(untrained))
 
     def compare(self, net: Sequential, loss: float, update: int) -> None:
-        """Warn once if consecutive evaluations have exactly the same loss: nothing is learned.
+        """Warn when `patience` consecutive evaluations have exactly the same loss, so nothing is learned.
 
         Call it before gradients are cleared.
         """
         self._loss, self._same = loss, self._same + 1 if self._same and loss == self._loss else 1
         if self._same == self.patience:
             message = "update %d: the loss was %.6g at each of the last %d evaluations: %s"
-            logging.getLogger("tracetorch").warning(message, update, loss, self._same, _why_nothing_is_learnt(net))
+            logging.getLogger("tracetorch").warning(message, update, loss, self._same, _why_nothing_is_learned(net))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        in_old_versions = {"was_well": False, "loss": 0.0, "same": 0}  # that wrote "found" alone
-        super().load_state_dict(in_old_versions | state)
+        defaults = {"was_well": False, "loss": 0.0, "same": 0}  # earlier versions wrote "found" only
+        super().load_state_dict(defaults | state)
 
 
 def check_loss(loss: float, update: int, net: Sequential) -> None:
     """Check, after each update, that the loss and the input are finite.
 
-    The loss may stay finite for an input that is not: a membrane that is NaN never fires. Such an input reaches every
+    The loss may stay finite although an input is not: a membrane that is NaN never fires. Such an input reaches every
     neuron of a dense first layer, so one neuron is checked.
 
-    Raises: TrainingError that names the input, or the first parameter, that is not finite.
+    Raises: TrainingError that names the input or the first parameter that is not finite; only the loss, if all are.
     """
     state, is_finite = net[0].live_state, math.isfinite(loss)
     if is_finite and state is not None:
-        shown = state.neuron[0] if net[0].in_features is None else state.neuron[0][:, 0]
-        is_finite = math.isfinite(float(shown.sum()))
+        membrane = state.neuron[0] if net[0].in_features is None else state.neuron[0][:, 0]
+        is_finite = math.isfinite(float(membrane.sum()))
     if is_finite:
         return
     check_input(net, update)
     for at, layer in enumerate(net):
         for name, parameter in layer.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
-                where = f"{name} of layer {at} ({layer}) is no longer finite"
-                raise TrainingError(f"update {update}: the loss is {loss}: {where}; lower optimizer.lr")
+                why = f"{name} of layer {at} ({layer}) is no longer finite"
+                raise TrainingError(f"update {update}: the loss is {loss}: {why}; lower optimizer.lr")
     if not math.isfinite(loss):
         why = "although the input and all weights are finite; look at the targets and at the neurons' output"
         raise TrainingError(f"update {update}: the loss is {loss}, {why}")
@@ -108,16 +109,18 @@ def check_input(net: Sequential, update: int) -> None:
     if bool(torch.isfinite(trace).all()):
         return
     row, channel = (~torch.isfinite(trace)).nonzero()[0].tolist()
-    where = f"input {channel} of sample {row % len(state.steps)}"
-    raise TrainingError(f"update {update}: the input is not finite: {where} is or was; look at the task's data")
+    source = f"input {channel} of sample {row % len(state.steps)}"
+    raise TrainingError(f"update {update}: the input is not finite: {source} is or was; look at the task's data")
 
 
 def check_health(net: Sequential, output: Tensor | None, update: int, *, rewarded: bool = False) -> None:
     """Check, after a learning moment, for a layer that is silent or gets no gradient.
 
+    Call it before gradients are cleared and the network is reset.
+
     Args:
         output: the network's mean output of the last batch, (batch, out_features); None leaves out the last layer.
-        update: for the message. Call it before gradients are cleared and the network is reset.
+        update: for the message.
         rewarded: whether the network learns from rewards. Expected or absent rewards give no gradient, so a layer
             without a gradient then counts only if another layer has one.
     Raises: DeadNetworkError that names the first such layer, from the input up, and a remedy; TrainingError for an
@@ -128,31 +131,35 @@ def check_health(net: Sequential, output: Tensor | None, update: int, *, rewarde
         raise DeadNetworkError(
             f"update {update}: the input is silent: no spike reaches layer 0; look at the task's rates"
         )
-    above = [*(layer.average_input() for layer in list(net)[1:]), output]
-    for at, (layer, gives) in enumerate(zip(net, above, strict=True)):
-        if layer.neuron.spiking and gives is not None and not _any_nonzero(gives):
+    mean_outputs = [*(layer.average_input() for layer in list(net)[1:]), output]
+    for at, (layer, mean_output) in enumerate(zip(net, mean_outputs, strict=True)):
+        if layer.neuron.spiking and mean_output is not None and not _any_nonzero(mean_output):
             advice = "lower its threshold, raise its decay, or give it a bias"
             raise DeadNetworkError(
                 f"update {update}: layer {at} ({layer}) is silent: not one spike in the batch; {advice}"
             )
-    found = [[p.grad for p in layer.parameters() if p.requires_grad and p.grad is not None] for layer in net]
-    is_taught = any(_any_nonzero(gradient) for gradients in found for gradient in gradients)
-    for at, (layer, gradients) in enumerate(zip(net, found, strict=True)):
+    by_layer = [_gradients(layer) for layer in net]
+    has_gradient = any(_any_nonzero(gradient) for gradients in by_layer for gradient in gradients)
+    for at, (layer, gradients) in enumerate(zip(net, by_layer, strict=True)):
         if any(not bool(torch.isfinite(gradient).all()) for gradient in gradients):
             raise TrainingError(
                 f"update {update}: the gradient of layer {at} ({layer}) is not finite; lower optimizer.lr"
             )
         is_idle = bool(gradients) and not any(map(_any_nonzero, gradients))
-        if is_idle and (is_taught or not rewarded):
+        if is_idle and (has_gradient or not rewarded):
             advice = "its neurons are all far below or far above threshold; change its threshold, or lower optimizer.lr"
             raise DeadNetworkError(f"update {update}: layer {at} ({layer}) gets no gradient; {advice}")
+
+
+def _gradients(layer: Layer) -> list[Tensor]:
+    return [p.grad for p in layer.parameters() if p.requires_grad and p.grad is not None]
 
 
 def _any_nonzero(values: Tensor) -> bool:
     return bool((values != 0).any())
 
 
-def _why_nothing_is_learnt(net: Sequential) -> str:
+def _why_nothing_is_learned(net: Sequential) -> str:
     """Return which layers are silent, and which gradients are zero or too small for any optimizer."""
     silent = [
         f"layer {at} ({below}) is silent"
@@ -161,8 +168,7 @@ def _why_nothing_is_learnt(net: Sequential) -> str:
     ]
     idle = []
     for at, layer in enumerate(net):
-        found = [p.grad for p in layer.parameters() if p.requires_grad and p.grad is not None]
-        largest = max((float(gradient.abs().max()) for gradient in found), default=math.nan)
+        largest = max((float(gradient.abs().max()) for gradient in _gradients(layer)), default=math.nan)
         if largest < math.sqrt(torch.finfo(layer._like.dtype).tiny):
             idle.append(f"the gradient of layer {at} ({layer}) is {'zero' if largest == 0 else f'{largest:.1g}'}")
     if not silent + idle:

@@ -20,23 +20,23 @@ class LabelStep(Step):
     def __init__(self, setup: Setup):
         super().__init__(setup)
         if self.learner.learns_from == "rewards":
-            names = f"{type(self.learner).__name__} learns from rewards, and {type(self.task).__name__} gives labels"
-            raise ValueError(f"{names}: choose rule=trace")
+            mismatch = f"{type(self.learner).__name__} learns from rewards, and {type(self.task).__name__} gives labels"
+            raise ValueError(f"{mismatch}: choose rule=trace")
 
     def rehearse(self) -> None:
         batch = self.task.train_batch(0)
         self.learner.reset()
-        judged = self.loss(self.learner.forward(batch.xs, reduce="mean", window=self.window), batch.target)
-        if not isinstance(judged, tuple | list) or len(judged) != 2:
+        result = self.loss(self.learner.forward(batch.xs, reduce="mean", window=self.window), batch.target)
+        if not isinstance(result, tuple | list) or len(result) != 2:
             raise TypeError(
                 "a loss gives (loss, signal), where signal is its derivative with respect to the output, as "
-                f"tracetorch.loss.mse does; this one gives {kind_of(judged)}"
+                f"tracetorch.loss.mse does; this one gives {kind_of(result)}"
             )
         self.learner.reset()
 
     def validate(self) -> dict[str, Any] | None:
-        found = evaluate(self.learner, self.task, self.loss, "validation", self.window)
-        return found and found.means
+        evaluation = evaluate(self.learner, self.task, self.loss, "validation", self.window)
+        return evaluation and evaluation.means
 
     def report(self, run: Run, *, figures: bool) -> None:
         report(run, self.learner, self.task, self.loss, self.window, figures=figures)
@@ -58,9 +58,9 @@ class LabelledSequences(LabelStep):
     def __call__(self, number: int) -> Update:
         batch = self.task.train_batch(number - 1)
         self.learner.reset()
-        for stretch in batch.xs.split(self.update_every or batch.xs.steps):
+        for segment in batch.xs.split(self.update_every or batch.xs.steps):
             self.optimizer.zero_grad()
-            for part in stretch.split(self.learn_every or stretch.steps):
+            for part in segment.split(self.learn_every or segment.steps):
                 window = min(self.window or part.steps, part.steps)
                 output = self.learner.forward(part, reduce="mean", window=window)
                 loss, signal = self.loss(output, batch.target)

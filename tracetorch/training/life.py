@@ -18,27 +18,27 @@ from tracetorch.training.report import draw_life
 from tracetorch.training.setup import Setup
 from tracetorch.training.step import FeedbackSource, Step, Update
 
-_MOST_ACTIONS = 16  # with more actions, no record says how often each was taken
+_MOST_ACTIONS = 16  # with more actions, records omit the share of each
 
 
 class Life(Stateful):
     """Running averages of the score, and the loss and recovery after each change of the task.
 
-        level = b − (1 − share)·|b|,    b: the fastest running average of the score, at its best before a change
+        level = b − (1 − share)·|b|,    b: highest value, at any change so far, of the fastest running average
 
     The score of a decision is its reward, or whether the answer was correct. The network has recovered from a change
-    once this average has fallen below the level and returned to it. No recovery is measured if the average does not
-    fall below the level, if the task changes again before, or while b is within three standard errors of
+    once the fastest average has fallen below the level and returned to it. No recovery is measured if the average does
+    not fall below the level, if the task changes again before, or while b is within three standard errors of
     `chance_level`, because nothing was learned. An average takes a few half-lives to fall and to rise, so shorter
     recoveries cannot be measured.
 
     Args:
         averages: half-lives of the running averages, in decisions, whole and distinct; the shortest is the fastest.
-        share: of the best score before a change that counts as recovery, in (0, 1].
+        share: fraction of b that counts as recovery, in (0, 1].
         actions: number of actions.
         chance_level: mean score of guessing, if scores are 0 or 1; None if unknown.
-        num_envs: decisions that are averaged each time.
-    Raises: ValueError for half-lives below 1 or none, or a share out of range.
+        num_envs: number of environments, over which each score is averaged.
+    Raises: ValueError if `averages` is empty, has equal values or a value below 1, or if `share` is out of range.
     Memory: a few numbers for each average and action; independent of time, and of the number of changes.
     """
 
@@ -60,13 +60,15 @@ class Life(Stateful):
         if not 0 < share <= 1:
             raise ValueError(f"train.recovered_at must be above 0 and at most 1, got {share:g}")
         self._meter, self._fastest, self._share = TraceMeter(averages), min(averages), share
-        self._actions, self._sure = actions, -math.inf
+        self._actions, self._min_best = actions, -math.inf
         if chance_level is not None:  # the variance of an average is that of a decision, times (1 − d)/(1 + d)
             d = 2 ** (-1 / self._fastest)
-            self._sure = chance_level + 3 * math.sqrt(chance_level * (1 - chance_level) * (1 - d) / (1 + d) / num_envs)
+            variance = chance_level * (1 - chance_level) * (1 - d) / (1 + d) / num_envs
+            self._min_best = chance_level + 3 * math.sqrt(variance)
         self._count, self._total = (torch.zeros(actions, dtype=torch.float64) for _ in range(2))
         self.switches, self._last_switch, self._best = 0, 0, -math.inf
-        self._felt, self._recovered, self._decisions, self._fall = 0, 0, 0, 0.0
+        self._felt, self._fall = 0, 0.0  # number of falls, and their sum
+        self._recovered, self._decisions = 0, 0  # number of recoveries, and their sum in decisions
         self._open: dict[str, Any] = {}
 
     @property
@@ -80,8 +82,8 @@ class Life(Stateful):
         Args:
             update: the number of decisions, this one included.
             action, score: (num_envs,).
-            context: number of task changes before the decision.
-        Returns: a record of the last change once it is recovered from or superseded; mostly None.
+            context: number of task changes before the next decision.
+        Returns: a record of the last change, once the network has recovered or the task has changed again; else None.
         """
         action, score = action.cpu(), score.cpu().double()
         np.add.at(self._count.numpy(), action.numpy(), 1.0)
@@ -89,50 +91,50 @@ class Life(Stateful):
         self._meter.update(float(score.mean()))
         return self._follow(update, self._meter.averages[self._fastest], context)
 
-    def _follow(self, update: int, now: float, context: int) -> dict[str, Any] | None:
-        was, found = self._open, None
-        if was and self._best > self._sure:
+    def _follow(self, update: int, average: float, context: int) -> dict[str, Any] | None:
+        change, record = self._open, None
+        if change and self._best > self._min_best:
             level = self._best - (1 - self._share) * abs(self._best)
-            was["lowest"], was["fell"] = min(was["lowest"], now), was["fell"] or now < level
-            if was["fell"] and now >= level:
-                found = self._close(update, update - was["at"])
+            change["lowest"], change["fell"] = min(change["lowest"], average), change["fell"] or average < level
+            if change["fell"] and average >= level:
+                record = self._close(update, update - change["at"])
         if context > self.switches:
             if self._open:
-                found = self._close(update, None)
+                record = self._close(update, None)
             self.switches, self._last_switch = context, update
-            self._best = max(self._best, now)
-            self._open = {"switch": context, "at": update, "before": now, "lowest": now, "fell": False}
-        return found
+            self._best = max(self._best, average)
+            self._open = {"switch": context, "at": update, "before": average, "lowest": average, "fell": False}
+        return record
 
     def _close(self, update: int, decisions: int | None) -> dict[str, Any]:
-        was, self._open = self._open, {}
-        fall = was["before"] - was["lowest"]
-        if was["fell"]:
+        change, self._open = self._open, {}
+        fall = change["before"] - change["lowest"]
+        if change["fell"]:
             self._felt, self._fall = self._felt + 1, self._fall + fall
         if decisions is not None:
             self._recovered, self._decisions = self._recovered + 1, self._decisions + decisions
-        found = {"update": update, "split": "switch", **was, "best": self._best, "forgetting": fall}
-        return found | {"recovery_decisions": decisions}
+        record = {"update": update, "split": "switch", **change, "best": self._best, "forgetting": fall}
+        return record | {"recovery_decisions": decisions}
 
     def take(self) -> dict[str, float]:
         """Return for a record averages, changes, and each action's share and mean score since the last record."""
         values = {**self.averages, "switches": self.switches, "last_switch": self._last_switch}
         if self._actions <= _MOST_ACTIONS:
             share = self._count / self._count.sum().clamp(min=1)
-            paid = self._total / self._count  # NaN for an action never taken: null in the record
-            for at in range(self._actions):
-                values |= {f"taken_{at}": float(share[at]), f"paid_{at}": float(paid[at])}
+            mean_score = self._total / self._count  # NaN for an action never taken: null in the record
+            for action in range(self._actions):
+                values |= {f"taken_{action}": float(share[action]), f"paid_{action}": float(mean_score[action])}
         self._count, self._total = torch.zeros_like(self._count), torch.zeros_like(self._total)
         return values
 
     def summary(self) -> dict[str, float]:
-        """Return the number of changes, falls and recoveries; the mean time of recovery, and the mean fall."""
-        found: dict[str, float] = {"switches": self.switches, "fell": self._felt, "recovered": self._recovered}
+        """Return the numbers of changes, falls and recoveries, the mean recovery time and fall, and the averages."""
+        values: dict[str, float] = {"switches": self.switches, "fell": self._felt, "recovered": self._recovered}
         if self._recovered:
-            found["recovery_decisions"] = self._decisions / self._recovered
+            values["recovery_decisions"] = self._decisions / self._recovered
         if self._felt:
-            found["forgetting"] = self._fall / self._felt
-        return found | self.averages
+            values["forgetting"] = self._fall / self._felt
+        return values | self.averages
 
     def state_dict(self) -> dict[str, Any]:
         return {"meter": self._meter.state(), **super().state_dict()}
@@ -145,7 +147,7 @@ class Life(Stateful):
 class EndlessStream(Step):
     """One update: one decision in each environment, with or without feedback and without any reset.
 
-    Args: source: of decisions and feedback. life: the running averages, and the recoveries from changes.
+    Args: source: of decisions and feedback. life: of these decisions.
     """
 
     def __init__(self, setup: Setup, source: FeedbackSource, life: Life):

@@ -11,14 +11,14 @@ from tracetorch.runs import Run
 from tracetorch.tasks import Environment
 from tracetorch.training.health import HealthWatch
 from tracetorch.training.progress import Best, Log
-from tracetorch.training.setup import Setup, load_tested
+from tracetorch.training.setup import Setup, load_for_test
 from tracetorch.training.step import Step
 
 Schedule = Literal["none", "linear", "cosine"]
 
 
 def learning_rate_schedule(optimizer: torch.optim.Optimizer, schedule: Schedule, total: int | None) -> LRScheduler:
-    """Return a schedule of the learning rate: constant, or to 0 at the end along a line or half a cosine.
+    """Return a schedule of the learning rate: constant, or falling to 0 at the end along a line or half a cosine.
 
     Raises: ValueError for a decreasing schedule in a run without an end (`total=None`).
     """
@@ -26,8 +26,8 @@ def learning_rate_schedule(optimizer: torch.optim.Optimizer, schedule: Schedule,
         return LambdaLR(optimizer, lambda update: 1.0)
     if total is None:
         raise ValueError(
-            f"train.schedule={schedule} lowers the step size until the end, and this run has none: give train.updates "
-            "or train.steps, or train.schedule=none"
+            f"train.schedule={schedule} lowers the learning rate until the end, and this run has no end: give "
+            "train.updates or train.steps, or train.schedule=none"
         )
     if schedule == "cosine":
         return CosineAnnealingLR(optimizer, total)
@@ -44,26 +44,26 @@ def fit(
     patience: int | None = None,
     test_best: bool = False,
 ) -> None:
-    """Run updates until all are done, patience is exhausted or the run is stopped; then test.
+    """Run updates until all are done, patience is exhausted or the run is stopped; then test, unless it was stopped.
 
     Args:
-        run: entered here, so that a config whose parts do not fit leaves no folder.
+        run: entered after the parts are checked, so that a config whose parts do not fit leaves no folder.
         step: makes an update; see `Step`.
         setup: the parts and options that all kinds of experiment share.
         total: number of updates; None for a run without an end.
         eval_every: updates between two evaluations on the validation data; None for no evaluation.
-        patience: stop after so many evaluations without a better one; no limit, if None.
+        patience: stop after so many evaluations without a better one; None for no limit.
         test_best: whether to test the network of the best evaluation, if there was one, instead of the last.
     Raises: ValueError if the parts do not fit, before anything is written; TrainingError if the network is dead or
         diverges.
     """
     net, optimizer = step.net, step.optimizer
-    rate = learning_rate_schedule(optimizer, setup.schedule, total)
+    schedule = learning_rate_schedule(optimizer, setup.schedule, total)
     diagnostic = setup.diagnostics(step.learner, step.task, step.loss, window=step.window, learn_every=step.learn_every)
     step.rehearse()
     log, best = Log(["loss", *step.logged]), Best(patience)
     health = HealthWatch(rewarded=isinstance(step.task, Environment))
-    parts: dict[str, Any] = {"schedule": rate, "log": log, "health": health, **step.parts}
+    parts: dict[str, Any] = {"schedule": schedule, "log": log, "health": health, **step.parts}
     if eval_every is not None:
         parts["best"] = best
     run.planned_updates, run.eval_every = total, eval_every
@@ -78,22 +78,22 @@ def fit(
             is_logged = is_last or update % setup.log_every == 0
             is_evaluated = eval_every is not None and (is_last or update % eval_every == 0)
             with run.training():
-                done = step(update)
+                result = step(update)
                 if is_logged:
-                    health.look(net, done.output, update, last=is_last)
+                    health.look(net, result.output, update, last=is_last)
                 step.forget()
-                if done.loss is not None or rate.last_epoch:  # in a lifetime, from the first feedback on
-                    rate.step()
-            log.add({"loss": done.loss, **done.values}, done.steps)
+                if result.loss is not None or schedule.last_epoch:  # a lifetime's schedule begins at the first feedback
+                    schedule.step()
+            log.add({"loss": result.loss, **result.values}, result.steps)
             run.progress(update, total, **log.averages(), **step.so_far())
-            if done.event is not None:
-                run.record(done.event)
+            if result.event is not None:
+                run.record(result.event)
             if is_logged:
                 values = log.take(run.timings["train_seconds"])
                 run.record({"update": update, "split": "train", **values, **step.take(log.steps)})
             diagnostic.look(run, update, last=is_last)
-            found = _validate(run, step, update, health) if is_evaluated else None
-            if found is not None and best.update(found[step.task.metrics[0]]):
+            evaluation = _validate(run, step, update, health) if is_evaluated else None
+            if evaluation is not None and best.update(evaluation[step.task.metrics[0]]):
                 run.save("best", net, optimizer, update, **parts)
             if is_evaluated or is_last or run.interrupted or run.seconds_since_save() > setup.checkpoint_seconds:
                 run.save("latest", net, optimizer, update, **parts)
@@ -106,16 +106,16 @@ def fit(
             return
         run.summary["tested"] = "best" if test_best and best.exists else "latest"
         if run.summary["tested"] == "best":
-            load_tested(run.folder.checkpoint("best"), net, step.task)
+            load_for_test(run.folder.checkpoint("best"), net, step.task)
         step.report(run, figures=setup.figures)
 
 
 def _validate(run: Run, step: Step, update: int, health: HealthWatch) -> dict[str, Any] | None:
     """Evaluate and record. Returns: loss and metrics; None without validation data."""
     with run.timed("evaluate_seconds"):
-        found = step.validate()
-    if found is not None:
-        run.record({"update": update, "split": "validation", **found})
-        if found["loss"] is not None:
-            health.compare(step.net, found["loss"], update)
-    return found
+        evaluation = step.validate()
+    if evaluation is not None:
+        run.record({"update": update, "split": "validation", **evaluation})
+        if evaluation["loss"] is not None:
+            health.compare(step.net, evaluation["loss"], update)
+    return evaluation

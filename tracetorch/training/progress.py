@@ -60,9 +60,9 @@ class Best(Stateful):
 
     def update(self, score: float) -> bool:
         """Count an evaluation. Returns: whether it is the best so far; NaN is best only before any number."""
-        better = score > self.score or (math.isnan(score) and self.score == -math.inf) or math.isnan(self.score)
-        self.score, self.waited = (score, 0) if better else (self.score, self.waited + 1)
-        return better
+        is_better = score > self.score or (math.isnan(score) and self.score == -math.inf) or math.isnan(self.score)
+        self.score, self.waited = (score, 0) if is_better else (self.score, self.waited + 1)
+        return is_better
 
     @property
     def exists(self) -> bool:
@@ -90,7 +90,7 @@ class Log(Stateful):
         self._counts = dict.fromkeys(self._sums, 0)
 
     def add(self, values: Mapping[str, float | None], steps: int) -> None:
-        """Count one update and its time steps; None is left out."""
+        """Count one update and its time steps; a value of None is left out."""
         for name in self._sums:
             value = values[name]
             if value is not None:

@@ -23,7 +23,7 @@ from tracetorch.tasks.task import Batch, Task, Trials, means
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_DRAWN_STEPS, _DRAWN_DECISIONS = 4000, 50  # of an example, of an episode: more than a figure can show
+_DRAWN_STEPS, _DRAWN_DECISIONS = 4000, 50  # bounds of what a figure shows: time steps, and decisions of an episode
 
 
 def report(
@@ -44,8 +44,8 @@ def report(
             test = evaluate(learner, task, loss, "test", window)
         if test is None:
             raise ValueError(f"{type(task).__name__} has no trials to test on")
-        found = task.summary(test.trials) | chance_level(test.trials)
-        _finish(run, learner.net, task, test.trials, values=test.means, found=found, figures=figures)
+        extra = task.summary(test.trials) | chance_level(test.trials)
+        _finish(run, learner.net, task, test.trials, values=test.means, extra=extra, figures=figures)
 
 
 def report_policy(
@@ -57,9 +57,9 @@ def report_policy(
             played = evaluate_policy(net, environment, policy, "test", window)
         if not played:
             raise ValueError(f"{type(environment).__name__} has no episodes to test on")
-        values, found = means(played, environment.metrics), environment.summary(played)
-        how = {"policy": policy, "window": window}
-        _finish(run, net, environment, played, values=values, found=found, figures=figures, **how)
+        values, extra = means(played, environment.metrics), environment.summary(played)
+        options = {"policy": policy, "window": window}
+        _finish(run, net, environment, played, values=values, extra=extra, figures=figures, **options)
 
 
 def _finish(
@@ -69,37 +69,37 @@ def _finish(
     trials: Trials,
     *,
     values: dict[str, float],
-    found: dict[str, float],
+    extra: dict[str, float],
     figures: bool,
-    **how: Any,
+    **options: Any,
 ) -> None:
-    """Args: values: of the test's record. found: further values for the summary. how: as of `draw`."""
+    """Args: values: of the test's record. extra: further values for the summary. options: as of `draw`."""
     own = run.summary | values
-    run.summary = own | found | decays(net, task.dt) | own
+    run.summary = own | extra | decays(net, task.dt) | own
     run.record({"update": run.summary["updates"], "split": "test", "loss": None, **values})
     run.folder.write_table("trials.csv", {name: value.tolist() for name, value in trials.items()})
     if figures:
         with run.timed("plot_seconds"):
-            _warn(run, draw(run.folder, net, task, trials, **how))
+            _warn(run, draw(run.folder, net, task, trials, **options))
 
 
 def decays(net: Sequential, dt: float | None) -> dict[str, float]:
     """Return trainable decays by layer: the mean over neurons (for a trace's decay, over inputs) and its time constant.
 
     Args: dt: length of a step in seconds, if steps have one.
-    Returns: for example {"decay_1": .97, "time_constant_1": .328}; a time constant is in seconds, and is given only
-        with dt. Fixed decays are left out.
+    Returns: for example {"decay_1": .97, "time_constant_1": .328}; a time constant, of a membrane only, is in
+        seconds and is given only with dt. Fixed decays are left out.
     """
-    found = {}
+    values = {}
     for at, layer in enumerate(net):
         for name, raw in (("decay", layer.neuron.raw_decay), ("trace_decay", layer.input_trace.raw_decay)):
             if raw is None or not raw.requires_grad:
                 continue
             mean = constrain.decay_from_raw(raw.detach()).double().mean()
-            found[f"{name}_{at}"] = float(mean)
+            values[f"{name}_{at}"] = float(mean)
             if name == "decay" and dt is not None:
-                found[f"time_constant_{at}"] = float(constrain.time_constant_from_decay(mean, dt))
-    return found
+                values[f"time_constant_{at}"] = float(constrain.time_constant_from_decay(mean, dt))
+    return values
 
 
 def chance_level(trials: Trials) -> dict[str, float]:
@@ -160,7 +160,7 @@ def draw(
 
 
 def draw_without_task(folder: runs.RunFolder, net: Sequential) -> Drawn:
-    """Draw the figures of `draw` that do not need the task: learning curves and parameters."""
+    """Draw the figures of `draw` that do not need the task: learning curves, parameters and lifetime."""
     records = folder.records()
     summary = folder.facts().get("summary")
     ideal = summary.get("ideal_accuracy") if isinstance(summary, dict) else None
@@ -186,17 +186,17 @@ def _save(folder: runs.RunFolder, groups: dict[str, Callable[[], dict[str, Figur
     figures: dict[str, Figure] = {}
     drawn = Drawn([], {})
     for name, make in groups.items():
-        with _noting(drawn.failed, name):
+        with _collecting_errors(drawn.failed, name):
             figures |= make()
     for name, figure in figures.items():
-        with _noting(drawn.failed, name):
+        with _collecting_errors(drawn.failed, name):
             plot.save(figure, folder.plot(name))
             drawn.names.append(name)
     return drawn
 
 
 @contextmanager
-def _noting(failed: dict[str, str], name: str) -> Iterator[None]:
+def _collecting_errors(failed: dict[str, str], name: str) -> Iterator[None]:
     try:
         yield
     except WriteError:
@@ -224,12 +224,17 @@ def _of_episodes(
     figures = {"returns": plot.returns(records)}
     if policy is not None:
         decisions = max(1, min(_DRAWN_DECISIONS, _DRAWN_STEPS // task.steps))
-        seen = record_episode(net, task, policy, window, decisions=decisions)
-        below = dict(list(seen.layers.items())[:-1])  # the policy shows the readout
-        threshold, done = getattr(net[0].neuron, "threshold", None), (seen.policy, seen.action)
-        names = task.output_names
+        played = record_episode(net, task, policy, window, decisions=decisions)
+        hidden = dict(list(played.layers.items())[:-1])  # the policy shows the readout
         figures["episode"] = plot.episode(
-            below, seen.membrane, threshold, *done, dt=task.dt, names=names, whole=seen.ended
+            hidden,
+            played.membrane,
+            getattr(net[0].neuron, "threshold", None),
+            played.policy,
+            played.action,
+            dt=task.dt,
+            names=task.output_names,
+            whole=played.ended,
         )
     return figures
 
@@ -242,8 +247,8 @@ def has_long_episodes(records: list[dict[str, Any]], num_envs: int) -> bool:
 
 def _of_example(net: Sequential, task: Task | Environment) -> dict[str, Figure]:
     figures = {}
-    shown, marks = task.example()
-    xs = shown.xs if isinstance(shown, Batch) else shown
+    example, marks = task.example()
+    xs = example.xs if isinstance(example, Batch) else example
     marks = {name: (start * (task.dt or 1), stop * (task.dt or 1)) for name, (start, stop) in marks.items()}
     net.reset()
     layers, membrane, _ = watch(net, xs[: min(xs.steps, _DRAWN_STEPS)].dense())

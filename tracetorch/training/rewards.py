@@ -22,7 +22,7 @@ from tracetorch.training.report import report_policy
 from tracetorch.training.setup import Setup
 from tracetorch.training.step import Decision, FeedbackSchedule, FeedbackSource, Update
 
-LATE = 5000  # a run reports the mean of so many last rewards at its end
+LATE = 5000  # number of last rewards whose mean a run reports at its end
 
 
 class Episodes(Stateful):
@@ -52,7 +52,7 @@ class Episodes(Stateful):
             self._open.masked_fill_(done, 0)
 
     def drop(self) -> None:
-        """Drop the episodes in progress, which were lost."""
+        """Drop the episodes in progress."""
         self._open.zero_()
 
     @property
@@ -95,7 +95,7 @@ class RewardAccumulator(Stateful):
 
 
 _ACTIONS = 1  # purpose of the seed; 0 is for weights
-_AT_ONCE = 64
+_BLOCK = 64  # updates whose random numbers are drawn at once
 
 
 class RewardFeedback(FeedbackSource):
@@ -103,7 +103,7 @@ class RewardFeedback(FeedbackSource):
 
     Args:
         schedule: for an endless stream: when to give the mean reward since the last feedback. Nothing is reset, but
-            the value after a terminated episode is 0 for a critic. None: each action gets its reward, and network and
+            a critic takes the value after a terminated episode as 0. None: each action gets its reward, and network and
             loss are reset where an episode ends.
     """
 
@@ -135,8 +135,8 @@ class RewardFeedback(FeedbackSource):
 
     @property
     def chance_level(self) -> float | None:
-        world = self.task.environment if isinstance(self.task, Reversal) else self.task
-        return 1 / world.output_size if isinstance(world, RewardedTask) else None
+        environment = self.task.environment if isinstance(self.task, Reversal) else self.task
+        return 1 / environment.output_size if isinstance(environment, RewardedTask) else None
 
     def rehearse(self) -> None:
         if self.loss.at == "logits" and not self.learner.takes_logits:
@@ -206,26 +206,26 @@ class RewardFeedback(FeedbackSource):
         if self.schedule is None:
             self.learner.reset()
             self.loss.reset()
-        return f"the run continued with new episodes everywhere: those under way at update {update} are lost"
+        return f"the run continued with new episodes: those in progress at update {update} are lost"
 
     def _check_reward(self, reward: Tensor, number: int) -> None:
         if all_finite(reward):
             return
-        name, given = str(getattr(self.task, "id", type(self.task).__name__)), reward.flatten().tolist()
-        at = next(at for at, one in enumerate(given) if not math.isfinite(one))
+        name, rewards = str(getattr(self.task, "id", type(self.task).__name__)), reward.flatten().tolist()
+        at = next(at for at, value in enumerate(rewards) if not math.isfinite(value))
         raise TrainingError(
-            f"update {number}: the reward of {name} in environment {at} is {given[at]}; check its rewards"
+            f"update {number}: the reward of {name} in environment {at} is {rewards[at]}; check its rewards"
         )
 
 
 def sample_actions(p: Tensor, seed: int, update: int) -> Tensor:
     """Draw an action in each environment with the probabilities p, (num_envs, actions)."""
-    chance = _chances(seed, update // _AT_ONCE, len(p), p.device)[update % _AT_ONCE].to(p.dtype)
-    return (chance * p.sum(dim=-1, keepdim=True) >= p.cumsum(dim=-1)).sum(dim=-1).clamp(max=p.shape[-1] - 1)
+    drawn = _uniform(seed, update // _BLOCK, len(p), p.device)[update % _BLOCK].to(p.dtype)
+    return (drawn * p.sum(dim=-1, keepdim=True) >= p.cumsum(dim=-1)).sum(dim=-1).clamp(max=p.shape[-1] - 1)
 
 
 @lru_cache(maxsize=2)
-def _chances(seed: int, block: int, num_envs: int, device: torch.device) -> Tensor:
-    """Draw uniform numbers, (updates, num_envs, 1), for `_AT_ONCE` updates, which takes little longer than for one."""
-    updates = range(block * _AT_ONCE, (block + 1) * _AT_ONCE)
+def _uniform(seed: int, block: int, num_envs: int, device: torch.device) -> Tensor:
+    """Draw uniform numbers, (updates, num_envs, 1), for `_BLOCK` updates, which takes little longer than for one."""
+    updates = range(block * _BLOCK, (block + 1) * _BLOCK)
     return backends.uniform(seed, updates, torch.arange(num_envs, device=device), 1)

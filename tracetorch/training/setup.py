@@ -40,19 +40,19 @@ def check_count(name: str, count: object) -> None:
 
 
 def check_parts(**parts: object) -> None:
-    """Raises: TypeError for a part that is not a function, or is a module instead of a function that makes it."""
+    """Raises: TypeError for a part that is not a function, or is a module where a function must make one."""
     for name, part in parts.items():
         if not callable(part) or (isinstance(part, Module) and name != "loss"):
             got = repr(part) if isinstance(part, str) else kind_of(part)
-            raise TypeError(f"{name} must be {_MAKES[name]}, got {got}")
+            raise TypeError(f"{name} must be {_EXPECTED[name]}, got {got}")
 
 
-_MAKES = {
+_EXPECTED = {
     "network": "a function of the numbers of inputs and outputs that makes the network, such as "
     "partial(feedforward, hidden=[64], neuron=LIF, readout=LIS)",
     "rule": "a function of the network that makes the rule, such as tracetorch.rules.Trace",
-    "loss": "a function (output, target) to (loss, signal), such as tracetorch.loss.mse, or what makes a loss for "
-    "rewards, such as tracetorch.loss.Reflect",
+    "loss": "a function (output, target) to (loss, signal), such as tracetorch.loss.mse, or a function that "
+    "makes a loss for rewards, such as tracetorch.loss.Reflect",
     "optimizer": "a function of the parameters that makes the optimizer, such as partial(torch.optim.Adam, lr=0.02)",
     "diagnostics": "a function that makes the diagnostic, such as tracetorch.diagnostics.Nothing",
 }
@@ -72,7 +72,11 @@ def check_task(task: Task | Environment, window: int | None, feedback: str | Non
         raise ValueError(f"{type(task).__name__} gives {given}, not {feedback}: choose train={other}")
     for name in task.metrics:
         if name in RESERVED or name.endswith(COSTS):
-            why = "is a field of every record" if name in RESERVED else f"has an ending of costs ({', '.join(COSTS)})"
+            why = (
+                "is a field of every record"
+                if name in RESERVED
+                else f"has an ending reserved for costs ({', '.join(COSTS)})"
+            )
             raise ValueError(f"{type(task).__name__}.metrics: {name!r} {why}; give the metric another name")
     if window is not None and not 1 <= window <= task.steps:
         raise ValueError(f"train.window must lie between 1 and the {task.steps} steps of a trial, got {window}")
@@ -82,7 +86,7 @@ def count_updates(task: object, per_pass: int | None, updates: int | None, passe
     """Return the number of updates of a run, from `updates` or `passes`.
 
     Args: per_pass: updates in one pass over the training data; None if the data never end.
-    Raises: ValueError unless exactly one of both is given, and makes at least one update.
+    Raises: ValueError unless exactly one of the two is given and gives at least one update.
     """
     if passes is not None and per_pass is None:
         name = type(task).__name__
@@ -104,7 +108,7 @@ def count_updates(task: object, per_pass: int | None, updates: int | None, passe
     if not isinstance(updates, int):
         raise ValueError(f"train.updates must be a whole number, got {updates!r}")
     if updates < 1:
-        raise ValueError(f"train.updates or train.passes must make at least 1 update, got {updates}")
+        raise ValueError(f"train.updates or train.passes must give at least 1 update, got {updates}")
     return updates
 
 
@@ -112,7 +116,7 @@ class Setup:
     """The parts of a run, built from the functions of a config, and the options that all kinds of experiment share.
 
     Args:
-        run: its device and sizes are set.
+        run: receives its device and sizes.
         feedback: "labels" or "rewards", as the kind of experiment needs; None for either.
         task: with labels or with rewards.
         network: from numbers of inputs and outputs to a network.
@@ -121,7 +125,7 @@ class Setup:
         optimizer: from parameter groups to an optimizer, such as `partial(torch.optim.Adam, lr=0.02)`.
         seed: of the initial weights and of drawn actions; trials and spikes depend on the task's seed.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        window: steps at the end of a trial or observation that are read as the answer; None: the task's own.
+        window: steps at the end of a trial or observation that are read as the answer; None: `task.readout_window`.
         schedule: of the learning rate: "none" (constant), or "linear" or "cosine" to 0 at the end.
         precision: of the factors of the forward matrix products; see `Layer.precision`. The rest is float32.
         log_every: updates between two records.
@@ -129,7 +133,7 @@ class Setup:
             continues from it.
         figures: whether to draw at the end.
         diagnostics: makes a diagnostic, which observes the run after each update without changing it.
-    Raises: ValueError if the parts do not fit.
+    Raises: TypeError for a part of the wrong kind; ValueError if the parts do not fit.
     """
 
     def __init__(
@@ -168,7 +172,9 @@ class Setup:
         net.to(run.device)
         self.learner, self.optimizer = rule(net), optimizer(parameter_groups(net))
         if precision != "float32":
-            if not self.learner.takes_precision:  # it would not use the spikes of the rounded weights
+            if (
+                not self.learner.takes_precision
+            ):  # its own forward pass uses the float32 weights, whose spikes may differ
                 name = type(self.learner).__name__
                 raise ValueError(
                     f"train.precision={precision} needs rule=trace or three_factor: {name} computes in float32"
@@ -183,10 +189,13 @@ class Setup:
 def network_and_loss(
     task: Task | Environment, network: Callable[[int, int], Sequential], loss: Callable[..., Any]
 ) -> tuple[Sequential, Any]:
-    """Return a network of the size that task and loss need, and the loss, which is built here for rewards."""
-    made, name = loss.func if isinstance(loss, partial) else loss, type(task).__name__
-    rewarded = hasattr(made, "observe")
-    if isinstance(task, Environment) and not rewarded and not _needs_nothing(loss):
+    """Return a network with the sizes that the task and the loss need, and the loss.
+
+    For rewards, `loss` is a function that makes the loss, and is called here.
+    """
+    factory, name = loss.func if isinstance(loss, partial) else loss, type(task).__name__
+    rewarded = hasattr(factory, "observe")
+    if isinstance(task, Environment) and not rewarded and not _takes_no_arguments(loss):
         raise ValueError(f"{name} gives rewards, not labels: choose loss=reflect or loss=actor_critic")
     if rewarded and not isinstance(task, Environment):
         raise ValueError(f"{name} gives labels, not rewards: choose loss=cross_entropy or loss=mse")
@@ -199,8 +208,8 @@ def sizes_of(task: Task | Environment, loss: Any) -> tuple[int, int]:
     return task.input_size, task.output_size + getattr(loss, "values", 0)
 
 
-def _needs_nothing(function: Callable[..., Any]) -> bool:
-    """Whether it can be called without arguments."""
+def _takes_no_arguments(function: Callable[..., Any]) -> bool:
+    """Whether a function can be called without arguments."""
     try:
         signature(function).bind()
     except TypeError:
@@ -213,6 +222,8 @@ def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
 
     Weights are parameters of a connection with two or more dimensions, also if pruning or a norm reparametrises them.
     Thresholds and decays are stored raw: weight decay would pull them towards a threshold of .69 and a decay of .5.
+
+    Raises: ValueError for a network without trainable parameters.
     """
     named = [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
     if not named:
@@ -227,23 +238,23 @@ def parameter_groups(net: Sequential) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def load_tested(checkpoint: Path, net: Sequential, task: Task | Environment) -> dict[str, Any]:
+def load_for_test(checkpoint: Path, net: Sequential, task: Task | Environment) -> dict[str, Any]:
     """Load a checkpoint's weights into a network, and statistics of observations into an environment.
 
-    Returns: the other values of the checkpoint.
+    Returns: the other values of the checkpoint, such as {"update": 120}.
     Raises: FileNotFoundError, ValueError as `runs.load_checkpoint`.
     """
-    counters = runs.load_checkpoint(checkpoint, net)
+    content = runs.load_checkpoint(checkpoint, net)
     if isinstance(task, Environment):
-        task.load_for_test(counters["parts"]["task"])
-    return counters
+        task.load_for_test(content["parts"]["task"])
+    return content
 
 
 def network_of(checkpoint: Path, network: Callable[[int, int], Sequential]) -> Sequential:
     """Return the network of a checkpoint, with the sizes stored in it. Raises: as `runs.load_checkpoint`."""
     content = read_checkpoint(checkpoint)
     sizes = content.get("sizes")
-    if not sizes:  # older versions wrote none, and had matrices alone
+    if not sizes:  # older versions stored no sizes; their weights were matrices only
         shapes = [value.shape for name, value in content["net"].items() if "weight" in name and value.ndim > 1]
         if not shapes:
             raise ValueError(f"{checkpoint} holds no weights")

@@ -26,7 +26,7 @@ class Update(NamedTuple):
 
 
 class Step(ABC):
-    """One kind of update. `fit` calls it with the numbers 1, 2, 3, …; afterwards `.grad` holds its gradients.
+    """One kind of update. `fit` calls it with the numbers 1, 2, 3, …; afterwards `.grad` holds the last gradients.
 
     A final subclass sets `logged` and `parts`, and writes `__call__`, `rehearse` and `report`; the rest has defaults.
     """
@@ -78,7 +78,7 @@ class Step(ABC):
         return {}
 
     def take(self, steps: int) -> dict[str, Any]:
-        """Return further values for a record, since the last one. Args: steps: time steps of the run so far."""
+        """Return further values since the last record, for a record. Args: steps: time steps of the run so far."""
         del steps
         return {}
 
@@ -145,7 +145,7 @@ class FeedbackSource(Step):
     @property
     @abstractmethod
     def context(self) -> int:
-        """Number of context changes of the task so far."""
+        """Number of task changes before the next decision."""
 
     @property
     @abstractmethod
