@@ -43,7 +43,7 @@ def main(source: Source, target: Target) -> None:
         content = json.loads(source.read_text(encoding="utf-8"))
         if content["benchmark"] != "memory":
             raise ValueError(f"{source} is from {content['benchmark']}.py; the figure needs the JSON of memory.py")
-    fig = draw(content["rows"], content["environment"]["memory_limit_bytes"])
+    fig = draw(content["rows"], content["provenance"]["memory_limit_bytes"])
     with tempfile.TemporaryDirectory() as folder:
         png, _ = save(fig, Path(folder) / "figure")
         target.parent.mkdir(parents=True, exist_ok=True)

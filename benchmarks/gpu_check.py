@@ -157,7 +157,7 @@ def install(check: Check) -> None:
     check.call(*last)
 
 
-def environment(check: Check) -> None:
+def machine(check: Check) -> None:
     """Record driver, GPU and versions."""
     check.found = json.loads(check.call(check.python, "-W", "ignore", "-c", ENVIRONMENT).splitlines()[-1])
     if check.is_gpu:
@@ -215,7 +215,7 @@ def stream(check: Check) -> None:
     check.benchmark("stream", "--seconds", "0.2", "--rounds", "3")
 
 
-PARTS = {install: 170, environment: 15, kernels: 110, run: 50, across: 45, train_step: 40, memory: 25, stream: 25}
+PARTS = {install: 170, machine: 15, kernels: 110, run: 50, across: 45, train_step: 40, memory: 25, stream: 25}
 """The parts, and their shares of the time; later parts share the time that a part does not use."""
 
 

@@ -58,7 +58,7 @@ def main(
         room = int(memory_limit * 2**30) if memory_limit is not None else common.memory_room(machine_device)
         if machine_device.type != "cuda" and common.memory("VmHWM") is None:
             raise ValueError("the peak memory of a process is read from Linux's /proc, which this system lacks")
-    machine = common.environment(machine_device) | {"memory_limit_bytes": room}
+    machine = common.provenance(machine_device) | {"memory_limit_bytes": room}
     common.console.print(common.describe(machine), "\n", markup=False)
     shape = {"network": network, "batch": 2 if quick else batch}
     timed = machine_device.type == "cpu" and not quick

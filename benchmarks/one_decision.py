@@ -58,7 +58,7 @@ def main(
     json: common.JSON = None,
 ) -> None:
     """Measure the ms of an update, median over the rounds; and of its parts, for the installed version."""
-    machine = common.environment(common.start("cpu", threads))
+    machine = common.provenance(common.start("cpu", threads))
     common.console.print(common.describe(machine), "\n", markup=False)
     programs = program or [str(Path(sys.executable).with_name("tracetorch"))]
     cases = case or list(CASES)

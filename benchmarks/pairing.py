@@ -43,7 +43,7 @@ def main(
     with common.plain_errors():
         cpu = common.start("cpu", threads)
         tt.tasks.Gym(id="CartPole-v1", num_envs=1)  # fails without Gymnasium
-    machine, rows = common.environment(cpu), list[common.Row]()
+    machine, rows = common.provenance(cpu), list[common.Row]()
     for name, fall in REWARDS.items():
         for number in seed or ([0] if quick else [0, 1]):
             trace, three = accumulate(fall, number, 60 if quick else updates, decay, num_envs)

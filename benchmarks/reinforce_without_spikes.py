@@ -57,7 +57,7 @@ def main(
             raise ValueError(f"a learning rate must be above 0, got {min(lr):g}")
         seeds = seed or ([0] if quick else [0, 1, 2])
         environments = {number: digits(source, batch, number) for number in seeds}
-    machine, rows = common.environment(cpu), list[common.Row]()
+    machine, rows = common.provenance(cpu), list[common.Row]()
     common.console.print(common.describe(machine), "\n", markup=False)
     for rate in lr or [LR]:
         for number in seeds:
@@ -105,7 +105,7 @@ def learn(
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
     mean_reward, episodes = Baseline(baseline), Episodes(environment.num_envs)
     generator = torch.Generator().manual_seed(seed)
-    environment.begin()
+    environment.reset()
     for _ in range(updates or environment.actions_per_pass or 0):
         log_p = torch.log_softmax(net(environment.observe().dense()[0]), dim=-1)
         action = torch.multinomial(log_p.detach().exp(), 1, generator=generator)

@@ -23,7 +23,7 @@ def main(paths: Paths) -> None:
     for path in paths:
         with plain_errors():
             content = json.loads(path.read_text(encoding="utf-8"))
-            machine, tables = content["environment"], TABLES[content["benchmark"]](content["rows"])
+            machine, tables = content["provenance"], TABLES[content["benchmark"]](content["rows"])
         typer.echo(f"### {content['benchmark']}\n\n`python benchmarks/{machine['command']}`\n\n{describe(machine)}\n")
         typer.echo("\n\n".join(tables) + "\n")
 

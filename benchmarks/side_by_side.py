@@ -40,7 +40,7 @@ def main(
     json: common.JSON = None,
 ) -> None:
     """Measure the ms of an update, median over all runs of all rounds."""
-    machine = common.environment(common.start("cpu", threads))
+    machine = common.provenance(common.start("cpu", threads))
     common.console.print(common.describe(machine), "\n", markup=False)
     rules, counts, spin_counts = rule or ["trace", "bptt"], at_once or [1, 2], spins or [300_000, 3_000]
     if quick:

@@ -44,7 +44,7 @@ def main(
     json: common.JSON = None,
 ) -> None:
     """Measure the seconds from the start of a command to its end."""
-    machine = common.environment(common.start("cpu", threads))
+    machine = common.provenance(common.start("cpu", threads))
     common.console.print(common.describe(machine), "\n", markup=False)
     rows: list[common.Row] = []
     with tempfile.TemporaryDirectory(prefix="startup-") as folder:

@@ -42,7 +42,7 @@ def main(
         machine_device = common.start(device, threads)
         names = common.available(STREAMERS, contender)
         networks = [common.widths(text) for text in network or (["12-8-4"] if quick else NETWORKS)]
-    machine = common.environment(machine_device)
+    machine = common.provenance(machine_device)
     common.console.print(common.describe(machine), "\n", markup=False)
     rows: list[common.Row] = []
     for sizes in networks:

@@ -69,7 +69,7 @@ def main(
             key: Inputs(key[0], key[1], key[2], source, machine_device)
             for key in product(input_names, networks, batch or ([2] if quick else BATCHES))
         }
-    machine = common.environment(machine_device)
+    machine = common.provenance(machine_device)
     common.console.print(common.describe(machine), "\n", markup=False)
     rows: list[common.Row] = []
     for (input_name, sizes, batch_size), inputs in sets.items():

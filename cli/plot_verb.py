@@ -57,7 +57,7 @@ def command(
             if task is None:
                 drawn = draw_without_task(run, network_of(base / weights, network))
             else:
-                net, made = network_and_loss(task, network, loss)
+                net, task_loss = network_and_loss(task, network, loss)
                 load_for_test(base / weights, net, task)
                 window = config["train"].get("window") or task.readout_window
                 drawn = draw(run, net, task, trials, policy=getattr(task_loss, "policy", None), window=window)

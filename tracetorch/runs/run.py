@@ -89,7 +89,7 @@ class Run:
         given_path = resume_from.path if resume_from else Path(path or root)
         self._base = Path(base or Path.cwd())
         self._is_relative = not given_path.is_absolute()
-        self._root, self._below = self._base / root, below or experiment
+        self._root, self._subfolder = self._base / root, subfolder or experiment
         self._path = self._base / path if path else None
         self._resume_from = RunFolder(self._base / resume_from.path) if resume_from else None
         self._lock = None
@@ -195,7 +195,7 @@ class Run:
         self._started = self._saved = time.perf_counter()
         self._interrupt.__enter__()
         try:
-            self._begin()
+            self._start()
             facts = {"folder": self.shown, "device": self._facts["device"], "lost": self._lost}
             self._notify("start", {**facts, "resumed": self.is_resumed})
         except BaseException as error:
