@@ -58,7 +58,7 @@ class Run:
         config: the resolved config, plain dicts and lists.
         files: further files for the folder, by name, such as {"config.yaml": …}, in the order in which to write them.
         root, path: see `RunFolder.reserve`.
-        below: the folder in `root` for this run; if None, the name of the experiment.
+        subfolder: the folder in `root` for this run; if None, the name of the experiment.
         resume_from: a folder in which to continue from its latest checkpoint, instead of a new folder.
         base: the folder of relative paths; None: the present working directory, which a part may change later.
         experiment: name of the experiment, for the folder and for run.json.
