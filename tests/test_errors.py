@@ -56,7 +56,7 @@ CASES = [
     (lambda: network()(X + 0j), "expected a dense tensor of real numbers, got torch.complex64"),
     (lambda: network().run(X[None].to_sparse()), "run: expected a dense tensor of real numbers"),
     (lambda: ran().backward(ARRAY[:, :3]), "the signal for LIS(5, 3): expected a torch tensor, got numpy"),
-    (lambda: ran().backward(loss.mse(P, P)), "got tuple; a loss returns (loss, signal): take one of them"),
+    (lambda: ran().backward(loss.mse(P, P)), "got tuple; a loss returns (loss, signal): pass one of them"),
     (lambda: ran().backward(torch.ones(2, 3, device="meta")), "LIS(5, 3) is on cpu, and its signal on meta: move"),
     (lambda: ran().reset([True, False]), "mask: expected a torch tensor, got list"),
     (lambda: ran().load_state([1]), "load_state takes what save_state gave, tensors by name, got list"),
