@@ -99,8 +99,8 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
         rates: spikes per step in [0, 1], (batch, channels), or (steps, batch, channels) if they change. This is
             the rate in Hz times the length of a step in seconds.
         seed: the same seed gives the same spikes on every device and for every chunk size.
-        samples: a whole number for each row, (batch,): a sample with the same number has the same spikes in any row of a
-            batch. None: the row numbers.
+        samples: a whole number for each row, (batch,): a sample with the same number has the same spikes in any row.
+            None: the row numbers.
     Returns: a Stream of 0 and 1 in the dtype of `rates`, which it copies.
     Gradient: of the expected input, which is the rate: `net.run(stream)` gives `rates` a gradient if it requires one.
     Raises: ValueError for rates outside [0, 1].

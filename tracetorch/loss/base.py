@@ -25,7 +25,7 @@ def score_of(probabilities: Tensor, action: Tensor, at: At) -> Tensor:
 
 # `torch.distributions.Categorical` clamps p at 1.2e-7, which changes the loss of a nearly deterministic policy.
 def entropy_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
-    """H = −Σ p·log p in nats, (batch,); and dH: at logits −p·(log p + H), at p −log(p + .001) − 1."""
+    """H = −Σ p·log p in nats, (batch,); and its slope: at logits −p·(log p + H), at p −log(p + .001) − 1."""
     logs = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
     entropy = -(probabilities * logs).sum(dim=-1)
     if at == "logits":
@@ -75,7 +75,7 @@ def log_prob(probabilities: Tensor, action: Tensor) -> Tensor:
 
 
 class EntropyBonus:
-    """Exploration bonus, in reward. Without it the policy becomes deterministic and its gradient vanishes.
+    """Exploration bonus, in units of reward. Without it the policy becomes deterministic and its gradient vanishes.
 
         worth = c·H(p) − k·KL(u ‖ p),    H = −Σ p·log p,    KL(u ‖ p) = −(1/n)·Σ log(n·p),    u: uniform over n actions
         d worth/dz = −c·p·(log p + H) − k·(p − 1/n)    at the logits z
@@ -106,8 +106,8 @@ class EntropyBonus:
         measures = ((self.entropy, entropy_of), (self.uniform, kl_to_uniform))
         parts = [(weight, *measure(p, at)) for weight, measure in measures if weight]
         worth = reduce(operator.add, (weight * value for weight, value, _ in parts))
-        rise = reduce(operator.add, (weight * slope for weight, _, slope in parts))
-        return worth, rise / -len(p)
+        gradient = reduce(operator.add, (weight * slope for weight, _, slope in parts))
+        return worth, gradient / -len(p)
 
 
 class RewardLoss(ABC):
@@ -122,7 +122,7 @@ class RewardLoss(ABC):
     bootstraps: ClassVar[bool] = False
     """Whether the loss needs the network's output for the next observation; the call then takes this output."""
     at: At = "logits"
-    """What the signals and scores are derivatives with respect to."""
+    """The variable of the derivatives in signals and scores."""
     explore = EntropyBonus(0.0, 0.0)
     """The exploration bonus; `bool(explore)` is False without one."""
     score: Tensor
@@ -158,7 +158,7 @@ class RewardLoss(ABC):
 
         Args:
             reward: finite numbers, (batch,).
-            args: done, bool (batch,), which episodes end; None in an endless stream. If the loss bootstraps instead:
+            args: done, bool (batch,), which episodes end; None in an endless stream. If the loss bootstraps, instead:
                 terminated, bool (batch,), and the output for the next observation, (batch, outputs).
         """
 
