@@ -45,7 +45,7 @@ def widest_float(device: torch.device) -> torch.dtype:
 
 
 def cache_bytes(device: torch.device) -> int:
-    """Total size of the L2 caches of the cores in use, or of the GPU's L2 cache; 1 MiB where it is unknown."""
+    """Total size of the L2 caches of the cores in use, or of the GPU's L2 cache; 1 MiB each where it is unknown."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).L2_cache_size)
     return _core_cache() * torch.get_num_threads() if device.type == "cpu" else _DEFAULT_CACHE

@@ -71,7 +71,7 @@ def lif_step(
 
 
 def li_step(current: Tensor, membrane: Tensor, decay: Tensor) -> Tensor:
-    """One step of leaky integrators: `m ← β·m + i`. Args: as `lif_step`. Returns: the new membrane, the output."""
+    """One step of leaky integrators: `m ← β·m + i`. Args: as `lif_step`. Returns: the new membrane, also the output."""
     check_tensor(current, "current")
     check_tensor(membrane, "membrane")
     return decay * membrane + current

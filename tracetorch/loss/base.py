@@ -33,7 +33,7 @@ def entropy_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
     return entropy, -(probabilities + _FLOOR).log() - 1
 
 
-def kl_to_uniform(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
+def negative_kl_to_uniform(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
     """−KL(u ‖ p) = (1/n)·Σ log(n·p) in nats, (batch,); and its slope: at logits 1/n − p, at p 1/(n·(p + .001))."""
     n = probabilities.shape[-1]
     logs = (n * probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny)).log()
@@ -103,7 +103,7 @@ class EntropyBonus:
         """The worth of p, (batch,); and its signal, (batch, actions): −d worth/batch, at logits or at p + .001."""
         if not self:
             return torch.zeros_like(p[:, 0]), torch.zeros_like(p)
-        measures = ((self.entropy, entropy_of), (self.uniform, kl_to_uniform))
+        measures = ((self.entropy, entropy_of), (self.uniform, negative_kl_to_uniform))
         parts = [(weight, *measure(p, at)) for weight, measure in measures if weight]
         worth = reduce(operator.add, (weight * value for weight, value, _ in parts))
         gradient = reduce(operator.add, (weight * slope for weight, _, slope in parts))

@@ -132,7 +132,7 @@ class InputTrace(Module):
     def average(self, neuron: Neuron, state: LayerState) -> Tensor:
         """Weighted mean of the input since the last reset, recent steps weighing more: (…, batch, *in_shape).
 
-        With `keeps_sensitivity`, it can be differentiated with respect to the decay.
+        With `keeps_sensitivity`, its derivative with respect to the decay includes that of the trace.
         """
         trace, decay = state.trace, self.constant_decay(neuron) if self.tied else self.decay(neuron)
         if self.keeps_sensitivity:

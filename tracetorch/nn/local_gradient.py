@@ -58,11 +58,11 @@ def local_gradients(
     _check_signal(layer, signal, state, above if has_stretches else None)
     steady = steady_map(neuron, state.steps, at)
     is_constant = not trace.has_trained_decay(neuron) and not trace.trace_bank.numel() and trace.groups == 1
-    whole = signal.sum(dim=0) if has_stretches else signal
+    total_signal = signal.sum(dim=0) if has_stretches else signal
     if is_plain(connection) and is_dense(connection) and is_constant:
-        return _by_products(layer, state, whole, at, return_input_grad)
+        return _by_products(layer, state, total_signal, at, return_input_grad)
     with torch.enable_grad():
-        return _by_graph(layer, state, signal, whole, above, steady=steady, return_input_grad=return_input_grad)
+        return _by_graph(layer, state, signal, total_signal, above, steady=steady, return_input_grad=return_input_grad)
 
 
 @without_graph
@@ -80,8 +80,8 @@ def _by_products(
     risen = F.rise(decay, state.steps)
     average = state.trace * ((1 - decay) / risen)
     current = linear(average, weight, bias)
-    of_neurons = risen if layer.input_trace.tied else None
-    found, delta = through_neurons(neuron, current, state.steps, signal, at=at, trained=trained, risen=of_neurons)
+    risen_if_tied = risen if layer.input_trace.tied else None
+    found, delta = through_neurons(neuron, current, state.steps, signal, at=at, trained=trained, risen=risen_if_tied)
     if weight.requires_grad:
         found[weight] = delta.t() @ average
     if bias is not None and bias.requires_grad:
@@ -93,7 +93,7 @@ def _by_graph(
     layer: Layer,
     state: LayerState,
     signal: Tensor,
-    whole: Tensor,
+    total_signal: Tensor,
     above: Layer | None,
     *,
     steady: Callable[[Tensor], Tensor],
@@ -107,13 +107,13 @@ def _by_graph(
 
     average = trace.average(neuron, state)
     if not trace.trace_bank.numel():
-        found, below = _vjp(through, average, whole, list(trained.values()), return_input_grad)
+        found, below = _vjp(through, average, total_signal, list(trained.values()), return_input_grad)
         return found, _sum_groups(trace, below)
     # Gradients of decays use the layer's own trace: each trace of the bank would need a sensitivity of its own.
     decays = [trained.pop(name) for name in list(trained) if name in ("neuron.raw_decay", "input_trace.raw_decay")]
-    of_decays, _ = _vjp(through, average, whole, decays, False)
-    if signal is whole or above is None or not torch.equal(above.input_trace.trace_bank, trace.trace_bank):
-        signal = whole * shares(_reader_decay(layer, above), state.steps, trace.trace_bank)
+    of_decays, _ = _vjp(through, average, total_signal, decays, False)
+    if signal is total_signal or above is None or not torch.equal(above.input_trace.trace_bank, trace.trace_bank):
+        signal = total_signal * shares(_reader_decay(layer, above), state.steps, trace.trace_bank)
     averages = average_inputs(state.trace, trace.decay(neuron).detach(), state, trace.trace_bank)
     found, below = _vjp(through, averages, signal, list(trained.values()), return_input_grad)
     return of_decays | found, _sum_groups(trace, below)

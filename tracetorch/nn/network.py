@@ -110,12 +110,12 @@ def state_aside(net: Network) -> Iterator[None]:
         yield
     finally:
         for layer, state, lent, kept in before:
-            was_changed = state is not None and not lent
-            was_handed_out = was_changed and (layer._lent or layer._state is not state)
-            if was_changed and not was_handed_out:
-                for value, was in zip(state.tensors, kept.tensors, strict=True):
-                    value.copy_(was)
-            after = kept if was_handed_out else state
+            may_have_changed = state is not None and not lent
+            is_handed_out = may_have_changed and (layer._lent or layer._state is not state)
+            if may_have_changed and not is_handed_out:
+                for value, old in zip(state.tensors, kept.tensors, strict=True):
+                    value.copy_(old)
+            after = kept if is_handed_out else state
             layer._put(_state=after, _spare=None, _lent=lent, _state_changes=layer._state_changes + 1)
 
 
@@ -133,15 +133,15 @@ def _run_chunks(
     shape, like = net._prepare(batch, tuple(in_shape)), net.chain[-1]._like
     start, first = 0, stream.steps - (window or stream.steps)
     all_outputs = like.new_empty(stream.steps, batch, *shape) if reduce is None else None
-    wide = devices.widest_float(like.device)  # a float32 sum of spikes would stop growing at 2²⁴
-    total = None if reduce is None else torch.zeros(batch, *shape, dtype=wide, device=like.device)
+    wide_dtype = devices.widest_float(like.device)  # a float32 sum of spikes would stop growing at 2²⁴
+    total = None if reduce is None else torch.zeros(batch, *shape, dtype=wide_dtype, device=like.device)
     size = chunk_steps(net.chain, batch) if chunk is None else whole(chunk, "chunk")
     with nullcontext() if size >= stream.steps else _same_weights(net):
         for part in stream.parts(size):
             steps = part.size[0] if isinstance(part, LazySpikes) else len(part)
             outputs = None if all_outputs is None else all_outputs[start : start + steps].flatten(2)
-            flat = None if total is None else total.flatten(1)
-            out = OutputSpec(outputs=outputs, total=flat, first=max(0, first - start))
+            flat_total = None if total is None else total.flatten(1)
+            out = OutputSpec(outputs=outputs, total=flat_total, first=max(0, first - start))
             if has_hooks(net):
                 out.take_chunk(run_with_hooks(net, part).flatten(2))
             else:
@@ -154,10 +154,10 @@ def _run_chunks(
 def _same_weights(net: Network) -> Iterator[None]:
     """Context in which kernels keep transposed weights, unless a hook may change the weights."""
     kept = [layer._columns for layer in net.chain if layer._columns is not None]
-    lasting = not any(map(has_hooks, (net, *net.chain)))
+    are_constant = not any(map(has_hooks, (net, *net.chain)))
     try:
         for columns in kept:
-            columns.lasting, columns.filled = lasting, False
+            columns.lasting, columns.filled = are_constant, False
         yield
     finally:
         for columns in kept:

@@ -117,8 +117,8 @@ def example_of_scores(xs: Tensor | Stream, action: Tensor, loss: RewardLoss, win
 
         L = −mean over the samples of log p(action)
 
-    For another reward, multiply this gradient, sample by sample, by reward − expected reward. The critic and
-    exploration bonuses are left out.
+    For another reward, multiply this gradient, sample by sample, by reward − expected reward. The value of a
+    critic and exploration bonuses are left out.
 
     Args: xs: (time, batch, in_features). action: whole numbers, (batch,). window: of `Example`.
     """

@@ -171,9 +171,10 @@ class StepwiseGraph(NamedTuple):
 
 
 def run_stepwise(layer: Layer, xs: Tensor, state: LayerState, surrogate: Surrogate) -> StepwiseGraph:
-    """Run a layer over a chunk, (time, batch, in_features), from `state`, which does not change; nor does its own.
+    """Run a layer over a chunk, (time, batch, in_features), from a given state.
 
-    The neurons first run step by step without a graph; then all steps run in parallel, with a graph.
+    The neurons first run step by step without a graph; then all steps run in parallel, with a graph. Neither the given
+    state nor the layer's own changes.
 
     Memory: O(time × batch × (groups·in_features + out_features)), for this chunk.
     """

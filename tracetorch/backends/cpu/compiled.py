@@ -3,8 +3,9 @@
 It is one file because numba compiles a function again only when its own file changes. So a compiled function calls
 functions, and reads constants and types, of this file only.
 
-Every float operation is rounded separately, in the order of the reference (no fast-math), so results are equal bit for
-bit; except for the softmax, whose exponential differs in the last place, and for the product of the fused readout.
+Every float operation is rounded separately (no fast-math), and those of neurons and traces have the order of the
+reference, so their results are equal bit for bit. Different in the last places are the softmax, whose exponential is
+another one, and currents, which are sums in another order.
 """
 
 from typing import NamedTuple
@@ -71,13 +72,13 @@ class ReadoutArrays(NamedTuple):
     out: OutputArrays
 
 
-# ── kernels: each does samples first … last − 1, or all ───────────────────────────────────────────────────────────────
+# ── kernels: each processes samples first … last − 1, or all ──────────────────────────────────────────────────────────
 
 
 @compiled
 def scan_lazy_spikes(first, last, source, steps, traces, rows, bias, neurons, out, readout):
     """Draw spikes, add them to the traces, weigh them, run the neurons. Returns: spikes counted."""
-    events, ends, usual = room(steps, rows.shape[0])
+    events, ends, usual = event_buffers(steps, rows.shape[0])
     currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty((1, 1, rows.shape[1]), rows.dtype)
     fired = 0
     for sample in range(first, last):
@@ -92,7 +93,7 @@ def scan_lazy_spikes(first, last, source, steps, traces, rows, bias, neurons, ou
 def scan_spikes(first, last, spikes, traces, rows, bias, neurons, out, readout):
     """As `scan_lazy_spikes`, for spikes already drawn, (time, batch, inputs)."""
     steps = spikes.shape[0]
-    events, ends, usual = room(steps, rows.shape[0])
+    events, ends, usual = event_buffers(steps, rows.shape[0])
     currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty((1, 1, rows.shape[1]), rows.dtype)
     fired = 0
     for sample in range(first, last):
@@ -146,7 +147,7 @@ def scan_trace(first, last, xs, traces):
 def generate_spikes(first, last, source, traces, values, spikes):
     """Draw spikes into `spikes`, (time, batch, channels), and add them to their traces."""
     steps, channels = spikes.shape[0], spikes.shape[2]
-    events, ends, usual = room(steps, channels)
+    events, ends, usual = event_buffers(steps, channels)
     for sample in range(first, last):
         generate_events(source, sample, events, ends, usual)
         add_events(traces, sample, events, ends, usual)
@@ -165,12 +166,12 @@ def count_ones(first, last, xs):
     count = 0
     for step in range(xs.shape[0]):
         for sample in range(first, last):
-            odd = 0
+            others = 0
             for channel in range(xs.shape[2]):
                 x = xs[step, sample, channel]
                 count += x == 1
-                odd += (x != 0) & (x != 1)
-            if odd:
+                others += (x != 0) & (x != 1)
+            if others:
                 return -1
     return count
 
@@ -205,20 +206,20 @@ def _weigh(kept, weights, bias, above):
 
 
 @compiled
-def run(neurons, currents, first_row, first_sample, last_sample, out, first_place):
+def run(neurons, currents, first_row, first_sample, last_sample, out, first_output_row):
     """All steps of some samples, one sample after another. Returns: spikes counted.
 
     The arrays are unpacked once, and rows are indexed by number: numba counts a reference for each array that is looked
     up, sliced or passed on, which in the loop over time took longer than the neurons.
 
-    Args: currents: (time, rows, neurons). first_row, first_place: row of the first sample in `currents` and `outputs`.
+    Args: currents: (time, rows, neurons). first_row, first_output_row: row of the first sample in currents and outputs.
     """
     kind, membrane, decay, threshold = neurons
     outputs, total, first, (traces, trace_decays, sensitivities, sensitivity_decays) = out
     count, fired = membrane.shape[1], 0
     output = np.empty(count, currents.dtype)
     for sample in range(first_sample, last_sample):
-        row, place = first_row + sample - first_sample, first_place + sample - first_sample
+        row, output_row = first_row + sample - first_sample, first_output_row + sample - first_sample
         for step in range(currents.shape[0]):
             if kind == LIF:
                 for neuron in range(count):
@@ -239,7 +240,7 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_plac
             # As `OutputSpec.take`.
             if outputs.shape[0]:
                 for neuron in range(count):
-                    outputs[step, place, neuron] = output[neuron]
+                    outputs[step, output_row, neuron] = output[neuron]
             if total.shape[0] and step >= first:
                 for neuron in range(count):
                     total[sample, neuron] += output[neuron]
@@ -274,7 +275,7 @@ def _softmax(output):
 
 
 @compiled
-def room(steps, channels):
+def event_buffers(steps, channels):
     """Arrays for the list of one sample.
 
     Returns:
@@ -341,15 +342,15 @@ def gather(rows, bias, events, ends, usual, start, currents):
 
     Args: start: buffer, (1, 1, neurons), for the bias plus the rows of channels that usually fire.
     """
-    often, count = np.empty(usual.shape[0] + 1, events.dtype), uint64(0)
+    firing, count = np.empty(usual.shape[0] + 1, events.dtype), uint64(0)
     for channel in range(usual.shape[0]):
-        often[count] = channel
+        firing[count] = channel
         count += uint64(usual[channel])
     # Unsigned, because a signed index might count from the end, and loops would not be vectorised.
     neurons = uint64(rows.shape[1])
     for neuron in range(neurons):  # assigning a slice would take 4 s to compile
         start[0, 0, neuron] = bias[neuron]
-    _one_by_one(start, uint64(0), rows, 1, often, uint64(0), count, uint64(0), neurons)
+    _one_by_one(start, uint64(0), rows, 1, firing, uint64(0), count, uint64(0), neurons)
     for left in range(uint64(0), neurons, uint64(COLUMNS)):
         right = min(left + uint64(COLUMNS), neurons)
         at = uint64(0)
@@ -401,14 +402,14 @@ def _one_by_one(sums, step, rows, sign, events, at, stop, left, right):
 
 _COUNTS = np.array([bits.bit_count() for bits in range(256)], np.uint8)
 _PLACES = np.array([sorted(range(8), key=lambda place: not bits >> place & 1) for bits in range(256)], np.uint8)
-"""For each byte, the number of its set bits; and the places of the set bits, then those of the others."""
+"""For each byte, the number of its set bits; and the positions of the set bits, then those of the others."""
 
 _HIGHEST, _TAIL = np.uint32(255), np.uint32((1 << TAIL_BITS) - 1)
 
 
 @compiled
 def generate_events(source, sample, events, ends, usual):
-    """Draw the list of one sample, step after step; see `room`."""
+    """Draw the list of one sample, step after step; see `event_buffers`."""
     channels = source.limits.shape[2]
     words, masks = np.empty((channels + 3) // 4, np.uint32), np.zeros((channels + 3) // 4, np.uint32)
     heads = words.view(np.uint8)
@@ -422,12 +423,12 @@ def generate_events(source, sample, events, ends, usual):
         low, high = _row_key(source.seed, source.start + step, source.samples[sample])
         _fill(words, masks, low, high)
         if rare == channels:
-            to = _candidates_of_all(heads, bound, flags, events, at)
+            stop = _candidates_of_all(heads, bound, flags, events, at)
         else:
-            to = _candidates(heads, bound, live[:rare], events, at)
-        ends[step, 0] = at = _settle(heads, bound, rest, low, high, usual, events, at, to)
-        to = _candidates(heads, bound, live[rare:living], events, at)
-        ends[step, 1] = at = _settle(heads, bound, rest, low, high, usual, events, at, to)
+            stop = _candidates(heads, bound, live[:rare], events, at)
+        ends[step, 0] = at = _decide_by_tails(heads, bound, rest, low, high, usual, events, at, stop)
+        stop = _candidates(heads, bound, live[rare:living], events, at)
+        ends[step, 1] = at = _decide_by_tails(heads, bound, rest, low, high, usual, events, at, stop)
 
 
 @compiled
@@ -486,7 +487,7 @@ def _candidates_of_all(heads, bound, flags, events, at):
 
 
 @compiled
-def _settle(heads, bound, rest, low, high, usual, events, start, stop):
+def _decide_by_tails(heads, bound, rest, low, high, usual, events, start, stop):
     """Keep a candidate whose head equals its bound only if its tail is below the bound of the tail."""
     kept = start
     for place in range(start, stop):
