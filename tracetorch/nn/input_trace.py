@@ -67,14 +67,14 @@ class InputTrace(Module):
             self.groups = _count_groups(neuron)
             self.register_parameter("raw_decay", None)
         else:
-            free = numbers(decay, "trace_decay")
-            if in_features is not None and tuple(free.shape) not in ((), (in_features,)):
-                shape = tuple(free.shape)
+            values = numbers(decay, "trace_decay")
+            if in_features is not None and tuple(values.shape) not in ((), (in_features,)):
+                shape = tuple(values.shape)
                 raise ValueError(f"trace_decay must be a number or {in_features} of them, got shape {shape}")
             if neuron.features is not None and neuron.raw_decay.numel() not in (1, neuron.features):
                 shape = tuple(neuron.raw_decay.shape)
                 raise ValueError(f"decay must be a number or {neuron.features} of them, got shape {shape}")
-            self.register_parameter("raw_decay", Parameter(constrain.raw_from_decay(free).clone()))
+            self.register_parameter("raw_decay", Parameter(constrain.raw_from_decay(values).clone()))
         self.register_buffer("trace_bank", _check_bank(trace_bank), persistent=False)
         self.keeps_sensitivity = gradient == "exact" and trainable  # keeps ∂trace/∂decay
 
@@ -137,8 +137,8 @@ class InputTrace(Module):
         trace, decay = state.trace, self.constant_decay(neuron) if self.tied else self.decay(neuron)
         if self.keeps_sensitivity:
             decay = self.trained_decay(neuron)
-            slope = state.trace_sensitivity[: self.groups] if self.groups > 1 else state.trace_sensitivity[0]
-            trace = trace + slope * (decay - decay.detach())
+            sensitivity = state.trace_sensitivity[: self.groups] if self.groups > 1 else state.trace_sensitivity[0]
+            trace = trace + sensitivity * (decay - decay.detach())
         dims = 1 if self.groups > 1 else trace.ndim - 1
         return F.average_input(trace, decay, per_sample(state.steps, dims))
 

@@ -10,7 +10,7 @@ from tracetorch.rules.surrogate import Surrogate
 
 
 class OTTT(TwoPassRule):
-    """Sum of the gradients of all counted steps, each from the signal and the input traces of that step.
+    """Add the gradients of all counted steps, each from the signal and the input traces of that step alone.
 
         δ of the last layer: dL/d output through that step; below: δ ← (δ·W) through the surrogate of that step
         dL/dW = Σ_t δ(t)·â(t)ᵀ,    â ← d·â + x

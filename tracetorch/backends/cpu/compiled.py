@@ -155,8 +155,8 @@ def generate_spikes(first, last, source, traces, values, spikes):
         for step in range(steps):
             for channel in range(channels):
                 spikes[step, sample, channel] = values[usual[channel]]
-            for place in range(at, ends[step, 1]):
-                spikes[step, sample, events[place]] = values[1 - usual[events[place]]]
+            for index in range(at, ends[step, 1]):
+                spikes[step, sample, events[index]] = values[1 - usual[events[index]]]
             at = ends[step, 1]
 
 
@@ -257,7 +257,7 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_outp
 
 @compiled
 def _softmax(output):
-    """Softmax of membranes, (neurons,), in their place."""
+    """Softmax of membranes, (neurons,), in the same memory."""
     highest, whole = output[0], output[0] - output[0]
     for neuron in range(output.shape[0]):
         highest = max(highest, output[neuron])
@@ -279,7 +279,7 @@ def event_buffers(steps, channels):
     """Arrays for the list of one sample.
 
     Returns:
-        events: channels, step after step; with eight spare places, because a candidate is written before it is decided.
+        events: channels, step after step; with eight more entries, because a candidate is written before it is decided.
         ends: (time, 2): for each step, the end of the usually silent channels that fired, and the end of the usually
             firing channels that were silent.
         usual: (channels,), 1 for channels that usually fire.
@@ -307,13 +307,13 @@ def add_events(traces, sample, events, ends, usual):
         at = uint64(0)
         for step in range(ends.shape[0]):
             _follow(traces.values, traces.sensitivities, traces.sensitivity_decays, which, sample)
-            for place in range(at, ends[step, 1]):
-                channel = events[place]
-                unusual[place - at] = decays[channel] * values[channel] + (1 - x[channel])
+            for index in range(at, ends[step, 1]):
+                channel = events[index]
+                unusual[index - at] = decays[channel] * values[channel] + (1 - x[channel])
             for channel in range(values.shape[0]):
                 values[channel] = decays[channel] * values[channel] + x[channel]
-            for place in range(at, ends[step, 1]):
-                values[events[place]] = unusual[place - at]
+            for index in range(at, ends[step, 1]):
+                values[events[index]] = unusual[index - at]
             at = ends[step, 1]
 
 
@@ -400,60 +400,64 @@ def _one_by_one(sums, step, rows, sign, events, at, stop, left, right):
 
 # ── draws: a head for each channel, four to a word; a tail only where the head does not decide ────────────────────────
 
-_COUNTS = np.array([bits.bit_count() for bits in range(256)], np.uint8)
-_PLACES = np.array([sorted(range(8), key=lambda place: not bits >> place & 1) for bits in range(256)], np.uint8)
+_BIT_COUNTS = np.array([bits.bit_count() for bits in range(256)], np.uint8)
+_POSITIONS = np.array([sorted(range(8), key=lambda bit: not bits >> bit & 1) for bits in range(256)], np.uint8)
 """For each byte, the number of its set bits; and the positions of the set bits, then those of the others."""
 
-_HIGHEST, _TAIL = np.uint32(255), np.uint32((1 << TAIL_BITS) - 1)
+_LARGEST_HEAD, _TAIL_MASK = np.uint32(255), np.uint32((1 << TAIL_BITS) - 1)
 
 
 @compiled
 def generate_events(source, sample, events, ends, usual):
-    """Draw the list of one sample, step after step; see `event_buffers`."""
+    """Draw the spikes of one sample as a list, step after step; see `event_buffers`."""
     channels = source.limits.shape[2]
     words, masks = np.empty((channels + 3) // 4, np.uint32), np.zeros((channels + 3) // 4, np.uint32)
     heads = words.view(np.uint8)
-    bound, rest = np.empty(channels, np.uint8), np.empty(channels, np.uint32)
+    head_bound, tail_bound = np.empty(channels, np.uint8), np.empty(channels, np.uint32)
     live, flags = np.empty(channels + 1, np.uint32), np.zeros((channels + 7) // 8, np.uint64)
-    rare, living, at = 0, 0, uint64(0)
-    folds = source.limits.shape[0] == 1
+    num_silent, num_live, at = 0, 0, uint64(0)
+    can_invert = source.limits.shape[0] == 1
     for step in range(ends.shape[0]):
         if step < source.limits.shape[0]:
-            rare, living = _split(source.limits[step, sample], folds, bound, rest, live, usual, masks.view(np.uint8))
+            num_silent, num_live = _split(
+                source.limits[step, sample], can_invert, head_bound, tail_bound, live, usual, masks.view(np.uint8)
+            )
         low, high = _row_key(source.seed, source.start + step, source.samples[sample])
         _fill(words, masks, low, high)
-        if rare == channels:
-            stop = _candidates_of_all(heads, bound, flags, events, at)
+        if num_silent == channels:
+            stop = _candidates_of_all(heads, head_bound, flags, events, at)
         else:
-            stop = _candidates(heads, bound, live[:rare], events, at)
-        ends[step, 0] = at = _decide_by_tails(heads, bound, rest, low, high, usual, events, at, stop)
-        stop = _candidates(heads, bound, live[rare:living], events, at)
-        ends[step, 1] = at = _decide_by_tails(heads, bound, rest, low, high, usual, events, at, stop)
+            stop = _candidates(heads, head_bound, live[:num_silent], events, at)
+        ends[step, 0] = at = _decide_by_tails(heads, head_bound, tail_bound, low, high, usual, events, at, stop)
+        stop = _candidates(heads, head_bound, live[num_silent:num_live], events, at)
+        ends[step, 1] = at = _decide_by_tails(heads, head_bound, tail_bound, low, high, usual, events, at, stop)
 
 
 @compiled
-def _split(limits, folds, bound, rest, live, usual, masks):
-    """Split each limit into bounds for head and tail, and list the channels that can leave their usual state.
+def _split(limits, can_invert, head_bound, tail_bound, live, usual, masks):
+    """Split each limit into bounds for head and tail, and list the channels that can leave their usual state in `live`.
 
-    With `folds`, a channel that usually fires is drawn inverted: its number with all bits flipped, its limit 1 − limit.
+    With `can_invert`, a channel that usually fires is drawn with all bits of its number flipped, and limit 2²⁴ − limit.
+
+    Returns: the number of usually silent channels, which come first in `live`, and the number of all in `live`.
     """
-    rare, living = 0, 0
+    num_silent, num_live = 0, 0
     for channel in range(limits.shape[0]):
-        often = folds and limits[channel] > int32(1 << (BITS - 1))
-        limit = uint32((1 << BITS) - limits[channel] if often else limits[channel])
-        head = min(limit >> uint32(TAIL_BITS), _HIGHEST)
-        bound[channel] = uint8(head)
-        rest[channel] = limit - (head << uint32(TAIL_BITS))
-        usual[channel] = often
-        masks[channel] = 255 if often else 0
+        is_frequent = can_invert and limits[channel] > int32(1 << (BITS - 1))
+        limit = uint32((1 << BITS) - limits[channel] if is_frequent else limits[channel])
+        head = min(limit >> uint32(TAIL_BITS), _LARGEST_HEAD)
+        head_bound[channel] = uint8(head)
+        tail_bound[channel] = limit - (head << uint32(TAIL_BITS))
+        usual[channel] = is_frequent
+        masks[channel] = 255 if is_frequent else 0
     for channel in range(limits.shape[0]):
-        live[rare] = channel
-        rare += (limits[channel] > int32(0)) & (usual[channel] == 0)
-    living = rare
+        live[num_silent] = channel
+        num_silent += (limits[channel] > int32(0)) & (usual[channel] == 0)
+    num_live = num_silent
     for channel in range(limits.shape[0]):
-        live[living] = channel
-        living += (limits[channel] < int32(1 << BITS)) & (usual[channel] == 1)
-    return rare, living
+        live[num_live] = channel
+        num_live += (limits[channel] < int32(1 << BITS)) & (usual[channel] == 1)
+    return num_silent, num_live
 
 
 @compiled
@@ -463,40 +467,40 @@ def _fill(words, masks, low, high):
 
 
 @compiled
-def _candidates(heads, bound, live, events, at):
+def _candidates(heads, head_bound, live, events, at):
     """Write every candidate, and keep it if its head allows: no branch that the processor could mispredict."""
-    for place in range(live.shape[0]):
-        channel = live[place]
+    for index in range(live.shape[0]):
+        channel = live[index]
         events[at] = channel
-        at += uint64(heads[channel] <= bound[channel])
+        at += uint64(heads[channel] <= head_bound[channel])
     return at
 
 
 @compiled
-def _candidates_of_all(heads, bound, flags, events, at):
-    """`_candidates` of all channels: eight at a time, by a table of the places of set bits."""
+def _candidates_of_all(heads, head_bound, flags, events, at):
+    """`_candidates` of all channels: eight at a time, by a table of the positions of set bits."""
     flag = flags.view(np.uint8)
-    for channel in range(bound.shape[0]):
-        flag[channel] = heads[channel] <= bound[channel]
+    for channel in range(head_bound.shape[0]):
+        flag[channel] = heads[channel] <= head_bound[channel]
     for group in range(flags.shape[0]):
-        which = (flags[group] * uint64(0x0102040810204080)) >> uint64(56)  # eight bytes, 0 or 1, as eight bits
-        for place in range(8):
-            events[at + uint64(place)] = uint32(8 * group) + uint32(_PLACES[which, place])
-        at += uint64(_COUNTS[which])
+        bits = (flags[group] * uint64(0x0102040810204080)) >> uint64(56)  # eight bytes, 0 or 1, as eight bits
+        for index in range(8):
+            events[at + uint64(index)] = uint32(8 * group) + uint32(_POSITIONS[bits, index])
+        at += uint64(_BIT_COUNTS[bits])
     return at
 
 
 @compiled
-def _decide_by_tails(heads, bound, rest, low, high, usual, events, start, stop):
+def _decide_by_tails(heads, head_bound, tail_bound, low, high, usual, events, start, stop):
     """Keep a candidate whose head equals its bound only if its tail is below the bound of the tail."""
     kept = start
-    for place in range(start, stop):
-        channel = events[place]
+    for index in range(start, stop):
+        channel = events[index]
         events[kept] = channel
         stays = True
-        if heads[channel] == bound[channel]:
+        if heads[channel] == head_bound[channel]:
             tail = _mix32(channel, high, low) >> uint32(32 - TAIL_BITS)
-            stays = (tail ^ (_TAIL if usual[channel] else uint32(0))) < rest[channel]
+            stays = (tail ^ (_TAIL_MASK if usual[channel] else uint32(0))) < tail_bound[channel]
         kept += uint64(stays)
     return kept
 
