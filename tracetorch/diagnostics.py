@@ -46,8 +46,8 @@ class Nothing:
 class Gradient:
     """Compares the rule's gradient with that of backpropagation through time.
 
-    Both are computed for one constant batch, the first trials of validation (else of training), with the present
-    weights and the learning moments of the run. With rewards the batch is the first observation of each environment
+    Every measurement uses the same batch, the first trials of validation (else of training), with the present weights
+    and the learning moments of the run. With rewards the batch is the first observation of each environment
     and a drawn action, and the gradient is that of its log probability (see `rules.gradient_similarity`). A record with
     the split "gradient" has the cosine and the ratio of norms for each learnable parameter.
 

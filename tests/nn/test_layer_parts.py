@@ -243,3 +243,22 @@ def test_constants_are_read_anew_once_they_change(dtype):
         wanted = read.squeeze(), constrain.positive_from_raw(neuron.raw_threshold)
         assert all(map(torch.equal, neuron.constants, wanted)) and neuron.constants[0].dtype == neuron.raw_decay.dtype
         assert all(map(torch.equal, (neuron.decay, neuron.threshold), wanted))
+
+
+class StartsAtOne(CurrentLIF):
+    def init_state(self, current):
+        return self.state_type(*(torch.ones_like(current) for _ in self.state_type._fields))
+
+
+def test_a_reset_returns_to_the_initial_state_of_the_neurons():
+    layer, x = Layer(IN, OUT, neuron=StartsAtOne), torch.zeros(BATCH, IN)
+    layer(x)
+    first = layer.save_state()
+    layer(x)
+    layer.reset(torch.tensor([True, False, True]))
+    layer(x)
+    assert layer.save_state()["membrane"][[0, 2]].equal(first["membrane"][[0, 2]])
+    layer.reset()
+    layer(x)
+    assert all(value.equal(first[name]) for name, value in layer.save_state().items())
+    assert first["membrane"].all()

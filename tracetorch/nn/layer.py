@@ -207,7 +207,7 @@ class Layer(Network):
         return self._state
 
     def reset(self, mask: Tensor | None = None) -> None:
-        """Reset membrane, trace and the number of steps to zero.
+        """Reset the neurons to their initial state (zeros), trace and number of steps to zero.
 
         Args: mask: the samples to reset, bool (batch,); None: all, and the next input may have another batch size.
         Raises: ValueError for a mask of another size than the state's batch.
@@ -290,10 +290,11 @@ class Layer(Network):
         by_sample = [*state.neuron, state.steps, *([state.trace] if self.input_trace.groups == 1 else state.trace)]
         for value in (*by_sample, *state.trace_sensitivity):
             value.masked_fill_(mask.view(-1, *[1] * (value.ndim - 1)), 0)
+        self._set_initial(state, mask)
         self._put(_state_changes=self._state_changes + 1)
 
     def _blank_state(self, batch: int, in_shape: Shape | None) -> LayerState:
-        """A state of zeros, in the memory of the state before the reset if that fits."""
+        """The state before the first step, in the memory of the state before the reset if that fits."""
         spare, like = self._spare, self._like
         self._put(_spare=None)
         if spare is None or spare.steps.shape[0] != batch or not _matches(spare, like):
@@ -302,7 +303,17 @@ class Layer(Network):
             return self._initial_state(batch, in_shape)
         for value in spare.tensors:
             value.zero_()
+        self._set_initial(spare, slice(None))
         return spare
+
+    @without_graph
+    def _set_initial(self, state: LayerState, samples: Tensor | slice) -> None:
+        """Set the neurons of some samples, now zeros, to their initial state, if that is another one."""
+        if type(self.neuron).init_state is Neuron.init_state:
+            return
+        initial = self.neuron.init_state(torch.zeros_like(state.neuron[0]))
+        for value, start in zip(state.neuron, initial, strict=True):
+            value[samples] = start[samples]
 
     @without_graph
     def _initial_state(self, batch: int, in_shape: Shape | None) -> LayerState:
@@ -313,13 +324,13 @@ class Layer(Network):
         elif in_shape is None:
             raise RuntimeError(f"{self} has seen no input yet: the shape of its state is unknown")
         else:
-            one = like.new_zeros(1, *in_shape)
+            sample = like.new_zeros(1, *in_shape)
             try:
-                current = self.connection(one)
+                current = self.connection(sample)
             except (RuntimeError, ValueError) as error:
                 shape = f"(batch, {', '.join(map(str, in_shape))})"
                 raise ValueError(f"{self} cannot take input of shape {shape}: {error}") from error
-            connections.check_linear(self.connection, one, str(self))
+            connections.check_linear(self.connection, sample, str(self))
             current = current.new_zeros(batch, *current.shape[1:])
         groups = (trace.groups,) if trace.groups > 1 else ()
         return LayerState(

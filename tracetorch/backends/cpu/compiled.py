@@ -185,24 +185,24 @@ def run_through(neurons, currents, row, sample, out, readout):
     if readout.weights.shape[0] == 0:
         return run(neurons, currents, row, sample, sample + 1, out, sample)
     steps, weights, bias = currents.shape[0], readout.weights, readout.bias
-    kept = np.empty((steps, 1, weights.shape[1]), bias.dtype)
+    outputs = np.empty((steps, 1, weights.shape[1]), bias.dtype)
     above = np.empty((steps, 1, weights.shape[0]), bias.dtype)
-    through = OutputArrays(kept, out.total, out.first, out.traces)
+    through = OutputArrays(outputs, out.total, out.first, out.traces)
     fired = run(neurons, currents, row, sample, sample + 1, through, 0)
-    _weigh(kept, weights, bias, above)
+    _weigh(outputs, weights, bias, above)
     run(readout.neurons, above, 0, sample, sample + 1, readout.out, sample)
     return fired
 
 
 @compiled(fastmath={"reassoc"})
-def _weigh(kept, weights, bias, above):
+def _weigh(outputs, weights, bias, above):
     """A product whose sums may be reordered, so that the compiler vectorises them."""
-    for step in range(kept.shape[0]):
+    for step in range(outputs.shape[0]):
         for neuron in range(weights.shape[0]):
-            whole = bias[neuron]
+            current = bias[neuron]
             for channel in range(weights.shape[1]):
-                whole += weights[neuron, channel] * kept[step, 0, channel]
-            above[step, 0, neuron] = whole
+                current += weights[neuron, channel] * outputs[step, 0, channel]
+            above[step, 0, neuron] = current
 
 
 @compiled
@@ -247,11 +247,11 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_outp
             for which in range(traces.shape[0]):
                 for at in range(which, sensitivities.shape[0], traces.shape[0]):
                     for neuron in range(count):
-                        kept = sensitivity_decays[at, neuron] * sensitivities[at, sample, neuron]
-                        sensitivities[at, sample, neuron] = kept + traces[which, sample, neuron]
+                        decayed = sensitivity_decays[at, neuron] * sensitivities[at, sample, neuron]
+                        sensitivities[at, sample, neuron] = decayed + traces[which, sample, neuron]
                 for neuron in range(count):
-                    kept = trace_decays[which, neuron] * traces[which, sample, neuron]
-                    traces[which, sample, neuron] = kept + output[neuron]
+                    decayed = trace_decays[which, neuron] * traces[which, sample, neuron]
+                    traces[which, sample, neuron] = decayed + output[neuron]
     return fired
 
 
@@ -322,8 +322,8 @@ def _follow(values, sensitivities, sensitivity_decays, which, sample):
     """One step of the traces that follow one trace."""
     for at in range(which, sensitivities.shape[0], values.shape[0]):
         for channel in range(values.shape[2]):
-            kept = sensitivity_decays[at, channel] * sensitivities[at, sample, channel]
-            sensitivities[at, sample, channel] = kept + values[which, sample, channel]
+            decayed = sensitivity_decays[at, channel] * sensitivities[at, sample, channel]
+            sensitivities[at, sample, channel] = decayed + values[which, sample, channel]
 
 
 @compiled(inline="always")
@@ -332,8 +332,8 @@ def add_step(values, decays, sensitivities, sensitivity_decays, sample, xs, step
     for which in range(values.shape[0]):
         _follow(values, sensitivities, sensitivity_decays, which, sample)
         for channel in range(values.shape[2]):
-            kept = decays[which, channel] * values[which, sample, channel]
-            values[which, sample, channel] = kept + xs[step, row, channel]
+            decayed = decays[which, channel] * values[which, sample, channel]
+            values[which, sample, channel] = decayed + xs[step, row, channel]
 
 
 @compiled
@@ -374,26 +374,26 @@ def gather(rows, bias, events, ends, usual, start, currents):
 @compiled(inline="always")
 def _one_by_one(sums, step, rows, sign, events, at, stop, left, right):
     """Add rows to a sum, or subtract them, rounding after each; several for each load of it. Returns: `stop`."""
-    one = rows.dtype.type(sign)
+    factor = rows.dtype.type(sign)
     while at + uint64(8) <= stop:
         a, b, c, d = events[at], events[at + uint64(1)], events[at + uint64(2)], events[at + uint64(3)]
         e, f, g, h = events[at + uint64(4)], events[at + uint64(5)], events[at + uint64(6)], events[at + uint64(7)]
         for neuron in range(left, right):
-            whole = (sums[step, 0, neuron] + one * rows[a, neuron]) + one * rows[b, neuron]
-            whole = (whole + one * rows[c, neuron]) + one * rows[d, neuron]
-            whole = (whole + one * rows[e, neuron]) + one * rows[f, neuron]
-            sums[step, 0, neuron] = (whole + one * rows[g, neuron]) + one * rows[h, neuron]
+            whole = (sums[step, 0, neuron] + factor * rows[a, neuron]) + factor * rows[b, neuron]
+            whole = (whole + factor * rows[c, neuron]) + factor * rows[d, neuron]
+            whole = (whole + factor * rows[e, neuron]) + factor * rows[f, neuron]
+            sums[step, 0, neuron] = (whole + factor * rows[g, neuron]) + factor * rows[h, neuron]
         at += uint64(8)
     while at + uint64(3) <= stop:
         a, b, c = events[at], events[at + uint64(1)], events[at + uint64(2)]
         for neuron in range(left, right):
-            whole = (sums[step, 0, neuron] + one * rows[a, neuron]) + one * rows[b, neuron]
-            sums[step, 0, neuron] = whole + one * rows[c, neuron]
+            whole = (sums[step, 0, neuron] + factor * rows[a, neuron]) + factor * rows[b, neuron]
+            sums[step, 0, neuron] = whole + factor * rows[c, neuron]
         at += uint64(3)
     while at < stop:
         a = events[at]
         for neuron in range(left, right):
-            sums[step, 0, neuron] += one * rows[a, neuron]
+            sums[step, 0, neuron] += factor * rows[a, neuron]
         at += uint64(1)
     return at
 
@@ -493,16 +493,16 @@ def _candidates_of_all(heads, head_bound, flags, events, at):
 @compiled
 def _decide_by_tails(heads, head_bound, tail_bound, low, high, usual, events, start, stop):
     """Keep a candidate whose head equals its bound only if its tail is below the bound of the tail."""
-    kept = start
+    end = start
     for index in range(start, stop):
         channel = events[index]
-        events[kept] = channel
+        events[end] = channel
         stays = True
         if heads[channel] == head_bound[channel]:
             tail = _mix32(channel, high, low) >> uint32(32 - TAIL_BITS)
             stays = (tail ^ (_TAIL_MASK if usual[channel] else uint32(0))) < tail_bound[channel]
-        kept += uint64(stays)
-    return kept
+        end += uint64(stays)
+    return end
 
 
 @compiled(inline="always")

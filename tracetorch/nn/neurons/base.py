@@ -78,11 +78,14 @@ class Neuron(Module, ABC):
     def steady_state(self, current: Tensor, steps: Tensor) -> Tensor:
         """Average output under a steady current, (batch, *features); smooth in the current and the constants.
 
-        Args: current: (batch, *features). steps: since the state was zero, (batch, 1, …), broadcast against `current`.
+        Args: current: (batch, *features). steps: since the last reset, (batch, 1, …), broadcast against `current`.
         """
 
     def steady_logits(self, current: Tensor, steps: Tensor) -> Tensor:
-        """The logits whose softmax is `steady_state`. Args, Returns: as there. Raises: ValueError for other neurons."""
+        """The logits whose softmax is `steady_state`, if the neurons have logits.
+
+        Args, Returns: as `steady_state`. Raises: ValueError without logits.
+        """
         raise ValueError(f"{type(self).__name__} has no logits: give it a signal at its output")
 
     def steady_vjp(
@@ -98,7 +101,7 @@ class Neuron(Module, ABC):
         return None
 
     def init_state(self, current: Tensor) -> Any:
-        """The state before the first step: zeros. Args: current: any, for its shape, dtype and device."""
+        """The state before the first step and after a reset: zeros. Args: current: for shape, dtype and device."""
         return self.state_type(*(torch.zeros_like(current) for _ in self.state_type._fields))
 
     @property
