@@ -97,7 +97,7 @@ BAD, ONE = torch.tensor([[0.5, float("nan")]]), poisson(VALUES, STEPS)
         (lambda: poisson(VALUES.expand(4, 3, 5), 9), r"rates of shape \(4, 3, 5\) change over 4 steps, but steps=9"),
         (
             lambda: poisson(VALUES, 5, samples=torch.arange(2)),
-            r"name the 3 rows by whole numbers, got torch.int64 of s",
+            r"one for each of 3 rows, got torch.int64 of s",
         ),
         (lambda: constant(VALUES, 0), "at least 1 step, got 0"),
         (lambda: ONE[5:5], "at least 1 step, got 0"),
@@ -106,9 +106,9 @@ BAD, ONE = torch.tensor([[0.5, float("nan")]]), poisson(VALUES, STEPS)
         (lambda: ONE[3], "consecutive steps, such as stream"),
         (lambda: list(ONE.chunks(0)), "a chunk needs at least 1 step, got 0"),
         (lambda: list(ONE.split(-1)), "a chunk needs at least 1 step, got -1"),
-        (lambda: population(VALUES, 1), "needs 2 neurons and low < high, got 1 neurons, -1 and 1"),
+        (lambda: population(VALUES, 1), "needs at least 2 neurons and low < high, got 1 neurons, -1 and 1"),
         (lambda: population(VALUES, 3, 1.0, 1.0), "got 3 neurons, 1 and 1"),
-        (lambda: population(VALUES, 3, float("nan")), "needs 2 neurons and low < high"),
+        (lambda: population(VALUES, 3, float("nan")), "needs at least 2 neurons and low < high"),
     ],
 )
 def test_what_is_no_input_is_refused(call, phrase):

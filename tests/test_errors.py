@@ -56,14 +56,14 @@ CASES = [
     (lambda: network()(X + 0j), "expected a dense tensor of real numbers, got torch.complex64"),
     (lambda: network().run(X[None].to_sparse()), "run: expected a dense tensor of real numbers"),
     (lambda: ran().backward(ARRAY[:, :3]), "the signal for LIS(5, 3): expected a torch tensor, got numpy"),
-    (lambda: ran().backward(loss.mse(P, P)), "got tuple; a loss returns (loss, signal): take one of them"),
+    (lambda: ran().backward(loss.mse(P, P)), "got tuple; a loss returns (loss, signal): pass one of them"),
     (lambda: ran().backward(torch.ones(2, 3, device="meta")), "LIS(5, 3) is on cpu, and its signal on meta: move"),
     (lambda: ran().reset([True, False]), "mask: expected a torch tensor, got list"),
-    (lambda: ran().load_state([1]), "load_state takes what save_state gave, tensors by name, got list"),
+    (lambda: ran().load_state([1]), "load_state takes the result of save_state, tensors by name, got list"),
     (lambda: ran().load_state(ran().save_state() | {"0.trace": ARRAY}), "trace: expected a torch tensor, got numpy"),
-    (lambda: loss.cross_entropy(P.numpy(), TAKEN), "the output that a loss judges: expected a torch tensor"),
+    (lambda: loss.cross_entropy(P.numpy(), TAKEN), "the output that a loss takes: expected a torch tensor"),
     (lambda: loss.mse(P, P.numpy()), "the target of a loss: expected a torch tensor, got numpy.ndarray"),
-    (lambda: loss.cross_entropy_with_logits(P.long(), TAKEN), "a loss judges real numbers of shape (batch, outputs)"),
+    (lambda: loss.cross_entropy_with_logits(P.long(), TAKEN), "a loss takes real numbers of shape (batch, outputs)"),
     (lambda: encode.poisson(X, 3, samples=[0, 1]), "samples: expected a torch tensor, got list"),
     (lambda: encode.population(ARRAY, 3), "values to encode: expected a torch tensor, got numpy"),
     (lambda: encode.population(X[0, 0], 3), "have the shape (…, channels), got ()"),
@@ -108,7 +108,7 @@ CASES = [
     (lambda: LIF(6, 4, trainable=("wieght",)), "trainable: a LIF has no 'wieght'; did you mean 'weight'"),
     (lambda: LIF(6, 4, trainable="zzz"), "has no 'zzz'; it has weight, bias, trace_decay, decay"),
     (lambda: LIS(6, 4, trainable=("weight", "raw_decay")), "has no 'raw_decay'"),
-    (lambda: LIF(6, 4, trainable=("trace_decay",)), "a tied trace_decay follows the membrane's"),
+    (lambda: LIF(6, 4, trainable=("trace_decay",)), "a tied trace_decay equals the membrane's"),
     (lambda: LI(6, 4, trainable=("threshold",)), "a LI has no 'threshold'"),
     (lambda: LIF(6, 4, decay=1.0), "a decay must be between 0 and 1 (both excluded), got 1.0"),
     (lambda: LI(6, 4, decay=torch.tensor([0.5, -0.1])), "a decay must be between 0 and 1"),
@@ -126,7 +126,7 @@ CASES = [
     (lambda: Sequential(LIF(6, 5), LI(4, 2)), "LIF(6, 5) gives 5 outputs, but LI(4, 2) takes 4"),
     (lambda: Sequential(*[LIF(3, 3)] * 2), "LIF(3, 3) is in the network twice"),
     (lambda: LIF(0, 4), "at least 1 input and 1 neuron, got 0 and 4"),
-    (lambda: LIF(6, 17, decay=torch.full((17,), 0.9)), "17 decays tied to the trace would need 17 traces"),
+    (lambda: LIF(6, 17, decay=torch.full((17,), 0.9)), "a trace tied to 17 decays would need 17 traces"),
 ]
 
 
@@ -206,7 +206,7 @@ def test_a_state_of_another_layer_is_refused():
             lambda: LIF(5, OUT).load_state(state),
             r"LIF\(5, 4\) cannot take a trace of shape \(3, 6\): it keeps \(3, 5\)",
         ),
-        (lambda: Sequential(layer).load_state(longer), f"a network of 1 layers has no place for {strangers}"),
+        (lambda: Sequential(layer).load_state(longer), f"a network of 1 layers has no state named {strangers}"),
     )
     assert layer.state is None
 
@@ -216,7 +216,7 @@ def test_a_state_of_whole_numbers_is_refused(how):
     layer = LIF(5, 4)
     layer(torch.ones(2, 5))
     state = layer.state.map(torch.Tensor.long)
-    with pytest.raises(ValueError, match=r"cannot take a membrane of torch.int64, which would hold no fractions"):
+    with pytest.raises(ValueError, match=r"cannot take a membrane of torch.int64, which holds no fractions"):
         layer.load_state(state.named()) if how == "load_state" else setattr(layer, "state", state)
 
 

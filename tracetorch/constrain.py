@@ -3,7 +3,7 @@
 A decay must stay inside (0, 1) and a threshold above 0 while an optimizer moves them. Each is stored *raw*, on the
 whole real line, and read through a smooth one-to-one map. Nothing is clamped, so no gradient is lost at a boundary.
 
-    decay = ε + (1 − 2ε)·sigmoid(raw)     raw = the inverse; ε, the rounding of the dtype, keeps it off 0 and 1
+    decay = ε + (1 − 2ε)·sigmoid(raw)     raw = the inverse; ε, the rounding error of the dtype, keeps it off 0 and 1
     threshold = δ + softplus(raw)         raw = the inverse; δ, far below any rounding of 1, keeps gradients finite
 
 The same leak has three forms; layers take only the first:
@@ -28,17 +28,17 @@ def decay_from_raw(raw: Tensor) -> Tensor:
 
     With a decay rounded to 1, the average input would be 0/0.
     """
-    tiny = torch.finfo(raw.dtype).eps
-    return tiny + (1 - 2 * tiny) * torch.sigmoid(raw)
+    eps = torch.finfo(raw.dtype).eps
+    return eps + (1 - 2 * eps) * torch.sigmoid(raw)
 
 
 def raw_from_decay(decay: Number) -> Tensor:
     """Store a decay: the inverse of `decay_from_raw`. Raises: ValueError outside (0, 1), or too close to its ends."""
-    decay = _inside(decay, "a decay", 0.0, 1.0)
-    tiny = torch.finfo(decay.dtype).eps
-    inner = (decay - tiny) / (1 - 2 * tiny)
+    decay = _in_range(decay, "a decay", 0.0, 1.0)
+    eps = torch.finfo(decay.dtype).eps
+    inner = (decay - eps) / (1 - 2 * eps)
     if not bool(((inner > 0) & (inner < 1)).all()):
-        raise ValueError(f"a decay must differ from 0 and from 1 by more than {tiny:g} in {decay.dtype}")
+        raise ValueError(f"a decay must differ from 0 and from 1 by more than {eps:g} in {decay.dtype}")
     return torch.logit(inner)
 
 
@@ -47,37 +47,37 @@ def positive_from_raw(raw: Tensor) -> Tensor:
 
     Gradients are divided by the square of a threshold; one of 1e-20 would make them infinite or NaN.
     """
-    return _least(raw.dtype) + torch.nn.functional.softplus(raw)
+    return _lowest_level(raw.dtype) + torch.nn.functional.softplus(raw)
 
 
 def raw_from_positive(level: Number) -> Tensor:
     """Store a positive level: the inverse of `positive_from_raw`. Raises: ValueError if not finite or not above δ."""
-    level = _inside(level, "a threshold", 0.0, math.inf)
-    least = _least(level.dtype)
-    if not bool((level > least).all()):
-        raise ValueError(f"a threshold must be above {least:.1g} in {level.dtype}, got {float(level.min()):g}")
-    level = level - least
+    level = _in_range(level, "a threshold", 0.0, math.inf)
+    lowest = _lowest_level(level.dtype)
+    if not bool((level > lowest).all()):
+        raise ValueError(f"a threshold must be above {lowest:.1g} in {level.dtype}, got {float(level.min()):g}")
+    level = level - lowest
     return level + torch.log(-torch.expm1(-level))
 
 
 def decay_from_half_life(half_life: Number, dt: float = 1.0) -> Tensor:
     """The decay per step that halves a value in `half_life`, in steps or in the unit of `dt`, the length of a step."""
-    return torch.exp2(-dt / _inside(half_life, "a half-life", 0.0, math.inf))
+    return torch.exp2(-dt / _in_range(half_life, "a half-life", 0.0, math.inf))
 
 
 def half_life_from_decay(decay: Number, dt: float = 1.0) -> Tensor:
     """The time in which a value with this decay halves, in steps or in the unit of `dt`."""
-    return -dt / torch.log2(_inside(decay, "a decay", 0.0, 1.0))
+    return -dt / torch.log2(_in_range(decay, "a decay", 0.0, 1.0))
 
 
 def decay_from_time_constant(time_constant: Number, dt: float = 1.0) -> Tensor:
     """The decay per step that leaves 1/e of a value after `time_constant`, in steps or in the unit of `dt`."""
-    return torch.exp(-dt / _inside(time_constant, "a time constant", 0.0, math.inf))
+    return torch.exp(-dt / _in_range(time_constant, "a time constant", 0.0, math.inf))
 
 
 def time_constant_from_decay(decay: Number, dt: float = 1.0) -> Tensor:
     """The time in which a value with this decay falls to 1/e, in steps or in the unit of `dt`."""
-    return -dt / torch.log(_inside(decay, "a decay", 0.0, 1.0))
+    return -dt / torch.log(_in_range(decay, "a decay", 0.0, 1.0))
 
 
 def spread(low: float, high: float, count: int) -> Tensor:
@@ -92,12 +92,12 @@ def spread(low: float, high: float, count: int) -> Tensor:
     return decay_from_half_life(half_lives).to(torch.get_default_dtype())
 
 
-def _least(dtype: torch.dtype) -> float:
-    numbers = torch.finfo(dtype)
-    return min(numbers.tiny**0.25, numbers.eps)
+def _lowest_level(dtype: torch.dtype) -> float:
+    info = torch.finfo(dtype)
+    return min(info.tiny**0.25, info.eps)
 
 
-def _inside(value: Number, what: str, low: float, high: float) -> Tensor:
+def _in_range(value: Number, what: str, low: float, high: float) -> Tensor:
     tensor = value if isinstance(value, Tensor) else numbers(value, what)
     if not bool(((tensor > low) & (tensor < high)).all()):
         wanted = f"between {low:g} and {high:g}" if math.isfinite(high) else f"a finite number above {low:g}"

@@ -30,7 +30,7 @@ def resolve(name: str) -> torch.device:
 
 def use_threads(count: int | None) -> None:
     """Set the number of threads of torch and of the compiled kernels on the CPU; None: as torch chose at first."""
-    at_first = _threads_at_first()  # asked before the first count replaces it
+    at_first = _threads_at_first()  # read before the first `set_num_threads`
     torch.set_num_threads(count or at_first)
 
 
@@ -45,13 +45,13 @@ def widest_float(device: torch.device) -> torch.dtype:
 
 
 def cache_bytes(device: torch.device) -> int:
-    """Total size of the L2 caches of the cores in use, or of the GPU's L2 cache."""
+    """Total size of the L2 caches of the cores in use, or of the GPU's L2 cache; 1 MiB each where it is unknown."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).L2_cache_size)
-    return _core_cache() * torch.get_num_threads() if device.type == "cpu" else _USUAL_CACHE
+    return _core_cache() * torch.get_num_threads() if device.type == "cpu" else _DEFAULT_CACHE
 
 
-_USUAL_CACHE = 1 << 20
+_DEFAULT_CACHE = 1 << 20
 
 
 @cache
@@ -60,4 +60,4 @@ def _core_cache() -> int:
         size = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
         return int(size[:-1]) << {"K": 10, "M": 20}[size[-1]]
     except (OSError, ValueError, KeyError, IndexError):
-        return _USUAL_CACHE
+        return _DEFAULT_CACHE

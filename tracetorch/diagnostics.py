@@ -46,8 +46,8 @@ class Nothing:
 class Gradient:
     """Compares the rule's gradient with that of backpropagation through time.
 
-    Both are computed for one constant batch, the first trials of validation (else of training), with the present
-    weights and the learning moments of the run. With rewards the batch is the first observation of each environment
+    Every measurement uses the same batch, the first trials of validation (else of training), with the present weights
+    and the learning moments of the run. With rewards the batch is the first observation of each environment
     and a drawn action, and the gradient is that of its log probability (see `rules.gradient_similarity`). A record with
     the split "gradient" has the cosine and the ratio of norms for each learnable parameter.
 
@@ -57,7 +57,7 @@ class Gradient:
         trials: number of trials or environments, at most.
         surrogate, through_reset: of `rules.BPTT`.
     Raises: ValueError for counts below 1, or an unknown surrogate.
-    Memory: O(time × trials × (inputs + neurons)) during a measurement, and time × trials × inputs throughout.
+    Memory: O(time × trials × (inputs + neurons)) during a measurement, and time × trials × inputs throughout the run.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class Gradient:
         self._learner, self._every = learner, every
         self._surrogate = surrogate_of(surrogate, through_reset=through_reset)
         if isinstance(task, Environment):
-            seen, reads = _first(task.observe(), trials), window or task.readout_window
-            self._example = example_of_scores(seen, _actions(task, seen.shape[0]), loss, reads)
+            observation, window = _first(task.observe(), trials), window or task.readout_window
+            self._example = example_of_scores(observation, _actions(task, observation.shape[0]), loss, window)
         else:
             batch = next(task.eval_batches("validation"), None) or task.train_batch(0)
             self._example = Example(_first(batch.xs, trials), batch.target[:trials], loss, window, learn_every)
@@ -91,15 +91,15 @@ class Gradient:
             return
         with run.timed("diagnose_seconds"):
             found = self.compare()
-        numbers = {f"{name}.{kind}": value for name, one in found.items() for kind, value in one._asdict().items()}
+        numbers = {f"{name}.{kind}": value for name, pair in found.items() for kind, value in pair._asdict().items()}
         run.record({"update": update, "split": "gradient", **numbers})
 
     def compare(self) -> dict[str, GradientSimilarity]:
         """The similarity of the two gradients now, by the name of the parameter."""
         learner = copy.deepcopy(self._learner)
         learner.net.precision = None  # rounded weights would give different spikes
-        wanted = gradient_through_time(BPTT(learner.net, surrogate=self._surrogate), self._example)
-        return gradient_similarities(gradient_by_rule(learner, self._example), wanted)
+        reference = gradient_through_time(BPTT(learner.net, surrogate=self._surrogate), self._example)
+        return gradient_similarities(gradient_by_rule(learner, self._example), reference)
 
 
 def _first(stream: Stream, trials: int) -> Stream:

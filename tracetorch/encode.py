@@ -1,4 +1,4 @@
-"""Encoders: values to input over time. A `Stream` makes steps as they are read, so a long input takes no memory.
+"""Encoders turn values into input over time. A `Stream` makes steps as they are read: memory does not grow with them.
 
 xs = tt.encode.poisson(rates, steps=1_000_000, seed=0)      # rates: (batch, channels); nothing is made yet
 mean = net.run(xs, reduce="mean")                           # made, used and dropped chunk by chunk
@@ -22,12 +22,12 @@ __all__ = ["ENCODERS", "Stream", "constant", "latency", "mix_seed", "poisson", "
 
 
 class Stream:
-    """Input over time that is made chunk by chunk as it is read, and never as a whole.
+    """Input over time, made chunk by chunk as it is read.
 
     Args:
         make: `make(start, stop)` gives the steps start … stop − 1: a tensor (stop − start, batch, channels), or
-            `LazySpikes`. It must give the same values however time is cut. A stream can be pickled if `make` can, such
-            as a function of a module or a `functools.partial`.
+            `LazySpikes`. The values must not depend on the chunks' lengths. A stream can be pickled if `make` can, for
+            example a function of a module, or a `functools.partial` of one.
         steps: number of steps.
         shape: (batch, channels) of one step, or (batch, *shape of a sample).
         source: the tensor from which the steps were made, if it is to get the gradient of the average input: (batch,
@@ -55,12 +55,12 @@ class Stream:
 
     def chunks(self, size: int) -> Iterator[Tensor]:
         """The steps in order, `size` at a time: tensors of shape (≤ size, batch, channels)."""
-        return (_drawn(part) for part in self.parts(size))
+        return (_dense(part) for part in self.parts(size))
 
     def parts(self, size: int) -> Iterator[Tensor | LazySpikes]:
         """As `chunks`, but without drawing spikes: a network draws them while it adds them to its traces."""
         for start in _starts(self.steps, size):
-            yield self._made(start, min(start + size, self.steps))
+            yield self._chunk(start, min(start + size, self.steps))
 
     def split(self, size: int) -> Iterator[Stream]:
         """The same steps as consecutive streams of `size` steps; the last may be shorter."""
@@ -69,9 +69,9 @@ class Stream:
 
     def dense(self) -> Tensor:
         """All steps at once, (time, batch, channels): for figures and tests."""
-        return _drawn(self._made(0, self.steps))
+        return _dense(self._chunk(0, self.steps))
 
-    def _made(self, start: int, stop: int) -> Tensor | LazySpikes:
+    def _chunk(self, start: int, stop: int) -> Tensor | LazySpikes:
         """Call `make`, and check its result, as kernels do not. Raises: TypeError; ValueError for another shape."""
         part, wanted = self._make(start, stop), (stop - start, *self.shape)
         if not isinstance(part, LazySpikes):
@@ -89,7 +89,7 @@ class Stream:
         if stride != 1:
             raise ValueError("a stream can only be cut into consecutive steps, such as stream[10:20]")
         source = self.source[start:stop] if self.source is not None and self.source.ndim == 3 else self.source
-        return Stream(partial(_shifted, self._make, start), stop - start, self.shape, source)
+        return Stream(partial(_with_offset, self._make, start), stop - start, self.shape, source)
 
 
 def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = None) -> Stream:
@@ -99,26 +99,26 @@ def poisson(rates: Tensor, steps: int, seed: int = 0, samples: Tensor | None = N
         rates: spikes per step in [0, 1], (batch, channels), or (steps, batch, channels) if they change. This is
             the rate in Hz times the length of a step in seconds.
         seed: the same seed gives the same spikes on every device and for every chunk size.
-        samples: a whole number for each row, (batch,): a sample with the same number has the same spikes at any place
-            in a batch. None: the row numbers.
+        samples: a whole number for each row, (batch,): a sample with the same number has the same spikes in any row.
+            None: the row numbers.
     Returns: a Stream of 0 and 1 in the dtype of `rates`, which it copies.
     Gradient: of the expected input, which is the rate: `net.run(stream)` gives `rates` a gradient if it requires one.
     Raises: ValueError for rates outside [0, 1].
     """
     _check_unit(rates, "rates are spikes per step")
-    varying = rates.ndim == 3
-    _check_shape(rates, varying)
-    if varying and rates.shape[0] != steps:
+    is_varying = rates.ndim == 3
+    _check_shape(rates, is_varying)
+    if is_varying and rates.shape[0] != steps:
         raise ValueError(f"rates of shape {tuple(rates.shape)} change over {rates.shape[0]} steps, but steps={steps}")
     batch, channels = rates.shape[-2:]
-    names = _names(samples, batch, rates)
+    ids = _sample_ids(samples, batch, rates)
     steps, seed = whole(steps, "steps"), whole(seed, "seed")
     source = rates if rates.requires_grad else None
     rates = rates.detach()
-    kept = rates.clone() if varying else backends.limit_of(rates)
+    rates_or_limit = rates.clone() if is_varying else backends.limit_of(rates)
     # Only the CPU's kernels use the share, and computing it would make the CPU wait for a GPU.
-    share = _share(rates, varying) if rates.device.type == "cpu" else 1.0
-    make = partial(_poisson, kept=kept, seed=seed, names=names, dtype=rates.dtype, share=share)
+    share = _spike_share(rates, is_varying) if rates.device.type == "cpu" else 1.0
+    make = partial(_poisson, rates_or_limit=rates_or_limit, seed=seed, ids=ids, dtype=rates.dtype, share=share)
     return Stream(make, steps, (batch, channels), source)
 
 
@@ -160,10 +160,10 @@ ENCODERS = {"poisson": poisson, "latency": latency, "constant": constant}
 def population(values: Tensor, neurons: int, low: float = -1.0, high: float = 1.0) -> Tensor:
     """Each value as the activity of several neurons with Gaussian receptive fields.
 
-        r_k = exp(−(x − c_k)² / 2σ²),    c_k evenly from `low` to `high`,    σ the distance between two of them
+        r_k = exp(−(x − c_k)² / 2σ²),    c_k evenly from `low` to `high`,    σ the distance between neighbours
 
     Args: values: real numbers, (…, channels), clamped to `low` and `high`. neurons: number for each value, at least 2.
-    Returns: activities in (0, 1], (…, channels·neurons), those of a channel next to each other, to be encoded.
+    Returns: activities in (0, 1], (…, channels·neurons), those of one channel next to each other, to be encoded.
     Raises: ValueError for fewer than 2 neurons, or unless low < high.
     Source: Bohte, La Poutré and Kok (2002), Unsupervised clustering with spiking neurons by sparse temporal coding and
         multilayer RBF networks, doi:10.1109/72.991428.
@@ -176,11 +176,12 @@ def population(values: Tensor, neurons: int, low: float = -1.0, high: float = 1.
     if not values.ndim:
         raise ValueError("values to encode have the shape (…, channels), got ()")
     if neurons < 2 or not low < high:
-        raise ValueError(f"a population needs 2 neurons and low < high, got {neurons} neurons, {low:g} and {high:g}")
+        got = f"{neurons} neurons, {low:g} and {high:g}"
+        raise ValueError(f"a population needs at least 2 neurons and low < high, got {got}")
     values = values if values.is_floating_point() else values.to(torch.get_default_dtype())
     centres = torch.linspace(low, high, neurons, dtype=values.dtype, device=values.device)
-    away = (values.clamp(low, high)[..., None] - centres) * ((neurons - 1) / (high - low))
-    return torch.exp(-(away**2) / 2).flatten(-2)
+    distances = (values.clamp(low, high)[..., None] - centres) * ((neurons - 1) / (high - low))
+    return torch.exp(-(distances**2) / 2).flatten(-2)
 
 
 def two_sided(values: Tensor) -> Tensor:
@@ -196,18 +197,20 @@ def two_sided(values: Tensor) -> Tensor:
     return torch.cat([values.clamp(min=0), (-values).clamp(min=0)], dim=-1)
 
 
-# ── functions that make streams, in this module so that a stream can be pickled ─────────────────────────────────────
+# ── functions that make streams: not lambdas, which cannot be pickled ───────────────────────────────────────────────
 
 
-def _shifted(make: Callable[[int, int], Tensor | LazySpikes], by: int, start: int, stop: int) -> Tensor | LazySpikes:
-    return make(by + start, by + stop)
+def _with_offset(
+    make: Callable[[int, int], Tensor | LazySpikes], offset: int, start: int, stop: int
+) -> Tensor | LazySpikes:
+    return make(offset + start, offset + stop)
 
 
 def _poisson(
-    start: int, stop: int, *, kept: Tensor, seed: int, names: Tensor, dtype: torch.dtype, share: float
+    start: int, stop: int, *, rates_or_limit: Tensor, seed: int, ids: Tensor, dtype: torch.dtype, share: float
 ) -> LazySpikes:
-    limit = backends.limit_of(kept[start:stop]) if kept.ndim == 3 else kept
-    return LazySpikes(limit, seed, range(start, stop), names, dtype, share)
+    limit = backends.limit_of(rates_or_limit[start:stop]) if rates_or_limit.ndim == 3 else rates_or_limit
+    return LazySpikes(limit, seed, range(start, stop), ids, dtype, share)
 
 
 def _latency(when: Tensor, dtype: torch.dtype, start: int, stop: int) -> Tensor:
@@ -218,22 +221,22 @@ def _constant(values: Tensor, start: int, stop: int) -> Tensor:
     return values.expand(stop - start, -1, -1)
 
 
-def _share(rates: Tensor, varying: bool) -> float:
-    odds = rates[..., ::8, :].to(torch.float32)  # every eighth sample is enough for a hint
-    return float((odds if varying else torch.minimum(odds, 1 - odds)).mean())
+def _spike_share(rates: Tensor, is_varying: bool) -> float:
+    part = rates[..., ::8, :].to(torch.float32)  # every eighth sample is enough for a hint
+    return float((part if is_varying else torch.minimum(part, 1 - part)).mean())
 
 
-def _drawn(part: Tensor | LazySpikes) -> Tensor:
+def _dense(part: Tensor | LazySpikes) -> Tensor:
     return backends.spikes(part) if isinstance(part, LazySpikes) else part
 
 
-def _names(samples: Tensor | None, batch: int, rates: Tensor) -> Tensor:
+def _sample_ids(samples: Tensor | None, batch: int, rates: Tensor) -> Tensor:
     if samples is None:
         return torch.arange(batch, device=rates.device)
     check_tensor(samples, "samples")
     if samples.shape != (batch,) or samples.is_floating_point():
         got = f"{samples.dtype} of shape {tuple(samples.shape)}"
-        raise ValueError(f"samples must name the {batch} rows by whole numbers, got {got}")
+        raise ValueError(f"samples must be whole numbers, one for each of {batch} rows, got {got}")
     return samples.to(rates.device, copy=True)
 
 
@@ -249,9 +252,9 @@ def _starts(steps: int, size: int) -> range:
     return range(0, steps, chunk_size(size))
 
 
-def _check_shape(values: Tensor, varying: bool = False) -> None:
+def _check_shape(values: Tensor, is_varying: bool = False) -> None:
     check_tensor(values, "values to encode")
-    if values.ndim != 2 and not varying:
+    if values.ndim != 2 and not is_varying:
         raise ValueError(f"values to encode have the shape (batch, channels), got {tuple(values.shape)}")
 
 

@@ -1,6 +1,6 @@
 """Reading of files of unknown origin, and atomic writing.
 
-Readers accept only regular files, and bound size, depth and element count before they allocate anything. They raise
+Readers accept only regular files, and check size, depth and number of elements before they decode anything. They raise
 `ValueError` for content that no run writes, and `OSError` if the system cannot read the file now.
 """
 
@@ -21,8 +21,8 @@ MOST_DATA_BYTES = 2 << 30  # of a file of data, decompressed
 DEEPEST = 64  # nested lists and objects; a config has 5
 MOST_ELEMENTS = 1_000_000  # of one JSON text: an empty list takes 2 bytes in a file and 56 in memory
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)  # a bracket, or a string
-_DEEPER = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
-_LONGEST_INTEGER = 20  # characters: 64 bits and a sign
+_DEPTH_STEP = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
+_LONGEST_INTEGER = 20  # characters, enough for 64 bits
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -34,13 +34,13 @@ def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
     Args: follow: whether the name may be a link.
     Raises: OSError as `open`, or for a link if not `follow`; ValueError if it is not a regular file.
     """
-    number = os.open(path, os.O_RDONLY | _NO_WAIT | (0 if follow else _NO_LINK))
+    descriptor = os.open(path, os.O_RDONLY | _NO_WAIT | (0 if follow else _NO_LINK))
     try:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError(f"{path} is not a regular file")
-        return os.fdopen(number, "rb")
+        return os.fdopen(descriptor, "rb")
     except BaseException:
-        os.close(number)
+        os.close(descriptor)
         raise
 
 
@@ -68,7 +68,7 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
 
 
 def parse_json(content: bytes) -> Any:
-    """The value of a JSON text. An integer of more than 64 bits becomes a float, possibly infinite.
+    """The value of a JSON text. An integer of more than 20 characters becomes a float, possibly infinite.
 
     Raises: ValueError if it is not JSON in UTF-8, is nested too deeply, or has too many elements.
     """
@@ -84,7 +84,7 @@ _DECODER = json.JSONDecoder(parse_int=lambda text: int(text) if len(text) <= _LO
 
 
 def _depth(content: bytes) -> int:
-    steps = (_DEEPER.get(found[0], 0) for found in _BRACKET.finditer(content))  # 0: a string
+    steps = (_DEPTH_STEP.get(found[0], 0) for found in _BRACKET.finditer(content))  # 0: a string
     return max(accumulate(steps, initial=0))
 
 
@@ -105,7 +105,7 @@ class WriteError(OSError):
 
 @contextmanager
 def writing(path: Path | None = None) -> Iterator[None]:
-    """Turn an OSError into a WriteError. Args: path: the file to name, if the system names a temporary one."""
+    """Turn an OSError into a WriteError. Args: path: the file to name, if not the one that the system names."""
     try:
         yield
     except WriteError:
@@ -147,17 +147,17 @@ def open_to_append(path: Path) -> BinaryIO:
     """Open a regular file at its end, or make it. Raises: WriteError, also for a link, a pipe or a device."""
     with writing(path):
         try:
-            number = os.open(path, _APPEND, 0o666)
+            descriptor = os.open(path, _APPEND, 0o666)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a pipe that no process reads
                 raise _not_regular(path) from None
             raise
         try:
-            if not stat.S_ISREG(os.fstat(number).st_mode):
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise _not_regular(path)
-            return os.fdopen(number, "ab")
+            return os.fdopen(descriptor, "ab")
         except BaseException:
-            os.close(number)
+            os.close(descriptor)
             raise
 
 
@@ -185,11 +185,11 @@ def sync_file(path: Path) -> None:
 def sync_folder(path: Path) -> None:
     """Wait until the names in a folder are on the disk, where the system supports that."""
     with suppress(OSError):  # Windows opens no folders, and some file systems sync none
-        number = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(number)
+            os.fsync(descriptor)
         finally:
-            os.close(number)
+            os.close(descriptor)
 
 
 def expanded(path: str | Path) -> Path:
@@ -198,7 +198,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def real(path: Path) -> Path:
-    """A path with its links followed; a link to itself stays as it is."""
+    """A path with its links followed; a link that leads back to itself stays as it is."""
     return Path(os.path.realpath(path))
 
 
@@ -209,26 +209,26 @@ def leads_out(path: Path, folder: Path) -> bool:
 
 def remove_remains(folder: Path) -> None:
     """Remove temporary files of killed processes in a folder in which only the caller writes."""
-    for path, _ in _begun(folder):
+    for path, _ in _temporary_files(folder):
         path.unlink(missing_ok=True)
 
 
 def remove_remains_of(file: Path) -> None:
     """Remove temporary files of one file, except those of other processes that are alive."""
-    for path, process in _begun(file.parent):
+    for path, process in _temporary_files(file.parent):
         if path.stem == f".{file.name}" and (process == os.getpid() or not _is_alive(process)):
             path.unlink(missing_ok=True)
 
 
-def _begun(folder: Path) -> Iterator[tuple[Path, int]]:
-    """Temporary files of `write_whole`, with the numbers of their processes."""
+def _temporary_files(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Temporary files of `write_whole`, with their process IDs."""
     for path in folder.glob(".*.*"):
         if path.suffix[1:].isdecimal() and path.is_file():
             yield path, int(path.suffix[1:])
 
 
 def _is_alive(process: int) -> bool:
-    if os.name == "nt":  # there, signal 0 is Ctrl-C
+    if os.name == "nt":  # on Windows, signal 0 is Ctrl-C
         return True
     try:
         os.kill(process, 0)

@@ -1,13 +1,13 @@
 """The equations: pure functions from tensors to tensors.
 
-The *steps* compute one time step; they carry a state from one call to the next and are never differentiated. The
-*steady-state maps* give the average output under a steady current; they are smooth, and the learning rule
-differentiates them.
+The *steps* compute one time step, and pass a state on to the next; only rules with a surrogate differentiate them. The
+*steady-state maps* give the average output under a steady current; they are smooth, and trace learning differentiates
+them.
 
     symbols: input x, input trace t with decay d, membrane m with decay β, threshold θ, spikes s, current i, steps n
 
-Currents, membranes and outputs are (batch, out_features). Decays are per step, in (0, 1), and thresholds above 0: a
-number, or one for each neuron. Steps are (batch, 1).
+Currents, membranes and outputs are (batch, *features). Decays are per step, in (0, 1), and thresholds above 0: a
+number, or one for each neuron. Step counts n are (batch, 1).
 """
 
 import math
@@ -71,7 +71,7 @@ def lif_step(
 
 
 def li_step(current: Tensor, membrane: Tensor, decay: Tensor) -> Tensor:
-    """One step of leaky integrators: `m ← β·m + i`. Args: as `lif_step`. Returns: the new membrane, the output."""
+    """One step of leaky integrators: `m ← β·m + i`. Args: as `lif_step`. Returns: the new membrane, also the output."""
     check_tensor(current, "current")
     check_tensor(membrane, "membrane")
     return decay * membrane + current
@@ -81,10 +81,10 @@ def li_step(current: Tensor, membrane: Tensor, decay: Tensor) -> Tensor:
 
 
 def rise(decay: Tensor, steps: Tensor) -> Tensor:
-    """Fraction of its steady level that a trace reaches after n steps of steady input: `1 − d^n`, in (0, 1]."""
+    """Fraction of its steady level that a trace reaches after n ≥ 1 steps of steady input: `1 − d^n`, in (0, 1]."""
     check_tensor(steps, "steps")
-    log = torch.log(decay) if isinstance(decay, Tensor) else math.log(decay)
-    return -torch.expm1(steps.clamp(min=1) * log)
+    log_decay = torch.log(decay) if isinstance(decay, Tensor) else math.log(decay)
+    return -torch.expm1(steps.clamp(min=1) * log_decay)
 
 
 def average_input(trace: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:
@@ -106,7 +106,7 @@ def lif_rate(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | 
         z = i/θ − (1 − β) / (2·(1 − β^n)),    rate = (softplus(k·z) − softplus(k·(z − 1))) / k,    k = 8
 
     All current leaks out or is spent on spikes. Summed over n steps with the weights of the trace,
-    `θ·rate = i − m·(1 − β)/(1 − β^n)`, exactly; the line takes θ/2, the middle of its range, for the final membrane m.
+    `θ·rate = i − m·(1 − β)/(1 − β^n)`, exactly. The line replaces the final membrane m by θ/2, the middle of m's range.
     The rate must lie in [0, 1], hence the two corners; they are rounded so that a silent or a saturated neuron still
     gets a gradient.
 
@@ -117,7 +117,7 @@ def lif_rate(current: Tensor, decay: Tensor, threshold: Tensor, steps: Tensor | 
     Source: the identity is derived in docs/how-it-learns.md.
     """
     check_tensor(current, "current")
-    return rounded_line(current / threshold - _left_over(decay, steps))
+    return rounded_line(current / threshold - _final_membrane_term(decay, steps))
 
 
 def lif_rate_vjp(
@@ -133,11 +133,11 @@ def lif_rate_vjp(
 
     Args: signal: dL/d rate. risen: `rise(decay, steps)`, if known. The others as `lif_rate`.
     """
-    along = current / threshold
-    return signal * slope(along - _left_over(decay, steps, risen))[0], along
+    scaled = current / threshold
+    return signal * slope(scaled - _final_membrane_term(decay, steps, risen))[0], scaled
 
 
-def _left_over(decay: Tensor, steps: Tensor | None, risen: Tensor | None = None) -> Tensor:
+def _final_membrane_term(decay: Tensor, steps: Tensor | None, risen: Tensor | None = None) -> Tensor:
     if risen is None and steps is not None:
         risen = rise(decay, steps)
     return (1 - decay) / 2 if risen is None else (1 - decay) / (2 * risen)
@@ -156,8 +156,8 @@ def lif_rate_logistic(current: Tensor, decay: Tensor, threshold: Tensor, steps: 
     """
     del steps
     check_tensor(current, "current")
-    along = (current - threshold * (1 - decay)) / (threshold * decay)
-    return torch.sigmoid(2.5 * (2 * along - 1))
+    position = (current - threshold * (1 - decay)) / (threshold * decay)
+    return torch.sigmoid(2.5 * (2 * position - 1))
 
 
 def li_level(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:
@@ -167,8 +167,8 @@ def li_level(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Ten
 
     Args: current: i. decay: β. steps: n; None: long ago.
     Returns: membrane.
-    Gradient: exact for the present output if i comes from a trace with d = β, for any input: the membrane is linear
-        in it, so a steady current with the weighted mean of the real current gives the same membrane.
+    Gradient: exact for the present output if i is computed from a trace with d = β, for any input: the membrane is
+        linear in the current, so a steady current with the weighted mean of the real current gives the same membrane.
     """
     check_tensor(current, "current")
     level = current / (1 - decay)
@@ -183,10 +183,10 @@ def li_level_vjp(signal: Tensor, decay: Tensor, steps: Tensor | None = None, *, 
 
 
 def lis_distribution(current: Tensor, decay: Tensor, steps: Tensor | None = None) -> Tensor:
-    """Softmax over the neurons of `li_level`. Args: as there.
+    """Softmax over the neurons of `li_level`. Args: as `li_level`.
 
-    Gradient: exact for the present output if i comes from a trace with d = β; for a mean over steps, the
-        softmax is taken at the last one.
+    Gradient: exact for the present output if i is computed from a trace with d = β. Approximate for a mean over steps:
+        the softmax is taken at the last step.
     """
     return torch.softmax(li_level(current, decay, steps), dim=-1)
 
@@ -200,9 +200,9 @@ RATE_MAPS = {"line": lif_rate, "logistic": lif_rate_logistic}
 SHARPNESS = 8.0
 """Sharpness k of the rounded corners of the LIF rate; on MNIST 4 trained as well as 8 (98.2 % each, one seed)."""
 
-_FLAT = 1e-12  # a slope below this is 0
-_FAR = -70.0
-_OTHER = math.exp(-SHARPNESS)  # an exponential at the far corner, divided by that at the near one
+_LEAST_SLOPE = 1e-12  # a smaller slope becomes 0, which changes no result
+_LEAST_EXPONENT = -70.0  # far below it, exponentials are subnormal: processors take ten times as long with them
+_CORNER_RATIO = math.exp(-SHARPNESS)  # an exponential at the far corner, divided by that at the near one
 
 
 def rounded_line(z: Tensor) -> Tensor:
@@ -242,11 +242,11 @@ class _RoundedLine(torch.autograd.Function):
 def slope(z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the slope of the rounded line, 1 + e, 1 + e·exp(−k), and z − 1/2.
 
-    e = exp(k·(1/2 − |z − 1/2|)): k times the distance of z from the nearer corner, negative outside of [0, 1].
+    e = exp(k·(1/2 − |z − 1/2|)); its exponent is k times the distance of z from the nearer corner, negative outside of
+    [0, 1].
     """
     side = z - 0.5
-    # Clamped, because a processor takes ten times as long with subnormal numbers.
-    grown = torch.exp(torch.rsub(side.abs(), SHARPNESS / 2, alpha=SHARPNESS).clamp(min=_FAR))
-    near, far = 1 + grown, 1 + _OTHER * grown
-    steepness = torch.threshold((1 - _OTHER) * grown / (near * far), _FLAT, 0.0)  # less has no effect
+    exponential = torch.exp(torch.rsub(side.abs(), SHARPNESS / 2, alpha=SHARPNESS).clamp(min=_LEAST_EXPONENT))
+    near, far = 1 + exponential, 1 + _CORNER_RATIO * exponential
+    steepness = torch.threshold((1 - _CORNER_RATIO) * exponential / (near * far), _LEAST_SLOPE, 0.0)
     return steepness, near, far, side

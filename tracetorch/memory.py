@@ -19,22 +19,23 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 _STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_ALL_OF, _SECONDS = 100, 0.02
+_FIRST_UPDATES = 100  # each of them is measured
+_MIN_INTERVAL = 0.02  # seconds from one measurement to the next, after them
 _SLACK = 2**20  # normal change of a process's memory between two updates, in bytes
-_before_resets: dict[torch.device, int] = {}  # the highest peaks that were reset
+_earlier_peaks: dict[torch.device, int] = {}  # the highest peaks that were reset
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:
     """Peak memory in use: torch's on a GPU, else that of this process. None if the system does not report it."""
     peak = _peak(device)
-    return None if peak is None else max(peak, _before_resets.get(device, 0))
+    return None if peak is None else max(peak, _earlier_peaks.get(device, 0))
 
 
 class TrainingMemory:
     """Peak memory of updates, above the memory before the first one: of the process or, on a GPU, of torch.
 
     Enter it for each update: `with memory: train(batch)`; then read `memory.most`, None if it is unknown.
-    After the first `_ALL_OF` updates, at most one per `_SECONDS` is measured, because a measurement takes .1 ms.
+    After the first 100 updates, at most one in 20 ms is measured, because a measurement takes .1 ms.
     Free memory is first returned to the system (glibc's `malloc_trim`): an update that reuses it would seem to need
     none.
     """
@@ -43,28 +44,28 @@ class TrainingMemory:
         self.most: int | None = None
         self._device = device
         gc.collect()
-        _give_back()
+        _trim()
         is_known = device.type == "cuda" or _REFERENCES.exists()  # else the peak cannot be reset
         self._before = self._after = memory_bytes(device) if is_known else None
         self._peak: int | None = None  # after the last update that was measured
-        self._count, self._begun, self._measures = 0, 0.0, True
+        self._count, self._measured_at, self._is_measured = 0, 0.0, True
 
     def __enter__(self) -> TrainingMemory:
         self._count += 1
         now = time.perf_counter()
-        self._measures = self._count <= _ALL_OF or now - self._begun > _SECONDS
-        if self._before is None or self._after is None or not self._measures:
+        self._is_measured = self._count <= _FIRST_UPDATES or now - self._measured_at > _MIN_INTERVAL
+        if self._before is None or self._after is None or not self._is_measured:
             return self
-        self._begun = now
+        self._measured_at = now
         peak, used = _peak_and_now(self._device)
         if used > self._after + _SLACK:  # other code ran since the last update
-            _give_back()
+            _trim()
         if peak != self._peak and not _reset_peak(self._device):
             self._before = None
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._before is None or not self._measures:
+        if self._before is None or not self._is_measured:
             return
         self._peak, self._after = _peak_and_now(self._device)
         self.most = max(self.most or 0, self._peak - self._before)
@@ -115,7 +116,7 @@ def _peak_and_now(device: torch.device) -> tuple[int, int]:
 
 def _reset_peak(device: torch.device) -> bool:
     """Reset the peak to the memory in use. Returns: whether the system allows it."""
-    _before_resets[device] = max(_peak(device) or 0, _before_resets.get(device, 0))
+    _earlier_peaks[device] = max(_peak(device) or 0, _earlier_peaks.get(device, 0))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
@@ -126,14 +127,14 @@ def _reset_peak(device: torch.device) -> bool:
     return True
 
 
-def _give_back() -> None:
+def _trim() -> None:
     """Return free pages to the system, if the allocator is glibc's."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _table() -> bytes:
-    """Linux's table of a process' memory; empty on other systems."""
+    """Linux's table of a process's memory; empty on other systems."""
     try:
         return _STATUS.read_bytes()
     except OSError:

@@ -13,26 +13,26 @@ from torch import Tensor
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_AUTOCAST = ("cpu", "cuda", "mps")
+_AUTOCAST_DEVICES = ("cpu", "cuda", "mps")
 
 
 def unaffected(function: Callable[P, T]) -> Callable[P, T]:
     """Decorator: the function runs outside of `torch.autocast` and of `torch.inference_mode`.
 
-    Autocast would round factors that kernels expect in float32; a layer's `precision` is the option for that. A state
-    made in inference mode could be neither updated nor used in a backward pass afterwards.
+    Autocast would round factors that kernels expect in float32; a layer's `precision` rounds them where that is wanted.
+    A state made in inference mode could be neither updated nor used in a backward pass afterwards.
     """
 
     @wraps(function)
     def outside(*args: P.args, **kwargs: P.kwargs) -> T:
-        kinds = [kind for kind in _AUTOCAST if torch.is_autocast_enabled(kind)]
-        infers = torch.is_inference_mode_enabled()
-        if not kinds and not infers:
+        devices = [device for device in _AUTOCAST_DEVICES if torch.is_autocast_enabled(device)]
+        is_inference = torch.is_inference_mode_enabled()
+        if not devices and not is_inference:
             return function(*args, **kwargs)
         with ExitStack() as modes:
-            for kind in kinds:
-                modes.enter_context(torch.autocast(kind, enabled=False))
-            if infers:
+            for device in devices:
+                modes.enter_context(torch.autocast(device, enabled=False))
+            if is_inference:
                 modes.enter_context(torch.inference_mode(False))
                 modes.enter_context(torch.no_grad())
             return function(*args, **kwargs)
@@ -65,14 +65,14 @@ def check_tensor(value: Any, name: str) -> None:
 
 _ADVICE = {
     **dict.fromkeys(("ndarray", "list", "int", "float", "bool"), "; torch.as_tensor(value) makes one"),
-    "tuple": "; a loss returns (loss, signal): take one of them",
+    "tuple": "; a loss returns (loss, signal): pass one of them",
     "Stream": "; net.run takes a stream",
 }
 """Advice by the type of the value."""
 
 
 def all_finite(values: Tensor) -> bool:
-    """Whether all values are finite. Their sum is checked first: for few values, in a third of the time."""
+    """Whether all values are finite. Their sum is checked first, which takes a third of the time for few values."""
     return math.isfinite(values.detach().sum()) or bool(values.isfinite().all())
 
 

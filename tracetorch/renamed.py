@@ -14,7 +14,7 @@ TASK_ARGUMENTS = {"lanes": "num_envs"}
 ARGUMENTS = LAYER_ARGUMENTS | TASK_ARGUMENTS
 """Arguments of layers and tasks, which are keys of their configs."""
 
-_OF_NEURONS = {"rate"}
+_NEURON_ARGUMENTS = {"rate"}
 """Arguments of a layer that are passed to its neuron: a user's neuron may have an argument of that name."""
 
 TARGETS = {"tracetorch.tasks.Switching": "tracetorch.tasks.Reversal"}
@@ -51,7 +51,7 @@ PARAMETERS = {
     "raw_decay": "neuron.raw_decay",
     "raw_threshold": "neuron.raw_threshold",
 }
-"""Parameters of a layer in checkpoints from when a layer was one module."""
+"""Parameters of a layer in checkpoints of versions in which a layer was one module."""
 
 FIGURE = {"against": "scatter"}
 """Keys of the figures of a sweep's preset."""
@@ -82,7 +82,7 @@ def renamed(config: Any) -> Any:
 
 
 def former(config: Any) -> Any:
-    """A config, or a part of one, with former names and without added arguments; neither then changes its hash."""
+    """A config, or a part of one, with former names and without added arguments, which gives it its former hash."""
     return _translated(config, _former_names_of, _FORMER_TARGETS, _without)
 
 
@@ -98,7 +98,7 @@ def current_overrides(lines: Iterable[str]) -> list[str]:
 
 
 def present(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by their present names. Args: names: such as `STATE`."""
+    """Values by their present names. Args: names: present names by former ones, such as `STATE`."""
     return {names.get(name, name): value for name, value in values.items()}
 
 
@@ -108,12 +108,12 @@ def _translated(
     targets: Mapping[str, str],
     finish: Callable[..., dict[str, Any]],
 ) -> Any:
-    """Args: finish: of a node and the arguments that were added to what it makes: the node with or without them."""
+    """Args: finish: adds arguments to a node, or removes them; called with the node and the `ADDED` of its target."""
     if isinstance(node, list | tuple):
         return [_translated(inner, names_of, targets, finish) for inner in node]
     if not isinstance(node, Mapping):
         return node
-    names = {one: other for one, other in names_of(node).items() if other not in node}
+    names = {before: now for before, now in names_of(node).items() if now not in node}
     translated = {names.get(name, name): _translated(inner, names_of, targets, finish) for name, inner in node.items()}
     target = str(node.get("_target_"))
     found = finish(translated, ADDED.get(target, {}))
@@ -133,15 +133,15 @@ def _former_names_of(node: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _names_of(node: Mapping[str, Any]) -> dict[str, str]:
-    """The renamed arguments of the class that a node makes: present names by former ones."""
+    """The renamed arguments of the `_target_` of a node: present names by former ones."""
     target = str(node.get("_target_", ""))
     if target.startswith("tracetorch.tasks."):
         return TASK_ARGUMENTS
     if not target.startswith("tracetorch.nn."):
         return {}
     neuron = node.get("neuron")
-    has_own = isinstance(neuron, Mapping) and not str(neuron.get("_target_", "")).startswith("tracetorch.nn.")
-    return {name: now for name, now in LAYER_ARGUMENTS.items() if not (has_own and name in _OF_NEURONS)}
+    has_user_neuron = isinstance(neuron, Mapping) and not str(neuron.get("_target_", "")).startswith("tracetorch.nn.")
+    return {name: now for name, now in LAYER_ARGUMENTS.items() if not (has_user_neuron and name in _NEURON_ARGUMENTS)}
 
 
 def takes_former_names(function: Callable[P, R]) -> Callable[P, R]:

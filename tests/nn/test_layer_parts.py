@@ -84,6 +84,7 @@ class Squared(nn.Linear):
 
 
 LAYERS_ALONE, BANK = r"made of layers of tt\.nn, got", "trace_bank lists different decays between 0 and 1"
+SEVERAL = r"a trace tied to several decays needs a torch\.nn\.Linear"
 REFUSED = [
     (lambda: run(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())), ValueError, "is not linear in its input"),
     (lambda: run(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout())), ValueError, "is random"),
@@ -97,6 +98,7 @@ REFUSED = [
     (lambda: Layer(3, 4, neuron=CurrentLIF(4), decay=0.9), TypeError, "give constants to the neurons themselves"),
     (lambda: Layer(3, 4, neuron=CurrentLIF, decy=0.9), TypeError, "CurrentLIF takes no 'decy'; it takes features"),
     (lambda: LIF(nn.Conv2d(1, 2, 3), trace_bank=[0.9]), ValueError, r"a bank of traces needs a torch\.nn\.Linear"),
+    (lambda: Layer(nn.Sequential(nn.Linear(3, 4)), neuron=neurons.LIF(4, decay=[0.5, 0.9])), ValueError, SEVERAL),
     *((lambda bad=bad: LIF(3, 4, trace_bank=bad), ValueError, BANK) for bad in ([0.5, 1.0], [0.0], [0.5, 0.5], [2.0])),
     (lambda: Sequential(nn.Linear(3, 4)), TypeError, rf"{LAYERS_ALONE} torch.*torch\.nn\.Sequential joins"),
     (lambda: Sequential(LIF, LIF(8, 3)), TypeError, rf"{LAYERS_ALONE} the class LIF; make a layer of it: LIF"),
@@ -241,3 +243,22 @@ def test_constants_are_read_anew_once_they_change(dtype):
         wanted = read.squeeze(), constrain.positive_from_raw(neuron.raw_threshold)
         assert all(map(torch.equal, neuron.constants, wanted)) and neuron.constants[0].dtype == neuron.raw_decay.dtype
         assert all(map(torch.equal, (neuron.decay, neuron.threshold), wanted))
+
+
+class StartsAtOne(CurrentLIF):
+    def init_state(self, current):
+        return self.state_type(*(torch.ones_like(current) for _ in self.state_type._fields))
+
+
+def test_a_reset_returns_to_the_initial_state_of_the_neurons():
+    layer, x = Layer(IN, OUT, neuron=StartsAtOne), torch.zeros(BATCH, IN)
+    layer(x)
+    first = layer.save_state()
+    layer(x)
+    layer.reset(torch.tensor([True, False, True]))
+    layer(x)
+    assert layer.save_state()["membrane"][[0, 2]].equal(first["membrane"][[0, 2]])
+    layer.reset()
+    layer(x)
+    assert all(value.equal(first[name]) for name, value in layer.save_state().items())
+    assert first["membrane"].all()

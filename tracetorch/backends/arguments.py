@@ -17,8 +17,8 @@ class TraceBuffers(NamedTuple):
 
     values: t ← d·t + x, (batch, inputs); or (traces, batch, inputs) for several traces of the same input.
     decay: d, a number or (inputs,); for several traces (traces, 1, 1) or (traces, 1, inputs).
-    sensitivity: e ← c·e + t with t before the step, (sensitivities, batch, inputs), or None. Number k follows the trace
-        k modulo traces. With c = d it is ∂t/∂d; the others belong to a bank.
+    sensitivity: e ← c·e + t with t before the step, (sensitivities, batch, inputs), or None. Number k follows
+        trace k modulo traces. With c = d it is ∂t/∂d; the others belong to a bank.
     sensitivity_decay: c, (sensitivities, 1, 1) or (sensitivities, 1, inputs).
     """
 
@@ -39,7 +39,10 @@ class TraceBuffers(NamedTuple):
 
 @dataclass
 class Columns:
-    """Buffer for transposed weights, (inputs, neurons). lasting: whether weights stay constant for several chunks."""
+    """Buffer for transposed weights, (inputs, neurons).
+
+    lasting: whether the weights stay constant for several chunks. filled: whether `values` are the present weights.
+    """
 
     values: Tensor
     lasting: bool = False
@@ -56,12 +59,12 @@ class Columns:
 class SynapticInput(NamedTuple):
     """A chunk of input and its weights; a scan computes the currents `W·x + b` in the fastest way.
 
-    xs: (time, batch, inputs), or spikes yet to be drawn. bool means spikes.
+    xs: (time, batch, inputs); bool if they are spikes. Or spikes yet to be drawn.
     weight, bias: (neurons, inputs); (neurons,) or None. Without a weight, `xs` are the currents, (time, batch,
         neurons), and their input is already in the trace.
     precision: dtype of the factors of the product. bfloat16 holds spikes exactly and rounds the weights; products are
         summed in float32, and the sum is rounded to bfloat16 where the device returns no float32.
-    trace: the layer's input trace, to which the input is added; None if that is done. A backend may use its own type.
+    trace: the layer's input trace; None if it contains the input already. A backend may use its own type.
     fired: number of spikes in `xs`, if they were counted.
     columns: buffer for the transposed weights.
     """
@@ -91,7 +94,7 @@ class OutputSpec:
     """The buffers to which every output goes. Nothing else is kept.
 
     outputs: (time, batch, features); bool if they are spikes for the layer above.
-    total: (batch, features), the sum of steps `first` and later; float64 where the device has it.
+    total: (batch, features), the sum over the steps from `first` on; float64 where the device has it.
     trace: the input trace of the layer above.
     readout: a layer that takes every output in the same scan; see `dispatch.fuses_readout`.
     fired: set to the number of spikes, if the kernel counts them.

@@ -71,7 +71,7 @@ def spikes_kernel(  # type: ignore[no-untyped-def]
     limits, samples, first, drawn, trace, decays, steps, batch, channels,
     VARYING: tl.constexpr, TRACE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """`reference.spikes`, added to their trace."""
+    """`reference.spikes`, which are also added to their trace."""
     sample = tl.program_id(0)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < channels
@@ -160,14 +160,14 @@ def trace_scan(xs: Tensor, trace: TraceBuffers) -> None:
     """See `reference.trace_scan`."""
     (steps, batch, channels), xs = xs.shape, xs.contiguous()
     traces = len(trace.values) if trace.values.ndim == 3 else 1
-    decays, blocks = _per(trace.decay, traces, channels), triton.cdiv(channels, _BLOCK)
+    decays, blocks = _rows(trace.decay, traces, channels), triton.cdiv(channels, _BLOCK)
     sizes = (steps, batch, channels)
     with _device_of(xs):
-        # First, because they start from the traces before this chunk.
+        # The sensitivities first, because they start from the traces before this chunk.
         if trace.sensitivity is not None and trace.sensitivity_decay is not None:
             count = len(trace.sensitivity)
             sensitivity_kernel[(count * batch, blocks)](
-                _bytes(xs), trace.values, decays, trace.sensitivity, _per(trace.sensitivity_decay, count, channels),
+                _bytes(xs), trace.values, decays, trace.sensitivity, _rows(trace.sensitivity_decay, count, channels),
                 *sizes, traces, _BLOCK, enable_fp_fusion=False,
             )  # fmt: skip
         trace_kernel[(traces * batch, blocks)](_bytes(xs), trace.values, decays, *sizes, _BLOCK, enable_fp_fusion=False)
@@ -198,7 +198,7 @@ def _generate(lazy: LazySpikes, dtype: torch.dtype, trace: TraceBuffers | None) 
     with _device_of(samples):
         spikes_kernel[(batch, triton.cdiv(channels, _BLOCK))](
             limits, samples, first, _bytes(drawn),
-            *((trace.values, _per(trace.decay, 1, channels)) if trace is not None and fused else (limits, limits)),
+            *((trace.values, _rows(trace.decay, 1, channels)) if trace is not None and fused else (limits, limits)),
             steps, batch, channels, len(limits) > 1, fused, _BLOCK, enable_fp_fusion=False,
         )  # fmt: skip
     if trace is not None and not fused:
@@ -209,23 +209,23 @@ def _generate(lazy: LazySpikes, dtype: torch.dtype, trace: TraceBuffers | None) 
 def scan_neurons(
     neuron: str, synaptic: SynapticInput, membrane: Tensor, constants: tuple[Tensor, ...], out: OutputSpec
 ) -> None:
-    """See `reference.scan_neurons`, which runs here for a softmax of more neurons than one program can hold."""
+    """See `reference.scan_neurons`, which runs instead for a softmax of more neurons than one program holds."""
     if neuron == "lis" and membrane.shape[1] > _WIDEST_SOFTMAX:
         reference.scan_neurons(neuron, synaptic, membrane, constants, out)
         return
     kind, decay, threshold = _KINDS[neuron], constants[0], constants[-1]
-    made = currents(synaptic).contiguous()
-    steps, batch, neurons = made.shape
+    values = currents(synaptic).contiguous()
+    steps, batch, neurons = values.shape
     outputs, total, trace = out.outputs, out.total, out.trace
     fused = _is_plain(trace)
     if trace is not None and not fused and outputs is None:
-        outputs = torch.empty_like(made)  # several traces, or traces of traces, need a separate pass
+        outputs = torch.empty_like(values)  # several traces, or traces of traces, need a separate pass
     block = triton.next_power_of_2(neurons) if kind == 2 else _BLOCK
-    with _device_of(made):
+    with _device_of(values):
         scan_kernel[(batch, triton.cdiv(neurons, block))](
-            made, membrane, _per(decay, 1, neurons), _per(threshold, 1, neurons),
-            made if outputs is None else _bytes(outputs), made if total is None else total,
-            *((trace.values, _per(trace.decay, 1, neurons)) if trace is not None and fused else (made, made)),
+            values, membrane, _rows(decay, 1, neurons), _rows(threshold, 1, neurons),
+            values if outputs is None else _bytes(outputs), values if total is None else total,
+            *((trace.values, _rows(trace.decay, 1, neurons)) if trace is not None and fused else (values, values)),
             steps, batch, neurons, out.first, kind, outputs is not None, total is not None, fused, block,
             enable_fp_fusion=False,
         )  # fmt: skip
@@ -238,7 +238,7 @@ def _is_plain(trace: TraceBuffers | None) -> bool:
     return trace is not None and trace.values.ndim == 2 and trace.sensitivity is None
 
 
-def _per(value: Tensor, rows: int, channels: int) -> Tensor:
+def _rows(value: Tensor, rows: int, channels: int) -> Tensor:
     """A constant as a number for each row and channel."""
     return value.detach().expand(rows, 1, channels)[:, 0].contiguous()
 

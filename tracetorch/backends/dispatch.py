@@ -3,7 +3,8 @@
 One step, (batch, inputs), `one_step`:
 
     neuron         connection         device  code
-    with a kernel  weight             CPU     "compiled": `cpu.step`, one call; beyond `MOST_PRODUCTS` a "chunk"
+    with a kernel  weight             CPU     "compiled": `cpu.step`, one call; a "chunk" beyond `MOST_PRODUCTS`,
+                                              or where the precision differs from the weights' dtype
     with a kernel  weight, computed   CUDA    "graph": `nn.graph` replays a chunk of one step
     anything else                             "chunk": a chunk of one step
 
@@ -12,8 +13,8 @@ Currents of a chunk, (time, batch, inputs):
     connection        input           device  code
     module            any             any     the module is called; the scan starts from its currents
     weight, computed  few spikes      CPU     `is_sparse`: `cpu.scan` draws or lists spikes and adds rows of weights
-    weight, computed  anything else   CPU     a matrix product, of spikes that `cpu.scan` draws first
-    weight, computed  any             CUDA    a matrix product, of spikes that `cuda` draws first
+    weight, computed  anything else   CPU     a matrix product; `cpu.scan` first draws spikes
+    weight, computed  any             CUDA    a matrix product; `cuda` first draws spikes
     weight, computed  any             other   `reference`
 
 A chunk of at most 4096 steps × samples, with layers of fewer than `WIDE` neurons that all are "compiled", runs in
@@ -28,8 +29,10 @@ Neurons of a chunk:
     without        any     `Neuron.step` in torch, one step after another
 
 Where numba or Triton is missing or does not work, and for dtypes other than float32 and float64, a device counts as
-"other". A connection's `Form` is "weight": `torch.nn.Linear`; "computed": the same, with a weight that is computed
-from others, as pruning does; "module": any other module, and one with hooks.
+"other", except for "graph".
+
+A connection's `Form` is "weight": `torch.nn.Linear`; "computed": the same, with a weight that is computed from others,
+as pruning does; "module": any other module, and one with hooks.
 """
 
 import logging
@@ -53,8 +56,8 @@ DENSE_FROM = {torch.float32: 0.27, torch.float64: 0.27, torch.bfloat16: 0.12}
 product; measured by benchmarks/sparsity.py."""
 
 WIDE = 192
-"""With fewer neurons than this, the dense product is faster from a smaller share on, because a list of the active
-inputs costs the same. This does not hold for spikes yet to be drawn: drawing lists them anyway."""
+"""With fewer neurons than this, the dense product is faster from a smaller share on, because it takes less time, and
+listing the active inputs does not. This does not hold for spikes yet to be drawn: drawing lists them anyway."""
 
 FEW = 32
 """Largest readout that is fused with a layer of `WIDE` or more neurons. In two scans, the spikes would move from the
@@ -163,8 +166,8 @@ def pass_through(layers: Sequence[Any], xs: Tensor, out: OutputSpec) -> bool:
 
 def currents(synaptic: SynapticInput) -> Tensor:
     """Currents for a neuron without a kernel, (time, batch, neurons); see `reference.currents`."""
-    made: Any = synaptic.xs if synaptic.weight is None else _backend(synaptic.weight).currents(synaptic)
-    return made
+    values: Any = synaptic.xs if synaptic.weight is None else _backend(synaptic.weight).currents(synaptic)
+    return values
 
 
 def trace_scan(xs: Tensor, trace: TraceBuffers) -> None:
@@ -208,7 +211,7 @@ def _numba() -> ModuleType | None:
             raise RuntimeError("NUMBA_DISABLE_JIT is set")
         from tracetorch.backends import cpu  # noqa: PLC0415 (numba takes half a second to load)
     except (ImportError, RuntimeError) as error:
-        _missing("numba", error)
+        _warn_missing("numba", error)
         return None
     return cpu
 
@@ -220,12 +223,12 @@ def _triton() -> ModuleType | None:
 
         cuda.probe()
     except Exception as error:  # from a compiler, a driver or a GPU that is too old
-        _missing("triton", error)
+        _warn_missing("triton", error)
         return None
     return cuda
 
 
-def _missing(name: str, error: Exception) -> None:
+def _warn_missing(name: str, error: Exception) -> None:
     why, lines = "is missing" if isinstance(error, ImportError) else "does not work here", str(error).splitlines()
     message = "%s %s (%s): the slower torch kernels run instead"
     logging.getLogger("tracetorch").warning(message, name, why, lines[0] if lines else type(error).__name__)

@@ -55,7 +55,7 @@ NEURONS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"lif": F.lif_step, "
 
 
 def currents(synaptic: SynapticInput) -> Tensor:
-    """Add the input to its trace, if that is yet to be done, and return its currents, (time, batch, neurons)."""
+    """Add the input to its trace, if there is one, and return its currents, (time, batch, neurons)."""
     xs = spikes(synaptic.xs) if isinstance(synaptic.xs, LazySpikes) else synaptic.xs
     if synaptic.weight is None:
         return xs
@@ -81,7 +81,7 @@ def weigh(xs: Tensor, synaptic: SynapticInput) -> Tensor:
     weight, bias, precision = synaptic.weight, synaptic.bias, synaptic.precision
     assert weight is not None
     if xs.dtype == torch.bool:
-        xs = xs.view(torch.uint8)  # the same bytes; on a CPU, from bool it would take eight times as long
+        xs = xs.view(torch.uint8)  # the same bytes; on a CPU, converting bool takes eight times as long
     if precision == weight.dtype:
         return linear(xs.to(precision), weight, bias)
     rows, columns = xs.flatten(0, 1).to(precision), weight.to(precision).t()

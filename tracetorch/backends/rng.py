@@ -8,8 +8,8 @@ batch order and number of threads, and a stream can start at any step.
     tail   = upper half of mix32(channel·C + high(key), low(key))                            one word for each
     number = head·2¹⁶ + tail                                                                 in [0, 2²⁴)
 
-In 255 of 256 cases the head alone decides whether a number is below a limit, so a kernel that draws spikes mixes a
-quarter of a word for each channel, and rarely a tail.
+In 255 of 256 cases the head alone decides whether a number is below a limit. So the CPU's kernel mixes a quarter of a
+word for each channel, and rarely a tail.
 
 Source: the 64-bit finaliser is that of SplitMix64, Steele, Lea and Flood (2014), doi:10.1145/2660193.2660195; the
 32-bit one has two multiply-xorshift rounds with constants found by C. Wellons' search for low bias (2018).
@@ -58,7 +58,7 @@ def uniform(seed: int, steps: range, samples: Tensor, channels: int) -> Tensor:
     Args:
         seed: any whole number.
         steps: consecutive time steps.
-        samples: whole numbers, (batch,); the draws of a sample do not depend on its place in the batch.
+        samples: whole numbers, (batch,); the draws of a sample do not depend on its row in the batch.
         channels: numbers for each sample at each step.
     Returns: (time, batch, channels), float32, on the device of `samples`.
     """

@@ -18,7 +18,7 @@ class ActorCritic(RewardLoss):
 
     Args:
         discount: γ per action, in [0, 1].
-        unit: u > 0, the value that an output of 1 stands for. Weights grow slowly, so a large value needs a large u.
+        unit: u > 0, the value V of an output y = 1. Weights grow slowly, so a large value needs a large u.
         critic: v ≥ 0, weight of the critic's loss.
         entropy, uniform: c and k, in reward per nat, as in `Reflect`.
     Returns: a call returns the loss, the mean of ½·δ² − δ·log p(action) − worth, and the signal, (batch, actions + 1),
@@ -91,8 +91,8 @@ class ActorCritic(RewardLoss):
         if upcoming.shape != self.score.shape:
             shapes = f"{tuple(self.score.shape)}, got {tuple(upcoming.shape)}"
             raise ValueError(f"upcoming must have the shape of the output that was observed, {shapes}")
-        to_come = self.value(upcoming).masked_fill(terminated, 0)
-        error = reward.to(to_come) + self.discount * to_come - self._value
+        next_value = self.value(upcoming).masked_fill(terminated, 0)
+        error = reward.to(next_value) + self.discount * next_value - self._value
         self.modulation = -error / len(error)
         loss = (error.square() / 2 - error * self._log - self._worth).mean()
         return loss, self.modulation[:, None] * self.score + self.bonus

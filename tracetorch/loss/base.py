@@ -25,7 +25,7 @@ def score_of(probabilities: Tensor, action: Tensor, at: At) -> Tensor:
 
 # `torch.distributions.Categorical` clamps p at 1.2e-7, which changes the loss of a nearly deterministic policy.
 def entropy_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
-    """H = −Σ p·log p in nats, (batch,); and dH: at logits −p·(log p + H), at p −log(p + .001) − 1."""
+    """H = −Σ p·log p in nats, (batch,); and its slope: at logits −p·(log p + H), at p −log(p + .001) − 1."""
     logs = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
     entropy = -(probabilities * logs).sum(dim=-1)
     if at == "logits":
@@ -33,7 +33,7 @@ def entropy_of(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
     return entropy, -(probabilities + _FLOOR).log() - 1
 
 
-def kl_to_uniform(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
+def negative_kl_to_uniform(probabilities: Tensor, at: At) -> tuple[Tensor, Tensor]:
     """−KL(u ‖ p) = (1/n)·Σ log(n·p) in nats, (batch,); and its slope: at logits 1/n − p, at p 1/(n·(p + .001))."""
     n = probabilities.shape[-1]
     logs = (n * probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny)).log()
@@ -75,7 +75,7 @@ def log_prob(probabilities: Tensor, action: Tensor) -> Tensor:
 
 
 class EntropyBonus:
-    """Exploration bonus, in reward. Without it the policy becomes deterministic and its gradient vanishes.
+    """Exploration bonus, in units of reward. Without it the policy becomes deterministic and its gradient vanishes.
 
         worth = c·H(p) − k·KL(u ‖ p),    H = −Σ p·log p,    KL(u ‖ p) = −(1/n)·Σ log(n·p),    u: uniform over n actions
         d worth/dz = −c·p·(log p + H) − k·(p − 1/n)    at the logits z
@@ -103,11 +103,11 @@ class EntropyBonus:
         """The worth of p, (batch,); and its signal, (batch, actions): −d worth/batch, at logits or at p + .001."""
         if not self:
             return torch.zeros_like(p[:, 0]), torch.zeros_like(p)
-        measures = ((self.entropy, entropy_of), (self.uniform, kl_to_uniform))
+        measures = ((self.entropy, entropy_of), (self.uniform, negative_kl_to_uniform))
         parts = [(weight, *measure(p, at)) for weight, measure in measures if weight]
         worth = reduce(operator.add, (weight * value for weight, value, _ in parts))
-        rise = reduce(operator.add, (weight * slope for weight, _, slope in parts))
-        return worth, rise / -len(p)
+        gradient = reduce(operator.add, (weight * slope for weight, _, slope in parts))
+        return worth, gradient / -len(p)
 
 
 class RewardLoss(RefusesFormerReset, ABC):
@@ -122,7 +122,7 @@ class RewardLoss(RefusesFormerReset, ABC):
     bootstraps: ClassVar[bool] = False
     """Whether the loss needs the network's output for the next observation; the call then takes this output."""
     at: At = "logits"
-    """What the signals and scores are derivatives with respect to."""
+    """The variable of the derivatives in signals and scores."""
     explore = EntropyBonus(0.0, 0.0)
     """The exploration bonus; `bool(explore)` is False without one."""
     score: Tensor
@@ -152,7 +152,7 @@ class RewardLoss(RefusesFormerReset, ABC):
 
         Args:
             reward: finite numbers, (batch,).
-            args: done, bool (batch,), which episodes end; None in an endless stream. If the loss bootstraps instead:
+            args: done, bool (batch,), which episodes end; None in an endless stream. If the loss bootstraps, instead:
                 terminated, bool (batch,), and the output for the next observation, (batch, outputs).
         """
 

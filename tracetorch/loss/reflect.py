@@ -28,7 +28,7 @@ class Baseline:
     Args:
         decays: β per reward, in [0, 1), one for each running mean; with an empty list b is 0.
         per_sample: whether each sample has its own means; otherwise all samples share them.
-        mixture_rate: step size of gradient descent on (reward − b)² with respect to v; 0 keeps v constant.
+        mixture_rate: learning rate of v, by gradient descent on (reward − b)²; 0 keeps v constant.
     Memory: two numbers for each decay (and sample), independent of time.
     """
 
@@ -41,20 +41,22 @@ class Baseline:
         """Return the expected reward, (batch,); then add this reward, (batch,), to the means."""
         if not len(self.decays):
             return torch.zeros_like(reward)
-        got = reward if self.per_sample else reward.mean(dim=0, keepdim=True)
+        present = reward if self.per_sample else reward.mean(dim=0, keepdim=True)
         if not self._sums.numel():
-            self._sums = got.new_zeros(2, len(self.decays), len(got))  # of rewards, and of ones
+            self._sums = present.new_zeros(2, len(self.decays), len(present))  # of rewards, and of ones
         rewards, ones = self._sums
-        if len(got) != rewards.shape[-1]:
-            message = f"a baseline of {rewards.shape[-1]} samples, each with a mean of its own, got {len(got)} rewards"
+        if len(present) != rewards.shape[-1]:
+            message = (
+                f"a baseline of {rewards.shape[-1]} samples, each with a mean of its own, got {len(present)} rewards"
+            )
             raise ValueError(f"{message}: make a new loss for another batch, or one with per_sample=False")
-        means = rewards / ones.clamp(min=torch.finfo(got.dtype).tiny)
-        share, decays = self.mixture.to(got), self.decays.to(got)
-        expected = share @ means
+        means = rewards / ones.clamp(min=torch.finfo(present.dtype).tiny)
+        weights, decays = self.mixture.to(present), self.decays.to(present)
+        expected = weights @ means
         if self.mixture_rate:
-            slope = 2 * ((got - expected) * share[:, None] * (means - expected)).mean(dim=1)
+            slope = 2 * ((present - expected) * weights[:, None] * (means - expected)).mean(dim=1)
             self._raw = self._raw + self.mixture_rate * slope.to(self._raw)
-        self._sums = self._sums * decays[:, None] + torch.stack([got, torch.ones_like(got)])[:, None]
+        self._sums = self._sums * decays[:, None] + torch.stack([present, torch.ones_like(present)])[:, None]
         return expected.expand_as(reward)
 
     @property
@@ -199,15 +201,15 @@ class Reflect(RewardLoss):
         reward = reward.to(self._scores)
         self.modulation = -(reward - self.baseline(reward)) / len(reward)
         weights = self.mixture.to(reward)
-        taught = self.modulation[:, None] * self._scores
-        signal = torch.tensordot(weights, taught, 1)
+        signals = self.modulation[:, None] * self._scores  # one for each time scale
+        signal = torch.tensordot(weights, signals, 1)
         if self.mixture_rate:
             if self._taught.numel():  # raise the weights of time scales whose last signal agrees with this one
-                share = torch.softmax(self._raw, dim=0)
-                length = signal.norm() * self._taught.flatten(1).norm(dim=1).max()
-                agrees = ((self._taught * signal).sum(dim=(1, 2)) / length.clamp(min=1e-12)).to(share)
-                self._raw = self._raw + self.mixture_rate * share * (agrees - share @ agrees)
-            self._taught = taught
+                normalised = torch.softmax(self._raw, dim=0)
+                norms = signal.norm() * self._taught.flatten(1).norm(dim=1).max()
+                agreement = ((self._taught * signal).sum(dim=(1, 2)) / norms.clamp(min=1e-12)).to(normalised)
+                self._raw = self._raw + self.mixture_rate * normalised * (agreement - normalised @ agreement)
+            self._taught = signals
         loss = self.modulation @ (weights @ self._logs) - self._worth.mean()
         if done is not None:
             self._scores = self._scores.masked_fill(done[:, None], 0)

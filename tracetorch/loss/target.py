@@ -8,11 +8,11 @@ from tracetorch.modes import check_number, check_tensor
 
 def as_distribution(target: Tensor, output: Tensor) -> Tensor:
     """Return indices (batch,) as one-hot rows; keep values of the output's shape. Raises: TypeError, ValueError."""
-    check_tensor(output, "the output that a loss judges")
+    check_tensor(output, "the output that a loss takes")
     check_tensor(target, "the target of a loss")
     if not output.is_floating_point() or not output.ndim:
         shape = tuple(output.shape)
-        raise ValueError(f"a loss judges real numbers of shape (batch, outputs), got {output.dtype} of shape {shape}")
+        raise ValueError(f"a loss takes real numbers of shape (batch, outputs), got {output.dtype} of shape {shape}")
     if target.shape == output.shape and target.is_floating_point():
         return target.to(output)
     if target.shape != output.shape[:-1] or target.is_floating_point():
@@ -72,7 +72,7 @@ def _rows(output: Tensor) -> int:
 
 
 def mse(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared distance to the target.
+    """Mean squared error.
 
         L = mean over the batch of mean over the outputs of (y − q)²,    signal = 2(y − q) / (batch · outputs)
 

@@ -30,14 +30,14 @@ def check_connection(connection: object) -> Module:
     if isinstance(connection, Module):
         return connection
     sizes = "a layer takes its numbers of inputs and neurons, or a connection, such as torch.nn.Linear(784, 256)"
-    made = f"; make one of it: {connection.__name__}(…)" if isinstance(connection, type) else ""
-    raise TypeError(f"{sizes}; got {kind_of(connection)}{made}")
+    advice = f"; make one of it: {connection.__name__}(…)" if isinstance(connection, type) else ""
+    raise TypeError(f"{sizes}; got {kind_of(connection)}{advice}")
 
 
 def is_dense(connection: Module) -> bool:
     """Whether the current is `W·x + b` and no hook or other code runs, so that compiled code may compute it."""
-    hooked = connection._forward_hooks or connection._forward_pre_hooks
-    return not hooked and type(connection).forward is Linear.forward and "forward" not in vars(connection)
+    has_hooks = connection._forward_hooks or connection._forward_pre_hooks
+    return not has_hooks and type(connection).forward is Linear.forward and "forward" not in vars(connection)
 
 
 def is_plain(connection: Module) -> bool:
@@ -60,14 +60,14 @@ def check_linear(connection: Module, x: Tensor, name: str) -> None:
         return
     number = torch.arange(x[0].numel(), dtype=x.dtype, device=x.device).view_as(x[:1])
     a, b = torch.cos(number), torch.sin(1.7 * number + 1)
-    zero, of_a, again, of_b, of_sum = (connection(value) for value in (0 * a, a, a, b, a + b))
+    zero, of_a, repeated, of_b, of_sum = (connection(value) for value in (0 * a, a, a, b, a + b))
     if not isinstance(of_a, Tensor):
         raise TypeError(f"{name}: a connection gives a tensor of currents, and {connection} gives {kind_of(of_a)}")
     tolerance = 1e4 * torch.finfo(of_a.dtype).eps * max(1.0, float(of_sum.abs().max()))
-    same = bool(((of_a - again).abs() <= tolerance).all())
-    linear = bool(((of_sum + zero - of_a - of_b).abs() <= tolerance).all())
-    if not (same and linear):
-        what = "not linear in its input" if same else "random: the same input gives different currents"
+    is_repeatable = bool(((of_a - repeated).abs() <= tolerance).all())
+    is_linear = bool(((of_sum + zero - of_a - of_b).abs() <= tolerance).all())
+    if not (is_repeatable and is_linear):
+        what = "not linear in its input" if is_repeatable else "random: the same input gives different currents"
         raise ValueError(
             f"{name}: the connection {connection} is {what}. Put such a module in front of the layer instead"
         )

@@ -1,4 +1,4 @@
-"""One step on a CUDA device, recorded once and replayed: launching kernels one by one takes longer than they run."""
+"""One step on a CUDA device, recorded once and replayed: launching each kernel takes longer than running it."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,8 +13,8 @@ from tracetorch.modes import unaffected
 class StepGraph:
     """`net(x)` as a CUDA graph: input, output, states and parameters at fixed addresses.
 
-    It is recorded again when an address changes: for another batch size, a state that was reset or handed out, or a
-    parameter that was replaced. Values may change, also those of decays and thresholds.
+    It is recorded again when an address changes: for another batch size, a state that a caller has read or set, or
+    a parameter that was replaced. Values may change, also those of decays and thresholds.
 
     Args: net: a layer or a network.
     """
@@ -26,20 +26,20 @@ class StepGraph:
     @unaffected
     @torch.no_grad()
     def __call__(self, x: Tensor, layers: Iterable[Any]) -> Tensor:
-        """One step. Args: x (batch, in_features); layers: of the network. Returns: output (batch, out_features)."""
+        """One step. Args: x (batch, in_features); layers: all of them. Returns: output (batch, out_features)."""
         layers = list(layers)
         layers[0]._check_step(x)
         states = [layer.own_state(len(x)) for layer in layers]
-        now: list[Any] = []
+        key: list[Any] = []
         for layer, state in zip(layers, states, strict=True):
             parameters = [*layer.parameters()]
             addresses = [*map(Tensor.data_ptr, (*state.tensors, *parameters))]
-            now.append((addresses, layer.precision, [*map(Tensor.stride, parameters)]))
-        now.append((tuple(x.shape), layers[0]._like.dtype))
-        if now != self._captured:
-            self._captured = None
+            key.append((addresses, layer.precision, [*map(Tensor.stride, parameters)]))
+        key.append((tuple(x.shape), layers[0]._like.dtype))
+        if key != self._recorded:
+            self._recorded = None
             self._record(x.to(layers[0]._like.dtype), layers[-1], states)
-            self._captured = now
+            self._recorded = key
         self._input.copy_(x)
         self._graph.replay()
         return self._output[0].clone()
@@ -52,14 +52,14 @@ class StepGraph:
         before = [[value.clone() for value in state.tensors] for state in states]
         try:
             with torch.cuda.device(weight.device):
-                side = torch.cuda.Stream(weight.device)
-                side.wait_stream(torch.cuda.current_stream(weight.device))
-                with torch.cuda.stream(side):
+                stream = torch.cuda.Stream(weight.device)
+                stream.wait_stream(torch.cuda.current_stream(weight.device))
+                with torch.cuda.stream(stream):
                     for _ in range(2):
                         self._step()
-                torch.cuda.current_stream(weight.device).wait_stream(side)
+                torch.cuda.current_stream(weight.device).wait_stream(stream)
                 self._graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self._graph, stream=side):
+                with torch.cuda.graph(self._graph, stream=stream):
                     self._step()
         finally:
             for state, kept in zip(states, before, strict=True):

@@ -83,7 +83,7 @@ class Layer(Network):
         if out_features is None or isinstance(in_features, Module):
             connection = connections.check_connection(in_features)
             if out_features is not None:
-                raise TypeError(f"{connection} says itself how many outputs it has: leave out_features out")
+                raise TypeError(f"{connection} sets the number of outputs: leave out_features out")
         else:
             connection = connections.make_linear(in_features, out_features, bias)
         self.in_features: int | None = connection.in_features if isinstance(connection, Linear) else None
@@ -91,13 +91,16 @@ class Layer(Network):
         self.connection = connection
         neurons = _neurons(neuron, self.out_features, constants)
         names = _listed(trainable)
-        follows = "decay" if isinstance(trace_decay, str) else "trace_decay"
-        trains = follows == "decay" if names is None else follows in names
+        decay_name = "decay" if isinstance(trace_decay, str) else "trace_decay"
+        is_trained = decay_name == "decay" if names is None else decay_name in names
         self.input_trace = InputTrace(
-            neurons, trace_decay, self.in_features, gradient=decay_gradient, trace_bank=trace_bank, trainable=trains
+            neurons, trace_decay, self.in_features, gradient=decay_gradient, trace_bank=trace_bank, trainable=is_trained
         )
         if len(self.input_trace.trace_bank) and self.in_features is None:
             raise ValueError(f"a bank of traces needs a torch.nn.Linear as connection, got {connection}")
+        if self.input_trace.groups > 1 and self.in_features is None:
+            advice = "give trace_decay a number to set the trace free"
+            raise ValueError(f"a trace tied to several decays needs a torch.nn.Linear, got {connection}: {advice}")
         self.neuron = neurons
         self._set_trainable(names)
 
@@ -112,7 +115,7 @@ class Layer(Network):
                 raise TrainableError(said, [other for other in known if other in close or other in (names or ())])
         if self.input_trace.tied and "trace_decay" in (names or ()):
             raise ValueError(
-                "trainable: a tied trace_decay follows the membrane's; give trace_decay a number to learn it"
+                "trainable: a tied trace_decay equals the membrane's decay; give trace_decay a number to train it"
             )
         if self.input_trace.raw_decay is not None:
             self.input_trace.raw_decay.requires_grad_("trace_decay" in (names or ()))
@@ -169,8 +172,8 @@ class Layer(Network):
     def precision(self) -> torch.dtype | None:
         """Dtype of the factors of the forward matrix product; None: the dtype of the weights.
 
-        torch.bfloat16 rounds weights, but not spikes, membranes, traces or gradients. A dense product on a CPU also
-        rounds each current, once. Connections other than `torch.nn.Linear` ignore it.
+        torch.bfloat16 rounds weights and real-valued inputs, but not spikes, membranes, traces or gradients. A dense
+        product on a CPU also rounds each current, once. Connections other than `torch.nn.Linear` ignore it.
         """
         return self._precision
 
@@ -205,7 +208,7 @@ class Layer(Network):
         return self._state
 
     def reset(self, mask: Tensor | None = None) -> None:
-        """Reset membrane, trace and the number of steps to zero.
+        """Reset the neurons to their initial state (zeros), trace and number of steps to zero.
 
         Args: mask: the samples to reset, bool (batch,); None: all, and the next input may have another batch size.
         Raises: ValueError for a mask of another size than the state's batch.
@@ -234,12 +237,12 @@ class Layer(Network):
         self.state = found.map(lambda value: value.to(like.device, like.dtype if value.is_floating_point() else None))
 
     def own_state(self, batch: int, in_shape: Shape | None = None) -> LayerState:
-        """Return the state that a step may update: a new one, or a copy if a caller holds the present one.
+        """Return the state that a step may update: the present one, a copy if a caller holds it, or a new one.
 
         Raises: ValueError for another batch size or input shape than that of the state.
         """
         state, like = self._state, self._like
-        if state is None or self._lent or state.steps.shape[0] != batch or not _is_placed(state, like):
+        if state is None or self._lent or state.steps.shape[0] != batch or not _matches(state, like):
             state = self._renewed_state(batch, in_shape)
         if in_shape is not None and self.in_features is None and tuple(state.trace.shape[1:]) != in_shape:
             before = tuple(state.trace.shape[1:])
@@ -254,9 +257,9 @@ class Layer(Network):
         if state is None:
             state = self._blank_state(batch, in_shape)
         elif state.steps.shape[0] != batch:
-            held = state.steps.shape[0]
-            raise ValueError(f"{self} holds a state of batch {held}, got batch {batch}: call net.reset() first")
-        elif not _is_placed(state, self._like):
+            present = state.steps.shape[0]
+            raise ValueError(f"{self} holds a state of batch {present}, got batch {batch}: call net.reset() first")
+        elif not _matches(state, self._like):
             self.load_state(state.named())
             state = self._state
             assert state is not None
@@ -288,19 +291,30 @@ class Layer(Network):
         by_sample = [*state.neuron, state.steps, *([state.trace] if self.input_trace.groups == 1 else state.trace)]
         for value in (*by_sample, *state.trace_sensitivity):
             value.masked_fill_(mask.view(-1, *[1] * (value.ndim - 1)), 0)
+        self._set_initial(state, mask)
         self._put(_state_changes=self._state_changes + 1)
 
     def _blank_state(self, batch: int, in_shape: Shape | None) -> LayerState:
-        """A state of zeros, in the memory of the state before the reset if that fits."""
+        """The state before the first step, in the memory of the state before the reset if that fits."""
         spare, like = self._spare, self._like
         self._put(_spare=None)
-        if spare is None or spare.steps.shape[0] != batch or not _is_placed(spare, like):
+        if spare is None or spare.steps.shape[0] != batch or not _matches(spare, like):
             return self._initial_state(batch, in_shape)
         if self.in_features is None and tuple(spare.trace.shape[1:]) != in_shape:
             return self._initial_state(batch, in_shape)
         for value in spare.tensors:
             value.zero_()
+        self._set_initial(spare, slice(None))
         return spare
+
+    @without_graph
+    def _set_initial(self, state: LayerState, samples: Tensor | slice) -> None:
+        """Set the neurons of some samples, now zeros, to their initial state, if that is another one."""
+        if type(self.neuron).init_state is Neuron.init_state:
+            return
+        initial = self.neuron.init_state(torch.zeros_like(state.neuron[0]))
+        for value, start in zip(state.neuron, initial, strict=True):
+            value[samples] = start[samples]
 
     @without_graph
     def _initial_state(self, batch: int, in_shape: Shape | None) -> LayerState:
@@ -311,19 +325,19 @@ class Layer(Network):
         elif in_shape is None:
             raise RuntimeError(f"{self} has seen no input yet: the shape of its state is unknown")
         else:
-            one = like.new_zeros(1, *in_shape)
+            sample = like.new_zeros(1, *in_shape)
             try:
-                current = self.connection(one)
+                current = self.connection(sample)
             except (RuntimeError, ValueError) as error:
                 shape = f"(batch, {', '.join(map(str, in_shape))})"
                 raise ValueError(f"{self} cannot take input of shape {shape}: {error}") from error
-            connections.check_linear(self.connection, one, str(self))
+            connections.check_linear(self.connection, sample, str(self))
             current = current.new_zeros(batch, *current.shape[1:])
         groups = (trace.groups,) if trace.groups > 1 else ()
         return LayerState(
             self.neuron.init_state(current),
             like.new_zeros(*groups, batch, *in_shape),
-            like.new_zeros(trace.followers, batch, *in_shape),
+            like.new_zeros(trace.num_followers, batch, *in_shape),
             torch.zeros(batch, 1, dtype=torch.int64, device=like.device),
         )
 
@@ -341,7 +355,7 @@ class Layer(Network):
             if value.shape != shape:
                 raise ValueError(f"{self} cannot take a {name} of shape {tuple(value.shape)}: it keeps {shape}")
             if wanted[name].is_floating_point() and not value.is_floating_point():
-                raise ValueError(f"{self} cannot take a {name} of {value.dtype}, which would hold no fractions")
+                raise ValueError(f"{self} cannot take a {name} of {value.dtype}, which holds no fractions")
 
     # ── running ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -350,9 +364,9 @@ class Layer(Network):
     _columns: Columns | None = None
 
     def _step(self, x: Tensor) -> Tensor:
-        compiled = self._compiled_step
-        hooked = has_hooks(self._modules["connection"])  # type: ignore[arg-type]
-        if compiled is not None and not hooked and compiled.takes(x) and compiled.is_fresh(self._parts()):
+        stepper = self._stepper
+        is_hooked = has_hooks(self._modules["connection"])  # type: ignore[arg-type]
+        if stepper is not None and not is_hooked and stepper.takes(x) and stepper.is_fresh(self._parts()):
             state = self._state
             if self._lent or state is None or state is not compiled.state or state.steps.shape[0] != x.shape[0]:
                 compiled.bind(self.own_state(x.shape[0]))
@@ -364,14 +378,14 @@ class Layer(Network):
         """One step without a bound compiled step; prepares one for the next steps where possible."""
         self._check_step(x)
         traits = self._traits
-        way = backends.one_step(traits)
-        if way == "graph":
-            self._compiled_step, self._graph = None, self._graph or StepGraph(self)
+        code = backends.one_step(traits)
+        if code == "graph":
+            self._stepper, self._graph = None, self._graph or StepGraph(self)
             return self._graph(x, [self])
-        if way == "compiled":
-            compiled = self._bound_step(x.shape[0])
-            if compiled is not None and compiled.takes(x):
-                return compiled(x)
+        if code == "compiled":
+            stepper = self._bound_stepper(x.shape[0])
+            if stepper is not None and stepper.takes(x):
+                return stepper(x)
         shape = self._prepare(len(x), tuple(x.shape[1:]))
         output = self._like.new_empty(1, x.shape[0], *shape)
         self.advance(x[None], OutputSpec(outputs=output.flatten(2)))
@@ -384,9 +398,9 @@ class Layer(Network):
             traits = self._traits
             if backends.one_step(traits) != "compiled":
                 return None
-            self._check_place(self._like.device)
-            compiled = backends.compiled_step(traits, self.bias, self._raw(), self._constants_of, self._parts())
-            self._put(_compiled_step=compiled)
+            self._check_weight(self._like.device)
+            stepper = backends.stepper(traits, self.bias, self._raw(), self._constants_of, self._parts())
+            self._put(_stepper=stepper)
         state = self._state
         if self._lent or state is None or state is not compiled.state or state.steps.shape[0] != batch:
             compiled.bind(self.own_state(batch))
@@ -396,19 +410,19 @@ class Layer(Network):
 
     @without_graph
     def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
-        xs, trace = self._received(xs)
-        self._emit(xs, out, trace)
+        xs, trace = self._prepare_chunk(xs)
+        self._run_neurons(xs, out, trace)
 
-    def _received(self, xs: Tensor | LazySpikes) -> tuple[Tensor | LazySpikes, TraceBuffers]:
+    def _prepare_chunk(self, xs: Tensor | LazySpikes) -> tuple[Tensor | LazySpikes, TraceBuffers]:
         """Check a chunk of input. Returns: the chunk in the layer's dtype, and the trace to which it is added."""
         size: tuple[Any, ...] = tuple(xs.size if isinstance(xs, LazySpikes) else xs.shape)
         self._check_chunk(size)
-        self._check_place(xs.samples.device if isinstance(xs, LazySpikes) else xs.device)
+        self._check_weight(xs.samples.device if isinstance(xs, LazySpikes) else xs.device)
         state = self.own_state(size[1], size[2:])
         xs = xs.to(self._like.dtype) if isinstance(xs, Tensor) else xs
         return xs, self._constants_of(state)[1]
 
-    def _emit(
+    def _run_neurons(
         self, xs: Tensor | LazySpikes, out: OutputSpec, trace: TraceBuffers | None = None, fired: int | None = None
     ) -> None:
         """Run the neurons on a chunk, (time, batch, *in_shape). Args: trace, fired: as in `SynapticInput`."""
@@ -437,7 +451,7 @@ class Layer(Network):
             values = (backends.spikes(xs) if isinstance(xs, LazySpikes) else xs).to(self._like.dtype)
             if trace is not None:
                 backends.trace_scan(values.flatten(2), trace)
-            with torch.enable_grad():  # a hook may compute a weight from parameters that learn, as pruning does
+            with torch.enable_grad():  # a hook may compute a weight from trained parameters, as pruning does
                 currents: Tensor = connection(values.flatten(0, 1)).detach()
             return SynapticInput(currents.reshape(*values.shape[:2], -1), None, None, self._like.dtype)
         weight, columns = connection.weight, self._columns
@@ -460,9 +474,9 @@ class Layer(Network):
         check_tensor(x, str(self))
         if self.in_features is not None and (x.ndim != 2 or x.shape[1] != self.in_features):
             raise ValueError(f"{self} expects a step of shape (batch, {self.in_features}), got {tuple(x.shape)}")
-        self._check_place(x.device)
+        self._check_weight(x.device)
 
-    def _check_place(self, device: torch.device) -> None:
+    def _check_weight(self, device: torch.device) -> None:
         """Raises: ValueError unless the weights are on this device and have their original shape."""
         shape = tuple(self.weight.shape) if self.in_features is not None else ()
         if shape and shape != (self.out_features, self.in_features):
@@ -494,7 +508,7 @@ class Layer(Network):
     def _constants_of(self, state: LayerState) -> tuple[tuple[Tensor, ...], TraceBuffers]:
         """The constants of the neurons, and the trace buffers of a state, without a graph."""
         neuron, trace = self.neuron, self.input_trace
-        return neuron.constants, trace.for_kernels(trace.kept_decay(neuron), state)
+        return neuron.constants, trace.for_kernels(trace.constant_decay(neuron), state)
 
     # ── learning ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -552,7 +566,7 @@ class Layer(Network):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _is_placed(state: LayerState, like: Tensor) -> bool:
+def _matches(state: LayerState, like: Tensor) -> bool:
     return state.trace.dtype == like.dtype and state.trace.device == like.device
 
 
@@ -568,13 +582,13 @@ def _neurons(neuron: Any, features: int | None, constants: dict[str, Any]) -> Ne
     known = signature(neuron).parameters
     constants = renamed.current_arguments(constants, known, depth=3)
     unknown = [name for name in constants if name not in known]
-    if unknown and not any(one.kind is one.VAR_KEYWORD for one in known.values()):
+    if unknown and not any(argument.kind is argument.VAR_KEYWORD for argument in known.values()):
         name = getattr(getattr(neuron, "func", neuron), "__name__", "the neuron")
         raise TypeError(f"{name} takes no {unknown[0]!r}; it takes {', '.join(known)}")
-    made = neuron(features, **constants)
-    if not isinstance(made, Neuron):
+    population = neuron(features, **constants)
+    if not isinstance(population, Neuron):
         raise TypeError(f"{advice}, got {neuron!r}")
-    return made
+    return population
 
 
 class TrainableError(ValueError):
@@ -602,8 +616,8 @@ class LIF(Layer):
 
     Args:
         in_features, out_features: numbers of inputs and neurons; or a connection, such as `torch.nn.Conv2d(1, 16, 5)`.
-        decay: β of the membrane per step, in (0, 1): a number, one for each neuron (needs a free `trace_decay`), or
-            one for each of a few equal groups of neurons.
+        decay: β of the membrane per step, in (0, 1): a number, one for each neuron (above 16, needs a free
+            `trace_decay`), or one for each of a few equal groups of neurons.
         threshold: θ > 0, a number or one for each neuron.
         rate_map: the steady-state map, "line" or "logistic".
         trace_decay, bias, trainable, decay_gradient, trace_bank: see `Layer`.

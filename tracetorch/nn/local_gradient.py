@@ -24,7 +24,7 @@ from tracetorch.nn.neurons import Neuron
 from tracetorch.nn.state import LayerState, per_sample
 
 At = Literal["output", "logits"]
-"""A signal is the derivative with respect to the average output, or to the logits whose softmax that is."""
+"""A signal is the derivative with respect to the average output, or to logits, whose softmax is the average output."""
 
 Gradients = dict[Parameter, Tensor]
 
@@ -37,7 +37,7 @@ Layer = Any
 @unaffected
 def average_input(layer: Layer, state: LayerState | None) -> Tensor:
     """The weighted mean of all input; see `InputTrace.average`. Raises: RuntimeError before the first step."""
-    return layer.input_trace.average(layer.neuron, _checked_state(layer, state))
+    return layer.input_trace.average(layer.neuron, _present(layer, state))
 
 
 @unaffected
@@ -51,18 +51,18 @@ def local_gradients(
     return_input_grad: bool = True,
 ) -> tuple[Gradients, Tensor | None]:
     """Return the gradients of the trainable parameters, and dL/d average input or None. Args: as `Layer.backward`."""
-    state, connection, neuron, trace = _checked_state(layer, state), layer.connection, layer.neuron, layer.input_trace
+    state, connection, neuron, trace = _present(layer, state), layer.connection, layer.neuron, layer.input_trace
     if not isinstance(signal, Tensor) or signal.layout != torch.strided or signal.is_complex():
         check_tensor(signal, f"the signal for {layer}")
-    several = signal.ndim == state.neuron[0].ndim + 1
-    _check_signal(layer, signal, state, above if several else None)
+    has_stretches = signal.ndim == state.neuron[0].ndim + 1
+    _check_signal(layer, signal, state, above if has_stretches else None)
     steady = steady_map(neuron, state.steps, at)
-    is_constant = not trace.moves(neuron) and not trace.trace_bank.numel() and trace.groups == 1
-    whole = signal.sum(dim=0) if several else signal
+    is_constant = not trace.has_trained_decay(neuron) and not trace.trace_bank.numel() and trace.groups == 1
+    total_signal = signal.sum(dim=0) if has_stretches else signal
     if is_plain(connection) and is_dense(connection) and is_constant:
-        return _by_products(layer, state, whole, at, return_input_grad)
+        return _by_products(layer, state, total_signal, at, return_input_grad)
     with torch.enable_grad():
-        return _by_graph(layer, state, signal, whole, above, steady=steady, return_input_grad=return_input_grad)
+        return _by_graph(layer, state, signal, total_signal, above, steady=steady, return_input_grad=return_input_grad)
 
 
 @without_graph
@@ -72,16 +72,16 @@ def _by_products(
     """The usual case, `W·ā + b` with a constant ā: back through the steady state, then two matrix products."""
     connection, neuron = layer.connection, layer.neuron
     weight, bias = connection._parameters["weight"], connection._parameters.get("bias")
-    trained = [one for one in neuron._parameters.values() if one is not None and one.requires_grad]
-    learns = weight.requires_grad or (bias is not None and bias.requires_grad)
-    if not trained and not learns and not return_input_grad:
+    trained = [raw for raw in neuron._parameters.values() if raw is not None and raw.requires_grad]
+    is_connection_trained = weight.requires_grad or (bias is not None and bias.requires_grad)
+    if not trained and not is_connection_trained and not return_input_grad:
         return {}, None
-    decay = layer.input_trace.kept_decay(neuron)
+    decay = layer.input_trace.constant_decay(neuron)
     risen = F.rise(decay, state.steps)
     average = state.trace * ((1 - decay) / risen)
     current = linear(average, weight, bias)
-    of_neurons = risen if layer.input_trace.tied else None
-    found, delta = through_neurons(neuron, current, state.steps, signal, at=at, trained=trained, risen=of_neurons)
+    risen_if_tied = risen if layer.input_trace.tied else None
+    found, delta = through_neurons(neuron, current, state.steps, signal, at=at, trained=trained, risen=risen_if_tied)
     if weight.requires_grad:
         found[weight] = delta.t() @ average
     if bias is not None and bias.requires_grad:
@@ -93,7 +93,7 @@ def _by_graph(
     layer: Layer,
     state: LayerState,
     signal: Tensor,
-    whole: Tensor,
+    total_signal: Tensor,
     above: Layer | None,
     *,
     steady: Callable[[Tensor], Tensor],
@@ -107,16 +107,16 @@ def _by_graph(
 
     average = trace.average(neuron, state)
     if not trace.trace_bank.numel():
-        found, input_grad = _vjp(through, average, whole, list(trained.values()), return_input_grad)
-        return found, _over_groups(trace, input_grad)
+        found, below = _vjp(through, average, total_signal, list(trained.values()), return_input_grad)
+        return found, _sum_groups(trace, below)
     # Gradients of decays use the layer's own trace: each trace of the bank would need a sensitivity of its own.
     decays = [trained.pop(name) for name in list(trained) if name in ("neuron.raw_decay", "input_trace.raw_decay")]
-    of_decays, _ = _vjp(through, average, whole, decays, False)
-    if signal is whole or above is None or not torch.equal(above.input_trace.trace_bank, trace.trace_bank):
-        signal = whole * shares(_reader_decay(layer, above), state.steps, trace.trace_bank)
+    of_decays, _ = _vjp(through, average, total_signal, decays, False)
+    if signal is total_signal or above is None or not torch.equal(above.input_trace.trace_bank, trace.trace_bank):
+        signal = total_signal * shares(_reader_decay(layer, above), state.steps, trace.trace_bank)
     averages = average_inputs(state.trace, trace.decay(neuron).detach(), state, trace.trace_bank)
-    found, input_grad = _vjp(through, averages, signal, list(trained.values()), return_input_grad)
-    return of_decays | found, _over_groups(trace, input_grad)
+    found, below = _vjp(through, averages, signal, list(trained.values()), return_input_grad)
+    return of_decays | found, _sum_groups(trace, below)
 
 
 def trained_parameters(layer: Layer) -> Iterable[tuple[str, Parameter]]:
@@ -184,23 +184,23 @@ def _vjp(
     output = through(start)
     # Retained, because later backward passes need the graph of a weight that is computed from other parameters.
     found = gradients(output, sources, signal.to(output.dtype), retain_graph=True)
-    of_parameters = {parameter: one for parameter, one in zip(trained, found, strict=False) if one is not None}
+    of_parameters = {parameter: value for parameter, value in zip(trained, found, strict=False) if value is not None}
     return of_parameters, found[-1] if wants_start else None
 
 
-def _over_groups(trace: InputTrace, input_grad: Tensor | None) -> Tensor | None:
-    return input_grad if input_grad is None or trace.groups == 1 else input_grad.sum(dim=-3)
+def _sum_groups(trace: InputTrace, below: Tensor | None) -> Tensor | None:
+    return below if below is None or trace.groups == 1 else below.sum(dim=-3)
 
 
 def _reader_decay(layer: Layer, above: Layer | None) -> Tensor:
-    """Decay of the trace of the outputs in the layer above; the layer's own decay if the signal is from a loss."""
+    """Decay of the trace of the layer above, which reads the outputs; the layer's own if the signal is from a loss."""
     if above is not None and len(above.input_trace.trace_bank):
         return above.input_trace.trace_bank[-1]
     decay: Tensor = (above or layer).trace_decay.detach()
     return decay if above is not None and above.input_trace.groups == 1 else decay.mean()
 
 
-def _checked_state(layer: Layer, state: LayerState | None) -> LayerState:
+def _present(layer: Layer, state: LayerState | None) -> LayerState:
     if state is None:
         raise RuntimeError(f"{layer} has seen no input: call net(x) or net.run(xs) before net.backward(signal)")
     return state
@@ -208,12 +208,12 @@ def _checked_state(layer: Layer, state: LayerState | None) -> LayerState:
 
 def _check_signal(layer: Layer, signal: Tensor, state: LayerState, above: Layer | None) -> None:
     wanted, own = tuple(state.neuron[0].shape), state.neuron[0]
-    several = above is not None and len(above.input_trace.trace_bank) == len(signal)
-    if tuple(signal.shape[1:] if several else signal.shape) != wanted:
+    has_stretches = above is not None and len(above.input_trace.trace_bank) == len(signal)
+    if tuple(signal.shape[1:] if has_stretches else signal.shape) != wanted:
         raise ValueError(f"{layer} expects a signal of shape {wanted}, got {tuple(signal.shape)}")
     if signal.device != own.device:
-        where = f"{layer} is on {own.device}, and its signal on {signal.device}"
-        raise ValueError(f"{where}: move one of them with .to")
+        devices = f"{layer} is on {own.device}, and its signal on {signal.device}"
+        raise ValueError(f"{devices}: move one of them with .to")
 
 
 # ── `.grad` ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -223,27 +223,30 @@ def _check_signal(layer: Layer, signal: Tensor, state: LayerState, above: Layer 
 # network or a rule, with the whole gradient, also if the rule computes it in several parts.
 
 
-class _Open(threading.local):
+class _Pending(threading.local):
     """Sums so far of the gradients whose parameters have hooks; None outside of `whole_gradients`."""
 
     parts: dict[Parameter, Tensor] | None = None
 
 
-_open = _Open()
+_pending = _Pending()
 
 
 @contextmanager
 def whole_gradients() -> Iterator[None]:
-    """Context that adds up the parts of each gradient before its hooks run. After an error, `.grad` is unchanged."""
-    if _open.parts is not None:
+    """Context that adds up the parts of a gradient before the hooks of its parameter run.
+
+    After an error, the `.grad` of parameters with hooks is unchanged.
+    """
+    if _pending.parts is not None:
         yield
         return
-    _open.parts = {}
+    _pending.parts = {}
     try:
         yield
-        whole = _open.parts
+        whole = _pending.parts
     finally:
-        _open.parts = None
+        _pending.parts = None
     for parameter, gradient in whole.items():
         parameter.backward(gradient)  # torch calls the hooks, and adds to `.grad` in between
 
@@ -261,7 +264,7 @@ def add(parameter: Parameter, gradient: Tensor | None) -> None:
     gradient = gradient.detach()
     if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
         with whole_gradients():
-            parts = _open.parts
+            parts = _pending.parts
             assert parts is not None
             parts[parameter] = parts[parameter] + gradient if parameter in parts else gradient
         return
@@ -281,8 +284,8 @@ def gradients(
             source._backward_hooks = None
         return torch.autograd.grad(output, sources, signal, retain_graph=retain_graph, allow_unused=True)
     finally:
-        for source, theirs in hooks:
-            source._backward_hooks = theirs
+        for source, own in hooks:
+            source._backward_hooks = own
 
 
 # ── the node of autograd ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -298,7 +301,7 @@ def with_gradient(module: Any, run: Callable[[], Tensor], source: Tensor | None 
     """
     if not torch.is_grad_enabled():
         return run()
-    # Each parameter once, also if layers share it: the node returns its whole gradient, and torch adds up duplicates.
+    # Each parameter once, also if layers share it: for each duplicate, torch would add its whole gradient again.
     learnable = list(dict.fromkeys(parameter for layer in module.chain for _, parameter in trained_parameters(layer)))
     if not learnable and (source is None or not source.requires_grad):
         return run()
@@ -328,13 +331,13 @@ class _LocalGradient(torch.autograd.Function):
                     'net.run(xs, reduce="mean")'
                 )
         signal = signal.sum(dim=0) if ctx.over_time else signal  # the output of each step counts as the average output
-        found, input_grad = ctx.module.local_gradients(signal, return_input_grad=ctx.needs_input_grad[2])
-        if input_grad is not None and len(ctx.source_size) > input_grad.ndim:
-            input_grad = _over_time(ctx.module.chain[0], input_grad, ctx.source_size[0])
-        return None, None, input_grad, *(found.get(parameter) for parameter in ctx.learnable)
+        found, below = ctx.module.local_gradients(signal, return_input_grad=ctx.needs_input_grad[2])
+        if below is not None and len(ctx.source_size) > below.ndim:
+            below = _over_steps(ctx.module.chain[0], below, ctx.source_size[0])
+        return None, None, below, *(found.get(parameter) for parameter in ctx.learnable)
 
 
-def _over_time(layer: Layer, input_grad: Tensor, steps: int) -> Tensor:
+def _over_steps(layer: Layer, below: Tensor, steps: int) -> Tensor:
     """dL/d input of each step, (time, batch, in_features): dL/d average input times the weight of the step."""
     decay = layer.trace_decay.detach()
     decay = decay if layer.input_trace.groups == 1 else decay.mean()  # each group averages the same input differently

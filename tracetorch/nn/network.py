@@ -18,8 +18,8 @@ from tracetorch.modes import check_tensor, unaffected, whole, without_graph
 from tracetorch.nn.local_gradient import At, Gradients, accumulate, with_gradient
 
 MAX_CHUNK = 1024  # steps; longer chunks only take more memory
-_CACHES = 8  # size of a chunk's widest tensor; half and twice as much were slower on 784-256-10 with batch 128
-_MOST_BYTES = 1 << 25  # of a chunk's widest tensor, so that short sequences take as much memory as long ones
+_CACHES = 8  # size of a chunk's widest tensor, in caches; 4 and 16 were slower on 784-256-10 with batch 128
+_MOST_BYTES = 1 << 25  # limit of the same: sequences shorter than a chunk need memory that depends on their length
 _SMALL_BATCH = 16  # a smaller batch has chunks of the same length: each sample's currents stay in the cache of its core
 
 Shape = tuple[int, ...]
@@ -67,22 +67,24 @@ class Network(Module, ABC):
 
         Args:
             xs: (time, batch, *in_shape), a tensor or a Stream.
-            reduce: None for the output of every step; "mean" for the mean output.
+            reduce: None for the output of all_outputs step; "mean" for the mean output.
             window: with "mean", number of steps at the end that count; None: all.
             chunk: steps that go through a layer at once; None: chosen to stay in cache.
         Returns: (time, batch, *features), or (batch, *features) for "mean".
         Memory: O(time) without `reduce`; independent of time with it.
         Hooks: forward hooks and pre-hooks of the network and of its layers are called once a chunk, with input and
             output of all its steps, which they may replace. `EProp` and `OTTT` call no hooks when they run a
-            stretch of time again; `BPTT` treats all steps as one chunk. Backward hooks, and torch's global forward
-            hooks, are not called.
+            stretch of time again; `BPTT` treats the steps that it keeps as one chunk. Backward hooks, and torch's
+            global forward hooks, are not called.
         """
         source = xs.source if isinstance(xs, Stream) else xs if isinstance(xs, Tensor) else None
         run = partial(_run_chunks, self, xs, reduce=reduce, window=window, chunk=chunk)
         return with_gradient(self, run, source)
 
     def backward(self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True) -> Tensor | None:
-        """Add the gradients of all layers to `.grad`, from the last layer to the first; after any step, repeatedly too.
+        """Add the gradients of all layers to `.grad`, the last layer first.
+
+        It may be called after any step, and repeatedly.
 
         Args:
             signal: dL/d average output, (batch, *features).
@@ -98,7 +100,7 @@ class Network(Module, ABC):
 
 @contextmanager
 def state_aside(net: Network) -> Iterator[None]:
-    """Context that restores the state of a network at the end, in the same memory unless a caller holds that."""
+    """Restore the state of a network after the `with` block, in the same memory unless a caller holds that memory."""
     before = [
         (layer, layer.live_state, layer._lent, layer.live_state and layer.live_state.copy()) for layer in net.chain
     ]
@@ -108,12 +110,12 @@ def state_aside(net: Network) -> Iterator[None]:
         yield
     finally:
         for layer, state, lent, kept in before:
-            was_changed = state is not None and not lent
-            was_handed_out = was_changed and (layer._lent or layer._state is not state)
-            if was_changed and not was_handed_out:
-                for value, was in zip(state.tensors, kept.tensors, strict=True):
-                    value.copy_(was)
-            after = kept if was_handed_out else state
+            may_have_changed = state is not None and not lent
+            is_handed_out = may_have_changed and (layer._lent or layer._state is not state)
+            if may_have_changed and not is_handed_out:
+                for value, old in zip(state.tensors, kept.tensors, strict=True):
+                    value.copy_(old)
+            after = kept if is_handed_out else state
             layer._put(_state=after, _spare=None, _lent=lent, _state_changes=layer._state_changes + 1)
 
 
@@ -131,32 +133,32 @@ def _run_chunks(
     net.chain[0]._check_chunk((stream.steps, batch, *in_shape))
     shape, like = net._prepare(batch, tuple(in_shape)), net.chain[-1]._like
     start, first = 0, stream.steps - (window or stream.steps)
-    keep = like.new_empty(stream.steps, batch, *shape) if reduce is None else None
-    wide = devices.widest_float(like.device)  # a float32 sum of spikes would stop growing at 2²⁴
-    total = None if reduce is None else torch.zeros(batch, *shape, dtype=wide, device=like.device)
-    size = given or chunk_steps(net.chain, batch)
+    all_outputs = like.new_empty(stream.steps, batch, *shape) if reduce is None else None
+    wide_dtype = devices.widest_float(like.device)  # a float32 sum of spikes would stop growing at 2²⁴
+    total = None if reduce is None else torch.zeros(batch, *shape, dtype=wide_dtype, device=like.device)
+    size = chunk_steps(net.chain, batch) if chunk is None else whole(chunk, "chunk")
     with nullcontext() if size >= stream.steps else _same_weights(net):
         for part in stream.parts(size):
             steps = part.size[0] if isinstance(part, LazySpikes) else len(part)
-            outputs = None if keep is None else keep[start : start + steps].flatten(2)
-            flat = None if total is None else total.flatten(1)
-            out = OutputSpec(outputs=outputs, total=flat, first=max(0, first - start))
+            outputs = None if all_outputs is None else all_outputs[start : start + steps].flatten(2)
+            flat_total = None if total is None else total.flatten(1)
+            out = OutputSpec(outputs=outputs, total=flat_total, first=max(0, first - start))
             if has_hooks(net):
-                out.take_chunk(pass_on(net, part).flatten(2))
+                out.take_chunk(run_with_hooks(net, part).flatten(2))
             else:
                 net.advance(part, out)
             start += steps
-    return keep if total is None else (total / (stream.steps - first)).to(like.dtype)  # type: ignore[return-value]
+    return all_outputs if total is None else (total / (stream.steps - first)).to(like.dtype)  # type: ignore[return-value]
 
 
 @contextmanager
 def _same_weights(net: Network) -> Iterator[None]:
     """Context in which kernels keep transposed weights, unless a hook may change the weights."""
     kept = [layer._columns for layer in net.chain if layer._columns is not None]
-    lasting = not any(map(has_hooks, (net, *net.chain)))
+    are_constant = not any(map(has_hooks, (net, *net.chain)))
     try:
         for columns in kept:
-            columns.lasting, columns.filled = lasting, False
+            columns.lasting, columns.filled = are_constant, False
         yield
     finally:
         for columns in kept:
@@ -166,13 +168,13 @@ def _same_weights(net: Network) -> Iterator[None]:
 def chunk_steps(layers: list[Any], batch: int) -> int:
     """Length of a chunk: as many steps as keep its widest tensor within a few times the cache."""
     like = layers[0]._like
-    row = max(batch, _SMALL_BATCH) * max(layer._widest for layer in layers) * like.element_size()
-    room = min(_MOST_BYTES, _CACHES * devices.cache_bytes(like.device))
-    return min(MAX_CHUNK, max(1, room // row))
+    step_bytes = max(batch, _SMALL_BATCH) * max(layer._widest for layer in layers) * like.element_size()
+    chunk_bytes = min(_MOST_BYTES, _CACHES * devices.cache_bytes(like.device))
+    return min(MAX_CHUNK, max(1, chunk_bytes // step_bytes))
 
 
 def as_stream(xs: Tensor | Stream, reduce: str | None, window: int | None) -> Stream:
-    """The input as a stream. Raises: ValueError for another shape, or a wrong `reduce` or `window`."""
+    """The input as a stream. Raises: ValueError for too few dimensions, or a wrong `reduce` or `window`."""
     if not isinstance(xs, Stream):
         check_tensor(xs, "run")
         if xs.ndim < 3:
@@ -198,15 +200,15 @@ def call_with_hooks(module: Module, forward: Callable[[Tensor], Tensor], xs: Ten
     """`forward(xs)` between the forward pre-hooks and the forward hooks of a module."""
     if not has_hooks(module):
         return forward(xs)
-    vars(module)["forward"] = forward  # hides the method, so that torch itself calls every kind of hook
+    vars(module)["forward"] = forward  # hides the method, so that torch itself calls all_outputs kind of hook
     try:
-        with torch.enable_grad():  # a hook may compute a weight from parameters that learn, as pruning does
+        with torch.enable_grad():  # a hook may compute a weight from trained parameters, as pruning does
             return cast(Tensor, module(xs)).detach()
     finally:
         del vars(module)["forward"]
 
 
-def pass_on(module: Network, xs: Tensor | LazySpikes) -> Tensor:
+def run_with_hooks(module: Network, xs: Tensor | LazySpikes) -> Tensor:
     """The outputs of a chunk, (time, batch, *features), with hooks."""
 
     def advance(xs: Tensor) -> Tensor:

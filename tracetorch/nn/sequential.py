@@ -16,7 +16,7 @@ from tracetorch.modes import check_tensor, kind_of, without_graph
 from tracetorch.nn.graph import StepGraph
 from tracetorch.nn.layer import Layer
 from tracetorch.nn.local_gradient import At, Gradients, local_gradients
-from tracetorch.nn.network import Network, Shape, has_hooks, pass_on
+from tracetorch.nn.network import Network, Shape, has_hooks, run_with_hooks
 from tracetorch.nn.state import check_saved
 
 
@@ -40,9 +40,11 @@ class Sequential(Network):
             raise ValueError("a network needs at least one layer")
         for layer in layers:
             _check_layer(layer)
-        twice = [layer for at, layer in enumerate(layers) if any(layer is other for other in layers[:at])]
-        if twice:
-            raise ValueError(f"{twice[0]} is in the network twice: it has one state, and would count each step twice")
+        repeated = [layer for at, layer in enumerate(layers) if any(layer is other for other in layers[:at])]
+        if repeated:
+            raise ValueError(
+                f"{repeated[0]} is in the network twice: it has one state, and would count each step twice"
+            )
         for below, above in pairwise(layers):
             if None not in (below.out_features, above.in_features) and below.out_features != above.in_features:
                 raise ValueError(f"{below} gives {below.out_features} outputs, but {above} takes {above.in_features}")
@@ -57,7 +59,7 @@ class Sequential(Network):
         """
         found = {layer.precision for layer in self}
         if len(found) > 1:
-            raise ValueError(f"the layers have different precisions, {found}: ask each layer for its own")
+            raise ValueError(f"the layers have different precisions, {found}: read the one of each layer")
         return found.pop()
 
     @precision.setter
@@ -92,12 +94,12 @@ class Sequential(Network):
     def advance(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
         if any(map(has_hooks, self)):
             for layer in self:
-                xs = pass_on(layer, xs if isinstance(xs, LazySpikes) else as_input(layer, xs, 2))
+                xs = run_with_hooks(layer, xs if isinstance(xs, LazySpikes) else as_input(layer, xs, 2))
             out.take_chunk(cast(Tensor, xs).flatten(2))
         else:
-            self._pass_up(xs, out)
+            self._run_layers(xs, out)
 
-    def _pass_up(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
+    def _run_layers(self, xs: Tensor | LazySpikes, out: OutputSpec) -> None:
         """Run the layers in order; a fused readout runs in the scan of the layer below it."""
         chain = self.chain
         if isinstance(xs, Tensor):
@@ -105,7 +107,7 @@ class Sequential(Network):
             if None not in compiled and backends.pass_through(compiled, xs, out):
                 return
         trace: TraceBuffers | None
-        xs, trace = chain[0]._received(xs)
+        xs, trace = chain[0]._prepare_chunk(xs)
         fired: int | None = None
         for at, (below, above) in enumerate(pairwise(chain)):
             steps, batch = (xs.size if isinstance(xs, LazySpikes) else xs.shape)[:2]
@@ -114,20 +116,20 @@ class Sequential(Network):
             size = torch.Size(shape).numel()
             if above.in_features is not None and above.in_features != size:
                 raise ValueError(f"{below} gives {size} outputs, but {above} takes {above.in_features}")
-            above._check_place(below._like.device)
+            above._check_weight(below._like.device)
             constants, above_trace = above._constants_of(state)
             if at == len(chain) - 2 and backends.fuses_readout(below._traits, above._traits):
                 kernel, membrane = str(above.neuron.kernel), state.neuron.membrane
                 readout = FusedReadout(kernel, above.weight, above.bias, membrane, constants, out)
-                below._emit(xs, OutputSpec(trace=above_trace, readout=readout), trace, fired)
+                below._run_neurons(xs, OutputSpec(trace=above_trace, readout=readout), trace, fired)
                 state.steps.add_(steps)
                 return
             dtype = backends.spike_dtype(above._traits) if below.neuron.spiking else below._like.dtype
             outputs = torch.empty(steps, batch, *shape, dtype=dtype, device=below._like.device)
             through = OutputSpec(outputs=outputs.flatten(2), trace=above_trace)
-            below._emit(xs, through, trace, fired)
+            below._run_neurons(xs, through, trace, fired)
             xs, trace, fired = as_input(above, outputs, 2), None, through.fired
-        chain[-1]._emit(xs, out, trace, fired)
+        chain[-1]._run_neurons(xs, out, trace, fired)
 
     def local_gradients(
         self, signal: Tensor, *, at: At = "output", return_input_grad: bool = True
@@ -135,11 +137,13 @@ class Sequential(Network):
         check_tensor(signal, f"the signal for {self.chain[-1]}")
         above, below, found = None, cast("Tensor | None", signal), Gradients()
         for layer in reversed(self.chain):
-            asks = return_input_grad or layer is not self.chain[0]
+            wants_input_grad = return_input_grad or layer is not self.chain[0]
             assert below is not None
-            if above is not None and layer.out_features is None:  # the layer above had it flattened
+            if above is not None and layer.out_features is None:  # the layer above flattens its input
                 below = below.reshape(layer.live_state.neuron[0].shape) if layer.live_state is not None else below
-            of_layer, below = local_gradients(layer, layer.live_state, below, above, at=at, return_input_grad=asks)
+            of_layer, below = local_gradients(
+                layer, layer.live_state, below, above, at=at, return_input_grad=wants_input_grad
+            )
             for parameter, gradient in of_layer.items():  # two layers may share a parameter
                 found[parameter] = found[parameter] + gradient if parameter in found else gradient
             above, at = layer, "output"
@@ -160,9 +164,9 @@ class Sequential(Network):
         """Restore a state from `save_state`. Raises: ValueError if it belongs to another network."""
         check_saved(state)
         known = {str(at) for at in range(len(self))}
-        strangers = {name for name in state if name.split(".")[0] not in known}
-        if strangers:
-            raise ValueError(f"a network of {len(self)} layers has no place for {', '.join(sorted(strangers))}")
+        unknown = {name for name in state if name.split(".")[0] not in known}
+        if unknown:
+            raise ValueError(f"a network of {len(self)} layers has no state named {', '.join(sorted(unknown))}")
         for at, layer in enumerate(self):
             prefix = f"{at}."
             layer.load_state({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})

@@ -13,8 +13,8 @@ class LayerState(NamedTuple):
     """The state of a layer; kernels update its tensors in place."""
 
     neuron: Any  # a NamedTuple of tensors, (batch, *features) each, such as `MembraneState`
-    trace: Tensor  # (batch, *in_shape), or (groups, batch, inputs): t ← d·t + x, a sum, not a mean
-    trace_sensitivity: Tensor  # (any, batch, *in_shape): ∂trace/∂decay if it is kept, then the bank's traces
+    trace: Tensor  # t ← d·t + x, a sum, not a mean: (batch, *in_shape), or (groups, batch, inputs)
+    trace_sensitivity: Tensor  # (followers, batch, *in_shape): ∂trace/∂decay if it is kept, then the bank's traces
     steps: Tensor  # (batch, 1), integers: steps since the last reset
 
     @property
@@ -30,7 +30,7 @@ class LayerState(NamedTuple):
         return self.map(lambda value: value.clone(memory_format=torch.contiguous_format))
 
     def of_sample(self, sample: int) -> Tensor:
-        """A copy of the membrane of one sample, or of the first tensor of the state without one: (neurons,)."""
+        """A copy of one sample's membrane, (neurons,); without a membrane, of the state's first tensor."""
         membrane: Tensor = getattr(self.neuron, "membrane", self.neuron[0])[sample]
         return membrane.flatten().clone()
 
@@ -53,4 +53,4 @@ def per_sample(steps: Tensor, dims: int) -> Tensor:
 def check_saved(state: Any) -> None:
     """Raises: TypeError unless `state` is a mapping with names as keys, as from `save_state`."""
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
-        raise TypeError(f"load_state takes what save_state gave, tensors by name, got {type(state).__name__}")
+        raise TypeError(f"load_state takes the result of save_state, tensors by name, got {type(state).__name__}")

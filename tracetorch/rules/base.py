@@ -93,8 +93,8 @@ def needs_dense(layer: Layer) -> str:
     """Return why a rule that computes the gradient of `W·x + b` itself cannot train a layer; "" if it can."""
     if is_dense(layer.connection) and is_plain(layer.connection):
         return ""
-    needed = "it needs a torch.nn.Linear whose weights are parameters as connection"
-    return f"{needed}, and this one is {layer.connection}; choose rule=trace or rule=bptt"
+    needed = "it needs a torch.nn.Linear with parameters as weights"
+    return f"{needed}, and this connection is {layer.connection}; choose rule=trace or rule=bptt"
 
 
 def needs_decay_alone(layer: Layer) -> str:
@@ -104,6 +104,6 @@ def needs_decay_alone(layer: Layer) -> str:
     if layer.neuron.decays_alone:
         return ""
     return (
-        "it takes the membrane's decay for all that one step passes on to the next (a neuron of which that is true "
-        "says so by `decays_alone = True`); choose rule=trace or rule=bptt"
+        "it assumes that a membrane only decays from one step to the next (such a neuron sets "
+        "`decays_alone = True`); choose rule=trace or rule=bptt"
     )

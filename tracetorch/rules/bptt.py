@@ -17,7 +17,7 @@ from tracetorch.rules.surrogate import Surrogate, needs_slopes, surrogate_of, us
 
 
 class BPTT(Rule):
-    """Backpropagation through all steps of the last `forward`, or through the last of them.
+    """Backpropagation through all steps of the last `forward`, or through its last `window` steps.
 
     Args:
         net: any network of `tt.nn`.
@@ -71,7 +71,7 @@ class BPTT(Rule):
         Raises: RuntimeError without a `forward` since the last call.
         """
         check_at(self, at)
-        learn(self.net, self._output, signal)
+        backpropagate(self.net, self._output, signal)
         self._output = None
 
 
@@ -116,7 +116,7 @@ def run_unrolled(
         outputs = _unroll(net, xs, surrogate)
         return outputs if reduce is None else outputs[-(window or count) :].mean(dim=0)
     counted = window or count
-    early_counted = max(0, counted - (count - before))  # of the steps without a graph, those that count in the mean
+    early_counted = max(0, counted - (count - before))  # number of steps without a graph that count in the mean
     with torch.no_grad():
         early = net.run(xs[:before], reduce=reduce, window=None if reduce is None else max(1, early_counted))
     if reduce is None:
@@ -127,7 +127,7 @@ def run_unrolled(
 
 @unaffected
 @whole_gradients()
-def learn(net: Sequential, output: Tensor | None, signal: Tensor) -> None:
+def backpropagate(net: Sequential, output: Tensor | None, signal: Tensor) -> None:
     """Add the gradients through the graph of an output. Args: signal: dL/d output, or dL/d its last step."""
     if output is None:
         raise RuntimeError("nothing was run since the last learning moment: call rule.forward(xs) before rule.backward")
@@ -160,12 +160,12 @@ def _unroll_layer(layer: Layer, xs: Tensor) -> Tensor:
     layer._check_step(xs[0])
     start = layer.own_state(xs.shape[1], tuple(xs.shape[2:])).copy()
     currents = layer.connection(xs.flatten(0, 1)).unflatten(0, xs.shape[:2])
-    outputs, now = [], start.neuron
+    outputs, state = [], start.neuron
     for current in currents:
-        output, now = layer.neuron.step(current, now)
+        output, state = layer.neuron.step(current, state)
         outputs.append(output)
     with torch.no_grad():
         backends.trace_scan(xs.detach().flatten(2), layer._constants_of(start)[1])
-        neuron = type(now)(*(value.detach() for value in now))
+        neuron = type(state)(*(value.detach() for value in state))
         layer.state = start._replace(neuron=neuron, steps=start.steps + len(xs))
     return torch.stack(outputs)

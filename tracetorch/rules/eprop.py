@@ -49,23 +49,23 @@ class Eligibility:
             self.last = Chunk(graph.trace, graph.ones_trace(), slope)
 
     @torch.no_grad()
-    def fold(self, kept: float) -> None:
-        """Add the last chunk, of k steps: ē ← κᵏ·ē + Σ_t κ^(k − t)·ψ(t)·x̂(t)ᵀ. Args: kept: κ."""
-        if self.last is None or not kept:
+    def fold(self, kappa: float) -> None:
+        """Add the last chunk, of k steps: ē ← κᵏ·ē + Σ_t κ^(k − t)·ψ(t)·x̂(t)ᵀ. Args: kappa: κ."""
+        if self.last is None or not kappa:
             return
         (trace, ones_trace, slope), self.last = self.last, None
         steps = len(ones_trace)
         ages = torch.arange(steps - 1, -1, -1, dtype=slope.dtype, device=slope.device)
-        left = slope.unflatten(0, (steps, -1)) * (kept**ages)[:, None, None]
-        slopes, traces = by_group(self.layer, left).permute(0, 2, 3, 1), trace.transpose(1, 2)
+        decayed = slope.unflatten(0, (steps, -1)) * (kappa**ages)[:, None, None]
+        slopes, traces = by_group(self.layer, decayed).permute(0, 2, 3, 1), trace.transpose(1, 2)
         factors = slopes.flatten(0, 1), traces.flatten(0, 1)  # (groups × batch, …, time) and (groups × batch, time, …)
         if self.weight is None:
             self.weight = torch.bmm(*factors)
         else:
-            self.weight.baddbmm_(*factors, beta=kept**steps)
+            self.weight.baddbmm_(*factors, beta=kappa**steps)
         if self.layer.bias is not None:
-            new = (left * ones_trace).sum(dim=0)
-            self.bias = new if self.bias is None else kept**steps * self.bias + new
+            new = (decayed * ones_trace).sum(dim=0)
+            self.bias = new if self.bias is None else kappa**steps * self.bias + new
 
     @torch.no_grad()
     def forget(self, mask: Tensor) -> None:
@@ -117,7 +117,7 @@ class EProp(TwoPassRule):
         seed: of the random feedback.
         surrogate: as in `BPTT`, without `through_reset`.
     Gradient: equal to backpropagation through time (with the same surrogate, not through the reset) for W and b of a
-        tied readout and, if feedback is symmetric, of the tied hidden layer next to it: without recurrence, no term is
+        tied readout and, if feedback is symmetric, of the tied hidden layer below it: without recurrence, no term is
         dropped there, back to the beginning of the sequence and across all its learning moments. Approximate for layers
         further down, whose spikes act through the layers above (their B, a product of weights, is not from the paper),
         and for random feedback. Decays and thresholds get the gradient of each step alone.
@@ -152,16 +152,16 @@ class EProp(TwoPassRule):
         generator = torch.Generator().manual_seed(whole(seed, "seed"))
         out = len(readout.weight)
         self._random = [torch.randn(out, len(layer.weight), generator=generator) / out**0.5 for layer in list(net)[:-1]]
-        self._eligibilities = self._none_yet()
+        self._eligibilities = self._new_eligibilities()
 
     def reset(self, mask: Tensor | None = None) -> None:
         """Start a new sequence: reset state and eligibilities of all samples, or of those in `mask`."""
         if mask is None:
             super().reset()
-            self._eligibilities = self._none_yet()
+            self._eligibilities = self._new_eligibilities()
             return
         Rule.reset(self, mask)  # first: if the mask is invalid, the recording is kept
-        self._remember_unlearnt()
+        self._keep_unlearnt()
         for eligibility in self._eligibilities:
             eligibility.forget(mask)
 
@@ -171,9 +171,9 @@ class EProp(TwoPassRule):
         `xs` is read again: it must not change until the next `backward`, `forward` or `reset`.
         """
         if torch.is_grad_enabled():
-            self._remember_unlearnt()
+            self._keep_unlearnt()
         else:
-            self._eligibilities = self._none_yet()
+            self._eligibilities = self._new_eligibilities()
         return super().forward(xs, reduce=reduce, window=window)
 
     def state_dict(self) -> dict[str, Any]:
@@ -185,49 +185,49 @@ class EProp(TwoPassRule):
         for eligibility, found in zip(self._eligibilities, state.get("eligibilities", ()), strict=True):
             eligibility.load_state_dict(found)
 
-    def _remember_unlearnt(self) -> None:
+    def _keep_unlearnt(self) -> None:
         """Add the last stretch to the eligibilities, if it got no signal."""
         recording, self._recording = self._recording, None
-        if recording is not None and self._kept():
+        if recording is not None and self._kappa():
             self._second_pass(recording, None)
 
     @unaffected
     @whole_gradients()
     def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
-        """Run a stretch again, for its eligibilities, and learn from the signal."""
-        xs, first, share, before, between = recording
-        (*hidden, readout), states, above = self.net, list(before), between[-1]
-        kept, feedback, eligibilities = self._kept(), self.feedback_weights(), self._eligibilities
+        """Run a stretch again, for its eligibilities, and add the gradients of the signal."""
+        xs, first, step_weight, start_states, first_states = recording
+        (*hidden, readout), states, readout_state = self.net, list(start_states), first_states[-1]
+        kappa, feedback, eligibilities = self._kappa(), self.feedback_weights(), self._eligibilities
         for start, part in chunks(xs):
             for eligibility in eligibilities:
-                eligibility.fold(kept)
-            graphs, value = list[StepwiseGraph](), part.to(readout.weight.dtype)
+                eligibility.fold(kappa)
+            graphs, values = list[StepwiseGraph](), part.to(readout.weight.dtype)
             for at, layer in enumerate(hidden):
-                graphs.append(run_stepwise(layer, value, states[at], self.surrogate))
-                states[at], value = graphs[at].after, graphs[at].outputs
+                graphs.append(run_stepwise(layer, values, states[at], self.surrogate))
+                states[at], values = graphs[at].after, graphs[at].outputs
             slopes, stop = [graph.slope() for graph in graphs], start + len(part)
             if signal is not None and stop > first:
-                counting = value[max(0, first - start) :]
-                top = run_stepwise(readout, counting, above, self.surrogate)
-                above, delta = top.after, top.vjp((signal * share).repeat(len(counting), 1))
+                counted = values[max(0, first - start) :]
+                top = run_stepwise(readout, counted, readout_state, self.surrogate)
+                readout_state, delta = top.after, top.vjp((signal * step_weight).repeat(len(counted), 1))
                 top.learn(delta)
-                deltas = delta.new_zeros(*value.shape[:2], delta.shape[1])
-                deltas[-len(counting) :] = delta.view(*counting.shape[:2], -1)
+                deltas = delta.new_zeros(*values.shape[:2], delta.shape[1])
+                deltas[-len(counted) :] = delta.view(*counted.shape[:2], -1)
                 # The future signal at every step of a chunk: Σ_{t' ≥ t} κ^(t' − t)·δ(t').
-                when = torch.arange(len(deltas), dtype=deltas.dtype, device=deltas.device)
-                weights = (kept ** (when - when[:, None]).clamp(min=0)).triu()
-                coming = (weights @ deltas.flatten(1)).view_as(deltas)
-                for graph, slope, eligibility, sent in zip(graphs, slopes, eligibilities, feedback, strict=True):
-                    graph.vjp((deltas @ sent).flatten(0, 1))
-                    graph.learn((coming @ sent).flatten(0, 1) * slope)
-                    eligibility.learn(kept * coming[0] @ sent)
+                steps = torch.arange(len(deltas), dtype=deltas.dtype, device=deltas.device)
+                weights = (kappa ** (steps - steps[:, None]).clamp(min=0)).triu()
+                future = (weights @ deltas.flatten(1)).view_as(deltas)
+                for graph, slope, eligibility, matrix in zip(graphs, slopes, eligibilities, feedback, strict=True):
+                    graph.vjp((deltas @ matrix).flatten(0, 1))
+                    graph.learn((future @ matrix).flatten(0, 1) * slope)
+                    eligibility.learn(kappa * future[0] @ matrix)
             for eligibility, graph, slope in zip(eligibilities, graphs, slopes, strict=True):
                 eligibility.take(graph, slope)
 
-    def _none_yet(self) -> list[Eligibility]:
+    def _new_eligibilities(self) -> list[Eligibility]:
         return [Eligibility(layer) for layer in list(self.net)[:-1]]
 
-    def _kept(self) -> float:
+    def _kappa(self) -> float:
         """Return κ; 0 for a spiking readout, which filters nothing."""
         readout = self.net[len(self.net) - 1]
         return 0.0 if readout.neuron.spiking else float(readout.neuron.decay.detach())
@@ -238,8 +238,8 @@ class EProp(TwoPassRule):
         readout = self.net[len(self.net) - 1].weight
         if self.feedback == "random":
             return [weight.to(readout) for weight in self._random]
-        found, above = [], torch.eye(len(readout), dtype=readout.dtype, device=readout.device)
+        found, product = [], torch.eye(len(readout), dtype=readout.dtype, device=readout.device)
         for layer in reversed(list(self.net)[1:]):
-            above = above @ layer.weight
-            found.append(above)
+            product = product @ layer.weight
+            found.append(product)
         return found[::-1]

@@ -21,13 +21,13 @@ Teach = Callable[[Any, Tensor, Tensor], None]
 """(rule, output, target): calls the rule's `backward` or `backward_reward`."""
 
 Gradients = dict[str, Tensor]
-"""Gradient of every trainable parameter, by its name; zero where none reached it."""
+"""Gradient of every trainable parameter, by its name; zeros for a parameter without a gradient."""
 
 
 class GradientSimilarity(NamedTuple):
     """Similarity of a gradient to a reference, for one parameter."""
 
-    cosine: float  # of the angle between both; 1 or −1 for a single number; NaN if one is zero
+    cosine: float  # of the angle between the two; 1 or −1 for a single number; NaN if one is zero
     norm_ratio: float  # norm of the gradient over that of the reference; NaN if that is zero
 
 
@@ -93,7 +93,7 @@ def gradient_by_rule(rule: Rule, example: Example) -> Gradients:
 def gradient_through_time(rule: BPTT, example: Example) -> Gradients:
     """Return the gradient of the same losses through all time, the reference for `gradient_by_rule`.
 
-    The gradient goes back from each learning moment to the beginning; that of `BPTT` stops at the moment before.
+    The gradient goes back from each learning moment to the beginning; in training, `BPTT` stops at the previous moment.
 
     Memory: O(time × batch × (inputs + neurons)).
     """
@@ -117,13 +117,13 @@ def example_of_scores(xs: Tensor | Stream, action: Tensor, loss: RewardLoss, win
 
         L = −mean over the samples of log p(action)
 
-    For another reward, multiply this gradient, sample by sample, by reward − expected reward. The critic and
-    exploration bonuses are left out.
+    For another reward, multiply this gradient, sample by sample, by reward − expected reward. The value of a
+    critic and exploration bonuses are left out.
 
     Args: xs: (time, batch, in_features). action: whole numbers, (batch,). window: of `Example`.
     """
     loss = copy.deepcopy(loss)
-    floor = 1e-3 if loss.at == "output" else 0.0  # as in the score of the loss, which would not be finite otherwise
+    floor = 1e-3 if loss.at == "output" else 0.0  # the ε that keeps the loss's score finite
 
     def negative_log_prob(output: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():

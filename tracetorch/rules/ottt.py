@@ -1,4 +1,4 @@
-"""Online training through time: the gradient of each step alone; the trace of the input represents the past."""
+"""Online training through time (OTTT): the gradient of each step alone. The input trace represents the past."""
 
 from torch import Tensor
 
@@ -10,19 +10,21 @@ from tracetorch.rules.surrogate import Surrogate
 
 
 class OTTT(TwoPassRule):
-    """Learn at every step, from the signal and the input traces of that step.
+    """Add the gradients of all counted steps, each from the signal and the input traces of that step alone.
 
         δ of the last layer: dL/d output through that step; below: δ ← (δ·W) through the surrogate of that step
-        dL/dW = Σ_t δ(t)·â(t)ᵀ,    â ← β·â + x
+        dL/dW = Σ_t δ(t)·â(t)ᵀ,    â ← d·â + x
+        symbols: input x, input trace â with decay d (the membrane's, if tied), weights W, δ the error at the currents
 
     Args:
         net: any network of `tt.nn`.
         surrogate: as in `BPTT`, without `through_reset`.
-    Gradient: approximate: it drops the effects on the output at later steps, through the membranes above. Equal to
-        backpropagation through time for W and b of a tied `LI` or `LIS` readout. Decays and thresholds get the gradient
-        of each step alone, with the membrane before it constant.
+    Gradient: approximate: it drops the effect of a spike on later outputs, through the membranes of the layers above.
+        Equal to backpropagation through time for W and b of an `LI` or `LIS` readout whose trace is tied to the
+        membrane's decay. Decays and thresholds get the gradient of each step alone, with the membrane before it
+        constant.
     Memory: inputs and neurons of every layer for a chunk of 64 steps; independent of time.
-    Time: O(time × batch × weights); counted steps run twice, because the signal is known only after them.
+    Time: O(time × batch × weights); counted steps run twice, because the signal is known only at the end.
     Source: Xiao, Meng, Zhang, He, Lin (2022), doi:10.48550/arXiv.2210.04195.
     """
 
@@ -33,14 +35,14 @@ class OTTT(TwoPassRule):
     @whole_gradients()
     def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
         assert signal is not None
-        xs, first, share, _, between = recording
-        states = list(between)
+        xs, first, step_weight, _, first_states = recording
+        states = list(first_states)
         for _, part in chunks(xs[first:]):
-            graphs, value = list[StepwiseGraph](), part.to(self.net[0].weight.dtype)
+            graphs, values = list[StepwiseGraph](), part.to(self.net[0].weight.dtype)
             for number, layer in enumerate(self.net):
-                graphs.append(run_stepwise(layer, value, states[number], self.surrogate))
-                states[number], value = graphs[number].after, graphs[number].outputs
-            delta = (signal * share).repeat(len(part), 1)
+                graphs.append(run_stepwise(layer, values, states[number], self.surrogate))
+                states[number], values = graphs[number].after, graphs[number].outputs
+            delta = (signal * step_weight).repeat(len(part), 1)
             for graph in reversed(graphs):
                 delta = graph.vjp(delta)
                 graph.learn(delta)

@@ -29,9 +29,9 @@ class Recording(NamedTuple):
 
     xs: Tensor | Stream
     first: int  # the first step that counts in the output
-    share: float  # how much each counting step counts
-    before: list[LayerState]  # the state of every layer before the stretch
-    between: list[LayerState]  # the same, before the first step that counts
+    step_weight: float  # of each counted step in the output: 1 / their number
+    start_states: list[LayerState]  # the state of every layer before the stretch
+    first_states: list[LayerState]  # the state of every layer before step `first`
 
 
 @unaffected
@@ -42,21 +42,21 @@ def record(net: Sequential, xs: Tensor | Stream, reduce: str | None, window: int
     Without `reduce`, only the last step counts. Raises: as `Sequential.run`.
     """
     count = as_stream(xs, reduce, window).steps
-    before = _states_of(net, xs)
+    start_states = _states_of(net, xs)
     first = count - (1 if reduce is None else window or count)
     if first <= 0:
-        return net.run(xs, reduce=reduce, window=window), Recording(xs, 0, 1 / count, before, before)
+        return net.run(xs, reduce=reduce, window=window), Recording(xs, 0, 1 / count, start_states, start_states)
     early = net.run(xs[:first], reduce=reduce, window=None if reduce is None else 1)
-    between = _states_of(net, xs)
+    first_states = _states_of(net, xs)
     late = net.run(xs[first:], reduce=reduce)
     output = torch.cat([early, late]) if reduce is None else late
-    return output, Recording(xs, first, 1 / (count - first), before, between)
+    return output, Recording(xs, first, 1 / (count - first), start_states, first_states)
 
 
 def chunks(xs: Tensor | Stream) -> Iterator[tuple[int, Tensor]]:
     """Yield the steps in order, `CHUNK` at a time, with the number of each chunk's first step.
 
-    The first chunk may be short, so that the steps that count, at the end, are in as few chunks as possible.
+    The first chunk may be short, so that the counted steps, at the end, are in as few chunks as possible.
     """
     start, stop = 0, len(xs) % CHUNK or CHUNK
     while start < len(xs):
@@ -108,7 +108,7 @@ class TwoPassRule(Rule):
             raise RuntimeError(
                 "nothing was run since the last learning moment: call rule.forward(xs) before rule.backward"
             )
-        wanted = (len(self._recording.before[0].steps), self.net.out_features)
+        wanted = (len(self._recording.start_states[0].steps), self.net.out_features)
         if signal.shape != wanted:
             raise ValueError(f"expected a signal of shape {wanted}, got {tuple(signal.shape)}")
         recording, self._recording = self._recording, None
@@ -116,7 +116,7 @@ class TwoPassRule(Rule):
 
     @abstractmethod
     def _second_pass(self, recording: Recording, signal: Tensor | None) -> None:
-        """Run a stretch again, and learn from the signal."""
+        """Run a stretch again, and add the gradients of the signal, (batch, out_features), if there is one."""
 
 
 # ── each step alone ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -171,9 +171,10 @@ class StepwiseGraph(NamedTuple):
 
 
 def run_stepwise(layer: Layer, xs: Tensor, state: LayerState, surrogate: Surrogate) -> StepwiseGraph:
-    """Run a layer over a chunk, (time, batch, in_features), from a given state. Neither this nor its own state changes.
+    """Run a layer over a chunk, (time, batch, in_features), from a given state.
 
-    The neurons first run step by step without a graph; then all steps run in parallel, with a graph.
+    The neurons first run step by step without a graph; then all steps run in parallel, with a graph. Neither the given
+    state nor the layer's own changes.
 
     Memory: O(time × batch × (groups·in_features + out_features)), for this chunk.
     """
@@ -203,18 +204,18 @@ def add_gradient(layer: Layer, name: str, value: Tensor | None) -> None:
 
 def _states(neuron: Neuron, currents: Tensor, state: Any) -> tuple[Any, Any]:
     """Return the states before each step, time × batch in rows, and the state at the end."""
-    before, now = [], state
+    before = []
     for current in currents:
-        before.append(now)
-        _, now = neuron.step(current, now)
+        before.append(state)
+        _, state = neuron.step(current, state)
     stacked = map(torch.cat, zip(*before, strict=True))
-    return type(state)(*stacked), now
+    return type(state)(*stacked), state
 
 
 def _traces(xs: Tensor, trace: Tensor, decay: Tensor) -> Tensor:
     """`functional.trace_step` at every step: (groups, time, batch, in_features)."""
-    now = trace if trace.ndim == 3 else trace[None]
-    traces = xs.new_empty(len(now), *xs.shape)
+    trace = trace if trace.ndim == 3 else trace[None]
+    traces = xs.new_empty(len(trace), *xs.shape)
     for step, x in enumerate(xs):
-        now = torch.addcmul(x, decay, now, out=traces[:, step])
+        trace = torch.addcmul(x, decay, trace, out=traces[:, step])
     return traces

@@ -30,7 +30,7 @@ class Surrogate(ABC):
     through_reset: bool = False
 
     def __post_init__(self) -> None:
-        for field in fields(self)[1:]:  # parameters of the shape, without through_reset
+        for field in fields(self)[1:]:  # all but through_reset
             if not 0 < getattr(self, field.name) < math.inf:
                 raise ValueError(f"{field.name} must be above 0 and finite, got {getattr(self, field.name):g}")
 
@@ -127,7 +127,7 @@ def using(layer: Layer, surrogate: Surrogate) -> Iterator[None]:
 
 @torch.enable_grad()
 def needs_slopes(layer: Layer, *, decays_alone: bool = False) -> str:
-    """Return why the derivatives of a neuron's step are not those that a rule needs; "" if they are: one step is tried.
+    """Return why a neuron's step lacks the derivatives that a rule needs, by trying one step; "" if it has them.
 
     Args: decays_alone: whether d(next membrane)/d(membrane) must be the decay, as `Neuron.decays_alone` promises.
     """
@@ -143,14 +143,14 @@ def needs_slopes(layer: Layer, *, decays_alone: bool = False) -> str:
     if not output.requires_grad:
         return (
             "its output has no derivative: make spikes by functional.lif_step(…, self.surrogate), or by "
-            "self.surrogate(membrane, threshold) where that is not None; or choose rule=trace"
+            "self.surrogate(membrane, threshold) unless self.surrogate is None; or choose rule=trace"
         )
     if decays_alone:
         kept = torch.autograd.grad(after[0].sum(), state[0])[0]
         if not torch.allclose(kept, neuron.decay.detach().expand_as(kept), rtol=1e-3):
             return (
                 f"{type(neuron).__name__} says `decays_alone = True`, but its step multiplies the membrane by another "
-                "factor than its decay, as a reset to zero does; choose rule=trace or rule=bptt"
+                "factor than its decay, as with a reset to zero; choose rule=trace or rule=bptt"
             )
     return ""
 

@@ -19,13 +19,13 @@ class ThreeFactor(Rule):
         e ← λ·e + δ·āᵀ,    δ = ∂(score·output)/∂current        at every action: `observe`
         dL/dW = Σ over the samples of modulation·e             at every reward: `backward`
 
-    ā is the layer's average input at the action. `Trace` averages scores and inputs separately, and loses which score
-    belongs to which input. This matters where the right action depends on the present input, and where the reward comes
-    after the next input.
+    ā is the layer's average input at the action. `Trace` averages scores and inputs separately, so that the product of
+    each score with its input is lost. This matters where the right action depends on the present input, and where the
+    reward comes after the next input.
 
     Args:
         net: any network of `tt.nn`; its trace banks are not used.
-        decay: λ per action, in [0, 1): for how long rewards are credited to an action. At 0 only the next reward.
+        decay: λ per action, in [0, 1): for how long rewards are credited to an action; at 0, only the next reward is.
         layers: "all"; or "last": only the readout has eligibilities, and the layers below it learn as with `Trace`,
             from their inputs at the reward and the trace of the score.
     Gradient: of W and b. Decays and thresholds of layers with eligibilities get no gradient from rewards, only from an
@@ -92,10 +92,12 @@ class ThreeFactor(Rule):
         del at
         if not self._kept:
             raise RuntimeError("no score was observed since the start: call rule.observe(score) before rule.backward")
-        for name, kept in self._kept.items():
+        for name, eligibility in self._kept.items():
             number, _, parameter = name.partition(".")
             if parameter:
-                add_gradient(self.net[int(number)], parameter, torch.tensordot(modulation.to(kept), kept, 1))
+                add_gradient(
+                    self.net[int(number)], parameter, torch.tensordot(modulation.to(eligibility), eligibility, 1)
+                )
         if self.layers == "last":
             readout, score = self.net[len(self.net) - 1], self._kept["score"]
             _, _, signal = _vjp(readout, modulation.to(score)[:, None] * score, self._at)
@@ -117,9 +119,9 @@ class ThreeFactor(Rule):
         """Restore the result of `state_dict`."""
         if not state:
             return
-        where = self.net[0].weight.device
-        self._kept = {name: value.to(where, copy=True) for name, value in state["kept"].items()}
-        self._new, self._at = None if state["new"] is None else state["new"].to(where), state["at"]
+        device = self.net[0].weight.device
+        self._kept = {name: value.to(device, copy=True) for name, value in state["kept"].items()}
+        self._new, self._at = None if state["new"] is None else state["new"].to(device), state["at"]
 
     def _keep(self, name: str, value: Tensor) -> None:
         kept = self._kept.get(name)

@@ -1,4 +1,4 @@
-"""Compiled functions on disk: numba's cache, with one sealed file for each function and types of arguments.
+"""Compiled functions on disk: numba's cache, with one sealed file for each function and its argument types.
 
 numba itself keeps two files and does not check them: after a truncated file every later run fails, and if a process
 dies between writing the two, code of old sources runs. Here a file begins with a hash of its content and of all that it
@@ -43,20 +43,20 @@ class _Cache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         with _without_blas():
             target_context.refresh()
-        path, wanted = self._file(sig, target_context.codegen())
+        path, dependencies = self._file(sig, target_context.codegen())
         with suppress(Exception):  # no such file, or a class of another package has changed since
             content = path.read_bytes()
-            if content[:_SEAL_BYTES] == _seal(wanted, content[_SEAL_BYTES:]):
+            if content[:_SEAL_BYTES] == _seal(dependencies, content[_SEAL_BYTES:]):
                 return self._impl.rebuild(target_context, pickle.loads(content[_SEAL_BYTES:]))
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         if not self._impl.check_cachable(data):
             return
-        path, wanted = self._file(sig, data.codegen)
+        path, dependencies = self._file(sig, data.codegen)
         code = self._cache_file._dump(self._impl.reduce(data))
         with suppress(OSError), self._cache_file._open_for_write(path) as file:  # such as a full disk
-            file.write(_seal(wanted, code) + code)
+            file.write(_seal(dependencies, code) + code)
 
     def _file(self, sig: Any, codegen: Any) -> tuple[Path, str]:
         """The file for these types of arguments, and a text of all that its code depends on."""
@@ -67,7 +67,7 @@ class _Cache(FunctionCache):
 
 @contextmanager
 def _without_blas() -> Iterator[None]:
-    """Lets numba load without SciPy's BLAS, which takes time and which no kernel uses."""
+    """Context in which numba does not load SciPy's BLAS, which takes time and which no kernel uses."""
     name = "scipy.linalg.cython_blas"
     stand_in = ModuleType(name)
     found = sys.modules.setdefault(name, stand_in)
@@ -78,8 +78,8 @@ def _without_blas() -> Iterator[None]:
             del sys.modules[name]
 
 
-def _seal(wanted: str, code: bytes) -> bytes:
-    return hashlib.sha256(wanted.encode() + code).digest()
+def _seal(dependencies: str, code: bytes) -> bytes:
+    return hashlib.sha256(dependencies.encode() + code).digest()
 
 
 def _cache_of(function: Callable[..., Any]) -> _Cache:
@@ -113,8 +113,8 @@ class _Announcer(event.Listener):
     def on_start(self, compiling: Any) -> None:
         if compiling.data["dispatcher"].py_func.__module__.startswith(f"{__package__}."):
             event.unregister("numba:compile", self)
-            words = "compiling kernels for this processor, about 20 seconds, once"
-            logging.getLogger("tracetorch").warning(words)
+            message = "compiling kernels for this processor, about 20 seconds, once"
+            logging.getLogger("tracetorch").warning(message)
 
     def on_end(self, compiling: Any) -> None:
         pass

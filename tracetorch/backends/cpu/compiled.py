@@ -3,8 +3,9 @@
 It is one file because numba compiles a function again only when its own file changes. So a compiled function calls
 functions, and reads constants and types, of this file only.
 
-Every float operation is rounded separately, in the order of the reference (no fast-math), so results are equal bit for
-bit; except for the softmax, whose exponential differs in the last place, and for the product of the fused readout.
+Every float operation is rounded separately (no fast-math), and those of neurons and traces have the order of the
+reference, so their results are equal bit for bit. Different in the last places are the softmax, whose exponential is
+another one, and currents, which are sums in another order.
 """
 
 from typing import NamedTuple
@@ -71,13 +72,13 @@ class ReadoutArrays(NamedTuple):
     out: OutputArrays
 
 
-# ── kernels: each does samples first … last − 1, or all ───────────────────────────────────────────────────────────────
+# ── kernels: each processes samples first … last − 1, or all ──────────────────────────────────────────────────────────
 
 
 @compiled
 def scan_lazy_spikes(first, last, source, steps, traces, rows, bias, neurons, out, readout):
     """Draw spikes, add them to the traces, weigh them, run the neurons. Returns: spikes counted."""
-    events, ends, usual = room(steps, rows.shape[0])
+    events, ends, usual = event_buffers(steps, rows.shape[0])
     currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty((1, 1, rows.shape[1]), rows.dtype)
     fired = 0
     for sample in range(first, last):
@@ -92,7 +93,7 @@ def scan_lazy_spikes(first, last, source, steps, traces, rows, bias, neurons, ou
 def scan_spikes(first, last, spikes, traces, rows, bias, neurons, out, readout):
     """As `scan_lazy_spikes`, for spikes already drawn, (time, batch, inputs)."""
     steps = spikes.shape[0]
-    events, ends, usual = room(steps, rows.shape[0])
+    events, ends, usual = event_buffers(steps, rows.shape[0])
     currents, start = np.empty((steps, 1, rows.shape[1]), rows.dtype), np.empty((1, 1, rows.shape[1]), rows.dtype)
     fired = 0
     for sample in range(first, last):
@@ -146,7 +147,7 @@ def scan_trace(first, last, xs, traces):
 def generate_spikes(first, last, source, traces, values, spikes):
     """Draw spikes into `spikes`, (time, batch, channels), and add them to their traces."""
     steps, channels = spikes.shape[0], spikes.shape[2]
-    events, ends, usual = room(steps, channels)
+    events, ends, usual = event_buffers(steps, channels)
     for sample in range(first, last):
         generate_events(source, sample, events, ends, usual)
         add_events(traces, sample, events, ends, usual)
@@ -154,8 +155,8 @@ def generate_spikes(first, last, source, traces, values, spikes):
         for step in range(steps):
             for channel in range(channels):
                 spikes[step, sample, channel] = values[usual[channel]]
-            for place in range(at, ends[step, 1]):
-                spikes[step, sample, events[place]] = values[1 - usual[events[place]]]
+            for index in range(at, ends[step, 1]):
+                spikes[step, sample, events[index]] = values[1 - usual[events[index]]]
             at = ends[step, 1]
 
 
@@ -165,12 +166,12 @@ def count_ones(first, last, xs):
     count = 0
     for step in range(xs.shape[0]):
         for sample in range(first, last):
-            odd = 0
+            others = 0
             for channel in range(xs.shape[2]):
                 x = xs[step, sample, channel]
                 count += x == 1
-                odd += (x != 0) & (x != 1)
-            if odd:
+                others += (x != 0) & (x != 1)
+            if others:
                 return -1
     return count
 
@@ -184,41 +185,41 @@ def run_through(neurons, currents, row, sample, out, readout):
     if readout.weights.shape[0] == 0:
         return run(neurons, currents, row, sample, sample + 1, out, sample)
     steps, weights, bias = currents.shape[0], readout.weights, readout.bias
-    kept = np.empty((steps, 1, weights.shape[1]), bias.dtype)
+    outputs = np.empty((steps, 1, weights.shape[1]), bias.dtype)
     above = np.empty((steps, 1, weights.shape[0]), bias.dtype)
-    through = OutputArrays(kept, out.total, out.first, out.traces)
+    through = OutputArrays(outputs, out.total, out.first, out.traces)
     fired = run(neurons, currents, row, sample, sample + 1, through, 0)
-    _weigh(kept, weights, bias, above)
+    _weigh(outputs, weights, bias, above)
     run(readout.neurons, above, 0, sample, sample + 1, readout.out, sample)
     return fired
 
 
 @compiled(fastmath={"reassoc"})
-def _weigh(kept, weights, bias, above):
+def _weigh(outputs, weights, bias, above):
     """A product whose sums may be reordered, so that the compiler vectorises them."""
-    for step in range(kept.shape[0]):
+    for step in range(outputs.shape[0]):
         for neuron in range(weights.shape[0]):
-            whole = bias[neuron]
+            current = bias[neuron]
             for channel in range(weights.shape[1]):
-                whole += weights[neuron, channel] * kept[step, 0, channel]
-            above[step, 0, neuron] = whole
+                current += weights[neuron, channel] * outputs[step, 0, channel]
+            above[step, 0, neuron] = current
 
 
 @compiled
-def run(neurons, currents, first_row, first_sample, last_sample, out, first_place):
+def run(neurons, currents, first_row, first_sample, last_sample, out, first_output_row):
     """All steps of some samples, one sample after another. Returns: spikes counted.
 
     The arrays are unpacked once, and rows are indexed by number: numba counts a reference for each array that is looked
     up, sliced or passed on, which in the loop over time took longer than the neurons.
 
-    Args: currents: (time, rows, neurons). first_row, first_place: row of the first sample in `currents` and `outputs`.
+    Args: currents: (time, rows, neurons). first_row, first_output_row: row of the first sample in currents and outputs.
     """
     kind, membrane, decay, threshold = neurons
     outputs, total, first, (traces, trace_decays, sensitivities, sensitivity_decays) = out
     count, fired = membrane.shape[1], 0
     output = np.empty(count, currents.dtype)
     for sample in range(first_sample, last_sample):
-        row, place = first_row + sample - first_sample, first_place + sample - first_sample
+        row, output_row = first_row + sample - first_sample, first_output_row + sample - first_sample
         for step in range(currents.shape[0]):
             if kind == LIF:
                 for neuron in range(count):
@@ -239,24 +240,24 @@ def run(neurons, currents, first_row, first_sample, last_sample, out, first_plac
             # As `OutputSpec.take`.
             if outputs.shape[0]:
                 for neuron in range(count):
-                    outputs[step, place, neuron] = output[neuron]
+                    outputs[step, output_row, neuron] = output[neuron]
             if total.shape[0] and step >= first:
                 for neuron in range(count):
                     total[sample, neuron] += output[neuron]
             for which in range(traces.shape[0]):
                 for at in range(which, sensitivities.shape[0], traces.shape[0]):
                     for neuron in range(count):
-                        kept = sensitivity_decays[at, neuron] * sensitivities[at, sample, neuron]
-                        sensitivities[at, sample, neuron] = kept + traces[which, sample, neuron]
+                        decayed = sensitivity_decays[at, neuron] * sensitivities[at, sample, neuron]
+                        sensitivities[at, sample, neuron] = decayed + traces[which, sample, neuron]
                 for neuron in range(count):
-                    kept = trace_decays[which, neuron] * traces[which, sample, neuron]
-                    traces[which, sample, neuron] = kept + output[neuron]
+                    decayed = trace_decays[which, neuron] * traces[which, sample, neuron]
+                    traces[which, sample, neuron] = decayed + output[neuron]
     return fired
 
 
 @compiled
 def _softmax(output):
-    """Softmax of membranes, (neurons,), in their place."""
+    """Softmax of membranes, (neurons,), in the same memory."""
     highest, whole = output[0], output[0] - output[0]
     for neuron in range(output.shape[0]):
         highest = max(highest, output[neuron])
@@ -274,11 +275,11 @@ def _softmax(output):
 
 
 @compiled
-def room(steps, channels):
+def event_buffers(steps, channels):
     """Arrays for the list of one sample.
 
     Returns:
-        events: channels, step after step; with eight spare places, because a candidate is written before it is decided.
+        events: channels, step after step; with eight more entries, because a candidate is written before it is decided.
         ends: (time, 2): for each step, the end of the usually silent channels that fired, and the end of the usually
             firing channels that were silent.
         usual: (channels,), 1 for channels that usually fire.
@@ -306,13 +307,13 @@ def add_events(traces, sample, events, ends, usual):
         at = uint64(0)
         for step in range(ends.shape[0]):
             _follow(traces.values, traces.sensitivities, traces.sensitivity_decays, which, sample)
-            for place in range(at, ends[step, 1]):
-                channel = events[place]
-                unusual[place - at] = decays[channel] * values[channel] + (1 - x[channel])
+            for index in range(at, ends[step, 1]):
+                channel = events[index]
+                unusual[index - at] = decays[channel] * values[channel] + (1 - x[channel])
             for channel in range(values.shape[0]):
                 values[channel] = decays[channel] * values[channel] + x[channel]
-            for place in range(at, ends[step, 1]):
-                values[events[place]] = unusual[place - at]
+            for index in range(at, ends[step, 1]):
+                values[events[index]] = unusual[index - at]
             at = ends[step, 1]
 
 
@@ -321,8 +322,8 @@ def _follow(values, sensitivities, sensitivity_decays, which, sample):
     """One step of the traces that follow one trace."""
     for at in range(which, sensitivities.shape[0], values.shape[0]):
         for channel in range(values.shape[2]):
-            kept = sensitivity_decays[at, channel] * sensitivities[at, sample, channel]
-            sensitivities[at, sample, channel] = kept + values[which, sample, channel]
+            decayed = sensitivity_decays[at, channel] * sensitivities[at, sample, channel]
+            sensitivities[at, sample, channel] = decayed + values[which, sample, channel]
 
 
 @compiled(inline="always")
@@ -331,8 +332,8 @@ def add_step(values, decays, sensitivities, sensitivity_decays, sample, xs, step
     for which in range(values.shape[0]):
         _follow(values, sensitivities, sensitivity_decays, which, sample)
         for channel in range(values.shape[2]):
-            kept = decays[which, channel] * values[which, sample, channel]
-            values[which, sample, channel] = kept + xs[step, row, channel]
+            decayed = decays[which, channel] * values[which, sample, channel]
+            values[which, sample, channel] = decayed + xs[step, row, channel]
 
 
 @compiled
@@ -341,15 +342,15 @@ def gather(rows, bias, events, ends, usual, start, currents):
 
     Args: start: buffer, (1, 1, neurons), for the bias plus the rows of channels that usually fire.
     """
-    often, count = np.empty(usual.shape[0] + 1, events.dtype), uint64(0)
+    firing, count = np.empty(usual.shape[0] + 1, events.dtype), uint64(0)
     for channel in range(usual.shape[0]):
-        often[count] = channel
+        firing[count] = channel
         count += uint64(usual[channel])
     # Unsigned, because a signed index might count from the end, and loops would not be vectorised.
     neurons = uint64(rows.shape[1])
     for neuron in range(neurons):  # assigning a slice would take 4 s to compile
         start[0, 0, neuron] = bias[neuron]
-    _one_by_one(start, uint64(0), rows, 1, often, uint64(0), count, uint64(0), neurons)
+    _one_by_one(start, uint64(0), rows, 1, firing, uint64(0), count, uint64(0), neurons)
     for left in range(uint64(0), neurons, uint64(COLUMNS)):
         right = min(left + uint64(COLUMNS), neurons)
         at = uint64(0)
@@ -373,86 +374,90 @@ def gather(rows, bias, events, ends, usual, start, currents):
 @compiled(inline="always")
 def _one_by_one(sums, step, rows, sign, events, at, stop, left, right):
     """Add rows to a sum, or subtract them, rounding after each; several for each load of it. Returns: `stop`."""
-    one = rows.dtype.type(sign)
+    factor = rows.dtype.type(sign)
     while at + uint64(8) <= stop:
         a, b, c, d = events[at], events[at + uint64(1)], events[at + uint64(2)], events[at + uint64(3)]
         e, f, g, h = events[at + uint64(4)], events[at + uint64(5)], events[at + uint64(6)], events[at + uint64(7)]
         for neuron in range(left, right):
-            whole = (sums[step, 0, neuron] + one * rows[a, neuron]) + one * rows[b, neuron]
-            whole = (whole + one * rows[c, neuron]) + one * rows[d, neuron]
-            whole = (whole + one * rows[e, neuron]) + one * rows[f, neuron]
-            sums[step, 0, neuron] = (whole + one * rows[g, neuron]) + one * rows[h, neuron]
+            whole = (sums[step, 0, neuron] + factor * rows[a, neuron]) + factor * rows[b, neuron]
+            whole = (whole + factor * rows[c, neuron]) + factor * rows[d, neuron]
+            whole = (whole + factor * rows[e, neuron]) + factor * rows[f, neuron]
+            sums[step, 0, neuron] = (whole + factor * rows[g, neuron]) + factor * rows[h, neuron]
         at += uint64(8)
     while at + uint64(3) <= stop:
         a, b, c = events[at], events[at + uint64(1)], events[at + uint64(2)]
         for neuron in range(left, right):
-            whole = (sums[step, 0, neuron] + one * rows[a, neuron]) + one * rows[b, neuron]
-            sums[step, 0, neuron] = whole + one * rows[c, neuron]
+            whole = (sums[step, 0, neuron] + factor * rows[a, neuron]) + factor * rows[b, neuron]
+            sums[step, 0, neuron] = whole + factor * rows[c, neuron]
         at += uint64(3)
     while at < stop:
         a = events[at]
         for neuron in range(left, right):
-            sums[step, 0, neuron] += one * rows[a, neuron]
+            sums[step, 0, neuron] += factor * rows[a, neuron]
         at += uint64(1)
     return at
 
 
 # ── draws: a head for each channel, four to a word; a tail only where the head does not decide ────────────────────────
 
-_COUNTS = np.array([bits.bit_count() for bits in range(256)], np.uint8)
-_PLACES = np.array([sorted(range(8), key=lambda at: not bits >> at & 1) for bits in range(256)], np.uint8)
-"""For each byte, the number of its set bits; and the places of the set bits, then those of the others."""
+_BIT_COUNTS = np.array([bits.bit_count() for bits in range(256)], np.uint8)
+_POSITIONS = np.array([sorted(range(8), key=lambda bit: not bits >> bit & 1) for bits in range(256)], np.uint8)
+"""For each byte, the number of its set bits; and the positions of the set bits, then those of the others."""
 
-_HIGHEST, _TAIL = np.uint32(255), np.uint32((1 << TAIL_BITS) - 1)
+_LARGEST_HEAD, _TAIL_MASK = np.uint32(255), np.uint32((1 << TAIL_BITS) - 1)
 
 
 @compiled
 def generate_events(source, sample, events, ends, usual):
-    """Draw the list of one sample, step after step; see `room`."""
+    """Draw the spikes of one sample as a list, step after step; see `event_buffers`."""
     channels = source.limits.shape[2]
     words, masks = np.empty((channels + 3) // 4, np.uint32), np.zeros((channels + 3) // 4, np.uint32)
     heads = words.view(np.uint8)
-    bound, rest = np.empty(channels, np.uint8), np.empty(channels, np.uint32)
-    active, flags = np.empty(channels + 1, np.uint32), np.zeros((channels + 7) // 8, np.uint64)
-    rare, living, at = 0, 0, uint64(0)
-    folds = source.limits.shape[0] == 1
+    head_bound, tail_bound = np.empty(channels, np.uint8), np.empty(channels, np.uint32)
+    live, flags = np.empty(channels + 1, np.uint32), np.zeros((channels + 7) // 8, np.uint64)
+    num_silent, num_live, at = 0, 0, uint64(0)
+    can_invert = source.limits.shape[0] == 1
     for step in range(ends.shape[0]):
         if step < source.limits.shape[0]:
-            rare, living = _split(source.limits[step, sample], folds, bound, rest, active, usual, masks.view(np.uint8))
+            num_silent, num_live = _split(
+                source.limits[step, sample], can_invert, head_bound, tail_bound, live, usual, masks.view(np.uint8)
+            )
         low, high = _row_key(source.seed, source.start + step, source.samples[sample])
         _fill(words, masks, low, high)
-        if rare == channels:
-            to = _candidates_of_all(heads, bound, flags, events, at)
+        if num_silent == channels:
+            stop = _candidates_of_all(heads, head_bound, flags, events, at)
         else:
-            to = _candidates(heads, bound, active[:rare], events, at)
-        ends[step, 0] = at = _settle(heads, bound, rest, low, high, usual, events, at, to)
-        to = _candidates(heads, bound, active[rare:living], events, at)
-        ends[step, 1] = at = _settle(heads, bound, rest, low, high, usual, events, at, to)
+            stop = _candidates(heads, head_bound, live[:num_silent], events, at)
+        ends[step, 0] = at = _decide_by_tails(heads, head_bound, tail_bound, low, high, usual, events, at, stop)
+        stop = _candidates(heads, head_bound, live[num_silent:num_live], events, at)
+        ends[step, 1] = at = _decide_by_tails(heads, head_bound, tail_bound, low, high, usual, events, at, stop)
 
 
 @compiled
-def _split(limits, folds, bound, rest, active, usual, masks):
-    """Split each limit into bounds for head and tail, and list the channels that can leave their usual state.
+def _split(limits, can_invert, head_bound, tail_bound, live, usual, masks):
+    """Split each limit into bounds for head and tail, and list the channels that can leave their usual state in `live`.
 
-    With `folds`, a channel that usually fires is drawn inverted: its number with all bits flipped, its limit 1 − limit.
+    With `can_invert`, a channel that usually fires is drawn with all bits of its number flipped, and limit 2²⁴ − limit.
+
+    Returns: the number of usually silent channels, which come first in `live`, and the number of all in `live`.
     """
-    rare, living = 0, 0
+    num_silent, num_live = 0, 0
     for channel in range(limits.shape[0]):
-        often = folds and limits[channel] > int32(1 << (BITS - 1))
-        limit = uint32((1 << BITS) - limits[channel] if often else limits[channel])
-        head = min(limit >> uint32(TAIL_BITS), _HIGHEST)
-        bound[channel] = uint8(head)
-        rest[channel] = limit - (head << uint32(TAIL_BITS))
-        usual[channel] = often
-        masks[channel] = 255 if often else 0
+        is_frequent = can_invert and limits[channel] > int32(1 << (BITS - 1))
+        limit = uint32((1 << BITS) - limits[channel] if is_frequent else limits[channel])
+        head = min(limit >> uint32(TAIL_BITS), _LARGEST_HEAD)
+        head_bound[channel] = uint8(head)
+        tail_bound[channel] = limit - (head << uint32(TAIL_BITS))
+        usual[channel] = is_frequent
+        masks[channel] = 255 if is_frequent else 0
     for channel in range(limits.shape[0]):
-        active[rare] = channel
-        rare += (limits[channel] > int32(0)) & (usual[channel] == 0)
-    living = rare
+        live[num_silent] = channel
+        num_silent += (limits[channel] > int32(0)) & (usual[channel] == 0)
+    num_live = num_silent
     for channel in range(limits.shape[0]):
-        active[living] = channel
-        living += (limits[channel] < int32(1 << BITS)) & (usual[channel] == 1)
-    return rare, living
+        live[num_live] = channel
+        num_live += (limits[channel] < int32(1 << BITS)) & (usual[channel] == 1)
+    return num_silent, num_live
 
 
 @compiled
@@ -462,42 +467,42 @@ def _fill(words, masks, low, high):
 
 
 @compiled
-def _candidates(heads, bound, active, events, at):
+def _candidates(heads, head_bound, live, events, at):
     """Write every candidate, and keep it if its head allows: no branch that the processor could mispredict."""
-    for place in range(active.shape[0]):
-        channel = active[place]
+    for index in range(live.shape[0]):
+        channel = live[index]
         events[at] = channel
-        at += uint64(heads[channel] <= bound[channel])
+        at += uint64(heads[channel] <= head_bound[channel])
     return at
 
 
 @compiled
-def _candidates_of_all(heads, bound, flags, events, at):
-    """`_candidates` of all channels: eight at a time, by a table of the places of set bits."""
+def _candidates_of_all(heads, head_bound, flags, events, at):
+    """`_candidates` of all channels: eight at a time, by a table of the positions of set bits."""
     flag = flags.view(np.uint8)
-    for channel in range(bound.shape[0]):
-        flag[channel] = heads[channel] <= bound[channel]
+    for channel in range(head_bound.shape[0]):
+        flag[channel] = heads[channel] <= head_bound[channel]
     for group in range(flags.shape[0]):
-        which = (flags[group] * uint64(0x0102040810204080)) >> uint64(56)  # eight bytes, 0 or 1, as eight bits
-        for place in range(8):
-            events[at + uint64(place)] = uint32(8 * group) + uint32(_PLACES[which, place])
-        at += uint64(_COUNTS[which])
+        bits = (flags[group] * uint64(0x0102040810204080)) >> uint64(56)  # eight bytes, 0 or 1, as eight bits
+        for index in range(8):
+            events[at + uint64(index)] = uint32(8 * group) + uint32(_POSITIONS[bits, index])
+        at += uint64(_BIT_COUNTS[bits])
     return at
 
 
 @compiled
-def _settle(heads, bound, rest, low, high, usual, events, start, stop):
+def _decide_by_tails(heads, head_bound, tail_bound, low, high, usual, events, start, stop):
     """Keep a candidate whose head equals its bound only if its tail is below the bound of the tail."""
-    kept = start
-    for place in range(start, stop):
-        channel = events[place]
-        events[kept] = channel
+    end = start
+    for index in range(start, stop):
+        channel = events[index]
+        events[end] = channel
         stays = True
-        if heads[channel] == bound[channel]:
+        if heads[channel] == head_bound[channel]:
             tail = _mix32(channel, high, low) >> uint32(32 - TAIL_BITS)
-            stays = (tail ^ (_TAIL if usual[channel] else uint32(0))) < rest[channel]
-        kept += uint64(stays)
-    return kept
+            stays = (tail ^ (_TAIL_MASK if usual[channel] else uint32(0))) < tail_bound[channel]
+        end += uint64(stays)
+    return end
 
 
 @compiled(inline="always")

@@ -1,7 +1,7 @@
 """A layer over a chunk of time on a CPU, in one pass: input, trace, currents, membranes, outputs; sample by sample.
 
-Where few channels fire, a sample's spikes are drawn (or listed), added to the trace and weighed by the weights of
-active channels only; its currents go straight into its neurons, and never leave the cache. Where many channels fire,
+Where few channels fire, a sample's spikes are drawn (or listed) and added to the trace, and only the weights of active
+channels are added up; the currents go straight into the neurons, and never leave the cache. Where many channels fire,
 one matrix product computes the currents before the pass.
 """
 
@@ -43,14 +43,14 @@ def neurons_of(neuron: str, membrane: Tensor, constants: tuple[Tensor, ...]) -> 
 
 
 def traces_of(trace: TraceBuffers | TraceArrays | None, dtype: torch.dtype) -> TraceArrays:
-    """Trace and followers as NumPy views, (groups, batch, inputs); zero-size arrays without a trace."""
+    """Trace and sensitivities as NumPy views, (traces, batch, inputs); zero-size arrays without a trace."""
     if isinstance(trace, TraceArrays):
         return trace
     if trace is None:
-        return TraceArrays(*nothing(dtype), *nothing(dtype))
+        return TraceArrays(*empty_arrays(dtype), *empty_arrays(dtype))
     first = _rows(trace.values if trace.values.ndim == 3 else trace.values[None], trace.decay)
     if trace.sensitivity is None or trace.sensitivity_decay is None:
-        return TraceArrays(*first, *nothing(dtype))
+        return TraceArrays(*first, *empty_arrays(dtype))
     return TraceArrays(*first, *_rows(trace.sensitivity, trace.sensitivity_decay))
 
 
@@ -61,15 +61,15 @@ def _rows(values: Tensor, decay: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def nothing(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
+def empty_arrays(dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
     """Empty arrays of three dimensions and of two."""
     return torch.empty(0, 0, 0, dtype=dtype).numpy(), torch.empty(0, 0, dtype=dtype).numpy()
 
 
 def outputs_of(out: OutputSpec, dtype: torch.dtype) -> OutputArrays:
-    """The places of the outputs as NumPy views; zero-size arrays for unused ones."""
-    outputs = nothing(dtype)[0] if out.outputs is None else out.outputs.numpy()
-    total = nothing(torch.float64)[1] if out.total is None else out.total.numpy()
+    """The buffers for the outputs as NumPy views; zero-size arrays for unused ones."""
+    outputs = empty_arrays(dtype)[0] if out.outputs is None else out.outputs.numpy()
+    total = empty_arrays(torch.float64)[1] if out.total is None else out.total.numpy()
     return OutputArrays(outputs, total, out.first, traces_of(out.trace, dtype))
 
 
@@ -78,8 +78,8 @@ def readout_of(readout: FusedReadout | None, dtype: torch.dtype) -> ReadoutArray
     if readout is None:
         return _no_readout(dtype)
     neuron, weight, bias, membrane, constants, out = readout
-    start = weight.new_zeros(len(weight)) if bias is None else bias
-    weights, biases = (tensor.detach().contiguous().numpy() for tensor in (weight, start))
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    weights, biases = (tensor.detach().contiguous().numpy() for tensor in (weight, bias))
     return ReadoutArrays(weights, biases, neurons_of(neuron, membrane, constants), outputs_of(out, dtype))
 
 
@@ -139,32 +139,32 @@ def scan_neurons(
 ) -> None:
     """See `reference.scan_neurons`. It also counts the spikes."""
     dtype = synaptic.dtype
-    ends = neurons_of(neuron, membrane, constants), outputs_of(out, dtype), readout_of(out.readout, dtype)
-    fired = scan_layer(synaptic, *ends)
+    arrays = neurons_of(neuron, membrane, constants), outputs_of(out, dtype), readout_of(out.readout, dtype)
+    fired = scan_layer(synaptic, *arrays)
     out.fired = fired if neuron == "lif" else None
 
 
-def scan_layer(synaptic: SynapticInput, *ends: NamedTuple) -> int:
-    """Run a layer over a chunk. Args: ends: its neurons, outputs and readout as arrays. Returns: number of spikes."""
+def scan_layer(synaptic: SynapticInput, *arrays: NamedTuple) -> int:
+    """Run a layer over a chunk. Args: arrays: its neurons, outputs and readout. Returns: number of spikes."""
     (steps, batch, count), dtype, xs = synaptic.size, synaptic.dtype, synaptic.xs
-    drawn = isinstance(xs, LazySpikes)
-    if synaptic.weight is None or not is_sparse(_share(synaptic), count, synaptic.precision, drawn=drawn):
-        made = currents(synaptic).contiguous()
-        return sum(parallel_for(compiled.scan_currents, batch, made.numel(), made, *ends))
+    is_lazy = isinstance(xs, LazySpikes)
+    if synaptic.weight is None or not is_sparse(_active_share(synaptic), count, synaptic.precision, drawn=is_lazy):
+        values = currents(synaptic).contiguous()
+        return sum(parallel_for(compiled.scan_currents, batch, values.numel(), values, *arrays))
     # Transposed, so that the weights of one input are adjacent: .1 to .2 ms for 784 × 256, once in `net.run`.
     weight, columns = synaptic.weight.detach(), synaptic.columns
     weight = weight.t().contiguous() if columns is None else columns.of(weight)
     rows = (weight if synaptic.precision == dtype else weight.to(synaptic.precision).to(dtype)).numpy()
     bias = np.zeros(count, rows.dtype) if synaptic.bias is None else synaptic.bias.detach().contiguous().numpy()
-    rest = (traces_of(synaptic.trace, dtype), rows, bias, *ends)
+    rest = (traces_of(synaptic.trace, dtype), rows, bias, *arrays)
     work = steps * batch * len(rows)
     if isinstance(xs, LazySpikes):
         return sum(parallel_for(compiled.scan_lazy_spikes, batch, work, lazy_spikes_of(xs), steps, *rest))
     return sum(parallel_for(compiled.scan_spikes, batch, work, xs.contiguous(), *rest))
 
 
-def _share(synaptic: SynapticInput) -> float:
-    """The share of the input that fires; infinite for input other than spikes."""
+def _active_share(synaptic: SynapticInput) -> float:
+    """The share of active inputs; infinite for input other than spikes."""
     xs = synaptic.xs
     if isinstance(xs, LazySpikes):
         return xs.share

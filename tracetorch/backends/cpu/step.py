@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from tracetorch.backends.arguments import Columns, OutputSpec, SynapticInput, TraceBuffers
 from tracetorch.backends.cpu import compiled
 from tracetorch.backends.cpu.compiled import OutputArrays, TraceArrays
-from tracetorch.backends.cpu.scan import neurons_of, nothing, outputs_of, readout_of, scan_layer, traces_of
+from tracetorch.backends.cpu.scan import empty_arrays, neurons_of, outputs_of, readout_of, scan_layer, traces_of
 from tracetorch.backends.cpu.threads import flushed
 from tracetorch.backends.dispatch import WIDE
 
@@ -37,7 +37,7 @@ _address = Tensor.data_ptr
 class CompiledStep:
     """One step of a layer: everything that does not change from step to step is looked up once.
 
-    A step adds the weights of active inputs only. More than `FEW_WEIGHTS` are read from a transposed copy, which is
+    A step adds the weights of active inputs only. Above `FEW_WEIGHTS` weights, it reads a transposed copy. The copy is
     updated after a change of `weight._version`, after an optimizer's step, and when a state is bound, as after `reset`.
     Until then, a write through `weight.data` or NumPy has no effect.
 
@@ -60,21 +60,21 @@ class CompiledStep:
         most: int,
     ):
         self._neuron, self._dtype, self._constants = neuron, weight.dtype, constants
-        self._held = [tensor for tensor in (weight, bias, *raw) if tensor is not None]
-        self._parts = parts  # held, so that no new object can get the address of one
-        self._addresses = [tensor.data_ptr() for tensor in self._held]
-        self._laid = weight, weight.shape, weight.stride()
+        self._tensors = [tensor for tensor in (weight, bias, *raw) if tensor is not None]
+        self._parts = parts  # kept alive, so that no new object gets the address of one of them
+        self._addresses = [tensor.data_ptr() for tensor in self._tensors]
+        self._weight_layout = weight, weight.shape, weight.stride()
         self._raw = [tensor.detach().numpy() for tensor in raw]
         self._raw_bytes: list[bytes] = []
         self._weight, self._bias_tensor = weight.detach(), bias
         self._columns = self._weight.numpy().T
         self._rows = np.empty_like(self._columns, order="C")
-        self._room_for_columns = Columns(torch.from_numpy(self._rows))
+        self._columns_buffer = Columns(torch.from_numpy(self._rows))
         self._is_small = weight.numel() <= FEW_WEIGHTS
         self._copied: Any = None
         self._neurons, self._inputs = weight.shape
         start = weight.new_zeros(self._neurons) if bias is None else bias
-        self._room = np.empty((1, 1, self._neurons), self._rows.dtype)
+        self._current = np.empty((1, 1, self._neurons), self._rows.dtype)
         self._bias = start.detach().numpy()
         self.state: Any = None
         self._most = most
@@ -83,8 +83,10 @@ class CompiledStep:
         """Whether these are the same parts, in the same memory."""
         if len(parts) != len(self._parts) or not all(map(is_, parts, self._parts)):
             return False
-        weight, shape, strides = self._laid  # a weight that was transposed or sliced has the same address
-        return [*map(_address, self._held)] == self._addresses and weight.shape == shape and weight.stride() == strides
+        weight, shape, strides = self._weight_layout  # a weight that was transposed or sliced has the same address
+        return (
+            [*map(_address, self._tensors)] == self._addresses and weight.shape == shape and weight.stride() == strides
+        )
 
     def takes(self, x: Tensor) -> bool:
         """Whether the compiled step accepts this input."""
@@ -103,7 +105,7 @@ class CompiledStep:
             self.bind(self.state)
         rows = self._columns if self._is_small else self._transposed()
         outputs = np.empty((1, x.shape[0], self._neurons), rows.dtype)
-        flushed(compiled.step_layer, x.numpy()[None], rows, self._bias, *self._arrays, outputs, self._room)
+        flushed(compiled.step_layer, x.numpy()[None], rows, self._bias, *self._arrays, outputs, self._current)
         return torch.from_numpy(outputs[0])
 
     def refresh(self) -> None:
@@ -132,7 +134,7 @@ class CompiledStep:
 def pass_through(layers: Sequence[CompiledStep], xs: Tensor, out: OutputSpec) -> bool:
     """Run a short chunk, (time, batch, inputs), through layers of few neurons that are bound to their states.
 
-    Returns: whether it did; False, without any effect, for other layers or input.
+    Returns: True; or False, without any effect, for other layers or input.
     """
     first, dtype = layers[0], xs.dtype
     if xs.is_neg() or xs.ndim != 3 or xs.shape[2] != first._inputs or xs.device.type != "cpu":
@@ -144,12 +146,12 @@ def pass_through(layers: Sequence[CompiledStep], xs: Tensor, out: OutputSpec) ->
     trace: TraceArrays | None = first._traces
     fired, steps, last, no_readout = None, len(xs), layers[-1], readout_of(None, dtype)
     for at, layer in enumerate(layers):
-        synaptic = SynapticInput(xs, layer._weight, layer._bias_tensor, dtype, trace, fired, layer._room_for_columns)
+        synaptic = SynapticInput(xs, layer._weight, layer._bias_tensor, dtype, trace, fired, layer._columns_buffer)
         if layer is last:
             through = outputs_of(out, dtype)
         else:
             xs = torch.empty(*xs.shape[:2], layer._neurons, dtype=dtype)
-            through = OutputArrays(xs.numpy(), nothing(torch.float64)[1], 0, layers[at + 1]._traces)
+            through = OutputArrays(xs.numpy(), empty_arrays(torch.float64)[1], 0, layers[at + 1]._traces)
         count = scan_layer(synaptic, layer._neuron_arrays, through, no_readout)
         np.add(layer._arrays[5], steps, out=layer._arrays[5])
         fired, trace = count if layer._neuron == "lif" else None, None

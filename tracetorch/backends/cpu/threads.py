@@ -19,7 +19,7 @@ SERIAL = 1 << 15
 """With fewer numbers than this to work on, a second thread costs more than it saves."""
 
 _Body = Callable[[int], None]
-_LEAST = 5e-324
+_SUBNORMAL = 5e-324
 
 
 def parallel_for(kernel: Callable[..., Any], batch: int, work: int, *arguments: Any) -> list[Any]:
@@ -29,7 +29,7 @@ def parallel_for(kernel: Callable[..., Any], batch: int, work: int, *arguments: 
         kernel: compiled; it runs without the interpreter's lock.
         work: number of values to work on; this thread alone does fewer than `SERIAL`.
         arguments: tensors become arrays. Those that the kernel writes must be contiguous.
-    Returns: what each call returned.
+    Returns: the results of the calls.
     """
     plain = [argument.detach().numpy() if isinstance(argument, Tensor) else argument for argument in arguments]
     parts = 1 if work < SERIAL else min(torch.get_num_threads(), batch)
@@ -58,7 +58,7 @@ def flushed(kernel: Callable[..., Any], *arguments: Any) -> Any:
     Decaying values become subnormal after long silence and stay so, since .9 times the smallest rounds to itself;
     processors take ten times as long with them.
     """
-    if _LEAST * 1.0 == 0.0:  # the mode is on already
+    if _SUBNORMAL * 1.0 == 0.0:  # subnormal numbers are flushed already
         return kernel(*arguments)
     torch.set_flush_denormal(True)
     try:
@@ -79,7 +79,7 @@ def _openmp() -> Callable[[_Body, int], None] | None:
 
     def region(body: _Body, parts: int) -> None:
         def member(_: int | None) -> None:
-            # A team may be smaller than asked for; then its members take more than one part.
+            # A team may be smaller than requested; then its members take more than one part.
             for part in range(library.omp_get_thread_num(), parts, library.omp_get_num_threads()):
                 body(part)
 
@@ -105,10 +105,10 @@ def _openmp_library() -> ctypes.CDLL | None:
 
 
 def _own_threads(body: _Body, parts: int) -> None:
-    waiting = [_pool(parts - 1).submit(body, part) for part in range(1, parts)]
+    futures = [_pool(parts - 1).submit(body, part) for part in range(1, parts)]
     body(0)
-    for part in waiting:
-        part.result()
+    for future in futures:
+        future.result()
 
 
 @cache

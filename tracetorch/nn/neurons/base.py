@@ -12,7 +12,7 @@ from tracetorch import constrain
 from tracetorch import functional as F
 from tracetorch.modes import numbers, without_graph
 
-_OF_NUMPY = (torch.float32, torch.float64)
+_NUMPY_DTYPES = (torch.float32, torch.float64)
 
 Values = float | Sequence[float] | Tensor
 """A constant of neurons: one number for all of them, or one for each."""
@@ -21,11 +21,13 @@ Values = float | Sequence[float] | Tensor
 class Neuron(Module, ABC):
     """A population of neurons with a leaky membrane.
 
-        output, state = step(current, state)                       at every step, without a graph
+        output, state = step(current, state)                       at every step
         average output = steady_state(average current, n)          at a learning moment, differentiated
 
-    A neuron is a subclass with `state_type`, `step` and `steady_state`. The rest has defaults. A concrete neuron
-    may be subclassed too. A subclass with another `step` inherits neither `kernel` nor `decays_alone`.
+    Layers run `step` without a graph; rules with a surrogate differentiate it.
+
+    A neuron is a final subclass with `state_type`, `step` and `steady_state`. Everything else has a default. A subclass
+    with another `step` inherits neither `kernel` nor `decays_alone`.
 
     Args:
         features: number of neurons; None if the connection's output has several dimensions, such as (channels, height,
@@ -41,10 +43,10 @@ class Neuron(Module, ABC):
     real_valued = False
     """Whether the average output is any real number, so that it can be logits or a prediction."""
     decays_alone = False
-    """Whether the state is only the membrane, and ∂(next membrane)/∂membrane is `decay` for constant spikes. That is so
-    with reset by subtraction, not with reset to zero. E-prop and OTTT need it."""
+    """Whether the state is only the membrane, and ∂(next membrane)/∂membrane is `decay` for constant spikes: true for
+    a reset by subtraction, false for a reset to zero. E-prop and OTTT need it."""
     kernel: str | None = None
-    """Name of the compiled neuron that computes `step`, such as "lif". It takes `constants`, which then depend only on
+    """Name of the compiled neuron that computes `step`, such as "lif". It takes `constants`, which must depend only on
     parameters whose names begin with `raw_`."""
     constant_names: tuple[str, ...] = ("decay",)
     """Names of `constants`, in their order, the decay first."""
@@ -76,11 +78,14 @@ class Neuron(Module, ABC):
     def steady_state(self, current: Tensor, steps: Tensor) -> Tensor:
         """Average output under a steady current, (batch, *features); smooth in the current and the constants.
 
-        Args: current: (batch, *features). steps: since the state was zero, (batch, 1, …), broadcast against `current`.
+        Args: current: (batch, *features). steps: since the last reset, (batch, 1, …), broadcast against `current`.
         """
 
     def steady_logits(self, current: Tensor, steps: Tensor) -> Tensor:
-        """The logits whose softmax is `steady_state`. Args, Returns: as there. Raises: ValueError without a softmax."""
+        """The logits whose softmax is `steady_state`, if the neurons have logits.
+
+        Args, Returns: as `steady_state`. Raises: ValueError without logits.
+        """
         raise ValueError(f"{type(self).__name__} has no logits: give it a signal at its output")
 
     def steady_vjp(
@@ -96,7 +101,7 @@ class Neuron(Module, ABC):
         return None
 
     def init_state(self, current: Tensor) -> Any:
-        """The state before the first step: zeros. Args: current: any, for its shape, dtype and device."""
+        """The state before the first step and after a reset: zeros. Args: current: for shape, dtype and device."""
         return self.state_type(*(torch.zeros_like(current) for _ in self.state_type._fields))
 
     @property
@@ -121,19 +126,19 @@ class Neuron(Module, ABC):
     def constant(self, name: str) -> Tensor:
         """The constant of this name; see `constants`."""
         raw: Tensor = getattr(self, f"raw_{name}")
-        if raw.device.type != "cpu" or raw.dtype not in _OF_NUMPY:
+        if raw.device.type != "cpu" or raw.dtype not in _NUMPY_DTYPES:
             return getattr(self, name)
-        values = raw.detach().numpy().tobytes() if raw.ndim else raw.item()  # NaN differs from itself: not cached
-        key, known = (values, raw.shape, raw.dtype), self.__dict__.setdefault("_known", {})
-        if name not in known or known[name][0] != key:
-            known[name] = key, getattr(self, name)
-        return known[name][1]
+        values = raw.detach().numpy().tobytes() if raw.ndim else raw.item()
+        key, cache = (values, raw.shape, raw.dtype), self.__dict__.setdefault("_constant_cache", {})
+        if name not in cache or cache[name][0] != key:
+            cache[name] = key, getattr(self, name)
+        return cache[name][1]
 
     def store(self, name: str, value: Values, to_raw: Callable[[Tensor], Tensor]) -> None:
         """Register a constant as the unconstrained parameter `raw_<name>`.
 
         Args: value: a number, or one for each neuron. to_raw: map to raw values, such as `constrain.raw_from_positive`.
-        Raises: ValueError for another number of values, or values outside of its range.
+        Raises: ValueError for another number of values, or values outside of the constant's range.
         """
         tensor = numbers(value, name)
         if name != "decay" and self.features is not None and tuple(tensor.shape) not in ((), (self.features,)):
@@ -146,7 +151,7 @@ class Neuron(Module, ABC):
         raw, given = self.get_parameter(f"raw_{name}"), numbers(value, name)
         if given.shape not in ((), raw.shape):
             shapes = f"{tuple(raw.shape)}, got {tuple(given.shape)}"
-            raise ValueError(f"{name} was stored in the shape {shapes}: make new neurons for that")
+            raise ValueError(f"{name} was stored in the shape {shapes}: make new neurons for another shape")
         raw.copy_(to_raw(given))
 
     def extra_repr(self) -> str:

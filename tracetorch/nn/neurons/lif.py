@@ -21,7 +21,7 @@ class LIF(Neuron):
         threshold: θ > 0, a number or one for each neuron.
         rate_map: the steady-state map, "line" or "logistic".
     Returns: spikes, 0 or 1.
-    Source: docs/how-it-learns.md derives the map.
+    Source: docs/how-it-learns.md derives the map of the line.
     """
 
     kernel = "lif"
@@ -62,9 +62,9 @@ class LIF(Neuron):
         if self.rate_map != "line" or at != "output" or self.raw_decay.requires_grad or type(self) is not LIF:
             return None
         decay, threshold = self.constants
-        at_line, along = F.lif_rate_vjp(signal, current, decay, threshold, steps, risen=risen)
+        at_line, scaled = F.lif_rate_vjp(signal, current, decay, threshold, steps, risen=risen)
         if not self.raw_threshold.requires_grad:
             return at_line / threshold, {}
-        of_threshold = -(at_line * (along / threshold)).sum_to_size(threshold.shape)
+        of_threshold = -(at_line * (scaled / threshold)).sum_to_size(threshold.shape)
         of_raw = torch.ops.aten.softplus_backward(of_threshold, self.raw_threshold, 1, 20)
         return at_line / threshold, {self.raw_threshold: of_raw}
