@@ -36,10 +36,10 @@ class StepGraph:
             addresses = [*map(Tensor.data_ptr, (*state.tensors, *parameters))]
             key.append((addresses, layer.precision, [*map(Tensor.stride, parameters)]))
         key.append((tuple(x.shape), layers[0]._like.dtype))
-        if key != self._recorded:
-            self._recorded = None
+        if key != self._captured:
+            self._captured = None
             self._record(x.to(layers[0]._like.dtype), layers[-1], states)
-            self._recorded = key
+            self._captured = key
         self._input.copy_(x)
         self._graph.replay()
         return self._output[0].clone()

@@ -364,9 +364,9 @@ class Layer(Network):
     _columns: Columns | None = None
 
     def _step(self, x: Tensor) -> Tensor:
-        stepper = self._stepper
+        compiled = self._compiled_step
         is_hooked = has_hooks(self._modules["connection"])  # type: ignore[arg-type]
-        if stepper is not None and not is_hooked and stepper.takes(x) and stepper.is_fresh(self._parts()):
+        if compiled is not None and not is_hooked and compiled.takes(x) and compiled.is_fresh(self._parts()):
             state = self._state
             if self._lent or state is None or state is not compiled.state or state.steps.shape[0] != x.shape[0]:
                 compiled.bind(self.own_state(x.shape[0]))
@@ -380,12 +380,12 @@ class Layer(Network):
         traits = self._traits
         code = backends.one_step(traits)
         if code == "graph":
-            self._stepper, self._graph = None, self._graph or StepGraph(self)
+            self._compiled_step, self._graph = None, self._graph or StepGraph(self)
             return self._graph(x, [self])
         if code == "compiled":
-            stepper = self._bound_stepper(x.shape[0])
-            if stepper is not None and stepper.takes(x):
-                return stepper(x)
+            compiled = self._bound_step(x.shape[0])
+            if compiled is not None and compiled.takes(x):
+                return compiled(x)
         shape = self._prepare(len(x), tuple(x.shape[1:]))
         output = self._like.new_empty(1, x.shape[0], *shape)
         self.advance(x[None], OutputSpec(outputs=output.flatten(2)))
@@ -399,8 +399,8 @@ class Layer(Network):
             if backends.one_step(traits) != "compiled":
                 return None
             self._check_weight(self._like.device)
-            stepper = backends.stepper(traits, self.bias, self._raw(), self._constants_of, self._parts())
-            self._put(_stepper=stepper)
+            compiled = backends.compiled_step(traits, self.bias, self._raw(), self._constants_of, self._parts())
+            self._put(_compiled_step=compiled)
         state = self._state
         if self._lent or state is None or state is not compiled.state or state.steps.shape[0] != batch:
             compiled.bind(self.own_state(batch))

@@ -331,13 +331,13 @@ class _LocalGradient(torch.autograd.Function):
                     'net.run(xs, reduce="mean")'
                 )
         signal = signal.sum(dim=0) if ctx.over_time else signal  # the output of each step counts as the average output
-        found, below = ctx.module.local_gradients(signal, return_input_grad=ctx.needs_input_grad[2])
-        if below is not None and len(ctx.source_size) > below.ndim:
-            below = _over_steps(ctx.module.chain[0], below, ctx.source_size[0])
-        return None, None, below, *(found.get(parameter) for parameter in ctx.learnable)
+        found, input_grad = ctx.module.local_gradients(signal, return_input_grad=ctx.needs_input_grad[2])
+        if input_grad is not None and len(ctx.source_size) > input_grad.ndim:
+            input_grad = _over_steps(ctx.module.chain[0], input_grad, ctx.source_size[0])
+        return None, None, input_grad, *(found.get(parameter) for parameter in ctx.learnable)
 
 
-def _over_steps(layer: Layer, below: Tensor, steps: int) -> Tensor:
+def _over_steps(layer: Layer, input_grad: Tensor, steps: int) -> Tensor:
     """dL/d input of each step, (time, batch, in_features): dL/d average input times the weight of the step."""
     decay = layer.trace_decay.detach()
     decay = decay if layer.input_trace.groups == 1 else decay.mean()  # each group averages the same input differently

@@ -136,7 +136,7 @@ def _run_chunks(
     all_outputs = like.new_empty(stream.steps, batch, *shape) if reduce is None else None
     wide_dtype = devices.widest_float(like.device)  # a float32 sum of spikes would stop growing at 2²⁴
     total = None if reduce is None else torch.zeros(batch, *shape, dtype=wide_dtype, device=like.device)
-    size = chunk_steps(net.chain, batch) if chunk is None else whole(chunk, "chunk")
+    size = given or chunk_steps(net.chain, batch)
     with nullcontext() if size >= stream.steps else _same_weights(net):
         for part in stream.parts(size):
             steps = part.size[0] if isinstance(part, LazySpikes) else len(part)

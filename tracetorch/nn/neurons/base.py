@@ -26,8 +26,8 @@ class Neuron(Module, ABC):
 
     Layers run `step` without a graph; rules with a surrogate differentiate it.
 
-    A neuron is a final subclass with `state_type`, `step` and `steady_state`. Everything else has a default. A subclass
-    with another `step` inherits neither `kernel` nor `decays_alone`.
+    A neuron is a subclass with `state_type`, `step` and `steady_state`. The rest has defaults. A concrete neuron
+    may be subclassed too. A subclass with another `step` inherits neither `kernel` nor `decays_alone`.
 
     Args:
         features: number of neurons; None if the connection's output has several dimensions, such as (channels, height,
