@@ -38,7 +38,7 @@ COUNTS = [
     (task, name)
     for task in (*LEAST, partial(Blocks, MNIST()))
     for name, option in signature(task).parameters.items()
-    if task is not Gym and option.annotation == "int" and name != "seed"
+    if option.annotation == "int" and name != "seed"
 ]
 
 

@@ -19,7 +19,7 @@ from tracetorch.encode import ENCODERS, Stream, mix_seed, population, two_sided
 from tracetorch.printable import printable
 from tracetorch.renamed import TASK_STATE, present, takes_former_names
 from tracetorch.tasks.environment import Choose, Environment, Outcome, check_actions
-from tracetorch.tasks.task import SPLIT_NUMBERS, Trials, at_least, check_split, choices
+from tracetorch.tasks.task import SPLIT_NUMBERS, Trials, check_split, choices, whole_at_least
 
 
 class ReplayableEnv:
@@ -286,7 +286,8 @@ class Gym(Environment):
         code: "two_sided" or "population".
         neurons: size of the population for each number of the observation.
         encoding: "constant" (a steady current), "poisson" (a new draw at every step) or "latency".
-        max_rate: current, or spikes per step (at most 1), of a neuron at the limit.
+        max_rate: of a neuron at the limit: its current ("constant"), its spikes per step, at most 1 ("poisson"), or how
+            early it spikes, at most 1 ("latency").
         limit: absolute value at which observations are clipped; in standard deviations, if `normalize`.
         normalize: whether observations are standardized.
         validation_episodes, test_episodes: numbers of episodes for validation and test; 0 for no validation.
@@ -323,18 +324,18 @@ class Gym(Environment):
         options: dict[str, Any] | None = None,
         seed: int = 0,
     ):
-        at_least(1, num_envs=num_envs, steps=steps, test_episodes=test_episodes)
-        at_least(0, validation_episodes=validation_episodes)
-        at_least(2, neurons=neurons)
+        whole_at_least(1, num_envs=num_envs, steps=steps, test_episodes=test_episodes)
+        whole_at_least(0, validation_episodes=validation_episodes)
+        whole_at_least(2, neurons=neurons)
         if max_episode_steps is not None:
-            at_least(1, max_episode_steps=max_episode_steps)
+            whole_at_least(1, max_episode_steps=max_episode_steps)
         self.encode = ENCODERS[choices("encoding", encoding, ENCODERS)]
         self.resume = choices("resume", resume, ("exact", "new_episodes"))
         self.code = choices("code", code, ("two_sided", "population"))
         max_allowed = float("inf") if encoding == "constant" else 1.0
         for name, value, largest in (("max_rate", max_rate, max_allowed), ("limit", limit, float("inf"))):
             if not 0 < value <= largest or value == float("inf"):
-                bound = "above 0 and at most 1 spike per step" if largest == 1 else "above 0 and finite"
+                bound = "above 0 and at most 1" if largest == 1 else "above 0 and finite"
                 raise ValueError(f"{name} must be {bound}, got {value:g}")
         self._make = lambda: make(id, max_episode_steps, dict(options or {}))
         self.id, self.num_envs, self.steps, self.seed = id, num_envs, steps, seed
