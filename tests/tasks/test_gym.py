@@ -147,7 +147,7 @@ def test_numbers_become_currents_and_spikes():
         ({"encoding": "poison"}, "encoding must be one of poisson, latency, constant, got 'poison'"),
         ({"max_rate": 0.0}, "max_rate must be above 0 and finite, got 0"),
         ({"max_rate": float("inf")}, "max_rate must be above 0 and finite"),
-        ({"max_rate": 1.1, "encoding": "poisson"}, "max_rate must be above 0 and at most 1 spike per step, got 1.1"),
+        ({"max_rate": 1.1, "encoding": "poisson"}, "max_rate must be above 0 and at most 1, got 1.1"),
         ({"limit": float("nan")}, "limit must be above 0 and finite, got nan"),
     ],
     ids=str,
