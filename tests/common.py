@@ -31,20 +31,13 @@ Net = Layer | Sequential
 
 @dataclass(frozen=True)
 class Row:
-    """What a table row says.
+    """A row of a table."""
 
-    name: the name of the test case.
-    of: the public name that it enrols, such as "LIF".
-    make: builds a new one.
-    learned: layers only: the parameters, as stored, that `backward` must give a gradient; no others may get one.
-    says: anything else that the tests of its kind ask for.
-    """
-
-    name: str
-    of: str
+    name: str  # of the test case
+    of: str  # the public name that it enrols, such as "LIF"
     make: Callable[..., Any]
-    learned: tuple[str, ...] = ()
-    says: str = ""
+    learned: tuple[str, ...] = ()  # layers: the parameters that `backward` gives a gradient, and no others
+    says: str = ""  # anything else that the tests of its kind need
 
     def __str__(self) -> str:
         return self.name
@@ -90,7 +83,6 @@ LAYERS = [
     Row("LIF-frozen", "LIF", lambda: LIF(IN, OUT, bias=True, trainable=()), (), "spikes"),
     Row("own", "Neuron", lambda: Layer(IN, OUT, neuron=CurrentLIF), (*_LIF, "neuron.raw_synapse_decay"), "spikes"),
     Row("LI", "LI", lambda: LI(IN, OUT), _LI, "levels"),
-    Row("LI-bias", "LI", lambda: LI(IN, OUT, bias=True), (*_LI, "connection.bias"), "levels"),
     Row("LI-groups", "LI", lambda: LI(IN, OUT, decay=_TWO, bias=True), (*_LI, "connection.bias"), "levels"),
     Row("LI-per-neuron", "LI", lambda: LI(IN, OUT, decay=_FOUR, trace_decay=0.8), _LI, "levels"),
     Row("LI-stationary", "LI", lambda: LI(IN, OUT, decay_gradient="stationary"), _LI, "levels"),

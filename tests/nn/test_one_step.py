@@ -73,7 +73,7 @@ WAYS = [
 
 
 @each(LAYERS)
-def test_steps_are_a_run_and_an_output_stays_as_it_was_given(row, recorded):
+def test_single_steps_equal_a_run_and_an_output_never_changes(row, recorded):
     for xs in (spikes(batch=1).float(), spikes(batch=1).expand(-1, 3, -1), normal(24, 3, IN)):
         stepped, ran = build(row, dtype=xs.dtype), build(row, dtype=xs.dtype)
         ways = WAYS * 4 if xs.shape[1] == 3 and xs[0, 0, 0] in (0, 1) else [torch.Tensor.clone] * 24
@@ -162,7 +162,7 @@ EVERY = combined(row=SOME, event=EVENTS, recorded=("compiled", "graph"))
 
 
 @pytest.mark.parametrize(("row", "event", "recorded"), EVERY, indirect=["recorded"])
-def test_steps_go_on_as_on_the_plain_road_after(row, event, recorded, monkeypatch):
+def test_fast_steps_equal_plain_steps_after(row, event, recorded, monkeypatch):
     outputs, net = live(build(row, dtype=torch.float32), event)
     graphs, more = recorded(), EVENTS[event][1]
     assert None in (graphs, more) or graphs == 1 + more
@@ -183,7 +183,7 @@ def test_on_a_gpu_replayed_steps_are_the_plain_ones(event, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [3, 80], ids=["small", "large"])
-def test_a_weight_that_was_transposed_or_cut_where_it_lies_is_read_as_it_is_now(size, recorded):
+def test_a_weight_that_was_transposed_or_cut_in_place_is_read_as_it_is(size, recorded):
     layer, x = LI(size, size), torch.rand(2, size)
     layer(x)
     layer.weight.data = layer.weight.data.t()

@@ -52,7 +52,7 @@ def test_the_oracle_runs_as_the_network_does(row):
 
 
 @pytest.mark.parametrize(("readout", "moments"), [(LI, {}), (LIS, {"learn_every": 16, "window": 5})], ids=str)
-def test_where_the_loss_is_smooth_it_is_the_central_difference_and_below_a_spike_it_is_a_staircase(readout, moments):
+def test_the_oracle_equals_central_differences_where_the_loss_is_smooth(readout, moments):
     net, given = network(readout, decay=torch.tensor([0.6, 0.95])), example(readout=readout, **moments)
     found = full_gradients(net, given, surrogate=FastSigmoid())
     for name in (*READOUT, "layers.1.neuron.raw_decay"):
@@ -64,7 +64,7 @@ def test_where_the_loss_is_smooth_it_is_the_central_difference_and_below_a_spike
         full_gradients(net, given)
 
 
-def test_what_proves_nothing_cannot_fail_or_does_not_fit_is_noticed():
+def test_assert_oracle_refuses_silent_networks_blind_bounds_and_misfits():
     def check(message, rule, bounds, weight=None, signal=None, **moments):
         net, given = network(), example(**moments)
         if weight:
@@ -108,9 +108,7 @@ def test_gradients_are_compared_by_their_cosine_and_the_ratio_of_their_norms():
 
 
 @pytest.mark.parametrize(("rule", "gradients"), [(Trace, gradient_by_rule), (BPTT, gradient_through_time)])
-def test_what_does_not_learn_is_left_out_what_nothing_reached_is_zero_and_what_was_there_does_not_count(
-    rule, gradients
-):
+def test_gradients_by_rule_have_the_trainable_parameters_and_ignore_earlier_gradients(rule, gradients):
     net, given = network(), example(learn_every=25)
     net[0].bias.requires_grad_(False)
     net[1].input_trace.raw_decay = torch.nn.Parameter(torch.zeros(16, dtype=torch.float64))  # BPTT knows of no trace
@@ -161,7 +159,7 @@ MEASURED = {
 
 
 @pytest.mark.parametrize(("measured", "readout", "hidden"), combined(at=MEASURED, readout=READOUTS, hidden=(1, 2)))
-def test_trace_comes_close_for_the_weights_of_spiking_layers_and_of_a_readout_over_a_window(measured, readout, hidden):
+def test_trace_lies_within_measured_bounds_for_hidden_weights_and_a_readout_window(measured, readout, hidden):
     moments, surrogate, bounds = MEASURED[measured]
     layers = (hidden,) if measured == "readout" else range(hidden)
     every = {f"layers.{at}.connection.weight": bounds for at in layers}

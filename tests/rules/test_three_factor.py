@@ -50,7 +50,7 @@ def hidden_net() -> Sequential:
 
 @pytest.mark.parametrize("layers", ["all", "last"])
 @pytest.mark.parametrize("at", ["logits", "output"])
-def test_eligibilities_are_the_explicit_sum_over_the_actions_since_a_sample_began(at, layers):
+def test_eligibilities_are_the_discounted_sum_over_the_actions_since_a_reset(at, layers):
     """What `backward` of the network would have taught at each action, and how long ago that was.
 
     The layers below the last learn from the trace of the score, if the last alone has eligibilities; a bonus teaches
@@ -99,7 +99,7 @@ def test_eligibilities_are_the_explicit_sum_over_the_actions_since_a_sample_bega
     assert saved["new"].tolist() == [False, True, False]
 
 
-def test_a_reward_for_nothing_is_refused():
+def test_a_reward_without_an_observed_score_is_refused():
     rule = ThreeFactor(hidden_net())
     rule.forward(XS[0])
     rule.observe(SCORES[0])

@@ -1,4 +1,4 @@
-"""A network that cannot learn is told apart: which layer, and what to try."""
+"""A network that cannot learn is reported: which layer, and what to try."""
 
 import re
 from contextlib import nullcontext, suppress
@@ -46,13 +46,13 @@ SILENT = "layer 1 (LIF(5, 4)) is silent: not one spike in the batch; lower its t
         (lambda: learnt(inputs=torch.inf), "the input is not finite: input 0 of sample 0 is or was; look at the task"),
     ],
 )
-def test_what_is_said_of_a_network(made, said):
+def test_a_network_that_cannot_learn_is_refused_with_the_layer_and_advice(made, said):
     net, output = made()
     with pytest.raises(TrainingError, match=rf"^update 7: {re.escape(said)}[^\n]*$") if said else nullcontext():
         check_health(net, output, 7)
 
 
-def test_where_rewards_teach_only_a_layer_that_learns_nothing_while_another_does_is_named():
+def test_with_rewards_a_layer_without_gradient_is_named_only_if_another_has_one():
     net, _ = learnt(signal=0.0)
     watch = HealthWatch(patience=1, rewarded=True)
     watch.look(net, None, 8, last=True)
@@ -67,7 +67,7 @@ def test_where_rewards_teach_only_a_layer_that_learns_nothing_while_another_does
         check_health(learnt(*lively(1e6), signal=0.0)[0], None, 7, rewarded=True)
 
 
-def test_what_is_not_finite_is_traced_to_the_input_or_the_first_broken_parameter():
+def test_a_value_that_is_not_finite_is_traced_to_the_input_or_the_first_broken_parameter():
     net, _ = learnt()
     check_loss(0.5, 7, net)
     with pytest.raises(
@@ -93,7 +93,7 @@ def test_what_is_not_finite_is_traced_to_the_input_or_the_first_broken_parameter
         check_loss(0.5, 7, net)
 
 
-def test_a_silent_network_has_some_time_to_wake_up_but_none_at_the_end():
+def test_a_silent_network_is_tolerated_for_a_while_but_not_at_the_end():
     dead, well = learnt(inputs=0.0), learnt()
     watch = HealthWatch(patience=3)
     for net, output in (dead, dead, well, dead, dead):
@@ -109,7 +109,7 @@ def test_a_silent_network_has_some_time_to_wake_up_but_none_at_the_end():
         HealthWatch(rewarded=True).look(*well, 7, last=False)
 
 
-def test_where_rewards_teach_one_silence_at_the_end_is_forgiven_if_all_was_well_before():
+def test_with_rewards_one_silence_at_the_end_is_tolerated_if_earlier_checks_passed():
     watch, (well, _), (silent, _) = HealthWatch(rewarded=True), learnt(), learnt(*lively(1e6))
     with pytest.raises(TrainingError, match="is silent"):
         watch.look(silent, None, 1, last=True)  # never was it well
