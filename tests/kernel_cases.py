@@ -134,20 +134,21 @@ def traced(*shape: int, decay: Tensor, sensitivity_decay: Tensor | None = None) 
     return TraceBuffers(eighths(*shape, seed=5), decay, sensitivity, sensitivity_decay)
 
 
+_ONE = torch.tensor(0.9).double()
+
+
+def _decays(*shape: int, seed: int) -> Tensor:
+    return normal(*shape, seed=seed).sigmoid()
+
+
 TRACES = {
-    "no-trace": lambda batch, features: None,
-    "one": lambda batch, features: traced(batch, features, decay=torch.tensor(0.9).double()),
-    "per-input": lambda batch, features: traced(batch, features, decay=normal(features, seed=6).sigmoid()),
-    "groups": lambda batch, features: traced(3, batch, features, decay=normal(3, 1, 1, seed=6).sigmoid()),
-    "sensitivity": lambda batch, features: traced(
-        batch, features, decay=torch.tensor(0.9).double(), sensitivity_decay=normal(2, 1, 1, seed=8).sigmoid()
-    ),
-    "sensitivities-of-groups": lambda batch, features: traced(
-        2,
-        batch,
-        features,
-        decay=normal(2, 1, 1, seed=6).sigmoid(),
-        sensitivity_decay=normal(3, 1, features, seed=8).sigmoid(),
+    "no-trace": lambda *size: None,
+    "one": lambda *size: traced(*size, decay=_ONE),
+    "per-input": lambda *size: traced(*size, decay=_decays(size[-1], seed=6)),
+    "groups": lambda *size: traced(3, *size, decay=_decays(3, 1, 1, seed=6)),
+    "sensitivity": lambda *size: traced(*size, decay=_ONE, sensitivity_decay=_decays(2, 1, 1, seed=8)),
+    "sensitivities-of-groups": lambda *size: traced(
+        2, *size, decay=_decays(2, 1, 1, seed=6), sensitivity_decay=_decays(3, 1, size[-1], seed=8)
     ),
 }
 """(batch, features) → a trace and its decay, and traces of it."""

@@ -153,23 +153,6 @@ def test_the_mixture_of_time_scales_ascends_their_agreement_with_the_signal():
     assert long > short and short + long == pytest.approx(1)
 
 
-def test_reflect_continues_from_a_saved_state_of_constant_size():
-    settings, sizes, found = {"decay": [0.5, 0.9], "baseline": [0.5, 0.9], "mixture_rate": 0.1}, set(), []
-    for restart in (7, 3):
-        reflect = Reflect(**settings)
-        for step, action in enumerate(TAKEN):
-            if step == restart:
-                state, reflect = reflect.state_dict(), Reflect(**settings)
-                reflect.load_state_dict(state)
-            reflect.observe(torch.softmax(LOGITS + step, -1), action)
-            signal = reflect(normal(BATCH, seed=step), done=torch.tensor([step == 3, False, False]))[1]
-            sizes.add(
-                sum(v.numel() for v in [*reflect.state_dict()["baseline"].values(), reflect.state_dict()["scores"]])
-            )
-        found.append(signal)
-    assert torch.equal(*found) and len(sizes) == 1
-
-
 # ── actor and critic ────────────────────────────────────────────────────────────────────────────────────────────────
 
 OUTPUT, UPCOMING = LOGITS, normal(BATCH, ACTIONS, seed=1)  # the last of each is the value

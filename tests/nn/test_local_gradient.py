@@ -8,16 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.common import BATCH, IN, LAYERS, OUT, build, each, layers_of, normal, spikes
+from tests.common import BATCH, IN, LAYERS, OUT, build, each, gradients, layers_of, normal, spikes
 from tracetorch import encode, loss
 from tracetorch import functional as F
 from tracetorch.nn import LI, LIF, LIS, Sequential
 from tracetorch.nn.local_gradient import average_current
 from tracetorch.rules import BPTT, OTTT, EProp, ThreeFactor, Trace
-
-
-def gradients(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.grad for name, value in module.named_parameters() if value.grad is not None}
 
 
 def same(found: nn.Module, wanted: nn.Module, **off: float) -> None:

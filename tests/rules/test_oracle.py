@@ -12,7 +12,6 @@ from tests.oracle import (
     EXACT,
     TRIANGLE,
     Bounds,
-    assert_live,
     assert_oracle,
     central_differences,
     example,
@@ -65,46 +64,32 @@ def test_the_oracle_equals_central_differences_where_the_loss_is_smooth(readout,
 
 
 def test_assert_oracle_refuses_silent_networks_blind_bounds_and_misfits():
-    def check(message, rule, bounds, weight=None, signal=None, **moments):
-        net, given = network(), example(**moments)
+    blind = READOUT | {WEIGHT: Bounds(cosine=(-1.0, 1.0), norm_ratio=(0.0, 1e9))}
+    for message, rule, bounds, weight in (
+        ("layer 0 proves nothing: it fires at 0.0 % of the steps, 0 %", Trace, READOUT, -1.0),
+        (r"cannot fail: layers\.0\.connection\.weight fits the targets of other samples, fits", BPTT, blind, None),
+        (r"^layers\.0\.connection\.weight: cosine 0\.\d{6}, norm ratio \S+, off by", Trace, {WEIGHT: EXACT}, None),
+    ):
+        net, given = network(), example(window=1)
         if weight:
             net[0].weight.data.fill_(weight)
-            given = given._replace(xs=torch.ones_like(given.xs))
-        if signal is not None:
-            given = given._replace(loss=lambda output, target: (output.sum(), torch.full_like(output, signal)))
-        with pytest.raises(AssertionError, match=message) as caught:
+        with pytest.raises(AssertionError, match=message):
             assert_oracle(net, rule, given, bounds, surrogate=FastSigmoid())
-        return str(caught.value)
-
-    check("layer 0 proves nothing: it fires at 0.0 % of the steps, 0 %", Trace, READOUT, weight=-1.0)
-    check("layer 0 proves nothing: it fires at 100.0 % of the steps, 0 % of its", Trace, READOUT, weight=5.0)
-    check("moment after step 16 proves nothing: its signal is zero", Trace, READOUT, signal=0.0, learn_every=16)
-    blind = READOUT | {WEIGHT: Bounds(cosine=(-1.0, 1.0), norm_ratio=(0.0, 1e9))}
-    check(r"cannot fail: layers\.0\.connection\.weight fits the targets of other samples, fits", BPTT, blind)
-    misfit = r"^layers\.0\.connection\.weight: cosine 0\.\d{6}, norm ratio \S+, off by"
-    assert "layers.1" not in check(misfit, Trace, {WEIGHT: EXACT} | READOUT, window=1)
-    for value in (0.0, torch.inf):
-        with pytest.raises(AssertionError, match=r"proves nothing: bias"):
-            assert_live(network(), example(), {"bias": torch.full((16,), value), WEIGHT: torch.ones(1)})
-    assert misfits({"a": torch.zeros(2)}, {"a": torch.ones(2)}, {"a": Bounds()}), "a cosine that is not defined fits"
 
 
 def test_gradients_are_compared_by_their_cosine_and_the_ratio_of_their_norms():
     found, wanted = torch.tensor([[3.0, 0.0], [0.0, 4.0]]), torch.tensor([[0.0, 0.0], [0.0, 2.0]])
     assert gradient_similarities({"a": -found}, {"a": wanted}) == {"a": pytest.approx((-0.8, 2.5))}
     assert gradient_similarity(torch.tensor(-3.0), torch.tensor(2.0)) == (-1.0, 1.5)
-    for seed in range(50):
-        value = normal(7, 5, seed=seed)
-        cosine, ratio = gradient_similarity(value, value)
-        assert 1 - 1e-12 < cosine <= 1 and ratio == 1
-        assert -1 <= gradient_similarity(value, -1e-30 * value).cosine < -1 + 1e-12
-    some, none = torch.ones(3), torch.zeros(3)
-    assert math.isnan(gradient_similarity(none, some).cosine) and gradient_similarity(none, some).norm_ratio == 0
-    assert all(map(math.isnan, gradient_similarity(some, none) + gradient_similarity(some * torch.nan, some)))
+    value, none = normal(7, 5), torch.zeros(7, 5)
+    cosines = [gradient_similarity(value, scale * value).cosine for scale in (1, -1e-30)]
+    assert 1 - 1e-12 < cosines[0] <= 1 and -1 <= cosines[1] < -1 + 1e-12
+    assert math.isnan(gradient_similarity(none, value).cosine) and gradient_similarity(none, value).norm_ratio == 0
+    assert all(map(math.isnan, gradient_similarity(value, none) + gradient_similarity(value * torch.nan, value)))
     with pytest.raises(ValueError, match=r"one shape, got \(2,\) and \(3,\)"):
         gradient_similarity(torch.ones(2), torch.ones(3))
     with pytest.raises(ValueError, match="different parameters: a and b"):
-        gradient_similarities({"a": some}, {"b": some})
+        gradient_similarities({"a": value}, {"b": value})
 
 
 @pytest.mark.parametrize(("rule", "gradients"), [(Trace, gradient_by_rule), (BPTT, gradient_through_time)])
@@ -199,17 +184,14 @@ def test_trace_rule_takes_a_mean_over_a_window_where_the_readout_stands_at_its_e
     assert full.norm() > 0.1 and trace.norm() < 1e-9
 
 
-def test_truncation_forgets_what_came_more_than_k_steps_ago():
+def test_truncation_and_a_learning_moment_forget_earlier_steps():
     net = Sequential(LI(12, 4, decay=0.95).double())
     given = example(readout=LI, window=1)
     given.xs[20:].zero_()
     assert_oracle(net, partial(TruncatedBPTT, k=60), given, {WEIGHT: EXACT})
     forgotten, full = both(partial(TruncatedBPTT, k=40), net, given)
     assert full.any() and not forgotten.any()
-
-
-def test_bptt_forgets_what_came_before_the_last_learning_moment():
-    found, wanted = both(BPTT, Sequential(LI(12, 4, decay=0.95).double()), example(0, LI, window=1, learn_every=30))
+    found, wanted = both(BPTT, net, example(readout=LI, window=1, learn_every=30))
     assert (found - wanted).norm() > 0.1 * wanted.norm()
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, draw_weights, each, normal, spikes
-from tests.rules.test_bptt import gradients, lively
+from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, draw_weights, each, gradients, normal, spikes
+from tests.rules.test_bptt import lively
 from tracetorch.encode import poisson
 from tracetorch.nn import LIF, LIS, Sequential
 from tracetorch.rules import BPTT, OTTT, EProp, stepwise
@@ -140,24 +140,3 @@ def look(rule):
 
 def test_a_forward_without_autograd_ends_all_eligibilities():
     close(learned(EProp(grouped()), 9, look, 15)[WEIGHT], learned(EProp(grouped()), 9, learn, look, 15)[WEIGHT])
-
-
-@pytest.mark.usefixtures("chunk")
-def test_a_saved_state_can_be_loaded_more_than_once():
-    rule, found = EProp(grouped()), []
-    for xs in spikes().split(8)[:2]:
-        rule.forward(xs, reduce="mean")
-        learn(rule)
-    saved, before = rule.state_dict(), rule.net.save_state()
-    for again in range(3):
-        if again:
-            rule.load_state_dict(saved)
-            rule.net.load_state(before)
-        rule.net.zero_grad()
-        for xs in spikes().split(8)[2:] * 2:
-            rule.forward(xs, reduce="mean")
-            learn(rule)
-        rule.reset(torch.tensor([True, False, False]))
-        found.append(gradients(rule.net))
-    for name, value in found[0].items():
-        assert value.any() and all(torch.equal(value, other[name]) for other in found[1:])

@@ -5,8 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.common import normal
-from tests.rules.test_bptt import gradients
+from tests.common import gradients, normal
 from tracetorch.loss import Reflect
 from tracetorch.nn import LI, LIF, LIS, Sequential
 from tracetorch.rules import ThreeFactor, Trace

@@ -6,14 +6,10 @@ import torch
 from tracetorch.tasks import CueAccumulation
 
 
-def test_the_default_is_the_task_of_the_paper():
-    task = CueAccumulation()
-    assert (task.steps, task.input_size, task.readout_window) == (7 * 150 + 1050 + 150, 40, 150)
-    assert task.example()[1] == {"cues": (0, 1050), "delay": (1050, 2100), "recall": (2100, 2250)}
-
-
 def test_each_population_fires_in_its_intervals_and_the_target_is_the_side_with_more_cues():
     task = CueAccumulation(batch_size=200)
+    assert (task.steps, task.input_size, task.readout_window) == (7 * 150 + 1050 + 150, 40, 150)  # as in the paper
+    assert task.example()[1] == {"cues": (0, 1050), "delay": (1050, 2100), "recall": (2100, 2250)}
     batch = task.train_batch(0)
     spikes = batch.xs.dense().view(task.steps, 200, 4, 10).mean(dim=-1)
     left, right, recall, noise = spikes.unbind(dim=-1)

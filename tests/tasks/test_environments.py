@@ -131,20 +131,15 @@ def test_a_test_is_always_the_same_and_leaves_the_environment_unchanged(row):
         held_out(environment, "train")
 
 
-FINE = torch.zeros(4, dtype=torch.long)
-
-
-@pytest.mark.parametrize(
-    ("given", "phrase"),
-    [
-        (FINE.float(), r"a whole number for each of the 4 environments, got float32 of shape \(4,\)"),
-        (FINE.bool(), "a whole number for each of the 4 environments, got bool"),
-        (FINE[1:], r"a whole number for each of the 4 environments, got int64 of shape \(3,\)"),
-        (FINE[:, None], r"got int64 of shape \(4, 1\)"),
-        (FINE - 1, "actions are numbered 0 to 2, got one of -1 to -1"),
+def test_invalid_actions_are_refused():
+    fine, whole = torch.zeros(4, dtype=torch.long), "a whole number for each of the 4 environments, got "
+    for given, phrase in [
+        (fine.float(), rf"{whole}float32 of shape \(4,\)"),
+        (fine.bool(), f"{whole}bool"),
+        (fine[1:], rf"{whole}int64 of shape \(3,\)"),
+        (fine[:, None], r"got int64 of shape \(4, 1\)"),
+        (fine - 1, "actions are numbered 0 to 2, got one of -1 to -1"),
         (torch.arange(4), "actions are numbered 0 to 2, got one of 0 to 3"),
-    ],
-)
-def test_invalid_actions_are_refused(given, phrase):
-    with pytest.raises(ValueError, match=phrase):
-        check_actions(given, num_envs=4, actions=3)
+    ]:
+        with pytest.raises(ValueError, match=phrase):
+            check_actions(given, num_envs=4, actions=3)

@@ -13,8 +13,12 @@ def trials(**changes):
     return batch, batch.xs.dense().view(8, 40, 300, 4, 5).sum(dim=(1, 4))
 
 
-def test_the_default_has_eight_intervals_and_the_last_is_recall():
-    task = StoreRecall()
+def test_the_default_has_eight_intervals_with_the_rates_of_their_populations():
+    task = StoreRecall(batch_size=50, noise=10.0)
+    spikes = task.train_batch(0).xs.dense().view(8, 200, 50, 4, 10).mean(dim=(1, 4))
+    assert float(spikes[-1, :, 3].mean()) == pytest.approx(0.05, abs=0.003)
+    assert float(spikes[:-1, :, 3].mean()) == pytest.approx(0.01, abs=0.0005)
+    assert float(spikes[:-1, :, :2].sum(dim=-1).mean()) == pytest.approx(0.06, abs=0.001)
     assert (task.steps, task.input_size, task.readout_window) == (8 * 200, 40, 200)
     batch, marks = task.example()
     store = 200 * (6 - int(batch.conditions["distractors"]))
@@ -35,14 +39,6 @@ def test_each_interval_but_the_last_has_a_value_and_the_target_is_the_one_at_sto
     assert torch.equal(batch.conditions["last_value_accuracy"], (one[-2] == batch.target).float())
     most = one[:-1].float().mean(dim=0) > 0.5  # seven values: no tie
     assert torch.equal(batch.conditions["majority_accuracy"], (most == batch.target).float())
-
-
-def test_neurons_fire_at_the_rates_of_their_populations():
-    task = StoreRecall(batch_size=50, noise=10.0)
-    spikes = task.train_batch(0).xs.dense().view(8, 200, 50, 4, 10).mean(dim=(1, 4))
-    assert float(spikes[-1, :, 3].mean()) == pytest.approx(0.05, abs=0.003)
-    assert float(spikes[:-1, :, 3].mean()) == pytest.approx(0.01, abs=0.0005)
-    assert float(spikes[:-1, :, :2].sum(dim=-1).mean()) == pytest.approx(0.06, abs=0.001)
 
 
 @pytest.mark.parametrize(

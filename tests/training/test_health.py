@@ -94,32 +94,28 @@ def test_a_value_that_is_not_finite_is_traced_to_the_input_or_the_first_broken_p
 
 
 def test_a_silent_network_is_tolerated_for_a_while_but_not_at_the_end():
-    dead, well = learnt(inputs=0.0), learnt()
+    dead, well, (silent, _) = learnt(inputs=0.0), learnt(), learnt(*lively(1e6))
     watch = HealthWatch(patience=3)
     for net, output in (dead, dead, well, dead, dead):
         watch.look(net, output, 7, last=False)
     with pytest.raises(TrainingError, match="update 8: the input is silent"):
         watch.look(*dead, 8, last=False)
-    watch = HealthWatch()
-    watch.look(*well, 6, last=False)
+    watch, rewarded = HealthWatch(), HealthWatch(rewarded=True)
+    with pytest.raises(TrainingError, match="is silent"):
+        rewarded.look(silent, None, 1, last=True)  # no earlier check has passed
+    for one in (watch, rewarded):
+        one.look(*well, 6, last=False)
     with pytest.raises(TrainingError, match="the input is silent"):
         watch.look(*dead, 7, last=True)
+    resumed = HealthWatch(rewarded=True)
+    resumed.load_state_dict(rewarded.state_dict())
+    resumed.look(silent, None, 7, last=True)  # with rewards, one silence is tolerated if a check has passed
+    resumed.look(silent, None, 8, last=False)
+    with pytest.raises(TrainingError, match="is silent"):
+        resumed.look(silent, None, 9, last=False)
     well[0][1].weight.grad[0, 0] = torch.inf  # which never heals
     with pytest.raises(TrainingError, match="not finite"):
         HealthWatch(rewarded=True).look(*well, 7, last=False)
-
-
-def test_with_rewards_one_silence_at_the_end_is_tolerated_if_earlier_checks_passed():
-    watch, (well, _), (silent, _) = HealthWatch(rewarded=True), learnt(), learnt(*lively(1e6))
-    with pytest.raises(TrainingError, match="is silent"):
-        watch.look(silent, None, 1, last=True)  # never was it well
-    watch.look(well, None, 2, last=False)
-    resumed = HealthWatch(rewarded=True)
-    resumed.load_state_dict(watch.state_dict())
-    resumed.look(silent, None, 3, last=True)
-    resumed.look(silent, None, 4, last=False)
-    with pytest.raises(TrainingError, match="is silent"):
-        resumed.look(silent, None, 5, last=False)
 
 
 @pytest.mark.parametrize(
