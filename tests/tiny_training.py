@@ -116,9 +116,9 @@ class Watched:
         watched = self
 
         class Rule(rules.Trace):
-            def reset(self):
+            def reset(self, *mask):
                 watched.resets += 1
-                super().reset()
+                super().reset(*mask)
 
             def forward(self, xs, **kwargs):
                 watched.parts.append((xs.steps, kwargs["window"]))

@@ -100,7 +100,7 @@ EVENTS = [
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_short_chunks_of_small_layers_give_the_bits_of_the_general_path(monkeypatch, dtype):
-    def lives():
+    def results():
         torch.manual_seed(0)
         net, found = Sequential(LIF(6, 9, bias=True, decay=0.8), LIS(9, 3)).to(dtype), []
         for number, event in enumerate(EVENTS):
@@ -109,6 +109,6 @@ def test_short_chunks_of_small_layers_give_the_bits_of_the_general_path(monkeypa
             found += [net.run(xs * (1 + number % 2), reduce="mean").detach(), *net.save_state().values()]
         return found
 
-    quick = lives()
+    quick = results()
     monkeypatch.setattr(backends, "pass_through", lambda *given: False)
-    assert all(torch.equal(one, other) for one, other in zip(quick, lives(), strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(quick, results(), strict=True))

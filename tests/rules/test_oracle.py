@@ -161,14 +161,14 @@ def both(rule, net, given, surrogate=None) -> tuple[torch.Tensor, torch.Tensor]:
     return gradient_by_rule(rule(net), given)[WEIGHT], full_gradients(net, given, surrogate=surrogate)[WEIGHT]
 
 
-def told(output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A loss whose signal is fixed, whatever comes out."""
+def linear(output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A loss whose signal is the target."""
     return (output * target).sum(), target
 
 
 def test_trace_rule_cannot_tell_order_within_a_window():
     """Every 10 steps are turned around, and scaled so that the trace is the same after each of them."""
-    net, first = network(LI), example(0, LI, window=1)._replace(loss=told)
+    net, first = network(LI), example(0, LI, window=1)._replace(loss=linear)
     age = net[0].neuron.decay.detach() ** torch.arange(-9, 10, 2, dtype=torch.float64)[:, None, None]
     second = first._replace(xs=torch.cat([part.flip(0) * age for part in first.xs.split(10)]))
     (blind, seen), (alike, turned) = (both(Trace, net, given, FastSigmoid()) for given in (first, second))
@@ -178,7 +178,7 @@ def test_trace_rule_cannot_tell_order_within_a_window():
 
 def test_trace_rule_takes_a_mean_over_a_window_where_the_readout_stands_at_its_end():
     """Input that came and went within the window: the mean still has it, the end of the window hardly."""
-    given = example(0, LI)._replace(loss=told)
+    given = example(0, LI)._replace(loss=linear)
     given.xs[20:].zero_()
     trace, full = both(Trace, Sequential(LI(12, 4, decay=0.5).double()), given)
     assert full.norm() > 0.1 and trace.norm() < 1e-9

@@ -1,4 +1,4 @@
-"""E-prop and OTTT in chunks of time, and what e-prop remembers from stretch to stretch; against BPTT: test_oracle."""
+"""E-prop and OTTT in chunks of time, and eligibilities between learning moments; for BPTT see test_oracle."""
 
 import pytest
 import torch
@@ -98,11 +98,11 @@ def test_random_feedback_replaces_the_weights_above_and_follows_its_seed():
     assert torch.equal(feedback, same) and not torch.equal(feedback, another)
 
 
-# ── what e-prop remembers from stretch to stretch of a sequence ─────────────────────────────────────────────────────
+# ── eligibilities of e-prop between learning moments ────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.usefixtures("chunk")
-@pytest.mark.parametrize("between", [(), (learn,)], ids=["learnt at the end", "learnt from each"])
+@pytest.mark.parametrize("between", [(), (learn,)], ids=["one-learning-moment", "three"])
 def test_eligibilities_continue_from_part_to_part_of_a_sequence(between):
     found = learned(EProp(grouped()), 6, *between, 9, *between, 9, window=3)
     wanted = learned(EProp(grouped()), 24, window=3)
@@ -111,7 +111,7 @@ def test_eligibilities_continue_from_part_to_part_of_a_sequence(between):
 
 
 @pytest.mark.usefixtures("chunk")
-@pytest.mark.parametrize("between", [(), (learn,)], ids=["not learnt", "learnt"])
+@pytest.mark.parametrize("between", [(), (learn,)], ids=["no-learning-moment", "one"])
 def test_a_masked_reset_clears_the_eligibilities_of_its_samples(between):
     """As if what these samples saw before had been nothing: a run of the rest alone, for them."""
     mask = torch.tensor([False, True, False])

@@ -1,4 +1,4 @@
-"""Removing runs: only those that were asked for, only below the root, and only when told to."""
+"""Removing runs: only those that were selected, only below the root, and only with --yes."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""How runs end and begin: one place says how it ended, whatever was raised, and each step can be repeated."""
+"""How runs begin and end: any error gives a status, a message and error.txt, and each step can be repeated."""
 
 import json
 import os
@@ -107,9 +107,7 @@ def test_a_part_that_fails_between_its_making_and_the_run_is_named(here, monkeyp
     sys.modules.pop("endings_part")
 
 
-def test_neither_a_listener_that_fails_nor_a_part_that_changes_the_working_directory_harms_a_run(
-    here, tmp_path_factory
-):
+def test_a_failing_listener_or_a_changed_working_directory_does_not_stop_a_run(here, tmp_path_factory):
     heard = []
 
     def listen(event, values):
@@ -175,7 +173,7 @@ def test_repeated_sighup_is_one_interruption_and_ignored_under_nohup():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_figure_that_cannot_be_drawn_is_a_warning_and_none_lies_outside_of_plots(tmp_path):
+def test_a_figure_that_cannot_be_drawn_is_a_warning_and_none_is_written_outside_plots(tmp_path):
     class Drawing(Patterns):
         def example(self):
             return {}["subject"]
@@ -196,7 +194,7 @@ def test_a_figure_that_cannot_be_drawn_is_a_warning_and_none_lies_outside_of_plo
     assert facts(run)["status"] == "completed" and [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_run_without_run_json_goes_on_under_its_name_and_an_evaluation_does_not(here):
+def test_a_run_without_run_json_is_resumed_and_an_evaluation_is_not(here):
     assert tracetorch("run", *CLICKS, "output.dir=it").exit_code == 0
     name = json.loads(Path("it/run.json").read_text())["experiment"]
     Path("it/run.json").unlink()
@@ -258,7 +256,7 @@ def test_an_output_folder_that_exists_is_named_and_an_empty_one_is_taken(here):
         assert facts(run)["status"] == "completed" and Path(name, "overrides.yaml").read_text() == "- a=1\n"
 
 
-def test_of_two_runs_that_find_the_same_empty_folder_one_gets_it(here):
+def test_two_runs_cannot_take_the_same_empty_folder(here):
     Path("r").mkdir()
     late = RunFolder.reserve(here, "tiny", "abcdef", Path("r"))
     with make() as run:
@@ -326,7 +324,7 @@ sys.exit(8)
 
 @pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="which files are open is not known")
 @pytest.mark.parametrize(("mode", "code", "rest"), [("r", 7, ""), ("w", 8, "unloaded\n")])
-def test_a_process_ends_without_unloading_unless_a_file_is_open_for_writing(here, mode, code, rest):
+def test_a_process_exits_at_once_unless_a_file_is_open_for_writing(here, mode, code, rest):
     Path("mine.txt").write_text("")
     done = subprocess.run([sys.executable, "-c", END, mode, "mine.txt"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, f"thread\nhandler\n{rest}", "")

@@ -1,4 +1,4 @@
-"""Held-out trials and episodes: every trial counts once, nothing is learnt, and the network is left as it was."""
+"""Held-out trials and episodes: each trial counts once, and the network does not change."""
 
 from functools import partial
 

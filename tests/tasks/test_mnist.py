@@ -35,8 +35,8 @@ def test_a_batch_has_the_pixels_and_the_labels_of_its_digits():
 
 def test_validation_digits_are_the_last_and_are_not_in_training_batches():
     task = MNIST(batch_size=50, steps=1, validation_digits=200)
-    learnt = torch.cat([task.train_batch(number).conditions["digit"] for number in range(2 * task.batches_per_pass)])
-    assert int(learnt.max()) == 799
+    shown = torch.cat([task.train_batch(number).conditions["digit"] for number in range(2 * task.batches_per_pass)])
+    assert int(shown.max()) == 799
     validation, test = (list(task.eval_batches(split)) for split in ("validation", "test"))
     assert torch.equal(validation[0].target, mnist_source.load("sample").train_labels[800:].long())
     assert torch.equal(test[0].target, mnist_source.load("sample").test_labels.long())

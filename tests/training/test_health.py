@@ -13,8 +13,8 @@ from tracetorch.training import HealthWatch, TrainingError, check_health
 from tracetorch.training.health import DeadNetworkError, check_loss
 
 
-def learnt(*layers, inputs=1.0, signal=1.0):
-    """A network that has just learnt from a short batch, and its mean output."""
+def trained(*layers, inputs=1.0, signal=1.0):
+    """A network after one learning moment, and its mean output."""
     torch.manual_seed(0)
     net = Sequential(*(layers or lively()))
     for layer in net:
@@ -34,16 +34,16 @@ SILENT = "layer 1 (LIF(5, 4)) is silent: not one spike in the batch; lower its t
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (learnt, ""),
-        (lambda: learnt(LIF(6, 5, trainable=()), LIS(5, 3)), ""),  # a fixed layer needs no gradient
-        (lambda: (learnt(LIF(6, 5), LI(5, 3))[0], torch.zeros(2, 3)), ""),  # a readout of membranes may be zero
-        (lambda: learnt(inputs=0.0), "the input is silent: no spike reaches layer 0; look at the task's rates"),
-        (lambda: learnt(LIF(6, 5, threshold=1e6), LIF(5, 4), LIS(4, 3)), "layer 0 (LIF(6, 5)) is silent"),
-        (lambda: learnt(*lively(1e6)), SILENT),
-        (lambda: learnt(LIF(6, 5), LIF(5, 3, threshold=1e6)), "layer 1 (LIF(5, 3)) is silent"),
-        (lambda: learnt(signal=0.0), "layer 0 (LIF(6, 5)) gets no gradient; its neurons are all far below or far"),
-        (lambda: learnt(signal=torch.nan), "the gradient of layer 0 (LIF(6, 5)) is not finite; lower optimizer.lr"),
-        (lambda: learnt(inputs=torch.inf), "the input is not finite: input 0 of sample 0 is or was; look at the task"),
+        (trained, ""),
+        (lambda: trained(LIF(6, 5, trainable=()), LIS(5, 3)), ""),  # a fixed layer needs no gradient
+        (lambda: (trained(LIF(6, 5), LI(5, 3))[0], torch.zeros(2, 3)), ""),  # a readout of membranes may be zero
+        (lambda: trained(inputs=0.0), "the input is silent: no spike reaches layer 0; look at the task's rates"),
+        (lambda: trained(LIF(6, 5, threshold=1e6), LIF(5, 4), LIS(4, 3)), "layer 0 (LIF(6, 5)) is silent"),
+        (lambda: trained(*lively(1e6)), SILENT),
+        (lambda: trained(LIF(6, 5), LIF(5, 3, threshold=1e6)), "layer 1 (LIF(5, 3)) is silent"),
+        (lambda: trained(signal=0.0), "layer 0 (LIF(6, 5)) gets no gradient; its neurons are all far below or far"),
+        (lambda: trained(signal=torch.nan), "the gradient of layer 0 (LIF(6, 5)) is not finite; lower optimizer.lr"),
+        (lambda: trained(inputs=torch.inf), "the input is not finite: input 0 of sample 0 is or was; look at the task"),
     ],
 )
 def test_a_network_that_cannot_learn_is_refused_with_the_layer_and_advice(made, said):
@@ -53,22 +53,22 @@ def test_a_network_that_cannot_learn_is_refused_with_the_layer_and_advice(made, 
 
 
 def test_with_rewards_a_layer_without_gradient_is_named_only_if_another_has_one():
-    net, _ = learnt(signal=0.0)
+    net, _ = trained(signal=0.0)
     watch = HealthWatch(patience=1, rewarded=True)
     watch.look(net, None, 8, last=True)
     assert (watch.state_dict()["found"], watch.state_dict()["was_well"]) == (0, True)
-    net, _ = learnt()
+    net, _ = trained()
     check_health(net, None, 7, rewarded=True)
     for parameter in net[1].parameters():
         parameter.grad = torch.zeros_like(parameter)
     with pytest.raises(TrainingError, match=r"update 7: layer 1 \(LIF\(5, 4\)\) gets no gradient"):
         check_health(net, None, 7, rewarded=True)
     with pytest.raises(TrainingError, match=re.escape(SILENT)):
-        check_health(learnt(*lively(1e6), signal=0.0)[0], None, 7, rewarded=True)
+        check_health(trained(*lively(1e6), signal=0.0)[0], None, 7, rewarded=True)
 
 
 def test_a_value_that_is_not_finite_is_traced_to_the_input_or_the_first_broken_parameter():
-    net, _ = learnt()
+    net, _ = trained()
     check_loss(0.5, 7, net)
     with pytest.raises(
         TrainingError, match="update 7: the loss is -inf, although the input and all weights are finite"
@@ -94,7 +94,7 @@ def test_a_value_that_is_not_finite_is_traced_to_the_input_or_the_first_broken_p
 
 
 def test_a_silent_network_is_tolerated_for_a_while_but_not_at_the_end():
-    dead, well, (silent, _) = learnt(inputs=0.0), learnt(), learnt(*lively(1e6))
+    dead, well, (silent, _) = trained(inputs=0.0), trained(), trained(*lively(1e6))
     watch = HealthWatch(patience=3)
     for net, output in (dead, dead, well, dead, dead):
         watch.look(net, output, 7, last=False)
@@ -113,7 +113,7 @@ def test_a_silent_network_is_tolerated_for_a_while_but_not_at_the_end():
     resumed.look(silent, None, 8, last=False)
     with pytest.raises(TrainingError, match="is silent"):
         resumed.look(silent, None, 9, last=False)
-    well[0][1].weight.grad[0, 0] = torch.inf  # which never heals
+    well[0][1].weight.grad[0, 0] = torch.inf  # permanent: an error at once
     with pytest.raises(TrainingError, match="not finite"):
         HealthWatch(rewarded=True).look(*well, 7, last=False)
 
@@ -128,7 +128,7 @@ def test_a_silent_network_is_tolerated_for_a_while_but_not_at_the_end():
     ],
 )
 def test_a_loss_that_stays_the_same_is_reported_once_with_the_reason(layers, signal, words, caplog):
-    net, _ = learnt(*layers, signal=signal)
+    net, _ = trained(*layers, signal=signal)
     watch, resumed = HealthWatch(), HealthWatch()
     for update, loss in ((1, 0.5), (2, 0.7), (3, 0.7)):
         watch.compare(net, loss, update)
@@ -147,7 +147,7 @@ def test_a_trainable_parameter_that_the_rule_leaves_out_is_named_once(caplog):
     output = rule.forward(torch.ones(5, 2, 3), reduce="mean")
     with suppress(DeadNetworkError):
         watch.look(net, output, 1, last=False)
-    assert not caplog.messages  # nothing has learnt yet
+    assert not caplog.messages  # no parameter has a gradient yet
     rule.backward(cross_entropy(output, torch.tensor([0, 1]))[1])
     for update in (2, 3):
         with suppress(DeadNetworkError):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tiny_training import assert_resumes, facts, stopping
+from tests.tiny_training import Watched, assert_resumes, facts, stopping
 from tests.tiny_world import CRITIC, NET, Lights, live, play
 from tracetorch import loss, rules
 from tracetorch.memory import memory_through
@@ -75,19 +75,9 @@ def test_a_run_without_an_end_writes_everything_when_it_is_stopped(tmp_path):
 
 
 def test_the_recorded_fields_and_no_reset_after_the_rehearsal(tmp_path):
-    seen = []
-
-    class Watched(rules.Trace):
-        def reset(self, mask=None):
-            seen.append("reset")
-            super().reset(mask)
-
-        def forward(self, xs, **kwargs):
-            seen.append("forward")
-            return super().forward(xs, **kwargs)
-
-    run = live(tmp_path, rule=Watched, updates=6, log_every=3)
-    assert seen == ["reset", "forward", "reset", *["forward"] * 6]  # the first three are the rehearsal
+    watched = Watched()
+    run = live(tmp_path, rule=watched.rule, updates=6, log_every=3)
+    assert (watched.resets, len(watched.parts)) == (2, 1 + 6)  # the rehearsal resets before and after
     rows = run.folder.records()
     assert [(row["split"], row["update"]) for row in rows] == [("train", 3), ("train", 6), ("test", 6)]
     assert set(rows[0]) == {

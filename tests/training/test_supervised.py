@@ -23,8 +23,10 @@ from tracetorch.training.setup import network_of, parameter_groups
 FROZEN = partial(feedforward, hidden=[4], neuron=partial(LIF, trainable=()), readout=partial(LI, trainable=()))
 
 
-class Measured(Patterns):
-    metrics = ("split",)
+def with_metric(name):
+    task = Patterns()
+    task.metrics = (name,)
+    return task
 
 
 class NeedsClosure(torch.optim.SGD):
@@ -44,8 +46,8 @@ def test_the_loss_falls_and_a_seed_repeats_the_run(tmp_path):
     assert timeless(one) == timeless(again) != timeless(other)
     assert (one.folder.path / "trials.csv").read_bytes() == (again.folder.path / "trials.csv").read_bytes()
     rows = one.folder.records()
-    learnt = [(row["update"], row["loss"]) for row in rows if row["split"] == "train"]
-    assert [update for update, _ in learnt] == [10, 20, 30, 40, 50, 60, 62] and learnt[-1][1] < 0.6 * learnt[0][1]
+    trained = [(row["update"], row["loss"]) for row in rows if row["split"] == "train"]
+    assert [update for update, _ in trained] == [10, 20, 30, 40, 50, 60, 62] and trained[-1][1] < 0.6 * trained[0][1]
     assert [row["update"] for row in rows if row["split"] == "validation"] == [25, 50, 62]
     assert (rows[-1]["split"], rows[-1]["update"]) == ("test", 62)
 
@@ -74,7 +76,8 @@ def test_the_network_of_a_checkpoint_without_sizes_has_them_from_its_weights(tmp
     ("option", "message"),
     [
         ({"task": "mnist"}, "task must be a task or an environment, such as .*, got 'mnist'"),
-        ({"task": Measured()}, "Measured.metrics: 'split' is a field of every record; give the metric another name"),
+        ({"task": with_metric("split")}, "'split' is a field of every record; give the metric another name"),
+        ({"task": with_metric("my_seconds")}, "Patterns.metrics: 'my_seconds' has an ending of costs"),
         (
             {"task": RewardedTask(MNIST(steps=2))},
             "RewardedTask gives rewards, not labels: choose train=reinforcement",
