@@ -93,9 +93,6 @@ def over(**values: Iterable[Any]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("kernels", *values), cases)
 
 
-# ── numbers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def eighths(*shape: int, seed: int = 0) -> Tensor:
     """Multiples of 1/8 from −1 to 1, float64."""
     return (normal(*shape, seed=seed) * 4).round().clamp(-8, 8) / 8

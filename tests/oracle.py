@@ -39,9 +39,6 @@ EXACT = Bounds(distance=1e-9)
 TRIANGLE = Triangle(height=1.0)
 
 
-# ── a network and something to learn ────────────────────────────────────────────────────────────────────────────────
-
-
 def network(readout=LIS, *, seed: int = 0, hidden: int = 1, **options) -> Sequential:
     """Hidden layers of 16 neurons that fire, and a tied readout of 4; 12 inputs; float64."""
     torch.manual_seed(seed)
@@ -63,9 +60,6 @@ def example(seed: int = 0, readout=LIS, *, steps: int = 60, **moments) -> Exampl
     if readout is LI:
         return Example(xs, normal(8, 4, seed=seed), losses.mse, **moments)
     return Example(xs, torch.arange(8) % 4, losses.cross_entropy, **moments)
-
-
-# ── what the gradient is ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def unrolled(
@@ -162,9 +156,6 @@ def loss_of(net: Sequential, example: Example) -> float:
     answers = _answers(example, net.run(example.xs))
     net.reset()
     return sum(float(example.loss(answer, example.target)[0]) for answer in answers)
-
-
-# ── whether a comparison proves anything ────────────────────────────────────────────────────────────────────────────
 
 
 @torch.no_grad()

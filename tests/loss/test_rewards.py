@@ -56,8 +56,6 @@ def test_the_score_and_the_bonus_are_the_gradients_of_log_p_and_of_the_explorati
     torch.testing.assert_close(reflect.score, (chosen / raised) if at == "output" else (chosen - p.detach()))
 
 
-# ── the policy gradient of a small bandit, within three standard errors ─────────────────────────────────────────────
-
 PAYS = torch.tensor([0.2, 0.5, 0.9, -0.3]).double()
 CHANCES = torch.softmax(torch.tensor([0.3, -0.2, 0.5, 0.0]).double(), 0)
 UPHILL = CHANCES * (PAYS - CHANCES @ PAYS)  # the policy gradient: d E[reward]/d logits
@@ -152,8 +150,6 @@ def test_the_mixture_of_time_scales_ascends_their_agreement_with_the_signal():
     short, long = reflect.mixture.tolist()
     assert long > short and short + long == pytest.approx(1)
 
-
-# ── actor and critic ────────────────────────────────────────────────────────────────────────────────────────────────
 
 OUTPUT, UPCOMING = LOGITS, normal(BATCH, ACTIONS, seed=1)  # the last of each is the value
 ACTION, OVER = torch.tensor([0, 2, 1]), torch.tensor([False, True, False])

@@ -122,9 +122,6 @@ def test_a_free_trace_is_exact_only_if_it_decays_as_the_membrane(name, options, 
     assert off < 1e-11 if exact else off > 0.05
 
 
-# ── steady input: the signal below and the decays are exact too ─────────────────────────────────────────────────────
-
-
 @each_readout
 def test_for_steady_input_the_input_gradient_and_the_decay_are_exact_too(name):
     layer, _ = readout(name)
@@ -144,9 +141,6 @@ def test_for_steady_input_the_input_gradient_and_the_decay_are_exact_too(name):
         close(below, wanted_below)
         torch.testing.assert_close(layer.neuron.raw_decay.grad, wanted_raw, rtol=1e-9, atol=1e-11)
         layer.zero_grad()
-
-
-# ── a signal at the logits goes the way of one at the output, from behind the softmax on ────────────────────────────
 
 
 @pytest.mark.parametrize(

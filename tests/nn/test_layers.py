@@ -1,5 +1,6 @@
 """Every layer of the table runs: however time and the batch are cut, and whatever becomes of its state."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -149,6 +150,24 @@ def test_a_network_is_its_layers_in_order():
     assert isinstance(net[:1], Sequential) and net[:1].chain == [first] and net[:1].out_features == 5
     for hidden, layers in (([], ["LI(6, 4)"]), ([5, 3], ["LIF(6, 5)", "LIF(5, 3)", "LI(3, 4)"])):
         assert list(map(str, tt.nn.feedforward(IN, OUT, hidden=hidden, neuron=LIF, readout=LI))) == layers
+
+
+@pytest.mark.parametrize("where", ["net", "layer"])
+def test_weights_that_a_hook_changes_between_two_chunks_are_used(where):
+    """Wide enough, and its input sparse enough, for a kernel that keeps transposed weights."""
+
+    def double(module, *_):
+        (module[0] if where == "net" else module).weight.data.mul_(2)
+
+    net, xs = Sequential(LIF(300, 256), LI(256, OUT)), tt.encode.poisson(torch.full((2, 300), 0.05), 6)
+    net.run(xs, chunk=2)  # makes room for them
+    net.reset()
+    other = copy.deepcopy(net)
+    for one in (net, other):
+        (one if where == "net" else one[0]).register_forward_hook(double)
+    found = net.run(xs, chunk=2)
+    torch.testing.assert_close(found, torch.cat([other.run(part) for part in xs.split(2)]))
+    assert found.abs().max() > 0
 
 
 def test_a_layer_has_few_public_names_of_its_own():

@@ -105,8 +105,6 @@ def test_gradients_by_rule_have_the_trainable_parameters_and_ignore_earlier_grad
     assert all(torch.equal(found[name], again[name]) and torch.equal(found[name], kept[name]) for name in kept)
 
 
-# ── where rules are exact ───────────────────────────────────────────────────────────────────────────────────────────
-
 RULES = {
     "trace": (Trace, TRIANGLE, READOUT),
     "bptt": (partial(BPTT, surrogate=TRIANGLE), TRIANGLE, READOUT | HIDDEN | DECAYS),
@@ -151,9 +149,6 @@ def test_trace_lies_within_measured_bounds_for_hidden_weights_and_a_readout_wind
     for seed in range(5):
         net, given = network(READOUTS[readout], seed=seed, hidden=hidden), example(seed, READOUTS[readout], **moments)
         assert_oracle(net, Trace, given, every, surrogate=surrogate)
-
-
-# ── known limits, each with its name ────────────────────────────────────────────────────────────────────────────────
 
 
 def both(rule, net, given, surrogate=None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -218,8 +213,6 @@ def test_eprop_and_ottt_give_decays_and_thresholds_the_gradient_of_each_step_alo
         torch.testing.assert_close(found[name], alone[name], rtol=1e-9, atol=1e-12)
         assert 0.01 < gradient_similarity(found[name], full[name]).norm_ratio < 0.3, name
 
-
-# ── a reference without surrogates: the slope of the loss, averaged over noise on the weights ───────────────────────
 
 SIGMA = 0.05
 

@@ -98,9 +98,6 @@ def test_random_feedback_replaces_the_weights_above_and_follows_its_seed():
     assert torch.equal(feedback, same) and not torch.equal(feedback, another)
 
 
-# ── eligibilities of e-prop between learning moments ────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.usefixtures("chunk")
 @pytest.mark.parametrize("between", [(), (learn,)], ids=["one-learning-moment", "three"])
 def test_eligibilities_continue_from_part_to_part_of_a_sequence(between):
@@ -125,10 +122,10 @@ def test_a_masked_reset_clears_the_eligibilities_of_its_samples(between):
 
 def test_a_refused_input_or_signal_changes_nothing():
     def errors(rule):
-        with pytest.raises(ValueError, match=r"features|shape"):
-            rule.forward(spikes()[..., :-1])
         with pytest.raises(ValueError, match=r"expected a signal of shape \(3, 4\), got \(3, 1\)"):
             rule.backward(normal(BATCH, OUT)[:, :1])
+        with pytest.raises(ValueError, match=r"features|shape"):
+            rule.forward(spikes()[..., :-1])
 
     close(learned(EProp(grouped()), 9, errors, 15)[WEIGHT], learned(EProp(grouped()), 9, 15)[WEIGHT])
 

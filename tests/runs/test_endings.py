@@ -17,6 +17,8 @@ import tracetorch.runs.folder as folder_module
 from tests.command_line import CLICKS, TINY, tracetorch
 from tests.tiny_training import LONG, PATTERNS, assert_same, facts, train
 from tracetorch import plot
+from tracetorch.cli import folders
+from tracetorch.cli.adapter import compose
 from tracetorch.cli.errors import FAILED, UsageError
 from tracetorch.cli.execute import conclude, contained
 from tracetorch.files import WriteError, write_whole
@@ -208,6 +210,14 @@ def test_a_run_without_run_json_is_resumed_and_an_evaluation_is_not(here):
     for words in (("resume", str(folder)), ("run", "--from", f"{folder}/../{folder.name}")):
         ended = tracetorch(*words)
         assert ended.exit_code == 2 and "is an evaluation; to start another: tracetorch eval" in ended.stderr
+
+
+def test_a_config_that_cannot_be_read_again_is_named(here, monkeypatch):
+    Path("it").mkdir()
+    Path("it/config.yaml").write_text(compose([]).yaml)
+    monkeypatch.setattr(folders, "read_text", lambda path: os.close(-1))
+    with pytest.raises(UsageError, match=r"it/config\.yaml cannot be read: Bad file descriptor"):
+        folders.find_run(Path("it"))
 
 
 @pytest.mark.parametrize(("removed", "then"), [("metrics.jsonl", "record"), ("metrics.jsonl", "end"), ("", "record")])

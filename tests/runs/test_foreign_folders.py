@@ -104,8 +104,6 @@ def test_a_lock_on_a_file_that_was_removed_is_no_lock(tmp_path, monkeypatch):
         Lock(tmp_path / "r")
 
 
-# ── records that a checkpoint counts ────────────────────────────────────────────────────────────────────────────────
-
 LINES = [json.dumps({"update": update, "split": "train"}).encode() + b"\n" for update in (10, 20, 30, 40)]
 TEST, LATER = b'{"update": 40, "split": "test"}\n', b'{"update": 50, "split": "train"}\n'
 HOLE = bytes(len(LINES[0]))

@@ -25,6 +25,20 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch)
     assert all(path.parent == tmp_path / "tiny" and path.is_dir() for path in paths)
 
 
+def test_a_folder_that_cannot_be_made_leaves_no_parents(tmp_path, monkeypatch):
+    made = folder_module.Path.mkdir
+
+    def full(path, *args, **kwargs):
+        if path.name == "last":
+            raise OSError(28, "No space left on device", str(path))
+        made(path)
+
+    monkeypatch.setattr(folder_module.Path, "mkdir", full)
+    with pytest.raises(OSError, match="No space"):
+        RunFolder.reserve(tmp_path, "tiny", "abcdef", tmp_path / "x" / "y" / "last")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_a_run_writes_and_what_its_listener_hears(tmp_path):
     heard = []
 

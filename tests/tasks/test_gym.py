@@ -172,8 +172,6 @@ def test_without_gymnasium_the_error_names_the_package(monkeypatch):
         Gym()
 
 
-# ── environments with mistakes ──────────────────────────────────────────────────────────────────────────────────────
-
 STATE, THREE = np.zeros(2), {"observation_space": gymnasium.spaces.Discrete(3)}
 
 

@@ -69,6 +69,16 @@ def test_each_part_lasts_its_steps_and_levels_encode_the_brightness(by, levels, 
         assert torch.allclose(rates @ torch.linspace(0, 1, levels) / 0.5, wanted, atol=1e-6)
 
 
+def test_poisson_spikes_of_a_pixel_have_its_brightness_as_rate():
+    task = SequentialMNIST(steps_per_part=200, batch_size=6)
+    batch = task.train_batch(0)
+    fired = batch.xs.dense().view(28, 200, 6, 28).mean(dim=1).transpose(0, 1).flatten(1)
+    wanted = images(batch)
+    assert float(fired[wanted == 1].min()) == 1 and float(fired[wanted == 0].max()) == 0
+    assert float((fired - wanted).abs().max()) < 5 * 0.5 / 200**0.5
+    assert float((fired - wanted).mean()) == pytest.approx(0, abs=4 * 0.5 / (200 * wanted.numel()) ** 0.5)
+
+
 def test_sequential_digits_have_the_order_of_mnist_and_the_same_spikes_in_any_batch():
     given = {"validation_digits": 30, "seed": 3}
     parts, whole = SequentialMNIST(batch_size=40, levels=2, **given), MNIST(batch_size=40, **given)
