@@ -96,6 +96,12 @@ def test_the_trials_of_a_block_are_those_of_the_task(encoding):
     assert len(set(names)) == 5
 
 
+def test_consecutive_batches_of_a_block_rarely_share_a_trial():
+    blocks = Blocks(digits(batch_size=1), classes=2, every=50)
+    shown = [int(blocks.train_batch(number).conditions["digit"]) for number in range(50)]
+    assert sum(a == b for a, b in itertools.pairwise(shown)) <= 2
+
+
 def test_the_reward_is_1_for_the_right_choice_and_a_test_has_each_held_out_trial_once():
     task = PoissonClicks(duration=[0.2], validation_trials=0, test_trials=700, batch_size=60)
     environment, shift = RewardedTask(task), torch.arange(60) % 2
