@@ -8,7 +8,7 @@ from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, spikes
 from tests.kernel_cases import combined
 from tracetorch import backends, device
 from tracetorch.nn import LI, LIF, LIS, Sequential, network
-from tracetorch.nn.network import MAX_CHUNK, chunk_steps
+from tracetorch.nn.network import MAX_CHUNK, chunk_steps, state_aside
 
 ROWS = {row.name: row for row in LAYERS}
 
@@ -112,3 +112,23 @@ def test_short_chunks_of_small_layers_give_the_bits_of_the_general_path(monkeypa
     quick = results()
     monkeypatch.setattr(backends, "pass_through", lambda *given: False)
     assert all(torch.equal(one, other) for one, other in zip(quick, results(), strict=True))
+
+
+@pytest.mark.parametrize("meanwhile", ["it runs", "it is read", "it is read and runs"])
+def test_state_aside_restores_the_state_and_a_state_that_was_read_never_changes(meanwhile):
+    net, xs = Sequential(LIF(6, 9), LIS(9, 3)), torch.rand(7, 4, 6)
+    net.run(xs, reduce="mean")
+    before, shown = net.save_state(), net[0].state
+    with state_aside(net):
+        net.run(xs, reduce="mean")
+        read = net[0].state if "read" in meanwhile else shown
+        then = read.trace.clone()
+        if "runs" in meanwhile:
+            net.run(xs, reduce="mean")
+            net.reset()
+            net.run(xs[:, :2], reduce="mean")
+    for _ in range(2):
+        assert all(torch.equal(value, before[name]) for name, value in net.save_state().items())
+        net.reset()
+        net.run(xs, reduce="mean")
+    assert torch.equal(read.trace, then) and torch.equal(shown.trace, before["0.trace"])
