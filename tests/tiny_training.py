@@ -124,9 +124,9 @@ class Watched:
                 watched.parts.append((xs.steps, kwargs["window"]))
                 return super().forward(xs, **kwargs)
 
-            def backward(self, signal):
+            def backward(self, signal, **kwargs):
                 watched.taught += 1
-                return super().backward(signal)
+                return super().backward(signal, **kwargs)
 
         self.rule = Rule
 
