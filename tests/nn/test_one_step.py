@@ -133,6 +133,7 @@ EVENTS = {
     # The weights laid out otherwise than a layer lays them out.
     "new-data-by-rows": (each_parameter(lambda part, name, value, new: setattr(value, "data", new.contiguous())), 1),
     "new-parameters": (each_parameter(lambda part, name, value, new: setattr(part, name, Parameter(new))), 1),
+    "new-weight": (lambda net: setattr(part := next(layers_of(net)).connection, "weight", Parameter(-part.weight)), 1),
     "assign": (lambda net: load(net, assign=True), 1), "double": (torch.nn.Module.double, 1),
     "precision": (lambda net: [setattr(layer, "precision", torch.bfloat16) for layer in layers_of(net)], 1),
     "hand-out": (lambda net: setattr(net, "held", [layer.state for layer in layers_of(net)]), 1),
