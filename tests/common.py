@@ -31,20 +31,13 @@ Net = Layer | Sequential
 
 @dataclass(frozen=True)
 class Row:
-    """What a table row says.
+    """A row of a table."""
 
-    name: the name of the test case.
-    of: the public name that it enrols, such as "LIF".
-    make: builds a new one.
-    learned: layers only: the parameters, as stored, that `backward` must give a gradient; no others may get one.
-    says: anything else that the tests of its kind ask for.
-    """
-
-    name: str
-    of: str
+    name: str  # of the test case
+    of: str  # the public name that it enrols, such as "LIF"
     make: Callable[..., Any]
-    learned: tuple[str, ...] = ()
-    says: str = ""
+    learned: tuple[str, ...] = ()  # layers: the parameters that `backward` gives a gradient, and no others
+    says: str = ""  # anything else that the tests of its kind need
 
     def __str__(self) -> str:
         return self.name
@@ -60,7 +53,13 @@ def each(rows: list[Row]) -> pytest.MarkDecorator:
 _WEIGHT, _DECAY = "connection.weight", "neuron.raw_decay"
 _LIF, _LI = (_WEIGHT, _DECAY, "neuron.raw_threshold"), (_WEIGHT, _DECAY)
 _TWO, _FOUR, _SIX = torch.tensor([0.6, 0.95]), torch.tensor([0.5, 0.7, 0.9, 0.95]), torch.linspace(0.5, 0.95, IN)
-_FREE = ("weight", "decay", "threshold", "trace_decay")
+_FREE = {"trace_decay": _SIX, "trainable": ("weight", "decay", "threshold", "trace_decay")}
+_OWN = {"decay": _FOUR, "threshold": torch.tensor([0.5, 0.8, 1.0, 1.5]), "trace_decay": 0.8}
+
+
+def _in_layers(*names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"layers.{at}.{name}" for at, its in enumerate(names) for name in its)
+
 
 LAYERS = [
     Row("LIF", "LIF", lambda: LIF(IN, OUT), _LIF, "spikes"),
@@ -69,20 +68,8 @@ LAYERS = [
     Row("LIF-groups", "LIF", lambda: LIF(IN, OUT, decay=_TWO), _LIF, "spikes"),
     Row("LIF-groups-bias", "LIF", lambda: LIF(IN, OUT, decay=_TWO, bias=True), (*_LIF, "connection.bias"), "spikes"),
     Row("LIF-free-trace", "LIF", lambda: LIF(IN, OUT, trace_decay=0.8), _LIF, "spikes"),
-    Row(
-        "LIF-free-trace-per-input",
-        "LIF",
-        lambda: LIF(IN, OUT, trace_decay=_SIX, trainable=_FREE),
-        (*_LIF, "input_trace.raw_decay"),
-        "spikes",
-    ),
-    Row(
-        "LIF-per-neuron",
-        "LIF",
-        lambda: LIF(IN, OUT, decay=_FOUR, threshold=torch.tensor([0.5, 0.8, 1.0, 1.5]), trace_decay=0.8),
-        _LIF,
-        "spikes",
-    ),
+    Row("LIF-free-trace-per-input", "LIF", lambda: LIF(IN, OUT, **_FREE), (*_LIF, "input_trace.raw_decay"), "spikes"),
+    Row("LIF-per-neuron", "LIF", lambda: LIF(IN, OUT, **_OWN), _LIF, "spikes"),
     Row("LIF-weights-only", "LIF", lambda: LIF(IN, OUT, bias=True, trainable="weight"), (_WEIGHT,), "spikes"),
     Row("LIF-stationary", "LIF", lambda: LIF(IN, OUT, decay_gradient="stationary"), _LIF, "spikes"),
     Row("LIF-bank", "LIF", lambda: LIF(IN, OUT, trace_bank=[0.7, 0.95]), _LIF, "spikes"),
@@ -90,7 +77,6 @@ LAYERS = [
     Row("LIF-frozen", "LIF", lambda: LIF(IN, OUT, bias=True, trainable=()), (), "spikes"),
     Row("own", "Neuron", lambda: Layer(IN, OUT, neuron=CurrentLIF), (*_LIF, "neuron.raw_synapse_decay"), "spikes"),
     Row("LI", "LI", lambda: LI(IN, OUT), _LI, "levels"),
-    Row("LI-bias", "LI", lambda: LI(IN, OUT, bias=True), (*_LI, "connection.bias"), "levels"),
     Row("LI-groups", "LI", lambda: LI(IN, OUT, decay=_TWO, bias=True), (*_LI, "connection.bias"), "levels"),
     Row("LI-per-neuron", "LI", lambda: LI(IN, OUT, decay=_FOUR, trace_decay=0.8), _LI, "levels"),
     Row("LI-stationary", "LI", lambda: LI(IN, OUT, decay_gradient="stationary"), _LI, "levels"),
@@ -101,14 +87,14 @@ LAYERS = [
         "network",
         "Sequential",
         lambda: Sequential(LIF(IN, 8), LIF(8, 5, decay=torch.full((5,), 0.9), trace_decay=0.8), LIS(5, OUT)),
-        tuple(f"layers.{at}.{name}" for at, names in enumerate((_LIF, _LIF, _LI)) for name in names),
+        _in_layers(_LIF, _LIF, _LI),
         "probabilities",
     ),
     Row(
         "feedforward",
         "feedforward",
         lambda: tt.nn.feedforward(IN, OUT, hidden=[7], neuron=LIF, readout=LI),
-        tuple(f"layers.{at}.{name}" for at, names in enumerate((_LIF, _LI)) for name in names),
+        _in_layers(_LIF, _LI),
         "levels",
     ),
 ]
@@ -129,6 +115,10 @@ def draw_weights(layer: Layer, low: float, high: float) -> None:
     """New uniform weights, those of an input one after another."""
     drawn = layer.weight.new_empty(layer.in_features, layer.out_features).uniform_(low, high)
     layer.weight.data.copy_(drawn.t())
+
+
+def gradients(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.grad for name, value in module.named_parameters() if value.grad is not None}
 
 
 def layers_of(net: Net) -> Iterator[Layer]:

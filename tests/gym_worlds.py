@@ -8,14 +8,7 @@ LIMIT = 6
 
 
 class Counter(gymnasium.Env):
-    """Sees (steps since the episode began, a number of the episode's own, 0.1); action 3 ends it, with a reward of 10.
-
-    Args:
-        kind: "box", "discrete" (sees the steps alone, counted from 5) or "tuple".
-        acts: "discrete" (2, 3, 4) or "several".
-        forgetful: whether the number changes with every reset, whatever the seed.
-        ends_at: terminates after so many steps.
-    """
+    """Observes (steps of the episode, a random number of the episode, 0.1); action 3 ends it with a reward of 10."""
 
     resets = 0
 

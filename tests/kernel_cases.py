@@ -1,8 +1,4 @@
-"""The kernels that this machine has, and what they are given: an input and outputs for every way to use them.
-
-Weights and real-valued input are multiples of 1/8, so that every sum of them is exact: adding in another order
-still has to give the same bits.
-"""
+"""The kernels of this machine and their inputs: multiples of 1/8, whose sums are exact in any order."""
 
 from __future__ import annotations
 
@@ -29,7 +25,7 @@ NEURONS = {"lif": 2, "li": 1, "lis": 1}
 
 
 class Kernels(NamedTuple):
-    """One module of kernels, and the device whose tensors it takes; None, and why, if it is not there."""
+    """A module of kernels and its device; or None, and why it is missing."""
 
     module: Any
     device: torch.device = CPU
@@ -37,13 +33,13 @@ class Kernels(NamedTuple):
 
 
 def _triton() -> Kernels:
-    """Those for CUDA; in Triton's interpreter, on tensors of the CPU, where there is no GPU."""
+    """The kernels for CUDA; without a GPU, in Triton's interpreter on tensors of the CPU."""
     try:
         if torch.cuda.is_available():
             return Kernels(importlib.import_module("tracetorch.backends.cuda"), GPU)
         if "triton" in sys.modules:
-            return Kernels(None, why="Triton was loaded before its interpreter could be asked for")
-        # Triton looks when its functions are made, some at the first launch; no other test may see the variable.
+            return Kernels(None, why="Triton was loaded before the interpreter was selected")
+        # Triton reads it when functions are made, some at the first launch; no other test may see the variable.
         with mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"}):
             cuda = importlib.import_module("tracetorch.backends.cuda")
             cuda.trace_scan(torch.zeros(1, 1, 1), TraceBuffers(torch.zeros(1, 1), torch.tensor(0.5)))
@@ -64,7 +60,7 @@ KERNELS = pytest.mark.parametrize(
 
 
 def pairwise(every: list[tuple[Any, ...]]) -> list[int]:
-    """At which places lie some of these combinations such that any two values of all are together in one of them."""
+    """Indices of combinations that together contain every pair of values."""
     pairs = [set(itertools.combinations(enumerate(one), min(2, len(one)))) for one in every]
     left, chosen = set().union(*pairs), []
     while left:
@@ -74,7 +70,7 @@ def pairwise(every: list[tuple[Any, ...]]) -> list[int]:
 
 
 def combined(**values: Iterable[Any]) -> list[Any]:
-    """Every combination of these values; those beyond what has every pair of two in it run with `-m exhaustive`."""
+    """Every combination of these values; those that pairs do not need are marked `exhaustive`."""
     every = list(itertools.product(*values.values()))
     some = set(pairwise([tuple(map(str, one)) for one in every]))
     return [
@@ -95,9 +91,6 @@ def on_kernels(**values: Iterable[Any]) -> pytest.MarkDecorator:
         for row in its
     ]
     return pytest.mark.parametrize(("kernels", *values), cases)
-
-
-# ── numbers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def eighths(*shape: int, seed: int = 0) -> Tensor:
@@ -130,29 +123,29 @@ INPUTS = {
     "float-spikes": lambda *size: binary(*size, rate=0.08),
     "real": lambda *size: eighths(*size, seed=9),
 }
-"""(time, batch, channels) → input: each of the roads that it may take."""
+"""(time, batch, channels) → input, for each code path."""
 
 
 def traced(*shape: int, decay: Tensor, sensitivity_decay: Tensor | None = None) -> TraceBuffers:
-    """A trace of this shape with these decays, and traces of it with those."""
     sensitivity = None if sensitivity_decay is None else eighths(len(sensitivity_decay), *shape[-2:], seed=4)
     return TraceBuffers(eighths(*shape, seed=5), decay, sensitivity, sensitivity_decay)
 
 
+_ONE = torch.tensor(0.9).double()
+
+
+def _decays(*shape: int, seed: int) -> Tensor:
+    return normal(*shape, seed=seed).sigmoid()
+
+
 TRACES = {
-    "no-trace": lambda batch, features: None,
-    "one": lambda batch, features: traced(batch, features, decay=torch.tensor(0.9).double()),
-    "per-input": lambda batch, features: traced(batch, features, decay=normal(features, seed=6).sigmoid()),
-    "groups": lambda batch, features: traced(3, batch, features, decay=normal(3, 1, 1, seed=6).sigmoid()),
-    "sensitivity": lambda batch, features: traced(
-        batch, features, decay=torch.tensor(0.9).double(), sensitivity_decay=normal(2, 1, 1, seed=8).sigmoid()
-    ),
-    "sensitivities-of-groups": lambda batch, features: traced(
-        2,
-        batch,
-        features,
-        decay=normal(2, 1, 1, seed=6).sigmoid(),
-        sensitivity_decay=normal(3, 1, features, seed=8).sigmoid(),
+    "no-trace": lambda *size: None,
+    "one": lambda *size: traced(*size, decay=_ONE),
+    "per-input": lambda *size: traced(*size, decay=_decays(size[-1], seed=6)),
+    "groups": lambda *size: traced(3, *size, decay=_decays(3, 1, 1, seed=6)),
+    "sensitivity": lambda *size: traced(*size, decay=_ONE, sensitivity_decay=_decays(2, 1, 1, seed=8)),
+    "sensitivities-of-groups": lambda *size: traced(
+        2, *size, decay=_decays(2, 1, 1, seed=6), sensitivity_decay=_decays(3, 1, size[-1], seed=8)
     ),
 }
 """(batch, features) → a trace and its decay, and traces of it."""
@@ -192,7 +185,7 @@ def to(thing: Any, dtype: torch.dtype, device: torch.device) -> Any:
 
 
 class Case(NamedTuple):
-    """A layer over a chunk, everything it reads and everything it writes."""
+    """A layer over a chunk: all that it reads and writes."""
 
     neuron: str
     synaptic: SynapticInput
@@ -201,7 +194,6 @@ class Case(NamedTuple):
     out: OutputSpec
 
     def results(self) -> dict[str, Tensor]:
-        """What the scan has changed, by name."""
         found = {"membrane": self.membrane, "outputs": self.out.outputs, "total": self.out.total}
         for name, trace in (("trace", self.synaptic.trace), ("above", self.out.trace)):
             if trace is not None:
@@ -221,7 +213,7 @@ def case(
     fired: int | None = None,
     weight: Tensor | None = None,
 ) -> Case:
-    """A new case, the same numbers each time; per-neuron constants where the layer has a trace for each input."""
+    """A new case with the same numbers each time; per-neuron constants if the trace is per input."""
     size = xs.size if isinstance(xs, LazySpikes) else tuple(xs.shape)
     steps, batch, channels = size
     own = 0 if setup.trace in ("no-trace", "one", "sensitivity") else slice(None)
@@ -250,13 +242,11 @@ def case(
 
 
 def scanned(module: Any, one: Case) -> dict[str, Tensor]:
-    """Run it; what it has written."""
     module.scan_neurons(one.neuron, one.synaptic, one.membrane, one.constants, one.out)
     return one.results()
 
 
 def expected(*args: Any, **options: Any) -> dict[str, Tensor]:
-    """What the reference writes, on the CPU."""
     return scanned(reference, case(*args, **options))
 
 

@@ -1,8 +1,6 @@
-"""An oracle for gradients, for tests: what the gradient is, whether a network is live, and whether a check can fail.
+"""An oracle for gradients: one autograd graph through all steps, which shares no code with the rules; in float64.
 
-`full_gradients` is one plain autograd graph through every step, written out here and sharing no code with the rules.
-Where the loss is smooth, `central_differences` has the same answer from the network's own run and no derivative at all.
-Use float64 throughout. A new rule or neuron is held against both like this:
+A new rule or neuron is tested like this:
 
     example = Example(xs, target, loss, window=3, learn_every=8)
     assert_oracle(net, MyRule, example, {"layers.1.weight": EXACT, "layers.0.weight": Bounds(cosine=(0.6, 1.0))},
@@ -22,7 +20,6 @@ from torch import Tensor
 
 from tests.common import draw_weights, normal
 from tracetorch import loss as losses
-from tracetorch.encode import Stream
 from tracetorch.nn import LI, LIF, LIS, Sequential
 from tracetorch.rules.base import Rule
 from tracetorch.rules.bptt import using
@@ -31,7 +28,7 @@ from tracetorch.rules.surrogate import Surrogate, Triangle
 
 
 class Bounds(NamedTuple):
-    """From where to where the gradient of one parameter may lie."""
+    """The range in which the gradient of one parameter must lie."""
 
     cosine: tuple[float, float] = (-1.0, 1.0)
     norm_ratio: tuple[float, float] = (0.0, math.inf)
@@ -40,9 +37,6 @@ class Bounds(NamedTuple):
 
 EXACT = Bounds(distance=1e-9)
 TRIANGLE = Triangle(height=1.0)
-
-
-# ── a network and something to learn ────────────────────────────────────────────────────────────────────────────────
 
 
 def network(readout=LIS, *, seed: int = 0, hidden: int = 1, **options) -> Sequential:
@@ -59,7 +53,7 @@ def network(readout=LIS, *, seed: int = 0, hidden: int = 1, **options) -> Sequen
 
 
 def example(seed: int = 0, readout=LIS, *, steps: int = 60, **moments) -> Example:
-    """Eight samples, each with rates of its own."""
+    """Eight samples with different rates."""
     generator = torch.Generator().manual_seed(seed)
     rates = 0.4 * torch.rand(8, 12, generator=generator)
     xs = (torch.rand(steps, 8, 12, generator=generator) < rates).double()
@@ -68,20 +62,12 @@ def example(seed: int = 0, readout=LIS, *, steps: int = 60, **moments) -> Exampl
     return Example(xs, torch.arange(8) % 4, losses.cross_entropy, **moments)
 
 
-# ── what the gradient is ────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def unrolled(
     net: Sequential, xs: Tensor, surrogate: Surrogate | None = None, *, forget_before: tuple[int, ...] = ()
 ) -> Tensor:
-    """All outputs of a network from its blank state, (time, batch, out_features), in one graph.
+    """All outputs from the blank state, (time, batch, out_features), in one graph, detached before some steps.
 
-    The steps of the neurons that have kernels are written out here once more; others take their own `step`.
-
-    Args:
-        surrogate: gives a spike its derivative; in the forward pass it stays 0 or 1.
-        forget_before: steps before which everything becomes constant.
-    Raises: ValueError for a layer that spikes, if there is no surrogate.
+    The steps of neurons with kernels are written out here; other neurons use their own `step`.
     """
     membranes = [torch.zeros(xs.shape[1], layer.out_features, dtype=xs.dtype) for layer in net]
     states = [layer.neuron.init_state(membrane) for layer, membrane in zip(net, membranes, strict=True)]
@@ -109,7 +95,7 @@ def unrolled(
 
 
 def _spikes(membrane: Tensor, threshold: Tensor, surrogate: Surrogate | None) -> Tensor:
-    """The smooth value, shifted to 0 or 1."""
+    """0 or 1, with the derivative of the surrogate."""
     if surrogate is None:
         raise ValueError("the derivative of a spike is 0 almost everywhere: name a surrogate for it")
     above = (membrane - threshold) / threshold
@@ -120,12 +106,8 @@ def _spikes(membrane: Tensor, threshold: Tensor, surrogate: Surrogate | None) ->
 def full_gradients(
     net: Sequential, example: Example, *, surrogate: Surrogate | None = None, forget: bool = False
 ) -> Gradients:
-    """The gradient of the sum of all losses of an example, through everything that led to each.
-
-    Args: forget: whether a learning moment makes what came before it constant, as it is to `rules.BPTT`.
-    Returns: of every learnable parameter; zero where none of the losses depends on it.
-    """
-    outputs = unrolled(net, _dense(example.xs), surrogate, forget_before=_moments(example) if forget else ())
+    """The gradient of the sum of all losses; with `forget`, each stretch is detached from the one before."""
+    outputs = unrolled(net, example.xs, surrogate, forget_before=_moments(example) if forget else ())
     total = torch.stack([example.loss(answer, example.target)[0] for answer in _answers(example, outputs)]).sum()
     named = {name: value for name, value in net.named_parameters() if value.requires_grad}
     found = torch.autograd.grad(total, list(named.values()), allow_unused=True)
@@ -134,12 +116,7 @@ def full_gradients(
 
 
 def central_differences(net: Sequential, example: Example, name: str, *, change: float = 1e-6) -> Tensor:
-    """(L(p + h) − L(p − h)) / 2h for every number p of a parameter, each loss from the network's own run.
-
-    Args: name: such as "layers.1.weight".
-    Raises: ValueError if a layer that spikes lies between the parameter and the loss: the loss is then a staircase,
-        whose differences are 0, or the height of a step over 2h, and say nothing about any gradient.
-    """
+    """(L(p + h) − L(p − h)) / 2h for every number p of a parameter, each loss from the network's own run."""
     spiking = [at for at, layer in enumerate(net) if layer.neuron.spiking and at >= int(name.split(".")[1])]
     if spiking:
         raise ValueError(
@@ -159,19 +136,14 @@ def central_differences(net: Sequential, example: Example, name: str, *, change:
     return found
 
 
-def _dense(xs: Tensor | Stream) -> Tensor:
-    return xs.dense() if isinstance(xs, Stream) else xs
-
-
 def _moments(example: Example) -> tuple[int, ...]:
-    """After how many steps there is something to learn."""
     steps = len(example.xs)
     every = example.learn_every or steps
     return (*range(every, steps, every), steps)
 
 
 def _answers(example: Example, outputs: Tensor) -> list[Tensor]:
-    """What is read as the answer at each learning moment: a mean of outputs, (batch, out_features)."""
+    """The mean output that is read at each learning moment, (batch, out_features)."""
     moments = _moments(example)
     since = [outputs[start:stop] for start, stop in pairwise((0, *moments))]
     return [part[-(example.window or len(part)) :].mean(dim=0) for part in since]
@@ -186,18 +158,11 @@ def loss_of(net: Sequential, example: Example) -> float:
     return sum(float(example.loss(answer, example.target)[0]) for answer in answers)
 
 
-# ── whether a comparison proves anything ────────────────────────────────────────────────────────────────────────────
-
-
 @torch.no_grad()
 def assert_live(net: Sequential, example: Example, gradients: Gradients) -> None:
-    """The network does something, is told something and has something to learn; else a similarity is an empty one.
-
-    In a layer that spikes, at least half of the neurons fire at some steps and not at others, and together at 2 to 98 %
-    of them; the signal of each learning moment, and each gradient, is finite and not zero.
-    """
+    """Half of the neurons of each layer fire at some steps and not at others; signals and gradients are not zero."""
     net.reset()
-    values = _dense(example.xs)
+    values = example.xs
     for at, layer in enumerate(net):
         values = layer.run(values)
         rates = values.mean(dim=(0, 1))
@@ -220,7 +185,7 @@ def _is_something(value: Tensor) -> bool:
 
 
 def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], bounds: Mapping[str, Bounds]) -> dict[str, str]:
-    """The parameters whose gradients lie outside of their bounds, and in words where they lie."""
+    """A sentence for each parameter whose gradient lies outside its bounds."""
     said = {}
     for name, allowed in bounds.items():
         cosine, ratio = gradient_similarity(found[name], wanted[name])
@@ -238,16 +203,16 @@ def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], bounds: M
 
 
 def others(example: Example) -> dict[str, Example]:
-    """Lessons that are wrong, and that a comparison must therefore tell from the right one."""
+    """Wrong examples, which a comparison must distinguish from the right one."""
 
-    def mistold(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def misassigned(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         value, signal = example.loss(output, target)
         return value, signal.roll(1, dims=-1)
 
     return {
         "the targets of other samples": example._replace(target=example.target.roll(1, dims=0)),
-        "the inputs of other channels": example._replace(xs=_dense(example.xs).roll(1, dims=-1)),
-        "the signals of other neurons": example._replace(loss=mistold),
+        "the inputs of other channels": example._replace(xs=example.xs.roll(1, dims=-1)),
+        "the signals of other neurons": example._replace(loss=misassigned),
     }
 
 
@@ -260,15 +225,7 @@ def assert_oracle(
     surrogate: Surrogate | None = None,
     forget: bool = False,
 ) -> None:
-    """Hold a rule's gradient against the oracle's: live, within bounds, and by a comparison that can fail.
-
-    Args:
-        net: float64; left as it is.
-        bounds: of the parameters to compare, by name.
-        surrogate, forget: of `full_gradients`.
-    Raises: AssertionError that names what is wrong; also if, for some parameter, the gradients of all wrong examples
-        lie within its bounds as well.
-    """
+    """Compare a rule's gradient with the oracle's; fails, too, if all wrong examples lie within the bounds."""
     net = copy.deepcopy(net)
     wanted = full_gradients(net, example, surrogate=surrogate, forget=forget)
     assert_live(net, example, {name: wanted[name] for name in bounds})

@@ -9,13 +9,8 @@ import yaml
 
 from tracetorch.runs.identity import facts_of
 
-TARGETS = {
-    "trace": "tracetorch.rules.Trace",
-    "eprop": "tracetorch.rules.EProp",
-    "bptt": "tracetorch.rules.BPTT",
-}
+TARGETS = {"trace": "tracetorch.rules.Trace", "eprop": "tracetorch.rules.EProp", "bptt": "tracetorch.rules.BPTT"}
 NOTHING: Any = object()
-"""To leave out what would be there."""
 
 
 def config(
@@ -62,15 +57,7 @@ def run_folder(
     facts: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Path:
-    """The folder of a run.
-
-    Args:
-        value: its accuracy in the end.
-        summary: instead of the usual one.
-        lines: of metrics.jsonl, instead of the usual ones.
-        facts: further or other ones for run.json; NOTHING takes one away.
-        settings: of `config`.
-    """
+    """The folder of a run whose last accuracy is `value`; NOTHING in `facts` leaves a value of run.json out."""
     made = config(**settings)
     found = {
         "status": status,

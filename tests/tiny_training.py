@@ -6,12 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from tracetorch import loss as losses
 from tracetorch import nn, rules
 from tracetorch.experiments import supervised
-from tracetorch.runs import Run, load_checkpoint
+from tracetorch.runs import Run, RunFolder, load_checkpoint
+from tracetorch.runs.provenance import first_difference
 from tracetorch.tasks import Patterns
 
 NET = partial(nn.feedforward, hidden=[8], neuron=nn.LIF, readout=nn.LI)
@@ -20,24 +22,21 @@ LONG = {"updates": 12, "log_every": 5, "eval_every": 4, "schedule": "cosine"}
 THE_CLOCK = ("_seconds", "_per_second", "_bytes")
 
 
-def train(
-    tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "run", resume_from: Any = None, **changes: Any
-) -> Run:
-    """A tiny training in tmp_path/name, or continuing in the folder `resume_from`. Returns: the run."""
-    where = {"resume_from": resume_from} if resume_from else {"path": tmp_path / name}
-    run = Run({"seed": seed}, experiment="tiny", root=tmp_path, listener=listener, **where)
-    given = {
-        "task": Patterns(**PATTERNS, seed=seed),
-        "network": NET,
-        "rule": rules.Trace,
-        "loss": losses.mse,
-        "optimizer": partial(torch.optim.Adam, lr=0.02),
-        "device": "cpu",
-        "updates": 4,
-        "figures": False,
-    }
-    supervised.main(run, **given | changes, seed=seed)
+def start(main: Any, parts: dict[str, Any], tmp_path: Path, **changes: Any) -> Run:
+    """A tiny run of an experiment's `main` in tmp_path/name, or continuing in the folder `resume_from`."""
+    where = {name: changes.pop(name, None) for name in ("listener", "resume_from")}
+    seed, name = changes.pop("seed", 0), changes.pop("name", "run")
+    path = None if where["resume_from"] else tmp_path / name
+    run = Run({"seed": seed}, experiment="tiny", root=tmp_path, path=path, **where)
+    main(run, **{"device": "cpu", "figures": False} | parts | changes, seed=seed)
     return run
+
+
+def train(tmp_path: Path, *, seed: int = 0, **changes: Any) -> Run:
+    """A tiny training; `changes`: of its parts and options, and `listener`, `name`, `resume_from` of `start`."""
+    parts = {"task": Patterns(**PATTERNS, seed=seed), "network": NET, "rule": rules.Trace, "loss": losses.mse}
+    parts |= {"optimizer": partial(torch.optim.Adam, lr=0.02), "updates": 4}
+    return start(supervised.main, parts, tmp_path, seed=seed, **changes)
 
 
 def facts(run: Run) -> dict[str, Any]:
@@ -50,11 +49,11 @@ class Killed(BaseException):
 
 
 def stopping(at: int, how: str) -> Any:
-    """A listener that stops the run after so many updates. Args: how: "wish" or "kill"."""
+    """A listener that stops the run after so many updates. Args: how: "signal" or "kill"."""
 
     def listen(event, values):
         if event == "progress" and values["done"] == at:
-            if how == "wish":
+            if how == "signal":
                 signal.raise_signal(signal.SIGINT)
             else:
                 raise Killed
@@ -76,6 +75,28 @@ def weights(folder: Any, name: str = "latest") -> dict[str, Any]:
     return net.state_dict()
 
 
+def assert_resumes(loop: Any, tmp_path: Path, parts: Any, *, at: int, how: str, **options: Any) -> dict[str, Any]:
+    """A run that is stopped after `at` updates ends as one that is not, state and records.
+
+    Args: parts: makes the parts of each run. how: of `stopping`.
+    Returns: the last checkpoint.
+    """
+    whole = loop(tmp_path, name="whole", **options, **parts())
+    if how == "signal":
+        assert loop(tmp_path, name="cut", listener=stopping(at, how), **options, **parts()).status == "interrupted"
+    else:
+        with pytest.raises(Killed):
+            loop(tmp_path, name="cut", listener=stopping(at, how), **options, **parts())
+    resumed = loop(tmp_path, resume_from=RunFolder(tmp_path / "cut"), **options, **parts())
+    assert not first_difference(whole.folder, resumed.folder)
+    ends = [torch.load(run.folder.checkpoint("latest"), weights_only=True) for run in (whole, resumed)]
+    for end in ends:
+        end["parts"].pop("log", None)  # it holds times
+    for part in ("net", "state", "optimizer", "parts"):
+        assert str(ends[0][part]) == str(ends[1][part])
+    return ends[1]
+
+
 def assert_same(one: Run, other: Run) -> None:
     """Records, weights and summaries are equal, costs aside."""
     assert timeless(one) == timeless(other)
@@ -95,17 +116,17 @@ class Watched:
         watched = self
 
         class Rule(rules.Trace):
-            def reset(self):
+            def reset(self, *mask):
                 watched.resets += 1
-                super().reset()
+                super().reset(*mask)
 
             def forward(self, xs, **kwargs):
                 watched.parts.append((xs.steps, kwargs["window"]))
                 return super().forward(xs, **kwargs)
 
-            def backward(self, signal):
+            def backward(self, signal, **kwargs):
                 watched.taught += 1
-                return super().backward(signal)
+                return super().backward(signal, **kwargs)
 
         self.rule = Rule
 
@@ -114,5 +135,5 @@ class Watched:
         return self.net
 
     def optimizer(self, parameters):
-        self.stepper = torch.optim.Adam(parameters, lr=0.02)
-        return self.stepper
+        self.optimizer_made = torch.optim.Adam(parameters, lr=0.02)
+        return self.optimizer_made

@@ -1,6 +1,5 @@
 """A small world with rewards: two lights, two arms, and the arm of the light that is on pays; for tests of the loop."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.tiny_training import start
 from tracetorch import loss, nn, rules
 from tracetorch.backends import uniform
 from tracetorch.encode import Stream, constant, mix_seed
@@ -63,49 +63,19 @@ class Lights(Environment):
 
 NET = partial(nn.feedforward, hidden=[8], neuron=partial(nn.LIF, bias=True), readout=nn.LIS)
 CRITIC = {"network": partial(NET, readout=nn.LI), "loss": loss.ActorCritic}
+REWARDED = {"network": NET, "rule": rules.Trace}
 
 
-def reinforce(
-    tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "run", resume_from: Any = None, **changes: Any
-):
-    """A tiny run in tmp_path/name, or continuing in the folder `resume_from`. Returns: the run."""
-    where = {"resume_from": resume_from} if resume_from else {"path": tmp_path / name}
-    run = Run({"seed": seed}, experiment="lights", root=tmp_path, listener=listener, **where)
-    given = {
-        "task": Lights(seed=mix_seed(seed, 5)),
-        "network": NET,
-        "rule": rules.Trace,
-        "loss": loss.Reflect,
-        "optimizer": partial(torch.optim.Adam, lr=0.02),
-        "device": "cpu",
-        "updates": 6,
-        "figures": False,
-    }
-    reinforcement.main(run, **given | changes, seed=seed)
-    return run
+def reinforce(tmp_path: Path, *, seed: int = 0, **changes: Any) -> Run:
+    """A tiny run of `reinforcement`; `changes`: of its parts and options, and those of `tiny_training.start`."""
+    parts = {"task": Lights(seed=mix_seed(seed, 5)), "loss": loss.Reflect, "updates": 6}
+    parts |= {"optimizer": partial(torch.optim.Adam, lr=0.02)}
+    return start(reinforcement.main, REWARDED | parts, tmp_path, seed=seed, **changes)
 
 
-def run_lifetime(
-    tmp_path: Path, *, listener: Any = None, seed: int = 0, name: str = "life", resume_from: Any = None, **changes: Any
-):
-    """A tiny lifetime in tmp_path/name, or continuing in `resume_from`, in a world that switches. Returns: the run."""
-    where = {"resume_from": resume_from} if resume_from else {"path": tmp_path / name}
-    run = Run({"seed": seed}, experiment="lights", root=tmp_path, listener=listener, **where)
-    given = {
-        "task": Reversal(Lights(seed=mix_seed(seed, 5)), every=150, seed=seed),
-        "network": NET,
-        "rule": rules.Trace,
-        "loss": partial(loss.Reflect, baseline=0.9, uniform=0.1),
-        "optimizer": partial(torch.optim.Adam, lr=0.05),
-        "device": "cpu",
-        "updates": 6,
-        "averages": (5, 50),
-        "figures": False,
-    }
-    lifetime.main(run, **given | changes, seed=seed)
-    return run
-
-
-def facts(run: Run) -> dict[str, Any]:
-    """What run.json says."""
-    return json.loads((run.folder.path / "run.json").read_text())
+def run_lifetime(tmp_path: Path, *, seed: int = 0, **changes: Any) -> Run:
+    """A tiny run of `lifetime` in a world that switches; `changes`: as in `reinforce`."""
+    world = Reversal(Lights(seed=mix_seed(seed, 5)), every=150, seed=seed)
+    parts = {"task": world, "loss": partial(loss.Reflect, baseline=0.9, uniform=0.1), "updates": 6, "averages": (5, 50)}
+    parts |= {"optimizer": partial(torch.optim.Adam, lr=0.05)}
+    return start(lifetime.main, REWARDED | parts, tmp_path, seed=seed, **changes)

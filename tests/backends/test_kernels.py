@@ -40,7 +40,7 @@ def spikes_of(kernels, draws: LazySpikes) -> torch.Tensor:
     varying=[False, True],
     dtype=[torch.bool, torch.float32, torch.float64, torch.bfloat16],
 )
-def test_draws(kernels, size, seed, varying, dtype):
+def test_drawn_spikes_equal_the_reference(kernels, size, seed, varying, dtype):
     draws = drawn(*size, varying=varying, rate=0.4)._replace(seed=seed, dtype=dtype)
     spikes = spikes_of(kernels, draws)
     assert spikes.shape == size and spikes.dtype == dtype
@@ -49,7 +49,7 @@ def test_draws(kernels, size, seed, varying, dtype):
 
 
 @KERNELS
-def test_a_limit_next_to_its_number_is_settled_by_the_tail(kernels):
+def test_limits_next_to_the_drawn_number(kernels):
     """The number, its head alone, and the first with the next head: where a shortcut by heads could go wrong."""
     samples, numbers = torch.arange(4), rng.numbers(3, range(2), torch.arange(4), 21)
     for near in (numbers, numbers >> 16 << 16, (numbers >> 16) + 1 << 16):
@@ -63,7 +63,7 @@ def test_a_limit_next_to_its_number_is_settled_by_the_tail(kernels):
 
 
 @on_kernels(kind=INPUTS, trace=TRACES, precision=[None, torch.bfloat16], dtype=[torch.float32, torch.float64])
-def test_currents_for_a_neuron_without_a_kernel_and_the_trace_they_leave(kernels, kind, trace, precision, dtype):
+def test_currents_and_traces_for_a_neuron_without_a_kernel(kernels, kind, trace, precision, dtype):
     how = SETUPS["total"]._replace(trace=trace, bias=trace == "one")
     theirs = case("li", INPUTS[kind](*SIZE), how, dtype)
     mine = case("li", INPUTS[kind](*SIZE), how, dtype, device=kernels.device, precision=precision)
@@ -73,7 +73,7 @@ def test_currents_for_a_neuron_without_a_kernel_and_the_trace_they_leave(kernels
 
 
 @KERNELS
-def test_more_neurons_than_a_softmax_in_one_program_can_hold(kernels):
+def test_a_softmax_over_more_neurons_than_one_program_holds(kernels):
     how = "lis", INPUTS["real"](2, 1, 3), SETUPS["outputs"], torch.float32
     mine = case(*how, neurons=4097, device=kernels.device)
     kernels.module.scan_neurons("lis", mine.synaptic, mine.membrane, mine.constants, mine.out)
@@ -107,7 +107,7 @@ CHOICES = [
 """A layer, how one step is taken, and the dtype in which spikes come to it."""
 
 
-def test_which_code_runs_a_layer():
+def test_the_choice_of_code_for_a_layer():
     assert run() == run(BFLOAT) == [0, 0, 1]
     assert dispatch._backend(CPU) is cpu and dispatch._backend(CPU.bfloat16()) is reference
     assert dispatch._of(torch.device("meta")) is None and dispatch.names()["cpu"] == "numba"
@@ -116,7 +116,7 @@ def test_which_code_runs_a_layer():
 
 
 @pytest.mark.parametrize(("missing", "name"), [("cpu", "numba"), ("cuda", "triton")])
-def test_without_a_module_of_kernels_the_reference_runs_and_one_line_says_so(missing, name, caplog, monkeypatch):
+def test_without_kernels_the_reference_runs_with_one_warning(missing, name, caplog, monkeypatch):
     def fails(name, *args, **kwargs):
         if name == "tracetorch.backends" and missing in (args[2] or ()):
             raise ImportError(f"no {missing} here")

@@ -14,7 +14,7 @@ from numba.core.dispatcher import Dispatcher
 from tracetorch.backends.cpu import cache, compiled
 
 
-def test_all_that_is_compiled_is_in_one_file_which_reads_no_other_and_kept_in_files_that_are_checked():
+def test_all_compiled_functions_are_in_one_file_that_imports_no_other():
     """numba sees a change in the file of a function, and not in what it calls or reads from another."""
     own = [path for path in Path(compiled.__file__).parents[1].rglob("*.py") if path.name != "cache.py"]
     assert [path.name for path in own if re.search(r"@.*(njit|compiled)", path.read_text("utf-8"))] == ["compiled.py"]
@@ -44,7 +44,7 @@ def kept(tmp_path) -> list[Path]:
     return [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
-def test_a_function_is_compiled_once_and_again_if_its_file_changes_or_its_code_is_damaged(tmp_path, call, monkeypatch):
+def test_a_function_is_compiled_again_if_its_file_changes_or_its_code_is_damaged(tmp_path, call, monkeypatch):
     again = [(2, True), (2, False)]
     assert [call(), call(), call("x + 2"), call("x + 2")] == [*again, (3, True), (3, False)]
     assert call() == (2, True)
@@ -60,13 +60,13 @@ def test_a_function_is_compiled_once_and_again_if_its_file_changes_or_its_code_i
     assert call() == (2, True)
 
 
-def test_on_a_full_disk_a_function_is_used_and_not_kept(tmp_path, call, monkeypatch):
+def test_on_a_full_disk_a_function_is_compiled_and_not_saved(tmp_path, call, monkeypatch):
     monkeypatch.setattr(caching.IndexDataCacheFile, "_open_for_write", Mock(side_effect=OSError(28, "No space left")))
     assert call() == (2, True) and kept(tmp_path) == []
 
 
 @pytest.mark.parametrize("taken", [False, True])
-def test_without_a_folder_to_write_to_a_private_temporary_one_keeps_functions(tmp_path, call, monkeypatch, taken):
+def test_without_a_writable_folder_a_private_temporary_one_is_used(tmp_path, call, monkeypatch, taken):
     temporary, before = tmp_path / "cache", caching._CacheLocator.ensure_cache_path
     temporary.mkdir()
 

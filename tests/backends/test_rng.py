@@ -40,8 +40,7 @@ def test_the_bits_never_change():
 
 
 @given(start=st.integers(0, 10**9), cut=st.integers(1, 11), few=st.integers(1, 20), order=st.permutations(range(5)))
-def test_no_draw_depends_on_its_company(start, cut, few, order):
-    """Neither the numbers nor the spikes, which a kernel of their own draws."""
+def test_a_draw_depends_on_its_own_names_only(start, cut, few, order):
     samples, steps = torch.tensor([3, 9, -4, 2**40, 0]), range(start, start + 12)
     probability = torch.linspace(0, 1, 100).view(5, 20)
     for made in (
@@ -55,7 +54,7 @@ def test_no_draw_depends_on_its_company(start, cut, few, order):
         assert torch.equal(some, whole[:, order, :few])
 
 
-def test_a_spike_is_a_number_below_its_probability_at_the_ends_and_between_two_multiples_too():
+def test_a_spike_is_a_number_below_its_probability_at_its_limits_too():
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         assert not bernoulli(torch.zeros(64, 64, dtype=dtype), 0, range(250), ROWS).any()
         assert bernoulli(torch.ones(64, 64, dtype=dtype), 0, range(250), ROWS).all()
@@ -72,7 +71,7 @@ def test_a_spike_is_a_number_below_its_probability_at_the_ends_and_between_two_m
 
 @pytest.mark.parametrize("probability", [2**-17, 0.001, 0.1, 0.5, 0.999])
 def test_spikes_have_their_rate_and_independent_neighbours(probability):
-    """Below 2⁻¹⁶ only the tail decides. Bounds are five standard deviations wide, and hold for ever or never."""
+    """Below 2⁻¹⁶ only the tail decides. Bounds are five standard deviations wide, and are deterministic."""
     hits = bernoulli(torch.full((64, 512), probability), 11, range(128), ROWS).double() - probability
     variance = probability * (1 - probability)
     assert abs(hits.mean()) < 5 * math.sqrt(variance / hits.numel())

@@ -1,4 +1,4 @@
-"""Every kernel does with a chunk what its reference does: the same bits, but for the softmax, which is close."""
+"""Each kernel gives the bits of its reference; the softmax is close."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ CLOSE = {"lif": (), "li": (), "lis": ("outputs", "total", "above", "above, of it
 
 
 @on_kernels(neuron=NEURONS, kind=INPUTS, setup=SETUPS, dtype=FLOATS)
-def test_a_scan_writes_what_the_reference_writes(kernels, neuron, kind, setup, dtype):
+def test_a_scan_equals_the_reference(kernels, neuron, kind, setup, dtype):
     how = SETUPS[setup]
     wanted = expected(neuron, INPUTS[kind](*SIZE), how, dtype)
     mine = case(neuron, INPUTS[kind](*SIZE), how, dtype, device=kernels.device)
@@ -58,7 +58,7 @@ def test_sizes_at_the_edge(kernels, neuron, kind, size):
 
 
 @on_kernels(kind=INPUTS, setup=("all", "sensitivities"), neuron=NEURONS, dtype=FLOATS)
-def test_weights_of_any_kind_give_the_numbers_of_the_float64_reference(kernels, kind, setup, neuron, dtype):
+def test_random_weights_give_the_numbers_of_the_float64_reference(kernels, kind, setup, neuron, dtype):
     weight, how, off = normal(OUT, cases.IN, seed=20), SETUPS[setup], 1e-14 if dtype == torch.float64 else 2e-6
     exact = expected(neuron, INPUTS[kind](*SIZE), how, torch.float64, weight=weight)
     mine = case(neuron, INPUTS[kind](*SIZE), how, dtype, device=kernels.device, weight=weight)
@@ -87,7 +87,7 @@ def strided(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @on_kernels(kind=INPUTS)
-def test_views_that_are_not_contiguous_are_read_and_left_as_they_were(kernels, kind):
+def test_views_that_are_not_contiguous_are_read_and_not_changed(kernels, kind):
     wanted = expected("lif", INPUTS[kind](*SIZE), SETUPS["layer-above"], torch.float32)
     mine = case("lif", INPUTS[kind](*SIZE), SETUPS["layer-above"], torch.float32, device=kernels.device)
     xs, weight, bias = mine.synaptic.xs, strided(mine.synaptic.weight), strided(mine.synaptic.bias)
@@ -101,7 +101,7 @@ def test_views_that_are_not_contiguous_are_read_and_left_as_they_were(kernels, k
 
 
 @on_kernels(kind=("draws", "few-spikes", "dense-draws", "many-spikes"))
-def test_bfloat16_holds_spikes_and_short_weights_exactly_and_rounds_any_other_to_8_bits(kernels, kind):
+def test_bfloat16_is_exact_for_spikes_and_short_weights_and_rounds_others_to_8_bits(kernels, kind):
     options, short = {"device": kernels.device, "precision": torch.bfloat16}, SETUPS["all"]
     wanted = expected("lif", INPUTS[kind](*SIZE), short, torch.float32)
     assert_equal(scanned(kernels.module, case("lif", INPUTS[kind](*SIZE), short, torch.float32, **options)), wanted)
@@ -125,7 +125,7 @@ CASES = {"neuron": ["lif", "li"], "above": NEURONS, "kind": ["draws", "few-spike
 
 
 @pytest.mark.parametrize([*CASES, "how", "dtype"], cases.combined(**CASES, how=ABOVE, dtype=FLOATS))
-def test_one_scan_of_two_layers_writes_what_two_write(neuron, above, kind, below, how, dtype):
+def test_one_scan_of_two_layers_equals_two_scans(neuron, above, kind, below, how, dtype):
     found = []
     for fuses in (True, False):
         lower = case(neuron, INPUTS[kind](*SIZE), BELOW[below], dtype)
@@ -147,7 +147,7 @@ def test_one_scan_of_two_layers_writes_what_two_write(neuron, above, kind, below
 
 
 @pytest.mark.parametrize(("chunk", "dtype"), cases.combined(chunk=[None, 1, 4], dtype=FLOATS))
-def test_a_network_that_goes_on_does_what_its_layers_do_one_by_one(chunk, dtype):
+def test_a_network_with_a_fused_readout_equals_its_layers_one_by_one(chunk, dtype):
     torch.manual_seed(0)
     lower, upper = LIF(7, WIDE, bias=True).to(dtype), LIS(WIDE, FEW, bias=True, decay=0.8).to(dtype)
     upper.bias.data.copy_(normal(FEW))
@@ -163,7 +163,7 @@ def test_a_network_that_goes_on_does_what_its_layers_do_one_by_one(chunk, dtype)
     torch.testing.assert_close(net.run(xs, reduce="mean", window=3, chunk=chunk), outputs[-3:].mean(dim=0))
 
 
-def test_which_road_is_taken():
+def test_the_choice_of_fused_readouts_and_sparse_products():
     """Through the readout in the same scan, from a wide layer to a narrow one of the same precision; else, by the share
     that fires, by rows of weights or a dense product."""
 

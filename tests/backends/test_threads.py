@@ -18,7 +18,7 @@ PARTS = 3
 
 
 @pytest.fixture(params=["openmp", "own"])
-def road(request, monkeypatch):
+def pool(request, monkeypatch):
     """Three threads, however little there is to do."""
     before = torch.get_num_threads()
     monkeypatch.setattr(threads, "SERIAL", 1)
@@ -31,7 +31,7 @@ def road(request, monkeypatch):
     torch.set_num_threads(before)
 
 
-def test_every_sample_is_in_one_part_and_in_no_other(road, monkeypatch):
+def test_every_sample_is_in_one_part_and_in_no_other(pool, monkeypatch):
     for batch in (1, 2, 3, 7):
         parts = threads.parallel_for(lambda first, last, by: [by * at for at in range(first, last)], batch, 99, 2)
         assert len(parts) == min(batch, PARTS) and all(parts)
@@ -40,7 +40,7 @@ def test_every_sample_is_in_one_part_and_in_no_other(road, monkeypatch):
     assert threads.parallel_for(lambda first, last: (first, last), 50, 99) == [(0, 50)]
 
 
-def test_a_team_smaller_than_asked_for_does_all_the_parts(monkeypatch):
+def test_a_smaller_team_of_threads_runs_all_parts(monkeypatch):
     """OpenMP may give fewer threads, such as inside another region; here 2 of them, one after the other."""
 
     def parallel(self, member, _data, number, _flags):
@@ -57,7 +57,7 @@ def test_a_team_smaller_than_asked_for_does_all_the_parts(monkeypatch):
 
 
 @pytest.mark.parametrize(("kind", "neuron"), combined(kind=INPUTS, neuron=("lif", "lis")))
-def test_a_scan_in_several_threads_gives_the_same_bits(road, kind, neuron, monkeypatch):
+def test_a_scan_in_several_threads_gives_the_same_bits(pool, kind, neuron, monkeypatch):
     found, fired = [], []
     for serial in (1, 1 << 30):
         monkeypatch.setattr(threads, "SERIAL", serial)
@@ -72,7 +72,7 @@ def test_a_scan_in_several_threads_gives_the_same_bits(road, kind, neuron, monke
         assert torch.equal(cpu.spikes(draws), reference.spikes(draws))
 
 
-def test_an_error_comes_out_as_itself_once_all_are_done(road):
+def test_an_error_is_raised_after_all_parts_have_ended(pool):
     def kernel(first, last):
         if first == 1:
             raise LookupError(f"sample {first}")
@@ -84,7 +84,7 @@ def test_an_error_comes_out_as_itself_once_all_are_done(road):
     assert sorted(done) == [0, 2]
 
 
-def test_networks_running_at_once_do_not_disturb_one_another(road, monkeypatch):
+def test_networks_in_parallel_threads_give_the_same_results(pool, monkeypatch):
     nets = [build(row) for row in LAYERS if row.name in ("LIF-groups-bias", "LIS", "network")]
     together = Barrier(len(nets))
 
@@ -96,15 +96,15 @@ def test_networks_running_at_once_do_not_disturb_one_another(road, monkeypatch):
             outputs += [net(x), net.run(xs[:3], reduce="mean")]
         return [*outputs, net.backward(signal), *net.save_state().values()]
 
-    with ThreadPoolExecutor(len(nets)) as pool:
-        at_once = list(pool.map(use, nets))
+    with ThreadPoolExecutor(len(nets)) as executor:
+        at_once = list(executor.map(use, nets))
     monkeypatch.setattr(together, "wait", lambda timeout: 0)
     for net, results in zip(nets, at_once, strict=True):
         net.reset()
         assert all(map(torch.equal, results, use(net)))
 
 
-def test_no_count_is_what_torch_chose_before_any_was_given():
+def test_threads_null_restores_the_number_that_torch_chose():
     code = "import torch; from tracetorch.device import use_threads; torch.set_num_threads(3)\n"
     code += "use_threads(1); one = torch.get_num_threads(); use_threads(None); print(one, torch.get_num_threads())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1 3\n"

@@ -1,4 +1,4 @@
-"""Reflect, actor and critic: REINFORCE and TD(0) to rounding, the policy gradient on average, what is forgotten."""
+"""Reflect and ActorCritic against REINFORCE and TD(0), exactly and on average; baselines, mixtures and resets."""
 
 import math
 
@@ -24,7 +24,7 @@ def teach(reflect: Reflect, rewards) -> Tensor:
 
 
 @pytest.mark.parametrize(("decay", "baseline"), [(0.0, [0.9]), (0.8, []), (0.8, [0.9])])
-def test_where_always_the_same_is_seen_it_is_reinforce_with_discounted_eligibility(decay, baseline):
+def test_for_constant_input_reflect_is_reinforce_with_discounted_eligibility(decay, baseline):
     rewards, reflect = normal(TIME, BATCH, seed=2), Reflect(decay=decay, baseline=baseline)
     found, advantages, logits = torch.zeros(BATCH, ACTIONS).double(), [], LOGITS.clone().requires_grad_()
     for action, reward in zip(TAKEN, rewards, strict=True):
@@ -39,7 +39,7 @@ def test_where_always_the_same_is_seen_it_is_reinforce_with_discounted_eligibili
 
 
 @pytest.mark.parametrize("at", ["logits", "output"])
-def test_the_score_and_the_bonus_are_the_slopes_of_log_p_and_of_what_exploring_is_worth(at):
+def test_the_score_and_the_bonus_are_the_gradients_of_log_p_and_of_the_exploration_bonus(at):
     logits = LOGITS.clone().requires_grad_()
     p = torch.softmax(logits, -1)
     worth = (-0.3 * p * p.log()).sum(-1).mean() + 0.2 * (ACTIONS * p).log().mean()
@@ -55,8 +55,6 @@ def test_the_score_and_the_bonus_are_the_slopes_of_log_p_and_of_what_exploring_i
     chosen = torch.nn.functional.one_hot(TAKEN[0], ACTIONS)
     torch.testing.assert_close(reflect.score, (chosen / raised) if at == "output" else (chosen - p.detach()))
 
-
-# ── the policy gradient of a small bandit, within three standard errors ─────────────────────────────────────────────
 
 PAYS = torch.tensor([0.2, 0.5, 0.9, -0.3]).double()
 CHANCES = torch.softmax(torch.tensor([0.3, -0.2, 0.5, 0.0]).double(), 0)
@@ -78,7 +76,7 @@ LOST = float((0.8 * 0.72 ** torch.arange(TRIALS - 1)).sum() / (0.9 ** torch.aran
         (0, TRIALS - 1, {"decay": 0.8, "baseline": 0.9, "per_sample": True}, 1 - LOST),
     ],
 )
-def test_on_average_it_is_the_policy_gradient_as_much_as_actions_are_remembered(late, first, settings, wanted):
+def test_the_mean_signal_is_the_policy_gradient_scaled_by_the_eligibility(late, first, settings, wanted):
     """Noisy rewards, of `late` actions ago; small enough an error to see a wrong sign, or a factor of 1.2."""
     generator = torch.Generator().manual_seed(0)
     chosen = torch.multinomial(CHANCES, TRIALS * LANES, replacement=True, generator=generator).view(TRIALS, LANES)
@@ -94,7 +92,7 @@ def test_on_average_it_is_the_policy_gradient_as_much_as_actions_are_remembered(
     assert (wanted * UPHILL.abs() > 15 * error).any() and LOST > 0.3
 
 
-def test_what_was_done_before_an_end_has_nothing_to_do_with_what_comes_after():
+def test_an_end_clears_the_eligibility_of_its_environment():
     reflect = Reflect(decay=0.9, baseline=[])
     reflect.observe(HALF.expand(2, -1), torch.tensor([0, 0]))
     reflect(torch.ones(2), done=torch.tensor([True, False]))
@@ -105,7 +103,7 @@ def test_what_was_done_before_an_end_has_nothing_to_do_with_what_comes_after():
     assert float(loss) == pytest.approx(2.9 / 2 * math.log(2))
 
 
-def test_a_baseline_is_the_mean_of_past_rewards_or_of_those_of_each_sample_and_never_of_the_one_that_it_judges():
+def test_a_baseline_is_the_mean_of_past_rewards_without_the_present_one():
     rewards, judged = [[1.0, 3.0], [4.0, 0.0], [5.0, 7.0]], []
     for reflect in (Reflect(baseline=0.5), Reflect(baseline=0.5, per_sample=True)):
         judged.append([])
@@ -119,8 +117,8 @@ def test_a_baseline_is_the_mean_of_past_rewards_or_of_those_of_each_sample_and_n
         teach(reflect, [torch.ones(4)])
 
 
-def test_a_mixture_of_expectations_descends_their_squared_error_and_learns_which_stretch_of_the_past_tells():
-    """Rewards that jump about a mean that stays: the long run tells more than the last."""
+def test_the_mixture_of_baselines_descends_their_squared_error():
+    """Rewards are noise about a constant mean: the long average predicts better than the last reward."""
     reflect, rewards = Reflect(baseline=[0.0, 0.98], mixture_rate=0.05), normal(400, 1, seed=4) + 2
     teach(reflect, rewards[:-1])
     raw, (got, ones) = reflect.baseline.state_dict().values()
@@ -132,8 +130,8 @@ def test_a_mixture_of_expectations_descends_their_squared_error_and_learns_which
     assert long > 0.8 and short + long == pytest.approx(1)
 
 
-def test_a_mixture_of_time_scales_ascends_their_agreement_and_learns_for_how_long_an_action_answers():
-    """The reward is for the action three before: only a long memory has anything to do with it."""
+def test_the_mixture_of_time_scales_ascends_their_agreement_with_the_signal():
+    """The reward is for the action three steps before: only a long eligibility is correlated with it."""
     generator, reflect = torch.Generator().manual_seed(0), Reflect(decay=[0.0, 0.8], baseline=[], mixture_rate=0.1)
     past = [torch.zeros(64, dtype=torch.int64)] * 3
     for trial in range(302):
@@ -153,43 +151,12 @@ def test_a_mixture_of_time_scales_ascends_their_agreement_and_learns_for_how_lon
     assert long > short and short + long == pytest.approx(1)
 
 
-def test_it_goes_on_from_a_saved_state_that_does_not_grow():
-    settings, sizes, found = {"decay": [0.5, 0.9], "baseline": [0.5, 0.9], "mixture_rate": 0.1}, set(), []
-    for restart in (7, 3):
-        reflect = Reflect(**settings)
-        for step, action in enumerate(TAKEN):
-            if step == restart:
-                state, reflect = reflect.state_dict(), Reflect(**settings)
-                reflect.load_state_dict(state)
-            reflect.observe(torch.softmax(LOGITS + step, -1), action)
-            signal = reflect(normal(BATCH, seed=step), done=torch.tensor([step == 3, False, False]))[1]
-            sizes.add(
-                sum(v.numel() for v in [*reflect.state_dict()["baseline"].values(), reflect.state_dict()["scores"]])
-            )
-        found.append(signal)
-    assert torch.equal(*found) and len(sizes) == 1
-
-
-def test_an_output_of_lower_precision_leaves_no_trace_in_later_ones():
-    def life(first: torch.dtype) -> Tensor:
-        reflect = Reflect(decay=[0.3, 0.7], mixture=[0.3, 0.7], baseline=[0.9, 0.1])
-        for dtype in (first, torch.float64):
-            reflect.reset()
-            reflect.baseline.load_state_dict({"raw": torch.zeros(2), "sums": torch.zeros(0)})
-            signal = teach(reflect, torch.ones(3, 1, dtype=dtype))
-        return signal
-
-    assert torch.equal(life(torch.bfloat16), life(torch.float64))
-
-
-# ── actor and critic ────────────────────────────────────────────────────────────────────────────────────────────────
-
 OUTPUT, UPCOMING = LOGITS, normal(BATCH, ACTIONS, seed=1)  # the last of each is the value
 ACTION, OVER = torch.tensor([0, 2, 1]), torch.tensor([False, True, False])
 
 
 @pytest.mark.parametrize("critic", [0.0, 0.7])
-def test_loss_and_signal_are_those_of_td_and_the_policy_gradient_and_nothing_comes_after_an_end(critic):
+def test_actor_critic_gives_the_gradients_of_td_and_policy_and_ignores_values_after_an_end(critic):
     def judged(upcoming):
         loss.observe(OUTPUT, ACTION)
         return loss(REWARD, OVER, upcoming)
@@ -224,13 +191,13 @@ def test_loss_and_signal_are_those_of_td_and_the_policy_gradient_and_nothing_com
         (ActorCritic, {"critic": -1.0}, "critic must be at least 0"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(loss, settings, message):
+def test_invalid_settings_are_refused(loss, settings, message):
     with pytest.raises(ValueError, match=message):
         loss(**settings)
 
 
 @pytest.mark.parametrize(("loss", "more"), [(Reflect(), ()), (ActorCritic(), (OVER, UPCOMING))])
-def test_rewards_and_outputs_that_make_no_sense_are_refused(loss, more):
+def test_invalid_rewards_and_outputs_are_refused(loss, more):
     with pytest.raises(RuntimeError, match="no action was observed: call"):
         loss(REWARD, *more)
     loss.observe(UPCOMING.softmax(-1), ACTION)

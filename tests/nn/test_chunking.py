@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import tracetorch as tt
-from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, each, spikes
+from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, spikes
 from tests.kernel_cases import combined
 from tracetorch import backends, device
 from tracetorch.nn import LI, LIF, LIS, Sequential, network
@@ -21,20 +21,19 @@ def steps_for(monkeypatch, *, inputs=64, width=64, batch=64, cache=1 << 20, dtyp
 @pytest.mark.parametrize(
     "larger", [{"width": 256}, {"inputs": 256}, {"batch": 256}, {"cache": 1 << 18}, {"dtype": torch.float64}], ids=str
 )
-def test_wider_networks_larger_batches_and_smaller_caches_make_shorter_chunks(larger, monkeypatch):
+def test_wider_networks_larger_batches_and_smaller_caches_give_shorter_chunks(larger, monkeypatch):
     usual, shorter = steps_for(monkeypatch), steps_for(monkeypatch, **larger)
     assert 1 < shorter < usual < MAX_CHUNK
     assert shorter == pytest.approx(usual / (2 if "dtype" in larger else 4), abs=1)
-
-
-def test_a_chunk_has_at_least_1_step_and_at_most_max_chunk(monkeypatch):
-    assert steps_for(monkeypatch, cache=0) == steps_for(monkeypatch, cache=1) == 1
-    assert steps_for(monkeypatch, width=5000, batch=5000, cache=1 << 10) == 1
-    assert steps_for(monkeypatch, inputs=1, width=1, batch=1, cache=1 << 40) == MAX_CHUNK
-    assert steps_for(monkeypatch, batch=0) >= 1
+    assert steps_for(monkeypatch, **{"width": 5000, "batch": 5000, "cache": 0} | larger) == 1
+    assert steps_for(monkeypatch, inputs=1, width=1, batch=0, cache=1 << 40) == MAX_CHUNK
 
 
 def test_the_cache_is_that_of_the_threads_in_use_or_of_the_gpu(monkeypatch):
+    for text, size in (("2048K\n", 2048 << 10), ("3M", 3 << 20), ("much", 1 << 20)):
+        with monkeypatch.context() as patch:
+            patch.setattr(device.Path, "read_text", lambda _, text=text: text)
+            assert device._core_cache.__wrapped__() == size
     cpu, threads = torch.device("cpu"), torch.get_num_threads()
     one = device.cache_bytes(cpu)
     assert one >= 1 << 16
@@ -45,20 +44,7 @@ def test_the_cache_is_that_of_the_threads_in_use_or_of_the_gpu(monkeypatch):
         assert device.cache_bytes(torch.device("cuda")) == torch.cuda.get_device_properties(0).L2_cache_size > 0
 
 
-@pytest.mark.parametrize(
-    ("said", "wanted"), [("2048K\n", 2048 << 10), ("3M", 3 << 20), ("much", 1 << 20), (OSError, 1 << 20)]
-)
-def test_the_cache_of_a_core_is_what_linux_says_or_a_usual_one(said, wanted, monkeypatch):
-    def read(_):
-        if said is OSError:
-            raise OSError("no such file")
-        return said
-
-    monkeypatch.setattr(device.Path, "read_text", read)
-    assert device._core_cache.__wrapped__() == wanted
-
-
-def test_a_run_asks_for_the_chunks_it_was_given_or_its_own(monkeypatch):
+def test_a_stream_is_read_in_the_given_chunks_or_those_for_the_cache(monkeypatch):
     seen = []
     stream = tt.encode.Stream(lambda a, b: seen.append(b - a) or torch.zeros(b - a, 1, IN), STEPS, (1, IN))
     monkeypatch.setattr(network, "chunk_steps", lambda layers, batch: 7)
@@ -71,7 +57,7 @@ def test_a_run_asks_for_the_chunks_it_was_given_or_its_own(monkeypatch):
     ("name", "window", "chunk"),
     combined(name=["LIF-groups-bias", "own", "network"], window=[1, 8, 9, None], chunk=[1, 8, None]),
 )
-def test_a_mean_is_that_of_the_outputs_added_one_by_one(name, window, chunk):
+def test_a_mean_is_the_float64_mean_of_the_outputs(name, window, chunk):
     """To the bit, in whatever chunks, also where a window begins or ends with one."""
     net, xs = build(ROWS[name], dtype=torch.float32), spikes().float()
     outputs = net.run(xs, chunk=chunk)
@@ -83,37 +69,9 @@ def test_a_mean_is_that_of_the_outputs_added_one_by_one(name, window, chunk):
     assert mean.dtype == torch.float32 and torch.equal(mean, (total / (window or STEPS)).float())
 
 
-def test_the_sum_goes_on_where_float32_would_stop_counting():
-    layer = LI(1, 1, decay=1e-6)
-    layer.weight.data.fill_(1)
-    xs = torch.ones(9, 1, 1)
-    xs[0] = 2**24
-    outputs = layer.run(xs).detach()
-    assert float(outputs.cumsum(0)[-1]) < float(outputs.double().sum())
-    layer.reset()
-    mean = float(layer.run(xs, reduce="mean", chunk=2).detach())
-    assert mean == float((outputs.double().sum() / 9).float()) > 2**24 / 9
-
-
-@each([ROWS["LIF"], ROWS["network"]])
-def test_outputs_are_written_where_they_are_kept_and_for_a_mean_none_is_kept(row, monkeypatch):
-    net, sinks = build(row, dtype=torch.float32), []
-    kind, advance = type(net), type(net).advance
-    monkeypatch.setattr(kind, "advance", lambda self, xs, out: (sinks.append(out), advance(self, xs, out))[1])
-    kept = net.run(spikes().float(), chunk=7)
-    assert [(out.total, out.outputs.data_ptr() - kept.data_ptr()) for out in sinks] == [
-        (None, at * kept[0].nbytes) for at in (0, 7, 14, 21)
-    ]
-    assert kept.nbytes == kept.untyped_storage().nbytes()
-    sinks.clear()
-    net.run(spikes().float(), reduce="mean", window=10, chunk=7)
-    assert {out.outputs for out in sinks} == {None} and len({id(out.total) for out in sinks}) == 1
-    assert [min(7, out.first) for out in sinks] == [7, 7, 0, 0]
-
-
 @pytest.mark.parametrize("threads", [1, 2])
-def test_what_decays_in_silence_ends_at_zero_and_not_at_the_least_number_that_exists(threads):
-    """Traces and membranes of a stream that falls silent: numbers too small to be normal would be slow for ever."""
+def test_traces_and_membranes_decay_to_zero_in_silence_without_denormal_numbers(threads):
+    """Arithmetic with denormal numbers is slow."""
     torch.manual_seed(0)
     net, before = Sequential(LIF(64, 32), LIF(32, 16)), torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -141,9 +99,8 @@ EVENTS = [
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_short_chunk_of_small_layers_is_that_of_any_other_chunk(monkeypatch, dtype):
-    def lives():
-        """Outputs and the state of a small network that runs short stretches, with something done before each."""
+def test_short_chunks_of_small_layers_give_the_bits_of_the_general_path(monkeypatch, dtype):
+    def results():
         torch.manual_seed(0)
         net, found = Sequential(LIF(6, 9, bias=True, decay=0.8), LIS(9, 3)).to(dtype), []
         for number, event in enumerate(EVENTS):
@@ -152,13 +109,13 @@ def test_a_short_chunk_of_small_layers_is_that_of_any_other_chunk(monkeypatch, d
             found += [net.run(xs * (1 + number % 2), reduce="mean").detach(), *net.save_state().values()]
         return found
 
-    quick = lives()
+    quick = results()
     monkeypatch.setattr(backends, "pass_through", lambda *given: False)
-    assert all(torch.equal(one, other) for one, other in zip(quick, lives(), strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(quick, results(), strict=True))
 
 
 @pytest.mark.parametrize("meanwhile", ["it runs", "it is read", "it is read and runs"])
-def test_a_state_put_aside_is_as_it_was_and_a_state_read_meanwhile_does_not_change(meanwhile):
+def test_state_aside_restores_the_state_and_a_state_that_was_read_never_changes(meanwhile):
     net, xs = Sequential(LIF(6, 9), LIS(9, 3)), torch.rand(7, 4, 6)
     net.run(xs, reduce="mean")
     before, shown = net.save_state(), net[0].state

@@ -1,15 +1,12 @@
 """A layer is whatever linear module makes its current, joined with neurons, also one's own, from Python and YAML."""
 
-import json
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from tests.command_line import tracetorch
 from tests.common import IN, OUT, normal
 from tests.own_neuron import CurrentLIF
 from tracetorch import constrain
@@ -112,12 +109,12 @@ def run(connection):
 
 
 @pytest.mark.parametrize(("make", "error", "message"), REFUSED)
-def test_what_cannot_be_a_part_is_refused_before_the_first_step(make, error, message):
+def test_a_module_that_cannot_be_a_connection_or_a_neuron_is_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
 
-def test_a_linear_of_torch_is_what_sizes_make_and_its_hooks_count():
+def test_a_given_linear_is_equal_to_one_made_from_sizes_and_its_hooks_are_called():
     short, given, xs = LIF(5, 4), LIF(nn.Linear(5, 4, bias=False)), torch.ones(9, 2, 5)
     given.load_state_dict(short.state_dict())
     assert str(given) == "LIF(5, 4)" and torch.equal(given.run(xs), short.run(xs))
@@ -135,7 +132,7 @@ class Masked(nn.Linear):
 
 
 @pytest.mark.parametrize("decay", [0.9, [0.7, 0.9]], ids=["one", "groups"])
-def test_a_linear_with_a_product_of_its_own_is_called(decay):
+def test_the_forward_of_a_subclass_of_linear_is_called(decay):
     own, plain = (LIF(kind(6, 4), decay=decay).double() for kind in (Masked, nn.Linear))
     plain.load_state_dict(own.state_dict())
     plain.weight.data[0, ::2] = 0
@@ -165,29 +162,7 @@ def test_pruned_weights_stay_zero_the_others_learn_and_weight_norm_learns_direct
     assert found == [[True], [True, True]]
 
 
-PRESET = """\
-{_target_: tracetorch.nn.feedforward, _partial_: true, hidden: [8],
- neuron: {_target_: tracetorch.nn.Layer, _partial_: true, decay: 0.9, synapse_decay: 0.5,
-          neuron: {_target_: tests.own_neuron.CurrentLIF, _partial_: true}},
- readout: {_target_: tracetorch.nn.LIS, _partial_: true, decay: 0.9}}
-"""
-
-
-def test_it_trains_with_the_deltas_of_a_preset_and_is_evaluated(here):
-    Path("conf/network").mkdir(parents=True)
-    Path("conf/network/current.yaml").write_text(PRESET)
-    own = ["--config-dir", "conf", "--trust", "tests", "network=current", "train.updates=2", "task.batch_size=4"]
-    result = tracetorch("run", *own, "+network.neuron.synaps_decay=0.5", "output.dir=there")
-    assert result.exit_code == 2 and not Path("there").exists()
-    assert "CurrentLIF takes no 'synaps_decay'; it takes features, decay, synapse_decay, threshold" in result.output
-    result = tracetorch("run", *own, "task.test_trials=20", "task.validation_trials=20", "output.dir=there")
-    assert result.exit_code == 0, result.output
-    assert tracetorch("eval", "there", "--trust", "tests").exit_code == 0
-    config = json.loads(Path("there/run.json").read_text())["config"]
-    assert config["network"]["neuron"]["decay"] == 0.999  # as the default experiment sets it
-
-
-def test_the_values_given_or_set_are_the_values_read():
+def test_constants_have_the_values_that_were_given_or_set():
     decay, threshold = torch.tensor([0.3, 0.5, 0.9, 0.99]), torch.tensor([0.5, 1, 2, 30.0])
     layer = LIF(IN, OUT, decay=decay, threshold=threshold, trace_decay=torch.full((IN,), 0.7))
     groups = LIF(IN, OUT, decay=[0.6, 0.9], bias=True)
@@ -207,7 +182,7 @@ def test_the_values_given_or_set_are_the_values_read():
 
 
 class Halved(neurons.LIF):
-    """Fires as others do, and says half of it."""
+    """Gives half of LIF's output."""
 
     def step(self, current, state):
         output, state = super().step(current, state)
@@ -217,7 +192,7 @@ class Halved(neurons.LIF):
         return super().steady_state(current, steps) / 2
 
 
-def test_a_step_and_an_average_of_ones_own_take_the_place_of_compiled_ones_and_formulas():
+def test_a_subclass_with_its_own_step_and_steady_state_uses_them_instead_of_the_kernel():
     own, plain, xs = Layer(3, 4, neuron=Halved, trainable="weight"), LIF(3, 4, trainable="weight"), torch.rand(9, 2, 3)
     own.load_state_dict(plain.state_dict())
     torch.testing.assert_close(own.run(4 * xs), plain.run(4 * xs) / 2)
@@ -227,7 +202,7 @@ def test_a_step_and_an_average_of_ones_own_take_the_place_of_compiled_ones_and_f
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_constants_are_read_anew_once_they_change(dtype):
+def test_a_changed_parameter_changes_the_constants(dtype):
     layer = LIF(IN, OUT, trainable="weight", decay=0.8, threshold=0.5).to(dtype)
     neuron = layer.neuron
     for change in (

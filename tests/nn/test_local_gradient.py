@@ -8,16 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.common import BATCH, IN, LAYERS, OUT, build, each, layers_of, normal, spikes
+from tests.common import BATCH, IN, LAYERS, OUT, build, each, gradients, layers_of, normal, spikes
 from tracetorch import encode, loss
 from tracetorch import functional as F
 from tracetorch.nn import LI, LIF, LIS, Sequential
 from tracetorch.nn.local_gradient import average_current
 from tracetorch.rules import BPTT, OTTT, EProp, ThreeFactor, Trace
-
-
-def gradients(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.grad for name, value in module.named_parameters() if value.grad is not None}
 
 
 def check_gradients(found: nn.Module, wanted: nn.Module, **off: float) -> None:
@@ -29,7 +25,7 @@ NEARLY = {"rtol": 1e-9, "atol": 1e-11}
 
 
 @each(LAYERS)
-def test_only_what_learns_gets_a_gradient_whichever_way_it_is_asked_for(row):
+def test_trainable_parameters_alone_get_a_gradient_and_every_way_to_backward_gives_the_same(row):
     signal, xs = normal(BATCH, OUT, seed=3), spikes()
     kept, nets = signal.clone(), [build(row) for _ in range(7)]
     explicit, unasked, without, of_mean, of_window, of_chunk, of_step = nets
@@ -127,7 +123,7 @@ def test_the_gradient_of_a_network_chains_its_average_outputs():
 
 
 @each([row for row in LAYERS if row.name in ("LIF-free-trace-per-input", "LIF-groups-bank", "own", "network")])
-def test_a_decay_driven_to_its_end_still_learns_with_finite_numbers(row):
+def test_gradients_stay_finite_for_decays_at_0_and_1(row):
     """Sigmoid rounds to 1 in float32 from a raw value of 17 on."""
     net = build(row, dtype=torch.float32)
     for raw in (-20.0, 20.0):
@@ -139,7 +135,7 @@ def test_a_decay_driven_to_its_end_still_learns_with_finite_numbers(row):
         assert all(gradient.isfinite().all() for gradient in gradients(net).values())
 
 
-def test_a_loss_of_torch_and_the_signal_of_ours_teach_the_same_once_where_layers_share_a_weight():
+def test_a_loss_backward_and_a_signal_give_the_same_gradient_to_a_shared_weight():
     net = Sequential(LIF(IN, IN), LIS(IN, IN)).double()
     net[1].connection.weight = net[0].connection.weight
     explicit, target = copy.deepcopy(net), torch.arange(BATCH)
@@ -149,7 +145,7 @@ def test_a_loss_of_torch_and_the_signal_of_ours_teach_the_same_once_where_layers
     check_gradients(net, explicit)
 
 
-def test_an_input_over_time_shares_its_gradient_by_its_weight_in_the_trace_and_rates_get_that_of_the_average():
+def test_the_input_gradient_is_weighted_by_the_trace_and_summed_for_rates():
     layer, xs, signal = LI(IN, OUT, decay=0.8).double(), normal(6, BATCH, IN).requires_grad_(), normal(BATCH, OUT)
     layer.run(xs, reduce="mean").backward(signal)
     torch.testing.assert_close(xs.grad.sum(dim=0), layer.backward(signal))
@@ -176,7 +172,7 @@ def test_an_input_over_time_shares_its_gradient_by_its_weight_in_the_trace_and_r
         lambda net, _: net.reset(torch.tensor([True, *[False] * (BATCH - 1)])),
     ],
 )
-def test_an_output_of_an_earlier_state_refuses(change):
+def test_backward_of_an_output_of_an_earlier_state_is_refused(change):
     net, xs = Sequential(LIF(IN, 8), LIS(8, OUT)).double(), spikes()
     output = net(xs[0])
     change(net, xs[1])
@@ -186,7 +182,7 @@ def test_an_output_of_an_earlier_state_refuses(change):
 
 
 @pytest.mark.parametrize("rule", [Trace, BPTT, EProp, OTTT, partial(ThreeFactor, layers="all")])
-def test_gradients_lie_as_their_parameters_do_which_fused_optimizers_take_for_granted(rule):
+def test_gradients_have_the_strides_of_their_parameters_as_fused_optimizers_need(rule):
     """Layers with groups of decays, with a bank, and with neither."""
     layers = LIF(IN, 8, decay=[0.8, 0.9]), LIF(8, 8, trace_bank=[0.99]), LIF(8, 8, bias=True), LIS(8, OUT)
     learner = rule(Sequential(*layers).float())
@@ -200,17 +196,3 @@ def test_gradients_lie_as_their_parameters_do_which_fused_optimizers_take_for_gr
         assert gradient.stride() == learner.net.get_parameter(name).stride(), name
     with pytest.raises(TypeError, match=r"takes a network of tt\.nn, got"):
         rule(nn.Linear(3, 4))
-
-
-def test_a_fused_optimizer_learns_what_any_other_does():
-    net = next(row for row in LAYERS if row.name == "network")
-    nets = [build(net, dtype=torch.float32) for _ in range(2)]
-    optimizers = [torch.optim.Adam(net.parameters(), lr=0.01, fused=at == 1) for at, net in enumerate(nets)]
-    for seed in range(3):
-        for net, optimizer in zip(nets, optimizers, strict=True):
-            optimizer.zero_grad()
-            net.run(spikes(seed=seed).float())
-            net.backward(normal(BATCH, OUT, seed=seed).float())
-            optimizer.step()
-    for plain, fused in zip(*(net.parameters() for net in nets), strict=True):
-        torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Nothing grows with time: as many tensors after 10,000 steps as after 100, and the same peak for a longer run."""
+"""Memory does not grow with time: neither the number of tensors, nor the peak of a run."""
 
 import gc
 import json
@@ -31,7 +31,7 @@ def train(net: Net, steps: int) -> None:
 
 
 @each([row for row in LAYERS if row.name in ("LIF-groups-bank", "LIF-free-trace-per-input", "own", "network")])
-def test_as_many_tensors_after_a_long_time_as_after_a_short_one(row):
+def test_the_number_of_tensors_does_not_grow_with_time(row):
     net = build(row, dtype=torch.float32)
     gc.freeze()  # counts only what is new
     train(net, 100)
@@ -76,7 +76,7 @@ print(json.dumps({name: growth(**setting) for name, setting in json.loads(sys.ar
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak memory of a process from /proc")
-def test_the_same_peak_for_a_longer_run():
+def test_the_peak_memory_does_not_grow_with_the_length_of_a_run():
     """In one process, where large tensors get pages of their own: what the allocator keeps does not blur it."""
     command = [sys.executable, "-c", PEAKS, json.dumps(SETTINGS)]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}

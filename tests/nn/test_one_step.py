@@ -73,7 +73,7 @@ WAYS = [
 
 
 @each(LAYERS)
-def test_steps_are_a_run_and_an_output_stays_as_it_was_given(row, count_graphs):
+def test_single_steps_equal_a_run_and_an_output_never_changes(row, count_graphs):
     for xs in (spikes(batch=1).float(), spikes(batch=1).expand(-1, 3, -1), normal(24, 3, IN)):
         stepped, ran = build(row, dtype=xs.dtype), build(row, dtype=xs.dtype)
         ways = WAYS * 4 if xs.shape[1] == 3 and xs[0, 0, 0] in (0, 1) else [torch.Tensor.clone] * 24
@@ -133,6 +133,7 @@ EVENTS = {
     # The weights laid out otherwise than a layer lays them out.
     "new-data-by-rows": (each_parameter(lambda part, name, value, new: setattr(value, "data", new.contiguous())), 1),
     "new-parameters": (each_parameter(lambda part, name, value, new: setattr(part, name, Parameter(new))), 1),
+    "new-weight": (lambda net: setattr(part := next(layers_of(net)).connection, "weight", Parameter(-part.weight)), 1),
     "assign": (lambda net: load(net, assign=True), 1), "double": (torch.nn.Module.double, 1),
     "precision": (lambda net: [setattr(layer, "precision", torch.bfloat16) for layer in layers_of(net)], 1),
     "hand-out": (lambda net: setattr(net, "held", [layer.state for layer in layers_of(net)]), 1),
@@ -162,7 +163,7 @@ EVERY = combined(row=SOME, event=EVENTS, count_graphs=("compiled", "graph"))
 
 
 @pytest.mark.parametrize(("row", "event", "count_graphs"), EVERY, indirect=["count_graphs"])
-def test_steps_go_on_as_on_the_plain_road_after(row, event, count_graphs, monkeypatch):
+def test_fast_steps_equal_plain_steps_after(row, event, count_graphs, monkeypatch):
     outputs, net = steps_around(build(row, dtype=torch.float32), event)
     graphs, more = count_graphs(), EVENTS[event][1]
     assert None in (graphs, more) or graphs == 1 + more
@@ -183,7 +184,7 @@ def test_on_a_gpu_replayed_steps_are_the_plain_ones(event, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [3, 80], ids=["small", "large"])
-def test_a_weight_that_was_transposed_or_cut_where_it_lies_is_read_as_it_is_now(size, count_graphs):
+def test_a_weight_that_was_transposed_or_cut_in_place_is_read_as_it_is(size, count_graphs):
     layer, x = LI(size, size), torch.rand(2, size)
     layer(x)
     layer.weight.data = layer.weight.data.t()

@@ -12,7 +12,6 @@ from tests.oracle import (
     EXACT,
     TRIANGLE,
     Bounds,
-    assert_live,
     assert_oracle,
     central_differences,
     example,
@@ -52,7 +51,7 @@ def test_the_oracle_runs_as_the_network_does(row):
 
 
 @pytest.mark.parametrize(("readout", "moments"), [(LI, {}), (LIS, {"learn_every": 16, "window": 5})], ids=str)
-def test_where_the_loss_is_smooth_it_is_the_central_difference_and_below_a_spike_it_is_a_staircase(readout, moments):
+def test_the_oracle_equals_central_differences_where_the_loss_is_smooth(readout, moments):
     net, given = network(readout, decay=torch.tensor([0.6, 0.95])), example(readout=readout, **moments)
     found = full_gradients(net, given, surrogate=FastSigmoid())
     for name in (*READOUT, "layers.1.neuron.raw_decay"):
@@ -64,53 +63,37 @@ def test_where_the_loss_is_smooth_it_is_the_central_difference_and_below_a_spike
         full_gradients(net, given)
 
 
-def test_what_proves_nothing_cannot_fail_or_does_not_fit_is_noticed():
-    def check(message, rule, bounds, weight=None, signal=None, **moments):
-        net, given = network(), example(**moments)
+def test_assert_oracle_refuses_silent_networks_blind_bounds_and_misfits():
+    blind = READOUT | {WEIGHT: Bounds(cosine=(-1.0, 1.0), norm_ratio=(0.0, 1e9))}
+    for message, rule, bounds, weight in (
+        ("layer 0 proves nothing: it fires at 0.0 % of the steps, 0 %", Trace, READOUT, -1.0),
+        (r"cannot fail: layers\.0\.connection\.weight fits the targets of other samples, fits", BPTT, blind, None),
+        (r"^layers\.0\.connection\.weight: cosine 0\.\d{6}, norm ratio \S+, off by", Trace, {WEIGHT: EXACT}, None),
+    ):
+        net, given = network(), example(window=1)
         if weight:
             net[0].weight.data.fill_(weight)
-            given = given._replace(xs=torch.ones_like(given.xs))
-        if signal is not None:
-            given = given._replace(loss=lambda output, target: (output.sum(), torch.full_like(output, signal)))
-        with pytest.raises(AssertionError, match=message) as caught:
+        with pytest.raises(AssertionError, match=message):
             assert_oracle(net, rule, given, bounds, surrogate=FastSigmoid())
-        return str(caught.value)
-
-    check("layer 0 proves nothing: it fires at 0.0 % of the steps, 0 %", Trace, READOUT, weight=-1.0)
-    check("layer 0 proves nothing: it fires at 100.0 % of the steps, 0 % of its", Trace, READOUT, weight=5.0)
-    check("moment after step 16 proves nothing: its signal is zero", Trace, READOUT, signal=0.0, learn_every=16)
-    blind = READOUT | {WEIGHT: Bounds(cosine=(-1.0, 1.0), norm_ratio=(0.0, 1e9))}
-    check(r"cannot fail: layers\.0\.connection\.weight fits the targets of other samples, fits", BPTT, blind)
-    misfit = r"^layers\.0\.connection\.weight: cosine 0\.\d{6}, norm ratio \S+, off by"
-    assert "layers.1" not in check(misfit, Trace, {WEIGHT: EXACT} | READOUT, window=1)
-    for value in (0.0, torch.inf):
-        with pytest.raises(AssertionError, match=r"proves nothing: bias"):
-            assert_live(network(), example(), {"bias": torch.full((16,), value), WEIGHT: torch.ones(1)})
-    assert misfits({"a": torch.zeros(2)}, {"a": torch.ones(2)}, {"a": Bounds()}), "a cosine that is not defined fits"
 
 
 def test_gradients_are_compared_by_their_cosine_and_the_ratio_of_their_norms():
     found, wanted = torch.tensor([[3.0, 0.0], [0.0, 4.0]]), torch.tensor([[0.0, 0.0], [0.0, 2.0]])
     assert gradient_similarities({"a": -found}, {"a": wanted}) == {"a": pytest.approx((-0.8, 2.5))}
     assert gradient_similarity(torch.tensor(-3.0), torch.tensor(2.0)) == (-1.0, 1.5)
-    for seed in range(50):
-        value = normal(7, 5, seed=seed)
-        cosine, ratio = gradient_similarity(value, value)
-        assert 1 - 1e-12 < cosine <= 1 and ratio == 1
-        assert -1 <= gradient_similarity(value, -1e-30 * value).cosine < -1 + 1e-12
-    some, none = torch.ones(3), torch.zeros(3)
-    assert math.isnan(gradient_similarity(none, some).cosine) and gradient_similarity(none, some).norm_ratio == 0
-    assert all(map(math.isnan, gradient_similarity(some, none) + gradient_similarity(some * torch.nan, some)))
+    value, none = normal(7, 5), torch.zeros(7, 5)
+    cosines = [gradient_similarity(value, scale * value).cosine for scale in (1, -1e-30)]
+    assert 1 - 1e-12 < cosines[0] <= 1 and -1 <= cosines[1] < -1 + 1e-12
+    assert math.isnan(gradient_similarity(none, value).cosine) and gradient_similarity(none, value).norm_ratio == 0
+    assert all(map(math.isnan, gradient_similarity(value, none) + gradient_similarity(value * torch.nan, value)))
     with pytest.raises(ValueError, match=r"one shape, got \(2,\) and \(3,\)"):
         gradient_similarity(torch.ones(2), torch.ones(3))
     with pytest.raises(ValueError, match="different parameters: a and b"):
-        gradient_similarities({"a": some}, {"b": some})
+        gradient_similarities({"a": value}, {"b": value})
 
 
 @pytest.mark.parametrize(("rule", "gradients"), [(Trace, gradient_by_rule), (BPTT, gradient_through_time)])
-def test_what_does_not_learn_is_left_out_what_nothing_reached_is_zero_and_what_was_there_does_not_count(
-    rule, gradients
-):
+def test_gradients_by_rule_have_the_trainable_parameters_and_ignore_earlier_gradients(rule, gradients):
     net, given = network(), example(learn_every=25)
     net[0].bias.requires_grad_(False)
     net[1].input_trace.raw_decay = torch.nn.Parameter(torch.zeros(16, dtype=torch.float64))  # BPTT knows of no trace
@@ -121,8 +104,6 @@ def test_what_does_not_learn_is_left_out_what_nothing_reached_is_zero_and_what_w
     again = gradients(rule(net), given)
     assert all(torch.equal(found[name], again[name]) and torch.equal(found[name], kept[name]) for name in kept)
 
-
-# ── where rules are exact ───────────────────────────────────────────────────────────────────────────────────────────
 
 RULES = {
     "trace": (Trace, TRIANGLE, READOUT),
@@ -161,7 +142,7 @@ MEASURED = {
 
 
 @pytest.mark.parametrize(("measured", "readout", "hidden"), combined(at=MEASURED, readout=READOUTS, hidden=(1, 2)))
-def test_trace_comes_close_for_the_weights_of_spiking_layers_and_of_a_readout_over_a_window(measured, readout, hidden):
+def test_trace_lies_within_measured_bounds_for_hidden_weights_and_a_readout_window(measured, readout, hidden):
     moments, surrogate, bounds = MEASURED[measured]
     layers = (hidden,) if measured == "readout" else range(hidden)
     every = {f"layers.{at}.connection.weight": bounds for at in layers}
@@ -170,22 +151,19 @@ def test_trace_comes_close_for_the_weights_of_spiking_layers_and_of_a_readout_ov
         assert_oracle(net, Trace, given, every, surrogate=surrogate)
 
 
-# ── known limits, each with its name ────────────────────────────────────────────────────────────────────────────────
-
-
 def both(rule, net, given, surrogate=None) -> tuple[torch.Tensor, torch.Tensor]:
     """The gradient of the first weights that a rule finds, and the whole one."""
     return gradient_by_rule(rule(net), given)[WEIGHT], full_gradients(net, given, surrogate=surrogate)[WEIGHT]
 
 
-def told(output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A loss whose signal is fixed, whatever comes out."""
+def linear(output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A loss whose signal is the target."""
     return (output * target).sum(), target
 
 
 def test_trace_rule_cannot_tell_order_within_a_window():
     """Every 10 steps are turned around, and scaled so that the trace is the same after each of them."""
-    net, first = network(LI), example(0, LI, window=1)._replace(loss=told)
+    net, first = network(LI), example(0, LI, window=1)._replace(loss=linear)
     age = net[0].neuron.decay.detach() ** torch.arange(-9, 10, 2, dtype=torch.float64)[:, None, None]
     second = first._replace(xs=torch.cat([part.flip(0) * age for part in first.xs.split(10)]))
     (blind, seen), (alike, turned) = (both(Trace, net, given, FastSigmoid()) for given in (first, second))
@@ -195,24 +173,21 @@ def test_trace_rule_cannot_tell_order_within_a_window():
 
 def test_trace_rule_takes_a_mean_over_a_window_where_the_readout_stands_at_its_end():
     """Input that came and went within the window: the mean still has it, the end of the window hardly."""
-    given = example(0, LI)._replace(loss=told)
+    given = example(0, LI)._replace(loss=linear)
     given.xs[20:].zero_()
     trace, full = both(Trace, Sequential(LI(12, 4, decay=0.5).double()), given)
     assert full.norm() > 0.1 and trace.norm() < 1e-9
 
 
-def test_truncation_forgets_what_came_more_than_k_steps_ago():
-    net = Sequential(LI(12, 4, decay=0.95).double())
-    given = example(readout=LI, window=1)
+def test_truncation_and_a_learning_moment_forget_earlier_steps():
+    torch.manual_seed(0)
+    net, given = Sequential(LI(12, 4, decay=0.95).double()), example(readout=LI, window=1)
     given.xs[20:].zero_()
     assert_oracle(net, partial(TruncatedBPTT, k=60), given, {WEIGHT: EXACT})
     forgotten, full = both(partial(TruncatedBPTT, k=40), net, given)
     assert full.any() and not forgotten.any()
-
-
-def test_bptt_forgets_what_came_before_the_last_learning_moment():
-    found, wanted = both(BPTT, Sequential(LI(12, 4, decay=0.95).double()), example(0, LI, window=1, learn_every=30))
-    assert (found - wanted).norm() > 0.1 * wanted.norm()
+    found, wanted = both(BPTT, net, example(readout=LI, window=1, learn_every=30))
+    assert (found - wanted).norm() > 0.05 * wanted.norm()  # 0.95³⁰ = 0.21 of the first moment
 
 
 def test_ottt_lacks_what_reaches_the_output_later_than_the_step_itself():
@@ -238,8 +213,6 @@ def test_eprop_and_ottt_give_decays_and_thresholds_the_gradient_of_each_step_alo
         torch.testing.assert_close(found[name], alone[name], rtol=1e-9, atol=1e-12)
         assert 0.01 < gradient_similarity(found[name], full[name]).norm_ratio < 0.3, name
 
-
-# ── a reference without surrogates: the slope of the loss, averaged over noise on the weights ───────────────────────
 
 SIGMA = 0.05
 

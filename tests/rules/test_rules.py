@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.common import BATCH, IN, LAYERS, OUT, RULES, build, each, normal, spikes
+from tests.common import BATCH, LAYERS, OUT, RULES, build, each, normal, spikes
 from tracetorch.functional import MembraneState
 from tracetorch.nn import LI, LIF, Layer, Sequential, neurons
 from tracetorch.rules import BPTT, OTTT, EProp, ThreeFactor, Trace, TruncatedBPTT
@@ -59,14 +59,6 @@ def test_a_rule_adds_to_every_learnable_gradient_and_to_no_other(row):
     rule.forward(spikes())
     rule.backward(normal(BATCH, OUT))
     assert all(parameter.grad is None for parameter in net.parameters())
-
-
-def test_trace_is_run_and_backward():
-    net, plain, signal = build(NET), build(NET), normal(BATCH, OUT)
-    Trace(net).forward(spikes())
-    plain.run(spikes())
-    assert Trace(net).backward(signal) is None and plain.backward(signal).shape == (BATCH, IN)
-    assert all(torch.equal(net.get_parameter(name).grad, plain.get_parameter(name).grad) for name in NET.learned)
 
 
 @each(RULES)

@@ -1,10 +1,10 @@
-"""E-prop and OTTT in chunks of time, and what e-prop remembers from stretch to stretch; against BPTT: test_oracle."""
+"""E-prop and OTTT in chunks of time, and eligibilities between learning moments; for BPTT see test_oracle."""
 
 import pytest
 import torch
 
-from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, draw_weights, each, normal, spikes
-from tests.rules.test_bptt import gradients, lively
+from tests.common import BATCH, IN, LAYERS, OUT, STEPS, build, draw_weights, each, gradients, normal, spikes
+from tests.rules.test_bptt import lively
 from tracetorch.encode import poisson
 from tracetorch.nn import LIF, LIS, Sequential
 from tracetorch.rules import BPTT, OTTT, EProp, stepwise
@@ -20,7 +20,7 @@ def close(found, wanted):
 
 
 @each([row for row in LAYERS if row.name in ("LIF-groups-bias", "LIF-free-trace-per-input", "LIS-free-trace")])
-def test_weights_learn_from_the_trace_that_their_neuron_has(row):
+def test_weights_use_the_trace_of_their_neuron(row):
     layer, delta, wanted = build(row), normal(STEPS, BATCH, OUT), 0
     run_stepwise(layer, spikes(), layer.own_state(BATCH).copy(), Triangle()).learn(delta.flatten(0, 1))
     groups = layer.input_trace.groups
@@ -60,7 +60,7 @@ def grouped():
 
 @pytest.mark.parametrize("reduce", [None, "mean"])
 @pytest.mark.parametrize("make", [EProp, OTTT])
-def test_however_time_is_cut_into_chunks_it_is_the_same_gradient(make, reduce, monkeypatch):
+def test_the_gradient_does_not_depend_on_the_chunks(make, reduce, monkeypatch):
     """Down to single steps; with groups, free traces, biases, streams, and a sequence that is under way already."""
     found, stream = [], poisson(torch.full((BATCH, IN), 0.4, dtype=torch.float64), 24, seed=2)
     for size in (1, 5, 64):
@@ -80,7 +80,7 @@ def test_however_time_is_cut_into_chunks_it_is_the_same_gradient(make, reduce, m
 @pytest.mark.parametrize(
     ("rule", "make"), [(EProp, grouped), (EProp, lambda: lively("LIF")), (OTTT, lambda: lively("LIF"))]
 )
-def test_next_to_the_readout_eprop_drops_nothing_and_in_the_last_layer_neither_rule_does(rule, make, reduce):
+def test_eprop_equals_bptt_below_the_readout_and_both_rules_do_in_the_last_layer(rule, make, reduce):
     """A network that fires to the end has no filter."""
     found = learned(rule(make(), surrogate="triangle"), 24, reduce=reduce)
     wanted = learned(BPTT(make(), surrogate="triangle"), 24, reduce=reduce)
@@ -88,7 +88,7 @@ def test_next_to_the_readout_eprop_drops_nothing_and_in_the_last_layer_neither_r
         close(found[name], wanted[name])
 
 
-def test_random_feedback_takes_the_place_of_the_weights_above_and_follows_its_seed():
+def test_random_feedback_replaces_the_weights_above_and_follows_its_seed():
     rule = EProp(lively("LIF-LI"), feedback="random", seed=4)
     (feedback,) = rule.feedback_weights()
     other = EProp(lively("LIF-LI"))
@@ -98,12 +98,9 @@ def test_random_feedback_takes_the_place_of_the_weights_above_and_follows_its_se
     assert torch.equal(feedback, same) and not torch.equal(feedback, another)
 
 
-# ── what e-prop remembers from stretch to stretch of a sequence ─────────────────────────────────────────────────────
-
-
 @pytest.mark.usefixtures("chunk")
-@pytest.mark.parametrize("between", [(), (learn,)], ids=["learnt at the end", "learnt from each"])
-def test_stretch_by_stretch_it_remembers_what_came_before(between):
+@pytest.mark.parametrize("between", [(), (learn,)], ids=["one-learning-moment", "three"])
+def test_eligibilities_continue_from_part_to_part_of_a_sequence(between):
     found = learned(EProp(grouped()), 6, *between, 9, *between, 9, window=3)
     wanted = learned(EProp(grouped()), 24, window=3)
     for name in (WEIGHT, "layers.0.connection.bias", "layers.1.connection.weight"):
@@ -111,8 +108,8 @@ def test_stretch_by_stretch_it_remembers_what_came_before(between):
 
 
 @pytest.mark.usefixtures("chunk")
-@pytest.mark.parametrize("between", [(), (learn,)], ids=["not learnt", "learnt"])
-def test_masked_samples_begin_anew(between):
+@pytest.mark.parametrize("between", [(), (learn,)], ids=["no-learning-moment", "one"])
+def test_a_masked_reset_clears_the_eligibilities_of_its_samples(between):
     """As if what these samples saw before had been nothing: a run of the rest alone, for them."""
     mask = torch.tensor([False, True, False])
     signal, alone = normal(BATCH, OUT) * mask[:, None], EProp(grouped())
@@ -123,19 +120,14 @@ def test_masked_samples_begin_anew(between):
         close(found[name], value)
 
 
-def an_odd_input(rule):
-    with pytest.raises(ValueError, match=r"features|shape"):
-        rule.forward(spikes()[..., :-1])
+def test_a_refused_input_or_signal_changes_nothing():
+    def errors(rule):
+        with pytest.raises(ValueError, match=r"expected a signal of shape \(3, 4\), got \(3, 1\)"):
+            rule.backward(normal(BATCH, OUT)[:, :1])
+        with pytest.raises(ValueError, match=r"features|shape"):
+            rule.forward(spikes()[..., :-1])
 
-
-def an_odd_signal(rule):
-    with pytest.raises(ValueError, match=r"expected a signal of shape \(3, 4\), got \(3, 1\)"):
-        rule.backward(normal(BATCH, OUT)[:, :1])
-
-
-@pytest.mark.parametrize("error", [an_odd_input, an_odd_signal])
-def test_after_an_error_it_goes_on_as_if_it_had_not_been(error):
-    close(learned(EProp(grouped()), 9, error, 15)[WEIGHT], learned(EProp(grouped()), 9, 15)[WEIGHT])
+    close(learned(EProp(grouped()), 9, errors, 15)[WEIGHT], learned(EProp(grouped()), 9, 15)[WEIGHT])
 
 
 @torch.no_grad()
@@ -143,26 +135,5 @@ def look(rule):
     rule.forward(spikes()[:1])
 
 
-def test_a_look_without_autograd_ends_all_eligibilities():
+def test_a_forward_without_autograd_ends_all_eligibilities():
     close(learned(EProp(grouped()), 9, look, 15)[WEIGHT], learned(EProp(grouped()), 9, learn, look, 15)[WEIGHT])
-
-
-@pytest.mark.usefixtures("chunk")
-def test_from_a_saved_state_one_can_go_on_more_than_once():
-    rule, found = EProp(grouped()), []
-    for xs in spikes().split(8)[:2]:
-        rule.forward(xs, reduce="mean")
-        learn(rule)
-    saved, before = rule.state_dict(), rule.net.save_state()
-    for again in range(3):
-        if again:
-            rule.load_state_dict(saved)
-            rule.net.load_state(before)
-        rule.net.zero_grad()
-        for xs in spikes().split(8)[2:] * 2:
-            rule.forward(xs, reduce="mean")
-            learn(rule)
-        rule.reset(torch.tensor([True, False, False]))
-        found.append(gradients(rule.net))
-    for name, value in found[0].items():
-        assert value.any() and all(torch.equal(value, other[name]) for other in found[1:])

@@ -5,8 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.common import normal
-from tests.rules.test_bptt import gradients
+from tests.common import gradients, normal
 from tracetorch.loss import Reflect
 from tracetorch.nn import LI, LIF, LIS, Sequential
 from tracetorch.rules import ThreeFactor, Trace
@@ -50,7 +49,7 @@ def hidden_net() -> Sequential:
 
 @pytest.mark.parametrize("layers", ["all", "last"])
 @pytest.mark.parametrize("at", ["logits", "output"])
-def test_eligibilities_are_the_explicit_sum_over_the_actions_since_a_sample_began(at, layers):
+def test_eligibilities_are_the_discounted_sum_over_the_actions_since_a_reset(at, layers):
     """What `backward` of the network would have taught at each action, and how long ago that was.
 
     The layers below the last learn from the trace of the score, if the last alone has eligibilities; a bonus teaches
@@ -99,7 +98,7 @@ def test_eligibilities_are_the_explicit_sum_over_the_actions_since_a_sample_bega
     assert saved["new"].tolist() == [False, True, False]
 
 
-def test_a_reward_for_nothing_is_refused():
+def test_a_reward_without_an_observed_score_is_refused():
     rule = ThreeFactor(hidden_net())
     rule.forward(XS[0])
     rule.observe(SCORES[0])

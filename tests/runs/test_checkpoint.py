@@ -51,7 +51,7 @@ def path(tmp_path):
     return path
 
 
-def test_a_network_goes_on_as_if_nothing_had_happened(path):
+def test_a_loaded_network_continues_to_the_bit_with_or_without_its_optimizer(path):
     net, optimizer = trained()
     save_checkpoint(path, net, optimizer, update=3, best=0.5)
     assert [found.name for found in path.parent.iterdir()] == ["latest.pt"]
@@ -62,13 +62,9 @@ def test_a_network_goes_on_as_if_nothing_had_happened(path):
     for _ in range(3):
         assert torch.equal(go_on(fresh, fresh_optimizer), go_on(net, optimizer))
     assert equal(fresh, net)
-
-
-def test_the_optimizer_may_be_left_alone_and_a_missing_checkpoint_is_named(path):
-    fresh, optimizer = trained(updates=1, seed=9)
-    before = copy.deepcopy(optimizer.state_dict())
-    load_checkpoint(path, fresh)
-    assert repr(optimizer.state_dict()) == repr(before) and equal(fresh, trained()[0])
+    before = copy.deepcopy(fresh_optimizer.state_dict())
+    load_checkpoint(path, fresh)  # without the optimizer
+    assert repr(fresh_optimizer.state_dict()) == repr(before) and equal(fresh, trained()[0])
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*latest\.pt"):
         load_checkpoint(path, fresh)
@@ -186,36 +182,26 @@ def test_what_torch_writes_is_read_as_torch_reads_it(path):
     assert mine["module"]._metadata == theirs["module"]._metadata
 
 
-@pytest.mark.parametrize(
-    "field",
-    [
-        {"update": -1},
-        {"update": True},
-        {"wall_seconds": math.nan},
-        {"timings": {"train_seconds": "x"}},
-        {"random": {"cpu": 1, "cuda": []}},
-        {"sizes": [3]},
-        {"run_id": 3},
-    ],
-    ids=repr,
-)
-def test_a_counter_of_the_wrong_type_is_named(path, field):
-    sealed(path, **field)
-    with pytest.raises(ValueError, match=rf"latest\.pt is damaged: '{next(iter(field))}' is not [^\n]+$"):
+COUNTERS = [
+    {"update": -1}, {"update": True}, {"wall_seconds": math.nan}, {"timings": {"train_seconds": "x"}},
+    {"random": {"cpu": 1, "cuda": []}}, {"sizes": [3]}, {"run_id": 3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("values", [*COUNTERS, {"lr": "x"}, {"lr": math.nan}, {"betas": [0.9, "x"]}], ids=repr)
+def test_a_counter_or_optimizer_setting_of_the_wrong_type_is_named(path, values):
+    (name,) = values
+    optimizer = stored(path)["optimizer"]
+    optimizer["param_groups"][0] |= {} if values in COUNTERS else values
+    sealed(path, optimizer=optimizer, **(values if values in COUNTERS else {}))
+    said = f"is damaged: '{name}' is not" if values in COUNTERS else f"cannot be used: the optimizer's {name} is"
+    with pytest.raises(ValueError, match=rf"latest\.pt {said} [^\n]+$"):
         load_checkpoint(path, *trained())
+    if values not in COUNTERS:
+        load_checkpoint(path, trained()[0])  # without an optimizer it does not matter
 
 
-@pytest.mark.parametrize(("setting", "value"), [("lr", "x"), ("lr", math.nan), ("betas", [0.9, "x"])])
-def test_a_setting_of_the_optimizer_of_the_wrong_type_is_named(path, setting, value):
-    settled = stored(path)["optimizer"]
-    settled["param_groups"][0] |= {setting: value}
-    sealed(path, optimizer=settled)
-    with pytest.raises(ValueError, match=rf"latest\.pt cannot be used: the optimizer's {setting} is [^\n]+$"):
-        load_checkpoint(path, *trained())
-    load_checkpoint(path, trained()[0])  # without an optimizer it does not matter
-
-
-def test_the_settings_of_any_optimizer_are_taken_again(path):
+def test_tensor_settings_of_an_optimizer_are_loaded(path):
     net, _ = trained()
     made = [torch.optim.Adafactor(net.parameters(), lr=lr) for lr in (0.1, torch.tensor(0.2))]
     save_checkpoint(path, net, made[1])

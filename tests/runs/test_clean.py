@@ -1,4 +1,4 @@
-"""Removing runs: only those that were asked for, only below the root, and only when told to."""
+"""Removing runs: only those that were selected, only below the root, and only with --yes."""
 
 import errno
 import json
@@ -15,6 +15,7 @@ from tracetorch.runs.lock import Lock
 
 DAY = 86400
 NOTHING = "nothing to remove"
+OLD = {"failed", "failed-long-ago", "interrupted", "killed"}
 
 
 @pytest.fixture
@@ -71,13 +72,10 @@ def many(outputs):
         ("--unfinished", {"interrupted", "killed"}),
         ("--older-than 7d --keep-best 1", {"good", "higher", "failed-long-ago"}),
         ("--failed --older-than 7d --keep-best 3", {"failed-long-ago"}),
-        (
-            "--older-than 12h",
-            {"good", "better", "higher", "lower", "failed", "failed-long-ago", "interrupted", "killed", "other"},
-        ),
+        ("--older-than 12h", {*OLD, "good", "better", "higher", "lower", "other"}),
     ],
 )
-def test_it_says_what_it_would_do_and_does_that_when_told_to(many, words, gone):
+def test_clean_lists_what_it_would_remove_and_removes_it_with_yes(many, words, gone):
     """The best of runs with an accuracy have the highest, of runs with a loss alone the lowest."""
     everything = left(many)
     said = clean(*words.split())
@@ -99,7 +97,7 @@ def test_links_are_not_followed_out_of_the_root(many, here):
     assert (outside / "run.json").exists()
 
 
-def test_what_cannot_be_is_told(outputs):
+def test_invalid_options_are_refused(outputs):
     for words, phrase in {
         "": "say which runs",
         "--older-than week": "write a number and a unit",
@@ -110,7 +108,7 @@ def test_what_cannot_be_is_told(outputs):
         assert phrase in clean(*words.split(), code=2), words
 
 
-def test_what_is_no_run_holds_others_or_has_a_checkpoint_next_to_a_broken_record_is_left_alone(outputs):
+def test_folders_that_may_hold_anything_else_are_left_alone(outputs):
     (run(outputs, "project") / "config.yaml").unlink()
     run(outputs, "good", "completed", experiment=f"{run(outputs, 'outer').relative_to(outputs)}")
     weights = run(outputs, "broken", None) / "checkpoints" / "latest.pt"
@@ -122,7 +120,7 @@ def test_what_is_no_run_holds_others_or_has_a_checkpoint_next_to_a_broken_record
 
 
 @pytest.mark.parametrize("at_work", ["outputs/clicks", "outputs/clicks/one", "outputs/clicks/one/eval/x"])
-def test_what_a_sweep_a_run_or_an_evaluation_works_on_is_spared(outputs, here, at_work):
+def test_a_folder_that_a_process_uses_is_spared(outputs, here, at_work):
     folder = run(outputs, "one")
     (folder / "eval" / "x").mkdir(parents=True)
     lock = Lock(here / at_work)

@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or gone, and files that are broken: a clear sentence, and nothing else harmed."""
+"""Disks that are full or read-only, and broken files: one clear sentence, and nothing else is changed."""
 
 import os
 import shutil
@@ -56,7 +56,7 @@ def fails(*words, code=2):
     return ended.stderr
 
 
-def test_a_full_disk_fails_the_run_and_resume_goes_on_once_there_is_room(disk, here):
+def test_a_full_disk_fails_the_run_and_resume_continues_with_space(disk, here):
     said = fails("run", *BIG, "output.dir=disk/run", code=1)
     assert "No space left on device" in said and "tracetorch resume disk/run" in said
     assert state_of(here / "disk" / "run").status in ("failed", "killed")  # killed, if not even that could be written
@@ -69,7 +69,7 @@ def test_a_full_disk_fails_the_run_and_resume_goes_on_once_there_is_room(disk, h
     assert left == right
 
 
-def test_a_disk_that_cannot_be_written_is_told_by_every_verb(disk, here, finished):
+def test_every_verb_names_a_read_only_disk_and_changes_nothing(disk, here, finished):
     assert disk("size=8m")
     shutil.copytree(finished, here / "disk" / "done")
     stopped = shutil.copytree(finished, here / "disk" / "stopped") / "run.json"
@@ -90,26 +90,22 @@ def test_a_disk_that_cannot_be_written_is_told_by_every_verb(disk, here, finishe
         assert files(here / "disk") == before, words
 
 
-def half(content):
-    return content[: len(content) // 2]
-
-
 @pytest.mark.parametrize(
     ("name", "spoil", "verb", "phrase"),
     [
-        ("run.json", half, "info", "run.json is broken"),
+        ("run.json", lambda content: content[:99], "info", "run.json is broken"),
         ("run.json", lambda content: b"[]", "info", "run.json is broken: it is not a JSON object"),
         ("run.json", lambda content: b'{"status": 7, "summary": 3}', "eval", ""),
         ("config.yaml", lambda content: b"\xff\xfe\x00", "eval", "config.yaml"),
         ("config.yaml", lambda content: content.replace(b"torch.optim.Adam", b"os.system"), "resume", "not trusted"),
         ("config.yaml", None, "resume", "neither config.yaml nor sweep.json"),
-        ("metrics.jsonl", half, "plot", ""),
+        ("metrics.jsonl", lambda content: content[:-99], "plot", ""),
         ("metrics.jsonl", lambda content: b'{"update": 1\n{"update": 2}\n', "plot", "line 1"),
-        ("checkpoints/latest.pt", half, "eval", "latest.pt is damaged"),
+        ("checkpoints/latest.pt", lambda content: content[:999], "eval", "latest.pt is damaged"),
         ("checkpoints/latest.pt", None, "eval", "there is no checkpoint"),
     ],
 )
-def test_a_broken_file_is_told_by_its_name(it, name, spoil, verb, phrase):
+def test_a_broken_file_is_named(it, name, spoil, verb, phrase):
     content = (it / name).read_bytes()
     (it / name).unlink()
     if spoil:
@@ -138,7 +134,7 @@ def test_of_a_damaged_checkpoint_the_whole_one_is_named(it, verb, name, other):
     assert f"there is another: --checkpoint {other}" in fails(*words, name)
 
 
-def test_a_sweep_that_cannot_be_continued_says_what_cannot_be_written(here, monkeypatch):
+def test_resume_of_a_sweep_names_the_file_that_cannot_be_written(here, monkeypatch):
     assert tracetorch("run", "-m", *CLICKS, "seed=0", "output.dir=sweep").exit_code == 0
     (here / "sweep" / "000" / "run.json").unlink()
 

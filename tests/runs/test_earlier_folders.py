@@ -65,7 +65,7 @@ def test_eval_resume_and_plot(kind):
     assert {path.stem for path in Path(kind, "plots").glob("*.svg")} >= set(EXPECTED[kind]["figures"])
 
 
-def test_compare_takes_an_earlier_and_a_new_run_for_repetitions(kind):
+def test_compare_groups_an_earlier_and_a_new_run(kind):
     overrides = renamed.current_overrides(yaml.safe_load(Path(kind, "overrides.yaml").read_text()))
     then = state_of(Path(kind)).facts
     assert facts_of(compose(overrides).config).items() <= then.items()  # the same id and group
@@ -77,7 +77,7 @@ def test_compare_takes_an_earlier_and_a_new_run_for_repetitions(kind):
     assert "2 runs in 1 group" in works("compare", kind, "new", "--out", "compared")
 
 
-def test_a_typed_line_gets_the_present_names_and_a_preset_nothing_that_it_does_not_say():
+def test_overrides_get_the_present_names_and_presets_no_new_keys():
     typed = ["+network.neuron.rate=line", "~network.neuron.bank", "task.lanes=2", "seed=0"]
     now = ["+network.neuron.rate_map=line", "~network.neuron.trace_bank", "task.num_envs=2", "seed=0"]
     assert renamed.current_overrides(typed) == now
@@ -85,7 +85,7 @@ def test_a_typed_line_gets_the_present_names_and_a_preset_nothing_that_it_does_n
     assert renamed.renamed(preset) == preset != renamed.current(preset)
 
 
-def test_a_sweep_goes_on():
+def test_a_sweep_is_resumed():
     path = Path("sweep/sweep.json")
     plan = json.loads(path.read_text())
     path.write_text(json.dumps(plan | {"figures": [{"against": "wall_seconds", "metric": None, "by": []}]}))
@@ -97,7 +97,7 @@ def test_a_sweep_goes_on():
     assert "2 runs in 2 groups" in works("compare", "sweep")
 
 
-def test_a_study_goes_on_and_its_best_preset_is_read():
+def test_a_study_is_continued_and_its_best_preset_is_read():
     pytest.importorskip("optuna", reason="the extra tune is not installed")
     assert "1 completed, 1 interrupted of 2" in works("info", "study")
     assert "trainable:\n    - weight\n" in works("show", "--config-dir", "study/presets", "experiment=best")
@@ -116,13 +116,13 @@ FORMER = {
 
 
 @pytest.mark.parametrize("typed", FORMER)
-def test_a_former_name_that_is_typed_is_answered_with_the_present_one(typed):
+def test_a_former_name_on_the_command_line_is_refused_with_the_present_one(typed):
     for words in (["run"], *([["eval", "lifetime"]] if typed.startswith("network.") else [])):
         result = tracetorch(*words, *typed.split())
         assert result.exit_code == 2 and result.stderr == f"tracetorch: {FORMER[typed]}\n", result.output
 
 
-def test_calls_by_former_names_warn_and_a_users_own_names_stay():
+def test_calls_with_former_names_warn_and_user_names_stay():
     calls = {
         "Own.held_out is now eval_batches": lambda: type("Own", (PoissonClicks,), {"held_out": None}),
         "Own.judge is now score": lambda: type("Own", (PoissonClicks,), {"judge": None}),

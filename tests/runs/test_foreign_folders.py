@@ -20,14 +20,11 @@ from tracetorch.runs.records import read_jsonl
 DIGITS = "1" + "0" * 400
 
 
-def test_a_run_that_cannot_be_read_now_is_not_broken(tmp_path):
+@pytest.mark.parametrize("content", ["[" * 5000, "[]", '{"status": ["completed"]}', "\xff", None])
+def test_a_run_json_with_foreign_content_is_broken_and_one_that_cannot_be_opened_is_unreadable(tmp_path, content):
     (tmp_path / "run.json").symlink_to("run.json")  # which no user can open
     error = f"{tmp_path / 'run.json'} cannot be read: {os.strerror(errno.ELOOP)}"
     assert state_of(tmp_path) == ("unreadable", {}, error) and not state_of(tmp_path).is_over
-
-
-@pytest.mark.parametrize("content", ["[" * 5000, "[]", '{"status": ["completed"]}', "\xff", None])
-def test_content_that_no_run_writes_is_broken(tmp_path, content):
     path = run_folder(tmp_path / "r") / "run.json"
     if content is None:
         path.unlink()
@@ -63,13 +60,21 @@ def test_a_last_record_of_any_content_is_read_or_passed_over(tmp_path, line, upd
         (("[" + "[],[]," * 170_000 + "[]]\n") * 4, "line 1, "),
         (('{"a": [' + "0," * 500_000 + "0]}\n") * 5, "line 4, has more elements"),
         ("{}\n[]\n", "line 2, is not a JSON object"),
+        ('{"a": 1}\n{"a": \n{"a": 3}\n', r"metrics\.jsonl, line 2, is not valid JSON"),
     ],
 )
-def test_records_that_would_unfold_are_refused(tmp_path, text, why):
+def test_invalid_or_oversized_records_are_refused(tmp_path, text, why):
     with (tmp_path / "metrics.jsonl").open("wb") as file:
         file.truncate(1 << 40) if text is None else file.write(text.encode())
     with pytest.raises(ValueError, match=why):
         read_jsonl(tmp_path / "metrics.jsonl")
+
+
+def test_a_last_line_that_was_cut_short_is_left_out(tmp_path):
+    path, line = tmp_path / "metrics.jsonl", '{"b": "ü"}'.encode()
+    for kept in range(len(line)):
+        path.write_bytes(b'{"a": 1}\n' + line[:kept])
+        assert read_jsonl(path) == [{"a": 1}], kept
 
 
 def test_a_run_that_starts_while_a_reader_looks_is_not_refused(tmp_path, monkeypatch):
@@ -99,8 +104,6 @@ def test_a_lock_on_a_file_that_was_removed_is_no_lock(tmp_path, monkeypatch):
         Lock(tmp_path / "r")
 
 
-# ── records that a checkpoint counts ────────────────────────────────────────────────────────────────────────────────
-
 LINES = [json.dumps({"update": update, "split": "train"}).encode() + b"\n" for update in (10, 20, 30, 40)]
 TEST, LATER = b'{"update": 40, "split": "test"}\n', b'{"update": 50, "split": "train"}\n'
 HOLE = bytes(len(LINES[0]))
@@ -116,7 +119,7 @@ HOLE = bytes(len(LINES[0]))
         ([*LINES[:2], HOLE + HOLE + b"\n", TEST, LATER], (2, 2, 20, 40)),
     ],
 )
-def test_what_a_checkpoint_counts_is_kept_and_a_gap_is_marked_once(tmp_path, lines, lost):
+def test_records_that_a_checkpoint_counts_are_kept_and_a_gap_is_marked_once(tmp_path, lines, lost):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"".join(lines))
     mark = RunFolder(tmp_path).keep_records(4, 40)

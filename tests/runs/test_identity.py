@@ -51,12 +51,12 @@ SAME, REPEATED, ANOTHER = (True, True), (True, False), (False, False)
         ("more", 1, ANOTHER),
     ],
 )
-def test_what_makes_another_run_and_another_experiment(path, value, are_equal):
+def test_which_changes_make_another_run_or_another_group(path, value, are_equal):
     config = changed(path, value)
     assert (group_of(config) == group_of(CONFIG), id_of(config) == id_of(CONFIG)) == are_equal
 
 
-def test_hashes_and_names_stay_what_they_were_and_every_task_that_reads_files_is_known():
+def test_hashes_and_names_never_change_and_all_tasks_with_files_are_known():
     config = changed("task.source", "sample")
     config["train"]["checkpoint_seconds"] = 30
     neuron = config["network"]["neuron"]
@@ -74,7 +74,7 @@ def test_hashes_and_names_stay_what_they_were_and_every_task_that_reads_files_is
     assert sources == READERS.keys() and DIGITS == NAMES
 
 
-def test_data_are_what_is_in_their_files_wherever_they_lie(tmp_path):
+def test_data_are_identified_by_their_content(tmp_path):
     for name in ("a", "b", "c"):
         write_folder(tmp_path / name, lambda file: file.encode())
     (tmp_path / "c" / NAMES[1]).write_bytes(b"another")

@@ -10,7 +10,6 @@ from tests.command_line import CLICKS, tracetorch
 from tests.tiny_training import LONG, NET, Killed, assert_same, facts, stopping, timeless, train
 from tracetorch.cli.display import Display
 from tracetorch.runs import BusyError, Run, RunFolder, load_checkpoint
-from tracetorch.runs.lock import Lock
 
 
 class Noisy(torch.optim.SGD):
@@ -36,9 +35,9 @@ def resumed(tmp_path, **changes):
     return train(tmp_path, resume_from=RunFolder(tmp_path / "run"), **LONG | changes)
 
 
-@pytest.mark.parametrize(("at", "how"), [(1, "kill"), (4, "wish"), (5, "kill"), (11, "wish")])
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, whole, at, how):
-    if how == "wish":
+@pytest.mark.parametrize(("at", "how"), [(1, "kill"), (4, "signal"), (5, "kill"), (11, "signal")])
+def test_a_stopped_or_killed_run_resumes_to_the_same_end(tmp_path, whole, at, how):
+    if how == "signal":
         assert train(tmp_path, listener=stopping(at, how), **LONG).status == "interrupted"
         assert load_checkpoint(tmp_path / "run" / "checkpoints" / "latest.pt", NET(12, 3))["update"] == at
     else:
@@ -49,15 +48,15 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, whole, at, ho
     assert_same(run, whole)
 
 
-def test_it_may_be_stopped_as_often_as_one_likes_even_before_anything_was_written(tmp_path, whole):
+def test_a_run_may_be_stopped_several_times_even_before_its_first_record(tmp_path, whole):
     (tmp_path / "run").mkdir()
     for at in (1, 2, 6, 10):
-        run = resumed(tmp_path, listener=stopping(at, "wish"))
+        run = resumed(tmp_path, listener=stopping(at, "signal"))
         assert run.status == "interrupted"
     assert_same(resumed(tmp_path), whole)
 
 
-def test_with_a_checkpoint_after_every_update_none_is_done_twice(tmp_path):
+def test_no_update_is_repeated_after_a_checkpoint_at_every_update(tmp_path):
     done = []
 
     def listen(event, values):
@@ -73,7 +72,7 @@ def test_with_a_checkpoint_after_every_update_none_is_done_twice(tmp_path):
     assert done == [1, 2, 3, 4, 5, 6, 7, *range(7, 13)]  # the seventh was not written yet
 
 
-def test_patience_goes_on_as_well_and_a_run_that_it_ended_is_not_trained_further(tmp_path):
+def test_patience_is_resumed_and_a_run_that_it_ended_is_only_tested(tmp_path):
     changes = LONG | {"updates": 40, "eval_every": 1, "patience": 2, "schedule": "none"}
     whole = train(tmp_path, name="whole", **changes)
     assert facts(whole)["summary"]["updates"] < 40
@@ -87,40 +86,33 @@ def test_patience_goes_on_as_well_and_a_run_that_it_ended_is_not_trained_further
     assert_same(resumed(tmp_path, **changes), whole)
 
 
-def test_one_folder_takes_one_process_at_a_time_and_a_damaged_checkpoint_is_refused(tmp_path):
-    refused, run = [], tmp_path / "run"
+def test_resume_refuses_a_damaged_checkpoint_or_a_folder_in_use_and_removes_half_written_files(tmp_path):
+    folder = RunFolder(tmp_path / "run")
 
     def listen(event, values):
         if event == "progress":
-            with pytest.raises(BusyError):
-                Run({}, experiment="x", root=tmp_path, resume_from=RunFolder(run))
-            refused.append(values["done"])
-            stopping(5, "wish")(event, values)
+            with pytest.raises(BusyError, match="another process is at work"):
+                Run({}, experiment="x", root=tmp_path, resume_from=folder)
+            stopping(5, "signal")(event, values)
 
-    train(tmp_path, listener=listen, **LONG)
-    lock = Lock(run)
-    with pytest.raises(BusyError, match="another process is at work"):
-        resumed(tmp_path)
-    lock.release()
-    remains = [run / ".run.json.123", run / "checkpoints" / ".latest.pt.77"]
+    assert train(tmp_path, listener=listen, **LONG).status == "interrupted"
+    remains = [folder.path / ".run.json.123", folder.path / "checkpoints" / ".latest.pt.77"]
     for path in remains:
         path.write_bytes(b"half")
-    checkpoint, net = run / "checkpoints" / "latest.pt", NET(12, 3)
-    whole = checkpoint.read_bytes()
-    load_checkpoint(checkpoint, net)
+    whole, net = folder.checkpoint("latest").read_bytes(), NET(12, 3)
+    load_checkpoint(folder.checkpoint("latest"), net)
     at = whole.index(net[0].weight.detach().numpy().tobytes()[:16]) + 5
-    checkpoint.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])  # one bit of one weight
-    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    folder.checkpoint("latest").write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])  # one bit
+    before = {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
     with pytest.raises(ValueError, match="damaged"):
         resumed(tmp_path)
-    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
-    checkpoint.write_bytes(whole)
-    assert resumed(tmp_path).status == "completed" and refused == [1, 2, 3, 4, 5]
-    assert not any(path.exists() for path in remains)
+    assert {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()} == before
+    folder.checkpoint("latest").write_bytes(whole)
+    assert resumed(tmp_path).status == "completed" and not any(path.exists() for path in remains)
 
 
 def test_records_that_a_power_cut_took_leave_a_marked_gap(tmp_path, whole):
-    train(tmp_path, listener=stopping(9, "wish"), **LONG)
+    train(tmp_path, listener=stopping(9, "signal"), **LONG)
     path = tmp_path / "run" / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2]) + lines[2][:9] + bytes(40))
@@ -132,10 +124,10 @@ def test_records_that_a_power_cut_took_leave_a_marked_gap(tmp_path, whole):
     assert run.status == "completed" and timeless(run)[3:] == timeless(whole)[len(lines) :]
 
 
-def test_resume_goes_on_and_says_so(here, monkeypatch):
+def test_resume_on_the_command_line_continues_and_completes_the_run(here, monkeypatch):
     words = ("run", *CLICKS, "train.updates=6", "train.log_every=2")
     with monkeypatch.context() as patch:
-        patch.setattr(Display, "_progress", lambda self, values: stopping(3, "wish")("progress", values))
+        patch.setattr(Display, "_progress", lambda self, values: stopping(3, "signal")("progress", values))
         ended = tracetorch(*words, "output.dir=it")
     assert ended.exit_code == 130
     assert "interrupted after 3 updates" in ended.stderr and "tracetorch resume it" in ended.stderr

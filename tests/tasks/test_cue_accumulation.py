@@ -1,4 +1,4 @@
-"""The cue accumulation task: who fires when, what is asked, and what the shortcuts reach."""
+"""Cue accumulation: which populations fire when, the target, and the accuracies of shortcuts."""
 
 import pytest
 import torch
@@ -6,14 +6,10 @@ import torch
 from tracetorch.tasks import CueAccumulation
 
 
-def test_by_default_it_is_the_task_of_the_paper():
-    task = CueAccumulation()
-    assert (task.steps, task.input_size, task.readout_window) == (7 * 150 + 1050 + 150, 40, 150)
-    assert task.example()[1] == {"cues": (0, 1050), "delay": (1050, 2100), "recall": (2100, 2250)}
-
-
-def test_each_population_fires_when_it_is_its_turn_and_the_answer_is_the_side_with_more_cues():
+def test_each_population_fires_in_its_intervals_and_the_target_is_the_side_with_more_cues():
     task = CueAccumulation(batch_size=200)
+    assert (task.steps, task.input_size, task.readout_window) == (7 * 150 + 1050 + 150, 40, 150)  # as in the paper
+    assert task.example()[1] == {"cues": (0, 1050), "delay": (1050, 2100), "recall": (2100, 2250)}
     batch = task.train_batch(0)
     spikes = batch.xs.dense().view(task.steps, 200, 4, 10).mean(dim=-1)
     left, right, recall, noise = spikes.unbind(dim=-1)
@@ -32,7 +28,7 @@ def test_each_population_fires_when_it_is_its_turn_and_the_answer_is_the_side_wi
     assert torch.equal(batch.conditions["last_three_accuracy"], (most == batch.target).float())
 
 
-def test_the_shortcuts_reach_what_probability_says():
+def test_the_shortcuts_have_their_computed_accuracies():
     task = CueAccumulation(batch_size=4000, cue=0.1, interval=0.1, delay=0.0, recall=0.1, dt=0.1, rate=10.0)
     batch = task.train_batch(0)
     wanted = {"last_cue_accuracy": 0.7274, "last_three_accuracy": 0.8307}  # summed over the 2⁷ sequences of sides

@@ -48,7 +48,7 @@ def evaluated(environment, split="test"):
 
 
 @each(ENVIRONMENTS)
-def test_what_happens_is_a_function_of_the_seed_and_the_actions_alone(row):
+def test_outcomes_are_a_function_of_seed_and_actions_only(row):
     environment, other = row.make(), row.make()
     torch.manual_seed(1)
     np.random.seed(1)
@@ -80,7 +80,7 @@ def test_what_happens_is_a_function_of_the_seed_and_the_actions_alone(row):
 
 
 @each([row for row in ENVIRONMENTS if row.says == "apart"])
-def test_what_is_done_in_one_environment_changes_nothing_in_another(row):
+def test_actions_in_one_environment_change_nothing_in_another(row):
     one, other = row.make(), row.make()
     for number in range(ACTS):
         assert torch.equal(one.observe().dense()[:, 1:], other.observe().dense()[:, 1:])
@@ -91,7 +91,7 @@ def test_what_is_done_in_one_environment_changes_nothing_in_another(row):
 
 
 @each(ENVIRONMENTS)
-def test_it_goes_on_to_the_bit_from_what_a_checkpoint_holds(row):
+def test_an_environment_continues_from_its_saved_state_to_the_bit(row):
     first, second, file = row.make(), row.make(), io.BytesIO()
     played(first, 23)
     torch.save(first.state_dict(), file)
@@ -105,7 +105,7 @@ def test_it_goes_on_to_the_bit_from_what_a_checkpoint_holds(row):
 
 
 @each(ENVIRONMENTS)
-def test_a_test_is_always_the_same_and_changes_nothing(row):
+def test_a_test_is_always_the_same_and_leaves_the_environment_unchanged(row):
     environment, alone = row.make(), row.make()
     assert are_equal(played(environment, 10), played(alone, 10))
     shown = [environment.observe().dense()]
@@ -131,20 +131,15 @@ def test_a_test_is_always_the_same_and_changes_nothing(row):
         evaluated(environment, "train")
 
 
-FINE = torch.zeros(4, dtype=torch.long)
-
-
-@pytest.mark.parametrize(
-    ("given", "phrase"),
-    [
-        (FINE.float(), r"a whole number for each of the 4 environments, got float32 of shape \(4,\)"),
-        (FINE.bool(), "a whole number for each of the 4 environments, got bool"),
-        (FINE[1:], r"a whole number for each of the 4 environments, got int64 of shape \(3,\)"),
-        (FINE[:, None], r"got int64 of shape \(4, 1\)"),
-        (FINE - 1, "actions are numbered 0 to 2, got -1 to -1"),
+def test_invalid_actions_are_refused():
+    fine, whole = torch.zeros(4, dtype=torch.long), "a whole number for each of the 4 environments, got "
+    for given, phrase in [
+        (fine.float(), rf"{whole}float32 of shape \(4,\)"),
+        (fine.bool(), f"{whole}bool"),
+        (fine[1:], rf"{whole}int64 of shape \(3,\)"),
+        (fine[:, None], r"got int64 of shape \(4, 1\)"),
+        (fine - 1, "actions are numbered 0 to 2, got -1 to -1"),
         (torch.arange(4), "actions are numbered 0 to 2, got 0 to 3"),
-    ],
-)
-def test_actions_that_are_none_are_refused(given, phrase):
-    with pytest.raises(ValueError, match=phrase):
-        check_actions(given, num_envs=4, actions=3)
+    ]:
+        with pytest.raises(ValueError, match=phrase):
+            check_actions(given, num_envs=4, actions=3)

@@ -1,4 +1,4 @@
-"""Held-out trials and episodes: every trial counts once, nothing is learnt, and the network is left as it was."""
+"""Held-out trials and episodes: each trial counts once, and the network does not change."""
 
 from functools import partial
 
@@ -24,7 +24,7 @@ def softmax(output):
     return torch.softmax(output, -1)
 
 
-def test_batches_of_unequal_size_are_averaged_by_trial_and_no_state_is_taken_in_or_left_behind():
+def test_batches_of_unequal_size_are_averaged_by_trial_and_the_state_is_blank_before_and_after():
     task = MNIST(validation_digits=507, batch_size=10, steps=4)
     rule = learner(task)
     rule.net.run(torch.ones(9, 2, 784))
@@ -42,7 +42,7 @@ def test_batches_of_unequal_size_are_averaged_by_trial_and_no_state_is_taken_in_
     assert evaluate(rule, MNIST(), loss.cross_entropy, "validation", None) is None
 
 
-def test_the_answer_is_read_in_the_window_with_a_loss_whose_arguments_are_filled_in():
+def test_the_loss_is_that_of_the_mean_output_in_the_window():
     task, lax = PoissonClicks(duration=[0.2], test_trials=20), partial(loss.cross_entropy, floor=0.5)
     rule = learner(task)
     (batch,) = task.eval_batches("test")
@@ -57,7 +57,7 @@ def pole(**changes):
     return Gym(**{"num_envs": 3, "steps": 5, "test_episodes": 6, "validation_episodes": 2} | changes)
 
 
-def test_a_recording_sees_what_the_network_does_and_leaves_it_as_it_was():
+def test_a_recording_leaves_network_and_environment_unchanged():
     world = pole()
     net = learner(world).net
     net.run(world.observe())
@@ -75,7 +75,7 @@ def test_a_recording_sees_what_the_network_does_and_leaves_it_as_it_was():
         assert seen.ended and 5 < len(seen.action) < 600
 
 
-def test_a_run_of_long_episodes_draws_one_and_is_tested_later_as_it_was_when_it_learnt(here):
+def test_a_run_with_long_episodes_draws_one_and_eval_repeats_its_test(here):
     """Observations are normalised by the statistics of training, not with new ones."""
     pole()
     small = (
@@ -98,7 +98,7 @@ def test_a_run_of_long_episodes_draws_one_and_is_tested_later_as_it_was_when_it_
     assert str(world.statistics.state_dict()) == str(state["statistics"])
 
 
-def test_where_an_episode_is_one_decision_the_learning_curve_is_enough():
+def test_episodes_of_one_decision_are_not_long():
     assert has_long_episodes([{"update": 10, "episodes": 7}], 2)
     assert not has_long_episodes([{"update": 10, "episodes": 20}], 2)
     assert not has_long_episodes([{"update": 10, "episodes": 0}, {"split": "test"}], 2)

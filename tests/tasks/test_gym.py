@@ -38,7 +38,7 @@ def observed(environment, env=0):
     return (positive - negative).tolist()
 
 
-def test_episodes_end_or_are_cut_off_and_the_next_begins_at_once():
+def test_episodes_terminate_or_are_truncated_and_the_next_begins_at_once():
     environment, came = make_counter(), []
     own = [gymnasium.utils.seeding.np_random(environment._seed_of("train")(n))[0].normal() for n in range(4)]
     for action in (0, 1, 0, 0, 0, 0):  # 1 is what Gymnasium calls 3 here
@@ -98,7 +98,7 @@ def test_running_statistics_are_numpys_however_the_rows_come(sizes, offset, seed
         RunningMeanStd(3).load_state_dict(state)
 
 
-def test_observations_are_standardized_by_everything_that_was_seen_in_any_environment():
+def test_observations_are_standardized_by_the_statistics_of_all_environments():
     raw, scaled = make_counter(num_envs=3), make_counter(num_envs=3, normalize=True)
     rows = [observed(raw, env) for env in range(3)]
     for number in range(25):
@@ -112,7 +112,7 @@ def test_observations_are_standardized_by_everything_that_was_seen_in_any_enviro
     assert np.allclose([observed(scaled, env) for env in range(3)], expected, atol=1e-4)
 
 
-def test_numbers_become_currents_and_spikes():
+def test_observations_are_encoded_as_currents_or_spikes():
     clipped, discrete = make_counter(limit=2.0, max_rate=0.5), make_counter(kind="discrete", normalize=True)
     population = make_counter(code="population", neurons=5, max_rate=1.0)
     spikes = make_counter(encoding="poisson", steps=4000, max_rate=0.5)
@@ -152,27 +152,25 @@ def test_numbers_become_currents_and_spikes():
     ],
     ids=str,
 )
-def test_what_cannot_be_played_is_told_in_one_sentence(given, phrase):
+def test_an_invalid_environment_or_setting_is_refused_in_one_line(given, phrase):
     with pytest.raises(ValueError, match=phrase) as caught:
         Gym(**{"id": "Counter-v0"} | given)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("changes", [{"num_envs": 3}, {"normalize": True}, {"kind": "discrete"}], ids=str)
-def test_the_state_of_one_that_was_made_otherwise_is_refused(changes):
+def test_the_state_of_an_environment_with_other_settings_is_refused(changes):
     other = Gym(id="Endless-v0", num_envs=2, max_episode_steps=2, normalize=False).state_dict()
     for state, id in ((make_counter().state_dict(), "Counter-v0"), (other, "Endless-v0")):
         with pytest.raises(ValueError, match=f"the state belongs to 2 environments of {id}, or to other settings"):
             make_counter(**changes).load_state_dict(state)
 
 
-def test_without_gymnasium_it_is_said_what_to_install(monkeypatch):
+def test_without_gymnasium_the_error_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     with pytest.raises(ValueError, match=r"Gymnasium is missing: pip install -c constraints.txt -e '.\[rl\]'"):
         Gym()
 
-
-# ── environments with mistakes ──────────────────────────────────────────────────────────────────────────────────────
 
 STATE, THREE = np.zeros(2), {"observation_space": gymnasium.spaces.Discrete(3)}
 
@@ -220,14 +218,14 @@ def begins(came):
         (THREE | begins((STATE, {})), "reset gave array.*in Discrete"),
     ],
 )
-def test_a_mistake_of_an_environment_is_told_with_its_name_and_what_is_wanted(methods, phrase):
+def test_a_mistake_of_an_environment_is_reported_with_its_name_and_the_expected_value(methods, phrase):
     name = world(**methods)
     with pytest.raises(ValueError, match=f"^{name}.*{phrase}") as caught:
         Gym(id=name, num_envs=2).act(torch.tensor([0, 1]))
     assert "\n" not in str(caught.value)
 
 
-def test_an_error_of_the_environment_itself_stays_what_it_is_and_numpys_bools_will_do():
+def test_an_error_of_the_environment_is_passed_on_and_numpy_bools_are_accepted():
     with pytest.raises(ZeroDivisionError):
         Gym(id=world(step=lambda self, action: 1 / 0), num_envs=1).act(torch.tensor([0]))
     environment = Gym(id=world(**gives([0.0, 0.0], np.float32(2), 1, np.False_, {})), num_envs=1)
@@ -239,7 +237,7 @@ def config_of(id, **changes):
     return {"task": {"_target_": "tracetorch.tasks.Gym", "id": id} | changes}
 
 
-def test_an_id_may_name_the_module_that_registers_it_if_it_is_trusted(tmp_path, monkeypatch):
+def test_an_id_may_name_the_module_that_registers_it_if_trusted(tmp_path, monkeypatch):
     register = "gymnasium.register('Mine-v0', entry_point=Counter, max_episode_steps=9)"
     module = tmp_path / "worlds_of_mine.py"
     module.write_text(f"import gymnasium\nfrom tests.gym_worlds import Counter\n{register}\n")
@@ -257,7 +255,7 @@ def test_an_id_may_name_the_module_that_registers_it_if_it_is_trusted(tmp_path, 
     check_trusted(config_of("CartPole-v1"), Path("x"))
 
 
-def test_one_that_does_not_repeat_itself_continues_with_new_episodes_if_asked():
+def test_a_nondeterministic_environment_continues_with_new_episodes_if_asked():
     first = make_counter(forgetful=True, normalize=True)
     for _ in range(200):
         first.act(torch.tensor([0, 2]))
@@ -271,7 +269,7 @@ def test_one_that_does_not_repeat_itself_continues_with_new_episodes_if_asked():
     assert [(env.episode, len(env.actions)) for env in second._envs] == [(env.episode + 2, 0) for env in first._envs]
 
 
-def test_a_run_that_cannot_be_repeated_resumes_with_new_episodes_and_says_so(here, monkeypatch):
+def test_a_run_of_a_nondeterministic_environment_resumes_with_new_episodes_and_a_warning(here, monkeypatch):
     words = "experiment=cartpole task.id=Counter-v0 +task.options.forgetful=true task.num_envs=2 task.test_episodes=2 "
     words += "task.validation_episodes=0 network.hidden=[8] train.figures=false device=cpu train.updates=12 "
     words += "train.log_every=5 train.checkpoint_seconds=0 output.dir=run optimizer.lr=0.0001"

@@ -27,7 +27,7 @@ def test_a_pass_covers_every_digit_once_and_the_next_has_another_order_and_new_s
     assert again[:6].tolist() == [915, 728, 193, 797, 379, 799]  # in this order in every run
 
 
-def test_a_digit_keeps_its_label_and_its_pixels_wherever_it_is_shown():
+def test_a_batch_has_the_pixels_and_the_labels_of_its_digits():
     batch = MNIST(steps=1, max_rate=0.5, **STEADY).train_batch(5)
     assert torch.equal(batch.target, mnist_source.load("sample").train_labels[batch.conditions["digit"]].long())
     assert torch.allclose(batch.xs.dense()[0], images(batch) * 0.5)
@@ -39,10 +39,10 @@ def test_with_latency_the_largest_rate_is_the_time_of_a_white_pixel():
     assert made.xs.dense().argmax(dim=0)[white].unique().tolist() == [2]
 
 
-def test_validation_digits_are_the_last_and_are_never_learnt_from():
+def test_validation_digits_are_the_last_and_are_not_in_training_batches():
     task = MNIST(batch_size=50, steps=1, validation_digits=200)
-    learnt = torch.cat([task.train_batch(number).conditions["digit"] for number in range(2 * task.batches_per_pass)])
-    assert int(learnt.max()) == 799
+    shown = torch.cat([task.train_batch(number).conditions["digit"] for number in range(2 * task.batches_per_pass)])
+    assert int(shown.max()) == 799
     validation, test = (list(task.eval_batches(split)) for split in ("validation", "test"))
     assert torch.equal(validation[0].target, mnist_source.load("sample").train_labels[800:].long())
     assert torch.equal(test[0].target, mnist_source.load("sample").test_labels.long())
@@ -58,7 +58,7 @@ def test_validation_digits_are_the_last_and_are_never_learnt_from():
         ("pixels", 2, "fixed", (784 * 3, 2)),
     ],
 )
-def test_every_part_is_shown_for_its_steps_and_levels_give_the_brightness(by, levels, order, sizes):
+def test_each_part_lasts_its_steps_and_levels_encode_the_brightness(by, levels, order, sizes):
     task = SequentialMNIST(by=by, levels=levels, order=order, steps_per_part=3, max_rate=0.5, seed=levels, **STEADY)
     assert (task.steps, task.input_size, task.readout_window) == (*sizes, 3)
     batch = task.train_batch(2)
@@ -75,7 +75,7 @@ def test_every_part_is_shown_for_its_steps_and_levels_give_the_brightness(by, le
         assert torch.allclose(rates @ torch.linspace(0, 1, levels) / 0.5, wanted, atol=1e-6)
 
 
-def test_white_always_fires_and_black_never_and_what_lies_between_at_its_rate():
+def test_poisson_spikes_of_a_pixel_have_its_brightness_as_rate():
     task = SequentialMNIST(steps_per_part=200, batch_size=6)
     batch = task.train_batch(0)
     fired = batch.xs.dense().view(28, 200, 6, 28).mean(dim=1).transpose(0, 1).flatten(1)
@@ -85,7 +85,7 @@ def test_white_always_fires_and_black_never_and_what_lies_between_at_its_rate():
     assert float((fired - wanted).mean()) == pytest.approx(0, abs=4 * 0.5 / (200 * wanted.numel()) ** 0.5)
 
 
-def test_the_parts_are_those_of_the_digits_of_mnist_in_its_order_and_a_digit_keeps_its_spikes_in_any_batch():
+def test_sequential_digits_have_the_order_of_mnist_and_the_same_spikes_in_any_batch():
     given = {"validation_digits": 30, "seed": 3}
     parts, whole = SequentialMNIST(batch_size=40, levels=2, **given), MNIST(batch_size=40, **given)
     for number in (0, 7, parts.batches_per_pass + 1):

@@ -27,7 +27,7 @@ def folder(tmp_path):
     return write_folder(tmp_path / "digits", SAMPLE.get, suffix=".gz")
 
 
-def test_the_sample_has_so_many_of_each_digit_and_none_twice():
+def test_the_sample_has_equal_numbers_of_each_digit_and_no_image_twice():
     digits = mnist_source.load("sample")
     assert torch.bincount(digits.train_labels.long()).tolist() == [100] * 10
     assert torch.bincount(digits.test_labels.long()).tolist() == [50] * 10
@@ -38,7 +38,7 @@ def test_the_sample_has_so_many_of_each_digit_and_none_twice():
 @pytest.mark.parametrize(
     "layout", ["MNIST/raw/{name}", "{dotted}", "{name}/{name}", "{dotted}/{dotted}"]
 )  # torchvision's; Kaggle's, which has each file a second time in a folder of its own
-def test_all_layouts_are_read_and_counted_as_the_same_data(folder, tmp_path, monkeypatch, layout):
+def test_all_layouts_of_a_folder_are_the_same_data(folder, tmp_path, monkeypatch, layout):
     plain = write_folder(tmp_path / "plain", lambda name: unzip(SAMPLE[name]))
     for name in NAMES:
         path = tmp_path / "other" / layout.format(name=name, dotted=name.replace("-idx", ".idx"))
@@ -71,7 +71,7 @@ def idx(*shape, value=0):
         ({3: idx(500, value=12)}, "the t10k labels must be digits, 0 to 9, but one of them is 12"),
     ],
 )
-def test_a_broken_folder_is_told_in_one_sentence_that_names_it(folder, changes, phrase):
+def test_a_broken_folder_gives_a_one_line_error_with_its_name(folder, changes, phrase):
     for number, change in changes.items():
         path = folder / f"{NAMES[number]}.gz"
         path.write_bytes(change(path.read_bytes()))
@@ -80,7 +80,7 @@ def test_a_broken_folder_is_told_in_one_sentence_that_names_it(folder, changes, 
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
 
 
-def test_what_is_missing_is_told_with_what_there_is(folder, tmp_path):
+def test_a_missing_file_is_named_with_the_files_of_the_folder(folder, tmp_path):
     images = folder / f"{NAMES[0]}.gz"
     images.rename(folder / "train.csv")
     none = "holds no train-images-idx3-ubyte.gz and no train-images-idx3-ubyte; it"
@@ -148,7 +148,7 @@ def shelf(folder, monkeypatch):
 UNREACHABLE = "http://127.0.0.1:1/"  # nothing listens on this port
 
 
-def test_files_are_fetched_once_past_mirrors_that_are_dead_or_lie_and_mended(shelf, tmp_path, monkeypatch):
+def test_files_are_fetched_once_past_bad_mirrors_and_damaged_ones_again(shelf, tmp_path, monkeypatch):
     for name in ("XDG_CACHE_HOME", "HOME"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     with mirror(write_folder(tmp_path / "other", lambda name: b"not what you asked for", ".gz")) as liar:

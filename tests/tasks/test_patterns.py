@@ -10,7 +10,7 @@ def make(**changes):
     return Patterns(**{"patterns": 6, "inputs": 40, "outputs": 8, "steps": 200, "batch_size": 12} | changes)
 
 
-def test_inputs_that_are_on_fire_at_the_rate_and_the_others_at_the_background_in_fresh_spikes():
+def test_active_inputs_fire_at_the_rate_and_others_at_the_background():
     task = make(rate=0.5, background=0.1)
     assert task.rates.unique().tolist() == pytest.approx([0.1, 0.5])
     assert 0.3 < float((task.rates > 0.3).float().mean()) < 0.7
@@ -22,7 +22,7 @@ def test_inputs_that_are_on_fire_at_the_rate_and_the_others_at_the_background_in
     assert not torch.equal(xs[:, 0], xs[:, 6])  # the same pattern
 
 
-def test_patterns_are_taken_in_turn_and_each_keeps_its_bits():
+def test_patterns_come_in_turn_and_keep_their_bits():
     task, other = make(batch_size=4), make(seed=2)
     batches = [task.train_batch(number) for number in range(3)]
     assert torch.cat([batch.conditions["pattern"] for batch in batches]).tolist() == [0, 1, 2, 3, 4, 5] * 2

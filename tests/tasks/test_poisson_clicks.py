@@ -8,7 +8,6 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from tracetorch import backends
 from tracetorch.tasks import PoissonClicks
 
 EACH = 4
@@ -29,7 +28,7 @@ def near(draws, chance):
 
 
 @pytest.mark.parametrize(("gamma", "total_rate"), [(0.0, 60.0), (0.5, 20.0), (3.0, 60.0)])
-def test_clicks_come_at_the_rates_that_the_equations_give(gamma, total_rate):
+def test_clicks_have_the_rates_of_the_equations(gamma, total_rate):
     _, batch, xs = trials(2000, gamma=[gamma], total_rate=total_rate)
     right = batch.target == 1  # also of γ = 0, where both sides are equally fast
     assert near(right, 0.5) and torch.equal(batch.conditions["gamma"].abs(), torch.full((2000,), gamma))
@@ -43,7 +42,7 @@ def test_clicks_come_at_the_rates_that_the_equations_give(gamma, total_rate):
             assert near(sides[:, right == is_right, side, 0], rate * 0.01)
 
 
-def test_the_label_count_asks_for_more_clicks_and_a_tie_goes_to_the_higher_rate():
+def test_the_label_count_is_the_side_with_more_clicks_or_the_higher_rate():
     _, batch, _ = trials(2000, label="count", gamma=[0.25], duration=[0.2])
     left, right = batch.conditions["clicks_left"], batch.conditions["clicks_right"]
     expected = torch.where(left == right, batch.conditions["gamma"] > 0, right > left)
@@ -53,7 +52,7 @@ def test_the_label_count_asks_for_more_clicks_and_a_tie_goes_to_the_higher_rate(
 
 
 @pytest.mark.parametrize(("delay", "longest"), [([0.0, 1.0, 3.0], 300), ("0.5..2.5", 250)], ids=str)
-def test_a_stimulus_ends_its_delay_before_the_cue_and_the_cue_comes_at_one_time(delay, longest):
+def test_the_delay_lies_between_the_stimulus_and_the_cue(delay, longest):
     given = {"gamma": [0.0], "duration": [0.1, 0.3], "total_rate": 90.0, "stereo_click": True, "cue_rate": 50.0}
     task, batch, xs = trials(300, delay=delay, cue=0.2, **given)
     sizes = (task.steps, task.cue_from, task.delay_steps, task.readout_window)
@@ -71,20 +70,17 @@ def test_a_stimulus_ends_its_delay_before_the_cue_and_the_cue_comes_at_one_time(
     assert not torch.equal(cue[..., 0], cue[..., 1])
 
 
-def test_the_shortest_stimulus_is_one_bin():
-    _, _, xs = trials(20, gamma=[0.0], duration=[0.01], delay=0.1, stereo_click=True, cue_rate=0.0)
-    assert torch.equal((xs.sum(dim=-1) > 0).sum(dim=0), torch.ones(20, dtype=torch.int64))
-
-
-def test_noise_fires_each_left_and_right_neuron_by_itself_all_trial_long():
+def test_noise_is_independent_in_each_neuron_of_the_sides():
     task, _, xs = trials(noise=20.0, total_rate=0.0, cue_rate=0.0)
     noise = xs[..., : 2 * EACH]
     assert near(noise[: task.stimulus_steps], 0.2) and near(noise[task.stimulus_steps :], 0.2)
     assert not torch.equal(noise[..., 0], noise[..., 1]) and float(xs[..., 2 * EACH :].sum()) == 0
+    _, _, xs = trials(20, gamma=[0.0], duration=[0.01], stereo_click=True, cue_rate=0.0)  # a stimulus of one bin
+    assert (xs.sum(dim=-1) > 0).sum(dim=0).tolist() == [1] * 20
 
 
 @pytest.mark.parametrize("name", ["gamma", "duration", "delay"])
-def test_a_list_is_drawn_from_evenly_and_a_range_is_covered(name):
+def test_values_of_a_list_are_equally_likely_and_a_range_is_uniform(name):
     values = trials(1000, **{name: [0.25, 0.5]})[1].conditions[name].abs()
     assert sorted(set(values.tolist())) == pytest.approx([0.25, 0.5]) and near(values > 0.3, 0.5)
     values = trials(1000, **{name: "0.1..1.1"})[1].conditions[name].abs().double()
@@ -93,7 +89,7 @@ def test_a_list_is_drawn_from_evenly_and_a_range_is_covered(name):
 
 
 @pytest.mark.parametrize("noise", [0.0, 2.0])
-def test_counts_are_those_of_the_spikes_however_far_apart_the_stimuli_are_and_time_is_cut(noise):
+def test_the_counts_are_those_of_the_spikes(noise):
     task, batch, xs = trials(20, delay="0..40", duration=[0.4, 1.0], neurons_per_channel=8, noise=noise)
     clicks = xs.view(task.steps, 20, 3, 8).amin(dim=-1).sum(dim=0)  # all eight: noise does that in 1 step of 10¹³
     assert torch.equal(clicks[:, 0], batch.conditions["clicks_left"].float())
@@ -101,21 +97,19 @@ def test_counts_are_those_of_the_spikes_however_far_apart_the_stimuli_are_and_ti
     assert torch.equal(torch.cat(list(batch.xs.chunks(333))), xs)
 
 
-def test_a_trial_of_100_seconds_is_made_piece_by_piece_and_nothing_of_it_is_kept(monkeypatch):
+def test_a_trial_of_100_seconds_is_drawn_chunk_by_chunk_and_not_kept():
     def held():
         gc.collect()
         return sum(thing.numel() for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor))
 
-    drawn, draw = [], backends.bernoulli
-    monkeypatch.setattr(backends, "bernoulli", lambda *given: drawn.append(len(given[2])) or draw(*given))
     task, before = PoissonClicks(delay="1..100", batch_size=4), held()
     batch = task.train_batch(0)
     assert all(len(chunk) <= 500 for chunk in batch.xs.chunks(500))
     assert 0 < held() - before < 200
-    assert sum(drawn) > task.steps > 10_000 and max(drawn) <= 1024
+    assert task.steps > 10_000
 
 
-def test_figures_have_the_ideal_observer_and_the_delays_where_they_differ():
+def test_figures_have_the_ideal_observer_and_different_delays_and_the_example_has_marks():
     for delay, drawn in ((0.2, False), ([0.2], False), ("0.2..0.4", True)):
         task, batch, _ = trials(50, delay=delay, gamma=[0.5, 2.0])
         figures = task.figures(task.score(torch.nn.functional.one_hot(batch.target, 2).float(), batch))
@@ -123,9 +117,6 @@ def test_figures_have_the_ideal_observer_and_the_delays_where_they_differ():
     (curve,) = (line.get_ydata() for line in figures["psychometric"].axes[0].lines if len(line.get_ydata()) == 61)
     best = float(task.ideal_accuracy(torch.tensor(2.0), torch.tensor(0.5)))
     assert [curve[0], curve[30], curve[60]] == pytest.approx([1 - best, 0.5, best])
-
-
-def test_the_marks_of_the_example_name_its_stretches_of_time():
     long, none = (PoissonClicks(delay=delay, duration=[0.2]).example()[1] for delay in (2.0, 0.0))
     assert long == {"clicks": (0, 20), "delay": (20, 220), "cue": (220, 230)}
     assert none == {"clicks": (0, 20), "cue": (20, 30)}
@@ -150,13 +141,13 @@ def exact(gamma, duration, *, label="side", stereo_click=False, noise=0.0, neuro
     ],
     ids=str,
 )
-def test_the_ideal_observer_is_right_as_often_as_counting_is(kind):
+def test_the_ideal_observer_has_the_accuracy_of_counting_clicks(kind):
     task, gamma, duration = PoissonClicks(**kind), torch.tensor([0.25, 1.0, 2.0]), torch.tensor([0.02, 0.05, 1.0])
     wanted = [[exact(g, d, **kind) for d in duration.tolist()] for g in gamma.tolist()]
     np.testing.assert_allclose(task.ideal_accuracy(-gamma[:, None], duration), wanted, atol=1e-9)
 
 
-def test_the_summary_compares_with_the_ideal_observer_even_over_minutes():
+def test_the_summary_compares_with_the_ideal_observer():
     task, duration = PoissonClicks(), torch.tensor([0.5, 120.0, 120.0, 120.0])
     gamma = torch.tensor([-1.0, 0.0, 0.05, 3.0])
     some, chance, more, most = task.ideal_accuracy(gamma, duration).tolist()

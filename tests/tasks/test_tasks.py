@@ -39,7 +39,7 @@ def test_a_training_batch_is_a_function_of_seed_and_number_alone(row):
 
 
 @each(TASKS)
-def test_held_out_trials_are_always_the_same_and_the_example_is_the_first(row):
+def test_held_out_trials_are_fixed_and_the_example_is_the_first(row):
     task, other, first = row.make(), row.make(), {}
     for split in SPLITS:
         batches = list(task.eval_batches(split))
@@ -61,7 +61,7 @@ def test_held_out_trials_are_always_the_same_and_the_example_is_the_first(row):
 
 
 @each(TASKS)
-def test_batches_have_the_sizes_that_the_task_says_and_a_perfect_answer_scores_one(row):
+def test_batches_have_the_sizes_of_the_task_and_a_perfect_answer_scores_one(row):
     task, columns = row.make(), []
     for batch in [task.train_batch(0), *task.eval_batches("validation"), *task.eval_batches("test")]:
         (xs, target, conditions), rows = batch, len(batch.target)
@@ -86,7 +86,7 @@ def test_means_are_exact_for_many_trials():
     assert means(trials, ("accuracy",)) == {"accuracy": pytest.approx(0.1, rel=1e-6)}
 
 
-def test_a_batch_that_was_drawn_with_others_is_as_drawn_alone_and_of_the_task_as_it_is():
+def test_a_batch_does_not_depend_on_those_drawn_with_it_or_on_an_earlier_seed():
     task = PoissonClicks(duration=[0.1], batch_size=2)
     for number in (0, 5, 200, 4, 199):
         alone = task.make("train", torch.arange(2 * number, 2 * number + 2))

@@ -1,4 +1,4 @@
-"""Values that make no task: all that is said of them."""
+"""Settings of tasks that are refused, each with its whole message."""
 
 import math
 import re
@@ -24,7 +24,7 @@ LEAST = {
 
 
 @pytest.mark.parametrize("task", LEAST, ids=lambda task: task.__name__)
-def test_what_is_too_little_is_refused(task):
+def test_settings_below_their_minimum_are_refused(task):
     said = {}
     for name, least in LEAST[task].items():
         try:
@@ -99,7 +99,7 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("task", "name", "value", "message"), [(*case, value, said) for *case, values, said in REFUSED for value in values]
 )
-def test_what_makes_no_task_is_refused(task, name, value, message):
+def test_an_invalid_setting_is_refused(task, name, value, message):
     shown = f"{value:g}" if isinstance(value, int | float) else repr(value)
     with pytest.raises(ValueError, match=f"^{re.escape(message.format(shown))}$"):
         task(**{name: value})

@@ -1,7 +1,6 @@
 """A lifetime learns from feedback, learns again after each change, remembers its averages, and can be stopped."""
 
 import math
-import signal
 from functools import partial
 
 import pytest
@@ -9,13 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.command_line import tracetorch
-from tests.tiny_training import Killed, stopping
-from tests.tiny_world import CRITIC, NET, Lights, facts, reinforce, run_lifetime
+from tests.tiny_training import Watched, assert_resumes, facts, stopping
+from tests.tiny_world import CRITIC, NET, Lights, reinforce, run_lifetime
 from tracetorch import loss, rules
 from tracetorch.memory import memory_through
-from tracetorch.runs import RunFolder
-from tracetorch.runs.provenance import first_difference
 from tracetorch.tasks import Blocks, Patterns, PoissonClicks
 from tracetorch.tasks.wrappers import ContextSchedule
 from tracetorch.training import TrainingError
@@ -30,7 +26,7 @@ def blocks():
 
 
 LABELS = {"task": blocks, "loss": loss.cross_entropy, "network": partial(NET, hidden=[12])}
-FORMS = {
+CASES = {
     "rewards": {},
     "late rewards": {"teach_every": 3.0, "loss": partial(loss.Reflect, decay=0.6)},
     "by synapse": {"teach_every": 2.0, "rule": partial(rules.ThreeFactor, decay=0.5)},
@@ -40,71 +36,51 @@ FORMS = {
 }
 
 
-def made(form):
-    """The parts of a form, with a task of its own."""
-    return {name: part() if name == "task" else part for name, part in form.items()}
+def made(case):
+    """The parts of a case, with a task of its own."""
+    return {name: part() if name == "task" else part for name, part in case.items()}
 
 
-def test_it_learns_again_after_each_change_and_without_exploration_it_does_not(tmp_path):
-    """Without `uniform` nothing moves a certain policy once the world has changed; see `loss.EntropyBonus`."""
+def test_it_recovers_from_each_change_but_not_without_exploration(tmp_path):
+    """With `uniform=0` the policy becomes deterministic, and its gradient vanishes; see `loss.EntropyBonus`."""
     run = run_lifetime(tmp_path, updates=750, log_every=50)
     summary, switches = facts(run)["summary"], ContextSchedule(150, 0.2, 0).switches(750)
     assert summary["switches"] == summary["recovered"] == summary["fell"] == len(switches)
     assert 0 < summary["recovery_decisions"] < 80 and summary["forgetting"] > 0.3 and summary["average_50"] > 0.7
-    told = [row for row in run.folder.records() if row["split"] == "switch"]
-    assert [(row["switch"], row["at"]) for row in told] == list(enumerate(switches, 1))
-    certain = run_lifetime(tmp_path, name="certain", loss=partial(loss.Reflect, baseline=0.9, uniform=0.0), updates=450)
-    assert certain.summary["recovered"] == 0 and certain.summary["average_50"] < 0.65
+    changes = [row for row in run.folder.records() if row["split"] == "switch"]
+    assert [(row["switch"], row["at"]) for row in changes] == list(enumerate(switches, 1))
+    without_bonus = run_lifetime(
+        tmp_path, name="without", loss=partial(loss.Reflect, baseline=0.9, uniform=0.0), updates=450
+    )
+    assert without_bonus.summary["recovered"] == 0 and without_bonus.summary["average_50"] < 0.65
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_life_that_was_stopped_ends_as_one_that_was_not(form, tmp_path):
-    long = {"updates": 17, "log_every": 5, "checkpoint_seconds": 0.0}
-    whole = run_lifetime(tmp_path, name="whole", **long, **made(FORMS[form]))
-    if form.startswith("late"):
-        stopped = run_lifetime(tmp_path, listener=stopping(7, "wish"), **long, **made(FORMS[form]))
-        assert stopped.status == "interrupted"
-    else:
-        with pytest.raises(Killed):
-            run_lifetime(tmp_path, listener=stopping(7, "kill"), **long, **made(FORMS[form]))
-    run_lifetime(tmp_path, resume_from=RunFolder(tmp_path / "life"), **long, **made(FORMS[form]))
-    assert not first_difference(whole.folder, RunFolder(tmp_path / "life"))
-    ends = [torch.load(tmp_path / name / "checkpoints/latest.pt", weights_only=True) for name in ("whole", "life")]
-    assert all(end["parts"].pop("log") for end in ends)  # it knows how long all took
-    for part in ("net", "state", "optimizer", "parts"):
-        assert str(ends[0][part]) == str(ends[1][part])
+@pytest.mark.parametrize("case", CASES)
+def test_a_stopped_or_killed_life_resumes_to_the_same_end(case, tmp_path):
+    how = "signal" if case.startswith("late") else "kill"
+    options = {"updates": 17, "log_every": 5, "checkpoint_seconds": 0.0}
+    assert_resumes(run_lifetime, tmp_path, lambda: made(CASES[case]), at=7, how=how, **options)
 
 
-def test_without_an_end_it_lives_until_it_is_stopped_and_then_all_is_written(tmp_path):
-    totals = []
+def test_a_run_without_an_end_writes_everything_when_it_is_stopped(tmp_path):
+    totals, stop = [], stopping(130, "signal")
 
-    def stop(event, values):
+    def listen(event, values):
         if event == "progress":
             totals.append(values["total"])
-            if values["done"] == 130:
-                signal.raise_signal(signal.SIGINT)
+            stop(event, values)
 
-    run = run_lifetime(tmp_path, listener=stop, updates=None, log_every=40, figures=True, averages=(5, 50))
+    run = run_lifetime(tmp_path, listener=listen, updates=None, log_every=40, figures=True)
     assert run.status == "interrupted" and facts(run)["summary"]["updates"] == 130 and totals == [None] * 130
     assert [row["update"] for row in run.folder.records()] == [40, 80, 120]
     assert {"lifetime.png", "policy.png"} <= {path.name for path in (run.folder.path / "plots").iterdir()}
     assert torch.load(run.folder.checkpoint("latest"), weights_only=True)["update"] == 130
 
 
-def test_what_is_recorded_and_that_neither_states_nor_traces_are_ever_reset(tmp_path):
-    seen = []
-
-    class Watched(rules.Trace):
-        def reset(self, mask=None):
-            seen.append("reset")
-            super().reset(mask)
-
-        def forward(self, xs, **kwargs):
-            seen.append("forward")
-            return super().forward(xs, **kwargs)
-
-    run = run_lifetime(tmp_path, rule=Watched, updates=6, log_every=3)
-    assert seen == ["reset", "forward", "reset", *["forward"] * 6]  # the first three are the rehearsal
+def test_the_recorded_fields_and_no_reset_after_the_rehearsal(tmp_path):
+    watched = Watched()
+    run = run_lifetime(tmp_path, rule=watched.rule, updates=6, log_every=3)
+    assert (watched.resets, len(watched.parts)) == (2, 1 + 6)  # the rehearsal resets before and after
     rows = run.folder.records()
     assert [(row["split"], row["update"]) for row in rows] == [("train", 3), ("train", 6), ("test", 6)]
     assert set(rows[0]) == {
@@ -116,9 +92,9 @@ def test_what_is_recorded_and_that_neither_states_nor_traces_are_ever_reset(tmp_
     assert summary["tested"] == "latest" and summary["memory_most_bytes"] >= summary["memory_first_bytes"] > 0
 
 
-@pytest.mark.parametrize("form", ["late rewards", "late labels"])
-def test_without_feedback_nothing_is_learnt(form, tmp_path):
-    given = made(FORMS[form]) | {"teach_every": 1e9, "updates": 8}
+@pytest.mark.parametrize("case", ["late rewards", "late labels"])
+def test_without_feedback_nothing_is_learnt(case, tmp_path):
+    given = made(CASES[case]) | {"teach_every": 1e9, "updates": 8}
     run = run_lifetime(tmp_path, **given)
     assert [row["loss"] for row in run.folder.records() if row["split"] == "train"] == [None]
     torch.manual_seed(0)
@@ -127,11 +103,15 @@ def test_without_feedback_nothing_is_learnt(form, tmp_path):
     assert all(torch.equal(saved[name], value) for name, value in fresh.state_dict().items())
 
 
-def test_the_shorter_of_decisions_and_steps_ends_it_and_a_task_may_never_change(tmp_path):
+def test_the_first_limit_reached_ends_the_run_and_a_task_without_changes_is_allowed(tmp_path):
     assert facts(run_lifetime(tmp_path, name="a", updates=9, steps=20))["summary"]["updates"] == 5
     task = Patterns(patterns=4, inputs=6, outputs=2, steps=5, batch_size=4, repeats=2)
     summary = facts(run_lifetime(tmp_path, name="b", task=task, loss=loss.mse, updates=4, steps=25))["summary"]
     assert (summary["updates"], summary["switches"]) == (4, 0) and "forgetting" not in summary
+
+
+class Ending(rules.Trace):
+    is_online = False
 
 
 @pytest.mark.parametrize(
@@ -141,6 +121,8 @@ def test_the_shorter_of_decisions_and_steps_ends_it_and_a_task_may_never_change(
         ({**LABELS, "rule": rules.EProp}, "EProp needs sequences with an end.* choose rule=trace"),
         ({"loss": loss.cross_entropy}, "Reversal gives rewards, not labels: choose loss=reflect"),
         (CRITIC | {"teach_every": 2.0}, "train.teach_every must be 1, got 2"),
+        ({**LABELS, "loss": loss.Reflect}, "Blocks gives labels, not rewards: choose loss=cross_entropy"),
+        ({"rule": Ending}, "Ending needs sequences with an end"),
         ({"averages": (5, 0)}, "of at least 1 decision"),
         ({"recovered_at": 0.0}, "train.recovered_at must be above 0"),
         ({"updates": None, "schedule": "cosine"}, "lowers the learning rate until the end, and this run has no end"),
@@ -152,14 +134,7 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_written(changes, m
     assert not list(tmp_path.iterdir())
 
 
-def test_a_loss_that_does_not_fit_is_one_sentence_on_the_command_line(here):
-    ended = tracetorch("run", "task=labelled_blocks", "loss=reflect", "train=lifetime")
-    said = "Blocks gives labels, not rewards: choose loss=cross_entropy"
-    assert ended.exit_code == 2 and said in ended.stderr and len(ended.stderr.splitlines()) == 1
-    assert not list(here.iterdir())
-
-
-def test_a_reward_that_is_not_a_number_is_named(tmp_path):
+def test_a_nan_reward_is_reported_with_its_environment(tmp_path):
     class Broken(Lights):
         def act(self, action):
             outcome = super().act(action)
@@ -169,8 +144,8 @@ def test_a_reward_that_is_not_a_number_is_named(tmp_path):
         reinforce(tmp_path, task=Broken())
 
 
-def lived(scores, switches, *, averages=(1,), share=0.9, chance_level=None):
-    """What a life records of these scores, each of one action 0, changing after these decisions."""
+def life_of(scores, switches, *, averages=(1,), share=0.9, chance_level=None):
+    """The life, and its records, of these scores of action 0; the task changes after the decisions in `switches`."""
     life = Life(averages, share, 2, chance_level=chance_level)
     found = []
     for number, score in enumerate(scores, 1):
@@ -179,9 +154,9 @@ def lived(scores, switches, *, averages=(1,), share=0.9, chance_level=None):
     return life, [record for record in found if record]
 
 
-def test_recovery_takes_from_the_change_until_the_average_is_back():
-    life, (record,) = lived([1.0] * 50 + [0.0] * 10 + [1.0] * 40, [50])
-    # after k ones the average of half-life 1 is about 1 − 2^−k: at .9 after four
+def test_recovery_lasts_from_the_change_until_the_average_reaches_the_level_again():
+    life, (record,) = life_of([1.0] * 50 + [0.0] * 10 + [1.0] * 40, [50])
+    # after k ones the average of half-life 1 is about 1 − 2^−k: above 0.9 after four
     assert record == {
         "update": 64, "split": "switch", "switch": 1, "at": 50, "before": pytest.approx(1.0),
         "lowest": pytest.approx(0.0, abs=1e-3), "fell": True, "best": pytest.approx(1.0),
@@ -191,25 +166,26 @@ def test_recovery_takes_from_the_change_until_the_average_is_back():
         "switches": 1, "fell": 1, "recovered": 1, "recovery_decisions": 14, "forgetting": record["forgetting"],
         "average_1": pytest.approx(1.0),
     }  # fmt: skip
-    _, (record,) = lived([-1.0] * 20 + [-2.0] * 10 + [-1.05] * 20, [20])
+    _, (record,) = life_of([-1.0] * 20 + [-2.0] * 10 + [-1.05] * 20, [20])
     # the level is −1.1: after k of −1.05 the average is −1.05 − .95·2^−k, at the level after five
     assert record["recovery_decisions"] == 15 and record["forgetting"] == pytest.approx(1.0, abs=0.01)
 
 
-def test_without_a_loss_or_without_a_return_there_is_no_recovery_and_luck_is_neither():
-    life, (record,) = lived([1.0] * 60, [20, 40])
+def test_no_recovery_is_counted_without_a_fall_or_a_rise_back_or_at_chance_level():
+    life, (record,) = life_of([1.0] * 60, [20, 40])
     assert (record["fell"], record["recovery_decisions"], record["forgetting"]) == (False, None, 0.0)
     assert life.summary() == {"switches": 2, "fell": 0, "recovered": 0, "average_1": 1.0}
-    _, records = lived([1.0] * 20 + [0.0, 1.0] * 20 + [0.0] * 5, [20, 40, 60])  # never again better than half as good
+    _, records = life_of([1.0] * 20 + [0.0, 1.0] * 20 + [0.0] * 5, [20, 40, 60])
+    # the average stays at or below 0.75 after the first change, under the level of 0.9
     assert [record["recovery_decisions"] for record in records] == [None, None]
-    scores = (torch.rand(4000, generator=torch.Generator().manual_seed(0)) < 0.5).float().tolist()  # of guessing
-    life, _ = lived(scores, range(100, 4000, 100), averages=(50,), chance_level=0.5)
+    scores = (torch.rand(4000, generator=torch.Generator().manual_seed(0)) < 0.5).float().tolist()  # guesses
+    life, _ = life_of(scores, range(100, 4000, 100), averages=(50,), chance_level=0.5)
     assert life.summary()["switches"] == 39 and life.summary()["recovered"] == life.summary()["fell"] == 0
-    fooled, _ = lived(scores, range(100, 4000, 100), averages=(50,))
-    assert fooled.summary()["recovered"] > 3
+    without_chance_level, _ = life_of(scores, range(100, 4000, 100), averages=(50,))
+    assert without_chance_level.summary()["recovered"] > 3
 
 
-def test_actions_are_counted_since_the_last_record_if_they_are_few():
+def test_actions_are_counted_since_the_last_record_for_at_most_16_actions():
     life = Life([10], 0.9, 3)
     life.add(1, torch.tensor([0, 0, 2, 0]), torch.tensor([1.0, 0.0, 1.0, 0.5]), 0)
     taken = life.take()
@@ -217,20 +193,20 @@ def test_actions_are_counted_since_the_last_record_if_they_are_few():
     assert (taken["paid_0"], taken["paid_2"]) == (0.5, 1.0) and math.isnan(taken["paid_1"])
     life.add(2, torch.tensor([1]), torch.tensor([0.0]), 0)
     assert life.take()["taken_1"] == 1.0
-    for actions, told in ((16, 16), (17, 0)):
-        assert sum(name.startswith("taken") for name in Life([10], 0.9, actions).take()) == told
+    for actions, expected in ((16, 16), (17, 0)):
+        assert sum(name.startswith("taken") for name in Life([10], 0.9, actions).take()) == expected
 
 
 @given(every=st.floats(1.0, 20.0), seed=st.integers(0, 99))
-def test_feedback_comes_as_often_as_was_said_by_seed_and_number_alone(every, seed):
-    came = [FeedbackSchedule(every, seed).is_due(number) for number in range(1, 401)]
-    assert abs(sum(came) - 400 / every) <= 5 * math.sqrt(400 / every * (1 - 1 / every)) + 1e-9
-    again, other = FeedbackSchedule(every, seed), FeedbackSchedule(every, seed + 1)
-    assert came[60:90] == [again.is_due(number) for number in range(61, 91)]
-    assert every < 2 or came != [other.is_due(number) for number in range(1, 401)]
+def test_feedback_has_the_given_rate_and_depends_on_seed_and_number_only(every, seed):
+    is_due = [FeedbackSchedule(every, seed).is_due(number) for number in range(1, 401)]
+    assert abs(sum(is_due) - 400 / every) <= 5 * math.sqrt(400 / every * (1 - 1 / every)) + 1e-9
+    same, other = FeedbackSchedule(every, seed), FeedbackSchedule(every, seed + 1)
+    assert is_due[60:90] == [same.is_due(number) for number in range(61, 91)]
+    assert every < 2 or is_due != [other.is_due(number) for number in range(1, 401)]
 
 
-def test_accumulated_rewards_are_taken_as_a_mean_and_once_and_memory_is_told_through_a_life():
+def test_the_accumulator_returns_the_mean_reward_once():
     accumulator, other = RewardAccumulator(2), RewardAccumulator(2)
     for reward in ([1.0, 0.0], [0.0, 0.0]):
         accumulator.add(torch.tensor(reward))
@@ -238,6 +214,9 @@ def test_accumulated_rewards_are_taken_as_a_mean_and_once_and_memory_is_told_thr
     assert accumulator.take().tolist() == [0.5, 0.0]
     accumulator.add(torch.tensor([3.0, 1.0]))
     assert accumulator.take().tolist() == [3.0, 1.0] and other.take().tolist() == [0.5, 0.0]
+
+
+def test_memory_through_gives_first_last_and_largest_memory():
     records = [{"memory_bytes": 5}, {"update": 1}, {"memory_bytes": None}, {"memory_bytes": 9}, {"memory_bytes": 7}]
     assert memory_through(records) == {"memory_first_bytes": 5, "memory_last_bytes": 7, "memory_most_bytes": 9}
     assert memory_through([{"update": 1}]) == {}

@@ -1,4 +1,6 @@
-"""A million steps: memory stays as it was, every change is learnt again, and kills on the way change nothing."""
+"""A million steps: memory stays constant, the network recovers from every change but perhaps the last, and a kill
+followed by a resume changes nothing.
+"""
 
 import os
 import signal
@@ -12,24 +14,24 @@ from tracetorch.runs import RunFolder
 from tracetorch.runs.folder import last_record
 from tracetorch.runs.provenance import first_difference
 
-PATIENCE = 1800.0  # seconds
+TIMEOUT = 1800.0  # seconds
 
 
 @pytest.mark.slow
-def test_a_million_steps(tmp_path):
-    def start(*words):
+def test_a_million_steps_need_constant_memory_and_a_kill_changes_nothing(tmp_path):
+    def start(*arguments):
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.Popen([*COMMAND, *words], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+        return subprocess.Popen([*COMMAND, *arguments], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
 
-    words = ("run", "experiment=clicks_lifetime", "threads=1", "train.figures=false")
-    whole, killed = start(*words, "output.dir=whole"), start(*words, "output.dir=killed")
-    halfway = time.monotonic() + PATIENCE
+    arguments = ("run", "experiment=clicks_lifetime", "threads=1", "train.figures=false")
+    whole, killed = start(*arguments, "output.dir=whole"), start(*arguments, "output.dir=killed")
+    deadline = time.monotonic() + TIMEOUT
     while last_record(tmp_path / "killed").get("update", 0) < 7000:
-        assert killed.poll() is None and time.monotonic() < halfway
+        assert killed.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait(timeout=60) == -signal.SIGKILL
-    assert start("resume", "killed").wait(timeout=PATIENCE) == whole.wait(timeout=PATIENCE) == 0
+    assert start("resume", "killed").wait(timeout=TIMEOUT) == whole.wait(timeout=TIMEOUT) == 0
     folder = RunFolder(tmp_path / "whole")
     assert not first_difference(folder, RunFolder(tmp_path / "killed"))
     summary = folder.facts()["summary"]

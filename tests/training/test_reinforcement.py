@@ -1,20 +1,19 @@
 """The loop over rewards: it learns, records, can be stopped and go on to the bit; parts that do not fit are refused."""
 
-import signal
 from functools import partial
 
 import pytest
 import torch
 
-from tests.tiny_world import CRITIC, NET, Lights, facts, reinforce
+from tests.tiny_training import assert_resumes, facts
+from tests.tiny_world import CRITIC, NET, Lights, reinforce
 from tracetorch import loss, rules
-from tracetorch.runs import RunFolder, load_checkpoint
-from tracetorch.runs.provenance import first_difference
+from tracetorch.runs import load_checkpoint
 from tracetorch.tasks import Patterns
 from tracetorch.tasks.evaluate import evaluate_policy, look_ahead
 from tracetorch.training.rewards import sample_actions
 
-FORMS = {
+CASES = {
     "reflect": {"loss": partial(loss.Reflect, decay=[0.0, 0.5], mixture_rate=0.1, entropy=0.01)},
     "by synapse": {"loss": partial(loss.Reflect, entropy=0.01), "rule": partial(rules.ThreeFactor, decay=0.5)},
     "critic": CRITIC,
@@ -25,12 +24,8 @@ FORMS = {
 E_PROP = {"rule": rules.EProp, "loss": partial(loss.Reflect, at="output")}  # keeps eligibilities, and learns this late
 
 
-class Killed(BaseException):
-    """Ends a run as nothing that it expects would."""
-
-
-def given(form: str) -> dict:
-    parts = E_PROP if form == "e-prop" else FORMS[form]
+def given(case: str) -> dict:
+    parts = E_PROP if case == "e-prop" else CASES[case]
     return {name: part() if name == "task" else part for name, part in parts.items()}
 
 
@@ -38,37 +33,19 @@ def rows_of(run, split=None):
     return [row for row in run.folder.records() if split in (None, row["split"])]
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_it_learns_which_arm_pays(form, tmp_path):
-    run = reinforce(tmp_path, updates=200, log_every=40, optimizer=partial(torch.optim.Adam, lr=0.04), **given(form))
+@pytest.mark.parametrize("case", CASES)
+def test_it_learns_which_arm_pays(case, tmp_path):
+    run = reinforce(tmp_path, updates=200, log_every=40, optimizer=partial(torch.optim.Adam, lr=0.04), **given(case))
     assert facts(run)["summary"]["return"] == 1.0
     late = [row["reward"] for row in rows_of(run, "train")]
     assert late[0] < 0.9 < late[-1]
 
 
-@pytest.mark.parametrize(("at", "form"), [*enumerate([*FORMS, "e-prop"])])
-def test_a_run_that_was_stopped_or_killed_ends_as_one_that_was_not(at, form, tmp_path):
-    def stop(event, values):
-        if event == "progress" and values["done"] == (7 if at % 2 else 3):
-            if at % 2:
-                raise Killed
-            signal.raise_signal(signal.SIGINT)
-
-    def run(**options):
-        return reinforce(tmp_path, updates=12, log_every=5, eval_every=4, schedule="cosine", **given(form), **options)
-
-    whole = run(name="whole")
-    if at % 2:
-        with pytest.raises(Killed):
-            run(listener=stop)
-    else:
-        assert run(listener=stop).status == "interrupted"
-    again = run(resume_from=RunFolder(tmp_path / "run"))
-    assert not first_difference(whole.folder, again.folder)
-    ends = [torch.load(one.folder.checkpoint("latest"), weights_only=True) for one in (again, whole)]
-    assert all(end["parts"].pop("log") for end in ends)  # it knows how long all took
-    for part in ("net", "state", "optimizer", "parts"):
-        assert str(ends[0][part]) == str(ends[1][part])
+@pytest.mark.parametrize(("number", "case"), [*enumerate([*CASES, "e-prop"])])
+def test_a_stopped_or_killed_run_resumes_to_the_same_end(number, case, tmp_path):
+    at, how = (7, "kill") if number % 2 else (3, "signal")
+    options = {"updates": 12, "log_every": 5, "eval_every": 4, "schedule": "cosine"}
+    assert_resumes(reinforce, tmp_path, lambda: given(case), at=at, how=how, **options)
 
 
 def test_what_is_recorded(tmp_path):
@@ -85,15 +62,15 @@ def test_what_is_recorded(tmp_path):
     )
 
 
-def test_one_pass_is_as_long_as_the_world_says_and_without_validation_the_latest_is_tested(tmp_path):
+def test_a_pass_has_the_length_that_the_task_gives_and_without_validation_the_latest_is_tested(tmp_path):
     run = reinforce(tmp_path, updates=None, passes=0.2, task=Lights(validation_episodes=0))
     summary = facts(run)["summary"]
     assert summary["updates"] == 6 and summary["tested"] == "latest"
     assert not run.folder.checkpoint("best").exists()
 
 
-def test_the_best_is_what_is_tested(tmp_path):
-    """The first evaluation is the best: from then on the step size is that of a wrecker."""
+def test_the_checkpoint_with_the_best_validation_is_kept(tmp_path):
+    """Later evaluations are worse: the learning rate is far too large."""
     run = reinforce(tmp_path, updates=12, eval_every=1, optimizer=partial(torch.optim.SGD, lr=50.0))
     scores = [row["return"] for row in rows_of(run, "validation")]
     first = scores.index(max(scores)) + 1

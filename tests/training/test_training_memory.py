@@ -1,4 +1,4 @@
-"""What training takes of memory, beside what the process has anyway.
+"""The memory that training needs, beyond that of the process.
 
 Each measurement runs in a process of its own, alone: one that has run a thousand tests has holes everywhere, which
 cannot be given back. What counts is memory in use, which does not depend on how busy the machine is.
@@ -61,7 +61,7 @@ CASES = {  # what is done first, what is measured, and its bounds in MiB
 
 @LINUX
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_measured(case):
+def test_the_memory_of_the_measured_code_is_counted_and_no_other(case):
     first, measured, (least, most) = CASES[case]
     code = f"{MEASURE}{first}\nprint({measured})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -70,13 +70,13 @@ def test_what_is_measured(case):
 
 
 @pytest.mark.parametrize("broken", ["_STATUS", "_REFERENCES"])
-def test_where_the_system_does_not_tell_nothing_is_said(broken, monkeypatch, tmp_path):
+def test_memory_is_left_out_where_the_system_does_not_report_it(broken, monkeypatch, tmp_path):
     monkeypatch.setattr(memory, broken, tmp_path / "nowhere")
     run = train(tmp_path)
     assert "training_memory_bytes" not in run.summary and run.summary["peak_memory_bytes"] > MIB
 
 
-def test_a_peak_that_may_not_be_reset_is_not_believed_and_what_is_not_known_is_left_out(monkeypatch, tmp_path):
+def test_a_peak_that_cannot_be_reset_and_unknown_costs_are_left_out(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "_REFERENCES", tmp_path)  # a folder is there, and cannot be written
     watch = TrainingMemory(torch.device("cpu"))
     with watch:
