@@ -24,6 +24,23 @@ def tracetorch(*words: str) -> Any:
     return CliRunner().invoke(app, list(words))
 
 
+def ran(*words: str) -> Any:
+    """Run `tracetorch` with these words, which succeeds. Returns: what `tracetorch` does."""
+    ended = tracetorch(*words)
+    assert ended.exit_code == 0, (words, ended.output)
+    return ended
+
+
+def refused(*words: str) -> str:
+    """Run `tracetorch` with these words, which is refused and changes no file. Returns: the sentence that says why."""
+    before = set(Path().rglob("*"))
+    ended = tracetorch(*words)
+    assert ended.exit_code == 2, (words, ended.output)
+    assert ended.stderr.startswith("tracetorch: ") and ended.stderr.count("\n") == 1, ended.stderr
+    assert ended.stdout == "" and set(Path().rglob("*")) == before, (words, "printed or wrote something")
+    return ended.stderr
+
+
 def start(*words: str) -> int:
     """Run `tracetorch` with these words in a fork of this process. Returns: its process."""
     child = os.fork()

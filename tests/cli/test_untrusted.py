@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.command_line import CLICKS, files, tracetorch
+from tests import command_line
+from tests.command_line import CLICKS, tracetorch
 from tracetorch.cli.adapter import amend, compose, composing, load, make, overrides
 from tracetorch.cli.adapter.making import is_defined_in, locate
 from tracetorch.cli.adapter.reading import parse_yaml, to_yaml
@@ -28,14 +29,8 @@ from tracetorch.runs.identity import facts_of
 
 ESCAPED = r"\${oc.create:{_target_:os.mkdir,path:harmed}}"
 ENVIRONMENT = "${oc.env:TOKEN}"
-CALLS = [
-    ESCAPED,
-    ENVIRONMENT,
-    "${hydra:runtime.cwd}",
-    "${task.${oc.env:TOKEN}}",
-    "a ${seed} b ${oc.env:TOKEN}",
-]
-"""Words that OmegaConf would call a function for, at the first reading or the second."""
+CALLS = [ESCAPED, ENVIRONMENT, "${hydra:runtime.cwd}", "${task.${oc.env:TOKEN}}", "a ${seed} b ${oc.env:TOKEN}"]
+"""Words for which OmegaConf would call a function, at the first reading or the second."""
 
 
 @pytest.fixture(autouse=True)
@@ -59,13 +54,10 @@ def run_folder(name, config, *, older=False):
 
 
 def refused(*words):
-    """Run a command that is refused and changes nothing. Returns: the sentence."""
-    before = files(Path())
-    ended = tracetorch(*words)
-    assert ended.exit_code == 2, ended.output
-    assert len(ended.stderr.splitlines()) == 1 and "s3cret" not in ended.output
-    assert files(Path()) == before and not Path("harmed").exists()
-    return ended.stderr
+    """Run a command that is refused, and whose sentence holds no secret. Returns: the sentence."""
+    sentence = command_line.refused(*words)
+    assert "s3cret" not in sentence
+    return sentence
 
 
 def write(path, content):
@@ -74,15 +66,12 @@ def write(path, content):
     Path(path).write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
 
 
-@pytest.mark.parametrize("at", range(len(CALLS)), ids=CALLS)
-def test_nothing_in_the_config_of_a_run_is_followed(config, at):
-    change = [{"label": CALLS[at]}, {"gamma": [CALLS[at]]}, {"x": {"y": CALLS[at]}}, {CALLS[at]: 1}][at % 4]
-    write("config.yaml", {**config, "task": {**config["task"], **change}})
-    with pytest.raises(UsageError, match="is not a key of a config" if at == 3 else "is not resolved here"):
-        load(Path("config.yaml"))
-
-
-def test_every_verb_refuses_it(config):
+def test_no_reference_in_the_config_of_a_run_is_resolved(config):
+    for at, call in enumerate(CALLS):
+        change = [{"label": call}, {"gamma": [call]}, {"x": {"y": call}}, {call: 1}][at % 4]
+        write("config.yaml", {**config, "task": {**config["task"], **change}})
+        with pytest.raises(UsageError, match="is not a key of a config" if at == 3 else "is not resolved here"):
+            load(Path("config.yaml"))
     run_folder("it", {**config, "output": {"root": ESCAPED, "dir": None}})
     for verb in (["eval"], ["plot"], ["resume"], ["run", "--from"]):
         assert "output.root contains" in refused(*verb, "it"), verb
@@ -99,12 +88,12 @@ def test_every_verb_refuses_it(config):
         ("", "is not a config"),
     ],
 )
-def test_yaml_that_is_no_plain_config(text, phrase):
+def test_yaml_that_is_not_a_plain_config_is_refused(text, phrase):
     with pytest.raises(UsageError, match=phrase):
         parse_yaml(text, Path("config.yaml"))
 
 
-def test_what_is_written_is_read_back_the_same():
+def test_a_written_config_is_read_back_unchanged():
     words = ["1e-4", "yes", ".inf", "2020-01-01", "null", "0.1..1.2", "", "é\n", "<<", "- a", "#"]
     numbers = [1e-4, 1e17, -0.5, 1, True, None, math.inf, -math.inf, 2**62]
     content = {"words": words, "numbers": numbers, **{word: {"twice": words} for word in words}}
@@ -112,7 +101,7 @@ def test_what_is_written_is_read_back_the_same():
     assert parse_yaml("a: 1e-4\nb: 1.\nc: .5\nd: 1_000", Path("x")) == {"a": 1e-4, "b": 1.0, "c": 0.5, "d": 1000}
 
 
-def test_what_is_typed_for_a_config_that_stands_is_no_reference(config, monkeypatch):
+def test_a_word_typed_for_an_existing_config_is_not_a_reference(config, monkeypatch):
     for typed in (f"output.root='{ENVIRONMENT}'", "output.root=$\\{seed\\}"):
         with pytest.raises(UsageError, match=r"output.root contains .*write the value itself"):
             amend(config, [typed])
@@ -125,15 +114,12 @@ def test_what_is_typed_for_a_config_that_stands_is_no_reference(config, monkeypa
         compose([r"task.label='\${seed}'"])
 
 
-def test_words_are_given_to_what_is_made_as_they_are():
+def test_parts_get_their_words_as_they_are_and_only_public_names_make_a_part():
     inner = {"_target_": "types.SimpleNamespace", "a": ESCAPED, "b": [ESCAPED, {"c": ESCAPED}], "_convert_": "all"}
     made = make({"_target_": "builtins.dict", "_partial_": True, "_args_": [[["x", 1]]], "inner": inner}, "part")
     assert isinstance(made, partial) and made.func is dict
     assert vars(made()["inner"]) == {"a": ESCAPED, "b": [ESCAPED, {"c": ESCAPED}]}
     assert made() == {"x": 1, "inner": made()["inner"]}
-
-
-def test_only_public_names_lead_to_what_is_made():
     for target in ("torch", "torch.nn.Module.__init__", "torch.nn.Nothing", 3):
         with pytest.raises((ValueError, ImportError)):
             locate(target)
@@ -141,7 +127,7 @@ def test_only_public_names_lead_to_what_is_made():
             make({"_target_": target}, "part")
 
 
-def test_what_is_trusted_is_of_tracetorch_or_torch():
+def test_trusted_names_are_defined_in_tracetorch_or_torch():
     modules = ("constrain", "diagnostics", "encode", "loss", "nn", "rules", "tasks", "rules.surrogate", "nn.neurons")
     for name in (*(f"tracetorch.{module}" for module in modules), "torch.nn", "torch.optim"):
         module = importlib.import_module(name)
@@ -153,7 +139,7 @@ def test_what_is_trusted_is_of_tracetorch_or_torch():
         assert not is_trusted(target), target
 
 
-def test_a_trusted_package_may_call_only_what_it_defines(here, monkeypatch, config):
+def test_a_trusted_package_may_only_call_what_it_defines(here, monkeypatch, config):
     write("mine.py", "import os\nfrom os import system\nclass Loss:\n    from os import path\n")
     monkeypatch.syspath_prepend(str(here))
     assert is_defined_in("mine.Loss", "mine")
@@ -181,13 +167,13 @@ MANY = "this sweep has more than 10,000 jobs"
         (f"{GLOBAL}hydra: {{run: {{dir: x}}}}", "has settings of Hydra"),
     ],
 )
-def test_a_preset_of_another_folder_calls_and_reads_nothing(text, phrase):
+def test_a_foreign_preset_calls_and_reads_nothing(text, phrase):
     write("there/experiment/it.yaml", text)
     said = refused("run", "--config-dir", "there", "experiment=it")
     assert phrase in said and "it.yaml" in said
 
 
-def test_files_there_that_are_no_presets_are_named(here):
+def test_foreign_files_that_are_not_presets_are_named(here):
     folder = Path("a${x}b/experiment")
     (folder / "folder.yaml").mkdir(parents=True)
     (folder / "lost.yaml").symlink_to("nowhere")
@@ -226,7 +212,7 @@ THROUGH = {"l0": {"x": "y" * 9}, "l1": "${l0}", "l2": "${l1.x}"}
     ],
     ids=["text", "relative", "deep", "through another", "a circle"],
 )
-def test_a_preset_that_would_unfold_is_refused_before_anything_is_resolved(content, phrase):
+def test_a_preset_that_unfolds_is_refused_before_it_is_resolved(content, phrase):
     body = yaml.safe_dump({"defaults": [{"override /task": "patterns"}], **content}, sort_keys=False)
     write("there/experiment/it.yaml", f"{GLOBAL}{body}")
     assert phrase in refused("show", "--config-dir", "there", "experiment=it")
@@ -243,7 +229,7 @@ def test_a_preset_that_would_unfold_is_refused_before_anything_is_resolved(conte
         ({"parts": [{"seed": "range(0,6000)"}, {"seed": "range(6000,12000)"}]}, MANY),
     ],
 )
-def test_the_file_of_a_sweep_calls_nothing_and_its_jobs_are_counted_before_any_is_made(monkeypatch, content, phrase):
+def test_a_sweep_file_calls_nothing_and_its_jobs_are_counted_before_they_are_made(monkeypatch, content, phrase):
     write("it.yaml", content)
     if "params" in content and phrase == MANY:
         monkeypatch.setattr(overrides, "product", None)  # what makes them
@@ -271,7 +257,7 @@ def edit(here, monkeypatch):
     return lambda: task.write_text(task.read_text().replace("delay: 0.4", "delay: 0.2"))
 
 
-def test_presets_that_are_edited_change_no_job_of_a_sweep(edit, monkeypatch):
+def test_edited_presets_change_no_job_of_a_sweep(edit, monkeypatch):
     ran = []
 
     def instead(composed, overrides, **kwargs):
@@ -314,7 +300,7 @@ CALLED = {"_target_": "os.system", "_partial_": True}
         (lambda plan: plan["settings"].append(f"hydra.launcher.partition='{ESCAPED}'"), "may run commands"),
     ],
 )
-def test_a_plan_of_another_calls_nothing(here, config, spoil, phrase):
+def test_a_foreign_plan_calls_nothing(here, config, spoil, phrase):
     jobs = [Job(f"{at}", "", ["seed=1"], "", "x", {**config, "seed": at}) for at in range(2)]
     write_plan(Plan("x", [], ["hydra/launcher=submitit_slurm"], jobs, here, here), here)
     content = json.loads(Path("sweep.json").read_text())
@@ -323,22 +309,18 @@ def test_a_plan_of_another_calls_nothing(here, config, spoil, phrase):
     assert phrase in refused("resume", ".")
 
 
-@pytest.mark.parametrize(("key", "value"), [("optimizer.lr", 0.5), ("seed", 1)])
-def test_a_config_that_was_edited_is_refused_by_its_key(config, key, value):
-    run_folder("it", config)
-    write("it/config.yaml", to_yaml(amend(config, [f"{key}={value}"]).config))
-    assert f"config.yaml: {key} is {value}, but the run started with" in refused("resume", "it")
-
-
-def test_where_and_on_what_a_run_goes_on_may_change(config):
-    elsewhere = {**config, "device": "auto", "threads": 1, "output": {"root": "x", "dir": None}}
-    check_unchanged(run_folder("it", config), elsewhere)
+def test_a_run_continues_with_another_device_and_output_and_no_other_change(config):
+    run = run_folder("it", config)
+    check_unchanged(run, {**config, "device": "auto", "threads": 1, "output": {"root": "x", "dir": None}})
     check_unchanged(run_folder("older", config, older=True), {**config, "seed": 3})
     assert config_difference({"a": [1, {"b": 1.0}]}, {"a": [1.0, {"b": 1}]}) is None
     assert config_difference({"a": [1]}, {"a": [1, 2]}).key == config_difference({"a": None}, {"a": 0}).key == "a"
+    for key, value in (("optimizer.lr", 0.5), ("seed", 1)):
+        write("it/config.yaml", to_yaml(amend(config, [f"{key}={value}"]).config))
+        assert f"config.yaml: {key} is {value}, but the run started with" in refused("resume", "it")
 
 
-def test_presets_that_are_edited_change_no_trial(edit):
+def test_edited_presets_change_no_trial(edit):
     changes = ["optimizer=sgd", "optimizer.lr=0.5", "network.readout.decay_gradient=stationary"]
     first = Composer(["experiment=learned_decays"], None, [])
     composed, typed = first(changes)
@@ -349,16 +331,3 @@ def test_presets_that_are_edited_change_no_trial(edit):
     assert Composer(["experiment=learned_decays"], Path("study.json"), [], stored)(changes)[0] == composed
     with pytest.raises(UsageError, match=r"study\.json holds no config for optimizer=adamw"):
         Composer([], Path("study.json"), [], stored)(["optimizer=adamw"])
-
-
-def test_a_study_of_another_calls_nothing(config):
-    rate = {"metric": "accuracy", "trials": 1, "space": {"optimizer.lr": {"low": 0.001, "high": 0.01}}}
-    study = {"experiment": "x", "typed": [], "overrides": list(CLICKS), "search": rate}
-    evil = {**config, "task": {**config["task"], "label": ESCAPED}}
-    for content in (
-        {**study, "configs": {"base": {"config": evil, "experiment": "x", "choices": {}}}},
-        {**study, "overrides": [*CLICKS, f"task.label='{ESCAPED}'"]},
-        {**study, "search": {**rate, "space": {"task.label": {"choices": [ENVIRONMENT]}}}},
-    ):
-        write("study/study.json", json.dumps(content))
-        assert "task.label" in refused("tune", "--study", "study")
