@@ -1,20 +1,16 @@
 """The command line, called in this process or in a fork of it; and overrides that make any run tiny."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
+import yaml
 from typer.testing import CliRunner
 
 from tracetorch.cli.main import app
 
-TINY = (
-    "train.updates=2",
-    "train.figures=false",
-    "network.hidden=[4]",
-    "task.batch_size=4",
-    "device=cpu",
-)
+TINY = ("train.updates=2", "train.figures=false", "network.hidden=[4]", "task.batch_size=4", "device=cpu")
 CLICKS = (*TINY, "task.test_trials=10", "task.validation_trials=10", "task.duration=[0.2]")
 DIGITS = ("experiment=mnist_sample", *TINY, "train.passes=null", "task.steps=4", "network.hidden=[32]")
 
@@ -55,6 +51,21 @@ def start(*words: str) -> int:
         os._exit(int(end.code or 0))
     finally:
         os._exit(70)
+
+
+def facts_in(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text())
+
+
+def change(path: Path, **facts: Any) -> None:
+    """Change values in a JSON file, such as run.json."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+def write(path: Path | str, content: Any) -> None:
+    """Write text, or a value as YAML, into a file of a folder that is made."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
 
 
 def files(folder: Path) -> set[str]:

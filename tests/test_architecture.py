@@ -84,9 +84,6 @@ SOURCES = {path: path.read_text(encoding="utf-8") for path in files("tracetorch"
 IMPORTS = {path: list(imports(source)) for path, source in SOURCES.items() if path not in ENTRIES}
 
 
-# ── floors ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_the_reader_of_imports():
     source = "import torch.nn, tracetorch\nif 1:\n    from tracetorch.nn.layer import Layer\ntracetorch.runs\n"
     assert set(imports(source)) == {("torch", "", False), *(("tracetorch", part, False) for part in ("", "nn", "runs"))}
@@ -147,9 +144,6 @@ def test_the_package_loads_torch_and_matplotlib_where_they_are_used_and_never_py
     subprocess.run([sys.executable, "-c", LIGHT], check=True)
 
 
-# ── circles ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def module_of(path: Path) -> str:
     """The dotted name under which a file is imported."""
     parts = [part for part in path.relative_to(ROOT).with_suffix("").parts if part not in ("tracetorch", "__init__")]
@@ -186,9 +180,6 @@ def test_no_modules_import_each_other_in_a_circle():
     assert circle(sources) == []
     lazy = {"t": "", "t.a": "def f(): import t.b", "t.b": "from t import a"}
     assert circle(lazy) == [] and circle(lazy | {"t.a": "class A:\n    from t.b import x"})
-
-
-# ── configs and the table ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_conf_holds_yaml_only():

@@ -82,7 +82,7 @@ def test_links_have_targets_and_every_figure_is_shown():
     assert not set((ROOT / "docs" / "figures").iterdir()) - shown
 
 
-def test_python_runs(here):
+def test_python_blocks_run(here):
     assert blocks(ROOT / "README.md", "python")
     for path in FILES:
         namespace = {"__name__": "__main__"}
@@ -120,7 +120,7 @@ def check_command(verb, words):
             check_job(*job)
 
 
-def test_commands_compose():
+def test_typed_commands_compose():
     wrong = []
     for path in FILES:
         for verb, *words in commands(path):

@@ -92,7 +92,7 @@ def test_wrong_words_end_with_2(here, words, phrase):
 
 
 @pytest.mark.parametrize("how", ["--traceback", "HYDRA_FULL_ERROR"])
-def test_a_traceback_is_shown_when_asked_for(monkeypatch, how):
+def test_an_option_or_variable_shows_the_traceback(monkeypatch, how):
     if how == "HYDRA_FULL_ERROR":
         monkeypatch.setenv(how, "1")
     result = tracetorch("run", "bogus=1", *([how] if how.startswith("--") else []))

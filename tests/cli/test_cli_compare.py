@@ -127,7 +127,7 @@ def test_an_empty_name_is_refused(it):
         assert ended.exit_code == 2 and message in ended.stderr and not (it / "compare").exists()
 
 
-def test_a_full_disk_leaves_what_was_there(here, it, monkeypatch):
+def test_a_full_disk_leaves_the_old_comparison(here, it, monkeypatch):
     ran("compare", "sweep")
     before = {name: (it / "compare" / name).read_bytes() for name in FILES}
 
@@ -161,7 +161,7 @@ def test_many_groups_are_cut_on_the_terminal_and_whole_on_the_page(here):
     assert "lr=0.45" in (here / "sweep" / "compare" / "comparison.html").read_text()
 
 
-def test_what_a_killed_comparison_left_is_removed_by_the_next(it):
+def test_remains_of_a_killed_comparison_are_removed_by_the_next(it):
     for name in (".writing-dead", ".writing-alive"):
         (it / "compare" / name).mkdir(parents=True)
         (it / "compare" / name / "comparison.csv").write_text("half")

@@ -17,10 +17,7 @@ from tracetorch.cli.completion_verb import SHELLS
 _PATIENCE = 60.0  # seconds, for a machine that is busy with other things
 _ARRIVED = "READY>"
 _SETUP = {
-    "bash": (
-        "bashrc",
-        'eval "$(tracetorch completion bash)"\nPS1="READY"\\>\nbind "set show-all-if-ambiguous on"\n',
-    ),
+    "bash": ("bashrc", 'eval "$(tracetorch completion bash)"\nPS1="READY"\\>\nbind "set show-all-if-ambiguous on"\n'),
     "zsh": (
         ".zshrc",
         'autoload -Uz compinit; compinit -D -u\neval "$(tracetorch completion zsh)"\nPS1="READY"\\>\nunsetopt beep\n',

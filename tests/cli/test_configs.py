@@ -242,9 +242,6 @@ def test_a_run_of_an_older_version_continues(here, monkeypatch):
     ran("run", "--from", "old", "output.dir=again")
 
 
-# ── changes to a config ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
     "typed",
     [
@@ -280,8 +277,6 @@ def test_a_change_that_cannot_be_made_is_named(typed, phrase):
         compose(typed.split())
     assert phrase in str(told.value) and "\n" not in str(told.value)
 
-
-# ── examples in the help ─────────────────────────────────────────────────────────────────────────────────────────────
 
 EXAMPLES = [
     (verb, example) for verbs in VERBS.values() for verb, (_, *examples) in verbs.items() for example in examples

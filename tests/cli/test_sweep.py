@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import CLICKS, files, ran, refused, tracetorch
+from tests.command_line import CLICKS, change, files, ran, refused, tracetorch
 from tests.sweeps import statuses
 from tracetorch.cli.adapter import compose
 from tracetorch.cli.adapter.overrides import expand
@@ -45,10 +45,6 @@ def mine(finished, here):
     """A copy of it that may be spoilt, in the present folder."""
     shutil.copytree(finished[0], here / "a sweep")
     return here / "a sweep"
-
-
-def change(path, **facts):
-    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
 
 
 def test_every_combination_is_a_run_in_a_folder_named_after_what_varies(finished, here):
@@ -183,34 +179,6 @@ def test_links_out_of_a_sweep_are_not_followed(mine, here):
         (mine / link).unlink()
     assert {name: (victim / name).read_bytes() for name in files(victim)} == before
     assert not (here / "nowhere").exists()
-
-
-SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.setup=[touch harmed]"]
-
-
-@pytest.mark.parametrize(
-    ("plan", "phrase"),
-    [
-        ("{", "sweep.json is broken"),
-        ({"jobs": 3}, "sweep.json is broken"),
-        ({"figures": [{"against": "a\x1b[2J"}]}, "sweep.json is broken"),
-        ({"overrides": ["rule._target_=os.system"]}, "'os.system', which is not trusted"),
-        ({"settings": SLURM}, "may run commands"),
-        ({"settings": ["hydra/launcher=mine"]}, "may run commands"),
-        ({"name": "../../x"}, "would lie outside"),
-    ],
-    ids=str,
-)
-def test_a_broken_or_hostile_plan_is_refused_and_runs_nothing(here, plan, phrase):
-    if isinstance(plan, dict):
-        job = {"name": "000", "varies": "", "overrides": ["seed=1"], "id": ""}
-        job |= {key: plan[key] for key in plan.keys() & job.keys()}
-        plan = json.dumps({"experiment": "x", "typed": [], "settings": [], "jobs": [job]} | plan)
-    (here / "sweep").mkdir()
-    (here / "sweep" / "sweep.json").write_text(plan)
-    said = refused("resume", "sweep")
-    assert phrase in said and "\x1b" not in said
-    assert files(here) == {"sweep/sweep.json"}
 
 
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

@@ -9,18 +9,13 @@ import pytest
 import yaml
 
 from tests.cli.test_configs import header
-from tests.command_line import CLICKS, ran, refused, tracetorch
+from tests.command_line import CLICKS, ran, refused, tracetorch, write
 from tests.sweeps import ROOT
 from tracetorch.cli.adapter import conf_dir
 from tracetorch.cli.sweep.plan import plan
 from tracetorch.cli.sweep.preset import Figure, key_of, unfold
 
 MINE = {"params": {"seed": "0,1", "optimizer.lr": 0.01}, "figures": [{"against": "task.delay", "by": "optimizer.lr"}]}
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
 
 
 def first_values(path):

@@ -17,7 +17,7 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from tests.command_line import CLICKS, ran, refused, start, tracetorch
+from tests.command_line import CLICKS, facts_in, ran, refused, start, tracetorch
 from tests.sweeps import wait_until
 from tracetorch import files
 from tracetorch.cli.tuning import trials
@@ -79,9 +79,6 @@ def finished(tmp_path_factory):
 def study(here, finished):
     """A copy of the finished study, in the working directory."""
     return shutil.copytree(finished[0], here / "study")
-
-
-# ── what it leaves and prints ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_study_has_a_folder_for_each_trial_and_prints_a_table_and_the_next_command(study, finished):
@@ -162,9 +159,6 @@ def test_with_patience_the_value_is_the_best_validation_record(here, metric, dir
     assert f"best: {metric} {better(values):.4f}, trial {values.index(better(values))}" in ended.stdout
 
 
-# ── trials that do not complete ─────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_a_failed_trial_does_not_stop_the_others(here):
     ended = tune("search.space={optimizer.lr: {choices: [0.01, 1e30]}}", "train.updates=6", trials=6)
     assert set(states()) == {"COMPLETE", "FAIL"}
@@ -195,7 +189,7 @@ def test_a_pruned_trial_ends_early_but_not_at_its_last_update(here, monkeypatch)
     ended = tune("train.updates=8")
     assert states() == ["COMPLETE", "PRUNED", "COMPLETE"]
     pruned = folders()[1]
-    run = json.loads((pruned / "run.json").read_text())
+    run = facts_in(pruned)
     assert (run["status"], run["error"]) == ("interrupted", "pruned at update 2")  # after a quarter
     assert len(records(pruned)) == 2 and not records(pruned, "test")
     assert journal()[1].value == records(pruned)[-1]["accuracy"]
@@ -212,8 +206,6 @@ def test_a_trial_below_the_median_is_pruned_after_five_trials(here):
         middle = sorted(other.intermediate_values[trial.last_step] for other in earlier)
         assert max(trial.intermediate_values.values()) <= middle[len(middle) // 2]
 
-
-# ── stopped and killed ──────────────────────────────────────────────────────────────────────────────────────────────
 
 TAME = ("network.hidden=[16]", "search.space.optimizer.lr.high=0.0003")  # learning rates that keep all neurons active
 LONG = ("tune", "search=learning_rate", *CLICKS, *TAME, "train.eval_every=50", "search.pruner=none", "threads=1")
@@ -307,9 +299,6 @@ def test_a_resumed_study_runs_the_trials_of_an_uninterrupted_one(here):
     assert "12 already started" in resume().stdout and len(journal()) == 12
 
 
-# ── shared ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_several_processes_share_a_study(here):
     """They start it at the same moment: one of them makes the folder, the others join it."""
     children = [begin(updates=60, trials=9) for _ in range(3)]
@@ -354,9 +343,6 @@ def test_a_study_with_other_settings_is_not_joined(study):
         assert "study is a study of search=learning_rate" in said
         assert "to continue: tracetorch tune --study study" in said
     tune()  # the same command continues the study
-
-
-# ── damaged ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_partial_line_of_a_failed_write_is_removed_from_the_journal(study, monkeypatch):
@@ -468,8 +454,6 @@ def test_a_full_disk_does_not_fail_the_trial(here, monkeypatch, when):
     resume()
     assert states() == ["COMPLETE"] * 3
 
-
-# ── from untrusted sources ──────────────────────────────────────────────────────────────────────────────────────────
 
 UNTRUSTED, ESCAPED = "os.system", r"\${oc.create:{_target_:os.mkdir,path:harmed}}"
 

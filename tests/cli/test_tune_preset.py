@@ -1,6 +1,5 @@
 """The best of a study as a preset, and `--config-dir`, which finds it."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 import yaml
 
 from tests.cli.test_tune import best_trial, journal, tune
-from tests.command_line import CLICKS, ran, refused, tracetorch
+from tests.command_line import CLICKS, facts_in, ran, refused, tracetorch, write
 from tracetorch.cli.adapter import compose
 from tracetorch.runs import RunFolder
 from tracetorch.runs.provenance import first_difference
@@ -18,14 +17,11 @@ from tracetorch.runs.provenance import first_difference
 def presets(here):
     """A folder with an experiment of one's own, and other files."""
     folder = here / "it's mine"
-    (folder / "experiment").mkdir(parents=True)
-    (folder / "optimizer").mkdir()
     good = "# @package _global_\ndefaults:\n  - override /optimizer: slow\ntrain: {updates: 7}\n"
-    (folder / "experiment" / "mine.yaml").write_text(good)
-    evil = "# @package _global_\nloss: {_target_: tests.common.nothing}\n"
-    (folder / "experiment" / "evil.yaml").write_text(evil)
-    (folder / "optimizer" / "slow.yaml").write_text("_target_: torch.optim.SGD\n_partial_: true\nlr: 0.001\n")
-    (folder / "optimizer" / "adam.yaml").write_text("_target_: os.system\n")
+    write(folder / "experiment" / "mine.yaml", good)
+    write(folder / "experiment" / "evil.yaml", "# @package _global_\nloss: {_target_: tests.common.nothing}\n")
+    write(folder / "optimizer" / "slow.yaml", {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.001})
+    write(folder / "optimizer" / "adam.yaml", {"_target_": "os.system"})
     return folder
 
 
@@ -49,14 +45,10 @@ def test_the_preset_of_the_best_trial_repeats_its_numbers(here):
     where = ("--config-dir", "study/presets", "experiment=best", "device=cpu")
     ran("run", *where, "seed=5", "output.dir=again")
     assert first_difference(RunFolder(first), RunFolder(Path("again"))) == ""
-    one, other = (json.loads((folder / "run.json").read_text())["id"] for folder in (first, Path("again")))
-    assert one == other
+    assert facts_in(first)["id"] == facts_in(Path("again"))["id"]
     ran("run", *where, "seed=6", "output.dir=other")
     assert first_difference(RunFolder(first), RunFolder(Path("other"))) != ""
     assert yaml.safe_load(Path("other/config.yaml").read_text())["task"]["seed"] == 6
-
-
-# ── --config-dir ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_choices_of_a_folder_of_ones_own_compose_and_replace_none_of_ours(presets):
@@ -114,9 +106,6 @@ def test_a_package_of_ones_own_is_trusted_by_name(presets):
     for typed in (("run", *words, *CLICKS), ("show", *words)):
         assert "not trusted" not in refused(*typed, "--trust", "tests")  # it does not exist
     assert "tracetorch show --config-dir DIR --trust PACKAGE" in refused("show", "--trust", "tests")
-
-
-# ── a part of one's own ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_part_of_ones_own_belongs_into_a_file_as_the_message_says(here):

@@ -21,9 +21,6 @@ def prepared(*words: str):
     return validate(read_search(about), Composer(overrides, None, []))
 
 
-# ── the files ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_each_file_has_a_header_whose_commands_work(here):
     found = sorted((conf_dir() / "search").glob("*.yaml"))
     assert found
@@ -49,9 +46,6 @@ def test_the_searches_of_the_document_pass_the_checks():
             prepared(*words)
     (block,) = re.findall(r"^```yaml\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
     validate(made(yaml.safe_load(block)), Composer(list(TINY), None, []))
-
-
-# ── values ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_quoted_value_is_read_as_that_value():
@@ -107,8 +101,6 @@ def test_a_searched_key_must_exist_for_every_choice_of_its_group():
     with pytest.raises(UsageError, match=r"optimizer\.choices\[1\]=adam: optimizer\.momentum: there is no key"):
         prepared(*words, "search.space.optimizer={choices: [sgd, adam]}")
 
-
-# ── what is wrong ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 RATE = "search=learning_rate"
 WRONG = [

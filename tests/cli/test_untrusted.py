@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests import command_line
-from tests.command_line import CLICKS, tracetorch
+from tests.command_line import CLICKS, tracetorch, write
 from tracetorch.cli.adapter import amend, compose, composing, load, make, overrides
 from tracetorch.cli.adapter.making import is_defined_in, locate
 from tracetorch.cli.adapter.reading import parse_yaml, to_yaml
@@ -58,12 +58,6 @@ def refused(*words):
     sentence = command_line.refused(*words)
     assert "s3cret" not in sentence
     return sentence
-
-
-def write(path, content):
-    """Write text, or a value as YAML, into a file of a folder that is made."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
 
 
 def test_no_reference_in_the_config_of_a_run_is_resolved(config):
@@ -149,8 +143,6 @@ def test_a_trusted_package_may_only_call_what_it_defines(here, monkeypatch, conf
             check_trusted({**config, "loss": {"_target_": target}}, Path("x"), ["mine"])
     sys.modules.pop("mine")
 
-
-# ── presets ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 GLOBAL = "# @package _global_\n"
 MANY = "this sweep has more than 10,000 jobs"
@@ -297,16 +289,24 @@ CALLED = {"_target_": "os.system", "_partial_": True}
         (lambda plan: plan["jobs"][1]["config"].update(loss=CALLED), "not trusted"),
         (lambda plan: old(plan).append(r"task.label=$\{oc.env:TOKEN\}"), "task.label contains"),
         (lambda plan: old(plan).append("task=../../secret"), "file of another folder"),
+        (lambda plan: old(plan).append("rule._target_=os.system"), "'os.system', which is not trusted"),
         (lambda plan: plan["settings"].append(f"hydra.launcher.partition='{ESCAPED}'"), "may run commands"),
+        (lambda plan: plan["settings"].append("hydra.launcher.setup=[touch harmed]"), "may run commands"),
+        (lambda plan: plan.update(settings=["hydra/launcher=mine"]), "may run commands"),
+        (lambda plan: plan["jobs"][1].update(name="../../x"), "would lie outside"),
+        (lambda plan: plan.update(jobs=3), "sweep.json is broken"),
+        (lambda plan: plan.update(figures=[{"against": "a\x1b[2J"}]), "sweep.json is broken"),
+        (lambda plan: "{", "sweep.json is broken"),
     ],
 )
-def test_a_foreign_plan_calls_nothing(here, config, spoil, phrase):
+def test_a_foreign_or_broken_plan_is_refused_and_calls_nothing(here, config, spoil, phrase):
     jobs = [Job(f"{at}", "", ["seed=1"], "", "x", {**config, "seed": at}) for at in range(2)]
     write_plan(Plan("x", [], ["hydra/launcher=submitit_slurm"], jobs, here, here), here)
     content = json.loads(Path("sweep.json").read_text())
-    spoil(content)
-    write("sweep.json", json.dumps(content))
-    assert phrase in refused("resume", ".")
+    text = spoil(content)
+    write("sweep.json", text if text == "{" else json.dumps(content))
+    said = refused("resume", ".")
+    assert phrase in said and "\x1b" not in said
 
 
 def test_a_run_continues_with_another_device_and_output_and_no_other_change(config):

@@ -84,9 +84,6 @@ def test_a_broken_or_unfinished_run_is_left_out(tmp_path, content, why):
         compare([tmp_path])
 
 
-# ── configs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
     ("content", "why"),
     [
@@ -123,9 +120,6 @@ def test_a_config_is_read_as_it_would_be_typed(tmp_path):
         "h": "1", "2": "x y", "i": "\N{REPLACEMENT CHARACTER}[31m", "j": "20261122-075732-ee2576", "k": "[{'l': '1'}]",
         "m": "'true'", "1.5.true": "1",
     }  # fmt: skip
-
-
-# ── values ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_default_metric_is_the_first_of_the_task(tmp_path):

@@ -126,9 +126,6 @@ def test_chance_levels_that_differ_are_none_and_a_word_is_not_a_number(tmp_path)
             make_scatter(compare([tmp_path]), key)
 
 
-# ── the figure ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def drawn(found) -> tuple[Figure, list[str]]:
     figure = draw_scatter(found)
     return figure, [" ".join(text.split()) for text in texts(figure)]

@@ -67,7 +67,7 @@ def test_any_trials_can_be_drawn_and_those_that_are_not_finite_count_as_failed(t
         ([Tried(0, 0.5, "completed", [1.0])], [Axis("a", (1, 1))]),
         ([Tried(0, 0.5, "completed", [1e-30])], [Axis("$x$ 語", (1e-100, 1e100), log=True)]),
         ([Tried(0, 1e300, "completed", [0]), Tried(1, -1e300, "pruned", [0])], [Axis("", (0, 0), names=("$x\n語",))]),
-        ([Tried(at, 0.5, "completed", [at % 30]) for at in range(900)], [Axis("a", (0, 29), names=["x" * 99] * 30)]),
+        ([Tried(at, at / 7, "completed", [at % 30]) for at in range(900)], [Axis("a", (0, 29), names=["x" * 99] * 30)]),
     ):
         written = save(search(tried, axes, metric="$"), tmp_path / "search")
         assert [path.stat().st_size > 1000 for path in written] == [True, True]
