@@ -56,16 +56,20 @@ def names_of(node: ast.AST) -> list[str]:
     return []
 
 
-def imports(source: str) -> Iterator[tuple[str, str, bool]]:
-    """Each imported name: its root, such as "torch"; for our own, the part of it; whether inside a function."""
+def imports(source: str) -> Iterator[tuple[str, bool]]:
+    """Each imported name, and whether it is imported inside a function."""
     todo: list[tuple[ast.AST, bool]] = [(ast.parse(source), False)]
     while todo:
         node, lazy = todo.pop()
-        for name in names_of(node):
-            root, _, rest = name.partition(".")
-            yield root, rest.split(".")[0] if root == "tracetorch" else "", lazy
+        yield from ((name, lazy) for name in names_of(node))
         inside = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         todo += [(child, inside) for child in ast.iter_child_nodes(node)]
+
+
+def parts(source: str) -> list[tuple[str, str, bool]]:
+    """Of each imported name: its root, such as "torch"; for our own, the part of it; whether inside a function."""
+    split = [([*name.split("."), ""], lazy) for name, lazy in imports(source)]
+    return [(root, part if root == "tracetorch" else "", lazy) for (root, part, *_), lazy in split]
 
 
 def files(*folders: str) -> list[Path]:
@@ -81,13 +85,13 @@ def part_of(path: Path) -> str:
 
 ENTRIES = {ROOT / "tracetorch" / name for name in ("__init__.py", "__main__.py")}
 SOURCES = {path: path.read_text(encoding="utf-8") for path in files("tracetorch", "experiments", "cli")}
-IMPORTS = {path: list(imports(source)) for path, source in SOURCES.items() if path not in ENTRIES}
+IMPORTS = {path: parts(source) for path, source in SOURCES.items() if path not in ENTRIES}
 
 
 def test_the_reader_of_imports():
     source = "import torch.nn, tracetorch\nif 1:\n    from tracetorch.nn.layer import Layer\ntracetorch.runs\n"
-    assert set(imports(source)) == {("torch", "", False), *(("tracetorch", part, False) for part in ("", "nn", "runs"))}
-    assert set(imports("def draw(): from tracetorch import plot")) == {("tracetorch", "plot", True)}
+    assert set(parts(source)) == {("torch", "", False), *(("tracetorch", part, False) for part in ("", "nn", "runs"))}
+    assert set(parts("def draw(): from tracetorch import plot")) == {("tracetorch", "plot", True)}
 
 
 def test_a_part_imports_only_parts_below_it_and_the_lower_ones_only_torch():
@@ -150,22 +154,11 @@ def module_of(path: Path) -> str:
     return ".".join(["tracetorch", *parts])
 
 
-def loaded(source: str) -> Iterator[str]:
-    """What a file imports while it is loaded, or for types."""
-    todo: list[ast.AST] = [ast.parse(source)]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield from names_of(node)
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            todo += ast.iter_child_nodes(node)
-
-
 def circle(sources: dict[str, str]) -> list[str]:
     """Modules, by name, that import each other in a circle; none if there is no circle."""
     graph = {}
     for module, source in sources.items():
-        names = loaded(source)
+        names = [name for name, lazy in imports(source) if not lazy]
         graph[module] = {name if name in sources else name.rpartition(".")[0] for name in names} & sources.keys()
     try:
         TopologicalSorter(graph).prepare()
