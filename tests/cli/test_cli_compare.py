@@ -93,7 +93,7 @@ MISTAKES = [
     ("sweep file", "file is not a folder"),
     ("empty", "nothing to compare in empty: no run.json lies there or below; `tracetorch run` makes a run"),
     ("failed", "no run there can be compared: failed, because it failed: it does not say why"),
-    ("sweep --metric acuracy", "--metric acuracy: no run has it. Did you mean 'accuracy'? There are: steps"),
+    ("sweep --metric acuracy", "--metric acuracy: no run has it. Did you mean 'accuracy'? There are: loss"),
     ("sweep --by optimizer.lrr", "--by optimizer.lrr: there is no key 'lrr'. Did you mean 'optimizer.lr'?"),
     ("sweep --by lr", "--by lr: there is no key 'lr'. Did you mean 'optimizer.lr'?"),
     ("sweep --by rul", "--by rul: there is no key 'rul'. Did you mean 'rule'?"),
