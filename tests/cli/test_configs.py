@@ -158,20 +158,17 @@ def test_a_verb_prints_first_whose_settings_it_takes(here, verb, first):
         assert json.loads(path.read_text())["experiment"] == path.parents[1].name == "poisson_clicks-patterns"
 
 
-@pytest.mark.parametrize(
-    ("typed", "name", "phrase"),
-    [
+def test_the_experiment_of_a_run_names_its_preset_and_task():
+    for typed, name, phrase in (
         ("task=poisson_clicks", "poisson_clicks", ""),
         ("experiment=bandit_sample task=bandit_sample", "bandit_sample", ""),  # it builds on another preset
         ("task=mnist", "poisson_clicks-mnist", "experiment=mnist, tracetorch run experiment=mnist_sample"),
         ("task=gym", "poisson_clicks-gym", "there is no preset for this task"),
         ("experiment=patterns task=gym", "patterns-gym", "with the settings of experiment=patterns; there is"),
-    ],
-)
-def test_the_experiment_of_a_run_names_its_preset_and_task(typed, name, phrase):
-    shown = tracetorch("show", *typed.split()).stdout.splitlines()
-    assert shown[0] == f"# experiment: {name}"
-    assert phrase in shown[1] and shown[1].startswith("#") == bool(phrase)
+    ):
+        shown = tracetorch("show", *typed.split()).stdout.splitlines()
+        assert shown[0] == f"# experiment: {name}"
+        assert phrase in shown[1] and shown[1].startswith("#") == bool(phrase)
 
 
 def test_presets_of_ones_own_are_listed_and_unreadable_ones_are_not_suggested(here):
@@ -261,21 +258,18 @@ def test_a_changed_config_is_the_one_that_hydra_composes(typed):
     assert found == wanted and list(found) == list(wanted)
 
 
-@pytest.mark.parametrize(
-    ("typed", "phrase"),
-    [
+def test_a_change_that_cannot_be_made_is_named():
+    for typed, phrase in (
         ("+optimizer.lr=0.3", "there is a value for optimizer.lr already; write optimizer.lr=0.3"),
         ("~optimizer.lr=0.1", "~optimizer.lr=0.1: optimizer.lr is 0.002; write ~optimizer.lr"),
         ("seed.x=3", "seed.x: seed is a value (0) and has no parts"),
         ("network.neuron={decya:0.5}", "network.neuron has no 'decya'. Did you mean 'decay'?"),
         ("seed@x=1", "seed@x=1: seed is not a config group"),
         ("search=x", "makes many runs: tracetorch tune search=x"),
-    ],
-)
-def test_a_change_that_cannot_be_made_is_named(typed, phrase):
-    with pytest.raises(UsageError) as told:
-        compose(typed.split())
-    assert phrase in str(told.value) and "\n" not in str(told.value)
+    ):
+        with pytest.raises(UsageError) as told:
+            compose(typed.split())
+        assert phrase in str(told.value) and "\n" not in str(told.value)
 
 
 EXAMPLES = [

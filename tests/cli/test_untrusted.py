@@ -71,20 +71,17 @@ def test_no_reference_in_the_config_of_a_run_is_resolved(config):
         assert "output.root contains" in refused(*verb, "it"), verb
 
 
-@pytest.mark.parametrize(
-    ("text", "phrase"),
-    [
+def test_yaml_that_is_not_a_plain_config_is_refused():
+    for text, phrase in (
         ("a: &a [1]\nb: [*a, *a]", "has aliases"),
         ("a: !!python/object/apply:os.system ['true']", "has the tag"),
         (f"a: {'[' * 5000}", "nested more than"),
         ("true: a", "True is not a key of a config"),
         ("a: 1\na: 2", "'a' occurs twice"),
         ("", "is not a config"),
-    ],
-)
-def test_yaml_that_is_not_a_plain_config_is_refused(text, phrase):
-    with pytest.raises(UsageError, match=phrase):
-        parse_yaml(text, Path("config.yaml"))
+    ):
+        with pytest.raises(UsageError, match=phrase):
+            parse_yaml(text, Path("config.yaml"))
 
 
 def test_a_written_config_is_read_back_unchanged():
@@ -148,21 +145,18 @@ GLOBAL = "# @package _global_\n"
 MANY = "this sweep has more than 10,000 jobs"
 
 
-@pytest.mark.parametrize(
-    ("text", "phrase"),
-    [
+def test_a_foreign_preset_calls_and_reads_nothing():
+    for text, phrase in (
         (f"{GLOBAL}task: {{label: '{ESCAPED}'}}", "task.label contains"),
         (f"{GLOBAL}a: &a [1]\nb: *a", "has aliases"),
         ("seed: 3\n", "begin it with '# @package _global_'"),
         (f"{GLOBAL}defaults: [override /task: ../../secret]", "is not a choice such as"),
         (f"{GLOBAL}defaults: [override /hydra/launcher: joblib]", "is not a choice such as"),
         (f"{GLOBAL}hydra: {{run: {{dir: x}}}}", "has settings of Hydra"),
-    ],
-)
-def test_a_foreign_preset_calls_and_reads_nothing(text, phrase):
-    write("there/experiment/it.yaml", text)
-    said = refused("run", "--config-dir", "there", "experiment=it")
-    assert phrase in said and "it.yaml" in said
+    ):
+        write("there/experiment/it.yaml", text)
+        said = refused("run", "--config-dir", "there", "experiment=it")
+        assert phrase in said and "it.yaml" in said
 
 
 def test_foreign_files_that_are_not_presets_are_named(here):
@@ -193,21 +187,17 @@ DEEP = {f"l{at}": [f"${{l{at - 1}}}"] for at in range(400, 0, -1)}
 THROUGH = {"l0": {"x": "y" * 9}, "l1": "${l0}", "l2": "${l1.x}"}
 
 
-@pytest.mark.parametrize(
-    ("content", "phrase"),
-    [
+def test_a_preset_that_unfolds_is_refused_before_it_is_resolved():
+    for content, phrase in (
         (doubling("x" * 16, lambda name: name * 9), "l6 unfolds to more than 1,048,576 characters"),
         (doubling("x", lambda name: {"a": [name.replace("l", "...l")] * 9}), "unfolds to more than"),
         (DEEP, "128 lists and references lie within"),
         (THROUGH, "${l1.x} passes through another reference, ${l0}: name the value itself"),
         ({"l0": "${l1}${l1}", "l1": "${l0}${l0}"}, "Recursive interpolation detected"),
-    ],
-    ids=["text", "relative", "deep", "through another", "a circle"],
-)
-def test_a_preset_that_unfolds_is_refused_before_it_is_resolved(content, phrase):
-    body = yaml.safe_dump({"defaults": [{"override /task": "patterns"}], **content}, sort_keys=False)
-    write("there/experiment/it.yaml", f"{GLOBAL}{body}")
-    assert phrase in refused("show", "--config-dir", "there", "experiment=it")
+    ):
+        body = yaml.safe_dump({"defaults": [{"override /task": "patterns"}], **content}, sort_keys=False)
+        write("there/experiment/it.yaml", f"{GLOBAL}{body}")
+        assert phrase in refused("show", "--config-dir", "there", "experiment=it")
 
 
 @pytest.mark.parametrize(
