@@ -15,9 +15,8 @@ from tracetorch.cli.adapter import options
 from tracetorch.cli.main import start
 
 
-@pytest.mark.parametrize(
-    ("words", "says", "not_a_word"),
-    [
+def test_help_and_lists_show_what_to_type():
+    for words, says, not_a_word in (
         ("eval --help", "config to change, such as task.delay=4.", "experiment="),
         ("tune --help", "search=NAME", "experiment=mnist"),
         ("run --help", "Config keys to change, such as experiment=mnist or optimizer.lr=0.001.", "--root"),
@@ -26,12 +25,10 @@ from tracetorch.cli.main import start
         ("--version", f"tracetorch {__version__}", "Usage"),
         ("list", "sweep (tracetorch run -m sweep=NAME) delays", "optimizer (tracetorch"),
         ("list search", "search (tracetorch tune search=NAME) decays", "sweep (tracetorch"),
-    ],
-)
-def test_help_and_lists_show_what_to_type(words, says, not_a_word):
-    ended = tracetorch(*words.split())
-    shown = " ".join(ended.stdout.split())
-    assert ended.exit_code == 0 and says in shown and not_a_word not in shown
+    ):
+        ended = tracetorch(*words.split())
+        shown = " ".join(ended.stdout.split())
+        assert ended.exit_code == 0 and says in shown and not_a_word not in shown
 
 
 def test_list_names_every_choice_of_every_group_or_of_one():

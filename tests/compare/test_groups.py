@@ -29,25 +29,24 @@ def test_runs_that_differ_only_by_seed_are_a_group(tmp_path):
     assert of_pairs(found).rows[1] == ["C − A", "−0.3100", "one run alone has no interval", ""]
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ([{"hidden": (128, 64)}, {"hidden": (64,)}], ["hidden=[64]", "hidden=[128,64]"]),
-        ([{"lr": 0.1, "hidden": (8,)}, {"lr": 0.2}], ["hidden=[8], lr=0.1", "hidden=[64], lr=0.2"]),
-        ([{"rule": "trace"}, {"rule": "bptt"}], ["rule=bptt", "rule=trace"]),
-        ([{"device": "cpu"}, {"device": "cuda", "seed": 1, "threads": 2}], ["poisson_clicks"]),
-        ([{"extra": "/a/b"}, {"extra": "/c/d", "seed": 1}], ["extra=/a/b", "extra=/c/d"]),
-        ([{"extra": [0.5, 1]}, {"extra": [0.5, 1.0], "seed": 1}], ["poisson_clicks"]),
-        ([{"extra": "1"}, {"extra": 1, "seed": 1}], ["extra=1", "extra='1'"]),
-        ([{"extra": 1}, {}], ["extra=–", "extra=1"]),
-        ([{"a": {"x": 1}, "b": {"x": 1}}, {"a": {"x": 2}, "b": {"x": 3}}], ["a.x=1, b.x=1", "a.x=2, b.x=3"]),
-    ],
-)
-def test_a_label_names_only_what_differs(tmp_path, settings, expected):
-    for at, changes in enumerate(settings):
-        run_folder(tmp_path / str(at), **changes)
-    found = [group.label for group in compare([tmp_path]).groups]
-    assert [label.partition(" (")[0] for label in found] == expected
+def test_a_label_names_only_what_differs(tmp_path):
+    for at, (settings, expected) in enumerate(
+        [
+            ([{"hidden": (128, 64)}, {"hidden": (64,)}], ["hidden=[64]", "hidden=[128,64]"]),
+            ([{"lr": 0.1, "hidden": (8,)}, {"lr": 0.2}], ["hidden=[8], lr=0.1", "hidden=[64], lr=0.2"]),
+            ([{"rule": "trace"}, {"rule": "bptt"}], ["rule=bptt", "rule=trace"]),
+            ([{"device": "cpu"}, {"device": "cuda", "seed": 1, "threads": 2}], ["poisson_clicks"]),
+            ([{"extra": "/a/b"}, {"extra": "/c/d", "seed": 1}], ["extra=/a/b", "extra=/c/d"]),
+            ([{"extra": [0.5, 1]}, {"extra": [0.5, 1.0], "seed": 1}], ["poisson_clicks"]),
+            ([{"extra": "1"}, {"extra": 1, "seed": 1}], ["extra=1", "extra='1'"]),
+            ([{"extra": 1}, {}], ["extra=–", "extra=1"]),
+            ([{"a": {"x": 1}, "b": {"x": 1}}, {"a": {"x": 2}, "b": {"x": 3}}], ["a.x=1, b.x=1", "a.x=2, b.x=3"]),
+        ]
+    ):
+        for name, changes in enumerate(settings):
+            run_folder(tmp_path / str(at) / str(name), **changes)
+        found = [group.label for group in compare([tmp_path / str(at)]).groups]
+        assert [label.partition(" (")[0] for label in found] == expected
 
 
 def test_keys_that_follow_from_a_choice_are_in_the_table_and_not_in_the_label(tmp_path):
