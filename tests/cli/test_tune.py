@@ -498,11 +498,14 @@ def test_a_foreign_journal_with_other_parameters_or_values_is_refused(study):
 
 
 def test_the_worker_of_a_foreign_journal_is_not_used_as_a_path(study):
-    """The journal marks the trial as running, but no process runs it: it is resumed."""
-    path = study / "study.jsonl"
+    """The journal marks the trial as running, under a path to a locked folder: the trial is resumed."""
+    path, outside = study / "study.jsonl", study.parent / "outside"
+    outside.mkdir()
+    held = lock.Lock(outside)
     lines = [line for line in path.read_text().splitlines() if not ('"state":1' in line and '"trial_id":2' in line)]
-    path.write_text("\n".join(lines).replace('"worker":"', '"worker":"../../../') + "\n")
+    path.write_text(re.sub('"worker":"[^"]*"', '"worker":"../../outside"', "\n".join(lines)) + "\n")
     before = journal()[2]
     assert states() == ["COMPLETE", "COMPLETE", "RUNNING"]
     resume()
+    held.release()
     assert states() == ["COMPLETE"] * 3 and journal()[2].params == before.params
